@@ -1,0 +1,198 @@
+"""The values that everything else speaks in, and the errors. No behaviour, no dependencies.
+
+Times of the database travel as ISO 8601 strings in UTC, made by the database: they are shown, logged and
+written, never calculated with. Durations are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Key = tuple[Any, ...]
+"""A job's primary key: one value per key column, in the profile's order."""
+
+
+class Verdict(StrEnum):
+    """What the rule says of one job."""
+
+    YOUNG = "young"  # running, not past its timeout
+    SPARED = "spared"  # past its timeout, and alive
+    STALE = "stale"  # past its timeout, and silent for longer than its stall window
+    ENDED = "ended"  # not running
+
+
+class Reason(StrEnum):
+    """Why a job was ended; written as its error code."""
+
+    JOB_TIMEOUT = "JobTimeout"
+    MANUAL_TIMEOUT = "ManualTimeout"
+
+
+class Outcome(StrEnum):
+    """How a sweep went."""
+
+    DONE = "done"
+    STANDBY = "standby"  # another replica holds the lease
+    HELD = "held"  # the breaker is open
+    STOPPED = "stopped"  # told to stop between two batches
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A threshold in seconds, and where it came from (a file and line, a variable, "default")."""
+
+    seconds: float
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class KindLimits:
+    """Thresholds of one kind; None falls back to the source's."""
+
+    timeout: Limit | None = None
+    stall: Limit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The thresholds of one source: its own or the defaults, and what single kinds override."""
+
+    timeout: Limit
+    stall: Limit
+    kinds: Mapping[str, KindLimits] = field(default_factory=dict)
+
+    def timeout_of(self, kind: str | None) -> Limit:
+        limits = self.kinds.get(kind) if kind is not None else None
+        return (limits.timeout if limits else None) or self.timeout
+
+    def stall_of(self, kind: str | None) -> Limit:
+        limits = self.kinds.get(kind) if kind is not None else None
+        return (limits.stall if limits else None) or self.stall
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the database knew of one job at one moment, and the verdict that follows from it."""
+
+    key: Key
+    kind: str | None
+    status: str | None
+    verdict: Verdict
+    started: str | None
+    started_from: str | None
+    last_sign: str | None
+    witness: str | None
+    age_seconds: float | None
+    silence_seconds: float | None
+    timeout_seconds: float
+    timeout_from: str
+    stall_seconds: float
+    stall_from: str
+    audible_since: str | None
+    judged_at: str | None
+    signs: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """One job that a sweep ended. `silence_seconds` is measured at the transition."""
+
+    key: Key
+    kind: str | None
+    reason: str
+    age_seconds: float
+    silence_seconds: float
+    witness: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds the row of a candidate. Fields that this role may not see are None."""
+
+    pid: int | None
+    application: str | None
+    user: str | None
+    state: str | None
+    since: str | None
+    held_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A candidate whose row somebody else holds: alive, whatever its silence says."""
+
+    key: Key
+    held_seconds: float
+    overdue: bool
+    holder: Holder | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A candidate that the database refused to end, and what it said."""
+
+    key: Key
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The running jobs of a source, counted in the survey's own snapshot."""
+
+    running: int
+    past_timeout: int
+    stale: int
+    oldest_started_epoch: float | None
+
+    @property
+    def spared(self) -> int:
+        """Past their timeout, and alive."""
+        return max(0, self.past_timeout - self.stale)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """One pass over one source."""
+
+    source: str
+    sweep_id: str
+    outcome: Outcome
+    duration_seconds: float
+    census: Census | None = None
+    reaped: int = 0
+    lost: int = 0
+    newly_spared: Sequence[Evidence] = ()
+    newly_spared_total: int = 0
+    locked: Sequence[Locked] = ()
+    locked_total: int = 0
+    failures: Sequence[Failure] = ()
+    failures_total: int = 0
+    would_reap: Sequence[Evidence] = ()
+    longest_transaction_seconds: float = 0.0
+    deaf_seconds: float = 0.0
+    error: str | None = None
+    dry_run: bool = False
+
+
+class ReaperError(Exception):
+    """Anything that is told to the user in one message, without a traceback."""
+
+
+class ConfigError(ReaperError):
+    """The configuration is wrong. All problems at once, each naming its source."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DatabaseAway(ReaperError):
+    """The database cannot be reached, or cannot be written to just now."""
+
+
+class JobMoved(ReaperError):
+    """The job is not what the caller saw: ended, gone, restarted, or held by somebody else."""
