@@ -76,7 +76,11 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the database knew of one job at one moment, and the verdict that follows from it."""
+    """What the database knew of one job at one moment, and the verdict that follows from it.
+
+    Silence counts from `audible_since`; before `deaf_until` nothing counts. `stale_in_seconds` says when a running
+    job would become stale if it stayed silent; None for one that is, or that does not run.
+    """
 
     key: Key
     kind: str | None
@@ -93,19 +97,21 @@ class Evidence:
     stall_seconds: float
     stall_from: str
     audible_since: str | None
+    deaf_until: str | None
     judged_at: str | None
+    stale_in_seconds: float | None = None
     signs: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """One job that a sweep ended. `silence_seconds` is measured at the transition."""
+    """One job that a sweep ended, measured at the transition. A start at -infinity has no age."""
 
     key: Key
     kind: str | None
     reason: str
-    age_seconds: float
-    silence_seconds: float
+    age_seconds: float | None
+    silence_seconds: float | None
     witness: str | None
 
 
@@ -170,10 +176,9 @@ class SweepReport:
     locked: Sequence[Locked] = ()
     locked_total: int = 0
     failures: Sequence[Failure] = ()
-    failures_total: int = 0
     would_reap: Sequence[Evidence] = ()
     longest_transaction_seconds: float = 0.0
-    deaf_seconds: float = 0.0
+    database_away: bool = False
     error: str | None = None
     dry_run: bool = False
 

@@ -168,6 +168,15 @@ class Profile(_Part):
         """Every table that the profile names."""
         return frozenset(self.columns())
 
+    def row_columns(self) -> frozenset[str]:
+        """Columns of a job's row whose values the actions copy."""
+        return frozenset(
+            name
+            for action in self.actions.values()
+            for values in (action.assign, *(insert.values for insert in action.also))
+            for name in _read_columns(values)
+        )
+
     def columns(self) -> dict[str, set[str]]:
         """Every column that the profile names, by table."""
         jobs, found = self.jobs, {self.jobs.table: set[str]()}
@@ -182,10 +191,9 @@ class Profile(_Part):
                 found[jobs.table].add(alive.column)
         for action in self.actions.values():
             found[jobs.table].update(action.assign)
-            found[jobs.table].update(_read_columns(action.assign))
             for insert in action.also:
                 found.setdefault(insert.table, set()).update(insert.values)
-                found[jobs.table].update(_read_columns(insert.values))
+        found[jobs.table].update(self.row_columns())
         return found
 
 

@@ -1,0 +1,131 @@
+"""What counts as silence: only time in which a sign of life could have been written and seen.
+
+Time in which the database was away is *deaf* time. `Hearing` is told of every contact and of every failed try, and
+answers one question: how far back must one look to have listened for a whole stall window?
+
+Three things make time deaf:
+
+- an outage that this process saw: from the last contact before it to the first one after it;
+- a server that was started while we did not look: nobody knows how long it was away before;
+- a jump of the database's clock: time that went by there and not here was not lived through by anyone.
+
+After each, workers get an allowance to reconnect. An allowance of 0 says that silence across restarts is
+to be trusted; outages that were seen are subtracted all the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+_CLOCK_SLACK = 5.0
+_REMEMBERED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """One successful look at the database: its clock, and when its server began to listen."""
+
+    now: datetime
+    server_started: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Cutoff:
+    """A sign of life older than `at` lies a whole stall window of audible time back.
+
+    `floor` is the moment before which nothing counts (LONG_AGO when there is none); `at` is LONG_AGO while less
+    than a stall window has been audible since. `estimate` is where `at` would stand if it could be reached.
+    """
+
+    at: datetime
+    floor: datetime
+    estimate: datetime
+
+
+class Hearing:
+    """The deaf time of one database, as one process knows it. Not thread-safe: one per source."""
+
+    def __init__(self, allowance_seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._allowance = timedelta(seconds=allowance_seconds)
+        self._monotonic = monotonic
+        self._born = monotonic()
+        self._last: Contact | None = None
+        self._last_tick = self._born
+        self._failed = False
+        self._deaf: list[tuple[datetime, datetime]] = []
+
+    def lost(self) -> None:
+        """The database could not be reached, or not be written to."""
+        self._failed = True
+
+    def met(self, contact: Contact) -> None:
+        """The database answered."""
+        tick = self._monotonic()
+        if self._last is None:
+            self._first_met(contact, tick - self._born)
+        else:
+            self._met_again(self._last, contact, tick - self._last_tick)
+        self._last, self._last_tick, self._failed = contact, tick, False
+
+    def _first_met(self, contact: Contact, waited: float) -> None:
+        if not self._allowance:
+            if self._failed:
+                self._add(contact.now - timedelta(seconds=waited), contact.now)
+        elif self._failed:
+            # It was away when we came: nobody knows for how long.
+            self._add(LONG_AGO, contact.now + self._allowance)
+        else:
+            self._add(LONG_AGO, contact.server_started + self._allowance)
+
+    def _met_again(self, last: Contact, contact: Contact, elapsed: float) -> None:
+        restarted = contact.server_started != last.server_started
+        if self._failed:
+            self._add(last.now, contact.now + self._allowance)
+        elif restarted and self._allowance:
+            # Started after our last look: away in between. Started before it: another server took over.
+            back = contact.server_started if contact.server_started > last.now else contact.now
+            self._add(last.now, back + self._allowance)
+        lived = contact.now - timedelta(seconds=elapsed)
+        if (lived - last.now).total_seconds() > _CLOCK_SLACK:
+            self._add(last.now, lived)
+
+    def _add(self, start: datetime, end: datetime) -> None:
+        """Keep the intervals apart and in order: overlapping ones become one."""
+        apart = []
+        for a, b in self._deaf:
+            if b < start or end < a:
+                apart.append((a, b))
+            else:
+                start, end = min(a, start), max(b, end)
+        self._deaf = sorted([*apart, (start, end)])[-_REMEMBERED:]
+
+    @property
+    def now(self) -> datetime:
+        """The database's clock at the last contact."""
+        if self._last is None:
+            raise ValueError("the database has not been met yet")
+        return self._last.now
+
+    def cutoff(self, stall_seconds: float) -> Cutoff:
+        """Walk back `stall_seconds` of audible time from the last contact."""
+        at, left = self.now, timedelta(seconds=stall_seconds)
+        for start, end in reversed(self._deaf):
+            audible = max(at - end, timedelta(0))
+            if audible >= left:
+                break
+            left -= audible
+            at = min(start, at)
+            if start == LONG_AGO:
+                return Cutoff(at=LONG_AGO, floor=end, estimate=end - left)
+        return Cutoff(at=at - left, floor=LONG_AGO, estimate=at - left)
+
+    def deaf_seconds(self, stall_seconds: float) -> float:
+        """How much longer than `stall_seconds` one has to look back; infinite before the floor."""
+        cutoff = self.cutoff(stall_seconds)
+        if cutoff.at == LONG_AGO:
+            return float("inf")
+        return (self.now - cutoff.at).total_seconds() - stall_seconds

@@ -1,0 +1,266 @@
+"""What PostgreSQL's catalogs say. Every role may read them, whatever it may do with the tables themselves."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Executable, Row, inspect, literal, literal_column, select, text
+from sqlalchemy.exc import DBAPIError, SAWarning
+
+from reaper.preflight.remedies import Remedies
+from reaper.preflight.tables import Check, Column, ForeignKey, Index, Rights, Table, Trigger
+from reaper.schema import split_name
+from reaper.source.trouble import in_one_line, sqlstate
+
+OLDEST = (12,)
+"""The first version whose catalogs have what is asked here."""
+
+_CANCELED = "57014"
+_KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
+_OURS_NEVER = {"pg_catalog", "information_schema", "pg_toast"}
+
+_SERVER = text("""
+SELECT current_user AS role, current_database() AS database, pg_is_in_recovery() AS standby,
+       current_setting('default_transaction_read_only') = 'on' AS read_only,
+       current_setting('search_path') AS search_path, clock_timestamp() AS now,
+       pg_postmaster_start_time() AS started,
+       pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_sessions,
+       ARRAY(SELECT word FROM pg_get_keywords() WHERE catcode <> 'U') AS keywords
+""")
+# What the session began with: a transaction of ours may have set its own already.
+_TIMEOUTS = text("""
+SELECT name, reset_val::bigint / 1000.0 AS seconds FROM pg_settings
+WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout') ORDER BY name
+""")
+_RELATIONS = text("""
+SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
+       greatest(c.reltuples, 0)::bigint AS rows, pg_table_is_visible(c.oid) AS visible,
+       has_schema_privilege(n.oid, 'USAGE') AS usage, row_security_active(c.oid) AS row_security
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname = CAST(:name AS text)
+ORDER BY 2
+""")
+_NAMES = text("""
+SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
+      AND CASE WHEN CAST(:schema AS text) IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = :schema END
+""")
+_COLUMNS = text("""
+SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS words,
+       a.attgenerated <> '' OR a.attidentity = 'a' AS computed,
+       has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS select,
+       has_column_privilege(a.attrelid, a.attnum, 'UPDATE') AS update,
+       has_column_privilege(a.attrelid, a.attnum, 'INSERT') AS insert
+FROM pg_attribute a WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped
+""")
+_SEQUENCES = text("""
+SELECT a.attname::text AS column, n.nspname::text AS schema, s.relname::text AS name
+FROM pg_attrdef ad
+JOIN pg_attribute a ON a.attrelid = ad.adrelid AND a.attnum = ad.adnum
+JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = ad.oid AND d.refclassid = 'pg_class'::regclass
+JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
+JOIN pg_namespace n ON n.oid = s.relnamespace
+WHERE ad.adrelid = :oid AND NOT has_sequence_privilege(s.oid, 'USAGE, UPDATE')
+""")
+_INDEXES = text("""
+SELECT n.nspname::text AS schema, c.relname::text AS name, am.amname = 'btree' AS ordered,
+       i.indisunique AND i.indimmediate AS unique, i.indisvalid AS valid,
+       pg_get_expr(i.indpred, i.indrelid) AS predicate,
+       ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY AS k (attnum, place)
+             LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum > 0
+             WHERE k.place <= i.indnkeyatts ORDER BY k.place) AS columns
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_am am ON am.oid = c.relam
+WHERE i.indrelid = :oid ORDER BY c.relname
+""")
+# A constraint that is not enforced, which newer versions know, binds nobody.
+_CONSTRAINTS = text("""
+SELECT c.conname::text AS name, c.contype::text AS type, c.confrelid AS refers_to,
+       pg_get_expr(c.conbin, c.conrelid) AS expression,
+       ARRAY(SELECT a.attname::text FROM pg_attribute a
+             WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)) AS columns
+FROM pg_constraint c
+WHERE c.conrelid = :oid AND c.contype IN ('c', 'f')
+      AND coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)
+ORDER BY c.conname
+""")
+_UPDATE_TRIGGERS = text("""
+SELECT t.tgname::text AS name,
+       ARRAY(SELECT a.attname::text FROM pg_attribute a
+             WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr)) AS columns
+FROM pg_trigger t
+WHERE t.tgrelid = :oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype & 16 > 0
+ORDER BY t.tgname
+""")
+_VIEWED = text("""
+SELECT DISTINCT n.nspname::text AS schema, c.relname::text AS name
+FROM pg_rewrite r
+JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+JOIN pg_class c ON c.oid = d.refobjid AND c.relkind IN ('r', 'p') JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE r.ev_class = :oid ORDER BY 1, 2
+""")
+
+
+class Unanswered(Exception):
+    """A question about rows that the database did not answer: it took too long, or it refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server and the connected role."""
+
+    version: tuple[int, ...]
+    role: str
+    database: str
+    standby: bool
+    read_only: bool
+    now: datetime
+    started: datetime
+    sees_sessions: bool
+    timeouts: Mapping[str, float]
+
+
+class Catalog:
+    """The database behind one connection, inside one transaction of it."""
+
+    def __init__(self, connection: Connection, patience_seconds: float) -> None:
+        self._connection = connection
+        self._patience = patience_seconds
+        row = connection.execute(_SERVER).one()
+        self.server = Server(
+            version=connection.dialect.server_version_info or (),
+            timeouts={name: float(seconds) for name, seconds in connection.execute(_TIMEOUTS)},
+            **{name: row._mapping[name] for name in Server.__slots__ if name not in ("version", "timeouts")},
+        )
+        self._path = [row.role if name == "$user" else name for name in _split(row.search_path)]
+        self.remedies = Remedies(row.role, row.database, frozenset(row.keywords))
+
+    def find(self, spelled: str) -> Table | None:
+        """The table that a statement naming it so would reach, if the role were let into its schema."""
+        schema, bare = split_name(spelled)
+        found = self._rows(_RELATIONS, name=bare)
+        if schema is not None:
+            wanted = [row for row in found if row.schema == schema]
+        else:
+            # The search path passes over schemas that the role may not use; then the table is not "visible".
+            hidden = [row for row in found if not row.usage and row.schema in self._path]
+            hidden.sort(key=lambda row: self._path.index(row.schema))
+            wanted = [row for row in found if row.visible] or hidden
+        return self._load(wanted[0]) if wanted else None
+
+    def elsewhere(self, spelled: str) -> list[str]:
+        """The same name in schemas where a statement would not look, as a profile spells it."""
+        rows = self._rows(_RELATIONS, name=split_name(spelled)[1])
+        return [f"{row.schema}.{row.name}" for row in rows if row.schema not in _OURS_NEVER]
+
+    def names(self, spelled: str) -> list[str]:
+        """Tables that might have been meant."""
+        schema, _ = split_name(spelled)
+        prefix = f"{schema}." if schema else ""
+        return [f"{prefix}{row[0]}" for row in self._rows(_NAMES, schema=schema)]
+
+    def viewed(self, view: Table) -> list[str]:
+        """The tables that a view reads from."""
+        return [f"{row.schema}.{row.name}" for row in self._rows(_VIEWED, oid=view.identity)]
+
+    def ask(self, statement: Executable) -> Sequence[Row[Any]]:
+        """Rows, of a question that may be long or refused; raises Unanswered, and the transaction goes on."""
+        try:
+            with self._connection.begin_nested() as savepoint:
+                self._connection.execute(
+                    text("SELECT set_config('statement_timeout', :limit, true)"),
+                    {"limit": str(max(1, round(self._patience * 1000)))},
+                )
+                rows = self._connection.execute(statement).all()
+                savepoint.rollback()
+                return rows
+        except DBAPIError as refused:
+            if refused.connection_invalidated:
+                raise
+            slow = sqlstate(refused) == _CANCELED
+            why = f"cut off after {self._patience:g} s" if slow else in_one_line(refused)
+            raise Unanswered(why) from None
+
+    def holds(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:
+        """What an expression from the catalogs says of these columns (type and value); None: nobody can tell."""
+        columns = [
+            literal_column(f"CAST({self._quoted(value)} AS {words})").label(name)
+            for name, (words, value) in values.items()
+        ]
+        row = select(*columns).subquery("row")
+        try:
+            said = self.ask(select(literal_column(f"({expression})")).select_from(row))[0][0]
+        except Unanswered:
+            return None
+        return bool(said) if said is not None else None
+
+    def takes(self, words: str, value: str) -> bool:
+        """A text can be read as a value of this type."""
+        try:
+            self.ask(select(literal_column(f"CAST({self._quoted(value)} AS {words})")))
+        except Unanswered:
+            return False
+        return True
+
+    def _quoted(self, value: str | None) -> str:
+        if value is None:
+            return "NULL"
+        return str(literal(value).compile(self._connection, compile_kwargs={"literal_binds": True}))
+
+    def _rows(self, statement: Executable, **parameters: object) -> Sequence[Row[Any]]:
+        return self._connection.execute(statement, parameters).all()
+
+    def _load(self, row: Row[Any]) -> Table:
+        oid = row.oid
+        rights = self._rows(_COLUMNS, oid=oid)
+        constraints = self._rows(_CONSTRAINTS, oid=oid)
+        return Table(
+            identity=oid,
+            schema=row.schema,
+            name=row.name,
+            kind=_KINDS[row.kind],
+            rows=row.rows,
+            columns=self._columns(row.schema, row.name, {column.name: column for column in rights}),
+            indexes=[
+                Index(**{**index._mapping, "columns": tuple(index.columns)})
+                for index in self._rows(_INDEXES, oid=oid)
+            ],
+            checks=[Check(c.name, frozenset(c.columns), c.expression) for c in constraints if c.type == "c"],
+            foreign_keys=[ForeignKey(frozenset(c.columns), c.refers_to) for c in constraints if c.type == "f"],
+            triggers=[Trigger(t.name, frozenset(t.columns)) for t in self._rows(_UPDATE_TRIGGERS, oid=oid)],
+            rights=Rights(
+                usage=row.usage,
+                select=frozenset(column.name for column in rights if column.select),
+                update=frozenset(column.name for column in rights if column.update),
+                insert=frozenset(column.name for column in rights if column.insert),
+                sequences={s.column: (s.schema, s.name) for s in self._rows(_SEQUENCES, oid=oid)},
+                row_security=row.row_security,
+            ),
+        )
+
+    def _columns(self, schema: str, name: str, details: Mapping[str, Row[Any]]) -> dict[str, Column]:
+        with warnings.catch_warnings():
+            # A type that SQLAlchemy does not know is one that nobody judges here.
+            warnings.simplefilter("ignore", SAWarning)
+            reflected = inspect(self._connection).get_columns(name, schema=schema)
+        return {
+            column["name"]: Column(
+                name=column["name"],
+                type=column["type"],
+                words=details[column["name"]].words,
+                nullable=column["nullable"],
+                filled=column["default"] is not None or "identity" in column or "computed" in column,
+                computed=details[column["name"]].computed,
+            )
+            for column in reflected
+        }
+
+
+def _split(path: str) -> list[str]:
+    """The names in a search path."""
+    return [name.strip() for row in csv.reader([path], skipinitialspace=True) for name in row]

@@ -1,0 +1,87 @@
+"""The statements that mend things in PostgreSQL, executable as printed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from reaper.preflight.tables import Index, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Remedies:
+    """Statements for the connected role. Names are quoted where the server's own keywords ask for it."""
+
+    role: str
+    database: str
+    keywords: frozenset[str]
+
+    def grant(self, table: Table, privileges: Mapping[str, Iterable[str]]) -> str:
+        """`privileges` are columns by privilege."""
+        parts = [f"{privilege} ({self._list(columns)})" for privilege, columns in privileges.items()]
+        return f"GRANT {', '.join(parts)} ON TABLE {self.name(table.schema, table.name)} TO {self._to};"
+
+    def grant_schema(self, schema: str) -> str:
+        return f"GRANT USAGE ON SCHEMA {self.name(schema)} TO {self._to};"
+
+    def grant_sequence(self, schema: str, name: str) -> str:
+        return f"GRANT USAGE ON SEQUENCE {self.name(schema, name)} TO {self._to};"
+
+    def grant_role(self, role: str) -> str:
+        return f"GRANT {self.name(role)} TO {self._to};"
+
+    def pass_row_security(self) -> str:
+        return f"ALTER ROLE {self._to} BYPASSRLS;"
+
+    def set_for_role(self, setting: str, value: str) -> str:
+        return f"ALTER ROLE {self._to} IN DATABASE {self.name(self.database)} SET {setting} = {value};"
+
+    def create_index(self, table: Table, columns: Iterable[str]) -> str:
+        # An index of a partitioned table cannot be built beside its writers.
+        how = "" if table.kind == "partitioned table" else " CONCURRENTLY"
+        return f"CREATE INDEX{how} ON {self.name(table.schema, table.name)} ({self._list(columns)});"
+
+    def rebuild(self, table: Table, index: Index) -> str:
+        if table.kind == "partitioned table":
+            return f"REINDEX INDEX {self.name(index.schema, index.name)};"
+        return f"REINDEX INDEX CONCURRENTLY {self.name(index.schema, index.name)};"
+
+    def add_unique(self, table: Table, columns: Iterable[str]) -> str:
+        return f"ALTER TABLE {self.name(table.schema, table.name)} ADD UNIQUE ({self._list(columns)});"
+
+    def add_foreign_key(self, table: Table, columns: Iterable[str], to: Table, key: Iterable[str]) -> str:
+        # Without a look at the old rows, which would take long and hold up writers.
+        later = " NOT VALID" if table.kind == "table" else ""
+        return (
+            f"ALTER TABLE {self.name(table.schema, table.name)} ADD FOREIGN KEY ({self._list(columns)})"
+            f" REFERENCES {self.name(to.schema, to.name)} ({self._list(key)}){later};"
+        )
+
+    def not_null(self, table: Table, column: str) -> str:
+        return self._alter(table, column, "SET NOT NULL")
+
+    def as_instant(self, table: Table, column: str) -> str:
+        return self._alter(table, column, f"TYPE timestamptz USING {self.name(column)} AT TIME ZONE 'UTC'")
+
+    def retype(self, table: Table, column: str, words: str) -> str:
+        return self._alter(table, column, f"TYPE {words}")
+
+    def name(self, *parts: str) -> str:
+        """A name of one or more parts, quoted where it must be."""
+        return ".".join(map(self._quote, parts))
+
+    @property
+    def _to(self) -> str:
+        return self.name(self.role)
+
+    def _alter(self, table: Table, column: str, what: str) -> str:
+        return f"ALTER TABLE {self.name(table.schema, table.name)} ALTER COLUMN {self.name(column)} {what};"
+
+    def _list(self, columns: Iterable[str]) -> str:
+        return ", ".join(map(self._quote, columns))
+
+    def _quote(self, name: str) -> str:
+        if re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in self.keywords:
+            return name
+        return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,92 @@
+"""Database URLs: brought to one form, compared, and shown without their secrets.
+
+No message repeats any part of a URL except a plain scheme: what cannot be parsed cannot be masked either.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, unquote
+
+SCHEME = "postgresql+psycopg"
+_ACCEPTED = frozenset({"postgresql", "postgres", SCHEME})
+_PLAIN_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,30}", re.IGNORECASE)
+_EXAMPLE = "postgresql://user:password@host:5432/database"
+
+# SQLAlchemy's own grammar, minus what it would read differently from what was meant.
+_REST = re.compile(
+    r"""
+    (?: (?P<user>[^:/?@]*) (?: :(?P<password>[^@]*) )? @ )?
+    (?: \[(?P<ipv6>[^/?@\]]+)\] | (?P<host>[^/:?@\[\]]+) )?
+    (?: :(?P<port>[^/?@]*) )?
+    (?: /(?P<database>[^?@]*) )?
+    (?: \?(?P<query>[^@]*) )?
+    """,
+    re.VERBOSE,
+)
+_SECRET_PARAMETER = re.compile(r"(?P<name>(?:^|&)[^=&]*(?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
+
+
+def normalise(text: str) -> str:
+    """The URL as `postgresql+psycopg://…`. Raises ValueError, without a secret in it, for anything else."""
+    scheme, separator, rest = text.strip().partition("://")
+    if not separator:
+        raise ValueError(f"expected a URL such as {_EXAMPLE}")
+    if scheme.casefold() not in _ACCEPTED:
+        given = f", not {scheme}://" if _PLAIN_SCHEME.fullmatch(scheme) else ""
+        raise ValueError(f"expected postgresql://, postgres:// or {SCHEME}://{given}")
+    if re.search(r"[\s\x00-\x1f\x7f]", rest):
+        raise ValueError("the URL holds a blank or a control character; write a blank as %20")
+    if rest.count("@") > 1:
+        raise ValueError("the URL holds more than one @; in a user name or password write it as %40")
+    parts = _REST.fullmatch(rest)
+    if parts is None:
+        raise ValueError(f"the URL cannot be read; expected {_EXAMPLE}, with @ : / ? in a password as %40 %3A %2F %3F")
+    _check_port(parts["port"] or "")
+    _check_query(parts["query"] or "")
+    return f"{SCHEME}://{rest}"
+
+
+def _check_port(port: str) -> None:
+    if port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 65535):
+        raise ValueError(
+            "the port in the URL is not a number from 1 to 65535 "
+            "(several hosts are written ?host=first:5432&host=second:5432)"
+        )
+
+
+def _check_query(query: str) -> None:
+    try:
+        parse_qsl(query, strict_parsing=bool(query))
+    except ValueError:
+        raise ValueError("what follows the ? of the URL must be name=value, joined by &") from None
+
+
+def masked(url: str) -> str:
+    """A normalised URL without its secrets, for people to read."""
+    scheme, _, rest = url.partition("://")
+    parts = _REST.fullmatch(rest)
+    if parts is None:
+        return f"{scheme}://***"
+    if parts["password"] is not None:
+        rest = f"{rest[: parts.start('password')]}***{rest[parts.end('password') :]}"
+    address, mark, query = rest.partition("?")
+    return f"{scheme}://{address}{mark}{_SECRET_PARAMETER.sub(r'\g<name>***', query)}"
+
+
+def identity(url: str) -> tuple[object, ...]:
+    """Equal for two normalised URLs that lead to the same place; the password does not matter.
+
+    The user and the parameters do: each may select a schema, and one database with a schema per tenant is
+    several sources.
+    """
+    parts = _REST.fullmatch(url.partition("://")[2])
+    if parts is None:
+        return (url,)
+    return (
+        unquote(parts["user"] or ""),
+        (parts["ipv6"] or parts["host"] or "").casefold(),
+        parts["port"] or "5432",
+        unquote(parts["database"] or ""),
+        tuple(sorted(parse_qsl(parts["query"] or ""))),
+    )

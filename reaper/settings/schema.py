@@ -1,0 +1,103 @@
+"""Every setting there is: its name, its default, and what it may be.
+
+A setting's name in the file is the one here (its alias, where it has one); its environment variable is that
+name in capitals behind `REAPER_`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from reaper.settings import checks
+
+Threshold = Annotated[float, checks.seconds("0<", "3650d")]
+DatabaseUrl = Annotated[SecretStr, checks.database_url()]
+FilePath = Annotated[Path, checks.path()]
+Text = Annotated[str, checks.text()]
+LogFormat = Literal["auto", "json", "console"]
+
+
+class Knobs(BaseSettings):
+    """The settings of the daemon as a whole. Reads nothing by itself: not the environment, no file."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    interval_seconds: Annotated[float, checks.seconds("1s", "7d")] = 60
+    timeout_seconds: Threshold = 21600
+    stall_seconds: Threshold = 1800
+    batch_size: Annotated[int, checks.whole(1, 100_000)] = 1000
+    breaker_min: Annotated[int, checks.whole(1, 1_000_000_000)] = 50
+    breaker_share: Annotated[float, checks.share()] = 0.5
+    restart_grace_seconds: Annotated[float, checks.seconds("0s", "1d"), Field(alias="restart_grace")] = 60
+    # A survey reads every running job once, and the newest event of each candidate: well under a second for
+    # 100,000 jobs with the right index, minutes over a huge event table without one. A limit below that would
+    # mean never reaping there; none at all would let a bad plan load somebody's database for hours.
+    statement_timeout_seconds: Annotated[float, checks.seconds("1s", "1d")] = 300
+    connect_timeout_seconds: Annotated[float, checks.seconds("1s", "10m")] = 5
+    http_host: Annotated[str, checks.host()] = "127.0.0.1"
+    http_port: Annotated[int, checks.whole(0, 65535)] = 9469
+    log_level: Annotated[str, checks.choice("debug", "info", "warning", "error", "critical")] = "info"
+    log_format: Annotated[LogFormat, checks.choice("auto", "json", "console")] = "auto"
+    log_file: FilePath | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class KindTable(_Table):
+    """`[kinds.NAME]`: thresholds of one kind of job."""
+
+    timeout_seconds: Threshold | None = None
+    stall_seconds: Threshold | None = None
+
+
+class SourceTable(_Table):
+    """`[sources.NAME]`: one place where jobs live."""
+
+    database_url: DatabaseUrl | None = None
+    database_url_file: FilePath | None = None
+    profile: Text | None = None
+    timeout_seconds: Threshold | None = None
+    stall_seconds: Threshold | None = None
+    kinds: Mapping[str, KindTable] = {}
+
+
+class Given(Knobs):
+    """All that can be given: the knobs, what sources without their own fall back to, and the file's tables."""
+
+    database_url: DatabaseUrl | None = None
+    database_url_file: FilePath | None = None
+    profile: Text = "protea"
+    kinds: Mapping[str, KindTable] = {}
+    sources: Mapping[Annotated[str, checks.source_name()], SourceTable] = {}
+    profiles: Mapping[str, dict[str, Any]] = {}
+
+
+SECTIONS = frozenset({"kinds", "sources", "profiles"})
+"""What only the file can hold."""
+
+
+def names(table: type[BaseModel]) -> dict[str, Any]:
+    """What may stand in a table, as the user spells it, and the type of each."""
+    return {field.alias or name: field.annotation for name, field in table.model_fields.items()}
+
+
+SCALARS = frozenset(names(Given)) - SECTIONS
+"""What flags and the environment can give too."""

@@ -1,0 +1,78 @@
+"""Looking jobs up: for the report, for `explain`, for the log. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, literal, select
+from sqlalchemy.types import String
+
+from reaper import sql
+from reaper.model import Evidence, Key, Verdict
+from reaper.profile import FromColumn, Insert, Known
+from reaper.rule import Moment, Rule
+from reaper.schema import key_parameters
+from reaper.source.evidence import judged, read_evidence
+
+
+class Reading:
+    """The look-ups for one rule."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule, self._schema = rule, rule.schema
+        self._jobs = rule.schema.jobs
+        self._key = rule.schema.key(self._jobs)
+
+    def find(self, connection: Connection, key: Sequence[str]) -> Key | None:
+        """The key of the job that these texts name, as the database spells it; None when there is no such job.
+
+        Raises DBAPIError when a text does not fit the type of its column.
+        """
+        named = [mine == sql.untyped(text) for mine, text in zip(self._key, key, strict=True)]
+        row = connection.execute(select(*self._key).where(*named)).one_or_none()
+        return tuple(row) if row is not None else None
+
+    def keys(
+        self, connection: Connection, moment: Moment, *, verdict: Verdict | None, kind: str | None, limit: int
+    ) -> list[Key]:
+        """Running jobs, oldest start first."""
+        where = [self._schema.running(self._jobs)]
+        if verdict is not None:
+            where.append(self.rule.verdict(self._jobs, moment) == literal(verdict.value, String))
+        if kind is not None:
+            where.append(self.rule.kind(self._jobs) == literal(kind, String))
+        query = select(*self._key).where(*where).order_by(self.rule.started(self._jobs), *self._key).limit(limit)
+        return [tuple(row) for row in connection.execute(query)]
+
+    def evidence(self, connection: Connection, moment: Moment, keys: Sequence[Key]) -> list[Evidence]:
+        """What the rule says of these jobs and what that rests on, in this order; jobs that are gone are left out."""
+        if not keys:
+            return []
+        doomed = judged(self.rule, self._jobs, moment, self._schema.keyed(self._key))
+        rows = connection.execute(select(doomed), key_parameters(keys))
+        found = {e.key: e for e in (read_evidence(row, len(self._key)) for row in rows)}
+        return [found[key] for key in keys if key in found]
+
+    def audits(self, connection: Connection, key: Key) -> list[dict[str, Any]]:
+        """The evidence that earlier reaps of this job wrote, newest first."""
+        written = (insert for insert in self._schema.profile.actions["fail"].also if _known(insert, "evidence"))
+        return [evidence for insert in written for evidence in self._written(connection, insert, key)]
+
+    def _written(self, connection: Connection, insert: Insert, key: Key) -> list[dict[str, Any]]:
+        table = self._schema.table(insert.table)
+        same = [
+            table.c[name] == (self._jobs.c[value.column] if isinstance(value, FromColumn) else sql.untyped(value))
+            for name, value in insert.values.items()
+            if not isinstance(value, Known)
+        ]
+        evidence = table.c[_known(insert, "evidence")[0]]
+        query = select(evidence).select_from(table.join(self._jobs, and_(*same)))
+        query = query.where(self._schema.keyed(self._key))
+        for moment in _known(insert, "now"):
+            query = query.order_by(table.c[moment].desc())
+        return [dict(row[0]) for row in connection.execute(query.limit(10), key_parameters([key]))]
+
+
+def _known(insert: Insert, what: str) -> list[str]:
+    return [name for name, value in insert.values.items() if isinstance(value, Known) and value.known == what]

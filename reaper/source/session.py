@@ -1,0 +1,82 @@
+"""Engines, and transactions that say at their start how they want to be treated.
+
+Everything is set with the transaction itself (SET LOCAL), never on the session: that is what works behind a pooler
+which hands every transaction to another server connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, NullPool, RootTransaction, create_engine, text
+
+from reaper.hearing import Contact
+from reaper.model import DatabaseAway
+
+_BEGIN = text(
+    "SELECT set_config('TimeZone', 'UTC', true), set_config('statement_timeout', :statement, true), "
+    "set_config('lock_timeout', :lock, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
+)
+# The checkpointer is started anew when the server recovers from a crash of one of its processes, which leaves the
+# postmaster's own start time as it was. Roles that may not see it get NULL, which greatest() passes over.
+_LOOK = text(
+    "SELECT clock_timestamp() AS now, greatest(pg_postmaster_start_time(), (SELECT max(backend_start)"
+    " FROM pg_stat_activity WHERE backend_type = 'checkpointer')) AS server_started,"
+    " pg_is_in_recovery() AS standby, current_setting('transaction_read_only') = 'on' AS read_only"
+)
+_LOCK_MS = 5_000
+_IDLE_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the database may take, in seconds."""
+
+    statement: float
+    connect: float
+
+
+def make_engine(url: str, source: str, patience: Patience) -> Engine:
+    """An engine without a pool: a sweep a minute can afford a connection, and none goes stale in between."""
+    return create_engine(
+        url,
+        poolclass=NullPool,
+        # The rule is judged again in a fresh snapshot, whatever the role's default isolation is.
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "application_name": f"reaper/{source}",
+            "connect_timeout": max(1, round(patience.connect)),
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
+            # Prepared statements outlive transactions, and behind a pooler the server connection does not.
+            "prepare_threshold": None,
+        },
+    )
+
+
+@contextmanager
+def transaction(connection: Connection, patience: Patience, *, read_only: bool = False) -> Iterator[RootTransaction]:
+    """One short transaction in UTC, with its time limits set; commits at the end, rolls back on any error."""
+    with connection.begin() as begun:
+        if read_only:
+            connection.execute(text("SET TRANSACTION READ ONLY"))
+        limits = {"statement": f"{round(patience.statement * 1000)}", "lock": f"{_LOCK_MS}", "idle": f"{_IDLE_MS}"}
+        connection.execute(_BEGIN, limits)
+        yield begun
+
+
+def look(connection: Connection) -> Contact:
+    """Ask for the database's clock and its server's start, inside a transaction.
+
+    Raises DatabaseAway when nobody could write there now: a standby, or a server set to read only.
+    """
+    row = connection.execute(_LOOK).one()
+    if row.standby:
+        raise DatabaseAway("the server is a standby in recovery: nothing can be written there")
+    if row.read_only:
+        raise DatabaseAway("the database is read-only: nothing can be written there")
+    return Contact(now=row.now, server_started=row.server_started)

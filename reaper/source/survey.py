@@ -1,0 +1,104 @@
+"""Reading: how many jobs run, which of them are stale, which have lately been spared. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection, Select, func, not_, select
+from sqlalchemy.exc import DBAPIError
+
+from reaper import sql
+from reaper.model import Census, Key
+from reaper.rule import Moment, Rule
+from reaper.sql import Element
+
+_CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A stale job as the survey saw it. `claim` must still be the same when it is locked."""
+
+    key: Key
+    claim: tuple[Any, ...]
+
+
+def identity(rule: Rule) -> list[Element]:
+    """What must not change between two looks at a job: its start, and the columns of its claim.
+
+    The start travels as a number: it is only compared, and the number takes what Python's dates cannot.
+    """
+    jobs = rule.schema.jobs
+    return [
+        sql.epoch(rule.started(jobs)).label("start"),
+        *(sql.text_of(jobs.c[name]).label(f"claim_{n}") for n, name in enumerate(rule.schema.profile.jobs.claim)),
+    ]
+
+
+def candidate(row: tuple[Any, ...], width: int) -> Candidate:
+    return Candidate(key=tuple(row[:width]), claim=tuple(row[width:]))
+
+
+class Survey:
+    """The reading statements for one rule."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self._jobs = rule.schema.jobs
+        self._key = rule.schema.key(self._jobs)
+
+    def candidates(self, moment: Moment) -> Select[Any]:
+        """Every stale job: its key and its identity."""
+        return select(*self._key, *identity(self.rule)).where(self.rule.stale(self._jobs, moment))
+
+    def counting(self, moment: Moment) -> Select[Any]:
+        """The running jobs, those past their timeout, and the oldest start, in one pass over the running ones."""
+        jobs = self._jobs
+        return select(
+            func.count().label("running"),
+            func.count().filter(self.rule.past_timeout(jobs, moment)).label("past_timeout"),
+            func.min(sql.epoch(self.rule.started(jobs))).label("oldest"),
+        ).where(self.rule.schema.running(jobs))
+
+    def census(self, connection: Connection, moment: Moment) -> Census:
+        """Everything but the stale ones, which the candidates count."""
+        row = connection.execute(self.counting(moment)).one()
+        return Census(running=row.running, past_timeout=row.past_timeout, stale=0, oldest_started_epoch=row.oldest)
+
+    def count_stale(self, connection: Connection, moment: Moment) -> int:
+        counted = select(func.count()).select_from(self._jobs).where(self.rule.stale(self._jobs, moment))
+        return int(connection.execute(counted).scalar_one())
+
+    def crossed(self, moment: Moment, before: Moment | None, limit: int) -> Select[Any]:
+        """Jobs that have passed their timeout since `before`, oldest first."""
+        crossing = [self.rule.past_timeout(self._jobs, moment)]
+        if before is not None:
+            crossing.append(not_(self.rule.past_timeout(self._jobs, before)))
+        return select(*self._key).where(*crossing).order_by(self.rule.started(self._jobs)).limit(limit)
+
+    def stream(self, connection: Connection, moment: Moment) -> Iterator[Candidate]:
+        """The candidates one after the other, never all in memory.
+
+        Not through a cursor of the server: PostgreSQL does not use parallel workers for those.
+        """
+        compiled = self.candidates(moment).compile(dialect=connection.dialect)
+        parameters = compiled.construct_params()
+        driver = connection.connection.driver_connection
+        if not isinstance(driver, psycopg.Connection):
+            raise TypeError(f"no way to stream rows from {type(driver).__name__}")
+        width = len(self._key)
+        chunk = _CHUNK if psycopg.capabilities.has_stream_chunked() else 1
+        try:
+            with driver.cursor() as cursor:
+                for row in cursor.stream(compiled.string, parameters, size=chunk):
+                    yield candidate(row, width)
+        except psycopg.Error as error:
+            raise DBAPIError.instance(compiled.string, None, error, psycopg.Error) from error
+
+
+def with_stale(census: Census, stale: int) -> Census:
+    """The census, completed by what the survey counted."""
+    return replace(census, stale=stale, past_timeout=max(census.past_timeout, stale))

@@ -1,0 +1,51 @@
+"""What an error of the database means for the sweep that met it."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from sqlalchemy.exc import DBAPIError
+
+
+class Trouble(Enum):
+    """Who is concerned."""
+
+    AWAY = "the database cannot be used just now"
+    PASSING = "the same again may go through: a deadlock, a serialization failure"
+    ROW = "one of the rows cannot be changed so"
+    STATEMENT = "the statement cannot be run at all"
+
+
+_AWAY = {"08", "28", "3D"}
+_AWAY_STATES = {"57P01", "57P02", "57P03", "57P05", "25006", "53300"}
+_PASSING = {"40"}
+_STATEMENT = {"0A", "25", "26", "34", "3F", "42", "53", "54", "55", "57", "58", "F0", "XX"}
+# Row security refuses single rows with the code for "no privilege"; a lock may be waited for by a trigger.
+_ROW_STATES = {"42501", "55P03"}
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """The five letters of the SQL standard, when the server said any."""
+    state = getattr(error.orig, "sqlstate", None)
+    return state if isinstance(state, str) else None
+
+
+def trouble(error: DBAPIError) -> Trouble:
+    """Sort an error. What a trigger raises, with whatever code, concerns its row."""
+    state = sqlstate(error)
+    if state is None or error.connection_invalidated:
+        return Trouble.AWAY
+    if state in _ROW_STATES:
+        return Trouble.ROW
+    if state[:2] in _AWAY or state in _AWAY_STATES:
+        return Trouble.AWAY
+    if state[:2] in _PASSING:
+        return Trouble.PASSING
+    return Trouble.STATEMENT if state[:2] in _STATEMENT else Trouble.ROW
+
+
+def in_one_line(error: BaseException) -> str:
+    """What the database said, without statement, parameters or connection string."""
+    said = str(getattr(error, "orig", None) or error).strip()
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,298 @@
+"""One pass over one source: a function that returns a value. No loop around it, no schedule, no clock of the host."""
+
+from __future__ import annotations
+
+import pickle
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
+from typing import Protocol
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from reaper.breaker import Breaker
+from reaper.hearing import Hearing
+from reaper.model import (
+    Census,
+    DatabaseAway,
+    Evidence,
+    Failure,
+    Key,
+    Locked,
+    Outcome,
+    Reaped,
+    SweepReport,
+    Verdict,
+)
+from reaper.rule import Moment
+from reaper.source import (
+    Candidate,
+    Claim,
+    HalfDone,
+    Lease,
+    Source,
+    Stamp,
+    Trouble,
+    holder_of,
+    in_one_line,
+    trouble,
+    with_stale,
+)
+
+SHOWN = 100
+"""How many single jobs of a sort a report names; the rest are counted."""
+
+_NAMED_HOLDERS = 10
+_REFUSED_AGAIN_SECONDS = 600.0
+_MOST_REFUSED = 50
+_TRIES = 3
+_SPOOL_BYTES = 1 << 20
+
+
+class Listener(Protocol):
+    """Told while a sweep works, so that no sweep has to remember all that it did."""
+
+    def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None: ...
+
+    def surveyed(self, source: str, census: Census) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """How one sweep is to be done."""
+
+    host: str
+    batch_size: int
+    breaker: Breaker
+    force: bool = False
+    dry_run: bool = False
+    stopping: Callable[[], bool] = lambda: False
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is kept from one sweep of a source to the next: to say each thing once, and not to insist."""
+
+    before: Moment | None = None
+    refused: dict[Key, float] = field(default_factory=dict)
+    locked_since: dict[Key, float] = field(default_factory=dict)
+
+
+class Sweep:
+    """The state of one pass while it runs. Use `sweep`."""
+
+    def __init__(
+        self, source: Source, hearing: Hearing, memory: Memory, orders: Orders, lease: Lease | None, listener: Listener
+    ) -> None:
+        self.source, self.hearing, self.memory, self.orders = source, hearing, memory, orders
+        self.lease, self.listener = lease, listener
+        self.id = uuid.uuid4().hex[:12]
+        self.census: Census | None = None
+        self.reaped = self.lost = 0
+        self.failures: list[Failure] = []
+        self.locked: list[Key] = []
+        self.named_locked: list[Locked] = []
+        self.newly_spared: list[Evidence] = []
+        self.newly_spared_total = 0
+        self.would_reap: list[Evidence] = []
+        self.longest = 0.0
+
+    def run(self) -> Outcome:
+        with self.source.connect() as connection:
+            # A standby listens too: the day it takes over it must know what it could not have heard.
+            moment = self.source.meet(connection, self.hearing)
+            if self.lease is not None and not self.lease.hold():
+                return Outcome.STANDBY
+            with SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
+                census = self._survey(connection, moment, spool)
+                self._notice_spared(connection, moment)
+                if self.orders.dry_run:
+                    self._preview(connection, moment, spool)
+                elif self.orders.breaker.opens(census) and not self.orders.force:
+                    return Outcome.HELD
+                else:
+                    outcome = self._reap(connection, moment, spool)
+                    self._name_holders(connection, moment)
+                    return outcome
+        return Outcome.DONE
+
+    # --- survey ----------------------------------------------------------------------------------------------
+
+    def _survey(self, connection: Connection, moment: Moment, spool: SpooledTemporaryFile[bytes]) -> Census:
+        """One read finds the candidates; they wait on disk, so that a million of them take no more memory than ten."""
+        with self.source.transaction(connection, read_only=True):
+            census = self.source.survey.census(connection, moment)
+            found = 0
+            for batch in _batches(self.source.survey.stream(connection, moment), self.orders.batch_size):
+                pickle.dump([(c.key, c.claim) for c in batch], spool, pickle.HIGHEST_PROTOCOL)
+                found += len(batch)
+        spool.seek(0)
+        self.census = with_stale(census, found)
+        self.listener.surveyed(self.source.name, self.census)
+        return self.census
+
+    def _notice_spared(self, connection: Connection, moment: Moment) -> None:
+        """Jobs that have passed their timeout since the last sweep and live: each is named once."""
+        if self.census is None or self.census.spared == 0:
+            self.memory.before = moment
+            return
+        with self.source.transaction(connection, read_only=True):
+            crossed = connection.execute(self.source.survey.crossed(moment, self.memory.before, SHOWN + 1))
+            keys = [tuple(row) for row in crossed]
+            judged = self.source.reading.evidence(connection, moment, keys)
+        spared = [evidence for evidence in judged if evidence.verdict is Verdict.SPARED]
+        self.newly_spared_total = len(spared) if len(keys) <= SHOWN else max(len(spared), self.census.spared)
+        self.newly_spared = spared[:SHOWN]
+        self.memory.before = moment
+
+    def _preview(self, connection: Connection, moment: Moment, spool: SpooledTemporaryFile[bytes]) -> None:
+        for batch in _spooled(spool):
+            with self.source.transaction(connection, read_only=True):
+                keys = [c.key for c in batch][: SHOWN - len(self.would_reap)]
+                judged = self.source.reading.evidence(connection, moment, keys)
+            self.would_reap += [evidence for evidence in judged if evidence.verdict is Verdict.STALE]
+            if len(self.would_reap) >= SHOWN:
+                return
+
+    # --- reap ------------------------------------------------------------------------------------------------
+
+    def _reap(self, connection: Connection, moment: Moment, spool: SpooledTemporaryFile[bytes]) -> Outcome:
+        stamp = Stamp(source=self.source.name, sweep_id=self.id, host=self.orders.host)
+        claim = self.source.claim(moment, stamp)
+        for batch in _spooled(spool):
+            if self.orders.stopping():
+                return Outcome.STOPPED
+            if self.lease is not None and not self.lease.keep():
+                return Outcome.STANDBY
+            willing = self._without_refused(batch)
+            if willing:
+                self._end(connection, claim, willing)
+        return Outcome.DONE
+
+    def _end(self, connection: Connection, claim: Claim, batch: Sequence[Candidate], tries: int = _TRIES) -> None:
+        """End a batch; when the database refuses it, end its halves, down to the one job that is to blame."""
+        try:
+            self._once(connection, claim, batch)
+        except DBAPIError as error:
+            kind = trouble(error)
+            if kind is Trouble.PASSING and tries > 1:
+                self._end(connection, claim, batch, tries - 1)
+            elif kind in (Trouble.ROW, Trouble.PASSING):
+                self._divide(connection, claim, batch, error)
+            else:
+                raise
+        except HalfDone as error:
+            self._divide(connection, claim, batch, error)
+
+    def _divide(self, connection: Connection, claim: Claim, batch: Sequence[Candidate], error: Exception) -> None:
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            self._end(connection, claim, batch[:middle])
+            self._end(connection, claim, batch[middle:])
+            return
+        key = batch[0].key
+        self.failures.append(Failure(key=key, error=in_one_line(error)))
+        self.memory.refused[key] = time.monotonic() + _REFUSED_AGAIN_SECONDS
+        if len(self.failures) >= _MOST_REFUSED:
+            raise error
+
+    def _once(self, connection: Connection, claim: Claim, batch: Sequence[Candidate]) -> None:
+        begun = time.monotonic()
+        try:
+            with self.source.transaction(connection):
+                claimed = claim.run(connection, batch)
+        finally:
+            self.longest = max(self.longest, time.monotonic() - begun)
+        self.reaped += len(claimed.reaped)
+        self.lost += claimed.lost
+        self.locked += claimed.locked
+        if claimed.reaped:
+            self.listener.reaped(self.source.name, self.id, claimed.reaped)
+
+    def _without_refused(self, batch: Sequence[Candidate]) -> list[Candidate]:
+        """Jobs that the database refused lately are left alone for a while."""
+        refused, now = self.memory.refused, time.monotonic()
+        for key in [key for key, again in refused.items() if again <= now]:
+            del refused[key]
+        return [c for c in batch if c.key not in refused]
+
+    # --- held rows -------------------------------------------------------------------------------------------
+
+    def _name_holders(self, connection: Connection, moment: Moment) -> None:
+        """Somebody who keeps a stale job's row locked for longer than its stall window hides a dead job: say who."""
+        now, since = time.monotonic(), self.memory.locked_since
+        self.memory.locked_since = {key: since.get(key, now) for key in self.locked}
+        for key in self.locked[:_NAMED_HOLDERS]:
+            with self.source.transaction(connection, read_only=True):
+                holder = holder_of(connection, self.source.rule.schema, key)
+                judged = self.source.reading.evidence(connection, moment, [key])
+            seen = now - self.memory.locked_since[key]
+            held = max(seen, holder.held_seconds or 0.0) if holder else seen
+            stall = judged[0].stall_seconds if judged else float("inf")
+            self.named_locked.append(Locked(key=key, held_seconds=held, overdue=held > stall, holder=holder))
+
+
+def sweep(
+    source: Source, hearing: Hearing, memory: Memory, orders: Orders, lease: Lease | None, listener: Listener
+) -> SweepReport:
+    """Survey one source and end what is stale. Never raises for trouble with the database: the report tells it."""
+    begun = time.monotonic()
+    state = Sweep(source, hearing, memory, orders, lease, listener)
+    error: str | None = None
+    away = False
+    try:
+        outcome = state.run()
+    except DatabaseAway as problem:
+        outcome, error, away = Outcome.FAILED, str(problem), True
+    except (DBAPIError, HalfDone) as problem:
+        outcome, error = Outcome.FAILED, in_one_line(problem)
+        away = isinstance(problem, DBAPIError) and trouble(problem) is Trouble.AWAY
+    if away:
+        hearing.lost()
+    return _report(state, outcome, error, away=away, duration=time.monotonic() - begun)
+
+
+def _report(state: Sweep, outcome: Outcome, error: str | None, *, away: bool, duration: float) -> SweepReport:
+    return SweepReport(
+        source=state.source.name,
+        sweep_id=state.id,
+        outcome=outcome,
+        duration_seconds=duration,
+        census=state.census,
+        reaped=state.reaped,
+        lost=state.lost,
+        newly_spared=tuple(state.newly_spared),
+        newly_spared_total=state.newly_spared_total,
+        locked=tuple(state.named_locked),
+        locked_total=len(state.locked),
+        failures=tuple(state.failures),
+        would_reap=tuple(state.would_reap),
+        longest_transaction_seconds=state.longest,
+        database_away=away,
+        error=error,
+        dry_run=state.orders.dry_run,
+    )
+
+
+def _batches(candidates: Iterator[Candidate], size: int) -> Iterator[list[Candidate]]:
+    batch: list[Candidate] = []
+    for found in candidates:
+        batch.append(found)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _spooled(spool: SpooledTemporaryFile[bytes]) -> Iterator[list[Candidate]]:
+    """The batches in the order in which they were written. The file is this process's own and has no name."""
+    while True:
+        try:
+            rows = pickle.load(spool)  # noqa: S301
+        except EOFError:
+            return
+        yield [Candidate(key, claim) for key, claim in rows]
