@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import NamedTuple
 
-Key = tuple[Any, ...]
-"""A job's primary key: one value per key column, in the profile's order."""
+Key = tuple[str, ...]
+"""A job's primary key as the database spells it: one text per key column, in the profile's order."""
 
 
 class Verdict(StrEnum):
@@ -103,13 +103,12 @@ class Evidence:
     signs: Mapping[str, str | None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Reaped:
+class Reaped(NamedTuple):
     """One job that a sweep ended, measured at the transition. A start at -infinity has no age."""
 
     key: Key
-    kind: str | None
     reason: str
+    kind: str | None
     age_seconds: float | None
     silence_seconds: float | None
     witness: str | None

@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 
 from reaper import sql
+from reaper.duration import in_words
 from reaper.hearing import LONG_AGO, Cutoff, Hearing
 from reaper.model import Limit, Thresholds, Verdict
 from reaper.profile import Alive
@@ -154,6 +155,8 @@ class Rule:
         return {
             "timeout_seconds": self._by_kind(jobs, lambda t, _: literal(t.seconds, Float)),
             "timeout_from": self._by_kind(jobs, lambda t, _: literal(t.origin, String)),
+            "timeout_words": self._by_kind(jobs, lambda t, _: literal(in_words(t.seconds), String)),
+            "stall_words": self._by_kind(jobs, lambda _, s: literal(in_words(s.seconds), String)),
             "stall_seconds": self._by_kind(jobs, lambda _, s: literal(s.seconds, Float)),
             "stall_from": self._by_kind(jobs, lambda _, s: literal(s.origin, String)),
             "audible_since": self._cutoff(jobs, moment),

@@ -10,17 +10,20 @@ from sqlalchemy import (
     TableClause,
     and_,
     bindparam,
+    cast,
     column,
     func,
     select,
     table,
     tuple_,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql import quoted_name
-from sqlalchemy.types import NullType
+from sqlalchemy.types import NullType, Text
 
+from reaper.model import Key
 from reaper.profile import Profile
-from reaper.sql import Element, untyped
+from reaper.sql import Element, text_of, untyped
 
 
 def split_name(name: str) -> tuple[str | None, str]:
@@ -54,14 +57,23 @@ class Schema:
         """The key columns, in the profile's order."""
         return [jobs.c[name] for name in self.profile.jobs.key]
 
-    def keyed(self, keys: Sequence[Element], parameter: str = "key") -> ColumnElement[bool]:
-        """These columns are one of the keys bound as one array per column: `key_0`, `key_1`, …"""
-        arrays = [bindparam(f"{parameter}_{n}", type_=NullType()) for n in range(len(keys))]
+    def key_text(self, jobs: FromClause) -> list[Element]:
+        """The key columns as text: how keys travel, whatever their types."""
+        return [text_of(column) for column in self.key(jobs)]
+
+    def keyed(self, keys: Sequence[Element]) -> ColumnElement[bool]:
+        """These columns are one of the keys that `key_parameters` binds.
+
+        An array without a type takes that of the column it is compared with, so an index on the key is used. Of a
+        key of several columns each is compared so, and then all of them together, as text.
+        """
+        each = [column == func.any(bindparam(_ANY.format(n), type_=NullType())) for n, column in enumerate(keys)]
         if len(keys) == 1:
-            return keys[0] == func.any(arrays[0])
-        columns: list[Element] = [column(f"k{n}") for n in range(len(keys))]
-        rows = func.unnest(*arrays).table_valued(*columns, name="wanted")
-        return tuple_(*keys).in_(select(*rows.c))
+            return each[0]
+        texts = [cast(bindparam(_ANY.format(n), type_=NullType()), ARRAY(Text)) for n in range(len(keys))]
+        columns: list[Element] = [column(f"key_{n}") for n in range(len(keys))]
+        wanted = func.unnest(*texts).table_valued(*columns, name="wanted")
+        return and_(*each, tuple_(*(text_of(key) for key in keys)).in_(select(*wanted.c)))
 
     def running(self, jobs: FromClause) -> ColumnElement[bool]:
         """The job says that it runs."""
@@ -77,6 +89,17 @@ class Schema:
         return and_(*(a == b for a, b in zip(left, right, strict=True)))
 
 
-def key_parameters(keys: Sequence[tuple[object, ...]], parameter: str = "key") -> dict[str, list[object]]:
-    """The arrays that `Schema.keyed` binds."""
-    return {f"{parameter}_{n}": list(values) for n, values in enumerate(zip(*keys, strict=True))}
+_ANY = "any_{}"
+
+
+def key_parameters(keys: Iterable[Key]) -> dict[str, str]:
+    """The arrays that `Schema.keyed` binds, in the database's own notation."""
+    return {_ANY.format(n): _array(texts) for n, texts in enumerate(zip(*keys, strict=True))}
+
+
+def _array(texts: Iterable[str]) -> str:
+    return "{" + ",".join([text if text.isalnum() else _quoted(text) for text in texts]) + "}"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -69,11 +69,14 @@ def epoch(moment: Element) -> Element:
 
 
 def in_words(duration: Element) -> Element:
-    """Seconds as `7h 12m 5s`, without the parts that say nothing."""
-    whole = func.make_interval(0, 0, 0, 0, 0, 0, cast(func.round(duration), Float))
-    text = func.to_char(whole, 'FMHH24"h "FMMI"m "FMSS"s"')
-    shortened = func.regexp_replace(text, "( 0m)? 0s$", "")
-    return func.coalesce(func.regexp_replace(shortened, "^0h (0m )?", ""), "an unknown time", type_=String)
+    """Seconds in the two units that matter: `31h 12m`, `12m 5s`, `5s`."""
+    whole = func.make_interval(0, 0, 0, 0, 0, 0, cast(duration, Float))
+    return case(
+        (duration >= 3600, func.to_char(whole, 'FMHH24"h "FMMI"m"')),
+        (duration >= 60, func.to_char(whole, 'FMMI"m "FMSS"s"')),
+        (duration.is_not(None), func.to_char(whole, 'FMSS"s"')),
+        else_="an unknown time",
+    )
 
 
 def in_utc(moment: Element) -> Element:

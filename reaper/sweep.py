@@ -127,7 +127,7 @@ class Sweep:
             census = self.source.survey.census(connection, moment)
             found = 0
             for batch in _batches(self.source.survey.stream(connection, moment), self.orders.batch_size):
-                pickle.dump([(c.key, c.claim) for c in batch], spool, pickle.HIGHEST_PROTOCOL)
+                pickle.dump([tuple(candidate) for candidate in batch], spool, pickle.HIGHEST_PROTOCOL)
                 found += len(batch)
         spool.seek(0)
         self.census = with_stale(census, found)

@@ -1,4 +1,4 @@
-"""`python -m reaper.embedded start|stop|status|url DIRECTORY`, for scripts/manage.sh."""
+"""`python -m reaper.embedded start|stop|status|url|log DIRECTORY`, for scripts/manage.sh."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reaper.model import ReaperError
 
 
 @click.command(help="The private PostgreSQL of DIRECTORY, with one database that has the protea tables.")
-@click.argument("what", type=click.Choice(["start", "stop", "status", "url"]))
+@click.argument("what", type=click.Choice(["start", "stop", "status", "url", "log"]))
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 def main(what: str, directory: Path) -> None:
     try:
@@ -26,6 +26,8 @@ def main(what: str, directory: Path) -> None:
         raise click.ClickException(str(error)) from None
     if what in ("start", "url"):
         click.echo(server.url_of(FIRST_RUN_DATABASE))
+    elif what == "log":
+        click.echo(server.log)
     elif what == "status":
         click.echo(server.pid or "stopped")
         sys.exit(0 if server.pid else 3)

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Row, inspect, literal, literal_column, select, text
+from sqlalchemy import Connection, Executable, Label, Row, inspect, literal_column, select, text
 from sqlalchemy.exc import DBAPIError, SAWarning
+from sqlalchemy.sql import quoted_name
 
 from reaper.preflight.remedies import Remedies
 from reaper.preflight.tables import Check, Column, ForeignKey, Index, Rights, Table, Trigger
 from reaper.schema import split_name
 from reaper.source.trouble import in_one_line, sqlstate
 
-OLDEST = (12,)
+OLDEST = 12
 """The first version whose catalogs have what is asked here."""
 
 _CANCELED = "57014"
+_NO_SUCH_VALUE = ("22", "23")
 _KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
 _OURS_NEVER = {"pg_catalog", "information_schema", "pg_toast"}
 
@@ -107,14 +109,17 @@ WHERE r.ev_class = :oid ORDER BY 1, 2
 
 
 class Unanswered(Exception):
-    """A question about rows that the database did not answer: it took too long, or it refused."""
+    """A question that the database did not answer: it took too long, or it refused."""
+
+    def __init__(self, why: str, state: str | None) -> None:
+        self.state = state or ""
+        super().__init__(why)
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
     """The server and the connected role."""
 
-    version: tuple[int, ...]
     role: str
     database: str
     standby: bool
@@ -133,9 +138,8 @@ class Catalog:
         self._patience = patience_seconds
         row = connection.execute(_SERVER).one()
         self.server = Server(
-            version=connection.dialect.server_version_info or (),
             timeouts={name: float(seconds) for name, seconds in connection.execute(_TIMEOUTS)},
-            **{name: row._mapping[name] for name in Server.__slots__ if name not in ("version", "timeouts")},
+            **{name: row._mapping[name] for name in Server.__slots__ if name != "timeouts"},
         )
         self._path = [row.role if name == "$user" else name for name in _split(row.search_path)]
         self.remedies = Remedies(row.role, row.database, frozenset(row.keywords))
@@ -182,14 +186,14 @@ class Catalog:
         except DBAPIError as refused:
             if refused.connection_invalidated:
                 raise
-            slow = sqlstate(refused) == _CANCELED
-            why = f"cut off after {self._patience:g} s" if slow else in_one_line(refused)
-            raise Unanswered(why) from None
+            state = sqlstate(refused)
+            why = f"cut off after {self._patience:g} s" if state == _CANCELED else in_one_line(refused)
+            raise Unanswered(why, state) from None
 
     def holds(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:
         """What an expression from the catalogs says of these columns (type and value); None: nobody can tell."""
-        columns = [
-            literal_column(f"CAST({self._quoted(value)} AS {words})").label(name)
+        columns: list[Label[Any]] = [
+            literal_column(f"CAST({_quoted(value)} AS {words})").label(quoted_name(name, quote=True))
             for name, (words, value) in values.items()
         ]
         row = select(*columns).subquery("row")
@@ -200,17 +204,12 @@ class Catalog:
         return bool(said) if said is not None else None
 
     def takes(self, words: str, value: str) -> bool:
-        """A text can be read as a value of this type."""
+        """A text can be read as a value of this type, as far as the role may ask."""
         try:
-            self.ask(select(literal_column(f"CAST({self._quoted(value)} AS {words})")))
-        except Unanswered:
-            return False
+            self.ask(select(literal_column(f"CAST({_quoted(value)} AS {words})")))
+        except Unanswered as refused:
+            return not refused.state.startswith(_NO_SUCH_VALUE)
         return True
-
-    def _quoted(self, value: str | None) -> str:
-        if value is None:
-            return "NULL"
-        return str(literal(value).compile(self._connection, compile_kwargs={"literal_binds": True}))
 
     def _rows(self, statement: Executable, **parameters: object) -> Sequence[Row[Any]]:
         return self._connection.execute(statement, parameters).all()
@@ -227,8 +226,7 @@ class Catalog:
             rows=row.rows,
             columns=self._columns(row.schema, row.name, {column.name: column for column in rights}),
             indexes=[
-                Index(**{**index._mapping, "columns": tuple(index.columns)})
-                for index in self._rows(_INDEXES, oid=oid)
+                Index(**{**index._mapping, "columns": tuple(index.columns)}) for index in self._rows(_INDEXES, oid=oid)
             ],
             checks=[Check(c.name, frozenset(c.columns), c.expression) for c in constraints if c.type == "c"],
             foreign_keys=[ForeignKey(frozenset(c.columns), c.refers_to) for c in constraints if c.type == "f"],
@@ -264,3 +262,10 @@ class Catalog:
 def _split(path: str) -> list[str]:
     """The names in a search path."""
     return [name.strip() for row in csv.reader([path], skipinitialspace=True) for name in row]
+
+
+def _quoted(value: str | None) -> str:
+    """A text as a literal, whatever is in it: expressions of the catalogs leave no place for a bound one."""
+    if value is None:
+        return "NULL"
+    return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"

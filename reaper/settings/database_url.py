@@ -42,13 +42,13 @@ def normalise(text: str) -> str:
     parts = _REST.fullmatch(rest)
     if parts is None:
         raise ValueError(f"the URL cannot be read; expected {_EXAMPLE}, with @ : / ? in a password as %40 %3A %2F %3F")
-    _check_port(parts["port"] or "")
+    _check_port(parts["port"])
     _check_query(parts["query"] or "")
     return f"{SCHEME}://{rest}"
 
 
-def _check_port(port: str) -> None:
-    if port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 65535):
+def _check_port(port: str | None) -> None:
+    if port is not None and not (re.fullmatch(r"0*[1-9][0-9]{0,4}", port) and int(port) <= 65535):
         raise ValueError(
             "the port in the URL is not a number from 1 to 65535 "
             "(several hosts are written ?host=first:5432&host=second:5432)"
@@ -71,7 +71,11 @@ def masked(url: str) -> str:
     if parts["password"] is not None:
         rest = f"{rest[: parts.start('password')]}***{rest[parts.end('password') :]}"
     address, mark, query = rest.partition("?")
-    return f"{scheme}://{address}{mark}{_SECRET_PARAMETER.sub(r'\g<name>***', query)}"
+    return f"{scheme}://{address}{mark}{_SECRET_PARAMETER.sub(_hide, query)}"
+
+
+def _hide(parameter: re.Match[str]) -> str:
+    return f"{parameter['name']}***"
 
 
 def identity(url: str) -> tuple[object, ...]:

@@ -25,7 +25,7 @@ LogFormat = Literal["auto", "json", "console"]
 class Knobs(BaseSettings):
     """The settings of the daemon as a whole. Reads nothing by itself: not the environment, no file."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", case_sensitive=True, hide_input_in_errors=True)
 
     interval_seconds: Annotated[float, checks.seconds("1s", "7d")] = 60
     timeout_seconds: Threshold = 21600
@@ -48,11 +48,10 @@ class Knobs(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        *_: object,
+        **__: object,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
 

@@ -15,7 +15,7 @@ the server rolls everything back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,15 +24,18 @@ from sqlalchemy import (
     Connection,
     Executable,
     Insert,
+    Label,
     Select,
     String,
     Update,
     and_,
+    cast,
     func,
     insert,
     literal,
     literal_column,
     select,
+    true,
     update,
 )
 
@@ -41,8 +44,8 @@ from reaper.model import Key, Reaped, ReaperError, Reason, Verdict
 from reaper.profile import FromColumn, Known, Value
 from reaper.rule import Moment, Rule
 from reaper.schema import Schema, key_parameters
-from reaper.source.evidence import KEY, ROW, judged
-from reaper.source.survey import Candidate, candidate, identity
+from reaper.source.evidence import KEY, KEY_TEXT, ROW, judged
+from reaper.source.survey import Candidate, identity
 from reaper.sql import Element
 
 
@@ -97,51 +100,45 @@ class Claim:
         Raises DBAPIError when the database refuses any of it, HalfDone when transition and audit came apart.
         """
         claims = {c.key: c.claim for c in batch}
-        held = [candidate(tuple(row), self._width) for row in connection.execute(self.lock, _keys(list(claims)))]
-        mine = [c.key for c in held if claims[c.key] == c.claim]
+        rows = connection.execute(self.lock, key_parameters(claims))
+        held = {row[: self._width]: row[self._width :] for row in rows}
+        mine = [key for key, claim in held.items() if claims[key] == claim]
         reaped = self._act(connection, mine) if mine else []
-        missing = [key for key in claims if key not in {c.key for c in held}]
+        missing = [key for key in claims if key not in held]
         locked = self._locked(connection, missing, claims) if missing else []
         return Claimed(reaped=reaped, lost=len(batch) - len(reaped) - len(locked), locked=locked)
 
     def _act(self, connection: Connection, keys: Sequence[Key]) -> list[Reaped]:
-        rows = connection.execute(self.end, _keys(keys)).all()
-        ended = sum(row.ended for row in rows)
-        for row in rows[:1]:
-            written = row._mapping
-            for n, also in enumerate(self._action.also):
-                if written[f"also_{n}"] != ended:
-                    raise HalfDone(
-                        f"{ended} rows of {self._schema.profile.jobs.table} changed, "
-                        f"{written[f'also_{n}']} written to {also.table}: a trigger or rule swallows one of them"
-                    )
-        if ended != len(rows):
+        rows = connection.execute(self.end, key_parameters(keys)).all()
+        done = [row for row in rows if row.ended]
+        self._both_or_neither(rows[0]._mapping, len(done))
+        width, reason = self._width, self._stamp.reason.value
+        return [Reaped(row[:width], reason, *row[width : width + 4]) for row in done]
+
+    def _both_or_neither(self, counted: Mapping[Any, Any], ended: int) -> None:
+        """A trigger or rule of the user's may swallow a row without a word."""
+        table = self._schema.profile.jobs.table
+        if counted["judged"] != ended:
             raise HalfDone(
-                f"{len(rows) - ended} stale rows of {self._schema.profile.jobs.table} would not change: "
-                "a trigger or rule swallows the update"
+                f"{table}: {counted['judged']} rows are stale and {ended} changed: a trigger or rule interferes"
             )
-        return [
-            Reaped(
-                key=tuple(row[: self._width]),
-                kind=row.kind,
-                reason=self._stamp.reason.value,
-                age_seconds=row.age,
-                silence_seconds=row.silence,
-                witness=row.witness,
-            )
-            for row in rows
-        ]
+        for n, also in enumerate(self._action.also):
+            if counted[f"also_{n}"] != ended:
+                raise HalfDone(
+                    f"{also.table}: {counted[f'also_{n}']} rows written for {ended} changed ones of {table}: "
+                    "a trigger or rule interferes"
+                )
 
     def _locked(self, connection: Connection, missing: Sequence[Key], claims: dict[Key, tuple[Any, ...]]) -> list[Key]:
-        rows = [candidate(tuple(r), self._width) for r in connection.execute(self.still_running, _keys(missing))]
-        return [row.key for row in rows if claims[row.key] == row.claim]
+        rows = connection.execute(self.still_running, key_parameters(missing))
+        return [row[: self._width] for row in rows if claims[row[: self._width]] == row[self._width :]]
 
     # --- statements ----------------------------------------------------------------------------------------
 
     def _still_running(self) -> Select[Any]:
         jobs = self._schema.jobs
-        key = self._schema.key(jobs)
-        return select(*key, *identity(self._rule)).where(self._schema.keyed(key), self._schema.running(jobs))
+        mine = and_(self._schema.keyed(self._schema.key(jobs)), self._schema.running(jobs))
+        return select(*self._schema.key_text(jobs), *identity(self._rule)).where(mine)
 
     def _lock(self) -> Select[Any]:
         return self._still_running().with_for_update(skip_locked=True)
@@ -155,38 +152,40 @@ class Claim:
         verdict = Verdict.STALE if self._judge else None
         doomed = judged(self._rule, jobs, self._moment, wanted, self._stamp.members(), verdict)
         ended = self._transition(doomed).cte("ended")
-        also = [self._insert(n, doomed, ended).cte(f"also_{n}") for n in range(len(self._action.also))]
-        names = [KEY.format(n) for n in range(self._width)]
-        return select(
-            *(doomed.c[name] for name in names),
-            doomed.c.kind,
-            doomed.c.age,
-            doomed.c.silence,
-            doomed.c.witness,
-            ended.c[names[0]].is_not(None).label("ended"),
-            *(select(func.count()).select_from(cte).scalar_subquery().label(cte.name) for cte in also),
-        ).select_from(doomed.outerjoin(ended, _same_key(doomed, ended, names)))
+        also = [self._insert(n, ended).cte(f"also_{n}") for n in range(len(self._action.also))]
+        # Counted apart from the rows, so that an update which changes nothing still says how many it should have.
+        counts = select(*(_count(cte) for cte in (doomed, *also))).subquery("counts")
+        told = [
+            *(ended.c[KEY_TEXT.format(n)] for n in range(self._width)),
+            ended.c.kind,
+            *_measures(ended),
+            ended.c.witness,
+        ]
+        return select(*told, ended.c[KEY.format(0)].is_not(None).label("ended"), *counts.c).select_from(
+            counts.outerjoin(ended, true())
+        )
 
     def _transition(self, doomed: CTE) -> Update:
         jobs = self._schema.jobs
-        key = self._schema.key(jobs)
-        theirs = [doomed.c[KEY.format(n)] for n in range(self._width)]
+        theirs = [doomed.c[name] for name in self._key_names()]
         values = {jobs.c[name]: self._value(value, doomed) for name, value in self._action.assign.items()}
         return (
             update(jobs)
             .values(values)
-            .where(Schema.same(key, theirs), self._schema.running(jobs))
-            .returning(*(column.label(KEY.format(n)) for n, column in enumerate(key)))
+            .where(Schema.same(self._schema.key(jobs), theirs), self._schema.running(jobs))
+            .returning(*doomed.c)
         )
 
-    def _insert(self, n: int, doomed: CTE, ended: CTE) -> Insert:
+    def _insert(self, n: int, ended: CTE) -> Insert:
+        """Reads what the update returned: a job that did not change gets no audit event."""
         also = self._action.also[n]
         table = self._schema.table(also.table)
-        names = [KEY.format(n) for n in range(self._width)]
-        values = [self._value(value, doomed) for value in also.values.values()]
-        rows = select(*values).select_from(doomed.join(ended, _same_key(doomed, ended, names)))
+        rows = select(*(self._value(value, ended) for value in also.values.values())).select_from(ended)
         written = insert(table).from_select([table.c[name] for name in also.values], rows, include_defaults=False)
         return written.returning(literal_column("1").label("one"))
+
+    def _key_names(self) -> list[str]:
+        return [KEY.format(n) for n in range(self._width)]
 
     def _value(self, value: Value, doomed: CTE) -> Element:
         if isinstance(value, FromColumn):
@@ -205,9 +204,9 @@ class Claim:
         return known[value.known]
 
 
-def _same_key(left: CTE, right: CTE, names: Sequence[str]) -> Any:
-    return Schema.same([left.c[name] for name in names], [right.c[name] for name in names])
+def _measures(job: CTE) -> list[Element]:
+    return [cast(job.c[name], sql.FLOAT).label(name) for name in ("age", "silence")]
 
 
-def _keys(keys: Sequence[Key]) -> dict[str, list[object]]:
-    return key_parameters(keys)
+def _count(cte: CTE) -> Label[int]:
+    return select(func.count()).select_from(cte).scalar_subquery().label(cte.name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, FromClause, Row, String, case, cast, func, literal, null, select
+from sqlalchemy import CTE, ColumnElement, FromClause, Row, Select, String, case, cast, func, literal, select
 
 from reaper import sql
 from reaper.hearing import LONG_AGO
@@ -15,7 +15,9 @@ from reaper.rule import START, Moment, Rule
 from reaper.sql import Element
 
 KEY = "key_{}"
+KEY_TEXT = "text_{}"
 ROW = "row_{}"
+SIGN = "sign_{}"
 
 
 def judged(
@@ -26,96 +28,113 @@ def judged(
     more: Mapping[str, Element] | None = None,
     verdict: Verdict | None = None,
 ) -> CTE:
-    """One row for each job in `where`: its key, everything its verdict rests on, that as JSON, and in words.
+    """One row for each job in `where`: its key, everything its verdict rests on as JSON, and that in words.
 
     `more` goes into the JSON as it is; `verdict` is given where `where` has asked the rule already. Columns of the row
-    come along as `row_<name>`. The parts are materialized: newest signs are looked up once per job, not per mention.
+    come along as `row_<name>`. Each step is materialized: what it finds is worked out once per job, not per mention.
     """
     known = literal(verdict.value, String) if verdict else rule.verdict(jobs, moment)
-    return _concluded(rule, _gathered(rule, jobs, moment, where, known), more or {})
+    measured = _measured(rule, _gathered(rule, jobs, moment, where, known))
+    return _materialized(_concluded(rule, measured, more or {}), "judged")
 
 
 def _gathered(rule: Rule, jobs: FromClause, moment: Moment, where: ColumnElement[bool], verdict: Element) -> CTE:
+    """What stands in the database: the row, its thresholds and the newest sign of each witness."""
     profile = rule.schema.profile
     status = jobs.c[profile.jobs.status or profile.jobs.running.column]
-    limits = [element.label(name) for name, element in rule.limits(jobs, moment).items()]
-    signs = [element.label(f"sign_{n}") for n, element in enumerate(rule.newest_signs(jobs))]
-    return (
-        select(
-            *(column.label(KEY.format(n)) for n, column in enumerate(rule.schema.key(jobs))),
-            *(jobs.c[name].label(ROW.format(name)) for name in sorted(profile.row_columns())),
-            rule.kind(jobs).label("kind"),
-            sql.text_of(status).label("status"),
-            rule.started(jobs).label("started"),
-            rule.started_from(jobs).label("started_from"),
-            verdict.label("verdict"),
-            sql.now().label("judged_at"),
-            *limits,
-            *signs,
-        )
-        .where(where)
-        .cte("gathered")
-        .prefix_with("MATERIALIZED")
+    found = select(
+        *(column.label(KEY.format(n)) for n, column in enumerate(rule.schema.key(jobs))),
+        *(text.label(KEY_TEXT.format(n)) for n, text in enumerate(rule.schema.key_text(jobs))),
+        *(jobs.c[name].label(ROW.format(name)) for name in sorted(profile.row_columns())),
+        rule.kind(jobs).label("kind"),
+        sql.text_of(status).label("status"),
+        rule.started(jobs).label("started"),
+        rule.started_from(jobs).label("started_from"),
+        verdict.label("verdict"),
+        sql.now().label("judged_at"),
+        *(element.label(name) for name, element in rule.limits(jobs, moment).items()),
+        *(element.label(SIGN.format(n)) for n, element in enumerate(rule.newest_signs(jobs))),
     )
+    return _materialized(found.where(where), "gathered")
 
 
-def _concluded(rule: Rule, job: CTE, more: Mapping[str, Element]) -> CTE:
-    names = [alive.witness for alive in rule.schema.profile.alive]
-    signs = {name: job.c[f"sign_{n}"] for n, name in enumerate(names)}
+def _measured(rule: Rule, job: CTE) -> CTE:
+    """The last sign of life, who saw it, and how long ago things were."""
+    signs = {alive.witness: job.c[SIGN.format(n)] for n, alive in enumerate(rule.schema.profile.alive)}
     last_sign = sql.newest(job.c.started, *signs.values())
-    seen = [(sign == last_sign, literal(name, String)) for name, sign in signs.items()]
-    witness = case(*seen, else_=literal(START, String)) if seen else literal(START, String)
-    age, silence = sql.seconds(job.c.judged_at, job.c.started), sql.seconds(job.c.judged_at, last_sign)
-    bounded = job.c.audible_since != sql.instant(LONG_AGO)
-    deaf_until = case((job.c.floor == sql.instant(LONG_AGO), null()), else_=job.c.floor)
-    wait = sql.seconds(sql.newest(last_sign, job.c.floor), job.c.estimate)
-    evidence = {
-        "started": job.c.started,
-        "started_from": job.c.started_from,
-        "last_sign": last_sign,
-        "witness": witness,
-        "age_seconds": age,
-        "silence_seconds": silence,
-        **{name: job.c[name] for name in ("timeout_seconds", "timeout_from", "stall_seconds", "stall_from")},
-        "audible_since": case((bounded, job.c.audible_since), else_=null()),
-        "deaf_until": deaf_until,
-        "judged_at": job.c.judged_at,
-        "signs": sql.json_object(signs),
+    seen = [(sign == last_sign, literal(witness, String)) for witness, sign in signs.items()]
+    found = select(
+        job,
+        last_sign.label("last_sign"),
+        (case(*seen, else_=literal(START, String)) if seen else literal(START, String)).label("witness"),
+        sql.seconds(job.c.judged_at, job.c.started).label("age"),
+        sql.seconds(job.c.judged_at, last_sign).label("silence"),
+    )
+    return _materialized(found, "measured")
+
+
+def _concluded(rule: Rule, job: CTE, more: Mapping[str, Element]) -> Select[Any]:
+    """The evidence as JSON, and the message."""
+    never = sql.instant(LONG_AGO)
+    evidence: dict[str, Element] = {
+        **{name: job.c[name] for name in _AS_FOUND},
+        "age_seconds": job.c.age,
+        "silence_seconds": job.c.silence,
+        "audible_since": func.nullif(job.c.audible_since, never, type_=sql.INSTANT),
+        "deaf_until": func.nullif(job.c.floor, never, type_=sql.INSTANT),
+        "signs": sql.json_object(
+            {alive.witness: job.c[SIGN.format(n)] for n, alive in enumerate(rule.schema.profile.alive)}
+        ),
+        **more,
     }
-    return (
-        select(
-            *(column for column in job.c if column.name.startswith(("key_", "row_"))),
-            job.c.kind,
-            job.c.status,
-            job.c.verdict,
-            witness.label("witness"),
-            cast(age, sql.FLOAT).label("age"),
-            cast(silence, sql.FLOAT).label("silence"),
-            cast(func.greatest(job.c.timeout_seconds - age, wait, 0.0), sql.FLOAT).label("stale_in"),
-            sql.json_object({**evidence, **more}).label("evidence"),
-            _in_words(job, age, silence, last_sign, witness).label("message"),
-        )
-        .cte("judged")
-        .prefix_with("MATERIALIZED")
+    return select(
+        *(column for column in job.c if column.name.startswith(("key_", "text_", "row_"))),
+        *(job.c[name] for name in ("kind", "status", "verdict", "witness", "age", "silence", "last_sign")),
+        *(job.c[name] for name in ("floor", "estimate", "timeout_seconds")),
+        sql.json_object(evidence).label("evidence"),
+        _in_words(job).label("message"),
     )
 
 
-def _in_words(job: CTE, age: Element, silence: Element, last_sign: Element, witness: Element) -> Element:
+_AS_FOUND = (
+    "started",
+    "started_from",
+    "last_sign",
+    "witness",
+    "timeout_seconds",
+    "timeout_from",
+    "stall_seconds",
+    "stall_from",
+    "judged_at",
+)
+
+
+def _in_words(job: CTE) -> Element:
     return sql.concat(
         "No sign of life for ",
-        sql.in_words(silence),
+        sql.in_words(job.c.silence),
         " (stall window ",
-        sql.in_words(job.c.stall_seconds),
+        job.c.stall_words,
         ") after running for ",
-        sql.in_words(age),
+        sql.in_words(job.c.age),
         " (timeout ",
-        sql.in_words(job.c.timeout_seconds),
+        job.c.timeout_words,
         "); last sign of life at ",
-        sql.in_utc(last_sign),
+        sql.in_utc(job.c.last_sign),
         " from ",
-        witness,
+        job.c.witness,
         ".",
     )
+
+
+def stale_in(job: CTE) -> Element:
+    """Seconds until a job of `judged` becomes stale if it stays silent."""
+    silent = sql.seconds(sql.newest(job.c.last_sign, job.c.floor), job.c.estimate)
+    return cast(func.greatest(job.c.timeout_seconds - job.c.age, silent, 0.0), sql.FLOAT)
+
+
+def _materialized(found: Select[Any], name: str) -> CTE:
+    return found.cte(name).prefix_with("MATERIALIZED")
 
 
 _FROM_JSON = {f.name for f in fields(Evidence)} - {"key", "kind", "status", "verdict", "stale_in_seconds"}
@@ -125,7 +144,7 @@ def read_evidence(row: Row[Any], width: int) -> Evidence:
     """A row of `judged` as a value."""
     found = row._mapping
     return Evidence(
-        key=tuple(found[KEY.format(n)] for n in range(width)),
+        key=tuple(found[KEY_TEXT.format(n)] for n in range(width)),
         kind=found["kind"],
         status=found["status"],
         verdict=Verdict(found["verdict"]),

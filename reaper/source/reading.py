@@ -13,7 +13,7 @@ from reaper.model import Evidence, Key, Verdict
 from reaper.profile import FromColumn, Insert, Known
 from reaper.rule import Moment, Rule
 from reaper.schema import key_parameters
-from reaper.source.evidence import judged, read_evidence
+from reaper.source.evidence import judged, read_evidence, stale_in
 
 
 class Reading:
@@ -23,6 +23,7 @@ class Reading:
         self.rule, self._schema = rule, rule.schema
         self._jobs = rule.schema.jobs
         self._key = rule.schema.key(self._jobs)
+        self._text = rule.schema.key_text(self._jobs)
 
     def find(self, connection: Connection, key: Sequence[str]) -> Key | None:
         """The key of the job that these texts name, as the database spells it; None when there is no such job.
@@ -30,7 +31,7 @@ class Reading:
         Raises DBAPIError when a text does not fit the type of its column.
         """
         named = [mine == sql.untyped(text) for mine, text in zip(self._key, key, strict=True)]
-        row = connection.execute(select(*self._key).where(*named)).one_or_none()
+        row = connection.execute(select(*self._text).where(*named)).one_or_none()
         return tuple(row) if row is not None else None
 
     def keys(
@@ -42,15 +43,15 @@ class Reading:
             where.append(self.rule.verdict(self._jobs, moment) == literal(verdict.value, String))
         if kind is not None:
             where.append(self.rule.kind(self._jobs) == literal(kind, String))
-        query = select(*self._key).where(*where).order_by(self.rule.started(self._jobs), *self._key).limit(limit)
+        query = select(*self._text).where(*where).order_by(self.rule.started(self._jobs), *self._key).limit(limit)
         return [tuple(row) for row in connection.execute(query)]
 
     def evidence(self, connection: Connection, moment: Moment, keys: Sequence[Key]) -> list[Evidence]:
         """What the rule says of these jobs and what that rests on, in this order; jobs that are gone are left out."""
         if not keys:
             return []
-        doomed = judged(self.rule, self._jobs, moment, self._schema.keyed(self._key))
-        rows = connection.execute(select(doomed), key_parameters(keys))
+        job = judged(self.rule, self._jobs, moment, self._schema.keyed(self._key))
+        rows = connection.execute(select(job, stale_in(job).label("stale_in")), key_parameters(keys))
         found = {e.key: e for e in (read_evidence(row, len(self._key)) for row in rows)}
         return [found[key] for key in keys if key in found]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import psycopg
 from sqlalchemy import Connection, Select, func, not_, select
@@ -18,8 +18,7 @@ from reaper.sql import Element
 _CHUNK = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A stale job as the survey saw it. `claim` must still be the same when it is locked."""
 
     key: Key
@@ -38,17 +37,13 @@ def identity(rule: Rule) -> list[Element]:
     ]
 
 
-def candidate(row: tuple[Any, ...], width: int) -> Candidate:
-    return Candidate(key=tuple(row[:width]), claim=tuple(row[width:]))
-
-
 class Survey:
     """The reading statements for one rule."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
         self._jobs = rule.schema.jobs
-        self._key = rule.schema.key(self._jobs)
+        self._key = rule.schema.key_text(self._jobs)
 
     def candidates(self, moment: Moment) -> Select[Any]:
         """Every stale job: its key and its identity."""
@@ -94,7 +89,7 @@ class Survey:
         try:
             with driver.cursor() as cursor:
                 for row in cursor.stream(compiled.string, parameters, size=chunk):
-                    yield candidate(row, width)
+                    yield Candidate(row[:width], row[width:])
         except psycopg.Error as error:
             raise DBAPIError.instance(compiled.string, None, error, psycopg.Error) from error
 

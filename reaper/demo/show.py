@@ -1,0 +1,92 @@
+"""The show from beginning to end."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from rich.console import Console
+
+from reaper.demo import screen
+from reaper.demo.cast import INTERVAL, LONGEST, STALL, TIMEOUT
+from reaper.demo.hearsay import Hearsay
+from reaper.demo.scene import Row, judge, look
+from reaper.demo.stage import DemoError, Stage, stage
+from reaper.embedded import libpq, temporary
+
+_FRAME = 0.5
+
+
+def run(*, plain: bool) -> int:
+    """Plays the demo, about a minute. 0 when every job ended as it had to, 1 otherwise.
+
+    `plain` writes lines even on a terminal. Raises EmbeddedError or DemoError when it cannot be played.
+    """
+    console = Console()
+    still = plain or not console.is_terminal
+    if still:
+        console = Console(no_color=True)
+    _introduce(console)
+    try:
+        with _ended_by_sigterm(), tempfile.TemporaryDirectory(prefix="reaper-demo-") as folder, temporary() as server:
+            url = server.create_database("demo")
+            with (
+                psycopg.connect(libpq(url), autocommit=True) as connection,
+                stage(url, Path(folder)) as opened,
+                (screen.lines if still else screen.live)(console) as show,
+            ):
+                rows, spared = _play(opened, connection, show)
+    except KeyboardInterrupt:
+        console.print("Stopped; every process of the demo has ended.")
+        return 130
+    judgements = judge(rows, spared)
+    screen.summary(console, judgements, plain=still)
+    return 0 if all(judgement.right for judgement in judgements) else 1
+
+
+def _introduce(console: Console) -> None:
+    console.print(
+        "A private PostgreSQL, worker processes, and the daemon beside them. "
+        f"A job is stale when it is older than {TIMEOUT} s (timeout) and silent for longer than {STALL} s (stall); "
+        f"a sweep every {INTERVAL} s. About a minute.",
+        highlight=False,
+    )
+
+
+def _play(
+    opened: Stage, connection: psycopg.Connection[Any], show: screen.Show
+) -> tuple[dict[str, Row], dict[str, str]]:
+    """Until everybody has ended. Returns the jobs, and what the daemon said of those that it spared."""
+    hearsay = Hearsay(opened)
+    while True:
+        rows = look(connection)
+        opened.move({name: row.age or 0.0 for name, row in rows.items()})
+        show(opened, rows, hearsay.news())
+        if all(actor.over for actor in opened.actors) and all(row.over for row in rows.values()):
+            return rows, hearsay.spared
+        if opened.seconds > LONGEST:
+            raise DemoError(f"after {LONGEST} s some jobs have not ended: {_unfinished(rows)}")
+        time.sleep(_FRAME)
+
+
+def _unfinished(rows: dict[str, Row]) -> str:
+    return ", ".join(row.part for row in rows.values() if not row.over)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the demo as Ctrl-C does: in order."""
+
+    ours = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ours}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

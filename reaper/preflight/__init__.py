@@ -1,0 +1,89 @@
+"""The examination behind `reaper check`: a profile against the real database, everything wrong at once.
+
+Limitation: what only writing would show (a trigger that raises, a policy that refuses a row) is not found; nothing
+is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from reaper.model import DatabaseAway
+from reaper.preflight.examination import OVERRIDE, Examination
+from reaper.preflight.finding import Finding, Level, error
+from reaper.preflight.indexes import check_indexes
+from reaper.preflight.names import check_names
+from reaper.preflight.override import override
+from reaper.preflight.postgresql import Catalog
+from reaper.preflight.privileges import check_privileges
+from reaper.preflight.rows import check_rows
+from reaper.preflight.server import check_server, too_old
+from reaper.preflight.values import check_values
+from reaper.profile import Profile
+from reaper.schema import Schema
+from reaper.source.trouble import Trouble, in_one_line, trouble
+
+__all__ = ["Finding", "Level", "examine"]
+
+
+def examine(
+    connection: Connection,
+    profile: Profile,
+    stall_seconds: float,
+    *,
+    host_clock: Callable[[], float] | None = None,
+    patience_seconds: float = 5.0,
+) -> list[Finding]:
+    """Everything that is wrong, what matters most first; nothing is left changed.
+
+    Works for a role that may read none of the tables. Each question about rows is cut off after
+    `patience_seconds`, which is then said. `host_clock` gives seconds since 1970, only to be compared. Raises
+    DatabaseAway, and nothing else, when the database cannot be asked.
+    """
+    if connection.dialect.name != "postgresql":
+        return [error("server", f"is {connection.dialect.name}; only PostgreSQL is supported")]
+    if (old := too_old(connection.dialect.server_version_info)) is not None:
+        return [old]
+    try:
+        with _nothing_kept(connection):
+            return _findings(_examination(connection, profile, stall_seconds, patience_seconds), host_clock)
+    except DBAPIError as failed:
+        if trouble(failed) is Trouble.AWAY:
+            raise DatabaseAway(in_one_line(failed)) from None
+        raise
+
+
+@contextmanager
+def _nothing_kept(connection: Connection) -> Iterator[None]:
+    begin = connection.begin_nested if connection.in_transaction() else connection.begin
+    with begin() as begun:
+        connection.execute(text("SET LOCAL transaction_read_only = on"))
+        yield
+        begun.rollback()
+
+
+def _examination(connection: Connection, profile: Profile, stall: float, patience: float) -> Examination:
+    catalog = Catalog(connection, patience)
+    found = {name: catalog.find(name) for name in profile.tables}
+    tables = {name: table for name, table in found.items() if table is not None}
+    return Examination(profile, catalog, Schema(profile), tables, stall)
+
+
+def _findings(exam: Examination, host_clock: Callable[[], float] | None) -> list[Finding]:
+    found = [
+        *check_server(exam, host_clock),
+        *check_names(exam),
+        *check_values(exam),
+        *check_privileges(exam),
+        *check_indexes(exam),
+        *check_rows(exam),
+    ]
+    fix = override(exam.profile, exam.corrections) if exam.corrections else None
+    told = dict.fromkeys(replace(f, fix=fix) if f.fix == OVERRIDE else f for f in found)
+    levels = list(Level)
+    return sorted(told, key=lambda finding: levels.index(finding.level))

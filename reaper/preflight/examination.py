@@ -1,0 +1,52 @@
+"""What the checks share: the profile, the real tables behind its names, and the corrections found so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from reaper.preflight.override import Corrections
+from reaper.preflight.postgresql import Catalog
+from reaper.preflight.tables import Column, Table
+from reaper.profile import Profile
+from reaper.schema import Schema
+
+OVERRIDE = "the profile's override"
+"""Stands for a fix that is known only when all corrections are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """One look at one database through one profile."""
+
+    profile: Profile
+    catalog: Catalog
+    schema: Schema
+    tables: dict[str, Table]
+    stall_seconds: float
+    corrections: Corrections = field(default_factory=Corrections)
+
+    @property
+    def jobs(self) -> Table | None:
+        """The table of jobs, when there is one with rows of its own."""
+        return self.real(self.profile.jobs.table)
+
+    def real(self, name: str) -> Table | None:
+        table = self.tables.get(name)
+        return table if table and table.real else None
+
+    def column(self, table: str, name: str) -> Column | None:
+        found = self.tables.get(table)
+        return found.columns.get(name) if found else None
+
+    def columns(self, table: str, names: Iterable[str]) -> Iterator[Column]:
+        """Those of the columns that exist."""
+        return (column for name in names if (column := self.column(table, name)))
+
+    def complete(self, table: str, names: Iterable[str]) -> bool:
+        """All of the columns exist."""
+        return all(self.column(table, name) for name in names)
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,76 @@
+"""Do the tables, columns and keys exist that a profile names?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reaper.nearest import did_you_mean, nearest
+from reaper.preflight.examination import OVERRIDE, Examination, listed
+from reaper.preflight.finding import Finding, error, warning
+from reaper.preflight.tables import Table
+from reaper.schema import split_name
+
+
+def check_names(exam: Examination) -> Iterator[Finding]:
+    for name, columns in sorted(exam.profile.columns().items()):
+        table = exam.tables.get(name)
+        if table is None:
+            yield _missing_table(exam, name)
+        else:
+            if not table.real:
+                yield _not_a_table(exam, name, table)
+            for column in sorted(columns - set(table.columns)):
+                yield _missing_column(exam, name, table, column)
+    yield from _check_key(exam)
+
+
+def _missing_table(exam: Examination, name: str) -> Finding:
+    elsewhere = exam.catalog.elsewhere(name)
+    if elsewhere:
+        exam.corrections.tables[name] = elsewhere[0]
+        where = "that schema" if split_name(name)[0] else "the search path"
+        return error(name, f"no such table in {where}; there is {listed(elsewhere)}", OVERRIDE)
+    names = exam.catalog.names(name)
+    if (near := nearest(name, names)) is not None:
+        exam.corrections.tables[name] = near
+        return error(name, f"no such table; did you mean {near!r}?", OVERRIDE)
+    return error(name, f"no such table{did_you_mean(name, names)}")
+
+
+def _not_a_table(exam: Examination, name: str, table: Table) -> Finding:
+    message = f"is a {table.kind}: its rows cannot be locked, so nothing can be judged again before it is ended"
+    behind = exam.catalog.viewed(table) if table.kind.endswith("view") else []
+    if len(behind) == 1:
+        exam.corrections.tables[name] = behind[0]
+        return error(name, f"{message}; it reads from {behind[0]}", OVERRIDE)
+    return error(name, f"{message}; it reads from {listed(behind)}" if behind else message)
+
+
+def _missing_column(exam: Examination, name: str, table: Table, column: str) -> Finding:
+    # A column that the profile names already is not the one that was meant.
+    free = set(table.columns) - exam.profile.columns()[name]
+    if (near := nearest(column, free)) is not None:
+        exam.corrections.columns[name, column] = near
+        return error(f"{name}.{column}", f"no such column; did you mean {near!r}?", OVERRIDE)
+    return error(f"{name}.{column}", f"no such column{did_you_mean(column, table.columns)}")
+
+
+def _check_key(exam: Examination) -> Iterator[Finding]:
+    jobs, name, key = exam.jobs, exam.profile.jobs.table, exam.profile.jobs.key
+    if jobs is None or not exam.complete(name, key):
+        return
+    unique = [i for i in jobs.indexes if i.unique and i.valid and i.predicate is None]
+    if not any(sorted(map(str, index.columns)) == sorted(key) for index in unique):
+        yield error(
+            name,
+            f"jobs.key ({listed(key)}) is not unique: no primary key or unique constraint on exactly these "
+            "columns, so one job's end could be another's",
+            exam.catalog.remedies.add_unique(jobs, key),
+        )
+    for column in exam.columns(name, key):
+        if column.nullable:
+            yield warning(
+                f"{name}.{column.name}",
+                "is part of jobs.key and may be NULL: such a job can never be claimed",
+                exam.catalog.remedies.not_null(jobs, column.name),
+            )

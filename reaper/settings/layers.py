@@ -1,0 +1,159 @@
+"""Where values come from: flags, the environment, a credential. The file is a layer too (`file`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource
+
+from reaper.nearest import did_you_mean, nearest
+from reaper.settings.lines import Place
+from reaper.settings.schema import SCALARS, Given, names
+from reaper.settings.wording import told
+
+CONFIG_VARIABLE = "REAPER_CONFIG"
+_PREFIX = "REAPER_"
+_VARIABLES = {f"{_PREFIX}{name.upper()}": name for name in SCALARS}
+# What protea's own manual tells its operators to set.
+_PROTEA = {
+    "PROTEA_TUNING__WORKER__REAPER_MAIN_TIMEOUT_SECONDS": "timeout_seconds",
+    "PROTEA_TUNING__WORKER__REAPER_STALL_SECONDS": "stall_seconds",
+}
+# Kubernetes gives every pod these for a Service called "reaper" or "reaper-…"; nobody set them on purpose.
+_SERVICE_LINK = re.compile(
+    r"REAPER_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+_SERVICE_URL = re.compile(r"(?:tcp|udp|sctp)://")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?P<fraction>\.[0-9]{1,20})?")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values from one place, by their names in the file.
+
+    Once checked, `given` is what they mean, and `refused` are those that were wrong, and told.
+    """
+
+    values: Mapping[str, Any]
+    spelled: Mapping[str, str] = field(default_factory=dict)
+    given: Given = field(default_factory=Given)
+    refused: frozenset[Place] = frozenset()
+
+    def origin(self, place: Sequence[str]) -> str:
+        """Where a value of this layer stands, for people."""
+        return self.spelled[place[0]]
+
+    def line(self, place: Sequence[str]) -> int:  # noqa: ARG002
+        """The line of a value, where there are lines."""
+        return 0
+
+    def problem(self, place: Sequence[str], message: str) -> str:
+        """One line that says where, and what is wrong there."""
+        return f"{self.origin(place)}: {message}"
+
+
+def from_flags(flags: Mapping[str, object]) -> Layer:
+    """`--older-than` is the timeout of one sweep; any other flag is called as its setting."""
+    values = {name: _typed(name, value) for name, value in flags.items() if value is not None}
+    spelled = {name: f"--{name.replace('_', '-')}" for name in values}
+    return Layer(values, spelled | {"timeout_seconds": "--older-than"})
+
+
+def from_environment(environ: Mapping[str, str]) -> tuple[Layer, Layer]:
+    """This daemon's own variables, and protea's names for two of them. An empty variable is none."""
+    return _variables(environ, _VARIABLES), _variables(environ, _PROTEA)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """A line for each variable that looks like a setting and is none."""
+    known = {*_VARIABLES, CONFIG_VARIABLE}
+    for name, value in environ.items():
+        if not name.startswith(_PREFIX) or name in known or not value.strip():
+            continue
+        linked = _SERVICE_LINK.fullmatch(name) or (name.endswith("_PORT") and _SERVICE_URL.match(value))
+        if not linked:
+            # Without the prefix that all share: it makes any two of them look alike.
+            near = nearest(name.removeprefix(_PREFIX), (other.removeprefix(_PREFIX) for other in known))
+            yield f"{name}: unknown variable{did_you_mean(f'{_PREFIX}{near}' if near else '', known)}"
+
+
+def from_credentials(path: Path | None) -> Layer:
+    """The credential that serves every source without a URL of its own."""
+    values = {} if path is None else {"database_url_file": path}
+    return Layer(values, {"database_url_file": "credential database_url"})
+
+
+def _variables(environ: Mapping[str, str], known: Mapping[str, str]) -> Layer:
+    given = {variable: environ.get(variable, "").strip() for variable in known}
+    return Layer(
+        {known[variable]: _typed(known[variable], text) for variable, text in given.items() if text},
+        {name: variable for variable, name in known.items()},
+    )
+
+
+def _typed(name: str, value: object) -> object:
+    """Text as the type that a file would give it: the checks are the same for both."""
+    if not isinstance(value, str):
+        return value
+    if name == "database_url":
+        return SecretStr(value)
+    if names(Given).get(name) in (int, float) and (number := _NUMBER.fullmatch(value.strip())):
+        return float(value) if number["fraction"] else int(value)
+    return value
+
+
+def checked(layer: Layer, problems: list[str]) -> Layer:
+    """The layer without what is wrong in it, which is told. A value is checked even if a higher one hides it."""
+    try:
+        return replace(layer, given=together(layer))
+    except ValidationError as error:
+        refused = dict(sorted(told(error), key=lambda finding: layer.line(finding[0])))
+    problems += [layer.problem(place, message) for place, message in refused.items()]
+    values = dict(layer.values)
+    for place in refused:
+        values = _without(values, place)
+    sound = replace(layer, values=values, refused=frozenset(refused))
+    return replace(sound, given=together(sound))
+
+
+def _without(table: Mapping[str, Any], place: Sequence[str]) -> dict[str, Any]:
+    head, *rest = place
+    if rest and isinstance(inside := table.get(head), Mapping):
+        return {**table, head: _without(inside, rest)}
+    return {key: value for key, value in table.items() if key != head}
+
+
+def together(*layers: Layer) -> Given:
+    """What layers give, the first being the strongest. Raises pydantic's ValidationError."""
+
+    # The values are handed over as sources, never as keyword arguments: among those, BaseSettings has
+    # switches of its own (`_env_file`), which a file must not be able to name.
+    class Layered(Given):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *_: object, **__: object
+        ) -> tuple[InitSettingsSource, ...]:
+            return tuple(InitSettingsSource(settings_cls, dict(layer.values)) for layer in layers)
+
+    return Layered()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Layers that have been checked, the strongest first, and what they give together."""
+
+    layers: tuple[Layer, ...]
+    given: Given
+
+    @classmethod
+    def of(cls, layers: Sequence[Layer]) -> Stack:
+        return cls(tuple(layers), together(*layers))
+
+    def origin(self, name: str) -> str:
+        """Where the value of a setting came from."""
+        return next((layer.origin((name,)) for layer in self.layers if name in layer.values), "default")

@@ -1,0 +1,78 @@
+"""Which database a source uses, and where that was said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from reaper.settings.database_url import normalise
+from reaper.settings.layers import Layer, Stack
+from reaper.settings.schema import Given, SourceTable
+from reaper.settings.secret_files import Credentials, read_secret
+
+_URL, _URL_FILE = "database_url", "database_url_file"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A database's URL and where it was found; no URL when what stood there is wrong, which has been told."""
+
+    url: SecretStr | None
+    origin: str
+
+
+@dataclass
+class Urls:
+    """Finds each source's URL. A secret's file is read only when it is the one that counts."""
+
+    stack: Stack
+    file: Layer
+    credentials: Credentials
+    problems: list[str]
+
+    @cached_property
+    def shared(self) -> Found | None:
+        """What sources without a URL of their own use."""
+        found = (self._given(layer, layer.given) for layer in self.stack.layers)
+        return next((url for url in found if url is not None), None)
+
+    def of(self, source: str, table: SourceTable) -> Found | None:
+        """The source's own URL, else the shared one."""
+        if (path := self.credentials.path(source)) is not None:
+            return self._read(path, f"credential {source}.{_URL}")
+        return self._given(self.file, table, "sources", source) or self.shared
+
+    def said_twice(self) -> Iterator[str]:
+        """A line for each place that gives a URL and a URL's file: nobody can tell which was meant."""
+        for layer in self.stack.layers:
+            yield from self._twice(layer, layer.given)
+        for name, table in self.file.given.sources.items():
+            yield from self._twice(self.file, table, "sources", name)
+
+    def _twice(self, layer: Layer, table: Given | SourceTable, *around: str) -> Iterator[str]:
+        if table.database_url is not None and table.database_url_file is not None:
+            other = layer.origin((*around, _URL_FILE))
+            yield layer.problem((*around, _URL), f"{other} gives the URL too; keep one of the two")
+
+    def _given(self, layer: Layer, table: Given | SourceTable, *around: str) -> Found | None:
+        if not layer.refused.isdisjoint({(*around, _URL), (*around, _URL_FILE)}):
+            return Found(None, "refused")
+        if table.database_url is not None:
+            return Found(table.database_url, layer.origin((*around, _URL)))
+        if table.database_url_file is not None:
+            origin = layer.origin((*around, _URL_FILE))
+            return self._read(table.database_url_file, origin)
+        return None
+
+    def _read(self, path: Path, origin: str) -> Found:
+        # A credential's name says it all; its path is the service manager's business.
+        origin = origin if origin.startswith("credential ") else f"{origin} ({path})"
+        try:
+            return Found(SecretStr(normalise(read_secret(path))), origin)
+        except ValueError as error:
+            self.problems.append(f"{origin}: {error}")
+            return Found(None, origin)

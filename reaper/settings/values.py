@@ -1,0 +1,84 @@
+"""Settings as the rest of the program sees them: complete, checked, and unchangeable."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from reaper.duration import in_words, parse_duration
+from reaper.model import Limit, Thresholds
+from reaper.profile import Profile
+from reaper.settings.database_url import masked
+from reaper.settings.schema import Knobs
+from reaper.settings.wording import dotted
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """One place where jobs live, with every threshold resolved."""
+
+    name: str
+    database_url: SecretStr
+    profile: Profile
+    thresholds: Thresholds
+
+
+class Settings(Knobs):
+    """The configuration in force. Durations are seconds.
+
+    `origins` tells where each value came from, by the name that the file gives it. `config_file` is the file
+    that was read, None when there was none.
+    """
+
+    model_config = SettingsConfigDict(validate_by_name=True, validate_by_alias=False)
+
+    config_file: Path | None = None
+    sources: Mapping[str, SourceSettings] = {}
+    origins: Mapping[str, str] = {}
+
+    @property
+    def http_exposed(self) -> bool:
+        """Whether anybody beyond this machine may reach the HTTP port."""
+        if self.http_port == 0 or self.http_host.casefold() == "localhost":
+            return False
+        try:
+            return not ipaddress.ip_address(self.http_host).is_loopback
+        except ValueError:
+            return True  # a name may lead anywhere
+
+    def described(self) -> list[tuple[str, str, str]]:
+        """Each value: its name in the file, itself without secrets, and where it came from."""
+        rows = [("config", str(self.config_file or "none"))]
+        for name, field in Knobs.model_fields.items():
+            rows.append((field.alias or name, _shown(name, getattr(self, name))))
+        for source in self.sources.values():
+            rows += [(dotted(("sources", source.name, *place)), value) for place, value in _source(source)]
+        return [(name, value, self.origins.get(name, "default")) for name, value in rows]
+
+
+def _source(source: SourceSettings) -> Iterator[tuple[tuple[str, ...], str]]:
+    yield ("database_url",), masked(source.database_url.get_secret_value())
+    yield ("profile",), source.profile.name
+    yield ("timeout_seconds",), _seconds(source.thresholds.timeout)
+    yield ("stall_seconds",), _seconds(source.thresholds.stall)
+    for kind, limits in source.thresholds.kinds.items():
+        for name, limit in (("timeout_seconds", limits.timeout), ("stall_seconds", limits.stall)):
+            if limit is not None:
+                yield ("kinds", kind, name), _seconds(limit)
+
+
+def _seconds(limit: Limit) -> str:
+    return _shown("seconds", limit.seconds)
+
+
+def _shown(name: str, value: object) -> str:
+    """A value as it could be written in the file, durations the short way where that is exact."""
+    if name.endswith("seconds") and isinstance(value, float):
+        words = in_words(value)
+        return words if parse_duration(words) == value else f"{value!r}s".replace(".0s", "s")
+    return "none" if value is None else str(value)
