@@ -178,8 +178,14 @@ class SweepReport:
     would_reap: Sequence[Evidence] = ()
     longest_transaction_seconds: float = 0.0
     database_away: bool = False
+    leads: bool = False
     error: str | None = None
     dry_run: bool = False
+
+    @property
+    def succeeded(self) -> bool:
+        """The source has been looked after: by this sweep, or by the replica that holds the lease."""
+        return self.outcome in (Outcome.DONE, Outcome.STANDBY)
 
 
 class ReaperError(Exception):

@@ -255,6 +255,11 @@ def sweep(
     return _report(state, outcome, error, away=away, duration=time.monotonic() - begun)
 
 
+def failed(source: str, error: str) -> SweepReport:
+    """The report of a sweep that did not get far enough to make one."""
+    return SweepReport(source=source, sweep_id="", outcome=Outcome.FAILED, duration_seconds=0.0, error=error)
+
+
 def _report(state: Sweep, outcome: Outcome, error: str | None, *, away: bool, duration: float) -> SweepReport:
     return SweepReport(
         source=state.source.name,
@@ -272,6 +277,7 @@ def _report(state: Sweep, outcome: Outcome, error: str | None, *, away: bool, du
         would_reap=tuple(state.would_reap),
         longest_transaction_seconds=state.longest,
         database_away=away,
+        leads=outcome not in (Outcome.STANDBY, Outcome.FAILED),
         error=error,
         dry_run=state.orders.dry_run,
     )

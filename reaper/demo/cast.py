@@ -67,8 +67,8 @@ CAST = (
         "batches", "", 33, Ending.SPARED, parent="collector",
     ),
     Part(
-        "one transaction", "silent for 28 s, its row locked by an open transaction",
-        "one_transaction", "vacuum_models", 28, Ending.SPARED,
+        "one transaction", "silent for 34 s, its row locked by an open transaction",
+        "one_transaction", "vacuum_models", 34, Ending.SPARED,
     ),
     Part("crashed", "SIGKILL after 4 s", "crash", "compute_embeddings", 3, Ending.REAPED, killed=4),
     Part(

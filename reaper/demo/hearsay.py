@@ -7,11 +7,12 @@ from typing import Any
 
 from reaper.demo.stage import Stage
 
-SKIPPED = "Reaper skipped live job."
+_SKIPPED = "Reaper skipped live job."
+_LOCKED = "Reaper spares a stale job whose row is locked."
 
 
 class Hearsay:
-    """The daemon's log so far. `spared` is why it left a job alone, in its own words, by part."""
+    """The daemon's log so far. `spared` is why it left a job alone, by part: the last thing that it said of it."""
 
     def __init__(self, stage: Stage) -> None:
         self._log = stage.daemon_log
@@ -33,16 +34,19 @@ class Hearsay:
             said = json.loads(line)
         except ValueError:
             return line
-        part = self._part_in(said)
-        if said.get("event") == SKIPPED and part:
-            self.spared[part] = (
-                f"age {said['age_seconds']:.0f} s (timeout {said['timeout_seconds']:.0f} s), "
-                f"last sign {said['silence_seconds']:.0f} s ago: {said['witness']}"
-            )
-            return f"{SKIPPED} {part}: {self.spared[part]}"
-        return f"{said.get('event', line)}{f' {part}' if part else ''}"
+        event, part = said.get("event", line), self._parts.get(said.get("job", ""))
+        if part is None:
+            return f"{event} {said['error']}" if said.get("error") else str(event)
+        if event in (_SKIPPED, _LOCKED):
+            self.spared[part] = _locked(said) if event == _LOCKED else _alive(said)
+            return f"{event} {part}: {self.spared[part]}"
+        return f"{event} {part}"
 
-    def _part_in(self, said: dict[str, Any]) -> str | None:
-        """The part whose job is spoken of."""
-        words = [str(word) for value in said.values() for word in (value if isinstance(value, list) else [value])]
-        return next((self._parts[word] for word in words if word in self._parts), None)
+
+def _alive(said: dict[str, Any]) -> str:
+    age, timeout = f"{said['age_seconds']:.0f} s", f"{said['timeout_seconds']:.0f} s"
+    return f"age {age} (timeout {timeout}), last sign {said['silence_seconds']:.0f} s ago: {said['witness']}"
+
+
+def _locked(said: dict[str, Any]) -> str:
+    return f"its row is locked by {said['application']!r} (pid {said['pid']}), for {said['held_seconds']} s so far"

@@ -18,7 +18,9 @@ Show = Callable[[Stage, Mapping[str, Row], Sequence[str]], None]
 """Shows one moment: the processes, the jobs, and what the daemon has said since the last one."""
 
 _STYLES = {"succeeded": "green", "reaped": "red", "running": "", "queued": "dim", "alive": "green", "killed": "red"}
-_LINES_SHOWN = 6
+# With the table, these fit into 24 lines.
+_LINES_SHOWN = 4
+_ROOMY = 110
 
 
 def what_is(row: Row | None) -> str:
@@ -38,12 +40,12 @@ def what_is(row: Row | None) -> str:
 def live(console: Console) -> Iterator[Show]:
     """A table that is drawn anew, with the daemon's last words below it."""
     said: list[str] = []
-    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as screen:
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as screen:
 
         def show(stage: Stage, rows: Mapping[str, Row], news: Sequence[str]) -> None:
             said.extend(news)
             words = Text("\n".join(said[-_LINES_SHOWN:]), style="cyan", no_wrap=True, overflow="ellipsis")
-            screen.update(Group(_table(stage, rows), words), refresh=True)
+            screen.update(Group(_table(stage, rows, roomy=console.width >= _ROOMY), words), refresh=True)
 
         yield show
 
@@ -68,18 +70,19 @@ def lines(console: Console) -> Iterator[Show]:
     yield show
 
 
-def _table(stage: Stage, rows: Mapping[str, Row]) -> Table:
-    table = Table(title=f"{stage.seconds:.0f} s", title_justify="right", expand=False)
-    for column in ("worker", "what it does", "process", "job"):
-        table.add_column(column, no_wrap=column != "what it does")
+def _table(stage: Stage, rows: Mapping[str, Row], *, roomy: bool) -> Table:
+    """One line per worker; what each does only where that leaves it at one line."""
+    table = Table(title=f"{stage.seconds:.0f} s", title_justify="right")
+    for column in ("worker", *(["what it does"] if roomy else []), "process", "job"):
+        table.add_column(column, no_wrap=True)
     table.add_column("age", justify="right")
-    table.add_column("own silence", justify="right")
+    table.add_column("own silence", justify="right", no_wrap=True)
     for actor in stage.actors:
         row = rows.get(actor.part.name)
         job = what_is(row)
         table.add_row(
             actor.part.name,
-            actor.part.does,
+            *([actor.part.does] if roomy else []),
             Text(actor.state, _STYLES.get(actor.state, "dim")),
             Text(job, "yellow" if "past" in job else _STYLES.get(job.split(",")[0], "")),
             _seconds(row.age if row else None),
@@ -104,7 +107,7 @@ def summary(console: Console, judgements: Sequence[Judgement], *, plain: bool) -
 
 
 def _summary_table(judgements: Sequence[Judgement]) -> Table:
-    table = Table(title="What became of them, and why", show_lines=True)
+    table = Table(title="What became of them, and why")
     for column in ("", "worker", "job", "why"):
         table.add_column(column, no_wrap=column == "worker")
     for judgement in judgements:

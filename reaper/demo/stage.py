@@ -72,6 +72,7 @@ class Stage:
         self._worker_log = folder / "workers.log"
         self.port = _free_port()
         self._daemon = self._start_daemon()
+        self._guard = _end_when_we_die(self._daemon)
         self._opened = time.monotonic()
 
     @property
@@ -93,7 +94,7 @@ class Stage:
             raise DemoError(f"the daemon ended ({status}): {_end_of(self.daemon_log)}")
 
     def close(self) -> None:
-        processes = [self._daemon, *(actor.process for actor in self.actors if actor.process)]
+        processes = [self._guard, self._daemon, *(actor.process for actor in self.actors if actor.process)]
         for process in processes:
             process.terminate()
         for process in processes:
@@ -155,6 +156,12 @@ def _spawn(command: list[str], output: Path, **options: Any) -> subprocess.Popen
     """Out of the terminal's reach: Ctrl-C is for the demo alone, which then ends its processes in order."""
     with output.open("ab") as sink:
         return subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True, **options)  # noqa: S603
+
+
+def _end_when_we_die(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """A process that ends the other one when the kernel closes its standard input for us."""
+    script = ["/bin/sh", "-c", 'read -r _; kill "$1"', "sh", str(process.pid)]
+    return subprocess.Popen(script, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
 
 
 def _free_port() -> int:

@@ -173,8 +173,9 @@ class Embedded:
     def _run(self, program: str, *words: str) -> None:
         status, said = self._account.run([str(self._programs / program), *words])
         if status != 0:
-            said += "\n".join(self.log.read_text().splitlines()[-5:]) if self.log.exists() else ""
-            raise EmbeddedError(f"the embedded PostgreSQL failed ({program}): {said.strip()}")
+            log = self.log.read_text(errors="replace") if self.log.exists() else ""
+            lines = [line.strip() for line in (*said.splitlines(), *log.splitlines()[-3:])]
+            raise EmbeddedError(f"the embedded PostgreSQL failed ({program}): {'; '.join(filter(None, lines))}")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from reaper.preflight.finding import Finding, Level, error
 from reaper.preflight.indexes import check_indexes
 from reaper.preflight.names import check_names
 from reaper.preflight.override import override
-from reaper.preflight.postgresql import Catalog
+from reaper.preflight.postgresql import Catalog, Unanswered
 from reaper.preflight.privileges import check_privileges
 from reaper.preflight.rows import check_rows
 from reaper.preflight.server import check_server, too_old
@@ -69,9 +69,16 @@ def _nothing_kept(connection: Connection) -> Iterator[None]:
 
 def _examination(connection: Connection, profile: Profile, stall: float, patience: float) -> Examination:
     catalog = Catalog(connection, patience)
-    found = {name: catalog.find(name) for name in profile.tables}
-    tables = {name: table for name, table in found.items() if table is not None}
-    return Examination(profile, catalog, Schema(profile), tables, stall)
+    exam = Examination(profile, catalog, Schema(profile), stall)
+    for name in sorted(profile.tables):
+        try:
+            table = catalog.find(name)
+        except Unanswered as why:
+            exam.closed[name] = str(why)
+            continue
+        if table is not None:
+            exam.tables[name] = table
+    return exam
 
 
 def _findings(exam: Examination, host_clock: Callable[[], float] | None) -> list[Finding]:

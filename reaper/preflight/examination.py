@@ -22,8 +22,9 @@ class Examination:
     profile: Profile
     catalog: Catalog
     schema: Schema
-    tables: dict[str, Table]
     stall_seconds: float
+    tables: dict[str, Table] = field(default_factory=dict)
+    closed: dict[str, str] = field(default_factory=dict)  # tables that could not be looked at, and why
     corrections: Corrections = field(default_factory=Corrections)
 
     @property

@@ -14,7 +14,10 @@ from reaper.schema import split_name
 def check_names(exam: Examination) -> Iterator[Finding]:
     for name, columns in sorted(exam.profile.columns().items()):
         table = exam.tables.get(name)
-        if table is None:
+        if name in exam.closed:
+            message = f"could not be examined ({exam.closed[name]}): somebody seems to keep it locked exclusively"
+            yield warning(name, message)
+        elif table is None:
             yield _missing_table(exam, name)
         else:
             if not table.real:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Label, Row, inspect, literal_column, select, text
-from sqlalchemy.exc import DBAPIError, SAWarning
+from sqlalchemy import Connection, Executable, Label, Row, literal_column, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import quoted_name
 
 from reaper.preflight.remedies import Remedies
@@ -24,6 +24,14 @@ OLDEST = 12
 _CANCELED = "57014"
 _NO_SUCH_VALUE = ("22", "23")
 _KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
+_FAMILIES = {
+    **dict.fromkeys(("text", "varchar", "bpchar", "citext", "name"), "text"),
+    **dict.fromkeys(("int2", "int4", "int8"), "integer"),
+    **dict.fromkeys(("numeric", "float4", "float8"), "number"),
+    **dict.fromkeys(("json", "jsonb"), "json"),
+    **{name: name for name in ("timestamptz", "timestamp", "uuid")},
+    "bool": "boolean",
+}
 _OURS_NEVER = {"pg_catalog", "information_schema", "pg_toast"}
 
 _SERVER = text("""
@@ -34,6 +42,7 @@ SELECT current_user AS role, current_database() AS database, pg_is_in_recovery()
        pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_sessions,
        ARRAY(SELECT word FROM pg_get_keywords() WHERE catcode <> 'U') AS keywords
 """)
+_LIMIT = text("SELECT set_config('statement_timeout', :limit, true)")
 # What the session began with: a transaction of ours may have set its own already.
 _TIMEOUTS = text("""
 SELECT name, reset_val::bigint / 1000.0 AS seconds FROM pg_settings
@@ -52,22 +61,30 @@ SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnames
 WHERE c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
       AND CASE WHEN CAST(:schema AS text) IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = :schema END
 """)
+# Not SQLAlchemy's inspector: it asks for the sequence behind an identity, which fails for a role that may not use
+# the schema. A domain is taken for the type that it restricts.
 _COLUMNS = text("""
-SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS words,
+SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS words, b.typname::text AS base,
+       ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = b.oid ORDER BY e.enumsortorder) AS labels,
+       CASE WHEN b.typname IN ('varchar', 'bpchar') THEN nullif(greatest(a.atttypmod, t.typtypmod), -1) - 4 END AS length,
+       NOT (a.attnotnull OR t.typnotnull) AS nullable,
+       a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL AS filled,
        a.attgenerated <> '' OR a.attidentity = 'a' AS computed,
        has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS select,
        has_column_privilege(a.attrelid, a.attnum, 'UPDATE') AS update,
        has_column_privilege(a.attrelid, a.attnum, 'INSERT') AS insert
-FROM pg_attribute a WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped
+FROM pg_attribute a
+JOIN pg_type t ON t.oid = a.atttypid JOIN pg_type b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
+WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """)
 _SEQUENCES = text("""
 SELECT a.attname::text AS column, n.nspname::text AS schema, s.relname::text AS name
 FROM pg_attrdef ad
 JOIN pg_attribute a ON a.attrelid = ad.adrelid AND a.attnum = ad.adnum
 JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = ad.oid AND d.refclassid = 'pg_class'::regclass
-JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
+JOIN pg_class s ON s.oid = d.refobjid
 JOIN pg_namespace n ON n.oid = s.relnamespace
-WHERE ad.adrelid = :oid AND NOT has_sequence_privilege(s.oid, 'USAGE, UPDATE')
+WHERE ad.adrelid = :oid AND CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE, UPDATE') END
 """)
 _INDEXES = text("""
 SELECT n.nspname::text AS schema, c.relname::text AS name, am.amname = 'btree' AS ordered,
@@ -145,7 +162,10 @@ class Catalog:
         self.remedies = Remedies(row.role, row.database, frozenset(row.keywords))
 
     def find(self, spelled: str) -> Table | None:
-        """The table that a statement naming it so would reach, if the role were let into its schema."""
+        """The table that a statement naming it so would reach, if the role were let into its schema.
+
+        Raises Unanswered when somebody keeps it locked exclusively: the server takes a look at it then, too.
+        """
         schema, bare = split_name(spelled)
         found = self._rows(_RELATIONS, name=bare)
         if schema is not None:
@@ -155,7 +175,10 @@ class Catalog:
             hidden = [row for row in found if not row.usage and row.schema in self._path]
             hidden.sort(key=lambda row: self._path.index(row.schema))
             wanted = [row for row in found if row.visible] or hidden
-        return self._load(wanted[0]) if wanted else None
+        if not wanted:
+            return None
+        with self._patiently(refusable=False):
+            return self._load(wanted[0])
 
     def elsewhere(self, spelled: str) -> list[str]:
         """The same name in schemas where a statement would not look, as a profile spells it."""
@@ -174,19 +197,22 @@ class Catalog:
 
     def ask(self, statement: Executable) -> Sequence[Row[Any]]:
         """Rows, of a question that may be long or refused; raises Unanswered, and the transaction goes on."""
+        with self._patiently(refusable=True):
+            return self._connection.execute(statement).all()
+
+    @contextmanager
+    def _patiently(self, *, refusable: bool) -> Iterator[None]:
+        """Each statement has its time, waiting for locks included. What may be refused is unanswered then."""
         try:
             with self._connection.begin_nested() as savepoint:
-                self._connection.execute(
-                    text("SELECT set_config('statement_timeout', :limit, true)"),
-                    {"limit": str(max(1, round(self._patience * 1000)))},
-                )
-                rows = self._connection.execute(statement).all()
+                limit = {"limit": str(max(1, round(self._patience * 1000)))}
+                self._connection.execute(_LIMIT, limit)
+                yield
                 savepoint.rollback()
-                return rows
         except DBAPIError as refused:
-            if refused.connection_invalidated:
-                raise
             state = sqlstate(refused)
+            if refused.connection_invalidated or not (refusable or state == _CANCELED):
+                raise
             why = f"cut off after {self._patience:g} s" if state == _CANCELED else in_one_line(refused)
             raise Unanswered(why, state) from None
 
@@ -216,7 +242,7 @@ class Catalog:
 
     def _load(self, row: Row[Any]) -> Table:
         oid = row.oid
-        rights = self._rows(_COLUMNS, oid=oid)
+        columns = self._rows(_COLUMNS, oid=oid)
         constraints = self._rows(_CONSTRAINTS, oid=oid)
         return Table(
             identity=oid,
@@ -224,7 +250,7 @@ class Catalog:
             name=row.name,
             kind=_KINDS[row.kind],
             rows=row.rows,
-            columns=self._columns(row.schema, row.name, {column.name: column for column in rights}),
+            columns={column.name: _column(column) for column in columns},
             indexes=[
                 Index(**{**index._mapping, "columns": tuple(index.columns)}) for index in self._rows(_INDEXES, oid=oid)
             ],
@@ -233,30 +259,26 @@ class Catalog:
             triggers=[Trigger(t.name, frozenset(t.columns)) for t in self._rows(_UPDATE_TRIGGERS, oid=oid)],
             rights=Rights(
                 usage=row.usage,
-                select=frozenset(column.name for column in rights if column.select),
-                update=frozenset(column.name for column in rights if column.update),
-                insert=frozenset(column.name for column in rights if column.insert),
+                select=frozenset(column.name for column in columns if column.select),
+                update=frozenset(column.name for column in columns if column.update),
+                insert=frozenset(column.name for column in columns if column.insert),
                 sequences={s.column: (s.schema, s.name) for s in self._rows(_SEQUENCES, oid=oid)},
                 row_security=row.row_security,
             ),
         )
 
-    def _columns(self, schema: str, name: str, details: Mapping[str, Row[Any]]) -> dict[str, Column]:
-        with warnings.catch_warnings():
-            # A type that SQLAlchemy does not know is one that nobody judges here.
-            warnings.simplefilter("ignore", SAWarning)
-            reflected = inspect(self._connection).get_columns(name, schema=schema)
-        return {
-            column["name"]: Column(
-                name=column["name"],
-                type=column["type"],
-                words=details[column["name"]].words,
-                nullable=column["nullable"],
-                filled=column["default"] is not None or "identity" in column or "computed" in column,
-                computed=details[column["name"]].computed,
-            )
-            for column in reflected
-        }
+
+def _column(row: Row[Any]) -> Column:
+    return Column(
+        name=row.name,
+        words=row.words,
+        family="enum" if row.labels else _FAMILIES.get(row.base, "other"),
+        labels=tuple(row.labels),
+        length=row.length,
+        nullable=row.nullable,
+        filled=row.filled,
+        computed=row.computed,
+    )
 
 
 def _split(path: str) -> list[str]:

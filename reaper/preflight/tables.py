@@ -4,59 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from sqlalchemy import types
-from sqlalchemy.dialects.postgresql import DOMAIN
-from sqlalchemy.types import TypeEngine
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column. `words` is its type as the database spells it."""
+    """A column. `words` is its type as the database spells it.
+
+    `family` names the types that take the same values: timestamptz, timestamp, text, enum, boolean, integer, number,
+    json, uuid, or "other" for those that nobody judges here. `length` is in characters.
+    """
 
     name: str
-    type: TypeEngine[Any]
     words: str
+    family: str
+    labels: tuple[str, ...]
+    length: int | None
     nullable: bool
     filled: bool  # gets a value when an insert leaves it out
     computed: bool  # refuses any value of ours
-
-    @property
-    def family(self) -> str:
-        """The types that take the same values; "other" for those that nobody judges here."""
-        return _family(self._plain)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The values of an enum."""
-        plain = self._plain
-        return tuple(plain.enums) if isinstance(plain, types.Enum) else ()
-
-    @property
-    def length(self) -> int | None:
-        """How many characters fit, when there is a limit."""
-        plain = self._plain
-        return plain.length if isinstance(plain, types.String) and not self.labels else None
-
-    @property
-    def _plain(self) -> TypeEngine[Any]:
-        return self.type.data_type if isinstance(self.type, DOMAIN) else self.type
-
-
-def _family(kind: TypeEngine[Any]) -> str:
-    if isinstance(kind, types.DateTime):
-        return "timestamptz" if kind.timezone else "timestamp"
-    families: Sequence[tuple[tuple[type[TypeEngine[Any]], ...], str]] = (
-        ((types.Enum,), "enum"),  # before String, which it is one of
-        ((types.String,), "text"),
-        ((types.Boolean,), "boolean"),
-        ((types.Integer,), "integer"),
-        ((types.Numeric, types.Float), "number"),
-        ((types.JSON,), "json"),
-        ((types.Uuid,), "uuid"),
-    )
-    return next((name for kinds, name in families if isinstance(kind, kinds)), "other")
 
 
 @dataclass(frozen=True, slots=True)

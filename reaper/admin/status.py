@@ -1,0 +1,85 @@
+"""What is known of the daemon's health: the last report of each source, and whether the loop turns."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from reaper.model import Census, Outcome, Reaped, SweepReport
+
+_LOOP_SECONDS = 15.0
+_INTERVALS = 3
+
+
+@dataclass(slots=True)
+class _Known:
+    since: float
+    report: SweepReport | None = None
+    succeeded: float | None = None
+    held: bool = False
+
+
+class Status:
+    """Written by the sweeps, read by HTTP. A listener of sweeps."""
+
+    def __init__(self, interval_seconds: float) -> None:
+        self.interval = interval_seconds
+        self._lock = threading.Lock()
+        self._sources: dict[str, _Known] = {}
+        self._turned = time.monotonic()
+
+    def watch(self, sources: Iterable[str]) -> None:
+        """These sources, and no others, decide."""
+        with self._lock:
+            self._sources = {name: self._sources.get(name, _Known(since=time.monotonic())) for name in sources}
+
+    def turned(self) -> None:
+        """The daemon's main loop has come round."""
+        self._turned = time.monotonic()
+
+    def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:
+        """Single jobs say nothing about health."""
+
+    def surveyed(self, source: str, census: Census) -> None:
+        """Neither does their number."""
+
+    def swept(self, report: SweepReport) -> None:
+        with self._lock:
+            known = self._sources.get(report.source)
+            if known is None:
+                return
+            known.report = report
+            if report.outcome is not Outcome.FAILED:
+                known.held = report.outcome is Outcome.HELD
+            if report.succeeded or report.outcome is Outcome.HELD:
+                known.succeeded = time.monotonic()
+
+    @property
+    def alive(self) -> bool:
+        """The loop turns."""
+        return time.monotonic() - self._turned < _LOOP_SECONDS
+
+    def problems(self) -> dict[str, list[str]]:
+        """For each source what keeps it from being ready; an empty list when nothing does."""
+        with self._lock:
+            return {name: self._of(known) for name, known in self._sources.items()}
+
+    def _of(self, known: _Known) -> list[str]:
+        found = []
+        report, oldest = known.report, _INTERVALS * self.interval
+        if report is None:
+            return ["no sweep has ended yet"]
+        if report.database_away:
+            found.append(f"database away: {report.error}")
+        elif report.outcome is Outcome.FAILED:
+            found.append(f"last sweep failed: {report.error}")
+        age = time.monotonic() - (known.succeeded if known.succeeded is not None else known.since)
+        if age > oldest:
+            found.append(f"no successful sweep for {age:.0f} s (more than {oldest:.0f} s)")
+        elif known.succeeded is None and not found:
+            found.append("no sweep has succeeded yet")
+        if known.held:
+            found.append("breaker open: nearly everything fell silent at once")
+        return found

@@ -1,0 +1,206 @@
+"""The only place that wires everything together, and the process's main loop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import structlog
+
+from reaper import __version__, logs
+from reaper.admin import Server, Status
+from reaper.admin.app import make_app
+from reaper.breaker import Breaker
+from reaper.hearing import Hearing
+from reaper.journal import Journal
+from reaper.metrics import Metrics
+from reaper.model import ConfigError, ReaperError
+from reaper.settings import Settings, SourceSettings
+from reaper.source import Patience, Source
+from reaper.supervisor import Supervisor
+from reaper.watch import Pace, Watch
+
+_TURN_SECONDS = 1.0
+_STOP_SECONDS = 3.5
+_HTTP_STOP_SECONDS = 0.5
+_RELOAD_SECONDS = 30.0
+
+_log = structlog.get_logger("reaper")
+
+
+def run(settings: Settings, reload: Callable[[], Settings]) -> int:
+    """Sweep until SIGTERM or SIGINT. `reload` reads the configuration again, for SIGHUP.
+
+    Returns the exit status. Raises ReaperError when the HTTP port or the log file cannot be had.
+    """
+    try:
+        logs.set_up(settings.log_level, settings.log_format, settings.log_file)
+    except OSError as error:
+        raise ReaperError(f"cannot write the log {settings.log_file}: {error.strerror or error}") from error
+    daemon = Daemon(settings)
+    signals = Signals()
+    daemon.start()
+    while not signals.stop:
+        signals.wait(_TURN_SECONDS)
+        if signals.take_reload():
+            daemon.reload(reload)
+        daemon.turn()
+    if daemon.stop():
+        return 0
+    # A sweep hangs in the database. Its transaction is not committed: the server rolls it back when we are gone.
+    _log.warning("Reaper stops without waiting for a sweep that hangs.")
+    sys.stderr.flush()
+    os._exit(0)
+
+
+class Signals:
+    """What has been asked of the process from outside."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self._reload = False
+        self._came = threading.Event()
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, self._on_stop)
+        signal.signal(signal.SIGHUP, self._on_reload)
+
+    def wait(self, seconds: float) -> None:
+        """Until a signal comes, at most `seconds`."""
+        self._came.wait(seconds)
+        self._came.clear()
+
+    def take_reload(self) -> bool:
+        asked, self._reload = self._reload, False
+        return asked
+
+    def _on_stop(self, _number: int, _frame: FrameType | None) -> None:
+        self.stop = True
+        self._came.set()
+
+    def _on_reload(self, _number: int, _frame: FrameType | None) -> None:
+        self._reload = True
+        self._came.set()
+
+
+class Daemon:
+    """Sources, schedule, metrics, log and HTTP of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ReaperError when the HTTP port is taken."""
+        self._settings = settings
+        self._metrics = Metrics(settings.interval_seconds)
+        self._status = Status(settings.interval_seconds)
+        self._subscribers = (self._metrics, Journal(), self._status)
+        self._supervisor = Supervisor()
+        self._http = (
+            Server(make_app(self._status, self._metrics.registry), settings.http_host, settings.http_port)
+            if settings.http_port
+            else None
+        )
+
+    def start(self) -> None:
+        settings = self._settings
+        _log.info(
+            "Reaper starts.",
+            version=__version__,
+            pid=os.getpid(),
+            sources=sorted(settings.sources),
+            interval_seconds=settings.interval_seconds,
+            http=self._http.address if self._http else None,
+            config=str(settings.config_file) if settings.config_file else None,
+        )
+        if settings.http_exposed:
+            _log.warning("Reaper's HTTP port can be reached from outside this machine.", host=settings.http_host)
+        self._metrics.watch(settings.sources)
+        self._status.watch(settings.sources)
+        if self._http:
+            self._http.start()
+        for source in settings.sources.values():
+            self._supervisor.add(self._watch(settings, source))
+        self._supervisor.start()
+
+    def turn(self) -> None:
+        """Once a second."""
+        self._status.turned()
+        self._supervisor.put_right()
+
+    def stop(self) -> bool:
+        """Finish the batches in hand. False when one cannot be finished in time."""
+        _log.info("Reaper stops.")
+        finished = self._supervisor.stop(_STOP_SECONDS)
+        if self._http:
+            self._http.stop(_HTTP_STOP_SECONDS)
+        if finished:
+            _log.info("Reaper has stopped.")
+        return finished
+
+    def reload(self, read: Callable[[], Settings]) -> None:
+        """Put a new configuration into force, or say why the old one stays."""
+        try:
+            fresh = read()
+            if not fresh.sources:
+                raise ConfigError(["no database is configured"])
+        except ConfigError as error:
+            _log.error("Reaper keeps its configuration: the new one is wrong.", problems=error.problems)
+            return
+        self._replace(fresh)
+
+    def _replace(self, fresh: Settings) -> None:
+        old, self._settings = self._settings, fresh
+        if (old.http_host, old.http_port, old.log_file) != (fresh.http_host, fresh.http_port, fresh.log_file):
+            _log.warning("Reaper's HTTP address and log file change only with a restart.")
+        logs.set_up(fresh.log_level, fresh.log_format, old.log_file)
+        same_knobs = _knobs(old) == _knobs(fresh)
+        hearings: dict[str, Hearing] = {}
+        for watch in list(self._supervisor.watches):
+            if not same_knobs or old.sources[watch.name] != fresh.sources.get(watch.name):
+                hearings |= self._retire(watch, old, fresh)
+        self._metrics.watch(fresh.sources)
+        self._metrics.interval.set(fresh.interval_seconds)
+        self._status.watch(fresh.sources)
+        self._status.interval = fresh.interval_seconds
+        kept = {watch.name for watch in self._supervisor.watches}
+        for name in fresh.sources.keys() - kept:
+            self._supervisor.add(self._watch(fresh, fresh.sources[name], hearings.get(name)))
+        _log.info("Reaper has a new configuration.", sources=sorted(fresh.sources), kept=sorted(kept))
+
+    def _retire(self, watch: Watch, old: Settings, fresh: Settings) -> dict[str, Hearing]:
+        """End a watch; what it heard stays true for the same database."""
+        self._supervisor.remove(watch.name)
+        deadline = time.monotonic() + _RELOAD_SECONDS
+        while not watch.finish(_TURN_SECONDS) and time.monotonic() < deadline:
+            self._status.turned()
+        after = fresh.sources.get(watch.name)
+        same = after is not None and after.database_url == old.sources[watch.name].database_url
+        return {watch.name: watch.hearing} if same and old.restart_grace_seconds == fresh.restart_grace_seconds else {}
+
+    def _watch(self, settings: Settings, source: SourceSettings, hearing: Hearing | None = None) -> Watch:
+        patience = Patience(statement=settings.statement_timeout_seconds, connect=settings.connect_timeout_seconds)
+        return Watch(
+            Source(source.name, source.database_url.get_secret_value(), source.profile, source.thresholds, patience),
+            hearing or Hearing(settings.restart_grace_seconds),
+            Pace(settings.interval_seconds),
+            Breaker(settings.breaker_min, settings.breaker_share),
+            settings.batch_size,
+            socket.gethostname(),
+            self._subscribers,
+        )
+
+
+def _knobs(settings: Settings) -> tuple[object, ...]:
+    """What a running watch was made with."""
+    return (
+        settings.interval_seconds,
+        settings.batch_size,
+        settings.breaker_min,
+        settings.breaker_share,
+        settings.restart_grace_seconds,
+        settings.statement_timeout_seconds,
+        settings.connect_timeout_seconds,
+    )

@@ -1,0 +1,154 @@
+"""SweepReport → Prometheus. A registry of its own; every name and label is there from the start."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter as Tally
+from collections.abc import Iterable, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from reaper import __version__
+from reaper.model import Census, Outcome, Reaped, Reason, SweepReport
+
+MOST_KINDS = 50
+OTHER = "other"
+
+_SOURCE = ("source",)
+_SWEEP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_SILENCE_BUCKETS = (60, 300, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400, 172800, 604800)
+
+
+class Metrics:
+    """What Prometheus scrapes. A listener of sweeps."""
+
+    def __init__(self, interval_seconds: float) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._kinds: dict[str, set[str]] = {}
+        self.reaped_total = Counter(
+            "reaper_jobs_reaped_total",
+            "Jobs ended. Kinds beyond 50 of a source are counted as other.",
+            ("source", "kind", "reason"),
+            registry=registry,
+        )
+        self.refused_total = Counter(
+            "reaper_jobs_refused_total", "Stale jobs that the database refused to end.", _SOURCE, registry=registry
+        )
+        self.lost_total = Counter(
+            "reaper_reaps_lost_total",
+            "Candidates that moved between the survey and the lock: they were alive.",
+            _SOURCE,
+            registry=registry,
+        )
+        self.sweeps_total = Counter(
+            "reaper_sweeps_total", "Sweeps by how they went.", ("source", "outcome"), registry=registry
+        )
+        self.running = Gauge("reaper_jobs_running", "Jobs that claim to be running.", _SOURCE, registry=registry)
+        self.spared = Gauge("reaper_jobs_spared", "Jobs past their timeout, and alive.", _SOURCE, registry=registry)
+        self.stale = Gauge("reaper_jobs_stale", "Stale jobs that the survey found.", _SOURCE, registry=registry)
+        self.locked = Gauge(
+            "reaper_candidates_locked", "Stale jobs whose row somebody else holds.", _SOURCE, registry=registry
+        )
+        self.overdue = Gauge(
+            "reaper_candidates_locked_overdue",
+            "Stale jobs whose row somebody else has held for longer than the stall window.",
+            _SOURCE,
+            registry=registry,
+        )
+        self.oldest = Gauge(
+            "reaper_oldest_running_started_timestamp_seconds",
+            "Start of the oldest running job; 0 when none runs.",
+            _SOURCE,
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "reaper_sweep_duration_seconds", "Duration of a sweep.", _SOURCE, registry=registry, buckets=_SWEEP_BUCKETS
+        )
+        self.silence = Histogram(
+            "reaper_silence_at_reap_seconds",
+            "How long a job had been silent when it was ended.",
+            registry=registry,
+            buckets=_SILENCE_BUCKETS,
+        )
+        self.last_success = Gauge(
+            "reaper_last_success_timestamp_seconds",
+            "Time of the last sweep that went well, as a standby too; 0 before the first.",
+            _SOURCE,
+            registry=registry,
+        )
+        self.breaker_open = Gauge(
+            "reaper_breaker_open", "1 while mass silence holds the sweeps.", _SOURCE, registry=registry
+        )
+        self.leader = Gauge("reaper_leader", "1 while this replica is the one that sweeps.", _SOURCE, registry=registry)
+        self.database_up = Gauge(
+            "reaper_database_up", "1 while the database answers and can be written to.", _SOURCE, registry=registry
+        )
+        self.interval = Gauge("reaper_interval_seconds", "Seconds between two sweeps.", registry=registry)
+        self.interval.set(interval_seconds)
+        build = Gauge("reaper_build_info", "Version; always 1.", ("version", "python"), registry=registry)
+        build.labels(__version__, platform.python_version()).set(1)
+
+    def watch(self, sources: Iterable[str]) -> None:
+        """Show these sources, and no others, before anything has happened to them."""
+        wanted = set(sources)
+        for gone in self._kinds.keys() - wanted:
+            for metric in self._by_source():
+                metric.remove(gone)
+            self.reaped_total.remove_by_labels({"source": gone})
+            self.sweeps_total.remove_by_labels({"source": gone})
+            del self._kinds[gone]
+        for source in wanted - self._kinds.keys():
+            self._kinds[source] = set()
+            for metric in self._by_source():
+                metric.labels(source)
+            for reason in Reason:
+                self.reaped_total.labels(source, OTHER, reason.value)
+            for outcome in Outcome:
+                self.sweeps_total.labels(source, outcome.value)
+
+    def _by_source(self) -> tuple[Counter | Gauge | Histogram, ...]:
+        counters = (self.refused_total, self.lost_total)
+        jobs = (self.running, self.spared, self.stale, self.locked, self.overdue, self.oldest)
+        return (*counters, *jobs, self.duration, self.last_success, self.breaker_open, self.leader, self.database_up)
+
+    # --- listener --------------------------------------------------------------------------------------------
+
+    def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:  # noqa: ARG002
+        for (kind, reason), count in Tally((job.kind, job.reason) for job in batch).items():
+            self.reaped_total.labels(source, self._kind(source, kind), reason).inc(count)
+        for job in batch:
+            if job.silence_seconds is not None:
+                self.silence.observe(job.silence_seconds)
+
+    def surveyed(self, source: str, census: Census) -> None:
+        self.running.labels(source).set(census.running)
+        self.spared.labels(source).set(census.spared)
+        self.stale.labels(source).set(census.stale)
+        self.oldest.labels(source).set(census.oldest_started_epoch or 0)
+
+    def swept(self, report: SweepReport) -> None:
+        source = report.source
+        self.sweeps_total.labels(source, report.outcome.value).inc()
+        self.duration.labels(source).observe(report.duration_seconds)
+        self.lost_total.labels(source).inc(report.lost)
+        self.refused_total.labels(source).inc(len(report.failures))
+        self.database_up.labels(source).set(not report.database_away)
+        self.leader.labels(source).set(report.leads)
+        if report.outcome is not Outcome.FAILED:
+            self.breaker_open.labels(source).set(report.outcome is Outcome.HELD)
+            self.locked.labels(source).set(report.locked_total)
+            self.overdue.labels(source).set(sum(locked.overdue for locked in report.locked))
+        if report.outcome is Outcome.STANDBY:
+            # The one that sweeps has counted them; counted twice they would be twice as many.
+            for gauge in (self.running, self.spared, self.stale, self.oldest):
+                gauge.labels(source).set(0)
+        if report.succeeded:
+            self.last_success.labels(source).set_to_current_time()
+
+    def _kind(self, source: str, kind: str | None) -> str:
+        known = self._kinds.setdefault(source, set())
+        name = kind or "none"
+        if name in known or len(known) < MOST_KINDS:
+            known.add(name)
+            return name
+        return OTHER

@@ -1,0 +1,77 @@
+# Shared by the scripts beside it. To be sourced, with `root` set to the project's directory.
+# shellcheck shell=bash
+
+: "${root:?}"
+
+die() { # die STATUS MESSAGE...
+    local status=$1
+    shift
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit "$status"
+}
+
+say() { printf '%s\n' "$*"; }
+
+# The first interpreter that is new enough; $PYTHON, where given, is the only one asked.
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:+"$PYTHON"} ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    die 1 "no Python 3.11 or newer found${PYTHON:+ (PYTHON=$PYTHON)}"
+}
+
+make_venv() {
+    local python
+    python=$(find_python)
+    # Debian ships Python without what a virtual environment needs.
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        install_packages python3-venv || die 1 "$python cannot make virtual environments: install python3-venv"
+    fi
+    "$python" -m venv --clear "$root/.venv" || die 1 "cannot make $root/.venv with $python"
+}
+
+# What the environment was made for: another definition, place or interpreter needs another one.
+venv_stamp() { { printf '%s\n' "$root" && cat "$root/pyproject.toml"; } | sha256sum; }
+
+# prepare_venv PURPOSE PIP-ARGUMENT...: .venv exists and holds what pyproject.toml asks for. Quick when it does.
+prepare_venv() {
+    local purpose=$1 stamp output
+    shift
+    stamp=$(venv_stamp)
+    venv_python="$root/.venv/bin/python"
+    if [[ -x $venv_python && $(cat "$root/.venv/made-for-$purpose" 2>/dev/null) == "$stamp" ]]; then
+        return
+    fi
+    exec 8>"$root/logs/venv.lock"
+    flock -w 600 8 || die 1 "another process has been installing into .venv for ten minutes"
+    # A virtual environment holds its own path: a moved one is made anew.
+    if ! grep -qsxF "$root" "$root/.venv/made-in" || ! "$venv_python" -m pip --version >/dev/null 2>&1; then
+        say "Making the virtual environment .venv ..."
+        make_venv
+        printf '%s\n' "$root" >"$root/.venv/made-in"
+    fi
+    say "Installing ..."
+    output=$(cd "$root" && "$venv_python" -m pip install --quiet 'pip>=25.1' 2>&1 &&
+        "$venv_python" -m pip install --quiet "$@" 2>&1) || die 1 "pip failed: $output"
+    printf '%s\n' "$stamp" >"$root/.venv/made-for-$purpose"
+    exec 8>&-
+}
+
+# install_packages PACKAGE...: with apt-get, as root. None of them starts a service. Fails where that cannot be.
+install_packages() {
+    local policy=/usr/sbin/policy-rc.d ours='' status=0
+    [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null || return 1
+    if [[ ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && ours=yes
+    fi
+    {
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" ||
+            { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; }
+    } >"$root/logs/apt.log" 2>&1 8>&- || status=1
+    [[ -z $ours ]] || rm -f "$policy"
+    return "$status"
+}

@@ -1,0 +1,261 @@
+#!/usr/bin/env bash
+# Sets up, starts, stops and shows the daemon on this machine. `manage.sh help` lists the commands.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+# shellcheck source=scripts/lib.sh
+source "$root/scripts/lib.sh"
+
+readonly name=worker-reaper
+readonly pid_file="$root/logs/$name.pid"
+readonly data="$root/.data/postgresql"
+readonly patience=30
+
+usage() {
+    cat <<TEXT
+usage: manage.sh COMMAND
+
+  start          install if need be; start the daemon (and, with no database configured, a private PostgreSQL)
+  stop           stop what start has started, and wait for it
+  restart        stop, then start
+  status         what runs; exit status 3 when something that should run does not
+  logs [NAME]    the end of a log: reaper (default) or postgresql; with -f, follow it
+  demo           a minute of workers that work, crash, hang and finish late
+TEXT
+}
+
+# --- processes ----------------------------------------------------------------------------------------------
+
+# Tells this process from any other that ever had or will have its number: start time, and the boot it counts from.
+identity() { # identity PID
+    local stat fields
+    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    # The command's name stands in parentheses and may hold anything, blanks and parentheses too.
+    read -ra fields <<<"${stat##*) }"
+    [[ ${fields[0]} != Z ]] || return 1
+    printf '%s %s %s\n' "$1" "${fields[19]}" "$(cat /proc/sys/kernel/random/boot_id)"
+}
+
+# Sets `pid` to the daemon's process; fails when the one that start has started does not run any more.
+find_daemon() {
+    local noted
+    pid=''
+    noted=$(cat "$pid_file" 2>/dev/null) || return 1
+    [[ ${noted%% *} =~ ^[0-9]+$ && $(identity "${noted%% *}") == "$noted" ]] || return 1
+    pid=${noted%% *}
+}
+
+drop_stale_pid_file() {
+    if [[ -e $pid_file ]]; then
+        say "$name: the pid file is stale (process $(cut -d' ' -f1 "$pid_file") is not the daemon); removed"
+        rm -f "$pid_file"
+    fi
+}
+
+wait_for_end() { # wait_for_end SECONDS
+    local deadline=$((SECONDS + $1))
+    while find_daemon; do
+        ((SECONDS < deadline)) || return 1
+        sleep 0.1
+    done
+}
+
+# --- what the configuration says ----------------------------------------------------------------------------
+
+# Sets `database` (configured or embedded), `http` (host:port, empty when off) and `log`.
+read_settings() {
+    local facts key value
+    facts=$(cd "$root" && "$venv_python" scripts/probe.py settings) || return
+    database='' http='' log="$root/logs/$name.log"
+    while IFS='=' read -r key value; do
+        case $key in
+        database) database=$value ;;
+        http) http=$value ;;
+        log_file) [[ -z $value ]] || log=$value ;;
+        esac
+    done <<<"$facts"
+}
+
+probe() { "$venv_python" "$root/scripts/probe.py" "$@"; }
+
+embedded() { (cd "$root" && "$venv_python" -m reaper.embedded "$@" "$data"); }
+
+# The caller's directory is not the daemon's.
+make_absolute() { # make_absolute VARIABLE...
+    local variable
+    for variable; do
+        if [[ -n ${!variable:-} && ${!variable} != /* && -e ${!variable} ]]; then
+            export "$variable=$PWD/${!variable}"
+        fi
+    done
+}
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+start() {
+    if find_daemon; then
+        say "$name: already running (pid $pid)"
+        return
+    fi
+    drop_stale_pid_file
+    prepare_venv run -e '.[embedded]'
+    read_settings || exit
+    [[ -z $http ]] || probe free "$http" || exit
+    if [[ $database == embedded ]]; then
+        REAPER_DATABASE_URL=$(embedded start) || exit
+        export REAPER_DATABASE_URL
+        say "postgresql: running, private, as no database is configured: $REAPER_DATABASE_URL"
+    fi
+    launch
+    wait_until_live
+    say "$name: running (pid $pid)"
+}
+
+launch() {
+    cd "$root"
+    # What is said before the log is open, or after it broke, is in the log too. The lock stays here.
+    REAPER_LOG_FILE=$log setsid "$venv_python" -m reaper run </dev/null >>"$log" 2>&1 9>&- &
+    child=$!
+    identity "$child" >"$pid_file" || give_up
+    disown -h "$child"
+}
+
+wait_until_live() {
+    local deadline=$((SECONDS + patience)) settled=$((SECONDS + 2))
+    while find_daemon; do
+        # With HTTP switched off there is nobody to ask: it lives if it did not die of its configuration.
+        if [[ -n $http ]] && probe live "$http"; then return; fi
+        if [[ -z $http ]] && ((SECONDS > settled)); then return; fi
+        if ((SECONDS >= deadline)); then
+            end_daemon
+            tail -n 10 "$log" >&2
+            die 1 "$name did not answer on http://$http/live within $patience seconds; stopped it again"
+        fi
+        sleep 0.2
+    done
+    give_up
+}
+
+# It ended at once: its own words, and its own exit status.
+give_up() {
+    local status=0
+    wait "$child" || status=$?
+    rm -f "$pid_file"
+    tail -n 10 "$log" >&2
+    ((status != 0)) || status=1
+    die "$status" "$name ended at once (exit status $status); its last words are above and in $log"
+}
+
+end_daemon() {
+    kill -TERM "$pid" 2>/dev/null || true
+    if ! wait_for_end "$patience"; then
+        say "$name: did not end within $patience seconds of SIGTERM; killed"
+        kill -KILL "$pid" 2>/dev/null || true
+        wait_for_end "$patience" || die 1 "$name (pid $pid) does not end"
+    fi
+    rm -f "$pid_file"
+}
+
+stop() {
+    if find_daemon; then
+        end_daemon
+        say "$name: stopped"
+    else
+        drop_stale_pid_file
+        say "$name: not running"
+    fi
+    venv_python="$root/.venv/bin/python"
+    if [[ -x $venv_python ]] && embedded status >/dev/null; then
+        embedded stop
+        say "postgresql: stopped"
+    fi
+}
+
+row() { printf '%-14s %8s %10s  %-14s %s\n' "$@"; }
+
+memory_of() { awk '/^VmRSS:/ { printf "%.0f MiB", $2 / 1024 }' "/proc/$1/status" 2>/dev/null || true; }
+
+status() {
+    local result=0 state=running last='' server=''
+    venv_python="$root/.venv/bin/python"
+    row NAME PID MEMORY STATE 'LAST SUCCESSFUL SWEEP'
+    if [[ ! -x $venv_python ]]; then
+        row "$name" - - 'not installed' -
+        return 3
+    fi
+    read_settings || exit
+    if find_daemon; then
+        if [[ -n $http ]]; then last=$(probe last-sweep "$http") || state='no answer'; fi
+        row "$name" "$pid" "$(memory_of "$pid")" "$state" "${last:--}"
+        [[ $state == running ]] || result=3
+    else
+        [[ ! -e $pid_file ]] && state=stopped || state=dead
+        row "$name" - - "$state" -
+        result=3
+    fi
+    if server=$(embedded status); then
+        row postgresql "$server" "$(memory_of "$server")" running -
+    elif [[ $database == embedded ]]; then
+        row postgresql - - stopped -
+        result=3
+    fi
+    return "$result"
+}
+
+logs() {
+    local which=reaper follow='' argument file
+    for argument; do
+        case $argument in
+        -f | --follow) follow=yes ;;
+        *) which=$argument ;;
+        esac
+    done
+    venv_python="$root/.venv/bin/python"
+    case $which in
+    reaper | "$name")
+        file="$root/logs/$name.log"
+        if [[ -x $venv_python ]] && read_settings 2>/dev/null; then file=$log; fi
+        ;;
+    postgresql | postgres)
+        [[ -x $venv_python ]] || die 1 "nothing is installed yet: run manage.sh start"
+        file=$(embedded log)
+        ;;
+    *) die 2 "there is no log '$which'; expected one of: reaper, postgresql" ;;
+    esac
+    [[ -r $file ]] || die 1 "$file: nothing has been logged yet"
+    exec tail -n 100 ${follow:+-F} "$file"
+}
+
+demo() {
+    prepare_venv run -e '.[embedded]'
+    exec 9>&-
+    exec "$venv_python" -m reaper demo "$@"
+}
+
+# One start or stop at a time.
+lock() {
+    exec 9>"$root/logs/manage.lock"
+    flock -w 120 9 || die 1 "another manage.sh has been busy for two minutes"
+}
+
+command=${1:-help}
+shift $(($# > 0))
+mkdir -p "$root/logs"
+make_absolute REAPER_CONFIG REAPER_DATABASE_URL_FILE
+case $command in
+start | stop)
+    lock
+    "$command"
+    ;;
+restart)
+    lock
+    stop
+    start
+    ;;
+status | logs | demo) "$command" "$@" ;;
+help | -h | --help) usage ;;
+*)
+    usage >&2
+    die 2 "unknown command '$command'"
+    ;;
+esac

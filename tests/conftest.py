@@ -1,0 +1,42 @@
+"""One real PostgreSQL for the whole run; for each test a database of its own, copied from a template."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from reaper.embedded import Embedded, temporary
+from tests.support import Protea
+
+_TEMPLATE = "protea_template"
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Embedded]:
+    """A private server that is thrown away afterwards; tests must leave it running."""
+    # Nothing here outlives the run, so nothing needs to reach a disk; prepared transactions hold rows in one test.
+    fast = {"fsync": "off", "full_page_writes": "off", "max_prepared_transactions": "5", "max_connections": "200"}
+    with temporary(fast) as running:
+        running.create_database(_TEMPLATE)
+        yield running
+
+
+@pytest.fixture
+def database(server: Embedded) -> Iterator[str]:
+    """The URL of an empty database with the protea tables."""
+    name = f"t{os.getpid()}_{next(_numbers)}"
+    url = server.create_database(name, tables=False, template=_TEMPLATE)
+    yield url
+    server.drop_database(name)
+
+
+@pytest.fixture
+def protea(database: str) -> Iterator[Protea]:
+    """A protea database with hands to make jobs and to look at them."""
+    with psycopg.connect(database.replace("+psycopg", ""), autocommit=True) as connection:
+        yield Protea(database, connection)

@@ -1,0 +1,129 @@
+"""What tests need to make jobs, age them, and look at what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from reaper.breaker import Breaker
+from reaper.hearing import Hearing
+from reaper.model import Census, KindLimits, Limit, Reaped, SweepReport, Thresholds
+from reaper.profile import resolve
+from reaper.source import Lease, Patience, Source
+from reaper.sweep import Memory, Orders, sweep
+
+HOUR, MINUTE = 3600.0, 60.0
+PATIENCE = Patience(statement=30, connect=5)
+
+
+def thresholds(
+    timeout: float = 6 * HOUR, stall: float = 30 * MINUTE, kinds: dict[str, KindLimits] | None = None
+) -> Thresholds:
+    return Thresholds(Limit(timeout, "default"), Limit(stall, "default"), kinds or {})
+
+
+@dataclass
+class Heard:
+    """A listener that remembers."""
+
+    reaped_jobs: list[Reaped] = field(default_factory=list)
+    censuses: list[Census] = field(default_factory=list)
+
+    def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:
+        self.reaped_jobs += batch
+
+    def surveyed(self, source: str, census: Census) -> None:
+        self.censuses.append(census)
+
+
+class Protea:
+    """A protea database. Ages are seconds before the database's now; nothing here sleeps."""
+
+    def __init__(self, url: str, connection: psycopg.Connection[Any]) -> None:
+        self.url, self.connection = url, connection
+
+    @property
+    def libpq(self) -> str:
+        return self.url.replace("+psycopg", "")
+
+    def connect(self) -> psycopg.Connection[Any]:
+        """Another session, with an open transaction from its first statement on."""
+        return psycopg.connect(self.libpq)
+
+    def job(
+        self,
+        *,
+        age: float | None = 8 * HOUR,
+        created: float | None = None,
+        status: str = "running",
+        operation: str = "embed",
+        parent: str | None = None,
+        finished: float | None = None,
+    ) -> str:
+        """Make a job that started `age` seconds ago (None: no start), created then or `created` seconds ago."""
+        row = self.connection.execute(
+            "INSERT INTO job (operation, queue_name, status, created_at, started_at, finished_at, parent_job_id)"
+            " VALUES (%s, 'q', %s, now() - make_interval(secs => %s), now() - make_interval(secs => %s),"
+            " now() - make_interval(secs => %s), %s) RETURNING id::text",
+            (operation, status, created if created is not None else age or 0, age, finished, parent),
+        ).fetchone()
+        assert row is not None
+        return str(row[0])
+
+    def event(self, job: str, *, age: float = 0, event: str = "progress", fields: dict[str, Any] | None = None) -> None:
+        """A sign of life `age` seconds ago."""
+        self.connection.execute(
+            "INSERT INTO job_event (job_id, ts, event, fields) VALUES (%s, now() - make_interval(secs => %s), %s, %s)",
+            (job, age, event, Jsonb(fields or {})),
+        )
+
+    def stale(self, **kwargs: Any) -> str:
+        """A job that is to be ended: 8 h old, last heard of 2 h ago."""
+        job = self.job(**{"age": 8 * HOUR, **kwargs})
+        self.event(job, age=2 * HOUR)
+        return job
+
+    def status(self, job: str) -> str:
+        row = self.connection.execute("SELECT status::text FROM job WHERE id = %s", (job,)).fetchone()
+        assert row is not None
+        return str(row[0])
+
+    def row(self, job: str) -> dict[str, Any]:
+        with self.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+            found = cursor.execute("SELECT *, status::text AS status FROM job WHERE id = %s", (job,)).fetchone()
+        assert found is not None
+        return found
+
+    def audits(self, job: str) -> list[dict[str, Any]]:
+        """The audit events of a job, oldest first."""
+        with self.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+            return cursor.execute(
+                "SELECT * FROM job_event WHERE job_id = %s AND event = 'job.timeout' ORDER BY id", (job,)
+            ).fetchall()
+
+    def source(self, limits: Thresholds | None = None, *, name: str = "main", profile: str = "protea") -> Source:
+        return Source(name, self.url, resolve(profile), limits or thresholds(), PATIENCE)
+
+    def sweep(
+        self,
+        source: Source | None = None,
+        *,
+        hearing: Hearing | None = None,
+        memory: Memory | None = None,
+        lease: Lease | None = None,
+        heard: Heard | None = None,
+        batch_size: int = 1000,
+        force: bool = False,
+        dry_run: bool = False,
+        stopping: Callable[[], bool] = lambda: False,
+        breaker: Breaker | None = None,
+    ) -> SweepReport:
+        """One sweep, which trusts silence across the restart of the test's own server."""
+        orders = Orders("test-host", batch_size, breaker or Breaker(50, 0.5), force, dry_run, stopping)
+        return sweep(
+            source or self.source(), hearing or Hearing(0), memory or Memory(), orders, lease, heard or Heard()
+        )

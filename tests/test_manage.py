@@ -1,0 +1,209 @@
+"""scripts/manage.sh as an operator meets it: a real daemon, a real private PostgreSQL, real processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reaper.embedded import Embedded
+
+PROJECT = Path(__file__).parents[1]
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class Clone:
+    """A copy of the project, ready to start, in a folder with a blank in its name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "a clone"
+        self.pid_file = self.root / "logs" / "worker-reaper.pid"
+        self.database = Embedded(self.root / ".data" / "postgresql")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        for name in ("reaper", "scripts", "config"):
+            shutil.copytree(PROJECT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(PROJECT / "pyproject.toml", self.root)
+        (self.root / "logs").mkdir()
+        self._lend_environment()
+
+    def _lend_environment(self) -> None:
+        """Ours, instead of an installation of its own: that would take the network and half a minute."""
+        python = self.root / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\nPYTHONPATH="{self.root}" exec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        stamp = 'root=$1; source "$1/scripts/lib.sh"; venv_stamp >"$1/.venv/made-for-run"'
+        subprocess.run(["bash", "-c", stamp, "bash", str(self.root)], check=True)
+
+    def begin(self, *words: str, **settings: str) -> subprocess.Popen[str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("REAPER_")}
+        return subprocess.Popen(
+            ["bash", str(self.root / "scripts" / "manage.sh"), *words],
+            env={**own, "REAPER_HTTP_PORT": str(self.port), **settings},
+            cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def manage(self, *words: str, **settings: str) -> tuple[int, str]:
+        """The exit status, and all that was said."""
+        with self.begin(*words, **settings) as process:
+            output, errors = process.communicate(timeout=120)
+        return process.returncode, output + errors
+
+    @property
+    def pid(self) -> int:
+        return int(self.pid_file.read_text().split()[0])
+
+    def note(self, pid: int, started: str, boot: str = BOOT) -> None:
+        """A pid file as an earlier start would have left it."""
+        self.pid_file.write_text(f"{pid} {started} {boot}\n")
+
+
+def start_time_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+
+
+@pytest.fixture
+def clone() -> Iterator[Clone]:
+    folder = Path(tempfile.mkdtemp(prefix="reaper-test-"))
+    # The database's user must be able to enter, or its data would go elsewhere.
+    folder.chmod(0o755)
+    made = Clone(folder)
+    yield made
+    made.manage("stop")
+    shutil.rmtree(folder)
+
+
+def test_from_start_to_stop(clone: Clone) -> None:
+    status, said = clone.manage("status")
+    assert status == 3
+    assert "worker-reaper" in said
+    assert "stopped" in said
+
+    status, said = clone.manage("start")
+    assert status == 0, said
+    first = clone.pid
+    assert f"worker-reaper: running (pid {first})" in said
+    assert clone.database.pid is not None
+
+    assert clone.manage("start") == (0, f"worker-reaper: already running (pid {first})\n")
+
+    status, said = clone.manage("status")
+    assert status == 0, said
+    reaper, postgresql = said.splitlines()[1:]
+    assert reaper.split()[:2] == ["worker-reaper", str(first)]
+    assert {"MiB", "running", "UTC"} <= set(reaper.split()), reaper
+    assert postgresql.split()[:2] == ["postgresql", str(clone.database.pid)]
+
+    status, said = clone.manage("restart")
+    assert status == 0, said
+    assert clone.pid != first
+
+    status, said = clone.manage("stop")
+    assert (status, said) == (0, "worker-reaper: stopped\npostgresql: stopped\n")
+    assert clone.database.pid is None
+    assert not clone.pid_file.exists()
+    assert clone.manage("stop") == (0, "worker-reaper: not running\n")
+
+    status, said = clone.manage("logs", "reaper")
+    assert status == 0
+    assert said == "".join((clone.root / "logs" / "worker-reaper.log").read_text().splitlines(keepends=True)[-100:])
+
+
+def test_of_two_starts_at_once_one_starts(clone: Clone) -> None:
+    starts = [clone.begin("start"), clone.begin("start")]
+    said = sorted(start.communicate(timeout=120)[0].splitlines()[-1] for start in starts)
+    assert [start.returncode for start in starts] == [0, 0]
+    assert said == [f"worker-reaper: {state} (pid {clone.pid})" for state in ("already running", "running")]
+
+
+def test_a_daemon_that_was_killed_is_reported_and_started_again(clone: Clone) -> None:
+    assert clone.manage("start")[0] == 0
+    killed = clone.pid
+    os.kill(killed, signal.SIGKILL)
+    status, said = clone.manage("status")
+    assert status == 3
+    assert "dead" in said
+    status, said = clone.manage("start")
+    assert status == 0, said
+    assert "the pid file is stale" in said
+    assert clone.pid != killed
+
+
+def test_a_wrong_configuration_ends_the_start_with_its_own_status_and_words(clone: Clone) -> None:
+    status, said = clone.manage("start", REAPER_INTERVAL="5")
+    assert status == 78
+    assert "REAPER_INTERVAL: unknown variable; did you mean" in said
+    assert "Traceback" not in said
+    assert clone.database.pid is None
+    assert not clone.pid_file.exists()
+
+
+def test_a_port_that_is_taken_is_named_before_anything_starts(clone: Clone) -> None:
+    with socket.create_server(("127.0.0.1", clone.port)):
+        status, said = clone.manage("start")
+    assert status == 1
+    assert f"cannot listen on 127.0.0.1:{clone.port}" in said
+    assert clone.database.pid is None
+
+
+@pytest.mark.parametrize(
+    ("started", "boot"), [("12345", BOOT), ("", "another-boot")], ids=["reused", "reused after a reboot"]
+)
+def test_a_process_that_it_did_not_start_is_never_killed(clone: Clone, started: str, boot: str) -> None:
+    with subprocess.Popen(["sleep", "600"]) as bystander:
+        try:
+            clone.note(bystander.pid, started or start_time_of(bystander.pid), boot)
+            status, said = clone.manage("stop")
+            assert status == 0
+            assert "the pid file is stale" in said
+            assert bystander.poll() is None
+            assert not clone.pid_file.exists()
+        finally:
+            bystander.kill()
+
+
+def test_rubbish_in_the_pid_file_is_a_stale_pid_file(clone: Clone) -> None:
+    clone.pid_file.write_text("-1\n")
+    status, said = clone.manage("stop")
+    assert status == 0
+    assert "the pid file is stale" in said
+
+
+def test_a_configured_database_is_used_and_no_other_is_started(clone: Clone) -> None:
+    status, said = clone.manage("start", REAPER_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nowhere")
+    assert status == 0, said
+    assert "postgresql" not in said
+    assert clone.database.pid is None
+    # Up, though its database is away; and no sweep has been a success.
+    status, said = clone.manage("status", REAPER_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nowhere")
+    assert status == 0, said
+    assert "never" in said
+
+
+def test_without_http_it_is_up_when_it_stays_up(clone: Clone) -> None:
+    relative = clone.root.parent / "off.toml"
+    relative.write_text("http_port = 0\n")
+    settings = {"REAPER_HTTP_PORT": "", "REAPER_CONFIG": str(relative.relative_to("/"))}
+    status, said = clone.manage("start", **settings)
+    assert status == 0, said
+    status, said = clone.manage("status", **settings)
+    assert status == 0, said
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [(["strat"], "unknown command 'strat'"), (["logs", "reapre"], "there is no log 'reapre'")]
+)
+def test_a_wrong_word_is_refused(clone: Clone, words: list[str], told: str) -> None:
+    status, said = clone.manage(*words)
+    assert status == 2
+    assert told in said
