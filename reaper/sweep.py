@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from tempfile import SpooledTemporaryFile
 from typing import Protocol
 
 from sqlalchemy import Connection
@@ -27,11 +25,10 @@ from reaper.model import (
     SweepReport,
     Verdict,
 )
+from reaper.reap import Done, Reap, TooManyRefused
 from reaper.rule import Moment
 from reaper.source import (
     Candidate,
-    Claim,
-    HalfDone,
     Lease,
     Source,
     Stamp,
@@ -41,15 +38,13 @@ from reaper.source import (
     trouble,
     with_stale,
 )
+from reaper.spool import Spool
 
 SHOWN = 100
 """How many single jobs of a sort a report names; the rest are counted."""
 
 _NAMED_HOLDERS = 10
 _REFUSED_AGAIN_SECONDS = 600.0
-_MOST_REFUSED = 50
-_TRIES = 3
-_SPOOL_BYTES = 1 << 20
 
 
 class Listener(Protocol):
@@ -106,7 +101,7 @@ class Sweep:
             moment = self.source.meet(connection, self.hearing)
             if self.lease is not None and not self.lease.hold():
                 return Outcome.STANDBY
-            with SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
+            with Spool(self.orders.batch_size) as spool:
                 census = self._survey(connection, moment, spool)
                 self._notice_spared(connection, moment)
                 if self.orders.dry_run:
@@ -121,16 +116,12 @@ class Sweep:
 
     # --- survey ----------------------------------------------------------------------------------------------
 
-    def _survey(self, connection: Connection, moment: Moment, spool: SpooledTemporaryFile[bytes]) -> Census:
-        """One read finds the candidates; they wait on disk, so that a million of them take no more memory than ten."""
+    def _survey(self, connection: Connection, moment: Moment, spool: Spool) -> Census:
+        """One read finds the candidates, whatever their number; batches then go by key."""
         with self.source.transaction(connection, read_only=True):
             census = self.source.survey.census(connection, moment)
-            found = 0
-            for batch in _batches(self.source.survey.stream(connection, moment), self.orders.batch_size):
-                pickle.dump([tuple(candidate) for candidate in batch], spool, pickle.HIGHEST_PROTOCOL)
-                found += len(batch)
-        spool.seek(0)
-        self.census = with_stale(census, found)
+            spool.fill(self.source.survey.stream(connection, moment))
+        self.census = with_stale(census, spool.count)
         self.listener.surveyed(self.source.name, self.census)
         return self.census
 
@@ -148,8 +139,8 @@ class Sweep:
         self.newly_spared = spared[:SHOWN]
         self.memory.before = moment
 
-    def _preview(self, connection: Connection, moment: Moment, spool: SpooledTemporaryFile[bytes]) -> None:
-        for batch in _spooled(spool):
+    def _preview(self, connection: Connection, moment: Moment, spool: Spool) -> None:
+        for batch in spool.batches():
             with self.source.transaction(connection, read_only=True):
                 keys = [c.key for c in batch][: SHOWN - len(self.would_reap)]
                 judged = self.source.reading.evidence(connection, moment, keys)
@@ -159,65 +150,44 @@ class Sweep:
 
     # --- reap ------------------------------------------------------------------------------------------------
 
-    def _reap(self, connection: Connection, moment: Moment, spool: SpooledTemporaryFile[bytes]) -> Outcome:
+    def _reap(self, connection: Connection, moment: Moment, spool: Spool) -> Outcome:
         stamp = Stamp(source=self.source.name, sweep_id=self.id, host=self.orders.host)
-        claim = self.source.claim(moment, stamp)
-        for batch in _spooled(spool):
-            if self.orders.stopping():
-                return Outcome.STOPPED
-            if self.lease is not None and not self.lease.keep():
-                return Outcome.STANDBY
-            willing = self._without_refused(batch)
-            if willing:
-                self._end(connection, claim, willing)
-        return Outcome.DONE
+        reap = Reap(self.source, self.source.claim(moment, stamp))
+        outcome = Outcome.DONE
 
-    def _end(self, connection: Connection, claim: Claim, batch: Sequence[Candidate], tries: int = _TRIES) -> None:
-        """End a batch; when the database refuses it, end its halves, down to the one job that is to blame."""
-        try:
-            self._once(connection, claim, batch)
-        except DBAPIError as error:
-            kind = trouble(error)
-            if kind is Trouble.PASSING and tries > 1:
-                self._end(connection, claim, batch, tries - 1)
-            elif kind in (Trouble.ROW, Trouble.PASSING):
-                self._divide(connection, claim, batch, error)
-            else:
-                raise
-        except HalfDone as error:
-            self._divide(connection, claim, batch, error)
+        def willing() -> Iterator[list[Candidate]]:
+            nonlocal outcome
+            for batch in spool.batches():
+                if self.orders.stopping():
+                    outcome = Outcome.STOPPED
+                    return
+                if self.lease is not None and not self.lease.keep():
+                    outcome = Outcome.STANDBY
+                    return
+                if kept := self._without_refused(batch):
+                    yield kept
 
-    def _divide(self, connection: Connection, claim: Claim, batch: Sequence[Candidate], error: Exception) -> None:
-        if len(batch) > 1:
-            middle = len(batch) // 2
-            self._end(connection, claim, batch[:middle])
-            self._end(connection, claim, batch[middle:])
-            return
-        key = batch[0].key
-        self.failures.append(Failure(key=key, error=in_one_line(error)))
-        self.memory.refused[key] = time.monotonic() + _REFUSED_AGAIN_SECONDS
-        if len(self.failures) >= _MOST_REFUSED:
-            raise error
+        for done in reap.run(connection, willing()):
+            self._take(done)
+        return outcome
 
-    def _once(self, connection: Connection, claim: Claim, batch: Sequence[Candidate]) -> None:
-        begun = time.monotonic()
-        try:
-            with self.source.transaction(connection):
-                claimed = claim.run(connection, batch)
-        finally:
-            self.longest = max(self.longest, time.monotonic() - begun)
-        self.reaped += len(claimed.reaped)
-        self.lost += claimed.lost
-        self.locked += claimed.locked
-        if claimed.reaped:
-            self.listener.reaped(self.source.name, self.id, claimed.reaped)
+    def _take(self, done: Done) -> None:
+        self.reaped += len(done.reaped)
+        self.lost += done.lost
+        self.locked += done.locked
+        self.failures += done.failures
+        self.longest = max(self.longest, done.longest)
+        for failure in done.failures:
+            self.memory.refused[failure.key] = time.monotonic() + _REFUSED_AGAIN_SECONDS
+        if done.reaped:
+            self.listener.reaped(self.source.name, self.id, done.reaped)
 
     def _without_refused(self, batch: Sequence[Candidate]) -> list[Candidate]:
         """Jobs that the database refused lately are left alone for a while."""
         refused, now = self.memory.refused, time.monotonic()
         for key in [key for key, again in refused.items() if again <= now]:
             del refused[key]
-        return [c for c in batch if c.key not in refused]
+        return [candidate for candidate in batch if candidate.key not in refused]
 
     # --- held rows -------------------------------------------------------------------------------------------
 
@@ -247,7 +217,7 @@ def sweep(
         outcome = state.run()
     except DatabaseAway as problem:
         outcome, error, away = Outcome.FAILED, str(problem), True
-    except (DBAPIError, HalfDone) as problem:
+    except (DBAPIError, TooManyRefused) as problem:
         outcome, error = Outcome.FAILED, in_one_line(problem)
         away = isinstance(problem, DBAPIError) and trouble(problem) is Trouble.AWAY
     if away:
@@ -281,24 +251,3 @@ def _report(state: Sweep, outcome: Outcome, error: str | None, *, away: bool, du
         error=error,
         dry_run=state.orders.dry_run,
     )
-
-
-def _batches(candidates: Iterator[Candidate], size: int) -> Iterator[list[Candidate]]:
-    batch: list[Candidate] = []
-    for found in candidates:
-        batch.append(found)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _spooled(spool: SpooledTemporaryFile[bytes]) -> Iterator[list[Candidate]]:
-    """The batches in the order in which they were written. The file is this process's own and has no name."""
-    while True:
-        try:
-            rows = pickle.load(spool)  # noqa: S301
-        except EOFError:
-            return
-        yield [Candidate(key, claim) for key, claim in rows]

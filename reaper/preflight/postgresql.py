@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Label, Row, literal_column, select, text
+from sqlalchemy import Connection, Executable, Label, Row, literal_column, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import quoted_name
 
+from reaper.preflight import queries
 from reaper.preflight.remedies import Remedies
 from reaper.preflight.tables import Check, Column, ForeignKey, Index, Rights, Table, Trigger
 from reaper.schema import split_name
@@ -33,96 +34,6 @@ _FAMILIES = {
     "bool": "boolean",
 }
 _OURS_NEVER = {"pg_catalog", "information_schema", "pg_toast"}
-
-_SERVER = text("""
-SELECT current_user AS role, current_database() AS database, pg_is_in_recovery() AS standby,
-       current_setting('default_transaction_read_only') = 'on' AS read_only,
-       current_setting('search_path') AS search_path, clock_timestamp() AS now,
-       pg_postmaster_start_time() AS started,
-       pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_sessions,
-       ARRAY(SELECT word FROM pg_get_keywords() WHERE catcode <> 'U') AS keywords
-""")
-_LIMIT = text("SELECT set_config('statement_timeout', :limit, true)")
-# What the session began with: a transaction of ours may have set its own already.
-_TIMEOUTS = text("""
-SELECT name, reset_val::bigint / 1000.0 AS seconds FROM pg_settings
-WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout') ORDER BY name
-""")
-_RELATIONS = text("""
-SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
-       greatest(c.reltuples, 0)::bigint AS rows, pg_table_is_visible(c.oid) AS visible,
-       has_schema_privilege(n.oid, 'USAGE') AS usage, row_security_active(c.oid) AS row_security
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname = CAST(:name AS text)
-ORDER BY 2
-""")
-_NAMES = text("""
-SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
-      AND CASE WHEN CAST(:schema AS text) IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = :schema END
-""")
-# Not SQLAlchemy's inspector: it asks for the sequence behind an identity, which fails for a role that may not use
-# the schema. A domain is taken for the type that it restricts.
-_COLUMNS = text("""
-SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS words, b.typname::text AS base,
-       ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = b.oid ORDER BY e.enumsortorder) AS labels,
-       CASE WHEN b.typname IN ('varchar', 'bpchar') THEN nullif(greatest(a.atttypmod, t.typtypmod), -1) - 4 END AS length,
-       NOT (a.attnotnull OR t.typnotnull) AS nullable,
-       a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL AS filled,
-       a.attgenerated <> '' OR a.attidentity = 'a' AS computed,
-       has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS select,
-       has_column_privilege(a.attrelid, a.attnum, 'UPDATE') AS update,
-       has_column_privilege(a.attrelid, a.attnum, 'INSERT') AS insert
-FROM pg_attribute a
-JOIN pg_type t ON t.oid = a.atttypid JOIN pg_type b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
-WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
-""")
-_SEQUENCES = text("""
-SELECT a.attname::text AS column, n.nspname::text AS schema, s.relname::text AS name
-FROM pg_attrdef ad
-JOIN pg_attribute a ON a.attrelid = ad.adrelid AND a.attnum = ad.adnum
-JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = ad.oid AND d.refclassid = 'pg_class'::regclass
-JOIN pg_class s ON s.oid = d.refobjid
-JOIN pg_namespace n ON n.oid = s.relnamespace
-WHERE ad.adrelid = :oid AND CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE, UPDATE') END
-""")
-_INDEXES = text("""
-SELECT n.nspname::text AS schema, c.relname::text AS name, am.amname = 'btree' AS ordered,
-       i.indisunique AND i.indimmediate AS unique, i.indisvalid AS valid,
-       pg_get_expr(i.indpred, i.indrelid) AS predicate,
-       ARRAY(SELECT a.attname::text FROM unnest(i.indkey) WITH ORDINALITY AS k (attnum, place)
-             LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum > 0
-             WHERE k.place <= i.indnkeyatts ORDER BY k.place) AS columns
-FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_am am ON am.oid = c.relam
-WHERE i.indrelid = :oid ORDER BY c.relname
-""")
-# A constraint that is not enforced, which newer versions know, binds nobody.
-_CONSTRAINTS = text("""
-SELECT c.conname::text AS name, c.contype::text AS type, c.confrelid AS refers_to,
-       pg_get_expr(c.conbin, c.conrelid) AS expression,
-       ARRAY(SELECT a.attname::text FROM pg_attribute a
-             WHERE a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)) AS columns
-FROM pg_constraint c
-WHERE c.conrelid = :oid AND c.contype IN ('c', 'f')
-      AND coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)
-ORDER BY c.conname
-""")
-_UPDATE_TRIGGERS = text("""
-SELECT t.tgname::text AS name,
-       ARRAY(SELECT a.attname::text FROM pg_attribute a
-             WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr)) AS columns
-FROM pg_trigger t
-WHERE t.tgrelid = :oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype & 16 > 0
-ORDER BY t.tgname
-""")
-_VIEWED = text("""
-SELECT DISTINCT n.nspname::text AS schema, c.relname::text AS name
-FROM pg_rewrite r
-JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
-JOIN pg_class c ON c.oid = d.refobjid AND c.relkind IN ('r', 'p') JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE r.ev_class = :oid ORDER BY 1, 2
-""")
 
 
 class Unanswered(Exception):
@@ -153,9 +64,9 @@ class Catalog:
     def __init__(self, connection: Connection, patience_seconds: float) -> None:
         self._connection = connection
         self._patience = patience_seconds
-        row = connection.execute(_SERVER).one()
+        row = connection.execute(queries.SERVER).one()
         self.server = Server(
-            timeouts={name: float(seconds) for name, seconds in connection.execute(_TIMEOUTS)},
+            timeouts={name: float(seconds) for name, seconds in connection.execute(queries.TIMEOUTS)},
             **{name: row._mapping[name] for name in Server.__slots__ if name != "timeouts"},
         )
         self._path = [row.role if name == "$user" else name for name in _split(row.search_path)]
@@ -167,7 +78,7 @@ class Catalog:
         Raises Unanswered when somebody keeps it locked exclusively: the server takes a look at it then, too.
         """
         schema, bare = split_name(spelled)
-        found = self._rows(_RELATIONS, name=bare)
+        found = self._rows(queries.RELATIONS, name=bare)
         if schema is not None:
             wanted = [row for row in found if row.schema == schema]
         else:
@@ -182,18 +93,18 @@ class Catalog:
 
     def elsewhere(self, spelled: str) -> list[str]:
         """The same name in schemas where a statement would not look, as a profile spells it."""
-        rows = self._rows(_RELATIONS, name=split_name(spelled)[1])
+        rows = self._rows(queries.RELATIONS, name=split_name(spelled)[1])
         return [f"{row.schema}.{row.name}" for row in rows if row.schema not in _OURS_NEVER]
 
     def names(self, spelled: str) -> list[str]:
         """Tables that might have been meant."""
         schema, _ = split_name(spelled)
         prefix = f"{schema}." if schema else ""
-        return [f"{prefix}{row[0]}" for row in self._rows(_NAMES, schema=schema)]
+        return [f"{prefix}{row[0]}" for row in self._rows(queries.NAMES, schema=schema)]
 
     def viewed(self, view: Table) -> list[str]:
         """The tables that a view reads from."""
-        return [f"{row.schema}.{row.name}" for row in self._rows(_VIEWED, oid=view.identity)]
+        return [f"{row.schema}.{row.name}" for row in self._rows(queries.VIEWED, oid=view.identity)]
 
     def ask(self, statement: Executable) -> Sequence[Row[Any]]:
         """Rows, of a question that may be long or refused; raises Unanswered, and the transaction goes on."""
@@ -206,7 +117,7 @@ class Catalog:
         try:
             with self._connection.begin_nested() as savepoint:
                 limit = {"limit": str(max(1, round(self._patience * 1000)))}
-                self._connection.execute(_LIMIT, limit)
+                self._connection.execute(queries.LIMIT, limit)
                 yield
                 savepoint.rollback()
         except DBAPIError as refused:
@@ -242,8 +153,8 @@ class Catalog:
 
     def _load(self, row: Row[Any]) -> Table:
         oid = row.oid
-        columns = self._rows(_COLUMNS, oid=oid)
-        constraints = self._rows(_CONSTRAINTS, oid=oid)
+        columns = self._rows(queries.COLUMNS, oid=oid)
+        constraints = self._rows(queries.CONSTRAINTS, oid=oid)
         return Table(
             identity=oid,
             schema=row.schema,
@@ -252,17 +163,18 @@ class Catalog:
             rows=row.rows,
             columns={column.name: _column(column) for column in columns},
             indexes=[
-                Index(**{**index._mapping, "columns": tuple(index.columns)}) for index in self._rows(_INDEXES, oid=oid)
+                Index(**{**index._mapping, "columns": tuple(index.columns)})
+                for index in self._rows(queries.INDEXES, oid=oid)
             ],
             checks=[Check(c.name, frozenset(c.columns), c.expression) for c in constraints if c.type == "c"],
             foreign_keys=[ForeignKey(frozenset(c.columns), c.refers_to) for c in constraints if c.type == "f"],
-            triggers=[Trigger(t.name, frozenset(t.columns)) for t in self._rows(_UPDATE_TRIGGERS, oid=oid)],
+            triggers=[Trigger(t.name, frozenset(t.columns)) for t in self._rows(queries.UPDATE_TRIGGERS, oid=oid)],
             rights=Rights(
                 usage=row.usage,
                 select=frozenset(column.name for column in columns if column.select),
                 update=frozenset(column.name for column in columns if column.update),
                 insert=frozenset(column.name for column in columns if column.insert),
-                sequences={s.column: (s.schema, s.name) for s in self._rows(_SEQUENCES, oid=oid)},
+                sequences={s.column: (s.schema, s.name) for s in self._rows(queries.SEQUENCES, oid=oid)},
                 row_security=row.row_security,
             ),
         )

@@ -63,7 +63,7 @@ def _check_clock(exam: Examination, host_clock: Callable[[], float] | None) -> I
         yield note(
             "server",
             f"was started {up:.0f} s ago, less than the stall window of {exam.stall_seconds:g} s: until it has been "
-            "up for longer, silence from before does not count",
+            "up for longer, silence from before counts only with a restart grace of 0",
         )
 
 

@@ -37,6 +37,12 @@ def reads(profile: Profile) -> dict[str, set[str]]:
             found[jobs.table].update((*alive.children.parent, *alive.children.at))
         if alive.column:
             found[jobs.table].add(alive.column)
+    # The rows of earlier reaps are looked up by what does not differ between them, newest first.
+    for insert in profile.actions["fail"].also:
+        known = {name: value.known for name, value in insert.values.items() if isinstance(value, Known)}
+        if "evidence" in known.values():
+            looked_at = (name for name in insert.values if known.get(name) in (None, "evidence", "now"))
+            found.setdefault(insert.table, set()).update(looked_at)
     return found
 
 

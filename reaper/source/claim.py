@@ -55,13 +55,14 @@ class HalfDone(ReaperError):
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Who ends the jobs, and in which sweep: part of every audit event."""
+    """Who ends the jobs, and in which sweep: part of every audit event. `operator` is a person who decided it."""
 
     source: str
     sweep_id: str
     host: str
     reason: Reason = Reason.JOB_TIMEOUT
     message: str | None = None
+    operator: str | None = None
 
     def members(self) -> dict[str, Element]:
         return {
@@ -69,6 +70,7 @@ class Stamp:
             "source": literal(self.source, String),
             "sweep_id": literal(self.sweep_id, String),
             "host": literal(self.host, String),
+            **({"operator": literal(self.operator, String)} if self.operator is not None else {}),
         }
 
 
@@ -108,6 +110,11 @@ class Claim:
         locked = self._locked(connection, missing, claims) if missing else []
         return Claimed(reaped=reaped, lost=len(batch) - len(reaped) - len(locked), locked=locked)
 
+    def seen(self, connection: Connection, keys: Sequence[Key]) -> list[Candidate]:
+        """Those of the jobs that run, as they are now, whether somebody holds their rows or not."""
+        rows = connection.execute(self.still_running, key_parameters(keys))
+        return [Candidate(row[: self._width], row[self._width :]) for row in rows]
+
     def _act(self, connection: Connection, keys: Sequence[Key]) -> list[Reaped]:
         rows = connection.execute(self.end, key_parameters(keys)).all()
         done = [row for row in rows if row.ended]
@@ -130,8 +137,7 @@ class Claim:
                 )
 
     def _locked(self, connection: Connection, missing: Sequence[Key], claims: dict[Key, tuple[Any, ...]]) -> list[Key]:
-        rows = connection.execute(self.still_running, key_parameters(missing))
-        return [row[: self._width] for row in rows if claims[row[: self._width]] == row[self._width :]]
+        return [job.key for job in self.seen(connection, missing) if claims[job.key] == job.claim]
 
     # --- statements ----------------------------------------------------------------------------------------
 

@@ -1,0 +1,21 @@
+"""What the process says when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+DONE = 0
+FAILED = 1
+USAGE = 2
+STALE = 3
+AWAY = 75
+CONFIGURATION = 78
+INTERRUPTED = 130
+
+_WORST_FIRST = (INTERRUPTED, AWAY, FAILED, STALE)
+
+
+def worst(codes: Iterable[int]) -> int:
+    """What counts of several sources: told to stop, then away, failed, stale jobs found."""
+    found = set(codes)
+    return next((code for code in _WORST_FIRST if code in found), DONE)

@@ -1,0 +1,96 @@
+"""Settings and sources for a command, and asking several of them, each alone in its trouble."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import click
+from sqlalchemy.exc import DBAPIError
+
+from reaper.cli import exits
+from reaper.cli.document import say
+from reaper.hearing import Hearing
+from reaper.model import ConfigError, DatabaseAway, ReaperError
+from reaper.nearest import did_you_mean
+from reaper.settings import Settings, load
+from reaper.source import Patience, Source, Trouble, in_one_line, trouble
+
+T = TypeVar("T")
+
+_NO_DATABASE = (
+    "no database is configured: set REAPER_DATABASE_URL, or database_url in the configuration file "
+    "(config/reaper.toml, or --config PATH); `reaper demo` needs none"
+)
+
+
+def settings_of(ctx: click.Context, **flags: object) -> Settings:
+    """The settings in force, under the flags of this call. Raises ConfigError, also for a want of any database."""
+    settings = load({"config": ctx.obj, **flags}, os.environ)
+    if not settings.sources:
+        raise ConfigError([_NO_DATABASE])
+    return settings
+
+
+def chosen(settings: Settings, name: str | None) -> list[Source]:
+    """The sources to work on: the one of that name, or all. Raises UsageError for a name that there is not."""
+    if name is not None and name not in settings.sources:
+        raise click.UsageError(f"There is no source {name!r}{did_you_mean(name, settings.sources)}")
+    patience = Patience(statement=settings.statement_timeout_seconds, connect=settings.connect_timeout_seconds)
+    return [
+        Source(found.name, found.database_url.get_secret_value(), found.profile, found.thresholds, patience)
+        for found in settings.sources.values()
+        if name in (None, found.name)
+    ]
+
+
+def hearing_of(settings: Settings) -> Hearing:
+    return Hearing(settings.restart_grace_seconds)
+
+
+@contextmanager
+def named(source: Source) -> Iterator[None]:
+    """Whatever the database says against it becomes one line that names the source."""
+    try:
+        yield
+    except DBAPIError as error:
+        line = f"source {source.name}: {in_one_line(error)}"
+        if trouble(error) is Trouble.AWAY:
+            raise DatabaseAway(line) from None
+        hint = "; `reaper check` tells what is missing" if trouble(error) is Trouble.STATEMENT else ""
+        raise ReaperError(f"{line}{hint}") from None
+    except ReaperError as error:
+        raise type(error)(f"source {source.name}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """What one source said, or what kept it from saying anything."""
+
+    source: str
+    value: T | None
+    error: str | None = None
+    database_away: bool = False
+
+    @property
+    def code(self) -> int:
+        if self.error is None:
+            return exits.DONE
+        return exits.AWAY if self.database_away else exits.FAILED
+
+
+def ask_each(sources: Sequence[Source], ask: Callable[[Source], T]) -> list[Answer[T]]:
+    """Every source's answer. One in trouble is told on stderr, and the others are asked all the same."""
+    return [_ask(source, ask) for source in sources]
+
+
+def _ask(source: Source, ask: Callable[[Source], T]) -> Answer[T]:
+    try:
+        with named(source):
+            return Answer(source.name, ask(source))
+    except ReaperError as error:
+        say(f"reaper: {error}")
+        return Answer(source.name, None, str(error), isinstance(error, DatabaseAway))
