@@ -6,9 +6,9 @@ import os
 import signal
 import socket
 import sys
-import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 import structlog
@@ -29,7 +29,6 @@ from reaper.watch import Pace, Watch
 _TURN_SECONDS = 1.0
 _STOP_SECONDS = 3.5
 _HTTP_STOP_SECONDS = 0.5
-_RELOAD_SECONDS = 30.0
 
 _log = structlog.get_logger("reaper")
 
@@ -43,8 +42,8 @@ def run(settings: Settings, reload: Callable[[], Settings]) -> int:
         logs.set_up(settings.log_level, settings.log_format, settings.log_file)
     except OSError as error:
         raise ReaperError(f"cannot write the log {settings.log_file}: {error.strerror or error}") from error
-    daemon = Daemon(settings)
     signals = Signals()
+    daemon = Daemon(settings)
     daemon.start()
     while not signals.stop:
         signals.wait(_TURN_SECONDS)
@@ -65,27 +64,31 @@ class Signals:
     def __init__(self) -> None:
         self.stop = False
         self._reload = False
-        self._came = threading.Event()
+        # A handler may interrupt the waiting thread anywhere, even inside `wait`: an Event's lock would then be
+        # waited for by the one who holds it. This queue is made for that.
+        self._came: SimpleQueue[int] = SimpleQueue()
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
         signal.signal(signal.SIGHUP, self._on_reload)
 
     def wait(self, seconds: float) -> None:
         """Until a signal comes, at most `seconds`."""
-        self._came.wait(seconds)
-        self._came.clear()
+        with suppress(Empty):
+            self._came.get(timeout=seconds)
 
     def take_reload(self) -> bool:
-        asked, self._reload = self._reload, False
-        return asked
+        if not self._reload:
+            return False
+        self._reload = False
+        return True
 
-    def _on_stop(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_stop(self, number: int, _frame: FrameType | None) -> None:
         self.stop = True
-        self._came.set()
+        self._came.put(number)
 
-    def _on_reload(self, _number: int, _frame: FrameType | None) -> None:
+    def _on_reload(self, number: int, _frame: FrameType | None) -> None:
         self._reload = True
-        self._came.set()
+        self._came.put(number)
 
 
 class Daemon:
@@ -94,9 +97,7 @@ class Daemon:
     def __init__(self, settings: Settings) -> None:
         """Raises ReaperError when the HTTP port is taken."""
         self._settings = settings
-        self._metrics = Metrics(settings.interval_seconds)
-        self._status = Status(settings.interval_seconds)
-        self._subscribers = (self._metrics, Journal(), self._status)
+        self._metrics, self._journal, self._status = Metrics(), Journal(), Status()
         self._supervisor = Supervisor()
         self._http = (
             Server(make_app(self._status, self._metrics.registry), settings.http_host, settings.http_port)
@@ -117,8 +118,7 @@ class Daemon:
         )
         if settings.http_exposed:
             _log.warning("Reaper's HTTP port can be reached from outside this machine.", host=settings.http_host)
-        self._metrics.watch(settings.sources)
-        self._status.watch(settings.sources)
+        self._announce(settings)
         if self._http:
             self._http.start()
         for source in settings.sources.values():
@@ -155,30 +155,22 @@ class Daemon:
         old, self._settings = self._settings, fresh
         if (old.http_host, old.http_port, old.log_file) != (fresh.http_host, fresh.http_port, fresh.log_file):
             _log.warning("Reaper's HTTP address and log file change only with a restart.")
-        logs.set_up(fresh.log_level, fresh.log_format, old.log_file)
-        same_knobs = _knobs(old) == _knobs(fresh)
-        hearings: dict[str, Hearing] = {}
-        for watch in list(self._supervisor.watches):
-            if not same_knobs or old.sources[watch.name] != fresh.sources.get(watch.name):
-                hearings |= self._retire(watch, old, fresh)
-        self._metrics.watch(fresh.sources)
-        self._metrics.interval.set(fresh.interval_seconds)
-        self._status.watch(fresh.sources)
-        self._status.interval = fresh.interval_seconds
+        logs.adjust(fresh.log_level, fresh.log_format)
+        changed = {watch.name: watch for watch in self._supervisor.watches if _differs(watch.name, old, fresh)}
+        self._supervisor.remove(changed, _TURN_SECONDS)
+        self._announce(fresh)
         kept = {watch.name for watch in self._supervisor.watches}
         for name in fresh.sources.keys() - kept:
-            self._supervisor.add(self._watch(fresh, fresh.sources[name], hearings.get(name)))
+            # What was heard of a database stays true, whatever else is new.
+            heard = changed[name].hearing if name in changed and _hears_on(name, old, fresh) else None
+            self._supervisor.add(self._watch(fresh, fresh.sources[name], heard))
         _log.info("Reaper has a new configuration.", sources=sorted(fresh.sources), kept=sorted(kept))
 
-    def _retire(self, watch: Watch, old: Settings, fresh: Settings) -> dict[str, Hearing]:
-        """End a watch; what it heard stays true for the same database."""
-        self._supervisor.remove(watch.name)
-        deadline = time.monotonic() + _RELOAD_SECONDS
-        while not watch.finish(_TURN_SECONDS) and time.monotonic() < deadline:
-            self._status.turned()
-        after = fresh.sources.get(watch.name)
-        same = after is not None and after.database_url == old.sources[watch.name].database_url
-        return {watch.name: watch.hearing} if same and old.restart_grace_seconds == fresh.restart_grace_seconds else {}
+    def _announce(self, settings: Settings) -> None:
+        """Tell everybody who listens which sources there are."""
+        self._metrics.watch(settings.sources, settings.interval_seconds)
+        self._status.watch(settings.sources, settings.interval_seconds)
+        self._journal.watch(settings.sources)
 
     def _watch(self, settings: Settings, source: SourceSettings, hearing: Hearing | None = None) -> Watch:
         patience = Patience(statement=settings.statement_timeout_seconds, connect=settings.connect_timeout_seconds)
@@ -189,8 +181,19 @@ class Daemon:
             Breaker(settings.breaker_min, settings.breaker_share),
             settings.batch_size,
             socket.gethostname(),
-            self._subscribers,
+            (self._metrics, self._journal, self._status),
         )
+
+
+def _differs(name: str, old: Settings, fresh: Settings) -> bool:
+    """Whether the watch of this source has to be made anew, or to go."""
+    return _knobs(old) != _knobs(fresh) or old.sources[name] != fresh.sources.get(name)
+
+
+def _hears_on(name: str, old: Settings, fresh: Settings) -> bool:
+    """Whether it is the same database, heard in the same way."""
+    same = old.sources[name].database_url == fresh.sources[name].database_url
+    return same and old.restart_grace_seconds == fresh.restart_grace_seconds
 
 
 def _knobs(settings: Settings) -> tuple[object, ...]:

@@ -22,7 +22,7 @@ _SILENCE_BUCKETS = (60, 300, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400, 
 class Metrics:
     """What Prometheus scrapes. A listener of sweeps."""
 
-    def __init__(self, interval_seconds: float) -> None:
+    def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self._kinds: dict[str, set[str]] = {}
         self.reaped_total = Counter(
@@ -84,12 +84,12 @@ class Metrics:
             "reaper_database_up", "1 while the database answers and can be written to.", _SOURCE, registry=registry
         )
         self.interval = Gauge("reaper_interval_seconds", "Seconds between two sweeps.", registry=registry)
-        self.interval.set(interval_seconds)
         build = Gauge("reaper_build_info", "Version; always 1.", ("version", "python"), registry=registry)
         build.labels(__version__, platform.python_version()).set(1)
 
-    def watch(self, sources: Iterable[str]) -> None:
+    def watch(self, sources: Iterable[str], interval_seconds: float) -> None:
         """Show these sources, and no others, before anything has happened to them."""
+        self.interval.set(interval_seconds)
         wanted = set(sources)
         for gone in self._kinds.keys() - wanted:
             for metric in self._by_source():
@@ -111,9 +111,11 @@ class Metrics:
         jobs = (self.running, self.spared, self.stale, self.locked, self.overdue, self.oldest)
         return (*counters, *jobs, self.duration, self.last_success, self.breaker_open, self.leader, self.database_up)
 
-    # --- listener --------------------------------------------------------------------------------------------
+    # --- listener; a source that is gone may still have a sweep that ends, which would bring it back ----------
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:  # noqa: ARG002
+        if source not in self._kinds:
+            return
         for (kind, reason), count in Tally((job.kind, job.reason) for job in batch).items():
             self.reaped_total.labels(source, self._kind(source, kind), reason).inc(count)
         for job in batch:
@@ -121,6 +123,8 @@ class Metrics:
                 self.silence.observe(job.silence_seconds)
 
     def surveyed(self, source: str, census: Census) -> None:
+        if source not in self._kinds:
+            return
         self.running.labels(source).set(census.running)
         self.spared.labels(source).set(census.spared)
         self.stale.labels(source).set(census.stale)
@@ -128,6 +132,8 @@ class Metrics:
 
     def swept(self, report: SweepReport) -> None:
         source = report.source
+        if source not in self._kinds:
+            return
         self.sweeps_total.labels(source, report.outcome.value).inc()
         self.duration.labels(source).observe(report.duration_seconds)
         self.lost_total.labels(source).inc(report.lost)
@@ -146,7 +152,7 @@ class Metrics:
             self.last_success.labels(source).set_to_current_time()
 
     def _kind(self, source: str, kind: str | None) -> str:
-        known = self._kinds.setdefault(source, set())
+        known = self._kinds[source]
         name = kind or "none"
         if name in known or len(known) < MOST_KINDS:
             known.add(name)

@@ -118,6 +118,14 @@ class Rule:
         cutoff = self._cutoff(jobs, moment)
         return and_(self.started(jobs) < cutoff, *(self._unheard(a, jobs, cutoff) for a in self._alive))
 
+    def heard(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
+        """The contrary of `silent`, by the newest signs.
+
+        For few rows of many: the planner cannot answer it by reading all signs since the cutoff.
+        """
+        signs = [self.started(jobs), *self.newest_signs(jobs)]
+        return sql.newest(*signs) >= self._cutoff(jobs, moment)
+
     def stale(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
         """Running, past its timeout, and silent: to be ended."""
         return and_(self.past_timeout(jobs, moment), self.silent(jobs, moment))

@@ -98,7 +98,7 @@ def key_parameters(keys: Iterable[Key]) -> dict[str, str]:
 
 
 def _array(texts: Iterable[str]) -> str:
-    return "{" + ",".join([text if text.isalnum() else _quoted(text) for text in texts]) + "}"
+    return "{" + ",".join([_quoted(text) for text in texts]) + "}"
 
 
 def _quoted(text: str) -> str:

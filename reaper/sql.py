@@ -30,6 +30,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import DateTime, NullType
 
+from reaper.hearing import LONG_AGO
+
 INSTANT = DateTime(timezone=True)
 FLOAT = Float()
 
@@ -42,8 +44,13 @@ def now() -> Element:
 
 
 def instant(value: datetime) -> Element:
-    """A moment of the database's clock, bound."""
-    return literal(value, INSTANT)
+    """A moment of the database's clock, bound. LONG_AGO is bound as the one that no other comes before."""
+    return literal("-infinity" if value == LONG_AGO else value, INSTANT)
+
+
+def endless() -> Element:
+    """The moment that never comes."""
+    return literal("infinity", INSTANT)
 
 
 def untyped(value: object) -> Element:

@@ -38,6 +38,7 @@ class Supervisor:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._watches: dict[str, Watch] = {}
+        self._leaving: list[Watch] = []
 
     @property
     def watches(self) -> Iterable[Watch]:
@@ -52,12 +53,18 @@ class Supervisor:
         trigger = Regularly(0, watch.pace.interval)
         self._scheduler.add_job(self._fire(watch), trigger, id=watch.name)
 
-    def remove(self, name: str) -> Watch:
-        """Begin no more sweeps of this source; one that works is told to stop."""
-        self._scheduler.remove_job(name)
-        watch = self._watches.pop(name)
-        watch.stop()
-        return watch
+    def remove(self, names: Iterable[str], patience_seconds: float) -> None:
+        """Begin no more sweeps of these sources; those that work end after their batch.
+
+        Waits for that, but not for ever: the same source may be added again at once, for the schedule lets no two of
+        one name work at the same time.
+        """
+        gone = [self._watches.pop(name) for name in names]
+        for watch in gone:
+            self._scheduler.remove_job(watch.name)
+            watch.stop()
+        self._leaving += gone
+        self._finish(self._leaving, patience_seconds)
 
     def put_right(self) -> None:
         """Reschedule what is late although nothing works: the host's clock was set back under the schedule."""
@@ -67,13 +74,19 @@ class Supervisor:
 
     def stop(self, patience_seconds: float) -> bool:
         """Let running sweeps finish their batch. False when one did not within `patience_seconds`."""
-        deadline = time.monotonic() + patience_seconds
         self._scheduler.pause()
         for watch in self._watches.values():
             watch.stop()
-        finished = [watch.finish(deadline - time.monotonic()) for watch in self._watches.values()]
+        self._leaving += self._watches.values()
+        self._finish(self._leaving, patience_seconds)
         self._scheduler.shutdown(wait=False)
-        return all(finished)
+        return not self._leaving
+
+    @staticmethod
+    def _finish(leaving: list[Watch], patience_seconds: float) -> None:
+        """Wait for their sweeps to end, and keep those that did not."""
+        deadline = time.monotonic() + patience_seconds
+        leaving[:] = [watch for watch in leaving if not watch.finish(deadline - time.monotonic())]
 
     def _fire(self, watch: Watch) -> Callable[[], SweepReport | None]:
         def fire() -> SweepReport | None:

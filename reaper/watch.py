@@ -85,6 +85,9 @@ class Watch:
             self._failures = self._failures + 1 if report.database_away else 0
             return report
         finally:
+            if self._stopping.is_set():
+                # `finish` may have given up waiting: nobody else would let the next one sweep.
+                self._lease.release()
             self._ended = time.monotonic()
             self._busy.release()
 

@@ -60,7 +60,7 @@ def why(evidence: Evidence) -> str:
 
 def unheard(evidence: Evidence) -> bool:
     """It is silent, and spared only because the database could not have been told."""
-    silent = evidence.silence_seconds is None or evidence.silence_seconds > evidence.stall_seconds
+    silent = evidence.silence_seconds is not None and evidence.silence_seconds > evidence.stall_seconds
     return silent and evidence.verdict is Verdict.SPARED
 
 

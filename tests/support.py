@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
+from sqlalchemy import Connection
 
 from reaper.breaker import Breaker
-from reaper.hearing import Hearing
-from reaper.model import Census, KindLimits, Limit, Reaped, SweepReport, Thresholds
+from reaper.hearing import Contact, Hearing
+from reaper.model import Census, Evidence, KindLimits, Limit, Reaped, SweepReport, Thresholds
 from reaper.profile import resolve
+from reaper.rule import Moment
 from reaper.source import Lease, Patience, Source
 from reaper.sweep import Memory, Orders, sweep
 
 HOUR, MINUTE = 3600.0, 60.0
 PATIENCE = Patience(statement=30, connect=5)
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until it holds; fails when that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.02)
 
 
 def thresholds(
@@ -38,6 +50,16 @@ class Heard:
 
     def surveyed(self, source: str, census: Census) -> None:
         self.censuses.append(census)
+
+
+class AsOf(Source):
+    """A source that is judged as of `now`, whatever the database's clock says; all else is as it is."""
+
+    now: datetime
+
+    def meet(self, connection: Connection, hearing: Hearing) -> Moment:
+        hearing.met(Contact(now=self.now, server_started=self.now))
+        return Moment.of(hearing, self.thresholds)
 
 
 class Protea:
@@ -105,8 +127,38 @@ class Protea:
                 "SELECT * FROM job_event WHERE job_id = %s AND event = 'job.timeout' ORDER BY id", (job,)
             ).fetchall()
 
+    def dump(self) -> list[str]:
+        """Every column of every row of both tables."""
+        rows = self.connection.execute(
+            "SELECT 'job ' || j::text FROM job j UNION ALL SELECT 'event ' || e::text FROM job_event e ORDER BY 1"
+        )
+        return [str(row[0]) for row in rows]
+
+    def statuses(self) -> dict[str, str]:
+        """The status of every job."""
+        return dict(self.connection.execute("SELECT id::text, status::text FROM job").fetchall())
+
     def source(self, limits: Thresholds | None = None, *, name: str = "main", profile: str = "protea") -> Source:
         return Source(name, self.url, resolve(profile), limits or thresholds(), PATIENCE)
+
+    def as_of(self, now: datetime, limits: Thresholds | None = None) -> AsOf:
+        source = AsOf("main", self.url, resolve("protea"), limits or thresholds(), PATIENCE)
+        source.now = now
+        return source
+
+    def now(self) -> datetime:
+        row = self.connection.execute("SELECT clock_timestamp()").fetchone()
+        assert row is not None and isinstance(row[0], datetime)
+        return row[0]
+
+    def judge(self, job: str, source: Source | None = None, hearing: Hearing | None = None) -> Evidence:
+        """What `explain` would say of a job."""
+        source = source or self.source()
+        with source.connect() as connection:
+            moment = source.meet(connection, hearing or Hearing(0))
+            with source.transaction(connection, read_only=True):
+                [evidence] = source.reading.evidence(connection, moment, [(job,)])
+        return evidence
 
     def sweep(
         self,

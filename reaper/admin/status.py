@@ -24,15 +24,16 @@ class _Known:
 class Status:
     """Written by the sweeps, read by HTTP. A listener of sweeps."""
 
-    def __init__(self, interval_seconds: float) -> None:
-        self.interval = interval_seconds
+    def __init__(self) -> None:
+        self._interval = 0.0
         self._lock = threading.Lock()
         self._sources: dict[str, _Known] = {}
         self._turned = time.monotonic()
 
-    def watch(self, sources: Iterable[str]) -> None:
+    def watch(self, sources: Iterable[str], interval_seconds: float) -> None:
         """These sources, and no others, decide."""
         with self._lock:
+            self._interval = interval_seconds
             self._sources = {name: self._sources.get(name, _Known(since=time.monotonic())) for name in sources}
 
     def turned(self) -> None:
@@ -68,7 +69,7 @@ class Status:
 
     def _of(self, known: _Known) -> list[str]:
         found = []
-        report, oldest = known.report, _INTERVALS * self.interval
+        report, oldest = known.report, _INTERVALS * self._interval
         if report is None:
             return ["no sweep has ended yet"]
         if report.database_away:

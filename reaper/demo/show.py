@@ -56,6 +56,7 @@ def _introduce(console: Console) -> None:
         f"A job is stale when it is older than {TIMEOUT} s (timeout) and silent for longer than {STALL} s (stall); "
         f"a sweep every {INTERVAL} s. About a minute.",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, FromClause, Row, Select, String, case, cast, func, literal, select
+from sqlalchemy import CTE, ColumnElement, FromClause, Row, Select, String, and_, case, cast, func, literal, null, select
 
 from reaper import sql
 from reaper.hearing import LONG_AGO
@@ -89,7 +89,7 @@ def _concluded(rule: Rule, job: CTE, more: Mapping[str, Element]) -> Select[Any]
     }
     return select(
         *(column for column in job.c if column.name.startswith(("key_", "text_", "row_"))),
-        *(job.c[name] for name in ("kind", "status", "verdict", "witness", "age", "silence", "last_sign")),
+        *(job.c[name] for name in ("kind", "status", "verdict", "witness", "age", "silence", "started", "last_sign")),
         *(job.c[name] for name in ("floor", "estimate", "timeout_seconds")),
         sql.json_object(evidence).label("evidence"),
         _in_words(job).label("message"),
@@ -128,9 +128,19 @@ def _in_words(job: CTE) -> Element:
 
 
 def stale_in(job: CTE) -> Element:
-    """Seconds until a job of `judged` becomes stale if it stays silent."""
+    """Seconds until a job of `judged` becomes stale if it stays silent; NULL when it never will."""
     silent = sql.seconds(sql.newest(job.c.last_sign, job.c.floor), job.c.estimate)
-    return cast(func.greatest(job.c.timeout_seconds - job.c.age, silent, 0.0), sql.FLOAT)
+    left = cast(func.greatest(job.c.timeout_seconds - job.c.age, silent, 0.0), sql.FLOAT)
+    return case((and_(job.c.started.is_not(None), job.c.last_sign < sql.endless()), left), else_=null())
+
+
+def shown(job: CTE, width: int) -> Select[Any]:
+    """What `read_evidence` reads, and nothing that the driver would have to turn into a date of Python's."""
+    return select(
+        *(job.c[KEY_TEXT.format(n)] for n in range(width)),
+        *(job.c[name] for name in ("kind", "status", "verdict", "evidence")),
+        stale_in(job).label("stale_in"),
+    )
 
 
 def _materialized(found: Select[Any], name: str) -> CTE:
@@ -141,7 +151,7 @@ _FROM_JSON = {f.name for f in fields(Evidence)} - {"key", "kind", "status", "ver
 
 
 def read_evidence(row: Row[Any], width: int) -> Evidence:
-    """A row of `judged` as a value."""
+    """A row of `shown` as a value."""
     found = row._mapping
     return Evidence(
         key=tuple(found[KEY_TEXT.format(n)] for n in range(width)),

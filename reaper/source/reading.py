@@ -13,7 +13,7 @@ from reaper.model import Evidence, Key, Verdict
 from reaper.profile import FromColumn, Insert, Known
 from reaper.rule import Moment, Rule
 from reaper.schema import key_parameters
-from reaper.source.evidence import judged, read_evidence, stale_in
+from reaper.source.evidence import judged, read_evidence, shown
 
 
 class Reading:
@@ -51,7 +51,7 @@ class Reading:
         if not keys:
             return []
         job = judged(self.rule, self._jobs, moment, self._schema.keyed(self._key))
-        rows = connection.execute(select(job, stale_in(job).label("stale_in")), key_parameters(keys))
+        rows = connection.execute(shown(job, len(self._key)), key_parameters(keys))
         found = {e.key: e for e in (read_evidence(row, len(self._key)) for row in rows)}
         return [found[key] for key in keys if key in found]
 

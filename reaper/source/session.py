@@ -15,8 +15,11 @@ from sqlalchemy import Connection, Engine, NullPool, RootTransaction, create_eng
 from reaper.hearing import Contact
 from reaper.model import DatabaseAway
 
+# TimeZone, DateStyle and extra_float_digits: a role or database may have its own, in which moments cannot be read
+# back, and numbers lose their digits.
 _BEGIN = text(
-    "SELECT set_config('TimeZone', 'UTC', true), set_config('statement_timeout', :statement, true), "
+    "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true), "
+    "set_config('extra_float_digits', '3', true), set_config('statement_timeout', :statement, true), "
     "set_config('lock_timeout', :lock, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
 # The checkpointer is started anew when the server recovers from a crash of one of its processes, which leaves the

@@ -68,8 +68,8 @@ class Survey:
         return int(connection.execute(counted).scalar_one())
 
     def crossed(self, moment: Moment, before: Moment | None, limit: int) -> Select[Any]:
-        """Jobs that have passed their timeout since `before`, oldest first."""
-        crossing = [self.rule.past_timeout(self._jobs, moment)]
+        """Jobs that have passed their timeout since `before` and were heard of since the cutoff, oldest first."""
+        crossing = [self.rule.past_timeout(self._jobs, moment), self.rule.heard(self._jobs, moment)]
         if before is not None:
             crossing.append(not_(self.rule.past_timeout(self._jobs, before)))
         return select(*self._key).where(*crossing).order_by(self.rule.started(self._jobs)).limit(limit)

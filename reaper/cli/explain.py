@@ -1,0 +1,126 @@
+"""`reaper explain`: everything that is known of one job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from rich.console import Console
+
+from reaper import words
+from reaper.cli import document
+from reaper.cli.document import shown
+from reaper.cli.lookup import NoSuchJob, Place, find
+from reaper.cli.options import job_argument, json_option, source_option
+from reaper.cli.screen import facts, make_console
+from reaper.cli.sources import chosen, hearing_of, named, settings_of
+from reaper.duration import in_words
+from reaper.hearing import Hearing
+from reaper.model import Evidence, Holder, Verdict
+from reaper.source import holder_of
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A job, who holds its row, and what earlier reaps of it wrote, newest first."""
+
+    evidence: Evidence
+    holder: Holder | None
+    audits: Sequence[Mapping[str, Any]]
+
+
+@click.command("explain", short_help="Show everything that is known of one job.")
+@job_argument
+@source_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> None:
+    """Show everything that is known of one job, running or not.
+
+    Each sign of life, each threshold and where it came from, the verdict, and what earlier reaps wrote. A key of several
+    columns is written with commas between them.
+
+    \b
+    Example:
+      reaper explain 7f9c2ba4-e88f-4c0a-a1d5-3f2b6c9d0e11
+    """
+    settings = settings_of(ctx)
+    place = find(chosen(settings, source), job, sure=False)
+    with named(place.source):
+        told = _explained(place, hearing_of(settings))
+    if as_json:
+        document.write("explain", _members(place, told))
+    else:
+        _show(make_console(), place, told)
+
+
+def _explained(place: Place, hearing: Hearing) -> Explanation:
+    source, key = place.source, place.key
+    with source.connect() as connection:
+        moment = source.meet(connection, hearing)
+        with source.transaction(connection, read_only=True):
+            found = source.reading.evidence(connection, moment, [key])
+            if not found:
+                raise NoSuchJob(f"job {words.job(key)} has just been deleted")
+            holder = holder_of(connection, source.rule.schema, key)
+            return Explanation(found[0], holder, source.reading.audits(connection, key))
+
+
+def _members(place: Place, told: Explanation) -> dict[str, object]:
+    return {
+        "source": place.source.name,
+        "job": {**document.plain(told.evidence), "why": words.why(told.evidence)},
+        "holder": told.holder,
+        "audits": told.audits,
+    }
+
+
+def _show(console: Console, place: Place, told: Explanation) -> None:
+    evidence = told.evidence
+    kind = f" ({evidence.kind})" if evidence.kind else ""
+    console.print(
+        shown(f"Job {words.job(place.key)}{kind} in source {place.source.name}"), style="bold", soft_wrap=True
+    )
+    console.print(facts([*_standing(told), *_signs(evidence), *_thresholds(evidence), *_past(told)]))
+
+
+def _standing(told: Explanation) -> Iterator[tuple[str, str]]:
+    evidence = told.evidence
+    yield "verdict", f"{evidence.verdict}: {words.why(evidence)}"
+    if (outlook := words.outlook(evidence)) is not None:
+        yield "outlook", outlook
+    if told.holder is not None:
+        held = "" if evidence.verdict is Verdict.ENDED else "; it is not ended while that lasts"
+        yield "row held", f"by {words.holder(told.holder)}{held}"
+    yield "status", evidence.status or "none"
+    yield "started", _moment(evidence.started, evidence.started_from, evidence.age_seconds)
+
+
+def _moment(at: str | None, where: str | None, ago: float | None) -> str:
+    if at is None:
+        return "unknown"
+    return f"{at}{f' ({where})' if where else ''}{f', {in_words(ago)} ago' if ago is not None else ''}"
+
+
+def _signs(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    for witness, at in evidence.signs.items():
+        yield f"sign of life: {witness}", at or "none"
+    yield "last sign of life", _moment(evidence.last_sign, evidence.witness, evidence.silence_seconds)
+
+
+def _thresholds(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    yield "timeout", f"{in_words(evidence.timeout_seconds)}, from {evidence.timeout_from}"
+    yield "stall window", f"{in_words(evidence.stall_seconds)}, from {evidence.stall_from}"
+    if evidence.audible_since is not None:
+        yield "a stall window back", f"{evidence.audible_since}: what was last heard before it is silent"
+    elif evidence.deaf_until is not None:
+        yield "a stall window back", "not reached yet: nothing could be heard for so long"
+    if evidence.deaf_until is not None:
+        yield "silence counts from", f"{evidence.deaf_until}: the database was away before, or nobody knows"
+
+
+def _past(told: Explanation) -> Iterator[tuple[str, str]]:
+    for written in told.audits:
+        yield "ended", words.audit(written)

@@ -1,0 +1,66 @@
+"""`reaper fail`: an operator ends one job."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+
+import click
+
+from reaper import words
+from reaper.cli import document
+from reaper.cli.document import shown
+from reaper.cli.lookup import Place, find
+from reaper.cli.options import job_argument, json_option, reason_option, source_option
+from reaper.cli.sources import chosen, hearing_of, named, settings_of
+from reaper.hearing import Hearing
+from reaper.manual import Decision, fail
+from reaper.model import JobMoved, Reaped
+
+
+@click.command("fail", short_help="End one running job by hand.")
+@job_argument
+@reason_option
+@source_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, job: str, reason: str, source: str | None, as_json: bool) -> None:
+    """End one running job by hand, whatever its signs of life.
+
+    With the lock and the audit event of a sweep, and ManualTimeout as its error code. Refused, with exit status 1, for a
+    job that does not run, or whose row somebody holds. The job's worker is not told: end it first.
+
+    \b
+    Example:
+      reaper fail 7f9c2ba4-e88f-4c0a-a1d5-3f2b6c9d0e11 --reason 'its node is gone'
+    """
+    settings = settings_of(ctx)
+    place = find(chosen(settings, source), job, sure=True)
+    decision = Decision(operator=_operator(), host=socket.gethostname(), reason=reason)
+    with named(place.source):
+        ended = _end(place, hearing_of(settings), decision)
+    if as_json:
+        members = {"source": place.source.name, "reaped": ended, "message": decision.message}
+        document.write("fail", {**members, "operator": decision.operator})
+    else:
+        click.echo(shown(f"Failed job {words.job(place.key)} in source {place.source.name} ({ended.reason})."))
+
+
+def _end(place: Place, hearing: Hearing, decision: Decision) -> Reaped:
+    try:
+        return fail(place.source, hearing, place.key, decision)
+    except JobMoved as error:
+        raise JobMoved(f"job {words.job(place.key)} {error}") from None
+
+
+def _operator() -> str:
+    """The person: who logged in, also behind sudo; else whom the process belongs to. With the host."""
+    try:
+        name = os.getlogin()
+    except OSError:  # no terminal
+        try:
+            name = pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"

@@ -1,0 +1,75 @@
+"""Finding the source of a job that is named on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+from sqlalchemy.exc import DBAPIError
+
+from reaper import words
+from reaper.cli.document import say
+from reaper.cli.sources import named
+from reaper.model import DatabaseAway, Key, ReaperError
+from reaper.source import Source, Trouble, in_one_line, trouble
+
+
+class NoSuchJob(ReaperError):
+    """No source has a job of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a job is."""
+
+    source: Source
+    key: Key
+
+
+def find(sources: Sequence[Source], name: str, *, sure: bool) -> Place:
+    """The one source with a job of that name.
+
+    Raises NoSuchJob for a name that there is not, or that cannot be one; UsageError when several sources have it;
+    DatabaseAway when a source that might have it cannot be asked. With `sure`, that includes one that might have it
+    too: nothing may be done to a job while another could be meant.
+    """
+    places, refused, away = list[Place](), list[str](), list[str]()
+    for source in sources:
+        try:
+            with named(source):
+                places += _in(source, name)
+        except NoSuchJob as error:
+            refused.append(str(error))
+        except DatabaseAway as error:
+            away.append(str(error))
+    if len(places) > 1:
+        several = ", ".join(place.source.name for place in places)
+        raise click.UsageError(f"Job {name} is in several sources: {several}. Say which one with --source.")
+    if away and (sure or not places):
+        found = f" (source {places[0].source.name} has it; --source says that it is meant)" if places else ""
+        raise DatabaseAway(f"{'; '.join(away)}{found}")
+    for line in away:
+        say(f"reaper: {line}")
+    if not places:
+        raise NoSuchJob("; ".join(refused))
+    return places[0]
+
+
+def _in(source: Source, name: str) -> list[Place]:
+    """The job, where the source has it. Raises NoSuchJob, saying why not."""
+    try:
+        wanted = words.key(name, len(source.profile.jobs.key))
+    except ValueError as error:
+        raise NoSuchJob(f"there is no job {name}: {error}") from None
+    with source.connect() as connection:
+        try:
+            with source.transaction(connection, read_only=True):
+                key = source.reading.find(connection, wanted)
+        except DBAPIError as error:
+            if trouble(error) is not Trouble.ROW:
+                raise
+            raise NoSuchJob(f"there is no job {name}: {in_one_line(error)}") from None
+    if key is None:
+        raise NoSuchJob(f"there is no job {name}")
+    return [Place(source, key)]

@@ -1,0 +1,41 @@
+"""What can be seen of a sweep while it works, and what it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from reaper.cli.interrupt import Interrupt
+from reaper.cli.screen import make_console
+from reaper.model import Census, Reaped
+from reaper.sweep import SHOWN
+
+
+class Watched:
+    """Moves the bar, and remembers the first jobs that were ended."""
+
+    def __init__(self, progress: Progress, task: TaskID, interrupt: Interrupt) -> None:
+        self._progress, self._task, self._interrupt = progress, task, interrupt
+        self.named: list[Reaped] = []
+
+    def surveyed(self, source: str, census: Census) -> None:  # noqa: ARG002
+        # From here on there may be a batch in hand.
+        self._interrupt.patient = True
+        self._progress.update(self._task, total=census.stale)
+
+    def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:  # noqa: ARG002
+        self.named += batch[: SHOWN - len(self.named)]
+        self._progress.update(self._task, advance=len(batch))
+
+
+@contextmanager
+def watching(source: str, interrupt: Interrupt) -> Iterator[Watched]:
+    """A bar on stderr while a sweep works; nothing where stderr is no terminal."""
+    console = make_console(stderr=True)
+    words = TextColumn("{task.description}", markup=False)
+    columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    interrupt.patient = False
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield Watched(progress, progress.add_task(f"Sweeping {source}", total=None), interrupt)

@@ -1,0 +1,23 @@
+"""`reaper run`: the daemon."""
+
+from __future__ import annotations
+
+import click
+
+from reaper import daemon
+from reaper.cli.sources import settings_of
+
+
+@click.command("run", short_help="Sweep every source on schedule until told to stop.")
+@click.pass_context
+def command(ctx: click.Context) -> int:
+    """Sweep every source on schedule until told to stop.
+
+    SIGTERM and SIGINT end it after the batch in hand; SIGHUP makes it read its configuration again. A database that is
+    away is no reason to end: the daemon waits for it.
+
+    \b
+    Example:
+      REAPER_DATABASE_URL=postgresql://reaper@db/app reaper run
+    """
+    return daemon.run(settings_of(ctx), lambda: settings_of(ctx))

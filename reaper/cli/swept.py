@@ -1,0 +1,97 @@
+"""A sweep's report for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from reaper import words
+from reaper.breaker import Breaker
+from reaper.cli.progress import Watched
+from reaper.cli.screen import cell, make_table
+from reaper.cli.document import shown
+from reaper.model import Evidence, Locked, Outcome, Reaped, SweepReport
+
+
+def show(console: Console, report: SweepReport, watched: Watched, breaker: Breaker, *, named: bool) -> None:
+    """What was done, or would be, and what was not and why. A failed sweep's error has been told already."""
+    if named:
+        console.print(f"Source {report.source}:", style="bold")
+    if watched.named:
+        _show_reaped(console, watched.named)
+    if report.would_reap:
+        _show_previewed(console, report.would_reap)
+    for line in _lines(report, watched, breaker):
+        console.print(shown(line), soft_wrap=True)
+
+
+def _show_reaped(console: Console, jobs: list[Reaped]) -> None:
+    table = make_table(["job", "kind", "age", "silence", "last sign of life"], whole=["job"], right=["age", "silence"])
+    for job in jobs:
+        ages = (words.duration(job.age_seconds), words.duration(job.silence_seconds))
+        table.add_row(cell(words.job(job.key)), cell(job.kind), *ages, cell(job.witness))
+    console.print(table)
+
+
+def _show_previewed(console: Console, jobs: tuple[Evidence, ...]) -> None:
+    table = make_table(["job", "kind", "why"], whole=["job"])
+    for job in jobs:
+        table.add_row(cell(words.job(job.key)), cell(job.kind), cell(words.why(job)))
+    console.print(table)
+
+
+def _lines(report: SweepReport, watched: Watched, breaker: Breaker) -> Iterator[str]:
+    if report.reaped > len(watched.named):
+        yield f"... and {report.reaped - len(watched.named)} more."
+    if report.dry_run and report.census is not None:
+        yield from _preview(report, breaker)
+    elif report.outcome is Outcome.HELD and report.census is not None:
+        yield f"Held by the breaker: {breaker.why(report.census)}. `reaper sweep --force` goes through once."
+    elif report.outcome is not Outcome.FAILED or report.reaped:
+        yield f"Reaped {report.reaped} stale job(s)."
+    if report.outcome is Outcome.STOPPED:
+        yield "Stopped between two batches; the rest waits for the next sweep."
+    if report.census is not None:
+        yield f"Of {words.census(report.census)}."
+    if report.lost:
+        yield f"{report.lost} job(s) moved between the survey and the lock, and were left alone."
+    yield from _locked(report)
+    yield from (f"Refused by the database: {words.job(job.key)}: {job.error}" for job in report.failures)
+    yield from _unheard(report)
+
+
+def _preview(report: SweepReport, breaker: Breaker) -> Iterator[str]:
+    if report.census is None:
+        return
+    if report.census.stale > len(report.would_reap):
+        yield f"... and {report.census.stale - len(report.would_reap)} more."
+    yield f"Would reap {report.census.stale} stale job(s). Nothing was changed."
+    if breaker.opens(report.census):
+        yield f"The breaker would hold this sweep: {breaker.why(report.census)}."
+
+
+def _locked(report: SweepReport) -> Iterator[str]:
+    yield from (_held(job) for job in report.locked)
+    if report.locked_total > len(report.locked):
+        yield f"... and {report.locked_total - len(report.locked)} more rows are held."
+
+
+def _held(job: Locked) -> str:
+    overdue = ", longer than its stall window" if job.overdue else ""
+    return f"Alive, its row is held{overdue}: {words.job(job.key)} by {words.holder(job.holder)}"
+
+
+def _unheard(report: SweepReport) -> Iterator[str]:
+    """Silent jobs that are not stale, for nobody could have heard them."""
+    silent = [job for job in report.newly_spared if words.unheard(job)]
+    if not silent:
+        return
+    since = next((job.deaf_until for job in silent if job.deaf_until), None)
+    soonest = min((job.stale_in_seconds for job in silent if job.stale_in_seconds is not None), default=None)
+    yield (
+        f"{len(silent)} job(s) have been silent for longer than their stall window and were spared: the database "
+        f"server was started lately, and silence from before {since or 'then'} does not count"
+        + (f". The first becomes stale in {words.duration(soonest)}" if soonest is not None else "")
+        + ". (REAPER_RESTART_GRACE=0 trusts silence across a restart.)"
+    )
