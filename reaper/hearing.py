@@ -96,14 +96,17 @@ class Hearing:
             self._add(last.now, lived)
 
     def _add(self, start: datetime, end: datetime) -> None:
-        """Keep the intervals apart and in order: overlapping ones become one."""
+        """Keep the intervals apart and in order: overlapping ones become one, and so do the oldest of too many."""
         apart = []
         for a, b in self._deaf:
             if b < start or end < a:
                 apart.append((a, b))
             else:
                 start, end = min(a, start), max(b, end)
-        self._deaf = sorted([*apart, (start, end)])[-_REMEMBERED:]
+        deaf = sorted([*apart, (start, end)])
+        if len(deaf) > _REMEMBERED:
+            deaf[:2] = [(deaf[0][0], deaf[1][1])]
+        self._deaf = deaf
 
     @property
     def now(self) -> datetime:

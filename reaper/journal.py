@@ -3,45 +3,58 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
+from reaper import words
 from reaper.model import Census, Evidence, Key, Locked, Outcome, Reaped, SweepReport
 
 _NAMED_PER_SWEEP = 100
 _DIGITS = re.compile(r"[0-9]+")
 
 
-def name_of(key: Key) -> str:
-    """A job's key as people write it."""
-    return "/".join(key)
+@dataclass(slots=True)
+class _Told:
+    """What has been said of a source, and is not said again."""
+
+    error: str | None = None
+    failed_cycles: int = 0
+    held: bool = False
+    standby: bool = False
+    overdue: frozenset[Key] = frozenset()
+    sweep_id: str = ""
+    named: int = 0
 
 
 class Journal:
-    """What operators read. A listener of sweeps."""
+    """What operators read. A listener of sweeps, which come from a thread per source."""
 
     def __init__(self, logger: Any = None) -> None:
         self._log = logger or structlog.get_logger("reaper")
-        self._error: dict[str, str] = {}
-        self._failed: dict[str, int] = {}
-        self._held: set[str] = set()
-        self._standby: dict[str, bool] = {}
-        self._overdue: dict[str, set[Key]] = {}
-        self._named: tuple[str, int] = ("", 0)
+        self._told: defaultdict[str, _Told] = defaultdict(_Told)
+
+    def watch(self, sources: Iterable[str]) -> None:
+        """Forget what was said of all others: should they come back, it is news."""
+        for gone in self._told.keys() - set(sources):
+            del self._told[gone]
 
     def surveyed(self, source: str, census: Census) -> None:
         self._log.debug("Reaper surveyed.", source=source, running=census.running, stale=census.stale)
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:
         """The first of a sweep by name; the audit events have them all."""
-        named = self._named[1] if self._named[0] == sweep_id else 0
-        for job in batch[: max(0, _NAMED_PER_SWEEP - named)]:
+        told = self._told[source]
+        if told.sweep_id != sweep_id:
+            told.sweep_id, told.named = sweep_id, 0
+        for job in batch[: max(0, _NAMED_PER_SWEEP - told.named)]:
             self._log.warning(
                 "Reaped stale job.",
                 source=source,
-                job=name_of(job.key),
+                job=words.job(job.key),
                 kind=job.kind,
                 reason=job.reason,
                 age_seconds=job.age_seconds,
@@ -49,7 +62,7 @@ class Journal:
                 witness=job.witness,
                 sweep_id=sweep_id,
             )
-        self._named = (sweep_id, named + len(batch))
+        told.named += len(batch)
 
     def swept(self, report: SweepReport) -> None:
         self._failure(report)
@@ -64,7 +77,7 @@ class Journal:
             self._log.error(
                 "Reaper could not end a job.",
                 source=report.source,
-                job=name_of(failure.key),
+                job=words.job(failure.key),
                 error=failure.error,
                 sweep_id=report.sweep_id,
             )
@@ -82,33 +95,32 @@ class Journal:
             )
 
     def _failure(self, report: SweepReport) -> None:
-        source = report.source
+        source, told = report.source, self._told[report.source]
         if report.outcome is Outcome.FAILED:
-            self._failed[source] = self._failed.get(source, 0) + 1
+            told.failed_cycles += 1
             # While the database is away the reason often changes from try to try, and the state does not.
             state = "away" if report.database_away else _DIGITS.sub("#", report.error or "")
-            if self._error.get(source) != state:
-                self._error[source] = state
+            if told.error != state:
+                told.error = state
                 self._log.error(
                     "Reaper cycle failed", source=source, error=report.error, database_away=report.database_away
                 )
-        elif source in self._error:
-            del self._error[source]
-            self._log.info("Reaper cycle recovered.", source=source, failed_cycles=self._failed.pop(source))
+        elif told.error is not None:
+            self._log.info("Reaper cycle recovered.", source=source, failed_cycles=told.failed_cycles)
+            told.error, told.failed_cycles = None, 0
 
     def _leadership(self, report: SweepReport) -> None:
-        if report.outcome is Outcome.FAILED:
-            return
+        told = self._told[report.source]
         standby = report.outcome is Outcome.STANDBY
-        if standby != self._standby.get(report.source, False):
-            self._standby[report.source] = standby
+        if report.outcome is not Outcome.FAILED and standby != told.standby:
+            told.standby = standby
             message = "Reaper stands by: another replica sweeps." if standby else "Reaper has taken the sweeps over."
             self._log.info(message, source=report.source)
 
     def _breaker(self, report: SweepReport) -> None:
-        source = report.source
-        if report.outcome is Outcome.HELD and source not in self._held:
-            self._held.add(source)
+        source, told = report.source, self._told[report.source]
+        if report.outcome is Outcome.HELD and not told.held:
+            told.held = True
             census = report.census
             self._log.error(
                 "Reaper breaker is open: nearly everything fell silent at once, nothing is reaped.",
@@ -117,15 +129,15 @@ class Journal:
                 running=census.running if census else None,
                 remedy="look for what silenced the workers; `reaper sweep --force` goes through once",
             )
-        elif report.outcome is Outcome.DONE and source in self._held:
-            self._held.remove(source)
+        elif report.outcome is Outcome.DONE and told.held:
+            told.held = False
             self._log.info("Reaper breaker is closed.", source=source)
 
     def _spared(self, report: SweepReport, evidence: Evidence) -> None:
         self._log.info(
             "Reaper skipped live job.",
             source=report.source,
-            job=name_of(evidence.key),
+            job=words.job(evidence.key),
             kind=evidence.kind,
             age_seconds=evidence.age_seconds,
             silence_seconds=evidence.silence_seconds,
@@ -134,18 +146,18 @@ class Journal:
         )
 
     def _locked(self, report: SweepReport) -> None:
-        told = self._overdue.get(report.source, set())
+        told = self._told[report.source]
         overdue = {locked.key: locked for locked in report.locked if locked.overdue}
-        for key in overdue.keys() - told:
+        for key in overdue.keys() - told.overdue:
             self._overdue_lock(report.source, overdue[key])
-        self._overdue[report.source] = set(overdue)
+        told.overdue = frozenset(overdue)
 
     def _overdue_lock(self, source: str, locked: Locked) -> None:
         holder = locked.holder
         self._log.warning(
             "Reaper spares a stale job whose row is locked.",
             source=source,
-            job=name_of(locked.key),
+            job=words.job(locked.key),
             held_seconds=round(locked.held_seconds),
             pid=holder.pid if holder else None,
             application=holder.application if holder else None,

@@ -45,7 +45,7 @@ def why(evidence: Evidence) -> str:
     age, silence = _known(evidence.age_seconds), _known(evidence.silence_seconds)
     match evidence.verdict:
         case Verdict.ENDED:
-            return f"not running: its status is {evidence.status}"
+            return f"its status is {evidence.status}"
         case Verdict.YOUNG:
             return f"running for {age}, within its timeout of {timeout}"
         case Verdict.STALE:
@@ -103,6 +103,7 @@ def audit(written: Mapping[str, Any]) -> str:
 
     parts = (
         told("reason", ""),
+        told("message", ""),
         told("judged_at", "at "),
         lasted("silence_seconds", "silent for ", "stall_seconds", "stall window"),
         lasted("age_seconds", "running for ", "timeout_seconds", "timeout"),

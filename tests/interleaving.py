@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
 from reaper.hearing import Hearing
@@ -38,6 +38,8 @@ class Work:
     finishes: bool = False
     moves: bool = False
     wary: bool = False
+    open: bool = True
+    """Whether its end is a step of its own, so that others have their turn while it holds the row."""
 
 
 EVENT = "INSERT INTO job_event (job_id, event) VALUES (%(job)s, 'progress')"
@@ -69,6 +71,10 @@ SCRIPTS: dict[str, tuple[Work, ...]] = {
         Work((REQUEUE,), moves=True, wary=True),
         Work((START,), moves=True, wary=True),
     ),
+    "is requeued and starts anew, each at once": (
+        Work((REQUEUE,), moves=True, wary=True, open=False),
+        Work((START,), moves=True, wary=True, open=False),
+    ),
     "is requeued and claimed, but has not started": (
         Work((REQUEUE,), moves=True, wary=True),
         Work((CLAIM,), moves=True, wary=True),
@@ -96,18 +102,28 @@ class Worker:
         self.did: list[Done] = []
 
     def play(self, gate: Gate) -> None:
-        for n, work in enumerate(self.script):
-            done = Done(work, [f"{verb.split(' ', 1)[0].lower()} {n}.{i}" for i, verb in enumerate(work.statements)])
-            done.names.append(f"{work.end} {n}")
-            self.did.append(done)
-            for name, statement in zip(done.names, work.statements, strict=False):
-                gate(name)
-                done.changed = self.connection.execute(statement, {"job": self.job}).rowcount > 0
-                if work.wary and not done.changed:
-                    self.connection.rollback()
+        try:
+            for n, work in enumerate(self.script):
+                if not self._do(n, work, gate):
                     return
+        finally:
+            self.connection.rollback()
+
+    def _do(self, n: int, work: Work, gate: Gate) -> bool:
+        """One transaction; False when a wary worker found that the job is not its own any more."""
+        done = Done(work, [f"{verb.split(' ', 1)[0].lower()} {n}.{i}" for i, verb in enumerate(work.statements)])
+        if work.open:
+            done.names.append(f"{work.end} {n}")
+        self.did.append(done)
+        for name, statement in zip(done.names, work.statements, strict=False):
+            gate(name)
+            done.changed = self.connection.execute(statement, {"job": self.job}).rowcount > 0
+            if work.wary and not done.changed:
+                return False
+        if work.open:
             gate(done.names[-1])
-            self.connection.commit() if work.end == "commit" else self.connection.rollback()
+        self.connection.commit() if work.end == "commit" else self.connection.rollback()
+        return True
 
 
 # --- a sweep -----------------------------------------------------------------------------------------------
@@ -121,63 +137,114 @@ class Swept:
     reaped: int = 0
     lost: int = 0
     locked: int = 0
-    error: Exception | None = None
+    error: str | None = None
 
 
 class Sweeper:
-    """The survey and the claim of a source on a connection of its own: survey, lock, judge and act, commit."""
+    """Whoever sweeps, with the name and the server process that an actor needs."""
 
-    def __init__(
-        self, name: str, protea: Protea, make: MakeClaim, *, isolation: str | None = None, limits: Any = None
-    ) -> None:
+    def __init__(self, name: str, protea: Protea) -> None:
         self.name = name
-        self.source: Source = protea.source(limits)
-        self.connection: Connection = self.source.engine.connect()
-        with self.source.transaction(self.connection):
-            pid = self.connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
-        self.pid = int(pid)
-        self.moment = self.source.meet(self.connection, Hearing(0))
-        if isolation:
-            self.connection = self.connection.execution_options(isolation_level=isolation)  # type: ignore[arg-type]
-        self.claim = make(self.source.rule, self.moment, Stamp("main", name, "test-host"))
+        self.source: Source = protea.source()
         self.swept = Swept()
+        self.pid = 0
         self._gate: Gate | None = None
         self._steps: list[str] = []
-        event.listen(self.connection, "before_cursor_execute", self._before_statement)
-        event.listen(self.connection, "commit", self._before_commit)
 
     def play(self, gate: Gate) -> None:
-        self.swept = Swept()
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.source.engine.dispose()
+
+    def _watch(self, target: Connection | Engine) -> None:
+        """Stop before each statement of the claim, and before its commit."""
+        event.listen(target, "before_cursor_execute", self._before_statement)
+        event.listen(target, "commit", self._before_commit)
+
+    def _before_statement(self, _c: object, _r: object, statement: str, *_: object) -> None:
+        if self._gate is not None and self._steps:
+            self._gate(self._steps.pop(0))
+
+    def _before_commit(self, *_: object) -> None:
+        if self._gate is not None and self._steps:
+            self._steps = []
+            self._gate("commit")
+
+
+_CLAIM_STEPS = ("lock", "judge", "count")
+
+
+class Claimer(Sweeper):
+    """The statements of survey and claim on one connection, without what a sweep does around them."""
+
+    def __init__(self, name: str, protea: Protea, make: MakeClaim, isolation: str | None) -> None:
+        super().__init__(name, protea)
+        self.connection: Connection = self.source.engine.connect()
+        self.moment = self.source.meet(self.connection, Hearing(0))
+        driver = self.connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        self.pid = driver.info.backend_pid
+        # The same few statements thousands of times: planning them once halves the time of a play.
+        driver.prepare_threshold = 5
+        if isolation:
+            self.connection = self.connection.execution_options(isolation_level=isolation)  # type: ignore[arg-type]
+        self.survey = self.source.survey.candidates(self.moment)
+        self.claim = make(self.source.rule, self.moment, Stamp("main", name, "test-host"))
+        self._watch(self.connection)
+
+    def play(self, gate: Gate) -> None:
+        self.swept, self._gate, self._steps = Swept(), gate, []
         gate("survey")
         with self.source.transaction(self.connection, read_only=True):
-            batch = list(self.source.survey.stream(self.connection, self.moment))
+            batch = [Candidate(row[:1], row[1:]) for row in self.connection.execute(self.survey)]
         self.swept.found = len(batch)
-        if not batch:
-            return
-        try:
-            self._reap(gate, batch)
-        except (DBAPIError, ReaperError) as error:
-            self.swept.error = error
-        finally:
-            self._gate = None
+        if batch:
+            try:
+                self._reap(batch)
+            except (DBAPIError, ReaperError) as error:
+                self.swept.error = str(error)
 
-    def _reap(self, gate: Gate, batch: Sequence[Candidate]) -> None:
+    def _reap(self, batch: Sequence[Candidate]) -> None:
         with self.source.transaction(self.connection):
-            self._gate, self._steps = gate, ["lock", "judge", "count"]
+            self._steps = [*_CLAIM_STEPS]
             claimed = self.claim.run(self.connection, batch)
         swept = self.swept
         swept.reaped, swept.lost, swept.locked = len(claimed.reaped), claimed.lost, len(claimed.locked)
 
-    def _before_statement(self, *_: object) -> None:
-        if self._gate is not None:
-            self._gate(self._steps.pop(0))
-
-    def _before_commit(self, *_: object) -> None:
-        if self._gate is not None:
-            self._gate("commit")
-
     def close(self) -> None:
         self.connection.close()
+
+
+class WholeSweep(Sweeper):
+    """`sweep` itself, as the daemon calls it, connections and all; it also stops between its clock and its survey."""
+
+    def __init__(self, name: str, protea: Protea) -> None:
+        super().__init__(name, protea)
+        self._protea = protea
+        self._surveyed = False
+        event.listen(self.source.engine, "connect", self._connected)
+        self._watch(self.source.engine)
+
+    def play(self, gate: Gate) -> None:
+        self.swept, self._gate, self._steps, self._surveyed = Swept(), gate, [], False
+        gate("meet")
+        report = self._protea.sweep(self.source)
+        found = report.census.stale if report.census else 0
+        problem = report.error or "; ".join(failure.error for failure in report.failures) or None
+        self.swept = Swept(found, report.reaped, report.lost, report.locked_total, problem)
+
+    def _connected(self, driver: psycopg.Connection[Any], _: object) -> None:
+        self.pid = driver.info.backend_pid
+
+    def _before_statement(self, _c: object, _r: object, statement: str, *_: object) -> None:
+        assert self._gate is not None
+        if statement == "SET TRANSACTION READ ONLY" and not self._surveyed:
+            self._surveyed = True
+            self._gate("survey")
+        elif "FOR UPDATE" in statement:
+            self._steps = [*_CLAIM_STEPS]
+        super()._before_statement(_c, _r, statement)
 
 
 # --- the play ----------------------------------------------------------------------------------------------
@@ -192,13 +259,16 @@ class Tally:
     ends: Counter[str] = field(default_factory=Counter)
 
 
+def claimers(protea: Protea, count: int, make: MakeClaim = Claim, isolation: str | None = None) -> list[Sweeper]:
+    return [Claimer(name, protea, make, isolation) for name in "AB"[:count]]
+
+
 class Stage:
     """One stale job after the other, with the same connections."""
 
-    def __init__(self, protea: Protea, make: MakeClaim = Claim, *, sweeps: int = 2, isolation: str | None = None):
-        self.protea = protea
+    def __init__(self, protea: Protea, *sweepers: Sweeper) -> None:
+        self.protea, self.sweepers = protea, sweepers
         self.worker = protea.connect()
-        self.sweepers = [Sweeper("AB"[n], protea, make, isolation=isolation) for n in range(sweeps)]
 
     def __enter__(self) -> Stage:
         return self
@@ -235,8 +305,8 @@ class Play:
         self.job = self.protea.stale(age=8 * HOUR, created=9 * HOUR)
         self.worker = Worker(stage.worker, self.job, script)
         self.sweepers = stage.sweepers
-        actors = [Actor(s.name, s.pid, s.play) for s in self.sweepers]
-        actors.append(Actor("W", stage.worker.info.backend_pid, self.worker.play))
+        actors = [Actor(s.name, partial(getattr, s, "pid"), s.play) for s in self.sweepers]
+        actors.append(Actor("W", lambda: stage.worker.info.backend_pid, self.worker.play))
         self.turns = Turns(actors, self.protea.connection)
 
     def run(self, choose: Callable[[int, list[str]], str]) -> None:
@@ -251,8 +321,7 @@ class Play:
 
     def _able(self) -> list[str]:
         """The sweeps are alike: which of them comes first makes no difference, so A does."""
-        able = self.turns.able()
-        return [name for name in able if name != "B" or ("A", "survey") in self.turns.begun]
+        return [name for name in self.turns.able() if name != "B" or any(n == "A" for n, _ in self.turns.begun)]
 
     # --- what must hold ------------------------------------------------------------------------------------
 
@@ -281,7 +350,9 @@ class Play:
         if not swept.found:
             return
         self._hold(swept.reaped + swept.lost + swept.locked == 1, f"{name} does not tell all: {swept}")
-        lock, judge = self.turns.begun[name, "lock"], self.turns.begun[name, "judge"]
+        begun = self.turns.begun
+        # A job that is not what the survey saw is not even judged.
+        lock, judge = begun[name, "lock"], begun.get((name, "judge"), begun[name, "commit"])
         held = self._held_by_worker(lock) or self._held_by_other_sweep(name, lock)
         if swept.locked:
             self._hold(held, f"{name} calls the row locked, and it was free")
@@ -339,9 +410,8 @@ class Play:
 
     def how_it_ended(self) -> str:
         swept = [s.swept for s in self.sweepers if s.swept.found]
-        with suppress(StopIteration):
-            return next(what for what in ("reaped", "locked", "lost") if any(getattr(s, what) for s in swept))
-        return "not found"
+        ends = (what for what in ("reaped", "locked", "lost") if any(getattr(s, what) for s in swept))
+        return next(ends, "not found")
 
     def _hold(self, holds: bool, otherwise: str) -> None:
         assert holds, f"{otherwise}; order: {' → '.join(self.turns.order)}"

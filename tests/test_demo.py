@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,22 +19,16 @@ import pytest
 
 from reaper.demo.cast import CAST, Ending
 from reaper.demo.scene import Row, judge
+from tests.support import eventually
 
 PLAY = "import sys; from reaper.demo import run; sys.exit(run(plain=False))"
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Where the demo puts its files; its database's user can enter it, unlike pytest's own."""
+    """Where the demo puts its files: open to all, as /tmp is, and unlike pytest's own."""
     made = Path(tempfile.mkdtemp(prefix="reaper-test-"))
-    made.chmod(0o755)
+    made.chmod(0o1777)
     yield made
     shutil.rmtree(made)
 
@@ -99,6 +92,7 @@ def test_killed_it_leaves_no_process_behind(folder: Path) -> None:
             assert process.poll() is None
         process.kill()
         eventually(lambda: processes_of(folder) == [])
+    eventually(lambda: all(left.name.startswith("reaper-demo-") for left in folder.iterdir()))
 
 
 EVIDENCE: Mapping[str, Any] = {

@@ -8,24 +8,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from reaper.embedded import Embedded, EmbeddedError, libpq, temporary, wheel
+from tests.support import eventually
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.05)
 
 
 def value(url: str, query: str) -> object:
@@ -36,6 +29,7 @@ def value(url: str, query: str) -> object:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Embedded]:
+    """Not the one that all other tests share: it is crashed and restarted here."""
     with temporary() as running:
         yield running
 

@@ -1,18 +1,177 @@
-"""The steps of a worker and of two sweeps on one job, in every order that can happen, on a real PostgreSQL."""
+"""The steps of a worker and of sweeps on one job, in every order that can happen, on a real PostgreSQL.
+
+What must hold after each order, and after each single step, stands in `tests.interleaving.Play`.
+"""
 
 from __future__ import annotations
 
-import time
-import pytest
+from collections.abc import Sequence
+from typing import Any
 
-from tests.interleaving import SCRIPTS, Stage
+import psycopg
+import pytest
+from sqlalchemy import Connection, Select, text
+
+from reaper.model import Reaped
+from reaper.rule import Moment, Rule
+from reaper.source import Candidate, Claim, Stamp
+from reaper.source.claim import Claimed
+from tests.interleaving import SCRIPTS, MakeClaim, Stage, Sweeper, Tally, WholeSweep, claimers
 from tests.support import Protea
 
+# The least number of orders, a little below what there is: fewer means that something did not take turns.
+ALONE = {
+    "writes an event": 12,
+    "writes an event and takes it back": 12,
+    "makes a child": 12,
+    "finishes": 12,
+    "finishes without looking": 12,
+    "writes an event, then finishes": 40,
+    "writes an event and finishes in one transaction": 28,
+    "is requeued and starts anew": 40,
+    "is requeued and starts anew, each at once": 10,
+    "is requeued and claimed, but has not started": 40,
+    "is requeued and claimed at once": 25,
+    "holds the row for update": 12,
+    "holds the row's key": 12,
+}
+TOGETHER = {
+    "writes an event": 1000,
+    "finishes": 800,
+    "is requeued and starts anew, each at once": 800,
+    "holds the row for update": 1000,
+}
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_whatever_the_order(protea: Protea, name: str) -> None:
-    with Stage(protea, sweeps=int(__import__("os").environ.get("SWEEPS", "1"))) as stage:
-        t = time.perf_counter()
-        tally = stage.every_order(SCRIPTS[name])
-        t = time.perf_counter() - t
-    print(f"{name}: {tally} {t:.1f}s {t/tally.orders*1000:.1f} ms each")
+
+def in_every_order(protea: Protea, sweepers: Sequence[Sweeper], script: str) -> Tally:
+    with Stage(protea, *sweepers) as stage:
+        return stage.every_order(SCRIPTS[script])
+
+
+def told(capsys: pytest.CaptureFixture[str], tally: Tally) -> None:
+    with capsys.disabled():
+        print(f"\n  {tally.orders} orders, {tally.waited} with a wait for a lock: {dict(tally.ends)}", end=" ")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_worker_and_a_sweep(protea: Protea, script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tally = in_every_order(protea, claimers(protea, 1), script)
+    told(capsys, tally)
+    assert tally.orders >= ALONE[script]
+    assert tally.waited > 0 and tally.ends["reaped"] > 0
+
+
+@pytest.mark.parametrize("script", TOGETHER)
+def test_a_worker_and_two_sweeps(protea: Protea, script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tally = in_every_order(protea, claimers(protea, 2), script)
+    told(capsys, tally)
+    assert tally.orders >= TOGETHER[script]
+    assert tally.waited > 0 and tally.ends["reaped"] > 0
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_worker_and_the_sweep_of_the_daemon(protea: Protea, script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tally = in_every_order(protea, [WholeSweep("A", protea)], script)
+    told(capsys, tally)
+    assert tally.orders > ALONE[script]
+    assert tally.waited > 0 and tally.ends["reaped"] > 0
+
+
+# --- what the harness would notice ---------------------------------------------------------------------------
+
+
+def without_judging_again(rule: Rule, moment: Moment, stamp: Stamp) -> Claim:
+    return Claim(rule, moment, stamp, judge=False)
+
+
+class WithoutLock(Claim):
+    def _lock(self) -> Select[Any]:
+        return self._still_running()
+
+
+class LocksTooLittle(Claim):
+    """FOR NO KEY UPDATE lets the foreign key of an event pass."""
+
+    def _lock(self) -> Select[Any]:
+        return self._still_running().with_for_update(skip_locked=True, key_share=True)
+
+
+class JudgesAsItLocks(Claim):
+    """The rule in the statement that locks: its snapshot is older than the lock."""
+
+    def __init__(self, rule: Rule, moment: Moment, stamp: Stamp) -> None:
+        super().__init__(rule, moment, stamp, judge=False)
+
+    def _lock(self) -> Select[Any]:
+        stale = self._rule.stale(self._schema.jobs, self._moment)
+        return self._still_running().where(stale).with_for_update()
+
+
+class TakesAnyClaim(Claim):
+    """Does not ask whether it is still the job that the survey saw."""
+
+    def run(self, connection: Connection, batch: Sequence[Candidate]) -> Claimed:
+        key = batch[0].key
+        found = connection.execute(self.still_running, {"any_0": "{" + key[0] + "}"}).all()
+        return super().run(connection, [Candidate(row[:1], row[1:]) for row in found] or batch)
+
+
+class _ByHand(Claim):
+    UPDATE = (
+        "UPDATE job SET status = 'failed', finished_at = now(), error_code = 'JobTimeout' WHERE id = CAST(:id AS uuid)"
+    )
+    INSERT = "INSERT INTO job_event (job_id, level, event) VALUES (CAST(:id AS uuid), 'error', 'job.timeout')"
+
+    def ended(self, key: tuple[str, ...]) -> Claimed:
+        return Claimed([Reaped(key, "JobTimeout", None, None, None, None)], 0, [])
+
+
+class ReadsThenOverwrites(_ByHand):
+    """Asks whether the job still runs, and then writes by its key alone."""
+
+    def run(self, connection: Connection, batch: Sequence[Candidate]) -> Claimed:
+        key = batch[0].key
+        if not connection.execute(self.still_running, {"any_0": "{" + key[0] + "}"}).all():
+            return Claimed([], 1, [])
+        connection.execute(text(self.UPDATE), {"id": key[0]})
+        connection.execute(text(self.INSERT), {"id": key[0]})
+        return self.ended(key)
+
+
+class AuditsApart(_ByHand):
+    """The transition in one transaction, its audit event in the next."""
+
+    def run(self, connection: Connection, batch: Sequence[Candidate]) -> Claimed:
+        key = batch[0].key
+        if not connection.execute(self.lock, {"any_0": "{" + key[0] + "}"}).all():
+            return Claimed([], 0, [key])
+        connection.execute(text(self.UPDATE), {"id": key[0]})
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        driver.commit()
+        connection.execute(text(self.INSERT), {"id": key[0]})
+        return self.ended(key)
+
+
+@pytest.mark.parametrize(
+    ("make", "script", "what"),
+    [
+        (without_judging_again, "writes an event", "shown life"),
+        (without_judging_again, "makes a child", "shown life"),
+        (WithoutLock, "writes an event", "row was held"),
+        (WithoutLock, "finishes", "interferes"),
+        (LocksTooLittle, "writes an event", "row was held"),
+        (JudgesAsItLocks, "writes an event", "shown life"),
+        (TakesAnyClaim, "is requeued and claimed, but has not started", "moved since its survey"),
+        (ReadsThenOverwrites, "finishes", "shown life"),
+        (AuditsApart, "holds the row's key", "half done: failed, 0 events"),
+    ],
+)
+def test_a_broken_claim_is_noticed(protea: Protea, make: MakeClaim, script: str, what: str) -> None:
+    with pytest.raises(AssertionError, match=what):
+        in_every_order(protea, claimers(protea, 1, make), script)
+
+
+def test_a_judgement_in_the_snapshot_of_the_transaction_is_noticed(protea: Protea) -> None:
+    with pytest.raises(AssertionError, match="shown life"):
+        in_every_order(protea, claimers(protea, 1, isolation="REPEATABLE READ"), "writes an event")

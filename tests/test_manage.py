@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from reaper.embedded import Embedded
+from tests.support import eventually
 
 PROJECT = Path(__file__).parents[1]
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -97,6 +98,8 @@ def test_from_start_to_stop(clone: Clone) -> None:
 
     assert clone.manage("start") == (0, f"worker-reaper: already running (pid {first})\n")
 
+    # The first sweep may still be under way.
+    eventually(lambda: "UTC" in clone.manage("status")[1])
     status, said = clone.manage("status")
     assert status == 0, said
     reaper, postgresql = said.splitlines()[1:]

@@ -19,7 +19,7 @@ Gate = Callable[[str], None]
 """Called by an actor with the name of its next step; returns when it is its turn."""
 
 _DEADLINE = 30.0
-_GLANCE = 0.004
+_GLANCE = 0.002
 
 
 class Abandoned(BaseException):
@@ -27,9 +27,9 @@ class Abandoned(BaseException):
 
 
 class Actor:
-    """A thread that runs `script` step by step. `pid` is the server process that does its work."""
+    """A thread that runs `script` step by step. `pid` tells the server process that does its work."""
 
-    def __init__(self, name: str, pid: int, script: Callable[[Gate], None]) -> None:
+    def __init__(self, name: str, pid: Callable[[], int], script: Callable[[Gate], None]) -> None:
         self.name, self.pid = name, pid
         self.step: str | None = None
         self.waits = False
@@ -55,8 +55,10 @@ class Actor:
         return True
 
     def leave(self) -> None:
-        """Ends the thread, wherever it stands."""
+        """Ends the thread at its next step."""
         self._turn.put(False)
+
+    def join(self) -> None:
         self._thread.join(_DEADLINE)
 
     def _run(self) -> None:
@@ -80,7 +82,6 @@ class Turns:
 
     def __init__(self, actors: Sequence[Actor], monitor: psycopg.Connection[Any]) -> None:
         self.actors, self._monitor = actors, monitor
-        self._pids = [actor.pid for actor in actors]
         self._doing: dict[str, str] = {}
         self.turn = 0
         self.order: list[str] = []
@@ -123,12 +124,16 @@ class Turns:
         raise AssertionError(f"{actor.name} neither ends its step nor waits for a lock: {self.order}")
 
     def _is_blocked(self, actor: Actor) -> bool:
-        row = self._monitor.execute("SELECT pg_blocking_pids(%s::int) && %s::int[]", [actor.pid, self._pids]).fetchone()
+        pids = [a.pid() for a in self.actors]
+        row = self._monitor.execute("SELECT pg_blocking_pids(%s::int) && %s::int[]", [actor.pid(), pids]).fetchone()
         return bool(row and row[0])
 
     def leave(self) -> None:
+        """Ends everybody: all are told before any is waited for, because they may hold each other's locks."""
         for actor in self.actors:
             actor.leave()
+        for actor in self.actors:
+            actor.join()
 
 
 class Orders:

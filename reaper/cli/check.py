@@ -23,8 +23,8 @@ from reaper.source import Source
 def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
     """Examine the databases: everything that is wrong, at once.
 
-    Tables, columns, types, enum labels, indexes, privileges, clock and server settings, each with what mends it. Nothing
-    is changed. Exit status 1 when there are errors; warnings and notes alone are 0.
+    Tables, columns, types, enum labels, indexes, privileges, clock and server settings, each with what mends it.
+    Nothing is changed. Exit status 1 when there are errors; warnings and notes alone are 0.
 
     \b
     Example:
@@ -65,7 +65,9 @@ def _show(console: Console, answers: list[Answer[list[Finding]]]) -> None:
             continue
         console.print(f"Source {answer.source}: {_counted(answer.value)}", style="bold", soft_wrap=True)
         for place, finding in enumerate(answer.value):
-            console.print(shown(f"{finding.level}: {finding.subject}: {finding.message}"), style=STYLES.get(finding.level))
+            console.print(
+                shown(f"{finding.level}: {finding.subject}: {finding.message}"), style=STYLES.get(finding.level)
+            )
             # Findings that one text mends together carry it each: it is shown below the last of them.
             if finding.fix and all(later.fix != finding.fix for later in answer.value[place + 1 :]):
                 _show_fix(console, finding.fix)

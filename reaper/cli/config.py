@@ -8,7 +8,7 @@ import click
 
 from reaper.cli import document
 from reaper.cli.options import json_option
-from reaper.cli.screen import cell, make_console, make_table
+from reaper.cli.screen import cell, make_console, make_table, put
 from reaper.settings import load
 
 
@@ -40,4 +40,4 @@ def show(ctx: click.Context, as_json: bool) -> None:
     table = make_table(["name", "value", "from"], whole=["name"])
     for name, value, origin in rows:
         table.add_row(cell(name), cell(value), cell(origin, "dim" if origin == "default" else ""))
-    make_console().print(table)
+    put(make_console(), table)

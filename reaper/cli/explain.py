@@ -14,7 +14,7 @@ from reaper.cli import document
 from reaper.cli.document import shown
 from reaper.cli.lookup import NoSuchJob, Place, find
 from reaper.cli.options import job_argument, json_option, source_option
-from reaper.cli.screen import facts, make_console
+from reaper.cli.screen import facts, make_console, put
 from reaper.cli.sources import chosen, hearing_of, named, settings_of
 from reaper.duration import in_words
 from reaper.hearing import Hearing
@@ -39,8 +39,8 @@ class Explanation:
 def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> None:
     """Show everything that is known of one job, running or not.
 
-    Each sign of life, each threshold and where it came from, the verdict, and what earlier reaps wrote. A key of several
-    columns is written with commas between them.
+    Each sign of life, each threshold and where it came from, the verdict, and what earlier reaps wrote. A key of
+    several columns is written with commas between them.
 
     \b
     Example:
@@ -83,7 +83,7 @@ def _show(console: Console, place: Place, told: Explanation) -> None:
     console.print(
         shown(f"Job {words.job(place.key)}{kind} in source {place.source.name}"), style="bold", soft_wrap=True
     )
-    console.print(facts([*_standing(told), *_signs(evidence), *_thresholds(evidence), *_past(told)]))
+    put(console, facts([*_standing(told), *_signs(evidence), *_thresholds(evidence), *_past(told)]))
 
 
 def _standing(told: Explanation) -> Iterator[tuple[str, str]]:
@@ -113,6 +113,8 @@ def _signs(evidence: Evidence) -> Iterator[tuple[str, str]]:
 def _thresholds(evidence: Evidence) -> Iterator[tuple[str, str]]:
     yield "timeout", f"{in_words(evidence.timeout_seconds)}, from {evidence.timeout_from}"
     yield "stall window", f"{in_words(evidence.stall_seconds)}, from {evidence.stall_from}"
+    if evidence.verdict is Verdict.ENDED:
+        return
     if evidence.audible_since is not None:
         yield "a stall window back", f"{evidence.audible_since}: what was last heard before it is silent"
     elif evidence.deaf_until is not None:

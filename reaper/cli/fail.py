@@ -28,8 +28,8 @@ from reaper.model import JobMoved, Reaped
 def command(ctx: click.Context, job: str, reason: str, source: str | None, as_json: bool) -> None:
     """End one running job by hand, whatever its signs of life.
 
-    With the lock and the audit event of a sweep, and ManualTimeout as its error code. Refused, with exit status 1, for a
-    job that does not run, or whose row somebody holds. The job's worker is not told: end it first.
+    With the lock and the audit event of a sweep, and ManualTimeout as its error code. Refused, with exit status 1, for
+    a job that does not run, or whose row somebody holds. The job's worker is not told: end it first.
 
     \b
     Example:

@@ -73,7 +73,7 @@ class Commands(click.Group):
 
 
 @click.command(cls=Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-c", "--config", metavar="PATH", help="The configuration file. [default: config/reaper.toml]")
+@click.option("-c", "--config", metavar="PATH", help="The configuration file. [default: config/reaper.toml, else /etc/reaper/reaper.toml]")
 @click.version_option(__version__, "--version", message="reaper %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, config: str | None) -> None:

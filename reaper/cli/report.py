@@ -12,7 +12,7 @@ from reaper import words
 from reaper.cli import document, exits
 from reaper.cli.document import shown
 from reaper.cli.options import json_option, source_option
-from reaper.cli.screen import ROOMY, cell, make_console, make_table
+from reaper.cli.screen import ROOMY, cell, make_console, make_table, put
 from reaper.cli.sources import Answer, ask_each, chosen, hearing_of, settings_of
 from reaper.hearing import Hearing
 from reaper.model import Census, Evidence, Holder, Verdict
@@ -45,7 +45,9 @@ class Report:
 @source_option
 @click.option("--verdict", type=click.Choice(_RUNNING), help="Only jobs with this verdict.")
 @click.option("--kind", metavar="KIND", help="Only jobs of this kind.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many a source.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many a source."
+)
 @click.option("--exit-code", is_flag=True, help="Exit status 3 when there are stale jobs (of that kind).")
 @json_option
 @click.pass_context
@@ -144,7 +146,7 @@ def _show_jobs(console: Console, jobs: list[Evidence]) -> None:
             *([words.duration(job.stale_in_seconds)] if roomy else []),
             cell(words.why(job)),
         )
-    console.print(table)
+    put(console, table)
 
 
 def _held(report: Report) -> Iterator[str]:

@@ -12,7 +12,14 @@ from reaper.cli.document import shown
 
 _UNBOUNDED = 10_000
 ROOMY = 120
-STYLES = {"stale": "red", "spared": "yellow", "young": "green", "ended": "dim", "error": "bold red", "warning": "yellow"}
+STYLES = {
+    "stale": "red",
+    "spared": "yellow",
+    "young": "green",
+    "ended": "dim",
+    "error": "bold red",
+    "warning": "yellow",
+}
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -24,6 +31,17 @@ def make_console(*, stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = _UNBOUNDED
     return console
+
+
+def put(console: Console, table: Table) -> None:
+    """Print a table; in a pipe without the blanks at the ends of its lines."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        console.print(line.rstrip(), soft_wrap=True)
 
 
 def cell(text: str | None, style: str = "") -> Text:

@@ -93,4 +93,5 @@ def _ask(source: Source, ask: Callable[[Source], T]) -> Answer[T]:
             return Answer(source.name, ask(source))
     except ReaperError as error:
         say(f"reaper: {error}")
-        return Answer(source.name, None, str(error), isinstance(error, DatabaseAway))
+        said = str(error).removeprefix(f"source {source.name}: ")
+        return Answer(source.name, None, said, isinstance(error, DatabaseAway))

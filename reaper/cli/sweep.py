@@ -80,7 +80,8 @@ def _sweep_each(settings: Settings, sources: Sequence[Source], orders: Orders) -
                 report = sweep(source, hearing_of(settings), Memory(), orders, None, watched)
             done.append((report, watched))
             if report.error is not None:
-                document.say(f"reaper: source {source.name}: {report.error}")
+                hint = "" if report.database_away else "; `reaper check` tells what is missing"
+                document.say(f"reaper: source {source.name}: {report.error}{hint}")
             if interrupt.asked():
                 break
     return done

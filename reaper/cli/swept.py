@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
 from reaper import words
 from reaper.breaker import Breaker
-from reaper.cli.progress import Watched
-from reaper.cli.screen import cell, make_table
 from reaper.cli.document import shown
+from reaper.cli.progress import Watched
+from reaper.cli.screen import cell, make_table, put
 from reaper.model import Evidence, Locked, Outcome, Reaped, SweepReport
 
 
@@ -31,14 +31,14 @@ def _show_reaped(console: Console, jobs: list[Reaped]) -> None:
     for job in jobs:
         ages = (words.duration(job.age_seconds), words.duration(job.silence_seconds))
         table.add_row(cell(words.job(job.key)), cell(job.kind), *ages, cell(job.witness))
-    console.print(table)
+    put(console, table)
 
 
-def _show_previewed(console: Console, jobs: tuple[Evidence, ...]) -> None:
+def _show_previewed(console: Console, jobs: Sequence[Evidence]) -> None:
     table = make_table(["job", "kind", "why"], whole=["job"])
     for job in jobs:
         table.add_row(cell(words.job(job.key)), cell(job.kind), cell(words.why(job)))
-    console.print(table)
+    put(console, table)
 
 
 def _lines(report: SweepReport, watched: Watched, breaker: Breaker) -> Iterator[str]:

@@ -22,7 +22,6 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     Connection,
-    Executable,
     Insert,
     Label,
     Select,
@@ -70,8 +69,14 @@ class Stamp:
             "source": literal(self.source, String),
             "sweep_id": literal(self.sweep_id, String),
             "host": literal(self.host, String),
-            **({"operator": literal(self.operator, String)} if self.operator is not None else {}),
+            **{name: literal(text, String) for name, text in self._decided.items()},
         }
+
+    @property
+    def _decided(self) -> dict[str, str]:
+        """What only a person's decision has; a sweep's message follows from its evidence."""
+        given = {"operator": self.operator, "message": self.message}
+        return {name: text for name, text in given.items() if text is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +154,7 @@ class Claim:
     def _lock(self) -> Select[Any]:
         return self._still_running().with_for_update(skip_locked=True)
 
-    def _end(self) -> Executable:
+    def _end(self) -> Select[Any]:
         """Judge, change, write the audit and tell what was done, in one statement with one snapshot."""
         jobs, key = self._schema.jobs, self._schema.key(self._schema.jobs)
         wanted = and_(self._schema.keyed(key), self._schema.running(jobs))

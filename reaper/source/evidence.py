@@ -6,7 +6,21 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import CTE, ColumnElement, FromClause, Row, Select, String, and_, case, cast, func, literal, null, select
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    FromClause,
+    Row,
+    Select,
+    String,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    null,
+    select,
+)
 
 from reaper import sql
 from reaper.hearing import LONG_AGO
