@@ -84,15 +84,16 @@ class Hearing:
     def _met_again(self, last: Contact, contact: Contact, elapsed: float) -> None:
         restarted = contact.server_started != last.server_started
         lived = contact.now - timedelta(seconds=elapsed)
-        # A clock that was put back in between: by the new one, the last look was earlier than it said.
-        since = min(last.now, lived)
+        ahead = (lived - last.now).total_seconds()
+        # When the clock was put back in between, the last look was earlier by the new one than it said.
+        since = lived if ahead < -_CLOCK_SLACK else last.now
         if self._failed:
             self._add(since, contact.now + self._allowance)
         elif restarted and self._allowance:
             # Started after our last look: away in between. Started before it: another server took over.
             back = contact.server_started if contact.server_started > last.now else contact.now
             self._add(since, back + self._allowance)
-        if (lived - last.now).total_seconds() > _CLOCK_SLACK:
+        if ahead > _CLOCK_SLACK:
             self._add(last.now, lived)
 
     def _add(self, start: datetime, end: datetime) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import TextIO
 
 import structlog
 from structlog.typing import Processor
@@ -18,12 +18,28 @@ _SHARED: tuple[Processor, ...] = (
 )
 
 
+class LogFile(WatchedFileHandler):
+    """A file that is opened anew when logrotate has moved it.
+
+    While it cannot be written, lines go to stderr instead: what is wrong with a log must not stop the sweeps.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        print(self.format(record), file=sys.stderr, flush=True)  # noqa: T201
+
+
 def set_up(level: str, form: str, file: Path | None) -> None:
     """Route structlog and the libraries' own loggers through one handler.
 
-    Raises OSError when the file cannot be written. It is reopened when logrotate has moved it.
+    Raises OSError when the file cannot be written.
     """
-    handler = WatchedFileHandler(file, encoding="utf-8") if file else logging.StreamHandler()
+    handler = LogFile(file, encoding="utf-8") if file else logging.StreamHandler()
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -49,12 +65,10 @@ def adjust(level: str, form: str) -> None:
     """Change level and form of what `set_up` made; lines go where they went."""
     logging.getLogger("reaper").setLevel(level.upper())
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setFormatter(_formatter(form, handler.stream))
+        handler.setFormatter(_formatter(form, terminal=not isinstance(handler, LogFile) and sys.stderr.isatty()))
 
 
-def _formatter(form: str, stream: TextIO) -> logging.Formatter:
-    terminal = stream.isatty()
+def _formatter(form: str, *, terminal: bool) -> logging.Formatter:
     as_json = form == "json" or (form == "auto" and not terminal)
     renderer: Processor = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=terminal)

@@ -123,7 +123,6 @@ class Daemon:
             print(self.stderr.read_text())
         if self.process.poll() is None:
             self.process.kill()
-            self.process.send_signal(signal.SIGCONT)
         self.process.wait()
 
     # --- configuration and signals ---------------------------------------------------------------------------
@@ -165,7 +164,9 @@ class Daemon:
 
     def said(self, event: str, **fields: object) -> list[dict[str, Any]]:
         wanted = {"event": event, **fields}.items()
-        return [line for line in self.log if wanted <= {k: v for k, v in line.items() if k in {"event", *fields}}.items()]
+        return [
+            line for line in self.log if wanted <= {k: v for k, v in line.items() if k in {"event", *fields}}.items()
+        ]
 
     def says(self, event: str, seconds: float = SOON, **fields: object) -> dict[str, Any]:
         """Wait for the line; it is said once."""

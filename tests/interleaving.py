@@ -150,6 +150,7 @@ class Sweeper:
         self.pid = 0
         self._gate: Gate | None = None
         self._steps: list[str] = []
+        self._claiming = False
 
     def play(self, gate: Gate) -> None:
         raise NotImplementedError
@@ -162,17 +163,17 @@ class Sweeper:
         event.listen(target, "before_cursor_execute", self._before_statement)
         event.listen(target, "commit", self._before_commit)
 
+    def _claim_begins(self) -> None:
+        self._steps, self._claiming = ["lock", "judge", "count"], True
+
     def _before_statement(self, _c: object, _r: object, statement: str, *_: object) -> None:
-        if self._gate is not None and self._steps:
+        if self._gate is not None and self._claiming:
             self._gate(self._steps.pop(0))
 
     def _before_commit(self, *_: object) -> None:
-        if self._gate is not None and self._steps:
-            self._steps = []
+        if self._gate is not None and self._claiming:
+            self._claiming = False
             self._gate("commit")
-
-
-_CLAIM_STEPS = ("lock", "judge", "count")
 
 
 class Claimer(Sweeper):
@@ -188,13 +189,13 @@ class Claimer(Sweeper):
         # The same few statements thousands of times: planning them once halves the time of a play.
         driver.prepare_threshold = 5
         if isolation:
-            self.connection = self.connection.execution_options(isolation_level=isolation)  # type: ignore[arg-type]
+            self.connection = self.connection.execution_options(isolation_level=isolation)
         self.survey = self.source.survey.candidates(self.moment)
         self.claim = make(self.source.rule, self.moment, Stamp("main", name, "test-host"))
         self._watch(self.connection)
 
     def play(self, gate: Gate) -> None:
-        self.swept, self._gate, self._steps = Swept(), gate, []
+        self.swept, self._gate, self._claiming = Swept(), gate, False
         gate("survey")
         with self.source.transaction(self.connection, read_only=True):
             batch = [Candidate(row[:1], row[1:]) for row in self.connection.execute(self.survey)]
@@ -207,7 +208,7 @@ class Claimer(Sweeper):
 
     def _reap(self, batch: Sequence[Candidate]) -> None:
         with self.source.transaction(self.connection):
-            self._steps = [*_CLAIM_STEPS]
+            self._claim_begins()
             claimed = self.claim.run(self.connection, batch)
         swept = self.swept
         swept.reaped, swept.lost, swept.locked = len(claimed.reaped), claimed.lost, len(claimed.locked)
@@ -227,7 +228,7 @@ class WholeSweep(Sweeper):
         self._watch(self.source.engine)
 
     def play(self, gate: Gate) -> None:
-        self.swept, self._gate, self._steps, self._surveyed = Swept(), gate, [], False
+        self.swept, self._gate, self._claiming, self._surveyed = Swept(), gate, False, False
         gate("meet")
         report = self._protea.sweep(self.source)
         found = report.census.stale if report.census else 0
@@ -243,7 +244,7 @@ class WholeSweep(Sweeper):
             self._surveyed = True
             self._gate("survey")
         elif "FOR UPDATE" in statement:
-            self._steps = [*_CLAIM_STEPS]
+            self._claim_begins()
         super()._before_statement(_c, _r, statement)
 
 
@@ -337,11 +338,11 @@ class Play:
         self._hold(len(reaps) == audits, f"{len(reaps)} reaps, {audits} audit events")
         for sweeper in self.sweepers:
             self._check_sweep(sweeper)
-        if reaps:
-            self._check_reap(reaps[0].name)
         for done in self.worker.did:
             if done.work.finishes and done.changed:
                 self._hold(self._state()[0] == "succeeded", "a finished job was overwritten")
+        if reaps:
+            self._check_reap(reaps[0].name)
 
     def _check_sweep(self, sweeper: Sweeper) -> None:
         """It tells what became of its candidate, and spares it for one of the known reasons only."""
@@ -362,8 +363,7 @@ class Play:
 
     def _check_reap(self, name: str) -> None:
         """At the second judgement nobody held the row, nobody had shown life, and it was still the same claim."""
-        lock, judge = self.turns.begun[name, "lock"], self.turns.begun[name, "judge"]
-        self._hold(not self._held_by_worker(lock), f"{name} reaped a job whose row was held when it was to be locked")
+        judge = self.turns.begun[name, "judge"]
         self._hold(not self._held_by_worker(judge), f"{name} reaped a job whose row was held when it was judged")
         surveyed = self.turns.begun[name, "survey"]
         for done in self.worker.did:

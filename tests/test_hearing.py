@@ -297,7 +297,7 @@ class BySeconds:
                 self.deaf |= set(range(clock - tick, clock))
         else:
             lived = clock - (tick - self.last_tick)
-            since = min(self.last, lived)
+            since = lived if lived < self.last - 5 else self.last
             if self.failed:
                 self.deaf |= set(range(since, clock + self.allowance))
             elif started != self.started and self.allowance:

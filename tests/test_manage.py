@@ -80,7 +80,8 @@ def clone() -> Iterator[Clone]:
     folder.chmod(0o755)
     made = Clone(folder)
     yield made
-    made.manage("stop")
+    if made.pid_file.exists() or made.database.pid:
+        made.manage("stop")
     shutil.rmtree(folder)
 
 

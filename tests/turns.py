@@ -105,7 +105,8 @@ class Turns:
         self.order.append(f"{name}.{actor.step}")
         actor.go()
         self._follow(actor)
-        while any([self._follow(a) for a in self.actors if a.waits]):
+        # One that is set free may free another.
+        while [a for a in self.actors if a.waits and self._follow(a)]:
             pass
 
     def _follow(self, actor: Actor) -> bool:

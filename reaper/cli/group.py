@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from importlib import import_module
@@ -69,11 +70,21 @@ class Commands(click.Group):
             code = document.refuse(ctx, error, [f"reaper: {error}"], exits.AWAY)
         except ReaperError as error:
             code = document.refuse(ctx, error, [f"reaper: {error}"], exits.FAILED)
+        except OSError as error:
+            if error.errno != errno.EPIPE:
+                document.say(f"reaper: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+            # For this one click is quiet, also about what is still to be flushed, and exits with status 1.
+            raise OSError(errno.EPIPE, error.strerror) from None
         ctx.exit(code)
 
 
 @click.command(cls=Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-c", "--config", metavar="PATH", help="The configuration file. [default: config/reaper.toml, else /etc/reaper/reaper.toml]")
+@click.option(
+    "-c",
+    "--config",
+    metavar="PATH",
+    help="The configuration file. [default: config/reaper.toml, else /etc/reaper/reaper.toml]",
+)
 @click.version_option(__version__, "--version", message="reaper %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, config: str | None) -> None:

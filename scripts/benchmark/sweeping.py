@@ -1,0 +1,55 @@
+"""Sweeps as the daemon makes them, of the databases of `benchmark.scene`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmark.figures import Invalid
+from reaper.breaker import Breaker
+from reaper.hearing import Hearing
+from reaper.model import Census, Limit, Outcome, Reaped, SweepReport, Thresholds
+from reaper.profile import resolve
+from reaper.source import Patience, Source
+from reaper.sweep import Memory, Orders, sweep
+
+HOST = "bench"
+SOURCE = "main"
+# Longer than the default, so that who was heard of while loading is still heard of at the end of a long run.
+THRESHOLDS = Thresholds(timeout=Limit(6 * 3600, "default"), stall=Limit(3600, "default"))
+_ORDERS = Orders(host=HOST, batch_size=1000, breaker=Breaker(50, 1.0))
+
+
+class _Nobody:
+    """A listener that keeps nothing."""
+
+    def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None: ...
+
+    def surveyed(self, source: str, census: Census) -> None: ...
+
+
+class Sweeper:
+    """One source, swept again and again: its statements stay compiled and what was told once is not told again.
+
+    One that `leads` holds the lease between its sweeps, as the daemon does; `reaper sweep` has none.
+    """
+
+    def __init__(self, url: str, *, leads: bool = False) -> None:
+        # The server was restarted to be measured; silence across that is to be trusted.
+        self._source, self._hearing, self._memory = _source(url), Hearing(0), Memory()
+        self._lease = self._source.lease(180) if leads else None
+
+    def sweep(self, expected: int) -> SweepReport:
+        """Raises Invalid unless exactly so many jobs were reaped."""
+        report = sweep(self._source, self._hearing, self._memory, _ORDERS, self._lease, _Nobody())
+        if report.outcome is not Outcome.DONE or report.reaped != expected or report.failures:
+            raise Invalid(f"a sweep {report.outcome} with {report.reaped} of {expected} jobs: {report.error}")
+        return report
+
+    def release(self) -> None:
+        """Leave nothing connected."""
+        if self._lease is not None:
+            self._lease.release()
+
+
+def _source(url: str) -> Source:
+    return Source(SOURCE, url, resolve("protea"), THRESHOLDS, Patience(statement=300, connect=5))

@@ -1,0 +1,52 @@
+"""How much memory a sweep takes that reaps very many jobs, beyond what the process has when idle."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from benchmark.figures import MIB, Figure, Measured
+from benchmark.scene import load, loading
+from benchmark.sizes import Sizes
+from benchmark.sweeping import Sweeper
+from reaper.embedded import Embedded
+
+_DATABASE, _FIRST = "weigh", "weigh_first"
+_FIRST_REAPED = 2_000
+
+
+def measure(server: Embedded, sizes: Sizes) -> Measured:
+    with loading(server):
+        first = load(server, _FIRST, stale=_FIRST_REAPED, live=0, events=1)
+        many = load(server, _DATABASE, stale=sizes.reaped, live=0, events=1)
+    # A process of its own, which has done nothing else.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as child:
+        idle, peak = child.submit(_idle_and_peak, first, many, sizes.reaped).result()
+    server.drop_database(_FIRST)
+    server.drop_database(_DATABASE)
+    figure = Figure(
+        "memory.growth",
+        f"memory while reaping {sizes.reaped:,} jobs, above idle",
+        (peak - idle) / MIB,
+        "MiB",
+        bound=30,
+        note=f"{idle / MIB:.1f} MiB idle, {peak / MIB:.1f} MiB at the peak",
+    )
+    return Measured([figure], {"reaped": sizes.reaped, "idle_bytes": idle, "peak_bytes": peak})
+
+
+def _idle_and_peak(first: str, many: str, count: int) -> tuple[int, int]:
+    """Resident bytes after a first, small sweep, and the most there were until the end of the large one."""
+    Sweeper(first).sweep(_FIRST_REAPED)
+    idle = _resident("VmRSS")
+    Sweeper(many).sweep(count)
+    return idle, _resident("VmHWM")
+
+
+def _resident(what: str) -> int:
+    """Of this process, as Linux counts. getrusage would not do: its peak is inherited from the parent."""
+    found = re.search(rf"^{what}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024

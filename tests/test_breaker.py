@@ -1,0 +1,102 @@
+"""When nearly everything falls silent at once, nobody is ended until somebody says so or the silence is over."""
+
+from __future__ import annotations
+
+import pytest
+
+from reaper.breaker import Breaker
+from reaper.model import Census, Outcome
+from reaper.sweep import Memory
+from tests.support import Heard, Protea
+
+
+def crowd(protea: Protea, *, silent: int, alive: int = 0) -> None:
+    """Running jobs, 8 h old; the living ones wrote an event just now."""
+    protea.connection.execute(
+        "INSERT INTO job (operation, queue_name, status, created_at, started_at) "
+        "SELECT 'x', 'q', 'running', now() - interval '9 h', now() - interval '8 h' FROM generate_series(1, %s)",
+        (silent,),
+    )
+    protea.connection.execute(
+        "WITH made AS (INSERT INTO job (operation, queue_name, status, created_at, started_at) "
+        "SELECT 'x', 'q', 'running', now() - interval '9 h', now() - interval '8 h' FROM generate_series(1, %s) "
+        "RETURNING id) INSERT INTO job_event (job_id, event) SELECT id, 'progress' FROM made",
+        (alive,),
+    )
+
+
+def failed(protea: Protea) -> int:
+    return list(protea.statuses().values()).count("failed")
+
+
+@pytest.mark.parametrize(
+    ("stale", "running", "minimum", "share", "opens"),
+    [
+        (51, 51, 50, 0.5, True),
+        (50, 50, 50, 0.5, False),  # not more than 50
+        (51, 101, 50, 0.5, True),
+        (51, 102, 50, 0.5, False),  # just half, and not more
+        (1000, 2000, 50, 0.5, False),
+        (1001, 2000, 50, 0.5, True),
+        (50, 50, 0, 0.01, False),  # fewer than 51 never hold a sweep, whatever is configured
+        (51, 51, 0, 0.01, True),
+        (60, 60, 60, 0.5, False),
+        (61, 61, 60, 0.5, True),
+        (100, 100, 50, 1.0, False),  # more than all of them is never
+        (0, 0, 50, 0.5, False),
+    ],
+)
+def test_it_opens_at_more_than_the_minimum_and_more_than_the_share(
+    stale: int, running: int, minimum: int, share: float, opens: bool
+) -> None:
+    assert Breaker(minimum, share).opens(Census(running, stale, stale, None)) is opens
+
+
+def test_it_says_why() -> None:
+    assert Breaker(10, 0.25).why(Census(120, 100, 70, None)) == (
+        "70 of 120 running jobs fell silent: more than 50 and more than 25% of them"
+    )
+
+
+def test_a_held_sweep_changes_nothing_and_counts_everything(protea: Protea) -> None:
+    crowd(protea, silent=51, alive=10)
+    before = protea.dump()
+    heard = Heard()
+    report = protea.sweep(heard=heard, memory=Memory())
+    assert (report.outcome, report.reaped, report.error) == (Outcome.HELD, 0, None)
+    assert protea.dump() == before and not heard.reaped_jobs
+    assert report.census is not None
+    assert (report.census.running, report.census.stale, report.census.spared) == (61, 51, 10)
+    assert len(report.newly_spared) == 10
+
+
+def test_a_dry_run_shows_what_is_held(protea: Protea) -> None:
+    crowd(protea, silent=51)
+    report = protea.sweep(dry_run=True)
+    assert (report.outcome, len(report.would_reap)) == (Outcome.DONE, 51)
+    assert failed(protea) == 0
+
+
+def test_force_goes_through_once(protea: Protea) -> None:
+    crowd(protea, silent=51)
+    assert protea.sweep().outcome is Outcome.HELD
+    report = protea.sweep(force=True)
+    assert (report.outcome, report.reaped, failed(protea)) == (Outcome.DONE, 51, 51)
+    crowd(protea, silent=51)
+    assert protea.sweep().outcome is Outcome.HELD
+
+
+def test_it_closes_by_itself_when_the_workers_are_heard_again(protea: Protea) -> None:
+    crowd(protea, silent=60)
+    assert protea.sweep().outcome is Outcome.HELD
+    protea.connection.execute(
+        "INSERT INTO job_event (job_id, event) SELECT id, 'back again' FROM job ORDER BY id LIMIT 30"
+    )
+    report = protea.sweep()
+    assert (report.outcome, report.reaped, failed(protea)) == (Outcome.DONE, 30, 30)
+
+
+def test_half_of_the_running_ones_may_die(protea: Protea) -> None:
+    crowd(protea, silent=60, alive=60)
+    report = protea.sweep()
+    assert (report.outcome, report.reaped) == (Outcome.DONE, 60)

@@ -1,0 +1,155 @@
+"""SIGHUP: a right configuration comes into force, a wrong one is refused, and what was heard stays known."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reaper.embedded import Embedded
+from tests.daemons import Daemon, closed, lasts, until
+from tests.support import HOUR, Protea
+
+KEPT = "Reaper keeps its configuration: the new one is wrong."
+
+
+@pytest.fixture
+def second(server: Embedded) -> Iterator[str]:
+    """The URL of a second database."""
+    yield server.create_database("second")
+    server.drop_database("second")
+
+
+def main(protea: Protea, extra: str = "") -> str:
+    return f'[sources.main]\ndatabase_url = "{protea.url}"\n{extra}\n'
+
+
+def test_a_new_threshold_comes_into_force(protea: Protea, tmp_path: Path) -> None:
+    job = protea.job(age=2 * HOUR)
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up().sweeps_on(2, source="main")
+        assert protea.status(job) == "running"
+        daemon.reload(main(protea, 'timeout_seconds = "1h"\nstall_seconds = "10m"'))
+        until(lambda: protea.status(job) == "failed", "the job's end", 4)
+        [event] = protea.audits(job)
+        assert (event["fields"]["timeout_seconds"], event["fields"]["stall_seconds"]) == (3600, 600)
+        assert daemon.value("reaper_leader", "main") == 1
+        assert daemon.process.poll() is None
+
+
+def test_a_source_can_be_added_and_removed(protea: Protea, second: str, tmp_path: Path) -> None:
+    other = f'[sources.other]\ndatabase_url = "{second}"\n'
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up().sweeps_on(1, source="main")
+        daemon.reload(main(protea) + other)
+        assert daemon.answers[-1]["sources"] == ["main", "other"]
+        assert daemon.answers[-1]["kept"] == ["main"]
+        daemon.sweeps_on(1, source="other")
+        assert daemon.metrics.about("other") == daemon.metrics.about("main")
+        assert set(daemon.ready[1]) == {"main", "other"}
+
+        daemon.reload(main(protea))
+        assert daemon.metrics.about("other") == set()
+        assert set(daemon.ready[1]) == {"main"}
+        daemon.sweeps_on(2, source="main")
+        assert daemon.metrics.about("other") == set()
+
+
+def test_a_removed_source_whose_sweep_still_works_does_not_come_back(
+    protea: Protea, second: str, tmp_path: Path
+) -> None:
+    other = f'[sources.other]\ndatabase_url = "{second}"\n'
+    with Daemon(tmp_path, main(protea) + other) as daemon:
+        daemon.comes_up().sweeps_on(1, source="other")
+        with Protea(second, protea.connection).connect() as holder:
+            holder.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
+            waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'job'::regclass"
+            until(lambda: holder.execute(waiting).fetchone(), "a sweep that waits")
+            daemon.reload(main(protea))
+            daemon.sweeps_on(1, source="main")
+            # It still waits; the end of the daemon does not wait for it.
+            assert daemon.metrics.about("other") == set()
+            holder.rollback()
+            others = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'reaper/other'"
+            until(lambda: not protea.connection.execute(others).fetchone(), "its end")
+            lasts(lambda: daemon.metrics.about("other") == set(), "it is gone", 0.5)
+
+
+def test_it_ends_in_time_although_a_removed_source_hangs(protea: Protea, second: str, tmp_path: Path) -> None:
+    other = f'[sources.other]\ndatabase_url = "{second}"\n'
+    with Protea(second, protea.connection).connect() as holder:
+        holder.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
+        with Daemon(tmp_path, main(protea) + other) as daemon:
+            daemon.comes_up()
+            waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'job'::regclass"
+            until(lambda: holder.execute(waiting).fetchone(), "a sweep that waits")
+            daemon.configure(main(protea))
+            daemon.process.send_signal(signal.SIGHUP)
+            status, seconds = daemon.stop()
+            assert status == 0
+            assert seconds < 5
+
+
+def test_a_wrong_configuration_is_refused_with_its_reasons_and_the_old_one_stays(
+    protea: Protea, tmp_path: Path
+) -> None:
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up().sweeps_on(1, source="main")
+        daemon.reload(main(protea, 'timeout_second = "1h"\nstall_seconds = "0s"'))
+        [refusal] = daemon.said(KEPT)
+        assert len(refusal["problems"]) == 2
+        assert any("timeout_seconds" in problem for problem in refusal["problems"])
+        for text, reason in (("[sources", "not valid TOML"), ("", "no database")):
+            daemon.reload(text)
+            assert reason in daemon.said(KEPT)[-1]["problems"][0]
+        job = protea.stale()
+        until(lambda: protea.status(job) == "failed", "a sweep", 4)
+        assert daemon.answers == daemon.said(KEPT)
+        # And a right one is taken after that.
+        daemon.reload(main(protea, 'stall_seconds = "1h"'))
+        assert daemon.answers[-1]["event"] == "Reaper has a new configuration."
+
+
+def test_a_missing_configuration_file_is_refused(protea: Protea, tmp_path: Path) -> None:
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up()
+        daemon.config.unlink()
+        daemon.process.send_signal(signal.SIGHUP)
+        assert "No such file" in daemon.says(KEPT)["problems"][0]
+        daemon.sweeps_on(1, source="main")
+
+
+def test_the_interval_and_the_level_of_the_log_change_too(protea: Protea, tmp_path: Path) -> None:
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up().sweeps_on(1, source="main")
+        assert not daemon.said("Reaper surveyed.")
+        daemon.config.write_text(f'interval_seconds = "4s"\nlog_level = "debug"\n{main(protea)}')
+        daemon.process.send_signal(signal.SIGHUP)
+        until(lambda: daemon.said("Reaper surveyed."), "a line for debugging")
+        assert daemon.metrics.value("reaper_interval_seconds") == 4
+        done = daemon.sweeps(source="main")
+        lasts(lambda: daemon.sweeps(source="main") <= done + 1, "fewer sweeps", 2.5)
+
+
+def test_what_was_heard_stays_known(protea: Protea, server: Embedded, tmp_path: Path) -> None:
+    """A job that was alive before an outage is not ended because the configuration was read again after it."""
+    limits = 'timeout_seconds = "5s"\nstall_seconds = "3s"'
+    name = protea.url.partition("?")[0].rpartition("/")[2]
+    job = protea.job()
+    protea.event(job)
+    with Daemon(tmp_path, main(protea, limits)) as daemon:
+        daemon.comes_up().shows("reaper_database_up", 1, "main")
+        with closed(server.url.replace("+psycopg", ""), name):
+            daemon.sweeps_on(4, outcome="failed", source="main")
+        daemon.shows("reaper_database_up", 1, "main")
+        daemon.reload(main(protea, f"{limits}\n[kinds.another]\ntimeout_seconds = 1"))
+        assert daemon.answers[-1]["kept"] == []
+        daemon.sweeps_on(2, source="main")
+        with protea.connect() as connection:
+            mine = Protea(protea.url, connection)
+            assert mine.status(job) == "running"
+            until(lambda: mine.status(job) == "failed", "its end after a whole window of audible silence")
+            [event] = mine.audits(job)
+            assert event["fields"]["silence_seconds"] > 6
