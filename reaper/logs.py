@@ -30,7 +30,7 @@ class LogFile(WatchedFileHandler):
         except OSError:
             self.handleError(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+    def handleError(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr, flush=True)  # noqa: T201
 
 

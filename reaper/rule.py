@@ -99,9 +99,12 @@ class Rule:
             child = self.schema.jobs.alias("child")
             moments = [child.c[name] for name in alive.children.at]
             at: Element = case((self.schema.running(child), sql.now()), else_=sql.newest(*moments))
-            mine = Schema.same([child.c[name] for name in alive.children.parent], self.schema.key(jobs))
+            parent = [child.c[name] for name in alive.children.parent]
+            mine = Schema.same(parent, self.schema.key(jobs))
             itself = Schema.same(self.schema.key(child), self.schema.key(jobs))
-            return select(at).where(mine, not_(itself)), at
+            # Follows from `mine`, but not for the planner: without it, it reads every job there has ever been.
+            child_of_any = [column.is_not(None) for column in parent]
+            return select(at).where(mine, not_(itself), *child_of_any), at
         if alive.column is None:
             raise ValueError(f"witness {alive.witness!r} has no place where signs stand")
         return None, jobs.c[alive.column]

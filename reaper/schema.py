@@ -72,7 +72,7 @@ class Schema:
             return each[0]
         texts = [cast(bindparam(_ANY.format(n), type_=NullType()), ARRAY(Text)) for n in range(len(keys))]
         columns: list[Element] = [column(f"key_{n}") for n in range(len(keys))]
-        wanted = func.unnest(*texts).table_valued(*columns, name="wanted")
+        wanted = func.unnest(*texts).table_valued(*columns).render_derived(name="wanted")
         return and_(*each, tuple_(*(text_of(key) for key in keys)).in_(select(*wanted.c)))
 
     def running(self, jobs: FromClause) -> ColumnElement[bool]:

@@ -86,7 +86,7 @@ class Sweep:
         self.lease, self.listener = lease, listener
         self.id = uuid.uuid4().hex[:12]
         self.census: Census | None = None
-        self.reaped = self.lost = 0
+        self.crossed = self.reaped = self.lost = 0
         self.failures: list[Failure] = []
         self.locked: list[Key] = []
         self.named_locked: list[Locked] = []
@@ -119,7 +119,7 @@ class Sweep:
     def _survey(self, connection: Connection, moment: Moment, spool: Spool) -> Census:
         """One read finds the candidates, whatever their number; batches then go by key."""
         with self.source.transaction(connection, read_only=True):
-            census = self.source.survey.census(connection, moment)
+            census, self.crossed = self.source.survey.count(connection, moment, self.memory.before)
             spool.fill(self.source.survey.stream(connection, moment))
         self.census = with_stale(census, spool.count)
         self.listener.surveyed(self.source.name, self.census)
@@ -127,7 +127,7 @@ class Sweep:
 
     def _notice_spared(self, connection: Connection, moment: Moment) -> None:
         """Jobs that have passed their timeout since the last sweep and live: each is named once."""
-        if self.census is None or self.census.spared == 0:
+        if self.census is None or self.census.spared == 0 or self.crossed == 0:
             self.memory.before = moment
             return
         with self.source.transaction(connection, read_only=True):

@@ -24,7 +24,10 @@ def key(name: str, width: int) -> Key:
     """The key that `job` writes so. Raises ValueError, in words, for a wrong number of columns."""
     if width == 1:
         return (name,)
-    columns = tuple(next(csv.reader([name]), []))
+    try:
+        columns = tuple(next(csv.reader([name]), []))
+    except csv.Error:
+        columns = ()
     if len(columns) != width:
         raise ValueError(f"expected the {width} values of its key with commas between them")
     return columns

@@ -53,14 +53,16 @@ class Reaper:
         return document
 
     @contextmanager
-    def process(self, *arguments: str, stdout: int = subprocess.PIPE, **given: str) -> Iterator[subprocess.Popen[str]]:
+    def process(
+        self, *arguments: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE, **given: str
+    ) -> Iterator[subprocess.Popen[str]]:
         """As a process of its own, which ends with the block."""
         with subprocess.Popen(
             (*COMMAND, *arguments),
             env=environment({**self.given, **given}),
             cwd=self.folder,
             stdout=stdout,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         ) as process:
             try:

@@ -91,7 +91,9 @@ class Daemon:
     It looks every second, and trusts silence across the restart of the server: the tests' own has just begun.
     """
 
-    def __init__(self, folder: Path, config: str | None = None, **settings: object) -> None:
+    def __init__(
+        self, folder: Path, config: str | None = None, *, extra_path: Path | None = None, **settings: object
+    ) -> None:
         self.folder, self.port = folder, free_port()
         self.config = folder / "reaper.toml"
         self.stderr = folder / f"stderr-{self.port}.log"
@@ -102,7 +104,7 @@ class Daemon:
             given = {"config": self.config, "http_port": self.port, **settings}
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("REAPER_")},
-            "PYTHONPATH": str(PROJECT),
+            "PYTHONPATH": os.pathsep.join(str(path) for path in (extra_path, PROJECT) if path),
             "PYTHONDONTWRITEBYTECODE": "1",
             **{name if name.isupper() else f"REAPER_{name.upper()}": str(value) for name, value in given.items()},
         }

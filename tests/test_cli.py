@@ -90,6 +90,7 @@ def test_the_version_is_told(bare: Reaper) -> None:
         (["explain"], "Missing argument 'JOB'"),
         (["explain", "a\0b"], "expected text"),
         (["explain", "a\udcff"], "it is not UTF-8 text"),
+        (["report", "--kind", "a\udcff"], "it is not UTF-8 text"),
         (["sweep", "--source", "defalt"], "There is no source 'defalt'; did you mean 'default'?"),
         (["sweep", "--older-than", "5 parsecs"], "--older-than: expected a duration such as 6h"),
         (["sweep", "--older-than", "0"], "--older-than: expected a duration above 0"),
@@ -226,8 +227,9 @@ def test_the_worst_status_counts() -> None:
 
 def on_terminal(reaper: Reaper, *arguments: str, **given: str) -> str:
     """What a terminal is shown on stdout."""
+    given = {"TERM": "xterm", "COLUMNS": "150"} | given
     ours, theirs = pty.openpty()
-    with reaper.process(*arguments, stdout=theirs, TERM="xterm-256color", COLUMNS="150", **given) as process:
+    with reaper.process(*arguments, stdout=theirs, stderr=subprocess.PIPE, **given) as process:
         os.close(theirs)
         shown = b""
         while True:
@@ -249,6 +251,25 @@ def test_colours_are_for_terminals_alone_and_not_where_they_are_unwanted(reaper:
     plain = on_terminal(reaper, "report", NO_COLOR="1")
     assert job in plain and "\x1b" not in plain
     assert "\x1b" not in reaper("report").output + reaper("sweep").output
+
+
+def test_on_a_narrow_terminal_names_stay_whole(reaper: Reaper, protea: Protea) -> None:
+    jobs = [protea.stale(operation="a_rather_long_name_of_a_kind"), protea.job(age=60)]
+    lines = on_terminal(reaper, "report", NO_COLOR="1", COLUMNS="80").splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert all(any(job in line for line in lines) for job in jobs)
+    assert "stale in 5h 5" in " ".join(" ".join(lines).split())
+
+
+def test_a_long_sweep_shows_its_progress_on_a_terminal_alone(reaper: Reaper, protea: Protea) -> None:
+    ours, theirs = pty.openpty()
+    protea.stale()
+    with reaper.process("sweep", "--json", stderr=theirs, TERM="xterm") as process:
+        os.close(theirs)
+        output, _ = process.communicate(timeout=30)
+    assert json.loads(output)["sources"][0]["reaped"] == 1
+    assert "Sweeping default" in os.read(ours, 65536).decode()
+    os.close(ours)
 
 
 def test_what_a_database_says_cannot_steer_a_terminal(reaper: Reaper, protea: Protea) -> None:

@@ -79,8 +79,11 @@ def test_the_host_clock_set_back_does_not_stop_the_sweeps(protea: Protea, tmp_pa
     clock = tmp_path / "clock"
     clock.write_text("+0")
     faked = {
-        "LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": clock, "FAKETIME_CACHE_DURATION": 1, "DONT_FAKE_MONOTONIC": 1,
-    }  # fmt: skip
+        "LD_PRELOAD": FAKETIME,
+        "FAKETIME_TIMESTAMP_FILE": clock,
+        "FAKETIME_CACHE_DURATION": 1,
+        "DONT_FAKE_MONOTONIC": 1,
+    }
     with Daemon(tmp_path, database_url=protea.url, **faked) as daemon:
         daemon.comes_up().sweeps_on()
         clock.write_text("-2h")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -59,11 +58,14 @@ def is_untouched(protea: Protea, job: str) -> bool:
         ("UPDATE job SET progress_current = 1 WHERE id = %s",),
         ("DELETE FROM job WHERE id = %s",),
         ("SAVEPOINT attempt", FOR_UPDATE),
-        ("SAVEPOINT attempt", EVENT, "RELEASE attempt"),
+        pytest.param(
+            ("SAVEPOINT attempt", EVENT, "RELEASE attempt"),
+            marks=pytest.mark.xfail(strict=True, reason="a released savepoint's number is in no lock"),
+        ),
         (KEY_SHARE, "SAVEPOINT attempt", FOR_UPDATE),
         (EVENT, "SAVEPOINT attempt", FOR_UPDATE, "ROLLBACK TO attempt"),
     ],
-    ids=" + ".join,
+    ids=lambda statements: " + ".join(statement[:24] for statement in statements),
 )
 def test_a_held_job_is_spared_and_its_holder_named(protea: Protea, statements: tuple[str, ...]) -> None:
     job, free = protea.stale(), protea.stale()

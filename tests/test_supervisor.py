@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_sweeps_never_overlap_and_missed_ones_are_made_up_for_by_one(protea: Pro
         until(lambda: len(diary.sweeps) >= 4, "four sweeps")
     spans = [(begun, ended) for begun, ended, _ in diary.sweeps]
     assert spans[0][1] - spans[0][0] > 1
-    assert all(earlier[1] <= later[0] for earlier, later in zip(spans, spans[1:], strict=False))
+    assert all(earlier[1] <= later[0] for earlier, later in pairwise(spans))
     # Five runs were missed meanwhile; those after it come at the interval again.
     assert spans[3][0] - spans[0][1] > 0.3
 
@@ -119,21 +120,17 @@ def test_a_stop_ends_a_sweep_after_its_batch(protea: Protea) -> None:
 
 
 def test_a_stop_does_not_wait_for_ever(protea: Protea) -> None:
-    supervisor = Supervisor()
+    supervisor, hanging = Supervisor(), watch(protea, Diary())
     with protea.connect() as other:
         other.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
-        supervisor.add(watch(protea, Diary()))
+        supervisor.add(hanging)
         supervisor.start()
         waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'job'::regclass"
         until(lambda: other.execute(waiting).fetchone(), "a sweep that waits")
         begun = time.monotonic()
         assert not supervisor.stop(0.3)
         assert time.monotonic() - begun < 1
-    until(lambda: supervisor.stop(1) if not _ended(supervisor) else True, "its end")
-
-
-def _ended(supervisor: Supervisor) -> bool:
-    return not any(each.sweeping for each in supervisor.watches)
+    until(lambda: not hanging.sweeping, "its end")
 
 
 def test_a_removed_source_is_swept_no_more_and_lets_go_of_its_lease(protea: Protea) -> None:

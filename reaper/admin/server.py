@@ -52,13 +52,20 @@ def _bind(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        bound = socket.socket(family, kind, protocol)
+        return _listen(socket.socket(family, kind, protocol), address)
+    except (OSError, UnicodeError) as error:  # the latter for what cannot be a host's name at all
+        raise ReaperError(
+            f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}; "
+            "REAPER_HTTP_PORT takes another port, 0 switches HTTP off"
+        ) from error
+
+
+def _listen(bound: socket.socket, address: tuple[str | int, ...]) -> socket.socket:
+    try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
         bound.listen(_BACKLOG)
-    except OSError as error:
-        raise ReaperError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; "
-            "REAPER_HTTP_PORT takes another port, 0 switches HTTP off"
-        ) from error
+    except OSError:
+        bound.close()
+        raise
     return bound

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType, TracebackType
 
-from reaper.cli.document import say
+from reaper.cli import exits
+
+_SHOW_CURSOR = b"\x1b[?25h"  # a progress bar hides it
 
 
 class Interrupt:
-    """While it is open, a first Ctrl-C during changes is a request; any other one is KeyboardInterrupt."""
+    """While it is open: KeyboardInterrupt before changes; during changes a request first, the process's end second."""
 
-    def __init__(self) -> None:
-        self.patient = False
+    def __init__(self, *, changes: bool) -> None:
+        self._changes = changes
+        self._changing = False
         self._asked = False
+
+    def surveying(self) -> None:
+        """A sweep begins: nothing is changed yet."""
+        self._changing = False
+
+    def surveyed(self) -> None:
+        """From now on there may be a batch in hand."""
+        self._changing = self._changes
 
     def asked(self) -> bool:
         return self._asked
@@ -26,7 +38,12 @@ class Interrupt:
         signal.signal(signal.SIGINT, self._before)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self._asked or not self.patient:
+        if not self._changing:
             raise KeyboardInterrupt
+        if self._asked:
+            # A batch hangs in the database. The server rolls it back when we are gone.
+            os.write(2, _SHOW_CURSOR if os.isatty(2) else b"")
+            os._exit(exits.INTERRUPTED)
         self._asked = True
-        say("Stopping after this batch; once more to stop at once.")
+        # Not through a stream, which may be in the middle of a line.
+        os.write(2, b"Stopping after this batch; once more to stop at once.\n")

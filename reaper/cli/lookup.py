@@ -31,26 +31,27 @@ def find(sources: Sequence[Source], name: str, *, sure: bool) -> Place:
     """The one source with a job of that name.
 
     Raises NoSuchJob for a name that there is not, or that cannot be one; UsageError when several sources have it;
-    DatabaseAway when a source that might have it cannot be asked. With `sure`, that includes one that might have it
-    too: nothing may be done to a job while another could be meant.
+    DatabaseAway or ReaperError when a source that might have it cannot be asked. With `sure`, that includes one that
+    might have it too: nothing may be done to a job while another could be meant.
     """
-    places, refused, away = list[Place](), list[str](), list[str]()
+    places, refused, troubles = list[Place](), list[str](), list[ReaperError]()
     for source in sources:
         try:
             with named(source):
                 places += _in(source, name)
         except NoSuchJob as error:
             refused.append(str(error))
-        except DatabaseAway as error:
-            away.append(str(error))
+        except ReaperError as error:
+            troubles.append(error)
     if len(places) > 1:
         several = ", ".join(place.source.name for place in places)
         raise click.UsageError(f"Job {name} is in several sources: {several}. Say which one with --source.")
-    if away and (sure or not places):
+    if troubles and (sure or not places):
+        kind = DatabaseAway if any(isinstance(each, DatabaseAway) for each in troubles) else ReaperError
         found = f" (source {places[0].source.name} has it; --source says that it is meant)" if places else ""
-        raise DatabaseAway(f"{'; '.join(away)}{found}")
-    for line in away:
-        say(f"reaper: {line}")
+        raise kind(f"{'; '.join(map(str, troubles))}{found}")
+    for each in troubles:
+        say(f"reaper: {each}")
     if not places:
         raise NoSuchJob("; ".join(refused))
     return places[0]

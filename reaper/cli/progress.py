@@ -21,8 +21,7 @@ class Watched:
         self.named: list[Reaped] = []
 
     def surveyed(self, source: str, census: Census) -> None:  # noqa: ARG002
-        # From here on there may be a batch in hand.
-        self._interrupt.patient = True
+        self._interrupt.surveyed()
         self._progress.update(self._task, total=census.stale)
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:  # noqa: ARG002
@@ -36,6 +35,5 @@ def watching(source: str, interrupt: Interrupt) -> Iterator[Watched]:
     console = make_console(stderr=True)
     words = TextColumn("{task.description}", markup=False)
     columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    interrupt.patient = False
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield Watched(progress, progress.add_task(f"Sweeping {source}", total=None), interrupt)

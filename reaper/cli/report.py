@@ -11,8 +11,8 @@ from rich.console import Console
 from reaper import words
 from reaper.cli import document, exits
 from reaper.cli.document import shown
-from reaper.cli.options import json_option, source_option
-from reaper.cli.screen import ROOMY, cell, make_console, make_table, put
+from reaper.cli.options import json_option, kind_option, source_option
+from reaper.cli.screen import ROOMY, cell, facts, make_console, make_table, put
 from reaper.cli.sources import Answer, ask_each, chosen, hearing_of, settings_of
 from reaper.hearing import Hearing
 from reaper.model import Census, Evidence, Holder, Verdict
@@ -44,7 +44,7 @@ class Report:
 @click.command("report", short_help="Show the running jobs and what the rule says of each.")
 @source_option
 @click.option("--verdict", type=click.Choice(_RUNNING), help="Only jobs with this verdict.")
-@click.option("--kind", metavar="KIND", help="Only jobs of this kind.")
+@kind_option
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many a source."
 )
@@ -129,24 +129,30 @@ def _show(console: Console, answers: list[Answer[Report]]) -> None:
 
 
 def _show_jobs(console: Console, jobs: list[Evidence]) -> None:
-    roomy = console.width >= ROOMY
-    more = ["stale in"] if roomy else []
+    if console.width < ROOMY:
+        put(console, facts(line for job in jobs for line in _in_two_lines(job)))
+        return
     table = make_table(
-        ["job", "kind", "verdict", "age", "silence", *more, "why"],
+        ["job", "kind", "verdict", "age", "silence", "stale in", "why"],
         whole=["job", "verdict"],
         right=["age", "silence", "stale in"],
     )
     for job in jobs:
+        spans = (job.age_seconds, job.silence_seconds, job.stale_in_seconds)
         table.add_row(
             cell(words.job(job.key)),
             cell(job.kind),
             cell(job.verdict),
-            words.duration(job.age_seconds),
-            words.duration(job.silence_seconds),
-            *([words.duration(job.stale_in_seconds)] if roomy else []),
+            *map(words.duration, spans),
             cell(words.why(job)),
         )
     put(console, table)
+
+
+def _in_two_lines(job: Evidence) -> Iterator[tuple[str, str]]:
+    """For a terminal where a table's last columns would be a word wide."""
+    yield job.verdict, f"{words.job(job.key)}  {job.kind or ''}"
+    yield "", "; ".join(filter(None, (words.why(job), words.outlook(job))))
 
 
 def _held(report: Report) -> Iterator[str]:

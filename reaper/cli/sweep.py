@@ -52,13 +52,16 @@ def command(
         force=force,
         dry_run=dry_run,
     )
-    swept = _sweep_each(settings, chosen(settings, source), orders)
+    interrupt = Interrupt(changes=not dry_run)
+    with interrupt:
+        swept = _sweep_each(settings, chosen(settings, source), orders, interrupt)
     if as_json:
         document.write("sweep", {"sources": [_member(report, watched) for report, watched in swept]})
     else:
         for report, watched in swept:
             show(make_console(), report, watched, orders.breaker, named=len(swept) > 1)
-    return exits.worst(_code(report) for report, _ in swept)
+    told = [exits.INTERRUPTED] if interrupt.asked() else []
+    return exits.worst([*told, *(_code(report) for report, _ in swept)])
 
 
 def _settings(ctx: click.Context, older_than: str | None) -> Settings:
@@ -70,20 +73,22 @@ def _settings(ctx: click.Context, older_than: str | None) -> Settings:
         raise
 
 
-def _sweep_each(settings: Settings, sources: Sequence[Source], orders: Orders) -> list[tuple[SweepReport, Watched]]:
+def _sweep_each(
+    settings: Settings, sources: Sequence[Source], orders: Orders, interrupt: Interrupt
+) -> list[tuple[SweepReport, Watched]]:
     """One source after the other, until told to stop."""
     done: list[tuple[SweepReport, Watched]] = []
-    with Interrupt() as interrupt:
-        orders = replace(orders, stopping=interrupt.asked)
-        for source in sources:
-            with watching(source.name, interrupt) as watched:
-                report = sweep(source, hearing_of(settings), Memory(), orders, None, watched)
-            done.append((report, watched))
-            if report.error is not None:
-                hint = "" if report.database_away else "; `reaper check` tells what is missing"
-                document.say(f"reaper: source {source.name}: {report.error}{hint}")
-            if interrupt.asked():
-                break
+    orders = replace(orders, stopping=interrupt.asked)
+    for source in sources:
+        interrupt.surveying()
+        with watching(source.name, interrupt) as watched:
+            report = sweep(source, hearing_of(settings), Memory(), orders, None, watched)
+        done.append((report, watched))
+        if report.error is not None:
+            hint = "" if report.database_away else "; `reaper check` examines the database"
+            document.say(f"reaper: source {source.name}: {report.error}{hint}")
+        if interrupt.asked():
+            break
     return done
 
 

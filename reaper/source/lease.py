@@ -12,11 +12,15 @@ from __future__ import annotations
 import hashlib
 import time
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import BigInteger, Connection, Engine, String, bindparam, text
 from sqlalchemy.exc import DBAPIError
 
+# Without parameters: the driver then sends a simple query, which is done with when it is answered. One with parameters
+# leaves its portal, and the portal's snapshot, behind until the transaction ends, and no dead row could be vacuumed.
 _TAKE = text(
     "SELECT set_config('idle_in_transaction_session_timeout', :ttl, true), pg_try_advisory_xact_lock(:lock) AS mine"
+).bindparams(
+    bindparam("ttl", type_=String, literal_execute=True), bindparam("lock", type_=BigInteger, literal_execute=True)
 )
 
 

@@ -72,7 +72,8 @@ class Reading:
         query = query.where(self._schema.keyed(self._key))
         for moment in _known(insert, "now"):
             query = query.order_by(table.c[moment].desc())
-        return [dict(row[0]) for row in connection.execute(query.limit(10), key_parameters([key]))]
+        rows = connection.execute(query.limit(10), key_parameters([key]))
+        return [found for (found,) in rows if isinstance(found, dict)]
 
 
 def _known(insert: Insert, what: str) -> list[str]:

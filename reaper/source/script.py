@@ -47,12 +47,16 @@ def script(rule: Rule) -> Iterator[Statement]:
     jobs = profile.jobs.table
     reads = f"ACCESS SHARE on {', '.join(sorted(profile.tables))}: in the way of DROP, TRUNCATE and ALTER TABLE only"
     limits = dict.fromkeys(("statement", "lock", "idle"), "milliseconds")
-    number = {"lock": str(lock_number(jobs, profile.name)), "ttl": "milliseconds"}
     yield _written(
         "begin", "Opens every transaction: UTC, and limits for this transaction alone.", "none", _BEGIN, limits
     )
     yield _written("contact", "Asks for the clock that judges, and whether anything can be written.", "none", _LOOK)
-    yield _written("lease", "Lets one of several daemons sweep.", "one advisory lock", _TAKE, number)
+    yield _written(
+        "lease",
+        "Lets one of several daemons sweep: who has not renewed it for three intervals (30 s at least) loses it.",
+        "one advisory lock",
+        _TAKE.bindparams(ttl="30000", lock=lock_number(jobs, profile.name)),
+    )
     yield _written("census", "Counts the running jobs.", reads, survey.counting(moment))
     yield _written("survey", "Finds the stale jobs, once per sweep.", reads, survey.candidates(moment))
     yield _written(
@@ -84,7 +88,7 @@ def _moment(rule: Rule) -> Moment:
 def _written(
     name: str, purpose: str, locks: str, statement: ClauseElement, known: Mapping[str, str] | None = None
 ) -> Statement:
-    compiled = statement.compile(dialect=_DIALECT)
+    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
     parameters = {found: (known or {}).get(found) or _meaning(value) for found, value in compiled.params.items()}
     return Statement(name, purpose, locks, _folded(compiled.string), parameters)
 

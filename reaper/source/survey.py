@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import psycopg
-from sqlalchemy import Connection, Select, func, not_, select
+from sqlalchemy import ColumnElement, Connection, Select, func, not_, select
 from sqlalchemy.exc import DBAPIError
 
 from reaper import sql
@@ -23,6 +23,13 @@ class Candidate(NamedTuple):
 
     key: Key
     claim: tuple[Any, ...]
+
+
+class Count(NamedTuple):
+    """What one pass over the running jobs counts. The census knows nothing of the stale ones yet."""
+
+    census: Census
+    crossed: int
 
 
 def identity(rule: Rule) -> list[Element]:
@@ -49,19 +56,27 @@ class Survey:
         """Every stale job: its key and its identity."""
         return select(*self._key, *identity(self.rule)).where(self.rule.stale(self._jobs, moment))
 
-    def counting(self, moment: Moment) -> Select[Any]:
-        """The running jobs, those past their timeout, and the oldest start, in one pass over the running ones."""
+    def counting(self, moment: Moment, before: Moment | None = None) -> Select[Any]:
+        """The running jobs, those past their timeout, those past it only since `before`, and the oldest start.
+
+        In one pass over the running ones, in which every single step counts.
+        """
         jobs = self._jobs
         return select(
             func.count().label("running"),
             func.count().filter(self.rule.past_timeout(jobs, moment)).label("past_timeout"),
-            func.min(sql.epoch(self.rule.started(jobs))).label("oldest"),
+            func.count().filter(*self._crossing(moment, before)).label("crossed"),
+            sql.epoch(func.min(self.rule.started(jobs))).label("oldest"),
         ).where(self.rule.schema.running(jobs))
+
+    def count(self, connection: Connection, moment: Moment, before: Moment | None) -> Count:
+        row = connection.execute(self.counting(moment, before)).one()
+        census = Census(running=row.running, past_timeout=row.past_timeout, stale=0, oldest_started_epoch=row.oldest)
+        return Count(census, row.crossed)
 
     def census(self, connection: Connection, moment: Moment) -> Census:
         """Everything but the stale ones, which the candidates count."""
-        row = connection.execute(self.counting(moment)).one()
-        return Census(running=row.running, past_timeout=row.past_timeout, stale=0, oldest_started_epoch=row.oldest)
+        return self.count(connection, moment, None).census
 
     def count_stale(self, connection: Connection, moment: Moment) -> int:
         counted = select(func.count()).select_from(self._jobs).where(self.rule.stale(self._jobs, moment))
@@ -69,10 +84,16 @@ class Survey:
 
     def crossed(self, moment: Moment, before: Moment | None, limit: int) -> Select[Any]:
         """Jobs that have passed their timeout since `before` and were heard of since the cutoff, oldest first."""
-        crossing = [self.rule.past_timeout(self._jobs, moment), self.rule.heard(self._jobs, moment)]
+        lives = self.rule.heard(self._jobs, moment)
+        crossed = select(*self._key).where(*self._crossing(moment, before), lives)
+        return crossed.order_by(self.rule.started(self._jobs)).limit(limit)
+
+    def _crossing(self, moment: Moment, before: Moment | None) -> list[ColumnElement[bool]]:
+        """Past their timeout, and not yet at `before`."""
+        crossing = [self.rule.past_timeout(self._jobs, moment)]
         if before is not None:
             crossing.append(not_(self.rule.past_timeout(self._jobs, before)))
-        return select(*self._key).where(*crossing).order_by(self.rule.started(self._jobs)).limit(limit)
+        return crossing
 
     def stream(self, connection: Connection, moment: Moment) -> Iterator[Candidate]:
         """The candidates one after the other, never all in memory.

@@ -9,7 +9,7 @@ WHERE status = 'running'
   AND coalesce(started_at, created_at) < now() - interval '1 h'
   AND NOT EXISTS (SELECT FROM job_event e WHERE e.job_id = job.id AND e.ts >= now() - interval '1 h')
   AND NOT EXISTS (
-    SELECT FROM job c WHERE c.parent_job_id = job.id AND c.id <> job.id AND (
+    SELECT FROM job c WHERE c.parent_job_id = job.id AND c.parent_job_id IS NOT NULL AND c.id <> job.id AND (
       c.status = 'running' OR greatest(c.created_at, c.started_at, c.finished_at) >= now() - interval '1 h'))
 """
 """The stale jobs, and nothing else about them."""
@@ -28,7 +28,7 @@ WITH doomed AS MATERIALIZED (
     AND coalesce(started_at, created_at) < now() - interval '1 h'
     AND NOT EXISTS (SELECT FROM job_event e WHERE e.job_id = job.id AND e.ts >= now() - interval '1 h')
     AND NOT EXISTS (
-      SELECT FROM job c WHERE c.parent_job_id = job.id AND c.id <> job.id AND (
+      SELECT FROM job c WHERE c.parent_job_id = job.id AND c.parent_job_id IS NOT NULL AND c.id <> job.id AND (
         c.status = 'running' OR greatest(c.created_at, c.started_at, c.finished_at) >= now() - interval '1 h'))
 ), measured AS MATERIALIZED (
   SELECT *, greatest(started, event, child) AS last_sign,
@@ -66,7 +66,7 @@ WITH ended AS (
     AND coalesce(started_at, created_at) < now() - interval '6 h'
     AND NOT EXISTS (SELECT FROM job_event e WHERE e.job_id = job.id AND e.ts >= now() - interval '1 h')
     AND NOT EXISTS (
-      SELECT FROM job c WHERE c.parent_job_id = job.id
+      SELECT FROM job c WHERE c.parent_job_id = job.id AND c.parent_job_id IS NOT NULL
         AND greatest(c.created_at, c.started_at, c.finished_at) >= now() - interval '1 h')
   RETURNING id
 )

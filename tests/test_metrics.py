@@ -1,0 +1,191 @@
+"""What Prometheus is told: complete from the start, true to the database, and bounded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+
+from reaper.breaker import Breaker
+from reaper.hearing import Hearing
+from reaper.metrics import MOST_KINDS, Metrics
+from reaper.model import Outcome, Reaped, Reason, SweepReport
+from reaper.sweep import Memory, Orders, sweep
+from tests.daemons import Daemon, Samples, until
+from tests.support import HOUR, Protea
+
+BY_SOURCE = {
+    "reaper_jobs_spared",
+    "reaper_jobs_running",
+    "reaper_jobs_stale",
+    "reaper_jobs_refused_total",
+    "reaper_reaps_lost_total",
+    "reaper_candidates_locked",
+    "reaper_candidates_locked_overdue",
+    "reaper_sweep_duration_seconds_count",
+    "reaper_last_success_timestamp_seconds",
+    "reaper_oldest_running_started_timestamp_seconds",
+    "reaper_breaker_open",
+    "reaper_leader",
+    "reaper_database_up",
+}
+
+
+def samples(metrics: Metrics) -> Samples:
+    return Samples(generate_latest(metrics.registry).decode())
+
+
+def made(*sources: str) -> Metrics:
+    metrics = Metrics()
+    metrics.watch(sources, 60)
+    return metrics
+
+
+def told(metrics: Metrics, protea: Protea, memory: Memory | None = None, **kwargs: int) -> SweepReport:
+    """A sweep that the metrics are told of."""
+    breaker = Breaker(50, kwargs.get("share", 1))
+    orders = Orders("test-host", kwargs.get("batch_size", 1000), breaker)
+    report = sweep(protea.source(), Hearing(0), memory or Memory(), orders, None, metrics)
+    metrics.swept(report)
+    return report
+
+
+def test_every_name_and_label_is_there_before_the_first_sweep(tmp_path: Path) -> None:
+    with Daemon(tmp_path, database_url="postgresql://nobody:x@127.0.0.1:1/none", interval_seconds=60) as daemon:
+        found = daemon.comes_up().metrics
+        for name in BY_SOURCE:
+            assert found.value(name, source="default") is not None, name
+        for outcome in Outcome:
+            assert found.value("reaper_sweeps_total", source="default", outcome=outcome) is not None
+        for reason in Reason:
+            labels = {"source": "default", "kind": "other", "reason": reason.value}
+            assert found.value("reaper_jobs_reaped_total", **labels) == 0
+        assert found.value("reaper_silence_at_reap_seconds_count") == 0
+        assert found.value("reaper_interval_seconds") == 60
+        assert found.total("reaper_build_info") == 1
+        assert {tuple(sorted(sample.labels)) for sample in found.families["reaper_build_info"].samples} == {
+            ("python", "version")
+        }
+
+
+def test_promtool_finds_nothing_to_say(protea: Protea) -> None:
+    if (promtool := shutil.which("promtool")) is None:
+        if os.environ.get("CI"):
+            pytest.fail("promtool is missing")
+        pytest.skip("promtool is not installed")
+    metrics = made("main", "other")
+    for text in (generate_latest(metrics.registry), _after_a_sweep(metrics, protea)):
+        checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True)
+        assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+def _after_a_sweep(metrics: Metrics, protea: Protea) -> bytes:
+    protea.stale(operation='a "kind"\n\\with\u00e4')
+    assert told(metrics, protea).reaped == 1
+    return generate_latest(metrics.registry)
+
+
+def test_the_counter_of_reaped_jobs_equals_the_rows_that_failed(protea: Protea) -> None:
+    metrics = made("main")
+    for operation, count in (("embed", 7), ("predict", 5)):
+        for _ in range(count):
+            protea.stale(operation=operation)
+    protea.job()
+    told(metrics, protea, batch_size=3)
+    found = samples(metrics)
+    by_kind = {
+        kind: found.value("reaper_jobs_reaped_total", source="main", kind=kind, reason="JobTimeout")
+        for kind in ("embed", "predict", "other")
+    }
+    rows = protea.connection.execute("SELECT operation, count(*) FROM job WHERE status = 'failed' GROUP BY 1")
+    assert by_kind == {"other": 0, **dict(rows.fetchall())} == {"embed": 8, "predict": 5, "other": 0}
+    assert found.value("reaper_silence_at_reap_seconds_count") == 13
+
+
+def test_kinds_beyond_fifty_are_counted_as_other(protea: Protea) -> None:
+    metrics = made("main")
+    for number in range(MOST_KINDS + 20):
+        protea.stale(operation=f"kind {number}")
+    told(metrics, protea, batch_size=10)
+    found = samples(metrics)
+    labels = [s.labels for s in found.families["reaper_jobs_reaped"].samples if s.name.endswith("_total")]
+    kinds = {each["kind"] for each in labels}
+    assert len(kinds) == MOST_KINDS + 1
+    assert found.value("reaper_jobs_reaped_total", source="main", kind="other", reason="JobTimeout") == 20
+    assert found.total("reaper_jobs_reaped_total") == MOST_KINDS + 20
+
+
+def test_gauges_tell_what_the_survey_found(protea: Protea) -> None:
+    metrics = made("main")
+    protea.stale()
+    protea.event(protea.job(age=7 * HOUR))
+    protea.job(age=10)
+    protea.job(status="queued")
+    told(metrics, protea)
+    found = samples(metrics)
+    value = {name: found.value(name, source="main") for name in BY_SOURCE}
+    assert value["reaper_jobs_running"] == 3
+    assert value["reaper_jobs_stale"] == 1
+    assert value["reaper_jobs_spared"] == 1
+    row = protea.connection.execute("SELECT extract(epoch FROM min(started_at))::float FROM job").fetchone()
+    assert row is not None
+    assert value["reaper_oldest_running_started_timestamp_seconds"] == pytest.approx(row[0])
+    assert (value["reaper_database_up"], value["reaper_leader"], value["reaper_breaker_open"]) == (1, 1, 0)
+    assert (value["reaper_last_success_timestamp_seconds"] or 0) > 1.7e9
+    assert value["reaper_sweep_duration_seconds_count"] == 1
+
+    # Nothing runs any more: nothing is left over from before.
+    protea.connection.execute("UPDATE job SET status = 'succeeded'")
+    told(metrics, protea)
+    found = samples(metrics)
+    gauges = ("running", "stale", "spared")
+    assert [found.value(f"reaper_jobs_{name}", source="main") for name in gauges] == [0, 0, 0]
+    assert found.value("reaper_oldest_running_started_timestamp_seconds", source="main") == 0
+
+
+def test_a_refused_job_is_counted(protea: Protea) -> None:
+    metrics, memory = made("main"), Memory()
+    protea.stale(operation="refused")
+    protea.stale()
+    protea.connection.execute("ALTER TABLE job ADD CHECK (operation <> 'refused' OR status <> 'failed')")
+    for _ in range(2):
+        told(metrics, protea, memory)
+    found = samples(metrics)
+    # Left alone for a while after that: counted once.
+    assert found.value("reaper_jobs_refused_total", source="main") == 1
+    assert found.total("reaper_jobs_reaped_total") == 1
+    assert found.value("reaper_jobs_stale", source="main") == 1
+
+
+def test_a_source_that_is_gone_is_not_brought_back_by_its_last_sweep() -> None:
+    metrics = made("main", "gone")
+    metrics.watch(["main"], 60)
+    metrics.reaped("gone", "1", [Reaped(("1",), "JobTimeout", "embed", 1.0, 1.0, None)])
+    metrics.swept(SweepReport("gone", "1", Outcome.DONE, 0.1))
+    found = samples(metrics)
+    assert found.about("gone") == set()
+    assert found.about("main") >= BY_SOURCE
+
+
+def test_a_standby_counts_no_jobs_twice(protea: Protea) -> None:
+    metrics = made("main")
+    protea.job(age=10)
+    told(metrics, protea)
+    metrics.swept(SweepReport("main", "2", Outcome.STANDBY, 0.1))
+    found = samples(metrics)
+    assert found.value("reaper_jobs_running", source="main") == 0
+    assert found.value("reaper_leader", source="main") == 0
+
+
+def test_a_daemon_counts_what_it_ends(protea: Protea, tmp_path: Path) -> None:
+    for _ in range(30):
+        protea.stale()
+    with Daemon(tmp_path, database_url=protea.url, batch_size=7) as daemon:
+        until(lambda: "running" not in protea.statuses().values(), "a sweep")
+        daemon.comes_up().sweeps_on(1)
+        assert daemon.metrics.total("reaper_jobs_reaped_total") == 30
+        assert daemon.metrics.value("reaper_silence_at_reap_seconds_sum") == pytest.approx(30 * 2 * HOUR, rel=0.01)
