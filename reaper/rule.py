@@ -35,7 +35,7 @@ from reaper.duration import in_words
 from reaper.hearing import LONG_AGO, Cutoff, Hearing
 from reaper.model import Limit, Thresholds, Verdict
 from reaper.profile import Alive
-from reaper.schema import Schema
+from reaper.schema import Schema, own_name
 from reaper.sql import Element
 
 START = "start"
@@ -91,12 +91,12 @@ class Rule:
     def signs(self, alive: Alive, jobs: FromClause) -> tuple[Select[tuple[datetime]] | None, Element]:
         """Where a witness keeps its signs: the rows of a job and the moment of each, or a column of its own."""
         if alive.events:
-            table = self.schema.table(alive.events.table).alias("sign")
+            table = self.schema.table(alive.events.table).alias(own_name("sign"))
             written: Element = table.c[alive.events.at]
             mine = Schema.same([table.c[name] for name in alive.events.job], self.schema.key(jobs))
             return select(written).where(mine), written
         if alive.children:
-            child = self.schema.jobs.alias("child")
+            child = self.schema.jobs.alias(own_name("child"))
             moments = [child.c[name] for name in alive.children.at]
             at: Element = case((self.schema.running(child), sql.now()), else_=sql.newest(*moments))
             parent = [child.c[name] for name in alive.children.parent]

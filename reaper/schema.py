@@ -32,6 +32,11 @@ def split_name(name: str) -> tuple[str | None, str]:
     return (schema, bare) if dot else (None, name)
 
 
+def own_name(part: str) -> str:
+    """What a part of a statement is called, so that no table of the user's is: the wrong one would be meant."""
+    return f"reaper_{part}"
+
+
 def table_of(name: str, columns: Iterable[str]) -> TableClause:
     """A table with these columns."""
     schema, bare = split_name(name)

@@ -151,6 +151,8 @@ class Sweep:
     # --- reap ------------------------------------------------------------------------------------------------
 
     def _reap(self, connection: Connection, moment: Moment, spool: Spool) -> Outcome:
+        if spool.count == 0:
+            return Outcome.DONE
         stamp = Stamp(source=self.source.name, sweep_id=self.id, host=self.orders.host)
         reap = Reap(self.source, self.source.claim(moment, stamp))
         outcome = Outcome.DONE

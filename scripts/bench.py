@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
 from benchmark import daemon, helping, idling, reaping, weighing
 from benchmark.figures import Figure, Invalid, Measure, shown
 from benchmark.machine import machine, server_settings, versions
 from benchmark.scene import MEASURING
 from benchmark.sizes import PRESETS, Sizes
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
 from reaper.embedded import temporary
 from reaper.model import ReaperError
 
@@ -51,7 +51,9 @@ def _sized(command: click.Command) -> click.Command:
 @click.command()
 @click.argument("measures", nargs=-1, type=click.Choice(list(MEASURES)), metavar="[MEASURE]...")
 @click.option("--quick", "preset", flag_value="quick", help="Small sizes, half a minute: that it runs, not how fast.")
-@click.option("--full", "preset", flag_value="full", help="The sizes that the bounds are meant for: a quarter of an hour.")
+@click.option(
+    "--full", "preset", flag_value="full", help="The sizes that the bounds are meant for: a quarter of an hour."
+)
 @click.option("--check", is_flag=True, help="Exit with status 1 when a bound does not hold.")
 @click.option("--json", "document", type=click.Path(path_type=Path, dir_okay=False), help="Write every figure there.")
 def main(measures: Sequence[str], preset: str | None, check: bool, document: Path | None, **given: int | None) -> None:

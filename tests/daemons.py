@@ -33,7 +33,7 @@ def until(holds: Callable[[], T], what: str, seconds: float = SOON) -> T:
         if answer := holds():
             return answer
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def lasts(holds: Callable[[], bool], what: str, seconds: float) -> None:
@@ -41,7 +41,7 @@ def lasts(holds: Callable[[], bool], what: str, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         assert holds(), f"no longer so: {what}"
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def free_port() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -13,9 +14,6 @@ import pytest
 from reaper.embedded import Embedded, temporary
 from tests.daemons import Daemon, closed, lasts, until
 from tests.support import Protea
-
-_HERE = {"interval_seconds": 8}
-"""Long enough to see it back off."""
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +54,7 @@ def test_a_database_that_is_away_at_start_is_waited_for(fragile: Embedded, url: 
     with hands(url) as protea:
         job = protea.stale()
     fragile.stop()
-    with Daemon(tmp_path, database_url=url, **_HERE) as daemon:
+    with Daemon(tmp_path, database_url=url, interval_seconds=8) as daemon:
         daemon.comes_up()
         # At 0, 1, 3, 7 and then every 8 s: later and later, and never later than a sweep is due.
         until(lambda: daemon.sweeps("failed") >= 3, "three tries")
@@ -83,7 +81,7 @@ def test_an_outage_is_told_once_and_kills_nobody_who_was_alive_before_it(
         silent, alive, later = protea.stale(), protea.job(), protea.job()
         protea.event(alive)
         protea.event(later)
-        settings = {"timeout_seconds": 5, "stall_seconds": 3, "restart_grace": 1, "breaker_share": 1}
+        settings: dict[str, Any] = {"timeout_seconds": 5, "stall_seconds": 3, "restart_grace": 1, "breaker_share": 1}
         daemon = Daemon(tmp_path, database_url=url, **settings)
     with daemon:
         daemon.comes_up().shows("reaper_database_up", 1)
@@ -135,19 +133,20 @@ def test_a_source_in_trouble_leaves_the_others_alone(protea: Protea, server: Emb
             assert daemon.sweeps(source="well") - before >= 3
             job = protea.stale()
             until(lambda: protea.status(job) == "failed", "a sweep", 3)
+            locked_out = daemon.says("Reaper cycle failed", source="locked")
+            assert "lock timeout" in locked_out["error"]
             up = {name: daemon.value("reaper_database_up", name) for name in urls}
-            assert up == {"well": 1, "away": 0, "locked": 0, "bare": 1}
+            assert up == {"well": 1, "away": 0, "locked": 1, "bare": 1}
             ready, problems = daemon.ready
             assert not ready
             assert problems["well"] == []
             assert problems["away"][0].startswith("database away: ")
             assert 'relation "job" does not exist' in problems["bare"][0]
-            assert problems["locked"] == ["no sweep has ended yet"]
+            assert problems["locked"][0].startswith("last sweep failed: ")
             away = daemon.says("Reaper cycle failed", source="away")
             bare = daemon.says("Reaper cycle failed", source="bare")
             assert (away["database_away"], bare["database_away"]) == (True, False)
             holder.rollback()
-            daemon.shows("reaper_database_up", 1, "locked")
             until(lambda: not daemon.ready[1]["locked"], "the locked one's sweep")
     for name in ("away", "locked", "bare"):
         server.drop_database(f"trouble_{name}")

@@ -243,9 +243,8 @@ def test_what_is_spared_refused_and_locked_as_the_daemon_shows_it(protea: Protea
     refused, locked = protea.stale(operation="refused"), protea.stale()
     protea.event(live)
     protea.connection.execute("ALTER TABLE job ADD CHECK (operation <> 'refused' OR status <> 'failed')")
-    limits = {"timeout_seconds": "1h", "stall_seconds": "2s"}
     heart = threading.Thread(target=_beats, args=(protea.libpq, live, stopped := threading.Event()))
-    with protea.connect() as other, Daemon(tmp_path, database_url=protea.url, **limits) as daemon:
+    with protea.connect() as other, Daemon(tmp_path, database_url=protea.url, stall_seconds="2s") as daemon:
         other.execute("SELECT 1 FROM job WHERE id = %s FOR UPDATE", (locked,))
         heart.start()
         try:

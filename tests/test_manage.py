@@ -211,3 +211,12 @@ def test_a_wrong_word_is_refused(clone: Clone, words: list[str], told: str) -> N
     status, said = clone.manage(*words)
     assert status == 2
     assert told in said
+
+
+def test_the_demo_begins_and_ends_when_interrupted(clone: Clone) -> None:
+    with clone.begin("demo") as show:
+        assert show.stdout is not None
+        assert show.stdout.readline().strip()
+        show.send_signal(signal.SIGINT)
+        show.communicate(timeout=60)
+    assert show.returncode == 130

@@ -15,7 +15,7 @@ from reaper.hearing import Hearing
 from reaper.metrics import MOST_KINDS, Metrics
 from reaper.model import Outcome, Reaped, Reason, SweepReport
 from reaper.sweep import Memory, Orders, sweep
-from tests.daemons import Daemon, Samples, until
+from tests.daemons import Daemon, Samples
 from tests.support import HOUR, Protea
 
 BY_SOURCE = {
@@ -179,13 +179,3 @@ def test_a_standby_counts_no_jobs_twice(protea: Protea) -> None:
     found = samples(metrics)
     assert found.value("reaper_jobs_running", source="main") == 0
     assert found.value("reaper_leader", source="main") == 0
-
-
-def test_a_daemon_counts_what_it_ends(protea: Protea, tmp_path: Path) -> None:
-    for _ in range(30):
-        protea.stale()
-    with Daemon(tmp_path, database_url=protea.url, batch_size=7) as daemon:
-        until(lambda: "running" not in protea.statuses().values(), "a sweep")
-        daemon.comes_up().sweeps_on(1)
-        assert daemon.metrics.total("reaper_jobs_reaped_total") == 30
-        assert daemon.metrics.value("reaper_silence_at_reap_seconds_sum") == pytest.approx(30 * 2 * HOUR, rel=0.01)

@@ -57,27 +57,9 @@ def test_a_source_can_be_added_and_removed(protea: Protea, second: str, tmp_path
         assert daemon.metrics.about("other") == set()
 
 
-def test_a_removed_source_whose_sweep_still_works_does_not_come_back(
+def test_a_source_whose_sweep_hangs_can_be_removed_and_does_not_hold_up_the_end(
     protea: Protea, second: str, tmp_path: Path
 ) -> None:
-    other = f'[sources.other]\ndatabase_url = "{second}"\n'
-    with Daemon(tmp_path, main(protea) + other) as daemon:
-        daemon.comes_up().sweeps_on(1, source="other")
-        with Protea(second, protea.connection).connect() as holder:
-            holder.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
-            waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'job'::regclass"
-            until(lambda: holder.execute(waiting).fetchone(), "a sweep that waits")
-            daemon.reload(main(protea))
-            daemon.sweeps_on(1, source="main")
-            # It still waits; the end of the daemon does not wait for it.
-            assert daemon.metrics.about("other") == set()
-            holder.rollback()
-            others = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'reaper/other'"
-            until(lambda: not protea.connection.execute(others).fetchone(), "its end")
-            lasts(lambda: daemon.metrics.about("other") == set(), "it is gone", 0.5)
-
-
-def test_it_ends_in_time_although_a_removed_source_hangs(protea: Protea, second: str, tmp_path: Path) -> None:
     other = f'[sources.other]\ndatabase_url = "{second}"\n'
     with Protea(second, protea.connection).connect() as holder:
         holder.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
@@ -85,8 +67,9 @@ def test_it_ends_in_time_although_a_removed_source_hangs(protea: Protea, second:
             daemon.comes_up()
             waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'job'::regclass"
             until(lambda: holder.execute(waiting).fetchone(), "a sweep that waits")
-            daemon.configure(main(protea))
-            daemon.process.send_signal(signal.SIGHUP)
+            daemon.reload(main(protea))
+            daemon.sweeps_on(1, source="main")
+            assert daemon.metrics.about("other") == set()
             status, seconds = daemon.stop()
             assert status == 0
             assert seconds < 5

@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import pytest
 
-import reaper.watch
 from reaper.breaker import Breaker
 from reaper.hearing import Hearing
 from reaper.model import Census, Outcome, Reaped, SweepReport
 from reaper.supervisor import Supervisor
+from reaper.sweep import sweep
 from reaper.watch import Pace, Watch
 from tests.daemons import lasts, until
 from tests.support import Protea
@@ -89,19 +89,6 @@ def test_sweeps_never_overlap_and_missed_ones_are_made_up_for_by_one(protea: Pro
     assert spans[3][0] - spans[0][1] > 0.3
 
 
-def test_a_slow_source_does_not_hold_up_another(protea: Protea) -> None:
-    slow(protea, 1.5)
-    protea.stale()
-    held, free = Diary(), Diary()
-    other = Watch(
-        protea.source(name="other"), Hearing(0), Pace(0.2), Breaker(50, 1), 1000, "test-host", [free]
-    )  # the lease is one per table: this one stands by
-    with supervised(watch(protea, held), other):
-        until(lambda: len(free.sweeps) >= 5, "five sweeps")
-        assert held.sweeps == [] or held.sweeps[0][1] > free.sweeps[3][1]
-        until(lambda: bool(held.sweeps), "the slow one")
-
-
 def test_a_stop_ends_a_sweep_after_its_batch(protea: Protea) -> None:
     slow(protea, 0.05)
     for _ in range(40):
@@ -162,7 +149,7 @@ def test_a_successor_waits_for_the_sweep_that_still_works(protea: Protea) -> Non
 def test_a_defect_is_told_with_its_traceback_and_the_next_sweep_comes(
     protea: Protea, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    diary, real, broken = Diary(), reaper.watch.sweep, [True, True]
+    diary, real, broken = Diary(), sweep, [True, True]
 
     def sweep_with_a_defect(*arguments: object) -> SweepReport:
         if broken and broken.pop():

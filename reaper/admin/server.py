@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -60,7 +61,7 @@ def _bind(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _listen(bound: socket.socket, address: tuple[str | int, ...]) -> socket.socket:
+def _listen(bound: socket.socket, address: Any) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)

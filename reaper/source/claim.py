@@ -23,7 +23,7 @@ from sqlalchemy import (
     CTE,
     Connection,
     Insert,
-    Label,
+    ScalarSelect,
     Select,
     String,
     Update,
@@ -42,8 +42,8 @@ from reaper import sql
 from reaper.model import Key, Reaped, ReaperError, Reason, Verdict
 from reaper.profile import FromColumn, Known, Value
 from reaper.rule import Moment, Rule
-from reaper.schema import Schema, key_parameters
-from reaper.source.evidence import KEY, KEY_TEXT, ROW, judged
+from reaper.schema import Schema, key_parameters, own_name
+from reaper.source.evidence import KEY, KEY_TEXT, copied, judged
 from reaper.source.survey import Candidate, identity
 from reaper.sql import Element
 
@@ -162,10 +162,12 @@ class Claim:
             wanted = and_(wanted, self._rule.stale(jobs, self._moment))
         verdict = Verdict.STALE if self._judge else None
         doomed = judged(self._rule, jobs, self._moment, wanted, self._stamp.members(), verdict)
-        ended = self._transition(doomed).cte("ended")
-        also = [self._insert(n, ended).cte(f"also_{n}") for n in range(len(self._action.also))]
+        ended = self._transition(doomed).cte(own_name("ended"))
+        also = [self._insert(n, ended).cte(own_name(f"also_{n}")) for n in range(len(self._action.also))]
         # Counted apart from the rows, so that an update which changes nothing still says how many it should have.
-        counts = select(*(_count(cte) for cte in (doomed, *also))).subquery("counts")
+        counts = select(
+            _count(doomed).label("judged"), *(_count(cte).label(f"also_{n}") for n, cte in enumerate(also))
+        ).subquery(own_name("counts"))
         told = [
             *(ended.c[KEY_TEXT.format(n)] for n in range(self._width)),
             ended.c.kind,
@@ -200,7 +202,7 @@ class Claim:
 
     def _value(self, value: Value, doomed: CTE) -> Element:
         if isinstance(value, FromColumn):
-            return doomed.c[ROW.format(value.column)]
+            return doomed.c[copied(self._schema.profile, value.column)]
         if not isinstance(value, Known):
             return sql.untyped(value)
         if value.known == "message" and self._stamp.message is not None:
@@ -219,5 +221,5 @@ def _measures(job: CTE) -> list[Element]:
     return [cast(job.c[name], sql.FLOAT).label(name) for name in ("age", "silence")]
 
 
-def _count(cte: CTE) -> Label[int]:
-    return select(func.count()).select_from(cte).scalar_subquery().label(cte.name)
+def _count(cte: CTE) -> ScalarSelect[int]:
+    return select(func.count()).select_from(cte).scalar_subquery()

@@ -25,13 +25,19 @@ from sqlalchemy import (
 from reaper import sql
 from reaper.hearing import LONG_AGO
 from reaper.model import Evidence, Verdict
+from reaper.profile import Profile
 from reaper.rule import START, Moment, Rule
+from reaper.schema import own_name
 from reaper.sql import Element
 
 KEY = "key_{}"
 KEY_TEXT = "text_{}"
-ROW = "row_{}"
 SIGN = "sign_{}"
+
+
+def copied(profile: Profile, column: str) -> str:
+    """What a column of the row is called in `judged`: by number, since a long name with a prefix would be cut off."""
+    return f"row_{sorted(profile.row_columns()).index(column)}"
 
 
 def judged(
@@ -45,7 +51,8 @@ def judged(
     """One row for each job in `where`: its key, everything its verdict rests on as JSON, and that in words.
 
     `more` goes into the JSON as it is; `verdict` is given where `where` has asked the rule already. Columns of the row
-    come along as `row_<name>`. Each step is materialized: what it finds is worked out once per job, not per mention.
+    come along as `copied` calls them. Each step is materialized: what it finds is worked out once per job, not per
+    mention.
     """
     known = literal(verdict.value, String) if verdict else rule.verdict(jobs, moment)
     measured = _measured(rule, _gathered(rule, jobs, moment, where, known))
@@ -59,7 +66,7 @@ def _gathered(rule: Rule, jobs: FromClause, moment: Moment, where: ColumnElement
     found = select(
         *(column.label(KEY.format(n)) for n, column in enumerate(rule.schema.key(jobs))),
         *(text.label(KEY_TEXT.format(n)) for n, text in enumerate(rule.schema.key_text(jobs))),
-        *(jobs.c[name].label(ROW.format(name)) for name in sorted(profile.row_columns())),
+        *(jobs.c[name].label(copied(profile, name)) for name in sorted(profile.row_columns())),
         rule.kind(jobs).label("kind"),
         sql.text_of(status).label("status"),
         rule.started(jobs).label("started"),
@@ -158,7 +165,7 @@ def shown(job: CTE, width: int) -> Select[Any]:
 
 
 def _materialized(found: Select[Any], name: str) -> CTE:
-    return found.cte(name).prefix_with("MATERIALIZED")
+    return found.cte(own_name(name)).prefix_with("MATERIALIZED")
 
 
 _FROM_JSON = {f.name for f in fields(Evidence)} - {"key", "kind", "status", "verdict", "stale_in_seconds"}

@@ -59,15 +59,16 @@ class Survey:
     def counting(self, moment: Moment, before: Moment | None = None) -> Select[Any]:
         """The running jobs, those past their timeout, those past it only since `before`, and the oldest start.
 
-        In one pass over the running ones, in which every single step counts.
+        All in one pass over the running ones: with many of them, it is the second dearest thing in a sweep.
         """
         jobs = self._jobs
-        return select(
+        counted: list[Element] = [
             func.count().label("running"),
             func.count().filter(self.rule.past_timeout(jobs, moment)).label("past_timeout"),
             func.count().filter(*self._crossing(moment, before)).label("crossed"),
             sql.epoch(func.min(self.rule.started(jobs))).label("oldest"),
-        ).where(self.rule.schema.running(jobs))
+        ]
+        return select(*counted).where(self.rule.schema.running(jobs))
 
     def count(self, connection: Connection, moment: Moment, before: Moment | None) -> Count:
         row = connection.execute(self.counting(moment, before)).one()

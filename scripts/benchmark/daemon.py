@@ -24,9 +24,9 @@ from reaper.embedded import Embedded
 
 PROJECT = Path(__file__).parents[2]
 _DATABASE = "daemon"
-_SWEEPS = 5
+_SWEEPS = 4
 _STALE = 2_000
-_SETTLED_SECONDS = 2.0
+_SETTLED_SECONDS = 1.5
 _PATIENCE_SECONDS = 30.0
 _SWEPT = re.compile(r'^reaper_sweeps_total\{outcome="done",source="[^"]+"\} (\S+)$', re.MULTILINE)
 

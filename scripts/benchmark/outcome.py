@@ -12,9 +12,9 @@ SELECT concat_ws(' ', 'job', id, status, to_jsonb(job) - ARRAY['finished_at', 'e
 FROM job
 """
 _AUDITS = r"""
-SELECT concat_ws(' ', 'event', job_id, level, event, regexp_replace(message, '\d+h \d+m', '', 'g'),
-                 (SELECT jsonb_object_agg(key, CASE WHEN key = ANY (%s) THEN to_jsonb(jsonb_typeof(value)) ELSE value END)
-                  FROM jsonb_each(fields)))
+SELECT concat_ws(' ', 'event', job_id, level, event, regexp_replace(message, '\d+h \d+m', '', 'g'), (
+  SELECT jsonb_object_agg(key, CASE WHEN key = ANY (%s) THEN to_jsonb(jsonb_typeof(value)) ELSE value END)
+  FROM jsonb_each(fields)))
 FROM job_event
 """
 
@@ -22,7 +22,8 @@ FROM job_event
 def written(url: str) -> set[str]:
     """Every row of both tables, without what two runs cannot have in common."""
     with connect(url) as session:
-        return {row[0] for query, given in ((_JOBS, []), (_AUDITS, [_OF_THE_RUN])) for row in session.execute(query, given)}
+        jobs, audits = session.execute(_JOBS), session.execute(_AUDITS, [_OF_THE_RUN])
+        return {row[0] for rows in (jobs, audits) for row in rows}
 
 
 def difference(some: set[str], others: set[str]) -> str | None:

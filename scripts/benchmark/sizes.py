@@ -30,8 +30,8 @@ class Sizes:
 
 PRESETS: Mapping[str, Sizes] = {
     "default": Sizes(),
-    "quick": replace(Sizes(), rounds=3, stale=5_000, running=20_000, events=5, finished=50_000, reaped=20_000, window=4),
-    "full": replace(
-        Sizes(), rounds=9, events=190, finished=5_000_000, finished_factor=10, reaped=1_000_000, window=30
+    "quick": replace(
+        Sizes(), rounds=3, stale=5_000, running=20_000, events=5, finished=50_000, reaped=20_000, window=4
     ),
+    "full": replace(Sizes(), rounds=9, events=190, finished=5_000_000, finished_factor=10, reaped=1_000_000, window=30),
 }
