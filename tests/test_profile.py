@@ -429,7 +429,10 @@ def test_columns_may_be_called_what_the_statements_call_theirs(protea: Protea) -
             "set": {"status": "failed", column: {"is": "reason"}, f"{column} too": {"column": column}},
             "also": [{"insert": "job_event", "values": {"job_id": {"column": "id"}, "event": "x", column: column}}],
         }
-        custom = {"base": {"extends": "protea", "actions": 0}, "mine": {"extends": "base", "actions": {"fail": fail}}}
+        custom: dict[str, dict[str, Any]] = {
+            "base": {"extends": "protea", "actions": 0},
+            "mine": {"extends": "base", "actions": {"fail": fail}},
+        }
         job, profile = protea.job(age=8 * HOUR), resolve("mine", custom)
         report = protea.sweep(source_of(protea, profile))
         assert (report.outcome, report.error, report.reaped) == (Outcome.DONE, None, 1), column

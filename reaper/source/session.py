@@ -50,6 +50,8 @@ def make_engine(url: str, source: str, patience: Patience) -> Engine:
         isolation_level="READ COMMITTED",
         connect_args={
             "application_name": f"reaper/{source}",
+            # A role or database may have another, in which text comes back as bytes or not at all.
+            "client_encoding": "utf8",
             "connect_timeout": max(1, round(patience.connect)),
             "keepalives_idle": 15,
             "keepalives_interval": 5,

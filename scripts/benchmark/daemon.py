@@ -18,7 +18,7 @@ from urllib.request import ProxyHandler, build_opener
 import psutil
 
 from benchmark.figures import MIB, Figure, Invalid, Measured
-from benchmark.scene import load, loading
+from benchmark.scene import forgetful, load
 from benchmark.sizes import Sizes
 from reaper.embedded import Embedded
 
@@ -32,8 +32,8 @@ _SWEPT = re.compile(r'^reaper_sweeps_total\{outcome="done",source="[^"]+"\} (\S+
 
 
 def measure(server: Embedded, sizes: Sizes) -> Measured:
-    with loading(server):
-        url = load(server, _DATABASE, stale=_STALE, live=2 * _STALE, events=5)
+    forgetful(server)
+    url = load(server, _DATABASE, stale=_STALE, live=2 * _STALE, events=5)
     with tempfile.TemporaryDirectory(prefix="reaper-bench-") as folder, _running(Path(folder), url) as daemon:
         daemon.sweep(_SWEEPS)
         daemon.rest()

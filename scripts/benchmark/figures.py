@@ -52,12 +52,7 @@ class Invalid(Exception):
 
 
 def alternate(rounds: int, *ways: Callable[[], float]) -> list[list[float]]:
-    """What each way took, one after the other in every round, so that a slow minute of the machine hits all of them.
-
-    One round more is done first and not counted: it warms the caches.
-    """
-    for way in ways:
-        way()
+    """What each way took, one after the other in every round, so that a slow minute of the machine hits all of them."""
     taken = [[way() for way in ways] for _ in range(rounds)]
     return [list(of_one) for of_one in zip(*taken, strict=True)]
 
@@ -78,7 +73,7 @@ def against(some: Sequence[float], others: Sequence[float]) -> str:
     """The two medians behind a ratio, and how far apart the rounds were."""
     ratios = [a / b for a, b in zip(some, others, strict=True)]
     medians = f"{shown(median(some), 's')} against {shown(median(others), 's')}"
-    return f"{medians}; {len(ratios)} rounds, {min(ratios):.2f}–{max(ratios):.2f}"
+    return f"{medians}; rounds: {len(ratios)}, {min(ratios):.2f}–{max(ratios):.2f}"
 
 
 def shown(value: float, unit: str) -> str:

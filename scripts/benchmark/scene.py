@@ -7,8 +7,9 @@ tenth has a child that ended 2½ hours ago, every twentieth has no start of its 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -21,8 +22,8 @@ Session = psycopg.Connection[Any]
 # Nothing that runs in the background by its own schedule may fall into one measurement and not into the next.
 _QUIET = {"autovacuum": "off", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "shared_buffers": "512MB"}
 # As PostgreSQL has it by default: a commit is on the disk when it returns.
-MEASURING = {**_QUIET, "fsync": "on", "full_page_writes": "on", "wal_level": "replica", "max_wal_senders": "10"}
-_LOADING = {
+MEASURING = {**_QUIET, "fsync": "on", "full_page_writes": "on"}
+LOADING = {
     **_QUIET,
     "fsync": "off",
     "full_page_writes": "off",
@@ -62,21 +63,41 @@ FROM (SELECT now() - interval '2 d' - n * interval '1 s' AS made FROM generate_s
 _SPREAD_SECONDS = 16 * 3600
 
 
-@contextmanager
-def loading(server: Embedded) -> Iterator[None]:
-    """A server that forgets everything in a crash, and is fast; restarted as a durable one at the end."""
-    _restart(server, _LOADING)
-    yield
-    _restart(server, MEASURING)
-    # What was written without fsync is still on its way to the disk, and would be in the way of what is measured.
-    os.sync()
+def forgetful(server: Embedded) -> None:
+    """From here on the server is fast and forgets everything in a crash: for loading."""
+    _run_with(server, LOADING)
 
 
-def _restart(server: Embedded, settings: dict[str, str]) -> None:
+def durable(server: Embedded) -> None:
+    """From here on the server is what PostgreSQL is by default: for measuring."""
+    if _run_with(server, MEASURING):
+        # What was written without fsync is still on its way to the disk, and would be in the way of what is measured.
+        for path in server.data.rglob("*"):
+            if path.is_file():
+                _sync(path)
+
+
+def _run_with(server: Embedded, settings: Mapping[str, str]) -> bool:
+    """Whether it had to be restarted for that."""
+    if server.settings == settings:
+        return False
     server.stop()
     server.settings.clear()
     server.settings.update(settings)
     server.start()
+    return True
+
+
+def _sync(path: Path) -> None:
+    try:
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        # The server works: its temporary files come and go.
+        return
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def connect(url: str) -> Session:

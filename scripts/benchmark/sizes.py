@@ -19,7 +19,7 @@ class Sizes:
     """The default run."""
 
     stale: int = _size(STALE_OF_THE_BOUND, "reap: stale jobs; twice as many live ones run beside them")
-    rounds: int = _size(5, "reap and idle: how often each way is measured", least=3)
+    rounds: int = _size(5, "reap and idle: how often each way is measured")
     running: int = _size(RUNNING_OF_THE_BOUND, "idle: running jobs, all past their timeout and alive")
     events: int = _size(19, "idle: events of each running job")
     finished: int = _size(500_000, "idle: finished jobs in the same table")

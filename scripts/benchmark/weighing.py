@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmark.figures import MIB, Figure, Measured
-from benchmark.scene import load, loading
+from benchmark.scene import forgetful, load
 from benchmark.sizes import Sizes
 from benchmark.sweeping import Sweeper
 from reaper.embedded import Embedded
@@ -18,9 +18,9 @@ _FIRST_REAPED = 2_000
 
 
 def measure(server: Embedded, sizes: Sizes) -> Measured:
-    with loading(server):
-        first = load(server, _FIRST, stale=_FIRST_REAPED, live=0, events=1)
-        many = load(server, _DATABASE, stale=sizes.reaped, live=0, events=1)
+    forgetful(server)
+    first = load(server, _FIRST, stale=_FIRST_REAPED, live=0, events=1)
+    many = load(server, _DATABASE, stale=sizes.reaped, live=0, events=1)
     # A process of its own, which has done nothing else.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as child:
         idle, peak = child.submit(_idle_and_peak, first, many, sizes.reaped).result()
