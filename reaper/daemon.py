@@ -162,7 +162,7 @@ class Daemon:
         kept = {watch.name for watch in self._supervisor.watches}
         for name in fresh.sources.keys() - kept:
             # What was heard of a database stays true, whatever else is new.
-            heard = changed[name].hearing if name in changed and _hears_on(name, old, fresh) else None
+            heard = changed[name].hearing if name in changed and _same_database(name, old, fresh) else None
             self._supervisor.add(self._watch(fresh, fresh.sources[name], heard))
         _log.info("Reaper has a new configuration.", sources=sorted(fresh.sources), kept=sorted(kept))
 
@@ -173,10 +173,12 @@ class Daemon:
         self._journal.watch(settings.sources)
 
     def _watch(self, settings: Settings, source: SourceSettings, hearing: Hearing | None = None) -> Watch:
+        hearing = hearing or Hearing(settings.restart_grace_seconds)
+        hearing.allow(settings.restart_grace_seconds)
         patience = Patience(statement=settings.statement_timeout_seconds, connect=settings.connect_timeout_seconds)
         return Watch(
             Source(source.name, source.database_url.get_secret_value(), source.profile, source.thresholds, patience),
-            hearing or Hearing(settings.restart_grace_seconds),
+            hearing,
             Pace(settings.interval_seconds),
             Breaker(settings.breaker_min, settings.breaker_share),
             settings.batch_size,
@@ -190,10 +192,8 @@ def _differs(name: str, old: Settings, fresh: Settings) -> bool:
     return _knobs(old) != _knobs(fresh) or old.sources[name] != fresh.sources.get(name)
 
 
-def _hears_on(name: str, old: Settings, fresh: Settings) -> bool:
-    """Whether it is the same database, heard in the same way."""
-    same = old.sources[name].database_url == fresh.sources[name].database_url
-    return same and old.restart_grace_seconds == fresh.restart_grace_seconds
+def _same_database(name: str, old: Settings, fresh: Settings) -> bool:
+    return old.sources[name].database_url == fresh.sources[name].database_url
 
 
 def _knobs(settings: Settings) -> tuple[object, ...]:

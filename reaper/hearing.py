@@ -58,6 +58,10 @@ class Hearing:
         self._failed = False
         self._deaf: list[tuple[datetime, datetime]] = []
 
+    def allow(self, allowance_seconds: float) -> None:
+        """From now on give workers this much to reconnect; what was deaf so far stays so."""
+        self._allowance = timedelta(seconds=allowance_seconds)
+
     def lost(self) -> None:
         """The database could not be reached, or not be written to."""
         self._failed = True
@@ -128,10 +132,3 @@ class Hearing:
             if start == LONG_AGO:
                 return Cutoff(at=LONG_AGO, floor=end, estimate=end - left)
         return Cutoff(at=at - left, floor=LONG_AGO, estimate=at - left)
-
-    def deaf_seconds(self, stall_seconds: float) -> float:
-        """How much longer than `stall_seconds` one has to look back; infinite before the floor."""
-        cutoff = self.cutoff(stall_seconds)
-        if cutoff.at == LONG_AGO:
-            return float("inf")
-        return (self.now - cutoff.at).total_seconds() - stall_seconds
