@@ -133,6 +133,14 @@ class Rule:
         """Running, past its timeout, and silent: to be ended."""
         return and_(self.past_timeout(jobs, moment), self.silent(jobs, moment))
 
+    def still_stale(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
+        """The same, for a few jobs that are given by their keys.
+
+        A planner with old statistics may answer `silent` by reading all signs since the cutoff. Among those is every
+        audit event of the sweep itself: batch by batch, there would be more of them to read.
+        """
+        return and_(self.past_timeout(jobs, moment), not_(self.heard(jobs, moment)))
+
     def _unheard(self, alive: Alive, jobs: FromClause, cutoff: Element) -> ColumnElement[bool]:
         rows, at = self.signs(alive, jobs)
         if rows is None:

@@ -74,21 +74,7 @@ def refused(protea: Protea, report: SweepReport, bad: str, others: list[str]) ->
     return failure.error
 
 
-NOT_YET = {
-    "a trigger keeps it running": "the row that was written is not asked whether it still runs",
-    "a trigger misses a table": "an error inside a trigger is taken for one of the statement",
-    "a trigger says that it is not supported": "an error inside a trigger is taken for one of the statement",
-    "a trigger says that something is internally wrong": "an error inside a trigger is taken for one of the statement",
-}
-
-
-@pytest.mark.parametrize(
-    "refusal",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=NOT_YET[name]) if name in NOT_YET else ())
-        for name in REFUSALS
-    ],
-)
+@pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("batch_size", [1000, 3])
 def test_one_refused_job_is_reported_and_all_others_are_ended(protea: Protea, refusal: str, batch_size: int) -> None:
     others = [protea.stale() for _ in range(6)]
@@ -173,7 +159,8 @@ def test_a_deadlock_with_a_worker_is_tried_again(protea: Protea, server: Embedde
         worker.execute("SELECT FROM job WHERE id = %s FOR UPDATE", [wanted])
         worker.commit()
         report = sweeping.result()
-    assert server.log.read_text().count("deadlock detected") == before + 1
+    # Once, or again: set free by the first, the sweep may lock the row before the worker wakes up.
+    assert server.log.read_text().count("deadlock detected") > before
     assert (report.outcome, report.failures, report.lost) == (Outcome.DONE, (), 0)
     assert report.reaped + report.locked_total == 2 and protea.status(counted) == "failed"
     protea.sweep()

@@ -33,6 +33,7 @@ from sqlalchemy import (
     insert,
     literal,
     literal_column,
+    not_,
     select,
     true,
     update,
@@ -159,12 +160,13 @@ class Claim:
         jobs, key = self._schema.jobs, self._schema.key(self._schema.jobs)
         wanted = and_(self._schema.keyed(key), self._schema.running(jobs))
         if self._judge:
-            wanted = and_(wanted, self._rule.stale(jobs, self._moment))
+            wanted = and_(wanted, self._rule.still_stale(jobs, self._moment))
         verdict = Verdict.STALE if self._judge else None
         doomed = judged(self._rule, jobs, self._moment, wanted, self._stamp.members(), verdict)
         ended = self._transition(doomed).cte(own_name("ended"))
         also = [self._insert(n, ended).cte(own_name(f"also_{n}")) for n in range(len(self._action.also))]
-        # Counted apart from the rows, so that an update which changes nothing still says how many it should have.
+        # Counted apart from the rows, so that an update which changes nothing still says how many it should have. A
+        # trigger may also let the row be written, and put the old state back: such a job has not ended.
         counts = select(
             _count(doomed).label("judged"), *(_count(cte).label(f"also_{n}") for n, cte in enumerate(also))
         ).subquery(own_name("counts"))
@@ -174,7 +176,7 @@ class Claim:
             *_measures(ended),
             ended.c.witness,
         ]
-        return select(*told, ended.c[KEY.format(0)].is_not(None).label("ended"), *counts.c).select_from(
+        return select(*told, func.coalesce(not_(ended.c.still_runs), False).label("ended"), *counts.c).select_from(
             counts.outerjoin(ended, true())
         )
 
@@ -186,7 +188,7 @@ class Claim:
             update(jobs)
             .values(values)
             .where(Schema.same(self._schema.key(jobs), theirs), self._schema.running(jobs))
-            .returning(*doomed.c)
+            .returning(*doomed.c, self._schema.running(jobs).label("still_runs"))
         )
 
     def _insert(self, n: int, ended: CTE) -> Insert:

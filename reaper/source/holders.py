@@ -28,6 +28,17 @@ _WHO = text(
     ORDER BY held DESC NULLS LAST LIMIT 1
     """
 )
+_SUSPECTS = text(
+    """
+    SELECT l.transactionid::text FROM pg_locks l
+    WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
+      AND age(l.transactionid) >= age(CAST(CAST(:number AS text) AS xid))
+      AND EXISTS (SELECT FROM pg_locks r
+                  WHERE r.virtualtransaction = l.virtualtransaction AND r.locktype = 'relation'
+                    AND r.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                    AND r.relation = to_regclass(:table) AND r.mode IN ('RowShareLock', 'RowExclusiveLock'))
+    """
+)
 _MEMBERS = text("SELECT xid::text FROM pg_get_multixact_members(CAST(CAST(:number AS text) AS xid))")
 
 
@@ -39,7 +50,11 @@ def holder_of(connection: Connection, schema: Schema, key: Key) -> Holder | None
     ).scalar_one_or_none()
     if number is None or number == "0":
         return None
-    return _owner(connection, [number]) or _owner(connection, _members(connection, number))
+    return (
+        _owner(connection, [number])
+        or _owner(connection, _members(connection, number))
+        or _owner(connection, _only_suspect(connection, schema, number))
+    )
 
 
 def _owner(connection: Connection, numbers: Sequence[str]) -> Holder | None:
@@ -64,3 +79,14 @@ def _members(connection: Connection, number: str) -> list[str]:
     except DBAPIError:
         # Asked of a plain transaction's number, the server answers with an error: there is no other way to tell.
         return []
+
+
+def _only_suspect(connection: Connection, schema: Schema, number: str) -> list[str]:
+    """A released savepoint keeps its row locks and gives up the lock on its number.
+
+    The holder is then a transaction that is older than the number and works on the table; it is named only when there
+    is but one such.
+    """
+    table = connection.dialect.identifier_preparer.format_table(schema.jobs)
+    found = list(connection.execute(_SUSPECTS, {"number": number, "table": table}).scalars())
+    return found if len(found) == 1 else []

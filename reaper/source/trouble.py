@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+import psycopg
 from sqlalchemy.exc import DBAPIError
 
 
@@ -20,6 +21,8 @@ _AWAY = {"08", "28", "3D"}
 _AWAY_STATES = {"57P01", "57P02", "57P03", "57P05", "25006", "53300"}
 _PASSING = {"40"}
 _STATEMENT = {"0A", "25", "26", "34", "3F", "42", "53", "54", "55", "57", "58", "F0", "XX"}
+# What a trigger's function may run into for one row; want of resources and being cancelled are not among it.
+_RAISED = {"0A", "26", "34", "3F", "42", "55", "F0", "XX"}
 # Row security refuses single rows with the code for "no privilege"; a lock may be waited for by a trigger.
 _ROW_STATES = {"42501", "55P03"}
 
@@ -41,7 +44,14 @@ def trouble(error: DBAPIError) -> Trouble:
         return Trouble.AWAY
     if state[:2] in _PASSING:
         return Trouble.PASSING
-    return Trouble.STATEMENT if state[:2] in _STATEMENT else Trouble.ROW
+    if state[:2] in _STATEMENT and not (state[:2] in _RAISED and _inside_a_function(error)):
+        return Trouble.STATEMENT
+    return Trouble.ROW
+
+
+def _inside_a_function(error: DBAPIError) -> bool:
+    """Whether it came up in a trigger's function: the server then tells the way there."""
+    return isinstance(error.orig, psycopg.Error) and bool(error.orig.diag.context)
 
 
 def in_one_line(error: BaseException) -> str:
