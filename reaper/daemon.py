@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -21,7 +21,7 @@ from reaper.hearing import Hearing
 from reaper.journal import Journal
 from reaper.metrics import Metrics
 from reaper.model import ConfigError, ReaperError
-from reaper.settings import Settings, SourceSettings
+from reaper.settings import Settings, SourceSettings, place
 from reaper.source import Patience, Source
 from reaper.supervisor import Supervisor
 from reaper.watch import Pace, Watch
@@ -146,24 +146,40 @@ class Daemon:
             fresh = read()
             if not fresh.sources:
                 raise ConfigError(["no database is configured"])
+            changed = {
+                watch.name: watch for watch in self._supervisor.watches if _differs(watch.name, self._settings, fresh)
+            }
+            made = self._make_anew(fresh, changed)
         except ConfigError as error:
             _log.error("Reaper keeps its configuration: the new one is wrong.", problems=error.problems)
             return
-        self._replace(fresh)
+        except Exception as defect:  # whatever it is, what works is not thrown away for it
+            problem = f"{type(defect).__name__}: {defect}"
+            _log.exception("Reaper keeps its configuration: the new one is wrong.", problems=[problem])
+            return
+        self._replace(fresh, changed, made)
 
-    def _replace(self, fresh: Settings) -> None:
+    def _make_anew(self, fresh: Settings, changed: Mapping[str, Watch]) -> list[Watch]:
+        """The watches that the new configuration asks for and that are not there yet. Changes nothing."""
+        kept = {watch.name for watch in self._supervisor.watches} - changed.keys()
+        made = []
+        for name in fresh.sources.keys() - kept:
+            # What was heard of a database stays true, whatever else is new.
+            heard = name in changed and _same_database(name, self._settings, fresh)
+            made.append(self._watch(fresh, fresh.sources[name], changed[name].hearing if heard else None))
+        return made
+
+    def _replace(self, fresh: Settings, changed: Mapping[str, Watch], made: Iterable[Watch]) -> None:
         old, self._settings = self._settings, fresh
         if (old.http_host, old.http_port, old.log_file) != (fresh.http_host, fresh.http_port, fresh.log_file):
             _log.warning("Reaper's HTTP address and log file change only with a restart.")
         logs.adjust(fresh.log_level, fresh.log_format)
-        changed = {watch.name: watch for watch in self._supervisor.watches if _differs(watch.name, old, fresh)}
         self._supervisor.remove(changed, _TURN_SECONDS)
         self._announce(fresh)
         kept = {watch.name for watch in self._supervisor.watches}
-        for name in fresh.sources.keys() - kept:
-            # What was heard of a database stays true, whatever else is new.
-            heard = changed[name].hearing if name in changed and _same_database(name, old, fresh) else None
-            self._supervisor.add(self._watch(fresh, fresh.sources[name], heard))
+        for watch in made:
+            watch.hearing.allow(fresh.restart_grace_seconds)
+            self._supervisor.add(watch)
         _log.info("Reaper has a new configuration.", sources=sorted(fresh.sources), kept=sorted(kept))
 
     def _announce(self, settings: Settings) -> None:
@@ -173,12 +189,10 @@ class Daemon:
         self._journal.watch(settings.sources)
 
     def _watch(self, settings: Settings, source: SourceSettings, hearing: Hearing | None = None) -> Watch:
-        hearing = hearing or Hearing(settings.restart_grace_seconds)
-        hearing.allow(settings.restart_grace_seconds)
         patience = Patience(statement=settings.statement_timeout_seconds, connect=settings.connect_timeout_seconds)
         return Watch(
             Source(source.name, source.database_url.get_secret_value(), source.profile, source.thresholds, patience),
-            hearing,
+            hearing or Hearing(settings.restart_grace_seconds),
             Pace(settings.interval_seconds),
             Breaker(settings.breaker_min, settings.breaker_share),
             settings.batch_size,
@@ -193,7 +207,8 @@ def _differs(name: str, old: Settings, fresh: Settings) -> bool:
 
 
 def _same_database(name: str, old: Settings, fresh: Settings) -> bool:
-    return old.sources[name].database_url == fresh.sources[name].database_url
+    before, after = (settings.sources[name].database_url.get_secret_value() for settings in (old, fresh))
+    return place(before) == place(after)
 
 
 def _knobs(settings: Settings) -> tuple[object, ...]:

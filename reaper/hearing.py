@@ -74,6 +74,17 @@ class Hearing:
         else:
             self._met_again(self._last, contact, tick - self._last_tick)
         self._last, self._last_tick, self._failed = contact, tick, False
+        # A clock that was put right leaves no deaf time in the future: it would take that long to end.
+        latest = contact.now + self._allowance
+        self._deaf = [(start, min(end, latest)) for start, end in self._deaf if start < latest]
+
+    def stood_still(self, seconds: float) -> None:
+        """The database took that long, until just now, for something that takes no time: nobody was heard meanwhile."""
+        if self._last is None:
+            self._failed = True
+            return
+        now = self._last.now + timedelta(seconds=self._monotonic() - self._last_tick)
+        self._add(now - timedelta(seconds=seconds), now + self._allowance)
 
     def _first_met(self, contact: Contact, waited: float) -> None:
         if not self._allowance:
@@ -83,7 +94,7 @@ class Hearing:
             # It was away when we came: nobody knows for how long.
             self._add(LONG_AGO, contact.now + self._allowance)
         else:
-            self._add(LONG_AGO, contact.server_started + self._allowance)
+            self._add(LONG_AGO, min(contact.server_started, contact.now) + self._allowance)
 
     def _met_again(self, last: Contact, contact: Contact, elapsed: float) -> None:
         restarted = contact.server_started != last.server_started
@@ -112,6 +123,11 @@ class Hearing:
         if len(deaf) > _REMEMBERED:
             deaf[:2] = [(deaf[0][0], deaf[1][1])]
         self._deaf = deaf
+
+    def deaf_seconds(self, stall_seconds: float) -> float:
+        """How much further than `stall_seconds` one has to look back; infinite while that reaches nothing."""
+        at = self.cutoff(stall_seconds).at
+        return float("inf") if at == LONG_AGO else (self.now - at).total_seconds() - stall_seconds
 
     @property
     def now(self) -> datetime:

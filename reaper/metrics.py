@@ -55,6 +55,19 @@ class Metrics:
             _SOURCE,
             registry=registry,
         )
+        self.refused = Gauge(
+            "reaper_candidates_refused",
+            "Stale jobs that the database refuses to end, now or within the last ten minutes.",
+            _SOURCE,
+            registry=registry,
+        )
+        self.deaf = Gauge(
+            "reaper_deaf_seconds",
+            "How much longer than the stall window a job must be silent, because the database was away meanwhile; "
+            "+Inf while too little has been heard for any job to be ended.",
+            _SOURCE,
+            registry=registry,
+        )
         self.oldest = Gauge(
             "reaper_oldest_running_started_timestamp_seconds",
             "Start of the oldest running job; 0 when none runs.",
@@ -108,7 +121,7 @@ class Metrics:
 
     def _by_source(self) -> tuple[Counter | Gauge | Histogram, ...]:
         counters = (self.refused_total, self.lost_total)
-        jobs = (self.running, self.spared, self.stale, self.locked, self.overdue, self.oldest)
+        jobs = (self.running, self.spared, self.stale, self.locked, self.overdue, self.refused, self.deaf, self.oldest)
         return (*counters, *jobs, self.duration, self.last_success, self.breaker_open, self.leader, self.database_up)
 
     # --- listener; a source that is gone may still have a sweep that ends, which would bring it back ----------
@@ -142,6 +155,8 @@ class Metrics:
         self.leader.labels(source).set(report.leads)
         if report.outcome is not Outcome.FAILED:
             self.breaker_open.labels(source).set(report.outcome is Outcome.HELD)
+            self.deaf.labels(source).set(report.deaf_seconds)
+            self.refused.labels(source).set(report.refused_total)
             self.locked.labels(source).set(report.locked_total)
             self.overdue.labels(source).set(sum(locked.overdue for locked in report.locked))
         if report.outcome is Outcome.STANDBY:

@@ -161,7 +161,11 @@ class Census:
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """One pass over one source."""
+    """One pass over one source.
+
+    `refused_total` counts the failures and those left alone because they were refused lately. `deaf_seconds` is how
+    much further back than the stall window silence was measured; infinite while too little could be heard for any.
+    """
 
     source: str
     sweep_id: str
@@ -175,8 +179,10 @@ class SweepReport:
     locked: Sequence[Locked] = ()
     locked_total: int = 0
     failures: Sequence[Failure] = ()
+    refused_total: int = 0
     would_reap: Sequence[Evidence] = ()
     longest_transaction_seconds: float = 0.0
+    deaf_seconds: float = 0.0
     database_away: bool = False
     leads: bool = False
     error: str | None = None

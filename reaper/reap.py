@@ -24,6 +24,7 @@ from reaper.source import Candidate, Claim, HalfDone, Source, Trouble, in_one_li
 LANES = 2
 _TRIES = 3
 _MOST_REFUSED = 50
+_MOST_SLOW = 12
 
 
 @dataclass(slots=True)
@@ -47,7 +48,7 @@ class Reap:
 
     def __init__(self, source: Source, claim: Claim) -> None:
         self._source, self._claim = source, claim
-        self._refused = 0
+        self._refused = self._slow = 0
         self._problem: Exception | None = None
 
     def run(self, connection: Connection, batches: Iterable[Sequence[Candidate]]) -> Iterator[Done]:
@@ -114,12 +115,17 @@ class Reap:
             kind = trouble(error)
             if kind is Trouble.PASSING and tries > 1:
                 self._end(lane, batch, done, tries - 1)
-            elif kind in (Trouble.ROW, Trouble.PASSING):
+            elif kind in (Trouble.ROW, Trouble.PASSING) or (kind is Trouble.SLOW and self._may_be_slow()):
                 self._divide(lane, batch, done, error)
             else:
                 raise
         except HalfDone as error:
             self._divide(lane, batch, done, error)
+
+    def _may_be_slow(self) -> bool:
+        """Half a batch may make it in time; but each try takes long, so not for ever."""
+        self._slow += 1
+        return self._slow <= _MOST_SLOW
 
     def _divide(self, lane: Connection, batch: Sequence[Candidate], done: Done, error: Exception) -> None:
         if len(batch) == 1:

@@ -18,13 +18,20 @@ _MOST_THREADS = 64
 
 
 class Regularly(BaseTrigger):  # type: ignore[misc]
-    """First after `first` seconds, then every `interval` seconds from one start to the next."""
+    """First after `first` seconds, then every `interval` seconds from one start to the next.
+
+    What lies in the past is left out. A clock that is set right only after the start of the process jumps by decades,
+    and the scheduler would list each run that it missed.
+    """
 
     def __init__(self, first: float, interval: float) -> None:
         self._first, self._interval = timedelta(seconds=first), timedelta(seconds=interval)
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        return now + self._first if previous_fire_time is None else previous_fire_time + self._interval
+        if previous_fire_time is None:
+            return now + self._first
+        missed = max(0, (now - previous_fire_time) // self._interval)
+        return previous_fire_time + (missed + 1) * self._interval
 
 
 class Supervisor:

@@ -43,7 +43,6 @@ from reaper.spool import Spool
 SHOWN = 100
 """How many single jobs of a sort a report names; the rest are counted."""
 
-_NAMED_HOLDERS = 10
 _REFUSED_AGAIN_SECONDS = 600.0
 
 
@@ -93,12 +92,14 @@ class Sweep:
         self.newly_spared: list[Evidence] = []
         self.newly_spared_total = 0
         self.would_reap: list[Evidence] = []
-        self.longest = 0.0
+        self.refused = 0
+        self.longest = self.deaf = 0.0
 
     def run(self) -> Outcome:
         with self.source.connect() as connection:
             # A standby listens too: the day it takes over it must know what it could not have heard.
             moment = self.source.meet(connection, self.hearing)
+            self.deaf = self.hearing.deaf_seconds(self.source.thresholds.stall.seconds)
             if self.lease is not None and not self.lease.hold():
                 return Outcome.STANDBY
             with Spool(self.orders.batch_size) as spool:
@@ -135,7 +136,7 @@ class Sweep:
             keys = [tuple(row) for row in crossed]
             judged = self.source.reading.evidence(connection, moment, keys)
         spared = [evidence for evidence in judged if evidence.verdict is Verdict.SPARED]
-        self.newly_spared_total = len(spared) if len(keys) <= SHOWN else max(len(spared), self.census.spared)
+        self.newly_spared_total = len(spared) if len(keys) <= SHOWN else self.crossed
         self.newly_spared = spared[:SHOWN]
         self.memory.before = moment
 
@@ -179,6 +180,7 @@ class Sweep:
         self.locked += done.locked
         self.failures += done.failures
         self.longest = max(self.longest, done.longest)
+        self.refused += len(done.failures)
         for failure in done.failures:
             self.memory.refused[failure.key] = time.monotonic() + _REFUSED_AGAIN_SECONDS
         if done.reaped:
@@ -189,7 +191,9 @@ class Sweep:
         refused, now = self.memory.refused, time.monotonic()
         for key in [key for key, again in refused.items() if again <= now]:
             del refused[key]
-        return [candidate for candidate in batch if candidate.key not in refused]
+        willing = [candidate for candidate in batch if candidate.key not in refused]
+        self.refused += len(batch) - len(willing)
+        return willing
 
     # --- held rows -------------------------------------------------------------------------------------------
 
@@ -197,7 +201,8 @@ class Sweep:
         """Somebody who keeps a stale job's row locked for longer than its stall window hides a dead job: say who."""
         now, since = time.monotonic(), self.memory.locked_since
         self.memory.locked_since = {key: since.get(key, now) for key in self.locked}
-        for key in self.locked[:_NAMED_HOLDERS]:
+        longest_first = sorted(self.locked, key=self.memory.locked_since.__getitem__)
+        for key in longest_first[:SHOWN]:
             with self.source.transaction(connection, read_only=True):
                 holder = holder_of(connection, self.source.rule.schema, key)
                 judged = self.source.reading.evidence(connection, moment, [key])
@@ -222,9 +227,20 @@ def sweep(
     except (DBAPIError, TooManyRefused) as problem:
         outcome, error = Outcome.FAILED, in_one_line(problem)
         away = isinstance(problem, DBAPIError) and trouble(problem) is Trouble.AWAY
+    except Exception:
+        _let_another_try(lease)
+        raise
     if away:
         hearing.lost()
+    if outcome is Outcome.FAILED or (state.failures and not state.reaped):
+        _let_another_try(lease)
     return _report(state, outcome, error, away=away, duration=time.monotonic() - begun)
+
+
+def _let_another_try(lease: Lease | None) -> None:
+    """What this process cannot do, for want of a privilege or of disk, a replica may: it must not be kept from it."""
+    if lease is not None:
+        lease.release()
 
 
 def failed(source: str, error: str) -> SweepReport:
@@ -246,8 +262,10 @@ def _report(state: Sweep, outcome: Outcome, error: str | None, *, away: bool, du
         locked=tuple(state.named_locked),
         locked_total=len(state.locked),
         failures=tuple(state.failures),
+        refused_total=state.refused,
         would_reap=tuple(state.would_reap),
         longest_transaction_seconds=state.longest,
+        deaf_seconds=state.deaf,
         database_away=away,
         leads=outcome not in (Outcome.STANDBY, Outcome.FAILED),
         error=error,

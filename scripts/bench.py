@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
@@ -89,7 +90,7 @@ def _measure(measures: Sequence[str], sizes: Sizes) -> dict[str, Any]:
             click.echo(f"{name} ...", err=True)
             measured = MEASURES[name](server, sizes)
             figures += measured.figures
-            raw[name] = measured.raw
+            raw[name] = {**measured.raw, "load_average_after": os.getloadavg()[0]}
     return {**about, "measures": raw, "figures": figures}
 
 
@@ -107,9 +108,10 @@ def _show(figures: Sequence[Figure], found: dict[str, Any]) -> None:
         table.add_row(figure.what, figure.measured, bound, ok, style="red" if figure.ok is False else None)
     console.print(table)
     on, by = found["machine"], found["versions"]
+    loads = [on["load_average"][0], *(raw["load_average_after"] for raw in found["measures"].values())]
     console.print(
         f"{on['cpu']}, {on['cores']} cores, {on['memory_mib'] / 1024:.0f} GiB; PostgreSQL {by['postgresql']}, "
-        f"Python {by['python']}; load when it began {on['load_average'][0]:.1f}"
+        f"Python {by['python']}; load {min(loads):.1f} to {max(loads):.1f}"
     )
 
 

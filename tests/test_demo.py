@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from reaper.demo.cast import CAST, Ending
+from reaper.demo.cast import CAST, LONGEST, STALL, TIMEOUT, Ending
 from reaper.demo.scene import Row, judge
 from tests.support import eventually
 
+PROJECT = Path(__file__).parents[1]
 PLAY = "import sys; from reaper.demo import run; sys.exit(run(plain=False))"
 
 
@@ -51,7 +52,7 @@ def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
     environment = {**os.environ, "TMPDIR": str(folder), "REAPER_TIMEOUT_SECONDS": "1s", "REAPER_NONSENSE": "1"}
     command = [sys.executable, "-W", "error", "-c", PLAY]
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         try:
             yield process
@@ -61,7 +62,7 @@ def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_every_verdict_is_right_and_no_process_is_left(folder: Path) -> None:
     with demo(folder) as process:
-        output, _ = process.communicate(timeout=150)
+        output, _ = process.communicate(timeout=LONGEST + 60)
     assert process.returncode == 0, output
     assert re.search(r"^(\d+) of \1 verdicts were right\.$", output, re.MULTILINE)
     assert "\x1b" not in output
@@ -97,10 +98,10 @@ def test_killed_it_leaves_no_process_behind(folder: Path) -> None:
 
 EVIDENCE: Mapping[str, Any] = {
     "reason": "JobTimeout",
-    "age_seconds": 16.0,
-    "silence_seconds": 9.0,
-    "timeout_seconds": 15.0,
-    "stall_seconds": 8.0,
+    "age_seconds": TIMEOUT + 1.0,
+    "silence_seconds": STALL + 1.0,
+    "timeout_seconds": float(TIMEOUT),
+    "stall_seconds": float(STALL),
     "witness": "job_event",
 }
 
@@ -112,9 +113,11 @@ def good_rows() -> dict[str, Row]:
         name = part.name
         rows[name] = {
             Ending.IN_TIME: Row(name, "succeeded", None, 10.0, 1.0),
-            Ending.SPARED: Row(name, "succeeded", None, 30.0, 1.0),
-            Ending.REAPED: Row(name, "failed", "JobTimeout", 16.0, 9.0, [EVIDENCE], part.role == "late"),
-            Ending.OVERWRITTEN: Row(name, "succeeded", "JobTimeout", 30.0, 1.0, [EVIDENCE]),
+            Ending.SPARED: Row(name, "succeeded", None, 2.0 * TIMEOUT, 1.0),
+            Ending.REAPED: Row(
+                name, "failed", "JobTimeout", TIMEOUT + 1.0, STALL + 1.0, [EVIDENCE], part.role == "late"
+            ),
+            Ending.OVERWRITTEN: Row(name, "succeeded", "JobTimeout", 2.0 * TIMEOUT, 1.0, [EVIDENCE]),
         }[part.ending]
     return rows
 
@@ -132,13 +135,13 @@ def test_all_is_right_when_everybody_ends_as_they_had_to() -> None:
     [
         ("steady", {"status": "failed", "error_code": "JobTimeout", "evidence": [EVIDENCE]}),
         ("slow", {"evidence": [EVIDENCE]}),
-        ("slow", {"age": 14.0}),
+        ("slow", {"age": TIMEOUT - 1.0}),
         ("crashed", {"status": "running", "error_code": None, "evidence": []}),
         ("crashed", {"evidence": [EVIDENCE, EVIDENCE]}),
         ("crashed", {"evidence": []}),
         ("crashed", {"error_code": "ManualTimeout"}),
-        ("hung", {"evidence": [{**EVIDENCE, "silence_seconds": 7.0}]}),
-        ("hung", {"evidence": [{**EVIDENCE, "age_seconds": 14.0}]}),
+        ("hung", {"evidence": [{**EVIDENCE, "silence_seconds": STALL - 1.0}]}),
+        ("hung", {"evidence": [{**EVIDENCE, "age_seconds": TIMEOUT - 1.0}]}),
         ("late, careful", {"status": "succeeded"}),
         ("late, careful", {"discarded": False}),
         ("late, careless", {"status": "failed"}),

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import quote
@@ -23,14 +24,12 @@ from reaper.hearing import Hearing
 from reaper.model import Outcome
 from reaper.profile import resolve
 from reaper.source import Lease, Source
-from reaper.source.lease import lock_number
 from tests.support import PATIENCE, Heard, Protea, eventually, thresholds
 
-LOCK = lock_number("job", "protea")
 HOLDERS = """
     SELECT pid FROM pg_locks JOIN pg_database d ON d.oid = database
     WHERE locktype = 'advisory' AND granted AND d.datname = current_database()
-      AND ((classid::bigint << 32) | objid::bigint) = %s
+      AND objid = 'job'::regclass
 """
 
 
@@ -112,7 +111,7 @@ def leases(url: str) -> Iterator[tuple[Lease, Lease]]:
 
 
 def holders(protea: Protea) -> list[int]:
-    return [pid for (pid,) in protea.connection.execute(HOLDERS, (LOCK,)).fetchall()]
+    return [pid for (pid,) in protea.connection.execute(HOLDERS).fetchall()]
 
 
 # --- the lease ---------------------------------------------------------------------------------------------------
@@ -186,10 +185,26 @@ def test_it_holds_no_snapshot_no_row_and_nothing_of_the_session(protea: Protea, 
     assert locks == [("advisory",)]
 
 
-def test_each_job_table_has_a_lease_of_its_own() -> None:
-    assert lock_number("job", "protea") == LOCK
-    assert len({LOCK, lock_number("jobs", "protea"), lock_number("job", "other")}) == 3
-    assert all(-(2**63) <= lock_number(f"t{n}", "p") < 2**63 for n in range(1000))
+def test_each_job_table_has_a_lease_of_its_own(protea: Protea) -> None:
+    """With a schema per tenant there are several tables of one name in one database."""
+    for tenant in ("a", "b"):
+        protea.connection.execute(f"CREATE SCHEMA {tenant} CREATE TABLE job (id int)")
+    tenants = [replica(f"{protea.url}&options=-csearch_path%3D{tenant}") for tenant in ("a", "b", "a", "public")]
+    with ExitStack() as stack:
+        leases = [tenant.lease(60) for tenant in tenants]
+        for lease in leases:
+            stack.callback(lease.release)
+        assert [lease.hold() for lease in leases] == [True, True, False, True]
+
+
+def test_two_profiles_of_one_table_do_not_keep_each_other_out(protea: Protea) -> None:
+    other = Source("other", protea.url, resolve("ours", {"ours": {"extends": "protea"}}), thresholds(), PATIENCE)
+    mine, theirs = replica(protea.url).lease(60), other.lease(60)
+    try:
+        assert mine.hold() and theirs.hold()
+    finally:
+        mine.release()
+        theirs.release()
 
 
 # --- sweeps ------------------------------------------------------------------------------------------------------
@@ -305,6 +320,42 @@ def test_nothing_that_a_sweep_sets_stays_behind_on_the_poolers_connections(prote
         assert (report.outcome, report.reaped) == (Outcome.DONE, 30), (reuse, report.error)
         lease.release()
         assert seen_by_others(pooler, protea) == before
+
+
+def test_a_lease_stays_when_the_pooler_renews_it_on_another_connection(protea: Protea, pooler: str) -> None:
+    url = through(pooler, protea)
+    lease = replica(url).lease(60)
+    with (
+        ExitStack() as stack,
+        psycopg.connect(f"host={pooler} port=6432 dbname=pgbouncer user=postgres", autocommit=True) as console,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        clients = [stack.enter_context(psycopg.connect(url.replace("+psycopg", ""))) for _ in range(4)]
+        *busy, queued = clients
+        for client in busy:
+            client.execute("SELECT 1")
+        assert lease.hold()
+        [pid] = holders(protea)
+
+        def waiting(count: int) -> bool:
+            with console.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+                pools = cursor.execute("SHOW POOLS").fetchall()
+            mine = [row["cl_waiting"] for row in pools if row["database"] == protea.connection.info.dbname]
+            return mine == [count]
+
+        # All four connections are taken: whoever waits gets that of the lease when it is given back for a moment.
+        waits = pool.submit(queued.execute, "SELECT 1")
+        eventually(lambda: waiting(1))
+        renewed = pool.submit(lease.hold)
+        waits.result(10)
+        assert queued.execute("SELECT pg_backend_pid()").fetchone() == (pid,)
+        busy[0].rollback()
+        assert renewed.result(10)
+        assert holders(protea) and holders(protea) != [pid]
+        queued.rollback()
+        other = replica(url, "twin").lease(60)
+        assert not other.hold()
+    lease.release()
 
 
 def test_a_sweep_leaves_no_prepared_statement_that_its_next_transaction_would_miss(protea: Protea, pooler: str) -> None:

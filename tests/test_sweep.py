@@ -91,8 +91,8 @@ def test_only_running_jobs_are_ended(protea: Protea) -> None:
 
 def test_a_start_is_a_sign_of_life(protea: Protea) -> None:
     job = protea.job(age=3 * HOUR)
-    protea.sweep(protea.source(thresholds(timeout=2 * HOUR, stall=4 * HOUR)))
-    assert protea.status(job) == "running"
+    report = protea.sweep(protea.source(thresholds(timeout=2 * HOUR, stall=4 * HOUR)))
+    assert (protea.status(job), report.lost) == ("running", 0)
     protea.sweep(protea.source(thresholds(timeout=2 * HOUR, stall=2 * HOUR)))
     assert protea.status(job) == "failed"
     [event] = protea.audits(job)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-TIMEOUT, STALL, INTERVAL = 15, 8, 2
+TIMEOUT, STALL, INTERVAL = 20, 12, 2
 """What the daemon is told: small enough for a minute, far enough apart for a busy machine."""
 
-LONGEST = 90
+LONGEST = 180
 """The show ends when everybody has; after this it has failed."""
 
 
@@ -44,44 +44,44 @@ class Part:
 
 CAST = (
     Part("steady", "works 10 s, and says so", "steady", "load_goa", 10, Ending.IN_TIME),
-    Part("steady again", "the same, later", "steady", "load_goa", 10, Ending.IN_TIME, enters=24),
-    Part("slow", "works 36 s, a sign of life every 2 s", "steady", "train_model", 36, Ending.SPARED),
+    Part("steady again", "the same, later", "steady", "load_goa", 10, Ending.IN_TIME, enters=32),
+    Part("slow", "works 46 s, a sign of life every 2 s", "steady", "train_model", 46, Ending.SPARED),
     Part(
-        "coordinator", "silent for 36 s while its children work",
-        "coordinator", "compute_embeddings", 36, Ending.SPARED,
+        "coordinator", "silent for 46 s while its children work",
+        "coordinator", "compute_embeddings", 46, Ending.SPARED,
     ),
     Part(
         "first child", "works for the coordinator",
-        "steady", "embed_batch", 18, Ending.SPARED, parent="coordinator",
+        "steady", "embed_batch", 26, Ending.SPARED, parent="coordinator",
     ),
     Part(
         "second child", "takes over from the first",
-        "steady", "embed_batch", 18, Ending.SPARED, enters=16, parent="coordinator",
+        "steady", "embed_batch", 26, Ending.SPARED, enters=20, parent="coordinator",
     ),
     Part(
-        "collector", "silent for 34 s while batches report on it",
-        "coordinator", "predict_go_terms", 34, Ending.SPARED,
+        "collector", "silent for 44 s while batches report on it",
+        "coordinator", "predict_go_terms", 44, Ending.SPARED,
     ),
     Part(
         "batches", "has no job: writes child.* events for the collector",
-        "batches", "", 33, Ending.SPARED, parent="collector",
+        "batches", "", 43, Ending.SPARED, parent="collector",
     ),
     Part(
-        "one transaction", "silent for 34 s, its row locked by an open transaction",
-        "one_transaction", "vacuum_models", 34, Ending.SPARED,
+        "one transaction", "silent for 44 s, its row locked by an open transaction",
+        "one_transaction", "vacuum_models", 44, Ending.SPARED,
     ),
     Part("crashed", "SIGKILL after 4 s", "crash", "compute_embeddings", 3, Ending.REAPED, killed=4),
     Part(
-        "crashed later", "past its timeout and alive, then SIGKILL after 24 s",
-        "crash", "compute_embeddings", 23, Ending.REAPED, killed=24,
+        "crashed later", "past its timeout and alive, then SIGKILL after 31 s",
+        "crash", "compute_embeddings", 30, Ending.REAPED, killed=31,
     ),
     Part("hung", "alive, and says nothing after 4 s", "hang", "predict_go_terms", 4, Ending.REAPED),
     Part(
-        "late, careful", "silent; back after 30 s, sees that it was reaped",
-        "late", "ping", 30, Ending.REAPED,
+        "late, careful", "silent; back after 40 s, sees that it was reaped",
+        "late", "ping", 40, Ending.REAPED,
     ),
     Part(
-        "late, careless", "silent; back after 30 s, overwrites without asking",
-        "late_and_careless", "ping", 30, Ending.OVERWRITTEN,
+        "late, careless", "silent; back after 40 s, overwrites without asking",
+        "late_and_careless", "ping", 40, Ending.OVERWRITTEN,
     ),
 )  # fmt: skip

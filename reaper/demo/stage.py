@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -70,28 +69,34 @@ class Stage:
         self.actors = _queue_jobs(url)
         self.daemon_log = folder / "reaper.log"
         self._worker_log = folder / "workers.log"
-        self.port = _free_port()
         self._daemon = self._start_daemon()
         self._guard = _end_when_we_die(self._daemon)
-        self._opened = time.monotonic()
+        self._made = time.monotonic()
+        self._opened: float | None = None
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self._opened
+        """Since it was made."""
+        return time.monotonic() - self._made
 
     def move(self, ages: Mapping[str, float]) -> None:
         """Everybody who is due enters or is killed; `ages` are those of the jobs, by part.
 
-        Raises DemoError when a process ended that must not.
+        Nobody enters before the daemon has begun. Raises DemoError when a process ended that must not.
         """
+        if self._opened is None and self.daemon_log.stat().st_size:
+            self._opened = self.seconds
         for actor in self.actors:
-            if actor.process is None and self.seconds >= actor.part.enters:
+            if actor.process is None and self._is_due(actor.part):
                 actor.enter(self.url, self._worker_log)
             actor.kill_when_due(ages.get(actor.part.name, 0.0))
             if actor.state.startswith("failed"):
                 raise DemoError(f"worker {actor.part.name!r} {actor.state}: {_end_of(self._worker_log)}")
         if (status := self._daemon.poll()) is not None:
             raise DemoError(f"the daemon ended ({status}): {_end_of(self.daemon_log)}")
+
+    def _is_due(self, part: Part) -> bool:
+        return self._opened is not None and self.seconds >= self._opened + part.enters
 
     def close(self) -> None:
         processes = [self._guard, self._daemon, *(actor.process for actor in self.actors if actor.process)]
@@ -117,12 +122,13 @@ class Stage:
             "REAPER_INTERVAL_SECONDS": str(INTERVAL),
             "REAPER_TIMEOUT_SECONDS": str(TIMEOUT),
             "REAPER_STALL_SECONDS": str(STALL),
-            "REAPER_HTTP_PORT": str(self.port),
+            # A port that is free now may be somebody else's by the time the daemon wants it.
+            "REAPER_HTTP_PORT": "0",
             # The database is as old as the demo: with grace, nobody could be silent for long enough.
             "REAPER_RESTART_GRACE": "0",
             "REAPER_LOG_FORMAT": "json",
         }
-        return _spawn(DAEMON, self.daemon_log, cwd=self.folder, env=mine | settings)
+        return _spawn(DAEMON, self.daemon_log, env=mine | settings)
 
 
 @contextmanager
@@ -162,12 +168,6 @@ def _end_when_we_die(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes
     """A process that ends the other one when the kernel closes its standard input for us."""
     script = ["/bin/sh", "-c", 'read -r _; kill "$1"', "sh", str(process.pid)]
     return subprocess.Popen(script, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _end_of(log: Path) -> str:

@@ -82,13 +82,13 @@ def batches(worker: Worker) -> None:
 
 
 def one_transaction(worker: Worker) -> None:
-    """All of its work, signs of life included, is visible only at the end; its row is locked until then."""
+    """All of its work, signs of life and end included, is visible only at the end; its row is locked until then."""
     worker.begin()
     with worker.connection.transaction():
         worker.connection.execute("UPDATE job SET progress_current = 1 WHERE id = %s", [worker.job])
         worker.be_silent_until(worker.seconds)
         worker.say("job.progress")
-    worker.finish()
+        worker.finish()
 
 
 def crash(worker: Worker) -> None:

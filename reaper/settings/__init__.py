@@ -4,7 +4,8 @@ The only reader of the environment. Precedence is flag, environment, credential,
 the more specific place comes first: a kind in a source, a kind, a source, everything.
 """
 
+from reaper.settings.database_url import place
 from reaper.settings.loading import load
 from reaper.settings.values import Settings, SourceSettings
 
-__all__ = ["Settings", "SourceSettings", "load"]
+__all__ = ["Settings", "SourceSettings", "load", "place"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, unquote
 
+from reaper.settings import url_parameters
+
 SCHEME = "postgresql+psycopg"
 _ACCEPTED = frozenset({"postgresql", "postgres", SCHEME})
 _PLAIN_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,30}", re.IGNORECASE)
@@ -24,6 +26,8 @@ _REST = re.compile(
     """,
     re.VERBOSE,
 )
+# Those parameters that say where the database is.
+_PLACING = frozenset({"host", "hostaddr", "port", "dbname", "service"})
 _SECRET_PARAMETER = re.compile(r"(?P<name>(?:^|&)[^=&]*(?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
 
 
@@ -43,23 +47,16 @@ def normalise(text: str) -> str:
     if parts is None:
         raise ValueError(f"the URL cannot be read; expected {_EXAMPLE}, with @ : / ? in a password as %40 %3A %2F %3F")
     _check_port(parts["port"])
-    _check_query(parts["query"] or "")
+    url_parameters.check(parts["query"] or "")
     return f"{SCHEME}://{rest}"
 
 
 def _check_port(port: str | None) -> None:
-    if port is not None and not (re.fullmatch(r"0*[1-9][0-9]{0,4}", port) and int(port) <= 65535):
+    if port is not None and not url_parameters.is_port(port):
         raise ValueError(
             "the port in the URL is not a number from 1 to 65535 "
             "(several hosts are written ?host=first:5432&host=second:5432)"
         )
-
-
-def _check_query(query: str) -> None:
-    try:
-        parse_qsl(query, strict_parsing=bool(query))
-    except ValueError:
-        raise ValueError("what follows the ? of the URL must be name=value, joined by &") from None
 
 
 def masked(url: str) -> str:
@@ -78,7 +75,7 @@ def _hide(parameter: re.Match[str]) -> str:
     return f"{parameter['name']}***"
 
 
-def identity(url: str) -> tuple[object, ...]:
+def identity(url: str) -> tuple[str, str, str, str, tuple[tuple[str, str], ...]]:
     """Equal for two normalised URLs that lead to the same place; the password does not matter.
 
     The user and the parameters do: each may select a schema, and one database with a schema per tenant is
@@ -86,7 +83,7 @@ def identity(url: str) -> tuple[object, ...]:
     """
     parts = _REST.fullmatch(url.partition("://")[2])
     if parts is None:
-        return (url,)
+        raise ValueError("not a normalised URL")
     return (
         unquote(parts["user"] or ""),
         (parts["ipv6"] or parts["host"] or "").casefold(),
@@ -94,3 +91,11 @@ def identity(url: str) -> tuple[object, ...]:
         unquote(parts["database"] or ""),
         tuple(sorted(parse_qsl(parts["query"] or ""))),
     )
+
+
+def place(url: str) -> tuple[object, ...]:
+    """Equal for two normalised URLs that lead to the same database, whoever asks there and however."""
+    user, host, port, database, parameters = identity(url)
+    placing = tuple(pair for pair in parameters if pair[0] in _PLACING)
+    # Without a name the database is the one called like the user.
+    return (host, port, database or user, placing)

@@ -15,7 +15,7 @@ from reaper.rule import Moment, Rule
 from reaper.schema import Schema
 from reaper.source.claim import Claim, HalfDone, Stamp
 from reaper.source.holders import holder_of
-from reaper.source.lease import Lease, lock_number
+from reaper.source.lease import Lease
 from reaper.source.reading import Reading
 from reaper.source.session import Patience, look, make_engine, transaction
 from reaper.source.survey import Candidate, Survey, with_stale
@@ -81,4 +81,4 @@ class Source:
         return Claim(self.rule, moment, stamp, judge=stamp.reason is not Reason.MANUAL_TIMEOUT)
 
     def lease(self, ttl_seconds: float) -> Lease:
-        return Lease(self.engine, lock_number(self.profile.jobs.table, self.profile.name), ttl_seconds)
+        return Lease(self.engine, self.rule.schema, ttl_seconds)

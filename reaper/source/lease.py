@@ -9,32 +9,50 @@ closing its connection cannot keep the others out.
 
 from __future__ import annotations
 
-import hashlib
 import time
+import zlib
 
-from sqlalchemy import BigInteger, Connection, Engine, String, bindparam, text
+from sqlalchemy import BigInteger, Connection, Dialect, Engine, String, TextClause, bindparam, text
 from sqlalchemy.exc import DBAPIError
+
+from reaper.schema import Schema
+
+_INTERVALS = 3
+_SHORTEST_SECONDS = 30.0
 
 # Without parameters: the driver then sends a simple query, which is done with when it is answered. One with parameters
 # leaves its portal, and the portal's snapshot, behind until the transaction ends, and no dead row could be vacuumed.
+# The server says which table the name means here: with a schema per tenant there are many of that name in one database.
 _TAKE = text(
-    "SELECT set_config('idle_in_transaction_session_timeout', :ttl, true), pg_try_advisory_xact_lock(:lock) AS mine"
-).bindparams(
-    bindparam("ttl", type_=String, literal_execute=True), bindparam("lock", type_=BigInteger, literal_execute=True)
+    "SELECT set_config('idle_in_transaction_session_timeout', :ttl, true),"
+    " pg_try_advisory_xact_lock("
+    "(CAST(:profile AS bigint) << 32) | coalesce(to_regclass(:jobs)::oid::bigint, 0)) AS mine"
 )
 
 
-def lock_number(table: str, profile: str) -> int:
-    """The advisory lock of one job table: the same for every replica, whatever it calls its source."""
-    digest = hashlib.sha256(f"reaper:{profile}:{table}".encode()).digest()
-    return int.from_bytes(digest[:8], "big", signed=True)
+def ttl_for(interval_seconds: float) -> float:
+    """How long a lease lasts without being renewed, in seconds."""
+    return max(_SHORTEST_SECONDS, interval_seconds * _INTERVALS)
+
+
+def take(schema: Schema, dialect: Dialect, ttl_seconds: float) -> TextClause:
+    """The statement that takes the lease of one job table, the same for every replica, whatever it calls its source."""
+    given = {
+        "ttl": (String, f"{round(ttl_seconds * 1000)}"),
+        "profile": (BigInteger, zlib.crc32(schema.profile.name.encode()) & 0x7FFFFFFF),
+        "jobs": (String, dialect.identifier_preparer.format_table(schema.jobs)),
+    }
+    return _TAKE.bindparams(
+        *(bindparam(name, value, type_=kind, literal_execute=True) for name, (kind, value) in given.items())
+    )
 
 
 class Lease:
     """Held by at most one replica at a time. Not thread-safe: one per source."""
 
-    def __init__(self, engine: Engine, lock: int, ttl_seconds: float) -> None:
-        self._engine, self._lock, self._ttl = engine, lock, ttl_seconds
+    def __init__(self, engine: Engine, schema: Schema, ttl_seconds: float) -> None:
+        self._engine, self._ttl = engine, ttl_seconds
+        self._statement = take(schema, engine.dialect, ttl_seconds)
         self._connection: Connection | None = None
         self._renewed = 0.0
 
@@ -62,7 +80,7 @@ class Lease:
 
     def _take(self, connection: Connection) -> bool:
         try:
-            row = connection.execute(_TAKE, {"ttl": f"{round(self._ttl * 1000)}", "lock": self._lock}).one()
+            row = connection.execute(self._statement).one()
         except DBAPIError:
             self._drop()
             raise

@@ -18,7 +18,7 @@ from reaper.hearing import Contact, Hearing
 from reaper.rule import Moment, Rule
 from reaper.source.claim import Claim, Stamp
 from reaper.source.holders import _WHO
-from reaper.source.lease import _TAKE, lock_number
+from reaper.source.lease import take, ttl_for
 from reaper.source.session import _BEGIN, _LOOK
 from reaper.source.survey import Survey
 
@@ -55,7 +55,7 @@ def script(rule: Rule) -> Iterator[Statement]:
         "lease",
         "Lets one of several daemons sweep: who has not renewed it for three intervals (30 s at least) loses it.",
         "one advisory lock",
-        _TAKE.bindparams(ttl="30000", lock=lock_number(jobs, profile.name)),
+        take(rule.schema, _DIALECT, ttl_for(60)),
     )
     yield _written("census", "Counts the running jobs.", reads, survey.counting(moment))
     yield _written("survey", "Finds the stale jobs, once per sweep.", reads, survey.candidates(moment))

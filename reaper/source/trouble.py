@@ -13,18 +13,19 @@ class Trouble(Enum):
 
     AWAY = "the database cannot be used just now"
     PASSING = "the same again may go through: a deadlock, a serialization failure"
+    SLOW = "it took too long, or somebody cancelled it"
     ROW = "one of the rows cannot be changed so"
     STATEMENT = "the statement cannot be run at all"
 
 
 _AWAY = {"08", "28", "3D"}
-_AWAY_STATES = {"57P01", "57P02", "57P03", "57P05", "25006", "53300"}
+# A full disk is among them: whoever cannot write cannot show that he lives.
+_AWAY_STATES = {"57P01", "57P02", "57P03", "57P05", "25006", "53100", "53300"}
 _PASSING = {"40"}
 _STATEMENT = {"0A", "25", "26", "34", "3F", "42", "53", "54", "55", "57", "58", "F0", "XX"}
 # What a trigger's function may run into for one row; want of resources and being cancelled are not among it.
 _RAISED = {"0A", "26", "34", "3F", "42", "55", "F0", "XX"}
-# Row security refuses single rows with the code for "no privilege"; a lock may be waited for by a trigger.
-_ROW_STATES = {"42501", "55P03"}
+_SLOW = "57014"
 
 
 def sqlstate(error: DBAPIError) -> str | None:
@@ -38,15 +39,20 @@ def trouble(error: DBAPIError) -> Trouble:
     state = sqlstate(error)
     if state is None or error.connection_invalidated:
         return Trouble.AWAY
-    if state in _ROW_STATES:
-        return Trouble.ROW
     if state[:2] in _AWAY or state in _AWAY_STATES:
         return Trouble.AWAY
     if state[:2] in _PASSING:
         return Trouble.PASSING
-    if state[:2] in _STATEMENT and not (state[:2] in _RAISED and _inside_a_function(error)):
-        return Trouble.STATEMENT
-    return Trouble.ROW
+    if state == _SLOW:
+        return Trouble.SLOW
+    if state[:2] not in _STATEMENT or (state[:2] in _RAISED and _inside_a_function(error)) or _by_row_security(error):
+        return Trouble.ROW
+    return Trouble.STATEMENT
+
+
+def _by_row_security(error: DBAPIError) -> bool:
+    """It refuses a single row, with the code for a privilege that is missing, which concerns them all."""
+    return isinstance(error.orig, psycopg.Error) and error.orig.diag.source_function == "ExecWithCheckOptions"
 
 
 def _inside_a_function(error: DBAPIError) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from benchmark.figures import Invalid
@@ -19,12 +20,17 @@ THRESHOLDS = Thresholds(timeout=Limit(6 * 3600, "default"), stall=Limit(3600, "d
 _ORDERS = Orders(host=HOST, batch_size=1000, breaker=Breaker(50, 1.0))
 
 
-class _Nobody:
-    """A listener that keeps nothing."""
+class Batches:
+    """A listener that keeps nothing but when the survey was done, and each batch after it."""
 
-    def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None: ...
+    def __init__(self) -> None:
+        self.ends: list[float] = []
 
-    def surveyed(self, source: str, census: Census) -> None: ...
+    def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:  # noqa: ARG002
+        self.ends.append(time.perf_counter())
+
+    def surveyed(self, source: str, census: Census) -> None:  # noqa: ARG002
+        self.ends = [time.perf_counter()]
 
 
 class Sweeper:
@@ -37,10 +43,11 @@ class Sweeper:
         # The server was restarted to be measured; silence across that is to be trusted.
         self._source, self._hearing, self._memory = _source(url), Hearing(0), Memory()
         self._lease = self._source.lease(180) if leads else None
+        self.batches = Batches()
 
     def sweep(self, expected: int) -> SweepReport:
         """Raises Invalid unless exactly so many jobs were reaped."""
-        report = sweep(self._source, self._hearing, self._memory, _ORDERS, self._lease, _Nobody())
+        report = sweep(self._source, self._hearing, self._memory, _ORDERS, self._lease, self.batches)
         if report.outcome is not Outcome.DONE or report.reaped != expected or report.failures:
             raise Invalid(f"a sweep {report.outcome} with {report.reaped} of {expected} jobs: {report.error}")
         return report
