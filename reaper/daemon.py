@@ -153,7 +153,7 @@ class Daemon:
         except ConfigError as error:
             _log.error("Reaper keeps its configuration: the new one is wrong.", problems=error.problems)
             return
-        except Exception as defect:  # whatever it is, what works is not thrown away for it
+        except Exception as defect:  # noqa: BLE001  what works is not thrown away, whatever it is
             problem = f"{type(defect).__name__}: {defect}"
             _log.exception("Reaper keeps its configuration: the new one is wrong.", problems=[problem])
             return

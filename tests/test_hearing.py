@@ -244,6 +244,38 @@ def test_a_failover_across_which_the_clock_was_put_back_is_as_long_as_we_waited(
     assert world.reach() == back - 300 - (STALL - 600)
 
 
+def test_a_clock_that_is_put_right_leaves_no_deaf_time_in_the_future() -> None:
+    world = World(allowance=60)
+    world.clock = 360000.0  # wrong by far, and away
+    world.lose()
+    world.meet()
+    world.clock = 0.0
+    world.wait(10)
+    world.meet()
+    assert world.hearing.cutoff(STALL).floor == at(70)
+    world.wait(60 + STALL)
+    world.meet()
+    assert world.reach() == 70
+
+
+def test_time_in_which_the_database_stood_still_is_deaf() -> None:
+    world = World(allowance=60)
+    world.meet()
+    world.wait(100)
+    world.hearing.stood_still(80)  # from 20 on, and the allowance to 160
+    world.wait(100)
+    world.meet()
+    assert world.reach() == 200 - STALL - 140
+
+
+def test_a_database_that_stood_still_before_it_was_met_was_away() -> None:
+    world = World(allowance=60)
+    world.wait(100)
+    world.hearing.stood_still(80)
+    world.meet()
+    assert world.hearing.cutoff(STALL).floor == at(160)
+
+
 def test_outages_that_touch_or_overlap_count_once() -> None:
     world = World(allowance=60)
     world.meet()
@@ -292,6 +324,40 @@ def test_however_many_outages_there_were_none_of_them_counts() -> None:
     assert world.reach(3001) is None
 
 
+def test_a_server_that_booted_with_its_clock_in_the_future_is_not_deaf_until_then() -> None:
+    world = World(60, started=10 * 365 * 86400)
+    world.meet()
+    assert world.reach() is None
+    world.wait(60 + STALL)
+    world.meet()
+    assert world.reach() == 60
+
+
+def test_a_clock_that_jumped_a_year_ahead_and_was_put_back_leaves_no_year_of_deafness() -> None:
+    world = World(60)
+    world.meet()
+    world.wait(60)
+    world.clock += 365 * 86400
+    world.meet()
+    world.wait(60)
+    world.clock -= 365 * 86400
+    world.meet()
+    for _ in range(60):
+        world.wait(60)
+        world.meet()
+    assert world.reach() == world.clock - STALL
+
+
+def test_time_in_which_the_database_stood_still_is_not_silence() -> None:
+    world = World(60)
+    world.meet()
+    world.wait(STALL)
+    world.hearing.stood_still(STALL - 100)
+    world.wait(1000)
+    world.meet()
+    assert world.deaf() == STALL - 100 + 60
+
+
 # --- against a reference that counts second by second ------------------------------------------------------------
 
 
@@ -310,7 +376,7 @@ class BySeconds:
     def met(self, clock: int, tick: int, started: int) -> None:
         if self.last is None:
             if self.allowance:
-                self.forever_before = (clock if self.failed else started) + self.allowance
+                self.forever_before = (clock if self.failed else min(started, clock)) + self.allowance
             elif self.failed:
                 self.deaf |= set(range(clock - tick, clock))
         else:
@@ -319,9 +385,17 @@ class BySeconds:
             if self.failed:
                 self.deaf |= set(range(since, clock + self.allowance))
             elif started != self.started and self.allowance:
-                self.deaf |= set(range(since, (started if started > self.last else clock) + self.allowance))
+                self.deaf |= set(range(since, (started if self.last < started < clock else clock) + self.allowance))
             if lived - self.last > 5:
                 self.deaf |= set(range(self.last, lived))
+        latest = clock + self.allowance
+        self.deaf = {second for second in self.deaf if second < latest}
+        if self.forever_before is not None:
+            self.forever_before = min(self.forever_before, latest)
+        # What a clock that was put back left in the future is forgotten.
+        self.deaf = {second for second in self.deaf if second < clock + self.allowance}
+        if self.forever_before is not None:
+            self.forever_before = min(self.forever_before, clock + self.allowance)
         self.last, self.last_tick, self.started, self.failed = clock, tick, started, False
 
     def reach(self, stall: int) -> int | None:

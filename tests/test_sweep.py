@@ -477,6 +477,14 @@ def test_a_job_that_moves_between_survey_and_lock_is_lost_not_ended(protea: Prot
     assert "failed" not in protea.statuses().values()
 
 
+def test_a_job_that_becomes_of_a_slower_kind_is_lost_too(protea: Protea) -> None:
+    job = protea.stale()
+    source = protea.source(thresholds(kinds={"slow": limits(timeout=48 * HOUR)}))
+    slower = Meanwhile(happens=lambda: protea.connection.execute("UPDATE job SET operation = 'slow'"))
+    report = protea.sweep(source, heard=slower)
+    assert (report.reaped, report.lost, protea.status(job)) == (0, 1, "running")
+
+
 def test_only_the_ones_that_moved_are_lost(protea: Protea) -> None:
     jobs = [protea.stale() for _ in range(6)]
     report = protea.sweep(heard=Meanwhile(happens=lambda: protea.event(jobs[2])), batch_size=2)

@@ -8,25 +8,34 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ClauseElement, Dialect
+from sqlalchemy import ClauseElement, ColumnElement, Dialect, Select, Text, cast, column, select, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from reaper.duration import in_words
 from reaper.hearing import Contact, Hearing
 from reaper.rule import Moment, Rule
 from reaper.source.claim import Claim, Stamp
-from reaper.source.holders import _WHO
+from reaper.source.evidence import judged, shown
+from reaper.source.holders import _MEMBERS, _SUSPECTS, _WHO
 from reaper.source.lease import take, ttl_for
-from reaper.source.session import _BEGIN, _LOOK
+from reaper.source.session import _BEGIN, _IDLE_MS, _LOCK_MS, _LOOK
 from reaper.source.survey import Survey
 
 _NOW = datetime(2000, 1, 1, tzinfo=UTC)
-_LIMIT = 101
 _WIDTH = 120
 _WORDS = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s"'])+""")
 _DIALECT: Dialect = PGDialect_psycopg(paramstyle="named")  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What a daemon's statements owe to its settings: its interval and patience in seconds, and how many it names."""
+
+    interval: float
+    statement_timeout: float
+    named: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,35 +49,67 @@ class Statement:
     parameters: Mapping[str, str]
 
 
-def script(rule: Rule) -> Iterator[Statement]:
-    """Every statement of a sweep."""
-    profile, moment, survey = rule.schema.profile, _moment(rule), Survey(rule)
-    claim = Claim(rule, moment, Stamp(source="(source)", sweep_id="(sweep)", host="(host)"))
-    jobs = profile.jobs.table
+def script(rule: Rule, habits: Habits) -> Iterator[Statement]:
+    """Every statement of a sweep that is not its source's first, apart from COMMIT, ROLLBACK and savepoints."""
+    profile = rule.schema.profile
     reads = f"ACCESS SHARE on {', '.join(sorted(profile.tables))}: in the way of DROP, TRUNCATE and ALTER TABLE only"
-    limits = dict.fromkeys(("statement", "lock", "idle"), "milliseconds")
+    yield from _opening(rule, habits)
+    yield from _surveying(rule, habits, reads)
+    yield from _ending(rule, reads)
+    yield from _naming(rule, reads)
+
+
+def _opening(rule: Rule, habits: Habits) -> Iterator[Statement]:
+    limits = {"statement": f"{round(habits.statement_timeout * 1000)}", "lock": f"{_LOCK_MS}", "idle": f"{_IDLE_MS}"}
+    yield _written("read_only", "Opens every transaction that only reads.", "none", text("SET TRANSACTION READ ONLY"))
     yield _written(
-        "begin", "Opens every transaction: UTC, and limits for this transaction alone.", "none", _BEGIN, limits
+        "begin",
+        "Opens every transaction, after that: UTC, and limits in milliseconds for this transaction alone.",
+        "none",
+        _BEGIN.bindparams(**limits),
     )
     yield _written("contact", "Asks for the clock that judges, and whether anything can be written.", "none", _LOOK)
     yield _written(
         "lease",
         "Lets one of several daemons sweep: who has not renewed it for three intervals (30 s at least) loses it.",
         "one advisory lock",
-        take(rule.schema, _DIALECT, ttl_for(60)),
+        take(rule.schema, _DIALECT, ttl_for(habits.interval)),
     )
-    yield _written("census", "Counts the running jobs.", reads, survey.counting(moment))
+
+
+def _surveying(rule: Rule, habits: Habits, reads: str) -> Iterator[Statement]:
+    survey, moment, before = Survey(rule), _moment(rule), _moment(rule, habits.interval)
+    yield _written(
+        "census",
+        "Counts the running jobs, and those that have passed their timeout since the last sweep.",
+        reads,
+        survey.counting(moment, before),
+    )
     yield _written("survey", "Finds the stale jobs, once per sweep.", reads, survey.candidates(moment))
     yield _written(
-        "crossed", "Finds past their timeout who lives, to name them.", reads, survey.crossed(moment, None, _LIMIT)
+        "crossed",
+        "Finds who has passed their timeout since the last sweep and lives.",
+        reads,
+        survey.crossed(moment, before, habits.named + 1),
     )
+    yield _written(
+        "evidence",
+        "Tells what the verdict on these jobs rests on: those that live, and those whose row is held.",
+        reads,
+        shown(judged(rule, rule.schema.jobs, moment, _keyed(rule)), len(rule.schema.profile.jobs.key)),
+    )
+
+
+def _ending(rule: Rule, reads: str) -> Iterator[Statement]:
+    claim = Claim(rule, _moment(rule), Stamp(source="(source)", sweep_id="(sweep)", host="(host)"))
+    profile, jobs = rule.schema.profile, rule.schema.profile.jobs.table
+    written = ", ".join(also.table for also in profile.actions["fail"].also)
     yield _written(
         "lock",
         "Begins a batch. Whoever holds a row is alive, and is not waited for.",
         f"ROW SHARE on {jobs}; FOR UPDATE on the rows of the batch, until its commit",
         claim.lock,
     )
-    written = ", ".join(also.table for also in profile.actions["fail"].also)
     yield _written(
         "end",
         "Judges the locked once more; makes the transition of what is still stale, and writes its audit event.",
@@ -76,12 +117,37 @@ def script(rule: Rule) -> Iterator[Statement]:
         claim.end,
     )
     yield _written("skipped", "Tells held jobs from those that have ended.", reads, claim.still_running)
-    yield _written("holder", "Names who holds the row of a silent job.", "none", _WHO, {"numbers": "the row's xmax"})
 
 
-def _moment(rule: Rule) -> Moment:
-    hearing = Hearing(0)
-    hearing.met(Contact(now=_NOW, server_started=_NOW))
+def _naming(rule: Rule, reads: str) -> Iterator[Statement]:
+    """Who holds the rows of silent jobs."""
+    names = {"numbers": "transactions, an array", "number": "the transaction, or several, that the row names"}
+    yield _written("row", "Asks the row of a silent job who holds it.", reads, _row(rule))
+    yield _written("holder", "Names the one of these transactions that is the oldest.", "none", _WHO, names)
+    yield _written(
+        "members", "Takes a number apart that stands for several; refused where it does not.", "none", _MEMBERS, names
+    )
+    table = _DIALECT.identifier_preparer.format_table(rule.schema.jobs)
+    yield _written(
+        "suspects",
+        "When none of them is found: who works on the table, and is old enough to be the holder.",
+        "none",
+        _SUSPECTS.bindparams(table=table),
+        names,
+    )
+
+
+def _keyed(rule: Rule) -> ColumnElement[bool]:
+    return rule.schema.keyed(rule.schema.key(rule.schema.jobs))
+
+
+def _row(rule: Rule) -> Select[tuple[str]]:
+    return select(cast(column("xmax"), Text)).select_from(rule.schema.jobs).where(_keyed(rule))
+
+
+def _moment(rule: Rule, seconds_ago: float = 0) -> Moment:
+    now, hearing = _NOW - timedelta(seconds=seconds_ago), Hearing(0)
+    hearing.met(Contact(now=now, server_started=now))
     return Moment.of(hearing, rule.thresholds)
 
 
