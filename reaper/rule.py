@@ -5,9 +5,11 @@
                 and started   < now - timeout(kind)
                 and last_sign < cutoff(stall(kind))
 
-Sweep, dry run, report, explain and the API ask the database this expression; nothing renders it a second time.
-`last_sign < cutoff` is asked of each witness apart ("no sign since the cutoff"), which says the same and lets the
-planner stop at the first that has one. Thresholds reach the database as bound moments of its own clock.
+Sweep, dry run, report, explain and the API ask the database this rule, and nothing renders it in Python. It has two
+shapes, made here from the same parts: "no sign since the cutoff" of each witness, for the survey of a whole table,
+which lets the planner stop at the first witness that has one; and "the newest sign is older than the cutoff", for
+jobs that are given by their keys. A test holds them equal. Thresholds reach the database as bound moments of its own
+clock.
 """
 
 from __future__ import annotations
@@ -154,7 +156,7 @@ class Rule:
                 func.coalesce(self.schema.running(jobs), False).is_(False),
                 literal(Verdict.ENDED.value, String),
             ),
-            (self.stale(jobs, moment), literal(Verdict.STALE.value, String)),
+            (self.still_stale(jobs, moment), literal(Verdict.STALE.value, String)),
             (self.past_timeout(jobs, moment), literal(Verdict.SPARED.value, String)),
             else_=literal(Verdict.YOUNG.value, String),
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ import psycopg
 import pytest
 
 from reaper.embedded import Embedded, temporary
+from reaper.hearing import Hearing
+from reaper.model import Census
+from reaper.profile import resolve
+from reaper.source import Patience, Source
 from tests.daemons import Daemon, closed, lasts, until
-from tests.support import Protea
+from tests.support import Heard, Protea, eventually, thresholds
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +42,49 @@ def hands(url: str) -> Iterator[Protea]:
         yield Protea(url, connection)
 
 
+def processes(server: Embedded) -> list[psutil.Process]:
+    postmaster = psutil.Process(server.pid)
+    return [postmaster, *postmaster.children()]
+
+
 @contextmanager
 def frozen(server: Embedded) -> Iterator[None]:
     """Nothing of the server moves; its port stays open."""
-    postmaster = psutil.Process(server.pid)
-    processes = (postmaster, *postmaster.children())
-    for process in processes:
+    all_of_it = processes(server)
+    for process in all_of_it:
         process.suspend()
     try:
         yield
     finally:
-        for process in processes:
+        for process in all_of_it:
             process.resume()
+
+
+@contextmanager
+def freezing(server: Embedded, seconds: float) -> Iterator[Callable[[], None]]:
+    """A way to freeze the server for so long, from a moment on; it moves again in any case afterwards."""
+    with ExitStack() as ice:
+        timer = threading.Timer(seconds, ice.close)
+
+        def freeze() -> None:
+            ice.enter_context(frozen(server))
+            timer.start()
+
+        try:
+            yield freeze
+        finally:
+            timer.cancel()
+
+
+class Surveyed(Heard):
+    """Does something between the survey and what follows it."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        super().__init__()
+        self.then = then
+
+    def surveyed(self, source: str, census: Census) -> None:
+        self.then()
 
 
 def test_a_database_that_is_away_at_start_is_waited_for(fragile: Embedded, url: str, tmp_path: Path) -> None:
@@ -117,6 +153,65 @@ def test_it_ends_in_time_while_the_server_is_frozen(fragile: Embedded, url: str,
             status, seconds = daemon.stop()
         assert status == 0
         assert seconds < 5
+
+
+def test_a_server_that_stands_still_in_the_middle_of_a_sweep_is_hung_up_on(
+    fragile: Embedded, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reaper.source.session.MARGIN_SECONDS", 0.5)
+    source = Source("main", url, resolve("protea"), thresholds(), Patience(statement=1, connect=1))
+    with hands(url) as protea:
+        job = protea.stale()
+        with ExitStack() as ice:
+            begun = time.monotonic()
+            report = protea.sweep(source, heard=Surveyed(lambda: ice.enter_context(frozen(fragile))))
+            assert time.monotonic() - begun < 10
+            assert report.database_away
+            assert report.error == "the database does not answer: hung up after 2 s"
+            assert report.reaped == 0
+            assert protea.sweep(source).database_away
+        eventually(lambda: protea.sweep(source).reaped == 1)
+        assert len(protea.audits(job)) == 1
+
+
+def test_a_job_that_was_heard_just_before_the_server_stood_still_in_a_sweep_is_not_ended_after_it(
+    fragile: Embedded, url: str
+) -> None:
+    hearing = Hearing(0)
+    with hands(url) as protea, freezing(fragile, 6) as freeze:
+        stale, alive = protea.stale(), protea.job()
+        source = protea.source(thresholds(timeout=5, stall=4))
+        protea.event(alive)
+
+        def then() -> None:
+            protea.event(alive)
+            freeze()
+
+        begun = time.monotonic()
+        assert protea.sweep(source, hearing=hearing, heard=Surveyed(then)).reaped == 1
+        assert time.monotonic() - begun > 6
+        assert protea.status(stale) == "failed"
+        assert protea.sweep(source, hearing=hearing).reaped == 0
+        # It is ended when it stays silent.
+        eventually(lambda: protea.sweep(source, hearing=hearing).reaped == 1)
+        [event] = protea.audits(alive)
+        assert event["fields"]["silence_seconds"] > 6 + 4 - 1
+
+
+def test_a_job_that_was_heard_just_before_the_server_stood_still_is_not_ended_by_whoever_waited_for_it(
+    fragile: Embedded, url: str
+) -> None:
+    patience = Patience(statement=30, connect=30)
+    source = Source("main", url, resolve("protea"), thresholds(timeout=5, stall=4), patience)
+    with hands(url) as protea, freezing(fragile, 6) as freeze:
+        alive = protea.job()
+        protea.event(alive)
+        freeze()
+        begun = time.monotonic()
+        report = protea.sweep(source)
+        assert time.monotonic() - begun > 5
+        assert not report.database_away
+        assert protea.status(alive) == "running"
 
 
 def test_a_source_in_trouble_leaves_the_others_alone(protea: Protea, server: Embedded, tmp_path: Path) -> None:

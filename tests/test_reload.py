@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from reaper import daemon as process
 from reaper.embedded import Embedded
+from reaper.settings import load
 from tests.daemons import Daemon, closed, lasts, until
 from tests.support import HOUR, Protea
 
@@ -96,6 +99,42 @@ def test_a_wrong_configuration_is_refused_with_its_reasons_and_the_old_one_stays
         assert daemon.answers[-1]["event"] == "Reaper has a new configuration."
 
 
+@pytest.mark.parametrize("query", ["plugin=foo", "bogus=1", "sslmode=bogus", "connect_timeout=abc"])
+def test_a_url_that_leads_nowhere_does_not_replace_one_that_works(query: str, protea: Protea, tmp_path: Path) -> None:
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up().sweeps_on(1, source="main")
+        daemon.reload(f'[sources.main]\ndatabase_url = "{protea.url}&{query}"\n')
+        assert daemon.answers == daemon.said(KEPT)
+        assert "sources.main.database_url" in daemon.answers[0]["problems"][0]
+        daemon.sweeps_on(2, source="main")
+        assert daemon.process.poll() is None
+
+
+def test_whatever_goes_wrong_with_a_new_configuration_the_old_one_stays(
+    protea: Protea, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"REAPER_DATABASE_URL": protea.url, "REAPER_HTTP_PORT": "0"}
+    running = process.Daemon(load({}, environ))
+    running.start()
+    try:
+        before = list(running._supervisor.watches)
+
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError("a defect of ours")
+
+        with monkeypatch.context() as patch, capture_logs() as said:
+            patch.setattr(process, "Source", broken)
+            running.reload(lambda: load({}, {**environ, "REAPER_STALL_SECONDS": "5m"}))
+        assert list(running._supervisor.watches) == before
+        assert running._settings.stall_seconds == 1800
+        [told] = [line for line in said if line["event"] == KEPT]
+        assert told["problems"] == ["ZeroDivisionError: a defect of ours"]
+        running.reload(lambda: load({}, {**environ, "REAPER_STALL_SECONDS": "5m"}))
+        assert list(running._supervisor.watches) != before
+    finally:
+        assert running.stop()
+
+
 def test_a_missing_configuration_file_is_refused(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up()
@@ -117,7 +156,8 @@ def test_the_interval_and_the_level_of_the_log_change_too(protea: Protea, tmp_pa
         lasts(lambda: daemon.sweeps(source="main") <= done + 1, "fewer sweeps", 2.5)
 
 
-def test_what_was_heard_stays_known(protea: Protea, server: Embedded, tmp_path: Path) -> None:
+@pytest.mark.parametrize("user", ["postgres", "postgres:new-password"])
+def test_what_was_heard_stays_known(user: str, protea: Protea, server: Embedded, tmp_path: Path) -> None:
     """A job that was alive before an outage is not ended because the configuration was read again after it."""
     limits = 'timeout_seconds = "5s"\nstall_seconds = "3s"'
     name = protea.url.partition("?")[0].rpartition("/")[2]
@@ -131,7 +171,8 @@ def test_what_was_heard_stays_known(protea: Protea, server: Embedded, tmp_path: 
             daemon.sweeps_on(4, outcome="failed", source="main")
             outage = time.monotonic() - begun
         daemon.shows("reaper_database_up", 1, "main")
-        daemon.reload(main(protea, f"{limits}\n[kinds.another]\ntimeout_seconds = 1"))
+        afterwards = Protea(protea.url.replace("//postgres@", f"//{user}@"), protea.connection)
+        daemon.reload(main(afterwards, f"{limits}\n[kinds.another]\ntimeout_seconds = 1"))
         assert daemon.answers[-1]["kept"] == []
         with protea.connect() as connection:
             again = Protea(protea.url, connection)

@@ -18,9 +18,10 @@ from sqlalchemy import make_url
 from reaper.duration import in_words, parse_duration
 from reaper.model import ConfigError, Limit
 from reaper.settings import Settings, file, load
-from reaper.settings.database_url import identity, masked, normalise
+from reaper.settings.database_url import identity, masked, normalise, place
 from reaper.settings.lines import index
 from reaper.settings.schema import SCALARS
+from reaper.source import Patience, Source
 
 SHIPPED = Path(__file__).parents[1] / "config" / "reaper.toml"
 URL = "postgresql://u:hunter2@db/app"
@@ -638,6 +639,67 @@ def test_what_is_accepted_is_read_by_sqlalchemy_as_it_is_read_here(rest: str) ->
     assert "@" not in (parsed.host or "")
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("sslmod=require", "parameter 1 after the ? of the URL is not known to PostgreSQL's client; did you mean 'ssl"),
+        ("sslmode=require&bogus=1", "parameter 2 after the ?"),
+        ("bogus=", "parameter 1 after the ?"),
+        ("plugin=foo", "parameter 1 after the ?"),
+        ("plugin=foo&plugin=bar", "parameter 1 after the ?"),
+        ("client_cert=x", "not known"),
+        ("prepare_threshold=3", "not known"),
+        ("autocommit=1", "not known"),
+        ("replication=database", "not known"),
+        ("SSLMODE=require", "did you mean 'sslmode'?"),
+        ("sslmode=bogus", "sslmode in the URL: expected one of: disable, allow, prefer, require, verify-ca, verify-f"),
+        ("target_session_attrs=readwrite", "expected one of: any, read-write, "),
+        ("require_auth=md5,hunter2", "expected one or more, joined by commas, of: password, md5, "),
+        ("connect_timeout=abc", "connect_timeout in the URL: expected a whole number"),
+        ("keepalives_idle=-1", "keepalives_idle in the URL: expected a whole number"),
+        ("sslmode=require&sslmode=require", "sslmode is given more than once"),
+        ("host=a:1&host=b:x", "not a number from 1 to 65535"),
+        ("host=a:1&host=b:99999", "not a number from 1 to 65535"),
+        ("host=a&host=b&port=5432", "several hosts are written"),
+        ("host=a,b&port=5432", "one port for several hosts"),
+        ("host=a,b&port=1,2,3", "not as many ports as hosts"),
+        ("host=a&port=x", "not a number from 1 to 65535"),
+    ],
+)
+def test_a_parameter_that_the_client_would_refuse_is_refused_first(query: str, expected: str) -> None:
+    told = problem({"REAPER_DATABASE_URL": f"{URL}?{query}"})
+    assert told.startswith("REAPER_DATABASE_URL: ")
+    assert expected in told
+    assert "bogus" not in told
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sslmode=verify-full&sslrootcert=/etc/ca.pem&connect_timeout=10&target_session_attrs=read-write",
+        "options=-csearch_path%3Dtenant&application_name=x&require_auth=!password,!md5",
+        "sslmode=",
+        "host=a:1&host=b:2",
+        "host=a&host=b",
+        "host=a,b&port=1,2",
+        "host=/run/postgresql&port=5433",
+        "host=a:5433",
+        "hostaddr=::1",
+        "service=x&passfile=/p",
+    ],
+)
+def test_a_parameter_that_the_client_takes_is_accepted_and_an_engine_can_be_made_of_it(query: str) -> None:
+    [source] = load({}, {"REAPER_DATABASE_URL": f"postgresql:///app?{query}"}).sources.values()
+    Source("main", source.database_url.get_secret_value(), source.profile, source.thresholds, Patience(1, 1))
+
+
+def test_an_engine_that_cannot_be_made_is_a_wrong_configuration() -> None:
+    [source] = load({}, {"REAPER_DATABASE_URL": URL}).sources.values()
+    for query in ("plugin=foo", "host=a,b&port=1,2,3"):
+        with pytest.raises(ConfigError, match="source main: database_url: "):
+            Source("main", f"postgresql+psycopg:///d?{query}", source.profile, source.thresholds, Patience(1, 1))
+
+
 def test_secrets_among_the_parameters_are_masked() -> None:
     url = normalise("postgresql://h/d?sslmode=require&password=hunter2&sslpassword=hunter2")
     assert masked(url) == "postgresql+psycopg://h/d?sslmode=require&password=***&sslpassword=***"
@@ -652,6 +714,19 @@ def test_the_password_does_not_make_another_place_but_user_and_schema_do() -> No
     assert not same("h/d", "h/e")
     assert not same("/d?host=/a", "/d?host=/b")
     assert not same("h/d?options=-csearch_path%3Da", "h/d?options=-csearch_path%3Db")
+
+
+def test_a_place_is_the_same_whoever_asks_there_and_however() -> None:
+    def same(one: str, other: str) -> bool:
+        return place(normalise(f"postgres://{one}")) == place(normalise(f"postgres://{other}"))
+
+    assert same("u:a@h/d", "v:b@H:5432/d?sslmode=require&options=-csearch_path%3Da")
+    assert same("u:a@/d?host=/a", "u:b@/d?sslmode=disable&host=/a")
+    assert not same("u@h/d", "u@h:5433/d")
+    assert not same("u@h/d", "u@i/d")
+    assert not same("u@h/d", "u@h/e")
+    assert not same("u@h", "v@h")
+    assert not same("/d?host=/a", "/d?host=/b")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from reaper.breaker import Breaker
 from reaper.hearing import Hearing
 from reaper.model import Census, Outcome, Reaped, SweepReport
-from reaper.supervisor import Supervisor
+from reaper.supervisor import Regularly, Supervisor
 from reaper.sweep import sweep
 from reaper.watch import Pace, Watch
 from tests.daemons import lasts, until
@@ -179,6 +180,35 @@ def test_what_is_late_although_nothing_works_is_put_right(protea: Protea, monkey
         swept = len(diary.sweeps)
         supervisor.put_right()
         until(lambda: len(diary.sweeps) >= swept + 3, "sweeps at the interval again")
+
+
+@pytest.mark.parametrize("late", [0.0, 0.5, 59.9, 60.0, 61.0, 86400.0, 56 * 365 * 86400.0])
+def test_runs_that_lie_in_the_past_are_left_out_and_the_pace_is_kept(late: float) -> None:
+    previous = datetime(1970, 1, 1, tzinfo=UTC)
+    now = previous + timedelta(seconds=late)
+    following = Regularly(0, 60).get_next_fire_time(previous, now)
+    assert now < following <= now + timedelta(seconds=60)
+    assert (following - previous).total_seconds() % 60 == 0
+
+
+def test_a_clock_that_was_set_back_leaves_the_next_run_where_it_was() -> None:
+    previous = datetime(2030, 1, 1, tzinfo=UTC)
+    following = Regularly(0, 60).get_next_fire_time(previous, datetime(2020, 1, 1, tzinfo=UTC))
+    assert following == previous + timedelta(seconds=60)
+
+
+def test_a_clock_that_jumps_ahead_is_made_up_for_by_one_sweep(protea: Protea) -> None:
+    diary = Diary()
+    with supervised(watch(protea, diary, interval=1)) as supervisor:
+        until(lambda: bool(diary.sweeps), "a sweep")
+        # As if the host's clock had been set ahead by two years.
+        job = supervisor._scheduler.get_job("main")
+        due = job.next_run_time - timedelta(days=730)
+        begun = time.monotonic()
+        job.modify(next_run_time=due)
+        until(lambda: len(diary.sweeps) >= 4, "sweeps at the interval again")
+    assert time.monotonic() - begun < 10
+    assert diary.sweeps[3][0] - diary.sweeps[1][0] > 1
 
 
 @pytest.mark.parametrize("interval", [1.0, 60.0, 604800.0])

@@ -56,7 +56,7 @@ class Worker:
     def _succeed(self, where: str) -> bool:
         with self.connection.transaction():
             done = self.connection.execute(
-                f"UPDATE job SET status = 'succeeded', finished_at = now() {where}",  # noqa: S608
+                f"UPDATE job SET status = 'succeeded', finished_at = clock_timestamp() {where}",  # noqa: S608
                 [self.job],
             )
             self.say("job.finished" if done.rowcount else "job.result_discarded")

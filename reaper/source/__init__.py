@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,6 +42,10 @@ __all__ = [
 ]
 
 
+_AT_ONCE_SECONDS = 5.0
+_CONNECTING = "reaper.connecting"
+
+
 class Source:
     """One place where jobs live."""
 
@@ -50,31 +56,49 @@ class Source:
         self.survey = Survey(self.rule)
         self.reading = Reading(self.rule)
         self._patience = patience
+        self._hearing: Hearing | None = None
+        self._noticing = threading.Lock()
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """A connection of its own. Raises DatabaseAway when there is none to be had."""
+        begun = time.monotonic()
         try:
             connection = self.engine.connect()
         except DBAPIError as error:
             raise DatabaseAway(in_one_line(error)) from error
+        connection.info[_CONNECTING] = time.monotonic() - begun
         with connection:
             yield connection
 
     @contextmanager
     def transaction(self, connection: Connection, *, read_only: bool = False) -> Iterator[None]:
         """One short transaction with its time limits set."""
+        begun = time.monotonic()
         with transaction(connection, self._patience, read_only=read_only):
+            self._notice(connection.info.pop(_CONNECTING, 0.0) + time.monotonic() - begun)
             yield
+            done = time.monotonic()
+        self._notice(time.monotonic() - done)
 
     def meet(self, connection: Connection, hearing: Hearing) -> Moment:
         """Look at the database's clock, tell `hearing`, and fix the moment to judge by.
 
+        From now on `hearing` is also told when the database has stood still.
         Raises DatabaseAway when nothing can be written there now.
         """
-        with self.transaction(connection):
+        begun = time.monotonic()
+        with transaction(connection, self._patience):
             hearing.met(look(connection))
+        self._hearing = hearing
+        self._notice(connection.info.pop(_CONNECTING, 0.0) + time.monotonic() - begun)
         return Moment.of(hearing, self.thresholds)
+
+    def _notice(self, seconds: float) -> None:
+        """The database took so long for what it does at once: with more than a little, it stood still."""
+        if self._hearing is not None and seconds > _AT_ONCE_SECONDS:
+            with self._noticing:  # batches are worked off on two threads
+                self._hearing.stood_still(seconds)
 
     def claim(self, moment: Moment, stamp: Stamp) -> Claim:
         """The statements that end jobs as of this moment; an operator's own decision is not judged."""

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ClauseElement, ColumnElement, Dialect, Select, Text, cast, column, select, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -141,7 +142,7 @@ def _keyed(rule: Rule) -> ColumnElement[bool]:
     return rule.schema.keyed(rule.schema.key(rule.schema.jobs))
 
 
-def _row(rule: Rule) -> Select[tuple[str]]:
+def _row(rule: Rule) -> Select[Any]:
     return select(cast(column("xmax"), Text)).select_from(rule.schema.jobs).where(_keyed(rule))
 
 

@@ -6,14 +6,17 @@ which hands every transaction to another server connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool, RootTransaction, create_engine, text
+from sqlalchemy import Connection, Engine, NullPool, RootTransaction, create_engine, event, text
+from sqlalchemy.exc import ArgumentError
 
 from reaper.hearing import Contact
-from reaper.model import DatabaseAway
+from reaper.model import ConfigError, DatabaseAway
+from reaper.source.line import MARGIN_SECONDS, Line, line
 
 # TimeZone, DateStyle and extra_float_digits: a role or database may have its own, in which moments cannot be read
 # back, and numbers lose their digits.
@@ -42,7 +45,24 @@ class Patience:
 
 
 def make_engine(url: str, source: str, patience: Patience) -> Engine:
-    """An engine without a pool: a sweep a minute can afford a connection, and none goes stale in between."""
+    """An engine without a pool: a sweep a minute can afford a connection, and none goes stale in between.
+
+    Raises ConfigError for a URL that it cannot use.
+    """
+    try:
+        engine = _engine(url, source, patience)
+    except ArgumentError as error:
+        raise ConfigError([f"source {source}: database_url: {error}"]) from None
+    lines = line(patience.statement + MARGIN_SECONDS)
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: object, _record: object, words: Sequence[str], options: Mapping[str, Any]) -> Line:
+        return lines.connect(*words, **options)
+
+    return engine
+
+
+def _engine(url: str, source: str, patience: Patience) -> Engine:
     return create_engine(
         url,
         poolclass=NullPool,

@@ -1,0 +1,51 @@
+"""A connection that does not wait for ever.
+
+The server's own time limits are of no use when it is the server that stands still: a machine that was paused, a
+process that was stopped, a pooler that keeps the line open. All of that acknowledges whatever the network sends.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, ClassVar, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+
+T = TypeVar("T")
+
+MARGIN_SECONDS = 30.0
+"""How much longer than the server's own limit for a statement to wait: it is to have the first word."""
+
+
+class Line(psycopg.Connection[Any]):
+    """Hangs up when one answer takes longer than `limit_seconds`."""
+
+    limit_seconds: ClassVar[float] = 3600.0
+
+    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        """As psycopg waits, everywhere but while it connects. Raises OperationalError after the limit."""
+        return super().wait(self._limited(gen), *args, **kwargs)
+
+    def _limited(self, gen: PQGen[T]) -> PQGen[T]:
+        deadline = time.monotonic() + self.limit_seconds
+        try:
+            wanted = next(gen)
+            while True:
+                # Nothing is ready each time that psycopg's own interval, a tenth of a second, is over.
+                ready = yield wanted
+                if not ready and time.monotonic() > deadline:
+                    # Nothing more can be asked on it, not even a rollback: the server rolls back what hangs.
+                    self.close()
+                    raise psycopg.OperationalError(
+                        f"the database does not answer: hung up after {self.limit_seconds:.0f} s"
+                    )
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def line(limit_seconds: float) -> type[Line]:
+    """Connections with this limit."""
+    return type("Line", (Line,), {"limit_seconds": limit_seconds})
