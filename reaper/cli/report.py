@@ -64,6 +64,9 @@ def command(
 
     Oldest first. Nothing is changed.
 
+    It knows when the database server was started, but not the outages that a daemon beside it has seen: a job that the
+    daemon spares for those may be stale in this report.
+
     \b
     Example:
       reaper report --verdict stale --exit-code

@@ -40,6 +40,9 @@ def command(
     Safe beside a daemon that sweeps the same jobs. Ctrl-C ends it between two batches, with nothing half done. Exit
     status 1 when a sweep failed, was held by the breaker, or was refused a job by the database.
 
+    It knows when the database server was started, but not the outages that a daemon beside it has seen: a job that the
+    daemon spares for those may be stale to this sweep.
+
     \b
     Example:
       reaper sweep --older-than 8h --dry-run

@@ -34,14 +34,18 @@ def run(*, plain: bool) -> int:
         console = Console(no_color=True)
     _introduce(console)
     try:
-        with _ended_by_sigterm(), tempfile.TemporaryDirectory(prefix="reaper-demo-") as folder, temporary() as server:
+        with (
+            _Stop() as stop,
+            tempfile.TemporaryDirectory(prefix="reaper-demo-") as folder,
+            temporary() as server,
+        ):
             url = server.create_database("demo")
             with (
                 psycopg.connect(libpq(url), autocommit=True) as connection,
                 stage(url, Path(folder)) as opened,
                 (screen.lines if still else screen.live)(console) as show,
             ):
-                rows, spared = _play(opened, connection, show)
+                rows, spared = _play(opened, connection, show, stop)
     except KeyboardInterrupt:
         console.print("Stopped; every process of the demo has ended.")
         return 130
@@ -61,11 +65,12 @@ def _introduce(console: Console) -> None:
 
 
 def _play(
-    opened: Stage, connection: psycopg.Connection[Any], show: screen.Show
+    opened: Stage, connection: psycopg.Connection[Any], show: screen.Show, stop: _Stop
 ) -> tuple[dict[str, Row], dict[str, str]]:
     """Until everybody has ended. Returns the jobs, and what the daemon said of those that it spared."""
     hearsay = Hearsay(opened)
     while True:
+        stop.check()
         rows = look(connection)
         opened.move({name: row.age or 0.0 for name, row in rows.items()})
         show(opened, rows, hearsay.news())
@@ -80,14 +85,29 @@ def _unfinished(rows: dict[str, Row]) -> str:
     return ", ".join(row.part for row in rows.values() if not row.over)
 
 
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the demo as Ctrl-C does: in order."""
+class _Stop:
+    """Ctrl-C, SIGTERM and SIGHUP end the demo in order: whatever goes on is interrupted."""
 
-    ours = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in ours}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._on_signal) for number in numbers}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Once a frame: an interrupt that came inside of a destructor or a callback is lost there."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked = True
+        raise KeyboardInterrupt
