@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import pytest
+from sqlalchemy.event import listens_for
 
 from reaper.cli import exits
+from reaper.source.lease import ttl_for
+from reaper.sweep import Memory
 from tests.commands import Reaper
 from tests.support import HOUR, MINUTE, Protea
 
@@ -404,11 +408,66 @@ def test_sql_prints_statements_that_the_server_understands(reaper: Reaper, prote
     shown = reaper("sql")
     assert shown.exit_code == 0
     assert "FOR UPDATE SKIP LOCKED" in shown.stdout and "= the database's now - 30m" in shown.stdout
-    [source] = reaper.json("sql")["sources"]
-    names = [statement["name"] for statement in source["statements"]]
-    assert names == ["begin", "contact", "lease", "census", "survey", "crossed", "lock", "end", "skipped", "holder"]
-    for statement in source["statements"]:
+    for name, statement in printed(reaper).items():
         text = statement["sql"]
-        for number, name in enumerate(sorted(statement["parameters"], key=len, reverse=True), start=1):
-            text = text.replace(f":{name}", f"${number}")
-        protea.connection.execute(f"PREPARE {statement['name']}_it AS {text}".encode())
+        if name == "read_only":
+            # No statement that can be prepared.
+            protea.connection.execute(text)
+            continue
+        types = []
+        for number, parameter in enumerate(sorted(statement["parameters"], key=len, reverse=True), start=1):
+            text = text.replace(f":{parameter}", f"${number}")
+            is_number = re.fullmatch(r"\d+\.\d+", statement["parameters"][parameter])
+            types.append("double precision" if is_number else "unknown")
+        declared = f"({', '.join(types)})" if types else ""
+        protea.connection.execute(f"PREPARE {name}_it {declared} AS {text}".encode())
+
+
+def printed(reaper: Reaper, **given: Any) -> dict[str, Any]:
+    """The statements that `sql` prints, by name."""
+    [source] = reaper.json("sql", **given)["sources"]
+    return {statement["name"]: statement for statement in source["statements"]}
+
+
+def test_sql_prints_every_statement_of_a_sweep_and_no_other(reaper: Reaper, protea: Protea) -> None:
+    """But for the survey, which is streamed by the driver itself, and for savepoints."""
+    source, memory = protea.source(), Memory()
+    lease = source.lease(ttl_for(60))
+    seen: set[str] = set()
+
+    @listens_for(source.engine, "before_cursor_execute")
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        seen.add(bare(statement))
+
+    protea.sweep(source, memory=memory, lease=lease)
+    seen.clear()
+    # Past its timeout by now, and not yet at that first sweep.
+    protea.event(protea.job(age=6 * HOUR))
+    last = [protea.stale() for _ in range(3)][-1]
+    with protea.connect() as holder:
+        # A released savepoint: the row names a transaction that cannot be found, and is no several either.
+        holder.execute("SAVEPOINT attempt")
+        holder.execute("SELECT FROM job WHERE id = %s FOR UPDATE", [last])
+        holder.execute("RELEASE attempt")
+        report = protea.sweep(source, memory=memory, lease=lease)
+        holder.rollback()
+    lease.release()
+    assert (report.reaped, report.locked_total, report.newly_spared_total) == (2, 1, 1)
+    savepoints = ("SAVEPOINT", "ROLLBACK TO", "RELEASE")
+    run = {statement for statement in seen if not statement.startswith(savepoints)}
+    known = {name: bare(statement["sql"]) for name, statement in printed(reaper).items() if name != "survey"}
+    assert run == set(known.values())
+
+
+def bare(statement: str) -> str:
+    """Without the driver's spelling of parameters and without the breaks of lines."""
+    return " ".join(re.sub(r"%\((\w+)\)s", r":\1", statement).replace("%%", "%").split())
+
+
+def test_sql_prints_the_limits_that_are_in_force(reaper: Reaper) -> None:
+    begin, lease = (printed(reaper)[name] for name in ("begin", "lease"))
+    assert begin["parameters"] == {"statement": "'300000'", "lock": "'5000'", "idle": "'10000'"}
+    assert "'180000'" in lease["sql"]
+    given = {"REAPER_INTERVAL_SECONDS": "2s", "REAPER_STATEMENT_TIMEOUT_SECONDS": "7s"}
+    begin, lease = (printed(reaper, **given)[name] for name in ("begin", "lease"))
+    assert begin["parameters"]["statement"] == "'7000'" and "'30000'" in lease["sql"]

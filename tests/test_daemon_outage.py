@@ -214,6 +214,22 @@ def test_a_job_that_was_heard_just_before_the_server_stood_still_is_not_ended_by
         assert protea.status(alive) == "running"
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_commit_that_the_server_stood_still_for_is_deaf_time(
+    fragile: Embedded, url: str, read_only: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reaper.source._AT_ONCE_SECONDS", 0.5)
+    hearing = Hearing(0)
+    with hands(url) as protea, protea.source().connect() as connection, freezing(fragile, 1.5) as freeze:
+        source = protea.source()
+        source.meet(connection, hearing)
+        assert (hearing.now - hearing.cutoff(60).at).total_seconds() == 60
+        with source.transaction(connection, read_only=read_only):
+            freeze()
+        source.meet(connection, hearing)
+        assert 61 < (hearing.now - hearing.cutoff(60).at).total_seconds() < 70
+
+
 def test_a_source_in_trouble_leaves_the_others_alone(protea: Protea, server: Embedded, tmp_path: Path) -> None:
     """One is away, one is locked, one has no tables; the fourth keeps its interval."""
     urls = {"well": protea.url}

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 
 from reaper.demo.cast import CAST, LONGEST, STALL, TIMEOUT, Ending
 from reaper.demo.scene import Row, judge
+from reaper.demo.show import Stop
 from tests.support import eventually
 
 PROJECT = Path(__file__).parents[1]
@@ -94,6 +95,16 @@ def test_killed_it_leaves_no_process_behind(folder: Path) -> None:
         process.kill()
         eventually(lambda: processes_of(folder) == [])
     eventually(lambda: all(left.name.startswith("reaper-demo-") for left in folder.iterdir()))
+
+
+def test_an_interrupt_that_was_swallowed_is_heard_at_the_next_frame() -> None:
+    with Stop() as stop:
+        stop.check()
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            stop.check()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 EVIDENCE: Mapping[str, Any] = {

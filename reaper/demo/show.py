@@ -5,9 +5,8 @@ from __future__ import annotations
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any
 
 import psycopg
@@ -35,7 +34,7 @@ def run(*, plain: bool) -> int:
     _introduce(console)
     try:
         with (
-            _Stop() as stop,
+            Stop() as stop,
             tempfile.TemporaryDirectory(prefix="reaper-demo-") as folder,
             temporary() as server,
         ):
@@ -65,7 +64,7 @@ def _introduce(console: Console) -> None:
 
 
 def _play(
-    opened: Stage, connection: psycopg.Connection[Any], show: screen.Show, stop: _Stop
+    opened: Stage, connection: psycopg.Connection[Any], show: screen.Show, stop: Stop
 ) -> tuple[dict[str, Row], dict[str, str]]:
     """Until everybody has ended. Returns the jobs, and what the daemon said of those that it spared."""
     hearsay = Hearsay(opened)
@@ -85,14 +84,14 @@ def _unfinished(rows: dict[str, Row]) -> str:
     return ", ".join(row.part for row in rows.values() if not row.over)
 
 
-class _Stop:
+class Stop:
     """Ctrl-C, SIGTERM and SIGHUP end the demo in order: whatever goes on is interrupted."""
 
     def __init__(self) -> None:
         self._asked = False
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> _Stop:
+    def __enter__(self) -> Stop:
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         self._before = {number: signal.signal(number, self._on_signal) for number in numbers}
         return self

@@ -61,13 +61,14 @@ def script(rule: Rule, habits: Habits) -> Iterator[Statement]:
 
 
 def _opening(rule: Rule, habits: Habits) -> Iterator[Statement]:
-    limits = {"statement": f"{round(habits.statement_timeout * 1000)}", "lock": f"{_LOCK_MS}", "idle": f"{_IDLE_MS}"}
+    limits = {"statement": round(habits.statement_timeout * 1000), "lock": _LOCK_MS, "idle": _IDLE_MS}
     yield _written("read_only", "Opens every transaction that only reads.", "none", text("SET TRANSACTION READ ONLY"))
     yield _written(
         "begin",
         "Opens every transaction, after that: UTC, and limits in milliseconds for this transaction alone.",
         "none",
-        _BEGIN.bindparams(**limits),
+        _BEGIN,
+        {name: repr(f"{limit}") for name, limit in limits.items()},
     )
     yield _written("contact", "Asks for the clock that judges, and whether anything can be written.", "none", _LOOK)
     yield _written(
@@ -133,8 +134,8 @@ def _naming(rule: Rule, reads: str) -> Iterator[Statement]:
         "suspects",
         "When none of them is found: who works on the table, and is old enough to be the holder.",
         "none",
-        _SUSPECTS.bindparams(table=table),
-        names,
+        _SUSPECTS,
+        {**names, "table": repr(table)},
     )
 
 
