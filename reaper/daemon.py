@@ -27,8 +27,9 @@ from reaper.supervisor import Supervisor
 from reaper.watch import Pace, Watch
 
 _TURN_SECONDS = 1.0
-_STOP_SECONDS = 3.5
+_STOP_SECONDS = 3.0
 _HTTP_STOP_SECONDS = 0.5
+_LEAVE_SECONDS = 0.5
 
 _log = structlog.get_logger("reaper")
 
@@ -174,7 +175,7 @@ class Daemon:
         if (old.http_host, old.http_port, old.log_file) != (fresh.http_host, fresh.http_port, fresh.log_file):
             _log.warning("Reaper's HTTP address and log file change only with a restart.")
         logs.adjust(fresh.log_level, fresh.log_format)
-        self._supervisor.remove(changed, _TURN_SECONDS)
+        self._supervisor.remove(changed, _LEAVE_SECONDS)
         self._announce(fresh)
         kept = {watch.name for watch in self._supervisor.watches}
         for watch in made:

@@ -219,18 +219,21 @@ def sweep(
     begun = time.monotonic()
     state = Sweep(source, hearing, memory, orders, lease, listener)
     error: str | None = None
-    away = False
+    away = deaf = False
     try:
         outcome = state.run()
     except DatabaseAway as problem:
-        outcome, error, away = Outcome.FAILED, str(problem), True
+        outcome, error, away, deaf = Outcome.FAILED, str(problem), True, True
     except (DBAPIError, TooManyRefused) as problem:
         outcome, error = Outcome.FAILED, in_one_line(problem)
-        away = isinstance(problem, DBAPIError) and trouble(problem) is Trouble.AWAY
+        kind = trouble(problem) if isinstance(problem, DBAPIError) else None
+        away = kind is Trouble.AWAY
+        # A server that was frozen cancels on waking what took too long meanwhile.
+        deaf = kind in (Trouble.AWAY, Trouble.SLOW)
     except Exception:
         _let_another_try(lease)
         raise
-    if away:
+    if deaf:
         hearing.lost()
     if outcome is Outcome.FAILED or (state.failures and not state.reaped):
         _let_another_try(lease)

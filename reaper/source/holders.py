@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper.model import Holder, Key
 from reaper.schema import Schema, key_parameters
 
-_WHO = text(
+WHO = text(
     """
     SELECT l.pid, a.application_name, a.usename, coalesce(a.state, p.gid) AS state,
            to_char(timezone('UTC', coalesce(a.xact_start, p.prepared)), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS since,
@@ -28,7 +28,7 @@ _WHO = text(
     ORDER BY held DESC NULLS LAST LIMIT 1
     """
 )
-_SUSPECTS = text(
+SUSPECTS = text(
     """
     SELECT l.transactionid::text FROM pg_locks l
     WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
@@ -39,7 +39,7 @@ _SUSPECTS = text(
                     AND r.relation = to_regclass(:table) AND r.mode IN ('RowShareLock', 'RowExclusiveLock'))
     """
 )
-_MEMBERS = text("SELECT xid::text FROM pg_get_multixact_members(CAST(CAST(:number AS text) AS xid))")
+MEMBERS = text("SELECT xid::text FROM pg_get_multixact_members(CAST(CAST(:number AS text) AS xid))")
 
 
 def holder_of(connection: Connection, schema: Schema, key: Key) -> Holder | None:
@@ -58,7 +58,7 @@ def holder_of(connection: Connection, schema: Schema, key: Key) -> Holder | None
 
 
 def _owner(connection: Connection, numbers: Sequence[str]) -> Holder | None:
-    row = connection.execute(_WHO, {"numbers": list(numbers)}).one_or_none() if numbers else None
+    row = connection.execute(WHO, {"numbers": list(numbers)}).one_or_none() if numbers else None
     if row is None:
         return None
     return Holder(
@@ -75,7 +75,7 @@ def _members(connection: Connection, number: str) -> list[str]:
     """The transactions behind a shared lock; none when the number is not of that kind."""
     try:
         with connection.begin_nested():
-            return list(connection.execute(_MEMBERS, {"number": number}).scalars())
+            return list(connection.execute(MEMBERS, {"number": number}).scalars())
     except DBAPIError:
         # Asked of a plain transaction's number, the server answers with an error: there is no other way to tell.
         return []
@@ -88,5 +88,5 @@ def _only_suspect(connection: Connection, schema: Schema, number: str) -> list[s
     is but one such.
     """
     table = connection.dialect.identifier_preparer.format_table(schema.jobs)
-    found = list(connection.execute(_SUSPECTS, {"number": number, "table": table}).scalars())
+    found = list(connection.execute(SUSPECTS, {"number": number, "table": table}).scalars())
     return found if len(found) == 1 else []

@@ -19,9 +19,9 @@ from reaper.hearing import Contact, Hearing
 from reaper.rule import Moment, Rule
 from reaper.source.claim import Claim, Stamp
 from reaper.source.evidence import judged, shown
-from reaper.source.holders import _MEMBERS, _SUSPECTS, _WHO
+from reaper.source.holders import MEMBERS, SUSPECTS, WHO
 from reaper.source.lease import take, ttl_for
-from reaper.source.session import _BEGIN, _IDLE_MS, _LOCK_MS, _LOOK
+from reaper.source.session import BEGIN, IDLE_MS, LOCK_MS, LOOK
 from reaper.source.survey import Survey
 
 _NOW = datetime(2000, 1, 1, tzinfo=UTC)
@@ -61,16 +61,16 @@ def script(rule: Rule, habits: Habits) -> Iterator[Statement]:
 
 
 def _opening(rule: Rule, habits: Habits) -> Iterator[Statement]:
-    limits = {"statement": round(habits.statement_timeout * 1000), "lock": _LOCK_MS, "idle": _IDLE_MS}
+    limits = {"statement": round(habits.statement_timeout * 1000), "lock": LOCK_MS, "idle": IDLE_MS}
     yield _written("read_only", "Opens every transaction that only reads.", "none", text("SET TRANSACTION READ ONLY"))
     yield _written(
         "begin",
         "Opens every transaction, after that: UTC, and limits in milliseconds for this transaction alone.",
         "none",
-        _BEGIN,
+        BEGIN,
         {name: repr(f"{limit}") for name, limit in limits.items()},
     )
-    yield _written("contact", "Asks for the clock that judges, and whether anything can be written.", "none", _LOOK)
+    yield _written("contact", "Asks for the clock that judges, and whether anything can be written.", "none", LOOK)
     yield _written(
         "lease",
         "Lets one of several daemons sweep: who has not renewed it for three intervals (30 s at least) loses it.",
@@ -125,16 +125,16 @@ def _naming(rule: Rule, reads: str) -> Iterator[Statement]:
     """Who holds the rows of silent jobs."""
     names = {"numbers": "transactions, an array", "number": "the transaction, or several, that the row names"}
     yield _written("row", "Asks the row of a silent job who holds it.", reads, _row(rule))
-    yield _written("holder", "Names the one of these transactions that is the oldest.", "none", _WHO, names)
+    yield _written("holder", "Names the one of these transactions that is the oldest.", "none", WHO, names)
     yield _written(
-        "members", "Takes a number apart that stands for several; refused where it does not.", "none", _MEMBERS, names
+        "members", "Takes a number apart that stands for several; refused where it does not.", "none", MEMBERS, names
     )
     table = _DIALECT.identifier_preparer.format_table(rule.schema.jobs)
     yield _written(
         "suspects",
         "When none of them is found: who works on the table, and is old enough to be the holder.",
         "none",
-        _SUSPECTS,
+        SUSPECTS,
         {**names, "table": repr(table)},
     )
 

@@ -19,21 +19,22 @@ from reaper.model import ConfigError, DatabaseAway
 from reaper.source.line import MARGIN_SECONDS, Line, line
 
 # TimeZone, DateStyle and extra_float_digits: a role or database may have its own, in which moments cannot be read
-# back, and numbers lose their digits.
-_BEGIN = text(
+# back, and numbers lose their digits. Compiling such statements takes longer than running them.
+BEGIN = text(
     "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true), "
-    "set_config('extra_float_digits', '3', true), set_config('statement_timeout', :statement, true), "
+    "set_config('extra_float_digits', '3', true), set_config('jit', 'off', true), "
+    "set_config('statement_timeout', :statement, true), "
     "set_config('lock_timeout', :lock, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
 # The checkpointer is started anew when the server recovers from a crash of one of its processes, which leaves the
 # postmaster's own start time as it was. Roles that may not see it get NULL, which greatest() passes over.
-_LOOK = text(
+LOOK = text(
     "SELECT clock_timestamp() AS now, greatest(pg_postmaster_start_time(), (SELECT max(backend_start)"
     " FROM pg_stat_activity WHERE backend_type = 'checkpointer')) AS server_started,"
     " pg_is_in_recovery() AS standby, current_setting('transaction_read_only') = 'on' AS read_only"
 )
-_LOCK_MS = 5_000
-_IDLE_MS = 10_000
+LOCK_MS = 5_000
+IDLE_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,8 @@ def transaction(connection: Connection, patience: Patience, *, read_only: bool =
     with connection.begin() as begun:
         if read_only:
             connection.execute(text("SET TRANSACTION READ ONLY"))
-        limits = {"statement": f"{round(patience.statement * 1000)}", "lock": f"{_LOCK_MS}", "idle": f"{_IDLE_MS}"}
-        connection.execute(_BEGIN, limits)
+        limits = {"statement": f"{round(patience.statement * 1000)}", "lock": f"{LOCK_MS}", "idle": f"{IDLE_MS}"}
+        connection.execute(BEGIN, limits)
         yield begun
 
 
@@ -99,7 +100,7 @@ def look(connection: Connection) -> Contact:
 
     Raises DatabaseAway when nobody could write there now: a standby, or a server set to read only.
     """
-    row = connection.execute(_LOOK).one()
+    row = connection.execute(LOOK).one()
     if row.standby:
         raise DatabaseAway("the server is a standby in recovery: nothing can be written there")
     if row.read_only:
