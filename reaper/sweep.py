@@ -132,7 +132,8 @@ class Sweep:
             self.memory.before = moment
             return
         with self.source.transaction(connection, read_only=True):
-            crossed = connection.execute(self.source.survey.crossed(moment, self.memory.before, SHOWN + 1))
+            survey = self.source.survey.crossed(moment, self.memory.before, SHOWN + 1, self.census.stale)
+            crossed = connection.execute(survey)
             keys = [tuple(row) for row in crossed]
             judged = self.source.reading.evidence(connection, moment, keys)
         spared = [evidence for evidence in judged if evidence.verdict is Verdict.SPARED]

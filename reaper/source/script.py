@@ -92,7 +92,7 @@ def _surveying(rule: Rule, habits: Habits, reads: str) -> Iterator[Statement]:
         "crossed",
         "Finds who has passed their timeout since the last sweep and lives.",
         reads,
-        survey.crossed(moment, before, habits.named + 1),
+        survey.crossed(moment, before, habits.named + 1, 0),
     )
     yield _written(
         "evidence",

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper import sql
 from reaper.model import Census, Key
 from reaper.rule import Moment, Rule
+from reaper.schema import own_name
 from reaper.sql import Element
 
 _CHUNK = 1000
@@ -83,11 +84,16 @@ class Survey:
         counted = select(func.count()).select_from(self._jobs).where(self.rule.stale(self._jobs, moment))
         return int(connection.execute(counted).scalar_one())
 
-    def crossed(self, moment: Moment, before: Moment | None, limit: int) -> Select[Any]:
-        """Jobs that have passed their timeout since `before` and were heard of since the cutoff, oldest first."""
-        lives = self.rule.heard(self._jobs, moment)
-        crossed = select(*self._key).where(*self._crossing(moment, before), lives)
-        return crossed.order_by(self.rule.started(self._jobs)).limit(limit)
+    def crossed(self, moment: Moment, before: Moment | None, limit: int, stale: int) -> Select[Any]:
+        """Jobs that have passed their timeout since `before` and were heard of since the cutoff, oldest first.
+
+        Of the oldest `limit + stale` no more than `stale` can be silent: no others have to be looked at.
+        """
+        started = self.rule.started(self._jobs)
+        crossing = select(self._jobs).where(*self._crossing(moment, before))
+        oldest = crossing.order_by(started).limit(limit + stale).subquery(own_name("oldest"))
+        heard = select(*self.rule.schema.key_text(oldest)).where(self.rule.heard(oldest, moment))
+        return heard.order_by(self.rule.started(oldest)).limit(limit)
 
     def _crossing(self, moment: Moment, before: Moment | None) -> list[ColumnElement[bool]]:
         """Past their timeout, and not yet at `before`."""
