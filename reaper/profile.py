@@ -101,12 +101,15 @@ class FromColumn(_Part):
 
 def _value_form(value: object) -> str:
     if isinstance(value, Known) or (isinstance(value, dict) and "column" not in value):
-        return "is"
-    return "column" if isinstance(value, (dict, FromColumn)) else "literal"
+        return _KNOWN
+    return _COLUMN if isinstance(value, (dict, FromColumn)) else _LITERAL
+
+
+_KNOWN, _COLUMN, _LITERAL = "(known)", "(column)", "(literal)"
 
 
 Value = Annotated[
-    Annotated[Known, Tag("is")] | Annotated[FromColumn, Tag("column")] | Annotated[Scalar, Tag("literal")],
+    Annotated[Known, Tag(_KNOWN)] | Annotated[FromColumn, Tag(_COLUMN)] | Annotated[Scalar, Tag(_LITERAL)],
     Discriminator(_value_form),
 ]
 
@@ -255,7 +258,9 @@ def _problems(error: ValidationError) -> Iterator[str]:
         place = [str(part) for part in problem["loc"] if part not in _UNION_ARMS]
         where = ".".join(place)
         if problem["type"] == "extra_forbidden":
-            line = f"{where}: unknown name{did_you_mean(place[-1], _names_at(place[:-1]))}"
+            value = _KNOWN in problem["loc"] or _COLUMN in problem["loc"]
+            names = {"is", "column"} if value else _names_at(place[:-1])
+            line = f"{where}: unknown name{did_you_mean(place[-1], names)}"
         elif problem["type"] == "missing":
             line = f"{where}: missing"
         else:
@@ -265,7 +270,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
             yield line
 
 
-_UNION_ARMS = frozenset({"literal", "bool", "int", "float", "str"})
+_UNION_ARMS = frozenset({_KNOWN, _COLUMN, _LITERAL, "bool", "int", "float", "str"})
 
 
 def _names_at(place: list[str]) -> set[str]:
