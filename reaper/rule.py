@@ -113,10 +113,13 @@ class Rule:
 
     # --- the rule ------------------------------------------------------------------------------------------
 
+    def began_before_limit(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
+        """Started longer ago than its timeout, whether it still runs or not."""
+        return self.started(jobs) < self._by_kind(jobs, lambda t, _: sql.instant(moment.past(t.seconds)))
+
     def past_timeout(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
         """Running, and for longer than its timeout."""
-        limit = self._by_kind(jobs, lambda t, _: sql.instant(moment.past(t.seconds)))
-        return and_(self.schema.running(jobs), self.started(jobs) < limit)
+        return and_(self.schema.running(jobs), self.began_before_limit(jobs, moment))
 
     def silent(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
         """No sign of life since the cutoff, not even the start."""

@@ -65,7 +65,7 @@ class Survey:
         jobs = self._jobs
         counted: list[Element] = [
             func.count().label("running"),
-            func.count().filter(self.rule.past_timeout(jobs, moment)).label("past_timeout"),
+            func.count().filter(self.rule.began_before_limit(jobs, moment)).label("past_timeout"),
             func.count().filter(*self._crossing(moment, before)).label("crossed"),
             sql.epoch(func.min(self.rule.started(jobs))).label("oldest"),
         ]
@@ -90,16 +90,17 @@ class Survey:
         Of the oldest `limit + stale` no more than `stale` can be silent: no others have to be looked at.
         """
         started = self.rule.started(self._jobs)
-        crossing = select(self._jobs).where(*self._crossing(moment, before))
+        running = self.rule.schema.running(self._jobs)
+        crossing = select(self._jobs).where(running, *self._crossing(moment, before))
         oldest = crossing.order_by(started).limit(limit + stale).subquery(own_name("oldest"))
         heard = select(*self.rule.schema.key_text(oldest)).where(self.rule.heard(oldest, moment))
         return heard.order_by(self.rule.started(oldest)).limit(limit)
 
     def _crossing(self, moment: Moment, before: Moment | None) -> list[ColumnElement[bool]]:
-        """Past their timeout, and not yet at `before`."""
-        crossing = [self.rule.past_timeout(self._jobs, moment)]
+        """Of the running ones: past their timeout, and not yet at `before`."""
+        crossing = [self.rule.began_before_limit(self._jobs, moment)]
         if before is not None:
-            crossing.append(not_(self.rule.past_timeout(self._jobs, before)))
+            crossing.append(not_(self.rule.began_before_limit(self._jobs, before)))
         return crossing
 
     def stream(self, connection: Connection, moment: Moment) -> Iterator[Candidate]:
