@@ -20,11 +20,13 @@ def measure(server: Embedded, sizes: Sizes) -> Measured:
     durable(server)
     with connect(server.url_of(_FEW)) as few, connect(server.url_of(_MANY)) as more:
         here, there = _Idle(few, server.url_of(_FEW)), _Idle(more, server.url_of(_MANY))
-        ways = (here.sweep, here.survey, there.sweep, there.survey)
-        # The first one tells of all those that are spared, and warms the caches.
-        alternate(1, *ways)
-        # These take a fraction of what a reap takes: more rounds cost little and steady the median.
-        taken = alternate(2 * sizes.rounds + 1, *ways)
+        # One database after the other: whoever came first after the other database would find its own pages gone, and
+        # bring them back for the next. Rounds take a fraction of what a reap takes: more of them steady the median.
+        taken = []
+        for idle in (here, there):
+            # The first sweep tells of all those that are spared, and warms the caches.
+            alternate(1, idle.sweep, idle.survey)
+            taken += alternate(2 * sizes.rounds + 1, idle.sweep, idle.survey)
         here.end()
         there.end()
     server.drop_database(_FEW)
