@@ -99,20 +99,20 @@ class Sweep:
         with self.source.connect() as connection:
             # A standby listens too: the day it takes over it must know what it could not have heard.
             moment = self.source.meet(connection, self.hearing)
-            self.deaf = self.hearing.deaf_seconds(self.source.thresholds.stall.seconds)
-            if self.lease is not None and not self.lease.hold():
-                return Outcome.STANDBY
-            with Spool(self.orders.batch_size) as spool:
-                census = self._survey(connection, moment, spool)
-                self._notice_spared(connection, moment)
-                if self.orders.dry_run:
-                    self._preview(connection, moment, spool)
-                elif self.orders.breaker.opens(census) and not self.orders.force:
-                    return Outcome.HELD
-                else:
-                    outcome = self._reap(connection, moment, spool)
-                    self._name_holders(connection, moment)
-                    return outcome
+        self.deaf = self.hearing.deaf_seconds(self.source.thresholds.stall.seconds)
+        if self.lease is not None and not self.lease.hold():
+            return Outcome.STANDBY
+        with self.source.connect_again() as connection, Spool(self.orders.batch_size) as spool:
+            census = self._survey(connection, moment, spool)
+            self._notice_spared(connection, moment)
+            if self.orders.dry_run:
+                self._preview(connection, moment, spool)
+            elif self.orders.breaker.opens(census) and not self.orders.force:
+                return Outcome.HELD
+            else:
+                outcome = self._reap(connection, moment, spool)
+                self._name_holders(connection, moment)
+                return outcome
         return Outcome.DONE
 
     # --- survey ----------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class Watch:
         finally:
             if self._stopping.is_set():
                 # `finish` may have given up waiting: nobody else would let the next one sweep.
-                self._lease.release()
+                self._leave()
             self._ended = time.monotonic()
             self._busy.release()
 
@@ -113,8 +113,12 @@ class Watch:
         """After `stop`: wait for the sweep to end and give the lease back. False when it takes too long."""
         if not self._busy.acquire(timeout=max(0.0, patience_seconds)):
             return False
-        self._lease.release()
+        self._leave()
         return True
+
+    def _leave(self) -> None:
+        self._lease.release()
+        self.source.hang_up()
 
     # --- passes on what a sweep says while it works ----------------------------------------------------------
 

@@ -156,7 +156,7 @@ class Sweeper:
         raise NotImplementedError
 
     def close(self) -> None:
-        self.source.engine.dispose()
+        self.source.hang_up()
 
     def _watch(self, target: Connection | Engine) -> None:
         """Stop before each statement of the claim, and before its commit."""
@@ -166,7 +166,7 @@ class Sweeper:
     def _claim_begins(self) -> None:
         self._steps, self._claiming = ["lock", "judge", "count"], True
 
-    def _before_statement(self, _c: object, _r: object, statement: str, *_: object) -> None:
+    def _before_statement(self, _c: Connection, _r: object, statement: str, *_: object) -> None:
         if self._gate is not None and self._claiming:
             self._gate(self._steps.pop(0))
 
@@ -224,7 +224,6 @@ class WholeSweep(Sweeper):
         super().__init__(name, protea)
         self._protea = protea
         self._surveyed = False
-        event.listen(self.source.engine, "connect", self._connected)
         self._watch(self.source.engine)
 
     def play(self, gate: Gate) -> None:
@@ -235,11 +234,11 @@ class WholeSweep(Sweeper):
         problem = report.error or "; ".join(failure.error for failure in report.failures) or None
         self.swept = Swept(found, report.reaped, report.lost, report.locked_total, problem)
 
-    def _connected(self, driver: psycopg.Connection[Any], _: object) -> None:
-        self.pid = driver.info.backend_pid
-
-    def _before_statement(self, _c: object, _r: object, statement: str, *_: object) -> None:
+    def _before_statement(self, _c: Connection, _r: object, statement: str, *_: object) -> None:
         assert self._gate is not None
+        driver = _c.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        self.pid = driver.info.backend_pid
         if statement == "SET TRANSACTION READ ONLY" and not self._surveyed:
             self._surveyed = True
             self._gate("survey")

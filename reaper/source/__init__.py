@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -17,6 +18,7 @@ from reaper.rule import Moment, Rule
 from reaper.schema import Schema
 from reaper.source.claim import Claim, HalfDone, Stamp
 from reaper.source.holders import holder_of
+from reaper.source.kept import Kept
 from reaper.source.lease import Lease
 from reaper.source.reading import Reading
 from reaper.source.session import Patience, look, make_engine, transaction
@@ -52,6 +54,9 @@ class Source:
     def __init__(self, name: str, url: str, profile: Profile, thresholds: Thresholds, patience: Patience) -> None:
         self.name, self.profile, self.thresholds = name, profile, thresholds
         self.engine: Engine = make_engine(url, name, patience)
+        self._kept = Kept(self.engine, patience.connect)
+        # Whoever drops a source says goodbye to the server.
+        weakref.finalize(self, self._kept.close)
         self.rule = Rule(Schema(profile), thresholds)
         self.survey = Survey(self.rule)
         self.reading = Reading(self.rule)
@@ -59,16 +64,27 @@ class Source:
         self._hearing: Hearing | None = None
         self._noticing = threading.Lock()
 
+    def connect(self) -> AbstractContextManager[Connection]:
+        """A new connection. Raises DatabaseAway when there is none to be had."""
+        return self._connected(self.engine.connect)
+
+    def connect_again(self) -> AbstractContextManager[Connection]:
+        """The connection of the last sweep, if it still lives. Raises DatabaseAway when there is none to be had."""
+        return self._connected(self._kept.connection)
+
+    def hang_up(self) -> None:
+        """Keep no connection."""
+        self._kept.close()
+
     @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        """A connection of its own. Raises DatabaseAway when there is none to be had."""
+    def _connected(self, connect: Callable[[], AbstractContextManager[Connection]]) -> Iterator[Connection]:
         begun = time.monotonic()
-        try:
-            connection = self.engine.connect()
-        except DBAPIError as error:
-            raise DatabaseAway(in_one_line(error)) from error
-        connection.info[_CONNECTING] = time.monotonic() - begun
-        with connection:
+        with ExitStack() as stack:
+            try:
+                connection = stack.enter_context(connect())
+            except DBAPIError as error:
+                raise DatabaseAway(in_one_line(error)) from error
+            connection.info[_CONNECTING] = time.monotonic() - begun
             yield connection
 
     @contextmanager

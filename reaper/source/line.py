@@ -22,13 +22,28 @@ class Line(psycopg.Connection[Any]):
     """Hangs up when one answer takes longer than `limit_seconds`."""
 
     limit_seconds: ClassVar[float] = 3600.0
+    _limit: float | None = None
+
+    def answers(self, within_seconds: float) -> bool:
+        """Whether the server is still there. Outside a transaction; one that keeps us waiting is hung up on."""
+        self._limit = within_seconds
+        try:
+            self.autocommit = True
+            self.execute("SELECT 1")
+            self.autocommit = False
+        except psycopg.Error:
+            return False
+        finally:
+            self._limit = None
+        return True
 
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
         """As psycopg waits, everywhere but while it connects. Raises OperationalError after the limit."""
         return super().wait(self._limited(gen), *args, **kwargs)
 
     def _limited(self, gen: PQGen[T]) -> PQGen[T]:
-        deadline = time.monotonic() + self.limit_seconds
+        limit = self.limit_seconds if self._limit is None else self._limit
+        deadline = time.monotonic() + limit
         try:
             wanted = next(gen)
             while True:
@@ -37,9 +52,7 @@ class Line(psycopg.Connection[Any]):
                 if not ready and time.monotonic() > deadline:
                     # Nothing more can be asked on it, not even a rollback: the server rolls back what hangs.
                     self.close()
-                    raise psycopg.OperationalError(
-                        f"the database does not answer: hung up after {self.limit_seconds:.0f} s"
-                    )
+                    raise psycopg.OperationalError(f"the database does not answer: hung up after {limit:.0f} s")
                 wanted = gen.send(ready)
         except StopIteration as end:
             result: T = end.value
