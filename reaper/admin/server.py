@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from typing import Any
@@ -13,6 +14,17 @@ from reaper.model import ReaperError
 
 _BACKLOG = 128
 _CLIENTS = 200
+_TICK_SECONDS = 0.4
+_TICKS_PER_HEADER = 10
+
+
+class _Quiet(uvicorn.Server):
+    """Looks less often than uvicorn whether it is to end: most of what an idle daemon does was that."""
+
+    async def main_loop(self) -> None:
+        # The number means something to uvicorn: at every tenth it renews the date that answers bear.
+        while not await self.on_tick(_TICKS_PER_HEADER):
+            await asyncio.sleep(_TICK_SECONDS)
 
 
 class Server:
@@ -31,7 +43,7 @@ class Server:
             timeout_graceful_shutdown=1,
             server_header=False,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Quiet(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
 
     @property
