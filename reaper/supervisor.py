@@ -1,7 +1,8 @@
-"""The schedule of sweeps: APScheduler, one job per source. Holds no logic of its own beyond when."""
+"""The schedule of sweeps and purges: APScheduler, one job per source and sort. No logic of its own beyond when."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -11,10 +12,13 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from reaper.model import SweepReport
+from reaper.retention import Retention
 from reaper.watch import Watch
 
 _LATE_SECONDS = 5.0
-_MOST_THREADS = 64
+# A source whose database hangs keeps its thread, and with a limit enough of them would keep the others from sweeping.
+# The pool makes a thread only when all that it has are at work.
+_MOST_THREADS = sys.maxsize
 
 
 class Regularly(BaseTrigger):  # type: ignore[misc]
@@ -34,8 +38,28 @@ class Regularly(BaseTrigger):  # type: ignore[misc]
         return previous_fire_time + (missed + 1) * self._interval
 
 
+class Calendar(BaseTrigger):  # type: ignore[misc]
+    """At the times of a cron expression, in UTC. What lies in the past is left out, as with `Regularly`."""
+
+    def __init__(self, cron: str) -> None:
+        """Raises ValueError for an expression that APScheduler cannot read."""
+        # Most have no such schedule, and need not carry what it takes.
+        from apscheduler.triggers.cron import CronTrigger
+
+        self._times = CronTrigger.from_crontab(cron, timezone=UTC)
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        """None when it never comes."""
+        begin = now if previous_fire_time is None else max(now, previous_fire_time + timedelta(microseconds=1))
+        found: datetime | None = self._times.get_next_fire_time(None, begin)
+        return found
+
+
 class Supervisor:
-    """Fires each watch at its pace. A sweep never overlaps itself; missed ones are made up for by one."""
+    """Fires each watch at its pace. A sweep never overlaps itself; missed ones are made up for by one.
+
+    Purges are fired beside the sweeps, on threads of their own, and do not overlap themselves either.
+    """
 
     def __init__(self) -> None:
         # The schedule only ever looks at differences; UTC keeps the host's daylight saving out of them.
@@ -45,7 +69,8 @@ class Supervisor:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         self._watches: dict[str, Watch] = {}
-        self._leaving: list[Watch] = []
+        self._retentions: dict[str, Retention] = {}
+        self._leaving: list[Watch | Retention] = []
 
     @property
     def watches(self) -> Iterable[Watch]:
@@ -60,17 +85,26 @@ class Supervisor:
         trigger = Regularly(0, watch.pace.interval)
         self._scheduler.add_job(self._fire(watch), trigger, id=watch.name)
 
+    def add_retention(self, retention: Retention, trigger: BaseTrigger) -> None:
+        """Purge this source from now on whenever the trigger says. It goes with its source."""
+        self._retentions[retention.name] = retention
+        self._scheduler.add_job(retention.tick, trigger, id=_purge_of(retention.name))
+
     def remove(self, names: Iterable[str], patience_seconds: float) -> None:
-        """Begin no more sweeps of these sources; those that work end after their batch.
+        """Begin no more sweeps and purges of these sources; those that work end after their batch.
 
         Waits for that, but not for ever: the same source may be added again at once, for the schedule lets no two of
         one name work at the same time.
         """
-        gone = [self._watches.pop(name) for name in names]
-        for watch in gone:
-            self._scheduler.remove_job(watch.name)
+        for name in list(names):
+            watch, retention = self._watches.pop(name), self._retentions.pop(name, None)
+            self._scheduler.remove_job(name)
             watch.stop()
-        self._leaving += gone
+            self._leaving.append(watch)
+            if retention is not None:
+                self._scheduler.remove_job(_purge_of(name))
+                retention.stop()
+                self._leaving.append(retention)
         self._finish(self._leaving, patience_seconds)
 
     def put_right(self) -> None:
@@ -78,22 +112,26 @@ class Supervisor:
         for watch in self._watches.values():
             if watch.overdue > _LATE_SECONDS:
                 self._reschedule(watch, 0)
+                if watch.name in self._retentions:
+                    job = self._scheduler.get_job(_purge_of(watch.name))
+                    job.reschedule(job.trigger)
 
     def stop(self, patience_seconds: float) -> bool:
-        """Let running sweeps finish their batch. False when one did not within `patience_seconds`."""
+        """Let running sweeps and purges finish their batch. False when one did not within `patience_seconds`."""
         self._scheduler.pause()
-        for watch in self._watches.values():
-            watch.stop()
-        self._leaving += self._watches.values()
+        working = [*self._watches.values(), *self._retentions.values()]
+        for each in working:
+            each.stop()
+        self._leaving += working
         self._finish(self._leaving, patience_seconds)
         self._scheduler.shutdown(wait=False)
         return not self._leaving
 
     @staticmethod
-    def _finish(leaving: list[Watch], patience_seconds: float) -> None:
-        """Wait for their sweeps to end, and keep those that did not."""
+    def _finish(leaving: list[Watch | Retention], patience_seconds: float) -> None:
+        """Wait for what they do to end, and keep those where it did not."""
         deadline = time.monotonic() + patience_seconds
-        leaving[:] = [watch for watch in leaving if not watch.finish(deadline - time.monotonic())]
+        leaving[:] = [each for each in leaving if not each.finish(deadline - time.monotonic())]
 
     def _fire(self, watch: Watch) -> Callable[[], SweepReport | None]:
         def fire() -> SweepReport | None:
@@ -107,3 +145,8 @@ class Supervisor:
     def _reschedule(self, watch: Watch, delay: float) -> None:
         if self._watches.get(watch.name) is watch:
             self._scheduler.reschedule_job(watch.name, trigger=Regularly(delay, watch.pace.interval))
+
+
+def _purge_of(name: str) -> str:
+    """The id of a source's purges in the schedule. No source is called so."""
+    return f"{name} purge"

@@ -241,7 +241,7 @@ lock() {
 command=${1:-help}
 shift $(($# > 0))
 mkdir -p "$root/logs"
-make_absolute REAPER_CONFIG REAPER_DATABASE_URL_FILE
+make_absolute REAPER_CONFIG REAPER_DATABASE_URL_FILE REAPER_BROKER_URL_FILE
 case $command in
 start | stop)
     lock

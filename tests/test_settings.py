@@ -6,25 +6,30 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from apscheduler.triggers.cron import CronTrigger
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy import make_url
 
+from reaper.daemon import _differs
 from reaper.duration import in_words, parse_duration
 from reaper.model import ConfigError, Limit
-from reaper.settings import Settings, file, load
+from reaper.settings import Settings, SourceSettings, broker_url, cron, file, load
 from reaper.settings.database_url import identity, masked, normalise, place
 from reaper.settings.lines import index
 from reaper.settings.schema import SCALARS
+from reaper.settings.values import Purge
 from reaper.source import Patience, Source
 
 SHIPPED = Path(__file__).parents[1] / "config" / "reaper.toml"
 URL = "postgresql://u:hunter2@db/app"
+BROKER = "redis://:hunter2@broker:6379/0"
 PROTEA_TIMEOUT = "PROTEA_TUNING__WORKER__REAPER_MAIN_TIMEOUT_SECONDS"
 PROTEA_STALL = "PROTEA_TUNING__WORKER__REAPER_STALL_SECONDS"
 
@@ -144,6 +149,12 @@ def test_a_stall_window_longer_than_the_timeout_is_legal() -> None:
         ("statement_timeout_seconds", "0"),
         ("connect_timeout_seconds", "0"),
         ("log_file", "file://x"),
+        ("action", "redis://x"),
+        *(("max_age_seconds", text) for text in ("0", "-1", "3651d", "old")),
+        *(("broker_deadline_seconds", text) for text in ("0", "0.4", "61", "1h", "soon")),
+        *(("queues", text) for text in (",", "a,", "a,,b", "amqp://q")),
+        *(("resume_window_seconds", text) for text in ("0", "0.9", "25h", "nan")),
+        *(("resume_at_start", text) for text in ("1", "yes", "ture")),
     ],
 )
 def test_absurd_values_are_refused_in_the_environment_and_in_the_file(name: str, text: str) -> None:
@@ -163,6 +174,10 @@ def test_absurd_values_are_refused_in_the_environment_and_in_the_file(name: str,
         *(f"{section} = 3" for section in ("kinds", "sources", "profiles")),
         *(f"{section}.x = 3" for section in ("kinds", "sources", "profiles")),
         "database_url_file = true",
+        *(f"queues = {v}" for v in ('"celery"', "[]", "[3]", '[""]', "true", "{}")),
+        *(f"resume_at_start = {v}" for v in ("1", '"yes"', "[]")),
+        *(f"{n} = {v}" for n in ("action", "broker_url", "broker_url_file") for v in ("3", '""', "[]")),
+        *(f"{n} = true" for n in ("max_age_seconds", "broker_deadline_seconds", "resume_window_seconds")),
     ],
 )
 def test_wrong_types_in_the_file_are_refused_with_their_line(line: str) -> None:
@@ -182,7 +197,7 @@ def test_a_name_that_is_not_known_is_refused_with_the_nearest_one() -> None:
         "config/reaper.toml:5: sources.m.database_ulr: unknown name; did you mean 'database_url'?",
     )
     assert (
-        "REAPER_GIBBERISH: unknown variable; expected one of: REAPER_BATCH_SIZE, "
+        "REAPER_GIBBERISH: unknown variable; expected one of: REAPER_ACTION, REAPER_BATCH_SIZE, "
         in problems({"REAPER_GIBBERISH": "1"})[0]
     )
 
@@ -372,7 +387,9 @@ def test_sources_without_a_url_take_the_common_one_and_profiles_may_be_our_own()
         ("b", "protea", "db"),
         ("c", "mine", "x"),
     ]
-    assert sources["a"].profile.jobs.running.values == ("RUNNING",)
+    running = sources["a"].profile.jobs.running
+    assert running is not None
+    assert running.values == ("RUNNING",)
 
 
 def test_a_source_without_any_database_is_told_how_to_get_one() -> None:
@@ -465,6 +482,373 @@ def test_a_timeout_given_as_a_flag_is_above_every_other() -> None:
     assert settings.origins["timeout_seconds"] == "--older-than"
 
 
+# How a source is dealt with
+
+
+def sources(text: str, environ: Mapping[str, str] | None = None, **flags: object) -> Mapping[str, SourceSettings]:
+    write(text)
+    return load(flags, environ or {}).sources
+
+
+def test_what_a_source_does_not_say_about_itself_is_the_default() -> None:
+    source = sources(f'[sources.main]\ndatabase_url = "{URL}"')["main"]
+    assert (source.action, source.max_age_seconds, source.broker) == ("fail", None, None)
+    assert (source.broker_deadline_seconds, source.queues) == (5, ("celery",))
+    assert (source.resume_at_start, source.resume_window_seconds) == (False, 300)
+    assert source.purge == Purge(cron=None, days_to_keep=30, batch_size=1000)
+    made = SourceSettings("main", source.database_url, source.profile, source.thresholds)
+    assert made == source
+
+
+@pytest.mark.parametrize(
+    ("name", "in_file", "in_variable", "expected"),
+    [
+        ("action", ('"fail"', '"drop"'), "drop", ("drop", "fail")),
+        ("max_age_seconds", ('"1d"', "60"), "2h", (7200, 86400)),
+        ("broker_deadline_seconds", ("0.5", '"60s"'), "1.5", (1.5, 0.5)),
+        ("queues", ('["a", " b "]', '["c"]'), " x, y ", (("x", "y"), ("a", "b"))),
+        ("resume_at_start", ("false", "false"), "TRUE", (True, False)),
+        ("resume_window_seconds", ('"1d"', "1"), "90", (90, 86400)),
+    ],
+)
+def test_a_sources_own_word_is_above_the_one_for_all(
+    name: str, in_file: tuple[str, str], in_variable: str, expected: tuple[object, object]
+) -> None:
+    text = f"""
+        {name} = {in_file[1]}
+        database_url = "{URL}"
+        profile = "mine"
+        [sources.own]
+        {name} = {in_file[0]}
+        [sources.other]
+        database_url = "postgresql:///other"
+        [profiles.mine]
+        extends = "protea"
+        actions.drop.set.status = "dropped"
+    """
+    write(text)
+    variable = f"REAPER_{name.upper()}"
+    settings = load({}, {variable: in_variable})
+    assert (getattr(settings.sources["other"], name), getattr(settings.sources["own"], name)) == expected
+    assert settings.origins[f"sources.other.{name}"] == variable
+    assert settings.origins[f"sources.own.{name}"] == "config/reaper.toml:6"
+    assert load({}, {}).origins[f"sources.other.{name}"] == "config/reaper.toml:2"
+    flagged = load({name: in_variable}, {})
+    assert getattr(flagged.sources["own"], name) == expected[0]
+    assert flagged.origins[f"sources.own.{name}"] == f"--{name.replace('_', '-')}"
+
+
+def test_an_action_that_the_profile_does_not_have_is_told_once_with_the_nearest_one() -> None:
+    nearest = "profile 'protea' has no action 'fial'; did you mean 'fail'?"
+    write('[sources.a]\ndatabase_url = "postgresql:///a"\n[sources.b]\ndatabase_url = "postgresql:///b"')
+    assert problem({"REAPER_ACTION": "fial"}) == f"REAPER_ACTION: {nearest}"
+    write('[sources.a]\ndatabase_url = "postgresql:///a"\naction = "fial"')
+    assert problem() == f"config/reaper.toml:3: {nearest}"
+    write('[sources.a]\ndatabase_url = "postgresql:///a"\naction = "xyz"')
+    assert problem() == "config/reaper.toml:3: profile 'protea' has no action 'xyz'; expected one of: fail"
+    write('[sources.a]\ndatabase_url = "postgresql:///a"\naction = "dlete"\nprofile = "adhese"')
+    assert problem() == "config/reaper.toml:3: profile 'adhese' has no action 'dlete'; did you mean 'delete'?"
+
+
+def test_a_profile_that_asks_workers_wants_a_broker_and_says_how_to_give_one() -> None:
+    message = "profile 'vuls' asks Celery's workers, and no broker is given; give broker_url or broker_url_file"
+    write('[sources.main]\ndatabase_url = "postgresql:///a"\nprofile = "vuls"')
+    told = problem()
+    assert told.startswith(f"config/reaper.toml:1: sources.main: {message} here or above the first [section], ")
+    assert told.endswith("REAPER_BROKER_URL, REAPER_BROKER_URL_FILE, or the credential main.broker_url")
+    write("")
+    environ = {"REAPER_DATABASE_URL": URL, "REAPER_PROFILE": "vuls"}
+    alone = problem(environ)
+    assert alone.startswith(f"REAPER_PROFILE: {message}, REAPER_BROKER_URL, ")
+    assert alone.endswith("or the credential broker_url")
+    # One that is wrong is told as such, not as missing.
+    assert problem({**environ, "REAPER_BROKER_URL": "x"}).startswith("REAPER_BROKER_URL: expected a")
+    assert load({}, {**environ, "REAPER_BROKER_URL": BROKER}).sources["default"].broker is not None
+
+
+def broker_of(settings: Settings, source: str) -> tuple[str | None, str]:
+    broker = settings.sources[source].broker
+    return broker.get_secret_value() if broker else None, settings.origins[f"sources.{source}.broker_url"]
+
+
+def test_a_broker_is_found_wherever_a_database_would_be() -> None:
+    Path("credentials").mkdir()
+    write("redis://common", "credentials/broker_url")
+    write("redis://main\n", "credentials/main.broker_url")
+    write("redis://own", "secret")
+    write(f"""
+        broker_url = "redis://file"
+        database_url = "{URL}"
+        [sources.main]
+        [sources.b]
+        database_url = "postgresql:///b"
+        [sources.c]
+        database_url = "postgresql:///c"
+        broker_url_file = "secret"
+        [sources.d]
+        database_url = "postgresql:///d"
+        broker_url = "{BROKER}"
+    """)
+    environ = {"CREDENTIALS_DIRECTORY": "credentials"}
+    settings = load({}, environ)
+    assert {name: broker_of(settings, name) for name in settings.sources} == {
+        "main": ("redis://main", "credential main.broker_url"),
+        "b": ("redis://common", "credential broker_url"),
+        "c": ("redis://own", "config/reaper.toml:9 (secret)"),
+        "d": (BROKER, "config/reaper.toml:12"),
+    }
+    assert broker_of(load({}, environ | {"REAPER_BROKER_URL": BROKER}), "b") == (BROKER, "REAPER_BROKER_URL")
+    own = load({}, {"REAPER_BROKER_URL_FILE": "secret"})
+    assert broker_of(own, "b") == ("redis://own", "REAPER_BROKER_URL_FILE (secret)")
+    assert broker_of(load({}, {}), "main") == ("redis://file", "config/reaper.toml:2")
+    write(f'[sources.main]\ndatabase_url = "{URL}"')
+    assert broker_of(load({}, {}), "main") == (None, "default")
+
+
+def test_a_brokers_file_or_credential_that_is_wrong_is_refused_by_name() -> None:
+    Path("credentials").mkdir()
+    write("http://:hunter2@x", "credentials/mian.broker_url")
+    write("http://:hunter2@x", "secret")
+    write(f'[sources.main]\ndatabase_url = "{URL}"\nbroker_url = "{BROKER}"\nbroker_url_file = "secret"')
+    told = problems({"CREDENTIALS_DIRECTORY": "credentials", "REAPER_BROKER_URL_FILE": "secret"})
+    assert told == (
+        "config/reaper.toml:3: sources.main.broker_url: config/reaper.toml:4 gives the URL too; keep one of the two",
+        "credential mian.broker_url: there is no such source; did you mean 'main.broker_url'?",
+    )
+    write(f'[sources.main]\ndatabase_url = "{URL}"\nbroker_url_file = "secret"')
+    assert problem().startswith("config/reaper.toml:3 (secret): http:// is no broker whose workers can be asked; ")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://",
+        "redis://h:6379/0",
+        "rediss://u:hunter2@h/0?ssl_cert_reqs=required",
+        "redis+socket://:hunter2@/run/redis.sock?virtual_host=1",
+        "redis://:hunter2@[::1]:6379/1",
+        "amqp://u:p%40%2F%3A@h:5672//",
+        "amqps://u:hunter2@h/app",
+        "pyamqp://",
+        "sentinel://:hunter2@a:26379;sentinel://:hunter2@b:26379",
+        "amqp://u:hunter2@a//;amqp://u:hunter2@b//",
+    ],
+)
+def test_a_broker_is_read_by_kombu_as_it_was_meant_and_shown_without_its_password(url: str) -> None:
+    kombu = pytest.importorskip("kombu")
+    normal = broker_url.normalise(f" {url}\n")
+    assert normal == url
+    with kombu.Connection(normal) as connection:
+        assert connection.transport_cls == url.partition(":")[0].partition("+")[0]
+    assert "hunter2" not in broker_url.masked(normal)
+    settings = load({}, {"REAPER_DATABASE_URL": URL, "REAPER_BROKER_URL": url})
+    rows = {name: value for name, value, _ in settings.described()}
+    assert (
+        rows["sources.default.broker_url"]
+        == broker_url.masked(url)
+        == url.replace("hunter2", "***").replace("p%40%2F%3A", "***")
+    )
+    assert "hunter2" not in f"{rows} {settings!r} {settings}"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("hunter2", "expected a URL such as redis://"),
+        ("broker:6379/hunter2", "expected a URL such as redis://"),
+        ("rediz://:hunter2@h", "rediz:// is no broker whose workers can be asked; did you mean 'redis'?"),
+        ("ampq://u:hunter2@h", "did you mean 'amqp'?"),
+        ("sqs://u:hunter2@", "sqs:// is no broker whose workers can be asked; expected one of: amqp, amqps, "),
+        ("hunter 2://h", "the URL's scheme cannot be read; expected one of: amqp, "),
+        ("redis://u:hunter2 @h", "a blank or a control character"),
+        ("redis://u:a/hunter2@h:1/0", "the URL cannot be read"),
+        ("redis://u:12/hunter2@h:1/0", "the URL cannot be read"),
+        ("redis://u:12?hunter2@h:1/0", "the URL cannot be read"),
+        ("redis://u:12#hunter2", "the URL cannot be read"),
+        ("redis://u:x@hunter2@h", "the URL cannot be read"),
+        ("redis://u:hunter2", "the URL cannot be read"),
+        ("redis://:hunter2@h:99999", "the URL cannot be read"),
+        ("redis://:hunter2@h:0", "the URL cannot be read"),
+        ("redis://:hunter2@[::1", "the URL cannot be read"),
+        ("redis://:hun;ter2hunter2@h", "the URL cannot be read"),
+        ("redis://a;hunter2", "expected a URL such as redis://"),
+    ],
+)
+def test_no_refusal_shows_any_part_of_a_brokers_url_but_its_scheme(url: str, expected: str) -> None:
+    told = problem({"REAPER_BROKER_URL": url})
+    assert told.startswith("REAPER_BROKER_URL: ")
+    assert expected in told
+    write(f'[sources.s]\ndatabase_url = "{URL}"\nbroker_url = "{url}"')
+    assert problem().startswith("config/reaper.toml:3: sources.s.broker_url: ")
+
+
+def purge(lines: str) -> str:
+    """A source of a profile that says which jobs are finished."""
+    above = f'broker_url = "{BROKER}"\nprofile = "vuls"'
+    return f'{above}\n[sources.main]\ndatabase_url = "{URL}"\n[sources.main.purge]\n{lines}'
+
+
+def test_a_purge_of_a_profile_that_knows_no_finished_jobs_is_refused() -> None:
+    write(f'[sources.main]\ndatabase_url = "{URL}"\n[sources.main.purge]\ndays_to_keep = 3')
+    assert problem() == (
+        "config/reaper.toml:3: sources.main.purge: profile 'protea' does not say which jobs are finished, "
+        "so that none can be purged"
+    )
+
+
+def test_a_purge_is_described_with_its_origins() -> None:
+    write(purge('cron = "30 3 * * 0"\ndays_to_keep = 3650'))
+    settings = load({}, {})
+    rows = {name.removeprefix("sources.main.purge."): (value, origin) for name, value, origin in settings.described()}
+    assert rows["cron"] == ("30 3 * * sun", "config/reaper.toml:6")
+    assert rows["days_to_keep"] == ("3650", "config/reaper.toml:7")
+    assert rows["batch_size"] == ("1000", "default")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        *((f"{n} = {v}", "expected a whole number from 1 to") for n in ("days_to_keep", "batch_size") for v in (0, -1)),
+        ("days_to_keep = 3651", "expected a whole number from 1 to 3650"),
+        ("batch_size = 100001", "expected a whole number from 1 to 100000"),
+        ('days_to_keep = "30"', "expected a whole number"),
+        ("batch_size = true", "expected a whole number"),
+        ("cron = 3", "expected text, not 3"),
+        ("days_to_kepp = 3", "unknown name; did you mean 'days_to_keep'?"),
+        ("queues = []", "unknown name here; queues stands in [sources.NAME], or above the first [section] for all"),
+    ],
+)
+def test_a_wrong_purge_is_refused_with_its_line(line: str, expected: str) -> None:
+    write(purge(line))
+    assert problem().startswith(f"config/reaper.toml:6: sources.main.purge.{line.partition(' ')[0]}: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "expected"),
+    [
+        ("purge.cron = 3", "purge", "unknown name"),
+        ("days_to_keep = 3", "days_to_keep", "unknown name here; days_to_keep stands in [sources.NAME.purge]"),
+        ("[sources.m]\ncron = 3", "sources.m.cron", "unknown name here; cron stands in [sources.m.purge]"),
+        ("[kinds.x]\naction = 3", "kinds.x.action", "unknown name here; action stands in [sources.NAME], or above"),
+        ("[sources.m]\nbroker_ulr = 3", "sources.m.broker_ulr", "unknown name; did you mean 'broker_url'?"),
+        ("[sources.m]\nmax_age = 3", "sources.m.max_age", "unknown name; did you mean 'max_age_seconds'?"),
+        ("quues = []", "quues", "unknown name; did you mean 'queues'?"),
+    ],
+)
+def test_a_setting_in_the_wrong_place_is_told_where_it_belongs(text: str, place: str, expected: str) -> None:
+    write(text)
+    told = problems({"REAPER_DATABASE_URL": URL})
+    line = text.count("\n") + 1
+    assert [one for one in told if one.startswith(f"config/reaper.toml:{line}: {place}: {expected}")] == list(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("* * * * *", "* * * * *"),
+        ("  */5  0-6/2 1,15 JAN-mar  Mon ", "*/5 0-6/2 1,15 jan-mar mon"),
+        ("0 3 last * *", "0 3 last * *"),
+        ("0 3 29 2 *", "0 3 29 2 *"),
+        *(
+            (f"0 3 * * {days}", f"0 3 * * {names}")
+            for days, names in (
+                ("0", "sun"),
+                ("7", "sun"),
+                ("1-5", "mon,tue,wed,thu,fri"),
+                ("sun-tue", "sun,mon,tue"),
+                ("sat-sun", "sun,sat"),
+                ("5-7", "sun,fri,sat"),
+                ("*/2", "sun,tue,thu,sat"),
+                ("1-5/2", "mon,wed,fri"),
+                ("6,sun,0", "sun,sat"),
+                ("0-6", "*"),
+                ("1-7", "*"),
+            )
+        ),
+    ],
+)
+def test_days_of_the_week_are_counted_as_cron_does(text: str, normal: str) -> None:
+    [source] = sources(purge(f'cron = "{text}"')).values()
+    assert source.purge.cron == normal
+
+
+@given(st.lists(st.integers(0, 7), min_size=1), st.integers(0, 6))
+def test_a_purge_comes_on_the_days_that_cron_means(days: list[int], ahead: int) -> None:
+    # The 7th of January 2024 was a Sunday, which cron calls 0 and 7.
+    now = datetime(2024, 1, 7 + ahead, 12, tzinfo=UTC)
+    trigger = CronTrigger.from_crontab(cron.normalise(f"0 0 * * {','.join(map(str, days))}"), timezone=UTC)
+    comes = trigger.get_next_fire_time(None, now)
+    coming = (now.replace(hour=0) + timedelta(days=n) for n in range(1, 8))
+    assert comes == next(day for day in coming if day.isoweekday() % 7 in {wanted % 7 for wanted in days})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("* * * *", "expected five fields, such as 30 3 * * *: minute, hour, day of the month, month, day of the week"),
+        ("@daily", "expected five fields"),
+        ("0 0 * * * *", "expected five fields"),
+        ("٣ * * * *", "expected five fields"),
+        ("60 * * * *", "minute '60': the last value (60) is higher than the maximum value (59)"),
+        ("* 24 * * *", "hour '24': "),
+        ("* * 0 * *", "day of the month '0': "),
+        ("* * * 13 *", "month '13': "),
+        ("* * * foo *", "month 'foo': invalid month name"),
+        ("* * * * 8", "day of the week '8': expected days such as mon-fri, sat,sun or 1-5 (0 and 7 are Sunday)"),
+        ("* * * * mon/2", "day of the week 'mon/2': expected days"),
+        ("* * * * fri-mon", "day of the week 'fri-mon': the first day of a range comes after the last"),
+        ("* * * * montag", "day of the week 'montag': expected days"),
+        ("*/0 * * * *", "minute '*/0': increment must be higher than 0"),
+        ("5-1 * * * *", "minute '5-1': the minimum value in a range"),
+        ("61 25 * * 9", "minute '61': the last value (61) is higher than the maximum value (59); hour '25': "),
+        ("0 3 30 2 *", "'0 3 30 2 *' never comes: none of its months has such a day"),
+    ],
+)
+def test_a_wrong_cron_expression_is_refused_with_its_line_and_field(text: str, expected: str) -> None:
+    write(purge(f'cron = "{text}"'))
+    assert problem().startswith(f"config/reaper.toml:6: sources.main.purge.cron: {expected}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'action = "drop"',
+        'broker_url = "redis://:other@broker:6379/0"',
+        "broker_deadline_seconds = 2",
+        'queues = ["mail"]',
+        "max_age_seconds = 60",
+        "resume_at_start = true",
+        'resume_window_seconds = "1m"',
+        'purge.cron = "0 3 * * *"',
+        "purge.days_to_keep = 31",
+        "purge.batch_size = 999",
+    ],
+)
+def test_a_change_of_any_of_them_is_a_change_of_the_source_and_of_no_other(line: str) -> None:
+    common = f"""
+        [sources.other]
+        database_url = "postgresql:///other"
+        [profiles.mine]
+        extends = "protea"
+        actions.drop.set.status = "dropped"
+        purge = {{ where = [{{ column = "status", in = ["failed"] }}], at = ["finished_at"] }}
+        [sources.main]
+        profile = "mine"
+        database_url = "{URL}"
+    """
+    before = f'broker_url = "{BROKER}"'
+    after = line if line.startswith("broker_url") else f"{before}\n{line}"
+
+    def settings(text: str) -> Settings:
+        write(common + text)
+        return load({}, {})
+
+    old, same, fresh = settings(before), settings(f"{before}\n\n"), settings(after)
+    assert not _differs("main", old, same)
+    assert _differs("main", old, fresh)
+    assert not _differs("other", old, fresh)
+
+
 # Secrets
 
 
@@ -479,14 +863,14 @@ def test_a_url_may_stand_in_a_file_of_its_own() -> None:
 
 def test_a_secret_that_is_missing_empty_or_wrong_is_refused_by_name() -> None:
     write(" \n", "empty")
-    write("mysql://u:hunter2@h/d", "wrong")
+    write("oracle://u:hunter2@h/d", "wrong")
     Path("binary").write_bytes(b"\xff")
     for path, message in {
         "none": "cannot read none: No such file or directory",
         "config": "cannot read config: Is a directory",
         "empty": "empty is empty",
         "binary": "binary is not UTF-8 text",
-        "wrong": "expected postgresql://, postgres:// or postgresql+psycopg://, not mysql://",
+        "wrong": "expected postgresql://, postgres://, postgresql+psycopg://, mariadb:// or mysql://, not oracle://",
     }.items():
         environ = {"REAPER_DATABASE_URL_FILE": path}
         assert problem(environ) == f"REAPER_DATABASE_URL_FILE ({path}): {message}"
@@ -540,12 +924,23 @@ def test_a_credential_for_no_source_is_refused() -> None:
     assert told == "credential mian.database_url: there is no such source; did you mean 'main.database_url'?"
 
 
+def test_a_file_that_was_read_does_not_show_its_secrets_to_whoever_prints_it() -> None:
+    write(f'broker_url = "{BROKER}"\n[sources.main]\ndatabase_url = "{URL}"\nbroker_url = "{BROKER}"')
+    found = file.read(None, {}, [])
+    assert found is not None
+    assert "hunter2" not in repr(found)
+    assert len(found.values) == 2
+
+
 @pytest.mark.parametrize(
     "url",
     [
         "hunter2",
         "host=x password=hunter2",
-        "mysql://u:hunter2@h/d",
+        "oracle://u:hunter2@h/d",
+        "mysql://u:hunter2@h",
+        "mysql+mysqldb://u:hunter2@h/d",
+        "mariadb://u:hunter2@h/d?hunter2=1",
         "postgresql+asyncpg://u:hunter2@h/d",
         "postgresql://u:hun@ter2hunter2@h/d",
         "postgresql://u:x/hunter2@h@d",
@@ -588,7 +983,7 @@ def test_what_is_described_shows_every_value_and_its_origin_but_no_secret() -> N
         "config/reaper.toml:2",
     )
     assert rows['sources.main.kinds."a.b".stall_seconds'] == ("100000s", "kind a.b (config/reaper.toml:17)")
-    durations = {value for name, (value, _) in rows.items() if name.endswith("_seconds")}
+    durations = {value for name, (value, _) in rows.items() if name.endswith("_seconds") and value != "none"}
     assert {parse_duration(value) for value in durations} >= {3600, 7200, 14400, 100000}
 
 
@@ -819,7 +1214,14 @@ def test_the_shipped_file_is_valid_and_changes_nothing() -> None:
 def test_the_shipped_file_shows_every_default_as_it_is() -> None:
     text = uncommented(r"^#(?=\w+ = )")
     given: dict[str, Any] = tomllib.loads(text)
-    without_default = {"database_url", "database_url_file", "log_file"}
+    without_default = {
+        "database_url",
+        "database_url_file",
+        "broker_url",
+        "broker_url_file",
+        "max_age_seconds",
+        "log_file",
+    }
     assert set(given) == SCALARS - without_default
     write(text)
     environ = {"REAPER_DATABASE_URL": URL}
@@ -832,14 +1234,16 @@ def test_the_shipped_file_shows_every_default_as_it_is() -> None:
 
 def test_the_examples_of_the_shipped_file_are_valid() -> None:
     text = uncommented(r"^#   (?=\[|[\w.]+ = )")
-    assert text.count("\n[") == 6
+    assert text.count("\n[") == 8
     # The first examples are alternatives of each other.
-    text = re.sub(r"^database_url(_file)? = .*\n(?=database_url)", "", text, count=2, flags=re.MULTILINE)
+    for name in ("database_url", "broker_url"):
+        text = re.sub(rf"^{name}(_file)? = .*\n(?={name})", "", text, count=2, flags=re.MULTILINE)
     write(URL, "secret")
-    text = text.replace("/run/secrets/main-database-url", "secret").replace(
-        "/run/secrets/reaper-database-url", "secret"
-    )
+    write(BROKER, "broker")
+    text = text.replace("/run/secrets/reaper-broker-url", "broker")
+    text = re.sub("/run/secrets/(main|reaper)-database-url", "secret", text)
     write(text)
     settings = load({}, {})
-    assert set(settings.sources) == {"main", "archive"}
+    assert settings.sources["scans"].purge == Purge("30 3 * * mon,tue,wed,thu,fri", days_to_keep=90, batch_size=500)
+    assert set(settings.sources) == {"main", "archive", "scans"}
     assert settings.log_file == Path("logs/worker-reaper.log")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from reaper.duration import parse_duration
 from reaper.nearest import did_you_mean
+from reaper.settings import broker_url as broker
+from reaper.settings import cron as crontab
 from reaper.settings.database_url import normalise
 
 
@@ -75,6 +78,45 @@ def text() -> BeforeValidator:
     return BeforeValidator(_text)
 
 
+def _name(value: object) -> str:
+    name = _text(value)
+    if "://" in name:
+        raise ValueError("expected a name, not an address")
+    return name
+
+
+def name() -> BeforeValidator:
+    """The name of something, which an address is not."""
+    return BeforeValidator(_name)
+
+
+def names() -> BeforeValidator:
+    """A list of at least one name."""
+
+    def check(value: object) -> tuple[str, ...]:
+        if not isinstance(value, (list, tuple)) or not value:
+            raise ValueError(f'expected a list of names, such as ["celery", "mail"], not {shown(value)}')
+        return tuple(_name(each) for each in value)
+
+    return BeforeValidator(check)
+
+
+def switch() -> BeforeValidator:
+    """On or off."""
+
+    def check(value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        raise ValueError(f"expected true or false, not {shown(value)}")
+
+    return BeforeValidator(check)
+
+
+def cron() -> BeforeValidator:
+    """A cron expression of five fields, as APScheduler takes it."""
+    return BeforeValidator(lambda value: crontab.normalise(_text(value)))
+
+
 def choice(*names: str) -> BeforeValidator:
     """One of `names`, in any case."""
 
@@ -129,11 +171,16 @@ def source_name() -> AfterValidator:
     return AfterValidator(check)
 
 
+def _secret(value: object, normal: Callable[[str], str]) -> SecretStr:
+    secret = value.get_secret_value() if isinstance(value, SecretStr) else value
+    return SecretStr(normal(secret if isinstance(secret, str) else ""))
+
+
 def database_url() -> BeforeValidator:
     """A PostgreSQL URL, as SQLAlchemy takes it."""
+    return BeforeValidator(lambda value: _secret(value, normalise))
 
-    def check(value: object) -> SecretStr:
-        secret = value.get_secret_value() if isinstance(value, SecretStr) else value
-        return SecretStr(normalise(secret if isinstance(secret, str) else ""))
 
-    return BeforeValidator(check)
+def broker_url() -> BeforeValidator:
+    """A broker's URL, as Celery takes it."""
+    return BeforeValidator(lambda value: _secret(value, broker.normalise))

@@ -8,10 +8,14 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, unquote
 
-from reaper.settings import url_parameters
+from reaper.settings import mariadb_parameters, url_parameters
 
-SCHEME = "postgresql+psycopg"
-_ACCEPTED = frozenset({"postgresql", "postgres", SCHEME})
+SCHEME, MARIADB = "postgresql+psycopg", "mariadb+pymysql"
+_ACCEPTED = {
+    **dict.fromkeys(("postgresql", "postgres", SCHEME), SCHEME),
+    **dict.fromkeys(("mariadb", "mysql", MARIADB, "mysql+pymysql"), MARIADB),
+}
+_PORTS = {SCHEME: "5432", MARIADB: "3306"}
 _PLAIN_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,30}", re.IGNORECASE)
 _EXAMPLE = "postgresql://user:password@host:5432/database"
 
@@ -27,18 +31,22 @@ _REST = re.compile(
     re.VERBOSE,
 )
 # Those parameters that say where the database is.
-_PLACING = frozenset({"host", "hostaddr", "port", "dbname", "service"})
+_PLACING = frozenset({"host", "hostaddr", "port", "dbname", "service", "unix_socket"})
 _SECRET_PARAMETER = re.compile(r"(?P<name>(?:^|&)[^=&]*(?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
 
 
 def normalise(text: str) -> str:
-    """The URL as `postgresql+psycopg://…`. Raises ValueError, without a secret in it, for anything else."""
+    """The URL as `postgresql+psycopg://…` or `mariadb+pymysql://…`.
+
+    Raises ValueError, without a secret in it, for anything else.
+    """
     scheme, separator, rest = text.strip().partition("://")
     if not separator:
         raise ValueError(f"expected a URL such as {_EXAMPLE}")
-    if scheme.casefold() not in _ACCEPTED:
+    wanted = _ACCEPTED.get(scheme.casefold())
+    if wanted is None:
         given = f", not {scheme}://" if _PLAIN_SCHEME.fullmatch(scheme) else ""
-        raise ValueError(f"expected postgresql://, postgres:// or {SCHEME}://{given}")
+        raise ValueError(f"expected postgresql://, postgres://, {SCHEME}://, mariadb:// or mysql://{given}")
     if re.search(r"[\s\x00-\x1f\x7f]", rest):
         raise ValueError("the URL holds a blank or a control character; write a blank as %20")
     if rest.count("@") > 1:
@@ -47,8 +55,11 @@ def normalise(text: str) -> str:
     if parts is None:
         raise ValueError(f"the URL cannot be read; expected {_EXAMPLE}, with @ : / ? in a password as %40 %3A %2F %3F")
     _check_port(parts["port"])
-    url_parameters.check(parts["query"] or "")
-    return f"{SCHEME}://{rest}"
+    if wanted == MARIADB and not parts["database"]:
+        raise ValueError("the URL names no database; expected mariadb://user:password@host:3306/database")
+    check = mariadb_parameters.check if wanted == MARIADB else url_parameters.check
+    check(parts["query"] or "")
+    return f"{wanted}://{rest}"
 
 
 def _check_port(port: str | None) -> None:
@@ -81,13 +92,14 @@ def identity(url: str) -> tuple[str, str, str, str, tuple[tuple[str, str], ...]]
     The user and the parameters do: each may select a schema, and one database with a schema per tenant is
     several sources.
     """
-    parts = _REST.fullmatch(url.partition("://")[2])
+    scheme, _, rest = url.partition("://")
+    parts = _REST.fullmatch(rest)
     if parts is None:
         raise ValueError("not a normalised URL")
     return (
         unquote(parts["user"] or ""),
         (parts["ipv6"] or parts["host"] or "").casefold(),
-        parts["port"] or "5432",
+        parts["port"] or _PORTS[scheme],
         unquote(parts["database"] or ""),
         tuple(sorted(parse_qsl(parts["query"] or ""))),
     )

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from reaper.settings import lines
 from reaper.settings.layers import CONFIG_VARIABLE, Layer
+from reaper.settings.secret_files import SECRETS
 from reaper.settings.wording import dotted
 
 SEARCHED = (Path("config/reaper.toml"), Path("/etc/reaper/reaper.toml"))
@@ -83,7 +84,7 @@ def _sealed(table: Mapping[str, Any]) -> dict[str, Any]:
     """The table with its URLs wrapped, so that nothing prints one by accident. Profiles hold none."""
     sealed = dict(table)
     for key, value in table.items():
-        if key == "database_url" and isinstance(value, str):
+        if key in SECRETS and isinstance(value, str):
             sealed[key] = SecretStr(value)
         elif key != "profiles" and isinstance(value, dict):
             sealed[key] = _sealed(value)

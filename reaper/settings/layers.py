@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr, ValidationError
@@ -14,6 +13,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource
 from reaper.nearest import did_you_mean, nearest
 from reaper.settings.lines import Place
 from reaper.settings.schema import SCALARS, Given, names
+from reaper.settings.secret_files import SECRETS, Credentials
 from reaper.settings.wording import told
 
 CONFIG_VARIABLE = "REAPER_CONFIG"
@@ -30,6 +30,7 @@ _SERVICE_LINK = re.compile(
 )
 _SERVICE_URL = re.compile(r"(?:tcp|udp|sctp)://")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?P<fraction>\.[0-9]{1,20})?")
+_SWITCHES = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,11 @@ def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
             yield f"{name}: unknown variable{did_you_mean(f'{_PREFIX}{near}' if near else '', known)}"
 
 
-def from_credentials(path: Path | None) -> Layer:
-    """The credential that serves every source without a URL of its own."""
-    values = {} if path is None else {"database_url_file": path}
-    return Layer(values, {"database_url_file": "credential database_url"})
+def from_credentials(credentials: Credentials) -> Layer:
+    """The credentials that serve every source without one of its own."""
+    found = {f"{secret}_file": credentials.path(secret) for secret in SECRETS}
+    spelled = {f"{secret}_file": f"credential {secret}" for secret in SECRETS}
+    return Layer({name: path for name, path in found.items() if path is not None}, spelled)
 
 
 def _variables(environ: Mapping[str, str], known: Mapping[str, str]) -> Layer:
@@ -100,10 +102,15 @@ def _typed(name: str, value: object) -> object:
     """Text as the type that a file would give it: the checks are the same for both."""
     if not isinstance(value, str):
         return value
-    if name == "database_url":
+    if name in SECRETS:
         return SecretStr(value)
-    if names(Given).get(name) in (int, float) and (number := _NUMBER.fullmatch(value.strip())):
+    kind = names(Given).get(name)
+    if kind in (int, float) and (number := _NUMBER.fullmatch(value.strip())):
         return float(value) if number["fraction"] else int(value)
+    if kind is bool:
+        return _SWITCHES.get(value.strip().casefold(), value)
+    if kind == tuple[str, ...]:
+        return value.split(",")
     return value
 
 

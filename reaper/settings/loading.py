@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from reaper.model import ConfigError
+from reaper.settings import broker_url
 from reaper.settings.file import ConfigFile, read
 from reaper.settings.layers import (
     Layer,
@@ -39,7 +40,7 @@ def load(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] |
     layers = (
         from_flags(given),
         *from_environment(environ),
-        from_credentials(credentials.path()),
+        from_credentials(credentials),
         found or ConfigFile({}),
     )
     settings = _settled([checked(layer, problems) for layer in layers], credentials, found, problems)
@@ -51,9 +52,15 @@ def load(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] |
 def _settled(layers: list[Layer], credentials: Credentials, found: ConfigFile | None, problems: list[str]) -> Settings:
     flags, own, protea, _, file = layers
     stack = Stack.of(layers)
-    urls = Urls(stack, file, credentials, problems)
-    sources = Sources(stack, flags, file, urls, problems)
-    problems += [*_contradictions(own, protea), *urls.said_twice(), *credentials.astray(stack.given.sources)]
+    databases = Urls(stack, file, credentials, problems)
+    brokers = Urls(stack, file, credentials, problems, "broker_url", broker_url.normalise)
+    sources = Sources(stack, flags, file, databases, brokers, problems)
+    problems += [
+        *_contradictions(own, protea),
+        *databases.said_twice(),
+        *brokers.said_twice(),
+        *credentials.astray(stack.given.sources),
+    ]
     resolved = sources.resolve()
     names = {name: field.alias or name for name, field in Knobs.model_fields.items()}
     return Settings(

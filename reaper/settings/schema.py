@@ -19,6 +19,12 @@ Threshold = Annotated[float, checks.seconds("0<", "3650d")]
 DatabaseUrl = Annotated[SecretStr, checks.database_url()]
 FilePath = Annotated[Path, checks.path()]
 Text = Annotated[str, checks.text()]
+BrokerUrl = Annotated[SecretStr, checks.broker_url()]
+Deadline = Annotated[float, checks.seconds("0.5s", "60s")]
+Name = Annotated[str, checks.name()]
+Names = Annotated[tuple[str, ...], checks.names()]
+Switch = Annotated[bool, checks.switch()]
+Window = Annotated[float, checks.seconds("1s", "1d")]
 LogFormat = Literal["auto", "json", "console"]
 
 
@@ -67,15 +73,32 @@ class KindTable(_Table):
     stall_seconds: Threshold | None = None
 
 
+class PurgeTable(_Table):
+    """`[sources.NAME.purge]`: how long finished jobs are kept, and when older ones are deleted."""
+
+    cron: Annotated[str, checks.cron()] | None = None
+    days_to_keep: Annotated[int, checks.whole(1, 3650)] = 30
+    batch_size: Annotated[int, checks.whole(1, 100_000)] = 1000
+
+
 class SourceTable(_Table):
-    """`[sources.NAME]`: one place where jobs live."""
+    """`[sources.NAME]`: one place where jobs live. None: what was given for all holds."""
 
     database_url: DatabaseUrl | None = None
     database_url_file: FilePath | None = None
     profile: Text | None = None
+    action: Name | None = None
     timeout_seconds: Threshold | None = None
     stall_seconds: Threshold | None = None
+    max_age_seconds: Threshold | None = None
+    broker_url: BrokerUrl | None = None
+    broker_url_file: FilePath | None = None
+    broker_deadline_seconds: Deadline | None = None
+    queues: Names | None = None
+    resume_at_start: Switch | None = None
+    resume_window_seconds: Window | None = None
     kinds: Mapping[str, KindTable] = {}
+    purge: PurgeTable = PurgeTable()
 
 
 class Given(Knobs):
@@ -84,6 +107,15 @@ class Given(Knobs):
     database_url: DatabaseUrl | None = None
     database_url_file: FilePath | None = None
     profile: Text = "protea"
+    action: Name = "fail"
+    max_age_seconds: Threshold | None = None
+    broker_url: BrokerUrl | None = None
+    broker_url_file: FilePath | None = None
+    # One question to all workers, and they have this long to answer: it is part of every sweep.
+    broker_deadline_seconds: Deadline = 5
+    queues: Names = ("celery",)
+    resume_at_start: Switch = False
+    resume_window_seconds: Window = 300
     kinds: Mapping[str, KindTable] = {}
     sources: Mapping[Annotated[str, checks.source_name()], SourceTable] = {}
     profiles: Mapping[str, dict[str, Any]] = {}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from reaper.nearest import did_you_mean
 
-_NAME = "database_url"
+SECRETS = ("database_url", "broker_url")
+"""The settings that may hold a password."""
 
 
 def read_secret(path: Path) -> str:
@@ -27,7 +28,10 @@ def read_secret(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Credentials:
-    """What systemd handed over (`LoadCredential=`): `database_url` for all, `NAME.database_url` for one source."""
+    """What systemd handed over (`LoadCredential=`).
+
+    `database_url` and `broker_url` are for all sources, `NAME.database_url` and `NAME.broker_url` for one.
+    """
 
     directory: Path | None
 
@@ -36,20 +40,26 @@ class Credentials:
         given = environ.get("CREDENTIALS_DIRECTORY", "").strip()
         return cls(Path(given) if given else None)
 
-    def path(self, source: str | None = None) -> Path | None:
+    def path(self, secret: str, source: str | None = None) -> Path | None:
         """The file of the credential, None when there is none.
 
         A directory that may not be entered is another service's, inherited by accident: it holds none of ours.
         """
         if self.directory is None:
             return None
-        path = self.directory / (f"{source}.{_NAME}" if source else _NAME)
+        path = self.directory / (f"{source}.{secret}" if source else secret)
         return path if os.path.lexists(path) else None
 
-    def astray(self, sources: Iterable[str]) -> Iterator[str]:
-        """A line for each credential of a source that does not exist: its source would use another database."""
-        valid = {f"{source}.{_NAME}" for source in sources}
-        for path in sorted(self.directory.glob(f"*.{_NAME}")) if self.directory else ():
+    def astray(self, sources: Collection[str]) -> Iterator[str]:
+        """A line for each credential of a source that does not exist: its source would use another place."""
+        if self.directory is None:
+            return
+        for secret in SECRETS:
+            yield from self._astray(self.directory, secret, {f"{source}.{secret}" for source in sources})
+
+    @staticmethod
+    def _astray(directory: Path, secret: str, valid: Collection[str]) -> Iterator[str]:
+        for path in sorted(directory.glob(f"*.{secret}")):
             if path.name not in valid:
                 hint = did_you_mean(path.name, valid) or "; no sources are configured"
                 yield f"credential {path.name}: there is no such source{hint}"

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reaper.model import ConfigError, KindLimits, Limit, Thresholds
+from reaper.model import ConfigError
 from reaper.nearest import did_you_mean
 from reaper.profile import Profile, resolve, shipped
+from reaper.settings import limits
 from reaper.settings.checks import shown
+from reaper.settings.conduct import Conduct, conduct
 from reaper.settings.database_url import identity
 from reaper.settings.layers import Layer, Stack
+from reaper.settings.limits import Limits
 from reaper.settings.lines import Place
-from reaper.settings.schema import KindTable, SourceTable
+from reaper.settings.schema import SourceTable
 from reaper.settings.urls import Found, Urls
 from reaper.settings.values import SourceSettings
 from reaper.settings.wording import dotted
@@ -27,14 +30,15 @@ class Sources:
     stack: Stack
     flags: Layer
     file: Layer
-    urls: Urls
+    databases: Urls
+    brokers: Urls
     problems: list[str]
     origins: dict[str, str] = field(default_factory=dict)
 
     def resolve(self) -> dict[str, SourceSettings]:
         """The sources by name: those of the file, else one called "default", else none: there is no database."""
         tables: Mapping[str, SourceTable] = self.stack.given.sources
-        if not tables and (self.urls.shared or "profile" in self.stack.given.model_fields_set):
+        if not tables and (self.databases.shared or "profile" in self.stack.given.model_fields_set):
             tables = {"default": _SHARED}
         profiles = self._own_profiles()
         made = [self._source(name, table, profiles) for name, table in tables.items()]
@@ -44,35 +48,56 @@ class Sources:
 
     def _source(self, name: str, table: SourceTable, profiles: Mapping[str, Profile | None]) -> SourceSettings | None:
         profile = self._profile(name, table, profiles)
-        found = self.urls.of(name, table)
-        thresholds = self._thresholds(name, table)
+        found, broker = self.databases.of(name, table), self.brokers.of(name, table)
+        own = conduct(name, table, self.stack, self.flags, self.file)
+        if profile is not None:
+            self._check_action(profile, own)
+            self._check_broker(name, table, profile, broker)
+            self._check_purge(name, table, profile)
         if found is None and table is not _SHARED:
-            self._refuse(
-                ("sources", name),
-                "no database; give database_url or database_url_file here or above the first [section], "
-                f"REAPER_DATABASE_URL, REAPER_DATABASE_URL_FILE, or the credential {name}.database_url",
-            )
+            self._refuse(("sources", name), f"no database; {_ways('database_url', name)}")
         if found is None or found.url is None or profile is None:
             return None
-        self._remember(name, table, found, thresholds)
-        return SourceSettings(name, found.url, profile, thresholds)
+        thresholds = Limits(self.stack, self.flags, self.file).of(name, table)
+        places = {
+            ("database_url",): found.origin,
+            ("broker_url",): broker.origin if broker else "default",
+            ("profile",): self._profile_origin(name, table),
+            **dict(limits.origins(thresholds)),
+            **own.origins,
+        }
+        self.origins |= {dotted(("sources", name, *place)): origin for place, origin in places.items()}
+        return SourceSettings(
+            name, found.url, profile, thresholds, broker=broker.url if broker else None, purge=own.purge, **own.values
+        )
 
     def _refuse(self, place: Place, message: str) -> None:
-        self.problems.append(self.file.problem(place, message))
+        self._tell(self.file.problem(place, message))
 
-    def _remember(self, name: str, table: SourceTable, found: Found, thresholds: Thresholds) -> None:
-        """Where the values of a source came from."""
-        origins: dict[Place, str] = {
-            ("database_url",): found.origin,
-            ("profile",): self._profile_origin(name, table),
-            ("timeout_seconds",): thresholds.timeout.origin,
-            ("stall_seconds",): thresholds.stall.origin,
-        }
-        for kind, limits in thresholds.kinds.items():
-            for knob, limit in (("timeout_seconds", limits.timeout), ("stall_seconds", limits.stall)):
-                if limit is not None:
-                    origins[("kinds", kind, knob)] = limit.origin
-        self.origins |= {dotted(("sources", name, *place)): origin for place, origin in origins.items()}
+    def _tell(self, line: str) -> None:
+        if line not in self.problems:  # several sources may share what is wrong, and the place that gives it
+            self.problems.append(line)
+
+    def _check_action(self, profile: Profile, own: Conduct) -> None:
+        action, origin = own.values["action"], own.origins[("action",)]
+        if action not in profile.choices:
+            hint = did_you_mean(action, profile.choices)
+            self._tell(f"{origin}: profile {profile.name!r} has no action {shown(action)}{hint}")
+
+    def _check_broker(self, name: str, table: SourceTable, profile: Profile, broker: Found | None) -> None:
+        """Without its broker such a profile would know of no sign of life, and spare every job for ever."""
+        if broker is not None or not profile.needs_broker:
+            return
+        message = f"profile {profile.name!r} asks Celery's workers, and no broker is given"
+        if table is _SHARED:
+            self._tell(f"{self._profile_origin(name, table)}: {message}; {_ways('broker_url')}")
+        else:
+            self._refuse(("sources", name), f"{message}; {_ways('broker_url', name)}")
+
+    def _check_purge(self, name: str, table: SourceTable, profile: Profile) -> None:
+        if table.purge.model_fields_set and profile.purge is None:
+            message = f"profile {profile.name!r} does not say which jobs are finished, so that none can be purged"
+            self._refuse(("sources", name, "purge"), message)
 
     # Profiles
 
@@ -94,50 +119,12 @@ class Sources:
         if name in shipped():
             return resolve(name)
         origin = self._profile_origin(source, table)
-        line = f"{origin}: there is no profile {shown(name)}{did_you_mean(name, {*own, *shipped()})}"
-        if line not in self.problems:  # several sources may share the name, and the place that gives it
-            self.problems.append(line)
+        self._tell(f"{origin}: there is no profile {shown(name)}{did_you_mean(name, {*own, *shipped()})}")
         return None
 
     def _profile_origin(self, source: str, table: SourceTable) -> str:
         own = table.profile is not None
         return self.file.origin(("sources", source, "profile")) if own else self.stack.origin("profile")
-
-    # Thresholds
-
-    def _thresholds(self, source: str, table: SourceTable) -> Thresholds:
-        shared = self.stack.given.kinds
-        kinds = {
-            kind: KindLimits(
-                self._of_kind("timeout_seconds", kind, source), self._of_kind("stall_seconds", kind, source)
-            )
-            for kind in sorted({*shared, *table.kinds})
-        }
-        return Thresholds(self._of_source("timeout_seconds", source), self._of_source("stall_seconds", source), kinds)
-
-    def _of_source(self, knob: str, source: str) -> Limit:
-        """A flag, the source's own, or the one for all."""
-        place = ("sources", source)
-        table = self.stack.given.sources.get(source, _SHARED)
-        own = getattr(table, knob)
-        if own is None or knob in self.flags.values:
-            return Limit(getattr(self.stack.given, knob), self.stack.origin(knob))
-        return Limit(own, f"source {source} ({self.file.origin((*place, knob))})")
-
-    def _of_kind(self, knob: str, kind: str, source: str) -> Limit | None:
-        """The kind's threshold in the source, or in all; a flag is above both."""
-        if knob in self.flags.values:
-            return None
-        table = self.stack.given.sources.get(source, _SHARED)
-        places = (
-            (table.kinds, ("sources", source, "kinds", kind, knob), f"kind {kind} of source {source}"),
-            (self.stack.given.kinds, ("kinds", kind, knob), f"kind {kind}"),
-        )
-        for kinds, place, words in places:
-            seconds = getattr(kinds.get(kind, KindTable()), knob)
-            if seconds is not None:
-                return Limit(seconds, f"{words} ({self.file.origin(place)})")
-        return None
 
     def _refuse_twins(self, sources: Mapping[str, SourceSettings]) -> None:
         """Two sources that are one would count and report every job twice."""
@@ -149,6 +136,13 @@ class Sources:
                 self._refuse(
                     ("sources", name), f"the same database and profile as source {same!r} ({where}); drop one of them"
                 )
+
+
+def _ways(setting: str, source: str | None = None) -> str:
+    """How a source can be given one of its URLs."""
+    place, credential = ("here or above the first [section]", f"{source}.{setting}") if source else ("", setting)
+    in_file = f"{setting} or {setting}_file {place}".rstrip()
+    return f"give {in_file}, REAPER_{setting.upper()}, REAPER_{setting.upper()}_FILE, or the credential {credential}"
 
 
 def _inside(profile: str, line: str) -> Place:

@@ -53,12 +53,8 @@ def _known() -> frozenset[str]:
 
 def check(query: str) -> None:
     """Raises ValueError for what the client library would refuse, or take for something else than was meant."""
-    try:
-        pairs = parse_qsl(query, strict_parsing=bool(query), keep_blank_values=True)
-    except ValueError:
-        raise ValueError("what follows the ? of the URL must be name=value, joined by &") from None
     given: dict[str, list[str]] = {}
-    for position, (name, value) in enumerate(pairs, start=1):
+    for position, (name, value) in enumerate(pairs_of(query), start=1):
         _check_name(position, name)
         if value:  # an empty one counts as none
             given.setdefault(name, []).append(value)
@@ -67,6 +63,14 @@ def check(query: str) -> None:
             raise ValueError(f"{name} is given more than once after the ? of the URL")
         _check_value(name, values[0])
     _check_hosts(given.get("host", []), given.get("port", []))
+
+
+def pairs_of(query: str) -> list[tuple[str, str]]:
+    """Names and values. Raises ValueError where there are none to be seen."""
+    try:
+        return parse_qsl(query, strict_parsing=bool(query), keep_blank_values=True)
+    except ValueError:
+        raise ValueError("what follows the ? of the URL must be name=value, joined by &") from None
 
 
 def _check_name(position: int, name: str) -> None:

@@ -1,8 +1,8 @@
-"""Which database a source uses, and where that was said."""
+"""Which database a source uses, and which broker, and where that was said."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,10 @@ from reaper.settings.layers import Layer, Stack
 from reaper.settings.schema import Given, SourceTable
 from reaper.settings.secret_files import Credentials, read_secret
 
-_URL, _URL_FILE = "database_url", "database_url_file"
-
 
 @dataclass(frozen=True)
 class Found:
-    """A database's URL and where it was found; no URL when what stood there is wrong, which has been told."""
+    """A URL and where it was found; no URL when what stood there is wrong, which has been told."""
 
     url: SecretStr | None
     origin: str
@@ -27,12 +25,14 @@ class Found:
 
 @dataclass
 class Urls:
-    """Finds each source's URL. A secret's file is read only when it is the one that counts."""
+    """Finds each source's URL of one sort: `setting`. A secret's file is read only when it is the one that counts."""
 
     stack: Stack
     file: Layer
     credentials: Credentials
     problems: list[str]
+    setting: str = "database_url"
+    normal: Callable[[str], str] = normalise
 
     @cached_property
     def shared(self) -> Found | None:
@@ -42,8 +42,8 @@ class Urls:
 
     def of(self, source: str, table: SourceTable) -> Found | None:
         """The source's own URL, else the shared one."""
-        if (path := self.credentials.path(source)) is not None:
-            return self._read(path, f"credential {source}.{_URL}")
+        if (path := self.credentials.path(self.setting, source)) is not None:
+            return self._read(path, f"credential {source}.{self.setting}")
         return self._given(self.file, table, "sources", source) or self.shared
 
     def said_twice(self) -> Iterator[str]:
@@ -54,25 +54,34 @@ class Urls:
             yield from self._twice(self.file, table, "sources", name)
 
     def _twice(self, layer: Layer, table: Given | SourceTable, *around: str) -> Iterator[str]:
-        if table.database_url is not None and table.database_url_file is not None:
-            other = layer.origin((*around, _URL_FILE))
-            yield layer.problem((*around, _URL), f"{other} gives the URL too; keep one of the two")
+        url, path = self._said(table)
+        if url is not None and path is not None:
+            other = layer.origin((*around, self._file_setting))
+            yield layer.problem((*around, self.setting), f"{other} gives the URL too; keep one of the two")
 
     def _given(self, layer: Layer, table: Given | SourceTable, *around: str) -> Found | None:
-        if not layer.refused.isdisjoint({(*around, _URL), (*around, _URL_FILE)}):
+        if not layer.refused.isdisjoint({(*around, self.setting), (*around, self._file_setting)}):
             return Found(None, "refused")
-        if table.database_url is not None:
-            return Found(table.database_url, layer.origin((*around, _URL)))
-        if table.database_url_file is not None:
-            origin = layer.origin((*around, _URL_FILE))
-            return self._read(table.database_url_file, origin)
+        url, path = self._said(table)
+        if url is not None:
+            return Found(url, layer.origin((*around, self.setting)))
+        if path is not None:
+            return self._read(path, layer.origin((*around, self._file_setting)))
         return None
+
+    @property
+    def _file_setting(self) -> str:
+        return f"{self.setting}_file"
+
+    def _said(self, table: Given | SourceTable) -> tuple[SecretStr | None, Path | None]:
+        """The URL and the URL's file that stand in a table."""
+        return getattr(table, self.setting), getattr(table, self._file_setting)
 
     def _read(self, path: Path, origin: str) -> Found:
         # A credential's name says it all; its path is the service manager's business.
         origin = origin if origin.startswith("credential ") else f"{origin} ({path})"
         try:
-            return Found(SecretStr(normalise(read_secret(path))), origin)
+            return Found(SecretStr(self.normal(read_secret(path))), origin)
         except ValueError as error:
             self.problems.append(f"{origin}: {error}")
             return Found(None, origin)

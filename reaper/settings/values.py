@@ -13,19 +13,55 @@ from pydantic_settings import SettingsConfigDict
 from reaper.duration import in_words, parse_duration
 from reaper.model import Limit, Thresholds
 from reaper.profile import Profile
+from reaper.settings import broker_url
 from reaper.settings.database_url import masked
 from reaper.settings.schema import Knobs
 from reaper.settings.wording import dotted
 
+SIMPLE = (
+    "action",
+    "max_age_seconds",
+    "broker_deadline_seconds",
+    "queues",
+    "resume_at_start",
+    "resume_window_seconds",
+)
+"""Settings that a source takes from above as they are when it has none of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """What becomes of finished jobs: those older than `days_to_keep` are deleted, `batch_size` at a time.
+
+    `cron` says when, for `CronTrigger.from_crontab` in UTC; None: only when somebody tells to.
+    """
+
+    cron: str | None = None
+    days_to_keep: int = 30
+    batch_size: int = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
-    """One place where jobs live, with every threshold resolved."""
+    """One place where jobs live, with everything resolved. Durations are seconds.
+
+    `action` is the profile's action that a sweep takes. `broker` is where Celery's workers are asked, None when nobody
+    said; `queues` are those that the jobs of this source wait in. A job that is active in a live worker is left alone
+    until it is older than `max_age_seconds`; None: however old it is.
+    """
 
     name: str
     database_url: SecretStr
     profile: Profile
     thresholds: Thresholds
+    action: str = "fail"
+    max_age_seconds: float | None = None
+    broker: SecretStr | None = None
+    broker_deadline_seconds: float = 5.0
+    queues: tuple[str, ...] = ("celery",)
+    resume_at_start: bool = False
+    resume_window_seconds: float = 300.0
+    purge: Purge = Purge()
 
 
 class Settings(Knobs):
@@ -66,6 +102,11 @@ def _source(source: SourceSettings) -> Iterator[tuple[tuple[str, ...], str]]:
     yield ("profile",), source.profile.name
     yield ("timeout_seconds",), _seconds(source.thresholds.timeout)
     yield ("stall_seconds",), _seconds(source.thresholds.stall)
+    yield ("broker_url",), broker_url.masked(source.broker.get_secret_value()) if source.broker else "none"
+    for name in SIMPLE:
+        yield (name,), _shown(name, getattr(source, name))
+    for name in Purge.__dataclass_fields__:
+        yield ("purge", name), _shown(name, getattr(source.purge, name))
     for kind, limits in source.thresholds.kinds.items():
         for name, limit in (("timeout_seconds", limits.timeout), ("stall_seconds", limits.stall)):
             if limit is not None:
@@ -81,4 +122,8 @@ def _shown(name: str, value: object) -> str:
     if name.endswith("seconds") and isinstance(value, float):
         words = in_words(value)
         return words if parse_duration(words) == value else f"{value!r}s".replace(".0s", "s")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value)
     return "none" if value is None else str(value)

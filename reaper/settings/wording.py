@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from reaper.nearest import did_you_mean
 from reaper.settings.lines import Place
-from reaper.settings.schema import SCALARS, Given, KindTable, SourceTable, names
+from reaper.settings.schema import SCALARS, Given, KindTable, PurgeTable, SourceTable, names
 
 _NOT_A_TABLE = frozenset({"model_type", "mapping_type", "dict_type", "model_attributes_type"})
 
@@ -44,6 +44,10 @@ def _unknown(place: Place, *, is_table: bool) -> str:
         return f"unknown name; did you mean '{key}_seconds'?"
     if is_table and _table_at(around) is KindTable:
         return f'unknown name; a kind with dots in its name needs quotes, such as [kinds."{around[-1]}.{key}"]'
+    if key in names(PurgeTable).keys() - SCALARS and _table_at(around) in (Given, SourceTable):
+        return f"unknown name here; {key} stands in [{dotted(around) or 'sources.NAME'}.purge]"
+    if around and key in names(SourceTable):
+        return f"unknown name here; {key} stands in [sources.NAME], or above the first [section] for all"
     if around and key in SCALARS:
         return f"unknown name here; {key} is a setting of the whole daemon and stands above the first [section]"
     return f"unknown name{did_you_mean(key, known)}"
@@ -53,6 +57,8 @@ def _table_at(place: Sequence[str]) -> type[BaseModel]:
     match tuple(place):
         case ("kinds", _) | ("sources", _, "kinds", _):
             return KindTable
+        case ("sources", _, "purge"):
+            return PurgeTable
         case ("sources", _):
             return SourceTable
         case _:
