@@ -29,6 +29,16 @@ class Reason(StrEnum):
 
     JOB_TIMEOUT = "JobTimeout"
     MANUAL_TIMEOUT = "ManualTimeout"
+    INTERRUPTED = "Interrupted"
+
+
+class Time(StrEnum):
+    """How a column stores a moment."""
+
+    TIMESTAMPTZ = "timestamptz"
+    NAIVE = "naive"  # a timestamp without a time zone, in UTC
+    EPOCH_S = "epoch s"
+    EPOCH_MS = "epoch ms"
 
 
 class Outcome(StrEnum):
@@ -79,7 +89,8 @@ class Evidence:
     """What the database knew of one job at one moment, and the verdict that follows from it.
 
     Silence counts from `audible_since`; before `deaf_until` nothing counts. `stale_in_seconds` says when a running
-    job would become stale if it stayed silent; None for one that is, or that does not run.
+    job would become stale if it stayed silent; None for one that is, or that does not run. `unknown` says which witness
+    could not be asked: the job is spared for it.
     """
 
     key: Key
@@ -99,12 +110,16 @@ class Evidence:
     audible_since: str | None
     deaf_until: str | None
     judged_at: str | None
+    unknown: str | None = None
     stale_in_seconds: float | None = None
     signs: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class Reaped(NamedTuple):
-    """One job that a sweep ended, measured at the transition. A start at -infinity has no age."""
+    """One job that a sweep ended, measured at the transition. A start at -infinity has no age.
+
+    `task` is its id in Celery, where it is one of its tasks.
+    """
 
     key: Key
     reason: str
@@ -112,6 +127,7 @@ class Reaped(NamedTuple):
     age_seconds: float | None
     silence_seconds: float | None
     witness: str | None
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +208,28 @@ class SweepReport:
     def succeeded(self) -> bool:
         """The source has been looked after: by this sweep, or by the replica that holds the lease."""
         return self.outcome in (Outcome.DONE, Outcome.STANDBY)
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeReport:
+    """One pass that deletes the finished jobs of a source: those that ended before `before`.
+
+    `found` is how many there were, where they were counted. `left` were found and then left alone: held by somebody, or
+    no longer what they were. `refusals` tells how many rows the database refused to delete, by what it said.
+    """
+
+    source: str
+    outcome: Outcome
+    duration_seconds: float
+    before: str | None = None
+    found: int | None = None
+    purged: int = 0
+    left: int = 0
+    refusals: Mapping[str, int] = field(default_factory=dict)
+    longest_transaction_seconds: float = 0.0
+    database_away: bool = False
+    error: str | None = None
+    dry_run: bool = False
 
 
 class ReaperError(Exception):

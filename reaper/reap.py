@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from reaper.model import DatabaseAway, Failure, Key, Reaped, ReaperError
-from reaper.source import Candidate, Claim, HalfDone, Source, Trouble, in_one_line, trouble
+from reaper.source import Candidate, Claim, HalfDone, LogBusy, Source, Trouble, in_one_line, trouble
 
 LANES = 2
 _TRIES = 3
@@ -46,8 +46,10 @@ class TooManyRefused(ReaperError):
 class Reap:
     """Ends batches of candidates as of one moment."""
 
-    def __init__(self, source: Source, claim: Claim) -> None:
-        self._source, self._claim = source, claim
+    def __init__(self, source: Source, claim: Claim, instead: Claim | None = None) -> None:
+        """`instead` ends those jobs whose transition by `claim` a unique key does not allow."""
+        self._source, self._claim, self._instead = source, claim, instead
+        self._lanes = 1 if claim.lock_log else LANES
         self._refused = self._slow = 0
         self._problem: Exception | None = None
 
@@ -58,7 +60,7 @@ class Reap:
         was in hand is finished and told first.
         """
         waiting = iter(batches)
-        first = list(islice(waiting, LANES))
+        first = list(islice(waiting, self._lanes))
         with ExitStack() as stack:
             lanes = [connection, *self._more_lanes(stack, len(first) - 1)]
             free: SimpleQueue[Connection] = SimpleQueue()
@@ -110,17 +112,33 @@ class Reap:
     def _end(self, lane: Connection, batch: Sequence[Candidate], done: Done, tries: int) -> None:
         """End a batch; when the database refuses it, end its halves, down to the one job that is to blame."""
         try:
-            self._once(lane, batch, done)
+            self._once(lane, batch, done, self._claim)
         except DBAPIError as error:
             kind = trouble(error)
-            if kind is Trouble.PASSING and tries > 1:
+            if kind in (Trouble.PASSING, Trouble.TWIN) and tries > 1:
                 self._end(lane, batch, done, tries - 1)
-            elif kind in (Trouble.ROW, Trouble.PASSING) or (kind is Trouble.SLOW and self._may_be_slow()):
+            elif kind is Trouble.TWIN and len(batch) == 1 and self._instead is not None:
+                self._fail_instead(lane, batch, done, self._instead)
+            elif kind in (Trouble.ROW, Trouble.TWIN, Trouble.PASSING) or (kind is Trouble.SLOW and self._may_be_slow()):
                 self._divide(lane, batch, done, error)
             else:
                 raise
         except HalfDone as error:
             self._divide(lane, batch, done, error)
+        except LogBusy:
+            if tries > 1:
+                self._end(lane, batch, done, tries - 1)
+            else:
+                # Whoever is writing may be writing a sign of life.
+                done.locked += [candidate.key for candidate in batch]
+
+    def _fail_instead(self, lane: Connection, batch: Sequence[Candidate], done: Done, instead: Claim) -> None:
+        try:
+            self._once(lane, batch, done, instead)
+        except (DBAPIError, HalfDone) as error:
+            if isinstance(error, DBAPIError) and trouble(error) not in (Trouble.ROW, Trouble.TWIN, Trouble.PASSING):
+                raise
+            done.failures.append(Failure(key=batch[0].key, error=in_one_line(error)))
 
     def _may_be_slow(self) -> bool:
         """Half a batch may make it in time; but each try takes long, so not for ever."""
@@ -136,11 +154,11 @@ class Reap:
             if len(done.failures) <= _MOST_REFUSED:
                 self._end(lane, half, done, _TRIES)
 
-    def _once(self, lane: Connection, batch: Sequence[Candidate], done: Done) -> None:
+    def _once(self, lane: Connection, batch: Sequence[Candidate], done: Done, claim: Claim) -> None:
         begun = time.monotonic()
         try:
             with self._source.transaction(lane):
-                claimed = self._claim.run(lane, batch)
+                claimed = claim.run(lane, batch)
         finally:
             done.longest = max(done.longest, time.monotonic() - begun)
         done.reaped += claimed.reaped

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -26,19 +27,24 @@ from sqlalchemy import (
     String,
     and_,
     case,
+    cast,
+    false,
     func,
     literal,
     not_,
+    or_,
     select,
 )
 
 from reaper import sql
 from reaper.duration import in_words
 from reaper.hearing import LONG_AGO, Cutoff, Hearing
-from reaper.model import Limit, Thresholds, Verdict
-from reaper.profile import Alive
+from reaper.hearsay import Hearsay
+from reaper.model import Limit, Thresholds, Time, Verdict
+from reaper.profile import Alive, Children, Events
 from reaper.schema import Schema, own_name
 from reaper.sql import Element
+from reaper.witness import Testimony
 
 START = "start"
 """The witness of a job that has shown no sign of life since it started."""
@@ -50,12 +56,13 @@ class Moment:
 
     now: datetime
     cutoffs: Mapping[float, Cutoff]
+    testimony: Testimony | None = None
 
     @classmethod
-    def of(cls, hearing: Hearing, thresholds: Thresholds) -> Moment:
+    def of(cls, hearing: Hearing, thresholds: Thresholds, testimony: Testimony | None = None) -> Moment:
         stalls = {thresholds.stall.seconds}
         stalls |= {limits.stall.seconds for limits in thresholds.kinds.values() if limits.stall}
-        return cls(hearing.now, {stall: hearing.cutoff(stall) for stall in stalls})
+        return cls(hearing.now, {stall: hearing.cutoff(stall) for stall in stalls}, testimony)
 
     def past(self, seconds: float) -> datetime:
         """The moment that lies `seconds` back; as far as dates go, when that is too far."""
@@ -65,20 +72,35 @@ class Moment:
             return LONG_AGO
 
 
+class Signs(NamedTuple):
+    """Where signs of life stand: the rows that belong to a job, and the moment of each in the form it is stored in.
+
+    Without rows the moment is one of the job's own row, or known from elsewhere.
+    """
+
+    rows: Select[Any] | None
+    at: Element
+    time: Time = Time.TIMESTAMPTZ
+
+
 class Rule:
     """The rule for one profile and one set of thresholds."""
 
-    def __init__(self, schema: Schema, thresholds: Thresholds) -> None:
+    def __init__(
+        self, schema: Schema, thresholds: Thresholds, queues: Sequence[str] = (), max_age: float | None = None
+    ) -> None:
         self.schema = schema
         self.thresholds = thresholds
         self._jobs = schema.profile.jobs
         self._alive = schema.profile.alive
+        self._hearsay = Hearsay(schema, queues)
+        self._max_age = max_age
 
     # --- the parts -----------------------------------------------------------------------------------------
 
     def started(self, jobs: FromClause) -> Element:
         """The first start column that is not NULL."""
-        columns = [jobs.c[name] for name in self._jobs.started]
+        columns = [self._instant(jobs, name) for name in self._jobs.started]
         return func.coalesce(*columns, type_=sql.INSTANT) if len(columns) > 1 else columns[0]
 
     def started_from(self, jobs: FromClause) -> Element:
@@ -90,49 +112,102 @@ class Rule:
         """What the job does, as text."""
         return sql.text_of(jobs.c[self._jobs.kind]) if self._jobs.kind else sql.no_text()
 
-    def signs(self, alive: Alive, jobs: FromClause) -> tuple[Select[tuple[datetime]] | None, Element]:
-        """Where a witness keeps its signs: the rows of a job and the moment of each, or a column of its own."""
+    def signs(self, alive: Alive, jobs: FromClause, moment: Moment) -> Signs:
+        """Where a witness keeps its signs."""
         if alive.events:
-            table = self.schema.table(alive.events.table).alias(own_name("sign"))
-            written: Element = table.c[alive.events.at]
-            mine = Schema.same([table.c[name] for name in alive.events.job], self.schema.key(jobs))
-            return select(written).where(mine), written
+            return self._events(alive.events, jobs)
         if alive.children:
-            child = self.schema.jobs.alias(own_name("child"))
-            moments = [child.c[name] for name in alive.children.at]
-            at: Element = case((self.schema.running(child), sql.now()), else_=sql.newest(*moments))
-            parent = [child.c[name] for name in alive.children.parent]
-            mine = Schema.same(parent, self.schema.key(jobs))
-            itself = Schema.same(self.schema.key(child), self.schema.key(jobs))
-            # Follows from `mine`, but not for the planner: without it, it reads every job there has ever been.
-            child_of_any = [column.is_not(None) for column in parent]
-            return select(at).where(mine, not_(itself), *child_of_any), at
-        if alive.column is None:
-            raise ValueError(f"witness {alive.witness!r} has no place where signs stand")
-        return None, jobs.c[alive.column]
+            return self._children(alive.children, jobs)
+        if alive.column:
+            return Signs(None, self._instant(jobs, alive.column))
+        if alive.deadline:
+            deadline = self._instant(jobs, alive.deadline)
+            return Signs(None, case((deadline > sql.now(), sql.now()), else_=deadline))
+        if alive.celery:
+            too_old = self._beyond_max_age(jobs, moment)
+            return Signs(None, self._hearsay.sign(alive.celery, jobs, moment.testimony, too_old))
+        raise ValueError(f"witness {alive.witness!r} has no place where signs stand")
+
+    def _events(self, events: Events, jobs: FromClause) -> Signs:
+        table = self.schema.table(events.table).alias(own_name("sign"))
+        mine = [table.c[theirs] == jobs.c[ours] for theirs, ours in events.matching(self._jobs.key).items()]
+        time = self.schema.time(events.table)
+        rows = (
+            select(literal(1))
+            .select_from(table)
+            .where(*mine, self.schema.holds(events.where, table, events.table))
+            .correlate(jobs)
+        )
+        if len(events.at) == 1:
+            return Signs(rows, table.c[events.at[0]], time)
+        return Signs(rows, sql.newest(*(sql.to_instant(table.c[at], time) for at in events.at)))
+
+    def _children(self, children: Children, jobs: FromClause) -> Signs:
+        child = self.schema.jobs.alias(own_name("child"))
+        moments = [self._instant(child, name) for name in children.at]
+        at: Element = case((self.schema.running(child), sql.now()), else_=sql.newest(*moments))
+        parent = [child.c[name] for name in children.parent]
+        mine = Schema.same(parent, self.schema.key(jobs))
+        itself = Schema.same(self.schema.key(child), self.schema.key(jobs))
+        # Follows from `mine`, but not for the planner: without it, it reads every job there has ever been.
+        child_of_any = [column.is_not(None) for column in parent]
+        rows = select(literal(1)).select_from(child).where(mine, not_(itself), *child_of_any).correlate(jobs)
+        return Signs(rows, at)
+
+    def _instant(self, jobs: FromClause, column: str) -> Element:
+        return self.schema.instant(self._jobs.table, jobs.c[column])
 
     # --- the rule ------------------------------------------------------------------------------------------
 
     def began_before_limit(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
         """Started longer ago than its timeout, whether it still runs or not."""
-        return self.started(jobs) < self._by_kind(jobs, lambda t, _: sql.instant(moment.past(t.seconds)))
+        usual = self.started(jobs) < self._by_kind(jobs, lambda t, _: sql.instant(moment.past(t.seconds)))
+        own = self._own_timeout(jobs)
+        if own is None:
+            return usual
+        age = sql.seconds(sql.instant(moment.now), self.started(jobs))
+        return case((own.is_not(None), age > own), else_=usual)
+
+    def _own_timeout(self, jobs: FromClause) -> Element | None:
+        """The timeout that stands in the row, in seconds."""
+        limits = self.schema.profile.limits
+        if limits is None:
+            return None
+        return cast(jobs.c[limits.timeout.column], sql.FLOAT) * limits.timeout.seconds
 
     def past_timeout(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
         """Running, and for longer than its timeout."""
         return and_(self.schema.running(jobs), self.began_before_limit(jobs, moment))
 
     def silent(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
-        """No sign of life since the cutoff, not even the start."""
-        cutoff = self._cutoff(jobs, moment)
-        return and_(self.started(jobs) < cutoff, *(self._unheard(a, jobs, cutoff) for a in self._alive))
+        """No sign of life since the cutoff, not even the start, and no witness that could not be asked."""
+        return and_(
+            self.started(jobs) < self._cutoff(jobs, moment),
+            *(self._unheard(alive, jobs, moment) for alive in self._alive),
+            not_(self.unknown(jobs, moment)),
+        )
 
     def heard(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
         """The contrary of `silent`, by the newest signs.
 
         For few rows of many: the planner cannot answer it by reading all signs since the cutoff.
         """
-        signs = [self.started(jobs), *self.newest_signs(jobs)]
-        return sql.newest(*signs) >= self._cutoff(jobs, moment)
+        signs = [self.started(jobs), *self.newest_signs(jobs, moment)]
+        return or_(sql.newest(*signs) >= self._cutoff(jobs, moment), self.unknown(jobs, moment))
+
+    def unknown(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
+        """A witness could not be asked about the job: it may be alive."""
+        return self._hearsay.unknown(jobs, moment.testimony)
+
+    def why_unknown(self, jobs: FromClause, moment: Moment) -> Element:
+        """Which witness could not be asked, in words; NULL when all could."""
+        return self._hearsay.why_unknown(jobs, moment.testimony)
+
+    def _beyond_max_age(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
+        """So old that even a worker which executes the job does not keep it alive."""
+        if self._max_age is None:
+            return false()
+        return self.started(jobs) < sql.instant(moment.past(self._max_age))
 
     def stale(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
         """Running, past its timeout, and silent: to be ended."""
@@ -146,11 +221,12 @@ class Rule:
         """
         return and_(self.past_timeout(jobs, moment), not_(self.heard(jobs, moment)))
 
-    def _unheard(self, alive: Alive, jobs: FromClause, cutoff: Element) -> ColumnElement[bool]:
-        rows, at = self.signs(alive, jobs)
-        if rows is None:
-            return func.coalesce(at < cutoff, True)
-        return not_(rows.where(at >= cutoff).exists())
+    def _unheard(self, alive: Alive, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
+        signs, cutoff = self.signs(alive, jobs, moment), self._cutoff(jobs, moment)
+        if signs.rows is None:
+            return func.coalesce(signs.at < cutoff, True)
+        # The cutoff is put into the column's own form, not the other way round: an index on the column is then used.
+        return not_(signs.rows.where(signs.at >= sql.from_instant(cutoff, signs.time)).exists())
 
     def verdict(self, jobs: FromClause, moment: Moment) -> Element:
         """The name of the verdict on any row of the table, running or not."""
@@ -166,20 +242,21 @@ class Rule:
 
     # --- what a verdict rests on ----------------------------------------------------------------------------
 
-    def newest_signs(self, jobs: FromClause) -> list[Element]:
+    def newest_signs(self, jobs: FromClause, moment: Moment) -> list[Element]:
         """The newest sign of each witness, in the profile's order; NULL where there is none."""
         found: list[Element] = []
         for alive in self._alive:
-            rows, at = self.signs(alive, jobs)
-            found.append(at if rows is None else rows.with_only_columns(func.max(at)).scalar_subquery())
+            signs = self.signs(alive, jobs, moment)
+            at = signs.at
+            if signs.rows is not None:
+                at = sql.to_instant(signs.rows.with_only_columns(func.max(at)).scalar_subquery(), signs.time)
+            found.append(at)
         return found
 
     def limits(self, jobs: FromClause, moment: Moment) -> dict[str, Element]:
         """The thresholds that apply to a row, where each came from, and how far back silence reaches."""
         return {
-            "timeout_seconds": self._by_kind(jobs, lambda t, _: literal(t.seconds, Float)),
-            "timeout_from": self._by_kind(jobs, lambda t, _: literal(t.origin, String)),
-            "timeout_words": self._by_kind(jobs, lambda t, _: literal(in_words(t.seconds), String)),
+            **self._timeout(jobs),
             "stall_words": self._by_kind(jobs, lambda _, s: literal(in_words(s.seconds), String)),
             "stall_seconds": self._by_kind(jobs, lambda _, s: literal(s.seconds, Float)),
             "stall_from": self._by_kind(jobs, lambda _, s: literal(s.origin, String)),
@@ -187,6 +264,20 @@ class Rule:
             "floor": self._by_kind(jobs, lambda _, s: sql.instant(moment.cutoffs[s.seconds].floor)),
             "estimate": self._by_kind(jobs, lambda _, s: sql.instant(moment.cutoffs[s.seconds].estimate)),
         }
+
+    def _timeout(self, jobs: FromClause) -> dict[str, Element]:
+        """The row's own timeout, or else the kind's, and so on."""
+        usual = {
+            "timeout_seconds": self._by_kind(jobs, lambda t, _: literal(t.seconds, Float)),
+            "timeout_from": self._by_kind(jobs, lambda t, _: literal(t.origin, String)),
+            "timeout_words": self._by_kind(jobs, lambda t, _: literal(in_words(t.seconds), String)),
+        }
+        own, limits = self._own_timeout(jobs), self.schema.profile.limits
+        if own is None or limits is None:
+            return usual
+        place = literal(f"column {limits.timeout.column}", String)
+        mine = {"timeout_seconds": own, "timeout_from": place, "timeout_words": sql.in_words(own)}
+        return {name: case((own.is_not(None), mine[name]), else_=value) for name, value in usual.items()}
 
     def _cutoff(self, jobs: FromClause, moment: Moment) -> Element:
         return self._by_kind(jobs, lambda _, s: sql.instant(moment.cutoffs[s.seconds].at))

@@ -9,21 +9,20 @@ from sqlalchemy import (
     FromClause,
     TableClause,
     and_,
-    bindparam,
-    cast,
     column,
-    func,
+    literal,
+    not_,
     select,
     table,
-    tuple_,
+    true,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql import quoted_name
-from sqlalchemy.types import NullType, Text
 
-from reaper.model import Key
-from reaper.profile import Profile
-from reaper.sql import Element, text_of, untyped
+from reaper.condition import among, holds
+from reaper.model import Time
+from reaper.profile import Conditions, Delete, Profile, Related, Update
+from reaper.sql import Element, keyed, text_of, to_instant
+from reaper.sql import key_parameters as key_parameters
 
 
 def split_name(name: str) -> tuple[str | None, str]:
@@ -67,44 +66,67 @@ class Schema:
         return [text_of(column) for column in self.key(jobs)]
 
     def keyed(self, keys: Sequence[Element]) -> ColumnElement[bool]:
-        """These columns are one of the keys that `key_parameters` binds.
+        """These columns are one of the keys that `key_parameters` binds."""
+        return keyed(keys)
 
-        An array without a type takes that of the column it is compared with, so an index on the key is used. Of a
-        key of several columns each is compared so, and then all of them together, as text.
-        """
-        each = [column == func.any(bindparam(_ANY.format(n), type_=NullType())) for n, column in enumerate(keys)]
-        if len(keys) == 1:
-            return each[0]
-        texts = [cast(bindparam(_ANY.format(n), type_=NullType()), ARRAY(Text)) for n in range(len(keys))]
-        columns: list[Element] = [column(f"key_{n}") for n in range(len(keys))]
-        wanted = func.unnest(*texts).table_valued(*columns).render_derived(name="wanted")
-        return and_(*each, tuple_(*(text_of(key) for key in keys)).in_(select(*wanted.c)))
+    def is_job(self, jobs: FromClause) -> ColumnElement[bool]:
+        """A row of the table of jobs is one; of a log, the first entry with which a job starts."""
+        log = self.profile.jobs.log
+        if log is None:
+            return true()
+        earlier = self.table(self.profile.jobs.table).alias(own_name("earlier"))
+        before = select(literal(1)).where(
+            Schema.same(self.key(earlier), self.key(jobs)),
+            among(earlier.c[log.type], log.started),
+            earlier.c[log.order] < jobs.c[log.order],
+        )
+        return and_(among(jobs.c[log.type], log.started), not_(before.correlate(jobs).exists()))
 
     def running(self, jobs: FromClause) -> ColumnElement[bool]:
         """The job says that it runs."""
-        state = jobs.c[self.profile.jobs.running.column]
-        values = self.profile.jobs.running.values
-        if len(values) == 1:
-            return state == untyped(values[0])
-        return state.in_([untyped(value) for value in values])
+        asked = [self.running_by_its_row(jobs)]
+        if (running := self.profile.jobs.running) is not None:
+            asked += [self.exists(related, jobs) for related in running.exists]
+            asked += [not_(self.exists(related, jobs)) for related in running.missing]
+        return and_(*asked)
+
+    def running_by_its_row(self, jobs: FromClause) -> ColumnElement[bool]:
+        """What the job's own row, or its log, says of that."""
+        if (running := self.profile.jobs.running) is not None:
+            return self.holds(running.conditions, jobs, self.profile.jobs.table)
+        return and_(self.is_job(jobs), not_(self._has_ended(jobs)))
+
+    def _has_ended(self, jobs: FromClause) -> ColumnElement[bool]:
+        log = self.profile.jobs.log
+        if log is None:
+            raise ValueError("only a log has entries that end a job")
+        end = self.table(self.profile.jobs.table).alias(own_name("end"))
+        ended = select(literal(1)).where(Schema.same(self.key(end), self.key(jobs)), among(end.c[log.type], log.ended))
+        return ended.correlate(jobs).exists()
+
+    def holds(self, conditions: Conditions, row: FromClause, table: str) -> ColumnElement[bool]:
+        """All of these conditions hold for a row of a table."""
+        return holds(conditions, row, self.time(table))
+
+    def related(self, related: Related | Delete | Update, theirs: FromClause, jobs: FromClause) -> ColumnElement[bool]:
+        """Rows of another table that belong to a job."""
+        matching = [theirs.c[column] == jobs.c[own] for column, own in related.match.items()]
+        return and_(*matching, self.holds(related.where, theirs, related.table))
+
+    def exists(self, related: Related, jobs: FromClause) -> ColumnElement[bool]:
+        """There is such a row."""
+        theirs = self.table(related.table).alias(own_name("related"))
+        return select(literal(1)).where(self.related(related, theirs, jobs)).correlate(jobs).exists()
+
+    def time(self, table: str) -> Time:
+        """How a table stores moments."""
+        return self.profile.time_of(table)
+
+    def instant(self, table: str, column: Element) -> Element:
+        """The moment in a column of a table."""
+        return to_instant(column, self.time(table))
 
     @staticmethod
     def same(left: Sequence[Element], right: Sequence[Element]) -> ColumnElement[bool]:
         """Two keys are equal, column by column."""
         return and_(*(a == b for a, b in zip(left, right, strict=True)))
-
-
-_ANY = "any_{}"
-
-
-def key_parameters(keys: Iterable[Key]) -> dict[str, str]:
-    """The arrays that `Schema.keyed` binds, in the database's own notation."""
-    return {_ANY.format(n): _array(texts) for n, texts in enumerate(zip(*keys, strict=True))}
-
-
-def _array(texts: Iterable[str]) -> str:
-    return "{" + ",".join([_quoted(text) for text in texts]) + "}"
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

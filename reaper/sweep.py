@@ -102,6 +102,7 @@ class Sweep:
         self.deaf = self.hearing.deaf_seconds(self.source.thresholds.stall.seconds)
         if self.lease is not None and not self.lease.hold():
             return Outcome.STANDBY
+        moment = self.source.consult(moment)
         with self.source.connect_again() as connection, Spool(self.orders.batch_size) as spool:
             census = self._survey(connection, moment, spool)
             self._notice_spared(connection, moment)
@@ -156,7 +157,7 @@ class Sweep:
         if spool.count == 0:
             return Outcome.DONE
         stamp = Stamp(source=self.source.name, sweep_id=self.id, host=self.orders.host)
-        reap = Reap(self.source, self.source.claim(moment, stamp))
+        reap = Reap(self.source, self.source.claim(moment, stamp), self.source.instead(moment, stamp))
         outcome = Outcome.DONE
 
         def willing() -> Iterator[list[Candidate]]:
@@ -173,7 +174,17 @@ class Sweep:
 
         for done in reap.run(connection, willing()):
             self._take(done)
+            self._revoke(done, moment)
         return outcome
+
+    def _revoke(self, done: Done, moment: Moment) -> None:
+        """A worker that still executes what has been ended is told to stop; not before the commit."""
+        witness, testimony = self.source.habits.witness, moment.testimony
+        if witness is None or testimony is None:
+            return
+        running = [job.task for job in done.reaped if job.task in testimony.executing]
+        if running:
+            witness.revoke([task for task in running if task is not None])
 
     def _take(self, done: Done) -> None:
         self.reaped += len(done.reaped)

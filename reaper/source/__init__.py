@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -16,20 +17,26 @@ from reaper.model import DatabaseAway, Reason, Thresholds
 from reaper.profile import Profile
 from reaper.rule import Moment, Rule
 from reaper.schema import Schema
-from reaper.source.claim import Claim, HalfDone, Stamp
+from reaper.source.claim import Claim, HalfDone, LogBusy
+from reaper.source.ending import Judge
 from reaper.source.holders import holder_of
 from reaper.source.kept import Kept
 from reaper.source.lease import Lease
+from reaper.source.patience import Patience
 from reaper.source.reading import Reading
-from reaper.source.session import Patience, look, make_engine, transaction
+from reaper.source.session import look, make_engine, transaction
+from reaper.source.stamp import Stamp
 from reaper.source.survey import Candidate, Survey, with_stale
 from reaper.source.trouble import Trouble, in_one_line, trouble
+from reaper.witness import Witness
 
 __all__ = [
     "Candidate",
     "Claim",
     "HalfDone",
+    "Judge",
     "Lease",
+    "LogBusy",
     "Patience",
     "Reading",
     "Source",
@@ -48,16 +55,39 @@ _AT_ONCE_SECONDS = 5.0
 _CONNECTING = "reaper.connecting"
 
 
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What is particular to one source.
+
+    `action` is what becomes of its stale jobs. `witness` is asked about them once per sweep; they wait in `queues`,
+    and one that a live worker executes is left alone until it is older than `max_age` seconds.
+    """
+
+    action: str = "fail"
+    witness: Witness | None = None
+    queues: tuple[str, ...] = ()
+    max_age: float | None = None
+
+
 class Source:
     """One place where jobs live."""
 
-    def __init__(self, name: str, url: str, profile: Profile, thresholds: Thresholds, patience: Patience) -> None:
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        profile: Profile,
+        thresholds: Thresholds,
+        patience: Patience,
+        habits: Habits = Habits(),
+    ) -> None:
         self.name, self.profile, self.thresholds = name, profile, thresholds
         self.engine: Engine = make_engine(url, name, patience)
         self._kept = Kept(self.engine, patience.connect)
         # Whoever drops a source says goodbye to the server.
         weakref.finalize(self, self._kept.close)
-        self.rule = Rule(Schema(profile), thresholds)
+        self.habits = habits
+        self.rule = Rule(Schema(profile), thresholds, habits.queues, habits.max_age)
         self.survey = Survey(self.rule)
         self.reading = Reading(self.rule)
         self._patience = patience
@@ -110,15 +140,30 @@ class Source:
         self._notice(connection.info.pop(_CONNECTING, 0.0) + time.monotonic() - begun)
         return Moment.of(hearing, self.thresholds)
 
+    def consult(self, moment: Moment) -> Moment:
+        """The moment with what the witness outside the database says, where there is one. Asks it once."""
+        witness = self.habits.witness
+        return replace(moment, testimony=witness.ask()) if witness else moment
+
     def _notice(self, seconds: float) -> None:
         """The database took so long for what it does at once: with more than a little, it stood still."""
         if self._hearing is not None and seconds > _AT_ONCE_SECONDS:
             with self._noticing:  # batches are worked off on two threads
                 self._hearing.stood_still(seconds)
 
-    def claim(self, moment: Moment, stamp: Stamp) -> Claim:
-        """The statements that end jobs as of this moment; an operator's own decision is not judged."""
-        return Claim(self.rule, moment, stamp, judge=stamp.reason is not Reason.MANUAL_TIMEOUT)
+    def claim(self, moment: Moment, stamp: Stamp, action: str | None = None, judge: Judge | None = None) -> Claim:
+        """The statements that end jobs as of this moment, judged by the rule or by `judge`.
+
+        An operator's own decision is not judged.
+        """
+        by = judge or stamp.reason is not Reason.MANUAL_TIMEOUT
+        return Claim(self.rule, moment, stamp, judge=by, action=action or self.habits.action)
+
+    def instead(self, moment: Moment, stamp: Stamp, judge: Judge | None = None) -> Claim | None:
+        """How to end a job whose transition a unique key does not allow; None where it is to be left alone."""
+        arms = self.profile.arms(self.habits.action)
+        failing = any(action.unique_violation == "fail" for _, action in arms)
+        return self.claim(moment, stamp, "fail", judge) if failing else None
 
     def lease(self, ttl_seconds: float) -> Lease:
         return Lease(self.engine, self.rule.schema, ttl_seconds)

@@ -62,21 +62,28 @@ def judged(
 def _gathered(rule: Rule, jobs: FromClause, moment: Moment, where: ColumnElement[bool], verdict: Element) -> CTE:
     """What stands in the database: the row, its thresholds and the newest sign of each witness."""
     profile = rule.schema.profile
-    status = jobs.c[profile.jobs.status or profile.jobs.running.column]
     found = select(
         *(column.label(KEY.format(n)) for n, column in enumerate(rule.schema.key(jobs))),
         *(text.label(KEY_TEXT.format(n)) for n, text in enumerate(rule.schema.key_text(jobs))),
         *(jobs.c[name].label(copied(profile, name)) for name in sorted(profile.row_columns())),
         rule.kind(jobs).label("kind"),
-        sql.text_of(status).label("status"),
+        _status(profile, jobs).label("status"),
         rule.started(jobs).label("started"),
         rule.started_from(jobs).label("started_from"),
         verdict.label("verdict"),
         sql.now().label("judged_at"),
         *(element.label(name) for name, element in rule.limits(jobs, moment).items()),
-        *(element.label(SIGN.format(n)) for n, element in enumerate(rule.newest_signs(jobs))),
+        *(element.label(SIGN.format(n)) for n, element in enumerate(rule.newest_signs(jobs, moment))),
+        rule.why_unknown(jobs, moment).label("unknown"),
     )
-    return _materialized(found.where(where), "gathered")
+    return _materialized(found.where(rule.schema.is_job(jobs), where), "gathered")
+
+
+def _status(profile: Profile, jobs: FromClause) -> Element:
+    """What the row says of itself, where it says it in one word."""
+    mapped = profile.jobs
+    name = mapped.status or (mapped.log.type if mapped.log else None) or (mapped.running and mapped.running.column)
+    return sql.text_of(jobs.c[name]) if name else sql.no_text()
 
 
 def _measured(rule: Rule, job: CTE) -> CTE:
@@ -99,6 +106,7 @@ def _concluded(rule: Rule, job: CTE, more: Mapping[str, Element]) -> Select[Any]
     never = sql.instant(LONG_AGO)
     evidence: dict[str, Element] = {
         **{name: job.c[name] for name in _AS_FOUND},
+        **({"unknown": job.c.unknown} if rule.schema.profile.task else {}),
         "age_seconds": job.c.age,
         "silence_seconds": job.c.silence,
         "audible_since": func.nullif(job.c.audible_since, never, type_=sql.INSTANT),
@@ -110,7 +118,10 @@ def _concluded(rule: Rule, job: CTE, more: Mapping[str, Element]) -> Select[Any]
     }
     return select(
         *(column for column in job.c if column.name.startswith(("key_", "text_", "row_"))),
-        *(job.c[name] for name in ("kind", "status", "verdict", "witness", "age", "silence", "started", "last_sign")),
+        *(
+            job.c[name]
+            for name in ("kind", "status", "verdict", "witness", "age", "silence", "started", "last_sign", "unknown")
+        ),
         *(job.c[name] for name in ("floor", "estimate", "timeout_seconds")),
         sql.json_object(evidence).label("evidence"),
         _in_words(job).label("message"),
@@ -151,7 +162,7 @@ def _in_words(job: CTE) -> Element:
 def stale_in(job: CTE) -> Element:
     """Seconds until a job of `judged` becomes stale if it stays silent; NULL when it never will."""
     silent = sql.seconds(sql.newest(job.c.last_sign, job.c.floor), job.c.estimate)
-    left = cast(func.greatest(job.c.timeout_seconds - job.c.age, silent, 0.0), sql.FLOAT)
+    left = cast(sql.largest(job.c.timeout_seconds - job.c.age, silent), sql.FLOAT)
     return case((and_(job.c.started.is_not(None), job.c.last_sign < sql.endless()), left), else_=null())
 
 
@@ -165,7 +176,7 @@ def shown(job: CTE, width: int) -> Select[Any]:
 
 
 def _materialized(found: Select[Any], name: str) -> CTE:
-    return found.cte(own_name(name)).prefix_with("MATERIALIZED")
+    return found.cte(own_name(name)).prefix_with("MATERIALIZED", dialect="postgresql")
 
 
 _FROM_JSON = {f.name for f in fields(Evidence)} - {"key", "kind", "status", "verdict", "stale_in_seconds"}

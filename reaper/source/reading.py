@@ -10,9 +10,9 @@ from sqlalchemy.types import String
 
 from reaper import sql
 from reaper.model import Evidence, Key, Verdict
-from reaper.profile import FromColumn, Insert, Known
+from reaper.profile import FromColumn, Insert, Json, Known, Scalar, Value
 from reaper.rule import Moment, Rule
-from reaper.schema import key_parameters
+from reaper.schema import key_parameters, own_name
 from reaper.source.evidence import judged, read_evidence, shown
 
 
@@ -30,8 +30,8 @@ class Reading:
 
         Raises DBAPIError when a text does not fit the type of its column.
         """
-        named = [mine == sql.untyped(text) for mine, text in zip(self._key, key, strict=True)]
-        row = connection.execute(select(*self._text).where(*named)).one_or_none()
+        named = [sql.named(mine, text) for mine, text in zip(self._key, key, strict=True)]
+        row = connection.execute(select(*self._text).where(*named, self._schema.is_job(self._jobs))).one_or_none()
         return tuple(row) if row is not None else None
 
     def keys(
@@ -57,24 +57,48 @@ class Reading:
 
     def audits(self, connection: Connection, key: Key) -> list[dict[str, Any]]:
         """The evidence that earlier reaps of this job wrote, newest first."""
-        written = (insert for insert in self._schema.profile.actions["fail"].also if _known(insert, "evidence"))
-        return [evidence for insert in written for evidence in self._written(connection, insert, key)]
+        inserts = [step for action in self._schema.profile.actions.values() for step in action.also]
+        kept = {insert.table: insert for insert in inserts if isinstance(insert, Insert) and _evidence(insert)}
+        return [evidence for insert in kept.values() for evidence in self._written(connection, insert, key)]
 
     def _written(self, connection: Connection, insert: Insert, key: Key) -> list[dict[str, Any]]:
-        table = self._schema.table(insert.table)
+        table = self._schema.table(insert.table).alias(own_name("audit"))
         same = [
             table.c[name] == (self._jobs.c[value.column] if isinstance(value, FromColumn) else sql.untyped(value))
             for name, value in insert.values.items()
-            if not isinstance(value, Known)
+            if _repeats(value)
         ]
-        evidence = table.c[_known(insert, "evidence")[0]]
+        place = _evidence(insert)
+        evidence = sql.member(table.c[place[0]], place[1:])
         query = select(evidence).select_from(table.join(self._jobs, and_(*same)))
-        query = query.where(self._schema.keyed(self._key))
-        for moment in _known(insert, "now"):
-            query = query.order_by(table.c[moment].desc())
+        query = query.where(self._schema.keyed(self._key), self._schema.is_job(self._jobs))
+        for name, value in insert.values.items():
+            if isinstance(value, Known) and value.known == "now":
+                query = query.order_by(table.c[name].desc())
         rows = connection.execute(query.limit(10), key_parameters([key]))
         return [found for (found,) in rows if isinstance(found, dict)]
 
 
-def _known(insert: Insert, what: str) -> list[str]:
-    return [name for name, value in insert.values.items() if isinstance(value, Known) and value.known == what]
+def _repeats(value: Value) -> bool:
+    """Every insert for the job writes the same."""
+    if isinstance(value, FromColumn):
+        return value.plus is None and value.append is None
+    return isinstance(value, Scalar)
+
+
+def _evidence(insert: Insert) -> tuple[str, ...]:
+    """Where it writes the evidence: a column, and the members of the JSON in it; empty when it does not."""
+    for column, value in insert.values.items():
+        if place := _evidence_in(value):
+            return (column, *place[1:])
+    return ()
+
+
+def _evidence_in(value: Value) -> tuple[str, ...]:
+    if isinstance(value, Known) and value.known == "evidence":
+        return ("",)
+    if isinstance(value, Json):
+        for name, member in value.members.items():
+            if place := _evidence_in(member):
+                return ("", name, *place[1:])
+    return ()

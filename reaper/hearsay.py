@@ -1,0 +1,73 @@
+"""What a witness outside the database has said of a job, as SQL: its testimony is bound, and never the judge.
+
+A job that Celery's workers know is alive. One that none of them knows is silent, if workers of its queue have answered
+and no message of its own can still be waiting there; else it is unknown, and spared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import ColumnElement, FromClause, String, and_, case, false, func, literal, not_, null, or_, true
+
+from reaper import sql
+from reaper.profile import CeleryTask
+from reaper.schema import Schema
+from reaper.sql import Element
+from reaper.witness import Testimony
+
+
+class Hearsay:
+    """The testimony of one sweep, for one profile."""
+
+    def __init__(self, schema: Schema, queues: Sequence[str]) -> None:
+        self._schema, self._queues = schema, frozenset(queues)
+        self._task = schema.profile.task
+
+    def sign(
+        self, task: CeleryTask, jobs: FromClause, testimony: Testimony | None, too_old: ColumnElement[bool]
+    ) -> Element:
+        """Now, for a job that a live worker has; for one that is too old, no longer while it is being executed."""
+        if testimony is None:
+            return sql.no_instant()
+        known, executing = self._in(task, jobs, testimony.alive), self._in(task, jobs, testimony.executing)
+        return case((and_(known, not_(and_(executing, too_old))), sql.now()), else_=sql.no_instant())
+
+    def why_unknown(self, jobs: FromClause, testimony: Testimony | None) -> Element:
+        """Why nothing can be said of a job; NULL when something can."""
+        task = self._task
+        if task is None:
+            return sql.no_text()
+        asked = jobs.c[task.task].is_not(None)
+        if testimony is None or testimony.trouble is not None:
+            trouble = "was not asked" if testimony is None else testimony.trouble
+            return case((asked, literal(f"Celery: {trouble}", String)), else_=null())
+        unserved = not_(self._queue_in(task, jobs, testimony.served, every=True))
+        queued = and_(self._may_wait(jobs), self._queue_in(task, jobs, testimony.waiting, every=False))
+        return case(
+            (or_(not_(asked), self._in(task, jobs, testimony.alive)), null()),
+            (unserved, literal("Celery: no worker of its queue has answered", String)),
+            (queued, literal("Celery: it may be one of the messages that wait in its queue", String)),
+            else_=null(),
+        )
+
+    def unknown(self, jobs: FromClause, testimony: Testimony | None) -> ColumnElement[bool]:
+        """Nothing can be said of a job: it may be alive."""
+        return self.why_unknown(jobs, testimony).is_not(None) if self._task else false()
+
+    def _in(self, task: CeleryTask, jobs: FromClause, ids: Collection[str]) -> ColumnElement[bool]:
+        return func.coalesce(sql.one_of(sql.text_of(jobs.c[task.task]), ids), False)
+
+    def _queue_in(
+        self, task: CeleryTask, jobs: FromClause, queues: Collection[str], *, every: bool
+    ) -> ColumnElement[bool]:
+        """The job's queue is one of these; without a column for it, every or any that it may be in is."""
+        if task.queue is not None:
+            return func.coalesce(sql.one_of(sql.text_of(jobs.c[task.queue]), queues), False)
+        found = self._queues & set(queues)
+        return true() if (found == self._queues if every else found) else false()
+
+    def _may_wait(self, jobs: FromClause) -> ColumnElement[bool]:
+        """A job that has begun left its queue; with a single start column, nobody knows whether it has."""
+        started = self._schema.profile.jobs.started
+        return jobs.c[started[0]].is_(None) if len(started) > 1 else true()

@@ -1,0 +1,104 @@
+"""Named transitions: what becomes of a job's row, and what is written, changed and deleted with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from reaper.profile.conditions import Conditions
+from reaper.profile.part import Match, Name, Part, TableName
+from reaper.profile.values import Values, inside
+
+REQUEUE_ELSE_FAIL = "requeue_else_fail"
+"""What the reaper makes of `requeue`, `fail` and the attempts that are left."""
+
+
+class Insert(Part):
+    """One row more for each job."""
+
+    table: Annotated[TableName, Field(alias="insert")]
+    values: Values
+
+
+class Update(Part):
+    """The rows of `table` that match the job and fulfil `where` are changed."""
+
+    table: Annotated[TableName, Field(alias="update")]
+    match: Match
+    where: Conditions = ()
+    assign: Annotated[Values, Field(alias="set")]
+
+
+class Delete(Part):
+    """The rows of `table` that match the job and fulfil `where` are deleted."""
+
+    table: Annotated[TableName, Field(alias="delete")]
+    match: Match
+    where: Conditions = ()
+
+
+STEPS: Mapping[str, type[Part]] = {"(insert)": Insert, "(update)": Update, "(delete)": Delete}
+
+
+def _step_form(value: object) -> str | None:
+    if isinstance(value, dict):
+        return next((tag for tag in STEPS if tag.strip("()") in value), None)
+    return next((tag for tag, form in STEPS.items() if isinstance(value, form)), None)
+
+
+Step = Annotated[
+    Annotated[Insert, Tag("(insert)")] | Annotated[Update, Tag("(update)")] | Annotated[Delete, Tag("(delete)")],
+    Discriminator(_step_form),
+]
+
+
+class Action(Part):
+    """A named transition: the job's row is changed (`set`) or deleted, and `also` is done in the same transaction.
+
+    Where jobs are a log there is no row to change: the transition is an entry among `also`.
+    `unique_violation` says what to do with a job whose transition some unique key does not allow: leave it as it is
+    and say so, or take the action `fail` instead.
+    """
+
+    assign: Annotated[Values | None, Field(alias="set")] = None
+    delete: Annotated[bool, Field(strict=True)] = False
+    also: tuple[Step, ...] = ()
+    unique_violation: Literal["skip", "fail"] = "skip"
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Action:
+        if self.assign is not None and self.delete:
+            raise ValueError("a row is changed by 'set' or deleted by 'delete', not both")
+        return self
+
+    def values(self) -> Iterator[Any]:
+        """Every value that it writes, and all those that they are made of."""
+        written = [self.assign or {}]
+        written += [
+            step.values if isinstance(step, Insert) else step.assign
+            for step in self.also
+            if not isinstance(step, Delete)
+        ]
+        for values in written:
+            for value in values.values():
+                yield from inside(value)
+
+
+class Attempts(Part):
+    """How often a job has been tried: the number in `column`, or the length of the array in it.
+
+    No attempt is left when that is `limit`, or what stands in `limit_column`, or more.
+    """
+
+    column: Name
+    array: Annotated[bool, Field(strict=True)] = False
+    limit: Annotated[int | None, Field(ge=1, strict=True)] = None
+    limit_column: Name | None = None
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Attempts:
+        if self.limit is None and self.limit_column is None:
+            raise ValueError("expected 'limit' or 'limit_column'")
+        return self

@@ -1,0 +1,113 @@
+"""What can be asked of a row: of its columns, and of other rows that belong to it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from reaper.profile.part import Match, Name, Part, Plain, TableName, exactly_one
+from reaper.profile.template import checked
+
+
+class Now(Part):
+    """The database's clock."""
+
+    known: Annotated[Literal["now"], Field(alias="is")]
+
+
+SCALAR, NOW = "(scalar)", "(now)"
+
+
+def _moment_form(value: object) -> str:
+    return NOW if isinstance(value, (dict, Now)) else SCALAR
+
+
+Bound = Annotated[Annotated[Now, Tag(NOW)] | Annotated[Plain, Tag(SCALAR)], Discriminator(_moment_form)]
+"""What a column is compared with."""
+
+
+class Condition(Part):
+    """`column` and one of: `in`, `not_in`, `is = "null" | "not null"`, `less_than`, `greater_than`; or `sql` alone.
+
+    In `sql`, `{name}` stands for a column of the row, and `{{` for a brace.
+    """
+
+    column: Name | None = None
+    values: Annotated[tuple[Plain, ...] | None, Field(alias="in", min_length=1)] = None
+    not_in: Annotated[tuple[Plain, ...] | None, Field(min_length=1)] = None
+    null: Annotated[Literal["null", "not null"] | None, Field(alias="is")] = None
+    less_than: Bound | None = None
+    greater_than: Bound | None = None
+    sql: Annotated[str, Field(min_length=1), AfterValidator(checked)] | None = None
+
+    @model_validator(mode="after")
+    def _one_question(self) -> Condition:
+        exactly_one(self, "values", "not_in", "null", "less_than", "greater_than", "sql")
+        if (self.column is None) == (self.sql is None):
+            raise ValueError("a condition asks about a 'column', or is 'sql' and has none")
+        return self
+
+
+Conditions = tuple[Condition, ...]
+
+
+class Related(Part):
+    """Rows of `table` that belong to a job: those that match it, and fulfil every condition of `where`."""
+
+    table: TableName
+    match: Match
+    where: Conditions = ()
+
+
+class Running(Part):
+    """A job is running while `column` holds one of the values `in`; or while all conditions of `where` hold, there
+    is a row for each of `exists`, and none for any of `missing`.
+    """
+
+    column: Name | None = None
+    values: Annotated[tuple[Plain, ...] | None, Field(alias="in", min_length=1)] = None
+    where: Conditions = ()
+    exists: tuple[Related, ...] = ()
+    missing: tuple[Related, ...] = ()
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Running:
+        if (self.column is None) != (self.values is None):
+            raise ValueError("'column' and 'in' go together")
+        if self.column is None and not self.where and not self.exists:
+            raise ValueError("nothing says what running means: give 'column' and 'in', 'where' or 'exists'")
+        return self
+
+    @property
+    def conditions(self) -> Conditions:
+        """Everything that is asked of the job's own row."""
+        if self.column is None or self.values is None:
+            return self.where
+        return (Condition.model_validate({"column": self.column, "in": self.values}), *self.where)
+
+    @property
+    def related(self) -> tuple[Related, ...]:
+        """Everything that is asked of other rows."""
+        return self.exists + self.missing
+
+
+class Log(Part):
+    """Jobs that exist only as a log: the row of a job is its first entry of a type in `started`, by `order`.
+
+    It runs until there is an entry of a type in `ended`. `lock` says what keeps a late entry from being written
+    between the last look and the commit: see `reaper.source.claim`.
+    """
+
+    type: Name
+    started: Annotated[tuple[Plain, ...], Field(min_length=1)]
+    ended: Annotated[tuple[Plain, ...], Field(min_length=1)]
+    order: Name
+    lock: Literal["table", "job"] = "table"
+
+    @model_validator(mode="after")
+    def _apart(self) -> Log:
+        both = set(self.started) & set(self.ended)
+        if both:
+            raise ValueError(f"{', '.join(sorted(map(repr, both)))} cannot both start and end a job")
+        return self

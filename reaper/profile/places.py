@@ -1,0 +1,50 @@
+"""Where in a profile the things stand that occur in many of its parts, as the file spells the place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from reaper.profile.actions import Delete, Insert, Update
+from reaper.profile.conditions import Conditions, Related
+
+if TYPE_CHECKING:
+    from reaper.profile.vocabulary import Profile
+
+
+class Asked(NamedTuple):
+    """Conditions that must hold together for a row of `table`."""
+
+    place: str
+    table: str
+    conditions: Conditions
+
+
+def belonging(profile: Profile) -> Iterator[tuple[str, Related | Update | Delete]]:
+    """Rows of other tables that belong to a job, wherever the profile speaks of such."""
+    jobs, purge = profile.jobs, profile.purge
+    if jobs.running:
+        yield from ((f"jobs.running.exists.{n}", one) for n, one in enumerate(jobs.running.exists))
+        yield from ((f"jobs.running.missing.{n}", one) for n, one in enumerate(jobs.running.missing))
+    yield from ((f"jobs.parts.{n}", part) for n, part in enumerate(jobs.parts))
+    for name, action in profile.actions.items():
+        for n, step in enumerate(action.also):
+            if not isinstance(step, Insert):
+                yield f"actions.{name}.also.{n}", step
+    if purge:
+        yield from ((f"purge.needed.{n}", one) for n, one in enumerate(purge.needed))
+        yield from ((f"purge.also.{n}", one) for n, one in enumerate(purge.also))
+
+
+def conditions(profile: Profile) -> Iterator[Asked]:
+    """Whatever is asked of rows, but for the values of `jobs.running.in`."""
+    jobs = profile.jobs
+    if jobs.running:
+        yield Asked("jobs.running.where", jobs.table, jobs.running.where)
+    for place, one in belonging(profile):
+        yield Asked(f"{place}.where", one.table, one.where)
+    for n, alive in enumerate(profile.alive):
+        if alive.events:
+            yield Asked(f"alive.{n}.events.where", alive.events.table, alive.events.where)
+    if profile.purge:
+        yield Asked("purge.where", jobs.table, profile.purge.where)

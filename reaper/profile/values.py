@@ -1,0 +1,162 @@
+"""What a transition writes: literals, what the reaper knows, and what stands in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import isfinite
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from reaper.duration import parse_duration
+from reaper.profile.part import Label, Match, Name, Part, Plain, TableName, exactly_one
+from reaper.profile.template import checked
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, str):
+        return parse_duration(value)
+    # A bool is a number to Python, and to nobody else.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0:
+        raise ValueError("expected a duration such as 6h, 30m, 1h30m, 45s or 21600 (seconds)")
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+"""A duration: a number of seconds, or "30m"."""
+
+
+def _number(value: Any) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+        raise ValueError("expected a number")
+    return value
+
+
+Number = Annotated[int | float, BeforeValidator(_number)]
+
+What = Literal["now", "reason", "message", "evidence", "null", "age", "silence", "source", "sweep_id", "host"]
+
+
+class Known(Part):
+    """A value that the reaper knows at the moment of the transition; `now` may lie `plus` so much ahead."""
+
+    known: Annotated[What, Field(alias="is")]
+    plus: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _moved(self) -> Known:
+        if self.plus is not None and self.known != "now":
+            raise ValueError("only 'now' can have a 'plus'")
+        return self
+
+
+class FromColumn(Part):
+    """A value of the job's own row, as it was before the transition.
+
+    With `plus`, that much more (NULL counts as 0); with `append`, a JSON array with one member more.
+    """
+
+    column: Name
+    plus: Number | None = None
+    append: Value | None = None
+
+    @model_validator(mode="after")
+    def _one_change(self) -> FromColumn:
+        if self.plus is not None and self.append is not None:
+            raise ValueError("a column is changed by 'plus' or by 'append', not by both")
+        return self
+
+
+class First(Part):
+    """The first of several values that is not NULL."""
+
+    first: Annotated[tuple[Value, ...], Field(min_length=2)]
+
+
+class Json(Part):
+    """A JSON object."""
+
+    members: Annotated[Mapping[Label, Value], Field(alias="json", min_length=1)]
+
+
+class Beyond(Part):
+    """What comes next in a row of numbers, `step` apart, or of moments, `every` so many seconds.
+
+    The others are in `column` of the rows that match. `every_column` holds the seconds in the row that is updated.
+    """
+
+    table: TableName
+    column: Name
+    match: Match
+    step: Annotated[int | None, Field(ge=1, strict=True)] = None
+    every: Annotated[Seconds | None, Field(gt=0)] = None
+    every_column: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_step(self) -> Beyond:
+        exactly_one(self, "step", "every", "every_column")
+        return self
+
+
+class Next(Part):
+    """One step beyond every value that there is.
+
+    For a new row: the newest value plus a step; `step` itself, or now, when there is none. For a row that is updated:
+    its own value, advanced by whole steps until none that exists lies ahead of it or at it.
+    """
+
+    beyond: Annotated[Beyond, Field(alias="next")]
+
+
+class Sql(Part):
+    """An expression of the database's own. `{name}` stands for a column of the job's row, `{{` for a brace."""
+
+    sql: Annotated[str, Field(min_length=1), AfterValidator(checked)]
+
+
+_FORMS: Mapping[str, type[Part]] = {
+    "is": Known,
+    "column": FromColumn,
+    "first": First,
+    "json": Json,
+    "next": Next,
+    "sql": Sql,
+}
+LITERAL = "(literal)"
+FORMS = {f"({key})": form for key, form in _FORMS.items()}
+
+
+def _form(value: object) -> str | None:
+    if isinstance(value, dict):
+        return next((f"({key})" for key in _FORMS if key in value), None)
+    return next((tag for tag, form in FORMS.items() if isinstance(value, form)), LITERAL)
+
+
+Value = Annotated[
+    Annotated[Known, Tag("(is)")]
+    | Annotated[FromColumn, Tag("(column)")]
+    | Annotated[First, Tag("(first)")]
+    | Annotated[Json, Tag("(json)")]
+    | Annotated[Next, Tag("(next)")]
+    | Annotated[Sql, Tag("(sql)")]
+    | Annotated[Plain, Tag(LITERAL)],
+    Discriminator(_form),
+]
+
+Values = Annotated[Mapping[Name, Value], Field(min_length=1)]
+
+for _part in (FromColumn, First, Json):
+    _part.model_rebuild()
+
+
+def inside(value: Any) -> Iterator[Any]:
+    """A value, and all those that it is made of."""
+    yield value
+    if isinstance(value, First):
+        parts: tuple[Any, ...] = value.first
+    elif isinstance(value, Json):
+        parts = tuple(value.members.values())
+    else:
+        parts = (value.append,) if isinstance(value, FromColumn) and value.append is not None else ()
+    for part in parts:
+        yield from inside(part)

@@ -1,0 +1,211 @@
+"""One statement that judges jobs, changes them, writes what goes with it and tells what was done.
+
+Everything in it reads one snapshot, and nothing of it happens without the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    FromClause,
+    Label,
+    ScalarSelect,
+    Select,
+    String,
+    Subquery,
+    TableClause,
+    and_,
+    cast,
+    delete,
+    false,
+    func,
+    insert,
+    literal,
+    literal_column,
+    not_,
+    select,
+    true,
+    union_all,
+    update,
+)
+from sqlalchemy.sql.dml import UpdateBase
+
+from reaper import sql
+from reaper.model import Verdict
+from reaper.profile import Action, Delete, Insert, Step, Update
+from reaper.rule import Moment, Rule
+from reaper.schema import Schema, own_name
+from reaper.source.evidence import KEY, KEY_TEXT, copied, judged
+from reaper.source.writing import Target, Writing
+from reaper.sql import Element
+
+
+@dataclass(slots=True)
+class Arm:
+    """One of the transitions: the jobs it is for, those it has changed, and the rows that it inserts."""
+
+    number: int
+    action: Action
+    doomed: CTE
+    ended: CTE
+    inserted: Mapping[str, CTE] = field(default_factory=dict)
+    others: tuple[CTE, ...] = ()
+
+
+Judge = Callable[[FromClause, Moment], ColumnElement[bool]]
+"""Which of the running jobs are to be ended, as of a moment."""
+
+
+class Ending:
+    """Builds `statement`, whose parameters are the keys of the batch.
+
+    `judge` says which of them are ended: True, those that are stale; False, all that run.
+
+    Its rows: the key as text, `kind`, `age`, `silence`, `witness`, `task`; `arm` and `ended`, whether the transition
+    held; and the counts: `judged_N` of the jobs of arm N and `also_N_M` of its inserts.
+    """
+
+    def __init__(
+        self, rule: Rule, moment: Moment, stamp: Mapping[str, str], *, judge: Judge | bool = True, action: str = "fail"
+    ) -> None:
+        self._rule, self._schema = rule, rule.schema
+        self._profile = rule.schema.profile
+        self._writing = Writing(rule.schema, dict(stamp))
+        self.arms = self._arms(self._judged(moment, stamp, judge=judge), action)
+        self.statement = self._told()
+
+    def _judged(self, moment: Moment, stamp: Mapping[str, str], *, judge: Judge | bool) -> CTE:
+        jobs = self._schema.jobs
+        wanted = and_(self._schema.keyed(self._schema.key(jobs)), self._schema.running(jobs))
+        if judge:
+            wanted = and_(wanted, (self._rule.still_stale if judge is True else judge)(jobs, moment))
+        more: dict[str, Element] = {name: literal(text, String) for name, text in stamp.items()}
+        return judged(self._rule, jobs, moment, wanted, more, Verdict.STALE if judge is True else None)
+
+    # --- transitions -------------------------------------------------------------------------------------------
+
+    def _arms(self, doomed: CTE, choice: str) -> list[Arm]:
+        made = []
+        for number, (left, action) in enumerate(self._profile.arms(choice)):
+            mine = doomed if left is None else self._part(doomed, number, left=left)
+            ended = self._transition(mine, action).cte(own_name(f"ended_{number}"))
+            arm = Arm(number, action, mine, ended)
+            self._add_steps(arm)
+            made.append(arm)
+        return made
+
+    def _part(self, doomed: CTE, number: int, *, left: bool) -> CTE:
+        """Those that have attempts left, or have not."""
+        having = self._attempts_left(doomed)
+        found = select(doomed).where(having if left else not_(having))
+        return found.cte(own_name(f"doomed_{number}")).prefix_with("MATERIALIZED", dialect="postgresql")
+
+    def _attempts_left(self, doomed: CTE) -> ColumnElement[bool]:
+        attempts = self._profile.attempts
+        if attempts is None:
+            raise ValueError("a choice between transitions needs attempts")
+        tried = doomed.c[copied(self._profile, attempts.column)]
+        limits: list[Element] = [literal(attempts.limit)] if attempts.limit is not None else []
+        if attempts.limit_column is not None:
+            limits.insert(0, doomed.c[copied(self._profile, attempts.limit_column)])
+        limit = func.coalesce(*limits) if len(limits) > 1 else limits[0]
+        # Where nobody knows a limit there is none left to spend.
+        return func.coalesce(func.coalesce(sql.length(tried) if attempts.array else tried, 0) < limit, False)
+
+    def _transition(self, doomed: CTE, action: Action) -> Select[Any] | UpdateBase:
+        jobs = self._schema.jobs
+        theirs = [doomed.c[KEY.format(n)] for n in range(len(self._profile.jobs.key))]
+        mine = and_(Schema.same(self._schema.key(jobs), theirs), self._schema.running_by_its_row(jobs))
+        if action.delete:
+            return delete(jobs).where(mine).returning(*doomed.c, false().label("still_runs"))
+        if action.assign is None:
+            return select(*doomed.c, false().label("still_runs"))
+        values = {
+            jobs.c[name]: self._writing.value(value, doomed, Target(self._profile.jobs.table, name, jobs))
+            for name, value in action.assign.items()
+        }
+        return update(jobs).values(values).where(mine).returning(*doomed.c, self._still_runs(action))
+
+    def _still_runs(self, action: Action) -> Label[bool]:
+        """A trigger may let the row be written and put the old state back: such a job has not ended.
+
+        What other tables say of it cannot be asked here where the same statement changes them.
+        """
+        running = self._profile.jobs.running
+        related = {each.table for each in running.related} if running else set()
+        if related & {step.table for step in action.also}:
+            return false().label("still_runs")
+        return self._schema.running(self._schema.jobs).label("still_runs")
+
+    # --- what goes with it -------------------------------------------------------------------------------------
+
+    def _add_steps(self, arm: Arm) -> None:
+        """Each reads what the transition returned: a job that did not change gets no audit event."""
+        inserted, others = {}, []
+        for n, step in enumerate(arm.action.also):
+            made = self._step(step, arm.ended).cte(own_name(f"also_{arm.number}_{n}"))
+            if isinstance(step, Insert):
+                inserted[f"also_{arm.number}_{n}"] = made
+            else:
+                others.append(made)
+        arm.inserted, arm.others = inserted, tuple(others)
+
+    def _step(self, step: Step, ended: CTE) -> UpdateBase:
+        table = self._schema.table(step.table)
+        one: Label[int] = literal_column("1").label("one")
+        if isinstance(step, Insert):
+            values = [
+                self._writing.value(value, ended, Target(step.table, name)) for name, value in step.values.items()
+            ]
+            rows = select(*values).select_from(ended)
+            into = [table.c[name] for name in step.values]
+            return insert(table).from_select(into, rows, include_defaults=False).returning(one)
+        matching = [table.c[theirs] == ended.c[copied(self._profile, ours)] for theirs, ours in step.match.items()]
+        theirs = and_(*matching, self._schema.holds(step.where, table, step.table))
+        if isinstance(step, Delete):
+            return delete(table).where(theirs).returning(one)
+        return update(table).values(self._assigned(step, ended, table)).where(theirs).returning(one)
+
+    def _assigned(self, step: Update, ended: CTE, table: TableClause) -> dict[Any, Element]:
+        return {
+            table.c[name]: self._writing.value(value, ended, Target(step.table, name, table))
+            for name, value in step.assign.items()
+        }
+
+    # --- what was done -----------------------------------------------------------------------------------------
+
+    def _told(self) -> Select[Any]:
+        """Counted apart from the rows: an update which changes nothing still says how many it should have."""
+        counts = self._counts()
+        told = [self._told_by(arm) for arm in self.arms]
+        ended = (union_all(*told) if len(told) > 1 else told[0]).subquery(own_name("ended"))
+        found = select(*ended.c, *counts.c).select_from(counts.outerjoin(ended, true()))
+        # Nothing reads what these return: they are carried out all the same when the statement has them.
+        return found.add_cte(*(cte for arm in self.arms for cte in arm.others))
+
+    def _told_by(self, arm: Arm) -> Select[Any]:
+        ended, task = arm.ended, self._profile.task
+        return select(
+            *(ended.c[KEY_TEXT.format(n)] for n in range(len(self._profile.jobs.key))),
+            ended.c.kind,
+            *(cast(ended.c[name], sql.FLOAT).label(name) for name in ("age", "silence")),
+            ended.c.witness,
+            (sql.text_of(ended.c[copied(self._profile, task.task)]) if task else sql.no_text()).label("task"),
+            literal(arm.number).label("arm"),
+            func.coalesce(not_(ended.c.still_runs), False).label("ended"),
+        )
+
+    def _counts(self) -> Subquery:
+        counted = [_count(arm.doomed).label(f"judged_{arm.number}") for arm in self.arms]
+        for arm in self.arms:
+            counted += [_count(cte).label(name) for name, cte in arm.inserted.items()]
+        return select(*counted).subquery(own_name("counts"))
+
+
+def _count(cte: CTE) -> ScalarSelect[int]:
+    return select(func.count()).select_from(cte).scalar_subquery()
