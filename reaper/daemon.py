@@ -19,15 +19,18 @@ from reaper.admin.app import make_app
 from reaper.breaker import Breaker
 from reaper.hearing import Hearing
 from reaper.journal import Journal
+from reaper.making import make_source
 from reaper.metrics import Metrics
 from reaper.model import ConfigError, ReaperError
+from reaper.retention import Retention
 from reaper.settings import Settings, SourceSettings, place
-from reaper.source import Patience, Source
-from reaper.supervisor import Supervisor
+from reaper.startup import Startup
+from reaper.supervisor import Calendar, Supervisor
 from reaper.watch import Pace, Watch
 
 _TURN_SECONDS = 1.0
 _STOP_SECONDS = 3.0
+_RESUME_STOP_SECONDS = 0.5
 _HTTP_STOP_SECONDS = 0.5
 _LEAVE_SECONDS = 0.5
 
@@ -100,6 +103,7 @@ class Daemon:
         self._settings = settings
         self._metrics, self._journal, self._status = Metrics(), Journal(), Status()
         self._supervisor = Supervisor()
+        self._startup = Startup((self._metrics, self._journal, self._status))
         self._http = (
             Server(make_app(self._status, self._metrics.registry), settings.http_host, settings.http_port)
             if settings.http_port
@@ -123,7 +127,9 @@ class Daemon:
         if self._http:
             self._http.start()
         for source in settings.sources.values():
-            self._supervisor.add(self._watch(settings, source))
+            self._add(settings, self._watch(settings, source))
+            if source.resume_at_start:
+                self._startup.begin(settings, source)
         self._supervisor.start()
 
     def turn(self) -> None:
@@ -134,6 +140,7 @@ class Daemon:
     def stop(self) -> bool:
         """Finish the batches in hand. False when one cannot be finished in time."""
         _log.info("Reaper stops.")
+        self._startup.stop(_RESUME_STOP_SECONDS)
         finished = self._supervisor.stop(_STOP_SECONDS)
         if self._http:
             self._http.stop(_HTTP_STOP_SECONDS)
@@ -180,8 +187,17 @@ class Daemon:
         kept = {watch.name for watch in self._supervisor.watches}
         for watch in made:
             watch.hearing.allow(fresh.restart_grace_seconds)
-            self._supervisor.add(watch)
+            self._add(fresh, watch)
         _log.info("Reaper has a new configuration.", sources=sorted(fresh.sources), kept=sorted(kept))
+
+    def _add(self, settings: Settings, watch: Watch) -> None:
+        """Sweep the source, and purge it when its configuration says at what times."""
+        self._supervisor.add(watch)
+        wanted = settings.sources[watch.name].purge
+        if wanted.cron is not None:
+            listeners = (self._metrics, self._journal)
+            retention = Retention(watch.source, wanted.days_to_keep, wanted.batch_size, listeners)
+            self._supervisor.add_retention(retention, Calendar(wanted.cron))
 
     def _announce(self, settings: Settings) -> None:
         """Tell everybody who listens which sources there are."""
@@ -190,9 +206,8 @@ class Daemon:
         self._journal.watch(settings.sources)
 
     def _watch(self, settings: Settings, source: SourceSettings, hearing: Hearing | None = None) -> Watch:
-        patience = Patience(statement=settings.statement_timeout_seconds, connect=settings.connect_timeout_seconds)
         return Watch(
-            Source(source.name, source.database_url.get_secret_value(), source.profile, source.thresholds, patience),
+            make_source(settings, source),
             hearing or Hearing(settings.restart_grace_seconds),
             Pace(settings.interval_seconds),
             Breaker(settings.breaker_min, settings.breaker_share),

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from reaper import words
-from reaper.model import Census, Evidence, Key, Locked, Outcome, Reaped, SweepReport
+from reaper.model import Census, Evidence, Key, Locked, Outcome, PurgeReport, Reaped, Reason, SweepReport
 
 _NAMED_PER_SWEEP = 100
 _DIGITS = re.compile(r"[0-9]+")
@@ -36,11 +36,14 @@ class Journal:
     def __init__(self, logger: Any = None) -> None:
         self._log = logger or structlog.get_logger("reaper")
         self._told: defaultdict[str, _Told] = defaultdict(_Told)
+        self._purge_errors: dict[str, str] = {}
 
     def watch(self, sources: Iterable[str]) -> None:
         """Forget what was said of all others: should they come back, it is news."""
         for gone in self._told.keys() - set(sources):
             del self._told[gone]
+        for gone in self._purge_errors.keys() - set(sources):
+            del self._purge_errors[gone]
 
     def surveyed(self, source: str, census: Census) -> None:
         self._log.debug("Reaper surveyed.", source=source, running=census.running, stale=census.stale)
@@ -52,7 +55,7 @@ class Journal:
             told.sweep_id, told.named = sweep_id, 0
         for job in batch[: max(0, _NAMED_PER_SWEEP - told.named)]:
             self._log.warning(
-                "Reaped stale job.",
+                "Reaped interrupted job." if job.reason == Reason.INTERRUPTED else "Reaped stale job.",
                 source=source,
                 job=words.job(job.key),
                 kind=job.kind,
@@ -92,6 +95,37 @@ class Journal:
                 refused=len(report.failures),
                 seconds=round(report.duration_seconds, 3),
                 sweep_id=report.sweep_id,
+            )
+
+    def purged(self, source: str, rows: int) -> None:
+        self._log.debug("Reaper purged a batch.", source=source, rows=rows)
+
+    def purge_ended(self, report: PurgeReport) -> None:
+        for reason, rows in report.refusals.items():
+            self._log.error("Reaper could not purge finished jobs.", source=report.source, rows=rows, error=reason)
+        if report.purged or report.outcome is Outcome.DONE:
+            self._log.info(
+                f"Purged {report.purged} finished job(s).",
+                source=report.source,
+                purged=report.purged,
+                before=report.before,
+                left=report.left,
+                refused=sum(report.refusals.values()),
+                outcome=report.outcome.value,
+                seconds=round(report.duration_seconds, 3),
+            )
+        self._purge_failure(report)
+
+    def _purge_failure(self, report: PurgeReport) -> None:
+        source, told = report.source, self._purge_errors
+        if report.outcome is not Outcome.FAILED:
+            told.pop(source, None)
+            return
+        state = "away" if report.database_away else _DIGITS.sub("#", report.error or "")
+        if told.get(source) != state:
+            told[source] = state
+            self._log.error(
+                "Reaper purge failed", source=source, error=report.error, database_away=report.database_away
             )
 
     def _failure(self, report: SweepReport) -> None:
@@ -143,6 +177,7 @@ class Journal:
             silence_seconds=evidence.silence_seconds,
             timeout_seconds=evidence.timeout_seconds,
             witness=evidence.witness,
+            **({"unknown": evidence.unknown} if evidence.unknown is not None else {}),
         )
 
     def _locked(self, report: SweepReport) -> None:

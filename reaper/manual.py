@@ -16,16 +16,30 @@ from reaper.source import Source, Stamp, holder_of
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Who wants the job ended, from which host, and why. All of it is written to the audit event."""
+    """Who wants jobs ended, from which host, why, and by which action. All of it is written to the audit event."""
 
     operator: str
     host: str
     reason: str
+    action: str = "fail"
 
     @property
     def message(self) -> str:
         """The job's error message."""
-        return f"Manually marked FAILED by operator: {self.reason}"
+        what = "Manually marked FAILED by operator" if self.action == "fail" else f"Action {self.action!r} by operator"
+        return f"{what}: {self.reason}"
+
+    def stamp(self, source: str, run_id: str) -> Stamp:
+        """What goes into every audit event of it."""
+        return Stamp(
+            source=source,
+            sweep_id=run_id,
+            host=self.host,
+            reason=Reason.MANUAL_TIMEOUT,
+            message=self.message,
+            operator=self.operator,
+            action=None if self.action == "fail" else self.action,
+        )
 
 
 def fail(source: Source, hearing: Hearing, key: Key, decision: Decision) -> Reaped:
@@ -34,17 +48,9 @@ def fail(source: Source, hearing: Hearing, key: Key, decision: Decision) -> Reap
     Raises JobMoved, with the reason in words, for a job that does not run or whose row somebody holds; DatabaseAway;
     HalfDone or DBAPIError when the database refuses.
     """
-    stamp = Stamp(
-        source=source.name,
-        sweep_id=uuid.uuid4().hex[:12],
-        host=decision.host,
-        reason=Reason.MANUAL_TIMEOUT,
-        message=decision.message,
-        operator=decision.operator,
-    )
     with source.connect() as connection:
         moment = source.meet(connection, hearing)
-        claim = source.claim(moment, stamp)
+        claim = source.claim(moment, decision.stamp(source.name, uuid.uuid4().hex[:12]), decision.action)
         held = False
         with source.transaction(connection):
             if running := claim.seen(connection, [key]):

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from reaper import __version__
-from reaper.model import Census, Outcome, Reaped, Reason, SweepReport
+from reaper.model import Census, Outcome, PurgeReport, Reaped, Reason, SweepReport
 
 MOST_KINDS = 50
 OTHER = "other"
@@ -39,6 +39,9 @@ class Metrics:
             "Candidates that moved between the survey and the lock: they were alive.",
             _SOURCE,
             registry=registry,
+        )
+        self.purged_total = Counter(
+            "reaper_purged_total", "Finished jobs deleted by scheduled purges.", _SOURCE, registry=registry
         )
         self.sweeps_total = Counter(
             "reaper_sweeps_total", "Sweeps by how they went.", ("source", "outcome"), registry=registry
@@ -120,7 +123,7 @@ class Metrics:
                 self.sweeps_total.labels(source, outcome.value)
 
     def _by_source(self) -> tuple[Counter | Gauge | Histogram, ...]:
-        counters = (self.refused_total, self.lost_total)
+        counters = (self.refused_total, self.lost_total, self.purged_total)
         jobs = (self.running, self.spared, self.stale, self.locked, self.overdue, self.refused, self.deaf, self.oldest)
         return (*counters, *jobs, self.duration, self.last_success, self.breaker_open, self.leader, self.database_up)
 
@@ -165,6 +168,13 @@ class Metrics:
                 gauge.labels(source).set(0)
         if report.succeeded:
             self.last_success.labels(source).set_to_current_time()
+
+    def purged(self, source: str, rows: int) -> None:
+        if source in self._kinds:
+            self.purged_total.labels(source).inc(rows)
+
+    def purge_ended(self, report: PurgeReport) -> None:
+        """All of it has been counted batch by batch."""
 
     def _kind(self, source: str, kind: str | None) -> str:
         known = self._kinds[source]

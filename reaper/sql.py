@@ -1,56 +1,113 @@
 """The few expressions that differ between databases, each with the one meaning the rule needs.
 
-Every statement that shows times runs with the session's TimeZone set to UTC (see `reaper.source.session`), so
-JSON made here has ISO 8601 times in UTC.
+Every statement runs with the session's time zone set to UTC (see `reaper.source.dialect`), so JSON made here has
+ISO 8601 times in UTC, and means the same on each database. How each spells them stands in `reaper.spelling`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
-    Boolean,
+    ClauseElement,
     ColumnElement,
-    Float,
+    Executable,
+    Integer,
     Numeric,
     String,
-    Text,
+    TableClause,
     and_,
     bindparam,
-    case,
-    cast,
-    extract,
-    func,
     literal,
-    null,
-    type_coerce,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import DateTime, NullType
 
 from reaper.hearing import LONG_AGO
+from reaper.model import Key, Time
+from reaper.spelling import Element, Spelt, Verbatim, mariadb, postgresql
+from reaper.spelling.keys import parameters
+from reaper.spelling.types import DOCUMENT, ENDLESS, FLOAT, INSTANT, LONGEST_AGO, TEXTS
 
-INSTANT = DateTime(timezone=True)
-FLOAT = Float()
-
-Element = ColumnElement[Any]
+__all__ = [
+    "DOCUMENT",
+    "FLOAT",
+    "INSTANT",
+    "Element",
+    "LockTable",
+    "appended",
+    "concat",
+    "count_if",
+    "endless",
+    "epoch",
+    "from_instant",
+    "in_utc",
+    "in_words",
+    "instant",
+    "json_object",
+    "key_parameters",
+    "keyed",
+    "largest",
+    "later",
+    "length",
+    "member",
+    "named",
+    "newest",
+    "no_instant",
+    "no_text",
+    "now",
+    "one_of",
+    "seconds",
+    "text_of",
+    "to_instant",
+    "untyped",
+    "verbatim",
+]
 
 
 def now() -> Element:
     """The database's clock, read once per statement."""
-    return func.statement_timestamp(type_=INSTANT)
+    return Spelt(INSTANT, postgresql.now, mariadb.now)
 
 
 def instant(value: datetime) -> Element:
     """A moment of the database's clock, bound. LONG_AGO is bound as the one that no other comes before."""
-    return literal("-infinity" if value == LONG_AGO else value, INSTANT)
+    bound = literal(LONGEST_AGO if value == LONG_AGO else value, INSTANT)
+    return Spelt(INSTANT, postgresql.itself, mariadb.bound, bound)
 
 
 def endless() -> Element:
     """The moment that never comes."""
-    return literal("infinity", INSTANT)
+    return Spelt(INSTANT, postgresql.itself, mariadb.bound, literal(ENDLESS, INSTANT))
+
+
+def no_instant() -> Element:
+    """A NULL that is a moment."""
+    return Spelt(INSTANT, postgresql.no_instant, mariadb.no_instant)
+
+
+def later(moment: Element, by: Element | float) -> Element:
+    """A moment so many seconds later."""
+    seconds = by if isinstance(by, ColumnElement) else literal(by, FLOAT)
+    return Spelt(INSTANT, postgresql.later, mariadb.later, moment, seconds)
+
+
+def to_instant(stored: Element, time: Time) -> Element:
+    """The moment that a stored value stands for; NULL for NULL, and for MariaDB's zero date."""
+    return Spelt(INSTANT, postgresql.TO_INSTANT[time], mariadb.TO_INSTANT[time], stored)
+
+
+def from_instant(moment: Element, time: Time) -> Element:
+    """A moment as a column stores it: to be compared with the column, or to be written there.
+
+    An epoch keeps its fraction: a column of whole numbers is compared exactly, and takes the nearest.
+    """
+    if time is Time.TIMESTAMPTZ:
+        return moment
+    kind = DateTime() if time is Time.NAIVE else Numeric()
+    return Spelt(kind, postgresql.FROM_INSTANT[time], mariadb.FROM_INSTANT[time], moment)
 
 
 def untyped(value: object) -> Element:
@@ -60,35 +117,32 @@ def untyped(value: object) -> Element:
 
 def newest(*instants: Element) -> Element:
     """The latest of several moments; NULLs do not count."""
-    return func.greatest(*instants, type_=INSTANT) if len(instants) > 1 else instants[0]
+    return Spelt(INSTANT, postgresql.newest, mariadb.newest, *instants) if len(instants) > 1 else instants[0]
+
+
+def largest(*numbers: Element) -> Element:
+    """The largest of these numbers and of zero; NULLs do not count."""
+    return Spelt(Numeric(), postgresql.largest, mariadb.largest, *numbers)
 
 
 def seconds(later: Element, earlier: Element) -> Element:
     """From `earlier` to `later`, in seconds to the millisecond; NULL when either is infinite or NULL."""
-    finite = and_(func.isfinite(earlier, type_=Boolean), func.isfinite(later, type_=Boolean))
-    elapsed = func.round(cast(extract("epoch", later - earlier), Numeric), 3, type_=Numeric)
-    return case((finite, elapsed), else_=null())
+    return Spelt(Numeric(), postgresql.seconds, mariadb.seconds, later, earlier)
 
 
 def epoch(moment: Element) -> Element:
     """Seconds since 1970 as a float, which takes infinities and dates that Python's datetime cannot."""
-    return cast(extract("epoch", moment), Float)
+    return Spelt(FLOAT, postgresql.epoch, mariadb.epoch, moment)
 
 
 def in_words(duration: Element) -> Element:
     """Seconds in the two units that matter: `31h 12m`, `12m 5s`, `5s`."""
-    whole = func.make_interval(0, 0, 0, 0, 0, 0, cast(duration, Float))
-    return case(
-        (duration >= 3600, func.to_char(whole, 'FMHH24"h "FMMI"m"')),
-        (duration >= 60, func.to_char(whole, 'FMMI"m "FMSS"s"')),
-        (duration.is_not(None), func.to_char(whole, 'FMSS"s"')),
-        else_="an unknown time",
-    )
+    return Spelt(String(), postgresql.in_words, mariadb.in_words, duration)
 
 
 def in_utc(moment: Element) -> Element:
     """A moment as text to the second, in UTC."""
-    return func.to_char(func.timezone("UTC", moment), 'YYYY-MM-DD"T"HH24:MI:SS"Z"', type_=String)
+    return Spelt(String(), postgresql.in_utc, mariadb.in_utc, moment)
 
 
 def json_object(members: Mapping[str, Element]) -> Element:
@@ -96,19 +150,84 @@ def json_object(members: Mapping[str, Element]) -> Element:
     flat: list[Element] = []
     for name, value in members.items():
         flat += [literal(name, String), value]
-    return type_coerce(func.jsonb_build_object(*flat), JSONB)
+    return Spelt(DOCUMENT, postgresql.json_object, mariadb.json_object, *flat)
+
+
+def member(document: Element, path: Sequence[str] = ()) -> Element:
+    """What stands in a JSON document below these names; the document itself below none."""
+    if not path:
+        return Spelt(DOCUMENT, postgresql.itself, mariadb.itself, document)
+    return Spelt(DOCUMENT, postgresql.member, mariadb.member, document, *(literal(name, String) for name in path))
+
+
+def appended(array: Element, member: Element) -> Element:
+    """A JSON array with one member more; NULL is an empty one."""
+    return Spelt(DOCUMENT, postgresql.appended, mariadb.appended, array, member)
+
+
+def length(array: Element) -> Element:
+    """How many members an array or a JSON array has."""
+    return Spelt(Integer(), postgresql.length, mariadb.length, array)
 
 
 def text_of(value: Element) -> Element:
-    """Any column as text."""
-    return cast(value, Text)
+    """Any column as text, which is equal only to the very same text."""
+    return Spelt(String(), postgresql.text_of, mariadb.text_of, value)
 
 
 def no_text() -> Element:
     """A NULL that is text."""
-    return cast(null(), Text)
+    return Spelt(String(), postgresql.no_text, mariadb.no_text)
 
 
 def concat(*parts: str | Element) -> Element:
     """Texts one after the other; a NULL is passed over."""
-    return func.concat(*(literal(p, String) if isinstance(p, str) else p for p in parts), type_=String)
+    texts = (literal(p, String) if isinstance(p, str) else p for p in parts)
+    return Spelt(String(), postgresql.concat, mariadb.concat, *texts)
+
+
+def one_of(text: Element, values: Collection[str]) -> ColumnElement[bool]:
+    """A text is among these, however many they are."""
+    return Spelt(NullType(), postgresql.one_of, mariadb.one_of, text, literal(sorted(values), TEXTS))
+
+
+def count_if(*conditions: ColumnElement[bool]) -> Element:
+    """How many of the rows all of these conditions hold for."""
+    return Spelt(Integer(), postgresql.count_if, mariadb.count_if, and_(*conditions))
+
+
+def named(column: Element, text: str) -> ColumnElement[bool]:
+    """The column holds what this text, typed by a person, names.
+
+    PostgreSQL raises DBAPIError for a text that does not fit the column's type; on MariaDB it names nothing.
+    """
+    return Spelt(NullType(), postgresql.named, mariadb.named, column, untyped(text))
+
+
+def keyed(columns: Sequence[Element]) -> ColumnElement[bool]:
+    """These columns are one of the keys that `key_parameters` binds. An index on them is used."""
+    return Spelt(NullType(), postgresql.keyed, mariadb.keyed, *columns)
+
+
+def key_parameters(keys: Iterable[Key]) -> dict[str, object]:
+    """What `keyed` binds."""
+    return parameters(keys)
+
+
+def verbatim(parts: Sequence[str | Element]) -> Element:
+    """The parts one after the other, in brackets: text as it is, expressions as they compile."""
+    return Verbatim(parts)
+
+
+class LockTable(Executable, ClauseElement):
+    """Nobody writes to the table until the transaction ends; whoever reads it is not in the way."""
+
+    inherit_cache = False
+
+    def __init__(self, table: TableClause) -> None:
+        self.table = table
+
+
+@compiles(LockTable)
+def _lock_table(element: LockTable, compiler: Any, **_: Any) -> str:
+    return f"LOCK TABLE {compiler.preparer.format_table(element.table)} IN SHARE ROW EXCLUSIVE MODE"

@@ -119,7 +119,7 @@ class Supervisor:
     def stop(self, patience_seconds: float) -> bool:
         """Let running sweeps and purges finish their batch. False when one did not within `patience_seconds`."""
         self._scheduler.pause()
-        working = [*self._watches.values(), *self._retentions.values()]
+        working: list[Watch | Retention] = [*self._watches.values(), *self._retentions.values()]
         for each in working:
             each.stop()
         self._leaving += working

@@ -53,6 +53,8 @@ def why(evidence: Evidence) -> str:
             return f"running for {age}, within its timeout of {timeout}"
         case Verdict.STALE:
             return f"no sign of life for {silence} (stall window {stall}) after running for {age} (timeout {timeout})"
+        case Verdict.SPARED if in_doubt(evidence):
+            return f"past its timeout of {timeout} and silent for {silence}, but it may be alive: {evidence.unknown}"
         case Verdict.SPARED if unheard(evidence):
             return (
                 f"past its timeout of {timeout} and silent for {silence}, but not for a whole stall window of {stall} "
@@ -63,6 +65,15 @@ def why(evidence: Evidence) -> str:
 
 def unheard(evidence: Evidence) -> bool:
     """It is silent, and spared only because the database could not have been told."""
+    return _silent(evidence) and evidence.unknown is None
+
+
+def in_doubt(evidence: Evidence) -> bool:
+    """It is silent, and spared because a witness could not be asked."""
+    return _silent(evidence) and evidence.unknown is not None
+
+
+def _silent(evidence: Evidence) -> bool:
     silent = evidence.silence_seconds is not None and evidence.silence_seconds > evidence.stall_seconds
     return silent and evidence.verdict is Verdict.SPARED
 
@@ -111,6 +122,7 @@ def audit(written: Mapping[str, Any]) -> str:
         lasted("silence_seconds", "silent for ", "stall_seconds", "stall window"),
         lasted("age_seconds", "running for ", "timeout_seconds", "timeout"),
         told("witness", "last sign of life from "),
+        told("action", "action "),
         told("operator", "by "),
         told("sweep_id", "sweep "),
         told("host", "on "),

@@ -14,6 +14,9 @@ readonly wanted=(
     pgbouncer:/usr/sbin/pgbouncer
     prometheus:/usr/bin/promtool
     libfaketime:/usr/lib/*/faketime/libfaketime.so.1
+    redis-server:/usr/bin/redis-server
+    rabbitmq-server:/usr/sbin/rabbitmq-server
+    mariadb-server:/usr/sbin/mariadbd
     shellcheck:/usr/bin/shellcheck
 )
 
@@ -42,7 +45,7 @@ for variable in $(compgen -e); do
     case $variable in REAPER_* | PROTEA_TUNING__* | CREDENTIALS_DIRECTORY) unset "$variable" ;; esac
 done
 
-prepare_venv dev -e '.[embedded]' --group dev
+prepare_venv dev -e '.[embedded,celery,mysql]' --group dev
 find_missing
 if ((${#missing[@]})) && install_packages "${missing[@]}"; then find_missing; fi
 if ((${#missing[@]})); then

@@ -10,6 +10,8 @@ import psycopg
 import pytest
 
 from reaper.embedded import Embedded, temporary
+from tests import mariadb as mariadb_server
+from tests.mariadb import MariaDB
 from tests.support import Protea
 
 _TEMPLATE = "protea_template"
@@ -23,6 +25,13 @@ def server() -> Iterator[Embedded]:
     fast = {"fsync": "off", "full_page_writes": "off", "max_prepared_transactions": "5", "max_connections": "200"}
     with temporary(fast) as running:
         running.create_database(_TEMPLATE)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """A private MariaDB server; tests must leave it running."""
+    with mariadb_server.temporary() as running:
         yield running
 
 

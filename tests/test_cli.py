@@ -81,7 +81,7 @@ def test_the_version_is_told(bare: Reaper) -> None:
     ("arguments", "message"),
     [
         (["swep"], "There is no command 'swep'; did you mean 'sweep'?"),
-        (["xyzzy"], "There is no command 'xyzzy'; expected one of: check, config, demo, explain"),
+        (["xyzzy"], "There is no command 'xyzzy'; expected one of: check, clean"),
         (["sweep", "--dryrun"], "Did you mean '--dry-run'?"),
         (["report", "--verdict", "dead"], "'dead' is not one of 'young', 'spared', 'stale'"),
         (["report", "--limit", "0"], "0 is not in the range"),

@@ -158,7 +158,7 @@ def test_it_ends_in_time_while_the_server_is_frozen(fragile: Embedded, url: str,
 def test_a_server_that_stands_still_in_the_middle_of_a_sweep_is_hung_up_on(
     fragile: Embedded, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reaper.source.session.MARGIN_SECONDS", 0.5)
+    monkeypatch.setattr("reaper.source.postgresql.MARGIN_SECONDS", 0.5)
     source = Source("main", url, resolve("protea"), thresholds(), Patience(statement=1, connect=1))
     with hands(url) as protea:
         job = protea.stale()

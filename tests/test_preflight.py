@@ -17,7 +17,7 @@ from reaper.hearing import Hearing
 from reaper.model import DatabaseAway
 from reaper.preflight import Finding, Level, examine
 from reaper.preflight.server import too_old
-from reaper.profile import Profile, resolve
+from reaper.profile import Insert, Profile, resolve
 from reaper.source import Source
 from tests.support import PATIENCE, Protea, thresholds
 
@@ -145,7 +145,7 @@ def test_a_missing_column_is_told_with_the_nearest_name(database: str) -> None:
 def test_a_column_that_an_action_sets_under_another_name_is_corrected_by_the_whole_profile(database: str) -> None:
     finding = only(found(database, "ALTER TABLE job RENAME COLUMN error_code TO err_code"))
     profile = pasted(finding.fix)
-    assert set(profile.actions["fail"].assign) == {"status", "finished_at", "err_code", "error_message"}
+    assert set(profile.actions["fail"].assign or ()) == {"status", "finished_at", "err_code", "error_message"}
     assert grave(found(database, profile=profile)) == []
 
 
@@ -213,16 +213,19 @@ def test_a_key_that_may_be_null_is_a_warning(database: str) -> None:
 def test_an_enum_made_by_sqlalchemy_is_recognised_and_corrected(database: str) -> None:
     labels = ("queued", "running", "succeeded", "failed", "cancelled")
     rename = [f"ALTER TYPE job_status RENAME VALUE '{label}' TO '{label.upper()}'" for label in labels]
-    running, failed = grave(found(database, *rename))
+    running, *purged, failed = grave(found(database, *rename))
     assert (running.level, running.subject) == (Level.ERROR, "job.status")
     assert running.message == (
         "jobs.running.in: 'running' is no label of the enum job_status (QUEUED, RUNNING, SUCCEEDED, FAILED, "
         "CANCELLED); did you mean 'RUNNING'? An enum made by SQLAlchemy stores the names of its members"
     )
     assert failed.message.startswith("actions.fail.set: 'failed' is no label")
-    assert running.fix == failed.fix == (
-        '[profiles.protea]\nextends = "protea"\njobs.running.in = ["RUNNING"]\nactions.fail.set.status = "FAILED"'
-    )  # fmt: skip
+    ended = ("succeeded", "failed", "cancelled")
+    assert [f.message.split(" of ")[0] for f in purged] == [f"purge.where.0.in: '{end}' is no label" for end in ended]
+    assert {f.fix for f in (running, failed, *purged)} == {
+        '[profiles.protea]\nextends = "protea"\njobs.running.in = ["RUNNING"]\nactions.fail.set.status = "FAILED"\n'
+        'purge.where = [\n    { column = "status", in = ["SUCCEEDED", "FAILED", "CANCELLED"] },\n]'
+    }
     assert grave(found(database, profile=pasted(running.fix))) == []
 
 
@@ -236,19 +239,21 @@ def test_a_wrong_label_in_an_inserted_row_is_corrected(database: str) -> None:
     )
     assert (finding.subject, finding.message.split(";")[0]) == (
         "job_event.level",
-        "actions.fail.also: 'error' is no label of the enum level (INFO, ERROR)",
+        "actions.fail.also.0: 'error' is no label of the enum level (INFO, ERROR)",
     )
     profile = pasted(finding.fix)
-    assert profile.actions["fail"].also[0].values["level"] == "ERROR"
+    [audit] = profile.actions["fail"].also
+    assert isinstance(audit, Insert) and audit.values["level"] == "ERROR"
     assert grave(found(database, profile=profile)) == []
 
 
 def test_a_value_that_a_check_constraint_refuses_is_an_error(database: str) -> None:
-    running, failed = grave(
+    running, *_, failed = grave(
         found(
             database,
             "ALTER TABLE job ALTER status DROP DEFAULT, ALTER status TYPE text",
-            "ALTER TABLE job ADD CONSTRAINT known_status CHECK (status IN ('Queued', 'Running', 'Failed'))",
+            "ALTER TABLE job ADD CONSTRAINT known_status CHECK"
+            " (status IN ('Queued', 'Running', 'Failed', 'Succeeded', 'Cancelled'))",
         )
     )
     assert (running.level, running.subject) == (Level.ERROR, "job.status")
@@ -269,11 +274,11 @@ def test_a_check_over_several_columns_is_asked_when_the_action_sets_them_all(dat
 
 
 def test_a_value_that_is_too_long_is_an_error_and_the_column_can_be_widened(database: str) -> None:
-    too_long, second = grave(found(database, "ALTER TABLE job ALTER error_code TYPE varchar(8)"))
+    too_long, *others = grave(found(database, "ALTER TABLE job ALTER error_code TYPE varchar(8)"))
     assert too_long.message == (
         "actions.fail.set: 'JobTimeout' is 10 characters long, too long for character varying(8)"
     )
-    assert second.fix == too_long.fix
+    assert {other.fix for other in others} == {too_long.fix}
     run(database, too_long.fix)
     assert grave(found(database)) == []
 
@@ -300,21 +305,75 @@ def test_a_value_in_another_case_than_the_rows_is_a_warning(database: str) -> No
     assert 'jobs.running.in = ["RUNNING"]' in finding.fix
 
 
-def test_a_time_without_a_zone_is_an_error(database: str) -> None:
-    finding = only(found(database, "ALTER TABLE job_event ALTER ts TYPE timestamp"))
+@pytest.mark.parametrize(
+    ("words", "using", "meant"),
+    [
+        ("timestamp", "ts", "naive"),
+        ("bigint", "extract(epoch FROM ts)", "epoch s"),
+        ("double precision", "extract(epoch FROM ts)", "epoch s"),
+        ("bigint", "extract(epoch FROM ts) * 1000", "epoch ms"),
+    ],
+)
+def test_a_time_in_another_format_is_told_with_the_line_that_says_so(
+    database: str, words: str, using: str, meant: str
+) -> None:
+    script = [
+        f"{JOB} ('{A}', 'x', 'q', 'succeeded', now(), NULL)",
+        f"INSERT INTO job_event (job_id, event) VALUES ('{A}', 'x')",
+        f"ALTER TABLE job_event ALTER ts DROP DEFAULT, ALTER ts TYPE {words} USING {using}",
+    ]
+    finding = only(found(database, *script))
     assert (finding.level, finding.subject) == (Level.ERROR, "job_event.ts")
-    assert finding.message.startswith(
-        "is timestamp without time zone; only 'timestamp with time zone' is supported, as a naive one"
+    assert finding.message.startswith(f"is {words}")
+    assert finding.message.endswith(
+        f", and the profile's time format of job_event is 'timestamptz', a timestamp with time zone; "
+        f"did you mean {meant!r}?"
     )
+    assert finding.fix == f'[profiles.protea]\nextends = "protea"\ntimes.job_event = "{meant}"'
+    corrected = pasted(finding.fix)
+    assert grave(found(database, profile=corrected)) == []
+    back = only(found(database, "ALTER TABLE job_event ALTER ts TYPE timestamptz USING now()", profile=corrected))
+    assert back.message.endswith("did you mean 'timestamptz'?")
+    assert grave(found(database, profile=resolve("protea", {"protea": merged(finding.fix, back.fix)}))) == []
+
+
+def merged(*fixes: str | None) -> dict[str, Any]:
+    """What the configuration file says of protea when these lines stand there one after the other."""
+    times: dict[str, Any] = {}
+    for fix in fixes:
+        times |= tomllib.loads(fix or "")["profiles"]["protea"]["times"]
+    return {"extends": "protea", "times": times}
+
+
+def test_numbers_of_which_no_row_tells_the_unit_may_be_either(database: str) -> None:
+    script = "ALTER TABLE job_event ALTER ts DROP DEFAULT, ALTER ts TYPE bigint USING extract(epoch FROM ts)"
+    finding = only(found(database, script))
+    assert finding.message.endswith("; a number is 'epoch s' or 'epoch ms', and no row tells which")
+    assert finding.fix is None
+
+
+def test_one_column_without_a_zone_among_others_that_have_one_is_to_be_converted(database: str) -> None:
+    finding = only(found(database, "ALTER TABLE job ALTER created_at TYPE timestamp"))
+    assert (finding.level, finding.subject) == (Level.ERROR, "job.created_at")
     run(database, finding.fix)
     assert grave(found(database)) == []
 
 
-def test_a_time_that_is_a_number_is_an_error(database: str) -> None:
+def test_a_moment_that_is_only_written_may_have_a_zone_or_none(database: str) -> None:
+    profile = mine(actions={"fail": {"set": {"done": {"is": "now"}}}})
+    assert grave(found(database, "ALTER TABLE job ADD done timestamp", profile=profile)) == []
+    finding = only(found(database, "ALTER TABLE job ALTER done TYPE bigint USING 0", profile=profile))
+    assert (finding.level, finding.subject) == (Level.ERROR, "job.done")
+
+
+def test_a_time_that_is_a_number_among_others_is_an_error(database: str) -> None:
     finding = only(
         found(database, "ALTER TABLE job ALTER finished_at TYPE bigint USING extract(epoch FROM finished_at)")
     )
-    assert finding.message == "is bigint; only 'timestamp with time zone' is supported"
+    assert finding.message == (
+        "is bigint, and the profile's time format of job is 'timestamptz', a timestamp with time zone, which others of "
+        "its columns have"
+    )
 
 
 def test_a_domain_is_taken_for_the_type_that_it_restricts(database: str) -> None:
@@ -331,7 +390,7 @@ def test_an_insert_that_leaves_out_a_column_that_must_be_given_is_an_error(datab
     finding = only(found(database, "ALTER TABLE job_event ADD tenant integer NOT NULL"))
     assert (finding.level, finding.subject) == (Level.ERROR, "job_event.tenant")
     assert finding.message == (
-        "actions.fail.also inserts no value, and the column is NOT NULL without a default; give it one in the profile"
+        "actions.fail.also.0 inserts no value, and the column is NOT NULL without a default; give it one in the profile"
     )
 
 
@@ -346,7 +405,7 @@ def test_evidence_belongs_into_json(database: str, words: str, level: Level, mes
     script = f"ALTER TABLE job_event ALTER fields DROP DEFAULT, ALTER fields TYPE {words}"
     finding = only(found(database, script))
     assert (finding.level, finding.subject) == (level, "job_event.fields")
-    assert finding.message == f"actions.fail.also {message}"
+    assert finding.message == f"actions.fail.also.0 {message}"
 
 
 def test_json_is_as_good_as_jsonb(database: str) -> None:
@@ -512,9 +571,9 @@ def test_a_role_without_any_rights_gets_every_grant_that_is_missing(database: st
         "GRANT SELECT (event, fields, job_id, level, ts), INSERT (event, fields, job_id, level, message, ts) "
         "ON TABLE public.job_event TO guest;"
     )
-    stats = [f for f in findings if f.fix == "GRANT pg_read_all_stats TO guest;"]
-    assert [f.level for f in stats] == [Level.NOTE]
-    for finding in (job, event, *stats):
+    notes = [f for f in findings if f.fix and f.level is Level.NOTE]
+    assert [f.fix for f in notes] == ["GRANT DELETE ON TABLE public.job TO guest;", "GRANT pg_read_all_stats TO guest;"]
+    for finding in (job, event, *notes):
         run(database, finding.fix)
     assert not [f for f in found(guest_url(database)) if f.fix]
 
@@ -733,7 +792,16 @@ AWKWARD = {
     "actions": {
         "fail": {
             "set": {"State's": "de%ad"},
-            "also": [{"insert": 'My "App.Log', "values": {"Group": {"column": "Group"}, "user": {"column": "select"}}}],
+            "also": [
+                {
+                    "insert": 'My "App.Log',
+                    "values": {
+                        "Group": {"column": "Group"},
+                        "user": {"column": "select"},
+                        "Pro;of": {"is": "evidence"},
+                    },
+                }
+            ],
         }
     },
 }
@@ -743,7 +811,8 @@ AWKWARD_TABLES = (
     """CREATE TABLE "My ""App"."Job Table" ("Group" int, "select" text, "a kind%s" text, "be""gun" timestamptz,
        "made:at" timestamptz, "State's" "My ""App"."State?", "Up Group" int, "up" text, UNIQUE ("Group", "select"),
        CHECK ("State's" IS NOT NULL AND ("State's" = E'it''s ru\\ning%' OR "State's" <> E'it''s ru\\ning%')))""",
-    """CREATE TABLE "My ""App"."Log" ("Group" int, "user" text, "When" timestamptz, "No" int NOT NULL)""",
+    """CREATE TABLE "My ""App"."Log" ("Group" int, "user" text, "When" timestamptz, "No" int NOT NULL,
+       "Pro;of" jsonb)""",
     '''CREATE SEQUENCE "My ""App"."Seq:%"''',
     """ALTER TABLE "My ""App"."Log" ALTER "No" SET DEFAULT nextval('"My ""App"."Seq:%"')""",
 )

@@ -94,7 +94,7 @@ def test_a_table_that_is_locked_fails_the_sweep_and_is_no_jobs_fault(
     protea: Protea, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CREATE INDEX takes such a lock: nobody may write meanwhile."""
-    monkeypatch.setattr("reaper.source.session.LOCK_MS", 200)
+    monkeypatch.setattr("reaper.source.postgresql.LOCK_MS", 200)
     jobs = [protea.stale() for _ in range(24)]
     memory = Memory()
     with protea.connect() as migration:

@@ -59,7 +59,7 @@ def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> 
 def _explained(place: Place, hearing: Hearing) -> Explanation:
     source, key = place.source, place.key
     with source.connect() as connection:
-        moment = source.meet(connection, hearing)
+        moment = source.consult(source.meet(connection, hearing))
         with source.transaction(connection, read_only=True):
             found = source.reading.evidence(connection, moment, [key])
             if not found:
@@ -108,6 +108,8 @@ def _signs(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for witness, at in evidence.signs.items():
         yield f"sign of life: {witness}", at or "none"
     yield "last sign of life", _moment(evidence.last_sign, evidence.witness, evidence.silence_seconds)
+    if evidence.unknown is not None:
+        yield "unknown", evidence.unknown
 
 
 def _thresholds(evidence: Evidence) -> Iterator[tuple[str, str]]:

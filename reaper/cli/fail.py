@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import socket
 
 import click
@@ -12,7 +10,8 @@ from reaper import words
 from reaper.cli import document
 from reaper.cli.document import shown
 from reaper.cli.lookup import Place, find
-from reaper.cli.options import job_argument, json_option, reason_option, source_option
+from reaper.cli.options import action_option, job_argument, json_option, reason_option, source_option
+from reaper.cli.person import action_of, operator
 from reaper.cli.sources import chosen, hearing_of, named, settings_of
 from reaper.hearing import Hearing
 from reaper.manual import Decision, fail
@@ -22,14 +21,17 @@ from reaper.model import JobMoved, Reaped
 @click.command("fail", short_help="End one running job by hand.")
 @job_argument
 @reason_option
+@action_option("What becomes of the job: one of its profile's actions. [default: fail]")
 @source_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, job: str, reason: str, source: str | None, as_json: bool) -> None:
+def command(ctx: click.Context, job: str, reason: str, action: str | None, source: str | None, as_json: bool) -> None:
     """End one running job by hand, whatever its signs of life.
 
     With the lock and the audit event of a sweep, and ManualTimeout as its error code. Refused, with exit status 1, for
     a job that does not run, or whose row somebody holds. The job's worker is not told: end it first.
+
+    Another of the profile's actions, such as complete or delete, ends the job in that way.
 
     \b
     Example:
@@ -37,14 +39,16 @@ def command(ctx: click.Context, job: str, reason: str, source: str | None, as_js
     """
     settings = settings_of(ctx)
     place = find(chosen(settings, source), job, sure=True)
-    decision = Decision(operator=_operator(), host=socket.gethostname(), reason=reason)
+    taken = action_of(settings.sources[place.source.name], action or "fail")
+    decision = Decision(operator=operator(), host=socket.gethostname(), reason=reason, action=taken)
     with named(place.source):
         ended = _end(place, hearing_of(settings), decision)
     if as_json:
-        members = {"source": place.source.name, "reaped": ended, "message": decision.message}
+        members = {"source": place.source.name, "reaped": ended, "action": taken, "message": decision.message}
         document.write("fail", {**members, "operator": decision.operator})
     else:
-        click.echo(shown(f"Failed job {words.job(place.key)} in source {place.source.name} ({ended.reason})."))
+        did = "Failed" if taken == "fail" else f"Action {taken}:"
+        click.echo(shown(f"{did} job {words.job(place.key)} in source {place.source.name} ({ended.reason})."))
 
 
 def _end(place: Place, hearing: Hearing, decision: Decision) -> Reaped:
@@ -52,15 +56,3 @@ def _end(place: Place, hearing: Hearing, decision: Decision) -> Reaped:
         return fail(place.source, hearing, place.key, decision)
     except JobMoved as error:
         raise JobMoved(f"job {words.job(place.key)} {error}") from None
-
-
-def _operator() -> str:
-    """The person: who logged in, also behind sudo; else whom the process belongs to. With the host."""
-    try:
-        name = os.getlogin()
-    except OSError:  # no terminal
-        try:
-            name = pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:
-            name = f"uid {os.getuid()}"
-    return f"{name}@{socket.gethostname()}"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 from reaper.cli import document
+from reaper.duration import parse_duration
+
+_LONGEST = 86400.0
 
 
 def _speakable(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -29,3 +35,27 @@ job_argument = click.argument("job", callback=_speakable)
 reason_option = click.option(
     "--reason", required=True, metavar="TEXT", callback=_speakable, help="Why, for the job's error message."
 )
+
+
+def reason_option_with(default: str) -> Callable[[Any], Any]:
+    """The same, for those in a hurry."""
+    return click.option(
+        "--reason", default=default, show_default=True, metavar="TEXT", callback=_speakable, help="Why, for the jobs."
+    )
+
+
+def action_option(told: str) -> Callable[[Any], Any]:
+    return click.option("--action", metavar="NAME", callback=_speakable, help=told)
+
+
+def duration(_: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """The callback of an option that is a duration of at most a day, in seconds."""
+    if value is None:
+        return None
+    try:
+        seconds = parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=param) from None
+    if not 0 < seconds <= _LONGEST:
+        raise click.BadParameter("expected more than 0s and at most 1d", param=param)
+    return seconds

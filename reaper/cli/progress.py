@@ -16,24 +16,34 @@ from reaper.sweep import SHOWN
 class Watched:
     """Moves the bar, and remembers the first jobs that were ended."""
 
-    def __init__(self, progress: Progress, task: TaskID, interrupt: Interrupt) -> None:
-        self._progress, self._task, self._interrupt = progress, task, interrupt
+    def __init__(self, progress: Progress, task: TaskID, interrupt: Interrupt, most: int) -> None:
+        self._progress, self._task, self._interrupt, self._most = progress, task, interrupt, most
         self.named: list[Reaped] = []
 
     def surveyed(self, source: str, census: Census) -> None:  # noqa: ARG002
+        self.expect(census.stale)
+
+    def expect(self, jobs: int | None) -> None:
+        """Changes begin; `jobs` is how many are to be ended, where that is known."""
         self._interrupt.surveyed()
-        self._progress.update(self._task, total=census.stale)
+        self._progress.update(self._task, total=jobs)
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:  # noqa: ARG002
-        self.named += batch[: SHOWN - len(self.named)]
+        self.named += batch[: self._most - len(self.named)]
         self._progress.update(self._task, advance=len(batch))
+
+    def purging(self, source: str, found: int | None) -> None:  # noqa: ARG002
+        self.expect(found)
+
+    def purged(self, source: str, rows: int) -> None:  # noqa: ARG002
+        self._progress.update(self._task, advance=rows)
 
 
 @contextmanager
-def watching(source: str, interrupt: Interrupt) -> Iterator[Watched]:
-    """A bar on stderr while a sweep works; nothing where stderr is no terminal."""
+def watching(doing: str, interrupt: Interrupt, most: int = SHOWN) -> Iterator[Watched]:
+    """A bar on stderr while a sweep works; nothing where stderr is no terminal. The first `most` jobs are named."""
     console = make_console(stderr=True)
     words = TextColumn("{task.description}", markup=False)
     columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Watched(progress, progress.add_task(f"Sweeping {source}", total=None), interrupt)
+        yield Watched(progress, progress.add_task(doing, total=None), interrupt, most)

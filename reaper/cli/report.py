@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import click
 from rich.console import Console
@@ -11,34 +10,15 @@ from rich.console import Console
 from reaper import words
 from reaper.cli import document, exits
 from reaper.cli.document import shown
+from reaper.cli.looking import Report, Wanted, look
 from reaper.cli.options import json_option, kind_option, source_option
+from reaper.cli.orphaned import line as orphan_line
 from reaper.cli.screen import ROOMY, cell, facts, make_console, make_table, put
-from reaper.cli.sources import Answer, ask_each, chosen, hearing_of, settings_of
-from reaper.hearing import Hearing
-from reaper.model import Census, Evidence, Holder, Verdict
-from reaper.source import Source, holder_of, with_stale
+from reaper.cli.sources import Answer, ask_each, chosen, settings_of
+from reaper.cli.summary import in_words, summary_of
+from reaper.model import Evidence, Verdict
 
 _RUNNING = [verdict.value for verdict in (Verdict.YOUNG, Verdict.SPARED, Verdict.STALE)]
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which of the running jobs to show."""
-
-    verdict: Verdict | None
-    kind: str | None
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One source at one moment. `found` tells whether a stale job is among those asked for, shown or not."""
-
-    census: Census
-    jobs: list[Evidence]
-    holders: dict[tuple[str, ...], Holder]
-    more: bool
-    found: bool
 
 
 @click.command("report", short_help="Show the running jobs and what the rule says of each.")
@@ -62,7 +42,8 @@ def command(
 ) -> int:
     """Show the running jobs and what the rule says of each: how old, how silent, and what comes of it.
 
-    Oldest first. Nothing is changed.
+    Oldest first. Nothing is changed. Of sources with Celery tasks it tells the orphans too: tasks that are being
+    executed, and that no job knows.
 
     It knows when the database server was started, but not the outages that a daemon beside it has seen: a job that the
     daemon spares for those may be stale in this report.
@@ -73,31 +54,16 @@ def command(
     """
     settings = settings_of(ctx)
     wanted = Wanted(Verdict(verdict) if verdict else None, kind, limit)
-    answers = ask_each(chosen(settings, source), lambda s: _look(s, hearing_of(settings), wanted))
+    answers = ask_each(chosen(settings, source), lambda s: look(settings, s, wanted))
+    summary = summary_of(answers)
     if as_json:
-        document.write("report", {"sources": [_member(answer) for answer in answers]})
+        document.write("report", {"sources": [_member(answer) for answer in answers], "summary": summary})
     else:
         _show(make_console(), answers)
+        if any(answer.value and answer.value.testimony for answer in answers):
+            click.echo(shown(in_words(summary)))
     stale = exit_code and any(answer.value.found for answer in answers if answer.value)
     return exits.worst([*(answer.code for answer in answers), exits.STALE if stale else exits.DONE])
-
-
-def _look(source: Source, hearing: Hearing, wanted: Wanted) -> Report:
-    reading, survey = source.reading, source.survey
-    with source.connect() as connection:
-        moment = source.meet(connection, hearing)
-        with source.transaction(connection, read_only=True):
-            census = with_stale(survey.census(connection, moment), survey.count_stale(connection, moment))
-            keys = reading.keys(connection, moment, verdict=wanted.verdict, kind=wanted.kind, limit=wanted.limit + 1)
-            jobs = reading.evidence(connection, moment, keys[: wanted.limit])
-            stale = [job.key for job in jobs if job.verdict is Verdict.STALE]
-            holders = {key: holder_of(connection, source.rule.schema, key) for key in stale}
-            found = census.stale > 0 and (
-                wanted.kind is None
-                or bool(reading.keys(connection, moment, verdict=Verdict.STALE, kind=wanted.kind, limit=1))
-            )
-    held = {key: holder for key, holder in holders.items() if holder}
-    return Report(census, jobs, held, len(keys) > wanted.limit, found)
 
 
 def _member(answer: Answer[Report]) -> dict[str, object]:
@@ -114,7 +80,15 @@ def _member(answer: Answer[Report]) -> dict[str, object]:
         {**document.plain(job), "why": words.why(job), "holder": document.plain(report.holders.get(job.key))}
         for job in report.jobs
     ]
-    return {**member, "census": census, "jobs": jobs, "more": report.more}
+    return {**member, "census": census, "jobs": jobs, "more": report.more, **_celery(report)}
+
+
+def _celery(report: Report) -> dict[str, object]:
+    """What is known from Celery's workers, for sources that ask them."""
+    if report.testimony is None:
+        return {}
+    said = {"trouble": report.testimony.trouble, "doubts": report.testimony.doubts}
+    return {"witness": said, "orphans": report.orphans}
 
 
 def _show(console: Console, answers: list[Answer[Report]]) -> None:
@@ -127,7 +101,7 @@ def _show(console: Console, answers: list[Answer[Report]]) -> None:
             _show_jobs(console, report.jobs)
         if report.more:
             console.print(f"The first {len(report.jobs)} are shown; --limit shows more.")
-        for line in _held(report):
+        for line in (*_held(report), *_from_celery(report)):
             console.print(shown(line), soft_wrap=True)
 
 
@@ -161,3 +135,13 @@ def _in_two_lines(job: Evidence) -> Iterator[tuple[str, str]]:
 def _held(report: Report) -> Iterator[str]:
     for key, holder in report.holders.items():
         yield f"Silent, but alive while its row is held: {words.job(key)} by {words.holder(holder)}"
+
+
+def _from_celery(report: Report) -> Iterator[str]:
+    said = report.testimony
+    if said is None:
+        return
+    if said.trouble is not None:
+        yield f"Celery's workers could not be asked: {said.trouble}"
+    yield from (f"Not all of Celery's workers were heard: {doubt}" for doubt in said.doubts)
+    yield from map(orphan_line, report.orphans or ())

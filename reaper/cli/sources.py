@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import click
@@ -14,10 +14,11 @@ from sqlalchemy.exc import DBAPIError
 from reaper.cli import exits
 from reaper.cli.document import say
 from reaper.hearing import Hearing
-from reaper.model import ConfigError, DatabaseAway, ReaperError
+from reaper.making import make_source
+from reaper.model import ConfigError, DatabaseAway, Limit, ReaperError, Thresholds
 from reaper.nearest import did_you_mean
-from reaper.settings import Settings, load
-from reaper.source import Patience, Source, Trouble, in_one_line, trouble
+from reaper.settings import Settings, SourceSettings, load
+from reaper.source import Source, Trouble, in_one_line, trouble
 
 T = TypeVar("T")
 
@@ -37,14 +38,39 @@ def settings_of(ctx: click.Context, **flags: object) -> Settings:
 
 def chosen(settings: Settings, name: str | None) -> list[Source]:
     """The sources to work on: the one of that name, or all. Raises UsageError for a name that there is not."""
-    if name is not None and name not in settings.sources:
+    if name is not None:
+        known(settings, name)
+    return [made(settings, found) for found in settings.sources.values() if name in (None, found.name)]
+
+
+def single(settings: Settings, name: str | None) -> SourceSettings:
+    """The settings of the one source that is meant. Raises UsageError when that is not clear."""
+    if name is None and len(settings.sources) > 1:
+        raise click.UsageError(
+            f"There are several sources: {', '.join(settings.sources)}. Say which one with --source."
+        )
+    return settings.sources[known(settings, name or next(iter(settings.sources)))]
+
+
+def known(settings: Settings, name: str) -> str:
+    """The same name. Raises UsageError, with the nearest one, when no source has it."""
+    if name not in settings.sources:
         raise click.UsageError(f"There is no source {name!r}{did_you_mean(name, settings.sources)}")
-    patience = Patience(statement=settings.statement_timeout_seconds, connect=settings.connect_timeout_seconds)
-    return [
-        Source(found.name, found.database_url.get_secret_value(), found.profile, found.thresholds, patience)
-        for found in settings.sources.values()
-        if name in (None, found.name)
-    ]
+    return name
+
+
+def limited(found: SourceSettings, timeout: Limit, stall: Limit) -> SourceSettings:
+    """The source with these thresholds for every job, whatever its kind or its row says."""
+    whatever = found.profile.model_copy(update={"limits": None})
+    return replace(found, thresholds=Thresholds(timeout, stall), profile=whatever)
+
+
+def made(settings: Settings, found: SourceSettings) -> Source:
+    """The source, for a process that asks once: of workers it knows only those that answer it now.
+
+    One that is being stopped, and still finishes what it executes, does not answer any more.
+    """
+    return make_source(settings, found, absence_seconds=0)
 
 
 def hearing_of(settings: Settings) -> Hearing:

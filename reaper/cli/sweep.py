@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Sequence
-from dataclasses import replace
-
 import click
 
-from reaper.breaker import Breaker
 from reaper.cli import document, exits
 from reaper.cli.interrupt import Interrupt
 from reaper.cli.options import json_option, source_option
-from reaper.cli.progress import Watched, watching
 from reaper.cli.screen import make_console
-from reaper.cli.sources import chosen, hearing_of, settings_of
+from reaper.cli.sources import chosen, settings_of
+from reaper.cli.sweeping import code, member, orders_of, sweep_each
 from reaper.cli.swept import show
-from reaper.model import ConfigError, Outcome, SweepReport
+from reaper.model import ConfigError
 from reaper.settings import Settings
-from reaper.source import Source
-from reaper.sweep import Memory, Orders, sweep
 
 _OLDER_THAN = "--older-than: "
-_CODES = {Outcome.DONE: exits.DONE, Outcome.STOPPED: exits.INTERRUPTED}
 
 
 @click.command("sweep", short_help="Sweep once, now.")
@@ -48,23 +40,17 @@ def command(
       reaper sweep --older-than 8h --dry-run
     """
     settings = _settings(ctx, older_than)
-    orders = Orders(
-        host=socket.gethostname(),
-        batch_size=settings.batch_size,
-        breaker=Breaker(settings.breaker_min, settings.breaker_share),
-        force=force,
-        dry_run=dry_run,
-    )
+    orders = orders_of(settings, force=force, dry_run=dry_run)
     interrupt = Interrupt(changes=not dry_run)
     with interrupt:
-        swept = _sweep_each(settings, chosen(settings, source), orders, interrupt)
+        swept = sweep_each(settings, chosen(settings, source), orders, interrupt)
     if as_json:
-        document.write("sweep", {"sources": [_member(report, watched) for report, watched in swept]})
+        document.write("sweep", {"sources": [member(report, watched) for report, watched in swept]})
     else:
         for report, watched in swept:
             show(make_console(), report, watched, orders.breaker, named=len(swept) > 1)
     told = [exits.INTERRUPTED] if interrupt.asked() else []
-    return exits.worst([*told, *(_code(report) for report, _ in swept)])
+    return exits.worst([*told, *(code(report) for report, _ in swept)])
 
 
 def _settings(ctx: click.Context, older_than: str | None) -> Settings:
@@ -74,35 +60,3 @@ def _settings(ctx: click.Context, older_than: str | None) -> Settings:
         if all(problem.startswith(_OLDER_THAN) for problem in error.problems):
             raise click.UsageError(str(error)) from None
         raise
-
-
-def _sweep_each(
-    settings: Settings, sources: Sequence[Source], orders: Orders, interrupt: Interrupt
-) -> list[tuple[SweepReport, Watched]]:
-    """One source after the other, until told to stop."""
-    done: list[tuple[SweepReport, Watched]] = []
-    orders = replace(orders, stopping=interrupt.asked)
-    for source in sources:
-        interrupt.surveying()
-        with watching(source.name, interrupt) as watched:
-            report = sweep(source, hearing_of(settings), Memory(), orders, None, watched)
-        done.append((report, watched))
-        if report.error is not None:
-            hint = "" if report.database_away else "; `reaper check` examines the database"
-            document.say(f"reaper: source {source.name}: {report.error}{hint}")
-        if interrupt.asked():
-            break
-    return done
-
-
-def _member(report: SweepReport, watched: Watched) -> dict[str, object]:
-    found: dict[str, object] = document.plain(report)
-    if report.census is not None:
-        found["census"] = {**document.plain(report.census), "spared": report.census.spared}
-    return {**found, "reaped_jobs": document.plain(watched.named)}
-
-
-def _code(report: SweepReport) -> int:
-    if report.database_away:
-        return exits.AWAY
-    return exits.FAILED if report.failures else _CODES.get(report.outcome, exits.FAILED)

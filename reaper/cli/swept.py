@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from reaper.cli.document import shown
 from reaper.cli.progress import Watched
 from reaper.cli.screen import cell, make_table, put
 from reaper.model import Evidence, Locked, Outcome, Reaped, SweepReport
+from reaper.wholesale import Toll
 
 
 def show(console: Console, report: SweepReport, watched: Watched, breaker: Breaker, *, named: bool) -> None:
@@ -56,9 +58,10 @@ def _lines(report: SweepReport, watched: Watched, breaker: Breaker) -> Iterator[
         yield f"Of {words.census(report.census)}."
     if report.lost:
         yield f"{report.lost} job(s) moved between the survey and the lock, and were left alone."
-    yield from _locked(report)
-    yield from (f"Refused by the database: {words.job(job.key)}: {job.error}" for job in report.failures)
-    yield from _unheard(report)
+    yield from locked(report)
+    yield from refused(report)
+    yield from doubted(report)
+    yield from unheard(report)
 
 
 def _preview(report: SweepReport, breaker: Breaker) -> Iterator[str]:
@@ -71,7 +74,13 @@ def _preview(report: SweepReport, breaker: Breaker) -> Iterator[str]:
         yield f"The breaker would hold this sweep: {breaker.why(report.census)}."
 
 
-def _locked(report: SweepReport) -> Iterator[str]:
+def refused(report: SweepReport) -> Iterator[str]:
+    """Jobs that the database did not let go."""
+    yield from (f"Refused by the database: {words.job(job.key)}: {job.error}" for job in report.failures)
+
+
+def locked(report: SweepReport) -> Iterator[str]:
+    """Jobs whose rows somebody holds."""
     yield from (_held(job) for job in report.locked)
     if report.locked_total > len(report.locked):
         yield f"... and {report.locked_total - len(report.locked)} more rows are held."
@@ -82,7 +91,13 @@ def _held(job: Locked) -> str:
     return f"Alive, its row is held{overdue}: {words.job(job.key)} by {words.holder(job.holder)}"
 
 
-def _unheard(report: SweepReport) -> Iterator[str]:
+def doubted(report: SweepReport) -> Iterator[str]:
+    """Silent jobs that are not stale, for a witness could not be asked."""
+    for reason, count in Counter(job.unknown for job in report.newly_spared if words.in_doubt(job)).items():
+        yield f"{count} job(s) have been silent for longer than their stall window and were spared. {reason}"
+
+
+def unheard(report: SweepReport) -> Iterator[str]:
     """Silent jobs that are not stale, for nobody could have heard them."""
     silent = [job for job in report.newly_spared if words.unheard(job)]
     if not silent:
@@ -95,3 +110,13 @@ def _unheard(report: SweepReport) -> Iterator[str]:
         + (f". The first becomes stale in {words.duration(soonest)}" if soonest is not None else "")
         + ". (REAPER_RESTART_GRACE=0 trusts silence across a restart.)"
     )
+
+
+def toll_lines(toll: Toll) -> Iterator[str]:
+    """What was not done, and why."""
+    if toll.stopped:
+        yield "Stopped between two batches; the rest is still there."
+    if toll.lost:
+        yield f"{toll.lost} job(s) moved meanwhile, and were left alone."
+    yield from (f"Alive, its row is held: {words.job(key)}" for key in toll.locked)
+    yield from (f"Refused by the database: {words.job(job.key)}: {job.error}" for job in toll.failures)

@@ -14,16 +14,22 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from reaper.model import DatabaseAway
+from reaper.preflight.catalog import Unanswered
+from reaper.preflight.evidence import check_evidence
 from reaper.preflight.examination import OVERRIDE, Examination
+from reaper.preflight.fence import check_fence
 from reaper.preflight.finding import Finding, Level, error
 from reaper.preflight.indexes import check_indexes
+from reaper.preflight.moments import check_moments
 from reaper.preflight.names import check_names
 from reaper.preflight.override import override
-from reaper.preflight.postgresql import Catalog, Unanswered
+from reaper.preflight.postgresql import PostgreSQL
 from reaper.preflight.privileges import check_privileges
 from reaper.preflight.rows import check_rows
+from reaper.preflight.running import check_running
 from reaper.preflight.server import check_server, too_old
 from reaper.preflight.values import check_values
+from reaper.preflight.writes import check_writes
 from reaper.profile import Profile
 from reaper.schema import Schema
 from reaper.source.trouble import Trouble, in_one_line, trouble
@@ -68,7 +74,7 @@ def _nothing_kept(connection: Connection) -> Iterator[None]:
 
 
 def _examination(connection: Connection, profile: Profile, stall: float, patience: float) -> Examination:
-    catalog = Catalog(connection, patience)
+    catalog = PostgreSQL(connection, patience)
     exam = Examination(profile, catalog, Schema(profile), stall)
     for name in sorted(profile.tables):
         try:
@@ -85,9 +91,14 @@ def _findings(exam: Examination, host_clock: Callable[[], float] | None) -> list
     found = [
         *check_server(exam, host_clock),
         *check_names(exam),
+        *check_moments(exam),
         *check_values(exam),
+        *check_writes(exam),
+        *check_evidence(exam),
         *check_privileges(exam),
+        *check_running(exam),
         *check_indexes(exam),
+        *check_fence(exam),
         *check_rows(exam),
     ]
     fix = override(exam.profile, exam.corrections) if exam.corrections else None

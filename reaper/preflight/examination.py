@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from reaper.preflight.override import Corrections
-from reaper.preflight.postgresql import Catalog
+from reaper.preflight.catalog import Catalog
+from reaper.preflight.corrections import Corrections
 from reaper.preflight.tables import Column, Table
 from reaper.profile import Profile
 from reaper.schema import Schema

@@ -1,25 +1,65 @@
-"""Can a sweep find its rows without reading whole tables, and is a late sign of life kept out?"""
+"""Can the rows that belong to a job be found without reading whole tables?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from reaper.preflight.examination import Examination, listed
-from reaper.preflight.finding import Finding, note, warning
-from reaper.preflight.tables import Column, Index, Table
-from reaper.profile import Events
+from reaper.preflight.finding import Finding, Level, note, warning
+from reaper.preflight.tables import Index, Table
+from reaper.profile import Next
+from reaper.profile.places import belonging
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A look-up by `columns`, which are compared for equality, and then by `newest`."""
+
+    table: str
+    columns: tuple[str, ...]
+    newest: str | None
+    what: str
+    level: Level = Level.WARNING
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.columns, *([self.newest] if self.newest else []))
 
 
 def check_indexes(exam: Examination) -> Iterator[Finding]:
     for name in sorted(exam.tables):
         if table := exam.real(name):
             yield from _check_valid(exam, name, table)
-    yield from _check_running(exam)
-    for alive in exam.profile.alive:
+    told: set[tuple[str, frozenset[str]]] = set()
+    for need in needs(exam):
+        if (same := (need.table, frozenset(need.columns))) not in told:
+            told.add(same)
+            yield from _check_need(exam, need)
+
+
+def needs(exam: Examination) -> Iterator[Need]:
+    """What sweeps look up, and how; the running jobs are looked for elsewhere."""
+    profile, mine = exam.profile, exam.profile.jobs.table
+    for alive in profile.alive:
         if alive.events:
-            yield from _check_events(exam, alive.events)
+            by = tuple(alive.events.matching(profile.jobs.key))
+            newest = alive.events.at[0] if len(alive.events.at) == 1 else None
+            yield Need(alive.events.table, by, newest, "the events of each old job are searched")
         if alive.children:
-            yield from _check_parent(exam, alive.children.parent)
+            yield Need(mine, alive.children.parent, None, "the children of each old job are searched")
+    if (log := profile.jobs.log) is not None:
+        yield Need(mine, (*profile.jobs.key, log.type), None, "the end of each old job is searched")
+        yield Need(mine, (log.type,), profile.jobs.started[0], "the jobs themselves are searched")
+    for _, one in belonging(profile):
+        yield Need(one.table, tuple(one.match), None, "the rows that belong to each old job are searched")
+    for action in profile.actions.values():
+        for value in action.values():
+            if isinstance(value, Next):
+                by = tuple(value.beyond.match)
+                yield Need(value.beyond.table, by, value.beyond.column, "the newest value for each old job is searched")
+    if profile.purge and len(profile.purge.at) == 1:
+        yield Need(mine, profile.purge.at, None, "the rows that are old enough to purge are searched", Level.NOTE)
 
 
 def _check_valid(exam: Examination, name: str, table: Table) -> Iterator[Finding]:
@@ -29,31 +69,28 @@ def _check_valid(exam: Examination, name: str, table: Table) -> Iterator[Finding
             yield warning(name, message, exam.catalog.remedies.rebuild(table, index))
 
 
-def _check_running(exam: Examination) -> Iterator[Finding]:
-    jobs, name, running = exam.jobs, exam.profile.jobs.table, exam.profile.jobs.running
-    column = exam.column(name, running.column)
-    if jobs is None or column is None:
+def _check_need(exam: Examination, need: Need) -> Iterator[Finding]:
+    table = exam.real(need.table)
+    if table is None or not exam.complete(need.table, need.all):
         return
-    for index in jobs.indexes:
-        # One whose predicate picks the running jobs finds them whatever its columns are.
-        finds = index.leads_with([column.name]) or (index.ordered and index.valid and index.predicate)
-        if finds and _covers_running(exam, column, index):
-            return
-    yield warning(
-        f"{name}.{column.name}",
-        f"no index finds the running jobs: every sweep reads all of {name} ({_rows(jobs)})",
-        exam.catalog.remedies.create_index(jobs, [column.name, *exam.profile.jobs.started[-1:]]),
-    )
+    fix = exam.catalog.remedies.create_index(table, need.all)
+    found = [index for index in table.indexes if _finds(exam, index, need)]
+    if not found:
+        message = f"no index on ({listed(need.all)}): {need.what} in {rows(table)}"
+        yield Finding(need.level, need.table, message, fix)
+    elif need.newest and not any(_sorts(index, need) for index in found):
+        message = f"an index on all of ({listed(need.all)}) would be faster: {need.what} in {rows(table)}"
+        yield note(need.table, message, fix)
 
 
-def _covers_running(exam: Examination, column: Column, index: Index) -> bool:
-    """Every running row is in the index, as far as its predicate speaks of nothing but the running column."""
-    if index.predicate is None:
-        return True
-    return all(
-        exam.catalog.holds(index.predicate, {column.name: (column.words, str(value))})
-        for value in exam.profile.jobs.running.values
-    )
+def _finds(exam: Examination, index: Index, need: Need) -> bool:
+    """Its first column is one of those that are compared, which leaves few rows, or all of them come first."""
+    return index.ordered and index.valid and index.columns[0] in need.columns and _complete(index, exam)
+
+
+def _sorts(index: Index, need: Need) -> bool:
+    first = index.columns[: len(need.all)]
+    return set(first) == set(need.all) and first[-1] == need.newest
 
 
 def _complete(index: Index, exam: Examination) -> bool:
@@ -62,47 +99,5 @@ def _complete(index: Index, exam: Examination) -> bool:
     return index.predicate in {None, *(f"({quote(name)} IS NOT NULL)" for name in index.columns if name)}
 
 
-def _check_events(exam: Examination, events: Events) -> Iterator[Finding]:
-    table = exam.real(events.table)
-    if table is None or not exam.complete(events.table, (*events.job, events.at)):
-        return
-    wanted = (*events.job, events.at)
-    by_job = [i for i in table.indexes if i.leads_with(events.job) and _complete(i, exam)]
-    if not any(i.leads_with(wanted) and i.columns[len(events.job)] == events.at for i in by_job):
-        fix = exam.catalog.remedies.create_index(table, wanted)
-        if by_job:
-            message = f"an index finds a job's events, not its newest ones: ({listed(wanted)}) would"
-            yield note(events.table, message, fix)
-        else:
-            message = f"no index on ({listed(wanted)}): the events of each old job are searched in {_rows(table)}"
-            yield warning(events.table, message, fix)
-    yield from _check_fence(exam, events, table)
-
-
-def _check_fence(exam: Examination, events: Events, table: Table) -> Iterator[Finding]:
-    jobs, key = exam.jobs, exam.profile.jobs.key
-    if jobs is None or not exam.complete(exam.profile.jobs.table, key):
-        return
-    if not any(k.columns == set(events.job) and k.refers_to == jobs.identity for k in table.foreign_keys):
-        yield warning(
-            events.table,
-            f"no foreign key from ({listed(events.job)}) to {exam.profile.jobs.table}: a sign of life can slip in "
-            "between the second judgement and the commit, as nothing makes it wait for the job's lock",
-            exam.catalog.remedies.add_foreign_key(table, events.job, jobs, key),
-        )
-
-
-def _check_parent(exam: Examination, parent: tuple[str, ...]) -> Iterator[Finding]:
-    jobs, name = exam.jobs, exam.profile.jobs.table
-    if jobs is None or not exam.complete(name, parent):
-        return
-    if not any(index.leads_with(parent) and _complete(index, exam) for index in jobs.indexes):
-        yield warning(
-            name,
-            f"no index on ({listed(parent)}): the children of each old job are searched in {_rows(jobs)}",
-            exam.catalog.remedies.create_index(jobs, parent),
-        )
-
-
-def _rows(table: Table) -> str:
+def rows(table: Table) -> str:
     return f"about {table.rows:,} rows"

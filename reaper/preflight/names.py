@@ -8,10 +8,13 @@ from reaper.nearest import did_you_mean, nearest
 from reaper.preflight.examination import OVERRIDE, Examination, listed
 from reaper.preflight.finding import Finding, error, warning
 from reaper.preflight.tables import Table
+from reaper.preflight.uses import locks, writings
 from reaper.schema import split_name
 
 
 def check_names(exam: Examination) -> Iterator[Finding]:
+    must_be_real = {exam.profile.jobs.table, *locks(exam.profile), *(w.table for w in writings(exam.profile))}
+    must_be_real.update(alive.events.table for alive in exam.profile.alive if alive.events)
     for name, columns in sorted(exam.profile.columns().items()):
         table = exam.tables.get(name)
         if name in exam.closed:
@@ -20,7 +23,7 @@ def check_names(exam: Examination) -> Iterator[Finding]:
         elif table is None:
             yield _missing_table(exam, name)
         else:
-            if not table.real:
+            if not table.real and name in must_be_real:
                 yield _not_a_table(exam, name, table)
             for column in sorted(columns - set(table.columns)):
                 yield _missing_column(exam, name, table, column)
@@ -62,8 +65,16 @@ def _check_key(exam: Examination) -> Iterator[Finding]:
     jobs, name, key = exam.jobs, exam.profile.jobs.table, exam.profile.jobs.key
     if jobs is None or not exam.complete(name, key):
         return
-    unique = [i for i in jobs.indexes if i.unique and i.valid and i.predicate is None]
-    if not any(sorted(map(str, index.columns)) == sorted(key) for index in unique):
+    unique = [set(i.columns) for i in jobs.indexes if i.unique and i.valid and i.predicate is None]
+    if (log := exam.profile.jobs.log) is not None:
+        if exam.column(name, log.order) and not any(columns <= {*key, log.order} for columns in unique):
+            yield warning(
+                f"{name}.{log.order}",
+                "jobs.log.order is not unique within a job: which of two entries came first cannot be told",
+                exam.catalog.remedies.add_unique(jobs, (*key, log.order)),
+            )
+        return
+    if set(key) not in unique:
         yield error(
             name,
             f"jobs.key ({listed(key)}) is not unique: no primary key or unique constraint on exactly these "

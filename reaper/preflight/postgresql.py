@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Executable, Label, Row, literal_column, select
@@ -14,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import quoted_name
 
 from reaper.preflight import queries
+from reaper.preflight.catalog import Server, Unanswered
 from reaper.preflight.remedies import Remedies
 from reaper.preflight.tables import Check, Column, ForeignKey, Index, Rights, Table, Trigger
 from reaper.schema import split_name
@@ -36,30 +35,8 @@ _FAMILIES = {
 _OURS_NEVER = {"pg_catalog", "information_schema", "pg_toast"}
 
 
-class Unanswered(Exception):
-    """A question that the database did not answer: it took too long, or it refused."""
-
-    def __init__(self, why: str, state: str | None) -> None:
-        self.state = state or ""
-        super().__init__(why)
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """The server and the connected role."""
-
-    role: str
-    database: str
-    standby: bool
-    read_only: bool
-    now: datetime
-    started: datetime
-    sees_sessions: bool
-    timeouts: Mapping[str, float]
-
-
-class Catalog:
-    """The database behind one connection, inside one transaction of it."""
+class PostgreSQL:
+    """A `Catalog`."""
 
     def __init__(self, connection: Connection, patience_seconds: float) -> None:
         self._connection = connection
@@ -70,7 +47,7 @@ class Catalog:
             **{name: row._mapping[name] for name in Server.__slots__ if name != "timeouts"},
         )
         self._path = [row.role if name == "$user" else name for name in _split(row.search_path)]
-        self.remedies = Remedies(row.role, row.database, frozenset(row.keywords))
+        self.remedies = Remedies(row.role, row.database, frozenset(row.keywords), row.version)
 
     def find(self, spelled: str) -> Table | None:
         """The table that a statement naming it so would reach, if the role were let into its schema.
@@ -174,6 +151,8 @@ class Catalog:
                 select=frozenset(column.name for column in columns if column.select),
                 update=frozenset(column.name for column in columns if column.update),
                 insert=frozenset(column.name for column in columns if column.insert),
+                delete=row.delete,
+                close=row.close,
                 sequences={s.column: (s.schema, s.name) for s in self._rows(queries.SEQUENCES, oid=oid)},
                 row_security=row.row_security,
             ),

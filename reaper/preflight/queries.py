@@ -7,6 +7,7 @@ from sqlalchemy import text
 SERVER = text("""
 SELECT current_user AS role, current_database() AS database, pg_is_in_recovery() AS standby,
        current_setting('default_transaction_read_only') = 'on' AS read_only,
+       current_setting('server_version_num')::integer / 10000 AS version,
        current_setting('search_path') AS search_path, clock_timestamp() AS now,
        pg_postmaster_start_time() AS started,
        pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_sessions,
@@ -21,7 +22,10 @@ WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'tran
 RELATIONS = text("""
 SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
        greatest(c.reltuples, 0)::bigint AS rows, pg_table_is_visible(c.oid) AS visible,
-       has_schema_privilege(n.oid, 'USAGE') AS usage, row_security_active(c.oid) AS row_security
+       has_schema_privilege(n.oid, 'USAGE') AS usage, row_security_active(c.oid) AS row_security,
+       has_table_privilege(c.oid, 'DELETE') AS delete,
+       has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE' ||
+           CASE WHEN current_setting('server_version_num')::integer >= 170000 THEN ', MAINTAIN' ELSE '' END) AS close
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname = CAST(:name AS text)
 ORDER BY 2

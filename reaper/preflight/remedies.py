@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reaper.preflight.tables import Index, Table
+
+_MAINTAIN_SINCE = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +18,16 @@ class Remedies:
     role: str
     database: str
     keywords: frozenset[str]
+    version: int
 
-    def grant(self, table: Table, privileges: Mapping[str, Iterable[str]]) -> str:
-        """`privileges` are columns by privilege."""
-        parts = [f"{privilege} ({self._list(columns)})" for privilege, columns in privileges.items()]
+    def grant(self, table: Table, privileges: Mapping[str, Sequence[str]]) -> str:
+        """`privileges` are columns by privilege; without columns, it is one on the table as a whole."""
+        parts = [f"{p} ({self._list(columns)})" if columns else p for p, columns in privileges.items()]
         return f"GRANT {', '.join(parts)} ON TABLE {self.name(table.schema, table.name)} TO {self._to};"
+
+    def grant_close(self, table: Table) -> str:
+        """Whatever is least that lets the role lock the whole table."""
+        return self.grant(table, {"MAINTAIN" if self.version >= _MAINTAIN_SINCE else "UPDATE": ()})
 
     def grant_schema(self, schema: str) -> str:
         return f"GRANT USAGE ON SCHEMA {self.name(schema)} TO {self._to};"
@@ -37,10 +44,13 @@ class Remedies:
     def set_for_role(self, setting: str, value: str) -> str:
         return f"ALTER ROLE {self._to} IN DATABASE {self.name(self.database)} SET {setting} = {value};"
 
-    def create_index(self, table: Table, columns: Iterable[str]) -> str:
+    def create_index(self, table: Table, columns: Iterable[str], null: Mapping[str, bool] | None = None) -> str:
+        """`null`: only rows in which these columns are NULL, or are not."""
         # An index of a partitioned table cannot be built beside its writers.
         how = "" if table.kind == "partitioned table" else " CONCURRENTLY"
-        return f"CREATE INDEX{how} ON {self.name(table.schema, table.name)} ({self._list(columns)});"
+        only = " AND ".join(f"{self.name(c)} IS {'' if yes else 'NOT '}NULL" for c, yes in (null or {}).items())
+        where = f" WHERE {only}" if only else ""
+        return f"CREATE INDEX{how} ON {self.name(table.schema, table.name)} ({self._list(columns)}){where};"
 
     def rebuild(self, table: Table, index: Index) -> str:
         if table.kind == "partitioned table":

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 
-from sqlalchemy import Executable, TableClause, func, literal, literal_column, not_, select
+from sqlalchemy import Executable, func, literal, literal_column, not_, select
 from sqlalchemy.sql import ColumnElement
 
 from reaper import sql
+from reaper.condition import among
+from reaper.preflight.catalog import Unanswered
 from reaper.preflight.examination import OVERRIDE, Examination, listed
 from reaper.preflight.finding import Finding, note, warning
-from reaper.preflight.postgresql import Unanswered
-from reaper.profile import Alive, Children
+from reaper.preflight.tables import Column
+from reaper.preflight.uses import reads
+from reaper.profile import Alive, Children, Scalar
 from reaper.schema import Schema
 
 _FUTURE = timedelta(minutes=1)
@@ -22,18 +25,18 @@ _LONGEST_CYCLE = 16
 
 def check_rows(exam: Examination) -> Iterator[Finding]:
     """Nothing, where the profile does not fit or the role may not read: that is told of elsewhere."""
-    name = exam.profile.jobs.table
-    if exam.jobs is None or not exam.jobs.readable(exam.profile.jobs.key):
+    name, read = exam.profile.jobs.table, reads(exam.profile)
+    if exam.jobs is None or not exam.complete(name, read[name]) or not exam.jobs.readable(read[name]) or _unfit(exam):
         return
-    if not exam.jobs.readable([exam.profile.jobs.running.column]) or _unfit(exam):
+    running = exam.profile.jobs.running
+    if not all(_readable(exam, related.table) for related in (running.related if running else ())):
         return
     yield from _told(name, "whether running jobs are spelled otherwise", partial(_other_case, exam))
-    if _instants(exam, name, exam.profile.jobs.started):
-        yield from _told(name, "whether a job starts in the future", partial(_future_start, exam))
+    yield from _told(name, "whether a job starts in the future", partial(_future_start, exam))
     for alive in exam.profile.alive:
         question = f"whether {alive.witness!r} speaks from the future"
         yield from _told(name, question, partial(_future_sign, exam, alive))
-        if alive.children and exam.jobs.readable(alive.children.parent):
+        if alive.children:
             yield from _told(name, "whether jobs are each other's parents", partial(_cycle, exam, alive.children))
 
 
@@ -46,32 +49,41 @@ def _told(subject: str, question: str, ask: Callable[[], Finding | None]) -> Ite
         yield found
 
 
+def _readable(exam: Examination, table: str) -> bool:
+    columns, found = reads(exam.profile)[table], exam.tables.get(table)
+    return found is not None and exam.complete(table, columns) and found.readable(columns)
+
+
+def _states(exam: Examination) -> tuple[Column, tuple[Scalar, ...]] | None:
+    """The column that says that a job runs, and the values with which it does."""
+    jobs = exam.profile.jobs
+    running, log = jobs.running, jobs.log
+    name, values = (log.type, log.started) if log else (running and running.column, running and running.values)
+    column = exam.column(jobs.table, name) if name else None
+    return (column, values) if column and values else None
+
+
 def _unfit(exam: Examination) -> bool:
     """A running value that the column cannot be compared with."""
-    table, running = exam.profile.jobs.table, exam.profile.jobs.running
-    column = exam.column(table, running.column)
-    if column is None:
-        return True
+    if (found := _states(exam)) is None:
+        return False
+    column, values = found
     if column.labels:
-        return not set(running.values) <= set(column.labels)
-    return column.family != "text" and not all(exam.catalog.takes(column.words, str(v)) for v in running.values)
-
-
-def _instants(exam: Examination, table: str, names: tuple[str, ...]) -> bool:
-    found = exam.real(table)
-    columns = list(exam.columns(table, names))
-    fit = len(columns) == len(names) and all(column.family == "timestamptz" for column in columns)
-    return fit and found is not None and found.readable(names)
+        return not set(values) <= set(column.labels)
+    return column.family != "text" and not all(exam.catalog.takes(column.words, str(value)) for value in values)
 
 
 def _other_case(exam: Examination) -> Finding | None:
-    jobs, running = exam.schema.jobs, exam.profile.jobs.running
-    name, column = exam.profile.jobs.table, exam.column(exam.profile.jobs.table, running.column)
-    if column is None or column.family != "text" or _exists(exam, exam.schema.running(jobs)):
+    jobs, found, name = exam.schema.jobs, _states(exam), exam.profile.jobs.table
+    if found is None or found[0].family != "text":
         return None
-    for value in (value for value in running.values if isinstance(value, str)):
+    column, values = found
+    state = jobs.c[column.name]
+    if _exists(exam, among(state, values)):
+        return None
+    for value in (value for value in values if isinstance(value, str)):
         for other in sorted({value.upper(), value.lower(), value.capitalize(), value.title()} - {value}):
-            if _exists(exam, jobs.c[column.name] == sql.untyped(other)):
+            if _exists(exam, state == sql.untyped(other)):
                 exam.corrections.values[name, column.name, value] = other
                 message = f"no row holds {value!r}, and some hold {other!r}; the case of a value matters"
                 return warning(f"{name}.{column.name}", message, OVERRIDE)
@@ -83,36 +95,40 @@ def _exists(exam: Examination, where: ColumnElement[bool]) -> bool:
 
 
 def _future_start(exam: Examination) -> Finding | None:
-    jobs = exam.schema.jobs
-    started = func.coalesce(*(jobs.c[name] for name in exam.profile.jobs.started), type_=sql.INSTANT)
-    return _future(exam, jobs, started, "it started")
+    started = [_instant(exam, name) for name in exam.profile.jobs.started]
+    return _future(exam, func.coalesce(*started, type_=sql.INSTANT), "it started")
 
 
 def _future_sign(exam: Examination, alive: Alive) -> Finding | None:
-    jobs, table = exam.schema.jobs, exam.profile.jobs.table
-    sign = f"its newest sign of life ({alive.witness}) is"
-    at: tuple[str, ...]
-    if alive.column and _instants(exam, table, (alive.column,)):
-        return _future(exam, jobs, jobs.c[alive.column], sign)
-    if alive.events and _instants(exam, alive.events.table, (alive.events.at,)):
-        where, key, at = alive.events.table, alive.events.job, (alive.events.at,)
-    elif alive.children and _instants(exam, table, alive.children.at):
-        where, key, at = table, alive.children.parent, alive.children.at
-    else:
-        return None
-    rows = exam.real(where)
+    sign, table = f"its newest sign of life ({alive.witness}) is", exam.profile.jobs.table
+    if alive.column:
+        return _future(exam, _instant(exam, alive.column), sign)
+    if alive.events and _readable(exam, alive.events.table):
+        return _newest(exam, alive.events.table, alive.events.matching(exam.profile.jobs.key), alive.events.at, sign)
+    if alive.children:
+        parent = dict(zip(alive.children.parent, exam.profile.jobs.key, strict=True))
+        return _newest(exam, table, parent, alive.children.at, sign)
+    return None
+
+
+def _instant(exam: Examination, name: str) -> sql.Element:
+    return exam.schema.instant(exam.profile.jobs.table, exam.schema.jobs.c[name])
+
+
+def _newest(exam: Examination, table: str, match: Mapping[str, str], at: tuple[str, ...], what: str) -> Finding | None:
+    rows = exam.real(table)
     # Without an index every running job would cost a reading of the whole table.
-    if rows is None or not rows.readable(key) or not any(index.leads_with(key) for index in rows.indexes):
+    if rows is None or not any(index.valid and index.ordered and index.columns[0] in match for index in rows.indexes):
         return None
-    other = exam.schema.table(where).alias()
-    same = Schema.same([other.c[name] for name in key], exam.schema.key(jobs))
-    newest = select(func.max(sql.newest(*(other.c[name] for name in at)))).where(same).scalar_subquery()
-    return _future(exam, jobs, newest, sign)
+    other = exam.schema.table(table).alias()
+    moments = [exam.schema.instant(table, other.c[name]) for name in at]
+    same = [other.c[theirs] == exam.schema.jobs.c[ours] for theirs, ours in match.items()]
+    return _future(exam, select(func.max(sql.newest(*moments))).where(*same).scalar_subquery(), what)
 
 
-def _future(exam: Examination, jobs: TableClause, moment: sql.Element, what: str) -> Finding | None:
-    running = exam.schema.running(jobs)
-    asked = select(*exam.schema.key(jobs), moment.label("moment")).where(running).subquery()
+def _future(exam: Examination, moment: sql.Element, what: str) -> Finding | None:
+    jobs = exam.schema.jobs
+    asked = select(*exam.schema.key(jobs), moment.label("moment")).where(exam.schema.running(jobs)).subquery()
     limit = exam.catalog.server.now + _FUTURE
     found = exam.catalog.ask(
         select(*(sql.text_of(column) for column in asked.c)).where(asked.c.moment > sql.instant(limit)).limit(1)

@@ -69,7 +69,7 @@ def _check_clock(exam: Examination, host_clock: Callable[[], float] | None) -> I
 
 def _check_triggers(exam: Examination) -> Iterator[Finding]:
     jobs, name = exam.jobs, exam.profile.jobs.table
-    changed = updates(exam.profile)[name]
+    changed = updates(exam.profile).get(name, set())
     firing = [t.name for t in jobs.triggers if not t.columns or t.columns & changed] if jobs else []
     if firing:
         yield note(name, f"triggers fire when a job is ended, in the same transaction: {listed(firing)}")

@@ -31,15 +31,10 @@ class Index:
     schema: str
     name: str
     columns: tuple[str | None, ...]
-    ordered: bool  # can be searched by a prefix of its columns
+    ordered: bool  # can be searched by its first columns alone
     unique: bool
     valid: bool
     predicate: str | None
-
-    def leads_with(self, columns: Iterable[str]) -> bool:
-        """Its first columns are these, in any order."""
-        wanted = set(columns)
-        return self.ordered and self.valid and set(self.columns[: len(wanted)]) == wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +64,17 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What the connected role may do. `sequences` are those whose next value it may not take, by column."""
+    """What the connected role may do. `sequences` are those whose next value it may not take, by column.
+
+    `close`: lock the whole table against writers.
+    """
 
     usage: bool
     select: frozenset[str]
     update: frozenset[str]
     insert: frozenset[str]
+    delete: bool
+    close: bool
     sequences: Mapping[str, tuple[str, str]]
     row_security: bool
 

@@ -1,106 +1,82 @@
-"""Can the columns hold what a profile compares them with, and writes into them?"""
+"""Can the columns hold what a profile compares them with?"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from reaper.model import Reason
 from reaper.nearest import did_you_mean, nearest
 from reaper.preflight.examination import OVERRIDE, Examination, listed
-from reaper.preflight.finding import Finding, error, warning
+from reaper.preflight.finding import Finding, error
 from reaper.preflight.tables import Check, Column, Table
-from reaper.preflight.uses import Writing, instants, writings
-from reaper.profile import FromColumn, Known, Value
+from reaper.profile import Condition, Known, Now, Profile, Scalar, Value
+from reaper.profile.places import conditions
 
-_LONG_ENOUGH = 512
-"""Characters that hold any message but an operator's longest."""
+_NUMBERS = ("integer", "number")
+_SCALARS: Mapping[type, tuple[str, ...]] = {bool: ("boolean",), int: _NUMBERS, float: ("number",)}
 
-_SCALARS: Mapping[type, tuple[str, ...]] = {
-    bool: ("boolean",),
-    int: ("integer", "number"),
-    float: ("number",),
-}
+
+class Compared(NamedTuple):
+    """A column and a value that it is compared with."""
+
+    place: str
+    table: str
+    column: str
+    value: Scalar
 
 
 def check_values(exam: Examination) -> Iterator[Finding]:
-    yield from _check_instants(exam)
-    table, running = exam.profile.jobs.table, exam.profile.jobs.running
-    if column := exam.column(table, running.column):
-        for value in running.values:
-            yield from _check_literal(exam, table, column, value, "jobs.running.in")
-            yield from _check_constraints(exam, table, {column.name: value}, "jobs.running.in")
-    for writing in writings(exam.profile):
-        for column in exam.columns(writing.table, writing.values):
-            yield from _check_value(exam, writing, column, writing.values[column.name])
-        yield from _check_constraints(exam, writing.table, writing.values, writing.place)
-        if writing.inserts:
-            yield from _check_left_out(exam, writing)
+    for place, table, name, value in compared(exam.profile):
+        if column := exam.column(table, name):
+            yield from check_literal(exam, table, column, value, place)
+            if place.endswith((".in", ".started", ".ended")):
+                yield from check_constraints(exam, table, {name: value}, place)
+    yield from _check_numbers(exam)
 
 
-def _check_instants(exam: Examination) -> Iterator[Finding]:
-    for table, name in instants(exam.profile):
+def compared(profile: Profile) -> Iterator[Compared]:
+    jobs = profile.jobs
+    if jobs.running and jobs.running.column:
+        for value in jobs.running.values or ():
+            yield Compared("jobs.running.in", jobs.table, jobs.running.column, value)
+    if jobs.log:
+        for what, types in (("started", jobs.log.started), ("ended", jobs.log.ended)):
+            yield from (Compared(f"jobs.log.{what}", jobs.table, jobs.log.type, value) for value in types)
+    for place, table, asked in conditions(profile):
+        for n, one in enumerate(asked):
+            for what, bound in _values(one):
+                if one.column and not isinstance(bound, Now):
+                    yield Compared(f"{place}.{n}.{what}", table, one.column, bound)
+
+
+def _values(asked: Condition) -> Iterator[tuple[str, Now | Scalar]]:
+    yield from (("in", value) for value in asked.values or ())
+    yield from (("not_in", value) for value in asked.not_in or ())
+    if asked.less_than is not None:
+        yield "less_than", asked.less_than
+    if asked.greater_than is not None:
+        yield "greater_than", asked.greater_than
+
+
+def _check_numbers(exam: Examination) -> Iterator[Finding]:
+    table, limits, attempts = exam.profile.jobs.table, exam.profile.limits, exam.profile.attempts
+    numbers = [("limits.timeout", limits.timeout.column)] if limits else []
+    if attempts:
+        numbers += [("attempts.limit_column", attempts.limit_column)] if attempts.limit_column else []
+        column = exam.column(table, attempts.column)
+        if not attempts.array:
+            numbers.append(("attempts", attempts.column))
+        elif column and column.family not in ("json", "other"):
+            yield error(f"{table}.{column.name}", f"attempts.array: is {column.words}; expected an array")
+    for place, name in numbers:
         column = exam.column(table, name)
-        if column is None or column.family == "timestamptz":
-            continue
-        message = f"is {column.words}; only 'timestamp with time zone' is supported"
-        if column.family != "timestamp":
-            yield error(f"{table}.{name}", message)
-            continue
-        yield error(
-            f"{table}.{name}",
-            f"{message}, as a naive one does not say whose clock it is; the statement reads it as UTC, rewrites "
-            "the table, and must suit the application",
-            exam.catalog.remedies.as_instant(exam.tables[table], name),
-        )
+        if column and column.family not in (*_NUMBERS, "other"):
+            yield error(f"{table}.{name}", f"{place}: is {column.words}; expected a number")
 
 
-def _check_value(exam: Examination, writing: Writing, column: Column, value: Value) -> Iterator[Finding]:
-    subject = f"{writing.table}.{column.name}"
-    if column.computed:
-        yield error(subject, f"{writing.place} gives a value to a generated column, which takes none")
-    elif isinstance(value, Known):
-        yield from _check_known(exam, writing, column, value)
-    elif isinstance(value, FromColumn):
-        source = exam.column(exam.profile.jobs.table, value.column)
-        if source and not _assignable(source, column):
-            what = f"{exam.profile.jobs.table}.{source.name} ({source.words})"
-            yield error(subject, f"{writing.place} copies {what} into {column.words}, which does not fit")
-    else:
-        yield from _check_literal(exam, writing.table, column, value, writing.place)
-
-
-def _assignable(source: Column, target: Column) -> bool:
-    if source.family == target.family or "other" in (source.family, target.family):
-        return True
-    return target.family == "text" or (source.family, target.family) == ("integer", "number")
-
-
-def _check_known(exam: Examination, writing: Writing, column: Column, value: Known) -> Iterator[Finding]:
-    subject, place = f"{writing.table}.{column.name}", writing.place
-    remedies, table = exam.catalog.remedies, exam.tables[writing.table]
-    if value.known == "null" and not column.nullable:
-        yield error(subject, f"{place} sets NULL, and the column is NOT NULL")
-    elif value.known == "reason":
-        for reason in Reason:
-            yield from _check_literal(exam, writing.table, column, reason.value, place)
-    elif value.known == "message" and column.family != "text":
-        yield error(subject, f"{place} writes the message, a text, into {column.words}")
-    elif value.known == "message" and column.length is not None and column.length < _LONG_ENOUGH:
-        yield warning(
-            subject,
-            f"{place} writes the message into {column.words}; a longer one makes the transition fail",
-            remedies.retype(table, column.name, "text"),
-        )
-    elif value.known == "evidence" and (column.family not in ("json", "text") or column.length is not None):
-        yield error(subject, f"{place} writes the evidence, a JSON object, into {column.words}; expected jsonb")
-    elif value.known == "evidence" and column.family == "text":
-        yield warning(subject, f"{place} writes the evidence into {column.words}; as jsonb it could be searched")
-
-
-def _check_literal(
-    exam: Examination, table: str, column: Column, value: bool | float | str, place: str
-) -> Iterator[Finding]:
+def check_literal(exam: Examination, table: str, column: Column, value: Scalar, place: str) -> Iterator[Finding]:
     subject = f"{table}.{column.name}"
     if column.labels:
         if value not in column.labels:
@@ -131,7 +107,7 @@ def _no_label(exam: Examination, table: str, column: Column, value: str, place: 
     return error(subject, message, OVERRIDE)
 
 
-def _check_constraints(exam: Examination, name: str, values: Mapping[str, Value], place: str) -> Iterator[Finding]:
+def check_constraints(exam: Examination, name: str, values: Mapping[str, Value], place: str) -> Iterator[Finding]:
     """Ask each CHECK that depends on nothing but these values; the others depend on the row."""
     table = exam.real(name)
     if table is None:
@@ -139,7 +115,7 @@ def _check_constraints(exam: Examination, name: str, values: Mapping[str, Value]
     known: dict[str, tuple[str, str | None]] = {}
     for column in exam.columns(name, values):
         value = values[column.name]
-        if not isinstance(value, FromColumn) and _wrong_label(column, value) is False:
+        if isinstance(value, (Known, *_PLAIN)) and not _wrong_label(column, value):
             known[column.name] = (column.words, _sample(exam, value))
     for check in table.checks:
         if check.columns and check.columns <= set(known):
@@ -148,12 +124,15 @@ def _check_constraints(exam: Examination, name: str, values: Mapping[str, Value]
                 yield _refused(exam, name, table, check, given, place)
 
 
+_PLAIN = (bool, int, float, str)
+
+
 def _wrong_label(column: Column, value: Value) -> bool:
     """Already told of, and no value that could be asked about."""
     return bool(column.labels) and not isinstance(value, Known) and value not in column.labels
 
 
-def _sample(exam: Examination, value: Value) -> str | None:
+def _sample(exam: Examination, value: Known | Scalar) -> str | None:
     """A value of the kind that a sweep would write."""
     if not isinstance(value, Known):
         return str(value).lower() if isinstance(value, bool) else str(value)
@@ -162,6 +141,8 @@ def _sample(exam: Examination, value: Value) -> str | None:
         "reason": Reason.JOB_TIMEOUT.value,
         "message": "No sign of life",
         "evidence": "{}",
+        **dict.fromkeys(("age", "silence"), "60"),
+        **dict.fromkeys(("source", "sweep_id", "host"), "x"),
     }
     return samples.get(value.known)
 
@@ -179,14 +160,3 @@ def _refused(
             exam.corrections.values[name, column, value] = near
             return error(f"{name}.{column}", f"{message}; did you mean {near!r}?", OVERRIDE)
     return error(f"{name}.{next(iter(given))}" if len(given) == 1 else table.name, message)
-
-
-def _check_left_out(exam: Examination, writing: Writing) -> Iterator[Finding]:
-    table = exam.real(writing.table)
-    for column in table.columns.values() if table else ():
-        if column.name not in writing.values and not column.nullable and not column.filled:
-            yield error(
-                f"{writing.table}.{column.name}",
-                f"{writing.place} inserts no value, and the column is NOT NULL without a default; "
-                f"give it one in the profile",
-            )

@@ -17,9 +17,9 @@ from reaper.model import DatabaseAway, Reason, Thresholds
 from reaper.profile import Profile
 from reaper.rule import Moment, Rule
 from reaper.schema import Schema
-from reaper.source.claim import Claim, HalfDone, LogBusy
-from reaper.source.ending import Judge
+from reaper.source.claim import Claim, LogBusy
 from reaper.source.holders import holder_of
+from reaper.source.judging import Judge
 from reaper.source.kept import Kept
 from reaper.source.lease import Lease
 from reaper.source.patience import Patience
@@ -27,6 +27,7 @@ from reaper.source.reading import Reading
 from reaper.source.session import look, make_engine, transaction
 from reaper.source.stamp import Stamp
 from reaper.source.survey import Candidate, Survey, with_stale
+from reaper.source.told import HalfDone
 from reaper.source.trouble import Trouble, in_one_line, trouble
 from reaper.witness import Witness
 
@@ -157,7 +158,8 @@ class Source:
         An operator's own decision is not judged.
         """
         by = judge or stamp.reason is not Reason.MANUAL_TIMEOUT
-        return Claim(self.rule, moment, stamp, judge=by, action=action or self.habits.action)
+        chosen, at_once = action or self.habits.action, self.engine.dialect.name == "postgresql"
+        return Claim(self.rule, moment, stamp, judge=by, action=chosen, at_once=at_once)
 
     def instead(self, moment: Moment, stamp: Stamp, judge: Judge | None = None) -> Claim | None:
         """How to end a job whose transition a unique key does not allow; None where it is to be left alone."""

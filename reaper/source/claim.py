@@ -25,7 +25,7 @@ lock.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,17 +37,15 @@ from reaper.model import Key, Reaped, ReaperError
 from reaper.profile import Related
 from reaper.rule import Moment, Rule
 from reaper.schema import Schema, key_parameters, own_name
-from reaper.source.ending import Arm, Ending, Judge
+from reaper.source.ending import AtOnce
+from reaper.source.judging import Judge, Judging
 from reaper.source.stamp import Stamp
+from reaper.source.stepwise import StepByStep
 from reaper.source.survey import Candidate, identity
 from reaper.source.trouble import sqlstate
 
 _NOT_AVAILABLE = "55P03"
 _LOG_LOCK_MS = 200
-
-
-class HalfDone(ReaperError):
-    """The database made a transition without its audit event, or the other way round, and was rolled back."""
 
 
 class LogBusy(ReaperError):
@@ -67,21 +65,25 @@ class Claim:
     """The changing statements for one rule, as of one moment."""
 
     def __init__(
-        self, rule: Rule, moment: Moment, stamp: Stamp, *, judge: Judge | bool = True, action: str = "fail"
+        self,
+        rule: Rule,
+        moment: Moment,
+        stamp: Stamp,
+        *,
+        judge: Judge | bool = True,
+        action: str = "fail",
+        at_once: bool = True,
     ) -> None:
+        """`at_once` is for servers that can change rows inside a query."""
         self._schema: Schema = rule.schema
         self._rule, self._moment, self._stamp = rule, moment, stamp
         self._width = len(rule.schema.profile.jobs.key)
-        self.ending = Ending(rule, moment, stamp.given(), judge=judge, action=action)
+        judging = Judging(rule, moment, stamp.given(), judge)
+        self.ending = AtOnce(rule, judging, action) if at_once else StepByStep(rule, judging, action)
         self.still_running = self._still_running()
         self.lock = self._lock()
         self.lock_log = self._lock_log()
         self.parts = [self._parts(part) for part in rule.schema.profile.jobs.parts]
-
-    @property
-    def end(self) -> Select[Any]:
-        """The statement that judges and ends what has been locked."""
-        return self.ending.statement
 
     def run(self, connection: Connection, batch: Sequence[Candidate]) -> Claimed:
         """End what is stale of the batch, inside the caller's transaction.
@@ -125,25 +127,8 @@ class Claim:
                 raise
 
     def _act(self, connection: Connection, keys: Sequence[Key]) -> list[Reaped]:
-        rows = connection.execute(self.end, key_parameters(keys)).all()
-        done = [row for row in rows if row.ended]
-        for arm in self.ending.arms:
-            self._both_or_neither(arm, rows[0]._mapping, sum(row.arm == arm.number for row in done))
-        width, reason = self._width, self._stamp.reason.value
-        return [Reaped(row[:width], reason, *row[width : width + 5]) for row in done]
-
-    def _both_or_neither(self, arm: Arm, counted: Mapping[Any, Any], ended: int) -> None:
-        """A trigger or rule of the user's may swallow a row without a word."""
-        table, doomed = self._schema.profile.jobs.table, counted[f"judged_{arm.number}"]
-        if doomed != ended:
-            raise HalfDone(f"{table}: {doomed} rows are stale and {ended} changed: a trigger or rule interferes")
-        for n, also in enumerate(arm.action.also):
-            written = counted.get(f"also_{arm.number}_{n}", ended)
-            if written != ended:
-                raise HalfDone(
-                    f"{also.table}: {written} rows written for {ended} changed ones of {table}: "
-                    "a trigger or rule interferes"
-                )
+        reason = self._stamp.reason.value
+        return [Reaped(told.key, reason, *told[1:]) for told in self.ending.run(connection, keys)]
 
     def _locked(self, connection: Connection, missing: Sequence[Key], claims: dict[Key, tuple[Any, ...]]) -> list[Key]:
         return [job.key for job in self.seen(connection, missing) if claims[job.key] == job.claim]

@@ -5,18 +5,17 @@ Everything in it reads one snapshot, and nothing of it happens without the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
     CTE,
-    ColumnElement,
-    FromClause,
+    ClauseElement,
+    Connection,
     Label,
     ScalarSelect,
     Select,
-    String,
     Subquery,
     TableClause,
     and_,
@@ -36,13 +35,15 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import UpdateBase
 
 from reaper import sql
-from reaper.model import Verdict
+from reaper.model import Key
 from reaper.profile import Action, Delete, Insert, Step, Update
-from reaper.rule import Moment, Rule
+from reaper.rule import Rule
 from reaper.schema import Schema, own_name
-from reaper.source.evidence import KEY, KEY_TEXT, copied, judged
-from reaper.source.writing import Target, Writing
-from reaper.sql import Element
+from reaper.source.evidence import KEY, KEY_TEXT, copied
+from reaper.source.judging import Judging, attempts_left
+from reaper.source.told import Changed, Told, half_done
+from reaper.source.writing import Target
+from reaper.sql import Element, key_parameters
 
 
 @dataclass(slots=True)
@@ -53,39 +54,38 @@ class Arm:
     action: Action
     doomed: CTE
     ended: CTE
-    inserted: Mapping[str, CTE] = field(default_factory=dict)
+    inserted: Mapping[int, CTE] = field(default_factory=dict)
     others: tuple[CTE, ...] = ()
 
 
-Judge = Callable[[FromClause, Moment], ColumnElement[bool]]
-"""Which of the running jobs are to be ended, as of a moment."""
-
-
-class Ending:
-    """Builds `statement`, whose parameters are the keys of the batch.
-
-    `judge` says which of them are ended: True, those that are stale; False, all that run.
+class AtOnce:
+    """Ends locked jobs by one `statement`, whose parameters are the keys of the batch.
 
     Its rows: the key as text, `kind`, `age`, `silence`, `witness`, `task`; `arm` and `ended`, whether the transition
     held; and the counts: `judged_N` of the jobs of arm N and `also_N_M` of its inserts.
     """
 
-    def __init__(
-        self, rule: Rule, moment: Moment, stamp: Mapping[str, str], *, judge: Judge | bool = True, action: str = "fail"
-    ) -> None:
-        self._rule, self._schema = rule, rule.schema
-        self._profile = rule.schema.profile
-        self._writing = Writing(rule.schema, dict(stamp))
-        self.arms = self._arms(self._judged(moment, stamp, judge=judge), action)
+    def __init__(self, rule: Rule, judging: Judging, choice: str) -> None:
+        self._schema, self._profile = rule.schema, rule.schema.profile
+        self._writing = judging.writing
+        self.arms = self._arms(judging.doomed, choice)
         self.statement = self._told()
 
-    def _judged(self, moment: Moment, stamp: Mapping[str, str], *, judge: Judge | bool) -> CTE:
-        jobs = self._schema.jobs
-        wanted = and_(self._schema.keyed(self._schema.key(jobs)), self._schema.running(jobs))
-        if judge:
-            wanted = and_(wanted, (self._rule.still_stale if judge is True else judge)(jobs, moment))
-        more: dict[str, Element] = {name: literal(text, String) for name, text in stamp.items()}
-        return judged(self._rule, jobs, moment, wanted, more, Verdict.STALE if judge is True else None)
+    @property
+    def statements(self) -> dict[str, ClauseElement]:
+        """What is run, by its name, in that order."""
+        return {"end": self.statement}
+
+    def run(self, connection: Connection, keys: Sequence[Key]) -> list[Told]:
+        """Those of the jobs that have been ended. Raises HalfDone when a change or what goes with it is missing."""
+        rows = connection.execute(self.statement, key_parameters(keys)).all()
+        done = [row for row in rows if row.ended]
+        for arm in self.arms:
+            counted, ended = rows[0]._mapping, sum(row.arm == arm.number for row in done)
+            inserted = {n: counted[cte.name] for n, cte in arm.inserted.items()}
+            half_done(self._profile, arm.action, Changed(counted[f"judged_{arm.number}"], ended, inserted))
+        width = len(self._profile.jobs.key)
+        return [Told(tuple(row[:width]), *row[width : width + 5]) for row in done]
 
     # --- transitions -------------------------------------------------------------------------------------------
 
@@ -101,21 +101,9 @@ class Ending:
 
     def _part(self, doomed: CTE, number: int, *, left: bool) -> CTE:
         """Those that have attempts left, or have not."""
-        having = self._attempts_left(doomed)
+        having = attempts_left(self._profile, doomed)
         found = select(doomed).where(having if left else not_(having))
         return found.cte(own_name(f"doomed_{number}")).prefix_with("MATERIALIZED", dialect="postgresql")
-
-    def _attempts_left(self, doomed: CTE) -> ColumnElement[bool]:
-        attempts = self._profile.attempts
-        if attempts is None:
-            raise ValueError("a choice between transitions needs attempts")
-        tried = doomed.c[copied(self._profile, attempts.column)]
-        limits: list[Element] = [literal(attempts.limit)] if attempts.limit is not None else []
-        if attempts.limit_column is not None:
-            limits.insert(0, doomed.c[copied(self._profile, attempts.limit_column)])
-        limit = func.coalesce(*limits) if len(limits) > 1 else limits[0]
-        # Where nobody knows a limit there is none left to spend.
-        return func.coalesce(func.coalesce(sql.length(tried) if attempts.array else tried, 0) < limit, False)
 
     def _transition(self, doomed: CTE, action: Action) -> Select[Any] | UpdateBase:
         jobs = self._schema.jobs
@@ -150,7 +138,7 @@ class Ending:
         for n, step in enumerate(arm.action.also):
             made = self._step(step, arm.ended).cte(own_name(f"also_{arm.number}_{n}"))
             if isinstance(step, Insert):
-                inserted[f"also_{arm.number}_{n}"] = made
+                inserted[n] = made
             else:
                 others.append(made)
         arm.inserted, arm.others = inserted, tuple(others)
@@ -203,7 +191,7 @@ class Ending:
     def _counts(self) -> Subquery:
         counted = [_count(arm.doomed).label(f"judged_{arm.number}") for arm in self.arms]
         for arm in self.arms:
-            counted += [_count(cte).label(name) for name, cte in arm.inserted.items()]
+            counted += [_count(cte).label(cte.name) for cte in arm.inserted.values()]
         return select(*counted).subquery(own_name("counts"))
 
 

@@ -1,92 +1,14 @@
-"""Who holds the row of a job.
-
-A row lock is not in pg_locks: the row itself carries the holder's transaction (xmax), and that transaction holds a
-lock on its own number, which is. Several holders share a number of their own kind, which is taken apart first.
-"""
+"""Who holds the row of a job."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from sqlalchemy import Connection, Text, cast, column, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection
 
 from reaper.model import Holder, Key
-from reaper.schema import Schema, key_parameters
-
-WHO = text(
-    """
-    SELECT l.pid, a.application_name, a.usename, coalesce(a.state, p.gid) AS state,
-           to_char(timezone('UTC', coalesce(a.xact_start, p.prepared)), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS since,
-           extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::float AS held
-    FROM pg_locks l
-    LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-    LEFT JOIN (SELECT transaction, prepared, 'prepared transaction ' || gid AS gid FROM pg_prepared_xacts) p
-           ON p.transaction = l.transactionid
-    WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
-      AND l.transactionid::text = ANY (:numbers)
-    ORDER BY held DESC NULLS LAST LIMIT 1
-    """
-)
-SUSPECTS = text(
-    """
-    SELECT l.transactionid::text FROM pg_locks l
-    WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
-      AND age(l.transactionid) >= age(CAST(CAST(:number AS text) AS xid))
-      AND EXISTS (SELECT FROM pg_locks r
-                  WHERE r.virtualtransaction = l.virtualtransaction AND r.locktype = 'relation'
-                    AND r.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                    AND r.relation = to_regclass(:table) AND r.mode IN ('RowShareLock', 'RowExclusiveLock'))
-    """
-)
-MEMBERS = text("SELECT xid::text FROM pg_get_multixact_members(CAST(CAST(:number AS text) AS xid))")
+from reaper.schema import Schema
+from reaper.source.dialect import dialect_of
 
 
 def holder_of(connection: Connection, schema: Schema, key: Key) -> Holder | None:
     """The one who has held the row longest, or None when nobody (any more) does or it cannot be told."""
-    where = schema.keyed(schema.key(schema.jobs))
-    number = connection.execute(
-        select(cast(column("xmax"), Text)).select_from(schema.jobs).where(where), key_parameters([key])
-    ).scalar_one_or_none()
-    if number is None or number == "0":
-        return None
-    return (
-        _owner(connection, [number])
-        or _owner(connection, _members(connection, number))
-        or _owner(connection, _only_suspect(connection, schema, number))
-    )
-
-
-def _owner(connection: Connection, numbers: Sequence[str]) -> Holder | None:
-    row = connection.execute(WHO, {"numbers": list(numbers)}).one_or_none() if numbers else None
-    if row is None:
-        return None
-    return Holder(
-        pid=row.pid,
-        application=row.application_name or None,
-        user=row.usename,
-        state=row.state,
-        since=row.since,
-        held_seconds=row.held,
-    )
-
-
-def _members(connection: Connection, number: str) -> list[str]:
-    """The transactions behind a shared lock; none when the number is not of that kind."""
-    try:
-        with connection.begin_nested():
-            return list(connection.execute(MEMBERS, {"number": number}).scalars())
-    except DBAPIError:
-        # Asked of a plain transaction's number, the server answers with an error: there is no other way to tell.
-        return []
-
-
-def _only_suspect(connection: Connection, schema: Schema, number: str) -> list[str]:
-    """A released savepoint keeps its row locks and gives up the lock on its number.
-
-    The holder is then a transaction that is older than the number and works on the table; it is named only when there
-    is but one such.
-    """
-    table = connection.dialect.identifier_preparer.format_table(schema.jobs)
-    found = list(connection.execute(SUSPECTS, {"number": number, "table": table}).scalars())
-    return found if len(found) == 1 else []
+    return dialect_of(connection).holder(connection, schema, key)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
-from reaper.source.line import Line
+from reaper.source.dialect import dialect_of
 
 # One that lives for ever never learns of a new address, a new password or a changed setting of its role.
 _KEPT_SECONDS = 600.0
@@ -56,9 +56,8 @@ class Kept:
         if idle is None:
             return None
         connection, made = idle
-        line = connection.connection.driver_connection
         young = time.monotonic() - made < _KEPT_SECONDS
-        if young and isinstance(line, Line) and line.answers(self._answer):
+        if young and dialect_of(connection).answers(connection, self._answer):
             return idle
         connection.invalidate()
         connection.close()

@@ -1,33 +1,21 @@
 """Which of several replicas sweeps: economy, never correctness.
 
-The lease is a transaction that holds an advisory lock and does nothing else. That works through a pooler which hands
-out server connections by the transaction, where a session's lock would stay behind on somebody else's connection. It
-holds no snapshot and no row, so it is in nobody's way, and the server itself ends it, by
-idle_in_transaction_session_timeout, when its owner has not renewed it in time: a replica that vanished without
-closing its connection cannot keep the others out.
+The lease is a lock of the server's on a connection of its own. The server itself ends it when its owner has not
+renewed it in time: a replica that vanished without closing its connection cannot keep the others out.
 """
 
 from __future__ import annotations
 
 import time
-import zlib
 
-from sqlalchemy import BigInteger, Connection, Dialect, Engine, String, TextClause, bindparam, text
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from reaper.schema import Schema
+from reaper.source.dialect import dialect_of
 
 _INTERVALS = 3
 _SHORTEST_SECONDS = 30.0
-
-# Without parameters: the driver then sends a simple query, which is done with when it is answered. One with parameters
-# leaves its portal, and the portal's snapshot, behind until the transaction ends, and no dead row could be vacuumed.
-# The server says which table the name means here: with a schema per tenant there are many of that name in one database.
-_TAKE = text(
-    "SELECT set_config('idle_in_transaction_session_timeout', :ttl, true),"
-    " pg_try_advisory_xact_lock("
-    "(CAST(:profile AS bigint) << 32) | coalesce(to_regclass(:jobs)::oid::bigint, 0)) AS mine"
-)
 
 
 def ttl_for(interval_seconds: float) -> float:
@@ -35,24 +23,12 @@ def ttl_for(interval_seconds: float) -> float:
     return max(_SHORTEST_SECONDS, interval_seconds * _INTERVALS)
 
 
-def take(schema: Schema, dialect: Dialect, ttl_seconds: float) -> TextClause:
-    """The statement that takes the lease of one job table, the same for every replica, whatever it calls its source."""
-    given = {
-        "ttl": (String, f"{round(ttl_seconds * 1000)}"),
-        "profile": (BigInteger, zlib.crc32(schema.profile.name.encode()) & 0x7FFFFFFF),
-        "jobs": (String, dialect.identifier_preparer.format_table(schema.jobs)),
-    }
-    return _TAKE.bindparams(
-        *(bindparam(name, value, type_=kind, literal_execute=True) for name, (kind, value) in given.items())
-    )
-
-
 class Lease:
     """Held by at most one replica at a time. Not thread-safe: one per source."""
 
     def __init__(self, engine: Engine, schema: Schema, ttl_seconds: float) -> None:
         self._engine, self._ttl = engine, ttl_seconds
-        self._statement = take(schema, engine.dialect, ttl_seconds)
+        self._statements = dialect_of(engine).lease(schema, ttl_seconds)
         self._connection: Connection | None = None
         self._renewed = 0.0
 
@@ -80,7 +56,10 @@ class Lease:
 
     def _take(self, connection: Connection) -> bool:
         try:
-            row = connection.execute(self._statement).one()
+            *before, take = self._statements
+            for statement in before:
+                connection.execute(statement)
+            row = connection.execute(take).one()
         except DBAPIError:
             self._drop()
             raise

@@ -17,11 +17,13 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from reaper.duration import in_words
 from reaper.hearing import Contact, Hearing
 from reaper.rule import Moment, Rule
-from reaper.source.claim import Claim, Stamp
+from reaper.source.claim import Claim
 from reaper.source.evidence import judged, shown
-from reaper.source.holders import MEMBERS, SUSPECTS, WHO
-from reaper.source.lease import take, ttl_for
-from reaper.source.session import BEGIN, IDLE_MS, LOCK_MS, LOOK
+from reaper.source.lease import ttl_for
+from reaper.source.postgresql import BEGIN, IDLE_MS, LOCK_MS, LOOK
+from reaper.source.postgresql.holders import MEMBERS, SUSPECTS, WHO
+from reaper.source.postgresql.lease import take
+from reaper.source.stamp import Stamp
 from reaper.source.survey import Survey
 
 _NOW = datetime(2000, 1, 1, tzinfo=UTC)
@@ -116,7 +118,7 @@ def _ending(rule: Rule, reads: str) -> Iterator[Statement]:
         "end",
         "Judges the locked once more; makes the transition of what is still stale, and writes its audit event.",
         f"ROW EXCLUSIVE on {jobs}{f', {written}' if written else ''}; the rows are those that have just been locked",
-        claim.end,
+        claim.ending.statements["end"],
     )
     yield _written("skipped", "Tells held jobs from those that have ended.", reads, claim.still_running)
 

@@ -6,17 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import psycopg
 from sqlalchemy import ColumnElement, Connection, Select, func, not_, select
-from sqlalchemy.exc import DBAPIError
 
 from reaper import sql
 from reaper.model import Census, Key
 from reaper.rule import Moment, Rule
 from reaper.schema import own_name
+from reaper.source.dialect import dialect_of
 from reaper.sql import Element
-
-_CHUNK = 1000
 
 
 class Candidate(NamedTuple):
@@ -65,8 +62,8 @@ class Survey:
         jobs = self._jobs
         counted: list[Element] = [
             func.count().label("running"),
-            func.count().filter(self.rule.began_before_limit(jobs, moment)).label("past_timeout"),
-            func.count().filter(*self._crossing(moment, before)).label("crossed"),
+            sql.count_if(self.rule.began_before_limit(jobs, moment)).label("past_timeout"),
+            sql.count_if(*self._crossing(moment, before)).label("crossed"),
             sql.epoch(func.min(self.rule.started(jobs))).label("oldest"),
         ]
         return select(*counted).where(self.rule.schema.running(jobs))
@@ -104,23 +101,10 @@ class Survey:
         return crossing
 
     def stream(self, connection: Connection, moment: Moment) -> Iterator[Candidate]:
-        """The candidates one after the other, never all in memory.
-
-        Not through a cursor of the server: PostgreSQL does not use parallel workers for those.
-        """
-        compiled = self.candidates(moment).compile(dialect=connection.dialect)
-        parameters = compiled.construct_params()
-        driver = connection.connection.driver_connection
-        if not isinstance(driver, psycopg.Connection):
-            raise TypeError(f"no way to stream rows from {type(driver).__name__}")
+        """The candidates one after the other, never all in memory."""
         width = len(self._key)
-        chunk = _CHUNK if psycopg.capabilities.has_stream_chunked() else 1
-        try:
-            with driver.cursor() as cursor:
-                for row in cursor.stream(compiled.string, parameters, size=chunk):
-                    yield Candidate(row[:width], row[width:])
-        except psycopg.Error as error:
-            raise DBAPIError.instance(compiled.string, None, error, psycopg.Error) from error
+        for row in dialect_of(connection).stream(connection, self.candidates(moment)):
+            yield Candidate(tuple(row[:width]), tuple(row[width:]))
 
 
 def with_stale(census: Census, stale: int) -> Census:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
+from typing import TypeGuard
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
+
+from reaper.source.mariadb import errors
 
 
 class Trouble(Enum):
@@ -14,6 +18,7 @@ class Trouble(Enum):
     AWAY = "the database cannot be used just now"
     PASSING = "the same again may go through: a deadlock, a serialization failure"
     SLOW = "it took too long, or somebody cancelled it"
+    TWIN = "a unique key does not allow one of the rows"
     ROW = "one of the rows cannot be changed so"
     STATEMENT = "the statement cannot be run at all"
 
@@ -26,6 +31,8 @@ _STATEMENT = {"0A", "25", "26", "34", "3F", "42", "53", "54", "55", "57", "58", 
 # What a trigger's function may run into for one row; want of resources and being cancelled are not among it.
 _RAISED = {"0A", "26", "34", "3F", "42", "55", "F0", "XX"}
 _SLOW = "57014"
+_UNIQUE = "23505"
+_ENGINE, _NO_SPACE = 1030, re.compile(r"error 28\b")
 
 
 def sqlstate(error: DBAPIError) -> str | None:
@@ -34,8 +41,21 @@ def sqlstate(error: DBAPIError) -> str | None:
     return state if isinstance(state, str) else None
 
 
+def number(error: DBAPIError) -> int | None:
+    """MariaDB's own number, when the server or its driver said any."""
+    said = error.orig.args[0] if _is_mariadbs(error.orig) and error.orig.args else None
+    return said if isinstance(said, int) else None
+
+
+def _is_mariadbs(error: BaseException | None) -> TypeGuard[BaseException]:
+    """By its name: the driver is an extra."""
+    return type(error).__module__.partition(".")[0] == "pymysql"
+
+
 def trouble(error: DBAPIError) -> Trouble:
     """Sort an error. What a trigger raises, with whatever code, concerns its row."""
+    if not error.connection_invalidated and (known := number(error)):
+        return _by_number(known, str(error.orig))
     state = sqlstate(error)
     if state is None or error.connection_invalidated:
         return Trouble.AWAY
@@ -45,9 +65,24 @@ def trouble(error: DBAPIError) -> Trouble:
         return Trouble.PASSING
     if state == _SLOW:
         return Trouble.SLOW
+    if state == _UNIQUE:
+        return Trouble.TWIN
     if state[:2] not in _STATEMENT or (state[:2] in _RAISED and _inside_a_function(error)) or _by_row_security(error):
         return Trouble.ROW
     return Trouble.STATEMENT
+
+
+def _by_number(known: int, said: str) -> Trouble:
+    """Of MariaDB's. It does not tell whether an error came up in a trigger."""
+    if known in errors.AWAY or (known == _ENGINE and _NO_SPACE.search(said)):
+        return Trouble.AWAY
+    if known in errors.PASSING:
+        return Trouble.PASSING
+    if known in errors.SLOW:
+        return Trouble.SLOW
+    if known in errors.TWIN:
+        return Trouble.TWIN
+    return Trouble.STATEMENT if known in errors.STATEMENT else Trouble.ROW
 
 
 def _by_row_security(error: DBAPIError) -> bool:
@@ -62,6 +97,8 @@ def _inside_a_function(error: DBAPIError) -> bool:
 
 def in_one_line(error: BaseException) -> str:
     """What the database said, without statement, parameters or connection string."""
-    said = str(getattr(error, "orig", None) or error).strip()
+    cause = getattr(error, "orig", None) or error
+    texts = [text for text in cause.args if isinstance(text, str)] if _is_mariadbs(cause) else []
+    said = (texts[0] if texts else str(cause)).strip()
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, FromClause, Integer, String, and_, case, cast, func, literal, select
 
@@ -24,6 +25,13 @@ class Target:
     row: FromClause | None = None
 
 
+class Judged(Protocol):
+    """Judged jobs, by their columns: those of a query, or parameters to bind one of them to."""
+
+    @property
+    def c(self) -> Any: ...
+
+
 class Writing:
     """Values for the jobs of one judged set of rows.
 
@@ -33,7 +41,7 @@ class Writing:
     def __init__(self, schema: Schema, given: dict[str, str]) -> None:
         self._schema, self._given = schema, given
 
-    def value(self, value: Value, job: FromClause, target: Target) -> Element:
+    def value(self, value: Value, job: Judged, target: Target) -> Element:
         """A value for `target`, for each job of `job`."""
         if isinstance(value, Known):
             return self._known(value, job, target)
@@ -49,7 +57,7 @@ class Writing:
             return templated(value.sql, {name: self._copy(name, job) for name in self._schema.profile.row_columns()})
         return sql.untyped(value)
 
-    def _known(self, value: Known, job: FromClause, target: Target) -> Element:
+    def _known(self, value: Known, job: Judged, target: Target) -> Element:
         if value.known == "now":
             moment = sql.now() if value.plus is None else sql.later(sql.now(), value.plus)
             return sql.from_instant(moment, self._schema.time(target.table))
@@ -57,9 +65,10 @@ class Writing:
             return literal(self._given[value.known], String)
         if value.known == "null":
             return sql.untyped(None)
-        return job.c[value.known]
+        known: Element = job.c[value.known]
+        return known
 
-    def _column(self, value: FromColumn, job: FromClause, target: Target) -> Element:
+    def _column(self, value: FromColumn, job: Judged, target: Target) -> Element:
         column = self._copy(value.column, job)
         if value.plus is not None:
             return func.coalesce(column, 0) + value.plus
@@ -67,7 +76,7 @@ class Writing:
             return sql.appended(column, self._member(value.append, job, target))
         return column
 
-    def _member(self, value: Value, job: FromClause, target: Target) -> Element:
+    def _member(self, value: Value, job: Judged, target: Target) -> Element:
         """A value inside a JSON document, where nothing else says of what type it is."""
         if isinstance(value, bool | int | float | str):
             return literal(value)
@@ -77,22 +86,23 @@ class Writing:
             return sql.no_text()
         return self.value(value, job, target)
 
-    def _copy(self, column: str, job: FromClause) -> Element:
-        return job.c[copied(self._schema.profile, column)]
+    def _copy(self, column: str, job: Judged) -> Element:
+        copy: Element = job.c[copied(self._schema.profile, column)]
+        return copy
 
     # --- what comes next ---------------------------------------------------------------------------------------
 
-    def _next(self, beyond: Beyond, job: FromClause, target: Target) -> Element:
+    def _next(self, beyond: Beyond, job: Judged, target: Target) -> Element:
         newest = self._newest(beyond, job)
         if beyond.step is not None:
             return self._next_number(beyond.step, newest, target)
         return sql.from_instant(self._next_moment(beyond, newest, target), self._schema.time(target.table))
 
-    def _newest(self, beyond: Beyond, job: FromClause) -> Element:
+    def _newest(self, beyond: Beyond, job: Judged) -> Element:
         there = self._schema.table(beyond.table).alias(own_name("there"))
         mine = [there.c[theirs] == self._copy(ours, job) for theirs, ours in beyond.match.items()]
         found = select(func.max(there.c[beyond.column])).where(*mine)
-        return found.correlate(job).scalar_subquery()
+        return (found.correlate(job) if isinstance(job, FromClause) else found).scalar_subquery()
 
     def _next_number(self, step: int, newest: Element, target: Target) -> Element:
         if target.row is None:

@@ -14,9 +14,6 @@ from psycopg.abc import PQGen
 
 T = TypeVar("T")
 
-MARGIN_SECONDS = 30.0
-"""How much longer than the server's own limit for a statement to wait: it is to have the first word."""
-
 
 class Line(psycopg.Connection[Any]):
     """Hangs up when one answer takes longer than `limit_seconds`."""

@@ -1,0 +1,72 @@
+"""One source's running jobs at one moment, for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from reaper.cli.document import say
+from reaper.cli.orphaned import find_orphans
+from reaper.cli.sources import hearing_of
+from reaper.hearing import Hearing
+from reaper.model import Census, Evidence, Holder, ReaperError, Verdict
+from reaper.orphans import Orphan
+from reaper.settings import Settings
+from reaper.source import Source, holder_of, with_stale
+from reaper.witness import Testimony
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which of the running jobs to show."""
+
+    verdict: Verdict | None
+    kind: str | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One source at one moment. `found` tells whether a stale job is among those asked for, shown or not.
+
+    `testimony` is what Celery's workers said, where they are asked, and `orphans` what belongs to
+    no job; None when nobody knows.
+    """
+
+    census: Census
+    jobs: list[Evidence]
+    holders: dict[tuple[str, ...], Holder]
+    more: bool
+    found: bool
+    testimony: Testimony | None = None
+    orphans: Sequence[Orphan] | None = None
+
+
+def look(settings: Settings, source: Source, wanted: Wanted) -> Report:
+    """Everything of one source. Orphans that cannot be told are told on stderr, and are no reason to tell nothing."""
+    found = _look(source, hearing_of(settings), wanted)
+    if found.testimony is None or found.testimony.trouble is not None:
+        return found
+    try:
+        return replace(found, orphans=find_orphans(settings, source, found.testimony))
+    except ReaperError as error:
+        say(f"reaper: {error}")
+        return found
+
+
+def _look(source: Source, hearing: Hearing, wanted: Wanted) -> Report:
+    reading, survey = source.reading, source.survey
+    with source.connect() as connection:
+        moment = source.consult(source.meet(connection, hearing))
+        with source.transaction(connection, read_only=True):
+            census = with_stale(survey.census(connection, moment), survey.count_stale(connection, moment))
+            keys = reading.keys(connection, moment, verdict=wanted.verdict, kind=wanted.kind, limit=wanted.limit + 1)
+            jobs = reading.evidence(connection, moment, keys[: wanted.limit])
+            stale = [job.key for job in jobs if job.verdict is Verdict.STALE]
+            holders = {key: holder_of(connection, source.rule.schema, key) for key in stale}
+            found = census.stale > 0 and (
+                wanted.kind is None
+                or bool(reading.keys(connection, moment, verdict=Verdict.STALE, kind=wanted.kind, limit=1))
+            )
+    held = {key: holder for key, holder in holders.items() if holder}
+    return Report(census, jobs, held, len(keys) > wanted.limit, found, moment.testimony)

@@ -1,0 +1,134 @@
+"""`reaper resume`: close what was interrupted when the job system's server went away."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator, Sequence
+
+import click
+
+from reaper import words
+from reaper.cli import document, exits
+from reaper.cli.document import shown
+from reaper.cli.interrupt import Interrupt
+from reaper.cli.options import duration, json_option
+from reaper.cli.progress import watching
+from reaper.cli.sources import hearing_of, made, named, settings_of, single
+from reaper.cli.swept import toll_lines
+from reaper.duration import in_words
+from reaper.model import Reaped
+from reaper.resume import Orders, Resumed, resume
+from reaper.settings import Settings
+from reaper.source import Source
+from reaper.wholesale import Hand
+
+
+@click.command("resume", short_help="Close what was interrupted when its server went away.")
+@click.option("--source", metavar="NAME", help="The source. [default: the only one]")
+@click.option(
+    "--window",
+    callback=duration,
+    metavar="DURATION",
+    help="How long before the restart a job must have been heard of. [default: resume_window_seconds, 5m]",
+)
+@click.option(
+    "--listen",
+    callback=duration,
+    default="10s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long to wait for signs of life of jobs that other servers work on.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show what would be closed.")
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context, source: str | None, window: float | None, listen: float, dry_run: bool, as_json: bool
+) -> int:
+    """Close what was interrupted when its server went away, without waiting for the timeout.
+
+    Made to be run by the job system's own unit, right after its server has started:
+    ExecStartPost=-reaper resume --source NAME. Closed are jobs that were running, were last heard of within the window
+    before now, and show no sign of life while it listens. A job that another server works on is spared if it shows
+    one: listen for longer than such jobs are usually silent. After a restart of the database as well, it listens until
+    everybody has had the time to come back.
+
+    \b
+    Example:
+      reaper resume --source main --window 5m --listen 10s
+    """
+    settings = settings_of(ctx)
+    found = single(settings, source)
+    place = made(settings, found)
+    if not place.profile.alive:
+        document.say(
+            f"reaper: source {place.name}: profile {place.profile.name!r} knows no sign of life: "
+            "a job that another server works on cannot be told apart"
+        )
+    with Interrupt(changes=not dry_run) as interrupt:
+        orders = Orders(window or found.resume_window_seconds, listen, _wait, dry_run)
+        resumed, closed = _resume(settings, place, orders, interrupt)
+    if as_json:
+        document.write("resume", _members(resumed, closed))
+    else:
+        for line in _lines(resumed, closed):
+            click.echo(shown(line))
+    if resumed.toll.stopped:
+        return exits.INTERRUPTED
+    return exits.FAILED if resumed.toll.failures else exits.DONE
+
+
+def _resume(
+    settings: Settings, place: Source, orders: Orders, interrupt: Interrupt
+) -> tuple[Resumed, Sequence[Reaped]]:
+    with named(place), watching(f"Listening to {place.name}", interrupt) as watched:
+
+        def stopping() -> bool:
+            """Asked before each batch: from the first on there are changes."""
+            watched.expect(None)
+            return interrupt.asked()
+
+        hand = Hand(socket.gethostname(), settings.batch_size, watched, stopping)
+        resumed = resume(place, hearing_of(settings), orders, hand)
+    if resumed is None:
+        raise KeyboardInterrupt
+    return resumed, watched.named
+
+
+def _wait(seconds: float) -> bool:
+    """Ctrl-C ends it, for nothing is being changed yet."""
+    time.sleep(seconds)
+    return False
+
+
+def _members(resumed: Resumed, closed: Sequence[Reaped]) -> dict[str, object]:
+    return {
+        "source": resumed.source,
+        "dry_run": resumed.dry_run,
+        "restart": resumed.restart,
+        "window_seconds": resumed.window_seconds,
+        "interrupted": resumed.found,
+        "closed": resumed.toll.reaped,
+        "closed_jobs": closed,
+        "would_close": resumed.named,
+        "lost": resumed.toll.lost,
+        "locked": [words.job(key) for key in resumed.toll.locked],
+        "failures": resumed.toll.failures,
+        "stopped": resumed.toll.stopped,
+        "run_id": resumed.run_id,
+    }
+
+
+def _lines(resumed: Resumed, closed: Sequence[Reaped]) -> Iterator[str]:
+    names = [words.job(job.key) for job in (resumed.named if resumed.dry_run else closed)]
+    yield from (f"- {name}" for name in names)
+    counted = resumed.found if resumed.dry_run else resumed.toll.reaped
+    if counted > len(names):
+        yield f"... and {counted - len(names)} more."
+    lately = f"last heard of within {in_words(resumed.window_seconds)} before the restart"
+    if resumed.dry_run:
+        yield f"Would close {counted} interrupted job(s), {lately}. Nothing was changed."
+    else:
+        yield f"Closed {counted} interrupted job(s), {lately}."
+    yield from toll_lines(resumed.toll)

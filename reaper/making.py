@@ -1,0 +1,46 @@
+"""Sources as the settings describe them: for the daemon and for the commands alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from reaper.model import ConfigError
+from reaper.settings import Settings, SourceSettings
+from reaper.source import Habits, Patience, Source
+from reaper.witness import Witness, WitnessMissing
+
+
+def make_source(settings: Settings, found: SourceSettings, *, absence_seconds: float | None = None) -> Source:
+    """A source with the witness that its profile needs.
+
+    A worker that has gone keeps its jobs unknown for `absence_seconds` (None: the witness' own measure). Raises
+    ConfigError for a URL that cannot be used, and where a driver or Celery is not installed.
+    """
+    return Source(
+        found.name,
+        found.database_url.get_secret_value(),
+        found.profile,
+        found.thresholds,
+        Patience(statement=settings.statement_timeout_seconds, connect=settings.connect_timeout_seconds),
+        Habits(found.action, _witness(found, absence_seconds), found.queues, found.max_age_seconds),
+    )
+
+
+def sharing_broker(settings: Settings, source: str) -> Iterable[SourceSettings]:
+    """The sources whose jobs the same workers execute, this one among them."""
+    mine = settings.sources[source].broker
+    return [each for each in settings.sources.values() if each.profile.needs_broker and each.broker == mine]
+
+
+def _witness(found: SourceSettings, absence_seconds: float | None) -> Witness | None:
+    if not found.profile.needs_broker or found.broker is None:
+        return None
+    # Only now: most have no broker, and help is to be quick.
+    from reaper.witness.celery import ABSENCE_SECONDS, CeleryWitness
+
+    absence = ABSENCE_SECONDS if absence_seconds is None else absence_seconds
+    url = found.broker.get_secret_value()
+    try:
+        return CeleryWitness(url, found.broker_deadline_seconds, found.queues, absence_seconds=absence)
+    except WitnessMissing as error:
+        raise ConfigError([f"source {found.name}: {error}"]) from None

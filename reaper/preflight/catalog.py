@@ -1,0 +1,66 @@
+"""What the checks ask of a database. Each kind of database answers from its own catalogs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import Executable, Row
+
+from reaper.preflight.remedies import Remedies
+from reaper.preflight.tables import Table
+
+
+class Unanswered(Exception):
+    """A question that the database did not answer: it took too long, or it refused."""
+
+    def __init__(self, why: str, state: str | None) -> None:
+        self.state = state or ""
+        super().__init__(why)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server and the connected role."""
+
+    role: str
+    database: str
+    standby: bool
+    read_only: bool
+    now: datetime
+    started: datetime
+    sees_sessions: bool
+    timeouts: Mapping[str, float]
+
+
+class Catalog(Protocol):
+    """The database behind one connection, inside one transaction of it. Names are spelled as in a profile."""
+
+    server: Server
+    remedies: Remedies
+
+    def find(self, spelled: str) -> Table | None:
+        """The table that a statement naming it so would reach, if the role were let into its schema.
+
+        Raises Unanswered when somebody keeps it locked.
+        """
+
+    def elsewhere(self, spelled: str) -> list[str]:
+        """The same name in schemas where a statement would not look."""
+
+    def names(self, spelled: str) -> list[str]:
+        """Tables that might have been meant."""
+
+    def viewed(self, view: Table) -> list[str]:
+        """The tables that a view reads from."""
+
+    def ask(self, statement: Executable) -> Sequence[Row[Any]]:
+        """Rows, of a question that may be long or refused; raises Unanswered, and the transaction goes on."""
+
+    def holds(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:
+        """What an expression from the catalogs says of these columns (type and value); None: nobody can tell."""
+
+    def takes(self, words: str, value: str) -> bool:
+        """A text can be read as a value of this type, as far as the role may ask."""

@@ -1,0 +1,190 @@
+"""Jobs whose server went away and came back: closed at once, and not only after their timeout.
+
+The restart is the database's now when `resume` begins: it is made to run right after the job system's server has
+started. A job was interrupted when it ran before, was last heard of within the window before the restart, and has not
+been heard of since. Other servers may work on jobs of the same source: for a while everybody is listened to, and the
+jobs are judged once more, behind their locks, as a sweep judges.
+
+Its limitation: a job of another server that shows no sign of life for as long as we listen looks like one that was
+interrupted. Listen for longer than such jobs are usually silent.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, not_, select
+
+from reaper import sql
+from reaper.duration import in_words
+from reaper.hearing import LONG_AGO, Hearing
+from reaper.model import Evidence, Key, ReaperError, Reason
+from reaper.reap import Reap
+from reaper.rule import Moment, Rule
+from reaper.source import Candidate, Source, Stamp
+from reaper.source.survey import identity
+from reaper.sweep import SHOWN
+from reaper.wholesale import Hand, Toll, end
+
+_MOST_SECONDS = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """How it is to be done: durations in seconds. `wait` lets time pass, and tells whether to stop."""
+
+    window: float
+    listen: float
+    wait: Callable[[float], bool]
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """What was found and done. `found` counts the interrupted jobs; the first of them are `named` in a dry run."""
+
+    source: str
+    run_id: str
+    restart: str
+    window_seconds: float
+    found: int
+    dry_run: bool
+    named: Sequence[Evidence]
+    toll: Toll
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Which running jobs were interrupted, as one SQL expression."""
+
+    rule: Rule
+    restart: datetime
+    window: float
+
+    def __call__(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
+        last_sign = self.last_sign(jobs, moment)
+        return and_(
+            self.rule.started(jobs) < sql.instant(self.restart),
+            last_sign >= sql.instant(self.restart - timedelta(seconds=self.window)),
+            last_sign <= sql.instant(self.restart),
+            not_(self.rule.unknown(jobs, moment)),
+        )
+
+    def last_sign(self, jobs: FromClause, moment: Moment) -> sql.Element:
+        return sql.newest(self.rule.started(jobs), *self.rule.newest_signs(jobs, moment))
+
+    @property
+    def message(self) -> str:
+        """The jobs' error message."""
+        at = self.restart.strftime("%Y-%m-%d %H:%M:%S UTC")
+        lately = in_words(self.window)
+        return f"Interrupted: its server was started anew at {at}; heard of within {lately} before, and not since."
+
+
+class Resume:
+    """One run. Use `resume`."""
+
+    def __init__(self, source: Source, hearing: Hearing, orders: Orders, hand: Hand) -> None:
+        self.source, self.hearing, self.orders, self.hand = source, hearing, orders, hand
+        self.id = uuid.uuid4().hex[:12]
+
+    def run(self) -> Resumed | None:
+        with self.source.connect() as connection:
+            moment = self.source.consult(self.source.meet(connection, self.hearing))
+            judge = Interrupted(self.source.rule, moment.now, self.orders.window)
+            before = {candidate.key: seen for candidate, seen in self._candidates(connection, judge, moment)}
+        if before and not self._listen(judge.restart):
+            return None
+        with self.source.connect() as connection:
+            moment = self.source.consult(self.source.meet(connection, self.hearing))
+            after = self._candidates(connection, judge, moment) if before else []
+            # One whose sign has changed lives, even if its worker's clock is behind.
+            silent = [candidate for candidate, seen in after if before.get(candidate.key) == seen]
+            return self._told(connection, judge, moment, silent)
+
+    def _told(self, connection: Connection, judge: Interrupted, moment: Moment, silent: Sequence[Candidate]) -> Resumed:
+        named, toll = list[Evidence](), Toll()
+        if self.orders.dry_run:
+            keys: list[Key] = [candidate.key for candidate in silent[:SHOWN]]
+            with self.source.transaction(connection, read_only=True):
+                named = self.source.reading.evidence(connection, moment, keys)
+        elif silent:
+            toll = self._end(connection, judge, moment, silent)
+        return Resumed(
+            source=self.source.name,
+            run_id=self.id,
+            restart=judge.restart.isoformat(),
+            window_seconds=self.orders.window,
+            found=len(silent),
+            dry_run=self.orders.dry_run,
+            named=named,
+            toll=toll,
+        )
+
+    def _end(self, connection: Connection, judge: Interrupted, moment: Moment, silent: Sequence[Candidate]) -> Toll:
+        stamp = Stamp(self.source.name, self.id, self.hand.host, Reason.INTERRUPTED, judge.message)
+        claim = self.source.claim(moment, stamp, judge=judge)
+        reap = Reap(self.source, claim, self.source.instead(moment, stamp, judge))
+        return end(self.source, connection, reap, _in_batches(silent, self.hand.batch_size), self.id, self.hand)
+
+    # --- listening -------------------------------------------------------------------------------------------
+
+    def _listen(self, restart: datetime) -> bool:
+        """Until everybody could be heard for long enough since the restart. False when told to stop.
+
+        Raises ReaperError when the database is away too often for that.
+        """
+        begun = time.monotonic()
+        while (missing := self._missing(restart)) > 0:
+            if time.monotonic() - begun > _MOST_SECONDS:
+                raise ReaperError("nothing was closed: the database was away while signs of life were waited for")
+            if self.orders.wait(missing):
+                return False
+            with self.source.connect() as connection:
+                self.source.meet(connection, self.hearing)
+        return True
+
+    def _missing(self, restart: datetime) -> float:
+        """How many seconds of listening are missing."""
+        listen, cutoff = self.orders.listen, self.hearing.cutoff(self.orders.listen)
+        if cutoff.at == LONG_AGO:
+            return (cutoff.floor - self.hearing.now).total_seconds() + listen
+        return (restart - cutoff.at).total_seconds()
+
+    def _candidates(
+        self, connection: Connection, judge: Interrupted, moment: Moment
+    ) -> Sequence[tuple[Candidate, float]]:
+        """Those that look interrupted, each with its last sign of life."""
+        width = len(self.source.profile.jobs.key)
+        with self.source.transaction(connection, read_only=True):
+            rows = connection.execute(_interrupted(self.source.rule, judge, moment)).all()
+        return [(Candidate(tuple(row[:width]), tuple(row[width:-1])), row[-1]) for row in rows]
+
+
+def resume(source: Source, hearing: Hearing, orders: Orders, hand: Hand) -> Resumed | None:
+    """Close what was interrupted. None when told to stop before anything was done.
+
+    Raises DatabaseAway, DBAPIError and TooManyRefused for trouble with the database; ReaperError when it could not be
+    listened to.
+    """
+    return Resume(source, hearing, orders, hand).run()
+
+
+def _interrupted(rule: Rule, judge: Interrupted, moment: Moment) -> Select[Any]:
+    jobs = rule.schema.jobs
+    seen = sql.epoch(judge.last_sign(jobs, moment)).label("seen")
+    return select(*rule.schema.key_text(jobs), *identity(rule), seen).where(
+        rule.schema.running(jobs), judge(jobs, moment)
+    )
+
+
+def _in_batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candidate]]:
+    waiting = iter(candidates)
+    while batch := list(islice(waiting, size)):
+        yield batch

@@ -1,0 +1,65 @@
+"""What differs from one database server to another, apart from its SQL (see `reaper.spelling`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine, Select, TextClause
+
+from reaper.hearing import Contact
+from reaper.model import Holder, Key
+from reaper.schema import Schema
+from reaper.source.mariadb import MariaDB
+from reaper.source.patience import Patience
+from reaper.source.postgresql import PostgreSQL
+
+
+class Dialect(Protocol):
+    """How a server is met and treated."""
+
+    def engine(self, url: str, source: str, patience: Patience) -> Engine:
+        """An engine without a pool, whose connections hang up on a server that does not answer.
+
+        Raises ArgumentError for a URL that it cannot use, ModuleNotFoundError without the driver.
+        """
+
+    def begin(self, connection: Connection, patience: Patience, *, read_only: bool) -> None:
+        """The transaction that has just begun is in UTC, READ COMMITTED, and limited in time.
+
+        READ COMMITTED, since the rule is judged again in a fresh snapshot, whatever the role's default is.
+        """
+
+    def look(self, connection: Connection) -> Contact:
+        """The database's clock and its server's start, inside a transaction.
+
+        Raises DatabaseAway when nobody could write there now: a standby, or a server set to read only.
+        """
+
+    def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[Sequence[Any]]:
+        """The rows one after the other, never all in memory. Raises DBAPIError."""
+
+    def answers(self, connection: Connection, within_seconds: float) -> bool:
+        """Whether the server is still there. Outside a transaction; one that keeps us waiting is hung up on."""
+
+    def lease(self, schema: Schema, ttl_seconds: float) -> Sequence[TextClause]:
+        """Statements to take or renew the lease of a job table; the last one says whether it is `mine`.
+
+        The lease is the same for every replica, whatever it calls its source; without renewal it ends by itself.
+        """
+
+    def holder(self, connection: Connection, schema: Schema, key: Key) -> Holder | None:
+        """The one who has held the row longest, or None when nobody (any more) does or it cannot be told."""
+
+
+_POSTGRESQL, _MARIADB = PostgreSQL(), MariaDB()
+
+
+def dialect_named(name: str) -> Dialect:
+    """By what SQLAlchemy calls it."""
+    return _POSTGRESQL if name == "postgresql" else _MARIADB
+
+
+def dialect_of(place: Connection | Engine) -> Dialect:
+    """That of a connection or an engine."""
+    return dialect_named(place.dialect.name)

@@ -1,0 +1,49 @@
+"""What became of the jobs of a batch, and whether all that belongs together was done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from reaper.model import Key, ReaperError
+from reaper.profile import Action, Profile
+
+
+class HalfDone(ReaperError):
+    """The database made a transition without its audit event, or the other way round, and was rolled back."""
+
+
+class Told(NamedTuple):
+    """One job that has been ended. Durations are seconds; `task` is its id in Celery."""
+
+    key: Key
+    kind: str | None
+    age: float | None
+    silence: float | None
+    witness: str | None
+    task: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """How many jobs were stale, how many of them ended, and how many rows each insert of the action wrote."""
+
+    judged: int
+    ended: int
+    inserted: Mapping[int, int]
+
+
+def half_done(profile: Profile, action: Action, changed: Changed) -> None:
+    """A trigger or rule of the user's may swallow a row without a word. Raises HalfDone when one has."""
+    table = profile.jobs.table
+    if changed.judged != changed.ended:
+        raise HalfDone(
+            f"{table}: {changed.judged} rows are stale and {changed.ended} changed: a trigger or rule interferes"
+        )
+    for n, written in changed.inserted.items():
+        if written != changed.ended:
+            raise HalfDone(
+                f"{action.also[n].table}: {written} rows written for {changed.ended} changed ones of {table}: "
+                "a trigger or rule interferes"
+            )

@@ -1,0 +1,81 @@
+"""Types whose values look the same in Python whatever the database."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Dialect, Text
+from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import DateTime, Float, TypeDecorator, TypeEngine
+
+LONGEST_AGO, ENDLESS = "-infinity", "infinity"
+
+# MariaDB has no infinities; these are the ends of its calendar. (Year 0 is that of its zero date, which is none.)
+_ENDS = {LONGEST_AGO: datetime(1, 1, 1), ENDLESS: datetime(9999, 12, 31, 23, 59, 59, 999999)}  # noqa: DTZ001
+
+
+class _Instant(TypeDecorator[Any]):
+    """A moment: aware in Python. On MariaDB a DATETIME(6) in UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(self.impl_instance if _is_postgresql(dialect) else mysql.DATETIME(fsp=6))
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        if value is None or _is_postgresql(dialect):
+            return value
+        return _ENDS[value] if isinstance(value, str) else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+        naive = isinstance(value, datetime) and value.tzinfo is None
+        return value.replace(tzinfo=UTC) if naive else value
+
+
+class _Document(TypeDecorator[Any]):
+    """JSON, read as Python's values; text that is none stays text."""
+
+    impl = JSONB
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(JSONB() if _is_postgresql(dialect) else Text())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        plain = value is None or isinstance(value, str)
+        return value if _is_postgresql(dialect) or plain else json.dumps(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        if _is_postgresql(dialect) or not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+
+
+class _Texts(TypeDecorator[Any]):
+    """Texts as an array; on MariaDB, which has none, as a JSON array."""
+
+    impl = ARRAY(Text)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(self.impl_instance if _is_postgresql(dialect) else Text())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return value if _is_postgresql(dialect) else json.dumps(value)
+
+
+def _is_postgresql(dialect: Dialect) -> bool:
+    return dialect.name == "postgresql"
+
+
+INSTANT = _Instant()
+DOCUMENT = _Document()
+TEXTS = _Texts()
+FLOAT = Float().with_variant(mysql.DOUBLE(asdecimal=False), "mysql", "mariadb")
