@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reaper.cli import exits
-from tests.commands import COMMAND, Reaper, environment
+from tests.commands import Reaper
 from tests.support import MINUTE, Protea, eventually
+from tests.terminals import typed
 
 
 @pytest.fixture
@@ -25,36 +21,6 @@ def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> Re
     reaper = Reaper(tmp_path, {})
     reaper.configure(f"[sources.main]\ndatabase_url = '{database}'\n")
     return reaper
-
-
-@contextmanager
-def at_a_terminal(reaper: Reaper, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """The command with a terminal as its standard input, on which `typed` may type."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        (*COMMAND, *arguments),
-        env=environment(reaper.given),
-        cwd=reaper.folder,
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        os.close(theirs)
-        process.keyboard = ours  # type: ignore[attr-defined]
-        try:
-            yield process
-        finally:
-            process.kill()
-            os.close(ours)
-
-
-def typed(reaper: Reaper, text: str, *arguments: str) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a command that is answered so."""
-    with at_a_terminal(reaper, *arguments) as process:
-        os.write(process.keyboard, text.encode())  # type: ignore[attr-defined]
-        output, errors = process.communicate(timeout=30)
-    return process.returncode, output, errors
 
 
 def living_and_dead(protea: Protea) -> list[str]:
