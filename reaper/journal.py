@@ -49,11 +49,12 @@ class Journal:
         self._log.debug("Reaper surveyed.", source=source, running=census.running, stale=census.stale)
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:
-        """The first of a sweep by name; the audit events have them all."""
+        """The first of a sweep by name; the audit events have them all. Where there are none, the log has."""
         told = self._told[source]
         if told.sweep_id != sweep_id:
             told.sweep_id, told.named = sweep_id, 0
-        for job in batch[: max(0, _NAMED_PER_SWEEP - told.named)]:
+        room = max(0, _NAMED_PER_SWEEP - told.named)
+        for job in (job for n, job in enumerate(batch) if n < room or job.evidence):
             self._log.warning(
                 "Reaped interrupted job." if job.reason == Reason.INTERRUPTED else "Reaped stale job.",
                 source=source,
@@ -64,6 +65,7 @@ class Journal:
                 silence_seconds=job.silence_seconds,
                 witness=job.witness,
                 sweep_id=sweep_id,
+                **({"evidence": dict(job.evidence)} if job.evidence else {}),
             )
         told.named += len(batch)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Key = tuple[str, ...]
 """A job's primary key as the database spells it: one text per key column, in the profile's order."""
@@ -118,7 +118,8 @@ class Evidence:
 class Reaped(NamedTuple):
     """One job that a sweep ended, measured at the transition. A start at -infinity has no age.
 
-    `task` is its id in Celery, where it is one of its tasks.
+    `task` is its id in Celery, where it is one of its tasks. `evidence` is what it was ended for, where nothing of that
+    stays in the database.
     """
 
     key: Key
@@ -128,6 +129,7 @@ class Reaped(NamedTuple):
     silence_seconds: float | None
     witness: str | None
     task: str | None = None
+    evidence: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

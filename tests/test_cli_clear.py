@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from reaper.cli import exits
 from reaper.embedded import Embedded
+from reaper.hearing import Hearing
+from reaper.orphans import lasting
+from reaper.profile import resolve
+from reaper.source import Habits, Source
+from reaper.witness.celery import CeleryWitness
 from tests.brokers import RedisServer, Staff, redis_server
 from tests.commands import Reaper
 from tests.daemons import until
-from tests.support import HOUR, Protea, eventually
+from tests.support import HOUR, PATIENCE, Protea, thresholds
 from tests.terminals import typed
 from tests.worlds.adhese import AdheseDeleteWorld, AdheseWorld
 from tests.worlds.postgresql import PostgreSQLDatabase
@@ -163,7 +168,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vuls: VulsWorld, staff
     monkeypatch.chdir(tmp_path)
     reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": vuls.database.url, "REAPER_BROKER_URL": staff.broker.url})
     reaper.configure(
-        f"queues = ['{staff.queue}']\n[sources.runs]\nprofile = 'vuls'\n[sources.schedules]\nprofile = 'vuls-schedule'\n"
+        f"queues = ['{staff.queue}']\n"
+        "[sources.runs]\nprofile = 'vuls'\n[sources.schedules]\nprofile = 'vuls-schedule'\n"
     )
     return reaper
 
@@ -213,21 +219,54 @@ def test_orphans_are_ended_only_when_asked_and_nothing_else_is(vuls: VulsWorld, 
     assert known.alive and vuls.state(alive) is State.RUNNING
 
 
-def test_a_task_whose_row_is_committed_a_moment_later_is_no_orphan(vuls: VulsWorld, runs: Reaper, staff: Staff) -> None:
+def of_runs(vuls: VulsWorld, staff: Staff) -> Source:
+    witness = CeleryWitness(staff.broker.url, 6, {staff.queue}, absence_seconds=0)
+    habits = Habits(witness=witness, queues=(staff.queue,))
+    return Source("runs", vuls.database.url, resolve("vuls"), thresholds(), PATIENCE, habits)
+
+
+def lasting_orphans(sources: list[Source], meanwhile: Callable[[], object]) -> list[str]:
+    """Those that are left when something has happened between the two looks."""
+    witness = sources[0].habits.witness
+    assert witness is not None
+    found = lasting(sources, witness.ask(), lambda: Hearing(0), lambda _: meanwhile())
+    return [orphan.id for orphan in found]
+
+
+def test_a_task_whose_row_is_committed_a_moment_later_is_no_orphan(vuls: VulsWorld, staff: Staff) -> None:
     staff.hire()
-    task = staff.linger()
+    task, source = staff.linger(), of_runs(vuls, staff)
+    assert lasting_orphans([source], lambda: None) == [task.id]
     with vuls.database.session() as server:
         server.do(
             "INSERT INTO task_runs (scheduled_task_id, celery_task_id, status) VALUES (7, %s, 'running')", task.id
         )
-        with runs.process("clear", "--force", "--revoke-orphans", "--json") as process:
-            # It has looked once, and is about to look again.
-            eventually(lambda: vuls.database.reapers(vuls.hand) > 0)
-            eventually(lambda: vuls.database.reapers(vuls.hand) == 0)
-            server.commit()
-            output, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    assert '"revoked": []' in output and task.alive
+        assert lasting_orphans([source], server.commit) == []
+
+
+def test_a_task_that_ends_meanwhile_is_no_orphan(vuls: VulsWorld, staff: Staff) -> None:
+    staff.hire()
+    task, source = staff.linger(), of_runs(vuls, staff)
+    witness = source.habits.witness
+    assert witness is not None
+
+    def end() -> None:
+        task.finish()
+        until(lambda: not witness.ask().executing, "the task has ended")
+
+    assert lasting_orphans([source], end) == []
+
+
+def test_a_task_that_another_source_of_the_broker_knows_is_no_orphan(
+    vuls: VulsWorld, staff: Staff, server: Embedded
+) -> None:
+    staff.hire()
+    task, name = staff.linger(), f"clear_{next(_numbers)}"
+    with VulsWorld.create(PostgreSQLDatabase(server.create_database(name, tables=False))) as other:
+        run_of(other, task.id)
+        assert lasting_orphans([of_runs(vuls, staff), of_runs(other, staff)], lambda: None) == []
+        assert lasting_orphans([of_runs(vuls, staff)], lambda: None) == [task.id]
+    server.drop_database(name)
 
 
 def test_a_broker_that_is_away_makes_everything_unknown_and_says_so(

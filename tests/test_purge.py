@@ -21,9 +21,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+from structlog.testing import capture_logs
 
 from reaper.cli import exits
 from reaper.embedded import Embedded
+from reaper.journal import Journal
 from reaper.model import Outcome, PurgeReport
 from reaper.profile import resolve
 from reaper.purge import NotPurgeable, Orders, check, purge
@@ -95,6 +97,7 @@ class Shed:
         parent_id integer, parent_part varchar(9), PRIMARY KEY (id, part));
     CREATE INDEX task_parent ON task (parent_id, parent_part);
     CREATE TABLE note (task_id integer, task_part varchar(9));
+    CREATE INDEX note_task ON note (task_id, task_part);
     CREATE TABLE pin (task_id integer, task_part varchar(9));
     CREATE TABLE bill (task_id integer, task_part varchar(9), FOREIGN KEY (task_id, task_part)
         REFERENCES task (id, part))
@@ -124,6 +127,13 @@ class Shed:
             *above,
         )
         return part
+
+    def fill(self, tasks: int = 500) -> None:
+        """Young tasks, so that no server finds it quicker to read the whole table: MariaDB waits for all it reads."""
+        rows = ", ".join(f"({number}, 'young', 'done', {self.database.ago})" for number in range(100, 100 + tasks))
+        self.hand.do(f"INSERT INTO task (id, part, state, ended) VALUES {rows}", *[DAY] * tasks)
+        maria = isinstance(self.database, MariaDBDatabase)
+        self.hand.do("ANALYZE TABLE task" if maria else "ANALYZE task")
 
     def attach(self, table: str, *parts: str) -> None:
         for part in parts:
@@ -409,8 +419,9 @@ def test_a_row_that_somebody_holds_is_left_for_the_next_time(shed: Shed) -> None
     held = shed.task()
     for _ in range(5):
         shed.task()
+    shed.fill()
     with shed.database.session() as other:
-        other.ask("SELECT * FROM task WHERE part = %s FOR UPDATE", held)
+        other.ask("SELECT * FROM task WHERE id = 7 AND part = %s FOR UPDATE", held)
         report = shed.purge()
         assert (report.outcome, report.purged, report.left) == (Outcome.DONE, 5, 1)
         other.rollback()
@@ -420,17 +431,18 @@ def test_a_row_that_somebody_holds_is_left_for_the_next_time(shed: Shed) -> None
 def test_a_row_whose_belongings_somebody_holds_is_left_without_waiting_long(shed: Shed) -> None:
     held, *others = (shed.task() for _ in range(6))
     shed.attach("note", held, *others)
+    shed.fill()
     with shed.database.session() as other:
-        other.ask("SELECT * FROM note WHERE task_part = %s FOR UPDATE", held)
+        other.ask("SELECT * FROM note WHERE task_id = 7 AND task_part = %s FOR UPDATE", held)
         begun = time.monotonic()
         report = shed.purge()
         assert time.monotonic() - begun < 10
         assert held in shed.left() and (report.outcome, report.refusals) == (Outcome.DONE, {})
         assert report.purged + report.left == 6 and report.left >= 1
-        assert shed.left() == shed.left("note")
+        assert shed.left() - {"young"} == shed.left("note")
         other.rollback()
     shed.purge()
-    assert not shed.left()
+    assert shed.left() == {"young"}
 
 
 # --- what the database refuses -------------------------------------------------------------------------------
@@ -610,13 +622,14 @@ def test_a_purge_that_takes_long_does_not_delay_the_sweeps_nor_meet_itself(prote
 def test_a_stop_ends_a_purge_after_its_batch(protea: Protea) -> None:
     slow(protea, 0.2)
     finished(protea, 40)
-    told = Told()
-    with keeping(protea, told, batch_size=2) as supervisor:
-        until(lambda: len(told.batches) >= 2, "two batches")
-        begun = time.monotonic()
-        assert supervisor.stop(3)
-        assert time.monotonic() - begun < 3
-    assert told.reports[-1].outcome is Outcome.STOPPED
+    supervisor, told = Supervisor(), Told()
+    supervisor.add_retention(Retention(protea.source(), 30, 2, [told]), Regularly(0, 0.2))
+    supervisor.start()
+    until(lambda: len(told.batches) >= 2, "two batches")
+    begun = time.monotonic()
+    assert supervisor.stop(3)
+    assert time.monotonic() - begun < 3
+    assert [report.outcome for report in told.reports] == [Outcome.STOPPED]
     assert len(protea.statuses()) == 40 - sum(told.batches) > 0
 
 
@@ -724,20 +737,17 @@ def test_a_daemon_in_a_purge_stops_in_time_and_half_of_nothing_is_left(protea: P
     assert 0 < left < 58 and left % 2 == 0
 
 
-def test_trouble_with_the_database_is_told_once_and_the_next_purge_comes(protea: Protea) -> None:
-    from structlog.testing import capture_logs
-
-    from reaper.journal import Journal
-
+def test_trouble_with_the_database_is_told_once_and_the_next_purge_comes(protea: Protea, server: Embedded) -> None:
     with capture_logs() as lines:
         journal = Journal()
         retention = Retention(protea.source(), 30, 10, [journal])
         finished(protea)
-        admin = protea.libpq.rpartition("/")
-        with closed(f"{admin[0]}/postgres", protea.connection.info.dbname):
+        name = protea.connection.info.dbname
+        protea.connection.close()
+        with closed(server.url.replace("+psycopg", ""), name):
             retention.tick()
             retention.tick()
-        assert retention.tick() is not None
+        retention.tick()
     failed = [line for line in lines if line["event"] == "Reaper purge failed"]
     assert [(line["database_away"], line["log_level"]) for line in failed] == [(True, "error")]
     assert [line["event"] for line in lines[-1:]] == ["Purged 1 finished job(s)."]

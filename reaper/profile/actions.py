@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from reaper.profile.conditions import Conditions
 from reaper.profile.part import Match, Name, Part, TableName
-from reaper.profile.values import Values, inside
+from reaper.profile.values import Known, Values, inside
 
 REQUEUE_ELSE_FAIL = "requeue_else_fail"
 """What the reaper makes of `requeue`, `fail` and the attempts that are left."""
@@ -72,6 +72,11 @@ class Action(Part):
         if self.assign is not None and self.delete:
             raise ValueError("a row is changed by 'set' or deleted by 'delete', not both")
         return self
+
+    @property
+    def writes_evidence(self) -> bool:
+        """What a job was ended for stays in the database."""
+        return any(isinstance(value, Known) and value.known == "evidence" for value in self.values())
 
     def values(self) -> Iterator[Any]:
         """Every value that it writes, and all those that they are made of."""

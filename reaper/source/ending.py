@@ -27,6 +27,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     not_,
+    null,
     select,
     true,
     union_all,
@@ -61,8 +62,8 @@ class Arm:
 class AtOnce:
     """Ends locked jobs by one `statement`, whose parameters are the keys of the batch.
 
-    Its rows: the key as text, `kind`, `age`, `silence`, `witness`, `task`; `arm` and `ended`, whether the transition
-    held; and the counts: `judged_N` of the jobs of arm N and `also_N_M` of its inserts.
+    Its rows: the key as text, `kind`, `age`, `silence`, `witness`, `task`, `evidence`; `arm` and `ended`, whether the
+    transition held; and the counts: `judged_N` of the jobs of arm N and `also_N_M` of its inserts.
     """
 
     def __init__(self, rule: Rule, judging: Judging, choice: str) -> None:
@@ -85,7 +86,7 @@ class AtOnce:
             inserted = {n: counted[cte.name] for n, cte in arm.inserted.items()}
             half_done(self._profile, arm.action, Changed(counted[f"judged_{arm.number}"], ended, inserted))
         width = len(self._profile.jobs.key)
-        return [Told(tuple(row[:width]), *row[width : width + 5]) for row in done]
+        return [Told(tuple(row[:width]), *row[width : width + 6]) for row in done]
 
     # --- transitions -------------------------------------------------------------------------------------------
 
@@ -184,6 +185,7 @@ class AtOnce:
             *(cast(ended.c[name], sql.FLOAT).label(name) for name in ("age", "silence")),
             ended.c.witness,
             (sql.text_of(ended.c[copied(self._profile, task.task)]) if task else sql.no_text()).label("task"),
+            (cast(null(), sql.DOCUMENT) if arm.action.writes_evidence else ended.c.evidence).label("evidence"),
             literal(arm.number).label("arm"),
             func.coalesce(not_(ended.c.still_runs), False).label("ended"),
         )

@@ -104,14 +104,14 @@ class StepByStep:
         counted = {n: connection.execute(arm.also[n], given).rowcount for n in before}
         ended = connection.execute(arm.transition, given).rowcount
         counted |= {n: connection.execute(also, given).rowcount for n, also in enumerate(arm.also) if n not in before}
-        told = [self._told(row) for row in rows]
+        told = [self._told(row, arm.action) for row in rows]
         # A trigger may let a row be written and put the old state back: such a job has not ended.
         ended -= len(connection.execute(self.still_running, key_parameters([job.key for job in told])).all())
         inserts = {n: counted[n] for n, step in enumerate(arm.action.also) if isinstance(step, Insert)}
         half_done(self._profile, arm.action, Changed(len(rows), ended, inserts))
         return told
 
-    def _told(self, row: Row[Any]) -> Told:
+    def _told(self, row: Row[Any], action: Action) -> Told:
         found, task = row._mapping, self._profile.task
         width = len(self._profile.jobs.key)
         return Told(
@@ -121,6 +121,7 @@ class StepByStep:
             silence=_number(found["silence"]),
             witness=found["witness"],
             task=found[copied(self._profile, task.task)] if task else None,
+            evidence=None if action.writes_evidence else found["evidence"],
         )
 
     # --- statements --------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from reaper.model import Key, ReaperError
 from reaper.profile import Action, Profile
@@ -15,7 +15,10 @@ class HalfDone(ReaperError):
 
 
 class Told(NamedTuple):
-    """One job that has been ended. Durations are seconds; `task` is its id in Celery."""
+    """One job that has been ended. Durations are seconds; `task` is its id in Celery.
+
+    `evidence` is what it was ended for, where nothing of that stays in the database.
+    """
 
     key: Key
     kind: str | None
@@ -23,6 +26,7 @@ class Told(NamedTuple):
     silence: float | None
     witness: str | None
     task: str | None
+    evidence: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,13 +86,18 @@ class MariaDBDatabase(Database):
         return json.loads(value)
 
     def waits(self, session: Session, watcher: Session) -> bool:
-        return bool(
-            watcher.one(
-                "SELECT count(*) FROM information_schema.innodb_trx"
-                " WHERE trx_mysql_thread_id = %s AND trx_state = 'LOCK WAIT'",
-                session.number,
-            )
+        """InnoDB does not list an INSERT that waits for the row it refers to: it is told by how long it takes."""
+        listed = watcher.one(
+            "SELECT count(*) FROM information_schema.innodb_trx"
+            " WHERE trx_mysql_thread_id = %s AND trx_state = 'LOCK WAIT'",
+            session.number,
         )
+        taking = watcher.one(
+            "SELECT count(*) FROM information_schema.processlist"
+            " WHERE id = %s AND command = 'Query' AND info LIKE 'INSERT%%' AND time_ms > 500",
+            session.number,
+        )
+        return bool(listed or taking)
 
     def reapers(self, watcher: Session) -> int:
         ours = ", ".join(map(str, self._ours))
