@@ -25,6 +25,7 @@ class _Told:
     failed_cycles: int = 0
     held: bool = False
     standby: bool = False
+    witness_trouble: str | None = None
     overdue: frozenset[Key] = frozenset()
     sweep_id: str = ""
     named: int = 0
@@ -73,6 +74,7 @@ class Journal:
         self._failure(report)
         self._leadership(report)
         self._breaker(report)
+        self._witness(report)
         for evidence in report.newly_spared:
             self._spared(report, evidence)
         if report.newly_spared_total > len(report.newly_spared):
@@ -152,6 +154,16 @@ class Journal:
             told.standby = standby
             message = "Reaper stands by: another replica sweeps." if standby else "Reaper has taken the sweeps over."
             self._log.info(message, source=report.source)
+
+    def _witness(self, report: SweepReport) -> None:
+        source, told, trouble = report.source, self._told[report.source], report.witness_trouble
+        if report.asked_witness and (trouble is None) != (told.witness_trouble is None):
+            if trouble is not None:
+                message = "Reaper's witness is of no use: nobody is ended for its silence."
+                self._log.error(message, source=source, error=trouble)
+            else:
+                self._log.info("Reaper's witness is of use again.", source=source)
+            told.witness_trouble = trouble
 
     def _breaker(self, report: SweepReport) -> None:
         source, told = report.source, self._told[report.source]

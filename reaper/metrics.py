@@ -99,6 +99,9 @@ class Metrics:
         self.database_up = Gauge(
             "reaper_database_up", "1 while the database answers and can be written to.", _SOURCE, registry=registry
         )
+        self.witness_up = Gauge(
+            "reaper_witness_up", "1 while the witness outside the database can be asked.", _SOURCE, registry=registry
+        )
         self.interval = Gauge("reaper_interval_seconds", "Seconds between two sweeps.", registry=registry)
         build = Gauge("reaper_build_info", "Version; always 1.", ("version", "python"), registry=registry)
         build.labels(__version__, platform.python_version()).set(1)
@@ -117,6 +120,7 @@ class Metrics:
             self._kinds[source] = set()
             for metric in self._by_source():
                 metric.labels(source)
+            self.witness_up.labels(source).set(1)
             for reason in Reason:
                 self.reaped_total.labels(source, OTHER, reason.value)
             for outcome in Outcome:
@@ -125,7 +129,16 @@ class Metrics:
     def _by_source(self) -> tuple[Counter | Gauge | Histogram, ...]:
         counters = (self.refused_total, self.lost_total, self.purged_total)
         jobs = (self.running, self.spared, self.stale, self.locked, self.overdue, self.refused, self.deaf, self.oldest)
-        return (*counters, *jobs, self.duration, self.last_success, self.breaker_open, self.leader, self.database_up)
+        return (
+            *counters,
+            *jobs,
+            self.duration,
+            self.last_success,
+            self.breaker_open,
+            self.leader,
+            self.database_up,
+            self.witness_up,
+        )
 
     # --- listener; a source that is gone may still have a sweep that ends, which would bring it back ----------
 
@@ -156,6 +169,8 @@ class Metrics:
         self.refused_total.labels(source).inc(len(report.failures))
         self.database_up.labels(source).set(not report.database_away)
         self.leader.labels(source).set(report.leads)
+        if report.asked_witness:
+            self.witness_up.labels(source).set(report.witness_trouble is None)
         if report.outcome is not Outcome.FAILED:
             self.breaker_open.labels(source).set(report.outcome is Outcome.HELD)
             self.deaf.labels(source).set(report.deaf_seconds)

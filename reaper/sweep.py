@@ -39,6 +39,7 @@ from reaper.source import (
     with_stale,
 )
 from reaper.spool import Spool
+from reaper.witness import WitnessAway
 
 SHOWN = 100
 """How many single jobs of a sort a report names; the rest are counted."""
@@ -94,6 +95,8 @@ class Sweep:
         self.would_reap: list[Evidence] = []
         self.refused = 0
         self.longest = self.deaf = 0.0
+        self.asked = False
+        self.witness_trouble: str | None = None
 
     def run(self) -> Outcome:
         with self.source.connect() as connection:
@@ -102,7 +105,7 @@ class Sweep:
         self.deaf = self.hearing.deaf_seconds(self.source.thresholds.stall.seconds)
         if self.lease is not None and not self.lease.hold():
             return Outcome.STANDBY
-        moment = self.source.consult(moment)
+        moment = self._consult(moment)
         with self.source.connect_again() as connection, Spool(self.orders.batch_size) as spool:
             census = self._survey(connection, moment, spool)
             self._notice_spared(connection, moment)
@@ -115,6 +118,12 @@ class Sweep:
                 self._name_holders(connection, moment)
                 return outcome
         return Outcome.DONE
+
+    def _consult(self, moment: Moment) -> Moment:
+        moment = self.source.consult(moment)
+        self.asked = moment.testimony is not None
+        self.witness_trouble = moment.testimony.trouble if moment.testimony else None
+        return moment
 
     # --- survey ----------------------------------------------------------------------------------------------
 
@@ -183,8 +192,12 @@ class Sweep:
         if witness is None or testimony is None:
             return
         running = [job.task for job in done.reaped if job.task in testimony.executing]
-        if running:
-            witness.revoke([task for task in running if task is not None])
+        try:
+            if running:
+                witness.revoke([task for task in running if task is not None])
+        except WitnessAway as problem:
+            # They have ended all the same; their workers will find out.
+            self.witness_trouble = str(problem)
 
     def _take(self, done: Done) -> None:
         self.reaped += len(done.reaped)
@@ -282,6 +295,8 @@ def _report(state: Sweep, outcome: Outcome, error: str | None, *, away: bool, du
         longest_transaction_seconds=state.longest,
         deaf_seconds=state.deaf,
         database_away=away,
+        asked_witness=state.asked,
+        witness_trouble=state.witness_trouble,
         leads=outcome not in (Outcome.STANDBY, Outcome.FAILED),
         error=error,
         dry_run=state.orders.dry_run,

@@ -71,6 +71,7 @@ class MariaDB:
                     "--no-defaults",
                     f"--user={_user()}",
                     f"--datadir={self.directory / 'data'}",
+                    f"--tmpdir={self.directory / 'temporary'}",
                     f"--socket={self.socket}",
                     f"--pid-file={self.directory / 'pid'}",
                     "--skip-networking",
@@ -140,14 +141,19 @@ def temporary() -> Iterator[MariaDB]:
 
 
 def _install(directory: Path) -> None:
+    # Of its own: a server that starts clears what others have there.
+    temporary = directory / "temporary"
+    temporary.mkdir()
     if os.geteuid() == 0:
         shutil.chown(directory, _user())
+        shutil.chown(temporary, _user())
     made = subprocess.run(
         [
             _program("mariadb-install-db"),
             "--no-defaults",
             f"--user={_user()}",
             f"--datadir={directory / 'data'}",
+            f"--tmpdir={temporary}",
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
         ],

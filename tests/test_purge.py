@@ -194,6 +194,17 @@ def test_the_first_end_that_is_known_counts(shed: Shed) -> None:
     assert unknown not in shed.left() and len(shed.left()) == 1
 
 
+def test_a_zero_date_of_mariadb_is_no_end(mariadb: MariaDB) -> None:
+    shed = Shed(MariaDBDatabase(mariadb.create_database("zero")))
+    old, young = shed.task(made=40), shed.task(made=3)
+    shed.hand.do("SET sql_mode = ''")
+    shed.hand.do("UPDATE task SET ended = '0000-00-00'")
+    assert shed.purge().purged == 1
+    assert shed.left() == {young} and old != young
+    shed.hand.close()
+    mariadb.drop_database("zero")
+
+
 def test_a_running_row_never_goes_whatever_the_profile_says(shed: Shed) -> None:
     running = shed.task(state="running")
     done = shed.task()
@@ -380,12 +391,26 @@ def test_a_row_that_runs_again_at_any_moment_stays_or_was_gone_before(shed: Shed
             report = shed.purge(source)
         if place >= len(seen):
             break
-        assert report.outcome is Outcome.DONE
+        assert (report.outcome, report.refusals) == (Outcome.DONE, {})
         assert shed.left() == shed.left("note") == ({part} if restarted[0] else set()), seen[place]
         outcomes.add(restarted[0])
         shed.hand.do("DELETE FROM note")
         shed.hand.do("DELETE FROM task")
     assert outcomes == {True, False}
+
+
+def test_what_is_needed_after_the_lock_is_seen_by_the_second_judgement(shed: Shed) -> None:
+    source, needed = shed.source(), shed.task()
+    free = shed.task()
+
+    def pin(number: int) -> None:
+        if number and "FOR UPDATE SKIP LOCKED" in seen[number - 1]:
+            shed.hand.do("INSERT INTO pin VALUES (7, %s)", needed)
+
+    with before_each(source, pin) as seen:
+        report = shed.purge(source)
+    assert shed.left() == {needed} == shed.left("pin") and free not in shed.left()
+    assert (report.purged, report.left, report.refusals) == (1, 1, {})
 
 
 def test_killed_at_any_moment_it_leaves_each_row_with_all_that_goes_with_it_or_none(shed: Shed) -> None:

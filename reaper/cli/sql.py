@@ -11,7 +11,7 @@ from reaper.cli.document import shown
 from reaper.cli.options import json_option, source_option
 from reaper.cli.sources import chosen, settings_of
 from reaper.source import Source
-from reaper.source.script import Habits, Statement, script
+from reaper.source.script import Statement, Terms, script
 from reaper.sweep import SHOWN
 
 
@@ -29,8 +29,8 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> None:
       reaper sql | less
     """
     settings = settings_of(ctx)
-    habits = Habits(settings.interval_seconds, settings.statement_timeout_seconds, named=SHOWN)
-    found = {each: list(script(each.rule, habits)) for each in chosen(settings, source)}
+    terms = Terms(settings.interval_seconds, settings.statement_timeout_seconds, named=SHOWN)
+    found = {each: list(script(each, terms)) for each in chosen(settings, source)}
     if as_json:
         members = [{"source": each.name, "statements": statements} for each, statements in found.items()]
         document.write("sql", {"sources": members})

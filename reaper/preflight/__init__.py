@@ -6,7 +6,7 @@ is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -14,12 +14,14 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from reaper.model import DatabaseAway
-from reaper.preflight.catalog import Unanswered
+from reaper.preflight.catalog import Catalog, Hidden, Unanswered
 from reaper.preflight.evidence import check_evidence
 from reaper.preflight.examination import OVERRIDE, Examination
 from reaper.preflight.fence import check_fence
-from reaper.preflight.finding import Finding, Level, error
+from reaper.preflight.finding import Finding, Level
 from reaper.preflight.indexes import check_indexes
+from reaper.preflight.mariadb import MariaDB
+from reaper.preflight.mariadb_checks import check_mariadb, unsupported
 from reaper.preflight.moments import check_moments
 from reaper.preflight.names import check_names
 from reaper.preflight.override import override
@@ -32,6 +34,8 @@ from reaper.preflight.values import check_values
 from reaper.preflight.writes import check_writes
 from reaper.profile import Profile
 from reaper.schema import Schema
+from reaper.source import Patience
+from reaper.source.session import transaction
 from reaper.source.trouble import Trouble, in_one_line, trouble
 
 __all__ = ["Finding", "Level", "examine"]
@@ -51,13 +55,14 @@ def examine(
     `patience_seconds`, which is then said. `host_clock` gives seconds since 1970, only to be compared. Raises
     DatabaseAway, and nothing else, when the database cannot be asked.
     """
-    if connection.dialect.name != "postgresql":
-        return [error("server", f"is {connection.dialect.name}; only PostgreSQL is supported")]
-    if (old := too_old(connection.dialect.server_version_info)) is not None:
-        return [old]
     try:
+        if connection.dialect.name != "postgresql":
+            return _on_mariadb(connection, profile, stall_seconds, patience_seconds, host_clock)
+        if (old := too_old(connection.dialect.server_version_info)) is not None:
+            return [old]
         with _nothing_kept(connection):
-            return _findings(_examination(connection, profile, stall_seconds, patience_seconds), host_clock)
+            catalog = PostgreSQL(connection, patience_seconds)
+            return _findings(_examination(catalog, profile, stall_seconds), host_clock)
     except DBAPIError as failed:
         if trouble(failed) is Trouble.AWAY:
             raise DatabaseAway(in_one_line(failed)) from None
@@ -73,8 +78,19 @@ def _nothing_kept(connection: Connection) -> Iterator[None]:
         begun.rollback()
 
 
-def _examination(connection: Connection, profile: Profile, stall: float, patience: float) -> Examination:
-    catalog = PostgreSQL(connection, patience)
+def _on_mariadb(
+    connection: Connection, profile: Profile, stall: float, patience: float, host_clock: Callable[[], float] | None
+) -> list[Finding]:
+    """On a session of its own, outside a transaction."""
+    if (why := unsupported(connection, profile)) is not None:
+        return [why]
+    with transaction(connection, Patience(patience, patience), read_only=True):
+        catalog = MariaDB(connection, patience)
+        exam = _examination(catalog, profile, stall)
+        return _findings(exam, host_clock, check_mariadb(exam, catalog))
+
+
+def _examination(catalog: Catalog, profile: Profile, stall: float) -> Examination:
     exam = Examination(profile, catalog, Schema(profile), stall)
     for name in sorted(profile.tables):
         try:
@@ -82,13 +98,19 @@ def _examination(connection: Connection, profile: Profile, stall: float, patienc
         except Unanswered as why:
             exam.closed[name] = str(why)
             continue
+        except Hidden as hidden:
+            exam.hidden[name] = hidden
+            continue
         if table is not None:
             exam.tables[name] = table
     return exam
 
 
-def _findings(exam: Examination, host_clock: Callable[[], float] | None) -> list[Finding]:
+def _findings(
+    exam: Examination, host_clock: Callable[[], float] | None, more: Iterable[Finding] = ()
+) -> list[Finding]:
     found = [
+        *more,
         *check_server(exam, host_clock),
         *check_names(exam),
         *check_moments(exam),

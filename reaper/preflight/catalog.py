@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Executable, Row
 
+from reaper.model import Time
 from reaper.preflight.remedies import Remedies
 from reaper.preflight.tables import Table
 
@@ -19,6 +20,14 @@ class Unanswered(Exception):
     def __init__(self, why: str, state: str | None) -> None:
         self.state = state or ""
         super().__init__(why)
+
+
+class Hidden(Exception):
+    """A table that the role may not see, or only single columns of (`partly`); else nobody knows if it is there."""
+
+    def __init__(self, schema: str, table: str, *, partly: bool) -> None:
+        self.schema, self.table, self.partly = schema, table, partly
+        super().__init__(table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +45,25 @@ class Server:
 
 
 class Catalog(Protocol):
-    """The database behind one connection, inside one transaction of it. Names are spelled as in a profile."""
+    """The database behind one connection, inside one transaction of it. Names are spelled as in a profile.
 
+    `documents` are the families of columns that hold JSON, which is best called `document`; `clocks` says what a
+    column with moments of a time format is called.
+    """
+
+    document: str
+    documents: tuple[str, ...]
+    clocks: Mapping[Time, str]
     server: Server
-    remedies: Remedies
+
+    @property
+    def remedies(self) -> Remedies:
+        """The statements that mend things there."""
 
     def find(self, spelled: str) -> Table | None:
         """The table that a statement naming it so would reach, if the role were let into its schema.
 
-        Raises Unanswered when somebody keeps it locked.
+        Raises Unanswered when somebody keeps it locked, Hidden when the role may not see it.
         """
 
     def elsewhere(self, spelled: str) -> list[str]:

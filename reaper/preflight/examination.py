@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from reaper.preflight.catalog import Catalog
+from reaper.preflight.catalog import Catalog, Hidden
 from reaper.preflight.corrections import Corrections
 from reaper.preflight.tables import Column, Table
 from reaper.profile import Profile
@@ -24,6 +24,7 @@ class Examination:
     schema: Schema
     stall_seconds: float
     tables: dict[str, Table] = field(default_factory=dict)
+    hidden: dict[str, Hidden] = field(default_factory=dict)
     closed: dict[str, str] = field(default_factory=dict)  # tables that could not be looked at, and why
     corrections: Corrections = field(default_factory=Corrections)
 

@@ -15,18 +15,16 @@ from reaper.preflight.tables import Column
 from reaper.preflight.uses import Instant, instants
 
 _FAMILIES: Mapping[Time, tuple[str, ...]] = {
-    Time.TIMESTAMPTZ: ("timestamptz",),
-    Time.NAIVE: ("timestamp",),
+    Time.TIMESTAMPTZ: ("timestamptz", "datetime"),
+    Time.NAIVE: ("timestamp", "datetime"),
     Time.EPOCH_S: ("integer", "number"),
     Time.EPOCH_MS: ("integer", "number"),
 }
 _WORDS: Mapping[Time, str] = {
-    Time.TIMESTAMPTZ: "a timestamp with time zone",
-    Time.NAIVE: "a timestamp without time zone",
     Time.EPOCH_S: "a number of seconds",
     Time.EPOCH_MS: "a number of milliseconds",
 }
-_CLOCKS = ("timestamptz", "timestamp")
+_CLOCKS = ("timestamptz", "timestamp", "datetime")
 _LAST_SECOND = 1e11
 """As seconds since 1970 this lies in the year 5138, as milliseconds in 1973."""
 
@@ -77,7 +75,8 @@ def _misfit(
     exam: Examination, table: str, column: Column, declared: Time, meant: Time | None, *, mixed: bool
 ) -> Finding:
     subject = f"{table}.{column.name}"
-    message = f"is {column.words}, and the profile's time format of {table} is {declared.value!r}, {_WORDS[declared]}"
+    words = {**_WORDS, **exam.catalog.clocks}[declared]
+    message = f"is {column.words}, and the profile's time format of {table} is {declared.value!r}, {words}"
     if meant is not None:
         exam.corrections.times[table] = meant
         return error(subject, f"{message}; did you mean {meant.value!r}?", OVERRIDE)

@@ -16,6 +16,8 @@ def check_names(exam: Examination) -> Iterator[Finding]:
     must_be_real = {exam.profile.jobs.table, *locks(exam.profile), *(w.table for w in writings(exam.profile))}
     must_be_real.update(alive.events.table for alive in exam.profile.alive if alive.events)
     for name, columns in sorted(exam.profile.columns().items()):
+        if name in exam.hidden:
+            continue  # told of elsewhere
         table = exam.tables.get(name)
         if name in exam.closed:
             message = f"could not be examined ({exam.closed[name]}): somebody seems to keep it locked exclusively"
@@ -49,7 +51,8 @@ def _not_a_table(exam: Examination, name: str, table: Table) -> Finding:
     if len(behind) == 1:
         exam.corrections.tables[name] = behind[0]
         return error(name, f"{message}; it reads from {behind[0]}", OVERRIDE)
-    return error(name, f"{message}; it reads from {listed(behind)}" if behind else message)
+    fix = exam.catalog.remedies.lockable(table)
+    return error(name, f"{message}; it reads from {listed(behind)}" if behind else message, fix)
 
 
 def _missing_column(exam: Examination, name: str, table: Table, column: str) -> Finding:

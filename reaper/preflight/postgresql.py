@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Executable, Label, Row, literal_column, selec
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import quoted_name
 
+from reaper.model import Time
 from reaper.preflight import queries
 from reaper.preflight.catalog import Server, Unanswered
 from reaper.preflight.remedies import Remedies
@@ -37,6 +38,13 @@ _OURS_NEVER = {"pg_catalog", "information_schema", "pg_toast"}
 
 class PostgreSQL:
     """A `Catalog`."""
+
+    document = "jsonb"
+    documents: tuple[str, ...] = ("json", "other")
+    clocks: Mapping[Time, str] = {
+        Time.TIMESTAMPTZ: "a timestamp with time zone",
+        Time.NAIVE: "a timestamp without time zone",
+    }
 
     def __init__(self, connection: Connection, patience_seconds: float) -> None:
         self._connection = connection
@@ -155,6 +163,7 @@ class PostgreSQL:
                 close=row.close,
                 sequences={s.column: (s.schema, s.name) for s in self._rows(queries.SEQUENCES, oid=oid)},
                 row_security=row.row_security,
+                lock=any(column.update for column in columns),
             ),
         )
 

@@ -74,7 +74,7 @@ def _missing(exam: Examination, name: str, table: Table) -> dict[str, list[str]]
     }
     # FOR UPDATE asks for UPDATE on any one column: those that an action sets will do.
     locked = locks(profile).get(name)
-    if locked is not None and locked in table.columns and not rights.update and "UPDATE" not in missing:
+    if locked is not None and locked in table.columns and not rights.lock and "UPDATE" not in missing:
         missing["UPDATE"] = [locked]
     if name in deletes(profile) and not rights.delete:
         missing["DELETE"] = []

@@ -60,13 +60,17 @@ class Remedies:
     def add_unique(self, table: Table, columns: Iterable[str]) -> str:
         return f"ALTER TABLE {self.name(table.schema, table.name)} ADD UNIQUE ({self._list(columns)});"
 
-    def add_foreign_key(self, table: Table, columns: Iterable[str], to: Table, key: Iterable[str]) -> str:
+    def add_foreign_key(self, table: Table, columns: Iterable[str], to: Table, key: Iterable[str]) -> str | None:
         # Without a look at the old rows, which would take long and hold up writers.
         later = " NOT VALID" if table.kind == "table" else ""
         return (
             f"ALTER TABLE {self.name(table.schema, table.name)} ADD FOREIGN KEY ({self._list(columns)})"
             f" REFERENCES {self.name(to.schema, to.name)} ({self._list(key)}){later};"
         )
+
+    def lockable(self, table: Table) -> str | None:  # noqa: ARG002
+        """The table with rows that can be locked, where a statement makes it one."""
+        return None
 
     def not_null(self, table: Table, column: str) -> str:
         return self._alter(table, column, "SET NOT NULL")

@@ -69,7 +69,7 @@ def _unfit(exam: Examination) -> bool:
         return False
     column, values = found
     if column.labels:
-        return not set(values) <= set(column.labels)
+        return not all(column.has_label(value) for value in values)
     return column.family != "text" and not all(exam.catalog.takes(column.words, str(value)) for value in values)
 
 

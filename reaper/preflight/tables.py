@@ -22,6 +22,12 @@ class Column:
     nullable: bool
     filled: bool  # gets a value when an insert leaves it out
     computed: bool  # refuses any value of ours
+    loose: bool = False  # takes texts for equal that are not the same
+
+    def has_label(self, value: object) -> bool:
+        if self.loose and isinstance(value, str):
+            return value.casefold() in {label.casefold() for label in self.labels}
+        return value in self.labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ class Trigger:
 class Rights:
     """What the connected role may do. `sequences` are those whose next value it may not take, by column.
 
-    `close`: lock the whole table against writers.
+    `close`: lock the whole table against writers; `lock`: lock single rows.
     """
 
     usage: bool
@@ -77,6 +83,7 @@ class Rights:
     close: bool
     sequences: Mapping[str, tuple[str, str]]
     row_security: bool
+    lock: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def _check_numbers(exam: Examination) -> Iterator[Finding]:
         column = exam.column(table, attempts.column)
         if not attempts.array:
             numbers.append(("attempts", attempts.column))
-        elif column and column.family not in ("json", "other"):
+        elif column and column.family not in exam.catalog.documents:
             yield error(f"{table}.{column.name}", f"attempts.array: is {column.words}; expected an array")
     for place, name in numbers:
         column = exam.column(table, name)
@@ -79,7 +79,7 @@ def _check_numbers(exam: Examination) -> Iterator[Finding]:
 def check_literal(exam: Examination, table: str, column: Column, value: Scalar, place: str) -> Iterator[Finding]:
     subject = f"{table}.{column.name}"
     if column.labels:
-        if value not in column.labels:
+        if not column.has_label(value):
             yield _no_label(exam, table, column, str(value), place)
     elif not isinstance(value, str):
         if column.family != "other" and column.family not in _SCALARS[type(value)]:
@@ -129,7 +129,7 @@ _PLAIN = (bool, int, float, str)
 
 def _wrong_label(column: Column, value: Value) -> bool:
     """Already told of, and no value that could be asked about."""
-    return bool(column.labels) and not isinstance(value, Known) and value not in column.labels
+    return bool(column.labels) and not isinstance(value, Known) and not column.has_label(value)
 
 
 def _sample(exam: Examination, value: Known | Scalar) -> str | None:

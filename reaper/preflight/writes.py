@@ -16,7 +16,6 @@ _LONG_ENOUGH = 512
 """Characters that hold any message but an operator's longest."""
 
 _NUMBERS = ("integer", "number", "other")
-_DOCUMENTS = ("json", "other")
 
 
 def check_writes(exam: Examination) -> Iterator[Finding]:
@@ -39,7 +38,7 @@ def _check_value(exam: Examination, writing: Writing, column: Column, value: Val
         yield from _check_known(exam, writing, column, value)
     elif isinstance(value, FromColumn):
         yield from _check_copy(exam, writing, column, value)
-    elif isinstance(value, Json) and column.family not in (*_DOCUMENTS, "text"):
+    elif isinstance(value, Json) and column.family not in (*exam.catalog.documents, "text"):
         yield error(subject, f"{writing.place} writes a JSON object into {column.words}")
     elif isinstance(value, Next):
         newest = exam.column(value.beyond.table, value.beyond.column)
@@ -58,8 +57,8 @@ def _check_copy(exam: Examination, writing: Writing, column: Column, value: From
     what = f"{jobs}.{source.name} ({source.words})"
     if value.plus is not None and source.family not in _NUMBERS:
         yield error(subject, f"{writing.place} adds to {what}, which is no number")
-    elif value.append is not None and source.family not in _DOCUMENTS:
-        yield error(subject, f"{writing.place} appends to {what}; expected jsonb")
+    elif value.append is not None and source.family not in exam.catalog.documents:
+        yield error(subject, f"{writing.place} appends to {what}; expected {exam.catalog.document}")
     elif not _assignable(source, column):
         yield error(subject, f"{writing.place} copies {what} into {column.words}, which does not fit")
 
@@ -83,10 +82,17 @@ def _check_known(exam: Examination, writing: Writing, column: Column, value: Kno
         yield from _check_text(exam, writing, column, known)
     elif known in ("age", "silence") and column.family not in (*_NUMBERS, "text"):
         yield error(subject, f"{place} writes the {known}, a number of seconds, into {column.words}")
-    elif known == "evidence" and (column.family not in ("json", "text") or column.length is not None):
-        yield error(subject, f"{place} writes the evidence, a JSON object, into {column.words}; expected jsonb")
-    elif known == "evidence" and column.family == "text":
-        yield warning(subject, f"{place} writes the evidence into {column.words}; as jsonb it could be searched")
+    elif known == "evidence":
+        yield from _check_evidence(exam, writing, column)
+
+
+def _check_evidence(exam: Examination, writing: Writing, column: Column) -> Iterator[Finding]:
+    subject, better = f"{writing.table}.{column.name}", exam.catalog.document
+    what = f"{writing.place} writes the evidence"
+    if column.family not in ("json", "text") or column.length is not None:
+        yield error(subject, f"{what}, a JSON object, into {column.words}; expected {better}")
+    elif column.family not in exam.catalog.documents:
+        yield warning(subject, f"{what} into {column.words}; as {better} it could be searched")
 
 
 def _check_text(exam: Examination, writing: Writing, column: Column, known: str) -> Iterator[Finding]:

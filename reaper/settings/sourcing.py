@@ -11,7 +11,7 @@ from reaper.profile import Profile, resolve, shipped
 from reaper.settings import limits
 from reaper.settings.checks import shown
 from reaper.settings.conduct import Conduct, conduct
-from reaper.settings.database_url import identity
+from reaper.settings.database_url import MARIADB, identity
 from reaper.settings.layers import Layer, Stack
 from reaper.settings.limits import Limits
 from reaper.settings.lines import Place
@@ -54,6 +54,7 @@ class Sources:
             self._check_action(profile, own)
             self._check_broker(name, table, profile, broker)
             self._check_purge(name, table, profile)
+            self._check_log(name, table, profile, found)
         if found is None and table is not _SHARED:
             self._refuse(("sources", name), f"no database; {_ways('database_url', name)}")
         if found is None or found.url is None or profile is None:
@@ -98,6 +99,18 @@ class Sources:
         if table.purge.model_fields_set and profile.purge is None:
             message = f"profile {profile.name!r} does not say which jobs are finished, so that none can be purged"
             self._refuse(("sources", name, "purge"), message)
+
+    def _check_log(self, name: str, table: SourceTable, profile: Profile, found: Found | None) -> None:
+        """MariaDB has no lock that keeps entries from being written until a commit."""
+        if profile.jobs.log is None or found is None or found.url is None:
+            return
+        if not found.url.get_secret_value().startswith(MARIADB):
+            return
+        message = f"the jobs of profile {profile.name!r} exist only as a log, which needs PostgreSQL, not MariaDB"
+        if table is _SHARED:
+            self._tell(f"{self._profile_origin(name, table)}: {message}")
+        else:
+            self._refuse(("sources", name), message)
 
     # Profiles
 

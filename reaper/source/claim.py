@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Select, and_, func, literal, select, text
+from sqlalchemy import Connection, Select, TextClause, and_, func, literal, select, text
 from sqlalchemy.exc import DBAPIError
 
 from reaper import sql
@@ -149,7 +149,7 @@ class Claim:
         named = sql.concat(place, *(part for n in range(self._width) for part in (list(found.c)[n], " ")))
         return select(found).where(func.pg_try_advisory_xact_lock(func.hashtextextended(named, 0)))
 
-    def _lock_log(self) -> list[Executable]:
+    def _lock_log(self) -> list[TextClause | sql.LockTable]:
         """Keeps entries from being written until the transaction ends."""
         log = self._schema.profile.jobs.log
         if log is None or log.lock != "table":

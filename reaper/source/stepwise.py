@@ -20,6 +20,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     insert,
     select,
     update,
@@ -62,6 +63,14 @@ class Arm:
     transition: UpdateBase
     also: Sequence[UpdateBase]
 
+    @property
+    def first(self) -> list[int]:
+        """Those of `also` that go before the transition: what belongs to a row that is deleted.
+
+        Here, each statement has to leave every reference whole.
+        """
+        return [n for n, step in enumerate(self.action.also) if self.action.delete and isinstance(step, Delete)]
+
 
 class StepByStep:
     """Ends locked jobs. `judging` is the query; its parameters are the keys of the batch."""
@@ -80,7 +89,7 @@ class StepByStep:
 
     @property
     def statements(self) -> dict[str, ClauseElement]:
-        """What is run, by its name, in that order."""
+        """What is run, by its name."""
         found: dict[str, ClauseElement] = {"judge": self.judging}
         for number, arm in enumerate(self.arms):
             found[f"transition_{number}"] = arm.transition
@@ -99,11 +108,11 @@ class StepByStep:
 
     def _end(self, connection: Connection, arm: Arm, rows: Sequence[Row[Any]]) -> list[Told]:
         given = [Found.parameters(row) for row in rows]
-        # What belongs to a row that is deleted goes first: here, each statement has to leave every reference whole.
-        before = [n for n, step in enumerate(arm.action.also) if arm.action.delete and isinstance(step, Delete)]
-        counted = {n: connection.execute(arm.also[n], given).rowcount for n in before}
+        counted = {n: connection.execute(arm.also[n], given).rowcount for n in arm.first}
         ended = connection.execute(arm.transition, given).rowcount
-        counted |= {n: connection.execute(also, given).rowcount for n, also in enumerate(arm.also) if n not in before}
+        counted |= {
+            n: connection.execute(also, given).rowcount for n, also in enumerate(arm.also) if n not in arm.first
+        }
         told = [self._told(row, arm.action) for row in rows]
         # A trigger may let a row be written and put the old state back: such a job has not ended.
         ended -= len(connection.execute(self.still_running, key_parameters([job.key for job in told])).all())
@@ -132,7 +141,9 @@ class StepByStep:
     def _transition(self, action: Action) -> UpdateBase:
         jobs, name = self._schema.jobs, self._profile.jobs.table
         theirs: list[Element] = [self._found.c[KEY.format(n)] for n in range(len(self._profile.jobs.key))]
-        mine = and_(Schema.same(self._schema.key(jobs), theirs), self._schema.running_by_its_row(jobs))
+        # Not by an index on what says that it runs: its entries would be locked before the row is.
+        runs = func.coalesce(self._schema.running_by_its_row(jobs), False)
+        mine = and_(Schema.same(self._schema.key(jobs), theirs), runs)
         if action.delete:
             return delete(jobs).where(mine)
         return update(jobs).values(self._values(name, action.assign or {}, jobs)).where(mine)

@@ -11,6 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 
+class Deadlock(Exception):
+    """InnoDB locks the entries of indexes too, and of two who come from different ones it sends one back."""
+
+
 class Session(ABC):
     """One session of the job system's own, or of whoever looks. `number` is its name among the server's processes."""
 
@@ -56,6 +60,9 @@ class Database(ABC):
     """The moment so many seconds ago, in SQL."""
     naive_ago: ClassVar[str]
     """The same without a time zone, in UTC."""
+
+    deadlocks: ClassVar[bool] = False
+    """Whether two who want one row may meet in a deadlock, and the reaper be the one that is sent back."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -23,10 +23,11 @@ from reaper.source.patience import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, P
 # with; without ANSI_QUOTES, which SQLAlchemy looks for when it connects.
 SQL_MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 # A CTE that is merged into its user is worked out once per mention. A long IN that is turned into a join with its
-# values uses no index on the column.
+# values uses no index on the column. A row that is looked for by two indexes is locked in both, one after the other:
+# whoever comes from the other one meets us in a deadlock.
 SETTINGS = text(
     f"SET SESSION time_zone = '+00:00', sql_mode = '{SQL_MODE}', tx_isolation = 'READ-COMMITTED',"
-    " optimizer_switch = 'derived_merge=off', in_predicate_conversion_threshold = 0,"
+    " optimizer_switch = 'derived_merge=off,index_merge=off', in_predicate_conversion_threshold = 0,"
     " max_statement_time = :statement, lock_wait_timeout = :lock, innodb_lock_wait_timeout = :lock,"
     " idle_transaction_timeout = :idle"
 )
@@ -38,7 +39,7 @@ LOOK = text(
     " WHERE variable_name = 'UPTIME') SECOND AS server_started,"
     " (SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'SLAVE_RUNNING') AS replica"
 )
-_OLDEST = (10, 6)  # knows SKIP LOCKED and JSON_TABLE
+OLDEST = (10, 6)  # knows SKIP LOCKED and JSON_TABLE
 
 
 class MariaDB:
@@ -66,7 +67,7 @@ class MariaDB:
     def begin(self, connection: Connection, patience: Patience, *, read_only: bool) -> None:
         limits = {"statement": patience.statement, "lock": LOCK_SECONDS, "idle": IDLE_SECONDS}
         connection.execute(SETTINGS, limits)
-        connection.execute(text(f"START TRANSACTION READ {'ONLY' if read_only else 'WRITE'}"))
+        connection.execute(opening(read_only=read_only))
 
     def look(self, connection: Connection) -> Contact:
         row = connection.execute(LOOK).one()
@@ -93,10 +94,15 @@ class MariaDB:
         return holder_of(connection)
 
 
+def opening(*, read_only: bool) -> TextClause:
+    """The statement that begins a transaction."""
+    return text(f"START TRANSACTION READ {'ONLY' if read_only else 'WRITE'}")
+
+
 def _check_version(connection: Connection, version: str) -> None:
     """MySQL speaks the same protocol and other SQL."""
     known = connection.dialect.server_version_info or ()
-    if "mariadb" not in version.casefold() or tuple(known[:2]) < _OLDEST:
+    if "mariadb" not in version.casefold() or tuple(known[:2]) < OLDEST:
         raise DatabaseAway(f"the server is {version}: MariaDB 10.6 or later is needed")
 
 

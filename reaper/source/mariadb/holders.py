@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper.model import Holder
 
 # The view has the server's own time zone, whatever the session's.
-_SUSPECTS = text(
+SUSPECTS = text(
     """
     SELECT t.trx_mysql_thread_id AS pid, p.user AS user,
            CASE p.command WHEN 'Sleep' THEN 'idle in transaction' ELSE LOWER(p.command) END AS state,
@@ -28,7 +28,7 @@ _SUSPECTS = text(
 def holder_of(connection: Connection) -> Holder | None:
     """The only one who can hold it; None where several can, or this user may not see them (privilege PROCESS)."""
     try:
-        suspects = connection.execute(_SUSPECTS).all()
+        suspects = connection.execute(SUSPECTS).all()
     except DBAPIError:
         # A privilege is missing. The transaction goes on: here an error ends only its statement.
         if connection.invalidated:

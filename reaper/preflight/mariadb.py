@@ -1,0 +1,217 @@
+"""What MariaDB's catalogs say. Of a table that a user has no privilege for they say nothing, not even that it is there.
+
+Foreign keys and constraints are read from SHOW CREATE TABLE: the catalogs show them to fewer users.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, Executable, Row, literal_column, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql import quoted_name
+
+from reaper.model import Time
+from reaper.preflight import mariadb_queries as queries
+from reaper.preflight.catalog import Hidden, Server, Unanswered
+from reaper.preflight.mariadb_remedies import Definition, MariaDBRemedies
+from reaper.preflight.mariadb_tables import (
+    checks_in,
+    column_of,
+    definition_of,
+    family_of,
+    foreign_keys_in,
+    index_of,
+    kind_of,
+    read_by,
+    sample,
+)
+from reaper.preflight.tables import ForeignKey, Rights, Table, Trigger
+from reaper.schema import split_name, table_of
+from reaper.source.trouble import Trouble, in_one_line, number, trouble
+
+_DENIED = frozenset({1142, 1143, 1044, 1045, 1370})
+_READ_ONLY = 1792
+_COLLATIONS = ("1267", "1270", "1271")
+_NUMBERS = {"integer": r"\s*[+-]?\d+", "number": r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"}
+_READ = {
+    "datetime": "CAST(:v AS DATETIME) IS NOT NULL",
+    "json": "JSON_VALID(:v)",
+    "uuid": "CAST(:v AS UUID) IS NOT NULL",
+}
+
+
+class MariaDB:
+    """A `Catalog`. The session is in UTC, and each of its statements is limited in time."""
+
+    document = "JSON"
+    documents: tuple[str, ...] = ("json", "text", "other")
+    clocks: Mapping[Time, str] = dict.fromkeys((Time.TIMESTAMPTZ, Time.NAIVE), "a DATETIME or TIMESTAMP in UTC")
+
+    def __init__(self, connection: Connection, patience_seconds: float) -> None:
+        self._connection, self._patience = connection, patience_seconds
+        row = connection.execute(queries.SERVER).one()
+        self.read_only = bool(row.forced_read_only) or row.read_only not in (0, "OFF")
+        self.server = Server(
+            role=row.role,
+            database=row.database,
+            standby=False,
+            read_only=False,
+            now=row.now.replace(tzinfo=UTC),
+            started=row.started.replace(tzinfo=UTC),
+            sees_sessions=True,
+            timeouts={},
+        )
+        self.definitions: dict[tuple[int, str], Definition] = {}
+        self.remedies = MariaDBRemedies(row.role, row.database, frozenset(), 0, self.definitions)
+        self._known: dict[tuple[str, str], int] = {}
+
+    def find(self, spelled: str) -> Table | None:
+        """Raises Hidden where the user may not see whether there is such a table, or what it is like."""
+        schema, bare = split_name(spelled)
+        row = self._connection.execute(queries.TABLE, {"schema": schema, "name": bare}).one_or_none()
+        if row is not None:
+            return self._load(row)
+        try:
+            self._about("SELECT 1 FROM {} LIMIT 0", schema or self.server.database, bare)
+        except Unanswered as refused:
+            if refused.state and int(refused.state) in _DENIED:
+                raise Hidden(schema or self.server.database, bare, partly=False) from None
+        return None
+
+    def elsewhere(self, spelled: str) -> list[str]:
+        """The same name in other databases of the server, as a profile spells it."""
+        schema, bare = split_name(spelled)
+        rows = self._connection.execute(queries.ELSEWHERE, {"schema": schema, "name": bare})
+        return [row.name if row.schema == self.server.database else f"{row.schema}.{row.name}" for row in rows]
+
+    def names(self, spelled: str) -> list[str]:
+        """Tables that might have been meant."""
+        schema, _ = split_name(spelled)
+        prefix = f"{schema}." if schema else ""
+        return [f"{prefix}{row[0]}" for row in self._connection.execute(queries.NAMES, {"schema": schema})]
+
+    def viewed(self, view: Table) -> list[str]:
+        """The tables that a view reads from, as far as its definition is shown."""
+        place = {"schema": view.schema, "name": view.name}
+        definition = self._connection.execute(queries.VIEW, place).scalar_one_or_none() or ""
+        tables = sorted(read_by(definition))
+        return [table if schema == self.server.database else f"{schema}.{table}" for schema, table in tables]
+
+    def ask(self, statement: Executable) -> Sequence[Row[Any]]:
+        """Rows; raises Unanswered, with the server's number, and the transaction goes on."""
+        try:
+            return self._connection.execute(statement).all()
+        except DBAPIError as refused:
+            kind, known = trouble(refused), number(refused)
+            if refused.connection_invalidated or (kind is Trouble.AWAY and known not in (*_DENIED, _READ_ONLY)):
+                raise
+            slow = kind is Trouble.SLOW
+            why = f"cut off after {self._patience:g} s" if slow else in_one_line(refused)
+            raise Unanswered(why, str(known or "")) from None
+
+    def holds(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:
+        """What an expression of a CHECK says of these columns; None: nobody can tell."""
+        columns = [sample(*given).label(quoted_name(name, quote=True)) for name, given in values.items()]
+        try:
+            said = self.ask(select(literal_column(f"({expression})")).select_from(select(*columns).subquery("row")))
+        except Unanswered:
+            return None
+        return bool(said[0][0]) if said[0][0] is not None else None
+
+    def takes(self, words: str, value: str) -> bool:
+        """A text can be read as a value of this type."""
+        family = family_of(words)
+        if family in _NUMBERS:
+            return re.fullmatch(_NUMBERS[family], value) is not None
+        if family not in _READ:
+            return True
+        return bool(self.ask(text(f"SELECT {_READ[family]}").bindparams(v=value))[0][0])
+
+    def compare(self, one: tuple[Table, str], other: tuple[Table, str]) -> str | None:
+        """Why the server refuses to compare two columns; None when it does not."""
+        (mine, name), (theirs, others) = one, other
+        left = table_of(f"{mine.schema}.{mine.name}", [name]).alias("a")
+        right = table_of(f"{theirs.schema}.{theirs.name}", [others]).alias("b")
+        try:
+            self.ask(
+                select(literal_column("1")).select_from(left).join(right, left.c[name] == right.c[others]).limit(0)
+            )
+        except Unanswered as refused:
+            return str(refused) if refused.state in _COLLATIONS else None
+        return None
+
+    # --- a table -------------------------------------------------------------------------------------------------
+
+    def _load(self, row: Row[Any]) -> Table:
+        place = {"schema": row.schema, "name": row.name}
+        identity, shown = self._identity(row.schema, row.name), self._shown(row)
+        checks = list(checks_in(shown))
+        documents = {
+            n for c in checks for n in c.columns if c.expression.casefold() == f"json_valid({self.remedies.name(n)})"
+        }
+        found = self._connection.execute(queries.COLUMNS, place).all()
+        for column in found:
+            self.definitions[identity, column.name] = definition_of(column)
+        return Table(
+            identity=identity,
+            schema=row.schema,
+            name=row.name,
+            kind=kind_of(row),
+            rows=row.rows,
+            columns={column.name: column_of(column, document=column.name in documents) for column in found},
+            indexes=[index_of(row.schema, name, list(parts)) for name, parts in self._indexes(place)],
+            checks=[check for check in checks if not check.columns & documents],
+            foreign_keys=[
+                ForeignKey(columns, self._identity(schema or row.schema, table))
+                for columns, schema, table in foreign_keys_in(shown)
+            ],
+            triggers=[Trigger(t[0], frozenset()) for t in self._connection.execute(queries.TRIGGERS, place)],
+            rights=self._rights(row, found),
+        )
+
+    def _about(self, statement: str, schema: str, table: str) -> Sequence[Row[Any]]:
+        """Asks a statement with the table's name in its place; names may hold colons, which stand for parameters."""
+        return self.ask(text(statement.format(self.remedies.name(schema, table)).replace(":", "\\:")))
+
+    def _identity(self, schema: str, name: str) -> int:
+        return self._known.setdefault((schema, name), len(self._known))
+
+    def _indexes(self, place: Mapping[str, str]) -> Iterator[tuple[str, Iterator[Row[Any]]]]:
+        return groupby(self._connection.execute(queries.INDEXES, place).all(), key=lambda part: str(part.name))
+
+    def _shown(self, row: Row[Any]) -> str:
+        if row.type == "VIEW":
+            return ""
+        try:
+            return str(self._about("SHOW CREATE TABLE {}", row.schema, row.name)[0][1])
+        except Unanswered as refused:
+            if refused.state and int(refused.state) in _DENIED:
+                raise Hidden(row.schema, row.name, partly=True) from None
+            raise
+
+    def _rights(self, row: Row[Any], columns: Sequence[Row[Any]]) -> Rights:
+        granted = {c.name: set(c.privileges.split(",")) for c in columns}
+        return Rights(
+            usage=True,
+            select=frozenset(name for name, own in granted.items() if "select" in own),
+            update=frozenset(name for name, own in granted.items() if "update" in own),
+            insert=frozenset(name for name, own in granted.items() if "insert" in own),
+            delete=self._may_delete(row),
+            close=False,
+            sequences={},
+            row_security=False,
+            lock=True,
+        )
+
+    def _may_delete(self, row: Row[Any]) -> bool:
+        """Privileges come before everything else: in a transaction that reads only, nothing else can be asked."""
+        try:
+            self._about("EXPLAIN DELETE FROM {} WHERE FALSE", row.schema, row.name)
+        except Unanswered as refused:
+            return refused.state == str(_READ_ONLY)
+        return True

@@ -1,0 +1,197 @@
+"""The importable Celery tasks, in a real worker on a real Redis."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from reaper import celery_tasks
+from reaper.model import ReaperError
+from tests.brokers import Group, RedisServer, redis_server
+from tests.commands import environment
+from tests.daemons import PROJECT, until
+from tests.support import HOUR, MINUTE, Protea
+
+DAY = 24 * HOUR
+NAMES = (
+    "clear_stuck_scheduler_jobs",
+    "get_stuck_jobs_report",
+    "cleanup_old_task_runs_enhanced",
+    "reset_scheduler_state",
+)
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+class Office:
+    """A worker with the reaper's tasks, whose settings are those of its environment."""
+
+    def __init__(self, redis: RedisServer, folder: Path, **settings: str) -> None:
+        self._redis, self._folder, self._log = redis, folder, folder / "worker.log"
+        self._environment = environment(
+            {"REAPER_RESTART_GRACE": "0", "BEAT_BROKER": redis.url, "BEAT_FILE": str(folder / "beat"), **settings}
+        )
+        self._app = Celery(broker=redis.url, backend=redis.url)
+        self._group = self.run("worker", "-c", "1", "-P", "prefork", "--without-gossip", "--without-mingle")
+        until(lambda: b" ready." in self._log.read_bytes(), "the worker is ready", 60)
+
+    def run(self, *words: str) -> Group:
+        return Group(
+            [sys.executable, "-m", "celery", "-A", "tests.beat", *words, "-l", "info"],
+            self._folder,
+            self._log,
+            **{**self._environment, "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+
+    def ask(self, task: str, **arguments: Any) -> Any:
+        """What it returns, through the broker and back: it is JSON. Raises what the task raises."""
+        name = task if "." in task else f"reaper.celery_tasks.{task}"
+        answer = self._app.send_task(name, kwargs=arguments).get(timeout=60)
+        assert json.loads(json.dumps(answer, allow_nan=False)) == answer
+        return answer
+
+    def close(self) -> None:
+        self._group.kill()
+        self._app.close()
+        assert b"geheim" not in self._log.read_bytes()
+
+
+@pytest.fixture
+def office(redis: RedisServer, tmp_path: Path, protea: Protea) -> Iterator[Office]:
+    office = Office(redis, tmp_path, REAPER_DATABASE_URL=protea.url)
+    yield office
+    office.close()
+
+
+def test_stuck_jobs_are_reported_and_cleared_and_the_living_spared(office: Office, protea: Protea) -> None:
+    stuck, alive, young = protea.job(age=3 * HOUR), protea.job(age=3 * HOUR), protea.job(age=1.9 * HOUR)
+    protea.event(stuck, age=2.5 * HOUR)
+    protea.event(alive, age=MINUTE)
+    report = office.ask("get_stuck_jobs_report", max_age_hours=2)
+    assert (report["summary"]["total_stuck_jobs"], report["summary"]["max_age_hours"]) == (1, 2)
+    assert [job["key"] for job in report["sources"]["default"]["stuck_jobs"]] == [stuck]
+    assert office.ask("app.tasks.cleanup_tasks.get_stuck_jobs_report")["summary"] == report["summary"]
+    looked = office.ask("clear_stuck_scheduler_jobs", max_age_hours=2, dry_run=True)
+    assert (looked["summary"]["total_stuck_jobs"], looked["summary"]["cleared"]) == (1, 0)
+    assert protea.status(stuck) == "running"
+    cleared = office.ask("clear_stuck_scheduler_jobs")
+    assert cleared["summary"] == {
+        "total_stuck_jobs": 1, "cleared": 1, "spared": 1, "dry_run": False, "max_age_hours": 2,
+    }  # fmt: skip
+    assert cleared["errors"] == {} and cleared["sources"]["default"]["outcome"] == "done"
+    assert [protea.status(job) for job in (stuck, alive, young)] == ["failed", "running", "running"]
+    assert len(protea.audits(stuck)) == 1
+    assert office.ask("get_stuck_jobs_report")["summary"]["total_stuck_jobs"] == 0
+
+
+@pytest.mark.parametrize(("hours", "ended"), [(2.99, True), (3.01, False)])
+def test_the_hours_given_are_the_hours_used(office: Office, protea: Protea, hours: float, ended: bool) -> None:
+    job = protea.job(age=3 * HOUR)
+    office.ask("clear_stuck_scheduler_jobs", max_age_hours=hours)
+    assert (protea.status(job) == "failed") is ended
+
+
+def test_finished_jobs_are_cleaned_up(office: Office, protea: Protea) -> None:
+    for days in (41, 40, 29):
+        protea.job(status="succeeded", finished=days * DAY, age=50 * DAY)
+    running = protea.job(age=50 * DAY)
+    done = office.ask("cleanup_old_task_runs_enhanced", days_to_keep=30, batch_size=1)
+    assert done["summary"] == {"total_deleted": 2, "refused": 0, "days_to_keep": 30, "batch_size": 1}
+    assert done["sources"]["default"]["purged"] == 2
+    assert len(protea.statuses()) == 2 and protea.status(running) == "running"
+
+
+def test_a_reset_tells_first_and_ends_all_when_forced(office: Office, protea: Protea) -> None:
+    jobs = [protea.job(age=MINUTE, operation=operation) for operation in ("embed", "embed", "align")]
+    told = office.ask("reset_scheduler_state")
+    assert told["summary"] == {"total_running": 3, "ended": 0, "force": False}
+    assert told["sources"]["default"]["kinds"] == [["embed", 2], ["align", 1]]
+    assert {protea.status(job) for job in jobs} == {"running"}
+    assert office.ask("reset_scheduler_state", force=True)["summary"]["ended"] == 3
+    assert {protea.status(job) for job in jobs} == {"failed"}
+    [audit] = protea.audits(jobs[0])
+    assert audit["fields"]["reason"] == "ManualTimeout" and audit["fields"]["operator"].startswith("Celery task ")
+
+
+def test_settings_are_read_anew_by_each_task(redis: RedisServer, tmp_path: Path, protea: Protea) -> None:
+    config = tmp_path / "reaper.toml"
+    config.write_text("")
+    office = Office(redis, tmp_path, REAPER_CONFIG=str(config))
+    try:
+        with pytest.raises(Exception, match="no database is configured"):
+            office.ask("get_stuck_jobs_report")
+        protea.stale()
+        config.write_text(
+            f'[sources.up]\ndatabase_url = "{protea.libpq}"\n'
+            '[sources.down]\ndatabase_url = "postgresql://someone:geheim@127.0.0.1:1/x"\n'
+        )
+        report = office.ask("get_stuck_jobs_report")
+        assert report["summary"]["total_stuck_jobs"] == 1 and report["summary"]["unknown"] == ["down"]
+        assert report["errors"].keys() == {"down"} and report["sources"].keys() == {"up"}
+        cleared = office.ask("clear_stuck_scheduler_jobs")
+        assert cleared["summary"]["cleared"] == 1 and cleared["errors"].keys() == {"down"}
+        config.write_text('[sources.down]\ndatabase_url = "postgresql://someone:geheim@127.0.0.1:1/x"\n')
+        for task in NAMES:
+            with pytest.raises(Exception, match="source down: "):
+                office.ask(task)
+    finally:
+        office.close()
+
+
+def test_beat_clears_what_is_stuck(office: Office, protea: Protea) -> None:
+    stuck = protea.stale()
+    beat = office.run("beat")
+    try:
+        until(lambda: protea.status(stuck) == "failed", "beat and the worker have cleared it", 40)
+    finally:
+        beat.kill()
+
+
+# --- arguments -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", NAMES)
+def test_each_task_has_the_name_that_is_documented(task: str) -> None:
+    assert getattr(celery_tasks, task).name == f"reaper.celery_tasks.{task}"
+
+
+@pytest.mark.parametrize("hours", [0, -1, "2", None, True, float("nan"), float("inf"), 87601])
+def test_hours_that_are_none_are_refused(hours: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REAPER_DATABASE_URL", "postgresql://x@127.0.0.1:1/x")
+    for task in (celery_tasks.clear_stuck_scheduler_jobs, celery_tasks.get_stuck_jobs_report):
+        with pytest.raises(ValueError, match="max_age_hours: expected a number above 0 and at most 87600"):
+            task.apply(kwargs={"max_age_hours": hours}).get()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"days_to_keep": 0}, "days_to_keep: expected a whole number from 1 to 3650, not 0"),
+        ({"days_to_keep": 1.5}, "days_to_keep: expected a whole number"),
+        ({"batch_size": 0}, "batch_size: expected a whole number from 1 to 100000, not 0"),
+        ({"batch_size": "many"}, "batch_size: expected a whole number"),
+    ],
+)
+def test_wrong_numbers_for_a_cleanup_are_refused(
+    arguments: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REAPER_DATABASE_URL", "postgresql://x@127.0.0.1:1/x")
+    with pytest.raises(ValueError, match=why):
+        celery_tasks.cleanup_old_task_runs_enhanced.apply(kwargs=arguments).get()
+
+
+def test_without_a_source_that_can_be_purged_a_cleanup_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REAPER_DATABASE_URL", "postgresql://x@127.0.0.1:1/x")
+    monkeypatch.setenv("REAPER_PROFILE", "noetl")
+    with pytest.raises(ReaperError, match="no source has a profile that says which jobs are finished"):
+        celery_tasks.cleanup_old_task_runs_enhanced.apply().get()

@@ -1,0 +1,219 @@
+"""`reaper sql`: what it prints is what a sweep executes, and nothing else, for every profile and on every server."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy.event import listens_for
+
+from reaper.breaker import Breaker
+from reaper.embedded import Embedded
+from reaper.hearing import Hearing
+from reaper.model import SweepReport
+from reaper.profile import Profile, resolve
+from reaper.schema import key_parameters
+from reaper.source import Habits, Source, Stamp
+from reaper.source.lease import ttl_for
+from reaper.source.script import Statement, Terms, script
+from reaper.sweep import SHOWN, Memory, Orders, sweep
+from tests.mariadb import MariaDB
+from tests.support import HOUR, PATIENCE, Heard, thresholds
+from tests.worlds import WORLDS, Database, World
+from tests.worlds.mariadb import MariaDBDatabase
+from tests.worlds.postgresql import PostgreSQLDatabase
+from tests.worlds.world import LATELY
+
+TERMS = Terms(interval=60, statement_timeout=PATIENCE.statement, named=SHOWN)
+PLACES = [(world, server) for world in WORLDS for server in world.servers]
+_numbers = itertools.count()
+
+
+@pytest.fixture(params=PLACES, ids=lambda place: f"{place[0].profile}-{place[0].action}-{place[1]}")
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    kind, where = request.param
+    with database(request, where) as place, kind.create(place) as made:
+        yield made
+
+
+@contextmanager
+def database(request: pytest.FixtureRequest, where: str) -> Iterator[Database]:
+    name = f"script_{next(_numbers)}"
+    if where == "mariadb":
+        maria: MariaDB = request.getfixturevalue("mariadb")
+        yield MariaDBDatabase(maria.create_database(name))
+        maria.drop_database(name)
+    else:
+        server: Embedded = request.getfixturevalue("server")
+        yield PostgreSQLDatabase(server.create_database(name, tables=False))
+        server.drop_database(name)
+
+
+def printed(source: Source) -> dict[str, Statement]:
+    return {statement.name: statement for statement in script(source, TERMS)}
+
+
+def bare(statement: str) -> str:
+    """Without the driver's spelling of parameters and without the breaks of lines."""
+    return " ".join(re.sub(r"%\((\w+)\)s", r":\1", statement).replace("%%", "%").split())
+
+
+class Sweeps:
+    """Sweeps of one source, batches of one job, and the statements that they executed."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.memory, self.heard = source, Memory(), Heard()
+        self.seen: set[str] = set()
+        self.lease = source.lease(ttl_for(TERMS.interval))
+
+        @listens_for(source.engine, "before_cursor_execute")
+        def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+            self.seen.add(bare(statement))
+
+    def once(self) -> SweepReport:
+        orders = Orders("test-host", 1, Breaker(50, 1.0))
+        return sweep(self.source, Hearing(0), self.memory, orders, self.lease, self.heard)
+
+    def over(self) -> None:
+        self.lease.release()
+        self.source.hang_up()
+
+    def executed(self) -> set[str]:
+        savepoints = ("SAVEPOINT", "ROLLBACK TO", "RELEASE")
+        return {statement for statement in self.seen if not statement.startswith(savepoints)}
+
+
+@contextmanager
+def held(source: Source, job: str) -> Iterator[None]:
+    """Somebody holds the job, through a savepoint that is released: its row names nobody who could be found."""
+    with source.connect() as connection:
+        claim = source.claim(source.meet(connection, Hearing(0)), Stamp(source="other", sweep_id="other", host="other"))
+        with source.transaction(connection):
+            with connection.begin_nested():
+                assert connection.execute(claim.lock, key_parameters([(job,)])).all()
+            yield
+
+
+def test_a_sweep_executes_every_statement_that_is_printed_and_no_other(world: World) -> None:
+    """But for the survey on PostgreSQL, which is streamed by the driver itself."""
+    sweeps = Sweeps(world.source())
+    sweeps.once()
+    sweeps.seen.clear()
+    # Past its timeout by now, and not yet at that first sweep.
+    world.job(age=6 * HOUR, sign=LATELY)
+    jobs = [world.stale_job() for _ in range(3)]
+    with held(world.source(), jobs[-1]):
+        report = sweeps.once()
+    sweeps.over()
+    assert (report.error, report.failures) == (None, ())
+    assert (report.reaped, report.locked_total, report.newly_spared_total) == (2, 1, 1)
+    known = {name: bare(each.sql) for name, each in printed(sweeps.source).items()}
+    if sweeps.source.engine.dialect.name == "postgresql":
+        del known["survey"]
+    assert sweeps.executed() == set(known.values())
+
+
+# --- what becomes of a job ---------------------------------------------------------------------------------------
+
+QUEUE = """
+alive = [{ witness = "heartbeat", column = "heartbeat_at" }]
+attempts = { column = "tries", limit = 2 }
+time = "naive"
+
+[jobs]
+table = "tasks"
+key = ["id"]
+started = ["started_at"]
+running = { column = "state", in = ["working"] }
+
+[actions.fail]
+set = { state = "dead" }
+also = [{ insert = "task_log", values = { task_id = { column = "id" }, said = { is = "evidence" } } }]
+
+[actions.requeue]
+unique_violation = "fail"
+set = { state = "queued", started_at = { is = "null" }, tries = { column = "tries", plus = 1 }, twin_of = "mail" }
+"""
+TABLES = (
+    "CREATE TABLE tasks (id bigint PRIMARY KEY, state varchar(20) NOT NULL, started_at {moment} NULL,"
+    " heartbeat_at {moment} NULL, tries int NOT NULL, twin_of varchar(20) UNIQUE)",
+    "CREATE TABLE task_log (task_id bigint NOT NULL REFERENCES tasks (id), said text NOT NULL)",
+)
+
+
+def queue() -> Profile:
+    return resolve("tasks", {"tasks": tomllib.loads(QUEUE)})
+
+
+@pytest.mark.parametrize("where, moment", [("postgresql", "timestamp"), ("mariadb", "datetime(6)")])
+def test_both_ways_out_are_printed_and_the_one_for_a_twin(
+    request: pytest.FixtureRequest, where: str, moment: str
+) -> None:
+    with database(request, where) as place, place.session(autocommit=True) as hand:
+        for statement in TABLES:
+            hand.do(statement.format(moment=moment))
+        sweeps = Sweeps(Source("main", place.url, queue(), thresholds(), PATIENCE, Habits("requeue_else_fail")))
+        sweeps.once()
+        sweeps.seen.clear()
+        ago = f"{place.naive_ago}, {place.naive_ago}"
+        for number, tries, twin in ((1, 1, None), (2, 2, None), (3, 1, None), (4, 0, "of somebody")):
+            hand.do(f"INSERT INTO tasks VALUES (%s, 'working', {ago}, %s, %s)", number, 9 * HOUR, 2 * HOUR, tries, twin)
+        report = sweeps.once()
+        sweeps.over()
+        assert (report.error, report.failures, report.reaped) == (None, (), 4)
+        # Three had an attempt left, and only one could be queued beside the others.
+        assert sorted(hand.ask("SELECT state FROM tasks")) == [("dead",), ("dead",), ("dead",), ("queued",)]
+        known = {name: bare(each.sql) for name, each in printed(sweeps.source).items()}
+        ends = {name for name in known if name.startswith(("end", "instead", "judge", "transition", "also", "undone"))}
+        assert {"end", "instead"} == ends if where == "postgresql" else "transition_1" in ends
+        assert {known[name] for name in ends} <= sweeps.executed()
+        assert sweeps.executed() <= set(known.values())
+
+
+def test_the_action_of_the_source_is_the_one_that_is_printed(world: World) -> None:
+    shown = " ".join(each.sql for each in printed(world.source()).values())
+    assert ("DELETE FROM" in shown) is (world.action == "delete")
+
+
+# --- what the parameters mean --------------------------------------------------------------------------------------
+
+
+def test_every_parameter_is_explained(world: World) -> None:
+    for each in printed(world.source()).values():
+        named = set(re.findall(r"(?<![:\w]):(?!:)([a-z]\w*)", re.sub(r"'[^']*'", "", each.sql)))
+        assert set(each.parameters) == named, each.name
+        assert not {"None", "True", "False", ""} & set(each.parameters.values()), each
+        assert each.purpose.endswith(".") and each.locks and not each.locks.endswith("."), each.name
+
+
+def test_what_workers_know_is_a_parameter_that_says_so() -> None:
+    habits = Habits(queues=("celery",), max_age=9 * HOUR)
+    source = Source("main", "postgresql+psycopg://x@127.0.0.1/x", resolve("vuls"), thresholds(), PATIENCE, habits)
+    said = set(printed(source)["survey"].parameters.values())
+    assert "the ids of the tasks that live workers have, an array" in said
+    assert "the ids of the tasks that live workers execute, an array" in said and "the database's now - 9h" in said
+
+
+def locks(profile: str, action: str, server: str) -> dict[str, str]:
+    url = "postgresql+psycopg://x@127.0.0.1/x" if server == "postgresql" else "mariadb+pymysql://x@127.0.0.1/x"
+    source = Source("main", url, resolve(profile), thresholds(), PATIENCE, Habits(action))
+    return {name: each.locks for name, each in printed(source).items()}
+
+
+def test_no_database_is_asked_and_each_server_has_its_own_words_for_locks() -> None:
+    postgresql, mariadb = locks("adhese", "delete", "postgresql"), locks("adhese", "delete", "mariadb")
+    assert "FOR UPDATE" in postgresql["lock"] and "ROW EXCLUSIVE" in postgresql["end"]
+    assert "record locks" in mariadb["lock"] and "metadata lock" in mariadb["transition_0"] + mariadb["also_0_0"]
+    assert "ROW" not in " ".join(mariadb.values())
+    # The rows that refer to the job go before it.
+    assert list(mariadb).index("also_0_0") < list(mariadb).index("transition_0")
+
+
+def test_a_log_is_locked_as_a_whole_and_nobody_holds_its_rows() -> None:
+    found = locks("noetl", "fail", "postgresql")
+    assert "advisory lock" in found["lock"] and "SHARE ROW EXCLUSIVE" in found["close"]
+    assert "holder" not in found and "patience" in found
