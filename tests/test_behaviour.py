@@ -239,8 +239,9 @@ class Worker:
             try:
                 done = self._act(self._session)
             except Deadlock:
-                # What is asked of everybody who uses such a database: begin anew.
+                # What is asked of everybody who uses such a database: begin anew, a little later.
                 self._session.rollback()
+                threading.Event().wait(0.05)
             else:
                 self._session.commit()
                 return done

@@ -170,7 +170,7 @@ class MariaDB:
                 ForeignKey(columns, self._identity(schema or row.schema, table))
                 for columns, schema, table in foreign_keys_in(shown)
             ],
-            triggers=[Trigger(t[0], frozenset()) for t in self._connection.execute(queries.TRIGGERS, place)],
+            triggers=[Trigger(n, frozenset()) for n in self._connection.execute(queries.TRIGGERS, place).scalars()],
             rights=self._rights(row, found),
         )
 

@@ -53,7 +53,7 @@ def column_of(row: Row[Any], *, document: bool) -> Column:
         nullable=bool(row.nullable),
         filled=row.value is not None or "auto_increment" in row.extra,
         computed=bool(row.computed),
-        loose=row.collation is not None and not row.collation.endswith("_nopad_bin"),
+        loose=row.collation is not None and not row.collation.endswith(("_bin", "_cs")),
     )
 
 

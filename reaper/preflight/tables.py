@@ -22,7 +22,7 @@ class Column:
     nullable: bool
     filled: bool  # gets a value when an insert leaves it out
     computed: bool  # refuses any value of ours
-    loose: bool = False  # takes texts for equal that are not the same
+    loose: bool = False  # takes texts for equal that differ in case
 
     def has_label(self, value: object) -> bool:
         if self.loose and isinstance(value, str):

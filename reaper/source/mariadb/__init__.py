@@ -60,7 +60,12 @@ class MariaDB:
 
         @event.listens_for(engine, "do_connect")
         def _connect(_dialect: object, _record: object, _words: Sequence[Any], options: Mapping[str, Any]) -> object:
-            return connect(options, patience.connect, patience.statement + MARGIN_SECONDS)
+            line = connect(options, patience.connect, patience.statement + MARGIN_SECONDS)
+            # SQLAlchemy would look for more than the server has.
+            if "mariadb" not in (greeting := str(line.get_server_info())).casefold():
+                line.close()
+                raise _too_different(greeting)
+            return line
 
         return engine
 
@@ -103,7 +108,12 @@ def _check_version(connection: Connection, version: str) -> None:
     """MySQL speaks the same protocol and other SQL."""
     known = connection.dialect.server_version_info or ()
     if "mariadb" not in version.casefold() or tuple(known[:2]) < OLDEST:
-        raise DatabaseAway(f"the server is {version}: MariaDB 10.6 or later is needed")
+        raise _too_different(version)
+
+
+def _too_different(version: str) -> DatabaseAway:
+    oldest = ".".join(map(str, OLDEST))
+    return DatabaseAway(f"the server is {version}: MariaDB {oldest} or later is needed")
 
 
 def _aware(moment: datetime) -> datetime:
