@@ -13,7 +13,7 @@ from reaper.witness import Witness, WitnessMissing
 def make_source(settings: Settings, found: SourceSettings, *, absence_seconds: float | None = None) -> Source:
     """A source with the witness that its profile needs.
 
-    A worker that has gone keeps its jobs unknown for `absence_seconds` (None: the witness' own measure). Raises
+    A worker that has gone keeps its jobs unknown for `absence_seconds` (None: for as long as the settings say). Raises
     ConfigError for a URL that cannot be used, and where a driver or Celery is not installed.
     """
     return Source(
@@ -36,9 +36,9 @@ def _witness(found: SourceSettings, absence_seconds: float | None) -> Witness | 
     if not found.profile.needs_broker or found.broker is None:
         return None
     # Only now: most have no broker, and help is to be quick.
-    from reaper.witness.celery import ABSENCE_SECONDS, CeleryWitness
+    from reaper.witness.celery import CeleryWitness
 
-    absence = ABSENCE_SECONDS if absence_seconds is None else absence_seconds
+    absence = found.worker_absence_seconds if absence_seconds is None else absence_seconds
     url = found.broker.get_secret_value()
     try:
         return CeleryWitness(url, found.broker_deadline_seconds, found.queues, absence_seconds=absence)

@@ -494,6 +494,7 @@ def test_what_a_source_does_not_say_about_itself_is_the_default() -> None:
     source = sources(f'[sources.main]\ndatabase_url = "{URL}"')["main"]
     assert (source.action, source.max_age_seconds, source.broker) == ("fail", None, None)
     assert (source.broker_deadline_seconds, source.queues) == (5, ("celery",))
+    assert source.worker_absence_seconds == 300
     assert (source.resume_at_start, source.resume_window_seconds) == (False, 300)
     assert source.purge == Purge(cron=None, days_to_keep=30, batch_size=1000)
     made = SourceSettings("main", source.database_url, source.profile, source.thresholds)
@@ -506,6 +507,7 @@ def test_what_a_source_does_not_say_about_itself_is_the_default() -> None:
         ("action", ('"fail"', '"drop"'), "drop", ("drop", "fail")),
         ("max_age_seconds", ('"1d"', "60"), "2h", (7200, 86400)),
         ("broker_deadline_seconds", ("0.5", '"60s"'), "1.5", (1.5, 0.5)),
+        ("worker_absence_seconds", ("0", '"10m"'), "90", (90, 0)),
         ("queues", ('["a", " b "]', '["c"]'), " x, y ", (("x", "y"), ("a", "b"))),
         ("resume_at_start", ("false", "false"), "TRUE", (True, False)),
         ("resume_window_seconds", ('"1d"', "1"), "90", (90, 86400)),

@@ -21,6 +21,7 @@ FilePath = Annotated[Path, checks.path()]
 Text = Annotated[str, checks.text()]
 BrokerUrl = Annotated[SecretStr, checks.broker_url()]
 Deadline = Annotated[float, checks.seconds("0.5s", "60s")]
+Absence = Annotated[float, checks.seconds("0s", "7d")]
 Name = Annotated[str, checks.name()]
 Names = Annotated[tuple[str, ...], checks.names()]
 Switch = Annotated[bool, checks.switch()]
@@ -94,6 +95,7 @@ class SourceTable(_Table):
     broker_url: BrokerUrl | None = None
     broker_url_file: FilePath | None = None
     broker_deadline_seconds: Deadline | None = None
+    worker_absence_seconds: Absence | None = None
     queues: Names | None = None
     resume_at_start: Switch | None = None
     resume_window_seconds: Window | None = None
@@ -113,6 +115,8 @@ class Given(Knobs):
     broker_url_file: FilePath | None = None
     # One question to all workers, and they have this long to answer: it is part of every sweep.
     broker_deadline_seconds: Deadline = 5
+    # A worker that ends warmly answers nothing any more, and works on: as long as a task may take to end then.
+    worker_absence_seconds: Absence = 300
     queues: Names = ("celery",)
     resume_at_start: Switch = False
     resume_window_seconds: Window = 300

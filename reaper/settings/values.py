@@ -22,6 +22,7 @@ SIMPLE = (
     "action",
     "max_age_seconds",
     "broker_deadline_seconds",
+    "worker_absence_seconds",
     "queues",
     "resume_at_start",
     "resume_window_seconds",
@@ -46,7 +47,8 @@ class SourceSettings:
     """One place where jobs live, with everything resolved. Durations are seconds.
 
     `action` is the profile's action that a sweep takes. `broker` is where Celery's workers are asked, None when nobody
-    said; `queues` are those that the jobs of this source wait in. A job that is active in a live worker is left alone
+    said; `queues` are those that the jobs of this source wait in, and a worker that has gone keeps them unknown for
+    `worker_absence_seconds`. A job that is active in a live worker is left alone
     until it is older than `max_age_seconds`; None: however old it is.
     """
 
@@ -58,6 +60,7 @@ class SourceSettings:
     max_age_seconds: float | None = None
     broker: SecretStr | None = None
     broker_deadline_seconds: float = 5.0
+    worker_absence_seconds: float = 300.0
     queues: tuple[str, ...] = ("celery",)
     resume_at_start: bool = False
     resume_window_seconds: float = 300.0
