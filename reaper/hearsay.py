@@ -6,7 +6,7 @@ and no message of its own can still be waiting there; else it is unknown, and sp
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from sqlalchemy import ColumnElement, FromClause, String, and_, case, false, func, literal, not_, null, or_, true
 
@@ -31,7 +31,8 @@ class Hearsay:
         if testimony is None:
             return sql.no_instant()
         known, executing = self._in(task, jobs, testimony.alive), self._in(task, jobs, testimony.executing)
-        return case((and_(known, not_(and_(executing, too_old))), sql.now()), else_=sql.no_instant())
+        hung = and_(executing, self._may_have_begun(jobs), too_old)
+        return case((and_(known, not_(hung)), sql.now()), else_=sql.no_instant())
 
     def why_unknown(self, jobs: FromClause, testimony: Testimony | None) -> Element:
         """Why nothing can be said of a job; NULL when something can."""
@@ -46,6 +47,7 @@ class Hearsay:
         queued = and_(self._may_wait(jobs), self._queue_in(task, jobs, testimony.waiting, every=False))
         return case(
             (or_(not_(asked), self._in(task, jobs, testimony.alive)), null()),
+            *((mine, literal(f"Celery: {why}", String)) for mine, why in self._doubted(task, jobs, testimony)),
             (unserved, literal("Celery: no worker of its queue has answered", String)),
             (queued, literal("Celery: it may be one of the messages that wait in its queue", String)),
             else_=null(),
@@ -66,6 +68,19 @@ class Hearsay:
             return func.coalesce(sql.one_of(sql.text_of(jobs.c[task.queue]), queues), False)
         found = self._queues & set(queues)
         return true() if (found == self._queues if every else found) else false()
+
+    def _doubted(
+        self, task: CeleryTask, jobs: FromClause, testimony: Testimony
+    ) -> Iterator[tuple[ColumnElement[bool], str]]:
+        """Which jobs are in a queue that is not served although workers answered, and why it is not."""
+        for queue, why in testimony.doubted.items():
+            if task.queue is not None or queue in self._queues:
+                yield self._queue_in(task, jobs, [queue], every=False), why
+
+    def _may_have_begun(self, jobs: FromClause) -> ColumnElement[bool]:
+        """A worker that has taken a job up late may not have said so in its row yet: its age is that of its waiting."""
+        started = self._schema.profile.jobs.started
+        return jobs.c[started[0]].is_not(None) if len(started) > 1 else true()
 
     def _may_wait(self, jobs: FromClause) -> ColumnElement[bool]:
         """A job that has begun left its queue; with a single start column, nobody knows whether it has."""

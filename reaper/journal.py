@@ -26,6 +26,7 @@ class _Told:
     held: bool = False
     standby: bool = False
     witness_trouble: str | None = None
+    revoke_trouble: bool = False
     overdue: frozenset[Key] = frozenset()
     sweep_id: str = ""
     named: int = 0
@@ -75,6 +76,7 @@ class Journal:
         self._leadership(report)
         self._breaker(report)
         self._witness(report)
+        self._revoke(report)
         for evidence in report.newly_spared:
             self._spared(report, evidence)
         if report.newly_spared_total > len(report.newly_spared):
@@ -164,6 +166,14 @@ class Journal:
             else:
                 self._log.info("Reaper's witness is of use again.", source=source)
             told.witness_trouble = trouble
+
+    def _revoke(self, report: SweepReport) -> None:
+        told, trouble = self._told[report.source], report.revoke_trouble
+        if report.asked_witness and report.witness_trouble is None:
+            if trouble is not None and not told.revoke_trouble:
+                message = "Reaper could not have workers end tasks of ended jobs."
+                self._log.error(message, source=report.source, error=trouble)
+            told.revoke_trouble = trouble is not None
 
     def _breaker(self, report: SweepReport) -> None:
         source, told = report.source, self._told[report.source]

@@ -183,7 +183,8 @@ class SweepReport:
 
     `refused_total` counts the failures and those left alone because they were refused lately. `deaf_seconds` is how
     much further back than the stall window silence was measured; infinite while too little could be heard for any.
-    `witness_trouble` says why the witness outside the database, where one was asked, was of no use.
+    `witness_trouble` says why the witness outside the database, where one was asked, was of no use; `revoke_trouble`,
+    why tasks of ended jobs may still be executed.
     """
 
     source: str
@@ -205,6 +206,7 @@ class SweepReport:
     database_away: bool = False
     asked_witness: bool = False
     witness_trouble: str | None = None
+    revoke_trouble: str | None = None
     leads: bool = False
     error: str | None = None
     dry_run: bool = False

@@ -39,7 +39,7 @@ from reaper.source import (
     with_stale,
 )
 from reaper.spool import Spool
-from reaper.witness import WitnessAway
+from reaper.witness import Testimony, WitnessAway
 
 SHOWN = 100
 """How many single jobs of a sort a report names; the rest are counted."""
@@ -74,6 +74,8 @@ class Memory:
     before: Moment | None = None
     refused: dict[Key, float] = field(default_factory=dict)
     locked_since: dict[Key, float] = field(default_factory=dict)
+    revoked: dict[str, str] = field(default_factory=dict)
+    """Tasks of ended jobs that a worker had when it was last heard → that worker."""
 
 
 class Sweep:
@@ -97,6 +99,7 @@ class Sweep:
         self.longest = self.deaf = 0.0
         self.asked = False
         self.witness_trouble: str | None = None
+        self.revoke_trouble: str | None = None
 
     def run(self) -> Outcome:
         with self.source.connect() as connection:
@@ -123,7 +126,20 @@ class Sweep:
         moment = self.source.consult(moment)
         self.asked = moment.testimony is not None
         self.witness_trouble = moment.testimony.trouble if moment.testimony else None
+        if moment.testimony is not None and self.witness_trouble is None and not self.orders.dry_run:
+            self._revoke_again(moment.testimony)
         return moment
+
+    def _revoke_again(self, testimony: Testimony) -> None:
+        """Tasks of jobs that were ended in earlier sweeps, and are still being executed by the same worker.
+
+        Nobody else would ever end them: their rows say that they are over.
+        """
+        left = {id_: worker for id_, worker in self.memory.revoked.items() if testimony.executing.get(id_) == worker}
+        self.memory.revoked = left
+        if left:
+            self.revoke_trouble = f"{len(left)} task(s) of ended jobs are still being executed"
+            self._tell_workers(list(left))
 
     # --- survey ----------------------------------------------------------------------------------------------
 
@@ -188,16 +204,23 @@ class Sweep:
 
     def _revoke(self, done: Done, moment: Moment) -> None:
         """A worker that still executes what has been ended is told to stop; not before the commit."""
-        witness, testimony = self.source.habits.witness, moment.testimony
-        if witness is None or testimony is None:
+        if moment.testimony is None:
             return
-        running = [job.task for job in done.reaped if job.task in testimony.executing]
+        executing = moment.testimony.executing
+        running = {job.task: executing[job.task] for job in done.reaped if job.task and job.task in executing}
+        self.memory.revoked |= running
+        # Workers that could not be told a moment ago would cost each batch their whole deadline.
+        if running and self.revoke_trouble is None:
+            self._tell_workers(list(running))
+
+    def _tell_workers(self, tasks: Sequence[str]) -> None:
+        witness = self.source.habits.witness
         try:
-            if running:
-                witness.revoke([task for task in running if task is not None])
+            if witness is not None:
+                witness.revoke(tasks)
         except WitnessAway as problem:
-            # They have ended all the same; their workers will find out.
-            self.witness_trouble = str(problem)
+            # Their jobs have ended all the same. The next sweep tries again.
+            self.revoke_trouble = f"tasks of ended jobs may still be executed: {problem}"
 
     def _take(self, done: Done) -> None:
         self.reaped += len(done.reaped)
@@ -297,6 +320,7 @@ def _report(state: Sweep, outcome: Outcome, error: str | None, *, away: bool, du
         database_away=away,
         asked_witness=state.asked,
         witness_trouble=state.witness_trouble,
+        revoke_trouble=state.revoke_trouble,
         leads=outcome not in (Outcome.STANDBY, Outcome.FAILED),
         error=error,
         dry_run=state.orders.dry_run,

@@ -503,6 +503,15 @@ def test_a_question_that_takes_too_long_is_cut_off_and_said(place: Place) -> Non
     assert any("could not be told: cut off after 0.001 s" in finding.message for finding in findings)
 
 
+def test_a_table_that_somebody_keeps_locked_is_said_and_the_rest_is_examined(place: Place) -> None:
+    place.do("ALTER TABLE job_event MODIFY COLUMN event int NOT NULL")
+    with place.server.connect(place.name) as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLES job WRITE")
+        findings = place.found(patience_seconds=0.2)
+    assert any("could not be told: cut off after 0.2 s" in finding.message for finding in findings)
+    assert any(finding.subject == "job_event.event" for finding in findings)
+
+
 # --- the server --------------------------------------------------------------------------------------------------
 
 

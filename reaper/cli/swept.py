@@ -60,6 +60,8 @@ def _lines(report: SweepReport, watched: Watched, breaker: Breaker) -> Iterator[
         yield f"{report.lost} job(s) moved between the survey and the lock, and were left alone."
     yield from locked(report)
     yield from refused(report)
+    if report.revoke_trouble is not None:
+        yield f"Celery's workers: {report.revoke_trouble}."
     yield from doubted(report)
     yield from unheard(report)
 

@@ -20,7 +20,7 @@ from reaper.preflight.examination import OVERRIDE, Examination
 from reaper.preflight.fence import check_fence
 from reaper.preflight.finding import Finding, Level
 from reaper.preflight.indexes import check_indexes
-from reaper.preflight.mariadb import MariaDB
+from reaper.preflight.mariadb import LONGEST_SECONDS, MariaDB
 from reaper.preflight.mariadb_checks import check_mariadb, unsupported
 from reaper.preflight.moments import check_moments
 from reaper.preflight.names import check_names
@@ -84,7 +84,7 @@ def _on_mariadb(
     """On a session of its own, outside a transaction."""
     if (why := unsupported(connection, profile)) is not None:
         return [why]
-    with transaction(connection, Patience(patience, patience), read_only=True):
+    with transaction(connection, Patience(LONGEST_SECONDS, patience), read_only=True):
         catalog = MariaDB(connection, patience)
         exam = _examination(catalog, profile, stall)
         return _findings(exam, host_clock, check_mariadb(exam, catalog))
@@ -106,9 +106,7 @@ def _examination(catalog: Catalog, profile: Profile, stall: float) -> Examinatio
     return exam
 
 
-def _findings(
-    exam: Examination, host_clock: Callable[[], float] | None, more: Iterable[Finding] = ()
-) -> list[Finding]:
+def _findings(exam: Examination, host_clock: Callable[[], float] | None, more: Iterable[Finding] = ()) -> list[Finding]:
     found = [
         *more,
         *check_server(exam, host_clock),

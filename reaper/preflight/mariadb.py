@@ -35,7 +35,7 @@ from reaper.schema import split_name, table_of
 from reaper.source.trouble import Trouble, in_one_line, number, trouble
 
 _DENIED = frozenset({1142, 1143, 1044, 1045, 1370})
-_READ_ONLY = 1792
+_READ_ONLY, _CUT_OFF = 1792, 1969
 _COLLATIONS = ("1267", "1270", "1271")
 _NUMBERS = {"integer": r"\s*[+-]?\d+", "number": r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"}
 _READ = {
@@ -43,6 +43,10 @@ _READ = {
     "json": "JSON_VALID(:v)",
     "uuid": "CAST(:v AS UUID) IS NOT NULL",
 }
+
+
+LONGEST_SECONDS = 60.0
+"""What a question to the catalogs may take."""
 
 
 class MariaDB:
@@ -73,9 +77,8 @@ class MariaDB:
     def find(self, spelled: str) -> Table | None:
         """Raises Hidden where the user may not see whether there is such a table, or what it is like."""
         schema, bare = split_name(spelled)
-        row = self._connection.execute(queries.TABLE, {"schema": schema, "name": bare}).one_or_none()
-        if row is not None:
-            return self._load(row)
+        if found := self._rows(queries.TABLE.bindparams(schema=schema, name=bare)):
+            return self._load(found[0])
         try:
             self._about("SELECT 1 FROM {} LIMIT 0", schema or self.server.database, bare)
         except Unanswered as refused:
@@ -104,15 +107,22 @@ class MariaDB:
 
     def ask(self, statement: Executable) -> Sequence[Row[Any]]:
         """Rows; raises Unanswered, with the server's number, and the transaction goes on."""
+        self._connection.execute(queries.LIMIT, {"limit": self._patience})
+        try:
+            return self._rows(statement)
+        finally:
+            if not self._connection.invalidated:
+                self._connection.execute(queries.LIMIT, {"limit": LONGEST_SECONDS})
+
+    def _rows(self, statement: Executable) -> Sequence[Row[Any]]:
         try:
             return self._connection.execute(statement).all()
         except DBAPIError as refused:
             kind, known = trouble(refused), number(refused)
             if refused.connection_invalidated or (kind is Trouble.AWAY and known not in (*_DENIED, _READ_ONLY)):
                 raise
-            slow = kind is Trouble.SLOW
-            why = f"cut off after {self._patience:g} s" if slow else in_one_line(refused)
-            raise Unanswered(why, str(known or "")) from None
+            cut = f"cut off after {self._patience:g} s" if known == _CUT_OFF else in_one_line(refused)
+            raise Unanswered(cut, str(known or "")) from None
 
     def holds(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:
         """What an expression of a CHECK says of these columns; None: nobody can tell."""
@@ -148,13 +158,13 @@ class MariaDB:
     # --- a table -------------------------------------------------------------------------------------------------
 
     def _load(self, row: Row[Any]) -> Table:
-        place = {"schema": row.schema, "name": row.name}
+        place: dict[str, Any] = {"schema": row.schema, "name": row.name}
         identity, shown = self._identity(row.schema, row.name), self._shown(row)
         checks = list(checks_in(shown))
         documents = {
             n for c in checks for n in c.columns if c.expression.casefold() == f"json_valid({self.remedies.name(n)})"
         }
-        found = self._connection.execute(queries.COLUMNS, place).all()
+        found = self._rows(queries.COLUMNS.bindparams(**place))
         for column in found:
             self.definitions[identity, column.name] = definition_of(column)
         return Table(
@@ -170,29 +180,30 @@ class MariaDB:
                 ForeignKey(columns, self._identity(schema or row.schema, table))
                 for columns, schema, table in foreign_keys_in(shown)
             ],
-            triggers=[Trigger(n, frozenset()) for n in self._connection.execute(queries.TRIGGERS, place).scalars()],
+            triggers=[Trigger(n, frozenset()) for (n,) in self._rows(queries.TRIGGERS.bindparams(**place))],
             rights=self._rights(row, found),
         )
 
     def _about(self, statement: str, schema: str, table: str) -> Sequence[Row[Any]]:
         """Asks a statement with the table's name in its place; names may hold colons, which stand for parameters."""
-        return self.ask(text(statement.format(self.remedies.name(schema, table)).replace(":", "\\:")))
+        return self._rows(text(statement.format(self.remedies.name(schema, table)).replace(":", "\\:")))
 
     def _identity(self, schema: str, name: str) -> int:
         return self._known.setdefault((schema, name), len(self._known))
 
-    def _indexes(self, place: Mapping[str, str]) -> Iterator[tuple[str, Iterator[Row[Any]]]]:
-        return groupby(self._connection.execute(queries.INDEXES, place).all(), key=lambda part: str(part.name))
+    def _indexes(self, place: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[Row[Any]]]]:
+        return groupby(self._rows(queries.INDEXES.bindparams(**place)), key=lambda part: str(part.name))
 
     def _shown(self, row: Row[Any]) -> str:
         if row.type == "VIEW":
             return ""
         try:
-            return str(self._about("SHOW CREATE TABLE {}", row.schema, row.name)[0][1])
+            [found] = self._about("SHOW CREATE TABLE {}", row.schema, row.name)
         except Unanswered as refused:
             if refused.state and int(refused.state) in _DENIED:
                 raise Hidden(row.schema, row.name, partly=True) from None
             raise
+        return str(found._mapping["Create Table"])
 
     def _rights(self, row: Row[Any], columns: Sequence[Row[Any]]) -> Rights:
         granted = {c.name: set(c.privileges.split(",")) for c in columns}

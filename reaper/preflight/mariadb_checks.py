@@ -129,8 +129,7 @@ def _check_loose(exam: Examination) -> Iterator[Finding]:
     if names:
         yield note(
             profile.jobs.table,
-            "compared by collations for which texts are equal that differ in case: "
-            f"{listed(names)}",
+            f"compared by collations for which texts are equal that differ in case: {listed(names)}",
         )
 
 

@@ -10,6 +10,7 @@ SELECT version() AS version, current_user() AS role, database() AS `database`, n
            WHERE variable_name = 'UPTIME') SECOND AS started,
        @@read_only AS read_only, @@innodb_read_only AS forced_read_only
 """)
+LIMIT = text("SET SESSION max_statement_time = :limit")
 TABLE = text("""
 SELECT table_schema AS `schema`, table_name AS name, table_type AS type, engine, coalesce(table_rows, 0) AS `rows`,
        create_options LIKE '%partitioned%' AS partitioned

@@ -33,8 +33,13 @@ class Testimony:
     """Queues in which messages wait that could not be told apart: a job may be one of them."""
     trouble: str | None = None
     """Why nothing can be said: then everything is unknown. One line, no secret."""
-    doubts: tuple[str, ...] = ()
-    """Why a queue is not served although workers answered. One line each."""
+    doubted: Mapping[str, str] = field(default_factory=dict)
+    """Queue → why it is not served although workers answered. One line each, no secret."""
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """All reasons, each once."""
+        return tuple(dict.fromkeys(self.doubted.values()))
 
 
 class Witness(Protocol):

@@ -79,7 +79,7 @@ class CeleryWitness:
             names={id_: name for some in tasks for id_, name in some.items()},
             served=frozenset(answered.keys() - doubts.keys()),
             waiting=frozenset(account.waiting),
-            doubts=tuple(dict.fromkeys(doubts.values())),
+            doubted=doubts,
         )
 
     def revoke(self, ids: Sequence[str]) -> None:

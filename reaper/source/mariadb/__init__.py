@@ -62,7 +62,7 @@ class MariaDB:
         def _connect(_dialect: object, _record: object, _words: Sequence[Any], options: Mapping[str, Any]) -> object:
             line = connect(options, patience.connect, patience.statement + MARGIN_SECONDS)
             # SQLAlchemy would look for more than the server has.
-            if "mariadb" not in (greeting := str(line.get_server_info())).casefold():
+            if "mariadb" not in (greeting := line.greeting).casefold():
                 line.close()
                 raise _too_different(greeting)
             return line

@@ -29,6 +29,11 @@ class Line(_Connection):
             self._secure = True  # nobody listens in
         super().connect(sock)
 
+    @property
+    def greeting(self) -> str:
+        """How the server calls itself when it is met."""
+        return str(self.get_server_info())  # type: ignore[no-untyped-call]
+
     def wait_at_most(self, seconds: float) -> None:
         """From now on. The driver reads its limit, which it takes only when it connects, before each answer."""
         self._read_timeout: float | None = seconds
