@@ -35,11 +35,12 @@ from celery import current_task, shared_task
 
 from reaper.breaker import Breaker
 from reaper.cli.document import plain
+from reaper.cli.ledger import Ledger
 from reaper.cli.looking import Wanted, look
 from reaper.cli.sources import Answer, ask_each, hearing_of, limited, made
 from reaper.cli.summary import summary_of
 from reaper.manual import Decision
-from reaper.model import Census, ConfigError, Limit, Reaped, ReaperError, Verdict
+from reaper.model import ConfigError, Limit, ReaperError, Verdict
 from reaper.purge import NotPurgeable, check, purge
 from reaper.purge import Orders as PurgeOrders
 from reaper.reset import overview, reset
@@ -70,7 +71,8 @@ def clear_stuck_scheduler_jobs(max_age_hours: float = 2, dry_run: bool = False) 
         dry_run=bool(dry_run),
     )
     sources = _sources(settings, _aged(settings, max_age_hours))
-    reports = [sweep(source, hearing_of(settings), Memory(), orders, None, _Nobody()) for source in sources]
+    with Ledger(settings) as ledger:
+        reports = [sweep(source, hearing_of(settings), Memory(), orders, None, ledger) for source in sources]
     summary = {
         "total_stuck_jobs": sum(report.census.stale for report in reports if report.census),
         "cleared": sum(report.reaped for report in reports),
@@ -134,14 +136,15 @@ def reset_scheduler_state(force: bool = False) -> Document:
     """
     settings = _settings()
     decision = Decision(operator=_operator(), host=socket.gethostname(), reason="emergency reset")
-    hand = Hand(decision.host, settings.batch_size, _Nobody())
 
     def end(source: Source) -> Document:
         found = overview(source, hearing_of(settings))
         toll = reset(source, hearing_of(settings), decision, hand) if force is True else None
         return {"running": found.running, "kinds": found.kinds, "first": found.first, "toll": toll}
 
-    answers = ask_each(_sources(settings, settings.sources.values()), end)
+    with Ledger(settings) as ledger:
+        hand = Hand(decision.host, settings.batch_size, ledger)
+        answers = ask_each(_sources(settings, settings.sources.values()), end)
     members = {answer.source: answer.value for answer in answers if answer.value}
     tolls = [member["toll"] for member in members.values() if member["toll"]]
     summary = {
@@ -153,11 +156,7 @@ def reset_scheduler_state(force: bool = False) -> Document:
 
 
 class _Nobody:
-    """Listens to what is told while a task works: the report has it all."""
-
-    def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None: ...
-
-    def surveyed(self, source: str, census: Census) -> None: ...
+    """Listens to what is told while a purge works: the report has it all."""
 
     def purging(self, source: str, found: int | None) -> None: ...
 

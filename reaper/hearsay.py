@@ -43,8 +43,8 @@ class Hearsay:
         if testimony is None or testimony.trouble is not None:
             trouble = "was not asked" if testimony is None else testimony.trouble
             return case((asked, literal(f"Celery: {trouble}", String)), else_=null())
-        unserved = not_(self._queue_in(task, jobs, testimony.served, every=True))
-        queued = and_(self._may_wait(jobs), self._queue_in(task, jobs, testimony.waiting, every=False))
+        unserved = not_(self._served(task, jobs, testimony))
+        queued = and_(self._may_wait(jobs), self._waits(task, jobs, testimony))
         return case(
             (or_(not_(asked), self._in(task, jobs, testimony.alive)), null()),
             *((mine, literal(f"Celery: {why}", String)) for mine, why in self._doubted(task, jobs, testimony)),
@@ -60,22 +60,27 @@ class Hearsay:
     def _in(self, task: CeleryTask, jobs: FromClause, ids: Collection[str]) -> ColumnElement[bool]:
         return func.coalesce(sql.one_of(sql.text_of(jobs.c[task.task]), ids), False)
 
-    def _queue_in(
-        self, task: CeleryTask, jobs: FromClause, queues: Collection[str], *, every: bool
-    ) -> ColumnElement[bool]:
-        """The job's queue is one of these; without a column for it, every or any that it may be in is."""
+    def _served(self, task: CeleryTask, jobs: FromClause, testimony: Testimony) -> ColumnElement[bool]:
+        """Workers of the job's queue have answered; of all that it may be in, where no column tells which it is."""
         if task.queue is not None:
-            return func.coalesce(sql.one_of(sql.text_of(jobs.c[task.queue]), queues), False)
-        found = self._queues & set(queues)
-        return true() if (found == self._queues if every else found) else false()
+            return func.coalesce(sql.one_of(sql.text_of(jobs.c[task.queue]), testimony.served), False)
+        return true() if self._queues | testimony.met <= testimony.served else false()
+
+    def _waits(self, task: CeleryTask, jobs: FromClause, testimony: Testimony) -> ColumnElement[bool]:
+        """Messages wait in the job's queue, or in one that it may be in."""
+        if task.queue is not None:
+            return func.coalesce(sql.one_of(sql.text_of(jobs.c[task.queue]), testimony.waiting), False)
+        return true() if (self._queues | testimony.met) & testimony.waiting else false()
 
     def _doubted(
         self, task: CeleryTask, jobs: FromClause, testimony: Testimony
     ) -> Iterator[tuple[ColumnElement[bool], str]]:
         """Which jobs are in a queue that is not served although workers answered, and why it is not."""
         for queue, why in testimony.doubted.items():
-            if task.queue is not None or queue in self._queues:
-                yield self._queue_in(task, jobs, [queue], every=False), why
+            if task.queue is not None:
+                yield func.coalesce(sql.one_of(sql.text_of(jobs.c[task.queue]), [queue]), False), why
+            elif queue in self._queues | testimony.met:
+                yield true(), why
 
     def _may_have_begun(self, jobs: FromClause) -> ColumnElement[bool]:
         """A worker that has taken a job up late may not have said so in its row yet: its age is that of its waiting."""

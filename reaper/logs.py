@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
+from typing import Any
 
 import structlog
 from structlog.typing import Processor
@@ -15,6 +18,11 @@ _SHARED: tuple[Processor, ...] = (
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
+)
+_PROCESSORS: tuple[Processor, ...] = (
+    structlog.stdlib.filter_by_level,
+    *_SHARED,
+    structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
 )
 
 
@@ -39,7 +47,7 @@ def set_up(level: str, form: str, file: Path | None) -> None:
 
     Raises OSError when the file cannot be written.
     """
-    handler = LogFile(file, encoding="utf-8") if file else logging.StreamHandler()
+    handler = _handler(file)
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -49,11 +57,7 @@ def set_up(level: str, form: str, file: Path | None) -> None:
     # It warns of every run that is skipped because the one before still works, which the metrics tell better.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *_SHARED,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=_PROCESSORS,
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
@@ -65,7 +69,32 @@ def adjust(level: str, form: str) -> None:
     """Change level and form of what `set_up` made; lines go where they went."""
     logging.getLogger("reaper").setLevel(level.upper())
     for handler in logging.getLogger().handlers:
-        handler.setFormatter(_formatter(form, terminal=not isinstance(handler, LogFile) and sys.stderr.isatty()))
+        handler.setFormatter(_formatter(form, terminal=_is_terminal(handler)))
+
+
+@contextmanager
+def apart(level: str, form: str, file: Path | None) -> Iterator[Any]:
+    """A logger with a handler of its own, for a process whose logging belongs to somebody else.
+
+    Raises OSError when the file cannot be written.
+    """
+    handler = _handler(file)
+    handler.setFormatter(_formatter(form, terminal=_is_terminal(handler)))
+    # Not one of `getLogger`, which others may have given handlers.
+    logger = logging.Logger("reaper", level.upper())
+    logger.addHandler(handler)
+    try:
+        yield structlog.wrap_logger(logger, processors=_PROCESSORS, wrapper_class=structlog.stdlib.BoundLogger)
+    finally:
+        handler.close()
+
+
+def _handler(file: Path | None) -> logging.Handler:
+    return LogFile(file, encoding="utf-8") if file else logging.StreamHandler()
+
+
+def _is_terminal(handler: logging.Handler) -> bool:
+    return not isinstance(handler, LogFile) and sys.stderr.isatty()
 
 
 def _formatter(form: str, *, terminal: bool) -> logging.Formatter:

@@ -12,6 +12,7 @@ from reaper.hearing import Hearing
 from reaper.model import JobMoved, Key, Reaped, Reason, Verdict
 from reaper.rule import Moment
 from reaper.source import Source, Stamp, holder_of
+from reaper.sweep import Listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,9 @@ class Decision:
 
     @property
     def message(self) -> str:
-        """The job's error message."""
+        """The job's error message, which also says who it was: not every job has an audit event."""
         what = "Manually marked FAILED by operator" if self.action == "fail" else f"Action {self.action!r} by operator"
-        return f"{what}: {self.reason}"
+        return f"{what}: {self.reason} ({self.operator})"
 
     def stamp(self, source: str, run_id: str) -> Stamp:
         """What goes into every audit event of it."""
@@ -42,22 +43,24 @@ class Decision:
         )
 
 
-def fail(source: Source, hearing: Hearing, key: Key, decision: Decision) -> Reaped:
-    """End a running job, whatever its signs of life.
+def fail(source: Source, hearing: Hearing, key: Key, decision: Decision, listener: Listener) -> Reaped:
+    """End a running job, whatever its signs of life, and tell the listener.
 
     Raises JobMoved, with the reason in words, for a job that does not run or whose row somebody holds; DatabaseAway;
     HalfDone or DBAPIError when the database refuses.
     """
+    run_id = uuid.uuid4().hex[:12]
     with source.connect() as connection:
         moment = source.meet(connection, hearing)
-        claim = source.claim(moment, decision.stamp(source.name, uuid.uuid4().hex[:12]), decision.action)
-        held = False
+        claim = source.claim(moment, decision.stamp(source.name, run_id), decision.action)
+        reaped, held = list[Reaped](), False
         with source.transaction(connection):
             if running := claim.seen(connection, [key]):
                 claimed = claim.run(connection, running)
-                if claimed.reaped:
-                    return claimed.reaped[0]
-                held = bool(claimed.locked)
+                reaped, held = [*claimed.reaped], bool(claimed.locked)
+        if reaped:  # and committed
+            listener.reaped(source.name, run_id, reaped)
+            return reaped[0]
         with source.transaction(connection, read_only=True):
             if held:
                 holder = holder_of(connection, source.rule.schema, key)

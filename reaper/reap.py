@@ -49,7 +49,8 @@ class Reap:
     def __init__(self, source: Source, claim: Claim, instead: Claim | None = None) -> None:
         """`instead` ends those jobs whose transition by `claim` a unique key does not allow."""
         self._source, self._claim, self._instead = source, claim, instead
-        self._lanes = 1 if claim.lock_log else LANES
+        # Two batches may want the same log, or the same rows that belong to their jobs.
+        self._lanes = 1 if claim.lock_log or claim.parts else LANES
         self._refused = self._slow = 0
         self._problem: Exception | None = None
 
@@ -112,7 +113,7 @@ class Reap:
     def _end(self, lane: Connection, batch: Sequence[Candidate], done: Done, tries: int) -> None:
         """End a batch; when the database refuses it, end its halves, down to the one job that is to blame."""
         try:
-            self._once(lane, batch, done, self._claim)
+            self._once(lane, batch, done, self._claim, patient=tries == 1)
         except DBAPIError as error:
             kind = trouble(error)
             if kind in (Trouble.PASSING, Trouble.TWIN) and tries > 1:
@@ -134,7 +135,9 @@ class Reap:
 
     def _fail_instead(self, lane: Connection, batch: Sequence[Candidate], done: Done, instead: Claim) -> None:
         try:
-            self._once(lane, batch, done, instead)
+            self._once(lane, batch, done, instead, patient=True)
+        except LogBusy:
+            done.locked += [candidate.key for candidate in batch]
         except (DBAPIError, HalfDone) as error:
             if isinstance(error, DBAPIError) and trouble(error) not in (Trouble.ROW, Trouble.TWIN, Trouble.PASSING):
                 raise
@@ -154,11 +157,13 @@ class Reap:
             if len(done.failures) <= _MOST_REFUSED:
                 self._end(lane, half, done, _TRIES)
 
-    def _once(self, lane: Connection, batch: Sequence[Candidate], done: Done, claim: Claim) -> None:
+    def _once(
+        self, lane: Connection, batch: Sequence[Candidate], done: Done, claim: Claim, *, patient: bool = False
+    ) -> None:
         begun = time.monotonic()
         try:
             with self._source.transaction(lane):
-                claimed = claim.run(lane, batch)
+                claimed = claim.run(lane, batch, patient=patient)
         finally:
             done.longest = max(done.longest, time.monotonic() - begun)
         done.reaped += claimed.reaped

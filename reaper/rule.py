@@ -32,6 +32,7 @@ from sqlalchemy import (
     func,
     literal,
     not_,
+    null,
     or_,
     select,
 )
@@ -169,11 +170,12 @@ class Rule:
         return case((own.is_not(None), age > own), else_=usual)
 
     def _own_timeout(self, jobs: FromClause) -> Element | None:
-        """The timeout that stands in the row, in seconds."""
+        """The timeout that stands in the row, in seconds; NULL for none, which many spell 0 or -1."""
         limits = self.schema.profile.limits
         if limits is None:
             return None
-        return cast(jobs.c[limits.timeout.column], sql.FLOAT) * limits.timeout.seconds
+        column = jobs.c[limits.timeout.column]
+        return case((column > literal(0), cast(column, sql.FLOAT) * limits.timeout.seconds), else_=null())
 
     def past_timeout(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
         """Running, and for longer than its timeout."""

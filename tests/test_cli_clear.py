@@ -123,7 +123,8 @@ def test_the_action_is_chosen_for_a_clearing_and_for_a_single_job(adhese: Adhese
     assert reaper.json("clear", "--force", "--action", action)["sources"][0]["reaped"] == 1
     assert adhese.state(stale) is State.REAPED
     document = reaper.json("fail", single, "--action", action, "--reason", "its host is gone")
-    assert (document["action"], document["message"]) == (action, f"Action '{action}' by operator: its host is gone")
+    message = f"Action '{action}' by operator: its host is gone ({document['operator']})"
+    assert (document["action"], document["message"]) == (action, message)
     assert (adhese.state(single), adhese.state(other)) == (State.REAPED, State.RUNNING)
 
 

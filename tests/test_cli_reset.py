@@ -102,7 +102,8 @@ def test_every_running_job_is_ended_with_operator_and_reason_in_its_audit_event(
     for job in jobs:
         row = protea.row(job)
         assert (row["status"], row["error_code"]) == ("failed", "ManualTimeout")
-        assert row["error_message"] == "Manually marked FAILED by operator: the node is gone"
+        by = document["operator"]
+        assert row["error_message"] == f"Manually marked FAILED by operator: the node is gone ({by})"
         [audit] = protea.audits(job)
         assert audit["fields"]["operator"] == document["operator"]
         assert audit["fields"]["message"] == row["error_message"] and audit["fields"]["sweep_id"]

@@ -691,9 +691,9 @@ def purge(lines: str) -> str:
 
 
 def test_a_purge_of_a_profile_that_knows_no_finished_jobs_is_refused() -> None:
-    write(f'[sources.main]\ndatabase_url = "{URL}"\n[sources.main.purge]\ndays_to_keep = 3')
+    write(f'[sources.main]\ndatabase_url = "{URL}"\nprofile = "adhese"\n[sources.main.purge]\ndays_to_keep = 3')
     assert problem() == (
-        "config/reaper.toml:3: sources.main.purge: profile 'protea' does not say which jobs are finished, "
+        "config/reaper.toml:4: sources.main.purge: profile 'adhese' does not say which jobs are finished, "
         "so that none can be purged"
     )
 

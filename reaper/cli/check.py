@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import click
 from rich.console import Console
@@ -12,7 +13,9 @@ from reaper.cli.document import shown
 from reaper.cli.options import json_option, source_option
 from reaper.cli.screen import STYLES, make_console
 from reaper.cli.sources import Answer, ask_each, chosen, settings_of
-from reaper.preflight import Finding, Level, examine
+from reaper.making import sharing_broker
+from reaper.preflight import Finding, Level, check_workers, examine
+from reaper.settings import Settings
 from reaper.source import Source
 
 
@@ -23,14 +26,16 @@ from reaper.source import Source
 def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
     """Examine the databases: everything that is wrong, at once.
 
-    Tables, columns, types, enum labels, indexes, privileges, clock and server settings, each with what mends it.
+    Tables, columns, types, enum labels, indexes, privileges, clock and server settings, each with what mends it; and
+    whether Celery's workers answer, where their jobs are in question.
     Nothing is changed. Exit status 1 when there are errors; warnings and notes alone are 0.
 
     \b
     Example:
       reaper check --source main
     """
-    answers = ask_each(chosen(settings_of(ctx), source), _examined)
+    settings = settings_of(ctx)
+    answers = ask_each(chosen(settings, source), lambda each: _examined(settings, each))
     if as_json:
         found = [_member(answer) for answer in answers]
         document.write("check", {"sources": found})
@@ -39,10 +44,18 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
     return exits.worst(_code(answer) for answer in answers)
 
 
-def _examined(source: Source) -> list[Finding]:
+def _examined(settings: Settings, source: Source) -> list[Finding]:
+    workers = list(_workers(settings, source))
     with source.connect() as connection:
         # The one use of this host's clock: to tell that it differs from the database's, which alone counts.
-        return examine(connection, source.profile, source.thresholds.stall.seconds, host_clock=time.time)
+        return examine(connection, source.profile, source.thresholds.stall.seconds, host_clock=time.time, more=workers)
+
+
+def _workers(settings: Settings, source: Source) -> Iterator[Finding]:
+    """What is wrong with the witness outside the database, where there is one."""
+    if source.habits.witness is not None:
+        named = {queue for each in sharing_broker(settings, source.name) for queue in each.queues}
+        yield from check_workers(source.habits.witness.ask(), source.habits.queues, named)
 
 
 def _member(answer: Answer[list[Finding]]) -> dict[str, object]:

@@ -13,6 +13,7 @@ from reaper.breaker import Breaker
 from reaper.cli import document
 from reaper.cli.document import shown
 from reaper.cli.interrupt import Interrupt
+from reaper.cli.ledger import Ledger
 from reaper.cli.options import json_option
 from reaper.cli.sources import hearing_of, limited, made, named, settings_of, single
 from reaper.cli.sweeping import code, orders_of, sweep_one
@@ -75,8 +76,8 @@ def command(
     place = made(settings, limited(single(settings, source), limit, limit))
     orders = orders_of(settings, force=force, dry_run=dry_run)
     hearing = Hearing(0) if force else hearing_of(settings)
-    with Interrupt(changes=not dry_run) as interrupt:
-        report, watched = sweep_one(place, hearing, orders, interrupt, named=sys.maxsize)
+    with Interrupt(changes=not dry_run) as interrupt, Ledger(settings) as ledger:
+        report, watched = sweep_one(place, hearing, orders, interrupt, ledger, named=sys.maxsize)
     keys: Iterable[Key] = [job.key for job in watched.named]
     found = report.census.stale if report.census else 0
     if dry_run and found:

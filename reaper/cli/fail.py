@@ -9,6 +9,7 @@ import click
 from reaper import words
 from reaper.cli import document
 from reaper.cli.document import shown
+from reaper.cli.ledger import Ledger
 from reaper.cli.lookup import Place, find
 from reaper.cli.options import action_option, job_argument, json_option, reason_option, source_option
 from reaper.cli.person import action_of, operator
@@ -41,8 +42,8 @@ def command(ctx: click.Context, job: str, reason: str, action: str | None, sourc
     place = find(chosen(settings, source), job, sure=True)
     taken = action_of(settings.sources[place.source.name], action or "fail")
     decision = Decision(operator=operator(), host=socket.gethostname(), reason=reason, action=taken)
-    with named(place.source):
-        ended = _end(place, hearing_of(settings), decision)
+    with named(place.source), Ledger(settings) as ledger:
+        ended = _end(place, hearing_of(settings), decision, ledger)
     if as_json:
         members = {"source": place.source.name, "reaped": ended, "action": taken, "message": decision.message}
         document.write("fail", {**members, "operator": decision.operator})
@@ -51,8 +52,8 @@ def command(ctx: click.Context, job: str, reason: str, action: str | None, sourc
         click.echo(shown(f"{did} job {words.job(place.key)} in source {place.source.name} ({ended.reason})."))
 
 
-def _end(place: Place, hearing: Hearing, decision: Decision) -> Reaped:
+def _end(place: Place, hearing: Hearing, decision: Decision, ledger: Ledger) -> Reaped:
     try:
-        return fail(place.source, hearing, place.key, decision)
+        return fail(place.source, hearing, place.key, decision, ledger)
     except JobMoved as error:
         raise JobMoved(f"job {words.job(place.key)} {error}") from None

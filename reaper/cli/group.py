@@ -69,6 +69,10 @@ class Commands(click.Group):
             code = super().invoke(ctx)
         except KeyboardInterrupt:
             code = exits.INTERRUPTED
+        except click.Abort:  # Ctrl-C or Ctrl-D instead of an answer; nobody is asked once changes have begun
+            click.echo(err=True)  # the question's line is still open
+            why = "interrupted: nothing was changed"
+            code = document.refuse(ctx, ReaperError(why), [f"reaper: {why}"], exits.INTERRUPTED)
         except ConfigError as error:
             code = document.refuse(ctx, error, error.problems, exits.CONFIGURATION)
         except DatabaseAway as error:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
 from reaper.cli.document import say
 from reaper.cli.orphaned import find_orphans
 from reaper.cli.sources import hearing_of
@@ -12,7 +15,8 @@ from reaper.hearing import Hearing
 from reaper.model import Census, Evidence, Holder, ReaperError, Verdict
 from reaper.orphans import Orphan
 from reaper.settings import Settings
-from reaper.source import Source, holder_of, with_stale
+from reaper.source import Source, Trouble, holder_of, in_one_line, trouble, with_stale
+from reaper.source.taken import Taken, find_taken
 from reaper.witness import Testimony
 
 
@@ -30,7 +34,8 @@ class Report:
     """One source at one moment. `found` tells whether a stale job is among those asked for, shown or not.
 
     `testimony` is what Celery's workers said, where they are asked, and `orphans` what belongs to
-    no job; None when nobody knows.
+    no job; None when nobody knows. `taken` tells rows that stand at a value which exists already; None when that could
+    not be told.
     """
 
     census: Census
@@ -40,6 +45,7 @@ class Report:
     found: bool
     testimony: Testimony | None = None
     orphans: Sequence[Orphan] | None = None
+    taken: Sequence[Taken] | None = None
 
 
 def look(settings: Settings, source: Source, wanted: Wanted) -> Report:
@@ -68,5 +74,18 @@ def _look(source: Source, hearing: Hearing, wanted: Wanted) -> Report:
                 wanted.kind is None
                 or bool(reading.keys(connection, moment, verdict=Verdict.STALE, kind=wanted.kind, limit=1))
             )
+        taken = _taken(source, connection)
     held = {key: holder for key, holder in holders.items() if holder}
-    return Report(census, jobs, held, len(keys) > wanted.limit, found, moment.testimony)
+    return Report(census, jobs, held, len(keys) > wanted.limit, found, moment.testimony, taken=taken)
+
+
+def _taken(source: Source, connection: Connection) -> list[Taken] | None:
+    """In a transaction of its own: the role may not read the table, which is no reason to tell nothing of the jobs."""
+    try:
+        with source.transaction(connection, read_only=True):
+            return find_taken(connection, source.rule.schema)
+    except DBAPIError as error:
+        if trouble(error) is Trouble.AWAY:
+            raise
+        say(f"reaper: source {source.name}: whether a next run exists already could not be told: {in_one_line(error)}")
+        return None

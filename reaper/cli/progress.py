@@ -8,16 +8,20 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from reaper.cli.interrupt import Interrupt
+from reaper.cli.ledger import Ledger
 from reaper.cli.screen import make_console
 from reaper.model import Census, Reaped
 from reaper.sweep import SHOWN
 
 
 class Watched:
-    """Moves the bar, and remembers the first jobs that were ended."""
+    """Moves the bar, tells the log, and remembers the first jobs that were ended."""
 
-    def __init__(self, progress: Progress, task: TaskID, interrupt: Interrupt, most: int) -> None:
+    def __init__(
+        self, progress: Progress, task: TaskID, interrupt: Interrupt, most: int, ledger: Ledger | None
+    ) -> None:
         self._progress, self._task, self._interrupt, self._most = progress, task, interrupt, most
+        self._ledger = ledger
         self.named: list[Reaped] = []
 
     def surveyed(self, source: str, census: Census) -> None:  # noqa: ARG002
@@ -28,7 +32,12 @@ class Watched:
         self._interrupt.surveyed()
         self._progress.update(self._task, total=jobs)
 
-    def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:  # noqa: ARG002
+    def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:
+        if self._ledger:
+            # Its lines may go to the same terminal, and would land in the middle of the bar.
+            self._progress.stop()
+            self._ledger.reaped(source, sweep_id, batch)
+            self._progress.start()
         self.named += batch[: self._most - len(self.named)]
         self._progress.update(self._task, advance=len(batch))
 
@@ -40,10 +49,10 @@ class Watched:
 
 
 @contextmanager
-def watching(doing: str, interrupt: Interrupt, most: int = SHOWN) -> Iterator[Watched]:
+def watching(doing: str, interrupt: Interrupt, most: int = SHOWN, ledger: Ledger | None = None) -> Iterator[Watched]:
     """A bar on stderr while a sweep works; nothing where stderr is no terminal. The first `most` jobs are named."""
     console = make_console(stderr=True)
     words = TextColumn("{task.description}", markup=False)
     columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Watched(progress, progress.add_task(doing, total=None), interrupt, most)
+        yield Watched(progress, progress.add_task(doing, total=None), interrupt, most, ledger)

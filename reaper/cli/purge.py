@@ -68,10 +68,10 @@ def command(
     except NotPurgeable as error:
         return refused(ctx, str(error))
     purges = [(made(settings, found), _orders(found, days_to_keep, batch_size)) for found in wanted]
-    interrupt = Interrupt(changes=not dry_run)
-    with interrupt:
+    with Interrupt(changes=False) as interrupt:
         reports = _preview(purges, interrupt) if dry_run or (present() and not force) else []
-        if not dry_run and (not reports or _agreed(reports)):
+    if not dry_run and (not reports or _agreed(reports)):
+        with Interrupt(changes=True) as interrupt:
             reports = _purge_each(purges, interrupt)
     _tell(reports, as_json=as_json)
     told = [exits.INTERRUPTED] if interrupt.asked() else []

@@ -43,7 +43,7 @@ def command(
     """Show the running jobs and what the rule says of each: how old, how silent, and what comes of it.
 
     Oldest first. Nothing is changed. Of sources with Celery tasks it tells the orphans too: tasks that are being
-    executed, and that no job knows.
+    executed, and that no job knows. Of schedules that jobs come from it tells those whose next run exists already.
 
     It knows when the database server was started, but not the outages that a daemon beside it has seen: a job that the
     daemon spares for those may be stale in this report.
@@ -73,14 +73,27 @@ def _member(answer: Answer[Report]) -> dict[str, object]:
         "database_away": answer.database_away,
     }
     if answer.value is None:
-        return {**member, "census": None, "jobs": [], "more": False}
+        return {**member, "census": None, "jobs": [], "more": False, "taken": None}
     report = answer.value
     census = {**document.plain(report.census), "spared": report.census.spared}
     jobs = [
         {**document.plain(job), "why": words.why(job), "holder": document.plain(report.holders.get(job.key))}
         for job in report.jobs
     ]
-    return {**member, "census": census, "jobs": jobs, "more": report.more, **_celery(report)}
+    return {
+        **member,
+        "census": census,
+        "jobs": jobs,
+        "more": report.more,
+        "taken": _taken(report),
+        **_celery(report),
+    }
+
+
+def _taken(report: Report) -> list[dict[str, object]] | None:
+    if report.taken is None:
+        return None
+    return [{**document.plain(taken), "keys": [words.job(key) for key in taken.keys]} for taken in report.taken]
 
 
 def _celery(report: Report) -> dict[str, object]:
@@ -101,7 +114,7 @@ def _show(console: Console, answers: list[Answer[Report]]) -> None:
             _show_jobs(console, report.jobs)
         if report.more:
             console.print(f"The first {len(report.jobs)} are shown; --limit shows more.")
-        for line in (*_held(report), *_from_celery(report)):
+        for line in (*_held(report), *_in_the_way(report), *_from_celery(report)):
             console.print(shown(line), soft_wrap=True)
 
 
@@ -135,6 +148,10 @@ def _in_two_lines(job: Evidence) -> Iterator[tuple[str, str]]:
 def _held(report: Report) -> Iterator[str]:
     for key, holder in report.holders.items():
         yield f"Silent, but alive while its row is held: {words.job(key)} by {words.holder(holder)}"
+
+
+def _in_the_way(report: Report) -> Iterator[str]:
+    yield from (f"{taken.table}: {taken}" for taken in report.taken or ())
 
 
 def _from_celery(report: Report) -> Iterator[str]:

@@ -12,6 +12,7 @@ from reaper import words
 from reaper.cli import document, exits
 from reaper.cli.document import shown
 from reaper.cli.interrupt import Interrupt
+from reaper.cli.ledger import Ledger
 from reaper.cli.options import json_option, reason_option_with
 from reaper.cli.person import operator, present, refused
 from reaper.cli.progress import Watched, watching
@@ -75,7 +76,12 @@ def _typed(source: str) -> str:
 
 def _reset(settings: Settings, place: Source, decision: Decision, found: Overview) -> Toll:
     interrupt = Interrupt(changes=True)
-    with interrupt, named(place), watching(f"Resetting {place.name}", interrupt) as watched:
+    with (
+        interrupt,
+        named(place),
+        Ledger(settings) as ledger,
+        watching(f"Resetting {place.name}", interrupt, ledger=ledger) as watched,
+    ):
         hand = Hand(decision.host, settings.batch_size, watched, lambda: _stopping(interrupt, watched, found))
         return reset(place, hearing_of(settings), decision, hand)
 

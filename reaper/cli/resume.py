@@ -12,6 +12,7 @@ from reaper import words
 from reaper.cli import document, exits
 from reaper.cli.document import shown
 from reaper.cli.interrupt import Interrupt
+from reaper.cli.ledger import Ledger
 from reaper.cli.options import duration, json_option
 from reaper.cli.progress import watching
 from reaper.cli.sources import hearing_of, made, named, settings_of, single
@@ -82,7 +83,11 @@ def command(
 def _resume(
     settings: Settings, place: Source, orders: Orders, interrupt: Interrupt
 ) -> tuple[Resumed, Sequence[Reaped]]:
-    with named(place), watching(f"Listening to {place.name}", interrupt) as watched:
+    with (
+        named(place),
+        Ledger(settings) as ledger,
+        watching(f"Listening to {place.name}", interrupt, ledger=ledger) as watched,
+    ):
 
         def stopping() -> bool:
             """Asked before each batch: from the first on there are changes."""

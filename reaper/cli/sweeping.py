@@ -9,6 +9,7 @@ from dataclasses import replace
 from reaper.breaker import Breaker
 from reaper.cli import document, exits
 from reaper.cli.interrupt import Interrupt
+from reaper.cli.ledger import Ledger
 from reaper.cli.progress import Watched, watching
 from reaper.cli.sources import hearing_of
 from reaper.hearing import Hearing
@@ -35,19 +36,20 @@ def sweep_each(
 ) -> list[tuple[SweepReport, Watched]]:
     """One source after the other, until told to stop."""
     done: list[tuple[SweepReport, Watched]] = []
-    for source in sources:
-        done.append(sweep_one(source, hearing_of(settings), orders, interrupt))
-        if interrupt.asked():
-            break
+    with Ledger(settings) as ledger:
+        for source in sources:
+            done.append(sweep_one(source, hearing_of(settings), orders, interrupt, ledger))
+            if interrupt.asked():
+                break
     return done
 
 
 def sweep_one(
-    source: Source, hearing: Hearing, orders: Orders, interrupt: Interrupt, named: int = SHOWN
+    source: Source, hearing: Hearing, orders: Orders, interrupt: Interrupt, ledger: Ledger, named: int = SHOWN
 ) -> tuple[SweepReport, Watched]:
     """A sweep, and the first `named` jobs that it ended. What went wrong is told on stderr."""
     interrupt.surveying()
-    with watching(f"Sweeping {source.name}", interrupt, named) as watched:
+    with watching(f"Sweeping {source.name}", interrupt, named, ledger) as watched:
         report = sweep(source, hearing, Memory(), replace(orders, stopping=interrupt.asked), None, watched)
     if report.error is not None:
         hint = "" if report.database_away else "; `reaper check` examines the database"

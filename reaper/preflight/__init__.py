@@ -6,7 +6,7 @@ is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -31,6 +31,7 @@ from reaper.preflight.rows import check_rows
 from reaper.preflight.running import check_running
 from reaper.preflight.server import check_server, too_old
 from reaper.preflight.values import check_values
+from reaper.preflight.workers import check_workers
 from reaper.preflight.writes import check_writes
 from reaper.profile import Profile
 from reaper.schema import Schema
@@ -38,7 +39,7 @@ from reaper.source import Patience
 from reaper.source.session import transaction
 from reaper.source.trouble import Trouble, in_one_line, trouble
 
-__all__ = ["Finding", "Level", "examine"]
+__all__ = ["Finding", "Level", "check_workers", "examine"]
 
 
 def examine(
@@ -48,25 +49,34 @@ def examine(
     *,
     host_clock: Callable[[], float] | None = None,
     patience_seconds: float = 5.0,
+    more: Sequence[Finding] = (),
 ) -> list[Finding]:
     """Everything that is wrong, what matters most first; nothing is left changed.
 
     Works for a role that may read none of the tables. Each question about rows is cut off after
-    `patience_seconds`, which is then said. `host_clock` gives seconds since 1970, only to be compared. Raises
-    DatabaseAway, and nothing else, when the database cannot be asked.
+    `patience_seconds`, which is then said. `host_clock` gives seconds since 1970, only to be compared. `more` is what
+    has been found elsewhere. Raises DatabaseAway, and nothing else, when the database cannot be asked.
     """
     try:
         if connection.dialect.name != "postgresql":
-            return _on_mariadb(connection, profile, stall_seconds, patience_seconds, host_clock)
-        if (old := too_old(connection.dialect.server_version_info)) is not None:
-            return [old]
-        with _nothing_kept(connection):
-            catalog = PostgreSQL(connection, patience_seconds)
-            return _findings(_examination(catalog, profile, stall_seconds), host_clock)
+            found = _on_mariadb(connection, profile, stall_seconds, patience_seconds, host_clock)
+        else:
+            found = _on_postgresql(connection, profile, stall_seconds, patience_seconds, host_clock)
     except DBAPIError as failed:
         if trouble(failed) is Trouble.AWAY:
             raise DatabaseAway(in_one_line(failed)) from None
         raise
+    levels = list(Level)
+    return sorted([*found, *more], key=lambda finding: levels.index(finding.level))
+
+
+def _on_postgresql(
+    connection: Connection, profile: Profile, stall: float, patience: float, host_clock: Callable[[], float] | None
+) -> list[Finding]:
+    if (old := too_old(connection.dialect.server_version_info)) is not None:
+        return [old]
+    with _nothing_kept(connection):
+        return _findings(_examination(PostgreSQL(connection, patience), profile, stall), host_clock)
 
 
 @contextmanager
@@ -122,6 +132,4 @@ def _findings(exam: Examination, host_clock: Callable[[], float] | None, more: I
         *check_rows(exam),
     ]
     fix = override(exam.profile, exam.corrections) if exam.corrections else None
-    told = dict.fromkeys(replace(f, fix=fix) if f.fix == OVERRIDE else f for f in found)
-    levels = list(Level)
-    return sorted(told, key=lambda finding: levels.index(finding.level))
+    return list(dict.fromkeys(replace(f, fix=fix) if f.fix == OVERRIDE else f for f in found))

@@ -18,6 +18,7 @@ from reaper.preflight.tables import Column
 from reaper.preflight.uses import reads
 from reaper.profile import Alive, Children, Scalar
 from reaper.schema import Schema
+from reaper.source import taken
 
 _FUTURE = timedelta(minutes=1)
 _LONGEST_CYCLE = 16
@@ -38,6 +39,10 @@ def check_rows(exam: Examination) -> Iterator[Finding]:
         yield from _told(name, question, partial(_future_sign, exam, alive))
         if alive.children:
             yield from _told(name, "whether jobs are each other's parents", partial(_cycle, exam, alive.children))
+    for place in taken.places(exam.profile):
+        if _readable(exam, place.table) and _readable(exam, place.beyond.table):
+            question = f"whether the next {place.column} exists in {place.beyond.table} already"
+            yield from _told(place.table, question, partial(_taken, exam, place))
 
 
 def _told(subject: str, question: str, ask: Callable[[], Finding | None]) -> Iterator[Finding]:
@@ -151,6 +156,11 @@ def _cycle(exam: Examination, children: Children) -> Finding | None:
         exam.profile.jobs.table,
         f"running jobs are each other's parents and keep each other alive for ever, such as {listed(found[0])}",
     )
+
+
+def _taken(exam: Examination, place: taken.Place) -> Finding | None:
+    found = taken.answer(place, exam.catalog.ask(taken.question(exam.schema, place)))
+    return warning(place.table, str(found)) if found else None
 
 
 def cycles(schema: Schema, children: Children) -> Executable:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from reaper.profile.conditions import Conditions
-from reaper.profile.part import Match, Name, Part, TableName
-from reaper.profile.values import Known, Values, inside
+from reaper.profile.part import Label, Match, Name, Part, TableName
+from reaper.profile.values import Known, Next, Values, inside
 
 REQUEUE_ELSE_FAIL = "requeue_else_fail"
 """What the reaper makes of `requeue`, `fail` and the attempts that are left."""
@@ -23,12 +23,22 @@ class Insert(Part):
 
 
 class Update(Part):
-    """The rows of `table` that match the job and fulfil `where` are changed."""
+    """The rows of `table` that match the job and fulfil `where` are changed.
+
+    Where one gets a `next` value, `resolved_by` names the profile whose sweep moves on those whose value is taken.
+    """
 
     table: Annotated[TableName, Field(alias="update")]
     match: Match
     where: Conditions = ()
     assign: Annotated[Values, Field(alias="set")]
+    resolved_by: Label | None = None
+
+    @model_validator(mode="after")
+    def _resolves_something(self) -> Update:
+        if self.resolved_by is not None and not any(isinstance(value, Next) for value in self.assign.values()):
+            raise ValueError("'resolved_by' is for a value that is 'next' in a row, and none is set")
+        return self
 
 
 class Delete(Part):

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from reaper.nearest import did_you_mean
-from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Insert
+from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Insert, Update
 from reaper.profile.contradictions import contradictions, purged_while_running, still_running
-from reaper.profile.values import FromColumn
+from reaper.profile.values import FromColumn, Next
 
 if TYPE_CHECKING:
     from reaper.profile.vocabulary import Profile
@@ -93,6 +93,41 @@ def _actions(profile: Profile) -> Iterator[str]:
         if name == "fail" and action.unique_violation == "fail":
             yield f"{where}.unique_violation: 'fail' cannot take its own place: expected 'skip'"
         yield from _log_action(profile, where, action) if profile.jobs.log else _row_action(profile, where, action)
+        yield from _changed_twice(profile, where, action)
+        yield from _same_for_several(profile, where, action)
+
+
+def _changed_twice(profile: Profile, where: str, action: Action) -> Iterator[str]:
+    """PostgreSQL makes one change to a row in a statement, and passes over a second one without a word."""
+    changed = {} if profile.jobs.log else {profile.jobs.table: "the transition"}
+    for place, step in enumerate(action.also):
+        if isinstance(step, Insert):
+            continue
+        what = "update" if isinstance(step, Update) else "delete"
+        if step.table in changed:
+            yield (
+                f"{where}.also.{place}.{what}: {step.table!r} is changed by {changed[step.table]} already, and each "
+                "table can be changed once"
+            )
+        changed.setdefault(step.table, f"also.{place}")
+
+
+def _same_for_several(profile: Profile, where: str, action: Action) -> Iterator[str]:
+    """All jobs of a batch see what there was before it: what comes next would be the same for several of them."""
+    written = [(f"{where}.set", action.assign or {})]
+    written += [
+        (f"{where}.also.{place}.values", step.values)
+        for place, step in enumerate(action.also)
+        if isinstance(step, Insert)
+    ]
+    for here, values in written:
+        for column, value in values.items():
+            if isinstance(value, Next) and not set(profile.jobs.key) <= set(value.beyond.match.values()):
+                key = ", ".join(map(repr, profile.jobs.key))
+                yield (
+                    f"{here}.{column}.next.match: expected the whole key of the job, {key}, or "
+                    "several jobs of one batch would get the same value"
+                )
 
 
 def _row_action(profile: Profile, where: str, action: Action) -> Iterator[str]:

@@ -14,6 +14,7 @@ from reaper.settings.database_url import masked as masked_one
 # Those of kombu's transports (`kombu.transport.TRANSPORT_ALIASES`, kombu 5.7) that carry remote control, which is how
 # workers are asked; and Redis behind a socket, which kombu knows without listing it.
 SCHEMES = frozenset({"amqp", "amqps", "pyamqp", "redis", "rediss", "redis+socket", "sentinel"})
+_REDIS = ("redis", "sentinel")
 _PLAIN_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,30}", re.IGNORECASE)
 _EXAMPLES = "redis://:password@host:6379/0 or amqp://user:password@host:5672/vhost"
 
@@ -56,4 +57,13 @@ def _is_whole(url: str) -> bool:
 
 def masked(url: str) -> str:
     """A normalised URL without its secrets, for people to read."""
-    return ";".join(masked_one(part) for part in url.split(";"))
+    return ";".join(map(_masked, url.split(";")))
+
+
+def _masked(url: str) -> str:
+    """Whoever writes `redis://something@host` means a password: without one, Redis has no use for a user's name."""
+    scheme, _, rest = url.partition("://")
+    user, _, password = rest.rpartition("@")[0].partition(":")
+    if user and not password and scheme.startswith(_REDIS):
+        return masked_one(f"{scheme}://***@{rest.rpartition('@')[2]}")
+    return masked_one(url)

@@ -46,6 +46,8 @@ from reaper.source.trouble import sqlstate
 
 _NOT_AVAILABLE = "55P03"
 _LOG_LOCK_MS = 200
+# Longer than PostgreSQL's usual deadlock_timeout, after which autovacuum makes way for whoever waits for it.
+_PATIENT_MS = 1500
 
 
 class LogBusy(ReaperError):
@@ -85,8 +87,8 @@ class Claim:
         self.lock_log = self._lock_log()
         self.parts = [self._parts(part) for part in rule.schema.profile.jobs.parts]
 
-    def run(self, connection: Connection, batch: Sequence[Candidate]) -> Claimed:
-        """End what is stale of the batch, inside the caller's transaction.
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> Claimed:
+        """End what is stale of the batch, inside the caller's transaction; a `patient` one waits longer for a log.
 
         Raises DBAPIError when the database refuses any of it, HalfDone when transition and audit came apart, LogBusy
         when a log could not be locked.
@@ -96,7 +98,7 @@ class Claim:
         held = {row[: self._width]: row[self._width :] for row in rows}
         mine = self._whole(connection, [key for key, claim in held.items() if claims[key] == claim])
         if mine:
-            self._close_log(connection)
+            self._close_log(connection, _PATIENT_MS if patient else _LOG_LOCK_MS)
         reaped = self._act(connection, mine) if mine else []
         missing = [key for key in claims if key not in held or (key not in mine and claims[key] == held[key])]
         locked = self._locked(connection, missing, claims) if missing else []
@@ -117,14 +119,17 @@ class Claim:
                 whole = [key for key in whole if held[key] == all_there[key]]
         return whole
 
-    def _close_log(self, connection: Connection) -> None:
-        for statement in self.lock_log:
-            try:
-                connection.execute(statement)
-            except DBAPIError as error:
-                if sqlstate(error) == _NOT_AVAILABLE:
-                    raise LogBusy(f"{self._schema.profile.jobs.table}: somebody is writing") from error
-                raise
+    def _close_log(self, connection: Connection, wait_ms: int) -> None:
+        if not self.lock_log:
+            return
+        patience, lock = self.lock_log
+        try:
+            connection.execute(patience, {"wait": f"{wait_ms}"})
+            connection.execute(lock)
+        except DBAPIError as error:
+            if sqlstate(error) == _NOT_AVAILABLE:
+                raise LogBusy(f"{self._schema.profile.jobs.table}: somebody is writing") from error
+            raise
 
     def _act(self, connection: Connection, keys: Sequence[Key]) -> list[Reaped]:
         reason = self._stamp.reason.value

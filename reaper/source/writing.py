@@ -123,6 +123,8 @@ class Writing:
 
     @staticmethod
     def _every(beyond: Beyond, target: Target) -> Element:
-        if beyond.every_column is not None and target.row is not None:
-            return cast(target.row.c[beyond.every_column], sql.FLOAT)
-        return cast(literal(beyond.every), sql.FLOAT)
+        if beyond.every_column is None or target.row is None:
+            return cast(literal(beyond.every), sql.FLOAT)
+        every: Element = func.coalesce(cast(target.row.c[beyond.every_column], sql.FLOAT), 0.0)
+        # No step, or one backwards, leads nowhere: the database is made to refuse it, and says so.
+        return case((every > literal(0.0), every), else_=literal(1.0) / (every - every))

@@ -29,6 +29,8 @@ class Testimony:
     """id → task name, for all that are alive."""
     served: frozenset[str] = frozenset()
     """Queues of which at least one worker answered, and none is known to have kept silent."""
+    met: frozenset[str] = frozenset()
+    """Queues that somebody has been heard to serve, now or lately: a job of no known queue may be in any of them."""
     waiting: frozenset[str] = frozenset()
     """Queues in which messages wait that could not be told apart: a job may be one of them."""
     trouble: str | None = None

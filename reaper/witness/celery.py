@@ -78,6 +78,7 @@ class CeleryWitness:
             executing={id_: name for name, worker in account.workers.items() for id_ in worker.executing},
             names={id_: name for some in tasks for id_, name in some.items()},
             served=frozenset(answered.keys() - doubts.keys()),
+            met=frozenset(answered) | self._circle.queues,
             waiting=frozenset(account.waiting),
             doubted=doubts,
         )

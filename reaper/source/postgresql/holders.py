@@ -7,8 +7,9 @@ lock on its own number, which is. Several holders share a number of their own ki
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Text, cast, column, select, text
+from sqlalchemy import Connection, Row, Text, cast, column, select, text
 from sqlalchemy.exc import DBAPIError
 
 from reaper.model import Holder, Key
@@ -41,11 +42,27 @@ SUSPECTS = text(
 )
 MEMBERS = text("SELECT xid::text FROM pg_get_multixact_members(CAST(CAST(:number AS text) AS xid))")
 
+WRITER = text(
+    """
+    SELECT a.pid, coalesce(nullif(a.application_name, ''), a.backend_type) AS application_name, a.usename, a.state,
+           to_char(timezone('UTC', a.xact_start), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS since,
+           extract(epoch FROM clock_timestamp() - a.xact_start)::float AS held
+    FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.locktype = 'relation' AND l.granted AND l.pid <> pg_backend_pid()
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND l.relation IN (SELECT to_regclass(:table) UNION ALL SELECT relid FROM pg_partition_tree(to_regclass(:table)))
+      AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
+    ORDER BY held DESC NULLS LAST LIMIT 1
+    """
+)
+
 
 def holder_of(connection: Connection, schema: Schema, key: Key) -> Holder | None:
     """The one who has held the row longest, or None when nobody (any more) does or it cannot be told."""
+    table = connection.dialect.identifier_preparer.format_table(schema.jobs)
     if schema.profile.jobs.log is not None:
-        return None  # entries of a log are never locked
+        # Entries of a log are never locked: it is the log that somebody holds.
+        return _named(connection.execute(WRITER, {"table": table}).one_or_none())
     where = schema.keyed(schema.key(schema.jobs))
     number = connection.execute(
         select(cast(column("xmax"), Text)).select_from(schema.jobs).where(where), key_parameters([key])
@@ -55,12 +72,15 @@ def holder_of(connection: Connection, schema: Schema, key: Key) -> Holder | None
     return (
         _owner(connection, [number])
         or _owner(connection, _members(connection, number))
-        or _owner(connection, _only_suspect(connection, schema, number))
+        or _owner(connection, _only_suspect(connection, table, number))
     )
 
 
 def _owner(connection: Connection, numbers: Sequence[str]) -> Holder | None:
-    row = connection.execute(WHO, {"numbers": list(numbers)}).one_or_none() if numbers else None
+    return _named(connection.execute(WHO, {"numbers": list(numbers)}).one_or_none()) if numbers else None
+
+
+def _named(row: Row[Any] | None) -> Holder | None:
     if row is None:
         return None
     return Holder(
@@ -83,12 +103,11 @@ def _members(connection: Connection, number: str) -> list[str]:
         return []
 
 
-def _only_suspect(connection: Connection, schema: Schema, number: str) -> list[str]:
+def _only_suspect(connection: Connection, table: str, number: str) -> list[str]:
     """A released savepoint keeps its row locks and gives up the lock on its number.
 
     The holder is then a transaction that is older than the number and works on the table; it is named only when there
     is but one such.
     """
-    table = connection.dialect.identifier_preparer.format_table(schema.jobs)
     found = list(connection.execute(SUSPECTS, {"number": number, "table": table}).scalars())
     return found if len(found) == 1 else []

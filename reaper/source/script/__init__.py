@@ -24,8 +24,7 @@ def script(source: Source, terms: Terms) -> Iterator[Statement]:
     yield from _surveying(hand, terms, server.reads)
     moment, stamp = hand.moment(), Stamp(source="(source)", sweep_id="(sweep)", host="(host)")
     yield from server.ending(source.claim(moment, stamp), source.instead(moment, stamp))
-    if source.profile.jobs.log is None:
-        yield from server.naming()
+    yield from server.naming()
 
 
 def _surveying(hand: Hand, terms: Terms, reads: str) -> Iterator[Statement]:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from reaper.source import Claim, Source
 from reaper.source.lease import ttl_for
 from reaper.source.postgresql import BEGIN, IDLE_MS, LOCK_MS, LOOK
-from reaper.source.postgresql.holders import MEMBERS, SUSPECTS, WHO
+from reaper.source.postgresql.holders import MEMBERS, SUSPECTS, WHO, WRITER
 from reaper.source.postgresql.lease import take
 from reaper.source.script.hand import Hand, Statement, Terms
 from reaper.source.script.tables import changed_elsewhere, written
@@ -111,6 +111,10 @@ class PostgreSQL:
     def naming(self) -> Iterator[Statement]:
         """Who holds the rows of silent jobs."""
         write = self.hand.written
+        table = self.hand.dialect.identifier_preparer.format_table(self.hand.source.rule.schema.jobs)
+        if self._profile.jobs.log is not None:
+            yield write("writer", "Names who has held the log the longest.", "none", WRITER, {"table": repr(table)})
+            return
         names = {"numbers": "transactions, an array", "number": "the transaction, or several, that the row names"}
         yield write("row", "Asks the row of a silent job who holds it.", self.reads, self._row())
         yield write("holder", "Names the one of these transactions that is the oldest.", "none", WHO, names)
@@ -121,7 +125,6 @@ class PostgreSQL:
             MEMBERS,
             names,
         )
-        table = self.hand.dialect.identifier_preparer.format_table(self.hand.source.rule.schema.jobs)
         yield write(
             "suspects",
             "When none of them is found: who works on the table, and is old enough to be the holder.",

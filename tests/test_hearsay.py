@@ -1,0 +1,115 @@
+"""What a witness outside the database says, and what it means for a job: alive, dead, or unknown and spared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import psycopg
+import pytest
+
+from reaper.breaker import Breaker
+from reaper.embedded import Embedded
+from reaper.hearing import Hearing
+from reaper.model import SweepReport, Verdict
+from reaper.profile import resolve
+from reaper.source import Habits, Source
+from reaper.sweep import Memory, Orders, sweep
+from reaper.witness import Testimony
+from tests.support import PATIENCE, Heard, thresholds
+
+HERE = Testimony(served=frozenset({"celery"}), met=frozenset({"celery"}))
+
+
+@dataclass
+class Says:
+    """A witness that has been heard already."""
+
+    testimony: Testimony
+
+    def ask(self) -> Testimony:
+        return self.testimony
+
+    def revoke(self, ids: Sequence[str]) -> None:
+        raise AssertionError(f"nothing is to be revoked: {ids}")
+
+
+class Runs:
+    """The runs of vuls, all of them stale but for what the workers say."""
+
+    def __init__(self, url: str, connection: psycopg.Connection[Any]) -> None:
+        self.url, self.connection = url, connection
+
+    def add(self, task: str | None, *, started: bool = True) -> None:
+        self.connection.execute(
+            "INSERT INTO task_runs (scheduled_task_id, celery_task_id, status, created_at, started_at)"
+            " VALUES (1, %s, 'running', now() - interval '9 h', CASE WHEN %s THEN now() - interval '8 h' END)",
+            (task, started),
+        )
+
+    def sweep(self, testimony: Testimony, queues: tuple[str, ...] = ("celery",)) -> SweepReport:
+        habits = Habits(witness=Says(testimony), queues=queues)
+        source = Source("main", self.url, resolve("vuls"), thresholds(), PATIENCE, habits)
+        return sweep(source, Hearing(0), Memory(), Orders("host", 10, Breaker(50, 1.0)), None, Heard())
+
+
+@pytest.fixture
+def runs(server: Embedded, request: pytest.FixtureRequest) -> Iterator[Runs]:
+    name = f"hearsay_{abs(hash(request.node.nodeid))}"
+    url = server.create_database(name, tables=False)
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(resources.files("reaper.profiles").joinpath("vuls.sql").read_text(encoding="utf-8"))
+        connection.execute("INSERT INTO scheduled_tasks (id, name, task_type) VALUES (1, 'nightly', 'scan')")
+        yield Runs(url, connection)
+    server.drop_database(name)
+
+
+def test_a_task_that_nobody_knows_is_dead_when_its_queue_is_served(runs: Runs) -> None:
+    runs.add("a")
+    assert runs.sweep(HERE).reaped == 1
+
+
+@pytest.mark.parametrize(
+    ("testimony", "queues", "why"),
+    [
+        (Testimony(trouble="the broker is away"), ("celery",), "Celery: the broker is away"),
+        (Testimony(), ("celery",), "Celery: no worker of its queue has answered"),
+        (HERE, ("celery", "mail"), "Celery: no worker of its queue has answered"),
+        # A worker of a queue that no setting names was met, and has not answered: it may be the one that has the task.
+        (
+            Testimony(served=HERE.served, met=frozenset({"celery", "scans"})),
+            ("celery",),
+            "Celery: no worker of its queue has answered",
+        ),
+        (
+            Testimony(served=HERE.served, met=frozenset({"celery", "scans"}), doubted={"scans": "w1 is missing"}),
+            ("celery",),
+            "Celery: w1 is missing",
+        ),
+    ],
+)
+def test_a_task_that_may_be_somewhere_is_unknown_and_spared(
+    runs: Runs, testimony: Testimony, queues: tuple[str, ...], why: str
+) -> None:
+    runs.add("a")
+    report = runs.sweep(testimony, queues)
+    assert report.reaped == 0
+    [spared] = report.newly_spared
+    assert (spared.verdict, spared.unknown) == (Verdict.SPARED, why)
+
+
+def test_a_task_that_has_not_begun_may_be_a_message_that_waits(runs: Runs) -> None:
+    runs.add("a", started=False)
+    runs.add("b")
+    waiting = Testimony(served=HERE.served, met=HERE.met, waiting=HERE.served)
+    report = runs.sweep(waiting)
+    assert report.reaped == 1
+    [spared] = report.newly_spared
+    assert spared.unknown == "Celery: it may be one of the messages that wait in its queue"
+
+
+def test_a_run_that_celery_was_never_told_of_is_judged_without_it(runs: Runs) -> None:
+    runs.add(None)
+    assert runs.sweep(Testimony(trouble="the broker is away")).reaped == 1
