@@ -44,7 +44,8 @@ class Hearsay:
             trouble = "was not asked" if testimony is None else testimony.trouble
             return case((asked, literal(f"Celery: {trouble}", String)), else_=null())
         unserved = not_(self._served(task, jobs, testimony))
-        queued = and_(self._may_wait(jobs), self._waits(task, jobs, testimony))
+        # One that has begun may wait again: a late acknowledgement brings its message back, and so does a retry.
+        queued = self._waits(task, jobs, testimony)
         return case(
             (or_(not_(asked), self._in(task, jobs, testimony.alive)), null()),
             *((mine, literal(f"Celery: {why}", String)) for mine, why in self._doubted(task, jobs, testimony)),
@@ -86,8 +87,3 @@ class Hearsay:
         """A worker that has taken a job up late may not have said so in its row yet: its age is that of its waiting."""
         started = self._schema.profile.jobs.started
         return jobs.c[started[0]].is_not(None) if len(started) > 1 else true()
-
-    def _may_wait(self, jobs: FromClause) -> ColumnElement[bool]:
-        """A job that has begun left its queue; with a single start column, nobody knows whether it has."""
-        started = self._schema.profile.jobs.started
-        return jobs.c[started[0]].is_(None) if len(started) > 1 else true()

@@ -343,7 +343,7 @@ def test_an_operator_ends_a_job_that_lives_and_the_audit_says_who_and_why(reaper
     assert (result.exit_code, result.stdout) == (0, f"Failed job {job} in source default (ManualTimeout).\n")
     row, [event] = protea.row(job), protea.audits(job)
     assert (row["status"], row["error_code"]) == ("failed", "ManualTimeout")
-    said = f"Manually marked FAILED by operator: its node is gone ({event['operator']})"
+    said = f"Manually marked FAILED by operator: its node is gone ({event['fields']['operator']})"
     assert row["error_message"] == event["message"] == said
     assert event["fields"]["reason"] == "ManualTimeout" and "@" in event["fields"]["operator"]
     assert event["fields"]["witness"] == "job_event"

@@ -113,7 +113,7 @@ class JudgesAsItLocks(Claim):
 class TakesAnyClaim(Claim):
     """Does not ask whether it is still the job that the survey saw."""
 
-    def run(self, connection: Connection, batch: Sequence[Candidate]) -> Claimed:
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> Claimed:
         held = [row[:1] for row in connection.execute(self.lock, key_parameters([c.key for c in batch]))]
         reaped = self._act(connection, held) if held else []
         return Claimed(reaped, len(held) - len(reaped), [c.key for c in batch if c.key not in held])
@@ -132,7 +132,7 @@ class _ByHand(Claim):
 class ReadsThenOverwrites(_ByHand):
     """Asks whether the job still runs, and then writes by its key alone."""
 
-    def run(self, connection: Connection, batch: Sequence[Candidate]) -> Claimed:
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> Claimed:
         key = batch[0].key
         if not connection.execute(self.still_running, key_parameters([key])).all():
             return Claimed([], 1, [])
@@ -144,7 +144,7 @@ class ReadsThenOverwrites(_ByHand):
 class AuditsApart(_ByHand):
     """The transition in one transaction, its audit event in the next."""
 
-    def run(self, connection: Connection, batch: Sequence[Candidate]) -> Claimed:
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> Claimed:
         key = batch[0].key
         if not connection.execute(self.lock, key_parameters([key])).all():
             return Claimed([], 0, [key])

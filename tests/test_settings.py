@@ -573,6 +573,22 @@ def broker_of(settings: Settings, source: str) -> tuple[str | None, str]:
     return broker.get_secret_value() if broker else None, settings.origins[f"sources.{source}.broker_url"]
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://s3cretpw@host/0", "redis://***@host/0"),
+        ("rediss://s3cretpw:@host/0", "rediss://***@host/0"),
+        ("redis+socket://s3cretpw@/run/redis.sock", "redis+socket://***@/run/redis.sock"),
+        ("sentinel://s3cretpw@a:1;sentinel://s3cretpw@b:2", "sentinel://***@a:1;sentinel://***@b:2"),
+        ("redis://someone:s3cretpw@host/0", "redis://someone:***@host/0"),
+        ("redis://host/0", "redis://host/0"),
+        ("amqp://someone@host//", "amqp://someone@host//"),
+    ],
+)
+def test_a_password_that_stands_where_redis_has_a_user_is_not_shown(url: str, shown: str) -> None:
+    assert broker_url.masked(broker_url.normalise(url)) == shown
+
+
 def test_a_broker_is_found_wherever_a_database_would_be() -> None:
     Path("credentials").mkdir()
     write("redis://common", "credentials/broker_url")

@@ -155,7 +155,7 @@ profile = "mine"
 [profiles.mine]
 jobs = { table = "task", key = "id", started = "begun", running = { column = "state", in = ["on"] } }
 time = "naive"
-times = { series = "epoch s" }
+times = { series = "epoch s", receipt = "epoch ms" }
 actions.fail.set = { state = "off" }
 [[profiles.mine.actions.fail.also]]
 update = "series"
@@ -168,16 +168,17 @@ set.due.next = { table = "receipt", column = "due", match = { s = "shop", t = "b
 def test_any_profile_with_a_next_value_is_asked_with_its_own_keys_conditions_and_moments(
     database: Database, reaper: Reaper
 ) -> None:
-    """A schedule that stores seconds, receipts that store moments, and keys of two columns."""
+    """Schedules that store seconds, receipts that store milliseconds, and keys of two columns."""
+    moment = "timestamp" if isinstance(database, PostgreSQLDatabase) else "datetime(6)"
     with database.session(autocommit=True) as hand:
         for statement in (
-            "CREATE TABLE task (id integer PRIMARY KEY, shop integer, branch integer, begun timestamp, state char(3))",
-            "CREATE TABLE series (a integer, b integer, due double precision, closed integer)",
-            "CREATE TABLE receipt (s integer, t integer, due timestamp NULL)",
+            f"CREATE TABLE task (id integer PRIMARY KEY, shop integer, branch integer, begun {moment}, state char(3))",
+            "CREATE TABLE series (a integer, b integer, due bigint, closed integer)",
+            "CREATE TABLE receipt (s integer, t integer, due bigint)",
             "INSERT INTO series VALUES (1, 2, 1750000000, 0), (2, 1, 1750000000, 0), (3, 3, 1750000000, 1)",
             # Of the second only the moment after is there; the third is closed.
-            "INSERT INTO receipt VALUES (1, 2, '2025-06-15 15:06:40'), (2, 1, '2025-06-15 16:06:40')",
-            "INSERT INTO receipt VALUES (3, 3, '2025-06-15 15:06:40')",
+            "INSERT INTO receipt VALUES (1, 2, 1750000000000), (2, 1, 1750003600000)",
+            "INSERT INTO receipt VALUES (3, 3, 1750000000000)",
         ):
             hand.do(statement)
     reaper.configure(MINE)
