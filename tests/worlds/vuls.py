@@ -28,6 +28,7 @@ class Foreman:
 
 class VulsWorld(World):
     profile = script = "vuls"
+    servers = ("postgresql", "mariadb")
     tables = ("scheduled_tasks", "task_runs")
     writes = (("task_runs", "UPDATE"),)
     signs = False
@@ -92,6 +93,7 @@ class VulsScheduleWorld(World):
     """A scheduled task that says it is running, and has no run that is."""
 
     profile, script = "vuls-schedule", "vuls"
+    servers = ("postgresql", "mariadb")
     tables = ("scheduled_tasks", "task_runs")
     writes = (("scheduled_tasks", "UPDATE"),)
 
