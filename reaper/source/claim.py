@@ -100,7 +100,8 @@ class Claim:
         if mine:
             self._close_log(connection, _PATIENT_MS if patient else _LOG_LOCK_MS)
         reaped = self._act(connection, mine) if mine else []
-        missing = [key for key in claims if key not in held or (key not in mine and claims[key] == held[key])]
+        whole = set(mine)
+        missing = [key for key in claims if key not in held or (key not in whole and claims[key] == held[key])]
         locked = self._locked(connection, missing, claims) if missing else []
         return Claimed(reaped=reaped, lost=len(batch) - len(reaped) - len(locked), locked=locked)
 
