@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from reaper import sql
 from reaper.hearing import Hearing
-from reaper.model import ReaperError
 from reaper.source import Source
 from reaper.witness import Testimony, Witness, WitnessAway
 
@@ -43,7 +41,7 @@ class Orphan:
 def orphans(source: Source, connection: Connection, testimony: Testimony) -> list[Orphan]:
     """What is being executed and has no row here, whatever its state, inside the caller's transaction."""
     found = _executing(testimony)
-    known = _known(source, connection, found) if found else set[str]()
+    known = source.reading.tasks(connection, found) if found else set[str]()
     return [orphan for orphan in found.values() if orphan.id not in known]
 
 
@@ -94,14 +92,6 @@ def _of_all(sources: Sequence[Source], testimony: Testimony, hearing: Callable[[
 def _executing(testimony: Testimony) -> Mapping[str, Orphan]:
     found = (Orphan(id_, testimony.names.get(id_), worker) for id_, worker in sorted(testimony.executing.items()))
     return {orphan.id: orphan for orphan in found if (orphan.task or "").rpartition(".")[2] not in OWN_TASKS}
-
-
-def _known(source: Source, connection: Connection, ids: Iterable[str]) -> set[str]:
-    task = source.profile.task
-    if task is None:
-        raise ReaperError(f"profile {source.profile.name!r} does not know Celery's tasks")
-    named = sql.text_of(source.rule.schema.jobs.c[task.task])
-    return set(connection.execute(select(named).where(sql.one_of(named, list(ids)))).scalars())
 
 
 def _witness(sources: Sequence[Source]) -> Witness:

@@ -15,20 +15,17 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, not_, select
+from sqlalchemy import Connection
 
-from reaper import sql
-from reaper.duration import in_words
 from reaper.hearing import LONG_AGO, Hearing
 from reaper.model import Evidence, Key, ReaperError, Reason
 from reaper.reap import Reap
-from reaper.rule import Moment, Rule
+from reaper.rule import Moment
 from reaper.source import Candidate, Source, Stamp
-from reaper.source.survey import identity
+from reaper.source.interrupted import Interrupted
 from reaper.sweep import SHOWN
 from reaper.wholesale import Hand, Toll, end
 
@@ -57,34 +54,6 @@ class Resumed:
     dry_run: bool
     named: Sequence[Evidence]
     toll: Toll
-
-
-@dataclass(frozen=True, slots=True)
-class Interrupted:
-    """Which running jobs were interrupted, as one SQL expression."""
-
-    rule: Rule
-    restart: datetime
-    window: float
-
-    def __call__(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
-        last_sign = self.last_sign(jobs, moment)
-        return and_(
-            self.rule.started(jobs) < sql.instant(self.restart),
-            last_sign >= sql.instant(self.restart - timedelta(seconds=self.window)),
-            last_sign <= sql.instant(self.restart),
-            not_(self.rule.unknown(jobs, moment)),
-        )
-
-    def last_sign(self, jobs: FromClause, moment: Moment) -> sql.Element:
-        return sql.newest(self.rule.started(jobs), *self.rule.newest_signs(jobs, moment))
-
-    @property
-    def message(self) -> str:
-        """The jobs' error message."""
-        at = self.restart.strftime("%Y-%m-%d %H:%M:%S UTC")
-        lately = in_words(self.window)
-        return f"Interrupted: its server was started anew at {at}; heard of within {lately} before, and not since."
 
 
 class Resume:
@@ -160,11 +129,8 @@ class Resume:
     def _candidates(
         self, connection: Connection, judge: Interrupted, moment: Moment
     ) -> Sequence[tuple[Candidate, float]]:
-        """Those that look interrupted, each with its last sign of life."""
-        width = len(self.source.profile.jobs.key)
         with self.source.transaction(connection, read_only=True):
-            rows = connection.execute(_interrupted(self.source.rule, judge, moment)).all()
-        return [(Candidate(tuple(row[:width]), tuple(row[width:-1])), row[-1]) for row in rows]
+            return judge.candidates(connection, moment)
 
 
 def resume(source: Source, hearing: Hearing, orders: Orders, hand: Hand) -> Resumed | None:
@@ -174,14 +140,6 @@ def resume(source: Source, hearing: Hearing, orders: Orders, hand: Hand) -> Resu
     listened to.
     """
     return Resume(source, hearing, orders, hand).run()
-
-
-def _interrupted(rule: Rule, judge: Interrupted, moment: Moment) -> Select[Any]:
-    jobs = rule.schema.jobs
-    seen = sql.epoch(judge.last_sign(jobs, moment)).label("seen")
-    return select(*rule.schema.key_text(jobs), *identity(rule), seen).where(
-        rule.schema.running(jobs), judge(jobs, moment)
-    )
 
 
 def _in_batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candidate]]:

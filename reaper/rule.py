@@ -194,8 +194,11 @@ class Rule:
 
         For few rows of many: the planner cannot answer it by reading all signs since the cutoff.
         """
-        signs = [self.started(jobs), *self.newest_signs(jobs, moment)]
-        return or_(sql.newest(*signs) >= self._cutoff(jobs, moment), self.unknown(jobs, moment))
+        return or_(self.last_sign(jobs, moment) >= self._cutoff(jobs, moment), self.unknown(jobs, moment))
+
+    def last_sign(self, jobs: FromClause, moment: Moment) -> Element:
+        """The newest sign of life, else the start."""
+        return sql.newest(self.started(jobs), *self.newest_signs(jobs, moment))
 
     def unknown(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
         """A witness could not be asked about the job: it may be alive."""

@@ -12,10 +12,8 @@ from reaper.breaker import Breaker
 from reaper.hearing import Hearing
 from reaper.model import Census, Reaped, SweepReport
 from reaper.source import Source
+from reaper.source.lease import ttl_for
 from reaper.sweep import Listener, Memory, Orders, failed, sweep
-
-_LEASE_INTERVALS = 3
-_SHORTEST_LEASE = 30.0
 
 
 class Subscriber(Listener, Protocol):
@@ -51,7 +49,7 @@ class Watch:
         self.source, self.hearing, self.pace = source, hearing, pace
         self._subscribers = tuple(subscribers)
         self._memory = Memory()
-        self._lease = source.lease(max(_SHORTEST_LEASE, pace.interval * _LEASE_INTERVALS))
+        self._lease = source.lease(ttl_for(pace.interval))
         self._stopping = threading.Event()
         self._busy = threading.Lock()
         self._orders = Orders(host=host, batch_size=batch_size, breaker=breaker, stopping=self._stopping.is_set)

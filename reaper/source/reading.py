@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, and_, literal, select
 from sqlalchemy.types import String
 
 from reaper import sql
-from reaper.model import Evidence, Key, Verdict
+from reaper.model import Evidence, Key, ReaperError, Verdict
 from reaper.profile import FromColumn, Insert, Json, Known, Scalar, Value
 from reaper.rule import Moment, Rule
 from reaper.schema import key_parameters, own_name
@@ -45,6 +45,17 @@ class Reading:
             where.append(self.rule.kind(self._jobs) == literal(kind, String))
         query = select(*self._text).where(*where).order_by(self.rule.started(self._jobs), *self._key).limit(limit)
         return [tuple(row) for row in connection.execute(query)]
+
+    def tasks(self, connection: Connection, ids: Collection[str]) -> set[str]:
+        """Those of Celery's tasks that there is a job for, whatever its state.
+
+        Raises ReaperError for a profile that does not know Celery's tasks.
+        """
+        task = self._schema.profile.task
+        if task is None:
+            raise ReaperError(f"profile {self._schema.profile.name!r} does not know Celery's tasks")
+        named = sql.text_of(self._jobs.c[task.task])
+        return set(connection.execute(select(named).where(sql.one_of(named, ids))).scalars())
 
     def evidence(self, connection: Connection, moment: Moment, keys: Sequence[Key]) -> list[Evidence]:
         """What the rule says of these jobs and what that rests on, in this order; jobs that are gone are left out."""

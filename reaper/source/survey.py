@@ -102,9 +102,24 @@ class Survey:
 
     def stream(self, connection: Connection, moment: Moment) -> Iterator[Candidate]:
         """The candidates one after the other, never all in memory."""
+        return self._streamed(connection, self.candidates(moment))
+
+    def stream_running(self, connection: Connection) -> Iterator[Candidate]:
+        """Every running job, in the same way."""
+        running = self.rule.schema.running(self._jobs)
+        return self._streamed(connection, select(*self._key, *identity(self.rule)).where(running))
+
+    def _streamed(self, connection: Connection, found: Select[Any]) -> Iterator[Candidate]:
         width = len(self._key)
-        for row in dialect_of(connection).stream(connection, self.candidates(moment)):
+        for row in dialect_of(connection).stream(connection, found):
             yield Candidate(tuple(row[:width]), tuple(row[width:]))
+
+    def kinds(self, connection: Connection) -> list[tuple[str | None, int]]:
+        """How many jobs of each kind are running, most first."""
+        kind, counted = self.rule.kind(self._jobs).label("kind"), func.count().label("jobs")
+        told: list[Element] = [kind, counted]
+        running = select(*told).where(self.rule.schema.running(self._jobs)).group_by(kind)
+        return [(row.kind, row.jobs) for row in connection.execute(running.order_by(counted.desc(), kind))]
 
 
 def with_stale(census: Census, stale: int) -> Census:

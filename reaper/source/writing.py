@@ -59,8 +59,7 @@ class Writing:
 
     def _known(self, value: Known, job: Judged, target: Target) -> Element:
         if value.known == "now":
-            moment = sql.now() if value.plus is None else sql.later(sql.now(), value.plus)
-            return sql.from_instant(moment, self._schema.time(target.table))
+            return sql.from_instant(_now(value), self._schema.time(target.table))
         if value.known in self._given:
             return literal(self._given[value.known], String)
         if value.known == "null":
@@ -81,7 +80,7 @@ class Writing:
         if isinstance(value, bool | int | float | str):
             return literal(value)
         if isinstance(value, Known) and value.known == "now":
-            return sql.now() if value.plus is None else sql.later(sql.now(), value.plus)
+            return _now(value)
         if isinstance(value, Known) and value.known == "null":
             return sql.no_text()
         return self.value(value, job, target)
@@ -128,3 +127,7 @@ class Writing:
         every: Element = func.coalesce(cast(target.row.c[beyond.every_column], sql.FLOAT), 0.0)
         # No step, or one backwards, leads nowhere: the database is made to refuse it, and says so.
         return case((every > literal(0.0), every), else_=literal(1.0) / (every - every))
+
+
+def _now(value: Known) -> Element:
+    return sql.now() if value.plus is None else sql.later(sql.now(), value.plus)

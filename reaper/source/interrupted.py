@@ -1,0 +1,48 @@
+"""Jobs that their server left behind: which they are, as one SQL expression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, not_, select
+
+from reaper import sql
+from reaper.duration import in_words
+from reaper.rule import Moment, Rule
+from reaper.source.survey import Candidate, identity
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A judge: began before the restart, was last heard of within `window` seconds before it, and not since."""
+
+    rule: Rule
+    restart: datetime
+    window: float
+
+    def __call__(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
+        last_sign = self.rule.last_sign(jobs, moment)
+        return and_(
+            self.rule.started(jobs) < sql.instant(self.restart),
+            last_sign >= sql.instant(self.restart - timedelta(seconds=self.window)),
+            last_sign <= sql.instant(self.restart),
+            not_(self.rule.unknown(jobs, moment)),
+        )
+
+    @property
+    def message(self) -> str:
+        """The jobs' error message."""
+        at = self.restart.strftime("%Y-%m-%d %H:%M:%S UTC")
+        lately = in_words(self.window)
+        return f"Interrupted: its server was started anew at {at}; heard of within {lately} before, and not since."
+
+    def candidates(self, connection: Connection, moment: Moment) -> Sequence[tuple[Candidate, float]]:
+        """The running jobs that it means, each with its last sign of life in seconds since 1970."""
+        schema, jobs = self.rule.schema, self.rule.schema.jobs
+        key = schema.key_text(jobs)
+        seen = sql.epoch(self.rule.last_sign(jobs, moment)).label("seen")
+        found = select(*key, *identity(self.rule), seen).where(schema.running(jobs), self(jobs, moment))
+        rows = connection.execute(found).all()
+        return [(Candidate(tuple(row[: len(key)]), tuple(row[len(key) : -1])), row[-1]) for row in rows]
