@@ -34,20 +34,22 @@ from typing import Any
 from celery import current_task, shared_task
 
 from reaper.breaker import Breaker
-from reaper.cli.document import plain
 from reaper.cli.ledger import Ledger
-from reaper.cli.looking import Wanted, look
-from reaper.cli.sources import Answer, ask_each, hearing_of, limited, made
-from reaper.cli.summary import summary_of
-from reaper.manual import Decision
+from reaper.cli.orphaned import look
+from reaper.cli.sources import Answer, ask_each, hearing_of, made
+from reaper.making import aged
 from reaper.model import ConfigError, Limit, ReaperError, Verdict
-from reaper.purge import NotPurgeable, check, purge
-from reaper.purge import Orders as PurgeOrders
-from reaper.reset import overview, reset
+from reaper.operations.looking import Wanted
+from reaper.operations.manual import Decision
+from reaper.operations.purge import NotPurgeable, check, purge
+from reaper.operations.purge import Orders as PurgeOrders
+from reaper.operations.reset import overview, reset
+from reaper.operations.summary import summary_of
+from reaper.operations.wholesale import Hand
+from reaper.plain import plain
 from reaper.settings import Settings, SourceSettings, load
 from reaper.source import Source
 from reaper.sweep import Memory, Orders, sweep
-from reaper.wholesale import Hand
 
 Document = dict[str, Any]
 """What a task returns: JSON."""
@@ -98,7 +100,7 @@ def get_stuck_jobs_report(max_age_hours: float = 2) -> Document:
         name: {"census": report.census, "stuck_jobs": report.jobs, "more": report.more, "orphans": report.orphans or ()}
         for name, report in found.items()
     }
-    summary = {**plain(summary_of(answers)), "max_age_hours": max_age_hours}
+    summary = {**plain(summary_of({answer.source: answer.value for answer in answers})), "max_age_hours": max_age_hours}
     return _told(summary, members, _errors(answers))
 
 
@@ -188,10 +190,7 @@ def _sources(settings: Settings, wanted: Iterable[SourceSettings]) -> list[Sourc
 def _aged(settings: Settings, hours: float) -> list[SourceSettings]:
     """Past its timeout after so long, and silent after as long at the latest: as `reaper clear --max-age-hours`."""
     age = Limit(_number("max_age_hours", hours, 0, _LONGEST_HOURS) * 3600, "max_age_hours")
-    return [
-        limited(found, age, min(found.thresholds.stall, age, key=lambda limit: limit.seconds))
-        for found in settings.sources.values()
-    ]
+    return [aged(found, age) for found in settings.sources.values()]
 
 
 def _number(name: str, value: object, least: float, most: float, *, whole: bool = False) -> float:

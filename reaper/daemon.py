@@ -22,7 +22,7 @@ from reaper.journal import Journal
 from reaper.making import make_source
 from reaper.metrics import Metrics
 from reaper.model import ConfigError, ReaperError
-from reaper.retention import Retention
+from reaper.operations.retention import Retention
 from reaper.settings import Settings, SourceSettings, place
 from reaper.startup import Startup
 from reaper.supervisor import Calendar, Supervisor

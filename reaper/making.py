@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from reaper.model import ConfigError
+from reaper.model import ConfigError, Limit, Thresholds
 from reaper.settings import Settings, SourceSettings
 from reaper.source import Habits, Patience, Source
 from reaper.witness import Witness, WitnessMissing
@@ -24,6 +25,17 @@ def make_source(settings: Settings, found: SourceSettings, *, absence_seconds: f
         Patience(statement=settings.statement_timeout_seconds, connect=settings.connect_timeout_seconds),
         Habits(found.action, _witness(found, absence_seconds), found.queues, found.max_age_seconds),
     )
+
+
+def limited(found: SourceSettings, timeout: Limit, stall: Limit) -> SourceSettings:
+    """The source with these thresholds for every job, whatever its kind or its row says."""
+    whatever = found.profile.model_copy(update={"limits": None})
+    return replace(found, thresholds=Thresholds(timeout, stall), profile=whatever)
+
+
+def aged(found: SourceSettings, age: Limit) -> SourceSettings:
+    """Past its timeout after so long, and silent after as long at the latest."""
+    return limited(found, age, min(found.thresholds.stall, age, key=lambda limit: limit.seconds))
 
 
 def sharing_broker(settings: Settings, source: str) -> Iterable[SourceSettings]:

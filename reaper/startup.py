@@ -14,11 +14,11 @@ from reaper import words
 from reaper.hearing import Hearing
 from reaper.making import make_source
 from reaper.model import Census, DatabaseAway, Reaped, ReaperError
-from reaper.resume import Orders, Resumed, resume
+from reaper.operations.resume import Orders, Resumed, resume
+from reaper.operations.wholesale import Hand
 from reaper.settings import Settings, SourceSettings
 from reaper.source import Source, in_one_line
 from reaper.watch import Subscriber
-from reaper.wholesale import Hand
 
 LISTEN_SECONDS = 10.0
 _AGAIN_SECONDS = 2.0

@@ -12,7 +12,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from reaper.model import SweepReport
-from reaper.retention import Retention
+from reaper.operations.retention import Retention
 from reaper.watch import Watch
 
 _LATE_SECONDS = 5.0

@@ -11,7 +11,7 @@ import pytest
 from reaper.cli import exits
 from reaper.embedded import Embedded
 from reaper.hearing import Hearing
-from reaper.orphans import lasting
+from reaper.operations.orphans import lasting
 from reaper.profile import resolve
 from reaper.source import Habits, Source
 from reaper.witness.celery import CeleryWitness

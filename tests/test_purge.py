@@ -27,9 +27,9 @@ from reaper.cli import exits
 from reaper.embedded import Embedded
 from reaper.journal import Journal
 from reaper.model import Outcome, PurgeReport
+from reaper.operations.purge import NotPurgeable, Orders, check, purge
+from reaper.operations.retention import Retention
 from reaper.profile import resolve
-from reaper.purge import NotPurgeable, Orders, check, purge
-from reaper.retention import Retention
 from reaper.source import Source
 from reaper.source.purging import Purging, cutoff, purge_lease
 from reaper.supervisor import Calendar, Regularly, Supervisor
@@ -264,7 +264,7 @@ def test_a_column_that_is_a_number_of_seconds_is_compared_exactly(shed: Shed) ->
 
 def test_the_database_s_clock_decides(shed: Shed) -> None:
     script = (
-        "import sys, tests.test_purge as t\nfrom reaper.purge import purge, Orders\n"
+        "import sys, tests.test_purge as t\nfrom reaper.operations.purge import purge, Orders\n"
         "profile = t.resolve('shed', {'shed': t.tomllib.loads(t.SHED)})\n"
         "source = t.Source('main', sys.argv[1], profile, t.thresholds(), t.PATIENCE)\n"
         "print(purge(source, Orders(30, 10), t.Told()).purged)"
@@ -510,7 +510,7 @@ def closing_shed(server: Embedded) -> Iterator[Shed]:
 def test_when_one_row_after_the_other_is_refused_it_gives_up_and_says_why(
     shed: Shed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reaper.purge._MOST_REFUSED", 8)
+    monkeypatch.setattr("reaper.operations.purge._MOST_REFUSED", 8)
     shed.attach("bill", *(shed.task() for _ in range(12)))
     report = shed.purge()
     assert report.outcome is Outcome.FAILED and report.error is not None

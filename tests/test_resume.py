@@ -16,9 +16,9 @@ import pytest
 from reaper.cli import exits
 from reaper.embedded import Embedded
 from reaper.hearing import Hearing
-from reaper.resume import Orders, Resumed, resume
+from reaper.operations.resume import Orders, Resumed, resume
+from reaper.operations.wholesale import Hand
 from reaper.source import Claim
-from reaper.wholesale import Hand
 from tests.commands import Reaper
 from tests.daemons import Daemon
 from tests.support import MINUTE, Heard, eventually

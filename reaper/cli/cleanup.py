@@ -3,52 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import click
 
-from reaper import words
-from reaper.breaker import Breaker
 from reaper.cli import document
 from reaper.cli.document import shown
 from reaper.cli.interrupt import Interrupt
 from reaper.cli.ledger import Ledger
 from reaper.cli.options import json_option
-from reaper.cli.sources import hearing_of, limited, made, named, settings_of, single
+from reaper.cli.sources import hearing_of, made, named, settings_of, single
 from reaper.cli.sweeping import code, orders_of, sweep_one
-from reaper.cli.swept import doubted, locked, refused, unheard
 from reaper.hearing import Hearing
-from reaper.model import Key, Limit, Outcome, SweepReport
-from reaper.source import Source
+from reaper.making import limited
+from reaper.model import Limit, SweepReport
+from reaper.operations.cleaning import LONGEST_MINUTES, Cleaned, cleaned, stale
 
 _RULE = "=" * 60
-_LONGEST = 3650 * 24 * 60
-
-
-@dataclass(frozen=True, slots=True)
-class Cleaned:
-    """What was found and done; of a dry run, what would be."""
-
-    minutes: int
-    dry_run: bool
-    found: int
-    ids: Sequence[int | str]
-    notes: Sequence[str]
-
-    @property
-    def message(self) -> str:
-        if not self.found:
-            return f"No stuck executions found older than {self.minutes} minutes"
-        did = "[DRY RUN] Would cancel" if self.dry_run else "Cancelled"
-        return f"{did} {len(self.ids)} stuck executions older than {self.minutes} minutes"
 
 
 @click.command("cleanup", short_help="Cancel executions that are older than some minutes, and silent.")
 @click.option("--source", metavar="NAME", help="The source. [default: the only one]")
 @click.option(
     "--older-than-minutes",
-    type=click.IntRange(1, _LONGEST),
+    type=click.IntRange(1, LONGEST_MINUTES),
     default=5,
     show_default=True,
     metavar="N",
@@ -78,35 +56,17 @@ def command(
     hearing = Hearing(0) if force else hearing_of(settings)
     with Interrupt(changes=not dry_run) as interrupt, Ledger(settings) as ledger:
         report, watched = sweep_one(place, hearing, orders, interrupt, ledger, named=sys.maxsize)
-    keys: Iterable[Key] = [job.key for job in watched.named]
-    found = report.census.stale if report.census else 0
-    if dry_run and found:
+    keys = [job.key for job in watched.named]
+    if dry_run and report.census and report.census.stale:
         with named(place):
-            keys = _stale(place, hearing)
-    ids = sorted(map(_identifier, keys), key=lambda each: (isinstance(each, str), each))
-    cleaned = Cleaned(
-        older_than_minutes, dry_run, len(ids) if dry_run else found, ids, list(_notes(report, orders.breaker))
-    )
+            keys = stale(place, hearing)
+    done = cleaned(older_than_minutes, report, keys, orders.breaker)
     if as_json:
-        document.write("cleanup", _members(cleaned, report))
-    elif report.error is None or ids:
-        for line in _lines(cleaned):
+        document.write("cleanup", _members(done, report))
+    elif report.error is None or done.ids:
+        for line in _lines(done):
             click.echo(shown(line))
     return code(report)
-
-
-def _stale(source: Source, hearing: Hearing) -> list[Key]:
-    """All of them, where a report names the first."""
-    with source.connect() as connection:
-        moment = source.consult(source.meet(connection, hearing))
-        with source.transaction(connection, read_only=True):
-            return [candidate.key for candidate in source.survey.stream(connection, moment)]
-
-
-def _identifier(key: Key) -> int | str:
-    """A key as a number, when it is one."""
-    name = words.job(key)
-    return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else name
 
 
 def _members(cleaned: Cleaned, report: SweepReport) -> dict[str, object]:
@@ -137,20 +97,3 @@ def _lines(cleaned: Cleaned) -> Iterator[str]:
     if cleaned.dry_run and cleaned.ids:
         yield "Note: Run without --dry-run to actually cancel these executions"
     yield _RULE
-
-
-def _notes(report: SweepReport, breaker: Breaker) -> Iterator[str]:
-    """Why something was spared although it looks stuck."""
-    if report.census is not None:
-        if report.outcome is Outcome.HELD:
-            yield f"Held by the breaker: {breaker.why(report.census)}. With --force they are cancelled all the same."
-        elif report.dry_run and breaker.opens(report.census):
-            yield f"The breaker would hold this: {breaker.why(report.census)}. With --force it does not."
-    if report.outcome is Outcome.STOPPED:
-        yield "Stopped between two batches; the rest is still there."
-    if report.lost:
-        yield f"{report.lost} execution(s) moved meanwhile, and were left alone."
-    yield from locked(report)
-    yield from refused(report)
-    yield from doubted(report)
-    yield from unheard(report)

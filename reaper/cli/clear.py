@@ -15,11 +15,11 @@ from reaper.cli.options import action_option, json_option, source_option
 from reaper.cli.orphaned import line
 from reaper.cli.person import action_of, present, refused
 from reaper.cli.screen import make_console
-from reaper.cli.sources import known, limited, made, settings_of
+from reaper.cli.sources import known, made, settings_of
 from reaper.cli.sweeping import member
 from reaper.cli.swept import show
+from reaper.making import aged
 from reaper.model import Limit
-from reaper.settings import SourceSettings
 
 _NOBODY = "nobody is here to be asked: say --force to clear without asking, or --dry-run to look"
 
@@ -81,17 +81,11 @@ def _clearing(ctx: click.Context, source: str | None, hours: float | None, actio
     settings = settings_of(ctx)
     wanted = list(settings.sources.values()) if source is None else [settings.sources[known(settings, source)]]
     if hours is not None:
-        wanted = [_aged(found, hours * 3600) for found in wanted]
+        wanted = [aged(found, Limit(hours * 3600, "--max-age-hours")) for found in wanted]
     if action is not None:
         wanted = [replace(found, action=action_of(found, action)) for found in wanted]
     breaker = Breaker(settings.breaker_min, settings.breaker_share)
     return Clearing(settings, [made(settings, found) for found in wanted], breaker)
-
-
-def _aged(found: SourceSettings, seconds: float) -> SourceSettings:
-    """Past its timeout after so long, and silent after as long at the latest."""
-    limit, stall = Limit(seconds, "--max-age-hours"), found.thresholds.stall
-    return limited(found, limit, stall if stall.seconds < seconds else limit)
 
 
 def _agreed(seen: Cleared, *, revoking: bool) -> bool:

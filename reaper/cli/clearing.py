@@ -13,7 +13,7 @@ from reaper.cli.orphaned import find_orphans, one_per_broker, revoke_orphans
 from reaper.cli.progress import Watched
 from reaper.cli.sweeping import code, orders_of, sweep_each
 from reaper.model import DatabaseAway, ReaperError, SweepReport
-from reaper.orphans import Orphan
+from reaper.operations.orphans import Orphan
 from reaper.settings import Settings
 from reaper.source import Source
 

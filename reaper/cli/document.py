@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import click
+
+from reaper.plain import plain
 
 VERSION = 1
 """Grows when a member is renamed, removed, or means something else; not when one is added."""
@@ -46,26 +46,3 @@ def say(line: str) -> None:
 def shown(text: str) -> str:
     """Text from a database, fit for a terminal: control characters are spelled out."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def plain(value: Any) -> Any:
-    """A value of the model as JSON has it: by the names of its fields, and a key of one column as a plain string."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return _members({f.name: getattr(value, f.name) for f in fields(value)})
-    if hasattr(value, "_asdict"):
-        return _members(value._asdict())
-    if isinstance(value, Mapping):
-        return {str(name): plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _members(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _key(value) if name == "key" else plain(value) for name, value in found.items()}
-
-
-def _key(key: tuple[str, ...]) -> str | list[str]:
-    return key[0] if len(key) == 1 else list(key)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import click
 from rich.console import Console
@@ -12,23 +10,14 @@ from rich.console import Console
 from reaper import words
 from reaper.cli import document
 from reaper.cli.document import shown
-from reaper.cli.lookup import NoSuchJob, Place, find
+from reaper.cli.lookup import Place, find
 from reaper.cli.options import job_argument, json_option, source_option
 from reaper.cli.screen import facts, make_console, put
 from reaper.cli.sources import chosen, hearing_of, named, settings_of
 from reaper.duration import in_words
-from reaper.hearing import Hearing
-from reaper.model import Evidence, Holder, Verdict
-from reaper.source import holder_of
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """A job, who holds its row, and what earlier reaps of it wrote, newest first."""
-
-    evidence: Evidence
-    holder: Holder | None
-    audits: Sequence[Mapping[str, Any]]
+from reaper.model import Evidence, Verdict
+from reaper.operations.explaining import Explanation, explain
+from reaper.plain import plain
 
 
 @click.command("explain", short_help="Show everything that is known of one job.")
@@ -49,29 +38,17 @@ def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> 
     settings = settings_of(ctx)
     place = find(chosen(settings, source), job, sure=False)
     with named(place.source):
-        told = _explained(place, hearing_of(settings))
+        told = explain(place.source, hearing_of(settings), place.key)
     if as_json:
         document.write("explain", _members(place, told))
     else:
         _show(make_console(), place, told)
 
 
-def _explained(place: Place, hearing: Hearing) -> Explanation:
-    source, key = place.source, place.key
-    with source.connect() as connection:
-        moment = source.consult(source.meet(connection, hearing))
-        with source.transaction(connection, read_only=True):
-            found = source.reading.evidence(connection, moment, [key])
-            if not found:
-                raise NoSuchJob(f"job {words.job(key)} has just been deleted")
-            holder = holder_of(connection, source.rule.schema, key)
-            return Explanation(found[0], holder, source.reading.audits(connection, key))
-
-
 def _members(place: Place, told: Explanation) -> dict[str, object]:
     return {
         "source": place.source.name,
-        "job": {**document.plain(told.evidence), "why": words.why(told.evidence)},
+        "job": {**plain(told.evidence), "why": words.why(told.evidence)},
         "holder": told.holder,
         "audits": told.audits,
     }

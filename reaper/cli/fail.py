@@ -15,8 +15,8 @@ from reaper.cli.options import action_option, job_argument, json_option, reason_
 from reaper.cli.person import action_of, operator
 from reaper.cli.sources import chosen, hearing_of, named, settings_of
 from reaper.hearing import Hearing
-from reaper.manual import Decision, fail
 from reaper.model import JobMoved, Reaped
+from reaper.operations.manual import Decision, fail
 
 
 @click.command("fail", short_help="End one running job by hand.")

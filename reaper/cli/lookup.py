@@ -6,17 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
-from sqlalchemy.exc import DBAPIError
 
-from reaper import words
 from reaper.cli.document import say
 from reaper.cli.sources import named
 from reaper.model import DatabaseAway, Key, ReaperError
-from reaper.source import Source, Trouble, in_one_line, trouble
-
-
-class NoSuchJob(ReaperError):
-    """No source has a job of that name."""
+from reaper.operations.explaining import NoSuchJob, locate
+from reaper.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +33,7 @@ def find(sources: Sequence[Source], name: str, *, sure: bool) -> Place:
     for source in sources:
         try:
             with named(source):
-                places += _in(source, name)
+                places.append(Place(source, locate(source, name)))
         except NoSuchJob as error:
             refused.append(str(error))
         except ReaperError as error:
@@ -55,22 +50,3 @@ def find(sources: Sequence[Source], name: str, *, sure: bool) -> Place:
     if not places:
         raise NoSuchJob("; ".join(refused))
     return places[0]
-
-
-def _in(source: Source, name: str) -> list[Place]:
-    """The job, where the source has it. Raises NoSuchJob, saying why not."""
-    try:
-        wanted = words.key(name, len(source.profile.jobs.key))
-    except ValueError as error:
-        raise NoSuchJob(f"there is no job {name}: {error}") from None
-    with source.connect() as connection:
-        try:
-            with source.transaction(connection, read_only=True):
-                key = source.reading.find(connection, wanted)
-        except DBAPIError as error:
-            if trouble(error) is not Trouble.ROW:
-                raise
-            raise NoSuchJob(f"there is no job {name}: {in_one_line(error)}") from None
-    if key is None:
-        raise NoSuchJob(f"there is no job {name}")
-    return [Place(source, key)]

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
+from reaper.cli.document import say
 from reaper.cli.sources import hearing_of, made, named
 from reaper.making import sharing_broker
-from reaper.orphans import Orphan, lasting, revoke
+from reaper.model import ReaperError
+from reaper.operations import looking
+from reaper.operations.orphans import Orphan, lasting, revoke
 from reaper.settings import Settings
 from reaper.source import Source
 from reaper.witness import Testimony, WitnessAway
+
+
+def look(settings: Settings, source: Source, wanted: looking.Wanted) -> looking.Report:
+    """Everything of one source. What cannot be told of it is told on stderr, and is no reason to tell nothing."""
+    found = looking.look(source, hearing_of(settings), wanted)
+    for note in found.notes:
+        say(f"reaper: source {source.name}: {note}")
+    if found.testimony is None or found.testimony.trouble is not None:
+        return found
+    try:
+        return replace(found, orphans=find_orphans(settings, source, found.testimony))
+    except ReaperError as error:
+        say(f"reaper: {error}")
+        return found
 
 
 def find_orphans(settings: Settings, source: Source, testimony: Testimony | None = None) -> list[Orphan]:

@@ -16,7 +16,7 @@ from reaper.cli.progress import watching
 from reaper.cli.screen import make_console
 from reaper.cli.sources import known, made, settings_of
 from reaper.model import Outcome, PurgeReport
-from reaper.purge import NotPurgeable, Orders, check, purge
+from reaper.operations.purge import NotPurgeable, Orders, check, purge
 from reaper.settings import Settings, SourceSettings
 from reaper.source import Source
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 from rich.console import Console
@@ -10,13 +10,15 @@ from rich.console import Console
 from reaper import words
 from reaper.cli import document, exits
 from reaper.cli.document import shown
-from reaper.cli.looking import Report, Wanted, look
 from reaper.cli.options import json_option, kind_option, source_option
 from reaper.cli.orphaned import line as orphan_line
+from reaper.cli.orphaned import look
 from reaper.cli.screen import ROOMY, cell, facts, make_console, make_table, put
 from reaper.cli.sources import Answer, ask_each, chosen, settings_of
-from reaper.cli.summary import in_words, summary_of
 from reaper.model import Evidence, Verdict
+from reaper.operations.looking import Report, Wanted
+from reaper.operations.summary import in_words, summary_of
+from reaper.plain import plain
 
 _RUNNING = [verdict.value for verdict in (Verdict.YOUNG, Verdict.SPARED, Verdict.STALE)]
 
@@ -55,7 +57,7 @@ def command(
     settings = settings_of(ctx)
     wanted = Wanted(Verdict(verdict) if verdict else None, kind, limit)
     answers = ask_each(chosen(settings, source), lambda s: look(settings, s, wanted))
-    summary = summary_of(answers)
+    summary = summary_of({answer.source: answer.value for answer in answers})
     if as_json:
         document.write("report", {"sources": [_member(answer) for answer in answers], "summary": summary})
     else:
@@ -75,11 +77,8 @@ def _member(answer: Answer[Report]) -> dict[str, object]:
     if answer.value is None:
         return {**member, "census": None, "jobs": [], "more": False, "taken": None}
     report = answer.value
-    census = {**document.plain(report.census), "spared": report.census.spared}
-    jobs = [
-        {**document.plain(job), "why": words.why(job), "holder": document.plain(report.holders.get(job.key))}
-        for job in report.jobs
-    ]
+    census = {**plain(report.census), "spared": report.census.spared}
+    jobs = [{**plain(job), "why": words.why(job), "holder": plain(report.holders.get(job.key))} for job in report.jobs]
     return {
         **member,
         "census": census,
@@ -93,7 +92,7 @@ def _member(answer: Answer[Report]) -> dict[str, object]:
 def _taken(report: Report) -> list[dict[str, object]] | None:
     if report.taken is None:
         return None
-    return [{**document.plain(taken), "keys": [words.job(key) for key in taken.keys]} for taken in report.taken]
+    return [{**plain(taken), "keys": [words.job(key) for key in taken.keys]} for taken in report.taken]
 
 
 def _celery(report: Report) -> dict[str, object]:
@@ -118,7 +117,7 @@ def _show(console: Console, answers: list[Answer[Report]]) -> None:
             console.print(shown(line), soft_wrap=True)
 
 
-def _show_jobs(console: Console, jobs: list[Evidence]) -> None:
+def _show_jobs(console: Console, jobs: Sequence[Evidence]) -> None:
     if console.width < ROOMY:
         put(console, facts(line for job in jobs for line in _in_two_lines(job)))
         return

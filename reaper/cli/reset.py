@@ -19,11 +19,11 @@ from reaper.cli.progress import Watched, watching
 from reaper.cli.screen import cell, make_console, make_table, put
 from reaper.cli.sources import hearing_of, made, named, settings_of, single
 from reaper.cli.swept import toll_lines
-from reaper.manual import Decision
-from reaper.reset import Overview, overview, reset
+from reaper.operations.manual import Decision
+from reaper.operations.reset import Overview, overview, reset
+from reaper.operations.wholesale import Hand, Toll
 from reaper.settings import Settings
 from reaper.source import Source
-from reaper.wholesale import Hand, Toll
 
 
 @click.command("reset", short_help="Emergency: end every running job of a source.")

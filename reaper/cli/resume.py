@@ -19,10 +19,10 @@ from reaper.cli.sources import hearing_of, made, named, settings_of, single
 from reaper.cli.swept import toll_lines
 from reaper.duration import in_words
 from reaper.model import Reaped
-from reaper.resume import Orders, Resumed, resume
+from reaper.operations.resume import Orders, Resumed, resume
+from reaper.operations.wholesale import Hand
 from reaper.settings import Settings
 from reaper.source import Source
-from reaper.wholesale import Hand
 
 
 @click.command("resume", short_help="Close what was interrupted when its server went away.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import click
@@ -15,7 +15,7 @@ from reaper.cli import exits
 from reaper.cli.document import say
 from reaper.hearing import Hearing
 from reaper.making import make_source
-from reaper.model import ConfigError, DatabaseAway, Limit, ReaperError, Thresholds
+from reaper.model import ConfigError, DatabaseAway, ReaperError
 from reaper.nearest import did_you_mean
 from reaper.settings import Settings, SourceSettings, load
 from reaper.source import Source, Trouble, in_one_line, trouble
@@ -57,12 +57,6 @@ def known(settings: Settings, name: str) -> str:
     if name not in settings.sources:
         raise click.UsageError(f"There is no source {name!r}{did_you_mean(name, settings.sources)}")
     return name
-
-
-def limited(found: SourceSettings, timeout: Limit, stall: Limit) -> SourceSettings:
-    """The source with these thresholds for every job, whatever its kind or its row says."""
-    whatever = found.profile.model_copy(update={"limits": None})
-    return replace(found, thresholds=Thresholds(timeout, stall), profile=whatever)
 
 
 def made(settings: Settings, found: SourceSettings) -> Source:

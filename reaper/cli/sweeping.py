@@ -14,6 +14,7 @@ from reaper.cli.progress import Watched, watching
 from reaper.cli.sources import hearing_of
 from reaper.hearing import Hearing
 from reaper.model import Outcome, SweepReport
+from reaper.plain import plain
 from reaper.settings import Settings
 from reaper.source import Source
 from reaper.sweep import SHOWN, Memory, Orders, sweep
@@ -59,10 +60,10 @@ def sweep_one(
 
 def member(report: SweepReport, watched: Watched) -> dict[str, object]:
     """A report in a document."""
-    found: dict[str, object] = document.plain(report)
+    found: dict[str, object] = plain(report)
     if report.census is not None:
-        found["census"] = {**document.plain(report.census), "spared": report.census.spared}
-    return {**found, "reaped_jobs": document.plain(watched.named)}
+        found["census"] = {**plain(report.census), "spared": report.census.spared}
+    return {**found, "reaped_jobs": plain(watched.named)}
 
 
 def code(report: SweepReport) -> int:

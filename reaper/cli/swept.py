@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
-from reaper import words
+from reaper import account, words
 from reaper.breaker import Breaker
 from reaper.cli.document import shown
 from reaper.cli.progress import Watched
 from reaper.cli.screen import cell, make_table, put
-from reaper.model import Evidence, Locked, Outcome, Reaped, SweepReport
-from reaper.wholesale import Toll
+from reaper.model import Evidence, Reaped, SweepReport
+from reaper.operations.wholesale import Toll
 
 
 def show(console: Console, report: SweepReport, watched: Watched, breaker: Breaker, *, named: bool) -> None:
@@ -24,7 +23,7 @@ def show(console: Console, report: SweepReport, watched: Watched, breaker: Break
         _show_reaped(console, watched.named)
     if report.would_reap:
         _show_previewed(console, report.would_reap)
-    for line in _lines(report, watched, breaker):
+    for line in account.lines(report, breaker, len(watched.named)):
         console.print(shown(line), soft_wrap=True)
 
 
@@ -41,77 +40,6 @@ def _show_previewed(console: Console, jobs: Sequence[Evidence]) -> None:
     for job in jobs:
         table.add_row(cell(words.job(job.key)), cell(job.kind), cell(words.why(job)))
     put(console, table)
-
-
-def _lines(report: SweepReport, watched: Watched, breaker: Breaker) -> Iterator[str]:
-    if report.reaped > len(watched.named):
-        yield f"... and {report.reaped - len(watched.named)} more."
-    if report.dry_run and report.census is not None:
-        yield from _preview(report, breaker)
-    elif report.outcome is Outcome.HELD and report.census is not None:
-        yield f"Held by the breaker: {breaker.why(report.census)}. `reaper sweep --force` goes through once."
-    elif report.outcome is not Outcome.FAILED or report.reaped:
-        yield f"Reaped {report.reaped} stale job(s)."
-    if report.outcome is Outcome.STOPPED:
-        yield "Stopped between two batches; the rest waits for the next sweep."
-    if report.census is not None:
-        yield f"Of {words.census(report.census)}."
-    if report.lost:
-        yield f"{report.lost} job(s) moved between the survey and the lock, and were left alone."
-    yield from locked(report)
-    yield from refused(report)
-    if report.revoke_trouble is not None:
-        yield f"Celery's workers: {report.revoke_trouble}."
-    yield from doubted(report)
-    yield from unheard(report)
-
-
-def _preview(report: SweepReport, breaker: Breaker) -> Iterator[str]:
-    if report.census is None:
-        return
-    if report.census.stale > len(report.would_reap):
-        yield f"... and {report.census.stale - len(report.would_reap)} more."
-    yield f"Would reap {report.census.stale} stale job(s). Nothing was changed."
-    if breaker.opens(report.census):
-        yield f"The breaker would hold this sweep: {breaker.why(report.census)}."
-
-
-def refused(report: SweepReport) -> Iterator[str]:
-    """Jobs that the database did not let go."""
-    yield from (f"Refused by the database: {words.job(job.key)}: {job.error}" for job in report.failures)
-
-
-def locked(report: SweepReport) -> Iterator[str]:
-    """Jobs whose rows somebody holds."""
-    yield from (_held(job) for job in report.locked)
-    if report.locked_total > len(report.locked):
-        yield f"... and {report.locked_total - len(report.locked)} more rows are held."
-
-
-def _held(job: Locked) -> str:
-    overdue = ", longer than its stall window" if job.overdue else ""
-    return f"Alive, its row is held{overdue}: {words.job(job.key)} by {words.holder(job.holder)}"
-
-
-def doubted(report: SweepReport) -> Iterator[str]:
-    """Silent jobs that are not stale, for a witness could not be asked."""
-    for reason, count in Counter(job.unknown for job in report.newly_spared if words.in_doubt(job)).items():
-        yield f"{count} job(s) have been silent for longer than their stall window and were spared. {reason}"
-
-
-def unheard(report: SweepReport) -> Iterator[str]:
-    """Silent jobs that are not stale, for nobody could have heard them."""
-    silent = [job for job in report.newly_spared if words.unheard(job)]
-    if not silent:
-        return
-    since = next((job.deaf_until for job in silent if job.deaf_until), None)
-    soonest = min((job.stale_in_seconds for job in silent if job.stale_in_seconds is not None), default=None)
-    yield (
-        f"{len(silent)} job(s) have been silent for longer than their stall window and were spared: the database "
-        f"server was started lately, and silence from before {since or 'then'} does not count"
-        + (f". The first becomes stale in {words.duration(soonest)}" if soonest is not None else "")
-        + ". (REAPER_RESTART_GRACE=0 trusts silence across a restart.)"
-    )
 
 
 def toll_lines(toll: Toll) -> Iterator[str]:

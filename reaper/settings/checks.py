@@ -144,18 +144,29 @@ def path() -> BeforeValidator:
 _HOST = re.compile(r"(?![0-9.]+$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
+def _host(value: object) -> str:
+    name = _text(value)
+    bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        if not _HOST.fullmatch(name):
+            raise ValueError(f"expected a host name or an IP address, without a port, not {shown(value)}") from None
+    return name
+
+
 def host() -> BeforeValidator:
     """A name or an address to listen on, without a port."""
+    return BeforeValidator(_host)
 
-    def check(value: object) -> str:
-        name = _text(value)
-        bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
-        try:
-            return str(ipaddress.ip_address(bare))
-        except ValueError:
-            if not _HOST.fullmatch(name):
-                raise ValueError(f"expected a host name or an IP address, without a port, not {shown(value)}") from None
-        return name
+
+def hosts() -> BeforeValidator:
+    """A list of host names or addresses, without ports."""
+
+    def check(value: object) -> tuple[str, ...]:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f'expected a list of host names, such as ["reaper.example.org"], not {shown(value)}')
+        return tuple(_host(each).casefold() for each in value)
 
     return BeforeValidator(check)
 

@@ -13,10 +13,11 @@ from pydantic_settings import BaseSettings, InitSettingsSource
 from reaper.nearest import did_you_mean, nearest
 from reaper.settings.lines import Place
 from reaper.settings.schema import SCALARS, Given, names
-from reaper.settings.secret_files import SECRETS, Credentials
+from reaper.settings.secret_files import SECRETS, TOKENS, Credentials
 from reaper.settings.wording import told
 
 CONFIG_VARIABLE = "REAPER_CONFIG"
+_STATE = "STATE_DIRECTORY"
 _PREFIX = "REAPER_"
 _VARIABLES = {f"{_PREFIX}{name.upper()}": name for name in SCALARS}
 # What protea's own manual tells its operators to set.
@@ -83,11 +84,15 @@ def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
             yield f"{name}: unknown variable{did_you_mean(f'{_PREFIX}{near}' if near else '', known)}"
 
 
-def from_credentials(credentials: Credentials) -> Layer:
-    """The credentials that serve every source without one of its own."""
-    found = {f"{secret}_file": credentials.path(secret) for secret in SECRETS}
-    spelled = {f"{secret}_file": f"credential {secret}" for secret in SECRETS}
-    return Layer({name: path for name, path in found.items() if path is not None}, spelled)
+def from_systemd(environ: Mapping[str, str], credentials: Credentials) -> Layer:
+    """The credentials that serve every source without one of its own, and the directory for what is to last."""
+    secrets = (*SECRETS, TOKENS)
+    found: dict[str, object] = {f"{secret}_file": credentials.path(secret) for secret in secrets}
+    spelled = {f"{secret}_file": f"credential {secret}" for secret in secrets}
+    # Several are joined by colons; the first is as good as any other.
+    found["state_dir"] = environ.get(_STATE, "").partition(":")[0] or None
+    values = {name: value for name, value in found.items() if value is not None}
+    return Layer(values, spelled | {"state_dir": _STATE})
 
 
 def _variables(environ: Mapping[str, str], known: Mapping[str, str]) -> Layer:

@@ -12,7 +12,7 @@ from reaper.settings.layers import (
     Layer,
     Stack,
     checked,
-    from_credentials,
+    from_systemd,
     from_environment,
     from_flags,
     unknown_variables,
@@ -40,7 +40,7 @@ def load(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] |
     layers = (
         from_flags(given),
         *from_environment(environ),
-        from_credentials(credentials),
+        from_systemd(environ, credentials),
         found or ConfigFile({}),
     )
     settings = _settled([checked(layer, problems) for layer in layers], credentials, found, problems)

@@ -24,6 +24,7 @@ Deadline = Annotated[float, checks.seconds("0.5s", "60s")]
 Absence = Annotated[float, checks.seconds("0s", "7d")]
 Name = Annotated[str, checks.name()]
 Names = Annotated[tuple[str, ...], checks.names()]
+Hosts = Annotated[tuple[str, ...], checks.hosts()]
 Switch = Annotated[bool, checks.switch()]
 Window = Annotated[float, checks.seconds("1s", "1d")]
 LogFormat = Literal["auto", "json", "console"]
@@ -48,6 +49,9 @@ class Knobs(BaseSettings):
     connect_timeout_seconds: Annotated[float, checks.seconds("1s", "10m")] = 5
     http_host: Annotated[str, checks.host()] = "127.0.0.1"
     http_port: Annotated[int, checks.whole(0, 65535)] = 9469
+    http_token_file: FilePath | None = None
+    http_allowed_hosts: Hosts = ()
+    state_dir: FilePath | None = None
     log_level: Annotated[str, checks.choice("debug", "info", "warning", "error", "critical")] = "info"
     log_format: Annotated[LogFormat, checks.choice("auto", "json", "console")] = "auto"
     log_file: FilePath | None = None

@@ -12,6 +12,9 @@ from reaper.nearest import did_you_mean
 SECRETS = ("database_url", "broker_url")
 """The settings that may hold a password."""
 
+TOKENS = "http_token"
+"""The credential that holds the tokens of the HTTP interface."""
+
 
 def read_secret(path: Path) -> str:
     """The file's text without the blanks around it. Raises ValueError when there is none to be had."""

@@ -16,6 +16,7 @@ from reaper.profile import Profile
 from reaper.settings import broker_url
 from reaper.settings.database_url import masked
 from reaper.settings.schema import Knobs
+from reaper.settings.tokens import read_tokens
 from reaper.settings.wording import dotted
 
 SIMPLE = (
@@ -81,6 +82,16 @@ class Settings(Knobs):
     origins: Mapping[str, str] = {}
 
     @property
+    def http_tokens(self) -> Mapping[str, SecretStr]:
+        """Who may change something over HTTP, by name. Read when asked for: most commands need none.
+
+        Raises ConfigError when the file cannot be read, or holds something else.
+        """
+        if self.http_token_file is None:
+            return {}
+        return read_tokens(self.http_token_file, self.origins.get("http_token_file", "default"))
+
+    @property
     def http_exposed(self) -> bool:
         """Whether anybody beyond this machine may reach the HTTP port."""
         if self.http_port == 0 or self.http_host.casefold() == "localhost":
@@ -128,5 +139,5 @@ def _shown(name: str, value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ", ".join(value)
+        return ", ".join(value) or "none"
     return "none" if value is None else str(value)

@@ -35,15 +35,23 @@ class Reading:
         return tuple(row) if row is not None else None
 
     def keys(
-        self, connection: Connection, moment: Moment, *, verdict: Verdict | None, kind: str | None, limit: int
+        self,
+        connection: Connection,
+        moment: Moment,
+        *,
+        verdict: Verdict | None,
+        kind: str | None,
+        limit: int,
+        offset: int = 0,
     ) -> list[Key]:
-        """Running jobs, oldest start first."""
+        """Running jobs, oldest start first, after the first `offset`."""
         where = [self._schema.running(self._jobs)]
         if verdict is not None:
             where.append(self.rule.verdict(self._jobs, moment) == literal(verdict.value, String))
         if kind is not None:
             where.append(self.rule.kind(self._jobs) == literal(kind, String))
-        query = select(*self._text).where(*where).order_by(self.rule.started(self._jobs), *self._key).limit(limit)
+        query = select(*self._text).where(*where).order_by(self.rule.started(self._jobs), *self._key)
+        query = query.limit(limit).offset(offset)
         return [tuple(row) for row in connection.execute(query)]
 
     def tasks(self, connection: Connection, ids: Collection[str]) -> set[str]:

@@ -1,12 +1,11 @@
-"""What a report comes to."""
+"""What the reports of several sources come to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reaper.cli.looking import Report
-from reaper.cli.sources import Answer
+from reaper.operations.looking import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +21,9 @@ class Summary:
     unknown: Sequence[str]
 
 
-def summary_of(answers: Sequence[Answer[Report]]) -> Summary:
-    told = {answer.source: answer.value for answer in answers if answer.value}
+def summary_of(reports: Mapping[str, Report | None]) -> Summary:
+    """By source; None for one that could not be asked."""
+    told = {name: report for name, report in reports.items() if report}
     stuck = {name: report.census.stale for name, report in told.items()}
     orphans = {orphan for report in told.values() for orphan in report.orphans or ()}
     known = {name for name, report in told.items() if report.testimony is None or report.orphans is not None}
@@ -31,11 +31,12 @@ def summary_of(answers: Sequence[Answer[Report]]) -> Summary:
         total_stuck_jobs=sum(stuck.values()) + len(orphans),
         stuck_jobs=stuck,
         orphaned_tasks=len(orphans),
-        unknown=[answer.source for answer in answers if answer.source not in known],
+        unknown=[name for name in reports if name not in known],
     )
 
 
 def in_words(summary: Summary) -> str:
+    """In one line."""
     each = ", ".join(f"{count} of {name}" for name, count in summary.stuck_jobs.items())
     parts = [*([each] if each else []), f"{summary.orphaned_tasks} orphaned task(s)"]
     unknown = f" Not all is known of {', '.join(summary.unknown)}." if summary.unknown else ""

@@ -1,20 +1,16 @@
-"""One source's running jobs at one moment, for the report."""
+"""One source's running jobs at one moment."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from reaper.cli.document import say
-from reaper.cli.orphaned import find_orphans
-from reaper.cli.sources import hearing_of
 from reaper.hearing import Hearing
-from reaper.model import Census, Evidence, Holder, ReaperError, Verdict
-from reaper.orphans import Orphan
-from reaper.settings import Settings
+from reaper.model import Census, Evidence, Holder, Key, Verdict
+from reaper.operations.orphans import Orphan
 from reaper.source import Source, Trouble, holder_of, in_one_line, trouble, with_stale
 from reaper.source.taken import Taken, find_taken
 from reaper.witness import Testimony
@@ -22,11 +18,12 @@ from reaper.witness import Testimony
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which of the running jobs to show."""
+    """Which of the running jobs to show: those after the first `offset`, at most `limit`."""
 
     verdict: Verdict | None
     kind: str | None
     limit: int
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,38 +32,35 @@ class Report:
 
     `testimony` is what Celery's workers said, where they are asked, and `orphans` what belongs to
     no job; None when nobody knows. `taken` tells rows that stand at a value which exists already; None when that could
-    not be told.
+    not be told, and `notes` then says why.
     """
 
     census: Census
-    jobs: list[Evidence]
-    holders: dict[tuple[str, ...], Holder]
+    jobs: Sequence[Evidence]
+    holders: dict[Key, Holder]
     more: bool
     found: bool
     testimony: Testimony | None = None
     orphans: Sequence[Orphan] | None = None
     taken: Sequence[Taken] | None = None
+    notes: Sequence[str] = ()
 
 
-def look(settings: Settings, source: Source, wanted: Wanted) -> Report:
-    """Everything of one source. Orphans that cannot be told are told on stderr, and are no reason to tell nothing."""
-    found = _look(source, hearing_of(settings), wanted)
-    if found.testimony is None or found.testimony.trouble is not None:
-        return found
-    try:
-        return replace(found, orphans=find_orphans(settings, source, found.testimony))
-    except ReaperError as error:
-        say(f"reaper: {error}")
-        return found
-
-
-def _look(source: Source, hearing: Hearing, wanted: Wanted) -> Report:
+def look(source: Source, hearing: Hearing, wanted: Wanted) -> Report:
+    """Everything of one source but its orphans. Raises DatabaseAway and DBAPIError."""
     reading, survey = source.reading, source.survey
     with source.connect() as connection:
         moment = source.consult(source.meet(connection, hearing))
         with source.transaction(connection, read_only=True):
             census = with_stale(survey.census(connection, moment), survey.count_stale(connection, moment))
-            keys = reading.keys(connection, moment, verdict=wanted.verdict, kind=wanted.kind, limit=wanted.limit + 1)
+            keys = reading.keys(
+                connection,
+                moment,
+                verdict=wanted.verdict,
+                kind=wanted.kind,
+                limit=wanted.limit + 1,
+                offset=wanted.offset,
+            )
             jobs = reading.evidence(connection, moment, keys[: wanted.limit])
             stale = [job.key for job in jobs if job.verdict is Verdict.STALE]
             holders = {key: holder_of(connection, source.rule.schema, key) for key in stale}
@@ -74,18 +68,17 @@ def _look(source: Source, hearing: Hearing, wanted: Wanted) -> Report:
                 wanted.kind is None
                 or bool(reading.keys(connection, moment, verdict=Verdict.STALE, kind=wanted.kind, limit=1))
             )
-        taken = _taken(source, connection)
+        taken, notes = _taken(source, connection)
     held = {key: holder for key, holder in holders.items() if holder}
-    return Report(census, jobs, held, len(keys) > wanted.limit, found, moment.testimony, taken=taken)
+    return Report(census, jobs, held, len(keys) > wanted.limit, found, moment.testimony, taken=taken, notes=notes)
 
 
-def _taken(source: Source, connection: Connection) -> list[Taken] | None:
+def _taken(source: Source, connection: Connection) -> tuple[list[Taken] | None, list[str]]:
     """In a transaction of its own: the role may not read the table, which is no reason to tell nothing of the jobs."""
     try:
         with source.transaction(connection, read_only=True):
-            return find_taken(connection, source.rule.schema)
+            return find_taken(connection, source.rule.schema), []
     except DBAPIError as error:
         if trouble(error) is Trouble.AWAY:
             raise
-        say(f"reaper: source {source.name}: whether a next run exists already could not be told: {in_one_line(error)}")
-        return None
+        return None, [f"whether a next run exists already could not be told: {in_one_line(error)}"]

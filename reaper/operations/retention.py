@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from reaper.model import Outcome, PurgeReport
-from reaper.purge import Orders, check, purge
+from reaper.operations.purge import Orders, check, purge
 from reaper.source import Lease, Source
 from reaper.source.purging import purge_lease
 

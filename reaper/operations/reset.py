@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reaper.hearing import Hearing
-from reaper.manual import Decision
 from reaper.model import Evidence
+from reaper.operations.manual import Decision
+from reaper.operations.wholesale import Hand, Toll, end
 from reaper.reap import Reap
 from reaper.source import Source
 from reaper.spool import Spool
-from reaper.wholesale import Hand, Toll, end
 
 SHOWN = 20
 

@@ -1,0 +1,70 @@
+"""Cancelling what is older than some minutes and silent for as long: noetl's own command, with the reaper's care."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from reaper import account, words
+from reaper.breaker import Breaker
+from reaper.hearing import Hearing
+from reaper.model import Key, Outcome, SweepReport
+from reaper.source import Source
+
+LONGEST_MINUTES = 3650 * 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What was found and done; of a dry run, what would be. `ids` are numbers where the keys are."""
+
+    minutes: int
+    dry_run: bool
+    found: int
+    ids: Sequence[int | str]
+    notes: Sequence[str]
+
+    @property
+    def message(self) -> str:
+        if not self.found:
+            return f"No stuck executions found older than {self.minutes} minutes"
+        did = "[DRY RUN] Would cancel" if self.dry_run else "Cancelled"
+        return f"{did} {len(self.ids)} stuck executions older than {self.minutes} minutes"
+
+
+def cleaned(minutes: int, report: SweepReport, keys: Sequence[Key], breaker: Breaker) -> Cleaned:
+    """What a sweep with these minutes as both its thresholds came to. `keys`: what it ended; of a dry run, `stale`."""
+    ids = sorted(map(_identifier, keys), key=lambda each: (isinstance(each, str), each))
+    stale = report.census.stale if report.census else 0
+    return Cleaned(minutes, report.dry_run, len(ids) if report.dry_run else stale, ids, list(_notes(report, breaker)))
+
+
+def stale(source: Source, hearing: Hearing) -> list[Key]:
+    """All of them, where a report names the first. Raises DatabaseAway and DBAPIError."""
+    with source.connect() as connection:
+        moment = source.consult(source.meet(connection, hearing))
+        with source.transaction(connection, read_only=True):
+            return [candidate.key for candidate in source.survey.stream(connection, moment)]
+
+
+def _identifier(key: Key) -> int | str:
+    """A key as a number, when it is one."""
+    name = words.job(key)
+    return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else name
+
+
+def _notes(report: SweepReport, breaker: Breaker) -> Iterator[str]:
+    """Why something was spared although it looks stuck."""
+    if report.census is not None:
+        if report.outcome is Outcome.HELD:
+            yield f"Held by the breaker: {breaker.why(report.census)}. With force they are cancelled all the same."
+        elif report.dry_run and breaker.opens(report.census):
+            yield f"The breaker would hold this: {breaker.why(report.census)}. With force it does not."
+    if report.outcome is Outcome.STOPPED:
+        yield "Stopped between two batches; the rest is still there."
+    if report.lost:
+        yield f"{report.lost} execution(s) moved meanwhile, and were left alone."
+    yield from account.locked(report)
+    yield from account.refused(report)
+    yield from account.doubted(report)
+    yield from account.unheard(report)
