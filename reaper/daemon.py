@@ -14,9 +14,11 @@ from types import FrameType
 import structlog
 
 from reaper import __version__, logs
-from reaper.admin import Server, Status
+from reaper.admin import Desk, History, Server, Status
 from reaper.admin.app import make_app
+from reaper.admin.security import Gate, guarded, refuse_exposed
 from reaper.breaker import Breaker
+from reaper.halt import Halt
 from reaper.hearing import Hearing
 from reaper.journal import Journal
 from reaper.making import make_source
@@ -26,6 +28,7 @@ from reaper.operations.retention import Retention
 from reaper.settings import Settings, SourceSettings, place
 from reaper.startup import Startup
 from reaper.supervisor import Calendar, Supervisor
+from reaper.systemd import Systemd
 from reaper.watch import Pace, Watch
 
 _TURN_SECONDS = 1.0
@@ -33,6 +36,9 @@ _STOP_SECONDS = 3.0
 _RESUME_STOP_SECONDS = 0.5
 _HTTP_STOP_SECONDS = 0.5
 _LEAVE_SECONDS = 0.5
+
+# What is bound or opened once, when the process starts.
+_FOR_GOOD = ("http_host", "http_port", "state_dir", "log_file")
 
 _log = structlog.get_logger("reaper")
 
@@ -52,7 +58,8 @@ def run(settings: Settings, reload: Callable[[], Settings]) -> int:
     while not signals.stop:
         signals.wait(_TURN_SECONDS)
         if signals.take_reload():
-            daemon.reload(reload)
+            with daemon.systemd.reloading():
+                daemon.reload(reload)
         daemon.turn()
     if daemon.stop():
         return 0
@@ -99,16 +106,21 @@ class Daemon:
     """Sources, schedule, metrics, log and HTTP of one process."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises ReaperError when the HTTP port is taken."""
+        """Raises ReaperError when the HTTP port is taken, ConfigError when its tokens cannot be read or are missing."""
         self._settings = settings
-        self._metrics, self._journal, self._status = Metrics(), Journal(), Status()
-        self._supervisor = Supervisor()
-        self._startup = Startup((self._metrics, self._journal, self._status))
-        self._http = (
-            Server(make_app(self._status, self._metrics.registry), settings.http_host, settings.http_port)
-            if settings.http_port
-            else None
-        )
+        self._halt = halt = Halt(settings.state_dir)
+        self._metrics, self._journal, self._status = Metrics(halt), Journal(), Status(halt)
+        self._history = History()
+        self.systemd = Systemd.of(os.environ)
+        self._subscribers = (self._metrics, self._journal, self._status, self._history, self.systemd)
+        self._supervisor = Supervisor(halt)
+        self._startup = Startup(self._subscribers, halt)
+        self._desk = Desk(self._supervisor, self._status, self._history, [self._journal])
+        self._gate = Gate()
+        self._gate.configure(settings)
+        refuse_exposed(settings)
+        app = guarded(make_app(self._desk, self._metrics.registry), self._gate)
+        self._http = Server(app, settings.http_host, settings.http_port) if settings.http_port else None
 
     def start(self) -> None:
         settings = self._settings
@@ -123,23 +135,28 @@ class Daemon:
         )
         if settings.http_exposed:
             _log.warning("Reaper's HTTP port can be reached from outside this machine.", host=settings.http_host)
+        if (halted := self._halt.now) is not None:
+            _log.warning("Reaper is halted: it looks, and ends nothing.", by=halted.by, reason=halted.reason)
         self._announce(settings)
         if self._http:
             self._http.start()
         for source in settings.sources.values():
             self._add(settings, self._watch(settings, source))
-            if source.resume_at_start:
+            if source.resume_at_start and not self._halt.on:
                 self._startup.begin(settings, source)
+        self._desk.open(settings)
         self._supervisor.start()
 
     def turn(self) -> None:
         """Once a second."""
         self._status.turned()
         self._supervisor.put_right()
+        self.systemd.turned(self._supervisor)
 
     def stop(self) -> bool:
         """Finish the batches in hand. False when one cannot be finished in time."""
         _log.info("Reaper stops.")
+        self.systemd.stopping()
         self._startup.stop(_RESUME_STOP_SECONDS)
         finished = self._supervisor.stop(_STOP_SECONDS)
         if self._http:
@@ -158,6 +175,8 @@ class Daemon:
                 watch.name: watch for watch in self._supervisor.watches if _differs(watch.name, self._settings, fresh)
             }
             made = self._make_anew(fresh, changed)
+            refuse_exposed(fresh)
+            self._gate.configure(fresh)
         except ConfigError as error:
             _log.error("Reaper keeps its configuration: the new one is wrong.", problems=error.problems)
             return
@@ -179,8 +198,8 @@ class Daemon:
 
     def _replace(self, fresh: Settings, changed: Mapping[str, Watch], made: Iterable[Watch]) -> None:
         old, self._settings = self._settings, fresh
-        if (old.http_host, old.http_port, old.log_file) != (fresh.http_host, fresh.http_port, fresh.log_file):
-            _log.warning("Reaper's HTTP address and log file change only with a restart.")
+        if any(getattr(old, name) != getattr(fresh, name) for name in _FOR_GOOD):
+            _log.warning("Reaper's HTTP address, state directory and log file change only with a restart.")
         logs.adjust(fresh.log_level, fresh.log_format)
         self._supervisor.remove(changed, _LEAVE_SECONDS)
         self._announce(fresh)
@@ -188,6 +207,7 @@ class Daemon:
         for watch in made:
             watch.hearing.allow(fresh.restart_grace_seconds)
             self._add(fresh, watch)
+        self._desk.open(fresh)
         _log.info("Reaper has a new configuration.", sources=sorted(fresh.sources), kept=sorted(kept))
 
     def _add(self, settings: Settings, watch: Watch) -> None:
@@ -196,14 +216,17 @@ class Daemon:
         wanted = settings.sources[watch.name].purge
         if wanted.cron is not None:
             listeners = (self._metrics, self._journal)
-            retention = Retention(watch.source, wanted.days_to_keep, wanted.batch_size, listeners)
+            retention = Retention(watch.source, wanted.days_to_keep, wanted.batch_size, listeners, self._halt)
             self._supervisor.add_retention(retention, Calendar(wanted.cron))
 
     def _announce(self, settings: Settings) -> None:
         """Tell everybody who listens which sources there are."""
-        self._metrics.watch(settings.sources, settings.interval_seconds)
+        timeouts = {name: source.longest_timeout for name, source in settings.sources.items()}
+        self._metrics.watch(settings.sources, settings.interval_seconds, timeouts)
         self._status.watch(settings.sources, settings.interval_seconds)
         self._journal.watch(settings.sources)
+        self._history.watch(settings.sources)
+        self.systemd.watch(settings)
 
     def _watch(self, settings: Settings, source: SourceSettings, hearing: Hearing | None = None) -> Watch:
         return Watch(
@@ -213,7 +236,8 @@ class Daemon:
             Breaker(settings.breaker_min, settings.breaker_share),
             settings.batch_size,
             socket.gethostname(),
-            (self._metrics, self._journal, self._status),
+            self._subscribers,
+            self._halt,
         )
 
 

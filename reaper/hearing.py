@@ -15,6 +15,7 @@ to be trusted; outages that were seen are subtracted all the same.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,7 +48,10 @@ class Cutoff:
 
 
 class Hearing:
-    """The deaf time of one database, as one process knows it. Not thread-safe: one per source."""
+    """The deaf time of one database, as one process knows it. One per source, told by one thread at a time.
+
+    Any other thread may take a copy.
+    """
 
     def __init__(self, allowance_seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._allowance = timedelta(seconds=allowance_seconds)
@@ -57,6 +61,15 @@ class Hearing:
         self._last_tick = self._born
         self._failed = False
         self._deaf: list[tuple[datetime, datetime]] = []
+        self._changing = threading.Lock()
+
+    def copy(self) -> Hearing:
+        """The same knowledge, for somebody else who judges as of another moment, on another thread."""
+        with self._changing:
+            other = Hearing(self._allowance.total_seconds(), self._monotonic)
+            other._born, other._last, other._last_tick = self._born, self._last, self._last_tick
+            other._failed, other._deaf = self._failed, list(self._deaf)
+            return other
 
     def allow(self, allowance_seconds: float) -> None:
         """From now on give workers this much to reconnect; what was deaf so far stays so."""
@@ -69,14 +82,15 @@ class Hearing:
     def met(self, contact: Contact) -> None:
         """The database answered."""
         tick = self._monotonic()
-        if self._last is None:
-            self._first_met(contact, tick - self._born)
-        else:
-            self._met_again(self._last, contact, tick - self._last_tick)
-        self._last, self._last_tick, self._failed = contact, tick, False
-        # A clock that was put right leaves no deaf time in the future: it would take that long to end.
-        latest = contact.now + self._allowance
-        self._deaf = [(start, min(end, latest)) for start, end in self._deaf if start < latest]
+        with self._changing:
+            if self._last is None:
+                self._first_met(contact, tick - self._born)
+            else:
+                self._met_again(self._last, contact, tick - self._last_tick)
+            self._last, self._last_tick, self._failed = contact, tick, False
+            # A clock that was put right leaves no deaf time in the future: it would take that long to end.
+            latest = contact.now + self._allowance
+            self._deaf = [(start, min(end, latest)) for start, end in self._deaf if start < latest]
 
     def stood_still(self, seconds: float) -> None:
         """The database took that long, until just now, for something that takes no time: nobody was heard meanwhile."""

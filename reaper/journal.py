@@ -11,7 +11,19 @@ from typing import Any
 import structlog
 
 from reaper import words
-from reaper.model import Census, Evidence, Key, Locked, Outcome, PurgeReport, Reaped, Reason, SweepReport
+from reaper.model import (
+    Census,
+    Change,
+    Evidence,
+    Key,
+    LateSign,
+    Locked,
+    Outcome,
+    PurgeReport,
+    Reaped,
+    Reason,
+    SweepReport,
+)
 
 _NAMED_PER_SWEEP = 100
 _DIGITS = re.compile(r"[0-9]+")
@@ -27,6 +39,7 @@ class _Told:
     standby: bool = False
     witness_trouble: str | None = None
     revoke_trouble: bool = False
+    late_trouble: str | None = None
     overdue: frozenset[Key] = frozenset()
     sweep_id: str = ""
     named: int = 0
@@ -91,6 +104,7 @@ class Journal:
                 sweep_id=report.sweep_id,
             )
         self._locked(report)
+        self._late(report)
         if report.reaped:
             self._log.warning(
                 f"Reaped {report.reaped} stale job(s).",
@@ -121,6 +135,18 @@ class Journal:
                 seconds=round(report.duration_seconds, 3),
             )
         self._purge_failure(report)
+
+    def changed(self, change: Change) -> None:
+        """Who did what over HTTP: always worth a line, also when it was refused."""
+        self._log.warning(
+            "Reaper was told to act.",
+            who=change.who,
+            remote=change.remote,
+            action=change.action,
+            target=change.target,
+            result=change.result,
+            details=dict(change.details),
+        )
 
     def _purge_failure(self, report: PurgeReport) -> None:
         source, told = report.source, self._purge_errors
@@ -174,6 +200,43 @@ class Journal:
                 message = "Reaper could not have workers end tasks of ended jobs."
                 self._log.error(message, source=report.source, error=trouble)
             told.revoke_trouble = trouble is not None
+
+    def _late(self, report: SweepReport) -> None:
+        source, told, trouble = report.source, self._told[report.source], report.late_trouble
+        for sign in report.late[:_NAMED_PER_SWEEP]:
+            self._late_sign(report, sign)
+        if (more := len(report.late) - _NAMED_PER_SWEEP) > 0:
+            self._log.error("Reaper ended more jobs that show life afterwards.", source=source, jobs=more)
+        if report.looked_back and (trouble is None) != (told.late_trouble is None):
+            if trouble is not None:
+                message = "Reaper cannot see whether ended jobs show life afterwards."
+                self._log.error(message, source=source, error=trouble)
+            else:
+                self._log.info("Reaper sees ended jobs again.", source=source)
+            told.late_trouble = trouble
+
+    def _late_sign(self, report: SweepReport, sign: LateSign) -> None:
+        """With both evidences: what it was ended for, and what it did then."""
+        self._log.error(
+            "Reaper ended a job that shows life afterwards.",
+            source=report.source,
+            job=words.job(sign.key),
+            kind=sign.kind,
+            reason=sign.reason,
+            reaped_at=sign.reaped_at,
+            age_seconds=sign.age_seconds,
+            silence_seconds=sign.silence_seconds,
+            witness=sign.last_witness,
+            what=sign.what,
+            late_witness=sign.witness,
+            late_at=sign.at,
+            status=sign.status,
+            status_then=sign.status_then,
+            finished=sign.finished,
+            told_before=sign.told_before,
+            why=words.late(sign),
+            sweep_id=report.sweep_id,
+        )
 
     def _breaker(self, report: SweepReport) -> None:
         source, told = report.source, self._told[report.source]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections import Counter as Tally
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from reaper import __version__
+from reaper.halt import Halt
 from reaper.model import Census, Outcome, PurgeReport, Reaped, Reason, SweepReport
 
 MOST_KINDS = 50
@@ -22,7 +23,7 @@ _SILENCE_BUCKETS = (60, 300, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400, 
 class Metrics:
     """What Prometheus scrapes. A listener of sweeps."""
 
-    def __init__(self) -> None:
+    def __init__(self, halt: Halt | None = None) -> None:
         self.registry = registry = CollectorRegistry()
         self._kinds: dict[str, set[str]] = {}
         self.reaped_total = Counter(
@@ -38,6 +39,12 @@ class Metrics:
             "reaper_reaps_lost_total",
             "Candidates that moved between the survey and the lock: they were alive.",
             _SOURCE,
+            registry=registry,
+        )
+        self.late_total = Counter(
+            "reaper_late_signs_total",
+            "Ended jobs that showed life afterwards. Kinds beyond 50 of a source are counted as other.",
+            ("source", "kind"),
             registry=registry,
         )
         self.purged_total = Counter(
@@ -102,11 +109,22 @@ class Metrics:
         self.witness_up = Gauge(
             "reaper_witness_up", "1 while the witness outside the database can be asked.", _SOURCE, registry=registry
         )
+        self.longest_timeout = Gauge(
+            "reaper_longest_timeout_seconds",
+            "The longest timeout that a job of the source can have; +Inf where rows may bring their own.",
+            _SOURCE,
+            registry=registry,
+        )
         self.interval = Gauge("reaper_interval_seconds", "Seconds between two sweeps.", registry=registry)
+        self.halted = Gauge("reaper_halted", "1 while the supervisor is halted: nothing is ended.", registry=registry)
+        self.halted.set_function((lambda: float(halt.on)) if halt else float)
         build = Gauge("reaper_build_info", "Version; always 1.", ("version", "python"), registry=registry)
         build.labels(__version__, platform.python_version()).set(1)
+        ProcessCollector(registry=registry)
 
-    def watch(self, sources: Iterable[str], interval_seconds: float) -> None:
+    def watch(
+        self, sources: Iterable[str], interval_seconds: float, longest_timeouts: Mapping[str, float] | None = None
+    ) -> None:
         """Show these sources, and no others, before anything has happened to them."""
         self.interval.set(interval_seconds)
         wanted = set(sources)
@@ -114,6 +132,7 @@ class Metrics:
             for metric in self._by_source():
                 metric.remove(gone)
             self.reaped_total.remove_by_labels({"source": gone})
+            self.late_total.remove_by_labels({"source": gone})
             self.sweeps_total.remove_by_labels({"source": gone})
             del self._kinds[gone]
         for source in wanted - self._kinds.keys():
@@ -121,10 +140,13 @@ class Metrics:
             for metric in self._by_source():
                 metric.labels(source)
             self.witness_up.labels(source).set(1)
+            self.late_total.labels(source, OTHER)
             for reason in Reason:
                 self.reaped_total.labels(source, OTHER, reason.value)
             for outcome in Outcome:
                 self.sweeps_total.labels(source, outcome.value)
+        for source in wanted:
+            self.longest_timeout.labels(source).set((longest_timeouts or {}).get(source, float("inf")))
 
     def _by_source(self) -> tuple[Counter | Gauge | Histogram, ...]:
         counters = (self.refused_total, self.lost_total, self.purged_total)
@@ -138,6 +160,7 @@ class Metrics:
             self.leader,
             self.database_up,
             self.witness_up,
+            self.longest_timeout,
         )
 
     # --- listener; a source that is gone may still have a sweep that ends, which would bring it back ----------
@@ -167,6 +190,9 @@ class Metrics:
         self.duration.labels(source).observe(report.duration_seconds)
         self.lost_total.labels(source).inc(report.lost)
         self.refused_total.labels(source).inc(len(report.failures))
+        for sign in report.late:
+            if not sign.told_before:
+                self.late_total.labels(source, self._kind(source, sign.kind)).inc()
         self.database_up.labels(source).set(not report.database_away)
         self.leader.labels(source).set(report.leads)
         if report.asked_witness:

@@ -48,6 +48,7 @@ class Outcome(StrEnum):
     STANDBY = "standby"  # another replica holds the lease
     HELD = "held"  # the breaker is open
     STOPPED = "stopped"  # told to stop between two batches
+    HALTED = "halted"  # the supervisor is halted: nothing is ended
     FAILED = "failed"
 
 
@@ -115,11 +116,25 @@ class Evidence:
     signs: Mapping[str, str | None] = field(default_factory=dict)
 
 
+class Remains(NamedTuple):
+    """What a transition left of a job whose row stays, just after it: what later looks are compared with.
+
+    `epoch` is that moment in seconds since 1970. `identity` is another one as soon as the job is started anew, which is
+    to be expected of one that is to run `again`.
+    """
+
+    epoch: float
+    identity: tuple[Any, ...]
+    status: str | None
+    again: bool
+
+
 class Reaped(NamedTuple):
     """One job that a sweep ended, measured at the transition. A start at -infinity has no age.
 
     `task` is its id in Celery, where it is one of its tasks. `evidence` is what it was ended for, where nothing of that
-    stays in the database.
+    stays in the database. `reaped_at` is just after the transition. `remains` is what that left; None where the row is gone
+    or on its next run already, and for most of very many.
     """
 
     key: Key
@@ -130,6 +145,33 @@ class Reaped(NamedTuple):
     witness: str | None
     task: str | None = None
     evidence: Mapping[str, Any] | None = None
+    reaped_at: str | None = None
+    remains: Remains | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LateSign:
+    """A job that showed life after it had been ended: a false kill, or a worker that does not know yet.
+
+    `what` is "event" for a sign of life, which `witness` saw at `at`, and "status" for a state, `status` instead of
+    `status_then`, that somebody else has given the job; `finished` when that state is an end. `told_before`: an earlier
+    sign of it has been told. The other fields are what it was ended for.
+    """
+
+    key: Key
+    kind: str | None
+    reason: str
+    reaped_at: str | None
+    silence_seconds: float | None
+    last_witness: str | None
+    what: str
+    witness: str | None
+    at: str | None
+    status: str | None
+    status_then: str | None = None
+    finished: bool = False
+    told_before: bool = False
+    age_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +226,9 @@ class SweepReport:
     `refused_total` counts the failures and those left alone because they were refused lately. `deaf_seconds` is how
     much further back than the stall window silence was measured; infinite while too little could be heard for any.
     `witness_trouble` says why the witness outside the database, where one was asked, was of no use; `revoke_trouble`,
-    why tasks of ended jobs may still be executed.
+    why tasks of ended jobs may still be executed. Where jobs that ended earlier were looked at (`looked_back`), `late`
+    are those that show life, and `late_trouble` says why nothing could be seen. `judged_at` is the database's clock
+    when the sweep began.
     """
 
     source: str
@@ -205,9 +249,13 @@ class SweepReport:
     deaf_seconds: float = 0.0
     database_away: bool = False
     asked_witness: bool = False
+    late: Sequence[LateSign] = ()
+    looked_back: bool = False
+    late_trouble: str | None = None
     witness_trouble: str | None = None
     revoke_trouble: str | None = None
     leads: bool = False
+    judged_at: str | None = None
     error: str | None = None
     dry_run: bool = False
 
@@ -237,6 +285,18 @@ class PurgeReport:
     database_away: bool = False
     error: str | None = None
     dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that was asked for over HTTP: by the bearer of which token, from where, what, and what came of it."""
+
+    who: str
+    remote: str
+    action: str
+    target: str
+    result: str
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ReaperError(Exception):

@@ -24,7 +24,9 @@ def plain(value: Any) -> Any:
 
 
 def _members(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _key(value) if name == "key" else plain(value) for name, value in found.items()}
+    # What a transition left is only compared with what is there later.
+    shown = {name: value for name, value in found.items() if name != "remains"}
+    return {name: _key(value) if name == "key" else plain(value) for name, value in shown.items()}
 
 
 def _key(key: tuple[str, ...]) -> str | list[str]:

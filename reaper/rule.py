@@ -247,10 +247,10 @@ class Rule:
 
     # --- what a verdict rests on ----------------------------------------------------------------------------
 
-    def newest_signs(self, jobs: FromClause, moment: Moment) -> list[Element]:
-        """The newest sign of each witness, in the profile's order; NULL where there is none."""
+    def newest_signs(self, jobs: FromClause, moment: Moment, witnesses: Sequence[Alive] | None = None) -> list[Element]:
+        """The newest sign of each witness, or of these, in their order; NULL where there is none."""
         found: list[Element] = []
-        for alive in self._alive:
+        for alive in self._alive if witnesses is None else witnesses:
             signs = self.signs(alive, jobs, moment)
             at = signs.at
             if signs.rows is not None:

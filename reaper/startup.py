@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from reaper import words
+from reaper.halt import Halt
 from reaper.hearing import Hearing
 from reaper.making import make_source
 from reaper.model import Census, DatabaseAway, Reaped, ReaperError
@@ -29,7 +30,8 @@ _log = structlog.get_logger("reaper")
 class Startup:
     """A thread for each of these sources. A listener, which tells the subscribers of sweeps."""
 
-    def __init__(self, subscribers: Sequence[Subscriber]) -> None:
+    def __init__(self, subscribers: Sequence[Subscriber], halt: Halt | None = None) -> None:
+        self._halt = halt or Halt()
         self._subscribers = tuple(subscribers)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -39,7 +41,7 @@ class Startup:
         source = make_source(settings, found)
         hearing = Hearing(settings.restart_grace_seconds)
         orders = Orders(found.resume_window_seconds, LISTEN_SECONDS, self._stopping.wait)
-        hand = Hand(socket.gethostname(), settings.batch_size, self, self._stopping.is_set)
+        hand = Hand(socket.gethostname(), settings.batch_size, self, self._told_to_stop)
         thread = threading.Thread(
             target=self._run, args=(source, hearing, orders, hand), name=f"resume {found.name}", daemon=True
         )
@@ -52,6 +54,9 @@ class Startup:
         deadline = time.monotonic() + patience_seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _told_to_stop(self) -> bool:
+        return self._stopping.is_set() or self._halt.on
 
     def _run(self, source: Source, hearing: Hearing, orders: Orders, hand: Hand) -> None:
         try:

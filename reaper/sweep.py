@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.breaker import Breaker
 from reaper.hearing import Hearing
+from reaper.late import LookedBack, Remembered, look_back
 from reaper.model import (
     Census,
     DatabaseAway,
@@ -57,7 +58,12 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """How one sweep is to be done."""
+    """How one sweep is to be done.
+
+    `stopping` is asked between batches and ends the sweep; so does `halted`, which lets it look all the same. The
+    breaker does not hold one with `force`, nor one with no more than `release` stale jobs: whoever said so had seen
+    that many.
+    """
 
     host: str
     batch_size: int
@@ -65,6 +71,12 @@ class Orders:
     force: bool = False
     dry_run: bool = False
     stopping: Callable[[], bool] = lambda: False
+    halted: Callable[[], bool] = lambda: False
+    release: int = 0
+
+    def held(self, census: Census) -> bool:
+        """The breaker holds the sweep."""
+        return self.breaker.opens(census) and not self.force and census.stale > self.release
 
 
 @dataclass(slots=True)
@@ -76,6 +88,10 @@ class Memory:
     locked_since: dict[Key, float] = field(default_factory=dict)
     revoked: dict[str, str] = field(default_factory=dict)
     """Tasks of ended jobs that a worker had when it was last heard → that worker."""
+    ended: Remembered = field(default_factory=Remembered)
+    """Jobs that may yet show life, as far as somebody who listens had them remembered."""
+    testimony: Testimony | None = None
+    """What the witness outside the database said last, where there is one."""
 
 
 class Sweep:
@@ -97,36 +113,48 @@ class Sweep:
         self.would_reap: list[Evidence] = []
         self.refused = 0
         self.longest = self.deaf = 0.0
+        self.judged_at: str | None = None
         self.asked = False
         self.witness_trouble: str | None = None
         self.revoke_trouble: str | None = None
+        self.looked_back: LookedBack | None = None
 
     def run(self) -> Outcome:
         with self.source.connect() as connection:
             # A standby listens too: the day it takes over it must know what it could not have heard.
             moment = self.source.meet(connection, self.hearing)
+        self.judged_at = moment.now.isoformat()
         self.deaf = self.hearing.deaf_seconds(self.source.thresholds.stall.seconds)
         if self.lease is not None and not self.lease.hold():
             return Outcome.STANDBY
         moment = self._consult(moment)
         with self.source.connect_again() as connection, Spool(self.orders.batch_size) as spool:
-            census = self._survey(connection, moment, spool)
-            self._notice_spared(connection, moment)
-            if self.orders.dry_run:
-                self._preview(connection, moment, spool)
-            elif self.orders.breaker.opens(census) and not self.orders.force:
-                return Outcome.HELD
-            else:
-                outcome = self._reap(connection, moment, spool)
-                self._name_holders(connection, moment)
-                return outcome
-        return Outcome.DONE
+            outcome = self._pass(connection, moment, spool)
+            if outcome not in (Outcome.STOPPED, Outcome.STANDBY) and not self.orders.dry_run:
+                self.looked_back = look_back(self.source, connection, moment, self.memory.ended)
+            return outcome
+
+    def _pass(self, connection: Connection, moment: Moment, spool: Spool) -> Outcome:
+        census = self._survey(connection, moment, spool)
+        self._notice_spared(connection, moment)
+        if self.orders.dry_run:
+            self._preview(connection, moment, spool)
+            return Outcome.DONE
+        if self.orders.held(census):
+            return Outcome.HELD
+        if self.orders.halted():
+            return Outcome.HALTED
+        outcome = self._reap(connection, moment, spool)
+        self._name_holders(connection, moment)
+        return outcome
 
     def _consult(self, moment: Moment) -> Moment:
         moment = self.source.consult(moment)
+        self.memory.testimony = moment.testimony
         self.asked = moment.testimony is not None
         self.witness_trouble = moment.testimony.trouble if moment.testimony else None
-        if moment.testimony is not None and self.witness_trouble is None and not self.orders.dry_run:
+        acting = not self.orders.dry_run and not self.orders.halted()
+        if moment.testimony is not None and self.witness_trouble is None and acting:
             self._revoke_again(moment.testimony)
         return moment
 
@@ -190,6 +218,9 @@ class Sweep:
             for batch in spool.batches():
                 if self.orders.stopping():
                     outcome = Outcome.STOPPED
+                    return
+                if self.orders.halted():
+                    outcome = Outcome.HALTED
                     return
                 if self.lease is not None and not self.lease.keep():
                     outcome = Outcome.STANDBY
@@ -321,7 +352,11 @@ def _report(state: Sweep, outcome: Outcome, error: str | None, *, away: bool, du
         asked_witness=state.asked,
         witness_trouble=state.witness_trouble,
         revoke_trouble=state.revoke_trouble,
+        looked_back=state.looked_back is not None,
+        late=state.looked_back.late if state.looked_back else (),
+        late_trouble=state.looked_back.trouble if state.looked_back else None,
         leads=outcome not in (Outcome.STANDBY, Outcome.FAILED),
+        judged_at=state.judged_at,
         error=error,
         dry_run=state.orders.dry_run,
     )

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from reaper.breaker import Breaker
+from reaper.halt import Halt
 from reaper.hearing import Hearing
-from reaper.model import Census, Reaped, SweepReport
+from reaper.model import Census, Key, Reaped, ReaperError, SweepReport
 from reaper.source import Source
 from reaper.source.lease import ttl_for
 from reaper.sweep import Listener, Memory, Orders, failed, sweep
+from reaper.witness import Testimony
 
 
 class Subscriber(Listener, Protocol):
@@ -33,6 +36,10 @@ class Pace:
         return min(self.interval, 2.0 ** min(failures - 1, 16)) if failures else self.interval
 
 
+class Busy(ReaperError):
+    """The source is being swept, or somebody else is at work on it."""
+
+
 class Watch:
     """Sweeps one source when told to, and tells its subscribers."""
 
@@ -45,6 +52,7 @@ class Watch:
         batch_size: int,
         host: str,
         subscribers: Sequence[Subscriber],
+        halt: Halt | None = None,
     ) -> None:
         self.source, self.hearing, self.pace = source, hearing, pace
         self._subscribers = tuple(subscribers)
@@ -52,13 +60,30 @@ class Watch:
         self._lease = source.lease(ttl_for(pace.interval))
         self._stopping = threading.Event()
         self._busy = threading.Lock()
-        self._orders = Orders(host=host, batch_size=batch_size, breaker=breaker, stopping=self._stopping.is_set)
+        self.halt = halt or Halt()
+        self.orders = Orders(
+            host=host,
+            batch_size=batch_size,
+            breaker=breaker,
+            stopping=self._stopping.is_set,
+            halted=lambda: self.halt.on,
+        )
         self._failures = 0
         self._ended = time.monotonic()
 
     @property
     def name(self) -> str:
         return self.source.name
+
+    @property
+    def testimony(self) -> Testimony | None:
+        """What the witness outside the database said to the last sweep; None when none has been asked yet."""
+        return self._memory.testimony
+
+    @property
+    def refused(self) -> frozenset[Key]:
+        """Jobs that the database has refused to end, and that are left alone for a while."""
+        return frozenset(tuple(self._memory.refused))
 
     @property
     def sweeping(self) -> bool:
@@ -76,26 +101,52 @@ class Watch:
 
     def tick(self) -> SweepReport | None:
         """One sweep, now. None when told to stop, or while another one works."""
-        if self._stopping.is_set() or not self._busy.acquire(blocking=False):
-            return None
         try:
-            report = self._sweep()
-            self._failures = self._failures + 1 if report.database_away else 0
-            return report
+            with self.alone():
+                return self._sweep(self.orders)
+        except Busy:
+            return None
+
+    def sweep_now(self, *, release: int = 0, patience_seconds: float = 0.0) -> SweepReport:
+        """One sweep, at once, whatever the schedule. The breaker lets one with up to `release` stale jobs through.
+
+        Raises Busy when another one works for longer than `patience_seconds`, and when told to stop.
+        """
+        with self.alone(patience_seconds):
+            return self._sweep(replace(self.orders, release=release))
+
+    def rehearse(self, patience_seconds: float = 0.0) -> SweepReport:
+        """What a sweep would do now. Nobody is told of it, and nothing is changed. Raises Busy like `sweep_now`."""
+        with self.alone(patience_seconds):
+            orders = replace(self.orders, dry_run=True)
+            return sweep(self.source, self.hearing, Memory(), orders, None, _Nobody())
+
+    @contextmanager
+    def alone(self, patience_seconds: float = 0.0) -> Iterator[None]:
+        """While it lasts no sweep works on this source, and nothing else that is done alone. Raises Busy."""
+        if not self.sweeping:
+            # Before the lock: whoever sees it held must not see when it was held last.
+            self.source.pulse.beat()
+        if self._stopping.is_set() or not self._busy.acquire(timeout=max(0.0, patience_seconds)):
+            raise Busy(f"source {self.name} is being swept just now; try again in a moment")
+        try:
+            yield
         finally:
             if self._stopping.is_set():
                 # `finish` may have given up waiting: nobody else would let the next one sweep.
                 self._leave()
-            self._ended = time.monotonic()
             self._busy.release()
 
-    def _sweep(self) -> SweepReport:
+    def _sweep(self, orders: Orders) -> SweepReport:
         """A sweep, told to the subscribers; a defect of our own is told as a failed one, and raised."""
         try:
-            report = sweep(self.source, self.hearing, self._memory, self._orders, self._lease, self)
+            report = sweep(self.source, self.hearing, self._memory, orders, self._lease, self)
+            self._failures = self._failures + 1 if report.database_away else 0
         except Exception as defect:
             self._tell(failed(self.source.name, f"{type(defect).__name__}: {defect}"))
             raise
+        finally:
+            self._ended = time.monotonic()
         self._tell(report)
         return report
 
@@ -121,9 +172,21 @@ class Watch:
     # --- passes on what a sweep says while it works ----------------------------------------------------------
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:
+        """Jobs that have been ended, by a sweep or by hand: sweeps look whether they show life."""
+        self._memory.ended.remember(batch)
         for subscriber in self._subscribers:
             subscriber.reaped(source, sweep_id, batch)
 
     def surveyed(self, source: str, census: Census) -> None:
         for subscriber in self._subscribers:
             subscriber.surveyed(source, census)
+
+
+class _Nobody:
+    """Whom a rehearsal tells: it ends no jobs, and what it counts is in its report."""
+
+    def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:
+        """Never called."""
+
+    def surveyed(self, source: str, census: Census) -> None:
+        """In the report."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reaper.duration import in_words
-from reaper.model import Census, Evidence, Holder, Key, Verdict
+from reaper.model import Census, Evidence, Holder, Key, LateSign, Verdict
 
 
 def job(key: Key) -> str:
@@ -100,6 +100,20 @@ def census(counted: Census) -> str:
         f"{counted.running} running, {counted.past_timeout} past their timeout: "
         f"{counted.spared} spared, {counted.stale} stale"
     )
+
+
+def late(sign: LateSign) -> str:
+    """What a job was ended for, and what it did then."""
+    last = f", last heard of by {sign.last_witness}" if sign.last_witness else ""
+    ended = f"ended as {sign.reason} at {sign.reaped_at} after {_known(sign.silence_seconds)} of silence{last}"
+    heard = f"{sign.witness or 'an end'} at {sign.at}" if sign.at else None
+    if sign.what == "event":
+        return f"{ended}; since then {heard or f'an entry {sign.status} in its log'}"
+    if sign.status != sign.status_then:
+        became = f"its status is {sign.status}, not {sign.status_then}"
+    else:
+        became = f"it has ended again as {sign.status}" if sign.finished else "it says that it runs"
+    return f"{ended}; since then {became}{f' ({heard})' if heard else ''}"
 
 
 def audit(written: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from benchmark import daemon, helping, idling, reaping, weighing
+from benchmark import daemon, flooding, helping, idling, reaping, weighing
 from benchmark.figures import Figure, Invalid, Measure, shown
 from benchmark.machine import machine, server_settings, versions
 from benchmark.scene import LOADING
@@ -30,6 +30,7 @@ MEASURES: dict[str, Measure] = {
     "memory": weighing.measure,
     "reap": reaping.measure,
     "idle": idling.measure,
+    "flood": flooding.measure,
 }
 _OK = {True: "yes", False: "NO", None: ""}
 
@@ -60,8 +61,8 @@ def _sized(command: click.Command) -> click.Command:
 def main(measures: Sequence[str], preset: str | None, check: bool, document: Path | None, **given: int | None) -> None:
     """Measure what the reaper promises about its speed and size, and print a table of it.
 
-    MEASURE is one of help, daemon, memory, reap and idle; without any, all are made. Each makes its databases on a
-    PostgreSQL of its own, durable as by default, below $TMPDIR: put that on a real disk. Ratios are medians over
+    MEASURE is one of help, daemon, memory, reap, idle and flood; without any, all are made. Each makes its databases on
+    a PostgreSQL of its own, durable as by default, below $TMPDIR: put that on a real disk. Ratios are medians over
     rounds in which the ways compared take turns. A bound is judged at its own size or above.
     """
     name = preset or "default"

@@ -24,14 +24,14 @@ find_python() {
     die 1 "no Python 3.11 or newer found${PYTHON:+ (PYTHON=$PYTHON)}"
 }
 
-make_venv() {
+make_venv() { # make_venv FOLDER
     local python
     python=$(find_python)
     # Debian ships Python without what a virtual environment needs.
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         install_packages python3-venv || die 1 "$python cannot make virtual environments: install python3-venv"
     fi
-    "$python" -m venv --clear "$root/.venv" || die 1 "cannot make $root/.venv with $python"
+    "$python" -m venv --clear "$1" || die 1 "cannot make $1 with $python"
 }
 
 # What the environment was made for: another definition, place or interpreter needs another one.
@@ -51,7 +51,7 @@ prepare_venv() {
     # A virtual environment holds its own path: a moved one is made anew.
     if ! grep -qsxF "$root" "$root/.venv/made-in" || ! "$venv_python" -m pip --version >/dev/null 2>&1; then
         say "Making the virtual environment .venv ..."
-        make_venv
+        make_venv "$root/.venv"
         printf '%s\n' "$root" >"$root/.venv/made-in"
     fi
     say "Installing ..."

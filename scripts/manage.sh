@@ -9,6 +9,8 @@ source "$root/scripts/lib.sh"
 readonly name=worker-reaper
 readonly pid_file="$root/logs/$name.pid"
 readonly data="$root/.data/postgresql"
+readonly own_token="$root/.data/http-token"
+readonly own_state="$root/.data/state"
 readonly patience=30
 
 usage() {
@@ -62,15 +64,18 @@ wait_for_end() { # wait_for_end SECONDS
 
 # --- what the configuration says ----------------------------------------------------------------------------
 
-# Sets `database` (configured or embedded), `http` (host:port, empty when off) and `log`.
+# Sets `database` (configured or embedded), `http` (host:port, empty when off), `log`, and `token` and `state_dir`, empty
+# when there are none.
 read_settings() {
     local facts key value
     facts=$(cd "$root" && "$venv_python" scripts/probe.py settings) || return
-    database='' http='' log="$root/logs/$name.log"
+    database='' http='' token='' state_dir='' log="$root/logs/$name.log"
     while IFS='=' read -r key value; do
         case $key in
         database) database=$value ;;
         http) http=$value ;;
+        token_file) token=$value ;;
+        state_dir) state_dir=$value ;;
         log_file) [[ -z $value ]] || log=$value ;;
         esac
     done <<<"$facts"
@@ -84,7 +89,8 @@ embedded() { (cd "$root" && "$venv_python" -m reaper.embedded "$@" "$data"); }
 make_absolute() { # make_absolute VARIABLE...
     local variable
     for variable; do
-        if [[ -n ${!variable:-} && ${!variable} != /* && -e ${!variable} ]]; then
+        # What is there, and what the daemon makes.
+        if [[ -n ${!variable:-} && ${!variable} != /* ]] && [[ -e ${!variable} || $variable == REAPER_STATE_DIR ]]; then
             export "$variable=$PWD/${!variable}"
         fi
     done
@@ -106,9 +112,28 @@ start() {
         export REAPER_DATABASE_URL
         say "postgresql: running, private, as no database is configured: $REAPER_DATABASE_URL"
     fi
+    lend_what_is_missing
     launch
     wait_until_live
     say "$name: running (pid $pid)"
+}
+
+# Without a token it could only be looked at, and without a directory a halt would end with the process.
+lend_what_is_missing() {
+    if [[ -z $token && -n $http ]]; then
+        make_token
+        export REAPER_HTTP_TOKEN_FILE="$own_token"
+        say "http: whoever bears the token in $own_token may change something"
+    fi
+    if [[ -z $state_dir ]]; then export REAPER_STATE_DIR="$own_state"; fi
+}
+
+make_token() {
+    mkdir -p "${own_token%/*}"
+    [[ ! -s $own_token ]] || return 0
+    # Whole or not at all, and never for others to read.
+    (umask 077 && "$venv_python" -c 'import secrets; print(secrets.token_hex(32))' >"$own_token.new") || exit
+    mv "$own_token.new" "$own_token"
 }
 
 launch() {
@@ -185,9 +210,12 @@ status() {
     fi
     read_settings || exit
     if find_daemon; then
-        if [[ -n $http ]]; then last=$(probe last-sweep "$http") || state='no answer'; fi
+        if [[ -n $http ]]; then
+            last=$(probe last-sweep "$http") && state=$(probe supervisor "$http") || state='no answer'
+        fi
         row "$name" "$pid" "$(memory_of "$pid")" "$state" "${last:--}"
-        [[ $state == running ]] || result=3
+        # Somebody has halted it: it runs, and does what it should.
+        [[ $state == running || $state == halted ]] || result=3
     else
         [[ ! -e $pid_file ]] && state=stopped || state=dead
         row "$name" - - "$state" -
@@ -241,7 +269,7 @@ lock() {
 command=${1:-help}
 shift $(($# > 0))
 mkdir -p "$root/logs"
-make_absolute REAPER_CONFIG REAPER_DATABASE_URL_FILE REAPER_BROKER_URL_FILE
+make_absolute REAPER_CONFIG REAPER_DATABASE_URL_FILE REAPER_BROKER_URL_FILE REAPER_HTTP_TOKEN_FILE REAPER_STATE_DIR
 case $command in
 start | stop)
     lock

@@ -1,14 +1,17 @@
 """What manage.sh cannot see by itself: the settings in force, and the daemon's HTTP port.
 
-probe.py settings               database=, http= and log_file=, a line each; 78 when the configuration is wrong
+probe.py settings               database=, http=, log_file=, token_file= and state_dir=, a line each; 78 when the
+                                configuration is wrong
 probe.py free HOST:PORT         whether the daemon could listen there
 probe.py live HOST:PORT         whether it says that it lives
 probe.py last-sweep HOST:PORT   when each source was last swept with success
+probe.py supervisor HOST:PORT   running, halted or finished; nothing when it does not say
 """
 
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import socket
 import sys
@@ -30,7 +33,12 @@ def settings() -> int:
         return 78
     print(f"database={'configured' if found.sources else 'embedded'}")
     print(f"http={f'{found.http_host}:{found.http_port}' if found.http_port else ''}")
-    print(f"log_file={found.log_file.absolute() if found.log_file else ''}")
+    for name, path in (
+        ("log_file", found.log_file),
+        ("token_file", found.http_token_file),
+        ("state_dir", found.state_dir),
+    ):
+        print(f"{name}={path.absolute() if path else ''}")
     return 0
 
 
@@ -64,6 +72,14 @@ def last_sweep(address: str) -> int:
     return 0
 
 
+def supervisor(address: str) -> int:
+    state = _get(address, "/api/supervisor/state")
+    if state is None:
+        return 1
+    print(json.loads(state)["state"].lower())
+    return 0
+
+
 def _get(address: str, path: str) -> str | None:
     """The body of a good answer. Straight to the address, whatever proxies the environment names."""
     host, port = _split(address)
@@ -90,6 +106,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "free": free,
     "live": live,
     "last-sweep": last_sweep,
+    "supervisor": supervisor,
 }
 
 if __name__ == "__main__":

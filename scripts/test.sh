@@ -13,10 +13,12 @@ source "$root/scripts/lib.sh"
 readonly wanted=(
     pgbouncer:/usr/sbin/pgbouncer
     prometheus:/usr/bin/promtool
+    prometheus-alertmanager:/usr/bin/prometheus-alertmanager
     libfaketime:/usr/lib/*/faketime/libfaketime.so.1
     redis-server:/usr/bin/redis-server
     rabbitmq-server:/usr/sbin/rabbitmq-server
     mariadb-server:/usr/sbin/mariadbd
+    chromium:/usr/bin/chromium
     shellcheck:/usr/bin/shellcheck
 )
 
@@ -67,6 +69,8 @@ if command -v shellcheck >/dev/null; then
 fi
 step 'config/reaper.toml'
 REAPER_CONFIG=config/reaper.toml check "$bin/reaper" config show
+step 'docs/metrics.md'
+check "$bin/python" scripts/metrics_page.py --check
 step pytest
 # Files side by side, three on two processors: much of the time is spent waiting for processes.
 exec "$bin/pytest" -q -n 3 --dist loadfile "$@"

@@ -14,7 +14,7 @@ from tests import mariadb as mariadb_server
 from tests.mariadb import MariaDB
 from tests.support import Protea
 
-_TEMPLATE = "protea_template"
+TEMPLATE = "protea_template"
 _numbers = itertools.count()
 
 
@@ -24,7 +24,7 @@ def server() -> Iterator[Embedded]:
     # Nothing here outlives the run, so nothing needs to reach a disk; prepared transactions hold rows in one test.
     fast = {"fsync": "off", "full_page_writes": "off", "max_prepared_transactions": "5", "max_connections": "200"}
     with temporary(fast) as running:
-        running.create_database(_TEMPLATE)
+        running.create_database(TEMPLATE)
         yield running
 
 
@@ -39,7 +39,7 @@ def mariadb() -> Iterator[MariaDB]:
 def database(server: Embedded) -> Iterator[str]:
     """The URL of an empty database with the protea tables."""
     name = f"t{os.getpid()}_{next(_numbers)}"
-    url = server.create_database(name, tables=False, template=_TEMPLATE)
+    url = server.create_database(name, tables=False, template=TEMPLATE)
     yield url
     server.drop_database(name)
 

@@ -44,9 +44,13 @@ class Heard:
 
     reaped_jobs: list[Reaped] = field(default_factory=list)
     censuses: list[Census] = field(default_factory=list)
+    memory: Memory | None = None
+    """Whose sweeps are to look at what was reaped."""
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:
         self.reaped_jobs += batch
+        if self.memory is not None:
+            self.memory.ended.remember(batch)
 
     def surveyed(self, source: str, census: Census) -> None:
         self.censuses.append(census)

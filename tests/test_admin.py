@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from reaper.admin import Server, Status
+from reaper.admin import Desk, History, Server, Status
 from reaper.admin import status as status_module
 from reaper.admin.app import make_app
 from reaper.metrics import Metrics
 from reaper.model import Outcome, ReaperError, SweepReport
+from reaper.supervisor import Supervisor
 from tests.daemons import fetch, until
 
 
@@ -28,7 +29,8 @@ def status() -> Status:
 def port(status: Status) -> Iterator[int]:
     metrics = Metrics()
     metrics.watch(["main"], 60)
-    server = Server(make_app(status, metrics.registry), "127.0.0.1", 0)
+    desk = Desk(Supervisor(), status, History())
+    server = Server(make_app(desk, metrics.registry), "127.0.0.1", 0)
     server.start()
     yield int(server.address.rpartition(":")[2])
     server.stop(5)
@@ -120,7 +122,7 @@ def test_clients_that_hang_do_not_keep_others_out(port: int) -> None:
 
 
 def test_a_server_that_stops_leaves_no_thread_and_no_port(status: Status) -> None:
-    server = Server(make_app(status, Metrics().registry), "127.0.0.1", 0)
+    server = Server(make_app(Desk(Supervisor(), status, History()), Metrics().registry), "127.0.0.1", 0)
     server.start()
     port = int(server.address.rpartition(":")[2])
     until(lambda: fetch(port, "/live"), "an answer")
@@ -133,4 +135,4 @@ def test_a_server_that_stops_leaves_no_thread_and_no_port(status: Status) -> Non
 @pytest.mark.parametrize("host", ["203.0.113.1", "a..b"])
 def test_an_address_that_is_not_ours_is_a_clear_error(status: Status, host: str) -> None:
     with pytest.raises(ReaperError, match=rf"cannot listen on {host}:9469: .+; REAPER_HTTP_PORT takes another port"):
-        Server(make_app(status, Metrics().registry), host, 9469)
+        Server(make_app(Desk(Supervisor(), status, History()), Metrics().registry), host, 9469)

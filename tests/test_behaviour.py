@@ -36,7 +36,7 @@ _numbers = itertools.count()
 
 
 @contextmanager
-def _database(request: pytest.FixtureRequest, where: str) -> Iterator[Database]:
+def database_on(request: pytest.FixtureRequest, where: str) -> Iterator[Database]:
     """An empty database on a server of that name."""
     name = f"world_{next(_numbers)}"
     if where == "mariadb":
@@ -49,21 +49,21 @@ def _database(request: pytest.FixtureRequest, where: str) -> Iterator[Database]:
         server.drop_database(name)
 
 
-def _called(place: Place) -> str:
+def called(place: Place) -> str:
     world, server = place
     return f"{world.profile}-{world.action}-{server}"
 
 
 def only_where(holds: Callable[[type[World]], bool]) -> pytest.MarkDecorator:
     """For what some job systems do not have."""
-    return pytest.mark.parametrize("world", [place for place in PLACES if holds(place[0])], ids=_called, indirect=True)
+    return pytest.mark.parametrize("world", [place for place in PLACES if holds(place[0])], ids=called, indirect=True)
 
 
-@pytest.fixture(params=PLACES, ids=_called)
+@pytest.fixture(params=PLACES, ids=called)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """Every world, on every server that it can be on."""
+    """Every world, on every server that it can be on. The reaper is a role there that may do what it needs."""
     kind, where = request.param
-    with _database(request, where) as database, kind.create(database) as made:
+    with database_on(request, where) as database, kind.create(database) as made, made.restricted():
         yield made
 
 
@@ -379,7 +379,7 @@ world(database).sweep()
 
 def test_a_reaper_killed_in_the_midst_of_its_transaction_leaves_nothing(world: World) -> None:
     job, before = world.stale_job(), world.dump()
-    command = [sys.executable, "-c", _SWEEP, world.profile, world.action, world.database.url]
+    command = [sys.executable, "-c", _SWEEP, world.profile, world.action, world.database.reaper]
     for table, operation in world.writes:
         with (
             world.database.holding(table, operation),

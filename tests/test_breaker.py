@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from reaper.breaker import Breaker
+from reaper.hearing import Hearing
 from reaper.model import Census, Outcome
-from reaper.sweep import Memory
+from reaper.sweep import Memory, Orders, sweep
 from tests.support import Heard, Protea
 
 
@@ -100,3 +101,12 @@ def test_half_of_the_running_ones_may_die(protea: Protea) -> None:
     crowd(protea, silent=60, alive=60)
     report = protea.sweep()
     assert (report.outcome, report.reaped) == (Outcome.DONE, 60)
+
+
+@pytest.mark.parametrize(("typed", "outcome"), [(50, Outcome.HELD), (51, Outcome.DONE), (60, Outcome.DONE)])
+def test_a_release_lets_through_no_more_than_somebody_has_seen(protea: Protea, typed: int, outcome: Outcome) -> None:
+    crowd(protea, silent=51)
+    orders = Orders("test-host", 1000, Breaker(50, 0.5), release=typed)
+    report = sweep(protea.source(), Hearing(0), Memory(), orders, None, Heard())
+    assert report.outcome is outcome
+    assert failed(protea) == (51 if outcome is Outcome.DONE else 0)

@@ -57,6 +57,23 @@ def test_before_the_first_contact_there_is_no_clock() -> None:
         Hearing(60).cutoff(STALL)
 
 
+def test_a_copy_knows_the_same_and_learns_by_itself() -> None:
+    world = World(60)
+    world.meet()
+    world.wait(100)
+    world.lose()
+    world.wait(100)
+    world.meet()
+    copy = world.hearing.copy()
+    assert (copy.now, copy.cutoff(STALL)) == (world.hearing.now, world.hearing.cutoff(STALL))
+    known = world.hearing.cutoff(STALL)
+    copy.lost()
+    world.wait(50)
+    copy.met(Contact(now=at(world.clock), server_started=at(world.started)))
+    assert copy.now > world.hearing.now and world.hearing.cutoff(STALL) == known
+    assert copy.deaf_seconds(STALL) > world.hearing.deaf_seconds(STALL)
+
+
 def test_another_allowance_changes_nothing_that_was_deaf_before() -> None:
     world = World(60)
     world.meet()

@@ -224,7 +224,8 @@ def test_an_enum_made_by_sqlalchemy_is_recognised_and_corrected(database: str) -
     assert [f.message.split(" of ")[0] for f in purged] == [f"purge.where.0.in: '{end}' is no label" for end in ended]
     assert {f.fix for f in (running, failed, *purged)} == {
         '[profiles.protea]\nextends = "protea"\njobs.running.in = ["RUNNING"]\nactions.fail.set.status = "FAILED"\n'
-        'purge.where = [\n    { column = "status", in = ["SUCCEEDED", "FAILED", "CANCELLED"] },\n]'
+        'purge.where = [\n    { column = "status", in = ["SUCCEEDED", "FAILED", "CANCELLED"] },\n]\n'
+        'fence.again = ["QUEUED"]'
     }
     assert grave(found(database, profile=pasted(running.fix))) == []
 
@@ -562,9 +563,9 @@ def test_a_role_without_any_rights_gets_every_grant_that_is_missing(database: st
     assert job == Finding(
         Level.ERROR,
         "job",
-        "the role 'guest' may not SELECT created_at, finished_at, id, operation, parent_job_id, queue_name, "
+        "the role 'guest' may not SELECT created_at, finished_at, id, operation, parent_job_id, "
         "started_at, status; UPDATE error_code, error_message, finished_at, status",
-        "GRANT SELECT (created_at, finished_at, id, operation, parent_job_id, queue_name, started_at, status), "
+        "GRANT SELECT (created_at, finished_at, id, operation, parent_job_id, started_at, status), "
         "UPDATE (error_code, error_message, finished_at, status) ON TABLE public.job TO guest;",
     )
     assert event.fix == (
@@ -572,7 +573,11 @@ def test_a_role_without_any_rights_gets_every_grant_that_is_missing(database: st
         "ON TABLE public.job_event TO guest;"
     )
     notes = [f for f in findings if f.fix and f.level is Level.NOTE]
-    assert [f.fix for f in notes] == ["GRANT DELETE ON TABLE public.job TO guest;", "GRANT pg_read_all_stats TO guest;"]
+    assert [f.fix for f in notes] == [
+        "GRANT SELECT (xmax) ON TABLE public.job TO guest;",
+        "GRANT DELETE ON TABLE public.job TO guest;",
+        "GRANT pg_read_all_stats TO guest;",
+    ]
     for finding in (job, event, *notes):
         run(database, finding.fix)
     assert not [f for f in found(guest_url(database)) if f.fix]

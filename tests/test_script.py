@@ -58,15 +58,17 @@ def printed(source: Source) -> dict[str, Statement]:
 
 
 def bare(statement: str) -> str:
-    """Without the driver's spelling of parameters and without the breaks of lines."""
-    return " ".join(re.sub(r"%\((\w+)\)s", r":\1", statement).replace("%%", "%").split())
+    """Without the driver's spelling of parameters, without the breaks of lines, and with one key for several."""
+    named = re.sub(r"%\((\w+)\)s", r":\1", statement).replace("%%", "%")
+    return " ".join(re.sub(r"(:any_0_1)(, :any_0_\d+)+", r"\1", named).split())
 
 
 class Sweeps:
     """Sweeps of one source, batches of one job, and the statements that they executed."""
 
     def __init__(self, source: Source) -> None:
-        self.source, self.memory, self.heard = source, Memory(), Heard()
+        self.source, self.memory = source, Memory()
+        self.heard = Heard(memory=self.memory)
         self.seen: set[str] = set()
         self.lease = source.lease(ttl_for(TERMS.interval))
 

@@ -1238,6 +1238,8 @@ def test_the_shipped_file_shows_every_default_as_it_is() -> None:
         "broker_url",
         "broker_url_file",
         "max_age_seconds",
+        "http_token_file",
+        "state_dir",
         "log_file",
     }
     assert set(given) == SCALARS - without_default

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from reaper.halt import Halt
 from reaper.model import Census, Outcome, Reaped, SweepReport
 
 _LOOP_SECONDS = 15.0
@@ -24,7 +25,8 @@ class _Known:
 class Status:
     """Written by the sweeps, read by HTTP. A listener of sweeps."""
 
-    def __init__(self) -> None:
+    def __init__(self, halt: Halt | None = None) -> None:
+        self._halt = halt or Halt()
         self._interval = 0.0
         self._lock = threading.Lock()
         self._sources: dict[str, _Known] = {}
@@ -54,7 +56,7 @@ class Status:
             known.report = report
             if report.outcome is not Outcome.FAILED:
                 known.held = report.outcome is Outcome.HELD
-            if report.succeeded or report.outcome is Outcome.HELD:
+            if report.succeeded or report.outcome in (Outcome.HELD, Outcome.HALTED):
                 known.succeeded = time.monotonic()
 
     @property
@@ -83,4 +85,6 @@ class Status:
             found.append("no sweep has succeeded yet")
         if known.held:
             found.append("breaker open: nearly everything fell silent at once")
+        if (halted := self._halt.now) is not None:
+            found.append(f"halted by {halted.by}")
         return found

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from reaper.cli import document, exits
 from reaper.cli.document import shown
+from reaper.cli.duties import duties_of
 from reaper.cli.options import json_option, source_option
 from reaper.cli.screen import STYLES, make_console
 from reaper.cli.sources import Answer, ask_each, chosen, settings_of
@@ -48,7 +49,14 @@ def _examined(settings: Settings, source: Source) -> list[Finding]:
     workers = list(_workers(settings, source))
     with source.connect() as connection:
         # The one use of this host's clock: to tell that it differs from the database's, which alone counts.
-        return examine(connection, source.profile, source.thresholds.stall.seconds, host_clock=time.time, more=workers)
+        return examine(
+            connection,
+            source.profile,
+            source.thresholds.stall.seconds,
+            host_clock=time.time,
+            more=workers,
+            duties=duties_of(settings.sources[source.name]),
+        )
 
 
 def _workers(settings: Settings, source: Source) -> Iterator[Finding]:

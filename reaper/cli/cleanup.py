@@ -12,12 +12,13 @@ from reaper.cli.document import shown
 from reaper.cli.interrupt import Interrupt
 from reaper.cli.ledger import Ledger
 from reaper.cli.options import json_option
-from reaper.cli.sources import hearing_of, made, named, settings_of, single
+from reaper.cli.sources import hearing_of, made, settings_of, single
 from reaper.cli.sweeping import code, orders_of, sweep_one
 from reaper.hearing import Hearing
 from reaper.making import limited
 from reaper.model import Limit, SweepReport
 from reaper.operations.cleaning import LONGEST_MINUTES, Cleaned, cleaned, stale
+from reaper.operations.naming import named
 
 _RULE = "=" * 60
 
@@ -72,7 +73,7 @@ def command(
 def _members(cleaned: Cleaned, report: SweepReport) -> dict[str, object]:
     return {
         "source": report.source,
-        "cancelled_count": len(cleaned.ids),
+        "cancelled_count": cleaned.count,
         "execution_ids": cleaned.ids,
         "message": cleaned.message,
         "dry_run": cleaned.dry_run,

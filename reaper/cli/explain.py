@@ -13,10 +13,11 @@ from reaper.cli.document import shown
 from reaper.cli.lookup import Place, find
 from reaper.cli.options import job_argument, json_option, source_option
 from reaper.cli.screen import facts, make_console, put
-from reaper.cli.sources import chosen, hearing_of, named, settings_of
+from reaper.cli.sources import chosen, hearing_of, settings_of
 from reaper.duration import in_words
 from reaper.model import Evidence, Verdict
 from reaper.operations.explaining import Explanation, explain
+from reaper.operations.naming import named
 from reaper.plain import plain
 
 

@@ -13,10 +13,11 @@ from reaper.cli.ledger import Ledger
 from reaper.cli.lookup import Place, find
 from reaper.cli.options import action_option, job_argument, json_option, reason_option, source_option
 from reaper.cli.person import action_of, operator
-from reaper.cli.sources import chosen, hearing_of, named, settings_of
+from reaper.cli.sources import chosen, hearing_of, settings_of
 from reaper.hearing import Hearing
 from reaper.model import JobMoved, Reaped
 from reaper.operations.manual import Decision, fail
+from reaper.operations.naming import named
 
 
 @click.command("fail", short_help="End one running job by hand.")

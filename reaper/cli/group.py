@@ -24,14 +24,20 @@ COMMANDS = {
     "purge": "Delete what finished long ago.",
     "resume": "Close what was interrupted when its server went away.",
     "reset": "Emergency: end every running job of a source.",
+    "fence": "Keep reaped jobs reaped when their old worker finishes late.",
+    "state": "Show what the daemon's supervisor does.",
+    "halt": "Have the daemon end nothing until it is restarted.",
+    "restart": "Have the daemon's supervisor go on.",
     "check": "Examine the databases: everything that is wrong, at once.",
+    "grants": "Print the least that a role needs, as SQL.",
     "config": "Show the configuration in force.",
     "sql": "Print the statements that the reaper runs.",
     "demo": "Watch workers crash, hang and be reaped, in a minute.",
 }
 
 _EPILOG = (
-    "Exit status: 0 done, 1 failed, 2 wrong usage, 3 stale jobs found (report --exit-code), 75 a database is away, "
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 3 stale jobs found (report --exit-code) or "
+    "not running (state), 75 a database or the daemon is away, "
     "78 wrong configuration, 130 interrupted."
 )
 

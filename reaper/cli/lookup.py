@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import click
 
 from reaper.cli.document import say
-from reaper.cli.sources import named
 from reaper.model import DatabaseAway, Key, ReaperError
 from reaper.operations.explaining import NoSuchJob, locate
+from reaper.operations.naming import named
 from reaper.source import Source
 
 

@@ -13,7 +13,7 @@ from reaper.duration import parse_duration
 _LONGEST = 86400.0
 
 
-def _speakable(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def speakable(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Text that a database can be told."""
     if value is None:
         return None
@@ -30,22 +30,22 @@ json_option = click.option(
     "--json", "as_json", is_flag=True, callback=document.wanted, help="Print one JSON document instead of tables."
 )
 source_option = click.option("--source", metavar="NAME", help="Only this source. [default: every source]")
-kind_option = click.option("--kind", metavar="KIND", callback=_speakable, help="Only jobs of this kind.")
-job_argument = click.argument("job", callback=_speakable)
+kind_option = click.option("--kind", metavar="KIND", callback=speakable, help="Only jobs of this kind.")
+job_argument = click.argument("job", callback=speakable)
 reason_option = click.option(
-    "--reason", required=True, metavar="TEXT", callback=_speakable, help="Why, for the job's error message."
+    "--reason", required=True, metavar="TEXT", callback=speakable, help="Why, for the job's error message."
 )
 
 
 def reason_option_with(default: str) -> Callable[[Any], Any]:
     """The same, for those in a hurry."""
     return click.option(
-        "--reason", default=default, show_default=True, metavar="TEXT", callback=_speakable, help="Why, for the jobs."
+        "--reason", default=default, show_default=True, metavar="TEXT", callback=speakable, help="Why, for the jobs."
     )
 
 
 def action_option(told: str) -> Callable[[Any], Any]:
-    return click.option("--action", metavar="NAME", callback=_speakable, help=told)
+    return click.option("--action", metavar="NAME", callback=speakable, help=told)
 
 
 def duration(_: click.Context, param: click.Parameter, value: str | None) -> float | None:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from reaper.cli.document import say
-from reaper.cli.sources import hearing_of, made, named
+from reaper.cli.sources import hearing_of, made
 from reaper.making import sharing_broker
 from reaper.model import ReaperError
 from reaper.operations import looking
+from reaper.operations.naming import named
 from reaper.operations.orphans import Orphan, lasting, revoke
 from reaper.settings import Settings
 from reaper.source import Source

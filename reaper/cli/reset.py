@@ -17,9 +17,10 @@ from reaper.cli.options import json_option, reason_option_with
 from reaper.cli.person import operator, present, refused
 from reaper.cli.progress import Watched, watching
 from reaper.cli.screen import cell, make_console, make_table, put
-from reaper.cli.sources import hearing_of, made, named, settings_of, single
+from reaper.cli.sources import hearing_of, made, settings_of, single
 from reaper.cli.swept import toll_lines
 from reaper.operations.manual import Decision
+from reaper.operations.naming import named
 from reaper.operations.reset import Overview, overview, reset
 from reaper.operations.wholesale import Hand, Toll
 from reaper.settings import Settings

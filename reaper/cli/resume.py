@@ -15,10 +15,11 @@ from reaper.cli.interrupt import Interrupt
 from reaper.cli.ledger import Ledger
 from reaper.cli.options import duration, json_option
 from reaper.cli.progress import watching
-from reaper.cli.sources import hearing_of, made, named, settings_of, single
+from reaper.cli.sources import hearing_of, made, settings_of, single
 from reaper.cli.swept import toll_lines
 from reaper.duration import in_words
 from reaper.model import Reaped
+from reaper.operations.naming import named
 from reaper.operations.resume import Orders, Resumed, resume
 from reaper.operations.wholesale import Hand
 from reaper.settings import Settings

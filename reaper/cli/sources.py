@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import click
-from sqlalchemy.exc import DBAPIError
 
 from reaper.cli import exits
 from reaper.cli.document import say
@@ -17,8 +15,9 @@ from reaper.hearing import Hearing
 from reaper.making import make_source
 from reaper.model import ConfigError, DatabaseAway, ReaperError
 from reaper.nearest import did_you_mean
+from reaper.operations.naming import named
 from reaper.settings import Settings, SourceSettings, load
-from reaper.source import Source, Trouble, in_one_line, trouble
+from reaper.source import Source
 
 T = TypeVar("T")
 
@@ -69,21 +68,6 @@ def made(settings: Settings, found: SourceSettings) -> Source:
 
 def hearing_of(settings: Settings) -> Hearing:
     return Hearing(settings.restart_grace_seconds)
-
-
-@contextmanager
-def named(source: Source) -> Iterator[None]:
-    """Whatever the database says against it becomes one line that names the source."""
-    try:
-        yield
-    except DBAPIError as error:
-        line = f"source {source.name}: {in_one_line(error)}"
-        if trouble(error) is Trouble.AWAY:
-            raise DatabaseAway(line) from None
-        hint = "; `reaper check` tells what is missing" if trouble(error) is Trouble.STATEMENT else ""
-        raise ReaperError(f"{line}{hint}") from None
-    except ReaperError as error:
-        raise type(error)(f"source {source.name}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

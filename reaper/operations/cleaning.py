@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from reaper import account, words
 from reaper.breaker import Breaker
@@ -16,11 +17,14 @@ LONGEST_MINUTES = 3650 * 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What was found and done; of a dry run, what would be. `ids` are numbers where the keys are."""
+    """What was found and done; of a dry run, what would be. `ids` are numbers where the keys are, and the first of
+    `count` where there are very many.
+    """
 
     minutes: int
     dry_run: bool
     found: int
+    count: int
     ids: Sequence[int | str]
     notes: Sequence[str]
 
@@ -29,22 +33,31 @@ class Cleaned:
         if not self.found:
             return f"No stuck executions found older than {self.minutes} minutes"
         did = "[DRY RUN] Would cancel" if self.dry_run else "Cancelled"
-        return f"{did} {len(self.ids)} stuck executions older than {self.minutes} minutes"
+        return f"{did} {self.count} stuck executions older than {self.minutes} minutes"
 
 
-def cleaned(minutes: int, report: SweepReport, keys: Sequence[Key], breaker: Breaker) -> Cleaned:
-    """What a sweep with these minutes as both its thresholds came to. `keys`: what it ended; of a dry run, `stale`."""
+def cleaned(
+    minutes: int, report: SweepReport, keys: Sequence[Key], breaker: Breaker, most: int | None = None
+) -> Cleaned:
+    """What a sweep with these minutes as both its thresholds came to.
+
+    `keys`: what it ended; of a dry run, `stale`; the first `most` of them.
+    """
     ids = sorted(map(_identifier, keys), key=lambda each: (isinstance(each, str), each))
-    stale = report.census.stale if report.census else 0
-    return Cleaned(minutes, report.dry_run, len(ids) if report.dry_run else stale, ids, list(_notes(report, breaker)))
+    found = report.census.stale if report.census else 0
+    if report.dry_run:
+        # The keys were read after the report was made, and are all that there are unless they are very many.
+        found = len(ids) if most is None or len(ids) < most else max(found, len(ids))
+    count = found if report.dry_run else report.reaped
+    return Cleaned(minutes, report.dry_run, found, count, ids, list(_notes(report, breaker)))
 
 
-def stale(source: Source, hearing: Hearing) -> list[Key]:
-    """All of them, where a report names the first. Raises DatabaseAway and DBAPIError."""
+def stale(source: Source, hearing: Hearing, most: int | None = None) -> list[Key]:
+    """All of them, or the first `most`, where a report names a hundred. Raises DatabaseAway and DBAPIError."""
     with source.connect() as connection:
         moment = source.consult(source.meet(connection, hearing))
         with source.transaction(connection, read_only=True):
-            return [candidate.key for candidate in source.survey.stream(connection, moment)]
+            return [candidate.key for candidate in islice(source.survey.stream(connection, moment), most)]
 
 
 def _identifier(key: Key) -> int | str:

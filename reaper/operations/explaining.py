@@ -29,6 +29,8 @@ class Explanation:
 
 def locate(source: Source, name: str) -> Key:
     """The key of the job that is written so. Raises NoSuchJob, saying why not, DatabaseAway and DBAPIError."""
+    if "\0" in name:
+        raise NoSuchJob("no job has a name with a NUL in it")
     try:
         wanted = words.key(name, len(source.profile.jobs.key))
     except ValueError as error:

@@ -15,6 +15,9 @@ from reaper.source import Source, Trouble, holder_of, in_one_line, trouble, with
 from reaper.source.taken import Taken, find_taken
 from reaper.witness import Testimony
 
+SHOWN = 50
+"""How many jobs are named where nobody said how many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -62,15 +65,33 @@ def look(source: Source, hearing: Hearing, wanted: Wanted) -> Report:
                 offset=wanted.offset,
             )
             jobs = reading.evidence(connection, moment, keys[: wanted.limit])
-            stale = [job.key for job in jobs if job.verdict is Verdict.STALE]
-            holders = {key: holder_of(connection, source.rule.schema, key) for key in stale}
+            holders = _holders(source, connection, jobs)
             found = census.stale > 0 and (
                 wanted.kind is None
                 or bool(reading.keys(connection, moment, verdict=Verdict.STALE, kind=wanted.kind, limit=1))
             )
         taken, notes = _taken(source, connection)
-    held = {key: holder for key, holder in holders.items() if holder}
-    return Report(census, jobs, held, len(keys) > wanted.limit, found, moment.testimony, taken=taken, notes=notes)
+    return Report(census, jobs, holders, len(keys) > wanted.limit, found, moment.testimony, taken=taken, notes=notes)
+
+
+def overdue(source: Source, hearing: Hearing, limit: int = SHOWN) -> Report:
+    """The jobs past their timeout, stale and spared, oldest first. Raises DatabaseAway and DBAPIError."""
+    with source.connect() as connection:
+        moment = source.consult(source.meet(connection, hearing))
+        with source.transaction(connection, read_only=True):
+            stale = source.survey.count_stale(connection, moment)
+            census = with_stale(source.survey.census(connection, moment), stale)
+            keys = source.reading.overdue(connection, moment, limit + 1)
+            jobs = source.reading.evidence(connection, moment, keys[:limit])
+            holders = _holders(source, connection, jobs)
+    return Report(census, jobs, holders, len(keys) > limit, stale > 0, moment.testimony)
+
+
+def _holders(source: Source, connection: Connection, jobs: Sequence[Evidence]) -> dict[Key, Holder]:
+    """Who holds the rows of those that are stale."""
+    stale = [job.key for job in jobs if job.verdict is Verdict.STALE]
+    found = {key: holder_of(connection, source.rule.schema, key) for key in stale}
+    return {key: holder for key, holder in found.items() if holder}
 
 
 def _taken(source: Source, connection: Connection) -> tuple[list[Taken] | None, list[str]]:

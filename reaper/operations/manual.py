@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -43,11 +44,34 @@ class Decision:
         )
 
 
-def fail(source: Source, hearing: Hearing, key: Key, decision: Decision, listener: Listener) -> Reaped:
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The job as somebody saw it when they decided: its start, as evidence tells it."""
+
+    started: str | None
+
+    def same(self, started: str | None) -> bool:
+        """Whether that is the same start, however it is written."""
+        if started is None or self.started is None:
+            return started == self.started
+        try:
+            return datetime.fromisoformat(started) == datetime.fromisoformat(self.started)
+        except (ValueError, TypeError):  # one that Python's dates cannot hold, or one without a time zone
+            return started == self.started
+
+
+def fail(
+    source: Source,
+    hearing: Hearing,
+    key: Key,
+    decision: Decision,
+    listener: Listener,
+    observed: Observed | None = None,
+) -> Reaped:
     """End a running job, whatever its signs of life, and tell the listener.
 
-    Raises JobMoved, with the reason in words, for a job that does not run or whose row somebody holds; DatabaseAway;
-    HalfDone or DBAPIError when the database refuses.
+    Raises JobMoved, with the reason in words, for a job that does not run, that is not the one that was observed, or
+    whose row somebody holds; DatabaseAway; HalfDone or DBAPIError when the database refuses.
     """
     run_id = uuid.uuid4().hex[:12]
     with source.connect() as connection:
@@ -55,7 +79,9 @@ def fail(source: Source, hearing: Hearing, key: Key, decision: Decision, listene
         claim = source.claim(moment, decision.stamp(source.name, run_id), decision.action)
         reaped, held = list[Reaped](), False
         with source.transaction(connection):
+            # What is claimed has been seen before it is compared: a start between the two is not the one seen here.
             if running := claim.seen(connection, [key]):
+                _compare(source, connection, moment, key, observed)
                 claimed = claim.run(connection, running)
                 reaped, held = [*claimed.reaped], bool(claimed.locked)
         if reaped:  # and committed
@@ -66,6 +92,14 @@ def fail(source: Source, hearing: Hearing, key: Key, decision: Decision, listene
                 holder = holder_of(connection, source.rule.schema, key)
                 raise JobMoved(f"is alive: its row is held by {words.holder(holder)}")
             raise JobMoved(_what_it_is(source, connection, moment, key))
+
+
+def _compare(source: Source, connection: Connection, moment: Moment, key: Key, observed: Observed | None) -> None:
+    if observed is None:
+        return
+    found = source.reading.evidence(connection, moment, [key])
+    if found and not observed.same(found[0].started):
+        raise JobMoved(f"was started anew: it runs since {found[0].started}, not since {observed.started}")
 
 
 def _what_it_is(source: Source, connection: Connection, moment: Moment, key: Key) -> str:

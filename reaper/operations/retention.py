@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
+from reaper.halt import Halt
 from reaper.model import Outcome, PurgeReport
 from reaper.operations.purge import Orders, check, purge
 from reaper.source import Lease, Source
@@ -26,21 +27,29 @@ class Subscriber(Protocol):
 class Retention:
     """Purges one source when told to, and tells its subscribers. It has a lease of its own: sweeps go on beside it."""
 
-    def __init__(self, source: Source, days_to_keep: float, batch_size: int, subscribers: Sequence[Subscriber]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        days_to_keep: float,
+        batch_size: int,
+        subscribers: Sequence[Subscriber],
+        halt: Halt | None = None,
+    ) -> None:
         """Raises NotPurgeable."""
         check(source.profile)
         self._source, self._subscribers = source, tuple(subscribers)
         self._stopping = threading.Event()
         self._busy = threading.Lock()
-        self._orders = Orders(days_to_keep, batch_size, stopping=self._stopping.is_set)
+        self._halt = halt or Halt()
+        self._orders = Orders(days_to_keep, batch_size, stopping=lambda: self._stopping.is_set() or self._halt.on)
 
     @property
     def name(self) -> str:
         return self._source.name
 
     def tick(self) -> PurgeReport | None:
-        """One purge, now. None when told to stop, or while another one works."""
-        if self._stopping.is_set() or not self._busy.acquire(blocking=False):
+        """One purge, now. None when told to stop, while halted, and while another one works."""
+        if self._orders.stopping() or not self._busy.acquire(blocking=False):
             return None
         try:
             return self._purge()

@@ -66,6 +66,9 @@ class Catalog(Protocol):
         Raises Unanswered when somebody keeps it locked, Hidden when the role may not see it.
         """
 
+    def has_role(self, name: str) -> bool | None:
+        """There is such a role; None where that is not told."""
+
     def elsewhere(self, spelled: str) -> list[str]:
         """The same name in schemas where a statement would not look."""
 

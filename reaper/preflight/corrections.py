@@ -37,14 +37,15 @@ class Corrections:
 
 def corrected(profile: Profile, old: Mapping[str, Any], to: Corrections) -> dict[str, Any]:
     """The profile's own table with all that is wrong corrected; `old` is that table as it stands."""
-    return _Corrected(profile.jobs.table, to).profile(old)
+    return _Corrected(profile.jobs.table, profile.jobs.state, to).profile(old)
 
 
 @dataclass(frozen=True, slots=True)
 class _Corrected:
-    """Goes through a profile's table; `jobs` is the table of jobs."""
+    """Goes through a profile's table; `jobs` is the table of jobs, `state` its column of states."""
 
     jobs: str
+    state: str | None
     to: Corrections
 
     def profile(self, old: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,6 +58,8 @@ class _Corrected:
         new["actions"] = {name: self._action(action) for name, action in old["actions"].items()}
         if "purge" in old:
             new["purge"] = self._purge(old["purge"])
+        if "again" in old.get("fence", {}) and self.state:
+            new["fence"] = {"again": self._values_of(self.jobs, self.state, old["fence"]["again"])}
         times = {**old.get("times", {}), **{table: time.value for table, time in self.to.times.items()}}
         return {**new, "times": {self.to.table(table): time for table, time in times.items()}} if times else new
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from reaper.preflight.catalog import Catalog, Hidden
 from reaper.preflight.corrections import Corrections
+from reaper.preflight.needs import Duties, Need, needs
 from reaper.preflight.tables import Column, Table
 from reaper.profile import Profile
 from reaper.schema import Schema
@@ -15,7 +17,7 @@ OVERRIDE = "the profile's override"
 """Stands for a fix that is known only when all corrections are."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Examination:
     """One look at one database through one profile."""
 
@@ -23,10 +25,16 @@ class Examination:
     catalog: Catalog
     schema: Schema
     stall_seconds: float
+    duties: Duties = field(default_factory=Duties)
     tables: dict[str, Table] = field(default_factory=dict)
     hidden: dict[str, Hidden] = field(default_factory=dict)
     closed: dict[str, str] = field(default_factory=dict)  # tables that could not be looked at, and why
     corrections: Corrections = field(default_factory=Corrections)
+
+    @cached_property
+    def needs(self) -> Mapping[str, Need]:
+        """What has to be allowed, table by table."""
+        return needs(self.profile, self.duties)
 
     @property
     def jobs(self) -> Table | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC
 from itertools import groupby
 from typing import Any
@@ -22,6 +23,7 @@ from reaper.preflight.mariadb_remedies import Definition, MariaDBRemedies
 from reaper.preflight.mariadb_tables import (
     checks_in,
     column_of,
+    columns_in,
     definition_of,
     family_of,
     foreign_keys_in,
@@ -30,7 +32,7 @@ from reaper.preflight.mariadb_tables import (
     read_by,
     sample,
 )
-from reaper.preflight.tables import ForeignKey, Rights, Table, Trigger
+from reaper.preflight.tables import NOTHING, ForeignKey, Rights, Table, Trigger
 from reaper.schema import split_name, table_of
 from reaper.source.trouble import Trouble, in_one_line, number, trouble
 
@@ -44,6 +46,8 @@ _READ = {
     "uuid": "CAST(:v AS UUID) IS NOT NULL",
 }
 
+NOBODY = replace(NOTHING, usage=True, lock=True, holder=True, shape=False)
+"""To lock rows, no more is asked for than to read them; the keys of a table are not shown to everybody."""
 
 LONGEST_SECONDS = 60.0
 """What a question to the catalogs may take."""
@@ -84,6 +88,10 @@ class MariaDB:
         except Unanswered as refused:
             if refused.state and int(refused.state) in _DENIED:
                 raise Hidden(schema or self.server.database, bare, partly=False) from None
+        return None
+
+    def has_role(self, name: str) -> bool | None:  # noqa: ARG002
+        """Who else there is only its administrator sees."""
         return None
 
     def elsewhere(self, spelled: str) -> list[str]:
@@ -160,11 +168,13 @@ class MariaDB:
     def _load(self, row: Row[Any]) -> Table:
         place: dict[str, Any] = {"schema": row.schema, "name": row.name}
         identity, shown = self._identity(row.schema, row.name), self._shown(row)
+        found = self._rows(queries.COLUMNS.bindparams(**place))
+        if shown and {column.name for column in found} != columns_in(shown):
+            raise Hidden(row.schema, row.name, partly=True)
         checks = list(checks_in(shown))
         documents = {
             n for c in checks for n in c.columns if c.expression.casefold() == f"json_valid({self.remedies.name(n)})"
         }
-        found = self._rows(queries.COLUMNS.bindparams(**place))
         for column in found:
             self.definitions[identity, column.name] = definition_of(column)
         return Table(
@@ -182,6 +192,7 @@ class MariaDB:
             ],
             triggers=[Trigger(n, frozenset()) for (n,) in self._rows(queries.TRIGGERS.bindparams(**place))],
             rights=self._rights(row, found),
+            nobody=NOBODY,
         )
 
     def _about(self, statement: str, schema: str, table: str) -> Sequence[Row[Any]]:

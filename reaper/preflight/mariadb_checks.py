@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from sqlalchemy import Connection, text
 
@@ -11,8 +11,10 @@ from reaper.preflight import mariadb_queries as queries
 from reaper.preflight.catalog import Unanswered
 from reaper.preflight.examination import Examination, listed
 from reaper.preflight.finding import Finding, error, note, warning
-from reaper.preflight.mariadb import MariaDB
-from reaper.preflight.uses import deletes, inserts, instants, updates
+from reaper.preflight.mariadb import NOBODY, MariaDB
+from reaper.preflight.needs import EVERY_ACTION, Duties, missing, needs
+from reaper.preflight.tables import assumed
+from reaper.preflight.uses import instants
 from reaper.profile import Profile
 from reaper.profile.places import belonging
 from reaper.source.mariadb import OLDEST
@@ -50,24 +52,19 @@ def check_mariadb(exam: Examination, catalog: MariaDB) -> Iterator[Finding]:
 
 
 def _check_hidden(exam: Examination, catalog: MariaDB) -> Iterator[Finding]:
+    every = needs(exam.profile, Duties(EVERY_ACTION.action, purge=True))
     for name, hidden in sorted(exam.hidden.items()):
-        fix = catalog.remedies.grant_on(hidden.schema, hidden.table, _needed(exam.profile, name))
+        table = assumed(exam.profile, name, NOBODY, (hidden.schema, hidden.table))
         who = f"the user {exam.catalog.server.role!r}"
-        if hidden.partly:
+        fix = catalog.remedies.grant(table, missing(exam.needs.get(name, every[name]), table))
+        if name not in exam.needs:
+            yield note(name, f"is not shown to {who}: `reaper purge`, or another action, cannot use it", fix)
+        elif hidden.partly:
             message = f"could not be examined: {who} may see no more than single columns of it"
             yield warning(name, message, fix)
         else:
             near = did_you_mean(name, exam.catalog.names(name))
             yield error(name, f"is not there, or {who} may not see it{near}", fix)
-
-
-def _needed(profile: Profile, table: str) -> dict[str, Sequence[str]]:
-    """The privileges on a table, with the columns of those that can be had for columns."""
-    needed: dict[str, Sequence[str]] = {"SELECT": ()}
-    for privilege, columns in (("UPDATE", updates(profile).get(table)), ("INSERT", inserts(profile).get(table))):
-        if columns:
-            needed[privilege] = sorted(columns)
-    return needed | ({"DELETE": ()} if table in deletes(profile) else {})
 
 
 def _check_keys(exam: Examination) -> Iterator[Finding]:

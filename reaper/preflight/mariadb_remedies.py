@@ -49,17 +49,25 @@ class MariaDBRemedies(Remedies):
     definitions: Mapping[tuple[int, str], Definition] = field(default_factory=dict)
 
     def grant(self, table: Table, privileges: Mapping[str, Sequence[str]]) -> str:
-        # To read single columns is no use: the others, and the keys, would stay hidden.
-        wide = {privilege: () if privilege == "SELECT" else columns for privilege, columns in privileges.items()}
-        return self.grant_on(table.schema, table.name, wide)
-
-    def grant_on(self, schema: str, table: str, privileges: Mapping[str, Sequence[str]]) -> str:
-        """The same for a table that the user cannot see."""
         parts = [f"{p} ({self._list(columns)})" if columns else p for p, columns in privileges.items()]
-        return f"GRANT {', '.join(parts)} ON {self.name(schema, table)} TO {self._to};"
+        return f"GRANT {', '.join(parts)} ON {self._table(table)} TO {self._to};"
 
     def grant_global(self, privilege: str) -> str:
         return f"GRANT {privilege} ON *.* TO {self._to};"
+
+    def create_role(self) -> str:
+        """Locked: without a password anybody could come in."""
+        return f"CREATE USER IF NOT EXISTS {self._to} ACCOUNT LOCK;"
+
+    @property
+    def way_in(self) -> str:
+        return f"the user: locked until you say ALTER USER {self._to} IDENTIFIED BY '...' ACCOUNT UNLOCK"
+
+    def grant_connect(self) -> Sequence[str]:
+        return []
+
+    def grant_sessions(self) -> str:
+        return self.grant_global("PROCESS")
 
     def create_index(self, table: Table, columns: Iterable[str], null: Mapping[str, bool] | None = None) -> str:
         """No index leaves rows out here: the columns that are NULL, or are not, come first."""

@@ -23,6 +23,7 @@ _FOREIGN_KEY = re.compile(rf"FOREIGN KEY \(([^)]*)\) REFERENCES (?:{_NAME}\.)?{_
 _COLUMN_CHECK = re.compile(rf"^\s*{_NAME} .*? CHECK \((.*)\)(?: COMMENT .*)?,?$", re.MULTILINE)
 _TABLE_CHECK = re.compile(rf"^\s*CONSTRAINT {_NAME} CHECK \((.*)\),?$", re.MULTILINE)
 _READ_FROM = re.compile(rf"(?:from|join) \(*{_NAME}\.{_NAME}", re.IGNORECASE)
+_SHOWN_COLUMN = re.compile(rf"^  {_NAME} ", re.MULTILINE)
 _LABEL = re.compile(r"'((?:[^']|'')*)'")
 
 
@@ -78,6 +79,11 @@ def checks_in(shown: str) -> Iterator[Check]:
     for pattern in (_COLUMN_CHECK, _TABLE_CHECK):
         for name, expression in pattern.findall(shown):
             yield Check(unquoted(name), frozenset(names_in(expression)), expression)
+
+
+def columns_in(shown: str) -> set[str]:
+    """The columns of a table, as SHOW CREATE TABLE tells them."""
+    return {unquoted(name) for name in _SHOWN_COLUMN.findall(shown)}
 
 
 def names_in(text: str) -> list[str]:

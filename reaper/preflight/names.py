@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from reaper.nearest import did_you_mean, nearest
 from reaper.preflight.examination import OVERRIDE, Examination, listed
 from reaper.preflight.finding import Finding, error, warning
+from reaper.preflight.needs import locked
 from reaper.preflight.tables import Table
-from reaper.preflight.uses import locks, writings
+from reaper.preflight.uses import writings
 from reaper.schema import split_name
 
 
 def check_names(exam: Examination) -> Iterator[Finding]:
-    must_be_real = {exam.profile.jobs.table, *locks(exam.profile), *(w.table for w in writings(exam.profile))}
+    must_be_real = {exam.profile.jobs.table, *locked(exam.profile), *(w.table for w in writings(exam.profile))}
     must_be_real.update(alive.events.table for alive in exam.profile.alive if alive.events)
     for name, columns in sorted(exam.profile.columns().items()):
         if name in exam.hidden:

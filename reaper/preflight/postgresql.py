@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Executable, Label, Row, literal_column, select
@@ -15,7 +16,7 @@ from reaper.model import Time
 from reaper.preflight import queries
 from reaper.preflight.catalog import Server, Unanswered
 from reaper.preflight.remedies import Remedies
-from reaper.preflight.tables import Check, Column, ForeignKey, Index, Rights, Table, Trigger
+from reaper.preflight.tables import NOTHING, Check, Column, ForeignKey, Index, Rights, Table, Trigger
 from reaper.schema import split_name
 from reaper.source.trouble import in_one_line, sqlstate
 
@@ -75,6 +76,9 @@ class PostgreSQL:
             return None
         with self._patiently(refusable=False):
             return self._load(wanted[0])
+
+    def has_role(self, name: str) -> bool | None:
+        return bool(self._rows(queries.ROLE, name=name))
 
     def elsewhere(self, spelled: str) -> list[str]:
         """The same name in schemas where a statement would not look, as a profile spells it."""
@@ -140,6 +144,8 @@ class PostgreSQL:
         oid = row.oid
         columns = self._rows(queries.COLUMNS, oid=oid)
         constraints = self._rows(queries.CONSTRAINTS, oid=oid)
+        sequences = self._rows(queries.SEQUENCES, oid=oid)
+        functions = self._rows(queries.FUNCTIONS, oid=oid)
         return Table(
             identity=oid,
             schema=row.schema,
@@ -161,10 +167,18 @@ class PostgreSQL:
                 insert=frozenset(column.name for column in columns if column.insert),
                 delete=row.delete,
                 close=row.close,
-                sequences={s.column: (s.schema, s.name) for s in self._rows(queries.SEQUENCES, oid=oid)},
+                sequences={s.column: (s.schema, s.name) for s in sequences if not s.granted},
                 row_security=row.row_security,
                 lock=any(column.update for column in columns),
+                holder=row.holder,
+                functions={f.signature: f.default_of for f in functions if not f.granted},
             ),
+            nobody=replace(
+                NOTHING,
+                sequences={s.column: (s.schema, s.name) for s in sequences},
+                functions={f.signature: f.default_of for f in functions},
+            ),
+            secured=row.secured,
         )
 
 

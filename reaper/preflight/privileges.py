@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from reaper.preflight.examination import Examination, listed
 from reaper.preflight.finding import Finding, error, note, warning
+from reaper.preflight.needs import (
+    Duties,
+    Missing,
+    actions_of,
+    beyond,
+    lacks_close,
+    lacks_functions,
+    lacks_holder,
+    lacks_sequences,
+    missing,
+    needs,
+)
 from reaper.preflight.tables import Table
-from reaper.preflight.uses import closes, deletes, inserts, locks, purges, reads, updates
 
 
 def check_privileges(exam: Examination) -> Iterator[Finding]:
     told: set[str] = set()
     for name, table in sorted(exam.tables.items()):
-        if not table.rights.usage and table.schema not in told:
+        if name in exam.needs and not table.rights.usage and table.schema not in told:
             told.add(table.schema)
             yield error(
                 name,
                 f"the role {exam.catalog.server.role!r} may not use the schema {table.schema!r}",
                 exam.catalog.remedies.grant_schema(table.schema),
             )
-        yield from _check_table(exam, name, table)
+        if name in exam.needs:
+            yield from _check_table(exam, name, table)
+        yield from _check_further(exam, name, table)
     if not exam.catalog.server.sees_sessions:
         yield note(
             "server",
@@ -31,63 +45,74 @@ def check_privileges(exam: Examination) -> Iterator[Finding]:
 
 
 def _check_table(exam: Examination, name: str, table: Table) -> Iterator[Finding]:
-    missing = _missing(exam, name, table)
-    if missing:
-        words = "; ".join(f"{privilege} {listed(columns)}".rstrip() for privilege, columns in missing.items())
-        message = f"the role {exam.catalog.server.role!r} may not {words}"
-        yield error(name, message, exam.catalog.remedies.grant(table, missing))
-    if name in purges(exam.profile) and not (table.rights.delete or "DELETE" in missing):
-        yield note(
-            name,
-            f"the role {exam.catalog.server.role!r} may not DELETE: `reaper purge` cannot delete what has finished",
-            exam.catalog.remedies.grant(table, {"DELETE": []}),
-        )
-    if closes(exam.profile) == name and not (table.rights.close or "DELETE" in missing):
+    need, role = exam.needs[name], exam.catalog.server.role
+    lacking = missing(need, table)
+    if lacking:
+        yield error(name, f"the role {role!r} may not {_words(lacking)}", exam.catalog.remedies.grant(table, lacking))
+    if lacks_close(need, table, lacking):
         yield error(
             name,
-            f"the role {exam.catalog.server.role!r} may not LOCK the table, which keeps late entries out while a job "
-            "is ended",
+            f"the role {role!r} may not LOCK the table, which keeps late entries out while a job is ended",
             exam.catalog.remedies.grant_close(table),
         )
-    yield from _check_sequences(exam, name, table)
+    if lacks_holder(need, table):
+        yield note(
+            name,
+            f"the role {role!r} may not SELECT xmax: who holds a locked job's row is not told",
+            exam.catalog.remedies.grant_holder(table),
+        )
+    yield from _check_called(exam, name, table)
     if table.rights.row_security:
         yield warning(
             name,
-            f"row-level security is active for the role {exam.catalog.server.role!r}: rows that a policy hides are "
-            "neither seen nor ended",
+            f"row-level security is active for the role {role!r}: rows that a policy hides are neither seen nor ended",
             exam.catalog.remedies.pass_row_security(),
         )
 
 
-def _missing(exam: Examination, name: str, table: Table) -> dict[str, list[str]]:
-    """Columns by privilege; without columns, it is one on the table as a whole."""
-    profile, rights = exam.profile, table.rights
-    wanted = {
-        "SELECT": (reads(profile).get(name, set()), rights.select),
-        "UPDATE": (updates(profile).get(name, set()), rights.update),
-        "INSERT": (inserts(profile).get(name, set()), rights.insert),
-    }
-    missing = {
-        privilege: sorted((columns & set(table.columns)) - granted)
-        for privilege, (columns, granted) in wanted.items()
-        if (columns & set(table.columns)) - granted
-    }
-    # FOR UPDATE asks for UPDATE on any one column: those that an action sets will do.
-    locked = locks(profile).get(name)
-    if locked is not None and locked in table.columns and not rights.lock and "UPDATE" not in missing:
-        missing["UPDATE"] = [locked]
-    if name in deletes(profile) and not rights.delete:
-        missing["DELETE"] = []
-    return missing
+def _check_called(exam: Examination, name: str, table: Table) -> Iterator[Finding]:
+    """What the server calls for the role while a row is written."""
+    need, role = exam.needs[name], exam.catalog.server.role
+    for column, sequence in lacks_sequences(need, table):
+        yield error(
+            f"{name}.{column}",
+            f"the role {role!r} may not take the next value of the sequence {sequence[1]!r}, the column's default",
+            exam.catalog.remedies.grant_sequence(*sequence),
+        )
+    for function in lacks_functions(need, table):
+        yield error(
+            name,
+            f"the role {role!r} may not EXECUTE the function {function}, which is called when a row is written",
+            exam.catalog.remedies.grant_function(function),
+        )
 
 
-def _check_sequences(exam: Examination, name: str, table: Table) -> Iterator[Finding]:
-    inserted = inserts(exam.profile).get(name)
-    for column, sequence in sorted(table.rights.sequences.items()):
-        if inserted is not None and column not in inserted:
-            yield error(
-                f"{name}.{column}",
-                f"the role {exam.catalog.server.role!r} may not take the next value of the sequence {sequence[1]!r}, "
-                "the column's default",
-                exam.catalog.remedies.grant_sequence(*sequence),
-            )
+# --- what people may want to do beside -----------------------------------------------------------------------------
+
+
+def _check_further(exam: Examination, name: str, table: Table) -> Iterator[Finding]:
+    """What the source's own action and settings do not ask for, and a person may."""
+    role, grant = exam.catalog.server.role, exam.catalog.remedies.grant
+    if lacking := _lacking(exam, name, table, [replace(exam.duties, purge=True)]):
+        message = f"the role {role!r} may not {_words(lacking)}: `reaper purge` cannot delete what has finished"
+        yield note(name, message, grant(table, lacking))
+    others = sorted(set(exam.profile.actions) - set(actions_of(exam.profile, exam.duties.action)))
+    if lacking := _lacking(exam, name, table, [Duties(other, exam.duties.purge) for other in others]):
+        doing = [o for o in others if _lacking(exam, name, table, [Duties(o, exam.duties.purge)])]
+        message = f"the role {role!r} may not {_words(lacking)}: `reaper fail --action` cannot {listed(doing)}"
+        yield note(name, message, grant(table, lacking))
+
+
+def _lacking(exam: Examination, name: str, table: Table, more: Iterable[Duties]) -> Missing:
+    """What else these duties would ask for."""
+    base = missing(exam.needs[name], table) if name in exam.needs else {}
+    found: dict[str, set[str]] = {}
+    for duties in more:
+        if (need := needs(exam.profile, duties).get(name)) is not None:
+            for privilege, columns in beyond(missing(need, table), base).items():
+                found.setdefault(privilege, set()).update(columns)
+    return {privilege: sorted(columns) for privilege, columns in found.items()}
+
+
+def _words(lacking: Missing) -> str:
+    return "; ".join(f"{privilege} {listed(columns)}".rstrip() for privilege, columns in lacking.items())

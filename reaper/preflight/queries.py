@@ -21,15 +21,18 @@ WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'tran
 """)
 RELATIONS = text("""
 SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
-       greatest(c.reltuples, 0)::bigint AS rows, pg_table_is_visible(c.oid) AS visible,
+       greatest(c.reltuples, 0)::bigint AS rows, pg_table_is_visible(c.oid) AS visible, c.relrowsecurity AS secured,
        has_schema_privilege(n.oid, 'USAGE') AS usage, row_security_active(c.oid) AS row_security,
        has_table_privilege(c.oid, 'DELETE') AS delete,
+       coalesce((SELECT has_column_privilege(a.attrelid, a.attnum, 'SELECT') FROM pg_attribute a
+           WHERE a.attrelid = c.oid AND a.attname = 'xmax'), true) AS holder,
        has_table_privilege(c.oid, 'UPDATE, DELETE, TRUNCATE' ||
            CASE WHEN current_setting('server_version_num')::integer >= 170000 THEN ', MAINTAIN' ELSE '' END) AS close
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname = CAST(:name AS text)
 ORDER BY 2
 """)
+ROLE = text("SELECT 1 FROM pg_roles WHERE rolname = CAST(:name AS text)")
 NAMES = text("""
 SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
@@ -53,13 +56,38 @@ JOIN pg_type t ON t.oid = a.atttypid JOIN pg_type b ON b.oid = coalesce(nullif(t
 WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """)
 SEQUENCES = text("""
-SELECT a.attname::text AS column, n.nspname::text AS schema, s.relname::text AS name
+SELECT a.attname::text AS column, n.nspname::text AS schema, s.relname::text AS name,
+       CASE WHEN s.relkind = 'S' THEN has_sequence_privilege(s.oid, 'USAGE, UPDATE') END AS granted
 FROM pg_attrdef ad
 JOIN pg_attribute a ON a.attrelid = ad.adrelid AND a.attnum = ad.adnum
 JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = ad.oid AND d.refclassid = 'pg_class'::regclass
-JOIN pg_class s ON s.oid = d.refobjid
+JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
 JOIN pg_namespace n ON n.oid = s.relnamespace
-WHERE ad.adrelid = :oid AND CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE, UPDATE') END
+WHERE ad.adrelid = :oid
+""")
+# What is called for each row that is written, as the role that writes it: defaults and generated columns, checks,
+# expressions of indexes. What a trigger calls is not among them: to fire it asks for no privilege.
+FUNCTIONS = text("""
+SELECT format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) AS signature,
+       CASE WHEN bool_and(called.column IS NOT NULL) THEN min(called.column) END AS default_of,
+       has_function_privilege(p.oid, 'EXECUTE') AS granted
+FROM (
+    SELECT d.refobjid AS oid, CASE WHEN a.attgenerated = '' THEN a.attname::text END AS column
+    FROM pg_attrdef ad JOIN pg_attribute a ON a.attrelid = ad.adrelid AND a.attnum = ad.adnum
+    JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = ad.oid
+    WHERE ad.adrelid = :oid AND d.refclassid = 'pg_proc'::regclass
+    UNION ALL
+    SELECT d.refobjid, NULL FROM pg_constraint c
+    JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
+    WHERE c.conrelid = :oid AND c.contype = 'c' AND d.refclassid = 'pg_proc'::regclass
+    UNION ALL
+    SELECT d.refobjid, NULL FROM pg_index i
+    JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
+    WHERE i.indrelid = :oid AND d.refclassid = 'pg_proc'::regclass
+) called
+JOIN pg_proc p ON p.oid = called.oid JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE NOT has_function_privilege('public', p.oid, 'EXECUTE')
+GROUP BY p.oid, n.nspname, p.proname ORDER BY 1
 """)
 INDEXES = text("""
 SELECT n.nspname::text AS schema, c.relname::text AS name, am.amname = 'btree' AS ordered,

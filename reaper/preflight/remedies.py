@@ -7,17 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reaper.preflight.tables import Index, Table
+from reaper.source.postgresql.holders import HOLDER
 
 _MAINTAIN_SINCE = 17
 
 
 @dataclass(frozen=True, slots=True)
 class Remedies:
-    """Statements for the connected role. Names are quoted where the server's own keywords ask for it."""
+    """Statements for a role. Names are quoted where the server's own keywords ask for it; all, where nobody
+    knows those.
+    """
 
     role: str
     database: str
-    keywords: frozenset[str]
+    keywords: frozenset[str] | None
     version: int
 
     def grant(self, table: Table, privileges: Mapping[str, Sequence[str]]) -> str:
@@ -25,15 +28,44 @@ class Remedies:
         parts = [f"{p} ({self._list(columns)})" if columns else p for p, columns in privileges.items()]
         return f"GRANT {', '.join(parts)} ON TABLE {self.name(table.schema, table.name)} TO {self._to};"
 
+    def grant_holder(self, table: Table) -> str:
+        return self.grant(table, {"SELECT": [HOLDER]})
+
     def grant_close(self, table: Table) -> str:
         """Whatever is least that lets the role lock the whole table."""
         return self.grant(table, {"MAINTAIN" if self.version >= _MAINTAIN_SINCE else "UPDATE": ()})
+
+    def create_role(self) -> str:
+        """One that nobody comes in as before there is a password or a rule for it."""
+        return f"CREATE ROLE {self._to} LOGIN;"
+
+    @property
+    def way_in(self) -> str:
+        """What is left to be done about it."""
+        return "the role: a password, or a line of pg_hba.conf that lets it in without one, is for you to add"
+
+    def grant_connect(self) -> Sequence[str]:
+        return [f"GRANT CONNECT ON DATABASE {self.name(self.database)} TO {self._to};"] if self.database else []
+
+    def grant_create(self, schema: str) -> str:
+        return f"GRANT CREATE ON SCHEMA {self.name(schema)} TO {self._to};"
+
+    def grant_sessions(self) -> str:
+        """Lets the role see what others' sessions do."""
+        return self.grant_role("pg_read_all_stats")
+
+    def policy(self, table: Table) -> str:
+        """Shows the role every row of a table with row-level security."""
+        return f"CREATE POLICY {self._to} ON {self.name(table.schema, table.name)} TO {self._to} USING (true);"
 
     def grant_schema(self, schema: str) -> str:
         return f"GRANT USAGE ON SCHEMA {self.name(schema)} TO {self._to};"
 
     def grant_sequence(self, schema: str, name: str) -> str:
         return f"GRANT USAGE ON SEQUENCE {self.name(schema, name)} TO {self._to};"
+
+    def grant_function(self, signature: str) -> str:
+        return f"GRANT EXECUTE ON FUNCTION {signature} TO {self._to};"
 
     def grant_role(self, role: str) -> str:
         return f"GRANT {self.name(role)} TO {self._to};"
@@ -83,7 +115,7 @@ class Remedies:
 
     def name(self, *parts: str) -> str:
         """A name of one or more parts, quoted where it must be."""
-        return ".".join(map(self._quote, parts))
+        return ".".join(self._quote(part) for part in parts if part)
 
     @property
     def _to(self) -> str:
@@ -96,6 +128,14 @@ class Remedies:
         return ", ".join(map(self._quote, columns))
 
     def _quote(self, name: str) -> str:
-        if re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in self.keywords:
+        if self.keywords is not None and re.fullmatch(r"[a-z_][a-z0-9_]*", name) and name not in self.keywords:
             return name
+        if not name.isprintable():
+            return 'U&"' + "".join(map(_escaped, name)) + '"'
         return '"' + name.replace('"', '""') + '"'
+
+
+def _escaped(character: str) -> str:
+    if character in ('"', "\\"):
+        return character * 2
+    return character if character.isprintable() else f"\\+{ord(character):06X}"

@@ -15,7 +15,6 @@ from reaper.preflight.catalog import Unanswered
 from reaper.preflight.examination import OVERRIDE, Examination, listed
 from reaper.preflight.finding import Finding, note, warning
 from reaper.preflight.tables import Column
-from reaper.preflight.uses import reads
 from reaper.profile import Alive, Children, Scalar
 from reaper.schema import Schema
 from reaper.source import taken
@@ -26,8 +25,8 @@ _LONGEST_CYCLE = 16
 
 def check_rows(exam: Examination) -> Iterator[Finding]:
     """Nothing, where the profile does not fit or the role may not read: that is told of elsewhere."""
-    name, read = exam.profile.jobs.table, reads(exam.profile)
-    if exam.jobs is None or not exam.complete(name, read[name]) or not exam.jobs.readable(read[name]) or _unfit(exam):
+    name = exam.profile.jobs.table
+    if exam.jobs is None or not _readable(exam, name) or _unfit(exam):
         return
     running = exam.profile.jobs.running
     if not all(_readable(exam, related.table) for related in (running.related if running else ())):
@@ -55,7 +54,7 @@ def _told(subject: str, question: str, ask: Callable[[], Finding | None]) -> Ite
 
 
 def _readable(exam: Examination, table: str) -> bool:
-    columns, found = reads(exam.profile)[table], exam.tables.get(table)
+    columns, found = exam.needs[table].select, exam.tables.get(table)
     return found is not None and exam.complete(table, columns) and found.readable(columns)
 
 

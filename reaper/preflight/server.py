@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from reaper.preflight.examination import Examination, listed
 from reaper.preflight.finding import Finding, error, note, warning
 from reaper.preflight.postgresql import OLDEST
-from reaper.preflight.uses import updates
+from reaper.schema import own_name
 
 _ENOUGH = {"statement_timeout": 60.0, "idle_in_transaction_session_timeout": 10.0, "transaction_timeout": 60.0}
 _CLOCKS_AGREE = 2.0
@@ -69,7 +69,8 @@ def _check_clock(exam: Examination, host_clock: Callable[[], float] | None) -> I
 
 def _check_triggers(exam: Examination) -> Iterator[Finding]:
     jobs, name = exam.jobs, exam.profile.jobs.table
-    changed = updates(exam.profile).get(name, set())
-    firing = [t.name for t in jobs.triggers if not t.columns or t.columns & changed] if jobs else []
+    changed = exam.needs[name].update
+    others = [t for t in jobs.triggers if not t.name.startswith(own_name("fence"))] if jobs else []
+    firing = [t.name for t in others if not t.columns or t.columns & changed]
     if firing:
         yield note(name, f"triggers fire when a job is ended, in the same transaction: {listed(firing)}")

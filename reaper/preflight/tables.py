@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from reaper.profile import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,9 @@ class Trigger:
 class Rights:
     """What the connected role may do. `sequences` are those whose next value it may not take, by column.
 
-    `close`: lock the whole table against writers; `lock`: lock single rows.
+    `functions` are those that it may not execute, though the server does so for a row that is written: each with the
+    column whose default calls it, or None. `close`: lock the whole table against writers; `lock`: lock single rows;
+    `holder`: ask a row who holds it; `shape`: see all its columns and keys.
     """
 
     usage: bool
@@ -84,11 +88,32 @@ class Rights:
     sequences: Mapping[str, tuple[str, str]]
     row_security: bool
     lock: bool
+    holder: bool = True
+    shape: bool = True
+    functions: Mapping[str, str | None] = field(default_factory=dict)
+
+
+NOTHING = Rights(
+    usage=False,
+    select=frozenset(),
+    update=frozenset(),
+    insert=frozenset(),
+    delete=False,
+    close=False,
+    sequences={},
+    row_security=False,
+    lock=False,
+    holder=False,
+)
+"""Nothing at all, where there are no sequences and no functions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table, a view, or a foreign table. `rows` is the planner's estimate."""
+    """A table, a view, or a foreign table. `rows` is the planner's estimate.
+
+    `nobody` are the rights of a role that has been granted nothing; `secured`: row-level security is on.
+    """
 
     identity: int
     schema: str
@@ -101,6 +126,8 @@ class Table:
     foreign_keys: Sequence[ForeignKey]
     triggers: Sequence[Trigger]
     rights: Rights
+    nobody: Rights
+    secured: bool = False
 
     @property
     def real(self) -> bool:
@@ -109,3 +136,12 @@ class Table:
 
     def readable(self, columns: Iterable[str]) -> bool:
         return self.rights.usage and set(columns) <= self.rights.select
+
+
+def assumed(profile: Profile, name: str, rights: Rights, place: tuple[str, str]) -> Table:
+    """A table that cannot be looked at, as a profile has it. `place` is its schema, or "", and its own name."""
+    columns = {
+        column: Column(column, "", "other", (), None, nullable=True, filled=True, computed=False)
+        for column in profile.columns()[name]
+    }
+    return Table(0, *place, "table", 0, columns, (), (), (), (), rights, rights)

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from reaper.profile import Delete, First, FromColumn, Insert, Known, Now, Profile, Scalar, Update, Value
-from reaper.profile.columns import columns_read
+from reaper.profile import First, Insert, Known, Now, Profile, Update, Value
 from reaper.profile.places import conditions
-from reaper.profile.values import inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,75 +49,9 @@ def written_as(value: Value) -> Iterator[Value]:
         yield value
 
 
-# --- privileges --------------------------------------------------------------------------------------------------
-
-
-def reads(profile: Profile) -> dict[str, set[str]]:
-    """Columns that statements read, by table."""
-    found = columns_read(profile)
-    # The rows of earlier reaps are looked up by what does not differ between them, newest first.
-    for writing in writings(profile):
-        if writing.inserts and any(_is(part, "evidence") for v in writing.values.values() for part in inside(v)):
-            found.setdefault(writing.table, set()).update(n for n, v in writing.values.items() if _looked_at(v))
-    return found
-
-
-def _looked_at(value: Value) -> bool:
-    if isinstance(value, FromColumn):
-        return value.plus is None and value.append is None
-    if isinstance(value, Scalar):
-        return True
-    return _is(value, "now") or any(_is(part, "evidence") for part in inside(value))
-
-
-def _is(value: object, known: str) -> bool:
+def is_known(value: object, known: str) -> bool:
+    """A value is what the reaper knows by that name."""
     return isinstance(value, Known) and value.known == known
-
-
-def updates(profile: Profile) -> dict[str, set[str]]:
-    """Columns of rows that are there which actions set, by table."""
-    return _written(profile, inserts=False)
-
-
-def inserts(profile: Profile) -> dict[str, set[str]]:
-    """Columns of the rows that actions insert, by table."""
-    return _written(profile, inserts=True)
-
-
-def _written(profile: Profile, *, inserts: bool) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for writing in writings(profile):
-        if writing.inserts == inserts:
-            found.setdefault(writing.table, set()).update(writing.values)
-    return found
-
-
-def deletes(profile: Profile) -> set[str]:
-    """Tables from which actions delete."""
-    found = {step.table for action in profile.actions.values() for step in action.also if isinstance(step, Delete)}
-    if any(action.delete for action in profile.actions.values()):
-        found.add(profile.jobs.table)
-    return found
-
-
-def purges(profile: Profile) -> set[str]:
-    """Tables from which the purge deletes."""
-    return {profile.jobs.table, *(step.table for step in profile.purge.also)} if profile.purge else set()
-
-
-def locks(profile: Profile) -> dict[str, str]:
-    """Tables whose rows are locked before anything is changed, and a column that each has for sure."""
-    found = {} if profile.jobs.log else {profile.jobs.table: profile.jobs.key[0]}
-    return found | {part.table: next(iter(part.match)) for part in profile.jobs.parts}
-
-
-def closes(profile: Profile) -> str | None:
-    """The log that is locked as a whole."""
-    log = profile.jobs.log
-    return profile.jobs.table if log and log.lock == "table" else None
-
-
-# --- moments -----------------------------------------------------------------------------------------------------
 
 
 def instants(profile: Profile) -> list[Instant]:
@@ -146,5 +78,5 @@ def _moments_read(profile: Profile) -> Iterator[tuple[str, str]]:
 def _moments_written(profile: Profile) -> Iterator[tuple[str, str]]:
     for writing in writings(profile):
         for name, value in writing.values.items():
-            if any(_is(part, "now") for part in written_as(value)):
+            if any(is_known(part, "now") for part in written_as(value)):
                 yield writing.table, name

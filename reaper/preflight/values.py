@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from reaper.model import Reason
 from reaper.nearest import did_you_mean, nearest
 from reaper.preflight.examination import OVERRIDE, Examination, listed
-from reaper.preflight.finding import Finding, error
+from reaper.preflight.finding import Finding, Level, error
 from reaper.preflight.tables import Check, Column, Table
 from reaper.profile import Condition, Known, Now, Profile, Scalar, Value
 from reaper.profile.places import conditions
 
+_FENCE = "fence.again"
 _NUMBERS = ("integer", "number")
 _SCALARS: Mapping[type, tuple[str, ...]] = {bool: ("boolean",), int: _NUMBERS, float: ("number",)}
 
@@ -29,7 +31,11 @@ class Compared(NamedTuple):
 
 def check_values(exam: Examination) -> Iterator[Finding]:
     for place, table, name, value in compared(exam.profile):
-        if column := exam.column(table, name):
+        column = exam.column(table, name)
+        if column and place == _FENCE:
+            # Sweeps do without a fence.
+            yield from (replace(each, level=Level.NOTE) for each in check_literal(exam, table, column, value, place))
+        elif column:
             yield from check_literal(exam, table, column, value, place)
             if place.endswith((".in", ".started", ".ended")):
                 yield from check_constraints(exam, table, {name: value}, place)
@@ -41,6 +47,8 @@ def compared(profile: Profile) -> Iterator[Compared]:
     if jobs.running and jobs.running.column:
         for value in jobs.running.values or ():
             yield Compared("jobs.running.in", jobs.table, jobs.running.column, value)
+    if profile.fence and jobs.state:
+        yield from (Compared(_FENCE, jobs.table, jobs.state, value) for value in profile.fence.again)
     if jobs.log:
         for what, types in (("started", jobs.log.started), ("ended", jobs.log.ended)):
             yield from (Compared(f"jobs.log.{what}", jobs.table, jobs.log.type, value) for value in types)

@@ -12,7 +12,7 @@ from reaper.profile.loading import resolve, shipped
 from reaper.profile.part import Scalar
 from reaper.profile.signs import Alive, CeleryTask, Children, Events
 from reaper.profile.values import Beyond, First, FromColumn, Json, Known, Next, Sql, Value, Values
-from reaper.profile.vocabulary import Jobs, Profile, Purge
+from reaper.profile.vocabulary import Fence, Jobs, Profile, Purge
 
 __all__ = [
     "REQUEUE_ELSE_FAIL",
@@ -26,6 +26,7 @@ __all__ = [
     "Conditions",
     "Delete",
     "Events",
+    "Fence",
     "First",
     "FromColumn",
     "Insert",

@@ -21,13 +21,21 @@ Table = tuple[str, str]
 
 def columns(profile: Profile) -> dict[str, set[str]]:
     """Every column that the profile names, by table."""
-    written = (pair for action in profile.actions.values() for pair in _written(profile.jobs.table, action))
-    return _by_table(profile, (*_read(profile), *written))
+    mine = profile.jobs.table
+    queue = [(mine, profile.jobs.queue)] if profile.jobs.queue else []  # no statement asks for it
+    written = (pair for action in profile.actions.values() for pair in _written(mine, action))
+    return _by_table(profile, (*_read(profile), *written, *queue))
 
 
 def columns_read(profile: Profile) -> dict[str, set[str]]:
     """Those that statements read, and do not only write."""
     return _by_table(profile, _read(profile))
+
+
+def columns_judged(profile: Profile) -> set[str]:
+    """Those of a job's row that may be asked for to judge it, and none that only transitions or purges need."""
+    bare = profile.model_copy(update={"actions": {}, "purge": None})
+    return columns_read(bare)[profile.jobs.table]
 
 
 def copied_by(action: Action) -> Iterator[str]:
@@ -70,7 +78,7 @@ def _read(profile: Profile) -> Iterator[Table]:
 
 def _of_the_row(profile: Profile) -> Iterator[str]:
     jobs = profile.jobs
-    named = [jobs.kind, jobs.queue, jobs.status]
+    named = [jobs.kind, jobs.status]
     if jobs.log:
         named += [jobs.log.type, jobs.log.order]
     if profile.limits:

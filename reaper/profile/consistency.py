@@ -32,6 +32,7 @@ def check(profile: Profile) -> None:
         *contradictions(profile),
         *purged_while_running(profile),
         *_purge(profile),
+        *_fence(profile),
     ]
     misfits = list(_widths(profile))
     found += misfits or _times(profile)  # whose columns belong to which table is known only when keys fit
@@ -49,6 +50,15 @@ def _times(profile: Profile) -> Iterator[str]:
 def _purge(profile: Profile) -> Iterator[str]:
     if profile.purge and profile.jobs.log:
         yield f"purge: is not supported for jobs that are a log: drop old partitions of {profile.jobs.table!r} instead"
+
+
+def _fence(profile: Profile) -> Iterator[str]:
+    if profile.fence is None:
+        return
+    if profile.jobs.log:
+        yield "fence: jobs that are a log have no row that could be kept as it is"
+    elif profile.fence.again and profile.jobs.state is None:
+        yield "fence.again: nothing says which column holds these states: give jobs.status"
 
 
 # --- witnesses ---------------------------------------------------------------------------------------------------

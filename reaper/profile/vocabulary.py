@@ -12,7 +12,7 @@ from reaper.profile import consistency
 from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete
 from reaper.profile.columns import columns, copied_by
 from reaper.profile.conditions import Conditions, Log, Related, Running
-from reaper.profile.part import Label, Name, Names, Part, TableName, exactly_one
+from reaper.profile.part import Label, Name, Names, Part, Plain, TableName, exactly_one
 from reaper.profile.signs import Alive, CeleryTask
 
 
@@ -38,6 +38,11 @@ class Jobs(Part):
     def _row_or_log(self) -> Jobs:
         exactly_one(self, "running", "log")
         return self
+
+    @property
+    def state(self) -> str | None:
+        """The column whose values are a job's states."""
+        return (self.running.column if self.running else None) or self.status
 
 
 class TimeoutColumn(Part):
@@ -70,6 +75,15 @@ class Purge(Part):
     also: tuple[Delete, ...] = ()
 
 
+class Fence(Part):
+    """What may become of a reaped job behind a fence: set to one of the states `again`, it waits to be started anew.
+
+    They are values of the column of its state.
+    """
+
+    again: tuple[Plain, ...] = ()
+
+
 class Profile(Part):
     """How one job system is read and told to stop."""
 
@@ -83,6 +97,7 @@ class Profile(Part):
     attempts: Attempts | None = None
     actions: Mapping[Label, Action]
     purge: Purge | None = None
+    fence: Fence | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Profile:

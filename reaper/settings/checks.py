@@ -164,9 +164,9 @@ def hosts() -> BeforeValidator:
     """A list of host names or addresses, without ports."""
 
     def check(value: object) -> tuple[str, ...]:
-        if not isinstance(value, (list, tuple)):
-            raise ValueError(f'expected a list of host names, such as ["reaper.example.org"], not {shown(value)}')
-        return tuple(_host(each).casefold() for each in value)
+        if isinstance(value, (list, tuple)):
+            return tuple(_host(each).casefold() for each in value)
+        raise ValueError(f'expected a list of host names, such as ["reaper.example.org"], not {shown(value)}')
 
     return BeforeValidator(check)
 

@@ -12,9 +12,9 @@ from reaper.settings.layers import (
     Layer,
     Stack,
     checked,
-    from_systemd,
     from_environment,
     from_flags,
+    from_systemd,
     unknown_variables,
 )
 from reaper.settings.schema import Knobs

@@ -67,6 +67,14 @@ class SourceSettings:
     resume_window_seconds: float = 300.0
     purge: Purge = Purge()
 
+    @property
+    def longest_timeout(self) -> float:
+        """The longest that any of its jobs may run before it is a candidate; infinite where rows may say it."""
+        if self.profile.limits is not None:
+            return float("inf")
+        kinds = (limits.timeout for limits in self.thresholds.kinds.values())
+        return max(limit.seconds for limit in (self.thresholds.timeout, *kinds) if limit is not None)
+
 
 class Settings(Knobs):
     """The configuration in force. Durations are seconds.

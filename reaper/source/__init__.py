@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from math import inf
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -17,12 +18,14 @@ from reaper.model import DatabaseAway, Reason, Thresholds
 from reaper.profile import Profile
 from reaper.rule import Moment, Rule
 from reaper.schema import Schema
+from reaper.source.afterlife import FOLLOWED, Afterlife, Seen, Sign
 from reaper.source.claim import Claim, LogBusy
 from reaper.source.holders import holder_of
 from reaper.source.judging import Judge
 from reaper.source.kept import Kept
 from reaper.source.lease import Lease
 from reaper.source.patience import Patience
+from reaper.source.pulse import Pulse
 from reaper.source.reading import Reading
 from reaper.source.session import look, make_engine, transaction
 from reaper.source.stamp import Stamp
@@ -32,6 +35,7 @@ from reaper.source.trouble import Trouble, in_one_line, trouble
 from reaper.witness import Witness
 
 __all__ = [
+    "FOLLOWED",
     "Candidate",
     "Claim",
     "HalfDone",
@@ -40,6 +44,8 @@ __all__ = [
     "LogBusy",
     "Patience",
     "Reading",
+    "Seen",
+    "Sign",
     "Source",
     "Stamp",
     "Survey",
@@ -84,6 +90,7 @@ class Source:
     ) -> None:
         self.name, self.profile, self.thresholds = name, profile, thresholds
         self.engine: Engine = make_engine(url, name, patience)
+        self.pulse = Pulse(self.engine)
         self._kept = Kept(self.engine, patience.connect)
         # Whoever drops a source says goodbye to the server.
         weakref.finalize(self, self._kept.close)
@@ -91,6 +98,7 @@ class Source:
         self.rule = Rule(Schema(profile), thresholds, habits.queues, habits.max_age)
         self.survey = Survey(self.rule)
         self.reading = Reading(self.rule)
+        self.afterlife = Afterlife(self.rule)
         self._patience = patience
         self._hearing: Hearing | None = None
         self._noticing = threading.Lock()
@@ -110,6 +118,7 @@ class Source:
     @contextmanager
     def _connected(self, connect: Callable[[], AbstractContextManager[Connection]]) -> Iterator[Connection]:
         begun = time.monotonic()
+        self.pulse.beat()
         with ExitStack() as stack:
             try:
                 connection = stack.enter_context(connect())
@@ -119,10 +128,11 @@ class Source:
             yield connection
 
     @contextmanager
-    def transaction(self, connection: Connection, *, read_only: bool = False) -> Iterator[None]:
-        """One short transaction with its time limits set."""
+    def transaction(self, connection: Connection, *, read_only: bool = False, at_most: float = inf) -> Iterator[None]:
+        """One short transaction with its time limits set; a statement may take no longer than `at_most` seconds."""
         begun = time.monotonic()
-        with transaction(connection, self._patience, read_only=read_only):
+        patience = replace(self._patience, statement=min(self._patience.statement, at_most))
+        with transaction(connection, patience, read_only=read_only):
             self._notice(connection.info.pop(_CONNECTING, 0.0) + time.monotonic() - begun)
             yield
             done = time.monotonic()

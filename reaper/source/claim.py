@@ -37,6 +37,7 @@ from reaper.model import Key, Reaped, ReaperError
 from reaper.profile import Related
 from reaper.rule import Moment, Rule
 from reaper.schema import Schema, key_parameters, own_name
+from reaper.source.afterlife import FOLLOWED, Afterlife
 from reaper.source.ending import AtOnce
 from reaper.source.judging import Judge, Judging
 from reaper.source.stamp import Stamp
@@ -82,6 +83,7 @@ class Claim:
         self._width = len(rule.schema.profile.jobs.key)
         judging = Judging(rule, moment, stamp.given(), judge)
         self.ending = AtOnce(rule, judging, action) if at_once else StepByStep(rule, judging, action)
+        self.afterlife, self._followed = Afterlife(rule), FOLLOWED
         self.still_running = self._still_running()
         self.lock = self._lock()
         self.lock_log = self._lock_log()
@@ -134,7 +136,12 @@ class Claim:
 
     def _act(self, connection: Connection, keys: Sequence[Key]) -> list[Reaped]:
         reason = self._stamp.reason.value
-        return [Reaped(told.key, reason, *told[1:]) for told in self.ending.run(connection, keys)]
+        if not (told := self.ending.run(connection, keys)):
+            return []
+        # Looking at every job once more would take a twentieth of a mass reap, of which most are forgotten at once.
+        at, remains = self.afterlife.remains(connection, {job.key: job.action for job in told[: self._followed]})
+        self._followed = max(0, self._followed - len(remains))
+        return [Reaped(job.key, reason, *job[1:-1], at, remains.get(job.key)) for job in told]
 
     def _locked(self, connection: Connection, missing: Sequence[Key], claims: dict[Key, tuple[Any, ...]]) -> list[Key]:
         return [job.key for job in self.seen(connection, missing) if claims[job.key] == job.claim]

@@ -86,7 +86,19 @@ class AtOnce:
             inserted = {n: counted[cte.name] for n, cte in arm.inserted.items()}
             half_done(self._profile, arm.action, Changed(counted[f"judged_{arm.number}"], ended, inserted))
         width = len(self._profile.jobs.key)
-        return [Told(tuple(row[:width]), *row[width : width + 6]) for row in done]
+        return [
+            Told(
+                tuple(row[:width]),
+                row.kind,
+                row.age,
+                row.silence,
+                row.witness,
+                row.task,
+                row.evidence,
+                self.arms[row.arm].action,
+            )
+            for row in done
+        ]
 
     # --- transitions -------------------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ def _gathered(rule: Rule, jobs: FromClause, moment: Moment, where: ColumnElement
         *(text.label(KEY_TEXT.format(n)) for n, text in enumerate(rule.schema.key_text(jobs))),
         *(jobs.c[name].label(copied(profile, name)) for name in sorted(profile.row_columns())),
         rule.kind(jobs).label("kind"),
-        _status(profile, jobs).label("status"),
+        status_of(profile, jobs).label("status"),
         rule.started(jobs).label("started"),
         rule.started_from(jobs).label("started_from"),
         verdict.label("verdict"),
@@ -79,7 +79,7 @@ def _gathered(rule: Rule, jobs: FromClause, moment: Moment, where: ColumnElement
     return _materialized(found.where(rule.schema.is_job(jobs), where), "gathered")
 
 
-def _status(profile: Profile, jobs: FromClause) -> Element:
+def status_of(profile: Profile, jobs: FromClause) -> Element:
     """What the row says of itself, where it says it in one word."""
     mapped = profile.jobs
     name = mapped.status or (mapped.log.type if mapped.log else None) or (mapped.running and mapped.running.column)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, literal, select
+from sqlalchemy import ColumnElement, Connection, and_, false, func, literal, not_, select
 from sqlalchemy.types import String
 
 from reaper import sql
@@ -45,14 +45,36 @@ class Reading:
         offset: int = 0,
     ) -> list[Key]:
         """Running jobs, oldest start first, after the first `offset`."""
-        where = [self._schema.running(self._jobs)]
-        if verdict is not None:
-            where.append(self.rule.verdict(self._jobs, moment) == literal(verdict.value, String))
+        where = self._having(verdict, moment)
         if kind is not None:
             where.append(self.rule.kind(self._jobs) == literal(kind, String))
+        return self._oldest(connection, where, limit, offset)
+
+    def overdue(self, connection: Connection, moment: Moment, limit: int) -> list[Key]:
+        """Jobs past their timeout, stale or spared, oldest start first."""
+        return self._oldest(connection, [self.rule.past_timeout(self._jobs, moment)], limit, 0)
+
+    def _having(self, verdict: Verdict | None, moment: Moment) -> list[ColumnElement[bool]]:
+        """Of the shapes of the rule those that need not work out the verdict of every running job."""
+        late = func.coalesce(self.rule.began_before_limit(self._jobs, moment), False)
+        running = self._schema.running(self._jobs)
+        match verdict:
+            case None:
+                return [running]
+            case Verdict.STALE:
+                return [self.rule.stale(self._jobs, moment)]
+            case Verdict.YOUNG:
+                return [running, not_(late)]
+            case Verdict.SPARED:
+                return [running, late, not_(func.coalesce(self.rule.still_stale(self._jobs, moment), False))]
+            case Verdict.ENDED:
+                return [false()]
+
+    def _oldest(
+        self, connection: Connection, where: Sequence[ColumnElement[bool]], limit: int, offset: int
+    ) -> list[Key]:
         query = select(*self._text).where(*where).order_by(self.rule.started(self._jobs), *self._key)
-        query = query.limit(limit).offset(offset)
-        return [tuple(row) for row in connection.execute(query)]
+        return [tuple(row) for row in connection.execute(query.limit(limit).offset(offset))]
 
     def tasks(self, connection: Connection, ids: Collection[str]) -> set[str]:
         """Those of Celery's tasks that there is a job for, whatever its state.

@@ -131,6 +131,7 @@ class StepByStep:
             witness=found["witness"],
             task=found[copied(self._profile, task.task)] if task else None,
             evidence=None if action.writes_evidence else found["evidence"],
+            action=action,
         )
 
     # --- statements --------------------------------------------------------------------------------------------

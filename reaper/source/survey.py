@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, not_, select
 
 from reaper import sql
 from reaper.model import Census, Key
+from reaper.profile.columns import columns_judged
 from reaper.rule import Moment, Rule
 from reaper.schema import own_name
 from reaper.source.dialect import dialect_of
@@ -88,7 +89,9 @@ class Survey:
         """
         started = self.rule.started(self._jobs)
         running = self.rule.schema.running(self._jobs)
-        crossing = select(self._jobs).where(running, *self._crossing(moment, before))
+        # Not every column that the profile names: those that are only written need not be granted to be read.
+        judged = [self._jobs.c[name] for name in sorted(columns_judged(self.rule.schema.profile))]
+        crossing = select(*judged).where(running, *self._crossing(moment, before))
         oldest = crossing.order_by(started).limit(limit + stale).subquery(own_name("oldest"))
         heard = select(*self.rule.schema.key_text(oldest)).where(self.rule.heard(oldest, moment))
         return heard.order_by(self.rule.started(oldest)).limit(limit)

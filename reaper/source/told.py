@@ -15,7 +15,7 @@ class HalfDone(ReaperError):
 
 
 class Told(NamedTuple):
-    """One job that has been ended. Durations are seconds; `task` is its id in Celery.
+    """One job that has been ended by `action`. Durations are seconds; `task` is its id in Celery.
 
     `evidence` is what it was ended for, where nothing of that stays in the database.
     """
@@ -27,6 +27,7 @@ class Told(NamedTuple):
     witness: str | None
     task: str | None
     evidence: Mapping[str, Any] | None
+    action: Action
 
 
 @dataclass(frozen=True, slots=True)

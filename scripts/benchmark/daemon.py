@@ -34,7 +34,7 @@ _SWEPT = re.compile(r'^reaper_sweeps_total\{outcome="done",source="[^"]+"\} (\S+
 def measure(server: Embedded, sizes: Sizes) -> Measured:
     forgetful(server)
     url = load(server, _DATABASE, stale=_STALE, live=2 * _STALE, events=5)
-    with tempfile.TemporaryDirectory(prefix="reaper-bench-") as folder, _running(Path(folder), url) as daemon:
+    with tempfile.TemporaryDirectory(prefix="reaper-bench-") as folder, running(Path(folder), url) as daemon:
         daemon.sweep(_SWEEPS)
         daemon.rest()
         used, taken = daemon.used(sizes.window)
@@ -62,8 +62,9 @@ def measure(server: Embedded, sizes: Sizes) -> Measured:
 
 
 @contextmanager
-def _running(folder: Path, url: str) -> Iterator[_Daemon]:
-    daemon = _Daemon(folder, url)
+def running(folder: Path, url: str) -> Iterator[Daemon]:
+    """Stopped at the end."""
+    daemon = Daemon(folder, url)
     try:
         yield daemon
     finally:
@@ -71,18 +72,18 @@ def _running(folder: Path, url: str) -> Iterator[_Daemon]:
         daemon.process.wait(_PATIENCE_SECONDS)
 
 
-class _Daemon:
+class Daemon:
     """`reaper run`, first with an interval of a second and then with its default one."""
 
     def __init__(self, folder: Path, url: str) -> None:
-        self._log, self._config, port = folder / "stderr.log", folder / "reaper.toml", _free_port()
-        self._metrics = f"http://127.0.0.1:{port}/metrics"
+        self._log, self._config, self.port = folder / "stderr.log", folder / "reaper.toml", _free_port()
+        self._metrics = f"http://127.0.0.1:{self.port}/metrics"
         self._configure('interval_seconds = "1s"')
         given = {
             "PYTHONPATH": str(PROJECT),
             "REAPER_CONFIG": str(self._config),
             "REAPER_DATABASE_URL": url,
-            "REAPER_HTTP_PORT": str(port),
+            "REAPER_HTTP_PORT": str(self.port),
             "REAPER_RESTART_GRACE": "0",
         }
         bare = {name: value for name, value in os.environ.items() if not name.startswith(("REAPER_", "PROTEA_"))}
@@ -94,17 +95,20 @@ class _Daemon:
 
     def sweep(self, times: int) -> None:
         """Wait until it has swept so often, as Prometheus would see it."""
-        opener = build_opener(ProxyHandler({}))
 
         def swept() -> bool:
             try:
-                with opener.open(self._metrics, timeout=5) as answer:
-                    found = _SWEPT.search(answer.read().decode())
+                found = _SWEPT.search(self.metrics())
             except OSError:
                 return False
             return found is not None and float(found[1]) >= times
 
         self._until(swept, f"{times} sweeps")
+
+    def metrics(self) -> str:
+        """What Prometheus would scrape now. Raises OSError when nobody answers."""
+        with build_opener(ProxyHandler({})).open(self._metrics, timeout=15) as answer:
+            return str(answer.read().decode())
 
     def rest(self) -> None:
         """Go on with the default interval, whose first sweep comes at once; wait until that is over."""
@@ -115,14 +119,15 @@ class _Daemon:
 
     def used(self, seconds: float) -> tuple[float, float]:
         """Seconds of processor time in so many seconds of wall clock, and those."""
-        begun, before = time.perf_counter(), self._cpu()
+        begun, before = time.perf_counter(), self.cpu()
         time.sleep(seconds)
-        return self._cpu() - before, time.perf_counter() - begun
+        return self.cpu() - before, time.perf_counter() - begun
 
     def resident(self) -> int:
         return int(self._watched.memory_info().rss)
 
-    def _cpu(self) -> float:
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
         times = self._watched.cpu_times()
         return float(times.user + times.system)
 

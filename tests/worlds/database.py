@@ -6,7 +6,7 @@ That SQL has names in double quotes and `%s` for values. `postgresql` and `maria
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
@@ -61,15 +61,27 @@ class Database(ABC):
     naive_ago: ClassVar[str]
     """The same without a time zone, in UTC."""
 
+    host: ClassVar[str] = ""
+    """What the name of a role is followed by in its statements."""
+
     deadlocks: ClassVar[bool] = False
     """Whether two who want one row may meet in a deadlock, and the reaper be the one that is sent back."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        """`url` is its owner's, and `reaper` what the reaper connects with."""
+        self.url = self.reaper = url
 
     @abstractmethod
     def session(self, *, autocommit: bool = False) -> Session:
         """A session of its own; unless `autocommit`, with an open transaction from its first statement on."""
+
+    @abstractmethod
+    def restrict(self, role: str, granted: Iterable[str]) -> None:
+        """From now on the reaper is a role that may do what has been granted, and not even what everybody may."""
+
+    @abstractmethod
+    def forget(self, role: str) -> None:
+        """The role is no more, and the reaper is the owner again."""
 
     @abstractmethod
     def create(self, tables: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from typing import Any
@@ -58,6 +58,7 @@ class MariaDBSession(Session):
 
 class MariaDBDatabase(Database):
     ago = naive_ago = "(utc_timestamp(6) - INTERVAL %s SECOND)"
+    host = "@localhost"
     deadlocks = True
     refusal = "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'refused by a trigger'"
     waiting = f"DO get_lock('{_GATE}', 60)"
@@ -80,6 +81,18 @@ class MariaDBDatabase(Database):
         )
         self._ours.append(session.number)
         return session
+
+    def restrict(self, role: str, granted: Iterable[str]) -> None:
+        with self.session(autocommit=True) as session:
+            for statement in granted:
+                session.do(statement)
+            session.do(f"ALTER USER {role}{self.host} ACCOUNT UNLOCK")
+        self.reaper = make_url(self.url).set(username=role).render_as_string(hide_password=False)
+
+    def forget(self, role: str) -> None:
+        self.reaper = self.url
+        with self.session(autocommit=True) as session:
+            session.do(f"DROP USER {role}{self.host}")
 
     def create(self, tables: str) -> None:
         script = resources.files("reaper.profiles").joinpath(f"{tables}.mariadb.sql").read_text()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from typing import Any
 
 import psycopg
+from sqlalchemy import make_url
 
 from tests.worlds.database import Database, Session
 
@@ -52,6 +53,20 @@ class PostgreSQLDatabase(Database):
 
     def session(self, *, autocommit: bool = False) -> Session:
         return PostgreSQLSession(psycopg.connect(self.url.replace("+psycopg", ""), autocommit=autocommit))
+
+    def restrict(self, role: str, granted: Iterable[str]) -> None:
+        with self.session(autocommit=True) as session:
+            session.do(f"REVOKE ALL ON DATABASE {make_url(self.url).database} FROM PUBLIC")
+            session.do("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+            for statement in granted:
+                session.do(statement)
+        self.reaper = make_url(self.url).set(username=role).render_as_string(hide_password=False)
+
+    def forget(self, role: str) -> None:
+        self.reaper = self.url
+        with self.session(autocommit=True) as session:
+            session.do(f"DROP OWNED BY {role}")
+            session.do(f"DROP ROLE {role}")
 
     def create(self, tables: str) -> None:
         script = resources.files("reaper.profiles").joinpath(f"{tables}.sql").read_text()

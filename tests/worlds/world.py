@@ -5,20 +5,27 @@ Ages are seconds before the database's now. A job is named by the text of its ke
 
 from __future__ import annotations
 
+import itertools
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any, ClassVar, Self, TypeVar
 
 from reaper.breaker import Breaker
 from reaper.hearing import Hearing
 from reaper.model import Evidence, SweepReport
+from reaper.preflight import Duties
+from reaper.preflight.granting import Grants, granting
+from reaper.preflight.ground import looked_up
 from reaper.profile import resolve
 from reaper.source import Habits, Source
 from reaper.sweep import Memory, Orders, sweep
 from tests.support import HOUR, MINUTE, PATIENCE, Heard, thresholds
 from tests.worlds.database import Database, Session
 
+_numbers = itertools.count()
 OLD, SILENT, LATELY = 8 * HOUR, 2 * HOUR, 1 * MINUTE
 """Longer than the timeout of 6 h; longer than the stall window of 30 min; shorter than both."""
 
@@ -137,8 +144,26 @@ class World(ABC):
         """What is particular to this world's source."""
         return Habits(action=self.action)
 
+    def grants(self, role: str, duties: Duties | None = None) -> Grants:
+        """What `reaper grants` prints, as the owner asks it."""
+        profile = resolve(self.profile)
+        owner = Source("owner", self.database.url, profile, thresholds(), PATIENCE, self.habits())
+        with owner.connect() as connection:
+            ground = looked_up(connection, profile, f"{role}{self.database.host}")
+        return granting(profile, duties or Duties(self.action), ground)
+
+    @contextmanager
+    def restricted(self, *extras: str, purge: bool = False) -> Iterator[str]:
+        """Meanwhile the reaper is a role that may do what `reaper grants` prints, and nothing else. Its name."""
+        role = f"least_{os.getpid()}_{next(_numbers)}"
+        self.database.restrict(role, self.grants(role, Duties(self.action, purge)).statements(extras))
+        try:
+            yield role
+        finally:
+            self.database.forget(role)
+
     def source(self) -> Source:
-        return Source("main", self.database.url, resolve(self.profile), thresholds(), PATIENCE, self.habits())
+        return Source("main", self.database.reaper, resolve(self.profile), thresholds(), PATIENCE, self.habits())
 
     def sweep(
         self, source: Source | None = None, *, heard: Heard | None = None, batch_size: int = 1000, dry_run: bool = False

@@ -14,6 +14,11 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.model import Holder, Key
 from reaper.schema import Schema, key_parameters
+from reaper.source.trouble import sqlstate
+
+HOLDER = "xmax"
+"""The column of every row that carries the holder. To read it is a privilege like that to any other."""
+_FORBIDDEN = "42501"
 
 WHO = text(
     """
@@ -63,10 +68,7 @@ def holder_of(connection: Connection, schema: Schema, key: Key) -> Holder | None
     if schema.profile.jobs.log is not None:
         # Entries of a log are never locked: it is the log that somebody holds.
         return _named(connection.execute(WRITER, {"table": table}).one_or_none())
-    where = schema.keyed(schema.key(schema.jobs))
-    number = connection.execute(
-        select(cast(column("xmax"), Text)).select_from(schema.jobs).where(where), key_parameters([key])
-    ).scalar_one_or_none()
+    number = _number(connection, schema, key)
     if number is None or number == "0":
         return None
     return (
@@ -74,6 +76,20 @@ def holder_of(connection: Connection, schema: Schema, key: Key) -> Holder | None
         or _owner(connection, _members(connection, number))
         or _owner(connection, _only_suspect(connection, table, number))
     )
+
+
+def _number(connection: Connection, schema: Schema, key: Key) -> str | None:
+    """The transaction that the row carries; None, too, where the role may not read that: it is told for people."""
+    where = schema.keyed(schema.key(schema.jobs))
+    asked = select(cast(column(HOLDER), Text)).select_from(schema.jobs).where(where)
+    try:
+        with connection.begin_nested():
+            number: str | None = connection.execute(asked, key_parameters([key])).scalar_one_or_none()
+    except DBAPIError as error:
+        if sqlstate(error) != _FORBIDDEN:
+            raise
+        return None
+    return number
 
 
 def _owner(connection: Connection, numbers: Sequence[str]) -> Holder | None:

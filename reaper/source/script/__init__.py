@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reaper.source import Source, Stamp
+from reaper.source import Claim, Source, Stamp
 from reaper.source.evidence import judged, shown
 from reaper.source.script.hand import Hand, Statement, Terms
 from reaper.source.script.mariadb import MariaDB
@@ -23,8 +23,30 @@ def script(source: Source, terms: Terms) -> Iterator[Statement]:
     yield from server.opening(terms)
     yield from _surveying(hand, terms, server.reads)
     moment, stamp = hand.moment(), Stamp(source="(source)", sweep_id="(sweep)", host="(host)")
-    yield from server.ending(source.claim(moment, stamp), source.instead(moment, stamp))
+    claim, instead = source.claim(moment, stamp), source.instead(moment, stamp)
+    yield from server.ending(claim, instead)
     yield from server.naming()
+    yield from _looking_back(hand, claim, instead, server.reads)
+
+
+def _looking_back(hand: Hand, claim: Claim, instead: Claim | None, reads: str) -> Iterator[Statement]:
+    """Only where something is left of a job that was ended."""
+    afterlife = hand.source.afterlife
+    yield hand.written("moment", "Ends a batch: when that was.", "none", afterlife.moment)
+    if not any(afterlife.leaves(arm.action) for each in (claim, instead) if each for arm in each.ending.arms):
+        return
+    yield hand.written(
+        "remains",
+        "Then: what the transitions left of the jobs, to be compared with what is there later.",
+        reads,
+        afterlife.leaving,
+    )
+    yield hand.written(
+        "late",
+        "Looks, at the end of every sweep, whether jobs that were ended lately show life.",
+        reads,
+        afterlife.looking(hand.moment()),
+    )
 
 
 def _surveying(hand: Hand, terms: Terms, reads: str) -> Iterator[Statement]:

@@ -1,0 +1,96 @@
+"""Clearings that somebody asked for, beside the requests: they may take longer than a client waits."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import structlog
+
+from reaper.admin.desk import Desk
+from reaper.admin.who import Who
+from reaper.model import Change, ReaperError, SweepReport
+from reaper.watch import Busy
+
+_REMEMBERED = 20
+_log = structlog.get_logger("reaper")
+
+
+class Stage(StrEnum):
+    """How far a clearing has come."""
+
+    SUBMITTED = "submitted"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class NoSuchTask(ReaperError):
+    """No clearing of that name is remembered."""
+
+
+@dataclass(slots=True)
+class Clearing:
+    """One of them. Its reports are those of the sources that it is over with."""
+
+    id: str
+    hours: float
+    dry_run: bool
+    who: Who
+    stage: Stage = Stage.SUBMITTED
+    reports: list[SweepReport] = field(default_factory=list)
+    error: str | None = None
+
+
+class Clearings:
+    """The last ones, of which one works at most. Thread-safe."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk, self._lock = desk, threading.Lock()
+        self._known: OrderedDict[str, Clearing] = OrderedDict()
+
+    def submit(self, hours: float, who: Who, *, dry_run: bool) -> Clearing:
+        """Begin one. Raises Busy while another one works."""
+        with self._lock:
+            last = next(reversed(self._known.values()), None)
+            if last is not None and last.stage in (Stage.SUBMITTED, Stage.RUNNING):
+                raise Busy(f"clearing {last.id} still works; try again when it is done")
+            clearing = Clearing(uuid.uuid4().hex[:12], hours, dry_run, who)
+            self._known[clearing.id] = clearing
+            while len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        # A daemon's end waits for the sweep that it works on, and for nothing else of it.
+        threading.Thread(target=self._work, args=[clearing], name="clearing", daemon=True).start()
+        return clearing
+
+    def known(self, id_: str) -> Clearing:
+        """Raises NoSuchTask."""
+        with self._lock:
+            try:
+                return self._known[id_]
+            except KeyError:
+                raise NoSuchTask(f"there is no task {id_!r}; the last {_REMEMBERED} are remembered") from None
+
+    def _work(self, clearing: Clearing) -> None:
+        clearing.stage = Stage.RUNNING
+        try:
+            for report in self._desk.clear(clearing.hours, dry_run=clearing.dry_run, who=clearing.who):
+                clearing.reports.append(report)
+            errors = [f"source {report.source}: {report.error}" for report in clearing.reports if report.error]
+            if errors and len(errors) == len(clearing.reports):
+                clearing.error = "; ".join(errors)
+        except Exception as defect:  # noqa: BLE001  whoever waits for the task is to be told
+            _log.exception("Reaper met a defect while it cleared jobs.")
+            clearing.error = f"a defect in the reaper: {type(defect).__name__}"
+        clearing.stage = Stage.FAILED if clearing.error else Stage.DONE
+        self._desk.changed(_told(clearing))
+
+
+def _told(clearing: Clearing) -> Change:
+    reaped = sum(report.reaped for report in clearing.reports)
+    result = f"failed: {clearing.error}" if clearing.error else f"done: reaped {reaped}"
+    details = {"task_id": clearing.id, "max_age_hours": clearing.hours, "dry_run": clearing.dry_run}
+    return Change(clearing.who.name, clearing.who.remote, "clear", "all sources", result, details)

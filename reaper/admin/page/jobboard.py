@@ -1,0 +1,146 @@
+"""Everything that the page of one job shows, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from reaper import __version__, words
+from reaper.admin.desk import Desk
+from reaper.admin.history import Ended
+from reaper.admin.page.board import Gauge, actions, gauge, prospect, verdict
+from reaper.admin.page.past import EndedRow, LateRow, ended_row, late_row
+from reaper.admin.page.prospect import Next
+from reaper.admin.page.text import Text, absolute, duration, text, visible
+from reaper.admin.page.timeline import Timeline, timeline
+from reaper.model import DatabaseAway, Evidence, ReaperError, Verdict
+from reaper.operations.explaining import Explanation, NoSuchJob
+
+_LATE_LOOKED_AT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the database tells of a job. `facts` are like those of `reaper explain`."""
+
+    verdict: str
+    why: str
+    next: Next
+    started: str | None
+    age: Gauge
+    silence: Gauge
+    timeline: Timeline | None
+    facts: Sequence[tuple[str, str]]
+    audits: Sequence[str]
+    actions: Sequence[str]
+    runs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobBoard:
+    """One job. Without `known` nothing could be read of it, and `trouble` says why."""
+
+    version: str
+    host: str
+    source: str
+    job: Text
+    kind: Text | None
+    known: Known | None
+    trouble: str | None
+    ended: EndedRow | None
+    late: Sequence[LateRow]
+
+
+def make_job_board(desk: Desk, source: str, job: str) -> JobBoard:
+    """Raises NoSuchSource, and NoSuchJob for one that nobody has ever heard of."""
+    desk.standing(source)  # an unknown source is no trouble of a database's
+    ending = next((e for e in desk.history.endings(1000) if e.source == source and words.job(e.job.key) == job), None)
+    try:
+        told = desk.explain(source, job)
+    except NoSuchJob as error:
+        if ending is None:
+            raise
+        return _board(desk, source, job, ending, None, f"{error}: its row is gone. It was ended through this daemon.")
+    except DatabaseAway as error:
+        return _board(desk, source, job, ending, None, f"The database is away: {error}")
+    except ReaperError as error:
+        return _board(desk, source, job, ending, None, str(error))
+    return _board(desk, source, words.job(told.evidence.key), ending, told, None)
+
+
+def _board(
+    desk: Desk, source: str, job: str, ending: Ended | None, told: Explanation | None, trouble: str | None
+) -> JobBoard:
+    signs = [late for late in desk.history.late(_LATE_LOOKED_AT) if (late.source, words.job(late.sign.key)) ==
+             (source, job)]  # fmt: skip
+    kind = told.evidence.kind if told else ending.job.kind if ending else None
+    return JobBoard(
+        version=__version__,
+        host=visible(desk.host),
+        source=source,
+        job=text(job),
+        kind=text(kind) if kind is not None else None,
+        known=_known(desk, source, told) if told else None,
+        trouble=visible(trouble) if trouble else None,
+        ended=ended_row(ending, signs) if ending else None,
+        late=[late_row(late) for late in signs],
+    )
+
+
+def _known(desk: Desk, source: str, told: Explanation) -> Known:
+    job = told.evidence
+    expecting = prospect(desk, source, None)
+    if told.holder is not None:
+        expecting = replace(expecting, holders={job.key: told.holder})
+    late = [late.sign for late in desk.history.late(_LATE_LOOKED_AT) if (late.source, late.sign.key) ==
+            (source, job.key)]  # fmt: skip
+    runs = job.verdict is not Verdict.ENDED
+    return Known(
+        verdict=verdict(job),
+        why=visible(words.why(job)),
+        next=expecting.of(job),
+        started=job.started,
+        age=gauge("age", job.age_seconds, job.timeout_seconds, "timeout"),
+        silence=gauge("silence", job.silence_seconds, job.stall_seconds, "stall window"),
+        timeline=timeline(job, told.audits, late),
+        facts=[(name, visible(value)) for name, value in _facts(told)],
+        audits=[visible(words.audit(written)) for written in told.audits],
+        actions=actions(desk, source) if runs else (),
+        runs=runs,
+    )
+
+
+def _facts(told: Explanation) -> Iterator[tuple[str, str]]:
+    job = told.evidence
+    yield "status", job.status or "none"
+    yield "started", _moment(job.started, job.started_from, job.age_seconds)
+    for witness, at in job.signs.items():
+        yield f"sign of life: {witness}", absolute(at) if at else "none"
+    yield "last sign of life", _moment(job.last_sign, job.witness, job.silence_seconds)
+    if job.unknown is not None:
+        yield "unknown", job.unknown
+    yield "timeout", f"{duration(job.timeout_seconds)}, from {job.timeout_from}"
+    yield "stall window", f"{duration(job.stall_seconds)}, from {job.stall_from}"
+    if job.verdict is not Verdict.ENDED:
+        yield from _hearing(job)
+    if told.holder is not None:
+        held = "" if job.verdict is Verdict.ENDED else "; it is not ended while that lasts"
+        yield "row held", f"by {words.holder(told.holder)}{held}"
+    if job.judged_at is not None:
+        yield "judged", absolute(job.judged_at)
+
+
+def _hearing(job: Evidence) -> Iterator[tuple[str, str]]:
+    if job.audible_since is not None:
+        yield "a stall window back", f"{absolute(job.audible_since)}: what was last heard before it is silent"
+    elif job.deaf_until is not None:
+        yield "a stall window back", "not reached yet: nothing could be heard for so long"
+    if job.deaf_until is not None:
+        yield "silence counts from", f"{absolute(job.deaf_until)}: the database was away before, or nobody knows"
+
+
+def _moment(at: str | None, where: str | None, seconds: float | None) -> str:
+    if at is None:
+        return "unknown"
+    passed = f", {duration(seconds)} ago" if seconds is not None else ""
+    return f"{absolute(at)}{f' ({where})' if where else ''}{passed}"

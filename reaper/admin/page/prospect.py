@@ -1,0 +1,102 @@
+"""What becomes of a job next, and when: the daemon's own state put beside the job's evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from reaper import words
+from reaper.admin.desk import Standing
+from reaper.admin.page.text import duration, visible
+from reaper.breaker import Breaker
+from reaper.halt import Halted
+from reaper.model import Census, Evidence, Holder, Key, Outcome, Verdict
+from reaper.supervisor import State
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """`tone`: soon (it is ended), held (somebody has to act), alive (it is left alone) or wait (it solves itself)."""
+
+    tone: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What a source's jobs have to expect.
+
+    `census` is as fresh as is known; `held_back` is what the breaker holds, as the last sweep counted it; `refused` are
+    left alone for a while.
+    """
+
+    standing: Standing
+    state: State | None
+    halted: Halted | None
+    breaker: Breaker
+    action: str
+    census: Census | None = None
+    held_back: Census | None = None
+    holders: Mapping[Key, Holder] = field(default_factory=dict)
+    refused: Collection[Key] = ()
+
+    def of(self, job: Evidence) -> Next:
+        """What happens next to a job, if nobody interferes."""
+        if job.verdict is Verdict.STALE:
+            return self._of_stale(job)
+        if job.verdict is Verdict.ENDED:
+            return Next("alive", "nothing: it does not run")
+        later = words.outlook(job)
+        if words.in_doubt(job):
+            return Next("wait", f"unknown is not dead: it is left alone until its workers can be asked{_and(later)}")
+        return Next("alive", later or "left alone")
+
+    @property
+    def held(self) -> bool:
+        """The breaker holds what is stale, or will by the next sweep."""
+        return self.held_back is not None or (self.census is not None and self.breaker.opens(self.census))
+
+    @property
+    def another_sweeps(self) -> bool:
+        """Another replica has the lease."""
+        return self.standing.report is not None and self.standing.report.outcome is Outcome.STANDBY
+
+    def _of_stale(self, job: Evidence) -> Next:
+        if (holder := self.holders.get(job.key)) is not None:
+            return Next("alive", f"its row is held by {visible(words.holder(holder))}: alive while that lasts")
+        if job.key in self.refused:
+            return Next("held", f"refused by the database{self._what_it_said(job.key)}; tried again later")
+        return self._by_sweep()
+
+    def _by_sweep(self) -> Next:
+        if self.state is State.FINISHED:
+            return Next("held", "not swept: the schedule has ended; restart it")
+        if self.halted is not None:
+            return Next("held", f"halted by {visible(self.halted.by)}: it stays as it is until somebody restarts")
+        if self.held:
+            return Next("held", "held by the breaker until somebody releases it")
+        if self.another_sweeps:
+            return Next("soon", f"another replica sweeps{self._by_which_action('and ends it')}")
+        return self._in_time()
+
+    def _in_time(self) -> Next:
+        seconds = self.standing.next_seconds
+        if self.standing.sweeping:
+            return Next("soon", f"a sweep works now{self._by_which_action('and ends it')}")
+        if seconds is None:
+            return Next("held", "not swept: there is no schedule yet")
+        when = f"in {duration(seconds)}" if seconds >= 1 else "which is due"
+        return Next("soon", f"ended by the next sweep{self._by_which_action('')}, {when}")
+
+    def _by_which_action(self, what: str) -> str:
+        doing = f" (action {self.action})" if self.action != "fail" else ""
+        return f"{' ' if what else ''}{what}{doing}"
+
+    def _what_it_said(self, key: Key) -> str:
+        report = self.standing.report
+        said = next((failure.error for failure in report.failures if failure.key == key), None) if report else None
+        return f": {visible(said)}" if said else ""
+
+
+def _and(later: str | None) -> str:
+    return f"; {later}" if later else ""

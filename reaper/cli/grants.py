@@ -1,0 +1,149 @@
+"""`reaper grants`: the least that a role needs, as SQL."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+import click
+from sqlalchemy import make_url
+
+from reaper.cli import document, exits
+from reaper.cli.document import say, shown
+from reaper.cli.duties import duties_of
+from reaper.cli.options import json_option
+from reaper.cli.sources import made, settings_of, single
+from reaper.model import DatabaseAway, ReaperError
+from reaper.operations.naming import named
+from reaper.preflight import Duties
+from reaper.preflight.granting import Extra, Grants, granting
+from reaper.preflight.ground import Ground, looked_up, taken_for_granted
+from reaper.preflight.opening import Unsuitable
+from reaper.settings import Settings, SourceSettings
+
+_LONGEST_ROLE = 63
+_NOBODY_IN_PARTICULAR = ("public", "none")
+
+
+@click.command("grants", short_help="Print the least that a role needs, as SQL.")
+@click.option("--source", metavar="NAME", help="The source. [default: the only one]")
+@click.option("--role", default="reaper", show_default=True, metavar="NAME", help="The role; NAME@HOST on MariaDB.")
+@click.option(
+    "--with",
+    "extras",
+    multiple=True,
+    type=click.Choice([extra.value for extra in Extra]),
+    help="More: other actions, purges, the fence, or to see who holds a row.",
+)
+@click.option("--offline", is_flag=True, help="Ask no database: take the profile's word.")
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context, source: str | None, role: str, extras: tuple[str, ...], offline: bool, as_json: bool
+) -> int:
+    """Print the least that a role needs, as SQL: columns, not tables.
+
+    It is what the daemon does with these settings, report and explain included: sweeps with the source's action, and
+    purges where they are scheduled. Everything else stands below it as a comment, or is let in by --with. The
+    database is asked for schemas, sequences and the like; nothing is changed. `reaper check` names what a role lacks.
+
+    \b
+    Example:
+      reaper grants --source main | psql main
+    """
+    settings = settings_of(ctx)
+    found = single(settings, source)
+    duties = duties_of(found)
+    ground = _ground(settings, found, _role(found, role), offline=offline)
+    grants = granting(found.profile, duties, ground)
+    if as_json:
+        document.write("grants", _members(found, duties, ground, grants, extras))
+    else:
+        for line in _lines(found, duties, ground, grants, extras):
+            # A name is never spelled otherwise for whoever executes it, only for whoever looks at it.
+            click.echo(shown(line) if sys.stdout.isatty() else line)
+    for wrong in ground.wrong:
+        say(f"reaper: source {found.name}: {wrong}: `reaper check` says more")
+    return exits.FAILED if ground.wrong else exits.DONE
+
+
+def _role(found: SourceSettings, role: str) -> str:
+    """The role as the statements take it. Raises UsageError for one that is somebody else, or everybody."""
+    if "\0" in role or not role.strip() or role.casefold() in _NOBODY_IN_PARTICULAR:
+        raise click.BadParameter("expected the name of a role", param_hint="--role")
+    if _dialect(found) != "postgresql":
+        return role if "@" in role else f"{role}@%"
+    if len(role.encode()) > _LONGEST_ROLE or role.startswith("pg_"):
+        raise click.BadParameter(f"{role!r} cannot be the name of a role", param_hint="--role")
+    return role
+
+
+def _dialect(found: SourceSettings) -> str:
+    return make_url(found.database_url.get_secret_value()).get_backend_name()
+
+
+def _ground(settings: Settings, found: SourceSettings, role: str, *, offline: bool) -> Ground:
+    if offline:
+        database = make_url(found.database_url.get_secret_value()).database or ""
+        return taken_for_granted(found.profile, _dialect(found), database, role)
+    source = made(settings, found)
+    with named(source):
+        try:
+            with source.connect() as connection:
+                return looked_up(connection, found.profile, role)
+        except Unsuitable as why:
+            raise ReaperError(str(why)) from None
+        except DatabaseAway as away:
+            raise DatabaseAway(f"{away}; --offline prints what the profile alone tells") from None
+
+
+def _members(
+    found: SourceSettings, duties: Duties, ground: Ground, grants: Grants, extras: Sequence[str]
+) -> dict[str, object]:
+    return {
+        "source": found.name,
+        "profile": found.profile.name,
+        "action": found.action,
+        "purge": duties.purge,
+        "role": ground.remedies.role,
+        "with": sorted(set(extras)),
+        "create": grants.create,
+        "needed": grants.needed,
+        "options": grants.options,
+        "statements": list(grants.statements(extras)),
+        "notes": grants.notes,
+        "wrong": ground.wrong,
+    }
+
+
+# --- for people, and for the server's own client -------------------------------------------------------------------
+
+
+def _lines(
+    found: SourceSettings, duties: Duties, ground: Ground, grants: Grants, extras: Sequence[str]
+) -> Iterator[str]:
+    purges = "purges on schedule" if duties.purge else "no purge on schedule"
+    yield _comment(f"Source {found.name}: profile {found.profile.name}, action {found.action}, {purges}.")
+    yield _comment("For the owner of the tables, or who administers the server. Printed by `reaper grants`.")
+    yield from (_comment(f"NOTE {note}") for note in grants.notes)
+    yield from (_comment(f"WRONG {wrong}") for wrong in ground.wrong)
+    yield ""
+    if grants.create is None:
+        yield _comment(f"The role {ground.remedies.role} is there already.")
+    else:
+        yield _comment(grants.create.why)
+        yield grants.create.sql
+    for grant in grants.needed:
+        yield _comment(grant.why)
+        yield grant.sql
+    for option in grants.options:
+        let_in = option.extra in extras
+        yield ""
+        yield _comment(f"{option.why}{'' if let_in else f' (--with {option.extra})'}")
+        for grant in option.grants:
+            yield grant.sql if let_in else _comment(grant.sql)
+
+
+def _comment(text: str) -> str:
+    """One line, whatever stands in the names."""
+    return f"-- {shown(text)}"

@@ -1,0 +1,129 @@
+"""The daemon, asked over its HTTP port: straight there, whatever proxies the environment names."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlencode, urlsplit
+
+import click
+from pydantic import SecretStr
+
+from reaper.cli import document, exits
+from reaper.model import ConfigError, ReaperError
+from reaper.settings import Settings, load
+from reaper.settings.tokens import read_tokens
+
+_SECONDS = 30.0
+_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where a daemon listens that listens everywhere
+_SCHEMES: dict[str, type[http.client.HTTPConnection]] = {
+    "http": http.client.HTTPConnection,
+    "https": http.client.HTTPSConnection,
+}
+
+url_option = click.option("--url", metavar="URL", help="Where the daemon listens. [default: as configured]")
+token_option = click.option(
+    "--token-file",
+    metavar="PATH",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file with the token for it. [default: as configured]",
+)
+
+
+class NobodyAnswers(ReaperError):
+    """No daemon can be reached there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """One daemon, and the token that it wants for a change."""
+
+    url: SplitResult
+    token: SecretStr | None = None
+
+    def state(self) -> dict[str, Any]:
+        """The supervisor's. Raises NobodyAnswers, and ReaperError with the daemon's own words when it refuses."""
+        return self._ask("GET", "/api/supervisor/state", {})
+
+    def order(self, what: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """Have the supervisor do it, with the token. Returns its state, and raises as `state` does."""
+        bearer = {"Authorization": f"Bearer {self.token.get_secret_value()}"} if self.token else {}
+        return self._ask("POST", f"/api/supervisor/{what}{f'?{urlencode(query)}' if query else ''}", bearer)
+
+    def _ask(self, method: str, path: str, headers: dict[str, str]) -> dict[str, Any]:
+        place = f"{self.url.scheme}://{self.url.netloc}"
+        connection = _SCHEMES[self.url.scheme](self.url.hostname or "", self.url.port, timeout=_SECONDS)
+        try:
+            connection.request(method, self.url.path.rstrip("/") + path, headers=headers)
+            answer = connection.getresponse()
+            status, body = answer.status, answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise NobodyAnswers(f"no daemon answers on {place}: {why}") from None
+        finally:
+            connection.close()
+        return _document(place, status, body)
+
+
+def _document(place: str, status: int, body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        found = None
+    members = found.keys() if isinstance(found, dict) else frozenset[str]()
+    if status >= http.client.BAD_REQUEST and "detail" in members:
+        raise ReaperError(str(found["detail"]))
+    if status != http.client.OK or not members >= {"state", "halted", "sources"}:
+        raise ReaperError(f"what answers on {place} is no reaper of this version (status {status})")
+    return dict(found)
+
+
+def reach(ctx: click.Context, url: str | None, token_file: Path | None = None, *, changes: bool = False) -> Remote:
+    """The daemon that is meant. Raises ConfigError, and UsageError for an URL that cannot be one.
+
+    It needs no database: the daemon may be on another machine.
+    """
+    settings = load({"config": ctx.obj}, os.environ) if url is None or (changes and token_file is None) else None
+    place = _checked(url) if url is not None else _configured(settings or Settings())
+    if not changes:
+        return Remote(place)
+    tokens = read_tokens(token_file, "--token-file") if token_file else (settings or Settings()).http_tokens
+    return Remote(place, next(iter(tokens.values()), None))
+
+
+def told(ctx: click.Context, ask: Callable[[], int]) -> int:
+    """What it returns; the exit status that says so when nobody answers."""
+    try:
+        return ask()
+    except NobodyAnswers as error:
+        return document.refuse(ctx, error, [f"reaper: {error}"], exits.AWAY)
+
+
+def _configured(settings: Settings) -> SplitResult:
+    if settings.http_port == 0:
+        raise ConfigError([f"{settings.origins.get('http_port', 'default')}: the daemon's HTTP port is switched off"])
+    host = _HERE.get(settings.http_host, settings.http_host)
+    return urlsplit(f"http://{f'[{host}]' if ':' in host else host}:{settings.http_port}")
+
+
+def _checked(url: str) -> SplitResult:
+    try:
+        found = urlsplit(url)
+        wrong = found.scheme not in _SCHEMES or not found.hostname or found.port == 0
+    except ValueError:
+        wrong = True
+    if (
+        wrong
+        or found.query
+        or found.fragment
+        or found.username is not None
+        or not url.isascii()
+        or not url.isprintable()
+    ):
+        raise click.BadParameter("expected something like http://127.0.0.1:9469", param_hint="--url")
+    return found

@@ -1,0 +1,106 @@
+"""Whether the supervisor is halted, who halted it, and what of that outlasts the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from reaper.model import ReaperError
+
+_FILE = "halted"
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """Who halted the supervisor, and why. `persistent`: it stays halted when the daemon is started anew."""
+
+    by: str
+    reason: str | None = None
+    persistent: bool = False
+
+
+class Halt:
+    """A switch that every sweep looks at. Thread-safe.
+
+    `directory` is where what is to outlast the process is kept; None: nothing can be.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._path = directory / _FILE if directory else None
+        self._lock = threading.Lock()
+        self._now: Halted | None = self._kept()
+
+    @property
+    def on(self) -> bool:
+        return self._now is not None
+
+    @property
+    def now(self) -> Halted | None:
+        """Who halted it; None while it is not halted."""
+        return self._now
+
+    def set(self, halted: Halted) -> None:
+        """Halt. Raises ReaperError, and does not halt, when it is to last and that cannot be kept."""
+        with self._lock:
+            if halted.persistent:
+                self._keep(halted)
+            else:
+                self._forget()
+            self._now = halted
+
+    def clear(self) -> None:
+        """Go on. Raises ReaperError, and stays halted, when what was kept cannot be removed."""
+        with self._lock:
+            self._forget()
+            self._now = None
+
+    def _kept(self) -> Halted | None:
+        """What an earlier process left. Whatever cannot be read was left by one that was halted, too."""
+        if self._path is None or not os.path.lexists(self._path):
+            return None
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            return Halted(str(found["by"]), found["reason"] and str(found["reason"]), persistent=True)
+        except (OSError, ValueError, KeyError, TypeError):
+            return Halted(f"nobody knows whom: {self._path} cannot be read", persistent=True)
+
+    def _keep(self, halted: Halted) -> None:
+        if self._path is None:
+            raise ReaperError(
+                "a halt can outlast the daemon only in a directory of its own: "
+                "set REAPER_STATE_DIR, or StateDirectory= in the systemd unit"
+            )
+        fresh = self._path.with_name(f"{_FILE}.new")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with fresh.open("w", encoding="utf-8") as file:
+                json.dump(asdict(halted), file)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self._path)
+            self._settle()
+        except OSError as error:
+            raise ReaperError(f"cannot write {self._path}: {error.strerror or error}") from error
+
+    def _forget(self) -> None:
+        if self._path is None:
+            return
+        try:
+            with suppress(FileNotFoundError):
+                self._path.unlink()
+                self._settle()
+        except OSError as error:
+            raise ReaperError(f"cannot remove {self._path}: {error.strerror or error}") from error
+
+    def _settle(self) -> None:
+        """What was changed in the directory is there after a power failure."""
+        if self._path is not None:
+            directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)

@@ -1,0 +1,93 @@
+"""What `reaper grants` has to know of a database: looked up there, or taken from the profile alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from reaper.preflight.catalog import Catalog, Hidden, Unanswered
+from reaper.preflight.mariadb import NOBODY
+from reaper.preflight.mariadb_remedies import MariaDBRemedies
+from reaper.preflight.opening import opened
+from reaper.preflight.remedies import Remedies
+from reaper.preflight.tables import NOTHING, Table, assumed
+from reaper.profile import Profile
+from reaper.schema import split_name
+
+_PATIENCE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The tables as somebody meets them who has been granted nothing, and the statements for a role.
+
+    `there`: the role exists already; None when that was not asked. `notes` tell what could not be looked up, and
+    `wrong` what the profile names and the database does not have.
+    """
+
+    tables: Mapping[str, Table]
+    remedies: Remedies
+    there: bool | None
+    notes: Sequence[str] = ()
+    wrong: Sequence[str] = ()
+
+
+def looked_up(connection: Connection, profile: Profile, role: str) -> Ground:
+    """Nothing is left changed. Raises Unsuitable, and DatabaseAway when the database cannot be asked."""
+    with opened(connection, profile, _PATIENCE_SECONDS) as catalog:
+        tables, notes, wrong = dict[str, Table](), list[str](), list[str]()
+        for name, columns in sorted(profile.columns().items()):
+            table, why = _found(catalog, profile, name)
+            if why is not None:
+                notes.append(f"{name}: {why}; its columns are taken from the profile")
+            if table is None:
+                wrong.append(f"{name}: no such table")
+                continue
+            wrong += [f"{name}.{column}: no such column" for column in sorted(columns - set(table.columns))]
+            tables[name] = replace(table, rights=table.nobody)
+        there = catalog.has_role(role)
+        return Ground(tables, replace(catalog.remedies, role=role), there, notes, wrong)
+
+
+def _found(catalog: Catalog, profile: Profile, name: str) -> tuple[Table | None, str | None]:
+    """The table, and why it is only what the profile says of it, if it is."""
+    try:
+        return catalog.find(name), None
+    except Unanswered as why:
+        return assumed(profile, name, NOTHING, _place(name)), f"could not be looked at ({why})"
+    except Hidden as hidden:
+        table = assumed(profile, name, NOBODY, (hidden.schema, hidden.table))
+        return table, f"is not shown to the user {catalog.server.role!r}"
+
+
+def taken_for_granted(profile: Profile, dialect: str, database: str, role: str) -> Ground:
+    """What the profile alone tells. Every name is quoted: which words a server keeps to itself is not known."""
+    own = dialect == "postgresql"
+    tables = {
+        name: assumed(profile, name, NOTHING if own else NOBODY, _place(name) if own else _in(database, name))
+        for name in sorted(profile.tables)
+    }
+    notes = ["no database was asked: the names are the profile's"]
+    if own:
+        notes.append(
+            "not looked up: sequences behind defaults, functions that PUBLIC may not execute, row-level security"
+        )
+        if (log := profile.jobs.log) is not None and log.lock == "table":
+            notes.append("from PostgreSQL 17 on, MAINTAIN instead of UPDATE is enough to lock the log")
+        bare = sorted({table.name for table in tables.values() if not table.schema})
+        if bare:
+            notes.append(f"not looked up: the schema of {', '.join(bare)}, which the role needs USAGE on")
+    made = (Remedies if own else MariaDBRemedies)(role, database, None, 0)
+    return Ground(tables, made, None, notes)
+
+
+def _place(name: str) -> tuple[str, str]:
+    schema, bare = split_name(name)
+    return schema or "", bare
+
+
+def _in(database: str, name: str) -> tuple[str, str]:
+    schema, bare = split_name(name)
+    return schema or database, bare

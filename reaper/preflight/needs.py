@@ -1,0 +1,196 @@
+"""Which privileges a source needs: the one list behind `reaper check` and `reaper grants`.
+
+Limitation: what a piece of `sql` in a profile calls or reads beyond the columns that it names is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from reaper.preflight.tables import Table
+from reaper.preflight.uses import is_known, writings
+from reaper.profile import Action, Delete, FromColumn, Profile, Scalar, Value
+from reaper.profile.columns import asked, columns_read
+from reaper.profile.values import inside
+from reaper.source.taken import places
+
+Missing = dict[str, list[str]]
+"""Columns by privilege; without columns, it is one on the table as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """What there is to do beside looking: jobs are ended by `action` (None: by any that the profile has).
+
+    `purge`: what has finished is deleted.
+    """
+
+    action: str | None = None
+    purge: bool = False
+
+
+EVERY_ACTION = Duties()
+
+
+@dataclass(slots=True)
+class Need:
+    """What has to be allowed on one table.
+
+    Rows are locked where `lock` names a column, one that every such table has; all of it is, where `close`. Of a row
+    that somebody holds it is asked who that is, where `holder`.
+    """
+
+    select: set[str] = field(default_factory=set)
+    update: set[str] = field(default_factory=set)
+    insert: set[str] = field(default_factory=set)
+    inserts: bool = False
+    delete: bool = False
+    lock: str | None = None
+    close: bool = False
+    holder: bool = False
+
+    @property
+    def writes(self) -> bool:
+        return self.inserts or bool(self.update)
+
+
+def needs(profile: Profile, duties: Duties) -> dict[str, Need]:
+    """By the table's name in the profile. One that these duties do not touch is not there."""
+    own = _narrowed(profile, duties)
+    found: dict[str, Need] = {}
+
+    def of(table: str) -> Need:
+        return found.setdefault(table, Need())
+
+    for table, columns in columns_read(own).items():
+        of(table).select |= columns
+    # A statement that judges carries along what any of the actions would copy.
+    of(profile.jobs.table).select |= profile.row_columns()
+    for table, columns in (*_looked_back_at(profile), *_looked_ahead_to(profile)):
+        of(table).select |= columns
+    for writing in writings(own):
+        need = of(writing.table)
+        (need.insert if writing.inserts else need.update).update(writing.values)
+        need.inserts |= writing.inserts
+    for table in _deleted_from(own, duties):
+        of(table).delete = True
+    for table, column in locked(own).items():
+        of(table).lock = column
+    jobs, log = of(profile.jobs.table), profile.jobs.log
+    jobs.holder, jobs.close = log is None, log is not None and log.lock == "table"
+    return found
+
+
+def _narrowed(profile: Profile, duties: Duties) -> Profile:
+    """The profile without what is not done; when and how jobs finish is looked at all the same."""
+    purge = profile.purge
+    if purge and not duties.purge:
+        purge = purge.model_copy(update={"needed": (), "also": ()})
+    return profile.model_copy(update={"actions": actions_of(profile, duties.action), "purge": purge})
+
+
+def actions_of(profile: Profile, action: str | None) -> Mapping[str, Action]:
+    """The actions that a choice comes down to, by their names; of those, too, that another one falls back on."""
+    if action is None:
+        return profile.actions
+    arms = [arm for _, arm in profile.arms(action)]
+    chosen = {name: each for name, each in profile.actions.items() if any(each is arm for arm in arms)}
+    if any(arm.unique_violation == "fail" for arm in arms):
+        chosen["fail"] = profile.actions["fail"]
+    return chosen
+
+
+def locked(profile: Profile) -> dict[str, str]:
+    """Tables whose rows are locked before anything is changed, and a column that each has for sure."""
+    found = {} if profile.jobs.log else {profile.jobs.table: profile.jobs.key[0]}
+    return found | {part.table: next(iter(part.match)) for part in profile.jobs.parts}
+
+
+def _looked_back_at(profile: Profile) -> Iterator[tuple[str, set[str]]]:
+    """The rows of earlier reaps are looked up by what does not differ between them, newest first."""
+    for writing in writings(profile):
+        if writing.inserts and any(is_known(part, "evidence") for v in writing.values.values() for part in inside(v)):
+            yield writing.table, {name for name, value in writing.values.items() if _looked_at(value)}
+
+
+def _looked_ahead_to(profile: Profile) -> Iterator[tuple[str, set[str]]]:
+    """A report tells of values that are due and taken, whatever the action."""
+    for place in places(profile):
+        yield place.table, {place.column, *place.key, *place.belonging.values(), *asked(place.where)}
+        yield place.beyond.table, {place.beyond.column, *place.belonging}
+
+
+def _looked_at(value: Value) -> bool:
+    if isinstance(value, FromColumn):
+        return value.plus is None and value.append is None
+    if isinstance(value, Scalar):
+        return True
+    return is_known(value, "now") or any(is_known(part, "evidence") for part in inside(value))
+
+
+def _deleted_from(profile: Profile, duties: Duties) -> Iterator[str]:
+    for action in profile.actions.values():
+        if action.delete:
+            yield profile.jobs.table
+        yield from (step.table for step in action.also if isinstance(step, Delete))
+    if profile.purge and duties.purge:
+        yield profile.jobs.table
+        yield from (step.table for step in profile.purge.also)
+
+
+# --- what of that a role has not -----------------------------------------------------------------------------------
+
+
+def missing(need: Need, table: Table) -> Missing:
+    """What the role lacks of privileges on the table and on those of its columns that there are."""
+    rights, there = table.rights, set(table.columns)
+    wanted = {
+        "SELECT": (need.select & there) - rights.select,
+        "UPDATE": (need.update & there) - rights.update,
+        "INSERT": (need.insert & there) - rights.insert,
+    }
+    # FOR UPDATE asks for UPDATE on any one column: those that an action sets will do.
+    if not (rights.lock or need.update & there) and need.lock in there:
+        wanted["UPDATE"] = {need.lock}
+    found = {privilege: sorted(columns) for privilege, columns in wanted.items() if columns}
+    if need.delete and not rights.delete:
+        found["DELETE"] = []
+    if not rights.shape:
+        found["REFERENCES"] = []
+    return found
+
+
+def lacks_holder(need: Need, table: Table) -> bool:
+    """The role may not ask a row who holds it."""
+    return need.holder and not table.rights.holder
+
+
+def lacks_close(need: Need, table: Table, granted: Missing) -> bool:
+    """The role may not lock the table, nor could it with these privileges."""
+    return need.close and not table.rights.close and "DELETE" not in granted
+
+
+def lacks_sequences(need: Need, table: Table) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Sequences whose next value the role may not take, by the columns that an insert leaves to them."""
+    if need.inserts:
+        for column, sequence in sorted(table.rights.sequences.items()):
+            if column not in need.insert:
+                yield column, sequence
+
+
+def lacks_functions(need: Need, table: Table) -> Iterator[str]:
+    """Functions that the server calls for a row that is written, and that the role may not execute."""
+    for function, default_of in sorted(table.rights.functions.items()):
+        if need.writes if default_of is None else need.inserts and default_of not in need.insert:
+            yield function
+
+
+def beyond(more: Missing, base: Missing) -> Missing:
+    """What of the one is not in the other."""
+    found: Missing = {}
+    for privilege, columns in more.items():
+        left = [column for column in columns if column not in base.get(privilege, ())]
+        if left or (not columns and privilege not in base):
+            found[privilege] = left
+    return found

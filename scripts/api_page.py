@@ -1,0 +1,217 @@
+"""Writes docs/api.md from the API's own description.
+
+api_page.py           write it
+api_page.py --check   fail when it is not what would be written
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from reaper.admin import Desk, History, Status
+from reaper.admin.app import make_app
+from reaper.metrics import Metrics
+from reaper.supervisor import Supervisor
+
+PAGE = Path(__file__).parents[1] / "docs" / "api.md"
+_ADDRESS = "http://127.0.0.1:9469"
+_HEAD = """\
+# The HTTP API
+
+Made from the API's own description by `scripts/api_page.py`; a running daemon has it at `/api/openapi.json`.
+
+Whoever reaches the port may read. Changing anything needs a token: `REAPER_HTTP_TOKEN_FILE` names the file with it, and
+the examples below expect it in `$TOKEN`. Durations are seconds, and moments are ISO 8601 as the database made them.
+Every error is `{"detail": "one clear sentence"}`, with a status of its own:
+
+"""
+
+Document = Mapping[str, Any]
+
+
+class Page:
+    """The description as Markdown."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+
+    def text(self) -> str:
+        return "\n".join([*self._lines()]).rstrip() + "\n"
+
+    def _lines(self) -> Iterator[str]:
+        yield _HEAD + self._common()
+        operations = [
+            (method, path, operation)
+            for path, methods in self._document["paths"].items()
+            for method, operation in methods.items()
+        ]
+        for tag in self._document["tags"]:
+            yield f"\n## {tag['name'].capitalize()}\n\n{tag['description']}"
+            for method, path, operation in operations:
+                if tag["name"] in operation["tags"]:
+                    yield from self._operation(method, path, operation)
+        yield "\n## What is answered"
+        for name, schema in sorted(self._document["components"]["schemas"].items()):
+            yield from self._schema(name, schema)
+
+    def _common(self) -> str:
+        """What every endpoint may answer."""
+        paths = self._document["paths"].values()
+        found = {
+            code: self._resolved(answer)["description"]
+            for methods in paths
+            for operation in methods.values()
+            for code, answer in operation["responses"].items()
+            if "$ref" in answer
+        }
+        return "\n".join(
+            ["| status | |", "|---|---|", *(f"| {code} | {told} |" for code, told in sorted(found.items()))]
+        )
+
+    def _operation(self, method: str, path: str, operation: Document) -> Iterator[str]:
+        token = " (with a token)" if operation.get("security") else ""
+        yield f"\n### {operation['summary']}\n\n`{method.upper()} {path}`{token}"
+        yield f"\n{_one_line(operation['description'])}"
+        body = operation.get("requestBody")
+        rows = [
+            (each["name"], each["in"], each["schema"], each.get("required", False), each.get("description", ""))
+            for each in operation.get("parameters", ())
+        ]
+        if body:
+            schema = self._resolved(body["content"]["application/json"]["schema"])
+            needed = schema.get("required", ())
+            rows += [
+                (name, "body", each, name in needed, each.get("description", ""))
+                for name, each in schema["properties"].items()
+            ]
+        if rows:
+            yield "\n| parameter | in | what | |\n|---|---|---|---|"
+            for name, where, schema, needed, told in rows:
+                yield f"| `{name}` | {where} | {self._kind(schema, needed=needed)} | {_cell(told)} |"
+        yield f"\n```bash\n{self._curl(method, path, operation)}\n```\n"
+        for code, answer in operation["responses"].items():
+            if "$ref" not in answer:
+                yield f"- **{code}**: {self._answer(answer)}"
+
+    def _answer(self, answer: Document) -> str:
+        kinds = [self._kind(kind.get("schema", {})) for kind in answer.get("content", {}).values()]
+        told = answer["description"]
+        what = "" if told == "Successful Response" else f"{told} "
+        return f"{what}{', '.join(kinds)}".strip()
+
+    def _curl(self, method: str, path: str, operation: Document) -> str:
+        query = dict[str, object]()
+        for each in operation.get("parameters", ()):
+            example = _example(each)
+            if each["in"] == "path":
+                path = path.replace(f"{{{each['name']}}}", str(example))
+            elif each.get("required"):
+                query[each["name"]] = example
+        words = ["curl -sS"]
+        if operation.get("security"):
+            words.append('-H "Authorization: Bearer $TOKEN"')
+        if method != "get":
+            words.append(f"-X {method.upper()}")
+        if body := operation.get("requestBody"):
+            schema = self._resolved(body["content"]["application/json"]["schema"])
+            members = {name: _example(each) for name, each in schema["properties"].items() if _shown(name, schema)}
+            words.append(f"-H 'Content-Type: application/json' \\\n  -d '{json.dumps(members)}'")
+        return f"{' '.join(words)} {_ADDRESS}{path}{f'?{urlencode(query)}' if query else ''}"
+
+    def _schema(self, name: str, schema: Document) -> Iterator[str]:
+        if "enum" in schema:
+            yield f"\n### {name}\n\n{_one_line(schema.get('description', ''))} One of {_choices(schema['enum'])}."
+            return
+        yield f"\n### {name}\n\n{_one_line(schema.get('description', ''))}\n\n| member | what | |\n|---|---|---|"
+        for member, each in schema.get("properties", {}).items():
+            yield f"| `{member}` | {self._kind(each)} | {_cell(each.get('description', ''))} |"
+
+    def _kind(self, schema: Document, *, needed: bool = True) -> str:
+        """A type in words, with its bounds and its default."""
+        told = self._bare(schema)
+        bounds = [f"from {schema['minimum']:.0f}" if "minimum" in schema else "", _most(schema)]
+        default = f"default `{json.dumps(schema['default'])}`" if schema.get("default") is not None else ""
+        optional = "" if needed or default else "optional"
+        return ", ".join(part for part in (told, " ".join(filter(None, bounds)), default, optional) if part)
+
+    def _bare(self, schema: Document) -> str:
+        if "$ref" in schema:
+            name = schema["$ref"].rpartition("/")[2]
+            return f"[{name}](#{name.lower()})"
+        if "anyOf" in schema:
+            return " or ".join(self._bare(each) for each in schema["anyOf"])
+        if "enum" in schema or "const" in schema:
+            return _choices(schema.get("enum") or [schema["const"]])
+        if schema.get("type") == "array":
+            return f"list of {self._bare(schema['items'])}"
+        if schema.get("type") == "object" and isinstance(inner := schema.get("additionalProperties"), Mapping):
+            return f"{self._bare(inner)} by name"
+        kind = str(schema.get("type", "anything"))
+        return {"string": "text", "integer": "whole number", "object": "anything by name"}.get(kind, kind)
+
+    def _resolved(self, schema: Document) -> Document:
+        if "$ref" not in schema:
+            return schema
+        found: Any = self._document
+        for step in schema["$ref"].removeprefix("#/").split("/"):
+            found = found[step]
+        return dict(found)
+
+
+def _shown(name: str, schema: Document) -> bool:
+    """Whether it belongs into an example: what is needed, and what the documents name."""
+    each = schema["properties"][name]
+    return name in schema.get("required", ()) or each.get("default") is not None
+
+
+def _example(schema: Document) -> object:
+    """The first example there is, or the default."""
+    inner = schema.get("schema", {})
+    for place in (schema, inner, *schema.get("anyOf", ())):
+        if examples := place.get("examples"):
+            return examples[0]
+    return schema.get("default", inner.get("default"))
+
+
+def _most(schema: Document) -> str:
+    if "exclusiveMinimum" in schema:
+        return f"above {schema['exclusiveMinimum']:g}, up to {schema['maximum']:g}"
+    return f"to {schema['maximum']:.0f}" if "maximum" in schema else ""
+
+
+def _choices(values: list[object]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _cell(text: str) -> str:
+    return _one_line(text).replace("|", "\\|")
+
+
+def made() -> str:
+    """The page as it should be."""
+    app = make_app(Desk(Supervisor(), Status(), History()), Metrics().registry)
+    return Page(app.openapi()).text()
+
+
+def main(words: list[str]) -> int:
+    if words == ["--check"]:
+        if PAGE.exists() and PAGE.read_text() == made():
+            return 0
+        print(f"{PAGE} is not current: run scripts/api_page.py", file=sys.stderr)
+        return 1
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(made())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,155 @@
+"""Writes docs/metrics.md from the metrics that the daemon has; --check only says whether it is current."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prometheus_client import Metric
+
+from reaper.metrics import MOST_KINDS, Metrics
+from reaper.model import Outcome, Reason
+
+PROJECT = Path(__file__).resolve().parents[1]
+PAGE = PROJECT / "docs" / "metrics.md"
+RULES = PROJECT / "config" / "prometheus"
+
+_HEAD = """\
+# Metrics
+
+<!-- Made by scripts/metrics_page.py from the metrics themselves: change those, and run it again. -->
+
+What the daemon says on `/metrics`. Every name and label is there from its start on, but kinds of jobs, which appear
+with their first job. Moments are seconds since 1970 by the daemon's clock, or the database's where a job's start is
+meant. What is counted begins at 0 with the process; a `_created` beside it says when. Which alerts look at a metric
+stands with it; what to do about one is in the [runbook](runbook.md).
+"""
+_LABELS = f"""\
+## Labels
+
+| label | values |
+|---|---|
+| `source` | a source's name in the configuration |
+| `kind` | what a job does; `other` for all beyond {MOST_KINDS} of a source, `none` where it has none |
+| `reason` | {", ".join(f"`{reason.value}`" for reason in Reason)} |
+| `outcome` | {", ".join(f"`{outcome.value}`" for outcome in Outcome)} |
+| `version`, `python` | of this process |
+| `le` | upper bounds of a histogram's buckets |
+"""
+_RECORDED = """\
+## Recorded series
+
+Made by Prometheus with `config/prometheus/reaper.recording.yml`, where each is explained. In their names stands what is
+left when the replicas have become one.
+
+| series | made of | alerts |
+|---|---|---|
+"""
+_TABLE = "| metric | type | labels | what it tells | alerts |\n|---|---|---|---|---|\n"
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)")
+_SELECTED = re.compile(r"\{[^}]*\}|\[[^\]]*\]")
+_NAME = re.compile(r"(?<![\w:.])[a-zA-Z_:][\w:]*(?!\s*\(|[\w:])")
+_WORDS = frozenset({"and", "or", "unless", "bool", "offset", "Inf", "NaN", "inf", "nan"})
+
+
+def series_in(expression: str) -> set[str]:
+    """The names of all series that a PromQL expression reads."""
+    bare = _SELECTED.sub(" ", _GROUPING.sub(" ", _STRING.sub(" ", expression)))
+    names = (found.group() for found in _NAME.finditer(re.sub(r"\b\d[\w.]*", " ", bare)))
+    return {name for name in names if name not in _WORDS}
+
+
+def rules(file: str) -> list[dict[str, Any]]:
+    """The rules of all groups of one file."""
+    groups = yaml.safe_load((RULES / file).read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def families() -> list[Metric]:
+    """What a daemon with one source says, in the order in which it says it."""
+    metrics = Metrics()
+    metrics.watch(["main"], 60)
+    return list(metrics.registry.collect())
+
+
+def names_of(family: Metric) -> set[str]:
+    """All series of a metric by name: a histogram has several, and a counter tells when it began."""
+    return {family.name, *(sample.name for sample in family.samples)}
+
+
+def page() -> str:
+    """The whole document."""
+    every, recorded = families(), {rule["record"]: series_in(rule["expr"]) for rule in rules("reaper.recording.yml")}
+    watched = _watched(recorded)
+    own = [family for family in every if family.name.startswith("reaper_")]
+    process = [family for family in every if not family.name.startswith("reaper_")]
+    parts = [
+        _HEAD,
+        _LABELS,
+        "## The reaper's own\n\n" + _TABLE + _lines(_row(family, watched) for family in own),
+        "## The process\n\nOn Linux only.\n\n" + _TABLE + _lines(_row(family, watched) for family in process),
+        _RECORDED + _lines(_recorded(name, made_of, watched) for name, made_of in recorded.items()),
+    ]
+    return "\n".join(parts)
+
+
+def _watched(recorded: Mapping[str, set[str]]) -> Mapping[str, set[str]]:
+    """For each series, the alerts that look at it, be it through recorded ones."""
+    watched = defaultdict(set)
+    for rule in rules("reaper.alerts.yml"):
+        for name in _made_of(series_in(rule["expr"]), recorded):
+            watched[name].add(str(rule["alert"]))
+    return watched
+
+
+def _made_of(names: Iterable[str], recorded: Mapping[str, set[str]]) -> Iterator[str]:
+    for name in names:
+        yield name
+        yield from _made_of(recorded.get(name, ()), recorded)
+
+
+def _row(family: Metric, watched: Mapping[str, set[str]]) -> str:
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    labels = {label for sample in family.samples for label in sample.labels}
+    alerts: set[str] = set().union(*(watched.get(each, set()) for each in names_of(family)))
+    cells = (f"`{name}`", family.type, _listed(f"`{label}`" for label in labels), family.documentation, _links(alerts))
+    return f"| {' | '.join(cells)} |"
+
+
+def _recorded(name: str, made_of: set[str], watched: Mapping[str, set[str]]) -> str:
+    return f"| `{name}` | {_listed(f'`{each}`' for each in made_of)} | {_links(watched.get(name, set()))} |"
+
+
+def _links(alerts: Iterable[str]) -> str:
+    return _listed(f"[{alert}](runbook.md#{alert.lower()})" for alert in alerts)
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words))
+
+
+def _lines(rows: Iterable[str]) -> str:
+    return "".join(f"{row}\n" for row in rows)
+
+
+def main() -> int:
+    """0 when the page is current, or is so now."""
+    wanted = page()
+    if "--check" in sys.argv[1:]:
+        if PAGE.read_text(encoding="utf-8") == wanted:
+            return 0
+        print(f"{PAGE.relative_to(PROJECT)} is not current: run scripts/metrics_page.py", file=sys.stderr)
+        return 1
+    PAGE.write_text(wanted, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

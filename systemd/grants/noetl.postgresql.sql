@@ -1,0 +1,16 @@
+-- Source default: profile noetl, action fail, no purge on schedule.
+-- For the owner of the tables, or who administers the server. Printed by `reaper grants`.
+
+-- the role: a password, or a line of pg_hba.conf that lets it in without one, is for you to add
+CREATE ROLE reaper LOGIN;
+-- connect
+GRANT CONNECT ON DATABASE your_database TO reaper;
+-- reach its tables
+GRANT USAGE ON SCHEMA noetl TO reaper;
+-- noetl.event: read, insert
+GRANT SELECT (catalog_id, context, created_at, event_id, event_type, execution_id, node_name, status), INSERT (catalog_id, context, created_at, event_id, event_type, execution_id, node_name, status) ON TABLE noetl.event TO reaper;
+-- noetl.event: lock it while a job is ended
+GRANT MAINTAIN ON TABLE noetl.event TO reaper;
+
+-- to name who holds the row of a locked job (--with holders)
+-- GRANT pg_read_all_stats TO reaper;

@@ -1,0 +1,25 @@
+-- Source default: profile protea, action fail, no purge on schedule.
+-- For the owner of the tables, or who administers the server. Printed by `reaper grants`.
+
+-- the role: a password, or a line of pg_hba.conf that lets it in without one, is for you to add
+CREATE ROLE reaper LOGIN;
+-- connect
+GRANT CONNECT ON DATABASE your_database TO reaper;
+-- reach its tables
+GRANT USAGE ON SCHEMA public TO reaper;
+-- job: read, change
+GRANT SELECT (created_at, finished_at, id, operation, parent_job_id, started_at, status), UPDATE (error_code, error_message, finished_at, status) ON TABLE public.job TO reaper;
+-- job: tell who holds a row
+GRANT SELECT (xmax) ON TABLE public.job TO reaper;
+-- job_event: read, insert
+GRANT SELECT (event, fields, job_id, level, ts), INSERT (event, fields, job_id, level, message, ts) ON TABLE public.job_event TO reaper;
+
+-- for `reaper purge` (--with purge)
+-- GRANT DELETE ON TABLE public.job TO reaper;
+
+-- for `reaper fence install`, where not the owner does that (--with fence)
+-- GRANT CREATE ON SCHEMA public TO reaper;
+-- GRANT TRIGGER ON TABLE public.job TO reaper;
+
+-- to name who holds the row of a locked job (--with holders)
+-- GRANT pg_read_all_stats TO reaper;

@@ -1,0 +1,18 @@
+-- Source default: profile vuls-schedule, action fail, no purge on schedule.
+-- For the owner of the tables, or who administers the server. Printed by `reaper grants`.
+
+-- the role: a password, or a line of pg_hba.conf that lets it in without one, is for you to add
+CREATE ROLE reaper LOGIN;
+-- connect
+GRANT CONNECT ON DATABASE your_database TO reaper;
+-- reach its tables
+GRANT USAGE ON SCHEMA public TO reaper;
+-- scheduled_tasks: read, change
+GRANT SELECT (created_at, id, last_run_at, last_status, task_type), UPDATE (last_error, last_status) ON TABLE public.scheduled_tasks TO reaper;
+-- scheduled_tasks: tell who holds a row
+GRANT SELECT (xmax) ON TABLE public.scheduled_tasks TO reaper;
+-- task_runs: read
+GRANT SELECT (completed_at, created_at, scheduled_task_id, started_at, status) ON TABLE public.task_runs TO reaper;
+
+-- to name who holds the row of a locked job (--with holders)
+-- GRANT pg_read_all_stats TO reaper;

@@ -1,0 +1,14 @@
+-- Source default: profile vuls, action fail, no purge on schedule.
+-- For the owner of the tables, or who administers the server. Printed by `reaper grants`.
+
+-- the user: locked until you say ALTER USER `reaper`@`%` IDENTIFIED BY '...' ACCOUNT UNLOCK
+CREATE USER IF NOT EXISTS `reaper`@`%` ACCOUNT LOCK;
+-- task_runs: read, change, show `reaper check` its columns and keys
+GRANT SELECT (`celery_task_id`, `completed_at`, `created_at`, `id`, `scheduled_task_id`, `started_at`, `status`), UPDATE (`completed_at`, `duration_seconds`, `error_message`, `status`), REFERENCES ON `your_database`.`task_runs` TO `reaper`@`%`;
+
+-- for `reaper purge` (--with purge)
+-- GRANT DELETE ON `your_database`.`task_runs` TO `reaper`@`%`;
+-- GRANT SELECT (`id`, `last_status`), REFERENCES ON `your_database`.`scheduled_tasks` TO `reaper`@`%`;
+
+-- to name who holds the row of a locked job (--with holders)
+-- GRANT PROCESS ON *.* TO `reaper`@`%`;

@@ -1,0 +1,396 @@
+"""Least privilege: what `reaper grants` prints is enough, nothing of it is too much, and `check` misses what is gone.
+
+The whole suite of `test_behaviour` works as such a role, in every world. Here the privileges are taken away again, one
+at a time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
+
+from reaper.hearing import Hearing
+from reaper.model import DatabaseAway, ReaperError
+from reaper.operations.fencing import Wish, carry_out, plan
+from reaper.operations.looking import Wanted, look
+from reaper.operations.manual import Decision, fail
+from reaper.operations.purge import Orders, purge
+from reaper.preflight import Duties, Finding, Level, examine
+from reaper.preflight.granting import granting
+from reaper.preflight.ground import looked_up
+from reaper.profile import Profile, resolve
+from reaper.source import Source, holder_of
+from tests.support import HOUR, PATIENCE, Heard, Protea, thresholds
+from tests.test_behaviour import PLACES, called, database_on
+from tests.test_preflight import AWKWARD, AWKWARD_TABLES, PROTEA, connected, found, guest, guest_url, run
+from tests.test_purge import Told
+from tests.worlds import State, World
+from tests.worlds.postgresql import PostgreSQLDatabase
+
+STALL = 1800.0
+
+
+@dataclass(frozen=True, order=True)
+class Privilege:
+    """One privilege on one thing, or on one of its columns."""
+
+    name: str
+    column: str
+    on: str
+
+    def taken_from(self, role: str) -> str:
+        return f"REVOKE {self} ON {self.on} FROM {role}"
+
+    def given_to(self, role: str) -> str:
+        return f"GRANT {self} ON {self.on} TO {role}"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.column})" if self.column else self.name
+
+
+def privileges(statement: str | None) -> Iterator[Privilege]:
+    """Each of those that a GRANT gives."""
+    if statement and (found := re.fullmatch(r"GRANT (.*) ON (.*) TO \S+;", statement)):
+        for name, columns in re.findall(r"([A-Z]+(?: [A-Z]+)*)(?: \(([^)]*)\))?(?:, |$)", found[1]):
+            for column in columns.split(", "):
+                yield Privilege(name, column, found[2].removeprefix("TABLE "))
+
+
+def granted(world: World, *extras: str, duties: Duties | None = None) -> list[Privilege]:
+    """What the world's role has."""
+    return sorted({each for sql in world.grants("nobody", duties).statements(extras) for each in privileges(sql)})
+
+
+def checked(world: World, duties: Duties | None = None) -> list[Finding]:
+    """What `check` says, asked as the role."""
+    source = world.source()
+    with source.connect() as connection:
+        return examine(connection, source.profile, STALL, duties=duties or Duties(world.action))
+
+
+def grave(findings: list[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.level is not Level.NOTE]
+
+
+def named_in(findings: list[Finding]) -> set[Privilege]:
+    return {each for finding in findings for each in privileges(finding.fix)}
+
+
+@contextmanager
+def without(world: World, role: str, one: Privilege) -> Iterator[None]:
+    """The role lacks it meanwhile."""
+    account = f"{role}{world.database.host}"
+    world.hand.do(one.taken_from(account))
+    try:
+        yield
+    finally:
+        world.hand.do(one.given_to(account))
+
+
+# --- everything that a daemon does ---------------------------------------------------------------------------------
+
+
+def troubles(world: World) -> Iterator[str]:
+    """What of it the database refuses, or what is left out; nothing is done that was not asked for."""
+    source = world.source()
+    world.alive_job()
+    job = world.stale_job()
+    for what in (_reported, _told_of, _held, _swept, _looked_back):
+        try:
+            yield from what(world, source, job)
+        except (DBAPIError, ReaperError) as error:
+            yield f"{what.__name__}: {error}"
+
+
+def _reported(world: World, source: Source, job: str) -> list[str]:
+    report = look(source, Hearing(0), Wanted(None, None, 50))
+    with source.connect() as connection, source.transaction(connection, read_only=True):
+        if source.profile.task:
+            source.reading.tasks(connection, ["nobody's"])
+    return list(report.notes)
+
+
+def _told_of(world: World, source: Source, job: str) -> list[str]:
+    """`explain`."""
+    with source.connect() as connection:
+        moment = source.meet(connection, Hearing(0))
+        with source.transaction(connection, read_only=True):
+            key = source.reading.find(connection, [job])
+            assert key is not None and source.reading.evidence(connection, source.consult(moment), [key])
+            source.reading.audits(connection, key)
+    return []
+
+
+def _held(world: World, source: Source, job: str) -> list[str]:
+    """A worker finishes it, and takes that back."""
+    if world.database.host or source.profile.jobs.log:
+        return []  # on MariaDB that takes a privilege which is not for one database alone; a log has no rows to hold
+    with world.database.session() as worker, source.connect() as connection:
+        assert world.finish(job, worker)
+        with source.transaction(connection, read_only=True):
+            holder = holder_of(connection, source.rule.schema, (job,))
+        worker.rollback()
+    return [] if holder and holder.pid == worker.number else ["who holds a row is not told"]
+
+
+def _swept(world: World, source: Source, job: str) -> list[str]:
+    report = world.sweep(source)
+    left = [] if report.error or world.state(job) is State.REAPED else [f"{job} was not ended"]
+    return [*([report.error] if report.error else []), *(failure.error for failure in report.failures), *left]
+
+
+def _looked_back(world: World, source: Source, job: str) -> list[str]:
+    with source.connect() as connection:
+        moment = source.meet(connection, Hearing(0))
+        with source.transaction(connection, read_only=True):
+            source.afterlife.look(connection, moment, [(job,)])
+    return []
+
+
+# --- enough, and nothing too much ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=PLACES, ids=called)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    kind, where = request.param
+    with database_on(request, where) as database, kind.create(database) as made:
+        yield made
+
+
+def only_where(*ids: str) -> pytest.MarkDecorator:
+    places = [place for place in PLACES if called(place) in ids]
+    assert len(places) == len(ids)
+    return pytest.mark.parametrize("world", places, ids=called, indirect=True)
+
+
+def test_with_what_is_printed_nothing_is_refused_and_check_finds_nothing_wrong(world: World) -> None:
+    with world.restricted():
+        assert list(troubles(world)) == []
+        findings = checked(world)
+        assert not named_in(findings) & set(granted(world))
+    assert grave(findings) == grave(checked(world)), "what the owner is told of is the profile's own"
+
+
+def test_one_privilege_less_is_named_by_check_and_missed_by_the_daemon(world: World) -> None:
+    """Each of them, column by column: what nobody misses has no place among them."""
+    with world.restricted() as role:
+        mine = granted(world)
+        assert len(mine) > 8
+        for one in mine:
+            with without(world, role, one):
+                if one.name == "CONNECT":
+                    with pytest.raises(DatabaseAway, match="permission denied for database"):
+                        checked(world)
+                    continue
+                findings = checked(world)
+                assert one in named_in(findings), (one, findings)
+                if one.name != "REFERENCES":  # which only `check` is for
+                    assert next(troubles(world), None) is not None, one
+        assert list(troubles(world)) == []
+
+
+def test_check_prints_for_a_role_without_rights_what_grants_prints(world: World) -> None:
+    with world.restricted() as role:
+        printed = {one for one in granted(world) if one.name != "CONNECT"}
+        for one in printed:
+            world.hand.do(one.taken_from(f"{role}{world.database.host}"))
+        if world.database.host:  # where who may see nothing of a database may not even come in
+            world.hand.do(f"GRANT CREATE TEMPORARY TABLES ON *.* TO {role}{world.database.host}")
+        findings = checked(world)
+        told = [f for f in findings if f.level is Level.ERROR or "xmax" in f.message]
+        assert named_in(told) == printed
+
+
+# --- what not everybody wants --------------------------------------------------------------------------------------
+
+PURGING = ("protea-fail-postgresql", "protea-fail-mariadb", "vuls-fail-postgresql", "vuls-fail-mariadb")
+
+
+@only_where(*PURGING)
+def test_a_purge_needs_each_of_its_privileges(world: World) -> None:
+    """They are noted where nobody purges on schedule, and wrong where somebody does."""
+    extra = sorted(set(granted(world, "purge")) - set(granted(world)))
+    assert extra and set(granted(world, duties=Duties(world.action, purge=True))) == set(granted(world, "purge"))
+    with world.restricted("purge") as role:
+        assert _purged(world) is None
+        for one in extra:
+            with without(world, role, one):
+                assert one in named_in(grave(checked(world, Duties(world.action, purge=True)))), one
+                noted = checked(world)
+                assert one in named_in(noted) and one not in named_in(grave(noted)), one
+                if one.name != "REFERENCES":
+                    assert _purged(world) is not None, one
+        assert not named_in(checked(world, Duties(world.action, purge=True))) & set(granted(world, "purge"))
+
+
+def _purged(world: World) -> str | None:
+    """What is in the way of a purge; None when nothing is."""
+    job = world.job(age=9 * HOUR, sign=None)
+    assert world.finish(job, world.hand)
+    report = purge(world.source(), Orders(1e-9, 10), Told())
+    return report.error if report.error or report.purged else f"{report.found} found, {report.purged} deleted"
+
+
+@only_where("adhese-fail-postgresql", "adhese-fail-mariadb")
+def test_other_actions_are_noted_by_check_and_work_once_they_are_let(world: World) -> None:
+    decision = Decision("somebody", "test-host", "because", "delete")
+    with world.restricted() as role:
+        deletes = set(granted(world, "actions")) - set(granted(world))
+        assert {one.name for one in deletes} == {"DELETE"}
+        findings = checked(world)
+        assert deletes <= named_in(findings) and not deletes & named_in(grave(findings))
+        assert any("`reaper fail --action` cannot delete" in finding.message for finding in findings)
+        job = world.stale_job()
+        with pytest.raises(DBAPIError):
+            fail(world.source(), Hearing(0), (job,), decision, Heard())
+        for one in deletes:
+            world.hand.do(one.given_to(f"{role}{world.database.host}"))
+        assert fail(world.source(), Hearing(0), (job,), decision, Heard()).key == (job,)
+        assert not deletes & named_in(checked(world))
+
+
+@only_where("protea-fail-mariadb", "protea-fail-postgresql")
+def test_a_fence_that_the_role_was_let_install_is_in_nobody_s_way(world: World) -> None:
+    """On MariaDB it works with the rights of who installed it, whoever writes."""
+    with world.restricted("fence"):
+        carry_out(world.source(), plan(world.source(), Wish.INSTALL))
+        assert list(troubles(world)) == []
+        job = world.stale_job()
+        world.sweep()
+        world.hand.do("UPDATE job SET status = 'succeeded' WHERE id = %s", job)
+        assert world.state(job) is State.REAPED
+        young = world.young_job()
+        assert world.finish(young, world.hand) and world.state(young) is State.FINISHED
+        carry_out(world.source(), plan(world.source(), Wish.REMOVE))
+
+
+# --- what else there may be in a database --------------------------------------------------------------------------
+
+
+def printed(url: str, profile: Profile, role: str = "guest", duties: Duties | None = None) -> list[str]:
+    with connected(url) as connection:
+        ground = looked_up(connection, profile, role)
+    return list(granting(profile, duties or Duties(), ground).statements())
+
+
+def fits(url: str, profile: Profile, role: str = "guest") -> set[str]:
+    """Executes what is printed, for a role that may nothing else, and returns that; `check` has no more to say."""
+    run(url, f"REVOKE ALL ON DATABASE {make_url(url).database} FROM PUBLIC")
+    run(url, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    with connected(url) as owner:
+        if owner.exec_driver_sql("SELECT FROM pg_roles WHERE rolname = %(role)s", {"role": role}).first():
+            run(url, f"DROP OWNED BY {psycopg.sql.Identifier(role).as_string(None)}")
+    as_guest = guest(url, role=role)
+    mine = printed(url, profile, role)
+    assert not any(statement.startswith("CREATE ROLE") for statement in mine)
+    for statement in mine:
+        run(url, statement)
+    told = [finding for finding in found(as_guest, profile=profile) if finding.fix and " TO " in finding.fix]
+    assert {finding.level for finding in told} <= {Level.NOTE} and not {finding.fix for finding in told} & set(mine)
+    return set(mine)
+
+
+def test_a_serial_column_needs_its_sequence_and_an_identity_does_not(database: str) -> None:
+    sequence = "GRANT USAGE ON SEQUENCE public.event_ids TO guest;"
+    assert sequence not in fits(database, PROTEA)
+    with connected(
+        database,
+        "ALTER TABLE job_event ALTER id DROP IDENTITY",
+        "CREATE SEQUENCE event_ids",
+        "ALTER TABLE job_event ALTER id SET DEFAULT nextval('event_ids')",
+    ):
+        pass
+    assert sequence in fits(database, PROTEA)
+    run(database, "REVOKE USAGE ON SEQUENCE event_ids FROM guest")
+    assert [finding.fix for finding in grave(found(guest_url(database)))] == [sequence]
+
+
+def test_a_function_that_not_everybody_may_execute_is_granted_where_a_written_row_calls_it(protea: Protea) -> None:
+    with connected(
+        protea.url,
+        "CREATE FUNCTION \"It's\"(a int, text) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT a'",
+        "CREATE FUNCTION fine(int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true'",
+        "CREATE FUNCTION never() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC",
+        "ALTER TABLE job_event ADD extra int NOT NULL DEFAULT \"It's\"(1, 'x') CHECK (fine(extra))",
+        "ALTER TABLE job ADD extra int DEFAULT never()",
+    ):
+        pass
+    calls = {statement for statement in fits(protea.url, PROTEA) if "EXECUTE" in statement}
+    assert calls == {
+        'GRANT EXECUTE ON FUNCTION public."It\'s"(a integer, text) TO guest;',
+        "GRANT EXECUTE ON FUNCTION public.fine(integer) TO guest;",
+    }
+    least = Source("main", str(guest_url(protea.url)), PROTEA, thresholds(), PATIENCE)
+    for call in calls:
+        run(protea.url, call.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
+        assert [finding.fix for finding in grave(found(guest_url(protea.url)))] == [call]
+        protea.stale()
+        report = protea.sweep(least)
+        assert report.error or report.failures
+        run(protea.url, call)
+    assert protea.sweep(least).reaped == 2
+
+
+def test_rows_that_a_policy_hides_are_noted(database: str) -> None:
+    run(database, "ALTER TABLE job ENABLE ROW LEVEL SECURITY")
+    with connected(database) as connection:
+        ground = looked_up(connection, PROTEA, "guest")
+    [note] = granting(PROTEA, Duties(), ground).notes
+    policy = "CREATE POLICY guest ON public.job TO guest USING (true);"
+    assert note.startswith("job: row-level security is on") and note.endswith(policy)
+    as_guest = guest(database, *printed(database, PROTEA)[1:])
+    run(database, policy)
+    with connected(as_guest) as connection:
+        connection.exec_driver_sql("SELECT id FROM job")
+
+
+def test_a_log_whose_jobs_are_locked_one_by_one_needs_no_lock_on_the_whole(database: str) -> None:
+    with PostgreSQLDatabase(database).session(autocommit=True) as owner:
+        owner.do(resources.files("reaper.profiles").joinpath("noetl.sql").read_text())
+    closing = [s for s in printed(database, resolve("noetl")) if "MAINTAIN" in s or "UPDATE" in s]
+    alone = resolve("mine", {"mine": {"extends": "noetl", "jobs": {"log": {"lock": "job"}}}})
+    assert len(closing) == 1 and not [s for s in printed(database, alone) if "MAINTAIN" in s or "UPDATE" in s]
+
+
+def test_whatever_the_names_are_the_statements_can_be_executed(database: str) -> None:
+    role, profile = 'Gu"est %s', resolve("awk ward", {"awk ward": AWKWARD})
+    with connected(database, *AWKWARD_TABLES):
+        pass
+    assert any("Seq:%" in statement for statement in fits(database, profile, role))
+
+
+def test_a_name_that_cannot_be_shown_is_spelled_so_that_it_can(database: str) -> None:
+    name = 'bell\x07 "\\" \n--'
+    quoted = '"' + name.replace('"', '""') + '"'
+    with connected(database, f"ALTER TABLE job_event RENAME COLUMN level TO {quoted}"):
+        pass
+    values = {name if column == "level" else column: value for column, value in _audit().items()}
+    profile = resolve("mine", {"mine": {"extends": "protea", "actions": {"fail": {"also": [values_of(values)]}}}})
+    statements = fits(database, profile)
+    assert all(statement.isprintable() for statement in statements)
+    assert any('U&"bell\\+000007 ""\\\\"" \\+00000A--"' in statement for statement in statements)
+
+
+def _audit() -> dict[str, Any]:
+    return {
+        "job_id": {"column": "id"},
+        "ts": {"is": "now"},
+        "level": "error",
+        "event": "job.timeout",
+        "message": {"is": "message"},
+        "fields": {"is": "evidence"},
+    }
+
+
+def values_of(values: dict[str, Any]) -> dict[str, Any]:
+    return {"insert": "job_event", "values": values}
