@@ -20,6 +20,9 @@ readonly wanted=(
     mariadb-server:/usr/sbin/mariadbd
     chromium:/usr/bin/chromium
     shellcheck:/usr/bin/shellcheck
+    systemd:/usr/bin/systemd-analyze
+    logrotate:/usr/sbin/logrotate
+    python3-venv:/usr/lib/python3*/ensurepip/__init__.py
 )
 
 find_missing() { # Sets `missing` to the packages that are not there.
@@ -65,7 +68,7 @@ step import-linter
 check "$bin/lint-imports"
 if command -v shellcheck >/dev/null; then
     step shellcheck
-    check shellcheck -x scripts/*.sh .ci/run
+    check shellcheck -x scripts/*.sh tests/*.sh .ci/run
 fi
 step 'config/reaper.toml'
 REAPER_CONFIG=config/reaper.toml check "$bin/reaper" config show

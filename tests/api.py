@@ -15,7 +15,7 @@ import psycopg
 
 from reaper.embedded import Embedded
 from tests.conftest import TEMPLATE
-from tests.daemons import Daemon
+from tests.daemons import Daemon, until
 from tests.support import Protea
 
 TOKEN = "a-token-for-tests-0123456789"
@@ -115,7 +115,7 @@ def steered(server: Embedded, folder: Path, name: str, **settings: Any) -> Itera
         psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection,
         Steered(folder, database_url=url, **settings) as daemon,
     ):
-        daemon.sweeps_on()
+        until(lambda: daemon.sweeps() >= 1, "the first sweep")
         yield daemon, Protea(url, connection)
     server.drop_database(name)
 

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,9 +54,17 @@ class Host:
         told = self("systemctl", "show", unit, f"--property={','.join(properties)}")
         return dict(line.split("=", 1) for line in told.splitlines())
 
-    def becomes(self, unit: str, seconds: float = 30, **wanted: str) -> None:
+    def becomes(self, unit: str, seconds: float = 45, **wanted: str) -> None:
         """Wait until the unit's properties are these."""
-        until(lambda: wanted.items() <= self.shows(unit, *wanted).items(), f"{unit}: {wanted}", seconds)
+        deadline = time.monotonic() + seconds
+        while (found := self.shows(unit, *wanted)) != wanted:
+            told = (
+                self.run("systemctl", "status", "--full", unit).stdout + self.journal(unit)[-3000:]
+                if time.monotonic() > deadline
+                else ""
+            )
+            assert not told, f"{unit} is {found}, not {wanted}: {told}"
+            time.sleep(0.1)
 
     def journal(self, unit: str) -> str:
         return self("journalctl", "--unit", unit, "--output=cat", "--no-pager")

@@ -97,7 +97,7 @@ def test_a_source_that_is_gone_decides_nothing(status: Status) -> None:
 
 
 def test_there_is_nothing_else_to_be_had(port: int) -> None:
-    for path in ("/", "/docs", "/openapi.json", "/jobs"):
+    for path in ("/docs", "/redoc", "/openapi.json", "/jobs", "/api", "/api/", "/api/supervisor"):
         assert fetch(port, path)[0] == 404
 
 

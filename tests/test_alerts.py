@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ from tests.monitoring import (
     read,
     says,
 )
-from tests.support import Protea
+from tests.support import HOUR, Protea
 
 CASES = sorted((RULES / "tests").glob("*.yml"))
 RUNBOOK = PROJECT / "docs" / "runbook.md"
@@ -140,6 +140,10 @@ def test_the_longest_timeout_is_that_of_the_kind_with_the_most_patience(tmp_path
     found = Samples(generate_latest(metrics.registry).decode())
     shown = {name: found.value("reaper_longest_timeout_seconds", source=name) for name in (*timeouts, "unsaid")}
     assert shown == {**timeouts, "unsaid": float("inf")}
+    metrics.watch(["main"], 60, {"main": 60})
+    reloaded = Samples(generate_latest(metrics.registry).decode())
+    assert reloaded.value("reaper_longest_timeout_seconds", source="main") == 60
+    assert reloaded.value("reaper_longest_timeout_seconds", source="slow") is None
 
 
 # --- Alertmanager -----------------------------------------------------------------------------------------------
@@ -275,27 +279,22 @@ def receiver() -> Iterator[Receiver]:
 def test_a_job_gets_stuck_is_ended_and_somebody_hears_of_it(
     protea: Protea, tmp_path: Path, receiver: Receiver, token: Path
 ) -> None:
-    heard: Callable[[str, str], list[dict[str, object]]] = receiver.alerts
     with (
         Daemon(tmp_path, database_url=protea.url, http_token_file=token) as daemon,
         alertmanager(tmp_path / "alertmanager", receiver.port) as port,
         Prometheus.watching(tmp_path / "prometheus", {"reaper": daemon.port}, port) as prometheus,
     ):
         until(lambda: prometheus.ask("source:reaper_last_success_timestamp_seconds:max > 0"), "a sweep was seen", 60)
-        quiet = [str(alert["labels"]) for _, alert in receiver.got]
-        assert quiet == []
+        assert receiver.got == []
+        assert daemon.value("reaper_longest_timeout_seconds") == 6 * HOUR
 
         job = protea.stale(operation="embed")
         until(lambda: protea.status(job) == "failed", "the job's end")
-        until(lambda: heard("/info", "ReaperJobsReaped"), "the alert", 60)
-        [alert, *_] = receiver.alerts("/info", "ReaperJobsReaped")
+        [alert, *_] = until(lambda: receiver.alerts("/info", "ReaperJobsReaped"), "the alert", 60)
         assert alert["status"] == "firing"
-        assert (alert["labels"]["job"], alert["labels"]["source"], alert["labels"]["severity"]) == (
-            "reaper",
-            "default",
-            "info",
-        )
-        assert "1 stuck jobs of default" in alert["annotations"]["summary"]
+        labels = {"alertname": "ReaperJobsReaped", "job": "reaper", "source": "default", "severity": "info"}
+        assert alert["labels"] == labels
+        assert "1 stuck job(s) of default" in alert["annotations"]["summary"]
         assert "embed 1 (JobTimeout)" in alert["annotations"]["description"]
         assert {name: health for name, health in prometheus.rules().items() if health[0] != "ok"} == {}
         assert prometheus.rules().keys() == alerts.keys() | {rule["record"] for rule in recorded}
@@ -308,10 +307,10 @@ def test_what_the_first_sweep_ends_before_anybody_has_scraped_it_is_told(
     for _ in range(6):
         protea.stale(operation="predict")
     with Daemon(tmp_path, database_url=protea.url, interval_seconds=60) as daemon:
-        daemon.comes_up().sweeps_on(1) if not daemon.sweeps() else None
+        until(lambda: daemon.sweeps(), "the first sweep")
         with (
             alertmanager(tmp_path / "alertmanager", receiver.port) as port,
             Prometheus.watching(tmp_path / "prometheus", {"reaper": daemon.port}, port),
         ):
-            until(lambda: receiver.alerts("/page", "ReaperReapBurst"), "the page", 60)
-            assert "6 jobs of default" in receiver.alerts("/page", "ReaperReapBurst")[0]["annotations"]["summary"]
+            [alert, *_] = until(lambda: receiver.alerts("/page", "ReaperReapBurst"), "the page", 60)
+            assert "6 jobs of default" in alert["annotations"]["summary"]

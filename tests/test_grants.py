@@ -7,6 +7,7 @@ at a time.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
+from reaper.breaker import Breaker
 from reaper.hearing import Hearing
 from reaper.model import DatabaseAway, ReaperError
 from reaper.operations.fencing import Wish, carry_out, plan
@@ -28,10 +30,14 @@ from reaper.preflight import Duties, Finding, Level, examine
 from reaper.preflight.granting import granting
 from reaper.preflight.ground import looked_up
 from reaper.profile import Profile, resolve
-from reaper.source import Source, holder_of
+from reaper.source import Habits, Source, holder_of
+from reaper.sweep import Memory, sweep
+from reaper.sweep import Orders as SweepOrders
 from tests.support import HOUR, PATIENCE, Heard, Protea, thresholds
 from tests.test_behaviour import PLACES, called, database_on
 from tests.test_preflight import AWKWARD, AWKWARD_TABLES, PROTEA, connected, found, guest, guest_url, run
+from tests.test_preflight_vocabulary import SHOP
+from tests.test_preflight_vocabulary import TABLES as SHOP_TABLES
 from tests.test_purge import Told
 from tests.worlds import State, World
 from tests.worlds.postgresql import PostgreSQLDatabase
@@ -282,19 +288,20 @@ def printed(url: str, profile: Profile, role: str = "guest", duties: Duties | No
     return list(granting(profile, duties or Duties(), ground).statements())
 
 
-def fits(url: str, profile: Profile, role: str = "guest") -> set[str]:
+def fits(url: str, profile: Profile, role: str = "guest", duties: Duties | None = None) -> set[str]:
     """Executes what is printed, for a role that may nothing else, and returns that; `check` has no more to say."""
     run(url, f"REVOKE ALL ON DATABASE {make_url(url).database} FROM PUBLIC")
     run(url, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
     with connected(url) as owner:
-        if owner.exec_driver_sql("SELECT FROM pg_roles WHERE rolname = %(role)s", {"role": role}).first():
+        if owner.exec_driver_sql("SELECT 1 FROM pg_roles WHERE rolname = %(role)s", {"role": role}).first():
             run(url, f"DROP OWNED BY {psycopg.sql.Identifier(role).as_string(None)}")
     as_guest = guest(url, role=role)
-    mine = printed(url, profile, role)
+    mine = printed(url, profile, role, duties)
     assert not any(statement.startswith("CREATE ROLE") for statement in mine)
     for statement in mine:
         run(url, statement)
-    told = [finding for finding in found(as_guest, profile=profile) if finding.fix and " TO " in finding.fix]
+    findings = found(as_guest, profile=profile, duties=duties or Duties())
+    told = [finding for finding in findings if finding.fix and " TO " in finding.fix]
     assert {finding.level for finding in told} <= {Level.NOTE} and not {finding.fix for finding in told} & set(mine)
     return set(mine)
 
@@ -360,6 +367,27 @@ def test_a_log_whose_jobs_are_locked_one_by_one_needs_no_lock_on_the_whole(datab
     closing = [s for s in printed(database, resolve("noetl")) if "MAINTAIN" in s or "UPDATE" in s]
     alone = resolve("mine", {"mine": {"extends": "noetl", "jobs": {"log": {"lock": "job"}}}})
     assert len(closing) == 1 and not [s for s in printed(database, alone) if "MAINTAIN" in s or "UPDATE" in s]
+
+
+def test_attempts_parts_and_rows_of_other_tables_are_all_allowed(database: str) -> None:
+    """A profile with whatever the vocabulary has: requeued, failed, and at last purged."""
+    with connected(database, SHOP_TABLES):
+        pass
+    profile, duties = resolve("shop", {"shop": tomllib.loads(SHOP)}), Duties("requeue_else_fail", purge=True)
+    jobs = ", ".join(f"({n}, 1, now() - interval '8 h', now() - interval '8 h', {n}, 2, '[]')" for n in (1, 2))
+    run(database, "INSERT INTO team (id, \"when\") VALUES (1, now() - interval '1 h')")
+    run(database, f"INSERT INTO task (id, team_id, locked_at, begun, tries, max_tries, errors) VALUES {jobs}")
+    run(database, "INSERT INTO claim SELECT id FROM task")
+    run(database, "INSERT INTO piece SELECT id, id, 'Open', now() - interval '7 h' FROM task")
+    fits(database, profile, duties=duties)
+    least = Source(
+        "main", str(guest_url(database)), profile, thresholds(), PATIENCE, Habits(action="requeue_else_fail")
+    )
+    orders = SweepOrders("test-host", 10, Breaker(50, 1.0))
+    report = sweep(least, Hearing(0), Memory(), orders, None, Heard())
+    assert (report.error, report.failures, report.reaped) == (None, (), 2)
+    purged = purge(least, Orders(1e-9, 10), Told())
+    assert (purged.error, purged.purged) == (None, 1)
 
 
 def test_whatever_the_names_are_the_statements_can_be_executed(database: str) -> None:

@@ -16,12 +16,13 @@ from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from reaper.admin import server as server_module
-from reaper.admin.security import bodies, pacing, patience
+from reaper.admin.security import Gate, bodies, guarded, pacing, patience
 from reaper.admin.security.pacing import Budget, Lane, Left, Overrun
 from reaper.admin.security.sharing import Shared
+from reaper.admin.server import Server
 from tests.daemons import fetch
 from tests.support import eventually
-from tests.webs import BEARER, TOKEN, Client, Web, head, web
+from tests.webs import BEARER, TOKEN, Client, Web, head, make_app, web
 
 SHORT = 0.6
 
@@ -114,6 +115,22 @@ def test_a_body_in_tiny_parts_that_nobody_asked_for_takes_no_time() -> None:
         assert time.monotonic() - begun < 5
 
 
+def test_nor_does_one_that_is_there_before_the_server_reads_anything() -> None:
+    held = threading.Event()
+    server = Server(guarded(make_app(held, threading.Event()), Gate()), "127.0.0.1", 0)
+    with ExitStack() as stack:
+        for _ in range(8):
+            client = stack.enter_context(Client(int(server.address.rpartition(":")[2]), 0.2))
+            with pytest.raises(TimeoutError):
+                client.send(head("GET", "/held", {"Transfer-Encoding": "chunked"}) + b"1\r\nx\r\n" * 3_000_000)
+        before = psutil.Process().cpu_times().user
+        server.start()
+        threading.Event().wait(2)
+        assert psutil.Process().cpu_times().user - before < 0.5
+        held.set()
+        server.stop(5)
+
+
 def test_an_idle_connection_is_let_go_with_what_else_it_sends_ignored(hasty: Web) -> None:
     with hasty.connect() as client:
         client.send(head("GET", "/page"))
@@ -126,13 +143,14 @@ def test_an_idle_connection_is_let_go_with_what_else_it_sends_ignored(hasty: Web
 HUGE = 30_000_000
 
 
-def test_a_client_that_does_not_read_its_answer_is_cut_off(hasty: Web) -> None:
+@pytest.mark.parametrize("path", [f"/big?size={HUGE}", "/stream"])
+def test_a_client_that_does_not_read_its_answer_is_cut_off(hasty: Web, path: str) -> None:
     with hasty.connect(receive_buffer=4096) as client:
-        client.send(head("GET", f"/big?size={HUGE}"))
+        client.send(head("GET", path))
         connections = hasty.connections
         eventually(lambda: len(connections) == 1)
         eventually(lambda: not connections, 10)
-        with pytest.raises(ConnectionError):
+        with pytest.raises((ConnectionError, KeyError)):  # the head has come, of a stream without a length
             client.answer()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -46,12 +47,12 @@ class Clone:
         stamp = 'root=$1; source "$1/scripts/lib.sh"; venv_stamp >"$1/.venv/made-for-run"'
         subprocess.run(["bash", "-c", stamp, "bash", str(self.root)], check=True)
 
-    def begin(self, *words: str, **settings: str) -> subprocess.Popen[str]:
+    def begin(self, *words: str, cwd: str | Path = "/", **settings: str) -> subprocess.Popen[str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("REAPER_")}
         return subprocess.Popen(
             ["bash", str(self.root / "scripts" / "manage.sh"), *words],
             env={**own, "REAPER_HTTP_PORT": str(self.port), **settings},
-            cwd="/", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
     def manage(self, *words: str, **settings: str) -> tuple[int, str]:
@@ -220,3 +221,38 @@ def test_the_demo_begins_and_ends_when_interrupted(clone: Clone) -> None:
         show.send_signal(signal.SIGINT)
         show.communicate(timeout=60)
     assert show.returncode == 130
+
+
+def test_who_starts_it_gets_a_token_and_a_halt_that_lasts(clone: Clone) -> None:
+    status, said = clone.manage("start")
+    assert status == 0, said
+    token = clone.root / ".data" / "http-token"
+    assert f"http: whoever bears the token in {token} may change something" in said
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert re.fullmatch(r"[0-9a-f]{64}\n", token.read_text())
+    kept = token.read_text()
+
+    halt = [sys.executable, "-m", "reaper", "halt", "--persist", "--reason", "a test", "--token-file", str(token)]
+    own = {**os.environ, "PYTHONPATH": str(clone.root), "REAPER_HTTP_PORT": str(clone.port)}
+    subprocess.run(halt, env=own, cwd="/", check=True)
+    status, said = clone.manage("status")
+    assert (status, said.splitlines()[1].split()[4]) == (0, "halted"), said
+
+    status, said = clone.manage("restart")
+    assert status == 0, said
+    assert token.read_text() == kept and kept.strip() not in said
+    assert "halted" in clone.manage("status")[1]
+
+
+def test_a_token_and_a_directory_of_ones_own_are_used_as_they_are(clone: Clone) -> None:
+    (clone.root / "mine").write_text("a-token-of-my-own-0123\n")
+    (clone.root / "mine").chmod(0o600)
+    given = {"REAPER_HTTP_TOKEN_FILE": "mine", "REAPER_STATE_DIR": "kept"}
+    with clone.begin("start", cwd=clone.root, **given) as starting:
+        said = starting.communicate(timeout=120)[0]
+    assert starting.returncode == 0, said
+    assert "http: whoever" not in said
+    assert not (clone.root / ".data" / "http-token").exists()
+    environ = Path(f"/proc/{clone.pid}/environ").read_bytes().split(b"\0")
+    assert f"REAPER_HTTP_TOKEN_FILE={clone.root}/mine".encode() in environ
+    assert f"REAPER_STATE_DIR={clone.root}/kept".encode() in environ

@@ -25,7 +25,6 @@ from reaper.watch import Pace, Watch
 from tests.daemons import Daemon, closed, free_port, lasts, until
 from tests.support import Protea
 
-
 START = 2.0
 """Seconds that a start waits for databases here."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast
 
 from fastapi import FastAPI, Query, Security
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from reaper.admin.security import CHANGING_RESPONSES, RESPONSES, Gate, Who, changing, guarded
@@ -79,6 +79,10 @@ def make_app(held: threading.Event, entered: threading.Event) -> FastAPI:
     @app.get("/big")
     def big(size: int) -> Response:
         return Response(b"x" * size)
+
+    @app.get("/stream")
+    def stream() -> Response:
+        return StreamingResponse(b"x" * 100_000 for _ in range(1000))
 
     @app.get("/held")
     def hold() -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reaper import daemon
+from reaper import lean
 from reaper.cli.sources import settings_of
 
 
@@ -20,4 +20,9 @@ def command(ctx: click.Context) -> int:
     Example:
       REAPER_DATABASE_URL=postgresql://reaper@db/app reaper run
     """
-    return daemon.run(settings_of(ctx), lambda: settings_of(ctx))
+    settings = settings_of(ctx)
+    lean.keep_out()
+    lean.share_heap()
+    from reaper import daemon
+
+    return daemon.run(settings, lambda: settings_of(ctx))

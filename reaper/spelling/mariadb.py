@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sqlalchemy import and_, bindparam, case, cast, func, literal, literal_column, null, tuple_
-from sqlalchemy.dialects import mysql
-from sqlalchemy.types import Numeric, String
+from sqlalchemy.types import BigInteger, Numeric, String
 
 from reaper.model import Time
 from reaper.spelling import Element, Spelling, Verbatim
@@ -30,6 +29,9 @@ def now() -> Element:
 
 def bound(value: Element) -> Element:
     """A literal is text to MariaDB, and a CASE of several would be text too."""
+    # Only here: beside PostgreSQL nobody needs it, and it takes its room.
+    from sqlalchemy.dialects import mysql
+
     return cast(value, mysql.DATETIME(fsp=6))
 
 
@@ -97,6 +99,8 @@ def text_of(value: Element) -> Element:
 
 
 def _as_text(value: Element) -> Element:
+    from sqlalchemy.dialects import mysql
+
     return cast(value, mysql.CHAR(charset="utf8mb4"))
 
 
@@ -189,7 +193,7 @@ def _after_1970(microseconds: Element) -> Element:
 
 
 def _whole(number: Element) -> Element:
-    return cast(func.round(number), mysql.BIGINT())
+    return cast(func.round(number), BigInteger())
 
 
 def _to_seconds(moment: Element) -> Element:

@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Dialect, Text
-from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.types import DateTime, Float, TypeDecorator, TypeEngine
+from sqlalchemy.types import DateTime, Double, Float, TypeDecorator, TypeEngine
 
 LONGEST_AGO, ENDLESS = "-infinity", "infinity"
 
@@ -24,7 +23,12 @@ class _Instant(TypeDecorator[Any]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(self.impl_instance if _is_postgresql(dialect) else mysql.DATETIME(fsp=6))
+        if _is_postgresql(dialect):
+            return dialect.type_descriptor(self.impl_instance)
+        # Only here: beside PostgreSQL nobody needs it, and it takes its room.
+        from sqlalchemy.dialects import mysql
+
+        return dialect.type_descriptor(mysql.DATETIME(fsp=6))
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         if value is None or _is_postgresql(dialect):
@@ -78,4 +82,4 @@ def _is_postgresql(dialect: Dialect) -> bool:
 INSTANT = _Instant()
 DOCUMENT = _Document()
 TEXTS = _Texts()
-FLOAT = Float().with_variant(mysql.DOUBLE(asdecimal=False), "mysql", "mariadb")
+FLOAT = Float().with_variant(Double(), "mysql", "mariadb")

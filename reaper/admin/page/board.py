@@ -163,14 +163,14 @@ def prospect(desk: Desk, source: str, report: Report | None) -> Prospect:
     """What the jobs of a source have to expect; `report` is what was just read of it. Raises NoSuchSource."""
     standing = desk.standing(source)
     watch = next((watch for watch in desk.supervisor.watches if watch.name == source), None)
-    last = standing.report.census if standing.report else None
+    seen = (swept.census for swept in desk.history.sweeps(source, _SWEEPS_DRAWN) if swept.census is not None)
     return Prospect(
         standing=standing,
         state=desk.supervisor.state,
         halted=desk.supervisor.halted.now,
         breaker=desk.breaker(source),
         action=desk.settings.sources[source].action,
-        census=report.census if report else last,
+        census=report.census if report else next(seen, None),
         held_back=desk.held(source),
         refused=watch.refused if watch else (),
     )

@@ -14,7 +14,7 @@ BAR_WIDTH = 100.0
 """A bar's length. Its limit stands in the middle, so that limits stand below each other in a list."""
 
 CHART_WIDTH, LANE_HEIGHT, LANE_TOP = 1080.0, 62.0, 18.0
-_COLUMNS = 108
+_COLUMNS = 72
 _SPANS = tuple(
     minutes * 60.0 for minutes in (1, 2, 5, 15, 30, 60, 120, 240, 480, 720, 1440, 2880, 10080, 40320, 525600, 5256000)
 )

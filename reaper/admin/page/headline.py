@@ -132,7 +132,7 @@ def _quiet(rows: Sequence[SourceRow]) -> Headline:
         return Headline("warn", "Not known yet", "No sweep has ended since the daemon started.")
     spared = sum(row.census.spared for row in rows if row.census)
     running = sum(row.census.running for row in rows if row.census)
-    detail = f"{count(running, 'job runs', 'jobs run')}"
+    detail = count(running, "job runs", "jobs run") if running else "No job runs"
     if spared:
         detail += f"; {spared} past {'its' if spared == 1 else 'their'} timeout and alive, so spared"
     return Headline("ok", "Nothing is stuck", f"{detail}.")

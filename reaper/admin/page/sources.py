@@ -64,7 +64,9 @@ def _role(report: SweepReport | None) -> str:
         return "not known yet"
     if report.outcome is Outcome.STANDBY:
         return "standby"
-    return "leader" if report.leads else "no lease"
+    if report.leads:
+        return "leader"
+    return "unknown" if report.outcome is Outcome.FAILED else "no lease"
 
 
 def _schedule(prospect: Prospect) -> str:

@@ -1,0 +1,31 @@
+"""What the daemon does without."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.daemons import PROJECT
+
+_SCRIPT = """
+import sys
+from reaper import lean
+lean.keep_out()
+lean.share_heap()
+import reaper.daemon
+loaded = {name.partition(".")[0] for name in sys.modules if sys.modules[name] is not None}
+assert "pydantic.v1.main" not in sys.modules
+assert not loaded & {"rich", "pygments", "jinja2", "pymysql", "celery"}, loaded
+assert "sqlalchemy.dialects.mysql" not in sys.modules
+"""
+
+
+def test_what_the_daemon_never_uses_is_not_loaded() -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", _SCRIPT], cwd=PROJECT, check=True)
+
+
+def test_what_is_there_already_stays() -> None:
+    script = (
+        "import rich, sys; from reaper import lean; lean.keep_out(); import rich.console; assert sys.modules['rich']"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True)
