@@ -102,6 +102,10 @@ class Steered(Daemon):
             raise
         return self
 
+    def has_swept(self, outcome: str = "done") -> None:
+        """Wait for the first sweep that ends so: the next one is an hour away."""
+        until(lambda: self.sweeps(outcome) >= 1, f"the first sweep {outcome}")
+
     def forget(self) -> None:
         """What was looked at a moment ago is told again, unless something was done meanwhile."""
         assert self.api.post("/api/sweeps", {}).status == 200
@@ -115,7 +119,7 @@ def steered(server: Embedded, folder: Path, name: str, **settings: Any) -> Itera
         psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection,
         Steered(folder, database_url=url, **settings) as daemon,
     ):
-        until(lambda: daemon.sweeps() >= 1, "the first sweep")
+        daemon.has_swept()
         yield daemon, Protea(url, connection)
     server.drop_database(name)
 

@@ -106,7 +106,7 @@ def test_a_halt_outlasts_a_daemon_that_is_killed_when_it_was_asked_to(
         if not persist:
             until(lambda: protea.status(job) == "failed", "a sweep")
             return
-        daemon.sweeps_on(outcome="halted")
+        daemon.has_swept("halted")
         assert state(daemon)["halted"]["reason"] == "fire"
         assert protea.status(job) == "running"
         daemon.api.post("/api/supervisor/restart")
@@ -272,13 +272,14 @@ def test_a_clearing_that_nobody_knows_is_not_found(daemon: Steered) -> None:
 
 def test_a_clearing_ends_with_the_daemon_after_its_batch(protea: Protea, tmp_path: Path) -> None:
     with Steered(tmp_path, database_url=protea.url, batch_size=50, breaker_share=1) as daemon:
-        daemon.sweeps_on()
+        daemon.has_swept()
         many(protea, 5_000)
         slow(protea, 0.2)
         daemon.api.post("/api/admin/clear-stuck-jobs", {})
         until(lambda: count(protea, "failed") > 100, "some batches")
         status, seconds = daemon.stop()
         assert status == 0 and seconds < 5
+        assert daemon.said("Reaper has stopped."), "it was not waited for in vain"
     ended = count(protea, "failed")
     assert ended < 5_000 and ended % 50 == 0
 
@@ -289,7 +290,7 @@ def test_a_clearing_ends_with_the_daemon_after_its_batch(protea: Protea, tmp_pat
 def test_a_database_that_is_away_is_told_as_such(server: Embedded, protea: Protea, tmp_path: Path) -> None:
     job = protea.stale(age=HOUR)
     with Steered(tmp_path, database_url=protea.url, interval_seconds=3600) as daemon:
-        daemon.sweeps_on()
+        daemon.has_swept()
         with closed(server.url_of("postgres").replace("+psycopg", ""), protea.connection.info.dbname):
             for answer in (
                 daemon.api.get("/api/jobs"),

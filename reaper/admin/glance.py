@@ -18,10 +18,14 @@ from reaper.watch import Watch
 T = TypeVar("T")
 
 _FRESH_SECONDS = 2.0
+_MOST_FRESH_SECONDS = 15.0
+_FRESH_SHARE = 20.0
+"""What was dear to see stays fresh for longer: for so many times what it cost, from 2 s to 15 s."""
+
 _REMEMBERED = 8
 _WAITING = 6
 _GIVE_WAY_SECONDS = 3.0
-_REST = 1.0
+_REST = 3.0
 """Between two reads, as a share of what the last one took."""
 
 
@@ -34,6 +38,7 @@ class Glances:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        # Until when each is fresh, and what was seen.
         self._seen: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
         self._reading: dict[str, threading.Lock] = {}
         self._rested: dict[str, float] = {}
@@ -70,7 +75,7 @@ class Glances:
     def _fresh(self, what: Hashable) -> tuple[Any] | None:
         with self._lock:
             found = self._seen.get(what)
-        if found is None or time.monotonic() - found[0] > _FRESH_SECONDS:
+        if found is None or time.monotonic() > found[0]:
             return None
         return (found[1],)
 
@@ -84,14 +89,17 @@ class Glances:
             self._rested[watch.name] = ended + _REST * (ended - begun)
         with self._lock:
             if changes == self._changes:  # else it may have been read before the change
-                self._seen[what] = (ended, value)
+                fresh = min(_MOST_FRESH_SECONDS, max(_FRESH_SECONDS, _FRESH_SHARE * (ended - begun)))
+                self._seen[what] = (ended + fresh, value)
                 self._seen.move_to_end(what)
-                self._drop(ended - _FRESH_SECONDS)
+                self._drop(ended)
         return value
 
-    def _drop(self, before: float) -> None:
+    def _drop(self, now: float) -> None:
         """What is too old, and of the rest the oldest when it is too much: a report may name hundreds of jobs."""
-        while self._seen and (len(self._seen) > _REMEMBERED or next(iter(self._seen.values()))[0] < before):
+        for what in [what for what, (until, _) in self._seen.items() if until < now]:
+            del self._seen[what]
+        while len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
 
     def _give_way(self, watch: Watch) -> None:
