@@ -133,8 +133,8 @@ class Reaped(NamedTuple):
     """One job that a sweep ended, measured at the transition. A start at -infinity has no age.
 
     `task` is its id in Celery, where it is one of its tasks. `evidence` is what it was ended for, where nothing of that
-    stays in the database. `reaped_at` is just after the transition. `remains` is what that left; None where the row is gone
-    or on its next run already, and for most of very many.
+    stays in the database. `reaped_at` is just after the transition. `remains` is what that left; None where the row is
+    gone or on its next run already, and for most of very many.
     """
 
     key: Key

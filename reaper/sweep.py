@@ -27,6 +27,7 @@ from reaper.model import (
     Verdict,
 )
 from reaper.reap import Done, Reap, TooManyRefused
+from reaper.revoking import Revoking
 from reaper.rule import Moment
 from reaper.source import (
     Candidate,
@@ -40,7 +41,7 @@ from reaper.source import (
     with_stale,
 )
 from reaper.spool import Spool
-from reaper.witness import Testimony, WitnessAway
+from reaper.witness import Testimony
 
 SHOWN = 100
 """How many single jobs of a sort a report names; the rest are counted."""
@@ -116,7 +117,7 @@ class Sweep:
         self.judged_at: str | None = None
         self.asked = False
         self.witness_trouble: str | None = None
-        self.revoke_trouble: str | None = None
+        self.revoking = Revoking(source.habits.witness, memory.revoked)
         self.looked_back: LookedBack | None = None
 
     def run(self) -> Outcome:
@@ -155,19 +156,8 @@ class Sweep:
         self.witness_trouble = moment.testimony.trouble if moment.testimony else None
         acting = not self.orders.dry_run and not self.orders.halted()
         if moment.testimony is not None and self.witness_trouble is None and acting:
-            self._revoke_again(moment.testimony)
+            self.revoking.again(moment.testimony)
         return moment
-
-    def _revoke_again(self, testimony: Testimony) -> None:
-        """Tasks of jobs that were ended in earlier sweeps, and are still being executed by the same worker.
-
-        Nobody else would ever end them: their rows say that they are over.
-        """
-        left = {id_: worker for id_, worker in self.memory.revoked.items() if testimony.executing.get(id_) == worker}
-        self.memory.revoked = left
-        if left:
-            self.revoke_trouble = f"{len(left)} task(s) of ended jobs are still being executed"
-            self._tell_workers(list(left))
 
     # --- survey ----------------------------------------------------------------------------------------------
 
@@ -230,28 +220,8 @@ class Sweep:
 
         for done in reap.run(connection, willing()):
             self._take(done)
-            self._revoke(done, moment)
+            self.revoking.ended(done.reaped, moment.testimony)
         return outcome
-
-    def _revoke(self, done: Done, moment: Moment) -> None:
-        """A worker that still executes what has been ended is told to stop; not before the commit."""
-        if moment.testimony is None:
-            return
-        executing = moment.testimony.executing
-        running = {job.task: executing[job.task] for job in done.reaped if job.task and job.task in executing}
-        self.memory.revoked |= running
-        # Workers that could not be told a moment ago would cost each batch their whole deadline.
-        if running and self.revoke_trouble is None:
-            self._tell_workers(list(running))
-
-    def _tell_workers(self, tasks: Sequence[str]) -> None:
-        witness = self.source.habits.witness
-        try:
-            if witness is not None:
-                witness.revoke(tasks)
-        except WitnessAway as problem:
-            # Their jobs have ended all the same. The next sweep tries again.
-            self.revoke_trouble = f"tasks of ended jobs may still be executed: {problem}"
 
     def _take(self, done: Done) -> None:
         self.reaped += len(done.reaped)
@@ -351,7 +321,7 @@ def _report(state: Sweep, outcome: Outcome, error: str | None, *, away: bool, du
         database_away=away,
         asked_witness=state.asked,
         witness_trouble=state.witness_trouble,
-        revoke_trouble=state.revoke_trouble,
+        revoke_trouble=state.revoking.trouble,
         looked_back=state.looked_back is not None,
         late=state.looked_back.late if state.looked_back else (),
         late_trouble=state.looked_back.trouble if state.looked_back else None,
