@@ -126,7 +126,7 @@ def shoot(output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1200, "height": 890}, color_scheme="light")
+        page = browser.new_page(viewport={"width": 1240, "height": 880}, color_scheme="light")
         page.goto(f"http://127.0.0.1:{PORT}/")
         page.wait_for_timeout(300)
         page.screenshot(path=output)

@@ -380,7 +380,7 @@ def test_while_the_database_is_away_the_page_says_so_and_what_is_known(server: E
             assert job in seen.at("ended-title")
             assert "away" in seen.at("sources-title")
             assert "database away: " in seen.at("sources-title")
-            assert re.search(r"failed in \d+ ms(, \d+ reaped)? \d+ \d+ \d+ ", seen.at("sources-title")), "as it was seen last"
+            assert re.search(r" in \d+ ms(, \d+ reaped)? \d+ \d+ \d+ ", seen.at("sources-title")), "as it was seen last"
             until(lambda: daemon.api.get(f"/jobs/default/{job}").status == 200, "what is known of the job")
             unknown = daemon.api.get("/jobs/default/00000000-0000-0000-0000-000000000001")
             assert unknown.status == 503 and "The database is away" in Page(unknown.text).text
