@@ -22,6 +22,10 @@ ELSEWHERE = {
     "scripts/test.sh": ".ci/run",
     "scripts/test.sh -k interleavings -x": ".ci/run",
     "python scripts/bench.py": "tests/test_bench.py",
+    "scripts/install.sh": "tests/test_host.py",
+    "systemctl enable --now reaper": "tests/test_host.py",
+    "systemctl status reaper": "tests/test_host.py",
+    "systemctl reload reaper": "tests/test_host.py",
 }
 """Commands that another file runs: they set up a whole machine, or take minutes."""
 
