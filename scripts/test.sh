@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Sets up what is missing and runs every check. Arguments go to pytest: scripts/test.sh -k embedded -x
+# With --thorough it takes its time: more kills, and every privilege of every profile.
 #
 # A program that only some tests need is installed when this runs as root; elsewhere those tests are
 # skipped with the reason, except where CI=true: there they fail.

@@ -18,6 +18,16 @@ TEMPLATE = "protea_template"
 _numbers = itertools.count()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--thorough", action="store_true", help="Try all of what is otherwise tried in part, for time.")
+
+
+@pytest.fixture(scope="session")
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether there is time for everything."""
+    return bool(request.config.getoption("thorough"))
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Embedded]:
     """A private server that is thrown away afterwards; tests must leave it running."""

@@ -76,7 +76,7 @@ def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
     expected = defaultdict(set)
     for file in CASES:
         for case in read(file)["tests"]:
-            for test in case["alert_rule_test"]:
+            for test in case.get("alert_rule_test", ()):
                 expected[test["alertname"]].add(bool(test["exp_alerts"]))
     assert expected == {name: {True, False} for name in alerts}
 
