@@ -18,8 +18,12 @@ def lines(report: SweepReport, breaker: Breaker, named: int) -> Iterator[str]:
         yield from _preview(report, breaker)
     elif report.outcome is Outcome.HELD and report.census is not None:
         yield f"Held by the breaker: {breaker.why(report.census)}. `reaper sweep --force` goes through once."
+    elif report.outcome is Outcome.STANDBY and not report.reaped:
+        yield "Not swept: another replica holds the lease."
     elif report.outcome is not Outcome.FAILED or report.reaped:
         yield f"Reaped {report.reaped} stale job(s)."
+    if report.outcome is Outcome.HALTED:
+        yield "Halted: nothing more is ended."
     if report.outcome is Outcome.STOPPED:
         yield "Stopped between two batches; the rest waits for the next sweep."
     if report.census is not None:

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from reaper.model import ReaperError
@@ -44,13 +44,16 @@ class Halt:
         return self._now
 
     def set(self, halted: Halted) -> None:
-        """Halt. Raises ReaperError, and does not halt, when it is to last and that cannot be kept."""
+        """Halt, whatever else happens. One that was to last goes on to, until somebody clears it.
+
+        Raises ReaperError when this one is to last and that cannot be kept: then it ends with the process.
+        """
         with self._lock:
-            if halted.persistent:
+            lasting = self._now is not None and self._now.persistent
+            self._now = replace(halted, persistent=lasting)
+            if halted.persistent and not lasting:
                 self._keep(halted)
-            else:
-                self._forget()
-            self._now = halted
+                self._now = halted
 
     def clear(self) -> None:
         """Go on. Raises ReaperError, and stays halted, when what was kept cannot be removed."""
@@ -71,7 +74,7 @@ class Halt:
     def _keep(self, halted: Halted) -> None:
         if self._path is None:
             raise ReaperError(
-                "a halt can outlast the daemon only in a directory of its own: "
+                "halted, but only until the daemon ends: to outlast it takes a directory for that; "
                 "set REAPER_STATE_DIR, or StateDirectory= in the systemd unit"
             )
         fresh = self._path.with_name(f"{_FILE}.new")
@@ -84,17 +87,23 @@ class Halt:
             fresh.replace(self._path)
             self._settle()
         except OSError as error:
-            raise ReaperError(f"cannot write {self._path}: {error.strerror or error}") from error
+            for left in (fresh, self._path):
+                with suppress(OSError):
+                    left.unlink()
+            why = f"cannot write {self._path}: {error.strerror or error}"
+            raise ReaperError(f"halted, but only until the daemon ends: {why}") from error
 
     def _forget(self) -> None:
         if self._path is None:
             return
         try:
-            with suppress(FileNotFoundError):
-                self._path.unlink()
-                self._settle()
+            self._path.unlink()
+        except (FileNotFoundError, NotADirectoryError):
+            return
         except OSError as error:
             raise ReaperError(f"cannot remove {self._path}: {error.strerror or error}") from error
+        with suppress(OSError):  # at worst it is halted again after a power failure, and says so
+            self._settle()
 
     def _settle(self) -> None:
         """What was changed in the directory is there after a power failure."""

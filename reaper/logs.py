@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ class LogFile(WatchedFileHandler):
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)  # noqa: T201
+        with suppress(OSError, ValueError):  # nor is a stderr on the same full disk, or one that is closed
+            print(self.format(record), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def set_up(level: str, form: str, file: Path | None) -> None:

@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from reaper import words
+from reaper.audience import Audience, Subscriber
 from reaper.halt import Halt
 from reaper.hearing import Hearing
 from reaper.making import make_source
@@ -19,7 +20,6 @@ from reaper.operations.resume import Orders, Resumed, resume
 from reaper.operations.wholesale import Hand
 from reaper.settings import Settings, SourceSettings
 from reaper.source import Source, in_one_line
-from reaper.watch import Subscriber
 
 LISTEN_SECONDS = 10.0
 _AGAIN_SECONDS = 2.0
@@ -32,7 +32,7 @@ class Startup:
 
     def __init__(self, subscribers: Sequence[Subscriber], halt: Halt | None = None) -> None:
         self._halt = halt or Halt()
-        self._subscribers = tuple(subscribers)
+        self._audience = Audience(subscribers)
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -88,12 +88,10 @@ class Startup:
     # --- passes on what is done ------------------------------------------------------------------------------
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:
-        for subscriber in self._subscribers:
-            subscriber.reaped(source, sweep_id, batch)
+        self._audience.reaped(source, sweep_id, batch)
 
     def surveyed(self, source: str, census: Census) -> None:
-        for subscriber in self._subscribers:
-            subscriber.surveyed(source, census)
+        self._audience.surveyed(source, census)
 
 
 def _tell(resumed: Resumed) -> None:

@@ -280,18 +280,21 @@ def sweep(
         # A server that was frozen cancels on waking what took too long meanwhile.
         deaf = kind in (Trouble.AWAY, Trouble.SLOW)
     except Exception:
-        _let_another_try(lease)
+        _let_another_try(lease, orders)
         raise
     if deaf:
         hearing.lost()
     if outcome is Outcome.FAILED or (state.failures and not state.reaped):
-        _let_another_try(lease)
+        _let_another_try(lease, orders)
     return _report(state, outcome, error, away=away, duration=time.monotonic() - begun)
 
 
-def _let_another_try(lease: Lease | None) -> None:
-    """What this process cannot do, for want of a privilege or of disk, a replica may: it must not be kept from it."""
-    if lease is not None:
+def _let_another_try(lease: Lease | None, orders: Orders) -> None:
+    """What this process cannot do, for want of a privilege or of disk, a replica may: it must not be kept from it.
+
+    Unless it was halted: then nobody is to do it.
+    """
+    if lease is not None and not orders.halted():
         lease.release()
 
 

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
 
+from reaper.audience import Audience, Subscriber
 from reaper.breaker import Breaker
 from reaper.halt import Halt
 from reaper.hearing import Hearing
 from reaper.model import Census, Key, Reaped, ReaperError, SweepReport
 from reaper.source import Source
 from reaper.source.lease import ttl_for
-from reaper.sweep import Listener, Memory, Orders, failed, sweep
+from reaper.sweep import Memory, Orders, failed, sweep
 from reaper.witness import Testimony
-
-
-class Subscriber(Listener, Protocol):
-    """Told of everything that sweeps do: metrics, journal, status."""
-
-    def swept(self, report: SweepReport) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +49,7 @@ class Watch:
         halt: Halt | None = None,
     ) -> None:
         self.source, self.hearing, self.pace = source, hearing, pace
-        self._subscribers = tuple(subscribers)
+        self._audience = Audience(subscribers)
         self._memory = Memory()
         self._lease = source.lease(ttl_for(pace.interval))
         self._stopping = threading.Event()
@@ -107,12 +101,16 @@ class Watch:
         except Busy:
             return None
 
-    def sweep_now(self, *, release: int = 0, patience_seconds: float = 0.0) -> SweepReport:
+    def sweep_now(
+        self, *, release: int = 0, patience_seconds: float = 0.0, check: Callable[[], None] = lambda: None
+    ) -> SweepReport:
         """One sweep, at once, whatever the schedule. The breaker lets one with up to `release` stale jobs through.
 
-        Raises Busy when another one works for longer than `patience_seconds`, and when told to stop.
+        Raises Busy when another one works for longer than `patience_seconds`, and when told to stop; and what `check`
+        raises, which is asked when no other one works any more.
         """
         with self.alone(patience_seconds):
+            check()
             return self._sweep(replace(self.orders, release=release))
 
     def rehearse(self, patience_seconds: float = 0.0) -> SweepReport:
@@ -143,16 +141,12 @@ class Watch:
             report = sweep(self.source, self.hearing, self._memory, orders, self._lease, self)
             self._failures = self._failures + 1 if report.database_away else 0
         except Exception as defect:
-            self._tell(failed(self.source.name, f"{type(defect).__name__}: {defect}"))
+            self._audience.swept(failed(self.source.name, f"{type(defect).__name__}: {defect}"))
             raise
         finally:
             self._ended = time.monotonic()
-        self._tell(report)
+        self._audience.swept(report)
         return report
-
-    def _tell(self, report: SweepReport) -> None:
-        for subscriber in self._subscribers:
-            subscriber.swept(report)
 
     def stop(self) -> None:
         """End the sweep that works after its batch, and begin no other."""
@@ -174,12 +168,10 @@ class Watch:
     def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:
         """Jobs that have been ended, by a sweep or by hand: sweeps look whether they show life."""
         self._memory.ended.remember(batch)
-        for subscriber in self._subscribers:
-            subscriber.reaped(source, sweep_id, batch)
+        self._audience.reaped(source, sweep_id, batch)
 
     def surveyed(self, source: str, census: Census) -> None:
-        for subscriber in self._subscribers:
-            subscriber.surveyed(source, census)
+        self._audience.surveyed(source, census)
 
 
 class _Nobody:

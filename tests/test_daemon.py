@@ -201,6 +201,28 @@ def test_health_and_metrics_are_served_while_the_first_sweep_hangs(protea: Prote
 # --- log -----------------------------------------------------------------------------------------------------
 
 
+class Speechless(Daemon):
+    """Its log and its standard error are on a disk that is full."""
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        with Path("/dev/full").open("wb") as full:
+            words = [sys.executable, "-m", "reaper", "run"]
+            return subprocess.Popen(words, cwd=self.folder, env=self._environment, stderr=full)
+
+
+def test_a_disk_that_is_full_of_logs_stops_neither_the_sweeps_nor_the_daemon(protea: Protea, tmp_path: Path) -> None:
+    with Speechless(tmp_path, database_url=protea.url, log_file="/dev/full") as daemon:
+        daemon.comes_up()
+        first = protea.stale()
+        until(lambda: protea.status(first) == "failed", "a reap")
+        daemon.process.send_signal(signal.SIGHUP)
+        second = protea.stale()
+        until(lambda: protea.status(second) == "failed", "a reap after the reload")
+        until(lambda: daemon.metrics.total("reaper_jobs_reaped_total") == 2, "both counted")
+        status, seconds = daemon.stop()
+        assert status == 0 and seconds < 5
+
+
 def test_the_log_file_survives_logrotate(protea: Protea, tmp_path: Path) -> None:
     log, moved = tmp_path / "reaper.log", tmp_path / "reaper.log.1"
     protea.stale()

@@ -63,29 +63,31 @@ def test_going_on_forgets_what_was_to_last(tmp_path: Path) -> None:
     assert not halt.on and not Halt(tmp_path).on and list(tmp_path.iterdir()) == []
 
 
-def test_a_later_halt_that_is_not_to_last_takes_the_place_of_one_that_was(tmp_path: Path) -> None:
+def test_a_later_halt_does_not_end_one_that_was_to_last(tmp_path: Path) -> None:
     halt = Halt(tmp_path)
     halt.set(Halted("bob", None, persistent=True))
     halt.set(ALICE)
-    assert halt.now == ALICE and not Halt(tmp_path).on
+    assert halt.now == Halted("alice", "wrong thresholds", persistent=True) and Halt(tmp_path).on
 
 
-def test_without_a_directory_a_halt_cannot_last_and_does_not_begin() -> None:
+def test_without_a_directory_a_halt_cannot_last_and_begins_all_the_same() -> None:
     halt = Halt(None)
-    with pytest.raises(ReaperError, match="REAPER_STATE_DIR"):
+    with pytest.raises(ReaperError, match=r"halted, but only until the daemon ends: .*REAPER_STATE_DIR"):
         halt.set(Halted("bob", None, persistent=True))
-    assert not halt.on
-    halt.set(ALICE)
-    assert halt.on
+    assert halt.now == Halted("bob", None)
 
 
-def test_a_halt_that_cannot_be_kept_does_not_begin_and_one_that_cannot_be_removed_does_not_end(tmp_path: Path) -> None:
+def test_a_halt_that_cannot_be_kept_begins_all_the_same_and_one_that_cannot_be_removed_does_not_end(
+    tmp_path: Path,
+) -> None:
     in_the_way = tmp_path / "file"
     in_the_way.touch()
     halt = Halt(in_the_way)
-    with pytest.raises(ReaperError, match="cannot write"):
+    halt.set(ALICE)
+    halt.clear()
+    with pytest.raises(ReaperError, match="halted, but only until the daemon ends: cannot write"):
         halt.set(Halted("bob", None, persistent=True))
-    assert not halt.on
+    assert halt.now == Halted("bob", None) and not Halt(in_the_way).on
     kept = Halt(tmp_path)
     kept.set(Halted("bob", None, persistent=True))
     (tmp_path / "halted").unlink()
@@ -157,6 +159,19 @@ def test_a_halted_leader_keeps_the_lease_so_that_no_replica_does_what_was_halted
     assert first.stop(10)
     until(lambda: protea.status(job) == "failed", "the replica's turn")
     assert second.stop(10)
+
+
+def test_a_halted_leader_whose_sweep_fails_does_not_give_the_lease_to_a_replica(protea: Protea, watch: Make) -> None:
+    halt = Halt()
+    halted, replica = watch(Diary(), halt), watch(Diary(), Halt())
+    assert halted.tick() is not None
+    halt.set(ALICE)
+    protea.connection.execute("ALTER TABLE job RENAME COLUMN status TO state")
+    failed = halted.tick()
+    protea.connection.execute("ALTER TABLE job RENAME COLUMN state TO status")
+    assert failed is not None and failed.outcome is Outcome.FAILED
+    report = replica.tick()
+    assert report is not None and report.outcome is Outcome.STANDBY
 
 
 def test_a_restart_after_a_halt_sweeps_at_once(protea: Protea, watch: Make) -> None:

@@ -8,7 +8,7 @@ the way of a sweep. What ends jobs is done alone: not while the source is swept.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -217,7 +217,7 @@ class Desk:
             auditor.changed(change)
 
     def halt(self, who: Who, reason: str | None, *, persistent: bool) -> None:
-        """Raises ReaperError when it is to last and cannot."""
+        """Raises ReaperError when it is to last and cannot: it is halted all the same, while the daemon runs."""
         self.supervisor.halt(Halted(str(who), reason, persistent))
 
     def restart(self) -> None:
@@ -234,10 +234,14 @@ class Desk:
             return watch.rehearse(BUSY_SECONDS)
         if self.supervisor.halted.on:
             raise Refused("the supervisor is halted; restart it first, or ask for a dry run")
-        if release:
-            self._seen(source, self.history.held(source), release)
+
+        def check() -> None:
+            # Not before: another one may be letting the same jobs through just now.
+            if release:
+                self._seen(source, self.history.held(source), release)
+
         with self._anew():
-            report = watch.sweep_now(release=release, patience_seconds=BUSY_SECONDS)
+            report = watch.sweep_now(release=release, patience_seconds=BUSY_SECONDS, check=check)
         if release and report.outcome is Outcome.HELD:
             self._seen(source, report.census, release)
         return report
@@ -276,7 +280,7 @@ class Desk:
         watch, _ = self._place(source)
         place = make_source(self._settings, limited(self._settings.sources[source], limit, limit))
         teller = _Teller(watch, self.history, str(who), NAMED)
-        report = self._once(watch, place, teller, dry_run=dry_run)
+        report = self._once(watch, place, teller, self._halted_anew(), dry_run=dry_run)
         keys: Sequence[Key] = teller.keys
         if dry_run and report.census and report.census.stale:
             with named(place):
@@ -287,20 +291,35 @@ class Desk:
 
     def clear(self, hours: float, *, dry_run: bool, who: Who) -> Iterator[SweepReport]:
         """A sweep of every source with that timeout, and no longer a stall window; failed where it is not possible."""
-        for name in self.sources:
-            try:
-                watch, _ = self._place(name)
-                made = aged(self._settings.sources[name], Limit(hours * 3600, "max_age_hours"))
-                place = make_source(self._settings, made)
-                yield self._once(watch, place, _Teller(watch, self.history, str(who)), dry_run=dry_run)
-            except ReaperError as error:
-                yield failed(name, str(error))
+        halted = self._halted_anew()
+        limit = Limit(hours * 3600, "max_age_hours")
 
-    def _once(self, watch: Watch, place: Source, teller: _Teller, *, dry_run: bool) -> SweepReport:
+        def each() -> Iterator[SweepReport]:
+            for name in self.sources:
+                try:
+                    watch, _ = self._place(name)
+                    place = make_source(self._settings, aged(self._settings.sources[name], limit))
+                    yield self._once(watch, place, _Teller(watch, self.history, str(who)), halted, dry_run=dry_run)
+                except ReaperError as error:
+                    yield failed(name, str(error))
+
+        return each()
+
+    def _halted_anew(self) -> Callable[[], bool]:
+        """Whether somebody has halted the supervisor since now.
+
+        Who halts it may well do so to clear things up by hand; a halt that comes later is meant for that, too.
+        """
+        halt = self.supervisor.halted
+        known = halt.now
+        return lambda: halt.now is not known and halt.on
+
+    def _once(
+        self, watch: Watch, place: Source, teller: _Teller, halted: Callable[[], bool], *, dry_run: bool
+    ) -> SweepReport:
         """A sweep with other thresholds, by hand: alone, with the workers that the daemon knows."""
         place.habits = replace(place.habits, witness=watch.source.habits.witness)
-        # Who halts the schedule may well do so to clear things up by hand.
-        orders = replace(watch.orders, dry_run=dry_run, halted=lambda: False)
+        orders = replace(watch.orders, dry_run=dry_run, halted=halted)
         with watch.alone(BUSY_SECONDS), self._anew():
             return sweep(place, watch.hearing, Memory(), orders, None, teller)
 

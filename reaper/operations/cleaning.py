@@ -73,6 +73,8 @@ def _notes(report: SweepReport, breaker: Breaker) -> Iterator[str]:
             yield f"Held by the breaker: {breaker.why(report.census)}. With force they are cancelled all the same."
         elif report.dry_run and breaker.opens(report.census):
             yield f"The breaker would hold this: {breaker.why(report.census)}. With force it does not."
+    if report.outcome is Outcome.HALTED:
+        yield "Somebody has halted the supervisor meanwhile; the rest is still there."
     if report.outcome is Outcome.STOPPED:
         yield "Stopped between two batches; the rest is still there."
     if report.lost:
