@@ -74,7 +74,7 @@ def test_the_running_jobs_come_in_pages_with_the_verdict_and_why(daemon: Steered
         ("limit=0", "query limit: "),
         ("limit=201", "query limit: "),
         ("offset=99999999999999999999", "query offset: "),
-        ("kind=%00", "query kind: "),
+        ("kind=%00", "query kind: expected a text without NUL"),
         ("kinds=embed", "did you mean 'kind'?"),
     ],
 )
@@ -214,7 +214,7 @@ def test_a_job_that_was_deleted_is_not_found(daemon: Steered, protea: Protea) ->
     [
         ({"reason": "x"}, "body started: it is missing"),
         ({"started": None}, "body reason: it is missing"),
-        ({"started": None, "reason": " "}, "body reason: "),
+        ({"started": None, "reason": " "}, "body reason: expected a reason in words"),
         ({"started": None, "reason": "a\0b"}, "body reason: "),
         ({"started": 1, "reason": "x"}, "body started: "),
         ({"started": None, "reason": "x" * 501}, "body reason: "),

@@ -34,9 +34,9 @@ def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noetl: NoetlWorld) -
     return Reaper(tmp_path, {"REAPER_DATABASE_URL": noetl.database.url, "REAPER_PROFILE": "noetl"})
 
 
-def three(noetl: NoetlWorld) -> list[int]:
+def three(noetl: NoetlWorld, age: float = 6 * MINUTE) -> list[int]:
     """Three stuck executions, by number."""
-    return sorted(int(noetl.job(age=6 * MINUTE, sign=None)) for _ in range(3))
+    return sorted(int(noetl.job(age=age, sign=None)) for _ in range(3))
 
 
 # --- the minutes given are the minutes used ---------------------------------------------------------------------
@@ -153,14 +153,16 @@ def test_all_ids_are_named_however_many_they_are(reaper: Reaper, noetl: NoetlWor
 def test_silence_from_before_the_database_s_start_does_not_count_without_force(
     reaper: Reaper, noetl: NoetlWorld
 ) -> None:
-    ids = three(noetl)
-    careful = reaper("cleanup", REAPER_RESTART_GRACE="60s")
+    # Longer than the tests' own server has been up.
+    old = ["--older-than-minutes", "600"]
+    ids = three(noetl, 601 * MINUTE)
+    careful = reaper("cleanup", *old, REAPER_RESTART_GRACE="60s")
     assert careful.exit_code == 0
     assert "Found: 0 stuck execution(s)" in careful.stdout
     assert "3 job(s) have been silent for longer than their stall window and were spared" in careful.stdout
-    [note] = reaper.json("cleanup", REAPER_RESTART_GRACE="60s")["notes"]
+    [note] = reaper.json("cleanup", *old, REAPER_RESTART_GRACE="60s")["notes"]
     assert "the database server was started lately" in note
-    assert reaper.json("cleanup", "--force", REAPER_RESTART_GRACE="60s")["execution_ids"] == ids
+    assert reaper.json("cleanup", *old, "--force", REAPER_RESTART_GRACE="60s")["execution_ids"] == ids
 
 
 def test_the_breaker_holds_it_without_force(reaper: Reaper, noetl: NoetlWorld) -> None:

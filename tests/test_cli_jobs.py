@@ -17,7 +17,7 @@ from reaper.cli import exits
 from reaper.source.lease import ttl_for
 from reaper.sweep import Memory
 from tests.commands import Reaper
-from tests.support import HOUR, MINUTE, Protea
+from tests.support import HOUR, MINUTE, Heard, Protea
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -440,7 +440,8 @@ def test_sql_prints_every_statement_of_a_sweep_and_no_other(reaper: Reaper, prot
     def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         seen.add(bare(statement))
 
-    protea.sweep(source, memory=memory, lease=lease)
+    protea.stale()
+    protea.sweep(source, memory=memory, lease=lease, heard=Heard(memory=memory))
     seen.clear()
     # Past its timeout by now, and not yet at that first sweep.
     protea.event(protea.job(age=6 * HOUR))

@@ -63,6 +63,26 @@ def test_a_halt_may_be_meant_to_last(reaper: Reaper, daemon: Steered) -> None:
     assert reaper("restart").exit_code == 0
 
 
+def test_a_halt_at_a_standby_says_that_another_replica_sweeps(running: tuple[Steered, Protea], tmp_path: Path) -> None:
+    said = "default is swept by another replica, which this does not halt: halt that one too"
+    with Steered(tmp_path, database_url=running[1].url) as standby:
+        standby.has_swept("standby")
+        at = ("--url", f"http://127.0.0.1:{standby.port}", "--token-file", str(token_file(tmp_path)))
+        reaper = Reaper(tmp_path, {})
+        assert reaper("halt", *at).stdout.splitlines()[1:] == [said]
+        assert reaper.json("halt", *at)["swept_elsewhere"] == ["default"]
+
+
+def test_a_halt_where_it_sweeps_says_no_more(reaper: Reaper) -> None:
+    assert len(reaper("halt").stdout.splitlines()) == 1
+    assert reaper.json("halt")["swept_elsewhere"] == []
+
+
+def test_the_state_can_be_seen_by_one_who_may_not_read_the_token(daemon: Steered, tmp_path: Path) -> None:
+    given = {"REAPER_HTTP_PORT": str(daemon.port), "REAPER_HTTP_TOKEN_FILE": str(tmp_path / "not-there")}
+    assert Reaper(tmp_path, given)("state").exit_code == 0
+
+
 def test_as_one_document(reaper: Reaper) -> None:
     assert reaper.json("state")["state"] == "RUNNING"
     halted = reaper.json("halt", "--reason", "x")

@@ -73,7 +73,7 @@ def test_every_verdict_is_right_and_no_process_is_left(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.thorough)])
 def test_told_to_stop_it_takes_its_processes_with_it(number: signal.Signals, folder: Path) -> None:
     with demo(folder) as process:
         assert process.stdout is not None

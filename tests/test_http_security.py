@@ -457,6 +457,15 @@ def test_a_flood_of_wrong_tokens_fills_no_log(monkeypatch: pytest.MonkeyPatch) -
         assert first["remote"].startswith("127.0.0.1:")
 
 
+def test_a_right_token_that_is_borne_from_elsewhere_is_told_by_its_name() -> None:
+    with web({"alice": TOKEN}) as served, capture_logs() as logs:
+        assert served.act({**BEARER, "Origin": "http://evil.example"}).status == 403
+        assert served.act({"Origin": "http://evil.example"}).status == 403
+        eventually(lambda: sum(line.get("attempts", 0) for line in logs) == 2, 15)
+    assert [line.get("who") for line in logs] == ["alice", None]
+    assert TOKEN not in str(logs)
+
+
 def test_a_change_is_told_with_all_that_belongs_to_it() -> None:
     with capture_logs() as logs:
         Journal().changed(Change("alice", "127.0.0.1:5", "fail", "main 7", "moved", {"event": "x"}))

@@ -259,7 +259,7 @@ def test_a_probe_with_a_defect_says_so_to_everybody_and_to_the_log_once() -> Non
 def test_who_waits_too_long_is_told_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pacing, "_PATIENCE_SECONDS", 0.3)
     with web() as served, ExitStack() as stack:
-        for client in [stack.enter_context(served.connect()) for _ in range(4)]:
+        for client in [stack.enter_context(served.connect()) for _ in range(8)]:
             client.send(head("GET", "/held"))
         answer = served.ask("GET", "/page")
         assert answer.status == 503

@@ -62,7 +62,15 @@ def test_a_worker_and_a_sweep(protea: Protea, script: str, capsys: pytest.Captur
     assert tally.waited > 0 and tally.ends["reaped"] > 0
 
 
-@pytest.mark.parametrize("script", TOGETHER)
+@pytest.mark.parametrize(
+    "script",
+    [
+        "writes an event",
+        "is requeued and starts anew, each at once",
+        pytest.param("finishes", marks=pytest.mark.thorough),
+        pytest.param("holds the row for update", marks=pytest.mark.thorough),
+    ],
+)
 def test_a_worker_and_two_sweeps(protea: Protea, script: str, capsys: pytest.CaptureFixture[str]) -> None:
     tally = in_every_order(protea, claimers(protea, 2), script)
     told(capsys, tally)

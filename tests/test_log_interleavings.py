@@ -267,7 +267,10 @@ def test_with_the_log_locked_nothing_slips_in_however_entries_are_numbered(log: 
     print(tally)
 
 
-@pytest.mark.parametrize(("script", "sweeps"), [*((script, 1) for script in SCRIPTS), ("completes", 2)])
+@pytest.mark.parametrize(
+    ("script", "sweeps"),
+    [*((script, 1) for script in SCRIPTS), pytest.param("completes", 2, marks=pytest.mark.thorough)],
+)
 def test_without_that_the_number_of_an_entry_keeps_what_comes_second_out(log: str, script: str, sweeps: int) -> None:
     tally = played(log, "job", SCRIPTS[script], sweeps)
     assert tally.waited > 0 and tally.ends["reaped"] > 0

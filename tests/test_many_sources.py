@@ -198,7 +198,8 @@ def test_the_others_keep_their_interval_and_each_comes_back_alone(troubles: Trou
         assert up == {name: name not in ("away", "frozen") for name in troubles.urls}
         ready, problems = daemon.ready
         assert not ready
-        assert {name for name, said in problems.items() if said} == set(TROUBLED)
+        # The slow one may have taken as long as three intervals.
+        assert {name for name, said in problems.items() if said} - {"slow"} == set(TROUBLED)
         # The slow one is swept, only not as often.
         until(lambda: reaps(daemon, "slow"), "a sweep of the slow one")
         assert reaps(daemon, "slow")[0] > INTERVAL

@@ -335,6 +335,110 @@ def test_the_keyboard_is_enough(page: Page, protea: Protea) -> None:
     expect(page.get_by_role("heading", name="Jobs that are stale")).to_be_focused()
 
 
+# --- a dialog is of one action -------------------------------------------------------------------------------
+
+
+class Held:
+    """The first answer to a request is kept back until somebody lets it go; those after it are not."""
+
+    def __init__(self, page: Page, url: str, method: str = "GET") -> None:
+        self._waiting: list[Route] = []
+        self._method = method
+        self._first = True
+        page.route(url, self._take)
+
+    def _take(self, route: Route) -> None:
+        if self._first and route.request.method == self._method:
+            self._first = False
+            self._waiting.append(route)
+        else:
+            route.continue_()
+
+    def let_go(self, page: Page) -> None:
+        """Returns when the page has had the answer, and time to do something with it."""
+        [route] = self._waiting
+        with page.expect_response(lambda response: response.request == route.request) as told:
+            route.continue_()
+        told.value.finished()
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
+
+
+def test_a_late_preview_of_one_job_does_not_take_over_the_dialog_of_another(page: Page, protea: Protea) -> None:
+    stale, spared = scene(protea)
+    page.goto("/")
+    first = Held(page, f"**/api/jobs/default/{stale}")
+    page.get_by_role("button", name=f"Fail job {stale}").click()
+    give_token(page)
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Asking the daemon")
+    dialog.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name=f"Fail job {spared}").click()
+    expect(dialog).to_contain_text(spared)
+    first.let_go(page)
+    expect(dialog).to_contain_text(spared)
+    expect(dialog).not_to_contain_text(stale)
+    dialog.get_by_label("Reason").fill("its node is gone")
+    dialog.get_by_role("button", name="Fail", exact=True).click()
+    expect(dialog).to_contain_text("Done.")
+    assert (protea.status(stale), protea.status(spared)) == ("running", "failed")
+
+
+def test_a_late_preview_of_a_sweep_does_not_take_over_the_dialog_of_a_job(page: Page, protea: Protea) -> None:
+    stale, spared = scene(protea)
+    page.goto("/")
+    first = Held(page, "**/api/sweeps", "POST")
+    page.get_by_role("button", name="Sweep default now").click()
+    give_token(page)
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Asking the daemon")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name=f"Fail job {spared}").click()
+    expect(dialog).to_contain_text(spared)
+    dialog.get_by_label("Reason").fill("its node is gone")
+    first.let_go(page)
+    expect(dialog).not_to_contain_text("Would reap")
+    dialog.get_by_role("button", name="Fail", exact=True).click()
+    expect(dialog).to_contain_text("Done.")
+    assert (protea.status(stale), protea.status(spared)) == ("running", "failed"), "it was not swept"
+
+
+def test_what_was_confirmed_and_left_alone_says_nothing_in_the_dialog_of_another(page: Page, protea: Protea) -> None:
+    stale, spared = scene(protea)
+    page.goto("/")
+    page.get_by_role("button", name=f"Fail job {stale}").click()
+    give_token(page)
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Reason").fill("it hangs")
+    first = Held(page, f"**/api/jobs/default/{stale}/fail", "POST")
+    dialog.get_by_role("button", name="Fail", exact=True).click()
+    dialog.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name=f"Fail job {spared}").click()
+    expect(dialog).to_contain_text(spared)
+    dialog.get_by_label("Reason").fill("not yet")
+    first.let_go(page)
+    until(lambda: protea.status(stale) == "failed", "what was confirmed is done")
+    expect(dialog).not_to_contain_text("Done.")
+    expect(dialog).to_contain_text(spared)
+    expect(dialog.get_by_role("button", name="Fail", exact=True)).to_be_enabled()
+    assert protea.status(spared) == "running"
+
+
+def test_a_token_refused_after_its_dialog_was_closed_is_not_asked_for_again(
+    browser: Browser, daemon: Steered, protea: Protea
+) -> None:
+    scene(protea)
+    with tab(browser, daemon.port, expected=(401,)) as page:
+        page.goto("/")
+        first = Held(page, "**/api/sweeps", "POST")
+        page.get_by_role("button", name="Dry run of default").click()
+        give_token(page, "wrong-token-000000000")
+        expect(page.get_by_role("dialog")).to_contain_text("Asking the daemon")
+        page.keyboard.press("Escape")
+        first.let_go(page)
+        expect(page.get_by_role("dialog")).to_be_hidden()
+        expect(page.get_by_role("button", name="Forget token")).to_be_hidden()
+
+
 # --- refreshing ----------------------------------------------------------------------------------------------
 
 
