@@ -102,7 +102,7 @@ def test_one_job_is_explained_running_or_not(daemon: Steered, protea: Protea) ->
 
 @pytest.mark.parametrize(
     "name",
-    ["nothing", "00000000-0000-0000-0000-000000000000", "a/b", "%", "é☃", "x" * 1000, "a,b", '"', "\0", ".", "", "\n"],
+    ["nothing", "a/b", "%", "é☃", "x" * 1000, "a,b", '"', "\0", ".", "", "\n", "a\nb/c"],
 )
 def test_a_job_that_there_is_not_is_not_found_whatever_its_name(daemon: Steered, name: str) -> None:
     answer = daemon.api.job(name)

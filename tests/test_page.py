@@ -15,8 +15,11 @@ import psycopg
 import pytest
 
 from reaper.admin.desk import Standing
+from reaper.admin.page.headline import headline, strip
 from reaper.admin.page.kept import Kept, Made
 from reaper.admin.page.prospect import Prospect
+from reaper.admin.page.sources import source_row
+from reaper.admin.page.text import visible
 from reaper.breaker import Breaker
 from reaper.embedded import Embedded
 from reaper.halt import Halted
@@ -162,7 +165,13 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
         ),
         (replace(EXPECTING, census=Census(90, 80, 60, None)), EVIDENCE, "held", "held by the breaker"),
         (replace(EXPECTING, held_back=Census(90, 80, 60, None)), EVIDENCE, "held", "held by the breaker"),
-        (replace(EXPECTING, standing=replace(STANDING, report=STANDBY)), EVIDENCE, "soon", "another replica sweeps"),
+        (replace(EXPECTING, standing=replace(STANDING, report=STANDBY)), EVIDENCE, "soon", "if it is not halted"),
+        (
+            replace(EXPECTING, halted=Halted("ada"), standing=replace(STANDING, report=STANDBY)),
+            EVIDENCE,
+            "soon",
+            "another replica holds the lease: it ends it if it is not halted",
+        ),
         (
             replace(EXPECTING, refused={("7",)}, standing=replace(STANDING, report=REFUSING)),
             EVIDENCE,
@@ -188,6 +197,42 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
 def test_what_happens_next_is_what_the_daemon_will_do(expecting: Prospect, job: Evidence, tone: str, told: str) -> None:
     found = expecting.of(job)
     assert (found.tone, told in found.text) == (tone, True), found
+
+
+def test_who_is_at_a_standby_is_told_that_only_the_holder_of_the_lease_ends_jobs() -> None:
+    standby = replace(EXPECTING, standing=replace(STANDING, report=STANDBY))
+    told = headline([source_row(standby, None)], [standby], None, State.RUNNING)
+    assert told.detail == "Another replica holds the lease; it ends it if it is not halted."
+    halted = replace(standby, halted=Halted("ada"))
+    told = headline([source_row(halted, None)], [halted], Halted("ada"), State.HALTED)
+    assert told.title == "Halted by ada"
+    assert told.detail.endswith("This halt does not reach the replica that holds the lease of main: halt that one too.")
+    assert "nothing is ended until" not in told.detail
+    alone = headline([source_row(EXPECTING, None)], [EXPECTING], Halted("ada"), State.HALTED)
+    assert alone.detail == "Sweeps only look: 1 job is stuck, and nothing is ended until a restart."
+
+
+def test_late_signs_are_counted_as_far_as_they_are_remembered() -> None:
+    counted = [
+        strip([], State.RUNNING, late, more=more)[-1].value for late, more in ((0, False), (7, False), (100, True))
+    ]
+    assert counted == ["0", "7", "100+"]
+
+
+NAMES = ["run\n1", "run\\n1", "run\\\\n1", "run\\\n1", "a\x00", "a\\x00", "a\u202e", "a\\u202e", "App\\Jobs\\Load", "é"]
+
+
+def test_no_two_names_look_the_same() -> None:
+    shown = [visible(name) for name in NAMES]
+    assert len(set(shown)) == len(NAMES) and all(each.isprintable() for each in shown)
+    assert shown[0] == r"run\n1" and shown[-2] == r"App\Jobs\Load", "a backslash alone is no riddle"
+
+
+def test_an_action_bears_the_jobs_address_and_not_what_its_name_looks_like(daemon: Steered, protea: Protea) -> None:
+    halted(daemon)
+    job = protea.stale()
+    for path in ("/", f"/jobs/default/{job}"):
+        assert set(page(daemon, path).values("data-job")) == {f"/jobs/default/{job}"}
 
 
 # --- filter --------------------------------------------------------------------------------------------------

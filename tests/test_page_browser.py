@@ -335,6 +335,32 @@ def test_the_keyboard_is_enough(page: Page, protea: Protea) -> None:
     expect(page.get_by_role("heading", name="Jobs that are stale")).to_be_focused()
 
 
+def test_whoever_halts_a_standby_is_told_that_another_replica_sweeps(
+    browser: Browser, daemon: Steered, protea: Protea, tmp_path: Path
+) -> None:
+    with Steered(tmp_path, database_url=protea.url) as other:
+        other.has_swept("standby")
+        with tab(browser, other.port) as page:
+            page.goto("/")
+            page.get_by_role("button", name="Halt…").click()
+            give_token(page)
+            dialog = page.get_by_role("dialog")
+            expect(dialog).to_contain_text(
+                "default is swept by another replica; this halt does not reach it: halt that one too."
+            )
+            expect(dialog).to_contain_text("halt every one: the lease does not outlive a lost connection")
+            dialog.get_by_role("button", name="Halt").click()
+            expect(dialog).to_contain_text("The supervisor is HALTED.")
+            dialog.get_by_role("button", name="Close").click()
+            expect(page.locator("section.headline")).to_contain_text("This halt does not reach the replica that holds")
+    with tab(browser, daemon.port) as page:
+        page.goto("/")
+        page.get_by_role("button", name="Halt…").click()
+        give_token(page)
+        expect(page.get_by_role("dialog")).to_contain_text("stale of")
+        expect(page.get_by_role("dialog")).not_to_contain_text("is swept by another replica")
+
+
 # --- a dialog is of one action -------------------------------------------------------------------------------
 
 
@@ -357,10 +383,8 @@ class Held:
     def let_go(self, page: Page) -> None:
         """Returns when the page has had the answer, and time to do something with it."""
         [route] = self._waiting
-        with page.expect_response(lambda response: response.request == route.request) as told:
-            route.continue_()
-        told.value.finished()
-        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
+        route.fulfill(response=route.fetch())
+        page.evaluate("async () => { for (const _ of [1, 2, 3]) await (await fetch('/static/icon.svg')).text(); }")
 
 
 def test_a_late_preview_of_one_job_does_not_take_over_the_dialog_of_another(page: Page, protea: Protea) -> None:

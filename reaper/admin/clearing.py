@@ -53,7 +53,7 @@ class Clearings:
         self._known: OrderedDict[str, Clearing] = OrderedDict()
 
     def submit(self, hours: float, who: Who, *, dry_run: bool) -> Clearing:
-        """Begin one. Raises Busy while another one works."""
+        """Begin one; FAILED already when it cannot begin. Raises Busy while another one works."""
         with self._lock:
             last = next(reversed(self._known.values()), None)
             if last is not None and last.stage in (Stage.SUBMITTED, Stage.RUNNING):
@@ -63,7 +63,13 @@ class Clearings:
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         # A daemon's end waits for the sweep that it works on, and for nothing else of it.
-        threading.Thread(target=self._work, args=[clearing], name="clearing", daemon=True).start()
+        thread = threading.Thread(target=self._work, args=[clearing], name="clearing", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            _log.exception("Reaper cannot clear jobs: no thread begins.")
+            clearing.error, clearing.stage = f"no thread begins: {error}", Stage.FAILED
+            self._desk.changed(_told(clearing))
         return clearing
 
     def known(self, id_: str) -> Clearing:

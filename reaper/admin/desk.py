@@ -35,6 +35,9 @@ from reaper.witness import Testimony, WitnessAway
 
 T = TypeVar("T")
 
+_LOOK_SECONDS = 10.0
+"""How long a statement may take for somebody who looks: what a source does not tell by then, it does not tell."""
+
 BUSY_SECONDS = 5.0
 """How long somebody who wants jobs ended waits for the sweep that works."""
 
@@ -140,13 +143,13 @@ class Desk:
     def look(self, source: str, wanted: looking.Wanted) -> looking.Report:
         """The running jobs of one source. What was read a moment ago is told again.
 
-        Raises NoSuchSource, DatabaseAway, ReaperError when the database refuses; Busy when too many look.
+        Raises NoSuchSource, DatabaseAway, ReaperError when the database refuses; Crowded when too many look.
         """
         watch, own = self._place(source)
 
         def read() -> looking.Report:
             with named(own):
-                return looking.look(own, watch.hearing.copy(), wanted)
+                return looking.look(own, watch.hearing.copy(), wanted, at_most=_LOOK_SECONDS)
 
         return self._glances.at((source, wanted), read, watch)
 
@@ -155,8 +158,8 @@ class Desk:
         watch, own = self._place(source)
 
         def read() -> Sequence[tuple[str | None, int]]:
-            with named(own), own.connect() as connection, own.transaction(connection, read_only=True):
-                return own.survey.kinds(connection)
+            with named(own):
+                return looking.kinds(own, at_most=_LOOK_SECONDS)
 
         return self._glances.at((source, "kinds"), read, watch)
 
@@ -166,15 +169,17 @@ class Desk:
 
         def read() -> looking.Report:
             with named(own):
-                return looking.overdue(own, watch.hearing.copy(), limit)
+                return looking.overdue(own, watch.hearing.copy(), limit, at_most=_LOOK_SECONDS)
 
         return self._glances.at((source, "overdue", limit), read, watch)
 
     def explain(self, source: str, job: str) -> explaining.Explanation:
-        """Raises NoSuchSource, NoSuchJob, DatabaseAway, and ReaperError when the database refuses."""
+        """Raises NoSuchSource, NoSuchJob, DatabaseAway, ReaperError when the database refuses; Crowded when too many
+        ask.
+        """
         watch, own = self._place(source)
-        with named(own):
-            return explaining.explain(own, watch.hearing.copy(), explaining.locate(own, job))
+        with self._glances.connected(watch), named(own):
+            return explaining.explain_named(own, watch.hearing.copy(), job, _LOOK_SECONDS)
 
     def summary(self) -> tuple[Summary, Mapping[str, looking.Report | None], Mapping[str, str]]:
         """What is stuck in all sources, the report of each, and what kept one from being told."""

@@ -1,7 +1,7 @@
 """Looking without being in the way: who looks shares what others saw a moment ago, and gives way to sweeps.
 
 However many people and scripts ask, a source is read by one of them at a time, and not while it is being swept; so a
-flood of readers costs the database little more than one of them.
+flood of readers costs the database little more than one of them. Nobody waits for long behind one who gets no answer.
 """
 
 from __future__ import annotations
@@ -9,9 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
+from reaper.admin.room import Room
 from reaper.model import ReaperError
 from reaper.watch import Watch
 
@@ -22,15 +25,34 @@ _MOST_FRESH_SECONDS = 15.0
 _FRESH_SHARE = 20.0
 """What was dear to see stays fresh for longer: for so many times what it cost, from 2 s to 15 s."""
 
+CONNECTIONS = 2
+"""How many connections to a source readers have at most."""
+
 _REMEMBERED = 8
 _WAITING = 6
+_PATIENCE_SECONDS = 3.0
 _GIVE_WAY_SECONDS = 3.0
 _REST = 3.0
 """Between two reads, as a share of what the last one took."""
 
+_DEAR_SECONDS = 1.0
+"""A refusal that took so long to come is told again for as long: a source that hangs is not asked by one after the
+other.
+"""
 
-class Crowded(ReaperError):
-    """Too many look just now."""
+
+@dataclass(slots=True)
+class _Place:
+    """One source. Who reads for others does so alone, and gives way to a sweep before."""
+
+    reading: Room = field(default_factory=lambda: Room(1, _WAITING, _GIVE_WAY_SECONDS + _PATIENCE_SECONDS))
+    connections: Room = field(default_factory=lambda: Room(CONNECTIONS, 100, _PATIENCE_SECONDS))
+    rested: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    error: ReaperError
 
 
 class Glances:
@@ -40,9 +62,7 @@ class Glances:
         self._lock = threading.Lock()
         # Until when each is fresh, and what was seen.
         self._seen: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
-        self._reading: dict[str, threading.Lock] = {}
-        self._rested: dict[str, float] = {}
-        self._waiting = 0
+        self._places: dict[str, _Place] = {}
         self._changes = 0
 
     def forget(self) -> None:
@@ -54,46 +74,63 @@ class Glances:
     def at(self, what: tuple[str | object, ...], read: Callable[[], T], watch: Watch) -> T:
         """What was seen under that name, or what `read` sees now. The watch is that of the source.
 
-        Raises Crowded when too many wait already, and what `read` raises.
+        Raises Crowded when too many wait already, or one has waited too long; and what `read` raises.
         """
         if (seen := self._fresh(what)) is not None:
             return cast(T, seen[0])
+        place = self._place(watch)
+        with place.reading.place():
+            if (seen := self._fresh(what)) is not None:  # somebody else has looked meanwhile
+                return cast(T, seen[0])
+            return self._read(what, read, watch, place)
+
+    @contextmanager
+    def connected(self, watch: Watch) -> Iterator[None]:
+        """A connection to the source may be made in this block. Raises Crowded."""
+        with self._place(watch).connections.place():
+            yield
+
+    def _place(self, watch: Watch) -> _Place:
         with self._lock:
-            reading = self._reading.setdefault(watch.name, threading.Lock())
-            if self._waiting >= _WAITING:
-                raise Crowded("too many are looking just now; try again in a moment")
-            self._waiting += 1
-        try:
-            with reading:
-                if (seen := self._fresh(what)) is not None:  # somebody else has looked meanwhile
-                    return cast(T, seen[0])
-                return self._read(what, read, watch)
-        finally:
-            with self._lock:
-                self._waiting -= 1
+            return self._places.setdefault(watch.name, _Place())
 
     def _fresh(self, what: Hashable) -> tuple[Any] | None:
+        """Raises what the source has refused with."""
         with self._lock:
             found = self._seen.get(what)
         if found is None or time.monotonic() > found[0]:
             return None
+        if isinstance(found[1], _Refusal):
+            error = found[1].error
+            raise type(error)(*error.args) from None
         return (found[1],)
 
-    def _read(self, what: Hashable, read: Callable[[], T], watch: Watch) -> T:
-        self._give_way(watch)
+    def _read(self, what: Hashable, read: Callable[[], T], watch: Watch, place: _Place) -> T:
+        self._give_way(watch, place)
         begun, changes = time.monotonic(), self._changes
         try:
-            value = read()
+            with place.connections.place():
+                begun = time.monotonic()
+                value = read()
+        except ReaperError as error:
+            took = time.monotonic() - begun
+            if took >= _DEAR_SECONDS:
+                self._remember(what, _Refusal(error), changes, min(_MOST_FRESH_SECONDS, took))
+            raise
         finally:
             ended = time.monotonic()
-            self._rested[watch.name] = ended + _REST * (ended - begun)
+            place.rested = ended + _REST * (ended - begun)
+        fresh = min(_MOST_FRESH_SECONDS, max(_FRESH_SECONDS, _FRESH_SHARE * (ended - begun)))
+        self._remember(what, value, changes, fresh)
+        return value
+
+    def _remember(self, what: Hashable, value: object, changes: int, seconds: float) -> None:
         with self._lock:
             if changes == self._changes:  # else it may have been read before the change
-                fresh = min(_MOST_FRESH_SECONDS, max(_FRESH_SECONDS, _FRESH_SHARE * (ended - begun)))
-                self._seen[what] = (ended + fresh, value)
+                now = time.monotonic()
+                self._seen[what] = (now + seconds, value)
                 self._seen.move_to_end(what)
-                self._drop(ended)
-        return value
+                self._drop(now)
 
     def _drop(self, now: float) -> None:
         """What is too old, and of the rest the oldest when it is too much: a report may name hundreds of jobs."""
@@ -102,8 +139,8 @@ class Glances:
         while len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
 
-    def _give_way(self, watch: Watch) -> None:
+    def _give_way(self, watch: Watch, place: _Place) -> None:
         """To the sweep that works, and to everybody else after the last read: but not for ever."""
         deadline = time.monotonic() + _GIVE_WAY_SECONDS
-        while (now := time.monotonic()) < deadline and (watch.sweeping or now < self._rested.get(watch.name, 0.0)):
+        while (now := time.monotonic()) < deadline and (watch.sweeping or now < place.rested):
             time.sleep(0.02)

@@ -10,7 +10,7 @@ from reaper.cli import document, exits
 from reaper.cli.document import shown
 from reaper.cli.options import json_option, speakable
 from reaper.cli.remote import reach, token_option, told, url_option
-from reaper.cli.standing import lines
+from reaper.cli.standing import lines, swept_elsewhere
 
 
 @click.command("halt", short_help="Have the daemon end nothing until it is restarted.")
@@ -25,7 +25,7 @@ def command(
 ) -> int:
     """Have the daemon end nothing until somebody says `reaper restart`. It goes on looking.
 
-    Returns at once; a sweep that works ends after its batch.
+    Returns at once; a sweep that works ends after its batch. A replica that sweeps in its stead has to be halted, too.
 
     \b
     Example:
@@ -35,10 +35,13 @@ def command(
     def ask() -> int:
         query = {"persist": str(persist).lower(), **({"reason": reason} if reason else {})}
         found = reach(ctx, url, token_file, changes=True).order("halt", query)
+        others = swept_elsewhere(found)
         if as_json:
-            document.write("halt", found)
-        else:
-            click.echo(shown(next(lines(found))))
+            document.write("halt", {**found, "swept_elsewhere": others})
+            return exits.DONE
+        click.echo(shown(next(lines(found))))
+        for source in others:
+            click.echo(shown(f"{source} is swept by another replica, which this does not halt: halt that one too"))
         return exits.DONE
 
     return told(ctx, ask)

@@ -41,21 +41,21 @@ class NobodyAnswers(ReaperError):
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """One daemon, and the token that it wants for a change."""
+    """One daemon, and the token that it wants for a change. Whoever bears one does not wait with those who look."""
 
     url: SplitResult
     token: SecretStr | None = None
 
     def state(self) -> dict[str, Any]:
         """The supervisor's. Raises NobodyAnswers, and ReaperError with the daemon's own words when it refuses."""
-        return self._ask("GET", "/api/supervisor/state", {})
+        return self._ask("GET", "/api/supervisor/state")
 
     def order(self, what: str, query: Mapping[str, str]) -> dict[str, Any]:
-        """Have the supervisor do it, with the token. Returns its state, and raises as `state` does."""
-        bearer = {"Authorization": f"Bearer {self.token.get_secret_value()}"} if self.token else {}
-        return self._ask("POST", f"/api/supervisor/{what}{f'?{urlencode(query)}' if query else ''}", bearer)
+        """Have the supervisor do it. Returns its state, and raises as `state` does."""
+        return self._ask("POST", f"/api/supervisor/{what}{f'?{urlencode(query)}' if query else ''}")
 
-    def _ask(self, method: str, path: str, headers: dict[str, str]) -> dict[str, Any]:
+    def _ask(self, method: str, path: str) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self.token.get_secret_value()}"} if self.token else {}
         place = f"{self.url.scheme}://{self.url.netloc}"
         connection = _SCHEMES[self.url.scheme](self.url.hostname or "", self.url.port, timeout=_SECONDS)
         try:
@@ -91,7 +91,7 @@ def reach(ctx: click.Context, url: str | None, token_file: Path | None = None, *
     settings = load({"config": ctx.obj}, os.environ) if url is None or (changes and token_file is None) else None
     place = _checked(url) if url is not None else _configured(settings or Settings())
     if not changes:
-        return Remote(place)
+        return Remote(place, _token_at_hand(settings))
     tokens = read_tokens(token_file, "--token-file") if token_file else (settings or Settings()).http_tokens
     return Remote(place, next(iter(tokens.values()), None))
 
@@ -102,6 +102,14 @@ def told(ctx: click.Context, ask: Callable[[], int]) -> int:
         return ask()
     except NobodyAnswers as error:
         return document.refuse(ctx, error, [f"reaper: {error}"], exits.AWAY)
+
+
+def _token_at_hand(settings: Settings | None) -> SecretStr | None:
+    """Of the daemon that is configured, when there is one that can be read: nobody needs it to look."""
+    try:
+        return next(iter(settings.http_tokens.values()), None) if settings else None
+    except ConfigError:
+        return None
 
 
 def _configured(settings: Settings) -> SplitResult:

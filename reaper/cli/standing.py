@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from reaper.duration import in_words
+from reaper.model import Outcome
 
 
 def lines(told: dict[str, Any]) -> Iterator[str]:
@@ -15,6 +16,11 @@ def lines(told: dict[str, Any]) -> Iterator[str]:
     for source in told["sources"]:
         yield f"Source {source['name']} ({source['profile']}): {', '.join(_standing(source))}"
         yield from (f"  {problem}" for problem in source["problems"])
+
+
+def swept_elsewhere(told: dict[str, Any]) -> list[str]:
+    """The sources that another replica holds the lease of, as the last sweep found it."""
+    return [source["name"] for source in told["sources"] if source["outcome"] == Outcome.STANDBY]
 
 
 def _halted(halted: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -49,12 +50,15 @@ class Report:
     notes: Sequence[str] = ()
 
 
-def look(source: Source, hearing: Hearing, wanted: Wanted) -> Report:
-    """Everything of one source but its orphans. Raises DatabaseAway and DBAPIError."""
+def look(source: Source, hearing: Hearing, wanted: Wanted, *, at_most: float = inf) -> Report:
+    """Everything of one source but its orphans; a statement may take `at_most` seconds.
+
+    Raises DatabaseAway and DBAPIError.
+    """
     reading, survey = source.reading, source.survey
     with source.connect() as connection:
         moment = source.consult(source.meet(connection, hearing))
-        with source.transaction(connection, read_only=True):
+        with source.transaction(connection, read_only=True, at_most=at_most):
             census = with_stale(survey.census(connection, moment), survey.count_stale(connection, moment))
             keys = reading.keys(
                 connection,
@@ -70,21 +74,30 @@ def look(source: Source, hearing: Hearing, wanted: Wanted) -> Report:
                 wanted.kind is None
                 or bool(reading.keys(connection, moment, verdict=Verdict.STALE, kind=wanted.kind, limit=1))
             )
-        taken, notes = _taken(source, connection)
+        taken, notes = _taken(source, connection, at_most)
     return Report(census, jobs, holders, len(keys) > wanted.limit, found, moment.testimony, taken=taken, notes=notes)
 
 
-def overdue(source: Source, hearing: Hearing, limit: int = SHOWN) -> Report:
-    """The jobs past their timeout, stale and spared, oldest first. Raises DatabaseAway and DBAPIError."""
+def overdue(source: Source, hearing: Hearing, limit: int = SHOWN, *, at_most: float = inf) -> Report:
+    """The jobs past their timeout, stale and spared, oldest first; a statement may take `at_most` seconds.
+
+    Raises DatabaseAway and DBAPIError.
+    """
     with source.connect() as connection:
         moment = source.consult(source.meet(connection, hearing))
-        with source.transaction(connection, read_only=True):
+        with source.transaction(connection, read_only=True, at_most=at_most):
             stale = source.survey.count_stale(connection, moment)
             census = with_stale(source.survey.census(connection, moment), stale)
             keys = source.reading.overdue(connection, moment, limit + 1)
             jobs = source.reading.evidence(connection, moment, keys[:limit])
             holders = _holders(source, connection, jobs)
     return Report(census, jobs, holders, len(keys) > limit, stale > 0, moment.testimony)
+
+
+def kinds(source: Source, *, at_most: float = inf) -> Sequence[tuple[str | None, int]]:
+    """How many jobs of each kind run, most first. Raises DatabaseAway and DBAPIError."""
+    with source.connect() as connection, source.transaction(connection, read_only=True, at_most=at_most):
+        return source.survey.kinds(connection)
 
 
 def _holders(source: Source, connection: Connection, jobs: Sequence[Evidence]) -> dict[Key, Holder]:
@@ -94,10 +107,10 @@ def _holders(source: Source, connection: Connection, jobs: Sequence[Evidence]) -
     return {key: holder for key, holder in found.items() if holder}
 
 
-def _taken(source: Source, connection: Connection) -> tuple[list[Taken] | None, list[str]]:
+def _taken(source: Source, connection: Connection, at_most: float) -> tuple[list[Taken] | None, list[str]]:
     """In a transaction of its own: the role may not read the table, which is no reason to tell nothing of the jobs."""
     try:
-        with source.transaction(connection, read_only=True):
+        with source.transaction(connection, read_only=True, at_most=at_most):
             return find_taken(connection, source.rule.schema), []
     except DBAPIError as error:
         if trouble(error) is Trouble.AWAY:

@@ -12,6 +12,7 @@ from reaper.admin.api.asking import AtDesk, Deed, Done, changing_router
 from reaper.admin.api.problems import Moved, conflict, problems
 from reaper.admin.api.schemas import Census, Job, Model, Problem, RowHolder, SourceName, Text, Wanted, Why
 from reaper.admin.desk import Desk
+from reaper.admin.routing import whole
 from reaper.model import DatabaseAway, JobMoved, ReaperError, Verdict
 from reaper.operations import looking
 from reaper.operations.explaining import Explanation
@@ -25,6 +26,7 @@ _MOST = 200
 _DEEPEST = 1_000_000
 _VERBS = ("fail", "requeue")
 _SLASHES = 4  # /api/jobs/SOURCE/ID
+_ONE = "/api/jobs/{source}/" + whole("id")
 
 
 class JobsWanted(Wanted):
@@ -162,7 +164,7 @@ def jobs(desk: AtDesk, wanted: Annotated[JobsWanted, Query()]) -> Jobs:
 
 
 @reading.get(
-    "/api/jobs/{source}/{id:path}",
+    _ONE,
     summary="Everything that is known of one job",
     responses=problems(404, 502, 503),
     dependencies=_as_such,
@@ -174,7 +176,7 @@ def job(desk: AtDesk, source: _Place, id: _Named) -> JobExplained:
 
 
 @ending.post(
-    "/api/jobs/{source}/{id:path}/fail",
+    f"{_ONE}/fail",
     summary="End one running job",
     name="fail",
     responses=problems(404, 502, 503) | conflict(JobHasMoved),
@@ -187,7 +189,7 @@ def fail(desk: AtDesk, deed: Done, source: _Place, id: _Named, wanted: EndWanted
 
 
 @ending.post(
-    "/api/jobs/{source}/{id:path}/requeue",
+    f"{_ONE}/requeue",
     summary="Put one running job back",
     name="requeue",
     responses=problems(404, 502, 503) | conflict(JobHasMoved),

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from reaper.admin.api.schemas import Job
 from reaper.admin.clearing import NoSuchTask
 from reaper.admin.desk import NoSuchSource, Refused
-from reaper.admin.glance import Crowded
+from reaper.admin.room import Crowded
 from reaper.model import DatabaseAway, JobMoved, ReaperError
 from reaper.operations.explaining import NoSuchJob
 from reaper.watch import Busy

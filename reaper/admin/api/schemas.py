@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from reaper import words
 from reaper.model import Census as Counted
@@ -35,7 +35,21 @@ def _whole(value: object) -> object:
 WHOLE = BeforeValidator(_whole)
 """Stands last in the annotation of a whole number in a body: JSON does not tell 5.0 from 5."""
 
-Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("expected a text without NUL")
+    return value
+
+
+def _reason(value: str) -> str:
+    if "\0" in value or not value.strip():
+        raise ValueError("expected a reason in words")
+    return value
+
+
+# The patterns are told to programs; people are told sentences.
+Text = Annotated[str, AfterValidator(_text), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})]
 """What a database can be told: PostgreSQL knows no NUL."""
 
 SourceName = Annotated[str, Field(min_length=1, max_length=63, description="A source's name.", examples=["default"])]
@@ -44,10 +58,11 @@ Why = Annotated[
     Field(
         min_length=1,
         max_length=500,
-        pattern=r"^[^\x00]*[^\x00\s][^\x00]*$",
         description="Why: it is written where the job's end is told.",
         examples=["its node is gone"],
+        json_schema_extra={"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"},
     ),
+    AfterValidator(_reason),
 ]
 
 

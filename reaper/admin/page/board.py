@@ -30,6 +30,7 @@ from reaper.model import Census, Evidence
 from reaper.nearest import did_you_mean
 from reaper.operations.looking import Report
 
+_LATE_COUNTED = 100  # as many as the history keeps
 _REAPED_SHOWN, _SWEEPS_SHOWN, _SWEEPS_DRAWN, _OTHERS_SHOWN, _KINDS_SHOWN = 12, 30, 2000, 10, 12
 
 
@@ -128,7 +129,7 @@ def make_board(desk: Desk, wanted: Filter) -> Board:
     prospects = {name: replace(each, holders=holders.get(name, {})) for name, each in prospects.items()}
     rows = [source_row(each, errors.get(name)) for name, each in prospects.items()]
     state, halted = desk.supervisor.state, desk.supervisor.halted.now
-    late, sweeps = desk.history.late(100), desk.history.sweeps(None, _SWEEPS_DRAWN)
+    late, sweeps = desk.history.late(_LATE_COUNTED), desk.history.sweeps(None, _SWEEPS_DRAWN)
     policy = [Policy(visible(name), visible(value), visible(origin)) for name, value, origin in
               desk.settings.described()]  # fmt: skip
     return Board(
@@ -137,7 +138,7 @@ def make_board(desk: Desk, wanted: Filter) -> Board:
         state=str(state) if state else "NOT SCHEDULED",
         halted=halted,
         headline=headline(rows, list(prospects.values()), halted, state),
-        strip=strip(rows, state, len(late)),
+        strip=strip(rows, state, len(late), more=len(late) == _LATE_COUNTED),
         totals=_totals(rows),
         sources=rows,
         filter=wanted,

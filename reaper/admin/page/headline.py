@@ -31,8 +31,8 @@ class Headline:
     detail: str
 
 
-def strip(rows: Sequence[SourceRow], state: State | None, late: int) -> list[Cell]:
-    """The daemon as a whole, in a few words."""
+def strip(rows: Sequence[SourceRow], state: State | None, late: int, *, more: bool) -> list[Cell]:
+    """The daemon as a whole, in a few words. `more`: there may have been more late signs than are counted."""
     tones = {State.RUNNING: "ok", State.HALTED: "hold"}
     held, away = [row.name for row in rows if row.release], [row.name for row in rows if row.database is not None]
     return [
@@ -41,7 +41,7 @@ def strip(rows: Sequence[SourceRow], state: State | None, late: int) -> list[Cel
         Cell("Role", _roles(rows)),
         _oldest_success(rows),
         Cell("Database", _databases(rows, away), "bad" if away else ""),
-        Cell("Late signs", str(late), "bad" if late else ""),
+        Cell("Late signs", f"{late}{'+' if more else ''}", "bad" if late else ""),
     ]
 
 
@@ -79,8 +79,8 @@ def headline(rows: Sequence[SourceRow], prospects: Sequence[Prospect], halted: H
     if away:
         return Headline("bad", _away_title(away, len(rows)), _away_detail(rows, stuck, stale))
     if halted is not None:
-        detail = f"Sweeps only look: {stuck if stale else 'nothing is stuck'}, and nothing is ended until a restart."
-        return Headline("hold", f"Halted by {visible(halted.by)}", detail)
+        now = stuck if stale else "nothing is stuck"
+        return Headline("hold", f"Halted by {visible(halted.by)}", _halted(prospects, now))
     if held := [row for row in rows if row.release]:
         return Headline("hold", f"The breaker holds {count(sum(row.release for row in held), 'job')}", _held(held))
     if stale:
@@ -107,6 +107,14 @@ def _held(rows: Sequence[SourceRow]) -> str:
     return f"{each}. This looks like an outage, not like a mass death: look first, then release."
 
 
+def _halted(prospects: Sequence[Prospect], stuck: str) -> str:
+    elsewhere = [p.standing.name for p in prospects if p.another_sweeps]
+    if not elsewhere:
+        return f"Sweeps only look: {stuck}, and nothing is ended until a restart."
+    return f"The sweeps of this replica only look: {stuck}. This halt does not reach the replica that holds the " \
+           f"lease of {', '.join(elsewhere)}: halt that one too."  # fmt: skip
+
+
 def _stuck(prospects: Sequence[Prospect], stale: int) -> str:
     """When they are ended, if nothing of them stirs."""
     concerned = [p for p in prospects if p.census is not None and p.census.stale]
@@ -115,7 +123,7 @@ def _stuck(prospects: Sequence[Prospect], stale: int) -> str:
     if any(p.standing.sweeping for p in concerned):
         return "A sweep works now."
     if all(p.another_sweeps for p in concerned):
-        return f"Another replica sweeps, and ends {them}."
+        return f"Another replica holds the lease; it ends {them} if it is not halted."
     if not soon or max(soon) < 1:
         return f"The next sweep, which is due, ends {them} if no sign of life comes before."
     which = "The next sweep, in" if len(concerned) == 1 else "The next sweeps, within"

@@ -11,7 +11,7 @@ from reaper.admin.history import Ended
 from reaper.admin.page.board import Gauge, actions, gauge, prospect, verdict
 from reaper.admin.page.past import EndedRow, LateRow, ended_row, late_row
 from reaper.admin.page.prospect import Next
-from reaper.admin.page.text import Text, absolute, duration, text, visible
+from reaper.admin.page.text import Text, absolute, duration, link, text, visible
 from reaper.admin.page.timeline import Timeline, timeline
 from reaper.model import DatabaseAway, Evidence, ReaperError, Verdict
 from reaper.operations.explaining import Explanation, NoSuchJob
@@ -44,6 +44,7 @@ class JobBoard:
     host: str
     source: str
     job: Text
+    link: str
     kind: Text | None
     known: Known | None
     trouble: str | None
@@ -79,6 +80,7 @@ def _board(
         host=visible(desk.host),
         source=source,
         job=text(job),
+        link=link(source, job),
         kind=text(kind) if kind is not None else None,
         known=_known(desk, source, told) if told else None,
         trouble=visible(trouble) if trouble else None,

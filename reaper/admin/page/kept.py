@@ -9,8 +9,15 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from reaper.admin.room import Crowded, Room
+
 _FRESH_SECONDS = 1.5
 _STALE_SECONDS = 10.0
+_OLDEST_SECONDS = 60.0
+"""A page may be shown again for so long: at once, instead of waiting for the next one, and instead of none."""
+
+_PATIENCE_SECONDS = 6.0
+_WAITING = 5
 _MOST = 16
 _MOST_BYTES = 4 * 1024 * 1024
 
@@ -34,23 +41,24 @@ class Made:
 
 class Kept:
     """The last answers by what was asked for. Thread-safe; one thread makes an answer, and others wait for it, or take
-    the last one when it is not too old.
+    the last one when it is not too old, or there is no other to be had.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._made: OrderedDict[Hashable, Made] = OrderedDict()
-        self._making: dict[Hashable, threading.Lock] = {}
+        self._making: dict[Hashable, Room] = {}
 
     def at(self, what: Hashable, make: Callable[[], Made]) -> Made:
-        """Raises what `make` raises."""
+        """Raises Crowded when it takes too long, and what `make` raises."""
         with self._lock:
             made = self._made.get(what)
-            making = self._making.setdefault(what, threading.Lock())
+            making = self._making.setdefault(what, Room(1, _WAITING, _PATIENCE_SECONDS))
         if made is not None and made.age_seconds < _FRESH_SECONDS:
             return made
-        if not making.acquire(blocking=made is None or made.age_seconds > _STALE_SECONDS):
-            assert made is not None
+        if not making.enter(wait=made is None or made.age_seconds > _STALE_SECONDS):
+            if made is None or made.age_seconds > _OLDEST_SECONDS:
+                raise Crowded
             return made
         try:
             return self._made_by_now(what) or self._keep(what, make())
@@ -58,7 +66,7 @@ class Kept:
             with self._lock:
                 if what not in self._made:  # it could not be made
                     self._making.pop(what, None)
-            making.release()
+            making.leave()
 
     def _made_by_now(self, what: Hashable) -> Made | None:
         """By whom we have waited for."""

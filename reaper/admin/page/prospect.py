@@ -71,12 +71,13 @@ class Prospect:
     def _by_sweep(self) -> Next:
         if self.state is State.FINISHED:
             return Next("held", "not swept: the schedule has ended; restart it")
-        if self.halted is not None:
+        if self.halted is not None and not self.another_sweeps:
             return Next("held", f"halted by {visible(self.halted.by)}: it stays as it is until somebody restarts")
         if self.held:
             return Next("held", "held by the breaker until somebody releases it")
         if self.another_sweeps:
-            return Next("soon", f"another replica sweeps{self._by_which_action('and ends it')}")
+            doing = self._by_which_action("if it is not halted")
+            return Next("soon", f"another replica holds the lease: it ends it{doing}")
         return self._in_time()
 
     def _in_time(self) -> Next:

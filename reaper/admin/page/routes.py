@@ -7,7 +7,6 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
-from starlette.convertors import PathConvertor, register_url_convertor
 
 from reaper import __version__
 from reaper.admin.desk import Desk, NoSuchSource
@@ -18,20 +17,14 @@ from reaper.admin.page.kept import Kept, Made
 from reaper.admin.page.listing import Filter
 from reaper.admin.page.rendering import render
 from reaper.admin.page.text import text
+from reaper.admin.routing import whole
 from reaper.admin.security.changing import GATE
 from reaper.admin.security.tokens import HOW_TO_SET
 from reaper.operations.explaining import NoSuchJob
 
 
-class _Whole(PathConvertor):
-    """The rest of a path, whatever it is: a job's name may have several lines."""
-
-    regex = "(?s:.*)"
-
-
 def router_of(desk: Desk) -> APIRouter:
     """`/`, `/jobs/{source}/{id}` and what they are made with. `?part=live` is a page without its frame."""
-    register_url_convertor("whole", _Whole())
     router, kept = APIRouter(include_in_schema=False, default_response_class=HTMLResponse), Kept()
 
     def answer(request: Request, what: Hashable, make: Callable[[dict[str, Any]], Made]) -> Response:
@@ -49,7 +42,7 @@ def router_of(desk: Desk) -> APIRouter:
             request, wanted, lambda frame: Made(200, render("board.html", board=make_board(desk, wanted), **frame))
         )
 
-    @router.get("/jobs/{source}/{job:whole}")
+    @router.get("/jobs/{source}/" + whole("job"))
     def job(request: Request, source: str, job: str) -> Response:
         def make(frame: dict[str, Any]) -> Made:
             try:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from reaper.duration import in_words
 
 LONGEST = 160
+_SPELLED = re.compile(r"\\(?:[nrt\\]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 _MOMENT = re.compile(r"(\d{4,}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)")
 
 
@@ -39,8 +40,13 @@ class When:
 
 
 def visible(text: str) -> str:
-    """Whatever would break a line, turn the writing round or not be seen at all is spelled out."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """Whatever would break a line, turn the writing round or not be seen at all is spelled out.
+
+    So is a backslash then, and where it reads as if something had been: no two texts become the same.
+    """
+    if text.isprintable() and not _SPELLED.search(text):
+        return text
+    return "".join(c if c.isprintable() and c != "\\" else repr(c)[1:-1] for c in text)
 
 
 def text(value: object, longest: int = LONGEST) -> Text:

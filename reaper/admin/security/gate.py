@@ -44,9 +44,9 @@ class Gate:
             return False
         return True
 
-    def knows(self, scope: Scope) -> bool:
-        """Whether it comes from somebody with a token."""
-        return self.tokens.who(_authorization(Headers(scope=scope))) is not None
+    def who(self, scope: Scope) -> str | None:
+        """The name of the token that it bears, whatever else is wrong with it; None without a right one."""
+        return self.tokens.who(_authorization(Headers(scope=scope)))
 
     def bearer(self, scope: Scope) -> Who:
         """Whose token it bears. Raises HTTPException 403 when there are no tokens at all, 401 when it is none."""

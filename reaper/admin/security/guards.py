@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reaper.admin.security import errors
 from reaper.admin.security.bodies import bounded
 from reaper.admin.security.changing import GATE
-from reaper.admin.security.gate import Gate, remote
+from reaper.admin.security.gate import READING, Gate, remote
 from reaper.admin.security.pacing import Lane, Left, Overrun, Turn
 from reaper.admin.security.refusals import Refusals
 from reaper.admin.security.sharing import Shared
@@ -23,6 +23,7 @@ GONE = "reaper.gone"
 PROBES = frozenset({"/live", "/ready", "/metrics", "/api/health", "/health/scheduler"})
 """What machines ask, and must not wait for because people ask for something else."""
 STATIC = "/static/"
+STATE = "/api/supervisor/state"
 
 _NOTED = frozenset({401, 403, 421})
 _RETRY_SECONDS = 5
@@ -55,7 +56,9 @@ class _Guarded:
         self._app, self._gate = app, gate
         # A lane for each: whoever floods one of them does not keep anybody from the others.
         self._probes = {path: Shared(Lane(share=0.05, each_seconds=0.0005, at_once=1)) for path in PROBES}
-        self._public = Lane(share=0.15, each_seconds=0.004, at_once=4)
+        self._public = Lane(share=0.15, each_seconds=0.004, at_once=8)
+        # What needs no database does not wait for those who wait for one.
+        self._plain = Lane(share=0.05, each_seconds=0.002, at_once=2)
         # Who steers the reaper comes before those who look at it, and one long order does not keep the next waiting.
         self._bearers = Lane(share=1.0, each_seconds=0.004, at_once=16)
         self._refusals, self._log = Refusals(), structlog.get_logger("reaper")
@@ -84,12 +87,17 @@ class _Guarded:
             await answer.send(message)
 
     async def _take_turn(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        lane = self._bearers if self._gate.knows(scope) else self._public
-        answer.turn = await lane.turn(scope.get("extensions", {}).get(GONE, _never))
+        answer.turn = await self._lane(scope).turn(scope.get("extensions", {}).get(GONE, _never))
         try:
             await self._work(scope, receive, answer)
         finally:
             answer.turn.end()
+
+    def _lane(self, scope: Scope) -> Lane:
+        if self._gate.who(scope) is not None:
+            return self._bearers
+        plain = scope["path"] == STATE or scope["path"].startswith(STATIC)
+        return self._plain if plain and scope["method"] in READING else self._public
 
     async def _work(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
@@ -97,7 +105,8 @@ class _Guarded:
             await self._app(self._with_gate(scope), bounded(receive), answer.send)
         except HTTPException as refusal:
             if refusal.status_code in _NOTED:
-                self._refusals.refused(refusal.status_code, remote(scope), scope["method"], scope["path"])
+                who = self._gate.who(scope)
+                self._refusals.refused(refusal.status_code, remote(scope), scope["method"], scope["path"], who)
             await answer.give(refusal.status_code, refusal.detail, refusal.headers or {})
 
     def _with_gate(self, scope: Scope) -> Scope:

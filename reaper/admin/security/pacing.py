@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 _PATIENCE_SECONDS = 10.0
 _PLACES = 500
+_MOST_SECONDS = 0.3
+"""What took longer has waited for a database or for others: that takes nothing from those who come next."""
 
 
 class Overrun(Exception):
@@ -65,7 +67,8 @@ class Lane:
     """Requests of one sort, one after the other. Lives in one event loop.
 
     They may take `share` of the time that goes by, and `most_seconds` at once after a quiet time.
-    Each costs as long as it is worked on, and `each_seconds` a client for what is done before and after that.
+    Each costs as long as it is worked on, up to _MOST_SECONDS, and `each_seconds` a client for what is done before and
+    after that.
     """
 
     def __init__(self, share: float, each_seconds: float, at_once: int, most_seconds: float = 1.0) -> None:
@@ -102,7 +105,7 @@ class Lane:
 
     def _end(self, seconds: float, clients: int) -> None:
         self._free += 1
-        self._budget.spend(seconds + clients * self._each)
+        self._budget.spend(min(seconds, _MOST_SECONDS) + clients * self._each)
         self._call()
 
     def _call(self) -> None:

@@ -20,10 +20,15 @@ class Refusals:
         self._count = 0
         self._last: dict[str, Any] = {}
 
-    def refused(self, status: int, remote: str, method: str, path: str) -> None:
-        """Tell of the first at once, and of those in the ten seconds after it together."""
+    def refused(self, status: int, remote: str, method: str, path: str, who: str | None = None) -> None:
+        """Tell of the first at once, and of those in the ten seconds after it together.
+
+        `who`: whose token it bore. Somebody asks with it from where he should not, or has lost it.
+        """
         self._count += 1
         self._last = {"status": status, "remote": remote, "method": method[:20], "path": path[:_PATH_LENGTH]}
+        if who is not None:
+            self._last["who"] = who
         if self._window is None:
             self._tell()
 

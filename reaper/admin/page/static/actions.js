@@ -1,23 +1,27 @@
 // What can be done from the page. Each action shows what the server says it would do, and is done when somebody has
 // confirmed that.
-import { bear, Cancelled, change, offerForgetting, read } from "./asking.js";
-import { explained, foreign, line, list, sweeps } from "./previews.js";
+import { bear, Cancelled, change as changeWhile, offerForgetting, read } from "./asking.js";
+import { explained, foreign, line, list, node, sweeps } from "./previews.js";
 
 const dialog = document.getElementById("act");
 const part = (name) => document.getElementById(`act-${name}`);
+
+// There is one dialog for all of them. Whose it is has a number: an answer that comes when it is somebody else's, or
+// closed, touches nothing in it.
+let turn = 0;
 
 const ACTIONS = {
   "dry-run": {
     title: ({ source }) => `Dry run of ${source}`,
     lead: () => "What a sweep would do now. Nothing is changed.",
-    preview: async ({ source }) => sweeps(await change("/api/sweeps", { source, dry_run: true })),
+    preview: async ({ source, change }) => sweeps(await change("/api/sweeps", { source, dry_run: true })),
   },
   sweep: {
     title: ({ source }) => `Sweep ${source} now`,
     lead: () => "This is what the sweep would do. Each job is judged again before it is ended.",
-    preview: async ({ source }) => sweeps(await change("/api/sweeps", { source, dry_run: true })),
+    preview: async ({ source, change }) => sweeps(await change("/api/sweeps", { source, dry_run: true })),
     confirm: () => "Sweep now",
-    run: async ({ source }) => sweeps(await change("/api/sweeps", { source })),
+    run: async ({ source, change }) => sweeps(await change("/api/sweeps", { source })),
   },
   release: {
     title: ({ source }) => `Release the breaker of ${source}`,
@@ -26,17 +30,19 @@ const ACTIONS = {
     count: ({ held }) => held,
     confirm: ({ held }) => `End ${held} jobs`,
     danger: true,
-    run: async ({ source, held }) => sweeps(await change("/api/sweeps", { source, release: held })),
+    run: async ({ source, held, change }) => sweeps(await change("/api/sweeps", { source, release: held })),
   },
   halt: {
     title: () => "Halt the supervisor",
-    lead: () => "From now on sweeps only look, in every source, and nothing is ended. A sweep that works ends after its batch.",
+    lead: () =>
+      "From now on this daemon's sweeps only look, in every source, and end nothing. A sweep that works ends after its batch. " +
+      "Where several replicas run, halt every one: the lease does not outlive a lost connection.",
     preview: standing,
     reason: "For whoever finds it halted.",
     persist: true,
     confirm: () => "Halt",
     danger: true,
-    run: async ({ reason, persist }) => {
+    run: async ({ reason, persist, change }) => {
       const said = new URLSearchParams({ persist: String(persist), ...(reason && { reason }) });
       const now = await change(`/api/supervisor/halt?${said}`);
       return [line(`The supervisor is ${now.state}.`)];
@@ -45,9 +51,9 @@ const ACTIONS = {
   restart: {
     title: () => "Restart the supervisor",
     lead: () => "Each source is swept at once. This is what those sweeps would do.",
-    preview: async () => sweeps(await change("/api/sweeps", { dry_run: true })),
+    preview: async ({ change }) => sweeps(await change("/api/sweeps", { dry_run: true })),
     confirm: () => "Restart",
-    run: async () => [line(`The supervisor is ${(await change("/api/supervisor/restart")).state}.`)],
+    run: async ({ change }) => [line(`The supervisor is ${(await change("/api/supervisor/restart")).state}.`)],
   },
   fail: ending("Fail", "It is marked as failed with your reason, whatever its signs of life. Its worker is not told: end it first.", true),
   requeue: ending("Requeue", "It is put back in its queue with your reason, whatever its signs of life. Its worker is not told: end it first.", false),
@@ -62,16 +68,15 @@ function ending(name, lead, danger) {
     required: true,
     confirm: ({ gone }) => (gone ? null : name),
     danger,
-    run: async ({ source, job, decided, reason }) => {
-      const path = `/api/jobs/${encodeURIComponent(source)}/${encodeURIComponent(job)}/${name.toLowerCase()}`;
-      const done = await change(path, { started: decided, reason });
+    run: async ({ job, decided, reason, change }) => {
+      const done = await change(`/api${job}/${name.toLowerCase()}`, { started: decided, reason });
       return [line(foreign(done.message))];
     },
   };
 }
 
 async function evidence(deed) {
-  const found = await read(`/api/jobs/${encodeURIComponent(deed.source)}/${encodeURIComponent(deed.job)}`);
+  const found = await read(`/api${deed.job}`);
   deed.decided = found.job.started;
   deed.gone = found.job.verdict === "ended";
   const parts = [explained(found.job)];
@@ -83,14 +88,20 @@ async function evidence(deed) {
 async function release(deed) {
   const [last] = (await read(`/api/sweeps?${new URLSearchParams({ source: deed.source, limit: 1 })}`)).sweeps;
   deed.held = last?.outcome === "held" && last.census ? last.census.stale : Number(deed.count);
-  return sweeps(await change("/api/sweeps", { source: deed.source, dry_run: true }));
+  return sweeps(await deed.change("/api/sweeps", { source: deed.source, dry_run: true }));
 }
 
 async function standing() {
   const [state, jobs] = await Promise.all([read("/api/supervisor/state"), read("/api/jobs?verdict=stale&limit=1")]);
   const works = state.sources.filter((each) => each.sweeping).map((each) => each.name);
   const told = jobs.sources.map((each) => `${each.source}: ${each.census ? `${each.census.stale} stale of ${each.census.running} running stay as they are` : each.error}`);
-  return [list(told.map(foreign)), ...(works.length ? [line(foreign(`Being swept just now: ${works.join(", ")}`))] : [])];
+  const elsewhere = state.sources.filter((each) => each.leads === false).map(led);
+  return [...elsewhere, list(told.map(foreign)), ...(works.length ? [line(foreign(`Being swept just now: ${works.join(", ")}`))] : [])];
+}
+
+function led({ name, outcome }) {
+  const by = outcome === "standby" ? "is swept by another replica" : "may be swept by another replica";
+  return line(node("b", foreign(`${name} ${by}; this halt does not reach it: halt that one too.`)));
 }
 
 export function offerActions(refresh) {
@@ -101,21 +112,27 @@ export function offerActions(refresh) {
     if (button) open(ACTIONS[button.dataset.act], { ...button.dataset });
   });
   part("cancel").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => refresh());
+  dialog.addEventListener("close", () => {
+    if (!dialog.open) turn++; // and not while it is the next one's already: this is told a moment later
+    refresh();
+  });
 }
 
-async function open(action, deed) {
+async function open(action, shown) {
+  const mine = ++turn;
+  const deed = { ...shown, mine, change: (path, body) => changeWhile(() => mine === turn, path, body) };
   try {
     await bear();
   } catch (error) {
     if (error instanceof Cancelled) return;
     throw error;
   }
+  if (mine !== turn) return;
   lay(action, deed);
   dialog.showModal();
   part("title").focus();
-  await attempt(async () => {
-    part("preview").replaceChildren(...(await action.preview(deed)));
+  await attempt(mine, () => action.preview(deed), (told) => {
+    part("preview").replaceChildren(...told);
     ready(action, deed);
   });
 }
@@ -133,6 +150,8 @@ function lay(action, deed) {
   part("cancel").textContent = action.confirm ? "Cancel" : "Close";
   for (const name of ["reason", "count"]) part(name).value = "";
   part("persist").checked = false;
+  part("count").oninput = null;
+  dialog.querySelector("form").onsubmit = (event) => event.preventDefault();
   say("");
 }
 
@@ -149,7 +168,7 @@ function ready(action, deed) {
   part("count").oninput = () => (button.disabled = !enough());
   dialog.querySelector("form").onsubmit = (event) => {
     event.preventDefault();
-    if (!button.hidden && enough()) confirm(action, deed);
+    if (!button.hidden && !dialog.hasAttribute("aria-busy") && enough()) confirm(action, deed);
   };
   const first = ["reason", "count"].find((each) => !part(`${each}-field`).hidden);
   if (first && !dialog.contains(document.activeElement?.closest("input, button"))) part(first).focus();
@@ -159,26 +178,28 @@ async function confirm(action, deed) {
   const said = { ...deed, reason: part("reason").value.trim(), persist: part("persist").checked };
   if (action.required && !said.reason) return say("Say why: it is written down.", "bad");
   part("confirm").disabled = true;
-  await attempt(async () => {
-    part("preview").replaceChildren(...(await action.run(said)));
+  await attempt(deed.mine, () => action.run(said), (told) => {
+    part("preview").replaceChildren(...told);
     for (const name of ["reason-field", "count-field", "persist-field", "confirm"]) part(name).hidden = true;
     part("cancel").textContent = "Close";
     part("cancel").focus();
     say("Done.", "good");
   });
-  part("confirm").disabled = false;
+  if (deed.mine === turn) part("confirm").disabled = false;
 }
 
-async function attempt(doing) {
+async function attempt(mine, ask, show) {
   dialog.setAttribute("aria-busy", "true");
   say("");
   try {
-    await doing();
+    const told = await ask();
+    if (mine === turn) show(told);
   } catch (error) {
-    if (error instanceof Cancelled) return dialog.close();
-    refused(error);
+    if (mine !== turn) return;
+    if (error instanceof Cancelled) dialog.close();
+    else refused(error);
   } finally {
-    dialog.removeAttribute("aria-busy");
+    if (mine === turn) dialog.removeAttribute("aria-busy");
   }
 }
 

@@ -18,14 +18,16 @@ export async function read(path) {
   return told(await fetch(path, { cache: "no-store" }));
 }
 
-export async function change(path, body) {
+// While `wanted()`: whoever has closed the dialog is not asked for another token on its behalf.
+export async function change(wanted, path, body) {
   for (let wrong = ""; ; ) {
     const token = await bear(wrong);
     const headers = { Authorization: `Bearer ${token}` };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     const answer = await fetch(path, { method: "POST", headers, body: body && JSON.stringify(body), cache: "no-store" });
     if (answer.status !== 401) return told(answer);
-    letGo();
+    if (sessionStorage.getItem(KEPT) === token) letGo();
+    if (!wanted()) throw new Cancelled();
     wrong = "This is not one of its tokens.";
   }
 }

@@ -1,6 +1,9 @@
 // What the server said, as nodes. Only ever text: nothing that comes from a database is taken for markup.
 
-const UNSEEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}\p{Zl}\p{Zp}]/gu;
+const UNSEEN = "\\p{Cc}\\p{Cf}\\p{Co}\\p{Cn}\\p{Zl}\\p{Zp}";
+// A backslash is spelled out wherever something is, and where it reads as if something were: no two texts look the same.
+const AMBIGUOUS = new RegExp(`[${UNSEEN}]|\\\\[\\\\u]`, "u");
+const SPELLED = new RegExp(`[${UNSEEN}\\\\]`, "gu");
 const NAMED = 12;
 const LONGEST = 300;
 
@@ -15,10 +18,15 @@ export function line(...children) {
 }
 
 export function foreign(text) {
-  const full = String(text).replace(UNSEEN, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+  const said = String(text);
+  const full = AMBIGUOUS.test(said) ? said.replace(SPELLED, spelled) : said;
   const made = node("bdi", full.length > LONGEST ? `${full.slice(0, LONGEST)}…` : full);
   if (full.length > LONGEST) made.title = full.slice(0, 1000);
   return made;
+}
+
+function spelled(c) {
+  return c === "\\" ? "\\\\" : `\\u{${c.codePointAt(0).toString(16)}}`;
 }
 
 export function list(items) {
