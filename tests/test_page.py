@@ -546,7 +546,7 @@ def test_many_readers_have_one_page_made(daemon: Steered) -> None:
         made.append(1)
         return Made(200, b"page")
 
-    readers = [threading.Thread(target=lambda: kept.at("x", make)) for _ in range(20)]
+    readers = [threading.Thread(target=lambda: kept.at("x", make)) for _ in range(6)]
     for reader in readers:
         reader.start()
     gate.set()
