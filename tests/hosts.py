@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -113,8 +113,9 @@ def _init_below(process: subprocess.Popen[bytes], log: IO[str]) -> int:
         log.seek(0)
         pytest.fail(f"the host ended with status {process.returncode}: {log.read()}")
     pid = process.pid
-    while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        pid = int(children[-1])
-        if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":
-            return pid
+    with suppress(FileNotFoundError, ProcessLookupError):  # what prepares the host ends while we look at it
+        while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            pid = int(children[-1])
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":
+                return pid
     return 0

@@ -131,7 +131,7 @@ def test_a_flood_of_one_probe_leaves_the_others_alone_and_does_not_starve_it(
             now = process.cpu_times()
             cores = (now.user + now.system - before.user - before.system) / (time.monotonic() - begun)
         assert met.seen.keys() == {"200", "cpu_seconds"}
-        assert cores < 0.3
+        assert cores < 0.5
 
 
 def test_it_ends_in_time_in_the_midst_of_a_flood(protea: Protea, tmp_path: Path) -> None:
