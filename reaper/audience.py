@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from reaper.model import Census, Reaped, SweepReport
-from reaper.sweep import Listener
+from reaper.orders import Listener
 
 
 class Subscriber(Listener, Protocol):

@@ -46,10 +46,11 @@ from reaper.operations.purge import Orders as PurgeOrders
 from reaper.operations.reset import overview, reset
 from reaper.operations.summary import summary_of
 from reaper.operations.wholesale import Hand
+from reaper.orders import Memory, Orders
 from reaper.plain import plain
 from reaper.settings import Settings, SourceSettings, load
 from reaper.source import Source
-from reaper.sweep import Memory, Orders, sweep
+from reaper.sweep import sweep
 
 Document = dict[str, Any]
 """What a task returns: JSON."""

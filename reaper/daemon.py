@@ -13,7 +13,7 @@ from types import FrameType
 
 import structlog
 
-from reaper import __version__, logs
+from reaper import __version__, lean, logs
 from reaper.admin import Desk, History, Server, Status
 from reaper.admin.app import make_app
 from reaper.admin.security import Gate, guarded, refuse_exposed
@@ -54,6 +54,7 @@ def run(settings: Settings, reload: Callable[[], Settings]) -> int:
         raise ReaperError(f"cannot write the log {settings.log_file}: {error.strerror or error}") from error
     signals = Signals()
     daemon = Daemon(settings)
+    lean.settle()
     daemon.start()
     while not signals.stop:
         signals.wait(_TURN_SECONDS)

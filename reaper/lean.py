@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 
 _M_ARENA_MAX = -8  # malloc.h
@@ -31,3 +32,13 @@ def share_heap() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)
+
+
+def settle() -> None:
+    """What is in memory by now stays there: collections of garbage need not look at it again and again.
+
+    A sweep that ends many jobs makes many objects; collecting among all that was imported, too, takes an eighth of the
+    processor time that it needs here.
+    """
+    gc.collect()
+    gc.freeze()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from reaper.breaker import Breaker
 from reaper.hearing import Hearing
-from reaper.late import LookedBack, Remembered, look_back
+from reaper.late import LookedBack, look_back
 from reaper.model import (
     Census,
     DatabaseAway,
@@ -22,10 +19,10 @@ from reaper.model import (
     Key,
     Locked,
     Outcome,
-    Reaped,
     SweepReport,
     Verdict,
 )
+from reaper.orders import SHOWN, Listener, Memory, Orders
 from reaper.reap import Done, Reap, TooManyRefused
 from reaper.revoking import Revoking
 from reaper.rule import Moment
@@ -41,58 +38,8 @@ from reaper.source import (
     with_stale,
 )
 from reaper.spool import Spool
-from reaper.witness import Testimony
-
-SHOWN = 100
-"""How many single jobs of a sort a report names; the rest are counted."""
 
 _REFUSED_AGAIN_SECONDS = 600.0
-
-
-class Listener(Protocol):
-    """Told while a sweep works, so that no sweep has to remember all that it did."""
-
-    def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None: ...
-
-    def surveyed(self, source: str, census: Census) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """How one sweep is to be done.
-
-    `stopping` is asked between batches and ends the sweep; so does `halted`, which lets it look all the same. The
-    breaker does not hold one with `force`, nor one with no more than `release` stale jobs: whoever said so had seen
-    that many.
-    """
-
-    host: str
-    batch_size: int
-    breaker: Breaker
-    force: bool = False
-    dry_run: bool = False
-    stopping: Callable[[], bool] = lambda: False
-    halted: Callable[[], bool] = lambda: False
-    release: int = 0
-
-    def held(self, census: Census) -> bool:
-        """The breaker holds the sweep."""
-        return self.breaker.opens(census) and not self.force and census.stale > self.release
-
-
-@dataclass(slots=True)
-class Memory:
-    """What is kept from one sweep of a source to the next: to say each thing once, and not to insist."""
-
-    before: Moment | None = None
-    refused: dict[Key, float] = field(default_factory=dict)
-    locked_since: dict[Key, float] = field(default_factory=dict)
-    revoked: dict[str, str] = field(default_factory=dict)
-    """Tasks of ended jobs that a worker had when it was last heard → that worker."""
-    ended: Remembered = field(default_factory=Remembered)
-    """Jobs that may yet show life, as far as somebody who listens had them remembered."""
-    testimony: Testimony | None = None
-    """What the witness outside the database said last, where there is one."""
 
 
 class Sweep:

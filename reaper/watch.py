@@ -13,9 +13,10 @@ from reaper.breaker import Breaker
 from reaper.halt import Halt
 from reaper.hearing import Hearing
 from reaper.model import Census, Key, Reaped, ReaperError, SweepReport
+from reaper.orders import Memory, Orders
 from reaper.source import Source
 from reaper.source.lease import ttl_for
-from reaper.sweep import Memory, Orders, failed, sweep
+from reaper.sweep import failed, sweep
 from reaper.witness import Testimony
 
 

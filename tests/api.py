@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import psycopg
+import pytest
 
 from reaper.embedded import Embedded
 from tests.conftest import TEMPLATE
@@ -124,8 +125,28 @@ def steered(server: Embedded, folder: Path, name: str, **settings: Any) -> Itera
     server.drop_database(name)
 
 
-def afresh(daemon: Steered, protea: Protea) -> None:
-    """No job, not halted, and nothing of before is told."""
-    protea.connection.execute("TRUNCATE job, job_event")
-    assert daemon.api.post("/api/supervisor/restart").status == 200
-    daemon.forget()
+def shared_daemon(name: str, **settings: Any) -> tuple[Any, Any, Any]:
+    """Three fixtures for a module whose tests share a daemon and its database, which has this name.
+
+    The first is to be called `running`: the others ask for it by that name. The second is the daemon as a test wants
+    it: with no job, not halted, and telling nothing of what was before. The third is the Protea of its database.
+    """
+
+    @pytest.fixture(scope="module")
+    def running(server: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Steered, Protea]]:
+        with steered(server, tmp_path_factory.mktemp(name), name, **settings) as both:
+            yield both
+
+    @pytest.fixture
+    def daemon(running: tuple[Steered, Protea]) -> Steered:
+        shared, protea = running
+        protea.connection.execute("TRUNCATE job, job_event")
+        assert shared.api.post("/api/supervisor/restart").status == 200
+        shared.forget()
+        return shared
+
+    @pytest.fixture
+    def protea(running: tuple[Steered, Protea]) -> Protea:
+        return running[1]
+
+    return running, daemon, protea

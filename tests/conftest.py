@@ -1,18 +1,24 @@
-"""One real PostgreSQL for the whole run; for each test a database of its own, copied from a template."""
+"""One real PostgreSQL for the whole run; for each test a database of its own, most often copied from a template."""
 
 from __future__ import annotations
 
 import itertools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from reaper.embedded import Embedded, temporary
 from tests import mariadb as mariadb_server
+from tests.brokers import Broker, RedisServer, Staff, redis_server
 from tests.mariadb import MariaDB
 from tests.support import Protea
+from tests.worlds import World
+from tests.worlds.places import PLACES, called, database_on, postgresql_database
+from tests.worlds.postgresql import PostgreSQLDatabase
+from tests.worlds.vuls import VulsWorld
 
 TEMPLATE = "protea_template"
 _numbers = itertools.count()
@@ -70,3 +76,46 @@ def protea(database: str) -> Iterator[Protea]:
     """A protea database with hands to make jobs and to look at them."""
     with psycopg.connect(database.replace("+psycopg", ""), autocommit=True) as connection:
         yield Protea(database, connection)
+
+
+@pytest.fixture
+def empty(server: Embedded) -> Iterator[PostgreSQLDatabase]:
+    """A database without tables."""
+    with postgresql_database(server) as database:
+        yield database
+
+
+@pytest.fixture(params=PLACES, ids=called)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Every world, on every server that it can be on."""
+    kind, where = request.param
+    with database_on(request, where) as database, kind.create(database) as made:
+        yield made
+
+
+@pytest.fixture
+def vuls(empty: PostgreSQLDatabase) -> Iterator[VulsWorld]:
+    """A vuls database with hands to make runs and schedules, and to look at them."""
+    with VulsWorld.create(empty) as world:
+        yield world
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server of the test's own, which may do with it what it likes."""
+    with redis_server(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def broker(redis: RedisServer) -> Broker:
+    """What Celery's workers are on: Redis, unless a module tries others, too."""
+    return redis
+
+
+@pytest.fixture
+def staff(broker: Broker, tmp_path: Path) -> Iterator[Staff]:
+    """Whoever is hired on it goes with the test."""
+    employed = Staff(broker, tmp_path)
+    yield employed
+    employed.close()

@@ -15,10 +15,11 @@ from sqlalchemy import Connection
 from reaper.breaker import Breaker
 from reaper.hearing import Contact, Hearing
 from reaper.model import Census, Evidence, KindLimits, Limit, Reaped, SweepReport, Thresholds
+from reaper.orders import Memory, Orders
 from reaper.profile import resolve
 from reaper.rule import Moment
 from reaper.source import Lease, Patience, Source
-from reaper.sweep import Memory, Orders, sweep
+from reaper.sweep import sweep
 
 HOUR, MINUTE = 3600.0, 60.0
 PATIENCE = Patience(statement=30, connect=5)

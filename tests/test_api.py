@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from reaper.embedded import Embedded
-from tests.api import TOKEN, WHO, Answer, Steered, afresh, steered
+from tests.api import TOKEN, WHO, Answer, Steered, shared_daemon
 from tests.daemons import until
 from tests.support import HOUR, MINUTE, Protea
 
-
-@pytest.fixture(scope="module")
-def running(server: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Steered, Protea]]:
-    with steered(server, tmp_path_factory.mktemp("api"), "api") as both:
-        yield both
-
-
-@pytest.fixture
-def daemon(running: tuple[Steered, Protea]) -> Steered:
-    afresh(*running)
-    return running[0]
-
-
-@pytest.fixture
-def protea(running: tuple[Steered, Protea]) -> Protea:
-    return running[1]
+running, daemon, protea = shared_daemon("api")
 
 
 def seen(daemon: Steered, job: str) -> str:

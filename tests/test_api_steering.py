@@ -12,28 +12,19 @@ from typing import Any
 import pytest
 
 from reaper.embedded import Embedded
-from tests.api import WHO, Steered, afresh, steered
+from tests.api import WHO, Steered, shared_daemon
 from tests.daemons import closed, until
 from tests.support import HOUR, MINUTE, Protea
 from tests.test_daemon import count, many, slow
 
-
-@pytest.fixture(scope="module")
-def running(server: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Steered, Protea]]:
-    with steered(server, tmp_path_factory.mktemp("api"), "steering", batch_size=50) as both:
-        yield both
+running, afresh, jobs = shared_daemon("steering", batch_size=50)
 
 
 @pytest.fixture
-def daemon(running: tuple[Steered, Protea]) -> Iterator[Steered]:
-    afresh(*running)
-    yield running[0]
-    running[1].connection.execute("DROP TRIGGER IF EXISTS slow ON job")
-
-
-@pytest.fixture
-def jobs(running: tuple[Steered, Protea]) -> Protea:
-    return running[1]
+def daemon(afresh: Steered, jobs: Protea) -> Iterator[Steered]:
+    """It is not slow any longer than the test that made it so."""
+    yield afresh
+    jobs.connection.execute("DROP TRIGGER IF EXISTS slow ON job")
 
 
 def state(daemon: Steered) -> dict[str, Any]:

@@ -12,51 +12,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 
 import pytest
 from sqlalchemy import event
 
-from reaper.embedded import Embedded
 from reaper.model import SweepReport, Verdict
 from reaper.profile import resolve, shipped
 from reaper.source import Source
 from tests.commands import PROJECT, environment
-from tests.mariadb import MariaDB
 from tests.support import HOUR, MINUTE, Heard, eventually
-from tests.worlds import WORLDS, Database, Deadlock, Session, State, World
-from tests.worlds.mariadb import MariaDBDatabase
-from tests.worlds.postgresql import PostgreSQLDatabase
+from tests.worlds import WORLDS, Deadlock, Session, State, World
+from tests.worlds.places import PLACES, called, database_on, only_where
 
 JOBS = 20
-Place = tuple[type[World], str]
-PLACES: list[Place] = [(world, server) for world in WORLDS for server in world.servers]
-_numbers = itertools.count()
-
-
-@contextmanager
-def database_on(request: pytest.FixtureRequest, where: str) -> Iterator[Database]:
-    """An empty database on a server of that name."""
-    name = f"world_{next(_numbers)}"
-    if where == "mariadb":
-        maria: MariaDB = request.getfixturevalue("mariadb")
-        yield MariaDBDatabase(maria.create_database(name))
-        maria.drop_database(name)
-    else:
-        server: Embedded = request.getfixturevalue("server")
-        yield PostgreSQLDatabase(server.create_database(name, tables=False))
-        server.drop_database(name)
-
-
-def called(place: Place) -> str:
-    world, server = place
-    return f"{world.profile}-{world.action}-{server}"
-
-
-def only_where(holds: Callable[[type[World]], bool]) -> pytest.MarkDecorator:
-    """For what some job systems do not have."""
-    return pytest.mark.parametrize("world", [place for place in PLACES if holds(place[0])], ids=called, indirect=True)
 
 
 @pytest.fixture(params=PLACES, ids=called)

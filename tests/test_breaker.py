@@ -7,7 +7,8 @@ import pytest
 from reaper.breaker import Breaker
 from reaper.hearing import Hearing
 from reaper.model import Census, Outcome
-from reaper.sweep import Memory, Orders, sweep
+from reaper.orders import Memory, Orders
+from reaper.sweep import sweep
 from tests.support import Heard, Protea
 
 

@@ -21,7 +21,7 @@ from redis import Redis
 from reaper.witness import Testimony, WitnessAway
 from reaper.witness.acquaintance import Acquaintance, Circle
 from reaper.witness.celery import CeleryWitness
-from tests.brokers import PASSWORD, Broker, RabbitServer, RedisServer, Staff, rabbit_server, redis_server
+from tests.brokers import PASSWORD, Broker, RabbitServer, RedisServer, Staff, rabbit_server
 from tests.daemons import PROJECT, until
 
 pytestmark = pytest.mark.timeout(180)
@@ -39,23 +39,10 @@ def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
         yield server
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    with redis_server(tmp_path) as server:
-        yield server
-
-
 @pytest.fixture(params=["redis", "rabbit"])
 def broker(request: pytest.FixtureRequest) -> Broker:
     server: Broker = request.getfixturevalue(request.param)
     return server
-
-
-@pytest.fixture
-def staff(broker: Broker, tmp_path: Path) -> Iterator[Staff]:
-    employed = Staff(broker, tmp_path)
-    yield employed
-    employed.close()
 
 
 def witness(staff: Staff, *queues: str, absence: float = 0, deadline: float = DEADLINE) -> CeleryWitness:

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reaper.cli import exits
-from reaper.embedded import Embedded
-from tests.brokers import PASSWORD, RedisServer, Staff, redis_server
+from tests.brokers import PASSWORD, RedisServer, Staff
 from tests.commands import AWAY, Reaper
 from tests.daemons import free_port
-from tests.worlds.postgresql import PostgreSQLDatabase
 from tests.worlds.vuls import VulsWorld
-
-
-@pytest.fixture
-def vuls(server: Embedded) -> Iterator[VulsWorld]:
-    name = f"check_workers_{os.getpid()}"
-    with VulsWorld.create(PostgreSQLDatabase(server.create_database(name, tables=False))) as world:
-        yield world
-    server.drop_database(name)
 
 
 @pytest.fixture
 def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vuls: VulsWorld) -> Reaper:
     monkeypatch.chdir(tmp_path)
     return Reaper(tmp_path, {"REAPER_DATABASE_URL": vuls.database.url, "REAPER_PROFILE": "vuls"})
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    with redis_server(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def staff(redis: RedisServer, tmp_path: Path) -> Iterator[Staff]:
-    employed = Staff(redis, tmp_path)
-    yield employed
-    employed.close()
 
 
 def of_workers(document: Any) -> list[tuple[str, str]]:

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -34,13 +33,6 @@ def reaper(bare: Reaper, database: str) -> Reaper:
     """With the test's own database."""
     bare.given["REAPER_DATABASE_URL"] = database
     return bare
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.02)
 
 
 # --- help ---------------------------------------------------------------------------------------------------

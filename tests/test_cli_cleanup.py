@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reaper.cli import exits
-from reaper.embedded import Embedded
 from tests.commands import AWAY, Reaper
 from tests.support import MINUTE
 from tests.worlds.noetl import NoetlWorld
 from tests.worlds.postgresql import PostgreSQLDatabase
 from tests.worlds.world import State
 
-_numbers = itertools.count()
 RULE = "=" * 60
 
 
 @pytest.fixture
-def noetl(server: Embedded) -> Iterator[NoetlWorld]:
-    name = f"cleanup_{next(_numbers)}"
-    with NoetlWorld.create(PostgreSQLDatabase(server.create_database(name, tables=False))) as world:
+def noetl(empty: PostgreSQLDatabase) -> Iterator[NoetlWorld]:
+    with NoetlWorld.create(empty) as world:
         yield world
-    server.drop_database(name)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,17 +14,16 @@ from reaper.operations.orphans import lasting
 from reaper.profile import resolve
 from reaper.source import Habits, Source
 from reaper.witness.celery import CeleryWitness
-from tests.brokers import RedisServer, Staff, redis_server
+from tests.brokers import RedisServer, Staff
 from tests.commands import Reaper
 from tests.daemons import until
 from tests.support import HOUR, PATIENCE, Protea, thresholds
 from tests.terminals import typed
 from tests.worlds.adhese import AdheseDeleteWorld, AdheseWorld
+from tests.worlds.places import postgresql_database
 from tests.worlds.postgresql import PostgreSQLDatabase
 from tests.worlds.vuls import VulsWorld
 from tests.worlds.world import State
-
-_numbers = itertools.count()
 
 
 @pytest.fixture
@@ -109,11 +107,9 @@ def test_hours_that_are_none_are_wrong_usage(reaper: Reaper, hours: str) -> None
 
 
 @pytest.fixture(params=[AdheseWorld, AdheseDeleteWorld], ids=["complete", "delete"])
-def adhese(request: pytest.FixtureRequest, server: Embedded) -> Iterator[AdheseWorld]:
-    name = f"clear_{next(_numbers)}"
-    with request.param.create(PostgreSQLDatabase(server.create_database(name, tables=False))) as world:
+def adhese(request: pytest.FixtureRequest, empty: PostgreSQLDatabase) -> Iterator[AdheseWorld]:
+    with request.param.create(empty) as world:
         yield world
-    server.drop_database(name)
 
 
 def test_the_action_is_chosen_for_a_clearing_and_for_a_single_job(adhese: AdheseWorld, reaper: Reaper) -> None:
@@ -140,27 +136,6 @@ def test_an_action_that_there_is_not_is_told_the_nearest(
 
 
 # --- Celery -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def vuls(server: Embedded) -> Iterator[VulsWorld]:
-    name = f"clear_{next(_numbers)}"
-    with VulsWorld.create(PostgreSQLDatabase(server.create_database(name, tables=False))) as world:
-        yield world
-    server.drop_database(name)
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    with redis_server(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def staff(redis: RedisServer, tmp_path: Path) -> Iterator[Staff]:
-    employed = Staff(redis, tmp_path)
-    yield employed
-    employed.close()
 
 
 @pytest.fixture
@@ -262,12 +237,11 @@ def test_a_task_that_another_source_of_the_broker_knows_is_no_orphan(
     vuls: VulsWorld, staff: Staff, server: Embedded
 ) -> None:
     staff.hire()
-    task, name = staff.linger(), f"clear_{next(_numbers)}"
-    with VulsWorld.create(PostgreSQLDatabase(server.create_database(name, tables=False))) as other:
+    task = staff.linger()
+    with postgresql_database(server) as database, VulsWorld.create(database) as other:
         run_of(other, task.id)
         assert lasting_orphans([of_runs(vuls, staff), of_runs(other, staff)], lambda: None) == []
         assert lasting_orphans([of_runs(vuls, staff)], lambda: None) == [task.id]
-    server.drop_database(name)
 
 
 def test_a_broker_that_is_away_makes_everything_unknown_and_says_so(

@@ -132,11 +132,9 @@ def test_a_scheduled_purge_is_among_what_is_needed(reaper: Reaper, protea: Prote
     assert as_role(reaper, protea.url, role)("check").exit_code == exits.DONE
 
 
-def test_the_source_s_action_decides(server: Embedded, tmp_path: Path) -> None:
-    name = f"actions_{os.getpid()}"
-    database = PostgreSQLDatabase(server.create_database(name, tables=False))
-    database.create("adhese")
-    reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": database.url, "REAPER_PROFILE": "adhese"})
+def test_the_source_s_action_decides(empty: PostgreSQLDatabase, tmp_path: Path) -> None:
+    empty.create("adhese")
+    reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": empty.url, "REAPER_PROFILE": "adhese"})
     deleting = live(reaper("grants", REAPER_ACTION="delete").stdout)
     completing = live(reaper("grants", REAPER_ACTION="complete").stdout)
     both = live(reaper("grants", "--with", "actions", REAPER_ACTION="complete").stdout)
@@ -144,7 +142,6 @@ def test_the_source_s_action_decides(server: Embedded, tmp_path: Path) -> None:
     assert set(completing) < set(both) and any("DELETE" in line for line in both)
     assert "UPDATE (duration, result_code, state)" in "".join(completing)
     assert "UPDATE (duration, result_code, state)" not in "".join(deleting)
-    server.drop_database(name)
 
 
 # --- without a database --------------------------------------------------------------------------------------------

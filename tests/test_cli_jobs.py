@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -14,10 +12,10 @@ import pytest
 from sqlalchemy.event import listens_for
 
 from reaper.cli import exits
+from reaper.orders import Memory
 from reaper.source.lease import ttl_for
-from reaper.sweep import Memory
 from tests.commands import Reaper
-from tests.support import HOUR, MINUTE, Heard, Protea
+from tests.support import HOUR, MINUTE, Heard, Protea, eventually
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -26,13 +24,6 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> Reaper:
     monkeypatch.chdir(tmp_path)
     return Reaper(tmp_path, {"REAPER_DATABASE_URL": database})
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.02)
 
 
 def refuse_to_fail(protea: Protea, job: str) -> None:

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import http.server
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from reaper.embedded import Embedded
-from tests.api import TOKEN, WHO, Steered, afresh, steered, token_file
+from tests.api import TOKEN, WHO, Steered, shared_daemon, token_file
 from tests.commands import Reaper
 from tests.daemons import free_port
 from tests.support import Protea
 
-
-@pytest.fixture(scope="module")
-def running(server: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Steered, Protea]]:
-    folder = tmp_path_factory.mktemp("cli")
-    with steered(server, folder, "cli_supervisor", state_dir=folder / "state") as both:
-        yield both
-
-
-@pytest.fixture
-def daemon(running: tuple[Steered, Protea]) -> Steered:
-    afresh(*running)
-    return running[0]
+running, daemon, protea = shared_daemon("cli_supervisor", state_dir="state")
 
 
 @pytest.fixture
@@ -63,9 +50,9 @@ def test_a_halt_may_be_meant_to_last(reaper: Reaper, daemon: Steered) -> None:
     assert reaper("restart").exit_code == 0
 
 
-def test_a_halt_at_a_standby_says_that_another_replica_sweeps(running: tuple[Steered, Protea], tmp_path: Path) -> None:
+def test_a_halt_at_a_standby_says_that_another_replica_sweeps(protea: Protea, tmp_path: Path) -> None:
     said = "default is swept by another replica, which this does not halt: halt that one too"
-    with Steered(tmp_path, database_url=running[1].url) as standby:
+    with Steered(tmp_path, database_url=protea.url) as standby:
         standby.has_swept("standby")
         at = ("--url", f"http://127.0.0.1:{standby.port}", "--token-file", str(token_file(tmp_path)))
         reaper = Reaper(tmp_path, {})
@@ -101,12 +88,16 @@ def test_a_token_that_is_wrong_is_refused_in_the_daemons_words(reaper: Reaper, d
     assert daemon.api.get("/api/supervisor/state").json["state"] == "RUNNING"
 
 
-def test_without_a_token_the_daemon_says_that_one_is_needed(daemon: Steered, tmp_path: Path) -> None:
+def test_without_a_token_it_says_where_to_name_one(daemon: Steered, tmp_path: Path) -> None:
     bare = Reaper(tmp_path, {"REAPER_HTTP_PORT": str(daemon.port)})
     assert bare("state").exit_code == 0
     refused = bare("restart")
     assert refused.exit_code == 1
-    assert "a bearer token is needed to change anything, and there is none in the request" in refused.stderr
+    assert refused.stderr == (
+        f"reaper: the daemon on http://127.0.0.1:{daemon.port} wants a token for that: name its file with "
+        "--token-file PATH, REAPER_HTTP_TOKEN_FILE, or http_token_file in the configuration "
+        "(scripts/manage.sh start keeps it in .data/http-token)\n"
+    )
 
 
 def test_it_may_be_somewhere_else_than_the_configuration_says(daemon: Steered, tmp_path: Path) -> None:

@@ -2,52 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import psutil
 import pytest
 
 from reaper.breaker import Breaker
-from reaper.embedded import Embedded
 from reaper.hearing import Hearing
+from reaper.orders import Memory, Orders
 from reaper.profile import resolve
-from reaper.sweep import Memory, Orders, sweep
+from reaper.sweep import sweep
 from tests.commands import PROJECT, environment
 from tests.fences import changed, install, source_of
-from tests.mariadb import MariaDB
 from tests.support import Heard, Protea, eventually
-from tests.worlds import Database, Session, State
-from tests.worlds.mariadb import MariaDBDatabase
+from tests.worlds import Session, State
+from tests.worlds.places import database_on
 from tests.worlds.postgresql import PostgreSQLDatabase
 from tests.worlds.protea import ProteaWorld
 
-_numbers = itertools.count()
 KEPT = "status, finished_at, error_code, error_message"
-
-
-@contextmanager
-def _database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    name = f"fence_{next(_numbers)}"
-    if request.param == "mariadb":
-        maria: MariaDB = request.getfixturevalue("mariadb")
-        yield MariaDBDatabase(maria.create_database(name))
-        maria.drop_database(name)
-    else:
-        server: Embedded = request.getfixturevalue("server")
-        yield PostgreSQLDatabase(server.create_database(name, tables=False))
-        server.drop_database(name)
 
 
 @pytest.fixture(params=ProteaWorld.servers)
 def open_world(request: pytest.FixtureRequest) -> Iterator[ProteaWorld]:
     """Without a fence."""
-    with _database(request) as database, ProteaWorld.create(database) as made:
+    with database_on(request, request.param) as database, ProteaWorld.create(database) as made:
         yield made
 
 
@@ -283,7 +266,7 @@ CLAIMED = {
 @pytest.fixture(params=ProteaWorld.servers)
 def tasks(request: pytest.FixtureRequest) -> Iterator[Session]:
     """A table with claims instead of states, a column that cannot be compared, and one task that was reaped."""
-    with _database(request) as database, database.session(autocommit=True) as session:
+    with database_on(request, request.param) as database, database.session(autocommit=True) as session:
         moment = "timestamptz" if isinstance(database, PostgreSQLDatabase) else "DATETIME(6)"
         session.do(
             f"CREATE TABLE task (id int, shard int, begun {moment}, locked {moment}, done {moment},"

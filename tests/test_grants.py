@@ -26,20 +26,21 @@ from reaper.operations.fencing import Wish, carry_out, plan
 from reaper.operations.looking import Wanted, look
 from reaper.operations.manual import Decision, fail
 from reaper.operations.purge import Orders, purge
+from reaper.orders import Memory
+from reaper.orders import Orders as SweepOrders
 from reaper.preflight import Duties, Finding, Level, examine
 from reaper.preflight.granting import granting
 from reaper.preflight.ground import looked_up
 from reaper.profile import Profile, resolve
 from reaper.source import Habits, Source, holder_of
-from reaper.sweep import Memory, sweep
-from reaper.sweep import Orders as SweepOrders
+from reaper.sweep import sweep
 from tests.support import HOUR, PATIENCE, Heard, Protea, thresholds
-from tests.test_behaviour import PLACES, called, database_on
 from tests.test_preflight import AWKWARD, AWKWARD_TABLES, PROTEA, connected, found, guest, guest_url, run
 from tests.test_preflight_vocabulary import SHOP
 from tests.test_preflight_vocabulary import TABLES as SHOP_TABLES
 from tests.test_purge import Told
 from tests.worlds import State, World
+from tests.worlds.places import PLACES, called
 from tests.worlds.postgresql import PostgreSQLDatabase
 
 STALL = 1800.0
@@ -163,13 +164,6 @@ def _looked_back(world: World, source: Source, job: str) -> list[str]:
 
 
 # --- enough, and nothing too much ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=PLACES, ids=called)
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    kind, where = request.param
-    with database_on(request, where) as database, kind.create(database) as made:
-        yield made
 
 
 def only_where(*ids: str) -> pytest.MarkDecorator:

@@ -15,8 +15,9 @@ from reaper.halt import Halt, Halted
 from reaper.hearing import Hearing
 from reaper.metrics import Metrics
 from reaper.model import Outcome, ReaperError, SweepReport
+from reaper.orders import Memory, Orders
 from reaper.supervisor import State, Supervisor
-from reaper.sweep import Memory, Orders, sweep
+from reaper.sweep import sweep
 from reaper.watch import Busy, Pace, Watch
 from tests.daemons import lasts, until
 from tests.support import Heard, Protea

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 import psycopg
 import pytest
 
 from reaper.breaker import Breaker
-from reaper.embedded import Embedded
 from reaper.hearing import Hearing
 from reaper.model import SweepReport, Verdict
+from reaper.orders import Memory, Orders
 from reaper.profile import resolve
 from reaper.source import Habits, Source
-from reaper.sweep import Memory, Orders, sweep
+from reaper.sweep import sweep
 from reaper.witness import Testimony
 from tests.support import PATIENCE, Heard, thresholds
+from tests.worlds.postgresql import PostgreSQLDatabase
 
 HERE = Testimony(served=frozenset({"celery"}), met=frozenset({"celery"}))
 
@@ -56,14 +56,11 @@ class Runs:
 
 
 @pytest.fixture
-def runs(server: Embedded, request: pytest.FixtureRequest) -> Iterator[Runs]:
-    name = f"hearsay_{abs(hash(request.node.nodeid))}"
-    url = server.create_database(name, tables=False)
-    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(resources.files("reaper.profiles").joinpath("vuls.sql").read_text(encoding="utf-8"))
+def runs(empty: PostgreSQLDatabase) -> Iterator[Runs]:
+    empty.create("vuls")
+    with psycopg.connect(empty.url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("INSERT INTO scheduled_tasks (id, name, task_type) VALUES (1, 'nightly', 'scan')")
-        yield Runs(url, connection)
-    server.drop_database(name)
+        yield Runs(empty.url, connection)
 
 
 def test_a_task_that_nobody_knows_is_dead_when_its_queue_is_served(runs: Runs) -> None:

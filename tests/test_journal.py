@@ -16,7 +16,8 @@ from reaper.breaker import Breaker
 from reaper.hearing import Hearing
 from reaper.journal import Journal
 from reaper.model import Outcome, Reaped, SweepReport
-from reaper.sweep import Memory, Orders, sweep
+from reaper.orders import Memory, Orders
+from reaper.sweep import sweep
 from tests.daemons import Daemon, until
 from tests.support import HOUR, MINUTE, Protea, thresholds
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 import tomllib
 import tracemalloc
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,30 +20,25 @@ from structlog.testing import capture_logs
 
 from reaper import late, words
 from reaper.breaker import Breaker
-from reaper.embedded import Embedded
 from reaper.hearing import Contact, Hearing
 from reaper.journal import Journal
 from reaper.late import AT_ONCE, MOST, Remembered, later
 from reaper.metrics import Metrics
 from reaper.model import LateSign, Outcome, Reaped, Remains, SweepReport
 from reaper.operations.manual import Decision, fail
+from reaper.orders import Memory, Orders
 from reaper.plain import plain
 from reaper.profile import resolve
 from reaper.rule import Moment
 from reaper.source import Habits, Sign, Source
-from reaper.sweep import Memory, Orders, sweep
+from reaper.sweep import sweep
 from reaper.watch import Pace, Watch
 from tests.daemons import Daemon, Samples, until
-from tests.mariadb import MariaDB
 from tests.support import HOUR, PATIENCE, Heard, Protea, thresholds
-from tests.worlds import WORLDS, Database, State, World
-from tests.worlds.mariadb import MariaDBDatabase
+from tests.worlds import Database, State, World
+from tests.worlds.places import database_on, only_where
 from tests.worlds.postgresql import PostgreSQLDatabase
 from tests.worlds.vuls import VulsWorld
-
-Place = tuple[type[World], str]
-PLACES: list[Place] = [(world, server) for world in WORLDS for server in world.servers]
-_numbers = itertools.count()
 
 
 class Sweeps:
@@ -78,30 +71,6 @@ class Sweeps:
 
 
 # --- every job system --------------------------------------------------------------------------------------------
-
-
-def _called(place: Place) -> str:
-    return f"{place[0].profile}-{place[0].action}-{place[1]}"
-
-
-@contextmanager
-def _database(request: pytest.FixtureRequest, where: str) -> Iterator[Database]:
-    name = f"late_{next(_numbers)}"
-    if where == "mariadb":
-        maria: MariaDB = request.getfixturevalue("mariadb")
-        yield MariaDBDatabase(maria.create_database(name))
-        maria.drop_database(name)
-    else:
-        server: Embedded = request.getfixturevalue("server")
-        yield PostgreSQLDatabase(server.create_database(name, tables=False))
-        server.drop_database(name)
-
-
-@pytest.fixture(params=PLACES, ids=_called)
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    kind, where = request.param
-    with _database(request, where) as database, kind.create(database) as made:
-        yield made
 
 
 EVENTS = {
@@ -140,10 +109,6 @@ def _finishes(world: World, job: str) -> None:
         world.finish(job, world.hand)
     else:
         _does(world, FINISHES, job)
-
-
-def only_where(holds: Callable[[type[World]], bool]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("world", [place for place in PLACES if holds(place[0])], ids=_called, indirect=True)
 
 
 def test_what_a_reap_writes_itself_is_no_sign_of_life(world: World) -> None:
@@ -416,7 +381,7 @@ SERVERS = [("postgresql", "timestamp"), ("mariadb", "datetime(6)")]
 @pytest.fixture(params=SERVERS, ids=[server for server, _ in SERVERS])
 def tasks(request: pytest.FixtureRequest) -> Iterator[Tasks]:
     where, moment = request.param
-    with _database(request, where) as place:
+    with database_on(request, where) as place:
         made = Tasks(place, moment)
         yield made
         made.hand.close()
@@ -458,9 +423,8 @@ def test_another_worker_of_a_job_that_was_failed_is_another_run(tasks: Tasks) ->
 
 
 @pytest.mark.parametrize("moment", ["timestamp(0)", "timestamp"])
-def test_what_a_column_rounds_up_is_no_sign(server: Embedded, moment: str) -> None:
-    place = PostgreSQLDatabase(server.create_database(f"late_{next(_numbers)}", tables=False))
-    tasks, many = Tasks(place, moment), 8
+def test_what_a_column_rounds_up_is_no_sign(empty: PostgreSQLDatabase, moment: str) -> None:
+    tasks, many = Tasks(empty, moment), 8
     sweeps = tasks.sweeps()
     for number in range(many):
         tasks.stale(number)
@@ -492,9 +456,8 @@ def test_a_sign_is_later_than_what_rounding_makes_of_the_reap(epoch: float, sign
     assert later(remains, None) is None
 
 
-def test_what_a_trigger_writes_during_the_reap_is_no_sign(server: Embedded) -> None:
-    place = PostgreSQLDatabase(server.create_database(f"late_{next(_numbers)}", tables=False))
-    tasks = Tasks(place, "timestamp")
+def test_what_a_trigger_writes_during_the_reap_is_no_sign(empty: PostgreSQLDatabase) -> None:
+    tasks = Tasks(empty, "timestamp")
     tasks.hand.do(
         "CREATE FUNCTION beat() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.01);"
         " INSERT INTO task_log VALUES (NEW.id, NEW.part, timezone('UTC', clock_timestamp())); RETURN NULL; END $$"
@@ -631,27 +594,25 @@ def test_a_mass_of_signs_is_told_by_name_for_a_hundred_and_counted() -> None:
     assert lines[-1]["jobs"] == 30 and {line["log_level"] for line in lines} == {"error"}
 
 
-def test_what_cannot_be_looked_at_is_told_once_and_fails_no_sweep(server: Embedded) -> None:
-    place = PostgreSQLDatabase(server.create_database(f"late_{next(_numbers)}", tables=False))
+def test_what_cannot_be_looked_at_is_told_once_and_fails_no_sweep(vuls: VulsWorld) -> None:
     journal = Journal()
-    with VulsWorld.create(place) as world:
-        sweeps, job = Sweeps(world.source()), world.stale_job()
-        sweeps.reaps()
-        world.hand.do("ALTER TABLE task_runs RENAME COLUMN completed_at TO ended_at")
-        with capture_logs() as lines:
-            for _ in range(3):
-                report = sweep(sweeps.source, Hearing(0), sweeps.memory, sweeps.orders, None, Heard())
-                assert (report.outcome, report.looked_back) == (Outcome.DONE, True)
-                assert "completed_at" in (report.late_trouble or "")
-                journal.swept(report)
-            world.hand.do("ALTER TABLE task_runs RENAME COLUMN ended_at TO completed_at")
-            journal.swept(sweeps.once())
-        assert [line["event"] for line in lines] == [
-            "Reaper cannot see whether ended jobs show life afterwards.",
-            "Reaper sees ended jobs again.",
-        ]
-        world.hand.do(FINISHES["vuls"].format(now="now()"), job)
-        assert len(sweeps.late()) == 1
+    sweeps, job = Sweeps(vuls.source()), vuls.stale_job()
+    sweeps.reaps()
+    vuls.hand.do("ALTER TABLE task_runs RENAME COLUMN completed_at TO ended_at")
+    with capture_logs() as lines:
+        for _ in range(3):
+            report = sweep(sweeps.source, Hearing(0), sweeps.memory, sweeps.orders, None, Heard())
+            assert (report.outcome, report.looked_back) == (Outcome.DONE, True)
+            assert "completed_at" in (report.late_trouble or "")
+            journal.swept(report)
+        vuls.hand.do("ALTER TABLE task_runs RENAME COLUMN ended_at TO completed_at")
+        journal.swept(sweeps.once())
+    assert [line["event"] for line in lines] == [
+        "Reaper cannot see whether ended jobs show life afterwards.",
+        "Reaper sees ended jobs again.",
+    ]
+    vuls.hand.do(FINISHES["vuls"].format(now="now()"), job)
+    assert len(sweeps.late()) == 1
 
 
 def test_a_look_that_takes_too_long_is_cut_short_and_tried_with_fewer(

@@ -29,3 +29,20 @@ def test_what_is_there_already_stays() -> None:
         "import rich, sys; from reaper import lean; lean.keep_out(); import rich.console; assert sys.modules['rich']"
     )
     subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True)
+
+
+def test_what_was_loaded_is_not_collected_again_and_what_comes_after_it_is() -> None:
+    script = """
+import gc, weakref
+from reaper import lean
+class Knot:
+    def __init__(self):
+        self.itself = self
+before = len(gc.get_objects())
+lean.settle()
+assert len(gc.get_objects()) < before / 10
+seen = weakref.ref(Knot())
+gc.collect()
+assert seen() is None
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True)

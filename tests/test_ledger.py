@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,6 @@ import pytest
 
 from reaper import celery_tasks
 from reaper.cli import exits
-from reaper.embedded import Embedded
 from tests.commands import Reaper
 from tests.daemons import free_port
 from tests.support import HOUR, Protea
@@ -25,25 +22,11 @@ from tests.worlds.vuls import VulsWorld
 from tests.worlds.world import State
 
 HOST = socket.gethostname()
-_numbers = itertools.count()
 
 
 @pytest.fixture
-def fresh(server: Embedded) -> Iterator[PostgreSQLDatabase]:
-    name = f"ledger_{os.getpid()}_{next(_numbers)}"
-    yield PostgreSQLDatabase(server.create_database(name, tables=False))
-    server.drop_database(name)
-
-
-@pytest.fixture
-def adhese(fresh: PostgreSQLDatabase) -> Iterator[AdheseWorld]:
-    with AdheseWorld.create(fresh) as world:
-        yield world
-
-
-@pytest.fixture
-def vuls(fresh: PostgreSQLDatabase) -> Iterator[VulsWorld]:
-    with VulsWorld.create(fresh) as world:
+def adhese(empty: PostgreSQLDatabase) -> Iterator[AdheseWorld]:
+    with AdheseWorld.create(empty) as world:
         yield world
 
 

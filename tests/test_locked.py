@@ -11,9 +11,9 @@ from sqlalchemy import make_url
 
 from reaper.embedded import Embedded
 from reaper.model import Holder, Locked, SweepReport
+from reaper.orders import Memory
 from reaper.profile import resolve
 from reaper.source import Source
-from reaper.sweep import Memory
 from tests.support import HOUR, PATIENCE, Protea, eventually, thresholds
 
 EVENT = "INSERT INTO job_event (job_id, event) VALUES (%s, 'progress')"

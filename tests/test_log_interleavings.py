@@ -6,13 +6,10 @@ execution is cancelled once; and whoever writes after it meets the cancellation,
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import resources
 from typing import Any
 
 import psycopg
@@ -20,16 +17,15 @@ import pytest
 from sqlalchemy import Connection, event
 
 from reaper.breaker import Breaker
-from reaper.embedded import Embedded
 from reaper.hearing import Hearing
+from reaper.orders import Memory, Orders
 from reaper.profile import Profile, resolve
 from reaper.source import Source, claim
-from reaper.sweep import Memory, Orders, sweep
+from reaper.sweep import sweep
 from tests.support import PATIENCE, Heard, thresholds
 from tests.turns import Actor, Gate, Turns
 from tests.turns import Orders as EveryOrder
-
-_numbers = itertools.count()
+from tests.worlds.postgresql import PostgreSQLDatabase
 
 EXECUTION = 400_000_000_000_000_000
 HERE = {"execution": EXECUTION}
@@ -232,16 +228,13 @@ class Play:
 
 
 @pytest.fixture
-def log(server: Embedded, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def log(empty: PostgreSQLDatabase, monkeypatch: pytest.MonkeyPatch) -> str:
     """A database with the tables of noetl. Nobody gives up waiting for the log: each order can be had again."""
     monkeypatch.setattr(claim, "_LOG_LOCK_MS", 20_000)
-    name = f"log{os.getpid()}_{next(_numbers)}"
-    url = server.create_database(name, tables=False)
-    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(resources.files("reaper.profiles").joinpath("noetl.sql").read_text(encoding="utf-8"))
-        connection.execute("INSERT INTO noetl.catalog VALUES (1, 'etl/orders')")
-    yield url
-    server.drop_database(name)
+    empty.create("noetl")
+    with empty.session(autocommit=True) as session:
+        session.do("INSERT INTO noetl.catalog VALUES (1, 'etl/orders')")
+    return empty.url
 
 
 def profile(lock: str) -> Profile:

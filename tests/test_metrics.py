@@ -14,7 +14,8 @@ from reaper.breaker import Breaker
 from reaper.hearing import Hearing
 from reaper.metrics import MOST_KINDS, Metrics
 from reaper.model import Outcome, Reaped, Reason, SweepReport
-from reaper.sweep import Memory, Orders, sweep
+from reaper.orders import Memory, Orders
+from reaper.sweep import sweep
 from tests.daemons import Daemon, Samples
 from tests.support import HOUR, Protea
 

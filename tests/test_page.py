@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -20,35 +19,30 @@ from reaper.admin.page.kept import Kept, Made
 from reaper.admin.page.prospect import Prospect
 from reaper.admin.page.sources import source_row
 from reaper.admin.page.text import visible
+from reaper.admin.room import Crowded
 from reaper.breaker import Breaker
 from reaper.embedded import Embedded
 from reaper.halt import Halted
-from reaper.model import Census, Evidence, Failure, Holder, Outcome, SweepReport, Verdict
+from reaper.model import (
+    Census,
+    DatabaseAway,
+    Evidence,
+    Failure,
+    Holder,
+    Outcome,
+    ReaperError,
+    SweepReport,
+    Verdict,
+)
 from reaper.supervisor import State
-from tests.api import TOKEN, Answer, Steered, afresh, steered
+from tests.api import TOKEN, Answer, Steered, shared_daemon, steered
 from tests.conftest import TEMPLATE
 from tests.daemons import Daemon, closed, until
 from tests.pages import Page
 from tests.support import HOUR, MINUTE, Protea
 
 CSS = Path("reaper/admin/page/static/page.css")
-
-
-@pytest.fixture(scope="module")
-def running(server: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Steered, Protea]]:
-    with steered(server, tmp_path_factory.mktemp("page"), "page") as both:
-        yield both
-
-
-@pytest.fixture
-def daemon(running: tuple[Steered, Protea]) -> Steered:
-    afresh(*running)
-    return running[0]
-
-
-@pytest.fixture
-def protea(running: tuple[Steered, Protea]) -> Protea:
-    return running[1]
+running, daemon, protea = shared_daemon("page")
 
 
 def page(daemon: Steered, path: str = "/", status: int = 200) -> Page:
@@ -143,6 +137,7 @@ EVIDENCE = Evidence(
 )  # fmt: skip
 STANDING = Standing("main", "protea", (), None, False, 34.0, 26.0)
 EXPECTING = Prospect(STANDING, State.RUNNING, None, Breaker(50, 0.5), "fail", Census(9, 2, 1, None))
+SWEPT = SweepReport("main", "1", Outcome.DONE, 0.1, leads=True)
 STANDBY = SweepReport("main", "1", Outcome.STANDBY, 0.1)
 REFUSING = SweepReport("main", "1", Outcome.DONE, 0.1, failures=(Failure(("7",), "no,\nnever"),))
 SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE, silence_seconds=MINUTE)
@@ -210,6 +205,21 @@ def test_who_is_at_a_standby_is_told_that_only_the_holder_of_the_lease_ends_jobs
     assert "nothing is ended until" not in told.detail
     alone = headline([source_row(EXPECTING, None)], [EXPECTING], Halted("ada"), State.HALTED)
     assert alone.detail == "Sweeps only look: 1 job is stuck, and nothing is ended until a restart."
+
+
+def test_only_a_database_that_is_away_is_told_to_be_away() -> None:
+    calm = replace(EXPECTING, census=Census(9, 0, 0, None), standing=replace(STANDING, report=SWEPT))
+    for trouble, cell, title in (
+        (None, "reachable", "Nothing is stuck"),
+        (Crowded(), "not read", "main could not be read just now"),
+        (ReaperError("permission denied for table job"), "not read", "main could not be read just now"),
+        (DatabaseAway("connection refused"), "away", "The database is away"),
+    ):
+        row = source_row(calm, trouble)
+        shown = {each.name: each.value for each in strip([row], State.RUNNING, 0, more=False)}
+        assert shown["Database"] == cell
+        assert headline([row], [calm], None, State.RUNNING).title == title
+    assert headline([source_row(EXPECTING, Crowded())], [EXPECTING], None, State.RUNNING).title == "1 job is stuck"
 
 
 def test_late_signs_are_counted_as_far_as_they_are_remembered() -> None:
@@ -293,6 +303,18 @@ def test_two_sources_are_listed_as_one_oldest_first(server: Embedded, tmp_path: 
             assert left.at("headline").startswith("The database of b is away")
     for name in urls:
         server.drop_database(f"page_{name}")
+
+
+def test_jobs_that_cannot_be_read_are_told_with_the_reason(daemon: Steered, protea: Protea) -> None:
+    protea.connection.execute("ALTER TABLE job RENAME COLUMN operation TO work")
+    try:
+        seen = page(daemon, "/?verdict=running")
+    finally:
+        protea.connection.execute("ALTER TABLE job RENAME COLUMN work TO operation")
+    strip_and_table = seen.at("sources-title")
+    assert "Its jobs could not be read just now" in strip_and_table and "operation" in strip_and_table
+    assert "away" not in strip_and_table
+    assert "cannot be read just now" in seen.at("stuck-title")
 
 
 def fresh_until(daemon: Steered, jobs: int) -> Page:

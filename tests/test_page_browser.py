@@ -11,33 +11,18 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from reaper.embedded import Embedded
-from tests.api import Steered, afresh, steered
+from tests.api import Steered, shared_daemon, steered
 from tests.browsers import chromium, flaws, give_token, tab
 from tests.daemons import closed, until
 from tests.support import HOUR, MINUTE, Protea
+
+running, daemon, protea = shared_daemon("page_browser")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def running(server: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Steered, Protea]]:
-    with steered(server, tmp_path_factory.mktemp("page"), "page_browser") as both:
-        yield both
-
-
-@pytest.fixture
-def daemon(running: tuple[Steered, Protea]) -> Steered:
-    afresh(*running)
-    return running[0]
-
-
-@pytest.fixture
-def protea(running: tuple[Steered, Protea]) -> Protea:
-    return running[1]
 
 
 @pytest.fixture
@@ -556,16 +541,26 @@ def test_it_waits_when_told_to(page: Page, daemon: Steered, protea: Protea) -> N
 
 def test_when_the_daemon_does_not_answer_it_says_that_what_it_shows_is_old(browser: Browser, daemon: Steered) -> None:
     with tab(browser, daemon.port, expected=(503,)) as page:
+        page.clock.install()
         page.goto("/")
 
         def refuse(route: Route) -> None:
             route.fulfill(status=503, body='{"detail": "too many requests at once"}', content_type="application/json")
 
+        def a_second_later() -> str:
+            page.clock.run_for(1000)
+            return page.locator("#freshness").inner_text()
+
+        def time_passes_until(shown: str) -> None:
+            until(lambda: a_second_later() == shown, shown)
+
+        time_passes_until("Live")
         page.route("**/*part=live*", refuse)
-        expect(page.get_by_role("alert")).to_contain_text("The daemon does not answer", timeout=25_000)
+        time_passes_until("Not fresh")
+        expect(page.get_by_role("alert")).to_contain_text("The daemon does not answer")
         keep(page, "silent")
         page.unroute("**/*part=live*")
-        expect(page.locator("#freshness")).to_have_text("Live", timeout=25_000)
+        time_passes_until("Live")
         expect(page.locator("#silent")).to_be_hidden()
 
 

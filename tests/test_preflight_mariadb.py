@@ -19,10 +19,11 @@ from reaper.breaker import Breaker
 from reaper.cli import exits
 from reaper.hearing import Hearing
 from reaper.model import SweepReport
+from reaper.orders import Memory, Orders
 from reaper.preflight import Finding, Level, examine
 from reaper.profile import Profile, resolve
 from reaper.source import Source
-from reaper.sweep import Memory, Orders, sweep
+from reaper.sweep import sweep
 from tests.commands import Reaper
 from tests.mariadb import MariaDB, temporary
 from tests.support import PATIENCE, Heard, thresholds

@@ -41,10 +41,10 @@ from tests.test_clocks import faketime
 from tests.test_supervisor import Diary, watch
 from tests.worlds import Database, Session
 from tests.worlds.mariadb import MariaDBDatabase
+from tests.worlds.places import database_on
 from tests.worlds.postgresql import PostgreSQLDatabase
 
 DAY = 86400.0
-_numbers = itertools.count()
 
 SHED = """
 description = "tasks with notes, bills and pins"
@@ -155,20 +155,10 @@ class Shed:
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def shed(request: pytest.FixtureRequest) -> Iterator[Shed]:
-    name = f"shed_{os.getpid()}_{next(_numbers)}"
-    database: Database
-    if request.param == "mariadb":
-        maria: MariaDB = request.getfixturevalue("mariadb")
-        database = MariaDBDatabase(maria.create_database(name))
-        drop: Callable[[str], None] = maria.drop_database
-    else:
-        server: Embedded = request.getfixturevalue("server")
-        database = PostgreSQLDatabase(server.create_database(name, tables=False))
-        drop = server.drop_database
-    made = Shed(database)
-    yield made
-    made.hand.close()
-    drop(name)
+    with database_on(request, request.param) as database:
+        made = Shed(database)
+        yield made
+        made.hand.close()
 
 
 # --- what goes, and what does not ----------------------------------------------------------------------------
@@ -484,27 +474,19 @@ def test_a_row_that_others_refer_to_stays_its_reason_is_told_once_and_the_rest_g
     assert "foreign key constraint" in next(iter(report.refusals))
 
 
-def test_a_trigger_that_keeps_a_row_without_a_word_keeps_all_that_belongs_to_it(server: Embedded) -> None:
-    with closing_shed(server) as shed:
-        kept, other = shed.task(), shed.task()
-        shed.attach("note", kept, other)
-        shed.hand.do(
-            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS"
-            f" $$ BEGIN RETURN CASE WHEN OLD.part = '{kept}' THEN NULL ELSE OLD END; END $$"
-        )
-        shed.hand.do("CREATE TRIGGER keep BEFORE DELETE ON task FOR EACH ROW EXECUTE FUNCTION keep()")
-        report = shed.purge()
-        assert shed.left() == shed.left("note") == {kept}
-        assert report.refusals == {"task: 0 of 1 finished rows were deleted: a trigger or rule interferes": 1}
-
-
-@contextmanager
-def closing_shed(server: Embedded) -> Iterator[Shed]:
-    name = f"shed_{os.getpid()}_{next(_numbers)}"
-    shed = Shed(PostgreSQLDatabase(server.create_database(name, tables=False)))
-    yield shed
+def test_a_trigger_that_keeps_a_row_without_a_word_keeps_all_that_belongs_to_it(empty: PostgreSQLDatabase) -> None:
+    shed = Shed(empty)
+    kept, other = shed.task(), shed.task()
+    shed.attach("note", kept, other)
+    shed.hand.do(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN RETURN CASE WHEN OLD.part = '{kept}' THEN NULL ELSE OLD END; END $$"
+    )
+    shed.hand.do("CREATE TRIGGER keep BEFORE DELETE ON task FOR EACH ROW EXECUTE FUNCTION keep()")
+    report = shed.purge()
+    assert shed.left() == shed.left("note") == {kept}
+    assert report.refusals == {"task: 0 of 1 finished rows were deleted: a trigger or rule interferes": 1}
     shed.hand.close()
-    server.drop_database(name)
 
 
 def test_when_one_row_after_the_other_is_refused_it_gives_up_and_says_why(
@@ -730,7 +712,7 @@ def fake_clock(at: str) -> dict[str, Any]:
     return {"LD_PRELOAD": faketime(), "FAKETIME": f"@{at}", "DONT_FAKE_MONOTONIC": 1, "TZ": "UTC"}
 
 
-def test_the_daemon_purges_at_three_on_sunday_and_again_as_reloaded(protea: Protea, tmp_path: Path) -> None:
+def test_the_daemon_purges_at_three_on_sunday(protea: Protea, tmp_path: Path) -> None:
     finished(protea, 5)
     young = protea.job(status="succeeded", finished=34 * DAY, age=36 * DAY)
     with Daemon(tmp_path, configured(protea, "0 3 * * 0"), **fake_clock("2026-11-22 02:59:50")) as daemon:
@@ -742,11 +724,17 @@ def test_the_daemon_purges_at_three_on_sunday_and_again_as_reloaded(protea: Prot
         assert protea.statuses().keys() == {young}
         daemon.shows("reaper_purged_total", 5, "main")
         daemon.sweeps_on(source="main")
-        finished(protea, 1)
-        daemon.reload(configured(protea, "1 3 * * 0").replace("35", "33"))
-        daemon.says("Purged 2 finished job(s).", 75)
-        assert not protea.statuses()
         assert daemon.stop()[0] == 0
+
+
+def test_a_reload_changes_when_the_daemon_purges_and_what(protea: Protea, tmp_path: Path) -> None:
+    protea.job(status="succeeded", finished=34 * DAY, age=36 * DAY)
+    young = protea.job(status="succeeded", finished=32 * DAY, age=34 * DAY)
+    with Daemon(tmp_path, configured(protea, "0 4 * * 0"), **fake_clock("2026-11-22 03:00:50")) as daemon:
+        daemon.comes_up()
+        daemon.reload(configured(protea, "1 3 * * 0").replace("35", "33"))
+        daemon.says("Purged 1 finished job(s).", 30)
+        assert protea.statuses().keys() == {young}
 
 
 def test_a_daemon_in_a_purge_stops_in_time_and_half_of_nothing_is_left(protea: Protea, tmp_path: Path) -> None:

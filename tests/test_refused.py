@@ -8,7 +8,7 @@ import pytest
 
 from reaper.embedded import Embedded
 from reaper.model import Outcome, SweepReport
-from reaper.sweep import Memory
+from reaper.orders import Memory
 from tests.interleaving import SCRIPTS, Stage, claimers
 from tests.support import Protea, eventually
 

@@ -12,9 +12,10 @@ import pytest
 from reaper.breaker import Breaker
 from reaper.hearing import Hearing
 from reaper.model import SweepReport
+from reaper.orders import Memory, Orders
 from reaper.profile import Profile, resolve
 from reaper.source import Habits, Source
-from reaper.sweep import Memory, Orders, sweep
+from reaper.sweep import sweep
 from tests.support import PATIENCE, Heard, thresholds
 
 TABLES = """

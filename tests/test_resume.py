@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reaper.cli import exits
-from reaper.embedded import Embedded
 from reaper.hearing import Hearing
 from reaper.operations.resume import Orders, Resumed, resume
 from reaper.operations.wholesale import Hand
@@ -28,26 +25,16 @@ from tests.worlds.postgresql import PostgreSQLDatabase
 from tests.worlds.protea import ProteaWorld
 from tests.worlds.world import State, World
 
-_numbers = itertools.count()
-
-
-@contextmanager
-def world_of(kind: type[World], server: Embedded) -> Iterator[World]:
-    name = f"resume_{next(_numbers)}"
-    with kind.create(PostgreSQLDatabase(server.create_database(name, tables=False))) as world:
-        yield world
-    server.drop_database(name)
-
 
 @pytest.fixture(params=[NoetlWorld, ProteaWorld], ids=lambda world: world.profile)
-def world(request: pytest.FixtureRequest, server: Embedded) -> Iterator[World]:
-    with world_of(request.param, server) as made:
+def world(request: pytest.FixtureRequest, empty: PostgreSQLDatabase) -> Iterator[World]:
+    with request.param.create(empty) as made:
         yield made
 
 
 @pytest.fixture
-def noetl(server: Embedded) -> Iterator[World]:
-    with world_of(NoetlWorld, server) as made:
+def noetl(empty: PostgreSQLDatabase) -> Iterator[World]:
+    with NoetlWorld.create(empty) as made:
         yield made
 
 

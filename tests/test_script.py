@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -12,45 +11,21 @@ import pytest
 from sqlalchemy.event import listens_for
 
 from reaper.breaker import Breaker
-from reaper.embedded import Embedded
 from reaper.hearing import Hearing
 from reaper.model import SweepReport
+from reaper.orders import SHOWN, Memory, Orders
 from reaper.profile import Profile, resolve
 from reaper.schema import key_parameters
 from reaper.source import Habits, Source, Stamp
 from reaper.source.lease import ttl_for
 from reaper.source.script import Statement, Terms, script
-from reaper.sweep import SHOWN, Memory, Orders, sweep
-from tests.mariadb import MariaDB
+from reaper.sweep import sweep
 from tests.support import HOUR, PATIENCE, Heard, thresholds
-from tests.worlds import WORLDS, Database, World
-from tests.worlds.mariadb import MariaDBDatabase
-from tests.worlds.postgresql import PostgreSQLDatabase
+from tests.worlds import World
+from tests.worlds.places import database_on
 from tests.worlds.world import LATELY
 
 TERMS = Terms(interval=60, statement_timeout=PATIENCE.statement, named=SHOWN)
-PLACES = [(world, server) for world in WORLDS for server in world.servers]
-_numbers = itertools.count()
-
-
-@pytest.fixture(params=PLACES, ids=lambda place: f"{place[0].profile}-{place[0].action}-{place[1]}")
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    kind, where = request.param
-    with database(request, where) as place, kind.create(place) as made:
-        yield made
-
-
-@contextmanager
-def database(request: pytest.FixtureRequest, where: str) -> Iterator[Database]:
-    name = f"script_{next(_numbers)}"
-    if where == "mariadb":
-        maria: MariaDB = request.getfixturevalue("mariadb")
-        yield MariaDBDatabase(maria.create_database(name))
-        maria.drop_database(name)
-    else:
-        server: Embedded = request.getfixturevalue("server")
-        yield PostgreSQLDatabase(server.create_database(name, tables=False))
-        server.drop_database(name)
 
 
 def printed(source: Source) -> dict[str, Statement]:
@@ -155,7 +130,7 @@ def queue() -> Profile:
 def test_both_ways_out_are_printed_and_the_one_for_a_twin(
     request: pytest.FixtureRequest, where: str, moment: str
 ) -> None:
-    with database(request, where) as place, place.session(autocommit=True) as hand:
+    with database_on(request, where) as place, place.session(autocommit=True) as hand:
         for statement in TABLES:
             hand.do(statement.format(moment=moment))
         sweeps = Sweeps(Source("main", place.url, queue(), thresholds(), PATIENCE, Habits("requeue_else_fail")))

@@ -11,7 +11,7 @@ import pytest
 
 from reaper.hearing import Hearing
 from reaper.model import Census, KindLimits, Limit, Outcome, Verdict
-from reaper.sweep import Memory
+from reaper.orders import Memory
 from tests.support import HOUR, MINUTE, Heard, Protea, thresholds
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ from reaper.profile import Update, resolve, shipped
 from tests.commands import Reaper
 from tests.worlds.adhese import STEP, AdheseScheduleWorld, AdheseWorld
 from tests.worlds.database import Database
-from tests.worlds.mariadb import MariaDBDatabase
+from tests.worlds.places import database_on
 from tests.worlds.postgresql import PostgreSQLDatabase
 from tests.worlds.world import State
 
-_numbers = itertools.count()
 DAY = 86400
 CURE = "the next run raises a duplicate key; a source with the profile adhese-schedule moves"
 
@@ -26,14 +24,8 @@ CURE = "the next run raises a duplicate key; a source with the profile adhese-sc
 @pytest.fixture(params=["postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """An empty one."""
-    name = f"taken_{next(_numbers)}"
-    if request.param == "postgresql":
-        server = request.getfixturevalue("server")
-        yield PostgreSQLDatabase(server.create_database(name, tables=False))
-    else:
-        server = request.getfixturevalue("mariadb")
-        yield MariaDBDatabase(server.create_database(name))
-    server.drop_database(name)
+    with database_on(request, request.param) as made:
+        yield made
 
 
 @pytest.fixture

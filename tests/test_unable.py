@@ -10,9 +10,9 @@ from sqlalchemy import select
 
 from reaper.hearing import Hearing
 from reaper.model import Outcome
+from reaper.orders import Memory
 from reaper.profile import resolve
 from reaper.source import Patience, Source
-from reaper.sweep import Memory
 from tests.support import PATIENCE, Protea, thresholds
 
 

@@ -5,13 +5,11 @@ What Celery's workers say stands in `test_celery_witness`; what becomes of it in
 
 from __future__ import annotations
 
-import itertools
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,15 +23,16 @@ from reaper.embedded import Embedded
 from reaper.hearing import Hearing
 from reaper.journal import Journal
 from reaper.model import Census, Evidence, Reaped, SweepReport
+from reaper.orders import Memory, Orders
 from reaper.profile import resolve
 from reaper.source import Habits, Source
-from reaper.sweep import Memory, Orders, sweep
+from reaper.sweep import sweep
 from reaper.witness import Testimony
 from reaper.witness.celery import CeleryWitness
 from tests.brokers import Broker, CeleryWorker, RabbitServer, RedisServer, Staff, rabbit_server, redis_server
 from tests.daemons import Daemon, until
 from tests.support import HOUR, PATIENCE, Heard, thresholds
-from tests.worlds.postgresql import PostgreSQLDatabase
+from tests.worlds.places import postgresql_database
 from tests.worlds.vuls import VulsWorld
 from tests.worlds.world import OLD, State
 
@@ -43,7 +42,6 @@ DEADLINE = 4.0
 """Seconds that an inspection gets, which ends within a second where everybody answers."""
 ALIVE_UNTIL = 7 * HOUR
 """The maximum age that most tests set. Runs are eight hours old: older than that, and than the timeout of 6 h."""
-_numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -69,27 +67,10 @@ over_redis = pytest.mark.parametrize("broker", ["redis"], indirect=True)
 
 
 @pytest.fixture
-def staff(broker: Broker, tmp_path: Path) -> Iterator[Staff]:
-    employed = Staff(broker, tmp_path)
-    yield employed
-    employed.close()
-
-
-@pytest.fixture
 def new_vuls(server: Embedded) -> Iterator[Callable[[], Vuls]]:
     """Makes vuls databases."""
-    made: list[tuple[str, Vuls]] = []
-
-    def make() -> Vuls:
-        name = f"vuls_{os.getpid()}_{next(_numbers)}"
-        url = server.create_database(name, tables=False)
-        made.append((name, Vuls.create(PostgreSQLDatabase(url))))
-        return made[-1][1]
-
-    yield make
-    for name, vuls in made:
-        vuls.hand.close()
-        server.drop_database(name)
+    with ExitStack() as made:
+        yield lambda: made.enter_context(Vuls.create(made.enter_context(postgresql_database(server))))
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ class Clearings:
     def _work(self, clearing: Clearing) -> None:
         clearing.stage = Stage.RUNNING
         try:
-            for report in self._desk.clear(clearing.hours, dry_run=clearing.dry_run, who=clearing.who):
+            for report in self._desk.deeds.clear(clearing.hours, dry_run=clearing.dry_run, who=clearing.who):
                 clearing.reports.append(report)
             errors = [f"source {report.source}: {report.error}" for report in clearing.reports if report.error]
             if errors and len(errors) == len(clearing.reports):

@@ -71,6 +71,14 @@ class Glances:
             self._seen.clear()
             self._changes += 1
 
+    @contextmanager
+    def anew(self) -> Iterator[None]:
+        """Something is changed in this block: what was seen before does not count after it."""
+        try:
+            yield
+        finally:
+            self.forget()
+
     def at(self, what: tuple[str | object, ...], read: Callable[[], T], watch: Watch) -> T:
         """What was seen under that name, or what `read` sees now. The watch is that of the source.
 

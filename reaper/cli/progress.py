@@ -11,7 +11,7 @@ from reaper.cli.interrupt import Interrupt
 from reaper.cli.ledger import Ledger
 from reaper.cli.screen import make_console
 from reaper.model import Census, Reaped
-from reaper.sweep import SHOWN
+from reaper.orders import SHOWN
 
 
 class Watched:

@@ -20,6 +20,10 @@ from reaper.settings import Settings, load
 from reaper.settings.tokens import read_tokens
 
 _SECONDS = 30.0
+_WHERE_FROM = (
+    "name its file with --token-file PATH, REAPER_HTTP_TOKEN_FILE, or http_token_file in the configuration "
+    "(scripts/manage.sh start keeps it in .data/http-token)"
+)
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where a daemon listens that listens everywhere
 _SCHEMES: dict[str, type[http.client.HTTPConnection]] = {
     "http": http.client.HTTPConnection,
@@ -67,6 +71,8 @@ class Remote:
             raise NobodyAnswers(f"no daemon answers on {place}: {why}") from None
         finally:
             connection.close()
+        if status == http.client.UNAUTHORIZED and self.token is None:
+            raise ReaperError(f"the daemon on {place} wants a token for that: {_WHERE_FROM}")
         return _document(place, status, body)
 
 

@@ -10,9 +10,9 @@ from reaper.cli import document
 from reaper.cli.document import shown
 from reaper.cli.options import json_option, source_option
 from reaper.cli.sources import chosen, settings_of
+from reaper.orders import SHOWN
 from reaper.source import Source
 from reaper.source.script import Statement, Terms, script
-from reaper.sweep import SHOWN
 
 
 @click.command("sql", short_help="Print the statements that the reaper runs.")

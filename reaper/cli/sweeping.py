@@ -14,10 +14,11 @@ from reaper.cli.progress import Watched, watching
 from reaper.cli.sources import hearing_of
 from reaper.hearing import Hearing
 from reaper.model import Outcome, SweepReport
+from reaper.orders import SHOWN, Memory, Orders
 from reaper.plain import plain
 from reaper.settings import Settings
 from reaper.source import Source
-from reaper.sweep import SHOWN, Memory, Orders, sweep
+from reaper.sweep import sweep
 
 _CODES = {Outcome.DONE: exits.DONE, Outcome.STOPPED: exits.INTERRUPTED}
 

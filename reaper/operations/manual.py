@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 from reaper import words
 from reaper.hearing import Hearing
 from reaper.model import JobMoved, Key, Reaped, Reason, Verdict
+from reaper.orders import Listener
 from reaper.rule import Moment
 from reaper.source import Source, Stamp, holder_of
-from reaper.sweep import Listener
 
 
 @dataclass(frozen=True, slots=True)

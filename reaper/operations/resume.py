@@ -23,11 +23,11 @@ from sqlalchemy import Connection
 from reaper.hearing import LONG_AGO, Hearing
 from reaper.model import Evidence, Key, ReaperError, Reason
 from reaper.operations.wholesale import Hand, Toll, end
+from reaper.orders import SHOWN
 from reaper.reap import Reap
 from reaper.rule import Moment
 from reaper.source import Candidate, Source, Stamp
 from reaper.source.interrupted import Interrupted
-from reaper.sweep import SHOWN
 
 _MOST_SECONDS = 900.0
 

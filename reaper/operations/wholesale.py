@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from reaper.model import Failure, Key
+from reaper.orders import Listener
 from reaper.reap import Reap
 from reaper.source import Candidate, Source
-from reaper.sweep import Listener
 
 
 @dataclass(slots=True)

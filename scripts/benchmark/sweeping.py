@@ -6,12 +6,14 @@ import time
 from collections.abc import Sequence
 
 from benchmark.figures import Invalid
+from reaper import lean
 from reaper.breaker import Breaker
 from reaper.hearing import Hearing
 from reaper.model import Census, Limit, Outcome, Reaped, SweepReport, Thresholds
+from reaper.orders import Memory, Orders
 from reaper.profile import resolve
 from reaper.source import Patience, Source
-from reaper.sweep import Memory, Orders, sweep
+from reaper.sweep import sweep
 
 HOST = "bench"
 SOURCE = "main"
@@ -44,6 +46,7 @@ class Sweeper:
         self._source, self._hearing, self._memory = _source(url), Hearing(0), Memory()
         self._lease = self._source.lease(180) if leads else None
         self.batches = Batches()
+        lean.settle()
 
     def sweep(self, expected: int) -> SweepReport:
         """Raises Invalid unless exactly so many jobs were reaped."""

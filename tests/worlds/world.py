@@ -16,12 +16,13 @@ from typing import Any, ClassVar, Self, TypeVar
 from reaper.breaker import Breaker
 from reaper.hearing import Hearing
 from reaper.model import Evidence, SweepReport
+from reaper.orders import Memory, Orders
 from reaper.preflight import Duties
 from reaper.preflight.granting import Grants, granting
 from reaper.preflight.ground import looked_up
 from reaper.profile import resolve
 from reaper.source import Habits, Source
-from reaper.sweep import Memory, Orders, sweep
+from reaper.sweep import sweep
 from tests.support import HOUR, MINUTE, PATIENCE, Heard, thresholds
 from tests.worlds.database import Database, Session
 

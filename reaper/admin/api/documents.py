@@ -118,7 +118,7 @@ def cleanup(desk: AtDesk, deed: Done, wanted: CleanupWanted) -> CleanupDone:
     sign of life within them is spared; so are all of them when the breaker holds the sweep, and `notes` says so."""
     deed.details = wanted.model_dump(exclude_none=True)
     deed.target = source = wanted.source or _only(desk)
-    done = desk.cleanup(source, wanted.older_than_minutes, dry_run=wanted.dry_run, who=deed.who)
+    done = desk.deeds.cleanup(source, wanted.older_than_minutes, dry_run=wanted.dry_run, who=deed.who)
     deed.result = done.message
     return CleanupDone(
         cancelled_count=done.count,

@@ -204,7 +204,7 @@ def _end(desk: Desk, deed: Deed, source: str, job: str, wanted: EndWanted, actio
     deed.details = wanted.model_dump()
     decision = Decision(operator=str(deed.who), host=desk.host, reason=wanted.reason.strip(), action=action)
     try:
-        reaped = desk.end(source, job, Observed(wanted.started), decision)
+        reaped = desk.deeds.end(source, job, Observed(wanted.started), decision)
     except JobMoved as error:
         raise Moved(str(error), _now(desk, source, job)) from None
     deed.result = f"{action}: {reaped.reason}"

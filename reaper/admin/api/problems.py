@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from reaper.admin.api.schemas import Job
 from reaper.admin.clearing import NoSuchTask
-from reaper.admin.desk import NoSuchSource, Refused
+from reaper.admin.deeds import Refused
+from reaper.admin.places import NoSuchSource
 from reaper.admin.room import Crowded
 from reaper.model import DatabaseAway, JobMoved, ReaperError
 from reaper.operations.explaining import NoSuchJob

@@ -12,7 +12,8 @@ from pydantic import Field
 from reaper.admin.api.asking import AtDesk, Done, changing_router
 from reaper.admin.api.problems import Broken, NoSchedule, problem, problems
 from reaper.admin.api.schemas import Model, Wanted, Why
-from reaper.admin.desk import Desk, Refused, Standing
+from reaper.admin.deeds import Refused
+from reaper.admin.desk import Desk, Standing
 from reaper.model import Outcome, ReaperError
 from reaper.supervisor import State
 
@@ -78,7 +79,7 @@ async def state(desk: AtDesk) -> SupervisorState:
 async def halt(desk: AtDesk, deed: Done, wanted: Annotated[HaltWanted, Query()]) -> SupervisorState:
     """End nothing from now on, and go on looking. Returns at once: a sweep that works ends after its batch."""
     deed.result, deed.details = "halted", wanted.model_dump()
-    order = partial(desk.halt, deed.who, wanted.reason, persistent=wanted.persist)
+    order = partial(desk.deeds.halt, deed.who, wanted.reason, persistent=wanted.persist)
     await _steered(desk, order, to_last=wanted.persist)
     return _told(desk)
 
@@ -92,7 +93,7 @@ async def halt(desk: AtDesk, deed: Done, wanted: Annotated[HaltWanted, Query()])
 async def restart(desk: AtDesk, deed: Done) -> SupervisorState:
     """Go on after a halt, or with a new schedule after one that has died. Each source is then swept at once."""
     deed.result = "restarted"
-    await _steered(desk, desk.restart, to_last=False)
+    await _steered(desk, desk.deeds.restart, to_last=False)
     return _told(desk)
 
 

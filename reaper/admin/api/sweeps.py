@@ -162,7 +162,7 @@ def sweep(desk: AtDesk, deed: Done, wanted: SweepNow) -> SweepsDone:
     done, refused, errors = list[SweepDone](), list[SweepRefused](), list[ReaperError]()
     for name in names:
         try:
-            report = desk.sweep(name, dry_run=wanted.dry_run, release=wanted.release or 0)
+            report = desk.deeds.sweep(name, dry_run=wanted.dry_run, release=wanted.release or 0)
             done.append(SweepDone.of(desk, report))
         except ReaperError as error:
             refused.append(SweepRefused(source=name, detail=str(error)))

@@ -34,13 +34,13 @@ class Headline:
 def strip(rows: Sequence[SourceRow], state: State | None, late: int, *, more: bool) -> list[Cell]:
     """The daemon as a whole, in a few words. `more`: there may have been more late signs than are counted."""
     tones = {State.RUNNING: "ok", State.HALTED: "hold"}
-    held, away = [row.name for row in rows if row.release], [row.name for row in rows if row.database is not None]
+    held, away = [row.name for row in rows if row.release], [row.name for row in rows if row.away is not None]
     return [
         Cell("Supervisor", str(state) if state else "NOT SCHEDULED", tones.get(state, "bad") if state else "warn"),
         Cell("Breaker", f"open: {', '.join(held)}" if held else "closed", "hold" if held else ""),
         Cell("Role", _roles(rows)),
         _oldest_success(rows),
-        Cell("Database", _databases(rows, away), "bad" if away else ""),
+        Cell("Database", _databases(rows, away), "bad" if away else "warn" if _unread(rows) else ""),
         Cell("Late signs", f"{late}{'+' if more else ''}", "bad" if late else ""),
     ]
 
@@ -63,7 +63,13 @@ def _oldest_success(rows: Sequence[SourceRow]) -> Cell:
 def _databases(rows: Sequence[SourceRow], away: Sequence[str]) -> str:
     if away:
         return "away" if len(rows) == 1 else f"away: {', '.join(away)}"
+    if unread := _unread(rows):
+        return "not read" if len(rows) == 1 else f"not read: {', '.join(unread)}"
     return "reachable" if len(rows) == 1 else f"{len(rows)} reachable"
+
+
+def _unread(rows: Sequence[SourceRow]) -> list[str]:
+    return [row.name for row in rows if row.unread is not None]
 
 
 def headline(rows: Sequence[SourceRow], prospects: Sequence[Prospect], halted: Halted | None, state: State | None
@@ -71,7 +77,7 @@ def headline(rows: Sequence[SourceRow], prospects: Sequence[Prospect], halted: H
     """The worst first."""
     stale = sum(row.census.stale for row in rows if row.census)
     stuck = f"{count(stale, 'job')} {'is' if stale == 1 else 'are'} stuck"
-    away = [row.name for row in rows if row.database is not None]
+    away = [row.name for row in rows if row.away is not None]
     if not rows:
         return Headline("warn", "No source is watched", "The daemon has not begun yet, or has no source to watch.")
     if state is State.FINISHED:
@@ -95,8 +101,8 @@ def _away_title(away: Sequence[str], of: int) -> str:
 
 
 def _away_detail(rows: Sequence[SourceRow], stuck: str, stale: int) -> str:
-    away = [row for row in rows if row.database is not None]
-    known = [row for row in rows if row.database is None]
+    away = [row for row in rows if row.away is not None]
+    known = [row for row in rows if row.away is None]
     elsewhere = f" Elsewhere {stuck if stale else 'nothing is stuck'}." if known else ""
     return f"What follows about {', '.join(row.name for row in away)} is what was seen last. It is asked again " \
            f"by the next sweep; time in which it cannot be heard is not silence.{elsewhere}"  # fmt: skip
@@ -138,6 +144,9 @@ def _quiet(rows: Sequence[SourceRow]) -> Headline:
                         "; ".join(f"{row.name}: {row.problems[0]}" for row in failed if row.problems))  # fmt: skip
     if all(row.census is None for row in rows):
         return Headline("warn", "Not known yet", "No sweep has ended since the daemon started.")
+    if unread := _unread(rows):
+        return Headline("warn", f"{', '.join(unread)} could not be read just now",
+                        "What follows was seen by the last sweep, which found nothing stuck.")  # fmt: skip
     spared = sum(row.census.spared for row in rows if row.census)
     running = sum(row.census.running for row in rows if row.census)
     detail = count(running, "job runs", "jobs run") if running else "No job runs"

@@ -80,12 +80,12 @@ class Listing:
     more: bool
     too_far: bool
     reports: Mapping[str, Report | None]
-    errors: Mapping[str, str]
+    errors: Mapping[str, ReaperError]
 
 
 def listing(desk: Desk, wanted: Filter, sources: Sequence[str]) -> Listing:
     """Read the sources. What one of them refuses is told in `errors`."""
-    reports, errors = dict[str, Report | None](), dict[str, str]()
+    reports, errors = dict[str, Report | None](), dict[str, ReaperError]()
     found, more = list[Found](), False
     single = len(sources) == 1 and len(_verdicts(wanted)) == 1
     page = wanted.page if single else min(wanted.page, _MOST_PAGES)
@@ -97,7 +97,7 @@ def listing(desk: Desk, wanted: Filter, sources: Sequence[str]) -> Listing:
                 more = more or report.more
                 found += [Found(name, job, report.holders.get(job.key)) for job in report.jobs]
         except ReaperError as error:
-            reports[name], errors[name] = None, str(error)
+            reports[name], errors[name] = None, error
     found.sort(key=_oldest)
     shown = found[:PAGE] if single else found[begin : begin + PAGE]
     more = more or len(found) > (PAGE if single else begin + PAGE)
@@ -139,12 +139,14 @@ def held(jobs: Sequence[Found]) -> Mapping[str, Mapping[Key, Holder]]:
     return holders
 
 
-def kinds(desk: Desk, sources: Sequence[str], tell: Callable[[str, str], None]) -> list[tuple[str, str | None, int]]:
+def kinds(
+    desk: Desk, sources: Sequence[str], tell: Callable[[str, ReaperError], None]
+) -> list[tuple[str, str | None, int]]:
     """Source, kind and number of running jobs, most first. `tell` is told which source refused, and why."""
     found = list[tuple[str, str | None, int]]()
     for name in sources:
         try:
             found += [(name, kind, number) for kind, number in desk.kinds(name)]
         except ReaperError as error:
-            tell(name, str(error))
+            tell(name, error)
     return sorted(found, key=lambda row: -row[2])

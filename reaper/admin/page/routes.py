@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from reaper import __version__
-from reaper.admin.desk import Desk, NoSuchSource
+from reaper.admin.desk import Desk
 from reaper.admin.page.assets import asset
 from reaper.admin.page.board import make_board
 from reaper.admin.page.jobboard import make_job_board
@@ -17,6 +17,7 @@ from reaper.admin.page.kept import Kept, Made
 from reaper.admin.page.listing import Filter
 from reaper.admin.page.rendering import render
 from reaper.admin.page.text import text
+from reaper.admin.places import NoSuchSource
 from reaper.admin.routing import whole
 from reaper.admin.security.changing import GATE
 from reaper.admin.security.tokens import HOW_TO_SET

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reaper.admin.page.prospect import Prospect
 from reaper.admin.page.text import When, ago, brief, duration, visible
-from reaper.model import Census, Outcome, SweepReport
+from reaper.model import Census, DatabaseAway, Outcome, ReaperError, SweepReport
 from reaper.supervisor import State
 
 _TOLD_ELSEWHERE = ("halted by", "breaker open")
@@ -15,7 +15,10 @@ _TOLD_ELSEWHERE = ("halted by", "breaker open")
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """One source's line in the strip. `database` is None while it answers, else what it said.
+    """One source's line in the strip.
+
+    `away` is what its database said when it could not be reached, `unread` what else kept the page from reading it
+    just now: None while nothing does.
 
     `breaker` says why it holds the sweeps, and `release` how many jobs would have to be let through: 0 for none.
     """
@@ -24,7 +27,8 @@ class SourceRow:
     profile: str
     role: str
     schedule: str
-    database: str | None
+    away: str | None
+    unread: str | None
     succeeded: When
     last: str
     last_outcome: str
@@ -34,17 +38,19 @@ class SourceRow:
     release: int
 
 
-def source_row(prospect: Prospect, error: str | None) -> SourceRow:
+def source_row(prospect: Prospect, error: ReaperError | None) -> SourceRow:
     """`error` is what kept the page from reading the source."""
     standing, census = prospect.standing, prospect.census
     report, held = standing.report, prospect.held_back
-    trouble = _away(report) or error
+    away = _away(report) or (str(error) if isinstance(error, DatabaseAway) else None)
+    unread = str(error) if error is not None and away is None else None
     return SourceRow(
         name=standing.name,
         profile=standing.profile,
         role=_role(report),
         schedule=_schedule(prospect),
-        database=visible(trouble) if trouble else None,
+        away=visible(away) if away else None,
+        unread=visible(unread) if unread else None,
         succeeded=ago(standing.succeeded_seconds_ago),
         last=_last(report),
         last_outcome=report.outcome.value if report else "none",
