@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -25,7 +25,8 @@ from reaper.making import make_source
 from reaper.metrics import Metrics
 from reaper.model import ConfigError, ReaperError
 from reaper.operations.retention import Retention
-from reaper.settings import Settings, SourceSettings, place
+from reaper.reconfiguring import differs, examine, same_database, waits_for_a_restart
+from reaper.settings import Settings, SourceSettings
 from reaper.startup import Startup
 from reaper.supervisor import Calendar, Supervisor
 from reaper.systemd import Systemd
@@ -36,9 +37,6 @@ _STOP_SECONDS = 3.0
 _RESUME_STOP_SECONDS = 0.5
 _HTTP_STOP_SECONDS = 0.5
 _LEAVE_SECONDS = 0.5
-
-# What is bound or opened once, when the process starts.
-_FOR_GOOD = ("http_host", "http_port", "state_dir", "log_file")
 
 _log = structlog.get_logger("reaper")
 
@@ -170,22 +168,29 @@ class Daemon:
         """Put a new configuration into force, or say why the old one stays."""
         try:
             fresh = read()
-            if not fresh.sources:
-                raise ConfigError(["no database is configured"])
+            examine(fresh)
             changed = {
-                watch.name: watch for watch in self._supervisor.watches if _differs(watch.name, self._settings, fresh)
+                watch.name: watch for watch in self._supervisor.watches if differs(watch.name, self._settings, fresh)
             }
             made = self._make_anew(fresh, changed)
-            refuse_exposed(fresh)
             self._gate.configure(fresh)
         except ConfigError as error:
             _log.error("Reaper keeps its configuration: the new one is wrong.", problems=error.problems)
+            self._reloaded(error.problems)
             return
         except Exception as defect:  # noqa: BLE001  what works is not thrown away, whatever it is
             problem = f"{type(defect).__name__}: {defect}"
             _log.exception("Reaper keeps its configuration: the new one is wrong.", problems=[problem])
+            self._reloaded([problem])
             return
         self._replace(fresh, changed, made)
+        self._reloaded([])
+
+    def _reloaded(self, problems: Sequence[str]) -> None:
+        """Tell everybody who is asked later: what is wrong with a new configuration, or that nothing is."""
+        self._metrics.reloaded(problems)
+        self._status.reloaded(problems)
+        self.systemd.reloaded(problems)
 
     def _make_anew(self, fresh: Settings, changed: Mapping[str, Watch]) -> list[Watch]:
         """The watches that the new configuration asks for and that are not there yet. Changes nothing."""
@@ -193,13 +198,13 @@ class Daemon:
         made = []
         for name in fresh.sources.keys() - kept:
             # What was heard of a database stays true, whatever else is new.
-            heard = name in changed and _same_database(name, self._settings, fresh)
+            heard = name in changed and same_database(name, self._settings, fresh)
             made.append(self._watch(fresh, fresh.sources[name], changed[name].hearing if heard else None))
         return made
 
     def _replace(self, fresh: Settings, changed: Mapping[str, Watch], made: Iterable[Watch]) -> None:
         old, self._settings = self._settings, fresh
-        if any(getattr(old, name) != getattr(fresh, name) for name in _FOR_GOOD):
+        if waits_for_a_restart(old, fresh):
             _log.warning("Reaper's HTTP address, state directory and log file change only with a restart.")
         logs.adjust(fresh.log_level, fresh.log_format)
         self._supervisor.remove(changed, _LEAVE_SECONDS)
@@ -240,26 +245,3 @@ class Daemon:
             self._subscribers,
             self._halt,
         )
-
-
-def _differs(name: str, old: Settings, fresh: Settings) -> bool:
-    """Whether the watch of this source has to be made anew, or to go."""
-    return _knobs(old) != _knobs(fresh) or old.sources[name] != fresh.sources.get(name)
-
-
-def _same_database(name: str, old: Settings, fresh: Settings) -> bool:
-    before, after = (settings.sources[name].database_url.get_secret_value() for settings in (old, fresh))
-    return place(before) == place(after)
-
-
-def _knobs(settings: Settings) -> tuple[object, ...]:
-    """What a running watch was made with."""
-    return (
-        settings.interval_seconds,
-        settings.batch_size,
-        settings.breaker_min,
-        settings.breaker_share,
-        settings.restart_grace_seconds,
-        settings.statement_timeout_seconds,
-        settings.connect_timeout_seconds,
-    )

@@ -27,6 +27,7 @@ from reaper.model import (
 
 _NAMED_PER_SWEEP = 100
 _DIGITS = re.compile(r"[0-9]+")
+_AWAY = "away"
 
 
 @dataclass(slots=True)
@@ -153,7 +154,7 @@ class Journal:
         if report.outcome is not Outcome.FAILED:
             told.pop(source, None)
             return
-        state = "away" if report.database_away else _DIGITS.sub("#", report.error or "")
+        state = _AWAY if report.database_away else _DIGITS.sub("#", report.error or "")
         if told.get(source) != state:
             told[source] = state
             self._log.error(
@@ -165,13 +166,14 @@ class Journal:
         if report.outcome is Outcome.FAILED:
             told.failed_cycles += 1
             # While the database is away the reason often changes from try to try, and the state does not.
-            state = "away" if report.database_away else _DIGITS.sub("#", report.error or "")
+            state = _AWAY if report.database_away else _DIGITS.sub("#", report.error or "")
             if told.error != state:
                 told.error = state
                 self._log.error(
                     "Reaper cycle failed", source=source, error=report.error, database_away=report.database_away
                 )
-        elif told.error is not None:
+        elif told.error is not None and (told.error == _AWAY or report.outcome is not Outcome.STANDBY):
+            # A standby has met the database, and no more: what else went wrong is not known to be over.
             self._log.info("Reaper cycle recovered.", source=source, failed_cycles=told.failed_cycles)
             told.error, told.failed_cycles = None, 0
 

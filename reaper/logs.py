@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import Processor
+
+from reaper.journal_stream import to_stderr
 
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
@@ -32,6 +36,10 @@ class LogFile(WatchedFileHandler):
     While it cannot be written, lines go to stderr instead: what is wrong with a log must not stop the sweeps.
     """
 
+    def _open(self) -> TextIOWrapper:
+        _make_for_its_folders_owner(Path(self.baseFilename))
+        return super()._open()
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             super().emit(record)
@@ -40,7 +48,14 @@ class LogFile(WatchedFileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         with suppress(OSError, ValueError):  # nor is a stderr on the same full disk, or one that is closed
-            print(self.format(record), file=sys.stderr, flush=True)  # noqa: T201
+            print(to_stderr(self.format(record), record.levelno), file=sys.stderr, flush=True)  # noqa: T201
+
+
+class LogStream(logging.StreamHandler[TextIO]):
+    """stderr, whatever that is: a terminal, a file, or the journal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return to_stderr(super().format(record), record.levelno)
 
 
 def set_up(level: str, form: str, file: Path | None) -> None:
@@ -91,7 +106,20 @@ def apart(level: str, form: str, file: Path | None) -> Iterator[Any]:
 
 
 def _handler(file: Path | None) -> logging.Handler:
-    return LogFile(file, encoding="utf-8") if file else logging.StreamHandler()
+    return LogFile(file, encoding="utf-8") if file else LogStream()
+
+
+def _make_for_its_folders_owner(file: Path) -> None:
+    """A log that root is about to make in a service's folder becomes the service's, which has to write on in it."""
+    folder = file.parent.stat()
+    if os.geteuid() != 0 or folder.st_uid == 0:
+        return
+    with suppress(FileExistsError):
+        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        try:
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+        finally:
+            os.close(descriptor)
 
 
 def _is_terminal(handler: logging.Handler) -> bool:

@@ -26,6 +26,7 @@ class Metrics:
     def __init__(self, halt: Halt | None = None) -> None:
         self.registry = registry = CollectorRegistry()
         self._kinds: dict[str, set[str]] = {}
+        self._left: dict[str, int] = {}
         self.reaped_total = Counter(
             "reaper_jobs_reaped_total",
             "Jobs ended. Kinds beyond 50 of a source are counted as other.",
@@ -50,12 +51,27 @@ class Metrics:
         self.purged_total = Counter(
             "reaper_purged_total", "Finished jobs deleted by scheduled purges.", _SOURCE, registry=registry
         )
+        self.purges_total = Counter(
+            "reaper_purges_total", "Scheduled purges by how they went.", ("source", "outcome"), registry=registry
+        )
         self.sweeps_total = Counter(
             "reaper_sweeps_total", "Sweeps by how they went.", ("source", "outcome"), registry=registry
         )
         self.running = Gauge("reaper_jobs_running", "Jobs that claim to be running.", _SOURCE, registry=registry)
         self.spared = Gauge("reaper_jobs_spared", "Jobs past their timeout, and alive.", _SOURCE, registry=registry)
         self.stale = Gauge("reaper_jobs_stale", "Stale jobs that the survey found.", _SOURCE, registry=registry)
+        self.left = Gauge(
+            "reaper_jobs_stale_left",
+            "Stale jobs that were there still after each of the last two sweeps: the fewer of the two.",
+            _SOURCE,
+            registry=registry,
+        )
+        self.most_overdue = Gauge(
+            "reaper_most_overdue_ratio",
+            "How many times its timeout the job furthest past it has been running: 2 is twice; 0 when none is past it.",
+            _SOURCE,
+            registry=registry,
+        )
         self.locked = Gauge(
             "reaper_candidates_locked", "Stale jobs whose row somebody else holds.", _SOURCE, registry=registry
         )
@@ -95,7 +111,7 @@ class Metrics:
         )
         self.last_success = Gauge(
             "reaper_last_success_timestamp_seconds",
-            "Time of the last sweep that went well, as a standby too; 0 before the first.",
+            "Time of this replica's last sweep that went well; 0 before the first. A standby's are none.",
             _SOURCE,
             registry=registry,
         )
@@ -107,7 +123,10 @@ class Metrics:
             "reaper_database_up", "1 while the database answers and can be written to.", _SOURCE, registry=registry
         )
         self.witness_up = Gauge(
-            "reaper_witness_up", "1 while the witness outside the database can be asked.", _SOURCE, registry=registry
+            "reaper_witness_up",
+            "1 while the witness outside the database can be asked, and where there is none.",
+            _SOURCE,
+            registry=registry,
         )
         self.longest_timeout = Gauge(
             "reaper_longest_timeout_seconds",
@@ -118,6 +137,17 @@ class Metrics:
         self.interval = Gauge("reaper_interval_seconds", "Seconds between two sweeps.", registry=registry)
         self.halted = Gauge("reaper_halted", "1 while the supervisor is halted: nothing is ended.", registry=registry)
         self.halted.set_function((lambda: float(halt.on)) if halt else float)
+        self.config_reloaded = Gauge(
+            "reaper_config_last_reload_successful",
+            "0 from a reload that is refused to the next that is not: an older configuration is in force. 1 otherwise.",
+            registry=registry,
+        )
+        self.config_taken = Gauge(
+            "reaper_config_last_reload_success_timestamp_seconds",
+            "When the configuration in force was taken, at the start or by a reload.",
+            registry=registry,
+        )
+        self.reloaded([])
         build = Gauge("reaper_build_info", "Version; always 1.", ("version", "python"), registry=registry)
         build.labels(__version__, platform.python_version()).set(1)
         ProcessCollector(registry=registry)
@@ -134,6 +164,8 @@ class Metrics:
             self.reaped_total.remove_by_labels({"source": gone})
             self.late_total.remove_by_labels({"source": gone})
             self.sweeps_total.remove_by_labels({"source": gone})
+            self.purges_total.remove_by_labels({"source": gone})
+            self._left.pop(gone, None)
             del self._kinds[gone]
         for source in wanted - self._kinds.keys():
             self._kinds[source] = set()
@@ -145,15 +177,24 @@ class Metrics:
                 self.reaped_total.labels(source, OTHER, reason.value)
             for outcome in Outcome:
                 self.sweeps_total.labels(source, outcome.value)
+                self.purges_total.labels(source, outcome.value)
         for source in wanted:
             self.longest_timeout.labels(source).set((longest_timeouts or {}).get(source, float("inf")))
 
+    def reloaded(self, problems: Sequence[str]) -> None:
+        """A new configuration has been taken, or refused for these reasons."""
+        self.config_reloaded.set(not problems)
+        if not problems:
+            self.config_taken.set_to_current_time()
+
     def _by_source(self) -> tuple[Counter | Gauge | Histogram, ...]:
         counters = (self.refused_total, self.lost_total, self.purged_total)
-        jobs = (self.running, self.spared, self.stale, self.locked, self.overdue, self.refused, self.deaf, self.oldest)
+        surveyed = (*self._surveyed(), self.deaf)
+        candidates = (self.left, self.locked, self.overdue, self.refused)
         return (
             *counters,
-            *jobs,
+            *surveyed,
+            *candidates,
             self.duration,
             self.last_success,
             self.breaker_open,
@@ -162,6 +203,10 @@ class Metrics:
             self.witness_up,
             self.longest_timeout,
         )
+
+    def _surveyed(self) -> tuple[Gauge, ...]:
+        """What a survey counts, which only the one that sweeps makes."""
+        return (self.running, self.spared, self.stale, self.oldest, self.most_overdue)
 
     # --- listener; a source that is gone may still have a sweep that ends, which would bring it back ----------
 
@@ -181,6 +226,7 @@ class Metrics:
         self.spared.labels(source).set(census.spared)
         self.stale.labels(source).set(census.stale)
         self.oldest.labels(source).set(census.oldest_started_epoch or 0)
+        self.most_overdue.labels(source).set(census.most_overdue)
 
     def swept(self, report: SweepReport) -> None:
         source = report.source
@@ -195,7 +241,8 @@ class Metrics:
                 self.late_total.labels(source, self._kind(source, sign.kind)).inc()
         self.database_up.labels(source).set(not report.database_away)
         self.leader.labels(source).set(report.leads)
-        if report.asked_witness:
+        if report.asked_witness or report.leads:
+            # Who leads asks: where nobody was asked there is nobody any more.
             self.witness_up.labels(source).set(report.witness_trouble is None)
         if report.outcome is not Outcome.FAILED:
             self.breaker_open.labels(source).set(report.outcome is Outcome.HELD)
@@ -205,8 +252,9 @@ class Metrics:
             self.overdue.labels(source).set(sum(locked.overdue for locked in report.locked))
         if report.outcome is Outcome.STANDBY:
             # The one that sweeps has counted them; counted twice they would be twice as many.
-            for gauge in (self.running, self.spared, self.stale, self.oldest):
+            for gauge in self._surveyed():
                 gauge.labels(source).set(0)
+        self._count_left(source, report)
         if report.succeeded:
             self.last_success.labels(source).set_to_current_time()
 
@@ -215,7 +263,18 @@ class Metrics:
             self.purged_total.labels(source).inc(rows)
 
     def purge_ended(self, report: PurgeReport) -> None:
-        """All of it has been counted batch by batch."""
+        """Its rows have been counted batch by batch."""
+        if report.source in self._kinds:
+            self.purges_total.labels(report.source, report.outcome.value).inc()
+
+    def _count_left(self, source: str, report: SweepReport) -> None:
+        """A row that is held just now is left once: only who is left twice is left for good."""
+        if report.outcome is Outcome.STANDBY:
+            self._left.pop(source, None)
+            self.left.labels(source).set(0)
+        elif report.left is not None:
+            before, self._left[source] = self._left.get(source, 0), report.left
+            self.left.labels(source).set(min(before, report.left))
 
     def _kind(self, source: str, kind: str | None) -> str:
         known = self._kinds[source]

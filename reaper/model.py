@@ -206,12 +206,16 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """The running jobs of a source, counted in the survey's own snapshot."""
+    """The running jobs of a source, counted in the survey's own snapshot.
+
+    `most_overdue` is how many times its timeout the job furthest past it has been running; 0 where none is past it.
+    """
 
     running: int
     past_timeout: int
     stale: int
     oldest_started_epoch: float | None
+    most_overdue: float = 0.0
 
     @property
     def spared(self) -> int:
@@ -261,8 +265,15 @@ class SweepReport:
 
     @property
     def succeeded(self) -> bool:
-        """The source has been looked after: by this sweep, or by the replica that holds the lease."""
-        return self.outcome in (Outcome.DONE, Outcome.STANDBY)
+        """All of its work is done. A standby's is not: it only knows that somebody holds the lease."""
+        return self.outcome is Outcome.DONE
+
+    @property
+    def left(self) -> int | None:
+        """How many of the stale jobs that it found are there still; None when it did not get so far as to count."""
+        if self.census is None or self.outcome is Outcome.STANDBY:
+            return None
+        return max(0, self.census.stale - self.reaped - self.lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +324,10 @@ class ConfigError(ReaperError):
 
 class DatabaseAway(ReaperError):
     """The database cannot be reached, or cannot be written to just now."""
+
+
+class SignsHidden(ReaperError):
+    """Signs of life may be kept from the reaper's role: what looks like silence is none."""
 
 
 class JobMoved(ReaperError):

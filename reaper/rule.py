@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Float,
     FromClause,
@@ -53,11 +54,15 @@ START = "start"
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What the rule is asked against: the database's clock, and how far back silence reaches."""
+    """What the rule is asked against: the database's clock, and how far back silence reaches.
+
+    `hidden` says why signs of life may be kept from the role; None when it sees them all.
+    """
 
     now: datetime
     cutoffs: Mapping[float, Cutoff]
     testimony: Testimony | None = None
+    hidden: str | None = None
 
     @classmethod
     def of(cls, hearing: Hearing, thresholds: Thresholds, testimony: Testimony | None = None) -> Moment:
@@ -180,6 +185,19 @@ class Rule:
     def past_timeout(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
         """Running, and for longer than its timeout."""
         return and_(self.schema.running(jobs), self.began_before_limit(jobs, moment))
+
+    def most_overdue(self, jobs: FromClause, moment: Moment) -> Element:
+        """An aggregate: how many times its timeout the job furthest past it has been running; NULL where none runs.
+
+        It means nothing where none is past its timeout.
+        """
+        timeout = self._timeout(jobs)["timeout_seconds"]
+        now, limit = sql.epoch(sql.instant(moment.now)), func.nullif(timeout, 0)
+        if isinstance(timeout, BindParameter):
+            # One for all: then it is the oldest, which costs nothing to find.
+            return (now - sql.epoch(func.min(self.started(jobs)))) / limit
+        times = (now - sql.epoch(self.started(jobs))) / limit
+        return func.max(case((self.began_before_limit(jobs, moment), times), else_=null()))
 
     def silent(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
         """No sign of life since the cutoff, not even the start, and no witness that could not be asked."""

@@ -99,6 +99,7 @@ class Systemd:
         self._ready = False
         self._pinged = float("-inf")
         self._stuck: str | None = None
+        self._refused: Sequence[str] = ()
 
     @classmethod
     def of(cls, environ: MutableMapping[str, str]) -> Systemd:
@@ -137,6 +138,10 @@ class Systemd:
         finally:
             if self._ready:
                 self._notify.send(READY=1, STATUS=self._status())
+
+    def reloaded(self, problems: Sequence[str]) -> None:
+        """A new configuration has been taken, or refused for these reasons: STATUS says so until one is taken."""
+        self._refused = tuple(problems)
 
     def stopping(self) -> None:
         """No sweep begins any more."""
@@ -205,12 +210,19 @@ class Systemd:
         with self._changing:
             reports = sorted(self._reports.items(), key=lambda item: (not _troubled(item[1]), item[0]))
         told = [f"{name}: {in_words(report)}" for name, report in reports[:_NAMED]]
-        more = len(reports) - len(told)
-        return "; ".join([*told, f"and {more} more sources"] if more else told)
+        if more := len(reports) - len(told):
+            told.append(f"and {more} more sources")
+        return "; ".join([*_refusal(self._refused), *told])
+
+
+def _refusal(problems: Sequence[str]) -> Iterator[str]:
+    if problems:
+        others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        yield f"new configuration refused, the old one stays: {_in_one_line(problems[0])}{others}"
 
 
 def _troubled(report: SweepReport | None) -> bool:
-    return report is None or not report.succeeded
+    return report is None or report.outcome not in (Outcome.DONE, Outcome.STANDBY)
 
 
 def in_words(report: SweepReport | None) -> str:
@@ -236,5 +248,8 @@ def _outcome(report: SweepReport) -> str:
         case Outcome.STOPPED:
             return "stopped between two batches"
         case Outcome.FAILED:
-            error = " ".join((report.error or "").split())[:_LONGEST_ERROR]
-            return f"{'database away' if report.database_away else 'sweep failed'}, {error}"
+            return f"{'database away' if report.database_away else 'sweep failed'}, {_in_one_line(report.error or '')}"
+
+
+def _in_one_line(error: str) -> str:
+    return " ".join(error.split())[:_LONGEST_ERROR]

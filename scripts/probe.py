@@ -19,6 +19,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 _SWEPT = re.compile(r'^reaper_last_success_timestamp_seconds\{source="(?P<source>[^"]*)"\} (?P<at>\S+)$', re.MULTILINE)
+_STANDBY = re.compile(
+    r'^reaper_sweeps_total\{outcome="standby",source="(?P<source>[^"]*)"\} (?!0\.0$)\S+$', re.MULTILINE
+)
 
 
 def settings() -> int:
@@ -64,8 +67,9 @@ def last_sweep(address: str) -> int:
     if metrics is None:
         return 1
     swept = {match["source"]: float(match["at"]) for match in _SWEPT.finditer(metrics)}
+    waiting = dict.fromkeys((match["source"] for match in _STANDBY.finditer(metrics)), "stands by")
     told = {
-        source: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC" if at else "never"
+        source: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC" if at else waiting.get(source, "never")
         for source, at in swept.items()
     }
     print(", ".join(told.values() if len(told) == 1 else (f"{source}: {at}" for source, at in told.items())) or "never")

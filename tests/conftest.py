@@ -23,6 +23,14 @@ from tests.worlds.vuls import VulsWorld
 TEMPLATE = "protea_template"
 _numbers = itertools.count()
 
+LONG = (
+    "test_behaviour", "test_celery_witness", "test_host", "test_grants", "test_page_browser", "test_install",
+    "test_vuls", "test_daemon_outage", "test_systemd", "test_alerts", "test_manage", "test_demo", "test_interleavings",
+    "test_log_interleavings", "test_many_sources", "test_fence", "test_bench", "test_http_flood", "test_api_schema",
+    "test_slow_source", "test_daemon", "test_halt", "test_killed", "test_purge", "test_resume", "test_cli_jobs",
+)  # fmt: skip
+"""The files that take longest go first: a worker that begins one of them when all others are done is waited for."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--thorough", action="store_true", help="Try all of what is otherwise tried in part, for time.")
@@ -37,6 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

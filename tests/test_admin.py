@@ -63,8 +63,37 @@ def test_it_says_what_is_in_the_way_until_it_is_gone(status: Status, swept: Swee
     status.swept(report())
     status.swept(swept)
     assert status.problems() == {"main": [problem]}
-    status.swept(report(Outcome.STANDBY))
+    status.swept(report())
     assert status.problems() == {"main": []}
+
+
+@pytest.mark.parametrize(
+    ("swept", "problems"),
+    [
+        (report(Outcome.FAILED, away=True, error="gone"), []),
+        (report(Outcome.FAILED, error="a defect"), ["last sweep as the leader failed: a defect"]),
+        (report(Outcome.HELD), []),
+    ],
+)
+def test_a_standby_is_ready_unless_its_own_last_sweep_failed(
+    status: Status, swept: SweepReport, problems: list[str]
+) -> None:
+    status.swept(swept)
+    status.swept(report(Outcome.STANDBY))
+    assert status.problems() == {"main": problems}
+
+
+def test_a_standby_is_ready_again_three_intervals_after_a_failure_of_its_own() -> None:
+    status = Status()
+    status.watch(["main"], 0.05)
+    status.swept(report(Outcome.FAILED, error="a deadlock"))
+
+    def stands_by() -> bool:
+        status.swept(report(Outcome.STANDBY))
+        return status.problems() == {"main": []}
+
+    assert not stands_by()
+    until(stands_by, "three intervals")
 
 
 def test_a_breaker_stays_open_while_the_database_is_away(status: Status) -> None:

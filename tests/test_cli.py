@@ -125,6 +125,21 @@ def test_config_show_tells_each_value_and_where_it_came_from_without_secrets(bar
     assert {"name": "stall_seconds", "value": "30m", "origin": "default"} in shown["values"]
 
 
+def test_config_check_says_whether_a_daemon_would_take_it(bare: Reaper) -> None:
+    right = bare("config", "check", REAPER_DATABASE_URL=AWAY)
+    assert (right.exit_code, right.stdout) == (exits.DONE, "The configuration is right. Sources: default.\n")
+    assert bare.json("config", "check", REAPER_DATABASE_URL=AWAY)["sources"] == ["default"]
+    for reason, given in {
+        "no database is configured": {},
+        "there is no token for HTTP": {"REAPER_DATABASE_URL": AWAY, "REAPER_HTTP_HOST": "0.0.0.0"},
+        "none: No such file": {"REAPER_DATABASE_URL": AWAY, "REAPER_HTTP_TOKEN_FILE": "none"},
+        "after the ? of the URL": {"REAPER_DATABASE_URL": f"{AWAY}?bogus=1"},
+    }.items():
+        wrong = bare("config", "check", **given)
+        assert (wrong.exit_code, wrong.stdout) == (exits.CONFIGURATION, "")
+        assert reason in wrong.stderr and wrong.stderr.count("\n") == 1
+
+
 def test_the_file_is_named_by_config(bare: Reaper) -> None:
     (bare.folder / "mine.toml").write_text("stall_seconds = '7m'\n")
     shown = bare.json("--config", "mine.toml", "config", "show")

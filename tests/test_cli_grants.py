@@ -117,6 +117,33 @@ def test_a_fence_can_be_installed_by_a_role_that_was_let(reaper: Reaper, protea:
     assert protea.status(job) == "failed"
 
 
+def test_tables_that_only_their_owner_finds_by_their_names_are_found_by_the_role_too(
+    reaper: Reaper, protea: Protea, role: str
+) -> None:
+    """A schema that is called like its owner is on nobody else's search path."""
+    owner, job = f"{role}_app", protea.stale()
+    run(
+        protea.url,
+        f"CREATE ROLE {owner} SUPERUSER LOGIN; CREATE SCHEMA {owner}; ALTER TABLE job SET SCHEMA {owner};"
+        f"ALTER TABLE job_event SET SCHEMA {owner}",
+    )
+    printed = as_role(reaper, protea.url, owner)("grants", "--role", role).stdout
+    path = f"ALTER ROLE {role} IN DATABASE {make_url(protea.url).database} SET search_path"
+    assert f"{path} = {owner}, public;" in live(printed)
+    assert not [line for line in live(reaper("grants", "--role", owner).stdout) if "search_path" in line]
+    run(protea.url, printed)
+    least = as_role(reaper, protea.url, role)
+    for command in (["check"], ["sweep"], ["explain", job]):
+        result = least(*command)
+        assert (result.exit_code, result.stderr) == (exits.DONE, ""), (command, result.output)
+    again = as_role(reaper, protea.url, owner)("grants", "--role", role).stdout
+    assert not [line for line in live(again) if "search_path" in line]
+    run(protea.url, f"{path} = public")
+    result = least("check")
+    assert result.exit_code == exits.FAILED and "2 errors" in result.stdout
+    assert f"    {path} = {owner}, public;\n" in result.stdout
+
+
 # --- what the settings ask for -------------------------------------------------------------------------------------
 
 
@@ -152,7 +179,7 @@ def test_offline_the_profile_s_word_is_taken_and_what_was_not_looked_up_is_said(
 ) -> None:
     text = reaper("grants", "--offline", "--role", role, REAPER_DATABASE_URL=AWAY).stdout
     assert "-- NOTE not looked up: sequences behind defaults" in text
-    assert "the schema of job, job_event, which the role needs USAGE on" in text
+    assert "the schema of job, job_event, which the role needs USAGE on, and in its search_path" in text
     run(protea.url, text.replace('"nothing"', str(make_url(protea.url).database)))
     run(protea.url, f"GRANT USAGE ON SCHEMA public TO {role}")
     assert as_role(reaper, protea.url, role)("check").exit_code == exits.DONE
@@ -210,6 +237,22 @@ def test_the_shipped_files_are_what_is_printed(
     assert shipped_grants.place(profile, where).read_text(encoding="utf-8") == text, (
         "python -m tests.shipped_grants writes it anew"
     )
+
+
+def test_the_file_for_a_log_says_what_locks_it_on_a_server_that_does_not_know_maintain(
+    empty: PostgreSQLDatabase, role: str, tmp_path: Path
+) -> None:
+    empty.create("noetl")
+    reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": empty.url, "REAPER_PROFILE": "noetl"})
+    text = shipped_grants.place("noetl", "postgresql").read_text(encoding="utf-8")
+    text = text.replace(shipped_grants.DATABASE, str(make_url(empty.url).database)).replace("TO reaper", f"TO {role}")
+    [older] = [line.partition(" instead: ")[2] for line in text.splitlines() if "before PostgreSQL 17" in line]
+    lines = [line for line in live(text.replace("ROLE reaper", f"ROLE {role}")) if "MAINTAIN" not in line]
+    run(empty.url, "\n".join(lines))
+    result = as_role(reaper, empty.url, role)("check")
+    assert result.exit_code == exits.FAILED and "may not LOCK the table" in result.stdout
+    run(empty.url, older)
+    assert as_role(reaper, empty.url, role)("check").exit_code == exits.DONE
 
 
 def test_no_file_is_shipped_for_a_profile_that_is_not() -> None:

@@ -21,7 +21,7 @@ import yaml
 
 from reaper import __version__
 from reaper.settings import load
-from tests.daemons import PROJECT, Daemon, closed, fetch, free_port, until
+from tests.daemons import PROJECT, Daemon, closed, fetch, until
 from tests.support import Protea
 
 CONTAINERFILE = PROJECT / "config/container/Containerfile"
@@ -99,20 +99,32 @@ def test_it_is_nobody_and_begins_as_the_command() -> None:
 def test_the_health_check_is_well_while_the_daemon_lives_whatever_its_database_does(
     protea: Protea, tmp_path: Path
 ) -> None:
-    def healthy(port: int) -> bool:
-        words = [sys.executable, *health_check()[1:]]
-        env = {**os.environ, "REAPER_HTTP_PORT": str(port), "http_proxy": "http://127.0.0.1:1"}
-        return subprocess.run(words, env=env, capture_output=True, check=False).returncode == 0
+    def healthy(**given: str) -> bool:
+        words: list[str | Path] = [sys.executable, PROJECT / "config/container" / Path(health_check()[1]).name]
+        env = {**os.environ, **given, "PYTHONPATH": str(PROJECT), "http_proxy": "http://127.0.0.1:1"}
+        return subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, check=False).returncode == 0
 
     assert health_check()[0] == "python"
     name = protea.libpq.partition("?")[0].rpartition("/")[2]
     with Daemon(tmp_path, database_url=protea.url) as daemon:
         daemon.comes_up()
-        assert healthy(daemon.port)
+        assert healthy(REAPER_HTTP_PORT=str(daemon.port))
+        # It may stand in the file, and the daemon may listen everywhere.
+        (tmp_path / "own.toml").write_text(f'http_port = {daemon.port}\nhttp_host = "0.0.0.0"\n')
+        assert healthy(REAPER_CONFIG="own.toml")
         with closed(protea.libpq.replace(name, "postgres"), name):
             until(lambda: not daemon.ready[0], "not ready")
-            assert healthy(daemon.port)
-    assert not healthy(free_port())
+            assert healthy(REAPER_HTTP_PORT=str(daemon.port))
+    assert not healthy(REAPER_CONFIG="own.toml")
+    # Switched off, it can tell nothing against the daemon.
+    assert healthy(REAPER_HTTP_PORT="0")
+
+
+def test_a_secret_is_given_to_who_the_image_runs_as() -> None:
+    [given] = re.findall(r"--secret (\S+)", TEXT)
+    name, *options = given.split(",")
+    assert options == [f"uid={instruction('USER')[0].partition(':')[0]}", "mode=0400"]
+    assert f"REAPER_DATABASE_URL_FILE=/run/secrets/{name} " in TEXT
 
 
 # --- the manifest --------------------------------------------------------------------------------------------

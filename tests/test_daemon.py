@@ -292,6 +292,40 @@ def test_the_traceback_of_a_library_is_logged_in_full(form: str) -> None:
     assert "a job 7 failed" in said
 
 
+def in_the_journal(tmp_path: Path, form: str, file: Path | None = None, *, elsewhere: bool = False) -> list[str]:
+    """The lines on a stderr that systemd has connected, or on another one beside it."""
+    script = (
+        f"from pathlib import *; from reaper import logs; import structlog; logs.set_up('debug', {form!r}, {file!r})\n"
+        "log = structlog.get_logger('reaper')\n"
+        "for say in (log.debug, log.info, log.warning, log.error): say('x')\n"
+        "try: 1 / 0\n"
+        "except ZeroDivisionError: log.exception('a defect')"
+    )
+    with (tmp_path / "journal").open("w+") as journal:
+        named = os.fstat(journal.fileno())
+        environ = {**os.environ, "JOURNAL_STREAM": f"{named.st_dev}:{named.st_ino + elsewhere}"}
+        subprocess.run([sys.executable, "-c", script], cwd=PROJECT, env=environ, stderr=journal, check=True)
+    return (tmp_path / "journal").read_text().splitlines()
+
+
+def test_the_journal_is_told_how_much_each_line_matters(tmp_path: Path) -> None:
+    lines = in_the_journal(tmp_path, "json")
+    assert [line[:3] for line in lines] == ["<7>", "<6>", "<4>", "<3>", "<3>"]
+    assert [json.loads(line[3:])["event"] for line in lines] == ["x", "x", "x", "x", "a defect"]
+    # There each line is an entry of its own.
+    *_, begin, _, end = in_the_journal(tmp_path, "console")
+    assert begin == "<3>Traceback (most recent call last):"
+    assert end == "<3>ZeroDivisionError: division by zero"
+    # What a log file cannot take goes the same way.
+    assert {line[:3] for line in in_the_journal(tmp_path, "json", Path("/dev/full"))} == {"<7>", "<6>", "<4>", "<3>"}
+
+
+def test_nobody_else_is_told_priorities(tmp_path: Path) -> None:
+    assert all(json.loads(line) for line in in_the_journal(tmp_path, "json", elsewhere=True))
+    assert in_the_journal(tmp_path, "json", tmp_path / "log") == []
+    assert all(json.loads(line) for line in (tmp_path / "log").read_text().splitlines())
+
+
 # --- secrets -------------------------------------------------------------------------------------------------
 
 

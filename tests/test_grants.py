@@ -327,12 +327,18 @@ def test_a_function_that_not_everybody_may_execute_is_granted_where_a_written_ro
         "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC",
         "ALTER TABLE job_event ADD extra int NOT NULL DEFAULT \"It's\"(1, 'x') CHECK (fine(extra))",
         "ALTER TABLE job ADD extra int DEFAULT never()",
+        "CREATE FUNCTION okmsg(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true'",
+        "REVOKE EXECUTE ON FUNCTION okmsg(text) FROM PUBLIC",
+        "CREATE DOMAIN said AS text CHECK (okmsg(VALUE))",
+        "CREATE DOMAIN told AS said",
+        "ALTER TABLE job_event ALTER message TYPE told",
     ):
         pass
     calls = {statement for statement in fits(protea.url, PROTEA) if "EXECUTE" in statement}
     assert calls == {
         'GRANT EXECUTE ON FUNCTION public."It\'s"(a integer, text) TO guest;',
         "GRANT EXECUTE ON FUNCTION public.fine(integer) TO guest;",
+        "GRANT EXECUTE ON FUNCTION public.okmsg(text) TO guest;",
     }
     least = Source("main", str(guest_url(protea.url)), PROTEA, thresholds(), PATIENCE)
     for call in calls:
@@ -342,6 +348,43 @@ def test_a_function_that_not_everybody_may_execute_is_granted_where_a_written_ro
         report = protea.sweep(least)
         assert report.error or report.failures
         run(protea.url, call)
+    assert protea.sweep(least).reaped == 3
+
+
+def test_what_works_with_the_role_s_own_rights_is_told_where_the_role_causes_it(protea: Protea) -> None:
+    """Of what such a trigger or default touches nobody can know; of those with rights of their own nobody needs to."""
+    with connected(
+        protea.url,
+        "CREATE TABLE heap (at timestamptz)",
+        "CREATE SEQUENCE numbers",
+        *(
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql {rights}"
+            " AS 'BEGIN INSERT INTO heap VALUES (now()); RETURN NULL; END'"
+            for name, rights in (("copy_it", ""), ("own_rights", "SECURITY DEFINER"))
+        ),
+        "CREATE FUNCTION number() RETURNS bigint LANGUAGE sql AS $$SELECT nextval('numbers')$$",
+        "CREATE TRIGGER audit AFTER UPDATE ON job FOR EACH ROW EXECUTE FUNCTION copy_it()",
+        "CREATE TRIGGER later AFTER DELETE ON job FOR EACH ROW EXECUTE FUNCTION copy_it()",
+        "CREATE TRIGGER audit AFTER INSERT ON job_event FOR EACH ROW EXECUTE FUNCTION copy_it()",
+        "CREATE TRIGGER safe AFTER INSERT ON job_event FOR EACH ROW EXECUTE FUNCTION own_rights()",
+        "ALTER TABLE job_event ADD extra bigint DEFAULT number()",
+        "ALTER TABLE job ADD extra bigint DEFAULT number()",
+    ):
+        fits(protea.url, PROTEA)
+    with connected(protea.url) as connection:
+        notes = granting(PROTEA, Duties(), looked_up(connection, PROTEA, "guest")).notes
+    assert [note.partition(" with the role's own rights")[0] for note in notes] == [
+        "job: the trigger audit calls public.copy_it",
+        "job_event: the trigger audit calls public.copy_it, the default of extra calls public.number()",
+    ]
+    said = [finding for finding in found(guest_url(protea.url)) if "own rights" in finding.message]
+    assert [f"{finding.subject}: {finding.message}" for finding in said] == notes
+    least = Source("main", str(guest_url(protea.url)), PROTEA, thresholds(), PATIENCE)
+    for more in ("INSERT ON heap", "USAGE ON SEQUENCE numbers"):
+        protea.stale()
+        report = protea.sweep(least)
+        assert report.reaped == 0 and (report.error or report.failures), more
+        run(protea.url, f"GRANT {more} TO guest")
     assert protea.sweep(least).reaped == 2
 
 
@@ -351,7 +394,7 @@ def test_rows_that_a_policy_hides_are_noted(database: str) -> None:
         ground = looked_up(connection, PROTEA, "guest")
     [note] = granting(PROTEA, Duties(), ground).notes
     policy = "CREATE POLICY guest ON public.job TO guest USING (true);"
-    assert note.startswith("job: row-level security is on") and note.endswith(policy)
+    assert note.startswith("job: row-level security may hide rows from the role") and note.endswith(policy)
     as_guest = guest(database, *printed(database, PROTEA)[1:])
     run(database, policy)
     with connected(as_guest) as connection:

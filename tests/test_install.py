@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import environment
-from tests.daemons import PROJECT
+from tests.daemons import PROJECT, until
 
 UNITS = ("reaper.service", "reaper@.service")
 INSTALL = PROJECT / "scripts" / "install.sh"
@@ -46,7 +47,10 @@ def test_a_unit_is_exposed_to_little(unit: str) -> None:
 
 def test_the_template_differs_from_the_unit_in_what_is_an_instances_own() -> None:
     unit, template = (_meant(PROJECT / "systemd" / name) for name in UNITS)
-    assert [line.replace("%i.", "reaper.").replace("/%i", "").replace(" (%i)", "") for line in template] == unit
+    assert [
+        line.replace("%i.", "reaper.").replace("/instances/%i", "").replace("/%i", "").replace(" (%i)", "")
+        for line in template
+    ] == unit
 
 
 def _meant(path: Path) -> list[str]:
@@ -93,6 +97,7 @@ def test_everything_is_below_the_folder_and_says_so(installed: Installed) -> Non
     prefix = installed.prefix
     files = installed.files()
     assert files["etc/reaper/reaper.toml"] == 0o640
+    assert files["opt/reaper/bin/reaper-as-service"] == 0o755
     assert files["etc/reaper/http_token"] == files["etc/reaper/database_url"] == 0o600
     unit = (prefix / "usr/local/lib/systemd/system/reaper.service").read_text(encoding="utf-8")
     assert f"ExecStart={prefix}/opt/reaper/bin/reaper run" in unit
@@ -180,6 +185,10 @@ def test_purged_nothing_is_left(installed: Installed) -> None:
         (["--prefx"], "unknown option '--prefx'"),
         (["--prefix"], "--prefix: expected a directory"),
         (["--purge"], "--purge: only together with --uninstall"),
+        (["--instance"], "--instance: expected a name"),
+        (["--instance", "a.b"], "expected a name of letters, digits, - and _ (other than reaper), not 'a.b'"),
+        (["--instance", "reaper"], "not 'reaper'"),
+        (["--instance", "a", "--prefix", "/tmp/a"], "--instance: goes with no other option"),
         (["--prefix", "/tmp/a b"], "has characters that unit files take for something else"),
     ],
 )
@@ -189,17 +198,39 @@ def test_a_wrong_word_is_refused_and_nothing_is_done(words: list[str], told: str
     assert told in result.stderr
 
 
-def test_an_installation_that_fails_leaves_the_old_one_as_it_was(tmp_path: Path) -> None:
-    program = tmp_path / "opt/reaper"
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    """A folder with an installation of another version, and `tmp` beside it."""
+    (tmp_path / "tmp").mkdir()
+    program = tmp_path / "prefix/opt/reaper"
     old = program / "releases/old/bin/reaper"
     old.parent.mkdir(parents=True)
     old.write_text("#!/bin/sh\necho old\n")
     old.chmod(0o755)
     (program / "current").symlink_to("releases/old")
-    result = run(
-        INSTALL, "--prefix", tmp_path, PIP_INDEX_URL="http://127.0.0.1:1/", PIP_NO_INDEX="1", PIP_FIND_LINKS=""
-    )
-    assert result.returncode == 1
-    assert "pip failed" in result.stderr
+    return tmp_path
+
+
+def leaves_the_old_one(folder: Path) -> bool:
+    program = folder / "prefix/opt/reaper"
     assert run(program / "current/bin/reaper").stdout == "old\n"
     assert [path.name for path in (program / "releases").iterdir()] == ["old"]
+    return list((folder / "tmp").iterdir()) == []
+
+
+def test_an_installation_that_fails_leaves_the_old_one_as_it_was(older: Path) -> None:
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:1/", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
+    result = run(INSTALL, "--prefix", older / "prefix", TMPDIR=str(older / "tmp"), **nowhere)
+    assert result.returncode == 1
+    assert "pip failed" in result.stderr
+    assert leaves_the_old_one(older)
+
+
+def test_an_installation_that_is_ended_leaves_the_old_one_as_it_was(older: Path) -> None:
+    words: list[str | Path] = [INSTALL, "--prefix", older / "prefix"]
+    env = environment({"TMPDIR": str(older / "tmp")})
+    with subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, start_new_session=True) as process:
+        until(lambda: list((older / "tmp").glob("*/pip.log")), "pip")
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert leaves_the_old_one(older)

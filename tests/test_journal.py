@@ -168,6 +168,12 @@ FAILED, RECOVERED = "Reaper cycle failed", "Reaper cycle recovered."
         pytest.param([AWAY, OTHER], [FAILED, FAILED], id="another trouble is news"),
         pytest.param([AWAY, report(), AWAY], [FAILED, RECOVERED, FAILED], id="again after it was well"),
         pytest.param([AWAY, report(Outcome.STANDBY)], [FAILED, RECOVERED, "stands by"], id="well as a standby"),
+        pytest.param([OTHER, report(Outcome.STANDBY)], [FAILED, "stands by"], id="a standby has not tried again"),
+        pytest.param(
+            [OTHER, report(Outcome.STANDBY), OTHER, report()],
+            [FAILED, "stands by", RECOVERED, "taken the sweeps over"],
+            id="by turns with another replica",
+        ),
         pytest.param([report()] * 5, [], id="all well"),
     ],
 )

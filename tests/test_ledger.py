@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,23 @@ def test_a_log_file_that_cannot_be_written_is_told_and_stderr_has_the_evidence(
     assert result.exit_code == 0 and adhese.state(stale) is State.REAPED
     assert told.startswith("reaper: cannot write the log none/reaper.log: No such file or directory")
     assert json.loads(line)["evidence"]["host"] == HOST
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files that are somebody else's")
+def test_a_log_that_root_makes_in_a_services_folder_is_the_services(reaper: Reaper, adhese: AdheseWorld) -> None:
+    folder, log = reaper.folder / "log", reaper.folder / "log/reaper.log"
+    folder.mkdir()
+    os.chown(folder, 1234, 4321)
+    of_adhese(reaper, adhese, REAPER_LOG_FILE=str(log))
+    adhese.stale_job()
+    assert reaper("sweep").exit_code == 0
+    made = log.stat()
+    assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (1234, 4321, 0o600)
+    # One that is there stays whose it is.
+    os.chown(log, 0, 0)
+    adhese.stale_job()
+    assert reaper("sweep").exit_code == 0
+    assert (log.stat().st_uid, len(lines(log.read_text()))) == (0, 2)
 
 
 def test_a_dry_run_writes_no_log(reaper: Reaper, adhese: AdheseWorld) -> None:

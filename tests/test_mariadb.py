@@ -191,6 +191,31 @@ def test_a_survey_counts_what_the_rule_says(scene: Scene) -> None:
             heard = connection.execute(source.survey.crossed(moment, None, 10, 3)).all()
     assert (census.running, census.past_timeout, crossed, stale, heard) == (3, 2, 2, 2, [])
     assert census.oldest_started_epoch == pytest.approx(moment.now.timestamp() - 9 * HOUR, abs=5)
+    assert census.most_overdue == pytest.approx(1.5, abs=0.01)
+
+
+def test_a_survey_finds_the_job_furthest_past_its_own_timeout(scene: Scene, protea: Protea) -> None:
+    """The oldest is far from it: its kind may run for a week."""
+    kinds = {"train": KindLimits(Limit(168 * HOUR, "kind train")), "embed": KindLimits(Limit(HOUR, "kind embed"))}
+    limits = thresholds(kinds=kinds)
+    rows = resolve(
+        "own", {"own": {"extends": "protea", "limits": {"timeout": {"column": "progress_total", "unit": "s"}}}}
+    )
+    for place in (scene, protea):
+        place.job(age=100 * HOUR, operation="train")
+        place.job(age=9 * HOUR, operation="predict")
+        place.job(age=5 * HOUR, operation="embed")
+    for execute in (scene.run, protea.connection.execute):
+        execute("UPDATE job SET progress_total = 3240 WHERE operation = 'predict'")
+    told = []
+    for url in (scene.url, protea.url):
+        for profile in (resolve("protea"), rows):
+            source = Source("main", url, profile, limits, PATIENCE)
+            with source.connect() as connection:
+                moment = source.meet(connection, Hearing(0))
+                with source.transaction(connection, read_only=True):
+                    told.append(round(source.survey.census(connection, moment).most_overdue, 2))
+    assert told == [5.0, 10.0] * 2
 
 
 def test_a_zero_date_is_no_moment(scene: Scene) -> None:

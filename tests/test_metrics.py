@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
@@ -13,7 +14,7 @@ from prometheus_client import generate_latest
 from reaper.breaker import Breaker
 from reaper.hearing import Hearing
 from reaper.metrics import MOST_KINDS, Metrics
-from reaper.model import Outcome, Reaped, Reason, SweepReport
+from reaper.model import Census, Outcome, PurgeReport, Reaped, Reason, SweepReport
 from reaper.orders import Memory, Orders
 from reaper.sweep import sweep
 from tests.daemons import Daemon, Samples
@@ -23,6 +24,8 @@ BY_SOURCE = {
     "reaper_jobs_spared",
     "reaper_jobs_running",
     "reaper_jobs_stale",
+    "reaper_jobs_stale_left",
+    "reaper_most_overdue_ratio",
     "reaper_jobs_refused_total",
     "reaper_reaps_lost_total",
     "reaper_candidates_locked",
@@ -137,6 +140,7 @@ def test_gauges_tell_what_the_survey_found(protea: Protea) -> None:
     assert value["reaper_oldest_running_started_timestamp_seconds"] == pytest.approx(row[0])
     assert (value["reaper_database_up"], value["reaper_leader"], value["reaper_breaker_open"]) == (1, 1, 0)
     assert (value["reaper_last_success_timestamp_seconds"] or 0) > 1.7e9
+    assert value["reaper_most_overdue_ratio"] == pytest.approx(8 / 6, rel=0.01)
     assert value["reaper_sweep_duration_seconds_count"] == 1
 
     # Nothing runs any more: nothing is left over from before.
@@ -146,6 +150,62 @@ def test_gauges_tell_what_the_survey_found(protea: Protea) -> None:
     gauges = ("running", "stale", "spared")
     assert [found.value(f"reaper_jobs_{name}", source="main") for name in gauges] == [0, 0, 0]
     assert found.value("reaper_oldest_running_started_timestamp_seconds", source="main") == 0
+    assert found.value("reaper_most_overdue_ratio", source="main") == 0
+
+
+def test_stale_jobs_are_left_when_two_sweeps_have_not_ended_them() -> None:
+    metrics = made("main")
+
+    def left(stale: int, outcome: Outcome = Outcome.DONE, **report: Any) -> float | None:
+        census = Census(9, stale, stale, None) if outcome is not Outcome.FAILED else None
+        metrics.swept(SweepReport("main", "1", outcome, 0.1, census, **report))
+        return samples(metrics).value("reaper_jobs_stale_left", source="main")
+
+    assert left(5, reaped=4) == 0
+    assert left(7, reaped=3, lost=2) == 1
+    assert left(0, Outcome.FAILED) == 1
+    assert left(7) == 2
+    assert left(3, reaped=3) == 0
+    assert left(3) == 0
+    assert left(3) == 3
+    assert left(3, Outcome.STANDBY) == 0
+
+
+def test_only_who_has_swept_has_success(protea: Protea) -> None:
+    metrics = made("main")
+    for outcome in Outcome:
+        if outcome is not Outcome.DONE:
+            metrics.swept(SweepReport("main", "1", outcome, 0.1))
+    assert samples(metrics).value("reaper_last_success_timestamp_seconds", source="main") == 0
+    told(metrics, protea)
+    assert (samples(metrics).value("reaper_last_success_timestamp_seconds", source="main") or 0) > 1.7e9
+
+
+def test_a_witness_that_was_taken_away_is_not_down() -> None:
+    metrics = made("main")
+
+    def up(outcome: Outcome = Outcome.DONE, *, leads: bool = True, **report: Any) -> float | None:
+        metrics.swept(SweepReport("main", "1", outcome, 0.1, leads=leads, **report))
+        return samples(metrics).value("reaper_witness_up", source="main")
+
+    assert up(asked_witness=True, witness_trouble="no answer") == 0
+    assert up(Outcome.STANDBY, leads=False) == 0
+    assert up(Outcome.FAILED, leads=False) == 0
+    assert up() == 1
+
+
+def test_purges_are_counted_by_how_they_went() -> None:
+    metrics = made("main")
+    for outcome in (Outcome.DONE, Outcome.FAILED, Outcome.FAILED):
+        metrics.purge_ended(PurgeReport("main", outcome, 0.1))
+    metrics.purge_ended(PurgeReport("gone", Outcome.DONE, 0.1))
+    found = samples(metrics)
+    assert {o: found.value("reaper_purges_total", source="main", outcome=o) for o in Outcome} == {
+        **dict.fromkeys(Outcome, 0),
+        Outcome.DONE: 1,
+        Outcome.FAILED: 2,
+    }
+    assert found.about("gone") == set()
 
 
 def test_a_refused_job_is_counted(protea: Protea) -> None:

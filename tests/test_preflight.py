@@ -129,9 +129,28 @@ def test_a_missing_table_is_told_with_the_nearest_name(database: str) -> None:
     assert grave(found(database, profile=pasted(finding.fix))) == []
 
 
-def test_a_table_that_stands_in_another_schema_is_named_with_it(database: str) -> None:
-    finding = only(found(database, "CREATE SCHEMA app", "ALTER TABLE job_event SET SCHEMA app"))
+def test_a_table_that_stands_in_one_other_schema_is_looked_for_there(database: str) -> None:
+    """Which keeps the profile as it is, and finds what else stands along the path."""
+    role = guest(database, "CREATE SCHEMA app", "ALTER TABLE job_event SET SCHEMA app")
+    finding = next(finding for finding in found(role) if finding.subject == "job_event")
     assert finding.message == "no such table in the search path; there is app.job_event"
+    named = make_url(database).database
+    assert finding.fix == f"ALTER ROLE guest IN DATABASE {named} SET search_path = app, public;"
+    run(database, finding.fix)
+    for finding in grave(found(role)):
+        run(database, finding.fix)
+    assert grave(found(role)) == []
+
+
+def test_a_table_that_stands_in_several_other_schemas_is_named_with_one(database: str) -> None:
+    moved = [
+        "CREATE SCHEMA app",
+        "ALTER TABLE job_event SET SCHEMA app",
+        "CREATE SCHEMA b",
+        "CREATE TABLE b.job_event ()",
+    ]
+    finding = only(found(database, *moved))
+    assert finding.message == "no such table in the search path; there is app.job_event, b.job_event"
     assert grave(found(database, profile=pasted(finding.fix))) == []
 
 
@@ -618,19 +637,6 @@ def test_tables_in_a_schema_that_the_role_may_not_use_are_found_all_the_same(dat
     assert grave(found(role)) == []
 
 
-def test_active_row_security_is_a_warning(database: str) -> None:
-    script = [
-        "ALTER TABLE job ENABLE ROW LEVEL SECURITY",
-        "GRANT SELECT, INSERT, UPDATE ON job, job_event TO guest",
-    ]
-    role = guest(database, *script)
-    finding = only(found(role))
-    assert (finding.level, finding.subject) == (Level.WARNING, "job")
-    assert finding.message.startswith("row-level security is active for the role 'guest'")
-    run(database, finding.fix)
-    assert grave(found(role)) == []
-
-
 # --- rows --------------------------------------------------------------------------------------------------------
 
 JOB = "INSERT INTO job (id, operation, queue_name, status, started_at, parent_job_id) VALUES "
@@ -755,10 +761,13 @@ def test_triggers_that_fire_when_a_job_is_ended_are_named(database: str) -> None
         "CREATE TRIGGER on_end BEFORE UPDATE OF status ON job FOR EACH ROW EXECUTE FUNCTION noop()",
         "CREATE TRIGGER on_meta BEFORE UPDATE OF meta ON job FOR EACH ROW EXECUTE FUNCTION noop()",
         "CREATE TRIGGER on_insert BEFORE INSERT ON job FOR EACH ROW EXECUTE FUNCTION noop()",
+        "CREATE TRIGGER on_event AFTER INSERT OR UPDATE ON job_event FOR EACH ROW EXECUTE FUNCTION noop()",
+        "CREATE TRIGGER on_change AFTER UPDATE ON job_event FOR EACH ROW EXECUTE FUNCTION noop()",
     )
     assert grave(findings) == []
-    assert [f.message for f in findings if "triggers" in f.message] == [
-        "triggers fire when a job is ended, in the same transaction: on_end"
+    assert [(f.subject, f.message.rpartition(": ")[2]) for f in findings if "triggers fire" in f.message] == [
+        ("job", "on_end"),
+        ("job_event", "on_event"),
     ]
 
 

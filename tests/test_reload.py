@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -98,6 +99,35 @@ def test_a_wrong_configuration_is_refused_with_its_reasons_and_the_old_one_stays
         # And a right one is taken after that.
         daemon.reload(main(protea, 'stall_seconds = "1h"'))
         assert daemon.answers[-1]["event"] == "Reaper has a new configuration."
+
+
+def test_that_a_configuration_was_refused_is_told_until_one_is_taken(protea: Protea, tmp_path: Path) -> None:
+    def told() -> tuple[float | None, float, list[str]]:
+        """Whether the last one was taken, when one was, and what was wrong with it."""
+        taken = daemon.metrics.value("reaper_config_last_reload_success_timestamp_seconds")
+        answer = daemon.get("/api/health")
+        assert taken is not None and answer is not None
+        problems = json.loads(answer[1])["refused_configuration"]
+        return daemon.metrics.value("reaper_config_last_reload_successful"), taken, problems
+
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up().sweeps_on(1, source="main")
+        successful, begun, problems = told()
+        assert (successful, problems) == (1, [])
+        assert begun == pytest.approx(time.time(), abs=60)
+        daemon.reload(main(protea, "batch_size = 0"))
+        until(lambda: told()[2], "what is wrong with it")
+        successful, taken, problems = told()
+        assert (successful, taken) == (0, begun)
+        assert "batch_size" in problems[0]
+        # It sweeps as before, and so it is ready.
+        daemon.sweeps_on(2, source="main")
+        assert (told()[0], daemon.ready) == (0, (True, {"main": []}))
+        daemon.reload(main(protea))
+        until(lambda: not told()[2], "that nothing is wrong")
+        successful, taken, problems = told()
+        assert (successful, problems) == (1, [])
+        assert taken > begun
 
 
 @pytest.mark.parametrize("query", ["plugin=foo", "bogus=1", "sslmode=bogus", "connect_timeout=abc"])

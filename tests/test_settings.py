@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy import make_url
 
-from reaper.daemon import _differs
 from reaper.duration import in_words, parse_duration
 from reaper.model import ConfigError, Limit
+from reaper.reconfiguring import differs
 from reaper.settings import Settings, SourceSettings, broker_url, cron, file, load
 from reaper.settings.database_url import identity, masked, normalise, place
 from reaper.settings.lines import index
@@ -862,9 +862,9 @@ def test_a_change_of_any_of_them_is_a_change_of_the_source_and_of_no_other(line:
         return load({}, {})
 
     old, same, fresh = settings(before), settings(f"{before}\n\n"), settings(after)
-    assert not _differs("main", old, same)
-    assert _differs("main", old, fresh)
-    assert not _differs("other", old, fresh)
+    assert not differs("main", old, same)
+    assert differs("main", old, fresh)
+    assert not differs("other", old, fresh)
 
 
 # Secrets

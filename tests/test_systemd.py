@@ -146,6 +146,24 @@ def test_a_reload_is_told_from_its_begin_to_its_end(protea: Protea, tmp_path: Pa
             assert told[-1]["READY"] == "1"
 
 
+def test_the_status_says_that_a_configuration_was_refused_until_one_is_taken(
+    protea: Protea, tmp_path: Path, quiet: Manager
+) -> None:
+    right = f'database_url = "{protea.url}"\n'
+    with Daemon(tmp_path, config=right, NOTIFY_SOCKET=quiet.address) as daemon:
+        until(lambda: quiet.told("READY"), "READY")
+        daemon.reload(f"{right}batch_size = 0\nintervall = 3")
+        quiet.hears("STATUS", 3)
+        refused, swept = quiet.told("STATUS")[-1].split("; default: ")
+        assert refused.startswith("new configuration refused, the old one stays: ")
+        assert "reaper.toml:" in refused
+        assert refused.endswith(" (and 1 more)")
+        assert swept.startswith("swept, ")
+        daemon.reload(right)
+        quiet.hears("STATUS", 2)
+        assert quiet.told("STATUS")[-1].startswith("default: swept, ")
+
+
 def test_the_watchdog_is_told_while_the_database_is_away_and_comes_back(
     protea: Protea, tmp_path: Path, quiet: Manager
 ) -> None:

@@ -178,10 +178,10 @@ class History:
             return self._held.get(source)
 
     def succeeded_seconds_ago(self, source: str) -> float | None:
-        """Since the last sweep that went well; None before the first, as far as is known."""
+        """Since the last sweep of this replica that went well; None before the first, as far as is known."""
         with self._lock:
-            well = (Outcome.DONE, Outcome.STANDBY)
-            return next((s.seconds_ago for s in reversed(self._sweeps.get(source, ())) if s.outcome in well), None)
+            swept = reversed(self._sweeps.get(source, ()))
+            return next((s.seconds_ago for s in swept if s.outcome is Outcome.DONE), None)
 
     def endings(self, limit: int) -> list[Ended]:
         with self._lock:

@@ -15,10 +15,17 @@ _INTERVALS = 3
 
 
 @dataclass(slots=True)
+class _Failure:
+    at: float
+    error: str | None
+
+
+@dataclass(slots=True)
 class _Known:
     since: float
     report: SweepReport | None = None
-    succeeded: float | None = None
+    tended: float | None = None
+    failure: _Failure | None = None
     held: bool = False
 
 
@@ -31,6 +38,8 @@ class Status:
         self._lock = threading.Lock()
         self._sources: dict[str, _Known] = {}
         self._turned = time.monotonic()
+        self.refused: Sequence[str] = ()
+        """What is wrong with the newest configuration, which a reload has refused: the one before is in force."""
 
     def watch(self, sources: Iterable[str], interval_seconds: float) -> None:
         """These sources, and no others, decide."""
@@ -41,6 +50,10 @@ class Status:
     def turned(self) -> None:
         """The daemon's main loop has come round."""
         self._turned = time.monotonic()
+
+    def reloaded(self, problems: Sequence[str]) -> None:
+        """A new configuration has been taken, or refused for these reasons."""
+        self.refused = tuple(problems)
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:
         """Single jobs say nothing about health."""
@@ -56,8 +69,12 @@ class Status:
             known.report = report
             if report.outcome is not Outcome.FAILED:
                 known.held = report.outcome is Outcome.HELD
-            if report.succeeded or report.outcome in (Outcome.HELD, Outcome.HALTED):
-                known.succeeded = time.monotonic()
+            if report.outcome in (Outcome.DONE, Outcome.STANDBY, Outcome.HELD, Outcome.HALTED):
+                known.tended = time.monotonic()
+            if report.outcome is Outcome.FAILED and not report.database_away:
+                known.failure = _Failure(time.monotonic(), report.error)
+            elif report.outcome is not Outcome.STANDBY:
+                known.failure = None
 
     @property
     def alive(self) -> bool:
@@ -78,10 +95,13 @@ class Status:
             found.append(f"database away: {report.error}")
         elif report.outcome is Outcome.FAILED:
             found.append(f"last sweep failed: {report.error}")
-        age = time.monotonic() - (known.succeeded if known.succeeded is not None else known.since)
+        elif known.failure is not None and time.monotonic() - known.failure.at <= oldest:
+            # Whoever holds the lease now may fare no better: that somebody has it says nothing of this failure.
+            found.append(f"last sweep as the leader failed: {known.failure.error}")
+        age = time.monotonic() - (known.tended if known.tended is not None else known.since)
         if age > oldest:
             found.append(f"no successful sweep for {age:.0f} s (more than {oldest:.0f} s)")
-        elif known.succeeded is None and not found:
+        elif known.tended is None and not found:
             found.append("no sweep has succeeded yet")
         if known.held:
             found.append("breaker open: nearly everything fell silent at once")

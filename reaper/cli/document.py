@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
+from reaper.journal_stream import to_stderr
 from reaper.plain import plain
 
 VERSION = 1
@@ -32,7 +34,7 @@ def write(command: str, members: Mapping[str, Any]) -> None:
 def refuse(ctx: click.Context, error: Exception, lines: Iterable[str], code: int) -> int:
     """Tell what went wrong. Returns the exit status."""
     for line in lines:
-        say(line)
+        say(to_stderr(shown(line), logging.ERROR))
     if command := ctx.meta.get(_META):
         write(command, {"error": str(error)})
     return code

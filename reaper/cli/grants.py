@@ -49,7 +49,7 @@ def command(
 
     \b
     Example:
-      reaper grants --source main | psql main
+      reaper grants --source main | psql -v ON_ERROR_STOP=1 --single-transaction main
     """
     settings = settings_of(ctx)
     found = single(settings, source)
@@ -125,6 +125,8 @@ def _lines(
     purges = "purges on schedule" if duties.purge else "no purge on schedule"
     yield _comment(f"Source {found.name}: profile {found.profile.name}, action {found.action}, {purges}.")
     yield _comment("For the owner of the tables, or who administers the server. Printed by `reaper grants`.")
+    if _dialect(found) == "postgresql":
+        yield _comment("All of it or nothing: psql -v ON_ERROR_STOP=1 --single-transaction")
     yield from (_comment(f"NOTE {note}") for note in grants.notes)
     yield from (_comment(f"WRONG {wrong}") for wrong in ground.wrong)
     yield ""

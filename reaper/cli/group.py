@@ -30,7 +30,7 @@ COMMANDS = {
     "restart": "Have the daemon's supervisor go on.",
     "check": "Examine the databases: everything that is wrong, at once.",
     "grants": "Print the least that a role needs, as SQL.",
-    "config": "Show the configuration in force.",
+    "config": "Show the configuration in force, or check it.",
     "sql": "Print the statements that the reaper runs.",
     "demo": "Watch workers crash, hang and be reaped, in a minute.",
 }

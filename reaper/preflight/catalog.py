@@ -12,6 +12,7 @@ from sqlalchemy import Executable, Row
 from reaper.model import Time
 from reaper.preflight.remedies import Remedies
 from reaper.preflight.tables import Table
+from reaper.source.postgresql.policies import Hiding
 
 
 class Unanswered(Exception):
@@ -71,6 +72,12 @@ class Catalog(Protocol):
 
     def elsewhere(self, spelled: str) -> list[str]:
         """The same name in schemas where a statement would not look."""
+
+    def search_path(self, role: str) -> Sequence[str] | None:
+        """The schemas in which a name without one is looked up for a role; None where there is no such path."""
+
+    def hiding(self, table: Table, role: str) -> Sequence[Hiding]:
+        """The row-level security that may keep rows from a role; one that is not there is one like any other."""
 
     def names(self, spelled: str) -> list[str]:
         """Tables that might have been meant."""

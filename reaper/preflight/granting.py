@@ -13,12 +13,15 @@ from enum import StrEnum
 from reaper.preflight.ground import Ground
 from reaper.preflight.mariadb_remedies import MariaDBRemedies
 from reaper.preflight.needs import (
+    BORROWED,
     EVERY_ACTION,
     Duties,
     Missing,
     Need,
     actions_of,
     beyond,
+    borrowing,
+    hides,
     lacks_close,
     lacks_functions,
     lacks_holder,
@@ -28,6 +31,7 @@ from reaper.preflight.needs import (
 )
 from reaper.preflight.tables import Table
 from reaper.profile import Profile
+from reaper.profile.places import decisive
 from reaper.source.fence.definition import NotFenceable, definition
 
 
@@ -93,6 +97,9 @@ class _Scribe:
     def needed(self) -> Iterator[Grant]:
         yield from (Grant(sql, "connect") for sql in self._remedies.grant_connect())
         yield from self._schemas(self._base)
+        if self._ground.astray:
+            path = self._remedies.look_in(self._ground.astray, self._ground.path or ())
+            yield Grant(path, "find tables that are named without their schema")
         for name, table in self._ground.tables.items():
             if name in self._base:
                 yield from self._on(name, table)
@@ -110,7 +117,7 @@ class _Scribe:
         if lacks_holder(need, table):
             yield Grant(self._remedies.grant_holder(table), f"{name}: tell who holds a row")
         if lacks_close(need, table, lacking):
-            yield Grant(self._remedies.grant_close(table), f"{name}: lock it while a job is ended")
+            yield Grant(self._remedies.grant_close(table), f"{name}: {self._remedies.why_close(table)}")
         for column, sequence in lacks_sequences(need, table):
             yield Grant(self._remedies.grant_sequence(*sequence), f"{name}.{column}: its default")
         for function in lacks_functions(need, table):
@@ -167,11 +174,13 @@ class _Scribe:
 
     def notes(self) -> Iterator[str]:
         for name, table in self._ground.tables.items():
-            if name in self._base and table.secured:
-                yield (
-                    f"{name}: row-level security is on; what its policies hide from the role is neither seen nor ended:"
-                    f" {self._remedies.policy(table)}"
-                )
+            if (need := self._base.get(name)) is None:
+                continue
+            for fix in dict.fromkeys(self._remedies.see_all(hiding) for hiding in hides(need, table)):
+                so = "so sweeps judge nothing" if name in decisive(self._profile) else "which are left alone then"
+                yield f"{name}: row-level security may hide rows from the role, {so}; before the first sweep: {fix}"
+            if calls := borrowing(need, table):
+                yield f"{name}: {', '.join(calls)} {BORROWED}"
 
 
 _WHY = {

@@ -23,8 +23,9 @@ _PATIENCE_SECONDS = 5.0
 class Ground:
     """The tables as somebody meets them who has been granted nothing, and the statements for a role.
 
-    `there`: the role exists already; None when that was not asked. `notes` tell what could not be looked up, and
-    `wrong` what the profile names and the database does not have.
+    `there`: the role exists already; None when that was not asked. `path` are the schemas in which a bare name is
+    looked up for it, where there is such a thing, and `astray` those of tables that it would not find so. `notes`
+    tell what could not be looked up, and `wrong` what the profile names and the database does not have.
     """
 
     tables: Mapping[str, Table]
@@ -32,6 +33,8 @@ class Ground:
     there: bool | None
     notes: Sequence[str] = ()
     wrong: Sequence[str] = ()
+    path: Sequence[str] | None = None
+    astray: Sequence[str] = ()
 
 
 def looked_up(connection: Connection, profile: Profile, role: str) -> Ground:
@@ -46,9 +49,11 @@ def looked_up(connection: Connection, profile: Profile, role: str) -> Ground:
                 wrong.append(f"{name}: no such table")
                 continue
             wrong += [f"{name}.{column}: no such column" for column in sorted(columns - set(table.columns))]
-            tables[name] = replace(table, rights=table.nobody)
-        there = catalog.has_role(role)
-        return Ground(tables, replace(catalog.remedies, role=role), there, notes, wrong)
+            tables[name] = replace(table, rights=table.nobody, hiding=catalog.hiding(table, role))
+        path, there = catalog.search_path(role), catalog.has_role(role)
+        bare = {table.schema: None for name, table in tables.items() if split_name(name)[0] is None and table.schema}
+        astray = [schema for schema in bare if path is not None and schema not in path]
+        return Ground(tables, replace(catalog.remedies, role=role), there, notes, wrong, path, astray)
 
 
 def _found(catalog: Catalog, profile: Profile, name: str) -> tuple[Table | None, str | None]:
@@ -78,7 +83,9 @@ def taken_for_granted(profile: Profile, dialect: str, database: str, role: str) 
             notes.append("from PostgreSQL 17 on, MAINTAIN instead of UPDATE is enough to lock the log")
         bare = sorted({table.name for table in tables.values() if not table.schema})
         if bare:
-            notes.append(f"not looked up: the schema of {', '.join(bare)}, which the role needs USAGE on")
+            notes.append(
+                f"not looked up: the schema of {', '.join(bare)}, which the role needs USAGE on, and in its search_path"
+            )
     made = (Remedies if own else MariaDBRemedies)(role, database, None, 0)
     return Ground(tables, made, None, notes)
 

@@ -34,6 +34,7 @@ from reaper.preflight.mariadb_tables import (
 )
 from reaper.preflight.tables import NOTHING, ForeignKey, Rights, Table, Trigger
 from reaper.schema import split_name, table_of
+from reaper.source.postgresql.policies import Hiding
 from reaper.source.trouble import Trouble, in_one_line, number, trouble
 
 _DENIED = frozenset({1142, 1143, 1044, 1045, 1370})
@@ -113,6 +114,13 @@ class MariaDB:
         tables = sorted(read_by(definition))
         return [table if schema == self.server.database else f"{schema}.{table}" for schema, table in tables]
 
+    def hiding(self, table: Table, role: str) -> Sequence[Hiding]:  # noqa: ARG002
+        """None: there are no policies."""
+        return ()
+
+    def search_path(self, role: str) -> None:
+        """Bare names are those of the database of the connection."""
+
     def ask(self, statement: Executable) -> Sequence[Row[Any]]:
         """Rows; raises Unanswered, with the server's number, and the transaction goes on."""
         self._connection.execute(queries.LIMIT, {"limit": self._patience})
@@ -190,7 +198,7 @@ class MariaDB:
                 ForeignKey(columns, self._identity(schema or row.schema, table))
                 for columns, schema, table in foreign_keys_in(shown)
             ],
-            triggers=[Trigger(n, frozenset()) for (n,) in self._rows(queries.TRIGGERS.bindparams(**place))],
+            triggers=[Trigger(t.name, frozenset(), t.event) for t in self._rows(queries.TRIGGERS.bindparams(**place))],
             rights=self._rights(row, found),
             nobody=NOBODY,
         )
@@ -226,7 +234,6 @@ class MariaDB:
             delete=self._may_delete(row),
             close=False,
             sequences={},
-            row_security=False,
             lock=True,
         )
 

@@ -38,9 +38,10 @@ SELECT index_name AS name, column_name AS `column`, index_type = 'BTREE' AS orde
 FROM information_schema.statistics WHERE table_schema = :schema AND table_name = :name
 ORDER BY index_name, seq_in_index
 """)
+# Each works with the rights of whoever defined it.
 TRIGGERS = text("""
-SELECT trigger_name FROM information_schema.triggers
-WHERE event_object_schema = :schema AND event_object_table = :name AND event_manipulation = 'UPDATE' ORDER BY 1
+SELECT trigger_name AS name, event_manipulation AS event FROM information_schema.triggers
+WHERE event_object_schema = :schema AND event_object_table = :name ORDER BY 1
 """)
 VIEW = text("SELECT view_definition FROM information_schema.views WHERE table_schema = :schema AND table_name = :name")
 SESSIONS = text("SELECT count(*) FROM information_schema.innodb_trx")

@@ -36,14 +36,26 @@ def check_names(exam: Examination) -> Iterator[Finding]:
 def _missing_table(exam: Examination, name: str) -> Finding:
     elsewhere = exam.catalog.elsewhere(name)
     if elsewhere:
-        exam.corrections.tables[name] = elsewhere[0]
         where = "that schema" if split_name(name)[0] else "the search path"
-        return error(name, f"no such table in {where}; there is {listed(elsewhere)}", OVERRIDE)
+        message = f"no such table in {where}; there is {listed(elsewhere)}"
+        if (path := exam.catalog.search_path(exam.catalog.server.role)) is not None and _astray(exam, name):
+            schemas = sorted({schema for other in exam.profile.tables if (schema := _astray(exam, other))})
+            return error(name, message, exam.catalog.remedies.look_in(schemas, path))
+        exam.corrections.tables[name] = elsewhere[0]
+        return error(name, message, OVERRIDE)
     names = exam.catalog.names(name)
     if (near := nearest(name, names)) is not None:
         exam.corrections.tables[name] = near
         return error(name, f"no such table; did you mean {near!r}?", OVERRIDE)
     return error(name, f"no such table{did_you_mean(name, names)}")
+
+
+def _astray(exam: Examination, name: str) -> str | None:
+    """The only schema that has the table, when a bare name does not lead there."""
+    if split_name(name)[0] is not None or name in exam.tables:
+        return None
+    elsewhere = exam.catalog.elsewhere(name)
+    return split_name(elsewhere[0])[0] if len(elsewhere) == 1 else None
 
 
 def _not_a_table(exam: Examination, name: str, table: Table) -> Finding:

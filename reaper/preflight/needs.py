@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from reaper.preflight.tables import Table
+from reaper.preflight.tables import Table, Trigger
 from reaper.preflight.uses import is_known, writings
 from reaper.profile import Action, Delete, FromColumn, Profile, Scalar, Value
 from reaper.profile.columns import asked, columns_read
 from reaper.profile.values import inside
+from reaper.schema import own_name
+from reaper.source.postgresql.policies import Hiding
 from reaper.source.taken import places
 
 Missing = dict[str, list[str]]
@@ -31,6 +33,9 @@ class Duties:
 
 
 EVERY_ACTION = Duties()
+
+BORROWED = "with the role's own rights, not as SECURITY DEFINER: what else that reads or writes is yours to grant"
+"""Said after `borrowing`."""
 
 
 @dataclass(slots=True)
@@ -184,6 +189,34 @@ def lacks_functions(need: Need, table: Table) -> Iterator[str]:
     for function, default_of in sorted(table.rights.functions.items()):
         if need.writes if default_of is None else need.inserts and default_of not in need.insert:
             yield function
+
+
+# --- what else there is to know ------------------------------------------------------------------------------------
+
+
+def hides(need: Need, table: Table) -> list[Hiding]:
+    """Row-level security in the way of what has to be allowed."""
+    wanted = {"SELECT": True, "INSERT": need.inserts, "UPDATE": bool(need.update or need.lock), "DELETE": need.delete}
+    return [each for each in table.hiding if wanted[each.command]]
+
+
+def firing(need: Need, table: Table) -> list[Trigger]:
+    """The triggers that fire, apart from the fence."""
+    changes = {"INSERT": need.inserts, "UPDATE": bool(need.update), "DELETE": need.delete}
+    return [
+        each
+        for each in table.triggers
+        if changes[each.event]
+        and not (each.event == "UPDATE" and each.columns and not each.columns & need.update)
+        and not each.name.startswith(own_name("fence"))
+    ]
+
+
+def borrowing(need: Need, table: Table) -> list[str]:
+    """What is called with the rights of the role, and may ask for more than stands here, in words."""
+    fired = [f"the trigger {each.name} calls {each.calls}" for each in firing(need, table) if each.calls]
+    left_out = [column for column in sorted(table.makers) if need.inserts and column not in need.insert]
+    return [*dict.fromkeys(fired), *(f"the default of {column} calls {table.makers[column]}" for column in left_out)]
 
 
 def beyond(more: Missing, base: Missing) -> Missing:

@@ -18,6 +18,7 @@ from reaper.preflight.catalog import Server, Unanswered
 from reaper.preflight.remedies import Remedies
 from reaper.preflight.tables import NOTHING, Check, Column, ForeignKey, Index, Rights, Table, Trigger
 from reaper.schema import split_name
+from reaper.source.postgresql.policies import Hiding
 from reaper.source.trouble import in_one_line, sqlstate
 
 OLDEST = 12
@@ -55,7 +56,7 @@ class PostgreSQL:
             timeouts={name: float(seconds) for name, seconds in connection.execute(queries.TIMEOUTS)},
             **{name: row._mapping[name] for name in Server.__slots__ if name != "timeouts"},
         )
-        self._path = [row.role if name == "$user" else name for name in _split(row.search_path)]
+        self._path = _path(row.search_path, row.role)
         self.remedies = Remedies(row.role, row.database, frozenset(row.keywords), row.version)
 
     def find(self, spelled: str) -> Table | None:
@@ -76,6 +77,21 @@ class PostgreSQL:
             return None
         with self._patiently(refusable=False):
             return self._load(wanted[0])
+
+    def search_path(self, role: str) -> Sequence[str]:
+        """The schemas in which a name without one is looked up for a role, as far as they are there."""
+        own = role == self.server.role
+        path = self._path if own else _path(self._rows(queries.SEARCH_PATH, role=role)[0][0], role)
+        there = {row[0] for row in self._rows(queries.SCHEMAS)}
+        return [schema for schema in path if schema in there]
+
+    def hiding(self, table: Table, role: str) -> Sequence[Hiding]:
+        """The row-level security that may keep rows from a role; one that is not there is one like any other."""
+        return self._hiding(table.identity, role)
+
+    def _hiding(self, oid: int, role: str) -> list[Hiding]:
+        found = (Hiding(**row._mapping) for row in self._rows(queries.HIDING, oid=oid, role=role))
+        return [one if one.reader else replace(one, reader=role) for one in found]
 
     def has_role(self, name: str) -> bool | None:
         return bool(self._rows(queries.ROLE, name=name))
@@ -146,6 +162,7 @@ class PostgreSQL:
         constraints = self._rows(queries.CONSTRAINTS, oid=oid)
         sequences = self._rows(queries.SEQUENCES, oid=oid)
         functions = self._rows(queries.FUNCTIONS, oid=oid)
+        closed = [function for function in functions if not function.public]
         return Table(
             identity=oid,
             schema=row.schema,
@@ -159,7 +176,9 @@ class PostgreSQL:
             ],
             checks=[Check(c.name, frozenset(c.columns), c.expression) for c in constraints if c.type == "c"],
             foreign_keys=[ForeignKey(frozenset(c.columns), c.refers_to) for c in constraints if c.type == "f"],
-            triggers=[Trigger(t.name, frozenset(t.columns)) for t in self._rows(queries.UPDATE_TRIGGERS, oid=oid)],
+            triggers=[
+                Trigger(t.name, frozenset(t.columns), t.event, t.calls) for t in self._rows(queries.TRIGGERS, oid=oid)
+            ],
             rights=Rights(
                 usage=row.usage,
                 select=frozenset(column.name for column in columns if column.select),
@@ -168,17 +187,17 @@ class PostgreSQL:
                 delete=row.delete,
                 close=row.close,
                 sequences={s.column: (s.schema, s.name) for s in sequences if not s.granted},
-                row_security=row.row_security,
                 lock=any(column.update for column in columns),
                 holder=row.holder,
-                functions={f.signature: f.default_of for f in functions if not f.granted},
+                functions={f.signature: f.default_of for f in closed if not f.granted},
             ),
             nobody=replace(
                 NOTHING,
                 sequences={s.column: (s.schema, s.name) for s in sequences},
-                functions={f.signature: f.default_of for f in functions},
+                functions={f.signature: f.default_of for f in closed},
             ),
-            secured=row.secured,
+            hiding=self._hiding(oid, self.server.role),
+            makers={f.default_of: f.signature for f in functions if f.default_of and f.borrows},
         )
 
 
@@ -195,9 +214,10 @@ def _column(row: Row[Any]) -> Column:
     )
 
 
-def _split(path: str) -> list[str]:
-    """The names in a search path."""
-    return [name.strip() for row in csv.reader([path], skipinitialspace=True) for name in row]
+def _path(setting: str, role: str) -> list[str]:
+    """The schemas in a search path."""
+    names = [name.strip() for row in csv.reader([setting], skipinitialspace=True) for name in row]
+    return [role if name == "$user" else name for name in names]
 
 
 def _quoted(value: str | None) -> str:

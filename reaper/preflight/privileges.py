@@ -8,10 +8,14 @@ from dataclasses import replace
 from reaper.preflight.examination import Examination, listed
 from reaper.preflight.finding import Finding, error, note, warning
 from reaper.preflight.needs import (
+    BORROWED,
     Duties,
     Missing,
     actions_of,
     beyond,
+    borrowing,
+    firing,
+    hides,
     lacks_close,
     lacks_functions,
     lacks_holder,
@@ -20,6 +24,7 @@ from reaper.preflight.needs import (
     needs,
 )
 from reaper.preflight.tables import Table
+from reaper.profile.places import decisive
 
 
 def check_privileges(exam: Examination) -> Iterator[Finding]:
@@ -62,12 +67,32 @@ def _check_table(exam: Examination, name: str, table: Table) -> Iterator[Finding
             exam.catalog.remedies.grant_holder(table),
         )
     yield from _check_called(exam, name, table)
-    if table.rights.row_security:
-        yield warning(
-            name,
-            f"row-level security is active for the role {role!r}: rows that a policy hides are neither seen nor ended",
-            exam.catalog.remedies.pass_row_security(),
-        )
+    yield from _check_policies(exam, name, table)
+    yield from _check_triggers(exam, name, table)
+
+
+def _check_policies(exam: Examination, name: str, table: Table) -> Iterator[Finding]:
+    """A hidden sign of life makes a living job look dead; any other row is merely left alone."""
+    commands: dict[str, list[str]] = {}
+    for hiding in hides(exam.needs[name], table):
+        commands.setdefault(exam.catalog.remedies.see_all(hiding), []).append(hiding.command)
+    who = f"the role {exam.catalog.server.role!r}"
+    for fix, kept in commands.items():
+        if "SELECT" not in kept:
+            yield warning(name, f"row-level security may not let {who} {listed(kept)}: such jobs are not ended", fix)
+        elif name in decisive(exam.profile):
+            message = f"row-level security may hide signs of life from {who}: living jobs would be ended"
+            yield error(name, f"{message}, so sweeps judge nothing", fix)
+        else:
+            yield warning(name, f"row-level security may hide rows from {who}: these are neither seen nor ended", fix)
+
+
+def _check_triggers(exam: Examination, name: str, table: Table) -> Iterator[Finding]:
+    need = exam.needs[name]
+    if names := dict.fromkeys(each.name for each in firing(need, table)):
+        yield note(name, f"triggers fire when a job is ended, in the same transaction: {listed(names)}")
+    if calls := borrowing(need, table):
+        yield note(name, f"{listed(calls)} {BORROWED}")
 
 
 def _check_called(exam: Examination, name: str, table: Table) -> Iterator[Finding]:

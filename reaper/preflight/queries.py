@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
+from reaper.source.postgresql.policies import hiding
+
 SERVER = text("""
 SELECT current_user AS role, current_database() AS database, pg_is_in_recovery() AS standby,
        current_setting('default_transaction_read_only') = 'on' AS read_only,
@@ -21,8 +23,8 @@ WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'tran
 """)
 RELATIONS = text("""
 SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
-       greatest(c.reltuples, 0)::bigint AS rows, pg_table_is_visible(c.oid) AS visible, c.relrowsecurity AS secured,
-       has_schema_privilege(n.oid, 'USAGE') AS usage, row_security_active(c.oid) AS row_security,
+       greatest(c.reltuples, 0)::bigint AS rows, pg_table_is_visible(c.oid) AS visible,
+       has_schema_privilege(n.oid, 'USAGE') AS usage,
        has_table_privilege(c.oid, 'DELETE') AS delete,
        coalesce((SELECT has_column_privilege(a.attrelid, a.attnum, 'SELECT') FROM pg_attribute a
            WHERE a.attrelid = c.oid AND a.attname = 'xmax'), true) AS holder,
@@ -32,6 +34,24 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname = CAST(:name AS text)
 ORDER BY 2
 """)
+# The same for whoever connects as the role, unless a client says otherwise: what is set for it, or for the database,
+# goes before the server's own.
+SEARCH_PATH = text("""
+SELECT coalesce(
+    (SELECT substr(one, length('search_path=') + 1)
+     FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS one LEFT JOIN pg_roles r ON r.oid = s.setrole
+     WHERE one LIKE 'search\\_path=%' AND (s.setrole = 0 OR r.rolname = CAST(:role AS text))
+           AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+     ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1),
+    CASE WHEN source IN ('default', 'configuration file') THEN setting ELSE boot_val END)
+FROM pg_settings WHERE name = 'search_path'
+""")
+SCHEMAS = text("SELECT nspname::text FROM pg_namespace")
+HIDING = hiding(
+    "(SELECT CAST(:oid AS oid))",
+    "(SELECT oid FROM pg_roles WHERE rolname = CAST(:role AS text))",
+    "ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']",
+)
 ROLE = text("SELECT 1 FROM pg_roles WHERE rolname = CAST(:name AS text)")
 NAMES = text("""
 SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -65,12 +85,20 @@ JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
 JOIN pg_namespace n ON n.oid = s.relnamespace
 WHERE ad.adrelid = :oid
 """)
-# What is called for each row that is written, as the role that writes it: defaults and generated columns, checks,
-# expressions of indexes. What a trigger calls is not among them: to fire it asks for no privilege.
+# What is called for each row that is written, as the role that writes it: defaults and generated columns, checks of
+# the table and of the domains of its columns, expressions of indexes. What a trigger calls is not among them: to fire
+# it asks for no privilege.
 FUNCTIONS = text("""
+WITH RECURSIVE types (oid) AS (
+    SELECT atttypid FROM pg_attribute WHERE attrelid = :oid AND attnum > 0 AND NOT attisdropped
+    UNION
+    SELECT t.typbasetype FROM types JOIN pg_type t ON t.oid = types.oid AND t.typtype = 'd'
+)
 SELECT format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) AS signature,
        CASE WHEN bool_and(called.column IS NOT NULL) THEN min(called.column) END AS default_of,
-       has_function_privilege(p.oid, 'EXECUTE') AS granted
+       has_function_privilege(p.oid, 'EXECUTE') AS granted,
+       has_function_privilege('public', p.oid, 'EXECUTE') AS public,
+       NOT p.prosecdef AND l.lanname NOT IN ('internal', 'c') AS borrows
 FROM (
     SELECT d.refobjid AS oid, CASE WHEN a.attgenerated = '' THEN a.attname::text END AS column
     FROM pg_attrdef ad JOIN pg_attribute a ON a.attrelid = ad.adrelid AND a.attnum = ad.adnum
@@ -79,15 +107,16 @@ FROM (
     UNION ALL
     SELECT d.refobjid, NULL FROM pg_constraint c
     JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
-    WHERE c.conrelid = :oid AND c.contype = 'c' AND d.refclassid = 'pg_proc'::regclass
+    WHERE (c.conrelid = :oid AND c.contype = 'c' OR c.contypid IN (SELECT oid FROM types WHERE oid <> 0))
+          AND d.refclassid = 'pg_proc'::regclass
     UNION ALL
     SELECT d.refobjid, NULL FROM pg_index i
     JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
     WHERE i.indrelid = :oid AND d.refclassid = 'pg_proc'::regclass
 ) called
 JOIN pg_proc p ON p.oid = called.oid JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE NOT has_function_privilege('public', p.oid, 'EXECUTE')
-GROUP BY p.oid, n.nspname, p.proname ORDER BY 1
+JOIN pg_language l ON l.oid = p.prolang
+GROUP BY p.oid, n.nspname, p.proname, p.prosecdef, l.lanname ORDER BY 1
 """)
 INDEXES = text("""
 SELECT n.nspname::text AS schema, c.relname::text AS name, am.amname = 'btree' AS ordered,
@@ -111,13 +140,15 @@ WHERE c.conrelid = :oid AND c.contype IN ('c', 'f')
       AND coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)
 ORDER BY c.conname
 """)
-UPDATE_TRIGGERS = text("""
-SELECT t.tgname::text AS name,
+TRIGGERS = text("""
+SELECT t.tgname::text AS name, e.event,
+       CASE WHEN NOT p.prosecdef THEN format('%I.%I', n.nspname, p.proname) END AS calls,
        ARRAY(SELECT a.attname::text FROM pg_attribute a
              WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr)) AS columns
-FROM pg_trigger t
-WHERE t.tgrelid = :oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype & 16 > 0
-ORDER BY t.tgname
+FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
+JOIN (VALUES (4, 'INSERT'), (8, 'DELETE'), (16, 'UPDATE')) e (bit, event) ON t.tgtype & e.bit > 0
+WHERE t.tgrelid = :oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+ORDER BY t.tgname, e.bit
 """)
 VIEWED = text("""
 SELECT DISTINCT n.nspname::text AS schema, c.relname::text AS name

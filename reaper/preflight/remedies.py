@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from reaper.preflight.tables import Index, Table
 from reaper.source.postgresql.holders import HOLDER
+from reaper.source.postgresql.policies import Hiding, remedy
 
 _MAINTAIN_SINCE = 17
 
@@ -35,6 +36,13 @@ class Remedies:
         """Whatever is least that lets the role lock the whole table."""
         return self.grant(table, {"MAINTAIN" if self.version >= _MAINTAIN_SINCE else "UPDATE": ()})
 
+    def why_close(self, table: Table) -> str:
+        """What it is for, and what there was before MAINTAIN: statements are handed on to other servers."""
+        why = "lock it while a job is ended"
+        if self.version < _MAINTAIN_SINCE:
+            return why
+        return f"{why}; before PostgreSQL {_MAINTAIN_SINCE} instead: {self.grant(table, {'UPDATE': ()})}"
+
     def create_role(self) -> str:
         """One that nobody comes in as before there is a password or a rule for it."""
         return f"CREATE ROLE {self._to} LOGIN;"
@@ -54,9 +62,13 @@ class Remedies:
         """Lets the role see what others' sessions do."""
         return self.grant_role("pg_read_all_stats")
 
-    def policy(self, table: Table) -> str:
-        """Shows the role every row of a table with row-level security."""
-        return f"CREATE POLICY {self._to} ON {self.name(table.schema, table.name)} TO {self._to} USING (true);"
+    def see_all(self, hiding: Hiding) -> str:
+        """Keeps row-level security from hiding rows."""
+        return remedy(hiding, self._quote)
+
+    def look_in(self, schemas: Iterable[str], path: Iterable[str]) -> str:
+        """Lets the role find tables of these schemas by their bare names, and what it finds along its path so far."""
+        return self.set_for_role("search_path", self._list(dict.fromkeys([*schemas, *path])))
 
     def grant_schema(self, schema: str) -> str:
         return f"GRANT USAGE ON SCHEMA {self.name(schema)} TO {self._to};"
@@ -69,9 +81,6 @@ class Remedies:
 
     def grant_role(self, role: str) -> str:
         return f"GRANT {self.name(role)} TO {self._to};"
-
-    def pass_row_security(self) -> str:
-        return f"ALTER ROLE {self._to} BYPASSRLS;"
 
     def set_for_role(self, setting: str, value: str) -> str:
         return f"ALTER ROLE {self._to} IN DATABASE {self.name(self.database)} SET {setting} = {value};"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from reaper.preflight.examination import Examination, listed
+from reaper.preflight.examination import Examination
 from reaper.preflight.finding import Finding, error, note, warning
 from reaper.preflight.postgresql import OLDEST
-from reaper.schema import own_name
 
 _ENOUGH = {"statement_timeout": 60.0, "idle_in_transaction_session_timeout": 10.0, "transaction_timeout": 60.0}
 _CLOCKS_AGREE = 2.0
@@ -33,7 +32,6 @@ def check_server(exam: Examination, host_clock: Callable[[], float] | None) -> I
         )
     yield from _check_timeouts(exam)
     yield from _check_clock(exam, host_clock)
-    yield from _check_triggers(exam)
 
 
 def _check_timeouts(exam: Examination) -> Iterator[Finding]:
@@ -65,12 +63,3 @@ def _check_clock(exam: Examination, host_clock: Callable[[], float] | None) -> I
             f"was started {up:.0f} s ago, less than the stall window of {exam.stall_seconds:g} s: until it has been "
             "up for longer, silence from before counts only with a restart grace of 0",
         )
-
-
-def _check_triggers(exam: Examination) -> Iterator[Finding]:
-    jobs, name = exam.jobs, exam.profile.jobs.table
-    changed = exam.needs[name].update
-    others = [t for t in jobs.triggers if not t.name.startswith(own_name("fence"))] if jobs else []
-    firing = [t.name for t in others if not t.columns or t.columns & changed]
-    if firing:
-        yield note(name, f"triggers fire when a job is ended, in the same transaction: {listed(firing)}")

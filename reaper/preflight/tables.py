@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reaper.profile import Profile
+from reaper.source.postgresql.policies import Hiding
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,15 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A trigger on UPDATE. Without columns it fires on each."""
+    """A trigger on INSERT, UPDATE or DELETE; on UPDATE without columns it fires on each.
+
+    `calls` is a function that works with the rights of whoever fires it; None where it has rights of its own.
+    """
 
     name: str
     columns: frozenset[str]
+    event: str
+    calls: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,6 @@ class Rights:
     delete: bool
     close: bool
     sequences: Mapping[str, tuple[str, str]]
-    row_security: bool
     lock: bool
     holder: bool = True
     shape: bool = True
@@ -101,7 +106,6 @@ NOTHING = Rights(
     delete=False,
     close=False,
     sequences={},
-    row_security=False,
     lock=False,
     holder=False,
 )
@@ -112,7 +116,8 @@ NOTHING = Rights(
 class Table:
     """A table, a view, or a foreign table. `rows` is the planner's estimate.
 
-    `nobody` are the rights of a role that has been granted nothing; `secured`: row-level security is on.
+    `nobody` are the rights of a role that has been granted nothing. `hiding`: row-level security that may keep rows
+    from the role. `makers` are functions behind defaults, by column, that work with the rights of whoever inserts.
     """
 
     identity: int
@@ -127,7 +132,8 @@ class Table:
     triggers: Sequence[Trigger]
     rights: Rights
     nobody: Rights
-    secured: bool = False
+    hiding: Sequence[Hiding] = ()
+    makers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def real(self) -> bool:

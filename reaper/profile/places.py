@@ -36,6 +36,16 @@ def belonging(profile: Profile) -> Iterator[tuple[str, Related | Update | Delete
         yield from ((f"purge.also.{n}", one) for n, one in enumerate(purge.also))
 
 
+def decisive(profile: Profile) -> frozenset[str]:
+    """Tables of which a row that is not seen makes a living job look dead: it is a sign of life, or tells of an end."""
+    jobs = profile.jobs
+    found = {alive.events.table for alive in profile.alive if alive.events}
+    found.update(related.table for related in (*(jobs.running.missing if jobs.running else ()), *jobs.parts))
+    if jobs.log or any(alive.children for alive in profile.alive):
+        found.add(jobs.table)
+    return frozenset(found)
+
+
 def conditions(profile: Profile) -> Iterator[Asked]:
     """Whatever is asked of rows, but for the values of `jobs.running.in`."""
     jobs = profile.jobs

@@ -14,12 +14,13 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from reaper.hearing import Hearing
-from reaper.model import DatabaseAway, Reason, Thresholds
+from reaper.model import DatabaseAway, Reason, SignsHidden, Thresholds
 from reaper.profile import Profile
 from reaper.rule import Moment, Rule
 from reaper.schema import Schema
 from reaper.source.afterlife import FOLLOWED, Afterlife, Seen, Sign
 from reaper.source.claim import Claim, LogBusy
+from reaper.source.dialect import dialect_of
 from reaper.source.holders import holder_of
 from reaper.source.judging import Judge
 from reaper.source.kept import Kept
@@ -147,12 +148,19 @@ class Source:
         begun = time.monotonic()
         with transaction(connection, self._patience):
             hearing.met(look(connection))
+            hidden = dialect_of(connection).hidden_signs(connection, self.profile)
         self._hearing = hearing
         self._notice(connection.info.pop(_CONNECTING, 0.0) + time.monotonic() - begun)
-        return Moment.of(hearing, self.thresholds)
+        return replace(Moment.of(hearing, self.thresholds), hidden=hidden)
 
     def consult(self, moment: Moment) -> Moment:
-        """The moment with what the witness outside the database says, where there is one. Asks it once."""
+        """The moment with what the witness outside the database says, where there is one. Asks it once.
+
+        Whoever goes by the rule asks here first. Raises SignsHidden when the database may keep signs of life from us:
+        a job whose signs cannot be seen is not silent.
+        """
+        if moment.hidden is not None:
+            raise SignsHidden(moment.hidden)
         witness = self.habits.witness
         return replace(moment, testimony=witness.ask()) if witness else moment
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, Select, TextClause
 
 from reaper.hearing import Contact
 from reaper.model import Holder, Key
+from reaper.profile import Profile
 from reaper.schema import Schema
 from reaper.source.mariadb import MariaDB
 from reaper.source.patience import Patience
@@ -35,6 +36,9 @@ class Dialect(Protocol):
 
         Raises DatabaseAway when nobody could write there now: a standby, or a server set to read only.
         """
+
+    def hidden_signs(self, connection: Connection, profile: Profile) -> str | None:
+        """Why signs of life may be kept from the role, and what helps; None when it sees them all."""
 
     def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[Sequence[Any]]:
         """The rows one after the other, never all in memory. Raises DBAPIError."""

@@ -56,7 +56,7 @@ class Survey:
         return select(*self._key, *identity(self.rule)).where(self.rule.stale(self._jobs, moment))
 
     def counting(self, moment: Moment, before: Moment | None = None) -> Select[Any]:
-        """The running jobs, those past their timeout, those past it only since `before`, and the oldest start.
+        """The running jobs, those past their timeout and how far, those past it only since `before`, the oldest start.
 
         All in one pass over the running ones: with many of them, it is the second dearest thing in a sweep.
         """
@@ -66,13 +66,14 @@ class Survey:
             sql.count_if(self.rule.began_before_limit(jobs, moment)).label("past_timeout"),
             sql.count_if(*self._crossing(moment, before)).label("crossed"),
             sql.epoch(func.min(self.rule.started(jobs))).label("oldest"),
+            self.rule.most_overdue(jobs, moment).label("most_overdue"),
         ]
         return select(*counted).where(self.rule.schema.running(jobs))
 
     def count(self, connection: Connection, moment: Moment, before: Moment | None) -> Count:
         row = connection.execute(self.counting(moment, before)).one()
-        census = Census(running=row.running, past_timeout=row.past_timeout, stale=0, oldest_started_epoch=row.oldest)
-        return Count(census, row.crossed)
+        overdue = float(row.most_overdue or 0) if row.past_timeout else 0.0
+        return Count(Census(row.running, row.past_timeout, 0, row.oldest, overdue), row.crossed)
 
     def census(self, connection: Connection, moment: Moment) -> Census:
         """Everything but the stale ones, which the candidates count."""

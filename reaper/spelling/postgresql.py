@@ -55,7 +55,8 @@ def seconds(later: Element, earlier: Element) -> Element:
 
 
 def epoch(moment: Element) -> Element:
-    return cast(extract("epoch", moment), Float)
+    """Not EXTRACT, which makes a numeric first: several times as slow, for the same float."""
+    return func.date_part("epoch", moment, type_=Float)
 
 
 def in_words(duration: Element) -> Element:

@@ -1,5 +1,6 @@
 -- Source default: profile noetl, action fail, no purge on schedule.
 -- For the owner of the tables, or who administers the server. Printed by `reaper grants`.
+-- All of it or nothing: psql -v ON_ERROR_STOP=1 --single-transaction
 
 -- the role: a password, or a line of pg_hba.conf that lets it in without one, is for you to add
 CREATE ROLE reaper LOGIN;
@@ -9,7 +10,7 @@ GRANT CONNECT ON DATABASE your_database TO reaper;
 GRANT USAGE ON SCHEMA noetl TO reaper;
 -- noetl.event: read, insert
 GRANT SELECT (catalog_id, context, created_at, event_id, event_type, execution_id, node_name, status), INSERT (catalog_id, context, created_at, event_id, event_type, execution_id, node_name, status) ON TABLE noetl.event TO reaper;
--- noetl.event: lock it while a job is ended
+-- noetl.event: lock it while a job is ended; before PostgreSQL 17 instead: GRANT UPDATE ON TABLE noetl.event TO reaper;
 GRANT MAINTAIN ON TABLE noetl.event TO reaper;
 
 -- to name who holds the row of a locked job (--with holders)

@@ -41,6 +41,10 @@ class Health(Ready):
     live: Annotated[bool, Field(description="The daemon's main loop turns.")]
     version: str
     state: Annotated[State | None, Field(description="The supervisor's; null when no schedule is configured.")]
+    refused_configuration: Annotated[
+        list[str],
+        Field(description="What is wrong with a configuration that a reload has refused: the one before is in force."),
+    ]
 
 
 class StuckSummary(Model):
@@ -114,7 +118,13 @@ async def ready(desk: AtDesk) -> Response:
 async def health(desk: AtDesk) -> Response:
     """Answers 200 as long as the daemon lives; the body says whether it is ready."""
     alive = desk.status.alive
-    told = {**_ready(desk), "live": alive, "version": __version__, "state": desk.supervisor.state}
+    told = {
+        **_ready(desk),
+        "live": alive,
+        "version": __version__,
+        "state": desk.supervisor.state,
+        "refused_configuration": list(desk.status.refused),
+    }
     return JSONResponse(told, status_code=200 if alive else 503)
 
 

@@ -80,6 +80,9 @@ class Census(Model):
     stale: int
     spared: Annotated[int, Field(description="Past their timeout, and alive.")]
     oldest_started_epoch: float | None
+    most_overdue: Annotated[
+        float | None, Field(description="How many times its timeout the job furthest past it has been running; or 0.")
+    ]
 
     @classmethod
     def of(cls, counted: Counted | None) -> Census | None:

@@ -55,8 +55,11 @@ def _roles(rows: Sequence[SourceRow]) -> str:
 def _oldest_success(rows: Sequence[SourceRow]) -> Cell:
     """Of the source that has waited for longest."""
     known = [row.succeeded for row in rows if row.succeeded.seconds_ago is not None]
-    if not rows or len(known) < len(rows):
+    waiting = [row for row in rows if row.succeeded.seconds_ago is None and row.role != "standby"]
+    if not rows or waiting:
         return Cell("Last success", "not yet", "warn")
+    if not known:
+        return Cell("Last success", "stands by")
     return Cell("Last success", max(known, key=lambda when: when.seconds_ago or 0.0).words)
 
 

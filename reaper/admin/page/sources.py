@@ -51,7 +51,7 @@ def source_row(prospect: Prospect, error: ReaperError | None) -> SourceRow:
         schedule=_schedule(prospect),
         away=visible(away) if away else None,
         unread=visible(unread) if unread else None,
-        succeeded=ago(standing.succeeded_seconds_ago),
+        succeeded=_succeeded(report, standing.succeeded_seconds_ago),
         last=_last(report),
         last_outcome=report.outcome.value if report else "none",
         census=census,
@@ -73,6 +73,12 @@ def _role(report: SweepReport | None) -> str:
     if report.leads:
         return "leader"
     return "unknown" if report.outcome is Outcome.FAILED else "no lease"
+
+
+def _succeeded(report: SweepReport | None, seconds: float | None) -> When:
+    if seconds is None and report is not None and report.outcome is Outcome.STANDBY:
+        return When("stands by")
+    return ago(seconds)
 
 
 def _schedule(prospect: Prospect) -> str:

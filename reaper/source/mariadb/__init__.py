@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, NullPool, Select, TextClause, create_
 
 from reaper.hearing import Contact
 from reaper.model import DatabaseAway, Holder, Key
+from reaper.profile import Profile
 from reaper.schema import Schema
 from reaper.source.mariadb.holders import holder_of
 from reaper.source.mariadb.lease import take
@@ -81,6 +82,9 @@ class MariaDB:
             what = "a replica" if row.replica == "ON" else "read-only"
             raise DatabaseAway(f"the server is {what}: it takes no changes")
         return Contact(now=_aware(row.now), server_started=_aware(row.server_started))
+
+    def hidden_signs(self, connection: Connection, profile: Profile) -> None:
+        """It knows privileges on tables and columns, and none on rows."""
 
     def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[Sequence[Any]]:
         with connection.execution_options(stream_results=True, max_row_buffer=1000).execute(statement) as result:

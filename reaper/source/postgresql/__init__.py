@@ -16,11 +16,13 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.hearing import Contact
 from reaper.model import DatabaseAway, Holder, Key
+from reaper.profile import Profile
 from reaper.schema import Schema
 from reaper.source.patience import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Patience
 from reaper.source.postgresql.holders import holder_of
 from reaper.source.postgresql.lease import take
 from reaper.source.postgresql.line import Line, line
+from reaper.source.postgresql.policies import hidden_signs
 
 # TimeZone, DateStyle and extra_float_digits: a role or database may have its own, in which moments cannot be read
 # back, and numbers lose their digits. Compiling such statements takes longer than running them.
@@ -74,6 +76,9 @@ class PostgreSQL:
         if row.read_only:
             raise DatabaseAway("the database is read-only: nothing can be written there")
         return Contact(now=row.now, server_started=row.server_started)
+
+    def hidden_signs(self, connection: Connection, profile: Profile) -> str | None:
+        return hidden_signs(connection, profile)
 
     def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[tuple[Any, ...]]:
         """Not through a cursor of the server: PostgreSQL does not use parallel workers for those."""

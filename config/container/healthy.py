@@ -1,0 +1,35 @@
+"""The image's health check: whether the daemon's loop turns, asked where the configuration says that it listens.
+
+Not whether the database is there: a restart brings no database back.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import sys
+
+from reaper.model import ConfigError
+from reaper.settings import load
+
+_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where a daemon listens that listens everywhere
+_SECONDS = 4.0
+
+
+def trouble() -> str | None:
+    """What is wrong, in one line."""
+    settings = load({}, os.environ)
+    if settings.http_port == 0:
+        return None  # nobody can be asked; that the process is there has to do
+    host = _HERE.get(settings.http_host, settings.http_host)
+    connection = http.client.HTTPConnection(host, settings.http_port, timeout=_SECONDS)
+    connection.request("GET", "/live")
+    status = connection.getresponse().status
+    return None if status == http.client.OK else f"/live on {host}:{settings.http_port} answers {status}"
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(trouble())
+    except (ConfigError, OSError, http.client.HTTPException) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

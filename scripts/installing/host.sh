@@ -1,0 +1,67 @@
+# What a host has beside files: the user, and daemons that run. Sourced by install.sh.
+# shellcheck shell=bash
+
+readonly home=/var/lib/reaper
+readonly daemons=(reaper.service 'reaper@*.service')
+
+systemd_runs() { [[ -d /run/systemd/system ]] && command -v systemctl >/dev/null; }
+
+# One that can log in was not made for a service: whoever does could read its secrets.
+refuse_a_persons_user() {
+    local entry
+    entry=$(getent passwd reaper) || return 0
+    [[ $entry =~ /(nologin|false)$ ]] ||
+        die 1 "the user reaper can log in (shell ${entry##*:}), so it is a person's; the service needs one of that name to itself"
+}
+
+prepare_host() {
+    if command -v systemd-sysusers >/dev/null; then
+        systemd-sysusers "$library/sysusers.d/reaper.conf"
+        systemd-tmpfiles --create "$library/tmpfiles.d/reaper.conf"
+    fi
+    if systemd_runs; then systemctl daemon-reload; fi
+}
+
+in_state() { # in_state STATE: the daemons' units in it
+    systemctl list-units --state="$1" --plain --no-legend "${daemons[@]}" | cut -d ' ' -f 1
+}
+
+# Daemons that ran must come up with the new program; else they get the old one back.
+restart_daemons() {
+    local running starting unit
+    mapfile -t running < <(in_state active)
+    # One that waits for its database, or was failing before: it gets the new program, and no say in whether that stays.
+    mapfile -t starting < <(in_state activating)
+    if ((${#running[@]})) && ! unit=$(first_that_stays_down "${running[@]}"); then
+        give_back_to "${running[@]}"
+    fi
+    if ((${#starting[@]})) && ! unit=$(first_that_stays_down "${starting[@]}"); then
+        unfinished=''
+        die 1 "$unit did not run before, and does not come up with the new program either; journalctl -u $unit says why"
+    fi
+}
+
+# They run again as they did, where that is still to be had. Ends the installation.
+give_back_to() { # give_back_to UNIT...
+    local why="journalctl -u $unit says why"
+    if [[ -z $old ]]; then
+        unfinished=''
+        die 1 "$unit does not come up; $why"
+    fi
+    put_back
+    first_that_stays_down "$@" >/dev/null ||
+        die 1 "$unit does not come up, neither with what was installed now nor with what was there before; $why"
+    die 1 "$unit did not come up with what was installed now ($why); what was there before is back, and runs"
+}
+
+# Restarts all of them. Fails with the name of the first that does not come up.
+first_that_stays_down() { # first_that_stays_down UNIT...
+    local unit
+    # What it says is said once more, by whoever asked.
+    systemctl restart "$@" 2>/dev/null && return
+    for unit; do
+        [[ $(systemctl show --property=ActiveState --value "$unit") == active ]] || break
+    done
+    printf '%s\n' "$unit"
+    return 1
+}

@@ -1,0 +1,80 @@
+# The program: where it is built, and how it is switched to. Sourced by install.sh.
+# shellcheck shell=bash
+
+# The host's own where this is about the host: the daemon's unit sees no home directory, and no interpreter in one.
+find_interpreter() {
+    local found real
+    if ! is_host; then
+        find_python
+        return
+    fi
+    found=$(PATH=/usr/local/bin:/usr/bin:/bin find_python)
+    real=$("$found" -c 'import os, sys; print(os.path.realpath(sys.executable))')
+    [[ ! $real =~ ^/(home|root|tmp|run/user)/ ]] || die 1 "$real: a service cannot run what lies there; set PYTHON"
+    printf '%s\n' "$found"
+}
+
+# Of all that the program is made of: another interpreter or place makes another one.
+digest() {
+    {
+        printf '%s\n' "$program" "$python"
+        "$python" --version
+        cd "$root" || exit
+        find reaper -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum
+        sha256sum pyproject.toml README.md LICENSE
+    } | sha256sum | cut -c 1-12
+}
+
+# The installed release when it is this very program and can be run; else the place of a new one.
+find_release() {
+    local release
+    release="releases/$(digest)"
+    case $old in
+    "$release" | "$release-again")
+        if can_be_run "$program/$old"; then
+            printf '%s\n' "$old"
+            return
+        fi
+        [[ $old != "$release" ]] || release+=-again
+        ;;
+    esac
+    printf '%s\n' "$release"
+}
+
+# By whoever is to run it: on a host the service's user, once there is one. Sets refusal.
+can_be_run() { # can_be_run RELEASE
+    local -a as=()
+    if is_host && id reaper >/dev/null 2>&1; then
+        as=(setpriv --reuid=reaper --regid="$(id -g reaper)" --init-groups)
+    fi
+    refusal=$("${as[@]}" "$1/bin/reaper" --version 2>&1 >/dev/null)
+}
+
+# Also those that an earlier installation made under another umask.
+make_folders() { install -d -m 0755 "$program" "$program/bin" "$program/releases"; }
+
+build() { # build RELEASE
+    say "Installing the program into $program ..."
+    PYTHON=$python make_venv "$1"
+    # A build writes beside its sources, and these may be somebody else's.
+    mkdir "$scratch/sources"
+    (cd "$root" && cp -R reaper pyproject.toml README.md LICENSE "$scratch/sources")
+    "$1/bin/python" -m pip install --quiet "$scratch/sources[celery,mysql]" >"$scratch/pip.log" 2>&1 ||
+        die 1 "pip failed: $(<"$scratch/pip.log")"
+}
+
+switch_to() { # switch_to RELEASE
+    local link="$program/bin/reaper"
+    ln -sfn "$1" "$program/current.new"
+    mv -T "$program/current.new" "$program/current"
+    ln -sfn ../current/bin/reaper "$link"
+    mkdir -p "${command%/*}"
+    # Below a folder there is no service whose place could be taken.
+    if is_host && [[ -x $program/bin/reaper-as-service ]]; then link="$program/bin/reaper-as-service"; fi
+    ln -sfn "$link" "$command"
+}
+
+drop_releases_but() { # drop_releases_but RELEASE
+    [[ ! -d $program/releases ]] ||
+        find "$program/releases" -mindepth 1 -maxdepth 1 ! -name "${1##*/}" -exec rm -rf {} +
+}
