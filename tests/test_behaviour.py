@@ -217,13 +217,16 @@ class Worker:
         raise Deadlock
 
 
-def at_any_moment(world: World, act: Callable[[str, Session], bool]) -> Iterator[tuple[str, Worker, bool, SweepReport]]:
+def at_any_moment(
+    world: World, act: Callable[[str, Session], bool], thorough: bool
+) -> Iterator[tuple[str, Worker, bool, SweepReport]]:
     """A stale job, the worker that acted on it, whether the reaper had been first, and the report of the sweep.
 
-    Once for each moment of a sweep; at the end it is certain that the worker was in time in some, and waited in others.
+    Once for each moment of a sweep, or every second one on MariaDB, where a sweep has twice as many and there is less
+    time; at the end it is certain that the worker was in time in some, and waited in others.
     """
     early = late = waited = 0
-    for at in itertools.count():
+    for at in itertools.count(0, 1 if thorough or not world.database.deadlocks else 2):
         job, source = world.stale_job(), world.source()
         gone: list[bool] = []
         with Worker(world, partial(act, job)) as worker:
@@ -248,8 +251,8 @@ def at_any_moment(world: World, act: Callable[[str, Session], bool]) -> Iterator
     assert early > 5 and waited > 0, (early, waited, late)
 
 
-def test_a_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_has_to_wait(world: World) -> None:
-    for job, worker, gone, report in at_any_moment(world, world.finish):
+def test_a_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_has_to_wait(world: World, thorough: bool) -> None:
+    for job, worker, gone, report in at_any_moment(world, world.finish, thorough):
         state = world.state(job)
         sent_back = world.database.deadlocks and worker.waited and not report.reaped
         if sent_back or (not worker.waited and not gone):
@@ -260,8 +263,8 @@ def test_a_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_has_to_wait(wor
 
 
 @only_where(lambda world: world.signs)
-def test_a_sign_of_life_at_any_moment_of_a_sweep_saves_the_job_or_has_to_wait(world: World) -> None:
-    for job, worker, gone, report in at_any_moment(world, world.sign_of_life):
+def test_a_sign_of_life_at_any_moment_of_a_sweep_saves_the_job_or_has_to_wait(world: World, thorough: bool) -> None:
+    for job, worker, gone, report in at_any_moment(world, world.sign_of_life, thorough):
         sent_back = world.database.deadlocks and worker.waited and not report.reaped
         saved = sent_back or (not worker.waited and not gone)
         assert (world.state(job), report.reaped) == ((State.RUNNING, 0) if saved else (State.REAPED, 1))

@@ -63,7 +63,7 @@ def test_it_sweeps_at_start_and_then_every_interval(protea: Protea, tmp_path: Pa
         daemon.comes_up()
         second = protea.stale()
         until(lambda: protea.status(second) == "failed", "another sweep", 3)
-        before, begun = daemon.sweeps(), time.monotonic()
+        begun, before = time.monotonic(), daemon.sweeps()
         daemon.sweeps_on(3)
         assert 1 <= daemon.sweeps() - before <= time.monotonic() - begun + 1
         assert (

@@ -115,6 +115,7 @@ def next_of(said: str) -> list[str]:
     return [line.split("#")[0].strip() for line in lines[start + 1 :]]
 
 
+@pytest.mark.thorough
 def test_a_program_that_the_services_user_cannot_run_is_made_anew_by_the_first_of_two_at_once(
     host: Host, service: Service
 ) -> None:

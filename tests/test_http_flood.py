@@ -25,7 +25,7 @@ from tests.support import Protea
 CLIENTS = 200
 RUNNING = 60_000
 SWEEPS = 4
-PAIRS = 4
+PAIRS = 3
 PATHS = ("/", "/api/jobs", "/metrics", "/live")
 PROBES = ("/live", "/ready", "/metrics")
 

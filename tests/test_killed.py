@@ -13,7 +13,7 @@ from tests.daemons import Daemon
 from tests.support import HOUR, MINUTE, Protea, eventually
 
 STALE, LIVE = 10_000, 10_500
-KILLS, KILLS_WITHOUT_TIME = 50, 20
+KILLS, KILLS_WITHOUT_TIME = 50, 12
 BATCH = 20
 # How many jobs a daemon may end before it is struck, so that all of them outlast all the kills.
 MOST_BEFORE_A_KILL = 80

@@ -13,7 +13,7 @@ from reaper.source.lease import ttl_for
 from reaper.source.postgresql import BEGIN, IDLE_MS, LOCK_MS, LOOK
 from reaper.source.postgresql.holders import MEMBERS, SUSPECTS, WHO, WRITER
 from reaper.source.postgresql.lease import take
-from reaper.source.postgresql.policies import signs
+from reaper.source.postgresql.policies import any_policies, signs
 from reaper.source.script.hand import Hand, Statement, Terms
 from reaper.source.script.tables import changed_elsewhere, written
 
@@ -42,9 +42,11 @@ class PostgreSQL:
             {name: repr(f"{limit}") for name, limit in limits.items()},
         )
         yield write("contact", "Asks for the clock that judges, and whether anything can be written.", "none", LOOK)
-        if (asked := signs(self._profile)) is not None:
-            purpose = "Asks whether row-level security may hide signs of life: then nothing is judged."
-            yield write("signs", purpose, "none", asked)
+        if (asked := any_policies(self._profile)) is not None:
+            purpose = "Asks whether a table with signs of life has policies, or is a view."
+            yield write("policies", purpose, "none", asked)
+            purpose = "Only then: asks whether row-level security may hide signs of life. If so, nothing is judged."
+            yield write("signs", purpose, "none", signs(self._profile))
         yield write(
             "lease",
             "Lets one of several daemons sweep: who has not renewed it for three intervals (30 s at least) loses it.",
