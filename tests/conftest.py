@@ -16,7 +16,7 @@ from tests.brokers import Broker, RedisServer, Staff, redis_server
 from tests.mariadb import MariaDB
 from tests.support import Protea
 from tests.worlds import World
-from tests.worlds.places import PLACES, called, database_on, postgresql_database
+from tests.worlds.places import called, database_on, everywhere, postgresql_database
 from tests.worlds.postgresql import PostgreSQLDatabase
 from tests.worlds.vuls import VulsWorld
 
@@ -94,7 +94,7 @@ def empty(server: Embedded) -> Iterator[PostgreSQLDatabase]:
         yield database
 
 
-@pytest.fixture(params=PLACES, ids=called)
+@pytest.fixture(params=everywhere(), ids=called)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Every world, on every server that it can be on."""
     kind, where = request.param

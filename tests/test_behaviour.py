@@ -23,12 +23,12 @@ from reaper.source import Source
 from tests.commands import PROJECT, environment
 from tests.support import HOUR, MINUTE, Heard, eventually
 from tests.worlds import WORLDS, Deadlock, Session, State, World
-from tests.worlds.places import PLACES, called, database_on, only_where
+from tests.worlds.places import called, database_on, everywhere, only_where
 
 JOBS = 20
 
 
-@pytest.fixture(params=PLACES, ids=called)
+@pytest.fixture(params=everywhere(), ids=called)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Every world, on every server that it can be on. The reaper is a role there that may do what it needs."""
     kind, where = request.param

@@ -432,6 +432,8 @@ def test_sql_prints_every_statement_of_a_sweep_and_no_other(reaper: Reaper, prot
         seen.add(bare(statement))
 
     protea.stale()
+    # It is nothing to the role of the tests, but has to be asked about.
+    protea.connection.execute("ALTER TABLE job_event ENABLE ROW LEVEL SECURITY")
     protea.sweep(source, memory=memory, lease=lease, heard=Heard(memory=memory))
     seen.clear()
     # Past its timeout by now, and not yet at that first sweep.

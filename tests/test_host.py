@@ -373,6 +373,7 @@ def test_a_program_that_does_not_come_up_is_taken_back(newer: Host, service: Ser
     host.becomes(service.unit, ActiveState="active", SubState="running")
 
 
+@pytest.mark.thorough
 def test_an_upgrade_restarts_what_runs_and_leaves_the_configuration_alone(newer: Host, service: Service) -> None:
     host = newer
     service.start()

@@ -65,8 +65,8 @@ def test_a_worker_and_a_sweep(protea: Protea, script: str, capsys: pytest.Captur
 @pytest.mark.parametrize(
     "script",
     [
-        "writes an event",
         "is requeued and starts anew, each at once",
+        pytest.param("writes an event", marks=pytest.mark.thorough),
         pytest.param("finishes", marks=pytest.mark.thorough),
         pytest.param("holds the row for update", marks=pytest.mark.thorough),
     ],
