@@ -64,16 +64,24 @@ class _Quiet(uvicorn.Server):
         loop, pace, told = asyncio.get_running_loop(), Budget(_CONNECTIONS_PER_SECOND, _CONNECTIONS_AT_ONCE), False
         while True:
             await asyncio.sleep(pace.wait_seconds)
-            await self._have_room()
             try:
                 connection, _ = await loop.sock_accept(listener)
-                await loop.connect_accepted_socket(self._protocol, connection)
+                await self._let_in(connection)
             except OSError as error:  # no descriptor left, or a client that was gone before we came to it
                 if not told:
                     _log.error("Reaper cannot take an HTTP connection.", error=str(error))
                 told = True
                 await asyncio.sleep(_NO_ACCEPT_SECONDS)
             pace.spend(1)
+
+    async def _let_in(self, connection: socket.socket) -> None:
+        # Only now: nobody has to go before there is somebody to go for.
+        try:
+            await self._have_room()
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        except BaseException:
+            connection.close()
+            raise
 
     async def _have_room(self) -> None:
         """When there are too many, who has asked nothing for longest has to go."""
