@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from reaper.embedded import Embedded, temporary
 from tests import mariadb as mariadb_server
+from tests import scratch
 from tests.brokers import Broker, RedisServer, Staff, redis_server
 from tests.mariadb import MariaDB
 from tests.support import Protea
@@ -38,6 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "thorough: only with --thorough; something like it is tried always.")
+    # Workers find it in their environment.
+    if folder := scratch.make():
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
