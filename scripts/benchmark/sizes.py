@@ -1,4 +1,4 @@
-"""How much of everything. The bounds are meant at the sizes of the default and the full run."""
+"""How much of everything. Most bounds are meant at the sizes of the default run, too; some only at the full ones."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 STALE_OF_THE_BOUND = 20_000
 RUNNING_OF_THE_BOUND = 100_000
+EVENTS_OF_THE_BOUND = 190
 
 
 def _size(default: int, what: str, least: int = 1) -> Any:
@@ -33,5 +34,13 @@ PRESETS: Mapping[str, Sizes] = {
     "quick": replace(
         Sizes(), rounds=3, stale=5_000, running=20_000, events=5, finished=50_000, reaped=20_000, window=4
     ),
-    "full": replace(Sizes(), rounds=9, events=190, finished=5_000_000, finished_factor=10, reaped=1_000_000, window=30),
+    "full": replace(
+        Sizes(),
+        rounds=9,
+        events=EVENTS_OF_THE_BOUND,
+        finished=5_000_000,
+        finished_factor=10,
+        reaped=1_000_000,
+        window=30,
+    ),
 }
