@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -140,19 +141,30 @@ def _without(table: Mapping[str, Any], place: Sequence[str]) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key != head}
 
 
+class _Layered(Given):
+    """Reads the layers of `_reading`.
+
+    They are handed over as sources, never as keyword arguments: among those, BaseSettings has switches of its own
+    (`_env_file`), which a file must not be able to name. Nor as a class for each reading: one takes 6 ms to make.
+    """
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], *_: object, **__: object
+    ) -> tuple[InitSettingsSource, ...]:
+        return tuple(InitSettingsSource(settings_cls, dict(layer.values)) for layer in _reading.get())
+
+
+_reading: ContextVar[tuple[Layer, ...]] = ContextVar("layers that are read")
+
+
 def together(*layers: Layer) -> Given:
     """What layers give, the first being the strongest. Raises pydantic's ValidationError."""
-
-    # The values are handed over as sources, never as keyword arguments: among those, BaseSettings has
-    # switches of its own (`_env_file`), which a file must not be able to name.
-    class Layered(Given):
-        @classmethod
-        def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], *_: object, **__: object
-        ) -> tuple[InitSettingsSource, ...]:
-            return tuple(InitSettingsSource(settings_cls, dict(layer.values)) for layer in layers)
-
-    return Layered()
+    before = _reading.set(layers)
+    try:
+        return _Layered()
+    finally:
+        _reading.reset(before)
 
 
 @dataclass(frozen=True)
