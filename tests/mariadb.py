@@ -46,6 +46,7 @@ class MariaDB:
             user=user,
             database=database,
             autocommit=True,
+            ssl_disabled=True,  # over a socket; making a context takes 25 ms
             init_command="SET time_zone = '+00:00'",
         )
 
