@@ -18,6 +18,7 @@ from reaper.admin import Desk, History, Server, Status
 from reaper.admin.app import make_app
 from reaper.admin.security import Gate, guarded, refuse_exposed
 from reaper.breaker import Breaker
+from reaper.garbage import collected_apart
 from reaper.halt import Halt
 from reaper.hearing import Hearing
 from reaper.journal import Journal
@@ -53,15 +54,16 @@ def run(settings: Settings, reload: Callable[[], Settings]) -> int:
     signals = Signals()
     daemon = Daemon(settings)
     lean.settle()
-    daemon.start()
-    while not signals.stop:
-        signals.wait(_TURN_SECONDS)
-        if signals.take_reload():
-            with daemon.systemd.reloading():
-                daemon.reload(reload)
-        daemon.turn()
-    if daemon.stop():
-        return 0
+    with collected_apart():
+        daemon.start()
+        while not signals.stop:
+            signals.wait(_TURN_SECONDS)
+            if signals.take_reload():
+                with daemon.systemd.reloading():
+                    daemon.reload(reload)
+            daemon.turn()
+        if daemon.stop():
+            return 0
     # A sweep hangs in the database. Its transaction is not committed: the server rolls it back when we are gone.
     _log.warning("Reaper stops without waiting for a sweep that hangs.")
     sys.stderr.flush()

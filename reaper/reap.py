@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from reaper.garbage import collected_apart
 from reaper.model import DatabaseAway, Failure, Key, Reaped, ReaperError
 from reaper.source import Candidate, Claim, HalfDone, LogBusy, Source, Trouble, in_one_line, trouble
 
@@ -62,7 +63,7 @@ class Reap:
         """
         waiting = iter(batches)
         first = list(islice(waiting, self._lanes))
-        with ExitStack() as stack:
+        with collected_apart(), ExitStack() as stack:
             lanes = [connection, *self._more_lanes(stack, len(first) - 1)]
             free: SimpleQueue[Connection] = SimpleQueue()
             for lane in lanes:

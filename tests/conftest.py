@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from reaper.embedded import Embedded, temporary
+from reaper.garbage import collected_apart
 from tests import mariadb as mariadb_server
 from tests import scratch
 from tests.brokers import Broker, RedisServer, Staff, redis_server
@@ -51,6 +52,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("thorough")]
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _collected_apart() -> Iterator[None]:
+    """Tests sweep in several threads, as the daemon does, and drop many a source meanwhile."""
+    with collected_apart():
+        yield
 
 
 @pytest.fixture(scope="session")
