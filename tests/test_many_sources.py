@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 import psycopg
@@ -181,7 +181,9 @@ def test_the_others_keep_their_interval_and_each_comes_back_alone(troubles: Trou
         waits: list[float] = []
         while len(waits) < 12 or any(not daemon.said("Reaper cycle failed", source=name) for name in TROUBLED):
             waits += [seconds_to_end(troubles.proteas[name]) for name in WELL]
-        assert max(waits) < INTERVAL + 0.8
+        # A busy machine may lose a second once. Whoever waited for those in trouble would lose several, and often.
+        assert median(waits) < INTERVAL + 0.8
+        assert max(waits) < INTERVAL + 2
 
         # Told once each, and by its own name.
         told = {name: daemon.says("Reaper cycle failed", source=name) for name in TROUBLED}
