@@ -26,7 +26,7 @@ SOON = 15.0
 T = TypeVar("T")
 
 
-def until(holds: Callable[[], T], what: str, seconds: float = SOON) -> T:
+def until(holds: Callable[[], T | None], what: str, seconds: float = SOON) -> T:
     """The first answer that is true; fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:

@@ -45,6 +45,16 @@ def alert(name: str, severity: str, **labels: str) -> dict[str, Any]:
     return {"labels": {"alertname": name, "severity": severity, "job": "reaper", **labels}, "annotations": {}}
 
 
+def settled(port: int, alerts: int) -> dict[tuple[str, str | None], bool]:
+    """All alerts, as soon as one of them is silenced: Alertmanager looks for what silences after it has listed them."""
+
+    def found() -> dict[tuple[str, str | None], bool] | None:
+        every = silenced(port)
+        return every if len(every) == alerts and any(every.values()) else None
+
+    return until(found, f"{alerts} alerts, one of them silenced")
+
+
 def silenced(port: int) -> dict[tuple[str, str | None], bool]:
     """By name and environment: whether another alert keeps it from being told."""
     return {
@@ -63,7 +73,7 @@ def test_a_database_that_is_down_silences_what_follows_from_it_and_nobody_elses_
     stale = [alert("ReaperSweepStale", "page", source="default", env=env) for env in ("staging", "prod")]
     other = [alert("ReaperSweepStale", "page", source="other")]
     ask(manager, "POST", "alerts", [*down, *stale, *other])
-    assert until(lambda: len(found := silenced(manager)) == 4 and found, "all alerts") == {
+    assert settled(manager, 4) == {
         ("ReaperDatabaseDown", "staging"): False,
         ("ReaperSweepStale", "staging"): True,
         ("ReaperSweepStale", "prod"): False,
@@ -74,7 +84,7 @@ def test_a_database_that_is_down_silences_what_follows_from_it_and_nobody_elses_
 def test_where_no_environments_are_told_apart_the_same_holds(manager: int) -> None:
     names = ("ReaperDatabaseDown", "ReaperSweepStale")
     ask(manager, "POST", "alerts", [alert(name, "page", source="default") for name in names])
-    assert until(lambda: len(found := silenced(manager)) == 2 and found, "both alerts") == {
+    assert settled(manager, 2) == {
         ("ReaperDatabaseDown", None): False,
         ("ReaperSweepStale", None): True,
     }
@@ -83,8 +93,12 @@ def test_where_no_environments_are_told_apart_the_same_holds(manager: int) -> No
 def test_a_server_that_takes_twenty_sources_along_is_one_page(manager: int) -> None:
     down = [alert("ReaperDatabaseDown", "page", source=f"source-{number}") for number in range(20)]
     ask(manager, "POST", "alerts", down)
-    until(lambda: len(silenced(manager)), "the alerts")
-    [group] = ask(manager, "GET", "alerts/groups")
+
+    def groups() -> list[dict[str, Any]] | None:
+        found: list[dict[str, Any]] = ask(manager, "GET", "alerts/groups")
+        return found if sum(len(each["alerts"]) for each in found) == 20 else None
+
+    [group] = until(groups, "all alerts in groups")
     assert (group["receiver"]["name"], len(group["alerts"])) == ("pager", 20)
 
 
