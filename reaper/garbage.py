@@ -29,12 +29,14 @@ class _Collector:
 
     def begin(self) -> None:
         with self._lock:
-            self._wanted += 1
             # Whoever has switched collecting off knows why: then it stays off.
-            if self._wanted == 1 and gc.isenabled():
+            if self._wanted == 0 and gc.isenabled():
+                stop = threading.Event()
+                # First of all: where no thread can be had, nothing has changed.
+                threading.Thread(target=_collect, args=(stop,), name="garbage", daemon=True).start()
                 gc.disable()
-                self._stop = threading.Event()
-                threading.Thread(target=_collect, args=(self._stop,), name="garbage", daemon=True).start()
+                self._stop = stop
+            self._wanted += 1
 
     def end(self) -> None:
         with self._lock:

@@ -18,6 +18,8 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from reaper.here import asked_at
+
 _SWEPT = re.compile(r'^reaper_last_success_timestamp_seconds\{source="(?P<source>[^"]*)"\} (?P<at>\S+)$', re.MULTILINE)
 _STANDBY = re.compile(
     r'^reaper_sweeps_total\{outcome="standby",source="(?P<source>[^"]*)"\} (?!0\.0$)\S+$', re.MULTILINE
@@ -87,8 +89,7 @@ def supervisor(address: str) -> int:
 def _get(address: str, path: str) -> str | None:
     """The body of a good answer. Straight to the address, whatever proxies the environment names."""
     host, port = _split(address)
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    connection = http.client.HTTPConnection(here, port, timeout=5)
+    connection = http.client.HTTPConnection(asked_at(host), port, timeout=5)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

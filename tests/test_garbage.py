@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.daemons import PROJECT
+from tests.support import Protea
 
 pytestmark = pytest.mark.skipif(sys.version_info >= (3, 12), reason="from Python 3.12 on the interpreter sees to it")
 
@@ -72,6 +73,41 @@ with collected_apart():
     while seen() is not None:
         assert time.monotonic() < end
         time.sleep(0.05)
+assert gc.isenabled()
+""")
+
+
+def test_lanes_hold_it(protea: Protea) -> None:
+    protea.stale()
+    run(f"""
+import gc
+import psycopg
+from tests.support import Heard, Protea
+
+class Asked(Heard):
+    def reaped(self, source, sweep_id, batch):
+        assert not gc.isenabled()
+        super().reaped(source, sweep_id, batch)
+
+with psycopg.connect({protea.libpq!r}, autocommit=True) as connection:
+    assert Protea({protea.url!r}, connection).sweep(heard=Asked()).reaped == 1
+assert gc.isenabled()
+""")
+
+
+def test_the_daemon_holds_it_from_start_to_stop(protea: Protea) -> None:
+    run(f"""
+import gc, os, signal
+from reaper import daemon
+from reaper.settings import load
+
+def turn(self):
+    assert not gc.isenabled()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+daemon.Daemon.turn = turn
+settings = load({{"database_url": {protea.url!r}, "http_port": 0}}, {{}})
+assert daemon.run(settings, lambda: settings) == 0
 assert gc.isenabled()
 """)
 

@@ -15,6 +15,7 @@ import click
 from pydantic import SecretStr
 
 from reaper.cli import document, exits
+from reaper.here import asked_at
 from reaper.model import ConfigError, ReaperError
 from reaper.settings import Settings, load
 from reaper.settings.tokens import read_tokens
@@ -24,7 +25,6 @@ _WHERE_FROM = (
     "name its file with --token-file PATH, REAPER_HTTP_TOKEN_FILE, or http_token_file in the configuration "
     "(scripts/manage.sh start keeps it in .data/http-token)"
 )
-_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where a daemon listens that listens everywhere
 _SCHEMES: dict[str, type[http.client.HTTPConnection]] = {
     "http": http.client.HTTPConnection,
     "https": http.client.HTTPSConnection,
@@ -121,7 +121,7 @@ def _token_at_hand(settings: Settings | None) -> SecretStr | None:
 def _configured(settings: Settings) -> SplitResult:
     if settings.http_port == 0:
         raise ConfigError([f"{settings.origins.get('http_port', 'default')}: the daemon's HTTP port is switched off"])
-    host = _HERE.get(settings.http_host, settings.http_host)
+    host = asked_at(settings.http_host)
     return urlsplit(f"http://{f'[{host}]' if ':' in host else host}:{settings.http_port}")
 
 
