@@ -177,6 +177,7 @@ SECURED = "ALTER TABLE job_event ENABLE ROW LEVEL SECURITY"
             ],
             True,
         ),
+        ([SECURED, "CREATE POLICY p ON job_event AS RESTRICTIVE USING (true)"], False),  # it permits nothing
         ([SECURED, "ALTER ROLE {role} BYPASSRLS"], True),
         ([SECURED, "ALTER TABLE job_event OWNER TO {role}"], True),
         ([SECURED, "ALTER TABLE job_event OWNER TO {role}", "ALTER TABLE job_event FORCE ROW LEVEL SECURITY"], False),
