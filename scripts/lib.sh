@@ -37,6 +37,15 @@ make_venv() { # make_venv FOLDER
 # What the environment was made for: another definition, place or interpreter needs another one.
 venv_stamp() { { printf '%s\n' "$root" && cat "$root/pyproject.toml"; } | sha256sum; }
 
+# need_to_write FILE: it can be written, its folder made if need be; else says whose it is.
+need_to_write() {
+    local owned=$1
+    mkdir -p "${1%/*}" 2>/dev/null || true
+    { : >>"$1"; } 2>/dev/null && return
+    while [[ ! -e $owned ]]; do owned=${owned%/*}; done
+    die 1 "$1 cannot be written by $(id -un): $owned belongs to $(stat -c %U "$owned")"
+}
+
 # prepare_venv PURPOSE PIP-ARGUMENT...: .venv exists and holds what pyproject.toml asks for. Quick when it does.
 prepare_venv() {
     local purpose=$1 stamp output
@@ -46,6 +55,7 @@ prepare_venv() {
     if [[ -x $venv_python && $(cat "$root/.venv/made-for-$purpose" 2>/dev/null) == "$stamp" ]]; then
         return
     fi
+    need_to_write "$root/logs/venv.lock"
     exec 8>"$root/logs/venv.lock"
     flock -w 600 8 || die 1 "another process has been installing into .venv for ten minutes"
     # A virtual environment holds its own path: a moved one is made anew.

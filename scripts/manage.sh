@@ -110,7 +110,8 @@ start() {
     if [[ $database == embedded ]]; then
         REAPER_DATABASE_URL=$(embedded start) || exit
         export REAPER_DATABASE_URL
-        say "postgresql: running, private, as no database is configured: $REAPER_DATABASE_URL"
+        say "postgresql: running, private, as no database is configured; the reaper command finds it after"
+        say "  export REAPER_DATABASE_URL='$REAPER_DATABASE_URL'"
     fi
     lend_what_is_missing
     launch
@@ -262,13 +263,13 @@ demo() {
 
 # One start or stop at a time.
 lock() {
+    need_to_write "$root/logs/manage.lock"
     exec 9>"$root/logs/manage.lock"
     flock -w 120 9 || die 1 "another manage.sh has been busy for two minutes"
 }
 
 command=${1:-help}
 shift $(($# > 0))
-mkdir -p "$root/logs"
 make_absolute REAPER_CONFIG REAPER_DATABASE_URL_FILE REAPER_BROKER_URL_FILE REAPER_HTTP_TOKEN_FILE REAPER_STATE_DIR
 case $command in
 start | stop)

@@ -98,6 +98,10 @@ def test_from_start_to_stop(clone: Clone) -> None:
     assert f"worker-reaper: running (pid {first})" in said
     assert clone.database.pid is not None
 
+    [export] = [line for line in said.splitlines() if "export" in line]
+    asked = f"{export}; {clone.root.as_posix()!r}/.venv/bin/python -m reaper report --json"
+    assert subprocess.run(["bash", "-c", asked], capture_output=True, check=False).returncode == 0
+
     assert clone.manage("start") == (0, f"worker-reaper: already running (pid {first})\n")
 
     # The first sweep may still be under way.
@@ -212,6 +216,17 @@ def test_a_wrong_word_is_refused(clone: Clone, words: list[str], told: str) -> N
     status, said = clone.manage(*words)
     assert status == 2
     assert told in said
+
+
+def test_who_may_not_write_is_told_whose_it_is(clone: Clone) -> None:
+    other = {"user": 65534, "extra_groups": ()} if os.geteuid() == 0 else {}
+    (clone.root / "logs").chmod(0o555)
+    command = ["bash", str(clone.root / "scripts" / "manage.sh"), "start"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **other)  # type: ignore[call-overload]
+    owner = clone.root.owner()
+    expected = f"manage.sh: {clone.root}/logs/manage.lock cannot be written by "
+    assert (ended.returncode, ended.stdout, ended.stderr.startswith(expected)) == (1, "", True), ended.stderr
+    assert ended.stderr.endswith(f": {clone.root}/logs belongs to {owner}\n"), ended.stderr
 
 
 def test_the_demo_begins_and_ends_when_interrupted(clone: Clone) -> None:
