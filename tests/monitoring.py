@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 
-from tests.daemons import PROJECT, free_port, until
+from tests.daemons import PROJECT, fetch, free_port, until
 
 RULES = PROJECT / "config" / "prometheus"
 RECORDING, ALERTS = RULES / "reaper.recording.yml", RULES / "reaper.alerts.yml"
@@ -62,19 +62,9 @@ def _running(folder: Path, port: int, *words: str | Path) -> Iterator[None]:
 
 def _ready(port: int) -> bool:
     try:
-        return _get(port, "/-/ready")[0] == http.client.OK
+        return fetch(port, "/-/ready")[0] == http.client.OK
     except OSError:
         return False
-
-
-def _get(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    finally:
-        connection.close()
 
 
 class Prometheus:
@@ -114,7 +104,7 @@ class Prometheus:
 
     def ask(self, expression: str) -> list[dict[str, Any]]:
         """The labels and values of an instant query; fails for one that Prometheus does not take."""
-        status, body = _get(self._port, f"/api/v1/query?{urlencode({'query': expression})}")
+        status, body = fetch(self._port, f"/api/v1/query?{urlencode({'query': expression})}")
         answer = json.loads(body)
         assert status == http.client.OK, f"{expression}: {answer}"
         found: list[dict[str, Any]] = answer["data"]["result"]
@@ -122,7 +112,7 @@ class Prometheus:
 
     def rules(self) -> dict[str, tuple[str, str]]:
         """Health and last error of each rule, by name."""
-        groups = json.loads(_get(self._port, "/api/v1/rules")[1])["data"]["groups"]
+        groups = json.loads(fetch(self._port, "/api/v1/rules")[1])["data"]["groups"]
         return {
             rule["name"]: (rule["health"], rule.get("lastError", "")) for group in groups for rule in group["rules"]
         }
