@@ -137,10 +137,10 @@ def test_what_root_types_is_done_as_the_service_would(host: Host, service: Servi
     service.start()
     assert host("reaper", "halt").startswith("HALTED by admin")
     assert host.run("reaper", "state").returncode == 3
+    protea.stale()  # which the daemon leaves alone now
+    assert "1 stale" in host("reaper", "sweep", "--source", "default", "--dry-run")
     assert host("reaper", "restart") == "RUNNING"
     host("reaper", "check", "--source", "default")
-    protea.stale()
-    assert "1 stale" in host("reaper", "sweep", "--source", "default", "--dry-run")
     shown = host("reaper", "config", "show")
     for name, value in {"interval_seconds": "7s", "batch_size": "77", "state_dir": "/var/lib/reaper"}.items():
         assert re.search(rf"^{name} +{value} ", shown, re.MULTILINE), shown
