@@ -2,16 +2,22 @@
 # Installs the daemon on this host as a systemd service, or takes it away again. `install.sh --help` says how.
 #
 # The program is built aside and switched to in one step: a running daemon never meets half of a new one, and an
-# installation that fails leaves the old one as it was. Nothing that a person may have edited is overwritten.
+# installation that fails leaves the old one as it was; the next one puts right what a kill left half done. Nothing that
+# a person may have edited is overwritten.
 set -euo pipefail
 # The service's user has to read all of it, whatever root's own files are like; secrets are made otherwise.
 umask 022
 
+unset CDPATH  # or `cd` may go, and speak, elsewhere
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib.sh
 source "$root/scripts/lib.sh"
+# shellcheck source=scripts/installing/others.sh
+source "$root/scripts/installing/others.sh"
 # shellcheck source=scripts/installing/program.sh
 source "$root/scripts/installing/program.sh"
+# shellcheck source=scripts/installing/undoing.sh
+source "$root/scripts/installing/undoing.sh"
 # shellcheck source=scripts/installing/texts.sh
 source "$root/scripts/installing/texts.sh"
 # shellcheck source=scripts/installing/host.sh
@@ -40,7 +46,7 @@ usage: install.sh [--prefix DIR] [--uninstall [--purge]]
   /usr/local/lib/systemd/system             reaper.service, reaper@.service; beside it sysusers.d and tmpfiles.d
   /etc/logrotate.d/reaper                   for a log_file below /var/log/reaper
   /etc/reaper                               reaper.toml; the secrets database_url and http_token
-  /var/lib/reaper, /var/log/reaper          what the daemon writes
+  /var/lib/reaper, /var/log/reaper          what the daemon writes; instances' state is in /var/lib/reaper-instances
 TEXT
 }
 
@@ -53,14 +59,16 @@ set_places() {
     library="$prefix/usr/local/lib"
     configuration="$prefix/etc/reaper"
     own_units="$prefix/etc/systemd/system"
-    written=("$prefix/var/lib/reaper" "$prefix/var/log/reaper")
+    rotation="$prefix/etc/logrotate.d/reaper"
+    before="$program/before"
+    written=("$prefix/var/lib/reaper" "$prefix/var/lib/reaper-instances" "$prefix/var/log/reaper")
     # A file of the project, and where it goes.
     texts=(
         "systemd/reaper.service:$library/systemd/system/reaper.service"
         "systemd/reaper@.service:$library/systemd/system/reaper@.service"
         "systemd/reaper.sysusers:$library/sysusers.d/reaper.conf"
         "systemd/reaper.tmpfiles:$library/tmpfiles.d/reaper.conf"
-        "systemd/reaper.logrotate:$prefix/etc/logrotate.d/reaper"
+        "systemd/reaper.logrotate:$documents/reaper.logrotate"
         "systemd/reaper-as-service.sh:$program/bin/reaper-as-service"
         "systemd/README.md:$documents/README.md"
         "config/reaper.toml:$documents/reaper.toml"
@@ -70,49 +78,39 @@ set_places() {
 # This is about the host itself, and not about a folder of it.
 is_host() { [[ -z $prefix ]]; }
 
-# Whether FILE may be replaced and removed: it is not there, or a link into our program.
-is_ours() { [[ (! -e $1 && ! -L $1) || $(readlink "$1") == "$program"/* ]]; }
-
 # --- install --------------------------------------------------------------------------------------------------
 
 install_all() {
-    is_ours "$command" || die 1 "$command is another program's; move it away first"
+    refuse_what_is_anothers
     if is_host; then refuse_a_persons_user; fi
     python=$(find_interpreter)
     make_folders
+    finish_what_was_broken_off
     old=$(readlink "$program/current" || true)
-    drop_releases_but "$old"
     new=$(find_release)
     if [[ $new == "$old" ]]; then
         say "The program in $program is up to date."
     else
         build "$program/$new"
     fi
-    remember_texts
-    unfinished=yes
+    remember
     install_texts
     install_configuration
     if is_host; then prepare_host; fi
     can_be_run "$program/$new" || die 1 "the service's user cannot run $program/$new/bin/reaper: $refusal"
     switch_to "$new"
     if is_host && systemd_runs; then restart_daemons; fi
-    unfinished=''
+    forget
     drop_releases_but "$new"
     say_what_is_next
 }
 
 # However it ends: what is not finished is undone.
 clean_up() {
-    if [[ -n $unfinished ]]; then put_back; fi
+    trap '' HUP INT TERM
+    if [[ -e $before && -n $new ]]; then undo; fi
     [[ -z $new || $new == "$(readlink "$program/current")" ]] || rm -rf "${program:?}/$new"
     rm -rf "$scratch"
-}
-
-put_back() {
-    unfinished=''
-    put_texts_back
-    if [[ -n $old ]]; then switch_to "$old"; fi
-    if is_host && systemd_runs; then systemctl daemon-reload; fi
 }
 
 say_what_is_next() {
@@ -172,11 +170,15 @@ prefix=${prefix%/}
 is_host && [[ $EUID -ne 0 ]] && die 1 "only root can do this; or say --prefix DIR"
 [[ $prefix =~ ^[A-Za-z0-9/._+-]*$ ]] || die 2 "--prefix: '$prefix' has characters that unit files take for something else"
 set_places
+if [[ $task == uninstall ]] && ! is_host && [[ ! -e $program && ! -e $configuration ]]; then
+    say "Nothing is installed below $prefix."
+    exit
+fi
 # One at a time. What is locked outlives an uninstallation.
 mkdir -p "$prefix/opt"
 exec 9<"$prefix/opt"
 flock -w 600 9 || die 1 "another installation has been at work in $prefix/opt for ten minutes"
-unfinished='' old='' new='' scratch=$(mktemp -d)
+old='' new='' restarted=() scratch=$(mktemp -d)
 trap clean_up EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT

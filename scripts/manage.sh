@@ -2,6 +2,7 @@
 # Sets up, starts, stops and shows the daemon on this machine. `manage.sh help` lists the commands.
 set -euo pipefail
 
+unset CDPATH  # or `cd` may go, and speak, elsewhere
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib.sh
 source "$root/scripts/lib.sh"

@@ -6,6 +6,7 @@
 # skipped with the reason, except where CI=true: there they fail.
 set -euo pipefail
 
+unset CDPATH  # or `cd` may go, and speak, elsewhere
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib.sh
 source "$root/scripts/lib.sh"

@@ -74,7 +74,7 @@ become_the_service() {
     offer_file "$stem.env"
     offer_what_systemd_knows
     offer "REAPER_CONFIG=$stem.toml"
-    offer "STATE_DIRECTORY=/var/lib/reaper${name:+/instances/$name}"
+    offer "STATE_DIRECTORY=/var/lib/reaper${name:+-instances/$name}"
     offer "HOME=$(getent passwd "$user" | cut -d: -f6)"
     offer "USER=$user"
     offer "LOGNAME=$user"

@@ -74,6 +74,17 @@ def test_committed_rows_survive_a_crash_of_the_server(server: Embedded) -> None:
     assert value(url, "SELECT count(*) FROM job") == 1
 
 
+@as_root
+def test_a_root_whose_files_nobody_else_may_read_can_have_one(folder: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with Embedded(folder / ".data" / "pg") as running:
+            assert running.directory == folder / ".data" / "pg"
+            assert value(running.url, "SELECT 1") == 1
+    finally:
+        os.umask(before)
+
+
 def test_starting_twice_keeps_the_server_and_stopping_twice_is_fine(folder: Path) -> None:
     with Embedded(folder / "pg") as first:
         pid = first.pid

@@ -251,9 +251,11 @@ def test_files_that_were_written_under_any_umask_are_put_right_at_the_start(host
     host("chown", "root:root", "/etc/reaper/reaper.toml")
     host("chmod", "0600", "/etc/reaper/reaper.toml")
     host("chmod", "0644", "/etc/reaper/database_url")
+    # Until then, too, nobody else gets at them.
+    assert host.run("setpriv", "--reuid=nobody", "--clear-groups", "cat", "/etc/reaper/database_url").returncode == 1
     service.start()
-    modes = host("stat", "-c", "%G %a", "/etc/reaper/reaper.toml", "/etc/reaper/database_url")
-    assert modes == "reaper 640\nroot 600"
+    modes = host("stat", "-c", "%G %a", "/etc/reaper", "/etc/reaper/reaper.toml", "/etc/reaper/database_url")
+    assert modes == "reaper 750\nreaper 640\nroot 600"
 
 
 def test_one_that_was_killed_is_started_again(host: Host, service: Service) -> None:
@@ -336,14 +338,33 @@ def test_instances_have_a_configuration_secrets_and_state_of_their_own(
         # Two reapers of one database: the second stands by.
         assert shown["StatusText"].startswith("other: stands by")
         assert (fetch(port, "/live")[0], fetch(service.port, "/live")[0]) == (200, 200)
-        owners = host("stat", "-c", "%U", "/var/lib/reaper/instances/halted", "/var/log/reaper/halted")
+        owners = host("stat", "-c", "%U", "/var/lib/reaper-instances/halted", "/var/log/reaper/halted")
         assert owners == "reaper\nreaper"
+        # systemd walks this path as root, so nobody else may put a link on it.
+        assert host("stat", "-c", "%U %a", "/var/lib", "/var/lib/reaper-instances") == "root 755\nroot 755"
         service.start()
         assert host("reaper", "state").startswith("RUNNING")
         host("reaper@halted", "halt")
         assert host("reaper", "state").startswith("RUNNING")
     finally:
         host("systemctl", "disable", "--now", unit)
+
+
+def test_what_a_full_disk_left_out_the_next_installation_makes(host: Host) -> None:
+    folder = "/etc/reaper/full"
+    host("mkdir", folder)
+    host("mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", folder)
+    try:
+        host.run("sh", "-c", f"head -c 4096 /dev/zero >{folder}/filler")
+        failed = host.run(INSTALL, "--instance", "full")
+        assert (failed.returncode, f"{folder}/http_token cannot be written" in failed.stderr) == (1, True)
+        assert host("ls", folder) == "filler"
+        host("rm", f"{folder}/filler")
+        host(INSTALL, "--instance", "full")
+        assert re.fullmatch(r"admin:[0-9a-f]{64}", host("cat", f"{folder}/http_token"))
+    finally:
+        host("umount", folder)
+        host("sh", "-c", f"rm -r {folder} {folder}.toml /usr/local/bin/reaper@full")
 
 
 # --- the last words: after these nothing is installed any more -------------------------------------------------
@@ -364,8 +385,12 @@ def test_a_program_that_does_not_come_up_is_taken_back(newer: Host, service: Ser
     host("sed", "-i", "s/^def run(/def run_(/", "/tmp/newer/reaper/daemon.py")
     host("sh", "-c", "echo '# newer' >>/tmp/newer/systemd/reaper.service")
     before = host("readlink", "/opt/reaper/current"), host("cat", unit)
+    # Killed in its last steps, it has no say in what becomes of that; the next one has.
+    killed = f"{NEWER} & until [ $(readlink /opt/reaper/current) != {before[0]} ]; do sleep 0.05; done; kill -9 $!"
+    host("sh", "-c", killed, seconds=280)
     done = host.run(NEWER, seconds=280)
     assert done.returncode == 1
+    assert "An installation was broken off; what was there before it is put back first." in done.stdout
     [line] = done.stderr.splitlines()
     assert line.startswith("install.sh: reaper.service did not come up with what was installed now (journalctl -u ")
     assert (host("readlink", "/opt/reaper/current"), host("cat", unit)) == before
@@ -387,12 +412,37 @@ def test_an_upgrade_restarts_what_runs_and_leaves_the_configuration_alone(newer:
     assert host("readlink", "/opt/reaper/current") != old
 
 
+@pytest.mark.thorough
+def test_an_upgrade_that_is_interrupted_gives_running_daemons_the_old_program(newer: Host, service: Service) -> None:
+    host = newer
+    service.start()
+    old = host("readlink", "/opt/reaper/current")
+    # A start waits a minute for its database: long enough to lose patience.
+    service.secret("database_url", "postgresql://nobody@127.0.0.1:1/nowhere")
+    interrupted = f"""
+        {NEWER} & until [ $(systemctl show -p SubState --value reaper) = start ]; do sleep 0.1; done
+        kill -TERM $!; wait $!"""
+    assert host.run("sh", "-c", interrupted, seconds=280).returncode == 128 + signal.SIGTERM
+    assert host("readlink", "/opt/reaper/current") == old
+    assert host("ls", "/opt/reaper/releases") == old.removeprefix("releases/")
+    host.becomes(service.unit, SubState="start")
+    assert f"/opt/reaper/{old}/bin/python" in host("cat", f"/proc/{service.pid}/cmdline")
+
+
 def test_uninstalled_nothing_runs_and_purged_nothing_is_left(host: Host, service: Service) -> None:
     service.drop_in("RestartSec=4s")
     service.start()
     host("systemctl", "enable", service.unit)
-    assert f"Kept: /etc/reaper /var/lib/reaper /var/log/reaper {Path(DROP_IN).parent}" in host(INSTALL, "--uninstall")
+    host(INSTALL, "--instance", "failed")
+    host.run("systemctl", "enable", "--now", "reaper@failed")
+    host.becomes("reaper@failed.service", ActiveState="failed")
+    host("mount", "-t", "tmpfs", "tmpfs", "/var/log/reaper")
+    host("touch", "/var/log/reaper/reaper.log")
+    kept = f"/etc/reaper /var/lib/reaper /var/lib/reaper-instances /var/log/reaper {Path(DROP_IN).parent}"
+    assert f"Kept: {kept}" in host(INSTALL, "--uninstall")
+    assert host("systemctl", "list-units", "--all", "--plain", "--no-legend", "reaper*") == ""
     assert host.run("systemctl", "cat", service.unit).returncode != 0
+    host(INSTALL, "--uninstall")
     assert {"database_url", "http_token", "reaper.toml"} <= set(host("ls", "/etc/reaper").split())
     # Somebody still works as its user.
     pid = host("sh", "-c", "setpriv --reuid=reaper --clear-groups sleep 600 >/dev/null 2>&1 & echo $!")
@@ -403,6 +453,9 @@ def test_uninstalled_nothing_runs_and_purged_nothing_is_left(host: Host, service
     host("kill", pid)
     until(lambda: host.run("kill", "-0", pid).returncode, "the end of what works as its user")
     host(INSTALL, "--uninstall", "--purge")
+    assert host("ls", "-A", "/var/log/reaper") == ""
+    host("umount", "/var/log/reaper")
+    host("rm", "-r", "/var/log/reaper")
     left = host("find", "/etc", "/opt", "/usr/local", "/var/lib", "/var/log", "/run/systemd", "-name", "*reaper*")
     assert left == ""
     assert host.run("id", "reaper").returncode != 0

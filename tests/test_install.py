@@ -48,7 +48,7 @@ def test_a_unit_is_exposed_to_little(unit: str) -> None:
 def test_the_template_differs_from_the_unit_in_what_is_an_instances_own() -> None:
     unit, template = (_meant(PROJECT / "systemd" / name) for name in UNITS)
     assert [
-        line.replace("%i.", "reaper.").replace("/instances/%i", "").replace("/%i", "").replace(" (%i)", "")
+        line.replace("%i.", "reaper.").replace("-instances/%i", "").replace("/%i", "").replace(" (%i)", "")
         for line in template
     ] == unit
 
@@ -140,6 +140,21 @@ def test_a_second_time_changes_nothing_that_a_person_may_have_edited(installed: 
     assert (installed.prefix / "opt/reaper/current").readlink() == release
 
 
+def test_how_a_log_is_rotated_is_a_persons_own_once_he_has_edited_it(installed: Installed) -> None:
+    rotation = installed.prefix / "etc/logrotate.d/reaper"
+    shipped = installed.prefix / "opt/reaper/share/doc/reaper/reaper.logrotate"
+    fresh = rotation.read_text(encoding="utf-8")
+    assert f"{installed.prefix}/var/log/reaper/*.log" in fresh
+    edited = fresh.replace("rotate 8", "rotate 400")
+    rotation.write_text(edited)
+    assert f"{rotation} is kept as it is; the one of this version is {shipped}" in installed.install()
+    assert rotation.read_text(encoding="utf-8") == edited
+    # As an earlier version would have shipped it.
+    shipped.write_text(edited)
+    assert "rotat" not in installed.install()
+    assert rotation.read_text(encoding="utf-8") == fresh
+
+
 def test_the_files_of_sysusers_and_tmpfiles_are_understood(installed: Installed, tmp_path: Path) -> None:
     library = installed.prefix / "usr/local/lib"
     needs("systemd-sysusers")
@@ -173,7 +188,16 @@ def test_uninstalled_the_program_is_gone_and_what_is_a_persons_own_stays(install
 
 def test_purged_nothing_is_left(installed: Installed) -> None:
     installed.install("--uninstall", "--purge")
-    assert not installed.prefix.exists()
+    assert list(installed.prefix.iterdir()) == []
+
+
+def test_where_nothing_is_installed_nothing_is_removed(tmp_path: Path) -> None:
+    for folder in ("opt", "etc/logrotate.d", "usr/local/lib/systemd/system"):
+        (tmp_path / folder).mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    result = run(INSTALL, "--prefix", tmp_path, "--uninstall", "--purge")
+    assert (result.returncode, result.stdout) == (0, f"Nothing is installed below {tmp_path}.\n")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 # --- refusals ------------------------------------------------------------------------------------------------
@@ -196,6 +220,41 @@ def test_a_wrong_word_is_refused_and_nothing_is_done(words: list[str], told: str
     result = run(INSTALL, *words)
     assert result.returncode == 2
     assert told in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("opt/reaper/program", ""),
+        ("usr/local/bin/reaper", "#!/bin/sh\n"),
+        ("etc/logrotate.d/reaper", "/var/log/grim/*.log {\n weekly\n}\n"),
+        ("etc/systemd/system/reaper.service", "[Service]\nExecStart=/bin/sleep infinity\n"),
+        ("usr/lib/systemd/system/reaper@.service", "[Service]\nExecStart=/bin/sleep infinity\n"),
+    ],
+)
+def test_what_another_program_has_under_our_names_is_neither_replaced_nor_removed(
+    tmp_path: Path, path: str, text: str
+) -> None:
+    other = tmp_path / path
+    other.parent.mkdir(parents=True)
+    other.write_text(text)
+    before = sorted(tmp_path.rglob("*"))
+    result = run(INSTALL, "--prefix", tmp_path)
+    named = other.parent if path.startswith("opt") else other
+    assert result.stderr == f"install.sh: {named} is another program's; move it away first\n"
+    assert (result.returncode, result.stdout) == (1, "")
+    (tmp_path / "etc/reaper").mkdir(parents=True)
+    assert run(INSTALL, "--prefix", tmp_path, "--uninstall", "--purge").returncode == 0
+    assert other.read_text() == text
+    assert {path for path in before if path.is_file()} == {path for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_where_cd_would_go_elsewhere_it_does_not(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    for script in ("install.sh", "manage.sh"):
+        words = ["bash", f"scripts/{script}", "--help"]
+        env = environment({"CDPATH": str(tmp_path)})
+        assert subprocess.run(words, cwd=PROJECT, env=env, capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture

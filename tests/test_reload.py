@@ -212,3 +212,17 @@ def test_what_was_heard_stays_known(user: str, protea: Protea, server: Embedded,
             [event] = again.audits(job)
         assert outage > 3
         assert event["fields"]["silence_seconds"] >= 3 + outage
+
+
+def test_one_that_comes_before_the_daemon_can_listen_does_not_end_it(protea: Protea, tmp_path: Path) -> None:
+    with Daemon(tmp_path, database_url=protea.libpq) as daemon:
+        until(lambda: bit(daemon.process.pid, "SigIgn", signal.SIGHUP), "a process that does not mind SIGHUP")
+        assert not bit(daemon.process.pid, "SigCgt", signal.SIGTERM), "too late: it listens"
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.comes_up()
+
+
+def bit(pid: int, mask: str, number: signal.Signals) -> int:
+    """Whether the process treats the signal so: SigIgn, SigCgt of proc(5)."""
+    [found] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(f"{mask}:")]
+    return int(found.split()[1], 16) >> (number - 1) & 1

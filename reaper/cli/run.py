@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import click
 
 from reaper import lean
@@ -20,6 +22,8 @@ def command(ctx: click.Context) -> int:
     Example:
       REAPER_DATABASE_URL=postgresql://reaper@db/app reaper run
     """
+    # Until it can be heard: whoever asks for the configuration to be read again gets what is read now.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings = settings_of(ctx)
     lean.keep_out()
     lean.share_heap()

@@ -31,7 +31,8 @@ _PORT = "5432"
 # The kernel allows 107 bytes for a socket's path.
 _LONGEST_SOCKET_FOLDER = 107 - len(f"/.s.PGSQL.{_PORT}")
 _SHORT = Path("/tmp")  # noqa: S108
-_ELSEWHERE = Path("/var/lib/reaper")
+# Not /var/lib/reaper, which is the service's: it gets another owner, and goes when the service goes.
+_ELSEWHERE = Path("/var/lib/reaper-postgresql")
 
 
 class Embedded:
@@ -39,7 +40,7 @@ class Embedded:
 
     It outlives the process that starts it; `with` stops it at the end. Root's servers run as a user of their
     own, and where that user cannot enter the directory given (somewhere under /root), `directory` is another
-    one, below /var/lib/reaper: always the same for the same directory given.
+    one, below /var/lib/reaper-postgresql: always the same for the same directory given.
     """
 
     def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
@@ -142,7 +143,8 @@ class Embedded:
         """The folders exist, belong to the server's user, and are closed to all others."""
         if self.directory.exists() and not self.data.exists() and (strange := _strangers(self.directory)):
             raise EmbeddedError(f"{self.directory}: holds something else ({strange}); give an empty directory")
-        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        for folder in reversed(self.directory.parents):
+            self._make_way(folder)
         for folder in {self.directory, self._socket_folder}:
             try:
                 folder.mkdir(mode=0o700)
@@ -154,6 +156,13 @@ class Embedded:
             if folder.is_symlink() or folder.stat().st_uid != self._account.uid:
                 raise EmbeddedError(f"{folder}: belongs to another user")
             folder.chmod(0o700)
+
+    def _make_way(self, folder: Path) -> None:
+        """It is there; where we make it, the server's user can pass, whatever our umask."""
+        if not folder.exists():
+            folder.mkdir(exist_ok=True)
+            if self._account.uid != os.geteuid():
+                folder.chmod(folder.stat().st_mode | 0o111)
 
     def _make_data(self) -> None:
         if self.data.exists():

@@ -32,11 +32,12 @@ restart_daemons() {
     mapfile -t running < <(in_state active)
     # One that waits for its database, or was failing before: it gets the new program, and no say in whether that stays.
     mapfile -t starting < <(in_state activating)
+    restarted=("${running[@]}" "${starting[@]}")
     if ((${#running[@]})) && ! unit=$(first_that_stays_down "${running[@]}"); then
         give_back_to "${running[@]}"
     fi
     if ((${#starting[@]})) && ! unit=$(first_that_stays_down "${starting[@]}"); then
-        unfinished=''
+        forget
         die 1 "$unit did not run before, and does not come up with the new program either; journalctl -u $unit says why"
     fi
 }
@@ -45,12 +46,14 @@ restart_daemons() {
 give_back_to() { # give_back_to UNIT...
     local why="journalctl -u $unit says why"
     if [[ -z $old ]]; then
-        unfinished=''
+        forget
         die 1 "$unit does not come up; $why"
     fi
-    put_back
+    restarted=()
+    undo
     first_that_stays_down "$@" >/dev/null ||
         die 1 "$unit does not come up, neither with what was installed now nor with what was there before; $why"
+    drop_releases_but "$old"
     die 1 "$unit did not come up with what was installed now ($why); what was there before is back, and runs"
 }
 

@@ -10,10 +10,11 @@ check_name() {
 make_instance() {
     local folder="$configuration/$instance" kept="$configuration/$instance.toml"
     [[ -x $program/bin/reaper-as-service ]] || die 1 "nothing is installed yet; install.sh without --instance does that"
-    is_ours "$command@$instance" || die 1 "$command@$instance is another program's; move it away first"
+    is_our_command "$command@$instance" || refuse "$command@$instance"
     [[ -d $folder || ! -e $folder ]] || die 1 "--instance: $folder is a file; choose another name"
     (umask 077 && mkdir -p "$folder")
-    [[ -e $kept ]] || sed "s/^#http_port = .*/http_port = $(free_port)/" "$documents/reaper.toml" >"$kept"
+    [[ -e $kept ]] ||
+        sed "s/^#http_port = .*/http_port = $(free_port)/" "$documents/reaper.toml" | write_whole "$kept" 0640
     make_secrets "$folder"
     ln -sfn "$program/bin/reaper-as-service" "$command@$instance"
     # Whose they are, and who may read them.

@@ -29,15 +29,12 @@ digest() {
 find_release() {
     local release
     release="releases/$(digest)"
-    case $old in
-    "$release" | "$release-again")
-        if can_be_run "$program/$old"; then
-            printf '%s\n' "$old"
-            return
-        fi
-        [[ $old != "$release" ]] || release+=-again
-        ;;
-    esac
+    if [[ $old == "$release"* ]] && can_be_run "$program/$old"; then
+        release=$old
+    else
+        # Whatever a kill has left there, a daemon may still run from it.
+        while [[ -e $program/$release ]]; do release+=-again; done
+    fi
     printf '%s\n' "$release"
 }
 

@@ -4,14 +4,20 @@
 uninstall() {
     local text kept=("$configuration" "${written[@]}")
     mapfile -t -O "${#kept[@]}" kept < <(find_own_units)
+    if ! is_our_rotation; then
+        say "Kept: $rotation, which is another program's"
+    elif [[ -e $rotation ]]; then
+        # As it was shipped, it is of no use without the program; else it is a person's own.
+        if cmp -s "$documents/reaper.logrotate" "$rotation"; then rm "$rotation"; else kept+=("$rotation"); fi
+    fi
     if is_host && systemd_runs; then retire_units; fi
     # First, for it may be refused; then nothing is gone yet.
     if is_host && [[ -n $purge ]]; then remove_user; fi
     for text in "${texts[@]}"; do rm -f "${text#*:}"; done
     remove_commands
-    rm -rf "$program"
+    if is_our_program; then rm -rf "$program"; else say "Kept: $program, which is another program's"; fi
     if [[ -n $purge ]]; then
-        rm -rf "${kept[@]}"
+        remove_all "${kept[@]}"
         say "Removed: the program, its configuration, its state and its log."
     else
         say "Removed: the program. Kept: ${kept[*]}"
@@ -20,19 +26,45 @@ uninstall() {
     drop_empty_folders
 }
 
+remove_all() { # remove_all PATH...
+    local path
+    for path; do
+        # What is mounted there is emptied; where it comes from is the host's affair.
+        if mountpoint -q "$path"; then find "$path" -mindepth 1 -delete; else rm -rf "$path"; fi
+    done
+}
+
 # What `systemctl edit` made for our units.
 find_own_units() {
-    [[ ! -d $own_units ]] ||
-        find "$own_units" -maxdepth 1 \( -name 'reaper.service*' -o -name 'reaper@*.service*' \) ! -type l
+    local path
+    for path in "$own_units"/reaper{,@*}.service{,.d}; do
+        if [[ -d $path ]]; then
+            find_anothers_unit "$(basename "$path" .d)" >/dev/null || printf '%s\n' "$path"
+        elif [[ -f $path && ! -L $path ]] && is_our_unit "$path"; then
+            printf '%s\n' "$path"
+        fi
+    done
 }
 
 retire_units() {
-    local unit
+    local unit file
     while read -r unit _; do
         # A template is neither running nor enabled; its instances are.
-        [[ $unit == *@.service ]] || systemctl disable --quiet --now "$unit"
-    done < <(systemctl list-units --all --plain --no-legend "${daemons[@]}" &&
-        systemctl list-unit-files --no-legend "${daemons[@]}")
+        [[ $unit != *@.service ]] || continue
+        file=$(systemctl show --property=FragmentPath --value "$unit")
+        if [[ ! -f $file ]]; then
+            # Masked, or its file is gone already.
+            if systemctl is-active --quiet "$unit"; then systemctl stop "$unit"; fi
+        elif is_our_unit "$file"; then
+            systemctl disable --quiet --now "$unit"
+        else
+            continue
+        fi
+        if systemctl is-failed --quiet "$unit"; then systemctl reset-failed "$unit"; fi
+    done < <({
+        systemctl list-units --all --plain --no-legend "${daemons[@]}"
+        systemctl list-unit-files --no-legend "${daemons[@]}"
+    } | sort -u -k 1,1)
 }
 
 # The one that an installation made, and nobody else's.
@@ -49,14 +81,14 @@ remove_user() {
 remove_commands() {
     local link
     for link in "$command" "$command"@*; do
-        if is_ours "$link"; then rm -f "$link"; else say "Kept: $link, which is another program's"; fi
+        if is_our_command "$link"; then rm -f "$link"; else say "Kept: $link, which is another program's"; fi
     done
 }
 
 # Those that an installation made; of the host's own only what no other program is likely to miss.
 drop_empty_folders() {
     local folder folders=("$library/systemd/system" "$library"/{systemd,sysusers.d,tmpfiles.d})
-    is_host || folders+=("$library" "$prefix"/{usr/local/bin,usr/local,usr,opt,etc/logrotate.d,etc,var/lib,var/log,var} "$prefix")
+    is_host || folders+=("$library" "$prefix"/{usr/local/bin,usr/local,usr,opt,etc/logrotate.d,etc,var/lib,var/log,var})
     for folder in "${folders[@]}"; do
         [[ ! -d $folder ]] || rmdir --ignore-fail-on-non-empty "$folder"
     done

@@ -22,41 +22,37 @@ place() {
     fi
 }
 
-# The texts that are about to be replaced: an old program wants its own units back.
-remember_texts() {
-    local text
-    mkdir -p "$scratch"/{systemd,config}
-    for text in "${texts[@]}"; do
-        [[ ! -e ${text#*:} ]] || cp -a "${text#*:}" "$scratch/${text%%:*}"
-    done
-}
-
-put_texts_back() {
-    local text kept target
-    for text in "${texts[@]}"; do
-        kept="$scratch/${text%%:*}" target=${text#*:}
-        if [[ -e $kept ]]; then cp -a "$kept" "$target"; else rm -f "$target"; fi
-    done
-}
-
+# Below /etc, so that a person may edit them.
 install_configuration() {
-    local fresh="$documents/reaper.toml" kept="$configuration/reaper.toml"
-    mkdir -p "$configuration"
-    if [[ ! -e $kept ]]; then
-        install -m 0640 "$fresh" "$kept"
-    elif ! cmp -s "$fresh" "$kept"; then
-        say "$kept is kept as it is; the one of this version is $fresh"
-    fi
+    [[ -d $configuration ]] || install -d -m 0750 "$configuration"
+    mkdir -p "${rotation%/*}"
+    # It has never been anybody's own while it is the one that was shipped last.
+    if cmp -s "$before/systemd/reaper.logrotate" "$rotation"; then rm "$rotation"; fi
+    offer_text "$documents/reaper.toml" "$configuration/reaper.toml" 0640
+    offer_text "$documents/reaper.logrotate" "$rotation" 0644
     make_secrets "$configuration"
+}
+
+# offer_text FRESH KEPT MODE: a copy, where there is none yet.
+offer_text() {
+    if [[ ! -e $2 ]]; then
+        write_whole "$2" "$3" <"$1"
+    elif ! cmp -s "$1" "$2"; then
+        say "$2 is kept as it is; the one of this version is $1"
+    fi
 }
 
 make_secrets() { # make_secrets FOLDER
     # Whoever has this token may halt the daemon and end jobs over HTTP. Its name stands in the log.
-    [[ -e $1/http_token ]] ||
-        keep_secret "$1/http_token" "admin:$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')"$'\n'
+    [[ -s $1/http_token ]] ||
+        write_whole "$1/http_token" 0600 <<<"admin:$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')"
     # systemd refuses a unit whose credential has no file; an empty one the daemon calls by its name.
-    [[ -e $1/database_url ]] || keep_secret "$1/database_url" ''
+    [[ -e $1/database_url ]] || write_whole "$1/database_url" 0600 </dev/null
 }
 
-# keep_secret FILE TEXT: nobody else can read it, from its first moment on.
-keep_secret() { (umask 077 && printf '%s' "$2" >"$1"); }
+# write_whole FILE MODE: what comes in, or, on a full disk, nothing. Nobody else can read it, from its first moment on.
+write_whole() {
+    if (umask 077 && cat >"$1.new") && chmod "$2" "$1.new" && mv -T "$1.new" "$1"; then return; fi
+    rm -f "$1.new"
+    die 1 "$1 cannot be written"
+}
