@@ -326,8 +326,8 @@ class DatabaseAway(ReaperError):
     """The database cannot be reached, or cannot be written to just now."""
 
 
-class SignsHidden(ReaperError):
-    """Signs of life may be kept from the reaper's role: what looks like silence is none."""
+class RowsHidden(ReaperError):
+    """Rows that decide may be kept from the reaper's role: what is not seen there is not absent."""
 
 
 class JobMoved(ReaperError):

@@ -19,7 +19,7 @@ from reaper.model import (
     Key,
     Locked,
     Outcome,
-    SignsHidden,
+    RowsHidden,
     SweepReport,
     Verdict,
 )
@@ -221,7 +221,7 @@ def sweep(
         outcome = state.run()
     except DatabaseAway as problem:
         outcome, error, away, deaf = Outcome.FAILED, str(problem), True, True
-    except (DBAPIError, TooManyRefused, SignsHidden) as problem:
+    except (DBAPIError, TooManyRefused, RowsHidden) as problem:
         outcome, error = Outcome.FAILED, in_one_line(problem)
         kind = trouble(problem) if isinstance(problem, DBAPIError) else None
         away = kind is Trouble.AWAY

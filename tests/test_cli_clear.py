@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from reaper.cli import exits
 from reaper.embedded import Embedded
@@ -193,6 +194,34 @@ def test_orphans_are_ended_only_when_asked_and_nothing_else_is(vuls: VulsWorld, 
     assert [found["id"] for found in cleared["revoked"]] == [orphan.id]
     until(lambda: not orphan.alive, "the orphan has ended")
     assert known.alive and vuls.state(alive) is State.RUNNING
+
+
+def test_a_task_whose_row_may_be_hidden_from_the_role_is_no_orphan(
+    vuls: VulsWorld, runs: Reaper, staff: Staff, tmp_path: Path
+) -> None:
+    staff.hire()
+    living = staff.linger()
+    run_of(vuls, living.id, 600)
+    role = f"policed_{vuls.hand.one('SELECT current_database()')}"
+    vuls.hand.do(f"CREATE ROLE {role} LOGIN")
+    try:
+        vuls.hand.do(f"GRANT ALL ON task_runs, scheduled_tasks TO {role}")
+        vuls.hand.do("ALTER TABLE task_runs ENABLE ROW LEVEL SECURITY")
+        vuls.hand.do("CREATE POLICY mine ON task_runs USING (celery_task_id = 'mine')")
+        url = make_url(vuls.database.url).set(username=role).render_as_string()
+        least = Reaper(tmp_path, {**runs.given, "REAPER_DATABASE_URL": url})
+        fix = f"CREATE POLICY {role} ON public.task_runs TO {role} USING (true)"
+        told = least("clear", "--source", "runs", "--force", "--revoke-orphans")
+        assert told.exit_code != 0 and "none is taken for an orphan before " + fix in told.stderr
+        assert living.alive and least.json("report", "--source", "runs")["sources"][0]["orphans"] is None
+        found = least("check", "--source", "runs").stdout
+        assert f"row-level security may hide rows from the role '{role}', so no task is taken for an orphan" in found
+        vuls.hand.do(fix)
+        cleared = least.json("clear", "--source", "runs", "--force", "--revoke-orphans")
+        assert (cleared["orphans"], cleared["revoked"]) == ([], [])
+    finally:
+        vuls.hand.do(f"DROP OWNED BY {role}")
+        vuls.hand.do(f"DROP ROLE {role}")
 
 
 def of_runs(vuls: VulsWorld, staff: Staff) -> Source:

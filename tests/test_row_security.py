@@ -8,21 +8,23 @@ from typing import Any
 import pytest
 
 from reaper.hearing import Hearing
-from reaper.model import Outcome, Reason, SignsHidden
+from reaper.model import Outcome, Reason, RowsHidden
+from reaper.operations import purge as purging
 from reaper.operations.cleaning import stale
 from reaper.operations.explaining import explain
 from reaper.operations.looking import Wanted, look, overdue
 from reaper.operations.manual import Decision, fail
 from reaper.operations.resume import Orders, resume
 from reaper.operations.wholesale import Hand
-from reaper.preflight import Duties, Finding, Level
+from reaper.preflight import Duties, Finding, Level, examine
 from reaper.preflight.granting import granting
 from reaper.preflight.ground import looked_up
 from reaper.profile import Profile, resolve
-from reaper.profile.places import decisive
+from reaper.profile.places import decisive, needing, owning
 from reaper.source import Source
 from tests.support import HOUR, PATIENCE, Heard, Protea, thresholds
 from tests.test_preflight import PROTEA, connected, found, grave, mine, only
+from tests.test_purge import DAY, Told
 
 EVENTS = [{"witness": "events", "events": {"table": "job_event", "job": "job_id", "at": "ts"}}]
 TENANTS = (
@@ -90,7 +92,7 @@ def test_a_job_whose_signs_of_life_are_hidden_is_not_ended_and_what_helps_is_sai
     assert note.endswith(f"sweeps judge nothing; before the first sweep: {policy}")
     finding = only(checked(protea, role))
     assert (finding.level, finding.subject, finding.fix) == (Level.ERROR, "job_event", policy)
-    assert "living jobs would be ended" in finding.message
+    assert finding.message.endswith("among them signs of life, so sweeps judge nothing")
     do(protea, policy)
     assert grave(checked(protea, role)) == [] and not [n for n in noted(protea, role) if "row-level" in n]
     assert protea.sweep(least).reaped == 1
@@ -121,10 +123,36 @@ def test_whatever_goes_by_the_rule_refuses_and_a_person_s_own_decision_does_not(
         lambda: stale(least, hearing),
         lambda: resume(least, hearing, Orders(60, 0, lambda _: False), hand),
     ):
-        with pytest.raises(SignsHidden, match="job_event"):
+        with pytest.raises(RowsHidden, match="job_event"):
             asked()
     decision = Decision("somebody", "test-host", "because")
     assert fail(least, hearing, (job,), decision, Heard()).reason == Reason.MANUAL_TIMEOUT
+
+
+def test_a_purge_deletes_nothing_that_a_hidden_row_may_need(protea: Protea, role: str) -> None:
+    month = 30 * DAY
+    parent = protea.job(status="succeeded", age=4 * month, finished=3 * month)
+    child = protea.job(age=60, parent=parent)
+    do(
+        protea,
+        f"GRANT DELETE ON job, job_event TO {role}",
+        "ALTER TABLE job ENABLE ROW LEVEL SECURITY",
+        f"CREATE POLICY finished ON job USING (id = '{parent}')",
+    )
+    orders, least = purging.Orders(30, 10), source_of(protea, role)
+    policy = f"CREATE POLICY {role} ON public.job TO {role} USING (true)"
+    report = purging.purge(least, orders, Told())
+    assert (report.outcome, report.purged, report.database_away) == (Outcome.FAILED, 0, False)
+    assert report.error is not None and report.error.endswith(f"so nothing is deleted before {policy}")
+    # Also where sweeps have no use for such rows.
+    profile = mine(alive=EVENTS, purge={"needed": [{"table": "job", "match": {"parent_job_id": "id"}}]})
+    assert (hidden(protea, role, profile), needing(profile)) == (None, frozenset({"job"}))
+    with connected(url_of(protea, role)) as connection:
+        checked = examine(connection, profile, 1800.0, duties=Duties(purge=True))
+    assert any(each.level is Level.ERROR and each.message.endswith("so nothing is purged") for each in checked)
+    do(protea, policy)
+    assert purging.purge(least, orders, Told()).outcome is Outcome.DONE
+    assert protea.statuses() == {parent: "succeeded", child: "running"}
 
 
 def test_what_else_a_policy_hides_or_refuses_is_a_warning(protea: Protea, role: str) -> None:
@@ -255,7 +283,7 @@ def test_a_profile_whose_jobs_speak_for_themselves_asks_nothing(protea: Protea) 
         ("protea", {"job", "job_event"}),
         ("noetl", {"noetl.event"}),  # a log: what ends a job stands there, too
         ("adhese", {"PARTIAL_JOB_RESULTS", "SCHEDULED_JOBS"}),
-        ("vuls", set()),
+        ("vuls", set()),  # Celery is asked; whose a task is, its row tells
         ("vuls-schedule", {"task_runs"}),
     ],
 )
@@ -263,3 +291,4 @@ def test_signs_of_life_stand_in_events_children_a_log_parts_and_what_must_be_mis
     profile: str, tables: set[str]
 ) -> None:
     assert decisive(resolve(profile)) == tables
+    assert owning(resolve(profile)) == ({"task_runs"} if profile == "vuls" else set())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from reaper.hearing import Hearing
+from reaper.profile.places import owning
 from reaper.source import Source
 from reaper.witness import Testimony, Witness, WitnessAway
 
@@ -27,6 +28,8 @@ OWN_TASKS = frozenset(
     }
 )
 """The reaper's own tasks, whatever module they are imported from: nobody makes rows for them."""
+
+_NOT_NOBODYS = "a task whose row is not seen is not nobody's, so none is taken for an orphan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,8 @@ def lasting(
 ) -> list[Orphan]:
     """Those that none of the sources of one broker has a row for, not even some seconds later.
 
-    Raises WitnessAway when it cannot be asked again; DatabaseAway and DBAPIError when a source cannot: what it
-    knows, nobody else does.
+    Raises WitnessAway when it cannot be asked again; DatabaseAway and DBAPIError when a source cannot, RowsHidden when
+    it may not be shown them all: what it knows, nobody else does.
     """
     first = _of_all(sources, testimony, hearing)
     if not first:
@@ -84,6 +87,7 @@ def _of_all(sources: Sequence[Source], testimony: Testimony, hearing: Callable[[
         with source.connect() as connection:
             source.meet(connection, hearing())
             with source.transaction(connection, read_only=True):
+                source.insist_on(connection, owning(source.profile), _NOT_NOBODYS)
                 here = {orphan.id for orphan in orphans(source, connection, testimony)}
         left = {id_: orphan for id_, orphan in left.items() if id_ in here}
     return list(left.values())

@@ -15,8 +15,9 @@ from typing import Protocol
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from reaper.model import DatabaseAway, Key, Outcome, PurgeReport, ReaperError
+from reaper.model import DatabaseAway, Key, Outcome, PurgeReport, ReaperError, RowsHidden
 from reaper.profile import Profile
+from reaper.profile.places import needing
 from reaper.reap import TooManyRefused
 from reaper.source import Candidate, HalfDone, Lease, Source, Trouble, in_one_line, look, trouble
 from reaper.source.purging import Purging, cutoff, held
@@ -28,6 +29,7 @@ _MOST_REFUSED = 1000
 _MOST_SLOW = 12
 _MOST_REASONS = 20
 _OTHER_REASONS = "other reasons"
+_MAY_BE_NEEDED = "what needs a finished job may be among them, so nothing is deleted"
 
 
 class NotPurgeable(ReaperError):
@@ -84,7 +86,7 @@ def purge(source: Source, orders: Orders, listener: Listener, lease: Lease | Non
         outcome = state.run()
     except DatabaseAway as problem:
         outcome, error, away = Outcome.FAILED, str(problem), True
-    except (DBAPIError, TooManyRefused) as problem:
+    except (DBAPIError, TooManyRefused, RowsHidden) as problem:
         outcome, error = Outcome.FAILED, in_one_line(problem)
         away = isinstance(problem, DBAPIError) and trouble(problem) is Trouble.AWAY
     finally:
@@ -108,6 +110,7 @@ class _Walk:
         with self._source.connect() as connection:
             with self._source.transaction(connection):
                 look(connection)
+                self._source.insist_on(connection, needing(self._source.profile), _MAY_BE_NEEDED)
                 before = cutoff(connection, self._orders.days_to_keep)
             self._before = before.isoformat()
             if self._lease is not None and not self._lease.hold():

@@ -28,10 +28,10 @@ from reaper.preflight.needs import (
     lacks_sequences,
     missing,
     needs,
+    undone,
 )
 from reaper.preflight.tables import Table
 from reaper.profile import Profile
-from reaper.profile.places import decisive
 from reaper.source.fence.definition import NotFenceable, definition
 
 
@@ -177,7 +177,7 @@ class _Scribe:
             if (need := self._base.get(name)) is None:
                 continue
             for fix in dict.fromkeys(self._remedies.see_all(hiding) for hiding in hides(need, table)):
-                so = "so sweeps judge nothing" if name in decisive(self._profile) else "which are left alone then"
+                so = undone(name, self._profile, self._duties) or "which are left alone then"
                 yield f"{name}: row-level security may hide rows from the role, {so}; before the first sweep: {fix}"
             if calls := borrowing(need, table):
                 yield f"{name}: {', '.join(calls)} {BORROWED}"

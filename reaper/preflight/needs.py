@@ -12,6 +12,7 @@ from reaper.preflight.tables import Table, Trigger
 from reaper.preflight.uses import is_known, writings
 from reaper.profile import Action, Delete, FromColumn, Profile, Scalar, Value
 from reaper.profile.columns import asked, columns_read
+from reaper.profile.places import decisive, needing, owning
 from reaper.profile.values import inside
 from reaper.schema import own_name
 from reaper.source.postgresql.policies import Hiding
@@ -198,6 +199,16 @@ def hides(need: Need, table: Table) -> list[Hiding]:
     """Row-level security in the way of what has to be allowed."""
     wanted = {"SELECT": True, "INSERT": need.inserts, "UPDATE": bool(need.update or need.lock), "DELETE": need.delete}
     return [each for each in table.hiding if wanted[each.command]]
+
+
+def undone(name: str, profile: Profile, duties: Duties) -> str | None:
+    """What is not done while rows of this table may be hidden; None where they are merely left alone."""
+    lost = {
+        "among them signs of life, so sweeps judge nothing": decisive(profile),
+        "so no task is taken for an orphan": owning(profile),
+        "so nothing is purged": needing(profile) if duties.purge else (),
+    }
+    return ", ".join(so for so, tables in lost.items() if name in tables) or None
 
 
 def firing(need: Need, table: Table) -> list[Trigger]:

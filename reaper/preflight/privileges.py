@@ -22,9 +22,9 @@ from reaper.preflight.needs import (
     lacks_sequences,
     missing,
     needs,
+    undone,
 )
 from reaper.preflight.tables import Table
-from reaper.profile.places import decisive
 
 
 def check_privileges(exam: Examination) -> Iterator[Finding]:
@@ -72,7 +72,7 @@ def _check_table(exam: Examination, name: str, table: Table) -> Iterator[Finding
 
 
 def _check_policies(exam: Examination, name: str, table: Table) -> Iterator[Finding]:
-    """A hidden sign of life makes a living job look dead; any other row is merely left alone."""
+    """A hidden row that decides makes a living job look dead, or unneeded; any other is merely left alone."""
     commands: dict[str, list[str]] = {}
     for hiding in hides(exam.needs[name], table):
         commands.setdefault(exam.catalog.remedies.see_all(hiding), []).append(hiding.command)
@@ -80,9 +80,8 @@ def _check_policies(exam: Examination, name: str, table: Table) -> Iterator[Find
     for fix, kept in commands.items():
         if "SELECT" not in kept:
             yield warning(name, f"row-level security may not let {who} {listed(kept)}: such jobs are not ended", fix)
-        elif name in decisive(exam.profile):
-            message = f"row-level security may hide signs of life from {who}: living jobs would be ended"
-            yield error(name, f"{message}, so sweeps judge nothing", fix)
+        elif lost := undone(name, exam.profile, exam.duties):
+            yield error(name, f"row-level security may hide rows from {who}, {lost}", fix)
         else:
             yield warning(name, f"row-level security may hide rows from {who}: these are neither seen nor ended", fix)
 

@@ -46,6 +46,22 @@ def decisive(profile: Profile) -> frozenset[str]:
     return frozenset(found)
 
 
+def owning(profile: Profile) -> frozenset[str]:
+    """Tables of which a row that is not seen makes a task of Celery look like nobody's."""
+    return frozenset({profile.jobs.table} if profile.task else ())
+
+
+def needing(profile: Profile) -> frozenset[str]:
+    """Tables of which a row that is not seen makes a finished job look as if nothing needed it any more."""
+    jobs, purge = profile.jobs, profile.purge
+    if purge is None:
+        return frozenset()
+    found = {related.table for related in (*purge.needed, *(jobs.running.exists if jobs.running else ()))}
+    if any(alive.children for alive in profile.alive):
+        found.add(jobs.table)
+    return frozenset(found)
+
+
 def conditions(profile: Profile) -> Iterator[Asked]:
     """Whatever is asked of rows, but for the values of `jobs.running.in`."""
     jobs = profile.jobs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from math import inf
@@ -14,8 +14,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from reaper.hearing import Hearing
-from reaper.model import DatabaseAway, Reason, SignsHidden, Thresholds
+from reaper.model import DatabaseAway, Reason, RowsHidden, Thresholds
 from reaper.profile import Profile
+from reaper.profile.places import decisive
 from reaper.rule import Moment, Rule
 from reaper.schema import Schema
 from reaper.source.afterlife import FOLLOWED, Afterlife, Seen, Sign
@@ -61,6 +62,7 @@ __all__ = [
 
 _AT_ONCE_SECONDS = 5.0
 _CONNECTING = "reaper.connecting"
+_NO_SILENCE = "signs of life that are not seen are no silence, so nothing is judged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,19 +150,24 @@ class Source:
         begun = time.monotonic()
         with transaction(connection, self._patience):
             hearing.met(look(connection))
-            hidden = dialect_of(connection).hidden_signs(connection, self.profile)
+            hidden = dialect_of(connection).hidden_rows(connection, decisive(self.profile), _NO_SILENCE)
         self._hearing = hearing
         self._notice(connection.info.pop(_CONNECTING, 0.0) + time.monotonic() - begun)
         return replace(Moment.of(hearing, self.thresholds), hidden=hidden)
 
+    def insist_on(self, connection: Connection, tables: Collection[str], so: str) -> None:
+        """Raises RowsHidden where the database may keep rows of these tables from us; `so` says what follows."""
+        if (hidden := dialect_of(connection).hidden_rows(connection, tables, so)) is not None:
+            raise RowsHidden(hidden)
+
     def consult(self, moment: Moment) -> Moment:
         """The moment with what the witness outside the database says, where there is one. Asks it once.
 
-        Whoever goes by the rule asks here first. Raises SignsHidden when the database may keep signs of life from us:
+        Whoever goes by the rule asks here first. Raises RowsHidden when the database may keep signs of life from us:
         a job whose signs cannot be seen is not silent.
         """
         if moment.hidden is not None:
-            raise SignsHidden(moment.hidden)
+            raise RowsHidden(moment.hidden)
         witness = self.habits.witness
         return replace(moment, testimony=witness.ask()) if witness else moment
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, Select, TextClause
 
 from reaper.hearing import Contact
 from reaper.model import Holder, Key
-from reaper.profile import Profile
 from reaper.schema import Schema
 from reaper.source.mariadb import MariaDB
 from reaper.source.patience import Patience
@@ -37,8 +36,8 @@ class Dialect(Protocol):
         Raises DatabaseAway when nobody could write there now: a standby, or a server set to read only.
         """
 
-    def hidden_signs(self, connection: Connection, profile: Profile) -> str | None:
-        """Why signs of life may be kept from the role, and what helps; None when it sees them all."""
+    def hidden_rows(self, connection: Connection, tables: Collection[str], so: str) -> str | None:
+        """Why rows of these tables may be kept from the role, what follows, and what helps; None when it sees all."""
 
     def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[Sequence[Any]]:
         """The rows one after the other, never all in memory. Raises DBAPIError."""

@@ -6,7 +6,7 @@ given it another server connection than the last one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,6 @@ from sqlalchemy import Connection, Engine, NullPool, Select, TextClause, create_
 
 from reaper.hearing import Contact
 from reaper.model import DatabaseAway, Holder, Key
-from reaper.profile import Profile
 from reaper.schema import Schema
 from reaper.source.mariadb.holders import holder_of
 from reaper.source.mariadb.lease import take
@@ -83,7 +82,7 @@ class MariaDB:
             raise DatabaseAway(f"the server is {what}: it takes no changes")
         return Contact(now=_aware(row.now), server_started=_aware(row.server_started))
 
-    def hidden_signs(self, connection: Connection, profile: Profile) -> None:
+    def hidden_rows(self, connection: Connection, tables: Collection[str], so: str) -> None:
         """It knows privileges on tables and columns, and none on rows."""
 
     def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[Sequence[Any]]:

@@ -6,7 +6,7 @@ which hands every transaction to another server connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -16,13 +16,12 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.hearing import Contact
 from reaper.model import DatabaseAway, Holder, Key
-from reaper.profile import Profile
 from reaper.schema import Schema
 from reaper.source.patience import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Patience
 from reaper.source.postgresql.holders import holder_of
 from reaper.source.postgresql.lease import take
 from reaper.source.postgresql.line import Line, line
-from reaper.source.postgresql.policies import hidden_signs
+from reaper.source.postgresql.policies import hidden_rows
 
 # TimeZone, DateStyle and extra_float_digits: a role or database may have its own, in which moments cannot be read
 # back, and numbers lose their digits. Compiling such statements takes longer than running them.
@@ -77,8 +76,8 @@ class PostgreSQL:
             raise DatabaseAway("the database is read-only: nothing can be written there")
         return Contact(now=row.now, server_started=row.server_started)
 
-    def hidden_signs(self, connection: Connection, profile: Profile) -> str | None:
-        return hidden_signs(connection, profile)
+    def hidden_rows(self, connection: Connection, tables: Collection[str], so: str) -> str | None:
+        return hidden_rows(connection, tables, so)
 
     def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[tuple[Any, ...]]:
         """Not through a cursor of the server: PostgreSQL does not use parallel workers for those."""

@@ -10,14 +10,12 @@ calls, are not seen through; and of policies that somebody puts up while a sweep
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from reaper.profile import Profile
-from reaper.profile.places import decisive
 from reaper.schema import table_of
 
 _PREPARER = PGDialect_psycopg().identifier_preparer  # type: ignore[no-untyped-call]
@@ -88,11 +86,11 @@ def remedy(found: Hiding, quote: Callable[[str], str]) -> str:
     return f"CREATE POLICY {reader} ON {quote(found.schema)}.{quote(found.name)} TO {reader} USING (true);"
 
 
-# --- signs of life -------------------------------------------------------------------------------------------------
+# --- what is asked before anything is judged -------------------------------------------------------------------------
 
 _NAMED = "(SELECT to_regclass(name)::oid FROM unnest(CAST(:tables AS text[])) AS name)"
 _US = "(SELECT oid FROM pg_roles WHERE rolname = current_user)"
-_SIGNS = hiding(_NAMED, _US, "ARRAY['SELECT']")
+_HIDING_FROM_US = hiding(_NAMED, _US, "ARRAY['SELECT']")
 # Hardly any table has policies, and to plan the question above takes longer than all else that a sweep begins with.
 _ANY = text(
     "SELECT EXISTS (SELECT FROM unnest(CAST(:tables AS text[])) AS name JOIN pg_class c ON c.oid = to_regclass(name)"
@@ -100,33 +98,28 @@ _ANY = text(
 )
 
 
-def any_policies(profile: Profile) -> TextClause | None:
-    """Asks whether `signs` is worth asking: a table has policies or is a view. None where no rows are such signs."""
-    tables = _tables(profile)
-    return _ANY.bindparams(tables=tables) if tables else None
+def any_policies(tables: Collection[str]) -> TextClause:
+    """Asks whether `hiding_from_us` is worth asking: one of the tables has policies or is a view."""
+    return _ANY.bindparams(tables=_names(tables))
 
 
-def signs(profile: Profile) -> TextClause:
-    """Asks which policies may hide signs of life of this profile's jobs."""
-    return _SIGNS.bindparams(tables=_tables(profile))
+def hiding_from_us(tables: Collection[str]) -> TextClause:
+    """Asks which policies may hide rows of these tables."""
+    return _HIDING_FROM_US.bindparams(tables=_names(tables))
 
 
-def _tables(profile: Profile) -> list[str]:
-    return [_PREPARER.format_table(table_of(name, ())) for name in sorted(decisive(profile))]
+def _names(tables: Collection[str]) -> list[str]:
+    return [_PREPARER.format_table(table_of(name, ())) for name in sorted(tables)]
 
 
-def hidden_signs(connection: Connection, profile: Profile) -> str | None:
-    """Which tables may hide signs of life from the role, and what helps; None when it sees them all."""
-    any_there = any_policies(profile)
-    if any_there is None or not connection.execute(any_there).scalar_one():
+def hidden_rows(connection: Connection, tables: Collection[str], so: str) -> str | None:
+    """Which of the tables may hide rows from the role, what follows, and what helps; None when it sees them all."""
+    if not tables or not connection.execute(any_policies(tables)).scalar_one():
         return None
-    found = [Hiding(**row._mapping) for row in connection.execute(signs(profile))]
+    found = [Hiding(**row._mapping) for row in connection.execute(hiding_from_us(tables))]
     if not found:
         return None
-    tables = ", ".join(dict.fromkeys(f"{each.schema}.{each.name}" for each in found))
+    named = ", ".join(dict.fromkeys(f"{each.schema}.{each.name}" for each in found))
     readers = ", ".join(dict.fromkeys(repr(each.reader) for each in found))
     fixes = "; ".join(dict.fromkeys(remedy(each, _PREPARER.quote).removesuffix(";") for each in found))
-    return (
-        f"row-level security may hide rows of {tables} from the role {readers}: signs of life that are not seen are no"
-        f" silence, so nothing is judged before {fixes}"
-    )
+    return f"row-level security may hide rows of {named} from the role {readers}: {so} before {fixes}"

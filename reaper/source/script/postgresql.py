@@ -8,12 +8,13 @@ from typing import Any
 from sqlalchemy import Select, Text, cast, column, select, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from reaper.profile.places import decisive
 from reaper.source import Claim, Source
 from reaper.source.lease import ttl_for
 from reaper.source.postgresql import BEGIN, IDLE_MS, LOCK_MS, LOOK
 from reaper.source.postgresql.holders import MEMBERS, SUSPECTS, WHO, WRITER
 from reaper.source.postgresql.lease import take
-from reaper.source.postgresql.policies import any_policies, signs
+from reaper.source.postgresql.policies import any_policies, hiding_from_us
 from reaper.source.script.hand import Hand, Statement, Terms
 from reaper.source.script.tables import changed_elsewhere, written
 
@@ -42,11 +43,11 @@ class PostgreSQL:
             {name: repr(f"{limit}") for name, limit in limits.items()},
         )
         yield write("contact", "Asks for the clock that judges, and whether anything can be written.", "none", LOOK)
-        if (asked := any_policies(self._profile)) is not None:
+        if signs := decisive(self._profile):
             purpose = "Asks whether a table with signs of life has policies, or is a view."
-            yield write("policies", purpose, "none", asked)
+            yield write("policies", purpose, "none", any_policies(signs))
             purpose = "Only then: asks whether row-level security may hide signs of life. If so, nothing is judged."
-            yield write("signs", purpose, "none", signs(self._profile))
+            yield write("signs", purpose, "none", hiding_from_us(signs))
         yield write(
             "lease",
             "Lets one of several daemons sweep: who has not renewed it for three intervals (30 s at least) loses it.",
