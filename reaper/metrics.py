@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
+from math import nan
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
@@ -13,6 +14,9 @@ from reaper.halt import Halt
 from reaper.model import Census, Outcome, PurgeReport, Reaped, Reason, SweepReport
 
 MOST_KINDS = 50
+PARTS = ("late_signs", "revocations")
+"""What a sweep does beside ending jobs: it looks at those that it ended, and has Celery revoke their tasks."""
+
 OTHER = "other"
 
 _SOURCE = ("source",)
@@ -56,6 +60,12 @@ class Metrics:
         )
         self.sweeps_total = Counter(
             "reaper_sweeps_total", "Sweeps by how they went.", ("source", "outcome"), registry=registry
+        )
+        self.parts_failed_total = Counter(
+            "reaper_sweep_parts_failed_total",
+            "Parts of sweeps that could not be done, where the sweep went on without them.",
+            ("source", "part"),
+            registry=registry,
         )
         self.running = Gauge("reaper_jobs_running", "Jobs that claim to be running.", _SOURCE, registry=registry)
         self.spared = Gauge("reaper_jobs_spared", "Jobs past their timeout, and alive.", _SOURCE, registry=registry)
@@ -120,7 +130,10 @@ class Metrics:
         )
         self.leader = Gauge("reaper_leader", "1 while this replica is the one that sweeps.", _SOURCE, registry=registry)
         self.database_up = Gauge(
-            "reaper_database_up", "1 while the database answers and can be written to.", _SOURCE, registry=registry
+            "reaper_database_up",
+            "1 while the database answers and can be written to; NaN before the end of the first sweep.",
+            _SOURCE,
+            registry=registry,
         )
         self.witness_up = Gauge(
             "reaper_witness_up",
@@ -165,6 +178,7 @@ class Metrics:
             self.late_total.remove_by_labels({"source": gone})
             self.sweeps_total.remove_by_labels({"source": gone})
             self.purges_total.remove_by_labels({"source": gone})
+            self.parts_failed_total.remove_by_labels({"source": gone})
             self._left.pop(gone, None)
             del self._kinds[gone]
         for source in wanted - self._kinds.keys():
@@ -172,7 +186,11 @@ class Metrics:
             for metric in self._by_source():
                 metric.labels(source)
             self.witness_up.labels(source).set(1)
+            # A first sweep may take minutes: that says nothing of the database.
+            self.database_up.labels(source).set(nan)
             self.late_total.labels(source, OTHER)
+            for part in PARTS:
+                self.parts_failed_total.labels(source, part)
             for reason in Reason:
                 self.reaped_total.labels(source, OTHER, reason.value)
             for outcome in Outcome:
@@ -254,6 +272,8 @@ class Metrics:
             # The one that sweeps has counted them; counted twice they would be twice as many.
             for gauge in self._surveyed():
                 gauge.labels(source).set(0)
+        for part, trouble in zip(PARTS, (report.late_trouble, report.revoke_trouble), strict=True):
+            self.parts_failed_total.labels(source, part).inc(trouble is not None)
         self._count_left(source, report)
         if report.succeeded:
             self.last_success.labels(source).set_to_current_time()

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from prometheus_client import Metric
 
-from reaper.metrics import MOST_KINDS, Metrics
+from reaper.metrics import MOST_KINDS, PARTS, Metrics
 from reaper.model import Outcome, Reason
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -38,6 +38,7 @@ _LABELS = f"""\
 | `kind` | what a job does; `other` for all beyond {MOST_KINDS} of a source, `none` where it has none |
 | `reason` | {", ".join(f"`{reason.value}`" for reason in Reason)} |
 | `outcome` | {", ".join(f"`{outcome.value}`" for outcome in Outcome)} |
+| `part` | {", ".join(f"`{part}`" for part in PARTS)} |
 | `version`, `python` | of this process |
 | `le` | upper bounds of a histogram's buckets |
 """

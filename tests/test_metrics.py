@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from prometheus_client import generate_latest
 
 from reaper.breaker import Breaker
 from reaper.hearing import Hearing
-from reaper.metrics import MOST_KINDS, Metrics
+from reaper.metrics import MOST_KINDS, PARTS, Metrics
 from reaper.model import Census, Outcome, PurgeReport, Reaped, Reason, SweepReport
 from reaper.orders import Memory, Orders
 from reaper.sweep import sweep
@@ -169,6 +170,31 @@ def test_stale_jobs_are_left_when_two_sweeps_have_not_ended_them() -> None:
     assert left(3) == 0
     assert left(3) == 3
     assert left(3, Outcome.STANDBY) == 0
+
+
+def test_before_the_end_of_the_first_sweep_nothing_is_known_of_the_database() -> None:
+    metrics = made("main")
+    found = samples(metrics).value("reaper_database_up", source="main")
+    assert found is not None and isnan(found)
+    metrics.swept(SweepReport("main", "1", Outcome.FAILED, 0.1, None, database_away=True))
+    assert samples(metrics).value("reaper_database_up", source="main") == 0
+
+
+def test_parts_that_a_sweep_went_on_without_are_counted() -> None:
+    metrics = made("main")
+
+    def failed() -> list[float | None]:
+        return [samples(metrics).value("reaper_sweep_parts_failed_total", source="main", part=part) for part in PARTS]
+
+    assert failed() == [0, 0]
+    troubles: tuple[dict[str, Any], ...] = (
+        {},
+        {"late_trouble": "timeout"},
+        {"late_trouble": "timeout", "revoke_trouble": "away"},
+    )
+    for trouble in troubles:
+        metrics.swept(SweepReport("main", "1", Outcome.DONE, 0.1, Census(1, 0, 0, None), **trouble))
+    assert failed() == [2, 1]
 
 
 def test_only_who_has_swept_has_success(protea: Protea) -> None:
