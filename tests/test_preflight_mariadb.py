@@ -412,6 +412,15 @@ def test_a_trigger_is_a_note(place: Place) -> None:
     assert "noisy" in about(place.found(), "triggers fire").message
 
 
+def test_the_sequence_behind_a_default_is_told_for_its_privileges_are_others_to_grant(place: Place) -> None:
+    place.do(
+        "CREATE SEQUENCE numbers",
+        "ALTER TABLE job_event ADD number bigint NOT NULL DEFAULT (NEXT VALUE FOR numbers), ADD other int DEFAULT 1",
+    )
+    [told] = [f.message for f in place.found() if "yours to grant" in f.message]
+    assert told.startswith(f"the default of number calls nextval(`{place.name}`.`numbers`) with the role's own rights")
+
+
 # --- privileges --------------------------------------------------------------------------------------------------
 
 

@@ -39,6 +39,7 @@ from reaper.source.trouble import Trouble, in_one_line, number, trouble
 
 _DENIED = frozenset({1142, 1143, 1044, 1045, 1370})
 _READ_ONLY, _CUT_OFF = 1792, 1969
+_SEQUENCE = re.compile(r"\bnext(val\(|\s+value\s+for\b)", re.IGNORECASE)
 _COLLATIONS = ("1267", "1270", "1271")
 _NUMBERS = {"integer": r"\s*[+-]?\d+", "number": r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"}
 _READ = {
@@ -201,6 +202,8 @@ class MariaDB:
             triggers=[Trigger(t.name, frozenset(), t.event) for t in self._rows(queries.TRIGGERS.bindparams(**place))],
             rights=self._rights(row, found),
             nobody=NOBODY,
+            # Who inserts needs SELECT and INSERT on the sequence; whether he has them cannot be asked.
+            makers={c.name: c.value for c in found if c.value and _SEQUENCE.search(c.value)},
         )
 
     def _about(self, statement: str, schema: str, table: str) -> Sequence[Row[Any]]:
