@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from reaper.preflight.tables import Table, Trigger
+from reaper.preflight.tables import Call, Table, Trigger
 from reaper.preflight.uses import is_known, writings
 from reaper.profile import Action, Delete, FromColumn, Profile, Scalar, Value
 from reaper.profile.columns import asked, columns_read
@@ -55,10 +55,6 @@ class Need:
     lock: str | None = None
     close: bool = False
     holder: bool = False
-
-    @property
-    def writes(self) -> bool:
-        return self.inserts or bool(self.update)
 
 
 def needs(profile: Profile, duties: Duties) -> dict[str, Need]:
@@ -187,9 +183,17 @@ def lacks_sequences(need: Need, table: Table) -> Iterator[tuple[str, tuple[str, 
 
 def lacks_functions(need: Need, table: Table) -> Iterator[str]:
     """Functions that the server calls for a row that is written, and that the role may not execute."""
-    for function, default_of in sorted(table.rights.functions.items()):
-        if need.writes if default_of is None else need.inserts and default_of not in need.insert:
+    for function, calls in sorted(table.rights.functions.items()):
+        if any(_happens(call, need) for call in calls):
             yield function
+
+
+def _happens(call: Call, need: Need) -> bool:
+    if call.event == "INSERT":
+        return need.inserts and (not call.columns or (call.columns <= need.insert) != call.left_out)
+    if call.event == "UPDATE":
+        return bool(need.update) and (not call.columns or bool(call.columns & need.update))
+    return need.delete
 
 
 # --- what else there is to know ------------------------------------------------------------------------------------
@@ -225,7 +229,7 @@ def firing(need: Need, table: Table) -> list[Trigger]:
 
 def borrowing(need: Need, table: Table) -> list[str]:
     """What is called with the rights of the role, and may ask for more than stands here, in words."""
-    fired = [f"the trigger {each.name} calls {each.calls}" for each in firing(need, table) if each.calls]
+    fired = [f"the trigger {each} calls {each.calls}" for each in firing(need, table) if each.calls]
     left_out = [column for column in sorted(table.makers) if need.inserts and column not in need.insert]
     return [*dict.fromkeys(fired), *(f"the default of {column} calls {table.makers[column]}" for column in left_out)]
 

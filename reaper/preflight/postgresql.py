@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ from reaper.model import Time
 from reaper.preflight import queries
 from reaper.preflight.catalog import Server, Unanswered
 from reaper.preflight.remedies import Remedies
-from reaper.preflight.tables import NOTHING, Check, Column, ForeignKey, Index, Rights, Table, Trigger
+from reaper.preflight.tables import NOTHING, Call, Check, Column, ForeignKey, Index, Rights, Table, Trigger
 from reaper.schema import split_name
 from reaper.source.postgresql.policies import Hiding
 from reaper.source.trouble import in_one_line, sqlstate
@@ -177,7 +177,8 @@ class PostgreSQL:
             checks=[Check(c.name, frozenset(c.columns), c.expression) for c in constraints if c.type == "c"],
             foreign_keys=[ForeignKey(frozenset(c.columns), c.refers_to) for c in constraints if c.type == "f"],
             triggers=[
-                Trigger(t.name, frozenset(t.columns), t.event, t.calls) for t in self._rows(queries.TRIGGERS, oid=oid)
+                Trigger(t.name, frozenset(t.columns), t.event, t.calls, t.on)
+                for t in self._rows(queries.TRIGGERS, oid=oid)
             ],
             rights=Rights(
                 usage=row.usage,
@@ -189,15 +190,15 @@ class PostgreSQL:
                 sequences={s.column: (s.schema, s.name) for s in sequences if not s.granted},
                 lock=any(column.update for column in columns),
                 holder=row.holder,
-                functions={f.signature: f.default_of for f in closed if not f.granted},
+                functions=_calls(f for f in closed if not f.granted),
             ),
             nobody=replace(
                 NOTHING,
                 sequences={s.column: (s.schema, s.name) for s in sequences},
-                functions={f.signature: f.default_of for f in closed},
+                functions=_calls(closed),
             ),
             hiding=self._hiding(oid, self.server.role),
-            makers={f.default_of: f.signature for f in functions if f.default_of and f.borrows},
+            makers={f.columns[0]: f.signature for f in functions if f.left_out and f.borrows},
         )
 
 
@@ -212,6 +213,13 @@ def _column(row: Row[Any]) -> Column:
         filled=row.filled,
         computed=row.computed,
     )
+
+
+def _calls(rows: Iterable[Row[Any]]) -> dict[str, list[Call]]:
+    found: dict[str, list[Call]] = {}
+    for row in rows:
+        found.setdefault(row.signature, []).append(Call(row.event, frozenset(row.columns), row.left_out))
+    return found
 
 
 def _path(setting: str, role: str) -> list[str]:

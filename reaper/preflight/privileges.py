@@ -88,7 +88,7 @@ def _check_policies(exam: Examination, name: str, table: Table) -> Iterator[Find
 
 def _check_triggers(exam: Examination, name: str, table: Table) -> Iterator[Finding]:
     need = exam.needs[name]
-    if names := dict.fromkeys(each.name for each in firing(need, table)):
+    if names := dict.fromkeys(str(each) for each in firing(need, table)):
         yield note(name, f"triggers fire when a job is ended, in the same transaction: {listed(names)}")
     if calls := borrowing(need, table):
         yield note(name, f"{listed(calls)} {BORROWED}")

@@ -75,49 +75,137 @@ FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid JOIN pg_type b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
 WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """)
+# A default may stand at the column, or else at the domain that is its type.
 SEQUENCES = text("""
-SELECT a.attname::text AS column, n.nspname::text AS schema, s.relname::text AS name,
+SELECT given.column, n.nspname::text AS schema, s.relname::text AS name,
        CASE WHEN s.relkind = 'S' THEN has_sequence_privilege(s.oid, 'USAGE, UPDATE') END AS granted
-FROM pg_attrdef ad
-JOIN pg_attribute a ON a.attrelid = ad.adrelid AND a.attnum = ad.adnum
-JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = ad.oid AND d.refclassid = 'pg_class'::regclass
+FROM (
+    SELECT a.attname::text AS column, 'pg_attrdef'::regclass AS classid, ad.oid AS objid
+    FROM pg_attrdef ad JOIN pg_attribute a ON a.attrelid = ad.adrelid AND a.attnum = ad.adnum
+    WHERE ad.adrelid = :oid
+    UNION ALL
+    SELECT a.attname::text, 'pg_type'::regclass, t.oid
+    FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid AND t.typtype = 'd' AND t.typdefaultbin IS NOT NULL
+    WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped AND NOT a.atthasdef AND a.attidentity = ''
+) given
+JOIN pg_depend d ON d.classid = given.classid AND d.objid = given.objid AND d.refclassid = 'pg_class'::regclass
 JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
 JOIN pg_namespace n ON n.oid = s.relnamespace
-WHERE ad.adrelid = :oid
 """)
-# What is called for each row that is written, as the role that writes it: defaults and generated columns, checks of
-# the table and of the domains of its columns, expressions of indexes. What a trigger calls is not among them: to fire
-# it asks for no privilege.
-FUNCTIONS = text("""
-WITH RECURSIVE types (oid) AS (
-    SELECT atttypid FROM pg_attribute WHERE attrelid = :oid AND attnum > 0 AND NOT attisdropped
+# The table, and what a statement that names it reaches below it: a row that is inserted comes into partitions only.
+_HEIRS = """
+heirs (oid, partition) AS (
+    SELECT CAST(:oid AS oid), true
     UNION
-    SELECT t.typbasetype FROM types JOIN pg_type t ON t.oid = types.oid AND t.typtype = 'd'
+    SELECT i.inhrelid, heirs.partition AND c.relispartition
+    FROM heirs JOIN pg_inherits i ON i.inhparent = heirs.oid JOIN pg_class c ON c.oid = i.inhrelid
+)"""
+# Of a partitioned table's triggers each partition has a copy; others are its own, and fire for single rows alone.
+_FIRED = """
+fired (oid, event, columns) AS (
+    SELECT t.oid, e.event, CASE WHEN e.event = 'UPDATE' THEN ARRAY(
+        SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr)
+    ) ELSE '{}' END
+    FROM heirs JOIN pg_trigger t ON t.tgrelid = heirs.oid
+    JOIN (VALUES (4, 'INSERT'), (8, 'DELETE'), (16, 'UPDATE')) e (bit, event) ON t.tgtype & e.bit > 0
+    WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+          AND (heirs.oid = :oid OR t.tgtype & 1 > 0 AND (heirs.partition OR e.event <> 'INSERT')
+               AND coalesce((to_jsonb(t) ->> 'tgparentid')::oid, 0) = 0)
+)"""
+# What is called for each row that is written, as the role that writes it: by defaults, generated columns, checks,
+# indexes, the keys of partitions, the WHEN of triggers, and the checks of domains. What a trigger itself calls is not
+# among them: to fire it asks for no privilege. Nor are the functions that read and write a type.
+#
+# `within` are types inside of others, which matter for a value alone. A domain of the column itself is asked about
+# NULL, too, and one that a default is cast to stands among what the default depends on.
+FUNCTIONS = text(f"""
+WITH RECURSIVE {_HEIRS}, {_FIRED}, events (event) AS (
+    VALUES ('INSERT'), ('UPDATE')
+), columns AS (
+    SELECT a.attname::text AS name, a.attnum, a.atttypid, a.atthasdef, a.attidentity, a.attgenerated <> '' AS computed
+    FROM pg_attribute a WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped
+), types (name, computed, oid, within) AS (
+    SELECT name, computed, atttypid, false FROM columns
+    UNION
+    SELECT types.name, types.computed, inner_one.oid, types.within OR inner_one.within
+    FROM types JOIN pg_type t ON t.oid = types.oid CROSS JOIN LATERAL (
+        SELECT t.typbasetype, false WHERE t.typtype = 'd'
+        UNION ALL
+        SELECT t.typelem, true WHERE t.typcategory = 'A' AND t.typtype = 'b'
+        UNION ALL
+        SELECT a.atttypid, true FROM pg_attribute a
+        WHERE a.attrelid = t.typrelid AND t.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped
+        UNION ALL
+        SELECT r.rngsubtype, true FROM pg_range r WHERE r.rngtypid = t.oid
+        UNION ALL
+        SELECT (to_jsonb(r) ->> 'rngtypid')::oid, true FROM pg_range r
+        WHERE t.typtype = 'm' AND (to_jsonb(r) ->> 'rngmultitypid')::oid = t.oid
+    ) AS inner_one (oid, within)
+), domains (oid, base) AS (
+    SELECT oid, oid FROM pg_type WHERE typtype = 'd'
+    UNION
+    SELECT domains.oid, t.typbasetype FROM domains JOIN pg_type t ON t.oid = domains.base AND t.typtype = 'd'
+), asked (classid, objid, event, columns, left_out) AS (
+    SELECT 'pg_attrdef'::regclass, ad.oid, 'INSERT', ARRAY[c.name], true
+    FROM columns c JOIN pg_attrdef ad ON ad.adrelid = :oid AND ad.adnum = c.attnum WHERE NOT c.computed
+    UNION ALL
+    SELECT 'pg_type'::regclass, t.oid, 'INSERT', ARRAY[c.name], true
+    FROM columns c JOIN pg_type t ON t.oid = c.atttypid AND t.typtype = 'd' AND t.typdefaultbin IS NOT NULL
+    WHERE NOT c.atthasdef AND c.attidentity = ''
+    UNION ALL
+    SELECT 'pg_constraint'::regclass, k.oid, event, CASE WHEN types.within OR event = 'UPDATE' AND NOT types.computed
+                                                         THEN ARRAY[types.name] ELSE '{{}}' END, false
+    FROM types JOIN pg_constraint k ON k.contypid = types.oid CROSS JOIN events WHERE types.oid <> 0
+    UNION ALL
+    SELECT own.classid, own.objid, event, '{{}}', false
+    FROM heirs CROSS JOIN events CROSS JOIN LATERAL (
+        SELECT 'pg_attrdef'::regclass, ad.oid FROM pg_attrdef ad JOIN pg_attribute a
+        ON a.attrelid = ad.adrelid AND a.attnum = ad.adnum AND a.attgenerated <> '' WHERE ad.adrelid = heirs.oid
+        UNION ALL
+        SELECT 'pg_constraint'::regclass, k.oid FROM pg_constraint k
+        WHERE k.conrelid = heirs.oid AND k.contype = 'c'
+              AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)
+        UNION ALL
+        SELECT 'pg_class'::regclass, i.indexrelid FROM pg_index i WHERE i.indrelid = heirs.oid
+        UNION ALL
+        SELECT 'pg_class'::regclass, p.partrelid FROM pg_partitioned_table p
+        WHERE p.partrelid = heirs.oid AND (event = 'INSERT' OR EXISTS (
+            SELECT FROM pg_inherits i
+            WHERE i.inhparent = heirs.oid AND pg_get_partition_constraintdef(i.inhrelid) IS NOT NULL))
+    ) AS own (classid, objid)
+    WHERE heirs.partition OR event = 'UPDATE'
+    UNION ALL
+    SELECT 'pg_trigger'::regclass, t.oid, fired.event, fired.columns, false
+    FROM fired JOIN pg_trigger t ON t.oid = fired.oid WHERE t.tgqual IS NOT NULL
+), evaluated AS (
+    SELECT * FROM asked
+    UNION
+    SELECT 'pg_constraint'::regclass, k.oid, e.event, e.columns, e.left_out
+    FROM evaluated e
+    JOIN pg_depend d ON d.classid = e.classid AND d.objid = e.objid AND d.objsubid = 0
+         AND d.refclassid = 'pg_type'::regclass
+    JOIN domains ON domains.oid = d.refobjid JOIN pg_constraint k ON k.contypid = domains.base
+), called (oid, event, columns, left_out) AS (
+    SELECT DISTINCT coalesce(o.oprcode::oid, d.refobjid), e.event, e.columns, e.left_out
+    FROM evaluated e JOIN pg_depend d ON d.classid = e.classid AND d.objid = e.objid AND d.objsubid = 0
+    LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+    LEFT JOIN pg_trigger t ON e.classid = 'pg_trigger'::regclass AND t.oid = e.objid
+    LEFT JOIN pg_type y ON e.classid = 'pg_type'::regclass AND y.oid = e.objid
+    WHERE (o.oid IS NOT NULL OR d.refclassid = 'pg_proc'::regclass)
+          AND d.refobjid IS DISTINCT FROM t.tgfoid
+          AND coalesce(d.refobjid NOT IN (y.typinput, y.typoutput, y.typreceive, y.typsend, y.typmodin, y.typmodout,
+                                          y.typanalyze), true)
 )
 SELECT format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) AS signature,
-       CASE WHEN bool_and(called.column IS NOT NULL) THEN min(called.column) END AS default_of,
+       called.event, called.columns, called.left_out,
        has_function_privilege(p.oid, 'EXECUTE') AS granted,
        has_function_privilege('public', p.oid, 'EXECUTE') AS public,
        NOT p.prosecdef AND l.lanname NOT IN ('internal', 'c') AS borrows
-FROM (
-    SELECT d.refobjid AS oid, CASE WHEN a.attgenerated = '' THEN a.attname::text END AS column
-    FROM pg_attrdef ad JOIN pg_attribute a ON a.attrelid = ad.adrelid AND a.attnum = ad.adnum
-    JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = ad.oid
-    WHERE ad.adrelid = :oid AND d.refclassid = 'pg_proc'::regclass
-    UNION ALL
-    SELECT d.refobjid, NULL FROM pg_constraint c
-    JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
-    WHERE (c.conrelid = :oid AND c.contype = 'c' OR c.contypid IN (SELECT oid FROM types WHERE oid <> 0))
-          AND d.refclassid = 'pg_proc'::regclass
-    UNION ALL
-    SELECT d.refobjid, NULL FROM pg_index i
-    JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid
-    WHERE i.indrelid = :oid AND d.refclassid = 'pg_proc'::regclass
-) called
+FROM called
 JOIN pg_proc p ON p.oid = called.oid JOIN pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_language l ON l.oid = p.prolang
-GROUP BY p.oid, n.nspname, p.proname, p.prosecdef, l.lanname ORDER BY 1
-""")
+ORDER BY 1, 2, 3
+""")  # noqa: S608
 INDEXES = text("""
 SELECT n.nspname::text AS schema, c.relname::text AS name, am.amname = 'btree' AS ordered,
        i.indisunique AND i.indimmediate AS unique, i.indisvalid AS valid,
@@ -140,16 +228,15 @@ WHERE c.conrelid = :oid AND c.contype IN ('c', 'f')
       AND coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)
 ORDER BY c.conname
 """)
-TRIGGERS = text("""
-SELECT t.tgname::text AS name, e.event,
+TRIGGERS = text(f"""
+WITH RECURSIVE {_HEIRS}, {_FIRED}
+SELECT t.tgname::text AS name, fired.event, fired.columns,
        CASE WHEN NOT p.prosecdef THEN format('%I.%I', n.nspname, p.proname) END AS calls,
-       ARRAY(SELECT a.attname::text FROM pg_attribute a
-             WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr)) AS columns
-FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
-JOIN (VALUES (4, 'INSERT'), (8, 'DELETE'), (16, 'UPDATE')) e (bit, event) ON t.tgtype & e.bit > 0
-WHERE t.tgrelid = :oid AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
-ORDER BY t.tgname, e.bit
-""")
+       CASE WHEN t.tgrelid <> :oid THEN t.tgrelid::regclass::text END AS "on"
+FROM fired JOIN pg_trigger t ON t.oid = fired.oid
+JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
+ORDER BY t.tgrelid <> :oid, t.tgname, 5, fired.event
+""")  # noqa: S608
 VIEWED = text("""
 SELECT DISTINCT n.nspname::text AS schema, c.relname::text AS name
 FROM pg_rewrite r

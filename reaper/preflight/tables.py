@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from reaper.profile import Profile
 from reaper.source.postgresql.policies import Hiding
@@ -67,22 +68,39 @@ class ForeignKey:
 class Trigger:
     """A trigger on INSERT, UPDATE or DELETE; on UPDATE without columns it fires on each.
 
-    `calls` is a function that works with the rights of whoever fires it; None where it has rights of its own.
+    `calls` is a function that works with the rights of whoever fires it; None where it has rights of its own. `on` is
+    the partition, or the like, whose own it is.
     """
 
     name: str
     columns: frozenset[str]
     event: str
     calls: str | None = None
+    on: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} on {self.on}" if self.on else self.name
+
+
+class Call(NamedTuple):
+    """When the server calls a function for a row that is written.
+
+    At an INSERT: at each, or where a value is given for the column; with `left_out`, where none is. At an UPDATE: at
+    each, or where one of the columns is set. At a DELETE: at each.
+    """
+
+    event: str
+    columns: frozenset[str]
+    left_out: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
     """What the connected role may do. `sequences` are those whose next value it may not take, by column.
 
-    `functions` are those that it may not execute, though the server does so for a row that is written: each with the
-    column whose default calls it, or None. `close`: lock the whole table against writers; `lock`: lock single rows;
-    `holder`: ask a row who holds it; `shape`: see all its columns and keys.
+    `functions` are those that it may not execute, though the server does so for a row that is written: each with when.
+    `close`: lock the whole table against writers; `lock`: lock single rows; `holder`: ask a row who holds it; `shape`:
+    see all its columns and keys.
     """
 
     usage: bool
@@ -95,7 +113,7 @@ class Rights:
     lock: bool
     holder: bool = True
     shape: bool = True
-    functions: Mapping[str, str | None] = field(default_factory=dict)
+    functions: Mapping[str, Sequence[Call]] = field(default_factory=dict)
 
 
 NOTHING = Rights(
