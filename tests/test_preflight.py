@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper.embedded import temporary
 from reaper.hearing import Hearing
 from reaper.model import DatabaseAway
-from reaper.preflight import Finding, Level, examine
+from reaper.preflight import Duties, Finding, Level, examine
 from reaper.preflight.server import too_old
 from reaper.profile import Insert, Profile, resolve
 from reaper.source import Source
@@ -769,6 +769,43 @@ def test_triggers_that_fire_when_a_job_is_ended_are_named(database: str) -> None
         ("job", "on_end"),
         ("job_event", "on_event"),
     ]
+
+
+def test_rules_that_no_sweep_gets_past_are_errors_and_others_are_not(protea: Protea) -> None:
+    source = Source("main", protea.url, PROTEA, thresholds(), PATIENCE)
+    with connected(
+        protea.url,
+        "CREATE TABLE copy AS SELECT * FROM job LIMIT 0",
+        "CREATE TABLE event_copy (LIKE job_event INCLUDING ALL)",
+        "CREATE RULE on_delete AS ON DELETE TO job DO ALSO INSERT INTO copy SELECT OLD.*",
+        "CREATE RULE off AS ON UPDATE TO job DO ALSO INSERT INTO copy SELECT NEW.*",
+        "ALTER TABLE job DISABLE RULE off",
+        """CREATE RULE elsewhere AS ON INSERT TO job_event DO INSTEAD
+           INSERT INTO event_copy (job_id, ts, level, event, message, fields)
+           VALUES (NEW.job_id, NEW.ts, NEW.level, NEW.event, NEW.message, NEW.fields) RETURNING event_copy.*""",
+    ):
+        protea.stale()
+        assert grave(found(protea.url, duties=Duties("fail", purge=True))) == [] and protea.sweep(source).reaped == 1
+    run(protea.url, "DROP RULE elsewhere ON job_event")
+    for rule, on in (
+        ('CREATE RULE "a rule" AS ON UPDATE TO job DO ALSO INSERT INTO copy SELECT NEW.*', "job"),
+        ("CREATE RULE partly AS ON INSERT TO job_event WHERE NEW.level = 'x' DO INSTEAD NOTHING", "job_event"),
+        ("CREATE RULE not_at_all AS ON INSERT TO job_event DO INSTEAD NOTHING", "job_event"),
+        (
+            "CREATE RULE two AS ON INSERT TO job_event DO INSTEAD (NOTIFY a; INSERT INTO copy DEFAULT VALUES)",
+            "job_event",
+        ),
+    ):
+        run(protea.url, rule)
+        finding = only(found(protea.url))
+        name = rule.removeprefix("CREATE RULE ").partition(" AS ")[0]
+        assert (finding.level, finding.subject) == (Level.ERROR, on) and name.strip('"') in finding.message
+        assert finding.fix == f"DROP RULE {name} ON public.{on};"
+        protea.stale()
+        report = protea.sweep(source)
+        assert report.reaped == 0 and (report.error or report.failures), rule
+        run(protea.url, finding.fix)
+    assert grave(found(protea.url)) == [] and protea.sweep(source).reaped == 4
 
 
 def test_a_server_that_is_too_old_is_an_error() -> None:

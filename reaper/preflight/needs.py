@@ -56,6 +56,10 @@ class Need:
     close: bool = False
     holder: bool = False
 
+    def writes(self, event: str) -> bool:
+        """There are such statements: INSERT, UPDATE, DELETE."""
+        return {"INSERT": self.inserts, "UPDATE": bool(self.update), "DELETE": self.delete}[event]
+
 
 def needs(profile: Profile, duties: Duties) -> dict[str, Need]:
     """By the table's name in the profile. One that these duties do not touch is not there."""
@@ -189,11 +193,11 @@ def lacks_functions(need: Need, table: Table) -> Iterator[str]:
 
 
 def _happens(call: Call, need: Need) -> bool:
+    if not need.writes(call.event) or not call.columns:
+        return need.writes(call.event)
     if call.event == "INSERT":
-        return need.inserts and (not call.columns or (call.columns <= need.insert) != call.left_out)
-    if call.event == "UPDATE":
-        return bool(need.update) and (not call.columns or bool(call.columns & need.update))
-    return need.delete
+        return (call.columns <= need.insert) != call.left_out
+    return bool(call.columns & need.update)
 
 
 # --- what else there is to know ------------------------------------------------------------------------------------
@@ -217,11 +221,10 @@ def undone(name: str, profile: Profile, duties: Duties) -> str | None:
 
 def firing(need: Need, table: Table) -> list[Trigger]:
     """The triggers that fire, apart from the fence."""
-    changes = {"INSERT": need.inserts, "UPDATE": bool(need.update), "DELETE": need.delete}
     return [
         each
         for each in table.triggers
-        if changes[each.event]
+        if need.writes(each.event)
         and not (each.event == "UPDATE" and each.columns and not each.columns & need.update)
         and not each.name.startswith(own_name("fence"))
     ]

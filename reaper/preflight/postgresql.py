@@ -16,7 +16,7 @@ from reaper.model import Time
 from reaper.preflight import queries
 from reaper.preflight.catalog import Server, Unanswered
 from reaper.preflight.remedies import Remedies
-from reaper.preflight.tables import NOTHING, Call, Check, Column, ForeignKey, Index, Rights, Table, Trigger
+from reaper.preflight.tables import NOTHING, Call, Check, Column, ForeignKey, Index, Rights, Rule, Table, Trigger
 from reaper.schema import split_name
 from reaper.source.postgresql.policies import Hiding
 from reaper.source.trouble import in_one_line, sqlstate
@@ -199,6 +199,7 @@ class PostgreSQL:
             ),
             hiding=self._hiding(oid, self.server.role),
             makers={f.columns[0]: f.signature for f in functions if f.left_out and f.borrows},
+            rules=[Rule(r.name, r.event, r.taken) for r in self._rows(queries.RULES, oid=oid)],
         )
 
 

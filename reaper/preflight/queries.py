@@ -237,6 +237,16 @@ FROM fired JOIN pg_trigger t ON t.oid = fired.oid
 JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
 ORDER BY t.tgrelid <> :oid, t.tgname, 5, fired.event
 """)  # noqa: S608
+# One that puts a single statement in the place of another, and tells what that returned, is taken where rows are
+# written within WITH. No other is.
+RULES = text("""
+SELECT r.rulename::text AS name, e.event,
+       r.is_instead AND r.ev_qual::text = '<>' AND pg_get_ruledef(r.oid) ~ ' DO INSTEAD +[^( ]'
+       AND pg_get_ruledef(r.oid) LIKE '% RETURNING %' AS taken
+FROM pg_rewrite r JOIN (VALUES ('2', 'UPDATE'), ('3', 'INSERT'), ('4', 'DELETE')) e (type, event)
+ON r.ev_type::text = e.type
+WHERE r.ev_class = :oid AND r.ev_enabled IN ('O', 'A') ORDER BY 1
+""")
 VIEWED = text("""
 SELECT DISTINCT n.nspname::text AS schema, c.relname::text AS name
 FROM pg_rewrite r

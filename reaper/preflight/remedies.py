@@ -113,6 +113,9 @@ class Remedies:
         """The table with rows that can be locked, where a statement makes it one."""
         return None
 
+    def drop_rule(self, table: Table, rule: str) -> str:
+        return f"DROP RULE {self.name(rule)} ON {self.name(table.schema, table.name)};"
+
     def not_null(self, table: Table, column: str) -> str:
         return self._alter(table, column, "SET NOT NULL")
 

@@ -82,6 +82,14 @@ class Trigger:
         return f"{self.name} on {self.on}" if self.on else self.name
 
 
+class Rule(NamedTuple):
+    """A rule that rewrites an INSERT, UPDATE or DELETE. `taken`: in such a way that sweeps can still be carried out."""
+
+    name: str
+    event: str
+    taken: bool
+
+
 class Call(NamedTuple):
     """When the server calls a function for a row that is written.
 
@@ -136,6 +144,7 @@ class Table:
 
     `nobody` are the rights of a role that has been granted nothing. `hiding`: row-level security that may keep rows
     from the role. `makers` are functions behind defaults, by column, that work with the rights of whoever inserts.
+    `rules` rewrite what is written.
     """
 
     identity: int
@@ -152,6 +161,7 @@ class Table:
     nobody: Rights
     hiding: Sequence[Hiding] = ()
     makers: Mapping[str, str] = field(default_factory=dict)
+    rules: Sequence[Rule] = ()
 
     @property
     def real(self) -> bool:

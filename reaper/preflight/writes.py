@@ -1,12 +1,14 @@
-"""Can the columns hold what a profile writes into them?"""
+"""Can the columns hold what a profile writes into them, and does it get there?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from reaper.model import Reason
 from reaper.preflight.examination import Examination
 from reaper.preflight.finding import Finding, error, warning
+from reaper.preflight.needs import needs
 from reaper.preflight.tables import Column
 from reaper.preflight.uses import Writing, writings, written_as
 from reaper.preflight.values import check_constraints, check_literal
@@ -30,6 +32,22 @@ def check_writes(exam: Examination) -> Iterator[Finding]:
         yield from check_constraints(exam, writing.table, writing.values, writing.place)
         if writing.inserts:
             yield from _check_left_out(exam, writing)
+    yield from _check_rules(exam)
+
+
+def _check_rules(exam: Examination) -> Iterator[Finding]:
+    # A purge deletes in statements of their own, and counts what is gone.
+    ending = needs(exam.profile, replace(exam.duties, purge=False))
+    for name, need in sorted(ending.items()):
+        table = exam.tables.get(name)
+        for rule in table.rules if table else ():
+            if table and need.writes(rule.event) and not rule.taken:
+                yield error(
+                    name,
+                    f"the rule {rule.name!r} rewrites each {rule.event}, and PostgreSQL refuses that within WITH, "
+                    "where rows are written here: a trigger can do the same, without the rule",
+                    exam.catalog.remedies.drop_rule(table, rule.name),
+                )
 
 
 def _check_value(exam: Examination, writing: Writing, column: Column, value: Value) -> Iterator[Finding]:
