@@ -20,7 +20,9 @@ from reaper.cli import exits
 from reaper.hearing import Hearing
 from reaper.model import SweepReport
 from reaper.orders import Memory, Orders
-from reaper.preflight import Finding, Level, examine
+from reaper.preflight import Duties, Finding, Level, examine
+from reaper.preflight.granting import granting
+from reaper.preflight.ground import looked_up
 from reaper.profile import Profile, resolve
 from reaper.source import Source
 from reaper.sweep import sweep
@@ -412,15 +414,6 @@ def test_a_trigger_is_a_note(place: Place) -> None:
     assert "noisy" in about(place.found(), "triggers fire").message
 
 
-def test_the_sequence_behind_a_default_is_told_for_its_privileges_are_others_to_grant(place: Place) -> None:
-    place.do(
-        "CREATE SEQUENCE numbers",
-        "ALTER TABLE job_event ADD number bigint NOT NULL DEFAULT (NEXT VALUE FOR numbers), ADD other int DEFAULT 1",
-    )
-    [told] = [f.message for f in place.found() if "yours to grant" in f.message]
-    assert told.startswith(f"the default of number calls nextval(`{place.name}`.`numbers`) with the role's own rights")
-
-
 # --- privileges --------------------------------------------------------------------------------------------------
 
 
@@ -442,6 +435,37 @@ def test_a_user_with_the_printed_grants_and_no_others_can_sweep_and_explain(plac
             [(job,)] = place.ask("SELECT id FROM job")
             assert source.reading.evidence(connection, moment, [(job,)])
             assert source.reading.audits(connection, (job,))
+
+
+def test_the_sequence_of_a_default_is_granted_for_every_insert(place: Place) -> None:
+    """Even where a value is given; not what merely looks like one."""
+    place.do(
+        "CREATE SEQUENCE numbers",
+        "CREATE SEQUENCE `it``s`",
+        "CREATE SEQUENCE of_job",
+        "ALTER TABLE job_event ADD num bigint NOT NULL DEFAULT (NEXT VALUE FOR numbers)",
+        "ALTER TABLE job_event MODIFY level varchar(16) DEFAULT (concat('\\'nextval(`a`.`b`)', nextval(`it``s`)))",
+        "ALTER TABLE job ADD num bigint NOT NULL DEFAULT (NEXT VALUE FOR of_job)",
+    )
+    user = place.guest(f"CREATE TEMPORARY TABLES ON {place.name}.*")
+    with place.source().connect() as connection:
+        ground = looked_up(connection, PROTEA, f"{user}@localhost")
+    mine = list(granting(PROTEA, Duties(), ground).statements())[1:]
+    drawn = {
+        f"GRANT SELECT, INSERT ON `{place.name}`.`{name}` TO `{user}`@`localhost`;" for name in ("numbers", "it``s")
+    }
+    assert {statement for statement in mine if "GRANT SELECT, INSERT ON" in statement} == drawn
+    place.do(*mine)
+    place.stale()
+    for statement in drawn:
+        for privilege in ("SELECT", "INSERT"):
+            less = statement.replace("SELECT, INSERT", privilege)
+            place.do(less.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
+            assert only(place.found(user=user)).fix == statement
+            report = place.sweep(user)
+            assert report.error or report.failures
+            place.do(less)
+    assert grave(place.found(user=user)) == [] and place.sweep(user).reaped == 1
 
 
 def test_missing_privileges_are_named_with_their_columns_and_granted_as_printed(place: Place) -> None:

@@ -31,6 +31,7 @@ from reaper.preflight.mariadb_tables import (
     kind_of,
     read_by,
     sample,
+    sequences_in,
 )
 from reaper.preflight.tables import NOTHING, ForeignKey, Rights, Table, Trigger
 from reaper.schema import split_name, table_of
@@ -39,7 +40,6 @@ from reaper.source.trouble import Trouble, in_one_line, number, trouble
 
 _DENIED = frozenset({1142, 1143, 1044, 1045, 1370})
 _READ_ONLY, _CUT_OFF = 1792, 1969
-_SEQUENCE = re.compile(r"\bnext(val\(|\s+value\s+for\b)", re.IGNORECASE)
 _COLLATIONS = ("1267", "1270", "1271")
 _NUMBERS = {"integer": r"\s*[+-]?\d+", "number": r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"}
 _READ = {
@@ -48,7 +48,7 @@ _READ = {
     "uuid": "CAST(:v AS UUID) IS NOT NULL",
 }
 
-NOBODY = replace(NOTHING, usage=True, lock=True, holder=True, shape=False)
+NOBODY = replace(NOTHING, usage=True, lock=True, holder=True, shape=False, eager=True)
 """To lock rows, no more is asked for than to read them; the keys of a table are not shown to everybody."""
 
 LONGEST_SECONDS = 60.0
@@ -201,9 +201,7 @@ class MariaDB:
             ],
             triggers=[Trigger(t.name, frozenset(), t.event) for t in self._rows(queries.TRIGGERS.bindparams(**place))],
             rights=self._rights(row, found),
-            nobody=NOBODY,
-            # Who inserts needs SELECT and INSERT on the sequence; whether he has them cannot be asked.
-            makers={c.name: c.value for c in found if c.value and _SEQUENCE.search(c.value)},
+            nobody=replace(NOBODY, sequences=_sequences(found)),
         )
 
     def _about(self, statement: str, schema: str, table: str) -> Sequence[Row[Any]]:
@@ -236,9 +234,19 @@ class MariaDB:
             insert=frozenset(name for name, own in granted.items() if "insert" in own),
             delete=self._may_delete(row),
             close=False,
-            sequences={},
+            sequences={
+                column: lacking
+                for column, sequences in _sequences(columns).items()
+                if (lacking := [place for place in sequences if not self._may_draw(*place)])
+            },
             lock=True,
+            eager=True,
         )
+
+    def _may_draw(self, schema: str, name: str) -> bool:
+        """It may take the next value of a sequence."""
+        found = self._rows(queries.SEQUENCE.bindparams(schema=schema, name=name))
+        return {"select", "insert"} <= {privilege for row in found for privilege in row.privileges.split(",")}
 
     def _may_delete(self, row: Row[Any]) -> bool:
         """Privileges come before everything else: in a transaction that reads only, nothing else can be asked."""
@@ -247,3 +255,8 @@ class MariaDB:
         except Unanswered as refused:
             return refused.state == str(_READ_ONLY)
         return True
+
+
+def _sequences(columns: Sequence[Row[Any]]) -> dict[str, list[tuple[str, str]]]:
+    """Those that defaults take a value from."""
+    return {column.name: found for column in columns if (found := sequences_in(column.value or ""))}

@@ -32,6 +32,11 @@ SELECT column_name AS name, column_type AS type, data_type AS base, is_nullable 
        generation_expression IS NOT NULL AS computed
 FROM information_schema.columns WHERE table_schema = :schema AND table_name = :name ORDER BY ordinal_position
 """)
+# Asked so, and not by drawing: nothing is taken from it, and a transaction that only reads may ask.
+SEQUENCE = text("""
+SELECT privileges FROM information_schema.columns
+WHERE table_schema = :schema AND table_name = :name AND column_name = 'next_not_cached_value'
+""")
 INDEXES = text("""
 SELECT index_name AS name, column_name AS `column`, index_type = 'BTREE' AS ordered, non_unique = 0 AS `unique`,
        ignored = 'NO' AS valid, sub_part

@@ -69,6 +69,9 @@ class MariaDBRemedies(Remedies):
     def grant_sessions(self) -> str:
         return self.grant_global("PROCESS")
 
+    def grant_sequence(self, schema: str, name: str) -> str:
+        return f"GRANT SELECT, INSERT ON {self.name(schema, name)} TO {self._to};"
+
     def create_index(self, table: Table, columns: Iterable[str], null: Mapping[str, bool] | None = None) -> str:
         """No index leaves rows out here: the columns that are NULL, or are not, come first."""
         names = list(dict.fromkeys([*(null or {}), *columns]))

@@ -24,6 +24,8 @@ _COLUMN_CHECK = re.compile(rf"^\s*{_NAME} .*? CHECK \((.*)\)(?: COMMENT .*)?,?$"
 _TABLE_CHECK = re.compile(rf"^\s*CONSTRAINT {_NAME} CHECK \((.*)\),?$", re.MULTILINE)
 _READ_FROM = re.compile(rf"(?:from|join) \(*{_NAME}\.{_NAME}", re.IGNORECASE)
 _SHOWN_COLUMN = re.compile(rf"^  {_NAME} ", re.MULTILINE)
+_DRAWN = re.compile(rf"'(?:[^'\\]|\\.)*'|nextval\({_NAME}\.{_NAME}\)|{_NAME}", re.DOTALL)
+"""Texts and other names are passed over as wholes: they may hold what looks like it."""
 _LABEL = re.compile(r"'((?:[^']|'')*)'")
 
 
@@ -99,6 +101,12 @@ def foreign_keys_in(shown: str) -> Iterator[tuple[frozenset[str], str | None, st
 def read_by(view: str) -> set[tuple[str, str]]:
     """The tables, with their databases, that a view's definition names."""
     return {(unquoted(schema), unquoted(table)) for schema, table in _READ_FROM.findall(view)}
+
+
+def sequences_in(default: str) -> list[tuple[str, str]]:
+    """The sequences that a default takes a value from, with their databases."""
+    found = [(unquoted(match[1]), unquoted(match[2])) for match in _DRAWN.finditer(default) if match[1]]
+    return list(dict.fromkeys(found))
 
 
 def unquoted(quoted: str) -> str:

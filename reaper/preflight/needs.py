@@ -180,9 +180,9 @@ def lacks_close(need: Need, table: Table, granted: Missing) -> bool:
 def lacks_sequences(need: Need, table: Table) -> Iterator[tuple[str, tuple[str, str]]]:
     """Sequences whose next value the role may not take, by the columns that an insert leaves to them."""
     if need.inserts:
-        for column, sequence in sorted(table.rights.sequences.items()):
-            if column not in need.insert:
-                yield column, sequence
+        for column, sequences in sorted(table.rights.sequences.items()):
+            if table.rights.eager or column not in need.insert:
+                yield from ((column, sequence) for sequence in sequences)
 
 
 def lacks_functions(need: Need, table: Table) -> Iterator[str]:

@@ -187,14 +187,14 @@ class PostgreSQL:
                 insert=frozenset(column.name for column in columns if column.insert),
                 delete=row.delete,
                 close=row.close,
-                sequences={s.column: (s.schema, s.name) for s in sequences if not s.granted},
+                sequences=_by_column(s for s in sequences if not s.granted),
                 lock=any(column.update for column in columns),
                 holder=row.holder,
                 functions=_calls(f for f in closed if not f.granted),
             ),
             nobody=replace(
                 NOTHING,
-                sequences={s.column: (s.schema, s.name) for s in sequences},
+                sequences=_by_column(sequences),
                 functions=_calls(closed),
             ),
             hiding=self._hiding(oid, self.server.role),
@@ -214,6 +214,13 @@ def _column(row: Row[Any]) -> Column:
         filled=row.filled,
         computed=row.computed,
     )
+
+
+def _by_column(rows: Iterable[Row[Any]]) -> dict[str, list[tuple[str, str]]]:
+    found: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        found.setdefault(row.column, []).append((row.schema, row.name))
+    return found
 
 
 def _calls(rows: Iterable[Row[Any]]) -> dict[str, list[Call]]:

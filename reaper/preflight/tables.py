@@ -104,7 +104,8 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What the connected role may do. `sequences` are those whose next value it may not take, by column.
+    """What the connected role may do. `sequences` are those whose next value it may not take, by column;
+    `eager`: they are asked for even where an insert gives the column a value.
 
     `functions` are those that it may not execute, though the server does so for a row that is written: each with when.
     `close`: lock the whole table against writers; `lock`: lock single rows; `holder`: ask a row who holds it; `shape`:
@@ -117,11 +118,12 @@ class Rights:
     insert: frozenset[str]
     delete: bool
     close: bool
-    sequences: Mapping[str, tuple[str, str]]
+    sequences: Mapping[str, Sequence[tuple[str, str]]]
     lock: bool
     holder: bool = True
     shape: bool = True
     functions: Mapping[str, Sequence[Call]] = field(default_factory=dict)
+    eager: bool = False
 
 
 NOTHING = Rights(
