@@ -35,7 +35,7 @@ from reaper.profile import Profile, resolve
 from reaper.source import Habits, Source, holder_of
 from reaper.sweep import sweep
 from tests.support import HOUR, PATIENCE, Heard, Protea, thresholds
-from tests.test_preflight import AWKWARD, AWKWARD_TABLES, PROTEA, connected, found, guest, guest_url, run
+from tests.test_preflight import AWKWARD, AWKWARD_TABLES, PROTEA, connected, found, guest, guest_url, mine, run
 from tests.test_preflight_vocabulary import SHOP
 from tests.test_preflight_vocabulary import TABLES as SHOP_TABLES
 from tests.test_purge import Told
@@ -503,6 +503,39 @@ def test_what_works_with_the_role_s_own_rights_is_told_where_the_role_causes_it(
         assert report.reaped == 0 and (report.error or report.failures), more
         run(protea.url, f"GRANT {more} TO guest")
     assert protea.sweep(least).reaped == 2
+
+
+def test_what_it_takes_to_read_through_a_view_is_told_and_check_finds_that_it_is_missing(protea: Protea) -> None:
+    with connected(
+        protea.url,
+        _function("parse", "uuid", gives="uuid", says="$1"),
+        "CREATE TABLE raw (job_id uuid)",
+        "CREATE VIEW plain AS SELECT job_id FROM raw",
+        "CREATE VIEW invoked WITH (security_invoker = on) AS SELECT job_id FROM raw",
+        "CREATE VIEW above AS SELECT parse(job_id) AS job_id FROM invoked",
+        "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC",
+    ):
+        pass
+    through = "a view, read with the role's own rights; what that takes is yours to grant: "
+    for view, needed in (
+        ("plain", ()),
+        ("invoked", ("SELECT on public.raw",)),
+        ("above", ("EXECUTE on public.parse(uuid)", "SELECT on public.raw")),
+    ):
+        related = {"table": view, "match": {"job_id": "id"}}
+        profile = mine(jobs={"running": {"column": "status", "in": ["running"], "missing": [related]}})
+        fits(protea.url, profile)
+        with connected(protea.url) as connection:
+            notes = granting(profile, Duties(), looked_up(connection, profile, "guest")).notes
+        assert notes == ([f"{view}: {through}{', '.join(needed)}"] if needed else [])
+        for one in needed:
+            [finding] = grave(found(guest_url(protea.url), profile=profile))
+            assert (finding.level, finding.subject) == (Level.ERROR, view) and one in finding.message
+            run(protea.url, f"GRANT {one.replace('EXECUTE on', 'EXECUTE ON FUNCTION')} TO guest")
+        assert grave(found(guest_url(protea.url), profile=profile)) == []
+        least = Source("main", str(guest_url(protea.url)), profile, thresholds(), PATIENCE)
+        protea.stale()
+        assert protea.sweep(least).reaped == 1
 
 
 def test_rows_that_a_policy_hides_are_noted(database: str) -> None:

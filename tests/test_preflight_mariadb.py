@@ -437,6 +437,27 @@ def test_a_user_with_the_printed_grants_and_no_others_can_sweep_and_explain(plac
             assert source.reading.audits(connection, (job,))
 
 
+def test_a_view_that_is_read_with_the_user_s_own_rights_is_told(place: Place) -> None:
+    related = {"table": "finished", "match": {"job_id": "id"}}
+    profile = mine(jobs={"running": {"column": "status", "in": ["running"], "missing": [related]}})
+    place.do(
+        "CREATE TABLE raw (job_id uuid)",
+        "CREATE VIEW finished AS SELECT job_id FROM raw",
+    )
+    user = place.guest(f"CREATE TEMPORARY TABLES ON {place.name}.*")
+    for rights in ("DEFINER", "INVOKER"):
+        place.do(f"CREATE OR REPLACE SQL SECURITY {rights} VIEW finished AS SELECT job_id FROM raw")
+        with place.source(profile=profile).connect() as connection:
+            grants = granting(profile, Duties(), looked_up(connection, profile, f"{user}@localhost"))
+        place.do(*list(grants.statements())[1:])
+        told = [note for note in grants.notes if note.startswith("finished: a view, read with the role's own rights")]
+        errors = grave(place.found(user=user, profile=profile))
+        assert bool(told) == bool(errors) == (rights == "INVOKER")
+    assert "SELECT on what it reads from" in only(errors).message
+    place.do(f"GRANT SELECT ON {place.name}.raw TO {user}@localhost")
+    assert grave(place.found(user=user, profile=profile)) == []
+
+
 def test_the_sequence_of_a_default_is_granted_for_every_insert(place: Place) -> None:
     """Even where a value is given; not what merely looks like one."""
     place.do(

@@ -28,6 +28,7 @@ from reaper.preflight.needs import (
     lacks_sequences,
     missing,
     needs,
+    seen_through,
     undone,
 )
 from reaper.preflight.tables import Table
@@ -179,6 +180,8 @@ class _Scribe:
             for fix in dict.fromkeys(self._remedies.see_all(hiding) for hiding in hides(need, table)):
                 so = undone(name, self._profile, self._duties) or "which are left alone then"
                 yield f"{name}: row-level security may hide rows from the role, {so}; before the first sweep: {fix}"
+            if (more := seen_through(need, table)) is not None:
+                yield f"{name}: a view, {more}"
             if calls := borrowing(need, table):
                 yield f"{name}: {', '.join(calls)} {BORROWED}"
 

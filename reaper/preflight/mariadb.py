@@ -202,7 +202,14 @@ class MariaDB:
             triggers=[Trigger(t.name, frozenset(), t.event) for t in self._rows(queries.TRIGGERS.bindparams(**place))],
             rights=self._rights(row, found),
             nobody=replace(NOBODY, sequences=_sequences(found)),
+            behind=self._behind(row),
         )
+
+    def _behind(self, row: Row[Any]) -> Sequence[str]:
+        """A view is read with the rights of whoever defined it, unless it says otherwise."""
+        place = {"schema": row.schema, "name": row.name}
+        own = row.type == "VIEW" and self._connection.execute(queries.INVOKER, place).scalar_one_or_none()
+        return ["SELECT on what it reads from"] if own else ()
 
     def _about(self, statement: str, schema: str, table: str) -> Sequence[Row[Any]]:
         """Asks a statement with the table's name in its place; names may hold colons, which stand for parameters."""

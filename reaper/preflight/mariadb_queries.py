@@ -48,5 +48,8 @@ TRIGGERS = text("""
 SELECT trigger_name AS name, event_manipulation AS event FROM information_schema.triggers
 WHERE event_object_schema = :schema AND event_object_table = :name ORDER BY 1
 """)
+INVOKER = text("""
+SELECT security_type = 'INVOKER' FROM information_schema.views WHERE table_schema = :schema AND table_name = :name
+""")
 VIEW = text("SELECT view_definition FROM information_schema.views WHERE table_schema = :schema AND table_name = :name")
 SESSIONS = text("SELECT count(*) FROM information_schema.innodb_trx")

@@ -230,6 +230,13 @@ def firing(need: Need, table: Table) -> list[Trigger]:
     ]
 
 
+def seen_through(need: Need, table: Table) -> str | None:
+    """What it takes to read a view, beside the view itself, in words; None where there is no such thing."""
+    if not (table.behind and need.select):
+        return None
+    return f"read with the role's own rights; what that takes is yours to grant: {', '.join(table.behind)}"
+
+
 def borrowing(need: Need, table: Table) -> list[str]:
     """What is called with the rights of the role, and may ask for more than stands here, in words."""
     fired = [f"the trigger {each} calls {each.calls}" for each in firing(need, table) if each.calls]

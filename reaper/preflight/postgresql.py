@@ -200,6 +200,7 @@ class PostgreSQL:
             hiding=self._hiding(oid, self.server.role),
             makers={f.columns[0]: f.signature for f in functions if f.left_out and f.borrows},
             rules=[Rule(r.name, r.event, r.taken) for r in self._rows(queries.RULES, oid=oid)],
+            behind=[each.needed for each in self._rows(queries.BEHIND, oid=oid)] if row.kind == "v" else (),
         )
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from sqlalchemy import select
+
+from reaper.preflight.catalog import Unanswered
 from reaper.preflight.examination import Examination, listed
 from reaper.preflight.finding import Finding, error, note, warning
 from reaper.preflight.needs import (
@@ -22,9 +25,12 @@ from reaper.preflight.needs import (
     lacks_sequences,
     missing,
     needs,
+    seen_through,
     undone,
 )
 from reaper.preflight.tables import Table
+
+_DENIED = {"42501", "1142", "1143", "1356", "1370"}
 
 
 def check_privileges(exam: Examination) -> Iterator[Finding]:
@@ -66,9 +72,24 @@ def _check_table(exam: Examination, name: str, table: Table) -> Iterator[Finding
             f"the role {role!r} may not SELECT xmax: who holds a locked job's row is not told",
             exam.catalog.remedies.grant_holder(table),
         )
+    if table.kind == "view" and table.readable(need.select & set(table.columns)):
+        yield from _check_view(exam, name, table)
     yield from _check_called(exam, name, table)
     yield from _check_policies(exam, name, table)
     yield from _check_triggers(exam, name, table)
+
+
+def _check_view(exam: Examination, name: str, table: Table) -> Iterator[Finding]:
+    """Only to be read through it shows whether the role may do that; no row is asked for."""
+    need, view = exam.needs[name], exam.schema.table(name)
+    columns = [view.c[column] for column in sorted(need.select & set(table.columns))]
+    try:
+        exam.catalog.ask(select(*columns).limit(0))
+    except Unanswered as why:
+        if why.state in _DENIED:
+            more = seen_through(need, table) or "what it takes is not told"
+            who = f"the role {exam.catalog.server.role!r}"
+            yield error(name, f"{who} may not read what is behind the view ({why}): {more}")
 
 
 def _check_policies(exam: Examination, name: str, table: Table) -> Iterator[Finding]:

@@ -254,3 +254,32 @@ JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d
 JOIN pg_class c ON c.oid = d.refobjid AND c.relkind IN ('r', 'p') JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE r.ev_class = :oid ORDER BY 1, 2
 """)
+# What reading a view takes of whoever reads it: the tables behind one that has `security_invoker`, wherever that stands
+# among the views, and each function that not everybody may execute. Which of them are called depends on the columns
+# that are read.
+BEHIND = text("""
+WITH RECURSIVE read (oid, ours) AS (
+    SELECT CAST(:oid AS oid), false
+    UNION
+    SELECT d.refobjid, EXISTS (
+        SELECT FROM pg_options_to_table(v.reloptions) WHERE option_name = 'security_invoker' AND option_value::boolean
+    )
+    FROM read JOIN pg_class v ON v.oid = read.oid AND v.relkind = 'v'
+    JOIN pg_rewrite w ON w.ev_class = v.oid AND w.ev_type = '1'
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+    WHERE d.refobjid <> v.oid
+)
+SELECT format('SELECT on %I.%I', n.nspname, c.relname) AS needed
+FROM read JOIN pg_class c ON c.oid = read.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE read.ours
+UNION
+SELECT format('EXECUTE on %I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid))
+FROM read JOIN pg_class v ON v.oid = read.oid AND v.relkind = 'v'
+JOIN pg_rewrite w ON w.ev_class = v.oid AND w.ev_type = '1'
+JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+LEFT JOIN pg_operator o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+JOIN pg_proc p ON p.oid = coalesce(o.oprcode, d.refobjid) JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE (o.oid IS NOT NULL OR d.refclassid = 'pg_proc'::regclass)
+      AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
+ORDER BY 1
+""")

@@ -146,7 +146,7 @@ class Table:
 
     `nobody` are the rights of a role that has been granted nothing. `hiding`: row-level security that may keep rows
     from the role. `makers` are functions behind defaults, by column, that work with the rights of whoever inserts.
-    `rules` rewrite what is written.
+    `rules` rewrite what is written. `behind`: what else it may take to read a view, in words.
     """
 
     identity: int
@@ -164,6 +164,7 @@ class Table:
     hiding: Sequence[Hiding] = ()
     makers: Mapping[str, str] = field(default_factory=dict)
     rules: Sequence[Rule] = ()
+    behind: Sequence[str] = ()
 
     @property
     def real(self) -> bool:
