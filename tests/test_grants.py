@@ -446,6 +446,8 @@ def test_a_table_that_inherits_is_reached_by_an_update_and_not_by_an_insert(prot
         "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC",
         "CREATE TABLE old_job (CHECK (of_job(error_code))) INHERITS (job)",
         "CREATE TABLE old_event (CHECK (of_event(event))) INHERITS (job_event)",
+        "CREATE FUNCTION fires() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE TRIGGER t BEFORE INSERT ON old_event FOR EACH ROW WHEN (of_event(NEW.event)) EXECUTE FUNCTION fires()",
     ):
         mine = fits(protea.url, PROTEA)
     assert [one for one in mine if "EXECUTE" in one] == ["GRANT EXECUTE ON FUNCTION public.of_job(text) TO guest;"]
