@@ -210,10 +210,14 @@ def test_who_cannot_be_told_is_named_once_and_the_sweeps_go_on(protea: Protea, t
 
 
 def test_what_the_watchdog_ends_says_where_its_threads_were(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
-    with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=10**9) as daemon:
-        until(lambda: quiet.told("READY"), "READY")
-        daemon.process.send_signal(signal.SIGABRT)
-        status, said = daemon.ends()
+    for _ in range(3):
+        with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=10**9) as daemon:
+            until(lambda: quiet.told("READY"), "READY")
+            daemon.comes_up().process.send_signal(signal.SIGABRT)
+            status, said = daemon.ends()
+        # Python reads the frames of threads that go on meanwhile, which now and then ends it sooner.
+        if status != -signal.SIGSEGV:
+            break
     assert status == -signal.SIGABRT
     assert "Fatal Python error: Aborted" in said
     assert 'reaper/daemon.py", line' in said
