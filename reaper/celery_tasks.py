@@ -33,24 +33,25 @@ from typing import Any
 
 from celery import current_task, shared_task
 
-from reaper.breaker import Breaker
-from reaper.cli.ledger import Ledger
-from reaper.cli.orphaned import look
-from reaper.cli.sources import Answer, ask_each, hearing_of, made
-from reaper.making import aged
-from reaper.model import ConfigError, Limit, ReaperError, Verdict
-from reaper.operations.looking import Wanted
-from reaper.operations.manual import Decision
-from reaper.operations.purge import NotPurgeable, check, purge
-from reaper.operations.purge import Orders as PurgeOrders
+from reaper.common.json_values import to_jsonable
+from reaper.config import Settings, SourceSettings, load
+from reaper.errors import ConfigError, NotPurgeable, ReaperError
+from reaper.model import Threshold, Verdict
+from reaper.observers.command_log import CommandLog
+from reaper.operations.bulk import BulkOptions
+from reaper.operations.fail import ManualEnd
+from reaper.operations.orphan_search import look
+from reaper.operations.purge import PurgeOptions as PurgeOrders
+from reaper.operations.purge import check, purge
+from reaper.operations.report import ReportQuery, totals_of
 from reaper.operations.reset import overview, reset
-from reaper.operations.summary import summary_of
-from reaper.operations.wholesale import Hand
-from reaper.orders import Memory, Orders
-from reaper.plain import plain
-from reaper.settings import Settings, SourceSettings, load
+from reaper.operations.sources import SourceResult, create, for_each_source, new_downtime_tracker
 from reaper.source import Source
-from reaper.sweep import sweep
+from reaper.source.factory import with_max_age
+from reaper.sweep.breaker import Breaker
+from reaper.sweep.options import SweepOptions
+from reaper.sweep.state import SourceState
+from reaper.sweep.sweep import sweep
 
 Document = dict[str, Any]
 """What a task returns: JSON."""
@@ -67,15 +68,18 @@ def clear_stuck_scheduler_jobs(max_age_hours: float = 2, dry_run: bool = False) 
     `cleared`, `sources` the report of each sweep. Raises ReaperError when no source could be swept.
     """
     settings = _settings()
-    orders = Orders(
+    options = SweepOptions(
         host=socket.gethostname(),
         batch_size=settings.batch_size,
         breaker=Breaker(settings.breaker_min, settings.breaker_share),
         dry_run=bool(dry_run),
     )
     sources = _sources(settings, _aged(settings, max_age_hours))
-    with Ledger(settings) as ledger:
-        reports = [sweep(source, hearing_of(settings), Memory(), orders, None, ledger) for source in sources]
+    with CommandLog(settings) as command_log:
+        reports = [
+            sweep(source, new_downtime_tracker(settings), SourceState(), options, None, command_log)
+            for source in sources
+        ]
     summary = {
         "total_stuck_jobs": sum(report.census.stale for report in reports if report.census),
         "cleared": sum(report.reaped for report in reports),
@@ -94,14 +98,19 @@ def get_stuck_jobs_report(max_age_hours: float = 2) -> Document:
     each, oldest first, with all that is known of them. Raises ReaperError when no source could be asked.
     """
     settings = _settings()
-    wanted = Wanted(Verdict.STALE, None, _SHOWN)
-    answers = ask_each(_sources(settings, _aged(settings, max_age_hours)), lambda each: look(settings, each, wanted))
+    wanted = ReportQuery(Verdict.STALE, None, _SHOWN)
+    answers = for_each_source(
+        _sources(settings, _aged(settings, max_age_hours)), lambda each: look(settings, each, wanted)
+    )
     found = {answer.source: answer.value for answer in answers if answer.value}
     members = {
         name: {"census": report.census, "stuck_jobs": report.jobs, "more": report.more, "orphans": report.orphans or ()}
         for name, report in found.items()
     }
-    summary = {**plain(summary_of({answer.source: answer.value for answer in answers})), "max_age_hours": max_age_hours}
+    summary = {
+        **to_jsonable(totals_of({answer.source: answer.value for answer in answers})),
+        "max_age_hours": max_age_hours,
+    }
     return _told(summary, members, _errors(answers))
 
 
@@ -113,14 +122,14 @@ def cleanup_old_task_runs_enhanced(days_to_keep: int = 30, batch_size: int = 100
     out. `summary` tells `total_deleted`. Raises ReaperError when there are no others, or none could be purged.
     """
     settings = _settings()
-    orders = PurgeOrders(
+    options = PurgeOrders(
         days_to_keep=_number("days_to_keep", days_to_keep, 1, 3650, whole=True),
         batch_size=int(_number("batch_size", batch_size, 1, 100_000, whole=True)),
     )
     sources = _sources(settings, [found for found in settings.sources.values() if _purgeable(found)])
     if not sources:
         raise ReaperError("no source has a profile that says which jobs are finished")
-    reports = [purge(source, orders, _Nobody()) for source in sources]
+    reports = [purge(source, options, _Nobody()) for source in sources]
     summary = {
         "total_deleted": sum(report.purged for report in reports),
         "refused": sum(sum(report.refusals.values()) for report in reports),
@@ -138,16 +147,16 @@ def reset_scheduler_state(force: bool = False) -> Document:
     events name this task. Raises ReaperError when no source could be asked.
     """
     settings = _settings()
-    decision = Decision(operator=_operator(), host=socket.gethostname(), reason="emergency reset")
+    decision = ManualEnd(operator=_operator(), host=socket.gethostname(), reason="emergency reset")
 
     def end(source: Source) -> Document:
-        found = overview(source, hearing_of(settings))
-        toll = reset(source, hearing_of(settings), decision, hand) if force is True else None
+        found = overview(source, new_downtime_tracker(settings))
+        toll = reset(source, new_downtime_tracker(settings), decision, hand) if force is True else None
         return {"running": found.running, "kinds": found.kinds, "first": found.first, "toll": toll}
 
-    with Ledger(settings) as ledger:
-        hand = Hand(decision.host, settings.batch_size, ledger)
-        answers = ask_each(_sources(settings, settings.sources.values()), end)
+    with CommandLog(settings) as command_log:
+        hand = BulkOptions(decision.host, settings.batch_size, command_log)
+        answers = for_each_source(_sources(settings, settings.sources.values()), end)
     members = {answer.source: answer.value for answer in answers if answer.value}
     tolls = [member["toll"] for member in members.values() if member["toll"]]
     summary = {
@@ -185,13 +194,13 @@ def _settings() -> Settings:
 
 def _sources(settings: Settings, wanted: Iterable[SourceSettings]) -> list[Source]:
     with _in_one_line():
-        return [made(settings, found) for found in wanted]
+        return [create(settings, found) for found in wanted]
 
 
 def _aged(settings: Settings, hours: float) -> list[SourceSettings]:
     """Past its timeout after so long, and silent after as long at the latest: as `reaper clear --max-age-hours`."""
-    age = Limit(_number("max_age_hours", hours, 0, _LONGEST_HOURS) * 3600, "max_age_hours")
-    return [aged(found, age) for found in settings.sources.values()]
+    age = Threshold(_number("max_age_hours", hours, 0, _LONGEST_HOURS) * 3600, "max_age_hours")
+    return [with_max_age(found, age) for found in settings.sources.values()]
 
 
 def _number(name: str, value: object, least: float, most: float, *, whole: bool = False) -> float:
@@ -218,7 +227,7 @@ def _operator() -> str:
     return f"Celery task {task or 'called by hand'}@{socket.gethostname()}"
 
 
-def _errors(answers: Sequence[Answer[Any]]) -> dict[str, str | None]:
+def _errors(answers: Sequence[SourceResult[Any]]) -> dict[str, str | None]:
     return {answer.source: answer.error for answer in answers}
 
 
@@ -226,4 +235,4 @@ def _told(summary: Mapping[str, Any], sources: Mapping[str, Any], errors: Mappin
     wrong = {name: error for name, error in errors.items() if error is not None}
     if wrong and len(wrong) == len(errors):
         raise ReaperError("; ".join(f"source {name}: {error}" for name, error in wrong.items()))
-    return {"summary": plain(summary), "sources": plain(sources), "errors": wrong}
+    return {"summary": to_jsonable(summary), "sources": to_jsonable(sources), "errors": wrong}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ class Reason(StrEnum):
     INTERRUPTED = "Interrupted"
 
 
-class Time(StrEnum):
+class TimestampFormat(StrEnum):
     """How a column stores a moment."""
 
     TIMESTAMPTZ = "timestamptz"
@@ -53,7 +54,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class Threshold:
     """A threshold in seconds, and where it came from (a file and line, a variable, "default")."""
 
     seconds: float
@@ -61,26 +62,26 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class KindLimits:
+class KindThresholds:
     """Thresholds of one kind; None falls back to the source's."""
 
-    timeout: Limit | None = None
-    stall: Limit | None = None
+    timeout: Threshold | None = None
+    stall: Threshold | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """The thresholds of one source: its own or the defaults, and what single kinds override."""
 
-    timeout: Limit
-    stall: Limit
-    kinds: Mapping[str, KindLimits] = field(default_factory=dict)
+    timeout: Threshold
+    stall: Threshold
+    kinds: Mapping[str, KindThresholds] = field(default_factory=dict)
 
-    def timeout_of(self, kind: str | None) -> Limit:
+    def timeout_of(self, kind: str | None) -> Threshold:
         limits = self.kinds.get(kind) if kind is not None else None
         return (limits.timeout if limits else None) or self.timeout
 
-    def stall_of(self, kind: str | None) -> Limit:
+    def stall_of(self, kind: str | None) -> Threshold:
         limits = self.kinds.get(kind) if kind is not None else None
         return (limits.stall if limits else None) or self.stall
 
@@ -116,7 +117,7 @@ class Evidence:
     signs: Mapping[str, str | None] = field(default_factory=dict)
 
 
-class Remains(NamedTuple):
+class PostTransitionState(NamedTuple):
     """What a transition left of a job whose row stays, just after it: what later looks are compared with.
 
     `epoch` is that moment in seconds since 1970. `identity` is another one as soon as the job is started anew, which is
@@ -129,7 +130,7 @@ class Remains(NamedTuple):
     again: bool
 
 
-class Reaped(NamedTuple):
+class ReapedJob(NamedTuple):
     """One job that a sweep ended, measured at the transition. A start at -infinity has no age.
 
     `task` is its id in Celery, where it is one of its tasks. `evidence` is what it was ended for, where nothing of that
@@ -146,7 +147,7 @@ class Reaped(NamedTuple):
     task: str | None = None
     evidence: Mapping[str, Any] | None = None
     reaped_at: str | None = None
-    remains: Remains | None = None
+    remains: PostTransitionState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ class LateSign:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LockHolder:
     """Who holds the row of a candidate. Fields that this role may not see are None."""
 
     pid: int | None
@@ -187,17 +188,17 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class Locked:
+class LockedCandidate:
     """A candidate whose row somebody else holds: alive, whatever its silence says."""
 
     key: Key
     held_seconds: float
     overdue: bool
-    holder: Holder | None
+    holder: LockHolder | None
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailedTransition:
     """A candidate that the database refused to end, and what it said."""
 
     key: Key
@@ -205,7 +206,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class JobCounts:
     """The running jobs of a source, counted in the survey's own snapshot.
 
     `most_overdue` is how many times its timeout the job furthest past it has been running; 0 where none is past it.
@@ -239,14 +240,14 @@ class SweepReport:
     sweep_id: str
     outcome: Outcome
     duration_seconds: float
-    census: Census | None = None
+    census: JobCounts | None = None
     reaped: int = 0
     lost: int = 0
     newly_spared: Sequence[Evidence] = ()
     newly_spared_total: int = 0
-    locked: Sequence[Locked] = ()
+    locked: Sequence[LockedCandidate] = ()
     locked_total: int = 0
-    failures: Sequence[Failure] = ()
+    failures: Sequence[FailedTransition] = ()
     refused_total: int = 0
     would_reap: Sequence[Evidence] = ()
     longest_transaction_seconds: float = 0.0
@@ -299,7 +300,7 @@ class PurgeReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class AuditRecord:
     """Something that was asked for over HTTP: by the bearer of which token, from where, what, and what came of it."""
 
     who: str
@@ -310,25 +311,12 @@ class Change:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-class ReaperError(Exception):
-    """Anything that is told to the user in one message, without a traceback."""
+DISTANT_PAST = datetime(1, 1, 1, tzinfo=UTC)
 
 
-class ConfigError(ReaperError):
-    """The configuration is wrong. All problems at once, each naming its source."""
+@dataclass(frozen=True, slots=True)
+class ServerClock:
+    """One successful look at the database: its clock, and when its server began to listen."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
-
-
-class DatabaseAway(ReaperError):
-    """The database cannot be reached, or cannot be written to just now."""
-
-
-class RowsHidden(ReaperError):
-    """Rows that decide may be kept from the reaper's role: what is not seen there is not absent."""
-
-
-class JobMoved(ReaperError):
-    """The job is not what the caller saw: ended, gone, restarted, or held by somebody else."""
+    now: datetime
+    server_started: datetime

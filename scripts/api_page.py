@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from reaper.admin import Desk, History, Status
-from reaper.admin.app import make_app
-from reaper.metrics import Metrics
-from reaper.supervisor import Supervisor
+from reaper.observers.metrics import Metrics
+from reaper.scheduling.scheduler import Supervisor
+from reaper.web import AdminService, History, Status
+from reaper.web.app import make_app
 
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
 _ADDRESS = "http://127.0.0.1:9469"
@@ -198,7 +198,7 @@ def _cell(text: str) -> str:
 
 def made() -> str:
     """The page as it should be."""
-    app = make_app(Desk(Supervisor(), Status(), History()), Metrics().registry)
+    app = make_app(AdminService(Supervisor(), Status(), History()), Metrics().registry)
     return Page(app.openapi()).text()
 
 

@@ -20,8 +20,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from reaper.embedded import temporary
-from reaper.model import ReaperError
+from reaper.dev.postgres import temporary
+from reaper.errors import ReaperError
 
 VERSION = 1
 MEASURES: dict[str, Measure] = {

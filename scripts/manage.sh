@@ -84,7 +84,7 @@ read_settings() {
 
 probe() { "$venv_python" "$root/scripts/probe.py" "$@"; }
 
-embedded() { (cd "$root" && "$venv_python" -m reaper.embedded "$@" "$data"); }
+embedded() { (cd "$root" && "$venv_python" -m reaper.dev.postgres "$@" "$data"); }
 
 # The caller's directory is not the daemon's.
 make_absolute() { # make_absolute VARIABLE...

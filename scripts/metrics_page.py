@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 from prometheus_client import Metric
 
-from reaper.metrics import MOST_KINDS, PARTS, Metrics
 from reaper.model import Outcome, Reason
+from reaper.observers.metrics import MOST_KINDS, PARTS, Metrics
 
 PROJECT = Path(__file__).resolve().parents[1]
 PAGE = PROJECT / "docs" / "metrics.md"
@@ -76,7 +76,7 @@ def rules(file: str) -> list[dict[str, Any]]:
 def families() -> list[Metric]:
     """What a daemon with one source says, in the order in which it says it."""
     metrics = Metrics()
-    metrics.watch(["main"], 60)
+    metrics.set_sources(["main"], 60)
     return list(metrics.registry.collect())
 
 

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from reaper.here import asked_at
+from reaper.config.listen_address import reachable_host
 
 _SWEPT = re.compile(r'^reaper_last_success_timestamp_seconds\{source="(?P<source>[^"]*)"\} (?P<at>\S+)$', re.MULTILINE)
 _STANDBY = re.compile(
@@ -28,8 +28,8 @@ _STANDBY = re.compile(
 
 def settings() -> int:
     # Only here: the other commands are asked often, and need none of it.
-    from reaper.model import ConfigError
-    from reaper.settings import load
+    from reaper.config import load
+    from reaper.errors import ConfigError
 
     try:
         found = load()
@@ -89,7 +89,7 @@ def supervisor(address: str) -> int:
 def _get(address: str, path: str) -> str | None:
     """The body of a good answer. Straight to the address, whatever proxies the environment names."""
     host, port = _split(address)
-    connection = http.client.HTTPConnection(asked_at(host), port, timeout=5)
+    connection = http.client.HTTPConnection(reachable_host(host), port, timeout=5)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

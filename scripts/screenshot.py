@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 import psycopg
 from playwright.sync_api import sync_playwright
 
-from reaper.embedded import libpq, temporary
+from reaper.dev.postgres import libpq, temporary
 
 PROJECT = Path(__file__).parent.parent
 CHROMIUM = "/usr/bin/chromium"

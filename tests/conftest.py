@@ -12,26 +12,29 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reaper.embedded import Embedded, temporary
-from reaper.garbage import collected_apart
-from tests import mariadb as mariadb_server
-from tests import scratch
-from tests.brokers import Broker, RedisServer, Staff, redis_server
-from tests.mariadb import MariaDB
-from tests.support import Protea
-from tests.worlds import World
-from tests.worlds.places import called, database_on, everywhere, postgresql_database
-from tests.worlds.postgresql import PostgreSQLDatabase
-from tests.worlds.vuls import VulsWorld
+from reaper.common.background_gc import gc_in_background_thread
+from reaper.dev.postgres import Embedded, temporary
+from tests.support import mariadb as mariadb_server
+from tests.support import scratch
+from tests.support.brokers import Broker, RedisServer, Staff, redis_server
+from tests.support.mariadb import MariaDB
+from tests.support.protea import Protea
+from tests.support.worlds import World
+from tests.support.worlds.postgresql import PostgreSQLDatabase
+from tests.support.worlds.servers import called, database_on, everywhere, postgresql_database
+from tests.support.worlds.vuls import VulsWorld
 
 TEMPLATE = "protea_template"
 _numbers = itertools.count()
 
 LONG = (
-    "test_behaviour", "test_celery_witness", "test_host", "test_grants", "test_page_browser", "test_install",
-    "test_vuls", "test_daemon_outage", "test_systemd", "test_alerts", "test_manage", "test_demo", "test_interleavings",
-    "test_log_interleavings", "test_many_sources", "test_fence", "test_bench", "test_http_flood", "test_api_schema",
-    "test_slow_source", "test_daemon", "test_halt", "test_killed", "test_purge", "test_resume", "test_cli_jobs",
+    "profile/test_shipped_profiles", "liveness/test_celery", "system/test_host", "grants/test_grants",
+    "system/test_browser", "system/test_install", "system/test_vuls", "daemon/test_outage", "daemon/test_systemd",
+    "system/test_alerts", "system/test_manage", "dev/test_demo", "source/test_interleavings",
+    "source/test_log_interleavings", "daemon/test_many_sources", "fence/test_fence", "system/test_benchmark",
+    "web/guard/test_flood", "web/api/test_openapi_conformance", "web/test_slow_source", "daemon/test_daemon",
+    "sweep/test_halt", "daemon/test_killed", "operations/test_purge", "operations/test_resume",
+    "cli/test_job_commands",
 )  # fmt: skip
 """The files that take longest go first: a worker that begins one of them when all others are done is waited for."""
 
@@ -52,13 +55,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker("thorough")]
-    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+    items.sort(key=_long_first)
+
+
+def _long_first(item: pytest.Item) -> int:
+    name = str(item.path.relative_to(Path(__file__).parent).with_suffix(""))
+    return LONG.index(name) if name in LONG else len(LONG)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _collected_apart() -> Iterator[None]:
     """Tests sweep in several threads, as the daemon does, and drop many a source meanwhile."""
-    with collected_apart():
+    with gc_in_background_thread():
         yield
         # Not left for later: what says in a finalizer that it was not closed disturbs whoever parses something then.
         gc.collect()

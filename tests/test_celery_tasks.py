@@ -12,11 +12,11 @@ import pytest
 from celery import Celery
 
 from reaper import celery_tasks
-from reaper.model import ReaperError
-from tests.brokers import Group, RedisServer, redis_server
-from tests.commands import environment
-from tests.daemons import PROJECT, until
-from tests.support import HOUR, MINUTE, Protea
+from reaper.errors import ReaperError
+from tests.support.brokers import Group, RedisServer, redis_server
+from tests.support.commands import environment
+from tests.support.daemons import PROJECT, until
+from tests.support.protea import HOUR, MINUTE, Protea
 
 DAY = 24 * HOUR
 NAMES = (
@@ -47,7 +47,7 @@ class Office:
 
     def run(self, *words: str) -> Group:
         return Group(
-            [sys.executable, "-m", "celery", "-A", "tests.beat", *words, "-l", "info"],
+            [sys.executable, "-m", "celery", "-A", "tests.support.celery_beat_app", *words, "-l", "info"],
             self._folder,
             self._log,
             **{**self._environment, "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"},

@@ -9,9 +9,9 @@ import http.client
 import os
 import sys
 
-from reaper.here import asked_at
-from reaper.model import ConfigError
-from reaper.settings import load
+from reaper.config import load
+from reaper.config.listen_address import reachable_host
+from reaper.errors import ConfigError
 
 _SECONDS = 4.0
 
@@ -21,7 +21,7 @@ def trouble() -> str | None:
     settings = load({}, os.environ)
     if settings.http_port == 0:
         return None  # nobody can be asked; that the process is there has to do
-    host = asked_at(settings.http_host)
+    host = reachable_host(settings.http_host)
     connection = http.client.HTTPConnection(host, settings.http_port, timeout=_SECONDS)
     connection.request("GET", "/live")
     status = connection.getresponse().status

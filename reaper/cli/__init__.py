@@ -1,5 +1,5 @@
 """The command line. Thin: it asks, and shows what it is told."""
 
-from reaper.cli.group import main
+from reaper.cli.main import main
 
 __all__ = ["main"]

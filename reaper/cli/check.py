@@ -8,16 +8,17 @@ from collections.abc import Iterator
 import click
 from rich.console import Console
 
-from reaper.cli import document, exits
-from reaper.cli.document import shown
-from reaper.cli.duties import duties_of
+from reaper.check import Finding, Level, check_workers, examine
+from reaper.cli import exit_codes, output
 from reaper.cli.options import json_option, source_option
-from reaper.cli.screen import STYLES, make_console
-from reaper.cli.sources import Answer, ask_each, chosen, settings_of
-from reaper.making import sharing_broker
-from reaper.preflight import Finding, Level, check_workers, examine
-from reaper.settings import Settings
+from reaper.cli.output import STYLES, make_console
+from reaper.cli.sources import selected, settings_of
+from reaper.common.terminal import shown
+from reaper.config import Settings
+from reaper.grants.needs import workload_of
+from reaper.operations.sources import SourceResult, for_each_source
 from reaper.source import Source
+from reaper.source.factory import on_same_broker
 
 
 @click.command("check", short_help="Examine the databases: everything that is wrong, at once.")
@@ -36,13 +37,13 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
       reaper check --source main
     """
     settings = settings_of(ctx)
-    answers = ask_each(chosen(settings, source), lambda each: _examined(settings, each))
+    answers = for_each_source(selected(settings, source), lambda each: _examined(settings, each))
     if as_json:
         found = [_member(answer) for answer in answers]
-        document.write("check", {"sources": found})
+        output.write("check", {"sources": found})
     else:
         _show(make_console(), answers)
-    return exits.worst(_code(answer) for answer in answers)
+    return exit_codes.worst(_code(answer) for answer in answers)
 
 
 def _examined(settings: Settings, source: Source) -> list[Finding]:
@@ -55,18 +56,18 @@ def _examined(settings: Settings, source: Source) -> list[Finding]:
             source.thresholds.stall.seconds,
             host_clock=time.time,
             more=workers,
-            duties=duties_of(settings.sources[source.name]),
+            duties=workload_of(settings.sources[source.name]),
         )
 
 
 def _workers(settings: Settings, source: Source) -> Iterator[Finding]:
     """What is wrong with the witness outside the database, where there is one."""
-    if source.habits.witness is not None:
-        named = {queue for each in sharing_broker(settings, source.name) for queue in each.queues}
-        yield from check_workers(source.habits.witness.ask(), source.habits.queues, named)
+    if source.options.probe is not None:
+        named = {queue for each in on_same_broker(settings, source.name) for queue in each.queues}
+        yield from check_workers(source.options.probe.ask(), source.options.queues, named)
 
 
-def _member(answer: Answer[list[Finding]]) -> dict[str, object]:
+def _member(answer: SourceResult[list[Finding]]) -> dict[str, object]:
     return {
         "source": answer.source,
         "error": answer.error,
@@ -75,12 +76,12 @@ def _member(answer: Answer[list[Finding]]) -> dict[str, object]:
     }
 
 
-def _code(answer: Answer[list[Finding]]) -> int:
+def _code(answer: SourceResult[list[Finding]]) -> int:
     broken = any(finding.level is Level.ERROR for finding in answer.value or [])
-    return exits.FAILED if broken else answer.code
+    return exit_codes.FAILED if broken else exit_codes.of_result(answer)
 
 
-def _show(console: Console, answers: list[Answer[list[Finding]]]) -> None:
+def _show(console: Console, answers: list[SourceResult[list[Finding]]]) -> None:
     for answer in answers:
         if answer.value is None:
             continue

@@ -7,18 +7,19 @@ from collections.abc import Iterator
 
 import click
 
-from reaper.cli import document
-from reaper.cli.document import shown
+from reaper.cli import output
 from reaper.cli.interrupt import Interrupt
-from reaper.cli.ledger import Ledger
 from reaper.cli.options import json_option
-from reaper.cli.sources import hearing_of, made, settings_of, single
-from reaper.cli.sweeping import code, orders_of, sweep_one
-from reaper.hearing import Hearing
-from reaper.making import limited
-from reaper.model import Limit, SweepReport
-from reaper.operations.cleaning import LONGEST_MINUTES, Cleaned, cleaned, stale
-from reaper.operations.naming import named
+from reaper.cli.sources import only_source, settings_of
+from reaper.cli.sweep import code, orders_of, sweep_one
+from reaper.common.terminal import shown
+from reaper.model import SweepReport, Threshold
+from reaper.observers.command_log import CommandLog
+from reaper.operations.cleanup import LONGEST_MINUTES, CleanupResult, cleanup_result, stale
+from reaper.operations.errors import errors_of
+from reaper.operations.sources import create, new_downtime_tracker
+from reaper.source.factory import with_thresholds
+from reaper.staleness.downtime import DowntimeTracker
 
 _RULE = "=" * 60
 
@@ -51,26 +52,26 @@ def command(
       reaper cleanup --older-than-minutes 60 --dry-run
     """
     settings = settings_of(ctx)
-    limit = Limit(older_than_minutes * 60.0, "--older-than-minutes")
-    place = made(settings, limited(single(settings, source), limit, limit))
-    orders = orders_of(settings, force=force, dry_run=dry_run)
-    hearing = Hearing(0) if force else hearing_of(settings)
-    with Interrupt(changes=not dry_run) as interrupt, Ledger(settings) as ledger:
-        report, watched = sweep_one(place, hearing, orders, interrupt, ledger, named=sys.maxsize)
+    limit = Threshold(older_than_minutes * 60.0, "--older-than-minutes")
+    place = create(settings, with_thresholds(only_source(settings, source), limit, limit))
+    options = orders_of(settings, force=force, dry_run=dry_run)
+    downtime = DowntimeTracker(0) if force else new_downtime_tracker(settings)
+    with Interrupt(changes=not dry_run) as interrupt, CommandLog(settings) as command_log:
+        report, watched = sweep_one(place, downtime, options, interrupt, command_log, named=sys.maxsize)
     keys = [job.key for job in watched.named]
     if dry_run and report.census and report.census.stale:
-        with named(place):
-            keys = stale(place, hearing)
-    done = cleaned(older_than_minutes, report, keys, orders.breaker)
+        with errors_of(place):
+            keys = stale(place, downtime)
+    done = cleanup_result(older_than_minutes, report, keys, options.breaker)
     if as_json:
-        document.write("cleanup", _members(done, report))
+        output.write("cleanup", _members(done, report))
     elif report.error is None or done.ids:
         for line in _lines(done):
             click.echo(shown(line))
     return code(report)
 
 
-def _members(cleaned: Cleaned, report: SweepReport) -> dict[str, object]:
+def _members(cleaned: CleanupResult, report: SweepReport) -> dict[str, object]:
     return {
         "source": report.source,
         "cancelled_count": cleaned.count,
@@ -84,7 +85,7 @@ def _members(cleaned: Cleaned, report: SweepReport) -> dict[str, object]:
     }
 
 
-def _lines(cleaned: Cleaned) -> Iterator[str]:
+def _lines(cleaned: CleanupResult) -> Iterator[str]:
     yield _RULE
     yield f"{'[DRY RUN] ' if cleaned.dry_run else ''}Cleanup Stuck Executions"
     yield _RULE

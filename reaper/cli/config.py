@@ -6,11 +6,11 @@ import os
 
 import click
 
-from reaper.cli import document
+from reaper.cli import output
 from reaper.cli.options import json_option
-from reaper.cli.screen import cell, make_console, make_table, put
+from reaper.cli.output import cell, make_console, make_table, put
 from reaper.cli.sources import settings_of
-from reaper.settings import load
+from reaper.config import load
 
 
 @click.group("config", short_help="Show the configuration in force, or check it.")
@@ -36,11 +36,11 @@ def check(ctx: click.Context, as_json: bool) -> None:
     """
     settings = settings_of(ctx)
     # Only now: it is what a daemon is made of.
-    from reaper.reconfiguring import examine
+    from reaper.daemon.reload import validate
 
-    examine(settings)
+    validate(settings)
     if as_json:
-        document.write("config check", {"sources": sorted(settings.sources)})
+        output.write("config check", {"sources": sorted(settings.sources)})
         return
     click.echo(f"The configuration is right. Sources: {', '.join(sorted(settings.sources))}.")
 
@@ -58,7 +58,7 @@ def show(ctx: click.Context, as_json: bool) -> None:
     rows = load({"config": ctx.obj}, os.environ).described()
     if as_json:
         values = [{"name": name, "value": value, "origin": origin} for name, value, origin in rows]
-        document.write("config show", {"values": values})
+        output.write("config show", {"values": values})
         return
     table = make_table(["name", "value", "from"], whole=["name"])
     for name, value, origin in rows:

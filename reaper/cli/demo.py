@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from reaper import demo
+from reaper.dev import demo
 
 
 @click.command("demo", short_help="Watch workers crash, hang and be reaped, in a minute.")

@@ -7,18 +7,19 @@ from collections.abc import Iterator
 import click
 from rich.console import Console
 
-from reaper import words
-from reaper.cli import document
-from reaper.cli.document import shown
-from reaper.cli.lookup import Place, find
+from reaper.cli import output
+from reaper.cli.job_argument import Place, find
 from reaper.cli.options import job_argument, json_option, source_option
-from reaper.cli.screen import facts, make_console, put
-from reaper.cli.sources import chosen, hearing_of, settings_of
-from reaper.duration import in_words
+from reaper.cli.output import facts, make_console, put
+from reaper.cli.sources import selected, settings_of
+from reaper.common import messages
+from reaper.common.durations import format_duration
+from reaper.common.json_values import to_jsonable
+from reaper.common.terminal import shown
 from reaper.model import Evidence, Verdict
-from reaper.operations.explaining import Explanation, explain
-from reaper.operations.naming import named
-from reaper.plain import plain
+from reaper.operations.errors import errors_of
+from reaper.operations.explain import Explanation, explain
+from reaper.operations.sources import new_downtime_tracker
 
 
 @click.command("explain", short_help="Show everything that is known of one job.")
@@ -37,11 +38,11 @@ def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> 
       reaper explain 7f9c2ba4-e88f-4c0a-a1d5-3f2b6c9d0e11
     """
     settings = settings_of(ctx)
-    place = find(chosen(settings, source), job, sure=False)
-    with named(place.source):
-        told = explain(place.source, hearing_of(settings), place.key)
+    place = find(selected(settings, source), job, sure=False)
+    with errors_of(place.source):
+        told = explain(place.source, new_downtime_tracker(settings), place.key)
     if as_json:
-        document.write("explain", _members(place, told))
+        output.write("explain", _members(place, told))
     else:
         _show(make_console(), place, told)
 
@@ -49,7 +50,7 @@ def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> 
 def _members(place: Place, told: Explanation) -> dict[str, object]:
     return {
         "source": place.source.name,
-        "job": {**plain(told.evidence), "why": words.why(told.evidence)},
+        "job": {**to_jsonable(told.evidence), "why": messages.describe_verdict(told.evidence)},
         "holder": told.holder,
         "audits": told.audits,
     }
@@ -59,40 +60,40 @@ def _show(console: Console, place: Place, told: Explanation) -> None:
     evidence = told.evidence
     kind = f" ({evidence.kind})" if evidence.kind else ""
     console.print(
-        shown(f"Job {words.job(place.key)}{kind} in source {place.source.name}"), style="bold", soft_wrap=True
+        shown(f"Job {messages.format_key(place.key)}{kind} in source {place.source.name}"), style="bold", soft_wrap=True
     )
     put(console, facts([*_standing(told), *_signs(evidence), *_thresholds(evidence), *_past(told)]))
 
 
 def _standing(told: Explanation) -> Iterator[tuple[str, str]]:
     evidence = told.evidence
-    yield "verdict", f"{evidence.verdict}: {words.why(evidence)}"
-    if (outlook := words.outlook(evidence)) is not None:
+    yield "verdict", f"{evidence.verdict}: {messages.describe_verdict(evidence)}"
+    if (outlook := messages.describe_outlook(evidence)) is not None:
         yield "outlook", outlook
     if told.holder is not None:
         held = "" if evidence.verdict is Verdict.ENDED else "; it is not ended while that lasts"
-        yield "row held", f"by {words.holder(told.holder)}{held}"
+        yield "row held", f"by {messages.describe_holder(told.holder)}{held}"
     yield "status", evidence.status or "none"
-    yield "started", _moment(evidence.started, evidence.started_from, evidence.age_seconds)
+    yield "started", _context(evidence.started, evidence.started_from, evidence.age_seconds)
 
 
-def _moment(at: str | None, where: str | None, ago: float | None) -> str:
+def _context(at: str | None, where: str | None, ago: float | None) -> str:
     if at is None:
         return "unknown"
-    return f"{at}{f' ({where})' if where else ''}{f', {in_words(ago)} ago' if ago is not None else ''}"
+    return f"{at}{f' ({where})' if where else ''}{f', {format_duration(ago)} ago' if ago is not None else ''}"
 
 
 def _signs(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for witness, at in evidence.signs.items():
         yield f"sign of life: {witness}", at or "none"
-    yield "last sign of life", _moment(evidence.last_sign, evidence.witness, evidence.silence_seconds)
+    yield "last sign of life", _context(evidence.last_sign, evidence.witness, evidence.silence_seconds)
     if evidence.unknown is not None:
         yield "unknown", evidence.unknown
 
 
 def _thresholds(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    yield "timeout", f"{in_words(evidence.timeout_seconds)}, from {evidence.timeout_from}"
-    yield "stall window", f"{in_words(evidence.stall_seconds)}, from {evidence.stall_from}"
+    yield "timeout", f"{format_duration(evidence.timeout_seconds)}, from {evidence.timeout_from}"
+    yield "stall window", f"{format_duration(evidence.stall_seconds)}, from {evidence.stall_from}"
     if evidence.verdict is Verdict.ENDED:
         return
     if evidence.audible_since is not None:
@@ -105,4 +106,4 @@ def _thresholds(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 def _past(told: Explanation) -> Iterator[tuple[str, str]]:
     for written in told.audits:
-        yield "ended", words.audit(written)
+        yield "ended", messages.describe_audit(written)

@@ -6,18 +6,20 @@ import socket
 
 import click
 
-from reaper import words
-from reaper.cli import document
-from reaper.cli.document import shown
-from reaper.cli.ledger import Ledger
-from reaper.cli.lookup import Place, find
+from reaper.cli import output
+from reaper.cli.job_argument import Place, find
+from reaper.cli.operator import action_of, operator
 from reaper.cli.options import action_option, job_argument, json_option, reason_option, source_option
-from reaper.cli.person import action_of, operator
-from reaper.cli.sources import chosen, hearing_of, settings_of
-from reaper.hearing import Hearing
-from reaper.model import JobMoved, Reaped
-from reaper.operations.manual import Decision, fail
-from reaper.operations.naming import named
+from reaper.cli.sources import selected, settings_of
+from reaper.common import messages
+from reaper.common.terminal import shown
+from reaper.errors import JobChanged
+from reaper.model import ReapedJob
+from reaper.observers.command_log import CommandLog
+from reaper.operations.errors import errors_of
+from reaper.operations.fail import ManualEnd, fail
+from reaper.operations.sources import new_downtime_tracker
+from reaper.staleness.downtime import DowntimeTracker
 
 
 @click.command("fail", short_help="End one running job by hand.")
@@ -40,21 +42,21 @@ def command(ctx: click.Context, job: str, reason: str, action: str | None, sourc
       reaper fail 7f9c2ba4-e88f-4c0a-a1d5-3f2b6c9d0e11 --reason 'its node is gone'
     """
     settings = settings_of(ctx)
-    place = find(chosen(settings, source), job, sure=True)
+    place = find(selected(settings, source), job, sure=True)
     taken = action_of(settings.sources[place.source.name], action or "fail")
-    decision = Decision(operator=operator(), host=socket.gethostname(), reason=reason, action=taken)
-    with named(place.source), Ledger(settings) as ledger:
-        ended = _end(place, hearing_of(settings), decision, ledger)
+    decision = ManualEnd(operator=operator(), host=socket.gethostname(), reason=reason, action=taken)
+    with errors_of(place.source), CommandLog(settings) as command_log:
+        ended = _end(place, new_downtime_tracker(settings), decision, command_log)
     if as_json:
         members = {"source": place.source.name, "reaped": ended, "action": taken, "message": decision.message}
-        document.write("fail", {**members, "operator": decision.operator})
+        output.write("fail", {**members, "operator": decision.operator})
     else:
         did = "Failed" if taken == "fail" else f"Action {taken}:"
-        click.echo(shown(f"{did} job {words.job(place.key)} in source {place.source.name} ({ended.reason})."))
+        click.echo(shown(f"{did} job {messages.format_key(place.key)} in source {place.source.name} ({ended.reason})."))
 
 
-def _end(place: Place, hearing: Hearing, decision: Decision, ledger: Ledger) -> Reaped:
+def _end(place: Place, downtime: DowntimeTracker, decision: ManualEnd, command_log: CommandLog) -> ReapedJob:
     try:
-        return fail(place.source, hearing, place.key, decision, ledger)
-    except JobMoved as error:
-        raise JobMoved(f"job {words.job(place.key)} {error}") from None
+        return fail(place.source, downtime, place.key, decision, command_log)
+    except JobChanged as error:
+        raise JobChanged(f"job {messages.format_key(place.key)} {error}") from None

@@ -8,15 +8,16 @@ from typing import Any
 
 import click
 
-from reaper.cli import document, exits
-from reaper.cli.document import shown
+from reaper.cli import exit_codes, output
+from reaper.cli.operator import is_interactive, usage_error
 from reaper.cli.options import json_option, source_option
-from reaper.cli.person import present, refused
-from reaper.cli.screen import cell, make_console, make_table, put
-from reaper.cli.sources import Answer, ask_each, chosen, made, settings_of, single
-from reaper.nearest import did_you_mean
-from reaper.operations.fencing import NotFenceable, Plan, State, Wish, carry_out, plan, standing
-from reaper.operations.naming import named
+from reaper.cli.output import cell, make_console, make_table, put
+from reaper.cli.sources import only_source, selected, settings_of
+from reaper.common.suggestions import did_you_mean
+from reaper.common.terminal import shown
+from reaper.fence.operations import FenceAction, NotFenceable, Plan, State, apply, plan, standing
+from reaper.operations.errors import errors_of
+from reaper.operations.sources import SourceResult, create, for_each_source
 from reaper.source import Source
 
 _NOBODY = "nobody is here to be asked: say --force to {} without asking, or --dry-run to look"
@@ -77,7 +78,7 @@ def install(ctx: click.Context, source: str | None, dry_run: bool, force: bool, 
     Example:
       reaper fence install --source main
     """
-    return _change(ctx, Wish.INSTALL, source, dry_run=dry_run, force=force, as_json=as_json)
+    return _change(ctx, FenceAction.INSTALL, source, dry_run=dry_run, force=force, as_json=as_json)
 
 
 @command.command("remove", short_help="Take the fence away.")
@@ -89,32 +90,34 @@ def remove(ctx: click.Context, source: str | None, dry_run: bool, force: bool, a
     Example:
       reaper fence remove --source main
     """
-    return _change(ctx, Wish.REMOVE, source, dry_run=dry_run, force=force, as_json=as_json)
+    return _change(ctx, FenceAction.REMOVE, source, dry_run=dry_run, force=force, as_json=as_json)
 
 
-def _change(ctx: click.Context, wish: Wish, name: str | None, *, dry_run: bool, force: bool, as_json: bool) -> int:
+def _change(
+    ctx: click.Context, wish: FenceAction, name: str | None, *, dry_run: bool, force: bool, as_json: bool
+) -> int:
     settings = settings_of(ctx)
-    place = made(settings, single(settings, name))
-    if not (dry_run or force or present()):
-        return refused(ctx, _NOBODY.format(wish))
+    place = create(settings, only_source(settings, name))
+    if not (dry_run or force or is_interactive()):
+        return usage_error(ctx, _NOBODY.format(wish))
     try:
-        with named(place):
+        with errors_of(place):
             planned = plan(place, wish)
     except NotFenceable as error:
-        return refused(ctx, str(error))
+        return usage_error(ctx, str(error))
     asking = bool(planned.change.statements) and not (dry_run or force)
     if asking or not as_json:
         _show(place, planned, stderr=as_json)
     agreed = not asking or click.confirm(f"{wish.capitalize()} the fence on {planned.before.table}?", err=True)
     now = planned.before.state
     if planned.change.statements and agreed and not dry_run:
-        with named(place):
-            now = carry_out(place, planned).state
+        with errors_of(place):
+            now = apply(place, planned).state
         if not as_json:
             click.echo(f"The fence is {now}.")
     if as_json:
-        document.write(ctx.command_path.split(maxsplit=1)[1], _members(place, planned, now, dry_run=dry_run))
-    return exits.DONE
+        output.write(ctx.command_path.split(maxsplit=1)[1], _members(place, planned, now, dry_run=dry_run))
+    return exit_codes.DONE
 
 
 def _show(place: Source, planned: Plan, *, stderr: bool) -> None:
@@ -169,12 +172,12 @@ def status(ctx: click.Context, source: str | None, as_json: bool) -> int:
     Example:
       reaper fence status || reaper fence install --force
     """
-    answers = ask_each(chosen(settings_of(ctx), source), _found)
+    answers = for_each_source(selected(settings_of(ctx), source), _found)
     if as_json:
-        document.write("fence status", {"sources": [_member(answer) for answer in answers]})
+        output.write("fence status", {"sources": [_member(answer) for answer in answers]})
     else:
         _table(answers)
-    return exits.worst(_code(answer, meant=source is not None) for answer in answers)
+    return exit_codes.worst(_code(answer, meant=source is not None) for answer in answers)
 
 
 def _found(source: Source) -> _Found:
@@ -185,7 +188,7 @@ def _found(source: Source) -> _Found:
     return _Found(found.state, found.table, _HINTS.get(found.state))
 
 
-def _member(answer: Answer[_Found]) -> dict[str, object]:
+def _member(answer: SourceResult[_Found]) -> dict[str, object]:
     found = answer.value
     return {
         "source": answer.source,
@@ -197,7 +200,7 @@ def _member(answer: Answer[_Found]) -> dict[str, object]:
     }
 
 
-def _table(answers: Sequence[Answer[_Found]]) -> None:
+def _table(answers: Sequence[SourceResult[_Found]]) -> None:
     table = make_table(["source", "fence", "table", "why"], whole=["source", "fence"])
     for answer in answers:
         if found := answer.value:
@@ -206,8 +209,8 @@ def _table(answers: Sequence[Answer[_Found]]) -> None:
         put(make_console(), table)
 
 
-def _code(answer: Answer[_Found], *, meant: bool) -> int:
+def _code(answer: SourceResult[_Found], *, meant: bool) -> int:
     if answer.value is None:
-        return answer.code
+        return exit_codes.of_result(answer)
     state = answer.value.state
-    return exits.DONE if state is State.INSTALLED or (state is None and not meant) else exits.FAILED
+    return exit_codes.DONE if state is State.INSTALLED or (state is None and not meant) else exit_codes.FAILED

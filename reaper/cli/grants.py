@@ -8,18 +8,19 @@ from collections.abc import Iterator, Sequence
 import click
 from sqlalchemy import make_url
 
-from reaper.cli import document, exits
-from reaper.cli.document import say, shown
-from reaper.cli.duties import duties_of
+from reaper.catalog.session import Unsuitable
+from reaper.check import Workload
+from reaper.cli import exit_codes, output
 from reaper.cli.options import json_option
-from reaper.cli.sources import made, settings_of, single
-from reaper.model import DatabaseAway, ReaperError
-from reaper.operations.naming import named
-from reaper.preflight import Duties
-from reaper.preflight.granting import Extra, Grants, granting
-from reaper.preflight.ground import Ground, looked_up, taken_for_granted
-from reaper.preflight.opening import Unsuitable
-from reaper.settings import Settings, SourceSettings
+from reaper.cli.sources import only_source, settings_of
+from reaper.common.terminal import say, shown
+from reaper.config import Settings, SourceSettings
+from reaper.errors import DatabaseUnavailable, ReaperError
+from reaper.grants.facts import GrantFacts, from_database, from_profile
+from reaper.grants.needs import workload_of
+from reaper.grants.statements import Grants, OptionalGrant, granting
+from reaper.operations.errors import errors_of
+from reaper.operations.sources import create
 
 _LONGEST_ROLE = 63
 _NOBODY_IN_PARTICULAR = ("public", "none")
@@ -32,7 +33,7 @@ _NOBODY_IN_PARTICULAR = ("public", "none")
     "--with",
     "extras",
     multiple=True,
-    type=click.Choice([extra.value for extra in Extra]),
+    type=click.Choice([extra.value for extra in OptionalGrant]),
     help="More: other actions, purges, the fence, or to see who holds a row.",
 )
 @click.option("--offline", is_flag=True, help="Ask no database: take the profile's word.")
@@ -52,19 +53,19 @@ def command(
       reaper grants --source main | psql -v ON_ERROR_STOP=1 --single-transaction main
     """
     settings = settings_of(ctx)
-    found = single(settings, source)
-    duties = duties_of(found)
+    found = only_source(settings, source)
+    duties = workload_of(found)
     ground = _ground(settings, found, _role(found, role), offline=offline)
     grants = granting(found.profile, duties, ground)
     if as_json:
-        document.write("grants", _members(found, duties, ground, grants, extras))
+        output.write("grants", _members(found, duties, ground, grants, extras))
     else:
         for line in _lines(found, duties, ground, grants, extras):
             # A name is never spelled otherwise for whoever executes it, only for whoever looks at it.
             click.echo(shown(line) if sys.stdout.isatty() else line)
     for wrong in ground.wrong:
         say(f"reaper: source {found.name}: {wrong}: `reaper check` says more")
-    return exits.FAILED if ground.wrong else exits.DONE
+    return exit_codes.FAILED if ground.wrong else exit_codes.DONE
 
 
 def _role(found: SourceSettings, role: str) -> str:
@@ -82,30 +83,30 @@ def _dialect(found: SourceSettings) -> str:
     return make_url(found.database_url.get_secret_value()).get_backend_name()
 
 
-def _ground(settings: Settings, found: SourceSettings, role: str, *, offline: bool) -> Ground:
+def _ground(settings: Settings, found: SourceSettings, role: str, *, offline: bool) -> GrantFacts:
     if offline:
         database = make_url(found.database_url.get_secret_value()).database or ""
-        return taken_for_granted(found.profile, _dialect(found), database, role)
-    source = made(settings, found)
-    with named(source):
+        return from_profile(found.profile, _dialect(found), database, role)
+    source = create(settings, found)
+    with errors_of(source):
         try:
             with source.connect() as connection:
-                return looked_up(connection, found.profile, role)
+                return from_database(connection, found.profile, role)
         except Unsuitable as why:
             raise ReaperError(str(why)) from None
-        except DatabaseAway as away:
-            raise DatabaseAway(f"{away}; --offline prints what the profile alone tells") from None
+        except DatabaseUnavailable as away:
+            raise DatabaseUnavailable(f"{away}; --offline prints what the profile alone tells") from None
 
 
 def _members(
-    found: SourceSettings, duties: Duties, ground: Ground, grants: Grants, extras: Sequence[str]
+    found: SourceSettings, duties: Workload, ground: GrantFacts, grants: Grants, extras: Sequence[str]
 ) -> dict[str, object]:
     return {
         "source": found.name,
         "profile": found.profile.name,
         "action": found.action,
         "purge": duties.purge,
-        "role": ground.remedies.role,
+        "role": ground.fixes.role,
         "with": sorted(set(extras)),
         "create": grants.create,
         "needed": grants.needed,
@@ -120,7 +121,7 @@ def _members(
 
 
 def _lines(
-    found: SourceSettings, duties: Duties, ground: Ground, grants: Grants, extras: Sequence[str]
+    found: SourceSettings, duties: Workload, ground: GrantFacts, grants: Grants, extras: Sequence[str]
 ) -> Iterator[str]:
     purges = "purges on schedule" if duties.purge else "no purge on schedule"
     yield _comment(f"Source {found.name}: profile {found.profile.name}, action {found.action}, {purges}.")
@@ -131,7 +132,7 @@ def _lines(
     yield from (_comment(f"WRONG {wrong}") for wrong in ground.wrong)
     yield ""
     if grants.create is None:
-        yield _comment(f"The role {ground.remedies.role} is there already.")
+        yield _comment(f"The role {ground.fixes.role} is there already.")
     else:
         yield _comment(grants.create.why)
         yield grants.create.sql

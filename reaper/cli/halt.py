@@ -6,16 +6,15 @@ from pathlib import Path
 
 import click
 
-from reaper.cli import document, exits
-from reaper.cli.document import shown
-from reaper.cli.options import json_option, speakable
-from reaper.cli.remote import reach, token_option, told, url_option
-from reaper.cli.standing import lines, swept_elsewhere
+from reaper.cli import exit_codes, output
+from reaper.cli.daemon_client import connect, state_lines, swept_elsewhere, token_option, url_option, with_exit_status
+from reaper.cli.options import json_option, validate_text
+from reaper.common.terminal import shown
 
 
 @click.command("halt", short_help="Have the daemon end nothing until it is restarted.")
 @click.option("--persist", is_flag=True, help="Also after a restart of the daemon.")
-@click.option("--reason", metavar="TEXT", callback=speakable, help="Why, for whoever finds it halted.")
+@click.option("--reason", metavar="TEXT", callback=validate_text, help="Why, for whoever finds it halted.")
 @url_option
 @token_option
 @json_option
@@ -34,14 +33,14 @@ def command(
 
     def ask() -> int:
         query = {"persist": str(persist).lower(), **({"reason": reason} if reason else {})}
-        found = reach(ctx, url, token_file, changes=True).order("halt", query)
+        found = connect(ctx, url, token_file, changes=True).order("halt", query)
         others = swept_elsewhere(found)
         if as_json:
-            document.write("halt", {**found, "swept_elsewhere": others})
-            return exits.DONE
-        click.echo(shown(next(lines(found))))
+            output.write("halt", {**found, "swept_elsewhere": others})
+            return exit_codes.DONE
+        click.echo(shown(next(state_lines(found))))
         for source in others:
             click.echo(shown(f"{source} is swept by another replica, which this does not halt: halt that one too"))
-        return exits.DONE
+        return exit_codes.DONE
 
-    return told(ctx, ask)
+    return with_exit_status(ctx, ask)

@@ -6,7 +6,7 @@ import os
 import signal
 from types import FrameType, TracebackType
 
-from reaper.cli import exits
+from reaper.cli import exit_codes
 
 _SHOW_CURSOR = b"\x1b[?25h"  # a progress bar hides it
 
@@ -43,7 +43,7 @@ class Interrupt:
         if self._asked:
             # A batch hangs in the database. The server rolls it back when we are gone.
             os.write(2, _SHOW_CURSOR if os.isatty(2) else b"")
-            os._exit(exits.INTERRUPTED)
+            os._exit(exit_codes.INTERRUPTED)
         self._asked = True
         # Not through a stream, which may be in the middle of a line.
         os.write(2, b"Stopping after this batch; once more to stop at once.\n")

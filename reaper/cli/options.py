@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from reaper.cli import document
-from reaper.duration import parse_duration
+from reaper.cli import output
+from reaper.common.durations import parse_duration
 
 _LONGEST = 86400.0
 
 
-def speakable(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def validate_text(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Text that a database can be told."""
     if value is None:
         return None
@@ -27,25 +27,30 @@ def speakable(_: click.Context, param: click.Parameter, value: str | None) -> st
 
 
 json_option = click.option(
-    "--json", "as_json", is_flag=True, callback=document.wanted, help="Print one JSON document instead of tables."
+    "--json", "as_json", is_flag=True, callback=output.wanted, help="Print one JSON document instead of tables."
 )
 source_option = click.option("--source", metavar="NAME", help="Only this source. [default: every source]")
-kind_option = click.option("--kind", metavar="KIND", callback=speakable, help="Only jobs of this kind.")
-job_argument = click.argument("job", callback=speakable)
+kind_option = click.option("--kind", metavar="KIND", callback=validate_text, help="Only jobs of this kind.")
+job_argument = click.argument("job", callback=validate_text)
 reason_option = click.option(
-    "--reason", required=True, metavar="TEXT", callback=speakable, help="Why, for the job's error message."
+    "--reason", required=True, metavar="TEXT", callback=validate_text, help="Why, for the job's error message."
 )
 
 
 def reason_option_with(default: str) -> Callable[[Any], Any]:
     """The same, for those in a hurry."""
     return click.option(
-        "--reason", default=default, show_default=True, metavar="TEXT", callback=speakable, help="Why, for the jobs."
+        "--reason",
+        default=default,
+        show_default=True,
+        metavar="TEXT",
+        callback=validate_text,
+        help="Why, for the jobs.",
     )
 
 
 def action_option(told: str) -> Callable[[Any], Any]:
-    return click.option("--action", metavar="NAME", callback=speakable, help=told)
+    return click.option("--action", metavar="NAME", callback=validate_text, help=told)
 
 
 def duration(_: click.Context, param: click.Parameter, value: str | None) -> float | None:

@@ -8,23 +8,23 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from reaper.cli.interrupt import Interrupt
-from reaper.cli.ledger import Ledger
-from reaper.cli.screen import make_console
-from reaper.model import Census, Reaped
-from reaper.orders import SHOWN
+from reaper.cli.output import make_console
+from reaper.model import JobCounts, ReapedJob
+from reaper.observers.command_log import CommandLog
+from reaper.sweep.options import MAX_LISTED
 
 
-class Watched:
+class ProgressListener:
     """Moves the bar, tells the log, and remembers the first jobs that were ended."""
 
     def __init__(
-        self, progress: Progress, task: TaskID, interrupt: Interrupt, most: int, ledger: Ledger | None
+        self, progress: Progress, task: TaskID, interrupt: Interrupt, most: int, command_log: CommandLog | None
     ) -> None:
         self._progress, self._task, self._interrupt, self._most = progress, task, interrupt, most
-        self._ledger = ledger
-        self.named: list[Reaped] = []
+        self._ledger = command_log
+        self.named: list[ReapedJob] = []
 
-    def surveyed(self, source: str, census: Census) -> None:  # noqa: ARG002
+    def surveyed(self, source: str, census: JobCounts) -> None:  # noqa: ARG002
         self.expect(census.stale)
 
     def expect(self, jobs: int | None) -> None:
@@ -32,7 +32,7 @@ class Watched:
         self._interrupt.surveyed()
         self._progress.update(self._task, total=jobs)
 
-    def reaped(self, source: str, sweep_id: str, batch: Sequence[Reaped]) -> None:
+    def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
         if self._ledger:
             # Its lines may go to the same terminal, and would land in the middle of the bar.
             self._progress.stop()
@@ -49,10 +49,12 @@ class Watched:
 
 
 @contextmanager
-def watching(doing: str, interrupt: Interrupt, most: int = SHOWN, ledger: Ledger | None = None) -> Iterator[Watched]:
+def progress_bar(
+    doing: str, interrupt: Interrupt, most: int = MAX_LISTED, command_log: CommandLog | None = None
+) -> Iterator[ProgressListener]:
     """A bar on stderr while a sweep works; nothing where stderr is no terminal. The first `most` jobs are named."""
     console = make_console(stderr=True)
     words = TextColumn("{task.description}", markup=False)
     columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Watched(progress, progress.add_task(doing, total=None), interrupt, most, ledger)
+        yield ProgressListener(progress, progress.add_task(doing, total=None), interrupt, most, command_log)

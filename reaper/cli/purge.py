@@ -7,20 +7,22 @@ from dataclasses import replace
 
 import click
 
-from reaper.cli import document, exits
-from reaper.cli.document import shown
+from reaper.cli import exit_codes, output
 from reaper.cli.interrupt import Interrupt
+from reaper.cli.operator import is_interactive, usage_error
 from reaper.cli.options import json_option, source_option
-from reaper.cli.person import present, refused
-from reaper.cli.progress import watching
-from reaper.cli.screen import make_console
-from reaper.cli.sources import known, made, settings_of
+from reaper.cli.output import make_console
+from reaper.cli.progress import progress_bar
+from reaper.cli.sources import require_known, settings_of
+from reaper.common.terminal import say, shown
+from reaper.config import Settings, SourceSettings
+from reaper.errors import NotPurgeable
 from reaper.model import Outcome, PurgeReport
-from reaper.operations.purge import NotPurgeable, Orders, check, purge
-from reaper.settings import Settings, SourceSettings
+from reaper.operations.purge import PurgeOptions, check, purge
+from reaper.operations.sources import create
 from reaper.source import Source
 
-_CODES = {Outcome.DONE: exits.DONE, Outcome.STOPPED: exits.INTERRUPTED}
+_CODES = {Outcome.DONE: exit_codes.DONE, Outcome.STOPPED: exit_codes.INTERRUPTED}
 
 
 @click.command("purge", short_help="Delete what finished long ago.")
@@ -66,21 +68,21 @@ def command(
     try:
         wanted = _purgeable(settings, source)
     except NotPurgeable as error:
-        return refused(ctx, str(error))
-    purges = [(made(settings, found), _orders(found, days_to_keep, batch_size)) for found in wanted]
+        return usage_error(ctx, str(error))
+    purges = [(create(settings, found), _options(found, days_to_keep, batch_size)) for found in wanted]
     with Interrupt(changes=False) as interrupt:
-        reports = _preview(purges, interrupt) if dry_run or (present() and not force) else []
+        reports = _preview(purges, interrupt) if dry_run or (is_interactive() and not force) else []
     if not dry_run and (not reports or _agreed(reports)):
         with Interrupt(changes=True) as interrupt:
             reports = _purge_each(purges, interrupt)
     _tell(reports, as_json=as_json)
-    told = [exits.INTERRUPTED] if interrupt.asked() else []
-    return exits.worst([*told, *map(_code, reports)])
+    told = [exit_codes.INTERRUPTED] if interrupt.asked() else []
+    return exit_codes.worst([*told, *map(_code, reports)])
 
 
 def _purgeable(settings: Settings, name: str | None) -> list[SourceSettings]:
     """The one that is meant, or all that can be purged. Raises NotPurgeable when there is none."""
-    named = list(settings.sources.values()) if name is None else [settings.sources[known(settings, name)]]
+    named = list(settings.sources.values()) if name is None else [settings.sources[require_known(settings, name)]]
     found, problems = [], []
     for source in named:
         try:
@@ -91,21 +93,21 @@ def _purgeable(settings: Settings, name: str | None) -> list[SourceSettings]:
     if not found:
         raise NotPurgeable("; ".join(problems))
     for problem in problems:
-        document.say(f"reaper: {problem}")
+        say(f"reaper: {problem}")
     return found
 
 
-def _orders(source: SourceSettings, days: int | None, batch: int | None) -> Orders:
+def _options(source: SourceSettings, days: int | None, batch: int | None) -> PurgeOptions:
     kept = source.purge
-    return Orders(
+    return PurgeOptions(
         days_to_keep=kept.days_to_keep if days is None else days,
         batch_size=kept.batch_size if batch is None else batch,
         count=make_console(stderr=True).is_terminal,
     )
 
 
-def _preview(purges: Sequence[tuple[Source, Orders]], interrupt: Interrupt) -> list[PurgeReport]:
-    return _purge_each([(source, replace(orders, dry_run=True)) for source, orders in purges], interrupt)
+def _preview(purges: Sequence[tuple[Source, PurgeOptions]], interrupt: Interrupt) -> list[PurgeReport]:
+    return _purge_each([(source, replace(options, dry_run=True)) for source, options in purges], interrupt)
 
 
 def _agreed(reports: Sequence[PurgeReport]) -> bool:
@@ -113,16 +115,16 @@ def _agreed(reports: Sequence[PurgeReport]) -> bool:
     return found > 0 and click.confirm(f"Delete {found} finished job(s)?", err=True)
 
 
-def _purge_each(purges: Sequence[tuple[Source, Orders]], interrupt: Interrupt) -> list[PurgeReport]:
+def _purge_each(purges: Sequence[tuple[Source, PurgeOptions]], interrupt: Interrupt) -> list[PurgeReport]:
     """One source after the other, until told to stop. What went wrong is told on stderr."""
     reports = []
-    for source, orders in purges:
+    for source, options in purges:
         interrupt.surveying()
-        with watching(f"Purging {source.name}", interrupt) as watched:
-            reports.append(purge(source, replace(orders, stopping=interrupt.asked), watched))
+        with progress_bar(f"Purging {source.name}", interrupt) as watched:
+            reports.append(purge(source, replace(options, stopping=interrupt.asked), watched))
         if reports[-1].error is not None:
             hint = "" if reports[-1].database_away else "; `reaper check` examines the database"
-            document.say(f"reaper: source {source.name}: {reports[-1].error}{hint}")
+            say(f"reaper: source {source.name}: {reports[-1].error}{hint}")
         if interrupt.asked():
             break
     return reports
@@ -133,7 +135,7 @@ def _purge_each(purges: Sequence[tuple[Source, Orders]], interrupt: Interrupt) -
 
 def _tell(reports: Sequence[PurgeReport], *, as_json: bool) -> None:
     if as_json:
-        document.write("purge", {"sources": reports})
+        output.write("purge", {"sources": reports})
         return
     console = make_console()
     for report in reports:
@@ -157,5 +159,5 @@ def _lines(report: PurgeReport) -> Iterator[str]:
 
 def _code(report: PurgeReport) -> int:
     if report.database_away:
-        return exits.AWAY
-    return exits.FAILED if report.refusals else _CODES.get(report.outcome, exits.FAILED)
+        return exit_codes.AWAY
+    return exit_codes.FAILED if report.refusals else _CODES.get(report.outcome, exit_codes.FAILED)

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 import click
 from rich.console import Console
 
-from reaper import words
-from reaper.cli import document, exits
-from reaper.cli.document import shown
+from reaper.cli import exit_codes, output
 from reaper.cli.options import json_option, kind_option, source_option
-from reaper.cli.orphaned import line as orphan_line
-from reaper.cli.orphaned import look
-from reaper.cli.screen import ROOMY, cell, facts, make_console, make_table, put
-from reaper.cli.sources import Answer, ask_each, chosen, settings_of
+from reaper.cli.output import ROOMY, cell, facts, make_console, make_table, put
+from reaper.cli.sources import selected, settings_of
+from reaper.common import messages
+from reaper.common.json_values import to_jsonable
+from reaper.common.terminal import shown
 from reaper.model import Evidence, Verdict
-from reaper.operations.looking import Report, Wanted
-from reaper.operations.summary import in_words, summary_of
-from reaper.plain import plain
+from reaper.operations.orphan_search import line as orphan_line
+from reaper.operations.orphan_search import look
+from reaper.operations.report import Report, ReportQuery, describe_totals, totals_of
+from reaper.operations.sources import SourceResult, for_each_source
 
 _RUNNING = [verdict.value for verdict in (Verdict.YOUNG, Verdict.SPARED, Verdict.STALE)]
 
@@ -55,20 +55,22 @@ def command(
       reaper report --verdict stale --exit-code
     """
     settings = settings_of(ctx)
-    wanted = Wanted(Verdict(verdict) if verdict else None, kind, limit)
-    answers = ask_each(chosen(settings, source), lambda s: look(settings, s, wanted))
-    summary = summary_of({answer.source: answer.value for answer in answers})
+    wanted = ReportQuery(Verdict(verdict) if verdict else None, kind, limit)
+    answers = for_each_source(selected(settings, source), lambda s: look(settings, s, wanted))
+    summary = totals_of({answer.source: answer.value for answer in answers})
     if as_json:
-        document.write("report", {"sources": [_member(answer) for answer in answers], "summary": summary})
+        output.write("report", {"sources": [_member(answer) for answer in answers], "summary": summary})
     else:
         _show(make_console(), answers)
-        if any(answer.value and answer.value.testimony for answer in answers):
-            click.echo(shown(in_words(summary)))
+        if any(answer.value and answer.value.liveness for answer in answers):
+            click.echo(shown(describe_totals(summary)))
     stale = exit_code and any(answer.value.found for answer in answers if answer.value)
-    return exits.worst([*(answer.code for answer in answers), exits.STALE if stale else exits.DONE])
+    return exit_codes.worst(
+        [*(exit_codes.of_result(answer) for answer in answers), exit_codes.STALE if stale else exit_codes.DONE]
+    )
 
 
-def _member(answer: Answer[Report]) -> dict[str, object]:
+def _member(answer: SourceResult[Report]) -> dict[str, object]:
     member: dict[str, object] = {
         "source": answer.source,
         "error": answer.error,
@@ -77,8 +79,11 @@ def _member(answer: Answer[Report]) -> dict[str, object]:
     if answer.value is None:
         return {**member, "census": None, "jobs": [], "more": False, "taken": None}
     report = answer.value
-    census = {**plain(report.census), "spared": report.census.spared}
-    jobs = [{**plain(job), "why": words.why(job), "holder": plain(report.holders.get(job.key))} for job in report.jobs]
+    census = {**to_jsonable(report.census), "spared": report.census.spared}
+    jobs = [
+        {**to_jsonable(job), "why": messages.describe_verdict(job), "holder": to_jsonable(report.holders.get(job.key))}
+        for job in report.jobs
+    ]
     return {
         **member,
         "census": census,
@@ -92,23 +97,25 @@ def _member(answer: Answer[Report]) -> dict[str, object]:
 def _taken(report: Report) -> list[dict[str, object]] | None:
     if report.taken is None:
         return None
-    return [{**plain(taken), "keys": [words.job(key) for key in taken.keys]} for taken in report.taken]
+    return [{**to_jsonable(taken), "keys": [messages.format_key(key) for key in taken.keys]} for taken in report.taken]
 
 
 def _celery(report: Report) -> dict[str, object]:
     """What is known from Celery's workers, for sources that ask them."""
-    if report.testimony is None:
+    if report.liveness is None:
         return {}
-    said = {"trouble": report.testimony.trouble, "doubts": report.testimony.doubts}
+    said = {"trouble": report.liveness.trouble, "doubts": report.liveness.doubts}
     return {"witness": said, "orphans": report.orphans}
 
 
-def _show(console: Console, answers: list[Answer[Report]]) -> None:
+def _show(console: Console, answers: list[SourceResult[Report]]) -> None:
     for answer in answers:
         if answer.value is None:
             continue
         report = answer.value
-        console.print(f"Source {answer.source}: {words.census(report.census)}.", style="bold", soft_wrap=True)
+        console.print(
+            f"Source {answer.source}: {messages.describe_counts(report.census)}.", style="bold", soft_wrap=True
+        )
         if report.jobs:
             _show_jobs(console, report.jobs)
         if report.more:
@@ -129,24 +136,25 @@ def _show_jobs(console: Console, jobs: Sequence[Evidence]) -> None:
     for job in jobs:
         spans = (job.age_seconds, job.silence_seconds, job.stale_in_seconds)
         table.add_row(
-            cell(words.job(job.key)),
+            cell(messages.format_key(job.key)),
             cell(job.kind),
             cell(job.verdict),
-            *map(words.duration, spans),
-            cell(words.why(job)),
+            *map(messages.format_optional_duration, spans),
+            cell(messages.describe_verdict(job)),
         )
     put(console, table)
 
 
 def _in_two_lines(job: Evidence) -> Iterator[tuple[str, str]]:
     """For a terminal where a table's last columns would be a word wide."""
-    yield job.verdict, f"{words.job(job.key)}  {job.kind or ''}"
-    yield "", "; ".join(filter(None, (words.why(job), words.outlook(job))))
+    yield job.verdict, f"{messages.format_key(job.key)}  {job.kind or ''}"
+    yield "", "; ".join(filter(None, (messages.describe_verdict(job), messages.describe_outlook(job))))
 
 
 def _held(report: Report) -> Iterator[str]:
     for key, holder in report.holders.items():
-        yield f"Silent, but alive while its row is held: {words.job(key)} by {words.holder(holder)}"
+        by = messages.describe_holder(holder)
+        yield f"Silent, but alive while its row is held: {messages.format_key(key)} by {by}"
 
 
 def _in_the_way(report: Report) -> Iterator[str]:
@@ -154,7 +162,7 @@ def _in_the_way(report: Report) -> Iterator[str]:
 
 
 def _from_celery(report: Report) -> Iterator[str]:
-    said = report.testimony
+    said = report.liveness
     if said is None:
         return
     if said.trouble is not None:

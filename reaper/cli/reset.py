@@ -8,22 +8,23 @@ from collections.abc import Iterator
 import click
 from rich.console import Console
 
-from reaper import words
-from reaper.cli import document, exits
-from reaper.cli.document import shown
+from reaper.cli import exit_codes, output
 from reaper.cli.interrupt import Interrupt
-from reaper.cli.ledger import Ledger
+from reaper.cli.operator import is_interactive, operator, usage_error
 from reaper.cli.options import json_option, reason_option_with
-from reaper.cli.person import operator, present, refused
-from reaper.cli.progress import Watched, watching
-from reaper.cli.screen import cell, make_console, make_table, put
-from reaper.cli.sources import hearing_of, made, settings_of, single
-from reaper.cli.swept import toll_lines
-from reaper.operations.manual import Decision
-from reaper.operations.naming import named
+from reaper.cli.output import cell, make_console, make_table, put
+from reaper.cli.progress import ProgressListener, progress_bar
+from reaper.cli.sources import only_source, settings_of
+from reaper.cli.sweep import toll_lines
+from reaper.common import messages
+from reaper.common.terminal import shown
+from reaper.config import Settings
+from reaper.observers.command_log import CommandLog
+from reaper.operations.bulk import BulkOptions, BulkResult
+from reaper.operations.errors import errors_of
+from reaper.operations.fail import ManualEnd
 from reaper.operations.reset import Overview, overview, reset
-from reaper.operations.wholesale import Hand, Toll
-from reaper.settings import Settings
+from reaper.operations.sources import create, new_downtime_tracker
 from reaper.source import Source
 
 
@@ -46,28 +47,28 @@ def command(ctx: click.Context, source: str, confirm: str | None, reason: str, d
       reaper reset --source main --dry-run
     """
     settings = settings_of(ctx)
-    place = made(settings, single(settings, source))
+    place = create(settings, only_source(settings, source))
     if confirm is not None and confirm != source:
-        return refused(ctx, f"--confirm says {confirm!r}, and the source is {source!r}: nothing was changed")
-    if not dry_run and confirm is None and not present():
-        return refused(ctx, f"nobody is here to be asked: say --confirm {source}, or --dry-run to look")
-    with named(place):
-        found = overview(place, hearing_of(settings))
+        return usage_error(ctx, f"--confirm says {confirm!r}, and the source is {source!r}: nothing was changed")
+    if not dry_run and confirm is None and not is_interactive():
+        return usage_error(ctx, f"nobody is here to be asked: say --confirm {source}, or --dry-run to look")
+    with errors_of(place):
+        found = overview(place, new_downtime_tracker(settings))
     if not as_json or (confirm is None and not dry_run):
         _show(make_console(stderr=as_json), source, found, dry_run=dry_run)
     decided = not dry_run and found.running > 0
     if decided and confirm is None and _typed(source) != source:
-        return refused(ctx, "that is not the source's name: nothing was changed")
-    decision = Decision(operator=operator(), host=socket.gethostname(), reason=reason)
-    toll = _reset(settings, place, decision, found) if decided else Toll()
+        return usage_error(ctx, "that is not the source's name: nothing was changed")
+    decision = ManualEnd(operator=operator(), host=socket.gethostname(), reason=reason)
+    toll = _reset(settings, place, decision, found) if decided else BulkResult()
     if as_json:
-        document.write("reset", _members(source, found, decision, toll, dry_run=dry_run))
+        output.write("reset", _members(source, found, decision, toll, dry_run=dry_run))
     elif decided:
         for line in _lines(source, toll):
             click.echo(shown(line))
     if toll.stopped:
-        return exits.INTERRUPTED
-    return exits.FAILED if toll.failures else exits.DONE
+        return exit_codes.INTERRUPTED
+    return exit_codes.FAILED if toll.failures else exit_codes.DONE
 
 
 def _typed(source: str) -> str:
@@ -75,25 +76,27 @@ def _typed(source: str) -> str:
     return answer.strip()
 
 
-def _reset(settings: Settings, place: Source, decision: Decision, found: Overview) -> Toll:
+def _reset(settings: Settings, place: Source, decision: ManualEnd, found: Overview) -> BulkResult:
     interrupt = Interrupt(changes=True)
     with (
         interrupt,
-        named(place),
-        Ledger(settings) as ledger,
-        watching(f"Resetting {place.name}", interrupt, ledger=ledger) as watched,
+        errors_of(place),
+        CommandLog(settings) as command_log,
+        progress_bar(f"Resetting {place.name}", interrupt, command_log=command_log) as watched,
     ):
-        hand = Hand(decision.host, settings.batch_size, watched, lambda: _stopping(interrupt, watched, found))
-        return reset(place, hearing_of(settings), decision, hand)
+        hand = BulkOptions(decision.host, settings.batch_size, watched, lambda: _stopping(interrupt, watched, found))
+        return reset(place, new_downtime_tracker(settings), decision, hand)
 
 
-def _stopping(interrupt: Interrupt, watched: Watched, found: Overview) -> bool:
+def _stopping(interrupt: Interrupt, watched: ProgressListener, found: Overview) -> bool:
     """Asked before each batch: from the first on there are changes."""
     watched.expect(found.running)
     return interrupt.asked()
 
 
-def _members(source: str, found: Overview, decision: Decision, toll: Toll, *, dry_run: bool) -> dict[str, object]:
+def _members(
+    source: str, found: Overview, decision: ManualEnd, toll: BulkResult, *, dry_run: bool
+) -> dict[str, object]:
     return {
         "source": source,
         "dry_run": dry_run,
@@ -103,7 +106,7 @@ def _members(source: str, found: Overview, decision: Decision, toll: Toll, *, dr
         "first": found.first,
         "ended": toll.reaped,
         "lost": toll.lost,
-        "locked": [words.job(key) for key in toll.locked],
+        "locked": [messages.format_key(key) for key in toll.locked],
         "failures": toll.failures,
         "stopped": toll.stopped,
         "operator": decision.operator,
@@ -122,7 +125,9 @@ def _show(console: Console, source: str, found: Overview, *, dry_run: bool) -> N
     put(console, kinds)
     table = make_table(["job", "kind", "verdict", "why"], whole=["job", "verdict"])
     for job in found.first:
-        table.add_row(cell(words.job(job.key)), cell(job.kind), cell(job.verdict), cell(words.why(job)))
+        table.add_row(
+            cell(messages.format_key(job.key)), cell(job.kind), cell(job.verdict), cell(messages.describe_verdict(job))
+        )
     put(console, table)
     if found.running > len(found.first):
         console.print(f"... and {found.running - len(found.first)} more.")
@@ -130,6 +135,6 @@ def _show(console: Console, source: str, found: Overview, *, dry_run: bool) -> N
         console.print("All of them would be ended, the living too. Nothing was changed.", soft_wrap=True)
 
 
-def _lines(source: str, toll: Toll) -> Iterator[str]:
+def _lines(source: str, toll: BulkResult) -> Iterator[str]:
     yield f"Ended {toll.reaped} job(s) in source {source}."
     yield from toll_lines(toll)

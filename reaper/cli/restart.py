@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from reaper.cli import document, exits
-from reaper.cli.document import shown
+from reaper.cli import exit_codes, output
+from reaper.cli.daemon_client import connect, state_lines, token_option, url_option, with_exit_status
 from reaper.cli.options import json_option
-from reaper.cli.remote import reach, token_option, told, url_option
-from reaper.cli.standing import lines
+from reaper.common.terminal import shown
 
 
 @click.command("restart", short_help="Have the daemon's supervisor go on.")
@@ -29,11 +28,11 @@ def command(ctx: click.Context, url: str | None, token_file: Path | None, as_jso
     """
 
     def ask() -> int:
-        found = reach(ctx, url, token_file, changes=True).order("restart", {})
+        found = connect(ctx, url, token_file, changes=True).order("restart", {})
         if as_json:
-            document.write("restart", found)
+            output.write("restart", found)
         else:
-            click.echo(shown(next(lines(found))))
-        return exits.DONE
+            click.echo(shown(next(state_lines(found))))
+        return exit_codes.DONE
 
-    return told(ctx, ask)
+    return with_exit_status(ctx, ask)

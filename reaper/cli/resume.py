@@ -8,21 +8,22 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from reaper import words
-from reaper.cli import document, exits
-from reaper.cli.document import shown
+from reaper.cli import exit_codes, output
 from reaper.cli.interrupt import Interrupt
-from reaper.cli.ledger import Ledger
 from reaper.cli.options import duration, json_option
-from reaper.cli.progress import watching
-from reaper.cli.sources import hearing_of, made, settings_of, single
-from reaper.cli.swept import toll_lines
-from reaper.duration import in_words
-from reaper.model import Reaped
-from reaper.operations.naming import named
-from reaper.operations.resume import Orders, Resumed, resume
-from reaper.operations.wholesale import Hand
-from reaper.settings import Settings
+from reaper.cli.progress import progress_bar
+from reaper.cli.sources import only_source, settings_of
+from reaper.cli.sweep import toll_lines
+from reaper.common import messages
+from reaper.common.durations import format_duration
+from reaper.common.terminal import say, shown
+from reaper.config import Settings
+from reaper.model import ReapedJob
+from reaper.observers.command_log import CommandLog
+from reaper.operations.bulk import BulkOptions
+from reaper.operations.errors import errors_of
+from reaper.operations.resume import Resumed, ResumeOptions, resume
+from reaper.operations.sources import create, new_downtime_tracker
 from reaper.source import Source
 
 
@@ -61,33 +62,33 @@ def command(
       reaper resume --source main --window 5m --listen 10s
     """
     settings = settings_of(ctx)
-    found = single(settings, source)
-    place = made(settings, found)
+    found = only_source(settings, source)
+    place = create(settings, found)
     if not place.profile.alive:
-        document.say(
+        say(
             f"reaper: source {place.name}: profile {place.profile.name!r} knows no sign of life: "
             "a job that another server works on cannot be told apart"
         )
     with Interrupt(changes=not dry_run) as interrupt:
-        orders = Orders(window or found.resume_window_seconds, listen, _wait, dry_run)
-        resumed, closed = _resume(settings, place, orders, interrupt)
+        options = ResumeOptions(window or found.resume_window_seconds, listen, _wait, dry_run)
+        resumed, closed = _resume(settings, place, options, interrupt)
     if as_json:
-        document.write("resume", _members(resumed, closed))
+        output.write("resume", _members(resumed, closed))
     else:
         for line in _lines(resumed, closed):
             click.echo(shown(line))
     if resumed.toll.stopped:
-        return exits.INTERRUPTED
-    return exits.FAILED if resumed.toll.failures else exits.DONE
+        return exit_codes.INTERRUPTED
+    return exit_codes.FAILED if resumed.toll.failures else exit_codes.DONE
 
 
 def _resume(
-    settings: Settings, place: Source, orders: Orders, interrupt: Interrupt
-) -> tuple[Resumed, Sequence[Reaped]]:
+    settings: Settings, place: Source, options: ResumeOptions, interrupt: Interrupt
+) -> tuple[Resumed, Sequence[ReapedJob]]:
     with (
-        named(place),
-        Ledger(settings) as ledger,
-        watching(f"Listening to {place.name}", interrupt, ledger=ledger) as watched,
+        errors_of(place),
+        CommandLog(settings) as command_log,
+        progress_bar(f"Listening to {place.name}", interrupt, command_log=command_log) as watched,
     ):
 
         def stopping() -> bool:
@@ -95,8 +96,8 @@ def _resume(
             watched.expect(None)
             return interrupt.asked()
 
-        hand = Hand(socket.gethostname(), settings.batch_size, watched, stopping)
-        resumed = resume(place, hearing_of(settings), orders, hand)
+        hand = BulkOptions(socket.gethostname(), settings.batch_size, watched, stopping)
+        resumed = resume(place, new_downtime_tracker(settings), options, hand)
     if resumed is None:
         raise KeyboardInterrupt
     return resumed, watched.named
@@ -108,7 +109,7 @@ def _wait(seconds: float) -> bool:
     return False
 
 
-def _members(resumed: Resumed, closed: Sequence[Reaped]) -> dict[str, object]:
+def _members(resumed: Resumed, closed: Sequence[ReapedJob]) -> dict[str, object]:
     return {
         "source": resumed.source,
         "dry_run": resumed.dry_run,
@@ -119,20 +120,20 @@ def _members(resumed: Resumed, closed: Sequence[Reaped]) -> dict[str, object]:
         "closed_jobs": closed,
         "would_close": resumed.named,
         "lost": resumed.toll.lost,
-        "locked": [words.job(key) for key in resumed.toll.locked],
+        "locked": [messages.format_key(key) for key in resumed.toll.locked],
         "failures": resumed.toll.failures,
         "stopped": resumed.toll.stopped,
         "run_id": resumed.run_id,
     }
 
 
-def _lines(resumed: Resumed, closed: Sequence[Reaped]) -> Iterator[str]:
-    names = [words.job(job.key) for job in (resumed.named if resumed.dry_run else closed)]
+def _lines(resumed: Resumed, closed: Sequence[ReapedJob]) -> Iterator[str]:
+    names = [messages.format_key(job.key) for job in (resumed.named if resumed.dry_run else closed)]
     yield from (f"- {name}" for name in names)
     counted = resumed.found if resumed.dry_run else resumed.toll.reaped
     if counted > len(names):
         yield f"... and {counted - len(names)} more."
-    lately = f"last heard of within {in_words(resumed.window_seconds)} before the restart"
+    lately = f"last heard of within {format_duration(resumed.window_seconds)} before the restart"
     if resumed.dry_run:
         yield f"Would close {counted} interrupted job(s), {lately}. Nothing was changed."
     else:

@@ -6,8 +6,8 @@ import signal
 
 import click
 
-from reaper import lean
 from reaper.cli.sources import settings_of
+from reaper.daemon import runtime
 
 
 @click.command("run", short_help="Sweep every source on schedule until told to stop.")
@@ -25,8 +25,8 @@ def command(ctx: click.Context) -> int:
     # Until it can be heard: whoever asks for the configuration to be read again gets what is read now.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings = settings_of(ctx)
-    lean.keep_out()
-    lean.share_heap()
-    from reaper import daemon
+    runtime.keep_out()
+    runtime.share_heap()
+    from reaper.daemon import main
 
-    return daemon.run(settings, lambda: settings_of(ctx))
+    return main.run(settings, lambda: settings_of(ctx))

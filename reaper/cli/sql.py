@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import click
 
-from reaper.cli import document
-from reaper.cli.document import shown
+from reaper.cli import output
 from reaper.cli.options import json_option, source_option
-from reaper.cli.sources import chosen, settings_of
-from reaper.orders import SHOWN
+from reaper.cli.sources import selected, settings_of
+from reaper.common.terminal import shown
 from reaper.source import Source
-from reaper.source.script import Statement, Terms, script
+from reaper.sql_listing import ListingOptions, Statement, script
+from reaper.sweep.options import MAX_LISTED
 
 
 @click.command("sql", short_help="Print the statements that the reaper runs.")
@@ -29,11 +29,11 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> None:
       reaper sql | less
     """
     settings = settings_of(ctx)
-    terms = Terms(settings.interval_seconds, settings.statement_timeout_seconds, named=SHOWN)
-    found = {each: list(script(each, terms)) for each in chosen(settings, source)}
+    terms = ListingOptions(settings.interval_seconds, settings.statement_timeout_seconds, named=MAX_LISTED)
+    found = {each: list(script(each, terms)) for each in selected(settings, source)}
     if as_json:
         members = [{"source": each.name, "statements": statements} for each, statements in found.items()]
-        document.write("sql", {"sources": members})
+        output.write("sql", {"sources": members})
         return
     for each, statements in found.items():
         for line in _lines(each, statements):

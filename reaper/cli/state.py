@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import click
 
-from reaper.cli import document, exits
-from reaper.cli.document import shown
+from reaper.cli import exit_codes, output
+from reaper.cli.daemon_client import connect, state_lines, url_option, with_exit_status
 from reaper.cli.options import json_option
-from reaper.cli.remote import reach, told, url_option
-from reaper.cli.standing import lines
+from reaper.common.terminal import shown
 
 
 @click.command("state", short_help="Show what the daemon's supervisor does.")
@@ -26,12 +25,12 @@ def command(ctx: click.Context, url: str | None, as_json: bool) -> int:
     """
 
     def ask() -> int:
-        found = reach(ctx, url).state()
+        found = connect(ctx, url).state()
         if as_json:
-            document.write("state", found)
+            output.write("state", found)
         else:
-            for line in lines(found):
+            for line in state_lines(found):
                 click.echo(shown(line))
-        return exits.DONE if found["state"] == "RUNNING" else exits.HALTED
+        return exit_codes.DONE if found["state"] == "RUNNING" else exit_codes.HALTED
 
-    return told(ctx, ask)
+    return with_exit_status(ctx, ask)

@@ -15,13 +15,16 @@ from typing import Protocol
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from reaper.model import DatabaseAway, Key, Outcome, PurgeReport, ReaperError, RowsHidden
+from reaper.database.connections import read_server_clock
+from reaper.database.errors import ErrorKind, classify, short_message
+from reaper.database.lease import Lease
+from reaper.errors import DatabaseUnavailable, NotPurgeable, PartialTransition, RowsHidden, TooManyFailures
+from reaper.model import Key, Outcome, PurgeReport
 from reaper.profile import Profile
-from reaper.profile.places import needing
-from reaper.reap import TooManyRefused
-from reaper.source import Candidate, HalfDone, Lease, Source, Trouble, in_one_line, look, trouble
-from reaper.source.purging import Purging, cutoff, held
-from reaper.spool import Spool
+from reaper.profile.related_tables import purge_guard_tables
+from reaper.source import Candidate, Source
+from reaper.source.purge import PurgeStatements, cutoff, is_lock_timeout
+from reaper.sweep.candidate_spool import CandidateSpool
 
 _PAGE = 200_000
 _TRIES = 3
@@ -32,11 +35,7 @@ _OTHER_REASONS = "other reasons"
 _MAY_BE_NEEDED = "what needs a finished job may be among them, so nothing is deleted"
 
 
-class NotPurgeable(ReaperError):
-    """The profile does not say which jobs are finished, or they cannot be deleted one by one."""
-
-
-class Listener(Protocol):
+class PurgeListener(Protocol):
     """Told while a purge works."""
 
     def purging(self, source: str, found: int | None) -> None:
@@ -47,7 +46,7 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class PurgeOptions:
     """How one purge is to be done. With `count`, what may go is counted first, which a dry run does in any case.
 
     A page is a read of its own: without an index on the end, each is a scan of the whole table.
@@ -72,23 +71,23 @@ def check(profile: Profile) -> None:
         raise NotPurgeable(f"profile {profile.name!r} has no [purge]: it does not say which jobs are finished")
 
 
-def purge(source: Source, orders: Orders, listener: Listener, lease: Lease | None = None) -> PurgeReport:
+def purge(source: Source, options: PurgeOptions, listener: PurgeListener, lease: Lease | None = None) -> PurgeReport:
     """Delete what ended more than `days_to_keep` ago.
 
     Raises NotPurgeable, but never for trouble with the database: the report tells it. The lease is given back.
     """
     check(source.profile)
     begun = time.monotonic()
-    state = _Walk(source, orders, listener, lease)
+    state = _Walk(source, options, listener, lease)
     error: str | None = None
     away = False
     try:
         outcome = state.run()
-    except DatabaseAway as problem:
+    except DatabaseUnavailable as problem:
         outcome, error, away = Outcome.FAILED, str(problem), True
-    except (DBAPIError, TooManyRefused, RowsHidden) as problem:
-        outcome, error = Outcome.FAILED, in_one_line(problem)
-        away = isinstance(problem, DBAPIError) and trouble(problem) is Trouble.AWAY
+    except (DBAPIError, TooManyFailures, RowsHidden) as problem:
+        outcome, error = Outcome.FAILED, short_message(problem)
+        away = isinstance(problem, DBAPIError) and classify(problem) is ErrorKind.UNAVAILABLE
     finally:
         if lease is not None:
             lease.release()
@@ -98,8 +97,8 @@ def purge(source: Source, orders: Orders, listener: Listener, lease: Lease | Non
 class _Walk:
     """The state of one pass while it runs. Use `purge`."""
 
-    def __init__(self, source: Source, orders: Orders, listener: Listener, lease: Lease | None) -> None:
-        self._source, self._orders, self._listener, self._lease = source, orders, listener, lease
+    def __init__(self, source: Source, options: PurgeOptions, listener: PurgeListener, lease: Lease | None) -> None:
+        self._source, self._options, self._listener, self._lease = source, options, listener, lease
         self._before: str | None = None
         self._found: int | None = None
         self._purged = self._left = self._in_a_row = self._slow = 0
@@ -109,25 +108,25 @@ class _Walk:
     def run(self) -> Outcome:
         with self._source.connect() as connection:
             with self._source.transaction(connection):
-                look(connection)
-                self._source.insist_on(connection, needing(self._source.profile), _MAY_BE_NEEDED)
-                before = cutoff(connection, self._orders.days_to_keep)
+                read_server_clock(connection)
+                self._source.require_visible_rows(connection, purge_guard_tables(self._source.profile), _MAY_BE_NEEDED)
+                before = cutoff(connection, self._options.days_to_keep)
             self._before = before.isoformat()
             if self._lease is not None and not self._lease.hold():
                 return Outcome.STANDBY
-            purging = Purging(self._source.rule.schema, before)
-            if self._orders.count or self._orders.dry_run:
+            purging = PurgeStatements(self._source.rule.tables, before)
+            if self._options.count or self._options.dry_run:
                 with self._source.transaction(connection, read_only=True):
                     self._found = purging.count(connection)
-            if self._orders.dry_run:
+            if self._options.dry_run:
                 return Outcome.DONE
             self._listener.purging(self._source.name, self._found)
             return self._walk(connection, purging)
 
-    def _walk(self, connection: Connection, purging: Purging) -> Outcome:
+    def _walk(self, connection: Connection, purging: PurgeStatements) -> Outcome:
         after: Candidate | None = None
         while True:
-            with Spool(self._orders.batch_size) as page:
+            with CandidateSpool(self._options.batch_size) as page:
                 with self._source.transaction(connection, read_only=True):
                     page.fill(self._page(connection, purging, after))
                 for batch in page.batches():
@@ -135,17 +134,17 @@ class _Walk:
                         return ended
                     self._delete(connection, purging, [row.key for row in batch])
                     after = batch[-1]
-                if page.count < self._orders.page_size:
-                    return Outcome.STOPPED if self._orders.stopping() else Outcome.DONE
+                if page.count < self._options.page_size:
+                    return Outcome.STOPPED if self._options.stopping() else Outcome.DONE
 
-    def _page(self, connection: Connection, purging: Purging, after: Candidate | None) -> Iterator[Candidate]:
-        for row in purging.stream(connection, after, self._orders.page_size):
-            if self._orders.stopping():
+    def _page(self, connection: Connection, purging: PurgeStatements, after: Candidate | None) -> Iterator[Candidate]:
+        for row in purging.stream(connection, after, self._options.page_size):
+            if self._options.stopping():
                 return
             yield row
 
     def _told_to_end(self) -> Outcome | None:
-        if self._orders.stopping():
+        if self._options.stopping():
             return Outcome.STOPPED
         if self._lease is not None and not self._lease.keep():
             return Outcome.STANDBY
@@ -153,25 +152,27 @@ class _Walk:
 
     # --- one batch -------------------------------------------------------------------------------------------
 
-    def _delete(self, connection: Connection, purging: Purging, keys: Sequence[Key], tries: int = _TRIES) -> None:
+    def _delete(
+        self, connection: Connection, purging: PurgeStatements, keys: Sequence[Key], tries: int = _TRIES
+    ) -> None:
         """Delete a batch; when the database refuses it, its halves, down to the one row that is to blame."""
         try:
             self._once(connection, purging, keys)
         except DBAPIError as error:
-            kind = trouble(error)
-            if kind is Trouble.PASSING and tries > 1:
+            kind = classify(error)
+            if kind is ErrorKind.TRANSIENT and tries > 1:
                 self._delete(connection, purging, keys, tries - 1)
-            elif held(error) or kind in (Trouble.ROW, Trouble.TWIN, Trouble.PASSING):
+            elif is_lock_timeout(error) or kind in (ErrorKind.ROW, ErrorKind.DUPLICATE, ErrorKind.TRANSIENT):
                 self._divide(connection, purging, keys, error)
-            elif kind is Trouble.SLOW and self._slow < _MOST_SLOW:
+            elif kind is ErrorKind.TIMEOUT and self._slow < _MOST_SLOW:
                 self._slow += 1
                 self._divide(connection, purging, keys, error)
             else:
                 raise
-        except HalfDone as error:
+        except PartialTransition as error:
             self._divide(connection, purging, keys, error)
 
-    def _once(self, connection: Connection, purging: Purging, keys: Sequence[Key]) -> None:
+    def _once(self, connection: Connection, purging: PurgeStatements, keys: Sequence[Key]) -> None:
         begun = time.monotonic()
         try:
             with self._source.transaction(connection):
@@ -184,23 +185,23 @@ class _Walk:
             self._in_a_row = 0
             self._listener.purged(self._source.name, deleted)
 
-    def _divide(self, connection: Connection, purging: Purging, keys: Sequence[Key], error: Exception) -> None:
+    def _divide(self, connection: Connection, purging: PurgeStatements, keys: Sequence[Key], error: Exception) -> None:
         if len(keys) > 1:
             middle = len(keys) // 2
             for half in (keys[:middle], keys[middle:]):
-                if not self._orders.stopping():
+                if not self._options.stopping():
                     self._delete(connection, purging, half)
-        elif isinstance(error, DBAPIError) and held(error):
+        elif isinstance(error, DBAPIError) and is_lock_timeout(error):
             self._left += 1
         else:
-            self._refused(in_one_line(error))
+            self._refused(short_message(error))
 
     def _refused(self, reason: str) -> None:
         known = reason in self._refusals or len(self._refusals) < _MOST_REASONS
         self._refusals[reason if known else _OTHER_REASONS] += 1
         self._in_a_row += 1
         if self._in_a_row >= _MOST_REFUSED:
-            raise TooManyRefused(f"the database refused {self._in_a_row} jobs one after the other: {reason}")
+            raise TooManyFailures(f"the database refused {self._in_a_row} jobs one after the other: {reason}")
 
     def report(self, outcome: Outcome, error: str | None, *, away: bool, duration: float) -> PurgeReport:
         return PurgeReport(
@@ -215,5 +216,5 @@ class _Walk:
             longest_transaction_seconds=self._longest,
             database_away=away,
             error=error,
-            dry_run=self._orders.dry_run,
+            dry_run=self._options.dry_run,
         )

@@ -6,13 +6,13 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reaper.hearing import Hearing
 from reaper.model import Evidence
-from reaper.operations.manual import Decision
-from reaper.operations.wholesale import Hand, Toll, end
-from reaper.reap import Reap
+from reaper.operations.bulk import BulkOptions, BulkResult, end_in_bulk
+from reaper.operations.fail import ManualEnd
 from reaper.source import Source
-from reaper.spool import Spool
+from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.batches import BatchRunner
+from reaper.sweep.candidate_spool import CandidateSpool
 
 SHOWN = 20
 
@@ -26,22 +26,22 @@ class Overview:
     first: Sequence[Evidence]
 
 
-def overview(source: Source, hearing: Hearing) -> Overview:
+def overview(source: Source, downtime: DowntimeTracker) -> Overview:
     """Look, and change nothing. Raises DatabaseAway and DBAPIError."""
     with source.connect() as connection:
-        moment = source.meet(connection, hearing)
+        context = source.begin_evaluation(connection, downtime)
         with source.transaction(connection, read_only=True):
             kinds = source.survey.kinds(connection)
-            keys = source.reading.keys(connection, moment, verdict=None, kind=None, limit=SHOWN)
-            return Overview(sum(jobs for _, jobs in kinds), kinds, source.reading.evidence(connection, moment, keys))
+            keys = source.lookup.keys(connection, context, verdict=None, kind=None, limit=SHOWN)
+            return Overview(sum(jobs for _, jobs in kinds), kinds, source.lookup.evidence(connection, context, keys))
 
 
-def reset(source: Source, hearing: Hearing, decision: Decision, hand: Hand) -> Toll:
+def reset(source: Source, downtime: DowntimeTracker, decision: ManualEnd, hand: BulkOptions) -> BulkResult:
     """End every job that runs when it begins. Raises DatabaseAway, DBAPIError and TooManyRefused."""
     run_id = uuid.uuid4().hex[:12]
-    with source.connect() as connection, Spool(hand.batch_size) as spool:
-        moment = source.meet(connection, hearing)
+    with source.connect() as connection, CandidateSpool(hand.batch_size) as spool:
+        context = source.begin_evaluation(connection, downtime)
         with source.transaction(connection, read_only=True):
             spool.fill(source.survey.stream_running(connection))
-        claim = source.claim(moment, decision.stamp(source.name, run_id), decision.action)
-        return end(source, connection, Reap(source, claim), spool.batches(), run_id, hand)
+        claim = source.claim(context, decision.audit_info(source.name, run_id), decision.action)
+        return end_in_bulk(source, connection, BatchRunner(source, claim), spool.batches(), run_id, hand)

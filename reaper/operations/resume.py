@@ -20,20 +20,21 @@ from itertools import islice
 
 from sqlalchemy import Connection
 
-from reaper.hearing import LONG_AGO, Hearing
-from reaper.model import Evidence, Key, ReaperError, Reason
-from reaper.operations.wholesale import Hand, Toll, end
-from reaper.orders import SHOWN
-from reaper.reap import Reap
-from reaper.rule import Moment
-from reaper.source import Candidate, Source, Stamp
+from reaper.errors import ReaperError
+from reaper.model import DISTANT_PAST, Evidence, Key, Reason
+from reaper.operations.bulk import BulkOptions, BulkResult, end_in_bulk
+from reaper.source import AuditInfo, Candidate, Source
 from reaper.source.interrupted import Interrupted
+from reaper.staleness.downtime import DowntimeTracker
+from reaper.staleness.rule import EvaluationContext
+from reaper.sweep.batches import BatchRunner
+from reaper.sweep.options import MAX_LISTED
 
 _MOST_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class ResumeOptions:
     """How it is to be done: durations in seconds. `wait` lets time pass, and tells whether to stop."""
 
     window: float
@@ -53,54 +54,58 @@ class Resumed:
     found: int
     dry_run: bool
     named: Sequence[Evidence]
-    toll: Toll
+    toll: BulkResult
 
 
 class Resume:
     """One run. Use `resume`."""
 
-    def __init__(self, source: Source, hearing: Hearing, orders: Orders, hand: Hand) -> None:
-        self.source, self.hearing, self.orders, self.hand = source, hearing, orders, hand
+    def __init__(self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, hand: BulkOptions) -> None:
+        self.source, self.downtime, self.options, self.hand = source, downtime, options, hand
         self.id = uuid.uuid4().hex[:12]
 
     def run(self) -> Resumed | None:
         with self.source.connect() as connection:
-            moment = self.source.consult(self.source.meet(connection, self.hearing))
-            judge = Interrupted(self.source.rule, moment.now, self.orders.window)
-            before = {candidate.key: seen for candidate, seen in self._candidates(connection, judge, moment)}
+            context = self.source.ask_probe(self.source.begin_evaluation(connection, self.downtime))
+            judge = Interrupted(self.source.rule, context.now, self.options.window)
+            before = {candidate.key: seen for candidate, seen in self._candidates(connection, judge, context)}
         if before and not self._listen(judge.restart):
             return None
         with self.source.connect() as connection:
-            moment = self.source.consult(self.source.meet(connection, self.hearing))
-            after = self._candidates(connection, judge, moment) if before else []
+            context = self.source.ask_probe(self.source.begin_evaluation(connection, self.downtime))
+            after = self._candidates(connection, judge, context) if before else []
             # One whose sign has changed lives, even if its worker's clock is behind.
             silent = [candidate for candidate, seen in after if before.get(candidate.key) == seen]
-            return self._told(connection, judge, moment, silent)
+            return self._told(connection, judge, context, silent)
 
-    def _told(self, connection: Connection, judge: Interrupted, moment: Moment, silent: Sequence[Candidate]) -> Resumed:
-        named, toll = list[Evidence](), Toll()
-        if self.orders.dry_run:
-            keys: list[Key] = [candidate.key for candidate in silent[:SHOWN]]
+    def _told(
+        self, connection: Connection, judge: Interrupted, context: EvaluationContext, silent: Sequence[Candidate]
+    ) -> Resumed:
+        named, toll = list[Evidence](), BulkResult()
+        if self.options.dry_run:
+            keys: list[Key] = [candidate.key for candidate in silent[:MAX_LISTED]]
             with self.source.transaction(connection, read_only=True):
-                named = self.source.reading.evidence(connection, moment, keys)
+                named = self.source.lookup.evidence(connection, context, keys)
         elif silent:
-            toll = self._end(connection, judge, moment, silent)
+            toll = self._end(connection, judge, context, silent)
         return Resumed(
             source=self.source.name,
             run_id=self.id,
             restart=judge.restart.isoformat(),
-            window_seconds=self.orders.window,
+            window_seconds=self.options.window,
             found=len(silent),
-            dry_run=self.orders.dry_run,
+            dry_run=self.options.dry_run,
             named=named,
             toll=toll,
         )
 
-    def _end(self, connection: Connection, judge: Interrupted, moment: Moment, silent: Sequence[Candidate]) -> Toll:
-        stamp = Stamp(self.source.name, self.id, self.hand.host, Reason.INTERRUPTED, judge.message)
-        claim = self.source.claim(moment, stamp, judge=judge)
-        reap = Reap(self.source, claim, self.source.instead(moment, stamp, judge))
-        return end(self.source, connection, reap, _in_batches(silent, self.hand.batch_size), self.id, self.hand)
+    def _end(
+        self, connection: Connection, judge: Interrupted, context: EvaluationContext, silent: Sequence[Candidate]
+    ) -> BulkResult:
+        audit_info = AuditInfo(self.source.name, self.id, self.hand.host, Reason.INTERRUPTED, judge.message)
+        claim = self.source.claim(context, audit_info, judge=judge)
+        reap = BatchRunner(self.source, claim, self.source.fallback_claim(context, audit_info, judge))
+        return end_in_bulk(self.source, connection, reap, _in_batches(silent, self.hand.batch_size), self.id, self.hand)
 
     # --- listening -------------------------------------------------------------------------------------------
 
@@ -113,33 +118,33 @@ class Resume:
         while (missing := self._missing(restart)) > 0:
             if time.monotonic() - begun > _MOST_SECONDS:
                 raise ReaperError("nothing was closed: the database was away while signs of life were waited for")
-            if self.orders.wait(missing):
+            if self.options.wait(missing):
                 return False
             with self.source.connect() as connection:
-                self.source.meet(connection, self.hearing)
+                self.source.begin_evaluation(connection, self.downtime)
         return True
 
     def _missing(self, restart: datetime) -> float:
         """How many seconds of listening are missing."""
-        listen, cutoff = self.orders.listen, self.hearing.cutoff(self.orders.listen)
-        if cutoff.at == LONG_AGO:
-            return (cutoff.floor - self.hearing.now).total_seconds() + listen
+        listen, cutoff = self.options.listen, self.downtime.cutoff(self.options.listen)
+        if cutoff.at == DISTANT_PAST:
+            return (cutoff.not_before - self.downtime.now).total_seconds() + listen
         return (restart - cutoff.at).total_seconds()
 
     def _candidates(
-        self, connection: Connection, judge: Interrupted, moment: Moment
+        self, connection: Connection, judge: Interrupted, context: EvaluationContext
     ) -> Sequence[tuple[Candidate, float]]:
         with self.source.transaction(connection, read_only=True):
-            return judge.candidates(connection, moment)
+            return judge.candidates(connection, context)
 
 
-def resume(source: Source, hearing: Hearing, orders: Orders, hand: Hand) -> Resumed | None:
+def resume(source: Source, downtime: DowntimeTracker, options: ResumeOptions, hand: BulkOptions) -> Resumed | None:
     """Close what was interrupted. None when told to stop before anything was done.
 
     Raises DatabaseAway, DBAPIError and TooManyRefused for trouble with the database; ReaperError when it could not be
     listened to.
     """
-    return Resume(source, hearing, orders, hand).run()
+    return Resume(source, downtime, options, hand).run()
 
 
 def _in_batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candidate]]:

@@ -2,24 +2,22 @@
 
 A profile is data. Shipped ones stand in `reaper/profiles/`, one TOML file each; a user's own stands in the
 configuration file, whole or as `extends = "<profile>"` with the differences. Nothing here knows SQL: a profile names
-tables, columns and values; `reaper.rule` and `reaper.source` turn them into statements, always quoting the names and
-binding the values.
+tables, columns and values; `reaper.staleness.rule` and `reaper.source` turn them into statements, always quoting the
+names and binding the values.
 """
 
 from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete, Insert, Step, Update
+from reaper.profile.base import Scalar
 from reaper.profile.conditions import Condition, Conditions, Log, Now, Related, Running
 from reaper.profile.loading import resolve, shipped
-from reaper.profile.part import Scalar
-from reaper.profile.signs import Alive, CeleryTask, Children, Events
-from reaper.profile.values import Beyond, First, FromColumn, Json, Known, Next, Sql, Value, Values
-from reaper.profile.vocabulary import Fence, Jobs, Profile, Purge
+from reaper.profile.profile import Fence, Jobs, Profile, Purge
+from reaper.profile.values import First, FromColumn, Json, Next, NextValue, Sql, Value, Values, Variable
+from reaper.profile.witnesses import CeleryTask, Children, Events, Witness
 
 __all__ = [
     "REQUEUE_ELSE_FAIL",
     "Action",
-    "Alive",
     "Attempts",
-    "Beyond",
     "CeleryTask",
     "Children",
     "Condition",
@@ -32,9 +30,9 @@ __all__ = [
     "Insert",
     "Jobs",
     "Json",
-    "Known",
     "Log",
     "Next",
+    "NextValue",
     "Now",
     "Profile",
     "Purge",
@@ -46,6 +44,8 @@ __all__ = [
     "Update",
     "Value",
     "Values",
+    "Variable",
+    "Witness",
     "resolve",
     "shipped",
 ]

@@ -7,22 +7,22 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from reaper.profile.base import Label, Match, Name, ProfileModel, TableName
 from reaper.profile.conditions import Conditions
-from reaper.profile.part import Label, Match, Name, Part, TableName
-from reaper.profile.values import Known, Next, Values, inside
+from reaper.profile.values import Next, Values, Variable, walk
 
 REQUEUE_ELSE_FAIL = "requeue_else_fail"
 """What the reaper makes of `requeue`, `fail` and the attempts that are left."""
 
 
-class Insert(Part):
+class Insert(ProfileModel):
     """One row more for each job."""
 
     table: Annotated[TableName, Field(alias="insert")]
     values: Values
 
 
-class Update(Part):
+class Update(ProfileModel):
     """The rows of `table` that match the job and fulfil `where` are changed.
 
     Where one gets a `next` value, `resolved_by` names the profile whose sweep moves on those whose value is taken.
@@ -41,7 +41,7 @@ class Update(Part):
         return self
 
 
-class Delete(Part):
+class Delete(ProfileModel):
     """The rows of `table` that match the job and fulfil `where` are deleted."""
 
     table: Annotated[TableName, Field(alias="delete")]
@@ -49,7 +49,7 @@ class Delete(Part):
     where: Conditions = ()
 
 
-STEPS: Mapping[str, type[Part]] = {"(insert)": Insert, "(update)": Update, "(delete)": Delete}
+STEPS: Mapping[str, type[ProfileModel]] = {"(insert)": Insert, "(update)": Update, "(delete)": Delete}
 
 
 def _step_form(value: object) -> str | None:
@@ -64,7 +64,7 @@ Step = Annotated[
 ]
 
 
-class Action(Part):
+class Action(ProfileModel):
     """A named transition: the job's row is changed (`set`) or deleted, and `also` is done in the same transaction.
 
     Where jobs are a log there is no row to change: the transition is an entry among `also`.
@@ -86,7 +86,7 @@ class Action(Part):
     @property
     def writes_evidence(self) -> bool:
         """What a job was ended for stays in the database."""
-        return any(isinstance(value, Known) and value.known == "evidence" for value in self.values())
+        return any(isinstance(value, Variable) and value.known == "evidence" for value in self.values())
 
     def values(self) -> Iterator[Any]:
         """Every value that it writes, and all those that they are made of."""
@@ -98,10 +98,10 @@ class Action(Part):
         ]
         for values in written:
             for value in values.values():
-                yield from inside(value)
+                yield from walk(value)
 
 
-class Attempts(Part):
+class Attempts(ProfileModel):
     """How often a job has been tried: the number in `column`, or the length of the array in it.
 
     No attempt is left when that is `limit`, or what stands in `limit_column`, or more.

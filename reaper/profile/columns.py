@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from reaper.profile.actions import Action, Delete, Insert, Update
 from reaper.profile.conditions import Condition, Related
-from reaper.profile.places import belonging
-from reaper.profile.signs import Alive
-from reaper.profile.template import columns_in
-from reaper.profile.values import FromColumn, Next, Sql, inside
+from reaper.profile.related_tables import related_rows
+from reaper.profile.sql_template import columns_in
+from reaper.profile.values import FromColumn, Next, Sql, walk
+from reaper.profile.witnesses import Witness
 
 if TYPE_CHECKING:
-    from reaper.profile.vocabulary import Profile
+    from reaper.profile.profile import Profile
 
 Table = tuple[str, str]
 """A table and a column of it."""
@@ -67,7 +67,7 @@ def _read(profile: Profile) -> Iterator[Table]:
     mine = profile.jobs.table
     for column in _of_the_row(profile):
         yield mine, column
-    for _, related in belonging(profile):
+    for _, related in related_rows(profile):
         yield from _joined(mine, related)
     for alive in profile.alive:
         yield from _signs(profile, alive)
@@ -101,7 +101,7 @@ def _joined(mine: str, related: Related | Delete | Update) -> Iterator[Table]:
         yield related.table, column
 
 
-def _signs(profile: Profile, alive: Alive) -> Iterator[Table]:
+def _signs(profile: Profile, alive: Witness) -> Iterator[Table]:
     mine = profile.jobs.table
     if alive.events:
         for theirs, ours in alive.events.matching(profile.jobs.key).items():
@@ -138,7 +138,7 @@ def _beyond(mine: str, action: Action) -> Iterator[Table]:
 
 
 def _read_by(value: Any) -> Iterator[str]:
-    for part in inside(value):
+    for part in walk(value):
         if isinstance(part, FromColumn):
             yield part.column
         elif isinstance(part, Sql):

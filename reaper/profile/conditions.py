@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from reaper.profile.part import Match, Name, Part, Plain, TableName, exactly_one
-from reaper.profile.template import checked
+from reaper.profile.base import Match, Name, Plain, ProfileModel, TableName, exactly_one
+from reaper.profile.sql_template import checked
 
 
-class Now(Part):
+class Now(ProfileModel):
     """The database's clock."""
 
     known: Annotated[Literal["now"], Field(alias="is")]
@@ -27,7 +27,7 @@ Bound = Annotated[Annotated[Now, Tag(NOW)] | Annotated[Plain, Tag(SCALAR)], Disc
 """What a column is compared with."""
 
 
-class Condition(Part):
+class Condition(ProfileModel):
     """`column` and one of: `in`, `not_in`, `is = "null" | "not null"`, `less_than`, `greater_than`; or `sql` alone.
 
     In `sql`, `{name}` stands for a column of the row, and `{{` for a brace.
@@ -52,7 +52,7 @@ class Condition(Part):
 Conditions = tuple[Condition, ...]
 
 
-class Related(Part):
+class Related(ProfileModel):
     """Rows of `table` that belong to a job: those that match it, and fulfil every condition of `where`."""
 
     table: TableName
@@ -60,7 +60,7 @@ class Related(Part):
     where: Conditions = ()
 
 
-class Running(Part):
+class Running(ProfileModel):
     """A job is running while `column` holds one of the values `in`; or while all conditions of `where` hold, there
     is a row for each of `exists`, and none for any of `missing`.
     """
@@ -92,7 +92,7 @@ class Running(Part):
         return self.exists + self.missing
 
 
-class Log(Part):
+class Log(ProfileModel):
     """Jobs that exist only as a log: the row of a job is its first entry of a type in `started`, by `order`.
 
     It runs until there is an entry of a type in `ended`. `lock` says what keeps a late entry from being written

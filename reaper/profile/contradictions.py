@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from reaper.profile.actions import Action, Delete, Insert, Update
 from reaper.profile.columns import asked
 from reaper.profile.conditions import Condition
-from reaper.profile.places import conditions
-from reaper.profile.values import Known
+from reaper.profile.related_tables import conditions
+from reaper.profile.values import Variable
 
 if TYPE_CHECKING:
-    from reaper.profile.vocabulary import Profile
+    from reaper.profile.profile import Profile
 
 _SCALARS = (bool, int, float, str)
 
@@ -69,10 +69,10 @@ def _after(condition: Condition, assign: Any) -> bool | None:
     if condition.column not in assign:
         return True
     value = assign[condition.column]
-    if isinstance(value, Known) and value.known == "null":
+    if isinstance(value, Variable) and value.known == "null":
         return condition.null == "null"
     if condition.null is not None:
-        known = isinstance(value, (Known, *_SCALARS))
+        known = isinstance(value, (Variable, *_SCALARS))
         return condition.null == "not null" if known else None
     return _fulfils(value, condition) if isinstance(value, _SCALARS) else None
 

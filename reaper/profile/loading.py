@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reaper.model import ConfigError
-from reaper.nearest import did_you_mean
-from reaper.profile.problems import problems
-from reaper.profile.vocabulary import Profile
+from reaper.common.suggestions import did_you_mean
+from reaper.errors import ConfigError
+from reaper.profile.error_messages import problems
+from reaper.profile.profile import Profile
 
 
 def shipped() -> tuple[str, ...]:

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from reaper.duration import parse_duration
-from reaper.profile.part import Label, Match, Name, Part, Plain, TableName, exactly_one
-from reaper.profile.template import checked
+from reaper.common.durations import parse_duration
+from reaper.profile.base import Label, Match, Name, Plain, ProfileModel, TableName, exactly_one
+from reaper.profile.sql_template import checked
 
 
 def _seconds(value: Any) -> float:
@@ -37,20 +37,20 @@ Number = Annotated[int | float, BeforeValidator(_number)]
 What = Literal["now", "reason", "message", "evidence", "null", "age", "silence", "source", "sweep_id", "host"]
 
 
-class Known(Part):
+class Variable(ProfileModel):
     """A value that the reaper knows at the moment of the transition; `now` may lie `plus` so much ahead."""
 
     known: Annotated[What, Field(alias="is")]
     plus: Seconds | None = None
 
     @model_validator(mode="after")
-    def _moved(self) -> Known:
+    def _moved(self) -> Variable:
         if self.plus is not None and self.known != "now":
             raise ValueError("only 'now' can have a 'plus'")
         return self
 
 
-class FromColumn(Part):
+class FromColumn(ProfileModel):
     """A value of the job's own row, as it was before the transition.
 
     With `plus`, that much more (NULL counts as 0); with `append`, a JSON array with one member more.
@@ -67,19 +67,19 @@ class FromColumn(Part):
         return self
 
 
-class First(Part):
+class First(ProfileModel):
     """The first of several values that is not NULL."""
 
     first: Annotated[tuple[Value, ...], Field(min_length=2)]
 
 
-class Json(Part):
+class Json(ProfileModel):
     """A JSON object."""
 
     members: Annotated[Mapping[Label, Value], Field(alias="json", min_length=1)]
 
 
-class Beyond(Part):
+class NextValue(ProfileModel):
     """What comes next in a row of numbers, `step` apart, or of moments, `every` so many seconds.
 
     The others are in `column` of the rows that match. `every_column` holds the seconds in the row that is updated.
@@ -93,29 +93,29 @@ class Beyond(Part):
     every_column: Name | None = None
 
     @model_validator(mode="after")
-    def _one_step(self) -> Beyond:
+    def _one_step(self) -> NextValue:
         exactly_one(self, "step", "every", "every_column")
         return self
 
 
-class Next(Part):
+class Next(ProfileModel):
     """One step beyond every value that there is.
 
     For a new row: the newest value plus a step; `step` itself, or now, when there is none. For a row that is updated:
     its own value, advanced by whole steps until none that exists lies ahead of it or at it.
     """
 
-    beyond: Annotated[Beyond, Field(alias="next")]
+    beyond: Annotated[NextValue, Field(alias="next")]
 
 
-class Sql(Part):
+class Sql(ProfileModel):
     """An expression of the database's own. `{name}` stands for a column of the job's row, `{{` for a brace."""
 
     sql: Annotated[str, Field(min_length=1), AfterValidator(checked)]
 
 
-_FORMS: Mapping[str, type[Part]] = {
-    "is": Known,
+_FORMS: Mapping[str, type[ProfileModel]] = {
+    "is": Variable,
     "column": FromColumn,
     "first": First,
     "json": Json,
@@ -133,7 +133,7 @@ def _form(value: object) -> str | None:
 
 
 Value = Annotated[
-    Annotated[Known, Tag("(is)")]
+    Annotated[Variable, Tag("(is)")]
     | Annotated[FromColumn, Tag("(column)")]
     | Annotated[First, Tag("(first)")]
     | Annotated[Json, Tag("(json)")]
@@ -149,7 +149,7 @@ for _part in (FromColumn, First, Json):
     _part.model_rebuild()
 
 
-def inside(value: Any) -> Iterator[Any]:
+def walk(value: Any) -> Iterator[Any]:
     """A value, and all those that it is made of."""
     yield value
     if isinstance(value, First):
@@ -159,4 +159,4 @@ def inside(value: Any) -> Iterator[Any]:
     else:
         parts = (value.append,) if isinstance(value, FromColumn) and value.append is not None else ()
     for part in parts:
-        yield from inside(part)
+        yield from walk(part)

@@ -32,18 +32,19 @@ from typing import Any
 from sqlalchemy import Connection, Select, TextClause, and_, func, literal, select, text
 from sqlalchemy.exc import DBAPIError
 
-from reaper import sql
-from reaper.model import Key, Reaped, ReaperError
+from reaper.database.errors import sqlstate
+from reaper.errors import LogBusy
+from reaper.model import Key, ReapedJob
 from reaper.profile import Related
-from reaper.rule import Moment, Rule
-from reaper.schema import Schema, key_parameters, own_name
-from reaper.source.afterlife import FOLLOWED, Afterlife
-from reaper.source.ending import AtOnce
-from reaper.source.judging import Judge, Judging
-from reaper.source.stamp import Stamp
-from reaper.source.stepwise import StepByStep
+from reaper.source.audit import AuditInfo
+from reaper.source.followup import MAX_FOLLOWED, FollowUp
 from reaper.source.survey import Candidate, identity
-from reaper.source.trouble import sqlstate
+from reaper.source.transition.multi_statement import MultiStatementTransition
+from reaper.source.transition.second_check import Predicate, SecondCheck
+from reaper.source.transition.single_statement import SingleStatementTransition
+from reaper.sql import expressions as sql
+from reaper.sql.tables import ProfileTables, key_parameters, reserved_alias
+from reaper.staleness.rule import EvaluationContext, Rule
 
 _NOT_AVAILABLE = "55P03"
 _LOG_LOCK_MS = 200
@@ -51,15 +52,11 @@ _LOG_LOCK_MS = 200
 _PATIENT_MS = 1500
 
 
-class LogBusy(ReaperError):
-    """Somebody has been writing to the log for longer than we wait."""
-
-
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class ClaimResult:
     """What became of a batch. `reaped + lost + locked` are all of it."""
 
-    reaped: Sequence[Reaped]
+    reaped: Sequence[ReapedJob]
     lost: int
     locked: Sequence[Key]
 
@@ -70,26 +67,30 @@ class Claim:
     def __init__(
         self,
         rule: Rule,
-        moment: Moment,
-        stamp: Stamp,
+        context: EvaluationContext,
+        audit_info: AuditInfo,
         *,
-        judge: Judge | bool = True,
+        judge: Predicate | bool = True,
         action: str = "fail",
         at_once: bool = True,
     ) -> None:
         """`at_once` is for servers that can change rows inside a query."""
-        self._schema: Schema = rule.schema
-        self._rule, self._moment, self._stamp = rule, moment, stamp
-        self._width = len(rule.schema.profile.jobs.key)
-        judging = Judging(rule, moment, stamp.given(), judge)
-        self.ending = AtOnce(rule, judging, action) if at_once else StepByStep(rule, judging, action)
-        self.afterlife, self._followed = Afterlife(rule), FOLLOWED
+        self._schema: ProfileTables = rule.tables
+        self._rule, self._context, self._audit_info = rule, context, audit_info
+        self._width = len(rule.tables.profile.jobs.key)
+        judging = SecondCheck(rule, context, audit_info.as_fields(), judge)
+        self.ending = (
+            SingleStatementTransition(rule, judging, action)
+            if at_once
+            else MultiStatementTransition(rule, judging, action)
+        )
+        self.follow_up, self._followed = FollowUp(rule), MAX_FOLLOWED
         self.still_running = self._still_running()
         self.lock = self._lock()
         self.lock_log = self._lock_log()
-        self.parts = [self._parts(part) for part in rule.schema.profile.jobs.parts]
+        self.parts = [self._parts(part) for part in rule.tables.profile.jobs.parts]
 
-    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> Claimed:
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> ClaimResult:
         """End what is stale of the batch, inside the caller's transaction; a `patient` one waits longer for a log.
 
         Raises DBAPIError when the database refuses any of it, HalfDone when transition and audit came apart, LogBusy
@@ -98,21 +99,21 @@ class Claim:
         claims = {c.key: c.claim for c in batch}
         rows = connection.execute(self.lock, key_parameters(claims))
         held = {row[: self._width]: row[self._width :] for row in rows}
-        mine = self._whole(connection, [key for key, claim in held.items() if claims[key] == claim])
+        mine = self._with_all_parts(connection, [key for key, claim in held.items() if claims[key] == claim])
         if mine:
-            self._close_log(connection, _PATIENT_MS if patient else _LOG_LOCK_MS)
+            self._lock_the_log(connection, _PATIENT_MS if patient else _LOG_LOCK_MS)
         reaped = self._act(connection, mine) if mine else []
         whole = set(mine)
         missing = [key for key in claims if key not in held or (key not in whole and claims[key] == held[key])]
         locked = self._locked(connection, missing, claims) if missing else []
-        return Claimed(reaped=reaped, lost=len(batch) - len(reaped) - len(locked), locked=locked)
+        return ClaimResult(reaped=reaped, lost=len(batch) - len(reaped) - len(locked), locked=locked)
 
-    def seen(self, connection: Connection, keys: Sequence[Key]) -> list[Candidate]:
+    def current(self, connection: Connection, keys: Sequence[Key]) -> list[Candidate]:
         """Those of the jobs that run, as they are now, whether somebody holds their rows or not."""
         rows = connection.execute(self.still_running, key_parameters(keys))
         return [Candidate(row[: self._width], row[self._width :]) for row in rows]
 
-    def _whole(self, connection: Connection, keys: Sequence[Key]) -> list[Key]:
+    def _with_all_parts(self, connection: Connection, keys: Sequence[Key]) -> list[Key]:
         """Those of the jobs whose parts nobody else holds; the parts are locked from now on."""
         whole = list(keys)
         for there, lock in self.parts:
@@ -122,42 +123,42 @@ class Claim:
                 whole = [key for key in whole if held[key] == all_there[key]]
         return whole
 
-    def _close_log(self, connection: Connection, wait_ms: int) -> None:
+    def _lock_the_log(self, connection: Connection, wait_ms: int) -> None:
         if not self.lock_log:
             return
-        patience, lock = self.lock_log
+        timeouts, lock = self.lock_log
         try:
-            connection.execute(patience, {"wait": f"{wait_ms}"})
+            connection.execute(timeouts, {"wait": f"{wait_ms}"})
             connection.execute(lock)
         except DBAPIError as error:
             if sqlstate(error) == _NOT_AVAILABLE:
                 raise LogBusy(f"{self._schema.profile.jobs.table}: somebody is writing") from error
             raise
 
-    def _act(self, connection: Connection, keys: Sequence[Key]) -> list[Reaped]:
-        reason = self._stamp.reason.value
+    def _act(self, connection: Connection, keys: Sequence[Key]) -> list[ReapedJob]:
+        reason = self._audit_info.reason.value
         if not (told := self.ending.run(connection, keys)):
             return []
         # Looking at every job once more would take a twentieth of a mass reap, of which most are forgotten at once.
-        at, remains = self.afterlife.remains(connection, {job.key: job.action for job in told[: self._followed]})
+        at, remains = self.follow_up.remains(connection, {job.key: job.action for job in told[: self._followed]})
         self._followed = max(0, self._followed - len(remains))
-        return [Reaped(job.key, reason, *job[1:-1], at, remains.get(job.key)) for job in told]
+        return [ReapedJob(job.key, reason, *job[1:-1], at, remains.get(job.key)) for job in told]
 
     def _locked(self, connection: Connection, missing: Sequence[Key], claims: dict[Key, tuple[Any, ...]]) -> list[Key]:
-        return [job.key for job in self.seen(connection, missing) if claims[job.key] == job.claim]
+        return [job.key for job in self.current(connection, missing) if claims[job.key] == job.claim]
 
     # --- statements ----------------------------------------------------------------------------------------
 
     def _still_running(self) -> Select[Any]:
         jobs = self._schema.jobs
-        mine = and_(self._schema.keyed(self._schema.key(jobs)), self._schema.running(jobs))
+        mine = and_(self._schema.key_in_batch(self._schema.key(jobs)), self._schema.running(jobs))
         return select(*self._schema.key_text(jobs), *identity(self._rule)).where(mine)
 
     def _lock(self) -> Select[Any]:
         if self._schema.profile.jobs.log is None:
             return self.still_running.with_for_update(skip_locked=True)
         # Found first and locked then: a row that another condition rules out must not be locked on the way.
-        found = self.still_running.cte(own_name("running")).prefix_with("MATERIALIZED", dialect="postgresql")
+        found = self.still_running.cte(reserved_alias("running")).prefix_with("MATERIALIZED", dialect="postgresql")
         place = literal(f"{self._schema.profile.name} {self._schema.profile.jobs.table} ")
         named = sql.concat(place, *(part for n in range(self._width) for part in (list(found.c)[n], " ")))
         return select(found).where(func.pg_try_advisory_xact_lock(func.hashtextextended(named, 0)))
@@ -167,15 +168,17 @@ class Claim:
         log = self._schema.profile.jobs.log
         if log is None or log.lock != "table":
             return []
-        patience = text("SELECT set_config('lock_timeout', :wait, true)")
-        return [patience.bindparams(wait=f"{_LOG_LOCK_MS}"), sql.LockTable(self._schema.jobs)]
+        timeouts = text("SELECT set_config('lock_timeout', :wait, true)")
+        return [timeouts.bindparams(wait=f"{_LOG_LOCK_MS}"), sql.LockTable(self._schema.jobs)]
 
     def _parts(self, part: Related) -> tuple[Select[Any], Select[Any]]:
         """The rows that belong to the jobs of a batch: each with the job's key; and the same, locked."""
         jobs = self._schema.jobs
-        theirs = self._schema.table(part.table).alias(own_name("part"))
+        theirs = self._schema.table(part.table).alias(reserved_alias("part"))
         joined = jobs.join(theirs, self._schema.related(part, theirs, jobs))
         there = (
-            select(*self._schema.key_text(jobs)).select_from(joined).where(self._schema.keyed(self._schema.key(jobs)))
+            select(*self._schema.key_text(jobs))
+            .select_from(joined)
+            .where(self._schema.key_in_batch(self._schema.key(jobs)))
         )
         return there, there.with_for_update(skip_locked=True, of=theirs)

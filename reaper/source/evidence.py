@@ -22,28 +22,27 @@ from sqlalchemy import (
     select,
 )
 
-from reaper import sql
-from reaper.hearing import LONG_AGO
-from reaper.model import Evidence, Verdict
+from reaper.model import DISTANT_PAST, Evidence, Verdict
 from reaper.profile import Profile
-from reaper.rule import START, Moment, Rule
-from reaper.schema import own_name
-from reaper.sql import Element
+from reaper.sql import expressions as sql
+from reaper.sql.expressions import Element
+from reaper.sql.tables import reserved_alias
+from reaper.staleness.rule import START, EvaluationContext, Rule
 
 KEY = "key_{}"
 KEY_TEXT = "text_{}"
 SIGN = "sign_{}"
 
 
-def copied(profile: Profile, column: str) -> str:
+def row_alias(profile: Profile, column: str) -> str:
     """What a column of the row is called in `judged`: by number, since a long name with a prefix would be cut off."""
     return f"row_{sorted(profile.row_columns()).index(column)}"
 
 
-def judged(
+def evidence_cte(
     rule: Rule,
     jobs: FromClause,
-    moment: Moment,
+    context: EvaluationContext,
     where: ColumnElement[bool],
     more: Mapping[str, Element] | None = None,
     verdict: Verdict | None = None,
@@ -54,29 +53,31 @@ def judged(
     come along as `copied` calls them. Each step is materialized: what it finds is worked out once per job, not per
     mention.
     """
-    known = literal(verdict.value, String) if verdict else rule.verdict(jobs, moment)
-    measured = _measured(rule, _gathered(rule, jobs, moment, where, known))
+    known = literal(verdict.value, String) if verdict else rule.verdict(jobs, context)
+    measured = _measured(rule, _gathered(rule, jobs, context, where, known))
     return _materialized(_concluded(rule, measured, more or {}), "judged")
 
 
-def _gathered(rule: Rule, jobs: FromClause, moment: Moment, where: ColumnElement[bool], verdict: Element) -> CTE:
+def _gathered(
+    rule: Rule, jobs: FromClause, context: EvaluationContext, where: ColumnElement[bool], verdict: Element
+) -> CTE:
     """What stands in the database: the row, its thresholds and the newest sign of each witness."""
-    profile = rule.schema.profile
+    profile = rule.tables.profile
     found = select(
-        *(column.label(KEY.format(n)) for n, column in enumerate(rule.schema.key(jobs))),
-        *(text.label(KEY_TEXT.format(n)) for n, text in enumerate(rule.schema.key_text(jobs))),
-        *(jobs.c[name].label(copied(profile, name)) for name in sorted(profile.row_columns())),
+        *(column.label(KEY.format(n)) for n, column in enumerate(rule.tables.key(jobs))),
+        *(text.label(KEY_TEXT.format(n)) for n, text in enumerate(rule.tables.key_text(jobs))),
+        *(jobs.c[name].label(row_alias(profile, name)) for name in sorted(profile.row_columns())),
         rule.kind(jobs).label("kind"),
         status_of(profile, jobs).label("status"),
         rule.started(jobs).label("started"),
         rule.started_from(jobs).label("started_from"),
         verdict.label("verdict"),
         sql.now().label("judged_at"),
-        *(element.label(name) for name, element in rule.limits(jobs, moment).items()),
-        *(element.label(SIGN.format(n)) for n, element in enumerate(rule.newest_signs(jobs, moment))),
-        rule.why_unknown(jobs, moment).label("unknown"),
+        *(element.label(name) for name, element in rule.limits(jobs, context).items()),
+        *(element.label(SIGN.format(n)) for n, element in enumerate(rule.newest_signs(jobs, context))),
+        rule.why_unknown(jobs, context).label("unknown"),
     )
-    return _materialized(found.where(rule.schema.is_job(jobs), where), "gathered")
+    return _materialized(found.where(rule.tables.is_job(jobs), where), "gathered")
 
 
 def status_of(profile: Profile, jobs: FromClause) -> Element:
@@ -88,7 +89,7 @@ def status_of(profile: Profile, jobs: FromClause) -> Element:
 
 def _measured(rule: Rule, job: CTE) -> CTE:
     """The last sign of life, who saw it, and how long ago things were."""
-    signs = {alive.witness: job.c[SIGN.format(n)] for n, alive in enumerate(rule.schema.profile.alive)}
+    signs = {alive.witness: job.c[SIGN.format(n)] for n, alive in enumerate(rule.tables.profile.alive)}
     last_sign = sql.newest(job.c.started, *signs.values())
     seen = [(sign == last_sign, literal(witness, String)) for witness, sign in signs.items()]
     found = select(
@@ -103,16 +104,16 @@ def _measured(rule: Rule, job: CTE) -> CTE:
 
 def _concluded(rule: Rule, job: CTE, more: Mapping[str, Element]) -> Select[Any]:
     """The evidence as JSON, and the message."""
-    never = sql.instant(LONG_AGO)
+    never = sql.instant(DISTANT_PAST)
     evidence: dict[str, Element] = {
         **{name: job.c[name] for name in _AS_FOUND},
-        **({"unknown": job.c.unknown} if rule.schema.profile.task else {}),
+        **({"unknown": job.c.unknown} if rule.tables.profile.task else {}),
         "age_seconds": job.c.age,
         "silence_seconds": job.c.silence,
         "audible_since": func.nullif(job.c.audible_since, never, type_=sql.INSTANT),
         "deaf_until": func.nullif(job.c.floor, never, type_=sql.INSTANT),
         "signs": sql.json_object(
-            {alive.witness: job.c[SIGN.format(n)] for n, alive in enumerate(rule.schema.profile.alive)}
+            {alive.witness: job.c[SIGN.format(n)] for n, alive in enumerate(rule.tables.profile.alive)}
         ),
         **more,
     }
@@ -166,7 +167,7 @@ def stale_in(job: CTE) -> Element:
     return case((and_(job.c.started.is_not(None), job.c.last_sign < sql.endless()), left), else_=null())
 
 
-def shown(job: CTE, width: int) -> Select[Any]:
+def evidence_select(job: CTE, width: int) -> Select[Any]:
     """What `read_evidence` reads, and nothing that the driver would have to turn into a date of Python's."""
     return select(
         *(job.c[KEY_TEXT.format(n)] for n in range(width)),
@@ -176,7 +177,7 @@ def shown(job: CTE, width: int) -> Select[Any]:
 
 
 def _materialized(found: Select[Any], name: str) -> CTE:
-    return found.cte(own_name(name)).prefix_with("MATERIALIZED", dialect="postgresql")
+    return found.cte(reserved_alias(name)).prefix_with("MATERIALIZED", dialect="postgresql")
 
 
 _FROM_JSON = {f.name for f in fields(Evidence)} - {"key", "kind", "status", "verdict", "stale_in_seconds"}

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, not_, select
 
-from reaper import sql
-from reaper.duration import in_words
-from reaper.rule import Moment, Rule
+from reaper.common.durations import format_duration
 from reaper.source.survey import Candidate, identity
+from reaper.sql import expressions as sql
+from reaper.staleness.rule import EvaluationContext, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,27 +22,27 @@ class Interrupted:
     restart: datetime
     window: float
 
-    def __call__(self, jobs: FromClause, moment: Moment) -> ColumnElement[bool]:
-        last_sign = self.rule.last_sign(jobs, moment)
+    def __call__(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
+        last_sign = self.rule.last_sign(jobs, context)
         return and_(
             self.rule.started(jobs) < sql.instant(self.restart),
             last_sign >= sql.instant(self.restart - timedelta(seconds=self.window)),
             last_sign <= sql.instant(self.restart),
-            not_(self.rule.unknown(jobs, moment)),
+            not_(self.rule.unknown(jobs, context)),
         )
 
     @property
     def message(self) -> str:
         """The jobs' error message."""
         at = self.restart.strftime("%Y-%m-%d %H:%M:%S UTC")
-        lately = in_words(self.window)
+        lately = format_duration(self.window)
         return f"Interrupted: its server was started anew at {at}; heard of within {lately} before, and not since."
 
-    def candidates(self, connection: Connection, moment: Moment) -> Sequence[tuple[Candidate, float]]:
+    def candidates(self, connection: Connection, context: EvaluationContext) -> Sequence[tuple[Candidate, float]]:
         """The running jobs that it means, each with its last sign of life in seconds since 1970."""
-        schema, jobs = self.rule.schema, self.rule.schema.jobs
+        schema, jobs = self.rule.tables, self.rule.tables.jobs
         key = schema.key_text(jobs)
-        seen = sql.epoch(self.rule.last_sign(jobs, moment)).label("seen")
-        found = select(*key, *identity(self.rule), seen).where(schema.running(jobs), self(jobs, moment))
+        seen = sql.epoch(self.rule.last_sign(jobs, context)).label("seen")
+        found = select(*key, *identity(self.rule), seen).where(schema.running(jobs), self(jobs, context))
         rows = connection.execute(found).all()
         return [(Candidate(tuple(row[: len(key)]), tuple(row[len(key) : -1])), row[-1]) for row in rows]

@@ -20,7 +20,7 @@ import psutil
 from benchmark.figures import MIB, Figure, Invalid, Measured
 from benchmark.scene import forgetful, load
 from benchmark.sizes import Sizes
-from reaper.embedded import Embedded
+from reaper.dev.postgres import Embedded
 
 PROJECT = Path(__file__).parents[2]
 _DATABASE = "daemon"

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from benchmark.sizes import Sizes
-from reaper.embedded import Embedded
+from reaper.dev.postgres import Embedded
 
 MIB = 1 << 20
 

@@ -18,7 +18,7 @@ from benchmark.daemon import Daemon, running
 from benchmark.figures import Figure, Invalid, Measured, against, alternate, ratio
 from benchmark.scene import durable, forgetful, load
 from benchmark.sizes import RUNNING_OF_THE_BOUND, Sizes
-from reaper.embedded import Embedded
+from reaper.dev.postgres import Embedded
 
 PATHS = ("/", "/api/jobs", "/metrics", "/live")
 """What the clients ask for, in turns."""

@@ -9,7 +9,7 @@ from statistics import median
 from benchmark.daemon import PROJECT
 from benchmark.figures import Figure, Measured, shown, timed
 from benchmark.sizes import Sizes
-from reaper.embedded import Embedded
+from reaper.dev.postgres import Embedded
 
 _RUNS = 7
 

@@ -7,7 +7,7 @@ from benchmark.figures import Figure, Invalid, Measured, against, alternate, rat
 from benchmark.scene import Session, add_finished, connect, copy, durable, forgetful, load
 from benchmark.sizes import EVENTS_OF_THE_BOUND, RUNNING_OF_THE_BOUND, Sizes
 from benchmark.sweeping import Sweeper
-from reaper.embedded import Embedded
+from reaper.dev.postgres import Embedded
 
 _FEW, _MANY = "idle", "idle_with_more"
 

@@ -15,7 +15,7 @@ import psutil
 from benchmark.figures import MIB
 from benchmark.scene import MEASURING, connect
 from reaper import __version__
-from reaper.embedded import Embedded
+from reaper.dev.postgres import Embedded
 
 
 def machine() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from benchmark.outcome import difference, written
 from benchmark.scene import connect, copy, durable, forgetful, load
 from benchmark.sizes import STALE_OF_THE_BOUND, Sizes
 from benchmark.sweeping import Sweeper
-from reaper.embedded import Embedded
+from reaper.dev.postgres import Embedded
 
 _EVENTS = 5
 _TEMPLATE, _COPY = "reap_template", "reap"

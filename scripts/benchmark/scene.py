@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from reaper.embedded import Embedded, libpq
+from reaper.dev.postgres import Embedded, libpq
 
 Session = psycopg.Connection[Any]
 

@@ -11,7 +11,7 @@ from benchmark.figures import MIB, Figure, Measured, shown
 from benchmark.scene import forgetful, load
 from benchmark.sizes import Sizes
 from benchmark.sweeping import Sweeper
-from reaper.embedded import Embedded
+from reaper.dev.postgres import Embedded
 
 _DATABASE, _FIRST = "weigh", "weigh_first"
 _FIRST_REAPED = 2_000

@@ -1,0 +1,182 @@
+"""What should stand in a profile instead of what does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reaper.model import TimestampFormat
+from reaper.profile import Profile
+from reaper.profile.sql_template import pieces
+
+_STEPS = ("insert", "update", "delete", "table")
+
+
+@dataclass(slots=True)
+class Corrections:
+    """Everything is keyed by the names that stand in the profile."""
+
+    tables: dict[str, str] = field(default_factory=dict)
+    columns: dict[tuple[str, str], str] = field(default_factory=dict)
+    values: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    times: dict[str, TimestampFormat] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.tables or self.columns or self.values or self.times)
+
+    def table(self, name: str) -> str:
+        return self.tables.get(name, name)
+
+    def column(self, table: str, name: str) -> str:
+        return self.columns.get((table, name), name)
+
+    def value(self, table: str, column: str, value: Any) -> Any:
+        return self.values.get((table, column, value), value) if isinstance(value, str) else value
+
+
+def corrected(profile: Profile, old: Mapping[str, Any], to: Corrections) -> dict[str, Any]:
+    """The profile's own table with all that is wrong corrected; `old` is that table as it stands."""
+    return _Corrected(profile.jobs.table, profile.jobs.state, to).profile(old)
+
+
+@dataclass(frozen=True, slots=True)
+class _Corrected:
+    """Goes through a profile's table; `jobs` is the table of jobs, `state` its column of states."""
+
+    jobs: str
+    state: str | None
+    to: Corrections
+
+    def profile(self, old: Mapping[str, Any]) -> dict[str, Any]:
+        new = {**old, "jobs": self._jobs(old["jobs"])}
+        if "alive" in old:
+            new["alive"] = [self._witness(witness) for witness in old["alive"]]
+        for name in ("limits", "attempts"):
+            if name in old:
+                new[name] = self._row(old[name])
+        new["actions"] = {name: self._action(action) for name, action in old["actions"].items()}
+        if "purge" in old:
+            new["purge"] = self._purge(old["purge"])
+        if "again" in old.get("fence", {}) and self.state:
+            new["fence"] = {"again": self._values_of(self.jobs, self.state, old["fence"]["again"])}
+        times = {**old.get("times", {}), **{table: time.value for table, time in self.to.times.items()}}
+        return {**new, "times": {self.to.table(table): time for table, time in times.items()}} if times else new
+
+    def _jobs(self, old: Mapping[str, Any]) -> dict[str, Any]:
+        new = {**old, "table": self.to.table(self.jobs)}
+        for name in ("key", "kind", "queue", "status", "started", "claim"):
+            if name in old:
+                new[name] = self._names(self.jobs, old[name])
+        if "running" in old:
+            new["running"] = self._running(old["running"])
+        if log := old.get("log"):
+            types = {name: self._values_of(self.jobs, log["type"], log[name]) for name in ("started", "ended")}
+            new["log"] = {**log, **{name: self._names(self.jobs, log[name]) for name in ("type", "order")}, **types}
+        if "parts" in old:
+            new["parts"] = [self._related(part) for part in old["parts"]]
+        return new
+
+    def _running(self, old: Mapping[str, Any]) -> dict[str, Any]:
+        new = self._condition(self.jobs, old)
+        if "where" in old:
+            new["where"] = [self._condition(self.jobs, one) for one in old["where"]]
+        for name in ("exists", "missing"):
+            if name in old:
+                new[name] = [self._related(one) for one in old[name]]
+        return new
+
+    def _witness(self, old: Mapping[str, Any]) -> dict[str, Any]:
+        new: dict[str, Any] = self._row(old)
+        if events := old.get("events"):
+            named = {name: self._names(events["table"], events[name]) for name in ("job", "at") if name in events}
+            new["events"] = {**self._related(events), **named}
+        return new
+
+    def _row(self, old: Any) -> Any:
+        """A table in which every text is a column of the job's row, but for a witness' name and units."""
+        if isinstance(old, Mapping):
+            return {n: v if n in ("witness", "unit", "events") else self._row(v) for n, v in old.items()}
+        return self._names(self.jobs, old)
+
+    def _purge(self, old: Mapping[str, Any]) -> dict[str, Any]:
+        related = {name: [self._related(one) for one in old[name]] for name in ("needed", "also") if name in old}
+        where = [self._condition(self.jobs, one) for one in old["where"]]
+        return {**old, "where": where, "at": self._names(self.jobs, old["at"]), **related}
+
+    def _action(self, old: Mapping[str, Any]) -> dict[str, Any]:
+        new = dict(old)
+        if "set" in old:
+            new["set"] = self._assigned(self.jobs, old["set"])
+        if "also" in old:
+            new["also"] = [self._related(step) for step in old["also"]]
+        return new
+
+    def _related(self, old: Mapping[str, Any]) -> dict[str, Any]:
+        """Rows of another table, and what becomes of them."""
+        head = next(name for name in _STEPS if name in old)
+        table = old[head]
+        new = {**old, head: self.to.table(table)}
+        if "match" in old:
+            new["match"] = self._match(table, old["match"])
+        if "where" in old:
+            new["where"] = [self._condition(table, one) for one in old["where"]]
+        for name in ("set", "values"):
+            if name in old:
+                new[name] = self._assigned(table, old[name])
+        return new
+
+    def _match(self, table: str, old: Mapping[str, str]) -> dict[str, str]:
+        return {self.to.column(table, theirs): self.to.column(self.jobs, ours) for theirs, ours in old.items()}
+
+    def _condition(self, table: str, old: Mapping[str, Any]) -> dict[str, Any]:
+        new = dict(old)
+        if "sql" in old:
+            new["sql"] = self._template(table, old["sql"])
+        if column := old.get("column"):
+            new["column"] = self.to.column(table, column)
+            for name in ("in", "not_in", "less_than", "greater_than"):
+                if name in old:
+                    new[name] = self._values_of(table, column, old[name])
+        return new
+
+    def _assigned(self, table: str, old: Mapping[str, Any]) -> dict[str, Any]:
+        return {self.to.column(table, name): self._value(table, name, value) for name, value in old.items()}
+
+    def _value(self, table: str, column: str, old: Any) -> Any:
+        if not isinstance(old, Mapping):
+            return self.to.value(table, column, old)
+        new = dict(old)
+        if "column" in old:
+            new["column"] = self.to.column(self.jobs, old["column"])
+        if "append" in old:
+            new["append"] = self._value(table, "", old["append"])
+        if "first" in old:
+            new["first"] = [self._value(table, column, part) for part in old["first"]]
+        if "json" in old:
+            new["json"] = {name: self._value(table, "", part) for name, part in old["json"].items()}
+        if "sql" in old:
+            new["sql"] = self._template(self.jobs, old["sql"])
+        if beyond := old.get("next"):
+            own = {"column": self.to.column(beyond["table"], beyond["column"])}
+            if "every_column" in beyond:
+                own["every_column"] = self.to.column(table, beyond["every_column"])
+            new["next"] = {**self._related(beyond), **own}
+        return new
+
+    def _values_of(self, table: str, column: str, old: Any) -> Any:
+        if isinstance(old, Sequence) and not isinstance(old, str):
+            return [self.to.value(table, column, value) for value in old]
+        return self.to.value(table, column, old)
+
+    def _names(self, table: str, old: Any) -> Any:
+        if isinstance(old, str):
+            return self.to.column(table, old)
+        return [self.to.column(table, name) for name in old] if isinstance(old, Sequence) else old
+
+    def _template(self, table: str, old: str) -> str:
+        parts: list[str] = []
+        for piece in pieces(old):
+            parts.append(piece.sql.replace("{", "{{").replace("}", "}}"))
+            parts += [f"{{{self.to.column(table, piece.column)}}}"] if piece.column is not None else []
+        return "".join(parts)

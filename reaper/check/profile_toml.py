@@ -1,0 +1,73 @@
+"""The lines of configuration that correct a profile."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reaper.check.profile_fix import Corrections, corrected
+from reaper.profile import Profile, shipped
+from reaper.profile.loading import merges
+
+
+def override(profile: Profile, corrections: Corrections) -> str:
+    """TOML for the configuration file: the differences, or the whole profile where a name must go."""
+    old = profile.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"name"})
+    new = corrected(profile, old, corrections)
+    header = f"[profiles.{_key(profile.name)}]"
+    if _removes(old, new):
+        # What extends a profile can replace its names, not take one away.
+        return "\n".join((f"{header}  # the whole profile, without 'extends'", *_lines(new)))
+    if profile.name in shipped():
+        return "\n".join((header, f"extends = {_toml(profile.name)}", *_lines(_difference(old, new))))
+    return "\n".join((f"{header}  # replace these lines of it", *_lines(_difference(old, new))))
+
+
+def _removes(old: Mapping[str, Any], new: Mapping[str, Any], place: tuple[str, ...] = ()) -> bool:
+    return any(
+        name not in new or (_deeper(value, new[name], place) and _removes(value, new[name], (*place, name)))
+        for name, value in old.items()
+    )
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any], place: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Tables are compared name by name; what is not merged stands whole."""
+    found: dict[str, Any] = {}
+    for name, value in new.items():
+        before = old.get(name)
+        if _deeper(before, value, place):
+            if deeper := _difference(old[name], value, (*place, name)):
+                found[name] = deeper
+        elif _toml(before) != _toml(value):
+            found[name] = value
+    return found
+
+
+def _deeper(old: Any, new: Any, place: tuple[str, ...]) -> bool:
+    return isinstance(old, Mapping) and isinstance(new, Mapping) and merges(place)
+
+
+def _lines(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        place = f"{path}{_key(name)}"
+        if isinstance(value, Mapping):
+            yield from _lines(value, f"{place}.")
+        elif isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+            yield "\n".join((f"{place} = [", *(f"    {_toml(item)}," for item in value), "]"))
+        else:
+            yield f"{place} = {_toml(value)}"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{_key(name)} = {_toml(item)}' for name, item in value.items())} }}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_toml, value))}]"
+    # JSON's strings are TOML's, but for the one control character that JSON lets stand.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,33 @@
+"""Values as JSON has them: for documents, for the API and for what Celery's tasks return."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+
+def to_jsonable(value: Any) -> Any:
+    """A value of the model as JSON has it: by the names of its fields, and a key of one column as a plain string."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _members({f.name: getattr(value, f.name) for f in fields(value)})
+    if hasattr(value, "_asdict"):
+        return _members(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(name): to_jsonable(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_jsonable(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _members(found: Mapping[str, Any]) -> dict[str, Any]:
+    # What a transition left is only compared with what is there later.
+    shown = {name: value for name, value in found.items() if name != "remains"}
+    return {name: _key(value) if name == "key" else to_jsonable(value) for name, value in shown.items()}
+
+
+def _key(key: tuple[str, ...]) -> str | list[str]:
+    return key[0] if len(key) == 1 else list(key)

@@ -1,0 +1,142 @@
+"""Every setting there is: its name, its default, and what it may be.
+
+A setting's name in the file is the one here (its alias, where it has one); its environment variable is that
+name in capitals behind `REAPER_`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from reaper.config import validators
+
+Threshold = Annotated[float, validators.seconds("0<", "3650d")]
+DatabaseUrl = Annotated[SecretStr, validators.database_url()]
+FilePath = Annotated[Path, validators.path()]
+Text = Annotated[str, validators.text()]
+BrokerUrl = Annotated[SecretStr, validators.broker_url()]
+Deadline = Annotated[float, validators.seconds("0.5s", "60s")]
+Absence = Annotated[float, validators.seconds("0s", "7d")]
+Name = Annotated[str, validators.name()]
+Names = Annotated[tuple[str, ...], validators.names()]
+Hosts = Annotated[tuple[str, ...], validators.hosts()]
+Switch = Annotated[bool, validators.switch()]
+Window = Annotated[float, validators.seconds("1s", "1d")]
+LogFormat = Literal["auto", "json", "console"]
+
+
+class DaemonSettings(BaseSettings):
+    """The settings of the daemon as a whole. Reads nothing by itself: not the environment, no file."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", case_sensitive=True, hide_input_in_errors=True)
+
+    interval_seconds: Annotated[float, validators.seconds("1s", "7d")] = 60
+    timeout_seconds: Threshold = 21600
+    stall_seconds: Threshold = 1800
+    batch_size: Annotated[int, validators.whole(1, 100_000)] = 1000
+    breaker_min: Annotated[int, validators.whole(1, 1_000_000_000)] = 50
+    breaker_share: Annotated[float, validators.share()] = 0.5
+    restart_grace_seconds: Annotated[float, validators.seconds("0s", "1d"), Field(alias="restart_grace")] = 60
+    # A survey reads every running job once, and the newest event of each candidate: well under a second for
+    # 100,000 jobs with the right index, minutes over a huge event table without one. A limit below that would
+    # mean never reaping there; none at all would let a bad plan load somebody's database for hours.
+    statement_timeout_seconds: Annotated[float, validators.seconds("1s", "1d")] = 300
+    connect_timeout_seconds: Annotated[float, validators.seconds("1s", "10m")] = 5
+    http_host: Annotated[str, validators.host()] = "127.0.0.1"
+    http_port: Annotated[int, validators.whole(0, 65535)] = 9469
+    http_token_file: FilePath | None = None
+    http_allowed_hosts: Hosts = ()
+    state_dir: FilePath | None = None
+    log_level: Annotated[str, validators.choice("debug", "info", "warning", "error", "critical")] = "info"
+    log_format: Annotated[LogFormat, validators.choice("auto", "json", "console")] = "auto"
+    log_file: FilePath | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        *_: object,
+        **__: object,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class KindTable(_Table):
+    """`[kinds.NAME]`: thresholds of one kind of job."""
+
+    timeout_seconds: Threshold | None = None
+    stall_seconds: Threshold | None = None
+
+
+class PurgeTable(_Table):
+    """`[sources.NAME.purge]`: how long finished jobs are kept, and when older ones are deleted."""
+
+    cron: Annotated[str, validators.cron()] | None = None
+    days_to_keep: Annotated[int, validators.whole(1, 3650)] = 30
+    batch_size: Annotated[int, validators.whole(1, 100_000)] = 1000
+
+
+class SourceTable(_Table):
+    """`[sources.NAME]`: one place where jobs live. None: what was given for all holds."""
+
+    database_url: DatabaseUrl | None = None
+    database_url_file: FilePath | None = None
+    profile: Text | None = None
+    action: Name | None = None
+    timeout_seconds: Threshold | None = None
+    stall_seconds: Threshold | None = None
+    max_age_seconds: Threshold | None = None
+    broker_url: BrokerUrl | None = None
+    broker_url_file: FilePath | None = None
+    broker_deadline_seconds: Deadline | None = None
+    worker_absence_seconds: Absence | None = None
+    queues: Names | None = None
+    resume_at_start: Switch | None = None
+    resume_window_seconds: Window | None = None
+    kinds: Mapping[str, KindTable] = {}
+    purge: PurgeTable = PurgeTable()
+
+
+class RawSettings(DaemonSettings):
+    """All that can be given: the knobs, what sources without their own fall back to, and the file's tables."""
+
+    database_url: DatabaseUrl | None = None
+    database_url_file: FilePath | None = None
+    profile: Text = "protea"
+    action: Name = "fail"
+    max_age_seconds: Threshold | None = None
+    broker_url: BrokerUrl | None = None
+    broker_url_file: FilePath | None = None
+    # One question to all workers, and they have this long to answer: it is part of every sweep.
+    broker_deadline_seconds: Deadline = 5
+    # A worker that ends warmly answers nothing any more, and works on: as long as a task may take to end then.
+    worker_absence_seconds: Absence = 300
+    queues: Names = ("celery",)
+    resume_at_start: Switch = False
+    resume_window_seconds: Window = 300
+    kinds: Mapping[str, KindTable] = {}
+    sources: Mapping[Annotated[str, validators.source_name()], SourceTable] = {}
+    profiles: Mapping[str, dict[str, Any]] = {}
+
+
+SECTIONS = frozenset({"kinds", "sources", "profiles"})
+"""What only the file can hold."""
+
+
+def names(table: type[BaseModel]) -> dict[str, Any]:
+    """What may stand in a table, as the user spells it, and the type of each."""
+    return {field.alias or name: field.annotation for name, field in table.model_fields.items()}
+
+
+SCALARS = frozenset(names(RawSettings)) - SECTIONS
+"""What flags and the environment can give too."""

@@ -1,0 +1,151 @@
+"""Settings as the rest of the program sees them: complete, checked, and unchangeable."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from reaper.common.durations import format_duration, parse_duration
+from reaper.config import broker_url
+from reaper.config.database_url import masked
+from reaper.config.error_messages import dotted
+from reaper.config.schema import DaemonSettings
+from reaper.config.token_file import read_tokens
+from reaper.model import Threshold, Thresholds
+from reaper.profile import Profile
+
+SIMPLE = (
+    "action",
+    "max_age_seconds",
+    "broker_deadline_seconds",
+    "worker_absence_seconds",
+    "queues",
+    "resume_at_start",
+    "resume_window_seconds",
+)
+"""Settings that a source takes from above as they are when it has none of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """What becomes of finished jobs: those older than `days_to_keep` are deleted, `batch_size` at a time.
+
+    `cron` says when, for `CronTrigger.from_crontab` in UTC; None: only when somebody tells to.
+    """
+
+    cron: str | None = None
+    days_to_keep: int = 30
+    batch_size: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """One place where jobs live, with everything resolved. Durations are seconds.
+
+    `action` is the profile's action that a sweep takes. `broker` is where Celery's workers are asked, None when nobody
+    said; `queues` are those that the jobs of this source wait in, and a worker that has gone keeps them unknown for
+    `worker_absence_seconds`. A job that is active in a live worker is left alone
+    until it is older than `max_age_seconds`; None: however old it is.
+    """
+
+    name: str
+    database_url: SecretStr
+    profile: Profile
+    thresholds: Thresholds
+    action: str = "fail"
+    max_age_seconds: float | None = None
+    broker: SecretStr | None = None
+    broker_deadline_seconds: float = 5.0
+    worker_absence_seconds: float = 300.0
+    queues: tuple[str, ...] = ("celery",)
+    resume_at_start: bool = False
+    resume_window_seconds: float = 300.0
+    purge: Purge = Purge()
+
+    @property
+    def longest_timeout(self) -> float:
+        """The longest that any of its jobs may run before it is a candidate; infinite where rows may say it."""
+        if self.profile.limits is not None:
+            return float("inf")
+        kinds = (limits.timeout for limits in self.thresholds.kinds.values())
+        return max(limit.seconds for limit in (self.thresholds.timeout, *kinds) if limit is not None)
+
+
+class Settings(DaemonSettings):
+    """The configuration in force. Durations are seconds.
+
+    `origins` tells where each value came from, by the name that the file gives it. `config_file` is the file
+    that was read, None when there was none.
+    """
+
+    model_config = SettingsConfigDict(validate_by_name=True, validate_by_alias=False)
+
+    config_file: Path | None = None
+    sources: Mapping[str, SourceSettings] = {}
+    origins: Mapping[str, str] = {}
+
+    @property
+    def http_tokens(self) -> Mapping[str, SecretStr]:
+        """Who may change something over HTTP, by name. Read when asked for: most commands need none.
+
+        Raises ConfigError when the file cannot be read, or holds something else.
+        """
+        if self.http_token_file is None:
+            return {}
+        return read_tokens(self.http_token_file, self.origins.get("http_token_file", "default"))
+
+    @property
+    def http_exposed(self) -> bool:
+        """Whether anybody beyond this machine may reach the HTTP port."""
+        if self.http_port == 0 or self.http_host.casefold() == "localhost":
+            return False
+        try:
+            return not ipaddress.ip_address(self.http_host).is_loopback
+        except ValueError:
+            return True  # a name may lead anywhere
+
+    def described(self) -> list[tuple[str, str, str]]:
+        """Each value: its name in the file, itself without secrets, and where it came from."""
+        rows = [("config", str(self.config_file or "none"))]
+        for name, field in DaemonSettings.model_fields.items():
+            rows.append((field.alias or name, _shown(name, getattr(self, name))))
+        for source in self.sources.values():
+            rows += [(dotted(("sources", source.name, *place)), value) for place, value in _source(source)]
+        return [(name, value, self.origins.get(name, "default")) for name, value in rows]
+
+
+def _source(source: SourceSettings) -> Iterator[tuple[tuple[str, ...], str]]:
+    yield ("database_url",), masked(source.database_url.get_secret_value())
+    yield ("profile",), source.profile.name
+    yield ("timeout_seconds",), _seconds(source.thresholds.timeout)
+    yield ("stall_seconds",), _seconds(source.thresholds.stall)
+    yield ("broker_url",), broker_url.masked(source.broker.get_secret_value()) if source.broker else "none"
+    for name in SIMPLE:
+        yield (name,), _shown(name, getattr(source, name))
+    for name in Purge.__dataclass_fields__:
+        yield ("purge", name), _shown(name, getattr(source.purge, name))
+    for kind, limits in source.thresholds.kinds.items():
+        for name, limit in (("timeout_seconds", limits.timeout), ("stall_seconds", limits.stall)):
+            if limit is not None:
+                yield ("kinds", kind, name), _seconds(limit)
+
+
+def _seconds(limit: Threshold) -> str:
+    return _shown("seconds", limit.seconds)
+
+
+def _shown(name: str, value: object) -> str:
+    """A value as it could be written in the file, durations the short way where that is exact."""
+    if name.endswith("seconds") and isinstance(value, float):
+        words = format_duration(value)
+        return words if parse_duration(words) == value else f"{value!r}s".replace(".0s", "s")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return "none" if value is None else str(value)

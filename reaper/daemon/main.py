@@ -1,0 +1,257 @@
+"""The only place that wires everything together, and the process's main loop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from types import FrameType
+
+import structlog
+
+from reaper import __version__
+from reaper.common.background_gc import gc_in_background_thread
+from reaper.config import Settings, SourceSettings
+from reaper.daemon import runtime
+from reaper.daemon.reload import needs_rebuild, needs_restart, same_database, validate
+from reaper.daemon.startup_recovery import StartupRecovery
+from reaper.daemon.systemd import Systemd
+from reaper.errors import ConfigError, ReaperError
+from reaper.observers import logging_setup
+from reaper.observers.event_log import EventLog
+from reaper.observers.metrics import Metrics
+from reaper.scheduling.scheduled_purge import ScheduledPurge
+from reaper.scheduling.scheduler import CronTrigger, Supervisor
+from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
+from reaper.source.factory import create_source
+from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.breaker import Breaker
+from reaper.sweep.halt import HaltSwitch
+from reaper.web import AdminService, History, Server, Status
+from reaper.web.app import make_app
+from reaper.web.guard import AccessControl, guarded, refuse_exposed
+
+_TURN_SECONDS = 1.0
+_STOP_SECONDS = 3.0
+_RESUME_STOP_SECONDS = 0.5
+_HTTP_STOP_SECONDS = 0.5
+_LEAVE_SECONDS = 0.5
+
+_log = structlog.get_logger("reaper")
+
+
+def run(settings: Settings, reload: Callable[[], Settings]) -> int:
+    """Sweep until SIGTERM or SIGINT. `reload` reads the configuration again, for SIGHUP.
+
+    Returns the exit status. Raises ReaperError when the HTTP port or the log file cannot be had.
+    """
+    try:
+        logging_setup.configure(settings.log_level, settings.log_format, settings.log_file)
+    except OSError as error:
+        raise ReaperError(f"cannot write the log {settings.log_file}: {error.strerror or error}") from error
+    signals = Signals()
+    daemon = Daemon(settings)
+    runtime.settle()
+    with gc_in_background_thread():
+        daemon.start()
+        while not signals.stop:
+            signals.wait(_TURN_SECONDS)
+            if signals.take_reload():
+                with daemon.systemd.reloading():
+                    daemon.reload(reload)
+            daemon.tick()
+        if daemon.stop():
+            return 0
+    # A sweep hangs in the database. Its transaction is not committed: the server rolls it back when we are gone.
+    _log.warning("Reaper stops without waiting for a sweep that hangs.")
+    sys.stderr.flush()
+    os._exit(0)
+
+
+class Signals:
+    """What has been asked of the process from outside."""
+
+    def __init__(self) -> None:
+        self.stop = False
+        self._reload = False
+        # A handler may interrupt the waiting thread anywhere, even inside `wait`: an Event's lock would then be
+        # waited for by the one who holds it. This queue is made for that.
+        self._came: SimpleQueue[int] = SimpleQueue()
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, self._on_stop)
+        signal.signal(signal.SIGHUP, self._on_reload)
+
+    def wait(self, seconds: float) -> None:
+        """Until a signal comes, at most `seconds`."""
+        with suppress(Empty):
+            self._came.get(timeout=seconds)
+
+    def take_reload(self) -> bool:
+        if not self._reload:
+            return False
+        self._reload = False
+        return True
+
+    def _on_stop(self, number: int, _frame: FrameType | None) -> None:
+        self.stop = True
+        self._came.put(number)
+
+    def _on_reload(self, number: int, _frame: FrameType | None) -> None:
+        self._reload = True
+        self._came.put(number)
+
+
+class Daemon:
+    """Sources, schedule, metrics, log and HTTP of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ReaperError when the HTTP port is taken, ConfigError when its tokens cannot be read or are missing."""
+        self._settings = settings
+        self._halt = halt = HaltSwitch(settings.state_dir)
+        self._metrics, self._event_log, self._status = Metrics(halt), EventLog(), Status(halt)
+        self._history = History()
+        self.systemd = Systemd.of(os.environ)
+        self._subscribers = (self._metrics, self._event_log, self._status, self._history, self.systemd)
+        self._supervisor = Supervisor(halt)
+        self._startup = StartupRecovery(self._subscribers, halt)
+        self._service = AdminService(self._supervisor, self._status, self._history, [self._event_log])
+        self._access_control = AccessControl()
+        self._access_control.configure(settings)
+        refuse_exposed(settings)
+        app = guarded(make_app(self._service, self._metrics.registry), self._access_control)
+        self._http = Server(app, settings.http_host, settings.http_port) if settings.http_port else None
+
+    def start(self) -> None:
+        settings = self._settings
+        _log.info(
+            "Reaper starts.",
+            version=__version__,
+            pid=os.getpid(),
+            sources=sorted(settings.sources),
+            interval_seconds=settings.interval_seconds,
+            http=self._http.address if self._http else None,
+            config=str(settings.config_file) if settings.config_file else None,
+        )
+        if settings.http_exposed:
+            _log.warning("Reaper's HTTP port can be reached from outside this machine.", host=settings.http_host)
+        if (halted := self._halt.current) is not None:
+            _log.warning("Reaper is halted: it looks, and ends nothing.", by=halted.by, reason=halted.reason)
+        self._publish_sources(settings)
+        if self._http:
+            self._http.start()
+        for source in settings.sources.values():
+            self._add(settings, self._build_runner(settings, source))
+            if source.resume_at_start and not self._halt.on:
+                self._startup.begin(settings, source)
+        self._service.configure(settings)
+        self._supervisor.start()
+
+    def tick(self) -> None:
+        """Once a second."""
+        self._status.on_tick()
+        self._supervisor.recover_from_clock_change()
+        self.systemd.on_tick(self._supervisor)
+
+    def stop(self) -> bool:
+        """Finish the batches in hand. False when one cannot be finished in time."""
+        _log.info("Reaper stops.")
+        self.systemd.stopping()
+        self._startup.stop(_RESUME_STOP_SECONDS)
+        finished = self._supervisor.stop(_STOP_SECONDS)
+        if self._http:
+            self._http.stop(_HTTP_STOP_SECONDS)
+        if finished:
+            _log.info("Reaper has stopped.")
+        return finished
+
+    def reload(self, read: Callable[[], Settings]) -> None:
+        """Put a new configuration into force, or say why the old one stays."""
+        try:
+            fresh = read()
+            validate(fresh)
+            changed = {
+                runner.name: runner
+                for runner in self._supervisor.runners
+                if needs_rebuild(runner.name, self._settings, fresh)
+            }
+            made = self._build_changed(fresh, changed)
+            self._access_control.configure(fresh)
+        except ConfigError as error:
+            _log.error("Reaper keeps its configuration: the new one is wrong.", problems=error.problems)
+            self._reloaded(error.problems)
+            return
+        except Exception as defect:  # noqa: BLE001  what works is not thrown away, whatever it is
+            problem = f"{type(defect).__name__}: {defect}"
+            _log.exception("Reaper keeps its configuration: the new one is wrong.", problems=[problem])
+            self._reloaded([problem])
+            return
+        self._replace(fresh, changed, made)
+        self._reloaded([])
+
+    def _reloaded(self, problems: Sequence[str]) -> None:
+        """Tell everybody who is asked later: what is wrong with a new configuration, or that nothing is."""
+        self._metrics.reloaded(problems)
+        self._status.reloaded(problems)
+        self.systemd.reloaded(problems)
+
+    def _build_changed(self, fresh: Settings, changed: Mapping[str, SourceRunner]) -> list[SourceRunner]:
+        """The watches that the new configuration asks for and that are not there yet. Changes nothing."""
+        kept = {runner.name for runner in self._supervisor.runners} - changed.keys()
+        made = []
+        for name in fresh.sources.keys() - kept:
+            # What was heard of a database stays true, whatever else is new.
+            heard = name in changed and same_database(name, self._settings, fresh)
+            made.append(self._build_runner(fresh, fresh.sources[name], changed[name].downtime if heard else None))
+        return made
+
+    def _replace(self, fresh: Settings, changed: Mapping[str, SourceRunner], made: Iterable[SourceRunner]) -> None:
+        old, self._settings = self._settings, fresh
+        if needs_restart(old, fresh):
+            _log.warning("Reaper's HTTP address, state directory and log file change only with a restart.")
+        logging_setup.reconfigure(fresh.log_level, fresh.log_format)
+        self._supervisor.remove(changed, _LEAVE_SECONDS)
+        self._publish_sources(fresh)
+        kept = {runner.name for runner in self._supervisor.runners}
+        for runner in made:
+            runner.downtime.set_grace(fresh.restart_grace_seconds)
+            self._add(fresh, runner)
+        self._service.configure(fresh)
+        _log.info("Reaper has a new configuration.", sources=sorted(fresh.sources), kept=sorted(kept))
+
+    def _add(self, settings: Settings, runner: SourceRunner) -> None:
+        """Sweep the source, and purge it when its configuration says at what times."""
+        self._supervisor.add(runner)
+        wanted = settings.sources[runner.name].purge
+        if wanted.cron is not None:
+            listeners = (self._metrics, self._event_log)
+            scheduled_purge = ScheduledPurge(
+                runner.source, wanted.days_to_keep, wanted.batch_size, listeners, self._halt
+            )
+            self._supervisor.add_scheduled_purge(scheduled_purge, CronTrigger(wanted.cron))
+
+    def _publish_sources(self, settings: Settings) -> None:
+        """Tell everybody who listens which sources there are."""
+        timeouts = {name: source.longest_timeout for name, source in settings.sources.items()}
+        self._metrics.set_sources(settings.sources, settings.interval_seconds, timeouts)
+        self._status.set_sources(settings.sources, settings.interval_seconds)
+        self._event_log.set_sources(settings.sources)
+        self._history.set_sources(settings.sources)
+        self.systemd.set_sources(settings)
+
+    def _build_runner(
+        self, settings: Settings, source: SourceSettings, downtime: DowntimeTracker | None = None
+    ) -> SourceRunner:
+        return SourceRunner(
+            create_source(settings, source),
+            downtime or DowntimeTracker(settings.restart_grace_seconds),
+            RetrySchedule(settings.interval_seconds),
+            Breaker(settings.breaker_min, settings.breaker_share),
+            settings.batch_size,
+            socket.gethostname(),
+            self._subscribers,
+            self._halt,
+        )

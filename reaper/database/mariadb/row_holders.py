@@ -1,0 +1,42 @@
+"""Who may hold a row. MariaDB tells which transactions hold locks, and only of those that somebody waits for on what.
+
+So a holder is named when there is but one transaction that holds rows in the database.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from reaper.model import LockHolder
+
+# The view has the server's own time zone, whatever the session's.
+SUSPECTS = text(
+    """
+    SELECT t.trx_mysql_thread_id AS pid, p.user AS user,
+           CASE p.command WHEN 'Sleep' THEN 'idle in transaction' ELSE LOWER(p.command) END AS state,
+           DATE_FORMAT(CONVERT_TZ(t.trx_started, 'SYSTEM', '+00:00'), '%Y-%m-%dT%H:%i:%SZ') AS since,
+           TIMESTAMPDIFF(MICROSECOND, CONVERT_TZ(t.trx_started, 'SYSTEM', '+00:00'), NOW(6)) / 1e6 AS held
+    FROM information_schema.innodb_trx t
+    JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id
+    WHERE (t.trx_rows_locked > 0 OR t.trx_rows_modified > 0) AND p.db = DATABASE() AND p.id <> CONNECTION_ID()
+    LIMIT 2
+    """
+)
+
+
+def holder_of(connection: Connection) -> LockHolder | None:
+    """The only one who can hold it; None where several can, or this user may not see them (privilege PROCESS)."""
+    try:
+        suspects = connection.execute(SUSPECTS).all()
+    except DBAPIError:
+        # A privilege is missing. The transaction goes on: here an error ends only its statement.
+        if connection.invalidated:
+            raise
+        return None
+    if len(suspects) != 1:
+        return None
+    [row] = suspects
+    return LockHolder(
+        pid=row.pid, application=None, user=row.user, state=row.state, since=row.since, held_seconds=float(row.held)
+    )

@@ -1,5 +1,0 @@
-"""A minute of real life: worker processes that work, crash, hang and finish late, and the daemon beside them."""
-
-from reaper.demo.show import run
-
-__all__ = ["run"]

@@ -1,0 +1,106 @@
+"""What the database says of the jobs: while the show goes on, and in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from reaper.dev.demo.scenarios import CAST, STALL, TIMEOUT, Ending, Role
+
+_ROWS = """
+    SELECT j.payload->>'part' AS part, j.status::text, j.error_code,
+           extract(epoch FROM coalesce(j.finished_at, clock_timestamp()) - j.started_at)::float8 AS age,
+           extract(epoch FROM clock_timestamp() - last.ts)::float8 AS silence,
+           coalesce(reaps.evidence, '{}') AS evidence,
+           coalesce(last.event = 'job.result_discarded', false) AS discarded
+      FROM job j
+      LEFT JOIN LATERAL (SELECT ts, event FROM job_event
+                          WHERE job_id = j.id ORDER BY ts DESC, id DESC LIMIT 1) last ON true
+      LEFT JOIN LATERAL (SELECT array_agg(fields) AS evidence FROM job_event
+                          WHERE job_id = j.id AND event = 'job.timeout') reaps ON true
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One job as the database has it. `silence` is that of its own event rows; seconds."""
+
+    part: str
+    status: str
+    error_code: str | None
+    age: float | None
+    silence: float | None
+    evidence: list[Mapping[str, Any]] = field(default_factory=list)
+    discarded: bool = False
+
+    @property
+    def over(self) -> bool:
+        return self.status not in ("queued", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How a part ended, and whether it had to end so."""
+
+    part: Role
+    right: bool
+    ended: str
+    why: str
+
+
+def look(connection: psycopg.Connection[Any]) -> dict[str, Row]:
+    """The jobs by the names of their parts."""
+    with connection.cursor(row_factory=class_row(Row)) as cursor:
+        return {row.part: row for row in cursor.execute(_ROWS)}
+
+
+def judge(rows: Mapping[str, Row], spared: Mapping[str, str]) -> list[Judgement]:
+    """Every part with a job. `spared` is what the daemon logged of jobs that it left alone, by part."""
+    return [_judge(part, rows[part.name], spared.get(part.name)) for part in CAST if part.has_job]
+
+
+def _judge(part: Role, row: Row, spared: str | None) -> Judgement:
+    reaps = len(row.evidence)
+    right = {
+        Ending.IN_TIME: row.status == "succeeded" and reaps == 0,
+        # Without a timeout that has passed, nothing was there to be spared from.
+        Ending.SPARED: row.status == "succeeded" and reaps == 0 and (row.age or 0) > TIMEOUT,
+        Ending.REAPED: row.status == "failed" and reaps == 1 and _is_sound(row),
+        Ending.OVERWRITTEN: row.status == "succeeded" and reaps == 1 and _is_sound(row),
+    }[part.ending]
+    if part.role == "late":
+        right = right and row.discarded
+    return Judgement(part, right, _ended(row), _why(row, spared))
+
+
+def _is_sound(row: Row) -> bool:
+    """The audit event says what a reap has to be able to say."""
+    fields = row.evidence[0]
+    old, silent = fields["age_seconds"] > TIMEOUT, fields["silence_seconds"] > STALL
+    return bool(old and silent and row.error_code == fields["reason"] == "JobTimeout")
+
+
+def _ended(row: Row) -> str:
+    if not row.evidence:
+        return f"spared, {row.status}" if (row.age or 0) > TIMEOUT else row.status
+    if row.status == "failed":
+        return f"reaped ({row.error_code})" if len(row.evidence) == 1 else f"reaped {len(row.evidence)} times"
+    return f"reaped, now {row.status}"
+
+
+def _why(row: Row, spared: str | None) -> str:
+    if not row.evidence:
+        return spared or f"ran {row.age or 0:.0f} s, timeout {TIMEOUT} s"
+    fields = row.evidence[0]
+    silence, stall = f"{fields['silence_seconds']:.0f} s", f"{fields['stall_seconds']:.0f} s"
+    age, timeout = f"{fields['age_seconds']:.0f} s", f"{fields['timeout_seconds']:.0f} s"
+    why = f"age {age} (timeout {timeout}), silent {silence} (stall {stall}), last sign: {fields['witness']}"
+    if row.discarded:
+        return f"{why}; its worker saw it and threw the result away"
+    if row.status != "failed":
+        return f"{why}; protea has no fence against a worker that overwrites, the audit event tells"
+    return why

@@ -1,0 +1,126 @@
+"""How the show looks: a live table on a terminal, else a line whenever something changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from reaper.dev.demo.checks import Judgement, Row
+from reaper.dev.demo.processes import Stage
+from reaper.dev.demo.scenarios import TIMEOUT
+
+Show = Callable[[Stage, Mapping[str, Row], Sequence[str]], None]
+"""Shows one moment: the processes, the jobs, and what the daemon has said since the last one."""
+
+_STYLES = {"succeeded": "green", "reaped": "red", "running": "", "queued": "dim", "alive": "green", "killed": "red"}
+# With the table, these fit into 24 lines.
+_LINES_SHOWN = 4
+_ROOMY = 110
+
+
+def what_is(row: Row | None) -> str:
+    """A job in a word or two, without judging it: that is the daemon's part."""
+    if row is None:
+        return ""
+    if row.evidence and row.status != "failed":
+        return f"reaped, then {row.status}"
+    if row.evidence:
+        return "reaped"
+    if row.status == "running" and (row.age or 0) > TIMEOUT:
+        return "running, past its timeout"
+    return row.status
+
+
+@contextmanager
+def live(console: Console) -> Iterator[Show]:
+    """A table that is drawn anew, with the daemon's last words below it."""
+    said: list[str] = []
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as screen:
+
+        def show(stage: Stage, rows: Mapping[str, Row], news: Sequence[str]) -> None:
+            said.extend(news)
+            words = Text("\n".join(said[-_LINES_SHOWN:]), style="cyan", no_wrap=True, overflow="ellipsis")
+            screen.update(Group(_table(stage, rows, roomy=console.width >= _ROOMY), words), refresh=True)
+
+        yield show
+
+
+@contextmanager
+def lines(console: Console) -> Iterator[Show]:
+    """One line for each change, with the second at which it was seen."""
+    before: dict[str, tuple[str, str]] = {}
+    unplayed = ("waiting", "queued")
+
+    def show(stage: Stage, rows: Mapping[str, Row], news: Sequence[str]) -> None:
+        for actor in stage.actors:
+            now = (actor.state, what_is(rows.get(actor.part.name)))
+            if before.get(actor.part.name, unplayed) != now:
+                before[actor.part.name] = now
+                process, job = now
+                told = f"{actor.part.name:<18}process {process:<9}{f'job {job}' if job else ''}"
+                console.print(f"{stage.seconds:5.1f} s  {told}".rstrip(), highlight=False, soft_wrap=True)
+        for line in news:
+            console.print(f"{stage.seconds:5.1f} s  daemon: {line}", highlight=False, soft_wrap=True)
+
+    yield show
+
+
+def _table(stage: Stage, rows: Mapping[str, Row], *, roomy: bool) -> Table:
+    """One line per worker; what each does only where that leaves it at one line."""
+    table = Table(title=f"{stage.seconds:.0f} s", title_justify="right")
+    for column in ("worker", *(["what it does"] if roomy else []), "process", "job"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("age", justify="right")
+    table.add_column("own silence", justify="right", no_wrap=True)
+    for actor in stage.actors:
+        row = rows.get(actor.part.name)
+        job = what_is(row)
+        table.add_row(
+            actor.part.name,
+            *([actor.part.does] if roomy else []),
+            Text(actor.state, _STYLES.get(actor.state, "dim")),
+            Text(job, "yellow" if "past" in job else _STYLES.get(job.split(",")[0], "")),
+            _seconds(row.age if row else None),
+            _seconds(row.silence if row and not row.over else None),
+        )
+    return table
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f} s"
+
+
+def summary(console: Console, judgements: Sequence[Judgement], *, plain: bool) -> None:
+    if plain:
+        for judgement in judgements:
+            words = f"{_verdict(judgement)}  {judgement.part.name}: {_became(judgement)}. {judgement.why}"
+            console.print(words, highlight=False, soft_wrap=True)
+    else:
+        console.print(_summary_table(judgements))
+    right = sum(judgement.right for judgement in judgements)
+    console.print(f"{right} of {len(judgements)} verdicts were right.", highlight=False)
+
+
+def _summary_table(judgements: Sequence[Judgement]) -> Table:
+    table = Table(title="What became of them, and why")
+    for column in ("", "worker", "job", "why"):
+        table.add_column(column, no_wrap=column == "worker")
+    for judgement in judgements:
+        style = "green" if judgement.right else "bold red"
+        table.add_row(Text(_verdict(judgement), style), judgement.part.name, _became(judgement), judgement.why)
+    return table
+
+
+def _verdict(judgement: Judgement) -> str:
+    return "right" if judgement.right else "WRONG"
+
+
+def _became(judgement: Judgement) -> str:
+    if judgement.right:
+        return judgement.ended
+    return f"{judgement.ended}, had to be {judgement.part.ending}"

@@ -1,0 +1,174 @@
+"""The processes of the demo: the workers, the daemon, and what becomes of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from reaper.dev.demo.scenarios import CAST, INTERVAL, STALL, TIMEOUT, Role
+from reaper.dev.postgres import libpq
+from reaper.errors import ReaperError
+
+DAEMON = [sys.executable, "-m", "reaper", "run"]
+
+_PATIENCE = 10.0
+"""Seconds that a process gets to end after SIGTERM."""
+_SETTINGS = ("REAPER_", "PROTEA_TUNING__", "CREDENTIALS_DIRECTORY")
+
+
+class DemoError(ReaperError):
+    """The demo cannot go on: a process of its own did not do its part."""
+
+
+class Actor:
+    """One worker process and its job."""
+
+    def __init__(self, part: Role, job: str) -> None:
+        self.part, self.job = part, job
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def enter(self, url: str, output: Path) -> None:
+        words = [libpq(url), self.job, self.part.role, str(self.part.seconds)]
+        self.process = _spawn([sys.executable, "-m", "reaper.dev.demo.worker", *words], output, stdin=subprocess.PIPE)
+
+    def kill_when_due(self, age: float) -> None:
+        if self.part.killed is not None and age >= self.part.killed and self.process and self.process.poll() is None:
+            self.process.kill()
+
+    @property
+    def state(self) -> str:
+        """What an operating system says of the process."""
+        if self.process is None:
+            return "waiting"
+        status = self.process.poll()
+        if status is None:
+            return "alive"
+        return "ended" if status == 0 else "killed" if status == -signal.SIGKILL else f"failed ({status})"
+
+    @property
+    def over(self) -> bool:
+        """Nothing more is to be expected of it."""
+        return self.state not in ("waiting", "alive") or (self.part.role == "hang" and self.process is not None)
+
+
+class Stage:
+    """The workers and the daemon on one database. `close` leaves no process behind."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self.folder = url, folder
+        self.actors = _queue_jobs(url)
+        self.daemon_log = folder / "reaper.log"
+        self._worker_log = folder / "workers.log"
+        self._daemon = self._start_daemon()
+        self._guard = _end_when_we_die(self._daemon)
+        self._made = time.monotonic()
+        self._opened: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since it was made."""
+        return time.monotonic() - self._made
+
+    def move(self, ages: Mapping[str, float]) -> None:
+        """Everybody who is due enters or is killed; `ages` are those of the jobs, by part.
+
+        Nobody enters before the daemon has begun. Raises DemoError when a process ended that must not.
+        """
+        if self._opened is None and self.daemon_log.stat().st_size:
+            self._opened = self.seconds
+        for actor in self.actors:
+            if actor.process is None and self._is_due(actor.part):
+                actor.enter(self.url, self._worker_log)
+            actor.kill_when_due(ages.get(actor.part.name, 0.0))
+            if actor.state.startswith("failed"):
+                raise DemoError(f"worker {actor.part.name!r} {actor.state}: {_end_of(self._worker_log)}")
+        if (status := self._daemon.poll()) is not None:
+            raise DemoError(f"the daemon ended ({status}): {_end_of(self.daemon_log)}")
+
+    def _is_due(self, part: Role) -> bool:
+        return self._opened is not None and self.seconds >= self._opened + part.enters
+
+    def close(self) -> None:
+        processes = [self._guard, self._daemon, *(actor.process for actor in self.actors if actor.process)]
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdin:
+                process.stdin.close()
+
+    def _start_daemon(self) -> subprocess.Popen[bytes]:
+        # The caller's own settings are for the caller's own database.
+        mine = {k: v for k, v in os.environ.items() if not k.startswith(_SETTINGS)}
+        no_settings = self.folder / "reaper.toml"
+        no_settings.touch()
+        settings = {
+            "REAPER_CONFIG": str(no_settings),
+            "REAPER_DATABASE_URL": self.url,
+            "REAPER_INTERVAL_SECONDS": str(INTERVAL),
+            "REAPER_TIMEOUT_SECONDS": str(TIMEOUT),
+            "REAPER_STALL_SECONDS": str(STALL),
+            # A port that is free now may be somebody else's by the time the daemon wants it.
+            "REAPER_HTTP_PORT": "0",
+            # The database is as old as the demo: with grace, nobody could be silent for long enough.
+            "REAPER_RESTART_GRACE": "0",
+            "REAPER_LOG_FORMAT": "json",
+        }
+        return _spawn(DAEMON, self.daemon_log, env=mine | settings)
+
+
+@contextmanager
+def stage(url: str, folder: Path) -> Iterator[Stage]:
+    opened = Stage(url, folder)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _queue_jobs(url: str) -> list[Actor]:
+    """One queued job for each part that has one; a part without reports on its parent's."""
+    jobs: dict[str, str] = {}
+    with psycopg.connect(libpq(url)) as connection:
+        for part in CAST:
+            parent = jobs[part.parent] if part.parent else None
+            if not part.has_job and parent:
+                jobs[part.name] = parent
+                continue
+            row = connection.execute(
+                "INSERT INTO job (operation, queue_name, payload, parent_job_id)"
+                " VALUES (%s, 'demo', %s, %s) RETURNING id::text",
+                [part.operation, Jsonb({"part": part.name}), parent],
+            ).fetchone()
+            jobs[part.name] = row[0] if row else ""
+    return [Actor(part, jobs[part.name]) for part in CAST]
+
+
+def _spawn(command: list[str], output: Path, **options: Any) -> subprocess.Popen[bytes]:
+    """Out of the terminal's reach: Ctrl-C is for the demo alone, which then ends its processes in order."""
+    with output.open("ab") as sink:
+        return subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True, **options)  # noqa: S603
+
+
+def _end_when_we_die(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """A process that ends the other one when the kernel closes its standard input for us."""
+    script = ["/bin/sh", "-c", 'read -r _; kill "$1"', "sh", str(process.pid)]
+    return subprocess.Popen(script, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
+
+
+def _end_of(log: Path) -> str:
+    return " | ".join(log.read_text(errors="replace").splitlines()[-3:])

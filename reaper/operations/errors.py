@@ -1,0 +1,27 @@
+"""Which source an error is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
+
+from reaper.database.errors import ErrorKind, classify, short_message
+from reaper.errors import DatabaseUnavailable, ReaperError
+from reaper.source import Source
+
+
+@contextmanager
+def errors_of(source: Source) -> Iterator[None]:
+    """Whatever the database says against it becomes one line that names the source."""
+    try:
+        yield
+    except DBAPIError as error:
+        line = f"source {source.name}: {short_message(error)}"
+        if classify(error) is ErrorKind.UNAVAILABLE:
+            raise DatabaseUnavailable(line) from None
+        hint = "; `reaper check` tells what is missing" if classify(error) is ErrorKind.STATEMENT else ""
+        raise ReaperError(f"{line}{hint}") from None
+    except ReaperError as error:
+        raise type(error)(f"source {source.name}: {error}") from None

@@ -1,0 +1,99 @@
+"""One source's retention: its scheduled purges, and what is kept from one of them to the next."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+from reaper.database.lease import Lease
+from reaper.model import Outcome, PurgeReport
+from reaper.operations.purge import PurgeOptions, check, purge
+from reaper.source import Source
+from reaper.source.purge import purge_lease
+from reaper.sweep.halt import HaltSwitch
+
+_LEASE_SECONDS = 60.0
+
+
+class Subscriber(Protocol):
+    """Told of everything that scheduled purges do: metrics, journal."""
+
+    def purged(self, source: str, rows: int) -> None:
+        """A batch has been deleted."""
+
+    def purge_ended(self, report: PurgeReport) -> None: ...
+
+
+class ScheduledPurge:
+    """Purges one source when told to, and tells its subscribers. It has a lease of its own: sweeps go on beside it."""
+
+    def __init__(
+        self,
+        source: Source,
+        days_to_keep: float,
+        batch_size: int,
+        subscribers: Sequence[Subscriber],
+        halt: HaltSwitch | None = None,
+    ) -> None:
+        """Raises NotPurgeable."""
+        check(source.profile)
+        self._source, self._subscribers = source, tuple(subscribers)
+        self._stopping = threading.Event()
+        self._busy = threading.Lock()
+        self._halt = halt or HaltSwitch()
+        self._options = PurgeOptions(
+            days_to_keep, batch_size, stopping=lambda: self._stopping.is_set() or self._halt.on
+        )
+
+    @property
+    def name(self) -> str:
+        return self._source.name
+
+    def tick(self) -> PurgeReport | None:
+        """One purge, now. None when told to stop, while halted, and while another one works."""
+        if self._options.stopping() or not self._busy.acquire(blocking=False):
+            return None
+        try:
+            return self._purge()
+        finally:
+            self._busy.release()
+
+    def _purge(self) -> PurgeReport:
+        """A purge, told to the subscribers; a defect of our own is told as a failed one, and raised."""
+        try:
+            report = purge(self._source, self._options, self, self._lease())
+        except Exception as defect:
+            self._tell(failed(self.name, f"{type(defect).__name__}: {defect}"))
+            raise
+        self._tell(report)
+        return report
+
+    def _lease(self) -> Lease:
+        return purge_lease(self._source.engine, self._source.rule.tables, _LEASE_SECONDS)
+
+    def _tell(self, report: PurgeReport) -> None:
+        for subscriber in self._subscribers:
+            subscriber.purge_ended(report)
+
+    def stop(self) -> None:
+        """End the purge that works after its batch, and begin no other."""
+        self._stopping.set()
+
+    def join(self, patience_seconds: float) -> bool:
+        """After `stop`: wait for the purge to end. False when it takes too long."""
+        return self._busy.acquire(timeout=max(0.0, patience_seconds))
+
+    # --- passes on what a purge says while it works ----------------------------------------------------------
+
+    def purging(self, source: str, found: int | None) -> None:
+        """Nobody waits for it."""
+
+    def purged(self, source: str, rows: int) -> None:
+        for subscriber in self._subscribers:
+            subscriber.purged(source, rows)
+
+
+def failed(source: str, error: str) -> PurgeReport:
+    """The report of a purge that did not get far enough to make one."""
+    return PurgeReport(source=source, outcome=Outcome.FAILED, duration_seconds=0.0, error=error)

@@ -1,0 +1,8 @@
+"""What the daemon serves over HTTP."""
+
+from reaper.observers.history import History
+from reaper.observers.status import Status
+from reaper.web.server import Server
+from reaper.web.service import AdminService
+
+__all__ = ["AdminService", "History", "Server", "Status"]

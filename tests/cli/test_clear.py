@@ -1,0 +1,293 @@
+"""`reaper clear`, and the orphans of `reaper report`: on real databases, with real workers on a real Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from reaper.cli import exit_codes
+from reaper.dev.postgres import Embedded
+from reaper.liveness.celery import CeleryWitness
+from reaper.operations.orphans import confirmed_orphans
+from reaper.profile import resolve
+from reaper.source import Source
+from reaper.source.source import SourceOptions
+from reaper.staleness.downtime import DowntimeTracker
+from tests.support.brokers import RedisServer, Staff
+from tests.support.commands import Reaper
+from tests.support.daemons import until
+from tests.support.protea import HOUR, PATIENCE, Protea, thresholds
+from tests.support.terminals import typed
+from tests.support.worlds.adhese import AdheseDeleteWorld, AdheseWorld
+from tests.support.worlds.postgresql import PostgreSQLDatabase
+from tests.support.worlds.servers import postgresql_database
+from tests.support.worlds.vuls import VulsWorld
+from tests.support.worlds.world import State
+
+
+@pytest.fixture
+def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> Reaper:
+    monkeypatch.chdir(tmp_path)
+    return Reaper(tmp_path, {"REAPER_DATABASE_URL": database})
+
+
+# --- asking -----------------------------------------------------------------------------------------------------
+
+
+def test_where_nobody_can_be_asked_it_refuses_in_one_line(reaper: Reaper, protea: Protea) -> None:
+    job = protea.stale()
+    result = reaper("clear")
+    assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "")
+    assert result.stderr.startswith("reaper: nobody is here to be asked") and len(result.stderr.splitlines()) == 1
+    assert "--force" in reaper.json("clear", code=exit_codes.USAGE)["error"]
+    assert protea.status(job) == "running"
+
+
+def test_with_force_it_does_not_ask(reaper: Reaper, protea: Protea) -> None:
+    job = protea.stale()
+    assert "Reaped 1 stale job(s)." in reaper("clear", "--force").stdout
+    assert protea.status(job) == "failed"
+
+
+def test_at_a_terminal_it_shows_what_it_would_end_and_asks(reaper: Reaper, protea: Protea) -> None:
+    job = protea.stale()
+    status, shown, errors = typed(reaper, "n\n", "clear")
+    assert status == 0 and job in shown and "Would reap 1 stale job(s)." in shown
+    assert "End 1 stale job(s)? [y/N]" in errors and protea.status(job) == "running"
+    status, shown, errors = typed(reaper, "y\n", "clear")
+    assert status == 0 and "Reaped 1 stale job(s)." in shown and protea.status(job) == "failed"
+
+
+def test_a_dry_run_needs_nobody_and_changes_nothing(reaper: Reaper, protea: Protea) -> None:
+    job, before = protea.stale(), protea.dump()
+    assert "Would reap 1 stale job(s). Nothing was changed." in reaper("clear", "--dry-run").stdout
+    document = reaper.json("clear", "--dry-run")
+    assert [found["key"] for found in document["sources"][0]["would_reap"]] == [job]
+    assert (document["dry_run"], document["cleared"]) == (True, False) and protea.dump() == before
+
+
+def test_force_does_not_pass_the_breaker_and_a_person_who_has_seen_it_does(reaper: Reaper, protea: Protea) -> None:
+    protea.connection.execute(
+        "INSERT INTO job (operation, queue_name, status, started_at)"
+        " SELECT 'embed', 'q', 'running', now() - interval '8h' FROM generate_series(1, 60)"
+    )
+    held = reaper("clear", "--force")
+    assert held.exit_code == exit_codes.FAILED and "Held by the breaker" in held.stdout
+    status, shown, _ = typed(reaper, "y\n", "clear")
+    assert status == 0 and "The breaker would hold this sweep" in shown and "Reaped 60 stale job(s)." in shown
+
+
+# --- how old ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hours", [0.5, 2, 24])
+def test_the_hours_given_are_the_timeout_and_no_silence_need_be_longer(
+    reaper: Reaper, protea: Protea, hours: float
+) -> None:
+    reaper.given["REAPER_STALL_SECONDS"] = "1h"
+    older, younger = protea.job(age=hours * HOUR + 1), protea.job(age=hours * HOUR - 60)
+    alive = protea.job(age=hours * HOUR * 2)
+    protea.event(alive, age=min(hours, 1) * HOUR - 60)
+    assert reaper.json("clear", "--force", "--max-age-hours", f"{hours}")["sources"][0]["reaped"] == 1
+    assert protea.status(older) == "failed"
+    assert (protea.status(younger), protea.status(alive)) == ("running", "running")
+    fields = protea.audits(older)[0]["fields"]
+    assert (fields["timeout_seconds"], fields["timeout_from"]) == (hours * HOUR, "--max-age-hours")
+    assert fields["stall_seconds"] == min(hours, 1) * HOUR
+
+
+@pytest.mark.parametrize("hours", ["0", "-1", "nan", "inf", "many"])
+def test_hours_that_are_none_are_wrong_usage(reaper: Reaper, hours: str) -> None:
+    result = reaper("clear", "--force", "--max-age-hours", hours)
+    assert result.exit_code == exit_codes.USAGE and "--max-age-hours" in result.stderr
+
+
+# --- actions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[AdheseWorld, AdheseDeleteWorld], ids=["complete", "delete"])
+def adhese(request: pytest.FixtureRequest, empty: PostgreSQLDatabase) -> Iterator[AdheseWorld]:
+    with request.param.create(empty) as world:
+        yield world
+
+
+def test_the_action_is_chosen_for_a_clearing_and_for_a_single_job(adhese: AdheseWorld, reaper: Reaper) -> None:
+    action = "delete" if isinstance(adhese, AdheseDeleteWorld) else "complete"
+    reaper.given |= {"REAPER_DATABASE_URL": adhese.database.url, "REAPER_PROFILE": "adhese"}
+    stale, single, other = adhese.stale_job(), adhese.alive_job(), adhese.alive_job()
+    assert reaper.json("clear", "--force", "--action", action)["sources"][0]["reaped"] == 1
+    assert adhese.state(stale) is State.REAPED
+    document = reaper.json("fail", single, "--action", action, "--reason", "its host is gone")
+    message = f"Action '{action}' by operator: its host is gone ({document['operator']})"
+    assert (document["action"], document["message"]) == (action, message)
+    assert (adhese.state(single), adhese.state(other)) == (State.REAPED, State.RUNNING)
+
+
+@pytest.mark.parametrize("words", [("clear", "--force"), ("fail", "{job}", "--reason", "x")], ids=["clear", "fail"])
+def test_an_action_that_there_is_not_is_told_the_nearest(
+    reaper: Reaper, protea: Protea, words: tuple[str, ...]
+) -> None:
+    job = protea.stale()
+    result = reaper(*(word.format(job=job) for word in words), "--action", "fial")
+    assert result.exit_code == exit_codes.USAGE
+    assert "Profile 'protea' has no action 'fial'; did you mean 'fail'?" in result.stderr
+    assert protea.status(job) == "running"
+
+
+# --- Celery -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vuls: VulsWorld, staff: Staff) -> Reaper:
+    """`reaper` for the runs and the schedules of vuls, both on one broker and one database."""
+    monkeypatch.chdir(tmp_path)
+    reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": vuls.database.url, "REAPER_BROKER_URL": staff.broker.url})
+    reaper.configure(
+        f"queues = ['{staff.queue}']\n"
+        "[sources.runs]\nprofile = 'vuls'\n[sources.schedules]\nprofile = 'vuls-schedule'\n"
+    )
+    return reaper
+
+
+def run_of(vuls: VulsWorld, task: str, age: float = 8 * HOUR) -> str:
+    return str(
+        vuls.hand.one(
+            "INSERT INTO task_runs (scheduled_task_id, celery_task_id, status, started_at)"
+            f" VALUES (7, %s, 'running', {vuls.database.ago}) RETURNING id",
+            task,
+            age,
+        )
+    )
+
+
+def test_the_report_sums_up_stuck_runs_stuck_schedules_and_orphans(vuls: VulsWorld, runs: Reaper, staff: Staff) -> None:
+    staff.hire(), staff.hire()
+    known, orphan = staff.linger(), staff.linger()
+    alive, dead = run_of(vuls, known.id), run_of(vuls, "nobody has it")
+    vuls.hand.do(
+        "INSERT INTO scheduled_tasks (name, task_type, last_status, last_run_at)"
+        " VALUES ('weekly', 'scan', 'running', now() - interval '1 day')"
+    )
+    document = runs.json("report")
+    summary = document["summary"]
+    assert summary["stuck_jobs"] == {"runs": 1, "schedules": 1}
+    assert (summary["orphaned_tasks"], summary["total_stuck_jobs"], summary["unknown"]) == (1, 3, [])
+    source, _ = document["sources"]
+    assert {job["key"]: job["verdict"] for job in source["jobs"]} == {alive: "spared", dead: "stale"}
+    assert [(found["id"], found["task"]) for found in source["orphans"]] == [(orphan.id, "chores.linger")]
+    told = runs("report").stdout
+    assert f"Orphan: task {orphan.id} (chores.linger) is being executed by " in told
+    assert "Stuck in all: 3 (1 of runs, 1 of schedules, 1 orphaned task(s))." in told
+
+
+def test_orphans_are_ended_only_when_asked_and_nothing_else_is(vuls: VulsWorld, runs: Reaper, staff: Staff) -> None:
+    staff.hire(), staff.hire()
+    known, orphan = staff.linger(), staff.linger()
+    alive, dead = run_of(vuls, known.id), run_of(vuls, "nobody has it")
+    cleared = runs.json("clear", "--force")
+    assert [found["id"] for found in cleared["orphans"]] == [orphan.id] and cleared["revoked"] == []
+    assert vuls.state(dead) is State.REAPED and vuls.state(alive) is State.RUNNING
+    assert orphan.alive
+    cleared = runs.json("clear", "--force", "--revoke-orphans")
+    assert [found["id"] for found in cleared["revoked"]] == [orphan.id]
+    until(lambda: not orphan.alive, "the orphan has ended")
+    assert known.alive and vuls.state(alive) is State.RUNNING
+
+
+def test_a_task_whose_row_may_be_hidden_from_the_role_is_no_orphan(
+    vuls: VulsWorld, runs: Reaper, staff: Staff, tmp_path: Path
+) -> None:
+    staff.hire()
+    living = staff.linger()
+    run_of(vuls, living.id, 600)
+    role = f"policed_{vuls.hand.one('SELECT current_database()')}"
+    vuls.hand.do(f"CREATE ROLE {role} LOGIN")
+    try:
+        vuls.hand.do(f"GRANT ALL ON task_runs, scheduled_tasks TO {role}")
+        vuls.hand.do("ALTER TABLE task_runs ENABLE ROW LEVEL SECURITY")
+        vuls.hand.do("CREATE POLICY mine ON task_runs USING (celery_task_id = 'mine')")
+        url = make_url(vuls.database.url).set(username=role).render_as_string()
+        least = Reaper(tmp_path, {**runs.given, "REAPER_DATABASE_URL": url})
+        fix = f"CREATE POLICY {role} ON public.task_runs TO {role} USING (true)"
+        told = least("clear", "--source", "runs", "--force", "--revoke-orphans")
+        assert told.exit_code != 0 and "none is taken for an orphan before " + fix in told.stderr
+        assert living.alive and least.json("report", "--source", "runs")["sources"][0]["orphans"] is None
+        found = least("check", "--source", "runs").stdout
+        assert f"row-level security may hide rows from the role '{role}', so no task is taken for an orphan" in found
+        vuls.hand.do(fix)
+        cleared = least.json("clear", "--source", "runs", "--force", "--revoke-orphans")
+        assert (cleared["orphans"], cleared["revoked"]) == ([], [])
+    finally:
+        vuls.hand.do(f"DROP OWNED BY {role}")
+        vuls.hand.do(f"DROP ROLE {role}")
+
+
+def of_runs(vuls: VulsWorld, staff: Staff) -> Source:
+    witness = CeleryWitness(staff.broker.url, 6, {staff.queue}, absence_seconds=0)
+    habits = SourceOptions(probe=witness, queues=(staff.queue,))
+    return Source("runs", vuls.database.url, resolve("vuls"), thresholds(), PATIENCE, habits)
+
+
+def lasting_orphans(sources: list[Source], meanwhile: Callable[[], object]) -> list[str]:
+    """Those that are left when something has happened between the two looks."""
+    witness = sources[0].options.probe
+    assert witness is not None
+    found = confirmed_orphans(sources, witness.ask(), lambda: DowntimeTracker(0), lambda _: meanwhile())
+    return [orphan.id for orphan in found]
+
+
+def test_a_task_whose_row_is_committed_a_moment_later_is_no_orphan(vuls: VulsWorld, staff: Staff) -> None:
+    staff.hire()
+    task, source = staff.linger(), of_runs(vuls, staff)
+    assert lasting_orphans([source], lambda: None) == [task.id]
+    with vuls.database.session() as server:
+        server.do(
+            "INSERT INTO task_runs (scheduled_task_id, celery_task_id, status) VALUES (7, %s, 'running')", task.id
+        )
+        assert lasting_orphans([source], server.commit) == []
+
+
+def test_a_task_that_ends_meanwhile_is_no_orphan(vuls: VulsWorld, staff: Staff) -> None:
+    staff.hire()
+    task, source = staff.linger(), of_runs(vuls, staff)
+    witness = source.options.probe
+    assert witness is not None
+
+    def end() -> None:
+        task.finish()
+        until(lambda: not witness.ask().executing, "the task has ended")
+
+    assert lasting_orphans([source], end) == []
+
+
+def test_a_task_that_another_source_of_the_broker_knows_is_no_orphan(
+    vuls: VulsWorld, staff: Staff, server: Embedded
+) -> None:
+    staff.hire()
+    task = staff.linger()
+    with postgresql_database(server) as database, VulsWorld.create(database) as other:
+        run_of(other, task.id)
+        assert lasting_orphans([of_runs(vuls, staff), of_runs(other, staff)], lambda: None) == []
+        assert lasting_orphans([of_runs(vuls, staff)], lambda: None) == [task.id]
+
+
+def test_a_broker_that_is_away_makes_everything_unknown_and_says_so(
+    vuls: VulsWorld, runs: Reaper, redis: RedisServer
+) -> None:
+    job = run_of(vuls, "nobody has it")
+    redis.down()
+    report = runs.json("report")
+    source = report["sources"][0]
+    [found] = source["jobs"]
+    assert found["verdict"] == "spared" and found["unknown"].startswith("Celery: broker 127.0.0.1")
+    assert "but it may be alive: Celery: broker 127.0.0.1" in found["why"]
+    assert source["witness"]["trouble"] and source["orphans"] is None and report["summary"]["unknown"] == ["runs"]
+    explained = runs("explain", job, "--source", "runs")
+    assert "unknown" in explained.stdout and "Celery: broker 127.0.0.1" in explained.stdout
+    assert runs.json("explain", job, "--source", "runs")["job"]["unknown"] == found["unknown"]
+    swept = runs("sweep", "--dry-run")
+    assert "1 job(s) have been silent for longer than their stall window and were spared. Celery: " in swept.stdout
+    assert runs.json("clear", "--force", code=exit_codes.FAILED)["errors"] and vuls.state(job) is State.RUNNING

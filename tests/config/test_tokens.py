@@ -1,0 +1,93 @@
+"""The tokens of the HTTP interface: where they stand, what they may be, and that nobody sees them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reaper.config import load
+from reaper.errors import ConfigError
+
+GOOD = "s3cret-s3cret-s3cret"
+
+
+def tokens(folder: Path, text: str) -> dict[str, str]:
+    """What the daemon would take from a file with this text."""
+    path = folder / "tokens"
+    path.write_text(text)
+    found = load({}, {"REAPER_HTTP_TOKEN_FILE": str(path)}).http_tokens
+    return {name: token.get_secret_value() for name, token in found.items()}
+
+
+def refusal(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        tokens(folder, text)
+    assert "s3cret" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_without_a_file_there_are_none() -> None:
+    assert load({}, {}).http_tokens == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (GOOD, {"token": GOOD}),
+        (f"  {GOOD}\n", {"token": GOOD}),
+        (f"alice:{GOOD}\n\n# who left\nbob@example.org:{GOOD}2=\n", {"alice": GOOD, "bob@example.org": f"{GOOD}2="}),
+    ],
+)
+def test_a_line_is_a_token_with_or_without_a_name(tmp_path: Path, text: str, found: dict[str, str]) -> None:
+    assert tokens(tmp_path, text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("alice:s3cret", "line 1: expected a token of 16 characters or more, such as `openssl rand -hex 32` makes"),
+        (f"alice:{GOOD}\nalice:{GOOD}x", "line 2: there is a token called alice already"),
+        (f"{GOOD}\n{GOOD}x", "line 2: there is a token called token already"),
+        (f"the boss:{GOOD}", "line 1: before the colon, expected the token's name"),
+        (f":{GOOD}", "line 1: before the colon, expected the token's name"),
+        ("s3cret s3cret s3cret", "line 1: a token consists of letters, digits and"),
+        ("s3crét-s3crét-s3crét", "line 1: a token consists of letters, digits and"),
+        ("# nobody\n", "holds no token"),
+        ("", "is empty"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line_and_without_the_token(tmp_path: Path, text: str, said: str) -> None:
+    told = refusal(tmp_path, text)
+    assert told.startswith("REAPER_HTTP_TOKEN_FILE: ") and said in told
+
+
+def test_the_file_is_read_when_it_is_asked_for_and_then_anew(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    settings = load({}, {"REAPER_HTTP_TOKEN_FILE": str(path)})
+    with pytest.raises(ConfigError, match=r"REAPER_HTTP_TOKEN_FILE: cannot read .*No such file"):
+        _ = settings.http_tokens
+    for token in (GOOD, f"{GOOD}2"):
+        path.write_text(token)
+        assert settings.http_tokens["token"].get_secret_value() == token
+
+
+def test_systemd_may_hand_it_over_and_a_place_for_what_lasts(tmp_path: Path) -> None:
+    (tmp_path / "http_token").write_text(f"ops:{GOOD}")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "STATE_DIRECTORY": f"/var/lib/reaper{os.pathsep}/var/lib/other"}
+    settings = load({}, environ)
+    assert set(settings.http_tokens) == {"ops"}
+    assert settings.state_dir == Path("/var/lib/reaper")
+    described = {name: (value, origin) for name, value, origin in settings.described()}
+    assert described["http_token_file"] == (str(tmp_path / "http_token"), "credential http_token")
+    assert described["state_dir"] == ("/var/lib/reaper", "STATE_DIRECTORY")
+    assert load({}, {**environ, "REAPER_STATE_DIR": "/srv/reaper"}).state_dir == Path("/srv/reaper")
+
+
+def test_other_names_of_the_port_are_hosts_without_ports() -> None:
+    given = {"REAPER_HTTP_ALLOWED_HOSTS": "Reaper.example.org, [::1],10.0.0.7"}
+    assert load({}, given).http_allowed_hosts == ("reaper.example.org", "::1", "10.0.0.7")
+    for wrong in ("reaper:9469", "a b", "http://reaper", "a,,b"):
+        with pytest.raises(ConfigError, match="REAPER_HTTP_ALLOWED_HOSTS"):
+            load({}, {"REAPER_HTTP_ALLOWED_HOSTS": wrong})

@@ -1,0 +1,259 @@
+"""Several sources in one daemon: each is alone in its trouble, however many are in trouble at once."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import psycopg
+import pytest
+
+from reaper.dev.postgres import Embedded, temporary
+from tests.daemon.test_outage import frozen, hands
+from tests.support.daemons import Daemon, until
+from tests.support.protea import Protea
+
+INTERVAL = 1.0
+"""Seconds, as `Daemon.configure` writes it."""
+
+WELL = ("well", "hale")
+TROUBLED = ("away", "frozen", "locked", "crawling")
+"""Those that cannot be swept. One more, "slow", can be, but takes longer than its interval."""
+
+
+class Delay:
+    """A server's port behind a slow line: each piece of an answer comes late, until the line is mended."""
+
+    def __init__(self, socket_path: str, seconds: float) -> None:
+        self._path, self._seconds = socket_path, seconds
+        self._mended = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
+
+    def mend(self) -> None:
+        self._mended.set()
+
+    def close(self) -> None:
+        for end in self._open:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._path)
+                self._open += [client, server]
+                for words in ((client, server, 0.0), (server, client, self._seconds)):
+                    threading.Thread(target=self._pump, args=words, daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, seconds: float) -> None:
+        with suppress(OSError):  # either end hung up
+            while piece := source.recv(65536):
+                if seconds:
+                    self._mended.wait(seconds)
+                sink.sendall(piece)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+
+@dataclass
+class Troubles:
+    """Seven sources with a database each. Every trouble has an end of its own, to be called once."""
+
+    urls: dict[str, str]
+    proteas: dict[str, Protea]
+    locked: psycopg.Connection[Any]
+    ends: dict[str, Callable[[], object]] = field(default_factory=dict)
+    freeze: Callable[[], object] = lambda: None
+
+    @property
+    def config(self) -> str:
+        sources = (f'[sources.{name}]\ndatabase_url = "{url}"' for name, url in self.urls.items())
+        # Longer than a sweep waits for a lock, which is 5 s.
+        return "\n".join(['log_level = "debug"\nstatement_timeout_seconds = 6\nconnect_timeout_seconds = 2', *sources])
+
+    def hanging(self) -> bool:
+        """Whether a sweep waits for the lock now, and another one for the survey that takes for ever."""
+        waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'job'::regclass"
+        sleeps = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+        crawling = self.proteas["crawling"].connection
+        return bool(self.locked.execute(waits).fetchone() and crawling.execute(sleeps).fetchone())
+
+
+@pytest.fixture(scope="module")
+def others() -> Iterator[tuple[Embedded, Embedded]]:
+    """Two more servers: one to stop, one to freeze."""
+    with temporary() as one, temporary() as two:
+        yield one, two
+
+
+@pytest.fixture
+def troubles(server: Embedded, others: tuple[Embedded, Embedded]) -> Iterator[Troubles]:
+    """All of them in trouble, but "frozen", which wants to be met first; `freeze` begins that."""
+    one, two = others
+    on = {"away": one, "frozen": two}
+    one.start()
+    with ExitStack() as stack:
+        urls = {}
+        for name in (*WELL, *TROUBLED, "slow"):
+            urls[name] = on.get(name, server).create_database(f"many_{name}")
+            stack.callback(on.get(name, server).drop_database, f"many_{name}")
+        stack.callback(one.start)
+        proteas = {name: stack.enter_context(hands(url)) for name, url in urls.items() if name != "away"}
+        slow = Delay(server.url.partition("host=")[2].partition("&")[0] + "/.s.PGSQL." + _port(server), 0.15)
+        stack.callback(slow.close)
+        urls["slow"] = f"postgresql://postgres@127.0.0.1:{slow.port}/many_slow"
+        locked = stack.enter_context(proteas["locked"].connect())
+        ice = stack.enter_context(ExitStack())
+        made = Troubles(urls, proteas, locked)
+        made.freeze = lambda: ice.enter_context(frozen(two))
+        made.ends = {
+            "away": one.start,
+            "frozen": ice.close,
+            "locked": locked.rollback,
+            "crawling": _crawl(proteas["crawling"]),
+            "slow": slow.mend,
+        }
+        locked.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
+        proteas["slow"].stale()
+        one.stop()
+        yield made
+
+
+def _port(server: Embedded) -> str:
+    return server.url.rpartition("port=")[2]
+
+
+def _crawl(protea: Protea) -> Callable[[], object]:
+    """Make each survey take half a minute: the job table is a view whose rows come slowly. Returns the end of it."""
+    protea.stale()
+    protea.connection.execute(
+        "ALTER TABLE job RENAME TO job_rows; CREATE TABLE pace AS SELECT 30 AS seconds;"
+        "CREATE FUNCTION slowly() RETURNS boolean LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_sleep(seconds) FROM pace; RETURN true; END $$;"
+        "CREATE VIEW job AS SELECT * FROM job_rows WHERE slowly()"
+    )
+    return lambda: protea.connection.execute("UPDATE pace SET seconds = 0")
+
+
+def gaps(daemon: Daemon, source: str) -> list[float]:
+    """Seconds from each survey of a source to the next."""
+    surveys = [datetime.fromisoformat(line["timestamp"]) for line in daemon.said("Reaper surveyed.", source=source)]
+    return [(later - earlier).total_seconds() for earlier, later in pairwise(surveys)]
+
+
+def seconds_to_end(protea: Protea) -> float:
+    """How long a stale job waits for its end from the moment that it is there."""
+    begun = time.monotonic()
+    job = protea.stale()
+    until(lambda: protea.status(job) == "failed", f"the end of a stale job in {protea.url}")
+    return time.monotonic() - begun
+
+
+def reaps(daemon: Daemon, source: str) -> list[float]:
+    """The seconds that each sweep took that ended something."""
+    return [line["seconds"] for line in daemon.said("Reaped 1 stale job(s).", source=source)]
+
+
+def test_the_others_keep_their_interval_and_each_comes_back_alone(troubles: Troubles, tmp_path: Path) -> None:
+    with Daemon(tmp_path, troubles.config) as daemon:
+        daemon.comes_up()
+        for name in (*WELL, "frozen"):
+            daemon.sweeps_on(1, source=name)
+        troubles.freeze()
+        waits: list[float] = []
+        while len(waits) < 12 or any(not daemon.said("Reaper cycle failed", source=name) for name in TROUBLED):
+            waits += [seconds_to_end(troubles.proteas[name]) for name in WELL]
+        # A busy machine may lose a second once. Whoever waited for those in trouble would lose several, and often.
+        assert median(waits) < INTERVAL + 0.8
+        assert max(waits) < INTERVAL + 2
+
+        # Told once each, and by its own name.
+        told = {name: daemon.says("Reaper cycle failed", source=name) for name in TROUBLED}
+        assert {name: line["database_away"] for name, line in told.items()} == {
+            "away": True,
+            "frozen": True,
+            "locked": False,
+            "crawling": False,
+        }
+        assert "lock timeout" in told["locked"]["error"]
+        assert "statement timeout" in told["crawling"]["error"]
+        assert not any(daemon.said("Reaper cycle failed", source=name) for name in (*WELL, "slow"))
+        up = {name: daemon.value("reaper_database_up", name) for name in troubles.urls}
+        assert up == {name: name not in ("away", "frozen") for name in troubles.urls}
+        ready, problems = daemon.ready
+        assert not ready
+        # The slow one may have taken as long as three intervals.
+        assert {name for name, said in problems.items() if said} - {"slow"} == set(TROUBLED)
+        # The slow one is swept, only not as often.
+        until(lambda: reaps(daemon, "slow"), "a sweep of the slow one")
+        assert reaps(daemon, "slow")[0] > INTERVAL
+
+        for position, name in enumerate(TROUBLED):
+            troubles.ends[name]()
+            daemon.says("Reaper cycle recovered.", source=name)
+            assert not any(daemon.said("Reaper cycle recovered.", source=other) for other in TROUBLED[position + 1 :])
+            with hands(troubles.urls[name]) as protea:
+                seconds_to_end(protea)
+        troubles.ends["slow"]()
+        # The sweep in hand may still have been a slow one.
+        until(lambda: seconds_to_end(troubles.proteas["slow"]) and reaps(daemon, "slow")[-1] < INTERVAL, "fast sweeps")
+
+        until(lambda: daemon.ready == (True, {name: [] for name in troubles.urls}), "all is well")
+        for event in ("Reaper cycle failed", "Reaper cycle recovered."):
+            assert sorted(line["source"] for line in daemon.said(event)) == sorted(TROUBLED)
+        for name in WELL:
+            apart = gaps(daemon, name)
+            print(f"{name}: {len(apart) + 1} sweeps, {min(apart):.2f} to {max(apart):.2f} s apart, {mean(apart):.3f}")
+            assert len(apart) > 12
+            assert mean(apart) == pytest.approx(INTERVAL, rel=0.1)
+            # The machine may stand still for a moment; a sweep that is left out each time shows in the mean.
+            assert max(apart) < 3 * INTERVAL, "sweeps were left out"
+        assert daemon.stop()[0] == 0
+
+
+def test_however_many_hang_one_that_is_well_does_not_wait_for_them(protea: Protea, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as deaf:
+        # The kernel takes their calls, and nobody ever answers.
+        port = deaf.getsockname()[1]
+        sources = [f'[sources.hangs{n}]\ndatabase_url = "postgresql://127.0.0.1:{port}/d{n}"' for n in range(70)]
+        config = "\n".join(["connect_timeout_seconds = 60", *sources, f'[sources.well]\ndatabase_url = "{protea.url}"'])
+        with Daemon(tmp_path, config) as daemon:
+            daemon.comes_up().sweeps_on(3, source="well")
+            assert seconds_to_end(protea) < INTERVAL + 0.8
+            assert daemon.metrics.total("reaper_sweeps_total", outcome="failed") == 0
+            status, seconds = daemon.stop()
+            assert status == 0
+            assert seconds < 5
+
+
+def test_it_ends_in_time_while_every_trouble_lasts(troubles: Troubles, tmp_path: Path) -> None:
+    with Daemon(tmp_path, troubles.config) as daemon:
+        daemon.comes_up()
+        for name in (*WELL, "frozen", "slow"):
+            daemon.sweeps_on(1, source=name)
+        troubles.freeze()
+        daemon.sweeps_on(2, source=WELL[0])
+        until(troubles.hanging, "sweeps that hang in the database")
+        status, seconds = daemon.stop()
+        assert status == 0
+        assert seconds < 5
+        assert daemon.said("Reaper stops.")
+        assert not any(daemon.said("Reaper cycle recovered.", source=name) for name in TROUBLED)

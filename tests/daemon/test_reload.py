@@ -1,0 +1,228 @@
+"""SIGHUP: a right configuration comes into force, a wrong one is refused, and what was heard stays known."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from reaper.config import load
+from reaper.daemon import main as process
+from reaper.dev.postgres import Embedded
+from tests.support.daemons import Daemon, closed, lasts, until
+from tests.support.protea import HOUR, Protea
+
+KEPT = "Reaper keeps its configuration: the new one is wrong."
+
+
+@pytest.fixture
+def second(server: Embedded) -> Iterator[str]:
+    """The URL of a second database."""
+    yield server.create_database("second")
+    server.drop_database("second")
+
+
+def main(protea: Protea, extra: str = "") -> str:
+    return f'[sources.main]\ndatabase_url = "{protea.url}"\n{extra}\n'
+
+
+def test_a_new_threshold_comes_into_force(protea: Protea, tmp_path: Path) -> None:
+    job = protea.job(age=2 * HOUR)
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up().sweeps_on(2, source="main")
+        assert protea.status(job) == "running"
+        daemon.reload(main(protea, 'timeout_seconds = "1h"\nstall_seconds = "10m"'))
+        until(lambda: protea.status(job) == "failed", "the job's end", 4)
+        [event] = protea.audits(job)
+        assert (event["fields"]["timeout_seconds"], event["fields"]["stall_seconds"]) == (3600, 600)
+        assert daemon.value("reaper_leader", "main") == 1
+        assert daemon.process.poll() is None
+
+
+def test_a_source_can_be_added_and_removed(protea: Protea, second: str, tmp_path: Path) -> None:
+    other = f'[sources.other]\ndatabase_url = "{second}"\n'
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up().sweeps_on(1, source="main")
+        daemon.reload(main(protea) + other)
+        assert daemon.answers[-1]["sources"] == ["main", "other"]
+        assert daemon.answers[-1]["kept"] == ["main"]
+        daemon.sweeps_on(1, source="other")
+        assert daemon.metrics.about("other") == daemon.metrics.about("main")
+        assert set(daemon.ready[1]) == {"main", "other"}
+
+        daemon.reload(main(protea))
+        assert daemon.metrics.about("other") == set()
+        assert set(daemon.ready[1]) == {"main"}
+        daemon.sweeps_on(2, source="main")
+        assert daemon.metrics.about("other") == set()
+
+
+def test_a_source_whose_sweep_hangs_can_be_removed_and_does_not_hold_up_the_end(
+    protea: Protea, second: str, tmp_path: Path
+) -> None:
+    other = f'[sources.other]\ndatabase_url = "{second}"\n'
+    with Protea(second, protea.connection).connect() as holder:
+        holder.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
+        with Daemon(tmp_path, main(protea) + other) as daemon:
+            daemon.comes_up()
+            waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'job'::regclass"
+            until(lambda: holder.execute(waiting).fetchone(), "a sweep that waits")
+            daemon.reload(main(protea))
+            daemon.sweeps_on(1, source="main")
+            assert daemon.metrics.about("other") == set()
+            status, seconds = daemon.stop()
+            assert status == 0
+            assert seconds < 5
+
+
+def test_a_wrong_configuration_is_refused_with_its_reasons_and_the_old_one_stays(
+    protea: Protea, tmp_path: Path
+) -> None:
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up().sweeps_on(1, source="main")
+        daemon.reload(main(protea, 'timeout_second = "1h"\nstall_seconds = "0s"'))
+        [refusal] = daemon.said(KEPT)
+        assert len(refusal["problems"]) == 2
+        assert any("timeout_seconds" in problem for problem in refusal["problems"])
+        for text, reason in (("[sources", "not valid TOML"), ("", "no database")):
+            daemon.reload(text)
+            assert reason in daemon.said(KEPT)[-1]["problems"][0]
+        job = protea.stale()
+        until(lambda: protea.status(job) == "failed", "a sweep", 4)
+        assert daemon.answers == daemon.said(KEPT)
+        # And a right one is taken after that.
+        daemon.reload(main(protea, 'stall_seconds = "1h"'))
+        assert daemon.answers[-1]["event"] == "Reaper has a new configuration."
+
+
+def test_that_a_configuration_was_refused_is_told_until_one_is_taken(protea: Protea, tmp_path: Path) -> None:
+    def told() -> tuple[float | None, float, list[str]]:
+        """Whether the last one was taken, when one was, and what was wrong with it."""
+        taken = daemon.metrics.value("reaper_config_last_reload_success_timestamp_seconds")
+        answer = daemon.get("/api/health")
+        assert taken is not None and answer is not None
+        problems = json.loads(answer[1])["refused_configuration"]
+        return daemon.metrics.value("reaper_config_last_reload_successful"), taken, problems
+
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up().sweeps_on(1, source="main")
+        successful, begun, problems = told()
+        assert (successful, problems) == (1, [])
+        assert begun == pytest.approx(time.time(), abs=60)
+        daemon.reload(main(protea, "batch_size = 0"))
+        until(lambda: told()[2], "what is wrong with it")
+        successful, taken, problems = told()
+        assert (successful, taken) == (0, begun)
+        assert "batch_size" in problems[0]
+        # It sweeps as before, and so it is ready.
+        daemon.sweeps_on(2, source="main")
+        assert (told()[0], daemon.ready) == (0, (True, {"main": []}))
+        daemon.reload(main(protea))
+        until(lambda: not told()[2], "that nothing is wrong")
+        successful, taken, problems = told()
+        assert (successful, problems) == (1, [])
+        assert taken > begun
+
+
+@pytest.mark.parametrize("query", ["plugin=foo", "bogus=1", "sslmode=bogus", "connect_timeout=abc"])
+def test_a_url_that_leads_nowhere_does_not_replace_one_that_works(query: str, protea: Protea, tmp_path: Path) -> None:
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up().sweeps_on(1, source="main")
+        daemon.reload(f'[sources.main]\ndatabase_url = "{protea.url}&{query}"\n')
+        assert daemon.answers == daemon.said(KEPT)
+        assert "sources.main.database_url" in daemon.answers[0]["problems"][0]
+        daemon.sweeps_on(2, source="main")
+        assert daemon.process.poll() is None
+
+
+def test_whatever_goes_wrong_with_a_new_configuration_the_old_one_stays(
+    protea: Protea, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"REAPER_DATABASE_URL": protea.url, "REAPER_HTTP_PORT": "0"}
+    running = process.Daemon(load({}, environ))
+    running.start()
+    try:
+        before = list(running._supervisor.runners)
+
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError("a defect of ours")
+
+        with monkeypatch.context() as patch, capture_logs() as said:
+            patch.setattr(process, "make_source", broken)
+            running.reload(lambda: load({}, {**environ, "REAPER_STALL_SECONDS": "5m"}))
+        assert list(running._supervisor.runners) == before
+        assert running._settings.stall_seconds == 1800
+        [told] = [line for line in said if line["event"] == KEPT]
+        assert told["problems"] == ["ZeroDivisionError: a defect of ours"]
+        running.reload(lambda: load({}, {**environ, "REAPER_STALL_SECONDS": "5m"}))
+        assert list(running._supervisor.runners) != before
+    finally:
+        assert running.stop()
+
+
+def test_a_missing_configuration_file_is_refused(protea: Protea, tmp_path: Path) -> None:
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up()
+        daemon.config.unlink()
+        daemon.process.send_signal(signal.SIGHUP)
+        assert "No such file" in daemon.says(KEPT)["problems"][0]
+        daemon.sweeps_on(1, source="main")
+
+
+def test_the_interval_and_the_level_of_the_log_change_too(protea: Protea, tmp_path: Path) -> None:
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up().sweeps_on(1, source="main")
+        assert not daemon.said("Reaper surveyed.")
+        daemon.config.write_text(f'interval_seconds = "4s"\nlog_level = "debug"\n{main(protea)}')
+        daemon.process.send_signal(signal.SIGHUP)
+        until(lambda: daemon.said("Reaper surveyed."), "a line for debugging")
+        assert daemon.metrics.value("reaper_interval_seconds") == 4
+        done = daemon.sweeps(source="main")
+        lasts(lambda: daemon.sweeps(source="main") <= done + 1, "fewer sweeps", 2.5)
+
+
+@pytest.mark.parametrize("user", ["postgres", "postgres:new-password"])
+def test_what_was_heard_stays_known(user: str, protea: Protea, server: Embedded, tmp_path: Path) -> None:
+    """A job that was alive before an outage is not ended because the configuration was read again after it."""
+    limits = 'timeout_seconds = "5s"\nstall_seconds = "3s"'
+    name = protea.url.partition("?")[0].rpartition("/")[2]
+    with Daemon(tmp_path, main(protea, limits)) as daemon:
+        daemon.comes_up().shows("reaper_database_up", 1, "main")
+        with ExitStack() as outage_lasts:
+            with daemon.paused():  # however slow the machine is: it was alive just before the outage
+                job = protea.job()
+                protea.event(job)
+                outage_lasts.enter_context(closed(server.url.replace("+psycopg", ""), name))
+            begun = time.monotonic()
+            daemon.sweeps_on(4, outcome="failed", source="main")
+            outage = time.monotonic() - begun
+        daemon.shows("reaper_database_up", 1, "main")
+        afterwards = Protea(protea.url.replace("//postgres@", f"//{user}@"), protea.connection)
+        daemon.reload(main(afterwards, f"{limits}\n[kinds.another]\ntimeout_seconds = 1"))
+        assert daemon.answers[-1]["kept"] == []
+        with protea.connect() as connection:
+            again = Protea(protea.url, connection)
+            until(lambda: again.status(job) == "failed", "its end after a whole window of audible silence")
+            [event] = again.audits(job)
+        assert outage > 3
+        assert event["fields"]["silence_seconds"] >= 3 + outage
+
+
+def test_one_that_comes_before_the_daemon_can_listen_does_not_end_it(protea: Protea, tmp_path: Path) -> None:
+    with Daemon(tmp_path, database_url=protea.libpq) as daemon:
+        until(lambda: bit(daemon.process.pid, "SigIgn", signal.SIGHUP), "a process that does not mind SIGHUP")
+        assert not bit(daemon.process.pid, "SigCgt", signal.SIGTERM), "too late: it listens"
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.comes_up()
+
+
+def bit(pid: int, mask: str, number: signal.Signals) -> int:
+    """Whether the process treats the signal so: SigIgn, SigCgt of proc(5)."""
+    [found] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(f"{mask}:")]
+    return int(found.split()[1], 16) >> (number - 1) & 1

@@ -1,0 +1,86 @@
+"""The connection of a source that lasts from one sweep to the next: used again, asked first, never trusted blindly."""
+
+from __future__ import annotations
+
+import pytest
+
+from reaper.database import connections
+from reaper.errors import DatabaseUnavailable
+from reaper.model import Outcome
+from reaper.profile import resolve
+from reaper.source import Source
+from tests.support.protea import PATIENCE, Protea, eventually, thresholds
+
+SESSIONS = """
+    SELECT pid FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'reaper/main' ORDER BY pid
+"""
+
+
+def sessions(protea: Protea) -> list[int]:
+    return [pid for (pid,) in protea.connection.execute(SESSIONS)]
+
+
+def one_session(protea: Protea) -> int:
+    """The only one that stays when the others have gone."""
+    eventually(lambda: len(sessions(protea)) == 1)
+    return sessions(protea)[0]
+
+
+def test_a_sweep_works_on_the_connection_of_the_last_one(protea: Protea) -> None:
+    source = protea.source()
+    protea.sweep(source)
+    before = one_session(protea)
+    job = protea.stale()
+    assert protea.sweep(source).reaped == 1
+    assert protea.status(job) == "failed"
+    assert one_session(protea) == before
+
+
+def test_a_connection_that_the_server_has_ended_is_replaced_without_a_word(protea: Protea) -> None:
+    source = protea.source()
+    protea.sweep(source)
+    before = one_session(protea)
+    protea.connection.execute("SELECT pg_terminate_backend(%s)", [before])
+    protea.stale()
+    report = protea.sweep(source)
+    assert (report.outcome, report.reaped, report.error) == (Outcome.DONE, 1, None)
+    assert one_session(protea) != before
+
+
+def test_no_connection_gets_old(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = protea.source()
+    protea.sweep(source)
+    before = one_session(protea)
+    monkeypatch.setattr(connections, "_KEPT_SECONDS", 0.0)
+    protea.sweep(source)
+    assert one_session(protea) != before
+
+
+def test_after_an_error_no_connection_is_kept(protea: Protea) -> None:
+    source = protea.source()
+    with pytest.raises(ZeroDivisionError), source.cached_connection():
+        raise ZeroDivisionError
+    eventually(lambda: sessions(protea) == [])
+
+
+def test_two_at_a_time_have_a_connection_each_and_one_is_kept(protea: Protea) -> None:
+    source = protea.source()
+    with source.cached_connection() as one, source.cached_connection() as other:
+        assert one.connection.driver_connection is not other.connection.driver_connection
+    one_session(protea)
+
+
+def test_whoever_drops_a_source_leaves_no_session_behind(protea: Protea) -> None:
+    source: Source | None = protea.source()
+    assert source is not None
+    protea.sweep(source)
+    one_session(protea)
+    del source
+    eventually(lambda: sessions(protea) == [])
+
+
+def test_a_database_that_cannot_be_reached_is_away(protea: Protea) -> None:
+    source = Source("main", protea.url.replace("?", "_not?"), resolve("protea"), thresholds(), PATIENCE)
+    with pytest.raises(DatabaseUnavailable, match="does not exist"), source.cached_connection():
+        pass

@@ -1,0 +1,307 @@
+"""Behind a fence a reaped job stays reaped, whatever its old worker writes; and every way back stays open."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+
+from reaper.profile import resolve
+from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.breaker import Breaker
+from reaper.sweep.options import SweepOptions
+from reaper.sweep.state import SourceState
+from reaper.sweep.sweep import sweep
+from tests.support.commands import PROJECT, environment
+from tests.support.fences import changed, install, source_of
+from tests.support.protea import Heard, Protea, eventually
+from tests.support.worlds import Session, State
+from tests.support.worlds.postgresql import PostgreSQLDatabase
+from tests.support.worlds.protea import ProteaWorld
+from tests.support.worlds.servers import database_on
+
+KEPT = "status, finished_at, error_code, error_message"
+
+
+@pytest.fixture(params=ProteaWorld.servers)
+def open_world(request: pytest.FixtureRequest) -> Iterator[ProteaWorld]:
+    """Without a fence."""
+    with database_on(request, request.param) as database, ProteaWorld.create(database) as made:
+        yield made
+
+
+@pytest.fixture
+def world(open_world: ProteaWorld) -> ProteaWorld:
+    install(open_world.source())
+    return open_world
+
+
+def kept(world: ProteaWorld, job: str) -> tuple[object, ...]:
+    """What the reaper wrote into the row."""
+    [row] = world.hand.ask(f"SELECT {KEPT} FROM job WHERE id = %s", job)
+    return row
+
+
+def status(world: ProteaWorld, job: str) -> str:
+    return str(world.hand.one("SELECT status FROM job WHERE id = %s", job))
+
+
+def reaped(world: ProteaWorld) -> str:
+    job = world.stale_job()
+    assert world.sweep().reaped == 1 and world.state(job) is State.REAPED
+    return job
+
+
+# --- a real worker that was only slow ---------------------------------------------------------------------------
+
+
+class Worker:
+    """A process that has taken a job."""
+
+    def __init__(self, world: ProteaWorld, job: str, end: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "tests.support.late_worker", world.database.url, job, end],
+            cwd=PROJECT,
+            env=environment({}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "begun\n"
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+        eventually(lambda: psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED)
+
+    def go_on(self) -> tuple[int, str, str]:
+        """Exit status, stdout and stderr of what was left of it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        self._process.send_signal(signal.SIGCONT)
+        output, errors = self._process.communicate(timeout=60)
+        return self._process.returncode, output, errors
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def stopped_and_reaped(world: ProteaWorld, worker: Worker, job: str) -> None:
+    """The worker stands still for hours, and a sweep ends its job."""
+    worker.stop()
+    ago = world.database.ago
+    world.hand.do(f"UPDATE job SET started_at = {ago}, created_at = {ago} WHERE id = %s", 8 * 3600, 8 * 3600, job)
+    assert world.sweep().reaped == 1 and world.state(job) is State.REAPED
+
+
+def queued(world: ProteaWorld) -> str:
+    job = world.young_job()
+    world.hand.do("UPDATE job SET status = 'queued', started_at = NULL WHERE id = %s", job)
+    return job
+
+
+def test_without_a_fence_a_worker_that_was_only_slow_overwrites_the_reap(open_world: ProteaWorld) -> None:
+    job = queued(open_world)
+    with Worker(open_world, job, "succeeded") as worker:
+        stopped_and_reaped(open_world, worker, job)
+        assert worker.go_on() == (0, "ended\n", "")
+    assert status(open_world, job) == "succeeded"
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed", "cancelled"])
+def test_behind_a_fence_it_does_not_and_is_left_in_peace(world: ProteaWorld, end: str) -> None:
+    job = queued(world)
+    with Worker(world, job, end) as worker:
+        stopped_and_reaped(world, worker, job)
+        before = kept(world, job)
+        assert worker.go_on() == (0, "ended\n", "")
+    assert kept(world, job) == before and world.state(job) is State.REAPED
+    assert world.hand.one("SELECT progress_current FROM job WHERE id = %s", job) == 100, "all else goes through"
+
+
+def test_a_worker_that_is_in_time_ends_its_job_as_ever(world: ProteaWorld) -> None:
+    job = queued(world)
+    with Worker(world, job, "succeeded") as worker:
+        assert worker.go_on() == (0, "ended\n", "")
+    assert status(world, job) == "succeeded"
+
+
+def test_a_worker_that_waits_for_the_reaper_to_commit_comes_too_late(world: ProteaWorld) -> None:
+    job = world.stale_job()
+    with world.database.session() as reaper, world.database.session(autocommit=True) as worker:
+        reaper.do("UPDATE job SET status = 'failed', error_code = 'JobTimeout' WHERE id = %s", job)
+        with ThreadPoolExecutor() as pool:
+            late = pool.submit(worker.do, "UPDATE job SET status = 'succeeded' WHERE id = %s", job)
+            eventually(lambda: world.database.waits(worker, world.hand))
+            reaper.commit()
+            late.result(30)
+    assert status(world, job) == "failed"
+
+
+def test_it_tells_the_late_session_which_job_and_how_to_undo_a_reap(protea: Protea) -> None:
+    install(protea.source())
+    job, told = protea.stale(), list[str]()
+    protea.sweep()
+    protea.connection.add_notice_handler(
+        lambda said: told.append(f"{said.severity}: {said.message_primary}: {said.message_hint}")
+    )
+    protea.connection.execute("UPDATE job SET status = 'succeeded' WHERE id = %s", [job])
+    assert told == [
+        f"WARNING: job {job} of public.job stays as the reaper ended it: this write comes late: To change it all the "
+        "same, say before, in the same transaction: SET LOCAL reaper.fence = 'off'"
+    ]
+    protea.connection.execute("UPDATE job SET progress_current = 7 WHERE id = %s", [job])
+    assert len(told) == 1 and protea.row(job)["progress_current"] == 7
+
+
+# --- ways back ---------------------------------------------------------------------------------------------------
+
+
+def test_an_application_may_queue_it_again_and_the_new_worker_ends_it(world: ProteaWorld) -> None:
+    job = reaped(world)
+    world.hand.do("UPDATE job SET status = 'queued' WHERE id = %s", job)
+    assert status(world, job) == "queued"
+    with Worker(world, job, "succeeded") as worker:
+        assert worker.go_on() == (0, "ended\n", "")
+    assert status(world, job) == "succeeded"
+
+
+def test_one_that_was_queued_again_can_be_reaped_again_and_stays_so_again(world: ProteaWorld) -> None:
+    job = reaped(world)
+    world.hand.do("UPDATE job SET status = 'queued' WHERE id = %s", job)
+    with Worker(world, job, "succeeded") as worker:
+        worker.stop()
+        world.hand.do(f"UPDATE job SET started_at = {world.database.ago} WHERE id = %s", 7 * 3600, job)
+        world.hand.do("DELETE FROM job_event")
+        assert world.sweep().reaped == 1
+        worker.go_on()
+    assert status(world, job) == "failed"
+
+
+@pytest.mark.parametrize(("state", "start"), [("running", "now()"), ("cancelled", "NULL")])
+def test_one_that_gets_a_later_start_or_loses_it_is_free(world: ProteaWorld, state: str, start: str) -> None:
+    job = reaped(world)
+    world.hand.do(f"UPDATE job SET status = %s, started_at = {start} WHERE id = %s", state, job)
+    assert status(world, job) == state
+
+
+def test_a_write_that_carries_its_old_start_or_an_earlier_one_starts_nothing(world: ProteaWorld) -> None:
+    job = reaped(world)
+    world.hand.do("UPDATE job SET status = 'running', started_at = started_at WHERE id = %s", job)
+    # As one whose clock knows milliseconds rounds it.
+    world.hand.do(
+        "UPDATE job SET status = 'succeeded', started_at = started_at - INTERVAL '1' SECOND WHERE id = %s", job
+    )
+    assert status(world, job) == "failed"
+
+
+def test_a_person_may_undo_a_reap_and_the_fence_is_there_again_afterwards(world: ProteaWorld) -> None:
+    job, other = reaped(world), reaped(world)
+    postgresql = isinstance(world.database, PostgreSQLDatabase)
+    with world.database.session() as person:
+        person.do("SET LOCAL reaper.fence = 'off'" if postgresql else "SET @reaper_fence = 'off'")
+        person.do("UPDATE job SET status = 'succeeded', error_code = NULL WHERE id = %s", job)
+        person.commit()
+        if not postgresql:  # where a setting of one transaction is not to be had
+            person.do("SET @reaper_fence = NULL")
+        person.do("UPDATE job SET status = 'succeeded' WHERE id = %s", other)
+        person.commit()
+    assert (status(world, job), status(world, other)) == ("succeeded", "failed")
+
+
+@pytest.mark.parametrize("code", [None, "WorkerError"])
+def test_what_others_have_failed_is_none_of_its_business(world: ProteaWorld, code: str | None) -> None:
+    job = world.young_job()
+    world.hand.do("UPDATE job SET status = 'failed', error_code = %s WHERE id = %s", code, job)
+    world.hand.do("UPDATE job SET status = 'succeeded' WHERE id = %s", job)
+    assert status(world, job) == "succeeded"
+
+
+def test_a_late_delete_and_late_events_go_through(world: ProteaWorld) -> None:
+    job = reaped(world)
+    assert world.sign_of_life(job, world.hand)
+    assert world.hand.do("DELETE FROM job WHERE id = %s", job) == 1
+
+
+def test_sweeps_do_their_work_behind_a_fence(world: ProteaWorld) -> None:
+    stale, alive = [world.stale_job() for _ in range(5)], world.alive_job()
+    report = world.sweep()
+    assert (report.error, report.failures, report.reaped) == (None, (), 5)
+    assert {world.state(job) for job in stale} == {State.REAPED} and world.state(alive) is State.RUNNING
+
+
+# --- other ways to say that a job runs -----------------------------------------------------------------------------
+
+CLAIMED = {
+    "jobs": {
+        "table": "task",
+        "key": ["id", "shard"],
+        "started": "begun",
+        "claim": ["token"],
+        "running": {"where": [{"column": "locked", "is": "not null"}, {"column": "done", "is": "null"}]},
+    },
+    "actions": {
+        "fail": {
+            "set": {
+                "locked": {"is": "null"},
+                "done": {"is": "now"},
+                "why": {"is": "reason"},
+                "notes": {"json": {"why": {"is": "message"}}},
+            }
+        }
+    },
+}
+
+
+@pytest.fixture(params=ProteaWorld.servers)
+def tasks(request: pytest.FixtureRequest) -> Iterator[Session]:
+    """A table with claims instead of states, a column that cannot be compared, and one task that was reaped."""
+    with database_on(request, request.param) as database, database.session(autocommit=True) as session:
+        context = "timestamptz" if isinstance(database, PostgreSQLDatabase) else "DATETIME(6)"
+        session.do(
+            f"CREATE TABLE task (id int, shard int, begun {context}, locked {context}, done {context},"
+            " token varchar(50), why varchar(50), notes json, result text, PRIMARY KEY (id, shard))"
+        )
+        ago = database.ago
+        session.do(
+            f"INSERT INTO task (id, shard, begun, locked, token) VALUES (1, 2, {ago}, {ago}, 'old')", 9 * 3600, 9
+        )
+        source = source_of(database.url, resolve("tasks", {"tasks": CLAIMED}))
+        assert install(source) == "installed"
+        options = SweepOptions("test-host", 1000, Breaker(50, 0.5), False, False, lambda: False)
+        assert sweep(source, DowntimeTracker(0), SourceState(), options, None, Heard()).reaped == 1
+        yield session
+
+
+def test_a_worker_that_lets_go_of_its_claim_is_late_and_another_claim_is_a_new_start(tasks: Session) -> None:
+    [before] = tasks.ask("SELECT locked, done, why, notes FROM task")
+    assert before[0] is None and before[1] is not None and before[2] == "JobTimeout"
+    tasks.do("UPDATE task SET done = NULL, token = NULL, notes = '{\"mine\": 1}', result = 'r'")
+    assert tasks.ask("SELECT locked, done, why, notes, token, result FROM task") == [(*before, None, "r")]
+    tasks.do("UPDATE task SET token = 'new', locked = now(), done = NULL")
+    assert tasks.one("SELECT count(*) FROM task WHERE locked IS NOT NULL AND done IS NULL") == 1
+
+
+def test_a_claim_that_is_the_old_one_is_no_new_start(tasks: Session) -> None:
+    tasks.do("UPDATE task SET token = 'old', locked = now(), done = NULL")
+    assert tasks.one("SELECT count(*) FROM task WHERE locked IS NULL AND done IS NOT NULL") == 1
+
+
+def test_without_states_to_wait_in_only_a_new_start_leads_back(open_world: ProteaWorld) -> None:
+    install(source_of(open_world.database.url, changed(fence={"again": []})))
+    job = reaped(open_world)
+    open_world.hand.do("UPDATE job SET status = 'queued' WHERE id = %s", job)
+    assert status(open_world, job) == "failed"
+    open_world.hand.do("UPDATE job SET status = 'queued', started_at = NULL WHERE id = %s", job)
+    assert status(open_world, job) == "queued"

@@ -1,0 +1,179 @@
+"""A fence in a MariaDB database: put up, renewed and taken away, by whom it may be, under whatever names there are."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymysql.converters import escape_string
+
+import reaper
+from reaper.errors import ReaperError
+from reaper.fence.mariadb import called
+from reaper.fence.operations import FenceAction, State, apply, plan, standing
+from tests.fence.test_installation import odd
+from tests.profile.test_profile import HOSTILE
+from tests.support.fences import changed, install, remove, source_of, state
+from tests.support.mariadb import MariaDB
+
+TABLES = Path(reaper.__file__).parent / "profiles" / "protea.mariadb.sql"
+_numbers = itertools.count()
+
+
+class Place:
+    """A database with the protea tables, and a job in it that was reaped."""
+
+    def __init__(self, server: MariaDB, name: str) -> None:
+        self.server, self.name, self.url = server, name, server.url(name)
+        self.connection = server.connect(name)
+        self.run(
+            "INSERT INTO job (operation, queue_name, status, error_code) VALUES ('x', 'q', 'failed', 'JobTimeout')"
+        )
+
+    def run(self, statement: str) -> list[tuple[Any, ...]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def late(self) -> str:
+        """What a late success makes of the job."""
+        self.run("UPDATE job SET status = 'succeeded'")
+        [(status,)] = self.run("SELECT status FROM job")
+        return str(status)
+
+    def triggers(self) -> list[str]:
+        return [name for (name,) in self.run("SELECT trigger_name FROM information_schema.triggers")]
+
+
+@pytest.fixture
+def place(mariadb: MariaDB) -> Iterator[Place]:
+    name = f"fences_{next(_numbers)}"
+    mariadb.create_database(name, TABLES)
+    place = Place(mariadb, name)
+    yield place
+    place.connection.close()
+    mariadb.drop_database(name)
+
+
+def test_it_is_put_up_once_and_taken_away_without_a_trace(place: Place) -> None:
+    source = source_of(place.url)
+    assert state(source) is State.ABSENT and plan(source, FenceAction.REMOVE).change.statements == ()
+    assert install(source) is State.INSTALLED
+    assert (state(source), plan(source, FenceAction.INSTALL).change.statements) == (State.INSTALLED, ())
+    assert place.late() == "failed"
+    assert remove(source) is State.ABSENT and place.triggers() == []
+    assert place.late() == "succeeded"
+
+
+def test_another_definition_is_outdated_until_it_is_renewed(place: Place) -> None:
+    first, second = source_of(place.url), source_of(place.url, changed(fence={"again": ["queued", "cancelled"]}))
+    install(first)
+    assert state(second) is State.OUTDATED
+    assert install(second) is State.INSTALLED
+    assert (state(first), len(place.triggers())) == (State.OUTDATED, 1)
+    place.run("UPDATE job SET status = 'cancelled'")
+    assert place.run("SELECT status FROM job") == [("cancelled",)]
+
+
+@pytest.mark.parametrize("wish", FenceAction)
+def test_what_somebody_else_has_given_that_name_is_left_alone(place: Place, wish: FenceAction) -> None:
+    place.run("CREATE TRIGGER reaper_fence_job BEFORE INSERT ON job_event FOR EACH ROW SET NEW.level = 'x'")
+    source = source_of(place.url)
+    assert state(source) is State.FOREIGN
+    with pytest.raises(ReaperError, match="that the reaper has not made"):
+        plan(source, wish)
+    assert place.triggers() == ["reaper_fence_job"]
+
+
+def test_two_tables_and_two_databases_each_have_their_own(place: Place, mariadb: MariaDB) -> None:
+    place.run("CREATE TABLE task LIKE job")
+    other = f"{place.name}_other"
+    mariadb.create_database(other, TABLES)
+    names = ("job", "task", f"{other}.job")
+    sources = [source_of(place.url, changed(jobs={"table": name})) for name in names]
+    for source in sources:
+        assert install(source) is State.INSTALLED
+    remove(sources[1])
+    assert [state(source) for source in sources] == ["installed", "absent", "installed"]
+    mariadb.drop_database(other)
+    assert place.late() == "failed"
+
+
+def test_it_gives_up_soon_when_somebody_keeps_the_table_and_changes_nothing(place: Place) -> None:
+    planned = plan(source_of(place.url), FenceAction.INSTALL)
+    worker = place.server.connect(place.name)
+    with worker, worker.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("UPDATE job SET progress_current = 1")
+        begun = time.monotonic()
+        with pytest.raises(ReaperError, match="in use by a transaction that does not end; nothing was changed"):
+            apply(source_of(place.url), planned)
+        assert time.monotonic() - begun < 4
+        cursor.execute("COMMIT")
+    assert place.triggers() == []
+
+
+def test_whoever_lacks_the_privilege_is_told_which_and_it_is_enough(place: Place) -> None:
+    place.run("CREATE USER fencer@localhost")
+    try:
+        place.run(f"GRANT SELECT, UPDATE ON {place.name}.job TO fencer@localhost")
+        source = source_of(place.server.url(place.name, "fencer"))
+        with pytest.raises(ReaperError) as refused:
+            standing(source)
+        grant = f"GRANT TRIGGER ON TABLE `{place.name}`.`job` TO 'fencer'@'localhost'"
+        assert str(refused.value) == (
+            f"whether `{place.name}`.`job` has a fence is not shown to 'fencer'@'localhost', which needs: {grant}"
+        )
+        place.run(grant)
+        assert install(source) is State.INSTALLED and place.late() == "failed"
+        assert remove(source) is State.ABSENT
+    finally:
+        place.run("DROP USER fencer@localhost")
+
+
+def test_a_view_and_a_table_that_is_not_there_are_refused_in_one_line(place: Place) -> None:
+    place.run("CREATE VIEW jobs AS SELECT * FROM job")
+    with pytest.raises(ReaperError, match="it is no table of its own"):
+        standing(source_of(place.url, changed(jobs={"table": "jobs"})))
+    with pytest.raises(ReaperError, match="there is no table nothing"):
+        standing(source_of(place.url, changed(jobs={"table": "nothing"})))
+
+
+def test_long_names_that_begin_alike_have_different_triggers() -> None:
+    names = {called("x" * 62 + end) for end in ("", "y", "z")}
+    assert len(names) == 3 and max(map(len, names)) <= 64
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "back`tick", "*/ */"])
+def test_names_and_values_stay_what_they_are(place: Place, name: str) -> None:
+    profile, n = odd(name)
+    quoted = {role: "`" + called.replace("`", "``") + "`" for role, called in n.items()}
+    value, table = n["value"], f"odd.{quoted['T']}"
+    place.run("CREATE DATABASE odd")
+    try:
+        place.run(
+            "CREATE TABLE {table} ({id} varchar(9) PRIMARY KEY, {state} varchar(200), {begun} datetime(6),"
+            " {token} varchar(9), {why} varchar(50), {note} varchar(200), {flag} bool, {count} int,"
+            " {far} double) CHARACTER SET utf8mb4".format(table=table, **quoted)
+        )
+        columns = ", ".join(quoted[role] for role in ("id", "state", "begun", "flag", "count", "why"))
+        off = escape_string(f"off {value}")
+        place.run(f"INSERT INTO {table} ({columns}) VALUES ('x', '{off}', now(), 0, 7, 'JobTimeout')")
+        source = source_of(place.url, profile)
+        assert install(source) is State.INSTALLED and state(source) is State.INSTALLED
+
+        def write(state: str) -> str:
+            place.run(f"UPDATE {table} SET {quoted['state']} = '{escape_string(state)}', {quoted['note']} = 'late'")
+            [(found,)] = place.run(f"SELECT {quoted['state']} FROM {table}")
+            return str(found)
+
+        assert write(f"on {value}") == f"off {value}"
+        assert write(f"again {value}") == f"again {value}"
+        assert write(f"on {value}") == f"on {value}"
+        assert remove(source) is State.ABSENT and place.triggers() == []
+    finally:
+        place.run("DROP DATABASE odd")

@@ -1,0 +1,311 @@
+"""What operators read: each thing once when it changes, whatever the number of sweeps."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from reaper.model import Outcome, ReapedJob, SweepReport
+from reaper.observers.event_log import EventLog
+from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.breaker import Breaker
+from reaper.sweep.options import SweepOptions
+from reaper.sweep.state import SourceState
+from reaper.sweep.sweep import sweep
+from tests.support.daemons import Daemon, until
+from tests.support.protea import HOUR, MINUTE, Protea, thresholds
+
+Lines = list[Any]
+
+
+@pytest.fixture
+def log() -> Iterator[Lines]:
+    with capture_logs() as lines:
+        yield lines
+
+
+class Nightly:
+    """Sweeps that the journal is told of, as a daemon does them one after the other."""
+
+    def __init__(self, protea: Protea, **options: Any) -> None:
+        self._event_log, self._memory, self._downtime = (
+            EventLog(structlog.get_logger("reaper")),
+            SourceState(),
+            DowntimeTracker(0),
+        )
+        self._options = SweepOptions(
+            **{"host": "test-host", "batch_size": 1000, "breaker": Breaker(50, 0.5), **options}
+        )
+        self.source = protea.source()
+
+    def sweep(self, times: int = 1) -> SweepReport:
+        for _ in range(times):
+            report = sweep(self.source, self._downtime, self._memory, self._options, None, self._event_log)
+            self._event_log.swept(report)
+        return report
+
+
+def told(log: Lines) -> Lines:
+    return [line for line in log if line["log_level"] != "debug"]
+
+
+def events(log: Lines) -> list[str]:
+    return [line["event"] for line in told(log)]
+
+
+def test_a_reap_is_told_by_name_and_in_sum(protea: Protea, log: Lines) -> None:
+    job = protea.stale()
+    report = Nightly(protea).sweep()
+    [one, all_] = [line for line in log if line["log_level"] == "warning"]
+    assert one["event"] == "Reaped stale job."
+    assert (one["job"], one["kind"], one["reason"], one["witness"]) == (job, "embed", "JobTimeout", "job_event")
+    assert one["age_seconds"] == pytest.approx(8 * HOUR, abs=60)
+    assert one["silence_seconds"] == pytest.approx(2 * HOUR, abs=60)
+    assert all_["event"] == "Reaped 1 stale job(s)."
+    assert (all_["reaped"], all_["lost"], all_["locked"], all_["refused"]) == (1, 0, 0, 0)
+    assert one["sweep_id"] == all_["sweep_id"] == report.sweep_id
+
+
+def test_a_sweep_that_finds_nothing_says_nothing(protea: Protea, log: Lines) -> None:
+    protea.job(age=10)
+    Nightly(protea).sweep(3)
+    assert events(log) == []
+
+
+def test_a_hundred_reaped_jobs_are_named_and_the_rest_are_counted(protea: Protea, log: Lines) -> None:
+    for _ in range(130):
+        protea.stale()
+    Nightly(protea, batch_size=40, breaker=Breaker(50, 1)).sweep()
+    assert events(log) == ["Reaped stale job."] * 100 + ["Reaped 130 stale job(s)."]
+
+
+def test_sources_that_reap_at_the_same_time_do_not_mix_up_their_hundreds(log: Lines) -> None:
+    event_log = EventLog()
+    batch = [ReapedJob((str(n),), "JobTimeout", "embed", 1.0, 1.0, None) for n in range(60)]
+    for _ in range(3):
+        event_log.reaped("one", "sweep-1", batch)
+        event_log.reaped("two", "sweep-2", batch)
+    assert [sum(line["source"] == source for line in log) for source in ("one", "two")] == [100, 100]
+
+
+def test_a_spared_job_is_named_once_and_not_at_every_sweep(protea: Protea, log: Lines) -> None:
+    first = protea.job(age=7 * HOUR)
+    protea.event(first, age=MINUTE)
+    night = Nightly(protea)
+    night.sweep(5)
+    [line] = told(log)
+    assert (line["event"], line["log_level"], line["job"]) == ("Reaper skipped live job.", "info", first)
+    assert line["silence_seconds"] == pytest.approx(MINUTE, abs=30)
+    assert line["timeout_seconds"] == 6 * HOUR
+    # Another that passes its timeout later is named in its turn.
+    second = protea.job(age=6 * HOUR - 0.5)
+    protea.event(second)
+    protea.event(first)
+    until(lambda: night.sweep() and len(told(log)) > 1, "the second one's timeout")
+    night.sweep(3)
+    assert [line["job"] for line in told(log)] == [first, second]
+
+
+def test_very_many_spared_jobs_are_counted_beyond_a_hundred(protea: Protea, log: Lines) -> None:
+    for _ in range(120):
+        protea.event(protea.job(age=7 * HOUR))
+    Nightly(protea).sweep(2)
+    assert events(log) == ["Reaper skipped live job."] * 100 + ["Reaper skipped more live jobs."]
+    assert [line["jobs"] for line in log if "jobs" in line] == [20]
+
+
+def test_a_refused_job_is_told_and_the_others_are_reaped(protea: Protea, log: Lines) -> None:
+    bad, good = protea.stale(operation="refused"), protea.stale()
+    protea.connection.execute(
+        "ALTER TABLE job ADD CONSTRAINT no_end CHECK (operation <> 'refused' OR status <> 'failed')"
+    )
+    Nightly(protea).sweep(3)
+    assert (protea.status(bad), protea.status(good)) == ("running", "failed")
+    [line] = [line for line in log if line["log_level"] == "error"]
+    assert (line["event"], line["job"]) == ("Reaper could not end a job.", bad)
+    assert "no_end" in line["error"]
+    assert sum(line["event"] == "Reaped 1 stale job(s)." for line in log) == 1
+
+
+def test_the_holder_of_a_lock_is_named_once(protea: Protea, log: Lines) -> None:
+    job = protea.stale()
+    night = Nightly(protea)
+    night.source = protea.source(thresholds(stall=0.3))
+    with protea.connect() as other:
+        other.execute("SET application_name = 'a debugger'")
+        other.execute("SELECT 1 FROM job FOR UPDATE")
+        night.sweep()
+        until(lambda: bool(night.sweep() and told(log)), "it has held the row for longer than the stall window")
+        night.sweep(3)
+        [line] = told(log)
+        assert line["event"] == "Reaper spares a stale job whose row is locked."
+        assert (line["job"], line["pid"]) == (job, other.info.backend_pid)
+        assert (line["application"], line["state"]) == ("a debugger", "idle in transaction")
+        assert line["since"].endswith("Z")
+        other.rollback()
+    night.sweep()
+    assert protea.status(job) == "failed"
+
+
+def report(outcome: Outcome = Outcome.DONE, *, away: bool = False, error: str | None = None) -> SweepReport:
+    return SweepReport("main", "1", outcome, 0.1, database_away=away, error=error)
+
+
+AWAY = report(Outcome.FAILED, away=True, error="connection refused")
+STARTING = report(Outcome.FAILED, away=True, error="the database system is starting up")
+DEFECT_1 = report(Outcome.FAILED, error="job 1 of 17")
+DEFECT_2 = report(Outcome.FAILED, error="job 2 of 99")
+OTHER = report(Outcome.FAILED, error="no such table")
+FAILED, RECOVERED = "Reaper cycle failed", "Reaper cycle recovered."
+
+
+@pytest.mark.parametrize(
+    ("reports", "said"),
+    [
+        pytest.param([AWAY] * 50, [FAILED], id="once, not once per try"),
+        pytest.param([AWAY, STARTING, AWAY], [FAILED], id="away is away, whatever it says"),
+        pytest.param([DEFECT_1, DEFECT_2], [FAILED], id="the same with other numbers"),
+        pytest.param([AWAY, OTHER], [FAILED, FAILED], id="another trouble is news"),
+        pytest.param([AWAY, report(), AWAY], [FAILED, RECOVERED, FAILED], id="again after it was well"),
+        pytest.param([AWAY, report(Outcome.STANDBY)], [FAILED, RECOVERED, "stands by"], id="well as a standby"),
+        pytest.param([OTHER, report(Outcome.STANDBY)], [FAILED, "stands by"], id="a standby has not tried again"),
+        pytest.param(
+            [OTHER, report(Outcome.STANDBY), OTHER, report()],
+            [FAILED, "stands by", RECOVERED, "taken the sweeps over"],
+            id="by turns with another replica",
+        ),
+        pytest.param([report()] * 5, [], id="all well"),
+    ],
+)
+def test_trouble_is_told_when_it_changes(reports: list[SweepReport], said: list[str], log: Lines) -> None:
+    event_log = EventLog()
+    for each in reports:
+        event_log.swept(each)
+    assert len(events(log)) == len(said)
+    assert all(wanted in found for wanted, found in zip(said, events(log), strict=True))
+
+
+def test_a_recovery_tells_how_many_cycles_failed(log: Lines) -> None:
+    event_log = EventLog()
+    for _ in range(2):
+        for each in (AWAY, AWAY, AWAY, report()):
+            event_log.swept(each)
+    assert [line["failed_cycles"] for line in log if line["event"] == RECOVERED] == [3, 3]
+
+
+def test_a_source_that_comes_back_is_news(log: Lines) -> None:
+    event_log = EventLog()
+    event_log.swept(AWAY)
+    event_log.set_sources(["other"])
+    event_log.set_sources(["main", "other"])
+    event_log.swept(AWAY)
+    assert events(log) == [FAILED, FAILED]
+
+
+def test_mass_silence_is_told_once_and_so_is_its_end(protea: Protea, log: Lines) -> None:
+    jobs = [protea.stale() for _ in range(60)]
+    night = Nightly(protea)
+    assert night.sweep(3).outcome is Outcome.HELD
+    [line] = told(log)
+    assert line["event"].startswith("Reaper breaker is open: ")
+    assert (line["stale"], line["running"], line["log_level"]) == (60, 60, "error")
+    for job in jobs[:40]:
+        protea.event(job)
+    log.clear()
+    night.sweep(2)
+    assert events(log).count("Reaper breaker is closed.") == 1
+    assert events(log).count("Reaped 20 stale job(s).") == 1
+
+
+def test_changes_of_the_leader_are_told_once(log: Lines) -> None:
+    event_log = EventLog()
+    for outcome in (Outcome.STANDBY, Outcome.STANDBY, Outcome.DONE, Outcome.DONE, Outcome.STANDBY):
+        event_log.swept(report(outcome))
+    standby, lead = "Reaper stands by: another replica sweeps.", "Reaper has taken the sweeps over."
+    assert events(log) == [standby, lead, standby]
+
+
+# --- in the daemon -------------------------------------------------------------------------------------------
+
+
+def test_the_breaker_as_the_daemon_shows_it(protea: Protea, tmp_path: Path) -> None:
+    jobs = [protea.stale() for _ in range(60)]
+    opened = "Reaper breaker is open: nearly everything fell silent at once, nothing is reaped."
+    with Daemon(tmp_path, database_url=protea.url) as daemon:
+        daemon.comes_up().shows("reaper_breaker_open", 1)
+        daemon.sweeps_on(2, outcome="held")
+        assert daemon.ready == (False, {"default": ["breaker open: nearly everything fell silent at once"]})
+        assert daemon.says(opened)["stale"] == 60
+        assert set(protea.statuses().values()) == {"running"}
+        for job in jobs[:40]:
+            protea.event(job)
+        daemon.shows("reaper_breaker_open", 0)
+        daemon.says("Reaper breaker is closed.")
+        assert daemon.ready == (True, {"default": []})
+        until(lambda: list(protea.statuses().values()).count("failed") == 20, "the 20 that stayed silent")
+
+
+def test_what_is_spared_refused_and_locked_as_the_daemon_shows_it(protea: Protea, tmp_path: Path) -> None:
+    live = protea.job()
+    refused, locked = protea.stale(operation="refused"), protea.stale()
+    protea.event(live)
+    protea.connection.execute("ALTER TABLE job ADD CHECK (operation <> 'refused' OR status <> 'failed')")
+    heart = threading.Thread(target=_beats, args=(protea.libpq, live, stopped := threading.Event()))
+    with protea.connect() as other, Daemon(tmp_path, database_url=protea.url, stall_seconds="2s") as daemon:
+        other.execute("SELECT 1 FROM job WHERE id = %s FOR UPDATE", (locked,))
+        heart.start()
+        try:
+            daemon.comes_up().shows("reaper_candidates_locked_overdue", 1)
+            daemon.sweeps_on(2)
+            assert daemon.value("reaper_candidates_locked") == 1
+            assert daemon.value("reaper_jobs_refused_total") == 1
+            assert daemon.says("Reaper skipped live job.")["job"] == live
+            assert daemon.says("Reaper could not end a job.")["job"] == refused
+            held = daemon.says("Reaper spares a stale job whose row is locked.")
+            assert (held["job"], held["pid"]) == (locked, other.info.backend_pid)
+            # None of this is a reason to call it ill.
+            assert daemon.ready == (True, {"default": []})
+            assert set(protea.statuses().values()) == {"running"}
+        finally:
+            stopped.set()
+            heart.join()
+
+
+def _beats(libpq: str, job: str, stopped: threading.Event) -> None:
+    """A worker that shows life twice a second."""
+    with psycopg.connect(libpq, autocommit=True) as connection:
+        while not stopped.wait(0.4):
+            connection.execute("INSERT INTO job_event (job_id, event) VALUES (%s, 'progress')", (job,))
+
+
+def test_a_defect_in_a_sweep_is_logged_with_its_traceback_and_the_daemon_goes_on(
+    protea: Protea, tmp_path: Path
+) -> None:
+    # A start like any other, but for one function that fails twice.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import reaper.scheduling.source_runner as watch\n"
+        "real, broken = watch.sweep, [1, 2]\n"
+        "def defective(*arguments):\n"
+        "    if broken and broken.pop():\n"
+        "        raise ZeroDivisionError('a defect\\nin two lines')\n"
+        "    return real(*arguments)\n"
+        "watch.sweep = defective\n"
+    )
+    job = protea.stale()
+    with Daemon(tmp_path, database_url=protea.url, extra_path=tmp_path) as daemon:
+        until(lambda: protea.status(job) == "failed", "a sweep in spite of the defect")
+        daemon.comes_up()
+        assert daemon.sweeps("failed") == 2
+        assert daemon.stop()[0] == 0
+        assert daemon.says("Reaper cycle failed")["error"] == "ZeroDivisionError: a defect\nin two lines"
+        assert daemon.says("Reaper cycle recovered.")["failed_cycles"] == 2
+        traced = [line["exception"] for line in daemon.log if "exception" in line]
+        assert len(traced) == 2
+        assert all("in defective" in each and "ZeroDivisionError" in each for each in traced)

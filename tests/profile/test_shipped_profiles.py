@@ -1,0 +1,365 @@
+"""What a reaper does, in the job system of every shipped profile, on a real server.
+
+A test that says "at any moment" stops a sweep before each of its statements and each of its commits, one after the
+other, and lets the job's own worker act there in a session of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+import pytest
+from sqlalchemy import event
+
+from reaper.model import SweepReport, Verdict
+from reaper.profile import resolve, shipped
+from reaper.source import Source
+from tests.support.commands import PROJECT, environment
+from tests.support.protea import HOUR, MINUTE, Heard, eventually
+from tests.support.worlds import WORLDS, Deadlock, Session, State, World
+from tests.support.worlds.servers import called, database_on, everywhere, only_where
+
+JOBS = 20
+
+
+@pytest.fixture(params=everywhere(), ids=called)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Every world, on every server that it can be on. The reaper is a role there that may do what it needs."""
+    kind, where = request.param
+    with database_on(request, where) as database, kind.create(database) as made, made.restricted():
+        yield made
+
+
+def test_every_shipped_profile_and_everything_it_does_is_tried_here() -> None:
+    tried = {(world.profile, world.action) for world in WORLDS}
+    adhese = resolve("adhese").actions
+    # The one that a sweep takes when nobody chose is `complete` by another name.
+    assert adhese["fail"] == adhese["complete"]
+    assert tried | {("adhese", "complete")} == {
+        (name, action) for name in shipped() for action in resolve(name).action_names
+    }
+
+
+# --- who is ended, and who is not ------------------------------------------------------------------------------
+
+
+def test_the_living_are_spared(world: World) -> None:
+    job, before = world.alive_job(), world.dump()
+    report = world.sweep()
+    assert (report.error, report.reaped, report.census and report.census.spared) == (None, 0, 1)
+    assert world.state(job) is State.RUNNING and world.dump() == before
+
+
+def test_the_stale_are_ended_once(world: World) -> None:
+    jobs, heard = [world.stale_job() for _ in range(3)], Heard()
+    report = world.sweep(heard=heard)
+    assert (report.error, report.failures, report.reaped) == (None, (), 3)
+    assert {reaped.key for reaped in heard.reaped_jobs} == {(job,) for job in jobs}
+    assert [world.state(job) for job in jobs] == [State.REAPED] * 3
+    after = world.dump()
+    assert world.sweep().reaped == 0 and world.dump() == after
+
+
+def test_the_young_are_left_alone_however_silent(world: World) -> None:
+    job, before = world.young_job(), world.dump()
+    report = world.sweep()
+    assert (report.reaped, report.census and report.census.running) == (0, 1)
+    assert world.state(job) is State.RUNNING and world.dump() == before
+
+
+def test_what_is_over_is_left_alone(world: World) -> None:
+    job, before = world.ended_job(), world.dump()
+    report = world.sweep()
+    assert (report.reaped, report.census and report.census.running) == (0, 0)
+    assert world.state(job) is State.FINISHED and world.dump() == before
+
+
+@only_where(lambda world: world.fallback)
+def test_a_job_without_a_start_counts_from_what_comes_before_it(world: World) -> None:
+    old, young = world.stale_job(start=False), world.young_job(start=False)
+    assert world.sweep().reaped == 1
+    assert (world.state(old), world.state(young)) == (State.REAPED, State.RUNNING)
+
+
+def test_among_many_only_the_stale_are_ended(world: World) -> None:
+    kept = [world.alive_job(), world.young_job()]
+    over = world.ended_job()
+    jobs = [world.stale_job() for _ in range(JOBS)]
+    assert world.sweep(batch_size=3).reaped == JOBS
+    assert {world.state(job) for job in jobs} == {State.REAPED}
+    assert {world.state(job) for job in kept} == {State.RUNNING} and world.state(over) is State.FINISHED
+
+
+# --- what is told ----------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_tells_all_and_changes_nothing(world: World) -> None:
+    jobs = [world.stale_job(), world.stale_job()]
+    world.alive_job()
+    before = world.dump()
+    report = world.sweep(dry_run=True)
+    assert {evidence.key for evidence in report.would_reap} == {(job,) for job in jobs}
+    assert report.reaped == 0 and world.dump() == before
+
+
+def test_explain_says_of_every_job_what_the_sweep_does_to_it(world: World) -> None:
+    jobs = {
+        world.stale_job(): Verdict.STALE,
+        world.alive_job(): Verdict.SPARED,
+        world.young_job(): Verdict.YOUNG,
+        world.ended_job(): Verdict.ENDED,
+        world.stale_job(): Verdict.STALE,
+    }
+    told = {evidence.key[0]: evidence.verdict for evidence in world.explain(*jobs)}
+    assert told == jobs
+    heard = Heard()
+    world.sweep(heard=heard)
+    assert {reaped.key[0] for reaped in heard.reaped_jobs} == {job for job in told if told[job] is Verdict.STALE}
+    assert all(evidence.verdict is not Verdict.STALE for evidence in world.explain(*jobs))
+
+
+def test_the_evidence_is_complete(world: World) -> None:
+    """It stands in the database, or, where that has no place for it, in what the log is told."""
+    job, heard = world.stale_job(), Heard()
+    [expected] = world.explain(job)
+    report = world.sweep(heard=heard)
+    [evidence] = world.audit(job) if world.audited else [told.evidence for told in heard.reaped_jobs]
+    assert evidence is not None
+    for name in ("started", "started_from", "last_sign", "witness", "signs", "timeout_from", "stall_from"):
+        assert evidence[name] == getattr(expected, name), name
+    assert (evidence["timeout_seconds"], evidence["stall_seconds"]) == (6 * HOUR, 30 * MINUTE)
+    assert evidence["age_seconds"] == pytest.approx(8 * HOUR, abs=60)
+    silence = (2 if world.signs else 8) * HOUR
+    assert evidence["silence_seconds"] == pytest.approx(silence, abs=60)
+    assert evidence["judged_at"] >= expected.judged_at
+    assert (evidence["reason"], evidence["source"]) == ("JobTimeout", "main")
+    assert (evidence["sweep_id"], evidence["host"]) == (report.sweep_id, "test-host")
+
+
+@only_where(lambda world: world.telling)
+def test_why_is_said_in_words(world: World) -> None:
+    job = world.stale_job()
+    world.sweep()
+    words = world.words(job)
+    assert "after running for 8h 0m (timeout 6h)" in words and "(stall window 30m)" in words
+
+
+# --- against a worker ------------------------------------------------------------------------------------------
+
+
+class Interruption:
+    """Does something once, before statement or commit number `at` of whatever a source does."""
+
+    def __init__(self, at: int, what: Callable[[], object]) -> None:
+        self._left, self._what = at, what
+        self._lock = threading.Lock()
+        self.happened = False
+
+    def listen(self, source: Source) -> None:
+        event.listen(source.engine, "before_cursor_execute", self._passed)
+        event.listen(source.engine, "commit", self._passed)
+
+    def _passed(self, *_: object) -> None:
+        with self._lock:  # batches are worked off on two threads
+            now, self._left = self._left == 0, self._left - 1
+        if now:
+            self.happened = True
+            self._what()
+
+
+class Worker:
+    """Acts in a session of its own, at some moment of a sweep."""
+
+    def __init__(self, world: World, act: Callable[[Session], bool]) -> None:
+        self._world, self._act = world, act
+        self._session = world.database.session()
+        self._watcher = world.database.session(autocommit=True)
+        self._pool = ThreadPoolExecutor(1)
+        self._acting: Future[bool] | None = None
+        self.waited = False
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+        self._session.close()
+        self._watcher.close()
+
+    def act(self) -> None:
+        """Returns when it is done, or has to wait for somebody."""
+        acting = self._acting = self._pool.submit(self._act_and_commit)
+        eventually(lambda: acting.done() or self._world.database.waits(self._session, self._watcher))
+        self.waited = not acting.done()
+
+    def did(self) -> bool:
+        """Whether it changed anything, once it is through."""
+        assert self._acting is not None
+        return self._acting.result(30)
+
+    def _act_and_commit(self) -> bool:
+        for _ in range(10):
+            try:
+                done = self._act(self._session)
+            except Deadlock:
+                # What is asked of everybody who uses such a database: begin anew, a little later.
+                self._session.rollback()
+                threading.Event().wait(0.05)
+            else:
+                self._session.commit()
+                return done
+        raise Deadlock
+
+
+def at_any_moment(
+    world: World, act: Callable[[str, Session], bool], thorough: bool
+) -> Iterator[tuple[str, Worker, bool, SweepReport]]:
+    """A stale job, the worker that acted on it, whether the reaper had been first, and the report of the sweep.
+
+    Once for each moment of a sweep, or every second one on MariaDB, where a sweep has twice as many and there is less
+    time; at the end it is certain that the worker was in time in some, and waited in others.
+    """
+    early = late = waited = 0
+    for at in itertools.count(0, 1 if thorough or not world.database.deadlocks else 2):
+        job, source = world.stale_job(), world.source()
+        gone: list[bool] = []
+        with Worker(world, partial(act, job)) as worker:
+
+            def interrupt(job: str = job, worker: Worker = worker, gone: list[bool] = gone) -> None:
+                gone.append(world.state(job) is not State.RUNNING)
+                worker.act()
+
+            context = Interruption(at, interrupt)
+            context.listen(source)
+            report = world.sweep(source)
+            source.close()
+            assert report.error is None and not report.failures, report
+            if not context.happened:
+                assert world.state(job) is State.REAPED
+                break
+            worker.did()
+            yield job, worker, gone[0], report
+            early, waited, late = early + (not gone[0]), waited + worker.waited, late + gone[0]
+            if world.state(job) is State.RUNNING:
+                assert world.finish(job, world.hand)
+    assert early > 5 and waited > 0, (early, waited, late)
+
+
+def test_a_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_has_to_wait(world: World, thorough: bool) -> None:
+    for job, worker, gone, report in at_any_moment(world, world.finish, thorough):
+        state = world.state(job)
+        sent_back = world.database.deadlocks and worker.waited and not report.reaped
+        if sent_back or (not worker.waited and not gone):
+            assert (state, report.reaped) == (State.FINISHED, 0)
+        else:
+            assert (state, report.reaped) == (State.REAPED, 1)
+            assert worker.did() is not world.fenced
+
+
+@only_where(lambda world: world.signs)
+def test_a_sign_of_life_at_any_moment_of_a_sweep_saves_the_job_or_has_to_wait(world: World, thorough: bool) -> None:
+    for job, worker, gone, report in at_any_moment(world, world.sign_of_life, thorough):
+        sent_back = world.database.deadlocks and worker.waited and not report.reaped
+        saved = sent_back or (not worker.waited and not gone)
+        assert (world.state(job), report.reaped) == ((State.RUNNING, 0) if saved else (State.REAPED, 1))
+
+
+def test_a_worker_in_the_midst_of_finishing_is_not_disturbed(world: World) -> None:
+    job = world.stale_job()
+    with world.database.session() as session:
+        assert world.finish(job, session)
+        report = world.sweep()
+        assert (report.reaped, report.error, report.failures) == (0, None, ())
+        session.commit()
+    assert world.state(job) is State.FINISHED
+    assert world.sweep().reaped == 0
+
+
+@only_where(lambda world: world.signs)
+def test_a_sign_of_life_that_is_not_committed_yet_saves_the_job(world: World) -> None:
+    job = world.stale_job()
+    with world.database.session() as session:
+        assert world.sign_of_life(job, session)
+        report = world.sweep()
+        assert (report.reaped, report.error, report.failures) == (0, None, ())
+        session.commit()
+    assert world.sweep().reaped == 0 and world.state(job) is State.RUNNING
+
+
+def test_a_worker_that_takes_its_end_back_leaves_the_job_to_the_next_sweep(world: World) -> None:
+    job = world.stale_job()
+    with world.database.session() as session:
+        assert world.finish(job, session)
+        assert world.sweep().reaped == 0
+        session.rollback()
+    assert world.sweep().reaped == 1 and world.state(job) is State.REAPED
+
+
+# --- against another reaper, errors and death ------------------------------------------------------------------
+
+
+def test_two_sweeps_at_once_end_every_job_once(world: World) -> None:
+    jobs = [world.stale_job() for _ in range(JOBS)]
+    begin, heard = threading.Barrier(2), (Heard(), Heard())
+
+    def sweep(mine: Heard) -> SweepReport:
+        source = world.source()
+        Interruption(0, begin.wait).listen(source)
+        return world.sweep(source, heard=mine, batch_size=3)
+
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(sweep, heard))
+    assert [report.error for report in reports] == [None, None] and not any(report.failures for report in reports)
+    ended = [reaped.key[0] for mine in heard for reaped in mine.reaped_jobs]
+    # Whom neither of them got, each having met the other there, the next sweep gets.
+    again = Heard()
+    world.sweep(heard=again)
+    ended += [reaped.key[0] for reaped in again.reaped_jobs]
+    assert sorted(ended) == sorted(jobs)
+    assert {world.state(job) for job in jobs} == {State.REAPED}
+    assert not world.audited or {len(world.audit(job)) for job in jobs} == {1}
+
+
+def test_an_error_at_any_table_leaves_nothing_half_done(world: World) -> None:
+    job, before = world.stale_job(), world.dump()
+    for table, operation in world.writes:
+        with world.database.refusing(table, operation):
+            report = world.sweep()
+        assert (report.reaped, [failure.key for failure in report.failures]) == (0, [(job,)]), (table, operation)
+        assert world.dump() == before
+    assert world.sweep().reaped == 1 and world.state(job) is State.REAPED
+
+
+_SWEEP = """
+import sys
+from tests.support.worlds import WORLDS
+from tests.support.worlds.mariadb import MariaDBDatabase
+from tests.support.worlds.postgresql import PostgreSQLDatabase
+
+profile, action, url = sys.argv[1:]
+[world] = [world for world in WORLDS if (world.profile, world.action) == (profile, action)]
+database = PostgreSQLDatabase(url) if url.startswith("postgresql") else MariaDBDatabase(url)
+world(database).sweep()
+"""
+
+
+def test_a_reaper_killed_in_the_midst_of_its_transaction_leaves_nothing(world: World) -> None:
+    job, before = world.stale_job(), world.dump()
+    command = [sys.executable, "-c", _SWEEP, world.profile, world.action, world.database.reaper]
+    for table, operation in world.writes:
+        with (
+            world.database.holding(table, operation),
+            subprocess.Popen(command, env=environment({}), cwd=PROJECT) as reaper,
+        ):
+            eventually(lambda: world.database.held(world.hand) or reaper.poll() is not None)
+            assert reaper.poll() is None, "it ended by itself"
+            reaper.kill()
+        eventually(lambda: world.database.reapers(world.hand) == 0)
+        assert world.dump() == before, (table, operation)
+    assert world.sweep().reaped == 1 and world.state(job) is State.REAPED

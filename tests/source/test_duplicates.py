@@ -1,0 +1,214 @@
+"""A result that already exists for the next run of a schedule: told by `check` and `report`, and resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+from reaper.profile import Update, resolve, shipped
+from tests.support.commands import Reaper
+from tests.support.worlds.adhese import STEP, AdheseScheduleWorld, AdheseWorld
+from tests.support.worlds.database import Database
+from tests.support.worlds.postgresql import PostgreSQLDatabase
+from tests.support.worlds.servers import database_on
+from tests.support.worlds.world import State
+
+DAY = 86400
+CURE = "the next run raises a duplicate key; a source with the profile adhese-schedule moves"
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty one."""
+    with database_on(request, request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def schedules(database: Database) -> Iterator[AdheseScheduleWorld]:
+    with AdheseScheduleWorld.create(database) as world:
+        yield world
+
+
+@pytest.fixture
+def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Database) -> Reaper:
+    """Its source has the profile adhese, which ends jobs and leaves schedules as they are."""
+    monkeypatch.chdir(tmp_path)
+    return Reaper(tmp_path, {"REAPER_DATABASE_URL": database.url, "REAPER_PROFILE": "adhese"})
+
+
+def warned(reaper: Reaper, table: str = "SCHEDULED_JOBS") -> list[str]:
+    """What `check` says against the rows of a table, each also in the text for people."""
+    [source] = reaper.json("check")["sources"]
+    told = [f for f in source["findings"] if f["subject"] == table and "exists in" in f["message"]]
+    assert {f["level"] for f in told} <= {"warning"}
+    text = flat(reaper("check").stdout)
+    assert all(f"warning: {table}: {f['message']}" in text for f in told)
+    return [f["message"] for f in told]
+
+
+def reported(reaper: Reaper) -> list[dict[str, Any]]:
+    """`taken` of the only source of `report`."""
+    [source] = reaper.json("report")["sources"]
+    found: list[dict[str, Any]] = source["taken"]
+    return found
+
+
+def flat(text: str) -> str:
+    """As it is without a terminal that folds it."""
+    return " ".join(text.split())
+
+
+def test_schedules_whose_next_result_exists_are_told_by_check_and_report(
+    schedules: AdheseScheduleWorld, reaper: Reaper
+) -> None:
+    stuck = [schedules.job(age=DAY, sign=None) for _ in range(2)]
+    said = f"2 rows whose next scheduled_start exists in JOB_RESULTS already (id {', '.join(stuck)}): {CURE} them on"
+    assert warned(reaper) == [said]
+    assert reported(reaper) == [
+        {
+            "table": "SCHEDULED_JOBS",
+            "column": "scheduled_start",
+            "by": "JOB_RESULTS",
+            "rows": 2,
+            "columns": ["id"],
+            "keys": stuck,
+            "resolved_by": "adhese-schedule",
+        }
+    ]
+    assert f"SCHEDULED_JOBS: {said}" in reaper("report").stdout.splitlines()
+
+
+def test_a_sweep_of_the_profile_that_is_named_resolves_them_and_nothing_is_told_any_more(
+    schedules: AdheseScheduleWorld, reaper: Reaper
+) -> None:
+    stuck = schedules.job(age=DAY, sign=None)
+    assert warned(reaper) and reported(reaper)
+    [swept] = reaper.json("sweep", REAPER_PROFILE="adhese-schedule")["sources"]
+    assert swept["reaped"] == 1 and schedules.state(stuck) is State.REAPED
+    assert warned(reaper) == [] and reported(reaper) == []
+    assert "exists in" not in reaper("report").stdout
+
+
+def test_a_sweep_that_ends_hanging_results_leaves_such_a_schedule_to_the_other_profile(
+    schedules: AdheseScheduleWorld, reaper: Reaper
+) -> None:
+    schedules.job(age=DAY, sign=None)
+    assert reaper.json("sweep")["sources"][0]["reaped"] == 0
+    assert warned(reaper) and reported(reaper)
+
+
+def test_the_result_of_the_run_that_is_under_way_is_no_obstacle(database: Database, reaper: Reaper) -> None:
+    with AdheseWorld.create(database) as world:
+        job = world.job(age=STEP, sign=0)
+        assert warned(reaper) == [] and reported(reaper) == []
+        world.hand.do("UPDATE \"JOB_RESULTS\" SET state = 'completed' WHERE id = %s", job)
+        assert len(warned(reaper)) == len(reported(reaper)) == 1
+
+
+def test_the_results_of_other_schedules_and_other_moments_are_none_either(
+    schedules: AdheseScheduleWorld, reaper: Reaper
+) -> None:
+    first = schedules.job(age=DAY, sign=None)
+    schedules.hand.do(
+        'DELETE FROM "JOB_RESULTS" WHERE scheduled_start = (SELECT max(scheduled_start) FROM'
+        ' (SELECT scheduled_start FROM "SCHEDULED_JOBS") s) AND job_id = %s',
+        first,
+    )
+    schedules.hand.do(
+        'INSERT INTO "SCHEDULED_JOBS" (scheduled_start, interval_seconds)'
+        ' SELECT scheduled_start, interval_seconds FROM "SCHEDULED_JOBS"'
+    )
+    assert warned(reaper) == [] and reported(reaper) == []
+
+
+def test_of_many_the_first_few_are_named_and_all_are_counted(schedules: AdheseScheduleWorld, reaper: Reaper) -> None:
+    stuck = [schedules.job(age=DAY, sign=None) for _ in range(7)]
+    [said] = warned(reaper)
+    assert said.startswith("7 rows ") and f"(id {', '.join(stuck[:5])}, …)" in said
+    [taken] = reported(reaper)
+    assert (taken["rows"], taken["keys"]) == (7, stuck[:5])
+
+
+def test_the_filters_of_the_report_are_for_jobs_and_hide_nothing_of_it(
+    schedules: AdheseScheduleWorld, reaper: Reaper
+) -> None:
+    schedules.job(age=DAY, sign=None)
+    assert reaper.json("report", "--verdict", "stale", "--kind", "none")["sources"][0]["taken"]
+
+
+MINE = """
+[sources.main]
+profile = "mine"
+[profiles.mine]
+jobs = { table = "task", key = "id", started = "begun", running = { column = "state", in = ["on"] } }
+time = "naive"
+times = { series = "epoch s", receipt = "epoch ms" }
+actions.fail.set = { state = "off" }
+[[profiles.mine.actions.fail.also]]
+update = "series"
+match = { a = "shop", b = "branch" }
+where = [{ column = "closed", in = [0] }]
+set.due.next = { table = "receipt", column = "due", match = { s = "shop", t = "branch" }, every = "1h" }
+"""
+
+
+def test_any_profile_with_a_next_value_is_asked_with_its_own_keys_conditions_and_moments(
+    database: Database, reaper: Reaper
+) -> None:
+    """Schedules that store seconds, receipts that store milliseconds, and keys of two columns."""
+    context = "timestamp" if isinstance(database, PostgreSQLDatabase) else "datetime(6)"
+    with database.session(autocommit=True) as hand:
+        for statement in (
+            f"CREATE TABLE task (id integer PRIMARY KEY, shop integer, branch integer, begun {context}, state char(3))",
+            "CREATE TABLE series (a integer, b integer, due bigint, closed integer)",
+            "CREATE TABLE receipt (s integer, t integer, due bigint)",
+            "INSERT INTO series VALUES (1, 2, 1750000000, 0), (2, 1, 1750000000, 0), (3, 3, 1750000000, 1)",
+            # Of the second only the moment after is there; the third is closed.
+            "INSERT INTO receipt VALUES (1, 2, 1750000000000), (2, 1, 1750003600000)",
+            "INSERT INTO receipt VALUES (3, 3, 1750000000000)",
+        ):
+            hand.do(statement)
+    reaper.configure(MINE)
+    del reaper.given["REAPER_PROFILE"]
+    said = (
+        "1 row whose next due exists in receipt already (a/b 1/2): the next run raises a duplicate key; move it beyond"
+        " every one that exists"
+    )
+    assert warned(reaper, "series") == [said]
+    [taken] = reported(reaper)
+    assert (taken["columns"], taken["keys"], taken["resolved_by"]) == (["a", "b"], ["1,2"], None)
+
+
+def test_a_role_that_may_not_read_the_schedules_is_told_of_the_jobs_all_the_same(
+    schedules: AdheseScheduleWorld, reaper: Reaper
+) -> None:
+    url, hand = make_url(schedules.database.url), schedules.hand
+    schedules.job(age=DAY, sign=None)
+    role = f"guest_{url.database}"
+    here = url.get_backend_name() == "postgresql"
+    hand.do(f"CREATE ROLE {role} LOGIN" if here else f"CREATE USER {role}@localhost")
+    for table in ("JOB_RESULTS", "PARTIAL_JOB_RESULTS"):
+        hand.do(f'GRANT SELECT ON "{table}" TO {role}' + ("" if here else "@localhost"))
+    guest = url.set(username=role).render_as_string(hide_password=False)
+    result = reaper("report", REAPER_DATABASE_URL=guest)
+    assert result.exit_code == 0 and result.stdout.startswith("Source default: 0 running")
+    assert "reaper: source default: whether a next run exists already could not be told: " in result.stderr
+    assert reaper.json("report", REAPER_DATABASE_URL=guest)["sources"][0]["taken"] is None
+
+
+def test_a_profile_that_is_named_as_the_cure_is_shipped_and_sets_that_column() -> None:
+    named = 0
+    for name in shipped():
+        for action in resolve(name).actions.values():
+            for step in action.also:
+                if isinstance(step, Update) and step.resolved_by is not None:
+                    cure = resolve(step.resolved_by)
+                    assert cure.jobs.table == step.table
+                    assert set(step.assign) <= set(cure.actions["fail"].assign or ())
+                    named += 1
+    assert named

@@ -1,0 +1,188 @@
+"""The steps of a worker and of sweeps on one job, in every order that can happen, on a real PostgreSQL.
+
+What must hold after each order, and after each single step, stands in `tests.support.interleaving.Play`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, Select, text
+
+from reaper.model import ReapedJob
+from reaper.source import AuditInfo, Candidate, Claim
+from reaper.source.claim import ClaimResult
+from reaper.sql.tables import key_parameters
+from reaper.staleness.rule import EvaluationContext, Rule
+from tests.support.interleaving import SCRIPTS, MakeClaim, Stage, Sweeper, Tally, WholeSweep, claimers
+from tests.support.protea import Protea
+
+# The least number of orders, a little below what there is: fewer means that something did not take turns.
+ALONE = {
+    "writes an event": 12,
+    "writes an event and takes it back": 12,
+    "makes a child": 12,
+    "finishes": 12,
+    "finishes without looking": 12,
+    "writes an event, then finishes": 40,
+    "writes an event and finishes in one transaction": 28,
+    "is requeued and starts anew": 40,
+    "is requeued and starts anew, each at once": 9,
+    "is requeued and claimed, but has not started": 40,
+    "is requeued and claimed at once": 25,
+    "holds the row for update": 12,
+    "holds the row's key": 12,
+}
+TOGETHER = {
+    "writes an event": 1000,
+    "finishes": 800,
+    "is requeued and starts anew, each at once": 350,
+    "holds the row for update": 1100,
+}
+
+
+def in_every_order(protea: Protea, sweepers: Sequence[Sweeper], script: str) -> Tally:
+    with Stage(protea, *sweepers) as stage:
+        return stage.every_order(SCRIPTS[script])
+
+
+def told(capsys: pytest.CaptureFixture[str], tally: Tally) -> None:
+    with capsys.disabled():
+        print(f"\n  {tally.orders} orders, {tally.waited} with a wait for a lock: {dict(tally.ends)}", end=" ")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_worker_and_a_sweep(protea: Protea, script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tally = in_every_order(protea, claimers(protea, 1), script)
+    told(capsys, tally)
+    assert tally.orders >= ALONE[script]
+    assert tally.waited > 0 and tally.ends["reaped"] > 0
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "is requeued and starts anew, each at once",
+        pytest.param("writes an event", marks=pytest.mark.thorough),
+        pytest.param("finishes", marks=pytest.mark.thorough),
+        pytest.param("holds the row for update", marks=pytest.mark.thorough),
+    ],
+)
+def test_a_worker_and_two_sweeps(protea: Protea, script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tally = in_every_order(protea, claimers(protea, 2), script)
+    told(capsys, tally)
+    assert tally.orders >= TOGETHER[script]
+    assert tally.waited > 0 and tally.ends["reaped"] > 0
+
+
+@pytest.mark.parametrize(
+    "script", ["writes an event", "finishes", "is requeued and starts anew", "holds the row's key"]
+)
+def test_a_worker_and_the_sweep_of_the_daemon(protea: Protea, script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tally = in_every_order(protea, [WholeSweep("A", protea)], script)
+    told(capsys, tally)
+    assert tally.orders > ALONE[script]
+    assert tally.waited > 0 and tally.ends["reaped"] > 0
+
+
+# --- what the harness would notice ---------------------------------------------------------------------------
+
+
+def without_judging_again(rule: Rule, context: EvaluationContext, audit_info: AuditInfo) -> Claim:
+    return Claim(rule, context, audit_info, judge=False)
+
+
+class WithoutLock(Claim):
+    def _lock(self) -> Select[Any]:
+        return self._still_running()
+
+
+class LocksTooLittle(Claim):
+    """FOR NO KEY UPDATE lets the foreign key of an event pass."""
+
+    def _lock(self) -> Select[Any]:
+        return self._still_running().with_for_update(skip_locked=True, key_share=True)
+
+
+class JudgesAsItLocks(Claim):
+    """The rule in the statement that locks: its snapshot is older than the lock."""
+
+    def __init__(self, rule: Rule, context: EvaluationContext, audit_info: AuditInfo) -> None:
+        super().__init__(rule, context, audit_info, judge=False)
+
+    def _lock(self) -> Select[Any]:
+        stale = self._rule.stale(self._schema.jobs, self._context)
+        return self._still_running().where(stale).with_for_update()
+
+
+class TakesAnyClaim(Claim):
+    """Does not ask whether it is still the job that the survey saw."""
+
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> ClaimResult:
+        held = [row[:1] for row in connection.execute(self.lock, key_parameters([c.key for c in batch]))]
+        reaped = self._act(connection, held) if held else []
+        return ClaimResult(reaped, len(held) - len(reaped), [c.key for c in batch if c.key not in held])
+
+
+class _ByHand(Claim):
+    UPDATE = (
+        "UPDATE job SET status = 'failed', finished_at = now(), error_code = 'JobTimeout' WHERE id = CAST(:id AS uuid)"
+    )
+    INSERT = "INSERT INTO job_event (job_id, level, event) VALUES (CAST(:id AS uuid), 'error', 'job.timeout')"
+
+    def ended(self, key: tuple[str, ...]) -> ClaimResult:
+        return ClaimResult([ReapedJob(key, "JobTimeout", None, None, None, None)], 0, [])
+
+
+class ReadsThenOverwrites(_ByHand):
+    """Asks whether the job still runs, and then writes by its key alone."""
+
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> ClaimResult:
+        key = batch[0].key
+        if not connection.execute(self.still_running, key_parameters([key])).all():
+            return ClaimResult([], 1, [])
+        connection.execute(text(self.UPDATE), {"id": key[0]})
+        connection.execute(text(self.INSERT), {"id": key[0]})
+        return self.ended(key)
+
+
+class AuditsApart(_ByHand):
+    """The transition in one transaction, its audit event in the next."""
+
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> ClaimResult:
+        key = batch[0].key
+        if not connection.execute(self.lock, key_parameters([key])).all():
+            return ClaimResult([], 0, [key])
+        connection.execute(text(self.UPDATE), {"id": key[0]})
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        driver.commit()
+        connection.execute(text(self.INSERT), {"id": key[0]})
+        return self.ended(key)
+
+
+@pytest.mark.parametrize(
+    ("make", "script", "what"),
+    [
+        (without_judging_again, "writes an event", "shown life"),
+        (without_judging_again, "makes a child", "shown life"),
+        (WithoutLock, "writes an event", "row was held"),
+        (WithoutLock, "finishes", "interferes"),
+        (LocksTooLittle, "writes an event", "row was held"),
+        (JudgesAsItLocks, "writes an event", "shown life"),
+        (TakesAnyClaim, "is requeued and claimed at once", "moved since its survey"),
+        (ReadsThenOverwrites, "finishes", "a finished job was overwritten"),
+        (AuditsApart, "holds the row's key", "half done: failed, 0 events"),
+    ],
+)
+def test_a_broken_claim_is_noticed(protea: Protea, make: MakeClaim, script: str, what: str) -> None:
+    with pytest.raises(AssertionError, match=what):
+        in_every_order(protea, claimers(protea, 1, make), script)
+
+
+def test_a_judgement_in_the_snapshot_of_the_transaction_is_noticed(protea: Protea) -> None:
+    with pytest.raises(AssertionError, match="shown life"):
+        in_every_order(protea, claimers(protea, 1, isolation="REPEATABLE READ"), "writes an event")

@@ -1,0 +1,207 @@
+"""`reaper sql`: what it prints is what a sweep executes, and nothing else, for every profile and on every server."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy.event import listens_for
+
+from reaper.database.lease import ttl_for
+from reaper.model import SweepReport
+from reaper.profile import Profile, resolve
+from reaper.profile.related_tables import liveness_tables
+from reaper.source import AuditInfo, Source
+from reaper.source.source import SourceOptions
+from reaper.sql.tables import key_parameters
+from reaper.sql_listing import ListingOptions, Statement, script
+from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.breaker import Breaker
+from reaper.sweep.options import MAX_LISTED, SweepOptions
+from reaper.sweep.state import SourceState
+from reaper.sweep.sweep import sweep
+from tests.support.protea import HOUR, PATIENCE, Heard, thresholds
+from tests.support.worlds import World
+from tests.support.worlds.servers import database_on
+from tests.support.worlds.world import LATELY
+
+TERMS = ListingOptions(interval=60, statement_timeout=PATIENCE.statement, named=MAX_LISTED)
+
+
+def printed(source: Source) -> dict[str, Statement]:
+    return {statement.name: statement for statement in script(source, TERMS)}
+
+
+def bare(statement: str) -> str:
+    """Without the driver's spelling of parameters, without the breaks of lines, and with one key for several."""
+    named = re.sub(r"%\((\w+)\)s", r":\1", statement).replace("%%", "%")
+    return " ".join(re.sub(r"(:any_0_1)(, :any_0_\d+)+", r"\1", named).split())
+
+
+class Sweeps:
+    """Sweeps of one source, batches of one job, and the statements that they executed."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.memory = source, SourceState()
+        self.heard = Heard(memory=self.memory)
+        self.seen: set[str] = set()
+        self.lease = source.lease(ttl_for(TERMS.interval))
+
+        @listens_for(source.engine, "before_cursor_execute")
+        def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+            self.seen.add(bare(statement))
+
+    def once(self) -> SweepReport:
+        options = SweepOptions("test-host", 1, Breaker(50, 1.0))
+        return sweep(self.source, DowntimeTracker(0), self.memory, options, self.lease, self.heard)
+
+    def over(self) -> None:
+        self.lease.release()
+        self.source.close()
+
+    def executed(self) -> set[str]:
+        savepoints = ("SAVEPOINT", "ROLLBACK TO", "RELEASE")
+        return {statement for statement in self.seen if not statement.startswith(savepoints)}
+
+
+@contextmanager
+def held(source: Source, job: str) -> Iterator[None]:
+    """Somebody holds the job, through a savepoint that is released: its row names nobody who could be found."""
+    with source.connect() as connection:
+        claim = source.claim(
+            source.begin_evaluation(connection, DowntimeTracker(0)),
+            AuditInfo(source="other", sweep_id="other", host="other"),
+        )
+        with source.transaction(connection):
+            with connection.begin_nested():
+                assert connection.execute(claim.lock, key_parameters([(job,)])).all()
+            yield
+
+
+def test_a_sweep_executes_every_statement_that_is_printed_and_no_other(world: World) -> None:
+    """But for the survey on PostgreSQL, which is streamed by the driver itself."""
+    sweeps = Sweeps(world.source())
+    if sweeps.source.engine.dialect.name == "postgresql":
+        # It is nothing to the role of the tests, but has to be asked about.
+        for table in liveness_tables(sweeps.source.profile):
+            quoted = ".".join(f'"{part}"' for part in table.split("."))
+            world.hand.do(f"ALTER TABLE {quoted} ENABLE ROW LEVEL SECURITY")
+    sweeps.once()
+    sweeps.seen.clear()
+    # Past its timeout by now, and not yet at that first sweep.
+    world.job(age=6 * HOUR, sign=LATELY)
+    jobs = [world.stale_job() for _ in range(3)]
+    with held(world.source(), jobs[-1]):
+        report = sweeps.once()
+    sweeps.over()
+    assert (report.error, report.failures) == (None, ())
+    assert (report.reaped, report.locked_total, report.newly_spared_total) == (2, 1, 1)
+    known = {name: bare(each.sql) for name, each in printed(sweeps.source).items()}
+    if sweeps.source.engine.dialect.name == "postgresql":
+        del known["survey"]
+    assert sweeps.executed() == set(known.values())
+
+
+# --- what becomes of a job ---------------------------------------------------------------------------------------
+
+QUEUE = """
+alive = [{ witness = "heartbeat", column = "heartbeat_at" }]
+attempts = { column = "tries", limit = 2 }
+time = "naive"
+
+[jobs]
+table = "tasks"
+key = ["id"]
+started = ["started_at"]
+running = { column = "state", in = ["working"] }
+
+[actions.fail]
+set = { state = "dead" }
+also = [{ insert = "task_log", values = { task_id = { column = "id" }, said = { is = "evidence" } } }]
+
+[actions.requeue]
+unique_violation = "fail"
+set = { state = "queued", started_at = { is = "null" }, tries = { column = "tries", plus = 1 }, twin_of = "mail" }
+"""
+TABLES = (
+    "CREATE TABLE tasks (id bigint PRIMARY KEY, state varchar(20) NOT NULL, started_at {moment} NULL,"
+    " heartbeat_at {moment} NULL, tries int NOT NULL, twin_of varchar(20) UNIQUE)",
+    "CREATE TABLE task_log (task_id bigint NOT NULL REFERENCES tasks (id), said text NOT NULL)",
+)
+
+
+def queue() -> Profile:
+    return resolve("tasks", {"tasks": tomllib.loads(QUEUE)})
+
+
+@pytest.mark.parametrize("where, context", [("postgresql", "timestamp"), ("mariadb", "datetime(6)")])
+def test_both_ways_out_are_printed_and_the_one_for_a_twin(
+    request: pytest.FixtureRequest, where: str, context: str
+) -> None:
+    with database_on(request, where) as place, place.session(autocommit=True) as hand:
+        for statement in TABLES:
+            hand.do(statement.format(context=context))
+        sweeps = Sweeps(Source("main", place.url, queue(), thresholds(), PATIENCE, SourceOptions("requeue_else_fail")))
+        sweeps.once()
+        sweeps.seen.clear()
+        ago = f"{place.naive_ago}, {place.naive_ago}"
+        for number, tries, twin in ((1, 1, None), (2, 2, None), (3, 1, None), (4, 0, "of somebody")):
+            hand.do(f"INSERT INTO tasks VALUES (%s, 'working', {ago}, %s, %s)", number, 9 * HOUR, 2 * HOUR, tries, twin)
+        report = sweeps.once()
+        sweeps.over()
+        assert (report.error, report.failures, report.reaped) == (None, (), 4)
+        # Three had an attempt left, and only one could be queued beside the others.
+        assert sorted(hand.ask("SELECT state FROM tasks")) == [("dead",), ("dead",), ("dead",), ("queued",)]
+        known = {name: bare(each.sql) for name, each in printed(sweeps.source).items()}
+        ends = {name for name in known if name.startswith(("end", "instead", "judge", "transition", "also", "undone"))}
+        assert {"end", "instead"} == ends if where == "postgresql" else "transition_1" in ends
+        assert {known[name] for name in ends} <= sweeps.executed()
+        assert sweeps.executed() <= set(known.values())
+
+
+def test_the_action_of_the_source_is_the_one_that_is_printed(world: World) -> None:
+    shown = " ".join(each.sql for each in printed(world.source()).values())
+    assert ("DELETE FROM" in shown) is (world.action == "delete")
+
+
+# --- what the parameters mean --------------------------------------------------------------------------------------
+
+
+def test_every_parameter_is_explained(world: World) -> None:
+    for each in printed(world.source()).values():
+        named = set(re.findall(r"(?<![:\w]):(?!:)([a-z]\w*)", re.sub(r"'[^']*'", "", each.sql)))
+        assert set(each.parameters) == named, each.name
+        assert not {"None", "True", "False", ""} & set(each.parameters.values()), each
+        assert each.purpose.endswith(".") and each.locks and not each.locks.endswith("."), each.name
+
+
+def test_what_workers_know_is_a_parameter_that_says_so() -> None:
+    habits = SourceOptions(queues=("celery",), max_age=9 * HOUR)
+    source = Source("main", "postgresql+psycopg://x@127.0.0.1/x", resolve("vuls"), thresholds(), PATIENCE, habits)
+    said = set(printed(source)["survey"].parameters.values())
+    assert "the ids of the tasks that live workers have, an array" in said
+    assert "the ids of the tasks that live workers execute, an array" in said and "the database's now - 9h" in said
+
+
+def locks(profile: str, action: str, server: str) -> dict[str, str]:
+    url = "postgresql+psycopg://x@127.0.0.1/x" if server == "postgresql" else "mariadb+pymysql://x@127.0.0.1/x"
+    source = Source("main", url, resolve(profile), thresholds(), PATIENCE, SourceOptions(action))
+    return {name: each.locks for name, each in printed(source).items()}
+
+
+def test_no_database_is_asked_and_each_server_has_its_own_words_for_locks() -> None:
+    postgresql, mariadb = locks("adhese", "delete", "postgresql"), locks("adhese", "delete", "mariadb")
+    assert "FOR UPDATE" in postgresql["lock"] and "ROW EXCLUSIVE" in postgresql["end"]
+    assert "record locks" in mariadb["lock"] and "metadata lock" in mariadb["transition_0"] + mariadb["also_0_0"]
+    assert "ROW" not in " ".join(mariadb.values())
+    # The rows that refer to the job go before it.
+    assert list(mariadb).index("also_0_0") < list(mariadb).index("transition_0")
+
+
+def test_a_log_is_locked_as_a_whole_and_nobody_holds_its_rows() -> None:
+    found = locks("noetl", "fail", "postgresql")
+    assert "advisory lock" in found["lock"] and "SHARE ROW EXCLUSIVE" in found["close"]
+    assert "holder" not in found and "patience" in found

@@ -1,0 +1,117 @@
+"""What a witness outside the database says, and what it means for a job: alive, dead, or unknown and spared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+
+from reaper.liveness import LivenessReport
+from reaper.model import SweepReport, Verdict
+from reaper.profile import resolve
+from reaper.source import Source
+from reaper.source.source import SourceOptions
+from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.breaker import Breaker
+from reaper.sweep.options import SweepOptions
+from reaper.sweep.state import SourceState
+from reaper.sweep.sweep import sweep
+from tests.support.protea import PATIENCE, Heard, thresholds
+from tests.support.worlds.postgresql import PostgreSQLDatabase
+
+HERE = LivenessReport(queues=frozenset({"celery"}), known=frozenset({"celery"}))
+
+
+@dataclass
+class Says:
+    """A witness that has been heard already."""
+
+    liveness: LivenessReport
+
+    def ask(self) -> LivenessReport:
+        return self.liveness
+
+    def revoke(self, ids: Sequence[str]) -> None:
+        raise AssertionError(f"nothing is to be revoked: {ids}")
+
+
+class Runs:
+    """The runs of vuls, all of them stale but for what the workers say."""
+
+    def __init__(self, url: str, connection: psycopg.Connection[Any]) -> None:
+        self.url, self.connection = url, connection
+
+    def add(self, task: str | None, *, started: bool = True) -> None:
+        self.connection.execute(
+            "INSERT INTO task_runs (scheduled_task_id, celery_task_id, status, created_at, started_at)"
+            " VALUES (1, %s, 'running', now() - interval '9 h', CASE WHEN %s THEN now() - interval '8 h' END)",
+            (task, started),
+        )
+
+    def sweep(self, liveness: LivenessReport, queues: tuple[str, ...] = ("celery",)) -> SweepReport:
+        habits = SourceOptions(probe=Says(liveness), queues=queues)
+        source = Source("main", self.url, resolve("vuls"), thresholds(), PATIENCE, habits)
+        return sweep(
+            source, DowntimeTracker(0), SourceState(), SweepOptions("host", 10, Breaker(50, 1.0)), None, Heard()
+        )
+
+
+@pytest.fixture
+def runs(empty: PostgreSQLDatabase) -> Iterator[Runs]:
+    empty.create("vuls")
+    with psycopg.connect(empty.url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("INSERT INTO scheduled_tasks (id, name, task_type) VALUES (1, 'nightly', 'scan')")
+        yield Runs(empty.url, connection)
+
+
+def test_a_task_that_nobody_knows_is_dead_when_its_queue_is_served(runs: Runs) -> None:
+    runs.add("a")
+    assert runs.sweep(HERE).reaped == 1
+
+
+@pytest.mark.parametrize(
+    ("liveness", "queues", "why"),
+    [
+        (LivenessReport(trouble="the broker is away"), ("celery",), "Celery: the broker is away"),
+        (LivenessReport(), ("celery",), "Celery: no worker of its queue has answered"),
+        (HERE, ("celery", "mail"), "Celery: no worker of its queue has answered"),
+        # A worker of a queue that no setting names was met, and has not answered: it may be the one that has the task.
+        (
+            LivenessReport(queues=HERE.queues, known=frozenset({"celery", "scans"})),
+            ("celery",),
+            "Celery: no worker of its queue has answered",
+        ),
+        (
+            LivenessReport(
+                queues=HERE.queues, known=frozenset({"celery", "scans"}), unreliable={"scans": "w1 is missing"}
+            ),
+            ("celery",),
+            "Celery: w1 is missing",
+        ),
+    ],
+)
+def test_a_task_that_may_be_somewhere_is_unknown_and_spared(
+    runs: Runs, liveness: LivenessReport, queues: tuple[str, ...], why: str
+) -> None:
+    runs.add("a")
+    report = runs.sweep(liveness, queues)
+    assert report.reaped == 0
+    [spared] = report.newly_spared
+    assert (spared.verdict, spared.unknown) == (Verdict.SPARED, why)
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_task_may_be_a_message_that_waits_even_when_it_has_begun_before(runs: Runs, started: bool) -> None:
+    runs.add("a", started=started)
+    report = runs.sweep(LivenessReport(queues=HERE.queues, known=HERE.known, backlog=HERE.queues))
+    assert report.reaped == 0
+    [spared] = report.newly_spared
+    assert spared.unknown == "Celery: it may be one of the messages that wait in its queue"
+
+
+def test_a_run_that_celery_was_never_told_of_is_judged_without_it(runs: Runs) -> None:
+    runs.add(None)
+    assert runs.sweep(LivenessReport(trouble="the broker is away")).reaped == 1

@@ -1,0 +1,282 @@
+"""Private brokers and private Celery workers: processes that tests stop, freeze and kill with real signals."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import psutil
+import pytest
+from celery import Celery
+
+from tests.support.daemons import PROJECT, free_port, until
+
+_REDIS = shutil.which("redis-server")
+_RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+_EPMD = shutil.which("epmd")
+PASSWORD = "s3cret/word"
+
+
+class Broker(Protocol):
+    """A broker of its own, up when it is handed out."""
+
+    url: str
+    place: str
+
+    def up(self) -> None: ...
+    def down(self) -> None: ...
+    def freeze(self) -> None: ...
+    def thaw(self) -> None: ...
+    def url_with(self, password: str) -> str: ...
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+class Group:
+    """A process with its children, as one group that signals reach."""
+
+    def __init__(self, words: Sequence[str], folder: Path, log: Path, **environment: str) -> None:
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                words,
+                cwd=folder,
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        """All of it, at once, with no time to say goodbye."""
+        self.signal(signal.SIGKILL)
+        self.process.wait(10)
+
+
+class RedisServer:
+    """redis-server, with a password, on a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port = folder, free_port()
+        self.place = f"127.0.0.1:{self._port}"
+        self.url = self.url_with(PASSWORD)
+        self.up()
+
+    def url_with(self, password: str) -> str:
+        return f"redis://:{password.replace('/', '%2F')}@{self.place}/0"
+
+    def up(self) -> None:
+        options = {"port": self._port, "bind": "127.0.0.1", "dir": self._folder, "requirepass": PASSWORD}
+        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+        assert _REDIS is not None
+        self._group = Group(
+            [_REDIS, *words, "--appendonly", "yes", "--appendfsync", "no"], self._folder, self._folder / "redis.log"
+        )
+        until(lambda: _answers(self._port), "Redis answers")
+
+    def down(self) -> None:
+        self._group.kill()
+
+    def freeze(self) -> None:
+        self._group.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._group.signal(signal.SIGCONT)
+
+
+class RabbitServer:
+    """A RabbitMQ node of its own: its name, ports, folder, cookie and port mapper are nobody else's."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port, self._mapper_port = folder, free_port(), free_port()
+        self.place = f"127.0.0.1:{self._port}"
+        self.url = self.url_with("guest")
+        self._environment = {
+            "HOME": str(folder),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(self._mapper_port),
+            "RABBITMQ_NODENAME": f"reaper{os.getpid()}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self._port),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
+        }
+        # The default watches the machine's disk, and would block publishers on a full one.
+        (folder / "rabbitmq.conf").write_text("disk_free_limit.absolute = 1MB\n")
+        assert _EPMD is not None
+        self._mapper = Group([_EPMD], folder, folder / "epmd.log", **self._environment)
+        self.up()
+
+    def url_with(self, password: str) -> str:
+        return f"amqp://guest:{password}@{self.place}//"
+
+    def up(self) -> None:
+        self._group = Group([_RABBITMQ], self._folder, self._folder / "out.log", **self._environment)
+        until(lambda: _answers(self._port), "RabbitMQ answers", 120)
+
+    def down(self) -> None:
+        self._group.kill()
+
+    def close(self) -> None:
+        self.down()
+        self._mapper.kill()
+
+    def freeze(self) -> None:
+        self._group.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._group.signal(signal.SIGCONT)
+
+
+def _needs(what: str, there: bool) -> None:
+    if not there:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{what} is not installed")
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[RedisServer]:
+    _needs("redis-server", _REDIS is not None)
+    server = RedisServer(folder)
+    try:
+        yield server
+    finally:
+        server.down()
+
+
+@contextmanager
+def rabbit_server(folder: Path) -> Iterator[RabbitServer]:
+    _needs("rabbitmq-server", Path(_RABBITMQ).exists() and _EPMD is not None)
+    server = RabbitServer(folder)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+class CeleryWorker:
+    """`celery worker` in a process group of its own."""
+
+    def __init__(
+        self, broker: Broker, folder: Path, queues: Sequence[str], pool: str, name: str | None, **environment: str
+    ) -> None:
+        self.name = name or f"{uuid4().hex[:8]}@test"
+        self._log = folder / f"{uuid4().hex}.log"
+        words = [
+            "-m",
+            "celery",
+            "-A",
+            "tests.support.celery_app",
+            "worker",
+            "-Q",
+            ",".join(queues),
+            "-n",
+            self.name,
+            "-P",
+            pool,
+        ]
+        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "info"]
+        self._group = Group(
+            [sys.executable, *words, "-c", "1", *quiet],
+            folder,
+            self._log,
+            PYTHONPATH=str(PROJECT),
+            PYTHONDONTWRITEBYTECODE="1",
+            CHORES_BROKER=broker.url,
+            **environment,
+        )
+        until(lambda: b" ready." in self._log.read_bytes(), f"{self.name} is ready", 60)
+
+    @property
+    def running(self) -> bool:
+        return self._group.process.poll() is None
+
+    def kill(self) -> None:
+        """The worker and whatever it executes, with no time to say goodbye."""
+        self._group.kill()
+
+    def freeze(self) -> None:
+        self._group.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._group.signal(signal.SIGCONT)
+
+    def end_warmly(self) -> None:
+        """As service managers do: it takes nothing new, and finishes what it executes."""
+        os.kill(self._group.process.pid, signal.SIGTERM)
+        until(lambda: b"Warm shutdown" in self._log.read_bytes(), f"{self.name} ends warmly")
+
+
+class Staff:
+    """The workers of one test and what they are given to do."""
+
+    def __init__(self, broker: Broker, folder: Path) -> None:
+        self.broker, self.folder = broker, folder
+        self.queue = f"q{uuid4().hex[:8]}"
+        self._stack = ExitStack()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def hire(self, *queues: str, pool: str = "prefork", name: str | None = None, **environment: str) -> CeleryWorker:
+        """A worker that consumes these queues (none: the test's own), and is ready."""
+        worker = CeleryWorker(self.broker, self.folder, queues or [self.queue], pool, name, **environment)
+        self._stack.callback(worker.kill)
+        return worker
+
+    def send(self, task: str, *args: Any, queue: str | None = None, **options: Any) -> str:
+        """The id of a task that has been sent, to the test's own queue unless another is named."""
+        id_ = uuid4().hex
+        app = Celery(broker=self.broker.url)
+        with app.connection_for_write() as connection:
+            app.send_task(
+                f"chores.{task}", args, task_id=id_, queue=queue or self.queue, connection=connection, **options
+            )
+        app.close()
+        return id_
+
+    def linger(self, task: str = "linger", **options: Any) -> Chore:
+        """A task that is being executed, until somebody ends it."""
+        track = self.folder / uuid4().hex
+        chore = Chore(self.send(task, str(track), **options), track)
+        until(lambda: track.exists() and track.read_text(), "the task has begun", 30)
+        return chore
+
+
+class Chore:
+    """A task that has begun."""
+
+    def __init__(self, id_: str, track: Path) -> None:
+        self.id, self._track = id_, track
+
+    def finish(self) -> None:
+        Path(f"{self._track}.done").touch()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process that executes it is there."""
+        try:
+            return bool(psutil.Process(int(self._track.read_text())).status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False

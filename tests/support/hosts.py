@@ -1,0 +1,121 @@
+"""A host in namespaces, where a real systemd is the first process (`hosts.sh` makes it)."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.support.daemons import until
+
+_SCRIPT = Path(__file__).with_name("hosts.sh")
+_SYSTEMD = Path("/lib/systemd/systemd")
+_BOOT_SECONDS = 60.0
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_WAY = re.compile(r"PIP_|SSL_CERT_|(?:HTTPS?|NO)_PROXY$", re.IGNORECASE)
+
+
+class Host:
+    """Runs what it is told as root of that host."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        # How to reach what is to be installed, and nothing else of ours.
+        ways = {name: value for name, value in os.environ.items() if _WAY.match(name)}
+        self._environment = [f"{name}={value}" for name, value in {**ways, "PATH": _PATH}.items()]
+
+    def run(self, *words: str, text: str | None = None, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        """A command there, whatever its exit status. `text` is its standard input."""
+        return subprocess.run(
+            ["nsenter", "--target", str(self._pid), "--all", "env", "-i", *self._environment, *words],
+            input=text, capture_output=True, text=True, timeout=seconds, check=False,
+        )  # fmt: skip
+
+    def __call__(self, *words: str, text: str | None = None, seconds: float = 60) -> str:
+        """What a command there prints, which must end well."""
+        done = self.run(*words, text=text, seconds=seconds)
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def write(self, path: str, text: str) -> None:
+        self("tee", path, text=text)
+
+    def shows(self, unit: str, *properties: str) -> dict[str, str]:
+        """What systemd knows of a unit."""
+        told = self("systemctl", "show", unit, f"--property={','.join(properties)}")
+        return dict(line.split("=", 1) for line in told.splitlines())
+
+    def becomes(self, unit: str, seconds: float = 45, **wanted: str) -> None:
+        """Wait until the unit's properties are these."""
+        deadline = time.monotonic() + seconds
+        while (found := self.shows(unit, *wanted)) != wanted:
+            told = (
+                self.run("systemctl", "status", "--full", unit).stdout + self.event_log(unit)[-3000:]
+                if time.monotonic() > deadline
+                else ""
+            )
+            assert not told, f"{unit} is {found}, not {wanted}: {told}"
+            time.sleep(0.1)
+
+    def event_log(self, unit: str) -> str:
+        return self("journalctl", "--unit", unit, "--output=cat", "--no-pager")
+
+
+def why_not() -> str | None:
+    """What keeps this machine from having such a host; None when nothing does."""
+    if os.geteuid() != 0:
+        return "only root can make a host of its own"
+    if not _SYSTEMD.exists():
+        if os.environ.get("CI") == "true":
+            pytest.fail("systemd is not installed")
+        return "systemd is not installed"
+    words = ["unshare", "--mount", "--pid", "--fork", "--cgroup", "--uts", "--ipc", "sh", "-ec"]
+    tries = (
+        "mount -t tmpfs tmpfs /mnt; cd /mnt; mkdir groups upper work root; mount -t cgroup2 cgroup2 groups; "
+        "mount -t overlay overlay -o lowerdir=/etc,upperdir=upper,workdir=work root"
+    )
+    tried = subprocess.run([*words, tries], capture_output=True, text=True, check=False)
+    return f"no namespaces here: {tried.stderr.strip()}" if tried.returncode else None
+
+
+@contextmanager
+def booted(mounts: Mapping[Path, str]) -> Iterator[Host]:
+    """A host that has booted, which sees these folders of this machine at other places."""
+    folder = Path(tempfile.mkdtemp(prefix="reaper-host-"))
+    # It ends with this process, however that ends.
+    words = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "bash", str(_SCRIPT)]
+    words += [str(folder), *(f"{source}:{target}" for source, target in mounts.items())]
+    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(words, stdout=log, stderr=log) as process:
+        try:
+            init = until(lambda: _init_below(process, log), "a first process", _BOOT_SECONDS)
+            host = Host(init)
+            until(lambda: host.run("systemctl", "is-system-running").stdout == "running\n", "a boot", _BOOT_SECONDS)
+            yield host
+            os.kill(init, signal.SIGKILL)
+            process.wait(30)
+        finally:
+            process.kill()
+    folder.rmdir()
+
+
+def _init_below(process: subprocess.Popen[bytes], log: IO[str]) -> int:
+    """The host's first process, once it is systemd; 0 until then."""
+    if process.poll() is not None:
+        log.seek(0)
+        pytest.fail(f"the host ended with status {process.returncode}: {log.read()}")
+    pid = process.pid
+    with suppress(FileNotFoundError, ProcessLookupError):  # what prepares the host ends while we look at it
+        while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            pid = int(children[-1])
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":
+                return pid
+    return 0

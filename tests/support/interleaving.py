@@ -1,0 +1,418 @@
+"""One worker and some sweeps on one stale job, in every order, and what must hold after each of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError
+
+from reaper.errors import ReaperError
+from reaper.source import AuditInfo, Candidate, Claim, Source
+from reaper.staleness.downtime import DowntimeTracker
+from reaper.staleness.rule import EvaluationContext, Rule
+from tests.support.protea import HOUR, Protea
+from tests.support.turns import Actor, Gate, Orders, Turns
+
+MakeClaim = Callable[[Rule, EvaluationContext, AuditInfo], Claim]
+
+
+# --- the worker --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Work:
+    """One transaction of a worker: statements about `%(job)s`, and what its commit means.
+
+    A worker that is `wary` looks whether its statement changed a row, and gives up when it did not.
+    """
+
+    statements: tuple[str, ...]
+    end: str = "commit"
+    alive: bool = False
+    finishes: bool = False
+    moves: bool = False
+    wary: bool = False
+    open: bool = True
+    """Whether its end is a step of its own, so that others have their turn while it holds the row."""
+
+
+EVENT = "INSERT INTO job_event (job_id, event) VALUES (%(job)s, 'progress')"
+CHILD = "INSERT INTO job (operation, queue_name, status, parent_job_id) VALUES ('batch', 'q', 'queued', %(job)s)"
+FINISH = "UPDATE job SET status = 'succeeded', finished_at = now() WHERE id = %(job)s AND status = 'running'"
+REQUEUE = "UPDATE job SET status = 'queued', started_at = NULL WHERE id = %(job)s AND status = 'running'"
+START = "UPDATE job SET status = 'running', started_at = now() WHERE id = %(job)s AND status = 'queued'"
+CLAIM = "UPDATE job SET status = 'running' WHERE id = %(job)s AND status = 'queued'"
+BLIND = "UPDATE job SET status = 'succeeded', finished_at = now() WHERE id = %(job)s"
+
+
+def hold(how: str, end: str) -> Work:
+    """A lock on the job's row, and nothing else."""
+    return Work((f"SELECT FROM job WHERE id = %(job)s {how}",), end)
+
+
+SCRIPTS: dict[str, tuple[Work, ...]] = {
+    "writes an event": (Work((EVENT,), alive=True),),
+    "writes an event and takes it back": (Work((EVENT,), "rollback"),),
+    "makes a child": (Work((CHILD,), alive=True),),
+    "finishes": (Work((FINISH,), finishes=True, wary=True),),
+    "finishes without looking": (Work((BLIND,), finishes=True),),
+    "writes an event, then finishes": (
+        Work((EVENT,), alive=True),
+        Work((FINISH,), finishes=True, wary=True),
+    ),
+    "writes an event and finishes in one transaction": (Work((EVENT, FINISH), finishes=True, wary=True),),
+    "is requeued and starts anew": (
+        Work((REQUEUE,), moves=True, wary=True),
+        Work((START,), moves=True, wary=True),
+    ),
+    "is requeued and starts anew, each at once": (
+        Work((REQUEUE,), moves=True, wary=True, open=False),
+        Work((START,), moves=True, wary=True, open=False),
+    ),
+    "is requeued and claimed, but has not started": (
+        Work((REQUEUE,), moves=True, wary=True),
+        Work((CLAIM,), moves=True, wary=True),
+    ),
+    "is requeued and claimed at once": (Work((REQUEUE, CLAIM), moves=True, wary=True),),
+    "holds the row for update": (hold("FOR UPDATE", "commit"),),
+    "holds the row's key": (hold("FOR KEY SHARE", "rollback"),),
+}
+
+
+@dataclass
+class Done:
+    """A transaction of a worker, as it went: the turns in which it took hold of the row and let go of it."""
+
+    work: Work
+    names: list[str]
+    changed: bool = False
+
+
+class Worker:
+    """Plays a script, each statement and each end of a transaction a step of its own."""
+
+    def __init__(self, connection: psycopg.Connection[Any], job: str, script: Sequence[Work]) -> None:
+        self.connection, self.job, self.script = connection, job, script
+        self.did: list[Done] = []
+
+    def play(self, access_control: Gate) -> None:
+        try:
+            for n, work in enumerate(self.script):
+                if not self._do(n, work, access_control):
+                    return
+        finally:
+            self.connection.rollback()
+
+    def _do(self, n: int, work: Work, access_control: Gate) -> bool:
+        """One transaction; False when a wary worker found that the job is not its own any more."""
+        done = Done(work, [f"{verb.split(' ', 1)[0].lower()} {n}.{i}" for i, verb in enumerate(work.statements)])
+        if work.open:
+            done.names.append(f"{work.end} {n}")
+        self.did.append(done)
+        for name, statement in zip(done.names, work.statements, strict=False):
+            access_control(name)
+            done.changed = self.connection.execute(statement, {"job": self.job}).rowcount > 0
+            if work.wary and not done.changed:
+                return False
+        if work.open:
+            access_control(done.names[-1])
+        self.connection.commit() if work.end == "commit" else self.connection.rollback()
+        return True
+
+
+# --- a sweep -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Swept:
+    """What one sweep of a play found and did."""
+
+    found: int = 0
+    reaped: int = 0
+    lost: int = 0
+    locked: int = 0
+    error: str | None = None
+
+
+class Sweeper:
+    """Whoever sweeps, with the name and the server process that an actor needs."""
+
+    def __init__(self, name: str, protea: Protea) -> None:
+        self.name = name
+        self.source: Source = protea.source()
+        self.swept = Swept()
+        self.pid = 0
+        self._access_control: Gate | None = None
+        self._steps: list[str] = []
+        self._claiming = False
+
+    def play(self, access_control: Gate) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.source.close()
+
+    def _runner(self, target: Connection | Engine) -> None:
+        """Stop before each statement of the claim, and before its commit."""
+        event.listen(target, "before_cursor_execute", self._before_statement)
+        event.listen(target, "commit", self._before_commit)
+
+    def _claim_begins(self) -> None:
+        self._steps, self._claiming = ["lock", "judge", "count"], True
+
+    def _before_statement(self, _c: Connection, _r: object, statement: str, *_: object) -> None:
+        # What was left of the job is read while its row is locked: a turn there is no other than that at the commit.
+        reads = " AS epoch" in statement or " AS same_0" in statement
+        if self._access_control is not None and self._claiming and not reads:
+            self._access_control(self._steps.pop(0))
+
+    def _before_commit(self, *_: object) -> None:
+        if self._access_control is not None and self._claiming:
+            self._claiming = False
+            self._access_control("commit")
+
+
+class Claimer(Sweeper):
+    """The statements of survey and claim on one connection, without what a sweep does around them."""
+
+    def __init__(self, name: str, protea: Protea, make: MakeClaim, isolation: str | None) -> None:
+        super().__init__(name, protea)
+        self.connection: Connection = self.source.engine.connect()
+        self.context = self.source.begin_evaluation(self.connection, DowntimeTracker(0))
+        driver = self.connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        self.pid = driver.info.backend_pid
+        # The same few statements thousands of times: planning them once halves the time of a play.
+        driver.prepare_threshold = 5
+        if isolation:
+            self.connection = self.connection.execution_options(isolation_level=isolation)
+        self.survey = self.source.survey.candidates(self.context)
+        self.claim = make(self.source.rule, self.context, AuditInfo("main", name, "test-host"))
+        self._runner(self.connection)
+
+    def play(self, access_control: Gate) -> None:
+        self.swept, self._access_control, self._claiming = Swept(), access_control, False
+        access_control("survey")
+        with self.source.transaction(self.connection, read_only=True):
+            batch = [Candidate(row[:1], row[1:]) for row in self.connection.execute(self.survey)]
+        self.swept.found = len(batch)
+        if batch:
+            try:
+                self._reap(batch)
+            except (DBAPIError, ReaperError) as error:
+                self.swept.error = str(error)
+
+    def _reap(self, batch: Sequence[Candidate]) -> None:
+        with self.source.transaction(self.connection):
+            self._claim_begins()
+            claimed = self.claim.run(self.connection, batch)
+        swept = self.swept
+        swept.reaped, swept.lost, swept.locked = len(claimed.reaped), claimed.lost, len(claimed.locked)
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+class WholeSweep(Sweeper):
+    """`sweep` itself, as the daemon calls it, connections and all; it also stops between its clock and its survey."""
+
+    def __init__(self, name: str, protea: Protea) -> None:
+        super().__init__(name, protea)
+        self._protea = protea
+        self._surveyed = False
+        self._runner(self.source.engine)
+
+    def play(self, access_control: Gate) -> None:
+        self.swept, self._access_control, self._claiming, self._surveyed = Swept(), access_control, False, False
+        access_control("meet")
+        report = self._protea.sweep(self.source)
+        found = report.census.stale if report.census else 0
+        problem = report.error or "; ".join(failure.error for failure in report.failures) or None
+        self.swept = Swept(found, report.reaped, report.lost, report.locked_total, problem)
+
+    def _before_statement(self, _c: Connection, _r: object, statement: str, *_: object) -> None:
+        assert self._access_control is not None
+        driver = _c.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        self.pid = driver.info.backend_pid
+        if statement == "SET TRANSACTION READ ONLY" and not self._surveyed:
+            self._surveyed = True
+            self._access_control("survey")
+        elif "FOR UPDATE" in statement:
+            self._claim_begins()
+        super()._before_statement(_c, _r, statement)
+
+
+# --- the play ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """How many orders ran, and how they ended."""
+
+    orders: int = 0
+    waited: int = 0
+    ends: Counter[str] = field(default_factory=Counter)
+
+
+def claimers(protea: Protea, count: int, make: MakeClaim = Claim, isolation: str | None = None) -> list[Sweeper]:
+    return [Claimer(name, protea, make, isolation) for name in "AB"[:count]]
+
+
+class Stage:
+    """One stale job after the other, with the same connections."""
+
+    def __init__(self, protea: Protea, *sweepers: Sweeper) -> None:
+        self.protea, self.sweepers = protea, sweepers
+        self.worker = protea.connect()
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.worker.close()
+        for sweeper in self.sweepers:
+            sweeper.close()
+
+    def every_order(self, script: Sequence[Work]) -> Tally:
+        """Play the script against the sweeps in every order; raises AssertionError on the first that breaks a rule."""
+        tally, orders = Tally(), Orders()
+        for choose in orders:
+            if orders.count % 500 == 0:
+                self.protea.connection.execute("VACUUM job, job_event")
+            play = Play(self, script)
+            try:
+                play.run(choose)
+                play.check()
+            finally:
+                play.turns.leave()
+            tally.waited += play.turns.waited
+            tally.ends[play.how_it_ended()] += 1
+        tally.orders = orders.count
+        return tally
+
+
+class Play:
+    """One order: the actors, their turns, and what must hold."""
+
+    def __init__(self, stage: Stage, script: Sequence[Work]) -> None:
+        self.protea = stage.protea
+        self.protea.connection.execute("DELETE FROM job")
+        self.job = self.protea.stale(age=8 * HOUR, created=9 * HOUR)
+        self.worker = Worker(stage.worker, self.job, script)
+        self.sweepers = stage.sweepers
+        actors = [Actor(s.name, partial(getattr, s, "pid"), s.play) for s in self.sweepers]
+        actors.append(Actor("W", lambda: stage.worker.info.backend_pid, self.worker.play))
+        self.turns = Turns(actors, self.protea.connection)
+
+    def run(self, choose: Callable[[int, list[str]], str]) -> None:
+        while able := self._able():
+            self.turns.take(choose(self.turns.turn, able))
+            self.check_what_others_see()
+        left = [actor.name for actor in self.turns.actors if actor.step is not None]
+        assert not left, f"{left} wait for ever: {self.turns.order}"
+        for actor in self.turns.actors:
+            if actor.error is not None:
+                raise actor.error
+
+    def _able(self) -> list[str]:
+        """The sweeps are alike: which of them comes first makes no difference, so A does."""
+        return [name for name in self.turns.able() if name != "B" or any(n == "A" for n, _ in self.turns.begun)]
+
+    # --- what must hold ------------------------------------------------------------------------------------
+
+    def check_what_others_see(self) -> None:
+        """After every single step: the transition and its audit event are both there, or neither is."""
+        status, audits = self._state()
+        if not self._overwritten_by_worker():
+            self._hold((status == "failed") == (audits == 1) and audits <= 1, f"half done: {status}, {audits} events")
+
+    def check(self) -> None:
+        reaps = [s for s in self.sweepers if s.swept.reaped]
+        _, audits = self._state()
+        self._hold(len(reaps) == audits, f"{len(reaps)} reaps, {audits} audit events")
+        for sweeper in self.sweepers:
+            self._check_sweep(sweeper)
+        for done in self.worker.did:
+            if done.work.finishes and done.changed:
+                self._hold(self._state()[0] == "succeeded", "a finished job was overwritten")
+        if reaps:
+            self._check_reap(reaps[0].name)
+
+    def _check_sweep(self, sweeper: Sweeper) -> None:
+        """It tells what became of its candidate, and spares it for one of the known reasons only."""
+        swept, name = sweeper.swept, sweeper.name
+        self._hold(swept.error is None, f"{name} failed: {swept.error}")
+        if not swept.found:
+            return
+        self._hold(swept.reaped + swept.lost + swept.locked == 1, f"{name} does not tell all: {swept}")
+        begun = self.turns.begun
+        # A job that is not what the survey saw is not even judged.
+        lock, judge = begun[name, "lock"], begun.get((name, "judge"), begun[name, "commit"])
+        held = self._held_by_worker(lock) or self._held_by_other_sweep(name, lock)
+        if swept.locked:
+            self._hold(held, f"{name} calls the row locked, and it was free")
+        if swept.lost:
+            gone = any(s.swept.reaped and self._over(s.name, "commit", judge) for s in self.sweepers)
+            self._hold(gone or self._changed_before(judge), f"{name} spared a job that nobody touched")
+
+    def _check_reap(self, name: str) -> None:
+        """At the second judgement nobody held the row, nobody had shown life, and it was still the same claim."""
+        judge = self.turns.begun[name, "judge"]
+        self._hold(not self._held_by_worker(judge), f"{name} reaped a job whose row was held when it was judged")
+        surveyed = self.turns.begun[name, "survey"]
+        for done in self.worker.did:
+            committed = self._ended(done, judge) and done.changed and done.work.end == "commit"
+            before = self._ended(done, surveyed)
+            if done.work.alive or done.work.finishes:
+                self._hold(not committed, f"{name} reaped a job that had shown life: {done.work.statements}")
+            if done.work.moves and not before:
+                self._hold(not committed, f"{name} reaped a job that had moved since its survey")
+
+    # --- who stood where -----------------------------------------------------------------------------------
+
+    def _state(self) -> tuple[str, int]:
+        row = self.protea.connection.execute(
+            "SELECT status::text, (SELECT count(*) FROM job_event WHERE job_id = j.id AND event = 'job.timeout')"
+            " FROM job j WHERE id = %s",
+            [self.job],
+        ).fetchone()
+        assert row is not None
+        return row[0], row[1]
+
+    def _over(self, name: str, step: str, turn: int) -> bool:
+        return self.turns.done.get((name, step), turn) < turn
+
+    def _ended(self, done: Done, turn: int) -> bool:
+        return self._over("W", done.names[-1], turn)
+
+    def _held_by_worker(self, turn: int) -> bool:
+        return any(
+            done.changed and self._over("W", done.names[0], turn) and not self._ended(done, turn)
+            for done in self.worker.did
+        )
+
+    def _held_by_other_sweep(self, name: str, turn: int) -> bool:
+        others = (s.name for s in self.sweepers if s.name != name)
+        return any(self._over(o, "lock", turn) and not self._over(o, "commit", turn) for o in others)
+
+    def _changed_before(self, turn: int) -> bool:
+        return any(d.changed and d.work.end == "commit" and self._ended(d, turn) for d in self.worker.did)
+
+    def _overwritten_by_worker(self) -> bool:
+        """A worker that does not look may write SUCCEEDED over a reap: protea does not fence."""
+        return any(d.work.finishes and not d.work.wary and self._ended(d, self.turns.turn + 1) for d in self.worker.did)
+
+    def how_it_ended(self) -> str:
+        swept = [s.swept for s in self.sweepers if s.swept.found]
+        ends = (what for what in ("reaped", "locked", "lost") if any(getattr(s, what) for s in swept))
+        return next(ends, "not found")
+
+    def _hold(self, holds: bool, otherwise: str) -> None:
+        assert holds, f"{otherwise}; order: {' → '.join(self.turns.order)}"

@@ -1,0 +1,177 @@
+"""A real Prometheus and a real Alertmanager with the project's own configuration, and somebody to be alerted."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import yaml
+
+from tests.support.daemons import PROJECT, fetch, free_port, until
+
+RULES = PROJECT / "config" / "prometheus"
+RECORDING, ALERTS = RULES / "reaper.recording.yml", RULES / "reaper.alerts.yml"
+ALERTMANAGER = PROJECT / "config" / "alertmanager" / "alertmanager.yml"
+
+
+def program(name: str) -> str:
+    """Where it is; skips the test where it is not, and fails it in CI."""
+    if (found := shutil.which(name)) is not None:
+        return found
+    if os.environ.get("CI"):
+        pytest.fail(f"{name} is missing")
+    pytest.skip(f"{name} is not installed")
+
+
+def says(*words: str | Path) -> tuple[int, str]:
+    """Exit status and everything that a program printed."""
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def read(file: Path) -> Any:
+    """What a YAML file says."""
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _running(folder: Path, port: int, *words: str | Path) -> Iterator[None]:
+    """A server that answers, and that ends with the block."""
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([str(word) for word in words], cwd=folder, stdout=output, stderr=output)
+    try:
+        until(lambda: _ready(port) or process.poll() is not None, f"{words[0]} is ready", 60)
+        assert process.poll() is None, log.read_text()
+        yield
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _ready(port: int) -> bool:
+    try:
+        return fetch(port, "/-/ready")[0] == http.client.OK
+    except OSError:
+        return False
+
+
+class Prometheus:
+    """One that scrapes and judges every second, by the rules as they are shipped."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    @classmethod
+    @contextmanager
+    def watching(
+        cls, folder: Path, targets: Mapping[str, int], alertmanager: int | None = None
+    ) -> Iterator[Prometheus]:
+        """`targets`: the ports to scrape, by the name of the job."""
+        folder.mkdir()
+        port = free_port()
+        config = {
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(RECORDING), str(ALERTS)],
+            "scrape_configs": [
+                {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}
+                for job, target in targets.items()
+            ],
+        }
+        if alertmanager is not None:
+            there = {"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}
+            config["alerting"] = {"alertmanagers": [there]}
+        file = folder / "prometheus.yml"
+        file.write_text(yaml.safe_dump(config))
+        words = (
+            f"--config.file={file}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        )
+        with _running(folder, port, program("prometheus"), *words):
+            yield cls(port)
+
+    def ask(self, expression: str) -> list[dict[str, Any]]:
+        """The labels and values of an instant query; fails for one that Prometheus does not take."""
+        status, body = fetch(self._port, f"/api/v1/query?{urlencode({'query': expression})}")
+        answer = json.loads(body)
+        assert status == http.client.OK, f"{expression}: {answer}"
+        found: list[dict[str, Any]] = answer["data"]["result"]
+        return found
+
+    def rules(self) -> dict[str, tuple[str, str]]:
+        """Health and last error of each rule, by name."""
+        groups = json.loads(fetch(self._port, "/api/v1/rules")[1])["data"]["groups"]
+        return {
+            rule["name"]: (rule["health"], rule.get("lastError", "")) for group in groups for rule in group["rules"]
+        }
+
+
+@contextmanager
+def alertmanager(folder: Path, receiver: int) -> Iterator[int]:
+    """The port of one that is configured as shipped, but for where it sends and how long it gathers."""
+    folder.mkdir()
+    port = free_port()
+    config = read(ALERTMANAGER)
+    config["route"]["group_wait"] = "0s"
+    for each in config["receivers"]:
+        for hook in each["webhook_configs"]:
+            hook["url"] = hook["url"].replace("127.0.0.1:9095", f"127.0.0.1:{receiver}")
+    file = folder / "alertmanager.yml"
+    file.write_text(yaml.safe_dump(config))
+    words = (
+        f"--config.file={file}",
+        f"--storage.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    )
+    with _running(folder, port, program("prometheus-alertmanager"), *words):
+        yield port
+
+
+class Receiver:
+    """Whoever is alerted: remembers what came, by the path that it came to."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, Any]]] = []
+        got = self.got
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                got.extend((self.path, alert) for alert in body["alerts"])
+                self.send_response(http.client.OK)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Nobody reads it."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = int(self._server.server_address[1])
+
+    @classmethod
+    @contextmanager
+    def listening(cls) -> Iterator[Receiver]:
+        receiver = cls()
+        thread = threading.Thread(target=receiver._server.serve_forever)
+        thread.start()
+        try:
+            yield receiver
+        finally:
+            receiver._server.shutdown()
+            thread.join()
+            receiver._server.server_close()
+
+    def alerts(self, path: str, name: str) -> list[dict[str, Any]]:
+        return [alert for where, alert in list(self.got) if where == path and alert["labels"]["alertname"] == name]

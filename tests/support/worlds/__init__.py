@@ -1,0 +1,20 @@
+"""The job systems of the shipped profiles, each as a world that jobs can be made in. One suite runs in all of them."""
+
+from tests.support.worlds.adhese import AdheseDeleteWorld, AdheseScheduleWorld, AdheseWorld
+from tests.support.worlds.database import Database, Deadlock, Session
+from tests.support.worlds.noetl import NoetlWorld
+from tests.support.worlds.protea import ProteaWorld
+from tests.support.worlds.vuls import VulsScheduleWorld, VulsWorld
+from tests.support.worlds.world import State, World
+
+WORLDS: tuple[type[World], ...] = (
+    ProteaWorld,
+    NoetlWorld,
+    AdheseWorld,
+    AdheseDeleteWorld,
+    AdheseScheduleWorld,
+    VulsWorld,
+    VulsScheduleWorld,
+)
+
+__all__ = ["WORLDS", "Database", "Deadlock", "Session", "State", "World"]

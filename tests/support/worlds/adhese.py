@@ -1,0 +1,189 @@
+"""adhese: scheduled jobs with partial results, and the two ways out of a hanging one."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tests.support.worlds.database import Session
+from tests.support.worlds.world import State, World, whole
+
+STEP = 120
+"""Seconds from one run of a schedule to the next."""
+BY_HAND = 777
+"""How long a partial result took, where its worker says so."""
+
+
+class AdheseWorld(World):
+    profile = script = "adhese"
+    servers = ("postgresql", "mariadb")
+    telling = False
+    tables = ('"SCHEDULED_JOBS"', '"JOB_RESULTS"', '"PARTIAL_JOB_RESULTS"')
+    writes: ClassVar[tuple[tuple[str, str], ...]] = (
+        ('"SCHEDULED_JOBS"', "UPDATE"),
+        ('"JOB_RESULTS"', "UPDATE"),
+        ('"PARTIAL_JOB_RESULTS"', "UPDATE"),
+    )
+
+    def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
+        """A result that hangs, of a schedule that was never moved on; the first of its two partial jobs is done."""
+        ago, hand = self.database.naive_ago, self.hand
+        schedule = hand.one(
+            f'INSERT INTO "SCHEDULED_JOBS" (scheduled_start, interval_seconds) VALUES ({ago}, {STEP}) RETURNING id', age
+        )
+        # A run that was over before this one began: no step may lead back to it.
+        hand.do(
+            'INSERT INTO "JOB_RESULTS" (job_id, scheduled_start, state, start_time, end_time)'
+            f" VALUES (%s, {ago}, 'completed', {ago}, {ago})",
+            schedule,
+            *[age + STEP] * 3,
+        )
+        job = hand.one(
+            f'INSERT INTO "JOB_RESULTS" (job_id, scheduled_start, start_time) SELECT id, scheduled_start, {ago}'
+            ' FROM "SCHEDULED_JOBS" WHERE id = %s RETURNING id',
+            age if start else None,
+            schedule,
+        )
+        ended = sign if sign is not None else age
+        hand.do(
+            'INSERT INTO "PARTIAL_JOB_RESULTS" (job_result_id, state, duration, result_code, start_time, end_time)'
+            f" VALUES (%s, 'completed', 9, 'empty', {ago}, {ago})",
+            job,
+            age,
+            ended,
+        )
+        hand.do(f'INSERT INTO "PARTIAL_JOB_RESULTS" (job_result_id, start_time) VALUES (%s, {ago})', job, ended)
+        return str(job)
+
+    def sign_of_life(self, job: str, session: Session) -> bool:
+        """The partial job that runs is over; its worker writes no other row."""
+        return bool(session.do(self._over(), 0, job))
+
+    def finish(self, job: str, session: Session) -> bool:
+        ago = self.database.naive_ago
+        if not session.do(
+            f"UPDATE \"JOB_RESULTS\" SET state = 'completed', end_time = {ago} WHERE id = %s AND state = 'running'",
+            0,
+            job,
+        ):
+            return False
+        session.do(self._over(), 0, job)
+        session.do(
+            f'UPDATE "SCHEDULED_JOBS" SET scheduled_start = {ago} WHERE id ='
+            ' (SELECT job_id FROM "JOB_RESULTS" WHERE id = %s)',
+            -STEP,
+            job,
+        )
+        return True
+
+    def state(self, job: str) -> State:
+        partials = self.hand.ask(
+            'SELECT state, duration, result_code FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s ORDER BY id', job
+        )
+        assert partials[0] == ("completed", 9, "empty"), "a partial result that was complete has been changed"
+        [(over, was, next_start)] = self.hand.ask(
+            "SELECT r.state = 'completed' AND r.end_time IS NOT NULL, r.scheduled_start, s.scheduled_start"
+            ' FROM "JOB_RESULTS" r JOIN "SCHEDULED_JOBS" s ON s.id = r.job_id WHERE r.id = %s',
+            job,
+        )
+        apart = (next_start - was).total_seconds()
+        if not whole(job, [over, apart > 0]):
+            assert ("completed", 1, "ok") not in partials, "a partial result of a running job was closed"
+            return State.RUNNING
+        if all(partial == ("completed", BY_HAND, "ok") for partial in partials[1:]):
+            return State.FINISHED
+        assert set(partials[1:]) == {("completed", 1, "ok")} and apart == STEP, (partials, apart)
+        return State.REAPED
+
+    def _over(self) -> str:
+        """Ends the partial job that runs, if one does: how long ago, and of which result."""
+        return (
+            f"UPDATE \"PARTIAL_JOB_RESULTS\" SET state = 'completed', duration = {BY_HAND}, result_code = 'ok',"
+            f" end_time = {self.database.naive_ago} WHERE job_result_id = %s AND state = 'running'"
+        )
+
+
+class AdheseDeleteWorld(AdheseWorld):
+    """The other way out: the database is as it was before the job started."""
+
+    action = "delete"
+    writes = (('"PARTIAL_JOB_RESULTS"', "DELETE"), ('"JOB_RESULTS"', "DELETE"))
+
+    def sign_of_life(self, job: str, session: Session) -> bool:
+        """The next partial job begins, if its job still runs."""
+        return bool(
+            session.do(
+                'INSERT INTO "PARTIAL_JOB_RESULTS" (job_result_id, start_time)'
+                f' SELECT id, {self.database.naive_ago} FROM "JOB_RESULTS"'
+                " WHERE id = %s AND state = 'running' FOR UPDATE",
+                0,
+                job,
+            )
+        )
+
+    def state(self, job: str) -> State:
+        there = self.hand.one('SELECT count(*) FROM "JOB_RESULTS" WHERE id = %s', job)
+        left = self.hand.one('SELECT count(*) FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s', job)
+        return State.REAPED if whole(job, [not there, not left]) else super().state(job)
+
+
+class AdheseScheduleWorld(World):
+    """A schedule whose next result exists already."""
+
+    profile, script = "adhese-schedule", "adhese"
+    tables = AdheseWorld.tables
+    writes = (('"SCHEDULED_JOBS"', "UPDATE"),)
+    fallback = False
+    servers = AdheseWorld.servers
+    telling = False
+
+    def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
+        """It is due since `age`, and there is a result for that moment, and one for the next."""
+        ago, hand = self.database.naive_ago, self.hand
+        job = hand.one(
+            f'INSERT INTO "SCHEDULED_JOBS" (scheduled_start, interval_seconds) VALUES ({ago}, {STEP}) RETURNING id', age
+        )
+        for later in (0, STEP):
+            hand.do(
+                'INSERT INTO "JOB_RESULTS" (job_id, scheduled_start, state, start_time, end_time)'
+                f" SELECT id, scheduled_start + INTERVAL '{later}' SECOND, 'completed', {ago}, {ago}"
+                ' FROM "SCHEDULED_JOBS" WHERE id = %s',
+                age,
+                age if sign is None else sign,
+                job,
+            )
+        return str(job)
+
+    def sign_of_life(self, job: str, session: Session) -> bool:
+        """The result was written just now."""
+        return bool(
+            session.do(
+                f'UPDATE "JOB_RESULTS" SET end_time = {self.database.naive_ago} WHERE job_id = %s AND scheduled_start ='
+                ' (SELECT scheduled_start FROM "SCHEDULED_JOBS" WHERE id = %s)',
+                0,
+                job,
+                job,
+            )
+        )
+
+    def finish(self, job: str, session: Session) -> bool:
+        """The scheduler moves it on by itself, if it is still where it was."""
+        return bool(
+            session.do(
+                f'UPDATE "SCHEDULED_JOBS" s SET scheduled_start = {self.database.naive_ago} WHERE id = %s AND EXISTS'
+                ' (SELECT 1 FROM "JOB_RESULTS" r WHERE r.job_id = s.id AND r.scheduled_start = s.scheduled_start)',
+                -STEP,
+                job,
+            )
+        )
+
+    def state(self, job: str) -> State:
+        free, first = self.hand.ask(
+            "SELECT s.scheduled_start > max(r.scheduled_start),"
+            f" s.scheduled_start = max(r.scheduled_start) + INTERVAL '{STEP}' SECOND"
+            ' FROM "SCHEDULED_JOBS" s JOIN "JOB_RESULTS" r ON r.job_id = s.id WHERE s.id = %s'
+            " GROUP BY s.id, s.scheduled_start",
+            job,
+        )[0]
+        if not free:
+            return State.RUNNING
+        return State.REAPED if first else State.FINISHED

@@ -1,0 +1,87 @@
+"""noetl: executions that exist only as an event log."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from tests.support.worlds.database import Database, Session
+from tests.support.worlds.world import State, World, in_turn
+
+PARTITIONS = 363837417062400000, 397177100697600000, 1
+"""The first execution of each: the two quarters, and what is in neither."""
+
+
+class NoetlWorld(World):
+    profile = script = "noetl"
+    tables = ("noetl.event",)
+    writes = (("noetl.event", "INSERT"),)
+    fallback = False
+    fenced = False
+    audited = True
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._made = count()
+        self._first = in_turn(*PARTITIONS)
+        self._begins = in_turn("playbook.initialized", "execution.started")
+        # Ids of noetl's own making grow with time, and leave room between each other.
+        self._event = count(1000, 1000)
+
+    def prepare(self) -> None:
+        self.hand.do("INSERT INTO noetl.catalog VALUES (5, 'etl/load')")
+
+    def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
+        job = str(self._first() + next(self._made))
+        self._write(job, self._begins(), "started", self.hand, age)
+        if sign is not None:
+            self._write(job, "step.enter", "running", self.hand, sign)
+        return job
+
+    def sign_of_life(self, job: str, session: Session) -> bool:
+        self._write(job, "step.exit", "completed", session)
+        return True
+
+    def finish(self, job: str, session: Session) -> bool:
+        self._write(job, "playbook.completed", "completed", session)
+        return True
+
+    def state(self, job: str) -> State:
+        ends = self.hand.ask(
+            "SELECT event_type::text, status::text, catalog_id FROM noetl.event WHERE execution_id = %s"
+            " AND event_type IN ('execution.cancelled', 'playbook.completed') ORDER BY event_id",
+            job,
+        )
+        cancelled = [end for end in ends if end[0] == "execution.cancelled"]
+        assert cancelled in ([], [("execution.cancelled", "cancelled", 5)]), cancelled
+        if cancelled:
+            assert ends[0] == cancelled[0], "it was cancelled after it had come to its end"
+            return State.REAPED
+        return State.FINISHED if ends else State.RUNNING
+
+    def words(self, job: str) -> str:
+        context = self._context(job)
+        assert set(context) == {"reason", "message", "cancelled_at", "evidence"}
+        assert context["reason"] == "JobTimeout" and context["cancelled_at"]
+        return str(context["message"])
+
+    def audit(self, job: str) -> list[dict[str, Any]]:
+        return [self._context(job)["evidence"]]
+
+    def _context(self, job: str) -> dict[str, Any]:
+        found = self.hand.one(
+            "SELECT context FROM noetl.event WHERE execution_id = %s AND event_type = 'execution.cancelled'", job
+        )
+        assert isinstance(found, dict)
+        return found
+
+    def _write(self, job: str, event: str, status: str, session: Session, age: float = 0) -> None:
+        session.do(
+            "INSERT INTO noetl.event (execution_id, catalog_id, event_id, event_type, node_name, status, created_at)"
+            f" VALUES (%s, 5, %s, %s, 'etl/load', %s, {self.database.naive_ago})",
+            job,
+            next(self._event),
+            event,
+            status,
+            age,
+        )

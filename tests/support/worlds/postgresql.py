@@ -1,0 +1,107 @@
+"""A PostgreSQL database and its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any
+
+import psycopg
+from sqlalchemy import make_url
+
+from tests.support.worlds.database import Database, Session
+
+_GATE = 4711
+
+
+class PostgreSQLSession(Session):
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self.number = connection.info.backend_pid
+
+    def do(self, statement: str, *values: object) -> int:
+        return self._connection.execute(statement.encode(), values or None).rowcount
+
+    def tries(self, statement: str, *values: object) -> bool:
+        try:
+            self.do(statement, *values)
+        except psycopg.IntegrityError:
+            self.rollback()
+            return False
+        return True
+
+    def ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._connection.execute(statement.encode(), values or None).fetchall()
+
+    def commit(self) -> None:
+        self._connection.commit()
+
+    def rollback(self) -> None:
+        self._connection.rollback()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class PostgreSQLDatabase(Database):
+    ago = "(now() - make_interval(secs => %s))"
+    naive_ago = "(timezone('UTC', now()) - make_interval(secs => %s))"
+    refusal = "RAISE EXCEPTION 'refused by a trigger'"
+    waiting = f"PERFORM pg_advisory_xact_lock({_GATE})"
+    access_control = f"SELECT pg_advisory_lock({_GATE})"
+
+    def session(self, *, autocommit: bool = False) -> Session:
+        return PostgreSQLSession(psycopg.connect(self.url.replace("+psycopg", ""), autocommit=autocommit))
+
+    def restrict(self, role: str, granted: Iterable[str]) -> None:
+        with self.session(autocommit=True) as session:
+            session.do(f"REVOKE ALL ON DATABASE {make_url(self.url).database} FROM PUBLIC")
+            session.do("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+            for statement in granted:
+                session.do(statement)
+        self.reaper = make_url(self.url).set(username=role).render_as_string(hide_password=False)
+
+    def forget(self, role: str) -> None:
+        self.reaper = self.url
+        with self.session(autocommit=True) as session:
+            session.do(f"DROP OWNED BY {role}")
+            session.do(f"DROP ROLE {role}")
+
+    def create(self, tables: str) -> None:
+        script = resources.files("reaper.profiles").joinpath(f"{tables}.sql").read_text()
+        with self.session(autocommit=True) as session:
+            session.do(script)
+
+    def rows(self, session: Session, table: str) -> list[str]:
+        return [f"{table} {row}" for (row,) in session.ask(f"SELECT r::text FROM {table} r ORDER BY 1")]
+
+    def document(self, value: Any) -> Any:
+        return value
+
+    def waits(self, session: Session, watcher: Session) -> bool:
+        return bool(watcher.one("SELECT cardinality(pg_blocking_pids(%s)) > 0", session.number))
+
+    def reapers(self, watcher: Session) -> int:
+        return int(
+            watcher.one(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND application_name LIKE 'reaper/%'"
+            )
+        )
+
+    def held(self, watcher: Session) -> bool:
+        return bool(watcher.one(f"SELECT EXISTS (SELECT FROM pg_locks WHERE objid = {_GATE} AND NOT granted)"))
+
+    @contextmanager
+    def triggered(self, table: str, operation: str, what: str) -> Iterator[None]:
+        body = f"BEGIN {what}; RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END; END"
+        with self.session(autocommit=True) as session:
+            session.do(f"CREATE FUNCTION interfere() RETURNS trigger LANGUAGE plpgsql AS $${body}$$")
+            session.do(
+                f"CREATE TRIGGER interfere BEFORE {operation} ON {table} FOR EACH ROW EXECUTE FUNCTION interfere()"
+            )
+            try:
+                yield
+            finally:
+                session.do("DROP FUNCTION interfere CASCADE")

@@ -1,0 +1,57 @@
+"""protea: a job table with an event table beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.worlds.database import Session
+from tests.support.worlds.world import State, World, whole
+
+
+class ProteaWorld(World):
+    profile = script = "protea"
+    tables = ("job", "job_event")
+    writes = (("job", "UPDATE"), ("job_event", "INSERT"))
+    audited = True
+    servers = ("postgresql", "mariadb")
+
+    def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
+        job = self.hand.one(
+            "INSERT INTO job (operation, queue_name, status, created_at, started_at)"
+            f" VALUES ('embed', 'q', 'running', {self.database.ago}, {self.database.ago}) RETURNING id",
+            age,
+            age if start else None,
+        )
+        if sign is not None:
+            self.hand.do(
+                f"INSERT INTO job_event (job_id, event, ts) VALUES (%s, 'progress', {self.database.ago})", job, sign
+            )
+        return str(job)
+
+    def sign_of_life(self, job: str, session: Session) -> bool:
+        return session.tries(
+            f"INSERT INTO job_event (job_id, event, ts) VALUES (%s, 'progress', {self.database.ago})", job, 0
+        )
+
+    def finish(self, job: str, session: Session) -> bool:
+        return bool(
+            session.do(
+                "UPDATE job SET status = 'succeeded', finished_at = now() WHERE id = %s AND status = 'running'", job
+            )
+        )
+
+    def state(self, job: str) -> State:
+        [(status, finished, code)] = self.hand.ask(
+            "SELECT status, finished_at IS NOT NULL, error_code FROM job WHERE id = %s", job
+        )
+        failed = status == "failed"
+        if whole(job, [failed, failed and finished, code == "JobTimeout", len(self.audit(job)) == 1]):
+            return State.REAPED
+        return State.FINISHED if status == "succeeded" else State.RUNNING
+
+    def words(self, job: str) -> str:
+        return str(self.hand.one("SELECT error_message FROM job WHERE id = %s", job))
+
+    def audit(self, job: str) -> list[dict[str, Any]]:
+        found = self.hand.ask("SELECT fields FROM job_event WHERE job_id = %s AND event = 'job.timeout'", job)
+        return [self.database.document(fields) for (fields,) in found]

@@ -1,0 +1,77 @@
+"""Where worlds are: on every server that they can be on, in a database of their own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from reaper.dev.postgres import Embedded
+from tests.support.mariadb import MariaDB
+from tests.support.worlds import WORLDS, Database, World
+from tests.support.worlds.mariadb import MariaDBDatabase
+from tests.support.worlds.postgresql import PostgreSQLDatabase
+
+Place = tuple[type[World], str]
+"""A world, and the name of a server that it can be on."""
+PLACES: list[Place] = [(world, server) for world in WORLDS for server in world.servers]
+_ON_MARIADB = {("protea", "fail"), ("adhese", "fail")}
+_numbers = itertools.count()
+
+
+def called(place: Place) -> str:
+    """What stands in brackets behind the name of a test that is run there."""
+    world, server = place
+    return f"{world.profile}-{world.action}-{server}"
+
+
+def everywhere(holds: Callable[[type[World]], bool] = lambda _: True) -> list[object]:
+    """The places of worlds for which it holds. Without time, two worlds stand for all of them on MariaDB."""
+    return [
+        pytest.param(place, marks=[] if _always(place) else [pytest.mark.thorough])
+        for place in PLACES
+        if holds(place[0])
+    ]
+
+
+def _always(place: Place) -> bool:
+    world, server = place
+    return server != "mariadb" or (world.profile, world.action) in _ON_MARIADB
+
+
+def only_where(holds: Callable[[type[World]], bool]) -> pytest.MarkDecorator:
+    """For what some job systems do not have."""
+    return pytest.mark.parametrize("world", everywhere(holds), ids=called, indirect=True)
+
+
+@contextmanager
+def database_on(request: pytest.FixtureRequest, where: str) -> Iterator[Database]:
+    """An empty database on the test's server of that name. It is gone after the block."""
+    if where == "mariadb":
+        with _mariadb_database(request.getfixturevalue("mariadb")) as database:
+            yield database
+    else:
+        with postgresql_database(request.getfixturevalue("server")) as database:
+            yield database
+
+
+@contextmanager
+def postgresql_database(server: Embedded) -> Iterator[PostgreSQLDatabase]:
+    """The same where nothing but PostgreSQL will do."""
+    name = _unused()
+    yield PostgreSQLDatabase(server.create_database(name, tables=False))
+    server.drop_database(name)
+
+
+@contextmanager
+def _mariadb_database(server: MariaDB) -> Iterator[MariaDBDatabase]:
+    name = _unused()
+    yield MariaDBDatabase(server.create_database(name))
+    server.drop_database(name)
+
+
+def _unused() -> str:
+    """The name of a database that there is not: every process that runs tests has servers of its own."""
+    return f"world_{next(_numbers)}"

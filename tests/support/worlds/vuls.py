@@ -1,0 +1,147 @@
+"""vuls: runs of Celery tasks, and the schedules that they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+from reaper.liveness import LivenessReport
+from reaper.source.source import SourceOptions
+from tests.support.worlds.database import Database, Session
+from tests.support.worlds.world import OLD, SILENT, State, World, whole
+
+QUEUE = "celery"
+
+
+class Foreman:
+    """Speaks for the workers of the queue: they have answered, and have what is in `known`."""
+
+    def __init__(self) -> None:
+        self.known: set[str] = set()
+
+    def ask(self) -> LivenessReport:
+        return LivenessReport(alive=frozenset(self.known), queues=frozenset({QUEUE}))
+
+    def revoke(self, ids: Sequence[str]) -> None:
+        self.known.difference_update(ids)
+
+
+class VulsWorld(World):
+    profile = script = "vuls"
+    servers = ("postgresql", "mariadb")
+    tables = ("scheduled_tasks", "task_runs")
+    writes = (("task_runs", "UPDATE"),)
+    signs = False
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._made = count()
+        self.foreman = Foreman()
+
+    def prepare(self) -> None:
+        self.hand.do("INSERT INTO scheduled_tasks (id, name, task_type) VALUES (7, 'nightly', 'scan')")
+
+    def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
+        """A run; one that nobody has begun yet is pending. It shows life while a worker has it, and not otherwise."""
+        ago, task = self.database.ago, f"task-{next(self._made)}"
+        if sign is not None and sign < SILENT:
+            self.foreman.known.add(task)
+        return str(
+            self.hand.one(
+                "INSERT INTO task_runs (scheduled_task_id, celery_task_id, status, created_at, started_at)"
+                f" VALUES (%s, %s, %s, {ago}, {ago}) RETURNING id",
+                7,
+                task,
+                "running" if start else "pending",
+                age,
+                age if start else None,
+            )
+        )
+
+    def habits(self) -> SourceOptions:
+        return SourceOptions(action=self.action, probe=self.foreman, queues=(QUEUE,))
+
+    def sign_of_life(self, job: str, session: Session) -> bool:
+        """A worker has taken it."""
+        self.foreman.known.add(session.one("SELECT celery_task_id FROM task_runs WHERE id = %s", job))
+        return True
+
+    def finish(self, job: str, session: Session) -> bool:
+        return bool(
+            session.do(
+                "UPDATE task_runs SET status = 'success', completed_at = now(), duration_seconds = 3"
+                " WHERE id = %s AND status IN ('pending', 'running')",
+                job,
+            )
+        )
+
+    def state(self, job: str) -> State:
+        [(status, completed, duration, message)] = self.hand.ask(
+            "SELECT status, completed_at IS NOT NULL, duration_seconds, error_message FROM task_runs WHERE id = %s", job
+        )
+        failed = status == "failed"
+        if whole(job, [failed, failed and completed, message is not None]):
+            assert abs(duration - OLD) < 60, duration
+            return State.REAPED
+        return State.FINISHED if status == "success" else State.RUNNING
+
+    def words(self, job: str) -> str:
+        return str(self.hand.one("SELECT error_message FROM task_runs WHERE id = %s", job))
+
+
+class VulsScheduleWorld(World):
+    """A scheduled task that says it is running, and has no run that is."""
+
+    profile, script = "vuls-schedule", "vuls"
+    servers = ("postgresql", "mariadb")
+    tables = ("scheduled_tasks", "task_runs")
+    writes = (("scheduled_tasks", "UPDATE"),)
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._made = count()
+
+    def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
+        job = str(
+            self.hand.one(
+                "INSERT INTO scheduled_tasks (name, task_type, last_status, last_run_at, created_at)"
+                f" VALUES (%s, 'scan', 'running', {self.database.ago}, {self.database.ago}) RETURNING id",
+                f"task {next(self._made)}",
+                age if start else None,
+                age,
+            )
+        )
+        if sign is not None:
+            self._run(job, self.hand, sign)
+        return job
+
+    def sign_of_life(self, job: str, session: Session) -> bool:
+        """A run of it is over just now."""
+        return self._run(job, session, 0)
+
+    def finish(self, job: str, session: Session) -> bool:
+        return bool(
+            session.do(
+                "UPDATE scheduled_tasks SET last_status = 'success' WHERE id = %s AND last_status = 'running'", job
+            )
+        )
+
+    def state(self, job: str) -> State:
+        [(status, error)] = self.hand.ask("SELECT last_status, last_error FROM scheduled_tasks WHERE id = %s", job)
+        if whole(job, [status == "failed", error is not None]):
+            return State.REAPED
+        return State.FINISHED if status == "success" else State.RUNNING
+
+    def words(self, job: str) -> str:
+        return str(self.hand.one("SELECT last_error FROM scheduled_tasks WHERE id = %s", job))
+
+    def _run(self, job: str, session: Session, age: float) -> bool:
+        ago = self.database.ago
+        return session.tries(
+            "INSERT INTO task_runs (scheduled_task_id, status, created_at, started_at, completed_at)"
+            f" VALUES (%s, 'success', {ago}, {ago}, {ago})",
+            job,
+            age,
+            age,
+            age,
+        )

@@ -1,0 +1,289 @@
+"""A halted supervisor looks on and ends nothing; what of that outlasts the process does so whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from apscheduler.triggers.base import BaseTrigger
+
+from reaper.errors import ReaperError, SourceBusy
+from reaper.model import Outcome, SweepReport
+from reaper.observers.metrics import Metrics
+from reaper.observers.status import Status
+from reaper.scheduling.scheduler import State, Supervisor
+from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
+from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.breaker import Breaker
+from reaper.sweep.halt import Halted, HaltSwitch
+from reaper.sweep.options import SweepOptions
+from reaper.sweep.state import SourceState
+from reaper.sweep.sweep import sweep
+from tests.scheduling.test_scheduler import Diary, slow
+from tests.support.daemons import lasts, until
+from tests.support.protea import Heard, Protea
+
+ALICE = Halted("alice", "wrong thresholds")
+
+
+class Make(Protocol):
+    def __call__(
+        self, diary: Diary, halt: HaltSwitch, *, interval: float = 0.2, batch_size: int = 1000
+    ) -> SourceRunner: ...
+
+
+@pytest.fixture
+def runner(protea: Protea) -> Iterator[Make]:
+    """Makes watches of the test's database, which give back what they hold."""
+    made = []
+
+    def make(diary: Diary, halt: HaltSwitch, *, interval: float = 0.2, batch_size: int = 1000) -> SourceRunner:
+        breaker, pace = Breaker(50, 0.5), RetrySchedule(interval)
+        made.append(
+            SourceRunner(protea.source(), DowntimeTracker(0), pace, breaker, batch_size, "test-host", [diary], halt)
+        )
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+        if not each.sweeping:  # one that a supervisor has stopped stays locked
+            assert each.join(10)
+
+
+# --- what lasts -------------------------------------------------------------------------------------------------
+
+
+def test_a_halt_ends_with_the_process_unless_it_is_told_to_last(tmp_path: Path) -> None:
+    HaltSwitch(tmp_path).set(ALICE)
+    assert not HaltSwitch(tmp_path).on
+    HaltSwitch(tmp_path).set(Halted("bob", None, persistent=True))
+    assert HaltSwitch(tmp_path).current == Halted("bob", None, persistent=True)
+
+
+def test_going_on_forgets_what_was_to_last(tmp_path: Path) -> None:
+    halt = HaltSwitch(tmp_path)
+    halt.set(Halted("bob", "a migration", persistent=True))
+    halt.clear()
+    assert not halt.on and not HaltSwitch(tmp_path).on and list(tmp_path.iterdir()) == []
+
+
+def test_a_later_halt_does_not_end_one_that_was_to_last(tmp_path: Path) -> None:
+    halt = HaltSwitch(tmp_path)
+    halt.set(Halted("bob", None, persistent=True))
+    halt.set(ALICE)
+    assert halt.current == Halted("alice", "wrong thresholds", persistent=True) and HaltSwitch(tmp_path).on
+
+
+def test_without_a_directory_a_halt_cannot_last_and_begins_all_the_same() -> None:
+    halt = HaltSwitch(None)
+    with pytest.raises(ReaperError, match=r"halted, but only until the daemon ends: .*REAPER_STATE_DIR"):
+        halt.set(Halted("bob", None, persistent=True))
+    assert halt.current == Halted("bob", None)
+
+
+def test_a_halt_that_cannot_be_kept_begins_all_the_same_and_one_that_cannot_be_removed_does_not_end(
+    tmp_path: Path,
+) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    halt = HaltSwitch(in_the_way)
+    halt.set(ALICE)
+    halt.clear()
+    with pytest.raises(ReaperError, match="halted, but only until the daemon ends: cannot write"):
+        halt.set(Halted("bob", None, persistent=True))
+    assert halt.current == Halted("bob", None) and not HaltSwitch(in_the_way).on
+    kept = HaltSwitch(tmp_path)
+    kept.set(Halted("bob", None, persistent=True))
+    (tmp_path / "halted").unlink()
+    (tmp_path / "halted").mkdir()  # nobody can unlink a directory, not even root
+    with pytest.raises(ReaperError, match="cannot remove"):
+        kept.clear()
+    assert kept.on
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"by": 1}', '"halted"', "\udcff"])
+def test_what_cannot_be_read_was_left_by_one_that_was_halted(tmp_path: Path, text: str) -> None:
+    (tmp_path / "halted").write_bytes(text.encode("utf-8", "surrogateescape"))
+    halt = HaltSwitch(tmp_path)
+    assert halt.current is not None and halt.current.persistent and "cannot be read" in halt.current.by
+    halt.clear()
+    assert not HaltSwitch(tmp_path).on
+
+
+# --- what it does -----------------------------------------------------------------------------------------------
+
+
+def test_a_halted_sweep_counts_everything_and_changes_nothing(protea: Protea) -> None:
+    protea.stale()
+    before, heard = protea.dump(), Heard()
+    options = SweepOptions("test-host", 1000, Breaker(50, 0.5), halted=lambda: True)
+    report = sweep(protea.source(), DowntimeTracker(0), SourceState(), options, None, heard)
+    assert (report.outcome, report.reaped, report.succeeded) == (Outcome.HALTED, 0, False)
+    assert report.census is not None and (report.census.running, report.census.stale) == (1, 1)
+    assert protea.dump() == before
+
+
+def test_the_sweep_that_works_completes_its_batch_and_nobody_waits_for_it(protea: Protea, runner: Make) -> None:
+    slow(protea, 0.2)
+    for _ in range(40):
+        protea.stale()
+    diary, halt = Diary(), HaltSwitch()
+    supervisor = Supervisor(halt)
+    supervisor.add(runner(diary, halt, batch_size=2))
+    supervisor.start()
+    until(lambda: diary.ended >= 2, "a batch")
+    supervisor.halt(ALICE)
+    assert str(supervisor.state) == "HALTED"
+    until(lambda: diary.sweeps, "the end of the sweep")
+    failed = list(protea.statuses().values()).count("failed")
+    assert diary.sweeps[0][2].outcome is Outcome.HALTED
+    assert diary.ended == failed < 40 and failed % 2 == 0
+    until(lambda: len(diary.sweeps) >= 3, "sweeps that look")
+    assert set(diary.outcomes) == {Outcome.HALTED} and diary.ended == failed
+    supervisor.restart()
+    assert str(supervisor.state) == "RUNNING"
+    until(lambda: Outcome.DONE in diary.outcomes, "the rest", seconds=30)
+    assert supervisor.stop(10)
+    assert diary.ended == 40
+
+
+def test_a_halted_leader_keeps_the_lease_so_that_no_replica_does_what_was_halted(protea: Protea, runner: Make) -> None:
+    job = protea.stale()
+    leader, replica, halt = Diary(), Diary(), HaltSwitch()
+    halt.set(ALICE)
+    first = Supervisor(halt)
+    first.add(runner(leader, halt))
+    first.start()
+    until(lambda: leader.sweeps, "a halted sweep")
+    second = Supervisor()
+    second.add(runner(replica, HaltSwitch()))
+    second.start()
+    until(lambda: len(replica.sweeps) >= 3, "sweeps of the replica")
+    assert set(replica.outcomes) == {Outcome.STANDBY} and protea.status(job) == "running"
+    assert first.stop(10)
+    until(lambda: protea.status(job) == "failed", "the replica's turn")
+    assert second.stop(10)
+
+
+def test_a_halted_leader_whose_sweep_fails_does_not_give_the_lease_to_a_replica(protea: Protea, runner: Make) -> None:
+    halt = HaltSwitch()
+    halted, replica = runner(Diary(), halt), runner(Diary(), HaltSwitch())
+    assert halted.tick() is not None
+    halt.set(ALICE)
+    protea.connection.execute("ALTER TABLE job RENAME COLUMN status TO state")
+    failed = halted.tick()
+    protea.connection.execute("ALTER TABLE job RENAME COLUMN state TO status")
+    assert failed is not None and failed.outcome is Outcome.FAILED
+    report = replica.tick()
+    assert report is not None and report.outcome is Outcome.STANDBY
+
+
+def test_a_restart_after_a_halt_sweeps_at_once(protea: Protea, runner: Make) -> None:
+    job = protea.stale()
+    diary, halt = Diary(), HaltSwitch()
+    halt.set(ALICE)
+    supervisor = Supervisor(halt)
+    supervisor.add(runner(diary, halt, interval=3600))
+    supervisor.start()
+    until(lambda: diary.sweeps, "a halted sweep")
+    supervisor.restart()
+    until(lambda: protea.status(job) == "failed", "a sweep at once")
+    assert supervisor.stop(10)
+
+
+def test_an_outage_while_it_is_halted_is_heard(runner: Make) -> None:
+    diary, halt = Diary(), HaltSwitch()
+    halt.set(ALICE)
+    watched = runner(diary, halt)
+    assert watched.tick() is not None
+    before = watched.downtime.now
+    watched.tick()
+    assert watched.downtime.now > before
+
+
+def test_metrics_and_readiness_tell_of_it() -> None:
+    halt = HaltSwitch()
+    metrics, status = Metrics(halt), Status(halt)
+    status.set_sources(["main"], 60)
+    status.swept(SweepReport("main", "1", Outcome.HALTED, 0.1))
+    assert metrics.registry.get_sample_value("reaper_halted") == 0
+    halt.set(ALICE)
+    assert metrics.registry.get_sample_value("reaper_halted") == 1
+    assert status.problems() == {"main": ["halted by alice"]}
+
+
+# --- the schedule's state -----------------------------------------------------------------------------------------
+
+
+class Broken(BaseTrigger):  # type: ignore[misc]
+    """What an error in the schedule itself does to it."""
+
+    def get_next_fire_time(self, previous: object, now: object) -> object:
+        if previous is not None:
+            raise ArithmeticError
+        return now
+
+
+def test_a_schedule_without_sources_is_none() -> None:
+    supervisor = Supervisor()
+    assert supervisor.state is None
+    supervisor.start()
+    assert supervisor.state is None
+    assert supervisor.stop(1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_schedule_that_died_is_finished_and_can_be_restarted(runner: Make) -> None:
+    diary = Diary()
+    supervisor = Supervisor()
+    supervisor.add(runner(diary, HaltSwitch()))
+    supervisor.start()
+    until(lambda: diary.sweeps, "a sweep")
+    assert str(supervisor.state) == "RUNNING"
+    supervisor._scheduler.add_job(lambda: None, Broken())
+    until(lambda: supervisor.state is State.FINISHED, "its end")
+    swept = len(diary.sweeps)
+    supervisor.recover_from_clock_change()
+    lasts(lambda: len(diary.sweeps) <= swept + 1, "no sweep", 0.6)
+    supervisor.restart()
+    assert str(supervisor.state) == "RUNNING"
+    until(lambda: len(diary.sweeps) >= swept + 3, "sweeps")
+    assert supervisor.stop(10)
+    assert str(supervisor.state) == "FINISHED"
+
+
+# --- a sweep that somebody asks for --------------------------------------------------------------------------------
+
+
+def test_a_sweep_may_be_asked_for_at_any_time_and_is_told_like_every_other(protea: Protea, runner: Make) -> None:
+    job, diary = protea.stale(), Diary()
+    report = runner(diary, HaltSwitch(), interval=3600).sweep_now()
+    assert (report.reaped, diary.outcomes, protea.status(job)) == (1, [Outcome.DONE], "failed")
+
+
+def test_a_rehearsal_names_what_would_be_ended_and_tells_nobody(protea: Protea, runner: Make) -> None:
+    job, diary = protea.stale(), Diary()
+    before = protea.dump()
+    report = runner(diary, HaltSwitch()).dry_run()
+    assert [evidence.key for evidence in report.would_reap] == [(job,)]
+    assert protea.dump() == before and not diary.sweeps
+
+
+def test_nobody_sweeps_while_somebody_is_alone_with_the_source(runner: Make) -> None:
+    watched = runner(Diary(), HaltSwitch())
+    with watched.exclusive():
+        assert watched.tick() is None
+        for ask in (watched.sweep_now, watched.dry_run):
+            with pytest.raises(SourceBusy, match="source main is being swept just now"):
+                ask()
+    assert watched.tick() is not None
+
+
+def test_nothing_is_done_with_a_source_that_has_been_told_to_stop(runner: Make) -> None:
+    watched = runner(Diary(), HaltSwitch())
+    watched.stop()
+    with pytest.raises(SourceBusy):
+        watched.sweep_now()

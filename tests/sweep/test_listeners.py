@@ -1,0 +1,51 @@
+"""Whoever is told of sweeps is told, whatever is wrong with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from reaper.model import JobCounts, Outcome, ReapedJob, SweepReport
+from reaper.sweep.listeners import ListenerGroup
+
+
+class Broken:
+    """A subscriber with a defect."""
+
+    def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
+        raise ArithmeticError("reaped")
+
+    def surveyed(self, source: str, census: JobCounts) -> None:
+        raise ArithmeticError("surveyed")
+
+    def swept(self, report: SweepReport) -> None:
+        raise ArithmeticError("swept")
+
+
+class Diary:
+    """What was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
+        self.told.append("reaped")
+
+    def surveyed(self, source: str, census: JobCounts) -> None:
+        self.told.append("surveyed")
+
+    def swept(self, report: SweepReport) -> None:
+        self.told.append("swept")
+
+
+def test_a_defect_of_one_is_raised_when_all_have_been_told() -> None:
+    first, last = Diary(), Diary()
+    listeners = ListenerGroup([first, Broken(), last, Broken()])
+    with pytest.raises(ArithmeticError, match="surveyed"):
+        listeners.surveyed("main", JobCounts(0, 0, 0, None))
+    with pytest.raises(ArithmeticError, match="reaped"):
+        listeners.reaped("main", "1", [])
+    with pytest.raises(ArithmeticError, match="swept"):
+        listeners.swept(SweepReport("main", "1", Outcome.DONE, 0.1))
+    assert first.told == last.told == ["surveyed", "reaped", "swept"]

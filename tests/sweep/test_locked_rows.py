@@ -1,0 +1,204 @@
+"""A candidate whose row somebody holds is alive: it is left alone, and who holds it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from reaper.dev.postgres import Embedded
+from reaper.model import LockedCandidate, LockHolder, SweepReport
+from reaper.profile import resolve
+from reaper.source import Source
+from reaper.sweep.state import SourceState
+from tests.support.protea import HOUR, PATIENCE, Protea, eventually, thresholds
+
+EVENT = "INSERT INTO job_event (job_id, event) VALUES (%s, 'progress')"
+FOR_UPDATE = "SELECT FROM job WHERE id = %s FOR UPDATE"
+KEY_SHARE = "SELECT FROM job WHERE id = %s FOR KEY SHARE"
+SHORT = 0.2
+
+
+def holding(protea: Protea, job: str, *statements: str, application: str = "worker-7") -> psycopg.Connection[Any]:
+    """A session that has done this to the job's row, and has not committed."""
+    session = psycopg.connect(protea.libpq, application_name=application)
+    for statement in statements:
+        session.execute(statement, [job] if "%s" in statement else None)
+    return session
+
+
+def locked_in(report: SweepReport) -> LockedCandidate:
+    assert (report.reaped, report.lost, report.locked_total) == (0, 0, 1), report
+    [locked] = report.locked
+    return locked
+
+
+def holder_in(report: SweepReport) -> LockHolder:
+    holder = locked_in(report).holder
+    assert holder is not None
+    return holder
+
+
+def is_untouched(protea: Protea, job: str) -> bool:
+    return protea.status(job) == "running" and protea.audits(job) == []
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        (FOR_UPDATE,),
+        ("SELECT FROM job WHERE id = %s FOR NO KEY UPDATE",),
+        ("SELECT FROM job WHERE id = %s FOR SHARE",),
+        (KEY_SHARE,),
+        (EVENT,),
+        ("INSERT INTO job (operation, queue_name, parent_job_id) VALUES ('batch', 'q', %s)",),
+        ("UPDATE job SET progress_current = 1 WHERE id = %s",),
+        ("DELETE FROM job WHERE id = %s",),
+        ("SAVEPOINT attempt", FOR_UPDATE),
+        ("SAVEPOINT attempt", EVENT, "RELEASE attempt"),
+        (KEY_SHARE, "SAVEPOINT attempt", FOR_UPDATE),
+        (EVENT, "SAVEPOINT attempt", FOR_UPDATE, "ROLLBACK TO attempt"),
+    ],
+    ids=lambda statements: " + ".join(statement[:24] for statement in statements),
+)
+def test_a_held_job_is_spared_and_its_holder_named(protea: Protea, statements: tuple[str, ...]) -> None:
+    job, free = protea.stale(), protea.stale()
+    with holding(protea, job, *statements) as session:
+        report = protea.sweep()
+        assert (report.reaped, report.locked_total) == (1, 1)
+        assert protea.status(free) == "failed" and is_untouched(protea, job)
+        [locked] = report.locked
+        assert locked.key == (job,) and locked.holder is not None
+        assert (locked.holder.pid, locked.holder.application) == (session.info.backend_pid, "worker-7")
+        assert (locked.holder.user, locked.holder.state) == ("postgres", "idle in transaction")
+        assert locked.holder.since is not None and locked.holder.since.endswith("Z")
+        session.rollback()
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_a_job_that_was_held_is_ended_by_the_next_sweep(protea: Protea, end: str) -> None:
+    job, memory = protea.stale(), SourceState()
+    with holding(protea, job, FOR_UPDATE) as session:
+        assert locked_in(protea.sweep(memory=memory)).key == (job,)
+        session.execute(end)
+        report = protea.sweep(memory=memory)
+    assert (report.reaped, report.locked_total, report.locked) == (1, 0, ())
+    assert memory.locked_since == {}
+    assert protea.status(job) == "failed" and len(protea.audits(job)) == 1
+
+
+def test_an_event_that_was_on_its_way_spares_the_job(protea: Protea) -> None:
+    job = protea.stale()
+    with holding(protea, job, EVENT) as session:
+        assert locked_in(protea.sweep()).key == (job,)
+        session.commit()
+    report = protea.sweep()
+    assert (report.reaped, report.locked_total) == (0, 0)
+    assert is_untouched(protea, job)
+
+
+def test_a_row_held_for_longer_than_the_stall_window_is_overdue(protea: Protea) -> None:
+    job = protea.stale()
+    with holding(protea, job, FOR_UPDATE) as session:
+        assert not locked_in(protea.sweep()).overdue
+        eventually(lambda: _age(protea, session) > SHORT)
+        locked = locked_in(protea.sweep(protea.source(thresholds(stall=SHORT))))
+        assert locked.overdue and locked.held_seconds > SHORT
+        assert is_untouched(protea, job)
+        session.rollback()
+
+
+def _age(protea: Protea, session: psycopg.Connection[Any]) -> float:
+    row = protea.connection.execute(
+        "SELECT extract(epoch FROM clock_timestamp() - xact_start)::float FROM pg_stat_activity WHERE pid = %s",
+        [session.info.backend_pid],
+    ).fetchone()
+    assert row is not None
+    return float(row[0])
+
+
+def test_of_several_sharers_the_one_who_has_held_longest_is_named(protea: Protea) -> None:
+    job = protea.stale()
+    with (
+        holding(protea, job, EVENT, application="first") as first,
+        holding(protea, job, EVENT, application="second") as second,
+        holding(protea, job, KEY_SHARE, application="third") as third,
+    ):
+        assert holder_in(protea.sweep()).application == "first"
+        first.rollback()
+        assert holder_in(protea.sweep()).application == "second"
+        second.rollback()
+        third.rollback()
+    assert protea.sweep().reaped == 1
+
+
+def test_a_prepared_transaction_is_named(protea: Protea) -> None:
+    job = protea.stale()
+    with holding(protea, job, FOR_UPDATE) as session:
+        session.execute("PREPARE TRANSACTION 'left behind'")
+    try:
+        holder = holder_in(protea.sweep())
+        assert (holder.pid, holder.state) == (None, "prepared transaction left behind")
+        assert holder.since is not None and holder.held_seconds is not None
+        assert is_untouched(protea, job)
+    finally:
+        protea.connection.execute("ROLLBACK PREPARED 'left behind'")
+    assert protea.sweep().reaped == 1
+
+
+# --- a role that may not look ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def narrow(server: Embedded, protea: Protea) -> Iterator[Source]:
+    """The source as a role sees it that may do what the reaper needs, and nothing else."""
+    role = f"narrow_{make_url(protea.url).database}"
+    protea.connection.execute(f"CREATE ROLE {role} LOGIN")
+    protea.connection.execute(f"GRANT SELECT, UPDATE ON job TO {role}")
+    protea.connection.execute(f"GRANT SELECT, INSERT ON job_event TO {role}")
+    url = make_url(protea.url).set(username=role).render_as_string(hide_password=False)
+    yield Source("main", url, resolve("protea"), thresholds(), PATIENCE)
+    protea.connection.execute(f"DROP OWNED BY {role}")
+    protea.connection.execute(f"DROP ROLE {role}")
+
+
+def test_a_role_that_may_not_look_names_the_process_at_least(protea: Protea, narrow: Source) -> None:
+    job, free = protea.stale(), protea.stale()
+    with holding(protea, job, FOR_UPDATE) as session:
+        report = protea.sweep(narrow)
+        assert (report.reaped, report.locked_total) == (1, 1), report
+        assert protea.status(free) == "failed"
+        [locked] = report.locked
+        assert locked.holder is not None
+        assert (locked.holder.pid, locked.holder.user) == (session.info.backend_pid, "postgres")
+        assert (locked.holder.state, locked.holder.since, locked.holder.held_seconds) == (None, None, None)
+        session.rollback()
+
+
+def test_a_role_that_may_not_look_counts_from_the_sweep_that_first_met_the_lock(protea: Protea, narrow: Source) -> None:
+    job, memory = protea.stale(), SourceState()
+    with holding(protea, job, FOR_UPDATE) as session:
+        assert not locked_in(protea.sweep(narrow, memory=memory)).overdue
+        memory.locked_since[(job,)] -= HOUR
+        locked = locked_in(protea.sweep(narrow, memory=memory))
+        assert locked.overdue and locked.held_seconds >= HOUR
+        session.rollback()
+
+
+# --- many ------------------------------------------------------------------------------------------------------
+
+
+def test_of_many_held_jobs_all_are_counted_and_some_named(protea: Protea) -> None:
+    with protea.connect() as session:
+        jobs = [protea.stale() for _ in range(30)]
+        free = [protea.stale() for _ in range(5)]
+        session.execute("SELECT FROM job WHERE id = ANY (%s::uuid[]) FOR UPDATE", [jobs])
+        report = protea.sweep(batch_size=7)
+        assert (report.reaped, report.locked_total) == (5, 30)
+        assert 0 < len(report.locked) <= 30 and {locked.key[0] for locked in report.locked} <= set(jobs)
+        assert all(is_untouched(protea, job) for job in jobs)
+        assert all(protea.status(job) == "failed" for job in free)
+        session.rollback()

@@ -1,0 +1,109 @@
+"""Where alerts go: a real Alertmanager with the routes as they are shipped."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.daemons import until
+from tests.support.monitoring import ALERTMANAGER, Receiver, alertmanager, program, says
+
+MOST_HOURS = 5 * 24  # --data.retention, unless somebody says otherwise
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver.listening() as listening:
+        yield listening
+
+
+@pytest.fixture
+def manager(receiver: Receiver, tmp_path: Path) -> Iterator[int]:
+    with alertmanager(tmp_path / "alertmanager", receiver.port) as port:
+        yield port
+
+
+def ask(port: int, method: str, path: str, body: object = None) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request(method, f"/api/v2/{path}", json.dumps(body) if body is not None else None, headers)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        assert answer.status == http.client.OK, text
+        return json.loads(text) if text else None
+    finally:
+        connection.close()
+
+
+def alert(name: str, severity: str, **labels: str) -> dict[str, Any]:
+    return {"labels": {"alertname": name, "severity": severity, "job": "reaper", **labels}, "annotations": {}}
+
+
+def settled(port: int, alerts: int) -> dict[tuple[str, str | None], bool]:
+    """All alerts, as soon as one of them is silenced: Alertmanager looks for what silences after it has listed them."""
+
+    def found() -> dict[tuple[str, str | None], bool] | None:
+        every = silenced(port)
+        return every if len(every) == alerts and any(every.values()) else None
+
+    return until(found, f"{alerts} alerts, one of them silenced")
+
+
+def silenced(port: int) -> dict[tuple[str, str | None], bool]:
+    """By name and environment: whether another alert keeps it from being told."""
+    return {
+        (each["labels"]["alertname"], each["labels"].get("env")): bool(each["status"]["inhibitedBy"])
+        for each in ask(port, "GET", "alerts")
+    }
+
+
+def test_the_configuration_is_one() -> None:
+    status, said = says(program("amtool"), "check-config", ALERTMANAGER)
+    assert (status, "SUCCESS" in said) == (0, True), said
+
+
+def test_a_database_that_is_down_silences_what_follows_from_it_and_nobody_elses_alerts(manager: int) -> None:
+    down = [alert("ReaperDatabaseDown", "page", source="default", env="staging")]
+    stale = [alert("ReaperSweepStale", "page", source="default", env=env) for env in ("staging", "prod")]
+    other = [alert("ReaperSweepStale", "page", source="other")]
+    ask(manager, "POST", "alerts", [*down, *stale, *other])
+    assert settled(manager, 4) == {
+        ("ReaperDatabaseDown", "staging"): False,
+        ("ReaperSweepStale", "staging"): True,
+        ("ReaperSweepStale", "prod"): False,
+        ("ReaperSweepStale", None): False,
+    }
+
+
+def test_where_no_environments_are_told_apart_the_same_holds(manager: int) -> None:
+    names = ("ReaperDatabaseDown", "ReaperSweepStale")
+    ask(manager, "POST", "alerts", [alert(name, "page", source="default") for name in names])
+    assert settled(manager, 2) == {
+        ("ReaperDatabaseDown", None): False,
+        ("ReaperSweepStale", None): True,
+    }
+
+
+def test_a_server_that_takes_twenty_sources_along_is_one_page(manager: int) -> None:
+    down = [alert("ReaperDatabaseDown", "page", source=f"source-{number}") for number in range(20)]
+    ask(manager, "POST", "alerts", down)
+
+    def groups() -> list[dict[str, Any]] | None:
+        found: list[dict[str, Any]] = ask(manager, "GET", "alerts/groups")
+        return found if sum(len(each["alerts"]) for each in found) == 20 else None
+
+    [group] = until(groups, "all alerts in groups")
+    assert (group["receiver"]["name"], len(group["alerts"])) == ("pager", 20)
+
+
+def test_nothing_is_to_be_repeated_after_longer_than_it_is_remembered() -> None:
+    hours = {"h": 1, "d": 24}
+    told = [line.split(":")[1].strip() for line in ALERTMANAGER.read_text().splitlines() if "repeat_interval:" in line]
+    assert told
+    assert all(int(each[:-1]) * hours[each[-1]] <= MOST_HOURS for each in told), told

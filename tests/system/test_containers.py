@@ -1,0 +1,245 @@
+"""The container file and the Kubernetes manifest, as far as they can be tried without a cluster.
+
+Nothing is built here: that takes a registry. What stands in both is held against the program instead: the variables
+against its settings, the probes against a daemon that runs with them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reaper import __version__
+from reaper.config import load
+from tests.support.daemons import PROJECT, Daemon, closed, fetch, until
+from tests.support.protea import Protea
+
+CONTAINERFILE = PROJECT / "config/container/Containerfile"
+MANIFEST = PROJECT / "config/kubernetes/reaper.yaml"
+TEXT = CONTAINERFILE.read_text(encoding="utf-8")
+DOCUMENTS: list[dict[str, Any]] = [*yaml.safe_load_all(MANIFEST.read_text(encoding="utf-8"))]
+TOKEN = "admin:0123456789abcdef0123456789abcdef"
+
+
+def of(kind: str) -> dict[str, Any]:
+    [found] = [document for document in DOCUMENTS if document["kind"] == kind]
+    return found
+
+
+POD: dict[str, Any] = of("Deployment")["spec"]["template"]
+[CONTAINER] = POD["spec"]["containers"]
+VARIABLES: dict[str, str] = {entry["name"]: entry["value"] for entry in CONTAINER["env"]}
+
+
+# --- the container file --------------------------------------------------------------------------------------
+
+
+def instruction(name: str) -> list[str]:
+    """What stands behind an instruction, wherever it is given."""
+    whole = TEXT.replace("\\\n", " ")
+    return [line.partition(" ")[2] for line in whole.splitlines() if line.startswith(f"{name} ")]
+
+
+def health_check() -> list[str]:
+    [line] = instruction("HEALTHCHECK")
+    words: list[str] = json.loads(line.partition("CMD ")[2])
+    return words
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    hadolint = Path(sys.executable).parent / "hadolint"
+    result = subprocess.run([hadolint, CONTAINERFILE], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_what_is_copied_exists_and_is_let_through() -> None:
+    ours = [words for line in instruction("COPY") if not (words := line.split())[0].startswith("--from")]
+    copied = {name for words in ours for name in words[:-1]}
+    ignored = (CONTAINERFILE.parent / f"{CONTAINERFILE.name}.dockerignore").read_text(encoding="utf-8").splitlines()
+    assert {line[1:] for line in ignored if line.startswith("!")} == copied
+    assert "*" in ignored
+    for name in copied:
+        assert (PROJECT / name).exists()
+
+
+def test_what_is_copied_is_all_that_an_installation_takes(tmp_path: Path) -> None:
+    """The sources that the image is built from make a package that has everything in it."""
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(PROJECT / name, tmp_path)
+    shutil.copytree(PROJECT / "reaper", tmp_path / "reaper", ignore=shutil.ignore_patterns("__pycache__"))
+    sources = {str(path.relative_to(tmp_path)) for path in (tmp_path / "reaper").rglob("*") if path.is_file()}
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(tmp_path)]
+    subprocess.run(build, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    shutil.unpack_archive(wheel, tmp_path / "wheel", "zip")
+    packed = {str(path.relative_to(tmp_path / "wheel")) for path in (tmp_path / "wheel/reaper").rglob("*")}
+    assert sources <= packed, sources - packed
+
+
+def test_it_is_nobody_and_begins_as_the_command() -> None:
+    assert instruction("USER") == ["10001:10001"]
+    assert [json.loads(line) for line in instruction("ENTRYPOINT") + instruction("CMD")] == [["reaper"], ["run"]]
+    assert all(re.fullmatch(r"python:3\.\d+-slim-bookworm( AS build)?", line) for line in instruction("FROM"))
+    assert instruction("EXPOSE") == [str(load({}, {}).http_port)]
+    [environment] = instruction("ENV")
+    given = dict(word.split("=", 1) for word in environment.split())
+    load({}, {name: value for name, value in given.items() if name.startswith("REAPER_")})
+
+
+def test_the_health_check_is_well_while_the_daemon_lives_whatever_its_database_does(
+    protea: Protea, tmp_path: Path
+) -> None:
+    def healthy(**given: str) -> bool:
+        words: list[str | Path] = [sys.executable, PROJECT / "config/container" / Path(health_check()[1]).name]
+        env = {**os.environ, **given, "PYTHONPATH": str(PROJECT), "http_proxy": "http://127.0.0.1:1"}
+        return subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+
+    assert health_check()[0] == "python"
+    name = protea.libpq.partition("?")[0].rpartition("/")[2]
+    with Daemon(tmp_path, database_url=protea.url) as daemon:
+        daemon.comes_up()
+        assert healthy(REAPER_HTTP_PORT=str(daemon.port))
+        # It may stand in the file, and the daemon may listen everywhere.
+        (tmp_path / "own.toml").write_text(f'http_port = {daemon.port}\nhttp_host = "0.0.0.0"\n')
+        assert healthy(REAPER_CONFIG="own.toml")
+        with closed(protea.libpq.replace(name, "postgres"), name):
+            until(lambda: not daemon.ready[0], "not ready")
+            assert healthy(REAPER_HTTP_PORT=str(daemon.port))
+    assert not healthy(REAPER_CONFIG="own.toml")
+    # Switched off, it can tell nothing against the daemon.
+    assert healthy(REAPER_HTTP_PORT="0")
+
+
+def test_a_secret_is_given_to_who_the_image_runs_as() -> None:
+    [given] = re.findall(r"--secret (\S+)", TEXT)
+    name, *options = given.split(",")
+    assert options == [f"uid={instruction('USER')[0].partition(':')[0]}", "mode=0400"]
+    assert f"REAPER_DATABASE_URL_FILE=/run/secrets/{name} " in TEXT
+
+
+# --- the manifest --------------------------------------------------------------------------------------------
+
+
+def test_kubernetes_takes_it() -> None:
+    validate = Path(sys.executable).parent / "kubernetes-validate"
+    for version in ("1.30", "1.34"):
+        words: list[str | Path] = [validate, "--strict", "--kubernetes-version", version, MANIFEST]
+        result = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert (result.stdout + result.stderr).count(" passed ") == len(DOCUMENTS)
+
+
+def test_there_are_two_and_one_always_stays() -> None:
+    assert of("Deployment")["spec"]["replicas"] == 2
+    assert of("PodDisruptionBudget")["spec"]["minAvailable"] == 1
+
+
+def test_everything_that_selects_the_pods_finds_them() -> None:
+    labels = POD["metadata"]["labels"].items()
+    assert of("Deployment")["spec"]["selector"]["matchLabels"].items() <= labels
+    assert of("PodDisruptionBudget")["spec"]["selector"]["matchLabels"].items() <= labels
+    assert of("Service")["spec"]["selector"].items() <= labels
+    [spread] = POD["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"]["matchLabels"].items() <= labels
+
+
+def test_a_pod_is_what_the_restricted_standard_wants() -> None:
+    """As https://kubernetes.io/docs/concepts/security/pod-security-standards/ lists it."""
+    pod, container = POD["spec"]["securityContext"], CONTAINER["securityContext"]
+    assert pod["runAsNonRoot"] is True and pod["runAsUser"] > 0
+    assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["allowPrivilegeEscalation"] is False
+    assert container["readOnlyRootFilesystem"] is True
+    assert container["capabilities"] == {"drop": ["ALL"]}
+    assert POD["spec"].keys() & {"hostNetwork", "hostPID", "hostIPC"} == set()
+    kinds = {kind for volume in POD["spec"]["volumes"] for kind in volume.keys() - {"name"}}
+    assert kinds <= {"configMap", "emptyDir", "secret"}
+
+
+def test_user_and_image_are_those_of_the_container_file() -> None:
+    context = POD["spec"]["securityContext"]
+    assert instruction("USER") == [f"{context['runAsUser']}:{context['runAsGroup']}"]
+    assert CONTAINER["image"].endswith(f"/reaper:{__version__}")
+    assert CONTAINER["args"] == json.loads(instruction("CMD")[0])
+
+
+def test_the_ports_are_the_daemons() -> None:
+    [port] = CONTAINER["ports"]
+    assert port["containerPort"] == load({}, {}).http_port
+    assert POD["metadata"]["annotations"]["prometheus.io/port"] == str(port["containerPort"])
+    probes = [CONTAINER[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")]
+    assert {probe["port"] for probe in probes} == {port["name"]}
+    assert [probe["path"] for probe in probes] == ["/live", "/live", "/ready"]
+    assert of("Service")["spec"]["ports"][0]["targetPort"] == port["name"]
+
+
+class Mounted:
+    """What a pod finds at its mount points, in folders of this machine."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self._folder = folder
+        self._volumes = {mount["mountPath"]: mount for mount in CONTAINER["volumeMounts"]}
+        for path in self._volumes:
+            self.place(path).mkdir(parents=True)
+        self.place("/run/secrets/reaper/database_url").write_text(f"{url}\n")
+        self.place("/run/secrets/reaper/http_token").write_text(f"{TOKEN}\n")
+        for name, text in of("ConfigMap")["data"].items():
+            self.place(f"/etc/reaper/{name}").write_text(text)
+
+    def place(self, path: str) -> Path:
+        assert any(Path(path).is_relative_to(mount) for mount in self._volumes), f"nothing is mounted for {path}"
+        return self._folder / path[1:]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The pod's, with its paths put where they are here."""
+        given = {name: str(self.place(value)) if value[0] == "/" else value for name, value in VARIABLES.items()}
+        return {**given, "REAPER_CONFIG": str(self.place("/etc/reaper/reaper.toml"))}
+
+
+@pytest.fixture
+def mounted(tmp_path: Path, protea: Protea) -> Iterator[Mounted]:
+    yield Mounted(tmp_path / "pod", protea.url)
+
+
+def test_the_settings_take_its_variables_its_configuration_and_its_secrets(mounted: Mounted) -> None:
+    settings = load({}, mounted.variables)
+    assert settings.sources.keys() == {"default"}
+    assert settings.http_tokens.keys() == {"admin"}
+    assert settings.http_exposed
+    assert settings.state_dir == mounted.place("/var/lib/reaper")
+    assert set(VARIABLES) <= {f"REAPER_{origin}" for origin in _names()}, "a variable that is no setting"
+
+
+def _names() -> set[str]:
+    return {name.upper() for name, _, _ in load({}, {}).described()} | {"DATABASE_URL_FILE"}
+
+
+def test_a_pod_is_ready_its_twin_too_and_the_probes_get_in_by_the_pods_address(
+    mounted: Mounted, tmp_path: Path
+) -> None:
+    given = {**mounted.variables, "REAPER_INTERVAL_SECONDS": "1"}
+    folders = tmp_path / "one", tmp_path / "two"
+    for folder in folders:
+        folder.mkdir()
+    with (
+        Daemon(folders[0], None, **dict[str, Any](given)) as one,
+        Daemon(folders[1], None, **dict[str, Any](given)) as two,
+    ):
+        for daemon in (one, two):
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                path = CONTAINER[probe]["httpGet"]["path"]
+                until(lambda: (daemon.get(path) or (0, ""))[0] == 200, path)  # noqa: B023
+        until(lambda: {one.value("reaper_leader"), two.value("reaper_leader")} == {0.0, 1.0}, "one leader")
+        assert (one.ready[0], two.ready[0]) == (True, True)
+        assert fetch(two.port, POD["metadata"]["annotations"]["prometheus.io/path"])[0] == 200

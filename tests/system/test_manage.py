@@ -1,0 +1,273 @@
+"""scripts/manage.sh as an operator meets it: a real daemon, a real private PostgreSQL, real processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reaper.dev.postgres import Embedded
+from tests.support.protea import eventually
+
+PROJECT = Path(__file__).parents[2]
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class Clone:
+    """A copy of the project, ready to start, in a folder with a blank in its name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "a clone"
+        self.pid_file = self.root / "logs" / "worker-reaper.pid"
+        self.database = Embedded(self.root / ".data" / "postgresql")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        for name in ("reaper", "scripts", "config"):
+            shutil.copytree(PROJECT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(PROJECT / "pyproject.toml", self.root)
+        (self.root / "logs").mkdir()
+        self._lend_environment()
+
+    def _lend_environment(self) -> None:
+        """Ours, instead of an installation of its own: that would take the network and half a minute."""
+        python = self.root / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\nPYTHONPATH="{self.root}" exec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        audit_info = 'root=$1; source "$1/scripts/lib.sh"; venv_stamp >"$1/.venv/made-for-run"'
+        subprocess.run(["bash", "-c", audit_info, "bash", str(self.root)], check=True)
+
+    def begin(self, *words: str, cwd: str | Path = "/", **settings: str) -> subprocess.Popen[str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("REAPER_")}
+        return subprocess.Popen(
+            ["bash", str(self.root / "scripts" / "manage.sh"), *words],
+            env={**own, "REAPER_HTTP_PORT": str(self.port), **settings},
+            cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def manage(self, *words: str, **settings: str) -> tuple[int, str]:
+        """The exit status, and all that was said."""
+        with self.begin(*words, **settings) as process:
+            output, errors = process.communicate(timeout=120)
+        return process.returncode, output + errors
+
+    @property
+    def pid(self) -> int:
+        return int(self.pid_file.read_text().split()[0])
+
+    def note(self, pid: int, started: str, boot: str = BOOT) -> None:
+        """A pid file as an earlier start would have left it."""
+        self.pid_file.write_text(f"{pid} {started} {boot}\n")
+
+
+def start_time_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+
+
+@pytest.fixture
+def clone() -> Iterator[Clone]:
+    folder = Path(tempfile.mkdtemp(prefix="reaper-test-"))
+    # The database's user must be able to enter, or its data would go elsewhere.
+    folder.chmod(0o755)
+    made = Clone(folder)
+    yield made
+    if made.pid_file.exists() or made.database.pid:
+        made.manage("stop")
+    shutil.rmtree(folder)
+
+
+def test_from_start_to_stop(clone: Clone) -> None:
+    status, said = clone.manage("status")
+    assert status == 3
+    assert "worker-reaper" in said
+    assert "stopped" in said
+
+    status, said = clone.manage("start")
+    assert status == 0, said
+    first = clone.pid
+    assert f"worker-reaper: running (pid {first})" in said
+    assert clone.database.pid is not None
+
+    [export] = [line for line in said.splitlines() if "export" in line]
+    asked = f"{export}; {clone.root.as_posix()!r}/.venv/bin/python -m reaper report --json"
+    assert subprocess.run(["bash", "-c", asked], capture_output=True, check=False).returncode == 0
+
+    assert clone.manage("start") == (0, f"worker-reaper: already running (pid {first})\n")
+
+    # The first sweep may still be under way.
+    eventually(lambda: "UTC" in clone.manage("status")[1])
+    status, said = clone.manage("status")
+    assert status == 0, said
+    reaper, postgresql = said.splitlines()[1:]
+    assert reaper.split()[:2] == ["worker-reaper", str(first)]
+    assert {"MiB", "running", "UTC"} <= set(reaper.split()), reaper
+    assert postgresql.split()[:2] == ["postgresql", str(clone.database.pid)]
+
+    status, said = clone.manage("restart")
+    assert status == 0, said
+    assert clone.pid != first
+
+    status, said = clone.manage("stop")
+    assert (status, said) == (0, "worker-reaper: stopped\npostgresql: stopped\n")
+    assert clone.database.pid is None
+    assert not clone.pid_file.exists()
+    assert clone.manage("stop") == (0, "worker-reaper: not running\n")
+
+    status, said = clone.manage("logs", "reaper")
+    assert status == 0
+    assert said == "".join((clone.root / "logs" / "worker-reaper.log").read_text().splitlines(keepends=True)[-100:])
+
+
+def test_of_two_starts_at_once_one_starts(clone: Clone) -> None:
+    starts = [clone.begin("start"), clone.begin("start")]
+    said = sorted(start.communicate(timeout=120)[0].splitlines()[-1] for start in starts)
+    assert [start.returncode for start in starts] == [0, 0]
+    assert said == [f"worker-reaper: {state} (pid {clone.pid})" for state in ("already running", "running")]
+
+
+def test_a_daemon_that_was_killed_is_reported_and_started_again(clone: Clone) -> None:
+    assert clone.manage("start")[0] == 0
+    killed = clone.pid
+    os.kill(killed, signal.SIGKILL)
+    status, said = clone.manage("status")
+    assert status == 3
+    assert "dead" in said
+    status, said = clone.manage("start")
+    assert status == 0, said
+    assert "the pid file is stale" in said
+    assert clone.pid != killed
+
+
+def test_a_wrong_configuration_ends_the_start_with_its_own_status_and_words(clone: Clone) -> None:
+    status, said = clone.manage("start", REAPER_INTERVAL="5")
+    assert status == 78
+    assert "REAPER_INTERVAL: unknown variable; did you mean" in said
+    assert "Traceback" not in said
+    assert clone.database.pid is None
+    assert not clone.pid_file.exists()
+
+
+def test_a_port_that_is_taken_is_named_before_anything_starts(clone: Clone) -> None:
+    with socket.create_server(("127.0.0.1", clone.port)):
+        status, said = clone.manage("start")
+    assert status == 1
+    assert f"cannot listen on 127.0.0.1:{clone.port}" in said
+    assert clone.database.pid is None
+
+
+@pytest.mark.parametrize(
+    ("started", "boot"), [("12345", BOOT), ("", "another-boot")], ids=["reused", "reused after a reboot"]
+)
+def test_a_process_that_it_did_not_start_is_never_killed(clone: Clone, started: str, boot: str) -> None:
+    with subprocess.Popen(["sleep", "600"]) as bystander:
+        try:
+            clone.note(bystander.pid, started or start_time_of(bystander.pid), boot)
+            status, said = clone.manage("stop")
+            assert status == 0
+            assert "the pid file is stale" in said
+            assert bystander.poll() is None
+            assert not clone.pid_file.exists()
+        finally:
+            bystander.kill()
+
+
+def test_rubbish_in_the_pid_file_is_a_stale_pid_file(clone: Clone) -> None:
+    clone.pid_file.write_text("-1\n")
+    status, said = clone.manage("stop")
+    assert status == 0
+    assert "the pid file is stale" in said
+
+
+def test_a_configured_database_is_used_and_no_other_is_started(clone: Clone) -> None:
+    status, said = clone.manage("start", REAPER_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nowhere")
+    assert status == 0, said
+    assert "postgresql" not in said
+    assert clone.database.pid is None
+    # Up, though its database is away; and no sweep has been a success.
+    status, said = clone.manage("status", REAPER_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nowhere")
+    assert status == 0, said
+    assert "never" in said
+
+
+def test_without_http_it_is_up_when_it_stays_up(clone: Clone) -> None:
+    relative = clone.root.parent / "off.toml"
+    relative.write_text("http_port = 0\n")
+    settings = {"REAPER_HTTP_PORT": "", "REAPER_CONFIG": str(relative.relative_to("/"))}
+    status, said = clone.manage("start", **settings)
+    assert status == 0, said
+    status, said = clone.manage("status", **settings)
+    assert status == 0, said
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [(["strat"], "unknown command 'strat'"), (["logs", "reapre"], "there is no log 'reapre'")]
+)
+def test_a_wrong_word_is_refused(clone: Clone, words: list[str], told: str) -> None:
+    status, said = clone.manage(*words)
+    assert status == 2
+    assert told in said
+
+
+def test_who_may_not_write_is_told_whose_it_is(clone: Clone) -> None:
+    other = {"user": 65534, "extra_groups": ()} if os.geteuid() == 0 else {}
+    (clone.root / "logs").chmod(0o555)
+    command = ["bash", str(clone.root / "scripts" / "manage.sh"), "start"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **other)  # type: ignore[call-overload]
+    owner = clone.root.owner()
+    expected = f"manage.sh: {clone.root}/logs/manage.lock cannot be written by "
+    assert (ended.returncode, ended.stdout, ended.stderr.startswith(expected)) == (1, "", True), ended.stderr
+    assert ended.stderr.endswith(f": {clone.root}/logs belongs to {owner}\n"), ended.stderr
+
+
+def test_the_demo_begins_and_ends_when_interrupted(clone: Clone) -> None:
+    with clone.begin("demo") as show:
+        assert show.stdout is not None
+        assert show.stdout.readline().strip()
+        show.send_signal(signal.SIGINT)
+        show.communicate(timeout=60)
+    assert show.returncode == 130
+
+
+def test_who_starts_it_gets_a_token_and_a_halt_that_lasts(clone: Clone) -> None:
+    status, said = clone.manage("start")
+    assert status == 0, said
+    token = clone.root / ".data" / "http-token"
+    assert f"http: whoever bears the token in {token} may change something" in said
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert re.fullmatch(r"[0-9a-f]{64}\n", token.read_text())
+    kept = token.read_text()
+
+    halt = [sys.executable, "-m", "reaper", "halt", "--persist", "--reason", "a test", "--token-file", str(token)]
+    own = {**os.environ, "PYTHONPATH": str(clone.root), "REAPER_HTTP_PORT": str(clone.port)}
+    subprocess.run(halt, env=own, cwd="/", check=True)
+    status, said = clone.manage("status")
+    assert (status, said.splitlines()[1].split()[4]) == (0, "halted"), said
+
+    status, said = clone.manage("restart")
+    assert status == 0, said
+    assert token.read_text() == kept and kept.strip() not in said
+    assert "halted" in clone.manage("status")[1]
+
+
+def test_a_token_and_a_directory_of_ones_own_are_used_as_they_are(clone: Clone) -> None:
+    (clone.root / "mine").write_text("a-token-of-my-own-0123\n")
+    (clone.root / "mine").chmod(0o600)
+    given = {"REAPER_HTTP_TOKEN_FILE": "mine", "REAPER_STATE_DIR": "kept"}
+    with clone.begin("start", cwd=clone.root, **given) as starting:
+        said = starting.communicate(timeout=120)[0]
+    assert starting.returncode == 0, said
+    assert "http: whoever" not in said
+    assert not (clone.root / ".data" / "http-token").exists()
+    environ = Path(f"/proc/{clone.pid}/environ").read_bytes().split(b"\0")
+    assert f"REAPER_HTTP_TOKEN_FILE={clone.root}/mine".encode() in environ
+    assert f"REAPER_STATE_DIR={clone.root}/kept".encode() in environ

@@ -1,0 +1,66 @@
+"""The plan of the house, where import-linter does not hold it: who makes statements, and whose clock counts."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "reaper"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MAKES_STATEMENTS = (
+    "sql",
+    "staleness",
+    "database",
+    "source",
+    "fence",
+    "sql_listing",
+    "catalog",
+    "check",
+    "grants",
+    "dev",
+)
+"""Who does may name tables and columns; everybody else asks them."""
+
+ANYBODY = {"Connection", "DBAPIError", "make_url"}
+HOST_CLOCK = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns"}
+
+
+def called(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def parsed(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+def calls(path: Path) -> Iterator[str]:
+    """What it calls, as it is written there."""
+    yield from (ast.unparse(node.func) for node in parsed(path) if isinstance(node, ast.Call))
+
+
+def from_sqlalchemy(path: Path) -> Iterator[str]:
+    for node in parsed(path):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name.partition(".")[0] == "sqlalchemy")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "sqlalchemy":
+            yield from (name.name for name in node.names)
+
+
+def test_statements_are_made_in_a_few_places_only() -> None:
+    elsewhere = [path for path in MODULES if called(path).partition("/")[0].removesuffix(".py") not in MAKES_STATEMENTS]
+    found = {called(path): set(from_sqlalchemy(path)) - ANYBODY for path in elsewhere}
+    assert not {path: names for path, names in found.items() if names}
+
+
+def test_no_verdict_hangs_on_this_machines_clock() -> None:
+    """Ages and silences are the database's; time.monotonic measures how long something of our own takes."""
+    found = {called(path): {call for call in calls(path) if call in HOST_CLOCK} for path in MODULES}
+    assert not {path: clocks for path, clocks in found.items() if clocks}
+
+
+def test_the_package_was_found() -> None:
+    assert len(MODULES) > 150
+    assert set(from_sqlalchemy(PACKAGE / "sweep" / "sweep.py")) == {"Connection", "DBAPIError"}
+    assert "TableClause" in set(from_sqlalchemy(PACKAGE / "sql" / "tables.py"))
+    assert "time.monotonic" in set(calls(PACKAGE / "scheduling" / "source_runner.py"))

@@ -1,0 +1,92 @@
+"""The API keeps to its own description, whatever is sent to it: schemathesis against a real daemon."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reaper.dev.postgres import Embedded
+from tests.support.api import TOKEN, Steered, steered
+from tests.support.daemons import PROJECT
+from tests.support.protea import MINUTE, Protea
+
+SEED = 1
+TRIES = 8
+"""Of each endpoint, besides what follows from its description alone."""
+
+
+@pytest.fixture
+def running(server: Embedded, tmp_path: Path) -> Iterator[tuple[Steered, Protea]]:
+    # What is read at one moment is not told for two seconds when it has been changed.
+    with steered(server, tmp_path, "schema", state_dir=tmp_path / "state") as both:
+        yield both
+
+
+def ask_everything(daemon: Steered, jobs: list[str], *words: str) -> None:
+    """Everything that follows from the description, right and wrong. Fails with what was found."""
+    program = Path(sys.executable).with_name("st")
+    url = f"http://127.0.0.1:{daemon.port}/api/openapi.json"
+    options = ["--seed", str(SEED), "--max-examples", str(TRIES), "--continue-on-failure", "--no-color", *words]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(PROJECT),
+        "SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks",
+        "BEARER": f"Bearer {TOKEN}",
+        "JOBS": " ".join(jobs),
+    }
+    found = subprocess.run(
+        [program, "run", url, *options],
+        env=environment, cwd=daemon.folder, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout[-6000:] + found.stderr
+    assert "20 selected / 20 total" in found.stdout
+    assert daemon.said("Reaper met a defect over HTTP.") == []
+
+
+def test_with_a_token_it_answers_as_it_says(running: tuple[Steered, Protea]) -> None:
+    daemon, protea = running
+    jobs = [protea.job(age=MINUTE) for _ in range(40)]
+    stale = [protea.stale() for _ in range(5)]
+    ask_everything(daemon, jobs + stale, "-H", f"Authorization: Bearer {TOKEN}")
+    assert "succeeded" not in protea.statuses().values()
+    done = {change["action"] for change in daemon.api.get("/api/changes?limit=100").json["changes"]}
+    assert done <= {"fail", "requeue", "sweep", "cleanup", "clear", "halt", "restart"}
+    assert daemon.api.get("/api/supervisor/state").json["state"] == "RUNNING"
+
+
+def test_without_a_token_it_answers_as_it_says_and_changes_nothing(running: tuple[Steered, Protea]) -> None:
+    daemon, protea = running
+    jobs = [protea.job(age=MINUTE) for _ in range(5)]
+    before = protea.dump()
+    # What could change something is refused before anybody looks whether it is possible at all.
+    ask_everything(daemon, jobs, "--phases", "examples,coverage", "--exclude-checks", "unsupported_method")
+    assert protea.dump() == before
+    assert {c["action"] for c in daemon.api.get("/api/changes").json["changes"]} <= set()
+
+
+def test_the_api_page_is_made_of_the_description_as_it_is() -> None:
+    words = [sys.executable, str(PROJECT / "scripts" / "api_page.py"), "--check"]
+    checked = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_every_command_of_the_api_page_is_answered(running: tuple[Steered, Protea]) -> None:
+    daemon, _ = running
+    page = (PROJECT / "docs" / "api.md").read_text()
+    commands = re.findall(r"```bash\n(.+?)\n```", page, re.DOTALL)
+    assert len(commands) == 20
+    for command in commands:
+        here = command.replace(":9469/", f":{daemon.port}/")
+        words = ["bash", "-c", f"{here} -o /dev/null -w '%{{http_code}}'"]
+        asked = subprocess.run(words, env={**os.environ, "TOKEN": TOKEN}, capture_output=True, text=True, timeout=60)
+        assert asked.returncode == 0, asked.stderr
+        # The example of a job is none of this database; and there may be a sweep at work.
+        assert asked.stdout in {"200", "202", "404", "409"}, (command, asked.stdout)
+        if "/api/supervisor/halt" in command:
+            assert daemon.api.post("/api/supervisor/restart").status == 200

@@ -1,0 +1,64 @@
+"""The supervisor's state over HTTP where there is no schedule, and where it has died."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from pydantic import SecretStr
+
+from reaper.observers.metrics import Metrics
+from reaper.scheduling.scheduler import Supervisor
+from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
+from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.breaker import Breaker
+from reaper.sweep.halt import HaltSwitch
+from reaper.web import AdminService, History, Server, Status
+from reaper.web.app import make_app
+from reaper.web.guard import AccessControl, guarded
+from reaper.web.guard.tokens import Tokens
+from tests.scheduling.test_scheduler import Diary
+from tests.support.api import TOKEN, Client
+from tests.support.daemons import until
+from tests.support.protea import Protea
+from tests.sweep.test_halt import Broken
+
+
+@contextmanager
+def served(supervisor: Supervisor) -> Iterator[Client]:
+    """The API of a supervisor, in this process."""
+    service = AdminService(supervisor, Status(), History())
+    app = guarded(make_app(service, Metrics().registry), AccessControl(Tokens({"tester": SecretStr(TOKEN)})))
+    server = Server(app, "127.0.0.1", 0)
+    server.start()
+    try:
+        yield Client(int(server.address.rpartition(":")[2]))
+    finally:
+        server.stop(5)
+
+
+def test_without_a_schedule_there_is_no_state() -> None:
+    with served(Supervisor()) as api:
+        answer = api.get("/api/supervisor/state")
+        assert (answer.status, answer.detail) == (503, "no schedule is configured")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_schedule_that_died_is_finished_and_goes_on_when_it_is_restarted(protea: Protea) -> None:
+    halt, diary = HaltSwitch(), Diary()
+    supervisor = Supervisor(halt)
+    supervisor.add(
+        SourceRunner(
+            protea.source(), DowntimeTracker(0), RetrySchedule(3600), Breaker(50, 0.5), 100, "test-host", [diary], halt
+        )
+    )
+    supervisor.start()
+    with served(supervisor) as api:
+        assert api.get("/api/supervisor/state").json["state"] == "RUNNING"
+        supervisor._scheduler.add_job(lambda: None, Broken())
+        until(lambda: api.get("/api/supervisor/state").json["state"] == "FINISHED", "its end")
+        job = protea.stale()
+        assert api.post("/api/supervisor/restart").json["state"] == "RUNNING"
+        until(lambda: protea.status(job) == "failed", "a sweep of the new schedule")
+    assert supervisor.stop(10)

@@ -1,0 +1,491 @@
+"""Who may ask the daemon for what over HTTP, and what everybody is told."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from reaper.config import Settings
+from reaper.errors import ConfigError
+from reaper.model import AuditRecord
+from reaper.observers.event_log import EventLog
+from reaper.web.guard import AccessControl, access, refuse_exposed, rejection_log
+from reaper.web.guard.allowed_hosts import AllowedHosts, Place, same_origin
+from reaper.web.guard.middleware import SECURITY_HEADERS
+from reaper.web.guard.tokens import Tokens
+from tests.support.http_clients import BEARER, TOKEN, Answer, Web, head, web
+from tests.support.protea import eventually
+
+WAYS_TO_SET_A_TOKEN = ("REAPER_HTTP_TOKEN_FILE", "http_token_file", "credential http_token", "manage.sh start")
+
+
+@pytest.fixture(scope="module")
+def safe() -> Iterator[Web]:
+    """Two people have a token."""
+    with web({"alice": TOKEN, "bob": "another one"}) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def read_only() -> Iterator[Web]:
+    with web() as served:
+        yield served
+
+
+# --- tokens --------------------------------------------------------------------------------------------------
+
+
+def test_a_change_is_made_by_the_name_of_its_token(safe: Web) -> None:
+    answer = safe.act(BEARER)
+    assert answer.status == 200
+    assert answer.document["name"] == "alice"
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", answer.document["remote"])
+    assert safe.act({"Authorization": "bearer another one"}).document["name"] == "bob"
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "Bearer", "Bearer ", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer \xff"],
+)
+def test_without_a_right_token_nothing_is_changed(safe: Web, authorization: str | None) -> None:
+    answer = safe.act({"Authorization": authorization} if authorization is not None else {})
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"] == ["Bearer"]
+    assert answer.detail.startswith("a bearer token is needed to change anything")
+
+
+def test_of_two_authorizations_neither_counts(safe: Web) -> None:
+    twice = f"Bearer {TOKEN}\r\nAuthorization: Bearer {TOKEN}"
+    assert safe.act({"Authorization": twice}).status == 401
+
+
+def test_without_any_token_configured_it_is_read_only_and_says_how_to_change_that(read_only: Web) -> None:
+    for headers in ({}, BEARER, {"Authorization": "Bearer "}):
+        answer = read_only.act(headers)
+        assert answer.status == 403
+        for way in (
+            "read-only",
+            "REAPER_HTTP_TOKEN_FILE",
+            "http_token_file",
+            "credential http_token",
+            "manage.sh start",
+        ):
+            assert way in answer.detail
+    assert read_only.ask("GET", "/page").status == 200
+
+
+def test_a_token_is_refused_from_the_moment_it_is_replaced() -> None:
+    with web({"alice": TOKEN}) as served:
+        assert served.act(BEARER).status == 200
+        served.access_control.tokens.replace({"carol": SecretStr("a new one")})
+        assert served.act(BEARER).status == 401
+        assert served.act({"Authorization": "Bearer a new one"}).document["name"] == "carol"
+        served.access_control.tokens.replace({})
+        assert served.act({"Authorization": "Bearer a new one"}).status == 403
+
+
+@pytest.mark.parametrize("given", [TOKEN, "wrong", "another one"])
+def test_all_tokens_are_compared_whichever_was_given(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def compare(a: bytes, b: bytes) -> bool:
+        compared.append((len(a), len(b)))
+        return a == b
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    Tokens({"alice": SecretStr(TOKEN), "bob": SecretStr("another one")}).who(f"Bearer {given}")
+    assert compared == [(32, 32)] * 2
+
+
+def test_a_token_may_hold_any_character() -> None:
+    tokens = Tokens({"alice": SecretStr("gr\u00fc\u00df dich")})
+    assert tokens.who("Bearer gr\u00fc\u00df dich".encode().decode("latin-1")) == "alice"
+    assert TOKEN not in repr(vars(Tokens({"alice": SecretStr(TOKEN)})))
+
+
+def test_a_method_that_could_change_something_needs_a_token_even_where_the_endpoint_forgot_to_ask(safe: Web) -> None:
+    for method in ("POST", "PUT", "PATCH", "DELETE", "TRACE", "QUERY"):
+        assert safe.ask(method, "/forgotten").status == 401
+        assert safe.ask(method, "/nowhere").status == 401
+    assert safe.ask("POST", "/forgotten", BEARER).status == 200
+
+
+def test_an_endpoint_may_ask_who_it_is_whatever_its_method(safe: Web) -> None:
+    assert safe.ask("GET", "/whoami").status == 401
+    assert safe.ask("GET", "/whoami", BEARER).document == {"name": "alice"}
+
+
+def test_reading_needs_no_token(safe: Web) -> None:
+    assert safe.ask("GET", "/page").status == 200
+    assert safe.ask("GET", "/page", {"Authorization": "Bearer wrong"}).status == 200
+
+
+def test_nobody_can_say_that_he_is_somebody_else(safe: Web) -> None:
+    answer = safe.act({**BEARER, "X-Forwarded-For": "192.0.2.7", "Forwarded": "for=192.0.2.7"})
+    assert answer.document["remote"].startswith("127.0.0.1:")
+
+
+def test_the_api_describes_how_a_change_is_allowed(safe: Web) -> None:
+    described = safe.ask("GET", "/openapi.json").document
+    [(name, scheme)] = described["components"]["securitySchemes"].items()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    act = described["paths"]["/act"]["post"]
+    assert act["security"] == [{name: []}]
+    assert set(act["responses"]) == {"200", "401", "403", "408", "413", "421", "422", "500", "503"}
+    for status in set(act["responses"]) - {"200"}:
+        schema = act["responses"][status]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/Problem"}
+    assert "security" not in described["paths"]["/page"]["get"]
+
+
+# --- settings ------------------------------------------------------------------------------------------------
+
+
+def exposed(host: str, **more: object) -> Settings:
+    return Settings(http_host=host, origins={"http_host": "reaper.toml:3"}, **more)  # type: ignore[arg-type]
+
+
+def test_a_port_that_others_can_reach_is_refused_without_a_token(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        refuse_exposed(exposed("0.0.0.0"))
+    [problem] = refused.value.problems
+    assert problem.startswith("reaper.toml:3: http_host 0.0.0.0 can be reached from other machines")
+    assert all(way in problem for way in WAYS_TO_SET_A_TOKEN)
+    tokens = tmp_path / "token"
+    tokens.write_text(f"{TOKEN}\n")
+    tokens.chmod(0o600)
+    refuse_exposed(exposed("0.0.0.0", http_token_file=tokens))
+    for host in ("127.0.0.1", "::1", "localhost"):
+        refuse_exposed(exposed(host))
+    refuse_exposed(exposed("0.0.0.0", http_port=0))
+
+
+def test_new_settings_come_into_force_at_once(tmp_path: Path) -> None:
+    tokens = tmp_path / "token"
+    tokens.write_text(f"{TOKEN}\n")
+    tokens.chmod(0o600)
+    with web() as served:
+        assert served.ask("GET", "/page", host="reaper.example").status == 421
+        served.access_control.configure(
+            exposed("inner.example", http_token_file=tokens, http_allowed_hosts=("reaper.example",))
+        )
+        for host in ("reaper.example", "inner.example", "localhost"):
+            assert served.ask("GET", "/page", host=host).status == 200
+        assert served.act(BEARER).status == 200
+        served.access_control.configure(exposed("127.0.0.1"))
+        assert served.act(BEARER).status == 403
+        assert served.ask("GET", "/page", host="reaper.example").status == 421
+
+
+# --- Host ----------------------------------------------------------------------------------------------------
+
+OURS = ["localhost", "LOCALHOST:1234", "localhost.", "127.0.0.1", "127.0.0.1:9469", "[::1]:9469", "[::1]", "192.0.2.7"]
+FOREIGN = [
+    None, "", "evil.example", "evil.example:9469", "localhost.evil.example", "127.0.0.1.evil.example", "localhost:",
+    "localhost:x", "localhost:1:2", "a b", "localhost/", "user@localhost", "[localhost]", "[127.0.0.1]", "::1", "127.1",
+    "localhost, evil.example",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", [*OURS, socket.gethostname(), f"{socket.gethostname()}:9469"])
+def test_it_answers_to_its_own_names_and_to_addresses(safe: Web, host: str) -> None:
+    assert safe.ask("GET", "/page", host=host).status == 200
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+def test_it_answers_to_no_other_name(safe: Web, host: str | None) -> None:
+    # As an HTTP/1.0 client, which may leave the header out; of a newer one the parser refuses that.
+    answer = safe.raw(head("GET", "/live", host=host).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert answer.status == 421
+    assert "REAPER_HTTP_ALLOWED_HOSTS" in answer.detail
+    assert safe.act(BEARER, host=host).status in {421, 400}
+
+
+def test_two_hosts_are_none(safe: Web) -> None:
+    twice = b"GET /page HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n"
+    assert safe.raw(twice).status == 400
+    assert not AllowedHosts().admits(["localhost", "localhost"])
+
+
+def test_a_name_may_be_allowed_with_or_without_a_port() -> None:
+    hosts = AllowedHosts(["Reaper.Example", "other.example:8443", "bad name", "0.0.0.0"])
+    for host in ("reaper.example:9469", "REAPER.EXAMPLE", "other.example", "other.example:1"):
+        assert hosts.admits([host])
+    assert not hosts.admits(["bad name"])
+
+
+# --- Origin --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "headers"),
+    [
+        ("localhost:9469", {}),
+        ("localhost:9469", {"Origin": "http://localhost:9469", "Sec-Fetch-Site": "same-origin"}),
+        ("localhost:9469", {"Sec-Fetch-Site": "none"}),
+        ("localhost", {"Origin": "http://localhost"}),
+        ("localhost", {"Origin": "http://localhost:80"}),
+        ("[::1]:9469", {"Origin": "http://[::1]:9469"}),
+        # Behind a proxy that speaks TLS.
+        ("localhost", {"Origin": "https://localhost"}),
+        ("localhost:443", {"Origin": "https://localhost"}),
+    ],
+)
+def test_its_own_page_and_clients_that_are_no_browsers_may_change_something(
+    safe: Web, host: str, headers: dict[str, str]
+) -> None:
+    assert safe.act({**BEARER, **headers}, host=host).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://localhost"},
+        {"Origin": "http://localhost:9470"},
+        {"Origin": "http://127.0.0.1:9469"},
+        {"Origin": "localhost:9469"},
+        {"Origin": "file://localhost:9469"},
+        {"Origin": "http://localhost:9469/"},
+        {"Origin": "http://localhost:9469\r\nOrigin: http://evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "same-origin\r\nSec-Fetch-Site: cross-site"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost:9469"},
+    ],
+)
+def test_no_other_page_may_change_anything_even_with_the_token(safe: Web, headers: dict[str, str]) -> None:
+    answer = safe.act({**BEARER, **headers}, host="localhost:9469")
+    assert answer.status == 403
+    assert "only this reaper's own page" in answer.detail
+    assert safe.ask("GET", "/page", headers, host="localhost:9469").status == 200
+
+
+def test_ports_of_origins_are_compared_as_their_schemes_have_them() -> None:
+    assert same_origin("http://h:80", "h")
+    assert not same_origin("https://h", "h:80")
+    assert same_origin("https://H.", "h:443")
+    assert Place.of("h:999999") is None
+
+
+def test_no_other_page_may_read_anything(safe: Web) -> None:
+    asking = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    for answer in (safe.ask("OPTIONS", "/act", asking), safe.ask("GET", "/page", asking)):
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+    assert safe.ask("OPTIONS", "/act", asking).status == 405
+
+
+# --- bodies --------------------------------------------------------------------------------------------------
+
+
+def order(length: int) -> bytes:
+    """An order in JSON that is exactly so long."""
+    empty = json.dumps({"source": ""}).encode()
+    return empty[:-2] + b"x" * (length - len(empty)) + empty[-2:]
+
+
+def test_a_body_may_be_64_kib_and_no_more(safe: Web) -> None:
+    kind = {**BEARER, "Content-Type": "application/json"}
+    assert len(order(access.BODY_BYTES)) == access.BODY_BYTES
+    assert safe.ask("POST", "/act", kind, order(access.BODY_BYTES)).status == 200
+    answer = safe.ask("POST", "/act", kind, order(access.BODY_BYTES + 1))
+    assert answer.status == 413
+    assert "65536 bytes" in answer.detail
+
+
+def chunked(body: bytes, size: int) -> bytes:
+    parts = (body[at : at + size] for at in range(0, len(body), size))
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+def test_a_body_in_parts_is_counted_as_it_comes(safe: Web) -> None:
+    kind = {**BEARER, "Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    begin = head("POST", "/act", kind)
+    assert safe.raw(begin + chunked(order(access.BODY_BYTES), 5000)).status == 200
+    with safe.connect() as client:
+        # Without an end: the answer comes when it is too long, not when it is over.
+        client.send(begin + chunked(order(access.BODY_BYTES + 5000), 5000)[:-5])
+        assert client.answer().status == 413
+
+
+@pytest.mark.parametrize("headers", [{"Content-Length": "10"}, {"Transfer-Encoding": "chunked"}])
+def test_a_body_that_nobody_needs_is_not_waited_for(safe: Web, headers: dict[str, str]) -> None:
+    assert safe.raw(head("POST", "/act", headers)).status == 401
+    assert safe.raw(head("GET", "/page", headers)).status == 200
+    assert safe.raw(head("POST", "/forgotten", {**headers, **BEARER})).status == 200
+    assert safe.raw(head("POST", "/act", {"Content-Length": "1000000", **BEARER})).status == 413
+
+
+def test_nobody_is_asked_to_go_on_with_a_body_that_is_refused(safe: Web) -> None:
+    expecting = {"Content-Length": "20", "Expect": "100-continue", "Content-Type": "application/json"}
+    assert safe.raw(head("POST", "/act", expecting)).status == 401
+    with safe.connect() as client:
+        client.send(head("POST", "/act", {**expecting, **BEARER}))
+        assert client.socket.recv(100).startswith(b"HTTP/1.1 100 ")
+        client.send(order(20))
+        assert client.answer().status == 200
+
+
+# --- errors --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_there_is_said_in_a_sentence(safe: Web) -> None:
+    assert safe.ask("GET", "/nowhere?a=b").detail == "there is nothing at /nowhere"
+    answer = safe.ask("DELETE", "/page", BEARER)
+    assert (answer.status, answer.detail) == (405, "DELETE is not possible here, only GET")
+    assert answer.headers["allow"] == ["GET"]
+
+
+@pytest.mark.parametrize(
+    ("order", "detail"),
+    [
+        ({}, "body source: it is missing"),
+        ({"sorce": "main", "source": "x"}, "body sorce: there is no such field; did you mean 'source'?"),
+        (
+            {"source": "x", "qqq": 1},
+            "body qqq: there is no such field; expected one of: action, source, started",
+        ),
+        ({"source": 7}, "body source: input should be a valid string"),
+        (
+            {"source": "x", "action": "requeu"},
+            "body action: input should be 'fail' or 'requeue'; did you mean 'requeue'?",
+        ),
+        ({"sorce": 1, "action": 2}, "body source: it is missing (and 2 more)"),
+        (
+            {"source": "x", "so\ud800rce": 1},
+            "body: input should be a valid string, unable to parse raw data as a unicode string",
+        ),
+        ([], "body: input should be a valid dictionary or object to extract fields from"),
+    ],
+)
+def test_a_wrong_body_is_answered_with_the_name_of_the_field(safe: Web, order: object, detail: str) -> None:
+    answer = safe.act(BEARER, order)
+    assert (answer.status, answer.detail) == (422, detail)
+
+
+def test_wrong_parameters_are_answered_with_their_names(safe: Web) -> None:
+    assert safe.ask("GET", "/jobs?verdit=stale").detail == (
+        "query verdit: there is no such field; did you mean 'verdict'?"
+    )
+    assert safe.ask("GET", "/jobs?verdict=stael").detail.endswith("did you mean 'stale'?")
+    assert safe.ask("GET", "/jobs?limit=x").detail.startswith("query limit: input should be a valid integer")
+    assert safe.ask("GET", "/big").detail == "query size: it is missing"
+
+
+def test_what_is_no_json_is_said_to_be_none(safe: Web) -> None:
+    answer = safe.ask("POST", "/act", {**BEARER, "Content-Type": "application/json"}, b"{")
+    assert answer.status == 422
+    assert "this is no JSON" in answer.detail
+
+
+def test_a_defect_is_logged_once_and_tells_nothing() -> None:
+    with web() as served, capture_logs() as logs:
+        for _ in range(3):
+            answer = served.ask("GET", "/defect")
+            assert answer.status == 500
+            assert "secret" not in answer.detail
+        [line] = [line for line in logs if line["event"] == "Reaper met a defect over HTTP."]
+        assert str(line["exc_info"]) == "an inner secret"
+        assert line["path"] == "/defect"
+
+
+# --- headers -------------------------------------------------------------------------------------------------
+
+
+def everything(served: Web) -> Iterator[Answer]:
+    yield served.ask("GET", "/page")
+    yield served.act(BEARER)
+    yield served.act()
+    yield served.ask("GET", "/nowhere")
+    yield served.ask("GET", "/static/nowhere.js")
+    yield served.ask("GET", "/defect")
+    yield served.ask("GET", "/page", host="evil.example")
+    yield served.act(BEARER, {})
+    yield served.act({**BEARER, "Origin": "null"})
+    yield served.raw(head("POST", "/act", {"Content-Length": "1000000", **BEARER}))
+    yield served.raw(b"nonsense\r\n\r\n")
+
+
+def test_every_answer_bears_what_keeps_a_browser_from_harm(safe: Web) -> None:
+    statuses = set()
+    for answer in everything(safe):
+        statuses.add(answer.status)
+        for name, value in SECURITY_HEADERS:
+            assert answer.headers[name.decode()] == [value.decode()]
+        assert answer.headers["cache-control"] == ["no-store"]
+        assert "server" not in answer.headers
+        if answer.status >= 400:
+            assert answer.detail
+    assert statuses == {200, 400, 401, 403, 404, 413, 421, 422, 500}
+
+
+def test_nothing_but_our_own_runs_in_the_page(safe: Web) -> None:
+    policy = dict(
+        part.split(" ", 1) for part in safe.ask("GET", "/page").headers["content-security-policy"][0].split("; ")
+    )
+    assert policy.pop("default-src") == policy.pop("base-uri") == policy.pop("frame-ancestors") == "'none'"
+    assert set(policy.values()) == {"'self'"}
+
+
+def test_only_what_never_changes_is_kept(safe: Web) -> None:
+    answer = safe.ask("GET", "/static/page.js")
+    assert answer.headers["cache-control"] == ["max-age=3600"]
+    assert answer.headers["x-content-type-options"] == ["nosniff"]
+
+
+# --- what is told of it --------------------------------------------------------------------------------------
+
+
+def test_a_flood_of_wrong_tokens_fills_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejection_log, "_WINDOW_SECONDS", 1)
+    with web({"alice": TOKEN}) as served, capture_logs() as logs:
+        for n in range(30):
+            served.act({"Authorization": f"Bearer guess-{n}"})
+        told = [line for line in logs if line["event"] == "Reaper refused a request."]
+        assert len(told) < 5
+        eventually(lambda: sum(line["attempts"] for line in logs if "attempts" in line) == 30)
+        assert "guess" not in str(logs)
+        [first, *_] = told
+        assert (first["status"], first["method"], first["path"], first["log_level"]) == (401, "POST", "/act", "warning")
+        assert first["remote"].startswith("127.0.0.1:")
+
+
+def test_a_right_token_that_is_borne_from_elsewhere_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rejection_log, "_WINDOW_SECONDS", 0.1)
+    with web({"alice": TOKEN}) as served, capture_logs() as logs:
+        assert served.act({**BEARER, "Origin": "http://evil.example"}).status == 403
+        assert served.act({"Origin": "http://evil.example"}).status == 403
+        eventually(lambda: sum(line.get("attempts", 0) for line in logs) == 2)
+    assert [line.get("who") for line in logs] == ["alice", None]
+    assert TOKEN not in str(logs)
+
+
+def test_a_change_is_told_with_all_that_belongs_to_it() -> None:
+    with capture_logs() as logs:
+        EventLog().changed(AuditRecord("alice", "127.0.0.1:5", "fail", "main 7", "moved", {"event": "x"}))
+    assert logs == [
+        {
+            "event": "Reaper was told to act.",
+            "log_level": "warning",
+            "who": "alice",
+            "remote": "127.0.0.1:5",
+            "action": "fail",
+            "target": "main 7",
+            "result": "moved",
+            "details": {"event": "x"},
+        }
+    ]
+
+
+def test_a_gate_that_was_never_configured_lets_nobody_change_anything() -> None:
+    assert not AccessControl().tokens

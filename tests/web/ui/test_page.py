@@ -1,0 +1,625 @@
+"""The page over HTTP: what it says of a real daemon and a real database, to a reader without a browser."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+from reaper.dev.postgres import Embedded
+from reaper.errors import DatabaseUnavailable, ReaperError
+from reaper.model import Evidence, FailedTransition, JobCounts, LockHolder, Outcome, SweepReport, Verdict
+from reaper.scheduling.scheduler import State
+from reaper.sweep.breaker import Breaker
+from reaper.sweep.halt import Halted
+from reaper.web.limiter import TooManyReaders
+from reaper.web.service import SourceStatus
+from reaper.web.ui.formatting import visible
+from reaper.web.ui.headline import headline, strip
+from reaper.web.ui.outlook import Outlook
+from reaper.web.ui.page_cache import PageCache, RenderedPage
+from reaper.web.ui.source_rows import source_row
+from tests.conftest import TEMPLATE
+from tests.support.api import TOKEN, Answer, Steered, shared_daemon, steered
+from tests.support.daemons import Daemon, closed, until
+from tests.support.pages import Page
+from tests.support.protea import HOUR, MINUTE, Protea
+
+CSS = Path("reaper/admin/page/static/page.css")
+running, daemon, protea = shared_daemon("page")
+
+
+def page(daemon: Steered, path: str = "/", status: int = 200) -> Page:
+    answer = daemon.api.get(path)
+    assert answer.status == status, answer.text
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    return Page(answer.text)
+
+
+def fresh(daemon: Steered, path: str = "/") -> Page:
+    """As it is when the database has changed: what was looked at a moment ago is told again for a while."""
+    daemon.api.post("/api/sweeps", {"dry_run": True})
+    assert daemon.api.post("/api/supervisor/halt").status == 200
+    assert daemon.api.post("/api/supervisor/restart").status == 200
+    return page(daemon, path)
+
+
+# --- what is stuck -------------------------------------------------------------------------------------------
+
+
+def test_when_nothing_is_stuck_it_says_so_first(daemon: Steered) -> None:
+    seen = page(daemon)
+    assert seen.at("headline").startswith("Nothing is stuck")
+    assert "No job is past its timeout." in seen.at("stuck-title")
+    assert seen.title == "reaper"
+
+
+def halted(daemon: Steered) -> None:
+    """So that nothing is ended while it is looked at."""
+    assert daemon.api.post("/api/supervisor/halt?reason=look+first").status == 200
+
+
+def test_what_is_past_its_timeout_is_listed_oldest_first_with_the_reason(daemon: Steered, protea: Protea) -> None:
+    halted(daemon)
+    stale = protea.stale(age=8 * HOUR, operation="embed")
+    spared = protea.job(age=9 * HOUR, operation="predict")
+    protea.event(spared, age=10 * MINUTE)
+    protea.job(age=MINUTE)
+    seen = page(daemon)
+    assert seen.jobs == [spared, stale]
+    assert seen.title == "1 stuck · reaper"
+    listed = seen.at("stuck-title")
+    assert "spared predict" in listed and "stale embed" in listed
+    assert re.search(r"past its timeout of 6h, but alive: job_event 1\dm( \d+s)? ago \(stall window 30m\)", listed)
+    assert "no sign of life for 2h (stall window 30m) after running for 8h (timeout 6h)" in listed
+    assert {"age 8h, timeout 6h", "silence 2h, stall window 30m"} <= set(seen.values("aria-label"))
+    assert "halted by tester over HTTP" in listed and "until somebody restarts" in listed
+    assert re.search(r"stale in 1\dm( \d+s)? if it shows no further sign of life", listed)
+
+
+def test_a_halt_is_the_first_thing_that_it_says_with_who_and_why(daemon: Steered) -> None:
+    halted(daemon)
+    seen = page(daemon)
+    assert seen.at("headline").startswith("Halted by tester over HTTP from 127.0.0.1:")
+    assert "Reason: look first." in seen.at("headline")
+    assert "HALTED" in seen.at("sources-title")
+    assert "looks in" in seen.at("sources-title")
+    assert "restart" in seen.values("data-act") and "sweep" not in seen.values("data-act")
+
+
+def test_a_job_whose_row_is_held_is_told_with_its_holder(daemon: Steered, protea: Protea) -> None:
+    job = protea.stale()
+    with protea.connect() as other:
+        other.execute("SELECT 1 FROM job WHERE id = %s FOR UPDATE", (job,))
+        listed = fresh(daemon).at("stuck-title")
+        assert f"its row is held by process {other.info.backend_pid}" in listed
+
+
+def test_what_the_breaker_holds_is_told_with_the_count_that_releases_it(daemon: Steered, protea: Protea) -> None:
+    for _ in range(60):
+        protea.stale()
+    [done] = daemon.api.post("/api/sweeps", {}).json["sweeps"]
+    assert done["outcome"] == "held"
+    seen = page(daemon)
+    assert seen.at("headline").startswith("The breaker holds 60 jobs")
+    assert "60 of 60 running jobs fell silent" in seen.at("headline")
+    assert "held by the breaker until somebody releases it" in seen.at("stuck-title")
+    assert "open: default" in seen.at("sources-title")
+    assert "release" in seen.values("data-act") and "60" in seen.values("data-count")
+    assert len(seen.jobs) == 25
+    second = page(daemon, "/?page=2")
+    assert len(second.jobs) == 25 and not set(second.jobs) & set(seen.jobs)
+    assert len(page(daemon, "/?page=3").jobs) == 10
+    assert "No more jobs." in page(daemon, "/?page=4").at("stuck-title")
+
+
+EVIDENCE = Evidence(
+    key=("7",), kind="embed", status="running", verdict=Verdict.STALE, started="2026-01-01T00:00:00+00:00",
+    started_from="started_at", last_sign=None, witness="start", age_seconds=8 * HOUR, silence_seconds=2 * HOUR,
+    timeout_seconds=6 * HOUR, timeout_from="default", stall_seconds=30 * MINUTE, stall_from="default",
+    audible_since=None, deaf_until=None, judged_at=None,
+)  # fmt: skip
+STANDING = SourceStatus("main", "protea", (), None, False, 34.0, 26.0)
+EXPECTING = Outlook(STANDING, State.RUNNING, None, Breaker(50, 0.5), "fail", JobCounts(9, 2, 1, None))
+SWEPT = SweepReport("main", "1", Outcome.DONE, 0.1, leads=True)
+STANDBY = SweepReport("main", "1", Outcome.STANDBY, 0.1)
+REFUSING = SweepReport("main", "1", Outcome.DONE, 0.1, failures=(FailedTransition(("7",), "no,\nnever"),))
+SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE, silence_seconds=MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("expecting", "job", "tone", "told"),
+    [
+        (EXPECTING, EVIDENCE, "soon", "ended by the next sweep, in 34s"),
+        (replace(EXPECTING, standing=replace(STANDING, next_seconds=-2.0)), EVIDENCE, "soon", "which is due"),
+        (replace(EXPECTING, standing=replace(STANDING, sweeping=True)), EVIDENCE, "soon", "a sweep works now"),
+        (replace(EXPECTING, action="requeue_else_fail"), EVIDENCE, "soon", "(action requeue_else_fail), in 34s"),
+        (replace(EXPECTING, halted=Halted("ada")), EVIDENCE, "held", "halted by ada"),
+        (replace(EXPECTING, state=State.FINISHED), EVIDENCE, "held", "the schedule has ended"),
+        (
+            replace(EXPECTING, state=None, standing=replace(STANDING, next_seconds=None)),
+            EVIDENCE,
+            "held",
+            "no schedule",
+        ),
+        (replace(EXPECTING, census=JobCounts(90, 80, 60, None)), EVIDENCE, "held", "held by the breaker"),
+        (replace(EXPECTING, held_back=JobCounts(90, 80, 60, None)), EVIDENCE, "held", "held by the breaker"),
+        (replace(EXPECTING, standing=replace(STANDING, report=STANDBY)), EVIDENCE, "soon", "if it is not halted"),
+        (
+            replace(EXPECTING, halted=Halted("ada"), standing=replace(STANDING, report=STANDBY)),
+            EVIDENCE,
+            "soon",
+            "another replica holds the lease: it ends it if it is not halted",
+        ),
+        (
+            replace(EXPECTING, refused={("7",)}, standing=replace(STANDING, report=REFUSING)),
+            EVIDENCE,
+            "held",
+            r"refused by the database: no,\nnever; tried again later",
+        ),
+        (
+            replace(EXPECTING, holders={("7",): LockHolder(12, "psql", "eve", "idle", None, 3.0)}),
+            EVIDENCE,
+            "alive",
+            "its row is held by process 12 (psql, user eve, idle): alive while that lasts",
+        ),
+        (EXPECTING, SPARED, "alive", "stale in 12m if it shows no further sign of life"),
+        (
+            EXPECTING,
+            replace(SPARED, unknown="the broker is away", silence_seconds=HOUR),
+            "wait",
+            "unknown is not dead: it is left alone until its workers can be asked; stale in 12m",
+        ),
+        (EXPECTING, replace(EVIDENCE, verdict=Verdict.ENDED), "alive", "it does not run"),
+    ],
+)
+def test_what_happens_next_is_what_the_daemon_will_do(expecting: Outlook, job: Evidence, tone: str, told: str) -> None:
+    found = expecting.of(job)
+    assert (found.tone, told in found.text) == (tone, True), found
+
+
+def test_who_is_at_a_standby_is_told_that_only_the_holder_of_the_lease_ends_jobs() -> None:
+    standby = replace(EXPECTING, standing=replace(STANDING, report=STANDBY))
+    told = headline([source_row(standby, None)], [standby], None, State.RUNNING)
+    assert told.detail == "Another replica holds the lease; it ends it if it is not halted."
+    halted = replace(standby, halted=Halted("ada"))
+    told = headline([source_row(halted, None)], [halted], Halted("ada"), State.HALTED)
+    assert told.title == "Halted by ada"
+    assert told.detail.endswith("This halt does not reach the replica that holds the lease of main: halt that one too.")
+    assert "nothing is ended until" not in told.detail
+    alone = headline([source_row(EXPECTING, None)], [EXPECTING], Halted("ada"), State.HALTED)
+    assert alone.detail == "Sweeps only look: 1 job is stuck, and nothing is ended until a restart."
+
+
+def test_only_a_database_that_is_away_is_told_to_be_away() -> None:
+    calm = replace(EXPECTING, census=JobCounts(9, 0, 0, None), standing=replace(STANDING, report=SWEPT))
+    for trouble, cell, title in (
+        (None, "reachable", "Nothing is stuck"),
+        (TooManyReaders(), "not read", "main could not be read just now"),
+        (ReaperError("permission denied for table job"), "not read", "main could not be read just now"),
+        (DatabaseUnavailable("connection refused"), "away", "The database is away"),
+    ):
+        row = source_row(calm, trouble)
+        shown = {each.name: each.value for each in strip([row], State.RUNNING, 0, more=False)}
+        assert shown["Database"] == cell
+        assert headline([row], [calm], None, State.RUNNING).title == title
+    assert (
+        headline([source_row(EXPECTING, TooManyReaders())], [EXPECTING], None, State.RUNNING).title == "1 job is stuck"
+    )
+
+
+def test_late_signs_are_counted_as_far_as_they_are_remembered() -> None:
+    counted = [
+        strip([], State.RUNNING, late, more=more)[-1].value for late, more in ((0, False), (7, False), (100, True))
+    ]
+    assert counted == ["0", "7", "100+"]
+
+
+NAMES = ["run\n1", "run\\n1", "run\\\\n1", "run\\\n1", "a\x00", "a\\x00", "a\u202e", "a\\u202e", "App\\Jobs\\Load", "é"]
+
+
+def test_no_two_names_look_the_same() -> None:
+    shown = [visible(name) for name in NAMES]
+    assert len(set(shown)) == len(NAMES) and all(each.isprintable() for each in shown)
+    assert shown[0] == r"run\n1" and shown[-2] == r"App\Jobs\Load", "a backslash alone is no riddle"
+
+
+def test_an_action_bears_the_jobs_address_and_not_what_its_name_looks_like(daemon: Steered, protea: Protea) -> None:
+    halted(daemon)
+    job = protea.stale()
+    for path in ("/", f"/jobs/default/{job}"):
+        assert set(page(daemon, path).values("data-job")) == {f"/jobs/default/{job}"}
+
+
+# --- filter --------------------------------------------------------------------------------------------------
+
+
+def test_jobs_are_filtered_by_what_the_form_says_without_a_script(daemon: Steered, protea: Protea) -> None:
+    halted(daemon)
+    stale = protea.stale(operation="embed")
+    other = protea.stale(operation="predict", age=9 * HOUR)
+    spared = protea.job(age=10 * HOUR, operation="embed")
+    protea.event(spared)
+    young = protea.job(age=MINUTE, operation="embed")
+    assert page(daemon, "/?verdict=stale").jobs == [other, stale]
+    assert page(daemon, "/?verdict=spared").jobs == [spared]
+    assert page(daemon, "/?verdict=young").jobs == [young]
+    assert page(daemon, "/?verdict=running").jobs == [spared, other, stale, young]
+    assert page(daemon, "/?kind=embed").jobs == [spared, stale]
+    assert page(daemon, "/?kind=embed&verdict=stale&source=default").jobs == [stale]
+    assert page(daemon, "/?kind=no_such").jobs == []
+    assert "No job is like that" in page(daemon, "/?kind=no_such").at("stuck-title")
+    kept = page(daemon, "/?kind=embed&verdict=young")
+    assert "embed" in kept.values("value", "input")
+
+
+@pytest.mark.parametrize(
+    "query", ["verdict=stael", "page=-1", "page=x", "page=99999999999", "page=%D9%A3", "kind=%FF", "x=y"]
+)
+def test_a_query_that_makes_no_sense_shows_the_page_all_the_same(daemon: Steered, query: str) -> None:
+    assert page(daemon, f"/?{query}").at("headline").startswith("Nothing is stuck")
+
+
+def test_a_source_that_there_is_not_is_told_with_the_nearest(daemon: Steered) -> None:
+    assert "There is no source 'defautl'; did you mean 'default'?" in page(daemon, "/?source=defautl").text
+
+
+def test_a_kind_with_a_nul_is_the_databases_trouble_and_not_the_pages(daemon: Steered) -> None:
+    assert "cannot be read just now" in page(daemon, "/?kind=%00").at("stuck-title")
+
+
+def test_two_sources_are_listed_as_one_oldest_first(server: Embedded, tmp_path: Path) -> None:
+    urls = {name: server.create_database(f"page_{name}", tables=False, template=TEMPLATE) for name in ("a", "b")}
+    config = "".join(f'[sources.{name}]\ndatabase_url = "{url}"\n' for name, url in urls.items())
+    with Steered(tmp_path, f'[kinds.embed]\ntimeout_seconds = "7h"\n{config}') as daemon:
+        until(lambda: daemon.sweeps(source="a") and daemon.sweeps(source="b"), "both have been swept")
+        halted(daemon)
+        jobs = []
+        for name, url, age in (("a", urls["a"], 12 * HOUR), ("b", urls["b"], 11 * HOUR), ("a", urls["a"], 10 * HOUR)):
+            with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+                jobs.append((name, Protea(url, connection).stale(age=age)))
+        seen = fresh_until(daemon, 3)
+        assert seen.jobs == [job for _, job in jobs]
+        assert page(daemon, "/?source=b").jobs == [jobs[1][1]]
+        with closed(server.url_of("postgres").replace("+psycopg", ""), "page_b"):
+            until(lambda: "cannot be read" in page(daemon, "/?verdict=stale").text, "b is away")
+            left = page(daemon, "/?verdict=stale")
+            assert left.jobs == [jobs[0][1], jobs[2][1]]
+            assert "Not all is shown: the jobs of b cannot be read just now." in left.text
+            assert left.at("headline").startswith("The database of b is away")
+    for name in urls:
+        server.drop_database(f"page_{name}")
+
+
+def test_jobs_that_cannot_be_read_are_told_with_the_reason(daemon: Steered, protea: Protea) -> None:
+    protea.connection.execute("ALTER TABLE job RENAME COLUMN operation TO work")
+    try:
+        seen = page(daemon, "/?verdict=running")
+    finally:
+        protea.connection.execute("ALTER TABLE job RENAME COLUMN work TO operation")
+    strip_and_table = seen.at("sources-title")
+    assert "Its jobs could not be read just now" in strip_and_table and "operation" in strip_and_table
+    assert "away" not in strip_and_table
+    assert "cannot be read just now" in seen.at("stuck-title")
+
+
+def fresh_until(daemon: Steered, jobs: int) -> Page:
+    return until(lambda: len((seen := page(daemon)).jobs) == jobs and seen, f"{jobs} jobs")  # type: ignore[return-value]
+
+
+# --- the rest of the first page ------------------------------------------------------------------------------
+
+
+def test_what_was_reaped_is_told_with_by_whom_and_why(daemon: Steered, protea: Protea) -> None:
+    by_sweep = protea.stale(operation="embed")
+    [done] = daemon.api.post("/api/sweeps", {}).json["sweeps"]
+    by_hand = protea.job(age=MINUTE, operation="predict")
+    assert daemon.api.end("fail", by_hand, daemon.api.job(by_hand).json["job"]["started"]).status == 200
+    told = page(daemon).at("ended-title")
+    assert f"{by_sweep} " in told
+    assert f"JobTimeout by sweep {done['sweep_id']}: silent for 2h, last heard from job_event, running for 8h" in told
+    assert "ManualTimeout by tester over HTTP from" in told
+    assert told.index(by_hand) < told.index(by_sweep), "newest first"
+    changes = page(daemon).at("changes-title")
+    assert f"fail default {by_hand}" in changes and "its node is gone" in changes
+
+
+def test_a_late_sign_is_told_with_what_the_job_was_ended_for(daemon: Steered, protea: Protea) -> None:
+    job = protea.stale(operation="embed")
+    daemon.api.post("/api/sweeps", {})
+    protea.connection.execute(
+        "UPDATE job SET status = 'succeeded', finished_at = clock_timestamp() WHERE id = %s", (job,)
+    )
+    daemon.api.post("/api/sweeps", {})
+    seen = page(daemon)
+    late = seen.at("late-title")
+    assert "Finished after it was ended: its status is succeeded instead of failed" in late
+    assert "Ended as JobTimeout: silent for 2h" in late
+    assert "late sign" in seen.at("ended-title")
+    assert "Finished after it was ended" in page(daemon, f"/jobs/default/{job}").text.replace("finished", "Finished")
+
+
+def test_sweeps_are_drawn_and_can_be_read_as_a_table(daemon: Steered, protea: Protea) -> None:
+    protea.stale()
+    [done] = daemon.api.post("/api/sweeps", {}).json["sweeps"]
+    seen = page(daemon)
+    table = seen.at("sweeps-table")
+    assert done["sweep_id"] in table
+    assert re.search(r"default \d+ sweeps?: \d+ done", seen.at("sweeps-title"))
+    assert seen.html.count('class="column') >= 1
+    assert re.search(r"<desc [^>]*>\d+ sweeps: [^<]*\d+ reaped; the longest took", seen.html)
+
+
+def test_the_policy_tells_each_value_and_its_origin_and_no_secret(daemon: Steered, protea: Protea) -> None:
+    seen = page(daemon)
+    for name, value, origin in (
+        ("interval_seconds", "1h", "REAPER_INTERVAL_SECONDS"),
+        ("sources.default.stall_seconds", "30m", "default"),
+    ):
+        assert f"{name}{value}{origin}".replace(" ", "") in seen.at("policy").replace(" ", "")
+    assert TOKEN not in seen.html
+
+
+def test_running_jobs_are_counted_by_kind(daemon: Steered, protea: Protea) -> None:
+    for kind in ("embed", "embed", "predict"):
+        protea.job(age=MINUTE, operation=kind)
+    counted = fresh(daemon).at("kinds-title")
+    assert re.search(r"embed 2 predict 1$", counted), counted
+
+
+# --- one job -------------------------------------------------------------------------------------------------
+
+
+def test_a_running_job_is_explained_and_drawn(daemon: Steered, protea: Protea) -> None:
+    halted(daemon)
+    job = protea.stale(operation="embed")
+    seen = page(daemon, f"/jobs/default/{job}")
+    assert job in seen.at("headline")
+    assert "No sign of life for 2h" in seen.at("headline")
+    assert "Halted by tester" in seen.at("headline")
+    assert "timeout6h, from default" in seen.at("facts-title").replace(" 6h", "6h")
+    described = re.search(r'<desc id="drawn-desc">([^<]*)</desc>', seen.html)
+    assert described is not None
+    order = ["started (started_at), 8h ago", "timeout 6h, 2h ago", "sign of life: job_event, 2h ago", "now: stale, now"]
+    assert all(told in described[1] for told in order), described[1]
+    assert seen.title == f"stale: {job} · reaper"
+
+
+def test_an_ended_job_is_drawn_with_what_it_was_ended_for(daemon: Steered, protea: Protea) -> None:
+    job = protea.stale()
+    daemon.api.post("/api/sweeps", {})
+    seen = page(daemon, f"/jobs/default/{job}")
+    assert "Its status is failed." in seen.at("headline")
+    assert "as JobTimeout, by a sweep: silent for 2h" in seen.at("headline")
+    assert "JobTimeout" in seen.at("past-title")
+    described = re.search(r'<desc id="drawn-desc">([^<]*)</desc>', seen.html)
+    assert described is not None
+    assert "sign of life: job_event, 2h" in described[1] and "ended: JobTimeout" in described[1]
+    assert described[1].count("sign of life") == 1, "the reaper's own event is none"
+    assert "fail" not in seen.values("data-act")
+
+
+def test_a_job_whose_row_is_gone_is_told_as_long_as_the_daemon_remembers(daemon: Steered, protea: Protea) -> None:
+    job = protea.stale()
+    daemon.api.post("/api/sweeps", {})
+    protea.connection.execute("DELETE FROM job WHERE id = %s", (job,))
+    seen = page(daemon, f"/jobs/default/{job}")
+    assert "its row is gone" in seen.at("headline")
+    assert "JobTimeout by sweep" in seen.at("past-title")
+
+
+@pytest.mark.parametrize("name", ["nothing", "a/b", "<script>alert(1)</script>", "é☃", "\0", '"', "a\nb", "x" * 900])
+def test_a_job_that_there_is_not_is_a_page_that_says_so(daemon: Steered, name: str) -> None:
+    seen = page(daemon, f"/jobs/default/{quote(name, safe='')}", 404)
+    assert "There is no such job" in seen.text
+    assert "<script>alert" not in seen.html
+
+
+def test_a_source_that_there_is_not_has_no_jobs(daemon: Steered) -> None:
+    assert "did you mean 'default'?" in page(daemon, "/jobs/defautl/1", 404).text
+
+
+# --- trouble -------------------------------------------------------------------------------------------------
+
+
+def test_while_the_database_is_away_the_page_says_so_and_what_is_known(server: Embedded, tmp_path: Path) -> None:
+    with steered(server, tmp_path, "page_away", interval_seconds=1) as (daemon, protea):
+        job = protea.stale(operation="embed")
+        until(lambda: protea.status(job) == "failed", "it is reaped")
+        with closed(server.url_of("postgres").replace("+psycopg", ""), "page_away"):
+            until(lambda: page(daemon).title.startswith("!"), "the page has noticed")
+            until(lambda: "database away: " in page(daemon).at("sources-title"), "a sweep has noticed")
+            seen = page(daemon)
+            assert seen.at("headline").startswith("The database is away")
+            assert job in seen.at("ended-title")
+            assert re.search(r"failed in \d+ ms(, \d+ reaped)? \d+ \d+ \d+ ", seen.at("sources-title")), "as seen last"
+            until(lambda: daemon.api.get(f"/jobs/default/{job}").status == 200, "what is known of the job")
+            unknown = daemon.api.get("/jobs/default/00000000-0000-0000-0000-000000000001")
+            assert unknown.status == 503 and "The database is away" in Page(unknown.text).text
+        until(lambda: page(daemon).at("headline").startswith("Nothing is stuck"), "it is back")
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "\"'><img src=x onerror=alert(1)>",
+    "{{ 7 * 191 }}{% raw %}",
+    "\u202egnp.exe",
+    "line\nbreak\ttab",
+    "x" * 10_000,
+    "&amp;&lt;",
+]
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_whatever_a_kind_is_it_is_shown_and_does_nothing(daemon: Steered, protea: Protea, kind: str) -> None:
+    job = protea.stale(operation=kind, age=8 * HOUR)
+    assert daemon.api.post(f"/api/supervisor/halt?reason={quote(kind[:400])}").status == 200
+    first, own = page(daemon), page(daemon, f"/jobs/default/{job}")
+    ordinary = {"script": 1, "img": 0}
+    for seen in (first, own):
+        assert all(seen.html.count(f"<{tag}") == count for tag, count in ordinary.items())
+        assert "\u202e" not in seen.html and "1337" not in seen.at("stuck-title")
+        assert len(seen.html) < 150_000
+    shown = kind.encode("unicode_escape").decode() if not kind.isprintable() else kind
+    assert (shown if len(shown) <= 160 else "x" * 80 + "…" + "x" * 80) in first.at("stuck-title")
+    assert shown in own.text, "all of it can be read"
+
+
+def test_nothing_on_a_page_is_inline_that_the_policy_forbids(daemon: Steered, protea: Protea) -> None:
+    halted(daemon)
+    job = protea.stale()
+    for path in ("/", f"/jobs/default/{job}"):
+        answer = daemon.api.get(path)
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+        seen = Page(answer.text)
+        assert not [found for found in seen.attributes if found[1] == "style" or found[1].startswith("on")]
+        assert seen.values("src", "script") == ["/static/page.js"]
+        assert "<style" not in seen.html and "javascript:" not in seen.html
+        ids = seen.values("id")
+        assert len(ids) == len(set(ids)), "every id is one element's"
+
+
+# --- who may change, and how pages are kept ------------------------------------------------------------------
+
+
+def test_without_a_token_actions_are_explained_and_not_offered(database: str, tmp_path: Path) -> None:
+    with Daemon(tmp_path, database_url=database) as daemon:
+        daemon.comes_up()
+        until(lambda: daemon.sweeps() >= 1, "the first sweep")
+        answer = daemon.get("/")
+        assert answer is not None and answer[0] == 200
+        seen = Page(answer[1])
+        assert not seen.values("data-act")
+        assert "Read-only: how to act from here" in seen.text and "REAPER_HTTP_TOKEN_FILE" in seen.text
+        assert "dialog" not in {tag for tag, _, _ in seen.attributes}
+
+
+def test_actions_are_hidden_from_whoever_has_no_script(daemon: Steered, protea: Protea) -> None:
+    halted(daemon)
+    protea.stale()
+    seen = page(daemon)
+    assert {"fail", "restart", "dry-run"} == set(seen.values("data-act"))
+    html = re.sub(r"<(div|td|th)[^>]*needs-js[^>]* hidden>.*?</\1>", "", seen.html, flags=re.DOTALL)
+    assert not re.findall(r'<button(?![^>]* hidden)[^>]*data-act="[^"]*"[^>]*>', html)
+
+
+def conditional(daemon: Steered, path: str, etag: str) -> int:
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=30)
+    try:
+        connection.request("GET", path, headers={"If-None-Match": etag})
+        answer = connection.getresponse()
+        body = answer.read()
+        assert (answer.status == 304) is (body == b"")
+        return answer.status
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("path", ["/static/page.css", "/static/page.js", "/static/icon.svg"])
+def test_what_has_not_changed_is_not_sent_again(daemon: Steered, path: str) -> None:
+    answer: Answer = daemon.api.get(path)
+    assert answer.status == 200 and answer.headers["cache-control"] == "no-cache"
+    assert conditional(daemon, path, answer.headers["etag"]) == 304
+    assert conditional(daemon, path, f'W/{answer.headers["etag"]}, "x"') == 304
+    assert conditional(daemon, path, '"x"') == 200
+
+
+@pytest.mark.parametrize("name", ["nothing.css", "..%2F__init__.py", "page.css%00", "__init__.py", ""])
+def test_nothing_else_is_served(daemon: Steered, name: str) -> None:
+    assert daemon.api.get(f"/static/{name}").status == 404
+
+
+def test_a_page_is_kept_for_a_moment_and_made_anew_when_somebody_changed_something(daemon: Steered) -> None:
+    halted(daemon)
+    first = daemon.api.get("/?verdict=young")
+    assert daemon.api.get("/?verdict=young").headers["etag"] == first.headers["etag"]
+    assert conditional(daemon, "/?verdict=young", first.headers["etag"]) == 304
+    assert daemon.api.post("/api/supervisor/restart").status == 200
+    assert page(daemon, "/?verdict=young").at("headline").startswith("Nothing is stuck")
+
+
+def test_the_part_that_changes_can_be_had_alone(daemon: Steered) -> None:
+    seen = page(daemon, "/?part=live")
+    assert seen.html.lstrip().startswith('<div id="live"') and "<html" not in seen.html
+    assert "Nothing is stuck" in seen.text and seen.values("data-title") == ["reaper"]
+
+
+def test_many_readers_have_one_page_made(daemon: Steered) -> None:
+    made, kept, access_control = [], PageCache(), threading.Event()
+
+    def make() -> RenderedPage:
+        access_control.wait(10)
+        made.append(1)
+        return RenderedPage(200, b"page")
+
+    readers = [threading.Thread(target=lambda: kept.at("x", make)) for _ in range(6)]
+    for reader in readers:
+        reader.start()
+    access_control.set()
+    for reader in readers:
+        reader.join(10)
+    assert len(made) == 1
+
+
+def test_pages_that_are_kept_are_few_and_small() -> None:
+    kept = PageCache()
+    for number in range(1000):
+        kept.at(number, lambda: RenderedPage(200, b"x" * 1_000_000))
+    assert len(kept._made) <= 4 and len(kept._making) <= 4
+
+    def fail() -> RenderedPage:
+        raise RuntimeError
+
+    for number in range(1000):
+        with pytest.raises(RuntimeError):
+            kept.at(-number, fail)
+    assert len(kept._making) <= 5
+
+
+def test_templates_are_not_even_loaded_before_somebody_looks() -> None:
+    script = "import sys, reaper.daemon.main; sys.exit('jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+# --- colours -------------------------------------------------------------------------------------------------
+
+
+def _palettes() -> dict[str, dict[str, str]]:
+    light, dark = re.findall(r":root \{(.*?)\}", CSS.read_text(), re.DOTALL)
+    found = [dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block)) for block in (light, dark)]
+    return {"light": found[0], "dark": {**found[0], **found[1]}}
+
+
+def _contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    bright, dim = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dim + 0.05)
+
+
+TEXTS = [(ink, ground) for ink in ("ink", "muted", "accent", "stale", "spared", "ok", "hold", "still")
+         for ground in ("bg", "panel", "raised")] + [
+    (name, f"{name}-bg") for name in ("stale", "spared", "ok", "hold", "still")
+] + [("ink", "stale-bg"), ("ink", "hold-bg"), ("accent-ink", "accent"), ("panel", "stale")]  # fmt: skip
+SHAPES = [("edge", "panel"), ("column", "panel"), ("accent", "panel"), ("ink", "track"), ("stale", "track"),
+          ("spared", "track")]  # fmt: skip
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_and_shapes_stand_out_from_what_is_behind_them(theme: str) -> None:
+    palette = _palettes()[theme]
+    for pairs, least in ((TEXTS, 4.5), (SHAPES, 3.0)):
+        for one, other in pairs:
+            assert _contrast(palette[one], palette[other]) >= least, (theme, one, other)
