@@ -29,12 +29,12 @@ import psycopg
 from click.testing import CliRunner, Result
 from pydantic import BaseModel
 
-from tests.api import TOKEN, Steered, steered, token_file
-from tests.brokers import Staff
-from tests.daemons import closed
-from tests.support import HOUR, MINUTE, Protea, eventually
-from tests.terminals import interrupted as interrupted_at_terminal
-from tests.worlds.postgresql import PostgreSQLDatabase
+from tests.support.api import TOKEN, Steered, steered, token_file
+from tests.support.brokers import Staff
+from tests.support.daemons import closed
+from tests.support.protea import HOUR, MINUTE, Protea, eventually
+from tests.support.terminals import interrupted as interrupted_at_terminal
+from tests.support.worlds.postgresql import PostgreSQLDatabase
 
 __all__ = [
     "HOUR",
@@ -335,14 +335,14 @@ def parameters(function: Any) -> str:
 
 def settings_model() -> type[BaseModel]:
     """The configuration file as a whole."""
-    from reaper.settings.schema import Given
+    from reaper.config.schema import RawSettings
 
-    return Given
+    return RawSettings
 
 
 def profile_model() -> type[BaseModel]:
     """A profile as a whole."""
-    from reaper.profile.vocabulary import Profile
+    from reaper.profile.profile import Profile
 
     return Profile
 
@@ -417,6 +417,6 @@ def _words(annotation: Any) -> set[str]:
 
 def setting_names() -> Sequence[str]:
     """Every setting that a variable of the environment can give."""
-    from reaper.settings.schema import SCALARS
+    from reaper.config.schema import SCALARS
 
     return sorted(SCALARS)
