@@ -19,7 +19,7 @@ _REMEMBERED = 20
 _log = structlog.get_logger("reaper")
 
 
-class TaskStatus(StrEnum):
+class Stage(StrEnum):
     """How far a clearing has come."""
 
     SUBMITTED = "submitted"
@@ -40,7 +40,7 @@ class BackgroundClear:
     hours: float
     dry_run: bool
     who: Caller
-    stage: TaskStatus = TaskStatus.SUBMITTED
+    stage: Stage = Stage.SUBMITTED
     reports: list[SweepReport] = field(default_factory=list)
     error: str | None = None
 
@@ -56,7 +56,7 @@ class ClearTasks:
         """Begin one; FAILED already when it cannot begin. Raises Busy while another one works."""
         with self._lock:
             last = next(reversed(self._known.values()), None)
-            if last is not None and last.stage in (TaskStatus.SUBMITTED, TaskStatus.RUNNING):
+            if last is not None and last.stage in (Stage.SUBMITTED, Stage.RUNNING):
                 raise SourceBusy(f"clearing {last.id} still works; try again when it is done")
             clearing = BackgroundClear(uuid.uuid4().hex[:12], hours, dry_run, who)
             self._known[clearing.id] = clearing
@@ -68,7 +68,7 @@ class ClearTasks:
             thread.start()
         except RuntimeError as error:
             _log.exception("Reaper cannot clear jobs: no thread begins.")
-            clearing.error, clearing.stage = f"no thread begins: {error}", TaskStatus.FAILED
+            clearing.error, clearing.stage = f"no thread begins: {error}", Stage.FAILED
             self._service.changed(_told(clearing))
         return clearing
 
@@ -81,7 +81,7 @@ class ClearTasks:
                 raise NoSuchTask(f"there is no task {id_!r}; the last {_REMEMBERED} are remembered") from None
 
     def _work(self, clearing: BackgroundClear) -> None:
-        clearing.stage = TaskStatus.RUNNING
+        clearing.stage = Stage.RUNNING
         try:
             for report in self._service.admin_actions.clear(clearing.hours, dry_run=clearing.dry_run, who=clearing.who):
                 clearing.reports.append(report)
@@ -91,7 +91,7 @@ class ClearTasks:
         except Exception as defect:  # noqa: BLE001  whoever waits for the task is to be told
             _log.exception("Reaper met a defect while it cleared jobs.")
             clearing.error = f"a defect in the reaper: {type(defect).__name__}"
-        clearing.stage = TaskStatus.FAILED if clearing.error else TaskStatus.DONE
+        clearing.stage = Stage.FAILED if clearing.error else Stage.DONE
         self._service.changed(_told(clearing))
 
 

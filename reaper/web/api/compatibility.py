@@ -12,7 +12,7 @@ from reaper.operations.cleanup import LONGEST_MINUTES
 from reaper.web.api.dependencies import AtDesk, Audit, changing_router
 from reaper.web.api.errors import Unclear, problems
 from reaper.web.api.schemas import WHOLE, Census, Model, SourceName
-from reaper.web.background_clear import BackgroundClear, ClearTasks, TaskStatus
+from reaper.web.background_clear import BackgroundClear, ClearTasks, Stage
 from reaper.web.service import AdminService
 
 reading = APIRouter(tags=["documents"])
@@ -102,7 +102,7 @@ class ClearTask(Model):
     """How far it has come."""
 
     task_id: str
-    status: TaskStatus
+    status: Stage
     result: ClearResult | None
     error: str | None
 
@@ -160,7 +160,7 @@ async def cleared(
 ) -> ClearTask:
     """The last twenty are remembered until the daemon ends."""
     found = clearings.known(task_id)
-    over = found.stage in (TaskStatus.DONE, TaskStatus.FAILED)
+    over = found.stage in (Stage.DONE, Stage.FAILED)
     return ClearTask(
         task_id=found.id, status=found.stage, result=_result(service, found) if over else None, error=found.error
     )
