@@ -15,7 +15,7 @@ from tests.documents import DOCS, blocks
 
 PAGE = DOCS / "tutorial.md"
 INSTALLATION = 1
-"""How many shell blocks install the program. tests/test_install.py installs it."""
+"""How many shell blocks install the program from the package index. The checkout is tested in its place."""
 
 
 @pytest.fixture
