@@ -1,4 +1,4 @@
-"""Writes docs/api.md from the API's own description.
+"""Writes docs/reference/api.md from the API's own description.
 
 api_page.py           write it
 api_page.py --check   fail when it is not what would be written
@@ -9,25 +9,31 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from pages import REFERENCE, write_or_check
+
+from reaper.observers.history import History
 from reaper.observers.metrics import Metrics
+from reaper.observers.status import Status
 from reaper.scheduling.scheduler import Supervisor
-from reaper.web import AdminService, History, Status
+from reaper.web import AdminService
 from reaper.web.app import make_app
 
-PAGE = Path(__file__).parents[1] / "docs" / "api.md"
+PAGE = REFERENCE / "api.md"
 _ADDRESS = "http://127.0.0.1:9469"
 _HEAD = """\
-# The HTTP API
+# HTTP API
 
-Made from the API's own description by `scripts/api_page.py`; a running daemon has it at `/api/openapi.json`.
+<!-- Made by scripts/api_page.py from the API's own description: change that, and run the script again. -->
 
-Whoever reaches the port may read. Changing anything needs a token: `REAPER_HTTP_TOKEN_FILE` names the file with it, and
-the examples below expect it in `$TOKEN`. Durations are seconds, and moments are ISO 8601 as the database made them.
-Every error is `{"detail": "one clear sentence"}`, with a status of its own:
+A running daemon serves this description at `/api/openapi.json`.
+
+Everyone who reaches the port may read. A request that changes something needs a token. The file that
+`REAPER_HTTP_TOKEN_FILE` names holds the tokens; the examples below expect a token in `$TOKEN`. Durations are seconds.
+Points in time are ISO 8601, by the database's clock. An error is `{"detail": "one clear sentence"}`, with one of these
+statuses:
 
 """
 
@@ -55,7 +61,7 @@ class Page:
             for method, path, operation in operations:
                 if tag["name"] in operation["tags"]:
                     yield from self._operation(method, path, operation)
-        yield "\n## What is answered"
+        yield "\n## Answers"
         for name, schema in sorted(self._document["components"]["schemas"].items()):
             yield from self._schema(name, schema)
 
@@ -70,7 +76,7 @@ class Page:
             if "$ref" in answer
         }
         return "\n".join(
-            ["| status | |", "|---|---|", *(f"| {code} | {told} |" for code, told in sorted(found.items()))]
+            ["| status | meaning |", "|---|---|", *(f"| {code} | {told} |" for code, told in sorted(found.items()))]
         )
 
     def _operation(self, method: str, path: str, operation: Document) -> Iterator[str]:
@@ -90,7 +96,7 @@ class Page:
                 for name, each in schema["properties"].items()
             ]
         if rows:
-            yield "\n| parameter | in | what | |\n|---|---|---|---|"
+            yield "\n| parameter | in | value | meaning |\n|---|---|---|---|"
             for name, where, schema, needed, told in rows:
                 yield f"| `{name}` | {where} | {self._kind(schema, needed=needed)} | {_cell(told)} |"
         yield f"\n```bash\n{self._curl(method, path, operation)}\n```\n"
@@ -127,7 +133,8 @@ class Page:
         if "enum" in schema:
             yield f"\n### {name}\n\n{_one_line(schema.get('description', ''))} One of {_choices(schema['enum'])}."
             return
-        yield f"\n### {name}\n\n{_one_line(schema.get('description', ''))}\n\n| member | what | |\n|---|---|---|"
+        yield f"\n### {name}\n\n{_one_line(schema.get('description', ''))}\n"
+        yield "| member | value | meaning |\n|---|---|---|"
         for member, each in schema.get("properties", {}).items():
             yield f"| `{member}` | {self._kind(each)} | {_cell(each.get('description', ''))} |"
 
@@ -202,16 +209,5 @@ def made() -> str:
     return Page(app.openapi()).text()
 
 
-def main(words: list[str]) -> int:
-    if words == ["--check"]:
-        if PAGE.exists() and PAGE.read_text() == made():
-            return 0
-        print(f"{PAGE} is not current: run scripts/api_page.py", file=sys.stderr)
-        return 1
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(made())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(write_or_check(PAGE, made(), "api_page.py"))

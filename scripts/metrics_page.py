@@ -1,4 +1,4 @@
-"""Writes docs/metrics.md from the metrics that the daemon has; --check only says whether it is current."""
+"""Writes docs/reference/metrics.md from the metrics that the daemon has; --check only says whether it is current."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
+from pages import PROJECT, REFERENCE, write_or_check
 from prometheus_client import Metric
 
 from reaper.model import Outcome, Reason
 from reaper.observers.metrics import MOST_KINDS, PARTS, Metrics
 
-PROJECT = Path(__file__).resolve().parents[1]
-PAGE = PROJECT / "docs" / "metrics.md"
+PAGE = REFERENCE / "metrics.md"
 RULES = PROJECT / "config" / "prometheus"
 
 _HEAD = """\
 # Metrics
 
-<!-- Made by scripts/metrics_page.py from the metrics themselves: change those, and run it again. -->
+<!-- Made by scripts/metrics_page.py from the metrics themselves: change those, and run the script again. -->
 
-What the daemon says on `/metrics`. Every name and label is there from its start on, but kinds of jobs, which appear
-with their first job. Moments are seconds since 1970 by the daemon's clock, or the database's where a job's start is
-meant. What is counted begins at 0 with the process; a `_created` beside it says when. Which alerts look at a metric
-stands with it; what to do about one is in the [runbook](runbook.md).
+What the daemon serves on `/metrics`. Every name and label is there from the start of the daemon. Kinds of jobs are the
+exception: a kind appears with its first job. Points in time are seconds since 1970, by the daemon's clock; the start
+of a job is by the database's clock. Counters begin at 0 with the process; the sample that ends in `_created` says
+when. The last column names the alerts that read a metric. What to do about an alert is in the
+[runbook](../runbook.md).
 """
 _LABELS = f"""\
 ## Labels
@@ -35,7 +35,7 @@ _LABELS = f"""\
 | label | values |
 |---|---|
 | `source` | a source's name in the configuration |
-| `kind` | what a job does; `other` for all beyond {MOST_KINDS} of a source, `none` where it has none |
+| `kind` | what a job does; `other` beyond the first {MOST_KINDS} kinds of a source, `none` for jobs without a kind |
 | `reason` | {", ".join(f"`{reason.value}`" for reason in Reason)} |
 | `outcome` | {", ".join(f"`{outcome.value}`" for outcome in Outcome)} |
 | `part` | {", ".join(f"`{part}`" for part in PARTS)} |
@@ -45,13 +45,13 @@ _LABELS = f"""\
 _RECORDED = """\
 ## Recorded series
 
-Made by Prometheus with `config/prometheus/reaper.recording.yml`, where each is explained. In their names stands what is
-left when the replicas have become one.
+Prometheus computes these with `config/prometheus/reaper.recording.yml`, which explains each. They combine the replicas
+of a reaper into one series. The first part of a name says which labels are left.
 
-| series | made of | alerts |
+| series | computed from | alerts |
 |---|---|---|
 """
-_TABLE = "| metric | type | labels | what it tells | alerts |\n|---|---|---|---|---|\n"
+_TABLE = "| metric | type | labels | meaning | alerts |\n|---|---|---|---|---|\n"
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)")
@@ -94,7 +94,7 @@ def page() -> str:
     parts = [
         _HEAD,
         _LABELS,
-        "## The reaper's own\n\n" + _TABLE + _lines(_row(family, watched) for family in own),
+        "## The reaper\n\n" + _TABLE + _lines(_row(family, watched) for family in own),
         "## The process\n\nOn Linux only.\n\n" + _TABLE + _lines(_row(family, watched) for family in process),
         _RECORDED + _lines(_recorded(name, made_of, watched) for name, made_of in recorded.items()),
     ]
@@ -129,7 +129,7 @@ def _recorded(name: str, made_of: set[str], watched: Mapping[str, set[str]]) -> 
 
 
 def _links(alerts: Iterable[str]) -> str:
-    return _listed(f"[{alert}](runbook.md#{alert.lower()})" for alert in alerts)
+    return _listed(f"[{alert}](../runbook.md#{alert.lower()})" for alert in alerts)
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -140,17 +140,5 @@ def _lines(rows: Iterable[str]) -> str:
     return "".join(f"{row}\n" for row in rows)
 
 
-def main() -> int:
-    """0 when the page is current, or is so now."""
-    wanted = page()
-    if "--check" in sys.argv[1:]:
-        if PAGE.read_text(encoding="utf-8") == wanted:
-            return 0
-        print(f"{PAGE.relative_to(PROJECT)} is not current: run scripts/metrics_page.py", file=sys.stderr)
-        return 1
-    PAGE.write_text(wanted, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, page(), "metrics_page.py"))

@@ -76,8 +76,12 @@ if command -v shellcheck >/dev/null; then
 fi
 step 'config/reaper.toml'
 REAPER_CONFIG=config/reaper.toml check "$bin/reaper" config show
-step 'docs/metrics.md'
-check "$bin/python" scripts/metrics_page.py --check
+step docs
+for page in scripts/*_page.py; do
+    check "$bin/python" "$page" --check
+done
+# A warning is an error: so is a link to nothing, be it a page or a heading. Nothing is loaded from elsewhere.
+check "$bin/sphinx-build" -W -n -q --keep-going -E -d build/doctrees docs build/site
 step pytest
 # Files side by side, four on two processors: much of the time is spent waiting for processes. In the order of LONG in
 # tests/conftest.py.

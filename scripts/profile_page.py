@@ -1,0 +1,146 @@
+"""Writes docs/reference/profile.md from the profile vocabulary and the texts in profile_texts.toml.
+
+profile_page.py           write it
+profile_page.py --check   fail when it is not what would be written
+
+The vocabulary says which keys there are, which are required, and their defaults; profile_texts.toml says in words what
+each does. A key without a text, and a text without a key, make this script fail.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections import deque
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+from pages import REFERENCE, cell, table, write_or_check
+from pydantic import BaseModel, Tag
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from reaper.profile import Profile, resolve, shipped
+
+PAGE = REFERENCE / "profile.md"
+TEXTS = Path(__file__).with_name("profile_texts.toml")
+
+_HEAD = """\
+# Profile vocabulary
+
+<!-- Made by scripts/profile_page.py from the vocabulary and scripts/profile_texts.toml: change those, and run the
+     script again. -->
+
+A profile tells the reaper how one job system works: where its jobs are, what "running" means, which signs of life
+there are, and what to do with a stale job. A profile is data. A profile of your own is a table `[profiles.NAME]` in the
+configuration file; a source uses it with `profile = "NAME"`.
+
+- A profile is complete, or it says `extends = "OTHER"` and only what differs. Tables are merged key by key. A list and
+  the value of a column are replaced as a whole.
+- A key that does not exist is an error. The message names the nearest key.
+- Names of tables and columns are always quoted in SQL, and values are always bound. Only `sql` reaches the database as
+  it is written: review it before you use the profile of somebody else.
+- `reaper check` compares a profile with the real tables. `reaper sql` prints the statements that come of it.
+
+The step-by-step guide is [Watch your own table](../how-to/your-own-table.md).
+
+## Shipped profiles
+
+Each of them is a file in [reaper/profiles](../../reaper/profiles/protea.toml) and an example of the vocabulary.
+`NAME.sql` beside it has the tables for which it was written.
+
+"""
+
+
+def parts(profile: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Each part of the vocabulary once, with the shortest path that leads to it."""
+    waiting, seen = deque([("", profile)]), {profile}
+    while waiting:
+        path, model = waiting.popleft()
+        yield path, model
+        for name, field in model.model_fields.items():
+            inside = f"{path}.{field.alias or name}".lstrip(".")
+            for tag, inner in _models(field.annotation):
+                if inner not in seen:
+                    seen.add(inner)
+                    waiting.append((f"{inside}{tag}", inner))
+
+
+def _models(annotation: Any, tag: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """The parts that a type is made of. Where several are possible, each has a tag."""
+    if get_origin(annotation) is Annotated:
+        inner, *marks = get_args(annotation)
+        tag = next((mark.tag for mark in marks if isinstance(mark, Tag)), tag)
+        yield from _models(inner, tag)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield tag, annotation
+    else:
+        for inner in get_args(annotation):
+            yield from _models(inner, tag)
+
+
+def default_of(field: FieldInfo) -> str:
+    """The default as TOML, "required", or nothing."""
+    if field.is_required():
+        return "required"
+    value = field.default
+    value = value.value if isinstance(value, Enum) else value
+    if value is PydanticUndefined or value is None or value in ((), {}, ""):
+        return ""
+    return f"`{str(value).lower()}`" if isinstance(value, bool) else f'`"{value}"`'
+
+
+def texts() -> Mapping[str, Any]:
+    """What is said of each part, by its path."""
+    return tomllib.loads(TEXTS.read_text(encoding="utf-8"))
+
+
+def problems(said: Mapping[str, Any]) -> Iterator[str]:
+    """Where the vocabulary and its texts differ."""
+    found = {
+        path: {field.alias or name for name, field in model.model_fields.items()} for path, model in parts(Profile)
+    }
+    told = {path: set(part["keys"]) for path, part in said["parts"].items()}
+    for path in found.keys() | told.keys():
+        for key in found.get(path, set()) - told.get(path, set()):
+            yield f"{TEXTS.name} does not explain {path}.{key}"
+        for key in told.get(path, set()) - found.get(path, set()):
+            yield f"{TEXTS.name} explains {path}.{key}, which is no key"
+    for name in set(shipped()) ^ set(said["shipped"]):
+        yield f"{TEXTS.name} and the shipped profiles differ: {name}"
+
+
+def page() -> str:
+    """The whole document. Raises ValueError when a key or a profile is not explained."""
+    said = texts()
+    if wrong := list(problems(said)):
+        raise ValueError("\n".join(wrong))
+    rows = [
+        (
+            f"`{name}`",
+            cell(each["for"]),
+            ", ".join(f"`{action}`" for action in resolve(name).action_names),
+            cell(each["not"]),
+        )
+        for name, each in said["shipped"].items()
+    ]
+    models = dict(parts(Profile))
+    written = [_HEAD + table(("profile", "what it is for", "actions", "what it cannot do"), rows)]
+    for path, part in said["parts"].items():
+        fields = {field.alias or name: field for name, field in models[path].model_fields.items()}
+        keys = [
+            (f"`{key}`", cell(value), default_of(fields[key]) if (path, key) != ("", "name") else "", cell(text))
+            for key, (value, text) in part["keys"].items()
+        ]
+        example = f"\n```toml\n{part['example'].strip()}\n```\n" if "example" in part else ""
+        written.append(
+            f"## {part['title']}\n\n{part['text'].strip()}\n\n"
+            f"{table(('key', 'value', 'default', 'meaning'), keys)}{example}"
+        )
+    return "\n".join(written)
+
+
+if __name__ == "__main__":
+    sys.exit(write_or_check(PAGE, page(), "profile_page.py"))

@@ -1,0 +1,234 @@
+"""Writes docs/reference/settings.md from the settings' schema and the comments of config/reaper.toml.
+
+settings_page.py           write it
+settings_page.py --check   fail when it is not what would be written
+
+config/reaper.toml explains each setting; the schema says which there are, their defaults and their limits. A setting
+without an explanation, an explanation without a setting, and a default that differs make this script fail.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pages import PROJECT, REFERENCE, cell, table, write_or_check
+from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from reaper.config.schema import SECTIONS, KindTable, PurgeTable, RawSettings, SourceTable
+
+PAGE = REFERENCE / "settings.md"
+FILE = PROJECT / "config" / "reaper.toml"
+
+_HEAD = """\
+# Settings
+
+<!-- Made by scripts/settings_page.py from config/reaper.toml and the settings' schema: change those, and run the
+     script again. -->
+
+A setting is given by a command-line flag, an environment variable or the configuration file. A flag beats the
+environment, the environment beats a systemd credential, a credential beats the file, and the file beats the default.
+`reaper config show` prints every value that is in force and where it came from; `reaper config check` says whether the
+daemon would accept a new file.
+
+- The file is the one that `--config` or `REAPER_CONFIG` names, else `config/reaper.toml` in the working directory, else
+  `/etc/reaper/reaper.toml`.
+- The environment variable of a setting is `REAPER_` and the name in capitals, for example `REAPER_TIMEOUT_SECONDS`.
+  A list is written with commas. A variable that is set to nothing counts as not set.
+- A duration is a number of seconds, or text such as `45s`, `30m`, `6h`, `1h30m` or `2d`.
+- A name that does not exist, in the file or as a `REAPER_` variable, is an error. The message names the nearest name.
+- Wrong settings are reported all at once. The exit status is then 78.
+- `systemctl reload reaper` (or `kill -HUP`) makes a running daemon read the file again. The daemon refuses a file that
+  is wrong, says why, and keeps the settings it had. It does not read the environment again.
+- Secrets are never printed. Give them as files: `database_url_file`, `broker_url_file` and `http_token_file`, or the
+  systemd credentials `database_url`, `broker_url` and `http_token`. A source's own credentials are
+  `NAME.database_url` and `NAME.broker_url`.
+- `PROTEA_TUNING__WORKER__REAPER_MAIN_TIMEOUT_SECONDS` and `PROTEA_TUNING__WORKER__REAPER_STALL_SECONDS` set
+  `timeout_seconds` and `stall_seconds`, for operators of *protea* who know these names.
+
+[config/reaper.toml](../../config/reaper.toml) is the same list as a file to edit.
+"""
+_TABLES = """\
+## Tables of the file
+
+These exist only in the file. A value that a source does not set comes from the settings above.
+
+"""
+_THRESHOLDS = """\
+For a job's timeout and stall window the most specific value counts: the row's own column (if the profile names one),
+then the kind within the source, then the kind, then the source, then `timeout_seconds` and `stall_seconds` from above.
+
+"""
+_OWN: Mapping[str, str] = {
+    "kinds.NAME.timeout_seconds": "How long a job of this kind may run before it can become stale.",
+    "kinds.NAME.stall_seconds": "How long a job of this kind may show no sign of life.",
+    "sources.NAME.kinds": "Thresholds of kinds in this source alone: `[sources.NAME.kinds.KIND]`.",
+    "sources.NAME.purge": "Retention of finished jobs: `[sources.NAME.purge]`, below.",
+    "sources.NAME.purge.cron": (
+        "When the daemon purges: minute, hour, day of the month, month, day of the week, in UTC. Without it the daemon "
+        "never purges."
+    ),
+    "sources.NAME.purge.days_to_keep": "How many days a finished job is kept.",
+    "sources.NAME.purge.batch_size": "How many jobs are deleted per transaction.",
+}
+"""What the comments of the file do not explain setting by setting."""
+
+_FIRST_TABLE = "# ---- Thresholds of single kinds"
+_WRONG: tuple[Any, ...] = ([], 0.5, "?")
+"""What hardly any setting takes: its refusal says what it does take."""
+_SETTING = re.compile(r"#(?:   )?(\w+) = (.+)")
+_RULER = re.compile(r"# ---- (.+?) -+")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One setting as the file has it. `default` is as it is written there; None for an example."""
+
+    section: str
+    text: str
+    default: str | None
+
+
+def explained() -> tuple[dict[str, str], dict[str, Explained]]:
+    """The words that open each section, and each setting above the first table with the comment before it."""
+    openings: dict[str, str] = {}
+    found: dict[str, Explained] = {}
+    section, words = "", list[str]()
+    for line in FILE.read_text(encoding="utf-8").split(_FIRST_TABLE)[0].splitlines():
+        if ruler := _RULER.fullmatch(line):
+            section, words = ruler[1], []
+            openings[section] = ""
+        elif setting := _SETTING.fullmatch(line):
+            default = None if line.startswith("#   ") else setting[2]
+            found.setdefault(setting[1], Explained(section, " ".join(words), default))
+        elif line.startswith("# "):
+            words.append(line.removeprefix("# "))
+        elif not line.strip():
+            if words and section and not any(each.text == " ".join(words) for each in found.values()):
+                openings[section] = " ".join([openings[section], *words]).strip()
+            words = []
+    return openings, found
+
+
+def limits_of(field: FieldInfo) -> str:
+    """What a value may be, in the words with which a wrong one is refused."""
+    kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+    adapter = TypeAdapter[Any](kind)
+    for wrong in _WRONG:
+        try:
+            adapter.validate_python(wrong)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            if found := re.search(r"expected (?:one of: )?(.+?)(?:, not .*)?$", message):
+                text = found[1]
+                if text == "the path of a file":
+                    return "path"
+                if text != "text" or wrong == "?":
+                    return _listed(text) if "one of: " in message else text
+    return ""
+
+
+def _listed(choices: str) -> str:
+    return ", ".join(f"`{choice}`" for choice in choices.split(", "))
+
+
+def kind_of(field: FieldInfo) -> str:
+    """The kind of value, for people."""
+    inner = field.annotation
+    if get_origin(inner) in (Union, UnionType):
+        inner = next(each for each in get_args(inner) if each is not type(None))
+        while get_origin(inner) is Annotated:
+            field = FieldInfo(annotation=get_args(inner)[0], default=None)
+            field.metadata = list(get_args(inner)[1:])
+            inner = get_args(inner)[0]
+    if inner is SecretStr:
+        return "URL (secret)"
+    return limits_of(field) or {"Path": "path"}.get(getattr(inner, "__name__", ""), "text")
+
+
+def names(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
+    """Each key as it is written, and its field."""
+    for name, field in model.model_fields.items():
+        yield field.alias or name, field
+
+
+def default_of(field: FieldInfo) -> str:
+    """The default, as the file writes it."""
+    value = field.default
+    if value is None or isinstance(value, BaseModel) or value == {}:
+        return ""
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{each}"' for each in value) + "]`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def problems() -> list[str]:
+    """Where the file and the schema differ."""
+    scalars = {name: field for name, field in names(RawSettings) if name not in SECTIONS}
+    _, said = explained()
+    found = [f"config/reaper.toml does not explain {name}" for name in scalars.keys() - said.keys()]
+    found += [f"config/reaper.toml explains {name}, which is no setting" for name in said.keys() - scalars.keys()]
+    for name, each in said.items():
+        if name in scalars and each.default is not None:
+            value = tomllib.loads(f"value = {each.default}")["value"]
+            given = getattr(RawSettings.model_validate({name: value}), _attribute(name))
+            if given != scalars[name].default:
+                found.append(f"config/reaper.toml says {name} = {each.default}, not {scalars[name].default!r}")
+    return found
+
+
+def _attribute(name: str) -> str:
+    return next(
+        attribute for attribute, field in RawSettings.model_fields.items() if (field.alias or attribute) == name
+    )
+
+
+def page() -> str:
+    """The whole document. Raises ValueError when the file does not fit the schema."""
+    if wrong := problems():
+        raise ValueError("\n".join(wrong))
+    openings, said = explained()
+    scalars = dict(names(RawSettings))
+    parts = [_HEAD]
+    for section, opening in openings.items():
+        rows = [
+            (
+                f"`{name}`<br>`REAPER_{name.upper()}`",
+                f"`{each.default}`" if each.default else "",
+                cell(kind_of(scalars[name])),
+                cell(each.text),
+            )
+            for name, each in said.items()
+            if each.section == section
+        ]
+        words = f"{opening}\n\n" if opening else ""
+        parts.append(f"## {section}\n\n{words}{table(('setting', 'default', 'value', 'what it does'), rows)}")
+    parts.append(_TABLES + _THRESHOLDS + _table("kinds.NAME", KindTable, said))
+    parts.append(_table("sources.NAME", SourceTable, said))
+    parts.append(_table("sources.NAME.purge", PurgeTable, said))
+    parts.append("### `[profiles.NAME]`\n\nA mapping of your own: see [Profile vocabulary](profile.md).\n")
+    return "\n".join(parts)
+
+
+def _table(path: str, model: type[BaseModel], said: Mapping[str, Explained]) -> str:
+    rows = []
+    for name, field in names(model):
+        text = _OWN.get(f"{path}.{name}") or f"As `{name}` above, for this source alone. {_first(said[name].text)}"
+        value = "table" if name in ("kinds", "purge") else kind_of(field)
+        rows.append((f"`{name}`", default_of(field), cell(value), cell(text)))
+    return f"### `[{path}]`\n\n" + table(("key", "default", "value", "what it does"), rows)
+
+
+def _first(text: str) -> str:
+    """The first sentence."""
+    return re.split(r"(?<=[.:]) (?=[A-Z])", text)[0]
+
+
+if __name__ == "__main__":
+    sys.exit(write_or_check(PAGE, page(), "settings_page.py"))
