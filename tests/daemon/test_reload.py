@@ -154,7 +154,7 @@ def test_whatever_goes_wrong_with_a_new_configuration_the_old_one_stays(
             raise ZeroDivisionError("a defect of ours")
 
         with monkeypatch.context() as patch, capture_logs() as said:
-            patch.setattr(process, "make_source", broken)
+            patch.setattr(process, "create_source", broken)
             running.reload(lambda: load({}, {**environ, "REAPER_STALL_SECONDS": "5m"}))
         assert list(running._supervisor.runners) == before
         assert running._settings.stall_seconds == 1800

@@ -108,7 +108,7 @@ class Shed:
         self.database, self.hand = database, database.session(autocommit=True)
         self._made = itertools.count()
         context = "datetime(6)" if isinstance(database, MariaDBDatabase) else "timestamptz"
-        for statement in self.tables.format(context=context).split(";"):
+        for statement in self.tables.format(moment=context).split(";"):
             self.hand.do(statement)
 
     def task(

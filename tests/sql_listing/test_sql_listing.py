@@ -143,7 +143,7 @@ def test_both_ways_out_are_printed_and_the_one_for_a_twin(
 ) -> None:
     with database_on(request, where) as place, place.session(autocommit=True) as hand:
         for statement in TABLES:
-            hand.do(statement.format(context=context))
+            hand.do(statement.format(moment=context))
         sweeps = Sweeps(Source("main", place.url, queue(), thresholds(), PATIENCE, SourceOptions("requeue_else_fail")))
         sweeps.once()
         sweeps.seen.clear()

@@ -195,7 +195,7 @@ def listened(world: World) -> DowntimeTracker:
 class Listening(Source):
     """A source whose sweeps judge by what was heard until NOW."""
 
-    def meet(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
+    def begin_evaluation(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
         return EvaluationContext.of(downtime, self.thresholds)
 
 

@@ -16,7 +16,7 @@ from fastapi import FastAPI, Query, Security
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from reaper.web.guard import CHANGING_RESPONSES, RESPONSES, AccessControl, Caller, auth_dependency, guarded
+from reaper.web.guard import CHANGING_RESPONSES, RESPONSES, AccessControl, Caller, changing, guarded
 from reaper.web.guard.allowed_hosts import AllowedHosts
 from reaper.web.guard.slow_clients import TimeoutProtocol
 from reaper.web.guard.tokens import Tokens
@@ -94,11 +94,11 @@ def make_app(held: threading.Event, entered: threading.Event) -> FastAPI:
         raise RuntimeError("an inner secret")
 
     @app.post("/act", responses=CHANGING_RESPONSES)
-    def act(order: Order, who: Annotated[Caller, Security(auth_dependency)]) -> dict[str, str]:
+    def act(order: Order, who: Annotated[Caller, Security(changing)]) -> dict[str, str]:
         return {"name": who.name, "remote": who.remote, "source": order.source}
 
     @app.get("/whoami", responses=CHANGING_RESPONSES)
-    def whoami(who: Annotated[Caller, Security(auth_dependency)]) -> dict[str, str]:
+    def whoami(who: Annotated[Caller, Security(changing)]) -> dict[str, str]:
         return {"name": who.name}
 
     @app.post("/forgotten")

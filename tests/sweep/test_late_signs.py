@@ -298,7 +298,7 @@ def test_a_job_ended_by_a_person_through_the_daemon_is_remembered_too(protea: Pr
 
 
 def test_of_very_many_some_are_followed_and_all_are_told_when(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reaper.source.claim.FOLLOWED", 15)
+    monkeypatch.setattr("reaper.source.claim.MAX_FOLLOWED", 15)
     sweeps, heard = Sweeps(protea.source()), Heard()
     heard.memory = sweeps.memory
     for _ in range(60):
@@ -356,7 +356,7 @@ class Tasks:
         self.now = place.naive_ago.replace("%s", "0")
         self.profile = resolve("tasks", {"tasks": {"time": "naive", **tomllib.loads(profile)}})
         for statement in TABLES:
-            self.hand.do(statement.format(context=context))
+            self.hand.do(statement.format(moment=context))
 
     def stale(self, number: int) -> None:
         ago = self.place.naive_ago

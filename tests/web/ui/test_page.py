@@ -32,7 +32,7 @@ from tests.support.daemons import Daemon, closed, until
 from tests.support.pages import Page
 from tests.support.protea import HOUR, MINUTE, Protea
 
-CSS = Path("reaper/admin/page/static/page.css")
+CSS = Path("reaper/web/ui/static/page.css")
 running, daemon, protea = shared_daemon("page")
 
 
