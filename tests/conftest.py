@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,9 +46,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "thorough: only with --thorough; something like it is tried always.")
+    _restore_ctrl_c_in_children()
     # Workers find it in their environment.
     if folder := scratch.make():
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def _restore_ctrl_c_in_children() -> None:
+    """Processes that tests start can be interrupted, even when this one ignores SIGINT.
+
+    `nohup` and `&` in a script leave SIGINT ignored. A program that is started keeps an ignored signal ignored, but
+    gets the default back for a signal that has a handler. So the signal gets a handler that does nothing: this process
+    still ignores it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda _number, _frame: None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

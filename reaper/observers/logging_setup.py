@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
@@ -21,6 +21,8 @@ _SHARED: tuple[Processor, ...] = (
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
 )
+_LONG = frozenset({"exception", "stack"})
+"""What takes several lines."""
 _PROCESSORS: tuple[Processor, ...] = (
     structlog.stdlib.filter_by_level,
     *_SHARED,
@@ -126,13 +128,38 @@ def _is_terminal(handler: logging.Handler) -> bool:
 
 def _formatter(form: str, *, terminal: bool) -> logging.Formatter:
     as_json = form == "json" or (form == "auto" and not terminal)
-    renderer: Processor = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=terminal)
-    )
+    console: tuple[Processor, ...] = (_spell_out, structlog.dev.ConsoleRenderer(colors=terminal))
+    renderers = (structlog.processors.JSONRenderer(),) if as_json else console
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
     )
+
+
+class _Quoted(str):
+    """Text that has been through `repr` already."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _spell_out(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Control characters in text from a database would steer the terminal.
+
+    The console renderer quotes only text with a space, a quote or the end of a line in it.
+    """
+    return {name: _spelled(name, value) for name, value in fields.items()}
+
+
+def _spelled(name: str, value: Any) -> Any:
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    if name == "event" or name in _LONG:
+        kept = "\n\t" if name in _LONG else ""
+        return "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in value)
+    return _Quoted(repr(value))
 
 
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))

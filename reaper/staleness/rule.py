@@ -173,8 +173,10 @@ class Rule:
         own = self._own_timeout(jobs)
         if own is None:
             return usual
-        age = sql.seconds(sql.instant(context.now), self.started(jobs))
-        return case((own.is_not(None), age > own), else_=usual)
+        now = sql.instant(context.now)
+        # A start before all time has no age that could be compared: it is past every timeout.
+        past = func.coalesce(sql.seconds(now, self.started(jobs)) > own, self.started(jobs) < now)
+        return case((own.is_not(None), past), else_=usual)
 
     def _own_timeout(self, jobs: FromClause) -> Element | None:
         """The timeout that stands in the row, in seconds; NULL for none, which many spell 0 or -1."""

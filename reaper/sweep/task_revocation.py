@@ -17,6 +17,7 @@ class Revoking:
 
     def __init__(self, witness: LivenessProbe | None, told: dict[str, str]) -> None:
         self._witness, self._told = witness, told
+        self._away = False
         self.trouble: str | None = None
 
     def again(self, liveness: LivenessReport) -> None:
@@ -38,7 +39,7 @@ class Revoking:
         running = {job.task: executing[job.task] for job in jobs if job.task and job.task in executing}
         self._told |= running
         # Workers that could not be told a moment ago would cost each batch their whole deadline.
-        if running and self.trouble is None:
+        if running and not self._away:
             self._tell(list(running))
 
     def _tell(self, tasks: Sequence[str]) -> None:
@@ -47,4 +48,5 @@ class Revoking:
                 self._witness.revoke(tasks)
         except ProbeUnavailable as problem:
             # Their jobs have ended all the same. The next sweep tries again.
+            self._away = True
             self.trouble = f"tasks of ended jobs may still be executed: {problem}"

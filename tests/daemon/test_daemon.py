@@ -278,6 +278,30 @@ def test_whatever_a_kind_is_called_a_line_stays_one_line(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize(
+    "evil", ["evil\x1b[2J", "evil\x07\x9b31m", "evil\u202egnp.exe", "evil\x1b[2J with words", "evil\r"]
+)
+def test_no_text_from_elsewhere_steers_a_terminal_through_the_log(form: str, evil: str) -> None:
+    script = (
+        f"from reaper import logs; import logging, structlog; logs.set_up('info', {form!r}, None); evil = {evil!a}\n"
+        "log = structlog.get_logger('reaper')\n"
+        "log.warning('Reaped stale job.', kind=evil, jobs=[evil], error=evil)\n"
+        "logging.getLogger('uvicorn.error').warning('a request of %s', evil)\n"
+        "logging.getLogger('uvicorn.error').warning('a request\\nforged')\n"
+        "try: raise ValueError(evil)\n"
+        "except ValueError: log.exception('Reaper met a defect.')"
+    )
+    said = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, stderr=subprocess.PIPE).stderr.decode()
+    assert "Traceback" in said and "Warning" not in said
+    assert "a request\\nforged" in said, "one line"
+    assert not [character for character in said if not character.isprintable() and character != "\n"], said
+    if form == "json":
+        assert json.loads(said.splitlines()[0])["kind"] == evil
+    else:
+        assert said.count("evil") >= 5
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
 def test_the_traceback_of_a_library_is_logged_in_full(form: str) -> None:
     script = (
         f"from reaper import logs; import logging; logs.set_up('info', {form!r}, None)\n"

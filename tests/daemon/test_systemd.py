@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from reaper.config import load
 from reaper.daemon.systemd import Notify, Systemd, in_words, watchdog_seconds
+from reaper.dev.postgres import Embedded
 from reaper.errors import ConfigError
 from reaper.model import JobCounts, Outcome, SweepReport
 from reaper.scheduling.scheduler import Supervisor
@@ -23,6 +26,7 @@ from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.halt import Halted, HaltSwitch
+from tests.conftest import TEMPLATE
 from tests.support.daemons import Daemon, closed, free_port, lasts, until
 from tests.support.protea import Protea
 
@@ -236,10 +240,10 @@ def _name(protea: Protea) -> str:
 class Bench:
     """One source under watch, and a loop that turns as the daemon's does."""
 
-    def __init__(self, protea: Protea, manager: Manager, **settings: object) -> None:
+    def __init__(self, protea: Protea, manager: Manager, *, watchdog: float = 0.3, **settings: object) -> None:
         # Patience: 2 × (1 s + 1 s) and the 0.5 s of workers that nobody asks.
         limits = {"statement_timeout_seconds": 1, "connect_timeout_seconds": 1, "broker_deadline_seconds": 0.5}
-        self.systemd = Systemd(Notify(manager.address), 0.3, start_seconds=START, slack_seconds=0.5)
+        self.systemd = Systemd(Notify(manager.address), watchdog, start_seconds=START, slack_seconds=0.5)
         self.systemd.set_sources(load({"database_url": protea.url, **limits, **settings}, {}))
         self.halt = HaltSwitch()
         self.supervisor = Supervisor(self.halt)
@@ -301,6 +305,116 @@ def test_sweeps_are_progress(bench: Bench) -> None:
     begun, before = time.monotonic(), len(bench.manager.told("WATCHDOG"))
     bench.pings(5)
     assert len(bench.manager.told("WATCHDOG")) - before <= (time.monotonic() - begun) / 0.1 + 1
+
+
+@contextmanager
+def in_time(bench: Bench, watchdog: float) -> Iterator[None]:
+    """The manager is told within half of its time (sd_watchdog_enabled(3)), as long as the block turns the loop."""
+    pings: list[float] = []
+    turn = bench.turn
+
+    def turn_and_look() -> bool:
+        before = len(bench.manager.told("WATCHDOG"))
+        turn()
+        if len(bench.manager.told("WATCHDOG")) > before:
+            pings.append(time.monotonic())
+        return True
+
+    bench.turn = turn_and_look  # type: ignore[method-assign]
+    begun = time.monotonic()
+    try:
+        yield
+    finally:
+        bench.turn = turn  # type: ignore[method-assign]
+    moments = [begun, *pings, time.monotonic()]
+    gaps = [later - sooner for sooner, later in pairwise(moments)]
+    assert max(gaps) <= watchdog / 2, f"the manager waited for {max(gaps):.1f} s of its {watchdog:g} s"
+
+
+def test_manager_is_told_well_before_its_time_is_over(protea: Protea, quiet: Manager) -> None:
+    bench = Bench(protea, quiet, watchdog=3)
+    try:
+        with in_time(bench, 3):
+            begun = time.monotonic()
+            bench.until(lambda: time.monotonic() - begun > 4, "a time that is longer than the manager's")
+    finally:
+        bench.supervisor.stop(10)
+
+
+def test_manager_of_a_daemon_is_told_well_before_its_time_is_over(
+    protea: Protea, tmp_path: Path, quiet: Manager
+) -> None:
+    """The daemon's loop turns once a second."""
+    within = 6.0
+    with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=int(within * 1e6)):
+        until(lambda: quiet.told("WATCHDOG"), "the first WATCHDOG")
+        before, begun = len(quiet.told("WATCHDOG")), time.monotonic()
+        until(lambda: len(quiet.told("WATCHDOG")) >= before + 2, "two more WATCHDOG")
+        assert time.monotonic() - begun < within, "two within its time"
+
+
+def test_manager_is_told_all_the_time_while_one_sweep_is_slow_within_its_limits(protea: Protea, quiet: Manager) -> None:
+    """One and the same sweep stands still for longer than the slack, and for less than a statement may take."""
+    bench = Bench(protea, quiet, watchdog=2, statement_timeout_seconds=60)
+    try:
+        bench.pings(1)
+        with held_up(protea):
+            begun, still = time.monotonic(), bench.runner.source.activity.at
+            with in_time(bench, 2):
+                while time.monotonic() - begun < 3.5:  # less than a transaction of ours waits for a lock
+                    bench.turn()
+                    assert bench.runner.sweeping and bench.runner.source.activity.at == still, "the same statement"
+                    time.sleep(0.05)
+            assert "No progress" not in " ".join(quiet.told("STATUS"))
+    finally:
+        bench.supervisor.stop(10)
+
+
+def test_sweep_that_hangs_is_no_progress_whichever_of_several_sources_it_is_of(
+    protea: Protea, quiet: Manager, server: Embedded
+) -> None:
+    bench = Bench(protea, quiet)
+    url = server.create_database("beside", tables=False, template=TEMPLATE)
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        beside = Protea(url, connection)
+        source = beside.source(name="beside")
+        runner = SourceRunner(
+            source,
+            DowntimeTracker(0),
+            RetrySchedule(0.2),
+            Breaker(50, 1),
+            1000,
+            "test-host",
+            [bench.systemd],
+            bench.halt,
+        )
+        bench.supervisor.add(runner)
+        try:
+            bench.pings()
+            with held_up(beside) as backend:
+                os.kill(backend, signal.SIGSTOP)
+                try:
+                    bench.falls_silent("No progress: the sweep of beside has stood still for")
+                finally:
+                    os.kill(backend, signal.SIGCONT)
+            bench.pings()
+        finally:
+            bench.supervisor.stop(10)
+    server.drop_database("beside")
+
+
+def test_manager_that_asked_for_a_watchdog_is_told_nothing_before_the_start_is_over_but_that_it_goes_on(
+    tmp_path: Path, quiet: Manager
+) -> None:
+    """READY comes when each database has been met: until then it is no start that has failed."""
+    away = f"postgresql://nobody@127.0.0.1:{free_port()}/nowhere"
+    with Daemon(tmp_path, database_url=away, NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=10**9) as daemon:
+        daemon.comes_up().sweeps_on(outcome="failed")
+        quiet.hears("EXTEND_TIMEOUT_USEC", 2)
+        assert {int(told) for told in quiet.told("EXTEND_TIMEOUT_USEC")} == {30_000_000}
+        assert not quiet.told("READY") and not quiet.told("RELOADING")
+        daemon.stop()
+        assert quiet.told("STOPPING") == ["1"] and not quiet.told("READY")
 
 
 def test_a_halted_supervisor_is_progress(bench: Bench) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from reaper.database.lease import Lease
+from reaper.database.lease import Lease, ttl_for
 from reaper.dev.postgres import Embedded
 from reaper.model import Outcome
 from reaper.profile import resolve
@@ -125,6 +125,11 @@ def test_one_of_two_is_held_and_renewed(protea: Protea, leases: tuple[Lease, Lea
         assert first.keep() and first.hold()
         assert not second.keep() and not second.hold()
         assert len(holders(protea)) == 1
+
+
+@pytest.mark.parametrize(("interval", "ttl"), [(1, 30), (10, 30), (60, 180)])
+def test_lease_lasts_for_three_intervals_and_not_less_than_half_a_minute(interval: float, ttl: float) -> None:
+    assert ttl_for(interval) == ttl
 
 
 def test_a_released_lease_goes_to_the_other(protea: Protea, leases: tuple[Lease, Lease]) -> None:

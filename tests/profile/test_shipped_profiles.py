@@ -251,6 +251,7 @@ def at_any_moment(
     assert early > 5 and waited > 0, (early, waited, late)
 
 
+@only_where(lambda _: True, long=True)
 def test_a_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_has_to_wait(world: World, thorough: bool) -> None:
     for job, worker, gone, report in at_any_moment(world, world.finish, thorough):
         state = world.state(job)
@@ -262,7 +263,7 @@ def test_a_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_has_to_wait(wor
             assert worker.did() is not world.fenced
 
 
-@only_where(lambda world: world.signs)
+@only_where(lambda world: world.signs, long=True)
 def test_a_sign_of_life_at_any_moment_of_a_sweep_saves_the_job_or_has_to_wait(world: World, thorough: bool) -> None:
     for job, worker, gone, report in at_any_moment(world, world.sign_of_life, thorough):
         sent_back = world.database.deadlocks and worker.waited and not report.reaped
@@ -349,6 +350,7 @@ world(database).sweep()
 """
 
 
+@only_where(lambda _: True, long=True)
 def test_a_reaper_killed_in_the_midst_of_its_transaction_leaves_nothing(world: World) -> None:
     job, before = world.stale_job(), world.dump()
     command = [sys.executable, "-c", _SWEEP, world.profile, world.action, world.database.reaper]

@@ -11,7 +11,7 @@ import pytest
 
 from reaper.liveness import LivenessReport
 from reaper.model import SweepReport, Verdict
-from reaper.profile import resolve
+from reaper.profile import Profile, resolve
 from reaper.source import Source
 from reaper.source.source import SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
@@ -22,6 +22,9 @@ from reaper.sweep.sweep import sweep
 from tests.support.protea import PATIENCE, Heard, thresholds
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 
+CELERY = {"witness": "celery", "celery": {"task": "celery_task_id", "queue": "queue"}}
+QUEUED = resolve("queued", {"queued": {"extends": "vuls", "alive": [CELERY]}})
+"""Rows say in which queue their tasks wait."""
 HERE = LivenessReport(queues=frozenset({"celery"}), known=frozenset({"celery"}))
 
 
@@ -51,9 +54,25 @@ class Runs:
             (task, started),
         )
 
-    def sweep(self, liveness: LivenessReport, queues: tuple[str, ...] = ("celery",)) -> SweepReport:
-        habits = SourceOptions(probe=Says(liveness), queues=queues)
-        source = Source("main", self.url, resolve("vuls"), thresholds(), PATIENCE, habits)
+    def queue(self, task: str, queue: str | None) -> None:
+        """A run whose row says in which queue its task waits."""
+        self.add(task)
+        self.connection.execute("ALTER TABLE task_runs ADD COLUMN IF NOT EXISTS queue text")
+        self.connection.execute("UPDATE task_runs SET queue = %s WHERE celery_task_id = %s", (queue, task))
+
+    def failed(self) -> set[str | None]:
+        found = self.connection.execute("SELECT celery_task_id FROM task_runs WHERE status = 'failed'").fetchall()
+        return {task for (task,) in found}
+
+    def sweep(
+        self,
+        liveness: LivenessReport | None,
+        queues: tuple[str, ...] = ("celery",),
+        profile: str | Profile = "vuls",
+    ) -> SweepReport:
+        habits = SourceOptions(probe=Says(liveness) if liveness else None, queues=queues)
+        mapped = resolve(profile) if isinstance(profile, str) else profile
+        source = Source("main", self.url, mapped, thresholds(), PATIENCE, habits)
         return sweep(
             source, DowntimeTracker(0), SourceState(), SweepOptions("host", 10, Breaker(50, 1.0)), None, Heard()
         )
@@ -115,3 +134,63 @@ def test_a_task_may_be_a_message_that_waits_even_when_it_has_begun_before(runs: 
 def test_a_run_that_celery_was_never_told_of_is_judged_without_it(runs: Runs) -> None:
     runs.add(None)
     assert runs.sweep(LivenessReport(trouble="the broker is away")).reaped == 1
+
+
+@pytest.mark.parametrize(
+    "liveness",
+    [
+        LivenessReport(),
+        LivenessReport(queues=HERE.queues, known=HERE.known, backlog=HERE.queues),
+        LivenessReport(queues=HERE.queues, known=frozenset({"celery", "scans"}), unreliable={"scans": "w1 is missing"}),
+    ],
+    ids=["not served", "messages wait", "doubted"],
+)
+def test_run_that_celery_was_never_told_of_is_ended_although_others_are_unknown(
+    runs: Runs, liveness: LivenessReport
+) -> None:
+    runs.add(None)
+    runs.add("a")
+    assert runs.sweep(liveness).reaped == 1
+    assert runs.failed() == {None}
+
+
+def test_job_is_unknown_where_no_witness_is_asked_and_has_no_sign_of_life_for_it(runs: Runs) -> None:
+    runs.add("a")
+    report = runs.sweep(None)
+    assert (report.reaped, report.asked_witness) == (0, False)
+    [spared] = report.newly_spared
+    assert (spared.unknown, spared.witness) == ("Celery: was not asked", "start")
+    assert spared.silence_seconds == pytest.approx(8 * 3600, abs=60)
+
+
+def test_queue_that_a_row_names_decides_for_its_own_tasks(runs: Runs) -> None:
+    for task, queue in (("a", "celery"), ("b", "mail"), ("c", "scans"), ("d", None), ("e", "lost"), ("f", "celery")):
+        runs.queue(task, queue)
+    served = frozenset({"celery", "mail"})
+    liveness = LivenessReport(
+        alive=frozenset({"f"}),
+        queues=served,
+        known=served | {"scans"},
+        backlog=frozenset({"mail"}),
+        unreliable={"scans": "w1 is missing"},
+    )
+    report = runs.sweep(liveness, profile=QUEUED)
+    assert (report.error, runs.failed()) == (None, {"a"})
+    told = {evidence.key[0]: evidence.unknown for evidence in report.newly_spared}
+    rows = runs.connection.execute("SELECT celery_task_id, id::text FROM task_runs").fetchall()
+    assert {name: told[id_] for name, id_ in rows if id_ in told} == {
+        "b": "Celery: it may be one of the messages that wait in its queue",
+        "c": "Celery: w1 is missing",
+        "d": "Celery: no worker of its queue has answered",
+        "e": "Celery: no worker of its queue has answered",
+        "f": None,
+    }
+
+
+def test_message_that_waits_in_a_queue_that_only_workers_name_may_be_the_task(runs: Runs) -> None:
+    both = frozenset({"celery", "scans"})
+    runs.add("a")
+    report = runs.sweep(LivenessReport(queues=both, known=both, backlog=frozenset({"scans"})))
+    assert report.reaped == 0
+    [spared] = report.newly_spared
+    assert spared.unknown == "Celery: it may be one of the messages that wait in its queue"

@@ -75,6 +75,18 @@ def test_a_copy_knows_the_same_and_learns_by_itself() -> None:
     assert copy.excluded_seconds(STALL) > world.downtime.excluded_seconds(STALL)
 
 
+def test_copy_of_one_that_has_lost_the_database_takes_the_time_until_it_is_met_again_for_deaf() -> None:
+    world = World(60)
+    world.meet()
+    world.wait(100)
+    world.lose()
+    copy = world.downtime.copy()
+    world.wait(100)
+    copy.record_contact(ServerClock(now=at(world.clock), server_started=at(world.started)))
+    world.meet()
+    assert copy.excluded_seconds(STALL) == world.downtime.excluded_seconds(STALL) > 0
+
+
 def test_another_allowance_changes_nothing_that_was_deaf_before() -> None:
     world = World(60)
     world.meet()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from reaper.model import JobCounts, KindThresholds, Outcome, Threshold, Verdict
+from reaper.source import with_stale
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.state import SourceState
 from tests.support.protea import HOUR, MINUTE, Heard, Protea, thresholds
@@ -80,6 +81,19 @@ def test_a_threshold_that_is_just_reached_is_not_passed(protea: Protea) -> None:
         assert protea.judge(job, protea.as_of(now)).verdict is verdict
         protea.sweep(protea.as_of(now))
         assert protea.status(job) == ("failed" if verdict is Verdict.STALE else "running")
+
+
+def test_timeout_that_goes_back_further_than_dates_do_is_never_passed(protea: Protea) -> None:
+    job = protea.stale()
+    report = protea.sweep(protea.source(thresholds(timeout=1e12)))
+    assert (report.outcome, protea.status(job)) == (Outcome.DONE, "running")
+    assert report.census is not None and report.census.past_timeout == 0
+
+
+def test_census_counts_no_fewer_jobs_past_their_timeout_than_are_stale() -> None:
+    """Both are counted by statements of their own, and jobs may pass their timeout between the two."""
+    census = with_stale(JobCounts(3, 1, 0, None), 2)
+    assert (census.running, census.past_timeout, census.stale, census.spared) == (3, 2, 2, 0)
 
 
 def test_only_running_jobs_are_ended(protea: Protea) -> None:

@@ -17,7 +17,8 @@ from tests.support.worlds.postgresql import PostgreSQLDatabase
 Place = tuple[type[World], str]
 """A world, and the name of a server that it can be on."""
 PLACES: list[Place] = [(world, server) for world in WORLDS for server in world.servers]
-_ON_MARIADB = {("protea", "fail"), ("adhese", "fail")}
+_ON_MARIADB = {("protea", "fail"), ("adhese", "fail"), ("adhese", "delete")}
+_LONG_ON_MARIADB = _ON_MARIADB - {("adhese", "delete")}
 _numbers = itertools.count()
 
 
@@ -27,23 +28,26 @@ def called(place: Place) -> str:
     return f"{world.profile}-{world.action}-{server}"
 
 
-def everywhere(holds: Callable[[type[World]], bool] = lambda _: True) -> list[object]:
-    """The places of worlds for which it holds. Without time, two worlds stand for all of them on MariaDB."""
+def everywhere(holds: Callable[[type[World]], bool] = lambda _: True, *, long: bool = False) -> list[object]:
+    """The places of worlds for which it holds. Without time, three worlds stand for all of them on MariaDB.
+
+    In `long` tests, which go through every moment of a sweep, two of them do.
+    """
     return [
-        pytest.param(place, marks=[] if _always(place) else [pytest.mark.thorough])
+        pytest.param(place, marks=[] if _always(place, long=long) else [pytest.mark.thorough])
         for place in PLACES
         if holds(place[0])
     ]
 
 
-def _always(place: Place) -> bool:
+def _always(place: Place, *, long: bool) -> bool:
     world, server = place
-    return server != "mariadb" or (world.profile, world.action) in _ON_MARIADB
+    return server != "mariadb" or (world.profile, world.action) in (_LONG_ON_MARIADB if long else _ON_MARIADB)
 
 
-def only_where(holds: Callable[[type[World]], bool]) -> pytest.MarkDecorator:
-    """For what some job systems do not have."""
-    return pytest.mark.parametrize("world", everywhere(holds), ids=called, indirect=True)
+def only_where(holds: Callable[[type[World]], bool], *, long: bool = False) -> pytest.MarkDecorator:
+    """For what some job systems do not have, or what takes `long`."""
+    return pytest.mark.parametrize("world", everywhere(holds, long=long), ids=called, indirect=True)
 
 
 @contextmanager

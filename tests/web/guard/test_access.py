@@ -6,6 +6,7 @@ import hmac
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -489,3 +490,11 @@ def test_a_change_is_told_with_all_that_belongs_to_it() -> None:
 
 def test_a_gate_that_was_never_configured_lets_nobody_change_anything() -> None:
     assert not AccessControl().tokens
+
+
+def test_body_that_is_announced_as_too_long_is_refused_before_any_of_it_comes() -> None:
+    with web({"alice": TOKEN}) as served:
+        begun = time.monotonic()
+        headers = {**BEARER, "Content-Type": "application/json", "Content-Length": str(access.BODY_BYTES + 1)}
+        assert served.raw(head("POST", "/act", headers)).status == 413
+        assert time.monotonic() - begun < 5, "nobody waits for it"

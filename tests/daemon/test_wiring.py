@@ -1,0 +1,545 @@
+"""Every setting reaches the object that uses it: from each place that can give it, at the start and after SIGHUP."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from reaper.config import load
+from reaper.config.schema import SCALARS, KindTable, PurgeTable, RawSettings, SourceTable, names
+from reaper.daemon import main as process
+from reaper.daemon import startup_recovery
+from reaper.database.lease import ttl_for
+from reaper.errors import ConfigError
+from reaper.liveness.celery import CeleryWitness
+from reaper.operations.bulk import BulkOptions
+from reaper.operations.resume import ResumeOptions as ResumeOrders
+from reaper.scheduling.source_runner import SourceRunner
+from reaper.source import Source
+from reaper.staleness.downtime import DowntimeTracker
+from tests.support.daemons import Daemon, free_port, until
+from tests.support.protea import Protea
+
+AWAY = "postgresql://someone@127.0.0.1:1/nothing"
+"""Nobody listens there: each sweep fails at once, and nothing here needs one."""
+ELSEWHERE = "postgresql://someone@127.0.0.1:1/elsewhere"
+BROKER = "redis://127.0.0.1:1/0"
+TOKEN = "a-token-for-tests-0123456789"
+RESTART_ONLY = frozenset({"http_host", "http_port", "state_dir", "log_file"})
+
+
+class Running:
+    """A daemon in this process, made and started as `reaper run` does it, and what its parts were given."""
+
+    def __init__(self, environ: Mapping[str, str], resumes: list[Resumed]) -> None:
+        self.resumes = resumes
+        self.daemon = process.Daemon(load({}, environ))
+
+    @property
+    def runner(self) -> SourceRunner:
+        [runner] = self.daemon._supervisor.runners
+        return runner
+
+    @property
+    def sources(self) -> list[Source]:
+        """The source as sweeps use it, as readers over HTTP use it, and as the resume at the start uses it."""
+        reading = self.daemon._service._places[self.runner.name].reading
+        return [self.runner.source, reading, *(resumed.source for resumed in self.resumes)]
+
+    def each(self, of: Callable[[Source], object]) -> object:
+        """What all of them say; a list of what they say when they differ."""
+        found = [of(source) for source in self.sources]
+        return found[0] if all(one == found[0] for one in found) else found
+
+    @property
+    def witness(self) -> CeleryWitness:
+        witness = self.runner.source.options.probe
+        assert isinstance(witness, CeleryWitness)
+        return witness
+
+    def purging(self) -> tuple[Any, Any] | None:
+        return self.daemon._supervisor._scheduled_purges.get(self.runner.name)
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        return self.daemon._metrics.registry.get_sample_value(name, labels)
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What the resume at the start was given."""
+
+    source: Source
+    downtime: DowntimeTracker
+    options: ResumeOrders
+    hand: BulkOptions
+
+
+def same(*values: object) -> object:
+    """The value that all of them have, or all of them where they differ."""
+    return values[0] if all(value == values[0] for value in values) else values
+
+
+def interval(r: Running) -> object:
+    job = r.daemon._supervisor._scheduler.get_job(r.runner.name)
+    lease = r.runner._lease._ttl / ttl_for(r.runner.pace.interval)
+    assert lease == 1
+    return same(
+        r.runner.pace.interval,
+        job.trigger._interval.total_seconds(),
+        r.sample("reaper_interval_seconds"),
+        r.daemon._status._interval,
+    )
+
+
+def batch_size(r: Running) -> object:
+    return same(r.runner.options.batch_size, *(resumed.hand.batch_size for resumed in r.resumes))
+
+
+def restart_grace(r: Running) -> object:
+    return same(
+        r.runner.downtime._grace.total_seconds(),
+        *(resumed.downtime._grace.total_seconds() for resumed in r.resumes),
+    )
+
+
+def systemd_patience(r: Running, statement: float, connect: float, deadline: float = 5) -> None:
+    """How long a sweep may stand still before WATCHDOG is no longer sent."""
+    assert r.daemon.systemd._timeouts == 2 * (statement + connect) + deadline + 60
+
+
+def statement_timeout(r: Running) -> object:
+    systemd_patience(r, r.runner.source._timeouts.statement, 5)
+    return r.each(lambda source: source._timeouts.statement)
+
+
+def connect_timeout(r: Running) -> object:
+    systemd_patience(r, 300, r.runner.source._timeouts.connect)
+    return r.each(lambda source: source._timeouts.connect)
+
+
+def timeout(r: Running) -> object:
+    found = r.each(lambda source: same(source.thresholds.timeout.seconds, source.rule.thresholds.timeout.seconds))
+    return same(found, r.daemon._service.settings.sources[r.runner.name].thresholds.timeout.seconds)
+
+
+def stall(r: Running) -> object:
+    return r.each(lambda source: same(source.thresholds.stall.seconds, source.rule.thresholds.stall.seconds))
+
+
+def kind(r: Running) -> object:
+    def of(source: Source) -> object:
+        limits = source.rule.thresholds.kinds.get("embed")
+        return limits and (limits.timeout and limits.timeout.seconds, limits.stall and limits.stall.seconds)
+
+    return r.each(of)
+
+
+def host(r: Running) -> object:
+    return re.sub(r"^http://|:\d+$", "", r.daemon._http.address if r.daemon._http else "")
+
+
+def port(r: Running) -> object:
+    return int(r.daemon._http.address.rpartition(":")[2]) if r.daemon._http else 0
+
+
+def resuming(r: Running) -> object:
+    return bool(r.resumes)
+
+
+def window(r: Running) -> object:
+    return same(*(resumed.options.window for resumed in r.resumes)) if r.resumes else None
+
+
+def purge_cron(r: Running) -> object:
+    found = r.purging()
+    return found and str(found[1]._times)
+
+
+def purge_days(r: Running) -> object:
+    found = r.purging()
+    return found and found[0]._options.days_to_keep
+
+
+def purge_batch(r: Running) -> object:
+    found = r.purging()
+    return found and found[0]._options.batch_size
+
+
+def deadline(r: Running) -> object:
+    systemd_patience(r, 300, 5, r.witness._deadline_seconds)
+    return r.witness._deadline_seconds
+
+
+def queues(r: Running) -> object:
+    return same(
+        frozenset(r.runner.source.options.queues), r.witness._expected_queues, frozenset(r.sources[1].options.queues)
+    )
+
+
+VULS = {"profile": "vuls", "broker_url": BROKER}
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One setting: a value that is not its default, as it is given and as the daemon's parts have it.
+
+    `besides` are other settings that it takes. Words in capitals stand for what differs from run to run.
+    """
+
+    given: object
+    seen: object
+    see: Callable[[Running], object]
+    besides: Mapping[str, object] = field(default_factory=dict)
+
+
+def url(source: Source) -> object:
+    return source.engine.url.database
+
+
+RESUME = {"resume_at_start": True}
+
+KNOBS: dict[str, Knob] = {
+    "interval_seconds": Knob(1234, 1234, interval),
+    "timeout_seconds": Knob("2h", 7200, timeout, RESUME),
+    "stall_seconds": Knob("11m", 660, stall, RESUME),
+    "batch_size": Knob(7, 7, batch_size, RESUME),
+    "breaker_min": Knob(77, 77, lambda r: r.runner.options.breaker.minimum),
+    "breaker_share": Knob(0.25, 0.25, lambda r: r.runner.options.breaker.share),
+    "restart_grace": Knob("17m", 1020, restart_grace, RESUME),
+    "statement_timeout_seconds": Knob("44s", 44, statement_timeout, RESUME),
+    "connect_timeout_seconds": Knob("9s", 9, connect_timeout, RESUME),
+    "http_host": Knob("127.0.0.9", "127.0.0.9", host, {"http_port": "PORT"}),
+    "http_port": Knob("PORT", "PORT", port),
+    "http_token_file": Knob("TOKENS", "alice", lambda r: r.daemon._access_control.tokens.who(f"Bearer {TOKEN}")),
+    "http_allowed_hosts": Knob(["a.example"], True, lambda r: r.daemon._access_control.hosts.admits(["a.example"])),
+    "state_dir": Knob("FOLDER", "FOLDER", lambda r: str(r.daemon._halt._path and r.daemon._halt._path.parent)),
+    "database_url": Knob(ELSEWHERE, "elsewhere", lambda r: r.each(url), RESUME),
+    "database_url_file": Knob("URL_FILE", "elsewhere", lambda r: r.each(url), RESUME),
+    "profile": Knob("noetl", "noetl", lambda r: r.each(lambda source: source.profile.name), RESUME),
+    "action": Knob("requeue", "requeue", lambda r: r.each(lambda source: source.options.action), {"profile": "ours"}),
+    "max_age_seconds": Knob(
+        "5h", 18000, lambda r: r.each(lambda source: same(source.options.max_age, source.rule._max_age)), RESUME
+    ),
+    "broker_url": Knob("redis://127.0.0.1:1/7", "redis://127.0.0.1:1/7", lambda r: r.witness._broker_url, VULS),
+    "broker_url_file": Knob(
+        "BROKER_FILE", "redis://127.0.0.1:1/8", lambda r: r.witness._broker_url, {"profile": "vuls"}
+    ),
+    "broker_deadline_seconds": Knob("2s", 2, deadline, VULS),
+    "worker_absence_seconds": Knob("1h", 3600, lambda r: r.witness._circle.absence_seconds, VULS),
+    "queues": Knob(["slow", "fast"], frozenset({"slow", "fast"}), queues, VULS),
+    "resume_at_start": Knob(True, True, resuming),
+    "resume_window_seconds": Knob("9m", 540, window, RESUME),
+}
+
+BY_PROCESS = frozenset({"log_level", "log_format", "log_file"})
+"""They change the whole process: tried below, with processes of their own."""
+
+TABLES = {
+    "[kinds]": {
+        "timeout_seconds": Knob("2h", (7200, None), kind, RESUME),
+        "stall_seconds": Knob("11m", (None, 660), kind, RESUME),
+    },
+    "[sources.main.kinds]": {
+        "timeout_seconds": Knob("2h", (7200, None), kind, RESUME),
+        "stall_seconds": Knob("11m", (None, 660), kind, RESUME),
+    },
+    "[sources.main.purge]": {
+        "cron": Knob("7 3 * * sun", "7", purge_cron),
+        "days_to_keep": Knob(77, 77, purge_days),
+        "batch_size": Knob(7, 7, purge_batch),
+    },
+}
+OURS = """
+[profiles.ours]
+extends = "protea"
+[profiles.ours.actions.requeue.set]
+status = "queued"
+"""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A configuration: variables, and a file's text."""
+
+    variables: Mapping[str, str]
+    file: str
+
+
+def spelled(value: object) -> str:
+    """As TOML has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value).replace("'", '"')
+
+
+def lines(values: Mapping[str, object]) -> str:
+    return "".join(f"{name} = {spelled(value)}\n" for name, value in values.items())
+
+
+def in_environment(values: Mapping[str, object]) -> Configuration:
+    def text(value: object) -> str:
+        return ",".join(value) if isinstance(value, list) else str(value).lower() if value is True else str(value)
+
+    return Configuration({f"REAPER_{name.upper()}": text(value) for name, value in values.items()}, OURS)
+
+
+def in_file(values: Mapping[str, object]) -> Configuration:
+    return Configuration({}, lines(values) + OURS)
+
+
+def in_source(values: Mapping[str, object]) -> Configuration:
+    """In the source's own table what can stand there."""
+    own = {name: value for name, value in values.items() if name in names(SourceTable)}
+    shared = {name: value for name, value in values.items() if name not in own}
+    return Configuration({}, f"{lines(shared)}[sources.main]\n{lines(own)}{OURS}")
+
+
+WAYS: Mapping[str, Callable[[Mapping[str, object]], Configuration]] = {
+    "environment": in_environment,
+    "file": in_file,
+    "source": in_source,
+}
+
+
+class Desk:
+    """Makes daemons of one test, and what their settings name."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self._monkeypatch = folder, monkeypatch
+        self.words: dict[str, object] = {"PORT": free_port(), "FOLDER": str(folder / "state")}
+        for word, text in (
+            ("TOKENS", f"alice:{TOKEN}\n"),
+            ("URL_FILE", ELSEWHERE),
+            ("BROKER_FILE", "redis://127.0.0.1:1/8"),
+        ):
+            path = folder / word.lower()
+            path.write_text(text)
+            path.chmod(0o600)
+            self.words[word] = str(path)
+
+    def real(self, value: object) -> object:
+        """What a word in capitals stands for here; anything else as it is."""
+        return self.words.get(value, value) if isinstance(value, str) else value
+
+    def environ(self, given: Configuration) -> dict[str, str]:
+        config = self.folder / "reaper.toml"
+        config.write_text(given.file)
+        return {"REAPER_CONFIG": str(config), **given.variables}
+
+    @contextmanager
+    def running(self, given: Configuration) -> Iterator[Running]:
+        """A daemon that has started, and its first sweep ended."""
+        resumes: list[Resumed] = []
+
+        def resume(source: Source, downtime: DowntimeTracker, options: ResumeOrders, hand: BulkOptions) -> None:
+            resumes.append(Resumed(source, downtime, options, hand))
+
+        self._monkeypatch.setattr(startup_recovery, "resume", resume)
+        made = Running(self.environ(given), resumes)
+        made.daemon.start()
+        for thread in made.daemon._startup._threads:
+            thread.join(10)
+        try:
+            yield made
+        finally:
+            assert made.daemon.stop()
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    return Desk(tmp_path, monkeypatch)
+
+
+def base(service: Desk, name: str, knob: Knob) -> dict[str, object]:
+    """What a daemon takes to start, without the setting."""
+    values = {"http_port": 0, "interval_seconds": 3600, "database_url": AWAY, **knob.besides}
+    if name == "broker_url_file":
+        values["broker_url"] = BROKER
+    return {
+        each: service.real(value) for each, value in values.items() if each != name or name in ("database_url", *VULS)
+    }
+
+
+def with_it(service: Desk, name: str, knob: Knob) -> dict[str, object]:
+    values = base(service, name, knob)
+    if name.endswith("_url_file"):
+        del values[name.removesuffix("_file")]
+    return values | {name: service.real(knob.given)}
+
+
+def without(service: Desk, name: str, knob: Knob) -> dict[str, object]:
+    values = base(service, name, knob)
+    if name == "http_port":
+        values["http_port"] = 0
+    return values
+
+
+CASES = [
+    pytest.param(way, name, id=f"{name}-{way}")
+    for name in KNOBS
+    for way in WAYS
+    if way != "source" or name in names(SourceTable)
+]
+
+
+@pytest.mark.parametrize(("way", "name"), CASES)
+def test_settings_reach_their_objects_at_the_start_and_after_a_reload(way: str, name: str, service: Desk) -> None:
+    knob, give = KNOBS[name], WAYS[way]
+    given, plain, seen = give(with_it(service, name, knob)), give(without(service, name, knob)), service.real(knob.seen)
+    with service.running(given) as running:
+        assert knob.see(running) == seen, "at the start"
+    with service.running(plain) as running:
+        before = knob.see(running)
+        assert before != seen, "without it"
+        with capture_logs() as said:
+            running.daemon.reload(lambda: load({}, service.environ(given)))
+        assert any(line["event"] == "Reaper has a new configuration." for line in said), said
+        waits = any("change only with a restart" in line["event"] for line in said)
+        assert waits is (name in RESTART_ONLY)
+        if name in RESTART_ONLY or name == "resume_at_start":
+            assert knob.see(running) == before, "not before a restart"
+            return
+        if name == "resume_window_seconds":
+            return  # of no use after the start
+        assert after_reload(knob, running) == seen, "after a reload"
+        running.daemon.reload(lambda: load({}, service.environ(plain)))
+        assert after_reload(knob, running) == before, "after a reload that takes it back"
+
+
+def after_reload(knob: Knob, running: Running) -> object:
+    """What was resumed at the start was resumed with the settings of the start."""
+    running.resumes.clear()
+    return knob.see(running)
+
+
+def table_of(where: str, values: Mapping[str, object]) -> Configuration:
+    """A source with these values in one of its tables."""
+    inner = {"[kinds]": "[kinds.embed]", "[sources.main.kinds]": "[sources.main.kinds.embed]"}.get(where, where)
+    text = lines({"http_port": 0, "interval_seconds": 3600})
+    own = lines({"database_url": AWAY, "resume_at_start": True})
+    return Configuration({}, f"{text}[sources.main]\n{own}{inner}\n{lines(values)}")
+
+
+@pytest.mark.parametrize(("where", "name"), [(where, name) for where, table in TABLES.items() for name in table])
+def test_tables_of_a_source_reach_their_objects_at_the_start_and_after_a_reload(
+    where: str, name: str, service: Desk
+) -> None:
+    knob = TABLES[where][name]
+    besides = {"cron": "5 4 * * *"} if "purge" in where and name != "cron" else {}
+    given, plain = table_of(where, {**besides, name: knob.given}), table_of(where, besides)
+
+    def seen(running: Running) -> object:
+        found = knob.see(running)
+        return found if name != "cron" or found is None else re.findall(r"minute='([^']*)'", str(found))[0]
+
+    with service.running(given) as running:
+        assert seen(running) == knob.seen, "at the start"
+    with service.running(plain) as running:
+        before = seen(running)
+        assert before != knob.seen
+        running.daemon.reload(lambda: load({}, service.environ(given)))
+        running.resumes.clear()
+        assert seen(running) == knob.seen, "after a reload"
+        running.daemon.reload(lambda: load({}, service.environ(plain)))
+        assert seen(running) == before, "after a reload that takes it back"
+
+
+def test_every_setting_is_in_a_table_above() -> None:
+    """A setting that is new has to be tried here, too."""
+    assert KNOBS.keys() | BY_PROCESS == SCALARS
+    assert names(RawSettings).keys() - SCALARS == {"kinds", "sources", "profiles"}
+    assert names(SourceTable).keys() - KNOBS.keys() == {"kinds", "purge"}
+    assert TABLES["[kinds]"].keys() == TABLES["[sources.main.kinds]"].keys() == names(KindTable).keys()
+    assert TABLES["[sources.main.purge]"].keys() == names(PurgeTable).keys()
+
+
+# --- what changes the whole process ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["environment", "file"])
+def test_log_settings_reach_the_log_at_the_start(way: str, protea: Protea, tmp_path: Path) -> None:
+    log = tmp_path / "reaper.log"
+    given: dict[str, Any] = {"log_level": "debug", "log_format": "console", "log_file": str(log)}
+    config = lines({**(given if way == "file" else {}), "database_url": protea.url})
+    with Daemon(tmp_path, config, **(given if way == "environment" else {})) as daemon:
+        daemon.comes_up().sweeps_on()
+        until(lambda: "Reaper surveyed." in log.read_text(), "a line for debugging, in the file")
+        assert all(not line.startswith("{") for line in log.read_text().splitlines())
+        assert daemon.stderr.read_text() == ""
+
+
+def test_log_settings_reach_the_log_after_a_reload_but_for_its_file(protea: Protea, tmp_path: Path) -> None:
+    log, other = tmp_path / "reaper.log", tmp_path / "other.log"
+    base = {"database_url": protea.url, "log_file": str(log)}
+    with Daemon(tmp_path, lines({**base, "log_format": "console", "log_level": "debug"})) as daemon:
+        daemon.comes_up().sweeps_on()
+        daemon.configure(lines({**base, "log_format": "json", "log_level": "error", "log_file": str(other)}))
+        daemon.process.send_signal(signal.SIGHUP)
+        until(lambda: "change only with a restart" in log.read_text(), "that the file stays")
+        protea.connection.execute("ALTER TABLE job RENAME COLUMN status TO state")
+        until(lambda: '"event": "Reaper cycle failed"' in log.read_text(), "a line of the new format")
+        _, _, after = log.read_text().partition("change only with a restart")
+        found = [json.loads(line) for line in after.splitlines()[1:]]
+        assert found and {line["level"] for line in found} == {"error"}
+        assert not other.exists()
+
+
+def test_longest_timeout_of_the_metrics_is_the_configured_one(service: Desk) -> None:
+    def given(timeout: str) -> Configuration:
+        return in_file(
+            {**VULS, "database_url": AWAY, "http_port": 0, "interval_seconds": 3600, "timeout_seconds": timeout}
+        )
+
+    with service.running(given("2h")) as running:
+        assert running.sample("reaper_longest_timeout_seconds", source="default") == 7200
+        running.daemon.reload(lambda: load({}, service.environ(given("3h"))))
+        assert running.sample("reaper_longest_timeout_seconds", source="default") == 10800
+
+
+# --- what the wiring has to refuse, and to keep turning ----------------------------------------------------------
+
+
+def test_daemon_that_others_could_reach_does_not_start_without_a_token(service: Desk) -> None:
+    given = in_file({"database_url": AWAY, "http_host": "0.0.0.0", "http_port": service.words["PORT"]})
+    with pytest.raises(ConfigError, match="can be reached from other machines"):
+        process.Daemon(load({}, service.environ(given)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"http_host": "0.0.0.0"}, "can be reached from other machines"),
+        ({"http_token_file": "NONE"}, "cannot read"),
+    ],
+)
+def test_reload_to_settings_that_no_daemon_would_start_with_is_refused(
+    wrong: Mapping[str, object], problem: str, service: Desk
+) -> None:
+    plain = {"database_url": AWAY, "http_port": service.words["PORT"], "interval_seconds": 3600}
+    wrong = {name: str(service.folder / "no-tokens") if value == "NONE" else value for name, value in wrong.items()}
+    with service.running(in_file(plain)) as running:
+        before = running.runner
+        with capture_logs() as said:
+            running.daemon.reload(lambda: load({}, service.environ(in_file({**plain, **wrong, "batch_size": 7}))))
+        [refusal] = [line for line in said if line["event"] == "Reaper keeps its configuration: the new one is wrong."]
+        assert any(problem in line for line in refusal["problems"])
+        assert running.runner is before and running.daemon._service.settings.batch_size == 1000
+
+
+def test_loop_that_turns_is_alive_and_one_that_has_stopped_is_not(service: Desk) -> None:
+    """`/live` answers by it: Kubernetes ends a daemon whose loop seems to have stopped."""
+    with service.running(in_file({"database_url": AWAY, "http_port": 0, "interval_seconds": 3600})) as running:
+        status = running.daemon._status
+        status._turned -= 60
+        assert not status.alive
+        running.daemon.tick()
+        assert status.alive

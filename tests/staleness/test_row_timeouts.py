@@ -1,0 +1,190 @@
+"""Timeouts that stand in a job's own row: what they mean, on both servers, in every shape of the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from reaper.model import KindThresholds, Threshold, Verdict
+from reaper.profile import Profile
+from reaper.sweep.state import SourceState
+from tests.support.protea import HOUR, MINUTE, Heard, thresholds
+from tests.support.tasks import Tasks, before, mapped, tasks_in
+from tests.support.worlds.servers import database_on
+
+STALE, SPARED, YOUNG = Verdict.STALE, Verdict.SPARED, Verdict.YOUNG
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def tasks(request: pytest.FixtureRequest) -> Iterator[Tasks]:
+    with database_on(request, request.param) as database, tasks_in(database) as made:
+        yield made
+
+
+def limited(unit: str = "s", **changes: Any) -> Profile:
+    return mapped(limits={"timeout": {"column": "run_limit", "unit": unit}}, **changes)
+
+
+def test_timeout_of_a_row_counts_when_positive_and_is_none_when_zero_negative_or_null(tasks: Tasks) -> None:
+    expected = {
+        tasks.add(1, age=8 * HOUR, run_limit=None): STALE,
+        tasks.add(2, age=5 * HOUR, run_limit=None): YOUNG,
+        tasks.add(3, age=8 * HOUR, run_limit=0): STALE,
+        tasks.add(4, age=5 * HOUR, run_limit=0): YOUNG,
+        tasks.add(5, age=8 * HOUR, run_limit=-1): STALE,
+        tasks.add(6, age=5 * HOUR, run_limit=-1): YOUNG,
+        tasks.add(7, age=5 * HOUR, run_limit=3600): STALE,
+        tasks.add(8, age=5 * HOUR, run_limit=0.001): STALE,
+        tasks.add(9, age=40 * MINUTE, run_limit=3600, beat=None): YOUNG,
+        tasks.add(10, age=8 * HOUR, run_limit=36_000): YOUNG,
+        tasks.add(11, age=5 * HOUR, run_limit=3600, beat=MINUTE): SPARED,
+        tasks.add(12, age=8 * HOUR, run_limit=0, beat=MINUTE): SPARED,
+        tasks.add(13, age=5 * HOUR, run_limit=3600, state="over"): Verdict.ENDED,
+    }
+    source = tasks.source(limited())
+    assert tasks.verdicts(source) == expected
+    heard = Heard()
+    report = tasks.sweep(source, heard=heard)
+    stale = {key for key, verdict in expected.items() if verdict is STALE}
+    assert (report.error, report.failures, report.reaped) == (None, (), len(stale))
+    assert {job.key[0] for job in heard.reaped_jobs} == stale
+    assert {key for key, state in tasks.states().items() if state == "dead"} == stale
+
+
+@pytest.mark.parametrize(
+    ("unit", "seconds"), [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)], ids=lambda value: str(value)
+)
+def test_timeout_of_a_row_is_in_its_profiles_unit(tasks: Tasks, unit: str, seconds: float) -> None:
+    limit = 0.5 * HOUR / seconds
+    longer, shorter = tasks.add(1, age=31 * MINUTE, beat=None), tasks.add(2, age=29 * MINUTE, beat=None)
+    tasks.hand.do("UPDATE task SET run_limit = %s", limit)
+    source = tasks.source(limited(unit), thresholds(stall=MINUTE))
+    assert tasks.verdicts(source) == {longer: STALE, shorter: YOUNG}
+    explained = tasks.explained(longer, source=source)[longer]
+    assert explained.timeout_seconds == pytest.approx(0.5 * HOUR)
+    assert explained.timeout_from == "column run_limit"
+
+
+def test_timeout_of_a_row_that_is_just_reached_is_not_passed(tasks: Tasks) -> None:
+    now = tasks.now()
+    for number, age in enumerate((3599.999, 3600.0, 3600.001), 1):
+        tasks.add(number, run_limit=3600)
+        tasks.started_at(number, before(now, age))
+    assert tasks.verdicts(tasks.as_of(now, limited())) == {"1": YOUNG, "2": YOUNG, "3": STALE}
+
+
+def test_timeout_of_a_row_comes_before_its_kinds_and_that_before_the_sources(tasks: Tasks) -> None:
+    kinds = {"slow": KindThresholds(timeout=Threshold(10 * HOUR, "kind slow"))}
+    expected = {
+        tasks.add(1, kind="slow", run_limit=3600): STALE,
+        tasks.add(2, kind="slow", run_limit=0): YOUNG,
+        tasks.add(3, kind="slow", run_limit=-1): YOUNG,
+        tasks.add(4, kind="slow"): YOUNG,
+        tasks.add(5, kind="slow", age=11 * HOUR, run_limit=0): STALE,
+        tasks.add(6, kind="other", run_limit=0): STALE,
+        tasks.add(7, kind="slow", age=11 * HOUR, run_limit=12 * HOUR): YOUNG,
+        tasks.add(8, kind=None, run_limit=0): STALE,
+    }
+    source = tasks.source(limited(), thresholds(kinds=kinds))
+    assert tasks.verdicts(source) == expected
+    places = {key: evidence.timeout_from for key, evidence in tasks.explained(*expected, source=source).items()}
+    assert places == {
+        **dict.fromkeys(("1", "7"), "column run_limit"),
+        **dict.fromkeys(("2", "3", "4", "5"), "kind slow"),
+        **dict.fromkeys(("6", "8"), "default"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds", "place", "words"),
+    [
+        (5400, 5400, "column run_limit", "(timeout 1h 30m)"),
+        (0, 6 * HOUR, "default", "(timeout 6h)"),
+        (-1, 6 * HOUR, "default", "(timeout 6h)"),
+        (None, 6 * HOUR, "default", "(timeout 6h)"),
+    ],
+)
+def test_timeout_of_a_row_is_told_with_its_place_in_evidence_and_message(
+    tasks: Tasks, limit: int | None, seconds: float, place: str, words: str
+) -> None:
+    tasks.add(1, run_limit=limit)
+    source = tasks.source(limited())
+    explained = tasks.explained("1", source=source)["1"]
+    assert (explained.timeout_seconds, explained.timeout_from) == (seconds, place)
+    assert tasks.sweep(source).reaped == 1
+    said = tasks.said(1)
+    assert (said["timeout_seconds"], said["timeout_from"]) == (seconds, place)
+    assert words in tasks.column("note", 1)
+
+
+def test_timeout_of_a_row_counts_from_the_start_that_the_job_has(tasks: Tasks) -> None:
+    expected = {
+        tasks.add(1, age=None, made=2 * HOUR, beat=None, run_limit=3600): STALE,
+        tasks.add(2, age=None, made=40 * MINUTE, beat=None, run_limit=3600): YOUNG,
+        tasks.add(3, age=40 * MINUTE, made=2 * HOUR, beat=None, run_limit=3600): YOUNG,
+        tasks.add(4, age=None, made=2 * HOUR, beat=None, run_limit=0): YOUNG,
+    }
+    assert tasks.verdicts(tasks.source(limited())) == expected
+
+
+@pytest.mark.parametrize("limit", [3600, 0, None])
+def test_start_before_all_time_is_past_the_timeout_of_its_row_too(tasks: Tasks, limit: int | None) -> None:
+    tasks.add(1, run_limit=limit)
+    tasks.add(2, run_limit=limit, beat=MINUTE)
+    tasks.hand.do(
+        "UPDATE task SET started = '0001-01-01 00:00:00'" if tasks.mariadb else "UPDATE task SET started = '-infinity'"
+    )
+    source = tasks.source(limited())
+    assert tasks.verdicts(source) == {"1": STALE, "2": SPARED}
+    assert tasks.sweep(source).reaped == 1
+
+
+def test_timeout_of_a_row_that_says_none_does_not_make_the_job_overdue_for_ever(tasks: Tasks) -> None:
+    tasks.add(1, age=9 * HOUR, run_limit=0)
+    tasks.add(2, age=5 * HOUR, run_limit=10 * HOUR)
+    census = tasks.sweep(tasks.source(limited())).census
+    assert census is not None and census.past_timeout == 1
+    assert census.most_overdue == pytest.approx(1.5, abs=0.01)
+
+
+def test_job_that_lives_past_the_timeout_of_its_row_is_told_once(tasks: Tasks) -> None:
+    tasks.add(1, age=2 * HOUR, beat=MINUTE, run_limit=3600)
+    tasks.add(2, age=2 * HOUR, beat=MINUTE, run_limit=0)
+    memory, source = SourceState(), tasks.source(limited())
+    report = tasks.sweep(source, memory=memory)
+    assert [evidence.key for evidence in report.newly_spared] == [("1",)]
+    assert tasks.sweep(source, memory=memory).newly_spared == ()
+
+
+# --- other columns of a row ------------------------------------------------------------------------------------
+
+
+def test_heartbeat_saves_its_job_until_it_is_older_than_the_stall_window(tasks: Tasks) -> None:
+    now = tasks.now()
+    for number, silence in enumerate((1799.999, 1800.0, 1800.001), 1):
+        tasks.add(number)
+        tasks.beat_at(number, before(now, silence))
+    tasks.add(4, beat=None)
+    tasks.add(5, beat=-HOUR)
+    verdicts = tasks.verdicts(tasks.as_of(now))
+    assert verdicts == {"1": SPARED, "2": SPARED, "3": STALE, "4": STALE, "5": SPARED}
+
+
+def test_deadline_in_the_future_is_life_now_and_one_that_has_passed_is_no_more(tasks: Tasks) -> None:
+    source = tasks.source(mapped(alive=[{"witness": "deadline", "deadline": "due"}]))
+    expected = {
+        tasks.add(1, due=-10 * HOUR): SPARED,
+        tasks.add(2, due=29 * MINUTE): SPARED,
+        tasks.add(3, due=31 * MINUTE): STALE,
+        tasks.add(4, due=None): STALE,
+    }
+    assert tasks.verdicts(source) == expected
+    explained = tasks.explained(*expected, source=source)
+    silence = {key: evidence.silence_seconds for key, evidence in explained.items()}
+    # It says until when a job may be silent, which is no sign from the future.
+    assert silence["1"] == pytest.approx(0, abs=60)
+    assert silence["3"] == pytest.approx(31 * MINUTE, abs=60)
+    assert silence["4"] == pytest.approx(8 * HOUR, abs=60)
+    assert [explained[key].witness for key in expected] == ["deadline", "deadline", "deadline", "start"]
