@@ -31,7 +31,7 @@ from reaper.witness.acquaintance import Acquaintance, Circle, answers_while_busy
 from reaper.witness.interview import Account, Order
 
 ABSENCE_SECONDS = 300.0
-_REMEDY = "pip install 'reaper[celery]'"
+_REMEDY = "pip install 'job-reaper[celery]'"
 
 
 class CeleryWitness:
