@@ -28,10 +28,11 @@ TEMPLATE = "protea_template"
 _numbers = itertools.count()
 
 LONG = (
-    "test_behaviour", "test_celery_witness", "test_host", "test_grants", "test_page_browser", "test_install",
-    "test_vuls", "test_daemon_outage", "test_systemd", "test_alerts", "test_manage", "test_demo", "test_interleavings",
-    "test_log_interleavings", "test_many_sources", "test_fence", "test_bench", "test_http_flood", "test_api_schema",
-    "test_slow_source", "test_daemon", "test_halt", "test_killed", "test_purge", "test_resume", "test_cli_jobs",
+    "test_packaging", "test_behaviour", "test_celery_witness", "test_host", "test_grants", "test_page_browser",
+    "test_install", "test_vuls", "test_daemon_outage", "test_systemd", "test_alerts", "test_manage", "test_demo",
+    "test_interleavings", "test_log_interleavings", "test_many_sources", "test_fence", "test_bench", "test_http_flood",
+    "test_api_schema", "test_slow_source", "test_daemon", "test_halt", "test_killed", "test_purge", "test_resume",
+    "test_cli_jobs",
 )  # fmt: skip
 """The files that take longest go first: a worker that begins one of them when all others are done is waited for."""
 
