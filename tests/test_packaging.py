@@ -245,8 +245,10 @@ def test_dependencies_are_declared_once() -> None:
 # --- installed where nothing else is -------------------------------------------------------------------------
 
 
-CORE = ("test_sweep", "test_rule_property", "test_hearing", "test_mariadb", "test_daemon")
+CORE = ("test_sweep", "test_rule_property", "test_hearing", "test_mariadb")
 """The part of the suite that is run on every version of Python."""
+MORE = ("test_daemon",)
+"""And with --thorough."""
 
 
 def uses(python: list[Any], protea: Protea, folder: Path, **given: str) -> None:
@@ -272,7 +274,7 @@ def test_wheel_alone_has_everything_of_ours_that_commands_need(wheel: Path, prot
     uses([sys.executable], protea, tmp_path, PYTHONPATH=str(installed))
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("version", claimed())
 def test_wheel_runs_in_an_empty_environment_on_every_version_that_is_claimed(
     version: str, wheel: Path, protea: Protea, tmp_path: Path, thorough: bool
@@ -293,6 +295,6 @@ def test_wheel_runs_in_an_empty_environment_on_every_version_that_is_claimed(
     if version == f"{sys.version_info.major}.{sys.version_info.minor}":
         return  # the whole suite runs on it
     run(*pip, "install", "--quiet", f"{wheel}[{','.join(EXTRAS)}]", "--group", "dev")
-    files = [f"tests/{name}.py" for name in CORE]
+    files = [f"tests/{name}.py" for name in CORE + (MORE if thorough else ())]
     quietly = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     assert " passed" in run(*quietly, *files, PYTHONDONTWRITEBYTECODE="1")
