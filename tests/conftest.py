@@ -29,6 +29,7 @@ TEMPLATE = "protea_template"
 _numbers = itertools.count()
 
 LONG = (
+    "system/test_packaging",
     "profile/test_shipped_profiles", "liveness/test_celery", "system/test_host", "grants/test_grants",
     "system/test_browser", "system/test_install", "system/test_vuls", "daemon/test_outage", "daemon/test_systemd",
     "system/test_alerts", "system/test_manage", "dev/test_demo", "source/test_interleavings",

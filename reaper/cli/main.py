@@ -32,6 +32,7 @@ COMMANDS = {
     "check": "Examine the databases: everything that is wrong, at once.",
     "grants": "Print the least that a role needs, as SQL.",
     "config": "Show the configuration in force, or check it.",
+    "files": "Write the alert rules, unit files and all else that a host needs.",
     "sql": "Print the statements that the reaper runs.",
     "demo": "Watch workers crash, hang and be reaped, in a minute.",
 }

@@ -26,7 +26,7 @@ def make_engine(url: str, source: str, timeouts: Timeouts) -> Engine:
     except ArgumentError as error:
         raise ConfigError([f"source {source}: database_url: {error}"]) from None
     except ModuleNotFoundError as error:
-        hint = ": pip install 'reaper[mysql]'" if error.name == "pymysql" else ""
+        hint = ": pip install 'job-reaper[mysql]'" if error.name == "pymysql" else ""
         raise ConfigError([f"source {source}: database_url: its driver {error.name} is not installed{hint}"]) from None
 
 

@@ -32,7 +32,7 @@ from reaper.liveness.inspect import InspectReply, InspectRequest
 from reaper.liveness.worker_registry import KnownWorker, WorkerRegistry, answers_while_busy
 
 ABSENCE_SECONDS = 300.0
-_REMEDY = "pip install 'reaper[celery]'"
+_REMEDY = "pip install 'job-reaper[celery]'"
 
 
 class CeleryWitness:

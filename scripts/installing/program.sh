@@ -1,6 +1,9 @@
 # The program: where it is built, and how it is switched to. Sourced by install.sh.
 # shellcheck shell=bash
 
+# What a build takes from the project's folder (see [tool.hatch.build] in pyproject.toml).
+readonly sources=(reaper pyproject.toml README.md LICENSE config systemd docs/runbook.md)
+
 # The host's own where this is about the host: the daemon's unit sees no home directory, and no interpreter in one.
 find_interpreter() {
     local found real
@@ -20,8 +23,7 @@ digest() {
         printf '%s\n' "$program" "$python"
         "$python" --version
         cd "$root" || exit
-        find reaper -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum
-        sha256sum pyproject.toml README.md LICENSE
+        find "${sources[@]}" -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum
     } | sha256sum | cut -c 1-12
 }
 
@@ -55,7 +57,7 @@ build() { # build RELEASE
     PYTHON=$python make_venv "$1"
     # A build writes beside its sources, and these may be somebody else's.
     mkdir "$scratch/sources"
-    (cd "$root" && cp -R reaper pyproject.toml README.md LICENSE "$scratch/sources")
+    (cd "$root" && cp -R --parents "${sources[@]}" "$scratch/sources")
     "$1/bin/python" -m pip install --quiet "$scratch/sources[celery,mysql]" >"$scratch/pip.log" 2>&1 ||
         die 1 "pip failed: $(<"$scratch/pip.log")"
 }

@@ -626,7 +626,7 @@ def test_without_the_driver_one_line_says_how_to_install_it() -> None:
         check=False,
     )
     assert done.returncode == exit_codes.CONFIGURATION, done.stderr
-    assert "pip install 'reaper[mysql]'" in done.stderr and "geheim" not in done.stderr
+    assert "pip install 'job-reaper[mysql]'" in done.stderr and "geheim" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 

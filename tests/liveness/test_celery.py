@@ -403,7 +403,7 @@ except WitnessMissing as error:
     print(error)
 """
         done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=PROJECT, check=False)
-        assert done.stdout.strip().endswith("pip install 'reaper[celery]'")
+        assert done.stdout.strip().endswith("pip install 'job-reaper[celery]'")
         assert len(done.stdout.splitlines()) == 1
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,9 @@ import pytest
 import yaml
 
 from reaper import __version__
+from reaper.cli.files import SHIPPED
 from reaper.config import load
+from tests.support.commands import Reaper
 from tests.support.daemons import PROJECT, Daemon, closed, fetch, until
 from tests.support.protea import Protea
 
@@ -62,28 +65,53 @@ def test_hadolint_has_nothing_to_say() -> None:
     assert (result.returncode, result.stdout) == (0, "")
 
 
-def test_what_is_copied_exists_and_is_let_through() -> None:
-    ours = [words for line in instruction("COPY") if not (words := line.split())[0].startswith("--from")]
-    copied = {name for words in ours for name in words[:-1]}
-    ignored = (CONTAINERFILE.parent / f"{CONTAINERFILE.name}.dockerignore").read_text(encoding="utf-8").splitlines()
-    assert {line[1:] for line in ignored if line.startswith("!")} == copied
-    assert "*" in ignored
-    for name in copied:
-        assert (PROJECT / name).exists()
+def let_through() -> list[str]:
+    """The places that a build in a checkout can read: all that its context consists of."""
+    lines = (CONTAINERFILE.parent / f"{CONTAINERFILE.name}.dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "*" in lines
+    return [line[1:] for line in lines if line.startswith("!")]
 
 
-def test_what_is_copied_is_all_that_an_installation_takes(tmp_path: Path) -> None:
-    """The sources that the image is built from make a package that has everything in it."""
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(PROJECT / name, tmp_path)
-    shutil.copytree(PROJECT / "reaper", tmp_path / "reaper", ignore=shutil.ignore_patterns("__pycache__"))
-    sources = {str(path.relative_to(tmp_path)) for path in (tmp_path / "reaper").rglob("*") if path.is_file()}
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(tmp_path)]
-    subprocess.run(build, check=True, capture_output=True)
+def context(folder: Path) -> Path:
+    """What a build in a checkout begins with."""
+    for name in let_through():
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if (PROJECT / name).is_dir():
+            shutil.copytree(PROJECT / name, place, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(PROJECT / name, place)
+    return folder
+
+
+def installs(folder: Path) -> list[str]:
+    """The arguments of pip when the image is built with that folder as its context."""
+    [line] = [line for line in instruction("RUN") if "pip install" in line]
+    pip = folder / "pip"
+    pip.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    pip.chmod(0o755)
+    script = line.replace("/opt/reaper/bin/pip", shlex.quote(str(pip)))
+    return subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_image_of_a_checkout_is_made_from_it_and_has_all_of_the_package(tmp_path: Path) -> None:
+    made = context(tmp_path / "context")
+    assert installs(made) == ["install", "--no-cache-dir", ".[celery,mysql]"]
+    sources = {str(path.relative_to(made)) for path in (made / "reaper").rglob("*") if path.is_file()}
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
+    subprocess.run([*build, str(tmp_path), str(made)], check=True, capture_output=True)
     [wheel] = tmp_path.glob("*.whl")
     shutil.unpack_archive(wheel, tmp_path / "wheel", "zip")
     packed = {str(path.relative_to(tmp_path / "wheel")) for path in (tmp_path / "wheel/reaper").rglob("*")}
     assert sources <= packed, sources - packed
+    assert set(SHIPPED) <= {name.removeprefix("reaper/files/") for name in packed}
+
+
+def test_image_beside_files_that_the_command_wrote_is_made_from_this_release(tmp_path: Path) -> None:
+    assert Reaper(tmp_path, {})("files", str(tmp_path / "host")).exit_code == 0
+    assert installs(tmp_path / "host") == ["install", "--no-cache-dir", f"job-reaper[celery,mysql]=={__version__}"]
+    copied = [line.split()[0] for line in instruction("COPY") if not line.startswith(("--from", ". "))]
+    assert copied and all((tmp_path / "host" / name).is_file() for name in copied)
 
 
 def test_it_is_nobody_and_begins_as_the_command() -> None:

@@ -31,7 +31,7 @@ def host(server: Embedded) -> Iterator[Host]:
     (socket / ".s.PGSQL.5432").chmod(0o777)
     with booted({socket: "/srv/database", PROJECT: "/srv/checkout"}) as made:
         made("mkdir", "-p", "/srv/reaper/logs")
-        parts = ("reaper", "scripts", "config", "systemd", "pyproject.toml", "README.md", "LICENSE")
+        parts = ("reaper", "scripts", "config", "docs", "systemd", "pyproject.toml", "README.md", "LICENSE")
         made("cp", "-R", *(f"/srv/checkout/{part}" for part in parts), "/srv/reaper")
         # A root whose files nobody else may read, as many hosts have it.
         said = made("sh", "-c", f"umask 077; exec {INSTALL}", seconds=280)

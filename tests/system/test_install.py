@@ -289,7 +289,8 @@ def test_an_installation_that_is_ended_leaves_the_old_one_as_it_was(older: Path)
     words: list[str | Path] = [INSTALL, "--prefix", older / "prefix"]
     env = environment({"TMPDIR": str(older / "tmp")})
     with subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, start_new_session=True) as process:
-        until(lambda: list((older / "tmp").glob("*/pip.log")), "pip")
+        # A virtual environment is made first, which takes long on a machine that does much else.
+        until(lambda: list((older / "tmp").glob("*/pip.log")), "pip", 120)
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(30) == 128 + signal.SIGTERM
     assert leaves_the_old_one(older)

