@@ -10,8 +10,8 @@ from rich.console import Console
 
 from reaper.check import Finding, Level, check_workers, examine
 from reaper.cli import exit_codes, output
+from reaper.cli.console import STYLES, make_console
 from reaper.cli.options import json_option, source_option
-from reaper.cli.output import STYLES, make_console
 from reaper.cli.sources import selected, settings_of
 from reaper.common.terminal import shown
 from reaper.config import Settings

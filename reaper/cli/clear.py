@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 import click
 
 from reaper.cli import exit_codes, output
+from reaper.cli.console import make_console
 from reaper.cli.interrupt import Interrupt
 from reaper.cli.operator import action_of, is_interactive, usage_error
 from reaper.cli.options import action_option, json_option, source_option
-from reaper.cli.output import make_console
 from reaper.cli.progress import ProgressListener
 from reaper.cli.sources import require_known, settings_of
 from reaper.cli.sweep import code, member, orders_of, show, sweep_each

@@ -7,8 +7,8 @@ import os
 import click
 
 from reaper.cli import output
+from reaper.cli.console import cell, make_console, make_table, put
 from reaper.cli.options import json_option
-from reaper.cli.output import cell, make_console, make_table, put
 from reaper.cli.sources import settings_of
 from reaper.config import load
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reaper.operations.sources import SourceResult
+if TYPE_CHECKING:  # `reaper --help` imports this module, and must not import the database's libraries
+    from reaper.operations.sources import SourceResult
 
 DONE = 0
 FAILED = 1

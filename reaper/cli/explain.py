@@ -8,9 +8,9 @@ import click
 from rich.console import Console
 
 from reaper.cli import output
+from reaper.cli.console import facts, make_console, put
 from reaper.cli.job_argument import Place, find
 from reaper.cli.options import job_argument, json_option, source_option
-from reaper.cli.output import facts, make_console, put
 from reaper.cli.sources import selected, settings_of
 from reaper.common import messages
 from reaper.common.durations import format_duration

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from reaper.cli import exit_codes, output
+from reaper.cli.console import cell, make_console, make_table, put
 from reaper.cli.operator import is_interactive, usage_error
 from reaper.cli.options import json_option, source_option
-from reaper.cli.output import cell, make_console, make_table, put
 from reaper.cli.sources import only_source, selected, settings_of
 from reaper.common.suggestions import did_you_mean
 from reaper.common.terminal import shown

@@ -8,10 +8,10 @@ from dataclasses import replace
 import click
 
 from reaper.cli import exit_codes, output
+from reaper.cli.console import make_console
 from reaper.cli.interrupt import Interrupt
 from reaper.cli.operator import is_interactive, usage_error
 from reaper.cli.options import json_option, source_option
-from reaper.cli.output import make_console
 from reaper.cli.progress import progress_bar
 from reaper.cli.sources import require_known, settings_of
 from reaper.common.terminal import say, shown

@@ -8,8 +8,8 @@ import click
 from rich.console import Console
 
 from reaper.cli import exit_codes, output
+from reaper.cli.console import ROOMY, cell, facts, make_console, make_table, put
 from reaper.cli.options import json_option, kind_option, source_option
-from reaper.cli.output import ROOMY, cell, facts, make_console, make_table, put
 from reaper.cli.sources import selected, settings_of
 from reaper.common import messages
 from reaper.common.json_values import to_jsonable

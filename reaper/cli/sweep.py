@@ -10,9 +10,9 @@ import click
 from rich.console import Console
 
 from reaper.cli import exit_codes, output
+from reaper.cli.console import cell, make_console, make_table, put
 from reaper.cli.interrupt import Interrupt
 from reaper.cli.options import json_option, source_option
-from reaper.cli.output import cell, make_console, make_table, put
 from reaper.cli.progress import ProgressListener, progress_bar
 from reaper.cli.sources import selected, settings_of
 from reaper.common import messages

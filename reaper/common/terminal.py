@@ -1,6 +1,9 @@
-"""Text for a terminal: what strangers wrote is made printable."""
+"""Lines for a terminal, stderr and systemd's journal: control characters of foreign text are spelled out."""
 
 from __future__ import annotations
+
+import logging
+import os
 
 import click
 
@@ -13,3 +16,27 @@ def say(line: str) -> None:
 def shown(text: str) -> str:
     """Text from a database, fit for a terminal: control characters are spelled out."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+_DEBUG = 7
+_STDERR = 2
+
+
+def to_stderr(text: str, level: int) -> str:
+    """The text as it is to be written to stderr: there the journal takes the level from each line, and removes it."""
+    if not _is_journal():
+        return text
+    priority = next((priority for least, priority in _PRIORITIES if level >= least), _DEBUG)
+    return "\n".join(f"<{priority}>{line}" for line in text.split("\n"))
+
+
+def _is_journal() -> bool:
+    """By systemd.exec(5): JOURNAL_STREAM names what systemd connected, and whoever inherits it may write elsewhere."""
+    if not (stream := os.environ.get("JOURNAL_STREAM")):
+        return False
+    try:
+        found = os.fstat(_STDERR)
+    except OSError:  # closed
+        return False
+    return stream == f"{found.st_dev}:{found.st_ino}"

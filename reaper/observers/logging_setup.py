@@ -15,6 +15,8 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import Processor
 
+from reaper.common.terminal import to_stderr
+
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -160,27 +162,3 @@ def _spelled(name: str, value: Any) -> Any:
         kept = "\n\t" if name in _LONG else ""
         return "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in value)
     return _Quoted(repr(value))
-
-
-_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
-_DEBUG = 7
-_STDERR = 2
-
-
-def to_stderr(text: str, level: int) -> str:
-    """The text as it is to be written to stderr: there the journal takes the level from each line, and removes it."""
-    if not _is_journal():
-        return text
-    priority = next((priority for least, priority in _PRIORITIES if level >= least), _DEBUG)
-    return "\n".join(f"<{priority}>{line}" for line in text.split("\n"))
-
-
-def _is_journal() -> bool:
-    """By systemd.exec(5): JOURNAL_STREAM names what systemd connected, and whoever inherits it may write elsewhere."""
-    if not (stream := os.environ.get("JOURNAL_STREAM")):
-        return False
-    try:
-        found = os.fstat(_STDERR)
-    except OSError:  # closed
-        return False
-    return stream == f"{found.st_dev}:{found.st_ino}"
