@@ -18,9 +18,9 @@ from reaper.source.source import SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.brokers import RedisServer, Staff
 from tests.support.commands import Reaper
-from tests.support.daemons import until
 from tests.support.protea import HOUR, PATIENCE, Protea, thresholds
 from tests.support.terminals import typed
+from tests.support.waiting import wait_until
 from tests.support.worlds.adhese import AdheseDeleteWorld, AdheseWorld
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.servers import postgresql_database
@@ -193,7 +193,7 @@ def test_orphans_are_ended_only_when_asked_and_nothing_else_is(vuls: VulsWorld, 
     assert orphan.alive
     cleared = runs.json("clear", "--force", "--revoke-orphans")
     assert [found["id"] for found in cleared["revoked"]] == [orphan.id]
-    until(lambda: not orphan.alive, "the orphan has ended")
+    wait_until(lambda: not orphan.alive, "the orphan has ended")
     assert known.alive and vuls.state(alive) is State.RUNNING
 
 
@@ -258,7 +258,7 @@ def test_a_task_that_ends_meanwhile_is_no_orphan(vuls: VulsWorld, staff: Staff) 
 
     def end() -> None:
         task.finish()
-        until(lambda: not witness.ask().executing, "the task has ended")
+        wait_until(lambda: not witness.ask().executing, "the task has ended")
 
     assert lasting_orphans([source], end) == []
 

@@ -15,7 +15,8 @@ from reaper.cli import exit_codes
 from reaper.database.lease import ttl_for
 from reaper.sweep.state import SourceState
 from tests.support.commands import Reaper
-from tests.support.protea import HOUR, MINUTE, Heard, Protea, eventually
+from tests.support.protea import HOUR, MINUTE, Heard, Protea
+from tests.support.waiting import wait_until
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -150,7 +151,7 @@ def test_ctrl_c_ends_a_sweep_between_two_batches_with_nothing_half_done(reaper: 
         " SELECT 'embed', 'q', 'running', now() - interval '8h' FROM generate_series(1, 20000)"
     )
     with reaper.process("sweep", "--force", "--json", REAPER_BATCH_SIZE="5") as process:
-        eventually(lambda: count(protea, FAILED) > 0)
+        wait_until(lambda: count(protea, FAILED) > 0, "the first batch is committed")
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=30)
     assert process.returncode == exit_codes.INTERRUPTED
@@ -166,7 +167,7 @@ def test_ctrl_c_while_nothing_is_changed_ends_a_sweep_at_once(reaper: Reaper, pr
     with protea.connect() as other:
         other.execute("LOCK TABLE job")
         with reaper.process("sweep") as process:
-            eventually(lambda: count(protea, waiting) > 0)
+            wait_until(lambda: count(protea, waiting) > 0, "the command waits for a lock")
             process.send_signal(signal.SIGINT)
             output, errors = process.communicate(timeout=4)
     assert (process.returncode, output, errors) == (exit_codes.INTERRUPTED, "", "")
@@ -180,7 +181,7 @@ def test_a_second_ctrl_c_ends_a_sweep_whose_batch_hangs_and_the_batch_is_undone(
     protea.connection.execute("CREATE TRIGGER hang BEFORE INSERT ON job_event FOR EACH ROW EXECUTE FUNCTION hang()")
     hanging = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
     with reaper.process("sweep") as process:
-        eventually(lambda: count(protea, hanging) > 0)
+        wait_until(lambda: count(protea, hanging) > 0, "a statement of the command hangs")
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         assert process.stderr.readline() == "Stopping after this batch; once more to stop at once.\n"

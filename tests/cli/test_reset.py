@@ -11,8 +11,9 @@ import pytest
 
 from reaper.cli import exit_codes
 from tests.support.commands import Reaper
-from tests.support.protea import MINUTE, Protea, eventually
+from tests.support.protea import MINUTE, Protea
 from tests.support.terminals import typed
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_ctrl_c_ends_it_between_two_batches_with_nothing_half_done(reaper: Reape
     )
     words = ("reset", "--source", "main", "--confirm", "main", "--json")
     with reaper.process(*words, REAPER_BATCH_SIZE="5") as process:
-        eventually(lambda: count(protea, "failed") > 0)
+        wait_until(lambda: count(protea, "failed") > 0, "the first batch is committed")
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=30)
     document: Any = json.loads(output)

@@ -17,8 +17,9 @@ import psycopg
 import pytest
 
 from reaper.dev.postgres import Embedded
-from tests.support.daemons import PROJECT, Daemon, lasts, until
+from tests.support.daemons import PROJECT, Daemon
 from tests.support.protea import HOUR, Protea
+from tests.support.waiting import stays_true, wait_until
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
@@ -59,10 +60,10 @@ def slow(protea: Protea, seconds: float, each: str = "STATEMENT") -> None:
 def test_it_sweeps_at_start_and_then_every_interval(protea: Protea, tmp_path: Path) -> None:
     first = protea.stale()
     with Daemon(tmp_path, database_url=protea.url) as daemon:
-        until(lambda: protea.status(first) == "failed", "the first sweep")
+        wait_until(lambda: protea.status(first) == "failed", "the first sweep")
         daemon.comes_up()
         second = protea.stale()
-        until(lambda: protea.status(second) == "failed", "another sweep", 3)
+        wait_until(lambda: protea.status(second) == "failed", "another sweep", 3)
         begun, before = time.monotonic(), daemon.sweeps()
         daemon.sweeps_on(3)
         assert 1 <= daemon.sweeps() - before <= time.monotonic() - begun + 1
@@ -91,11 +92,11 @@ def test_the_host_clock_set_back_does_not_stop_the_sweeps(protea: Protea, tmp_pa
         daemon.comes_up().sweeps_on()
         for shift in (-2, 3):
             clock.write_text(f"{shift:+d}h")
-            until(lambda: _ahead(daemon) == shift, f"a sweep after the jump to {shift:+d} h")  # noqa: B023
+            wait_until(lambda: _ahead(daemon) == shift, f"a sweep after the jump to {shift:+d} h")  # noqa: B023
             daemon.sweeps_on()
         live = protea.job(age=5 * HOUR)
         dead = protea.stale()
-        until(lambda: protea.status(dead) == "failed", "a sweep")
+        wait_until(lambda: protea.status(dead) == "failed", "a sweep")
         assert protea.status(live) == "running"
         assert daemon.stop()[0] == 0
 
@@ -115,7 +116,7 @@ def test_a_signal_in_mid_sweep_ends_it_after_the_batch_in_hand(
     many(protea, 10_000)
     slow(protea, 0.02)
     with Daemon(tmp_path, database_url=protea.url, batch_size=50, breaker_share=1) as daemon:
-        until(lambda: count(protea, "failed") > 100, "some batches")
+        wait_until(lambda: count(protea, "failed") > 100, "some batches")
         status, seconds = daemon.stop(number)
         assert status == 0
         assert seconds < 5
@@ -135,7 +136,7 @@ def test_it_ends_in_time_while_the_database_hangs(protea: Protea, tmp_path: Path
         with Daemon(tmp_path, database_url=protea.url) as daemon:
             daemon.comes_up()
             waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'job'::regclass"
-            until(lambda: other.execute(waiting).fetchone(), "a sweep that waits")
+            wait_until(lambda: other.execute(waiting).fetchone(), "a sweep that waits")
             status, seconds = daemon.stop()
             assert status == 0
             assert seconds < 5
@@ -180,7 +181,7 @@ def test_a_taken_port_is_a_clear_error(protea: Protea, tmp_path: Path) -> None:
 def test_port_0_switches_http_off(protea: Protea, tmp_path: Path) -> None:
     job = protea.stale()
     with Daemon(tmp_path, database_url=protea.url, http_port=0) as daemon:
-        until(lambda: protea.status(job) == "failed", "a sweep")
+        wait_until(lambda: protea.status(job) == "failed", "a sweep")
         assert daemon.says("Reaper starts.")["http"] is None
         assert not any(c.status == psutil.CONN_LISTEN for c in psutil.Process(daemon.process.pid).net_connections())
         assert daemon.stop()[0] == 0
@@ -195,7 +196,7 @@ def test_health_and_metrics_are_served_while_the_first_sweep_hangs(protea: Prote
             assert daemon.ready == (False, {"default": ["no sweep has ended yet"]})
             assert daemon.value("reaper_jobs_running") == 0
             other.rollback()
-            until(lambda: daemon.ready == (True, {"default": []}), "ready")
+            wait_until(lambda: daemon.ready == (True, {"default": []}), "ready")
 
 
 # --- log -----------------------------------------------------------------------------------------------------
@@ -214,11 +215,11 @@ def test_a_disk_that_is_full_of_logs_stops_neither_the_sweeps_nor_the_daemon(pro
     with Speechless(tmp_path, database_url=protea.url, log_file="/dev/full") as daemon:
         daemon.comes_up()
         first = protea.stale()
-        until(lambda: protea.status(first) == "failed", "a reap")
+        wait_until(lambda: protea.status(first) == "failed", "a reap")
         daemon.process.send_signal(signal.SIGHUP)
         second = protea.stale()
-        until(lambda: protea.status(second) == "failed", "a reap after the reload")
-        until(lambda: daemon.metrics.total("reaper_jobs_reaped_total") == 2, "both counted")
+        wait_until(lambda: protea.status(second) == "failed", "a reap after the reload")
+        wait_until(lambda: daemon.metrics.total("reaper_jobs_reaped_total") == 2, "both counted")
         status, seconds = daemon.stop()
         assert status == 0 and seconds < 5
 
@@ -227,10 +228,10 @@ def test_the_log_file_survives_logrotate(protea: Protea, tmp_path: Path) -> None
     log, moved = tmp_path / "reaper.log", tmp_path / "reaper.log.1"
     protea.stale()
     with Daemon(tmp_path, database_url=protea.url, log_file=log) as daemon:
-        until(lambda: log.exists() and "Reaped 1 stale job(s)." in log.read_text(), "the first reap")
+        wait_until(lambda: log.exists() and "Reaped 1 stale job(s)." in log.read_text(), "the first reap")
         log.rename(moved)
         protea.stale()
-        until(lambda: log.exists() and "Reaped 1 stale job(s)." in log.read_text(), "a new file")
+        wait_until(lambda: log.exists() and "Reaped 1 stale job(s)." in log.read_text(), "a new file")
         assert "Reaper starts." in moved.read_text()
         assert "Reaper starts." not in log.read_text()
         assert daemon.stop()[0] == 0
@@ -251,7 +252,7 @@ def test_a_log_that_cannot_be_written_any_more_does_not_stop_the_sweeps(protea: 
         folder.mkdir()
         protea.stale()
         log = folder / "reaper.log"
-        until(lambda: log.exists() and "Reaped 1 stale job(s)." in log.read_text(), "a line in the file")
+        wait_until(lambda: log.exists() and "Reaped 1 stale job(s)." in log.read_text(), "a line in the file")
         assert len(daemon.said("Reaped 1 stale job(s).")) == 1
         assert daemon.stop()[0] == 0
 
@@ -364,7 +365,7 @@ def test_no_password_is_ever_logged(server: Embedded, protea: Protea, tmp_path: 
         url = f"postgresql://guarded:{password}@/{name}?{host}"
         with Daemon(tmp_path, database_url=url, log_level="debug") as daemon:
             daemon.comes_up()
-            until(lambda: daemon.sweeps() + daemon.sweeps("failed"), "a sweep")
+            wait_until(lambda: daemon.sweeps() + daemon.sweeps("failed"), "a sweep")
             if password.startswith("wrong"):
                 assert "password authentication failed" in daemon.says("Reaper cycle failed")["error"]
                 assert "password authentication failed" in daemon.ready[1]["default"][0]
@@ -390,19 +391,19 @@ def test_of_two_daemons_one_sweeps_and_the_other_takes_over_when_it_is_killed(pr
     with Daemon(tmp_path, database_url=url) as one, Daemon(tmp_path, database_url=url) as two:
         both = [one.comes_up(), two.comes_up()]
         for daemon in both:
-            until(lambda d=daemon: d.sweeps() + d.sweeps("standby") >= 2, "two sweeps")  # type: ignore[misc]
+            wait_until(lambda d=daemon: d.sweeps() + d.sweeps("standby") >= 2, "two sweeps")  # type: ignore[misc]
         assert sorted(daemon.value("reaper_leader") or 0 for daemon in both) == [0, 1]
         leader, standby = sorted(both, key=lambda d: -(d.value("reaper_leader") or 0))
         assert standby.ready == (True, {"default": []})
         many(protea, 40)
-        until(lambda: count(protea, "running") == 0, "the leader's sweep")
+        wait_until(lambda: count(protea, "running") == 0, "the leader's sweep")
         assert standby.metrics.total("reaper_jobs_reaped_total") == 0
         assert standby.value("reaper_jobs_running") == 0
 
         leader.process.kill()
         standby.shows("reaper_leader", 1)
         many(protea, 40)
-        until(lambda: count(protea, "running") == 0, "the other's sweep")
+        wait_until(lambda: count(protea, "running") == 0, "the other's sweep")
         assert timeouts(protea) == 80
         assert [line["event"] for line in standby.log if "replica" in line["event"] or "taken" in line["event"]] == [
             "Reaper stands by: another replica sweeps.",
@@ -419,7 +420,7 @@ def test_an_idle_daemon_takes_little(protea: Protea, tmp_path: Path) -> None:
         process = psutil.Process(daemon.process.pid)
         # Ask nothing of it meanwhile.
         before = process.cpu_times()
-        lasts(process.is_running, "the daemon", 3)
+        stays_true(process.is_running, "the daemon", 3)
         after = process.cpu_times()
         core = (after.user + after.system - before.user - before.system) / 3
         resident = process.memory_info().rss / 2**20

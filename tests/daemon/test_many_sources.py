@@ -19,8 +19,9 @@ import pytest
 
 from reaper.dev.postgres import Embedded, temporary
 from tests.daemon.test_outage import frozen, hands
-from tests.support.daemons import Daemon, until
+from tests.support.daemons import Daemon
 from tests.support.protea import Protea
+from tests.support.waiting import wait_until
 
 INTERVAL = 1.0
 """Seconds, as `Daemon.configure` writes it."""
@@ -163,7 +164,7 @@ def seconds_to_end(protea: Protea) -> float:
     """How long a stale job waits for its end from the moment that it is there."""
     begun = time.monotonic()
     job = protea.stale()
-    until(lambda: protea.status(job) == "failed", f"the end of a stale job in {protea.url}")
+    wait_until(lambda: protea.status(job) == "failed", f"the end of a stale job in {protea.url}")
     return time.monotonic() - begun
 
 
@@ -203,7 +204,7 @@ def test_the_others_keep_their_interval_and_each_comes_back_alone(troubles: Trou
         # The slow one may have taken as long as three intervals.
         assert {name for name, said in problems.items() if said} - {"slow"} == set(TROUBLED)
         # The slow one is swept, only not as often.
-        until(lambda: reaps(daemon, "slow"), "a sweep of the slow one")
+        wait_until(lambda: reaps(daemon, "slow"), "a sweep of the slow one")
         assert reaps(daemon, "slow")[0] > INTERVAL
 
         for position, name in enumerate(TROUBLED):
@@ -214,9 +215,11 @@ def test_the_others_keep_their_interval_and_each_comes_back_alone(troubles: Trou
                 seconds_to_end(protea)
         troubles.ends["slow"]()
         # The sweep in hand may still have been a slow one.
-        until(lambda: seconds_to_end(troubles.proteas["slow"]) and reaps(daemon, "slow")[-1] < INTERVAL, "fast sweeps")
+        wait_until(
+            lambda: seconds_to_end(troubles.proteas["slow"]) and reaps(daemon, "slow")[-1] < INTERVAL, "fast sweeps"
+        )
 
-        until(lambda: daemon.ready == (True, {name: [] for name in troubles.urls}), "all is well")
+        wait_until(lambda: daemon.ready == (True, {name: [] for name in troubles.urls}), "all is well")
         for event in ("Reaper cycle failed", "Reaper cycle recovered."):
             assert sorted(line["source"] for line in daemon.said(event)) == sorted(TROUBLED)
         for name in WELL:
@@ -251,7 +254,7 @@ def test_it_ends_in_time_while_every_trouble_lasts(troubles: Troubles, tmp_path:
             daemon.sweeps_on(1, source=name)
         troubles.freeze()
         daemon.sweeps_on(2, source=WELL[0])
-        until(troubles.hanging, "sweeps that hang in the database")
+        wait_until(troubles.hanging, "sweeps that hang in the database")
         status, seconds = daemon.stop()
         assert status == 0
         assert seconds < 5

@@ -27,8 +27,9 @@ from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.halt import Halted, HaltSwitch
 from tests.conftest import TEMPLATE
-from tests.support.daemons import Daemon, closed, free_port, lasts, until
+from tests.support.daemons import Daemon, closed, free_port
 from tests.support.protea import Protea
+from tests.support.waiting import stays_true, wait_until
 
 START = 2.0
 """Seconds that a start waits for databases here."""
@@ -63,12 +64,12 @@ class Manager:
     def hears(self, name: str, more: int = 1, seconds: float = 15) -> str:
         """Wait for so many more of these; the newest."""
         goal = len(self.told(name)) + more
-        until(lambda: len(self.told(name)) >= goal, f"{name} from the daemon", seconds)
+        wait_until(lambda: len(self.told(name)) >= goal, f"{name} from the daemon", seconds)
         return self.told(name)[-1]
 
     def says(self, status: str, seconds: float = 15) -> None:
         """Wait until the newest STATUS holds these words."""
-        until(lambda: any(status in told for told in self.told("STATUS")[-1:]), f"STATUS with {status!r}", seconds)
+        wait_until(lambda: any(status in told for told in self.told("STATUS")[-1:]), f"STATUS with {status!r}", seconds)
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -91,7 +92,7 @@ def quiet(tmp_path: Path) -> Iterator[Manager]:
 
 def test_ready_comes_when_port_and_database_are_there(protea: Protea, tmp_path: Path, manager: Manager) -> None:
     with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=manager.address) as daemon:
-        until(lambda: manager.told("READY"), "READY")
+        wait_until(lambda: manager.told("READY"), "READY")
         assert daemon.get("/live") is not None
         before = manager.messages[: next(n for n, told in enumerate(manager.messages) if "READY" in told)]
         assert any("running" in told.get("STATUS", "") for told in before), before
@@ -121,7 +122,7 @@ def test_the_database_comes_and_then_it_is_ready(protea: Protea, tmp_path: Path,
         quiet.hears("EXTEND_TIMEOUT_USEC", 2)
         assert not quiet.told("READY")
     with daemon:
-        until(lambda: quiet.told("READY"), "READY")
+        wait_until(lambda: quiet.told("READY"), "READY")
 
 
 def test_the_status_is_the_last_sweep_in_words(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
@@ -131,7 +132,7 @@ def test_the_status_is_the_last_sweep_in_words(protea: Protea, tmp_path: Path, q
         protea.stale()
         living = protea.job()
         protea.event(living)
-        until(lambda: any("1 reaped at" in told for told in quiet.told("STATUS")), "the reap")
+        wait_until(lambda: any("1 reaped at" in told for told in quiet.told("STATUS")), "the reap")
         quiet.says("default: swept, 1 running, 1 spared, 0 reaped")
         assert quiet.told("STATUS")[-1].endswith(" UTC")
 
@@ -140,11 +141,11 @@ def test_a_reload_is_told_from_its_begin_to_its_end(protea: Protea, tmp_path: Pa
     with Daemon(
         tmp_path, config=f'database_url = "{protea.url}"', NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=10**9
     ) as daemon:
-        until(lambda: quiet.told("READY"), "READY")
+        wait_until(lambda: quiet.told("READY"), "READY")
         for number, text in enumerate((f'database_url = "{protea.url}"\nbatch_size = 7', "batch_size = 0"), start=2):
             before = time.monotonic_ns() // 1000
             daemon.reload(text)
-            until(lambda: len(quiet.told("READY")) == number, "READY after the reload")  # noqa: B023
+            wait_until(lambda: len(quiet.told("READY")) == number, "READY after the reload")  # noqa: B023
             told = [message for message in quiet.messages if {"RELOADING", "READY"} & message.keys()]
             assert told[-2]["RELOADING"] == "1"
             assert before < int(told[-2]["MONOTONIC_USEC"]) < time.monotonic_ns() // 1000
@@ -156,7 +157,7 @@ def test_the_status_says_that_a_configuration_was_refused_until_one_is_taken(
 ) -> None:
     right = f'database_url = "{protea.url}"\n'
     with Daemon(tmp_path, config=right, NOTIFY_SOCKET=quiet.address) as daemon:
-        until(lambda: quiet.told("READY"), "READY")
+        wait_until(lambda: quiet.told("READY"), "READY")
         daemon.reload(f"{right}batch_size = 0\nintervall = 3")
         quiet.hears("STATUS", 3)
         refused, swept = quiet.told("STATUS")[-1].split("; default: ")
@@ -173,7 +174,7 @@ def test_the_watchdog_is_told_while_the_database_is_away_and_comes_back(
     protea: Protea, tmp_path: Path, quiet: Manager
 ) -> None:
     with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=3_000_000) as daemon:
-        until(lambda: quiet.told("READY"), "READY")
+        wait_until(lambda: quiet.told("READY"), "READY")
         with closed(protea.libpq.replace(_name(protea), "postgres"), _name(protea)):
             quiet.says("database away")
             quiet.hears("WATCHDOG", 4)
@@ -187,7 +188,7 @@ def test_a_watchdog_that_nobody_asked_for_is_not_told(
     protea: Protea, tmp_path: Path, quiet: Manager, given: dict[str, str]
 ) -> None:
     with Daemon(tmp_path, None, database_url=protea.url, NOTIFY_SOCKET=quiet.address, **dict[str, Any](given)):
-        until(lambda: quiet.told("READY"), "READY")
+        wait_until(lambda: quiet.told("READY"), "READY")
         quiet.hears("STATUS", 3)
         assert not quiet.told("WATCHDOG")
 
@@ -217,7 +218,7 @@ def test_who_cannot_be_told_is_named_once_and_the_sweeps_go_on(protea: Protea, t
 def test_what_the_watchdog_ends_says_where_its_threads_were(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
     for _ in range(3):
         with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=10**9) as daemon:
-            until(lambda: quiet.told("READY"), "READY")
+            wait_until(lambda: quiet.told("READY"), "READY")
             daemon.comes_up().process.send_signal(signal.SIGABRT)
             status, said = daemon.ends()
         # Python reads the frames of threads that go on meanwhile, which now and then ends it sooner.
@@ -259,19 +260,19 @@ class Bench:
         self.systemd.on_tick(self.supervisor)
         return True
 
-    def until(self, holds: Callable[[], bool], what: str, seconds: float = 15) -> None:
+    def tick_until(self, holds: Callable[[], bool], what: str, seconds: float = 15) -> None:
         """Turn until it holds."""
-        until(lambda: self.turn() and holds(), what, seconds)
+        wait_until(lambda: self.turn() and holds(), what, seconds)
 
     def pings(self, more: int = 3) -> None:
         goal = len(self.manager.told("WATCHDOG")) + more
-        self.until(lambda: len(self.manager.told("WATCHDOG")) >= goal, f"{more} more WATCHDOG")
+        self.tick_until(lambda: len(self.manager.told("WATCHDOG")) >= goal, f"{more} more WATCHDOG")
 
     def falls_silent(self, why: str) -> None:
         """No ping comes any more, and STATUS says why."""
-        self.until(lambda: why in self.manager.told("STATUS")[-1], f"STATUS {why}")
+        self.tick_until(lambda: why in self.manager.told("STATUS")[-1], f"STATUS {why}")
         before = len(self.manager.told("WATCHDOG"))
-        lasts(lambda: self.turn() and len(self.manager.told("WATCHDOG")) == before, "no WATCHDOG", 1)
+        stays_true(lambda: self.turn() and len(self.manager.told("WATCHDOG")) == before, "no WATCHDOG", 1)
 
 
 @pytest.fixture
@@ -295,7 +296,7 @@ def held_up(protea: Protea) -> Iterator[int]:
             waiting[:] = [int(row[0])] if row else []
             return bool(waiting)
 
-        until(found, "a sweep that waits for the table")
+        wait_until(found, "a sweep that waits for the table")
         yield waiting[0]
 
 
@@ -336,7 +337,7 @@ def test_manager_is_told_well_before_its_time_is_over(protea: Protea, quiet: Man
     try:
         with in_time(bench, 3):
             begun = time.monotonic()
-            bench.until(lambda: time.monotonic() - begun > 4, "a time that is longer than the manager's")
+            bench.tick_until(lambda: time.monotonic() - begun > 4, "a time that is longer than the manager's")
     finally:
         bench.supervisor.stop(10)
 
@@ -347,9 +348,9 @@ def test_manager_of_a_daemon_is_told_well_before_its_time_is_over(
     """The daemon's loop turns once a second."""
     within = 6.0
     with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=int(within * 1e6)):
-        until(lambda: quiet.told("WATCHDOG"), "the first WATCHDOG")
+        wait_until(lambda: quiet.told("WATCHDOG"), "the first WATCHDOG")
         before, begun = len(quiet.told("WATCHDOG")), time.monotonic()
-        until(lambda: len(quiet.told("WATCHDOG")) >= before + 2, "two more WATCHDOG")
+        wait_until(lambda: len(quiet.told("WATCHDOG")) >= before + 2, "two more WATCHDOG")
         assert time.monotonic() - begun < within, "two within its time"
 
 
@@ -359,12 +360,13 @@ def test_manager_is_told_all_the_time_while_one_sweep_is_slow_within_its_limits(
     try:
         bench.pings(1)
         with held_up(protea):
-            begun, still = time.monotonic(), bench.runner.source.activity.at
-            with in_time(bench, 2):
-                while time.monotonic() - begun < 3.5:  # less than a transaction of ours waits for a lock
-                    bench.turn()
-                    assert bench.runner.sweeping and bench.runner.source.activity.at == still, "the same statement"
-                    time.sleep(0.05)
+            still = bench.runner.source.activity.at
+
+            def same_statement() -> bool:
+                return bench.turn() and bench.runner.sweeping and bench.runner.source.activity.at == still
+
+            with in_time(bench, 2):  # 3.5 s are less than a transaction of ours waits for a lock
+                stays_true(same_statement, "the same statement runs", 3.5, interval_seconds=0.05)
             assert "No progress" not in " ".join(quiet.told("STATUS"))
     finally:
         bench.supervisor.stop(10)
@@ -420,7 +422,7 @@ def test_manager_that_asked_for_a_watchdog_is_told_nothing_before_the_start_is_o
 def test_a_halted_supervisor_is_progress(bench: Bench) -> None:
     bench.pings()
     bench.supervisor.halt(Halted("alice"))
-    bench.until(lambda: "halted, 0 running" in bench.manager.told("STATUS")[-1], "a halted sweep")
+    bench.tick_until(lambda: "halted, 0 running" in bench.manager.told("STATUS")[-1], "a halted sweep")
     bench.pings(5)
 
 
@@ -430,7 +432,7 @@ def test_a_sweep_that_waits_within_its_limits_is_progress(protea: Protea, quiet:
         bench.pings()
         with held_up(protea):
             begun = time.monotonic()
-            bench.until(lambda: time.monotonic() - begun > 3, "three seconds of waiting")
+            bench.tick_until(lambda: time.monotonic() - begun > 3, "three seconds of waiting")
             bench.pings()
             assert bench.runner.sweeping
     finally:
@@ -447,7 +449,7 @@ def test_a_sweep_that_hangs_in_a_frozen_database_is_no_progress_until_it_thaws(p
         finally:
             os.kill(backend, signal.SIGCONT)
     bench.pings()
-    bench.until(lambda: "swept" in bench.manager.told("STATUS")[-1], "a sweep")
+    bench.tick_until(lambda: "swept" in bench.manager.told("STATUS")[-1], "a sweep")
 
 
 def test_a_question_that_is_asked_again_and_again_does_not_hide_a_sweep_that_hangs(
@@ -461,7 +463,7 @@ def test_a_question_that_is_asked_again_and_again_does_not_hide_a_sweep_that_han
                 assert bench.runner.tick() is None
                 return bench.turn()
 
-            until(lambda: ask() and "No progress" in bench.manager.told("STATUS")[-1], "no progress")
+            wait_until(lambda: ask() and "No progress" in bench.manager.told("STATUS")[-1], "no progress")
         finally:
             os.kill(backend, signal.SIGCONT)
 
@@ -490,9 +492,9 @@ def test_a_database_that_stays_away_does_not_hold_the_start_up_for_ever(
     bench = Bench(protea, quiet)
     bench.systemd.set_sources(load({"config": str(config)}, {}))
     try:
-        bench.until(lambda: bool(quiet.told("READY")), "READY")
+        bench.tick_until(lambda: bool(quiet.told("READY")), "READY")
         assert time.monotonic() - begun >= START
-        bench.until(lambda: "default: swept" in quiet.told("STATUS")[-1], "a sweep of the other one")
+        bench.tick_until(lambda: "default: swept" in quiet.told("STATUS")[-1], "a sweep of the other one")
         assert quiet.told("STATUS")[-1].startswith("other: waiting for the first sweep; default: swept")
     finally:
         bench.supervisor.stop(10)

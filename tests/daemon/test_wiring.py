@@ -26,8 +26,9 @@ from reaper.operations.resume import ResumeOptions as ResumeOrders
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.support.daemons import Daemon, free_port, until
+from tests.support.daemons import Daemon, free_port
 from tests.support.protea import Protea
+from tests.support.waiting import wait_until
 
 AWAY = "postgresql://someone@127.0.0.1:1/nothing"
 """Nobody listens there: each sweep fails at once, and nothing here needs one."""
@@ -472,7 +473,7 @@ def test_log_settings_reach_the_log_at_the_start(way: str, protea: Protea, tmp_p
     config = lines({**(given if way == "file" else {}), "database_url": protea.url})
     with Daemon(tmp_path, config, **(given if way == "environment" else {})) as daemon:
         daemon.comes_up().sweeps_on()
-        until(lambda: "Reaper surveyed." in log.read_text(), "a line for debugging, in the file")
+        wait_until(lambda: "Reaper surveyed." in log.read_text(), "a line for debugging, in the file")
         assert all(not line.startswith("{") for line in log.read_text().splitlines())
         assert daemon.stderr.read_text() == ""
 
@@ -484,9 +485,9 @@ def test_log_settings_reach_the_log_after_a_reload_but_for_its_file(protea: Prot
         daemon.comes_up().sweeps_on()
         daemon.configure(lines({**base, "log_format": "json", "log_level": "error", "log_file": str(other)}))
         daemon.process.send_signal(signal.SIGHUP)
-        until(lambda: "change only with a restart" in log.read_text(), "that the file stays")
+        wait_until(lambda: "change only with a restart" in log.read_text(), "that the file stays")
         protea.connection.execute("ALTER TABLE job RENAME COLUMN status TO state")
-        until(lambda: '"event": "Reaper cycle failed"' in log.read_text(), "a line of the new format")
+        wait_until(lambda: '"event": "Reaper cycle failed"' in log.read_text(), "a line of the new format")
         _, _, after = log.read_text().partition("change only with a restart")
         found = [json.loads(line) for line in after.splitlines()[1:]]
         assert found and {line["level"] for line in found} == {"error"}

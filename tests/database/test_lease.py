@@ -25,7 +25,8 @@ from reaper.model import Outcome
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.support.protea import PATIENCE, Heard, Protea, eventually, thresholds
+from tests.support.protea import PATIENCE, Heard, Protea, thresholds
+from tests.support.waiting import wait_until
 
 HOLDERS = """
     SELECT pid FROM pg_locks JOIN pg_database d ON d.oid = database
@@ -76,7 +77,7 @@ def pooler(server: Embedded) -> Iterator[str]:
             extra_groups=[] if root else None,
         )
     try:
-        eventually(lambda: (folder / ".s.PGSQL.6432").exists() or process.poll() is not None)
+        wait_until(lambda: (folder / ".s.PGSQL.6432").exists() or process.poll() is not None, "the pooler listens")
         assert process.poll() is None, (folder / "log").read_text()
         yield str(folder)
     finally:
@@ -137,7 +138,7 @@ def test_a_released_lease_goes_to_the_other(protea: Protea, leases: tuple[Lease,
     first.release()
     assert first.hold()
     first.release()
-    eventually(second.hold)
+    wait_until(second.hold, "the second replica has the lease")
     assert not first.hold()
 
 
@@ -157,7 +158,7 @@ def test_a_lease_that_the_server_ended_goes_to_whoever_asks_first(protea: Protea
 def test_a_replica_that_vanished_loses_its_lease_by_itself(protea: Protea, url: str) -> None:
     vanished, other = replica(url).lease(0.3), replica(url, "twin").lease(60)
     assert vanished.hold()
-    eventually(other.hold)
+    wait_until(other.hold, "the other replica has the lease")
     assert not vanished.keep()
     other.release()
 
@@ -184,7 +185,7 @@ def test_it_holds_no_snapshot_no_row_and_nothing_of_the_session(protea: Protea, 
             "SELECT state, backend_xmin, backend_xid FROM pg_stat_activity WHERE pid = %s", (pid,)
         ).fetchone()
 
-    eventually(lambda: state() == ("idle in transaction", None, None), 5)
+    wait_until(lambda: state() == ("idle in transaction", None, None), "the session is idle in its transaction", 5)
     locks = protea.connection.execute(
         "SELECT DISTINCT locktype FROM pg_locks WHERE pid = %s AND locktype <> 'virtualxid'", (pid,)
     ).fetchall()
@@ -230,7 +231,10 @@ def test_a_replica_without_the_lease_stands_by_and_listens(
     assert protea.sweep(replica(url), lease=second, downtime=downtime).outcome is Outcome.STANDBY
     assert downtime.now > heard
     first.release()
-    eventually(lambda: protea.sweep(replica(url), lease=second, downtime=downtime).outcome is Outcome.DONE)
+    wait_until(
+        lambda: protea.sweep(replica(url), lease=second, downtime=downtime).outcome is Outcome.DONE,
+        "the second replica sweeps",
+    )
     assert protea.status(job) == "failed"
     assert not first.hold()
 
@@ -248,7 +252,7 @@ def test_a_sweep_that_loses_its_lease_on_the_way_leaves_the_rest_to_the_other(
         asked += 1
         if asked == 2:
             first.release()
-            eventually(second.hold)
+            wait_until(second.hold, "the second replica has the lease")
         return False
 
     report = protea.sweep(replica(url), lease=first, batch_size=1, stopping=stopping)
@@ -351,7 +355,7 @@ def test_a_lease_stays_when_the_pooler_renews_it_on_another_connection(protea: P
 
         # All four connections are taken: whoever waits gets that of the lease when it is given back for a moment.
         waits = pool.submit(queued.execute, "SELECT 1")
-        eventually(lambda: waiting(1))
+        wait_until(lambda: waiting(1), "one session waits")
         renewed = pool.submit(lease.hold)
         waits.result(10)
         assert queued.execute("SELECT pg_backend_pid()").fetchone() == (pid,)

@@ -29,7 +29,8 @@ from reaper.sql.expressions import keyed, text_of
 from reaper.sql.tables import key_parameters, table_of
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.mariadb import MariaDB, temporary
-from tests.support.protea import HOUR, MINUTE, PATIENCE, AsOf, Protea, eventually, thresholds
+from tests.support.protea import HOUR, MINUTE, PATIENCE, AsOf, Protea, thresholds
+from tests.support.waiting import wait_until
 
 TABLES = Path(reaper.__file__).parent / "profiles" / "protea.mariadb.sql"
 NOON = datetime(2026, 7, 1, 12, 0, 0, tzinfo=UTC)
@@ -440,7 +441,7 @@ def test_who_loses_the_connection_loses_the_lease(scene: Scene) -> None:
         "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
     )
     scene.run(f"KILL {owner}")
-    eventually(theirs.hold)
+    wait_until(theirs.hold, "the other replica has the lease")
     assert not mine.hold()
     theirs.release()
 
@@ -449,7 +450,7 @@ def test_a_lease_that_is_not_renewed_ends_by_itself(scene: Scene) -> None:
     mine, theirs = scene.source().lease(1), scene.source().lease(60)
     assert mine.hold()
     assert not theirs.hold()
-    eventually(theirs.hold)
+    wait_until(theirs.hold, "the other replica has the lease")
     theirs.release()
     mine.release()
 
@@ -602,7 +603,7 @@ def test_the_only_one_who_holds_rows_is_named(scene: Scene) -> None:
     locked = f"SELECT * FROM job WHERE id = '{job}' FOR UPDATE"
     assert named() is None
     with setting(scene.server, "time_zone", "+07:00"), holding(scene, locked) as other:
-        eventually(lambda: named() is not None)
+        wait_until(lambda: named() is not None, "the lock has a holder")
         holder = named()
         with other.cursor() as cursor:
             cursor.execute("SELECT CONNECTION_ID()")
@@ -610,7 +611,7 @@ def test_the_only_one_who_holds_rows_is_named(scene: Scene) -> None:
         assert (holder.pid, holder.user, holder.state) == (number, "root", "idle in transaction")
         assert 0 <= holder.held_seconds < 60
         with holding(scene, "INSERT INTO job (id, operation, queue_name) VALUES ('other', 'x', 'q')"):
-            eventually(lambda: named() is None)
+            wait_until(lambda: named() is None, "the lock has no holder")
 
 
 def test_a_sign_of_life_waits_for_our_lock_on_its_job_and_its_job_is_skipped_while_it_is_written(scene: Scene) -> None:

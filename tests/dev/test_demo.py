@@ -20,7 +20,7 @@ import pytest
 from reaper.dev.demo.checks import Row, judge
 from reaper.dev.demo.main import Stop
 from reaper.dev.demo.scenarios import CAST, LONGEST, STALL, TIMEOUT, Ending
-from tests.support.protea import eventually
+from tests.support.waiting import wait_until
 
 PROJECT = Path(__file__).parents[2]
 PLAY = "import sys; from reaper.dev.demo import run; sys.exit(run(plain=False))"
@@ -93,8 +93,11 @@ def test_killed_it_leaves_no_process_behind(folder: Path) -> None:
         while "job running" not in process.stdout.readline():
             assert process.poll() is None
         process.kill()
-        eventually(lambda: processes_of(folder) == [])
-    eventually(lambda: all(left.name.startswith("reaper-demo-") for left in folder.iterdir()))
+        wait_until(lambda: processes_of(folder) == [], "no process of the demo is left")
+    wait_until(
+        lambda: all(left.name.startswith("reaper-demo-") for left in folder.iterdir()),
+        "only folders of other demos are left",
+    )
 
 
 def test_an_interrupt_that_was_swallowed_is_heard_at_the_next_frame() -> None:

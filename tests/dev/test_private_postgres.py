@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from reaper.dev.postgres import Embedded, EmbeddedError, binaries, libpq, temporary
-from tests.support.protea import eventually
+from tests.support.waiting import wait_until
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
@@ -145,7 +145,10 @@ def test_a_temporary_server_goes_with_its_process_even_when_that_is_killed() -> 
         pid = orphan.pid
         assert pid is not None
         process.send_signal(signal.SIGKILL)
-    eventually(lambda: not orphan.directory.exists() and not Path(f"/proc/{pid}/fd").exists())
+    wait_until(
+        lambda: not orphan.directory.exists() and not Path(f"/proc/{pid}/fd").exists(),
+        "the orphaned server is gone, with its folder",
+    )
 
 
 def test_a_number_that_another_process_has_by_now_is_no_server(folder: Path) -> None:

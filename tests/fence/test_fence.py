@@ -19,7 +19,8 @@ from reaper.sweep.state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.commands import PROJECT, environment
 from tests.support.fences import changed, install, source_of
-from tests.support.protea import Heard, Protea, eventually
+from tests.support.protea import Heard, Protea
+from tests.support.waiting import wait_until
 from tests.support.worlds import Session, State
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.protea import ProteaWorld
@@ -78,7 +79,9 @@ class Worker:
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
-        eventually(lambda: psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED)
+        wait_until(
+            lambda: psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED, "the process is stopped"
+        )
 
     def go_on(self) -> tuple[int, str, str]:
         """Exit status, stdout and stderr of what was left of it."""
@@ -143,7 +146,7 @@ def test_a_worker_that_waits_for_the_reaper_to_commit_comes_too_late(world: Prot
         reaper.do("UPDATE job SET status = 'failed', error_code = 'JobTimeout' WHERE id = %s", job)
         with ThreadPoolExecutor() as pool:
             late = pool.submit(worker.do, "UPDATE job SET status = 'succeeded' WHERE id = %s", job)
-            eventually(lambda: world.database.waits(worker, world.hand))
+            wait_until(lambda: world.database.waits(worker, world.hand), "the worker waits for the reaper's lock")
             reaper.commit()
             late.result(30)
     assert status(world, job) == "failed"

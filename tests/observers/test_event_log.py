@@ -19,8 +19,9 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.support.daemons import Daemon, until
+from tests.support.daemons import Daemon
 from tests.support.protea import HOUR, MINUTE, Protea, thresholds
+from tests.support.waiting import wait_until
 
 Lines = list[Any]
 
@@ -108,7 +109,7 @@ def test_a_spared_job_is_named_once_and_not_at_every_sweep(protea: Protea, log: 
     second = protea.job(age=6 * HOUR - 0.5)
     protea.event(second)
     protea.event(first)
-    until(lambda: night.sweep() and len(told(log)) > 1, "the second one's timeout")
+    wait_until(lambda: night.sweep() and len(told(log)) > 1, "the second one's timeout")
     night.sweep(3)
     assert [line["job"] for line in told(log)] == [first, second]
 
@@ -142,7 +143,7 @@ def test_the_holder_of_a_lock_is_named_once(protea: Protea, log: Lines) -> None:
         other.execute("SET application_name = 'a debugger'")
         other.execute("SELECT 1 FROM job FOR UPDATE")
         night.sweep()
-        until(lambda: bool(night.sweep() and told(log)), "it has held the row for longer than the stall window")
+        wait_until(lambda: bool(night.sweep() and told(log)), "it has held the row for longer than the stall window")
         night.sweep(3)
         [line] = told(log)
         assert line["event"] == "Reaper spares a stale job whose row is locked."
@@ -249,7 +250,7 @@ def test_the_breaker_as_the_daemon_shows_it(protea: Protea, tmp_path: Path) -> N
         daemon.shows("reaper_breaker_open", 0)
         daemon.says("Reaper breaker is closed.")
         assert daemon.ready == (True, {"default": []})
-        until(lambda: list(protea.statuses().values()).count("failed") == 20, "the 20 that stayed silent")
+        wait_until(lambda: list(protea.statuses().values()).count("failed") == 20, "the 20 that stayed silent")
 
 
 def test_what_is_spared_refused_and_locked_as_the_daemon_shows_it(protea: Protea, tmp_path: Path) -> None:
@@ -300,7 +301,7 @@ def test_a_defect_in_a_sweep_is_logged_with_its_traceback_and_the_daemon_goes_on
     )
     job = protea.stale()
     with Daemon(tmp_path, database_url=protea.url, extra_path=tmp_path) as daemon:
-        until(lambda: protea.status(job) == "failed", "a sweep in spite of the defect")
+        wait_until(lambda: protea.status(job) == "failed", "a sweep in spite of the defect")
         daemon.comes_up()
         assert daemon.sweeps("failed") == 2
         assert daemon.stop()[0] == 0

@@ -37,9 +37,10 @@ from reaper.source.purge import PurgeStatements, cutoff, purge_lease
 from tests.scheduling.test_scheduler import Diary, runner
 from tests.staleness.test_clocks import faketime
 from tests.support.commands import COMMAND, PROJECT, Reaper, environment
-from tests.support.daemons import Daemon, closed, until
+from tests.support.daemons import Daemon, closed
 from tests.support.mariadb import MariaDB
 from tests.support.protea import PATIENCE, Protea, thresholds
+from tests.support.waiting import stays_true, wait_until
 from tests.support.worlds import Database, Session
 from tests.support.worlds.mariadb import MariaDBDatabase
 from tests.support.worlds.postgresql import PostgreSQLDatabase
@@ -606,8 +607,8 @@ def test_it_purges_whenever_the_trigger_says(protea: Protea) -> None:
     with keeping(protea, told):
         for _ in range(2):
             finished(protea)
-            until(lambda: not protea.statuses(), "a purge")
-        until(lambda: len(told.reports) > 3, "more of them")
+            wait_until(lambda: not protea.statuses(), "a purge")
+        wait_until(lambda: len(told.reports) > 3, "more of them")
     assert {report.outcome for report in told.reports} == {Outcome.DONE}
 
 
@@ -619,9 +620,9 @@ def test_a_purge_that_takes_long_does_not_delay_the_sweeps_nor_meet_itself(prote
     supervisor.add(swept)
     supervisor.add_scheduled_purge(ScheduledPurge(swept.source, 30, 1, [told]), IntervalTrigger(0, 0.1))
     supervisor.start()
-    until(lambda: bool(told.batches), "a batch")
+    wait_until(lambda: bool(told.batches), "a batch")
     sweeps = len(diary.sweeps)
-    until(lambda: bool(told.reports), "the end of the purge")
+    wait_until(lambda: bool(told.reports), "the end of the purge")
     assert len(diary.sweeps) - sweeps >= 4
     assert (told.reports[0].purged, told.batches) == (8, [1] * 8)
     assert supervisor.stop(10)
@@ -633,7 +634,7 @@ def test_a_stop_ends_a_purge_after_its_batch(protea: Protea) -> None:
     supervisor, told = Supervisor(), Told()
     supervisor.add_scheduled_purge(ScheduledPurge(protea.source(), 30, 2, [told]), IntervalTrigger(0, 0.2))
     supervisor.start()
-    until(lambda: len(told.batches) >= 2, "two batches")
+    wait_until(lambda: len(told.batches) >= 2, "two batches")
     begun = time.monotonic()
     assert supervisor.stop(3)
     assert time.monotonic() - begun < 3
@@ -644,12 +645,12 @@ def test_a_stop_ends_a_purge_after_its_batch(protea: Protea) -> None:
 def test_a_removed_source_is_purged_no_more(protea: Protea) -> None:
     told = Told()
     with keeping(protea, told) as supervisor:
-        until(lambda: bool(told.reports), "a purge")
+        wait_until(lambda: bool(told.reports), "a purge")
         supervisor.remove(["main"], 5)
         before = len(told.reports)
         finished(protea)
-        time.sleep(0.5)  # longer than two of its intervals: nothing is to happen
-        assert len(told.reports) == before and len(protea.statuses()) == 1
+        # Longer than two of its intervals.
+        stays_true(lambda: len(told.reports) == before and len(protea.statuses()) == 1, "no purge", 0.5)
 
 
 def test_of_two_replicas_one_purges(protea: Protea) -> None:
@@ -660,7 +661,7 @@ def test_of_two_replicas_one_purges(protea: Protea) -> None:
     other = ScheduledPurge(protea.source(name="elsewhere"), 30, 1, [second])
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(one.tick)
-        until(lambda: bool(first.batches), "a batch")
+        wait_until(lambda: bool(first.batches), "a batch")
         assert other.tick() is not None
         assert second.reports[0].outcome is Outcome.STANDBY and not second.batches
         assert (done := working.result()) is not None and done.purged == 4
@@ -742,7 +743,7 @@ def test_a_daemon_in_a_purge_stops_in_time_and_half_of_nothing_is_left(protea: P
     slow(protea, 0.3)
     finished(protea, 60)
     with Daemon(tmp_path, configured(protea, "* * * * *"), **fake_clock("2026-11-22 02:59:55")) as daemon:
-        until(lambda: len(protea.statuses()) < 58, "a batch", 80)  # a slow start misses the first minute
+        wait_until(lambda: len(protea.statuses()) < 58, "a batch", 80)  # a slow start misses the first minute
         status, seconds = daemon.stop()
         assert (status, seconds < 5) == (0, True)
         left = len(protea.statuses())
@@ -844,7 +845,7 @@ def test_ctrl_c_ends_it_between_two_batches(reaper: Reaper, protea: Protea) -> N
     slow(protea, 0.3)
     finished(protea, 60)
     with reaper.process("purge", "--batch-size", "2") as process:
-        until(lambda: len(protea.statuses()) < 60, "a batch", 30)
+        wait_until(lambda: len(protea.statuses()) < 60, "a batch", 30)
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=20)
     assert process.returncode == exit_codes.INTERRUPTED
@@ -860,13 +861,13 @@ def test_killed_it_loses_nothing_and_the_next_one_goes_on(reaper: Reaper, protea
     slow(protea, 0.2)
     finished(protea, 30)
     with reaper.process("purge", "--batch-size", "2") as process:
-        until(lambda: len(protea.statuses()) < 26, "some batches", 30)
+        wait_until(lambda: len(protea.statuses()) < 26, "some batches", 30)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
     left = len(protea.statuses())
     assert left % 2 == 0
     protea.connection.execute("DROP TRIGGER slow_purge ON job")
-    until(lambda: "Purged" in reaper("purge").stdout and not protea.statuses(), "the rest is gone")
+    wait_until(lambda: "Purged" in reaper("purge").stdout and not protea.statuses(), "the rest is gone")
 
 
 @pytest.mark.parametrize(("words", "answer", "left"), [((), b"n\n", 3), ((), b"y\n", 0), (("--force",), b"", 0)])
@@ -883,7 +884,7 @@ def test_on_a_terminal_it_asks_and_shows_a_bar(
         os.close(theirs)
         screen = Screen(ours)
         if answer:
-            until(lambda: b"Delete 3 finished job(s)? [y/N]:" in screen.shown, "the question", 30)
+            wait_until(lambda: b"Delete 3 finished job(s)? [y/N]:" in screen.shown, "the question", 30)
             os.write(ours, answer)
         process.wait(30)
     screen.close()

@@ -18,7 +18,8 @@ from reaper.source import Claim
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.commands import Reaper
 from tests.support.daemons import Daemon
-from tests.support.protea import MINUTE, Heard, eventually
+from tests.support.protea import MINUTE, Heard
+from tests.support.waiting import wait_until
 from tests.support.worlds.database import Session
 from tests.support.worlds.noetl import NoetlWorld
 from tests.support.worlds.postgresql import PostgreSQLDatabase
@@ -229,8 +230,8 @@ def test_ctrl_c_while_it_listens_changes_nothing(noetl: World, folder: Path) -> 
     with reaper_of(noetl, folder).process("resume", "--listen", "1h") as process:
         with noetl.database.session() as other:
             other.do("LOCK TABLE noetl.event")
-            eventually(lambda: noetl.database.reapers(noetl.hand) > 0)
-        eventually(lambda: noetl.database.reapers(noetl.hand) == 0)
+            wait_until(lambda: noetl.database.reapers(noetl.hand) > 0, "the command has a session")
+        wait_until(lambda: noetl.database.reapers(noetl.hand) == 0, "the command has closed its session")
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=10)
     assert (process.returncode, output, errors) == (exit_codes.INTERRUPTED, "", "")

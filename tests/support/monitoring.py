@@ -18,7 +18,8 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 
-from tests.support.daemons import PROJECT, fetch, free_port, until
+from tests.support.daemons import PROJECT, fetch, free_port
+from tests.support.waiting import wait_until
 
 RULES = PROJECT / "config" / "prometheus"
 RECORDING, ALERTS = RULES / "reaper.recording.yml", RULES / "reaper.alerts.yml"
@@ -52,7 +53,7 @@ def _running(folder: Path, port: int, *words: str | Path) -> Iterator[None]:
     with log.open("wb") as output:
         process = subprocess.Popen([str(word) for word in words], cwd=folder, stdout=output, stderr=output)
     try:
-        until(lambda: _ready(port) or process.poll() is not None, f"{words[0]} is ready", 60)
+        wait_until(lambda: _ready(port) or process.poll() is not None, f"{words[0]} is ready", 60)
         assert process.poll() is None, log.read_text()
         yield
     finally:

@@ -36,8 +36,9 @@ from reaper.sweep.late_signs import MAX_PER_SWEEP, MAX_TRACKED, ReapedJobTracker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.support.daemons import Daemon, Samples, until
+from tests.support.daemons import Daemon, Samples
 from tests.support.protea import HOUR, PATIENCE, Heard, Protea, thresholds
+from tests.support.waiting import wait_until
 from tests.support.worlds import Database, State, World
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.servers import database_on, only_where
@@ -671,7 +672,7 @@ def test_a_daemon_tells_of_a_worker_that_was_only_slow(protea: Protea, tmp_path:
         worker.execute("SELECT status FROM job WHERE id = %s", (job,))
         with Daemon(tmp_path, database_url=protea.libpq) as daemon:
             daemon.comes_up()
-            until(lambda: protea.status(job) == "failed", "the reap")
+            wait_until(lambda: protea.status(job) == "failed", "the reap")
             daemon.sweeps_on(2)
             assert daemon.said(told) == []
             worker.execute("INSERT INTO job_event (job_id, event) VALUES (%s, 'progress')", (job,))

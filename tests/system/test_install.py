@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import environment
-from tests.support.daemons import PROJECT, until
+from tests.support.daemons import PROJECT
+from tests.support.waiting import wait_until
 
 UNITS = ("reaper.service", "reaper@.service")
 INSTALL = PROJECT / "scripts" / "install.sh"
@@ -290,7 +291,7 @@ def test_an_installation_that_is_ended_leaves_the_old_one_as_it_was(older: Path)
     env = environment({"TMPDIR": str(older / "tmp")})
     with subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, start_new_session=True) as process:
         # A virtual environment is made first, which takes long on a machine that does much else.
-        until(lambda: list((older / "tmp").glob("*/pip.log")), "pip", 120)
+        wait_until(lambda: list((older / "tmp").glob("*/pip.log")), "pip", 120)
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(30) == 128 + signal.SIGTERM
     assert leaves_the_old_one(older)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from reaper.dev.postgres import Embedded
-from tests.support.protea import eventually
+from tests.support.waiting import wait_until
 
 PROJECT = Path(__file__).parents[2]
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -105,7 +105,7 @@ def test_from_start_to_stop(clone: Clone) -> None:
     assert clone.manage("start") == (0, f"worker-reaper: already running (pid {first})\n")
 
     # The first sweep may still be under way.
-    eventually(lambda: "UTC" in clone.manage("status")[1])
+    wait_until(lambda: "UTC" in clone.manage("status")[1], "the daemon reports a sweep")
     status, said = clone.manage("status")
     assert status == 0, said
     reaper, postgresql = said.splitlines()[1:]

@@ -11,7 +11,7 @@ from reaper.scheduling.scheduler import Supervisor
 from reaper.web import AdminService, History, Status
 from reaper.web.background_clear import ClearTasks, Stage
 from reaper.web.guard.tokens import Caller
-from tests.support.protea import eventually
+from tests.support.waiting import wait_until
 
 WHO = Caller("alice", "127.0.0.1:5")
 
@@ -30,4 +30,4 @@ def test_one_that_cannot_begin_has_failed_and_keeps_nobody_from_the_next(monkeyp
     assert [line["log_level"] for line in logs] == ["error"]
     assert [change.result for change in (noted.change for noted in history.changes(1))] == [f"failed: {failed.error}"]
     done = clearings.submit(3.0, WHO, dry_run=False)
-    eventually(lambda: clearings.known(done.id).stage is Stage.DONE)
+    wait_until(lambda: clearings.known(done.id).stage is Stage.DONE, "the clear is done")

@@ -17,8 +17,8 @@ from reaper.web.ui import page_cache
 from reaper.web.ui.page_cache import PageCache, RenderedPage
 from tests.conftest import TEMPLATE
 from tests.support.api import Client, Steered, steered
-from tests.support.daemons import until
-from tests.support.protea import HOUR, Protea, eventually
+from tests.support.protea import HOUR, Protea
+from tests.support.waiting import wait_until
 
 # Whoever reads the table of jobs gets no answer for long.
 HANG = """
@@ -55,7 +55,7 @@ def both(server: Embedded, tmp_path: Path) -> Iterator[tuple[Steered, psycopg.Co
         psycopg.connect(urls["one"].replace("+psycopg", ""), autocommit=True) as connection,
         Steered(tmp_path, config) as daemon,
     ):
-        until(lambda: all(daemon.sweeps(source=name) for name in names), "both have been swept")
+        wait_until(lambda: all(daemon.sweeps(source=name) for name in names), "both have been swept")
         Protea(urls["one"], connection).job(age=9 * HOUR)
         connection.execute(HANG)
         yield daemon, connection
@@ -69,7 +69,7 @@ def test_a_source_that_hangs_is_in_nobody_elses_way(both: tuple[Steered, psycopg
     asked = path.format(JOB)
     with ThreadPoolExecutor(4) as clients:
         waiting = [clients.submit(timed, daemon.port, asked) for _ in range(4)]
-        eventually(lambda: number(connection, HANGING) >= 1, 10)
+        wait_until(lambda: number(connection, HANGING) >= 1, "a read hangs", 10)
         for other in ("/api/supervisor/state", "/static/page.css", "/?source=two", "/api/jobs?source=two"):
             status, seconds = timed(daemon.port, other)
             assert (status, seconds < 2) == (200, True), (other, seconds)
@@ -85,7 +85,7 @@ def test_a_source_that_hangs_is_in_nobody_elses_way(both: tuple[Steered, psycopg
 def test_however_many_ask_for_jobs_two_connections_are_for_them(both: tuple[Steered, psycopg.Connection]) -> None:
     daemon, connection = both
     # The lease, and the last sweep's, which is kept for the next one.
-    eventually(lambda: number(connection, SESSIONS) == 2)
+    wait_until(lambda: number(connection, SESSIONS) == 2, "two sessions")
     paths = [daemon.api.at(JOB, "one"), "/api/jobs?source=one"]
     with ThreadPoolExecutor(CLIENTS) as clients:
         asked = [clients.submit(daemon.api.ask, "GET", paths[n % 2]) for n in range(CLIENTS)]
@@ -132,7 +132,7 @@ def test_of_very_many_not_all_may_wait() -> None:
     made.enter()
     with ThreadPoolExecutor(1) as other:
         waiting = other.submit(made.enter)
-        eventually(lambda: made._room_to_wait == 0)
+        wait_until(lambda: made._room_to_wait == 0, "no room to wait")
         assert not made.enter()
         made.leave()
         assert waiting.result()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.api import TOKEN, WHO, Answer, Steered, shared_daemon
-from tests.support.daemons import until
 from tests.support.protea import HOUR, MINUTE, Protea
+from tests.support.waiting import wait_until
 
 running, daemon, protea = shared_daemon("api")
 
@@ -298,7 +298,7 @@ def test_health_tells_everything_at_once(daemon: Steered) -> None:
 def test_scheduler_health_is_the_documents(daemon: Steered, protea: Protea) -> None:
     assert daemon.api.get("/health/scheduler").json == {"status": "healthy"}
     job = protea.stale()
-    until(lambda: daemon.api.get("/health/scheduler").json["status"] == "warning", "the warning")
+    wait_until(lambda: daemon.api.get("/health/scheduler").json["status"] == "warning", "the warning")
     answer = daemon.api.get("/health/scheduler")
     assert answer.status == 200
     assert answer.json["stuck_jobs"] == 1

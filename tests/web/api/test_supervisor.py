@@ -14,8 +14,9 @@ import pytest
 from reaper.dev.postgres import Embedded
 from tests.daemon.test_daemon import count, many, slow
 from tests.support.api import WHO, Steered, shared_daemon
-from tests.support.daemons import closed, until
+from tests.support.daemons import closed
 from tests.support.protea import HOUR, MINUTE, Protea
+from tests.support.waiting import wait_until
 
 running, afresh, jobs = shared_daemon("steering", batch_size=50)
 
@@ -39,7 +40,7 @@ def test_of_two_releases_at_once_one_lets_through_what_was_seen_and_nothing_else
     slow(jobs, 0.5)
     with ThreadPoolExecutor(2) as operators:
         first = operators.submit(daemon.api.post, "/api/sweeps", {"release": 60})
-        until(lambda: jobs.connection.execute("SELECT 1 FROM job WHERE status = 'failed'").fetchone(), "a batch")
+        wait_until(lambda: jobs.connection.execute("SELECT 1 FROM job WHERE status = 'failed'").fetchone(), "a batch")
         many(jobs, 55)
         second = operators.submit(daemon.api.post, "/api/sweeps", {"release": 60})
         assert first.result().status == 200
@@ -53,7 +54,7 @@ def test_a_halt_stops_a_clearing_that_came_before_it_and_no_other(daemon: Steere
     slow(jobs, 0.01, "ROW")
     task = daemon.api.post("/api/admin/clear-stuck-jobs", {"max_age_hours": 2}).json["task_id"]
     path = f"/api/admin/clear-stuck-jobs/{task}"
-    until(lambda: daemon.api.get(path).json["status"] == "done", "its end")
+    wait_until(lambda: daemon.api.get(path).json["status"] == "done", "its end")
     assert count(jobs, "failed") == 40, "who has halted the schedule may clear up by hand"
     many(jobs, 400)
     jobs.connection.execute(  # as many that live: the breaker holds what is more than half of all
@@ -62,9 +63,9 @@ def test_a_halt_stops_a_clearing_that_came_before_it_and_no_other(daemon: Steere
     )
     task = daemon.api.post("/api/admin/clear-stuck-jobs", {"max_age_hours": 2}).json["task_id"]
     path = f"/api/admin/clear-stuck-jobs/{task}"
-    until(lambda: count(jobs, "failed") > 40, "a batch of it")
+    wait_until(lambda: count(jobs, "failed") > 40, "a batch of it")
     daemon.api.post("/api/supervisor/halt")
-    until(lambda: daemon.api.get(path).json["status"] == "done", "its end")
+    wait_until(lambda: daemon.api.get(path).json["status"] == "done", "its end")
     assert 40 < count(jobs, "failed") < 440
     assert (count(jobs, "failed") - 40) % 50 == 0, "what was in hand ended with its batch"
 
@@ -88,8 +89,8 @@ def test_a_halt_says_who_and_why_everywhere_and_ends_nothing_until_the_restart(d
     assert jobs.status(job) == "running"
 
     assert daemon.api.post("/api/supervisor/restart").json["state"] == "RUNNING"
-    until(lambda: jobs.status(job) == "failed", "the sweep that a restart begins")
-    until(lambda: daemon.ready[0], "ready")
+    wait_until(lambda: jobs.status(job) == "failed", "the sweep that a restart begins")
+    wait_until(lambda: daemon.ready[0], "ready")
 
 
 def test_a_halt_during_a_long_sweep_returns_at_once_and_the_sweep_ends_after_its_batch(
@@ -100,7 +101,7 @@ def test_a_halt_during_a_long_sweep_returns_at_once_and_the_sweep_ends_after_its
     slow(jobs, 0.2)
     with ThreadPoolExecutor(1) as other:
         sweeping = other.submit(daemon.api.post, "/api/sweeps", {})
-        until(lambda: count(jobs, "failed") > 100, "some batches")
+        wait_until(lambda: count(jobs, "failed") > 100, "some batches")
         begun = time.monotonic()
         assert daemon.api.post("/api/supervisor/halt").json["state"] == "HALTED"
         assert time.monotonic() - begun < 2
@@ -131,13 +132,13 @@ def test_a_halt_outlasts_a_daemon_that_is_killed_when_it_was_asked_to(
     job = protea.stale()
     with Steered(tmp_path, **settings) as daemon:
         if not persist:
-            until(lambda: protea.status(job) == "failed", "a sweep")
+            wait_until(lambda: protea.status(job) == "failed", "a sweep")
             return
         daemon.has_swept("halted")
         assert state(daemon)["halted"]["reason"] == "fire"
         assert protea.status(job) == "running"
         daemon.api.post("/api/supervisor/restart")
-        until(lambda: protea.status(job) == "failed", "a sweep after the restart")
+        wait_until(lambda: protea.status(job) == "failed", "a sweep after the restart")
     assert not list((tmp_path / "state").iterdir())
 
 
@@ -162,12 +163,12 @@ def test_of_two_replicas_one_leads_and_both_say_so(protea: Protea, tmp_path: Pat
     first.mkdir()
     second.mkdir()
     with Steered(first, database_url=protea.url, interval_seconds=1) as one:
-        until(lambda: state(one)["sources"][0]["leads"], "one leads")
+        wait_until(lambda: state(one)["sources"][0]["leads"], "one leads")
         with Steered(second, database_url=protea.url, interval_seconds=1) as other:
-            until(lambda: state(other)["sources"][0]["outcome"] == "standby", "the other stands by")
+            wait_until(lambda: state(other)["sources"][0]["outcome"] == "standby", "the other stands by")
             assert state(other)["sources"][0]["leads"] is False
             one.stop()
-            until(lambda: state(other)["sources"][0]["leads"], "it takes over", 60)
+            wait_until(lambda: state(other)["sources"][0]["leads"], "it takes over", 60)
 
 
 # --- sweeps --------------------------------------------------------------------------------------------------
@@ -219,7 +220,7 @@ def test_while_a_sweep_works_another_one_is_refused_and_told_when_to_come_again(
     slow(jobs, 8)
     with ThreadPoolExecutor(1) as other:
         sweeping = other.submit(daemon.api.post, "/api/sweeps", {})
-        until(lambda: state(daemon)["sources"][0]["sweeping"], "the sweep")
+        wait_until(lambda: state(daemon)["sources"][0]["sweeping"], "the sweep")
         for path in ("/api/sweeps", "/api/executions/cleanup"):
             refused = daemon.api.post(path, {})
             if sweeping.done():
@@ -276,7 +277,7 @@ def test_stuck_jobs_are_cleared_in_the_background_one_clearing_at_a_time(daemon:
     assert refused.status == 409 and "still works" in refused.detail
     path = f"/api/admin/clear-stuck-jobs/{begun.json['task_id']}"
     assert daemon.api.get(path).json["status"] in ("submitted", "running")
-    until(lambda: daemon.api.get(path).json["status"] == "done", "done")
+    wait_until(lambda: daemon.api.get(path).json["status"] == "done", "done")
     result = daemon.api.get(path).json["result"]
     assert result["summary"] == {
         "total_stuck_jobs": 1,
@@ -303,7 +304,7 @@ def test_a_clearing_ends_with_the_daemon_after_its_batch(protea: Protea, tmp_pat
         many(protea, 5_000)
         slow(protea, 0.2)
         daemon.api.post("/api/admin/clear-stuck-jobs", {})
-        until(lambda: count(protea, "failed") > 100, "some batches")
+        wait_until(lambda: count(protea, "failed") > 100, "some batches")
         status, seconds = daemon.stop()
         assert status == 0 and seconds < 5
         assert daemon.said("Reaper has stopped."), "it was not waited for in vain"
@@ -343,7 +344,7 @@ database_url = "{protea.url}"
 database_url = "postgresql://nobody@127.0.0.1:1/nothing"
 """
     with Steered(tmp_path, config, http_token_file=tmp_path / "http-token") as daemon:
-        until(lambda: protea.status(job) == "failed", "a sweep")
+        wait_until(lambda: protea.status(job) == "failed", "a sweep")
         fresh = protea.job(age=MINUTE)
         answer = daemon.api.get("/api/jobs")
         assert answer.status == 200

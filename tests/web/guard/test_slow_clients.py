@@ -22,7 +22,7 @@ from reaper.web.guard.coalescing import Coalescer
 from reaper.web.server import Server
 from tests.support.daemons import fetch
 from tests.support.http_clients import BEARER, TOKEN, Client, Web, head, make_app, web
-from tests.support.protea import eventually
+from tests.support.waiting import wait_until
 
 SHORT = 0.6
 
@@ -148,8 +148,8 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(hasty: Web, path: str
     with hasty.connect(receive_buffer=4096) as client:
         client.send(head("GET", path))
         connections = hasty.connections
-        eventually(lambda: len(connections) == 1)
-        eventually(lambda: not connections, 10)
+        wait_until(lambda: len(connections) == 1, "one connection")
+        wait_until(lambda: not connections, "the server closes the connection", 10)
         with pytest.raises((ConnectionError, KeyError)):  # the head has come, of a stream without a length
             client.answer()
 
@@ -199,7 +199,7 @@ def test_when_all_are_at_work_the_next_one_waits_for_the_first_that_is_done(monk
         for client in working:
             client.send(head("GET", "/held"))
         connections = served.connections
-        eventually(lambda: sum(each.cycle is not None for each in connections) == 3)
+        wait_until(lambda: sum(each.cycle is not None for each in connections) == 3, "three requests are served")
         with served.connect(1) as late:
             late.send(head("GET", "/page"))
             with pytest.raises(TimeoutError):
@@ -239,7 +239,7 @@ def test_those_who_ask_a_probe_while_it_waits_share_an_answer_that_was_made_afte
         # One that left does not take the answer with it.
         later[0].socket.close()
         other = ask("application/json")
-        eventually(lambda: len(served.connections) == 11)
+        wait_until(lambda: len(served.connections) == 11, "eleven connections")
         served.held.set()
         assert first.answer().body == b"1"
         assert [client.answer().body for client in later[1:]] == [b"2"] * 9

@@ -28,9 +28,10 @@ from reaper.web.ui.page_cache import PageCache, RenderedPage
 from reaper.web.ui.source_rows import source_row
 from tests.conftest import TEMPLATE
 from tests.support.api import TOKEN, Answer, Steered, shared_daemon, steered
-from tests.support.daemons import Daemon, closed, until
+from tests.support.daemons import Daemon, closed
 from tests.support.pages import Page
 from tests.support.protea import HOUR, MINUTE, Protea
+from tests.support.waiting import wait_until
 
 CSS = Path("reaper/web/ui/static/page.css")
 running, daemon, protea = shared_daemon("page")
@@ -279,7 +280,7 @@ def test_two_sources_are_listed_as_one_oldest_first(server: Embedded, tmp_path: 
     urls = {name: server.create_database(f"page_{name}", tables=False, template=TEMPLATE) for name in ("a", "b")}
     config = "".join(f'[sources.{name}]\ndatabase_url = "{url}"\n' for name, url in urls.items())
     with Steered(tmp_path, f'[kinds.embed]\ntimeout_seconds = "7h"\n{config}') as daemon:
-        until(lambda: daemon.sweeps(source="a") and daemon.sweeps(source="b"), "both have been swept")
+        wait_until(lambda: daemon.sweeps(source="a") and daemon.sweeps(source="b"), "both have been swept")
         halted(daemon)
         jobs = []
         for name, url, age in (("a", urls["a"], 12 * HOUR), ("b", urls["b"], 11 * HOUR), ("a", urls["a"], 10 * HOUR)):
@@ -289,7 +290,7 @@ def test_two_sources_are_listed_as_one_oldest_first(server: Embedded, tmp_path: 
         assert seen.jobs == [job for _, job in jobs]
         assert page(daemon, "/?source=b").jobs == [jobs[1][1]]
         with closed(server.url_of("postgres").replace("+psycopg", ""), "page_b"):
-            until(lambda: "cannot be read" in page(daemon, "/?verdict=stale").text, "b is away")
+            wait_until(lambda: "cannot be read" in page(daemon, "/?verdict=stale").text, "b is away")
             left = page(daemon, "/?verdict=stale")
             assert left.jobs == [jobs[0][1], jobs[2][1]]
             assert "Not all is shown: the jobs of b cannot be read just now." in left.text
@@ -311,7 +312,7 @@ def test_jobs_that_cannot_be_read_are_told_with_the_reason(daemon: Steered, prot
 
 
 def fresh_until(daemon: Steered, jobs: int) -> Page:
-    return until(lambda: len((seen := page(daemon)).jobs) == jobs and seen, f"{jobs} jobs")  # type: ignore[return-value]
+    return wait_until(lambda: len((seen := page(daemon)).jobs) == jobs and seen, f"{jobs} jobs")  # type: ignore[return-value]
 
 
 # --- the rest of the first page ------------------------------------------------------------------------------
@@ -432,18 +433,18 @@ def test_a_source_that_there_is_not_has_no_jobs(daemon: Steered) -> None:
 def test_while_the_database_is_away_the_page_says_so_and_what_is_known(server: Embedded, tmp_path: Path) -> None:
     with steered(server, tmp_path, "page_away", interval_seconds=1) as (daemon, protea):
         job = protea.stale(operation="embed")
-        until(lambda: protea.status(job) == "failed", "it is reaped")
+        wait_until(lambda: protea.status(job) == "failed", "it is reaped")
         with closed(server.url_of("postgres").replace("+psycopg", ""), "page_away"):
-            until(lambda: page(daemon).title.startswith("!"), "the page has noticed")
-            until(lambda: "database away: " in page(daemon).at("sources-title"), "a sweep has noticed")
+            wait_until(lambda: page(daemon).title.startswith("!"), "the page has noticed")
+            wait_until(lambda: "database away: " in page(daemon).at("sources-title"), "a sweep has noticed")
             seen = page(daemon)
             assert seen.at("headline").startswith("The database is away")
             assert job in seen.at("ended-title")
             assert re.search(r"failed in \d+ ms(, \d+ reaped)? \d+ \d+ \d+ ", seen.at("sources-title")), "as seen last"
-            until(lambda: daemon.api.get(f"/jobs/default/{job}").status == 200, "what is known of the job")
+            wait_until(lambda: daemon.api.get(f"/jobs/default/{job}").status == 200, "what is known of the job")
             unknown = daemon.api.get("/jobs/default/00000000-0000-0000-0000-000000000001")
             assert unknown.status == 503 and "The database is away" in Page(unknown.text).text
-        until(lambda: page(daemon).at("headline").startswith("Nothing is stuck"), "it is back")
+        wait_until(lambda: page(daemon).at("headline").startswith("Nothing is stuck"), "it is back")
 
 
 HOSTILE = [
@@ -492,7 +493,7 @@ def test_nothing_on_a_page_is_inline_that_the_policy_forbids(daemon: Steered, pr
 def test_without_a_token_actions_are_explained_and_not_offered(database: str, tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url=database) as daemon:
         daemon.comes_up()
-        until(lambda: daemon.sweeps() >= 1, "the first sweep")
+        wait_until(lambda: daemon.sweeps() >= 1, "the first sweep")
         answer = daemon.get("/")
         assert answer is not None and answer[0] == 200
         seen = Page(answer[1])
