@@ -78,7 +78,7 @@ def _long_first(item: pytest.Item) -> int:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _collected_apart() -> Iterator[None]:
+def _garbage_collected_in_background() -> Iterator[None]:
     """Tests sweep in several threads, as the daemon does, and drop many a source meanwhile."""
     with gc_in_background_thread():
         yield

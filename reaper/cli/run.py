@@ -7,7 +7,6 @@ import signal
 import click
 
 from reaper.cli.sources import settings_of
-from reaper.daemon import runtime
 
 
 @click.command("run", short_help="Sweep every source on schedule until told to stop.")
@@ -22,11 +21,9 @@ def command(ctx: click.Context) -> int:
     Example:
       REAPER_DATABASE_URL=postgresql://reaper@db/app reaper run
     """
-    # Until it can be heard: whoever asks for the configuration to be read again gets what is read now.
+    # Until the daemon handles SIGHUP. A reload that is asked for now is not lost: the configuration is read below.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings = settings_of(ctx)
-    runtime.keep_out()
-    runtime.share_heap()
-    from reaper.daemon import main
+    from reaper.daemon import main  # after the line above: the import takes a second
 
     return main.run(settings, lambda: settings_of(ctx))

@@ -1,4 +1,4 @@
-"""Collecting garbage never gives another thread its turn in the midst of a step."""
+"""Garbage collection never lets another thread run within a bytecode instruction."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def run(script: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=PROJECT, check=True, timeout=60)
 
 
-def test_threads_may_share_objects_whatever_finalizers_run() -> None:
-    # Without it, the process dies of a segmentation fault within a second or two.
+def test_threads_share_objects_safely_whatever_finalizers_run() -> None:
+    # Without gc_in_background_thread the process dies of a segmentation fault within a second or two.
     run("""
 import gc, sys, threading, time
-from reaper.common.background_gc import collected_apart
+from reaper.common.background_gc import gc_in_background_thread
 
 class Statement:
     def __init__(self):
@@ -41,7 +41,7 @@ def compile(statements, together):
 
 gc.set_threshold(1)
 sys.setswitchinterval(1e-6)
-with collected_apart():
+with gc_in_background_thread():
     end = time.monotonic() + 5
     while time.monotonic() < end:
         statements, together = [Statement() for _ in range(200)], threading.Barrier(4)
@@ -54,17 +54,17 @@ with collected_apart():
 """)
 
 
-def test_garbage_is_collected_and_afterwards_as_before() -> None:
+def test_garbage_is_collected_in_the_background_and_afterwards_as_before() -> None:
     run("""
 import gc, time, weakref
-from reaper.common.background_gc import collected_apart
+from reaper.common.background_gc import gc_in_background_thread
 
 class Knot:
     def __init__(self):
         self.itself = self
 
-with collected_apart():
-    with collected_apart():
+with gc_in_background_thread():
+    with gc_in_background_thread():
         assert not gc.isenabled()
     assert not gc.isenabled()
     seen = weakref.ref(Knot())
@@ -77,48 +77,48 @@ assert gc.isenabled()
 """)
 
 
-def test_lanes_hold_it(protea: Protea) -> None:
+def test_sweep_collects_garbage_in_the_background_while_batches_run(protea: Protea) -> None:
     protea.stale()
     run(f"""
 import gc
 import psycopg
 from tests.support.protea import Heard, Protea
 
-class Asked(Heard):
+class Checking(Heard):
     def reaped(self, source, sweep_id, batch):
         assert not gc.isenabled()
         super().reaped(source, sweep_id, batch)
 
 with psycopg.connect({protea.libpq!r}, autocommit=True) as connection:
-    assert Protea({protea.url!r}, connection).sweep(heard=Asked()).reaped == 1
+    assert Protea({protea.url!r}, connection).sweep(heard=Checking()).reaped == 1
 assert gc.isenabled()
 """)
 
 
-def test_the_daemon_holds_it_from_start_to_stop(protea: Protea) -> None:
+def test_daemon_collects_garbage_in_the_background_from_start_to_stop(protea: Protea) -> None:
     run(f"""
 import gc, os, signal
-from reaper import daemon
+from reaper.daemon import main
 from reaper.config import load
 
-def turn(self):
+def tick(self):
     assert not gc.isenabled()
     os.kill(os.getpid(), signal.SIGTERM)
 
-daemon.Daemon.turn = turn
+main.Daemon.tick = tick
 settings = load({{"database_url": {protea.url!r}, "http_port": 0}}, {{}})
-assert daemon.run(settings, lambda: settings) == 0
+assert main.run(settings, lambda: settings) == 0
 assert gc.isenabled()
 """)
 
 
-def test_who_has_switched_it_off_finds_it_off() -> None:
+def test_garbage_collection_that_was_off_before_stays_off() -> None:
     run("""
 import gc, threading
-from reaper.common.background_gc import collected_apart
+from reaper.common.background_gc import gc_in_background_thread
 
 gc.disable()
-with collected_apart():
+with gc_in_background_thread():
     assert threading.active_count() == 1
 assert not gc.isenabled()
 """)

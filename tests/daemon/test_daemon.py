@@ -414,8 +414,9 @@ def test_of_two_daemons_one_sweeps_and_the_other_takes_over_when_it_is_killed(pr
 # --- economy -------------------------------------------------------------------------------------------------
 
 
-def test_an_idle_daemon_takes_little(protea: Protea, tmp_path: Path) -> None:
-    with Daemon(tmp_path, database_url=protea.url, interval_seconds=60) as daemon:
+def test_idle_daemon_stays_within_its_bounds_of_memory_and_processor_time(protea: Protea, tmp_path: Path) -> None:
+    # As the systemd units and the image start it.
+    with Daemon(tmp_path, database_url=protea.url, interval_seconds=60, MALLOC_ARENA_MAX=1) as daemon:
         daemon.comes_up().shows("reaper_leader", 1)
         process = psutil.Process(daemon.process.pid)
         # Ask nothing of it meanwhile.
@@ -425,5 +426,5 @@ def test_an_idle_daemon_takes_little(protea: Protea, tmp_path: Path) -> None:
         core = (after.user + after.system - before.user - before.system) / 3
         resident = process.memory_info().rss / 2**20
         print(f"idle daemon: {resident:.1f} MiB resident, {core:.2%} of a core")
-        assert resident <= 90
+        assert resident <= 110
         assert core <= 0.02
