@@ -1,4 +1,4 @@
-"""Finding the source of a job that is named on the command line."""
+"""Finds the source that has the job given on the command line."""
 
 from __future__ import annotations
 
@@ -16,38 +16,45 @@ from reaper.source import Source
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a job is."""
+class JobLocation:
+    """A job's source and its key there."""
 
     source: Source
     key: Key
 
 
-def find(sources: Sequence[Source], name: str, *, sure: bool) -> Place:
-    """The one source with a job of that name.
+def find_job(sources: Sequence[Source], job: str, *, all_sources_must_answer: bool) -> JobLocation:
+    """The only source that has this job.
 
-    Raises NoSuchJob for a name that there is not, or that cannot be one; UsageError when several sources have it;
-    DatabaseAway or ReaperError when a source that might have it cannot be asked. With `sure`, that includes one that
-    might have it too: nothing may be done to a job while another could be meant.
+    Args:
+        all_sources_must_answer: Fail when any source cannot be read, even if another one has the job. For commands
+            that change the job: it must be clear that no other job is meant.
+
+    Raises:
+        NoSuchJob: No source has the job, or `job` cannot be a key there.
+        UsageError: Several sources have the job.
+        DatabaseUnavailable, ReaperError: A source that may have the job could not be read.
     """
-    places, refused, troubles = list[Place](), list[str](), list[ReaperError]()
+    matches, not_found, errors = list[JobLocation](), list[str](), list[ReaperError]()
     for source in sources:
         try:
             with errors_of(source):
-                places.append(Place(source, locate(source, name)))
+                matches.append(JobLocation(source, locate(source, job)))
         except NoSuchJob as error:
-            refused.append(str(error))
+            not_found.append(str(error))
         except ReaperError as error:
-            troubles.append(error)
-    if len(places) > 1:
-        several = ", ".join(place.source.name for place in places)
-        raise click.UsageError(f"Job {name} is in several sources: {several}. Say which one with --source.")
-    if troubles and (sure or not places):
-        kind = DatabaseUnavailable if any(isinstance(each, DatabaseUnavailable) for each in troubles) else ReaperError
-        found = f" (source {places[0].source.name} has it; --source says that it is meant)" if places else ""
-        raise kind(f"{'; '.join(map(str, troubles))}{found}")
-    for each in troubles:
-        say(f"reaper: {each}")
-    if not places:
-        raise NoSuchJob("; ".join(refused))
-    return places[0]
+            errors.append(error)
+    if len(matches) > 1:
+        names = ", ".join(match.source.name for match in matches)
+        raise click.UsageError(f"Job {job} is in several sources: {names}. Choose one with --source.")
+    if errors and (all_sources_must_answer or not matches):
+        error_class = (
+            DatabaseUnavailable if any(isinstance(error, DatabaseUnavailable) for error in errors) else ReaperError
+        )
+        hint = f" (source {matches[0].source.name} has it; choose it with --source)" if matches else ""
+        raise error_class(f"{'; '.join(map(str, errors))}{hint}")
+    for trouble in errors:
+        say(f"reaper: {trouble}")
+    if not matches:
+        raise NoSuchJob("; ".join(not_found))
+    return matches[0]

@@ -1,4 +1,4 @@
-"""Settings and sources for a command, and asking several of them, each alone in its trouble."""
+"""The settings and sources that a command works on."""
 
 from __future__ import annotations
 
@@ -18,32 +18,30 @@ _NO_DATABASE = (
 )
 
 
-def settings_of(ctx: click.Context, **flags: object) -> Settings:
-    """The settings in force, under the flags of this call. Raises ConfigError, also for a want of any database."""
+def load_settings(ctx: click.Context, **flags: object) -> Settings:
+    """The settings in force, overridden by `flags`. Raises ConfigError, also when no database is configured."""
     settings = load({"config": ctx.obj, **flags}, os.environ)
     if not settings.sources:
         raise ConfigError([_NO_DATABASE])
     return settings
 
 
-def selected(settings: Settings, name: str | None) -> list[Source]:
-    """The sources to work on: the one of that name, or all. Raises UsageError for a name that there is not."""
+def select_sources(settings: Settings, name: str | None) -> list[Source]:
+    """The source of that name, or all. Raises UsageError when no source has the name."""
     if name is not None:
-        require_known(settings, name)
-    return [create(settings, found) for found in settings.sources.values() if name in (None, found.name)]
+        require_source(settings, name)
+    return [create(settings, source) for source in settings.sources.values() if name in (None, source.name)]
 
 
-def only_source(settings: Settings, name: str | None) -> SourceSettings:
-    """The settings of the one source that is meant. Raises UsageError when that is not clear."""
+def single_source(settings: Settings, name: str | None) -> SourceSettings:
+    """The settings of the source of that name, or of the only source. Raises UsageError when there are several."""
     if name is None and len(settings.sources) > 1:
-        raise click.UsageError(
-            f"There are several sources: {', '.join(settings.sources)}. Say which one with --source."
-        )
-    return settings.sources[require_known(settings, name or next(iter(settings.sources)))]
+        raise click.UsageError(f"There are several sources: {', '.join(settings.sources)}. Choose one with --source.")
+    return settings.sources[require_source(settings, name or next(iter(settings.sources)))]
 
 
-def require_known(settings: Settings, name: str) -> str:
-    """The same name. Raises UsageError, with the nearest one, when no source has it."""
+def require_source(settings: Settings, name: str) -> str:
+    """Returns `name`. Raises UsageError with a suggestion when no source has it."""
     if name not in settings.sources:
         raise click.UsageError(f"There is no source {name!r}{did_you_mean(name, settings.sources)}")
     return name

@@ -1,6 +1,6 @@
 -- Source default: profile noetl, action fail, no purge on schedule.
--- For the owner of the tables, or who administers the server. Printed by `reaper grants`.
--- All of it or nothing: psql -v ON_ERROR_STOP=1 --single-transaction
+-- To be run by the owner of the tables, or an administrator. Printed by `reaper grants`.
+-- All or nothing: psql -v ON_ERROR_STOP=1 --single-transaction
 
 -- the role: a password, or a line of pg_hba.conf that lets it in without one, is for you to add
 CREATE ROLE reaper LOGIN;

@@ -179,7 +179,7 @@ def test_of_several_sources_one_must_be_named(reaper: Reaper, noetl: NoetlWorld)
     del reaper.given["REAPER_DATABASE_URL"]
     result = reaper("cleanup")
     assert result.exit_code == exit_codes.USAGE
-    assert "There are several sources: main, other. Say which one with --source." in result.stderr
+    assert "There are several sources: main, other. Choose one with --source." in result.stderr
     ids = three(noetl)
     assert reaper.json("cleanup", "--source", "main")["execution_ids"] == ids
     assert reaper.json("cleanup", "--source", "other", code=exit_codes.AWAY)["execution_ids"] == []

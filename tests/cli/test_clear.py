@@ -41,7 +41,7 @@ def test_where_nobody_can_be_asked_it_refuses_in_one_line(reaper: Reaper, protea
     job = protea.stale()
     result = reaper("clear")
     assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "")
-    assert result.stderr.startswith("reaper: nobody is here to be asked") and len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("reaper: standard input is not a terminal") and len(result.stderr.splitlines()) == 1
     assert "--force" in reaper.json("clear", code=exit_codes.USAGE)["error"]
     assert protea.status(job) == "running"
 

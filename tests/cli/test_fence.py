@@ -39,7 +39,7 @@ def test_where_nobody_can_be_asked_nothing_is_done_and_it_says_so_in_one_line(
     result = reaper("fence", wish)
     assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "")
     assert result.stderr == (
-        f"reaper: nobody is here to be asked: say --force to {wish} without asking, or --dry-run to look\n"
+        f"reaper: standard input is not a terminal: use --force to {wish} without a question, or --dry-run to look\n"
     )
     assert catalog(protea) == before
 
@@ -101,7 +101,7 @@ def test_another_profile_makes_it_outdated_and_status_says_what_to_do(reaper: Re
     assert result.exit_code == exit_codes.FAILED
     assert result.stdout.splitlines()[1].split(None, 3) == [
         "main", "outdated", '"public"."job"',
-        "it is not as this profile wants it: `reaper fence install` renews it",
+        "it differs from what this profile needs: `reaper fence install` replaces it",
     ]  # fmt: skip
     reaper("fence", "install", "--force")
     assert status(reaper) == ["installed"]
@@ -140,7 +140,7 @@ def test_status_tells_of_every_source_and_one_that_cannot_be_fenced_counts_when_
         "reaper: source log: profile 'noetl' cannot be fenced: its jobs are a log, with no row to be kept\n",
     )
     result = reaper("fence", "install", "--force")
-    assert result.exit_code == exit_codes.USAGE and "Say which one with --source" in result.stderr
+    assert result.exit_code == exit_codes.USAGE and "Choose one with --source" in result.stderr
 
 
 def test_a_privilege_that_is_missing_is_one_line_and_1(reaper: Reaper, protea: Protea) -> None:

@@ -84,7 +84,7 @@ def test_a_role_that_is_there_already_is_not_made_again(reaper: Reaper, protea: 
     assert live(first)[0] == f"CREATE ROLE {role} LOGIN;"
     run(protea.url, first)
     second = reaper("grants", "--role", role).stdout
-    assert live(second) == live(first)[1:] and f"-- The role {role} is there already." in second
+    assert live(second) == live(first)[1:] and f"-- The role {role} exists already." in second
     run(protea.url, second)
 
 
@@ -206,7 +206,7 @@ def test_with_several_sources_one_has_to_be_named(reaper: Reaper, protea: Protea
     places = {"main": protea.url, "other": AWAY}
     reaper.configure("".join(f'[sources.{name}]\ndatabase_url = "{url}"\n' for name, url in places.items()))
     result = reaper("grants")
-    assert result.exit_code == exit_codes.USAGE and "Say which one with --source" in result.stderr
+    assert result.exit_code == exit_codes.USAGE and "Choose one with --source" in result.stderr
     assert "did you mean 'main'" in reaper("grants", "--source", "mian").stderr
     assert live(reaper("grants", "--source", "main").stdout)
 

@@ -155,7 +155,7 @@ def test_ctrl_c_ends_a_sweep_between_two_batches_with_nothing_half_done(reaper: 
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=30)
     assert process.returncode == exit_codes.INTERRUPTED
-    assert errors == "Stopping after this batch; once more to stop at once.\n"
+    assert errors == "Stopping after this batch; press Ctrl-C again to stop at once.\n"
     [source] = json.loads(output)["sources"]
     ended = count(protea, FAILED)
     assert source["outcome"] == "stopped" and source["reaped"] == ended < 20000
@@ -184,7 +184,7 @@ def test_a_second_ctrl_c_ends_a_sweep_whose_batch_hangs_and_the_batch_is_undone(
         wait_until(lambda: count(protea, hanging) > 0, "a statement of the command hangs")
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        assert process.stderr.readline() == "Stopping after this batch; once more to stop at once.\n"
+        assert process.stderr.readline() == "Stopping after this batch; press Ctrl-C again to stop at once.\n"
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=10)
     assert (process.returncode, output, errors) == (exit_codes.INTERRUPTED, "", "")
@@ -239,7 +239,7 @@ def test_a_report_names_who_holds_the_row_of_a_silent_job(reaper: Reaper, protea
         worker.execute("SELECT FROM job WHERE id = %s FOR UPDATE", [job])
         [found] = reaper.json("report")["sources"][0]["jobs"]
         assert found["holder"]["pid"] == worker.info.backend_pid
-        assert f"alive while its row is held: {job} by process" in reaper("report").stdout
+        assert f"spared while its row is locked: {job}, by process" in reaper("report").stdout
 
 
 # --- explain ------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def test_without_a_terminal_it_wants_the_name_and_says_so_in_one_line(reaper: Re
     before = protea.dump()
     result = reaper("reset", "--source", "main")
     assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "")
-    assert result.stderr == "reaper: nobody is here to be asked: say --confirm main, or --dry-run to look\n"
+    assert result.stderr == "reaper: standard input is not a terminal: use --confirm main, or --dry-run to look\n"
     assert protea.dump() == before
 
 
@@ -70,7 +70,7 @@ def test_at_a_terminal_the_name_has_to_be_typed(reaper: Reaper, protea: Protea) 
     assert "Source main: 3 running job(s), the oldest since " in shown and all(job in shown for job in jobs)
     assert protea.dump() == before
     status, shown, errors = typed(reaper, "main\n", "reset", "--source", "main")
-    assert (status, "Type main to end them all" in errors) == (0, True)
+    assert (status, "Type main to end all of them" in errors) == (0, True)
     assert "Ended 3 job(s) in source main.\n" in shown and count(protea, "failed") == 3
 
 
@@ -117,7 +117,7 @@ def test_a_job_whose_row_somebody_holds_is_left_alone_and_named(reaper: Reaper, 
     with protea.connect() as worker:
         worker.execute("SELECT FROM job WHERE id = %s FOR UPDATE", [held])
         result = reaper("reset", "--source", "main", "--confirm", "main")
-    assert result.exit_code == 0 and f"Alive, its row is held: {held}" in result.stdout
+    assert result.exit_code == 0 and f"Not ended, its row is locked: {held}" in result.stdout
     assert (protea.status(held), protea.status(other)) == ("running", "failed")
 
 

@@ -51,7 +51,7 @@ def test_a_halt_may_be_meant_to_last(reaper: Reaper, daemon: Steered) -> None:
 
 
 def test_a_halt_at_a_standby_says_that_another_replica_sweeps(protea: Protea, tmp_path: Path) -> None:
-    said = "default is swept by another replica, which this does not halt: halt that one too"
+    said = "default is swept by another replica, which is not halted: halt that one too"
     with Steered(tmp_path, database_url=protea.url) as standby:
         standby.has_swept("standby")
         at = ("--url", f"http://127.0.0.1:{standby.port}", "--token-file", str(token_file(tmp_path)))
@@ -94,7 +94,7 @@ def test_without_a_token_it_says_where_to_name_one(daemon: Steered, tmp_path: Pa
     refused = bare("restart")
     assert refused.exit_code == 1
     assert refused.stderr == (
-        f"reaper: the daemon on http://127.0.0.1:{daemon.port} wants a token for that: name its file with "
+        f"reaper: the daemon at http://127.0.0.1:{daemon.port} needs a token for this: name its file with "
         "--token-file PATH, REAPER_HTTP_TOKEN_FILE, or http_token_file in the configuration "
         "(scripts/manage.sh start keeps it in .data/http-token)\n"
     )
@@ -123,7 +123,7 @@ def test_nobody_there_is_said_in_one_line(tmp_path: Path, command: str) -> None:
     port = free_port()
     nobody = Reaper(tmp_path, {"REAPER_HTTP_PORT": str(port)})(command)
     assert nobody.exit_code == 75
-    assert nobody.stderr == f"reaper: no daemon answers on http://127.0.0.1:{port}: Connection refused\n"
+    assert nobody.stderr == f"reaper: no daemon answers at http://127.0.0.1:{port}: Connection refused\n"
     assert "no daemon answers" in Reaper(tmp_path, {"REAPER_HTTP_PORT": str(port)}).json(command, code=75)["error"]
 
 
@@ -131,7 +131,7 @@ def test_nobody_there_is_said_in_one_line(tmp_path: Path, command: str) -> None:
 def test_an_address_that_cannot_be_one_is_wrong_usage(tmp_path: Path, url: str) -> None:
     refused = Reaper(tmp_path, {})("state", "--url", url)
     assert refused.exit_code == 2
-    assert "expected something like http://127.0.0.1:9469" in refused.stderr
+    assert "expected a URL such as http://127.0.0.1:9469" in refused.stderr
 
 
 def test_a_port_that_is_switched_off_is_named(tmp_path: Path) -> None:
@@ -166,4 +166,4 @@ def test_something_else_that_listens_there_is_not_taken_for_a_reaper(tmp_path: P
             other.shutdown()
             serving.join()
     assert answer.exit_code == 1
-    assert "is no reaper of this version (status 200)" in answer.stderr
+    assert "is not a reaper of this version (status 200)" in answer.stderr

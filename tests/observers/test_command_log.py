@@ -179,7 +179,7 @@ def test_a_decision_names_its_operator_in_the_row_and_in_the_log(reaper: Reaper,
 @pytest.mark.parametrize(
     ("question", "words"),
     [
-        ("Type main to end them all", ("reset", "--source", "main")),
+        ("Type main to end all of them", ("reset", "--source", "main")),
         ("End 1 stale job(s)?", ("clear",)),
         ("Delete 1 finished job(s)?", ("purge",)),
     ],

@@ -853,7 +853,7 @@ def test_ctrl_c_ends_it_between_two_batches(reaper: Reaper, protea: Protea) -> N
     assert (
         out == f"Purged {60 - left} finished job(s).\nStopped between two batches; the rest waits for the next purge.\n"
     )
-    assert error == "Stopping after this batch; once more to stop at once.\n"
+    assert error == "Stopping after this batch; press Ctrl-C again to stop at once.\n"
     assert 0 < left < 60 and left % 2 == 0
 
 

@@ -98,7 +98,7 @@ def test_a_dry_run_names_them_and_changes_nothing(world: World, folder: Path) ->
     reaper = reaper_of(world, folder)
     shown = reaper("resume", "--listen", "0.5s", "--dry-run")
     assert shown.exit_code == 0
-    assert f"- {job}\nWould close 1 interrupted job(s), last heard of within 5m before the restart." in shown.stdout
+    assert f"- {job}\nWould close 1 interrupted job(s), last sign of life within 5m before the restart." in shown.stdout
     document = reaper.json("resume", "--listen", "0.5s", "--dry-run")
     assert [found["key"] for found in document["would_close"]] == [job] and document["closed"] == 0
     assert world.dump() == before
