@@ -140,13 +140,13 @@ def test_it_ends_in_time_while_the_database_hangs(protea: Protea, tmp_path: Path
             status, seconds = daemon.stop()
             assert status == 0
             assert seconds < 5
-            assert daemon.said("Reaper stops without waiting for a sweep that hangs.")
+            assert daemon.said("Reaper stops although a sweep hangs; the database server rolls back its transaction.")
     assert protea.status(job) == "running"
 
 
 def test_signals_at_any_moment_do_not_stop_the_loop() -> None:
     loop = (
-        "from reaper.daemon.main import Signals; signals = Signals(); print('ready', flush=True)\n"
+        "from reaper.daemon.signals import Signals; signals = Signals(); print('ready', flush=True)\n"
         "while not signals.stop: signals.wait(0.0005); signals.take_reload()"
     )
     with subprocess.Popen([sys.executable, "-c", loop], cwd=PROJECT, stdout=subprocess.PIPE) as process:
@@ -267,7 +267,9 @@ def test_a_log_that_cannot_be_written_is_a_clear_error(protea: Protea, tmp_path:
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_whatever_a_kind_is_called_a_line_stays_one_line(form: str) -> None:
     kind = 'a "kind"\nover\r\ntwo lines \x1b[31m{"event": "forged"}\u2028\udcff\u00e9'
-    logs = f"from reaper import logs; import structlog; logs.set_up('info', {form!r}, None)"
+    logs = (
+        f"from reaper.observers import logging_setup; import structlog; logging_setup.configure('info', {form!r}, None)"
+    )
     line = f"structlog.get_logger('reaper').warning('Reaped stale job.', kind={kind!a})"
     said = subprocess.run([sys.executable, "-c", f"{logs}; {line}"], cwd=PROJECT, stderr=subprocess.PIPE).stderr
     assert said.count(b"\n") == 1
@@ -284,7 +286,8 @@ def test_whatever_a_kind_is_called_a_line_stays_one_line(form: str) -> None:
 )
 def test_no_text_from_elsewhere_steers_a_terminal_through_the_log(form: str, evil: str) -> None:
     script = (
-        f"from reaper import logs; import logging, structlog; logs.set_up('info', {form!r}, None); evil = {evil!a}\n"
+        "from reaper.observers import logging_setup; import logging, structlog\n"
+        f"logging_setup.configure('info', {form!r}, None); evil = {evil!a}\n"
         "log = structlog.get_logger('reaper')\n"
         "log.warning('Reaped stale job.', kind=evil, jobs=[evil], error=evil)\n"
         "logging.getLogger('uvicorn.error').warning('a request of %s', evil)\n"
@@ -305,7 +308,7 @@ def test_no_text_from_elsewhere_steers_a_terminal_through_the_log(form: str, evi
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_the_traceback_of_a_library_is_logged_in_full(form: str) -> None:
     script = (
-        f"from reaper import logs; import logging; logs.set_up('info', {form!r}, None)\n"
+        f"from reaper.observers import logging_setup; import logging; logging_setup.configure('info', {form!r}, None)\n"
         "try: 1 / 0\n"
         "except ZeroDivisionError: logging.getLogger('apscheduler').exception('a job %s failed', 7)"
     )
@@ -320,7 +323,8 @@ def test_the_traceback_of_a_library_is_logged_in_full(form: str) -> None:
 def in_the_journal(tmp_path: Path, form: str, file: Path | None = None, *, elsewhere: bool = False) -> list[str]:
     """The lines on a stderr that systemd has connected, or on another one beside it."""
     script = (
-        f"from pathlib import *; from reaper import logs; import structlog; logs.set_up('debug', {form!r}, {file!r})\n"
+        "from pathlib import *; from reaper.observers import logging_setup; import structlog\n"
+        f"logging_setup.configure('debug', {form!r}, {file!r})\n"
         "log = structlog.get_logger('reaper')\n"
         "for say in (log.debug, log.info, log.warning, log.error): say('x')\n"
         "try: 1 / 0\n"
@@ -407,7 +411,7 @@ def test_of_two_daemons_one_sweeps_and_the_other_takes_over_when_it_is_killed(pr
         assert timeouts(protea) == 80
         assert [line["event"] for line in standby.log if "replica" in line["event"] or "taken" in line["event"]] == [
             "Reaper stands by: another replica sweeps.",
-            "Reaper has taken the sweeps over.",
+            "Reaper has taken over the sweeps from another replica.",
         ]
 
 

@@ -156,7 +156,9 @@ def _crawl(protea: Protea) -> Callable[[], object]:
 
 def gaps(daemon: Daemon, source: str) -> list[float]:
     """Seconds from each survey of a source to the next."""
-    surveys = [datetime.fromisoformat(line["timestamp"]) for line in daemon.said("Reaper surveyed.", source=source)]
+    surveys = [
+        datetime.fromisoformat(line["timestamp"]) for line in daemon.said("Reaper surveyed a source.", source=source)
+    ]
     return [(later - earlier).total_seconds() for earlier, later in pairwise(surveys)]
 
 

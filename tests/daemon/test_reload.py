@@ -19,7 +19,7 @@ from tests.support.daemons import Daemon, closed
 from tests.support.protea import HOUR, Protea
 from tests.support.waiting import stays_true, wait_until
 
-KEPT = "Reaper keeps its configuration: the new one is wrong."
+KEPT = "Reaper refused the new configuration; the old one stays in force."
 
 
 @pytest.fixture
@@ -179,10 +179,10 @@ def test_a_missing_configuration_file_is_refused(protea: Protea, tmp_path: Path)
 def test_the_interval_and_the_level_of_the_log_change_too(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up().sweeps_on(1, source="main")
-        assert not daemon.said("Reaper surveyed.")
+        assert not daemon.said("Reaper surveyed a source.")
         daemon.config.write_text(f'interval_seconds = "4s"\nlog_level = "debug"\n{main(protea)}')
         daemon.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: daemon.said("Reaper surveyed."), "a line for debugging")
+        wait_until(lambda: daemon.said("Reaper surveyed a source."), "a line for debugging")
         assert daemon.metrics.value("reaper_interval_seconds") == 4
         done = daemon.sweeps(source="main")
         stays_true(lambda: daemon.sweeps(source="main") <= done + 1, "fewer sweeps", 2.5)

@@ -17,7 +17,8 @@ import psycopg
 import pytest
 
 from reaper.config import load
-from reaper.daemon.systemd import Notify, Systemd, in_words, watchdog_seconds
+from reaper.daemon.notify import NotifySocket, watchdog_seconds
+from reaper.daemon.systemd import Systemd, describe_report
 from reaper.dev.postgres import Embedded
 from reaper.errors import ConfigError
 from reaper.model import JobCounts, Outcome, SweepReport
@@ -212,7 +213,7 @@ def test_a_wrong_watchdog_time_is_a_wrong_configuration(protea: Protea, tmp_path
 def test_who_cannot_be_told_is_named_once_and_the_sweeps_go_on(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=tmp_path / "nobody") as daemon:
         daemon.comes_up().sweeps_on(3)
-        daemon.says("Reaper cannot reach the service manager.")
+        daemon.says("Reaper cannot reach the service manager; it goes on without it.")
 
 
 def test_what_the_watchdog_ends_says_where_its_threads_were(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
@@ -244,7 +245,7 @@ class Bench:
     def __init__(self, protea: Protea, manager: Manager, *, watchdog: float = 0.3, **settings: object) -> None:
         # Patience: 2 × (1 s + 1 s) and the 0.5 s of workers that nobody asks.
         limits = {"statement_timeout_seconds": 1, "connect_timeout_seconds": 1, "broker_deadline_seconds": 0.5}
-        self.systemd = Systemd(Notify(manager.address), watchdog, start_seconds=START, slack_seconds=0.5)
+        self.systemd = Systemd(NotifySocket(manager.address), watchdog, start_seconds=START, slack_seconds=0.5)
         self.systemd.set_sources(load({"database_url": protea.url, **limits, **settings}, {}))
         self.halt = HaltSwitch()
         self.supervisor = Supervisor(self.halt)
@@ -471,7 +472,7 @@ def test_a_question_that_is_asked_again_and_again_does_not_hide_a_sweep_that_han
 def test_a_schedule_that_has_died_is_no_progress(bench: Bench) -> None:
     bench.pings()
     bench.supervisor._scheduler.shutdown(wait=False)
-    bench.falls_silent("No progress: the schedule of sweeps has ended.")
+    bench.falls_silent("No progress: the schedule of sweeps has died.")
     bench.supervisor.restart()
     bench.pings()
 
@@ -505,7 +506,7 @@ def test_a_database_that_stays_away_does_not_hold_the_start_up_for_ever(
 
 def test_children_inherit_nothing_of_it() -> None:
     environ = {"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": str(os.getpid()), "HOME": "/"}
-    Systemd.of(environ)
+    Systemd.from_environment(environ)
     assert environ == {"HOME": "/"}
 
 
@@ -554,14 +555,14 @@ def report(outcome: Outcome, **given: Any) -> SweepReport:
     ],
 )
 def test_a_sweep_is_told_in_one_line(given: SweepReport | None, words: str) -> None:
-    assert in_words(given) == words
+    assert describe_report(given) == words
 
 
 def test_of_many_sources_those_in_trouble_come_first_and_the_rest_are_counted(tmp_path: Path, quiet: Manager) -> None:
     config = tmp_path / "reaper.toml"
     names = [f"s{number}" for number in range(8)]
     config.write_text("".join(f'[sources.{name}]\ndatabase_url = "postgresql:///{name}"\n' for name in names))
-    systemd = Systemd(Notify(quiet.address))
+    systemd = Systemd(NotifySocket(quiet.address))
     systemd.set_sources(load({"config": str(config)}, {}))
     for name in names:
         systemd.swept(replace(report(Outcome.DONE), source=name))

@@ -169,13 +169,13 @@ def test_a_path_too_long_for_a_socket_gets_a_short_one(folder: Path) -> None:
 
 @as_root
 def test_programs_that_the_servers_user_cannot_reach_are_copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = binaries.installed().parent
+    original = binaries.installed_programs().parent
     package = original.parent
     closed = folder / "closed"
     shutil.copytree(original, closed / package.name / original.name, symlinks=True)
     shutil.copytree(package.with_name(f"{package.name}.libs"), closed / f"{package.name}.libs")
     closed.chmod(0o700)
-    monkeypatch.setattr(binaries, "installed", lambda: closed / package.name / original.name / "bin")
+    monkeypatch.setattr(binaries, "installed_programs", lambda: closed / package.name / original.name / "bin")
     with Embedded(folder / "pg") as server:
         assert (server.directory / "programs").is_dir()
         assert value(server.url, "SELECT 1") == 1

@@ -130,7 +130,7 @@ def test_a_refused_job_is_told_and_the_others_are_reaped(protea: Protea, log: Li
     Nightly(protea).sweep(3)
     assert (protea.status(bad), protea.status(good)) == ("running", "failed")
     [line] = [line for line in log if line["log_level"] == "error"]
-    assert (line["event"], line["job"]) == ("Reaper could not end a job.", bad)
+    assert (line["event"], line["job"]) == ("Reaper could not end a job: the database refused it.", bad)
     assert "no_end" in line["error"]
     assert sum(line["event"] == "Reaped 1 stale job(s)." for line in log) == 1
 
@@ -146,7 +146,7 @@ def test_the_holder_of_a_lock_is_named_once(protea: Protea, log: Lines) -> None:
         wait_until(lambda: bool(night.sweep() and told(log)), "it has held the row for longer than the stall window")
         night.sweep(3)
         [line] = told(log)
-        assert line["event"] == "Reaper spares a stale job whose row is locked."
+        assert line["event"] == "Reaper spares a stale job while another session locks its row."
         assert (line["job"], line["pid"]) == (job, other.info.backend_pid)
         assert (line["application"], line["state"]) == ("a debugger", "idle in transaction")
         assert line["since"].endswith("Z")
@@ -179,7 +179,7 @@ FAILED, RECOVERED = "Reaper cycle failed", "Reaper cycle recovered."
         pytest.param([OTHER, report(Outcome.STANDBY)], [FAILED, "stands by"], id="a standby has not tried again"),
         pytest.param(
             [OTHER, report(Outcome.STANDBY), OTHER, report()],
-            [FAILED, "stands by", RECOVERED, "taken the sweeps over"],
+            [FAILED, "stands by", RECOVERED, "taken over the sweeps"],
             id="by turns with another replica",
         ),
         pytest.param([report()] * 5, [], id="all well"),
@@ -221,7 +221,7 @@ def test_mass_silence_is_told_once_and_so_is_its_end(protea: Protea, log: Lines)
         protea.event(job)
     log.clear()
     night.sweep(2)
-    assert events(log).count("Reaper breaker is closed.") == 1
+    assert events(log).count("Reaper breaker is closed: sweeps end jobs again.") == 1
     assert events(log).count("Reaped 20 stale job(s).") == 1
 
 
@@ -229,7 +229,10 @@ def test_changes_of_the_leader_are_told_once(log: Lines) -> None:
     event_log = EventLog()
     for outcome in (Outcome.STANDBY, Outcome.STANDBY, Outcome.DONE, Outcome.DONE, Outcome.STANDBY):
         event_log.swept(report(outcome))
-    standby, lead = "Reaper stands by: another replica sweeps.", "Reaper has taken the sweeps over."
+    standby, lead = (
+        "Reaper stands by: another replica sweeps.",
+        "Reaper has taken over the sweeps from another replica.",
+    )
     assert events(log) == [standby, lead, standby]
 
 
@@ -238,17 +241,17 @@ def test_changes_of_the_leader_are_told_once(log: Lines) -> None:
 
 def test_the_breaker_as_the_daemon_shows_it(protea: Protea, tmp_path: Path) -> None:
     jobs = [protea.stale() for _ in range(60)]
-    opened = "Reaper breaker is open: nearly everything fell silent at once, nothing is reaped."
+    opened = "Reaper breaker is open: nearly all running jobs fell silent at once; no job is ended."
     with Daemon(tmp_path, database_url=protea.url) as daemon:
         daemon.comes_up().shows("reaper_breaker_open", 1)
         daemon.sweeps_on(2, outcome="held")
-        assert daemon.ready == (False, {"default": ["breaker open: nearly everything fell silent at once"]})
+        assert daemon.ready == (False, {"default": ["breaker open: nearly all running jobs fell silent at once"]})
         assert daemon.says(opened)["stale"] == 60
         assert set(protea.statuses().values()) == {"running"}
         for job in jobs[:40]:
             protea.event(job)
         daemon.shows("reaper_breaker_open", 0)
-        daemon.says("Reaper breaker is closed.")
+        daemon.says("Reaper breaker is closed: sweeps end jobs again.")
         assert daemon.ready == (True, {"default": []})
         wait_until(lambda: list(protea.statuses().values()).count("failed") == 20, "the 20 that stayed silent")
 
@@ -268,8 +271,8 @@ def test_what_is_spared_refused_and_locked_as_the_daemon_shows_it(protea: Protea
             assert daemon.value("reaper_candidates_locked") == 1
             assert daemon.value("reaper_jobs_refused_total") == 1
             assert daemon.says("Reaper skipped live job.")["job"] == live
-            assert daemon.says("Reaper could not end a job.")["job"] == refused
-            held = daemon.says("Reaper spares a stale job whose row is locked.")
+            assert daemon.says("Reaper could not end a job: the database refused it.")["job"] == refused
+            held = daemon.says("Reaper spares a stale job while another session locks its row.")
             assert (held["job"], held["pid"]) == (locked, other.info.backend_pid)
             # None of this is a reason to call it ill.
             assert daemon.ready == (True, {"default": []})

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from reaper.model import JobCounts, Outcome, PurgeReport, ReapedJob, Reason, SweepReport
-from reaper.observers.metrics import MOST_KINDS, PARTS, Metrics
+from reaper.observers.metrics import MAX_KINDS, OPTIONAL_STEPS, Metrics
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
@@ -114,15 +114,15 @@ def test_the_counter_of_reaped_jobs_equals_the_rows_that_failed(protea: Protea) 
 
 def test_kinds_beyond_fifty_are_counted_as_other(protea: Protea) -> None:
     metrics = made("main")
-    for number in range(MOST_KINDS + 20):
+    for number in range(MAX_KINDS + 20):
         protea.stale(operation=f"kind {number}")
     told(metrics, protea, batch_size=10)
     found = samples(metrics)
     labels = [s.labels for s in found.families["reaper_jobs_reaped"].samples if s.name.endswith("_total")]
     kinds = {each["kind"] for each in labels}
-    assert len(kinds) == MOST_KINDS + 1
+    assert len(kinds) == MAX_KINDS + 1
     assert found.value("reaper_jobs_reaped_total", source="main", kind="other", reason="JobTimeout") == 20
-    assert found.total("reaper_jobs_reaped_total") == MOST_KINDS + 20
+    assert found.total("reaper_jobs_reaped_total") == MAX_KINDS + 20
 
 
 def test_gauges_tell_what_the_survey_found(protea: Protea) -> None:
@@ -185,7 +185,10 @@ def test_parts_that_a_sweep_went_on_without_are_counted() -> None:
     metrics = made("main")
 
     def failed() -> list[float | None]:
-        return [samples(metrics).value("reaper_sweep_parts_failed_total", source="main", part=part) for part in PARTS]
+        return [
+            samples(metrics).value("reaper_sweep_parts_failed_total", source="main", part=part)
+            for part in OPTIONAL_STEPS
+        ]
 
     assert failed() == [0, 0]
     troubles: tuple[dict[str, Any], ...] = (

@@ -254,7 +254,7 @@ def test_a_profile_without_signs_of_life_is_warned_about(noetl: World, folder: P
     reaper.given["REAPER_PROFILE"] = "ours"
     result = reaper("resume", "--listen", "0.5s")
     assert result.exit_code == 0
-    assert "profile 'ours' knows no sign of life" in result.stderr
+    assert "profile 'ours' has no sign of life" in result.stderr
 
 
 def test_the_daemon_resumes_at_its_start_when_told_to(noetl: World, folder: Path) -> None:

@@ -122,7 +122,7 @@ class Daemon:
 
     @property
     def answers(self) -> list[dict[str, Any]]:
-        told = ("Reaper has a new configuration.", "Reaper keeps its configuration: the new one is wrong.")
+        told = ("Reaper has a new configuration.", "Reaper refused the new configuration; the old one stays in force.")
         return [line for line in self.log if line["event"] in told]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:

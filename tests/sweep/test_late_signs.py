@@ -594,8 +594,8 @@ def test_a_mass_of_signs_is_told_by_name_for_a_hundred_and_counted() -> None:
     with capture_logs() as lines:
         EventLog().swept(SweepReport("main", "1", Outcome.DONE, 0.1, late=[sign] * 130, looked_back=True))
     told = [line["event"] for line in lines]
-    assert told == ["Reaper ended a job that shows life afterwards."] * 100 + [
-        "Reaper ended more jobs that show life afterwards."
+    assert told == ["A reaped job showed a sign of life afterwards; it may have been ended wrongly."] * 100 + [
+        "More reaped jobs showed a sign of life afterwards."
     ]
     assert lines[-1]["jobs"] == 30 and {line["log_level"] for line in lines} == {"error"}
 
@@ -614,8 +614,8 @@ def test_what_cannot_be_looked_at_is_told_once_and_fails_no_sweep(vuls: VulsWorl
         vuls.hand.do("ALTER TABLE task_runs RENAME COLUMN ended_at TO completed_at")
         event_log.swept(sweeps.once())
     assert [line["event"] for line in lines] == [
-        "Reaper cannot see whether ended jobs show life afterwards.",
-        "Reaper sees ended jobs again.",
+        "Reaped jobs could not be checked for later signs of life; the next sweep tries again.",
+        "Reaped jobs can be checked for later signs of life again.",
     ]
     vuls.hand.do(FINISHES["vuls"].format(now="now()"), job)
     assert len(sweeps.late()) == 1
@@ -645,8 +645,8 @@ def test_a_look_that_takes_too_long_is_cut_short_and_tried_with_fewer(
     sweeps.source.close()
     assert found == set(jobs)
     assert [line["event"] for line in lines if "ended jobs" in line["event"]] == [
-        "Reaper cannot see whether ended jobs show life afterwards.",
-        "Reaper sees ended jobs again.",
+        "Reaped jobs could not be checked for later signs of life; the next sweep tries again.",
+        "Reaped jobs can be checked for later signs of life again.",
     ]
 
 
@@ -667,7 +667,7 @@ def test_a_database_that_goes_away_meanwhile_fails_the_sweep_as_always(protea: P
 
 def test_a_daemon_tells_of_a_worker_that_was_only_slow(protea: Protea, tmp_path: Path) -> None:
     job = protea.stale(operation="embed")
-    told = "Reaper ended a job that shows life afterwards."
+    told = "A reaped job showed a sign of life afterwards; it may have been ended wrongly."
     with psycopg.connect(protea.libpq, autocommit=True) as worker:
         worker.execute("SELECT status FROM job WHERE id = %s", (job,))
         with Daemon(tmp_path, database_url=protea.libpq) as daemon:

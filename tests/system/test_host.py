@@ -219,7 +219,7 @@ def test_a_reload_puts_a_new_configuration_into_force_and_keeps_the_old_one_when
     service.status("new configuration refused, the old one stays: /etc/reaper/reaper.toml:")
     errors = host("journalctl", "--unit", service.unit, "--priority=err", "--output=cat", "--no-pager").splitlines()
     assert [line for line in errors if line.startswith("{")] == [
-        line for line in host.event_log(service.unit).splitlines() if "Reaper keeps its configuration" in line
+        line for line in host.event_log(service.unit).splitlines() if "Reaper refused the new configuration" in line
     ]
     assert reason in errors
     service.configure()

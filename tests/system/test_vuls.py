@@ -297,7 +297,10 @@ def test_a_broker_that_is_away_stops_reaping_is_told_once_and_when_it_is_back_th
     staff.hire()
     chore = staff.linger()
     alive = vuls.run(chore.id)
-    told, again = "Reaper's witness is of no use: nobody is ended for its silence.", "Reaper's witness is of use again."
+    told, again = (
+        "Celery workers could not be inspected; their jobs are left alone until they can be.",
+        "Celery workers can be inspected again.",
+    )
     with daemon(vuls, staff.broker.url, tmp_path, staff.queue, deadline="2s") as running:
         running.comes_up()
         running.shows("reaper_jobs_spared", 1, "runs")
@@ -399,7 +402,7 @@ def test_a_task_whose_worker_could_not_be_told_is_told_with_the_next_sweep(vuls:
         wait_until(lambda: not hung.alive, "the process of the task has ended")
         wait_until(lambda: round_.sweep().revoke_trouble is None, "nobody is told any more")
     assert [line["event"] for line in log if line["log_level"] == "error"] == [
-        "Reaper could not have workers end tasks of ended jobs."
+        "Celery tasks of reaped jobs could not be revoked; they may still be running."
     ]
 
 

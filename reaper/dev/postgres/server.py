@@ -19,20 +19,20 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from reaper.dev.postgres.binaries import Account, EmbeddedError, installed, programs_for, version_of
+from reaper.dev.postgres.binaries import Account, EmbeddedError, installed_programs, programs_for, version_of
 
 FIRST_RUN_DATABASE = "protea"
 
 # Survives a crash of the server, not of the machine. Without synchronous_commit it would survive neither,
 # and tests crash servers.
-_FORGETFUL = {"fsync": "off", "full_page_writes": "off"}
+_NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
 # Names the socket's file, nothing more: the server listens on no network.
 _PORT = "5432"
 # The kernel allows 107 bytes for a socket's path.
-_LONGEST_SOCKET_FOLDER = 107 - len(f"/.s.PGSQL.{_PORT}")
-_SHORT = Path("/tmp")  # noqa: S108
+_MAX_SOCKET_FOLDER_BYTES = 107 - len(f"/.s.PGSQL.{_PORT}")
+_SHORT_FOLDER = Path("/tmp")  # noqa: S108
 # Not /var/lib/reaper, which is the service's: it gets another owner, and goes when the service goes.
-_ELSEWHERE = Path("/var/lib/reaper-postgresql")
+_FALLBACK_FOLDER = Path("/var/lib/reaper-postgresql")
 
 
 class Embedded:
@@ -44,8 +44,8 @@ class Embedded:
     """
 
     def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
-        self._account = Account.ours()
-        self.directory = _place(directory.expanduser().resolve(), self._account)
+        self._account = Account.current()
+        self.directory = _usable_directory(directory.expanduser().resolve(), self._account)
         self.settings = dict(settings or {})
 
     @property
@@ -131,9 +131,9 @@ class Embedded:
 
     @property
     def _socket_folder(self) -> Path:
-        if len(os.fsencode(self.directory)) <= _LONGEST_SOCKET_FOLDER:
+        if len(os.fsencode(self.directory)) <= _MAX_SOCKET_FOLDER_BYTES:
             return self.directory
-        return _SHORT / f"reaper-{_digest(self.directory)}"
+        return _SHORT_FOLDER / f"reaper-{_digest(self.directory)}"
 
     @cached_property
     def _programs(self) -> Path:
@@ -141,23 +141,23 @@ class Embedded:
 
     def _make_folders(self) -> None:
         """The folders exist, belong to the server's user, and are closed to all others."""
-        if self.directory.exists() and not self.data.exists() and (strange := _strangers(self.directory)):
+        if self.directory.exists() and not self.data.exists() and (strange := _foreign_files(self.directory)):
             raise EmbeddedError(f"{self.directory}: holds something else ({strange}); give an empty directory")
         for folder in reversed(self.directory.parents):
-            self._make_way(folder)
+            self._create_parent(folder)
         for folder in {self.directory, self._socket_folder}:
             try:
                 folder.mkdir(mode=0o700)
             except FileExistsError:
                 pass
             else:
-                self._account.own(folder)
+                self._account.give(folder)
             # Where everybody may write, the name may have been taken by somebody else.
             if folder.is_symlink() or folder.stat().st_uid != self._account.uid:
                 raise EmbeddedError(f"{folder}: belongs to another user")
             folder.chmod(0o700)
 
-    def _make_way(self, folder: Path) -> None:
+    def _create_parent(self, folder: Path) -> None:
         """It is there; where we make it, the server's user can pass, whatever our umask."""
         if not folder.exists():
             folder.mkdir(exist_ok=True)
@@ -167,17 +167,17 @@ class Embedded:
     def _make_data(self) -> None:
         if self.data.exists():
             made_by = (self.data / "PG_VERSION").read_text().strip()
-            if made_by != str(ours := version_of(installed())):
+            if made_by != str(ours := version_of(installed_programs())):
                 raise EmbeddedError(f"{self.data}: made by PostgreSQL {made_by}, the wheel has {ours}")
             return
         # Renamed when whole: a first start that was interrupted leaves nothing that looks like data.
-        making = self.directory / "data.new"
-        shutil.rmtree(making, ignore_errors=True)
+        staging = self.directory / "data.new"
+        shutil.rmtree(staging, ignore_errors=True)
         words = ["-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]
         if self.settings.get("fsync") == "off":
             words.append("--no-sync")
-        self._run("initdb", "-D", str(making), *words)
-        making.rename(self.data)
+        self._run("initdb", "-D", str(staging), *words)
+        staging.rename(self.data)
 
     def _run(self, program: str, *words: str) -> None:
         status, said = self._account.run([str(self._programs / program), *words])
@@ -190,9 +190,9 @@ class Embedded:
 @contextmanager
 def temporary(settings: Mapping[str, str] | None = None) -> Iterator[Embedded]:
     """A running server in a directory of its own. Both are gone afterwards, even when this process is killed."""
-    server = Embedded(Path(tempfile.mkdtemp(prefix="reaper-")), {**_FORGETFUL, **(settings or {})})
-    server._account.own(server.directory)
-    guard = _guard(server)
+    server = Embedded(Path(tempfile.mkdtemp(prefix="reaper-")), {**_NOT_DURABLE, **(settings or {})})
+    server._account.give(server.directory)
+    guard = _start_guard(server)
     try:
         server.start()
         yield server
@@ -202,7 +202,7 @@ def temporary(settings: Mapping[str, str] | None = None) -> Iterator[Embedded]:
         shutil.rmtree(server.directory, ignore_errors=True)
 
 
-def _guard(server: Embedded) -> subprocess.Popen[bytes]:
+def _start_guard(server: Embedded) -> subprocess.Popen[bytes]:
     """A process that ends the server and removes its directory once its standard input is closed.
 
     The kernel closes it for whoever dies, so nothing is left of tests or a demo that were killed.
@@ -233,16 +233,16 @@ def create_tables(url: str) -> None:
             connection.execute(script)
 
 
-def _place(directory: Path, account: Account) -> Path:
+def _usable_directory(directory: Path, account: Account) -> Path:
     """The directory itself, or its stand-in where the server's user cannot enter it."""
-    elsewhere = _ELSEWHERE / f"{directory.name}-{_digest(directory)}"
+    elsewhere = _FALLBACK_FOLDER / f"{directory.name}-{_digest(directory)}"
     above = next(parent for parent in directory.parents if parent.exists())
-    if elsewhere.exists() or not account.may_run(["test", "-x", str(above)]):
+    if elsewhere.exists() or not account.can_run(["test", "-x", str(above)]):
         return elsewhere
     return directory
 
 
-def _strangers(folder: Path) -> str:
+def _foreign_files(folder: Path) -> str:
     ours = {"data.new", "programs", "programs.new", "postgresql.log"}
     return ", ".join(sorted({path.name for path in folder.iterdir()} - ours)[:3])
 

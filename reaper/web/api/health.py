@@ -123,7 +123,7 @@ async def health(service: AtDesk) -> Response:
         "live": alive,
         "version": __version__,
         "state": service.supervisor.state,
-        "refused_configuration": list(service.status.refused),
+        "refused_configuration": list(service.status.reload_problems),
     }
     return JSONResponse(told, status_code=200 if alive else 503)
 

@@ -58,7 +58,7 @@ def test_it_is_not_ready_before_the_first_sweep_and_ready_after_it(status: Statu
     [
         (report(Outcome.FAILED, away=True, error="gone"), "database away: gone"),
         (report(Outcome.FAILED, error="a defect"), "last sweep failed: a defect"),
-        (report(Outcome.HELD), "breaker open: nearly everything fell silent at once"),
+        (report(Outcome.HELD), "breaker open: nearly all running jobs fell silent at once"),
     ],
 )
 def test_it_says_what_is_in_the_way_until_it_is_gone(status: Status, swept: SweepReport, problem: str) -> None:
@@ -113,7 +113,7 @@ def test_it_is_not_ready_when_nothing_has_succeeded_for_three_intervals() -> Non
 
 def test_it_lives_while_the_loop_turns(status: Status, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fetch(port, "/live") == (200, "alive\n")
-    monkeypatch.setattr(status_module, "_LOOP_SECONDS", 0.05)
+    monkeypatch.setattr(status_module, "_MAX_TICK_SECONDS", 0.05)
     wait_until(lambda: fetch(port, "/live") == (503, "the main loop does not turn\n"), "it is missed")
     monkeypatch.undo()
     status.on_tick()

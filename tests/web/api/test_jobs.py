@@ -248,7 +248,7 @@ def test_every_change_is_audited_and_every_refusal(daemon: Steered, protea: Prot
     assert {each["who"] for each in told} == {WHO}
     assert told[-1]["target"] == f"default {job}"
     assert told[-1]["details"] == {"started": started, "reason": "its node is gone"}
-    lines = daemon.said("Reaper was told to act.")
+    lines = daemon.said("Reaper handled an administrative request.")
     assert [line["result"] for line in lines[:-6:-1]] == [each["result"] for each in told]
     assert all(TOKEN not in str(line) for line in daemon.log)
 

@@ -478,7 +478,7 @@ def test_a_change_is_told_with_all_that_belongs_to_it() -> None:
         EventLog().changed(AuditRecord("alice", "127.0.0.1:5", "fail", "main 7", "moved", {"event": "x"}))
     assert logs == [
         {
-            "event": "Reaper was told to act.",
+            "event": "Reaper handled an administrative request.",
             "log_level": "warning",
             "who": "alice",
             "remote": "127.0.0.1:5",
