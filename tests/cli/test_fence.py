@@ -113,7 +113,7 @@ def test_a_sweep_at_another_action_is_noted(reaper: Reaper, protea: Protea) -> N
     )
     document = reaper.json("fence", "install", "--dry-run")
     assert document["notes"] == [
-        "stale jobs are ended by the action 'cancel' here: a fence keeps those alone that 'fail' has ended"
+        "this source ends stale jobs by the action 'cancel'; a fence protects only jobs ended by 'fail'"
     ]
     assert f"-- {document['notes'][0]}." in reaper("fence", "install", "--dry-run").stdout
 

@@ -90,7 +90,7 @@ def test_a_job_whose_signs_of_life_are_hidden_is_not_ended_and_what_helps_is_sai
         assert report.error.startswith(f"row-level security may hide rows of public.job_event from the role {role!r}")
     assert protea.status(living) == protea.status(dead) == "running"
     [note] = [note for note in noted(protea, role) if note.startswith("job_event")]
-    assert note.endswith(f"sweeps judge nothing; before the first sweep: {policy}")
+    assert note.endswith(f"sweeps judge no job; before the first sweep: {policy}")
     finding = only_problem(checked(protea, role))
     assert (finding.level, finding.subject, finding.fix) == (Level.ERROR, "job_event", policy)
     assert finding.message.endswith("including signs of life, so sweeps judge no job")
@@ -168,7 +168,7 @@ def test_what_else_a_policy_hides_or_refuses_is_a_warning(protea: Protea, role: 
     )
     unseen = protea.stale()
     jobs, events = problems(checked(protea, role, profile))
-    assert (jobs.level, jobs.subject) == (Level.WARNING, "job") and "neither seen nor ended" in jobs.message
+    assert (jobs.level, jobs.subject) == (Level.WARNING, "job") and "neither sees nor ends them" in jobs.message
     assert (events.level, events.subject) == (Level.WARNING, "job_event")
     assert "may not let the role" in events.message and " INSERT: " in events.message
     do(protea, events.fix or "")
