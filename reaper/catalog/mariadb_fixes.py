@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from reaper.catalog.postgresql_fixes import Fixes
 from reaper.catalog.tables import Index, Table
+from reaper.sql.mariadb_quoting import quote_literal, quote_name
 
 _LONGEST_NAME = 64
 _PREFIX = 191
@@ -38,7 +39,7 @@ class ColumnDefinition:
         if "on update" in self.extra.casefold():
             parts.append(self.extra[self.extra.casefold().index("on update") :])
         if self.comment:
-            parts.append(f"COMMENT {literal(self.comment)}")
+            parts.append(f"COMMENT {quote_literal(self.comment)}")
         return " ".join(parts)
 
 
@@ -156,9 +157,4 @@ class MariaDBFixes(Fixes):
         return f"{self.name(user)}@{self.name(host)}" if at else self.name(self.role)
 
     def _quote(self, name: str) -> str:
-        return "`" + name.replace("`", "``") + "`"
-
-
-def literal(text: str) -> str:
-    """A text as an SQL literal."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+        return quote_name(name)

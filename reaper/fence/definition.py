@@ -29,9 +29,9 @@ class NullTest(Enum):
 class FenceDefinition:
     """All that the trigger is made of. Names are columns of the jobs table.
 
-    The row of a reaped job has `ended_values`, and one of `REASONS` in each of `reason_columns`. A late write leaves
-    `kept_columns` as they are. A write with a later start, another claim, or one of `restart_states` in `state_column`
-    starts the job again; it is not late.
+    The row of a reaped job has `ended_values`, and one of `REASONS` in each of `reason_columns`. The trigger keeps
+    `kept_columns` as they are when a write is late. A write with a later start, another claim, or one of
+    `restart_states` in `state_column` starts the job again; it is not late.
     """
 
     key: tuple[str, ...]

@@ -18,6 +18,7 @@ from reaper.fence.definition import FenceDefinition
 from reaper.fence.late_write import LateWrite, fence_object_name
 from reaper.fence.state import ClientScript, FenceChange, FenceState, FenceStatus
 from reaper.profile import Scalar
+from reaper.sql.mariadb_quoting import quote_literal, quote_name
 from reaper.sql.tables import ProfileTables, split_name
 
 _MARK = "/* reaper fence "
@@ -64,7 +65,7 @@ class MariaDBFence:
         row = connection.execute(_STATUS, parameters).one_or_none()
         if row is None:
             raise ReaperError(f"there is no table {self._table}")
-        table, trigger = _name(row.schema, row.name), _name(row.schema, trigger_name(bare))
+        table, trigger = quote_name(row.schema, row.name), quote_name(row.schema, trigger_name(bare))
         if not row.is_table:
             raise ReaperError(
                 f"{table} cannot have a fence: it is not a base table; name the table behind it in the profile"
@@ -99,37 +100,33 @@ class MariaDBLateWrite(LateWrite):
     switched_on = "NOT (@reaper_fence <=> 'off')"
 
     def name(self, column: str) -> str:
-        return _name(column)
+        return quote_name(column)
 
     def literal(self, value: Scalar) -> str:
-        """Backslashes are doubled: the trigger keeps the session's sql_mode, in which they escape."""
+        """The trigger keeps the sql_mode with which it is installed: texts mean the same in every session."""
         if not isinstance(value, str):
             return repr(int(value) if isinstance(value, bool) else value)
-        return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+        return quote_literal(value)
 
     def reason(self, column: str) -> str:
-        return f"OLD.{_name(column)}"
+        return f"OLD.{quote_name(column)}"
 
     def differ(self, columns: Sequence[str]) -> str:
         return f"NOT ({' AND '.join(map(self._same, columns))})"
 
     def claimed(self, column: str) -> str:
-        return f"(NEW.{_name(column)} IS NOT NULL AND {self.differ([column])})"
+        return f"(NEW.{quote_name(column)} IS NOT NULL AND {self.differ([column])})"
 
     @staticmethod
     def _same(column: str) -> str:
         """Compares bytes, as some collations treat different texts as equal."""
-        return f"BINARY NEW.{_name(column)} <=> BINARY OLD.{_name(column)}"
+        return f"BINARY NEW.{quote_name(column)} <=> BINARY OLD.{quote_name(column)}"
 
 
 def _trigger_statements(definition: FenceDefinition) -> str:
     """Keeps what `fail` wrote when a write is late."""
-    keep = ",\n            ".join(f"NEW.{name} = OLD.{name}" for name in map(_name, definition.kept_columns))
+    keep = ",\n            ".join(f"NEW.{name} = OLD.{name}" for name in map(quote_name, definition.kept_columns))
     return f"    IF {MariaDBLateWrite(definition).condition()}\n    THEN\n        SET {keep};\n    END IF;\n"
-
-
-def _name(*parts: str) -> str:
-    return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
 
 
 def _grantee(user: str) -> str:
