@@ -112,7 +112,7 @@ def test_index_on_long_texts_uses_prefixes(place: MariaDBPlace) -> None:
     profile = resolve("own", {"own": {**OWN_PROFILE, "jobs": jobs, "actions": {"fail": {"set": {"st`ate": "dead"}}}}})
     finding = finding_about(problems(place.check(profile=profile)), "no index finds")
     place.apply_fix(finding)
-    assert not any("no index finds" in each.message for each in place.check(profile=profile))
+    assert not any("no index finds" in finding.message for finding in place.check(profile=profile))
 
 
 ODD = "jobs: 100%"

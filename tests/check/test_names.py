@@ -23,7 +23,7 @@ def test_missing_table_is_reported_with_the_nearest_name(database: str) -> None:
 
 
 def test_table_in_one_other_schema_gets_a_search_path_that_finds_it(database: str) -> None:
-    """Which keeps the profile as it is, and finds what else stands along the path."""
+    """The profile stays as it is, and the tables of the old path are still found."""
     role = create_guest(database, "CREATE SCHEMA app", "ALTER TABLE job_event SET SCHEMA app")
     finding = next(finding for finding in run_check(role) if finding.subject == "job_event")
     assert finding.message == "no such table in the search path; there is app.job_event"

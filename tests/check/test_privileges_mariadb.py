@@ -38,23 +38,23 @@ def test_view_that_is_read_with_the_users_privileges_is_reported(place: MariaDBP
         "CREATE VIEW finished AS SELECT job_id FROM raw",
     )
     user = place.create_user(f"CREATE TEMPORARY TABLES ON {place.name}.*")
-    for rights in ("DEFINER", "INVOKER"):
-        place.do(f"CREATE OR REPLACE SQL SECURITY {rights} VIEW finished AS SELECT job_id FROM raw")
+    for security in ("DEFINER", "INVOKER"):
+        place.do(f"CREATE OR REPLACE SQL SECURITY {security} VIEW finished AS SELECT job_id FROM raw")
         with place.source(profile=profile).connect() as connection:
             grants = grants_for(profile, Workload(), facts_from_database(connection, profile, f"{user}@localhost"))
         place.do(*list(grants.statements())[1:])
-        told = [
+        notes = [
             note for note in grants.notes if note.startswith("finished: a view, read with the role's own privileges")
         ]
         errors = problems(place.check(user=user, profile=profile))
-        assert bool(told) == bool(errors) == (rights == "INVOKER")
+        assert bool(notes) == bool(errors) == (security == "INVOKER")
     assert "SELECT on what it reads from" in only_problem(errors).message
     place.do(f"GRANT SELECT ON {place.name}.raw TO {user}@localhost")
     assert problems(place.check(user=user, profile=profile)) == []
 
 
 def test_sequence_of_a_default_is_granted_for_every_insert(place: MariaDBPlace) -> None:
-    """Even where a value is given; not what merely looks like one."""
+    """Also where a value is given. A text that looks like a call of nextval is no sequence."""
     place.do(
         "CREATE SEQUENCE numbers",
         "CREATE SEQUENCE `it``s`",
@@ -65,13 +65,13 @@ def test_sequence_of_a_default_is_granted_for_every_insert(place: MariaDBPlace) 
     )
     user = place.create_user(f"CREATE TEMPORARY TABLES ON {place.name}.*")
     with place.source().connect() as connection:
-        ground = facts_from_database(connection, PROTEA, f"{user}@localhost")
-    mine = list(grants_for(PROTEA, Workload(), ground).statements())[1:]
+        facts = facts_from_database(connection, PROTEA, f"{user}@localhost")
+    statements = list(grants_for(PROTEA, Workload(), facts).statements())[1:]
     drawn = {
         f"GRANT SELECT, INSERT ON `{place.name}`.`{name}` TO `{user}`@`localhost`;" for name in ("numbers", "it``s")
     }
-    assert {statement for statement in mine if "GRANT SELECT, INSERT ON" in statement} == drawn
-    place.do(*mine)
+    assert {statement for statement in statements if "GRANT SELECT, INSERT ON" in statement} == drawn
+    place.do(*statements)
     place.stale()
     for statement in drawn:
         for privilege in ("SELECT", "INSERT"):

@@ -52,8 +52,8 @@ def test_short_timeouts_of_the_role_are_reported(database: str) -> None:
         "GRANT SELECT, INSERT, UPDATE ON job, job_event TO guest",
     ]
     findings = run_check(create_guest(database, *script))
-    told = {(f.level, f.message) for f in findings if "timeout of the role" in f.message}
-    assert told == {
+    timeouts = {(f.level, f.message) for f in findings if "timeout of the role" in f.message}
+    assert timeouts == {
         (
             Level.NOTE,
             "statement_timeout of the role 'guest' is 5 s; the reaper sets its own in each of its transactions",

@@ -56,7 +56,7 @@ def test_timestamp_in_another_format_is_an_error_with_the_line_that_declares_it(
 
 
 def merged(*fixes: str | None) -> dict[str, Any]:
-    """What the configuration file says of protea when these lines stand there one after the other."""
+    """The configuration of protea with these lines one after the other."""
     times: dict[str, Any] = {}
     for fix in fixes:
         times |= tomllib.loads(fix or "")["profiles"]["protea"]["times"]

@@ -159,8 +159,8 @@ def test_values_that_do_not_fit_their_columns_are_errors(database: str) -> None:
     }
     script = "ALTER TABLE job ADD twice bigint GENERATED ALWAYS AS (progress_total * 2) STORED"
     profile = protea_with(actions={"fail": {"set": {**assign, "twice": 1}}})
-    told = {f.subject: f.message for f in problems(run_check(database, script, profile=profile))}
-    assert told == {
+    messages = {f.subject: f.message for f in problems(run_check(database, script, profile=profile))}
+    assert messages == {
         "job.progress_current": "actions.fail.set: 'many' cannot be read as bigint",
         "job.progress_total": "actions.fail.set: True does not fit bigint",
         "job.meta": "actions.fail.set copies job.id (uuid) into jsonb, which does not fit",

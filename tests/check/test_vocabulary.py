@@ -72,7 +72,7 @@ def test_wrong_column_is_corrected_everywhere_in_the_profile(shop: str, table: s
 
 
 def corrected(finding: Finding) -> Profile:
-    """The profile once the printed lines are in the file: what they replace is replaced."""
+    """The profile with the printed lines in the configuration file."""
     assert finding.fix is not None
     header, _, rest = finding.fix.partition("\n")
     lines = tomllib.loads(f"{header}\n{rest}")["profiles"]["shop"]

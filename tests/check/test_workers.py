@@ -1,4 +1,4 @@
-"""`reaper check` asks Celery's workers, where jobs are theirs: on a real Redis, with real workers."""
+"""`reaper check` inspects Celery's workers, on a real Redis with real workers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vuls: VulsWorld) -> 
 
 def of_workers(document: Any) -> list[tuple[str, str]]:
     findings = document["sources"][0]["findings"]
-    return [(found["level"], found["message"]) for found in findings if found["subject"] == "Celery's workers"]
+    return [(finding["level"], finding["message"]) for finding in findings if finding["subject"] == "Celery's workers"]
 
 
 def test_unreachable_broker_is_an_error_in_one_line_without_its_password(reaper: Reaper) -> None:

@@ -1,4 +1,4 @@
-"""A fence in the database: put up, renewed and taken away, by whom it may be, under whatever names there are."""
+"""Installing, renewing and removing a fence on PostgreSQL: states, concurrent writers, privileges, hostile names."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from tests.support.protea import Protea
 
 
 def write_late(protea: Protea, job: str) -> str:
-    """What a late success makes of a job."""
+    """Writes a late success, and returns the job's status."""
     protea.connection.execute("UPDATE job SET status = 'succeeded' WHERE id = %s", [job])
     return protea.status(job)
 
 
-# --- put up, renewed, taken away -----------------------------------------------------------------------------------
+# --- install, renew, remove -----------------------------------------------------------------------------------
 
 
 def test_fence_is_installed_once_and_removed_without_a_trace(protea: Protea) -> None:
@@ -215,12 +215,12 @@ def test_transaction_that_began_before_the_fence_is_fenced_as_well(protea: Prote
     assert protea.status(job) == "failed"
 
 
-# --- who may -------------------------------------------------------------------------------------------------------
+# --- privileges -------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def sweeping_role(protea: Protea) -> Iterator[tuple[str, Source]]:
-    """A role that may sweep, and nothing else."""
+    """A role that may sweep and nothing else, and a source that connects as it."""
     name = f'odd "role{make_url(protea.url).database}'
     identifier = sql.Identifier(name)
     run = protea.connection.execute
@@ -349,7 +349,7 @@ def test_column_in_the_fences_condition_cannot_be_dropped(protea: Protea) -> Non
 
 
 def test_restored_dump_has_its_fence(protea: Protea) -> None:
-    """What pg_dump writes of it is complete: the server's own definition makes it anew."""
+    """What pg_dump writes is complete: the fence is recreated from the server's own definitions."""
     source, before = protea.source(), catalog_rows(protea)
     install(source)
     run = protea.connection.execute

@@ -1,4 +1,4 @@
-"""A fence in a MariaDB database: put up, renewed and taken away, by whom it may be, under whatever names there are."""
+"""Installing, renewing and removing a fence on MariaDB: states, concurrent writers, privileges, hostile names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _numbers = itertools.count()
 
 
 class Place:
-    """A database with the protea tables, and a job in it that was reaped."""
+    """A database with the protea tables, and a reaped job in them."""
 
     def __init__(self, server: MariaDB, name: str) -> None:
         self.server, self.name, self.url = server, name, server.url(name)
@@ -36,8 +36,8 @@ class Place:
             cursor.execute(statement)
             return list(cursor.fetchall())
 
-    def late(self) -> str:
-        """What a late success makes of the job."""
+    def write_late(self) -> str:
+        """Writes a late success, and returns the job's status."""
         self.run("UPDATE job SET status = 'succeeded'")
         [(status,)] = self.run("SELECT status FROM job")
         return str(status)
@@ -61,9 +61,9 @@ def test_mariadb_fence_is_installed_once_and_removed_without_a_trace(place: Plac
     assert state(source) is FenceState.ABSENT and plan_change(source, FenceAction.REMOVE).change.statements == ()
     assert install(source) is FenceState.INSTALLED
     assert (state(source), plan_change(source, FenceAction.INSTALL).change.statements) == (FenceState.INSTALLED, ())
-    assert place.late() == "failed"
+    assert place.write_late() == "failed"
     assert remove(source) is FenceState.ABSENT and place.triggers() == []
-    assert place.late() == "succeeded"
+    assert place.write_late() == "succeeded"
 
 
 def test_mariadb_fence_of_another_definition_is_outdated_until_it_is_renewed(place: Place) -> None:
@@ -97,7 +97,7 @@ def test_tables_and_databases_each_have_their_own_fence(place: Place, mariadb: M
     remove(sources[1])
     assert [state(source) for source in sources] == ["installed", "absent", "installed"]
     mariadb.drop_database(other)
-    assert place.late() == "failed"
+    assert place.write_late() == "failed"
 
 
 def test_mariadb_installation_gives_up_soon_when_a_transaction_holds_the_table(place: Place) -> None:
@@ -126,7 +126,7 @@ def test_missing_trigger_privilege_is_named_and_is_enough(place: Place) -> None:
             f"'fencer'@'localhost' may not see whether `{place.name}`.`job` has a fence; it needs: {grant}"
         )
         place.run(grant)
-        assert install(source) is FenceState.INSTALLED and place.late() == "failed"
+        assert install(source) is FenceState.INSTALLED and place.write_late() == "failed"
         assert remove(source) is FenceState.ABSENT
     finally:
         place.run("DROP USER fencer@localhost")

@@ -18,7 +18,7 @@ from reaper.source import Source
 from reaper.source.source import SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.options import SweepOptions as SweepOrders
+from reaper.sweep.options import SweepOptions
 from reaper.sweep.state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.operations.test_purge import Told
@@ -46,27 +46,28 @@ def printed(url: str, profile: Profile, role: str = "guest", workload: Workload 
     return list(grants_for(profile, workload or Workload(), facts).statements())
 
 
-def fits(url: str, profile: Profile, role: str = "guest", workload: Workload | None = None) -> set[str]:
-    """Executes what is printed, for a role that may nothing else, and returns that; `check` has no more to say."""
+def execute_grants(url: str, profile: Profile, role: str = "guest", workload: Workload | None = None) -> set[str]:
+    """Executes the printed grants for a role that has nothing else, and returns them. `check` finds no other missing."""
     execute(url, f"REVOKE ALL ON DATABASE {make_url(url).database} FROM PUBLIC")
     execute(url, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
     with connected(url) as owner:
         if owner.exec_driver_sql("SELECT 1 FROM pg_roles WHERE rolname = %(role)s", {"role": role}).first():
             execute(url, f"DROP OWNED BY {psycopg.sql.Identifier(role).as_string(None)}")
     as_guest = create_guest(url, role=role)
-    mine = printed(url, profile, role, workload)
-    assert not any(statement.startswith("CREATE ROLE") for statement in mine)
-    for statement in mine:
+    statements = printed(url, profile, role, workload)
+    assert not any(statement.startswith("CREATE ROLE") for statement in statements)
+    for statement in statements:
         execute(url, statement)
     findings = run_check(as_guest, profile=profile, workload=workload or Workload())
-    told = [finding for finding in findings if finding.fix and " TO " in finding.fix]
-    assert {finding.level for finding in told} <= {Level.NOTE} and not {finding.fix for finding in told} & set(mine)
-    return set(mine)
+    grants = [finding for finding in findings if finding.fix and " TO " in finding.fix]
+    assert {finding.level for finding in grants} <= {Level.NOTE}
+    assert not {finding.fix for finding in grants} & set(statements)
+    return set(statements)
 
 
 def test_serial_column_needs_its_sequence_and_identity_column_does_not(database: str) -> None:
     sequence = "GRANT USAGE ON SEQUENCE public.event_ids TO guest;"
-    assert sequence not in fits(database, PROTEA)
+    assert sequence not in execute_grants(database, PROTEA)
     with connected(
         database,
         "ALTER TABLE job_event ALTER id DROP IDENTITY",
@@ -74,7 +75,7 @@ def test_serial_column_needs_its_sequence_and_identity_column_does_not(database:
         "ALTER TABLE job_event ALTER id SET DEFAULT nextval('event_ids')",
     ):
         pass
-    assert sequence in fits(database, PROTEA)
+    assert sequence in execute_grants(database, PROTEA)
     execute(database, "REVOKE USAGE ON SEQUENCE event_ids FROM guest")
     assert [finding.fix for finding in problems(run_check(guest_url(database)))] == [sequence]
 
@@ -95,7 +96,7 @@ def test_restricted_function_is_granted_where_a_written_row_calls_it(protea: Pro
         "ALTER TABLE job_event ALTER message TYPE told",
     ):
         pass
-    calls = {statement for statement in fits(protea.url, PROTEA) if "EXECUTE" in statement}
+    calls = {statement for statement in execute_grants(protea.url, PROTEA) if "EXECUTE" in statement}
     assert calls == {
         'GRANT EXECUTE ON FUNCTION public."It\'s"(a integer, text) TO guest;',
         "GRANT EXECUTE ON FUNCTION public.fine(integer) TO guest;",
@@ -113,7 +114,7 @@ def test_restricted_function_is_granted_where_a_written_row_calls_it(protea: Pro
 
 
 def _function(name: str, takes: str = "", gives: str = "boolean", says: str = "true") -> str:
-    """Not in SQL, which could be put in the place of the call before anybody asks who calls."""
+    """Not in SQL: the planner could inline it, and then nobody checks whether the role may execute it."""
     body = f"'BEGIN RETURN {says}; END'"
     return f"CREATE FUNCTION {name}({takes}) RETURNS {gives} LANGUAGE plpgsql IMMUTABLE SECURITY DEFINER AS {body}"
 
@@ -176,27 +177,29 @@ PARTITIONED = (
 
 
 def test_only_functions_called_for_a_written_row_are_granted(protea: Protea) -> None:
-    """Types, operators, the keys of partitions and what is theirs alone, the WHEN of triggers."""
+    """In types, operators, partition keys, objects that only a partition has, and the WHEN of triggers."""
     with connected(protea.url, *PARTITIONED):
-        mine = {
-            statement for statement in fits(protea.url, PROTEA) if "EXECUTE" in statement or "SEQUENCE" in statement
+        grants = {
+            statement
+            for statement in execute_grants(protea.url, PROTEA)
+            if "EXECUTE" in statement or "SEQUENCE" in statement
         }
     called = {
         *("in_domain(text)", "in_array(text)", "in_partition(text)", "in_when(text)", "in_index(text)"),
         *("on_update(text)", "in_check(text, text)", "by_domain()", "in_key(timestamp with time zone)"),
     }
-    assert mine == {
+    assert grants == {
         "GRANT USAGE ON SEQUENCE public.numbers TO guest;",
         *(f"GRANT EXECUTE ON FUNCTION public.{one} TO guest;" for one in called),
     }
     least = Source("main", str(guest_url(protea.url)), PROTEA, thresholds(), PATIENCE)
     protea.stale()
-    for one in mine:
-        execute(protea.url, one.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
-        assert [finding.fix for finding in problems(run_check(guest_url(protea.url)))] == [one]
+    for grant in grants:
+        execute(protea.url, grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))
+        assert [finding.fix for finding in problems(run_check(guest_url(protea.url)))] == [grant]
         report = protea.sweep(least)
-        assert report.error or report.failures, one
-        execute(protea.url, one)
+        assert report.error or report.failures, grant
+        execute(protea.url, grant)
     assert protea.sweep(least).reaped == 1
 
 
@@ -210,12 +213,13 @@ def test_inheriting_table_is_reached_by_updates_and_not_by_inserts(protea: Prote
         "CREATE FUNCTION fires() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
         "CREATE TRIGGER t BEFORE INSERT ON old_event FOR EACH ROW WHEN (of_event(NEW.event)) EXECUTE FUNCTION fires()",
     ):
-        mine = fits(protea.url, PROTEA)
-    assert [one for one in mine if "EXECUTE" in one] == ["GRANT EXECUTE ON FUNCTION public.of_job(text) TO guest;"]
+        grants = execute_grants(protea.url, PROTEA)
+    executes = [grant for grant in grants if "EXECUTE" in grant]
+    assert executes == ["GRANT EXECUTE ON FUNCTION public.of_job(text) TO guest;"]
 
 
 def test_trigger_of_a_partition_is_named_with_its_partition(database: str) -> None:
-    """It fires for a row that comes there by way of the whole; not so one that fires for a statement."""
+    """A row trigger fires for a row inserted through the partitioned table; a statement trigger does not."""
     with connected(
         database,
         *PARTITIONED,
@@ -232,33 +236,33 @@ def test_trigger_of_a_partition_is_named_with_its_partition(database: str) -> No
 
 
 def test_functions_that_run_with_the_roles_privileges_are_noted_where_the_role_calls_them(protea: Protea) -> None:
-    """Of what such a trigger or default touches nobody can know; of those with rights of their own nobody needs to."""
+    """What such a trigger or default touches is unknown. A function with SECURITY DEFINER needs no note."""
     with connected(
         protea.url,
         "CREATE TABLE heap (at timestamptz)",
         "CREATE SEQUENCE numbers",
         *(
-            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql {rights}"
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql {security}"
             " AS 'BEGIN INSERT INTO heap VALUES (now()); RETURN NULL; END'"
-            for name, rights in (("copy_it", ""), ("own_rights", "SECURITY DEFINER"))
+            for name, security in (("copy_it", ""), ("own_privileges", "SECURITY DEFINER"))
         ),
         "CREATE FUNCTION number() RETURNS bigint LANGUAGE sql AS $$SELECT nextval('numbers')$$",
         "CREATE TRIGGER audit AFTER UPDATE ON job FOR EACH ROW EXECUTE FUNCTION copy_it()",
         "CREATE TRIGGER later AFTER DELETE ON job FOR EACH ROW EXECUTE FUNCTION copy_it()",
         "CREATE TRIGGER audit AFTER INSERT ON job_event FOR EACH ROW EXECUTE FUNCTION copy_it()",
-        "CREATE TRIGGER safe AFTER INSERT ON job_event FOR EACH ROW EXECUTE FUNCTION own_rights()",
+        "CREATE TRIGGER safe AFTER INSERT ON job_event FOR EACH ROW EXECUTE FUNCTION own_privileges()",
         "ALTER TABLE job_event ADD extra bigint DEFAULT number()",
         "ALTER TABLE job ADD extra bigint DEFAULT number()",
     ):
-        fits(protea.url, PROTEA)
+        execute_grants(protea.url, PROTEA)
     with connected(protea.url) as connection:
         notes = grants_for(PROTEA, Workload(), facts_from_database(connection, PROTEA, "guest")).notes
     assert [note.partition(" with the role's own privileges")[0] for note in notes] == [
         "job: the trigger audit calls public.copy_it",
         "job_event: the trigger audit calls public.copy_it, the default of extra calls public.number()",
     ]
-    said = [finding for finding in run_check(guest_url(protea.url)) if "own privileges" in finding.message]
-    assert [f"{finding.subject}: {finding.message}" for finding in said] == notes
+    about_functions = [finding for finding in run_check(guest_url(protea.url)) if "own privileges" in finding.message]
+    assert [f"{finding.subject}: {finding.message}" for finding in about_functions] == notes
     least = Source("main", str(guest_url(protea.url)), PROTEA, thresholds(), PATIENCE)
     for more in ("INSERT ON heap", "USAGE ON SEQUENCE numbers"):
         protea.stale()
@@ -287,7 +291,7 @@ def test_view_requirements_are_noted_by_grants_and_reported_by_check_when_missin
     ):
         related = {"table": view, "match": {"job_id": "id"}}
         profile = protea_with(jobs={"running": {"column": "status", "in": ["running"], "missing": [related]}})
-        fits(protea.url, profile)
+        execute_grants(protea.url, profile)
         with connected(protea.url) as connection:
             notes = grants_for(profile, Workload(), facts_from_database(connection, profile, "guest")).notes
         assert notes == ([f"{view}: {through}{', '.join(needed)}"] if needed else [])
@@ -323,7 +327,7 @@ def test_log_whose_jobs_are_locked_one_by_one_gets_no_table_lock_grant(database:
 
 
 def test_grants_cover_attempts_parts_and_rows_of_other_tables(database: str) -> None:
-    """A profile with whatever the vocabulary has: requeued, failed, and at last purged."""
+    """A profile with all of the vocabulary: its jobs are requeued, fail, and are purged."""
     with connected(database, SHOP_TABLES):
         pass
     profile, workload = resolve("shop", {"shop": tomllib.loads(SHOP)}), Workload("requeue_else_fail", purge=True)
@@ -332,11 +336,11 @@ def test_grants_cover_attempts_parts_and_rows_of_other_tables(database: str) -> 
     execute(database, f"INSERT INTO task (id, team_id, locked_at, begun, tries, max_tries, errors) VALUES {jobs}")
     execute(database, "INSERT INTO claim SELECT id FROM task")
     execute(database, "INSERT INTO piece SELECT id, id, 'Open', now() - interval '7 h' FROM task")
-    fits(database, profile, workload=workload)
+    execute_grants(database, profile, workload=workload)
     least = Source(
         "main", str(guest_url(database)), profile, thresholds(), PATIENCE, SourceOptions(action="requeue_else_fail")
     )
-    options = SweepOrders("test-host", 10, Breaker(50, 1.0))
+    options = SweepOptions("test-host", 10, Breaker(50, 1.0))
     report = sweep(least, DowntimeTracker(0), SourceState(), options, None, Heard())
     assert (report.error, report.failures, report.reaped) == (None, (), 2)
     purged = purge(least, PurgeOptions(1e-9, 10), Told())
@@ -347,7 +351,7 @@ def test_grants_can_be_executed_whatever_the_names_are(database: str) -> None:
     role, profile = 'Gu"est %s', resolve("awk ward", {"awk ward": AWKWARD})
     with connected(database, *AWKWARD_TABLES):
         pass
-    assert any("Seq:%" in statement for statement in fits(database, profile, role))
+    assert any("Seq:%" in statement for statement in execute_grants(database, profile, role))
 
 
 def test_unprintable_name_is_spelled_in_printable_characters(database: str) -> None:
@@ -357,7 +361,7 @@ def test_unprintable_name_is_spelled_in_printable_characters(database: str) -> N
         pass
     values = {name if column == "level" else column: value for column, value in _audit().items()}
     profile = resolve("mine", {"mine": {"extends": "protea", "actions": {"fail": {"also": [values_of(values)]}}}})
-    statements = fits(database, profile)
+    statements = execute_grants(database, profile)
     assert all(statement.isprintable() for statement in statements)
     assert any('U&"bell\\+000007 ""\\\\"" \\+00000A--"' in statement for statement in statements)
 

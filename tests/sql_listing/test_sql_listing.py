@@ -1,4 +1,4 @@
-"""`reaper sql`: what it prints is what a sweep executes, and nothing else, for every profile and on every server."""
+"""`reaper sql` prints exactly the statements that a sweep executes, for every profile and on every server."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ from tests.support.worlds import World
 from tests.support.worlds.servers import database_on
 from tests.support.worlds.world import LATELY
 
-TERMS = ListingOptions(interval_seconds=60, statement_timeout_seconds=PATIENCE.statement, max_named_jobs=MAX_LISTED)
+OPTIONS = ListingOptions(interval_seconds=60, statement_timeout_seconds=PATIENCE.statement, max_named_jobs=MAX_LISTED)
 
 
 def printed(source: Source) -> dict[str, Statement]:
-    return {statement.name: statement for statement in list_statements(source, TERMS)}
+    return {statement.name: statement for statement in list_statements(source, OPTIONS)}
 
 
 def bare(statement: str) -> str:
-    """Without the driver's spelling of parameters, without the breaks of lines, and with one key for several."""
+    """The statement with parameters as :name, in one line, and with one key in place of several."""
     named = re.sub(r"%\((\w+)\)s", r":\1", statement).replace("%%", "%")
     return " ".join(re.sub(r"(:any_0_1)(, :any_0_\d+)+", r"\1", named).split())
 
 
 class Sweeps:
-    """Sweeps of one source, batches of one job, and the statements that they executed."""
+    """Sweeps of one source in batches of one job, and the statements that they executed."""
 
     def __init__(self, source: Source) -> None:
         self.source, self.memory = source, SourceState()
         self.heard = Heard(memory=self.memory)
         self.seen: set[str] = set()
-        self.lease = source.lease(ttl_for(TERMS.interval_seconds))
+        self.lease = source.lease(ttl_for(OPTIONS.interval_seconds))
 
         @listens_for(source.engine, "before_cursor_execute")
         def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
@@ -69,7 +69,7 @@ class Sweeps:
 
 @contextmanager
 def held(source: Source, job: str) -> Iterator[None]:
-    """Somebody holds the job, through a savepoint that is released: its row names nobody who could be found."""
+    """Another session holds the job through a released savepoint: its row names no transaction that can be found."""
     with source.connect() as connection:
         claim = source.claim(
             source.begin_evaluation(connection, DowntimeTracker(0)),
@@ -82,16 +82,16 @@ def held(source: Source, job: str) -> Iterator[None]:
 
 
 def test_sweep_executes_exactly_the_printed_statements(world: World) -> None:
-    """But for the survey on PostgreSQL, which is streamed by the driver itself."""
+    """Except the survey on PostgreSQL, which the driver streams."""
     sweeps = Sweeps(world.source())
     if sweeps.source.engine.dialect.name == "postgresql":
-        # It is nothing to the role of the tests, but has to be asked about.
+        # Row-level security does not apply to the owner, but makes the sweep ask about it.
         for table in liveness_tables(sweeps.source.profile):
             quoted = ".".join(f'"{part}"' for part in table.split("."))
             world.hand.do(f"ALTER TABLE {quoted} ENABLE ROW LEVEL SECURITY")
     sweeps.once()
     sweeps.seen.clear()
-    # Past its timeout by now, and not yet at that first sweep.
+    # It passed its timeout after the first sweep.
     world.job(age=6 * HOUR, sign=LATELY)
     jobs = [world.stale_job() for _ in range(3)]
     with held(world.source(), jobs[-1]):

@@ -40,7 +40,7 @@ def state(source: Source) -> FenceState:
 
 
 def odd_profile(name: str) -> tuple[Profile, dict[str, str]]:
-    """A profile in which everything is called something like `name`, and its columns by what they are for."""
+    """A profile whose names all contain `name`, and its columns by their roles in the profile."""
 
     def spelled(end: str) -> str:
         return name.encode()[: 63 - len(MARK) - len(end)].decode(errors="ignore") + MARK + end
