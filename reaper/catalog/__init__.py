@@ -1,16 +1,18 @@
 """What a database's own catalogs say about its tables, and the statements that fix findings there.
 
-`Catalog` is the common interface; `reaper.catalog.postgresql` and `reaper.catalog.mariadb` implement it.
+`Catalog` is the interface; `reaper.catalog.postgresql` and `reaper.catalog.mariadb` implement it.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
-from sqlalchemy import Executable, Row
+from sqlalchemy import ColumnElement, Executable, Row, literal_column, select
+from sqlalchemy.sql import quoted_name
 
 from reaper.catalog.postgresql_fixes import Fixes
 from reaper.catalog.tables import Table
@@ -51,7 +53,7 @@ class Server:
     timeouts: Mapping[str, float]
 
 
-class Catalog(Protocol):
+class Catalog(ABC):
     """The catalogs behind one connection, inside one transaction. Names are spelled as in a profile.
 
     `json_families` are the families of columns that can hold JSON, `json_type` the type to recommend for it;
@@ -62,37 +64,42 @@ class Catalog(Protocol):
     json_families: tuple[str, ...]
     timestamp_types: Mapping[TimestampFormat, str]
     server: Server
+    fixes: Fixes
 
-    @property
-    def fixes(self) -> Fixes:
-        """The statements that fix findings on this server."""
-
+    @abstractmethod
     def find_table(self, spelled: str) -> Table | None:
         """The table that a statement with this name would reach if the role could use its schema.
 
         Raises:
             QueryFailed: another session keeps the table locked exclusively.
-            NotVisible: the role may not see the table.
+            NotVisible: the role may not see whether the table exists, or not all of its structure.
         """
 
+    @abstractmethod
     def has_role(self, name: str) -> bool | None:
         """Whether the role exists; None where the server does not say."""
 
+    @abstractmethod
     def same_name_elsewhere(self, spelled: str) -> list[str]:
         """Tables of the same name in other schemas, which a statement would not reach."""
 
+    @abstractmethod
     def search_path(self, role: str) -> Sequence[str] | None:
         """The schemas in which a role's unqualified names are looked up; None where the server has no such path."""
 
+    @abstractmethod
     def row_restrictions(self, table: Table, role: str) -> Sequence[RowRestriction]:
         """The row-level security that may hide rows from a role. A role that does not exist yet counts as new."""
 
+    @abstractmethod
     def table_names(self, spelled: str) -> list[str]:
         """The tables among which a misspelled name is looked for."""
 
+    @abstractmethod
     def tables_behind(self, view: Table) -> list[str]:
-        """The tables that a view reads from."""
+        """The tables that a view reads from, as far as its definition is shown."""
 
+    @abstractmethod
     def query(self, statement: Executable) -> Sequence[Row[Any]]:
         """The rows of a query that may be slow or refused. The transaction goes on afterwards.
 
@@ -100,11 +107,23 @@ class Catalog(Protocol):
             QueryFailed: the query took too long or was refused.
         """
 
+    @abstractmethod
+    def accepts(self, type_: str, value: str) -> bool:
+        """Whether a text can be read as a value of this type; True where the role may not find out."""
+
+    @abstractmethod
+    def sample(self, type_: str, value: str | None) -> ColumnElement[Any]:
+        """A value of this type, as an SQL expression."""
+
     def evaluate(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:
         """Evaluates an expression from the catalogs. `values` gives each column its type and value.
 
         None: the result is NULL, or the expression cannot be evaluated.
         """
-
-    def accepts(self, type_: str, value: str) -> bool:
-        """Whether a text can be read as a value of this type; True where the role may not find out."""
+        columns = [self.sample(*value).label(quoted_name(name, quote=True)) for name, value in values.items()]
+        row = select(*columns).subquery("row")
+        try:
+            result = self.query(select(literal_column(f"({expression})")).select_from(row))[0][0]
+        except QueryFailed:
+            return None
+        return bool(result) if result is not None else None

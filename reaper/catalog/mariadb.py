@@ -13,11 +13,10 @@ from datetime import UTC
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Row, literal_column, select, text
+from sqlalchemy import ColumnElement, Connection, Executable, Row, literal_column, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.sql import quoted_name
 
-from reaper.catalog import NotVisible, QueryFailed, Server
+from reaper.catalog import Catalog, NotVisible, QueryFailed, Server
 from reaper.catalog import mariadb_queries as queries
 from reaper.catalog.mariadb_ddl import (
     check_constraints_in,
@@ -55,14 +54,16 @@ CATALOG_QUERY_SECONDS = 60.0
 """How long a query of the catalogs themselves may take."""
 
 
-class MariaDBCatalog:
-    """A `Catalog`. The session's time zone is UTC, and each of its statements is limited in time."""
+class MariaDBCatalog(Catalog):
+    """MariaDB's. The session's time zone is UTC, and each of its statements is limited in time."""
 
     json_type = "JSON"
     json_families: tuple[str, ...] = ("json", "text", "other")
     timestamp_types: Mapping[TimestampFormat, str] = dict.fromkeys(
         (TimestampFormat.TIMESTAMPTZ, TimestampFormat.NAIVE), "a DATETIME or TIMESTAMP in UTC"
     )
+
+    fixes: MariaDBFixes
 
     def __init__(self, connection: Connection, query_seconds: float) -> None:
         self._connection, self._query_seconds = connection, query_seconds
@@ -83,7 +84,6 @@ class MariaDBCatalog:
         self._identities: dict[tuple[str, str], int] = {}
 
     def find_table(self, spelled: str) -> Table | None:
-        """Raises NotVisible where the user may not see whether the table exists, or not all of its structure."""
         schema, bare = split_name(spelled)
         if rows := self._rows(queries.TABLE.bindparams(schema=schema, name=bare)):
             return self._load(rows[0])
@@ -99,19 +99,16 @@ class MariaDBCatalog:
         return None
 
     def same_name_elsewhere(self, spelled: str) -> list[str]:
-        """Tables of the same name in other databases of the server, spelled as in a profile."""
         schema, bare = split_name(spelled)
         rows = self._connection.execute(queries.ELSEWHERE, {"schema": schema, "name": bare})
         return [row.name if row.schema == self.server.database else f"{row.schema}.{row.name}" for row in rows]
 
     def table_names(self, spelled: str) -> list[str]:
-        """The tables of the database that the misspelled name points to."""
         schema, _ = split_name(spelled)
         prefix = f"{schema}." if schema else ""
         return [f"{prefix}{row[0]}" for row in self._connection.execute(queries.NAMES, {"schema": schema})]
 
     def tables_behind(self, view: Table) -> list[str]:
-        """The tables that a view reads from; none where the user may not see its definition."""
         place = {"schema": view.schema, "name": view.name}
         definition = self._connection.execute(queries.VIEW, place).scalar_one_or_none() or ""
         tables = sorted(tables_read_by(definition))
@@ -125,7 +122,6 @@ class MariaDBCatalog:
         """None: unqualified names are looked up in the database of the connection."""
 
     def query(self, statement: Executable) -> Sequence[Row[Any]]:
-        """Raises QueryFailed with the server's error number. The transaction goes on."""
         self._connection.execute(queries.LIMIT, {"limit": self._query_seconds})
         try:
             return self._rows(statement)
@@ -144,18 +140,10 @@ class MariaDBCatalog:
             timed_out = f"cut off after {self._query_seconds:g} s"
             raise QueryFailed(timed_out if code == _TIMED_OUT else short_message(error), str(code or "")) from None
 
-    def evaluate(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:
-        """Evaluates the expression of a CHECK. None: the result is NULL, or it cannot be evaluated."""
-        columns = [sample_value(*sample).label(quoted_name(name, quote=True)) for name, sample in values.items()]
-        row = select(*columns).subquery("row")
-        try:
-            result = self.query(select(literal_column(f"({expression})")).select_from(row))[0][0]
-        except QueryFailed:
-            return None
-        return bool(result) if result is not None else None
+    def sample(self, type_: str, value: str | None) -> ColumnElement[Any]:
+        return sample_value(type_, value)
 
     def accepts(self, type_: str, value: str) -> bool:
-        """Whether a text can be read as a value of this type."""
         family = family_of(type_)
         if family in _NUMBERS:
             return re.fullmatch(_NUMBERS[family], value) is not None

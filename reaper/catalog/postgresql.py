@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Label, Row, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Executable, Row, literal_column, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.sql import quoted_name
 
-from reaper.catalog import QueryFailed, Server
+from reaper.catalog import Catalog, QueryFailed, Server
 from reaper.catalog import postgresql_queries as queries
 from reaper.catalog import postgresql_write_queries as write_queries
 from reaper.catalog.postgresql_fixes import Fixes
@@ -51,8 +50,8 @@ _FAMILIES = {
 _SYSTEM_SCHEMAS = {"pg_catalog", "information_schema", "pg_toast"}
 
 
-class PostgreSQLCatalog:
-    """A `Catalog`."""
+class PostgreSQLCatalog(Catalog):
+    """PostgreSQL's."""
 
     json_type = "jsonb"
     json_families: tuple[str, ...] = ("json", "other")
@@ -73,11 +72,6 @@ class PostgreSQLCatalog:
         self.fixes = Fixes(row.role, row.database, frozenset(row.keywords), row.version)
 
     def find_table(self, spelled: str) -> Table | None:
-        """The table that a statement with this name would reach if the role could use its schema.
-
-        Raises QueryFailed while another session keeps the table locked exclusively: some of the catalog's functions
-        have to open the table.
-        """
         schema, bare = split_name(spelled)
         relations = self._rows(queries.RELATIONS, name=bare)
         if schema is not None:
@@ -89,18 +83,17 @@ class PostgreSQLCatalog:
             candidates = [row for row in relations if row.visible] or hidden
         if not candidates:
             return None
+        # Some functions of the catalogs open the table, and so wait for a session that locks it.
         with self._limited(refusable=False):
             return self._load(candidates[0])
 
     def search_path(self, role: str) -> Sequence[str]:
-        """The existing schemas in which a role's unqualified names are looked up."""
         own = role == self.server.role
         path = self._search_path if own else _schemas_in(self._rows(queries.SEARCH_PATH, role=role)[0][0], role)
         existing = {row[0] for row in self._rows(queries.SCHEMAS)}
         return [schema for schema in path if schema in existing]
 
     def row_restrictions(self, table: Table, role: str) -> Sequence[RowRestriction]:
-        """The row-level security that may hide rows from a role. A role that does not exist yet counts as new."""
         return self._row_restrictions(table.identity, role)
 
     def _row_restrictions(self, oid: int, role: str) -> list[RowRestriction]:
@@ -113,22 +106,18 @@ class PostgreSQLCatalog:
         return bool(self._rows(queries.ROLE, name=name))
 
     def same_name_elsewhere(self, spelled: str) -> list[str]:
-        """Tables of the same name in other schemas, spelled as in a profile."""
         rows = self._rows(queries.RELATIONS, name=split_name(spelled)[1])
         return [f"{row.schema}.{row.name}" for row in rows if row.schema not in _SYSTEM_SCHEMAS]
 
     def table_names(self, spelled: str) -> list[str]:
-        """The tables of the schema that the misspelled name points to, or of the search path."""
         schema, _ = split_name(spelled)
         prefix = f"{schema}." if schema else ""
         return [f"{prefix}{row[0]}" for row in self._rows(queries.NAMES, schema=schema)]
 
     def tables_behind(self, view: Table) -> list[str]:
-        """The tables that a view reads from."""
         return [f"{row.schema}.{row.name}" for row in self._rows(queries.TABLES_BEHIND, oid=view.identity)]
 
     def query(self, statement: Executable) -> Sequence[Row[Any]]:
-        """Raises QueryFailed when the query takes too long or is refused. The transaction goes on."""
         with self._limited(refusable=True):
             return self._connection.execute(statement).all()
 
@@ -151,23 +140,12 @@ class PostgreSQLCatalog:
             timed_out = f"cut off after {self._query_seconds:g} s"
             raise QueryFailed(timed_out if code == _CANCELED else short_message(error), code) from None
 
-    def evaluate(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:
-        """Evaluates an expression from the catalogs. None: the result is NULL, or it cannot be evaluated."""
-        columns: list[Label[Any]] = [
-            literal_column(f"CAST({_quoted(value)} AS {type_})").label(quoted_name(name, quote=True))
-            for name, (type_, value) in values.items()
-        ]
-        row = select(*columns).subquery("row")
-        try:
-            result = self.query(select(literal_column(f"({expression})")).select_from(row))[0][0]
-        except QueryFailed:
-            return None
-        return bool(result) if result is not None else None
+    def sample(self, type_: str, value: str | None) -> ColumnElement[Any]:
+        return literal_column(f"CAST({_quoted(value)} AS {type_})")
 
     def accepts(self, type_: str, value: str) -> bool:
-        """Whether a text can be read as a value of this type; True where the role may not find out."""
         try:
-            self.query(select(literal_column(f"CAST({_quoted(value)} AS {type_})")))
+            self.query(select(self.sample(type_, value)))
         except QueryFailed as failed:
             return not failed.code.startswith(_INVALID_VALUE)
         return True

@@ -47,7 +47,7 @@ def printed(url: str, profile: Profile, role: str = "guest", workload: Workload 
 
 
 def execute_grants(url: str, profile: Profile, role: str = "guest", workload: Workload | None = None) -> set[str]:
-    """Executes the printed grants for a role that has nothing else, and returns them. `check` finds no other missing."""
+    """Executes the printed grants for a role that has no others, and returns them. `check` finds none missing."""
     execute(url, f"REVOKE ALL ON DATABASE {make_url(url).database} FROM PUBLIC")
     execute(url, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
     with connected(url) as owner:
