@@ -55,8 +55,8 @@ def _examined(settings: Settings, source: Source) -> list[Finding]:
             source.profile,
             source.thresholds.stall.seconds,
             host_clock=time.time,
-            more=workers,
-            duties=workload_of(settings.sources[source.name]),
+            other_findings=workers,
+            workload=workload_of(settings.sources[source.name]),
         )
 
 

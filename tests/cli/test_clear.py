@@ -216,7 +216,7 @@ def test_a_task_whose_row_may_be_hidden_from_the_role_is_no_orphan(
         assert told.exit_code != 0 and "none is taken for an orphan before " + fix in told.stderr
         assert living.alive and least.json("report", "--source", "runs")["sources"][0]["orphans"] is None
         found = least("check", "--source", "runs").stdout
-        assert f"row-level security may hide rows from the role '{role}', so no task is taken for an orphan" in found
+        assert f"row-level security may hide rows from the role '{role}', so no task is treated as an orphan" in found
         vuls.hand.do(fix)
         cleared = least.json("clear", "--source", "runs", "--force", "--revoke-orphans")
         assert (cleared["orphans"], cleared["revoked"]) == ([], [])
