@@ -71,8 +71,8 @@ _OWN: Mapping[str, str] = {
     "sources.NAME.kinds": "Thresholds of kinds in this source alone: `[sources.NAME.kinds.KIND]`.",
     "sources.NAME.purge": "Retention of finished jobs: `[sources.NAME.purge]`, below.",
     "sources.NAME.purge.cron": (
-        "When the daemon purges: minute, hour, day of the month, month, day of the week, in UTC. Without it the daemon "
-        "never purges."
+        "When the daemon purges, in UTC, with the meaning of crontab(5): minute, hour, day of the month, month, day of "
+        "the week. Where both day fields are restricted, one of them must match. Without it the daemon never purges."
     ),
     "sources.NAME.purge.days_to_keep": "How many days a finished job is kept.",
     "sources.NAME.purge.batch_size": "How many jobs are deleted per transaction.",

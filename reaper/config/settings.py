@@ -35,7 +35,7 @@ SIMPLE = (
 class Purge:
     """What becomes of finished jobs: those older than `days_to_keep` are deleted, `batch_size` at a time.
 
-    `cron` says when, for `CronTrigger.from_crontab` in UTC; None: only when somebody tells to.
+    `cron` is a cron expression (`reaper.config.cron`), in UTC; None: only `reaper purge` purges.
     """
 
     cron: str | None = None

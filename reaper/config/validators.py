@@ -113,7 +113,7 @@ def switch() -> BeforeValidator:
 
 
 def cron() -> BeforeValidator:
-    """A cron expression of five fields, as APScheduler takes it."""
+    """A cron expression of five fields, with the meaning of crontab(5)."""
     return BeforeValidator(lambda value: crontab.normalise(_text(value)))
 
 
