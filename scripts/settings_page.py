@@ -21,7 +21,7 @@ from pages import PROJECT, REFERENCE, cell, table, write_or_check
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from reaper.config.schema import SECTIONS, KindTable, PurgeTable, RawSettings, SourceTable
+from reaper.config.schema import TABLE_SETTINGS, KindTable, PurgeTable, RawSettings, SourceTable
 
 PAGE = REFERENCE / "settings.md"
 FILE = PROJECT / "config" / "reaper.toml"
@@ -170,7 +170,7 @@ def default_of(field: FieldInfo) -> str:
 
 def problems() -> list[str]:
     """Where the file and the schema differ."""
-    scalars = {name: field for name, field in names(RawSettings) if name not in SECTIONS}
+    scalars = {name: field for name, field in names(RawSettings) if name not in TABLE_SETTINGS}
     _, said = explained()
     found = [f"config/reaper.toml does not explain {name}" for name in scalars.keys() - said.keys()]
     found += [f"config/reaper.toml explains {name}, which is no setting" for name in said.keys() - scalars.keys()]

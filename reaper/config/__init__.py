@@ -4,8 +4,8 @@ The only reader of the environment. Precedence is flag, environment, credential,
 the more specific place comes first: a kind in a source, a kind, a source, everything.
 """
 
-from reaper.config.database_url import place
+from reaper.config.database_url import database_location
 from reaper.config.load import load
 from reaper.config.settings import Settings, SourceSettings
 
-__all__ = ["Settings", "SourceSettings", "load", "place"]
+__all__ = ["Settings", "SourceSettings", "database_location", "load"]

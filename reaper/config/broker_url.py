@@ -9,7 +9,7 @@ import re
 from urllib.parse import urlsplit
 
 from reaper.common.suggestions import did_you_mean
-from reaper.config.database_url import masked as masked_one
+from reaper.config.database_url import mask_database_url as masked_one
 
 # Those of kombu's transports (`kombu.transport.TRANSPORT_ALIASES`, kombu 5.7) that carry remote control, which is how
 # workers are asked; and Redis behind a socket, which kombu knows without listing it.
@@ -19,7 +19,7 @@ _PLAIN_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,30}", re.IGNORECASE)
 _EXAMPLES = "redis://:password@host:6379/0 or amqp://user:password@host:5672/vhost"
 
 
-def normalise(text: str) -> str:
+def normalise_broker_url(text: str) -> str:
     """The URL, its scheme in small letters; several, joined by `;`, are one broker that fails over.
 
     Raises ValueError, without a secret in it, for anything else.
@@ -55,7 +55,7 @@ def _is_whole(url: str) -> bool:
     return port != 0 and parts.netloc.count("@") <= 1 and not {"@", "#"} & set(url.replace(parts.netloc, "", 1))
 
 
-def masked(url: str) -> str:
+def mask_broker_url(url: str) -> str:
     """A normalised URL without its secrets, for people to read."""
     return ";".join(map(_masked, url.split(";")))
 

@@ -27,7 +27,7 @@ _LONGEST_SHOWN = 40  # characters
 _LEAP_YEAR = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def normalise(text: str) -> str:
+def normalise_cron(text: str) -> str:
     """The expression in small letters, with single blanks between its fields.
 
     Raises ValueError for an expression that is wrong, which names each wrong field, and for one that never fires.

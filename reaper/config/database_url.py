@@ -35,7 +35,7 @@ _PLACING = frozenset({"host", "hostaddr", "port", "dbname", "service", "unix_soc
 _SECRET_PARAMETER = re.compile(r"(?P<name>(?:^|&)[^=&]*(?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
 
 
-def normalise(text: str) -> str:
+def normalise_database_url(text: str) -> str:
     """The URL as `postgresql+psycopg://…` or `mariadb+pymysql://…`.
 
     Raises ValueError, without a secret in it, for anything else.
@@ -57,7 +57,11 @@ def normalise(text: str) -> str:
     _check_port(parts["port"])
     if wanted == MARIADB and not parts["database"]:
         raise ValueError("the URL names no database; expected mariadb://user:password@host:3306/database")
-    check = mariadb_parameters.check if wanted == MARIADB else postgresql_parameters.check
+    check = (
+        mariadb_parameters.check_mariadb_parameters
+        if wanted == MARIADB
+        else postgresql_parameters.check_postgresql_parameters
+    )
     check(parts["query"] or "")
     return f"{wanted}://{rest}"
 
@@ -70,7 +74,7 @@ def _check_port(port: str | None) -> None:
         )
 
 
-def masked(url: str) -> str:
+def mask_database_url(url: str) -> str:
     """A normalised URL without its secrets, for people to read."""
     scheme, _, rest = url.partition("://")
     parts = _REST.fullmatch(rest)
@@ -86,7 +90,7 @@ def _hide(parameter: re.Match[str]) -> str:
     return f"{parameter['name']}***"
 
 
-def identity(url: str) -> tuple[str, str, str, str, tuple[tuple[str, str], ...]]:
+def connection_identity(url: str) -> tuple[str, str, str, str, tuple[tuple[str, str], ...]]:
     """Equal for two normalised URLs that lead to the same place; the password does not matter.
 
     The user and the parameters do: each may select a schema, and one database with a schema per tenant is
@@ -105,9 +109,9 @@ def identity(url: str) -> tuple[str, str, str, str, tuple[tuple[str, str], ...]]
     )
 
 
-def place(url: str) -> tuple[object, ...]:
+def database_location(url: str) -> tuple[object, ...]:
     """Equal for two normalised URLs that lead to the same database, whoever asks there and however."""
-    user, host, port, database, parameters = identity(url)
+    user, host, port, database, parameters = connection_identity(url)
     placing = tuple(pair for pair in parameters if pair[0] in _PLACING)
     # Without a name the database is the one called like the user.
     return (host, port, database or user, placing)

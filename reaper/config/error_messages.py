@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pydantic import BaseModel, ValidationError
 
 from reaper.common.suggestions import did_you_mean
-from reaper.config.schema import SCALARS, KindTable, PurgeTable, RawSettings, SourceTable, names
+from reaper.config.schema import SCALAR_SETTINGS, KindTable, PurgeTable, RawSettings, SourceTable, field_names
 from reaper.config.toml_lines import KeyPath
 
 _NOT_A_TABLE = frozenset({"model_type", "mapping_type", "dict_type", "model_attributes_type"})
@@ -39,16 +39,16 @@ def _spelled(key: str) -> str:
 
 def _unknown(place: KeyPath, *, is_table: bool) -> str:
     *around, key = place
-    known = set(names(_table_at(around)))
+    known = set(field_names(_table_at(around)))
     if f"{key}_seconds" in known:
         return f"unknown name; did you mean '{key}_seconds'?"
     if is_table and _table_at(around) is KindTable:
         return f'unknown name; a kind with dots in its name needs quotes, such as [kinds."{around[-1]}.{key}"]'
-    if key in names(PurgeTable).keys() - SCALARS and _table_at(around) in (RawSettings, SourceTable):
+    if key in field_names(PurgeTable).keys() - SCALAR_SETTINGS and _table_at(around) in (RawSettings, SourceTable):
         return f"unknown name here; {key} stands in [{dotted(around) or 'sources.NAME'}.purge]"
-    if around and key in names(SourceTable):
+    if around and key in field_names(SourceTable):
         return f"unknown name here; {key} stands in [sources.NAME], or above the first [section] for all"
-    if around and key in SCALARS:
+    if around and key in SCALAR_SETTINGS:
         return f"unknown name here; {key} is a setting of the whole daemon and stands above the first [section]"
     return f"unknown name{did_you_mean(key, known)}"
 

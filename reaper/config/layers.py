@@ -13,14 +13,14 @@ from pydantic_settings import BaseSettings, InitSettingsSource
 
 from reaper.common.suggestions import did_you_mean, nearest
 from reaper.config.error_messages import findings
-from reaper.config.schema import SCALARS, RawSettings, names
+from reaper.config.schema import SCALAR_SETTINGS, RawSettings, field_names
 from reaper.config.secrets import SECRETS, TOKENS, Credentials
 from reaper.config.toml_lines import KeyPath
 
 CONFIG_VARIABLE = "REAPER_CONFIG"
 _STATE = "STATE_DIRECTORY"
 _PREFIX = "REAPER_"
-_VARIABLES = {f"{_PREFIX}{name.upper()}": name for name in SCALARS}
+_VARIABLES = {f"{_PREFIX}{name.upper()}": name for name in SCALAR_SETTINGS}
 # What protea's own manual tells its operators to set.
 _PROTEA = {
     "PROTEA_TUNING__WORKER__REAPER_MAIN_TIMEOUT_SECONDS": "timeout_seconds",
@@ -110,7 +110,7 @@ def _typed(name: str, value: object) -> object:
         return value
     if name in SECRETS:
         return SecretStr(value)
-    kind = names(RawSettings).get(name)
+    kind = field_names(RawSettings).get(name)
     if kind in (int, float) and (number := _NUMBER.fullmatch(value.strip())):
         return float(value) if number["fraction"] else int(value)
     if kind is bool:

@@ -45,7 +45,7 @@ def _settled(layers: list[Layer], credentials: Credentials, found: ConfigFile | 
     flags, own, protea, _, file = layers
     stack = Stack.of(layers)
     databases = UrlLookup(stack, file, credentials, problems)
-    brokers = UrlLookup(stack, file, credentials, problems, "broker_url", broker_url.normalise)
+    brokers = UrlLookup(stack, file, credentials, problems, "broker_url", broker_url.normalise_broker_url)
     sources = Sources(stack, flags, file, databases, brokers, problems)
     problems += [
         *_contradictions(own, protea),

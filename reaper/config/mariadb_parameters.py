@@ -13,7 +13,7 @@ _SWITCHES = frozenset({"ssl_check_hostname"})
 _KNOWN = frozenset({"unix_socket", "ssl_ca", "ssl_capath", "ssl_cert", "ssl_cipher", "ssl_key"}) | _SWITCHES
 
 
-def check(query: str) -> None:
+def check_mariadb_parameters(query: str) -> None:
     """Raises ValueError for what the driver would refuse, or take for something else than was meant."""
     seen = set[str]()
     for position, (name, value) in enumerate(pairs_of(query), start=1):

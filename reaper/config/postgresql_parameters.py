@@ -51,7 +51,7 @@ def _known() -> frozenset[str]:
     return frozenset(option.keyword.decode() for option in Conninfo.get_defaults()) - _REFUSED
 
 
-def check(query: str) -> None:
+def check_postgresql_parameters(query: str) -> None:
     """Raises ValueError for what the client library would refuse, or take for something else than was meant."""
     given: dict[str, list[str]] = {}
     for position, (name, value) in enumerate(pairs_of(query), start=1):

@@ -129,14 +129,14 @@ class RawSettings(DaemonSettings):
     profiles: Mapping[str, dict[str, Any]] = {}
 
 
-SECTIONS = frozenset({"kinds", "sources", "profiles"})
+TABLE_SETTINGS = frozenset({"kinds", "sources", "profiles"})
 """What only the file can hold."""
 
 
-def names(table: type[BaseModel]) -> dict[str, Any]:
+def field_names(table: type[BaseModel]) -> dict[str, Any]:
     """What may stand in a table, as the user spells it, and the type of each."""
     return {field.alias or name: field.annotation for name, field in table.model_fields.items()}
 
 
-SCALARS = frozenset(names(RawSettings)) - SECTIONS
+SCALAR_SETTINGS = frozenset(field_names(RawSettings)) - TABLE_SETTINGS
 """What flags and the environment can give too."""

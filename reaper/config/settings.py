@@ -12,14 +12,14 @@ from pydantic_settings import SettingsConfigDict
 
 from reaper.common.durations import format_duration, parse_duration
 from reaper.config import broker_url
-from reaper.config.database_url import masked
+from reaper.config.database_url import mask_database_url
 from reaper.config.error_messages import dotted
 from reaper.config.schema import DaemonSettings
 from reaper.config.token_file import read_tokens
 from reaper.model import Threshold, Thresholds
 from reaper.profile import Profile
 
-SIMPLE = (
+INHERITED_SETTINGS = (
     "action",
     "max_age_seconds",
     "broker_deadline_seconds",
@@ -32,7 +32,7 @@ SIMPLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Purge:
+class PurgeSettings:
     """What becomes of finished jobs: those older than `days_to_keep` are deleted, `batch_size` at a time.
 
     `cron` is a cron expression (`reaper.config.cron`), in UTC; None: only `reaper purge` purges.
@@ -65,7 +65,7 @@ class SourceSettings:
     queues: tuple[str, ...] = ("celery",)
     resume_at_start: bool = False
     resume_window_seconds: float = 300.0
-    purge: Purge = Purge()
+    purge: PurgeSettings = PurgeSettings()
 
     @property
     def longest_timeout(self) -> float:
@@ -120,14 +120,14 @@ class Settings(DaemonSettings):
 
 
 def _source(source: SourceSettings) -> Iterator[tuple[tuple[str, ...], str]]:
-    yield ("database_url",), masked(source.database_url.get_secret_value())
+    yield ("database_url",), mask_database_url(source.database_url.get_secret_value())
     yield ("profile",), source.profile.name
     yield ("timeout_seconds",), _seconds(source.thresholds.timeout)
     yield ("stall_seconds",), _seconds(source.thresholds.stall)
-    yield ("broker_url",), broker_url.masked(source.broker.get_secret_value()) if source.broker else "none"
-    for name in SIMPLE:
+    yield ("broker_url",), broker_url.mask_broker_url(source.broker.get_secret_value()) if source.broker else "none"
+    for name in INHERITED_SETTINGS:
         yield (name,), _shown(name, getattr(source, name))
-    for name in Purge.__dataclass_fields__:
+    for name in PurgeSettings.__dataclass_fields__:
         yield ("purge", name), _shown(name, getattr(source.purge, name))
     for kind, limits in source.thresholds.kinds.items():
         for name, limit in (("timeout_seconds", limits.timeout), ("stall_seconds", limits.stall)):

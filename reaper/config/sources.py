@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reaper.common.suggestions import did_you_mean
-from reaper.config.database_url import MARIADB, identity
+from reaper.config.database_url import MARIADB, connection_identity
 from reaper.config.error_messages import dotted
 from reaper.config.layers import Layer, Stack
 from reaper.config.schema import KindTable, PurgeTable, SourceTable
-from reaper.config.settings import SIMPLE, Purge, SourceSettings
+from reaper.config.settings import INHERITED_SETTINGS, PurgeSettings, SourceSettings
 from reaper.config.toml_lines import KeyPath
 from reaper.config.url_lookup import FoundUrl, UrlLookup
 from reaper.config.validators import shown
@@ -142,7 +142,9 @@ class Sources:
         """Two sources that are one would count and report every job twice."""
         first: dict[tuple[object, ...], str] = {}
         for name, source in sources.items():
-            same = first.setdefault((source.profile.name, *identity(source.database_url.get_secret_value())), name)
+            same = first.setdefault(
+                (source.profile.name, *connection_identity(source.database_url.get_secret_value())), name
+            )
             if same != name:
                 where = self.file.origin(("sources", same))
                 self._refuse(
@@ -170,20 +172,20 @@ class SourceValues:
     """One source's simple values by their names, its purge, and the origins of both by their places in its table."""
 
     values: Mapping[str, Any]
-    purge: Purge
+    purge: PurgeSettings
     origins: Mapping[KeyPath, str]
 
 
 def source_values(source: str, table: SourceTable, stack: Stack, flags: Layer, file: Layer) -> SourceValues:
     """The nearest word counts; a flag is above them all."""
     values, origins = dict[str, Any](), dict[KeyPath, str]()
-    for name in SIMPLE:
+    for name in INHERITED_SETTINGS:
         own = getattr(table, name)
         if own is None or name in flags.values:
             values[name], origins[(name,)] = getattr(stack.given, name), stack.origin(name)
         else:
             values[name], origins[(name,)] = own, file.origin(("sources", source, name))
-    purge = Purge(**table.purge.model_dump())
+    purge = PurgeSettings(**table.purge.model_dump())
     return SourceValues(values, purge, origins | dict(_purge_origins(source, table.purge, file)))
 
 

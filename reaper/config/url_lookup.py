@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from reaper.config.database_url import normalise
+from reaper.config.database_url import normalise_database_url
 from reaper.config.layers import Layer, Stack
 from reaper.config.schema import RawSettings, SourceTable
 from reaper.config.secrets import Credentials, read_secret
@@ -32,7 +32,7 @@ class UrlLookup:
     credentials: Credentials
     problems: list[str]
     setting: str = "database_url"
-    normal: Callable[[str], str] = normalise
+    normal: Callable[[str], str] = normalise_database_url
 
     @cached_property
     def shared(self) -> FoundUrl | None:

@@ -14,7 +14,7 @@ from reaper.common.durations import parse_duration
 from reaper.common.suggestions import did_you_mean
 from reaper.config import broker_url as broker
 from reaper.config import cron as crontab
-from reaper.config.database_url import normalise
+from reaper.config.database_url import normalise_database_url
 
 
 def shown(value: object) -> str:
@@ -114,7 +114,7 @@ def switch() -> BeforeValidator:
 
 def cron() -> BeforeValidator:
     """A cron expression of five fields, with the meaning of crontab(5)."""
-    return BeforeValidator(lambda value: crontab.normalise(_text(value)))
+    return BeforeValidator(lambda value: crontab.normalise_cron(_text(value)))
 
 
 def choice(*names: str) -> BeforeValidator:
@@ -189,9 +189,9 @@ def _secret(value: object, normal: Callable[[str], str]) -> SecretStr:
 
 def database_url() -> BeforeValidator:
     """A PostgreSQL URL, as SQLAlchemy takes it."""
-    return BeforeValidator(lambda value: _secret(value, normalise))
+    return BeforeValidator(lambda value: _secret(value, normalise_database_url))
 
 
 def broker_url() -> BeforeValidator:
     """A broker's URL, as Celery takes it."""
-    return BeforeValidator(lambda value: _secret(value, broker.normalise))
+    return BeforeValidator(lambda value: _secret(value, broker.normalise_broker_url))

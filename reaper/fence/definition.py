@@ -13,7 +13,7 @@ from enum import Enum
 from reaper.errors import NotFenceable
 from reaper.model import Reason
 from reaper.profile import Fence, Profile, Scalar, Variable
-from reaper.profile.columns import asked
+from reaper.profile.columns import condition_columns
 
 REASONS = tuple(sorted(reason.value for reason in Reason))
 
@@ -85,11 +85,14 @@ def definition(profile: Profile) -> Definition:
 def _ended(profile: Profile) -> Iterator[tuple[str, Scalar | Null]]:
     """What `fail` writes into the columns that say whether a job runs, as far as it is known beforehand."""
     jobs, assign = profile.jobs, profile.actions["fail"].assign or {}
-    telling = {*asked(jobs.running.conditions if jobs.running else ()), *([jobs.status] if jobs.status else [])}
+    telling = {
+        *condition_columns(jobs.running.conditions if jobs.running else ()),
+        *([jobs.status] if jobs.status else []),
+    }
     for name, value in assign.items():
         if name not in telling:
             continue
         if isinstance(value, (bool, int, float, str)):
             yield name, value
-        elif isinstance(value, Variable) and value.known != "reason":
-            yield name, Null.YES if value.known == "null" else Null.NO
+        elif isinstance(value, Variable) and value.name != "reason":
+            yield name, Null.YES if value.name == "null" else Null.NO

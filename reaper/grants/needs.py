@@ -12,10 +12,10 @@ from reaper.catalog.tables import Call, Table, Trigger
 from reaper.config import SourceSettings
 from reaper.database.postgresql.row_security import RowRestriction
 from reaper.profile import Action, Delete, FromColumn, Profile, Scalar, Value
-from reaper.profile.columns import asked, columns_read
+from reaper.profile.columns import columns_read, condition_columns
 from reaper.profile.related_tables import liveness_tables, purge_guard_tables, task_tables
-from reaper.profile.usage import is_known, writings
-from reaper.profile.values import walk
+from reaper.profile.usage import is_variable, row_writes
+from reaper.profile.values import walk_values
 from reaper.source.duplicates import places
 from reaper.sql.tables import reserved_alias
 
@@ -76,7 +76,7 @@ def needs(profile: Profile, duties: Workload) -> dict[str, RequiredPrivileges]:
     of(profile.jobs.table).select |= profile.row_columns()
     for table, columns in (*_looked_back_at(profile), *_looked_ahead_to(profile)):
         of(table).select |= columns
-    for writing in writings(own):
+    for writing in row_writes(own):
         need = of(writing.table)
         (need.insert if writing.inserts else need.update).update(writing.values)
         need.inserts |= writing.inserts
@@ -116,15 +116,17 @@ def locked(profile: Profile) -> dict[str, str]:
 
 def _looked_back_at(profile: Profile) -> Iterator[tuple[str, set[str]]]:
     """The rows of earlier reaps are looked up by what does not differ between them, newest first."""
-    for writing in writings(profile):
-        if writing.inserts and any(is_known(part, "evidence") for v in writing.values.values() for part in walk(v)):
+    for writing in row_writes(profile):
+        if writing.inserts and any(
+            is_variable(part, "evidence") for v in writing.values.values() for part in walk_values(v)
+        ):
             yield writing.table, {name for name, value in writing.values.items() if _looked_at(value)}
 
 
 def _looked_ahead_to(profile: Profile) -> Iterator[tuple[str, set[str]]]:
     """A report tells of values that are due and taken, whatever the action."""
     for place in places(profile):
-        yield place.table, {place.column, *place.key, *place.belonging.values(), *asked(place.where)}
+        yield place.table, {place.column, *place.key, *place.belonging.values(), *condition_columns(place.where)}
         yield place.beyond.table, {place.beyond.column, *place.belonging}
 
 
@@ -133,7 +135,7 @@ def _looked_at(value: Value) -> bool:
         return value.plus is None and value.append is None
     if isinstance(value, Scalar):
         return True
-    return is_known(value, "now") or any(is_known(part, "evidence") for part in walk(value))
+    return is_variable(value, "now") or any(is_variable(part, "evidence") for part in walk_values(value))
 
 
 def _deleted_from(profile: Profile, duties: Workload) -> Iterator[str]:

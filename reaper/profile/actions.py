@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from reaper.profile.base import Label, Match, Name, ProfileModel, TableName
 from reaper.profile.conditions import Conditions
-from reaper.profile.values import Next, Values, Variable, walk
+from reaper.profile.values import Next, Values, Variable, walk_values
 
 REQUEUE_ELSE_FAIL = "requeue_else_fail"
 """What the reaper makes of `requeue`, `fail` and the attempts that are left."""
@@ -86,7 +86,7 @@ class Action(ProfileModel):
     @property
     def writes_evidence(self) -> bool:
         """What a job was ended for stays in the database."""
-        return any(isinstance(value, Variable) and value.known == "evidence" for value in self.values())
+        return any(isinstance(value, Variable) and value.name == "evidence" for value in self.values())
 
     def values(self) -> Iterator[Any]:
         """Every value that it writes, and all those that they are made of."""
@@ -98,7 +98,7 @@ class Action(ProfileModel):
         ]
         for values in written:
             for value in values.values():
-                yield from walk(value)
+                yield from walk_values(value)
 
 
 class Attempts(ProfileModel):

@@ -9,7 +9,7 @@ from reaper.profile.actions import Action, Delete, Insert, Update
 from reaper.profile.conditions import Condition, Related
 from reaper.profile.related_tables import related_rows
 from reaper.profile.sql_template import columns_in
-from reaper.profile.values import FromColumn, Next, Sql, walk
+from reaper.profile.values import FromColumn, Next, Sql, walk_values
 from reaper.profile.witnesses import Witness
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def columns_judged(profile: Profile) -> set[str]:
     return columns_read(bare)[profile.jobs.table]
 
 
-def copied_by(action: Action) -> Iterator[str]:
+def columns_copied_by(action: Action) -> Iterator[str]:
     """Columns of a job's row that an action reads, as they were before the transition."""
     for value in action.values():
         yield from _read_by(value)
@@ -47,7 +47,7 @@ def copied_by(action: Action) -> Iterator[str]:
             yield from step.match.values()
 
 
-def asked(conditions: Iterable[Condition]) -> Iterator[str]:
+def condition_columns(conditions: Iterable[Condition]) -> Iterator[str]:
     """The columns that conditions ask about."""
     for condition in conditions:
         if condition.column is not None:
@@ -72,7 +72,7 @@ def _read(profile: Profile) -> Iterator[Table]:
     for alive in profile.alive:
         yield from _signs(profile, alive)
     for action in profile.actions.values():
-        yield from ((mine, column) for column in copied_by(action))
+        yield from ((mine, column) for column in columns_copied_by(action))
         yield from _beyond(mine, action)
 
 
@@ -87,17 +87,17 @@ def _of_the_row(profile: Profile) -> Iterator[str]:
         named += [profile.attempts.column, profile.attempts.limit_column]
     yield from (*jobs.key, *jobs.started, *jobs.claim, *(name for name in named if name))
     if jobs.running:
-        yield from asked(jobs.running.conditions)
+        yield from condition_columns(jobs.running.conditions)
     if profile.purge:
         yield from profile.purge.at
-        yield from asked(profile.purge.where)
+        yield from condition_columns(profile.purge.where)
 
 
 def _joined(mine: str, related: Related | Delete | Update) -> Iterator[Table]:
     for theirs, ours in related.match.items():
         yield related.table, theirs
         yield mine, ours
-    for column in asked(related.where):
+    for column in condition_columns(related.where):
         yield related.table, column
 
 
@@ -107,7 +107,7 @@ def _signs(profile: Profile, alive: Witness) -> Iterator[Table]:
         for theirs, ours in alive.events.matching(profile.jobs.key).items():
             yield alive.events.table, theirs
             yield mine, ours
-        for column in (*alive.events.at, *asked(alive.events.where)):
+        for column in (*alive.events.at, *condition_columns(alive.events.where)):
             yield alive.events.table, column
     if alive.children:
         for column in (*alive.children.parent, *alive.children.at):
@@ -130,18 +130,18 @@ def _beyond(mine: str, action: Action) -> Iterator[Table]:
     rows = [(mine, action.assign or {}), *((s.table, s.assign) for s in action.also if isinstance(s, Update))]
     for value in action.values():
         if isinstance(value, Next):
-            yield from ((value.beyond.table, name) for name in (value.beyond.column, *value.beyond.match))
+            yield from ((value.series.table, name) for name in (value.series.column, *value.series.match))
     for table, assign in rows:
         for column, value in assign.items():
             if isinstance(value, Next):
-                yield from ((table, name) for name in (column, value.beyond.every_column) if name)
+                yield from ((table, name) for name in (column, value.series.every_column) if name)
 
 
 def _read_by(value: Any) -> Iterator[str]:
-    for part in walk(value):
+    for part in walk_values(value):
         if isinstance(part, FromColumn):
             yield part.column
         elif isinstance(part, Sql):
             yield from columns_in(part.sql)
         elif isinstance(part, Next):
-            yield from part.beyond.match.values()
+            yield from part.series.match.values()

@@ -13,7 +13,7 @@ from reaper.profile.sql_template import checked
 class Now(ProfileModel):
     """The database's clock."""
 
-    known: Annotated[Literal["now"], Field(alias="is")]
+    name: Annotated[Literal["now"], Field(alias="is")]
 
 
 SCALAR, NOW = "(scalar)", "(now)"

@@ -7,9 +7,9 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from reaper.profile.actions import Action, Delete, Insert, Update
-from reaper.profile.columns import asked
+from reaper.profile.columns import condition_columns
 from reaper.profile.conditions import Condition
-from reaper.profile.related_tables import conditions
+from reaper.profile.related_tables import condition_sets
 from reaper.profile.values import Variable
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _SCALARS = (bool, int, float, str)
 def contradictions(profile: Profile) -> Iterator[str]:
     """Conditions that no row fulfils."""
     running = profile.jobs.running
-    for place, _, alone in conditions(profile):
+    for place, _, alone in condition_sets(profile):
         together = running.conditions if running and place == "jobs.running.where" else alone
         apart = (a.column for a, b in combinations(together, 2) if _apart(a, b))
         if (column := next(apart, None)) is not None:
@@ -33,7 +33,7 @@ def purged_while_running(profile: Profile) -> Iterator[str]:
     running, purge = profile.jobs.running, profile.purge
     if running is None or purge is None:
         return
-    shared = set(asked(running.conditions)) & set(asked(purge.where))
+    shared = set(condition_columns(running.conditions)) & set(condition_columns(purge.where))
     pairs = [(a, b) for a in running.conditions for b in purge.where]
     if shared and all(_apart(a, b) is False for a, b in pairs):
         yield f"purge.where: does not rule out a running job: say what else {min(shared)!r} is when one has ended"
@@ -65,11 +65,11 @@ def still_running(profile: Profile, action: Action) -> str | None:
 def _after(condition: Condition, assign: Any) -> bool | None:
     """Whether a condition that held holds still; None when nobody can tell."""
     if condition.sql is not None:
-        return None if set(asked([condition])) & set(assign) else True
+        return None if set(condition_columns([condition])) & set(assign) else True
     if condition.column not in assign:
         return True
     value = assign[condition.column]
-    if isinstance(value, Variable) and value.known == "null":
+    if isinstance(value, Variable) and value.name == "null":
         return condition.null == "null"
     if condition.null is not None:
         known = isinstance(value, (Variable, *_SCALARS))

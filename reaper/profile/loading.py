@@ -62,11 +62,11 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any], place: tuple[str, .
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict) and merges(place)
+        both = isinstance(old, dict) and isinstance(value, dict) and is_mergeable(place)
         merged[key] = _merge(merged[key], value, (*place, key)) if both else value
     return merged
 
 
-def merges(place: tuple[str, ...]) -> bool:
+def is_mergeable(place: tuple[str, ...]) -> bool:
     """Whether tables in the table at this place are merged. What a column is set to is not: half a value is none."""
     return (place[:1], place[2:]) != (("actions",), ("set",))

@@ -11,7 +11,7 @@ from reaper.model import TimestampFormat
 from reaper.profile import validation
 from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete
 from reaper.profile.base import Label, Name, Names, Plain, ProfileModel, TableName, exactly_one
-from reaper.profile.columns import columns, copied_by
+from reaper.profile.columns import columns, columns_copied_by
 from reaper.profile.conditions import Conditions, Log, Related, Running
 from reaper.profile.witnesses import CeleryTask, Witness
 
@@ -63,7 +63,7 @@ class Limits(ProfileModel):
     timeout: TimeoutColumn
 
 
-class Purge(ProfileModel):
+class PurgeRules(ProfileModel):
     """Which rows of jobs are finished (`where`), since when (`at`), and what is deleted with them (`also`).
 
     A row is kept while there is a row for any of `needed`.
@@ -96,7 +96,7 @@ class Profile(ProfileModel):
     limits: Limits | None = None
     attempts: Attempts | None = None
     actions: Mapping[Label, Action]
-    purge: Purge | None = None
+    purge: PurgeRules | None = None
     fence: Fence | None = None
 
     @model_validator(mode="after")
@@ -140,7 +140,7 @@ class Profile(ProfileModel):
 
     def row_columns(self) -> frozenset[str]:
         """Columns of a job's row that a transition needs, as they were before it."""
-        read = {name for action in self.actions.values() for name in copied_by(action)}
+        read = {name for action in self.actions.values() for name in columns_copied_by(action)}
         if self.attempts:
             read.update(name for name in (self.attempts.column, self.attempts.limit_column) if name)
         if task := self.task:

@@ -62,7 +62,7 @@ def purge_guard_tables(profile: Profile) -> frozenset[str]:
     return frozenset(found)
 
 
-def conditions(profile: Profile) -> Iterator[ConditionSet]:
+def condition_sets(profile: Profile) -> Iterator[ConditionSet]:
     """Whatever is asked of rows, but for the values of `jobs.running.in`."""
     jobs = profile.jobs
     if jobs.running:

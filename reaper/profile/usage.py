@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from reaper.profile import First, Insert, Now, Profile, Update, Value, Variable
-from reaper.profile.related_tables import conditions
+from reaper.profile.related_tables import condition_sets
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
+class RowWrite:
     """One row that an action writes: the job's own, another, or a new one."""
 
     place: str
@@ -20,7 +20,7 @@ class Writing:
     inserts: bool
 
 
-class Instant(NamedTuple):
+class TimestampColumn(NamedTuple):
     """A column with moments; one that is only written takes whatever its type makes of one."""
 
     table: str
@@ -28,37 +28,37 @@ class Instant(NamedTuple):
     read: bool
 
 
-def writings(profile: Profile) -> Iterator[Writing]:
+def row_writes(profile: Profile) -> Iterator[RowWrite]:
     for name, action in profile.actions.items():
         if action.assign is not None:
-            yield Writing(f"actions.{name}.set", profile.jobs.table, action.assign, inserts=False)
+            yield RowWrite(f"actions.{name}.set", profile.jobs.table, action.assign, inserts=False)
         for n, step in enumerate(action.also):
             place = f"actions.{name}.also.{n}"
             if isinstance(step, Insert):
-                yield Writing(place, step.table, step.values, inserts=True)
+                yield RowWrite(place, step.table, step.values, inserts=True)
             elif isinstance(step, Update):
-                yield Writing(place, step.table, step.assign, inserts=False)
+                yield RowWrite(place, step.table, step.assign, inserts=False)
 
 
-def written_as(value: Value) -> Iterator[Value]:
+def possible_values(value: Value) -> Iterator[Value]:
     """What may come to stand in the column itself: the value, or each of those that are tried for it."""
     if isinstance(value, First):
         for part in value.first:
-            yield from written_as(part)
+            yield from possible_values(part)
     else:
         yield value
 
 
-def is_known(value: object, known: str) -> bool:
+def is_variable(value: object, known: str) -> bool:
     """A value is what the reaper knows by that name."""
-    return isinstance(value, Variable) and value.known == known
+    return isinstance(value, Variable) and value.name == known
 
 
-def instants(profile: Profile) -> list[Instant]:
+def timestamp_columns(profile: Profile) -> list[TimestampColumn]:
     """Every moment that is compared with the database's clock, or set from it."""
     read = {(table, column) for table, column in _moments_read(profile)}
     written = {(table, column) for table, column in _moments_written(profile)}
-    return [Instant(*pair, read=pair in read) for pair in sorted(read | written)]
+    return [TimestampColumn(*pair, read=pair in read) for pair in sorted(read | written)]
 
 
 def _moments_read(profile: Profile) -> Iterator[tuple[str, str]]:
@@ -69,14 +69,14 @@ def _moments_read(profile: Profile) -> Iterator[tuple[str, str]]:
             yield from ((alive.events.table, name) for name in alive.events.at)
         mine += [*(alive.children.at if alive.children else ()), *filter(None, (alive.column, alive.deadline))]
     yield from ((jobs.table, name) for name in mine)
-    for _, table, asked in conditions(profile):
+    for _, table, asked in condition_sets(profile):
         for condition in asked:
             if condition.column and isinstance(condition.less_than or condition.greater_than, Now):
                 yield table, condition.column
 
 
 def _moments_written(profile: Profile) -> Iterator[tuple[str, str]]:
-    for writing in writings(profile):
+    for writing in row_writes(profile):
         for name, value in writing.values.items():
-            if any(is_known(part, "now") for part in written_as(value)):
+            if any(is_variable(part, "now") for part in possible_values(value)):
                 yield writing.table, name

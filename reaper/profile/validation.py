@@ -125,7 +125,7 @@ def _same_for_several(profile: Profile, where: str, action: Action) -> Iterator[
     ]
     for here, values in written:
         for column, value in values.items():
-            if isinstance(value, Next) and not set(profile.jobs.key) <= set(value.beyond.match.values()):
+            if isinstance(value, Next) and not set(profile.jobs.key) <= set(value.series.match.values()):
                 key = ", ".join(map(repr, profile.jobs.key))
                 yield (
                     f"{here}.{column}.next.match: expected the whole key of the job, {key}, or "

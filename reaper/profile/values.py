@@ -40,12 +40,12 @@ What = Literal["now", "reason", "message", "evidence", "null", "age", "silence",
 class Variable(ProfileModel):
     """A value that the reaper knows at the moment of the transition; `now` may lie `plus` so much ahead."""
 
-    known: Annotated[What, Field(alias="is")]
+    name: Annotated[What, Field(alias="is")]
     plus: Seconds | None = None
 
     @model_validator(mode="after")
     def _moved(self) -> Variable:
-        if self.plus is not None and self.known != "now":
+        if self.plus is not None and self.name != "now":
             raise ValueError("only 'now' can have a 'plus'")
         return self
 
@@ -105,7 +105,7 @@ class Next(ProfileModel):
     its own value, advanced by whole steps until none that exists lies ahead of it or at it.
     """
 
-    beyond: Annotated[NextValue, Field(alias="next")]
+    series: Annotated[NextValue, Field(alias="next")]
 
 
 class Sql(ProfileModel):
@@ -149,7 +149,7 @@ for _part in (FromColumn, First, Json):
     _part.model_rebuild()
 
 
-def walk(value: Any) -> Iterator[Any]:
+def walk_values(value: Any) -> Iterator[Any]:
     """A value, and all those that it is made of."""
     yield value
     if isinstance(value, First):
@@ -159,4 +159,4 @@ def walk(value: Any) -> Iterator[Any]:
     else:
         parts = (value.append,) if isinstance(value, FromColumn) and value.append is not None else ()
     for part in parts:
-        yield from walk(part)
+        yield from walk_values(part)

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reaper.config.cron import next_fire_time, normalise
+from reaper.config.cron import next_fire_time, normalise_cron
 
 SUNDAY = datetime(2024, 1, 7, tzinfo=UTC)
 
 
 def days_of(expression: str, begin: datetime, days: int) -> list[int]:
     """The days of the month in which the expression fires within `days` from `begin`."""
-    found, moment = list[int](), next_fire_time(normalise(expression), begin - timedelta(seconds=1))
+    found, moment = list[int](), next_fire_time(normalise_cron(expression), begin - timedelta(seconds=1))
     while moment is not None and moment < begin + timedelta(days=days):
         found.append(moment.day)
-        moment = next_fire_time(normalise(expression), moment)
+        moment = next_fire_time(normalise_cron(expression), moment)
     return found
 
 
@@ -35,7 +35,7 @@ def days_of(expression: str, begin: datetime, days: int) -> list[int]:
     ],
 )
 def test_cron_expression_stays_as_written_but_for_case_and_blanks(text: str, normal: str) -> None:
-    assert normalise(text) == normal
+    assert normalise_cron(text) == normal
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_cron_fires_on_the_next_of_its_days(days: list[int], ahead: int) -> None
     now = SUNDAY + timedelta(days=ahead, hours=12)
     coming = (now.replace(hour=0) + timedelta(days=n) for n in range(1, 8))
     expected = next(day for day in coming if day.isoweekday() % 7 in {number % 7 for number in days})
-    assert next_fire_time(normalise(f"0 0 * * {','.join(map(str, days))}"), now) == expected
+    assert next_fire_time(normalise_cron(f"0 0 * * {','.join(map(str, days))}"), now) == expected
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_cron_fires_on_the_next_of_its_days(days: list[int], ahead: int) -> None
 )
 def test_cron_fires_on_rare_days(expression: str, expected: str) -> None:
     now = datetime(2026, 11, 22, tzinfo=UTC)
-    assert next_fire_time(normalise(expression), now) == datetime.fromisoformat(expected).replace(tzinfo=UTC)
+    assert next_fire_time(normalise_cron(expression), now) == datetime.fromisoformat(expected).replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -135,5 +135,5 @@ def test_cron_fires_on_rare_days(expression: str, expected: str) -> None:
 )
 def test_wrong_cron_expression_is_refused_with_its_field_and_what_was_expected(text: str, expected: str) -> None:
     with pytest.raises(ValueError, match="expected") as caught:
-        normalise(text)
+        normalise_cron(text)
     assert str(caught.value).startswith(expected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import make_url
 
-from reaper.config.database_url import identity, masked, normalise, place
+from reaper.config.database_url import connection_identity, database_location, mask_database_url, normalise_database_url
 
 
 @pytest.mark.parametrize("scheme", ["mariadb", "mysql", "mariadb+pymysql", "mysql+pymysql", "MySQL"])
@@ -21,9 +21,11 @@ from reaper.config.database_url import identity, masked, normalise, place
     ],
 )
 def test_every_spelling_is_brought_to_one(scheme: str, rest: str) -> None:
-    url = normalise(f" {scheme}://{rest}\n")
+    url = normalise_database_url(f" {scheme}://{rest}\n")
     assert url == f"mariadb+pymysql://{rest}"
-    assert make_url(masked(url)) == (parsed := make_url(url)).set(password="***" if parsed.password else None)
+    assert make_url(mask_database_url(url)) == (parsed := make_url(url)).set(
+        password="***" if parsed.password else None
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,16 +46,17 @@ def test_every_spelling_is_brought_to_one(scheme: str, rest: str) -> None:
 )
 def test_what_cannot_be_meant_is_refused_without_a_secret(url: str, expected: str) -> None:
     with pytest.raises(ValueError, match=r"expected|URL") as raised:
-        normalise(url)
+        normalise_database_url(url)
     assert expected in str(raised.value)
     assert "hunter2" not in str(raised.value)
 
 
 def test_a_place_is_known_by_its_server_and_database() -> None:
     one, port, socket, other = (
-        normalise(f"mariadb://{rest}") for rest in ("u:p@h/d", "w@h:3306/d", "u@h/d?unix_socket=/s", "u@h/e")
+        normalise_database_url(f"mariadb://{rest}")
+        for rest in ("u:p@h/d", "w@h:3306/d", "u@h/d?unix_socket=/s", "u@h/e")
     )
-    assert place(one) == place(port)
-    assert len({place(one), place(socket), place(other)}) == 3
-    assert identity(one)[2] == "3306"
-    assert place(one) != place(normalise("postgresql://u@h/d"))
+    assert database_location(one) == database_location(port)
+    assert len({database_location(one), database_location(socket), database_location(other)}) == 3
+    assert connection_identity(one)[2] == "3306"
+    assert database_location(one) != database_location(normalise_database_url("postgresql://u@h/d"))

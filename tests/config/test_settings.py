@@ -17,9 +17,9 @@ from sqlalchemy import make_url
 
 from reaper.common.durations import format_duration, parse_duration
 from reaper.config import Settings, SourceSettings, broker_url, file, load
-from reaper.config.database_url import identity, masked, normalise, place
-from reaper.config.schema import SCALARS
-from reaper.config.settings import Purge
+from reaper.config.database_url import connection_identity, database_location, mask_database_url, normalise_database_url
+from reaper.config.schema import SCALAR_SETTINGS
+from reaper.config.settings import PurgeSettings
 from reaper.config.toml_lines import line_index
 from reaper.daemon.reload import needs_rebuild
 from reaper.database.timeouts import Timeouts
@@ -496,7 +496,7 @@ def test_what_a_source_does_not_say_about_itself_is_the_default() -> None:
     assert (source.broker_deadline_seconds, source.queues) == (5, ("celery",))
     assert source.worker_absence_seconds == 300
     assert (source.resume_at_start, source.resume_window_seconds) == (False, 300)
-    assert source.purge == Purge(cron=None, days_to_keep=30, batch_size=1000)
+    assert source.purge == PurgeSettings(cron=None, days_to_keep=30, batch_size=1000)
     made = SourceSettings("main", source.database_url, source.profile, source.thresholds)
     assert made == source
 
@@ -586,7 +586,7 @@ def broker_of(settings: Settings, source: str) -> tuple[str | None, str]:
     ],
 )
 def test_a_password_that_stands_where_redis_has_a_user_is_not_shown(url: str, shown: str) -> None:
-    assert broker_url.masked(broker_url.normalise(url)) == shown
+    assert broker_url.mask_broker_url(broker_url.normalise_broker_url(url)) == shown
 
 
 def test_a_broker_is_found_wherever_a_database_would_be() -> None:
@@ -654,16 +654,16 @@ def test_a_brokers_file_or_credential_that_is_wrong_is_refused_by_name() -> None
 )
 def test_a_broker_is_read_by_kombu_as_it_was_meant_and_shown_without_its_password(url: str) -> None:
     kombu = pytest.importorskip("kombu")
-    normal = broker_url.normalise(f" {url}\n")
+    normal = broker_url.normalise_broker_url(f" {url}\n")
     assert normal == url
     with kombu.Connection(normal) as connection:
         assert connection.transport_cls == url.partition(":")[0].partition("+")[0]
-    assert "hunter2" not in broker_url.masked(normal)
+    assert "hunter2" not in broker_url.mask_broker_url(normal)
     settings = load({}, {"REAPER_DATABASE_URL": URL, "REAPER_BROKER_URL": url})
     rows = {name: value for name, value, _ in settings.described()}
     assert (
         rows["sources.default.broker_url"]
-        == broker_url.masked(url)
+        == broker_url.mask_broker_url(url)
         == url.replace("hunter2", "***").replace("p%40%2F%3A", "***")
     )
     assert "hunter2" not in f"{rows} {settings!r} {settings}"
@@ -913,7 +913,7 @@ def test_no_refusal_shows_any_part_of_a_url_but_its_scheme(url: str) -> None:
     assert problem().startswith("config/reaper.toml:2: sources.s.database_url: ")
 
 
-@pytest.mark.parametrize("name", sorted(SCALARS - {"database_url"}))
+@pytest.mark.parametrize("name", sorted(SCALAR_SETTINGS - {"database_url"}))
 def test_a_url_in_the_wrong_place_is_not_shown_either(name: str) -> None:
     for told in problems({f"REAPER_{name.upper()}": URL}):
         assert told.startswith(f"REAPER_{name.upper()}: ")
@@ -961,21 +961,21 @@ def test_what_is_described_shows_every_value_and_its_origin_but_no_secret() -> N
     ],
 )
 def test_urls_are_normalised_for_sqlalchemy_and_mean_the_same(scheme: str, rest: str) -> None:
-    url = normalise(f" {scheme}://{rest}\n")
+    url = normalise_database_url(f" {scheme}://{rest}\n")
     assert url == f"postgresql+psycopg://{rest}"
     assert make_url(url).drivername == "postgresql+psycopg"
-    shown = make_url(masked(url))
+    shown = make_url(mask_database_url(url))
     assert shown == (parsed := make_url(url)).set(password="***" if parsed.password is not None else None)
 
 
 @given(st.text(st.sampled_from("au1:/?@#%[]&=. ,-2"), max_size=30))
 def test_what_is_accepted_is_read_by_sqlalchemy_as_it_is_read_here(rest: str) -> None:
     try:
-        url = normalise(f"postgresql://{rest}")
+        url = normalise_database_url(f"postgresql://{rest}")
     except ValueError:
         return
     parsed = make_url(url)
-    user, host, port, database, _ = identity(url)
+    user, host, port, database, _ = connection_identity(url)
     assert (user, host, int(str(port)), database) == (
         parsed.username or "",
         (parsed.host or "").casefold(),
@@ -1047,13 +1047,15 @@ def test_an_engine_that_cannot_be_made_is_a_wrong_configuration() -> None:
 
 
 def test_secrets_among_the_parameters_are_masked() -> None:
-    url = normalise("postgresql://h/d?sslmode=require&password=hunter2&sslpassword=hunter2")
-    assert masked(url) == "postgresql+psycopg://h/d?sslmode=require&password=***&sslpassword=***"
+    url = normalise_database_url("postgresql://h/d?sslmode=require&password=hunter2&sslpassword=hunter2")
+    assert mask_database_url(url) == "postgresql+psycopg://h/d?sslmode=require&password=***&sslpassword=***"
 
 
 def test_the_password_does_not_make_another_place_but_user_and_schema_do() -> None:
     def same(one: str, other: str) -> bool:
-        return identity(normalise(f"postgres://{one}")) == identity(normalise(f"postgres://{other}"))
+        return connection_identity(normalise_database_url(f"postgres://{one}")) == connection_identity(
+            normalise_database_url(f"postgres://{other}")
+        )
 
     assert same("u:a@h/d", "u:b@H:5432/d")
     assert not same("u@h/d", "v@h/d")
@@ -1064,7 +1066,9 @@ def test_the_password_does_not_make_another_place_but_user_and_schema_do() -> No
 
 def test_a_place_is_the_same_whoever_asks_there_and_however() -> None:
     def same(one: str, other: str) -> bool:
-        return place(normalise(f"postgres://{one}")) == place(normalise(f"postgres://{other}"))
+        return database_location(normalise_database_url(f"postgres://{one}")) == database_location(
+            normalise_database_url(f"postgres://{other}")
+        )
 
     assert same("u:a@h/d", "v:b@H:5432/d?sslmode=require&options=-csearch_path%3Da")
     assert same("u:a@/d?host=/a", "u:b@/d?sslmode=disable&host=/a")
@@ -1175,7 +1179,7 @@ def test_the_shipped_file_shows_every_default_as_it_is() -> None:
         "state_dir",
         "log_file",
     }
-    assert set(given) == SCALARS - without_default
+    assert set(given) == SCALAR_SETTINGS - without_default
     write(text)
     environ = {"REAPER_DATABASE_URL": URL}
     settings = load({}, environ)
@@ -1198,6 +1202,6 @@ def test_the_examples_of_the_shipped_file_are_valid() -> None:
     text = re.sub("/run/secrets/(main|reaper)-database-url", "secret", text)
     write(text)
     settings = load({}, {})
-    assert settings.sources["scans"].purge == Purge("30 3 * * mon-fri", days_to_keep=90, batch_size=500)
+    assert settings.sources["scans"].purge == PurgeSettings("30 3 * * mon-fri", days_to_keep=90, batch_size=500)
     assert set(settings.sources) == {"main", "archive", "scans"}
     assert settings.log_file == Path("logs/worker-reaper.log")

@@ -57,8 +57,8 @@ def needs(ctx: CheckContext) -> Iterator[Need]:
     for action in profile.actions.values():
         for value in action.values():
             if isinstance(value, Next):
-                by = tuple(value.beyond.match)
-                yield Need(value.beyond.table, by, value.beyond.column, "the newest value for each old job is searched")
+                by = tuple(value.series.match)
+                yield Need(value.series.table, by, value.series.column, "the newest value for each old job is searched")
     if profile.purge and len(profile.purge.at) == 1:
         yield Need(mine, profile.purge.at, None, "the rows that are old enough to purge are searched", Level.NOTE)
 

@@ -14,7 +14,7 @@ from reaper.common.suggestions import did_you_mean
 from reaper.grants.needs import EVERY_ACTION, Workload, missing, needs
 from reaper.profile import Profile
 from reaper.profile.related_tables import related_rows
-from reaper.profile.usage import instants
+from reaper.profile.usage import timestamp_columns
 
 _BYTES = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")
 
@@ -85,7 +85,7 @@ def _matches(profile: Profile) -> Iterator[tuple[str, str, str]]:
 
 
 def _check_fractions(ctx: CheckContext, catalog: MariaDB) -> Iterator[Finding]:
-    for instant in instants(ctx.profile):
+    for instant in timestamp_columns(ctx.profile):
         column, table = ctx.column(instant.table, instant.column), ctx.real(instant.table)
         if column and table and column.family == "datetime" and not column.words.endswith("(6)"):
             yield note(

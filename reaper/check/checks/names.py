@@ -9,12 +9,12 @@ from reaper.check.context import OVERRIDE, CheckContext, listed
 from reaper.check.finding import Finding, error, warning
 from reaper.common.suggestions import did_you_mean, nearest
 from reaper.grants.needs import locked
-from reaper.profile.usage import writings
+from reaper.profile.usage import row_writes
 from reaper.sql.tables import split_name
 
 
 def check_names(ctx: CheckContext) -> Iterator[Finding]:
-    must_be_real = {ctx.profile.jobs.table, *locked(ctx.profile), *(w.table for w in writings(ctx.profile))}
+    must_be_real = {ctx.profile.jobs.table, *locked(ctx.profile), *(w.table for w in row_writes(ctx.profile))}
     must_be_real.update(alive.events.table for alive in ctx.profile.alive if alive.events)
     for name, columns in sorted(ctx.profile.columns().items()):
         if name in ctx.hidden:

@@ -12,7 +12,7 @@ from reaper.catalog.tables import Column
 from reaper.check.context import OVERRIDE, CheckContext
 from reaper.check.finding import Finding, error
 from reaper.model import TimestampFormat
-from reaper.profile.usage import Instant, instants
+from reaper.profile.usage import TimestampColumn, timestamp_columns
 
 _FAMILIES: Mapping[TimestampFormat, tuple[str, ...]] = {
     TimestampFormat.TIMESTAMPTZ: ("timestamptz", "datetime"),
@@ -30,7 +30,7 @@ _LAST_SECOND = 1e11
 
 
 def check_moments(ctx: CheckContext) -> Iterator[Finding]:
-    for name, group in groupby(instants(ctx.profile), key=lambda instant: instant.table):
+    for name, group in groupby(timestamp_columns(ctx.profile), key=lambda instant: instant.table):
         found = [(i, column) for i in group if (column := ctx.column(name, i.column))]
         declared = ctx.profile.time_of(name)
         wrong = [column for instant, column in found if not _fits(instant, column, declared)]
@@ -43,7 +43,7 @@ def check_moments(ctx: CheckContext) -> Iterator[Finding]:
             yield _misfit(ctx, name, column, declared, meant, mixed=mixed)
 
 
-def _fits(instant: Instant, column: Column, declared: TimestampFormat) -> bool:
+def _fits(instant: TimestampColumn, column: Column, declared: TimestampFormat) -> bool:
     # A moment that is only written is converted, and the session's time zone is UTC.
     if not instant.read and column.family in _CLOCKS:
         return declared in (TimestampFormat.TIMESTAMPTZ, TimestampFormat.NAIVE)

@@ -13,7 +13,7 @@ from reaper.check.finding import Finding, Level, error
 from reaper.common.suggestions import did_you_mean, nearest
 from reaper.model import Reason
 from reaper.profile import Condition, Now, Profile, Scalar, Value, Variable
-from reaper.profile.related_tables import conditions
+from reaper.profile.related_tables import condition_sets
 
 _FENCE = "fence.again"
 _NUMBERS = ("integer", "number")
@@ -52,7 +52,7 @@ def compared(profile: Profile) -> Iterator[Compared]:
     if jobs.log:
         for what, types in (("started", jobs.log.started), ("ended", jobs.log.ended)):
             yield from (Compared(f"jobs.log.{what}", jobs.table, jobs.log.type, value) for value in types)
-    for place, table, asked in conditions(profile):
+    for place, table, asked in condition_sets(profile):
         for n, one in enumerate(asked):
             for what, bound in _values(one):
                 if one.column and not isinstance(bound, Now):
@@ -152,7 +152,7 @@ def _sample(ctx: CheckContext, value: Variable | Scalar) -> str | None:
         **dict.fromkeys(("age", "silence"), "60"),
         **dict.fromkeys(("source", "sweep_id", "host"), "x"),
     }
-    return samples.get(value.known)
+    return samples.get(value.name)
 
 
 def _refused(

@@ -12,7 +12,7 @@ from reaper.check.finding import Finding, error, warning
 from reaper.grants.needs import needs
 from reaper.model import Reason
 from reaper.profile import FromColumn, Json, Next, Scalar, Value, Variable
-from reaper.profile.usage import Writing, writings, written_as
+from reaper.profile.usage import RowWrite, possible_values, row_writes
 
 _LONG_ENOUGH = 512
 """Characters that hold any message but an operator's longest."""
@@ -21,13 +21,13 @@ _NUMBERS = ("integer", "number", "other")
 
 
 def check_writes(ctx: CheckContext) -> Iterator[Finding]:
-    for writing in writings(ctx.profile):
+    for writing in row_writes(ctx.profile):
         for column in ctx.columns(writing.table, writing.values):
             if column.computed:
                 subject = f"{writing.table}.{column.name}"
                 yield error(subject, f"{writing.place} gives a value to a generated column, which takes none")
                 continue
-            for value in written_as(writing.values[column.name]):
+            for value in possible_values(writing.values[column.name]):
                 yield from _check_value(ctx, writing, column, value)
         yield from check_constraints(ctx, writing.table, writing.values, writing.place)
         if writing.inserts:
@@ -50,7 +50,7 @@ def _check_rules(ctx: CheckContext) -> Iterator[Finding]:
                 )
 
 
-def _check_value(ctx: CheckContext, writing: Writing, column: Column, value: Value) -> Iterator[Finding]:
+def _check_value(ctx: CheckContext, writing: RowWrite, column: Column, value: Value) -> Iterator[Finding]:
     subject = f"{writing.table}.{column.name}"
     if isinstance(value, Variable):
         yield from _check_known(ctx, writing, column, value)
@@ -59,15 +59,15 @@ def _check_value(ctx: CheckContext, writing: Writing, column: Column, value: Val
     elif isinstance(value, Json) and column.family not in (*ctx.catalog.documents, "text"):
         yield error(subject, f"{writing.place} writes a JSON object into {column.words}")
     elif isinstance(value, Next):
-        newest = ctx.column(value.beyond.table, value.beyond.column)
+        newest = ctx.column(value.series.table, value.series.column)
         if newest and not _assignable(newest, column):
-            what = f"what comes after {value.beyond.table}.{newest.name} ({newest.words})"
+            what = f"what comes after {value.series.table}.{newest.name} ({newest.words})"
             yield error(subject, f"{writing.place} writes {what} into {column.words}, which does not fit")
     elif isinstance(value, Scalar):
         yield from check_literal(ctx, writing.table, column, value, writing.place)
 
 
-def _check_copy(ctx: CheckContext, writing: Writing, column: Column, value: FromColumn) -> Iterator[Finding]:
+def _check_copy(ctx: CheckContext, writing: RowWrite, column: Column, value: FromColumn) -> Iterator[Finding]:
     subject, jobs = f"{writing.table}.{column.name}", ctx.profile.jobs.table
     source = ctx.column(jobs, value.column)
     if source is None:
@@ -88,8 +88,8 @@ def _assignable(source: Column, target: Column) -> bool:
     return target.family == "text" or any({source.family, target.family} <= kinds for kinds in same)
 
 
-def _check_known(ctx: CheckContext, writing: Writing, column: Column, value: Variable) -> Iterator[Finding]:
-    subject, place, known = f"{writing.table}.{column.name}", writing.place, value.known
+def _check_known(ctx: CheckContext, writing: RowWrite, column: Column, value: Variable) -> Iterator[Finding]:
+    subject, place, known = f"{writing.table}.{column.name}", writing.place, value.name
     if known == "null":
         if not column.nullable and writing.values[column.name] is value:
             yield error(subject, f"{place} sets NULL, and the column is NOT NULL")
@@ -104,7 +104,7 @@ def _check_known(ctx: CheckContext, writing: Writing, column: Column, value: Var
         yield from _check_evidence(ctx, writing, column)
 
 
-def _check_evidence(ctx: CheckContext, writing: Writing, column: Column) -> Iterator[Finding]:
+def _check_evidence(ctx: CheckContext, writing: RowWrite, column: Column) -> Iterator[Finding]:
     subject, better = f"{writing.table}.{column.name}", ctx.catalog.document
     what = f"{writing.place} writes the evidence"
     if column.family not in ("json", "text") or column.length is not None:
@@ -113,7 +113,7 @@ def _check_evidence(ctx: CheckContext, writing: Writing, column: Column) -> Iter
         yield warning(subject, f"{what} into {column.words}; as {better} it could be searched")
 
 
-def _check_text(ctx: CheckContext, writing: Writing, column: Column, known: str) -> Iterator[Finding]:
+def _check_text(ctx: CheckContext, writing: RowWrite, column: Column, known: str) -> Iterator[Finding]:
     subject, place = f"{writing.table}.{column.name}", writing.place
     if column.family not in ("text", "other"):
         yield error(subject, f"{place} writes the {known}, a text, into {column.words}")
@@ -125,7 +125,7 @@ def _check_text(ctx: CheckContext, writing: Writing, column: Column, known: str)
         )
 
 
-def _check_left_out(ctx: CheckContext, writing: Writing) -> Iterator[Finding]:
+def _check_left_out(ctx: CheckContext, writing: RowWrite) -> Iterator[Finding]:
     table = ctx.real(writing.table)
     # A column that was meant by a wrong name is given its value once that is corrected.
     given = {ctx.corrections.column(writing.table, name) for name in writing.values}
