@@ -10,7 +10,9 @@ import pytest
 from tests.support.daemons import PROJECT
 from tests.support.protea import Protea
 
-pytestmark = pytest.mark.skipif(sys.version_info >= (3, 12), reason="Python 3.12 and later collect garbage between bytecodes only")
+pytestmark = pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="Python 3.12 and later collect garbage between bytecodes only"
+)
 
 
 def run(script: str) -> None:
