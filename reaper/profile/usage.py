@@ -1,4 +1,4 @@
-"""What a profile does with the columns that it names."""
+"""How a profile uses columns: the rows that its actions write, and the columns with timestamps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reaper.profile.related_tables import condition_sets
 
 @dataclass(frozen=True, slots=True)
 class RowWrite:
-    """One row that an action writes: the job's own, another, or a new one."""
+    """A row that an action writes: the job's own, another one or a new one. `place` is its key in the file."""
 
     place: str
     table: str
@@ -21,7 +21,7 @@ class RowWrite:
 
 
 class TimestampColumn(NamedTuple):
-    """A column with moments; one that is only written takes whatever its type makes of one."""
+    """A column with timestamps. One that is only written may have any type that a timestamp can be stored in."""
 
     table: str
     column: str
@@ -29,6 +29,7 @@ class TimestampColumn(NamedTuple):
 
 
 def row_writes(profile: Profile) -> Iterator[RowWrite]:
+    """Every row that the actions write."""
     for name, action in profile.actions.items():
         if action.assign is not None:
             yield RowWrite(f"actions.{name}.set", profile.jobs.table, action.assign, inserts=False)
@@ -41,7 +42,7 @@ def row_writes(profile: Profile) -> Iterator[RowWrite]:
 
 
 def possible_values(value: Value) -> Iterator[Value]:
-    """What may come to stand in the column itself: the value, or each of those that are tried for it."""
+    """The values that the column may get: the value itself, or each of those that `first` tries."""
     if isinstance(value, First):
         for part in value.first:
             yield from possible_values(part)
@@ -49,34 +50,34 @@ def possible_values(value: Value) -> Iterator[Value]:
         yield value
 
 
-def is_variable(value: object, known: str) -> bool:
-    """A value is what the reaper knows by that name."""
-    return isinstance(value, Variable) and value.name == known
+def is_variable(value: object, name: str) -> bool:
+    """Whether a value is the reaper's variable of that name."""
+    return isinstance(value, Variable) and value.name == name
 
 
 def timestamp_columns(profile: Profile) -> list[TimestampColumn]:
-    """Every moment that is compared with the database's clock, or set from it."""
-    read = {(table, column) for table, column in _moments_read(profile)}
-    written = {(table, column) for table, column in _moments_written(profile)}
+    """Every column that is compared with the database's clock, or set from it."""
+    read = {(table, column) for table, column in _timestamps_read(profile)}
+    written = {(table, column) for table, column in _timestamps_written(profile)}
     return [TimestampColumn(*pair, read=pair in read) for pair in sorted(read | written)]
 
 
-def _moments_read(profile: Profile) -> Iterator[tuple[str, str]]:
+def _timestamps_read(profile: Profile) -> Iterator[tuple[str, str]]:
     jobs = profile.jobs
-    mine = [*jobs.started, *(profile.purge.at if profile.purge else ())]
+    job_columns = [*jobs.started, *(profile.purge.at if profile.purge else ())]
     for alive in profile.alive:
         if alive.events:
             yield from ((alive.events.table, name) for name in alive.events.at)
-        mine += [*(alive.children.at if alive.children else ()), *filter(None, (alive.column, alive.deadline))]
-    yield from ((jobs.table, name) for name in mine)
-    for _, table, asked in condition_sets(profile):
-        for condition in asked:
+        job_columns += [*(alive.children.at if alive.children else ()), *filter(None, (alive.column, alive.deadline))]
+    yield from ((jobs.table, name) for name in job_columns)
+    for _, table, conditions in condition_sets(profile):
+        for condition in conditions:
             if condition.column and isinstance(condition.less_than or condition.greater_than, Now):
                 yield table, condition.column
 
 
-def _moments_written(profile: Profile) -> Iterator[tuple[str, str]]:
-    for writing in row_writes(profile):
-        for name, value in writing.values.items():
+def _timestamps_written(profile: Profile) -> Iterator[tuple[str, str]]:
+    for write in row_writes(profile):
+        for name, value in write.values.items():
             if any(is_variable(part, "now") for part in possible_values(value)):
-                yield writing.table, name
+                yield write.table, name
