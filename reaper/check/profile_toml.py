@@ -9,7 +9,7 @@ from typing import Any
 
 from reaper.check.profile_fix import Corrections, corrected_profile
 from reaper.profile import Profile, shipped
-from reaper.profile.loading import merges
+from reaper.profile.loading import is_mergeable
 
 
 def override(profile: Profile, corrections: Corrections) -> str:
@@ -46,7 +46,7 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], place: tuple[str
 
 
 def _merged(old: Any, new: Any, place: tuple[str, ...]) -> bool:
-    return isinstance(old, Mapping) and isinstance(new, Mapping) and merges(place)
+    return isinstance(old, Mapping) and isinstance(new, Mapping) and is_mergeable(place)
 
 
 def _lines(values: Mapping[str, Any], path: str = "") -> Iterator[str]:

@@ -24,8 +24,9 @@ from reaper.errors import ConfigError, ReaperError
 from reaper.observers import logging_setup
 from reaper.observers.event_log import EventLog
 from reaper.observers.metrics import Metrics
+from reaper.scheduling.cron_trigger import CronTrigger
 from reaper.scheduling.scheduled_purge import ScheduledPurge
-from reaper.scheduling.scheduler import CronTrigger, Supervisor
+from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker

@@ -13,7 +13,7 @@ from enum import Enum
 from reaper.errors import NotFenceable
 from reaper.model import Reason
 from reaper.profile import Fence, Profile, Scalar, Variable
-from reaper.profile.columns import asked
+from reaper.profile.columns import condition_columns
 
 REASONS = tuple(sorted(reason.value for reason in Reason))
 
@@ -85,11 +85,14 @@ def _not_fenceable(profile: Profile, reason: str) -> NotFenceable:
 def _ended_values(profile: Profile) -> Iterator[tuple[str, Scalar | NullTest]]:
     """What `fail` writes into the columns that say whether a job runs, where that is known in advance."""
     jobs, assign = profile.jobs, profile.actions["fail"].assign or {}
-    state_columns = {*asked(jobs.running.conditions if jobs.running else ()), *([jobs.status] if jobs.status else [])}
+    state_columns = {
+        *condition_columns(jobs.running.conditions if jobs.running else ()),
+        *([jobs.status] if jobs.status else []),
+    }
     for name, value in assign.items():
         if name not in state_columns:
             continue
         if isinstance(value, (bool, int, float, str)):
             yield name, value
-        elif isinstance(value, Variable) and value.known != "reason":
-            yield name, NullTest.YES if value.known == "null" else NullTest.NO
+        elif isinstance(value, Variable) and value.name != "reason":
+            yield name, NullTest.YES if value.name == "null" else NullTest.NO

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from reaper.config import SourceSettings
 from reaper.profile import Action, Delete, FromColumn, Profile, Scalar, Value
-from reaper.profile.columns import asked, columns_read
-from reaper.profile.usage import is_known, writings
-from reaper.profile.values import walk
+from reaper.profile.columns import columns_read, condition_columns
+from reaper.profile.usage import is_variable, row_writes
+from reaper.profile.values import walk_values
 from reaper.source.duplicates import places
 
 
@@ -71,7 +71,7 @@ def required_privileges(profile: Profile, workload: Workload) -> dict[str, Requi
     on(profile.jobs.table).select |= profile.row_columns()
     for table, columns in (*_audit_columns(profile), *_next_value_columns(profile)):
         on(table).select |= columns
-    for writing in writings(narrowed):
+    for writing in row_writes(narrowed):
         need = on(writing.table)
         (need.insert if writing.inserts else need.update).update(writing.values)
         need.inserts |= writing.inserts
@@ -111,8 +111,10 @@ def locked_tables(profile: Profile) -> dict[str, str]:
 
 def _audit_columns(profile: Profile) -> Iterator[tuple[str, set[str]]]:
     """Audit rows of earlier reaps are found by the values that all of them share, newest first."""
-    for writing in writings(profile):
-        if writing.inserts and any(is_known(part, "evidence") for v in writing.values.values() for part in walk(v)):
+    for writing in row_writes(profile):
+        if writing.inserts and any(
+            is_variable(part, "evidence") for v in writing.values.values() for part in walk_values(v)
+        ):
             yield writing.table, {name for name, value in writing.values.items() if _finds_audit(value)}
 
 
@@ -121,13 +123,13 @@ def _finds_audit(value: Value) -> bool:
         return value.plus is None and value.append is None
     if isinstance(value, Scalar):
         return True
-    return is_known(value, "now") or any(is_known(part, "evidence") for part in walk(value))
+    return is_variable(value, "now") or any(is_variable(part, "evidence") for part in walk_values(value))
 
 
 def _next_value_columns(profile: Profile) -> Iterator[tuple[str, set[str]]]:
     """A report names next values that are already taken, whatever the action is."""
     for place in places(profile):
-        yield place.table, {place.column, *place.key, *place.belonging.values(), *asked(place.where)}
+        yield place.table, {place.column, *place.key, *place.belonging.values(), *condition_columns(place.where)}
         yield place.beyond.table, {place.beyond.column, *place.belonging}
 
 

@@ -45,23 +45,6 @@ class IntervalTrigger(BaseTrigger):  # type: ignore[misc]
         return previous_fire_time + (missed + 1) * self._interval
 
 
-class CronTrigger(BaseTrigger):  # type: ignore[misc]
-    """At the times of a cron expression, in UTC. What lies in the past is left out, as with `Regularly`."""
-
-    def __init__(self, cron: str) -> None:
-        """Raises ValueError for an expression that APScheduler cannot read."""
-        # Most have no such schedule, and need not carry what it takes.
-        from apscheduler.triggers.cron import CronTrigger
-
-        self._times = CronTrigger.from_crontab(cron, timezone=UTC)
-
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        """None when it never comes."""
-        begin = now if previous_fire_time is None else max(now, previous_fire_time + timedelta(microseconds=1))
-        found: datetime | None = self._times.get_next_fire_time(None, begin)
-        return found
-
-
 class State(StrEnum):
     """What the schedule does."""
 

@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from reaper.config import load
-from reaper.config.schema import SCALARS, KindTable, PurgeTable, RawSettings, SourceTable, names
+from reaper.config.schema import SCALAR_SETTINGS, KindTable, PurgeTable, RawSettings, SourceTable, field_names
 from reaper.daemon import main as process
 from reaper.daemon import startup_recovery
 from reaper.database.lease import ttl_for
@@ -298,7 +298,7 @@ def in_file(values: Mapping[str, object]) -> Configuration:
 
 def in_source(values: Mapping[str, object]) -> Configuration:
     """In the source's own table what can stand there."""
-    own = {name: value for name, value in values.items() if name in names(SourceTable)}
+    own = {name: value for name, value in values.items() if name in field_names(SourceTable)}
     shared = {name: value for name, value in values.items() if name not in own}
     return Configuration({}, f"{lines(shared)}[sources.main]\n{lines(own)}{OURS}")
 
@@ -387,7 +387,7 @@ CASES = [
     pytest.param(way, name, id=f"{name}-{way}")
     for name in KNOBS
     for way in WAYS
-    if way != "source" or name in names(SourceTable)
+    if way != "source" or name in field_names(SourceTable)
 ]
 
 
@@ -455,11 +455,11 @@ def test_tables_of_a_source_reach_their_objects_at_the_start_and_after_a_reload(
 
 def test_every_setting_is_in_a_table_above() -> None:
     """A setting that is new has to be tried here, too."""
-    assert KNOBS.keys() | BY_PROCESS == SCALARS
-    assert names(RawSettings).keys() - SCALARS == {"kinds", "sources", "profiles"}
-    assert names(SourceTable).keys() - KNOBS.keys() == {"kinds", "purge"}
-    assert TABLES["[kinds]"].keys() == TABLES["[sources.main.kinds]"].keys() == names(KindTable).keys()
-    assert TABLES["[sources.main.purge]"].keys() == names(PurgeTable).keys()
+    assert KNOBS.keys() | BY_PROCESS == SCALAR_SETTINGS
+    assert field_names(RawSettings).keys() - SCALAR_SETTINGS == {"kinds", "sources", "profiles"}
+    assert field_names(SourceTable).keys() - KNOBS.keys() == {"kinds", "purge"}
+    assert TABLES["[kinds]"].keys() == TABLES["[sources.main.kinds]"].keys() == field_names(KindTable).keys()
+    assert TABLES["[sources.main.purge]"].keys() == field_names(PurgeTable).keys()
 
 
 # --- what changes the whole process ------------------------------------------------------------------------------

@@ -30,8 +30,9 @@ from reaper.model import Outcome, PurgeReport
 from reaper.observers.event_log import EventLog
 from reaper.operations.purge import PurgeOptions, check, purge
 from reaper.profile import resolve
+from reaper.scheduling.cron_trigger import CronTrigger
 from reaper.scheduling.scheduled_purge import ScheduledPurge
-from reaper.scheduling.scheduler import CronTrigger, IntervalTrigger, Supervisor
+from reaper.scheduling.scheduler import IntervalTrigger, Supervisor
 from reaper.source import Source
 from reaper.source.purge import PurgeStatements, cutoff, purge_lease
 from tests.scheduling.test_scheduler import Diary, runner

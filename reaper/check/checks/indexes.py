@@ -62,8 +62,8 @@ def lookups(context: CheckContext) -> Iterator[Lookup]:
     for action in profile.actions.values():
         for value in action.values():
             if isinstance(value, Next):
-                by, what = tuple(value.beyond.match), "the newest value for each old job is searched"
-                yield Lookup(value.beyond.table, by, value.beyond.column, what)
+                by, what = tuple(value.series.match), "the newest value for each old job is searched"
+                yield Lookup(value.series.table, by, value.series.column, what)
     if profile.purge and len(profile.purge.at) == 1:
         what = "the rows that are old enough to purge are searched"
         yield Lookup(jobs.table, profile.purge.at, None, what, Level.NOTE)

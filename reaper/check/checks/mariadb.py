@@ -15,7 +15,7 @@ from reaper.grants.missing import missing_privileges
 from reaper.grants.needs import EVERY_ACTION, Workload, required_privileges
 from reaper.profile import Profile
 from reaper.profile.related_tables import related_rows
-from reaper.profile.usage import instants
+from reaper.profile.usage import timestamp_columns
 
 _BYTES = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")
 
@@ -86,7 +86,7 @@ def _compared_columns(profile: Profile) -> Iterator[tuple[str, str, str]]:
 
 
 def _check_fractions(context: CheckContext, catalog: MariaDBCatalog) -> Iterator[Finding]:
-    for instant in instants(context.profile):
+    for instant in timestamp_columns(context.profile):
         column, table = context.column(instant.table, instant.column), context.table_with_rows(instant.table)
         if column and table and column.family == "datetime" and not column.type.endswith("(6)"):
             yield note(

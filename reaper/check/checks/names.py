@@ -9,13 +9,13 @@ from reaper.check.context import OVERRIDE, CheckContext, listed
 from reaper.check.finding import Finding, error, warning
 from reaper.common.suggestions import did_you_mean, nearest
 from reaper.grants.needs import locked_tables
-from reaper.profile.usage import writings
+from reaper.profile.usage import row_writes
 from reaper.sql.tables import split_name
 
 
 def check_names(context: CheckContext) -> Iterator[Finding]:
     profile = context.profile
-    need_own_rows = {profile.jobs.table, *locked_tables(profile), *(w.table for w in writings(profile))}
+    need_own_rows = {profile.jobs.table, *locked_tables(profile), *(w.table for w in row_writes(profile))}
     need_own_rows.update(alive.events.table for alive in profile.alive if alive.events)
     for name, columns in sorted(profile.columns().items()):
         if name in context.hidden:

@@ -12,7 +12,7 @@ from reaper.catalog.tables import Column
 from reaper.check.context import OVERRIDE, CheckContext
 from reaper.check.finding import Finding, error
 from reaper.model import TimestampFormat
-from reaper.profile.usage import Instant, instants
+from reaper.profile.usage import TimestampColumn, timestamp_columns
 
 _FAMILIES: Mapping[TimestampFormat, tuple[str, ...]] = {
     TimestampFormat.TIMESTAMPTZ: ("timestamptz", "datetime"),
@@ -30,7 +30,7 @@ _LARGEST_SECONDS = 1e11
 
 
 def check_timestamps(context: CheckContext) -> Iterator[Finding]:
-    for name, group in groupby(instants(context.profile), key=lambda instant: instant.table):
+    for name, group in groupby(timestamp_columns(context.profile), key=lambda instant: instant.table):
         columns = [(instant, column) for instant in group if (column := context.column(name, instant.column))]
         declared = context.profile.time_of(name)
         wrong = [column for instant, column in columns if not _fits(instant, column, declared)]
@@ -43,7 +43,7 @@ def check_timestamps(context: CheckContext) -> Iterator[Finding]:
             yield _misfit(context, name, column, declared, actual, mixed=mixed)
 
 
-def _fits(instant: Instant, column: Column, declared: TimestampFormat) -> bool:
+def _fits(instant: TimestampColumn, column: Column, declared: TimestampFormat) -> bool:
     # A timestamp that is only written is converted by the server, and the session's time zone is UTC.
     if not instant.read and column.family in _DATE_FAMILIES:
         return declared in (TimestampFormat.TIMESTAMPTZ, TimestampFormat.NAIVE)

@@ -13,7 +13,7 @@ from reaper.check.finding import Finding, Level, error
 from reaper.common.suggestions import did_you_mean, nearest
 from reaper.model import Reason
 from reaper.profile import Condition, Now, Profile, Scalar, Value, Variable
-from reaper.profile.related_tables import conditions
+from reaper.profile.related_tables import condition_sets
 
 _FENCE = "fence.again"
 _NUMBERS = ("integer", "number")
@@ -53,7 +53,7 @@ def comparisons(profile: Profile) -> Iterator[Comparison]:
     if jobs.log:
         for name, types in (("started", jobs.log.started), ("ended", jobs.log.ended)):
             yield from (Comparison(f"jobs.log.{name}", jobs.table, jobs.log.type, value) for value in types)
-    for place, table, table_conditions in conditions(profile):
+    for place, table, table_conditions in condition_sets(profile):
         for n, condition in enumerate(table_conditions):
             for operator, bound in _bounds(condition):
                 if condition.column and not isinstance(bound, Now):
@@ -156,7 +156,7 @@ def _sample(context: CheckContext, value: Variable | Scalar) -> str | None:
         **dict.fromkeys(("age", "silence"), "60"),
         **dict.fromkeys(("source", "sweep_id", "host"), "x"),
     }
-    return samples.get(value.known)
+    return samples.get(value.name)
 
 
 def _refused(

@@ -12,7 +12,7 @@ from reaper.check.finding import Finding, error, warning
 from reaper.grants.needs import required_privileges
 from reaper.model import Reason
 from reaper.profile import FromColumn, Json, Next, Scalar, Value, Variable
-from reaper.profile.usage import Writing, writings, written_as
+from reaper.profile.usage import RowWrite, possible_values, row_writes
 
 _MESSAGE_CHARACTERS = 512
 """Enough for every message but an operator's longest."""
@@ -21,13 +21,13 @@ _NUMBERS = ("integer", "number", "other")
 
 
 def check_writes(context: CheckContext) -> Iterator[Finding]:
-    for writing in writings(context.profile):
+    for writing in row_writes(context.profile):
         for column in context.columns(writing.table, writing.values):
             if column.generated:
                 message = f"{writing.place} gives a value to a generated column, which takes none"
                 yield error(f"{writing.table}.{column.name}", message)
                 continue
-            for value in written_as(writing.values[column.name]):
+            for value in possible_values(writing.values[column.name]):
                 yield from _check_value(context, writing, column, value)
         yield from check_constraints(context, writing.table, writing.values, writing.place)
         if writing.inserts:
@@ -50,7 +50,7 @@ def _check_rules(context: CheckContext) -> Iterator[Finding]:
                 )
 
 
-def _check_value(context: CheckContext, writing: Writing, column: Column, value: Value) -> Iterator[Finding]:
+def _check_value(context: CheckContext, writing: RowWrite, column: Column, value: Value) -> Iterator[Finding]:
     subject = f"{writing.table}.{column.name}"
     if isinstance(value, Variable):
         yield from _check_variable(context, writing, column, value)
@@ -59,15 +59,15 @@ def _check_value(context: CheckContext, writing: Writing, column: Column, value:
     elif isinstance(value, Json) and column.family not in (*context.catalog.json_families, "text"):
         yield error(subject, f"{writing.place} writes a JSON object into {column.type}")
     elif isinstance(value, Next):
-        newest = context.column(value.beyond.table, value.beyond.column)
+        newest = context.column(value.series.table, value.series.column)
         if newest and not _assignable(newest, column):
-            source = f"the value after {value.beyond.table}.{newest.name} ({newest.type})"
+            source = f"the value after {value.series.table}.{newest.name} ({newest.type})"
             yield error(subject, f"{writing.place} writes {source} into {column.type}, which does not fit")
     elif isinstance(value, Scalar):
         yield from check_literal(context, writing.table, column, value, writing.place)
 
 
-def _check_copy(context: CheckContext, writing: Writing, column: Column, value: FromColumn) -> Iterator[Finding]:
+def _check_copy(context: CheckContext, writing: RowWrite, column: Column, value: FromColumn) -> Iterator[Finding]:
     subject, jobs = f"{writing.table}.{column.name}", context.profile.jobs.table
     source = context.column(jobs, value.column)
     if source is None:
@@ -88,8 +88,8 @@ def _assignable(source: Column, target: Column) -> bool:
     return target.family == "text" or any({source.family, target.family} <= families for families in convertible)
 
 
-def _check_variable(context: CheckContext, writing: Writing, column: Column, value: Variable) -> Iterator[Finding]:
-    subject, place, variable = f"{writing.table}.{column.name}", writing.place, value.known
+def _check_variable(context: CheckContext, writing: RowWrite, column: Column, value: Variable) -> Iterator[Finding]:
+    subject, place, variable = f"{writing.table}.{column.name}", writing.place, value.name
     if variable == "null":
         if not column.nullable and writing.values[column.name] is value:
             yield error(subject, f"{place} sets NULL, and the column is NOT NULL")
@@ -104,7 +104,7 @@ def _check_variable(context: CheckContext, writing: Writing, column: Column, val
         yield from _check_evidence(context, writing, column)
 
 
-def _check_evidence(context: CheckContext, writing: Writing, column: Column) -> Iterator[Finding]:
+def _check_evidence(context: CheckContext, writing: RowWrite, column: Column) -> Iterator[Finding]:
     subject, expected = f"{writing.table}.{column.name}", context.catalog.json_type
     message = f"{writing.place} writes the evidence"
     if column.family not in ("json", "text") or column.length is not None:
@@ -113,7 +113,7 @@ def _check_evidence(context: CheckContext, writing: Writing, column: Column) -> 
         yield warning(subject, f"{message} into {column.type}; as {expected} it could be searched")
 
 
-def _check_text(context: CheckContext, writing: Writing, column: Column, variable: str) -> Iterator[Finding]:
+def _check_text(context: CheckContext, writing: RowWrite, column: Column, variable: str) -> Iterator[Finding]:
     subject, place = f"{writing.table}.{column.name}", writing.place
     if column.family not in ("text", "other"):
         yield error(subject, f"{place} writes the {variable}, a text, into {column.type}")
@@ -125,7 +125,7 @@ def _check_text(context: CheckContext, writing: Writing, column: Column, variabl
         )
 
 
-def _check_omitted(context: CheckContext, writing: Writing) -> Iterator[Finding]:
+def _check_omitted(context: CheckContext, writing: RowWrite) -> Iterator[Finding]:
     table = context.table_with_rows(writing.table)
     # A misspelled column counts under its right name: once that is corrected, the column gets its value.
     inserted = {context.corrections.column(writing.table, name) for name in writing.values}
