@@ -38,19 +38,19 @@ from reaper.config import Settings, SourceSettings, load
 from reaper.errors import ConfigError, NotPurgeable, ReaperError
 from reaper.model import Threshold, Verdict
 from reaper.observers.command_log import CommandLog
-from reaper.operations.bulk import BulkOptions
+from reaper.operations.bulk_end import BulkOptions
 from reaper.operations.fail import ManualEnd
-from reaper.operations.orphan_search import look
+from reaper.operations.orphan_search import report_with_orphans
 from reaper.operations.purge import PurgeOptions as PurgeOrders
-from reaper.operations.purge import check, purge
+from reaper.operations.purge import purge, require_purgeable
 from reaper.operations.report import ReportQuery, totals_of
-from reaper.operations.reset import overview, reset
-from reaper.operations.sources import SourceResult, create, for_each_source, new_downtime_tracker
+from reaper.operations.reset import preview, reset
+from reaper.operations.sources import SourceResult, create_one_off_source, for_each_source, new_downtime_tracker
 from reaper.source import Source
 from reaper.source.factory import with_max_age
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 
 Document = dict[str, Any]
@@ -100,7 +100,7 @@ def get_stuck_jobs_report(max_age_hours: float = 2) -> Document:
     settings = _settings()
     wanted = ReportQuery(Verdict.STALE, None, _SHOWN)
     answers = for_each_source(
-        _sources(settings, _aged(settings, max_age_hours)), lambda each: look(settings, each, wanted)
+        _sources(settings, _aged(settings, max_age_hours)), lambda each: report_with_orphans(settings, each, wanted)
     )
     found = {answer.source: answer.value for answer in answers if answer.value}
     members = {
@@ -150,7 +150,7 @@ def reset_scheduler_state(force: bool = False) -> Document:
     decision = ManualEnd(operator=_operator(), host=socket.gethostname(), reason="emergency reset")
 
     def end(source: Source) -> Document:
-        found = overview(source, new_downtime_tracker(settings))
+        found = preview(source, new_downtime_tracker(settings))
         toll = reset(source, new_downtime_tracker(settings), decision, hand) if force is True else None
         return {"running": found.running, "kinds": found.kinds, "first": found.first, "toll": toll}
 
@@ -194,7 +194,7 @@ def _settings() -> Settings:
 
 def _sources(settings: Settings, wanted: Iterable[SourceSettings]) -> list[Source]:
     with _in_one_line():
-        return [create(settings, found) for found in wanted]
+        return [create_one_off_source(settings, found) for found in wanted]
 
 
 def _aged(settings: Settings, hours: float) -> list[SourceSettings]:
@@ -216,7 +216,7 @@ def _number(name: str, value: object, least: float, most: float, *, whole: bool 
 
 def _purgeable(found: SourceSettings) -> bool:
     try:
-        check(found.profile)
+        require_purgeable(found.profile)
     except NotPurgeable:
         return False
     return True

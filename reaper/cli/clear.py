@@ -21,9 +21,9 @@ from reaper.common.terminal import say, shown
 from reaper.config import Settings
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import SweepReport, Threshold
-from reaper.operations.orphan_search import find_orphans, line, one_per_broker, revoke_orphans
+from reaper.operations.orphan_search import describe_orphan, find_orphans, one_per_broker, revoke_orphans
 from reaper.operations.orphans import Orphan
-from reaper.operations.sources import create
+from reaper.operations.sources import create_one_off_source
 from reaper.source import Source
 from reaper.source.factory import with_max_age
 from reaper.sweep.breaker import Breaker
@@ -92,7 +92,7 @@ def _clearing(ctx: click.Context, source: str | None, hours: float | None, actio
     if action is not None:
         wanted = [replace(found, action=action_of(found, action)) for found in wanted]
     breaker = Breaker(settings.breaker_min, settings.breaker_share)
-    return ClearRun(settings, [create(settings, found) for found in wanted], breaker)
+    return ClearRun(settings, [create_one_off_source(settings, found) for found in wanted], breaker)
 
 
 def _agreed(seen: ClearResult, *, revoking: bool) -> bool:
@@ -112,7 +112,7 @@ def _show(clearing: ClearRun, done: ClearResult, *, stderr: bool = False) -> Non
 
 def _lines(orphans: Orphans) -> Iterator[str]:
     left = [orphan for found in orphans.found.values() for orphan in found if orphan not in orphans.revoked]
-    yield from (f"{line(orphan)}." for orphan in left)
+    yield from (f"{describe_orphan(orphan)}." for orphan in left)
     yield from (f"Revoked: task {told.id} ({told.task or 'unknown'}) on {told.worker}." for told in orphans.revoked)
     if left and not orphans.revoked:
         yield f"{len(left)} orphaned task(s); --revoke-orphans ends them."

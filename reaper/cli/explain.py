@@ -17,8 +17,8 @@ from reaper.common.durations import format_duration
 from reaper.common.json_values import to_jsonable
 from reaper.common.terminal import shown
 from reaper.model import Evidence, Verdict
-from reaper.operations.errors import errors_of
 from reaper.operations.explain import Explanation, explain
+from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import new_downtime_tracker
 
 
@@ -39,7 +39,7 @@ def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> 
     """
     settings = settings_of(ctx)
     place = find(selected(settings, source), job, sure=False)
-    with errors_of(place.source):
+    with prefix_errors(place.source):
         told = explain(place.source, new_downtime_tracker(settings), place.key)
     if as_json:
         output.write("explain", _members(place, told))

@@ -16,8 +16,8 @@ from reaper.common.terminal import shown
 from reaper.errors import JobChanged
 from reaper.model import ReapedJob
 from reaper.observers.command_log import CommandLog
-from reaper.operations.errors import errors_of
 from reaper.operations.fail import ManualEnd, fail
+from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import new_downtime_tracker
 from reaper.staleness.downtime import DowntimeTracker
 
@@ -45,7 +45,7 @@ def command(ctx: click.Context, job: str, reason: str, action: str | None, sourc
     place = find(selected(settings, source), job, sure=True)
     taken = action_of(settings.sources[place.source.name], action or "fail")
     decision = ManualEnd(operator=operator(), host=socket.gethostname(), reason=reason, action=taken)
-    with errors_of(place.source), CommandLog(settings) as command_log:
+    with prefix_errors(place.source), CommandLog(settings) as command_log:
         ended = _end(place, new_downtime_tracker(settings), decision, command_log)
     if as_json:
         members = {"source": place.source.name, "reaped": ended, "action": taken, "message": decision.message}

@@ -16,8 +16,8 @@ from reaper.cli.sources import only_source, selected, settings_of
 from reaper.common.suggestions import did_you_mean
 from reaper.common.terminal import shown
 from reaper.fence.operations import FenceAction, NotFenceable, Plan, State, apply, plan, standing
-from reaper.operations.errors import errors_of
-from reaper.operations.sources import SourceResult, create, for_each_source
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import SourceResult, create_one_off_source, for_each_source
 from reaper.source import Source
 
 _NOBODY = "nobody is here to be asked: say --force to {} without asking, or --dry-run to look"
@@ -97,11 +97,11 @@ def _change(
     ctx: click.Context, wish: FenceAction, name: str | None, *, dry_run: bool, force: bool, as_json: bool
 ) -> int:
     settings = settings_of(ctx)
-    place = create(settings, only_source(settings, name))
+    place = create_one_off_source(settings, only_source(settings, name))
     if not (dry_run or force or is_interactive()):
         return usage_error(ctx, _NOBODY.format(wish))
     try:
-        with errors_of(place):
+        with prefix_errors(place):
             planned = plan(place, wish)
     except NotFenceable as error:
         return usage_error(ctx, str(error))
@@ -111,7 +111,7 @@ def _change(
     agreed = not asking or click.confirm(f"{wish.capitalize()} the fence on {planned.before.table}?", err=True)
     now = planned.before.state
     if planned.change.statements and agreed and not dry_run:
-        with errors_of(place):
+        with prefix_errors(place):
             now = apply(place, planned).state
         if not as_json:
             click.echo(f"The fence is {now}.")

@@ -10,8 +10,8 @@ import click
 from reaper.common.terminal import say
 from reaper.errors import DatabaseUnavailable, NoSuchJob, ReaperError
 from reaper.model import Key
-from reaper.operations.errors import errors_of
 from reaper.operations.explain import locate
+from reaper.operations.source_errors import prefix_errors
 from reaper.source import Source
 
 
@@ -33,7 +33,7 @@ def find(sources: Sequence[Source], name: str, *, sure: bool) -> Place:
     places, refused, troubles = list[Place](), list[str](), list[ReaperError]()
     for source in sources:
         try:
-            with errors_of(source):
+            with prefix_errors(source):
                 places.append(Place(source, locate(source, name)))
         except NoSuchJob as error:
             refused.append(str(error))

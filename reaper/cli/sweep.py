@@ -22,14 +22,14 @@ from reaper.config import Settings
 from reaper.errors import ConfigError
 from reaper.model import Evidence, Outcome, ReapedJob, SweepReport
 from reaper.observers.command_log import CommandLog
-from reaper.operations.bulk import BulkResult
+from reaper.operations.bulk_end import BulkResult
 from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep import summary
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import MAX_LISTED, SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 
 _OLDER_THAN = "--older-than: "
@@ -117,7 +117,7 @@ def sweep_one(
     """A sweep, and the first `named` jobs that it ended. What went wrong is told on stderr."""
     interrupt.surveying()
     with progress_bar(f"Sweeping {source.name}", interrupt, named, command_log) as watched:
-        report = sweep(source, downtime, SourceState(), replace(options, stopping=interrupt.asked), None, watched)
+        report = sweep(source, downtime, SourceState(), replace(options, should_stop=interrupt.asked), None, watched)
     if report.error is not None:
         hint = "" if report.database_away else "; `reaper check` examines the database"
         say(f"reaper: source {source.name}: {report.error}{hint}")

@@ -145,7 +145,7 @@ class Daemon:
             self._http.start()
         for source in settings.sources.values():
             self._add(settings, self._build_runner(settings, source))
-            if source.resume_at_start and not self._halt.on:
+            if source.resume_at_start and not self._halt.is_halted:
                 self._startup.begin(settings, source)
         self._service.configure(settings)
         self._supervisor.start()

@@ -27,7 +27,7 @@ import structlog
 from reaper.config import Settings
 from reaper.errors import ConfigError
 from reaper.model import JobCounts, Outcome, ReapedJob, SweepReport
-from reaper.scheduling.scheduler import State, Supervisor
+from reaper.scheduling.scheduler import ScheduleState, Supervisor
 from reaper.scheduling.source_runner import SourceRunner
 
 _START_SECONDS = 60.0
@@ -175,7 +175,7 @@ class Systemd:
 
     def _trouble(self, supervisor: Supervisor) -> str | None:
         """Why this is no progress; None while it is."""
-        if supervisor.state is State.FINISHED:
+        if supervisor.state is ScheduleState.FINISHED:
             return "the schedule of sweeps has ended"
         return next(filter(None, map(self._trouble_of, supervisor.runners)), None)
 
@@ -183,7 +183,11 @@ class Systemd:
         if runner.sweeping:
             still = time.monotonic() - runner.source.activity.at
             return f"the sweep of {runner.name} has stood still for {still:.0f} s" if still > self._timeouts else None
-        return f"{runner.name} is not swept: {runner.overdue:.0f} s late" if runner.overdue > self._slack else None
+        return (
+            f"{runner.name} is not swept: {runner.overdue_seconds:.0f} s late"
+            if runner.overdue_seconds > self._slack
+            else None
+        )
 
     # --- what sweeps say -------------------------------------------------------------------------------------
 

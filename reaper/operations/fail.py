@@ -52,7 +52,7 @@ class ExpectedStart:
 
     started: str | None
 
-    def same(self, started: str | None) -> bool:
+    def matches(self, started: str | None) -> bool:
         """Whether that is the same start, however it is written."""
         if started is None or self.started is None:
             return started == self.started
@@ -83,7 +83,7 @@ def fail(
         with source.transaction(connection):
             # What is claimed has been seen before it is compared: a start between the two is not the one seen here.
             if running := claim.current(connection, [key]):
-                _compare(source, connection, context, key, observed)
+                _require_same_start(source, connection, context, key, observed)
                 claimed = claim.run(connection, running)
                 reaped, held = [*claimed.reaped], bool(claimed.locked)
         if reaped:  # and committed
@@ -93,20 +93,20 @@ def fail(
             if held:
                 holder = holder_of(connection, source.rule.tables, key)
                 raise JobChanged(f"is alive: its row is held by {messages.describe_holder(holder)}")
-            raise JobChanged(_what_it_is(source, connection, context, key))
+            raise JobChanged(_describe_state(source, connection, context, key))
 
 
-def _compare(
+def _require_same_start(
     source: Source, connection: Connection, context: EvaluationContext, key: Key, observed: ExpectedStart | None
 ) -> None:
     if observed is None:
         return
     found = source.lookup.evidence(connection, context, [key])
-    if found and not observed.same(found[0].started):
+    if found and not observed.matches(found[0].started):
         raise JobChanged(f"was started anew: it runs since {found[0].started}, not since {observed.started}")
 
 
-def _what_it_is(source: Source, connection: Connection, context: EvaluationContext, key: Key) -> str:
+def _describe_state(source: Source, connection: Connection, context: EvaluationContext, key: Key) -> str:
     found = source.lookup.evidence(connection, context, [key])
     if not found:
         return "is gone"

@@ -11,14 +11,14 @@ from reaper.config import Settings
 from reaper.errors import ProbeUnavailable, ReaperError
 from reaper.liveness import LivenessReport
 from reaper.operations import report
-from reaper.operations.errors import errors_of
 from reaper.operations.orphans import Orphan, confirmed_orphans, revoke
-from reaper.operations.sources import create, new_downtime_tracker
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import create_one_off_source, new_downtime_tracker
 from reaper.source import Source
 from reaper.source.factory import on_same_broker
 
 
-def look(settings: Settings, source: Source, wanted: report.ReportQuery) -> report.Report:
+def report_with_orphans(settings: Settings, source: Source, wanted: report.ReportQuery) -> report.Report:
     """Everything of one source. What cannot be told of it is told on stderr, and is no reason to tell nothing."""
     found = report.report(source, new_downtime_tracker(settings), wanted)
     for note in found.notes:
@@ -41,7 +41,7 @@ def find_orphans(settings: Settings, source: Source, liveness: LivenessReport | 
     witness = source.options.probe
     if witness is None:
         return []
-    with errors_of(source):
+    with prefix_errors(source):
         said = liveness or witness.ask()
         if said.trouble is not None:
             raise ProbeUnavailable(said.trouble)
@@ -50,7 +50,7 @@ def find_orphans(settings: Settings, source: Source, liveness: LivenessReport | 
 
 def revoke_orphans(settings: Settings, source: Source, chosen: Sequence[Orphan]) -> list[Orphan]:
     """Have the workers end those that still are orphans. Raises as `find_orphans` does."""
-    with errors_of(source):
+    with prefix_errors(source):
         return revoke(_sharing(settings, source), chosen, lambda: new_downtime_tracker(settings))
 
 
@@ -65,7 +65,7 @@ def one_per_broker(settings: Settings, sources: Iterable[Source]) -> Iterator[So
             yield source
 
 
-def line(orphan: Orphan) -> str:
+def describe_orphan(orphan: Orphan) -> str:
     name = f" ({orphan.task})" if orphan.task else ""
     return f"Orphan: task {orphan.id}{name} is being executed by {orphan.worker}, and no job knows it"
 
@@ -73,4 +73,4 @@ def line(orphan: Orphan) -> str:
 def _sharing(settings: Settings, source: Source) -> list[Source]:
     """The source itself first: its witness is the one that is asked."""
     others = (found for found in on_same_broker(settings, source.name) if found.name != source.name)
-    return [source, *(create(settings, found) for found in others)]
+    return [source, *(create_one_off_source(settings, found) for found in others)]

@@ -17,7 +17,7 @@ from reaper.profile.related_tables import task_tables
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 
-SEEN_SECONDS = 3.0
+CONFIRM_SECONDS = 3.0
 """For how long a task must have been without a row."""
 
 REAPER_TASKS = frozenset(
@@ -60,32 +60,34 @@ def confirmed_orphans(
     Raises WitnessAway when it cannot be asked again; DatabaseAway and DBAPIError when a source cannot, RowsHidden when
     it may not be shown them all: what it knows, nobody else does.
     """
-    first = _of_all(sources, liveness, downtime)
+    first = _orphans_of_all(sources, liveness, downtime)
     if not first:
         return []
-    wait(SEEN_SECONDS)
-    return _still(sources, first, downtime)
+    wait(CONFIRM_SECONDS)
+    return _still_orphaned(sources, first, downtime)
 
 
 def revoke(
     sources: Sequence[Source], chosen: Iterable[Orphan], downtime: Callable[[], DowntimeTracker]
 ) -> list[Orphan]:
     """Have the workers end these, as far as they still are orphans; tells which. Raises as `lasting` does."""
-    left = _still(sources, chosen, downtime)
+    left = _still_orphaned(sources, chosen, downtime)
     if left:
-        _witness(sources).revoke([orphan.id for orphan in left])
+        _probe(sources).revoke([orphan.id for orphan in left])
     return left
 
 
-def _still(sources: Sequence[Source], seen: Iterable[Orphan], downtime: Callable[[], DowntimeTracker]) -> list[Orphan]:
-    liveness = _witness(sources).ask()
+def _still_orphaned(
+    sources: Sequence[Source], seen: Iterable[Orphan], downtime: Callable[[], DowntimeTracker]
+) -> list[Orphan]:
+    liveness = _probe(sources).ask()
     if liveness.trouble is not None:
         raise ProbeUnavailable(liveness.trouble)
-    now = set(_of_all(sources, liveness, downtime))
+    now = set(_orphans_of_all(sources, liveness, downtime))
     return [orphan for orphan in seen if orphan in now]
 
 
-def _of_all(
+def _orphans_of_all(
     sources: Sequence[Source], liveness: LivenessReport, downtime: Callable[[], DowntimeTracker]
 ) -> list[Orphan]:
     left = _executing(liveness)
@@ -106,7 +108,7 @@ def _executing(liveness: LivenessReport) -> Mapping[str, Orphan]:
     return {orphan.id: orphan for orphan in found if (orphan.task or "").rpartition(".")[2] not in REAPER_TASKS}
 
 
-def _witness(sources: Sequence[Source]) -> LivenessProbe:
+def _probe(sources: Sequence[Source]) -> LivenessProbe:
     witness = next((source.options.probe for source in sources if source.options.probe), None)
     if witness is None:
         raise ProbeUnavailable("there is nobody to ask")

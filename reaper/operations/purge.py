@@ -57,10 +57,10 @@ class PurgeOptions:
     dry_run: bool = False
     count: bool = False
     page_size: int = _PAGE
-    stopping: Callable[[], bool] = lambda: False
+    should_stop: Callable[[], bool] = lambda: False
 
 
-def check(profile: Profile) -> None:
+def require_purgeable(profile: Profile) -> None:
     """Raises NotPurgeable, saying why."""
     if profile.jobs.log is not None:
         raise NotPurgeable(
@@ -76,9 +76,9 @@ def purge(source: Source, options: PurgeOptions, listener: PurgeListener, lease:
 
     Raises NotPurgeable, but never for trouble with the database: the report tells it. The lease is given back.
     """
-    check(source.profile)
+    require_purgeable(source.profile)
     begun = time.monotonic()
-    state = _Walk(source, options, listener, lease)
+    state = _PurgeRun(source, options, listener, lease)
     error: str | None = None
     away = False
     try:
@@ -94,7 +94,7 @@ def purge(source: Source, options: PurgeOptions, listener: PurgeListener, lease:
     return state.report(outcome, error, away=away, duration=time.monotonic() - begun)
 
 
-class _Walk:
+class _PurgeRun:
     """The state of one pass while it runs. Use `purge`."""
 
     def __init__(self, source: Source, options: PurgeOptions, listener: PurgeListener, lease: Lease | None) -> None:
@@ -130,21 +130,21 @@ class _Walk:
                 with self._source.transaction(connection, read_only=True):
                     page.fill(self._page(connection, purging, after))
                 for batch in page.batches():
-                    if (ended := self._told_to_end()) is not None:
+                    if (ended := self._reason_to_stop()) is not None:
                         return ended
                     self._delete(connection, purging, [row.key for row in batch])
                     after = batch[-1]
                 if page.count < self._options.page_size:
-                    return Outcome.STOPPED if self._options.stopping() else Outcome.DONE
+                    return Outcome.STOPPED if self._options.should_stop() else Outcome.DONE
 
     def _page(self, connection: Connection, purging: PurgeStatements, after: Candidate | None) -> Iterator[Candidate]:
         for row in purging.stream(connection, after, self._options.page_size):
-            if self._options.stopping():
+            if self._options.should_stop():
                 return
             yield row
 
-    def _told_to_end(self) -> Outcome | None:
-        if self._options.stopping():
+    def _reason_to_stop(self) -> Outcome | None:
+        if self._options.should_stop():
             return Outcome.STOPPED
         if self._lease is not None and not self._lease.keep():
             return Outcome.STANDBY
@@ -157,7 +157,7 @@ class _Walk:
     ) -> None:
         """Delete a batch; when the database refuses it, its halves, down to the one row that is to blame."""
         try:
-            self._once(connection, purging, keys)
+            self._attempt(connection, purging, keys)
         except DBAPIError as error:
             kind = classify(error)
             if kind is ErrorKind.TRANSIENT and tries > 1:
@@ -172,7 +172,7 @@ class _Walk:
         except PartialTransition as error:
             self._divide(connection, purging, keys, error)
 
-    def _once(self, connection: Connection, purging: PurgeStatements, keys: Sequence[Key]) -> None:
+    def _attempt(self, connection: Connection, purging: PurgeStatements, keys: Sequence[Key]) -> None:
         begun = time.monotonic()
         try:
             with self._source.transaction(connection):
@@ -189,7 +189,7 @@ class _Walk:
         if len(keys) > 1:
             middle = len(keys) // 2
             for half in (keys[:middle], keys[middle:]):
-                if not self._options.stopping():
+                if not self._options.should_stop():
                     self._delete(connection, purging, half)
         elif isinstance(error, DBAPIError) and is_lock_timeout(error):
             self._left += 1

@@ -18,7 +18,7 @@ from reaper.source import Source, with_stale
 from reaper.source.duplicates import DuplicateNextValue, find_taken
 from reaper.staleness.downtime import DowntimeTracker
 
-MAX_LISTED = 50
+DEFAULT_LIMIT = 50
 """How many jobs are named where nobody said how many."""
 
 
@@ -45,14 +45,14 @@ class Report:
     jobs: Sequence[Evidence]
     holders: dict[Key, LockHolder]
     more: bool
-    found: bool
+    has_stale: bool
     liveness: LivenessReport | None = None
     orphans: Sequence[Orphan] | None = None
-    taken: Sequence[DuplicateNextValue] | None = None
+    duplicates: Sequence[DuplicateNextValue] | None = None
     notes: Sequence[str] = ()
 
 
-def report(source: Source, downtime: DowntimeTracker, wanted: ReportQuery, *, at_most: float = inf) -> Report:
+def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_most: float = inf) -> Report:
     """Everything of one source but its orphans; a statement may take `at_most` seconds.
 
     Raises DatabaseAway and DBAPIError.
@@ -65,22 +65,26 @@ def report(source: Source, downtime: DowntimeTracker, wanted: ReportQuery, *, at
             keys = reading.keys(
                 connection,
                 context,
-                verdict=wanted.verdict,
-                kind=wanted.kind,
-                limit=wanted.limit + 1,
-                offset=wanted.offset,
+                verdict=query.verdict,
+                kind=query.kind,
+                limit=query.limit + 1,
+                offset=query.offset,
             )
-            jobs = reading.evidence(connection, context, keys[: wanted.limit])
+            jobs = reading.evidence(connection, context, keys[: query.limit])
             holders = _holders(source, connection, jobs)
             found = census.stale > 0 and (
-                wanted.kind is None
-                or bool(reading.keys(connection, context, verdict=Verdict.STALE, kind=wanted.kind, limit=1))
+                query.kind is None
+                or bool(reading.keys(connection, context, verdict=Verdict.STALE, kind=query.kind, limit=1))
             )
-        taken, notes = _taken(source, connection, at_most)
-    return Report(census, jobs, holders, len(keys) > wanted.limit, found, context.liveness, taken=taken, notes=notes)
+        taken, notes = _duplicates(source, connection, at_most)
+    return Report(
+        census, jobs, holders, len(keys) > query.limit, found, context.liveness, duplicates=taken, notes=notes
+    )
 
 
-def overdue_jobs(source: Source, downtime: DowntimeTracker, limit: int = MAX_LISTED, *, at_most: float = inf) -> Report:
+def overdue_jobs(
+    source: Source, downtime: DowntimeTracker, limit: int = DEFAULT_LIMIT, *, at_most: float = inf
+) -> Report:
     """The jobs past their timeout, stale and spared, oldest first; a statement may take `at_most` seconds.
 
     Raises DatabaseAway and DBAPIError.
@@ -109,7 +113,9 @@ def _holders(source: Source, connection: Connection, jobs: Sequence[Evidence]) -
     return {key: holder for key, holder in found.items() if holder}
 
 
-def _taken(source: Source, connection: Connection, at_most: float) -> tuple[list[DuplicateNextValue] | None, list[str]]:
+def _duplicates(
+    source: Source, connection: Connection, at_most: float
+) -> tuple[list[DuplicateNextValue] | None, list[str]]:
     """In a transaction of its own: the role may not read the table, which is no reason to tell nothing of the jobs."""
     try:
         with source.transaction(connection, read_only=True, at_most=at_most):

@@ -22,12 +22,12 @@ from sqlalchemy import Connection
 
 from reaper.errors import ReaperError
 from reaper.model import DISTANT_PAST, Evidence, Key, Reason
-from reaper.operations.bulk import BulkOptions, BulkResult, end_in_bulk
+from reaper.operations.bulk_end import BulkOptions, BulkResult, end_in_bulk
 from reaper.source import AuditInfo, Candidate, Source
 from reaper.source.interrupted import Interrupted
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.rule import EvaluationContext
-from reaper.sweep.batches import BatchRunner
+from reaper.sweep.batch_runner import BatchRunner
 from reaper.sweep.options import MAX_LISTED
 
 _MOST_SECONDS = 900.0
@@ -37,37 +37,39 @@ _MOST_SECONDS = 900.0
 class ResumeOptions:
     """How it is to be done: durations in seconds. `wait` lets time pass, and tells whether to stop."""
 
-    window: float
-    listen: float
+    window_seconds: float
+    listen_seconds: float
     wait: Callable[[float], bool]
     dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
+class ResumeResult:
     """What was found and done. `found` counts the interrupted jobs; the first of them are `named` in a dry run."""
 
     source: str
     run_id: str
     restart: str
     window_seconds: float
-    found: int
+    interrupted: int
     dry_run: bool
-    named: Sequence[Evidence]
-    toll: BulkResult
+    listed: Sequence[Evidence]
+    result: BulkResult
 
 
-class Resume:
+class _ResumeRun:
     """One run. Use `resume`."""
 
-    def __init__(self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, hand: BulkOptions) -> None:
-        self.source, self.downtime, self.options, self.hand = source, downtime, options, hand
+    def __init__(
+        self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, bulk_options: BulkOptions
+    ) -> None:
+        self.source, self.downtime, self.options, self.bulk_options = source, downtime, options, bulk_options
         self.id = uuid.uuid4().hex[:12]
 
-    def run(self) -> Resumed | None:
+    def run(self) -> ResumeResult | None:
         with self.source.connect() as connection:
             context = self.source.ask_probe(self.source.begin_evaluation(connection, self.downtime))
-            judge = Interrupted(self.source.rule, context.now, self.options.window)
+            judge = Interrupted(self.source.rule, context.now, self.options.window_seconds)
             before = {candidate.key: seen for candidate, seen in self._candidates(connection, judge, context)}
         if before and not self._listen(judge.restart):
             return None
@@ -80,7 +82,7 @@ class Resume:
 
     def _told(
         self, connection: Connection, judge: Interrupted, context: EvaluationContext, silent: Sequence[Candidate]
-    ) -> Resumed:
+    ) -> ResumeResult:
         named, toll = list[Evidence](), BulkResult()
         if self.options.dry_run:
             keys: list[Key] = [candidate.key for candidate in silent[:MAX_LISTED]]
@@ -88,24 +90,26 @@ class Resume:
                 named = self.source.lookup.evidence(connection, context, keys)
         elif silent:
             toll = self._end(connection, judge, context, silent)
-        return Resumed(
+        return ResumeResult(
             source=self.source.name,
             run_id=self.id,
             restart=judge.restart.isoformat(),
-            window_seconds=self.options.window,
-            found=len(silent),
+            window_seconds=self.options.window_seconds,
+            interrupted=len(silent),
             dry_run=self.options.dry_run,
-            named=named,
-            toll=toll,
+            listed=named,
+            result=toll,
         )
 
     def _end(
         self, connection: Connection, judge: Interrupted, context: EvaluationContext, silent: Sequence[Candidate]
     ) -> BulkResult:
-        audit_info = AuditInfo(self.source.name, self.id, self.hand.host, Reason.INTERRUPTED, judge.message)
+        audit_info = AuditInfo(self.source.name, self.id, self.bulk_options.host, Reason.INTERRUPTED, judge.message)
         claim = self.source.claim(context, audit_info, judge=judge)
         reap = BatchRunner(self.source, claim, self.source.fallback_claim(context, audit_info, judge))
-        return end_in_bulk(self.source, connection, reap, _in_batches(silent, self.hand.batch_size), self.id, self.hand)
+        return end_in_bulk(
+            self.source, connection, reap, _in_batches(silent, self.bulk_options.batch_size), self.id, self.bulk_options
+        )
 
     # --- listening -------------------------------------------------------------------------------------------
 
@@ -126,7 +130,7 @@ class Resume:
 
     def _missing(self, restart: datetime) -> float:
         """How many seconds of listening are missing."""
-        listen, cutoff = self.options.listen, self.downtime.cutoff(self.options.listen)
+        listen, cutoff = self.options.listen_seconds, self.downtime.cutoff(self.options.listen_seconds)
         if cutoff.at == DISTANT_PAST:
             return (cutoff.not_before - self.downtime.now).total_seconds() + listen
         return (restart - cutoff.at).total_seconds()
@@ -138,13 +142,15 @@ class Resume:
             return judge.candidates(connection, context)
 
 
-def resume(source: Source, downtime: DowntimeTracker, options: ResumeOptions, hand: BulkOptions) -> Resumed | None:
+def resume(
+    source: Source, downtime: DowntimeTracker, options: ResumeOptions, bulk_options: BulkOptions
+) -> ResumeResult | None:
     """Close what was interrupted. None when told to stop before anything was done.
 
     Raises DatabaseAway, DBAPIError and TooManyRefused for trouble with the database; ReaperError when it could not be
     listened to.
     """
-    return Resume(source, downtime, options, hand).run()
+    return _ResumeRun(source, downtime, options, bulk_options).run()
 
 
 def _in_batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candidate]]:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from reaper.common.terminal import say
 from reaper.config import Settings, SourceSettings
 from reaper.errors import DatabaseUnavailable, ReaperError
-from reaper.operations.errors import errors_of
+from reaper.operations.source_errors import prefix_errors
 from reaper.source import Source
 from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker
@@ -17,7 +17,7 @@ from reaper.staleness.downtime import DowntimeTracker
 T = TypeVar("T")
 
 
-def create(settings: Settings, found: SourceSettings) -> Source:
+def create_one_off_source(settings: Settings, found: SourceSettings) -> Source:
     """The source, for a process that asks once: of workers it knows only those that answer it now.
 
     One that is being stopped, and still finishes what it executes, does not answer any more.
@@ -41,12 +41,12 @@ class SourceResult(Generic[T]):
 
 def for_each_source(sources: Sequence[Source], ask: Callable[[Source], T]) -> list[SourceResult[T]]:
     """Every source's answer. One in trouble is told on stderr, and the others are asked all the same."""
-    return [_ask(source, ask) for source in sources]
+    return [_query_one(source, ask) for source in sources]
 
 
-def _ask(source: Source, ask: Callable[[Source], T]) -> SourceResult[T]:
+def _query_one(source: Source, ask: Callable[[Source], T]) -> SourceResult[T]:
     try:
-        with errors_of(source):
+        with prefix_errors(source):
             return SourceResult(source.name, ask(source))
     except ReaperError as error:
         say(f"reaper: {error}")

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from reaper.database.lease import Lease
 from reaper.model import Outcome, PurgeReport
-from reaper.operations.purge import PurgeOptions, check, purge
+from reaper.operations.purge import PurgeOptions, purge, require_purgeable
 from reaper.source import Source
 from reaper.source.purge import purge_lease
 from reaper.sweep.halt import HaltSwitch
@@ -16,7 +16,7 @@ from reaper.sweep.halt import HaltSwitch
 _LEASE_SECONDS = 60.0
 
 
-class Subscriber(Protocol):
+class PurgeSubscriber(Protocol):
     """Told of everything that scheduled purges do: metrics, journal."""
 
     def purged(self, source: str, rows: int) -> None:
@@ -33,17 +33,17 @@ class ScheduledPurge:
         source: Source,
         days_to_keep: float,
         batch_size: int,
-        subscribers: Sequence[Subscriber],
+        subscribers: Sequence[PurgeSubscriber],
         halt: HaltSwitch | None = None,
     ) -> None:
         """Raises NotPurgeable."""
-        check(source.profile)
+        require_purgeable(source.profile)
         self._source, self._subscribers = source, tuple(subscribers)
         self._stopping = threading.Event()
         self._busy = threading.Lock()
         self._halt = halt or HaltSwitch()
         self._options = PurgeOptions(
-            days_to_keep, batch_size, stopping=lambda: self._stopping.is_set() or self._halt.on
+            days_to_keep, batch_size, should_stop=lambda: self._stopping.is_set() or self._halt.is_halted
         )
 
     @property
@@ -52,7 +52,7 @@ class ScheduledPurge:
 
     def tick(self) -> PurgeReport | None:
         """One purge, now. None when told to stop, while halted, and while another one works."""
-        if self._options.stopping() or not self._busy.acquire(blocking=False):
+        if self._options.should_stop() or not self._busy.acquire(blocking=False):
             return None
         try:
             return self._purge()
@@ -64,15 +64,15 @@ class ScheduledPurge:
         try:
             report = purge(self._source, self._options, self, self._lease())
         except Exception as defect:
-            self._tell(failed(self.name, f"{type(defect).__name__}: {defect}"))
+            self._notify(failed_report(self.name, f"{type(defect).__name__}: {defect}"))
             raise
-        self._tell(report)
+        self._notify(report)
         return report
 
     def _lease(self) -> Lease:
         return purge_lease(self._source.engine, self._source.rule.tables, _LEASE_SECONDS)
 
-    def _tell(self, report: PurgeReport) -> None:
+    def _notify(self, report: PurgeReport) -> None:
         for subscriber in self._subscribers:
             subscriber.purge_ended(report)
 
@@ -94,6 +94,6 @@ class ScheduledPurge:
             subscriber.purged(source, rows)
 
 
-def failed(source: str, error: str) -> PurgeReport:
+def failed_report(source: str, error: str) -> PurgeReport:
     """The report of a purge that did not get far enough to make one."""
     return PurgeReport(source=source, outcome=Outcome.FAILED, duration_seconds=0.0, error=error)

@@ -20,7 +20,7 @@ from apscheduler.triggers.base import BaseTrigger
 from reaper.model import SweepReport
 from reaper.scheduling.scheduled_purge import ScheduledPurge
 from reaper.scheduling.source_runner import SourceRunner
-from reaper.sweep.halt import Halted, HaltSwitch
+from reaper.sweep.halt import HaltRecord, HaltSwitch
 
 _LATE_SECONDS = 5.0
 # A source whose database hangs keeps its thread, and with a limit enough of them would keep the others from sweeping.
@@ -62,7 +62,7 @@ class CronTrigger(BaseTrigger):  # type: ignore[misc]
         return found
 
 
-class State(StrEnum):
+class ScheduleState(StrEnum):
     """What the schedule does."""
 
     RUNNING = "RUNNING"
@@ -78,7 +78,7 @@ class Supervisor:
     """
 
     def __init__(self, halt: HaltSwitch | None = None) -> None:
-        self.halted = halt or HaltSwitch()
+        self.halt_switch = halt or HaltSwitch()
         self._scheduler = _scheduler()
         self._started = False
         self._changing = threading.RLock()
@@ -91,13 +91,13 @@ class Supervisor:
         return tuple(self._runners.values())
 
     @property
-    def state(self) -> State | None:
+    def state(self) -> ScheduleState | None:
         """None when there is nothing to do on schedule, or not yet."""
         if not self._runners or not self._started:
             return None
         if not self._alive:
-            return State.FINISHED
-        return State.HALTED if self.halted.on else State.RUNNING
+            return ScheduleState.FINISHED
+        return ScheduleState.HALTED if self.halt_switch.is_halted else ScheduleState.RUNNING
 
     @property
     def _alive(self) -> bool:
@@ -110,12 +110,12 @@ class Supervisor:
             self._scheduler.start()
             self._started = True
 
-    def halt(self, halted: Halted) -> None:
+    def halt(self, halted: HaltRecord) -> None:
         """End nothing from now on; what works ends after its batch, and nobody waits for that.
 
         Raises ReaperError, and goes on, when it is to last and that cannot be kept.
         """
-        self.halted.set(halted)
+        self.halt_switch.set(halted)
 
     def restart(self) -> None:
         """Go on after a halt, and with a new schedule after one that has died. Each source is swept at once.
@@ -123,8 +123,8 @@ class Supervisor:
         Raises ReaperError, and stays halted, when a halt that was to last cannot be removed.
         """
         with self._changing:
-            was_halted = self.halted.on
-            self.halted.clear()
+            was_halted = self.halt_switch.is_halted
+            self.halt_switch.clear()
             if self._started and not self._alive:
                 self._restart_schedule()
             elif was_halted:
@@ -138,7 +138,7 @@ class Supervisor:
         for runner in self._runners.values():
             self._schedule(runner)
         for scheduled_purge, trigger in self._scheduled_purges.values():
-            self._schedule_retention(scheduled_purge, trigger)
+            self._schedule_purge(scheduled_purge, trigger)
         self._scheduler.start()
 
     def add(self, runner: SourceRunner) -> None:
@@ -148,16 +148,18 @@ class Supervisor:
             self._schedule(runner)
 
     def _schedule(self, runner: SourceRunner) -> None:
-        self._scheduler.add_job(self._fire(runner), IntervalTrigger(0, runner.pace.interval), id=runner.name)
+        self._scheduler.add_job(
+            self._fire(runner), IntervalTrigger(0, runner.retry_schedule.interval_seconds), id=runner.name
+        )
 
     def add_scheduled_purge(self, scheduled_purge: ScheduledPurge, trigger: BaseTrigger) -> None:
         """Purge this source from now on whenever the trigger says. It goes with its source."""
         with self._changing:
             self._scheduled_purges[scheduled_purge.name] = (scheduled_purge, trigger)
-            self._schedule_retention(scheduled_purge, trigger)
+            self._schedule_purge(scheduled_purge, trigger)
 
-    def _schedule_retention(self, scheduled_purge: ScheduledPurge, trigger: BaseTrigger) -> None:
-        self._scheduler.add_job(scheduled_purge.tick, trigger, id=_purge_of(scheduled_purge.name))
+    def _schedule_purge(self, scheduled_purge: ScheduledPurge, trigger: BaseTrigger) -> None:
+        self._scheduler.add_job(scheduled_purge.tick, trigger, id=_purge_job_id(scheduled_purge.name))
 
     def remove(self, names: Iterable[str], patience_seconds: float) -> None:
         """Begin no more sweeps and purges of these sources; those that work end after their batch.
@@ -172,7 +174,7 @@ class Supervisor:
                 runner.stop()
                 self._stopping.append(runner)
                 if purging is not None:
-                    self._scheduler.remove_job(_purge_of(name))
+                    self._scheduler.remove_job(_purge_job_id(name))
                     purging[0].stop()
                     self._stopping.append(purging[0])
         self._join(self._stopping, patience_seconds)
@@ -180,11 +182,11 @@ class Supervisor:
     def recover_from_clock_change(self) -> None:
         """Reschedule what is late although nothing works: the host's clock was set back under the schedule."""
         with self._changing:
-            late = [runner for runner in self._runners.values() if runner.overdue > _LATE_SECONDS]
+            late = [runner for runner in self._runners.values() if runner.overdue_seconds > _LATE_SECONDS]
             for runner in late if self._alive else ():
                 self._reschedule(runner, 0)
                 if runner.name in self._scheduled_purges:
-                    job = self._scheduler.get_job(_purge_of(runner.name))
+                    job = self._scheduler.get_job(_purge_job_id(runner.name))
                     job.reschedule(job.trigger)
 
     def stop(self, patience_seconds: float) -> bool:
@@ -209,8 +211,8 @@ class Supervisor:
     def _fire(self, runner: SourceRunner) -> Callable[[], SweepReport | None]:
         def fire() -> SweepReport | None:
             report = runner.tick()
-            if report is not None and runner.delay < runner.pace.interval:
-                self._reschedule(runner, runner.delay)
+            if report is not None and runner.delay_seconds < runner.retry_schedule.interval_seconds:
+                self._reschedule(runner, runner.delay_seconds)
             return report
 
         return fire
@@ -218,7 +220,9 @@ class Supervisor:
     def _reschedule(self, runner: SourceRunner, delay: float) -> None:
         with self._changing:
             if self._runners.get(runner.name) is runner:
-                self._scheduler.reschedule_job(runner.name, trigger=IntervalTrigger(delay, runner.pace.interval))
+                self._scheduler.reschedule_job(
+                    runner.name, trigger=IntervalTrigger(delay, runner.retry_schedule.interval_seconds)
+                )
 
 
 def _scheduler() -> BackgroundScheduler:
@@ -230,6 +234,6 @@ def _scheduler() -> BackgroundScheduler:
     )
 
 
-def _purge_of(name: str) -> str:
+def _purge_job_id(name: str) -> str:
     """The id of a source's purges in the schedule. No source is called so."""
     return f"{name} purge"

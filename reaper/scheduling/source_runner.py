@@ -16,21 +16,21 @@ from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.halt import HaltSwitch
-from reaper.sweep.listeners import ListenerGroup, Subscriber
+from reaper.sweep.listeners import ListenerGroup, SweepSubscriber
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
-from reaper.sweep.sweep import failed, sweep
+from reaper.sweep.source_state import SourceState
+from reaper.sweep.sweep import failed_report, sweep
 
 
 @dataclass(frozen=True, slots=True)
 class RetrySchedule:
     """How often to sweep, in seconds."""
 
-    interval: float
+    interval_seconds: float
 
-    def after(self, failures: int) -> float:
+    def delay_after(self, failures: int) -> float:
         """Until the next try: soon after a first failure, later and later, never later than a sweep is due."""
-        return min(self.interval, 2.0 ** min(failures - 1, 16)) if failures else self.interval
+        return min(self.interval_seconds, 2.0 ** min(failures - 1, 16)) if failures else self.interval_seconds
 
 
 class SourceRunner:
@@ -44,13 +44,13 @@ class SourceRunner:
         breaker: Breaker,
         batch_size: int,
         host: str,
-        subscribers: Sequence[Subscriber],
+        subscribers: Sequence[SweepSubscriber],
         halt: HaltSwitch | None = None,
     ) -> None:
-        self.source, self.downtime, self.pace = source, downtime, pace
+        self.source, self.downtime, self.retry_schedule = source, downtime, pace
         self._listeners = ListenerGroup(subscribers)
-        self._memory = SourceState()
-        self._lease = source.lease(ttl_for(pace.interval))
+        self._state = SourceState()
+        self._lease = source.lease(ttl_for(pace.interval_seconds))
         self._stopping = threading.Event()
         self._busy = threading.Lock()
         self.halt = halt or HaltSwitch()
@@ -58,11 +58,11 @@ class SourceRunner:
             host=host,
             batch_size=batch_size,
             breaker=breaker,
-            stopping=self._stopping.is_set,
-            halted=lambda: self.halt.on,
+            should_stop=self._stopping.is_set,
+            is_halted=lambda: self.halt.is_halted,
         )
         self._failures = 0
-        self._ended = time.monotonic()
+        self._last_end = time.monotonic()
 
     @property
     def name(self) -> str:
@@ -71,26 +71,26 @@ class SourceRunner:
     @property
     def liveness(self) -> LivenessReport | None:
         """What the witness outside the database said to the last sweep; None when none has been asked yet."""
-        return self._memory.liveness
+        return self._state.liveness
 
     @property
     def refused(self) -> frozenset[Key]:
         """Jobs that the database has refused to end, and that are left alone for a while."""
-        return frozenset(tuple(self._memory.refused))
+        return frozenset(tuple(self._state.refused_until))
 
     @property
     def sweeping(self) -> bool:
         return self._busy.locked()
 
     @property
-    def overdue(self) -> float:
+    def overdue_seconds(self) -> float:
         """By how many seconds the next sweep is late; not positive while all is well."""
-        return 0.0 if self.sweeping else time.monotonic() - self._ended - self.delay
+        return 0.0 if self.sweeping else time.monotonic() - self._last_end - self.delay_seconds
 
     @property
-    def delay(self) -> float:
+    def delay_seconds(self) -> float:
         """From the end of the last sweep to the next, in seconds."""
-        return self.pace.after(self._failures)
+        return self.retry_schedule.delay_after(self._failures)
 
     def tick(self) -> SweepReport | None:
         """One sweep, now. None when told to stop, or while another one works."""
@@ -137,13 +137,13 @@ class SourceRunner:
     def _sweep(self, options: SweepOptions) -> SweepReport:
         """A sweep, told to the subscribers; a defect of our own is told as a failed one, and raised."""
         try:
-            report = sweep(self.source, self.downtime, self._memory, options, self._lease, self)
+            report = sweep(self.source, self.downtime, self._state, options, self._lease, self)
             self._failures = self._failures + 1 if report.database_away else 0
         except Exception as defect:
-            self._listeners.swept(failed(self.source.name, f"{type(defect).__name__}: {defect}"))
+            self._listeners.swept(failed_report(self.source.name, f"{type(defect).__name__}: {defect}"))
             raise
         finally:
-            self._ended = time.monotonic()
+            self._last_end = time.monotonic()
         self._listeners.swept(report)
         return report
 
@@ -166,7 +166,7 @@ class SourceRunner:
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
         """Jobs that have been ended, by a sweep or by hand: sweeps look whether they show life."""
-        self._memory.ended.remember(batch)
+        self._state.reaped_jobs.track(batch)
         self._listeners.reaped(source, sweep_id, batch)
 
     def surveyed(self, source: str, census: JobCounts) -> None:

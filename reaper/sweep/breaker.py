@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from reaper.model import JobCounts
 
-FLOOR = 50
+NEVER_HELD = 50
 """Fewer stale jobs than this never hold a sweep, whatever is configured."""
 
 
@@ -18,10 +18,10 @@ class Breaker:
     share: float
 
     def opens(self, census: JobCounts) -> bool:
-        return census.stale > max(self.minimum, FLOOR) and census.stale > self.share * census.running
+        return census.stale > max(self.minimum, NEVER_HELD) and census.stale > self.share * census.running
 
-    def why(self, census: JobCounts) -> str:
+    def reason(self, census: JobCounts) -> str:
         return (
-            f"{census.stale} of {census.running} running jobs fell silent: more than {max(self.minimum, FLOOR)} "
+            f"{census.stale} of {census.running} running jobs fell silent: more than {max(self.minimum, NEVER_HELD)} "
             f"and more than {self.share:.0%} of them"
         )

@@ -15,7 +15,7 @@ _FILE = "halted"
 
 
 @dataclass(frozen=True, slots=True)
-class Halted:
+class HaltRecord:
     """Who halted the supervisor, and why. `persistent`: it stays halted when the daemon is started anew."""
 
     by: str
@@ -32,18 +32,18 @@ class HaltSwitch:
     def __init__(self, directory: Path | None = None) -> None:
         self._path = directory / _FILE if directory else None
         self._lock = threading.Lock()
-        self._current: Halted | None = self._load()
+        self._current: HaltRecord | None = self._load()
 
     @property
-    def on(self) -> bool:
+    def is_halted(self) -> bool:
         return self._current is not None
 
     @property
-    def current(self) -> Halted | None:
+    def current(self) -> HaltRecord | None:
         """Who halted it; None while it is not halted."""
         return self._current
 
-    def set(self, halted: Halted) -> None:
+    def set(self, halted: HaltRecord) -> None:
         """Halt, whatever else happens. One that was to last goes on to, until somebody clears it.
 
         Raises ReaperError when this one is to last and that cannot be kept: then it ends with the process.
@@ -61,17 +61,17 @@ class HaltSwitch:
             self._delete()
             self._current = None
 
-    def _load(self) -> Halted | None:
+    def _load(self) -> HaltRecord | None:
         """What an earlier process left. Whatever cannot be read was left by one that was halted, too."""
         if self._path is None or not os.path.lexists(self._path):
             return None
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
-            return Halted(str(found["by"]), found["reason"] and str(found["reason"]), persistent=True)
+            return HaltRecord(str(found["by"]), found["reason"] and str(found["reason"]), persistent=True)
         except (OSError, ValueError, KeyError, TypeError):
-            return Halted(f"nobody knows whom: {self._path} cannot be read", persistent=True)
+            return HaltRecord(f"nobody knows whom: {self._path} cannot be read", persistent=True)
 
-    def _save(self, halted: Halted) -> None:
+    def _save(self, halted: HaltRecord) -> None:
         if self._path is None:
             raise ReaperError(
                 "halted, but only until the daemon ends: to outlast it takes a directory for that; "

@@ -36,11 +36,11 @@ _LOOK_SECONDS = 5.0
 
 
 @dataclass(slots=True)
-class _Ended:
+class _TrackedJob:
     job: ReapedJob
-    remains: PostTransitionState
-    until: float
-    heard: bool = False
+    post_state: PostTransitionState
+    expires_at: float
+    reported: bool = False
 
 
 class ReapedJobTracker:
@@ -48,54 +48,54 @@ class ReapedJobTracker:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ended: dict[Key, _Ended] = {}
-        self._next = 0
-        self._room = MAX_PER_SWEEP
+        self._jobs: dict[Key, _TrackedJob] = {}
+        self._rotation = 0
+        self._sample_size = MAX_PER_SWEEP
 
     def __len__(self) -> int:
-        return len(self._ended)
+        return len(self._jobs)
 
-    def remember(self, batch: Sequence[ReapedJob]) -> None:
+    def track(self, batch: Sequence[ReapedJob]) -> None:
         """Those of which something remains. Of too many the newest are kept."""
         until = time.monotonic() + RETENTION_SECONDS
         with self._lock:
             for job in batch[-MAX_TRACKED:]:
-                self._ended.pop(job.key, None)
+                self._jobs.pop(job.key, None)
                 if job.remains is not None:
-                    self._ended[job.key] = _compact(job, job.remains, until)
-            self._forget_oldest(len(self._ended) - MAX_TRACKED)
+                    self._jobs[job.key] = _compact(job, job.remains, until)
+            self._forget_oldest(len(self._jobs) - MAX_TRACKED)
 
-    def next_keys(self) -> dict[Key, _Ended]:
+    def next_sample(self) -> dict[Key, _TrackedJob]:
         """Which to look at now: the newest, and some of the others in turn."""
         with self._lock:
             now = time.monotonic()
-            self._forget_oldest(sum(ended.until <= now for ended in self._ended.values()))
-            keys = list(self._ended)
+            self._forget_oldest(sum(ended.expires_at <= now for ended in self._jobs.values()))
+            keys = list(self._jobs)
             if not keys:
-                self._room = MAX_PER_SWEEP
-            if len(keys) > self._room:
-                newest = self._room - self._room // 2
+                self._sample_size = MAX_PER_SWEEP
+            if len(keys) > self._sample_size:
+                newest = self._sample_size - self._sample_size // 2
                 keys, others = keys[-newest:], keys[:-newest]
-                begin = self._next % len(others)
-                turn = (others[begin:] + others[:begin])[: self._room // 2]
-                self._next = begin + len(turn)
+                begin = self._rotation % len(others)
+                turn = (others[begin:] + others[:begin])[: self._sample_size // 2]
+                self._rotation = begin + len(turn)
                 keys += turn
-            return {key: self._ended[key] for key in keys}
+            return {key: self._jobs[key] for key in keys}
 
-    def forget(self, ended: _Ended) -> None:
+    def forget(self, ended: _TrackedJob) -> None:
         """Unless it has been ended anew meanwhile."""
         with self._lock:
-            if self._ended.get(ended.job.key) is ended:
-                del self._ended[ended.job.key]
+            if self._jobs.get(ended.job.key) is ended:
+                del self._jobs[ended.job.key]
 
     def shrink_sample(self) -> None:
         """A look took too long: half as many are due from now on, until nothing is remembered any more."""
         with self._lock:
-            self._room = max(1, min(self._room, len(self._ended)) // 2)
+            self._sample_size = max(1, min(self._sample_size, len(self._jobs)) // 2)
 
     def _forget_oldest(self, count: int) -> None:
-        for key in list(self._ended)[: max(0, count)]:
-            del self._ended[key]
+        for key in list(self._jobs)[: max(0, count)]:
+            del self._jobs[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def scan_for_late_signs(
 
     What a database refuses here is told and no more: sweeps do not depend on it. Raises DBAPIError when it is away.
     """
-    due = remembered.next_keys()
+    due = remembered.next_sample()
     if not due:
         return None
     try:
@@ -126,39 +126,39 @@ def scan_for_late_signs(
         if kind is ErrorKind.TIMEOUT:
             remembered.shrink_sample()
         return LateSignScan(trouble=short_message(error))
-    found = [_told(remembered, ended, seen.get(key)) for key, ended in due.items()]
+    found = [_check_job(remembered, ended, seen.get(key)) for key, ended in due.items()]
     return LateSignScan([sign for sign in found if sign is not None])
 
 
-def _told(remembered: ReapedJobTracker, ended: _Ended, seen: JobSnapshot | None) -> LateSign | None:
+def _check_job(remembered: ReapedJobTracker, ended: _TrackedJob, seen: JobSnapshot | None) -> LateSign | None:
     """What is new of one job. Forgets it when it is over with it."""
-    remains = ended.remains
-    if seen is None or seen.identity != remains.identity or _put_back(remains, seen):
+    remains = ended.post_state
+    if seen is None or seen.identity != remains.identity or _was_requeued(remains, seen):
         remembered.forget(ended)
         return None
-    sign, finish = _newest(remains, seen), newer_than_transition(remains, seen.finished_at)
-    changed = _changed(remains, seen)
+    sign, finish = _newest_sign(remains, seen), newer_than_transition(remains, seen.finished_at)
+    changed = _status_changed(remains, seen)
     if (changed and not seen.entry) or (finish and seen.finished):
         remembered.forget(ended)
         return _late_sign(ended, seen, "status", sign or (None, finish))
-    if (sign is None and not changed) or ended.heard:
+    if (sign is None and not changed) or ended.reported:
         return None
     late = _late_sign(ended, seen, "event", sign or (None, None))
-    ended.heard = True
+    ended.reported = True
     return late
 
 
-def _changed(remains: PostTransitionState, seen: JobSnapshot) -> bool:
+def _status_changed(remains: PostTransitionState, seen: JobSnapshot) -> bool:
     return seen.running or seen.status != remains.status
 
 
-def _put_back(remains: PostTransitionState, seen: JobSnapshot) -> bool:
+def _was_requeued(remains: PostTransitionState, seen: JobSnapshot) -> bool:
     """It has been started anew although nothing says so, or waits for that."""
     waits = not seen.running and seen.finished is False and not seen.entry
-    return _changed(remains, seen) and (remains.again or waits)
+    return _status_changed(remains, seen) and (remains.again or waits)
 
 
-def _newest(remains: PostTransitionState, seen: JobSnapshot) -> tuple[str, Sign] | None:
+def _newest_sign(remains: PostTransitionState, seen: JobSnapshot) -> tuple[str, Sign] | None:
     found = {witness: sign for witness, sign in seen.signs.items() if newer_than_transition(remains, sign)}
     witness = max(found, key=lambda each: found[each].epoch, default=None)
     return None if witness is None else (witness, found[witness])
@@ -174,7 +174,7 @@ def newer_than_transition(remains: PostTransitionState, sign: Sign | None) -> Si
     return sign
 
 
-def _late_sign(ended: _Ended, seen: JobSnapshot, what: str, sign: tuple[str | None, Sign | None]) -> LateSign:
+def _late_sign(ended: _TrackedJob, seen: JobSnapshot, what: str, sign: tuple[str | None, Sign | None]) -> LateSign:
     job, (witness, context) = ended.job, sign
     return LateSign(
         key=job.key,
@@ -187,22 +187,22 @@ def _late_sign(ended: _Ended, seen: JobSnapshot, what: str, sign: tuple[str | No
         witness=witness,
         at=context.at if context else None,
         status=seen.status,
-        status_then=ended.remains.status,
+        status_then=ended.post_state.status,
         finished=what == "status" and not seen.running,
-        told_before=ended.heard,
+        told_before=ended.reported,
         age_seconds=job.age_seconds,
     )
 
 
-def _compact(job: ReapedJob, remains: PostTransitionState, until: float) -> _Ended:
+def _compact(job: ReapedJob, remains: PostTransitionState, until: float) -> _TrackedJob:
     """Without what is not told, and with one text for what is the same in many jobs."""
-    kind, witness, status = _shared(job.kind), _shared(job.witness), _shared(remains.status)
-    return _Ended(
+    kind, witness, status = _interned(job.kind), _interned(job.witness), _interned(remains.status)
+    return _TrackedJob(
         job._replace(kind=kind, witness=witness, task=None, evidence=None, remains=None),
         remains._replace(status=status),
         until,
     )
 
 
-def _shared(text: str | None) -> str | None:
+def _interned(text: str | None) -> str | None:
     return None if text is None else sys.intern(text)

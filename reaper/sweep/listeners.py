@@ -16,7 +16,7 @@ class SweepListener(Protocol):
     def surveyed(self, source: str, census: JobCounts) -> None: ...
 
 
-class Subscriber(SweepListener, Protocol):
+class SweepSubscriber(SweepListener, Protocol):
     """Told of everything that sweeps do."""
 
     def swept(self, report: SweepReport) -> None: ...
@@ -28,7 +28,7 @@ class ListenerGroup:
     It is raised when all have been told, the first where there are several.
     """
 
-    def __init__(self, members: Sequence[Subscriber]) -> None:
+    def __init__(self, members: Sequence[SweepSubscriber]) -> None:
         self._members = tuple(members)
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
@@ -40,7 +40,7 @@ class ListenerGroup:
     def swept(self, report: SweepReport) -> None:
         self._each(lambda member: member.swept(report))
 
-    def _each(self, tell: Callable[[Subscriber], None]) -> None:
+    def _each(self, tell: Callable[[SweepSubscriber], None]) -> None:
         defects = list[Exception]()
         for member in self._members:
             try:

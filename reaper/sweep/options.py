@@ -26,10 +26,10 @@ class SweepOptions:
     breaker: Breaker
     force: bool = False
     dry_run: bool = False
-    stopping: Callable[[], bool] = lambda: False
-    halted: Callable[[], bool] = lambda: False
+    should_stop: Callable[[], bool] = lambda: False
+    is_halted: Callable[[], bool] = lambda: False
     override_breaker_up_to: int = 0
 
-    def held(self, census: JobCounts) -> bool:
+    def held_by_breaker(self, census: JobCounts) -> bool:
         """The breaker holds the sweep."""
         return self.breaker.opens(census) and not self.force and census.stale > self.override_breaker_up_to

@@ -17,7 +17,7 @@ def sweep_summary(report: SweepReport, breaker: Breaker, named: int) -> Iterator
     if report.dry_run and report.census is not None:
         yield from _preview(report, breaker)
     elif report.outcome is Outcome.HELD and report.census is not None:
-        yield f"Held by the breaker: {breaker.why(report.census)}. `reaper sweep --force` goes through once."
+        yield f"Held by the breaker: {breaker.reason(report.census)}. `reaper sweep --force` goes through once."
     elif report.outcome is Outcome.STANDBY and not report.reaped:
         yield "Not swept: another replica holds the lease."
     elif report.outcome is not Outcome.FAILED or report.reaped:
@@ -30,12 +30,12 @@ def sweep_summary(report: SweepReport, breaker: Breaker, named: int) -> Iterator
         yield f"Of {messages.describe_counts(report.census)}."
     if report.lost:
         yield f"{report.lost} job(s) moved between the survey and the lock, and were left alone."
-    yield from locked(report)
-    yield from refused(report)
+    yield from locked_lines(report)
+    yield from refused_lines(report)
     if report.revoke_trouble is not None:
         yield f"Celery's workers: {report.revoke_trouble}."
-    yield from doubted(report)
-    yield from unheard(report)
+    yield from unknown_lines(report)
+    yield from downtime_lines(report)
 
 
 def _preview(report: SweepReport, breaker: Breaker) -> Iterator[str]:
@@ -45,33 +45,33 @@ def _preview(report: SweepReport, breaker: Breaker) -> Iterator[str]:
         yield f"... and {report.census.stale - len(report.would_reap)} more."
     yield f"Would reap {report.census.stale} stale job(s). Nothing was changed."
     if breaker.opens(report.census):
-        yield f"The breaker would hold this sweep: {breaker.why(report.census)}."
+        yield f"The breaker would hold this sweep: {breaker.reason(report.census)}."
 
 
-def refused(report: SweepReport) -> Iterator[str]:
+def refused_lines(report: SweepReport) -> Iterator[str]:
     """Jobs that the database did not let go."""
     yield from (f"Refused by the database: {messages.format_key(job.key)}: {job.error}" for job in report.failures)
 
 
-def locked(report: SweepReport) -> Iterator[str]:
+def locked_lines(report: SweepReport) -> Iterator[str]:
     """Jobs whose rows somebody holds."""
-    yield from (_held(job) for job in report.locked)
+    yield from (_locked_line(job) for job in report.locked)
     if report.locked_total > len(report.locked):
         yield f"... and {report.locked_total - len(report.locked)} more rows are held."
 
 
-def _held(job: LockedCandidate) -> str:
+def _locked_line(job: LockedCandidate) -> str:
     overdue = ", longer than its stall window" if job.overdue else ""
     return f"Alive, its row is held{overdue}: {messages.format_key(job.key)} by {messages.describe_holder(job.holder)}"
 
 
-def doubted(report: SweepReport) -> Iterator[str]:
+def unknown_lines(report: SweepReport) -> Iterator[str]:
     """Silent jobs that are not stale, for a witness could not be asked."""
     for reason, count in Counter(job.unknown for job in report.newly_spared if messages.spared_as_unknown(job)).items():
         yield f"{count} job(s) have been silent for longer than their stall window and were spared. {reason}"
 
 
-def unheard(report: SweepReport) -> Iterator[str]:
+def downtime_lines(report: SweepReport) -> Iterator[str]:
     """Silent jobs that are not stale, for nobody could have heard them."""
     silent = [job for job in report.newly_spared if messages.spared_by_downtime(job)]
     if not silent:

@@ -22,7 +22,7 @@ from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import Halted, HaltSwitch
+from reaper.sweep.halt import HaltRecord, HaltSwitch
 from tests.support.daemons import Daemon, closed, free_port, lasts, until
 from tests.support.protea import Protea
 
@@ -305,7 +305,7 @@ def test_sweeps_are_progress(bench: Bench) -> None:
 
 def test_a_halted_supervisor_is_progress(bench: Bench) -> None:
     bench.pings()
-    bench.supervisor.halt(Halted("alice"))
+    bench.supervisor.halt(HaltRecord("alice"))
     bench.until(lambda: "halted, 0 running" in bench.manager.told("STATUS")[-1], "a halted sweep")
     bench.pings(5)
 

@@ -13,8 +13,8 @@ from reaper.grants.facts import from_database
 from reaper.grants.statements import granting
 from reaper.model import Outcome, Reason
 from reaper.operations import purge as purging
-from reaper.operations.bulk import BulkOptions
-from reaper.operations.cleanup import stale
+from reaper.operations.bulk_end import BulkOptions
+from reaper.operations.execution_cleanup import stale_keys
 from reaper.operations.explain import explain
 from reaper.operations.fail import ManualEnd, fail
 from reaper.operations.report import ReportQuery, overdue_jobs, report
@@ -121,7 +121,7 @@ def test_whatever_goes_by_the_rule_refuses_and_a_person_s_own_decision_does_not(
         lambda: report(least, downtime, ReportQuery(None, None, 50)),
         lambda: overdue_jobs(least, downtime),
         lambda: explain(least, downtime, (job,)),
-        lambda: stale(least, downtime),
+        lambda: stale_keys(least, downtime),
         lambda: resume(least, downtime, ResumeOptions(60, 0, lambda _: False), hand),
     ):
         with pytest.raises(RowsHidden, match="job_event"):

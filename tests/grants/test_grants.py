@@ -34,7 +34,7 @@ from reaper.source.source import SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions as SweepOrders
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.check.test_check import AWKWARD, AWKWARD_TABLES, PROTEA, connected, found, guest, guest_url, mine, run
 from tests.check.test_vocabulary import SHOP

@@ -28,7 +28,7 @@ from reaper.dev.postgres import Embedded
 from reaper.errors import NotPurgeable
 from reaper.model import Outcome, PurgeReport
 from reaper.observers.event_log import EventLog
-from reaper.operations.purge import PurgeOptions, check, purge
+from reaper.operations.purge import PurgeOptions, purge, require_purgeable
 from reaper.profile import resolve
 from reaper.scheduling.scheduled_purge import ScheduledPurge
 from reaper.scheduling.scheduler import CronTrigger, IntervalTrigger, Supervisor
@@ -531,7 +531,7 @@ def test_a_database_that_is_away_is_told_and_not_raised() -> None:
 )
 def test_profiles_that_cannot_be_purged_say_why(profile: str, why: str) -> None:
     with pytest.raises(NotPurgeable, match=why.replace("[", r"\[").replace(".", r"\.")):
-        check(resolve(profile))
+        require_purgeable(resolve(profile))
 
 
 # --- shipped profiles ----------------------------------------------------------------------------------------

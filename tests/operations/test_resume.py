@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from reaper.cli import exit_codes
-from reaper.operations.bulk import BulkOptions
-from reaper.operations.resume import Resumed, ResumeOptions, resume
+from reaper.operations.bulk_end import BulkOptions
+from reaper.operations.resume import ResumeOptions, ResumeResult, resume
 from reaper.source import Claim
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.commands import Reaper
@@ -120,7 +120,7 @@ def patiently(seconds: float) -> bool:
     return False
 
 
-def listened(world: World, meanwhile: Callable[[Session], object]) -> Resumed:
+def listened(world: World, meanwhile: Callable[[Session], object]) -> ResumeResult:
     """Resume, while another server does something in a session of its own."""
 
     def wait(seconds: float) -> bool:
@@ -137,7 +137,7 @@ def listened(world: World, meanwhile: Callable[[Session], object]) -> Resumed:
 
 def test_one_that_another_server_works_on_is_spared(world: World) -> None:
     dead, alive = world.job(age=3600, sign=MINUTE), world.job(age=3600, sign=MINUTE)
-    assert listened(world, lambda other: world.sign_of_life(alive, other)).toll.reaped == 1
+    assert listened(world, lambda other: world.sign_of_life(alive, other)).result.reaped == 1
     assert len(world.audit(dead)) == 1 and world.state(alive) is State.RUNNING
 
 
@@ -151,20 +151,20 @@ def test_one_whose_worker_s_clock_is_behind_is_spared_too(noetl: World) -> None:
             job,
         )
 
-    assert listened(noetl, event).found == 0
+    assert listened(noetl, event).interrupted == 0
     assert noetl.state(job) is State.RUNNING
 
 
 def test_one_that_ends_meanwhile_keeps_its_own_end(world: World) -> None:
     job = world.job(age=3600, sign=MINUTE)
-    assert listened(world, lambda other: world.finish(job, other)).found == 0
+    assert listened(world, lambda other: world.finish(job, other)).interrupted == 0
     assert world.state(job) is State.FINISHED
 
 
 def test_what_begins_after_the_restart_is_left_alone(world: World) -> None:
     world.job(age=3600, sign=MINUTE)
     begun: list[str] = []
-    assert listened(world, lambda _: begun.append(world.job(age=0, sign=None))).toll.reaped == 1
+    assert listened(world, lambda _: begun.append(world.job(age=0, sign=None))).result.reaped == 1
     assert world.state(begun[0]) is State.RUNNING
 
 
@@ -185,7 +185,7 @@ def test_what_is_done_between_the_second_look_and_the_lock_counts(world: World, 
     found = resume(
         source, DowntimeTracker(0), ResumeOptions(5 * MINUTE, 0.3, patiently), BulkOptions("test-host", 1000, Heard())
     )
-    assert found is not None and (found.found, found.toll.reaped, found.toll.lost) == (1, 0, 1)
+    assert found is not None and (found.interrupted, found.result.reaped, found.result.lost) == (1, 0, 1)
     assert world.state(job) is (State.RUNNING if what == "sign of life" else State.FINISHED)
 
 

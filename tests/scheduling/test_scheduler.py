@@ -215,7 +215,7 @@ def test_a_clock_that_jumps_ahead_is_made_up_for_by_one_sweep(protea: Protea) ->
 
 @pytest.mark.parametrize("interval", [1.0, 60.0, 604800.0])
 def test_tries_come_later_and_later_but_never_later_than_a_sweep(interval: float) -> None:
-    after: Callable[[int], float] = RetrySchedule(interval).after
+    after: Callable[[int], float] = RetrySchedule(interval).delay_after
     delays = [after(failures) for failures in range(1, 2000)]
     assert after(0) == interval
     assert delays[0] == 1

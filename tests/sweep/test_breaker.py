@@ -8,7 +8,7 @@ from reaper.model import JobCounts, Outcome
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.protea import Heard, Protea
 
@@ -56,7 +56,7 @@ def test_it_opens_at_more_than_the_minimum_and_more_than_the_share(
 
 
 def test_it_says_why() -> None:
-    assert Breaker(10, 0.25).why(JobCounts(120, 100, 70, None)) == (
+    assert Breaker(10, 0.25).reason(JobCounts(120, 100, 70, None)) == (
         "70 of 120 running jobs fell silent: more than 50 and more than 25% of them"
     )
 

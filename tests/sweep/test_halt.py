@@ -13,19 +13,19 @@ from reaper.errors import ReaperError, SourceBusy
 from reaper.model import Outcome, SweepReport
 from reaper.observers.metrics import Metrics
 from reaper.observers.status import Status
-from reaper.scheduling.scheduler import State, Supervisor
+from reaper.scheduling.scheduler import ScheduleState, Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import Halted, HaltSwitch
+from reaper.sweep.halt import HaltRecord, HaltSwitch
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.scheduling.test_scheduler import Diary, slow
 from tests.support.daemons import lasts, until
 from tests.support.protea import Heard, Protea
 
-ALICE = Halted("alice", "wrong thresholds")
+ALICE = HaltRecord("alice", "wrong thresholds")
 
 
 class Make(Protocol):
@@ -58,30 +58,30 @@ def runner(protea: Protea) -> Iterator[Make]:
 
 def test_a_halt_ends_with_the_process_unless_it_is_told_to_last(tmp_path: Path) -> None:
     HaltSwitch(tmp_path).set(ALICE)
-    assert not HaltSwitch(tmp_path).on
-    HaltSwitch(tmp_path).set(Halted("bob", None, persistent=True))
-    assert HaltSwitch(tmp_path).current == Halted("bob", None, persistent=True)
+    assert not HaltSwitch(tmp_path).is_halted
+    HaltSwitch(tmp_path).set(HaltRecord("bob", None, persistent=True))
+    assert HaltSwitch(tmp_path).current == HaltRecord("bob", None, persistent=True)
 
 
 def test_going_on_forgets_what_was_to_last(tmp_path: Path) -> None:
     halt = HaltSwitch(tmp_path)
-    halt.set(Halted("bob", "a migration", persistent=True))
+    halt.set(HaltRecord("bob", "a migration", persistent=True))
     halt.clear()
-    assert not halt.on and not HaltSwitch(tmp_path).on and list(tmp_path.iterdir()) == []
+    assert not halt.is_halted and not HaltSwitch(tmp_path).is_halted and list(tmp_path.iterdir()) == []
 
 
 def test_a_later_halt_does_not_end_one_that_was_to_last(tmp_path: Path) -> None:
     halt = HaltSwitch(tmp_path)
-    halt.set(Halted("bob", None, persistent=True))
+    halt.set(HaltRecord("bob", None, persistent=True))
     halt.set(ALICE)
-    assert halt.current == Halted("alice", "wrong thresholds", persistent=True) and HaltSwitch(tmp_path).on
+    assert halt.current == HaltRecord("alice", "wrong thresholds", persistent=True) and HaltSwitch(tmp_path).is_halted
 
 
 def test_without_a_directory_a_halt_cannot_last_and_begins_all_the_same() -> None:
     halt = HaltSwitch(None)
     with pytest.raises(ReaperError, match=r"halted, but only until the daemon ends: .*REAPER_STATE_DIR"):
-        halt.set(Halted("bob", None, persistent=True))
-    assert halt.current == Halted("bob", None)
+        halt.set(HaltRecord("bob", None, persistent=True))
+    assert halt.current == HaltRecord("bob", None)
 
 
 def test_a_halt_that_cannot_be_kept_begins_all_the_same_and_one_that_cannot_be_removed_does_not_end(
@@ -93,15 +93,15 @@ def test_a_halt_that_cannot_be_kept_begins_all_the_same_and_one_that_cannot_be_r
     halt.set(ALICE)
     halt.clear()
     with pytest.raises(ReaperError, match="halted, but only until the daemon ends: cannot write"):
-        halt.set(Halted("bob", None, persistent=True))
-    assert halt.current == Halted("bob", None) and not HaltSwitch(in_the_way).on
+        halt.set(HaltRecord("bob", None, persistent=True))
+    assert halt.current == HaltRecord("bob", None) and not HaltSwitch(in_the_way).is_halted
     kept = HaltSwitch(tmp_path)
-    kept.set(Halted("bob", None, persistent=True))
+    kept.set(HaltRecord("bob", None, persistent=True))
     (tmp_path / "halted").unlink()
     (tmp_path / "halted").mkdir()  # nobody can unlink a directory, not even root
     with pytest.raises(ReaperError, match="cannot remove"):
         kept.clear()
-    assert kept.on
+    assert kept.is_halted
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"by": 1}', '"halted"', "\udcff"])
@@ -110,7 +110,7 @@ def test_what_cannot_be_read_was_left_by_one_that_was_halted(tmp_path: Path, tex
     halt = HaltSwitch(tmp_path)
     assert halt.current is not None and halt.current.persistent and "cannot be read" in halt.current.by
     halt.clear()
-    assert not HaltSwitch(tmp_path).on
+    assert not HaltSwitch(tmp_path).is_halted
 
 
 # --- what it does -----------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_what_cannot_be_read_was_left_by_one_that_was_halted(tmp_path: Path, tex
 def test_a_halted_sweep_counts_everything_and_changes_nothing(protea: Protea) -> None:
     protea.stale()
     before, heard = protea.dump(), Heard()
-    options = SweepOptions("test-host", 1000, Breaker(50, 0.5), halted=lambda: True)
+    options = SweepOptions("test-host", 1000, Breaker(50, 0.5), is_halted=lambda: True)
     report = sweep(protea.source(), DowntimeTracker(0), SourceState(), options, None, heard)
     assert (report.outcome, report.reaped, report.succeeded) == (Outcome.HALTED, 0, False)
     assert report.census is not None and (report.census.running, report.census.stale) == (1, 1)
@@ -244,7 +244,7 @@ def test_a_schedule_that_died_is_finished_and_can_be_restarted(runner: Make) -> 
     until(lambda: diary.sweeps, "a sweep")
     assert str(supervisor.state) == "RUNNING"
     supervisor._scheduler.add_job(lambda: None, Broken())
-    until(lambda: supervisor.state is State.FINISHED, "its end")
+    until(lambda: supervisor.state is ScheduleState.FINISHED, "its end")
     swept = len(diary.sweeps)
     supervisor.recover_from_clock_change()
     lasts(lambda: len(diary.sweeps) <= swept + 1, "no sweep", 0.6)

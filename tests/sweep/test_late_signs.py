@@ -34,7 +34,7 @@ from reaper.sweep import late_signs
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.late_signs import MAX_PER_SWEEP, MAX_TRACKED, ReapedJobTracker, newer_than_transition
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.daemons import Daemon, Samples, until
 from tests.support.protea import HOUR, PATIENCE, Heard, Protea, thresholds
@@ -118,7 +118,7 @@ def test_what_a_reap_writes_itself_is_no_sign_of_life(world: World) -> None:
     sweeps, jobs = Sweeps(world.source()), [world.stale_job() for _ in range(3)]
     sweeps.reaps(3)
     assert [world.state(job) for job in jobs] == [State.REAPED] * 3
-    assert len(sweeps.memory.ended) == (3 if _leaves_something(world) else 0)
+    assert len(sweeps.memory.reaped_jobs) == (3 if _leaves_something(world) else 0)
     assert sweeps.late() == sweeps.late() == []
 
 
@@ -150,7 +150,7 @@ def test_a_late_finish_is_told_once_with_what_it_wrote(world: World) -> None:
     assert (sign.key, sign.what, sign.finished, sign.told_before) == ((job,), "status", True, False)
     assert sign.status != sign.status_then
     assert sweeps.late() == []
-    assert len(sweeps.memory.ended) == 1
+    assert len(sweeps.memory.reaped_jobs) == 1
 
 
 @only_where(lambda world: world.signs and world.profile != "adhese-schedule" and world.action != "delete")
@@ -202,14 +202,14 @@ def test_a_job_that_is_started_anew_is_not_told(protea: Protea, sweeps: Sweeps) 
     protea.event(job)
     assert sweeps.late() == []
     protea.connection.execute("UPDATE job SET status = 'succeeded', finished_at = now() WHERE id = %s", (job,))
-    assert sweeps.late() == [] and len(sweeps.memory.ended) == 0
+    assert sweeps.late() == [] and len(sweeps.memory.reaped_jobs) == 0
 
 
 def test_a_job_that_is_put_back_by_hand_is_not_told(protea: Protea, sweeps: Sweeps) -> None:
     job = protea.stale()
     sweeps.reaps()
     protea.connection.execute("UPDATE job SET status = 'queued', finished_at = NULL WHERE id = %s", (job,))
-    assert sweeps.late() == [] and len(sweeps.memory.ended) == 0
+    assert sweeps.late() == [] and len(sweeps.memory.reaped_jobs) == 0
 
 
 def test_a_job_that_is_purged_is_not_told(protea: Protea, sweeps: Sweeps) -> None:
@@ -217,7 +217,7 @@ def test_a_job_that_is_purged_is_not_told(protea: Protea, sweeps: Sweeps) -> Non
     sweeps.reaps()
     protea.event(job)
     protea.connection.execute("DELETE FROM job WHERE id = %s", (job,))
-    assert sweeps.late() == [] and len(sweeps.memory.ended) == 0
+    assert sweeps.late() == [] and len(sweeps.memory.reaped_jobs) == 0
 
 
 def test_the_end_of_a_child_is_no_sign_of_its_parent(protea: Protea, sweeps: Sweeps) -> None:
@@ -248,7 +248,7 @@ def test_it_looks_while_the_breaker_holds_and_while_it_is_halted(protea: Protea)
     report = sweeps.once()
     assert (report.outcome, [sign.key for sign in report.late]) == (Outcome.HELD, [(jobs[0],)])
     protea.event(jobs[1])
-    sweeps.options = SweepOptions("test-host", 10, Breaker(50, 1.0), halted=lambda: True)
+    sweeps.options = SweepOptions("test-host", 10, Breaker(50, 1.0), is_halted=lambda: True)
     report = sweeps.once()
     assert (report.outcome, [sign.key for sign in report.late]) == (Outcome.HALTED, [(jobs[1],)])
 
@@ -298,7 +298,7 @@ def test_a_job_ended_by_a_person_through_the_daemon_is_remembered_too(protea: Pr
 
 
 def test_of_very_many_some_are_followed_and_all_are_told_when(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reaper.source.claim.FOLLOWED", 15)
+    monkeypatch.setattr("reaper.source.claim.MAX_FOLLOWED", 15)
     sweeps, heard = Sweeps(protea.source()), Heard()
     heard.memory = sweeps.memory
     for _ in range(60):
@@ -306,7 +306,7 @@ def test_of_very_many_some_are_followed_and_all_are_told_when(protea: Protea, mo
     report = sweep(sweeps.source, DowntimeTracker(0), sweeps.memory, sweeps.options, None, heard)
     sweeps.source.close()
     # Two batches of ten are in hand at a time.
-    assert report.reaped == 60 and 15 <= len(sweeps.memory.ended) <= 25
+    assert report.reaped == 60 and 15 <= len(sweeps.memory.reaped_jobs) <= 25
     assert all(job.reaped_at for job in heard.reaped_jobs)
 
 
@@ -414,7 +414,7 @@ def test_a_requeued_job_is_told_until_it_is_started_anew(tasks: Tasks) -> None:
     tasks.sets("state = 'working', heartbeat_at = {now}", 3)
     assert [sign.key for sign in sweeps.late()] == [("1", "a")]
     tasks.sets("state = 'done', heartbeat_at = {now}", 1)
-    assert sweeps.late() == [] and len(sweeps.memory.ended) == 0
+    assert sweeps.late() == [] and len(sweeps.memory.reaped_jobs) == 0
 
 
 def test_another_worker_of_a_job_that_was_failed_is_another_run(tasks: Tasks) -> None:
@@ -422,7 +422,7 @@ def test_another_worker_of_a_job_that_was_failed_is_another_run(tasks: Tasks) ->
     tasks.stale(1)
     sweeps.reaps()
     tasks.sets("worker = 'w2', heartbeat_at = {now}")
-    assert sweeps.late() == [] and len(sweeps.memory.ended) == 0
+    assert sweeps.late() == [] and len(sweeps.memory.reaped_jobs) == 0
 
 
 @pytest.mark.parametrize("context", ["timestamp(0)", "timestamp"])
@@ -509,11 +509,11 @@ def ended(*numbers: int) -> list[ReapedJob]:
 def test_the_newest_are_remembered_and_no_more_than_a_few_thousand() -> None:
     remembered = ReapedJobTracker()
     for begin in range(0, 2 * MAX_TRACKED, 1000):
-        remembered.remember(ended(*range(begin, begin + 1000)))
+        remembered.track(ended(*range(begin, begin + 1000)))
     assert len(remembered) == MAX_TRACKED
     due: set[str] = set()
     for _ in range(2 * MAX_TRACKED // MAX_PER_SWEEP):
-        found = [key for (key,) in remembered.next_keys()]
+        found = [key for (key,) in remembered.next_sample()]
         assert len(set(found)) == len(found) == MAX_PER_SWEEP
         # The newest every time, the others in turn.
         assert set(found) >= {str(n) for n in range(2 * MAX_TRACKED - MAX_PER_SWEEP // 2, 2 * MAX_TRACKED)}
@@ -534,7 +534,7 @@ def test_what_is_remembered_is_small() -> None:
             )
             for n, job in enumerate(ended(*range(begin, begin + 1000)))
         ]
-        remembered.remember(batch)
+        remembered.track(batch)
         del batch
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -544,23 +544,23 @@ def test_what_is_remembered_is_small() -> None:
 
 def test_what_was_ended_a_day_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered = ReapedJobTracker()
-    remembered.remember(ended(1))
+    remembered.track(ended(1))
     now = time.monotonic()
     monkeypatch.setattr("reaper.sweep.late_signs.time.monotonic", lambda: now + late_signs.RETENTION_SECONDS / 2)
-    remembered.remember(ended(2))
-    assert list(remembered.next_keys()) == [("1",), ("2",)]
+    remembered.track(ended(2))
+    assert list(remembered.next_sample()) == [("1",), ("2",)]
     monkeypatch.setattr("reaper.sweep.late_signs.time.monotonic", lambda: now + late_signs.RETENTION_SECONDS + 60)
-    assert list(remembered.next_keys()) == [("2",)] and len(remembered) == 1
+    assert list(remembered.next_sample()) == [("2",)] and len(remembered) == 1
 
 
 def test_a_job_that_is_ended_anew_is_remembered_anew() -> None:
     remembered = ReapedJobTracker()
-    remembered.remember(ended(1))
-    before = remembered.next_keys()[("1",)]
-    remembered.remember(ended(1))
+    remembered.track(ended(1))
+    before = remembered.next_sample()[("1",)]
+    remembered.track(ended(1))
     remembered.forget(before)
-    assert list(remembered.next_keys()) == [("1",)]
-    remembered.remember([job._replace(remains=None) for job in ended(1)])
+    assert list(remembered.next_sample()) == [("1",)]
+    remembered.track([job._replace(remains=None) for job in ended(1)])
     assert len(remembered) == 0
 
 

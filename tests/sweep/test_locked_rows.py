@@ -13,7 +13,7 @@ from reaper.dev.postgres import Embedded
 from reaper.model import LockedCandidate, LockHolder, SweepReport
 from reaper.profile import resolve
 from reaper.source import Source
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from tests.support.protea import HOUR, PATIENCE, Protea, eventually, thresholds
 
 EVENT = "INSERT INTO job_event (job_id, event) VALUES (%s, 'progress')"

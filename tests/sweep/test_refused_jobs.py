@@ -8,7 +8,7 @@ import pytest
 
 from reaper.dev.postgres import Embedded
 from reaper.model import Outcome, SweepReport
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from tests.support.interleaving import SCRIPTS, Stage, claimers
 from tests.support.protea import Protea, eventually
 
@@ -116,21 +116,21 @@ def test_a_refused_job_is_left_alone_for_ten_minutes(protea: Protea) -> None:
     report = protea.sweep(memory=memory)
     assert (report.reaped, report.failures, _tries(protea)) == (0, (), tried)
 
-    for key in memory.refused:
-        memory.refused[key] -= TEN_MINUTES - 1
+    for key in memory.refused_until:
+        memory.refused_until[key] -= TEN_MINUTES - 1
     assert protea.sweep(memory=memory).failures == () and _tries(protea) == tried
 
-    for key in memory.refused:
-        memory.refused[key] -= 1
+    for key in memory.refused_until:
+        memory.refused_until[key] -= 1
     assert len(protea.sweep(memory=memory).failures) == 1 and _tries(protea) > tried
 
     protea.connection.execute("DROP TRIGGER interfering ON job")
     assert protea.sweep(memory=memory).reaped == 0
-    for key in memory.refused:
-        memory.refused[key] -= TEN_MINUTES
+    for key in memory.refused_until:
+        memory.refused_until[key] -= TEN_MINUTES
     assert protea.sweep(memory=memory).reaped == 1
     assert protea.status(bad) == "failed" and len(protea.audits(bad)) == 1
-    assert memory.refused == {}
+    assert memory.refused_until == {}
 
 
 def _tries(protea: Protea) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from reaper.model import JobCounts, KindThresholds, Outcome, Threshold, Verdict
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from tests.support.protea import HOUR, MINUTE, Heard, Protea, thresholds
 
 

@@ -13,7 +13,7 @@ from reaper.model import Outcome
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from tests.support.protea import PATIENCE, Protea, thresholds
 
 
@@ -82,7 +82,7 @@ def test_a_defect_of_our_own_gives_the_lease_away_too(protea: Protea, monkeypatc
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("reaper.sweep.candidate_spool.Spool.fill", full)
+        patched.setattr("reaper.sweep.candidate_spool.CandidateSpool.fill", full)
         with pytest.raises(OSError, match="No space"):
             protea.sweep(unable, lease=mine)
     try:
@@ -130,7 +130,7 @@ def test_a_full_disk_is_deaf_time(protea: Protea) -> None:
 
 
 def test_those_who_hold_rows_longest_are_looked_at_first(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reaper.sweep.sweep.SHOWN", 2)
+    monkeypatch.setattr("reaper.sweep.sweep.MAX_LISTED", 2)
     source, memory = protea.source(), SourceState()
     old = [protea.stale() for _ in range(2)]
     with protea.connect() as first, protea.connect() as second:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 
 from reaper.model import Outcome
-from reaper.operations.cleanup import LONGEST_MINUTES
+from reaper.operations.execution_cleanup import MAX_MINUTES
 from reaper.web.api.dependencies import AtDesk, Audit, changing_router
 from reaper.web.api.errors import Unclear, problems
 from reaper.web.api.schemas import WHOLE, Census, Model, SourceName
@@ -33,7 +33,7 @@ class CleanupWanted(Model):
     """Which executions are to be cancelled."""
 
     older_than_minutes: Annotated[
-        int, Field(ge=1, le=LONGEST_MINUTES, description="Minimum age, and minimum silence."), WHOLE
+        int, Field(ge=1, le=MAX_MINUTES, description="Minimum age, and minimum silence."), WHOLE
     ] = 5
     dry_run: Annotated[bool, Field(description="Only tell what would be cancelled.")] = False
     source: Annotated[

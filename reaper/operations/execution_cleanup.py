@@ -13,7 +13,7 @@ from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep import summary
 from reaper.sweep.breaker import Breaker
 
-LONGEST_MINUTES = 3650 * 24 * 60
+MAX_MINUTES = 3650 * 24 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def cleanup_result(
     return CleanupResult(minutes, report.dry_run, found, count, ids, list(_notes(report, breaker)))
 
 
-def stale(source: Source, downtime: DowntimeTracker, most: int | None = None) -> list[Key]:
+def stale_keys(source: Source, downtime: DowntimeTracker, most: int | None = None) -> list[Key]:
     """All of them, or the first `most`, where a report names a hundred. Raises DatabaseAway and DBAPIError."""
     with source.connect() as connection:
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
@@ -71,16 +71,16 @@ def _notes(report: SweepReport, breaker: Breaker) -> Iterator[str]:
     """Why something was spared although it looks stuck."""
     if report.census is not None:
         if report.outcome is Outcome.HELD:
-            yield f"Held by the breaker: {breaker.why(report.census)}. With force they are cancelled all the same."
+            yield f"Held by the breaker: {breaker.reason(report.census)}. With force they are cancelled all the same."
         elif report.dry_run and breaker.opens(report.census):
-            yield f"The breaker would hold this: {breaker.why(report.census)}. With force it does not."
+            yield f"The breaker would hold this: {breaker.reason(report.census)}. With force it does not."
     if report.outcome is Outcome.HALTED:
         yield "Somebody has halted the supervisor meanwhile; the rest is still there."
     if report.outcome is Outcome.STOPPED:
         yield "Stopped between two batches; the rest is still there."
     if report.lost:
         yield f"{report.lost} execution(s) moved meanwhile, and were left alone."
-    yield from summary.locked(report)
-    yield from summary.refused(report)
-    yield from summary.doubted(report)
-    yield from summary.unheard(report)
+    yield from summary.locked_lines(report)
+    yield from summary.refused_lines(report)
+    yield from summary.unknown_lines(report)
+    yield from summary.downtime_lines(report)

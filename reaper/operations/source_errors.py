@@ -13,7 +13,7 @@ from reaper.source import Source
 
 
 @contextmanager
-def errors_of(source: Source) -> Iterator[None]:
+def prefix_errors(source: Source) -> Iterator[None]:
     """Whatever the database says against it becomes one line that names the source."""
     try:
         yield

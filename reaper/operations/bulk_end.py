@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from reaper.model import FailedTransition, Key
 from reaper.source import Candidate, Source
-from reaper.sweep.batches import BatchRunner
+from reaper.sweep.batch_runner import BatchRunner
 from reaper.sweep.listeners import SweepListener
 
 
@@ -31,32 +31,32 @@ class BulkOptions:
     host: str
     batch_size: int
     listener: SweepListener
-    stopping: Callable[[], bool] = lambda: False
+    should_stop: Callable[[], bool] = lambda: False
 
 
 def end_in_bulk(
     source: Source,
     connection: Connection,
-    reap: BatchRunner,
+    runner: BatchRunner,
     batches: Iterable[Sequence[Candidate]],
     run_id: str,
-    hand: BulkOptions,
+    options: BulkOptions,
 ) -> BulkResult:
     """End the jobs of these batches. Raises DBAPIError or TooManyRefused; what was done is told to the listener."""
-    toll = BulkResult()
+    result = BulkResult()
 
     def willing() -> Iterator[Sequence[Candidate]]:
         for batch in batches:
-            if hand.stopping():
-                toll.stopped = True
+            if options.should_stop():
+                result.stopped = True
                 return
             yield batch
 
-    for done in reap.run(connection, willing()):
-        toll.reaped += len(done.reaped)
-        toll.lost += done.lost
-        toll.locked += done.locked
-        toll.failures += done.failures
+    for done in runner.run(connection, willing()):
+        result.reaped += len(done.reaped)
+        result.lost += done.lost
+        result.locked += done.locked
+        result.failures += done.failures
         if done.reaped:
-            hand.listener.reaped(source.name, run_id, done.reaped)
-    return toll
+            options.listener.reaped(source.name, run_id, done.reaped)
+    return result
