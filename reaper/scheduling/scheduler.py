@@ -17,10 +17,11 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from reaper.memory import HaltRecord
 from reaper.model import SweepReport
 from reaper.scheduling.scheduled_purge import ScheduledPurge
 from reaper.scheduling.source_runner import SourceRunner
-from reaper.sweep.halt import HaltRecord, HaltSwitch
+from reaper.sweep.halt import HaltSwitch
 
 _LATE_SECONDS = 5.0
 # A source whose database hangs keeps its thread, and with a limit enough of them would keep the others from sweeping.

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from reaper.database.lease import ttl_for
 from reaper.errors import SourceBusy
 from reaper.liveness import LivenessReport
+from reaper.memory import ContactStore
 from reaper.model import JobCounts, Key, ReapedJob, SweepReport
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
+from reaper.sweep.database_contact import record_contact
 from reaper.sweep.halt import HaltSwitch
 from reaper.sweep.listeners import ListenerGroup, SweepSubscriber
 from reaper.sweep.options import SweepOptions
@@ -46,7 +48,9 @@ class SourceRunner:
         host: str,
         subscribers: Sequence[SweepSubscriber],
         halt: HaltSwitch | None = None,
+        contacts: ContactStore | None = None,
     ) -> None:
+        """`contacts` keeps when this database was last reached; None: nothing does."""
         self.source, self.downtime, self.retry_schedule = source, downtime, pace
         self._listeners = ListenerGroup(subscribers)
         self._state = SourceState()
@@ -61,6 +65,7 @@ class SourceRunner:
             should_stop=self._stopping.is_set,
             is_halted=lambda: self.halt.is_halted,
         )
+        self._contacts = contacts
         self._failures = 0
         self._last_end = time.monotonic()
 
@@ -145,6 +150,8 @@ class SourceRunner:
         finally:
             self._last_end = time.monotonic()
         self._listeners.swept(report)
+        if self._contacts is not None:
+            record_contact(self._contacts, self.source, report)
         return report
 
     def stop(self) -> None:

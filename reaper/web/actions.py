@@ -8,6 +8,7 @@ from dataclasses import replace
 from reaper.common import messages
 from reaper.common.suggestions import did_you_mean
 from reaper.errors import DatabaseUnavailable, JobChanged, ReaperError
+from reaper.memory import HaltRecord
 from reaper.model import JobCounts, Key, Outcome, ReapedJob, SweepReport, Threshold
 from reaper.observers.history import History
 from reaper.operations import execution_cleanup as cleaning
@@ -17,7 +18,6 @@ from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
 from reaper.source.factory import create_source, with_max_age, with_thresholds
-from reaper.sweep.halt import HaltRecord
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import failed_report, sweep
 from reaper.web.guard.tokens import Caller

@@ -17,12 +17,13 @@ import pytest
 from reaper.config import load
 from reaper.daemon.systemd import Notify, Systemd, in_words, watchdog_seconds
 from reaper.errors import ConfigError
+from reaper.memory import HaltRecord
 from reaper.model import JobCounts, Outcome, SweepReport
 from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import HaltRecord, HaltSwitch
+from reaper.sweep.halt import HaltSwitch
 from tests.support.daemons import Daemon, closed, free_port, lasts, until
 from tests.support.protea import Protea
 

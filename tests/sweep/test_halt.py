@@ -10,6 +10,8 @@ import pytest
 from apscheduler.triggers.base import BaseTrigger
 
 from reaper.errors import ReaperError, SourceBusy
+from reaper.memory import HaltRecord, Memory
+from reaper.memory.memory import FILE
 from reaper.model import Outcome, SweepReport
 from reaper.observers.metrics import Metrics
 from reaper.observers.status import Status
@@ -17,7 +19,7 @@ from reaper.scheduling.scheduler import ScheduleState, Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import HaltRecord, HaltSwitch
+from reaper.sweep.halt import HaltSwitch
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
@@ -26,6 +28,7 @@ from tests.support.daemons import lasts, until
 from tests.support.protea import Heard, Protea
 
 ALICE = HaltRecord("alice", "wrong thresholds")
+PERSISTENT = HaltRecord("bob", persistent=True)
 
 
 class Make(Protocol):
@@ -53,64 +56,78 @@ def runner(protea: Protea) -> Iterator[Make]:
             assert each.join(10)
 
 
-# --- what lasts -------------------------------------------------------------------------------------------------
+# --- what the next start keeps ------------------------------------------------------------------------------------
 
 
-def test_a_halt_ends_with_the_process_unless_it_is_told_to_last(tmp_path: Path) -> None:
-    HaltSwitch(tmp_path).set(ALICE)
-    assert not HaltSwitch(tmp_path).is_halted
-    HaltSwitch(tmp_path).set(HaltRecord("bob", None, persistent=True))
-    assert HaltSwitch(tmp_path).current == HaltRecord("bob", None, persistent=True)
+def switch(state_dir: Path | None) -> HaltSwitch:
+    """The switch of a daemon that starts."""
+    return HaltSwitch(Memory.open(state_dir).halt)
 
 
-def test_going_on_forgets_what_was_to_last(tmp_path: Path) -> None:
-    halt = HaltSwitch(tmp_path)
+def test_halt_ends_with_the_next_start_unless_it_is_persistent(tmp_path: Path) -> None:
+    switch(tmp_path).set(ALICE)
+    assert not switch(tmp_path).is_halted
+    switch(tmp_path).set(PERSISTENT)
+    assert switch(tmp_path).current == PERSISTENT
+
+
+def test_halt_that_is_not_persistent_is_seen_by_commands_until_the_next_start(tmp_path: Path) -> None:
+    switch(tmp_path).set(ALICE)
+    assert Memory.open(tmp_path).halt.load() == ALICE
+    switch(tmp_path)
+    assert Memory.open(tmp_path).halt.load() is None
+
+
+def test_clear_removes_a_persistent_halt(tmp_path: Path) -> None:
+    halt = switch(tmp_path)
     halt.set(HaltRecord("bob", "a migration", persistent=True))
     halt.clear()
-    assert not halt.is_halted and not HaltSwitch(tmp_path).is_halted and list(tmp_path.iterdir()) == []
+    assert not halt.is_halted and not switch(tmp_path).is_halted
+    assert Memory.open(tmp_path).halt.load() is None
 
 
-def test_a_later_halt_does_not_end_one_that_was_to_last(tmp_path: Path) -> None:
-    halt = HaltSwitch(tmp_path)
-    halt.set(HaltRecord("bob", None, persistent=True))
+def test_later_halt_does_not_end_a_persistent_one(tmp_path: Path) -> None:
+    halt = switch(tmp_path)
+    halt.set(PERSISTENT)
     halt.set(ALICE)
-    assert halt.current == HaltRecord("alice", "wrong thresholds", persistent=True) and HaltSwitch(tmp_path).is_halted
+    assert halt.current == HaltRecord("alice", "wrong thresholds", persistent=True) and switch(tmp_path).is_halted
 
 
-def test_without_a_directory_a_halt_cannot_last_and_begins_all_the_same() -> None:
-    halt = HaltSwitch(None)
-    with pytest.raises(ReaperError, match=r"halted, but only until the daemon ends: .*REAPER_STATE_DIR"):
-        halt.set(HaltRecord("bob", None, persistent=True))
-    assert halt.current == HaltRecord("bob", None)
+def test_without_a_directory_a_halt_cannot_be_persistent_and_begins_all_the_same() -> None:
+    for halt in (HaltSwitch(), switch(None)):
+        with pytest.raises(ReaperError, match=r"halted, but only until the daemon ends: .*REAPER_STATE_DIR"):
+            halt.set(PERSISTENT)
+        assert halt.current == HaltRecord("bob", None)
 
 
-def test_a_halt_that_cannot_be_kept_begins_all_the_same_and_one_that_cannot_be_removed_does_not_end(
-    tmp_path: Path,
-) -> None:
+def test_halt_that_cannot_be_written_begins_all_the_same(tmp_path: Path) -> None:
     in_the_way = tmp_path / "file"
     in_the_way.touch()
-    halt = HaltSwitch(in_the_way)
+    halt = switch(in_the_way)
     halt.set(ALICE)
     halt.clear()
-    with pytest.raises(ReaperError, match="halted, but only until the daemon ends: cannot write"):
-        halt.set(HaltRecord("bob", None, persistent=True))
-    assert halt.current == HaltRecord("bob", None) and not HaltSwitch(in_the_way).is_halted
-    kept = HaltSwitch(tmp_path)
-    kept.set(HaltRecord("bob", None, persistent=True))
-    (tmp_path / "halted").unlink()
-    (tmp_path / "halted").mkdir()  # nobody can unlink a directory, not even root
-    with pytest.raises(ReaperError, match="cannot remove"):
-        kept.clear()
-    assert kept.is_halted
+    with pytest.raises(ReaperError, match=f"halted, but only until the daemon ends: cannot write {in_the_way}"):
+        halt.set(PERSISTENT)
+    assert halt.current == HaltRecord("bob", None) and not switch(in_the_way).is_halted
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"by": 1}', '"halted"', "\udcff"])
-def test_what_cannot_be_read_was_left_by_one_that_was_halted(tmp_path: Path, text: str) -> None:
-    (tmp_path / "halted").write_bytes(text.encode("utf-8", "surrogateescape"))
-    halt = HaltSwitch(tmp_path)
-    assert halt.current is not None and halt.current.persistent and "cannot be read" in halt.current.by
+def test_persistent_halt_that_cannot_be_removed_does_not_end(tmp_path: Path) -> None:
+    halt = switch(tmp_path)
+    halt.set(PERSISTENT)
+    (tmp_path / FILE).unlink()
+    (tmp_path / FILE).mkdir()  # a directory cannot be opened or unlinked, not even by root
+    with pytest.raises(ReaperError, match=r"still halted.*cannot write"):
+        halt.clear()
+    assert halt.is_halted
+
+
+def test_state_file_that_cannot_be_read_means_halted(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("not a database")
+    halt = switch(tmp_path)
+    assert halt.current is not None and halt.current.persistent and "was damaged" in halt.current.by
+    assert switch(tmp_path).is_halted
     halt.clear()
-    assert not HaltSwitch(tmp_path).is_halted
+    assert not switch(tmp_path).is_halted
 
 
 # --- what it does -----------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reaper.memory import HaltRecord
 from reaper.model import Outcome
 from reaper.scheduling.scheduler import ScheduleState
-from reaper.sweep.halt import HaltRecord
 from reaper.web.ui.formatting import count, duration, visible
 from reaper.web.ui.outlook import Outlook
 from reaper.web.ui.source_rows import SourceRow

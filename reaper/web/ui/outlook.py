@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from reaper.common import messages
+from reaper.memory import HaltRecord
 from reaper.model import Evidence, JobCounts, Key, LockHolder, Outcome, Verdict
 from reaper.scheduling.scheduler import ScheduleState
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import HaltRecord
 from reaper.web.service import SourceStatus
 from reaper.web.ui.formatting import duration, visible
 

@@ -9,9 +9,9 @@ from hashlib import blake2b
 from reaper import __version__
 from reaper.common import messages
 from reaper.common.suggestions import did_you_mean
+from reaper.memory import HaltRecord
 from reaper.model import Evidence, JobCounts
 from reaper.operations.report import Report
-from reaper.sweep.halt import HaltRecord
 from reaper.web.service import AdminService
 from reaper.web.ui import job_list as listings
 from reaper.web.ui.formatting import Text, duration, link, text, visible

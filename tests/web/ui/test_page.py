@@ -15,10 +15,10 @@ import pytest
 
 from reaper.dev.postgres import Embedded
 from reaper.errors import DatabaseUnavailable, ReaperError
+from reaper.memory import HaltRecord
 from reaper.model import Evidence, FailedTransition, JobCounts, LockHolder, Outcome, SweepReport, Verdict
 from reaper.scheduling.scheduler import ScheduleState
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import HaltRecord
 from reaper.web.limiter import TooManyReaders
 from reaper.web.service import SourceStatus
 from reaper.web.ui.formatting import visible
