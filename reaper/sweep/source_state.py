@@ -1,4 +1,4 @@
-"""."""
+"""What one process remembers of a source between its sweeps, in memory only."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from reaper.sweep.late_signs import ReapedJobTracker
 
 @dataclass(slots=True)
 class SourceState:
-    """What is kept from one sweep of a source to the next: to say each thing once, and not to insist."""
+    """Kept from one sweep of a source to the next.
+
+    `previous_context`: what the last sweep was judged by; jobs that have passed their timeout since are reported once.
+    `refused_until`: jobs that the database refused to end, and when (monotonic clock, seconds) to try them again.
+    `locked_since`: stale jobs whose row another session holds, and since when (monotonic clock, seconds).
+    `unconfirmed_revocations`: Celery tasks of ended jobs, and the worker that executed each when it last answered.
+    `reaped_jobs`: ended jobs that are watched for signs of life, as far as a listener has them tracked.
+    `liveness`: the last answer of the witness outside the database; None without one.
+    """
 
     previous_context: EvaluationContext | None = None
     refused_until: dict[Key, float] = field(default_factory=dict)
     locked_since: dict[Key, float] = field(default_factory=dict)
     unconfirmed_revocations: dict[str, str] = field(default_factory=dict)
-    """Tasks of ended jobs that a worker had when it was last heard → that worker."""
     reaped_jobs: ReapedJobTracker = field(default_factory=ReapedJobTracker)
-    """Jobs that may yet show life, as far as somebody who listens had them remembered."""
     liveness: LivenessReport | None = None
-    """What the witness outside the database said last, where there is one."""

@@ -1,4 +1,4 @@
-"""Telling Celery's workers to end what they still execute of jobs that have been ended: never before the commit."""
+"""Revokes the Celery tasks of ended jobs that workers still execute; always after the commit, never before."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from reaper.model import ReapedJob
 
 
 class TaskRevocation:
-    """What one sweep tells the workers. `trouble` says why tasks of ended jobs may still be executed, None if none are.
+    """The revocations of one sweep. `trouble`: why tasks of ended jobs may still be executed; None when none are.
 
-    `told` is kept from sweep to sweep: tasks of ended jobs that a worker had when it was last heard → that worker.
+    `unconfirmed` is kept between sweeps: tasks of ended jobs, and the worker that executed each when it last answered.
     """
 
     def __init__(self, probe: LivenessProbe | None, unconfirmed: dict[str, str]) -> None:
@@ -20,9 +20,10 @@ class TaskRevocation:
         self.trouble: str | None = None
 
     def retry_earlier(self, liveness: LivenessReport) -> None:
-        """Tasks of jobs that were ended in earlier sweeps, and are still being executed by the same worker.
+        """Revoke again what earlier sweeps have revoked and the same worker still executes.
 
-        Nobody else would ever end them: their rows say that they are over.
+        Nothing else would end those tasks: their rows say that they are over. A task that another worker has taken up
+        since is a new run, and is left alone.
         """
         for id_ in [id_ for id_, worker in self._unconfirmed.items() if liveness.executing.get(id_) != worker]:
             del self._unconfirmed[id_]
@@ -31,13 +32,13 @@ class TaskRevocation:
             self._send(list(self._unconfirmed))
 
     def revoke_tasks_of(self, jobs: Iterable[ReapedJob], liveness: LivenessReport | None) -> None:
-        """These are committed: a worker that still executes one is told to stop."""
+        """Revoke the tasks of these jobs, whose end is committed, where a worker still executes them."""
         if liveness is None:
             return
         executing = liveness.executing
         running = {job.task: executing[job.task] for job in jobs if job.task and job.task in executing}
         self._unconfirmed |= running
-        # Workers that could not be told a moment ago would cost each batch their whole deadline.
+        # Workers that did not answer a moment ago would cost each batch their whole deadline.
         if running and self.trouble is None:
             self._send(list(running))
 
@@ -46,5 +47,5 @@ class TaskRevocation:
             if self._probe is not None:
                 self._probe.revoke(tasks)
         except ProbeUnavailable as problem:
-            # Their jobs have ended all the same. The next sweep tries again.
+            # The jobs have ended all the same. The next sweep tries again.
             self.trouble = f"tasks of ended jobs may still be executed: {problem}"

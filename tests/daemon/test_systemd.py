@@ -19,6 +19,7 @@ from reaper.daemon.systemd import Notify, Systemd, in_words, watchdog_seconds
 from reaper.errors import ConfigError
 from reaper.memory import HaltRecord
 from reaper.model import JobCounts, Outcome, SweepReport
+from reaper.scheduling.schedule_thread import ScheduleThread
 from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
@@ -243,7 +244,8 @@ class Bench:
         self.systemd = Systemd(Notify(manager.address), 0.3, start_seconds=START, slack_seconds=0.5)
         self.systemd.set_sources(load({"database_url": protea.url, **limits, **settings}, {}))
         self.halt = HaltSwitch()
-        self.supervisor = Supervisor(self.halt)
+        self.schedule = ScheduleThread()
+        self.supervisor = Supervisor(self.halt, self.schedule)
         source = protea.source(name="default")
         self.runner = SourceRunner(
             source, DowntimeTracker(0), RetrySchedule(0.2), Breaker(50, 1), 1000, "test-host", [self.systemd], self.halt
@@ -355,7 +357,7 @@ def test_a_question_that_is_asked_again_and_again_does_not_hide_a_sweep_that_han
 
 def test_a_schedule_that_has_died_is_no_progress(bench: Bench) -> None:
     bench.pings()
-    bench.supervisor._scheduler.shutdown(wait=False)
+    bench.schedule.shut_down()
     bench.falls_silent("No progress: the schedule of sweeps has ended.")
     bench.supervisor.restart()
     bench.pings()
@@ -363,7 +365,7 @@ def test_a_schedule_that_has_died_is_no_progress(bench: Bench) -> None:
 
 def test_a_source_that_is_not_swept_in_time_is_no_progress(bench: Bench) -> None:
     bench.pings()
-    bench.supervisor._scheduler.pause()
+    bench.schedule.pause()
     bench.falls_silent("No progress: default is not swept:")
 
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 
 from reaper.model import JobCounts, Outcome, ReapedJob, SweepReport
+from reaper.scheduling.schedule_thread import ScheduleThread
 from reaper.scheduling.scheduler import IntervalTrigger, Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
@@ -50,8 +51,8 @@ def runner(protea: Protea, diary: Diary, interval: float = 0.2, batch_size: int 
 
 
 @contextmanager
-def supervised(*runners: SourceRunner) -> Iterator[Supervisor]:
-    supervisor = Supervisor()
+def supervised(*runners: SourceRunner, schedule: ScheduleThread | None = None) -> Iterator[Supervisor]:
+    supervisor = Supervisor(schedule=schedule)
     for each in runners:
         supervisor.add(each)
     supervisor.start()
@@ -172,11 +173,11 @@ def test_a_defect_is_told_with_its_traceback_and_the_next_sweep_comes(
 
 def test_what_is_late_although_nothing_works_is_put_right(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reaper.scheduling.scheduler._LATE_SECONDS", 0.3)
-    diary = Diary()
-    with supervised(runner(protea, diary)) as supervisor:
+    diary, schedule = Diary(), ScheduleThread()
+    with supervised(runner(protea, diary), schedule=schedule) as supervisor:
         until(lambda: bool(diary.sweeps), "a sweep")
         # As if the host's clock had been set back by some hours.
-        job = supervisor._scheduler.get_job("main")
+        job = schedule.job("main")
         job.modify(next_run_time=job.next_run_time.replace(year=job.next_run_time.year + 1))
         until(lambda: not diary.sweeps or time.monotonic() - diary.sweeps[-1][1] > 0.6, "it is late")
         swept = len(diary.sweeps)
@@ -200,11 +201,11 @@ def test_a_clock_that_was_set_back_leaves_the_next_run_where_it_was() -> None:
 
 
 def test_a_clock_that_jumps_ahead_is_made_up_for_by_one_sweep(protea: Protea) -> None:
-    diary = Diary()
-    with supervised(runner(protea, diary, interval=1)) as supervisor:
+    diary, schedule = Diary(), ScheduleThread()
+    with supervised(runner(protea, diary, interval=1), schedule=schedule):
         until(lambda: bool(diary.sweeps), "a sweep")
         # As if the host's clock had been set ahead by two years.
-        job = supervisor._scheduler.get_job("main")
+        job = schedule.job("main")
         due = job.next_run_time - timedelta(days=730)
         begun = time.monotonic()
         job.modify(next_run_time=due)

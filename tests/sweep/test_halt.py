@@ -15,6 +15,7 @@ from reaper.memory.memory import FILE
 from reaper.model import Outcome, SweepReport
 from reaper.observers.metrics import Metrics
 from reaper.observers.status import Status
+from reaper.scheduling.schedule_thread import ScheduleThread
 from reaper.scheduling.scheduler import ScheduleState, Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
@@ -236,7 +237,7 @@ def test_metrics_and_readiness_tell_of_it() -> None:
 
 
 class Broken(BaseTrigger):  # type: ignore[misc]
-    """What an error in the schedule itself does to it."""
+    """A trigger with a defect, which ends the schedule's thread."""
 
     def get_next_fire_time(self, previous: object, now: object) -> object:
         if previous is not None:
@@ -255,12 +256,13 @@ def test_a_schedule_without_sources_is_none() -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_schedule_that_died_is_finished_and_can_be_restarted(runner: Make) -> None:
     diary = Diary()
-    supervisor = Supervisor()
+    schedule = ScheduleThread()
+    supervisor = Supervisor(schedule=schedule)
     supervisor.add(runner(diary, HaltSwitch()))
     supervisor.start()
     until(lambda: diary.sweeps, "a sweep")
     assert str(supervisor.state) == "RUNNING"
-    supervisor._scheduler.add_job(lambda: None, Broken())
+    schedule.add("broken", lambda: None, Broken())
     until(lambda: supervisor.state is ScheduleState.FINISHED, "its end")
     swept = len(diary.sweeps)
     supervisor.recover_from_clock_change()
