@@ -11,7 +11,7 @@ from reaper.cli import output
 from reaper.cli.interrupt import Interrupt
 from reaper.cli.options import json_option
 from reaper.cli.sources import only_source, settings_of
-from reaper.cli.sweep import code, orders_of, sweep_one
+from reaper.cli.sweep import code, sweep_one
 from reaper.common.terminal import shown
 from reaper.model import SweepReport, Threshold
 from reaper.observers.command_log import CommandLog
@@ -20,6 +20,7 @@ from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import create_one_off_source, new_downtime_tracker
 from reaper.source.factory import with_thresholds
 from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.options import SweepOptions
 
 _RULE = "=" * 60
 
@@ -54,7 +55,7 @@ def command(
     settings = settings_of(ctx)
     limit = Threshold(older_than_minutes * 60.0, "--older-than-minutes")
     place = create_one_off_source(settings, with_thresholds(only_source(settings, source), limit, limit))
-    options = orders_of(settings, force=force, dry_run=dry_run)
+    options = SweepOptions.from_settings(settings, force=force, dry_run=dry_run)
     downtime = DowntimeTracker(0) if force else new_downtime_tracker(settings)
     with Interrupt(changes=not dry_run) as interrupt, CommandLog(settings) as command_log:
         report, watched = sweep_one(place, downtime, options, interrupt, command_log, named=sys.maxsize)

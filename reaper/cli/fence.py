@@ -14,7 +14,7 @@ from reaper.cli.options import json_option, source_option
 from reaper.cli.output import cell, make_console, make_table, put
 from reaper.cli.sources import only_source, selected, settings_of
 from reaper.common.suggestions import did_you_mean
-from reaper.common.terminal import shown
+from reaper.common.terminal import shown, warn
 from reaper.fence.operations import FenceAction, NotFenceable, Plan, State, apply, plan, standing
 from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import SourceResult, create_one_off_source, for_each_source
@@ -172,7 +172,7 @@ def status(ctx: click.Context, source: str | None, as_json: bool) -> int:
     Example:
       reaper fence status || reaper fence install --force
     """
-    answers = for_each_source(selected(settings_of(ctx), source), _found)
+    answers = for_each_source(selected(settings_of(ctx), source), _found, warn)
     if as_json:
         output.write("fence status", {"sources": [_member(answer) for answer in answers]})
     else:

@@ -13,11 +13,10 @@ from reaper.cli.output import ROOMY, cell, facts, make_console, make_table, put
 from reaper.cli.sources import selected, settings_of
 from reaper.common import messages
 from reaper.common.json_values import to_jsonable
-from reaper.common.terminal import shown
+from reaper.common.terminal import shown, warn
 from reaper.model import Evidence, Verdict
-from reaper.operations.orphan_search import describe_orphan as orphan_line
-from reaper.operations.orphan_search import report_with_orphans
-from reaper.operations.report import Report, ReportQuery, describe_totals, totals_of
+from reaper.operations.orphaned_tasks import describe_orphan
+from reaper.operations.report import Report, ReportQuery, describe_totals, report_with_orphans, totals_of
 from reaper.operations.sources import SourceResult, for_each_source
 
 _RUNNING = [verdict.value for verdict in (Verdict.YOUNG, Verdict.SPARED, Verdict.STALE)]
@@ -56,7 +55,10 @@ def command(
     """
     settings = settings_of(ctx)
     wanted = ReportQuery(Verdict(verdict) if verdict else None, kind, limit)
-    answers = for_each_source(selected(settings, source), lambda s: report_with_orphans(settings, s, wanted))
+    answers = for_each_source(selected(settings, source), lambda s: report_with_orphans(settings, s, wanted), warn)
+    for answer in answers:
+        for note in answer.value.notes if answer.value else ():
+            warn(f"source {answer.source}: {note}")
     summary = totals_of({answer.source: answer.value for answer in answers})
     if as_json:
         output.write("report", {"sources": [_member(answer) for answer in answers], "summary": summary})
@@ -170,4 +172,4 @@ def _from_celery(report: Report) -> Iterator[str]:
     if said.trouble is not None:
         yield f"Celery's workers could not be asked: {said.trouble}"
     yield from (f"Not all of Celery's workers were heard: {doubt}" for doubt in said.doubts)
-    yield from map(orphan_line, report.orphans or ())
+    yield from map(describe_orphan, report.orphans or ())

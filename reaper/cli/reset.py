@@ -15,12 +15,11 @@ from reaper.cli.options import json_option, reason_option_with
 from reaper.cli.output import cell, make_console, make_table, put
 from reaper.cli.progress import ProgressListener, progress_bar
 from reaper.cli.sources import only_source, settings_of
-from reaper.cli.sweep import toll_lines
 from reaper.common import messages
 from reaper.common.terminal import shown
 from reaper.config import Settings
 from reaper.observers.command_log import CommandLog
-from reaper.operations.bulk_end import BulkOptions, BulkResult
+from reaper.operations.bulk_end import BulkOptions, BulkResult, bulk_summary
 from reaper.operations.fail import ManualEnd
 from reaper.operations.reset import ResetPreview, preview, reset
 from reaper.operations.source_errors import prefix_errors
@@ -137,4 +136,4 @@ def _show(console: Console, source: str, found: ResetPreview, *, dry_run: bool) 
 
 def _lines(source: str, toll: BulkResult) -> Iterator[str]:
     yield f"Ended {toll.reaped} job(s) in source {source}."
-    yield from toll_lines(toll)
+    yield from bulk_summary(toll)

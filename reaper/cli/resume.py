@@ -13,14 +13,13 @@ from reaper.cli.interrupt import Interrupt
 from reaper.cli.options import duration, json_option
 from reaper.cli.progress import progress_bar
 from reaper.cli.sources import only_source, settings_of
-from reaper.cli.sweep import toll_lines
 from reaper.common import messages
 from reaper.common.durations import format_duration
 from reaper.common.terminal import say, shown
 from reaper.config import Settings
 from reaper.model import ReapedJob
 from reaper.observers.command_log import CommandLog
-from reaper.operations.bulk_end import BulkOptions
+from reaper.operations.bulk_end import BulkOptions, bulk_summary
 from reaper.operations.resume import ResumeOptions, ResumeResult, resume
 from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import create_one_off_source, new_downtime_tracker
@@ -138,4 +137,4 @@ def _lines(resumed: ResumeResult, closed: Sequence[ReapedJob]) -> Iterator[str]:
         yield f"Would close {counted} interrupted job(s), {lately}. Nothing was changed."
     else:
         yield f"Closed {counted} interrupted job(s), {lately}."
-    yield from toll_lines(resumed.result)
+    yield from bulk_summary(resumed.result)

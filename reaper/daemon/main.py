@@ -254,7 +254,7 @@ class Daemon:
             create_source(settings, source),
             downtime or DowntimeTracker(settings.restart_grace_seconds),
             RetrySchedule(settings.interval_seconds),
-            Breaker(settings.breaker_min, settings.breaker_share),
+            Breaker.from_settings(settings),
             settings.batch_size,
             socket.gethostname(),
             self._subscribers,

@@ -1,4 +1,4 @@
-"""Many jobs ended for a reason other than their silence: batch by batch, with the claims of a sweep."""
+"""Ends many jobs for another reason than their silence: batch by batch, with the claims of a sweep."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
+from reaper.common import messages
 from reaper.model import FailedTransition, Key
 from reaper.source import Candidate, Source
 from reaper.sweep.batch_runner import BatchRunner
 from reaper.sweep.listeners import SweepListener
+from reaper.sweep.summary import refused_lines
 
 
 @dataclass(slots=True)
 class BulkResult:
-    """What became of the jobs. `stopped`: somebody told to, between two batches."""
+    """What became of the jobs. `stopped`: it was stopped between two batches, and jobs are left."""
 
     reaped: int = 0
     lost: int = 0
@@ -26,7 +28,7 @@ class BulkResult:
 
 @dataclass(frozen=True, slots=True)
 class BulkOptions:
-    """Who does it: from which host, in batches of which size, until `stopping`, telling whom."""
+    """From which host, in batches of how many jobs. `should_stop` is asked before each batch."""
 
     host: str
     batch_size: int
@@ -42,21 +44,34 @@ def end_in_bulk(
     run_id: str,
     options: BulkOptions,
 ) -> BulkResult:
-    """End the jobs of these batches. Raises DBAPIError or TooManyRefused; what was done is told to the listener."""
+    """End the jobs of these batches, and tell the listener of each batch.
+
+    Raises DBAPIError and TooManyFailures; the listener has been told of what was done before.
+    """
     result = BulkResult()
 
-    def willing() -> Iterator[Sequence[Candidate]]:
+    def until_stopped() -> Iterator[Sequence[Candidate]]:
         for batch in batches:
             if options.should_stop():
                 result.stopped = True
                 return
             yield batch
 
-    for done in runner.run(connection, willing()):
-        result.reaped += len(done.reaped)
-        result.lost += done.lost
-        result.locked += done.locked
-        result.failures += done.failures
-        if done.reaped:
-            options.listener.reaped(source.name, run_id, done.reaped)
+    for batch_result in runner.run(connection, until_stopped()):
+        result.reaped += len(batch_result.reaped)
+        result.lost += batch_result.lost
+        result.locked += batch_result.locked
+        result.failures += batch_result.failures
+        if batch_result.reaped:
+            options.listener.reaped(source.name, run_id, batch_result.reaped)
     return result
+
+
+def bulk_summary(result: BulkResult) -> Iterator[str]:
+    """Which jobs were not ended, and why, line by line."""
+    if result.stopped:
+        yield "Stopped between two batches; the rest is still there."
+    if result.lost:
+        yield f"{result.lost} job(s) moved meanwhile, and were left alone."
+    yield from (f"Alive, its row is held: {messages.format_key(key)}" for key in result.locked)
+    yield from refused_lines(result.failures)

@@ -1,4 +1,4 @@
-"""Cancelling what is older than some minutes and silent for as long: noetl's own command, with the reaper's care."""
+"""Cleans up executions that are older than some minutes and silent for as long, as noetl's own command words it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MAX_MINUTES = 3650 * 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class CleanupResult:
-    """What was found and done; of a dry run, what would be. `ids` are numbers where the keys are, and the first of
-    `count` where there are very many.
+    """What was found and cancelled; of a dry run, what would be. `ids` are numbers where the keys are numbers; they may
+    be only the first of `count`.
     """
 
     minutes: int
@@ -38,49 +38,49 @@ class CleanupResult:
 
 
 def cleanup_result(
-    minutes: int, report: SweepReport, keys: Sequence[Key], breaker: Breaker, most: int | None = None
+    minutes: int, report: SweepReport, keys: Sequence[Key], breaker: Breaker, limit: int | None = None
 ) -> CleanupResult:
-    """What a sweep with these minutes as both its thresholds came to.
+    """The result of a sweep with these minutes as its timeout and its stall window.
 
-    `keys`: what it ended; of a dry run, `stale`; the first `most` of them.
+    `keys`: the jobs that it ended; of a dry run, `stale_keys`; the first `limit` of them.
     """
-    ids = sorted(map(_identifier, keys), key=lambda each: (isinstance(each, str), each))
-    found = report.census.stale if report.census else 0
+    ids = sorted(map(_identifier, keys), key=lambda id_: (isinstance(id_, str), id_))
+    stale = report.census.stale if report.census else 0
     if report.dry_run:
-        # The keys were read after the report was made, and are all that there are unless they are very many.
-        found = len(ids) if most is None or len(ids) < most else max(found, len(ids))
-    count = found if report.dry_run else report.reaped
-    return CleanupResult(minutes, report.dry_run, found, count, ids, list(_notes(report, breaker)))
+        # The keys were read after the report was made. They are all there are, unless the limit has cut them.
+        stale = len(ids) if limit is None or len(ids) < limit else max(stale, len(ids))
+    count = stale if report.dry_run else report.reaped
+    return CleanupResult(minutes, report.dry_run, stale, count, ids, list(_notes(report, breaker)))
 
 
-def stale_keys(source: Source, downtime: DowntimeTracker, most: int | None = None) -> list[Key]:
-    """All of them, or the first `most`, where a report names a hundred. Raises DatabaseAway and DBAPIError."""
+def stale_keys(source: Source, downtime: DowntimeTracker, limit: int | None = None) -> list[Key]:
+    """The keys of all stale jobs, or of the first `limit`. Raises DatabaseUnavailable and DBAPIError."""
     with source.connect() as connection:
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True):
-            return [candidate.key for candidate in islice(source.survey.stream(connection, context), most)]
+            return [candidate.key for candidate in islice(source.survey.stream(connection, context), limit)]
 
 
 def _identifier(key: Key) -> int | str:
-    """A key as a number, when it is one."""
+    """A key as a number, where it is one."""
     name = messages.format_key(key)
     return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else name
 
 
 def _notes(report: SweepReport, breaker: Breaker) -> Iterator[str]:
-    """Why something was spared although it looks stuck."""
+    """Which executions were spared although they look stuck, and why."""
     if report.census is not None:
         if report.outcome is Outcome.HELD:
             yield f"Held by the breaker: {breaker.reason(report.census)}. With force they are cancelled all the same."
         elif report.dry_run and breaker.opens(report.census):
             yield f"The breaker would hold this: {breaker.reason(report.census)}. With force it does not."
     if report.outcome is Outcome.HALTED:
-        yield "Somebody has halted the supervisor meanwhile; the rest is still there."
+        yield "The supervisor was halted meanwhile; the rest is still there."
     if report.outcome is Outcome.STOPPED:
         yield "Stopped between two batches; the rest is still there."
     if report.lost:
         yield f"{report.lost} execution(s) moved meanwhile, and were left alone."
     yield from summary.locked_lines(report)
-    yield from summary.refused_lines(report)
+    yield from summary.refused_lines(report.failures)
     yield from summary.unknown_lines(report)
     yield from summary.downtime_lines(report)

@@ -1,4 +1,4 @@
-"""Which source an error is about."""
+"""Errors of one source, in one line that names the source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from reaper.source import Source
 
 @contextmanager
 def prefix_errors(source: Source) -> Iterator[None]:
-    """Whatever the database says against it becomes one line that names the source."""
+    """Raises every DBAPIError and ReaperError of the block as a ReaperError whose text begins with the source.
+
+    A DBAPIError because the database is away becomes DatabaseUnavailable; a ReaperError keeps its class.
+    """
     try:
         yield
     except DBAPIError as error:

@@ -1,9 +1,8 @@
-"""One pass over one source: a function that returns a value. No loop around it, no schedule, no clock of the host."""
+"""One sweep: survey a source once, end what is stale in batches, return a report. The schedule is elsewhere."""
 
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection
@@ -21,15 +20,15 @@ from reaper.sweep.batch_runner import BatchResult, BatchRunner
 from reaper.sweep.candidate_spool import CandidateSpool
 from reaper.sweep.late_signs import LateSignScan, scan_for_late_signs
 from reaper.sweep.listeners import SweepListener
-from reaper.sweep.options import MAX_LISTED, SweepOptions
+from reaper.sweep.options import MAX_LISTED, SweepOptions, new_sweep_id
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.task_revocation import TaskRevocation
 
-_REFUSED_AGAIN_SECONDS = 600.0
+_RETRY_REFUSED_SECONDS = 600.0
 
 
 class _SweepRun:
-    """The state of one pass while it runs. Use `sweep`."""
+    """The progress of one sweep. Use `sweep`."""
 
     def __init__(
         self,
@@ -42,7 +41,7 @@ class _SweepRun:
     ) -> None:
         self.source, self.downtime, self.source_state, self.options = source, downtime, source_state, options
         self.lease, self.listener = lease, listener
-        self.id = uuid.uuid4().hex[:12]
+        self.id = new_sweep_id()
         self.census: JobCounts | None = None
         self.newly_overdue = self.reaped = self.lost = 0
         self.failures: list[FailedTransition] = []
@@ -61,7 +60,7 @@ class _SweepRun:
 
     def run(self) -> Outcome:
         with self.source.connect() as connection:
-            # A standby listens too: the day it takes over it must know what it could not have heard.
+            # A standby tracks downtime too: when it takes over, it must know in which time no sign could be written.
             context = self.source.begin_evaluation(connection, self.downtime)
         self.judged_at = context.now.isoformat()
         self.excluded_seconds = self.downtime.excluded_seconds(self.source.thresholds.stall.seconds)
@@ -101,7 +100,7 @@ class _SweepRun:
     # --- survey ----------------------------------------------------------------------------------------------
 
     def _survey(self, connection: Connection, context: EvaluationContext, spool: CandidateSpool) -> JobCounts:
-        """One read finds the candidates, whatever their number; batches then go by key."""
+        """One read finds all candidates; batches then go by key."""
         with self.source.transaction(connection, read_only=True):
             census, self.newly_overdue = self.source.survey.count(
                 connection, context, self.source_state.previous_context
@@ -112,7 +111,7 @@ class _SweepRun:
         return self.census
 
     def _notice_spared(self, connection: Connection, context: EvaluationContext) -> None:
-        """Jobs that have passed their timeout since the last sweep and live: each is named once."""
+        """Jobs that have passed their timeout since the last sweep and are alive: each is reported once."""
         if self.census is None or self.census.spared == 0 or self.newly_overdue == 0:
             self.source_state.previous_context = context
             return
@@ -143,12 +142,12 @@ class _SweepRun:
         if spool.count == 0:
             return Outcome.DONE
         audit_info = AuditInfo(source=self.source.name, sweep_id=self.id, host=self.options.host)
-        reap = BatchRunner(
+        runner = BatchRunner(
             self.source, self.source.claim(context, audit_info), self.source.fallback_claim(context, audit_info)
         )
         outcome = Outcome.DONE
 
-        def willing() -> Iterator[list[Candidate]]:
+        def batches() -> Iterator[list[Candidate]]:
             nonlocal outcome
             for batch in spool.batches():
                 if self.options.should_stop():
@@ -160,39 +159,39 @@ class _SweepRun:
                 if self.lease is not None and not self.lease.keep():
                     outcome = Outcome.STANDBY
                     return
-                if kept := self._skip_recently_refused(batch):
-                    yield kept
+                if remaining := self._skip_recently_refused(batch):
+                    yield remaining
 
-        for done in reap.run(connection, willing()):
-            self._record_batch(done)
-            self.revocation.revoke_tasks_of(done.reaped, context.liveness)
+        for result in runner.run(connection, batches()):
+            self._record_batch(result)
+            self.revocation.revoke_tasks_of(result.reaped, context.liveness)
         return outcome
 
-    def _record_batch(self, done: BatchResult) -> None:
-        self.reaped += len(done.reaped)
-        self.lost += done.lost
-        self.locked += done.locked
-        self.failures += done.failures
-        self.longest_transaction = max(self.longest_transaction, done.longest)
-        self.refused += len(done.failures)
-        for failure in done.failures:
-            self.source_state.refused_until[failure.key] = time.monotonic() + _REFUSED_AGAIN_SECONDS
-        if done.reaped:
-            self.listener.reaped(self.source.name, self.id, done.reaped)
+    def _record_batch(self, result: BatchResult) -> None:
+        self.reaped += len(result.reaped)
+        self.lost += result.lost
+        self.locked += result.locked
+        self.failures += result.failures
+        self.longest_transaction = max(self.longest_transaction, result.longest)
+        self.refused += len(result.failures)
+        for failure in result.failures:
+            self.source_state.refused_until[failure.key] = time.monotonic() + _RETRY_REFUSED_SECONDS
+        if result.reaped:
+            self.listener.reaped(self.source.name, self.id, result.reaped)
 
     def _skip_recently_refused(self, batch: Sequence[Candidate]) -> list[Candidate]:
-        """Jobs that the database refused lately are left alone for a while."""
+        """Leave jobs alone that the database refused in the last ten minutes."""
         refused, now = self.source_state.refused_until, time.monotonic()
-        for key in [key for key, again in refused.items() if again <= now]:
+        for key in [key for key, retry_at in refused.items() if retry_at <= now]:
             del refused[key]
-        willing = [candidate for candidate in batch if candidate.key not in refused]
-        self.refused += len(batch) - len(willing)
-        return willing
+        remaining = [candidate for candidate in batch if candidate.key not in refused]
+        self.refused += len(batch) - len(remaining)
+        return remaining
 
-    # --- held rows -------------------------------------------------------------------------------------------
+    # --- locked rows -------------------------------------------------------------------------------------------
 
     def _name_holders(self, connection: Connection, context: EvaluationContext) -> None:
-        """Somebody who keeps a stale job's row locked for longer than its stall window hides a dead job: say who."""
+        """Name the session that has a stale job's row locked: longer than the stall window, it may hide a dead job."""
         now, since = time.monotonic(), self.source_state.locked_since
         self.source_state.locked_since = {key: since.get(key, now) for key in self.locked}
         longest_first = sorted(self.locked, key=self.source_state.locked_since.__getitem__)
@@ -214,7 +213,7 @@ def sweep(
     lease: Lease | None,
     listener: SweepListener,
 ) -> SweepReport:
-    """Survey one source and end what is stale. Never raises for trouble with the database: the report tells it."""
+    """Survey one source and end what is stale. Never raises for trouble with the database: the report has it."""
     begun = time.monotonic()
     state = _SweepRun(source, downtime, source_state, options, lease, listener)
     error: str | None = None
@@ -227,7 +226,7 @@ def sweep(
         outcome, error = Outcome.FAILED, short_message(problem)
         kind = classify(problem) if isinstance(problem, DBAPIError) else None
         away = kind is ErrorKind.UNAVAILABLE
-        # A server that was frozen cancels on waking what took too long meanwhile.
+        # A server that was frozen cancels, when it wakes, the statements that took too long meanwhile.
         deaf = kind in (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT)
     except Exception:
         _release_lease_unless_halted(lease, options)
@@ -240,16 +239,16 @@ def sweep(
 
 
 def _release_lease_unless_halted(lease: Lease | None, options: SweepOptions) -> None:
-    """What this process cannot do, for want of a privilege or of disk, a replica may: it must not be kept from it.
+    """Let a replica sweep what this process cannot, for want of a privilege or of disk.
 
-    Unless it was halted: then nobody is to do it.
+    Not while halted: then no replica is to sweep it either.
     """
     if lease is not None and not options.is_halted():
         lease.release()
 
 
 def failed_report(source: str, error: str) -> SweepReport:
-    """The report of a sweep that did not get far enough to make one."""
+    """The report of a sweep that a defect has ended before it could make one."""
     return SweepReport(source=source, sweep_id="", outcome=Outcome.FAILED, duration_seconds=0.0, error=error)
 
 

@@ -132,7 +132,7 @@ class AdminService:
         """
         place = self._places[source]
         with self._glances.connected(place.runner), prefix_errors(place.reading):
-            return explaining.explain_named(place.reading, place.runner.downtime.copy(), job, _LOOK_SECONDS)
+            return explaining.explain(place.reading, place.runner.downtime.copy(), job, at_most=_LOOK_SECONDS)
 
     def summary(self) -> tuple[Totals, Mapping[str, looking.Report | None], Mapping[str, str]]:
         """What is stuck in all sources, the report of each, and what kept one from being told."""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from reaper.config import load
-from reaper.daemon.systemd import Notify, Systemd, in_words, watchdog_seconds
+from reaper.daemon.systemd import Notify, Systemd, watchdog_seconds
 from reaper.errors import ConfigError
 from reaper.memory import HaltRecord
 from reaper.model import JobCounts, Outcome, SweepReport
@@ -25,6 +25,7 @@ from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.halt import HaltSwitch
+from reaper.sweep.summary import sweep_in_one_line
 from tests.support.daemons import Daemon, closed, free_port, lasts, until
 from tests.support.protea import Protea
 
@@ -441,7 +442,7 @@ def report(outcome: Outcome, **given: Any) -> SweepReport:
     ],
 )
 def test_a_sweep_is_told_in_one_line(given: SweepReport | None, words: str) -> None:
-    assert in_words(given) == words
+    assert sweep_in_one_line(given) == words
 
 
 def test_of_many_sources_those_in_trouble_come_first_and_the_rest_are_counted(tmp_path: Path, quiet: Manager) -> None:

@@ -120,7 +120,7 @@ def test_whatever_goes_by_the_rule_refuses_and_a_person_s_own_decision_does_not(
     for asked in (
         lambda: report(least, downtime, ReportQuery(None, None, 50)),
         lambda: overdue_jobs(least, downtime),
-        lambda: explain(least, downtime, (job,)),
+        lambda: explain(least, downtime, job),
         lambda: stale_keys(least, downtime),
         lambda: resume(least, downtime, ResumeOptions(60, 0, lambda _: False), hand),
     ):

@@ -94,8 +94,8 @@ class Shed:
     """A job system with a key of two columns, on either server. Ages are days before the database's now."""
 
     tables = """
-    CREATE TABLE task (id integer NOT NULL, part varchar(9) NOT NULL, state varchar(9), ended {moment}, made {moment},
-        parent_id integer, parent_part varchar(9), PRIMARY KEY (id, part));
+    CREATE TABLE task (id integer NOT NULL, part varchar(9) NOT NULL, state varchar(9), ended {column_type},
+        made {column_type}, parent_id integer, parent_part varchar(9), PRIMARY KEY (id, part));
     CREATE INDEX task_parent ON task (parent_id, parent_part);
     CREATE TABLE note (task_id integer, task_part varchar(9));
     CREATE INDEX note_task ON note (task_id, task_part);
@@ -107,8 +107,8 @@ class Shed:
     def __init__(self, database: Database) -> None:
         self.database, self.hand = database, database.session(autocommit=True)
         self._made = itertools.count()
-        context = "datetime(6)" if isinstance(database, MariaDBDatabase) else "timestamptz"
-        for statement in self.tables.format(context=context).split(";"):
+        column_type = "datetime(6)" if isinstance(database, MariaDBDatabase) else "timestamptz"
+        for statement in self.tables.format(column_type=column_type).split(";"):
             self.hand.do(statement)
 
     def task(
@@ -493,7 +493,7 @@ def test_a_trigger_that_keeps_a_row_without_a_word_keeps_all_that_belongs_to_it(
 def test_when_one_row_after_the_other_is_refused_it_gives_up_and_says_why(
     shed: Shed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reaper.operations.purge._MOST_REFUSED", 8)
+    monkeypatch.setattr("reaper.operations.purge._MAX_REFUSED_IN_A_ROW", 8)
     shed.attach("bill", *(shed.task() for _ in range(12)))
     report = shed.purge()
     assert report.outcome is Outcome.FAILED and report.error is not None

@@ -342,21 +342,21 @@ started_at = { is = "null" }
 worker = { is = "null" }
 """
 TABLES = (
-    "CREATE TABLE tasks (id bigint, part varchar(9), state varchar(20) NOT NULL, created_at {moment},"
-    " started_at {moment}, heartbeat_at {moment}, worker varchar(20), PRIMARY KEY (id, part))",
-    "CREATE TABLE task_log (task_id bigint, task_part varchar(9), at {moment})",
+    "CREATE TABLE tasks (id bigint, part varchar(9), state varchar(20) NOT NULL, created_at {column_type},"
+    " started_at {column_type}, heartbeat_at {column_type}, worker varchar(20), PRIMARY KEY (id, part))",
+    "CREATE TABLE task_log (task_id bigint, task_part varchar(9), at {column_type})",
 )
 
 
 class Tasks:
     """A table of tasks with a heartbeat, and lines that they write."""
 
-    def __init__(self, place: Database, context: str, profile: str = TASKS) -> None:
+    def __init__(self, place: Database, column_type: str, profile: str = TASKS) -> None:
         self.place, self.hand = place, place.session(autocommit=True)
         self.now = place.naive_ago.replace("%s", "0")
         self.profile = resolve("tasks", {"tasks": {"time": "naive", **tomllib.loads(profile)}})
         for statement in TABLES:
-            self.hand.do(statement.format(context=context))
+            self.hand.do(statement.format(column_type=column_type))
 
     def stale(self, number: int) -> None:
         ago = self.place.naive_ago
@@ -383,9 +383,9 @@ SERVERS = [("postgresql", "timestamp"), ("mariadb", "datetime(6)")]
 
 @pytest.fixture(params=SERVERS, ids=[server for server, _ in SERVERS])
 def tasks(request: pytest.FixtureRequest) -> Iterator[Tasks]:
-    where, context = request.param
+    where, column_type = request.param
     with database_on(request, where) as place:
-        made = Tasks(place, context)
+        made = Tasks(place, column_type)
         yield made
         made.hand.close()
 
@@ -425,9 +425,9 @@ def test_another_worker_of_a_job_that_was_failed_is_another_run(tasks: Tasks) ->
     assert sweeps.late() == [] and len(sweeps.memory.reaped_jobs) == 0
 
 
-@pytest.mark.parametrize("context", ["timestamp(0)", "timestamp"])
-def test_what_a_column_rounds_up_is_no_sign(empty: PostgreSQLDatabase, context: str) -> None:
-    tasks, many = Tasks(empty, context), 8
+@pytest.mark.parametrize("column_type", ["timestamp(0)", "timestamp"])
+def test_what_a_column_rounds_up_is_no_sign(empty: PostgreSQLDatabase, column_type: str) -> None:
+    tasks, many = Tasks(empty, column_type), 8
     sweeps = tasks.sweeps()
     for number in range(many):
         tasks.stale(number)
@@ -624,7 +624,7 @@ def test_a_look_that_takes_too_long_is_cut_short_and_tried_with_fewer(
     protea: Protea, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that is looked at takes a tenth of a second here, so that four can be looked at, and no eight."""
-    monkeypatch.setattr(late_signs, "_LOOK_SECONDS", 0.7)
+    monkeypatch.setattr(late_signs, "_SCAN_SECONDS", 0.7)
     where = [{"sql": "({id} IS NOT NULL AND pg_sleep(0.1) IS NULL) IS NOT TRUE"}]
     profile = resolve("slow", {"slow": {"extends": "protea", "purge": {"where": where, "at": ["finished_at"]}}})
     sweeps, event_log = Sweeps(Source("main", protea.url, profile, thresholds(), PATIENCE)), EventLog()
