@@ -165,7 +165,7 @@ def listening(protea: Protea, *ups: tuple[float, float], allowance: float) -> Do
 class Heedful(Source):
     """A source that judges by what was heard so far, without a look of its own."""
 
-    def meet(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
+    def begin_evaluation(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
         return EvaluationContext.of(downtime, self.thresholds)
 
 
