@@ -24,8 +24,8 @@ from reaper.profile.related_tables import liveness_tables, purge_guard_tables, t
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from tests.check.test_check import PROTEA, connected, found, grave, mine, only
-from tests.operations.test_purge import DAY, Told
 from tests.support.protea import HOUR, PATIENCE, Heard, Protea, thresholds
+from tests.support.purges import DAY, PurgeRecorder
 
 EVENTS = [{"witness": "events", "events": {"table": "job_event", "job": "job_id", "at": "ts"}}]
 TENANTS = (
@@ -142,7 +142,7 @@ def test_a_purge_deletes_nothing_that_a_hidden_row_may_need(protea: Protea, role
     )
     options, least = purging.PurgeOptions(30, 10), source_of(protea, role)
     policy = f"CREATE POLICY {role} ON public.job TO {role} USING (true)"
-    report = purging.purge(least, options, Told())
+    report = purging.purge(least, options, PurgeRecorder())
     assert (report.outcome, report.purged, report.database_away) == (Outcome.FAILED, 0, False)
     assert report.error is not None and report.error.endswith(f"so nothing is deleted before {policy}")
     # Also where sweeps have no use for such rows.
@@ -152,7 +152,7 @@ def test_a_purge_deletes_nothing_that_a_hidden_row_may_need(protea: Protea, role
         checked = examine(connection, profile, 1800.0, duties=Workload(purge=True))
     assert any(each.level is Level.ERROR and each.message.endswith("so nothing is purged") for each in checked)
     do(protea, policy)
-    assert purging.purge(least, options, Told()).outcome is Outcome.DONE
+    assert purging.purge(least, options, PurgeRecorder()).outcome is Outcome.DONE
     assert protea.statuses() == {parent: "succeeded", child: "running"}
 
 

@@ -39,8 +39,8 @@ from reaper.sweep.sweep import sweep
 from tests.check.test_check import AWKWARD, AWKWARD_TABLES, PROTEA, connected, found, guest, guest_url, mine, run
 from tests.check.test_vocabulary import SHOP
 from tests.check.test_vocabulary import TABLES as SHOP_TABLES
-from tests.operations.test_purge import Told
 from tests.support.protea import HOUR, PATIENCE, Heard, Protea, thresholds
+from tests.support.purges import PurgeRecorder
 from tests.support.worlds import State, World
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.servers import PLACES, called
@@ -241,7 +241,7 @@ def _purged(world: World) -> str | None:
     """What is in the way of a purge; None when nothing is."""
     job = world.job(age=9 * HOUR, sign=None)
     assert world.finish(job, world.hand)
-    report = purge(world.source(), PurgeOptions(1e-9, 10), Told())
+    report = purge(world.source(), PurgeOptions(1e-9, 10), PurgeRecorder())
     return report.error if report.error or report.purged else f"{report.found} found, {report.purged} deleted"
 
 
@@ -580,7 +580,7 @@ def test_attempts_parts_and_rows_of_other_tables_are_all_allowed(database: str) 
     options = SweepOrders("test-host", 10, Breaker(50, 1.0))
     report = sweep(least, DowntimeTracker(0), SourceState(), options, None, Heard())
     assert (report.error, report.failures, report.reaped) == (None, (), 2)
-    purged = purge(least, PurgeOptions(1e-9, 10), Told())
+    purged = purge(least, PurgeOptions(1e-9, 10), PurgeRecorder())
     assert (purged.error, purged.purged) == (None, 1)
 
 

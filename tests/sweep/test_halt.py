@@ -134,7 +134,7 @@ def test_state_file_that_cannot_be_read_means_halted(tmp_path: Path) -> None:
 # --- what it does -----------------------------------------------------------------------------------------------
 
 
-def test_a_halted_sweep_counts_everything_and_changes_nothing(protea: Protea) -> None:
+def test_halted_sweep_counts_everything_and_changes_nothing(protea: Protea) -> None:
     protea.stale()
     before, heard = protea.dump(), Heard()
     options = SweepOptions("test-host", 1000, Breaker(50, 0.5), is_halted=lambda: True)
@@ -144,7 +144,7 @@ def test_a_halted_sweep_counts_everything_and_changes_nothing(protea: Protea) ->
     assert protea.dump() == before
 
 
-def test_the_sweep_that_works_completes_its_batch_and_nobody_waits_for_it(protea: Protea, runner: Make) -> None:
+def test_halt_does_not_wait_for_the_sweep_in_progress_which_completes_its_batch(protea: Protea, runner: Make) -> None:
     slow(protea, 0.2)
     for _ in range(40):
         protea.stale()
@@ -168,7 +168,7 @@ def test_the_sweep_that_works_completes_its_batch_and_nobody_waits_for_it(protea
     assert diary.ended == 40
 
 
-def test_a_halted_leader_keeps_the_lease_so_that_no_replica_does_what_was_halted(protea: Protea, runner: Make) -> None:
+def test_halted_leader_keeps_the_lease_so_that_no_replica_sweeps(protea: Protea, runner: Make) -> None:
     job = protea.stale()
     leader, replica, halt = Diary(), Diary(), HaltSwitch()
     halt.set(ALICE)
@@ -186,7 +186,7 @@ def test_a_halted_leader_keeps_the_lease_so_that_no_replica_does_what_was_halted
     assert second.stop(10)
 
 
-def test_a_halted_leader_whose_sweep_fails_does_not_give_the_lease_to_a_replica(protea: Protea, runner: Make) -> None:
+def test_halted_leader_whose_sweep_fails_keeps_the_lease(protea: Protea, runner: Make) -> None:
     halt = HaltSwitch()
     halted, replica = runner(Diary(), halt), runner(Diary(), HaltSwitch())
     assert halted.tick() is not None
@@ -199,7 +199,7 @@ def test_a_halted_leader_whose_sweep_fails_does_not_give_the_lease_to_a_replica(
     assert report is not None and report.outcome is Outcome.STANDBY
 
 
-def test_a_restart_after_a_halt_sweeps_at_once(protea: Protea, runner: Make) -> None:
+def test_restart_after_a_halt_sweeps_at_once(protea: Protea, runner: Make) -> None:
     job = protea.stale()
     diary, halt = Diary(), HaltSwitch()
     halt.set(ALICE)
@@ -212,7 +212,7 @@ def test_a_restart_after_a_halt_sweeps_at_once(protea: Protea, runner: Make) -> 
     assert supervisor.stop(10)
 
 
-def test_an_outage_while_it_is_halted_is_heard(runner: Make) -> None:
+def test_halted_sweeps_track_downtime(runner: Make) -> None:
     diary, halt = Diary(), HaltSwitch()
     halt.set(ALICE)
     watched = runner(diary, halt)
@@ -222,7 +222,7 @@ def test_an_outage_while_it_is_halted_is_heard(runner: Make) -> None:
     assert watched.downtime.now > before
 
 
-def test_metrics_and_readiness_tell_of_it() -> None:
+def test_metrics_and_readiness_show_the_halt() -> None:
     halt = HaltSwitch()
     metrics, status = Metrics(halt), Status(halt)
     status.set_sources(["main"], 60)
@@ -245,7 +245,7 @@ class Broken(BaseTrigger):  # type: ignore[misc]
         return now
 
 
-def test_a_schedule_without_sources_is_none() -> None:
+def test_schedule_without_sources_has_no_state() -> None:
     supervisor = Supervisor()
     assert supervisor.state is None
     supervisor.start()
@@ -254,7 +254,7 @@ def test_a_schedule_without_sources_is_none() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_schedule_that_died_is_finished_and_can_be_restarted(runner: Make) -> None:
+def test_schedule_that_died_is_finished_and_can_be_restarted(runner: Make) -> None:
     diary = Diary()
     schedule = ScheduleThread()
     supervisor = Supervisor(schedule=schedule)
@@ -277,13 +277,13 @@ def test_a_schedule_that_died_is_finished_and_can_be_restarted(runner: Make) -> 
 # --- a sweep that somebody asks for --------------------------------------------------------------------------------
 
 
-def test_a_sweep_may_be_asked_for_at_any_time_and_is_told_like_every_other(protea: Protea, runner: Make) -> None:
+def test_sweep_now_is_reported_like_a_scheduled_sweep(protea: Protea, runner: Make) -> None:
     job, diary = protea.stale(), Diary()
     report = runner(diary, HaltSwitch(), interval=3600).sweep_now()
     assert (report.reaped, diary.outcomes, protea.status(job)) == (1, [Outcome.DONE], "failed")
 
 
-def test_a_rehearsal_names_what_would_be_ended_and_tells_nobody(protea: Protea, runner: Make) -> None:
+def test_dry_run_lists_what_would_be_ended_and_calls_no_subscriber(protea: Protea, runner: Make) -> None:
     job, diary = protea.stale(), Diary()
     before = protea.dump()
     report = runner(diary, HaltSwitch()).dry_run()
@@ -291,7 +291,7 @@ def test_a_rehearsal_names_what_would_be_ended_and_tells_nobody(protea: Protea, 
     assert protea.dump() == before and not diary.sweeps
 
 
-def test_nobody_sweeps_while_somebody_is_alone_with_the_source(runner: Make) -> None:
+def test_exclusive_section_keeps_every_sweep_out(runner: Make) -> None:
     watched = runner(Diary(), HaltSwitch())
     with watched.exclusive():
         assert watched.tick() is None
@@ -301,7 +301,7 @@ def test_nobody_sweeps_while_somebody_is_alone_with_the_source(runner: Make) -> 
     assert watched.tick() is not None
 
 
-def test_nothing_is_done_with_a_source_that_has_been_told_to_stop(runner: Make) -> None:
+def test_stopped_runner_refuses_to_sweep(runner: Make) -> None:
     watched = runner(Diary(), HaltSwitch())
     watched.stop()
     with pytest.raises(SourceBusy):

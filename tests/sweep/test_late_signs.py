@@ -114,7 +114,7 @@ def _finishes(world: World, job: str) -> None:
         _does(world, FINISHES, job)
 
 
-def test_what_a_reap_writes_itself_is_no_sign_of_life(world: World) -> None:
+def test_changes_made_by_the_reap_are_no_late_sign(world: World) -> None:
     sweeps, jobs = Sweeps(world.source()), [world.stale_job() for _ in range(3)]
     sweeps.reaps(3)
     assert [world.state(job) for job in jobs] == [State.REAPED] * 3
@@ -123,7 +123,7 @@ def test_what_a_reap_writes_itself_is_no_sign_of_life(world: World) -> None:
 
 
 @only_where(lambda world: world.signs and world.profile != "adhese-schedule" and world.action != "delete")
-def test_a_late_event_is_told_once_with_both_evidences(world: World) -> None:
+def test_late_event_is_reported_once_with_both_evidences(world: World) -> None:
     sweeps, job, quiet = Sweeps(world.source()), world.stale_job(), world.stale_job()
     sweeps.reaps(2)
     _shows_life(world, job)
@@ -141,7 +141,7 @@ def test_a_late_event_is_told_once_with_both_evidences(world: World) -> None:
 
 
 @only_where(lambda world: world.profile != "adhese-schedule" and world.action != "delete")
-def test_a_late_finish_is_told_once_with_what_it_wrote(world: World) -> None:
+def test_late_finish_is_reported_once_with_its_status(world: World) -> None:
     sweeps, job = Sweeps(world.source()), world.stale_job()
     world.stale_job()
     sweeps.reaps(2)
@@ -154,7 +154,7 @@ def test_a_late_finish_is_told_once_with_what_it_wrote(world: World) -> None:
 
 
 @only_where(lambda world: world.signs and world.profile != "adhese-schedule" and world.action != "delete")
-def test_an_event_and_the_finish_that_follows_are_one_story(world: World) -> None:
+def test_late_event_and_the_finish_that_follows_are_two_reports_of_one_job(world: World) -> None:
     sweeps, job = Sweeps(world.source()), world.stale_job()
     sweeps.reaps()
     _shows_life(world, job)
@@ -173,7 +173,7 @@ def sweeps(protea: Protea) -> Sweeps:
     return Sweeps(protea.source())
 
 
-def test_a_worker_that_fails_late_is_told_though_the_status_is_the_same(protea: Protea, sweeps: Sweeps) -> None:
+def test_late_failure_is_reported_though_the_status_is_the_same(protea: Protea, sweeps: Sweeps) -> None:
     job = protea.stale()
     sweeps.reaps()
     protea.connection.execute(
@@ -185,7 +185,7 @@ def test_a_worker_that_fails_late_is_told_though_the_status_is_the_same(protea: 
     assert "it has ended again as failed (an end at " in messages.describe_late_sign(sign)
 
 
-def test_a_job_that_says_again_that_it_runs_is_told(protea: Protea, sweeps: Sweeps) -> None:
+def test_job_that_is_set_to_running_again_is_reported(protea: Protea, sweeps: Sweeps) -> None:
     job = protea.stale()
     sweeps.reaps()
     protea.connection.execute("UPDATE job SET status = 'running', finished_at = NULL WHERE id = %s", (job,))
@@ -195,7 +195,7 @@ def test_a_job_that_says_again_that_it_runs_is_told(protea: Protea, sweeps: Swee
     assert "its status is running, not failed (job_event at " in messages.describe_late_sign(sign)
 
 
-def test_a_job_that_is_started_anew_is_not_told(protea: Protea, sweeps: Sweeps) -> None:
+def test_job_that_is_started_again_is_no_late_sign(protea: Protea, sweeps: Sweeps) -> None:
     job = protea.stale()
     sweeps.reaps()
     protea.connection.execute("UPDATE job SET status = 'running', started_at = now() WHERE id = %s", (job,))
@@ -205,14 +205,14 @@ def test_a_job_that_is_started_anew_is_not_told(protea: Protea, sweeps: Sweeps) 
     assert sweeps.late() == [] and len(sweeps.memory.reaped_jobs) == 0
 
 
-def test_a_job_that_is_put_back_by_hand_is_not_told(protea: Protea, sweeps: Sweeps) -> None:
+def test_job_that_is_requeued_by_hand_is_no_late_sign(protea: Protea, sweeps: Sweeps) -> None:
     job = protea.stale()
     sweeps.reaps()
     protea.connection.execute("UPDATE job SET status = 'queued', finished_at = NULL WHERE id = %s", (job,))
     assert sweeps.late() == [] and len(sweeps.memory.reaped_jobs) == 0
 
 
-def test_a_job_that_is_purged_is_not_told(protea: Protea, sweeps: Sweeps) -> None:
+def test_purged_job_is_no_late_sign(protea: Protea, sweeps: Sweeps) -> None:
     job = protea.stale()
     sweeps.reaps()
     protea.event(job)
@@ -220,7 +220,7 @@ def test_a_job_that_is_purged_is_not_told(protea: Protea, sweeps: Sweeps) -> Non
     assert sweeps.late() == [] and len(sweeps.memory.reaped_jobs) == 0
 
 
-def test_the_end_of_a_child_is_no_sign_of_its_parent(protea: Protea, sweeps: Sweeps) -> None:
+def test_end_of_a_child_is_no_late_sign_of_its_parent(protea: Protea, sweeps: Sweeps) -> None:
     parent = protea.stale()
     sweeps.reaps()
     child = protea.job(parent=parent, age=9 * HOUR)
@@ -231,14 +231,14 @@ def test_the_end_of_a_child_is_no_sign_of_its_parent(protea: Protea, sweeps: Swe
     assert [sign.key for sign in sweeps.late()] == [(child,)]
 
 
-def test_an_event_of_before_the_reap_is_no_late_sign(protea: Protea, sweeps: Sweeps) -> None:
+def test_event_from_before_the_reap_is_no_late_sign(protea: Protea, sweeps: Sweeps) -> None:
     job = protea.stale()
     sweeps.reaps()
     protea.event(job, age=60)
     assert sweeps.late() == []
 
 
-def test_it_looks_while_the_breaker_holds_and_while_it_is_halted(protea: Protea) -> None:
+def test_late_signs_are_scanned_for_while_held_and_while_halted(protea: Protea) -> None:
     sweeps, jobs = Sweeps(protea.source()), [protea.stale() for _ in range(2)]
     sweeps.reaps(2)
     protea.event(jobs[0])
@@ -253,7 +253,7 @@ def test_it_looks_while_the_breaker_holds_and_while_it_is_halted(protea: Protea)
     assert (report.outcome, [sign.key for sign in report.late]) == (Outcome.HALTED, [(jobs[1],)])
 
 
-def test_a_rehearsal_takes_no_sign_away_from_the_sweep_that_tells_it(protea: Protea, sweeps: Sweeps) -> None:
+def test_dry_run_takes_no_late_sign_away_from_the_next_sweep(protea: Protea, sweeps: Sweeps) -> None:
     job = protea.stale()
     sweeps.reaps()
     protea.event(job)
@@ -263,7 +263,7 @@ def test_a_rehearsal_takes_no_sign_away_from_the_sweep_that_tells_it(protea: Pro
     assert len(sweeps.late()) == 1
 
 
-def test_where_nothing_was_reaped_nothing_more_is_asked(protea: Protea, sweeps: Sweeps) -> None:
+def test_sweep_without_ended_jobs_runs_no_scan_for_late_signs(protea: Protea, sweeps: Sweeps) -> None:
     protea.job(age=10)
     sweeps.once()
     sweeps.statements.clear()
@@ -278,7 +278,7 @@ def test_where_nothing_was_reaped_nothing_more_is_asked(protea: Protea, sweeps: 
     assert len(sweeps.statements) == before + 3
 
 
-def test_a_job_ended_by_a_person_through_the_daemon_is_remembered_too(protea: Protea) -> None:
+def test_job_ended_by_an_operator_through_the_daemon_is_tracked_too(protea: Protea) -> None:
     told: list[SweepReport] = []
 
     class Told(Heard):
@@ -297,7 +297,9 @@ def test_a_job_ended_by_a_person_through_the_daemon_is_remembered_too(protea: Pr
     assert (sign.key, sign.reason, sign.what) == ((job,), "ManualTimeout", "event")
 
 
-def test_of_very_many_some_are_followed_and_all_are_told_when(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mass_reap_tracks_a_sample_and_gives_every_job_its_time(
+    protea: Protea, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("reaper.source.claim.MAX_FOLLOWED", 15)
     sweeps, heard = Sweeps(protea.source()), Heard()
     heard.memory = sweeps.memory
@@ -310,7 +312,7 @@ def test_of_very_many_some_are_followed_and_all_are_told_when(protea: Protea, mo
     assert all(job.reaped_at for job in heard.reaped_jobs)
 
 
-def test_documents_tell_when_a_job_was_ended_and_not_what_is_only_compared(protea: Protea) -> None:
+def test_documents_have_the_time_of_the_reap_and_not_the_state_after_it(protea: Protea) -> None:
     heard, job = Heard(), protea.stale()
     protea.sweep(heard=heard)
     document = to_jsonable(heard.reaped_jobs[0])
@@ -390,7 +392,7 @@ def tasks(request: pytest.FixtureRequest) -> Iterator[Tasks]:
         made.hand.close()
 
 
-def test_a_heartbeat_and_a_line_are_late_signs_each(tasks: Tasks) -> None:
+def test_heartbeat_and_log_line_are_late_signs_each(tasks: Tasks) -> None:
     sweeps = tasks.sweeps()
     for number in (1, 2, 3):
         tasks.stale(number)
@@ -402,7 +404,7 @@ def test_a_heartbeat_and_a_line_are_late_signs_each(tasks: Tasks) -> None:
     assert told == {("1", "a"): ("heartbeat", "event"), ("2", "a"): ("line", "event")}
 
 
-def test_a_requeued_job_is_told_until_it_is_started_anew(tasks: Tasks) -> None:
+def test_requeued_job_is_tracked_until_it_is_started_again(tasks: Tasks) -> None:
     sweeps = tasks.sweeps("requeue")
     for number in (1, 2, 3):
         tasks.stale(number)
@@ -417,7 +419,7 @@ def test_a_requeued_job_is_told_until_it_is_started_anew(tasks: Tasks) -> None:
     assert sweeps.late() == [] and len(sweeps.memory.reaped_jobs) == 0
 
 
-def test_another_worker_of_a_job_that_was_failed_is_another_run(tasks: Tasks) -> None:
+def test_another_worker_of_a_failed_job_is_another_run(tasks: Tasks) -> None:
     sweeps = tasks.sweeps()
     tasks.stale(1)
     sweeps.reaps()
@@ -426,7 +428,7 @@ def test_another_worker_of_a_job_that_was_failed_is_another_run(tasks: Tasks) ->
 
 
 @pytest.mark.parametrize("column_type", ["timestamp(0)", "timestamp"])
-def test_what_a_column_rounds_up_is_no_sign(empty: PostgreSQLDatabase, column_type: str) -> None:
+def test_rounding_by_the_column_type_is_no_late_sign(empty: PostgreSQLDatabase, column_type: str) -> None:
     tasks, many = Tasks(empty, column_type), 8
     sweeps = tasks.sweeps()
     for number in range(many):
@@ -453,13 +455,13 @@ def test_what_a_column_rounds_up_is_no_sign(empty: PostgreSQLDatabase, column_ty
         (100.0, float("inf"), False),
     ],
 )
-def test_a_sign_is_later_than_what_rounding_makes_of_the_reap(epoch: float, sign: float, is_later: bool) -> None:
+def test_sign_is_late_only_beyond_what_rounding_makes_of_the_reap(epoch: float, sign: float, is_later: bool) -> None:
     remains = PostTransitionState(epoch, (), None, again=False)
     assert (newer_than_transition(remains, Sign(sign, "then")) is not None) is is_later
     assert newer_than_transition(remains, None) is None
 
 
-def test_what_a_trigger_writes_during_the_reap_is_no_sign(empty: PostgreSQLDatabase) -> None:
+def test_changes_made_by_a_trigger_of_the_reap_are_no_late_sign(empty: PostgreSQLDatabase) -> None:
     tasks = Tasks(empty, "timestamp")
     tasks.hand.do(
         "CREATE FUNCTION beat() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.01);"
@@ -474,7 +476,7 @@ def test_what_a_trigger_writes_during_the_reap_is_no_sign(empty: PostgreSQLDatab
     tasks.hand.close()
 
 
-def test_a_witness_that_a_transition_sets_ahead_is_not_heard_nor_one_that_speaks_of_others() -> None:
+def test_witness_that_the_transition_sets_ahead_gives_no_late_sign() -> None:
     ahead = TASKS.replace('heartbeat_at = { is = "now" }', 'heartbeat_at = { is = "now", plus = "5m" }')
     also = '[[actions.fail.also]]\ninsert = "task_log"\nvalues = {{ task_id = {{ column = "id" }}, at = {{ {0} }} }}\n'
     shared = TASKS.replace('match = { task_id = "id", task_part = "part" }', 'match = { task_id = "id" }')
@@ -506,7 +508,7 @@ def ended(*numbers: int) -> list[ReapedJob]:
     ]
 
 
-def test_the_newest_are_remembered_and_no_more_than_a_few_thousand() -> None:
+def test_tracker_keeps_the_newest_jobs_up_to_its_limit() -> None:
     remembered = ReapedJobTracker()
     for begin in range(0, 2 * MAX_TRACKED, 1000):
         remembered.track(ended(*range(begin, begin + 1000)))
@@ -521,7 +523,7 @@ def test_the_newest_are_remembered_and_no_more_than_a_few_thousand() -> None:
     assert due == {str(n) for n in range(MAX_TRACKED, 2 * MAX_TRACKED)}
 
 
-def test_what_is_remembered_is_small() -> None:
+def test_tracked_jobs_take_little_memory() -> None:
     remembered = ReapedJobTracker()
     tracemalloc.start()
     for begin in range(0, 20_000, 1000):
@@ -542,7 +544,7 @@ def test_what_is_remembered_is_small() -> None:
     assert held < 4 << 20, held
 
 
-def test_what_was_ended_a_day_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracker_forgets_jobs_after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered = ReapedJobTracker()
     remembered.track(ended(1))
     now = time.monotonic()
@@ -553,7 +555,7 @@ def test_what_was_ended_a_day_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) 
     assert list(remembered.next_sample()) == [("2",)] and len(remembered) == 1
 
 
-def test_a_job_that_is_ended_anew_is_remembered_anew() -> None:
+def test_job_that_is_ended_again_is_tracked_again() -> None:
     remembered = ReapedJobTracker()
     remembered.track(ended(1))
     before = remembered.next_sample()[("1",)]
@@ -567,7 +569,7 @@ def test_a_job_that_is_ended_anew_is_remembered_anew() -> None:
 # --- what is told ------------------------------------------------------------------------------------------------
 
 
-def test_signs_are_counted_once_for_each_job_by_its_kind(protea: Protea, sweeps: Sweeps) -> None:
+def test_late_signs_are_counted_once_for_each_job_by_kind(protea: Protea, sweeps: Sweeps) -> None:
     metrics = Metrics()
     metrics.set_sources(["main", "other"], 60)
 
@@ -588,7 +590,7 @@ def test_signs_are_counted_once_for_each_job_by_its_kind(protea: Protea, sweeps:
     assert value("embed") is value("other") is None
 
 
-def test_a_mass_of_signs_is_told_by_name_for_a_hundred_and_counted() -> None:
+def test_many_late_signs_are_listed_up_to_a_hundred_and_counted() -> None:
     sign = LateSign(("1",), "embed", "JobTimeout", "t", 1.0, "job_event", "event", "job_event", "t", "failed")
     with capture_logs() as lines:
         EventLog().swept(SweepReport("main", "1", Outcome.DONE, 0.1, late=[sign] * 130, looked_back=True))
@@ -599,7 +601,7 @@ def test_a_mass_of_signs_is_told_by_name_for_a_hundred_and_counted() -> None:
     assert lines[-1]["jobs"] == 30 and {line["log_level"] for line in lines} == {"error"}
 
 
-def test_what_cannot_be_looked_at_is_told_once_and_fails_no_sweep(vuls: VulsWorld) -> None:
+def test_scan_that_the_database_refuses_is_reported_once_and_fails_no_sweep(vuls: VulsWorld) -> None:
     event_log = EventLog()
     sweeps, job = Sweeps(vuls.source()), vuls.stale_job()
     sweeps.reaps()
@@ -620,7 +622,7 @@ def test_what_cannot_be_looked_at_is_told_once_and_fails_no_sweep(vuls: VulsWorl
     assert len(sweeps.late()) == 1
 
 
-def test_a_look_that_takes_too_long_is_cut_short_and_tried_with_fewer(
+def test_scan_that_takes_too_long_is_cut_short_and_repeated_with_fewer_jobs(
     protea: Protea, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job that is looked at takes a tenth of a second here, so that four can be looked at, and no eight."""
@@ -649,7 +651,7 @@ def test_a_look_that_takes_too_long_is_cut_short_and_tried_with_fewer(
     ]
 
 
-def test_a_database_that_goes_away_meanwhile_fails_the_sweep_as_always(protea: Protea, sweeps: Sweeps) -> None:
+def test_database_that_goes_away_during_the_scan_fails_the_sweep(protea: Protea, sweeps: Sweeps) -> None:
     protea.stale()
     sweeps.reaps()
 
@@ -664,7 +666,7 @@ def test_a_database_that_goes_away_meanwhile_fails_the_sweep_as_always(protea: P
     assert (report.outcome, report.database_away, report.looked_back) == (Outcome.FAILED, True, False)
 
 
-def test_a_daemon_tells_of_a_worker_that_was_only_slow(protea: Protea, tmp_path: Path) -> None:
+def test_daemon_reports_late_signs_of_a_slow_worker(protea: Protea, tmp_path: Path) -> None:
     job = protea.stale(operation="embed")
     told = "Reaper ended a job that shows life afterwards."
     with psycopg.connect(protea.libpq, autocommit=True) as worker:
@@ -690,7 +692,7 @@ def test_a_daemon_tells_of_a_worker_that_was_only_slow(protea: Protea, tmp_path:
             assert daemon.metrics.value("reaper_late_signs_total", source="default", kind="other") == 0
 
 
-def test_it_is_put_into_words() -> None:
+def test_late_sign_is_described_in_words() -> None:
     event = LateSign(
         key=("1",),
         kind="embed",

@@ -39,7 +39,7 @@ class Diary:
         self.told.append("swept")
 
 
-def test_a_defect_of_one_is_raised_when_all_have_been_told() -> None:
+def test_defect_of_a_listener_is_raised_when_all_have_been_called() -> None:
     first, last = Diary(), Diary()
     listeners = ListenerGroup([first, Broken(), last, Broken()])
     with pytest.raises(ArithmeticError, match="surveyed"):

@@ -76,7 +76,7 @@ def refused(protea: Protea, report: SweepReport, bad: str, others: list[str]) ->
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("batch_size", [1000, 3])
-def test_one_refused_job_is_reported_and_all_others_are_ended(protea: Protea, refusal: str, batch_size: int) -> None:
+def test_refused_job_is_reported_and_all_others_are_ended(protea: Protea, refusal: str, batch_size: int) -> None:
     others = [protea.stale() for _ in range(6)]
     bad = protea.stale(operation="bad")
     others += [protea.stale() for _ in range(6)]
@@ -85,7 +85,7 @@ def test_one_refused_job_is_reported_and_all_others_are_ended(protea: Protea, re
     assert said in refused(protea, protea.sweep(batch_size=batch_size), bad, others)
 
 
-def test_two_refused_jobs_of_a_batch_are_both_found(protea: Protea) -> None:
+def test_two_refused_jobs_of_one_batch_are_both_reported(protea: Protea) -> None:
     bad = {protea.stale(operation="bad") for _ in range(2)}
     others = [protea.stale() for _ in range(9)]
     on_update(protea, RAISE)
@@ -94,7 +94,7 @@ def test_two_refused_jobs_of_a_batch_are_both_found(protea: Protea) -> None:
     assert {failure.key[0] for failure in report.failures} == bad
 
 
-def test_when_all_are_refused_the_sweep_gives_up(protea: Protea) -> None:
+def test_sweep_gives_up_when_every_job_is_refused(protea: Protea) -> None:
     for _ in range(120):
         protea.stale(operation="bad")
     on_update(protea, RAISE)
@@ -104,7 +104,7 @@ def test_when_all_are_refused_the_sweep_gives_up(protea: Protea) -> None:
     assert len(report.failures) < 120
 
 
-def test_a_refused_job_is_left_alone_for_ten_minutes(protea: Protea) -> None:
+def test_refused_job_is_left_alone_for_ten_minutes(protea: Protea) -> None:
     protea.connection.execute("CREATE SEQUENCE tries")
     bad, memory = protea.stale(operation="bad"), SourceState()
     # What a sequence gave is not taken back with the transaction.
@@ -142,7 +142,7 @@ def _tries(protea: Protea) -> int:
 # --- what may pass ---------------------------------------------------------------------------------------------
 
 
-def test_a_deadlock_with_a_worker_is_tried_again(protea: Protea, server: Embedded) -> None:
+def test_deadlock_with_a_worker_is_tried_again(protea: Protea, server: Embedded) -> None:
     protea.connection.execute("CREATE TABLE tally (n int)")
     protea.connection.execute("INSERT INTO tally VALUES (0)")
     on_update(protea, "UPDATE tally SET n = n + 1;")
@@ -176,7 +176,7 @@ def _somebody_waits(protea: Protea) -> bool:
     )
 
 
-def test_a_serialization_failure_that_passes_is_no_failure(protea: Protea) -> None:
+def test_serialization_failure_that_passes_is_no_failure(protea: Protea) -> None:
     protea.connection.execute("CREATE SEQUENCE tries")
     bad, other = protea.stale(operation="bad"), protea.stale()
     on_update(protea, "IF nextval('tries') < 3 THEN RAISE serialization_failure; END IF;")
@@ -191,7 +191,7 @@ def test_a_serialization_failure_that_passes_is_no_failure(protea: Protea) -> No
 
 @pytest.mark.parametrize("script", ["writes an event", "finishes", "is requeued and claimed at once"])
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
-def test_the_second_judgement_is_fresh_whatever_the_roles_isolation(
+def test_second_check_sees_a_fresh_snapshot_whatever_the_roles_isolation(
     protea: Protea, isolation: str, script: str
 ) -> None:
     database = protea.connection.info.dbname
