@@ -102,8 +102,7 @@ class StateFile:
             if isinstance(error, StateTooNew) or not self._is_clean():
                 raise
         # Where SQLite cannot make its -shm file (a full or read-only disk), a file without a log is read as it is.
-        with create_engine("sqlite://", creator=self._connect_immutable, poolclass=NullPool).connect() as connection:
-            return self._attempt(lambda: action(connection), "read")
+        return self._attempt(lambda: self._read_immutable(action), "read")
 
     def report_once(self, error: Exception) -> None:
         """Report that the file cannot be used: once, until a write succeeds again."""
@@ -171,6 +170,11 @@ class StateFile:
 
     def _connect_immutable(self) -> sqlite3.Connection:
         return sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro&immutable=1", uri=True)
+
+    def _read_immutable(self, action: Callable[[Connection], T]) -> T:
+        engine = create_engine("sqlite://", creator=self._connect_immutable, poolclass=NullPool)
+        with engine.connect() as connection:
+            return action(connection)
 
     def _is_clean(self) -> bool:
         """The last process that wrote has closed the file, and has left no write-ahead log."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,6 @@ import pytest
 
 from reaper.model import JobCounts, KindThresholds, Outcome, Threshold, Verdict
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.sweep.source_state import SourceState
 from tests.support.protea import HOUR, MINUTE, Heard, Protea, thresholds
 
 
@@ -387,75 +386,6 @@ def test_stopped_sweep_leaves_whole_batches(protea: Protea) -> None:
     assert protea.sweep().reaped == 4
 
 
-# --- dry run -----------------------------------------------------------------------------------------------------
-
-
-def population(protea: Protea) -> dict[str, Verdict]:
-    """One of everything, with the verdict that it deserves."""
-    parent = protea.stale()
-    eldest = protea.stale()
-    protea.job(parent=eldest, status="succeeded", age=5 * HOUR, finished=4 * HOUR)
-    heard = protea.job()
-    protea.event(heard, age=MINUTE)
-    return {
-        protea.stale(): Verdict.STALE,
-        protea.stale(operation="quiet"): Verdict.SPARED,
-        protea.job(age=20 * MINUTE, operation="quick"): Verdict.STALE,
-        protea.job(age=None, created=7 * HOUR): Verdict.STALE,
-        protea.job(age=None, created=HOUR): Verdict.YOUNG,
-        protea.job(age=5 * HOUR): Verdict.YOUNG,
-        heard: Verdict.SPARED,
-        parent: Verdict.SPARED,
-        protea.job(parent=parent, age=HOUR): Verdict.YOUNG,
-        eldest: Verdict.STALE,
-        protea.stale(status="queued"): Verdict.ENDED,
-        protea.stale(status="succeeded", finished=HOUR): Verdict.ENDED,
-        protea.stale(status="failed", finished=HOUR): Verdict.ENDED,
-        protea.stale(status="cancelled"): Verdict.ENDED,
-    }
-
-
-KINDS = {"quiet": limits(stall=4 * HOUR), "quick": limits(timeout=10 * MINUTE, stall=10 * MINUTE)}
-
-
-def test_dry_run_selects_the_same_jobs_and_changes_nothing(protea: Protea) -> None:
-    deserved = population(protea)
-    source = protea.source(thresholds(kinds=KINDS))
-    before = protea.dump()
-    dry = protea.sweep(source, dry_run=True)
-    assert protea.dump() == before
-    assert (dry.outcome, dry.dry_run, dry.reaped) == (Outcome.DONE, True, 0)
-    selected = {evidence.key[0] for evidence in dry.would_reap}
-    assert selected == {job for job, verdict in deserved.items() if verdict is Verdict.STALE}
-    wet = protea.sweep(source)
-    assert dry.census is not None and wet.census is not None
-    # A moment later everything is a little older.
-    assert replace(dry.census, most_overdue=wet.census.most_overdue) == wet.census
-    assert {job for job in deserved if protea.audits(job)} == selected
-
-
-def test_dry_run_lists_some_jobs_and_counts_all(protea: Protea) -> None:
-    protea.connection.execute(
-        "INSERT INTO job (operation, queue_name, status, created_at, started_at) "
-        "SELECT 'x', 'q', 'running', now() - interval '9 h', now() - interval '8 h' FROM generate_series(1, 250)"
-    )
-    report = protea.sweep(dry_run=True, batch_size=40)
-    assert report.census is not None and report.census.stale == 250
-    assert len({evidence.key for evidence in report.would_reap}) == 100
-
-
-def test_explain_agrees_with_what_the_sweep_does(protea: Protea) -> None:
-    deserved = population(protea)
-    source = protea.source(thresholds(kinds=KINDS))
-    assert {job: protea.judge(job, source).verdict for job in deserved} == deserved
-    before = protea.statuses()
-    protea.sweep(source)
-    after = protea.statuses()
-    assert {job for job in before if before[job] != after[job]} == {
-        job for job, verdict in deserved.items() if verdict is Verdict.STALE
-    }
-
-
 # --- between the survey and the lock -----------------------------------------------------------------------------
 
 
@@ -493,60 +423,3 @@ def test_only_jobs_that_moved_are_lost(protea: Protea) -> None:
     report = protea.sweep(heard=Meanwhile(happens=lambda: protea.event(jobs[2])), batch_size=2)
     assert (report.reaped, report.lost) == (5, 1)
     assert protea.status(jobs[2]) == "running"
-
-
-# --- newly spared ------------------------------------------------------------------------------------------------
-
-
-def test_job_that_passes_its_timeout_alive_is_reported_once(protea: Protea) -> None:
-    now, memory = protea.now(), SourceState()
-    first, second = protea.job(age=7 * HOUR), protea.job(age=5 * HOUR)
-    for job in (first, second):
-        protea.event(job, age=-2 * HOUR)
-
-    def told(later: timedelta) -> list[str]:
-        report = protea.sweep(protea.as_of(now + later), memory=memory)
-        assert report.newly_spared_total == len(report.newly_spared)
-        return [evidence.key[0] for evidence in report.newly_spared]
-
-    assert told(timedelta(0)) == [first]
-    assert told(timedelta(minutes=1)) == []
-    assert told(timedelta(minutes=59)) == []
-    assert told(timedelta(minutes=61)) == [second]
-    assert told(timedelta(minutes=62)) == []
-    assert protea.sweep(protea.as_of(now + timedelta(minutes=62))).newly_spared_total == 2
-
-
-def test_job_that_starts_again_is_reported_again(protea: Protea) -> None:
-    now, memory = protea.now(), SourceState()
-    job = protea.job()
-    protea.event(job, age=-10 * HOUR)
-    assert protea.sweep(protea.as_of(now), memory=memory).newly_spared_total == 1
-    protea.connection.execute("UPDATE job SET started_at = now()")
-    assert protea.sweep(protea.as_of(now + timedelta(hours=1)), memory=memory).newly_spared_total == 0
-    assert protea.sweep(protea.as_of(now + timedelta(hours=7)), memory=memory).newly_spared_total == 1
-
-
-def test_spared_jobs_are_reported_even_among_many_stale_ones(protea: Protea) -> None:
-    protea.connection.execute(
-        "INSERT INTO job (operation, queue_name, status, created_at, started_at) "
-        "SELECT 'x', 'q', 'running', now() - interval '9 h', now() - interval '8 h' FROM generate_series(1, 150)"
-    )
-    alive = protea.job(age=7 * HOUR)
-    protea.event(alive)
-    report = protea.sweep(force=True)
-    assert report.reaped == 150
-    assert [evidence.key for evidence in report.newly_spared] == [(alive,)]
-    assert report.newly_spared_total == 1
-
-
-def test_many_newly_spared_jobs_are_counted_and_some_are_listed(protea: Protea) -> None:
-    protea.connection.execute(
-        "WITH made AS (INSERT INTO job (operation, queue_name, status, created_at, started_at) "
-        "SELECT 'x', 'q', 'running', now() - interval '9 h', now() - interval '8 h' FROM generate_series(1, 150) "
-        "RETURNING id) INSERT INTO job_event (job_id, event) SELECT id, 'x' FROM made"
-    )
-    memory = SourceState()
-    report = protea.sweep(memory=memory)
-    assert (len(report.newly_spared), report.newly_spared_total) == (100, 150)
-    assert protea.sweep(memory=memory).newly_spared_total == 0
