@@ -34,7 +34,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 class Office:
-    """A worker with the reaper's tasks, whose settings are those of its environment."""
+    """A worker with the reaper's tasks, with settings from its environment."""
 
     def __init__(self, redis: RedisServer, folder: Path, **settings: str) -> None:
         self._redis, self._folder, self._log = redis, folder, folder / "worker.log"

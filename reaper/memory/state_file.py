@@ -1,4 +1,4 @@
-"""The state file: one SQLite database that several processes share, opened anew for each short transaction.
+"""The state file: one SQLite database that several processes share, opened for each short transaction.
 
 A connection that stayed open would go on writing to a file that an operator has moved or deleted. Writes are few: a
 halt, and once in some seconds what the sweeps have seen.

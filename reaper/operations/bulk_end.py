@@ -46,7 +46,7 @@ def end_in_bulk(
 ) -> BulkResult:
     """End the jobs of these batches, and tell the listener of each batch.
 
-    Raises DBAPIError and TooManyFailures; the listener has been told of what was done before.
+    Raises DBAPIError and TooManyFailures; the listener has been called for what was done before.
     """
     result = BulkResult()
 

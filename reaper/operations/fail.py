@@ -107,7 +107,7 @@ def _require_same_start(
         return
     judged = source.lookup.evidence(connection, context, [key])
     if judged and not expected.matches(judged[0].started):
-        raise JobChanged(f"was started anew: it runs since {judged[0].started}, not since {expected.started}")
+        raise JobChanged(f"was started again: it runs since {judged[0].started}, not since {expected.started}")
 
 
 def _describe_state(source: Source, connection: Connection, context: EvaluationContext, key: Key) -> str:
@@ -116,4 +116,4 @@ def _describe_state(source: Source, connection: Connection, context: EvaluationC
         return "is gone"
     if judged[0].verdict is Verdict.ENDED:
         return f"is not running: its status is {judged[0].status}"
-    return "was started anew just now; look at it again"
+    return "was started again just now; look at it again"

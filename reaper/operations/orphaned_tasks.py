@@ -73,7 +73,7 @@ def find_orphans(settings: Settings, source: Source, liveness: LivenessReport | 
 
 
 def revoke_orphans(settings: Settings, source: Source, chosen: Sequence[Orphan]) -> list[Orphan]:
-    """Revoke those of these tasks that are still orphans; returns them. Raises as `find_orphans` does."""
+    """Revoke the chosen tasks that are still orphans; returns them. Raises as `find_orphans` does."""
     with prefix_errors(source):
         return revoke(_sources_of_broker(settings, source), chosen, lambda: new_downtime_tracker(settings))
 
@@ -126,7 +126,7 @@ def confirmed_orphans(
 def revoke(
     sources: Sequence[Source], chosen: Iterable[Orphan], new_tracker: Callable[[], DowntimeTracker]
 ) -> list[Orphan]:
-    """Revoke those of these tasks that are still orphans; returns them. Raises as `confirmed_orphans` does."""
+    """Revoke the chosen tasks that are still orphans; returns them. Raises as `confirmed_orphans` does."""
     remaining = _still_orphaned(sources, chosen, new_tracker)
     if remaining:
         _probe(sources).revoke([orphan.id for orphan in remaining])

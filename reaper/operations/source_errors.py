@@ -24,7 +24,7 @@ def prefix_errors(source: Source) -> Iterator[None]:
         line = f"source {source.name}: {short_message(error)}"
         if classify(error) is ErrorKind.UNAVAILABLE:
             raise DatabaseUnavailable(line) from None
-        hint = "; `reaper check` tells what is missing" if classify(error) is ErrorKind.STATEMENT else ""
+        hint = "; `reaper check` shows what is missing" if classify(error) is ErrorKind.STATEMENT else ""
         raise ReaperError(f"{line}{hint}") from None
     except ReaperError as error:
         raise type(error)(f"source {source.name}: {error}") from None

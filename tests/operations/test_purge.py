@@ -1,4 +1,4 @@
-"""Retention: what has finished goes, with all that belongs to it; what runs, or is needed by what runs, never does."""
+"""A purge deletes finished jobs with all that belongs to them; never jobs that run, or that a running job needs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ children = { parent = ["parent_id", "parent_part"], at = ["made"] }
 [actions.fail.set]
 state = "failed"
 
-# Says nothing of the state: that no running row goes is the reaper's own word.
+# Does not mention the state: the reaper itself keeps every running row.
 [purge]
 where = [{ column = "ended", is = "not null" }]
 at = ["ended", "made"]
@@ -127,12 +127,12 @@ class Shed:
 @pytest.fixture(params=["postgresql", "mariadb"])
 def shed(request: pytest.FixtureRequest) -> Iterator[Shed]:
     with database_on(request, request.param) as database:
-        made = Shed(database)
-        yield made
-        made.hand.close()
+        shed = Shed(database)
+        yield shed
+        shed.hand.close()
 
 
-# --- what goes, and what does not ----------------------------------------------------------------------------
+# --- which rows are deleted ----------------------------------------------------------------------------
 
 
 def test_purge_deletes_what_finished_before_the_cutoff_and_nothing_else(shed: Shed) -> None:
@@ -242,12 +242,12 @@ def test_cutoff_is_by_the_clock_of_the_database(shed: Shed) -> None:
     assert len(shed.left()) == 1
 
 
-# --- the walk ------------------------------------------------------------------------------------------------
+# --- pages and batches ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("batch_size", "page_size"), [(1, 1), (3, 7), (7, 7), (10, 21), (100, 1000)])
 def test_rows_are_met_once_however_the_pages_fall(shed: Shed, batch_size: int, page_size: int) -> None:
-    """Rows with the same end are told apart by their keys; those that stay are passed by."""
+    """Rows with the same end are ordered by their keys; rows that may not be deleted are skipped."""
     parts = [shed.task(ended=40 + number // 9) for number in range(40)]
     pinned = set(parts[::5])
     shed.attach("pin", *pinned)
@@ -299,7 +299,7 @@ def test_purges_side_by_side_do_not_block_each_other(shed: Shed) -> None:
     assert not shed.left() | shed.left("note")
 
 
-# --- what others do meanwhile --------------------------------------------------------------------------------
+# --- other sessions meanwhile --------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -332,7 +332,7 @@ def impatient(shed: Shed) -> Session:
 
 
 def test_row_that_runs_again_at_any_moment_stays_or_was_deleted_before(shed: Shed) -> None:
-    """Whoever starts a finished row anew either finds it gone, or keeps it with all that belongs to it."""
+    """A session that starts a finished row again finds it deleted, or keeps it with all that belongs to it."""
     outcomes = set()
     for place in itertools.count():
         part = shed.task()

@@ -142,7 +142,7 @@ def test_purge_on_a_terminal_asks_and_shows_a_progress_bar(
 
 
 class Screen:
-    """What a terminal was sent."""
+    """The text that a terminal was sent."""
 
     def __init__(self, end: int) -> None:
         self.shown, self._end = b"", end

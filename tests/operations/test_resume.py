@@ -1,4 +1,4 @@
-"""`reaper resume`: what was interrupted is closed at once, and nothing else is touched, on a real server."""
+"""`reaper resume` closes interrupted jobs at once and touches nothing else, on a real server."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def resumed(world: World, folder: Path, *arguments: str, code: int = 0, **given:
     return {job["key"] for job in document["closed_jobs"]}
 
 
-# --- who is closed, and who is not ------------------------------------------------------------------------------
+# --- which jobs are closed ------------------------------------------------------------------------------
 
 
 def test_job_with_its_last_sign_within_the_window_is_closed(world: World, folder: Path) -> None:
@@ -112,7 +112,7 @@ def test_audit_event_of_resume_says_what_happened(world: World, folder: Path) ->
     assert evidence["message"].endswith("heard of within 5m before, and not since.")
 
 
-# --- while it listens -------------------------------------------------------------------------------------------
+# --- while it waits for signs of life ---------------------------------------------------------------------------
 
 
 def patiently(seconds: float) -> bool:
@@ -129,10 +129,10 @@ def listened(world: World, meanwhile: Callable[[Session], object]) -> ResumeResu
             other.commit()
         return patiently(seconds)
 
-    hand = BulkOptions("test-host", 1000, Heard())
-    found = resume(world.source(), DowntimeTracker(0), ResumeOptions(5 * MINUTE, 0.3, wait), hand)
-    assert found is not None
-    return found
+    bulk_options = BulkOptions("test-host", 1000, Heard())
+    result = resume(world.source(), DowntimeTracker(0), ResumeOptions(5 * MINUTE, 0.3, wait), bulk_options)
+    assert result is not None
+    return result
 
 
 def test_job_that_another_server_works_on_is_spared(world: World) -> None:
@@ -190,7 +190,7 @@ def test_changes_between_the_second_look_and_the_lock_count(world: World, what: 
 
 
 def test_sign_of_life_that_waits_for_its_commit_saves_the_job(world: World, folder: Path) -> None:
-    """The other server holds what the claim needs: its row, or the log."""
+    """The other server has locked what the claim needs: its row, or the log."""
     job = world.job(age=3600, sign=MINUTE)
     with world.database.session() as other:
         assert world.sign_of_life(job, other)
@@ -218,8 +218,8 @@ def test_resume_waits_after_a_database_restart_until_workers_can_be_back(world: 
         asked.append(seconds)
         return True
 
-    hand = BulkOptions("test-host", 1000, Heard())
-    assert resume(world.source(), DowntimeTracker(3600), ResumeOptions(5 * MINUTE, 10, wait), hand) is None
+    bulk_options = BulkOptions("test-host", 1000, Heard())
+    assert resume(world.source(), DowntimeTracker(3600), ResumeOptions(5 * MINUTE, 10, wait), bulk_options) is None
     [seconds] = asked
     assert 1800 < seconds <= 3610 and world.state(job) is State.RUNNING
 

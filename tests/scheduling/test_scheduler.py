@@ -53,8 +53,8 @@ def runner(protea: Protea, diary: Diary, interval: float = 0.2, batch_size: int 
 @contextmanager
 def supervised(*runners: SourceRunner, schedule: ScheduleThread | None = None) -> Iterator[Supervisor]:
     supervisor = Supervisor(schedule=schedule)
-    for each in runners:
-        supervisor.add(each)
+    for source_runner in runners:
+        supervisor.add(source_runner)
     supervisor.start()
     try:
         yield supervisor

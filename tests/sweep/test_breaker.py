@@ -1,4 +1,4 @@
-"""When nearly everything falls silent at once, nobody is ended until somebody says so or the silence is over."""
+"""The breaker holds a sweep when nearly all jobs fall silent at once, until it is released or they show life again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.protea import Heard, Protea
 
 
 def crowd(protea: Protea, *, silent: int, alive: int = 0) -> None:
-    """Running jobs, 8 h old; the living ones wrote an event just now."""
+    """Running jobs, 8 h old; the living jobs wrote an event just now."""
     protea.connection.execute(
         "INSERT INTO job (operation, queue_name, status, created_at, started_at) "
         "SELECT 'x', 'q', 'running', now() - interval '9 h', now() - interval '8 h' FROM generate_series(1, %s)",

@@ -10,7 +10,7 @@ from tests.sweep.test_sweep import limits
 
 
 def population(protea: Protea) -> dict[str, Verdict]:
-    """One of everything, with the verdict that it deserves."""
+    """Jobs of every sort, with the verdict that each must get."""
     parent = protea.stale()
     eldest = protea.stale()
     protea.job(parent=eldest, status="succeeded", age=5 * HOUR, finished=4 * HOUR)
@@ -38,19 +38,19 @@ KINDS = {"quiet": limits(stall=4 * HOUR), "quick": limits(timeout=10 * MINUTE, s
 
 
 def test_dry_run_selects_the_same_jobs_and_changes_nothing(protea: Protea) -> None:
-    deserved = population(protea)
+    expected = population(protea)
     source = protea.source(thresholds(kinds=KINDS))
     before = protea.dump()
     dry = protea.sweep(source, dry_run=True)
     assert protea.dump() == before
     assert (dry.outcome, dry.dry_run, dry.reaped) == (Outcome.DONE, True, 0)
     selected = {evidence.key[0] for evidence in dry.would_reap}
-    assert selected == {job for job, verdict in deserved.items() if verdict is Verdict.STALE}
+    assert selected == {job for job, verdict in expected.items() if verdict is Verdict.STALE}
     wet = protea.sweep(source)
     assert dry.census is not None and wet.census is not None
     # A moment later everything is a little older.
     assert replace(dry.census, most_overdue=wet.census.most_overdue) == wet.census
-    assert {job for job in deserved if protea.audits(job)} == selected
+    assert {job for job in expected if protea.audits(job)} == selected
 
 
 def test_dry_run_lists_some_jobs_and_counts_all(protea: Protea) -> None:
@@ -64,12 +64,12 @@ def test_dry_run_lists_some_jobs_and_counts_all(protea: Protea) -> None:
 
 
 def test_explain_agrees_with_what_the_sweep_does(protea: Protea) -> None:
-    deserved = population(protea)
+    expected = population(protea)
     source = protea.source(thresholds(kinds=KINDS))
-    assert {job: protea.judge(job, source).verdict for job in deserved} == deserved
+    assert {job: protea.judge(job, source).verdict for job in expected} == expected
     before = protea.statuses()
     protea.sweep(source)
     after = protea.statuses()
     assert {job for job in before if before[job] != after[job]} == {
-        job for job, verdict in deserved.items() if verdict is Verdict.STALE
+        job for job, verdict in expected.items() if verdict is Verdict.STALE
     }

@@ -1,4 +1,4 @@
-"""A halted supervisor looks on and ends nothing; what of that outlasts the process does so whatever happens."""
+"""A halted supervisor surveys and ends nothing; a persistent halt is in force after every restart."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ class Make(Protocol):
 
 @pytest.fixture
 def runner(protea: Protea) -> Iterator[Make]:
-    """Makes watches of the test's database, which give back what they hold."""
-    made = []
+    """Makes runners for the test's database, which release their leases and connections."""
+    runners = []
 
     def make(diary: Diary, halt: HaltSwitch, *, interval: float = 0.2, batch_size: int = 1000) -> SourceRunner:
         breaker, pace = Breaker(50, 0.5), RetrySchedule(interval)
-        made.append(
+        runners.append(
             SourceRunner(protea.source(), DowntimeTracker(0), pace, breaker, batch_size, "test-host", [diary], halt)
         )
-        return made[-1]
+        return runners[-1]
 
     yield make
-    for each in made:
-        each.stop()
-        if not each.sweeping:  # one that a supervisor has stopped stays locked
-            assert each.join(10)
+    for started in runners:
+        started.stop()
+        if not started.sweeping:  # a runner that a supervisor has stopped stays locked
+            assert started.join(10)
 
 
 # --- what the next start keeps ------------------------------------------------------------------------------------
@@ -131,14 +131,14 @@ def test_state_file_that_cannot_be_read_means_halted(tmp_path: Path) -> None:
     assert not switch(tmp_path).is_halted
 
 
-# --- what it does -----------------------------------------------------------------------------------------------
+# --- halted sweeps -----------------------------------------------------------------------------------------------
 
 
 def test_halted_sweep_counts_everything_and_changes_nothing(protea: Protea) -> None:
     protea.stale()
-    before, heard = protea.dump(), Heard()
+    before, listener = protea.dump(), Heard()
     options = SweepOptions("test-host", 1000, Breaker(50, 0.5), is_halted=lambda: True)
-    report = sweep(protea.source(), DowntimeTracker(0), SourceState(), options, None, heard)
+    report = sweep(protea.source(), DowntimeTracker(0), SourceState(), options, None, listener)
     assert (report.outcome, report.reaped, report.succeeded) == (Outcome.HALTED, 0, False)
     assert report.census is not None and (report.census.running, report.census.stale) == (1, 1)
     assert protea.dump() == before
@@ -215,11 +215,11 @@ def test_restart_after_a_halt_sweeps_at_once(protea: Protea, runner: Make) -> No
 def test_halted_sweeps_track_downtime(runner: Make) -> None:
     diary, halt = Diary(), HaltSwitch()
     halt.set(ALICE)
-    watched = runner(diary, halt)
-    assert watched.tick() is not None
-    before = watched.downtime.now
-    watched.tick()
-    assert watched.downtime.now > before
+    source_runner = runner(diary, halt)
+    assert source_runner.tick() is not None
+    before = source_runner.downtime.now
+    source_runner.tick()
+    assert source_runner.downtime.now > before
 
 
 def test_metrics_and_readiness_show_the_halt() -> None:
@@ -274,7 +274,7 @@ def test_schedule_that_died_is_finished_and_can_be_restarted(runner: Make) -> No
     assert str(supervisor.state) == "FINISHED"
 
 
-# --- a sweep that somebody asks for --------------------------------------------------------------------------------
+# --- sweeps on request --------------------------------------------------------------------------------
 
 
 def test_sweep_now_is_reported_like_a_scheduled_sweep(protea: Protea, runner: Make) -> None:
@@ -292,17 +292,17 @@ def test_dry_run_lists_what_would_be_ended_and_calls_no_subscriber(protea: Prote
 
 
 def test_exclusive_section_keeps_every_sweep_out(runner: Make) -> None:
-    watched = runner(Diary(), HaltSwitch())
-    with watched.exclusive():
-        assert watched.tick() is None
-        for ask in (watched.sweep_now, watched.dry_run):
+    source_runner = runner(Diary(), HaltSwitch())
+    with source_runner.exclusive():
+        assert source_runner.tick() is None
+        for ask in (source_runner.sweep_now, source_runner.dry_run):
             with pytest.raises(SourceBusy, match="source main is being swept just now"):
                 ask()
-    assert watched.tick() is not None
+    assert source_runner.tick() is not None
 
 
 def test_stopped_runner_refuses_to_sweep(runner: Make) -> None:
-    watched = runner(Diary(), HaltSwitch())
-    watched.stop()
+    source_runner = runner(Diary(), HaltSwitch())
+    source_runner.stop()
     with pytest.raises(SourceBusy):
-        watched.sweep_now()
+        source_runner.sweep_now()

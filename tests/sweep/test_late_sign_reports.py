@@ -82,7 +82,7 @@ def test_scan_that_the_database_refuses_is_reported_once_and_fails_no_sweep(vuls
 def test_scan_that_takes_too_long_is_cut_short_and_repeated_with_fewer_jobs(
     protea: Protea, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job that is looked at takes a tenth of a second here, so that four can be looked at, and no eight."""
+    """Looking at one job takes a tenth of a second here: a scan of four jobs ends in time, a scan of eight does not."""
     monkeypatch.setattr(late_signs, "_SCAN_SECONDS", 0.7)
     where = [{"sql": "({id} IS NOT NULL AND pg_sleep(0.1) IS NULL) IS NOT TRUE"}]
     profile = resolve("slow", {"slow": {"extends": "protea", "purge": {"where": where, "at": ["finished_at"]}}})

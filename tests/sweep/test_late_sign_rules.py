@@ -49,7 +49,7 @@ TABLES = (
 
 
 class Tasks:
-    """A table of tasks with a heartbeat, and lines that they write."""
+    """A table of tasks with a heartbeat column, and a log of their lines."""
 
     def __init__(self, place: Database, column_type: str, profile: str = TASKS) -> None:
         self.place, self.hand = place, place.session(autocommit=True)
@@ -71,8 +71,8 @@ class Tasks:
     def sweeps(self, action: str = "fail") -> Sweeps:
         return Sweeps(Source("main", self.place.url, self.profile, thresholds(), PATIENCE, SourceOptions(action)))
 
-    def sets(self, what: str, number: int = 1) -> None:
-        assert self.hand.do(f"UPDATE tasks SET {what.format(now=self.now)} WHERE id = %s", number) == 1
+    def sets(self, assignments: str, number: int = 1) -> None:
+        assert self.hand.do(f"UPDATE tasks SET {assignments.format(now=self.now)} WHERE id = %s", number) == 1
 
     def writes(self, number: int = 1) -> None:
         self.hand.do(f"INSERT INTO task_log VALUES (%s, 'a', {self.now})", number)
@@ -85,9 +85,9 @@ SERVERS = [("postgresql", "timestamp"), ("mariadb", "datetime(6)")]
 def tasks(request: pytest.FixtureRequest) -> Iterator[Tasks]:
     where, column_type = request.param
     with database_on(request, where) as place:
-        made = Tasks(place, column_type)
-        yield made
-        made.hand.close()
+        tasks = Tasks(place, column_type)
+        yield tasks
+        tasks.hand.close()
 
 
 def test_heartbeat_and_log_line_are_late_signs_each(tasks: Tasks) -> None:

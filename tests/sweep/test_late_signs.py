@@ -1,4 +1,4 @@
-"""Late signs: a job that shows life after it was ended is told, once; nothing else is taken for that."""
+"""A job that shows a sign of life after it was ended is reported once; other changes are not late signs."""
 
 from __future__ import annotations
 

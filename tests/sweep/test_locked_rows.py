@@ -1,4 +1,4 @@
-"""A candidate whose row somebody holds is alive: it is left alone, and who holds it is named."""
+"""A candidate whose row another session has locked is alive: it is left alone, and the lock holder is named."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHORT = 0.2
 
 
 def holding(protea: Protea, job: str, *statements: str, application: str = "worker-7") -> psycopg.Connection[Any]:
-    """A session that has done this to the job's row, and has not committed."""
+    """A session that has executed this on the job's row, and has not committed."""
     session = psycopg.connect(protea.libpq, application_name=application)
     for statement in statements:
         session.execute(statement, [job] if "%s" in statement else None)
@@ -154,7 +154,7 @@ def test_prepared_transaction_is_named_as_lock_holder(protea: Protea) -> None:
 
 @pytest.fixture
 def narrow(server: Embedded, protea: Protea) -> Iterator[Source]:
-    """The source as a role sees it that may do what the reaper needs, and nothing else."""
+    """The source for a role that has the privileges that the reaper needs, and no others."""
     role = f"narrow_{make_url(protea.url).database}"
     protea.connection.execute(f"CREATE ROLE {role} LOGIN")
     protea.connection.execute(f"GRANT SELECT, UPDATE ON job TO {role}")

@@ -1,4 +1,4 @@
-"""What the database refuses: that job is reported and left alone for a while, all others are ended, none half done."""
+"""A job that the database refuses to end is reported and left alone for a while; all others are ended, none in part."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEN_MINUTES = 600.0
 
 
 def trigger(protea: Protea, when: str, body: str, *, each: str = "FOR EACH ROW", kind: str = "") -> None:
-    """A trigger of the user's; `body` does what it does to the job whose operation is 'bad'."""
+    """A trigger of the user's, whose `body` runs for the job with the operation 'bad'."""
     protea.connection.execute(
         f"CREATE OR REPLACE FUNCTION interfere() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$"
     )
@@ -63,7 +63,7 @@ REFUSALS = {
 
 
 def refused(protea: Protea, report: SweepReport, bad: str, others: list[str]) -> str:
-    """Holds of every refusal; gives what the report says of it."""
+    """Asserts what holds for every refusal; returns the error in the report."""
     assert (report.outcome, report.error) == (Outcome.DONE, None)
     assert report.reaped == len(others)
     for job in others:
@@ -155,7 +155,7 @@ def test_deadlock_with_a_worker_is_tried_again(protea: Protea, server: Embedded)
         worker.execute("SET deadlock_timeout = '1min'")
         worker.execute("UPDATE tally SET n = 100")
         sweeping = pool.submit(protea.sweep)
-        eventually(lambda: _somebody_waits(protea))
+        eventually(lambda: _is_waiting(protea))
         worker.execute("SELECT FROM job WHERE id = %s FOR UPDATE", [wanted])
         worker.commit()
         report = sweeping.result()
@@ -168,7 +168,7 @@ def test_deadlock_with_a_worker_is_tried_again(protea: Protea, server: Embedded)
         assert protea.status(job) == "failed" and len(protea.audits(job)) == 1
 
 
-def _somebody_waits(protea: Protea) -> bool:
+def _is_waiting(protea: Protea) -> bool:
     return bool(
         protea.connection.execute(
             "SELECT FROM pg_stat_activity WHERE application_name LIKE 'reaper/%' AND wait_event_type = 'Lock'"

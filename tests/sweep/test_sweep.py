@@ -1,4 +1,4 @@
-"""What one sweep does to one database: the living are spared, the silent are ended once, and it says why."""
+"""One sweep of one database: living jobs are spared, silent ones are ended once, and the evidence says why."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tests.support.protea import PATIENCE, Protea, thresholds
 
 @contextmanager
 def role(protea: Protea, *grants: str) -> Iterator[str]:
-    """The URL for a role that may do these things only."""
+    """The URL for a role that has these privileges only."""
     name = f"limited_{protea.connection.info.dbname}"
     protea.connection.execute(f"CREATE ROLE {name} LOGIN")
     try:
@@ -92,7 +92,7 @@ def test_defect_of_ours_releases_the_lease_too(protea: Protea, monkeypatch: pyte
 
 
 def test_locked_table_fails_the_sweep_and_blames_no_job(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CREATE INDEX takes such a lock: nobody may write meanwhile."""
+    """CREATE INDEX takes such a lock: no session may write meanwhile."""
     monkeypatch.setattr("reaper.database.postgresql.LOCK_MS", 200)
     jobs = [protea.stale() for _ in range(24)]
     memory = SourceState()
@@ -116,7 +116,7 @@ def test_batch_that_takes_too_long_is_ended_in_parts(protea: Protea) -> None:
 
 
 def test_full_disk_of_the_database_is_downtime(protea: Protea) -> None:
-    """Who cannot write cannot show that he lives."""
+    """A worker that cannot write cannot show a sign of life."""
     protea.stale()
     protea.connection.execute(
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
@@ -142,7 +142,7 @@ def test_longest_locked_rows_are_looked_at_first(protea: Protea, monkeypatch: py
 
 
 def test_both_shapes_of_the_rule_choose_the_same(protea: Protea) -> None:
-    """The survey asks each witness for a sign since the cutoff, the second judgement for its newest sign."""
+    """The survey asks each witness for a sign since the cutoff, the second check for its newest sign."""
     parent = protea.job()
     protea.job(parent=parent, status="succeeded", finished=7200)
     for shape in range(40):
