@@ -76,9 +76,9 @@ def command(
     else:
         for line in _lines(resumed, closed):
             click.echo(shown(line))
-    if resumed.result.stopped:
+    if resumed.bulk_result.stopped:
         return exit_codes.INTERRUPTED
-    return exit_codes.FAILED if resumed.result.failures else exit_codes.DONE
+    return exit_codes.FAILED if resumed.bulk_result.failures else exit_codes.DONE
 
 
 def _resume(
@@ -115,13 +115,13 @@ def _members(resumed: ResumeResult, closed: Sequence[ReapedJob]) -> dict[str, ob
         "restart": resumed.restart,
         "window_seconds": resumed.window_seconds,
         "interrupted": resumed.interrupted,
-        "closed": resumed.result.reaped,
+        "closed": resumed.bulk_result.reaped,
         "closed_jobs": closed,
         "would_close": resumed.listed,
-        "lost": resumed.result.lost,
-        "locked": [messages.format_key(key) for key in resumed.result.locked],
-        "failures": resumed.result.failures,
-        "stopped": resumed.result.stopped,
+        "lost": resumed.bulk_result.lost,
+        "locked": [messages.format_key(key) for key in resumed.bulk_result.locked],
+        "failures": resumed.bulk_result.failures,
+        "stopped": resumed.bulk_result.stopped,
         "run_id": resumed.run_id,
     }
 
@@ -129,7 +129,7 @@ def _members(resumed: ResumeResult, closed: Sequence[ReapedJob]) -> dict[str, ob
 def _lines(resumed: ResumeResult, closed: Sequence[ReapedJob]) -> Iterator[str]:
     names = [messages.format_key(job.key) for job in (resumed.listed if resumed.dry_run else closed)]
     yield from (f"- {name}" for name in names)
-    counted = resumed.interrupted if resumed.dry_run else resumed.result.reaped
+    counted = resumed.interrupted if resumed.dry_run else resumed.bulk_result.reaped
     if counted > len(names):
         yield f"... and {counted - len(names)} more."
     lately = f"last heard of within {format_duration(resumed.window_seconds)} before the restart"
@@ -137,4 +137,4 @@ def _lines(resumed: ResumeResult, closed: Sequence[ReapedJob]) -> Iterator[str]:
         yield f"Would close {counted} interrupted job(s), {lately}. Nothing was changed."
     else:
         yield f"Closed {counted} interrupted job(s), {lately}."
-    yield from bulk_summary(resumed.result)
+    yield from bulk_summary(resumed.bulk_result)

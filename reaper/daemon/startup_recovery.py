@@ -100,13 +100,13 @@ class StartupRecovery:
 
 def _tell(resumed: ResumeResult) -> None:
     _log.info(
-        f"Reaper closed {resumed.result.reaped} interrupted job(s).",
+        f"Reaper closed {resumed.bulk_result.reaped} interrupted job(s).",
         source=resumed.source,
         found=resumed.interrupted,
-        closed=resumed.result.reaped,
+        closed=resumed.bulk_result.reaped,
         window_seconds=resumed.window_seconds,
         sweep_id=resumed.run_id,
     )
-    for failure in resumed.result.failures:
+    for failure in resumed.bulk_result.failures:
         job = messages.format_key(failure.key)
         _log.error("Reaper could not end a job.", source=resumed.source, job=job, error=failure.error)

@@ -53,7 +53,7 @@ class ResumeResult:
     interrupted: int
     dry_run: bool
     listed: Sequence[Evidence]
-    result: BulkResult
+    bulk_result: BulkResult
 
 
 def resume(
@@ -93,13 +93,13 @@ class _ResumeRun:
     def _close(
         self, connection: Connection, judge: Interrupted, context: EvaluationContext, silent: Sequence[Candidate]
     ) -> ResumeResult:
-        listed, result = list[Evidence](), BulkResult()
+        listed, bulk_result = list[Evidence](), BulkResult()
         if self.options.dry_run:
             keys: list[Key] = [candidate.key for candidate in silent[:MAX_LISTED]]
             with self.source.transaction(connection, read_only=True):
                 listed = self.source.lookup.evidence(connection, context, keys)
         elif silent:
-            result = self._end(connection, judge, context, silent)
+            bulk_result = self._end(connection, judge, context, silent)
         return ResumeResult(
             source=self.source.name,
             run_id=self.id,
@@ -108,7 +108,7 @@ class _ResumeRun:
             interrupted=len(silent),
             dry_run=self.options.dry_run,
             listed=listed,
-            result=result,
+            bulk_result=bulk_result,
         )
 
     def _end(

@@ -17,6 +17,7 @@ class TaskRevocation:
 
     def __init__(self, probe: LivenessProbe | None, unconfirmed: dict[str, str]) -> None:
         self._probe, self._unconfirmed = probe, unconfirmed
+        self._workers_away = False
         self.trouble: str | None = None
 
     def retry_earlier(self, liveness: LivenessReport) -> None:
@@ -39,7 +40,7 @@ class TaskRevocation:
         running = {job.task: executing[job.task] for job in jobs if job.task and job.task in executing}
         self._unconfirmed |= running
         # Workers that did not answer a moment ago would cost each batch their whole deadline.
-        if running and self.trouble is None:
+        if running and not self._workers_away:
             self._send(list(running))
 
     def _send(self, tasks: Sequence[str]) -> None:
@@ -48,4 +49,5 @@ class TaskRevocation:
                 self._probe.revoke(tasks)
         except ProbeUnavailable as problem:
             # The jobs have ended all the same. The next sweep tries again.
+            self._workers_away = True
             self.trouble = f"tasks of ended jobs may still be executed: {problem}"

@@ -137,7 +137,7 @@ def listened(world: World, meanwhile: Callable[[Session], object]) -> ResumeResu
 
 def test_job_that_another_server_works_on_is_spared(world: World) -> None:
     dead, alive = world.job(age=3600, sign=MINUTE), world.job(age=3600, sign=MINUTE)
-    assert listened(world, lambda other: world.sign_of_life(alive, other)).result.reaped == 1
+    assert listened(world, lambda other: world.sign_of_life(alive, other)).bulk_result.reaped == 1
     assert len(world.audit(dead)) == 1 and world.state(alive) is State.RUNNING
 
 
@@ -164,7 +164,7 @@ def test_job_that_ends_meanwhile_keeps_its_own_end(world: World) -> None:
 def test_job_that_begins_after_the_restart_is_left_alone(world: World) -> None:
     world.job(age=3600, sign=MINUTE)
     begun: list[str] = []
-    assert listened(world, lambda _: begun.append(world.job(age=0, sign=None))).result.reaped == 1
+    assert listened(world, lambda _: begun.append(world.job(age=0, sign=None))).bulk_result.reaped == 1
     assert world.state(begun[0]) is State.RUNNING
 
 
@@ -185,7 +185,7 @@ def test_changes_between_the_second_look_and_the_lock_count(world: World, what: 
     found = resume(
         source, DowntimeTracker(0), ResumeOptions(5 * MINUTE, 0.3, patiently), BulkOptions("test-host", 1000, Heard())
     )
-    assert found is not None and (found.interrupted, found.result.reaped, found.result.lost) == (1, 0, 1)
+    assert found is not None and (found.interrupted, found.bulk_result.reaped, found.bulk_result.lost) == (1, 0, 1)
     assert world.state(job) is (State.RUNNING if what == "sign of life" else State.FINISHED)
 
 
