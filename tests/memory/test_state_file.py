@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import resource
@@ -172,6 +173,31 @@ def test_damage_that_two_processes_meet_is_moved_aside_once(tmp_path: Path) -> N
     Memory.open(tmp_path, reports.append)
     first.halt.save(BOB)
     assert second.halt.load() == BOB and len(reports) == 1
+
+
+def waiting_for_lock(folder: Path) -> int:
+    """How many wait for a lock on this folder."""
+    inode = f":{folder.stat().st_ino} "
+    return sum("->" in line and inode in line for line in Path("/proc/locks").read_text().splitlines())
+
+
+def test_damage_that_two_processes_meet_at_one_moment_is_moved_aside_once(tmp_path: Path) -> None:
+    Memory.open(tmp_path)
+    (tmp_path / FILE).write_text("not a database")
+    reports = list[str]()
+    threads = [threading.Thread(target=Memory.open, args=[tmp_path, reports.append]) for _ in range(2)]
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 30
+    while waiting_for_lock(tmp_path) < 2:
+        assert time.monotonic() < deadline, "both have not met the damage in time"
+        time.sleep(0.01)
+    os.close(folder)
+    for thread in threads:
+        thread.join(60)
+    assert len(reports) == 1 and Path(f"{tmp_path / FILE}.corrupt").read_text() == "not a database"
 
 
 def test_file_that_cannot_be_opened_counts_as_a_persistent_halt(tmp_path: Path) -> None:
