@@ -14,7 +14,7 @@ from reaper.cli.operator import is_interactive, usage_error
 from reaper.cli.options import json_option, source_option
 from reaper.cli.sources import only_source, selected, settings_of
 from reaper.common.suggestions import did_you_mean
-from reaper.common.terminal import shown
+from reaper.common.terminal import shown, warn
 from reaper.fence.operations import (
     FenceAction,
     FencePlan,
@@ -24,8 +24,8 @@ from reaper.fence.operations import (
     fence_status,
     plan_change,
 )
-from reaper.operations.errors import errors_of
-from reaper.operations.sources import SourceResult, create, for_each_source
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import SourceResult, create_one_off_source, for_each_source
 from reaper.source import Source
 
 _NOBODY = "nobody is here to be asked: say --force to {} without asking, or --dry-run to look"
@@ -105,11 +105,11 @@ def _change(
     ctx: click.Context, wish: FenceAction, name: str | None, *, dry_run: bool, force: bool, as_json: bool
 ) -> int:
     settings = settings_of(ctx)
-    place = create(settings, only_source(settings, name))
+    place = create_one_off_source(settings, only_source(settings, name))
     if not (dry_run or force or is_interactive()):
         return usage_error(ctx, _NOBODY.format(wish))
     try:
-        with errors_of(place):
+        with prefix_errors(place):
             planned = plan_change(place, wish)
     except NotFenceable as error:
         return usage_error(ctx, str(error))
@@ -119,7 +119,7 @@ def _change(
     agreed = not asking or click.confirm(f"{wish.capitalize()} the fence on {planned.before.table}?", err=True)
     now = planned.before.state
     if planned.change.statements and agreed and not dry_run:
-        with errors_of(place):
+        with prefix_errors(place):
             now = apply_plan(place, planned).state
         if not as_json:
             click.echo(f"The fence is {now}.")
@@ -180,7 +180,7 @@ def status(ctx: click.Context, source: str | None, as_json: bool) -> int:
     Example:
       reaper fence status || reaper fence install --force
     """
-    answers = for_each_source(selected(settings_of(ctx), source), _found)
+    answers = for_each_source(selected(settings_of(ctx), source), _found, warn)
     if as_json:
         output.write("fence status", {"sources": [_member(answer) for answer in answers]})
     else:

@@ -19,8 +19,8 @@ from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.grants.facts import GrantFacts, facts_from_database, facts_from_profile
 from reaper.grants.needs import workload_of
 from reaper.grants.statements import Grants, OptionalGrant, grants_for
-from reaper.operations.errors import errors_of
-from reaper.operations.sources import create
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import create_one_off_source
 
 _LONGEST_ROLE = 63
 _NOBODY_IN_PARTICULAR = ("public", "none")
@@ -87,8 +87,8 @@ def _ground(settings: Settings, found: SourceSettings, role: str, *, offline: bo
     if offline:
         database = make_url(found.database_url.get_secret_value()).database or ""
         return facts_from_profile(found.profile, _dialect(found), database, role)
-    source = create(settings, found)
-    with errors_of(source):
+    source = create_one_off_source(settings, found)
+    with prefix_errors(source):
         try:
             with source.connect() as connection:
                 return facts_from_database(connection, found.profile, role)

@@ -21,7 +21,7 @@ from reaper.daemon import startup_recovery
 from reaper.database.lease import ttl_for
 from reaper.errors import ConfigError
 from reaper.liveness.celery import CeleryWitness
-from reaper.operations.bulk import BulkOptions
+from reaper.operations.bulk_end import BulkOptions
 from reaper.operations.resume import ResumeOptions as ResumeOrders
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
@@ -89,11 +89,11 @@ def same(*values: object) -> object:
 
 
 def interval(r: Running) -> object:
-    job = r.daemon._supervisor._scheduler.get_job(r.runner.name)
-    lease = r.runner._lease._ttl / ttl_for(r.runner.pace.interval)
+    job = r.daemon._supervisor._schedule.job(r.runner.name)
+    lease = r.runner._lease._ttl / ttl_for(r.runner.retry_schedule.interval_seconds)
     assert lease == 1
     return same(
-        r.runner.pace.interval,
+        r.runner.retry_schedule.interval_seconds,
         job.trigger._interval.total_seconds(),
         r.sample("reaper_interval_seconds"),
         r.daemon._status._interval,
@@ -156,7 +156,7 @@ def resuming(r: Running) -> object:
 
 
 def window(r: Running) -> object:
-    return same(*(resumed.options.window for resumed in r.resumes)) if r.resumes else None
+    return same(*(resumed.options.window_seconds for resumed in r.resumes)) if r.resumes else None
 
 
 def purge_cron(r: Running) -> object:
@@ -221,7 +221,7 @@ KNOBS: dict[str, Knob] = {
     "http_port": Knob("PORT", "PORT", port),
     "http_token_file": Knob("TOKENS", "alice", lambda r: r.daemon._access_control.tokens.who(f"Bearer {TOKEN}")),
     "http_allowed_hosts": Knob(["a.example"], True, lambda r: r.daemon._access_control.hosts.admits(["a.example"])),
-    "state_dir": Knob("FOLDER", "FOLDER", lambda r: str(r.daemon._halt._path and r.daemon._halt._path.parent)),
+    "state_dir": Knob("FOLDER", "FOLDER", lambda r: str(r.daemon._memory.path and r.daemon._memory.path.parent)),
     "database_url": Knob(ELSEWHERE, "elsewhere", lambda r: r.each(url), RESUME),
     "database_url_file": Knob("URL_FILE", "elsewhere", lambda r: r.each(url), RESUME),
     "profile": Knob("noetl", "noetl", lambda r: r.each(lambda source: source.profile.name), RESUME),

@@ -13,8 +13,8 @@ from reaper.grants.facts import facts_from_database
 from reaper.grants.statements import grants_for
 from reaper.model import Outcome, Reason
 from reaper.operations import purge as purging
-from reaper.operations.bulk import BulkOptions
-from reaper.operations.cleanup import stale
+from reaper.operations.bulk_end import BulkOptions
+from reaper.operations.execution_cleanup import stale_keys
 from reaper.operations.explain import explain
 from reaper.operations.fail import ManualEnd, fail
 from reaper.operations.report import ReportQuery, overdue_jobs, report
@@ -23,9 +23,9 @@ from reaper.profile import Profile, resolve
 from reaper.profile.related_tables import liveness_tables, purge_guard_tables, task_tables
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.operations.test_purge import DAY, Told
 from tests.support.checks import PROTEA, connected, only_problem, problems, protea_with, run_check
 from tests.support.protea import HOUR, PATIENCE, Heard, Protea, thresholds
+from tests.support.purges import DAY, PurgeRecorder
 
 EVENTS = [{"witness": "events", "events": {"table": "job_event", "job": "job_id", "at": "ts"}}]
 TENANTS = (
@@ -120,8 +120,8 @@ def test_whatever_goes_by_the_rule_refuses_and_a_person_s_own_decision_does_not(
     for asked in (
         lambda: report(least, downtime, ReportQuery(None, None, 50)),
         lambda: overdue_jobs(least, downtime),
-        lambda: explain(least, downtime, (job,)),
-        lambda: stale(least, downtime),
+        lambda: explain(least, downtime, job),
+        lambda: stale_keys(least, downtime),
         lambda: resume(least, downtime, ResumeOptions(60, 0, lambda _: False), hand),
     ):
         with pytest.raises(RowsHidden, match="job_event"):
@@ -142,7 +142,7 @@ def test_a_purge_deletes_nothing_that_a_hidden_row_may_need(protea: Protea, role
     )
     options, least = purging.PurgeOptions(30, 10), source_of(protea, role)
     policy = f"CREATE POLICY {role} ON public.job TO {role} USING (true)"
-    report = purging.purge(least, options, Told())
+    report = purging.purge(least, options, PurgeRecorder())
     assert (report.outcome, report.purged, report.database_away) == (Outcome.FAILED, 0, False)
     assert report.error is not None and report.error.endswith(f"so nothing is deleted before {policy}")
     # Also where sweeps have no use for such rows.
@@ -152,7 +152,7 @@ def test_a_purge_deletes_nothing_that_a_hidden_row_may_need(protea: Protea, role
         checked = examine(connection, profile, 1800.0, workload=Workload(purge=True))
     assert any(each.level is Level.ERROR and each.message.endswith("so nothing is purged") for each in checked)
     do(protea, policy)
-    assert purging.purge(least, options, Told()).outcome is Outcome.DONE
+    assert purging.purge(least, options, PurgeRecorder()).outcome is Outcome.DONE
     assert protea.statuses() == {parent: "succeeded", child: "running"}
 
 

@@ -15,7 +15,7 @@ from reaper.profile import resolve
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.checks import protea_with
 from tests.support.commands import PROJECT, environment

@@ -19,9 +19,8 @@ from reaper.source.source import SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.operations.test_purge import Told
 from tests.support.checks import (
     AWKWARD,
     AWKWARD_TABLES,
@@ -37,6 +36,7 @@ from tests.support.checks import (
     run_check,
 )
 from tests.support.protea import PATIENCE, Heard, Protea, thresholds
+from tests.support.purges import PurgeRecorder
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 
 
@@ -343,7 +343,7 @@ def test_grants_cover_attempts_parts_and_rows_of_other_tables(database: str) -> 
     options = SweepOptions("test-host", 10, Breaker(50, 1.0))
     report = sweep(least, DowntimeTracker(0), SourceState(), options, None, Heard())
     assert (report.error, report.failures, report.reaped) == (None, (), 2)
-    purged = purge(least, PurgeOptions(1e-9, 10), Told())
+    purged = purge(least, PurgeOptions(1e-9, 10), PurgeRecorder())
     assert (purged.error, purged.purged) == (None, 1)
 
 

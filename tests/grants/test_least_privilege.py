@@ -22,12 +22,12 @@ from reaper.operations.purge import PurgeOptions, purge
 from reaper.operations.report import ReportQuery, report
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.operations.test_purge import Told
 from tests.support.checks import (
     STALL,
     problems,
 )
 from tests.support.protea import HOUR, Heard
+from tests.support.purges import PurgeRecorder
 from tests.support.worlds import State, World
 from tests.support.worlds.servers import PLACES, called
 
@@ -223,7 +223,7 @@ def _purged(world: World) -> str | None:
     """Why a purge fails; None when it works."""
     job = world.job(age=9 * HOUR, sign=None)
     assert world.finish(job, world.hand)
-    report = purge(world.source(), PurgeOptions(1e-9, 10), Told())
+    report = purge(world.source(), PurgeOptions(1e-9, 10), PurgeRecorder())
     return report.error if report.error or report.purged else f"{report.found} found, {report.purged} deleted"
 
 

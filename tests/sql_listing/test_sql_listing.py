@@ -21,7 +21,7 @@ from reaper.sql_listing import ListingOptions, Statement, list_statements
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import MAX_LISTED, SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.protea import HOUR, PATIENCE, Heard, thresholds
 from tests.support.worlds import World

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reaper.memory import HaltRecord
 from reaper.model import Outcome
-from reaper.scheduling.scheduler import State
-from reaper.sweep.halt import Halted
+from reaper.scheduling.scheduler import ScheduleState
 from reaper.web.ui.formatting import count, duration, visible
 from reaper.web.ui.outlook import Outlook
 from reaper.web.ui.source_rows import SourceRow
@@ -31,9 +31,9 @@ class Headline:
     detail: str
 
 
-def strip(rows: Sequence[SourceRow], state: State | None, late: int, *, more: bool) -> list[Cell]:
+def strip(rows: Sequence[SourceRow], state: ScheduleState | None, late: int, *, more: bool) -> list[Cell]:
     """The daemon as a whole, in a few words. `more`: there may have been more late signs than are counted."""
-    tones = {State.RUNNING: "ok", State.HALTED: "hold"}
+    tones = {ScheduleState.RUNNING: "ok", ScheduleState.HALTED: "hold"}
     held, away = [row.name for row in rows if row.release], [row.name for row in rows if row.away is not None]
     return [
         Cell("Supervisor", str(state) if state else "NOT SCHEDULED", tones.get(state, "bad") if state else "warn"),
@@ -75,15 +75,16 @@ def _unread(rows: Sequence[SourceRow]) -> list[str]:
     return [row.name for row in rows if row.unread is not None]
 
 
-def headline(rows: Sequence[SourceRow], prospects: Sequence[Outlook], halted: Halted | None, state: State | None
-) -> Headline:  # fmt: skip
+def headline(
+    rows: Sequence[SourceRow], prospects: Sequence[Outlook], halted: HaltRecord | None, state: ScheduleState | None
+) -> Headline:
     """The worst first."""
     stale = sum(row.census.stale for row in rows if row.census)
     stuck = f"{count(stale, 'job')} {'is' if stale == 1 else 'are'} stuck"
     away = [row.name for row in rows if row.away is not None]
     if not rows:
         return Headline("warn", "No source is watched", "The daemon has not begun yet, or has no source to watch.")
-    if state is State.FINISHED:
+    if state is ScheduleState.FINISHED:
         return Headline("bad", "The schedule has ended", f"Nothing is swept any more. {stuck} as far as is known.")
     if away:
         return Headline("bad", _away_title(away, len(rows)), _away_detail(rows, stuck, stale))

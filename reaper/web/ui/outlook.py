@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from reaper.common import messages
+from reaper.memory import HaltRecord
 from reaper.model import Evidence, JobCounts, Key, LockHolder, Outcome, Verdict
-from reaper.scheduling.scheduler import State
+from reaper.scheduling.scheduler import ScheduleState
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import Halted
 from reaper.web.service import SourceStatus
 from reaper.web.ui.formatting import duration, visible
 
@@ -31,8 +31,8 @@ class Outlook:
     """
 
     standing: SourceStatus
-    state: State | None
-    halted: Halted | None
+    state: ScheduleState | None
+    halted: HaltRecord | None
     breaker: Breaker
     action: str
     census: JobCounts | None = None
@@ -73,7 +73,7 @@ class Outlook:
         return self._by_sweep()
 
     def _by_sweep(self) -> NextStep:
-        if self.state is State.FINISHED:
+        if self.state is ScheduleState.FINISHED:
             return NextStep("held", "not swept: the schedule has ended; restart it")
         if self.halted is not None and not self.another_sweeps:
             return NextStep("held", f"halted by {visible(self.halted.by)}: it stays as it is until somebody restarts")
