@@ -27,7 +27,7 @@ import structlog
 from reaper.config import Settings
 from reaper.errors import ConfigError
 from reaper.model import JobCounts, Outcome, ReapedJob, SweepReport
-from reaper.scheduling.scheduler import ScheduleState, Supervisor
+from reaper.scheduling.scheduler import State, Supervisor
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.sweep.summary import error_in_one_line, sweep_in_one_line
 
@@ -175,7 +175,7 @@ class Systemd:
 
     def _trouble(self, supervisor: Supervisor) -> str | None:
         """Why this is no progress; None while it is."""
-        if supervisor.state is ScheduleState.FINISHED:
+        if supervisor.state is State.FINISHED:
             return "the schedule of sweeps has ended"
         return next(filter(None, map(self._trouble_of, supervisor.runners)), None)
 

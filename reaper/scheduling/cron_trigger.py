@@ -20,10 +20,10 @@ class CronTrigger(BaseTrigger):  # type: ignore[misc]
 
     def __init__(self, cron: str) -> None:
         """`cron` is an expression as `reaper.config.cron.normalise` returns it."""
-        self._cron = cron
+        self.cron = cron
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         """The first time at or after `now`, and after the previous one; None when there is none within 50 years."""
         before_now = now - _TICK
         after = before_now if previous_fire_time is None else max(previous_fire_time, before_now)
-        return next_fire_time(self._cron, after)
+        return next_fire_time(self.cron, after)

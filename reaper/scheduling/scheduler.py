@@ -58,7 +58,7 @@ class CronTrigger(BaseTrigger):  # type: ignore[misc]
         return next_time
 
 
-class ScheduleState(StrEnum):
+class State(StrEnum):
     """What the schedule does."""
 
     RUNNING = "RUNNING"
@@ -86,13 +86,13 @@ class Supervisor:
         return tuple(self._runners.values())
 
     @property
-    def state(self) -> ScheduleState | None:
+    def state(self) -> State | None:
         """None without sources, and before `start`."""
         if not self._runners or not self._started:
             return None
         if not self._schedule.is_alive:
-            return ScheduleState.FINISHED
-        return ScheduleState.HALTED if self.halt_switch.is_halted else ScheduleState.RUNNING
+            return State.FINISHED
+        return State.HALTED if self.halt_switch.is_halted else State.RUNNING
 
     def start(self) -> None:
         with self._changing:

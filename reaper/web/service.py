@@ -21,7 +21,7 @@ from reaper.operations import explain as explaining
 from reaper.operations import report as looking
 from reaper.operations.report import Totals, totals_of
 from reaper.operations.source_errors import prefix_errors
-from reaper.scheduling.scheduler import ScheduleState, Supervisor
+from reaper.scheduling.scheduler import State, Supervisor
 from reaper.sweep import summary as account
 from reaper.sweep.breaker import Breaker
 from reaper.web.actions import AdminActions
@@ -88,7 +88,7 @@ class AdminService:
             report=self.history.last(source),
             sweeping=place.runner.sweeping,
             next_seconds=-place.runner.overdue_seconds
-            if state in (ScheduleState.RUNNING, ScheduleState.HALTED)
+            if state in (State.RUNNING, State.HALTED)
             else None,
             succeeded_seconds_ago=self.history.succeeded_seconds_ago(source),
         )

@@ -161,7 +161,7 @@ def window(r: Running) -> object:
 
 def purge_cron(r: Running) -> object:
     found = r.purging()
-    return found and str(found[1]._times)
+    return found and found[1].cron
 
 
 def purge_days(r: Running) -> object:

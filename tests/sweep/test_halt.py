@@ -16,7 +16,7 @@ from reaper.model import Outcome, SweepReport
 from reaper.observers.metrics import Metrics
 from reaper.observers.status import Status
 from reaper.scheduling.schedule_thread import ScheduleThread
-from reaper.scheduling.scheduler import ScheduleState, Supervisor
+from reaper.scheduling.scheduler import State, Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
@@ -263,7 +263,7 @@ def test_schedule_that_died_is_finished_and_can_be_restarted(runner: Make) -> No
     until(lambda: diary.sweeps, "a sweep")
     assert str(supervisor.state) == "RUNNING"
     schedule.add("broken", lambda: None, Broken())
-    until(lambda: supervisor.state is ScheduleState.FINISHED, "its end")
+    until(lambda: supervisor.state is State.FINISHED, "its end")
     swept = len(diary.sweeps)
     supervisor.recover_from_clock_change()
     lasts(lambda: len(diary.sweeps) <= swept + 1, "no sweep", 0.6)

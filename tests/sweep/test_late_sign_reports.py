@@ -163,7 +163,7 @@ def test_late_sign_is_described_in_words() -> None:
         status="failed",
         status_then="failed",
     )
-    ended = "ended as JobTimeout at 2026-11-28T12:00:00+00:00 after 2h of silence, last heard of by job_event"
+    ended = "ended as JobTimeout at 2026-11-28T12:00:00+00:00 after 2h of silence, last sign of life from job_event"
     assert messages.describe_late_sign(event) == f"{ended}; since then job_event at 2026-11-28T12:01:00+00:00"
     entry = replace(event, witness=None, at=None, status="step.exit")
     assert messages.describe_late_sign(entry) == f"{ended}; since then an entry step.exit in its log"

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from reaper import __version__
 from reaper.operations.report import Report
-from reaper.scheduling.scheduler import ScheduleState
+from reaper.scheduling.scheduler import State
 from reaper.web.api.dependencies import AtDesk
 from reaper.web.api.schemas import Census, Job, Model
 from reaper.web.service import AdminService
@@ -40,7 +40,7 @@ class Health(Ready):
 
     live: Annotated[bool, Field(description="The daemon's main loop turns.")]
     version: str
-    state: Annotated[ScheduleState | None, Field(description="The supervisor's; null when no schedule is configured.")]
+    state: Annotated[State | None, Field(description="The supervisor's; null when no schedule is configured.")]
     refused_configuration: Annotated[
         list[str],
         Field(description="What is wrong with a configuration that a reload has refused: the one before is in force."),

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from reaper.errors import ReaperError
 from reaper.model import Outcome
-from reaper.scheduling.scheduler import ScheduleState
+from reaper.scheduling.scheduler import State
 from reaper.web.actions import Refused
 from reaper.web.api.dependencies import AtDesk, Audit, changing_router
 from reaper.web.api.errors import Broken, NoSchedule, problem, problems
@@ -49,7 +49,7 @@ class SourceStanding(Model):
 class SupervisorState(Model):
     """What the supervisor does. While it is HALTED sweeps only look; FINISHED is a schedule that has died."""
 
-    state: ScheduleState
+    state: State
     halted: Halted | None
     sources: list[SourceStanding]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reaper.memory import HaltRecord
 from reaper.model import Outcome
-from reaper.scheduling.scheduler import ScheduleState
+from reaper.scheduling.scheduler import State
 from reaper.web.ui.formatting import count, duration, visible
 from reaper.web.ui.outlook import Outlook
 from reaper.web.ui.source_rows import SourceRow
@@ -31,9 +31,9 @@ class Headline:
     detail: str
 
 
-def strip(rows: Sequence[SourceRow], state: ScheduleState | None, late: int, *, more: bool) -> list[Cell]:
+def strip(rows: Sequence[SourceRow], state: State | None, late: int, *, more: bool) -> list[Cell]:
     """The daemon as a whole, in a few words. `more`: there may have been more late signs than are counted."""
-    tones = {ScheduleState.RUNNING: "ok", ScheduleState.HALTED: "hold"}
+    tones = {State.RUNNING: "ok", State.HALTED: "hold"}
     held, away = [row.name for row in rows if row.release], [row.name for row in rows if row.away is not None]
     return [
         Cell("Supervisor", str(state) if state else "NOT SCHEDULED", tones.get(state, "bad") if state else "warn"),
@@ -76,7 +76,7 @@ def _unread(rows: Sequence[SourceRow]) -> list[str]:
 
 
 def headline(
-    rows: Sequence[SourceRow], prospects: Sequence[Outlook], halted: HaltRecord | None, state: ScheduleState | None
+    rows: Sequence[SourceRow], prospects: Sequence[Outlook], halted: HaltRecord | None, state: State | None
 ) -> Headline:
     """The worst first."""
     stale = sum(row.census.stale for row in rows if row.census)
@@ -84,7 +84,7 @@ def headline(
     away = [row.name for row in rows if row.away is not None]
     if not rows:
         return Headline("warn", "No source is watched", "The daemon has not begun yet, or has no source to watch.")
-    if state is ScheduleState.FINISHED:
+    if state is State.FINISHED:
         return Headline("bad", "The schedule has ended", f"Nothing is swept any more. {stuck} as far as is known.")
     if away:
         return Headline("bad", _away_title(away, len(rows)), _away_detail(rows, stuck, stale))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from reaper.common import messages
 from reaper.memory import HaltRecord
 from reaper.model import Evidence, JobCounts, Key, LockHolder, Outcome, Verdict
-from reaper.scheduling.scheduler import ScheduleState
+from reaper.scheduling.scheduler import State
 from reaper.sweep.breaker import Breaker
 from reaper.web.service import SourceStatus
 from reaper.web.ui.formatting import duration, visible
@@ -31,7 +31,7 @@ class Outlook:
     """
 
     standing: SourceStatus
-    state: ScheduleState | None
+    state: State | None
     halted: HaltRecord | None
     breaker: Breaker
     action: str
@@ -73,7 +73,7 @@ class Outlook:
         return self._by_sweep()
 
     def _by_sweep(self) -> NextStep:
-        if self.state is ScheduleState.FINISHED:
+        if self.state is State.FINISHED:
             return NextStep("held", "not swept: the schedule has ended; restart it")
         if self.halted is not None and not self.another_sweeps:
             return NextStep("held", f"halted by {visible(self.halted.by)}: it stays as it is until somebody restarts")

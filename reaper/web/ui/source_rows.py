@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import JobCounts, Outcome, SweepReport
-from reaper.scheduling.scheduler import ScheduleState
+from reaper.scheduling.scheduler import State
 from reaper.web.ui.formatting import When, ago, brief, duration, visible
 from reaper.web.ui.outlook import Outlook
 
@@ -87,7 +87,7 @@ def _schedule(prospect: Outlook) -> str:
     if standing.sweeping:
         return "sweeping now"
     if seconds is None:
-        return "no more" if prospect.state is ScheduleState.FINISHED else "not scheduled yet"
+        return "no more" if prospect.state is State.FINISHED else "not scheduled yet"
     look = "looks" if prospect.halted is not None else "sweeps"
     return f"{look} in {duration(seconds)}" if seconds >= 1 else f"{look} any moment"
 

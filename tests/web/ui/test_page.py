@@ -17,7 +17,7 @@ from reaper.dev.postgres import Embedded
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.memory import HaltRecord
 from reaper.model import Evidence, FailedTransition, JobCounts, LockHolder, Outcome, SweepReport, Verdict
-from reaper.scheduling.scheduler import ScheduleState
+from reaper.scheduling.scheduler import State
 from reaper.sweep.breaker import Breaker
 from reaper.web.limiter import TooManyReaders
 from reaper.web.service import SourceStatus
@@ -127,7 +127,7 @@ EVIDENCE = Evidence(
     audible_since=None, deaf_until=None, judged_at=None,
 )  # fmt: skip
 STANDING = SourceStatus("main", "protea", (), None, False, 34.0, 26.0)
-EXPECTING = Outlook(STANDING, ScheduleState.RUNNING, None, Breaker(50, 0.5), "fail", JobCounts(9, 2, 1, None))
+EXPECTING = Outlook(STANDING, State.RUNNING, None, Breaker(50, 0.5), "fail", JobCounts(9, 2, 1, None))
 SWEPT = SweepReport("main", "1", Outcome.DONE, 0.1, leads=True)
 STANDBY = SweepReport("main", "1", Outcome.STANDBY, 0.1)
 REFUSING = SweepReport("main", "1", Outcome.DONE, 0.1, failures=(FailedTransition(("7",), "no,\nnever"),))
@@ -142,7 +142,7 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
         (replace(EXPECTING, standing=replace(STANDING, sweeping=True)), EVIDENCE, "soon", "a sweep works now"),
         (replace(EXPECTING, action="requeue_else_fail"), EVIDENCE, "soon", "(action requeue_else_fail), in 34s"),
         (replace(EXPECTING, halted=HaltRecord("ada")), EVIDENCE, "held", "halted by ada"),
-        (replace(EXPECTING, state=ScheduleState.FINISHED), EVIDENCE, "held", "the schedule has ended"),
+        (replace(EXPECTING, state=State.FINISHED), EVIDENCE, "held", "the schedule has ended"),
         (
             replace(EXPECTING, state=None, standing=replace(STANDING, next_seconds=None)),
             EVIDENCE,
@@ -187,14 +187,14 @@ def test_what_happens_next_is_what_the_daemon_will_do(expecting: Outlook, job: E
 
 def test_who_is_at_a_standby_is_told_that_only_the_holder_of_the_lease_ends_jobs() -> None:
     standby = replace(EXPECTING, standing=replace(STANDING, report=STANDBY))
-    told = headline([source_row(standby, None)], [standby], None, ScheduleState.RUNNING)
+    told = headline([source_row(standby, None)], [standby], None, State.RUNNING)
     assert told.detail == "Another replica holds the lease; it ends it if it is not halted."
     halted = replace(standby, halted=HaltRecord("ada"))
-    told = headline([source_row(halted, None)], [halted], HaltRecord("ada"), ScheduleState.HALTED)
+    told = headline([source_row(halted, None)], [halted], HaltRecord("ada"), State.HALTED)
     assert told.title == "Halted by ada"
     assert told.detail.endswith("This halt does not reach the replica that holds the lease of main: halt that one too.")
     assert "nothing is ended until" not in told.detail
-    alone = headline([source_row(EXPECTING, None)], [EXPECTING], HaltRecord("ada"), ScheduleState.HALTED)
+    alone = headline([source_row(EXPECTING, None)], [EXPECTING], HaltRecord("ada"), State.HALTED)
     assert alone.detail == "Sweeps only look: 1 job is stuck, and nothing is ended until a restart."
 
 
@@ -207,18 +207,18 @@ def test_only_a_database_that_is_away_is_told_to_be_away() -> None:
         (DatabaseUnavailable("connection refused"), "away", "The database is away"),
     ):
         row = source_row(calm, trouble)
-        shown = {each.name: each.value for each in strip([row], ScheduleState.RUNNING, 0, more=False)}
+        shown = {each.name: each.value for each in strip([row], State.RUNNING, 0, more=False)}
         assert shown["Database"] == cell
-        assert headline([row], [calm], None, ScheduleState.RUNNING).title == title
+        assert headline([row], [calm], None, State.RUNNING).title == title
     assert (
-        headline([source_row(EXPECTING, TooManyReaders())], [EXPECTING], None, ScheduleState.RUNNING).title
+        headline([source_row(EXPECTING, TooManyReaders())], [EXPECTING], None, State.RUNNING).title
         == "1 job is stuck"
     )
 
 
 def test_late_signs_are_counted_as_far_as_they_are_remembered() -> None:
     counted = [
-        strip([], ScheduleState.RUNNING, late, more=more)[-1].value
+        strip([], State.RUNNING, late, more=more)[-1].value
         for late, more in ((0, False), (7, False), (100, True))
     ]
     assert counted == ["0", "7", "100+"]
