@@ -13,7 +13,7 @@ from reaper.cli import exit_codes, output
 from reaper.cli.console import WORD_STYLES, make_console
 from reaper.cli.options import json_option, source_option
 from reaper.cli.sources import load_settings, select_sources
-from reaper.common.terminal import shown
+from reaper.common.terminal import shown, warn
 from reaper.config import Settings
 from reaper.grants.needs import workload_of
 from reaper.operations.sources import SourceResult, for_each_source
@@ -37,7 +37,7 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
       reaper check --source main
     """
     settings = load_settings(ctx)
-    results = for_each_source(select_sources(settings, source), lambda opened: _examine(settings, opened))
+    results = for_each_source(select_sources(settings, source), lambda opened: _examine(settings, opened), warn)
     if as_json:
         documents = [_document(result) for result in results]
         output.write_document("check", {"sources": documents})
@@ -55,8 +55,8 @@ def _examine(settings: Settings, source: Source) -> list[Finding]:
             source.profile,
             source.thresholds.stall.seconds,
             host_clock=time.time,
-            more=workers,
-            duties=workload_of(settings.sources[source.name]),
+            other_findings=workers,
+            workload=workload_of(settings.sources[source.name]),
         )
 
 

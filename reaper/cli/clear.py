@@ -16,17 +16,18 @@ from reaper.cli.operator import is_interactive, refuse_usage, require_action
 from reaper.cli.options import action_option, json_option, source_option
 from reaper.cli.progress import ProgressListener
 from reaper.cli.sources import load_settings, require_source
-from reaper.cli.sweep import exit_code_of, print_report, report_document, sweep_each, sweep_options
+from reaper.cli.sweep import exit_code_of, print_report, report_document, sweep_each
 from reaper.common.terminal import say, shown
 from reaper.config import Settings
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import SweepReport, Threshold
-from reaper.operations.orphan_search import find_orphans, line, one_per_broker, revoke_orphans
-from reaper.operations.orphans import Orphan
-from reaper.operations.sources import create
+from reaper.operations.orphaned_tasks import Orphan, describe_orphan, find_orphans, one_per_broker, revoke_orphans
+from reaper.operations.sources import create_one_off_source
 from reaper.source import Source
 from reaper.source.factory import with_max_age
 from reaper.sweep.breaker import Breaker
+from reaper.sweep.options import SweepOptions
+from reaper.sweep.summary import sweep_totals
 
 _NOT_INTERACTIVE = "standard input is not a terminal: use --force to clear without a question, or --dry-run to look"
 
@@ -93,8 +94,8 @@ def _make_run(ctx: click.Context, source: str | None, hours: float | None, actio
         selected = [with_max_age(one, Threshold(hours * 3600, "--max-age-hours")) for one in selected]
     if action is not None:
         selected = [replace(one, action=require_action(one, action)) for one in selected]
-    breaker = Breaker(settings.breaker_min, settings.breaker_share)
-    return ClearRun(settings, [create(settings, one) for one in selected], breaker)
+    sources = [create_one_off_source(settings, one) for one in selected]
+    return ClearRun(settings, sources, Breaker.from_settings(settings))
 
 
 def _confirmed(preview: ClearResult, *, revoking: bool) -> bool:
@@ -114,7 +115,7 @@ def _print_result(run: ClearRun, result: ClearResult, *, stderr: bool = False) -
 
 def _orphan_lines(orphans: OrphanResult) -> Iterator[str]:
     remaining = [task for tasks in orphans.by_source.values() for task in tasks if task not in orphans.revoked]
-    yield from (f"{line(task)}." for task in remaining)
+    yield from (f"{describe_orphan(task)}." for task in remaining)
     yield from (f"Revoked: task {task.id} ({task.task or 'unknown'}) on {task.worker}." for task in orphans.revoked)
     if remaining and not orphans.revoked:
         yield f"{len(remaining)} orphaned task(s); --revoke-orphans revokes them."
@@ -159,7 +160,7 @@ class ClearResult:
 
     @property
     def stale(self) -> int:
-        return sum(report.census.stale for report, _ in self.swept if report.census)
+        return sweep_totals(report for report, _ in self.swept).stale
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ class ClearRun:
     def _sweep(self, *, dry_run: bool, force: bool = False) -> tuple[list[tuple[SweepReport, ProgressListener]], int]:
         interrupt = InterruptHandler(changes=not dry_run)
         with interrupt:
-            options = sweep_options(self.settings, force=force, dry_run=dry_run)
+            options = SweepOptions.from_settings(self.settings, force=force, dry_run=dry_run)
             swept = sweep_each(self.settings, self.sources, options, interrupt)
         interrupted = [exit_codes.INTERRUPTED] if interrupt.requested() else []
         return swept, exit_codes.worst([*interrupted, *(exit_code_of(report) for report, _ in swept)])

@@ -9,17 +9,16 @@ from rich.console import Console
 
 from reaper.cli import output
 from reaper.cli.console import make_console, print_table, two_columns
-from reaper.cli.job_argument import JobLocation, find_job
 from reaper.cli.options import job_argument, json_option, source_option
-from reaper.cli.sources import load_settings, select_sources
+from reaper.cli.sources import find_job, load_settings, select_sources
 from reaper.common import messages
 from reaper.common.durations import format_duration
 from reaper.common.json_values import to_jsonable
 from reaper.common.terminal import shown
 from reaper.model import Evidence, Verdict
-from reaper.operations.errors import errors_of
 from reaper.operations.explain import Explanation, explain
 from reaper.operations.sources import new_downtime_tracker
+from reaper.source import Source
 
 
 @click.command("explain", short_help="Show why one job is stale or not.")
@@ -38,29 +37,33 @@ def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> 
       reaper explain 7f9c2ba4-e88f-4c0a-a1d5-3f2b6c9d0e11
     """
     settings = load_settings(ctx)
-    location = find_job(select_sources(settings, source), job, all_sources_must_answer=False)
-    with errors_of(location.source):
-        explanation = explain(location.source, new_downtime_tracker(settings), location.key)
+    downtime = new_downtime_tracker(settings)
+    place, explanation = find_job(
+        select_sources(settings, source),
+        job,
+        lambda opened, name: explain(opened, downtime.copy(), name),
+        all_sources_must_answer=False,
+    )
     if as_json:
-        output.write_document("explain", _document(location, explanation))
+        output.write_document("explain", _document(place, explanation))
     else:
-        _print_explanation(make_console(), location, explanation)
+        _print_explanation(make_console(), place, explanation)
 
 
-def _document(location: JobLocation, explanation: Explanation) -> dict[str, object]:
+def _document(source: Source, explanation: Explanation) -> dict[str, object]:
     return {
-        "source": location.source.name,
+        "source": source.name,
         "job": {**to_jsonable(explanation.evidence), "why": messages.describe_verdict(explanation.evidence)},
         "holder": explanation.holder,
         "audits": explanation.audits,
     }
 
 
-def _print_explanation(console: Console, location: JobLocation, explanation: Explanation) -> None:
+def _print_explanation(console: Console, source: Source, explanation: Explanation) -> None:
     evidence = explanation.evidence
     kind = f" ({evidence.kind})" if evidence.kind else ""
     console.print(
-        shown(f"Job {messages.format_key(location.key)}{kind} in source {location.source.name}"),
+        shown(f"Job {messages.format_key(evidence.key)}{kind} in source {source.name}"),
         style="bold",
         soft_wrap=True,
     )

@@ -7,18 +7,19 @@ import socket
 import click
 
 from reaper.cli import output
-from reaper.cli.job_argument import JobLocation, find_job
 from reaper.cli.operator import operator_name, require_action
 from reaper.cli.options import action_option, job_argument, json_option, reason_option, source_option
-from reaper.cli.sources import load_settings, select_sources
+from reaper.cli.sources import find_job, load_settings, select_sources
 from reaper.common import messages
 from reaper.common.terminal import shown
 from reaper.errors import JobChanged
-from reaper.model import ReapedJob
+from reaper.model import Key, ReapedJob
 from reaper.observers.command_log import CommandLog
-from reaper.operations.errors import errors_of
+from reaper.operations.explain import locate
 from reaper.operations.fail import ManualEnd, fail
+from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import new_downtime_tracker
+from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 
 
@@ -42,14 +43,14 @@ def command(ctx: click.Context, job: str, reason: str, action: str | None, sourc
       reaper fail 7f9c2ba4-e88f-4c0a-a1d5-3f2b6c9d0e11 --reason 'its node is gone'
     """
     settings = load_settings(ctx)
-    location = find_job(select_sources(settings, source), job, all_sources_must_answer=True)
-    chosen_action = require_action(settings.sources[location.source.name], action or "fail")
+    place, key = find_job(select_sources(settings, source), job, locate, all_sources_must_answer=True)
+    chosen_action = require_action(settings.sources[place.name], action or "fail")
     decision = ManualEnd(operator=operator_name(), host=socket.gethostname(), reason=reason, action=chosen_action)
-    with errors_of(location.source), CommandLog(settings) as command_log:
-        ended = _end(location, new_downtime_tracker(settings), decision, command_log)
+    with prefix_errors(place), CommandLog(settings) as command_log:
+        ended = _end(place, key, new_downtime_tracker(settings), decision, command_log)
     if as_json:
         members = {
-            "source": location.source.name,
+            "source": place.name,
             "reaped": ended,
             "action": chosen_action,
             "message": decision.message,
@@ -57,13 +58,13 @@ def command(ctx: click.Context, job: str, reason: str, action: str | None, sourc
         output.write_document("fail", {**members, "operator": decision.operator})
     else:
         text = "Failed" if chosen_action == "fail" else f"Action {chosen_action}:"
-        click.echo(
-            shown(f"{text} job {messages.format_key(location.key)} in source {location.source.name} ({ended.reason}).")
-        )
+        click.echo(shown(f"{text} job {messages.format_key(key)} in source {place.name} ({ended.reason})."))
 
 
-def _end(location: JobLocation, downtime: DowntimeTracker, decision: ManualEnd, command_log: CommandLog) -> ReapedJob:
+def _end(
+    source: Source, key: Key, downtime: DowntimeTracker, decision: ManualEnd, command_log: CommandLog
+) -> ReapedJob:
     try:
-        return fail(location.source, downtime, location.key, decision, command_log)
+        return fail(source, downtime, key, decision, command_log)
     except JobChanged as error:
-        raise JobChanged(f"job {messages.format_key(location.key)} {error}") from None
+        raise JobChanged(f"job {messages.format_key(key)} {error}") from None

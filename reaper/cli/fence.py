@@ -14,17 +14,25 @@ from reaper.cli.console import make_console, make_table, print_table, text_cell
 from reaper.cli.operator import is_interactive, refuse_usage
 from reaper.cli.options import json_option, source_option
 from reaper.cli.sources import load_settings, select_sources, single_source
-from reaper.common.terminal import shown
-from reaper.fence.operations import FenceAction, NotFenceable, Plan, State, apply, plan, standing
-from reaper.operations.errors import errors_of
-from reaper.operations.sources import SourceResult, create, for_each_source
+from reaper.common.terminal import shown, warn
+from reaper.fence.operations import (
+    FenceAction,
+    FencePlan,
+    FenceState,
+    NotFenceable,
+    apply_plan,
+    fence_status,
+    plan_change,
+)
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import SourceResult, create_one_off_source, for_each_source
 from reaper.source import Source
 
 _NOT_INTERACTIVE = "standard input is not a terminal: use --force to {} without a question, or --dry-run to look"
 _HINTS = {
-    State.OUTDATED: "it differs from what this profile needs: `reaper fence install` replaces it",
-    State.DISABLED: "the trigger is disabled: `reaper fence install` replaces it",
-    State.FOREIGN: "a trigger of this name exists that the reaper did not create",
+    FenceState.OUTDATED: "it differs from what this profile needs: `reaper fence install` replaces it",
+    FenceState.DISABLED: "the trigger is disabled: `reaper fence install` replaces it",
+    FenceState.FOREIGN: "a trigger of this name exists that the reaper did not create",
 }
 
 
@@ -86,12 +94,12 @@ def _change(
     ctx: click.Context, action: FenceAction, name: str | None, *, dry_run: bool, force: bool, as_json: bool
 ) -> int:
     settings = load_settings(ctx)
-    opened = create(settings, single_source(settings, name))
+    opened = create_one_off_source(settings, single_source(settings, name))
     if not (dry_run or force or is_interactive()):
         return refuse_usage(ctx, _NOT_INTERACTIVE.format(action))
     try:
-        with errors_of(opened):
-            planned = plan(opened, action)
+        with prefix_errors(opened):
+            planned = plan_change(opened, action)
     except NotFenceable as error:
         return refuse_usage(ctx, str(error))
     must_ask = bool(planned.change.statements) and not (dry_run or force)
@@ -100,8 +108,8 @@ def _change(
     confirmed = not must_ask or click.confirm(f"{action.capitalize()} the fence on {planned.before.table}?", err=True)
     state = planned.before.state
     if planned.change.statements and confirmed and not dry_run:
-        with errors_of(opened):
-            state = apply(opened, planned).state
+        with prefix_errors(opened):
+            state = apply_plan(opened, planned).state
         if not as_json:
             click.echo(f"The fence is {state}.")
     if as_json:
@@ -111,7 +119,7 @@ def _change(
     return exit_codes.DONE
 
 
-def _print_plan(source: Source, planned: Plan, *, stderr: bool) -> None:
+def _print_plan(source: Source, planned: FencePlan, *, stderr: bool) -> None:
     console = make_console(stderr=stderr)
     before, change = planned.before, planned.change
     console.print(shown(f"-- Source {source.name}: the fence on {before.table} is {before.state}."), soft_wrap=True)
@@ -120,11 +128,11 @@ def _print_plan(source: Source, planned: Plan, *, stderr: bool) -> None:
     if change.statements:
         for line in planned.script.splitlines():
             console.print(shown(line), soft_wrap=True)
-    for lacking in change.lacking:
+    for lacking in change.missing_grants:
         console.print(shown(f"-- The role {before.role!r} lacks: {lacking}"), soft_wrap=True)
 
 
-def _change_document(source: Source, planned: Plan, after: State, *, dry_run: bool) -> dict[str, object]:
+def _change_document(source: Source, planned: FencePlan, after: FenceState, *, dry_run: bool) -> dict[str, object]:
     return {
         "source": source.name,
         "table": planned.before.table,
@@ -132,7 +140,7 @@ def _change_document(source: Source, planned: Plan, after: State, *, dry_run: bo
         "before": planned.before.state,
         "after": after,
         "statements": planned.change.statements,
-        "lacking": planned.change.lacking,
+        "lacking": planned.change.missing_grants,
         "notes": planned.notes,
     }
 
@@ -144,7 +152,7 @@ def _change_document(source: Source, planned: Plan, after: State, *, dry_run: bo
 class _Status:
     """The fence of one source. Without a state the profile cannot have a fence, and `why` says why."""
 
-    state: State | None
+    state: FenceState | None
     table: str
     why: str | None
 
@@ -163,7 +171,7 @@ def status(ctx: click.Context, source: str | None, as_json: bool) -> int:
     Example:
       reaper fence status || reaper fence install --force
     """
-    results = for_each_source(select_sources(load_settings(ctx), source), _status_of)
+    results = for_each_source(select_sources(load_settings(ctx), source), _status_of, warn)
     if as_json:
         output.write_document("fence status", {"sources": [_status_document(result) for result in results]})
     else:
@@ -173,7 +181,7 @@ def status(ctx: click.Context, source: str | None, as_json: bool) -> int:
 
 def _status_of(source: Source) -> _Status:
     try:
-        fence = standing(source)
+        fence = fence_status(source)
     except NotFenceable as error:
         return _Status(None, source.profile.jobs.table, str(error))
     return _Status(fence.state, fence.table, _HINTS.get(fence.state))
@@ -209,4 +217,4 @@ def _exit_code(result: SourceResult[_Status], *, named: bool) -> int:
     if result.value is None:
         return exit_codes.of_result(result)
     state = result.value.state
-    return exit_codes.DONE if state is State.INSTALLED or (state is None and not named) else exit_codes.FAILED
+    return exit_codes.DONE if state is FenceState.INSTALLED or (state is None and not named) else exit_codes.FAILED

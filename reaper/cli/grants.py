@@ -16,11 +16,11 @@ from reaper.cli.sources import load_settings, single_source
 from reaper.common.terminal import say, shown
 from reaper.config import Settings, SourceSettings
 from reaper.errors import DatabaseUnavailable, ReaperError
-from reaper.grants.facts import GrantFacts, from_database, from_profile
+from reaper.grants.facts import GrantFacts, facts_from_database, facts_from_profile
 from reaper.grants.needs import workload_of
-from reaper.grants.statements import Grants, OptionalGrant, granting
-from reaper.operations.errors import errors_of
-from reaper.operations.sources import create
+from reaper.grants.statements import Grants, OptionalGrant, grants_for
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import create_one_off_source
 
 _MAX_ROLE_BYTES = 63
 _RESERVED_ROLES = ("public", "none")
@@ -56,16 +56,16 @@ def command(
     selected = single_source(settings, source)
     workload = workload_of(selected)
     facts = _read_facts(settings, selected, _validate_role(selected, role), offline=offline)
-    grants = granting(selected.profile, workload, facts)
+    grants = grants_for(selected.profile, workload, facts)
     if as_json:
         output.write_document("grants", _document(selected, workload, facts, grants, extras))
     else:
         for line in _lines(selected, workload, facts, grants, extras):
             # Control characters in names are spelled out on a terminal only: in a pipe the SQL must stay exact.
             click.echo(shown(line) if sys.stdout.isatty() else line)
-    for problem in facts.wrong:
+    for problem in facts.missing_names:
         say(f"reaper: source {selected.name}: {problem}: `reaper check` says more")
-    return exit_codes.FAILED if facts.wrong else exit_codes.DONE
+    return exit_codes.FAILED if facts.missing_names else exit_codes.DONE
 
 
 def _validate_role(source: SourceSettings, role: str) -> str:
@@ -86,12 +86,12 @@ def _dialect(source: SourceSettings) -> str:
 def _read_facts(settings: Settings, source: SourceSettings, role: str, *, offline: bool) -> GrantFacts:
     if offline:
         database = make_url(source.database_url.get_secret_value()).database or ""
-        return from_profile(source.profile, _dialect(source), database, role)
-    opened = create(settings, source)
-    with errors_of(opened):
+        return facts_from_profile(source.profile, _dialect(source), database, role)
+    opened = create_one_off_source(settings, source)
+    with prefix_errors(opened):
         try:
             with opened.connect() as connection:
-                return from_database(connection, source.profile, role)
+                return facts_from_database(connection, source.profile, role)
         except Unsuitable as error:
             raise ReaperError(str(error)) from None
         except DatabaseUnavailable as error:
@@ -113,7 +113,7 @@ def _document(
         "options": grants.options,
         "statements": list(grants.statements(extras)),
         "notes": grants.notes,
-        "wrong": facts.wrong,
+        "wrong": facts.missing_names,
     }
 
 
@@ -129,7 +129,7 @@ def _lines(
     if _dialect(source) == "postgresql":
         yield _comment("All or nothing: psql -v ON_ERROR_STOP=1 --single-transaction")
     yield from (_comment(f"NOTE {note}") for note in grants.notes)
-    yield from (_comment(f"WRONG {problem}") for problem in facts.wrong)
+    yield from (_comment(f"WRONG {problem}") for problem in facts.missing_names)
     yield ""
     if grants.create is None:
         yield _comment(f"The role {facts.fixes.role} exists already.")

@@ -13,11 +13,10 @@ from reaper.cli.options import json_option, kind_option, source_option
 from reaper.cli.sources import load_settings, select_sources
 from reaper.common import messages
 from reaper.common.json_values import to_jsonable
-from reaper.common.terminal import shown
+from reaper.common.terminal import shown, warn
 from reaper.model import Evidence, Verdict
-from reaper.operations.orphan_search import line as orphan_line
-from reaper.operations.orphan_search import look
-from reaper.operations.report import Report, ReportQuery, describe_totals, totals_of
+from reaper.operations.orphaned_tasks import describe_orphan
+from reaper.operations.report import Report, ReportQuery, describe_totals, report_with_orphans, totals_of
 from reaper.operations.sources import SourceResult, for_each_source
 
 _RUNNING_VERDICTS = [verdict.value for verdict in (Verdict.YOUNG, Verdict.SPARED, Verdict.STALE)]
@@ -60,7 +59,12 @@ def command(
     """
     settings = load_settings(ctx)
     query = ReportQuery(Verdict(verdict) if verdict else None, kind, limit)
-    results = for_each_source(select_sources(settings, source), lambda s: look(settings, s, query))
+    results = for_each_source(
+        select_sources(settings, source), lambda opened: report_with_orphans(settings, opened, query), warn
+    )
+    for result in results:
+        for note in result.value.notes if result.value else ():
+            warn(f"source {result.source}: {note}")
     summary = totals_of({result.source: result.value for result in results})
     if as_json:
         output.write_document("report", {"sources": [_document(result) for result in results], "summary": summary})
@@ -68,7 +72,7 @@ def command(
         _print_reports(make_console(), results)
         if any(result.value and result.value.liveness for result in results):
             click.echo(shown(describe_totals(summary)))
-    stale = exit_code and any(result.value.found for result in results if result.value)
+    stale = exit_code and any(result.value.has_stale for result in results if result.value)
     return exit_codes.worst(
         [*(exit_codes.of_result(result) for result in results), exit_codes.STALE if stale else exit_codes.DONE]
     )
@@ -99,11 +103,11 @@ def _document(result: SourceResult[Report]) -> dict[str, object]:
 
 
 def _duplicate_documents(report: Report) -> list[dict[str, object]] | None:
-    if report.taken is None:
+    if report.duplicates is None:
         return None
     return [
         {**to_jsonable(duplicate), "keys": [messages.format_key(key) for key in duplicate.keys]}
-        for duplicate in report.taken
+        for duplicate in report.duplicates
     ]
 
 
@@ -165,7 +169,7 @@ def _holder_lines(report: Report) -> Iterator[str]:
 
 
 def _duplicate_lines(report: Report) -> Iterator[str]:
-    yield from (f"{taken.table}: {taken}" for taken in report.taken or ())
+    yield from (f"{duplicate.table}: {duplicate}" for duplicate in report.duplicates or ())
 
 
 def _celery_lines(report: Report) -> Iterator[str]:
@@ -175,4 +179,4 @@ def _celery_lines(report: Report) -> Iterator[str]:
     if liveness.trouble is not None:
         yield f"Celery workers could not be inspected: {liveness.trouble}"
     yield from (f"Not all Celery workers answered: {doubt}" for doubt in liveness.doubts)
-    yield from map(orphan_line, report.orphans or ())
+    yield from map(describe_orphan, report.orphans or ())

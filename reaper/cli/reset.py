@@ -15,16 +15,15 @@ from reaper.cli.operator import is_interactive, operator_name, refuse_usage
 from reaper.cli.options import json_option, reason_option_with
 from reaper.cli.progress import ProgressListener, progress_bar
 from reaper.cli.sources import load_settings, single_source
-from reaper.cli.sweep import skipped_lines
 from reaper.common import messages
 from reaper.common.terminal import shown
 from reaper.config import Settings
 from reaper.observers.command_log import CommandLog
-from reaper.operations.bulk import BulkOptions, BulkResult
-from reaper.operations.errors import errors_of
+from reaper.operations.bulk_end import BulkOptions, BulkResult, bulk_summary
 from reaper.operations.fail import ManualEnd
-from reaper.operations.reset import Overview, overview, reset
-from reaper.operations.sources import create, new_downtime_tracker
+from reaper.operations.reset import ResetPreview, preview, reset
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import create_one_off_source, new_downtime_tracker
 from reaper.source import Source
 
 
@@ -48,13 +47,13 @@ def command(ctx: click.Context, source: str, confirm: str | None, reason: str, d
       reaper reset --source main --dry-run
     """
     settings = load_settings(ctx)
-    opened = create(settings, single_source(settings, source))
+    opened = create_one_off_source(settings, single_source(settings, source))
     if confirm is not None and confirm != source:
         return refuse_usage(ctx, f"--confirm is {confirm!r}, and the source is {source!r}: nothing was changed")
     if not dry_run and confirm is None and not is_interactive():
         return refuse_usage(ctx, f"standard input is not a terminal: use --confirm {source}, or --dry-run to look")
-    with errors_of(opened):
-        running = overview(opened, new_downtime_tracker(settings))
+    with prefix_errors(opened):
+        running = preview(opened, new_downtime_tracker(settings))
     if not as_json or (confirm is None and not dry_run):
         _print_overview(make_console(stderr=as_json), source, running, dry_run=dry_run)
     resetting = not dry_run and running.running > 0
@@ -77,11 +76,11 @@ def _ask_for_name(source: str) -> str:
     return answer.strip()
 
 
-def _reset(settings: Settings, source: Source, decision: ManualEnd, running: Overview) -> BulkResult:
+def _reset(settings: Settings, source: Source, decision: ManualEnd, running: ResetPreview) -> BulkResult:
     interrupt = InterruptHandler(changes=True)
     with (
         interrupt,
-        errors_of(source),
+        prefix_errors(source),
         CommandLog(settings) as command_log,
         progress_bar(f"Resetting {source.name}", interrupt, command_log=command_log) as listener,
     ):
@@ -91,14 +90,14 @@ def _reset(settings: Settings, source: Source, decision: ManualEnd, running: Ove
         return reset(source, new_downtime_tracker(settings), decision, options)
 
 
-def _stopping(interrupt: InterruptHandler, listener: ProgressListener, running: Overview) -> bool:
+def _stopping(interrupt: InterruptHandler, listener: ProgressListener, running: ResetPreview) -> bool:
     """Is called before each batch, so changes begin with the first call."""
     listener.begin_changing(running.running)
     return interrupt.requested()
 
 
 def _document(
-    source: str, running: Overview, decision: ManualEnd, result: BulkResult, *, dry_run: bool
+    source: str, running: ResetPreview, decision: ManualEnd, result: BulkResult, *, dry_run: bool
 ) -> dict[str, object]:
     return {
         "source": source,
@@ -117,7 +116,7 @@ def _document(
     }
 
 
-def _print_overview(console: Console, source: str, running: Overview, *, dry_run: bool) -> None:
+def _print_overview(console: Console, source: str, running: ResetPreview, *, dry_run: bool) -> None:
     oldest = f", the oldest since {running.first[0].started or 'an unknown time'}" if running.first else ""
     console.print(shown(f"Source {source}: {running.running} running job(s){oldest}."), style="bold", soft_wrap=True)
     if not running.first:
@@ -143,4 +142,4 @@ def _print_overview(console: Console, source: str, running: Overview, *, dry_run
 
 def _lines(source: str, result: BulkResult) -> Iterator[str]:
     yield f"Ended {result.reaped} job(s) in source {source}."
-    yield from skipped_lines(result)
+    yield from bulk_summary(result)

@@ -13,17 +13,16 @@ from reaper.cli.interrupt import InterruptHandler
 from reaper.cli.options import json_option, validate_duration
 from reaper.cli.progress import progress_bar
 from reaper.cli.sources import load_settings, single_source
-from reaper.cli.sweep import skipped_lines
 from reaper.common import messages
 from reaper.common.durations import format_duration
 from reaper.common.terminal import say, shown
 from reaper.config import Settings
 from reaper.model import ReapedJob
 from reaper.observers.command_log import CommandLog
-from reaper.operations.bulk import BulkOptions
-from reaper.operations.errors import errors_of
-from reaper.operations.resume import Resumed, ResumeOptions, resume
-from reaper.operations.sources import create, new_downtime_tracker
+from reaper.operations.bulk_end import BulkOptions, bulk_summary
+from reaper.operations.resume import ResumeOptions, ResumeResult, resume
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import create_one_off_source, new_downtime_tracker
 from reaper.source import Source
 
 
@@ -63,7 +62,7 @@ def command(
     """
     settings = load_settings(ctx)
     selected = single_source(settings, source)
-    opened = create(settings, selected)
+    opened = create_one_off_source(settings, selected)
     if not opened.profile.alive:
         say(
             f"reaper: source {opened.name}: profile {opened.profile.name!r} has no sign of life: "
@@ -77,16 +76,16 @@ def command(
     else:
         for line in _lines(resumed, closed):
             click.echo(shown(line))
-    if resumed.toll.stopped:
+    if resumed.bulk_result.stopped:
         return exit_codes.INTERRUPTED
-    return exit_codes.FAILED if resumed.toll.failures else exit_codes.DONE
+    return exit_codes.FAILED if resumed.bulk_result.failures else exit_codes.DONE
 
 
 def _resume(
     settings: Settings, source: Source, options: ResumeOptions, interrupt: InterruptHandler
-) -> tuple[Resumed, Sequence[ReapedJob]]:
+) -> tuple[ResumeResult, Sequence[ReapedJob]]:
     with (
-        errors_of(source),
+        prefix_errors(source),
         CommandLog(settings) as command_log,
         progress_bar(f"Listening to {source.name}", interrupt, command_log=command_log) as listener,
     ):
@@ -109,28 +108,28 @@ def _wait(seconds: float) -> bool:
     return False
 
 
-def _document(resumed: Resumed, closed: Sequence[ReapedJob]) -> dict[str, object]:
+def _document(resumed: ResumeResult, closed: Sequence[ReapedJob]) -> dict[str, object]:
     return {
         "source": resumed.source,
         "dry_run": resumed.dry_run,
         "restart": resumed.restart,
         "window_seconds": resumed.window_seconds,
-        "interrupted": resumed.found,
-        "closed": resumed.toll.reaped,
+        "interrupted": resumed.interrupted,
+        "closed": resumed.bulk_result.reaped,
         "closed_jobs": closed,
-        "would_close": resumed.named,
-        "lost": resumed.toll.lost,
-        "locked": [messages.format_key(key) for key in resumed.toll.locked],
-        "failures": resumed.toll.failures,
-        "stopped": resumed.toll.stopped,
+        "would_close": resumed.listed,
+        "lost": resumed.bulk_result.lost,
+        "locked": [messages.format_key(key) for key in resumed.bulk_result.locked],
+        "failures": resumed.bulk_result.failures,
+        "stopped": resumed.bulk_result.stopped,
         "run_id": resumed.run_id,
     }
 
 
-def _lines(resumed: Resumed, closed: Sequence[ReapedJob]) -> Iterator[str]:
-    names = [messages.format_key(job.key) for job in (resumed.named if resumed.dry_run else closed)]
+def _lines(resumed: ResumeResult, closed: Sequence[ReapedJob]) -> Iterator[str]:
+    names = [messages.format_key(job.key) for job in (resumed.listed if resumed.dry_run else closed)]
     yield from (f"- {name}" for name in names)
-    total = resumed.found if resumed.dry_run else resumed.toll.reaped
+    total = resumed.interrupted if resumed.dry_run else resumed.bulk_result.reaped
     if total > len(names):
         yield f"... and {total - len(names)} more."
     condition = f"last sign of life within {format_duration(resumed.window_seconds)} before the restart"
@@ -138,4 +137,4 @@ def _lines(resumed: Resumed, closed: Sequence[ReapedJob]) -> Iterator[str]:
         yield f"Would close {total} interrupted job(s), {condition}. Nothing was changed."
     else:
         yield f"Closed {total} interrupted job(s), {condition}."
-    yield from skipped_lines(resumed.toll)
+    yield from bulk_summary(resumed.bulk_result)

@@ -11,7 +11,7 @@ from reaper.cli.options import json_option, source_option
 from reaper.cli.sources import load_settings, select_sources
 from reaper.common.terminal import shown
 from reaper.source import Source
-from reaper.sql_listing import ListingOptions, Statement, script
+from reaper.sql_listing import ListingOptions, Statement, list_statements
 from reaper.sweep.options import MAX_LISTED
 
 
@@ -29,8 +29,8 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> None:
       reaper sql | less
     """
     settings = load_settings(ctx)
-    options = ListingOptions(settings.interval_seconds, settings.statement_timeout_seconds, named=MAX_LISTED)
-    statements_of = {opened: list(script(opened, options)) for opened in select_sources(settings, source)}
+    options = ListingOptions(settings.interval_seconds, settings.statement_timeout_seconds, max_named_jobs=MAX_LISTED)
+    statements_of = {opened: list(list_statements(opened, options)) for opened in select_sources(settings, source)}
     if as_json:
         members = [{"source": opened.name, "statements": statements} for opened, statements in statements_of.items()]
         output.write_document("sql", {"sources": members})

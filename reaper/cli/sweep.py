@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import click
@@ -22,14 +21,13 @@ from reaper.config import Settings
 from reaper.errors import ConfigError
 from reaper.model import Evidence, Outcome, ReapedJob, SweepReport
 from reaper.observers.command_log import CommandLog
-from reaper.operations.bulk import BulkResult
 from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep import summary
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import MAX_LISTED, SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 
 _OLDER_THAN = "--older-than: "
@@ -58,7 +56,7 @@ def command(
       reaper sweep --older-than 8h --dry-run
     """
     settings = _load_settings(ctx, older_than)
-    options = sweep_options(settings, force=force, dry_run=dry_run)
+    options = SweepOptions.from_settings(settings, force=force, dry_run=dry_run)
     interrupt = InterruptHandler(changes=not dry_run)
     with interrupt:
         swept = sweep_each(settings, select_sources(settings, source), options, interrupt)
@@ -81,16 +79,6 @@ def _load_settings(ctx: click.Context, older_than: str | None) -> Settings:
 
 
 _EXIT_CODES = {Outcome.DONE: exit_codes.DONE, Outcome.STOPPED: exit_codes.INTERRUPTED}
-
-
-def sweep_options(settings: Settings, *, force: bool, dry_run: bool) -> SweepOptions:
-    return SweepOptions(
-        host=socket.gethostname(),
-        batch_size=settings.batch_size,
-        breaker=Breaker(settings.breaker_min, settings.breaker_share),
-        force=force,
-        dry_run=dry_run,
-    )
 
 
 def sweep_each(
@@ -117,7 +105,9 @@ def sweep_one(
     """A sweep, and the first `max_listed` jobs that it ended. An error is printed on stderr."""
     interrupt.begin_reading()
     with progress_bar(f"Sweeping {source.name}", interrupt, max_listed, command_log) as listener:
-        report = sweep(source, downtime, SourceState(), replace(options, stopping=interrupt.requested), None, listener)
+        report = sweep(
+            source, downtime, SourceState(), replace(options, should_stop=interrupt.requested), None, listener
+        )
     if report.error is not None:
         hint = "" if report.database_away else "; `reaper check` examines the database"
         say(f"reaper: source {source.name}: {report.error}{hint}")
@@ -173,13 +163,3 @@ def _print_preview(console: Console, jobs: Sequence[Evidence]) -> None:
             text_cell(messages.format_key(job.key)), text_cell(job.kind), text_cell(messages.describe_verdict(job))
         )
     print_table(console, table)
-
-
-def skipped_lines(result: BulkResult) -> Iterator[str]:
-    """Which jobs were not ended, and why."""
-    if result.stopped:
-        yield "Stopped between two batches; the remaining jobs are unchanged."
-    if result.lost:
-        yield f"{result.lost} job(s) changed meanwhile, and were not ended."
-    yield from (f"Not ended, its row is locked: {messages.format_key(key)}" for key in result.locked)
-    yield from (f"Refused by the database: {messages.format_key(job.key)}: {job.error}" for job in result.failures)

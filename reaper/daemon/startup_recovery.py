@@ -15,13 +15,13 @@ from reaper.config import Settings, SourceSettings
 from reaper.database.errors import short_message
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import JobCounts, ReapedJob
-from reaper.operations.bulk import BulkOptions
-from reaper.operations.resume import Resumed, ResumeOptions, resume
+from reaper.operations.bulk_end import BulkOptions
+from reaper.operations.resume import ResumeOptions, ResumeResult, resume
 from reaper.source import Source
 from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.halt import HaltSwitch
-from reaper.sweep.listeners import ListenerGroup, Subscriber
+from reaper.sweep.listeners import ListenerGroup, SweepSubscriber
 
 LISTEN_SECONDS = 10.0
 _RETRY_SECONDS = 2.0
@@ -33,7 +33,7 @@ _log = structlog.get_logger("reaper")
 class StartupRecovery:
     """Runs `resume` in one thread for each source. A listener that forwards to the subscribers of sweeps."""
 
-    def __init__(self, subscribers: Sequence[Subscriber], halt: HaltSwitch | None = None) -> None:
+    def __init__(self, subscribers: Sequence[SweepSubscriber], halt: HaltSwitch | None = None) -> None:
         self._halt = halt or HaltSwitch()
         self._listeners = ListenerGroup(subscribers)
         self._stopping = threading.Event()
@@ -62,7 +62,7 @@ class StartupRecovery:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _must_stop(self) -> bool:
-        return self._stopping.is_set() or self._halt.on
+        return self._stopping.is_set() or self._halt.is_halted
 
     def _run(self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, bulk: BulkOptions) -> None:
         try:
@@ -92,7 +92,7 @@ class StartupRecovery:
 
     def _resume_with_retry(
         self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, bulk: BulkOptions
-    ) -> Resumed | None:
+    ) -> ResumeResult | None:
         """Retry while the database is unavailable, for as long as the resume window.
 
         After that no job can be within the window. Returns None when the daemon stops meanwhile.
@@ -103,7 +103,7 @@ class StartupRecovery:
                 return resume(source, downtime, options, bulk)
             except DatabaseUnavailable:
                 downtime.record_failure()
-                if time.monotonic() - started > options.window:
+                if time.monotonic() - started > options.window_seconds:
                     raise
             if self._stopping.wait(_RETRY_SECONDS):
                 return None
@@ -117,16 +117,16 @@ class StartupRecovery:
         self._listeners.surveyed(source, census)
 
 
-def _log_result(resumed: Resumed) -> None:
+def _log_result(resumed: ResumeResult) -> None:
     _log.info(
-        f"Reaper closed {resumed.toll.reaped} interrupted job(s).",
+        f"Reaper closed {resumed.bulk_result.reaped} interrupted job(s).",
         source=resumed.source,
-        found=resumed.found,
-        closed=resumed.toll.reaped,
+        found=resumed.interrupted,
+        closed=resumed.bulk_result.reaped,
         window_seconds=resumed.window_seconds,
         sweep_id=resumed.run_id,
     )
-    for failure in resumed.toll.failures:
+    for failure in resumed.bulk_result.failures:
         job = messages.format_key(failure.key)
         _log.error(
             "Reaper could not end a job: the database refused it.", source=resumed.source, job=job, error=failure.error

@@ -27,6 +27,7 @@ from reaper.daemon.notify import NotifySocket, watchdog_seconds
 from reaper.model import JobCounts, Outcome, ReapedJob, SweepReport
 from reaper.scheduling.scheduler import State, Supervisor
 from reaper.scheduling.source_runner import SourceRunner
+from reaper.sweep.summary import error_in_one_line, sweep_in_one_line
 
 _START_SECONDS = 60.0
 _EXTEND_SECONDS = 30
@@ -34,7 +35,6 @@ _PINGS_PER_INTERVAL = 3
 """How often WATCHDOG is sent within the interval that systemd expects."""
 _SLACK_SECONDS = 60.0
 """Added to the limits, for work without a limit: DNS lookups, an overloaded machine."""
-_MAX_ERROR_LENGTH = 200
 _MAX_NAMED = 5
 
 _log = structlog.get_logger("reaper")
@@ -151,7 +151,9 @@ class Systemd:
                 else None
             )
         return (
-            f"{runner.name} is not swept: {runner.overdue:.0f} s late" if runner.overdue > self._slack_seconds else None
+            f"{runner.name} is not swept: {runner.overdue_seconds:.0f} s late"
+            if runner.overdue_seconds > self._slack_seconds
+            else None
         )
 
     # --- listener -------------------------------------------------------------------------------------
@@ -179,7 +181,7 @@ class Systemd:
     def _status_line(self) -> str:
         with self._lock:
             reports = sorted(self._reports.items(), key=lambda item: (not _troubled(item[1]), item[0]))
-        lines = [f"{name}: {describe_report(report)}" for name, report in reports[:_MAX_NAMED]]
+        lines = [f"{name}: {sweep_in_one_line(report)}" for name, report in reports[:_MAX_NAMED]]
         if more := len(reports) - len(lines):
             lines.append(f"and {more} more sources")
         return "; ".join([*_reload_lines(self._reload_problems), *lines])
@@ -188,38 +190,8 @@ class Systemd:
 def _reload_lines(problems: Sequence[str]) -> Iterator[str]:
     if problems:
         others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        yield f"new configuration refused, the old one stays: {_shorten(problems[0])}{others}"
+        yield f"new configuration refused, the old one stays: {error_in_one_line(problems[0])}{others}"
 
 
 def _troubled(report: SweepReport | None) -> bool:
     return report is None or report.outcome not in (Outcome.DONE, Outcome.STANDBY)
-
-
-def describe_report(report: SweepReport | None) -> str:
-    """A source's last sweep in one line. The moment is by the database's clock."""
-    if report is None:
-        return "waiting for the first sweep"
-    at = f" at {report.judged_at[:19].replace('T', ' ')} UTC" if report.judged_at else ""
-    return f"{_describe_outcome(report)}{at}"
-
-
-def _describe_outcome(report: SweepReport) -> str:
-    running, stale = (report.census.running, report.census.stale) if report.census else (0, 0)
-    match report.outcome:
-        case Outcome.DONE:
-            spared = report.census.spared if report.census else 0
-            return f"swept, {running} running, {spared} spared, {report.reaped} reaped"
-        case Outcome.STANDBY:
-            return "stands by, another replica sweeps"
-        case Outcome.HELD:
-            return f"breaker open, {stale} of {running} running jobs fell silent"
-        case Outcome.HALTED:
-            return f"halted, {running} running, {stale} stale"
-        case Outcome.STOPPED:
-            return "stopped between two batches"
-        case Outcome.FAILED:
-            return f"{'database away' if report.database_away else 'sweep failed'}, {_shorten(report.error or '')}"
-
-
-def _shorten(error: str) -> str:
-    return " ".join(error.split())[:_MAX_ERROR_LENGTH]

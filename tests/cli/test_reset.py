@@ -117,7 +117,7 @@ def test_a_job_whose_row_somebody_holds_is_left_alone_and_named(reaper: Reaper, 
     with protea.connect() as worker:
         worker.execute("SELECT FROM job WHERE id = %s FOR UPDATE", [held])
         result = reaper("reset", "--source", "main", "--confirm", "main")
-    assert result.exit_code == 0 and f"Not ended, its row is locked: {held}" in result.stdout
+    assert result.exit_code == 0 and f"Alive, its row is held: {held}" in result.stdout
     assert (protea.status(held), protea.status(other)) == ("running", "failed")
 
 

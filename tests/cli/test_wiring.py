@@ -101,7 +101,7 @@ def test_restart_grace_is_the_configured_one(
 def test_explain_and_report_judge_with_the_configured_grace(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     assert "no sign of life for 2h" in reaper("explain", job).stdout
-    assert "could be heard" in reaper("explain", job, REAPER_RESTART_GRACE="12h").stdout
+    assert "has not been reachable" in reaper("explain", job, REAPER_RESTART_GRACE="12h").stdout
     for grace, verdict in (("0", "stale"), ("12h", "spared")):
         [source] = reaper.json("report", REAPER_RESTART_GRACE=grace)["sources"]
         assert [found["verdict"] for found in source["jobs"]] == [verdict]

@@ -1,4 +1,4 @@
-"""Garbage collection never lets another thread run within a bytecode instruction."""
+"""Garbage is collected by a thread of its own, so that no finalizer runs in the middle of another thread's step."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import pytest
 from tests.support.daemons import PROJECT
 from tests.support.protea import Protea
 
-pytestmark = pytest.mark.skipif(sys.version_info >= (3, 12), reason="from Python 3.12 on the interpreter sees to it")
+pytestmark = pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="Python 3.12 and later collect garbage between bytecodes only"
+)
 
 
 def run(script: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=PROJECT, check=True, timeout=60)
 
 
-def test_threads_share_objects_safely_whatever_finalizers_run() -> None:
-    # Without gc_in_background_thread the process dies of a segmentation fault within a second or two.
+def test_threads_share_objects_safely_while_finalizers_run() -> None:
+    # Without gc_in_background_thread the process dies of a segmentation fault within two seconds.
     run("""
 import gc, sys, threading, time
 from reaper.common.background_gc import gc_in_background_thread
@@ -54,7 +56,7 @@ with gc_in_background_thread():
 """)
 
 
-def test_garbage_is_collected_in_the_background_and_afterwards_as_before() -> None:
+def test_background_gc_collects_and_restores_the_interpreters_own_afterwards() -> None:
     run("""
 import gc, time, weakref
 from reaper.common.background_gc import gc_in_background_thread
@@ -77,7 +79,7 @@ assert gc.isenabled()
 """)
 
 
-def test_sweep_collects_garbage_in_the_background_while_batches_run(protea: Protea) -> None:
+def test_sweep_collects_garbage_in_background(protea: Protea) -> None:
     protea.stale()
     run(f"""
 import gc
@@ -95,7 +97,7 @@ assert gc.isenabled()
 """)
 
 
-def test_daemon_collects_garbage_in_the_background_from_start_to_stop(protea: Protea) -> None:
+def test_daemon_collects_garbage_in_background_from_start_to_stop(protea: Protea) -> None:
     run(f"""
 import gc, os, signal
 from reaper.daemon import main
@@ -112,7 +114,7 @@ assert gc.isenabled()
 """)
 
 
-def test_garbage_collection_that_was_off_before_stays_off() -> None:
+def test_background_gc_stays_off_where_collecting_was_switched_off() -> None:
     run("""
 import gc, threading
 from reaper.common.background_gc import gc_in_background_thread

@@ -15,10 +15,10 @@ import pytest
 
 from reaper.dev.postgres import Embedded
 from reaper.errors import DatabaseUnavailable, ReaperError
+from reaper.memory import HaltRecord
 from reaper.model import Evidence, FailedTransition, JobCounts, LockHolder, Outcome, SweepReport, Verdict
 from reaper.scheduling.scheduler import State
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import Halted
 from reaper.web.limiter import TooManyReaders
 from reaper.web.service import SourceStatus
 from reaper.web.ui.formatting import visible
@@ -142,7 +142,7 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
         (replace(EXPECTING, standing=replace(STANDING, next_seconds=-2.0)), EVIDENCE, "soon", "which is due"),
         (replace(EXPECTING, standing=replace(STANDING, sweeping=True)), EVIDENCE, "soon", "a sweep works now"),
         (replace(EXPECTING, action="requeue_else_fail"), EVIDENCE, "soon", "(action requeue_else_fail), in 34s"),
-        (replace(EXPECTING, halted=Halted("ada")), EVIDENCE, "held", "halted by ada"),
+        (replace(EXPECTING, halted=HaltRecord("ada")), EVIDENCE, "held", "halted by ada"),
         (replace(EXPECTING, state=State.FINISHED), EVIDENCE, "held", "the schedule has ended"),
         (
             replace(EXPECTING, state=None, standing=replace(STANDING, next_seconds=None)),
@@ -154,7 +154,7 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
         (replace(EXPECTING, held_back=JobCounts(90, 80, 60, None)), EVIDENCE, "held", "held by the breaker"),
         (replace(EXPECTING, standing=replace(STANDING, report=STANDBY)), EVIDENCE, "soon", "if it is not halted"),
         (
-            replace(EXPECTING, halted=Halted("ada"), standing=replace(STANDING, report=STANDBY)),
+            replace(EXPECTING, halted=HaltRecord("ada"), standing=replace(STANDING, report=STANDBY)),
             EVIDENCE,
             "soon",
             "another replica holds the lease: it ends it if it is not halted",
@@ -190,12 +190,12 @@ def test_who_is_at_a_standby_is_told_that_only_the_holder_of_the_lease_ends_jobs
     standby = replace(EXPECTING, standing=replace(STANDING, report=STANDBY))
     told = headline([source_row(standby, None)], [standby], None, State.RUNNING)
     assert told.detail == "Another replica holds the lease; it ends it if it is not halted."
-    halted = replace(standby, halted=Halted("ada"))
-    told = headline([source_row(halted, None)], [halted], Halted("ada"), State.HALTED)
+    halted = replace(standby, halted=HaltRecord("ada"))
+    told = headline([source_row(halted, None)], [halted], HaltRecord("ada"), State.HALTED)
     assert told.title == "Halted by ada"
     assert told.detail.endswith("This halt does not reach the replica that holds the lease of main: halt that one too.")
     assert "nothing is ended until" not in told.detail
-    alone = headline([source_row(EXPECTING, None)], [EXPECTING], Halted("ada"), State.HALTED)
+    alone = headline([source_row(EXPECTING, None)], [EXPECTING], HaltRecord("ada"), State.HALTED)
     assert alone.detail == "Sweeps only look: 1 job is stuck, and nothing is ended until a restart."
 
 
