@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from reaper.cli import output
+from reaper.cli.output import JSON_COMMAND_KEY
 from reaper.common.durations import parse_duration
 
 _MAX_SECONDS = 86400.0
@@ -26,8 +26,15 @@ def validate_text(_: click.Context, param: click.Parameter, value: str | None) -
     return value.strip()
 
 
+def _note_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    """The callback of --json: from here on errors are printed as a document, too."""
+    if value:
+        ctx.meta[JSON_COMMAND_KEY] = " ".join(ctx.command_path.split()[1:])
+    return value
+
+
 json_option = click.option(
-    "--json", "as_json", is_flag=True, callback=output.json_callback, help="Print one JSON document instead of tables."
+    "--json", "as_json", is_flag=True, callback=_note_json, help="Print one JSON document instead of tables."
 )
 source_option = click.option("--source", metavar="NAME", help="Only this source. [default: every source]")
 kind_option = click.option("--kind", metavar="KIND", callback=validate_text, help="Only jobs of this kind.")

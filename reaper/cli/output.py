@@ -15,14 +15,8 @@ from reaper.common.terminal import say, shown, to_stderr
 VERSION = 1
 """Is incremented when a member is renamed, removed or changes its meaning; not when one is added."""
 
-_COMMAND_KEY = "reaper.json"
-
-
-def json_callback(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
-    """The callback of --json: from here on errors are printed as a document, too."""
-    if value:
-        ctx.meta[_COMMAND_KEY] = " ".join(ctx.command_path.split()[1:])
-    return value
+JSON_COMMAND_KEY = "reaper.json"
+"""In `ctx.meta`: the name of the command, once --json was read. From then on errors are documents, too."""
 
 
 def write_document(command: str, members: Mapping[str, Any]) -> None:
@@ -35,6 +29,6 @@ def report_error(ctx: click.Context, error: Exception, lines: Iterable[str], cod
     """Print an error: `lines` on stderr, and a document with --json. Returns `code`, the exit status."""
     for line in lines:
         say(to_stderr(shown(line), logging.ERROR))
-    if command := ctx.meta.get(_COMMAND_KEY):
+    if command := ctx.meta.get(JSON_COMMAND_KEY):
         write_document(command, {"error": str(error)})
     return code

@@ -1,4 +1,4 @@
-"""What the daemon says: its log, read line by line while it is written."""
+"""Follows the daemon's log while it is written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOCKED = "Reaper spares a stale job while another session locks its row."
 
 
 class DaemonLog:
-    """The daemon's log so far. `spared` is why it left a job alone, by part: the last thing that it said of it."""
+    """The daemon's log so far. `spared`: the last reason why it spared a job, by scenario."""
 
     def __init__(self, stage: DemoProcesses) -> None:
         self._log = stage.daemon_log
@@ -21,7 +21,7 @@ class DaemonLog:
         self.spared: dict[str, str] = {}
 
     def new_lines(self) -> list[str]:
-        """Whole lines since the last call, for people."""
+        """Complete lines since the last call, as text for people."""
         with self._log.open("rb") as log:
             log.seek(self._read)
             fresh = log.read()

@@ -1,4 +1,4 @@
-"""How the show looks: a live table on a terminal, else a line whenever something changes."""
+"""Display of the demo: a live table on a terminal, or a line for each change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reaper.dev.demo.processes import DemoProcesses
 from reaper.dev.demo.scenarios import TIMEOUT
 
 Show = Callable[[DemoProcesses, Mapping[str, Row], Sequence[str]], None]
-"""Shows one moment: the processes, the jobs, and what the daemon has said since the last one."""
+"""Displays the processes, the jobs, and the daemon's new log lines."""
 
 _STYLES = {"succeeded": "green", "reaped": "red", "running": "", "queued": "dim", "alive": "green", "killed": "red"}
 # With the table, these fit into 24 lines.
@@ -24,7 +24,7 @@ _ROOMY = 110
 
 
 def job_state(row: Row | None) -> str:
-    """A job in a word or two, without judging it: that is the daemon's part."""
+    """The state of a job in a few words. Whether it is stale is for the daemon to decide."""
     if row is None:
         return ""
     if row.evidence and row.status != "failed":
@@ -38,7 +38,7 @@ def job_state(row: Row | None) -> str:
 
 @contextmanager
 def live_table(console: Console) -> Iterator[Show]:
-    """A table that is drawn anew, with the daemon's last words below it."""
+    """A live table, with the daemon's last log lines below it."""
     said: list[str] = []
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as screen:
 
@@ -71,7 +71,7 @@ def plain_lines(console: Console) -> Iterator[Show]:
 
 
 def _table(stage: DemoProcesses, rows: Mapping[str, Row], *, roomy: bool) -> Table:
-    """One line per worker; what each does only where that leaves it at one line."""
+    """One line for each worker, with a description where the terminal is wide enough."""
     table = Table(title=f"{stage.seconds:.0f} s", title_justify="right")
     for column in ("worker", *(["what it does"] if roomy else []), "process", "job"):
         table.add_column(column, no_wrap=True)
@@ -107,7 +107,7 @@ def print_summary(console: Console, judgements: Sequence[CheckResult], *, plain:
 
 
 def _summary_table(judgements: Sequence[CheckResult]) -> Table:
-    table = Table(title="What became of them, and why")
+    table = Table(title="How the jobs ended, and why")
     for column in ("", "worker", "job", "why"):
         table.add_column(column, no_wrap=column == "worker")
     for judgement in judgements:
@@ -123,4 +123,4 @@ def _verdict(judgement: CheckResult) -> str:
 def _outcome(judgement: CheckResult) -> str:
     if judgement.correct:
         return judgement.ended
-    return f"{judgement.ended}, had to be {judgement.part.ending}"
+    return f"{judgement.ended}, expected: {judgement.part.ending}"

@@ -1,4 +1,4 @@
-"""The show from beginning to end."""
+"""Runs the demo from beginning to end."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _FRAME_SECONDS = 0.5
 
 
 def run(*, plain: bool) -> int:
-    """Plays the demo, about a minute. 0 when every job ended as it had to, 1 otherwise.
+    """Run the demo, for about a minute. Returns 0 when every job ended as it must, 1 otherwise, 130 after Ctrl-C.
 
-    `plain` writes lines even on a terminal. Raises EmbeddedError or DemoError when it cannot be played.
+    `plain` writes lines even on a terminal. Raises EmbeddedError or DemoError when the demo cannot run.
     """
     console = Console()
     still = plain or not console.is_terminal
@@ -66,7 +66,7 @@ def _introduce(console: Console) -> None:
 def _run_scenarios(
     opened: DemoProcesses, connection: psycopg.Connection[Any], show: display.Show, stop: StopSignal
 ) -> tuple[dict[str, Row], dict[str, str]]:
-    """Until everybody has ended. Returns the jobs, and what the daemon said of those that it spared."""
+    """Run until every worker and job has ended. Returns the jobs, and why the daemon spared some, by scenario."""
     hearsay = DaemonLog(opened)
     while True:
         stop.check()
@@ -85,7 +85,7 @@ def _unfinished(rows: dict[str, Row]) -> str:
 
 
 class StopSignal:
-    """Ctrl-C, SIGTERM and SIGHUP end the demo in order: whatever goes on is interrupted."""
+    """In this block SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, so that the demo cleans up."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -103,7 +103,7 @@ class StopSignal:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Once a frame: an interrupt that came inside of a destructor or a callback is lost there."""
+        """Called once a frame: an exception that was raised inside a destructor or a callback is lost."""
         if self._asked:
             raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""The processes of the demo: the workers, the daemon, and what becomes of them."""
+"""The processes of the demo: workers and daemon."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SETTINGS = ("REAPER_", "PROTEA_TUNING__", "CREDENTIALS_DIRECTORY")
 
 
 class DemoError(ReaperError):
-    """The demo cannot go on: a process of its own did not do its part."""
+    """The demo cannot go on: one of its own processes failed."""
 
 
 class DemoWorker:
@@ -52,7 +52,7 @@ class DemoWorker:
 
     @property
     def state(self) -> str:
-        """What an operating system says of the process."""
+        """The state of the process, as the operating system reports it."""
         if self.process is None:
             return "waiting"
         status = self.process.poll()
@@ -62,12 +62,12 @@ class DemoWorker:
 
     @property
     def finished(self) -> bool:
-        """Nothing more is to be expected of it."""
+        """Whether the worker will do nothing more."""
         return self.state not in ("waiting", "alive") or (self.part.behaviour == "hang" and self.process is not None)
 
 
 class DemoProcesses:
-    """The workers and the daemon on one database. `close` leaves no process behind."""
+    """The workers and the daemon on one database. `close` ends all of them."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder = url, folder
@@ -81,13 +81,13 @@ class DemoProcesses:
 
     @property
     def seconds(self) -> float:
-        """Since it was made."""
+        """Seconds since the demo began."""
         return time.monotonic() - self._created_at
 
     def advance(self, ages: Mapping[str, float]) -> None:
-        """Everybody who is due enters or is killed; `ages` are those of the jobs, by part.
+        """Start and kill the workers whose time has come. `ages`: seconds of each job's age, by scenario.
 
-        Nobody enters before the daemon has begun. Raises DemoError when a process ended that must not.
+        No worker starts before the daemon has. Raises DemoError when a process ended that must not.
         """
         if self._daemon_started is None and self.daemon_log.stat().st_size:
             self._daemon_started = self.seconds
@@ -117,7 +117,7 @@ class DemoProcesses:
                 process.stdin.close()
 
     def _start_daemon(self) -> subprocess.Popen[bytes]:
-        # The caller's own settings are for the caller's own database.
+        # Without the settings of the user, which are for another database.
         mine = {k: v for k, v in os.environ.items() if not k.startswith(_SETTINGS)}
         no_settings = self.folder / "reaper.toml"
         no_settings.touch()
@@ -127,9 +127,9 @@ class DemoProcesses:
             "REAPER_INTERVAL_SECONDS": str(INTERVAL),
             "REAPER_TIMEOUT_SECONDS": str(TIMEOUT),
             "REAPER_STALL_SECONDS": str(STALL),
-            # A port that is free now may be somebody else's by the time the daemon wants it.
+            # Off: a port that is free now may be taken when the daemon starts.
             "REAPER_HTTP_PORT": "0",
-            # The database is as old as the demo: with grace, nobody could be silent for long enough.
+            # The database server has just started: with grace, no job could be silent for long enough.
             "REAPER_RESTART_GRACE": "0",
             "REAPER_LOG_FORMAT": "json",
         }
@@ -146,7 +146,7 @@ def run_processes(url: str, folder: Path) -> Iterator[DemoProcesses]:
 
 
 def _queue_jobs(url: str) -> list[DemoWorker]:
-    """One queued job for each part that has one; a part without reports on its parent's."""
+    """Insert one queued job for each scenario; one without a job reports on the job of its parent."""
     jobs: dict[str, str] = {}
     with psycopg.connect(libpq(url)) as connection:
         for part in SCENARIOS:
@@ -164,13 +164,13 @@ def _queue_jobs(url: str) -> list[DemoWorker]:
 
 
 def _spawn(command: list[str], output: Path, **options: Any) -> subprocess.Popen[bytes]:
-    """Out of the terminal's reach: Ctrl-C is for the demo alone, which then ends its processes in order."""
+    """In a session of its own, so that Ctrl-C reaches only the demo, which then ends its processes."""
     with output.open("ab") as sink:
         return subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True, **options)  # noqa: S603
 
 
 def _start_guard(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-    """A process that ends the other one when the kernel closes its standard input for us."""
+    """A process that ends `process` when the demo dies: the kernel then closes the pipe to its standard input."""
     script = ["/bin/sh", "-c", 'read -r _; kill "$1"', "sh", str(process.pid)]
     return subprocess.Popen(script, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
 

@@ -1,4 +1,4 @@
-"""Who plays in the demo, and how each of them must end. Times are seconds."""
+"""The workers of the demo, and how the job of each must end. Times are seconds."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 TIMEOUT, STALL, INTERVAL = 20, 12, 2
-"""What the daemon is told: small enough for a minute, far enough apart for a busy machine."""
+"""The daemon's settings: small enough for a minute, far enough apart for a busy machine."""
 
 DEADLINE = 180
-"""The show ends when everybody has; after this it has failed."""
+"""Seconds after which the demo has failed. It ends when all workers and jobs have ended."""
 
 
 class Ending(StrEnum):
-    """What has to be true of a job in the end."""
+    """How a job must end."""
 
     IN_TIME = "finished in time"
     SPARED = "spared"
@@ -35,7 +35,7 @@ class Scenario:
     killed_at_age: float | None = None
     """The age of its job at which it is sent SIGKILL."""
     parent: str | None = None
-    """The part whose job is the parent of this one's; for the role `batches`, the job that it reports on."""
+    """The scenario whose job is the parent of this job; for `batches`, the scenario whose job it reports on."""
 
     @property
     def has_job(self) -> bool:
@@ -43,7 +43,7 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario("steady", "works 10 s, and says so", "steady", "load_goa", 10, Ending.IN_TIME),
+    Scenario("steady", "works 10 s, with signs of life", "steady", "load_goa", 10, Ending.IN_TIME),
     Scenario("steady again", "the same, later", "steady", "load_goa", 10, Ending.IN_TIME, starts_after=32),
     Scenario("slow", "works 46 s, a sign of life every 2 s", "steady", "train_model", 46, Ending.SPARED),
     Scenario(
@@ -75,7 +75,7 @@ SCENARIOS = (
         "crashed later", "past its timeout and alive, then SIGKILL after 31 s",
         "crash", "compute_embeddings", 30, Ending.REAPED, killed_at_age=31,
     ),
-    Scenario("hung", "alive, and says nothing after 4 s", "hang", "predict_go_terms", 4, Ending.REAPED),
+    Scenario("hung", "alive, but silent after 4 s", "hang", "predict_go_terms", 4, Ending.REAPED),
     Scenario(
         "late, careful", "silent; back after 40 s, sees that it was reaped",
         "late", "ping", 40, Ending.REAPED,
