@@ -57,7 +57,7 @@ def slow(protea: Protea, seconds: float, each: str = "STATEMENT") -> None:
 # --- schedule ------------------------------------------------------------------------------------------------
 
 
-def test_it_sweeps_at_start_and_then_every_interval(protea: Protea, tmp_path: Path) -> None:
+def test_daemon_sweeps_at_start_and_then_every_interval(protea: Protea, tmp_path: Path) -> None:
     first = protea.stale()
     with Daemon(tmp_path, database_url=protea.url) as daemon:
         wait_until(lambda: protea.status(first) == "failed", "the first sweep")
@@ -75,7 +75,7 @@ def test_it_sweeps_at_start_and_then_every_interval(protea: Protea, tmp_path: Pa
         assert {line["job"] for line in daemon.said("Reaped stale job.")} == {first, second}
 
 
-def test_the_host_clock_set_back_does_not_stop_the_sweeps(protea: Protea, tmp_path: Path) -> None:
+def test_sweeps_continue_when_the_host_clock_is_set_back(protea: Protea, tmp_path: Path) -> None:
     if not FAKETIME.exists():
         if os.environ.get("CI"):
             pytest.fail("libfaketime is missing")
@@ -110,7 +110,7 @@ def _ahead(daemon: Daemon) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_mid_sweep_ends_it_after_the_batch_in_hand(
+def test_signal_during_a_sweep_ends_it_after_the_running_batch(
     protea: Protea, tmp_path: Path, number: signal.Signals
 ) -> None:
     many(protea, 10_000)
@@ -129,7 +129,7 @@ def test_a_signal_in_mid_sweep_ends_it_after_the_batch_in_hand(
         assert daemon.said(f"Reaped {failed} stale job(s).")
 
 
-def test_it_ends_in_time_while_the_database_hangs(protea: Protea, tmp_path: Path) -> None:
+def test_daemon_stops_in_time_while_the_database_hangs(protea: Protea, tmp_path: Path) -> None:
     job = protea.stale()
     with protea.connect() as other:
         other.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
@@ -164,7 +164,7 @@ def test_signals_at_any_moment_do_not_stop_the_loop() -> None:
 # --- HTTP ----------------------------------------------------------------------------------------------------
 
 
-def test_a_taken_port_is_a_clear_error(protea: Protea, tmp_path: Path) -> None:
+def test_taken_port_is_a_clear_error(protea: Protea, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -211,7 +211,7 @@ class Speechless(Daemon):
             return subprocess.Popen(words, cwd=self.folder, env=self._environment, stderr=full)
 
 
-def test_a_disk_that_is_full_of_logs_stops_neither_the_sweeps_nor_the_daemon(protea: Protea, tmp_path: Path) -> None:
+def test_full_log_disk_stops_neither_the_sweeps_nor_the_daemon(protea: Protea, tmp_path: Path) -> None:
     with Speechless(tmp_path, database_url=protea.url, log_file="/dev/full") as daemon:
         daemon.comes_up()
         first = protea.stale()
@@ -224,7 +224,7 @@ def test_a_disk_that_is_full_of_logs_stops_neither_the_sweeps_nor_the_daemon(pro
         assert status == 0 and seconds < 5
 
 
-def test_the_log_file_survives_logrotate(protea: Protea, tmp_path: Path) -> None:
+def test_log_file_survives_logrotate(protea: Protea, tmp_path: Path) -> None:
     log, moved = tmp_path / "reaper.log", tmp_path / "reaper.log.1"
     protea.stale()
     with Daemon(tmp_path, database_url=protea.url, log_file=log) as daemon:
@@ -238,7 +238,7 @@ def test_the_log_file_survives_logrotate(protea: Protea, tmp_path: Path) -> None
         assert daemon.stderr.read_text() == ""
 
 
-def test_a_log_that_cannot_be_written_any_more_does_not_stop_the_sweeps(protea: Protea, tmp_path: Path) -> None:
+def test_log_that_cannot_be_written_any_more_does_not_stop_the_sweeps(protea: Protea, tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()
     with Daemon(tmp_path, database_url=protea.url, log_file=folder / "reaper.log") as daemon:
@@ -257,7 +257,7 @@ def test_a_log_that_cannot_be_written_any_more_does_not_stop_the_sweeps(protea: 
         assert daemon.stop()[0] == 0
 
 
-def test_a_log_that_cannot_be_written_is_a_clear_error(protea: Protea, tmp_path: Path) -> None:
+def test_unwritable_log_at_start_is_a_clear_error(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url=protea.url, log_file=tmp_path / "none" / "reaper.log") as daemon:
         status, said = daemon.ends()
     assert status == 1
@@ -265,7 +265,7 @@ def test_a_log_that_cannot_be_written_is_a_clear_error(protea: Protea, tmp_path:
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_whatever_a_kind_is_called_a_line_stays_one_line(form: str) -> None:
+def test_log_line_stays_one_line_whatever_a_kind_is_called(form: str) -> None:
     kind = 'a "kind"\nover\r\ntwo lines \x1b[31m{"event": "forged"}\u2028\udcff\u00e9'
     logs = (
         f"from reaper.observers import logging_setup; import structlog; logging_setup.configure('info', {form!r}, None)"
@@ -284,7 +284,7 @@ def test_whatever_a_kind_is_called_a_line_stays_one_line(form: str) -> None:
 @pytest.mark.parametrize(
     "evil", ["evil\x1b[2J", "evil\x07\x9b31m", "evil\u202egnp.exe", "evil\x1b[2J with words", "evil\r"]
 )
-def test_no_text_from_elsewhere_steers_a_terminal_through_the_log(form: str, evil: str) -> None:
+def test_hostile_text_in_the_log_cannot_control_a_terminal(form: str, evil: str) -> None:
     script = (
         "from reaper.observers import logging_setup; import logging, structlog\n"
         f"logging_setup.configure('info', {form!r}, None); evil = {evil!a}\n"
@@ -306,7 +306,7 @@ def test_no_text_from_elsewhere_steers_a_terminal_through_the_log(form: str, evi
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_the_traceback_of_a_library_is_logged_in_full(form: str) -> None:
+def test_traceback_of_a_library_is_logged_in_full(form: str) -> None:
     script = (
         f"from reaper.observers import logging_setup; import logging; logging_setup.configure('info', {form!r}, None)\n"
         "try: 1 / 0\n"
@@ -337,7 +337,7 @@ def in_the_journal(tmp_path: Path, form: str, file: Path | None = None, *, elsew
     return (tmp_path / "journal").read_text().splitlines()
 
 
-def test_the_journal_is_told_how_much_each_line_matters(tmp_path: Path) -> None:
+def test_journal_gets_the_priority_of_each_line(tmp_path: Path) -> None:
     lines = in_the_journal(tmp_path, "json")
     assert [line[:3] for line in lines] == ["<7>", "<6>", "<4>", "<3>", "<3>"]
     assert [json.loads(line[3:])["event"] for line in lines] == ["x", "x", "x", "x", "a defect"]
@@ -350,7 +350,7 @@ def test_the_journal_is_told_how_much_each_line_matters(tmp_path: Path) -> None:
     assert {line[:3] for line in in_the_journal(tmp_path, "json", Path("/dev/full"))} == {"<7>", "<6>", "<4>", "<3>"}
 
 
-def test_nobody_else_is_told_priorities(tmp_path: Path) -> None:
+def test_priorities_are_written_for_the_journal_only(tmp_path: Path) -> None:
     assert all(json.loads(line) for line in in_the_journal(tmp_path, "json", elsewhere=True))
     assert in_the_journal(tmp_path, "json", tmp_path / "log") == []
     assert all(json.loads(line) for line in (tmp_path / "log").read_text().splitlines())
@@ -359,7 +359,7 @@ def test_nobody_else_is_told_priorities(tmp_path: Path) -> None:
 # --- secrets -------------------------------------------------------------------------------------------------
 
 
-def test_no_password_is_ever_logged(server: Embedded, protea: Protea, tmp_path: Path) -> None:
+def test_passwords_are_never_logged(server: Embedded, protea: Protea, tmp_path: Path) -> None:
     _demand_password(server, "guarded", "right-Geheimnis")
     protea.connection.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO guarded")
     job = protea.stale()
@@ -390,7 +390,7 @@ def _demand_password(server: Embedded, role: str, password: str) -> None:
 # --- a second one --------------------------------------------------------------------------------------------
 
 
-def test_of_two_daemons_one_sweeps_and_the_other_takes_over_when_it_is_killed(protea: Protea, tmp_path: Path) -> None:
+def test_standby_takes_over_when_the_leader_is_killed(protea: Protea, tmp_path: Path) -> None:
     url = protea.url
     with Daemon(tmp_path, database_url=url) as one, Daemon(tmp_path, database_url=url) as two:
         both = [one.comes_up(), two.comes_up()]

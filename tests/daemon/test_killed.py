@@ -88,7 +88,7 @@ def killed_in_a_sweep(protea: Protea, daemon: Daemon, chance: random.Random) -> 
     return before < failed(protea) < STALE
 
 
-def test_however_often_it_is_killed_every_stale_job_is_ended_once(
+def test_stale_jobs_are_ended_once_however_often_the_daemon_is_killed(
     protea: Protea, tmp_path: Path, capsys: pytest.CaptureFixture[str], thorough: bool
 ) -> None:
     make_jobs(protea)

@@ -175,7 +175,7 @@ def reaps(daemon: Daemon, source: str) -> list[float]:
     return [line["seconds"] for line in daemon.said("Reaped 1 stale job(s).", source=source)]
 
 
-def test_the_others_keep_their_interval_and_each_comes_back_alone(troubles: Troubles, tmp_path: Path) -> None:
+def test_well_sources_keep_their_interval_and_troubled_ones_recover_alone(troubles: Troubles, tmp_path: Path) -> None:
     with Daemon(tmp_path, troubles.config) as daemon:
         daemon.comes_up()
         for name in (*WELL, "frozen"):
@@ -234,7 +234,7 @@ def test_the_others_keep_their_interval_and_each_comes_back_alone(troubles: Trou
         assert daemon.stop()[0] == 0
 
 
-def test_however_many_hang_one_that_is_well_does_not_wait_for_them(protea: Protea, tmp_path: Path) -> None:
+def test_well_source_does_not_wait_for_many_that_hang(protea: Protea, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=256) as deaf:
         # The kernel takes their calls, and nobody ever answers.
         port = deaf.getsockname()[1]
@@ -249,7 +249,7 @@ def test_however_many_hang_one_that_is_well_does_not_wait_for_them(protea: Prote
             assert seconds < 5
 
 
-def test_it_ends_in_time_while_every_trouble_lasts(troubles: Troubles, tmp_path: Path) -> None:
+def test_daemon_stops_in_time_while_every_trouble_lasts(troubles: Troubles, tmp_path: Path) -> None:
     with Daemon(tmp_path, troubles.config) as daemon:
         daemon.comes_up()
         for name in (*WELL, "frozen", "slow"):

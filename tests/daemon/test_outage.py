@@ -89,7 +89,7 @@ class Surveyed(Heard):
         self.then()
 
 
-def test_a_database_that_is_away_at_start_is_waited_for(fragile: Embedded, url: str, tmp_path: Path) -> None:
+def test_daemon_waits_for_a_database_that_is_away_at_start(fragile: Embedded, url: str, tmp_path: Path) -> None:
     with hands(url) as protea:
         job = protea.stale()
     fragile.stop()
@@ -113,7 +113,7 @@ def test_a_database_that_is_away_at_start_is_waited_for(fragile: Embedded, url: 
             wait_until(lambda: protea.status(job) == "failed", "the stale job's end")
 
 
-def test_an_outage_is_told_once_and_kills_nobody_who_was_alive_before_it(
+def test_outage_is_logged_once_and_ends_no_job_that_was_alive_before_it(
     fragile: Embedded, url: str, tmp_path: Path
 ) -> None:
     with hands(url) as protea:
@@ -145,7 +145,7 @@ def test_an_outage_is_told_once_and_kills_nobody_who_was_alive_before_it(
         assert daemon.stop()[0] == 0
 
 
-def test_it_ends_in_time_while_the_server_is_frozen(fragile: Embedded, url: str, tmp_path: Path) -> None:
+def test_daemon_stops_in_time_while_the_server_is_frozen(fragile: Embedded, url: str, tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url=url) as daemon:
         daemon.comes_up().sweeps_on(1)
         with frozen(fragile):
@@ -157,7 +157,7 @@ def test_it_ends_in_time_while_the_server_is_frozen(fragile: Embedded, url: str,
         assert seconds < 5
 
 
-def test_a_server_that_stands_still_in_the_middle_of_a_sweep_is_hung_up_on(
+def test_connection_to_a_server_that_freezes_during_a_sweep_is_closed(
     fragile: Embedded, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reaper.database.postgresql.MARGIN_SECONDS", 0.5)
@@ -176,7 +176,7 @@ def test_a_server_that_stands_still_in_the_middle_of_a_sweep_is_hung_up_on(
         assert len(protea.audits(job)) == 1
 
 
-def test_a_job_that_was_heard_just_before_the_server_stood_still_in_a_sweep_is_not_ended_after_it(
+def test_job_with_a_sign_of_life_just_before_a_freeze_during_a_sweep_is_not_ended_after_it(
     fragile: Embedded, url: str
 ) -> None:
     downtime = DowntimeTracker(0)
@@ -200,7 +200,7 @@ def test_a_job_that_was_heard_just_before_the_server_stood_still_in_a_sweep_is_n
         assert event["fields"]["silence_seconds"] > 6 + 4 - 1
 
 
-def test_a_job_that_was_heard_just_before_the_server_stood_still_is_not_ended_by_whoever_waited_for_it(
+def test_job_with_a_sign_of_life_just_before_a_freeze_is_not_ended_by_a_sweep_that_waited(
     fragile: Embedded, url: str
 ) -> None:
     timeouts = Timeouts(statement=30, connect=30)
@@ -217,7 +217,7 @@ def test_a_job_that_was_heard_just_before_the_server_stood_still_is_not_ended_by
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_commit_that_the_server_stood_still_for_is_deaf_time(
+def test_freeze_during_a_commit_is_deaf_time(
     fragile: Embedded, url: str, read_only: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reaper.source.source._AT_ONCE_SECONDS", 0.5)
@@ -232,7 +232,7 @@ def test_a_commit_that_the_server_stood_still_for_is_deaf_time(
         assert 61 < (downtime.now - downtime.cutoff(60).at).total_seconds() < 70
 
 
-def test_a_source_in_trouble_leaves_the_others_alone(protea: Protea, server: Embedded, tmp_path: Path) -> None:
+def test_source_in_trouble_leaves_the_others_alone(protea: Protea, server: Embedded, tmp_path: Path) -> None:
     """One is away, one is locked, one has no tables; the fourth keeps its interval."""
     urls = {"well": protea.url}
     for name in ("away", "locked", "bare"):

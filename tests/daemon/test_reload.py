@@ -33,7 +33,7 @@ def main(protea: Protea, extra: str = "") -> str:
     return f'[sources.main]\ndatabase_url = "{protea.url}"\n{extra}\n'
 
 
-def test_a_new_threshold_comes_into_force(protea: Protea, tmp_path: Path) -> None:
+def test_new_threshold_takes_effect(protea: Protea, tmp_path: Path) -> None:
     job = protea.job(age=2 * HOUR)
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up().sweeps_on(2, source="main")
@@ -46,7 +46,7 @@ def test_a_new_threshold_comes_into_force(protea: Protea, tmp_path: Path) -> Non
         assert daemon.process.poll() is None
 
 
-def test_a_source_can_be_added_and_removed(protea: Protea, second: str, tmp_path: Path) -> None:
+def test_source_can_be_added_and_removed(protea: Protea, second: str, tmp_path: Path) -> None:
     other = f'[sources.other]\ndatabase_url = "{second}"\n'
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up().sweeps_on(1, source="main")
@@ -64,7 +64,7 @@ def test_a_source_can_be_added_and_removed(protea: Protea, second: str, tmp_path
         assert daemon.metrics.about("other") == set()
 
 
-def test_a_source_whose_sweep_hangs_can_be_removed_and_does_not_hold_up_the_end(
+def test_source_whose_sweep_hangs_can_be_removed_and_does_not_hold_up_the_end(
     protea: Protea, second: str, tmp_path: Path
 ) -> None:
     other = f'[sources.other]\ndatabase_url = "{second}"\n'
@@ -82,9 +82,7 @@ def test_a_source_whose_sweep_hangs_can_be_removed_and_does_not_hold_up_the_end(
             assert seconds < 5
 
 
-def test_a_wrong_configuration_is_refused_with_its_reasons_and_the_old_one_stays(
-    protea: Protea, tmp_path: Path
-) -> None:
+def test_wrong_configuration_is_refused_with_its_reasons_and_the_old_one_stays(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up().sweeps_on(1, source="main")
         daemon.reload(main(protea, 'timeout_second = "1h"\nstall_seconds = "0s"'))
@@ -102,7 +100,7 @@ def test_a_wrong_configuration_is_refused_with_its_reasons_and_the_old_one_stays
         assert daemon.answers[-1]["event"] == "Reaper has a new configuration."
 
 
-def test_that_a_configuration_was_refused_is_told_until_one_is_taken(protea: Protea, tmp_path: Path) -> None:
+def test_refused_configuration_is_reported_until_one_is_accepted(protea: Protea, tmp_path: Path) -> None:
     def told() -> tuple[float | None, float, list[str]]:
         """Whether the last one was taken, when one was, and what was wrong with it."""
         taken = daemon.metrics.value("reaper_config_last_reload_success_timestamp_seconds")
@@ -132,7 +130,7 @@ def test_that_a_configuration_was_refused_is_told_until_one_is_taken(protea: Pro
 
 
 @pytest.mark.parametrize("query", ["plugin=foo", "bogus=1", "sslmode=bogus", "connect_timeout=abc"])
-def test_a_url_that_leads_nowhere_does_not_replace_one_that_works(query: str, protea: Protea, tmp_path: Path) -> None:
+def test_url_that_cannot_be_used_does_not_replace_one_that_works(query: str, protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up().sweeps_on(1, source="main")
         daemon.reload(f'[sources.main]\ndatabase_url = "{protea.url}&{query}"\n')
@@ -142,7 +140,7 @@ def test_a_url_that_leads_nowhere_does_not_replace_one_that_works(query: str, pr
         assert daemon.process.poll() is None
 
 
-def test_whatever_goes_wrong_with_a_new_configuration_the_old_one_stays(
+def test_old_configuration_stays_whatever_goes_wrong_with_the_new_one(
     protea: Protea, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environ = {"REAPER_DATABASE_URL": protea.url, "REAPER_HTTP_PORT": "0"}
@@ -167,7 +165,7 @@ def test_whatever_goes_wrong_with_a_new_configuration_the_old_one_stays(
         assert running.stop()
 
 
-def test_a_missing_configuration_file_is_refused(protea: Protea, tmp_path: Path) -> None:
+def test_missing_configuration_file_is_refused(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up()
         daemon.config.unlink()
@@ -176,7 +174,7 @@ def test_a_missing_configuration_file_is_refused(protea: Protea, tmp_path: Path)
         daemon.sweeps_on(1, source="main")
 
 
-def test_the_interval_and_the_level_of_the_log_change_too(protea: Protea, tmp_path: Path) -> None:
+def test_interval_and_log_level_change_with_a_reload(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up().sweeps_on(1, source="main")
         assert not daemon.said("Reaper surveyed a source.")
@@ -189,7 +187,7 @@ def test_the_interval_and_the_level_of_the_log_change_too(protea: Protea, tmp_pa
 
 
 @pytest.mark.parametrize("user", ["postgres", "postgres:new-password"])
-def test_what_was_heard_stays_known(user: str, protea: Protea, server: Embedded, tmp_path: Path) -> None:
+def test_known_downtime_survives_a_reload(user: str, protea: Protea, server: Embedded, tmp_path: Path) -> None:
     """A job that was alive before an outage is not ended because the configuration was read again after it."""
     limits = 'timeout_seconds = "5s"\nstall_seconds = "3s"'
     name = protea.url.partition("?")[0].rpartition("/")[2]
@@ -215,7 +213,7 @@ def test_what_was_heard_stays_known(user: str, protea: Protea, server: Embedded,
         assert event["fields"]["silence_seconds"] >= 3 + outage
 
 
-def test_one_that_comes_before_the_daemon_can_listen_does_not_end_it(protea: Protea, tmp_path: Path) -> None:
+def test_sighup_before_the_daemon_handles_it_does_not_end_it(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url=protea.libpq) as daemon:
         wait_until(lambda: bit(daemon.process.pid, "SigIgn", signal.SIGHUP), "a process that does not mind SIGHUP")
         assert not bit(daemon.process.pid, "SigCgt", signal.SIGTERM), "too late: it listens"

@@ -119,7 +119,7 @@ def test_ready_waits_for_a_database_that_is_away_and_asks_for_time(
         daemon.process.kill()
 
 
-def test_the_database_comes_and_then_it_is_ready(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
+def test_ready_is_sent_once_the_database_is_reached(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
     with closed(protea.libpq.replace(_name(protea), "postgres"), _name(protea)):
         daemon = Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address)
         daemon.comes_up()
@@ -129,7 +129,7 @@ def test_the_database_comes_and_then_it_is_ready(protea: Protea, tmp_path: Path,
         wait_until(lambda: quiet.told("READY"), "READY")
 
 
-def test_the_status_is_the_last_sweep_in_words(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
+def test_status_describes_the_last_sweep(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
     with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address) as daemon:
         daemon.comes_up().sweeps_on()
         quiet.says("default: swept, 0 running, 0 spared, 0 reaped at 20")
@@ -141,7 +141,7 @@ def test_the_status_is_the_last_sweep_in_words(protea: Protea, tmp_path: Path, q
         assert quiet.told("STATUS")[-1].endswith(" UTC")
 
 
-def test_a_reload_is_told_from_its_begin_to_its_end(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
+def test_reload_is_notified_at_its_begin_and_its_end(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
     with Daemon(
         tmp_path, config=f'database_url = "{protea.url}"', NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=10**9
     ) as daemon:
@@ -156,7 +156,7 @@ def test_a_reload_is_told_from_its_begin_to_its_end(protea: Protea, tmp_path: Pa
             assert told[-1]["READY"] == "1"
 
 
-def test_the_status_says_that_a_configuration_was_refused_until_one_is_taken(
+def test_status_shows_a_refused_configuration_until_one_is_accepted(
     protea: Protea, tmp_path: Path, quiet: Manager
 ) -> None:
     right = f'database_url = "{protea.url}"\n'
@@ -174,7 +174,7 @@ def test_the_status_says_that_a_configuration_was_refused_until_one_is_taken(
         assert quiet.told("STATUS")[-1].startswith("default: swept, ")
 
 
-def test_the_watchdog_is_told_while_the_database_is_away_and_comes_back(
+def test_watchdog_is_pinged_while_the_database_is_away_and_comes_back(
     protea: Protea, tmp_path: Path, quiet: Manager
 ) -> None:
     with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=3_000_000) as daemon:
@@ -188,7 +188,7 @@ def test_the_watchdog_is_told_while_the_database_is_away_and_comes_back(
 
 
 @pytest.mark.parametrize("given", [{}, {"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"}], ids=["none", "another's"])
-def test_a_watchdog_that_nobody_asked_for_is_not_told(
+def test_watchdog_is_not_pinged_unless_systemd_asks_for_it(
     protea: Protea, tmp_path: Path, quiet: Manager, given: dict[str, str]
 ) -> None:
     with Daemon(tmp_path, None, database_url=protea.url, NOTIFY_SOCKET=quiet.address, **dict[str, Any](given)):
@@ -197,7 +197,7 @@ def test_a_watchdog_that_nobody_asked_for_is_not_told(
         assert not quiet.told("WATCHDOG")
 
 
-def test_a_wrong_configuration_ends_with_78_before_it_is_ready(tmp_path: Path, quiet: Manager) -> None:
+def test_wrong_configuration_ends_with_78_before_ready(tmp_path: Path, quiet: Manager) -> None:
     with Daemon(tmp_path, NOTIFY_SOCKET=quiet.address, intervall_seconds=3) as daemon:
         status, said = daemon.ends()
     assert status == 78
@@ -205,7 +205,7 @@ def test_a_wrong_configuration_ends_with_78_before_it_is_ready(tmp_path: Path, q
     assert not quiet.messages
 
 
-def test_a_wrong_watchdog_time_is_a_wrong_configuration(protea: Protea, tmp_path: Path) -> None:
+def test_wrong_watchdog_time_is_a_wrong_configuration(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url=protea.url, WATCHDOG_USEC="soon") as daemon:
         status, said = daemon.ends()
     assert status == 78
@@ -213,13 +213,15 @@ def test_a_wrong_watchdog_time_is_a_wrong_configuration(protea: Protea, tmp_path
     assert "Traceback" not in said
 
 
-def test_who_cannot_be_told_is_named_once_and_the_sweeps_go_on(protea: Protea, tmp_path: Path) -> None:
+def test_unreachable_manager_is_logged_once_and_sweeps_go_on(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=tmp_path / "nobody") as daemon:
         daemon.comes_up().sweeps_on(3)
         daemon.says("Reaper cannot reach the service manager; it goes on without it.")
 
 
-def test_what_the_watchdog_ends_says_where_its_threads_were(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
+def test_process_that_the_watchdog_kills_logs_where_its_threads_were(
+    protea: Protea, tmp_path: Path, quiet: Manager
+) -> None:
     for _ in range(3):
         with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=10**9) as daemon:
             wait_until(lambda: quiet.told("READY"), "READY")
@@ -424,14 +426,14 @@ def test_manager_that_asked_for_a_watchdog_is_told_nothing_before_the_start_is_o
         assert quiet.told("STOPPING") == ["1"] and not quiet.told("READY")
 
 
-def test_a_halted_supervisor_is_progress(bench: Bench) -> None:
+def test_halted_supervisor_counts_as_progress(bench: Bench) -> None:
     bench.pings()
     bench.supervisor.halt(HaltRecord("alice"))
     bench.tick_until(lambda: "halted, 0 running" in bench.manager.told("STATUS")[-1], "a halted sweep")
     bench.pings(5)
 
 
-def test_a_sweep_that_waits_within_its_limits_is_progress(protea: Protea, quiet: Manager) -> None:
+def test_sweep_that_waits_within_its_limits_counts_as_progress(protea: Protea, quiet: Manager) -> None:
     bench = Bench(protea, quiet, statement_timeout_seconds=60)
     try:
         bench.pings()
@@ -444,7 +446,7 @@ def test_a_sweep_that_waits_within_its_limits_is_progress(protea: Protea, quiet:
         bench.supervisor.stop(10)
 
 
-def test_a_sweep_that_hangs_in_a_frozen_database_is_no_progress_until_it_thaws(protea: Protea, bench: Bench) -> None:
+def test_sweep_that_hangs_in_a_frozen_database_is_no_progress_until_it_thaws(protea: Protea, bench: Bench) -> None:
     bench.pings()
     with held_up(protea) as backend:
         # Not even its own time limit ends it now.
@@ -457,9 +459,7 @@ def test_a_sweep_that_hangs_in_a_frozen_database_is_no_progress_until_it_thaws(p
     bench.tick_until(lambda: "swept" in bench.manager.told("STATUS")[-1], "a sweep")
 
 
-def test_a_question_that_is_asked_again_and_again_does_not_hide_a_sweep_that_hangs(
-    protea: Protea, bench: Bench
-) -> None:
+def test_repeated_http_reads_do_not_hide_a_sweep_that_hangs(protea: Protea, bench: Bench) -> None:
     with held_up(protea) as backend:
         os.kill(backend, signal.SIGSTOP)
         try:
@@ -473,7 +473,7 @@ def test_a_question_that_is_asked_again_and_again_does_not_hide_a_sweep_that_han
             os.kill(backend, signal.SIGCONT)
 
 
-def test_a_schedule_that_has_died_is_no_progress(bench: Bench) -> None:
+def test_dead_schedule_is_no_progress(bench: Bench) -> None:
     bench.pings()
     bench.schedule.shut_down()
     bench.falls_silent("No progress: the schedule of sweeps has died.")
@@ -481,15 +481,13 @@ def test_a_schedule_that_has_died_is_no_progress(bench: Bench) -> None:
     bench.pings()
 
 
-def test_a_source_that_is_not_swept_in_time_is_no_progress(bench: Bench) -> None:
+def test_source_that_is_not_swept_in_time_is_no_progress(bench: Bench) -> None:
     bench.pings()
     bench.schedule.pause()
     bench.falls_silent("No progress: default is not swept:")
 
 
-def test_a_database_that_stays_away_does_not_hold_the_start_up_for_ever(
-    protea: Protea, tmp_path: Path, quiet: Manager
-) -> None:
+def test_unavailable_database_delays_ready_only_for_a_while(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
     config = tmp_path / "reaper.toml"
     away = f"postgresql://nobody@127.0.0.1:{free_port()}/nowhere"
     config.write_text(f'[sources.default]\ndatabase_url = "{protea.url}"\n[sources.other]\ndatabase_url = "{away}"\n')
@@ -523,12 +521,12 @@ def test_children_inherit_nothing_of_it() -> None:
         ({"WATCHDOG_USEC": "1500000", "WATCHDOG_PID": "1"}, None),
     ],
 )
-def test_the_watchdog_is_this_processs_or_none(environ: dict[str, str], seconds: float | None) -> None:
+def test_watchdog_of_another_process_is_ignored(environ: dict[str, str], seconds: float | None) -> None:
     assert watchdog_seconds(environ) == seconds
 
 
 @pytest.mark.parametrize("given", ["0", "-5", "1.5", "x", "\N{SUPERSCRIPT TWO}"])
-def test_what_no_manager_says_is_refused(given: str) -> None:
+def test_invalid_watchdog_values_are_refused(given: str) -> None:
     with pytest.raises(ConfigError, match="WATCHDOG_USEC: expected microseconds"):
         watchdog_seconds({"WATCHDOG_USEC": given})
 
@@ -558,11 +556,11 @@ def report(outcome: Outcome, **given: Any) -> SweepReport:
         (report(Outcome.FAILED, error="gone", database_away=True), "database away, gone"),
     ],
 )
-def test_a_sweep_is_told_in_one_line(given: SweepReport | None, words: str) -> None:
+def test_sweep_is_told_in_one_line(given: SweepReport | None, words: str) -> None:
     assert sweep_in_one_line(given) == words
 
 
-def test_of_many_sources_those_in_trouble_come_first_and_the_rest_are_counted(tmp_path: Path, quiet: Manager) -> None:
+def test_status_lists_troubled_sources_first_and_counts_the_rest(tmp_path: Path, quiet: Manager) -> None:
     config = tmp_path / "reaper.toml"
     names = [f"s{number}" for number in range(8)]
     config.write_text("".join(f'[sources.{name}]\ndatabase_url = "postgresql:///{name}"\n' for name in names))

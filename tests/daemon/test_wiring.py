@@ -454,7 +454,7 @@ def test_tables_of_a_source_reach_their_objects_at_the_start_and_after_a_reload(
         assert seen(running) == before, "after a reload that takes it back"
 
 
-def test_every_setting_is_in_a_table_above() -> None:
+def test_settings_are_all_in_a_table_above() -> None:
     """A setting that is new has to be tried here, too."""
     assert KNOBS.keys() | BY_PROCESS == SCALAR_SETTINGS
     assert field_names(RawSettings).keys() - SCALAR_SETTINGS == {"kinds", "sources", "profiles"}

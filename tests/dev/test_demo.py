@@ -61,7 +61,7 @@ def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_every_verdict_is_right_and_no_process_is_left(folder: Path) -> None:
+def test_demo_ends_with_correct_verdicts_and_leaves_no_process(folder: Path) -> None:
     with demo(folder) as process:
         output, _ = process.communicate(timeout=DEADLINE + 60)
     assert process.returncode == 0, output
@@ -100,7 +100,7 @@ def test_killed_it_leaves_no_process_behind(folder: Path) -> None:
     )
 
 
-def test_an_interrupt_that_was_swallowed_is_heard_at_the_next_frame() -> None:
+def test_swallowed_interrupt_is_noticed_at_the_next_frame() -> None:
     with StopSignal() as stop:
         stop.check()
         with suppress(KeyboardInterrupt):
@@ -140,7 +140,7 @@ def verdicts(rows: Mapping[str, Row]) -> dict[str, bool]:
     return {judgement.part.name: judgement.correct for judgement in check_all(rows, spared={})}
 
 
-def test_all_is_right_when_everybody_ends_as_they_had_to() -> None:
+def test_check_is_correct_when_every_job_ends_as_expected() -> None:
     assert all(verdicts(good_rows()).values())
 
 
@@ -161,7 +161,7 @@ def test_all_is_right_when_everybody_ends_as_they_had_to() -> None:
         ("late, careless", {"status": "failed"}),
     ],
 )
-def test_a_wrong_ending_is_noticed(name: str, difference: Mapping[str, Any]) -> None:
+def test_check_notices_a_wrong_ending(name: str, difference: Mapping[str, Any]) -> None:
     rows = good_rows()
     rows[name] = replace(rows[name], **difference)
     assert [part for part, right in verdicts(rows).items() if not right] == [name]

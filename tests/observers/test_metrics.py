@@ -60,7 +60,7 @@ def told(metrics: Metrics, protea: Protea, memory: SourceState | None = None, **
     return report
 
 
-def test_every_name_and_label_is_there_before_the_first_sweep(tmp_path: Path) -> None:
+def test_series_all_exist_before_the_first_sweep(tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url="postgresql://nobody:x@127.0.0.1:1/none", interval_seconds=60) as daemon:
         found = daemon.comes_up().metrics
         for name in BY_SOURCE:
@@ -95,7 +95,7 @@ def _after_a_sweep(metrics: Metrics, protea: Protea) -> bytes:
     return generate_latest(metrics.registry)
 
 
-def test_the_counter_of_reaped_jobs_equals_the_rows_that_failed(protea: Protea) -> None:
+def test_counter_of_reaped_jobs_equals_the_failed_rows(protea: Protea) -> None:
     metrics = made("main")
     for operation, count in (("embed", 7), ("predict", 5)):
         for _ in range(count):
@@ -211,7 +211,7 @@ def test_only_who_has_swept_has_success(protea: Protea) -> None:
     assert (samples(metrics).value("reaper_last_success_timestamp_seconds", source="main") or 0) > 1.7e9
 
 
-def test_a_witness_that_was_taken_away_is_not_down() -> None:
+def test_witness_that_was_removed_from_the_configuration_is_not_down() -> None:
     metrics = made("main")
 
     def up(outcome: Outcome = Outcome.DONE, *, leads: bool = True, **report: Any) -> float | None:
@@ -238,7 +238,7 @@ def test_purges_are_counted_by_how_they_went() -> None:
     assert found.about("gone") == set()
 
 
-def test_a_refused_job_is_counted(protea: Protea) -> None:
+def test_refused_job_is_counted(protea: Protea) -> None:
     metrics, memory = made("main"), SourceState()
     protea.stale(operation="refused")
     protea.stale()
@@ -252,7 +252,7 @@ def test_a_refused_job_is_counted(protea: Protea) -> None:
     assert found.value("reaper_jobs_stale", source="main") == 1
 
 
-def test_a_source_that_is_gone_is_not_brought_back_by_its_last_sweep() -> None:
+def test_series_of_a_removed_source_do_not_return_with_its_last_sweep() -> None:
     metrics = made("main", "gone")
     metrics.set_sources(["main"], 60)
     metrics.reaped("gone", "1", [ReapedJob(("1",), "JobTimeout", "embed", 1.0, 1.0, None)])
@@ -262,7 +262,7 @@ def test_a_source_that_is_gone_is_not_brought_back_by_its_last_sweep() -> None:
     assert found.about("main") >= BY_SOURCE
 
 
-def test_a_standby_counts_no_jobs_twice(protea: Protea) -> None:
+def test_standby_counts_no_jobs(protea: Protea) -> None:
     metrics = made("main")
     protea.job(age=10)
     told(metrics, protea)
