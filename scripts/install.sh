@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs the daemon on this host as a systemd service, or takes it away again. `install.sh --help` says how.
+# Installs the daemon on this host as a systemd service, or removes it. See `install.sh --help`.
 #
-# The program is built aside and switched to in one step: a running daemon never meets half of a new one, and an
-# installation that fails leaves the old one as it was; the next one puts right what a kill left half done. Nothing that
-# a person may have edited is overwritten.
+# The program is built in a folder of its own and activated in one step. So a running daemon never loads half of a new
+# version, and a failed installation leaves the old one unchanged. After a kill, the next installation restores the old
+# one. Files that an administrator may have edited are never overwritten.
 set -euo pipefail
-# The service's user has to read all of it, whatever root's own files are like; secrets are made otherwise.
+# The service's user must be able to read all of it, whatever root's umask is. Secrets get another mode.
 umask 022
 
 unset CDPATH  # or `cd` may go, and speak, elsewhere
@@ -75,7 +75,7 @@ set_places() {
     )
 }
 
-# This is about the host itself, and not about a folder of it.
+# Whether this is about the host itself, and not about a folder with --prefix.
 is_host() { [[ -z $prefix ]]; }
 
 # --- install --------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ install_all() {
     say_what_is_next
 }
 
-# However it ends: what is not finished is undone.
+# Whatever ends the script: an unfinished installation is undone.
 clean_up() {
     trap '' HUP INT TERM
     if [[ -e $before && -n $new ]]; then undo; fi
@@ -174,7 +174,7 @@ if [[ $task == uninstall ]] && ! is_host && [[ ! -e $program && ! -e $configurat
     say "Nothing is installed below $prefix."
     exit
 fi
-# One at a time. What is locked outlives an uninstallation.
+# One installation at a time. The lock file is outside of what an uninstallation removes.
 mkdir -p "$prefix/opt"
 exec 9<"$prefix/opt"
 flock -w 600 9 || die 1 "another installation has been at work in $prefix/opt for ten minutes"

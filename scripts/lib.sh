@@ -34,7 +34,7 @@ make_venv() { # make_venv FOLDER
     "$python" -m venv --clear "$1" || die 1 "cannot make $1 with $python"
 }
 
-# What the environment was made for: another definition, place or interpreter needs another one.
+# Identifies what the environment was created for: another pyproject.toml, path or interpreter needs a new one.
 venv_stamp() { { printf '%s\n' "$root" && cat "$root/pyproject.toml"; } | sha256sum; }
 
 # need_to_write FILE: it can be written, its folder made if need be; else says whose it is.
@@ -58,7 +58,7 @@ prepare_venv() {
     need_to_write "$root/logs/venv.lock"
     exec 8>"$root/logs/venv.lock"
     flock -w 600 8 || die 1 "another process has been installing into .venv for ten minutes"
-    # A virtual environment holds its own path: a moved one is made anew.
+    # A virtual environment contains its own path: a moved one is created again.
     if ! grep -qsxF "$root" "$root/.venv/made-in" || ! "$venv_python" -m pip --version >/dev/null 2>&1; then
         say "Making the virtual environment .venv ..."
         make_venv "$root/.venv"

@@ -29,17 +29,17 @@ TEXT
 
 # --- processes ----------------------------------------------------------------------------------------------
 
-# Tells this process from any other that ever had or will have its number: start time, and the boot it counts from.
+# Identifies a process even after its id is reused: its start time, and the boot that the time counts from.
 identity() { # identity PID
     local stat fields
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    # The command's name stands in parentheses and may hold anything, blanks and parentheses too.
+    # The command's name is in parentheses, and may itself contain blanks and parentheses.
     read -ra fields <<<"${stat##*) }"
     [[ ${fields[0]} != Z ]] || return 1
     printf '%s %s %s\n' "$1" "${fields[19]}" "$(cat /proc/sys/kernel/random/boot_id)"
 }
 
-# Sets `pid` to the daemon's process; fails when the one that start has started does not run any more.
+# Sets `pid` to the daemon's process. Fails when the daemon that `start` started does not run any more.
 find_daemon() {
     local noted
     pid=''
@@ -86,11 +86,11 @@ probe() { "$venv_python" "$root/scripts/probe.py" "$@"; }
 
 embedded() { (cd "$root" && "$venv_python" -m reaper.dev.postgres "$@" "$data"); }
 
-# The caller's directory is not the daemon's.
+# Relative paths are relative to the caller's directory, not to the daemon's.
 make_absolute() { # make_absolute VARIABLE...
     local variable
     for variable; do
-        # What is there, and what the daemon makes.
+        # Existing files, and files that the daemon will create.
         if [[ -n ${!variable:-} && ${!variable} != /* ]] && [[ -e ${!variable} || $variable == REAPER_STATE_DIR ]]; then
             export "$variable=$PWD/${!variable}"
         fi
@@ -120,12 +120,12 @@ start() {
     say "$name: running (pid $pid)"
 }
 
-# Without a token it could only be looked at, and without a directory a halt would end with the process.
+# Without a token the daemon accepts no changes over HTTP; without a state directory a halt ends with the process.
 lend_what_is_missing() {
     if [[ -z $token && -n $http ]]; then
         make_token
         export REAPER_HTTP_TOKEN_FILE="$own_token"
-        say "http: whoever bears the token in $own_token may change something"
+        say "http: changes need the token in $own_token"
     fi
     if [[ -z $state_dir ]]; then export REAPER_STATE_DIR="$own_state"; fi
 }
@@ -133,14 +133,14 @@ lend_what_is_missing() {
 make_token() {
     mkdir -p "${own_token%/*}"
     [[ ! -s $own_token ]] || return 0
-    # Whole or not at all, and never for others to read.
+    # Written completely or not at all, and never readable by other users.
     (umask 077 && "$venv_python" -c 'import secrets; print(secrets.token_hex(32))' >"$own_token.new") || exit
     mv "$own_token.new" "$own_token"
 }
 
 launch() {
     cd "$root"
-    # What is said before the log is open, or after it broke, is in the log too. The lock stays here.
+    # The daemon's stderr goes to the log, too: messages from before the log is open. The lock stays here.
     REAPER_LOG_FILE=$log setsid "$venv_python" -m reaper run </dev/null >>"$log" 2>&1 9>&- &
     child=$!
     identity "$child" >"$pid_file" || give_up
@@ -150,7 +150,7 @@ launch() {
 wait_until_live() {
     local deadline=$((SECONDS + patience)) settled=$((SECONDS + 2))
     while find_daemon; do
-        # With HTTP switched off there is nobody to ask: it lives if it did not die of its configuration.
+        # Without HTTP there is no health check: the daemon runs if it did not end because of its configuration.
         if [[ -n $http ]] && probe live "$http"; then return; fi
         if [[ -z $http ]] && ((SECONDS > settled)); then return; fi
         if ((SECONDS >= deadline)); then
@@ -163,14 +163,14 @@ wait_until_live() {
     give_up
 }
 
-# It ended at once: its own words, and its own exit status.
+# The daemon ended at once: show its messages and its exit status.
 give_up() {
     local status=0
     wait "$child" || status=$?
     rm -f "$pid_file"
     tail -n 10 "$log" >&2
     ((status != 0)) || status=1
-    die "$status" "$name ended at once (exit status $status); its last words are above and in $log"
+    die "$status" "$name ended at once (exit status $status); its last messages are above and in $log"
 }
 
 end_daemon() {
@@ -216,7 +216,7 @@ status() {
             last=$(probe last-sweep "$http") && state=$(probe supervisor "$http") || state='no answer'
         fi
         row "$name" "$pid" "$(memory_of "$pid")" "$state" "${last:--}"
-        # Somebody has halted it: it runs, and does what it should.
+        # It was halted by an operator: it runs, and that is no error.
         [[ $state == running || $state == halted ]] || result=3
     else
         [[ ! -e $pid_file ]] && state=stopped || state=dead

@@ -1,4 +1,4 @@
-"""What manage.sh cannot see by itself: the settings in force, and the daemon's HTTP port.
+"""What manage.sh needs from Python: the settings in force, and requests to the daemon's HTTP port.
 
 probe.py settings               database=, http=, log_file=, token_file= and state_dir=, a line each; 78 when the
                                 configuration is wrong
@@ -27,7 +27,7 @@ _STANDBY = re.compile(
 
 
 def settings() -> int:
-    # Only here: the other commands are asked often, and need none of it.
+    # Imported here: the other commands run often, and do not need it.
     from reaper.config import load
     from reaper.errors import ConfigError
 
@@ -87,7 +87,7 @@ def supervisor(address: str) -> int:
 
 
 def _get(address: str, path: str) -> str | None:
-    """The body of a good answer. Straight to the address, whatever proxies the environment names."""
+    """The body of a successful response. Connects directly: proxy variables are ignored."""
     host, port = _split(address)
     connection = http.client.HTTPConnection(reachable_host(host), port, timeout=5)
     try:

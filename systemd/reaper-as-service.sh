@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # The command `reaper` on a host. For root it runs as the service would: as its user, with its configuration, variables
-# and secrets. For everybody else it is the plain program. Called by an instance's name (`reaper@NAME state`) it is that
-# instance's. Terminal, signals and exit status are the program's, for it takes this process's place.
+# and secrets. For other users it is the plain program. Called as `reaper@NAME` it is the command of that instance. The
+# program replaces this process, so terminal, signals and exit status are the program's.
 #
-# Secrets stay root's: the program gets copies that its user alone can read, on a file system that no other process
-# sees, and that is gone with it.
+# Secrets belong to root: the program gets copies that only its user can read, on a file system that no other process
+# sees and that ends with the program.
 set -euo pipefail
 
 readonly program=/opt/reaper/bin/reaper configuration=/etc/reaper copies=/run/reaper
@@ -17,7 +17,7 @@ die() { # die MESSAGE...
     exit 1
 }
 
-# What the person at the terminal brings along; it beats what the service is given.
+# Variables of the caller; they override those of the service.
 keep_own_variables() {
     local variable
     while read -r variable; do
@@ -29,7 +29,7 @@ keep_own_variables() {
     done < <(compgen -e)
 }
 
-# Not with env(1): anybody can read a command's arguments, and a variable may hold a password.
+# Not with env(1): every user can read a command's arguments, and a variable may contain a password.
 offer() { # offer NAME=VALUE: unless it has one
     [[ -v ${1%%=*} ]] || declare -gx -- "$1"
 }
@@ -53,7 +53,7 @@ offer_what_systemd_knows() {
     local shown variable variables=()
     [[ -d /run/systemd/system ]] || return 0
     shown=$(systemctl show --property=Environment --value "$unit.service")
-    # It is quoted for a shell, and nobody but root can have written it.
+    # It is quoted for a shell, and only root can have written it.
     eval "variables=($shown)"
     for variable in "${variables[@]}"; do offer "$variable"; done
     shown=$(systemctl show --property=User --value "$unit.service")

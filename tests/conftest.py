@@ -31,12 +31,12 @@ _numbers = itertools.count()
 LONG = (
     "system/test_packaging",
     "profile/test_shipped_profiles", "liveness/test_celery", "system/test_host", "grants/test_grants",
-    "system/test_browser", "system/test_install", "system/test_vuls", "daemon/test_outage", "daemon/test_systemd", "daemon/test_watchdog",
+    "system/test_browser", "system/test_install", "system/test_vuls", "daemon/test_outage", "daemon/test_systemd",
     "system/test_alerts", "system/test_manage", "dev/test_demo", "source/test_interleavings",
     "source/test_log_interleavings", "daemon/test_many_sources", "fence/test_fence", "system/test_benchmark",
     "web/guard/test_flood", "web/api/test_openapi_conformance", "web/test_slow_source", "daemon/test_daemon",
     "sweep/test_halt", "daemon/test_killed", "operations/test_purge", "operations/test_resume",
-    "cli/test_job_commands",
+    "cli/test_job_commands", "daemon/test_watchdog",
 )  # fmt: skip
 """The files that take longest go first: a worker that begins one of them when all others are done is waited for."""
 

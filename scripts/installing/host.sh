@@ -1,4 +1,4 @@
-# What a host has beside files: the user, and daemons that run. Sourced by install.sh.
+# The user of the service, and restarts of running daemons. Sourced by install.sh.
 # shellcheck shell=bash
 
 readonly home=/var/lib/reaper
@@ -6,12 +6,12 @@ readonly daemons=(reaper.service 'reaper@*.service')
 
 systemd_runs() { [[ -d /run/systemd/system ]] && command -v systemctl >/dev/null; }
 
-# One that can log in was not made for a service: whoever does could read its secrets.
+# A user that can log in is a person's, who could then read the service's secrets.
 refuse_a_persons_user() {
     local entry
     entry=$(getent passwd reaper) || return 0
     [[ $entry =~ /(nologin|false)$ ]] ||
-        die 1 "the user reaper can log in (shell ${entry##*:}), so it is a person's; the service needs one of that name to itself"
+        die 1 "the user reaper can log in (shell ${entry##*:}), so it belongs to a person; the service needs this user for itself"
 }
 
 prepare_host() {
@@ -26,11 +26,11 @@ in_state() { # in_state STATE: the daemons' units in it
     systemctl list-units --state="$1" --plain --no-legend "${daemons[@]}" | cut -d ' ' -f 1
 }
 
-# Daemons that ran must come up with the new program; else they get the old one back.
+# Daemons that were running must start with the new program; otherwise the old program is restored.
 restart_daemons() {
     local running starting unit
     mapfile -t running < <(in_state active)
-    # One that waits for its database, or was failing before: it gets the new program, and no say in whether that stays.
+    # A daemon that waits for its database or was failing before gets the new program, but cannot cause a return to the old.
     mapfile -t starting < <(in_state activating)
     restarted=("${running[@]}" "${starting[@]}")
     if ((${#running[@]})) && ! unit=$(first_that_stays_down "${running[@]}"); then
@@ -42,7 +42,7 @@ restart_daemons() {
     fi
 }
 
-# They run again as they did, where that is still to be had. Ends the installation.
+# Restores and restarts the old program, if it still exists. Ends the installation.
 give_back_to() { # give_back_to UNIT...
     local why="journalctl -u $unit says why"
     if [[ -z $old ]]; then
@@ -57,10 +57,10 @@ give_back_to() { # give_back_to UNIT...
     die 1 "$unit did not come up with what was installed now ($why); what was there before is back, and runs"
 }
 
-# Restarts all of them. Fails with the name of the first that does not come up.
+# Restarts all units. Fails with the name of the first that does not start.
 first_that_stays_down() { # first_that_stays_down UNIT...
     local unit
-    # What it says is said once more, by whoever asked.
+    # The caller prints the reason.
     systemctl restart "$@" 2>/dev/null && return
     for unit; do
         [[ $(systemctl show --property=ActiveState --value "$unit") == active ]] || break

@@ -1,7 +1,7 @@
-# Another reaper beside the plain one. Sourced by install.sh.
+# Instances beside the service `reaper`. Sourced by install.sh.
 # shellcheck shell=bash
 
-# It becomes the name of files, folders and a unit. A `.` would stand for something in them; the plain one is `reaper`.
+# The name is used for files, folders and a unit. A `.` would have a meaning in them; `reaper` is the plain service.
 check_name() {
     [[ $instance =~ ^[A-Za-z0-9][A-Za-z0-9_-]*$ && $instance != reaper ]] ||
         die 2 "--instance: expected a name of letters, digits, - and _ (other than reaper), not '$instance'"
@@ -17,7 +17,7 @@ make_instance() {
         sed "s/^#http_port = .*/http_port = $(free_port)/" "$documents/reaper.toml" | write_whole "$kept" 0640
     make_secrets "$folder"
     ln -sfn "$program/bin/reaper-as-service" "$command@$instance"
-    # Whose they are, and who may read them.
+    # Sets owners and modes.
     systemd-tmpfiles --create "$library/tmpfiles.d/reaper.conf"
     say "Prepared: $kept, $folder. Next:"
     say_how_to_fill "$folder/database_url"
@@ -26,7 +26,7 @@ make_instance() {
     say "  systemctl status reaper@$instance"
 }
 
-# The first that no configuration here names.
+# The first port that no configuration on this host uses.
 free_port() {
     local port=9470
     while grep -qsE "^[[:blank:]]*http_port[[:blank:]]*=[[:blank:]]*$port\b" "$configuration"/*.toml; do

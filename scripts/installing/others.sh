@@ -1,4 +1,4 @@
-# What other programs have on this host under names that we use: it is neither replaced nor removed. Sourced by install.sh.
+# Files of other programs under names that this one uses: they are neither replaced nor removed. Sourced by install.sh.
 # shellcheck shell=bash
 
 refuse_what_is_anothers() {
@@ -13,18 +13,18 @@ refuse_what_is_anothers() {
 
 refuse() { die 1 "$1 is another program's; move it away first"; } # refuse FILE
 
-# Whether FILE may be replaced and removed: it is not there, or a link into our program.
+# Whether FILE may be replaced and removed: it does not exist, or it is a link into our program.
 is_our_command() { [[ (! -e $1 && ! -L $1) || $(readlink "$1") == "$program"/* ]]; } # is_our_command FILE
 
 is_our_program() { [[ ! -e $program || -d $program/releases ]]; }
 
-# Also one that somebody has edited: it is about our log.
+# Also an edited one: it is about our log.
 is_our_rotation() { [[ ! -e $rotation ]] || grep -qF "$prefix/var/log/reaper/" "$rotation"; }
 
 # Also a copy that `systemctl edit --full` made: it starts our program.
 is_our_unit() { grep -qF "$program/bin/reaper" "$1"; } # is_our_unit FILE
 
-# It would stand before ours, or ours before it. Fails when there is none.
+# A command of the same name elsewhere in PATH. Fails when there is none.
 find_anothers_unit() { # find_anothers_unit NAME
     local file
     for file in "$prefix"/{etc,run,usr/local/lib,usr/lib,lib}/systemd/system/"$1"; do

@@ -1,4 +1,4 @@
-# How all of it is taken away again. Sourced by install.sh.
+# Removes the installation. Sourced by install.sh.
 # shellcheck shell=bash
 
 uninstall() {
@@ -7,11 +7,11 @@ uninstall() {
     if ! is_our_rotation; then
         say "Kept: $rotation, which is another program's"
     elif [[ -e $rotation ]]; then
-        # As it was shipped, it is of no use without the program; else it is a person's own.
+        # An unchanged one is useless without the program; an edited one belongs to the administrator.
         if cmp -s "$documents/reaper.logrotate" "$rotation"; then rm "$rotation"; else kept+=("$rotation"); fi
     fi
     if is_host && systemd_runs; then retire_units; fi
-    # First, for it may be refused; then nothing is gone yet.
+    # First, because it may be refused: then nothing has been removed yet.
     if is_host && [[ -n $purge ]]; then remove_user; fi
     for text in "${texts[@]}"; do rm -f "${text#*:}"; done
     remove_commands
@@ -29,12 +29,12 @@ uninstall() {
 remove_all() { # remove_all PATH...
     local path
     for path; do
-        # What is mounted there is emptied; where it comes from is the host's affair.
+        # A mounted folder is emptied; the mount itself belongs to the host.
         if mountpoint -q "$path"; then find "$path" -mindepth 1 -delete; else rm -rf "$path"; fi
     done
 }
 
-# What `systemctl edit` made for our units.
+# Drop-ins that `systemctl edit` created for our units.
 find_own_units() {
     local path
     for path in "$own_units"/reaper{,@*}.service{,.d}; do
@@ -49,7 +49,7 @@ find_own_units() {
 retire_units() {
     local unit file
     while read -r unit _; do
-        # A template is neither running nor enabled; its instances are.
+        # A template itself is neither running nor enabled; its instances are.
         [[ $unit != *@.service ]] || continue
         file=$(systemctl show --property=FragmentPath --value "$unit")
         if [[ ! -f $file ]]; then
@@ -67,12 +67,12 @@ retire_units() {
     } | sort -u -k 1,1)
 }
 
-# The one that an installation made, and nobody else's.
+# Only a user that an installation created.
 remove_user() {
     local entry
     entry=$(getent passwd reaper) || return 0
     if [[ $entry != *:"$home":*/nologin ]]; then
-        say "Kept: the user reaper, which no installation made (home $(cut -d: -f6 <<<"$entry"), shell ${entry##*:})"
+        say "Kept: the user reaper, which the installation did not create (home $(cut -d: -f6 <<<"$entry"), shell ${entry##*:})"
         return
     fi
     userdel reaper || die 1 "the user reaper cannot be removed; the daemons are stopped, and nothing else is done"
@@ -85,7 +85,7 @@ remove_commands() {
     done
 }
 
-# Those that an installation made; of the host's own only what no other program is likely to miss.
+# Folders that an installation created; of folders that the host shares, only empty ones that no other program needs.
 drop_empty_folders() {
     local folder folders=("$library/systemd/system" "$library"/{systemd,sysusers.d,tmpfiles.d})
     is_host || folders+=("$library" "$prefix"/{usr/local/bin,usr/local,usr,opt,etc/logrotate.d,etc,var/lib,var/log,var})

@@ -1,4 +1,4 @@
-# Units, other texts and the configuration: how they get to their places. Sourced by install.sh.
+# Copies units, other files and the configuration to their places. Sourced by install.sh.
 # shellcheck shell=bash
 
 install_texts() {
@@ -16,24 +16,24 @@ place() {
     if is_host; then
         install -m "$mode" "$1" "$2"
     else
-        # Only whole paths that begin a word: `%S/opt/reaper` or `x/etc/reaper` would be something else.
+        # Only whole paths at the beginning of a word: `%S/opt/reaper` or `x/etc/reaper` are other paths.
         sed -E "s#(^|[ :=])(/(opt|etc|var/lib|var/log)/reaper)#\\1${prefix//[#&\\]/\\&}\\2#g" "$1" >"$2"
         chmod "$mode" "$2"
     fi
 }
 
-# Below /etc, so that a person may edit them.
+# Below /etc: files that an administrator may edit.
 install_configuration() {
     [[ -d $configuration ]] || install -d -m 0750 "$configuration"
     mkdir -p "${rotation%/*}"
-    # It has never been anybody's own while it is the one that was shipped last.
+    # A file that equals the last shipped version was not edited: replace it.
     if cmp -s "$before/systemd/reaper.logrotate" "$rotation"; then rm "$rotation"; fi
     offer_text "$documents/reaper.toml" "$configuration/reaper.toml" 0640
     offer_text "$documents/reaper.logrotate" "$rotation" 0644
     make_secrets "$configuration"
 }
 
-# offer_text FRESH KEPT MODE: a copy, where there is none yet.
+# offer_text FRESH KEPT MODE: copies FRESH to KEPT unless that exists.
 offer_text() {
     if [[ ! -e $2 ]]; then
         write_whole "$2" "$3" <"$1"
@@ -43,14 +43,14 @@ offer_text() {
 }
 
 make_secrets() { # make_secrets FOLDER
-    # Whoever has this token may halt the daemon and end jobs over HTTP. Its name stands in the log.
+    # With this token one can halt the daemon and end jobs over HTTP. The log shows the token's name.
     [[ -s $1/http_token ]] ||
         write_whole "$1/http_token" 0600 <<<"admin:$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')"
-    # systemd refuses a unit whose credential has no file; an empty one the daemon calls by its name.
+    # systemd refuses a unit whose credential file is missing. For an empty one, the daemon reports which file it is.
     [[ -e $1/database_url ]] || write_whole "$1/database_url" 0600 </dev/null
 }
 
-# write_whole FILE MODE: what comes in, or, on a full disk, nothing. Nobody else can read it, from its first moment on.
+# write_whole FILE MODE: writes stdin completely or, on a full disk, not at all. Never readable by other users.
 write_whole() {
     if (umask 077 && cat >"$1.new") && chmod "$2" "$1.new" && mv -T "$1.new" "$1"; then return; fi
     rm -f "$1.new"

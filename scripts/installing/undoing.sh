@@ -1,7 +1,7 @@
-# What was there before: kept until an installation is finished, and put back when it is not. Sourced by install.sh.
+# The previous installation: kept until a new one is finished, and restored when that fails. Sourced by install.sh.
 # shellcheck shell=bash
 
-# Beside the program, for it has to outlast this process: whoever is killed has no last word.
+# On disk beside the program, because a killed process cannot restore anything: the next installation does.
 remember() {
     local text
     rm -rf "$before.new"
@@ -13,14 +13,14 @@ remember() {
     mv -T "$before.new" "$before"
 }
 
-# From here on there is no way back, and none is needed.
+# From here on the new installation is complete; the backup is removed.
 forget() {
     rm -rf "$before.new"
     [[ ! -e $before ]] || mv -T "$before" "$before.new"
     rm -rf "$before.new"
 }
 
-# Program and units as they were, and the daemons that have met the new ones with them.
+# Restores program and units, and restarts the daemons that had started with the new ones.
 undo() {
     local was
     was=$(readlink "$before/release" || true)
@@ -29,7 +29,7 @@ undo() {
     if is_host && systemd_runs; then
         systemctl daemon-reload
         if ((${#restarted[@]})) && [[ -n $was ]]; then
-            # Stopped before the new program is removed; that they come up again nobody waits for.
+            # Stopped before the new program is removed; their next start is not waited for.
             systemctl stop "${restarted[@]}" || true
             systemctl start --no-block "${restarted[@]}"
         fi
@@ -47,12 +47,12 @@ put_texts_back() {
 
 finish_what_was_broken_off() {
     [[ -e $before ]] || return 0
-    say "An installation was broken off; what was there before it is put back first."
+    say "An installation was interrupted; the previous one is restored first."
     if is_host && systemd_runs; then
         mapfile -t restarted < <(in_state active,activating)
     fi
     undo
-    # Whether they run decides what becomes of a program that does not come up.
+    # Remembered, because it decides whether a failed start restores the old program.
     if ((${#restarted[@]})); then systemctl start "${restarted[@]}" || true; fi
     restarted=()
 }

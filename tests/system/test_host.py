@@ -393,7 +393,7 @@ def test_a_program_that_does_not_come_up_is_taken_back(newer: Host, service: Ser
     host("sh", "-c", killed, seconds=280)
     done = host.run(NEWER, seconds=280)
     assert done.returncode == 1
-    assert "An installation was broken off; what was there before it is put back first." in done.stdout
+    assert "An installation was interrupted; the previous one is restored first." in done.stdout
     [line] = done.stderr.splitlines()
     assert line.startswith("install.sh: reaper.service did not come up with what was installed now (journalctl -u ")
     assert (host("readlink", "/opt/reaper/current"), host("cat", unit)) == before
@@ -469,13 +469,13 @@ def test_what_is_somebody_elses_is_neither_used_nor_removed(host: Host) -> None:
     host("useradd", "--create-home", "--shell", "/bin/bash", "reaper")
     refused = host.run(INSTALL)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "the user reaper can log in (shell /bin/bash), so it is a person's" in refused.stderr
+    assert "the user reaper can log in (shell /bin/bash), so it belongs to a person" in refused.stderr
     host.write(command, "#!/bin/sh\n")
     refused = host.run(INSTALL)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert f"{command} is another program's" in refused.stderr
     said = host(INSTALL, "--uninstall", "--purge")
     assert f"Kept: {command}, which is another program's" in said
-    assert "Kept: the user reaper, which no installation made (home /home/reaper, shell /bin/bash)" in said
+    assert "Kept: the user reaper, which the installation did not create (home /home/reaper, shell /bin/bash)" in said
     host("test", "-e", command)
     host("id", "reaper")
