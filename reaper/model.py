@@ -127,7 +127,7 @@ class PostTransitionState(NamedTuple):
     epoch: float
     identity: tuple[Any, ...]
     status: str | None
-    again: bool
+    requeued: bool
 
 
 class ReapedJob(NamedTuple):
@@ -147,7 +147,7 @@ class ReapedJob(NamedTuple):
     task: str | None = None
     evidence: Mapping[str, Any] | None = None
     reaped_at: str | None = None
-    remains: PostTransitionState | None = None
+    state_after: PostTransitionState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +270,7 @@ class SweepReport:
         return self.outcome is Outcome.DONE
 
     @property
-    def left(self) -> int | None:
+    def stale_remaining(self) -> int | None:
         """How many of the stale jobs that it found are there still; None when it did not get so far as to count."""
         if self.census is None or self.outcome is Outcome.STANDBY:
             return None

@@ -33,7 +33,7 @@ from reaper.catalog.mariadb_ddl import (
 )
 from reaper.catalog.mariadb_fixes import Definition, MariaDBFixes
 from reaper.catalog.tables import NOTHING, ForeignKey, Privileges, Table, Trigger
-from reaper.database.errors import ErrorKind, classify, number, short_message
+from reaper.database.errors import ErrorKind, classify, error_number, short_message
 from reaper.database.postgresql.row_security import RowRestriction
 from reaper.model import TimestampFormat
 from reaper.sql.tables import split_name, table_of
@@ -137,7 +137,7 @@ class MariaDB:
         try:
             return self._connection.execute(statement).all()
         except DBAPIError as refused:
-            kind, known = classify(refused), number(refused)
+            kind, known = classify(refused), error_number(refused)
             if refused.connection_invalidated or (
                 kind is ErrorKind.UNAVAILABLE and known not in (*_DENIED, _READ_ONLY)
             ):

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reaper.catalog.tables import Index, Table
-from reaper.database.postgresql.row_holders import HOLDER
-from reaper.database.postgresql.row_security import RowRestriction, remedy
+from reaper.database.postgresql.row_holders import XMAX
+from reaper.database.postgresql.row_security import RowRestriction, fix
 
 _MAINTAIN_SINCE = 17
 
@@ -30,7 +30,7 @@ class Fixes:
         return f"GRANT {', '.join(parts)} ON TABLE {self.name(table.schema, table.name)} TO {self._to};"
 
     def grant_holder(self, table: Table) -> str:
-        return self.grant(table, {"SELECT": [HOLDER]})
+        return self.grant(table, {"SELECT": [XMAX]})
 
     def grant_close(self, table: Table) -> str:
         """Whatever is least that lets the role lock the whole table."""
@@ -64,7 +64,7 @@ class Fixes:
 
     def see_all(self, hiding: RowRestriction) -> str:
         """Keeps row-level security from hiding rows."""
-        return remedy(hiding, self._quote)
+        return fix(hiding, self._quote)
 
     def look_in(self, schemas: Iterable[str], path: Iterable[str]) -> str:
         """Lets the role find tables of these schemas by their bare names, and what it finds along its path so far."""

@@ -25,7 +25,7 @@ def to_jsonable(value: Any) -> Any:
 
 def _members(found: Mapping[str, Any]) -> dict[str, Any]:
     # What a transition left is only compared with what is there later.
-    shown = {name: value for name, value in found.items() if name != "remains"}
+    shown = {name: value for name, value in found.items() if name != "state_after"}
     return {name: _key(value) if name == "key" else to_jsonable(value) for name, value in shown.items()}
 
 

@@ -35,7 +35,7 @@ class Dialect(Protocol):
         Raises DatabaseAway when nobody could write there now: a standby, or a server set to read only.
         """
 
-    def hidden_rows(self, connection: Connection, tables: Collection[str], so: str) -> str | None:
+    def hidden_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> str | None:
         """Why rows of these tables may be kept from the role, what follows, and what helps; None when it sees all."""
 
     def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[Sequence[Any]]:

@@ -41,7 +41,7 @@ def sqlstate(error: DBAPIError) -> str | None:
     return state if isinstance(state, str) else None
 
 
-def number(error: DBAPIError) -> int | None:
+def error_number(error: DBAPIError) -> int | None:
     """MariaDB's own number, when the server or its driver said any."""
     said = error.orig.args[0] if _is_mariadbs(error.orig) and error.orig.args else None
     return said if isinstance(said, int) else None
@@ -54,7 +54,7 @@ def _is_mariadbs(error: BaseException | None) -> TypeGuard[BaseException]:
 
 def classify(error: DBAPIError) -> ErrorKind:
     """Sort an error. What a trigger raises, with whatever code, concerns its row."""
-    if not error.connection_invalidated and (known := number(error)):
+    if not error.connection_invalidated and (known := error_number(error)):
         return _by_number(known, str(error.orig))
     state = sqlstate(error)
     if state is None or error.connection_invalidated:
@@ -74,13 +74,13 @@ def classify(error: DBAPIError) -> ErrorKind:
 
 def _by_number(known: int, said: str) -> ErrorKind:
     """Of MariaDB's. It does not tell whether an error came up in a trigger."""
-    if known in errors.AWAY or (known == _ENGINE and _NO_SPACE.search(said)):
+    if known in errors.UNAVAILABLE or (known == _ENGINE and _NO_SPACE.search(said)):
         return ErrorKind.UNAVAILABLE
-    if known in errors.PASSING:
+    if known in errors.TRANSIENT:
         return ErrorKind.TRANSIENT
-    if known in errors.SLOW:
+    if known in errors.TIMEOUT:
         return ErrorKind.TIMEOUT
-    if known in errors.TWIN:
+    if known in errors.DUPLICATE:
         return ErrorKind.DUPLICATE
     return ErrorKind.STATEMENT if known in errors.STATEMENT else ErrorKind.ROW
 

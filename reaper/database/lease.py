@@ -32,7 +32,7 @@ class Lease:
         self._connection: Connection | None = None
         self._renewed = 0.0
 
-    def hold(self) -> bool:
+    def acquire(self) -> bool:
         """Renew the lease, or try to get it. Raises DBAPIError when the database is away."""
         if self._connection is not None:
             try:
@@ -44,11 +44,11 @@ class Lease:
         self._connection = self._engine.connect()
         return self._take(self._connection)
 
-    def keep(self) -> bool:
+    def renew_if_due(self) -> bool:
         """Whether it is still ours; renews it only when a good part of its time is over."""
         if self._connection is not None and time.monotonic() - self._renewed < self._ttl / 6:
             return True
-        return self.hold()
+        return self.acquire()
 
     def release(self) -> None:
         """Let another replica have it at its next sweep."""

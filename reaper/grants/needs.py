@@ -16,7 +16,7 @@ from reaper.profile.columns import asked, columns_read
 from reaper.profile.related_tables import liveness_tables, purge_guard_tables, task_tables
 from reaper.profile.usage import is_known, writings
 from reaper.profile.values import walk
-from reaper.source.duplicates import places
+from reaper.source.duplicates import next_value_columns
 from reaper.sql.tables import reserved_alias
 
 Missing = dict[str, list[str]]
@@ -123,7 +123,7 @@ def _looked_back_at(profile: Profile) -> Iterator[tuple[str, set[str]]]:
 
 def _looked_ahead_to(profile: Profile) -> Iterator[tuple[str, set[str]]]:
     """A report tells of values that are due and taken, whatever the action."""
-    for place in places(profile):
+    for place in next_value_columns(profile):
         yield place.table, {place.column, *place.key, *place.belonging.values(), *asked(place.where)}
         yield place.beyond.table, {place.beyond.column, *place.belonging}
 

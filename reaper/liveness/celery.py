@@ -35,7 +35,7 @@ ABSENCE_SECONDS = 300.0
 _REMEDY = "pip install 'reaper[celery]'"
 
 
-class CeleryWitness:
+class CeleryProbe:
     """Asks all workers of a broker. Holds no connection between two questions; made for one thread at a time.
 
     `expected_queues` are those that jobs may be in, besides the ones that workers name. `transport_options` are

@@ -45,7 +45,7 @@ class Orphan:
 def orphans(source: Source, connection: Connection, liveness: LivenessReport) -> list[Orphan]:
     """What is being executed and has no row here, whatever its state, inside the caller's transaction."""
     found = _executing(liveness)
-    known = source.lookup.tasks(connection, found) if found else set[str]()
+    known = source.lookup.existing_tasks(connection, found) if found else set[str]()
     return [orphan for orphan in found.values() if orphan.id not in known]
 
 

@@ -23,7 +23,7 @@ from reaper.model import Key, Outcome, PurgeReport
 from reaper.profile import Profile
 from reaper.profile.related_tables import purge_guard_tables
 from reaper.source import Candidate, Source
-from reaper.source.purge import PurgeStatements, cutoff, is_lock_timeout
+from reaper.source.purge import PurgeStatements, is_lock_timeout, purge_cutoff
 from reaper.sweep.candidate_spool import CandidateSpool
 
 _PAGE = 200_000
@@ -110,9 +110,9 @@ class _Walk:
             with self._source.transaction(connection):
                 read_server_clock(connection)
                 self._source.require_visible_rows(connection, purge_guard_tables(self._source.profile), _MAY_BE_NEEDED)
-                before = cutoff(connection, self._options.days_to_keep)
+                before = purge_cutoff(connection, self._options.days_to_keep)
             self._before = before.isoformat()
-            if self._lease is not None and not self._lease.hold():
+            if self._lease is not None and not self._lease.acquire():
                 return Outcome.STANDBY
             purging = PurgeStatements(self._source.rule.tables, before)
             if self._options.count or self._options.dry_run:
@@ -146,7 +146,7 @@ class _Walk:
     def _told_to_end(self) -> Outcome | None:
         if self._options.stopping():
             return Outcome.STOPPED
-        if self._lease is not None and not self._lease.keep():
+        if self._lease is not None and not self._lease.renew_if_due():
             return Outcome.STANDBY
         return None
 

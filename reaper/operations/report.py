@@ -15,7 +15,7 @@ from reaper.liveness import LivenessReport
 from reaper.model import Evidence, JobCounts, Key, LockHolder, Verdict
 from reaper.operations.orphans import Orphan
 from reaper.source import Source, with_stale
-from reaper.source.duplicates import DuplicateNextValue, find_taken
+from reaper.source.duplicates import DuplicateNextValue, find_duplicates
 from reaper.staleness.downtime import DowntimeTracker
 
 MAX_LISTED = 50
@@ -62,7 +62,7 @@ def report(source: Source, downtime: DowntimeTracker, wanted: ReportQuery, *, at
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True, at_most=at_most):
             census = with_stale(survey.census(connection, context), survey.count_stale(connection, context))
-            keys = reading.keys(
+            keys = reading.list_keys(
                 connection,
                 context,
                 verdict=wanted.verdict,
@@ -74,7 +74,7 @@ def report(source: Source, downtime: DowntimeTracker, wanted: ReportQuery, *, at
             holders = _holders(source, connection, jobs)
             found = census.stale > 0 and (
                 wanted.kind is None
-                or bool(reading.keys(connection, context, verdict=Verdict.STALE, kind=wanted.kind, limit=1))
+                or bool(reading.list_keys(connection, context, verdict=Verdict.STALE, kind=wanted.kind, limit=1))
             )
         taken, notes = _taken(source, connection, at_most)
     return Report(census, jobs, holders, len(keys) > wanted.limit, found, context.liveness, taken=taken, notes=notes)
@@ -90,7 +90,7 @@ def overdue_jobs(source: Source, downtime: DowntimeTracker, limit: int = MAX_LIS
         with source.transaction(connection, read_only=True, at_most=at_most):
             stale = source.survey.count_stale(connection, context)
             census = with_stale(source.survey.census(connection, context), stale)
-            keys = source.lookup.overdue(connection, context, limit + 1)
+            keys = source.lookup.overdue_keys(connection, context, limit + 1)
             jobs = source.lookup.evidence(connection, context, keys[:limit])
             holders = _holders(source, connection, jobs)
     return Report(census, jobs, holders, len(keys) > limit, stale > 0, context.liveness)
@@ -113,7 +113,7 @@ def _taken(source: Source, connection: Connection, at_most: float) -> tuple[list
     """In a transaction of its own: the role may not read the table, which is no reason to tell nothing of the jobs."""
     try:
         with source.transaction(connection, read_only=True, at_most=at_most):
-            return find_taken(connection, source.rule.tables), []
+            return find_duplicates(connection, source.rule.tables), []
     except DBAPIError as error:
         if classify(error) is ErrorKind.UNAVAILABLE:
             raise

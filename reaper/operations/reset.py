@@ -32,7 +32,7 @@ def overview(source: Source, downtime: DowntimeTracker) -> Overview:
         context = source.begin_evaluation(connection, downtime)
         with source.transaction(connection, read_only=True):
             kinds = source.survey.kinds(connection)
-            keys = source.lookup.keys(connection, context, verdict=None, kind=None, limit=SHOWN)
+            keys = source.lookup.list_keys(connection, context, verdict=None, kind=None, limit=SHOWN)
             return Overview(sum(jobs for _, jobs in kinds), kinds, source.lookup.evidence(connection, context, keys))
 
 

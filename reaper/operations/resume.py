@@ -103,7 +103,7 @@ class Resume:
         self, connection: Connection, judge: Interrupted, context: EvaluationContext, silent: Sequence[Candidate]
     ) -> BulkResult:
         audit_info = AuditInfo(self.source.name, self.id, self.hand.host, Reason.INTERRUPTED, judge.message)
-        claim = self.source.claim(context, audit_info, judge=judge)
+        claim = self.source.claim(context, audit_info, predicate=judge)
         reap = BatchRunner(self.source, claim, self.source.fallback_claim(context, audit_info, judge))
         return end_in_bulk(self.source, connection, reap, _in_batches(silent, self.hand.batch_size), self.id, self.hand)
 

@@ -38,7 +38,7 @@ from reaper.model import Key, ReapedJob
 from reaper.profile import Related
 from reaper.source.audit import AuditInfo
 from reaper.source.followup import MAX_FOLLOWED, FollowUp
-from reaper.source.survey import Candidate, identity
+from reaper.source.survey import Candidate, version_columns
 from reaper.source.transition.multi_statement import MultiStatementTransition
 from reaper.source.transition.second_check import Predicate, SecondCheck
 from reaper.source.transition.single_statement import SingleStatementTransition
@@ -70,38 +70,38 @@ class Claim:
         context: EvaluationContext,
         audit_info: AuditInfo,
         *,
-        judge: Predicate | bool = True,
+        predicate: Predicate | bool = True,
         action: str = "fail",
-        at_once: bool = True,
+        single_statement: bool = True,
     ) -> None:
         """`at_once` is for servers that can change rows inside a query."""
         self._schema: ProfileTables = rule.tables
         self._rule, self._context, self._audit_info = rule, context, audit_info
         self._width = len(rule.tables.profile.jobs.key)
-        judging = SecondCheck(rule, context, audit_info.as_fields(), judge)
-        self.ending = (
+        judging = SecondCheck(rule, context, audit_info.as_fields(), predicate)
+        self.transition = (
             SingleStatementTransition(rule, judging, action)
-            if at_once
+            if single_statement
             else MultiStatementTransition(rule, judging, action)
         )
         self.follow_up, self._followed = FollowUp(rule), MAX_FOLLOWED
         self.still_running = self._still_running()
-        self.lock = self._lock()
-        self.lock_log = self._lock_log()
-        self.parts = [self._parts(part) for part in rule.tables.profile.jobs.parts]
+        self.lock_rows = self._lock()
+        self.log_lock = self._lock_log()
+        self.related_row_locks = [self._parts(part) for part in rule.tables.profile.jobs.parts]
 
-    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> ClaimResult:
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
         """End what is stale of the batch, inside the caller's transaction; a `patient` one waits longer for a log.
 
         Raises DBAPIError when the database refuses any of it, HalfDone when transition and audit came apart, LogBusy
         when a log could not be locked.
         """
-        claims = {c.key: c.claim for c in batch}
-        rows = connection.execute(self.lock, key_parameters(claims))
+        claims = {c.key: c.version for c in batch}
+        rows = connection.execute(self.lock_rows, key_parameters(claims))
         held = {row[: self._width]: row[self._width :] for row in rows}
         mine = self._with_all_parts(connection, [key for key, claim in held.items() if claims[key] == claim])
         if mine:
-            self._lock_the_log(connection, _PATIENT_MS if patient else _LOG_LOCK_MS)
+            self._lock_the_log(connection, _PATIENT_MS if long_wait else _LOG_LOCK_MS)
         reaped = self._act(connection, mine) if mine else []
         whole = set(mine)
         missing = [key for key in claims if key not in held or (key not in whole and claims[key] == held[key])]
@@ -116,7 +116,7 @@ class Claim:
     def _with_all_parts(self, connection: Connection, keys: Sequence[Key]) -> list[Key]:
         """Those of the jobs whose parts nobody else holds; the parts are locked from now on."""
         whole = list(keys)
-        for there, lock in self.parts:
+        for there, lock in self.related_row_locks:
             if whole:
                 held = Counter(tuple(row) for row in connection.execute(lock, key_parameters(whole)))
                 all_there = Counter(tuple(row) for row in connection.execute(there, key_parameters(whole)))
@@ -124,9 +124,9 @@ class Claim:
         return whole
 
     def _lock_the_log(self, connection: Connection, wait_ms: int) -> None:
-        if not self.lock_log:
+        if not self.log_lock:
             return
-        timeouts, lock = self.lock_log
+        timeouts, lock = self.log_lock
         try:
             connection.execute(timeouts, {"wait": f"{wait_ms}"})
             connection.execute(lock)
@@ -137,22 +137,22 @@ class Claim:
 
     def _act(self, connection: Connection, keys: Sequence[Key]) -> list[ReapedJob]:
         reason = self._audit_info.reason.value
-        if not (told := self.ending.run(connection, keys)):
+        if not (told := self.transition.run(connection, keys)):
             return []
         # Looking at every job once more would take a twentieth of a mass reap, of which most are forgotten at once.
-        at, remains = self.follow_up.remains(connection, {job.key: job.action for job in told[: self._followed]})
+        at, remains = self.follow_up.states_after(connection, {job.key: job.action for job in told[: self._followed]})
         self._followed = max(0, self._followed - len(remains))
         return [ReapedJob(job.key, reason, *job[1:-1], at, remains.get(job.key)) for job in told]
 
     def _locked(self, connection: Connection, missing: Sequence[Key], claims: dict[Key, tuple[Any, ...]]) -> list[Key]:
-        return [job.key for job in self.current(connection, missing) if claims[job.key] == job.claim]
+        return [job.key for job in self.current(connection, missing) if claims[job.key] == job.version]
 
     # --- statements ----------------------------------------------------------------------------------------
 
     def _still_running(self) -> Select[Any]:
         jobs = self._schema.jobs
         mine = and_(self._schema.key_in_batch(self._schema.key(jobs)), self._schema.running(jobs))
-        return select(*self._schema.key_text(jobs), *identity(self._rule)).where(mine)
+        return select(*self._schema.key_text(jobs), *version_columns(self._rule)).where(mine)
 
     def _lock(self) -> Select[Any]:
         if self._schema.profile.jobs.log is None:
@@ -175,7 +175,7 @@ class Claim:
         """The rows that belong to the jobs of a batch: each with the job's key; and the same, locked."""
         jobs = self._schema.jobs
         theirs = self._schema.table(part.table).alias(reserved_alias("part"))
-        joined = jobs.join(theirs, self._schema.related(part, theirs, jobs))
+        joined = jobs.join(theirs, self._schema.belongs_to_job(part, theirs, jobs))
         there = (
             select(*self._schema.key_text(jobs))
             .select_from(joined)

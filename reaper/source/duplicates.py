@@ -69,7 +69,7 @@ class DuplicateNextValue:
         )
 
 
-def places(profile: Profile) -> list[NextValueColumn]:
+def next_value_columns(profile: Profile) -> list[NextValueColumn]:
     """Each once, although several actions set it."""
     found: list[NextValueColumn] = []
     for place in _places(profile):
@@ -101,7 +101,7 @@ def _belonging(step: Update, beyond: NextValue) -> dict[str, str]:
     return {there: own[ours] for there, ours in beyond.match.items()}
 
 
-def query(schema: ProfileTables, place: NextValueColumn) -> Select[Any]:
+def duplicates_query(schema: ProfileTables, place: NextValueColumn) -> Select[Any]:
     """The first few of the rows, by their keys as text, and behind those how many there are."""
     row = schema.table(place.table).alias(reserved_alias("row"))
     there = schema.table(place.beyond.table).alias(reserved_alias("there"))
@@ -112,18 +112,18 @@ def query(schema: ProfileTables, place: NextValueColumn) -> Select[Any]:
     exists = select(literal(1)).where(*same).correlate(row).exists()
     key = [row.c[name] for name in place.key]
     asked = select(*map(sql.text_of, key), func.count().over())
-    return asked.where(schema.holds(place.where, row, place.table), exists).order_by(*key).limit(_SHOWN)
+    return asked.where(schema.conditions_hold(place.where, row, place.table), exists).order_by(*key).limit(_SHOWN)
 
 
 def _as_there(schema: ProfileTables, place: NextValueColumn, row: FromClause) -> Element:
     """The row's value, as the other table stores it."""
-    own, time = row.c[place.column], schema.time(place.beyond.table)
-    if place.beyond.step is not None or schema.time(place.table) is time:
+    own, time = row.c[place.column], schema.timestamp_format(place.beyond.table)
+    if place.beyond.step is not None or schema.timestamp_format(place.table) is time:
         return own
     return sql.from_instant(schema.instant(place.table, own), time)
 
 
-def parse(place: NextValueColumn, rows: Sequence[Row[Any]]) -> DuplicateNextValue | None:
+def read_duplicates(place: NextValueColumn, rows: Sequence[Row[Any]]) -> DuplicateNextValue | None:
     """What `question` found; None when nothing is taken."""
     if not rows:
         return None
@@ -133,7 +133,10 @@ def parse(place: NextValueColumn, rows: Sequence[Row[Any]]) -> DuplicateNextValu
     )
 
 
-def find_taken(connection: Connection, schema: ProfileTables) -> list[DuplicateNextValue]:
+def find_duplicates(connection: Connection, schema: ProfileTables) -> list[DuplicateNextValue]:
     """All that is taken, inside a transaction. Raises DBAPIError."""
-    asked = ((place, connection.execute(query(schema, place)).all()) for place in places(schema.profile))
-    return [found for place, rows in asked if (found := parse(place, rows))]
+    asked = (
+        (place, connection.execute(duplicates_query(schema, place)).all())
+        for place in next_value_columns(schema.profile)
+    )
+    return [found for place, rows in asked if (found := read_duplicates(place, rows))]

@@ -84,7 +84,7 @@ def status_of(profile: Profile, jobs: FromClause) -> Element:
     """What the row says of itself, where it says it in one word."""
     mapped = profile.jobs
     name = mapped.status or (mapped.log.type if mapped.log else None) or (mapped.running and mapped.running.column)
-    return sql.text_of(jobs.c[name]) if name else sql.no_text()
+    return sql.text_of(jobs.c[name]) if name else sql.null_text()
 
 
 def _measured(rule: Rule, job: CTE) -> CTE:
@@ -96,8 +96,8 @@ def _measured(rule: Rule, job: CTE) -> CTE:
         job,
         last_sign.label("last_sign"),
         (case(*seen, else_=literal(START, String)) if seen else literal(START, String)).label("witness"),
-        sql.seconds(job.c.judged_at, job.c.started).label("age"),
-        sql.seconds(job.c.judged_at, last_sign).label("silence"),
+        sql.seconds_between(job.c.judged_at, job.c.started).label("age"),
+        sql.seconds_between(job.c.judged_at, last_sign).label("silence"),
     )
     return _materialized(found, "measured")
 
@@ -145,15 +145,15 @@ _AS_FOUND = (
 def _in_words(job: CTE) -> Element:
     return sql.concat(
         "No sign of life for ",
-        sql.in_words(job.c.silence),
+        sql.duration_text(job.c.silence),
         " (stall window ",
         job.c.stall_words,
         ") after running for ",
-        sql.in_words(job.c.age),
+        sql.duration_text(job.c.age),
         " (timeout ",
         job.c.timeout_words,
         "); last sign of life at ",
-        sql.in_utc(job.c.last_sign),
+        sql.utc_text(job.c.last_sign),
         " from ",
         job.c.witness,
         ".",
@@ -162,9 +162,9 @@ def _in_words(job: CTE) -> Element:
 
 def stale_in(job: CTE) -> Element:
     """Seconds until a job of `judged` becomes stale if it stays silent; NULL when it never will."""
-    silent = sql.seconds(sql.newest(job.c.last_sign, job.c.floor), job.c.estimate)
-    left = cast(sql.largest(job.c.timeout_seconds - job.c.age, silent), sql.FLOAT)
-    return case((and_(job.c.started.is_not(None), job.c.last_sign < sql.endless()), left), else_=null())
+    silent = sql.seconds_between(sql.newest(job.c.last_sign, job.c.floor), job.c.estimate)
+    left = cast(sql.largest_number(job.c.timeout_seconds - job.c.age, silent), sql.FLOAT)
+    return case((and_(job.c.started.is_not(None), job.c.last_sign < sql.infinity()), left), else_=null())
 
 
 def evidence_select(job: CTE, width: int) -> Select[Any]:

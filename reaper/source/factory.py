@@ -51,11 +51,11 @@ def _witness(found: SourceSettings, absence_seconds: float | None) -> LivenessPr
     if not found.profile.needs_broker or found.broker is None:
         return None
     # Only now: most have no broker, and help is to be quick.
-    from reaper.liveness.celery import CeleryWitness
+    from reaper.liveness.celery import CeleryProbe
 
     absence = found.worker_absence_seconds if absence_seconds is None else absence_seconds
     url = found.broker.get_secret_value()
     try:
-        return CeleryWitness(url, found.broker_deadline_seconds, found.queues, absence_seconds=absence)
+        return CeleryProbe(url, found.broker_deadline_seconds, found.queues, absence_seconds=absence)
     except ProbeNotInstalled as error:
         raise ConfigError([f"source {found.name}: {error}"]) from None

@@ -16,7 +16,7 @@ from sqlalchemy import CTE, Connection, Label, RowMapping, Select, func, select
 from reaper.model import Key, PostTransitionState
 from reaper.profile import Action, Insert, Profile, Update, Value, Variable, Witness
 from reaper.source.evidence import KEY_TEXT, SIGN, status_of
-from reaper.source.survey import identity
+from reaper.source.survey import version_columns
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables, key_parameters, reserved_alias
@@ -63,22 +63,22 @@ class FollowUp:
         self._ends = {str(each) for each in log.ended} if log else None
         self._names = [element.name for element in self._identity()]
         now = sql.now()
-        self.context = select(sql.epoch(now).label("epoch"), sql.json_object({"at": now}).label("at"))
-        self.leaving = self._leaving()
+        self.clock_query = select(sql.epoch(now).label("epoch"), sql.json_object({"at": now}).label("at"))
+        self.state_query = self._leaving()
 
     # --- in the transaction of the transition -------------------------------------------------------------------
 
-    def remains(
+    def states_after(
         self, connection: Connection, ended: Mapping[Key, Action]
     ) -> tuple[str, dict[Key, PostTransitionState]]:
         """What the actions that ended these jobs left behind, as of now: after everything that they wrote.
 
         That moment, as the database writes it, comes first. Jobs are missing of which nothing is left.
         """
-        now = connection.execute(self.context).one()
+        now = connection.execute(self.clock_query).one()
         epoch, width = float(now.epoch), self._width
-        keys = [key for key, action in ended.items() if self.leaves(action)]
-        rows = connection.execute(self.leaving, key_parameters(keys)).all() if keys else []
+        keys = [key for key, action in ended.items() if self.leaves_row(action)]
+        rows = connection.execute(self.state_query, key_parameters(keys)).all() if keys else []
         requeue = self._profile.actions.get("requeue")
         found = {}
         for row in rows:
@@ -86,7 +86,7 @@ class FollowUp:
             found[key] = PostTransitionState(epoch, row[width:-1], row[-1], ended[key] is requeue)
         return now.at["at"], found
 
-    def leaves(self, action: Action) -> bool:
+    def leaves_row(self, action: Action) -> bool:
         """The row stays, and keeps its start or has none: it is not on its next run already."""
         moved = [value for name, value in (action.assign or {}).items() if name in self._profile.jobs.started]
         return not action.delete and all(isinstance(value, Variable) and value.known == "null" for value in moved)
@@ -100,7 +100,7 @@ class FollowUp:
 
     def _identity(self) -> list[Label[Any]]:
         """What is another one as soon as the job is started anew."""
-        same, attempts = identity(self._rule), self._profile.attempts
+        same, attempts = version_columns(self._rule), self._profile.attempts
         if attempts:
             same.append(sql.text_of(self._jobs.c[attempts.column]))
         return [element.label(_IDENTITY.format(n)) for n, element in enumerate(same)]
@@ -120,12 +120,14 @@ class FollowUp:
 
     # --- later --------------------------------------------------------------------------------------------------
 
-    def look(self, connection: Connection, context: EvaluationContext, keys: Sequence[Key]) -> dict[Key, JobSnapshot]:
+    def snapshots(
+        self, connection: Connection, context: EvaluationContext, keys: Sequence[Key]
+    ) -> dict[Key, JobSnapshot]:
         """Those of the jobs that are still there. Changes nothing. Raises DBAPIError."""
-        rows = connection.execute(self.looking(context), key_parameters(keys))
+        rows = connection.execute(self.snapshot_query(context), key_parameters(keys))
         return {tuple(row[: self._width]): self._seen(row._mapping) for row in rows}
 
-    def looking(self, context: EvaluationContext) -> Select[Any]:
+    def snapshot_query(self, context: EvaluationContext) -> Select[Any]:
         found = self._found(context)
         signs = {SIGN.format(n): found.c[SIGN.format(n)] for n in range(len(self._witnesses))}
         signs["finished_at"] = found.c.finished_at
@@ -139,7 +141,9 @@ class FollowUp:
     def _found(self, context: EvaluationContext) -> CTE:
         purge, jobs = self._profile.purge, self._jobs
         table = self._profile.jobs.table
-        finished = func.coalesce(self._schema.holds(purge.where, jobs, table), False) if purge else sql.no_text()
+        finished = (
+            func.coalesce(self._schema.conditions_hold(purge.where, jobs, table), False) if purge else sql.null_text()
+        )
         ends = [self._schema.instant(table, jobs.c[name]) for name in purge.at] if purge else []
         signs = self._rule.newest_signs(jobs, context, self._witnesses)
         found = select(
@@ -148,7 +152,7 @@ class FollowUp:
             self._status().label("status"),
             func.coalesce(self._schema.running(jobs), False).label("running"),
             finished.label("finished"),
-            (func.coalesce(*ends, type_=sql.INSTANT) if ends else sql.no_instant()).label("finished_at"),
+            (func.coalesce(*ends, type_=sql.INSTANT) if ends else sql.null_instant()).label("finished_at"),
             *(sign.label(SIGN.format(n)) for n, sign in enumerate(signs)),
         ).where(self._schema.is_job(jobs), self._schema.key_in_batch(self._schema.key(jobs)))
         return found.cte(reserved_alias("found")).prefix_with("MATERIALIZED", dialect="postgresql")

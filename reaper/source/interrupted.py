@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, not_, select
 
 from reaper.common.durations import format_duration
-from reaper.source.survey import Candidate, identity
+from reaper.source.survey import Candidate, version_columns
 from reaper.sql import expressions as sql
 from reaper.staleness.rule import EvaluationContext, Rule
 
@@ -20,13 +20,13 @@ class Interrupted:
 
     rule: Rule
     restart: datetime
-    window: float
+    window_seconds: float
 
     def __call__(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
         last_sign = self.rule.last_sign(jobs, context)
         return and_(
             self.rule.started(jobs) < sql.instant(self.restart),
-            last_sign >= sql.instant(self.restart - timedelta(seconds=self.window)),
+            last_sign >= sql.instant(self.restart - timedelta(seconds=self.window_seconds)),
             last_sign <= sql.instant(self.restart),
             not_(self.rule.unknown(jobs, context)),
         )
@@ -35,7 +35,7 @@ class Interrupted:
     def message(self) -> str:
         """The jobs' error message."""
         at = self.restart.strftime("%Y-%m-%d %H:%M:%S UTC")
-        lately = format_duration(self.window)
+        lately = format_duration(self.window_seconds)
         return f"Interrupted: its server was started anew at {at}; heard of within {lately} before, and not since."
 
     def candidates(self, connection: Connection, context: EvaluationContext) -> Sequence[tuple[Candidate, float]]:
@@ -43,6 +43,6 @@ class Interrupted:
         schema, jobs = self.rule.tables, self.rule.tables.jobs
         key = schema.key_text(jobs)
         seen = sql.epoch(self.rule.last_sign(jobs, context)).label("seen")
-        found = select(*key, *identity(self.rule), seen).where(schema.running(jobs), self(jobs, context))
+        found = select(*key, *version_columns(self.rule), seen).where(schema.running(jobs), self(jobs, context))
         rows = connection.execute(found).all()
         return [(Candidate(tuple(row[: len(key)]), tuple(row[len(key) : -1])), row[-1]) for row in rows]

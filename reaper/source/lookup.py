@@ -31,11 +31,11 @@ class JobLookup:
 
         Raises DBAPIError when a text does not fit the type of its column.
         """
-        named = [sql.named(mine, text) for mine, text in zip(self._key, key, strict=True)]
+        named = [sql.equals_typed_text(mine, text) for mine, text in zip(self._key, key, strict=True)]
         row = connection.execute(select(*self._text).where(*named, self._schema.is_job(self._jobs))).one_or_none()
         return tuple(row) if row is not None else None
 
-    def keys(
+    def list_keys(
         self,
         connection: Connection,
         context: EvaluationContext,
@@ -51,7 +51,7 @@ class JobLookup:
             where.append(self.rule.kind(self._jobs) == literal(kind, String))
         return self._oldest(connection, where, limit, offset)
 
-    def overdue(self, connection: Connection, context: EvaluationContext, limit: int) -> list[Key]:
+    def overdue_keys(self, connection: Connection, context: EvaluationContext, limit: int) -> list[Key]:
         """Jobs past their timeout, stale or spared, oldest start first."""
         return self._oldest(connection, [self.rule.past_timeout(self._jobs, context)], limit, 0)
 
@@ -77,7 +77,7 @@ class JobLookup:
         query = select(*self._text).where(*where).order_by(self.rule.started(self._jobs), *self._key)
         return [tuple(row) for row in connection.execute(query.limit(limit).offset(offset))]
 
-    def tasks(self, connection: Connection, ids: Collection[str]) -> set[str]:
+    def existing_tasks(self, connection: Connection, ids: Collection[str]) -> set[str]:
         """Those of Celery's tasks that there is a job for, whatever its state.
 
         Raises ReaperError for a profile that does not know Celery's tasks.
@@ -86,7 +86,7 @@ class JobLookup:
         if task is None:
             raise ReaperError(f"profile {self._schema.profile.name!r} does not know Celery's tasks")
         named = sql.text_of(self._jobs.c[task.task])
-        return set(connection.execute(select(named).where(sql.one_of(named, ids))).scalars())
+        return set(connection.execute(select(named).where(sql.text_in(named, ids))).scalars())
 
     def evidence(self, connection: Connection, context: EvaluationContext, keys: Sequence[Key]) -> list[Evidence]:
         """What the rule says of these jobs and what that rests on, in this order; jobs that are gone are left out."""
@@ -111,7 +111,7 @@ class JobLookup:
             if _repeats(value)
         ]
         place = _evidence(insert)
-        evidence = sql.member(table.c[place[0]], place[1:])
+        evidence = sql.json_member(table.c[place[0]], place[1:])
         query = select(evidence).select_from(table.join(self._jobs, and_(*same)))
         query = query.where(self._schema.key_in_batch(self._key), self._schema.is_job(self._jobs))
         for name, value in insert.values.items():

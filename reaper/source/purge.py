@@ -39,7 +39,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError
 
 from reaper.database.dialect import dialect_of
-from reaper.database.errors import number, sqlstate
+from reaper.database.errors import error_number, sqlstate
 from reaper.database.lease import Lease
 from reaper.errors import PartialTransition
 from reaper.model import Key, TimestampFormat
@@ -57,15 +57,15 @@ _PATIENCE_IN_SECONDS = text("SET SESSION lock_wait_timeout = 1, innodb_lock_wait
 _HELD, _HELD_NUMBER = "55P03", 1205
 
 
-def cutoff(connection: Connection, days_to_keep: float) -> datetime:
+def purge_cutoff(connection: Connection, days_to_keep: float) -> datetime:
     """The moment so many days ago, by the database's clock."""
-    found: datetime = connection.execute(select(sql.later(sql.now(), -days_to_keep * _DAY))).scalar_one()
+    found: datetime = connection.execute(select(sql.add_seconds(sql.now(), -days_to_keep * _DAY))).scalar_one()
     return found
 
 
 def is_lock_timeout(error: DBAPIError) -> bool:
     """Somebody holds a row that has to be changed."""
-    return sqlstate(error) == _HELD or number(error) == _HELD_NUMBER
+    return sqlstate(error) == _HELD or error_number(error) == _HELD_NUMBER
 
 
 def purge_lease(engine: Engine, schema: ProfileTables, ttl_seconds: float) -> Lease:
@@ -83,10 +83,10 @@ class PurgeStatements:
         if purge is None or schema.profile.jobs.log is not None:
             raise ValueError(f"profile {schema.profile.name!r} does not purge")
         self._schema, self._purge, self._before = schema, purge, before
-        self._time = schema.time(schema.profile.jobs.table)
+        self._time = schema.timestamp_format(schema.profile.jobs.table)
         self.lock = self._lock()
-        self.judge = self._chosen()
-        self.steps = [self._step(step) for step in purge.also]
+        self.second_check = self._chosen()
+        self.delete_related = [self._step(step) for step in purge.also]
         self.delete = self._delete(purge)
 
     def count(self, connection: Connection) -> int:
@@ -100,7 +100,7 @@ class PurgeStatements:
         ended, key = self._ended(jobs), self._schema.key(jobs)
         where = [self._may_go(jobs)]
         if after is not None:
-            end = sql.untyped(after.claim[0])
+            end = sql.untyped(after.version[0])
             # The first half says no more than the second, but an index on the end answers it.
             where += [ended >= end, or_(ended > end, _beyond(key, after.key))]
         found = select(*self._schema.key_text(jobs), sql.text_of(ended)).where(*where)
@@ -119,10 +119,10 @@ class PurgeStatements:
         """
         connection.execute(_PATIENCE.get(connection.dialect.name, _PATIENCE_IN_SECONDS))
         locked = [tuple(row) for row in connection.execute(self.lock, key_parameters(keys))] if keys else []
-        doomed = [tuple(row) for row in connection.execute(self.judge, key_parameters(locked))] if locked else []
+        doomed = [tuple(row) for row in connection.execute(self.second_check, key_parameters(locked))] if locked else []
         if not doomed:
             return 0
-        for step in self.steps:
+        for step in self.delete_related:
             connection.execute(step, key_parameters(doomed))
         gone = connection.execute(self.delete, key_parameters(doomed)).rowcount
         if gone != len(doomed):
@@ -136,10 +136,10 @@ class PurgeStatements:
 
     def _may_go(self, jobs: FromClause) -> ColumnElement[bool]:
         return and_(
-            self._schema.holds(self._purge.where, jobs, self._schema.profile.jobs.table),
+            self._schema.conditions_hold(self._purge.where, jobs, self._schema.profile.jobs.table),
             self._over(jobs),
             not_(self._schema.running(jobs)),
-            *(not_(self._schema.exists(needed, jobs)) for needed in self._purge.needed),
+            *(not_(self._schema.has_related_row(needed, jobs)) for needed in self._purge.needed),
             *(not_(relative) for relative in self._running_relatives(jobs)),
         )
 
@@ -192,7 +192,7 @@ class PurgeStatements:
     def _step(self, step: Step) -> Delete:
         """The rows that go with the jobs of a batch; one that is a job itself never while it runs."""
         theirs, jobs = self._schema.table(step.table), self._schema.jobs.alias(reserved_alias("job"))
-        where = [self._schema.key_in_batch(self._schema.key(jobs)), self._schema.related(step, theirs, jobs)]
+        where = [self._schema.key_in_batch(self._schema.key(jobs)), self._schema.belongs_to_job(step, theirs, jobs)]
         if step.table == self._schema.profile.jobs.table:
             where.append(not_(self._schema.running(theirs)))
         return delete(theirs).where(*where)

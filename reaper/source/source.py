@@ -62,7 +62,7 @@ class Source:
         profile: Profile,
         thresholds: Thresholds,
         timeouts: Timeouts,
-        habits: SourceOptions = SourceOptions(),
+        options: SourceOptions = SourceOptions(),
     ) -> None:
         self.name, self.profile, self.thresholds = name, profile, thresholds
         self.engine: Engine = make_engine(url, name, timeouts)
@@ -70,8 +70,8 @@ class Source:
         self._cached = CachedConnection(self.engine, timeouts.connect)
         # Whoever drops a source says goodbye to the server.
         weakref.finalize(self, self._cached.close)
-        self.options = habits
-        self.rule = Rule(ProfileTables(profile), thresholds, habits.queues, habits.max_age)
+        self.options = options
+        self.rule = Rule(ProfileTables(profile), thresholds, options.queues, options.max_age)
         self.survey = Survey(self.rule)
         self.lookup = JobLookup(self.rule)
         self.follow_up = FollowUp(self.rule)
@@ -128,9 +128,9 @@ class Source:
         self._record_stall_if_slow(connection.info.pop(_CONNECTING, 0.0) + time.monotonic() - begun)
         return replace(EvaluationContext.of(downtime, self.thresholds), row_security_reason=hidden)
 
-    def require_visible_rows(self, connection: Connection, tables: Collection[str], so: str) -> None:
+    def require_visible_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> None:
         """Raises RowsHidden where the database may keep rows of these tables from us; `so` says what follows."""
-        if (hidden := dialect_of(connection).hidden_rows(connection, tables, so)) is not None:
+        if (hidden := dialect_of(connection).hidden_rows(connection, tables, consequence)) is not None:
             raise RowsHidden(hidden)
 
     def ask_probe(self, context: EvaluationContext) -> EvaluationContext:
@@ -155,23 +155,23 @@ class Source:
         context: EvaluationContext,
         audit_info: AuditInfo,
         action: str | None = None,
-        judge: Predicate | None = None,
+        predicate: Predicate | None = None,
     ) -> Claim:
         """The statements that end jobs as of this moment, judged by the rule or by `judge`.
 
         An operator's own decision is not judged.
         """
-        by = judge or audit_info.reason is not Reason.MANUAL_TIMEOUT
+        by = predicate or audit_info.reason is not Reason.MANUAL_TIMEOUT
         chosen, at_once = action or self.options.action, self.engine.dialect.name == "postgresql"
-        return Claim(self.rule, context, audit_info, judge=by, action=chosen, at_once=at_once)
+        return Claim(self.rule, context, audit_info, predicate=by, action=chosen, single_statement=at_once)
 
     def fallback_claim(
-        self, context: EvaluationContext, audit_info: AuditInfo, judge: Predicate | None = None
+        self, context: EvaluationContext, audit_info: AuditInfo, predicate: Predicate | None = None
     ) -> Claim | None:
         """How to end a job whose transition a unique key does not allow; None where it is to be left alone."""
         arms = self.profile.branches(self.options.action)
         failing = any(action.unique_violation == "fail" for _, action in arms)
-        return self.claim(context, audit_info, "fail", judge) if failing else None
+        return self.claim(context, audit_info, "fail", predicate) if failing else None
 
     def lease(self, ttl_seconds: float) -> Lease:
         return Lease(self.engine, self.rule.tables, ttl_seconds)

@@ -21,17 +21,17 @@ class Candidate(NamedTuple):
     """A stale job as the survey saw it. `claim` must still be the same when it is locked."""
 
     key: Key
-    claim: tuple[Any, ...]
+    version: tuple[Any, ...]
 
 
-class Count(NamedTuple):
+class SurveyCounts(NamedTuple):
     """What one pass over the running jobs counts. The census knows nothing of the stale ones yet."""
 
     census: JobCounts
-    crossed: int
+    newly_past_timeout: int
 
 
-def identity(rule: Rule) -> list[Element]:
+def version_columns(rule: Rule) -> list[Element]:
     """What must not change between two looks at a job: its start, and the columns of its claim.
 
     The start travels as a number: it is only compared, and the number takes what Python's dates cannot.
@@ -51,11 +51,11 @@ class Survey:
         self._jobs = rule.tables.jobs
         self._key = rule.tables.key_text(self._jobs)
 
-    def candidates(self, context: EvaluationContext) -> Select[Any]:
+    def candidates_query(self, context: EvaluationContext) -> Select[Any]:
         """Every stale job: its key and its identity."""
-        return select(*self._key, *identity(self.rule)).where(self.rule.stale(self._jobs, context))
+        return select(*self._key, *version_columns(self.rule)).where(self.rule.stale(self._jobs, context))
 
-    def counting(self, context: EvaluationContext, before: EvaluationContext | None = None) -> Select[Any]:
+    def count_query(self, context: EvaluationContext, before: EvaluationContext | None = None) -> Select[Any]:
         """The running jobs, those past their timeout and how far, those past it only since `before`, the oldest start.
 
         All in one pass over the running ones: with many of them, it is the second dearest thing in a sweep.
@@ -70,10 +70,12 @@ class Survey:
         ]
         return select(*counted).where(self.rule.tables.running(jobs))
 
-    def count(self, connection: Connection, context: EvaluationContext, before: EvaluationContext | None) -> Count:
-        row = connection.execute(self.counting(context, before)).one()
+    def count(
+        self, connection: Connection, context: EvaluationContext, before: EvaluationContext | None
+    ) -> SurveyCounts:
+        row = connection.execute(self.count_query(context, before)).one()
         overdue = float(row.most_overdue or 0) if row.past_timeout else 0.0
-        return Count(JobCounts(row.running, row.past_timeout, 0, row.oldest, overdue), row.crossed)
+        return SurveyCounts(JobCounts(row.running, row.past_timeout, 0, row.oldest, overdue), row.crossed)
 
     def census(self, connection: Connection, context: EvaluationContext) -> JobCounts:
         """Everything but the stale ones, which the candidates count."""
@@ -83,7 +85,7 @@ class Survey:
         counted = select(func.count()).select_from(self._jobs).where(self.rule.stale(self._jobs, context))
         return int(connection.execute(counted).scalar_one())
 
-    def crossed(
+    def newly_spared_query(
         self, context: EvaluationContext, before: EvaluationContext | None, limit: int, stale: int
     ) -> Select[Any]:
         """Jobs that have passed their timeout since `before` and were heard of since the cutoff, oldest first.
@@ -108,12 +110,12 @@ class Survey:
 
     def stream(self, connection: Connection, context: EvaluationContext) -> Iterator[Candidate]:
         """The candidates one after the other, never all in memory."""
-        return self._streamed(connection, self.candidates(context))
+        return self._streamed(connection, self.candidates_query(context))
 
     def stream_running(self, connection: Connection) -> Iterator[Candidate]:
         """Every running job, in the same way."""
         running = self.rule.tables.running(self._jobs)
-        return self._streamed(connection, select(*self._key, *identity(self.rule)).where(running))
+        return self._streamed(connection, select(*self._key, *version_columns(self.rule)).where(running))
 
     def _streamed(self, connection: Connection, found: Select[Any]) -> Iterator[Candidate]:
         width = len(self._key)

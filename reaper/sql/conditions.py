@@ -24,7 +24,7 @@ def templated(template: str, columns: FromClause | dict[str, Element]) -> Elemen
     parts: list[str | Element] = []
     for piece in pieces(template):
         parts += [piece.sql, *([found[piece.column]] if piece.column else [])]
-    return sql.verbatim(parts)
+    return sql.raw_sql(parts)
 
 
 def among(column: Element, values: Iterable[Scalar]) -> ColumnElement[bool]:

@@ -29,7 +29,7 @@ from reaper.model import DISTANT_PAST, Key, TimestampFormat
 from reaper.sql import mariadb, postgresql
 from reaper.sql.element import DialectElement, Element, RawSql
 from reaper.sql.keys import parameters
-from reaper.sql.types import DOCUMENT, ENDLESS, FLOAT, INSTANT, LONGEST_AGO, TEXTS
+from reaper.sql.types import DOCUMENT, FLOAT, INFINITY, INSTANT, MINUS_INFINITY, TEXTS
 
 __all__ = [
     "DOCUMENT",
@@ -37,33 +37,33 @@ __all__ = [
     "INSTANT",
     "Element",
     "LockTable",
-    "appended",
+    "add_seconds",
+    "array_length",
     "concat",
     "count_if",
-    "endless",
+    "duration_text",
     "epoch",
+    "equals_typed_text",
     "from_instant",
-    "in_utc",
-    "in_words",
+    "infinity",
     "instant",
+    "json_append",
+    "json_member",
     "json_object",
+    "key_in_batch",
     "key_parameters",
-    "keyed",
-    "largest",
-    "later",
-    "length",
-    "member",
-    "named",
+    "largest_number",
     "newest",
-    "no_instant",
-    "no_text",
     "now",
-    "one_of",
-    "seconds",
+    "null_instant",
+    "null_text",
+    "raw_sql",
+    "seconds_between",
+    "text_in",
     "text_of",
     "to_instant",
     "untyped",
-    "verbatim",
+    "utc_text",
 ]
 
 
@@ -74,21 +74,21 @@ def now() -> Element:
 
 def instant(value: datetime) -> Element:
     """A moment of the database's clock, bound. LONG_AGO is bound as the one that no other comes before."""
-    bound = literal(LONGEST_AGO if value == DISTANT_PAST else value, INSTANT)
+    bound = literal(MINUS_INFINITY if value == DISTANT_PAST else value, INSTANT)
     return DialectElement(INSTANT, postgresql.itself, mariadb.bound, bound)
 
 
-def endless() -> Element:
+def infinity() -> Element:
     """The moment that never comes."""
-    return DialectElement(INSTANT, postgresql.itself, mariadb.bound, literal(ENDLESS, INSTANT))
+    return DialectElement(INSTANT, postgresql.itself, mariadb.bound, literal(INFINITY, INSTANT))
 
 
-def no_instant() -> Element:
+def null_instant() -> Element:
     """A NULL that is a moment."""
     return DialectElement(INSTANT, postgresql.no_instant, mariadb.no_instant)
 
 
-def later(context: Element, by: Element | float) -> Element:
+def add_seconds(context: Element, by: Element | float) -> Element:
     """A moment so many seconds later."""
     seconds = by if isinstance(by, ColumnElement) else literal(by, FLOAT)
     return DialectElement(INSTANT, postgresql.later, mariadb.later, context, seconds)
@@ -120,12 +120,12 @@ def newest(*instants: Element) -> Element:
     return DialectElement(INSTANT, postgresql.newest, mariadb.newest, *instants) if len(instants) > 1 else instants[0]
 
 
-def largest(*numbers: Element) -> Element:
+def largest_number(*numbers: Element) -> Element:
     """The largest of these numbers and of zero; NULLs do not count."""
     return DialectElement(Numeric(), postgresql.largest, mariadb.largest, *numbers)
 
 
-def seconds(later: Element, earlier: Element) -> Element:
+def seconds_between(later: Element, earlier: Element) -> Element:
     """From `earlier` to `later`, in seconds to the millisecond; NULL when either is infinite or NULL."""
     return DialectElement(Numeric(), postgresql.seconds, mariadb.seconds, later, earlier)
 
@@ -135,12 +135,12 @@ def epoch(context: Element) -> Element:
     return DialectElement(FLOAT, postgresql.epoch, mariadb.epoch, context)
 
 
-def in_words(duration: Element) -> Element:
+def duration_text(duration: Element) -> Element:
     """Seconds in the two units that matter: `31h 12m`, `12m 5s`, `5s`."""
     return DialectElement(String(), postgresql.in_words, mariadb.in_words, duration)
 
 
-def in_utc(context: Element) -> Element:
+def utc_text(context: Element) -> Element:
     """A moment as text to the second, in UTC."""
     return DialectElement(String(), postgresql.in_utc, mariadb.in_utc, context)
 
@@ -153,7 +153,7 @@ def json_object(members: Mapping[str, Element]) -> Element:
     return DialectElement(DOCUMENT, postgresql.json_object, mariadb.json_object, *flat)
 
 
-def member(document: Element, path: Sequence[str] = ()) -> Element:
+def json_member(document: Element, path: Sequence[str] = ()) -> Element:
     """What stands in a JSON document below these names; the document itself below none."""
     if not path:
         return DialectElement(DOCUMENT, postgresql.itself, mariadb.itself, document)
@@ -162,12 +162,12 @@ def member(document: Element, path: Sequence[str] = ()) -> Element:
     )
 
 
-def appended(array: Element, member: Element) -> Element:
+def json_append(array: Element, member: Element) -> Element:
     """A JSON array with one member more; NULL is an empty one."""
     return DialectElement(DOCUMENT, postgresql.appended, mariadb.appended, array, member)
 
 
-def length(array: Element) -> Element:
+def array_length(array: Element) -> Element:
     """How many members an array or a JSON array has."""
     return DialectElement(Integer(), postgresql.length, mariadb.length, array)
 
@@ -177,7 +177,7 @@ def text_of(value: Element) -> Element:
     return DialectElement(String(), postgresql.text_of, mariadb.text_of, value)
 
 
-def no_text() -> Element:
+def null_text() -> Element:
     """A NULL that is text."""
     return DialectElement(String(), postgresql.no_text, mariadb.no_text)
 
@@ -188,7 +188,7 @@ def concat(*parts: str | Element) -> Element:
     return DialectElement(String(), postgresql.concat, mariadb.concat, *texts)
 
 
-def one_of(text: Element, values: Collection[str]) -> ColumnElement[bool]:
+def text_in(text: Element, values: Collection[str]) -> ColumnElement[bool]:
     """A text is among these, however many they are."""
     return DialectElement(NullType(), postgresql.one_of, mariadb.one_of, text, literal(sorted(values), TEXTS))
 
@@ -198,7 +198,7 @@ def count_if(*conditions: ColumnElement[bool]) -> Element:
     return DialectElement(Integer(), postgresql.count_if, mariadb.count_if, and_(*conditions))
 
 
-def named(column: Element, text: str) -> ColumnElement[bool]:
+def equals_typed_text(column: Element, text: str) -> ColumnElement[bool]:
     """The column holds what this text, typed by a person, names.
 
     PostgreSQL raises DBAPIError for a text that does not fit the column's type; on MariaDB it names nothing.
@@ -206,7 +206,7 @@ def named(column: Element, text: str) -> ColumnElement[bool]:
     return DialectElement(NullType(), postgresql.named, mariadb.named, column, untyped(text))
 
 
-def keyed(columns: Sequence[Element]) -> ColumnElement[bool]:
+def key_in_batch(columns: Sequence[Element]) -> ColumnElement[bool]:
     """These columns are one of the keys that `key_parameters` binds. An index on them is used."""
     return DialectElement(NullType(), postgresql.keyed, mariadb.keyed, *columns)
 
@@ -216,7 +216,7 @@ def key_parameters(keys: Iterable[Key]) -> dict[str, object]:
     return parameters(keys)
 
 
-def verbatim(parts: Sequence[str | Element]) -> Element:
+def raw_sql(parts: Sequence[str | Element]) -> Element:
     """The parts one after the other, in brackets: text as it is, expressions as they compile."""
     return RawSql(parts)
 

@@ -10,7 +10,7 @@ from sqlalchemy.types import NullType, TypeDecorator
 
 from reaper.model import Key
 
-EACH, WHOLE = "any_{}", "any_key"
+KEY_COLUMN_VALUES, WHOLE_KEYS = "any_{}", "any_key"
 
 
 class Array(TypeDecorator[Any]):
@@ -28,6 +28,9 @@ def _quoted(text: str) -> str:
 
 
 def parameters(keys: Iterable[Key]) -> dict[str, object]:
-    """The values for `EACH` and `WHOLE`."""
+    """The values for `KEY_COLUMN_VALUES` and `WHOLE_KEYS`."""
     whole = list(keys)
-    return {**{EACH.format(n): list(texts) for n, texts in enumerate(zip(*whole, strict=True))}, WHOLE: whole}
+    return {
+        **{KEY_COLUMN_VALUES.format(n): list(texts) for n, texts in enumerate(zip(*whole, strict=True))},
+        WHOLE_KEYS: whole,
+    }

@@ -13,8 +13,8 @@ from sqlalchemy.types import BigInteger, Numeric, String
 
 from reaper.model import TimestampFormat
 from reaper.sql.element import Element, RawSql, Spelling
-from reaper.sql.keys import EACH, WHOLE
-from reaper.sql.types import DOCUMENT, ENDLESS, INSTANT, LONGEST_AGO
+from reaper.sql.keys import KEY_COLUMN_VALUES, WHOLE_KEYS
+from reaper.sql.types import DOCUMENT, INFINITY, INSTANT, MINUS_INFINITY
 
 _MICROSECOND: Element = literal_column("MICROSECOND")
 _1970: Element = literal_column("TIMESTAMP'1970-01-01 00:00:00.000000'")
@@ -54,7 +54,7 @@ def seconds(later: Element, earlier: Element) -> Element:
 
 
 def _finite(context: Element) -> Element:
-    for end in (LONGEST_AGO, ENDLESS):
+    for end in (MINUS_INFINITY, INFINITY):
         context = func.nullif(context, bound(literal(end, INSTANT)))
     return context
 
@@ -128,9 +128,9 @@ def keyed(*keys: Element) -> Element:
     """
     if len(keys) == 1:
         [key] = keys
-        wanted = bindparam(EACH.format(0), expanding=True, type_=String())
+        wanted = bindparam(KEY_COLUMN_VALUES.format(0), expanding=True, type_=String())
         return and_(key.in_(wanted), text_of(key).in_(wanted))
-    whole: Element = bindparam(WHOLE, expanding=True)
+    whole: Element = bindparam(WHOLE_KEYS, expanding=True)
     return and_(tuple_(*keys).in_(whole), tuple_(*(text_of(key) for key in keys)).in_(whole))
 
 

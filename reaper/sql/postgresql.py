@@ -28,7 +28,7 @@ from sqlalchemy.types import DateTime
 
 from reaper.model import TimestampFormat
 from reaper.sql.element import Element, Spelling
-from reaper.sql.keys import EACH, Array
+from reaper.sql.keys import KEY_COLUMN_VALUES, Array
 from reaper.sql.types import INSTANT
 
 
@@ -99,10 +99,10 @@ def named(value: Element, text: Element) -> Element:
 
 def keyed(*keys: Element) -> Element:
     """Of a key of several columns each is compared, by an index, and then all of them together, as text."""
-    each = [key == func.any(bindparam(EACH.format(n), type_=Array())) for n, key in enumerate(keys)]
+    each = [key == func.any(bindparam(KEY_COLUMN_VALUES.format(n), type_=Array())) for n, key in enumerate(keys)]
     if len(keys) == 1:
         return each[0]
-    texts = [cast(bindparam(EACH.format(n), type_=Array()), ARRAY(Text)) for n in range(len(keys))]
+    texts = [cast(bindparam(KEY_COLUMN_VALUES.format(n), type_=Array()), ARRAY(Text)) for n in range(len(keys))]
     columns: list[Element] = [column(f"key_{n}") for n in range(len(keys))]
     wanted = func.unnest(*texts).table_valued(*columns).render_derived(name="wanted")
     return and_(*each, tuple_(*(text_of(key) for key in keys)).in_(select(*wanted.c)))

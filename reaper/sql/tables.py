@@ -21,7 +21,7 @@ from sqlalchemy.sql import quoted_name
 from reaper.model import TimestampFormat
 from reaper.profile import Conditions, Delete, Profile, Related, Update
 from reaper.sql.conditions import among, holds
-from reaper.sql.expressions import Element, keyed, text_of, to_instant
+from reaper.sql.expressions import Element, key_in_batch, text_of, to_instant
 from reaper.sql.expressions import key_parameters as key_parameters
 
 
@@ -67,7 +67,7 @@ class ProfileTables:
 
     def key_in_batch(self, keys: Sequence[Element]) -> ColumnElement[bool]:
         """These columns are one of the keys that `key_parameters` binds."""
-        return keyed(keys)
+        return key_in_batch(keys)
 
     def is_job(self, jobs: FromClause) -> ColumnElement[bool]:
         """A row of the table of jobs is one; of a log, the first entry with which a job starts."""
@@ -84,16 +84,16 @@ class ProfileTables:
 
     def running(self, jobs: FromClause) -> ColumnElement[bool]:
         """The job says that it runs."""
-        asked = [self.running_by_its_row(jobs)]
+        asked = [self.running_by_own_row(jobs)]
         if (running := self.profile.jobs.running) is not None:
-            asked += [self.exists(related, jobs) for related in running.exists]
-            asked += [not_(self.exists(related, jobs)) for related in running.missing]
+            asked += [self.has_related_row(related, jobs) for related in running.exists]
+            asked += [not_(self.has_related_row(related, jobs)) for related in running.missing]
         return and_(*asked)
 
-    def running_by_its_row(self, jobs: FromClause) -> ColumnElement[bool]:
+    def running_by_own_row(self, jobs: FromClause) -> ColumnElement[bool]:
         """What the job's own row, or its log, says of that."""
         if (running := self.profile.jobs.running) is not None:
-            return self.holds(running.conditions, jobs, self.profile.jobs.table)
+            return self.conditions_hold(running.conditions, jobs, self.profile.jobs.table)
         return and_(self.is_job(jobs), not_(self._has_ended(jobs)))
 
     def _has_ended(self, jobs: FromClause) -> ColumnElement[bool]:
@@ -106,27 +106,29 @@ class ProfileTables:
         )
         return ended.correlate(jobs).exists()
 
-    def holds(self, conditions: Conditions, row: FromClause, table: str) -> ColumnElement[bool]:
+    def conditions_hold(self, conditions: Conditions, row: FromClause, table: str) -> ColumnElement[bool]:
         """All of these conditions hold for a row of a table."""
-        return holds(conditions, row, self.time(table))
+        return holds(conditions, row, self.timestamp_format(table))
 
-    def related(self, related: Related | Delete | Update, theirs: FromClause, jobs: FromClause) -> ColumnElement[bool]:
+    def belongs_to_job(
+        self, related: Related | Delete | Update, theirs: FromClause, jobs: FromClause
+    ) -> ColumnElement[bool]:
         """Rows of another table that belong to a job."""
         matching = [theirs.c[column] == jobs.c[own] for column, own in related.match.items()]
-        return and_(*matching, self.holds(related.where, theirs, related.table))
+        return and_(*matching, self.conditions_hold(related.where, theirs, related.table))
 
-    def exists(self, related: Related, jobs: FromClause) -> ColumnElement[bool]:
+    def has_related_row(self, related: Related, jobs: FromClause) -> ColumnElement[bool]:
         """There is such a row."""
         theirs = self.table(related.table).alias(reserved_alias("related"))
-        return select(literal(1)).where(self.related(related, theirs, jobs)).correlate(jobs).exists()
+        return select(literal(1)).where(self.belongs_to_job(related, theirs, jobs)).correlate(jobs).exists()
 
-    def time(self, table: str) -> TimestampFormat:
+    def timestamp_format(self, table: str) -> TimestampFormat:
         """How a table stores moments."""
         return self.profile.time_of(table)
 
     def instant(self, table: str, column: Element) -> Element:
         """The moment in a column of a table."""
-        return to_instant(column, self.time(table))
+        return to_instant(column, self.timestamp_format(table))
 
     @staticmethod
     def keys_equal(left: Sequence[Element], right: Sequence[Element]) -> ColumnElement[bool]:

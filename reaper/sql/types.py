@@ -10,10 +10,10 @@ from sqlalchemy import Dialect, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import DateTime, Double, Float, TypeDecorator, TypeEngine
 
-LONGEST_AGO, ENDLESS = "-infinity", "infinity"
+MINUS_INFINITY, INFINITY = "-infinity", "infinity"
 
 # MariaDB has no infinities; these are the ends of its calendar. (Year 0 is that of its zero date, which is none.)
-_ENDS = {LONGEST_AGO: datetime(1, 1, 1), ENDLESS: datetime(9999, 12, 31, 23, 59, 59, 999999)}  # noqa: DTZ001
+_ENDS = {MINUS_INFINITY: datetime(1, 1, 1), INFINITY: datetime(9999, 12, 31, 23, 59, 59, 999999)}  # noqa: DTZ001
 
 
 class _Instant(TypeDecorator[Any]):

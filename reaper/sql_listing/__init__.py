@@ -32,20 +32,22 @@ def script(source: Source, terms: ListingOptions) -> Iterator[Statement]:
 def _looking_back(hand: StatementWriter, claim: Claim, instead: Claim | None, reads: str) -> Iterator[Statement]:
     """Only where something is left of a job that was ended."""
     follow_up = hand.source.follow_up
-    yield hand.written("moment", "Ends a batch: when that was.", "none", follow_up.context)
-    if not any(follow_up.leaves(arm.action) for each in (claim, instead) if each for arm in each.ending.arms):
+    yield hand.written("moment", "Ends a batch: when that was.", "none", follow_up.clock_query)
+    if not any(
+        follow_up.leaves_row(arm.action) for each in (claim, instead) if each for arm in each.transition.branches
+    ):
         return
     yield hand.written(
         "remains",
         "Then: what the transitions left of the jobs, to be compared with what is there later.",
         reads,
-        follow_up.leaving,
+        follow_up.state_query,
     )
     yield hand.written(
         "late",
         "Looks, at the end of every sweep, whether jobs that were ended lately show life.",
         reads,
-        follow_up.looking(hand.context()),
+        follow_up.snapshot_query(hand.context()),
     )
 
 
@@ -55,14 +57,16 @@ def _surveying(hand: StatementWriter, terms: ListingOptions, reads: str) -> Iter
         "census",
         "Counts the running jobs, and those that have passed their timeout since the last sweep.",
         reads,
-        source.survey.counting(context, before),
+        source.survey.count_query(context, before),
     )
-    yield hand.written("survey", "Finds the stale jobs, once per sweep.", reads, source.survey.candidates(context))
+    yield hand.written(
+        "survey", "Finds the stale jobs, once per sweep.", reads, source.survey.candidates_query(context)
+    )
     yield hand.written(
         "crossed",
         "Finds who has passed their timeout since the last sweep and lives.",
         reads,
-        source.survey.crossed(context, before, terms.named + 1, 0),
+        source.survey.newly_spared_query(context, before, terms.named + 1, 0),
     )
     schema = source.rule.tables
     job = evidence_cte(source.rule, schema.jobs, context, schema.key_in_batch(schema.key(schema.jobs)))

@@ -12,9 +12,9 @@ from sqlalchemy.dialects.mysql.mariadb import MariaDBDialect
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
 from reaper.database.lease import ttl_for
-from reaper.database.mariadb import LOOK, OLDEST, SETTINGS, opening
-from reaper.database.mariadb.lease import take
-from reaper.database.mariadb.row_holders import SUSPECTS
+from reaper.database.mariadb import OLDEST_VERSION, READ_CLOCK, SESSION_SETTINGS, start_transaction
+from reaper.database.mariadb.lease import lease_statements
+from reaper.database.mariadb.row_holders import LOCKING_TRANSACTIONS
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS
 from reaper.source import Claim, Source
 from reaper.source.transition.multi_statement import Branch, MultiStatementTransition
@@ -27,7 +27,7 @@ class _Dialect(MariaDBDialect, MySQLDialect_pymysql):
     """Knows of the server's version what it would learn when it connects."""
 
     supports_statement_cache = True
-    server_version_info = OLDEST
+    server_version_info = OLDEST_VERSION
     _support_float_cast = True
 
 
@@ -50,13 +50,15 @@ class MariaDB:
             "settings",
             "Begins every transaction: UTC, READ COMMITTED, limits in seconds. MariaDB sets them for sessions only.",
             "none",
-            SETTINGS,
+            SESSION_SETTINGS,
             {name: f"{limit:g}" for name, limit in limits.items()},
         )
-        yield write("read_only", "Opens every transaction that only reads.", "none", opening(read_only=True))
-        yield write("begin", "Opens every other transaction.", "none", opening(read_only=False))
-        yield write("contact", "Asks for the clock that judges, and whether anything can be written.", "none", LOOK)
-        timeouts, lease = take(self.hand.source.rule.tables, ttl_for(terms.interval))
+        yield write("read_only", "Opens every transaction that only reads.", "none", start_transaction(read_only=True))
+        yield write("begin", "Opens every other transaction.", "none", start_transaction(read_only=False))
+        yield write(
+            "contact", "Asks for the clock that judges, and whether anything can be written.", "none", READ_CLOCK
+        )
+        timeouts, lease = lease_statements(self.hand.source.rule.tables, ttl_for(terms.interval))
         yield write(
             "lease_patience",
             "On the lease's own connection: how long it lasts without being renewed, in seconds.",
@@ -87,9 +89,9 @@ class MariaDB:
             "Begins a batch. Whoever holds a row is alive, and is not waited for.",
             f"InnoDB's exclusive record locks on the rows of the batch in {jobs.table} and on the entries of the index "
             f"that finds them, until the commit; a metadata lock on {jobs.table}",
-            claim.lock,
+            claim.lock_rows,
         )
-        for number, (part, (there, lock)) in enumerate(zip(jobs.parts, claim.parts, strict=True), start=1):
+        for number, (part, (there, lock)) in enumerate(zip(jobs.parts, claim.related_row_locks, strict=True), start=1):
             yield write(
                 f"part_{number}",
                 f"Locks the rows of {part.table} that belong to the jobs: a job is ended with all of them or not.",
@@ -104,7 +106,7 @@ class MariaDB:
             )
 
     def _steps(self, claim: Claim, prefix: str) -> Iterator[Statement]:
-        ending, write = claim.ending, self.hand.written
+        ending, write = claim.transition, self.hand.written
         if not isinstance(ending, MultiStatementTransition):
             raise TypeError("MariaDB changes nothing inside a query")
         found = ending.statements
@@ -113,7 +115,7 @@ class MariaDB:
         )
         purpose = f"{again}Judges the locked once more, and gathers what their ends are made of."
         yield write(f"{prefix}judge", purpose, self.reads, found["judge"])
-        for number, arm in enumerate(ending.arms):
+        for number, arm in enumerate(ending.branches):
             for name, purpose in self._parts_of(number, arm):
                 yield write(prefix + name, f"{purpose}{_WHOSE[arm.left]}.", self._locks(name, arm), found[name])
         purpose = "Makes sure that none of them still runs: a trigger may have put it back."
@@ -144,5 +146,5 @@ class MariaDB:
             "holder",
             "Names the only transaction in this database that holds rows; needs the privilege PROCESS.",
             "none",
-            SUSPECTS,
+            LOCKING_TRANSACTIONS,
         )

@@ -9,10 +9,10 @@ from sqlalchemy import Select, Text, cast, column, select, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from reaper.database.lease import ttl_for
-from reaper.database.postgresql import BEGIN, IDLE_MS, LOCK_MS, LOOK
-from reaper.database.postgresql.lease import take
-from reaper.database.postgresql.row_holders import MEMBERS, SUSPECTS, WHO, WRITER
-from reaper.database.postgresql.row_security import any_policies, hiding_from_us
+from reaper.database.postgresql import IDLE_MS, LOCK_MS, READ_CLOCK, TRANSACTION_SETTINGS
+from reaper.database.postgresql.lease import lease_statement
+from reaper.database.postgresql.row_holders import LOG_WRITER, MULTIXACT_MEMBERS, OLDER_TRANSACTIONS, TRANSACTION_OWNER
+from reaper.database.postgresql.row_security import has_policies_query, own_restrictions_query
 from reaper.profile.related_tables import liveness_tables
 from reaper.source import Claim, Source
 from reaper.sql_listing.writer import ListingOptions, Statement, StatementWriter, changed_elsewhere, written
@@ -38,20 +38,22 @@ class PostgreSQL:
             "begin",
             "Opens every transaction, after that: UTC, and limits in milliseconds for this transaction alone.",
             "none",
-            BEGIN,
+            TRANSACTION_SETTINGS,
             {name: repr(f"{limit}") for name, limit in limits.items()},
         )
-        yield write("contact", "Asks for the clock that judges, and whether anything can be written.", "none", LOOK)
+        yield write(
+            "contact", "Asks for the clock that judges, and whether anything can be written.", "none", READ_CLOCK
+        )
         if signs := liveness_tables(self._profile):
             purpose = "Asks whether a table with signs of life has policies, or is a view."
-            yield write("policies", purpose, "none", any_policies(signs))
+            yield write("policies", purpose, "none", has_policies_query(signs))
             purpose = "Only then: asks whether row-level security may hide signs of life. If so, nothing is judged."
-            yield write("signs", purpose, "none", hiding_from_us(signs))
+            yield write("signs", purpose, "none", own_restrictions_query(signs))
         yield write(
             "lease",
             "Lets one of several daemons sweep: who has not renewed it for three intervals (30 s at least) loses it.",
             "one advisory lock",
-            take(schema, self.hand.dialect, ttl_for(terms.interval)),
+            lease_statement(schema, self.hand.dialect, ttl_for(terms.interval)),
         )
 
     def ending(self, claim: Claim, instead: Claim | None) -> Iterator[Statement]:
@@ -76,8 +78,8 @@ class PostgreSQL:
         entries = f"an advisory lock for each job, until the commit; {self.reads}"
         purpose = "Begins a batch. Whoever holds a {} is alive, and is not waited for."
         what = "row" if jobs.log is None else "job's lock"
-        yield write("lock", purpose.format(what), rows if jobs.log is None else entries, claim.lock)
-        for number, (part, (there, lock)) in enumerate(zip(jobs.parts, claim.parts, strict=True), start=1):
+        yield write("lock", purpose.format(what), rows if jobs.log is None else entries, claim.lock_rows)
+        for number, (part, (there, lock)) in enumerate(zip(jobs.parts, claim.related_row_locks, strict=True), start=1):
             yield write(
                 f"part_{number}",
                 f"Locks the rows of {part.table} that belong to the jobs: a job is ended with all of them or not.",
@@ -99,12 +101,12 @@ class PostgreSQL:
                 "wait for it",
             ),
         )
-        for (name, purpose, locks), statement in zip(names, claim.lock_log, strict=False):
+        for (name, purpose, locks), statement in zip(names, claim.log_lock, strict=False):
             yield write(name, purpose, locks, statement)
 
     def _end(self, claim: Claim, name: str, purpose: str) -> Statement:
-        [statement] = claim.ending.statements.values()
-        actions = [arm.action for arm in claim.ending.arms]
+        [statement] = claim.transition.statements.values()
+        actions = [arm.action for arm in claim.transition.branches]
         locks = f"ROW EXCLUSIVE on {', '.join(written(self._profile, actions))}"
         others = changed_elsewhere(self._profile, actions)
         if self._profile.jobs.log is None:
@@ -119,23 +121,25 @@ class PostgreSQL:
         write = self.hand.written
         table = self.hand.dialect.identifier_preparer.format_table(self.hand.source.rule.tables.jobs)
         if self._profile.jobs.log is not None:
-            yield write("writer", "Names who has held the log the longest.", "none", WRITER, {"table": repr(table)})
+            yield write("writer", "Names who has held the log the longest.", "none", LOG_WRITER, {"table": repr(table)})
             return
         names = {"numbers": "transactions, an array", "number": "the transaction, or several, that the row names"}
         yield write("row", "Asks the row of a silent job who holds it.", self.reads, self._row())
-        yield write("holder", "Names the one of these transactions that is the oldest.", "none", WHO, names)
+        yield write(
+            "holder", "Names the one of these transactions that is the oldest.", "none", TRANSACTION_OWNER, names
+        )
         yield write(
             "members",
             "Takes a number apart that stands for several; refused where it does not.",
             "none",
-            MEMBERS,
+            MULTIXACT_MEMBERS,
             names,
         )
         yield write(
             "suspects",
             "When none of them is found: who works on the table, and is old enough to be the holder.",
             "none",
-            SUSPECTS,
+            OLDER_TRANSACTIONS,
             {**names, "table": repr(table)},
         )
 

@@ -16,7 +16,7 @@ from reaper.liveness import LivenessReport
 from reaper.model import ServerClock
 from reaper.profile import Action, Insert, Profile
 from reaper.source import Source
-from reaper.sql.keys import EACH, WHOLE
+from reaper.sql.keys import KEY_COLUMN_VALUES, WHOLE_KEYS
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.rule import EvaluationContext
 
@@ -92,15 +92,18 @@ class StatementWriter:
         if not compiled.binds[name].expanding:
             return value
         width = len(self.source.profile.jobs.key)
-        return [value] if name != WHOLE else [(value,) * width]
+        return [value] if name != WHOLE_KEYS else [(value,) * width]
 
     def _meanings(self) -> dict[str, str]:
         keys, own = self.source.profile.jobs.key, sorted(self.source.profile.row_columns())
         array = self.dialect.name == "postgresql"
         each = "the keys of a batch, an array" if array else "a key; there is one for each job of the batch"
         return {
-            **{EACH.format(n): each if len(keys) == 1 else f"{each}: {name}" for n, name in enumerate(keys)},
-            WHOLE: "a key; there is one for each job of the batch",
+            **{
+                KEY_COLUMN_VALUES.format(n): each if len(keys) == 1 else f"{each}: {name}"
+                for n, name in enumerate(keys)
+            },
+            WHOLE_KEYS: "a key; there is one for each job of the batch",
             **{f"found_key_{n}": f"what was judged: its {name}" for n, name in enumerate(keys)},
             **{f"found_text_{n}": f"what was judged: its {name}, as text" for n, name in enumerate(keys)},
             **{f"found_row_{n}": f"what was judged: its {name}" for n, name in enumerate(own)},

@@ -29,16 +29,16 @@ class CeleryLiveness:
     ) -> Element:
         """Now, for a job that a live worker has; for one that is too old, no longer while it is being executed."""
         if liveness is None:
-            return sql.no_instant()
+            return sql.null_instant()
         known, executing = self._in(task, jobs, liveness.alive), self._in(task, jobs, liveness.executing)
         hung = and_(executing, self._may_have_begun(jobs), too_old)
-        return case((and_(known, not_(hung)), sql.now()), else_=sql.no_instant())
+        return case((and_(known, not_(hung)), sql.now()), else_=sql.null_instant())
 
     def why_unknown(self, jobs: FromClause, liveness: LivenessReport | None) -> Element:
         """Why nothing can be said of a job; NULL when something can."""
         task = self._task
         if task is None:
-            return sql.no_text()
+            return sql.null_text()
         asked = jobs.c[task.task].is_not(None)
         if liveness is None or liveness.trouble is not None:
             trouble = "was not asked" if liveness is None else liveness.trouble
@@ -59,18 +59,18 @@ class CeleryLiveness:
         return self.why_unknown(jobs, liveness).is_not(None) if self._task else false()
 
     def _in(self, task: CeleryTask, jobs: FromClause, ids: Collection[str]) -> ColumnElement[bool]:
-        return func.coalesce(sql.one_of(sql.text_of(jobs.c[task.task]), ids), False)
+        return func.coalesce(sql.text_in(sql.text_of(jobs.c[task.task]), ids), False)
 
     def _served(self, task: CeleryTask, jobs: FromClause, liveness: LivenessReport) -> ColumnElement[bool]:
         """Workers of the job's queue have answered; of all that it may be in, where no column tells which it is."""
         if task.queue is not None:
-            return func.coalesce(sql.one_of(sql.text_of(jobs.c[task.queue]), liveness.queues), False)
+            return func.coalesce(sql.text_in(sql.text_of(jobs.c[task.queue]), liveness.queues), False)
         return true() if self._queues | liveness.known <= liveness.queues else false()
 
     def _waits(self, task: CeleryTask, jobs: FromClause, liveness: LivenessReport) -> ColumnElement[bool]:
         """Messages wait in the job's queue, or in one that it may be in."""
         if task.queue is not None:
-            return func.coalesce(sql.one_of(sql.text_of(jobs.c[task.queue]), liveness.backlog), False)
+            return func.coalesce(sql.text_in(sql.text_of(jobs.c[task.queue]), liveness.backlog), False)
         return true() if (self._queues | liveness.known) & liveness.backlog else false()
 
     def _doubted(
@@ -79,7 +79,7 @@ class CeleryLiveness:
         """Which jobs are in a queue that is not served although workers answered, and why it is not."""
         for queue, why in liveness.unreliable.items():
             if task.queue is not None:
-                yield func.coalesce(sql.one_of(sql.text_of(jobs.c[task.queue]), [queue]), False), why
+                yield func.coalesce(sql.text_in(sql.text_of(jobs.c[task.queue]), [queue]), False), why
             elif queue in self._queues | liveness.known:
                 yield true(), why
 

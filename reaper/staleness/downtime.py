@@ -46,8 +46,8 @@ class DowntimeTracker:
     Any other thread may take a copy.
     """
 
-    def __init__(self, allowance_seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._grace = timedelta(seconds=allowance_seconds)
+    def __init__(self, grace_seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._grace = timedelta(seconds=grace_seconds)
         self._monotonic = monotonic
         self._created_at = monotonic()
         self._last: ServerClock | None = None
@@ -64,9 +64,9 @@ class DowntimeTracker:
             other._failed, other._downtime = self._failed, list(self._downtime)
             return other
 
-    def set_grace(self, allowance_seconds: float) -> None:
+    def set_grace(self, grace_seconds: float) -> None:
         """From now on give workers this much to reconnect; what was deaf so far stays so."""
-        self._grace = timedelta(seconds=allowance_seconds)
+        self._grace = timedelta(seconds=grace_seconds)
 
     def record_failure(self) -> None:
         """The database could not be reached, or not be written to."""

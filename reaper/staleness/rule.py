@@ -72,7 +72,7 @@ class EvaluationContext:
         stalls |= {limits.stall.seconds for limits in thresholds.kinds.values() if limits.stall}
         return cls(downtime.now, {stall: downtime.cutoff(stall) for stall in stalls}, liveness)
 
-    def past(self, seconds: float) -> datetime:
+    def seconds_ago(self, seconds: float) -> datetime:
         """The moment that lies `seconds` back; as far as dates go, when that is too far."""
         try:
             return self.now - timedelta(seconds=seconds)
@@ -118,7 +118,7 @@ class Rule:
 
     def kind(self, jobs: FromClause) -> Element:
         """What the job does, as text."""
-        return sql.text_of(jobs.c[self._jobs.kind]) if self._jobs.kind else sql.no_text()
+        return sql.text_of(jobs.c[self._jobs.kind]) if self._jobs.kind else sql.null_text()
 
     def signs(self, alive: Witness, jobs: FromClause, context: EvaluationContext) -> SignSource:
         """Where a witness keeps its signs."""
@@ -139,11 +139,11 @@ class Rule:
     def _events(self, events: Events, jobs: FromClause) -> SignSource:
         table = self.tables.table(events.table).alias(reserved_alias("sign"))
         mine = [table.c[theirs] == jobs.c[ours] for theirs, ours in events.matching(self._jobs.key).items()]
-        time = self.tables.time(events.table)
+        time = self.tables.timestamp_format(events.table)
         rows = (
             select(literal(1))
             .select_from(table)
-            .where(*mine, self.tables.holds(events.where, table, events.table))
+            .where(*mine, self.tables.conditions_hold(events.where, table, events.table))
             .correlate(jobs)
         )
         if len(events.at) == 1:
@@ -169,11 +169,11 @@ class Rule:
 
     def older_than_timeout(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
         """Started longer ago than its timeout, whether it still runs or not."""
-        usual = self.started(jobs) < self._by_kind(jobs, lambda t, _: sql.instant(context.past(t.seconds)))
+        usual = self.started(jobs) < self._by_kind(jobs, lambda t, _: sql.instant(context.seconds_ago(t.seconds)))
         own = self._own_timeout(jobs)
         if own is None:
             return usual
-        age = sql.seconds(sql.instant(context.now), self.started(jobs))
+        age = sql.seconds_between(sql.instant(context.now), self.started(jobs))
         return case((own.is_not(None), age > own), else_=usual)
 
     def _own_timeout(self, jobs: FromClause) -> Element | None:
@@ -232,7 +232,7 @@ class Rule:
         """So old that even a worker which executes the job does not keep it alive."""
         if self._max_age is None:
             return false()
-        return self.started(jobs) < sql.instant(context.past(self._max_age))
+        return self.started(jobs) < sql.instant(context.seconds_ago(self._max_age))
 
     def stale(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
         """Running, past its timeout, and silent: to be ended."""
@@ -305,7 +305,7 @@ class Rule:
         if own is None or limits is None:
             return usual
         place = literal(f"column {limits.timeout.column}", String)
-        mine = {"timeout_seconds": own, "timeout_from": place, "timeout_words": sql.in_words(own)}
+        mine = {"timeout_seconds": own, "timeout_from": place, "timeout_words": sql.duration_text(own)}
         return {name: case((own.is_not(None), mine[name]), else_=value) for name, value in usual.items()}
 
     def _cutoff(self, jobs: FromClause, context: EvaluationContext) -> Element:

@@ -61,8 +61,8 @@ class ReapedJobTracker:
         with self._lock:
             for job in batch[-MAX_TRACKED:]:
                 self._ended.pop(job.key, None)
-                if job.remains is not None:
-                    self._ended[job.key] = _compact(job, job.remains, until)
+                if job.state_after is not None:
+                    self._ended[job.key] = _compact(job, job.state_after, until)
             self._forget_oldest(len(self._ended) - MAX_TRACKED)
 
     def next_keys(self) -> dict[Key, _Ended]:
@@ -118,7 +118,7 @@ def scan_for_late_signs(
         return None
     try:
         with source.transaction(connection, read_only=True, at_most=_LOOK_SECONDS):
-            seen = source.follow_up.look(connection, context, list(due))
+            seen = source.follow_up.snapshots(connection, context, list(due))
     except DBAPIError as error:
         kind = classify(error)
         if kind is ErrorKind.UNAVAILABLE:
@@ -155,7 +155,7 @@ def _changed(remains: PostTransitionState, seen: JobSnapshot) -> bool:
 def _put_back(remains: PostTransitionState, seen: JobSnapshot) -> bool:
     """It has been started anew although nothing says so, or waits for that."""
     waits = not seen.running and seen.finished is False and not seen.entry
-    return _changed(remains, seen) and (remains.again or waits)
+    return _changed(remains, seen) and (remains.requeued or waits)
 
 
 def _newest(remains: PostTransitionState, seen: JobSnapshot) -> tuple[str, Sign] | None:
@@ -198,7 +198,7 @@ def _compact(job: ReapedJob, remains: PostTransitionState, until: float) -> _End
     """Without what is not told, and with one text for what is the same in many jobs."""
     kind, witness, status = _shared(job.kind), _shared(job.witness), _shared(remains.status)
     return _Ended(
-        job._replace(kind=kind, witness=witness, task=None, evidence=None, remains=None),
+        job._replace(kind=kind, witness=witness, task=None, evidence=None, state_after=None),
         remains._replace(status=status),
         until,
     )

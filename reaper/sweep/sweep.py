@@ -65,7 +65,7 @@ class Sweep:
             context = self.source.begin_evaluation(connection, self.downtime)
         self.judged_at = context.now.isoformat()
         self.deaf = self.downtime.excluded_seconds(self.source.thresholds.stall.seconds)
-        if self.lease is not None and not self.lease.hold():
+        if self.lease is not None and not self.lease.acquire():
             return Outcome.STANDBY
         context = self._consult(context)
         with self.source.cached_connection() as connection, CandidateSpool(self.options.batch_size) as spool:
@@ -115,7 +115,9 @@ class Sweep:
             self.memory.before = context
             return
         with self.source.transaction(connection, read_only=True):
-            survey = self.source.survey.crossed(context, self.memory.before, MAX_LISTED + 1, self.census.stale)
+            survey = self.source.survey.newly_spared_query(
+                context, self.memory.before, MAX_LISTED + 1, self.census.stale
+            )
             crossed = connection.execute(survey)
             keys = [tuple(row) for row in crossed]
             judged = self.source.lookup.evidence(connection, context, keys)
@@ -153,7 +155,7 @@ class Sweep:
                 if self.options.halted():
                     outcome = Outcome.HALTED
                     return
-                if self.lease is not None and not self.lease.keep():
+                if self.lease is not None and not self.lease.renew_if_due():
                     outcome = Outcome.STANDBY
                     return
                 if kept := self._without_refused(batch):

@@ -120,58 +120,58 @@ def holders(protea: Protea) -> list[int]:
 
 def test_one_of_two_is_held_and_renewed(protea: Protea, leases: tuple[Lease, Lease]) -> None:
     first, second = leases
-    assert first.hold() and not second.hold()
+    assert first.acquire() and not second.acquire()
     for _ in range(3):
-        assert first.keep() and first.hold()
-        assert not second.keep() and not second.hold()
+        assert first.renew_if_due() and first.acquire()
+        assert not second.renew_if_due() and not second.acquire()
         assert len(holders(protea)) == 1
 
 
 def test_a_released_lease_goes_to_the_other(protea: Protea, leases: tuple[Lease, Lease]) -> None:
     first, second = leases
     first.release()
-    assert first.hold()
+    assert first.acquire()
     first.release()
-    eventually(second.hold)
-    assert not first.hold()
+    eventually(second.acquire)
+    assert not first.acquire()
 
 
 def test_a_lease_that_the_server_ended_goes_to_whoever_asks_first(protea: Protea, leases: tuple[Lease, Lease]) -> None:
     first, second = leases
-    assert first.hold()
+    assert first.acquire()
     [pid] = holders(protea)
     protea.connection.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-    assert second.hold()
-    assert not first.hold()
+    assert second.acquire()
+    assert not first.acquire()
     [pid] = holders(protea)
     protea.connection.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-    assert second.hold()
-    assert not first.hold()
+    assert second.acquire()
+    assert not first.acquire()
 
 
 def test_a_replica_that_vanished_loses_its_lease_by_itself(protea: Protea, url: str) -> None:
     vanished, other = replica(url).lease(0.3), replica(url, "twin").lease(60)
-    assert vanished.hold()
-    eventually(other.hold)
-    assert not vanished.keep()
+    assert vanished.acquire()
+    eventually(other.acquire)
+    assert not vanished.renew_if_due()
     other.release()
 
 
 def test_a_lease_that_is_renewed_in_time_stays(protea: Protea, url: str) -> None:
     lease, other = replica(url).lease(1.5), replica(url, "twin").lease(60)
-    assert lease.hold()
+    assert lease.acquire()
     [pid] = holders(protea)
     since = protea.now()
     while (protea.now() - since).total_seconds() < 2:
-        assert lease.keep()
-        assert not other.hold()
+        assert lease.renew_if_due()
+        assert not other.acquire()
     if url == protea.url:
         assert holders(protea) == [pid]
     lease.release()
 
 
 def test_it_holds_no_snapshot_no_row_and_nothing_of_the_session(protea: Protea, leases: tuple[Lease, Lease]) -> None:
-    assert leases[0].hold()
+    assert leases[0].acquire()
     [pid] = holders(protea)
 
     def state() -> object:
@@ -195,14 +195,14 @@ def test_each_job_table_has_a_lease_of_its_own(protea: Protea) -> None:
         leases = [tenant.lease(60) for tenant in tenants]
         for lease in leases:
             stack.callback(lease.release)
-        assert [lease.hold() for lease in leases] == [True, True, False, True]
+        assert [lease.acquire() for lease in leases] == [True, True, False, True]
 
 
 def test_two_profiles_of_one_table_do_not_keep_each_other_out(protea: Protea) -> None:
     other = Source("other", protea.url, resolve("ours", {"ours": {"extends": "protea"}}), thresholds(), PATIENCE)
     mine, theirs = replica(protea.url).lease(60), other.lease(60)
     try:
-        assert mine.hold() and theirs.hold()
+        assert mine.acquire() and theirs.acquire()
     finally:
         mine.release()
         theirs.release()
@@ -215,7 +215,7 @@ def test_a_replica_without_the_lease_stands_by_and_listens(
     protea: Protea, url: str, leases: tuple[Lease, Lease]
 ) -> None:
     first, second = leases
-    assert first.hold()
+    assert first.acquire()
     job, downtime = protea.stale(), DowntimeTracker(0)
     before = protea.dump()
     report = protea.sweep(replica(url), lease=second, downtime=downtime)
@@ -227,7 +227,7 @@ def test_a_replica_without_the_lease_stands_by_and_listens(
     first.release()
     eventually(lambda: protea.sweep(replica(url), lease=second, downtime=downtime).outcome is Outcome.DONE)
     assert protea.status(job) == "failed"
-    assert not first.hold()
+    assert not first.acquire()
 
 
 def test_a_sweep_that_loses_its_lease_on_the_way_leaves_the_rest_to_the_other(
@@ -243,7 +243,7 @@ def test_a_sweep_that_loses_its_lease_on_the_way_leaves_the_rest_to_the_other(
         asked += 1
         if asked == 2:
             first.release()
-            eventually(second.hold)
+            eventually(second.acquire)
         return False
 
     report = protea.sweep(replica(url), lease=first, batch_size=1, stopping=stopping)
@@ -335,7 +335,7 @@ def test_a_lease_stays_when_the_pooler_renews_it_on_another_connection(protea: P
         *busy, queued = clients
         for client in busy:
             client.execute("SELECT 1")
-        assert lease.hold()
+        assert lease.acquire()
         [pid] = holders(protea)
 
         def waiting(count: int) -> bool:
@@ -347,7 +347,7 @@ def test_a_lease_stays_when_the_pooler_renews_it_on_another_connection(protea: P
         # All four connections are taken: whoever waits gets that of the lease when it is given back for a moment.
         waits = pool.submit(queued.execute, "SELECT 1")
         eventually(lambda: waiting(1))
-        renewed = pool.submit(lease.hold)
+        renewed = pool.submit(lease.acquire)
         waits.result(10)
         assert queued.execute("SELECT pg_backend_pid()").fetchone() == (pid,)
         busy[0].rollback()
@@ -355,7 +355,7 @@ def test_a_lease_stays_when_the_pooler_renews_it_on_another_connection(protea: P
         assert holders(protea) and holders(protea) != [pid]
         queued.rollback()
         other = replica(url, "twin").lease(60)
-        assert not other.hold()
+        assert not other.acquire()
     lease.release()
 
 

@@ -25,7 +25,7 @@ from reaper.errors import DatabaseUnavailable
 from reaper.model import Evidence, Key, KindThresholds, Threshold, Thresholds, Verdict
 from reaper.profile import resolve
 from reaper.source import Source
-from reaper.sql.expressions import keyed, text_of
+from reaper.sql.expressions import key_in_batch, text_of
 from reaper.sql.tables import key_parameters, table_of
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.mariadb import MariaDB, temporary
@@ -179,7 +179,7 @@ def test_kinds_are_told_apart_by_case_accent_and_blank(scene: Scene) -> None:
     with source.connect() as connection:
         context = source.begin_evaluation(connection, DowntimeTracker(0))
         with source.transaction(connection, read_only=True):
-            found = source.lookup.keys(connection, context, verdict=None, kind="embed", limit=9)
+            found = source.lookup.list_keys(connection, context, verdict=None, kind="embed", limit=9)
     assert found == [(jobs["embed"],)]
 
 
@@ -192,7 +192,7 @@ def test_a_survey_counts_what_the_rule_says(scene: Scene) -> None:
         with source.transaction(connection, read_only=True):
             census, crossed = source.survey.count(connection, context, None)
             stale = source.survey.count_stale(connection, context)
-            heard = connection.execute(source.survey.crossed(context, None, 10, 3)).all()
+            heard = connection.execute(source.survey.newly_spared_query(context, None, 10, 3)).all()
     assert (census.running, census.past_timeout, crossed, stale, heard) == (3, 2, 2, 2, [])
     assert census.oldest_started_epoch == pytest.approx(context.now.timestamp() - 9 * HOUR, abs=5)
     assert census.most_overdue == pytest.approx(1.5, abs=0.01)
@@ -291,7 +291,7 @@ def chosen(scene: Scene, columns: Sequence[str], keys: Sequence[Key]) -> list[Ke
     mine = [pairs.c[name] for name in columns]
     source = scene.source()
     with source.connect() as connection, source.transaction(connection, read_only=True):
-        query = select(*(text_of(column) for column in (pairs.c.a, pairs.c.b))).where(keyed(mine))
+        query = select(*(text_of(column) for column in (pairs.c.a, pairs.c.b))).where(key_in_batch(mine))
         return sorted(tuple(row) for row in connection.execute(query, key_parameters(keys)))
 
 
@@ -427,29 +427,29 @@ def test_a_database_or_user_that_there_is_not_is_away(scene: Scene) -> None:
 
 def test_one_replica_at_a_time_has_the_lease(scene: Scene) -> None:
     mine, theirs = scene.source().lease(60), scene.source().lease(60)
-    assert (mine.hold(), theirs.hold(), mine.hold(), mine.keep()) == (True, False, True, True)
+    assert (mine.acquire(), theirs.acquire(), mine.acquire(), mine.renew_if_due()) == (True, False, True, True)
     mine.release()
-    assert theirs.hold()
+    assert theirs.acquire()
     theirs.release()
 
 
 def test_who_loses_the_connection_loses_the_lease(scene: Scene) -> None:
     mine, theirs = scene.source().lease(60), scene.source().lease(60)
-    assert mine.hold()
+    assert mine.acquire()
     [(owner,)] = scene.run(
         "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
     )
     scene.run(f"KILL {owner}")
-    eventually(theirs.hold)
-    assert not mine.hold()
+    eventually(theirs.acquire)
+    assert not mine.acquire()
     theirs.release()
 
 
 def test_a_lease_that_is_not_renewed_ends_by_itself(scene: Scene) -> None:
     mine, theirs = scene.source().lease(1), scene.source().lease(60)
-    assert mine.hold()
-    assert not theirs.hold()
-    eventually(theirs.hold)
+    assert mine.acquire()
+    assert not theirs.acquire()
+    eventually(theirs.acquire)
     theirs.release()
     mine.release()
 
@@ -459,7 +459,7 @@ def test_each_database_has_a_lease_of_its_own(scene: Scene, mariadb: MariaDB) ->
     try:
         mine = scene.source().lease(60)
         twin = Source("main", mariadb.url("protea_twin"), resolve("protea"), thresholds(), PATIENCE).lease(60)
-        assert mine.hold() and twin.hold()
+        assert mine.acquire() and twin.acquire()
         mine.release()
         twin.release()
     finally:

@@ -124,7 +124,7 @@ def _reported(world: World, source: Source, job: str) -> list[str]:
     result = report(source, DowntimeTracker(0), ReportQuery(None, None, 50))
     with source.connect() as connection, source.transaction(connection, read_only=True):
         if source.profile.task:
-            source.lookup.tasks(connection, ["nobody's"])
+            source.lookup.existing_tasks(connection, ["nobody's"])
     return list(result.notes)
 
 
@@ -161,7 +161,7 @@ def _looked_back(world: World, source: Source, job: str) -> list[str]:
     with source.connect() as connection:
         context = source.begin_evaluation(connection, DowntimeTracker(0))
         with source.transaction(connection, read_only=True):
-            source.follow_up.look(connection, context, [(job,)])
+            source.follow_up.snapshots(connection, context, [(job,)])
     return []
 
 

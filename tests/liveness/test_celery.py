@@ -20,7 +20,7 @@ from redis import Redis
 
 from reaper.errors import ProbeUnavailable
 from reaper.liveness import LivenessReport
-from reaper.liveness.celery import CeleryWitness
+from reaper.liveness.celery import CeleryProbe
 from reaper.liveness.worker_registry import KnownWorker, WorkerRegistry
 from tests.support.brokers import PASSWORD, Broker, RabbitServer, RedisServer, Staff, rabbit_server
 from tests.support.daemons import PROJECT, until
@@ -46,12 +46,12 @@ def broker(request: pytest.FixtureRequest) -> Broker:
     return server
 
 
-def witness(staff: Staff, *queues: str, absence: float = 0, deadline: float = DEADLINE) -> CeleryWitness:
+def witness(staff: Staff, *queues: str, absence: float = 0, deadline: float = DEADLINE) -> CeleryProbe:
     """One that trusts absence at once, unless told otherwise."""
-    return CeleryWitness(staff.broker.url, deadline, {staff.queue, *queues}, absence_seconds=absence)
+    return CeleryProbe(staff.broker.url, deadline, {staff.queue, *queues}, absence_seconds=absence)
 
 
-def timed(asked: CeleryWitness) -> tuple[LivenessReport, float]:
+def timed(asked: CeleryProbe) -> tuple[LivenessReport, float]:
     begun = time.monotonic()
     return asked.ask(), time.monotonic() - begun
 
@@ -257,7 +257,7 @@ class TestTrouble:
 
     def test_a_wrong_password_is_trouble_and_told_without_any(self, staff: Staff) -> None:
         wrong = "wr0ng:p@ss/w0rd".replace("@", "%40").replace(":", "%3A").replace("/", "%2F")
-        said = CeleryWitness(staff.broker.url_with(wrong), DEADLINE).ask()
+        said = CeleryProbe(staff.broker.url_with(wrong), DEADLINE).ask()
         assert said.trouble is not None
         assert "\n" not in said.trouble
         assert staff.broker.place in said.trouble
@@ -291,7 +291,7 @@ class TestTrouble:
 def test_a_port_that_accepts_and_never_answers_does_not_hold_up_the_sweep(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"{scheme}://user:{PASSWORD.replace('/', '%2F')}@127.0.0.1:{silent.getsockname()[1]}/0"
-        said, seconds = timed(CeleryWitness(url, 2))
+        said, seconds = timed(CeleryProbe(url, 2))
     assert said.trouble is not None
     assert "s3cret" not in said.trouble
     assert seconds <= 2 + SLACK
@@ -299,7 +299,7 @@ def test_a_port_that_accepts_and_never_answers_does_not_hold_up_the_sweep(scheme
 
 @pytest.mark.parametrize("url", ["memory://", "filesystem://", "sqs://key:s3cret@"])
 def test_a_transport_over_which_workers_cannot_be_asked_is_trouble(url: str) -> None:
-    said = CeleryWitness(url, DEADLINE).ask()
+    said = CeleryProbe(url, DEADLINE).ask()
     assert said.trouble is not None
     assert "s3cret" not in said.trouble
 
@@ -309,7 +309,7 @@ class TestRevoke:
     def test_it_ends_the_process_of_a_task_and_not_the_worker(self, staff: Staff, kill_signal: str) -> None:
         worker = staff.hire()
         chore, spared = staff.linger(), staff.send("nothing", countdown=3600)
-        asked = CeleryWitness(staff.broker.url, DEADLINE, {staff.queue}, absence_seconds=0, kill_signal=kill_signal)
+        asked = CeleryProbe(staff.broker.url, DEADLINE, {staff.queue}, absence_seconds=0, kill_signal=kill_signal)
         asked.revoke([chore.id])
         until(lambda: not chore.alive, "the process has ended")
         until(lambda: dead(asked.ask(), chore.id, staff.queue), "the worker does not have it any more")
@@ -336,7 +336,7 @@ class TestRevoke:
         with socket.create_server(("127.0.0.1", 0)) as closed:
             port = closed.getsockname()[1]
         with pytest.raises(ProbeUnavailable, match=f"127.0.0.1:{port}"):
-            CeleryWitness(f"redis://:s3cret@127.0.0.1:{port}/0", DEADLINE).revoke(["any"])
+            CeleryProbe(f"redis://:s3cret@127.0.0.1:{port}/0", DEADLINE).revoke(["any"])
 
 
 class TestHousekeeping:

@@ -33,7 +33,7 @@ from reaper.profile import resolve
 from reaper.scheduling.scheduled_purge import ScheduledPurge
 from reaper.scheduling.scheduler import CronTrigger, IntervalTrigger, Supervisor
 from reaper.source import Source
-from reaper.source.purge import PurgeStatements, cutoff, purge_lease
+from reaper.source.purge import PurgeStatements, purge_cutoff, purge_lease
 from tests.scheduling.test_scheduler import Diary, runner
 from tests.staleness.test_clocks import faketime
 from tests.support.commands import COMMAND, PROJECT, Reaper, environment
@@ -200,7 +200,7 @@ def test_a_running_row_never_goes_whatever_the_profile_says(shed: Shed) -> None:
     running = shed.task(state="running")
     done = shed.task()
     with shed.source().connect() as connection:
-        purge = PurgeStatements(shed.source().rule.tables, cutoff(connection, 1))
+        purge = PurgeStatements(shed.source().rule.tables, purge_cutoff(connection, 1))
         keys = [("7", running), ("8", done)]
         assert purge.run(connection, keys) == 1
         connection.commit()
@@ -212,7 +212,7 @@ def test_the_last_statement_by_itself_spares_a_running_row(shed: Shed) -> None:
     running = shed.task(state="running")
     source = shed.source(purge={"where": [{"column": "ended", "is": "not null"}], "at": ["ended"]})
     with source.connect() as connection:
-        purge = PurgeStatements(source.rule.tables, cutoff(connection, 1))
+        purge = PurgeStatements(source.rule.tables, purge_cutoff(connection, 1))
         parameters = {"any_0": ["7"], "any_1": [running], "any_key": [("7", running)]}
         assert connection.execute(purge.delete, parameters).rowcount == 0
 
@@ -561,7 +561,7 @@ def test_a_page_is_found_by_an_index_on_the_end(protea: Protea) -> None:
     profile = resolve("p", {"p": {"extends": "protea", "purge": {"at": ["finished_at"]}}})
     source = Source("main", protea.url, profile, thresholds(), PATIENCE)
     with source.connect() as connection:
-        purging = PurgeStatements(source.rule.tables, cutoff(connection, 13))
+        purging = PurgeStatements(source.rule.tables, purge_cutoff(connection, 13))
         page = list(purging.stream(connection, None, 100))
         for after in (None, page[-1]):
             compiled = purging.page(after, 100).compile(connection, compile_kwargs={"render_postcompile": True})
@@ -673,10 +673,10 @@ def test_who_has_lost_the_lease_goes_no_further(protea: Protea) -> None:
     source, told = protea.source(), Told()
     lease = purge_lease(source.engine, source.rule.tables, 60)
     rival = purge_lease(source.engine, source.rule.tables, 60)
-    lease.keep = lambda: not told.batches  # type: ignore[method-assign]
+    lease.renew_if_due = lambda: not told.batches  # type: ignore[method-assign]
     report = purge(source, PurgeOptions(30, 1), told, lease)
     assert (report.outcome, report.purged) == (Outcome.STANDBY, 1)
-    assert rival.hold(), "the lease was not given back"
+    assert rival.acquire(), "the lease was not given back"
     rival.release()
 
 

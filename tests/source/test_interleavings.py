@@ -92,7 +92,7 @@ def test_a_worker_and_the_sweep_of_the_daemon(protea: Protea, script: str, capsy
 
 
 def without_judging_again(rule: Rule, context: EvaluationContext, audit_info: AuditInfo) -> Claim:
-    return Claim(rule, context, audit_info, judge=False)
+    return Claim(rule, context, audit_info, predicate=False)
 
 
 class WithoutLock(Claim):
@@ -111,7 +111,7 @@ class JudgesAsItLocks(Claim):
     """The rule in the statement that locks: its snapshot is older than the lock."""
 
     def __init__(self, rule: Rule, context: EvaluationContext, audit_info: AuditInfo) -> None:
-        super().__init__(rule, context, audit_info, judge=False)
+        super().__init__(rule, context, audit_info, predicate=False)
 
     def _lock(self) -> Select[Any]:
         stale = self._rule.stale(self._schema.jobs, self._context)
@@ -121,8 +121,8 @@ class JudgesAsItLocks(Claim):
 class TakesAnyClaim(Claim):
     """Does not ask whether it is still the job that the survey saw."""
 
-    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> ClaimResult:
-        held = [row[:1] for row in connection.execute(self.lock, key_parameters([c.key for c in batch]))]
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
+        held = [row[:1] for row in connection.execute(self.lock_rows, key_parameters([c.key for c in batch]))]
         reaped = self._act(connection, held) if held else []
         return ClaimResult(reaped, len(held) - len(reaped), [c.key for c in batch if c.key not in held])
 
@@ -140,7 +140,7 @@ class _ByHand(Claim):
 class ReadsThenOverwrites(_ByHand):
     """Asks whether the job still runs, and then writes by its key alone."""
 
-    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> ClaimResult:
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
         key = batch[0].key
         if not connection.execute(self.still_running, key_parameters([key])).all():
             return ClaimResult([], 1, [])
@@ -152,9 +152,9 @@ class ReadsThenOverwrites(_ByHand):
 class AuditsApart(_ByHand):
     """The transition in one transaction, its audit event in the next."""
 
-    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> ClaimResult:
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
         key = batch[0].key
-        if not connection.execute(self.lock, key_parameters([key])).all():
+        if not connection.execute(self.lock_rows, key_parameters([key])).all():
             return ClaimResult([], 0, [key])
         connection.execute(text(self.UPDATE), {"id": key[0]})
         driver = connection.connection.driver_connection

@@ -62,7 +62,7 @@ def test_running_jobs_are_listed_oldest_first_by_verdict_and_kind(protea: Protea
     with reading(source) as (connection, context):
 
         def keys(verdict: Verdict | None = None, kind: str | None = None, limit: int = 100) -> list[str]:
-            found = source.lookup.keys(connection, context, verdict=verdict, kind=kind, limit=limit)
+            found = source.lookup.list_keys(connection, context, verdict=verdict, kind=kind, limit=limit)
             return [key for (key,) in found]
 
         assert keys() == [old, heard, null, young]
@@ -165,7 +165,7 @@ def listening(protea: Protea, *ups: tuple[float, float], allowance: float) -> Do
 class Heedful(Source):
     """A source that judges by what was heard so far, without a look of its own."""
 
-    def meet(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
+    def begin_evaluation(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
         return EvaluationContext.of(downtime, self.thresholds)
 
 
@@ -346,7 +346,7 @@ def test_keys_of_any_type_travel_unharmed(protea: Protea, types: list[str], keys
             assert audit["witness"] == "start"
         judged = source.lookup.evidence(connection, context, sorted(told))
         assert [evidence.key for evidence in judged] == sorted(told)
-        [left] = source.lookup.keys(connection, context, verdict=None, kind=None, limit=10)
+        [left] = source.lookup.list_keys(connection, context, verdict=None, kind=None, limit=10)
     [evidence] = report.newly_spared
     assert evidence.key == left
     assert evidence.witness == "events"

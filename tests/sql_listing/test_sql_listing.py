@@ -77,7 +77,7 @@ def held(source: Source, job: str) -> Iterator[None]:
         )
         with source.transaction(connection):
             with connection.begin_nested():
-                assert connection.execute(claim.lock, key_parameters([(job,)])).all()
+                assert connection.execute(claim.lock_rows, key_parameters([(job,)])).all()
             yield
 
 

@@ -195,7 +195,7 @@ def listened(world: World) -> DowntimeTracker:
 class Listening(Source):
     """A source whose sweeps judge by what was heard until NOW."""
 
-    def meet(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
+    def begin_evaluation(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
         return EvaluationContext.of(downtime, self.thresholds)
 
 
@@ -249,7 +249,7 @@ def check(protea: Protea, world: World, batch_size: int) -> None:
     source = Listening("main", protea.url, resolve("protea"), world.thresholds(), PATIENCE)
 
     with source.connect() as connection, source.transaction(connection, read_only=True):
-        context = source.meet(connection, downtime)
+        context = source.begin_evaluation(connection, downtime)
         assert {candidate.key[0] for candidate in source.survey.stream(connection, context)} == stale
         assert source.survey.count_stale(connection, context) == len(stale)
         evidence = source.lookup.evidence(connection, context, [(id,) for id in ids])

@@ -192,7 +192,7 @@ class Claimer(Sweeper):
         driver.prepare_threshold = 5
         if isolation:
             self.connection = self.connection.execution_options(isolation_level=isolation)
-        self.survey = self.source.survey.candidates(self.context)
+        self.survey = self.source.survey.candidates_query(self.context)
         self.claim = make(self.source.rule, self.context, AuditInfo("main", name, "test-host"))
         self._runner(self.connection)
 

@@ -65,7 +65,7 @@ class AsOf(Source):
 
     now: datetime
 
-    def meet(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
+    def begin_evaluation(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
         downtime.record_contact(ServerClock(now=self.now, server_started=self.now))
         return EvaluationContext.of(downtime, self.thresholds)
 

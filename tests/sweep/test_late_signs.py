@@ -298,7 +298,7 @@ def test_a_job_ended_by_a_person_through_the_daemon_is_remembered_too(protea: Pr
 
 
 def test_of_very_many_some_are_followed_and_all_are_told_when(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reaper.source.claim.FOLLOWED", 15)
+    monkeypatch.setattr("reaper.source.claim.MAX_FOLLOWED", 15)
     sweeps, heard = Sweeps(protea.source()), Heard()
     heard.memory = sweeps.memory
     for _ in range(60):
@@ -316,7 +316,7 @@ def test_documents_tell_when_a_job_was_ended_and_not_what_is_only_compared(prote
     document = to_jsonable(heard.reaped_jobs[0])
     row = protea.row(job)
     assert datetime.fromisoformat(document["reaped_at"]) >= row["finished_at"]
-    assert "remains" not in document and heard.reaped_jobs[0].remains is not None
+    assert not {"remains", "state_after"} & document.keys() and heard.reaped_jobs[0].state_after is not None
 
 
 # --- what columns make of it -------------------------------------------------------------------------------------
@@ -454,7 +454,7 @@ def test_what_a_column_rounds_up_is_no_sign(empty: PostgreSQLDatabase, context: 
     ],
 )
 def test_a_sign_is_later_than_what_rounding_makes_of_the_reap(epoch: float, sign: float, is_later: bool) -> None:
-    remains = PostTransitionState(epoch, (), None, again=False)
+    remains = PostTransitionState(epoch, (), None, requeued=False)
     assert (newer_than_transition(remains, Sign(sign, "then")) is not None) is is_later
     assert newer_than_transition(remains, None) is None
 
@@ -486,7 +486,7 @@ def test_a_witness_that_a_transition_sets_ahead_is_not_heard_nor_one_that_speaks
         downtime.record_contact(
             ServerClock(now=datetime(2000, 1, 1, tzinfo=UTC), server_started=datetime(2000, 1, 1, tzinfo=UTC))
         )
-        return str(source.follow_up.looking(EvaluationContext.of(downtime, thresholds())))
+        return str(source.follow_up.snapshot_query(EvaluationContext.of(downtime, thresholds())))
 
     assert "heartbeat_at" in heard(TASKS) and "task_log" in heard(TASKS)
     assert "heartbeat_at" not in heard(ahead) and "task_log" in heard(ahead)
@@ -499,9 +499,9 @@ def test_a_witness_that_a_transition_sets_ahead_is_not_heard_nor_one_that_speaks
 
 
 def ended(*numbers: int) -> list[ReapedJob]:
-    remains = PostTransitionState(1.0, (1.0,), "failed", again=False)
+    remains = PostTransitionState(1.0, (1.0,), "failed", requeued=False)
     return [
-        ReapedJob((str(n),), "JobTimeout", "embed", 1.0, 1.0, None, evidence={"big": "x" * 9}, remains=remains)
+        ReapedJob((str(n),), "JobTimeout", "embed", 1.0, 1.0, None, evidence={"big": "x" * 9}, state_after=remains)
         for n in numbers
     ]
 
@@ -530,7 +530,7 @@ def test_what_is_remembered_is_small() -> None:
                 key=(str(uuid.uuid4()),),
                 kind=f"embed {n % 5}",
                 evidence={"signs": [n] * 100},
-                remains=PostTransitionState(1.5, (float(n),), f"failed {n % 2}", again=False),
+                state_after=PostTransitionState(1.5, (float(n),), f"failed {n % 2}", requeued=False),
             )
             for n, job in enumerate(ended(*range(begin, begin + 1000)))
         ]
@@ -560,7 +560,7 @@ def test_a_job_that_is_ended_anew_is_remembered_anew() -> None:
     remembered.remember(ended(1))
     remembered.forget(before)
     assert list(remembered.next_keys()) == [("1",)]
-    remembered.remember([job._replace(remains=None) for job in ended(1)])
+    remembered.remember([job._replace(state_after=None) for job in ended(1)])
     assert len(remembered) == 0
 
 

@@ -38,7 +38,7 @@ def check_rows(ctx: CheckContext) -> Iterator[Finding]:
         yield from _told(name, question, partial(_future_sign, ctx, alive))
         if alive.children:
             yield from _told(name, "whether jobs are each other's parents", partial(_cycle, ctx, alive.children))
-    for place in duplicates.places(ctx.profile):
+    for place in duplicates.next_value_columns(ctx.profile):
         if _readable(ctx, place.table) and _readable(ctx, place.beyond.table):
             question = f"whether the next {place.column} exists in {place.beyond.table} already"
             yield from _told(place.table, question, partial(_taken, ctx, place))
@@ -158,7 +158,7 @@ def _cycle(ctx: CheckContext, children: Children) -> Finding | None:
 
 
 def _taken(ctx: CheckContext, place: duplicates.NextValueColumn) -> Finding | None:
-    found = duplicates.parse(place, ctx.catalog.ask(duplicates.query(ctx.schema, place)))
+    found = duplicates.read_duplicates(place, ctx.catalog.ask(duplicates.duplicates_query(ctx.schema, place)))
     return warning(place.table, str(found)) if found else None
 
 

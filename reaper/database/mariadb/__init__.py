@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, NullPool, Select, TextClause, create_engine, event, text
 
-from reaper.database.mariadb.lease import take
-from reaper.database.mariadb.row_holders import holder_of
+from reaper.database.mariadb.lease import lease_statements
+from reaper.database.mariadb.row_holders import find_lock_holder
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Timeouts
 from reaper.errors import DatabaseUnavailable
 from reaper.model import Key, LockHolder, ServerClock
@@ -25,7 +25,7 @@ SQL_MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTIO
 # A CTE that is merged into its user is worked out once per mention. A long IN that is turned into a join with its
 # values uses no index on the column. A row that is looked for by two indexes is locked in both, one after the other:
 # whoever comes from the other one meets us in a deadlock.
-SETTINGS = text(
+SESSION_SETTINGS = text(
     f"SET SESSION time_zone = '+00:00', sql_mode = '{SQL_MODE}', tx_isolation = 'READ-COMMITTED',"
     " optimizer_switch = 'derived_merge=off,index_merge=off', in_predicate_conversion_threshold = 0,"
     " max_statement_time = :statement, lock_wait_timeout = :lock, innodb_lock_wait_timeout = :lock,"
@@ -33,13 +33,13 @@ SETTINGS = text(
 )
 # Uptime counts whole seconds from the server's start to the statement's: what is left is the same in every look, and
 # stays so when the clock is put right.
-LOOK = text(
+READ_CLOCK = text(
     "SELECT version() AS version, now(6) AS now, @@read_only AS read_only, @@innodb_read_only AS forced_read_only,"
     " CAST(now() AS DATETIME) - INTERVAL (SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status"
     " WHERE variable_name = 'UPTIME') SECOND AS server_started,"
     " (SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'SLAVE_RUNNING') AS replica"
 )
-OLDEST = (10, 6)  # knows SKIP LOCKED and JSON_TABLE
+OLDEST_VERSION = (10, 6)  # knows SKIP LOCKED and JSON_TABLE
 
 
 class MariaDB:
@@ -71,18 +71,18 @@ class MariaDB:
 
     def begin(self, connection: Connection, timeouts: Timeouts, *, read_only: bool) -> None:
         limits = {"statement": timeouts.statement, "lock": LOCK_SECONDS, "idle": IDLE_SECONDS}
-        connection.execute(SETTINGS, limits)
-        connection.execute(opening(read_only=read_only))
+        connection.execute(SESSION_SETTINGS, limits)
+        connection.execute(start_transaction(read_only=read_only))
 
     def read_clock(self, connection: Connection) -> ServerClock:
-        row = connection.execute(LOOK).one()
+        row = connection.execute(READ_CLOCK).one()
         _check_version(connection, row.version)
         if row.read_only not in (0, "OFF") or row.forced_read_only:
             what = "a replica" if row.replica == "ON" else "read-only"
             raise DatabaseUnavailable(f"the server is {what}: it takes no changes")
         return ServerClock(now=_aware(row.now), server_started=_aware(row.server_started))
 
-    def hidden_rows(self, connection: Connection, tables: Collection[str], so: str) -> None:
+    def hidden_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> None:
         """It knows privileges on tables and columns, and none on rows."""
 
     def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[Sequence[Any]]:
@@ -93,16 +93,16 @@ class MariaDB:
         from reaper.database.mariadb.connection import TimedConnection
 
         driver = connection.connection.driver_connection
-        return isinstance(driver, TimedConnection) and driver.answers(within_seconds)
+        return isinstance(driver, TimedConnection) and driver.responds(within_seconds)
 
     def lease(self, schema: ProfileTables, ttl_seconds: float) -> Sequence[TextClause]:
-        return take(schema, ttl_seconds)
+        return lease_statements(schema, ttl_seconds)
 
     def lock_holder(self, connection: Connection, schema: ProfileTables, key: Key) -> LockHolder | None:  # noqa: ARG002
-        return holder_of(connection)
+        return find_lock_holder(connection)
 
 
-def opening(*, read_only: bool) -> TextClause:
+def start_transaction(*, read_only: bool) -> TextClause:
     """The statement that begins a transaction."""
     return text(f"START TRANSACTION READ {'ONLY' if read_only else 'WRITE'}")
 
@@ -110,12 +110,12 @@ def opening(*, read_only: bool) -> TextClause:
 def _check_version(connection: Connection, version: str) -> None:
     """MySQL speaks the same protocol and other SQL."""
     known = connection.dialect.server_version_info or ()
-    if "mariadb" not in version.casefold() or tuple(known[:2]) < OLDEST:
+    if "mariadb" not in version.casefold() or tuple(known[:2]) < OLDEST_VERSION:
         raise _too_different(version)
 
 
 def _too_different(version: str) -> DatabaseUnavailable:
-    oldest = ".".join(map(str, OLDEST))
+    oldest = ".".join(map(str, OLDEST_VERSION))
     return DatabaseUnavailable(f"the server is {version}: MariaDB {oldest} or later is needed")
 
 

@@ -34,21 +34,21 @@ class TimedConnection(_Connection):
         """How the server calls itself when it is met."""
         return str(self.get_server_info())  # type: ignore[no-untyped-call]
 
-    def wait_at_most(self, seconds: float) -> None:
+    def set_timeout(self, seconds: float) -> None:
         """From now on. The driver reads its limit, which it takes only when it connects, before each answer."""
         self._read_timeout: float | None = seconds
         self._write_timeout: float | None = seconds
 
-    def answers(self, within_seconds: float) -> bool:
+    def responds(self, within_seconds: float) -> bool:
         """Whether the server is still there. One that keeps us waiting is hung up on."""
         limit = self._read_timeout
-        self.wait_at_most(within_seconds)
+        self.set_timeout(within_seconds)
         try:
             self.ping(reconnect=False)
         except MySQLError:
             return False
         finally:
-            self.wait_at_most(limit or within_seconds)
+            self.set_timeout(limit or within_seconds)
         return True
 
 
@@ -71,5 +71,5 @@ def connect(options: Mapping[str, Any], connect_seconds: float, limit_seconds: f
         read_timeout=connect_seconds,
         write_timeout=connect_seconds,
     )
-    line.wait_at_most(limit_seconds)
+    line.set_timeout(limit_seconds)
     return line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-AWAY = frozenset(
+UNAVAILABLE = frozenset(
     {
         *range(2000, 3000),  # the connection could not be made, or was lost
         1040,  # too many connections
@@ -28,7 +28,7 @@ AWAY = frozenset(
         1114,  # the table is full
     }
 )
-PASSING = frozenset(
+TRANSIENT = frozenset(
     {
         1213,  # deadlock
         1020,  # the row has changed since it was read
@@ -36,7 +36,7 @@ PASSING = frozenset(
         1180,  # the commit failed: in a cluster, another node changed the row
     }
 )
-SLOW = frozenset(
+TIMEOUT = frozenset(
     {
         1205,  # waited too long for a lock
         1317,  # interrupted
@@ -45,7 +45,7 @@ SLOW = frozenset(
         1028,  # sorting was aborted
     }
 )
-TWIN = frozenset({1062, 1586})
+DUPLICATE = frozenset({1062, 1586})
 """A unique key has the value already."""
 
 STATEMENT = frozenset(

@@ -23,7 +23,7 @@ _TAKE = text(
 )
 
 
-def take(schema: ProfileTables, ttl_seconds: float) -> Sequence[TextClause]:
+def lease_statements(schema: ProfileTables, ttl_seconds: float) -> Sequence[TextClause]:
     """The statements that take or renew the lease, the same for every replica."""
     database, table = split_name(schema.profile.jobs.table)
     profile = zlib.crc32(schema.profile.name.encode())

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper.model import LockHolder
 
 # The view has the server's own time zone, whatever the session's.
-SUSPECTS = text(
+LOCKING_TRANSACTIONS = text(
     """
     SELECT t.trx_mysql_thread_id AS pid, p.user AS user,
            CASE p.command WHEN 'Sleep' THEN 'idle in transaction' ELSE LOWER(p.command) END AS state,
@@ -25,10 +25,10 @@ SUSPECTS = text(
 )
 
 
-def holder_of(connection: Connection) -> LockHolder | None:
+def find_lock_holder(connection: Connection) -> LockHolder | None:
     """The only one who can hold it; None where several can, or this user may not see them (privilege PROCESS)."""
     try:
-        suspects = connection.execute(SUSPECTS).all()
+        suspects = connection.execute(LOCKING_TRANSACTIONS).all()
     except DBAPIError:
         # A privilege is missing. The transaction goes on: here an error ends only its statement.
         if connection.invalidated:

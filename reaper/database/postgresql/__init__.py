@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Engine, NullPool, Select, TextClause, create_
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 
-from reaper.database.postgresql.connection import TimedConnection, line
-from reaper.database.postgresql.lease import take
-from reaper.database.postgresql.row_holders import holder_of
+from reaper.database.postgresql.connection import TimedConnection, connection_class
+from reaper.database.postgresql.lease import lease_statement
+from reaper.database.postgresql.row_holders import find_lock_holder
 from reaper.database.postgresql.row_security import hidden_rows
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Timeouts
 from reaper.errors import DatabaseUnavailable
@@ -25,7 +25,7 @@ from reaper.sql.tables import ProfileTables
 
 # TimeZone, DateStyle and extra_float_digits: a role or database may have its own, in which moments cannot be read
 # back, and numbers lose their digits. Compiling such statements takes longer than running them.
-BEGIN = text(
+TRANSACTION_SETTINGS = text(
     "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true), "
     "set_config('extra_float_digits', '3', true), set_config('jit', 'off', true), "
     "set_config('statement_timeout', :statement, true), "
@@ -33,7 +33,7 @@ BEGIN = text(
 )
 # The checkpointer is started anew when the server recovers from a crash of one of its processes, which leaves the
 # postmaster's own start time as it was. Roles that may not see it get NULL, which greatest() passes over.
-LOOK = text(
+READ_CLOCK = text(
     "SELECT clock_timestamp() AS now, greatest(pg_postmaster_start_time(), (SELECT max(backend_start)"
     " FROM pg_stat_activity WHERE backend_type = 'checkpointer')) AS server_started,"
     " pg_is_in_recovery() AS standby, current_setting('transaction_read_only') = 'on' AS read_only"
@@ -50,7 +50,7 @@ class PostgreSQL:
 
     def engine(self, url: str, source: str, timeouts: Timeouts) -> Engine:
         engine = _engine(url, source, timeouts)
-        lines = line(timeouts.statement + MARGIN_SECONDS)
+        lines = connection_class(timeouts.statement + MARGIN_SECONDS)
 
         @event.listens_for(engine, "do_connect")
         def _connect(
@@ -64,22 +64,22 @@ class PostgreSQL:
         if read_only:
             connection.execute(text("SET TRANSACTION READ ONLY"))
         limits = {"statement": f"{round(timeouts.statement * 1000)}", "lock": f"{LOCK_MS}", "idle": f"{IDLE_MS}"}
-        connection.execute(BEGIN, limits)
+        connection.execute(TRANSACTION_SETTINGS, limits)
 
     def read_clock(self, connection: Connection) -> ServerClock:
         """Ask for the database's clock and its server's start, inside a transaction.
 
         Raises DatabaseAway when nobody could write there now: a standby, or a server set to read only.
         """
-        row = connection.execute(LOOK).one()
+        row = connection.execute(READ_CLOCK).one()
         if row.standby:
             raise DatabaseUnavailable("the server is a standby in recovery: nothing can be written there")
         if row.read_only:
             raise DatabaseUnavailable("the database is read-only: nothing can be written there")
         return ServerClock(now=row.now, server_started=row.server_started)
 
-    def hidden_rows(self, connection: Connection, tables: Collection[str], so: str) -> str | None:
-        return hidden_rows(connection, tables, so)
+    def hidden_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> str | None:
+        return hidden_rows(connection, tables, consequence)
 
     def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[tuple[Any, ...]]:
         """Not through a cursor of the server: PostgreSQL does not use parallel workers for those."""
@@ -96,13 +96,13 @@ class PostgreSQL:
 
     def is_alive(self, connection: Connection, within_seconds: float) -> bool:
         driver = connection.connection.driver_connection
-        return isinstance(driver, TimedConnection) and driver.answers(within_seconds)
+        return isinstance(driver, TimedConnection) and driver.responds(within_seconds)
 
     def lease(self, schema: ProfileTables, ttl_seconds: float) -> Sequence[TextClause]:
-        return [take(schema, _DIALECT, ttl_seconds)]
+        return [lease_statement(schema, _DIALECT, ttl_seconds)]
 
     def lock_holder(self, connection: Connection, schema: ProfileTables, key: Key) -> LockHolder | None:
-        return holder_of(connection, schema, key)
+        return find_lock_holder(connection, schema, key)
 
 
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]

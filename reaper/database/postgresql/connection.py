@@ -21,7 +21,7 @@ class TimedConnection(psycopg.Connection[Any]):
     limit_seconds: ClassVar[float] = 3600.0
     _limit: float | None = None
 
-    def answers(self, within_seconds: float) -> bool:
+    def responds(self, within_seconds: float) -> bool:
         """Whether the server is still there. Outside a transaction; one that keeps us waiting is hung up on."""
         self._limit = within_seconds
         try:
@@ -56,6 +56,6 @@ class TimedConnection(psycopg.Connection[Any]):
             return result
 
 
-def line(limit_seconds: float) -> type[TimedConnection]:
+def connection_class(limit_seconds: float) -> type[TimedConnection]:
     """Connections with this limit."""
     return type("Line", (TimedConnection,), {"limit_seconds": limit_seconds})

@@ -23,7 +23,7 @@ _TAKE = text(
 )
 
 
-def take(schema: ProfileTables, dialect: Dialect, ttl_seconds: float) -> TextClause:
+def lease_statement(schema: ProfileTables, dialect: Dialect, ttl_seconds: float) -> TextClause:
     """The statement that takes the lease of one job table, the same for every replica, whatever it calls its source."""
     given = {
         "ttl": (String, f"{round(ttl_seconds * 1000)}"),

@@ -16,11 +16,11 @@ from reaper.database.errors import sqlstate
 from reaper.model import Key, LockHolder
 from reaper.sql.tables import ProfileTables, key_parameters
 
-HOLDER = "xmax"
+XMAX = "xmax"
 """The column of every row that carries the holder. To read it is a privilege like that to any other."""
 _FORBIDDEN = "42501"
 
-WHO = text(
+TRANSACTION_OWNER = text(
     """
     SELECT l.pid, a.application_name, a.usename, coalesce(a.state, p.gid) AS state,
            to_char(timezone('UTC', coalesce(a.xact_start, p.prepared)), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS since,
@@ -34,7 +34,7 @@ WHO = text(
     ORDER BY held DESC NULLS LAST LIMIT 1
     """
 )
-SUSPECTS = text(
+OLDER_TRANSACTIONS = text(
     """
     SELECT l.transactionid::text FROM pg_locks l
     WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
@@ -45,9 +45,9 @@ SUSPECTS = text(
                     AND r.relation = to_regclass(:table) AND r.mode IN ('RowShareLock', 'RowExclusiveLock'))
     """
 )
-MEMBERS = text("SELECT xid::text FROM pg_get_multixact_members(CAST(CAST(:number AS text) AS xid))")
+MULTIXACT_MEMBERS = text("SELECT xid::text FROM pg_get_multixact_members(CAST(CAST(:number AS text) AS xid))")
 
-WRITER = text(
+LOG_WRITER = text(
     """
     SELECT a.pid, coalesce(nullif(a.application_name, ''), a.backend_type) AS application_name, a.usename, a.state,
            to_char(timezone('UTC', a.xact_start), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS since,
@@ -62,12 +62,12 @@ WRITER = text(
 )
 
 
-def holder_of(connection: Connection, schema: ProfileTables, key: Key) -> LockHolder | None:
+def find_lock_holder(connection: Connection, schema: ProfileTables, key: Key) -> LockHolder | None:
     """The one who has held the row longest, or None when nobody (any more) does or it cannot be told."""
     table = connection.dialect.identifier_preparer.format_table(schema.jobs)
     if schema.profile.jobs.log is not None:
         # Entries of a log are never locked: it is the log that somebody holds.
-        return _named(connection.execute(WRITER, {"table": table}).one_or_none())
+        return _named(connection.execute(LOG_WRITER, {"table": table}).one_or_none())
     number = _number(connection, schema, key)
     if number is None or number == "0":
         return None
@@ -81,7 +81,7 @@ def holder_of(connection: Connection, schema: ProfileTables, key: Key) -> LockHo
 def _number(connection: Connection, schema: ProfileTables, key: Key) -> str | None:
     """The transaction that the row carries; None, too, where the role may not read that: it is told for people."""
     where = schema.key_in_batch(schema.key(schema.jobs))
-    asked = select(cast(column(HOLDER), Text)).select_from(schema.jobs).where(where)
+    asked = select(cast(column(XMAX), Text)).select_from(schema.jobs).where(where)
     try:
         with connection.begin_nested():
             number: str | None = connection.execute(asked, key_parameters([key])).scalar_one_or_none()
@@ -93,7 +93,7 @@ def _number(connection: Connection, schema: ProfileTables, key: Key) -> str | No
 
 
 def _owner(connection: Connection, numbers: Sequence[str]) -> LockHolder | None:
-    return _named(connection.execute(WHO, {"numbers": list(numbers)}).one_or_none()) if numbers else None
+    return _named(connection.execute(TRANSACTION_OWNER, {"numbers": list(numbers)}).one_or_none()) if numbers else None
 
 
 def _named(row: Row[Any] | None) -> LockHolder | None:
@@ -113,7 +113,7 @@ def _members(connection: Connection, number: str) -> list[str]:
     """The transactions behind a shared lock; none when the number is not of that kind."""
     try:
         with connection.begin_nested():
-            return list(connection.execute(MEMBERS, {"number": number}).scalars())
+            return list(connection.execute(MULTIXACT_MEMBERS, {"number": number}).scalars())
     except DBAPIError:
         # Asked of a plain transaction's number, the server answers with an error: there is no other way to tell.
         return []
@@ -125,5 +125,5 @@ def _only_suspect(connection: Connection, table: str, number: str) -> list[str]:
     The holder is then a transaction that is older than the number and works on the table; it is named only when there
     is but one such.
     """
-    found = list(connection.execute(SUSPECTS, {"number": number, "table": table}).scalars())
+    found = list(connection.execute(OLDER_TRANSACTIONS, {"number": number, "table": table}).scalars())
     return found if len(found) == 1 else []

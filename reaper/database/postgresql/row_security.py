@@ -73,12 +73,12 @@ ORDER BY 1, 2, 3, 4
 """
 
 
-def hiding(asked: str, reader: str, commands: str) -> TextClause:
+def restrictions_query(asked: str, reader: str, commands: str) -> TextClause:
     """Asks for each Hiding. All is SQL: a relation of oids, a role's oid, an array."""
     return text(_QUESTION.format(asked=asked, reader=reader, commands=commands))
 
 
-def remedy(found: RowRestriction, quote: Callable[[str], str]) -> str:
+def fix(found: RowRestriction, quote: Callable[[str], str]) -> str:
     """The statement that shows the reader every row, or lets him write any."""
     reader = quote(found.reader)
     if found.narrowed:
@@ -90,7 +90,7 @@ def remedy(found: RowRestriction, quote: Callable[[str], str]) -> str:
 
 _NAMED = "(SELECT to_regclass(name)::oid FROM unnest(CAST(:tables AS text[])) AS name)"
 _US = "(SELECT oid FROM pg_roles WHERE rolname = current_user)"
-_HIDING_FROM_US = hiding(_NAMED, _US, "ARRAY['SELECT']")
+_HIDING_FROM_US = restrictions_query(_NAMED, _US, "ARRAY['SELECT']")
 # Hardly any table has policies, and to plan the question above takes longer than all else that a sweep begins with.
 _ANY = text(
     "SELECT EXISTS (SELECT FROM unnest(CAST(:tables AS text[])) AS name JOIN pg_class c ON c.oid = to_regclass(name)"
@@ -98,12 +98,12 @@ _ANY = text(
 )
 
 
-def any_policies(tables: Collection[str]) -> TextClause:
+def has_policies_query(tables: Collection[str]) -> TextClause:
     """Asks whether `hiding_from_us` is worth asking: one of the tables has policies or is a view."""
     return _ANY.bindparams(tables=_names(tables))
 
 
-def hiding_from_us(tables: Collection[str]) -> TextClause:
+def own_restrictions_query(tables: Collection[str]) -> TextClause:
     """Asks which policies may hide rows of these tables."""
     return _HIDING_FROM_US.bindparams(tables=_names(tables))
 
@@ -112,14 +112,14 @@ def _names(tables: Collection[str]) -> list[str]:
     return [_PREPARER.format_table(table_of(name, ())) for name in sorted(tables)]
 
 
-def hidden_rows(connection: Connection, tables: Collection[str], so: str) -> str | None:
+def hidden_rows(connection: Connection, tables: Collection[str], consequence: str) -> str | None:
     """Which of the tables may hide rows from the role, what follows, and what helps; None when it sees them all."""
-    if not tables or not connection.execute(any_policies(tables)).scalar_one():
+    if not tables or not connection.execute(has_policies_query(tables)).scalar_one():
         return None
-    found = [RowRestriction(**row._mapping) for row in connection.execute(hiding_from_us(tables))]
+    found = [RowRestriction(**row._mapping) for row in connection.execute(own_restrictions_query(tables))]
     if not found:
         return None
     named = ", ".join(dict.fromkeys(f"{each.schema}.{each.name}" for each in found))
     readers = ", ".join(dict.fromkeys(repr(each.reader) for each in found))
-    fixes = "; ".join(dict.fromkeys(remedy(each, _PREPARER.quote).removesuffix(";") for each in found))
-    return f"row-level security may hide rows of {named} from the role {readers}: {so} before {fixes}"
+    fixes = "; ".join(dict.fromkeys(fix(each, _PREPARER.quote).removesuffix(";") for each in found))
+    return f"row-level security may hide rows of {named} from the role {readers}: {consequence} before {fixes}"

@@ -81,7 +81,7 @@ class MultiStatementTransition:
         self._found = BoundRow(judging.to_end)
         left = [attempts_left(self._profile, judging.to_end).label(_LEFT)] if self._profile.attempts else []
         self.judging: Select[Any] = select(*judging.to_end.c, *left)
-        self.arms = [self._arm(left, action) for left, action in self._profile.branches(choice)]
+        self.branches = [self._arm(left, action) for left, action in self._profile.branches(choice)]
         jobs = self._schema.jobs
         self.still_running = select(*self._schema.key_text(jobs)).where(
             self._schema.key_in_batch(self._schema.key(jobs)), self._schema.running(jobs)
@@ -91,7 +91,7 @@ class MultiStatementTransition:
     def statements(self) -> dict[str, ClauseElement]:
         """What is run, by its name."""
         found: dict[str, ClauseElement] = {"judge": self.judging}
-        for number, arm in enumerate(self.arms):
+        for number, arm in enumerate(self.branches):
             found[f"transition_{number}"] = arm.transition
             found |= {f"also_{number}_{n}": also for n, also in enumerate(arm.also)}
         return {**found, "undone": self.still_running}
@@ -100,7 +100,7 @@ class MultiStatementTransition:
         """Those of the jobs that have been ended. Raises HalfDone when a change or what goes with it is missing."""
         rows = connection.execute(self.judging, key_parameters(keys)).all()
         told: list[EndedJob] = []
-        for arm in self.arms:
+        for arm in self.branches:
             mine = [row for row in rows if arm.left is None or bool(row._mapping[_LEFT]) == arm.left]
             if mine:
                 told += self._end(connection, arm, mine)
@@ -143,7 +143,7 @@ class MultiStatementTransition:
         jobs, name = self._schema.jobs, self._profile.jobs.table
         theirs: list[Element] = [self._found.c[KEY.format(n)] for n in range(len(self._profile.jobs.key))]
         # Not by an index on what says that it runs: its entries would be locked before the row is.
-        runs = func.coalesce(self._schema.running_by_its_row(jobs), False)
+        runs = func.coalesce(self._schema.running_by_own_row(jobs), False)
         mine = and_(ProfileTables.keys_equal(self._schema.key(jobs), theirs), runs)
         if action.delete:
             return delete(jobs).where(mine)
@@ -154,7 +154,7 @@ class MultiStatementTransition:
         if isinstance(step, Insert):
             return insert(table).values(self._values(step.table, step.values, None))
         matching = [table.c[theirs] == self._copy(ours) for theirs, ours in step.match.items()]
-        theirs = and_(*matching, self._schema.holds(step.where, table, step.table))
+        theirs = and_(*matching, self._schema.conditions_hold(step.where, table, step.table))
         if isinstance(step, Update):
             return update(table).values(self._values(step.table, step.assign, table)).where(theirs)
         return delete(table).where(theirs)

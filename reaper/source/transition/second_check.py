@@ -48,4 +48,4 @@ def attempts_left(profile: Profile, doomed: CTE) -> ColumnElement[bool]:
     if attempts.limit_column is not None:
         limits.insert(0, doomed.c[row_alias(profile, attempts.limit_column)])
     limit = func.coalesce(*limits) if len(limits) > 1 else limits[0]
-    return func.coalesce(func.coalesce(sql.length(tried) if attempts.array else tried, 0) < limit, False)
+    return func.coalesce(func.coalesce(sql.array_length(tried) if attempts.array else tried, 0) < limit, False)

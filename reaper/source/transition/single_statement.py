@@ -69,7 +69,7 @@ class SingleStatementTransition:
     def __init__(self, rule: Rule, judging: SecondCheck, choice: str) -> None:
         self._schema, self._profile = rule.tables, rule.tables.profile
         self._writing = judging.writing
-        self.arms = self._arms(judging.to_end, choice)
+        self.branches = self._arms(judging.to_end, choice)
         self.statement = self._told()
 
     @property
@@ -81,7 +81,7 @@ class SingleStatementTransition:
         """Those of the jobs that have been ended. Raises HalfDone when a change or what goes with it is missing."""
         rows = connection.execute(self.statement, key_parameters(keys)).all()
         done = [row for row in rows if row.ended]
-        for arm in self.arms:
+        for arm in self.branches:
             counted, ended = rows[0]._mapping, sum(row.arm == arm.number for row in done)
             inserted = {n: counted[cte.name] for n, cte in arm.inserted.items()}
             check_complete(self._profile, arm.action, RowCounts(counted[f"judged_{arm.number}"], ended, inserted))
@@ -95,7 +95,7 @@ class SingleStatementTransition:
                 row.witness,
                 row.task,
                 row.evidence,
-                self.arms[row.arm].action,
+                self.branches[row.arm].action,
             )
             for row in done
         ]
@@ -121,7 +121,7 @@ class SingleStatementTransition:
     def _transition(self, doomed: CTE, action: Action) -> Select[Any] | UpdateBase:
         jobs = self._schema.jobs
         theirs = [doomed.c[KEY.format(n)] for n in range(len(self._profile.jobs.key))]
-        mine = and_(ProfileTables.keys_equal(self._schema.key(jobs), theirs), self._schema.running_by_its_row(jobs))
+        mine = and_(ProfileTables.keys_equal(self._schema.key(jobs), theirs), self._schema.running_by_own_row(jobs))
         if action.delete:
             return delete(jobs).where(mine).returning(*doomed.c, false().label("still_runs"))
         if action.assign is None:
@@ -167,7 +167,7 @@ class SingleStatementTransition:
             into = [table.c[name] for name in step.values]
             return insert(table).from_select(into, rows, include_defaults=False).returning(one)
         matching = [table.c[theirs] == ended.c[row_alias(self._profile, ours)] for theirs, ours in step.match.items()]
-        theirs = and_(*matching, self._schema.holds(step.where, table, step.table))
+        theirs = and_(*matching, self._schema.conditions_hold(step.where, table, step.table))
         if isinstance(step, Delete):
             return delete(table).where(theirs).returning(one)
         return update(table).values(self._assigned(step, ended, table)).where(theirs).returning(one)
@@ -183,11 +183,11 @@ class SingleStatementTransition:
     def _told(self) -> Select[Any]:
         """Counted apart from the rows: an update which changes nothing still says how many it should have."""
         counts = self._counts()
-        told = [self._told_by(arm) for arm in self.arms]
+        told = [self._told_by(arm) for arm in self.branches]
         ended = (union_all(*told) if len(told) > 1 else told[0]).subquery(reserved_alias("ended"))
         found = select(*ended.c, *counts.c).select_from(counts.outerjoin(ended, true()))
         # Nothing reads what these return: they are carried out all the same when the statement has them.
-        return found.add_cte(*(cte for arm in self.arms for cte in arm.others))
+        return found.add_cte(*(cte for arm in self.branches for cte in arm.others))
 
     def _told_by(self, arm: Branch) -> Select[Any]:
         ended, task = arm.ended, self._profile.task
@@ -196,15 +196,15 @@ class SingleStatementTransition:
             ended.c.kind,
             *(cast(ended.c[name], sql.FLOAT).label(name) for name in ("age", "silence")),
             ended.c.witness,
-            (sql.text_of(ended.c[row_alias(self._profile, task.task)]) if task else sql.no_text()).label("task"),
+            (sql.text_of(ended.c[row_alias(self._profile, task.task)]) if task else sql.null_text()).label("task"),
             (cast(null(), sql.DOCUMENT) if arm.action.writes_evidence else ended.c.evidence).label("evidence"),
             literal(arm.number).label("arm"),
             func.coalesce(not_(ended.c.still_runs), False).label("ended"),
         )
 
     def _counts(self) -> Subquery:
-        counted = [_count(arm.doomed).label(f"judged_{arm.number}") for arm in self.arms]
-        for arm in self.arms:
+        counted = [_count(arm.doomed).label(f"judged_{arm.number}") for arm in self.branches]
+        for arm in self.branches:
             counted += [_count(cte).label(cte.name) for cte in arm.inserted.values()]
         return select(*counted).subquery(reserved_alias("counts"))
 

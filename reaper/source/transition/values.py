@@ -59,7 +59,7 @@ class ValueCompiler:
 
     def _known(self, value: Variable, job: Judged, target: Target) -> Element:
         if value.known == "now":
-            return sql.from_instant(_now(value), self._schema.time(target.table))
+            return sql.from_instant(_now(value), self._schema.timestamp_format(target.table))
         if value.known in self._given:
             return literal(self._given[value.known], String)
         if value.known == "null":
@@ -72,7 +72,7 @@ class ValueCompiler:
         if value.plus is not None:
             return func.coalesce(column, 0) + value.plus
         if value.append is not None:
-            return sql.appended(column, self._member(value.append, job, target))
+            return sql.json_append(column, self._member(value.append, job, target))
         return column
 
     def _member(self, value: Value, job: Judged, target: Target) -> Element:
@@ -82,7 +82,7 @@ class ValueCompiler:
         if isinstance(value, Variable) and value.known == "now":
             return _now(value)
         if isinstance(value, Variable) and value.known == "null":
-            return sql.no_text()
+            return sql.null_text()
         return self.value(value, job, target)
 
     def _copy(self, column: str, job: Judged) -> Element:
@@ -95,7 +95,7 @@ class ValueCompiler:
         newest = self._newest(beyond, job)
         if beyond.step is not None:
             return self._next_number(beyond.step, newest, target)
-        return sql.from_instant(self._next_moment(beyond, newest, target), self._schema.time(target.table))
+        return sql.from_instant(self._next_moment(beyond, newest, target), self._schema.timestamp_format(target.table))
 
     def _newest(self, beyond: NextValue, job: Judged) -> Element:
         there = self._schema.table(beyond.table).alias(reserved_alias("there"))
@@ -114,11 +114,11 @@ class ValueCompiler:
         newest = self._schema.instant(beyond.table, newest)
         every = self._every(beyond, target)
         if target.row is None:
-            return func.coalesce(sql.later(newest, every), sql.now())
+            return func.coalesce(sql.add_seconds(newest, every), sql.now())
         own = self._schema.instant(target.table, target.row.c[target.column])
-        steps = func.floor(cast(sql.seconds(newest, own), sql.FLOAT) / every) + 1
+        steps = func.floor(cast(sql.seconds_between(newest, own), sql.FLOAT) / every) + 1
         reached: ColumnElement[bool] = newest >= own
-        return case((and_(newest.is_not(None), reached), sql.later(own, steps * every)), else_=own)
+        return case((and_(newest.is_not(None), reached), sql.add_seconds(own, steps * every)), else_=own)
 
     @staticmethod
     def _every(beyond: NextValue, target: Target) -> Element:
@@ -130,4 +130,4 @@ class ValueCompiler:
 
 
 def _now(value: Variable) -> Element:
-    return sql.now() if value.plus is None else sql.later(sql.now(), value.plus)
+    return sql.now() if value.plus is None else sql.add_seconds(sql.now(), value.plus)
