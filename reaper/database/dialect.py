@@ -1,4 +1,4 @@
-"""What differs from one database server to another, apart from its SQL (see `reaper.sql.element`)."""
+"""What differs from one database server to another, apart from its SQL (see `reaper.sql.expressions`)."""
 
 from __future__ import annotations
 

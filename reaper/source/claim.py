@@ -43,7 +43,8 @@ from reaper.source.transition.multi_statement import MultiStatementTransition
 from reaper.source.transition.second_check import Predicate, SecondCheck
 from reaper.source.transition.single_statement import SingleStatementTransition
 from reaper.sql import expressions as sql
-from reaper.sql.tables import ProfileTables, key_parameters, reserved_alias
+from reaper.sql.keys import key_parameters
+from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness.rule import EvaluationContext, Rule
 
 _NOT_AVAILABLE = "55P03"
@@ -151,7 +152,7 @@ class Claim:
 
     def _still_running(self) -> Select[Any]:
         jobs = self._schema.jobs
-        mine = and_(self._schema.key_in_batch(self._schema.key(jobs)), self._schema.running(jobs))
+        mine = and_(self._schema.key_in_batch(jobs), self._schema.running(jobs))
         return select(*self._schema.key_text(jobs), *version_columns(self._rule)).where(mine)
 
     def _lock(self) -> Select[Any]:
@@ -176,9 +177,5 @@ class Claim:
         jobs = self._schema.jobs
         theirs = self._schema.table(part.table).alias(reserved_alias("part"))
         joined = jobs.join(theirs, self._schema.belongs_to_job(part, theirs, jobs))
-        there = (
-            select(*self._schema.key_text(jobs))
-            .select_from(joined)
-            .where(self._schema.key_in_batch(self._schema.key(jobs)))
-        )
+        there = select(*self._schema.key_text(jobs)).select_from(joined).where(self._schema.key_in_batch(jobs))
         return there, there.with_for_update(skip_locked=True, of=theirs)

@@ -19,7 +19,8 @@ from reaper.source.evidence import KEY_TEXT, SIGN, status_of
 from reaper.source.survey import version_columns
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
-from reaper.sql.tables import ProfileTables, key_parameters, reserved_alias
+from reaper.sql.keys import key_parameters
+from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness.rule import EvaluationContext, Rule
 
 MAX_FOLLOWED = 5_000
@@ -96,7 +97,7 @@ class FollowUp:
             *self._schema.key_text(self._jobs),
             *self._identity(),
             self._status().label("status"),
-        ).where(self._schema.is_job(self._jobs), self._schema.key_in_batch(self._schema.key(self._jobs)))
+        ).where(self._schema.is_job(self._jobs), self._schema.key_in_batch(self._jobs))
 
     def _identity(self) -> list[Label[Any]]:
         """What is another one as soon as the job is started anew."""
@@ -154,7 +155,7 @@ class FollowUp:
             finished.label("finished"),
             (func.coalesce(*ends, type_=sql.INSTANT) if ends else sql.null_instant()).label("finished_at"),
             *(sign.label(SIGN.format(n)) for n, sign in enumerate(signs)),
-        ).where(self._schema.is_job(jobs), self._schema.key_in_batch(self._schema.key(jobs)))
+        ).where(self._schema.is_job(jobs), self._schema.key_in_batch(jobs))
         return found.cte(reserved_alias("found")).prefix_with("MATERIALIZED", dialect="postgresql")
 
     def _seen(self, found: RowMapping) -> JobSnapshot:

@@ -13,7 +13,8 @@ from reaper.model import Evidence, Key, Verdict
 from reaper.profile import FromColumn, Insert, Json, Scalar, Value, Variable
 from reaper.source.evidence import evidence_cte, evidence_select, read_evidence
 from reaper.sql import expressions as sql
-from reaper.sql.tables import key_parameters, reserved_alias
+from reaper.sql.keys import key_parameters
+from reaper.sql.tables import reserved_alias
 from reaper.staleness.rule import EvaluationContext, Rule
 
 
@@ -92,7 +93,7 @@ class JobLookup:
         """What the rule says of these jobs and what that rests on, in this order; jobs that are gone are left out."""
         if not keys:
             return []
-        job = evidence_cte(self.rule, self._jobs, context, self._schema.key_in_batch(self._key))
+        job = evidence_cte(self.rule, self._jobs, context, self._schema.key_in_batch(self._jobs))
         rows = connection.execute(evidence_select(job, len(self._key)), key_parameters(keys))
         found = {e.key: e for e in (read_evidence(row, len(self._key)) for row in rows)}
         return [found[key] for key in keys if key in found]
@@ -113,7 +114,7 @@ class JobLookup:
         place = _evidence(insert)
         evidence = sql.json_member(table.c[place[0]], place[1:])
         query = select(evidence).select_from(table.join(self._jobs, and_(*same)))
-        query = query.where(self._schema.key_in_batch(self._key), self._schema.is_job(self._jobs))
+        query = query.where(self._schema.key_in_batch(self._jobs), self._schema.is_job(self._jobs))
         for name, value in insert.values.items():
             if isinstance(value, Variable) and value.known == "now":
                 query = query.order_by(table.c[name].desc())

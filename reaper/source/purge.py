@@ -48,7 +48,8 @@ from reaper.profile import Purge
 from reaper.source.survey import Candidate
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
-from reaper.sql.tables import ProfileTables, key_parameters, reserved_alias
+from reaper.sql.keys import key_parameters
+from reaper.sql.tables import ProfileTables, reserved_alias
 
 _DAY = 86400.0
 # A row that has to be changed by a foreign key may be held: to wait for it would keep the batch's other rows locked.
@@ -183,7 +184,7 @@ class PurgeStatements:
 
     def _chosen(self) -> Select[Any]:
         jobs = self._schema.jobs
-        mine = self._schema.key_in_batch(self._schema.key(jobs))
+        mine = self._schema.key_in_batch(jobs)
         return select(*self._schema.key_text(jobs)).where(mine, self._may_go(jobs))
 
     def _lock(self) -> Select[Any]:
@@ -192,14 +193,14 @@ class PurgeStatements:
     def _step(self, step: Step) -> Delete:
         """The rows that go with the jobs of a batch; one that is a job itself never while it runs."""
         theirs, jobs = self._schema.table(step.table), self._schema.jobs.alias(reserved_alias("job"))
-        where = [self._schema.key_in_batch(self._schema.key(jobs)), self._schema.belongs_to_job(step, theirs, jobs)]
+        where = [self._schema.key_in_batch(jobs), self._schema.belongs_to_job(step, theirs, jobs)]
         if step.table == self._schema.profile.jobs.table:
             where.append(not_(self._schema.running(theirs)))
         return delete(theirs).where(*where)
 
     def _delete(self, purge: Purge) -> Delete:
         jobs = self._schema.jobs
-        mine = delete(jobs).where(self._schema.key_in_batch(self._schema.key(jobs)))
+        mine = delete(jobs).where(self._schema.key_in_batch(jobs))
         running = self._schema.profile.jobs.running
         asked = {related.table for related in running.related} if running else set()
         # What has just gone with a job must not make it look like a running one.

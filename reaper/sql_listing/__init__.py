@@ -69,7 +69,7 @@ def _surveying(hand: StatementWriter, terms: ListingOptions, reads: str) -> Iter
         source.survey.newly_spared_query(context, before, terms.named + 1, 0),
     )
     schema = source.rule.tables
-    job = evidence_cte(source.rule, schema.jobs, context, schema.key_in_batch(schema.key(schema.jobs)))
+    job = evidence_cte(source.rule, schema.jobs, context, schema.key_in_batch(schema.jobs))
     yield hand.written(
         "evidence",
         "Tells what the verdict on these jobs rests on: those that live, and those whose row is held.",

@@ -145,5 +145,5 @@ class PostgreSQL:
 
     def _row(self) -> Select[Any]:
         schema = self.hand.source.rule.tables
-        mine = schema.key_in_batch(schema.key(schema.jobs))
+        mine = schema.key_in_batch(schema.jobs)
         return select(cast(column("xmax"), Text)).select_from(schema.jobs).where(mine)

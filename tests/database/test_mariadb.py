@@ -26,7 +26,8 @@ from reaper.model import Evidence, Key, KindThresholds, Threshold, Thresholds, V
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.sql.expressions import key_in_batch, text_of
-from reaper.sql.tables import key_parameters, table_of
+from reaper.sql.keys import key_parameters
+from reaper.sql.tables import table_of
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.mariadb import MariaDB, temporary
 from tests.support.protea import HOUR, MINUTE, PATIENCE, AsOf, Protea, eventually, thresholds

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, text
 from reaper.model import ReapedJob
 from reaper.source import AuditInfo, Candidate, Claim
 from reaper.source.claim import ClaimResult
-from reaper.sql.tables import key_parameters
+from reaper.sql.keys import key_parameters
 from reaper.staleness.rule import EvaluationContext, Rule
 from tests.support.interleaving import SCRIPTS, MakeClaim, Stage, Sweeper, Tally, WholeSweep, claimers
 from tests.support.protea import Protea

@@ -16,7 +16,7 @@ from reaper.profile import Profile, resolve
 from reaper.profile.related_tables import liveness_tables
 from reaper.source import AuditInfo, Source
 from reaper.source.source import SourceOptions
-from reaper.sql.tables import key_parameters
+from reaper.sql.keys import key_parameters
 from reaper.sql_listing import ListingOptions, Statement, script
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker

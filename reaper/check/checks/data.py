@@ -16,7 +16,7 @@ from reaper.check.finding import Finding, note, warning
 from reaper.profile import Children, Scalar, Witness
 from reaper.source import duplicates
 from reaper.sql import expressions as sql
-from reaper.sql.conditions import among
+from reaper.sql.conditions import is_one_of
 from reaper.sql.tables import ProfileTables
 
 _FUTURE = timedelta(minutes=1)
@@ -83,7 +83,7 @@ def _other_case(ctx: CheckContext) -> Finding | None:
         return None
     column, values = found
     state = jobs.c[column.name]
-    if _exists(ctx, among(state, values)):
+    if _exists(ctx, is_one_of(state, values)):
         return None
     for value in (value for value in values if isinstance(value, str)):
         for other in sorted({value.upper(), value.lower(), value.capitalize(), value.title()} - {value}):

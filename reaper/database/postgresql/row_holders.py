@@ -14,7 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.database.errors import sqlstate
 from reaper.model import Key, LockHolder
-from reaper.sql.tables import ProfileTables, key_parameters
+from reaper.sql.keys import key_parameters
+from reaper.sql.tables import ProfileTables
 
 XMAX = "xmax"
 """The column of every row that carries the holder. To read it is a privilege like that to any other."""
@@ -80,7 +81,7 @@ def find_lock_holder(connection: Connection, schema: ProfileTables, key: Key) ->
 
 def _number(connection: Connection, schema: ProfileTables, key: Key) -> str | None:
     """The transaction that the row carries; None, too, where the role may not read that: it is told for people."""
-    where = schema.key_in_batch(schema.key(schema.jobs))
+    where = schema.key_in_batch(schema.jobs)
     asked = select(cast(column(XMAX), Text)).select_from(schema.jobs).where(where)
     try:
         with connection.begin_nested():

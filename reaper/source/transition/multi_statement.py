@@ -33,7 +33,8 @@ from reaper.source.evidence import KEY, KEY_TEXT, row_alias
 from reaper.source.transition.result import EndedJob, RowCounts, check_complete
 from reaper.source.transition.second_check import SecondCheck, attempts_left
 from reaper.source.transition.values import Target
-from reaper.sql.expressions import Element, key_parameters
+from reaper.sql.expressions import Element
+from reaper.sql.keys import key_parameters
 from reaper.sql.tables import ProfileTables
 from reaper.staleness.rule import Rule
 
@@ -84,7 +85,7 @@ class MultiStatementTransition:
         self.branches = [self._arm(left, action) for left, action in self._profile.branches(choice)]
         jobs = self._schema.jobs
         self.still_running = select(*self._schema.key_text(jobs)).where(
-            self._schema.key_in_batch(self._schema.key(jobs)), self._schema.running(jobs)
+            self._schema.key_in_batch(jobs), self._schema.running(jobs)
         )
 
     @property

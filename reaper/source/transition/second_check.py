@@ -29,7 +29,7 @@ class SecondCheck:
         self, rule: Rule, context: EvaluationContext, audit_info: Mapping[str, str], judge: Predicate | bool
     ) -> None:
         jobs, schema = rule.tables.jobs, rule.tables
-        wanted = and_(schema.key_in_batch(schema.key(jobs)), schema.running(jobs))
+        wanted = and_(schema.key_in_batch(jobs), schema.running(jobs))
         if judge:
             wanted = and_(wanted, (rule.still_stale if judge is True else judge)(jobs, context))
         verdict = Verdict.STALE if judge is True else None

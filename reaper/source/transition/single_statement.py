@@ -42,7 +42,8 @@ from reaper.source.transition.result import EndedJob, RowCounts, check_complete
 from reaper.source.transition.second_check import SecondCheck, attempts_left
 from reaper.source.transition.values import Target
 from reaper.sql import expressions as sql
-from reaper.sql.expressions import Element, key_parameters
+from reaper.sql.expressions import Element
+from reaper.sql.keys import key_parameters
 from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness.rule import Rule
 

@@ -11,7 +11,7 @@ from reaper.profile import First, FromColumn, Json, Next, Sql, Value, Variable
 from reaper.profile.values import NextValue
 from reaper.source.evidence import row_alias
 from reaper.sql import expressions as sql
-from reaper.sql.conditions import templated
+from reaper.sql.conditions import fill_template
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables, reserved_alias
 
@@ -54,7 +54,9 @@ class ValueCompiler:
         if isinstance(value, Next):
             return self._next(value.beyond, job, target)
         if isinstance(value, Sql):
-            return templated(value.sql, {name: self._copy(name, job) for name in self._schema.profile.row_columns()})
+            return fill_template(
+                value.sql, {name: self._copy(name, job) for name in self._schema.profile.row_columns()}
+            )
         return sql.untyped(value)
 
     def _known(self, value: Variable, job: Judged, target: Target) -> Element:
