@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reaper.catalog.tables import Index, Table
-from reaper.database.postgresql.row_holders import XMAX
+from reaper.database.postgresql.lock_holder import XMAX
 from reaper.database.postgresql.row_security import RowRestriction, fix
 
 _MAINTAIN_SINCE = 17

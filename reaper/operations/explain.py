@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.common import messages
 from reaper.database.errors import ErrorKind, classify, short_message
-from reaper.database.row_holders import holder_of
 from reaper.errors import NoSuchJob
 from reaper.model import Evidence, Key, LockHolder
 from reaper.source import Source
@@ -80,5 +79,5 @@ def _explained(
         found = source.lookup.evidence(connection, context, [key])
         if not found:
             raise NoSuchJob(f"job {messages.format_key(key)} has just been deleted")
-        holder = holder_of(connection, source.rule.tables, key)
+        holder = source.lock_holder(connection, key)
         return Explanation(found[0], holder, source.lookup.audits(connection, key))

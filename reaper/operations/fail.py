@@ -9,7 +9,6 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from reaper.common import messages
-from reaper.database.row_holders import holder_of
 from reaper.errors import JobChanged
 from reaper.model import Key, ReapedJob, Reason, Verdict
 from reaper.source import AuditInfo, Source
@@ -91,7 +90,7 @@ def fail(
             return reaped[0]
         with source.transaction(connection, read_only=True):
             if held:
-                holder = holder_of(connection, source.rule.tables, key)
+                holder = source.lock_holder(connection, key)
                 raise JobChanged(f"is alive: its row is held by {messages.describe_holder(holder)}")
             raise JobChanged(_what_it_is(source, connection, context, key))
 

@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from reaper.database.errors import ErrorKind, classify, short_message
-from reaper.database.row_holders import holder_of
 from reaper.liveness import LivenessReport
 from reaper.model import Evidence, JobCounts, Key, LockHolder, Verdict
 from reaper.operations.orphans import Orphan
@@ -105,7 +104,7 @@ def kinds(source: Source, *, at_most: float = inf) -> Sequence[tuple[str | None,
 def _holders(source: Source, connection: Connection, jobs: Sequence[Evidence]) -> dict[Key, LockHolder]:
     """Who holds the rows of those that are stale."""
     stale = [job.key for job in jobs if job.verdict is Verdict.STALE]
-    found = {key: holder_of(connection, source.rule.tables, key) for key in stale}
+    found = {key: source.lock_holder(connection, key) for key in stale}
     return {key: holder for key, holder in found.items() if holder}
 
 

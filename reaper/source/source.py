@@ -20,7 +20,7 @@ from reaper.database.lease import Lease
 from reaper.database.timeouts import Timeouts
 from reaper.errors import DatabaseUnavailable, RowsHidden
 from reaper.liveness import LivenessProbe
-from reaper.model import Reason, Thresholds
+from reaper.model import Key, LockHolder, Reason, Thresholds
 from reaper.profile import Profile
 from reaper.profile.related_tables import liveness_tables
 from reaper.source.audit import AuditInfo
@@ -132,6 +132,10 @@ class Source:
         """Raises RowsHidden where the database may keep rows of these tables from us; `so` says what follows."""
         if (hidden := dialect_of(connection).hidden_rows(connection, tables, consequence)) is not None:
             raise RowsHidden(hidden)
+
+    def lock_holder(self, connection: Connection, key: Key) -> LockHolder | None:
+        """The transaction that has held the job's row longest; None when none does, or when it cannot be found out."""
+        return dialect_of(connection).lock_holder(connection, self.rule.tables, key)
 
     def ask_probe(self, context: EvaluationContext) -> EvaluationContext:
         """The moment with what the witness outside the database says, where there is one. Asks it once.

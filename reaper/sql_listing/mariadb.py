@@ -14,7 +14,7 @@ from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 from reaper.database.lease import ttl_for
 from reaper.database.mariadb import OLDEST_VERSION, READ_CLOCK, SESSION_SETTINGS, start_transaction
 from reaper.database.mariadb.lease import lease_statements
-from reaper.database.mariadb.row_holders import LOCKING_TRANSACTIONS
+from reaper.database.mariadb.lock_holder import LOCKING_TRANSACTIONS
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS
 from reaper.source import Claim, Source
 from reaper.source.transition.multi_statement import Branch, MultiStatementTransition

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from reaper.database.lease import ttl_for
 from reaper.database.postgresql import IDLE_MS, LOCK_MS, READ_CLOCK, TRANSACTION_SETTINGS
 from reaper.database.postgresql.lease import lease_statement
-from reaper.database.postgresql.row_holders import LOG_WRITER, MULTIXACT_MEMBERS, OLDER_TRANSACTIONS, TRANSACTION_OWNER
+from reaper.database.postgresql.lock_holder import LOG_WRITER, MULTIXACT_MEMBERS, OLDER_TRANSACTIONS, TRANSACTION_OWNER
 from reaper.database.postgresql.row_security import has_policies_query, own_restrictions_query
 from reaper.profile.related_tables import liveness_tables
 from reaper.source import Claim, Source

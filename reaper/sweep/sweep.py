@@ -11,7 +11,6 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.database.lease import Lease
-from reaper.database.row_holders import holder_of
 from reaper.errors import DatabaseUnavailable, RowsHidden, TooManyFailures
 from reaper.model import Evidence, FailedTransition, JobCounts, Key, LockedCandidate, Outcome, SweepReport, Verdict
 from reaper.source import AuditInfo, Candidate, Source, with_stale
@@ -196,7 +195,7 @@ class Sweep:
         longest_first = sorted(self.locked, key=self.memory.locked_since.__getitem__)
         for key in longest_first[:MAX_LISTED]:
             with self.source.transaction(connection, read_only=True):
-                holder = holder_of(connection, self.source.rule.tables, key)
+                holder = self.source.lock_holder(connection, key)
                 judged = self.source.lookup.evidence(connection, context, [key])
             seen = now - self.memory.locked_since[key]
             held = max(seen, holder.held_seconds or 0.0) if holder else seen

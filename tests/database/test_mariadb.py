@@ -19,7 +19,6 @@ from sqlalchemy.exc import DBAPIError
 import reaper
 from reaper.database.connections import read_server_clock
 from reaper.database.errors import ErrorKind, classify, short_message
-from reaper.database.row_holders import holder_of
 from reaper.database.timeouts import MARGIN_SECONDS, Timeouts
 from reaper.errors import DatabaseUnavailable
 from reaper.model import Evidence, Key, KindThresholds, Threshold, Thresholds, Verdict
@@ -598,7 +597,7 @@ def test_the_only_one_who_holds_rows_is_named(scene: Scene) -> None:
         # Whoever asks for the transactions more often than ten times a second is shown what he was shown before.
         time.sleep(0.15)
         with source.connect() as connection, source.transaction(connection, read_only=True):
-            return holder_of(connection, source.rule.tables, (job,))
+            return source.lock_holder(connection, (job,))
 
     locked = f"SELECT * FROM job WHERE id = '{job}' FOR UPDATE"
     assert named() is None

@@ -20,7 +20,6 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from reaper.check import Finding, Level, Workload, examine
-from reaper.database.row_holders import holder_of
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.fence.operations import FenceAction, apply, plan
 from reaper.grants.facts import from_database
@@ -146,7 +145,7 @@ def _held(world: World, source: Source, job: str) -> list[str]:
     with world.database.session() as worker, source.connect() as connection:
         assert world.finish(job, worker)
         with source.transaction(connection, read_only=True):
-            holder = holder_of(connection, source.rule.tables, (job,))
+            holder = source.lock_holder(connection, (job,))
         worker.rollback()
     return [] if holder and holder.pid == worker.number else ["who holds a row is not told"]
 

@@ -1,6 +1,7 @@
-"""Who may hold a row. MariaDB tells which transactions hold locks, and only of those that somebody waits for on what.
+"""The holder of a row lock on MariaDB.
 
-So a holder is named when there is but one transaction that holds rows in the database.
+MariaDB shows which transactions hold row locks, but on which rows only where another transaction waits for one. So the
+holder is known only when a single transaction holds row locks in the database.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.model import LockHolder
 
-# The view has the server's own time zone, whatever the session's.
+# The view shows times in the server's own time zone, whatever the session's is.
 LOCKING_TRANSACTIONS = text(
     """
     SELECT t.trx_mysql_thread_id AS pid, p.user AS user,
@@ -26,17 +27,17 @@ LOCKING_TRANSACTIONS = text(
 
 
 def find_lock_holder(connection: Connection) -> LockHolder | None:
-    """The only one who can hold it; None where several can, or this user may not see them (privilege PROCESS)."""
+    """The only transaction that can hold it; None where several can, or without the privilege PROCESS to see them."""
     try:
-        suspects = connection.execute(LOCKING_TRANSACTIONS).all()
+        transactions = connection.execute(LOCKING_TRANSACTIONS).all()
     except DBAPIError:
-        # A privilege is missing. The transaction goes on: here an error ends only its statement.
+        # A privilege is missing. The transaction goes on: on MariaDB an error ends only its statement.
         if connection.invalidated:
             raise
         return None
-    if len(suspects) != 1:
+    if len(transactions) != 1:
         return None
-    [row] = suspects
+    [row] = transactions
     return LockHolder(
         pid=row.pid, application=None, user=row.user, state=row.state, since=row.since, held_seconds=float(row.held)
     )
