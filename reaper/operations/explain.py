@@ -16,7 +16,7 @@ from reaper.errors import NoSuchJob
 from reaper.model import Evidence, Key, LockHolder
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 
 
 @dataclass(frozen=True, slots=True)

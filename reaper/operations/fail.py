@@ -13,7 +13,7 @@ from reaper.errors import JobChanged
 from reaper.model import Key, ReapedJob, Reason, Verdict
 from reaper.source import AuditInfo, Source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.listeners import SweepListener
 
 

@@ -26,7 +26,7 @@ from reaper.operations.bulk import BulkOptions, BulkResult, end_in_bulk
 from reaper.source import AuditInfo, Candidate, Source
 from reaper.source.interrupted import Interrupted
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.batches import BatchRunner
 from reaper.sweep.options import MAX_LISTED
 

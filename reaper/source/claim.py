@@ -45,7 +45,8 @@ from reaper.source.transition.single_statement import SingleStatementTransition
 from reaper.sql import expressions as sql
 from reaper.sql.keys import key_parameters
 from reaper.sql.tables import ProfileTables, reserved_alias
-from reaper.staleness.rule import EvaluationContext, Rule
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import Rule
 
 _NOT_AVAILABLE = "55P03"
 _LOG_LOCK_MS = 200

@@ -27,7 +27,8 @@ from reaper.profile import Profile
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import reserved_alias
-from reaper.staleness.rule import START, EvaluationContext, Rule
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import START, Rule
 
 KEY = "key_{}"
 KEY_TEXT = "text_{}"
@@ -69,7 +70,7 @@ def _gathered(
         *(jobs.c[name].label(row_alias(profile, name)) for name in sorted(profile.row_columns())),
         rule.kind(jobs).label("kind"),
         status_of(profile, jobs).label("status"),
-        rule.started(jobs).label("started"),
+        rule.tables.started(jobs).label("started"),
         rule.started_from(jobs).label("started_from"),
         verdict.label("verdict"),
         sql.now().label("judged_at"),

@@ -21,7 +21,8 @@ from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.keys import key_parameters
 from reaper.sql.tables import ProfileTables, reserved_alias
-from reaper.staleness.rule import EvaluationContext, Rule
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import Rule
 
 MAX_FOLLOWED = 5_000
 """Of how many of the jobs that one sweep ends it is known what is left of them."""

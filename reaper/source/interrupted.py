@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, Connection, FromClause, and_, not_, select
 from reaper.common.durations import format_duration
 from reaper.source.survey import Candidate, version_columns
 from reaper.sql import expressions as sql
-from reaper.staleness.rule import EvaluationContext, Rule
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Interrupted:
     def __call__(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
         last_sign = self.rule.last_sign(jobs, context)
         return and_(
-            self.rule.started(jobs) < sql.instant(self.restart),
+            self.rule.tables.started(jobs) < sql.instant(self.restart),
             last_sign >= sql.instant(self.restart - timedelta(seconds=self.window_seconds)),
             last_sign <= sql.instant(self.restart),
             not_(self.rule.unknown(jobs, context)),

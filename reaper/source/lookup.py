@@ -15,7 +15,8 @@ from reaper.source.evidence import evidence_cte, evidence_select, read_evidence
 from reaper.sql import expressions as sql
 from reaper.sql.keys import key_parameters
 from reaper.sql.tables import reserved_alias
-from reaper.staleness.rule import EvaluationContext, Rule
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import Rule
 
 
 class JobLookup:
@@ -75,7 +76,7 @@ class JobLookup:
     def _oldest(
         self, connection: Connection, where: Sequence[ColumnElement[bool]], limit: int, offset: int
     ) -> list[Key]:
-        query = select(*self._text).where(*where).order_by(self.rule.started(self._jobs), *self._key)
+        query = select(*self._text).where(*where).order_by(self.rule.tables.started(self._jobs), *self._key)
         return [tuple(row) for row in connection.execute(query.limit(limit).offset(offset))]
 
     def existing_tasks(self, connection: Connection, ids: Collection[str]) -> set[str]:

@@ -31,7 +31,8 @@ from reaper.source.survey import Survey
 from reaper.source.transition.second_check import Predicate
 from reaper.sql.tables import ProfileTables
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext, Rule
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import Rule
 
 _AT_ONCE_SECONDS = 5.0
 _CONNECTING = "reaper.connecting"

@@ -14,7 +14,8 @@ from reaper.profile.columns import columns_judged
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import reserved_alias
-from reaper.staleness.rule import EvaluationContext, Rule
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import Rule
 
 
 class Candidate(NamedTuple):
@@ -38,7 +39,7 @@ def version_columns(rule: Rule) -> list[Element]:
     """
     jobs = rule.tables.jobs
     return [
-        sql.epoch(rule.started(jobs)).label("start"),
+        sql.epoch(rule.tables.started(jobs)).label("start"),
         *(sql.text_of(jobs.c[name]).label(f"claim_{n}") for n, name in enumerate(rule.tables.profile.jobs.claim)),
     ]
 
@@ -65,7 +66,7 @@ class Survey:
             func.count().label("running"),
             sql.count_if(self.rule.older_than_timeout(jobs, context)).label("past_timeout"),
             sql.count_if(*self._crossing(context, before)).label("crossed"),
-            sql.epoch(func.min(self.rule.started(jobs))).label("oldest"),
+            sql.epoch(func.min(self.rule.tables.started(jobs))).label("oldest"),
             self.rule.most_overdue(jobs, context).label("most_overdue"),
         ]
         return select(*counted).where(self.rule.tables.running(jobs))
@@ -92,14 +93,14 @@ class Survey:
 
         Of the oldest `limit + stale` no more than `stale` can be silent: no others have to be looked at.
         """
-        started = self.rule.started(self._jobs)
+        started = self.rule.tables.started(self._jobs)
         running = self.rule.tables.running(self._jobs)
         # Not every column that the profile names: those that are only written need not be granted to be read.
         judged = [self._jobs.c[name] for name in sorted(columns_judged(self.rule.tables.profile))]
         crossing = select(*judged).where(running, *self._crossing(context, before))
         oldest = crossing.order_by(started).limit(limit + stale).subquery(reserved_alias("oldest"))
         heard = select(*self.rule.tables.key_text(oldest)).where(self.rule.has_recent_sign(oldest, context))
-        return heard.order_by(self.rule.started(oldest)).limit(limit)
+        return heard.order_by(self.rule.tables.started(oldest)).limit(limit)
 
     def _crossing(self, context: EvaluationContext, before: EvaluationContext | None) -> list[ColumnElement[bool]]:
         """Of the running ones: past their timeout, and not yet at `before`."""

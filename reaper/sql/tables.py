@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, FromClause, TableClause, and_, column, literal, not_, select, table, true
+from sqlalchemy import ColumnElement, FromClause, TableClause, and_, column, func, literal, not_, select, table, true
 from sqlalchemy.sql import quoted_name
 
 from reaper.model import TimestampFormat
@@ -70,6 +70,11 @@ class ProfileTables:
             earlier.c[log.order] < jobs.c[log.order],
         )
         return and_(is_one_of(jobs.c[log.type], log.started), not_(earlier_start.correlate(jobs).exists()))
+
+    def started(self, jobs: FromClause) -> Element:
+        """The job's start: the first start column that is not NULL."""
+        columns = [self.instant(self.profile.jobs.table, jobs.c[name]) for name in self.profile.jobs.started]
+        return func.coalesce(*columns, type_=sql.INSTANT) if len(columns) > 1 else columns[0]
 
     def running(self, jobs: FromClause) -> ColumnElement[bool]:
         """The job claims to be running."""

@@ -18,7 +18,7 @@ from reaper.profile import Action, Insert, Profile
 from reaper.source import Source
 from reaper.sql.keys import KEY_COLUMN_VALUES, WHOLE_KEYS
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 
 _NOW = datetime(2000, 1, 1, tzinfo=UTC)
 _WIDTH = 120

@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.model import Key, LateSign, PostTransitionState, ReapedJob
 from reaper.source import MAX_FOLLOWED, JobSnapshot, Sign, Source
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 
 MAX_TRACKED = MAX_FOLLOWED
 RETENTION_SECONDS = 24 * 3600.0

@@ -15,7 +15,7 @@ from reaper.errors import DatabaseUnavailable, RowsHidden, TooManyFailures
 from reaper.model import Evidence, FailedTransition, JobCounts, Key, LockedCandidate, Outcome, SweepReport, Verdict
 from reaper.source import AuditInfo, Candidate, Source, with_stale
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.batches import BatchResult, BatchRunner
 from reaper.sweep.candidate_spool import CandidateSpool
 from reaper.sweep.late_signs import LateSignScan, scan_for_late_signs

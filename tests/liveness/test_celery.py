@@ -169,7 +169,7 @@ class TestGone:
         staff.hire()
         said = witness(staff, absence=60).ask()
         assert staff.queue not in said.queues
-        assert "asked since" in said.doubts[0]
+        assert "have been asked for" in said.doubts[0]
 
     def test_a_message_that_a_killed_worker_had_not_acknowledged_will_run_again(self, staff: Staff) -> None:
         worker = staff.hire()
@@ -362,11 +362,11 @@ class TestHousekeeping:
     def test_nothing_of_celery_is_imported_and_no_signal_or_log_is_touched(self, redis: RedisServer) -> None:
         text = """
 import logging, signal, sys
-from reaper.liveness.celery import CeleryWitness
+from reaper.liveness.celery import CeleryProbe
 def state():
     return [signal.getsignal(number) for number in signal.valid_signals()], logging.root.handlers[:], logging.root.level
 before = state()
-assert CeleryWitness(sys.stdin.readline().strip(), 5).ask().trouble is None
+assert CeleryProbe(sys.stdin.readline().strip(), 5).ask().trouble is None
 assert before == state()
 print(*(name for name in ("celery", "kombu", "redis", "amqp", "billiard") if name in sys.modules))
 """
@@ -378,9 +378,7 @@ print(*(name for name in ("celery", "kombu", "redis", "amqp", "billiard") if nam
     def test_the_password_stands_in_no_table_of_processes(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = f"redis://:s3cret@127.0.0.1:{silent.getsockname()[1]}/0"
-            text = (
-                "import sys; from reaper.liveness.celery import CeleryWitness; CeleryWitness(sys.stdin.read(), 3).ask()"
-            )
+            text = "import sys; from reaper.liveness.celery import CeleryProbe; CeleryProbe(sys.stdin.read(), 3).ask()"
             words = [sys.executable, "-c", text]
             with subprocess.Popen(words, stdin=subprocess.PIPE, text=True, cwd=PROJECT) as asking:
                 assert asking.stdin is not None
@@ -395,11 +393,11 @@ print(*(name for name in ("celery", "kombu", "redis", "amqp", "billiard") if nam
         text = """
 import sys
 sys.modules["celery"] = None
-from reaper.liveness import WitnessMissing
-from reaper.liveness.celery import CeleryWitness
+from reaper.errors import ProbeNotInstalled
+from reaper.liveness.celery import CeleryProbe
 try:
-    CeleryWitness("redis://h/0", 5)
-except WitnessMissing as error:
+    CeleryProbe("redis://h/0", 5)
+except ProbeNotInstalled as error:
     print(error)
 """
         done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=PROJECT, check=False)
@@ -410,8 +408,8 @@ except WitnessMissing as error:
 class TestCircle:
     """Absence, on a clock of the test's own."""
 
-    PREFORK = KnownWorker(frozenset({"q"}), answers_while_busy=True, pid=1)
-    SOLO = KnownWorker(frozenset({"q"}), answers_while_busy=False, pid=1)
+    PREFORK = KnownWorker(frozenset({"q"}), replies_while_busy=True, pid=1)
+    SOLO = KnownWorker(frozenset({"q"}), replies_while_busy=False, pid=1)
 
     def test_a_worker_is_missed_from_the_first_asking_that_did_not_hear_it_until_the_absence_is_over(self) -> None:
         circle = WorkerRegistry(300)

@@ -16,7 +16,8 @@ from reaper.model import ReapedJob
 from reaper.source import AuditInfo, Candidate, Claim
 from reaper.source.claim import ClaimResult
 from reaper.sql.keys import key_parameters
-from reaper.staleness.rule import EvaluationContext, Rule
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import Rule
 from tests.support.interleaving import SCRIPTS, MakeClaim, Stage, Sweeper, Tally, WholeSweep, claimers
 from tests.support.protea import Protea
 

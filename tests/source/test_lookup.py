@@ -17,7 +17,7 @@ from reaper.model import Evidence, KindThresholds, Outcome, ServerClock, Thresho
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 from tests.support.protea import HOUR, MINUTE, PATIENCE, Heard, Protea, thresholds
 
 

@@ -54,7 +54,7 @@ class World:
 
 
 def test_before_the_first_contact_there_is_no_clock() -> None:
-    with pytest.raises(ValueError, match="not been met"):
+    with pytest.raises(ValueError, match="no contact with the database yet"):
         DowntimeTracker(60).cutoff(STALL)
 
 

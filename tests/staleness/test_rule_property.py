@@ -19,7 +19,7 @@ from reaper.model import KindThresholds, Outcome, ServerClock, Threshold, Thresh
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 from tests.support.protea import PATIENCE, Heard, Protea
 
 # Far from any clock: a rule that looked at one would choose otherwise. In the past, since a child that runs is alive at

@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from reaper.errors import ReaperError
 from reaper.source import AuditInfo, Candidate, Claim, Source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext, Rule
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import Rule
 from tests.support.protea import HOUR, Protea
 from tests.support.turns import Actor, Gate, Orders, Turns
 

@@ -29,7 +29,7 @@ from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.source import Sign, Source
 from reaper.source.source import SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep import late_signs
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.late_signs import MAX_PER_SWEEP, MAX_TRACKED, ReapedJobTracker, newer_than_transition

@@ -12,7 +12,8 @@ from reaper.source.evidence import evidence_cte, row_alias
 from reaper.source.transition.values import ValueCompiler
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
-from reaper.staleness.rule import EvaluationContext, Rule
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import Rule
 
 Predicate = Callable[[FromClause, EvaluationContext], ColumnElement[bool]]
 """Which of the running jobs are to be ended, as of a moment."""
