@@ -42,6 +42,8 @@ class ProfileTables:
         self.profile = profile
         self._columns = profile.columns()  # by table
         self.jobs = self.table(profile.jobs.table)
+        self.row_columns = tuple(sorted(profile.row_columns()))
+        self._row_aliases = {column: f"row_{n}" for n, column in enumerate(self.row_columns)}
 
     def table(self, name: str) -> TableClause:
         return table_of(name, self._columns[name])
@@ -53,6 +55,10 @@ class ProfileTables:
     def key_text(self, jobs: FromClause) -> list[Element]:
         """The key columns as text, which is how keys of any type reach Python."""
         return [sql.text_of(column) for column in self.key(jobs)]
+
+    def row_alias(self, column: str) -> str:
+        """The alias of a column of the job's row, by number: a long name with a prefix would be cut off."""
+        return self._row_aliases[column]
 
     def key_in_batch(self, jobs: FromClause) -> ColumnElement[bool]:
         """The row's key is one of those that `reaper.sql.keys.key_parameters` binds."""

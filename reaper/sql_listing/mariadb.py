@@ -117,7 +117,9 @@ class MariaDB:
         yield write(f"{prefix}judge", purpose, self.reads, found["judge"])
         for number, arm in enumerate(ending.branches):
             for name, purpose in self._parts_of(number, arm):
-                yield write(prefix + name, f"{purpose}{_WHOSE[arm.left]}.", self._locks(name, arm), found[name])
+                yield write(
+                    prefix + name, f"{purpose}{_WHOSE[arm.attempts_left]}.", self._locks(name, arm), found[name]
+                )
         purpose = "Makes sure that none of them still runs: a trigger may have put it back."
         yield write(f"{prefix}undone", purpose, self.reads, found["undone"])
 
@@ -127,10 +129,10 @@ class MariaDB:
         steps = [
             (f"also_{number}_{n}", f"Writes {step.table} with it, job by job") for n, step in enumerate(arm.action.also)
         ]
-        for n in arm.first:
+        for n in arm.before_transition:
             yield steps[n]
         yield f"transition_{number}", "Makes the transition, job by job"
-        yield from (step for n, step in enumerate(steps) if n not in arm.first)
+        yield from (step for n, step in enumerate(steps) if n not in arm.before_transition)
 
     def _locks(self, name: str, arm: Branch) -> str:
         if name.startswith("transition"):

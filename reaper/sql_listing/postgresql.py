@@ -101,7 +101,7 @@ class PostgreSQL:
                 "wait for it",
             ),
         )
-        for (name, purpose, locks), statement in zip(names, claim.log_lock, strict=False):
+        for (name, purpose, locks), statement in zip(names, claim.log_lock.statements, strict=False):
             yield write(name, purpose, locks, statement)
 
     def _end(self, claim: Claim, name: str, purpose: str) -> Statement:

@@ -49,7 +49,7 @@ class BatchRunner:
         """`instead` ends those jobs whose transition by `claim` a unique key does not allow."""
         self._source, self._claim, self._fallback = source, claim, instead
         # Two batches may want the same log, or the same rows that belong to their jobs.
-        self._connections = 1 if claim.log_lock or claim.related_row_locks else CONNECTIONS
+        self._connections = 1 if claim.log_lock.statements or claim.related_row_locks else CONNECTIONS
         self._refused = self._slow = 0
         self._problem: Exception | None = None
 

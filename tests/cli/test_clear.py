@@ -13,8 +13,7 @@ from reaper.dev.postgres import Embedded
 from reaper.liveness.celery import CeleryProbe
 from reaper.operations.orphans import confirmed_orphans
 from reaper.profile import resolve
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.brokers import RedisServer, Staff
 from tests.support.commands import Reaper

@@ -28,8 +28,7 @@ from reaper.operations.fail import ManualEnd, fail
 from reaper.operations.purge import PurgeOptions, purge
 from reaper.operations.report import ReportQuery, report
 from reaper.profile import Profile, resolve
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions as SweepOrders

@@ -115,7 +115,7 @@ class JudgesAsItLocks(Claim):
         super().__init__(rule, context, audit_info, predicate=False)
 
     def _lock(self) -> Select[Any]:
-        stale = self._rule.stale(self._schema.jobs, self._context)
+        stale = self._rule.stale(self._tables.jobs, self._context)
         return self._still_running().where(stale).with_for_update()
 
 

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from reaper.profile import Profile, resolve
-from reaper.source import Source, claim
+from reaper.source import Source, event_log_lock
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
@@ -231,7 +231,7 @@ class Play:
 @pytest.fixture
 def log(empty: PostgreSQLDatabase, monkeypatch: pytest.MonkeyPatch) -> str:
     """A database with the tables of noetl. Nobody gives up waiting for the log: each order can be had again."""
-    monkeypatch.setattr(claim, "_LOG_LOCK_MS", 20_000)
+    monkeypatch.setattr(event_log_lock, "_WAIT_MS", 20_000)
     empty.create("noetl")
     with empty.session(autocommit=True) as session:
         session.do("INSERT INTO noetl.catalog VALUES (1, 'etl/orders')")

@@ -11,8 +11,7 @@ import pytest
 
 from reaper.model import SweepReport
 from reaper.profile import Profile, resolve
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions

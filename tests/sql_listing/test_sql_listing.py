@@ -14,8 +14,7 @@ from reaper.database.lease import ttl_for
 from reaper.model import SweepReport
 from reaper.profile import Profile, resolve
 from reaper.profile.related_tables import liveness_tables
-from reaper.source import AuditInfo, Source
-from reaper.source.source import SourceOptions
+from reaper.source import AuditInfo, Source, SourceOptions
 from reaper.sql.keys import key_parameters
 from reaper.sql_listing import ListingOptions, Statement, script
 from reaper.staleness.downtime import DowntimeTracker

@@ -26,8 +26,7 @@ from reaper.observers.metrics import Metrics
 from reaper.operations.fail import ManualEnd, fail
 from reaper.profile import resolve
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
-from reaper.source import Sign, Source
-from reaper.source.source import SourceOptions
+from reaper.source import Sign, Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep import late_signs

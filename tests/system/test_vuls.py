@@ -24,8 +24,7 @@ from reaper.liveness.celery import CeleryProbe
 from reaper.model import Evidence, JobCounts, ReapedJob, SweepReport
 from reaper.observers.event_log import EventLog
 from reaper.profile import resolve
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
