@@ -109,7 +109,7 @@ def test_the_audit_says_what_happened(world: World, folder: Path) -> None:
     [evidence] = world.audit(job)
     assert (evidence["reason"], evidence["sweep_id"]) == ("Interrupted", document["run_id"])
     assert evidence["message"].startswith("Interrupted: its server was restarted at 2")
-    assert evidence["message"].endswith("heard of within 5m before, and not since.")
+    assert evidence["message"].endswith("last sign of life within 5m before, none since.")
 
 
 # --- while it listens -------------------------------------------------------------------------------------------
