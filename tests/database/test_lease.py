@@ -118,7 +118,7 @@ def holders(protea: Protea) -> list[int]:
 # --- the lease ---------------------------------------------------------------------------------------------------
 
 
-def test_one_of_two_is_held_and_renewed(protea: Protea, leases: tuple[Lease, Lease]) -> None:
+def test_lease_is_held_by_one_of_two_and_renewed(protea: Protea, leases: tuple[Lease, Lease]) -> None:
     first, second = leases
     assert first.acquire() and not second.acquire()
     for _ in range(3):
@@ -127,7 +127,7 @@ def test_one_of_two_is_held_and_renewed(protea: Protea, leases: tuple[Lease, Lea
         assert len(holders(protea)) == 1
 
 
-def test_a_released_lease_goes_to_the_other(protea: Protea, leases: tuple[Lease, Lease]) -> None:
+def test_released_lease_goes_to_the_other_replica(protea: Protea, leases: tuple[Lease, Lease]) -> None:
     first, second = leases
     first.release()
     assert first.acquire()
@@ -136,7 +136,9 @@ def test_a_released_lease_goes_to_the_other(protea: Protea, leases: tuple[Lease,
     assert not first.acquire()
 
 
-def test_a_lease_that_the_server_ended_goes_to_whoever_asks_first(protea: Protea, leases: tuple[Lease, Lease]) -> None:
+def test_lease_that_the_server_ended_goes_to_the_first_replica_that_asks(
+    protea: Protea, leases: tuple[Lease, Lease]
+) -> None:
     first, second = leases
     assert first.acquire()
     [pid] = holders(protea)
@@ -149,7 +151,7 @@ def test_a_lease_that_the_server_ended_goes_to_whoever_asks_first(protea: Protea
     assert not first.acquire()
 
 
-def test_a_replica_that_vanished_loses_its_lease_by_itself(protea: Protea, url: str) -> None:
+def test_lease_of_a_vanished_replica_ends_by_itself(protea: Protea, url: str) -> None:
     vanished, other = replica(url).lease(0.3), replica(url, "twin").lease(60)
     assert vanished.acquire()
     eventually(other.acquire)
@@ -157,7 +159,7 @@ def test_a_replica_that_vanished_loses_its_lease_by_itself(protea: Protea, url: 
     other.release()
 
 
-def test_a_lease_that_is_renewed_in_time_stays(protea: Protea, url: str) -> None:
+def test_lease_that_is_renewed_in_time_stays(protea: Protea, url: str) -> None:
     lease, other = replica(url).lease(1.5), replica(url, "twin").lease(60)
     assert lease.acquire()
     [pid] = holders(protea)
@@ -170,7 +172,7 @@ def test_a_lease_that_is_renewed_in_time_stays(protea: Protea, url: str) -> None
     lease.release()
 
 
-def test_it_holds_no_snapshot_no_row_and_nothing_of_the_session(protea: Protea, leases: tuple[Lease, Lease]) -> None:
+def test_lease_holds_no_snapshot_no_row_and_no_session_state(protea: Protea, leases: tuple[Lease, Lease]) -> None:
     assert leases[0].acquire()
     [pid] = holders(protea)
 
@@ -186,7 +188,7 @@ def test_it_holds_no_snapshot_no_row_and_nothing_of_the_session(protea: Protea, 
     assert locks == [("advisory",)]
 
 
-def test_each_job_table_has_a_lease_of_its_own(protea: Protea) -> None:
+def test_lease_is_separate_for_each_job_table(protea: Protea) -> None:
     """With a schema per tenant there are several tables of one name in one database."""
     for tenant in ("a", "b"):
         protea.connection.execute(f"CREATE SCHEMA {tenant} CREATE TABLE job (id int)")
@@ -198,7 +200,7 @@ def test_each_job_table_has_a_lease_of_its_own(protea: Protea) -> None:
         assert [lease.acquire() for lease in leases] == [True, True, False, True]
 
 
-def test_two_profiles_of_one_table_do_not_keep_each_other_out(protea: Protea) -> None:
+def test_lease_is_separate_for_each_profile_of_a_table(protea: Protea) -> None:
     other = Source("other", protea.url, resolve("ours", {"ours": {"extends": "protea"}}), thresholds(), PATIENCE)
     mine, theirs = replica(protea.url).lease(60), other.lease(60)
     try:
@@ -211,7 +213,7 @@ def test_two_profiles_of_one_table_do_not_keep_each_other_out(protea: Protea) ->
 # --- sweeps ------------------------------------------------------------------------------------------------------
 
 
-def test_a_replica_without_the_lease_stands_by_and_listens(
+def test_replica_without_the_lease_stands_by_and_records_contacts(
     protea: Protea, url: str, leases: tuple[Lease, Lease]
 ) -> None:
     first, second = leases
@@ -230,7 +232,7 @@ def test_a_replica_without_the_lease_stands_by_and_listens(
     assert not first.acquire()
 
 
-def test_a_sweep_that_loses_its_lease_on_the_way_leaves_the_rest_to_the_other(
+def test_sweep_that_loses_its_lease_leaves_the_rest_to_the_other_replica(
     protea: Protea, url: str, leases: tuple[Lease, Lease]
 ) -> None:
     first, second = leases
@@ -309,7 +311,7 @@ def seen_by_others(pooler: str, protea: Protea) -> set[tuple[str, ...]]:
     return {row[:-1] for row in rows if row}
 
 
-def test_nothing_that_a_sweep_sets_stays_behind_on_the_poolers_connections(protea: Protea, pooler: str) -> None:
+def test_sweep_leaves_no_setting_on_the_poolers_connections(protea: Protea, pooler: str) -> None:
     protea.connection.execute(f"ALTER DATABASE {protea.connection.info.dbname} SET timezone = 'Asia/Tokyo'".encode())
     before = seen_by_others(pooler, protea)
     assert len(before) == 1
@@ -323,7 +325,7 @@ def test_nothing_that_a_sweep_sets_stays_behind_on_the_poolers_connections(prote
         assert seen_by_others(pooler, protea) == before
 
 
-def test_a_lease_stays_when_the_pooler_renews_it_on_another_connection(protea: Protea, pooler: str) -> None:
+def test_lease_stays_when_the_pooler_changes_the_connection(protea: Protea, pooler: str) -> None:
     url = through(pooler, protea)
     lease = replica(url).lease(60)
     with (
@@ -359,7 +361,7 @@ def test_a_lease_stays_when_the_pooler_renews_it_on_another_connection(protea: P
     lease.release()
 
 
-def test_a_sweep_leaves_no_prepared_statement_that_its_next_transaction_would_miss(protea: Protea, pooler: str) -> None:
+def test_sweep_leaves_no_prepared_statement_behind(protea: Protea, pooler: str) -> None:
     # One busy connection after the other makes the pooler hand the sweep's transactions to different ones.
     url = through(pooler, protea)
     many(protea, 40)

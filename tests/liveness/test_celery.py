@@ -63,7 +63,7 @@ def dead(said: LivenessReport, id_: str, queue: str) -> bool:
 
 
 class TestAlive:
-    def test_a_task_that_is_executed_is_alive_and_its_worker_and_name_are_told(self, staff: Staff) -> None:
+    def test_executing_task_is_alive_and_has_its_worker_and_name(self, staff: Staff) -> None:
         worker = staff.hire()
         chore = staff.linger()
         said, seconds = timed(witness(staff))
@@ -74,7 +74,7 @@ class TestAlive:
         assert staff.queue in said.queues
         assert seconds < DEADLINE / 2, "it does not wait for those who have all answered"
 
-    def test_what_waits_behind_a_task_is_alive_in_the_workers_hands_and_at_the_broker(self, staff: Staff) -> None:
+    def test_waiting_tasks_are_alive_when_reserved_and_at_the_broker(self, staff: Staff) -> None:
         staff.hire(CHORES_PREFETCH="3")
         staff.linger()
         behind = [staff.send("nothing") for _ in range(8)]
@@ -85,38 +85,38 @@ class TestAlive:
         assert not any(dead(said, id_, staff.queue) for id_ in behind)
         assert set(said.executing).isdisjoint(behind)
 
-    def test_a_task_for_next_year_is_alive(self, staff: Staff) -> None:
+    def test_scheduled_task_is_alive(self, staff: Staff) -> None:
         staff.hire()
         later = staff.send("nothing", countdown=365 * 86400)
         asked = witness(staff)
         until(lambda: later in asked.ask().alive, "its worker has it")
         assert later not in asked.ask().executing
 
-    def test_a_task_that_was_never_sent_is_dead_while_its_queue_is_served(self, staff: Staff) -> None:
+    def test_task_that_was_never_sent_is_dead_while_its_queue_is_served(self, staff: Staff) -> None:
         staff.hire()
         assert dead(witness(staff).ask(), "never-sent", staff.queue)
 
-    def test_a_queue_that_nobody_serves_makes_its_jobs_unknown(self, staff: Staff) -> None:
+    def test_queue_without_workers_makes_its_jobs_unknown(self, staff: Staff) -> None:
         staff.hire()
         said = witness(staff, "deserted").ask()
         assert staff.queue in said.queues
         assert "deserted" not in said.queues
         assert not dead(said, "any", "deserted")
 
-    def test_a_message_that_waits_where_nobody_serves_is_not_dead(self, staff: Staff) -> None:
+    def test_message_in_a_queue_without_workers_is_not_dead(self, staff: Staff) -> None:
         staff.hire("another" + staff.queue)
         waiting = staff.send("nothing")
         said = witness(staff).ask()
         assert waiting in said.alive or staff.queue in said.backlog
 
-    def test_with_no_worker_at_all_nothing_is_dead(self, staff: Staff) -> None:
+    def test_no_task_is_dead_without_any_worker(self, staff: Staff) -> None:
         said = witness(staff).ask()
         assert said.trouble is None
         assert not said.queues
 
 
 class TestGone:
-    def test_a_task_of_a_killed_worker_is_dead_when_another_one_of_its_queue_answers(self, staff: Staff) -> None:
+    def test_task_of_a_killed_worker_is_dead_when_another_worker_of_its_queue_answers(self, staff: Staff) -> None:
         first = staff.hire()
         chore = staff.linger()
         staff.hire()
@@ -126,7 +126,7 @@ class TestGone:
         until(lambda: not chore.alive, "its task has died with it")
         until(lambda: dead(asked.ask(), chore.id, staff.queue), "it is dead")
 
-    def test_a_killed_worker_keeps_its_queue_unknown_for_the_absence_and_no_longer(self, staff: Staff) -> None:
+    def test_killed_worker_keeps_its_queue_unknown_for_the_absence_and_no_longer(self, staff: Staff) -> None:
         first = staff.hire()
         chore = staff.linger()
         staff.hire()
@@ -140,7 +140,7 @@ class TestGone:
         until(lambda: dead(asked.ask(), chore.id, staff.queue), "it is dead")
         assert time.monotonic() - begun >= 5
 
-    def test_a_worker_that_ends_warmly_still_executes_and_its_task_is_not_dead(self, staff: Staff) -> None:
+    def test_task_of_a_worker_in_warm_shutdown_is_not_dead(self, staff: Staff) -> None:
         first = staff.hire()
         chore = staff.linger()
         staff.hire()
@@ -153,7 +153,7 @@ class TestGone:
         assert chore.alive, "the test shows nothing unless the task still runs"
 
     @pytest.mark.parametrize("broker", ["redis"], indirect=True)  # over RabbitMQ the name is taken until then
-    def test_a_successor_of_the_same_name_is_no_proof_that_the_one_before_has_ended(self, staff: Staff) -> None:
+    def test_successor_of_the_same_name_does_not_prove_that_its_predecessor_ended(self, staff: Staff) -> None:
         first = staff.hire()
         chore = staff.linger()
         asked = witness(staff, absence=6)
@@ -165,13 +165,13 @@ class TestGone:
         assert not dead(said, chore.id, staff.queue)
         assert f"{first.name} (process" in " ".join(said.doubts)
 
-    def test_a_witness_that_has_only_begun_to_ask_calls_nothing_dead(self, staff: Staff) -> None:
+    def test_probe_that_has_only_begun_to_ask_reports_no_task_dead(self, staff: Staff) -> None:
         staff.hire()
         said = witness(staff, absence=60).ask()
         assert staff.queue not in said.queues
         assert "have been asked for" in said.doubts[0]
 
-    def test_a_message_that_a_killed_worker_had_not_acknowledged_will_run_again(self, staff: Staff) -> None:
+    def test_unacknowledged_message_of_a_killed_worker_is_not_dead(self, staff: Staff) -> None:
         worker = staff.hire()
         chore = staff.linger("linger_late")
         worker.kill()
@@ -182,7 +182,7 @@ class TestGone:
         assert not dead(asked.ask(), chore.id, staff.queue)
 
     @pytest.mark.parametrize("broker", ["rabbit"], indirect=True)
-    def test_while_a_delayed_message_is_on_its_way_a_job_of_any_queue_may_be_it(self, staff: Staff) -> None:
+    def test_delayed_message_may_be_the_job_of_any_queue(self, staff: Staff) -> None:
         staff.hire()
         asked = witness(staff)
         assert not asked.ask().backlog
@@ -199,7 +199,7 @@ class TestGone:
 
 
 class TestSilent:
-    def test_a_frozen_worker_of_the_queue_makes_its_jobs_unknown_even_to_a_newcomer(self, staff: Staff) -> None:
+    def test_frozen_worker_makes_the_jobs_of_its_queue_unknown_also_to_a_new_probe(self, staff: Staff) -> None:
         frozen = staff.hire()
         chore = staff.linger()
         staff.hire()
@@ -213,7 +213,7 @@ class TestSilent:
         until(lambda: chore.id in asked.ask().alive, "it is heard again")
         assert staff.queue in asked.ask().queues
 
-    def test_a_solo_worker_cannot_answer_while_it_is_busy_and_is_not_dead(self, staff: Staff) -> None:
+    def test_busy_solo_worker_does_not_answer_and_its_task_is_not_dead(self, staff: Staff) -> None:
         staff.hire(pool="solo")
         chore = staff.linger()
         staff.hire()
@@ -224,7 +224,7 @@ class TestSilent:
         asked = witness(staff)
         until(lambda: staff.queue in asked.ask().queues, "it answers again")
 
-    def test_a_thread_worker_answers_while_it_is_busy(self, staff: Staff) -> None:
+    def test_busy_thread_worker_answers(self, staff: Staff) -> None:
         worker = staff.hire(pool="threads")
         chore = staff.linger()
         said = witness(staff).ask()
@@ -233,7 +233,7 @@ class TestSilent:
         chore.finish()
 
     @pytest.mark.parametrize("question", ["reserved", "active", "active_queues"])
-    def test_a_worker_that_leaves_one_question_open_serves_nothing(self, staff: Staff, question: str) -> None:
+    def test_worker_that_does_not_answer_every_command_serves_no_queue(self, staff: Staff, question: str) -> None:
         staff.hire(CHORES_MUTE=question)
         chore = staff.linger()
         said = witness(staff, deadline=4).ask()
@@ -242,7 +242,7 @@ class TestSilent:
 
 
 class TestTrouble:
-    def test_a_broker_that_is_away_is_trouble_and_back_it_is_asked_again(self, staff: Staff) -> None:
+    def test_broker_that_is_away_is_trouble_until_it_is_back(self, staff: Staff) -> None:
         staff.hire()
         chore = staff.linger()
         asked = witness(staff)
@@ -255,7 +255,7 @@ class TestTrouble:
         staff.broker.up()
         until(lambda: chore.id in asked.ask().alive, "the worker has come back", 60)
 
-    def test_a_wrong_password_is_trouble_and_told_without_any(self, staff: Staff) -> None:
+    def test_wrong_password_is_trouble_without_showing_it(self, staff: Staff) -> None:
         wrong = "wr0ng:p@ss/w0rd".replace("@", "%40").replace(":", "%3A").replace("/", "%2F")
         said = CeleryProbe(staff.broker.url_with(wrong), DEADLINE).ask()
         assert said.trouble is not None
@@ -263,7 +263,7 @@ class TestTrouble:
         assert staff.broker.place in said.trouble
         assert "wr0ng" not in said.trouble and PASSWORD not in said.trouble
 
-    def test_a_frozen_broker_does_not_hold_up_the_sweep(self, staff: Staff) -> None:
+    def test_frozen_broker_does_not_delay_the_sweep(self, staff: Staff) -> None:
         staff.broker.freeze()
         try:
             said, seconds = timed(witness(staff, deadline=2))
@@ -272,7 +272,7 @@ class TestTrouble:
         assert said.trouble is not None
         assert seconds <= 2 + SLACK
 
-    def test_a_broker_that_freezes_during_an_inspection_does_not_hold_up_the_sweep(self, staff: Staff) -> None:
+    def test_broker_that_freezes_during_an_inspection_does_not_delay_the_sweep(self, staff: Staff) -> None:
         worker = staff.hire()
         worker.freeze()  # so that the inspection waits for it
         asked = witness(staff, deadline=4)
@@ -288,7 +288,7 @@ class TestTrouble:
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp", "rediss", "amqps"])
-def test_a_port_that_accepts_and_never_answers_does_not_hold_up_the_sweep(scheme: str) -> None:
+def test_port_that_accepts_and_never_answers_does_not_delay_the_sweep(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"{scheme}://user:{PASSWORD.replace('/', '%2F')}@127.0.0.1:{silent.getsockname()[1]}/0"
         said, seconds = timed(CeleryProbe(url, 2))
@@ -298,7 +298,7 @@ def test_a_port_that_accepts_and_never_answers_does_not_hold_up_the_sweep(scheme
 
 
 @pytest.mark.parametrize("url", ["memory://", "filesystem://", "sqs://key:s3cret@"])
-def test_a_transport_over_which_workers_cannot_be_asked_is_trouble(url: str) -> None:
+def test_transport_without_remote_control_is_trouble(url: str) -> None:
     said = CeleryProbe(url, DEADLINE).ask()
     assert said.trouble is not None
     assert "s3cret" not in said.trouble
@@ -306,7 +306,7 @@ def test_a_transport_over_which_workers_cannot_be_asked_is_trouble(url: str) -> 
 
 class TestRevoke:
     @pytest.mark.parametrize("kill_signal", ["SIGTERM", "SIGKILL"])
-    def test_it_ends_the_process_of_a_task_and_not_the_worker(self, staff: Staff, kill_signal: str) -> None:
+    def test_revoke_ends_the_process_of_a_task_and_not_the_worker(self, staff: Staff, kill_signal: str) -> None:
         worker = staff.hire()
         chore, spared = staff.linger(), staff.send("nothing", countdown=3600)
         asked = CeleryProbe(staff.broker.url, DEADLINE, {staff.queue}, absence_seconds=0, kill_signal=kill_signal)
@@ -316,7 +316,7 @@ class TestRevoke:
         assert worker.running
         assert spared in asked.ask().alive
 
-    def test_a_task_that_waits_is_never_begun(self, staff: Staff) -> None:
+    def test_revoked_task_that_waits_is_never_started(self, staff: Staff) -> None:
         staff.hire()
         running = staff.linger()
         track = staff.folder / "never"
@@ -328,11 +328,11 @@ class TestRevoke:
         until(lambda: dead(asked.ask(), waiting, staff.queue), "it is gone")
         assert not track.exists()
 
-    def test_it_says_so_when_no_worker_heard_it(self, staff: Staff) -> None:
+    def test_revoke_fails_when_no_worker_answers(self, staff: Staff) -> None:
         with pytest.raises(ProbeUnavailable, match="no worker answered"):
             witness(staff, deadline=2).revoke(["any"])
 
-    def test_it_says_so_when_the_broker_is_away(self, tmp_path: Path) -> None:
+    def test_revoke_fails_when_the_broker_is_away(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as closed:
             port = closed.getsockname()[1]
         with pytest.raises(ProbeUnavailable, match=f"127.0.0.1:{port}"):
@@ -340,7 +340,7 @@ class TestRevoke:
 
 
 class TestHousekeeping:
-    def test_asking_leaves_nothing_open_here_nor_at_the_broker(self, redis: RedisServer, tmp_path: Path) -> None:
+    def test_inspection_leaves_nothing_open_here_or_at_the_broker(self, redis: RedisServer, tmp_path: Path) -> None:
         ours, staff = psutil.Process(), Staff(redis, tmp_path)
         with Redis.from_url(redis.url) as client:
 
@@ -359,7 +359,7 @@ class TestHousekeeping:
             finally:
                 staff.close()
 
-    def test_nothing_of_celery_is_imported_and_no_signal_or_log_is_touched(self, redis: RedisServer) -> None:
+    def test_probe_imports_nothing_of_celery_and_touches_no_signal_or_log(self, redis: RedisServer) -> None:
         text = """
 import logging, signal, sys
 from reaper.liveness.celery import CeleryProbe
@@ -375,7 +375,7 @@ print(*(name for name in ("celery", "kombu", "redis", "amqp", "billiard") if nam
         )
         assert (done.stdout.strip(), done.stderr) == ("", "")
 
-    def test_the_password_stands_in_no_table_of_processes(self) -> None:
+    def test_password_is_in_no_list_of_processes(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = f"redis://:s3cret@127.0.0.1:{silent.getsockname()[1]}/0"
             text = "import sys; from reaper.liveness.celery import CeleryProbe; CeleryProbe(sys.stdin.read(), 3).ask()"
@@ -389,7 +389,7 @@ print(*(name for name in ("celery", "kombu", "redis", "amqp", "billiard") if nam
                 assert "reaper.liveness.inspect" in words
                 assert not any("s3cret" in word for word in [*words, *child.environ().values()])
 
-    def test_without_the_package_one_line_says_what_to_install(self) -> None:
+    def test_missing_package_is_named_in_one_line(self) -> None:
         text = """
 import sys
 sys.modules["celery"] = None
@@ -411,7 +411,7 @@ class TestCircle:
     PREFORK = KnownWorker(frozenset({"q"}), replies_while_busy=True, pid=1)
     SOLO = KnownWorker(frozenset({"q"}), replies_while_busy=False, pid=1)
 
-    def test_a_worker_is_missed_from_the_first_asking_that_did_not_hear_it_until_the_absence_is_over(self) -> None:
+    def test_worker_is_missing_from_its_first_silent_round_until_the_absence_is_over(self) -> None:
         circle = WorkerRegistry(300)
         circle.update({"a": self.PREFORK}, 0, now=0)
         assert not circle.missing("q")
@@ -422,7 +422,7 @@ class TestCircle:
         circle.update({}, 0, now=1300)
         assert not circle.missing("q")
 
-    def test_one_that_is_heard_again_is_missed_anew(self) -> None:
+    def test_worker_that_replies_again_starts_a_new_absence(self) -> None:
         circle = WorkerRegistry(300)
         circle.update({"a": self.PREFORK}, 0, now=0)
         circle.update({}, 0, now=60)
@@ -431,7 +431,7 @@ class TestCircle:
         circle.update({}, 0, now=400)
         assert circle.missing("q") == ["a"]
 
-    def test_a_successor_of_the_same_name_does_not_stand_for_the_one_before(self) -> None:
+    def test_successor_of_the_same_name_does_not_replace_its_predecessor(self) -> None:
         for successor in (replace(self.PREFORK, pid=2, uptime_seconds=200), replace(self.PREFORK, uptime_seconds=1)):
             circle = WorkerRegistry(300)
             circle.update({"a": replace(self.PREFORK, uptime_seconds=100)}, 0, now=0)
@@ -442,7 +442,7 @@ class TestCircle:
             circle.update({"a": successor}, 0, now=420)
             assert not circle.missing("q")
 
-    def test_while_somebody_unknown_is_connected_and_silent_nobodys_absence_passes(self) -> None:
+    def test_absence_does_not_pass_while_an_unnamed_worker_is_connected_and_silent(self) -> None:
         circle = WorkerRegistry(300)
         circle.update({"a": self.PREFORK}, 0, now=0)
         circle.update({}, 1, now=60)
@@ -452,7 +452,7 @@ class TestCircle:
         circle.update({}, 0, now=1300)
         assert not circle.missing("q")
 
-    def test_time_without_a_broker_is_nobodys_absence(self) -> None:
+    def test_time_without_a_broker_is_no_absence(self) -> None:
         circle = WorkerRegistry(300)
         circle.update({"a": self.PREFORK}, 0, now=0)
         circle.update({}, 0, now=60)
@@ -462,7 +462,7 @@ class TestCircle:
         circle.update({}, 0, now=500)
         assert not circle.missing("q")
 
-    def test_a_pool_that_cannot_answer_while_busy_is_missed_for_a_day(self) -> None:
+    def test_pool_that_cannot_answer_while_busy_is_missing_for_a_day(self) -> None:
         circle = WorkerRegistry(300)
         circle.update({"a": self.SOLO}, 0, now=0)
         circle.update({}, 0, now=60)
@@ -471,7 +471,7 @@ class TestCircle:
         circle.update({}, 0, now=60 + 86400)
         assert not circle.missing("q")
 
-    def test_a_circle_listens_anew_after_it_was_deaf_for_longer_than_the_absence(self) -> None:
+    def test_registry_starts_again_after_failed_rounds_longer_than_the_absence(self) -> None:
         circle = WorkerRegistry(300)
         circle.update({}, 0, now=0)
         circle.record_failed_round(now=200)

@@ -56,7 +56,9 @@ def told(capsys: pytest.CaptureFixture[str], tally: Tally) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_worker_and_a_sweep(protea: Protea, script: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_worker_and_sweep_keep_the_invariants_in_every_order(
+    protea: Protea, script: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     tally = in_every_order(protea, claimers(protea, 1), script)
     told(capsys, tally)
     assert tally.orders >= ALONE[script]
@@ -72,7 +74,9 @@ def test_a_worker_and_a_sweep(protea: Protea, script: str, capsys: pytest.Captur
         pytest.param("holds the row for update", marks=pytest.mark.thorough),
     ],
 )
-def test_a_worker_and_two_sweeps(protea: Protea, script: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_worker_and_two_sweeps_keep_the_invariants_in_every_order(
+    protea: Protea, script: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     tally = in_every_order(protea, claimers(protea, 2), script)
     told(capsys, tally)
     assert tally.orders >= TOGETHER[script]
@@ -82,7 +86,9 @@ def test_a_worker_and_two_sweeps(protea: Protea, script: str, capsys: pytest.Cap
 @pytest.mark.parametrize(
     "script", ["writes an event", "finishes", "is requeued and starts anew", "holds the row's key"]
 )
-def test_a_worker_and_the_sweep_of_the_daemon(protea: Protea, script: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_worker_and_daemon_sweep_keep_the_invariants_in_every_order(
+    protea: Protea, script: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     tally = in_every_order(protea, [WholeSweep("A", protea)], script)
     told(capsys, tally)
     assert tally.orders > ALONE[script]
@@ -179,11 +185,11 @@ class AuditsApart(_ByHand):
         (AuditsApart, "holds the row's key", "half done: failed, 0 events"),
     ],
 )
-def test_a_broken_claim_is_noticed(protea: Protea, make: MakeClaim, script: str, what: str) -> None:
+def test_broken_claim_is_noticed_by_the_interleavings(protea: Protea, make: MakeClaim, script: str, what: str) -> None:
     with pytest.raises(AssertionError, match=what):
         in_every_order(protea, claimers(protea, 1, make), script)
 
 
-def test_a_judgement_in_the_snapshot_of_the_transaction_is_noticed(protea: Protea) -> None:
+def test_second_check_in_the_transactions_snapshot_is_noticed(protea: Protea) -> None:
     with pytest.raises(AssertionError, match="shown life"):
         in_every_order(protea, claimers(protea, 1, isolation="REPEATABLE READ"), "writes an event")

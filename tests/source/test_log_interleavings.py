@@ -70,15 +70,15 @@ class Writer:
         self.connection, self.script = connection, script
         self.refused = self.committed = False
 
-    def play(self, access_control: Gate) -> None:
+    def play(self, gate: Gate) -> None:
         try:
-            access_control("write")
+            gate("write")
             try:
                 self.connection.execute(self.script.sql, HERE)
             except psycopg.errors.UniqueViolation:
                 self.refused = True
                 return
-            access_control("end")
+            gate("end")
             if self.script.end == "commit":
                 self.connection.commit()
                 self.committed = True
@@ -97,13 +97,13 @@ class Sweeper:
         self.pid = 0
         self.tries = self.reaped = self.lost = self.locked = 0
         self.error: str | None = None
-        self._access_control: Gate | None = None
+        self._gate: Gate | None = None
         self._claiming = self._surveyed = False
         event.listen(source.engine, "before_cursor_execute", self._before_statement)
         event.listen(source.engine, "commit", self._before_commit)
 
-    def play(self, access_control: Gate) -> None:
-        self._access_control, self._claiming, self._surveyed = access_control, False, False
+    def play(self, gate: Gate) -> None:
+        self._gate, self._claiming, self._surveyed = gate, False, False
         self.tries = self.reaped = self.lost = self.locked = 0
         options = SweepOptions(host="test-host", batch_size=10, breaker=Breaker(50, 1.0))
         report = sweep(self.source, DowntimeTracker(0), SourceState(), options, None, Heard())
@@ -114,27 +114,27 @@ class Sweeper:
         return f"{step} {self.tries}"
 
     def _before_statement(self, c: Connection, _r: object, statement: str, *_: object) -> None:
-        assert self._access_control is not None
+        assert self._gate is not None
         driver = c.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         self.pid = driver.info.backend_pid
         if statement == "SET TRANSACTION READ ONLY" and not self._surveyed:
             self._surveyed = True
-            self._access_control("survey")
+            self._gate("survey")
         elif "pg_try_advisory_xact_lock" in statement:
             self._claiming = True
             self.tries += 1
             if not self._brisk or self.tries > 1:
-                self._access_control(self.last("lock"))
+                self._gate(self.last("lock"))
         elif statement.startswith("LOCK TABLE"):
-            self._access_control(self.last("close"))
+            self._gate(self.last("close"))
         elif "INSERT INTO" in statement:
-            self._access_control(self.last("judge"))
+            self._gate(self.last("judge"))
 
     def _before_commit(self, *_: object) -> None:
-        if self._access_control is not None and self._claiming:
+        if self._gate is not None and self._claiming:
             self._claiming = False
-            self._access_control(self.last("commit"))
+            self._gate(self.last("commit"))
 
 
 @dataclass
@@ -254,7 +254,7 @@ def played(url: str, lock: str, script: Script, sweeps: int) -> Tally:
     ("script", "sweeps"),
     [*((script, 1) for script in {**SCRIPTS, **ELSEWHERE_NUMBERED}), ("completes with a number of its own", 2)],
 )
-def test_with_the_log_locked_nothing_slips_in_however_entries_are_numbered(log: str, script: str, sweeps: int) -> None:
+def test_table_lock_lets_no_entry_slip_in_however_entries_are_numbered(log: str, script: str, sweeps: int) -> None:
     tally = played(log, "table", {**SCRIPTS, **ELSEWHERE_NUMBERED}[script], sweeps)
     assert tally.waited > 0 and tally.ends["reaped"] > 0
     assert tally.orders >= (10 if sweeps == 1 else 100)
@@ -265,14 +265,14 @@ def test_with_the_log_locked_nothing_slips_in_however_entries_are_numbered(log: 
     ("script", "sweeps"),
     [*((script, 1) for script in SCRIPTS), pytest.param("completes", 2, marks=pytest.mark.thorough)],
 )
-def test_without_that_the_number_of_an_entry_keeps_what_comes_second_out(log: str, script: str, sweeps: int) -> None:
+def test_job_lock_lets_the_unique_number_refuse_the_second_entry(log: str, script: str, sweeps: int) -> None:
     tally = played(log, "job", SCRIPTS[script], sweeps)
     assert tally.waited > 0 and tally.ends["reaped"] > 0
     print(tally)
 
 
 @pytest.mark.parametrize("script", ELSEWHERE_NUMBERED)
-def test_entries_with_numbers_of_their_own_slip_in_where_the_log_is_not_locked(log: str, script: str) -> None:
+def test_job_lock_lets_entries_with_other_numbers_slip_in(log: str, script: str) -> None:
     """The known limit of `lock = "job"`, and the proof that these plays would notice."""
     with pytest.raises(AssertionError, match="overruled"):
         played(log, "job", ELSEWHERE_NUMBERED[script], 1)

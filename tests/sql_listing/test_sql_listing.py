@@ -136,13 +136,13 @@ def queue() -> Profile:
     return resolve("tasks", {"tasks": tomllib.loads(QUEUE)})
 
 
-@pytest.mark.parametrize("where, context", [("postgresql", "timestamp"), ("mariadb", "datetime(6)")])
+@pytest.mark.parametrize("where, moment", [("postgresql", "timestamp"), ("mariadb", "datetime(6)")])
 def test_both_ways_out_are_printed_and_the_one_for_a_twin(
-    request: pytest.FixtureRequest, where: str, context: str
+    request: pytest.FixtureRequest, where: str, moment: str
 ) -> None:
     with database_on(request, where) as place, place.session(autocommit=True) as hand:
         for statement in TABLES:
-            hand.do(statement.format(context=context))
+            hand.do(statement.format(moment=moment))
         sweeps = Sweeps(Source("main", place.url, queue(), thresholds(), PATIENCE, SourceOptions("requeue_else_fail")))
         sweeps.once()
         sweeps.seen.clear()

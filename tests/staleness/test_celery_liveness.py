@@ -66,7 +66,7 @@ def runs(empty: PostgreSQLDatabase) -> Iterator[Runs]:
         yield Runs(empty.url, connection)
 
 
-def test_a_task_that_nobody_knows_is_dead_when_its_queue_is_served(runs: Runs) -> None:
+def test_task_that_no_worker_knows_is_dead_when_its_queue_is_served(runs: Runs) -> None:
     runs.add("a")
     assert runs.sweep(HERE).reaped == 1
 
@@ -92,7 +92,7 @@ def test_a_task_that_nobody_knows_is_dead_when_its_queue_is_served(runs: Runs) -
         ),
     ],
 )
-def test_a_task_that_may_be_somewhere_is_unknown_and_spared(
+def test_task_that_may_be_somewhere_is_unknown_and_spared(
     runs: Runs, liveness: LivenessReport, queues: tuple[str, ...], why: str
 ) -> None:
     runs.add("a")
@@ -103,7 +103,7 @@ def test_a_task_that_may_be_somewhere_is_unknown_and_spared(
 
 
 @pytest.mark.parametrize("started", [False, True])
-def test_a_task_may_be_a_message_that_waits_even_when_it_has_begun_before(runs: Runs, started: bool) -> None:
+def test_task_that_has_started_may_be_a_waiting_message_again(runs: Runs, started: bool) -> None:
     runs.add("a", started=started)
     report = runs.sweep(LivenessReport(queues=HERE.queues, known=HERE.known, backlog=HERE.queues))
     assert report.reaped == 0
@@ -111,6 +111,6 @@ def test_a_task_may_be_a_message_that_waits_even_when_it_has_begun_before(runs: 
     assert spared.unknown == "Celery: it may be one of the messages that wait in its queue"
 
 
-def test_a_run_that_celery_was_never_told_of_is_judged_without_it(runs: Runs) -> None:
+def test_job_without_a_celery_task_is_judged_without_celery(runs: Runs) -> None:
     runs.add(None)
     assert runs.sweep(LivenessReport(trouble="the broker is away")).reaped == 1

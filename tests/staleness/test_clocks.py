@@ -122,7 +122,7 @@ def faketime() -> str:
 
 
 @pytest.mark.parametrize("wrong", [-7, 7, 24 * 365])
-def test_a_host_whose_clock_is_wrong_by_hours_ends_the_same_jobs(protea: Protea, wrong: int) -> None:
+def test_host_clock_that_is_wrong_by_hours_changes_no_verdict(protea: Protea, wrong: int) -> None:
     now = protea.now().replace(microsecond=123456)
     deserved = populate(protea, now)
     environment = {**os.environ, "LD_PRELOAD": faketime(), "FAKETIME": f"{wrong:+d}h", "PYTHONPATH": str(Path.cwd())}
@@ -153,7 +153,7 @@ def test_a_host_whose_clock_is_wrong_by_hours_ends_the_same_jobs(protea: Protea,
     ],
     ids=lambda odd: " ".join(odd),
 )
-def test_settings_of_the_database_change_no_verdict_and_no_text(protea: Protea, odd: dict[str, str]) -> None:
+def test_database_settings_change_no_verdict_and_no_text(protea: Protea, odd: dict[str, str]) -> None:
     now = protea.now().replace(microsecond=123456)
     deserved = populate(protea, now)
     for name, value in odd.items():
@@ -170,7 +170,7 @@ def test_settings_of_the_database_change_no_verdict_and_no_text(protea: Protea, 
     check(protea, deserved, now)
 
 
-def test_settings_of_the_role_change_no_verdict_and_no_text(protea: Protea) -> None:
+def test_role_settings_change_no_verdict_and_no_text(protea: Protea) -> None:
     now = protea.now().replace(microsecond=123456)
     deserved = populate(protea, now)
     name = protea.connection.info.dbname
@@ -192,9 +192,7 @@ def test_settings_of_the_role_change_no_verdict_and_no_text(protea: Protea) -> N
         ("Europe/Berlin", datetime(2026, 3, 29, 1, tzinfo=UTC)),
     ],
 )
-def test_a_change_to_or_from_daylight_saving_makes_no_job_older_or_younger(
-    protea: Protea, zone: str, change: datetime
-) -> None:
+def test_daylight_saving_changes_make_no_job_older_or_younger(protea: Protea, zone: str, change: datetime) -> None:
     # A job that starts and writes before the change by the wall clock of its database, and is judged after it.
     protea.connection.execute(f"ALTER DATABASE {protea.connection.info.dbname} SET timezone = '{zone}'".encode())
     protea.connection.execute(f"SET timezone = '{zone}'".encode())

@@ -53,12 +53,12 @@ class World:
 # --- one thing at a time -----------------------------------------------------------------------------------------
 
 
-def test_before_the_first_contact_there_is_no_clock() -> None:
+def test_clock_is_missing_before_the_first_contact() -> None:
     with pytest.raises(ValueError, match="no contact with the database yet"):
         DowntimeTracker(60).cutoff(STALL)
 
 
-def test_a_copy_knows_the_same_and_learns_by_itself() -> None:
+def test_copy_has_the_same_downtime_and_records_by_itself() -> None:
     world = World(60)
     world.meet()
     world.wait(100)
@@ -75,7 +75,7 @@ def test_a_copy_knows_the_same_and_learns_by_itself() -> None:
     assert copy.excluded_seconds(STALL) > world.downtime.excluded_seconds(STALL)
 
 
-def test_another_allowance_changes_nothing_that_was_deaf_before() -> None:
+def test_new_grace_changes_no_downtime_of_before() -> None:
     world = World(60)
     world.meet()
     world.wait(600)
@@ -88,7 +88,7 @@ def test_another_allowance_changes_nothing_that_was_deaf_before() -> None:
     assert world.reach() == before
 
 
-def test_silence_of_a_server_that_was_up_all_the_time_counts_in_full() -> None:
+def test_silence_counts_in_full_while_the_server_was_up() -> None:
     world = World()
     for _ in range(5):
         world.meet()
@@ -97,7 +97,7 @@ def test_silence_of_a_server_that_was_up_all_the_time_counts_in_full() -> None:
         world.wait(60)
 
 
-def test_an_outage_that_was_seen_is_stepped_over_with_its_allowance() -> None:
+def test_outage_that_was_seen_is_stepped_over_with_its_grace() -> None:
     world = World(allowance=60)
     world.meet()
     for _ in range(3):
@@ -119,7 +119,7 @@ def test_an_outage_that_was_seen_is_stepped_over_with_its_allowance() -> None:
     assert world.deaf() == 0
 
 
-def test_a_failed_try_between_two_contacts_makes_all_of_the_time_between_them_deaf() -> None:
+def test_failure_between_two_contacts_makes_all_the_time_between_them_downtime() -> None:
     world = World(allowance=0)
     world.meet()
     world.wait(59)
@@ -129,7 +129,7 @@ def test_a_failed_try_between_two_contacts_makes_all_of_the_time_between_them_de
     assert world.reach() == -STALL
 
 
-def test_a_server_that_started_before_we_came_counts_from_its_start_on() -> None:
+def test_silence_counts_from_the_start_of_a_server_that_was_up_before_us() -> None:
     world = World(allowance=60, started=-1000)
     world.meet()
     cutoff = world.downtime.cutoff(STALL)
@@ -146,7 +146,7 @@ def test_a_server_that_started_before_we_came_counts_from_its_start_on() -> None
     assert world.downtime.cutoff(STALL - 1).at == at(-939)
 
 
-def test_a_database_that_was_away_when_we_came_counts_from_its_return_on() -> None:
+def test_silence_counts_from_the_return_of_a_database_that_was_away_before_us() -> None:
     world = World(allowance=60, started=-86400)
     world.lose()
     world.wait(100)
@@ -157,7 +157,7 @@ def test_a_database_that_was_away_when_we_came_counts_from_its_return_on() -> No
     assert world.reach() == 160
 
 
-def test_a_restart_between_two_contacts_is_an_outage_since_the_first_of_them() -> None:
+def test_restart_between_two_contacts_is_downtime_since_the_first_of_them() -> None:
     world = World(allowance=60)
     world.meet()
     world.wait(100)
@@ -167,7 +167,7 @@ def test_a_restart_between_two_contacts_is_an_outage_since_the_first_of_them() -
     assert world.deaf() == 90
 
 
-def test_another_server_that_is_older_than_our_last_look_took_over_just_now() -> None:
+def test_server_that_started_before_the_last_contact_took_over_just_now() -> None:
     world = World(allowance=60)
     world.meet()
     world.wait(100)
@@ -179,7 +179,7 @@ def test_another_server_that_is_older_than_our_last_look_took_over_just_now() ->
     assert world.reach() == -STALL + 40
 
 
-def test_without_an_allowance_restarts_are_trusted_and_outages_are_not() -> None:
+def test_grace_of_zero_trusts_restarts_and_not_outages() -> None:
     young = World(allowance=0, started=-1)
     young.meet()
     assert young.reach() == -STALL
@@ -194,7 +194,7 @@ def test_without_an_allowance_restarts_are_trusted_and_outages_are_not() -> None
     assert young.reach() == 60 - STALL
 
 
-def test_without_an_allowance_only_the_time_that_we_waited_at_the_start_is_deaf() -> None:
+def test_grace_of_zero_makes_only_the_wait_at_the_start_downtime() -> None:
     world = World(allowance=0)
     world.wait(10)
     world.lose()
@@ -203,7 +203,7 @@ def test_without_an_allowance_only_the_time_that_we_waited_at_the_start_is_deaf(
     assert world.reach() == -STALL
 
 
-def test_time_that_only_the_databases_clock_went_through_was_lived_by_nobody() -> None:
+def test_clock_jump_ahead_is_downtime() -> None:
     world = World()
     world.meet()
     world.wait(60)
@@ -225,7 +225,7 @@ def test_small_differences_of_the_clocks_are_no_jump() -> None:
     assert world.deaf() == 0
 
 
-def test_a_clock_that_is_put_back_makes_nothing_deaf() -> None:
+def test_clock_that_is_set_back_makes_no_downtime() -> None:
     world = World()
     world.meet()
     world.wait(60)
@@ -234,7 +234,7 @@ def test_a_clock_that_is_put_back_makes_nothing_deaf() -> None:
     assert world.reach() == world.clock - STALL
 
 
-def test_an_outage_across_which_the_clock_was_put_back_is_as_long_as_we_waited() -> None:
+def test_outage_across_which_the_clock_was_set_back_is_as_long_as_we_waited() -> None:
     world = World(allowance=60)
     world.meet()
     world.wait(100)
@@ -249,7 +249,7 @@ def test_an_outage_across_which_the_clock_was_put_back_is_as_long_as_we_waited()
     assert world.reach() == back - 300 - (STALL - 600)
 
 
-def test_a_failover_across_which_the_clock_was_put_back_is_as_long_as_we_waited() -> None:
+def test_failover_across_which_the_clock_was_set_back_is_as_long_as_we_waited() -> None:
     world = World(allowance=60)
     world.meet()
     world.wait(300)
@@ -262,7 +262,7 @@ def test_a_failover_across_which_the_clock_was_put_back_is_as_long_as_we_waited(
     assert world.reach() == back - 300 - (STALL - 600)
 
 
-def test_a_clock_that_is_put_right_leaves_no_deaf_time_in_the_future() -> None:
+def test_clock_that_is_corrected_leaves_no_downtime_in_the_future() -> None:
     world = World(allowance=60)
     world.clock = 360000.0  # wrong by far, and away
     world.lose()
@@ -276,7 +276,7 @@ def test_a_clock_that_is_put_right_leaves_no_deaf_time_in_the_future() -> None:
     assert world.reach() == 70
 
 
-def test_time_in_which_the_database_stood_still_is_deaf() -> None:
+def test_stall_of_the_database_is_downtime() -> None:
     world = World(allowance=60)
     world.meet()
     world.wait(100)
@@ -286,7 +286,7 @@ def test_time_in_which_the_database_stood_still_is_deaf() -> None:
     assert world.reach() == 200 - STALL - 140
 
 
-def test_a_database_that_stood_still_before_it_was_met_was_away() -> None:
+def test_stall_before_the_first_contact_is_a_failure() -> None:
     world = World(allowance=60)
     world.wait(100)
     world.downtime.record_stall(80)
@@ -308,7 +308,7 @@ def test_outages_that_touch_or_overlap_count_once() -> None:
     assert world.deaf() == 150
 
 
-def test_several_outages_apart_are_stepped_over_one_by_one() -> None:
+def test_outages_apart_are_stepped_over_one_by_one() -> None:
     world = World(allowance=0)
     world.meet()
     for _ in range(4):
@@ -326,7 +326,7 @@ def test_several_outages_apart_are_stepped_over_one_by_one() -> None:
     assert world.reach(2001) == -1
 
 
-def test_however_many_outages_there_were_none_of_them_counts() -> None:
+def test_outages_in_any_number_are_not_silence() -> None:
     world = World(allowance=1, started=-1)
     world.meet()
     for _ in range(3000):
@@ -342,7 +342,7 @@ def test_however_many_outages_there_were_none_of_them_counts() -> None:
     assert world.reach(3001) is None
 
 
-def test_a_server_that_booted_with_its_clock_in_the_future_is_not_deaf_until_then() -> None:
+def test_server_that_booted_with_its_clock_in_the_future_causes_no_downtime_until_then() -> None:
     world = World(60, started=10 * 365 * 86400)
     world.meet()
     assert world.reach() is None
@@ -351,7 +351,7 @@ def test_a_server_that_booted_with_its_clock_in_the_future_is_not_deaf_until_the
     assert world.reach() == 60
 
 
-def test_a_clock_that_jumped_a_year_ahead_and_was_put_back_leaves_no_year_of_deafness() -> None:
+def test_clock_that_jumped_a_year_ahead_and_was_set_back_leaves_no_year_of_downtime() -> None:
     world = World(60)
     world.meet()
     world.wait(60)
@@ -366,7 +366,7 @@ def test_a_clock_that_jumped_a_year_ahead_and_was_put_back_leaves_no_year_of_dea
     assert world.reach() == world.clock - STALL
 
 
-def test_time_in_which_the_database_stood_still_is_not_silence() -> None:
+def test_stall_of_the_database_is_not_silence() -> None:
     world = World(60)
     world.meet()
     world.wait(STALL)
@@ -443,7 +443,7 @@ STEPS = st.one_of(
     stall=st.integers(1, 250),
 )
 @settings(max_examples=400, derandomize=True, deadline=None, database=None)
-def test_walking_back_equals_counting_seconds(
+def test_cutoff_equals_counting_seconds_of_uptime(
     allowance: int, started: int, steps: list[tuple[str, int]], stall: int
 ) -> None:
     world, naive = World(allowance, started=started), BySeconds(allowance)
@@ -516,7 +516,7 @@ def listen(life: Life, allowance: int) -> tuple[World, list[int]]:
 
 @given(life=lives(), allowance=st.integers(1, 40), data=st.data())
 @settings(max_examples=300, derandomize=True, deadline=None, database=None)
-def test_a_worker_that_writes_whenever_it_can_is_never_silent(life: Life, allowance: int, data: st.DataObject) -> None:
+def test_worker_that_writes_whenever_it_can_is_never_silent(life: Life, allowance: int, data: st.DataObject) -> None:
     reconnect = data.draw(st.integers(0, allowance), label="reconnect")
     every = data.draw(st.integers(1, 60), label="every")
     stall = data.draw(st.integers(every, 90), label="stall")
@@ -531,7 +531,7 @@ def test_a_worker_that_writes_whenever_it_can_is_never_silent(life: Life, allowa
 
 @given(life=lives(), allowance=st.integers(0, 40), stall=st.integers(1, 90))
 @settings(max_examples=200, derandomize=True, deadline=None, database=None)
-def test_whoever_stays_silent_is_found_once_the_database_stays(life: Life, allowance: int, stall: int) -> None:
+def test_job_that_stays_silent_is_found_once_the_database_stays_up(life: Life, allowance: int, stall: int) -> None:
     world, _ = listen(life, allowance)
     world.wait(life.end - world.clock)
     world.started = life.ups[-1][0] if life.up_since(life.end - 1) is not None else life.end

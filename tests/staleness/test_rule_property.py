@@ -279,6 +279,6 @@ def check(protea: Protea, world: World, batch_size: int) -> None:
     assert sorted(job for (job,) in audits) == sorted(ended)
 
 
-def test_the_sweep_chooses_what_the_rule_says(protea: Protea) -> None:
+def test_sweep_ends_exactly_the_jobs_that_the_rule_calls_stale(protea: Protea) -> None:
     protea.connection.execute("ALTER TABLE job ALTER created_at DROP NOT NULL")
     check(protea)
