@@ -33,9 +33,9 @@ def make_engine(url: str, source: str, timeouts: Timeouts) -> Engine:
 @contextmanager
 def transaction(connection: Connection, timeouts: Timeouts, *, read_only: bool = False) -> Iterator[RootTransaction]:
     """One short transaction in UTC with its time limits set. It commits at the end, and rolls back on any error."""
-    with connection.begin() as begun:
+    with connection.begin() as new_transaction:
         dialect_of(connection).begin(connection, timeouts, read_only=read_only)
-        yield begun
+        yield new_transaction
 
 
 def read_server_clock(connection: Connection) -> ServerClock:

@@ -29,6 +29,6 @@ def _quoted(text: str) -> str:
 
 def key_parameters(keys: Iterable[Key]) -> dict[str, object]:
     """The values of the parameters of `reaper.sql.expressions.key_in_batch`."""
-    whole = list(keys)
-    columns = {KEY_COLUMN_VALUES.format(n): list(texts) for n, texts in enumerate(zip(*whole, strict=True))}
-    return {**columns, WHOLE_KEYS: whole}
+    whole_keys = list(keys)
+    columns = {KEY_COLUMN_VALUES.format(n): list(texts) for n, texts in enumerate(zip(*whole_keys, strict=True))}
+    return {**columns, WHOLE_KEYS: whole_keys}

@@ -71,12 +71,12 @@ def _microseconds(moment: Element) -> Element:
 
 @mariadb(elements.DurationText)
 def duration_text(seconds: Element) -> Element:
-    hours, minutes, whole = (seconds.op("DIV")(literal_column(size)) for size in ("3600", "60", "1"))
-    rest_minutes, rest_seconds = (func.mod(count, literal_column("60")) for count in (minutes, whole))
+    hours, minutes, whole_seconds = (seconds.op("DIV")(literal_column(size)) for size in ("3600", "60", "1"))
+    rest_minutes, rest_seconds = (func.mod(count, literal_column("60")) for count in (minutes, whole_seconds))
     return case(
         (seconds >= 3600, func.concat(hours, "h ", rest_minutes, "m")),
         (seconds >= 60, func.concat(minutes, "m ", rest_seconds, "s")),
-        (seconds.is_not(None), func.concat(whole, "s")),
+        (seconds.is_not(None), func.concat(whole_seconds, "s")),
         else_="an unknown time",
     )
 

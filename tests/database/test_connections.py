@@ -1,4 +1,4 @@
-"""The connection of a source that lasts from one sweep to the next: used again, asked first, never trusted blindly."""
+"""The cached connection of a source: used again by the next sweep if its server still answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sessions(protea: Protea) -> list[int]:
 
 
 def one_session(protea: Protea) -> int:
-    """The only one that stays when the others have gone."""
+    """The only session that stays when the others are closed."""
     eventually(lambda: len(sessions(protea)) == 1)
     return sessions(protea)[0]
 

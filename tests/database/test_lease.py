@@ -1,4 +1,4 @@
-"""Which of several replicas sweeps: one at a time, another when that one is gone, also behind a pooler.
+"""The lease: one replica sweeps at a time, and another one when it is gone, also behind a pooler.
 
 Every test runs against the server itself and through a pgbouncer that hands out server connections by transaction.
 """
@@ -39,7 +39,7 @@ HOLDERS = """
 
 @pytest.fixture(scope="module")
 def pooler(server: Embedded) -> Iterator[str]:
-    """Where a pgbouncer in transaction mode listens, with at most four connections to a database."""
+    """The URL of a pgbouncer in transaction mode, with at most four connections to a database."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         if os.environ.get("CI"):
@@ -87,7 +87,7 @@ def pooler(server: Embedded) -> Iterator[str]:
 
 @pytest.fixture(params=["direct", "pooled"])
 def url(request: pytest.FixtureRequest, protea: Protea) -> str:
-    """The test's database: itself, or through the pooler."""
+    """The test's database, directly or through the pooler."""
     if request.param == "direct":
         return protea.url
     return through(request.getfixturevalue("pooler"), protea)
@@ -104,7 +104,7 @@ def replica(url: str, name: str = "main") -> Source:
 
 @pytest.fixture
 def leases(url: str) -> Iterator[tuple[Lease, Lease]]:
-    """Those of two replicas, which call their source by different names."""
+    """The leases of two replicas that call their source by different names."""
     pair = replica(url).lease(60), replica(url, "twin").lease(60)
     yield pair
     for lease in pair:
@@ -300,7 +300,7 @@ SETTINGS = (
 
 
 def seen_by_others(pooler: str, protea: Protea) -> set[tuple[str, ...]]:
-    """The settings on every connection that the pooler may hand out next."""
+    """The settings on each connection that the pooler may use next."""
     query = "SELECT " + ", ".join(f"current_setting('{name}')" for name in SETTINGS)
     with ExitStack() as stack:
         url = through(pooler, protea).replace("+psycopg", "")

@@ -1,4 +1,4 @@
-"""Row-level security: where it may hide signs of life nobody is judged, and what is printed shows them to the role."""
+"""Row-level security: where it may hide signs of life no job is judged, and the fix that is shown helps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TENANTS = (
 
 @pytest.fixture
 def role(protea: Protea) -> Iterator[str]:
-    """A role with what `reaper grants` prints, and nothing else."""
+    """A role with the privileges that `reaper grants` prints, and no others."""
     name = f"policed_{protea.connection.info.dbname}"
     with connected(protea.url) as connection:
         grants = granting(PROTEA, Workload(), from_database(connection, PROTEA, name))
@@ -157,7 +157,7 @@ def test_purge_deletes_no_row_that_a_hidden_row_may_need(protea: Protea, role: s
 
 
 def test_other_rows_that_a_policy_hides_or_refuses_are_a_warning(protea: Protea, role: str) -> None:
-    """A job that nobody sees is not ended."""
+    """A job whose row is hidden is not ended."""
     profile, shown = mine(alive=EVENTS), protea.stale()
     do(
         protea,
@@ -240,7 +240,7 @@ def test_partitions_are_read_through_the_policies_of_the_table_named(protea: Pro
 
 
 def test_views_are_read_through_the_policies_for_their_reader(protea: Protea, role: str) -> None:
-    """Its owner, or with security_invoker the role itself; rows that the view leaves out are its author's business."""
+    """The reader is the view's owner, or the role with security_invoker. Rows that the view leaves out are not noticed."""
     author = f"{role}_author"
     missing: dict[str, Any] = {"table": "finished", "match": {"job_id": "id"}}
     running = {"column": "status", "in": ["running"], "missing": [missing]}

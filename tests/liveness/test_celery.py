@@ -1,4 +1,4 @@
-"""What Celery's workers testify: real workers on a real Redis and a real RabbitMQ, killed with real signals."""
+"""Celery's workers as a witness: real workers on a real Redis and a real RabbitMQ, killed with real signals."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tests.support.daemons import PROJECT, until
 pytestmark = pytest.mark.timeout(180)
 
 DEADLINE = 6.0
-"""Seconds that an inspection gets, which ends within a second where everybody answers."""
+"""Seconds for an inspection, which ends within a second where all workers answer."""
 SLACK = 2.0
-"""Seconds by which a loaded machine may be late in killing a process."""
+"""Seconds by which a loaded machine may stop the inspecting process late."""
 
 
 @pytest.fixture(scope="module")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
-    """One node for all: it takes ten seconds to begin."""
+    """One node for all tests: it takes ten seconds to start."""
     with rabbit_server(tmp_path_factory.mktemp("rabbit")) as server:
         yield server
 
@@ -46,18 +46,18 @@ def broker(request: pytest.FixtureRequest) -> Broker:
     return server
 
 
-def witness(staff: Staff, *queues: str, absence: float = 0, deadline: float = DEADLINE) -> CeleryProbe:
-    """One that trusts absence at once, unless told otherwise."""
+def probe(staff: Staff, *queues: str, absence: float = 0, deadline: float = DEADLINE) -> CeleryProbe:
+    """A probe that trusts a worker's absence at once, unless `absence` says otherwise."""
     return CeleryProbe(staff.broker.url, deadline, {staff.queue, *queues}, absence_seconds=absence)
 
 
-def timed(asked: CeleryProbe) -> tuple[LivenessReport, float]:
+def timed(celery: CeleryProbe) -> tuple[LivenessReport, float]:
     begun = time.monotonic()
-    return asked.ask(), time.monotonic() - begun
+    return celery.ask(), time.monotonic() - begun
 
 
 def dead(said: LivenessReport, id_: str, queue: str) -> bool:
-    """What the engine makes of a testimony."""
+    """Whether the report means that the task is dead."""
     known = said.trouble is None and queue in said.queues and queue not in said.backlog
     return known and id_ not in said.alive
 
@@ -66,7 +66,7 @@ class TestAlive:
     def test_executing_task_is_alive_and_has_its_worker_and_name(self, staff: Staff) -> None:
         worker = staff.hire()
         chore = staff.linger()
-        said, seconds = timed(witness(staff))
+        said, seconds = timed(probe(staff))
         assert said.trouble is None
         assert chore.id in said.alive
         assert said.executing == {chore.id: worker.name}
@@ -78,7 +78,7 @@ class TestAlive:
         staff.hire(CHORES_PREFETCH="3")
         staff.linger()
         behind = [staff.send("nothing") for _ in range(8)]
-        asked = witness(staff)
+        asked = probe(staff)
         reserved = until(lambda: [id_ for id_ in behind if id_ in asked.ask().alive], "some are reserved")
         assert len(reserved) >= 2
         said = asked.ask()
@@ -88,17 +88,17 @@ class TestAlive:
     def test_scheduled_task_is_alive(self, staff: Staff) -> None:
         staff.hire()
         later = staff.send("nothing", countdown=365 * 86400)
-        asked = witness(staff)
+        asked = probe(staff)
         until(lambda: later in asked.ask().alive, "its worker has it")
         assert later not in asked.ask().executing
 
     def test_task_that_was_never_sent_is_dead_while_its_queue_is_served(self, staff: Staff) -> None:
         staff.hire()
-        assert dead(witness(staff).ask(), "never-sent", staff.queue)
+        assert dead(probe(staff).ask(), "never-sent", staff.queue)
 
     def test_queue_without_workers_makes_its_jobs_unknown(self, staff: Staff) -> None:
         staff.hire()
-        said = witness(staff, "deserted").ask()
+        said = probe(staff, "deserted").ask()
         assert staff.queue in said.queues
         assert "deserted" not in said.queues
         assert not dead(said, "any", "deserted")
@@ -106,11 +106,11 @@ class TestAlive:
     def test_message_in_a_queue_without_workers_is_not_dead(self, staff: Staff) -> None:
         staff.hire("another" + staff.queue)
         waiting = staff.send("nothing")
-        said = witness(staff).ask()
+        said = probe(staff).ask()
         assert waiting in said.alive or staff.queue in said.backlog
 
     def test_no_task_is_dead_without_any_worker(self, staff: Staff) -> None:
-        said = witness(staff).ask()
+        said = probe(staff).ask()
         assert said.trouble is None
         assert not said.queues
 
@@ -120,7 +120,7 @@ class TestGone:
         first = staff.hire()
         chore = staff.linger()
         staff.hire()
-        asked = witness(staff)
+        asked = probe(staff)
         assert chore.id in asked.ask().alive
         first.kill()
         until(lambda: not chore.alive, "its task has died with it")
@@ -130,7 +130,7 @@ class TestGone:
         first = staff.hire()
         chore = staff.linger()
         staff.hire()
-        asked = witness(staff, absence=5)
+        asked = probe(staff, absence=5)
         until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
         first.kill()
         begun = time.monotonic()
@@ -144,7 +144,7 @@ class TestGone:
         first = staff.hire()
         chore = staff.linger()
         staff.hire()
-        asked = witness(staff, absence=4)
+        asked = probe(staff, absence=4)
         until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
         first.end_warmly()
         begun = time.monotonic()
@@ -156,7 +156,7 @@ class TestGone:
     def test_successor_of_the_same_name_does_not_prove_that_its_predecessor_ended(self, staff: Staff) -> None:
         first = staff.hire()
         chore = staff.linger()
-        asked = witness(staff, absence=6)
+        asked = probe(staff, absence=6)
         until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
         first.end_warmly()
         staff.hire(name=first.name)
@@ -167,7 +167,7 @@ class TestGone:
 
     def test_probe_that_has_only_begun_to_ask_reports_no_task_dead(self, staff: Staff) -> None:
         staff.hire()
-        said = witness(staff, absence=60).ask()
+        said = probe(staff, absence=60).ask()
         assert staff.queue not in said.queues
         assert "have been asked for" in said.doubts[0]
 
@@ -177,14 +177,14 @@ class TestGone:
         worker.kill()
         # Somebody serves, but not this queue: nobody takes the message.
         staff.hire("another" + staff.queue)
-        asked = witness(staff)
+        asked = probe(staff)
         until(lambda: (said := asked.ask()).backlog or chore.id in said.alive, "the broker has it")
         assert not dead(asked.ask(), chore.id, staff.queue)
 
     @pytest.mark.parametrize("broker", ["rabbit"], indirect=True)
     def test_delayed_message_may_be_the_job_of_any_queue(self, staff: Staff) -> None:
         staff.hire()
-        asked = witness(staff)
+        asked = probe(staff)
         assert not asked.ask().backlog
         with Connection(staff.broker.url) as connection:
             declare_native_delayed_delivery_exchanges_and_queues(connection, "classic")
@@ -204,12 +204,12 @@ class TestSilent:
         chore = staff.linger()
         staff.hire()
         frozen.freeze()
-        said, seconds = timed(witness(staff, deadline=4))
+        said, seconds = timed(probe(staff, deadline=4))
         assert staff.queue not in said.queues
         assert "did not answer" in said.doubts[0]
         assert seconds <= 4 + SLACK
         frozen.thaw()
-        asked = witness(staff)
+        asked = probe(staff)
         until(lambda: chore.id in asked.ask().alive, "it is heard again")
         assert staff.queue in asked.ask().queues
 
@@ -217,17 +217,17 @@ class TestSilent:
         staff.hire(pool="solo")
         chore = staff.linger()
         staff.hire()
-        said = witness(staff, deadline=4).ask()
+        said = probe(staff, deadline=4).ask()
         assert not dead(said, chore.id, staff.queue)
         assert staff.queue not in said.queues
         chore.finish()
-        asked = witness(staff)
+        asked = probe(staff)
         until(lambda: staff.queue in asked.ask().queues, "it answers again")
 
     def test_busy_thread_worker_answers(self, staff: Staff) -> None:
         worker = staff.hire(pool="threads")
         chore = staff.linger()
-        said = witness(staff).ask()
+        said = probe(staff).ask()
         assert said.executing == {chore.id: worker.name}
         assert staff.queue in said.queues
         chore.finish()
@@ -236,7 +236,7 @@ class TestSilent:
     def test_worker_that_does_not_answer_every_command_serves_no_queue(self, staff: Staff, question: str) -> None:
         staff.hire(CHORES_MUTE=question)
         chore = staff.linger()
-        said = witness(staff, deadline=4).ask()
+        said = probe(staff, deadline=4).ask()
         assert not dead(said, chore.id, staff.queue)
         assert staff.queue not in said.queues
 
@@ -245,7 +245,7 @@ class TestTrouble:
     def test_broker_that_is_away_is_trouble_until_it_is_back(self, staff: Staff) -> None:
         staff.hire()
         chore = staff.linger()
-        asked = witness(staff)
+        asked = probe(staff)
         assert chore.id in asked.ask().alive
         staff.broker.down()
         said, seconds = timed(asked)
@@ -266,7 +266,7 @@ class TestTrouble:
     def test_frozen_broker_does_not_delay_the_sweep(self, staff: Staff) -> None:
         staff.broker.freeze()
         try:
-            said, seconds = timed(witness(staff, deadline=2))
+            said, seconds = timed(probe(staff, deadline=2))
         finally:
             staff.broker.thaw()
         assert said.trouble is not None
@@ -275,7 +275,7 @@ class TestTrouble:
     def test_broker_that_freezes_during_an_inspection_does_not_delay_the_sweep(self, staff: Staff) -> None:
         worker = staff.hire()
         worker.freeze()  # so that the inspection waits for it
-        asked = witness(staff, deadline=4)
+        asked = probe(staff, deadline=4)
         begun, freezer = time.monotonic(), threading.Timer(1.5, staff.broker.freeze)
         freezer.start()
         try:
@@ -321,7 +321,7 @@ class TestRevoke:
         running = staff.linger()
         track = staff.folder / "never"
         waiting = staff.send("linger", str(track))
-        asked = witness(staff)
+        asked = probe(staff)
         until(lambda: waiting in asked.ask().alive, "it waits")
         asked.revoke([waiting])
         running.finish()
@@ -330,7 +330,7 @@ class TestRevoke:
 
     def test_revoke_fails_when_no_worker_answers(self, staff: Staff) -> None:
         with pytest.raises(ProbeUnavailable, match="no worker answered"):
-            witness(staff, deadline=2).revoke(["any"])
+            probe(staff, deadline=2).revoke(["any"])
 
     def test_revoke_fails_when_the_broker_is_away(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -350,7 +350,7 @@ class TestHousekeeping:
 
             try:
                 staff.hire()
-                asked = witness(staff)
+                asked = probe(staff)
                 asked.ask()
                 before = until(lambda: left() if b"" not in left()[4] else None, "it is quiet")
                 for _ in range(int(os.environ.get("REAPER_TEST_ASKS", "25"))):
@@ -405,77 +405,77 @@ except ProbeNotInstalled as error:
         assert len(done.stdout.splitlines()) == 1
 
 
-class TestCircle:
-    """Absence, on a clock of the test's own."""
+class TestWorkerRegistry:
+    """Absence, with a clock that the test sets."""
 
     PREFORK = KnownWorker(frozenset({"q"}), replies_while_busy=True, pid=1)
     SOLO = KnownWorker(frozenset({"q"}), replies_while_busy=False, pid=1)
 
     def test_worker_is_missing_from_its_first_silent_round_until_the_absence_is_over(self) -> None:
-        circle = WorkerRegistry(300)
-        circle.update({"a": self.PREFORK}, 0, now=0)
-        assert not circle.missing("q")
-        circle.update({}, 0, now=1000)
-        assert circle.missing("q") == ["a"]
-        circle.update({}, 0, now=1299)
-        assert circle.missing("q") == ["a"]
-        circle.update({}, 0, now=1300)
-        assert not circle.missing("q")
+        registry = WorkerRegistry(300)
+        registry.update({"a": self.PREFORK}, 0, now=0)
+        assert not registry.missing("q")
+        registry.update({}, 0, now=1000)
+        assert registry.missing("q") == ["a"]
+        registry.update({}, 0, now=1299)
+        assert registry.missing("q") == ["a"]
+        registry.update({}, 0, now=1300)
+        assert not registry.missing("q")
 
     def test_worker_that_replies_again_starts_a_new_absence(self) -> None:
-        circle = WorkerRegistry(300)
-        circle.update({"a": self.PREFORK}, 0, now=0)
-        circle.update({}, 0, now=60)
-        circle.update({"a": self.PREFORK}, 0, now=120)
-        assert not circle.missing("q")
-        circle.update({}, 0, now=400)
-        assert circle.missing("q") == ["a"]
+        registry = WorkerRegistry(300)
+        registry.update({"a": self.PREFORK}, 0, now=0)
+        registry.update({}, 0, now=60)
+        registry.update({"a": self.PREFORK}, 0, now=120)
+        assert not registry.missing("q")
+        registry.update({}, 0, now=400)
+        assert registry.missing("q") == ["a"]
 
     def test_successor_of_the_same_name_does_not_replace_its_predecessor(self) -> None:
         for successor in (replace(self.PREFORK, pid=2, uptime_seconds=200), replace(self.PREFORK, uptime_seconds=1)):
-            circle = WorkerRegistry(300)
-            circle.update({"a": replace(self.PREFORK, uptime_seconds=100)}, 0, now=0)
-            circle.update({"a": replace(self.PREFORK, uptime_seconds=160)}, 0, now=60)
-            assert not circle.missing("q")
-            circle.update({"a": successor}, 0, now=120)
-            assert circle.missing("q") == ["a (process 1)"]
-            circle.update({"a": successor}, 0, now=420)
-            assert not circle.missing("q")
+            registry = WorkerRegistry(300)
+            registry.update({"a": replace(self.PREFORK, uptime_seconds=100)}, 0, now=0)
+            registry.update({"a": replace(self.PREFORK, uptime_seconds=160)}, 0, now=60)
+            assert not registry.missing("q")
+            registry.update({"a": successor}, 0, now=120)
+            assert registry.missing("q") == ["a (process 1)"]
+            registry.update({"a": successor}, 0, now=420)
+            assert not registry.missing("q")
 
     def test_absence_does_not_pass_while_an_unnamed_worker_is_connected_and_silent(self) -> None:
-        circle = WorkerRegistry(300)
-        circle.update({"a": self.PREFORK}, 0, now=0)
-        circle.update({}, 1, now=60)
-        circle.update({}, 1, now=1000)
-        circle.update({}, 0, now=1100)
-        assert circle.missing("q") == ["a"]
-        circle.update({}, 0, now=1300)
-        assert not circle.missing("q")
+        registry = WorkerRegistry(300)
+        registry.update({"a": self.PREFORK}, 0, now=0)
+        registry.update({}, 1, now=60)
+        registry.update({}, 1, now=1000)
+        registry.update({}, 0, now=1100)
+        assert registry.missing("q") == ["a"]
+        registry.update({}, 0, now=1300)
+        assert not registry.missing("q")
 
     def test_time_without_a_broker_is_no_absence(self) -> None:
-        circle = WorkerRegistry(300)
-        circle.update({"a": self.PREFORK}, 0, now=0)
-        circle.update({}, 0, now=60)
-        circle.record_failed_round(now=200)
-        circle.update({}, 0, now=400)
-        assert circle.missing("q") == ["a"]
-        circle.update({}, 0, now=500)
-        assert not circle.missing("q")
+        registry = WorkerRegistry(300)
+        registry.update({"a": self.PREFORK}, 0, now=0)
+        registry.update({}, 0, now=60)
+        registry.record_failed_round(now=200)
+        registry.update({}, 0, now=400)
+        assert registry.missing("q") == ["a"]
+        registry.update({}, 0, now=500)
+        assert not registry.missing("q")
 
     def test_pool_that_cannot_answer_while_busy_is_missing_for_a_day(self) -> None:
-        circle = WorkerRegistry(300)
-        circle.update({"a": self.SOLO}, 0, now=0)
-        circle.update({}, 0, now=60)
-        circle.update({}, 0, now=60 + 86399)
-        assert circle.missing("q") == ["a"]
-        circle.update({}, 0, now=60 + 86400)
-        assert not circle.missing("q")
+        registry = WorkerRegistry(300)
+        registry.update({"a": self.SOLO}, 0, now=0)
+        registry.update({}, 0, now=60)
+        registry.update({}, 0, now=60 + 86399)
+        assert registry.missing("q") == ["a"]
+        registry.update({}, 0, now=60 + 86400)
+        assert not registry.missing("q")
 
     def test_registry_starts_again_after_failed_rounds_longer_than_the_absence(self) -> None:
-        circle = WorkerRegistry(300)
-        circle.update({}, 0, now=0)
-        circle.record_failed_round(now=200)
-        assert circle.listening_seconds(200) == 200
-        circle.record_failed_round(now=300)
-        circle.update({}, 0, now=400)
-        assert circle.listening_seconds(400) == 0
+        registry = WorkerRegistry(300)
+        registry.update({}, 0, now=0)
+        registry.record_failed_round(now=200)
+        assert registry.listening_seconds(200) == 200
+        registry.record_failed_round(now=300)
+        registry.update({}, 0, now=400)
+        assert registry.listening_seconds(400) == 0

@@ -1,4 +1,4 @@
-"""A result that already exists for the next run of a schedule: told by `check` and `report`, and resolved."""
+"""Duplicate next values, such as a result that exists already for a schedule's next run: reported, and resolved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CURE = "the next run raises a duplicate key; a source with the profile adhese-sc
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    """An empty one."""
+    """An empty database."""
     with database_on(request, request.param) as made:
         yield made
 
@@ -42,7 +42,7 @@ def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Database) 
 
 
 def warned(reaper: Reaper, table: str = "SCHEDULED_JOBS") -> list[str]:
-    """What `check` says against the rows of a table, each also in the text for people."""
+    """The findings of `check` about the rows of a table; each is in its text output too."""
     [source] = reaper.json("check")["sources"]
     told = [f for f in source["findings"] if f["subject"] == table and "exists in" in f["message"]]
     assert {f["level"] for f in told} <= {"warning"}
@@ -52,14 +52,14 @@ def warned(reaper: Reaper, table: str = "SCHEDULED_JOBS") -> list[str]:
 
 
 def reported(reaper: Reaper) -> list[dict[str, Any]]:
-    """`taken` of the only source of `report`."""
+    """The member `taken` of the only source in the document of `report`."""
     [source] = reaper.json("report")["sources"]
     found: list[dict[str, Any]] = source["taken"]
     return found
 
 
 def flat(text: str) -> str:
-    """As it is without a terminal that folds it."""
+    """The text without the line breaks of a terminal."""
     return " ".join(text.split())
 
 

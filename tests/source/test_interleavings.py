@@ -1,6 +1,6 @@
 """The steps of a worker and of sweeps on one job, in every order that can happen, on a real PostgreSQL.
 
-What must hold after each order, and after each single step, stands in `tests.support.interleaving.Play`.
+`tests.support.interleaving.Play` checks what must hold after each order, and after each single step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reaper.staleness.rule import Rule
 from tests.support.interleaving import SCRIPTS, MakeClaim, Stage, Sweeper, Tally, WholeSweep, claimers
 from tests.support.protea import Protea
 
-# The least number of orders, a little below what there is: fewer means that something did not take turns.
+# The least number of orders, a little below the real one: fewer means that a step did not wait for its turn.
 ALONE = {
     "writes an event": 12,
     "writes an event and takes it back": 12,
@@ -50,7 +50,7 @@ def in_every_order(protea: Protea, sweepers: Sequence[Sweeper], script: str) -> 
         return stage.every_order(SCRIPTS[script])
 
 
-def told(capsys: pytest.CaptureFixture[str], tally: Tally) -> None:
+def show(capsys: pytest.CaptureFixture[str], tally: Tally) -> None:
     with capsys.disabled():
         print(f"\n  {tally.orders} orders, {tally.waited} with a wait for a lock: {dict(tally.ends)}", end=" ")
 
@@ -60,7 +60,7 @@ def test_worker_and_sweep_keep_the_invariants_in_every_order(
     protea: Protea, script: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tally = in_every_order(protea, claimers(protea, 1), script)
-    told(capsys, tally)
+    show(capsys, tally)
     assert tally.orders >= ALONE[script]
     assert tally.waited > 0 and tally.ends["reaped"] > 0
 
@@ -78,7 +78,7 @@ def test_worker_and_two_sweeps_keep_the_invariants_in_every_order(
     protea: Protea, script: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tally = in_every_order(protea, claimers(protea, 2), script)
-    told(capsys, tally)
+    show(capsys, tally)
     assert tally.orders >= TOGETHER[script]
     assert tally.waited > 0 and tally.ends["reaped"] > 0
 
@@ -90,7 +90,7 @@ def test_worker_and_daemon_sweep_keep_the_invariants_in_every_order(
     protea: Protea, script: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tally = in_every_order(protea, [WholeSweep("A", protea)], script)
-    told(capsys, tally)
+    show(capsys, tally)
     assert tally.orders > ALONE[script]
     assert tally.waited > 0 and tally.ends["reaped"] > 0
 
@@ -115,7 +115,7 @@ class LocksTooLittle(Claim):
 
 
 class JudgesAsItLocks(Claim):
-    """The rule in the statement that locks: its snapshot is older than the lock."""
+    """Evaluates the rule in the statement that locks, whose snapshot is older than the lock."""
 
     def __init__(self, rule: Rule, context: EvaluationContext, audit_info: AuditInfo) -> None:
         super().__init__(rule, context, audit_info, predicate=False)
@@ -125,8 +125,8 @@ class JudgesAsItLocks(Claim):
         return self._still_running().where(stale).with_for_update()
 
 
-class TakesAnyClaim(Claim):
-    """Does not ask whether it is still the job that the survey saw."""
+class TakesAnyVersion(Claim):
+    """Does not check that the job still has the version that the survey saw."""
 
     def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
         held = [row[:1] for row in connection.execute(self.lock_rows, key_parameters([c.key for c in batch]))]
@@ -145,7 +145,7 @@ class _ByHand(Claim):
 
 
 class ReadsThenOverwrites(_ByHand):
-    """Asks whether the job still runs, and then writes by its key alone."""
+    """Reads whether the job still runs, and then writes by its key alone."""
 
     def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
         key = batch[0].key
@@ -157,7 +157,7 @@ class ReadsThenOverwrites(_ByHand):
 
 
 class AuditsApart(_ByHand):
-    """The transition in one transaction, its audit event in the next."""
+    """Makes the transition in one transaction, and writes its audit event in the next."""
 
     def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
         key = batch[0].key
@@ -180,7 +180,7 @@ class AuditsApart(_ByHand):
         (WithoutLock, "finishes", "interferes"),
         (LocksTooLittle, "writes an event", "row was held"),
         (JudgesAsItLocks, "writes an event", "shown life"),
-        (TakesAnyClaim, "is requeued and claimed at once", "moved since its survey"),
+        (TakesAnyVersion, "is requeued and claimed at once", "moved since its survey"),
         (ReadsThenOverwrites, "finishes", "a finished job was overwritten"),
         (AuditsApart, "holds the row's key", "half done: failed, 0 events"),
     ],

@@ -1,7 +1,7 @@
 """Jobs that exist only as a log: writers and sweeps on one execution, in every order, on a real PostgreSQL.
 
-There is no row to lock. What must hold all the same: nobody overrules what was committed before a reap was; an
-execution is cancelled once; and whoever writes after it meets the cancellation, or comes after it.
+There is no row to lock. It must hold all the same that a reap overrules no entry that was committed before it, that an
+execution is cancelled once, and that a later entry is refused by the cancellation's number or comes after it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ ELSEWHERE_NUMBERED = {
 
 
 class Writer:
-    """Plays its script; told by the unique key that it came second, it has nothing more to say."""
+    """Plays its script, and stops when the unique key refuses its entry as the second one."""
 
     def __init__(self, connection: psycopg.Connection[Any], script: Script) -> None:
         self.connection, self.script = connection, script
@@ -87,9 +87,9 @@ class Writer:
 
 
 class Sweeper:
-    """`sweep` itself, as the daemon calls it. It stops before its survey, and before each statement of a claim.
+    """`sweep` itself, as the daemon calls it. It waits for its turn before its survey and each statement of a claim.
 
-    One that is `brisk` surveys and locks in one step: with two sweeps there are orders enough.
+    A `brisk` one surveys and locks in one step: two sweeps have enough orders without that.
     """
 
     def __init__(self, name: str, source: Source, *, brisk: bool) -> None:
@@ -145,7 +145,7 @@ class Tally:
 
 
 class Stage:
-    """One stale execution after the other, with the same connections."""
+    """Plays orders on one stale execution after the other, with the same connections."""
 
     def __init__(self, url: str, profile: Profile, sweeps: int) -> None:
         plain = url.replace("+psycopg", "")
@@ -230,7 +230,7 @@ class Play:
 
 @pytest.fixture
 def log(empty: PostgreSQLDatabase, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A database with the tables of noetl. Nobody gives up waiting for the log: each order can be had again."""
+    """A database with the tables of noetl. Waits for the log are long, so that each order can be played."""
     monkeypatch.setattr(event_log_lock, "_WAIT_MS", 20_000)
     empty.create("noetl")
     with empty.session(autocommit=True) as session:
@@ -273,6 +273,6 @@ def test_job_lock_lets_the_unique_number_refuse_the_second_entry(log: str, scrip
 
 @pytest.mark.parametrize("script", ELSEWHERE_NUMBERED)
 def test_job_lock_lets_entries_with_other_numbers_slip_in(log: str, script: str) -> None:
-    """The known limit of `lock = "job"`, and the proof that these plays would notice."""
+    """The known limit of `lock = "job"`, and the proof that these tests would notice it."""
     with pytest.raises(AssertionError, match="overruled"):
         played(log, "job", ELSEWHERE_NUMBERED[script], 1)

@@ -1,4 +1,4 @@
-"""Looking jobs up: by whatever key, filtered, with the evidence of now and of earlier reaps."""
+"""Looking up jobs: by keys of any type, filtered, with their evidence and their audit trail."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_audit_trail_is_read_newest_first(protea: Protea) -> None:
 
 
 def near(seconds: float | None, expected: float) -> bool:
-    """The rows are a moment older than they say by the time they are judged."""
+    """The rows are a moment older when they are judged than when they were made."""
     return seconds is not None and expected - 20 <= seconds <= expected + 1
 
 
@@ -149,7 +149,7 @@ def test_stale_job_has_no_time_left(protea: Protea) -> None:
 
 
 def listening(protea: Protea, *ups: tuple[float, float], allowance: float) -> DowntimeTracker:
-    """Heard from each age to the next, with a seen outage in between; the first server start is long ago."""
+    """A tracker with contacts at these ages and an outage between each two; the server started long before."""
     now, tick = protea.now(), 0.0
     downtime = DowntimeTracker(allowance, lambda: tick)
     first = ups[0][0]
@@ -163,7 +163,7 @@ def listening(protea: Protea, *ups: tuple[float, float], allowance: float) -> Do
 
 
 class Heedful(Source):
-    """A source that judges by what was heard so far, without a look of its own."""
+    """A source that judges by the contacts so far, without one of its own."""
 
     def begin_evaluation(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
         return EvaluationContext.of(downtime, self.thresholds)

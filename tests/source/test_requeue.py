@@ -1,4 +1,4 @@
-"""Stale jobs that get another try: requeued while attempts are left, failed when they are spent."""
+"""Stale jobs that are tried again: requeued while attempts are left, failed when none is left."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ values = { task_id = { column = "id" }, what = "requeued", said = { is = "eviden
 
 
 class Tasks:
-    """The table, and hands to fill it."""
+    """The table of tasks, and how tests fill it."""
 
     def __init__(self, url: str, connection: psycopg.Connection[Any]) -> None:
         self.url, self.connection = url, connection

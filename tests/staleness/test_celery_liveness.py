@@ -1,4 +1,4 @@
-"""What a witness outside the database says, and what it means for a job: alive, dead, or unknown and spared."""
+"""What a liveness report means for a job: alive, dead, or unknown and so spared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HERE = LivenessReport(queues=frozenset({"celery"}), known=frozenset({"celery"}))
 
 @dataclass
 class Says:
-    """A witness that has been heard already."""
+    """A probe with a fixed report."""
 
     liveness: LivenessReport
 
@@ -38,7 +38,7 @@ class Says:
 
 
 class Runs:
-    """The runs of vuls, all of them stale but for what the workers say."""
+    """The runs of vuls. All of them are stale unless the report says otherwise."""
 
     def __init__(self, url: str, connection: psycopg.Connection[Any]) -> None:
         self.url, self.connection = url, connection

@@ -1,4 +1,4 @@
-"""Whose clock, and which notation: the database's instants alone decide, whatever the host or the session says."""
+"""Clocks and time zones: only the database's moments decide, whatever the host's clock and the settings are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAKETIME = "*/faketime/libfaketime.so.1"
 
 
 def populate(protea: Protea, now: datetime) -> dict[str, str]:
-    """Jobs at fixed moments; the status that each deserves."""
+    """Jobs at fixed moments, with the status that each must get."""
     parent = "00000000-0000-0000-0000-000000000006"
     rows: list[tuple[str, float | None, float, float | None, str | None, str]] = [
         # started, created, last event (hours before `now`), parent, status afterwards
@@ -48,7 +48,7 @@ def populate(protea: Protea, now: datetime) -> dict[str, str]:
 
 
 def texts(protea: Protea) -> dict[str, Any]:
-    """What was written of each reaped job, without what differs from one sweep to the next."""
+    """What was written about each reaped job, without the values that differ from sweep to sweep."""
     rows = protea.connection.execute(
         "SELECT job_id::text, message, fields FROM job_event WHERE event = 'job.timeout' ORDER BY 1"
     ).fetchall()
@@ -60,7 +60,7 @@ def texts(protea: Protea) -> dict[str, Any]:
 
 
 def expected_texts(now: datetime) -> dict[str, Any]:
-    """For 8.01 h and 2.01 h before `now` and the like: in words it is 8 h and 2 h for the next half a minute."""
+    """Ages such as 8.01 h and 2.01 h: their texts say 8 h and 2 h for the next half a minute."""
 
     def utc(hours: float) -> str:
         return (now - timedelta(hours=hours)).astimezone(UTC).isoformat()
@@ -89,7 +89,7 @@ def expected_texts(now: datetime) -> dict[str, Any]:
 
 
 def without_seconds(found: dict[str, Any]) -> dict[str, Any]:
-    """Job 5 is told to the second, and seconds have gone by."""
+    """The message about job 5 has seconds, and some seconds have passed."""
     return {
         job: (" ".join(word for word in message.split() if not word.endswith("s")), fields)
         for job, (message, fields) in found.items()

@@ -1,4 +1,4 @@
-"""Outages of a real server: who was alive before one is not ended after it, and who is dead is, later.
+"""Outages of a real server: a job that was alive before one is not ended after it, and a dead one is, later.
 
 The stall window is a second or so, so that a server needs not be left alone for long; what is asserted compares
 moments of the database's clock, never the speed of this machine.
@@ -30,7 +30,7 @@ LIMITS: Thresholds = thresholds(timeout=60, stall=STALL)
 
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[Embedded]:
-    """A server that is stopped, crashed and left without a part."""
+    """A server of its own that the tests stop, crash, or rob of a process."""
     with temporary() as running:
         running.create_database("outages")
         yield running
@@ -38,7 +38,7 @@ def own_server() -> Iterator[Embedded]:
 
 @pytest.fixture
 def protea(own_server: Embedded) -> Iterator[Protea]:
-    """A database of it without a row, through a connection that is opened anew after each outage."""
+    """An empty database of that server, with a connection that is reopened after each outage."""
     reach = Reach(own_server.url_of("outages"))
     reach.connection.execute("TRUNCATE job, job_event")
     yield reach
@@ -76,7 +76,7 @@ def crash(server: Embedded) -> None:
 
 
 def lose_a_backend(server: Embedded) -> None:
-    """One session's process is killed: the server throws all of them out and recovers, without being started anew."""
+    """Kill one session's process: the server closes all sessions and recovers, without a restart."""
     with psycopg.connect(server.url.replace("+psycopg", "")) as victim:
         os.kill(victim.info.backend_pid, signal.SIGKILL)
 
@@ -188,7 +188,7 @@ def away(report: SweepReport, why: str) -> bool:
 
 
 def read_only(protea: Protea) -> bool:
-    """Whether a new session is."""
+    """Whether a new session is read-only."""
     with protea.connect() as connection:
         return connection.execute("SHOW transaction_read_only").fetchone() == ("on",)
 

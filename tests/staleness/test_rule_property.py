@@ -122,7 +122,7 @@ def worlds(draw: st.DrawFn) -> World:
 
 
 def audible(world: World, minute: int) -> bool:
-    """Whether somebody could be heard in the minute that began so many minutes before NOW."""
+    """Whether signs of life count in the minute that began so many minutes before NOW."""
     if world.allowance and minute > first_look(world) + world.server_age - world.allowance:
         return False
     return not any(out.ago - out.lasted - world.allowance < minute <= out.ago for out in world.outages)
@@ -133,7 +133,7 @@ def first_look(world: World) -> int:
 
 
 def cutoff(world: World, stall: int) -> timedelta | None:
-    """How old a sign must be to lie before a whole stall window of audible minutes; None when none is old enough."""
+    """How old a sign must be to lie before a whole stall window of such minutes; None when no sign is old enough."""
     minute = heard = 0
     while heard < stall:
         minute += 1
@@ -172,7 +172,7 @@ def verdict(world: World, number: int) -> Verdict:
 
 
 def listened(world: World) -> DowntimeTracker:
-    """A reaper that went through all of the outages and is at NOW."""
+    """The downtime tracker of a reaper that went through all outages and is at NOW."""
     tick = 0.0
     downtime = DowntimeTracker(world.allowance * 60.0, lambda: tick)
     first = first_look(world)
@@ -193,7 +193,7 @@ def listened(world: World) -> DowntimeTracker:
 
 
 class Listening(Source):
-    """A source whose sweeps judge by what was heard until NOW."""
+    """A source whose sweeps judge by the downtime until NOW."""
 
     def begin_evaluation(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
         return EvaluationContext.of(downtime, self.thresholds)
