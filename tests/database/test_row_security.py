@@ -240,7 +240,7 @@ def test_partitions_are_read_through_the_policies_of_the_table_named(protea: Pro
 
 
 def test_views_are_read_through_the_policies_for_their_reader(protea: Protea, role: str) -> None:
-    """The reader is the view's owner, or the role with security_invoker. Rows that the view leaves out are not noticed."""
+    """The view's owner reads, or the role with security_invoker. Rows that the view leaves out are not noticed."""
     author = f"{role}_author"
     missing: dict[str, Any] = {"table": "finished", "match": {"job_id": "id"}}
     running = {"column": "status", "in": ["running"], "missing": [missing]}
