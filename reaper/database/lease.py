@@ -27,7 +27,7 @@ class Lease:
     """Held by at most one replica at a time. Not thread-safe: one per source."""
 
     def __init__(self, engine: Engine, tables: ProfileTables, ttl_seconds: float) -> None:
-        self._engine, self._ttl_seconds = engine, ttl_seconds
+        self._engine, self.ttl_seconds = engine, ttl_seconds
         self._statements = dialect_of(engine).lease(tables, ttl_seconds)
         self._connection: Connection | None = None
         self._renewed_at = 0.0
@@ -46,7 +46,7 @@ class Lease:
 
     def renew_if_due(self) -> bool:
         """Whether the lease is still ours; asks the database only when a sixth of its time is over."""
-        if self._connection is not None and time.monotonic() - self._renewed_at < self._ttl_seconds / 6:
+        if self._connection is not None and time.monotonic() - self._renewed_at < self.ttl_seconds / 6:
             return True
         return self.acquire()
 

@@ -59,7 +59,7 @@ class CeleryProbe:
         self._broker_url, self._deadline_seconds = broker_url, deadline_seconds
         self._expected_queues = frozenset(expected_queues)
         self._transport_options, self._kill_signal = dict(transport_options or {}), kill_signal
-        self._registry = WorkerRegistry(absence_seconds)
+        self.registry = WorkerRegistry(absence_seconds)
         self._reply_queue = uuid4().hex
 
     def ask(self) -> LivenessReport:
@@ -67,9 +67,9 @@ class CeleryProbe:
         reply = self._inspect()
         now = time.monotonic()
         if reply.trouble is not None:
-            self._registry.record_failed_round(now)
+            self.registry.record_failed_round(now)
             return LivenessReport(trouble=reply.trouble)
-        self._registry.update(_complete_workers(reply), _connected_without_reply(reply), now)
+        self.registry.update(_complete_workers(reply), _connected_without_reply(reply), now)
         unreliable = dict(self._unreliable_queues(reply, now))
         workers_by_queue = _workers_by_queue(reply)
         workers = reply.workers.values()
@@ -79,7 +79,7 @@ class CeleryProbe:
             executing={id_: name for name, worker in reply.workers.items() for id_ in worker.executing},
             names={id_: name for names in tasks for id_, name in names.items()},
             queues=frozenset(workers_by_queue.keys() - unreliable.keys()),
-            known=frozenset(workers_by_queue) | self._registry.queues,
+            known=frozenset(workers_by_queue) | self.registry.queues,
             backlog=frozenset(reply.unreadable_queues),
             unreliable=unreliable,
         )
@@ -106,7 +106,7 @@ class CeleryProbe:
             broker_url=self._broker_url,
             until=time.monotonic() + self._deadline_seconds,
             reply_queue=self._reply_queue,
-            queues=tuple(self._expected_queues | self._registry.queues),
+            queues=tuple(self._expected_queues | self.registry.queues),
             transport_options=self._transport_options,
             revoke=revoke,
             signal=self._kill_signal,
@@ -118,7 +118,7 @@ class CeleryProbe:
 
     def _unreliable_queues(self, reply: InspectReply, now: float) -> Iterator[tuple[str, str]]:
         """Queues that do not count as served although workers of theirs replied, and why."""
-        silent, listening = _connected_without_reply(reply), self._registry.listening_seconds(now)
+        silent, listening = _connected_without_reply(reply), self.registry.listening_seconds(now)
         for queue, workers in _workers_by_queue(reply).items():
             consumers = workers if reply.consumers is None else reply.consumers.get(queue)
             if silent:
@@ -127,10 +127,10 @@ class CeleryProbe:
                 yield queue, f"the broker does not say how many workers the queue {queue} has"
             elif consumers > workers:
                 yield queue, f"{consumers - workers} worker(s) of the queue {queue} did not answer"
-            elif missing := self._registry.missing(queue):
+            elif missing := self.registry.missing(queue):
                 yield queue, f"no longer connected, and may still execute tasks: {', '.join(missing)}"
-            elif listening < self._registry.absence_seconds:
-                asked_for, absence = format_duration(listening), format_duration(self._registry.absence_seconds)
+            elif listening < self.registry.absence_seconds:
+                asked_for, absence = format_duration(listening), format_duration(self.registry.absence_seconds)
                 reason = f"workers have been asked for {asked_for} only"
                 yield queue, f"{reason}: one that left before may be busy for up to {absence}"
 

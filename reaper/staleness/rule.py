@@ -58,6 +58,7 @@ class Rule:
     ) -> None:
         self.tables = tables
         self.thresholds = thresholds
+        self.max_age_seconds = max_age_seconds
         self._jobs = tables.profile.jobs
         self._witnesses = tables.profile.alive
         self._celery = CeleryLiveness(tables, queues)
