@@ -49,7 +49,7 @@ class DialectCondition(DialectElement):
 
 
 def compiled_on(*dialects: str) -> Callable[[type[DialectElement]], Callable[[Builder], Builder]]:
-    """A decorator for the functions that write elements for these dialects of SQLAlchemy."""
+    """A decorator for functions that write elements for these dialects of SQLAlchemy; without any, for all others."""
 
     def for_element(element_class: type[DialectElement]) -> Callable[[Builder], Builder]:
         def register(build: Builder) -> Builder:

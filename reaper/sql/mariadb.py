@@ -20,7 +20,8 @@ _1970: Element = literal_column("TIMESTAMP'1970-01-01 00:00:00.000000'")
 _ZERO: Element = literal_column("CAST('0000-00-00 00:00:00' AS DATETIME(6))")
 _EXACT = "utf8mb4_nopad_bin"
 
-mariadb = compiled_on("mysql", "mariadb")
+# For the dialects "mysql" and "mariadb", and the default: `str(statement)` has no dialect.
+mariadb = compiled_on()
 
 
 @mariadb(elements.Now)

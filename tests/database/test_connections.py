@@ -52,7 +52,7 @@ def test_connections_are_replaced_before_they_are_old(protea: Protea, monkeypatc
     source = protea.source()
     protea.sweep(source)
     before = one_session(protea)
-    monkeypatch.setattr(connections, "_KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(connections, "_MAX_AGE_SECONDS", 0.0)
     protea.sweep(source)
     assert one_session(protea) != before
 
