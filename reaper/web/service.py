@@ -87,9 +87,7 @@ class AdminService:
             problems=self.status.problems().get(source, ()),
             report=self.history.last(source),
             sweeping=place.runner.sweeping,
-            next_seconds=-place.runner.overdue_seconds
-            if state in (State.RUNNING, State.HALTED)
-            else None,
+            next_seconds=-place.runner.overdue_seconds if state in (State.RUNNING, State.HALTED) else None,
             succeeded_seconds_ago=self.history.succeeded_seconds_ago(source),
         )
 
