@@ -94,11 +94,11 @@ def make_app(held: threading.Event, entered: threading.Event) -> FastAPI:
         raise RuntimeError("an inner secret")
 
     @app.post("/act", responses=CHANGING_RESPONSES)
-    def act(order: Order, who: Annotated[Caller, Security(auth_dependency)]) -> dict[str, str]:
+    def act(order: Order, who: Annotated[Caller, Security(auth_dependency.changing)]) -> dict[str, str]:
         return {"name": who.name, "remote": who.remote, "source": order.source}
 
     @app.get("/whoami", responses=CHANGING_RESPONSES)
-    def whoami(who: Annotated[Caller, Security(auth_dependency)]) -> dict[str, str]:
+    def whoami(who: Annotated[Caller, Security(auth_dependency.changing)]) -> dict[str, str]:
         return {"name": who.name}
 
     @app.post("/forgotten")

@@ -63,7 +63,7 @@ class AuditedRoute(APIRoute):
 
     async def _audited(self, request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
         service = await _service(request)
-        request.state.deed = deed = AuditContext(request.scope[GATE].bearer(request.scope), _target(request))
+        request.state.deed = deed = AuditContext(request.scope[GATE].caller(request.scope), _target(request))
         try:
             answer = await handle(request)
         except BaseException as error:
