@@ -11,7 +11,7 @@ from reaper.web.service import AdminService
 
 
 def make_app(service: AdminService, registry: CollectorRegistry) -> FastAPI:
-    """An application over what the daemon knows. Put it on a network only behind `security.guarded`."""
+    """An application over what the daemon knows. Put it on a network only behind `guard.guarded`."""
     # Its documentation's usual pages load their scripts from elsewhere.
     app = FastAPI(title="reaper", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.state.registry = registry

@@ -26,8 +26,8 @@ def test_one_that_cannot_begin_has_failed_and_keeps_nobody_from_the_next(monkeyp
     with monkeypatch.context() as patched, capture_logs() as logs:
         patched.setattr(threading.Thread, "start", refuse)
         failed = clearings.submit(3.0, WHO, dry_run=False)
-    assert (failed.stage, failed.error) == (TaskStatus.FAILED, "no thread begins: can't start new thread")
+    assert (failed.status, failed.error) == (TaskStatus.FAILED, "no thread can be started: can't start new thread")
     assert [line["log_level"] for line in logs] == ["error"]
     assert [change.result for change in (noted.change for noted in history.changes(1))] == [f"failed: {failed.error}"]
     done = clearings.submit(3.0, WHO, dry_run=False)
-    eventually(lambda: clearings.known(done.id).stage is TaskStatus.DONE)
+    eventually(lambda: clearings.get(done.id).status is TaskStatus.DONE)

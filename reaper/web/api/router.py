@@ -1,4 +1,4 @@
-"""Where everything of the API is."""
+"""The API's endpoints, put into an application."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _METHOD_LENGTH = 100
 
 
 def serve(app: FastAPI, service: AdminService) -> None:
-    """Have the application answer for this desk."""
-    app.state.service, app.state.clearings = service, ClearTasks(service)
+    """Add the endpoints of this service to the application, and the answers to errors."""
+    app.state.service, app.state.clear_tasks = service, ClearTasks(service)
     for router in _ROUTERS:
         app.include_router(router)
     errors.install(app)
-    # One for the status goes before those for its exception.
-    app.add_exception_handler(405, _not_so)
+    # A handler for a status comes before one for its exception.
+    app.add_exception_handler(405, _method_not_allowed)
     describe(app)
 
 
-async def _not_so(request: Request, error: Exception) -> Response:
-    """What is possible at a path, by whichever of its routes. Starlette names what the first of them can."""
+async def _method_not_allowed(request: Request, error: Exception) -> Response:
+    """Names the methods of all routes of the path. Starlette names those of the first one."""
     assert isinstance(error, HTTPException)
     allowed = _methods(request) or (error.headers or {}).get("Allow", "GET")
     detail = f"{request.method[:_METHOD_LENGTH]} is not possible here, only {allowed}"
@@ -47,10 +47,10 @@ async def _not_so(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> str:
-    found = set[str]()
+    methods = set[str]()
     for route in (route for router in _ROUTERS for route in router.routes):
         if isinstance(route, APIRoute) and route.path_regex.match(request.url.path):
-            found |= route.methods or set()
-    if jobs.is_place(request.url.path):
-        found = {"POST"} if jobs.means_verb(request) else {"GET"}
-    return ", ".join(sorted(found))
+            methods |= route.methods or set()
+    if jobs.is_job_path(request.url.path):
+        methods = {"POST"} if jobs.names_action(request) else {"GET"}
+    return ", ".join(sorted(methods))

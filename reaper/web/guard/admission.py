@@ -1,131 +1,146 @@
-"""How many answers there are at most: the sweeps come first, whoever asks, and however often.
+"""The admission limit: how much of the process's time answers may take, whatever is asked and however often.
 
-HTTP shares the interpreter and the database with the sweeps. Those who ask faster than it may answer wait their turn,
-which costs next to nothing: a client that waits does not ask again, and one that is refused does, at once.
+HTTP shares the interpreter and the database with the sweeps, which come first. A request waits for its turn. That costs
+next to nothing: a client that waits does not ask again, and one that is refused asks again at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+
+from starlette.types import Message
 
 _PATIENCE_SECONDS = 10.0
-_PLACES = 500
-_MOST_SECONDS = 0.3
-"""What took longer has waited for a database or for others: that takes nothing from those who come next."""
+_LONGEST_CHARGED_SECONDS = 0.3
+"""What took longer waited for a database or for other requests, and used no processor time meanwhile."""
+_CLIENT_SECONDS = 0.0005
+"""What it takes to read one more client's request and to send it an answer that is there already."""
+
+_SAME_QUESTION_SECONDS = 2.0
+"""How long a question waits for the answer to an equal one that is worked on: while it waits, more clients join it."""
 
 
 class AdmissionTimeout(Exception):
-    """Too many are waiting, or one has waited too long."""
+    """The request has waited too long for its turn."""
 
 
 class ClientDisconnected(Exception):
-    """The client has gone while it waited."""
+    """The client has gone while its request waited."""
 
 
 class TokenBucket:
-    """Something that may be used up at `rate` units a second; what was not used is saved up to `most` units.
+    """A budget of seconds that is filled at `rate` seconds a second, up to `capacity` seconds.
 
-    It may be overdrawn, but never by more than half of that.
+    It may be overdrawn, by half of its capacity at most.
     """
 
-    def __init__(self, rate: float, most: float) -> None:
-        self._rate, self._most, self._level, self._at = rate, most, most, time.monotonic()
+    def __init__(self, rate: float, capacity: float) -> None:
+        self._rate, self._capacity, self._level, self._at = rate, capacity, capacity, time.monotonic()
 
-    def spend(self, units: float) -> None:
-        self._level = max(self._now() - units, -self._most / 2)
+    def spend(self, seconds: float) -> None:
+        self._level = max(self._filled() - seconds, -self._capacity / 2)
 
     @property
     def wait_seconds(self) -> float:
-        """How long until there is something to spend; 0 when there is."""
-        return max(0.0, -self._now() / self._rate)
+        """How long until something may be spent again; 0 when it may be now."""
+        return max(0.0, -self._filled() / self._rate)
 
-    def _now(self) -> float:
+    def _filled(self) -> float:
         now = time.monotonic()
-        self._level = min(self._most, self._level + (now - self._at) * self._rate)
+        self._level = min(self._capacity, self._level + (now - self._at) * self._rate)
         self._at = now
         return self._level
 
 
-class Slot:
-    """The time in which one request is worked on."""
+class Turn:
+    """The time in which one request is worked on. It must be ended."""
 
-    def __init__(self, ended: Callable[[float, int], None]) -> None:
-        self._begun = time.monotonic()
-        self._ended: Callable[[float, int], None] | None = ended
+    def __init__(self, end: Callable[[float], None]) -> None:
+        self._began = time.monotonic()
+        self._end: Callable[[float], None] | None = end
 
-    def end(self, clients: int = 1) -> None:
-        """For so many clients it was. Once is enough, and twice does no harm."""
-        if (ended := self._ended) is not None:
-            self._ended = None
-            ended(time.monotonic() - self._begun, clients)
+    def end(self) -> None:
+        """Ending it again does nothing."""
+        if (end := self._end) is not None:
+            self._end = None
+            end(time.monotonic() - self._began)
 
 
-class AdmissionQueue:
-    """Requests of one sort, one after the other. Lives in one event loop.
+@dataclass(slots=True)
+class _Question:
+    """Clients that ask the same and wait for one answer."""
 
-    They may take `share` of the time that goes by, and `most_seconds` at once after a quiet time.
-    Each costs as long as it is worked on, up to _MOST_SECONDS, and `each_seconds` a client for what is done before and
-    after that.
+    answer: asyncio.Task[list[Message]]
+    clients: int = 0
+
+
+class AdmissionLimit:
+    """The limit for one class of requests, which are admitted in the order of their coming. Lives in one event loop.
+
+    They may take `share` of the time that passes, and `burst_seconds` at once after a quiet time. Each costs the time
+    that it is worked on, and `request_seconds` for what is done before and after that. At most `at_once` are worked on
+    at the same time.
     """
 
-    def __init__(self, share: float, each_seconds: float, at_once: int, most_seconds: float = 1.0) -> None:
-        self._budget, self._each, self._free = TokenBucket(share, most_seconds), each_seconds, at_once
-        self._waiting: deque[tuple[asyncio.Future[None], Callable[[], bool]]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+    def __init__(self, share: float, request_seconds: float, at_once: int, burst_seconds: float = 1.0) -> None:
+        self._budget, self._request_seconds = TokenBucket(share, burst_seconds), request_seconds
+        self._slots, self._next = asyncio.Semaphore(at_once), asyncio.Lock()
+        self._waiting: dict[Hashable, _Question] = {}
+        self._working: dict[Hashable, asyncio.Task[list[Message]]] = {}
 
-    async def turn(self, gone: Callable[[], bool]) -> Slot:
-        """Wait for a turn, which the caller has to end.
-
-        Raises Overrun when it does not come, and Left when the client is `gone` by then.
-        """
-        if self._waiting or not self._free or self._budget.wait_seconds:
-            await self._queue(gone)
-        else:
-            self._free -= 1
-        return Slot(self._end)
-
-    async def _queue(self, gone: Callable[[], bool]) -> None:
-        if len(self._waiting) >= _PLACES:
-            raise AdmissionTimeout
-        called = asyncio.get_running_loop().create_future()
-        self._waiting.append((called, gone))
-        self._call()
+    async def turn(self, client_gone: Callable[[], bool]) -> Turn:
+        """Wait for a turn. Raises AdmissionTimeout, and ClientDisconnected when the client is gone by then."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                await called
-        except BaseException as error:
-            if called.done() and not called.cancelled() and called.exception() is None:
-                self._end(0, 0)  # called and cut short at the same moment
-            if isinstance(error, TimeoutError):
-                raise AdmissionTimeout from None
+                await self._admit()
+        except TimeoutError:
+            raise AdmissionTimeout from None
+        if client_gone():
+            self._slots.release()
+            raise ClientDisconnected
+        return Turn(self._charge)
+
+    async def shared(self, question: Hashable, answer: Callable[[], Awaitable[list[Message]]]) -> list[Message]:
+        """One answer for all clients whose equal questions wait for the same turn. Raises AdmissionTimeout.
+
+        It is made after each of them has asked, so it is never older than a question.
+        """
+        waiting = self._waiting.get(question)
+        if waiting is None:
+            waiting = self._waiting[question] = _Question(asyncio.create_task(self._answer(question, answer)))
+        waiting.clients += 1
+        # A client that goes does not take the answer from the others.
+        return await asyncio.shield(waiting.answer)
+
+    async def _answer(self, question: Hashable, answer: Callable[[], Awaitable[list[Message]]]) -> list[Message]:
+        try:
+            if (before := self._working.get(question)) is not None:
+                await asyncio.wait([before], timeout=_SAME_QUESTION_SECONDS)
+            turn = await self.turn(lambda: False)
+        finally:
+            waiting = self._waiting.pop(question)
+        self._working[question] = waiting.answer
+        self._budget.spend((waiting.clients - 1) * _CLIENT_SECONDS)
+        try:
+            return await answer()
+        finally:
+            turn.end()
+            if self._working.get(question) is waiting.answer:
+                del self._working[question]
+
+    async def _admit(self) -> None:
+        await self._slots.acquire()
+        try:
+            async with self._next:
+                while wait := self._budget.wait_seconds:
+                    await asyncio.sleep(wait)
+        except BaseException:
+            self._slots.release()
             raise
 
-    def _end(self, seconds: float, clients: int) -> None:
-        self._free += 1
-        self._budget.spend(min(seconds, _MOST_SECONDS) + clients * self._each)
-        self._call()
-
-    def _call(self) -> None:
-        """Call those whose turn it is."""
-        while self._waiting and self._free:
-            called, gone = self._waiting[0]
-            if not called.done() and not gone():
-                if wait := self._budget.wait_seconds:
-                    self._call_in(wait)
-                    return
-                self._free -= 1
-                called.set_result(None)
-            elif not called.done():
-                called.set_exception(ClientDisconnected())
-            self._waiting.popleft()
-
-    def _call_in(self, seconds: float) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._call()
+    def _charge(self, seconds: float) -> None:
+        self._slots.release()
+        self._budget.spend(min(seconds, _LONGEST_CHARGED_SECONDS) + self._request_seconds)

@@ -1,4 +1,4 @@
-"""Values into HTML. Jinja is loaded, and templates are compiled, when somebody looks for the first time."""
+"""Templates. Jinja is loaded, and templates are compiled, at the first request for a page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def render(template: str, **values: object) -> bytes:
-    """Everything in `values` is escaped wherever it is put."""
+    """Every value that the template prints is escaped."""
     return _environment().get_template(template).render(**values).encode("utf-8", "replace")
 
 
@@ -20,7 +20,7 @@ def render(template: str, **values: object) -> bytes:
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    made = Environment(
+    environment = Environment(
         loader=PackageLoader("reaper.web.ui"),
         autoescape=True,
         auto_reload=False,
@@ -28,10 +28,10 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"shown": visible, "sentence": _sentence}
-    return made
+    environment.filters |= {"shown": visible, "sentence": _sentence}
+    return environment
 
 
-def _sentence(told: str) -> str:
-    """The same with a capital letter, and all else as it is."""
-    return told[:1].upper() + told[1:]
+def _sentence(text: str) -> str:
+    """With a capital letter first, and unchanged otherwise."""
+    return text[:1].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""The files that the page is made with. Clients keep them, and ask whether they have changed."""
+"""The page's static files. Clients keep them, and ask whether they have changed."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ _TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asset:
+class StaticFile:
+    """A file as it is sent."""
+
     body: bytes
     media_type: str
     etag: str
 
 
-def asset(name: str) -> Asset | None:
+def static_file(name: str) -> StaticFile | None:
     """None when there is no such file."""
-    return _assets().get(name)
+    return _static_files().get(name)
 
 
 @cache
-def _assets() -> dict[str, Asset]:
-    found = {}
+def _static_files() -> dict[str, StaticFile]:
+    by_name = {}
     for file in files("reaper.web.ui").joinpath("static").iterdir():
         if (media_type := _TYPES.get(file.name.rpartition(".")[2])) is not None:
             body = file.read_bytes()
-            found[file.name] = Asset(body, media_type, f'"{blake2b(body, digest_size=12).hexdigest()}"')
-    return found
+            by_name[file.name] = StaticFile(body, media_type, f'"{blake2b(body, digest_size=12).hexdigest()}"')
+    return by_name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -19,12 +18,11 @@ from reaper.model import Evidence, FailedTransition, JobCounts, LockHolder, Outc
 from reaper.scheduling.scheduler import State
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.halt import Halted
-from reaper.web.limiter import TooManyReaders
+from reaper.web.read_cache import TooManyReaders
 from reaper.web.service import SourceStatus
 from reaper.web.ui.formatting import visible
-from reaper.web.ui.headline import headline, strip
-from reaper.web.ui.outlook import Outlook
-from reaper.web.ui.page_cache import PageCache, RenderedPage
+from reaper.web.ui.headline import headline, status_strip
+from reaper.web.ui.next_step import SourceState
 from reaper.web.ui.source_rows import source_row
 from tests.conftest import TEMPLATE
 from tests.support.api import TOKEN, Answer, Steered, shared_daemon, steered
@@ -32,7 +30,7 @@ from tests.support.daemons import Daemon, closed, until
 from tests.support.pages import Page
 from tests.support.protea import HOUR, MINUTE, Protea
 
-CSS = Path("reaper/admin/page/static/page.css")
+CSS = Path("reaper/web/ui/static/page.css")
 running, daemon, protea = shared_daemon("page")
 
 
@@ -80,7 +78,7 @@ def test_what_is_past_its_timeout_is_listed_oldest_first_with_the_reason(daemon:
     assert re.search(r"past its timeout of 6h, but alive: job_event 1\dm( \d+s)? ago \(stall window 30m\)", listed)
     assert "no sign of life for 2h (stall window 30m) after running for 8h (timeout 6h)" in listed
     assert {"age 8h, timeout 6h", "silence 2h, stall window 30m"} <= set(seen.values("aria-label"))
-    assert "halted by tester over HTTP" in listed and "until somebody restarts" in listed
+    assert "halted by tester over HTTP" in listed and "it is not ended until a restart" in listed
     assert re.search(r"stale in 1\dm( \d+s)? if it shows no further sign of life", listed)
 
 
@@ -110,7 +108,7 @@ def test_what_the_breaker_holds_is_told_with_the_count_that_releases_it(daemon: 
     seen = page(daemon)
     assert seen.at("headline").startswith("The breaker holds 60 jobs")
     assert "60 of 60 running jobs fell silent" in seen.at("headline")
-    assert "held by the breaker until somebody releases it" in seen.at("stuck-title")
+    assert "held by the breaker until it is released" in seen.at("stuck-title")
     assert "open: default" in seen.at("sources-title")
     assert "release" in seen.values("data-act") and "60" in seen.values("data-count")
     assert len(seen.jobs) == 25
@@ -126,8 +124,8 @@ EVIDENCE = Evidence(
     timeout_seconds=6 * HOUR, timeout_from="default", stall_seconds=30 * MINUTE, stall_from="default",
     audible_since=None, deaf_until=None, judged_at=None,
 )  # fmt: skip
-STANDING = SourceStatus("main", "protea", (), None, False, 34.0, 26.0)
-EXPECTING = Outlook(STANDING, State.RUNNING, None, Breaker(50, 0.5), "fail", JobCounts(9, 2, 1, None))
+STATUS = SourceStatus("main", "protea", (), None, False, 34.0, 26.0)
+EXPECTING = SourceState(STATUS, State.RUNNING, None, Breaker(50, 0.5), "fail", JobCounts(9, 2, 1, None))
 SWEPT = SweepReport("main", "1", Outcome.DONE, 0.1, leads=True)
 STANDBY = SweepReport("main", "1", Outcome.STANDBY, 0.1)
 REFUSING = SweepReport("main", "1", Outcome.DONE, 0.1, failures=(FailedTransition(("7",), "no,\nnever"),))
@@ -138,28 +136,28 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
     ("expecting", "job", "tone", "told"),
     [
         (EXPECTING, EVIDENCE, "soon", "ended by the next sweep, in 34s"),
-        (replace(EXPECTING, standing=replace(STANDING, next_seconds=-2.0)), EVIDENCE, "soon", "which is due"),
-        (replace(EXPECTING, standing=replace(STANDING, sweeping=True)), EVIDENCE, "soon", "a sweep works now"),
+        (replace(EXPECTING, status=replace(STATUS, next_seconds=-2.0)), EVIDENCE, "soon", "which is due"),
+        (replace(EXPECTING, status=replace(STATUS, sweeping=True)), EVIDENCE, "soon", "a sweep works now"),
         (replace(EXPECTING, action="requeue_else_fail"), EVIDENCE, "soon", "(action requeue_else_fail), in 34s"),
         (replace(EXPECTING, halted=Halted("ada")), EVIDENCE, "held", "halted by ada"),
         (replace(EXPECTING, state=State.FINISHED), EVIDENCE, "held", "the schedule has ended"),
         (
-            replace(EXPECTING, state=None, standing=replace(STANDING, next_seconds=None)),
+            replace(EXPECTING, state=None, status=replace(STATUS, next_seconds=None)),
             EVIDENCE,
             "held",
             "no schedule",
         ),
         (replace(EXPECTING, census=JobCounts(90, 80, 60, None)), EVIDENCE, "held", "held by the breaker"),
         (replace(EXPECTING, held_back=JobCounts(90, 80, 60, None)), EVIDENCE, "held", "held by the breaker"),
-        (replace(EXPECTING, standing=replace(STANDING, report=STANDBY)), EVIDENCE, "soon", "if it is not halted"),
+        (replace(EXPECTING, status=replace(STATUS, report=STANDBY)), EVIDENCE, "soon", "if it is not halted"),
         (
-            replace(EXPECTING, halted=Halted("ada"), standing=replace(STANDING, report=STANDBY)),
+            replace(EXPECTING, halted=Halted("ada"), status=replace(STATUS, report=STANDBY)),
             EVIDENCE,
             "soon",
             "another replica holds the lease: it ends it if it is not halted",
         ),
         (
-            replace(EXPECTING, refused={("7",)}, standing=replace(STANDING, report=REFUSING)),
+            replace(EXPECTING, refused={("7",)}, status=replace(STATUS, report=REFUSING)),
             EVIDENCE,
             "held",
             r"refused by the database: no,\nnever; tried again later",
@@ -180,13 +178,15 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
         (EXPECTING, replace(EVIDENCE, verdict=Verdict.ENDED), "alive", "it does not run"),
     ],
 )
-def test_what_happens_next_is_what_the_daemon_will_do(expecting: Outlook, job: Evidence, tone: str, told: str) -> None:
-    found = expecting.of(job)
+def test_what_happens_next_is_what_the_daemon_will_do(
+    expecting: SourceState, job: Evidence, tone: str, told: str
+) -> None:
+    found = expecting.next_step(job)
     assert (found.tone, told in found.text) == (tone, True), found
 
 
 def test_who_is_at_a_standby_is_told_that_only_the_holder_of_the_lease_ends_jobs() -> None:
-    standby = replace(EXPECTING, standing=replace(STANDING, report=STANDBY))
+    standby = replace(EXPECTING, status=replace(STATUS, report=STANDBY))
     told = headline([source_row(standby, None)], [standby], None, State.RUNNING)
     assert told.detail == "Another replica holds the lease; it ends it if it is not halted."
     halted = replace(standby, halted=Halted("ada"))
@@ -199,7 +199,7 @@ def test_who_is_at_a_standby_is_told_that_only_the_holder_of_the_lease_ends_jobs
 
 
 def test_only_a_database_that_is_away_is_told_to_be_away() -> None:
-    calm = replace(EXPECTING, census=JobCounts(9, 0, 0, None), standing=replace(STANDING, report=SWEPT))
+    calm = replace(EXPECTING, census=JobCounts(9, 0, 0, None), status=replace(STATUS, report=SWEPT))
     for trouble, cell, title in (
         (None, "reachable", "Nothing is stuck"),
         (TooManyReaders(), "not read", "main could not be read just now"),
@@ -207,7 +207,7 @@ def test_only_a_database_that_is_away_is_told_to_be_away() -> None:
         (DatabaseUnavailable("connection refused"), "away", "The database is away"),
     ):
         row = source_row(calm, trouble)
-        shown = {each.name: each.value for each in strip([row], State.RUNNING, 0, more=False)}
+        shown = {each.name: each.value for each in status_strip([row], State.RUNNING, 0, more=False)}
         assert shown["Database"] == cell
         assert headline([row], [calm], None, State.RUNNING).title == title
     assert (
@@ -217,7 +217,8 @@ def test_only_a_database_that_is_away_is_told_to_be_away() -> None:
 
 def test_late_signs_are_counted_as_far_as_they_are_remembered() -> None:
     counted = [
-        strip([], State.RUNNING, late, more=more)[-1].value for late, more in ((0, False), (7, False), (100, True))
+        status_strip([], State.RUNNING, late, more=more)[-1].value
+        for late, more in ((0, False), (7, False), (100, True))
     ]
     assert counted == ["0", "7", "100+"]
 
@@ -551,38 +552,6 @@ def test_the_part_that_changes_can_be_had_alone(daemon: Steered) -> None:
     seen = page(daemon, "/?part=live")
     assert seen.html.lstrip().startswith('<div id="live"') and "<html" not in seen.html
     assert "Nothing is stuck" in seen.text and seen.values("data-title") == ["reaper"]
-
-
-def test_many_readers_have_one_page_made(daemon: Steered) -> None:
-    made, kept, access_control = [], PageCache(), threading.Event()
-
-    def make() -> RenderedPage:
-        access_control.wait(10)
-        made.append(1)
-        return RenderedPage(200, b"page")
-
-    readers = [threading.Thread(target=lambda: kept.at("x", make)) for _ in range(6)]
-    for reader in readers:
-        reader.start()
-    access_control.set()
-    for reader in readers:
-        reader.join(10)
-    assert len(made) == 1
-
-
-def test_pages_that_are_kept_are_few_and_small() -> None:
-    kept = PageCache()
-    for number in range(1000):
-        kept.at(number, lambda: RenderedPage(200, b"x" * 1_000_000))
-    assert len(kept._made) <= 4 and len(kept._making) <= 4
-
-    def fail() -> RenderedPage:
-        raise RuntimeError
-
-    for number in range(1000):
-        with pytest.raises(RuntimeError):
-            kept.at(-number, fail)
-    assert len(kept._making) <= 5
 
 
 def test_templates_are_not_even_loaded_before_somebody_looks() -> None:
