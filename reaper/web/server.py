@@ -90,6 +90,7 @@ class Server:
             await self._uvicorn.serve(sockets=[])
         finally:
             accepting.cancel()
+            self._connections.abort()
             await asyncio.wait([accepting])
 
     async def _accept(self) -> None:

@@ -18,9 +18,11 @@ _LONGEST_CHARGED_SECONDS = 0.3
 """What took longer waited for a database or for other requests, and used no processor time meanwhile."""
 _CLIENT_SECONDS = 0.0005
 """What it takes to read one more client's request and to send it an answer that is there already."""
-
 _SAME_QUESTION_SECONDS = 2.0
 """How long a question waits for the answer to an equal one that is worked on: while it waits, more clients join it."""
+
+Work = Callable[[], Awaitable[list[Message]]]
+"""Makes one answer: the messages of ASGI that it consists of."""
 
 
 class AdmissionTimeout(Exception):
@@ -29,44 +31,6 @@ class AdmissionTimeout(Exception):
 
 class ClientDisconnected(Exception):
     """The client has gone while its request waited."""
-
-
-class TokenBucket:
-    """A budget of seconds that is filled at `rate` seconds a second, up to `capacity` seconds.
-
-    It may be overdrawn, by half of its capacity at most.
-    """
-
-    def __init__(self, rate: float, capacity: float) -> None:
-        self._rate, self._capacity, self._level, self._at = rate, capacity, capacity, time.monotonic()
-
-    def spend(self, seconds: float) -> None:
-        self._level = max(self._filled() - seconds, -self._capacity / 2)
-
-    @property
-    def wait_seconds(self) -> float:
-        """How long until something may be spent again; 0 when it may be now."""
-        return max(0.0, -self._filled() / self._rate)
-
-    def _filled(self) -> float:
-        now = time.monotonic()
-        self._level = min(self._capacity, self._level + (now - self._at) * self._rate)
-        self._at = now
-        return self._level
-
-
-class Turn:
-    """The time in which one request is worked on. It must be ended."""
-
-    def __init__(self, end: Callable[[float], None]) -> None:
-        self._began = time.monotonic()
-        self._end: Callable[[float], None] | None = end
-
-    def end(self) -> None:
-        """Ending it again does nothing."""
-        if (end := self._end) is not None:
-            self._end = None
-            end(time.monotonic() - self._began)
 
 
 @dataclass(slots=True)
@@ -86,61 +50,75 @@ class AdmissionLimit:
     """
 
     def __init__(self, share: float, request_seconds: float, at_once: int, burst_seconds: float = 1.0) -> None:
-        self._budget, self._request_seconds = TokenBucket(share, burst_seconds), request_seconds
-        self._slots, self._next = asyncio.Semaphore(at_once), asyncio.Lock()
+        self._share, self._request_seconds, self._burst_seconds = share, request_seconds, burst_seconds
+        self._slots, self._first = asyncio.Semaphore(at_once), asyncio.Lock()
+        self._paid_until = 0.0  # by the monotonic clock: when what was worked so far has been no more than the share
         self._waiting: dict[Hashable, _Question] = {}
         self._working: dict[Hashable, asyncio.Task[list[Message]]] = {}
 
-    async def turn(self, client_gone: Callable[[], bool]) -> Turn:
-        """Wait for a turn. Raises AdmissionTimeout, and ClientDisconnected when the client is gone by then."""
+    async def run(self, work: Work, client_gone: Callable[[], bool] = lambda: False) -> list[Message]:
+        """Wait for a turn, then work. Raises AdmissionTimeout, or ClientDisconnected for a client that is gone by then."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                await self._admit()
+                await self._slots.acquire()
+                try:
+                    await self._wait_for_share()
+                except BaseException:
+                    self._slots.release()
+                    raise
         except TimeoutError:
             raise AdmissionTimeout from None
-        if client_gone():
+        began = time.monotonic()
+        try:
+            if client_gone():
+                raise ClientDisconnected
+            return await work()
+        finally:
             self._slots.release()
-            raise ClientDisconnected
-        return Turn(self._charge)
+            self.charge(min(time.monotonic() - began, _LONGEST_CHARGED_SECONDS) + self._request_seconds)
 
-    async def shared(self, question: Hashable, answer: Callable[[], Awaitable[list[Message]]]) -> list[Message]:
-        """One answer for all clients whose equal questions wait for the same turn. Raises AdmissionTimeout.
+    async def run_shared(self, question: Hashable, work: Work) -> list[Message]:
+        """The same, once for all clients whose equal questions wait for the same turn. Raises AdmissionTimeout.
 
-        It is made after each of them has asked, so it is never older than a question.
+        The answer is made after each of them has asked, so it is never older than a question.
         """
         waiting = self._waiting.get(question)
         if waiting is None:
-            waiting = self._waiting[question] = _Question(asyncio.create_task(self._answer(question, answer)))
+            waiting = self._waiting[question] = _Question(asyncio.create_task(self._answer(question, work)))
         waiting.clients += 1
         # A client that goes does not take the answer from the others.
         return await asyncio.shield(waiting.answer)
 
-    async def _answer(self, question: Hashable, answer: Callable[[], Awaitable[list[Message]]]) -> list[Message]:
+    def charge(self, seconds: float) -> None:
+        """What was worked is paid by a wait. A debt is never longer than half a burst: the rest is forgotten."""
+        now = time.monotonic()
+        paid_until = max(self._paid_until, now - self._burst_seconds / self._share) + seconds / self._share
+        self._paid_until = min(paid_until, now + self._burst_seconds / 2 / self._share)
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long until the next turn; 0 when it may be now."""
+        return max(0.0, self._paid_until - time.monotonic())
+
+    async def _wait_for_share(self) -> None:
+        async with self._first:
+            while wait := self.wait_seconds:
+                await asyncio.sleep(wait)
+
+    async def _answer(self, question: Hashable, work: Work) -> list[Message]:
+        async def work_for_all() -> list[Message]:
+            clients = self._waiting.pop(question)
+            self._working[question] = clients.answer
+            self.charge((clients.clients - 1) * _CLIENT_SECONDS)
+            return await work()
+
         try:
             if (before := self._working.get(question)) is not None:
                 await asyncio.wait([before], timeout=_SAME_QUESTION_SECONDS)
-            turn = await self.turn(lambda: False)
+            return await self.run(work_for_all)
         finally:
-            waiting = self._waiting.pop(question)
-        self._working[question] = waiting.answer
-        self._budget.spend((waiting.clients - 1) * _CLIENT_SECONDS)
-        try:
-            return await answer()
-        finally:
-            turn.end()
-            if self._working.get(question) is waiting.answer:
+            this = asyncio.current_task()
+            if question in self._waiting and self._waiting[question].answer is this:
+                del self._waiting[question]
+            if self._working.get(question) is this:
                 del self._working[question]
-
-    async def _admit(self) -> None:
-        await self._slots.acquire()
-        try:
-            async with self._next:
-                while wait := self._budget.wait_seconds:
-                    await asyncio.sleep(wait)
-        except BaseException:
-            self._slots.release()
-            raise
-
-    def _charge(self, seconds: float) -> None:
-        self._slots.release()
-        self._budget.spend(min(seconds, _LONGEST_CHARGED_SECONDS) + self._request_seconds)

@@ -42,6 +42,11 @@ class OpenConnections:
         # Shared: what is read into it is passed on before anything else is read.
         self.buffer = bytearray(_READ_BYTES)
 
+    def abort(self) -> None:
+        """Cut all of them."""
+        for connection in tuple(self.open):
+            connection.abort()
+
     async def make_room(self) -> None:
         """Wait until one more may be opened. An idle connection is closed for it; without any, one has to end."""
         while len(self.open) >= self.limit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reaper.web.guard.access import ACCESS_CONTROL, BODY_BYTES, READING, AccessControl, remote
-from reaper.web.guard.admission import AdmissionLimit, AdmissionTimeout, ClientDisconnected, Turn
+from reaper.web.guard.admission import AdmissionLimit, AdmissionTimeout, ClientDisconnected
 from reaper.web.guard.connections import CONNECTION, ClientConnection
 from reaper.web.guard.headers import secured
 
@@ -54,26 +54,23 @@ class _Guard:
             return
         exchange = _Exchange(scope, receive, send)
         try:
-            await self._admit({**scope, ACCESS_CONTROL: self._access_control}, exchange)
+            answer = await self._admit({**scope, ACCESS_CONTROL: self._access_control}, exchange)
         except ClientDisconnected:
             return
         except AdmissionTimeout:
             detail = f"too many requests at once: try again in {_RETRY_SECONDS} seconds"
-            await exchange.answer(503, detail, {"Retry-After": str(_RETRY_SECONDS)})
+            answer = _error(503, detail, {"Retry-After": str(_RETRY_SECONDS)})
         except Exception as defect:  # noqa: BLE001  it is logged here, and nothing above could do more
-            await self._report_defect(defect, scope, exchange)
+            self._log_defect(defect, scope)
+            answer = _error(500, DEFECT)
+        # The turn is over: the time that a client takes to read its answer is not charged to the others.
+        await exchange.send(answer)
 
-    async def _admit(self, scope: Scope, exchange: _Exchange) -> None:
+    async def _admit(self, scope: Scope, exchange: _Exchange) -> list[Message]:
         limit, operator = self._class_of(scope)
         if scope["method"] == "GET" and not operator and self._access_control.allows(scope):
-            for message in await limit.shared(_question(scope), lambda: self._collect(scope)):
-                await exchange.send(message)
-            return
-        exchange.turn = await limit.turn(exchange.client_gone)
-        try:
-            await self._work(scope, exchange)
-        finally:
-            exchange.turn.end()
+            return await limit.run_shared(_question(scope), lambda: self._collect(scope, _no_body()))
+        return await limit.run(lambda: self._work(scope, exchange), exchange.client_gone)
 
     def _class_of(self, scope: Scope) -> tuple[AdmissionLimit, bool]:
         """The limit that holds for a request, and whether it bears a token."""
@@ -85,32 +82,25 @@ class _Guard:
         plain = reading and (path == _STATE or path.startswith(_STATIC))
         return self._plain if plain else self._public, False
 
-    async def _collect(self, scope: Scope) -> list[Message]:
-        """What the application answers to a request without a body, whose client stays."""
-        messages: list[Message] = []
-
-        async def send(message: Message) -> None:
-            messages.append(message)
-
-        await self._app(scope, _no_body(), send)
-        return messages
-
-    async def _work(self, scope: Scope, exchange: _Exchange) -> None:
+    async def _work(self, scope: Scope, exchange: _Exchange) -> list[Message]:
         try:
             self._access_control.check(scope)
-            await self._app(scope, exchange.receive, exchange.send)
+            return await self._collect(scope, exchange.receive)
         except HTTPException as refusal:
             if refusal.status_code in _LOGGED_STATUSES:
                 who = self._access_control.token_name(scope)
                 self._rejections.refused(refusal.status_code, remote(scope), scope["method"], scope["path"], who)
-            await exchange.answer(refusal.status_code, refusal.detail, refusal.headers or {})
+            return _error(refusal.status_code, refusal.detail, refusal.headers or {})
 
-    async def _report_defect(self, defect: Exception, scope: Scope, exchange: _Exchange) -> None:
-        self._log_defect(defect, scope)
-        if not exchange.began:
-            await exchange.answer(500, DEFECT)
-        elif not exchange.ended:
-            raise ConnectionAbortedError("a defect cut an answer short") from defect
+    async def _collect(self, scope: Scope, receive: Receive) -> list[Message]:
+        """The application's whole answer. It streams none: what it makes is small."""
+        answer: list[Message] = []
+
+        async def send(message: Message) -> None:
+            answer.append(message)
+
+        await self._app(scope, receive, send)
+        return answer
 
     def _log_defect(self, defect: Exception, scope: Scope) -> None:
         """Log a defect with its traceback, the first time that it occurs."""
@@ -134,8 +124,6 @@ class _Exchange:
         headers = Headers(scope=scope)
         has_body = headers.get("content-length", "0").strip("0") != "" or "transfer-encoding" in headers
         self._body_complete, self._body_length, self._body_due = not has_body, 0, 0.0
-        self.turn: Turn | None = None
-        self.began = self.ended = False
         if self._connection is not None:
             self._connection.request_began(has_body=has_body)
 
@@ -168,26 +156,13 @@ class _Exchange:
                 self._connection.pause_reading()
         return message
 
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.began = True
-            message = {**message, "headers": self._headers(message)}
-            # The work is done: the time that a client takes to read the answer is not charged to the others.
-            if self.turn is not None:
-                self.turn.end()
-        elif message["type"] == "http.response.body":
-            self.ended = not message.get("more_body", False)
-        await self._send(message)
-        if self.ended and self._connection is not None:
+    async def send(self, answer: Sequence[Message]) -> None:
+        for message in answer:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": self._headers(message)}
+            await self._send(message)
+        if self._connection is not None:
             self._connection.answer_sent()
-
-    async def answer(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        """An answer of the guard's own."""
-        body = json.dumps({"detail": detail}, ensure_ascii=False).encode()
-        given = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
-        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in given.items()]
-        await self.send({"type": "http.response.start", "status": status, "headers": raw})
-        await self.send({"type": "http.response.body", "body": body})
 
     def _headers(self, start: Message) -> list[tuple[bytes, bytes]]:
         static = self._path.startswith(_STATIC) and start["status"] < 400
@@ -225,6 +200,17 @@ class RejectionLog:
             self._window = asyncio.get_running_loop().call_later(_LOG_WINDOW_SECONDS, self._write)
 
 
+def _error(status: int, detail: str, headers: Mapping[str, str] | None = None) -> list[Message]:
+    """An answer of the guard's own."""
+    body = json.dumps({"detail": detail}, ensure_ascii=False).encode()
+    given = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in given.items()]
+    return [
+        {"type": "http.response.start", "status": status, "headers": raw},
+        {"type": "http.response.body", "body": body},
+    ]
+
+
 def _question(scope: Scope) -> tuple[object, ...]:
     """Everything of a GET request without a token on which its answer depends."""
     given = Headers(scope=scope)
@@ -232,7 +218,8 @@ def _question(scope: Scope) -> tuple[object, ...]:
             given.get("if-none-match"), given.get("authorization"))  # fmt: skip
 
 
-def _no_body() -> Callable[[], Awaitable[Message]]:
+def _no_body() -> Receive:
+    """The input of a request without a body, whose client stays."""
     body: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def receive() -> Message:
