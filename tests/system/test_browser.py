@@ -173,7 +173,7 @@ def test_it_is_halted_with_a_reason_and_restarted(page: Page, protea: Protea) ->
     dialog.get_by_role("button", name="Close").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by tester over HTTP from 127.0.0.1")
     expect(page.locator("section.headline")).to_contain_text("the <db> moves")
-    expect(page.locator(".job.stale")).to_contain_text("until somebody restarts")
+    expect(page.locator(".job.stale")).to_contain_text("it is not ended until a restart")
     keep(page, "halted")
     page.get_by_role("button", name="Restart…").click()
     expect(dialog).to_contain_text("Would reap 1 stale job(s).")

@@ -57,7 +57,7 @@ class AdmissionLimit:
         self._working: dict[Hashable, asyncio.Task[list[Message]]] = {}
 
     async def run(self, work: Work, client_gone: Callable[[], bool] = lambda: False) -> list[Message]:
-        """Wait for a turn, then work. Raises AdmissionTimeout, or ClientDisconnected for a client that is gone by then."""
+        """Wait for a turn, then work. Raises AdmissionTimeout, and ClientDisconnected for a client that has gone."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 await self._slots.acquire()

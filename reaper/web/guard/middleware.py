@@ -40,8 +40,8 @@ class _Guard:
     def __init__(self, app: ASGIApp, access_control: AccessControl) -> None:
         self._app, self._access_control = app, access_control
         # One limit in four classes: a flood in one of them keeps no request of another waiting.
-        self._probes = AdmissionLimit(share=0.1, request_seconds=0.0005, at_once=len(_PROBES))
-        self._public = AdmissionLimit(share=0.15, request_seconds=0.004, at_once=8)
+        self._probes = AdmissionLimit(share=0.08, request_seconds=0.0005, at_once=len(_PROBES))
+        self._public = AdmissionLimit(share=0.12, request_seconds=0.004, at_once=8)
         # Needs no database, and does not wait for requests that wait for one.
         self._plain = AdmissionLimit(share=0.05, request_seconds=0.002, at_once=2)
         # Operators come before those who only look, and one long request does not keep the next one waiting.

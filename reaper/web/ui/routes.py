@@ -1,9 +1,12 @@
-"""The routes of the page. They read the service, and change nothing."""
+"""The routes of the page, its templates and its static files. They read the service, and change nothing."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
-from typing import Any
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
@@ -14,12 +17,19 @@ from reaper.web.api.dependencies import any_text
 from reaper.web.guard.access import ACCESS_CONTROL
 from reaper.web.guard.tokens import HOW_TO_SET
 from reaper.web.service import AdminService
-from reaper.web.ui.formatting import text
+from reaper.web.ui.formatting import text, visible
 from reaper.web.ui.job_list import JobFilter
 from reaper.web.ui.job_page import make_job_page
 from reaper.web.ui.overview import make_overview
-from reaper.web.ui.rendering import render
-from reaper.web.ui.static_files import static_file
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_MEDIA_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
 
 
 def router_of(service: AdminService) -> APIRouter:
@@ -42,7 +52,7 @@ def router_of(service: AdminService) -> APIRouter:
 
     @router.get("/static/{name}")
     def static(request: Request, name: str) -> Response:
-        file = static_file(name)
+        file = _static_files().get(name)
         if file is None:
             return Response("there is no such file\n", 404, media_type="text/plain")
         headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
@@ -55,7 +65,7 @@ def router_of(service: AdminService) -> APIRouter:
 
 def _page(request: Request, status: int, template: str, board: object) -> Response:
     body = render(template, board=board, **_frame(request))
-    headers = {"ETag": f'"{blake2b(body, digest_size=12).hexdigest()}"'}
+    headers = {"ETag": _etag(body)}
     if status == 200 and headers["ETag"] in _etags_of(request):
         return Response(status_code=304, headers=headers)
     return HTMLResponse(body, status, headers)
@@ -75,3 +85,58 @@ def _etags_of(request: Request) -> list[str]:
     """The versions that the client has already."""
     given = request.headers.get("if-none-match", "")
     return [etag.strip().removeprefix("W/") for etag in given.split(",")]
+
+
+def _etag(body: bytes) -> str:
+    return f'"{blake2b(body, digest_size=12).hexdigest()}"'
+
+
+# --- templates -----------------------------------------------------------------------------------------------
+
+
+def render(template: str, **values: object) -> bytes:
+    """Every value that the template prints is escaped."""
+    return _environment().get_template(template).render(**values).encode("utf-8", "replace")
+
+
+@cache
+def _environment() -> Environment:
+    """Jinja is loaded, and templates are compiled, at the first request for a page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("reaper.web.ui"),
+        autoescape=True,
+        auto_reload=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"shown": visible, "sentence": _sentence}
+    return environment
+
+
+def _sentence(text: str) -> str:
+    """With a capital letter first, and unchanged otherwise."""
+    return text[:1].upper() + text[1:]
+
+
+# --- static files --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _StaticFile:
+    body: bytes
+    media_type: str
+    etag: str
+
+
+@cache
+def _static_files() -> dict[str, _StaticFile]:
+    """By name. Clients keep them, and ask whether they have changed."""
+    by_name = {}
+    for file in files("reaper.web.ui").joinpath("static").iterdir():
+        if (media_type := _MEDIA_TYPES.get(file.name.rpartition(".")[2])) is not None:
+            body = file.read_bytes()
+            by_name[file.name] = _StaticFile(body, media_type, _etag(body))
+    return by_name

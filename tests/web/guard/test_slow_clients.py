@@ -274,7 +274,7 @@ def test_cheap_questions_are_answered_at_a_pace_that_leaves_the_machine_to_other
             assert client.answer().status == 200
             answers += 1
         # What was saved up, and then the share that each answer leaves.
-        assert 20 < answers < 1 / 0.004 + 4 * 0.15 / 0.004
+        assert 20 < answers < 1 / 0.004 + 4 * 0.12 / 0.004
 
 
 # --- what else a client may do -------------------------------------------------------------------------------
