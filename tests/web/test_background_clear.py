@@ -16,7 +16,7 @@ from tests.support.protea import eventually
 WHO = Caller("alice", "127.0.0.1:5")
 
 
-def test_one_that_cannot_begin_has_failed_and_keeps_nobody_from_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clearing_that_cannot_start_has_failed_and_does_not_block_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     history = History()
     clearings = ClearTasks(AdminService(Supervisor(), Status(), history))
 

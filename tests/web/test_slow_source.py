@@ -63,7 +63,9 @@ def both(server: Embedded, tmp_path: Path) -> Iterator[tuple[Steered, psycopg.Co
 
 
 @pytest.mark.parametrize("path", ["/api/jobs?source=one", "/?source=one", "/api/jobs/one/{}"])
-def test_a_source_that_hangs_is_in_nobody_elses_way(both: tuple[Steered, psycopg.Connection], path: str) -> None:
+def test_hanging_source_delays_no_request_for_anything_else(
+    both: tuple[Steered, psycopg.Connection], path: str
+) -> None:
     daemon, connection = both
     asked = path.format(JOB)
     with ThreadPoolExecutor(4) as clients:
@@ -81,7 +83,7 @@ def test_a_source_that_hangs_is_in_nobody_elses_way(both: tuple[Steered, psycopg
         assert seconds < 1, "what has just been refused is not asked for again"
 
 
-def test_however_many_ask_for_jobs_two_connections_are_for_them(both: tuple[Steered, psycopg.Connection]) -> None:
+def test_readers_of_jobs_use_two_connections_however_many_they_are(both: tuple[Steered, psycopg.Connection]) -> None:
     daemon, connection = both
     # The lease, and the last sweep's, which is kept for the next one.
     eventually(lambda: number(connection, SESSIONS) == 2)
@@ -95,7 +97,7 @@ def test_however_many_ask_for_jobs_two_connections_are_for_them(both: tuple[Stee
     assert {each.result().status for each in asked} == {502, 503}
 
 
-def test_all_of_many_are_answered_by_a_source_that_answers(server: Embedded, tmp_path: Path) -> None:
+def test_many_readers_are_all_answered_by_a_source_that_answers(server: Embedded, tmp_path: Path) -> None:
     with steered(server, tmp_path, "slow_many") as (daemon, protea), ThreadPoolExecutor(CLIENTS) as clients:
         job = protea.stale()
         asked = [clients.submit(daemon.api.ask, "GET", daemon.api.at(job)) for _ in range(CLIENTS)]

@@ -86,7 +86,7 @@ def daemon(protea: Protea, tmp_path: Path) -> Iterator[Daemon]:
         yield daemon
 
 
-def test_a_flood_does_not_delay_the_sweeps_and_probes_are_answered_in_it(daemon: Daemon) -> None:
+def test_flood_does_not_delay_the_sweeps_and_probes_are_answered_in_it(daemon: Daemon) -> None:
     process, ratios, cores, waits = psutil.Process(daemon.process.pid), list[float](), list[float](), list[float]()
     for _ in range(PAIRS):
         quiet = seconds_of_a_sweep(daemon)
@@ -116,9 +116,7 @@ def wait(port: int, path: str) -> float:
 
 
 @pytest.mark.parametrize("path", PROBES)
-def test_a_flood_of_one_probe_leaves_the_others_alone_and_does_not_starve_it(
-    protea: Protea, tmp_path: Path, path: str
-) -> None:
+def test_flood_of_one_probe_starves_neither_it_nor_the_others(protea: Protea, tmp_path: Path, path: str) -> None:
     with Daemon(tmp_path, database_url=protea.url) as daemon:
         daemon.comes_up().sweeps_on()
         process = psutil.Process(daemon.process.pid)
@@ -134,7 +132,7 @@ def test_a_flood_of_one_probe_leaves_the_others_alone_and_does_not_starve_it(
         assert cores < 0.5
 
 
-def test_it_ends_in_time_in_the_midst_of_a_flood(protea: Protea, tmp_path: Path) -> None:
+def test_daemon_ends_in_time_during_a_flood(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url=protea.url) as daemon:
         daemon.comes_up().sweeps_on()
         with flood(daemon.port):
