@@ -24,7 +24,7 @@ class CachedProbe:
         return self._runner.liveness or LivenessReport(trouble="the workers have not been asked yet")
 
     def revoke(self, ids: Sequence[str]) -> None:  # noqa: ARG002
-        raise ProbeUnavailable("nobody was asked")
+        raise ProbeUnavailable("a reader does not revoke tasks")
 
 
 @dataclass(frozen=True, slots=True)

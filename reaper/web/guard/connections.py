@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from reaper.web.guard.headers import NO_STORE, SECURITY_HEADERS
@@ -35,17 +36,25 @@ class OpenConnections:
     """The connections that are open, at most `limit`. Lives in one event loop."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit, self.closing = limit, False
         self.open: set[ClientConnection] = set()
         # Those without a request under work, the one that has been so for longest first.
         self.idle: dict[ClientConnection, None] = {}
         # Shared: what is read into it is passed on before anything else is read.
         self.buffer = bytearray(_READ_BYTES)
 
-    def abort(self) -> None:
-        """Cut all of them."""
+    async def close(self, grace_seconds: float) -> None:
+        """Close those without a request at once, the others when they are answered, and cut those that are left."""
+        self.closing = True
+        for connection in tuple(self.idle):
+            connection.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_seconds):
+                while self.open:
+                    await asyncio.sleep(_FULL_SECONDS)
         for connection in tuple(self.open):
             connection.abort()
+        await asyncio.sleep(0)  # asyncio tells a connection that it is lost in the next turn of its loop
 
     async def make_room(self) -> None:
         """Wait until one more may be opened. An idle connection is closed for it; without any, one has to end."""
@@ -142,6 +151,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self.body_unread:
             self._linger()
             return
+        if self._connections.closing:
+            self._transport.close()
         unsent = self._transport.is_closing() or self._transport.get_write_buffer_size() > 0
         self._cut_in(ANSWER_SECONDS if unsent else REQUEST_SECONDS)
         if not self.closing:

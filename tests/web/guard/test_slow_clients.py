@@ -149,6 +149,14 @@ def test_client_that_does_not_read_its_answer_is_cut_off(impatient: Web, path: s
             client.answer()
 
 
+def test_client_that_sends_requests_and_reads_no_answer_is_cut_off(impatient: Web) -> None:
+    with impatient.connect(receive_buffer=4096) as client:
+        client.send(head("GET", f"/big?size={HUGE}") + head("GET", "/page") * 3)
+        opened = impatient.connections
+        eventually(lambda: len(opened) == 1)
+        eventually(lambda: not opened, 10)
+
+
 @pytest.mark.parametrize("kept", ["close", "keep-alive"])
 def test_client_that_reads_slowly_gets_the_whole_answer(kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "REQUEST_SECONDS", SHORT)
