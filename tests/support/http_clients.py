@@ -1,4 +1,4 @@
-"""A small application behind the guards, on a real port, and clients that say exactly what a test has them say."""
+"""A small application behind the guard, on a real port, and clients that send exactly the bytes of a test."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Filter(BaseModel):
 
 
 def make_app(held: threading.Event, entered: threading.Event) -> FastAPI:
-    """Places to read, to change something and to fail at, and two that take until `held` is set."""
+    """Paths that are read, that change something and that fail, and two that answer when `held` is set."""
     app = FastAPI()
     errors.install(app)
 
@@ -105,7 +105,7 @@ def make_app(held: threading.Event, entered: threading.Event) -> FastAPI:
 
     @app.post("/forgotten")
     def forgotten() -> str:
-        return "nobody asked who it was"
+        return "no token was required"
 
     return app
 

@@ -1,4 +1,4 @@
-"""Clearings that somebody asked for, beside the requests."""
+"""Clearings in the background of requests."""
 
 from __future__ import annotations
 

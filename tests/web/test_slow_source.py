@@ -1,4 +1,4 @@
-"""A source that hangs, and many who look: nobody who wants something else has to wait, and the database is spared."""
+"""A source that hangs, and many readers: other requests do not wait for it, and its database is spared."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.api import Client, Steered, steered
 from tests.support.daemons import until
 from tests.support.protea import HOUR, Protea, eventually
 
-# Whoever reads the table of jobs gets no answer for long.
+# A query of the table of jobs gets no answer for a minute.
 HANG = """
     ALTER TABLE job RENAME TO job_that_was;
     CREATE VIEW job AS SELECT job_that_was.* FROM (SELECT pg_sleep(60)) AS asleep CROSS JOIN job_that_was;
@@ -75,7 +75,7 @@ def test_hanging_source_delays_no_request_for_anything_else(
             status, seconds = timed(daemon.port, other)
             assert (status, seconds < 2) == (200, True), (other, seconds)
         answers = [each.result() for each in waiting]
-    # One of them is told of the source's trouble in time, on a page that there is all the same; others may not wait.
+    # One of them gets the error of the source in time, the page is shown all the same; the others do not wait for ever.
     assert {status for status, _ in answers} <= ({200, 503} if path.startswith("/?") else {502, 503}), answers
     assert max(seconds for _, seconds in answers) < 16, answers
     if "/jobs/" not in path:

@@ -14,7 +14,7 @@ running, daemon, protea = shared_daemon("api")
 
 
 def seen(daemon: Steered, job: str) -> str:
-    """The start that somebody sees who looks at a job."""
+    """The start that the API shows for a job."""
     return str(daemon.api.job(job).json["job"]["started"])
 
 

@@ -23,7 +23,7 @@ TRIES = 8
 
 @pytest.fixture
 def running(server: Embedded, tmp_path: Path) -> Iterator[tuple[Steered, Protea]]:
-    # What is read at one moment is not told for two seconds when it has been changed.
+    # A read may be answered from the read cache for two seconds.
     with steered(server, tmp_path, "schema", state_dir=tmp_path / "state") as both:
         yield both
 

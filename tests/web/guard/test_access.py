@@ -1,4 +1,4 @@
-"""Who may ask the daemon for what over HTTP, and what everybody is told."""
+"""Access control over HTTP: tokens, Host, Origin, bodies; and the form of errors and answers."""
 
 from __future__ import annotations
 
@@ -439,7 +439,7 @@ def test_static_files_alone_may_be_cached(safe: Web) -> None:
     assert answer.headers["x-content-type-options"] == ["nosniff"]
 
 
-# --- what is told of it --------------------------------------------------------------------------------------
+# --- what is logged of it -------------------------------------------------------------------------------------
 
 
 def test_wrong_tokens_in_a_flood_fill_no_log(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A flood of HTTP clients, as a real daemon with much to do meets it: its sweeps go on as if nobody asked.
+"""A flood of HTTP clients, as a real daemon with much to do meets it: its sweeps are not delayed.
 
 The clients are one process that takes hardly any processor time (which is checked), and each phase with them is
 compared with one without: what is left is what the daemon does with them.
@@ -91,14 +91,14 @@ def test_flood_does_not_delay_the_sweeps_and_probes_are_answered_in_it(daemon: D
     for _ in range(PAIRS):
         quiet = seconds_of_a_sweep(daemon)
         with flood(daemon.port) as met:
-            time.sleep(1)  # what was saved up while nobody asked is used up first
+            time.sleep(1)  # the budget that was saved up before the flood is used up first
             before, begun = process.cpu_times(), time.monotonic()
             ratios.append(seconds_of_a_sweep(daemon) / quiet)
             now = process.cpu_times()
             cores.append((now.user + now.system - before.user - before.system) / (time.monotonic() - begun))
             waits += [wait(daemon.port, path) for path in PROBES]
         assert met.seen.get("200", 0) > 10, "it was answered"
-        assert met.seen.get("broken", 0) == 0, "nobody was turned away"
+        assert met.seen.get("broken", 0) == 0, "no client was turned away"
         assert met.cores < 0.15, "the clients themselves are not what slows the machine"
     print(f"ratios {sorted(ratios)}, cores {sorted(cores)}, longest wait {max(waits):.2f} s, last flood {met.seen}")
     # The benchmark has the bound, on a quiet machine. Without guards it is three to four times as slow here.

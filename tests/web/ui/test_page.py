@@ -29,7 +29,7 @@ def page(daemon: Steered, path: str = "/", status: int = 200) -> Page:
 
 
 def fresh(daemon: Steered, path: str = "/") -> Page:
-    """As it is when the database has changed: what was looked at a moment ago is told again for a while."""
+    """The page after a change in the database: the read cache is emptied first."""
     daemon.api.post("/api/sweeps", {"dry_run": True})
     assert daemon.api.post("/api/supervisor/halt").status == 200
     assert daemon.api.post("/api/supervisor/restart").status == 200
