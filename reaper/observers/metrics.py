@@ -132,9 +132,9 @@ class Metrics:
         if report.outcome is Outcome.STANDBY:
             self._remaining_before.pop(source, None)
             self._series.left.labels(source).set(0)
-        elif report.left is not None:
-            before, self._remaining_before[source] = self._remaining_before.get(source, 0), report.left
-            self._series.left.labels(source).set(min(before, report.left))
+        elif report.stale_remaining is not None:
+            before, self._remaining_before[source] = self._remaining_before.get(source, 0), report.stale_remaining
+            self._series.left.labels(source).set(min(before, report.stale_remaining))
 
     def _kind_label(self, source: str, kind: str | None) -> str:
         kinds = self._kinds[source]

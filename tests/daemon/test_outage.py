@@ -220,7 +220,7 @@ def test_job_with_a_sign_of_life_just_before_a_freeze_is_not_ended_by_a_sweep_th
 def test_freeze_during_a_commit_is_deaf_time(
     fragile: Embedded, url: str, read_only: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reaper.source.source._AT_ONCE_SECONDS", 0.5)
+    monkeypatch.setattr("reaper.source.database_access._STALL_SECONDS", 0.5)
     downtime = DowntimeTracker(0)
     with hands(url) as protea, protea.source().connect() as connection, freezing(fragile, 1.5) as freeze:
         source = protea.source()

@@ -1,4 +1,4 @@
-"""Clearings that somebody asked for, beside the requests."""
+"""Clearings in the background of requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.waiting import wait_until
 WHO = Caller("alice", "127.0.0.1:5")
 
 
-def test_one_that_cannot_begin_has_failed_and_keeps_nobody_from_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clearing_that_cannot_start_has_failed_and_does_not_block_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     history = History()
     clearings = ClearTasks(AdminService(Supervisor(), Status(), history))
 
@@ -26,8 +26,8 @@ def test_one_that_cannot_begin_has_failed_and_keeps_nobody_from_the_next(monkeyp
     with monkeypatch.context() as patched, capture_logs() as logs:
         patched.setattr(threading.Thread, "start", refuse)
         failed = clearings.submit(3.0, WHO, dry_run=False)
-    assert (failed.stage, failed.error) == (Stage.FAILED, "no thread begins: can't start new thread")
+    assert (failed.status, failed.error) == (Stage.FAILED, "no thread can be started: can't start new thread")
     assert [line["log_level"] for line in logs] == ["error"]
     assert [change.result for change in (noted.change for noted in history.changes(1))] == [f"failed: {failed.error}"]
     done = clearings.submit(3.0, WHO, dry_run=False)
-    wait_until(lambda: clearings.known(done.id).stage is Stage.DONE, "the clear is done")
+    wait_until(lambda: clearings.get(done.id).status is Stage.DONE, "the clear is done")
