@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gc
-import itertools
-import os
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -18,6 +17,7 @@ from reaper.dev.postgres import Embedded, temporary
 from tests.support import mariadb as mariadb_server
 from tests.support import scratch
 from tests.support.brokers import Broker, RedisServer, Staff, redis_server
+from tests.support.databases import TemporaryDatabases
 from tests.support.mariadb import MariaDB
 from tests.support.protea import Protea
 from tests.support.worlds import World
@@ -26,7 +26,6 @@ from tests.support.worlds.servers import called, database_on, everywhere, postgr
 from tests.support.worlds.vuls import VulsWorld
 
 TEMPLATE = "protea_template"
-_numbers = itertools.count()
 
 LONG = (
     "system/test_packaging",
@@ -109,13 +108,18 @@ def mariadb() -> Iterator[MariaDB]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def databases(server: Embedded) -> Iterator[TemporaryDatabases]:
+    """Makes and drops the databases of single tests."""
+    with closing(TemporaryDatabases(server)) as made:
+        yield made
+
+
 @pytest.fixture
-def database(server: Embedded) -> Iterator[str]:
+def database(databases: TemporaryDatabases) -> Iterator[str]:
     """The URL of an empty database with the protea tables."""
-    name = f"t{os.getpid()}_{next(_numbers)}"
-    url = server.create_database(name, tables=False, template=TEMPLATE)
-    yield url
-    server.drop_database(name)
+    with databases.temporary(TEMPLATE) as url:
+        yield url
 
 
 @pytest.fixture
@@ -126,9 +130,9 @@ def protea(database: str) -> Iterator[Protea]:
 
 
 @pytest.fixture
-def empty(server: Embedded) -> Iterator[PostgreSQLDatabase]:
+def empty(databases: TemporaryDatabases) -> Iterator[PostgreSQLDatabase]:
     """A database without tables."""
-    with postgresql_database(server) as database:
+    with postgresql_database(databases) as database:
         yield database
 
 

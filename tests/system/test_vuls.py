@@ -18,7 +18,6 @@ import structlog
 from redis import Redis
 from structlog.testing import capture_logs
 
-from reaper.dev.postgres import Embedded
 from reaper.liveness import LivenessReport
 from reaper.liveness.celery import CeleryWitness
 from reaper.model import Evidence, JobCounts, ReapedJob, SweepReport
@@ -33,6 +32,7 @@ from reaper.sweep.state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.brokers import Broker, CeleryWorker, RabbitServer, RedisServer, Staff, rabbit_server, redis_server
 from tests.support.daemons import Daemon, until
+from tests.support.databases import TemporaryDatabases
 from tests.support.protea import HOUR, PATIENCE, Heard, thresholds
 from tests.support.worlds.servers import postgresql_database
 from tests.support.worlds.vuls import VulsWorld
@@ -69,10 +69,10 @@ over_redis = pytest.mark.parametrize("broker", ["redis"], indirect=True)
 
 
 @pytest.fixture
-def new_vuls(server: Embedded) -> Iterator[Callable[[], Vuls]]:
+def new_vuls(databases: TemporaryDatabases) -> Iterator[Callable[[], Vuls]]:
     """Makes vuls databases."""
     with ExitStack() as made:
-        yield lambda: made.enter_context(Vuls.create(made.enter_context(postgresql_database(server))))
+        yield lambda: made.enter_context(Vuls.create(made.enter_context(postgresql_database(databases))))
 
 
 @pytest.fixture
