@@ -217,7 +217,7 @@ def test_commands_and_daemon_can_be_imported_without_any_extra() -> None:
     look = (
         "import importlib, sys\n"
         f"sys.modules |= dict.fromkeys({sorted(_modules_of(OPTIONAL))!r})\n"  # importing one of these is an ImportError
-        "from reaper.cli.group import COMMANDS\n"
+        "from reaper.cli.main import COMMANDS\n"
         "for name in ['cli.' + command for command in COMMANDS] + ['daemon']: importlib.import_module('reaper.' + name)"
     )
     run(sys.executable, "-c", look, PYTHONPATH=str(PROJECT))
