@@ -37,6 +37,14 @@ class SourceBusy(ReaperError):
     """The source is being swept, or somebody else is at work on it."""
 
 
+class StateUnavailable(ReaperError):
+    """The state file cannot be read or written."""
+
+
+class StateTooNew(StateUnavailable):
+    """The state file was written by a newer version of the reaper."""
+
+
 class PartialTransition(ReaperError):
     """The database made a transition without its audit event, or the other way round, and was rolled back."""
 

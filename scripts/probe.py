@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from reaper.config.listen_address import reachable_host
+from reaper.config import reachable_host
 
 _SWEPT = re.compile(r'^reaper_last_success_timestamp_seconds\{source="(?P<source>[^"]*)"\} (?P<at>\S+)$', re.MULTILINE)
 _STANDBY = re.compile(

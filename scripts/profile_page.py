@@ -41,7 +41,7 @@ configuration file; a source uses it with `profile = "NAME"`.
   the value of a column are replaced as a whole.
 - A key that does not exist is an error. The message names the nearest key.
 - Names of tables and columns are always quoted in SQL, and values are always bound. Only `sql` reaches the database as
-  it is written: review it before you use the profile of somebody else.
+  it is written: review it before you use a profile that you did not write.
 - `reaper check` compares a profile with the real tables. `reaper sql` prints the statements that come of it.
 
 The step-by-step guide is [Watch your own table](../how-to/your-own-table.md).
@@ -93,42 +93,42 @@ def default_of(field: FieldInfo) -> str:
 
 
 def texts() -> Mapping[str, Any]:
-    """What is said of each part, by its path."""
+    """The texts of each part, by its path."""
     return tomllib.loads(TEXTS.read_text(encoding="utf-8"))
 
 
-def problems(said: Mapping[str, Any]) -> Iterator[str]:
+def problems(explanations: Mapping[str, Any]) -> Iterator[str]:
     """Where the vocabulary and its texts differ."""
-    found = {
+    vocabulary = {
         path: {field.alias or name for name, field in model.model_fields.items()} for path, model in parts(Profile)
     }
-    told = {path: set(part["keys"]) for path, part in said["parts"].items()}
-    for path in found.keys() | told.keys():
-        for key in found.get(path, set()) - told.get(path, set()):
+    explained = {path: set(part["keys"]) for path, part in explanations["parts"].items()}
+    for path in vocabulary.keys() | explained.keys():
+        for key in vocabulary.get(path, set()) - explained.get(path, set()):
             yield f"{TEXTS.name} does not explain {path}.{key}"
-        for key in told.get(path, set()) - found.get(path, set()):
-            yield f"{TEXTS.name} explains {path}.{key}, which is no key"
-    for name in set(shipped()) ^ set(said["shipped"]):
+        for key in explained.get(path, set()) - vocabulary.get(path, set()):
+            yield f"{TEXTS.name} explains {path}.{key}, which is not a key"
+    for name in set(shipped()) ^ set(explanations["shipped"]):
         yield f"{TEXTS.name} and the shipped profiles differ: {name}"
 
 
 def page() -> str:
     """The whole document. Raises ValueError when a key or a profile is not explained."""
-    said = texts()
-    if wrong := list(problems(said)):
-        raise ValueError("\n".join(wrong))
+    explanations = texts()
+    if differences := list(problems(explanations)):
+        raise ValueError("\n".join(differences))
     rows = [
         (
             f"`{name}`",
-            cell(each["for"]),
+            cell(profile["for"]),
             ", ".join(f"`{action}`" for action in resolve(name).action_names),
-            cell(each["not"]),
+            cell(profile["not"]),
         )
-        for name, each in said["shipped"].items()
+        for name, profile in explanations["shipped"].items()
     ]
     models = dict(parts(Profile))
     written = [_HEAD + table(("profile", "what it is for", "actions", "what it cannot do"), rows)]
-    for path, part in said["parts"].items():
+    for path, part in explanations["parts"].items():
         fields = {field.alias or name: field for name, field in models[path].model_fields.items()}
         keys = [
             (f"`{key}`", cell(value), default_of(fields[key]) if (path, key) != ("", "name") else "", cell(text))

@@ -21,7 +21,7 @@ from pages import PROJECT, REFERENCE, cell, table, write_or_check
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from reaper.config.schema import SECTIONS, KindTable, PurgeTable, RawSettings, SourceTable
+from reaper.config.schema import TABLE_SETTINGS, KindTable, PurgeTable, RawSettings, SourceTable
 
 PAGE = REFERENCE / "settings.md"
 FILE = PROJECT / "config" / "reaper.toml"
@@ -71,24 +71,24 @@ _OWN: Mapping[str, str] = {
     "sources.NAME.kinds": "Thresholds of kinds in this source alone: `[sources.NAME.kinds.KIND]`.",
     "sources.NAME.purge": "Retention of finished jobs: `[sources.NAME.purge]`, below.",
     "sources.NAME.purge.cron": (
-        "When the daemon purges: minute, hour, day of the month, month, day of the week, in UTC. Without it the daemon "
-        "never purges."
+        "When the daemon purges, in UTC, with the meaning of crontab(5): minute, hour, day of the month, month, day of "
+        "the week. Where both day fields are restricted, one of them must match. Without it the daemon never purges."
     ),
     "sources.NAME.purge.days_to_keep": "How many days a finished job is kept.",
     "sources.NAME.purge.batch_size": "How many jobs are deleted per transaction.",
 }
-"""What the comments of the file do not explain setting by setting."""
+"""Explanations of keys that have no comment of their own in the file."""
 
 _FIRST_TABLE = "# ---- Thresholds of single kinds"
 _WRONG: tuple[Any, ...] = ([], 0.5, "?")
-"""What hardly any setting takes: its refusal says what it does take."""
+"""Values that are wrong for nearly every setting: the error says what is right."""
 _SETTING = re.compile(r"#(?:   )?(\w+) = (.+)")
 _RULER = re.compile(r"# ---- (.+?) -+")
 
 
 @dataclass(frozen=True)
 class Explained:
-    """One setting as the file has it. `default` is as it is written there; None for an example."""
+    """One setting in the file, with its comment. `default` is as written there; None for an example."""
 
     section: str
     text: str
@@ -96,9 +96,9 @@ class Explained:
 
 
 def explained() -> tuple[dict[str, str], dict[str, Explained]]:
-    """The words that open each section, and each setting above the first table with the comment before it."""
+    """The introduction of each section, and each setting above the first table with the comment before it."""
     openings: dict[str, str] = {}
-    found: dict[str, Explained] = {}
+    explanations: dict[str, Explained] = {}
     section, words = "", list[str]()
     for line in FILE.read_text(encoding="utf-8").split(_FIRST_TABLE)[0].splitlines():
         if ruler := _RULER.fullmatch(line):
@@ -106,18 +106,18 @@ def explained() -> tuple[dict[str, str], dict[str, Explained]]:
             openings[section] = ""
         elif setting := _SETTING.fullmatch(line):
             default = None if line.startswith("#   ") else setting[2]
-            found.setdefault(setting[1], Explained(section, " ".join(words), default))
+            explanations.setdefault(setting[1], Explained(section, " ".join(words), default))
         elif line.startswith("# "):
             words.append(line.removeprefix("# "))
         elif not line.strip():
-            if words and section and not any(each.text == " ".join(words) for each in found.values()):
+            if words and section and not any(other.text == " ".join(words) for other in explanations.values()):
                 openings[section] = " ".join([openings[section], *words]).strip()
             words = []
-    return openings, found
+    return openings, explanations
 
 
 def limits_of(field: FieldInfo) -> str:
-    """What a value may be, in the words with which a wrong one is refused."""
+    """What a value may be, taken from the error message for a wrong one."""
     kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
     adapter = TypeAdapter[Any](kind)
     for wrong in _WRONG:
@@ -125,8 +125,8 @@ def limits_of(field: FieldInfo) -> str:
             adapter.validate_python(wrong)
         except ValidationError as error:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
-            if found := re.search(r"expected (?:one of: )?(.+?)(?:, not .*)?$", message):
-                text = found[1]
+            if match := re.search(r"expected (?:one of: )?(.+?)(?:, not .*)?$", message):
+                text = match[1]
                 if text == "the path of a file":
                     return "path"
                 if text != "text" or wrong == "?":
@@ -142,7 +142,7 @@ def kind_of(field: FieldInfo) -> str:
     """The kind of value, for people."""
     inner = field.annotation
     if get_origin(inner) in (Union, UnionType):
-        inner = next(each for each in get_args(inner) if each is not type(None))
+        inner = next(option for option in get_args(inner) if option is not type(None))
         while get_origin(inner) is Annotated:
             field = FieldInfo(annotation=get_args(inner)[0], default=None)
             field.metadata = list(get_args(inner)[1:])
@@ -153,7 +153,7 @@ def kind_of(field: FieldInfo) -> str:
 
 
 def names(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
-    """Each key as it is written, and its field."""
+    """The keys as the file spells them, and their fields."""
     for name, field in model.model_fields.items():
         yield field.alias or name, field
 
@@ -164,23 +164,27 @@ def default_of(field: FieldInfo) -> str:
     if value is None or isinstance(value, BaseModel) or value == {}:
         return ""
     if isinstance(value, tuple):
-        return "`[" + ", ".join(f'"{each}"' for each in value) + "]`"
+        return "`[" + ", ".join(f'"{item}"' for item in value) + "]`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def problems() -> list[str]:
     """Where the file and the schema differ."""
-    scalars = {name: field for name, field in names(RawSettings) if name not in SECTIONS}
-    _, said = explained()
-    found = [f"config/reaper.toml does not explain {name}" for name in scalars.keys() - said.keys()]
-    found += [f"config/reaper.toml explains {name}, which is no setting" for name in said.keys() - scalars.keys()]
-    for name, each in said.items():
-        if name in scalars and each.default is not None:
-            value = tomllib.loads(f"value = {each.default}")["value"]
+    scalars = {name: field for name, field in names(RawSettings) if name not in TABLE_SETTINGS}
+    _, explanations = explained()
+    differences = [f"config/reaper.toml does not explain {name}" for name in scalars.keys() - explanations.keys()]
+    differences += [
+        f"config/reaper.toml explains {name}, which is not a setting" for name in explanations.keys() - scalars.keys()
+    ]
+    for name, explanation in explanations.items():
+        if name in scalars and explanation.default is not None:
+            value = tomllib.loads(f"value = {explanation.default}")["value"]
             given = getattr(RawSettings.model_validate({name: value}), _attribute(name))
             if given != scalars[name].default:
-                found.append(f"config/reaper.toml says {name} = {each.default}, not {scalars[name].default!r}")
-    return found
+                differences.append(
+                    f"config/reaper.toml says {name} = {explanation.default}, not {scalars[name].default!r}"
+                )
+    return differences
 
 
 def _attribute(name: str) -> str:
@@ -191,35 +195,37 @@ def _attribute(name: str) -> str:
 
 def page() -> str:
     """The whole document. Raises ValueError when the file does not fit the schema."""
-    if wrong := problems():
-        raise ValueError("\n".join(wrong))
-    openings, said = explained()
+    if differences := problems():
+        raise ValueError("\n".join(differences))
+    openings, explanations = explained()
     scalars = dict(names(RawSettings))
     parts = [_HEAD]
     for section, opening in openings.items():
         rows = [
             (
                 f"`{name}`<br>`REAPER_{name.upper()}`",
-                f"`{each.default}`" if each.default else "",
+                f"`{explanation.default}`" if explanation.default else "",
                 cell(kind_of(scalars[name])),
-                cell(each.text),
+                cell(explanation.text),
             )
-            for name, each in said.items()
-            if each.section == section
+            for name, explanation in explanations.items()
+            if explanation.section == section
         ]
         words = f"{opening}\n\n" if opening else ""
         parts.append(f"## {section}\n\n{words}{table(('setting', 'default', 'value', 'what it does'), rows)}")
-    parts.append(_TABLES + _THRESHOLDS + _table("kinds.NAME", KindTable, said))
-    parts.append(_table("sources.NAME", SourceTable, said))
-    parts.append(_table("sources.NAME.purge", PurgeTable, said))
+    parts.append(_TABLES + _THRESHOLDS + _table("kinds.NAME", KindTable, explanations))
+    parts.append(_table("sources.NAME", SourceTable, explanations))
+    parts.append(_table("sources.NAME.purge", PurgeTable, explanations))
     parts.append("### `[profiles.NAME]`\n\nA mapping of your own: see [Profile vocabulary](profile.md).\n")
     return "\n".join(parts)
 
 
-def _table(path: str, model: type[BaseModel], said: Mapping[str, Explained]) -> str:
+def _table(path: str, model: type[BaseModel], explanations: Mapping[str, Explained]) -> str:
     rows = []
     for name, field in names(model):
-        text = _OWN.get(f"{path}.{name}") or f"As `{name}` above, for this source alone. {_first(said[name].text)}"
+        text = (
+            _OWN.get(f"{path}.{name}") or f"As `{name}` above, for this source alone. {_first(explanations[name].text)}"
+        )
         value = "table" if name in ("kinds", "purge") else kind_of(field)
         rows.append((f"`{name}`", default_of(field), cell(value), cell(text)))
     return f"### `[{path}]`\n\n" + table(("key", "default", "value", "what it does"), rows)

@@ -34,7 +34,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 class Office:
-    """A worker with the reaper's tasks, whose settings are those of its environment."""
+    """A worker with the reaper's tasks, with settings from its environment."""
 
     def __init__(self, redis: RedisServer, folder: Path, **settings: str) -> None:
         self._redis, self._folder, self._log = redis, folder, folder / "worker.log"
@@ -73,7 +73,7 @@ def office(redis: RedisServer, tmp_path: Path, protea: Protea) -> Iterator[Offic
     office.close()
 
 
-def test_stuck_jobs_are_reported_and_cleared_and_the_living_spared(office: Office, protea: Protea) -> None:
+def test_stuck_jobs_are_reported_and_cleared_and_living_jobs_spared(office: Office, protea: Protea) -> None:
     stuck, alive, young = protea.job(age=3 * HOUR), protea.job(age=3 * HOUR), protea.job(age=1.9 * HOUR)
     protea.event(stuck, age=2.5 * HOUR)
     protea.event(alive, age=MINUTE)
@@ -95,7 +95,7 @@ def test_stuck_jobs_are_reported_and_cleared_and_the_living_spared(office: Offic
 
 
 @pytest.mark.parametrize(("hours", "ended"), [(2.99, True), (3.01, False)])
-def test_the_hours_given_are_the_hours_used(office: Office, protea: Protea, hours: float, ended: bool) -> None:
+def test_hours_that_are_given_are_used(office: Office, protea: Protea, hours: float, ended: bool) -> None:
     job = protea.job(age=3 * HOUR)
     office.ask("clear_stuck_scheduler_jobs", max_age_hours=hours)
     assert (protea.status(job) == "failed") is ended
@@ -111,7 +111,7 @@ def test_finished_jobs_are_cleaned_up(office: Office, protea: Protea) -> None:
     assert len(protea.statuses()) == 2 and protea.status(running) == "running"
 
 
-def test_a_reset_tells_first_and_ends_all_when_forced(office: Office, protea: Protea) -> None:
+def test_reset_task_reports_first_and_ends_all_jobs_when_forced(office: Office, protea: Protea) -> None:
     jobs = [protea.job(age=MINUTE, operation=operation) for operation in ("embed", "embed", "align")]
     told = office.ask("reset_scheduler_state")
     assert told["summary"] == {"total_running": 3, "ended": 0, "force": False}
@@ -123,7 +123,7 @@ def test_a_reset_tells_first_and_ends_all_when_forced(office: Office, protea: Pr
     assert audit["fields"]["reason"] == "ManualTimeout" and audit["fields"]["operator"].startswith("Celery task ")
 
 
-def test_settings_are_read_anew_by_each_task(redis: RedisServer, tmp_path: Path, protea: Protea) -> None:
+def test_settings_are_read_again_by_each_task(redis: RedisServer, tmp_path: Path, protea: Protea) -> None:
     config = tmp_path / "reaper.toml"
     config.write_text("")
     office = Office(redis, tmp_path, REAPER_CONFIG=str(config))
@@ -161,12 +161,12 @@ def test_beat_clears_what_is_stuck(office: Office, protea: Protea) -> None:
 
 
 @pytest.mark.parametrize("task", NAMES)
-def test_each_task_has_the_name_that_is_documented(task: str) -> None:
+def test_tasks_have_their_documented_names(task: str) -> None:
     assert getattr(celery_tasks, task).name == f"reaper.celery_tasks.{task}"
 
 
 @pytest.mark.parametrize("hours", [0, -1, "2", None, True, float("nan"), float("inf"), 87601])
-def test_hours_that_are_none_are_refused(hours: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_hours_are_refused(hours: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REAPER_DATABASE_URL", "postgresql://x@127.0.0.1:1/x")
     for task in (celery_tasks.clear_stuck_scheduler_jobs, celery_tasks.get_stuck_jobs_report):
         with pytest.raises(ValueError, match="max_age_hours: expected a number above 0 and at most 87600"):
@@ -190,7 +190,7 @@ def test_wrong_numbers_for_a_cleanup_are_refused(
         celery_tasks.cleanup_old_task_runs_enhanced.apply(kwargs=arguments).get()
 
 
-def test_without_a_source_that_can_be_purged_a_cleanup_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cleanup_task_without_a_purgeable_source_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REAPER_DATABASE_URL", "postgresql://x@127.0.0.1:1/x")
     monkeypatch.setenv("REAPER_PROFILE", "noetl")
     with pytest.raises(ReaperError, match="no source has a profile that says which jobs are finished"):

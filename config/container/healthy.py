@@ -9,8 +9,7 @@ import http.client
 import os
 import sys
 
-from reaper.config import load
-from reaper.config.listen_address import reachable_host
+from reaper.config import load, reachable_host
 from reaper.errors import ConfigError
 
 _SECONDS = 4.0

@@ -1,30 +1,38 @@
-"""What the checks ask of a database. Each kind of database answers from its own catalogs."""
+"""What a database's own catalogs say about its tables, and the statements that fix findings there.
+
+`Catalog` is the interface; `reaper.catalog.postgresql` and `reaper.catalog.mariadb` implement it.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
-from sqlalchemy import Executable, Row
+from sqlalchemy import ColumnElement, Executable, Row, literal_column, select
+from sqlalchemy.sql import quoted_name
 
 from reaper.catalog.postgresql_fixes import Fixes
 from reaper.catalog.tables import Table
 from reaper.database.postgresql.row_security import RowRestriction
 from reaper.model import TimestampFormat
 
+QUERY_SECONDS = 5.0
+"""How long a query that reads rows may take, unless the caller says otherwise."""
+
 
 class QueryFailed(Exception):
-    """A question that the database did not answer: it took too long, or it refused."""
+    """A query that took too long or that the database refused. `code` is the SQLSTATE, or MariaDB's error number."""
 
-    def __init__(self, why: str, state: str | None) -> None:
-        self.state = state or ""
-        super().__init__(why)
+    def __init__(self, reason: str, code: str | None) -> None:
+        self.code = code or ""
+        super().__init__(reason)
 
 
 class NotVisible(Exception):
-    """A table that the role may not see, or only single columns of (`partly`); else nobody knows if it is there."""
+    """The role may not see the table, or only single columns of it (`partly`). Otherwise it may not exist at all."""
 
     def __init__(self, schema: str, table: str, *, partly: bool) -> None:
         self.schema, self.table, self.partly = schema, table, partly
@@ -33,7 +41,7 @@ class NotVisible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The server and the connected role."""
+    """The server and the connected role. `timeouts` are the role's own, in seconds by the name of the setting."""
 
     role: str
     database: str
@@ -45,51 +53,77 @@ class Server:
     timeouts: Mapping[str, float]
 
 
-class Catalog(Protocol):
-    """The database behind one connection, inside one transaction of it. Names are spelled as in a profile.
+class Catalog(ABC):
+    """The catalogs behind one connection, inside one transaction. Names are spelled as in a profile.
 
-    `documents` are the families of columns that hold JSON, which is best called `document`; `clocks` says what a
-    column with moments of a time format is called.
+    `json_families` are the families of columns that can hold JSON, `json_type` the type to recommend for it;
+    `timestamp_types` names, per timestamp format, the type of column that it needs.
     """
 
-    document: str
-    documents: tuple[str, ...]
-    clocks: Mapping[TimestampFormat, str]
+    json_type: str
+    json_families: tuple[str, ...]
+    timestamp_types: Mapping[TimestampFormat, str]
     server: Server
+    fixes: Fixes
 
-    @property
-    def fixes(self) -> Fixes:
-        """The statements that mend things there."""
+    @abstractmethod
+    def find_table(self, spelled: str) -> Table | None:
+        """The table that a statement with this name would reach if the role could use its schema.
 
-    def find(self, spelled: str) -> Table | None:
-        """The table that a statement naming it so would reach, if the role were let into its schema.
-
-        Raises Unanswered when somebody keeps it locked, Hidden when the role may not see it.
+        Raises:
+            QueryFailed: another session keeps the table locked exclusively.
+            NotVisible: the role may not see whether the table exists, or not all of its structure.
         """
 
+    @abstractmethod
     def has_role(self, name: str) -> bool | None:
-        """There is such a role; None where that is not told."""
+        """Whether the role exists; None where the server does not say."""
 
-    def elsewhere(self, spelled: str) -> list[str]:
-        """The same name in schemas where a statement would not look."""
+    @abstractmethod
+    def same_name_elsewhere(self, spelled: str) -> list[str]:
+        """Tables of the same name in other schemas, which a statement would not reach."""
 
+    @abstractmethod
     def search_path(self, role: str) -> Sequence[str] | None:
-        """The schemas in which a name without one is looked up for a role; None where there is no such path."""
+        """The schemas in which a role's unqualified names are looked up; None where the server has no such path."""
 
-    def hiding(self, table: Table, role: str) -> Sequence[RowRestriction]:
-        """The row-level security that may keep rows from a role; one that is not there is one like any other."""
+    @abstractmethod
+    def row_restrictions(self, table: Table, role: str) -> Sequence[RowRestriction]:
+        """The row-level security that may hide rows from a role. A role that does not exist yet counts as new."""
 
-    def names(self, spelled: str) -> list[str]:
-        """Tables that might have been meant."""
+    @abstractmethod
+    def table_names(self, spelled: str) -> list[str]:
+        """The tables among which a misspelled name is looked for."""
 
-    def viewed(self, view: Table) -> list[str]:
-        """The tables that a view reads from."""
+    @abstractmethod
+    def tables_behind(self, view: Table) -> list[str]:
+        """The tables that a view reads from, as far as its definition is shown."""
 
-    def ask(self, statement: Executable) -> Sequence[Row[Any]]:
-        """Rows, of a question that may be long or refused; raises Unanswered, and the transaction goes on."""
+    @abstractmethod
+    def query(self, statement: Executable) -> Sequence[Row[Any]]:
+        """The rows of a query that may be slow or refused. The transaction goes on afterwards.
 
-    def holds(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:
-        """What an expression from the catalogs says of these columns (type and value); None: nobody can tell."""
+        Raises:
+            QueryFailed: the query took too long or was refused.
+        """
 
-    def takes(self, words: str, value: str) -> bool:
-        """A text can be read as a value of this type, as far as the role may ask."""
+    @abstractmethod
+    def accepts(self, type_: str, value: str) -> bool:
+        """Whether a text can be read as a value of this type; True where the role may not find out."""
+
+    @abstractmethod
+    def sample(self, type_: str, value: str | None) -> ColumnElement[Any]:
+        """A value of this type, as an SQL expression."""
+
+    def evaluate(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:
+        """Evaluates an expression from the catalogs. `values` gives each column its type and value.
+
+        None: the result is NULL, or the expression cannot be evaluated.
+        """
+        columns = [self.sample(*value).label(quoted_name(name, quote=True)) for name, value in values.items()]
+        row = select(*columns).subquery("row")
+        try:
+            result = self.query(select(literal_column(f"({expression})")).select_from(row))[0][0]
+        except QueryFailed:
+            return None
+        return bool(result) if result is not None else None

@@ -1,6 +1,7 @@
-"""What MariaDB's catalogs say. Of a table that a user has no privilege for they say nothing, not even that it is there.
+"""MariaDB's catalogs. They say nothing about a table that the user has no privilege for, not even that it exists.
 
-Foreign keys and constraints are read from SHOW CREATE TABLE: the catalogs show them to fewer users.
+Foreign keys and constraints are read from SHOW CREATE TABLE, which works for users to whom the catalogs do not show
+them.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ from datetime import UTC
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Row, literal_column, select, text
+from sqlalchemy import ColumnElement, Connection, Executable, Row, literal_column, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.sql import quoted_name
 
-from reaper.catalog import NotVisible, QueryFailed, Server
+from reaper.catalog import Catalog, NotVisible, QueryFailed, Server
 from reaper.catalog import mariadb_queries as queries
 from reaper.catalog.mariadb_ddl import (
-    checks_in,
+    check_constraints_in,
     column_of,
     columns_in,
     definition_of,
@@ -27,45 +27,46 @@ from reaper.catalog.mariadb_ddl import (
     foreign_keys_in,
     index_of,
     kind_of,
-    read_by,
-    sample,
+    sample_value,
     sequences_in,
+    tables_read_by,
 )
-from reaper.catalog.mariadb_fixes import Definition, MariaDBFixes
-from reaper.catalog.tables import NOTHING, ForeignKey, Privileges, Table, Trigger
+from reaper.catalog.mariadb_fixes import ColumnDefinition, MariaDBFixes
+from reaper.catalog.tables import NO_PRIVILEGES_MARIADB, ForeignKey, Privileges, Table, Trigger
 from reaper.database.errors import ErrorKind, classify, number, short_message
 from reaper.database.postgresql.row_security import RowRestriction
 from reaper.model import TimestampFormat
 from reaper.sql.tables import split_name, table_of
 
+# The server's error numbers.
 _DENIED = frozenset({1142, 1143, 1044, 1045, 1370})
-_READ_ONLY, _CUT_OFF = 1792, 1969
+_READ_ONLY, _TIMED_OUT = 1792, 1969
 _COLLATIONS = ("1267", "1270", "1271")
+
 _NUMBERS = {"integer": r"\s*[+-]?\d+", "number": r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"}
-_READ = {
+_CASTS = {
     "datetime": "CAST(:v AS DATETIME) IS NOT NULL",
     "json": "JSON_VALID(:v)",
     "uuid": "CAST(:v AS UUID) IS NOT NULL",
 }
 
-NOBODY = replace(NOTHING, usage=True, lock=True, holder=True, shape=False, eager=True)
-"""To lock rows, no more is asked for than to read them; the keys of a table are not shown to everybody."""
-
-LONGEST_SECONDS = 60.0
-"""What a question to the catalogs may take."""
+CATALOG_QUERY_SECONDS = 60.0
+"""How long a query of the catalogs themselves may take."""
 
 
-class MariaDB:
-    """A `Catalog`. The session is in UTC, and each of its statements is limited in time."""
+class MariaDBCatalog(Catalog):
+    """MariaDB's. The session's time zone is UTC, and each of its statements is limited in time."""
 
-    document = "JSON"
-    documents: tuple[str, ...] = ("json", "text", "other")
-    clocks: Mapping[TimestampFormat, str] = dict.fromkeys(
+    json_type = "JSON"
+    json_families: tuple[str, ...] = ("json", "text", "other")
+    timestamp_types: Mapping[TimestampFormat, str] = dict.fromkeys(
         (TimestampFormat.TIMESTAMPTZ, TimestampFormat.NAIVE), "a DATETIME or TIMESTAMP in UTC"
     )
 
-    def __init__(self, connection: Connection, patience_seconds: float) -> None:
-        self._connection, self._timeouts = connection, patience_seconds
+    fixes: MariaDBFixes
+
+    def __init__(self, connection: Connection, query_seconds: float) -> None:
+        self._connection, self._query_seconds = connection, query_seconds
         row = connection.execute(queries.SERVER).one()
         self.read_only = bool(row.forced_read_only) or row.read_only not in (0, "OFF")
         self.server = Server(
@@ -78,196 +79,194 @@ class MariaDB:
             sees_sessions=True,
             timeouts={},
         )
-        self.definitions: dict[tuple[int, str], Definition] = {}
+        self.definitions: dict[tuple[int, str], ColumnDefinition] = {}
         self.fixes = MariaDBFixes(row.role, row.database, frozenset(), 0, self.definitions)
-        self._known: dict[tuple[str, str], int] = {}
+        self._identities: dict[tuple[str, str], int] = {}
 
-    def find(self, spelled: str) -> Table | None:
-        """Raises Hidden where the user may not see whether there is such a table, or what it is like."""
+    def find_table(self, spelled: str) -> Table | None:
         schema, bare = split_name(spelled)
-        if found := self._rows(queries.TABLE.bindparams(schema=schema, name=bare)):
-            return self._load(found[0])
+        if rows := self._rows(queries.TABLE.bindparams(schema=schema, name=bare)):
+            return self._load(rows[0])
         try:
-            self._about("SELECT 1 FROM {} LIMIT 0", schema or self.server.database, bare)
-        except QueryFailed as refused:
-            if refused.state and int(refused.state) in _DENIED:
+            self._query_about("SELECT 1 FROM {} LIMIT 0", schema or self.server.database, bare)
+        except QueryFailed as failed:
+            if _is_denied(failed):
                 raise NotVisible(schema or self.server.database, bare, partly=False) from None
         return None
 
     def has_role(self, name: str) -> bool | None:  # noqa: ARG002
-        """Who else there is only its administrator sees."""
+        """None: only an administrator may see the other users."""
         return None
 
-    def elsewhere(self, spelled: str) -> list[str]:
-        """The same name in other databases of the server, as a profile spells it."""
+    def same_name_elsewhere(self, spelled: str) -> list[str]:
         schema, bare = split_name(spelled)
         rows = self._connection.execute(queries.ELSEWHERE, {"schema": schema, "name": bare})
         return [row.name if row.schema == self.server.database else f"{row.schema}.{row.name}" for row in rows]
 
-    def names(self, spelled: str) -> list[str]:
-        """Tables that might have been meant."""
+    def table_names(self, spelled: str) -> list[str]:
         schema, _ = split_name(spelled)
         prefix = f"{schema}." if schema else ""
         return [f"{prefix}{row[0]}" for row in self._connection.execute(queries.NAMES, {"schema": schema})]
 
-    def viewed(self, view: Table) -> list[str]:
-        """The tables that a view reads from, as far as its definition is shown."""
+    def tables_behind(self, view: Table) -> list[str]:
         place = {"schema": view.schema, "name": view.name}
         definition = self._connection.execute(queries.VIEW, place).scalar_one_or_none() or ""
-        tables = sorted(read_by(definition))
+        tables = sorted(tables_read_by(definition))
         return [table if schema == self.server.database else f"{schema}.{table}" for schema, table in tables]
 
-    def hiding(self, table: Table, role: str) -> Sequence[RowRestriction]:  # noqa: ARG002
-        """None: there are no policies."""
+    def row_restrictions(self, table: Table, role: str) -> Sequence[RowRestriction]:  # noqa: ARG002
+        """None: MariaDB has no row-level security."""
         return ()
 
     def search_path(self, role: str) -> None:
-        """Bare names are those of the database of the connection."""
+        """None: unqualified names are looked up in the database of the connection."""
 
-    def ask(self, statement: Executable) -> Sequence[Row[Any]]:
-        """Rows; raises Unanswered, with the server's number, and the transaction goes on."""
-        self._connection.execute(queries.LIMIT, {"limit": self._timeouts})
+    def query(self, statement: Executable) -> Sequence[Row[Any]]:
+        self._connection.execute(queries.LIMIT, {"limit": self._query_seconds})
         try:
             return self._rows(statement)
         finally:
             if not self._connection.invalidated:
-                self._connection.execute(queries.LIMIT, {"limit": LONGEST_SECONDS})
+                self._connection.execute(queries.LIMIT, {"limit": CATALOG_QUERY_SECONDS})
 
     def _rows(self, statement: Executable) -> Sequence[Row[Any]]:
         try:
             return self._connection.execute(statement).all()
-        except DBAPIError as refused:
-            kind, known = classify(refused), number(refused)
-            if refused.connection_invalidated or (
-                kind is ErrorKind.UNAVAILABLE and known not in (*_DENIED, _READ_ONLY)
-            ):
+        except DBAPIError as error:
+            code = number(error)
+            unavailable = classify(error) is ErrorKind.UNAVAILABLE and code not in (*_DENIED, _READ_ONLY)
+            if error.connection_invalidated or unavailable:
                 raise
-            cut = f"cut off after {self._timeouts:g} s" if known == _CUT_OFF else short_message(refused)
-            raise QueryFailed(cut, str(known or "")) from None
+            timed_out = f"cut off after {self._query_seconds:g} s"
+            raise QueryFailed(timed_out if code == _TIMED_OUT else short_message(error), str(code or "")) from None
 
-    def holds(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:
-        """What an expression of a CHECK says of these columns; None: nobody can tell."""
-        columns = [sample(*given).label(quoted_name(name, quote=True)) for name, given in values.items()]
-        try:
-            said = self.ask(select(literal_column(f"({expression})")).select_from(select(*columns).subquery("row")))
-        except QueryFailed:
-            return None
-        return bool(said[0][0]) if said[0][0] is not None else None
+    def sample(self, type_: str, value: str | None) -> ColumnElement[Any]:
+        return sample_value(type_, value)
 
-    def takes(self, words: str, value: str) -> bool:
-        """A text can be read as a value of this type."""
-        family = family_of(words)
+    def accepts(self, type_: str, value: str) -> bool:
+        family = family_of(type_)
         if family in _NUMBERS:
             return re.fullmatch(_NUMBERS[family], value) is not None
-        if family not in _READ:
+        if family not in _CASTS:
             return True
-        return bool(self.ask(text(f"SELECT {_READ[family]}").bindparams(v=value))[0][0])
+        return bool(self.query(text(f"SELECT {_CASTS[family]}").bindparams(v=value))[0][0])
 
-    def compare(self, one: tuple[Table, str], other: tuple[Table, str]) -> str | None:
-        """Why the server refuses to compare two columns; None when it does not."""
-        (mine, name), (theirs, others) = one, other
-        left = table_of(f"{mine.schema}.{mine.name}", [name]).alias("a")
-        right = table_of(f"{theirs.schema}.{theirs.name}", [others]).alias("b")
+    def comparison_error(self, left: tuple[Table, str], right: tuple[Table, str]) -> str | None:
+        """Why the server refuses to compare two columns (their collations); None when it compares them."""
+        (left_table, left_name), (right_table, right_name) = left, right
+        one = table_of(f"{left_table.schema}.{left_table.name}", [left_name]).alias("a")
+        other = table_of(f"{right_table.schema}.{right_table.name}", [right_name]).alias("b")
+        joined = one.join(other, one.c[left_name] == other.c[right_name])
         try:
-            self.ask(
-                select(literal_column("1")).select_from(left).join(right, left.c[name] == right.c[others]).limit(0)
-            )
-        except QueryFailed as refused:
-            return str(refused) if refused.state in _COLLATIONS else None
+            self.query(select(literal_column("1")).select_from(joined).limit(0))
+        except QueryFailed as failed:
+            return str(failed) if failed.code in _COLLATIONS else None
         return None
 
-    # --- a table -------------------------------------------------------------------------------------------------
+    # --- a table -----------------------------------------------------------------------------------------------------
 
     def _load(self, row: Row[Any]) -> Table:
         place: dict[str, Any] = {"schema": row.schema, "name": row.name}
-        identity, shown = self._identity(row.schema, row.name), self._shown(row)
-        found = self._rows(queries.COLUMNS.bindparams(**place))
-        if shown and {column.name for column in found} != columns_in(shown):
+        identity, ddl = self._identity(row.schema, row.name), self._show_create_table(row)
+        columns = self._rows(queries.COLUMNS.bindparams(**place))
+        if ddl and {column.name for column in columns} != columns_in(ddl):
             raise NotVisible(row.schema, row.name, partly=True)
-        checks = list(checks_in(shown))
-        documents = {
-            n for c in checks for n in c.columns if c.expression.casefold() == f"json_valid({self.fixes.name(n)})"
+        checks = list(check_constraints_in(ddl))
+        # MariaDB has no JSON type: a column declared as JSON is a text with this CHECK.
+        json_columns = {
+            name
+            for check in checks
+            for name in check.columns
+            if check.expression.casefold() == f"json_valid({self.fixes.name(name)})"
         }
-        for column in found:
+        for column in columns:
             self.definitions[identity, column.name] = definition_of(column)
         return Table(
             identity=identity,
             schema=row.schema,
             name=row.name,
             kind=kind_of(row),
-            rows=row.rows,
-            columns={column.name: column_of(column, document=column.name in documents) for column in found},
+            estimated_rows=row.rows,
+            columns={column.name: column_of(column, is_json=column.name in json_columns) for column in columns},
             indexes=[index_of(row.schema, name, list(parts)) for name, parts in self._indexes(place)],
-            checks=[check for check in checks if not check.columns & documents],
+            checks=[check for check in checks if not check.columns & json_columns],
             foreign_keys=[
-                ForeignKey(columns, self._identity(schema or row.schema, table))
-                for columns, schema, table in foreign_keys_in(shown)
+                ForeignKey(names, self._identity(schema or row.schema, table))
+                for names, schema, table in foreign_keys_in(ddl)
             ],
             triggers=[Trigger(t.name, frozenset(), t.event) for t in self._rows(queries.TRIGGERS.bindparams(**place))],
-            rights=self._rights(row, found),
-            nobody=replace(NOBODY, sequences=_sequences(found)),
-            behind=self._behind(row),
+            privileges=self._privileges(row, columns),
+            privileges_of_new_role=replace(NO_PRIVILEGES_MARIADB, denied_sequences=_sequences(columns)),
+            view_requirements=self._view_requirements(row),
         )
 
-    def _behind(self, row: Row[Any]) -> Sequence[str]:
-        """A view is read with the rights of whoever defined it, unless it says otherwise."""
+    def _view_requirements(self, row: Row[Any]) -> Sequence[str]:
+        """A view is read with the privileges of the user who defined it, unless it has SQL SECURITY INVOKER."""
         place = {"schema": row.schema, "name": row.name}
-        own = row.type == "VIEW" and self._connection.execute(queries.INVOKER, place).scalar_one_or_none()
-        return ["SELECT on what it reads from"] if own else ()
+        invoker = row.type == "VIEW" and self._connection.execute(queries.INVOKER, place).scalar_one_or_none()
+        return ["SELECT on what it reads from"] if invoker else ()
 
-    def _about(self, statement: str, schema: str, table: str) -> Sequence[Row[Any]]:
-        """Asks a statement with the table's name in its place; names may hold colons, which stand for parameters."""
+    def _query_about(self, statement: str, schema: str, table: str) -> Sequence[Row[Any]]:
+        """Runs a statement with the table's name for {}. A colon in the name is escaped, as it marks a parameter."""
         return self._rows(text(statement.format(self.fixes.name(schema, table)).replace(":", "\\:")))
 
     def _identity(self, schema: str, name: str) -> int:
-        return self._known.setdefault((schema, name), len(self._known))
+        return self._identities.setdefault((schema, name), len(self._identities))
 
     def _indexes(self, place: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[Row[Any]]]]:
         return groupby(self._rows(queries.INDEXES.bindparams(**place)), key=lambda part: str(part.name))
 
-    def _shown(self, row: Row[Any]) -> str:
+    def _show_create_table(self, row: Row[Any]) -> str:
         if row.type == "VIEW":
             return ""
         try:
-            [found] = self._about("SHOW CREATE TABLE {}", row.schema, row.name)
-        except QueryFailed as refused:
-            if refused.state and int(refused.state) in _DENIED:
+            [shown] = self._query_about("SHOW CREATE TABLE {}", row.schema, row.name)
+        except QueryFailed as failed:
+            if _is_denied(failed):
                 raise NotVisible(row.schema, row.name, partly=True) from None
             raise
-        return str(found._mapping["Create Table"])
+        return str(shown._mapping["Create Table"])
 
-    def _rights(self, row: Row[Any], columns: Sequence[Row[Any]]) -> Privileges:
-        granted = {c.name: set(c.privileges.split(",")) for c in columns}
+    def _privileges(self, row: Row[Any], columns: Sequence[Row[Any]]) -> Privileges:
+        granted = {column.name: set(column.privileges.split(",")) for column in columns}
+
+        def columns_with(privilege: str) -> frozenset[str]:
+            return frozenset(name for name, privileges in granted.items() if privilege in privileges)
+
         return Privileges(
-            usage=True,
-            select=frozenset(name for name, own in granted.items() if "select" in own),
-            update=frozenset(name for name, own in granted.items() if "update" in own),
-            insert=frozenset(name for name, own in granted.items() if "insert" in own),
+            use_schema=True,
+            select=columns_with("select"),
+            update=columns_with("update"),
+            insert=columns_with("insert"),
             delete=self._may_delete(row),
-            close=False,
-            sequences={
-                column: lacking
+            lock_table=False,
+            denied_sequences={
+                column: denied
                 for column, sequences in _sequences(columns).items()
-                if (lacking := [place for place in sequences if not self._may_draw(*place)])
+                if (denied := [sequence for sequence in sequences if not self._may_use_sequence(*sequence)])
             },
-            lock=True,
-            eager=True,
+            lock_rows=True,
+            sequences_always_needed=True,
         )
 
-    def _may_draw(self, schema: str, name: str) -> bool:
-        """It may take the next value of a sequence."""
-        found = self._rows(queries.SEQUENCE.bindparams(schema=schema, name=name))
-        return {"select", "insert"} <= {privilege for row in found for privilege in row.privileges.split(",")}
+    def _may_use_sequence(self, schema: str, name: str) -> bool:
+        """Whether the user may take the next value of a sequence."""
+        rows = self._rows(queries.SEQUENCE.bindparams(schema=schema, name=name))
+        return {"select", "insert"} <= {privilege for row in rows for privilege in row.privileges.split(",")}
 
     def _may_delete(self, row: Row[Any]) -> bool:
-        """Privileges come before everything else: in a transaction that reads only, nothing else can be asked."""
+        """The server checks the privilege first: with it, a read-only transaction fails only as read-only."""
         try:
-            self._about("EXPLAIN DELETE FROM {} WHERE FALSE", row.schema, row.name)
-        except QueryFailed as refused:
-            return refused.state == str(_READ_ONLY)
+            self._query_about("EXPLAIN DELETE FROM {} WHERE FALSE", row.schema, row.name)
+        except QueryFailed as failed:
+            return failed.code == str(_READ_ONLY)
         return True
 
 
+def _is_denied(failed: QueryFailed) -> bool:
+    return failed.code != "" and int(failed.code) in _DENIED
+
+
 def _sequences(columns: Sequence[Row[Any]]) -> dict[str, list[tuple[str, str]]]:
-    """Those that defaults take a value from."""
-    return {column.name: found for column in columns if (found := sequences_in(column.value or ""))}
+    """The sequences that defaults take a value from, by column."""
+    return {column.name: names for column in columns if (names := sequences_in(column.value or ""))}

@@ -1,4 +1,4 @@
-"""The questions to MariaDB's catalogs. They show each user what it has a privilege for, and nothing else."""
+"""The queries of MariaDB's catalogs, which show each user only what it has a privilege for."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SELECT column_name AS name, column_type AS type, data_type AS base, is_nullable 
        generation_expression IS NOT NULL AS computed
 FROM information_schema.columns WHERE table_schema = :schema AND table_name = :name ORDER BY ordinal_position
 """)
-# Asked so, and not by drawing: nothing is taken from it, and a transaction that only reads may ask.
+# A sequence is a table with this column. Reading its privileges takes no value, and works in a read-only transaction.
 SEQUENCE = text("""
 SELECT privileges FROM information_schema.columns
 WHERE table_schema = :schema AND table_name = :name AND column_name = 'next_not_cached_value'
@@ -43,7 +43,7 @@ SELECT index_name AS name, column_name AS `column`, index_type = 'BTREE' AS orde
 FROM information_schema.statistics WHERE table_schema = :schema AND table_name = :name
 ORDER BY index_name, seq_in_index
 """)
-# Each works with the rights of whoever defined it.
+# Every trigger runs with the privileges of the user who defined it.
 TRIGGERS = text("""
 SELECT trigger_name AS name, event_manipulation AS event FROM information_schema.triggers
 WHERE event_object_schema = :schema AND event_object_table = :name ORDER BY 1

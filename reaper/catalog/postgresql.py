@@ -1,4 +1,4 @@
-"""What PostgreSQL's catalogs say. Every role may read them, whatever it may do with the tables themselves."""
+"""PostgreSQL's catalogs, which every role may read, whatever its privileges on the tables."""
 
 from __future__ import annotations
 
@@ -8,23 +8,36 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Label, Row, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Executable, Row, literal_column, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.sql import quoted_name
 
-from reaper.catalog import QueryFailed, Server, postgresql_queries
+from reaper.catalog import Catalog, QueryFailed, Server
+from reaper.catalog import postgresql_queries as queries
+from reaper.catalog import postgresql_write_queries as write_queries
 from reaper.catalog.postgresql_fixes import Fixes
-from reaper.catalog.tables import NOTHING, Call, Check, Column, ForeignKey, Index, Privileges, Rule, Table, Trigger
+from reaper.catalog.tables import (
+    NO_PRIVILEGES,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    FunctionCall,
+    Index,
+    Privileges,
+    RewriteRule,
+    Table,
+    Trigger,
+)
 from reaper.database.errors import short_message, sqlstate
 from reaper.database.postgresql.row_security import RowRestriction
 from reaper.model import TimestampFormat
 from reaper.sql.tables import split_name
 
 OLDEST = 12
-"""The first version whose catalogs have what is asked here."""
+"""The first major version whose catalogs have what these queries read."""
 
+# SQLSTATEs, and classes of them: data exception, integrity constraint violation.
 _CANCELED = "57014"
-_NO_SUCH_VALUE = ("22", "23")
+_INVALID_VALUE = ("22", "23")
 _KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
 _FAMILIES = {
     **dict.fromkeys(("text", "varchar", "bpchar", "citext", "name"), "text"),
@@ -34,122 +47,107 @@ _FAMILIES = {
     **{name: name for name in ("timestamptz", "timestamp", "uuid")},
     "bool": "boolean",
 }
-_OURS_NEVER = {"pg_catalog", "information_schema", "pg_toast"}
+_SYSTEM_SCHEMAS = {"pg_catalog", "information_schema", "pg_toast"}
 
 
-class PostgreSQL:
-    """A `Catalog`."""
+class PostgreSQLCatalog(Catalog):
+    """PostgreSQL's."""
 
-    document = "jsonb"
-    documents: tuple[str, ...] = ("json", "other")
-    clocks: Mapping[TimestampFormat, str] = {
+    json_type = "jsonb"
+    json_families: tuple[str, ...] = ("json", "other")
+    timestamp_types: Mapping[TimestampFormat, str] = {
         TimestampFormat.TIMESTAMPTZ: "a timestamp with time zone",
         TimestampFormat.NAIVE: "a timestamp without time zone",
     }
 
-    def __init__(self, connection: Connection, patience_seconds: float) -> None:
+    def __init__(self, connection: Connection, query_seconds: float) -> None:
         self._connection = connection
-        self._timeouts = patience_seconds
-        row = connection.execute(postgresql_queries.SERVER).one()
+        self._query_seconds = query_seconds
+        row = connection.execute(queries.SERVER).one()
         self.server = Server(
-            timeouts={name: float(seconds) for name, seconds in connection.execute(postgresql_queries.TIMEOUTS)},
+            timeouts={name: float(seconds) for name, seconds in connection.execute(queries.TIMEOUTS)},
             **{name: row._mapping[name] for name in Server.__slots__ if name != "timeouts"},
         )
-        self._path = _path(row.search_path, row.role)
+        self._search_path = _schemas_in(row.search_path, row.role)
         self.fixes = Fixes(row.role, row.database, frozenset(row.keywords), row.version)
 
-    def find(self, spelled: str) -> Table | None:
-        """The table that a statement naming it so would reach, if the role were let into its schema.
-
-        Raises Unanswered when somebody keeps it locked exclusively: the server takes a look at it then, too.
-        """
+    def find_table(self, spelled: str) -> Table | None:
         schema, bare = split_name(spelled)
-        found = self._rows(postgresql_queries.RELATIONS, name=bare)
+        relations = self._rows(queries.RELATIONS, name=bare)
         if schema is not None:
-            wanted = [row for row in found if row.schema == schema]
+            candidates = [row for row in relations if row.schema == schema]
         else:
-            # The search path passes over schemas that the role may not use; then the table is not "visible".
-            hidden = [row for row in found if not row.usage and row.schema in self._path]
-            hidden.sort(key=lambda row: self._path.index(row.schema))
-            wanted = [row for row in found if row.visible] or hidden
-        if not wanted:
+            # A schema that the role may not use is skipped in the search path: its tables are not "visible".
+            hidden = [row for row in relations if not row.usage and row.schema in self._search_path]
+            hidden.sort(key=lambda row: self._search_path.index(row.schema))
+            candidates = [row for row in relations if row.visible] or hidden
+        if not candidates:
             return None
-        with self._patiently(refusable=False):
-            return self._load(wanted[0])
+        # Some functions of the catalogs open the table, and so wait for a session that locks it.
+        with self._limited(refusable=False):
+            return self._load(candidates[0])
 
     def search_path(self, role: str) -> Sequence[str]:
-        """The schemas in which a name without one is looked up for a role, as far as they are there."""
         own = role == self.server.role
-        path = self._path if own else _path(self._rows(postgresql_queries.SEARCH_PATH, role=role)[0][0], role)
-        there = {row[0] for row in self._rows(postgresql_queries.SCHEMAS)}
-        return [schema for schema in path if schema in there]
+        path = self._search_path if own else _schemas_in(self._rows(queries.SEARCH_PATH, role=role)[0][0], role)
+        existing = {row[0] for row in self._rows(queries.SCHEMAS)}
+        return [schema for schema in path if schema in existing]
 
-    def hiding(self, table: Table, role: str) -> Sequence[RowRestriction]:
-        """The row-level security that may keep rows from a role; one that is not there is one like any other."""
-        return self._hiding(table.identity, role)
+    def row_restrictions(self, table: Table, role: str) -> Sequence[RowRestriction]:
+        return self._row_restrictions(table.identity, role)
 
-    def _hiding(self, oid: int, role: str) -> list[RowRestriction]:
-        found = (RowRestriction(**row._mapping) for row in self._rows(postgresql_queries.HIDING, oid=oid, role=role))
-        return [one if one.reader else replace(one, reader=role) for one in found]
+    def _row_restrictions(self, oid: int, role: str) -> list[RowRestriction]:
+        restrictions = (
+            RowRestriction(**row._mapping) for row in self._rows(queries.ROW_RESTRICTIONS, oid=oid, role=role)
+        )
+        return [r if r.reader else replace(r, reader=role) for r in restrictions]
 
     def has_role(self, name: str) -> bool | None:
-        return bool(self._rows(postgresql_queries.ROLE, name=name))
+        return bool(self._rows(queries.ROLE, name=name))
 
-    def elsewhere(self, spelled: str) -> list[str]:
-        """The same name in schemas where a statement would not look, as a profile spells it."""
-        rows = self._rows(postgresql_queries.RELATIONS, name=split_name(spelled)[1])
-        return [f"{row.schema}.{row.name}" for row in rows if row.schema not in _OURS_NEVER]
+    def same_name_elsewhere(self, spelled: str) -> list[str]:
+        rows = self._rows(queries.RELATIONS, name=split_name(spelled)[1])
+        return [f"{row.schema}.{row.name}" for row in rows if row.schema not in _SYSTEM_SCHEMAS]
 
-    def names(self, spelled: str) -> list[str]:
-        """Tables that might have been meant."""
+    def table_names(self, spelled: str) -> list[str]:
         schema, _ = split_name(spelled)
         prefix = f"{schema}." if schema else ""
-        return [f"{prefix}{row[0]}" for row in self._rows(postgresql_queries.NAMES, schema=schema)]
+        return [f"{prefix}{row[0]}" for row in self._rows(queries.NAMES, schema=schema)]
 
-    def viewed(self, view: Table) -> list[str]:
-        """The tables that a view reads from."""
-        return [f"{row.schema}.{row.name}" for row in self._rows(postgresql_queries.VIEWED, oid=view.identity)]
+    def tables_behind(self, view: Table) -> list[str]:
+        return [f"{row.schema}.{row.name}" for row in self._rows(queries.TABLES_BEHIND, oid=view.identity)]
 
-    def ask(self, statement: Executable) -> Sequence[Row[Any]]:
-        """Rows, of a question that may be long or refused; raises Unanswered, and the transaction goes on."""
-        with self._patiently(refusable=True):
+    def query(self, statement: Executable) -> Sequence[Row[Any]]:
+        with self._limited(refusable=True):
             return self._connection.execute(statement).all()
 
     @contextmanager
-    def _patiently(self, *, refusable: bool) -> Iterator[None]:
-        """Each statement has its time, waiting for locks included. What may be refused is unanswered then."""
+    def _limited(self, *, refusable: bool) -> Iterator[None]:
+        """Limits the time of each statement, waiting for locks included.
+
+        Raises QueryFailed for a statement that took too long, and with `refusable` also for a refused one.
+        """
         try:
             with self._connection.begin_nested() as savepoint:
-                limit = {"limit": str(max(1, round(self._timeouts * 1000)))}
-                self._connection.execute(postgresql_queries.LIMIT, limit)
+                limit = {"limit": str(max(1, round(self._query_seconds * 1000)))}
+                self._connection.execute(queries.LIMIT, limit)
                 yield
                 savepoint.rollback()
-        except DBAPIError as refused:
-            state = sqlstate(refused)
-            if refused.connection_invalidated or not (refusable or state == _CANCELED):
+        except DBAPIError as error:
+            code = sqlstate(error)
+            if error.connection_invalidated or not (refusable or code == _CANCELED):
                 raise
-            why = f"cut off after {self._timeouts:g} s" if state == _CANCELED else short_message(refused)
-            raise QueryFailed(why, state) from None
+            timed_out = f"cut off after {self._query_seconds:g} s"
+            raise QueryFailed(timed_out if code == _CANCELED else short_message(error), code) from None
 
-    def holds(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:
-        """What an expression from the catalogs says of these columns (type and value); None: nobody can tell."""
-        columns: list[Label[Any]] = [
-            literal_column(f"CAST({_quoted(value)} AS {words})").label(quoted_name(name, quote=True))
-            for name, (words, value) in values.items()
-        ]
-        row = select(*columns).subquery("row")
-        try:
-            said = self.ask(select(literal_column(f"({expression})")).select_from(row))[0][0]
-        except QueryFailed:
-            return None
-        return bool(said) if said is not None else None
+    def sample(self, type_: str, value: str | None) -> ColumnElement[Any]:
+        return literal_column(f"CAST({_quoted(value)} AS {type_})")
 
-    def takes(self, words: str, value: str) -> bool:
-        """A text can be read as a value of this type, as far as the role may ask."""
+    def accepts(self, type_: str, value: str) -> bool:
         try:
-            self.ask(select(literal_column(f"CAST({_quoted(value)} AS {words})")))
-        except QueryFailed as refused:
-            return not refused.state.startswith(_NO_SUCH_VALUE)
+            self.query(select(self.sample(type_, value)))
+        except QueryFailed as failed:
+            return not failed.code.startswith(_INVALID_VALUE)
         return True
 
     def _rows(self, statement: Executable, **parameters: object) -> Sequence[Row[Any]]:
@@ -157,87 +155,90 @@ class PostgreSQL:
 
     def _load(self, row: Row[Any]) -> Table:
         oid = row.oid
-        columns = self._rows(postgresql_queries.COLUMNS, oid=oid)
-        constraints = self._rows(postgresql_queries.CONSTRAINTS, oid=oid)
-        sequences = self._rows(postgresql_queries.SEQUENCES, oid=oid)
-        functions = self._rows(postgresql_queries.FUNCTIONS, oid=oid)
-        closed = [function for function in functions if not function.public]
+        columns = self._rows(queries.COLUMNS, oid=oid)
+        constraints = self._rows(queries.CONSTRAINTS, oid=oid)
+        sequences = self._rows(write_queries.SEQUENCES, oid=oid)
+        functions = self._rows(write_queries.FUNCTIONS, oid=oid)
+        restricted = [function for function in functions if not function.public]
         return Table(
             identity=oid,
             schema=row.schema,
             name=row.name,
             kind=_KINDS[row.kind],
-            rows=row.rows,
+            estimated_rows=row.rows,
             columns={column.name: _column(column) for column in columns},
             indexes=[
                 Index(**{**index._mapping, "columns": tuple(index.columns)})
-                for index in self._rows(postgresql_queries.INDEXES, oid=oid)
+                for index in self._rows(queries.INDEXES, oid=oid)
             ],
-            checks=[Check(c.name, frozenset(c.columns), c.expression) for c in constraints if c.type == "c"],
+            checks=[CheckConstraint(c.name, frozenset(c.columns), c.expression) for c in constraints if c.type == "c"],
             foreign_keys=[ForeignKey(frozenset(c.columns), c.refers_to) for c in constraints if c.type == "f"],
             triggers=[
-                Trigger(t.name, frozenset(t.columns), t.event, t.calls, t.on)
-                for t in self._rows(postgresql_queries.TRIGGERS, oid=oid)
+                Trigger(t.name, frozenset(t.columns), t.event, t.function_as_role, t.partition)
+                for t in self._rows(write_queries.TRIGGERS, oid=oid)
             ],
-            rights=Privileges(
-                usage=row.usage,
+            privileges=Privileges(
+                use_schema=row.usage,
                 select=frozenset(column.name for column in columns if column.select),
                 update=frozenset(column.name for column in columns if column.update),
                 insert=frozenset(column.name for column in columns if column.insert),
                 delete=row.delete,
-                close=row.close,
-                sequences=_by_column(s for s in sequences if not s.granted),
-                lock=any(column.update for column in columns),
-                holder=row.holder,
-                functions=_calls(f for f in closed if not f.granted),
+                lock_table=row.lock_table,
+                denied_sequences=_by_column(s for s in sequences if not s.granted),
+                lock_rows=any(column.update for column in columns),
+                read_row_holder=row.read_row_holder,
+                denied_functions=_calls(f for f in restricted if not f.granted),
             ),
-            nobody=replace(
-                NOTHING,
-                sequences=_by_column(sequences),
-                functions=_calls(closed),
+            privileges_of_new_role=replace(
+                NO_PRIVILEGES,
+                denied_sequences=_by_column(sequences),
+                denied_functions=_calls(restricted),
             ),
-            hiding=self._hiding(oid, self.server.role),
-            makers={f.columns[0]: f.signature for f in functions if f.left_out and f.borrows},
-            rules=[Rule(r.name, r.event, r.taken) for r in self._rows(postgresql_queries.RULES, oid=oid)],
-            behind=[each.needed for each in self._rows(postgresql_queries.BEHIND, oid=oid)] if row.kind == "v" else (),
+            row_restrictions=self._row_restrictions(oid, self.server.role),
+            default_functions={f.columns[0]: f.signature for f in functions if f.when_omitted and f.runs_as_role},
+            rules=[RewriteRule(r.name, r.event, r.allowed_in_with) for r in self._rows(write_queries.RULES, oid=oid)],
+            view_requirements=self._view_requirements(oid) if row.kind == "v" else (),
         )
+
+    def _view_requirements(self, oid: int) -> list[str]:
+        return [row.needed for row in self._rows(queries.VIEW_REQUIREMENTS, oid=oid)]
 
 
 def _column(row: Row[Any]) -> Column:
     return Column(
         name=row.name,
-        words=row.words,
+        type=row.type,
         family="enum" if row.labels else _FAMILIES.get(row.base, "other"),
         labels=tuple(row.labels),
         length=row.length,
         nullable=row.nullable,
-        filled=row.filled,
-        computed=row.computed,
+        has_default=row.has_default,
+        generated=row.generated,
     )
 
 
 def _by_column(rows: Iterable[Row[Any]]) -> dict[str, list[tuple[str, str]]]:
-    found: dict[str, list[tuple[str, str]]] = {}
+    sequences: dict[str, list[tuple[str, str]]] = {}
     for row in rows:
-        found.setdefault(row.column, []).append((row.schema, row.name))
-    return found
+        sequences.setdefault(row.column, []).append((row.schema, row.name))
+    return sequences
 
 
-def _calls(rows: Iterable[Row[Any]]) -> dict[str, list[Call]]:
-    found: dict[str, list[Call]] = {}
+def _calls(rows: Iterable[Row[Any]]) -> dict[str, list[FunctionCall]]:
+    calls: dict[str, list[FunctionCall]] = {}
     for row in rows:
-        found.setdefault(row.signature, []).append(Call(row.event, frozenset(row.columns), row.left_out))
-    return found
+        calls.setdefault(row.signature, []).append(FunctionCall(row.event, frozenset(row.columns), row.when_omitted))
+    return calls
 
 
-def _path(setting: str, role: str) -> list[str]:
-    """The schemas in a search path."""
+def _schemas_in(setting: str, role: str) -> list[str]:
+    """The schemas in a search path; `"$user"` is replaced by the role."""
     names = [name.strip() for row in csv.reader([setting], skipinitialspace=True) for name in row]
     return [role if name == "$user" else name for name in names]
 
 
 def _quoted(value: str | None) -> str:
-    """A text as a literal, whatever is in it: expressions of the catalogs leave no place for a bound one."""
+    """A text as a literal, since an expression from the catalogs has no place for a bound value."""
     if value is None:
         return "NULL"
     return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"

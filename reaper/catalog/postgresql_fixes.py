@@ -1,4 +1,4 @@
-"""The statements that mend things in PostgreSQL, executable as printed."""
+"""The statements that fix findings, and the grants, on PostgreSQL. Each can be executed as printed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ _MAINTAIN_SINCE = 17
 
 @dataclass(frozen=True, slots=True)
 class Fixes:
-    """Statements for a role. Names are quoted where the server's own keywords ask for it; all, where nobody
-    knows those.
+    """Statements for a role. Names are quoted where the server's keywords require it; all of them where those are
+    unknown (`keywords` is None).
+
+    `version` is the server's major version. `reaper.catalog.mariadb_fixes` overrides what MariaDB spells otherwise; the
+    other statements are never needed there.
     """
 
     role: str
@@ -25,32 +28,32 @@ class Fixes:
     version: int
 
     def grant(self, table: Table, privileges: Mapping[str, Sequence[str]]) -> str:
-        """`privileges` are columns by privilege; without columns, it is one on the table as a whole."""
+        """`privileges` maps each privilege to its columns; without columns it is granted on the whole table."""
         parts = [f"{p} ({self._list(columns)})" if columns else p for p, columns in privileges.items()]
         return f"GRANT {', '.join(parts)} ON TABLE {self.name(table.schema, table.name)} TO {self._to};"
 
-    def grant_holder(self, table: Table) -> str:
+    def grant_read_row_holder(self, table: Table) -> str:
         return self.grant(table, {"SELECT": [HOLDER]})
 
-    def grant_close(self, table: Table) -> str:
-        """Whatever is least that lets the role lock the whole table."""
+    def grant_lock_table(self, table: Table) -> str:
+        """The smallest privilege that lets the role lock the whole table."""
         return self.grant(table, {"MAINTAIN" if self.version >= _MAINTAIN_SINCE else "UPDATE": ()})
 
-    def why_close(self, table: Table) -> str:
-        """What it is for, and what there was before MAINTAIN: statements are handed on to other servers."""
-        why = "lock it while a job is ended"
+    def lock_table_purpose(self, table: Table) -> str:
+        """What the grant is for, and its form without MAINTAIN: the statements may be run on an older server."""
+        purpose = "lock the table while a job is ended"
         if self.version < _MAINTAIN_SINCE:
-            return why
-        return f"{why}; before PostgreSQL {_MAINTAIN_SINCE} instead: {self.grant(table, {'UPDATE': ()})}"
+            return purpose
+        return f"{purpose}; before PostgreSQL {_MAINTAIN_SINCE} use: {self.grant(table, {'UPDATE': ()})}"
 
     def create_role(self) -> str:
-        """One that nobody comes in as before there is a password or a rule for it."""
+        """A role that nobody can log in as until it gets a password, or a line in pg_hba.conf."""
         return f"CREATE ROLE {self._to} LOGIN;"
 
     @property
-    def way_in(self) -> str:
-        """What is left to be done about it."""
-        return "the role: a password, or a line of pg_hba.conf that lets it in without one, is for you to add"
+    def login_instructions(self) -> str:
+        """What the administrator has to do before the role can log in."""
+        return "the role; it cannot log in until you give it a password, or a line in pg_hba.conf"
 
     def grant_connect(self) -> Sequence[str]:
         return [f"GRANT CONNECT ON DATABASE {self.name(self.database)} TO {self._to};"] if self.database else []
@@ -59,15 +62,15 @@ class Fixes:
         return f"GRANT CREATE ON SCHEMA {self.name(schema)} TO {self._to};"
 
     def grant_sessions(self) -> str:
-        """Lets the role see what others' sessions do."""
+        """Lets the role see the state of other roles' sessions."""
         return self.grant_role("pg_read_all_stats")
 
-    def see_all(self, hiding: RowRestriction) -> str:
+    def show_all_rows(self, restriction: RowRestriction) -> str:
         """Keeps row-level security from hiding rows."""
-        return remedy(hiding, self._quote)
+        return remedy(restriction, self._quote)
 
-    def look_in(self, schemas: Iterable[str], path: Iterable[str]) -> str:
-        """Lets the role find tables of these schemas by their bare names, and what it finds along its path so far."""
+    def extend_search_path(self, schemas: Iterable[str], path: Iterable[str]) -> str:
+        """Adds these schemas in front of the role's search path, so that unqualified names find their tables."""
         return self.set_for_role("search_path", self._list(dict.fromkeys([*schemas, *path])))
 
     def grant_schema(self, schema: str) -> str:
@@ -86,12 +89,12 @@ class Fixes:
         return f"ALTER ROLE {self._to} IN DATABASE {self.name(self.database)} SET {setting} = {value};"
 
     def create_index(self, table: Table, columns: Iterable[str], null: Mapping[str, bool] | None = None) -> str:
-        """`null`: only rows in which these columns are NULL, or are not."""
-        # An index of a partitioned table cannot be built beside its writers.
-        how = "" if table.kind == "partitioned table" else " CONCURRENTLY"
-        only = " AND ".join(f"{self.name(c)} IS {'' if yes else 'NOT '}NULL" for c, yes in (null or {}).items())
+        """`null`: a partial index of the rows in which these columns are NULL (True) or NOT NULL (False)."""
+        # PostgreSQL cannot build an index of a partitioned table CONCURRENTLY.
+        concurrently = "" if table.kind == "partitioned table" else " CONCURRENTLY"
+        only = " AND ".join(f"{self.name(c)} IS {'' if is_null else 'NOT '}NULL" for c, is_null in (null or {}).items())
         where = f" WHERE {only}" if only else ""
-        return f"CREATE INDEX{how} ON {self.name(table.schema, table.name)} ({self._list(columns)}){where};"
+        return f"CREATE INDEX{concurrently} ON {self.name(table.schema, table.name)} ({self._list(columns)}){where};"
 
     def rebuild(self, table: Table, index: Index) -> str:
         if table.kind == "partitioned table":
@@ -102,15 +105,15 @@ class Fixes:
         return f"ALTER TABLE {self.name(table.schema, table.name)} ADD UNIQUE ({self._list(columns)});"
 
     def add_foreign_key(self, table: Table, columns: Iterable[str], to: Table, key: Iterable[str]) -> str | None:
-        # Without a look at the old rows, which would take long and hold up writers.
-        later = " NOT VALID" if table.kind == "table" else ""
+        # NOT VALID: checking the old rows would take long and block writers.
+        not_valid = " NOT VALID" if table.kind == "table" else ""
         return (
             f"ALTER TABLE {self.name(table.schema, table.name)} ADD FOREIGN KEY ({self._list(columns)})"
-            f" REFERENCES {self.name(to.schema, to.name)} ({self._list(key)}){later};"
+            f" REFERENCES {self.name(to.schema, to.name)} ({self._list(key)}){not_valid};"
         )
 
     def lockable(self, table: Table) -> str | None:  # noqa: ARG002
-        """The table with rows that can be locked, where a statement makes it one."""
+        """The statement after which the rows of the table can be locked; None where there is none."""
         return None
 
     def drop_rule(self, table: Table, rule: str) -> str:
@@ -122,19 +125,19 @@ class Fixes:
     def as_instant(self, table: Table, column: str) -> str:
         return self._alter(table, column, f"TYPE timestamptz USING {self.name(column)} AT TIME ZONE 'UTC'")
 
-    def retype(self, table: Table, column: str, words: str) -> str:
-        return self._alter(table, column, f"TYPE {words}")
+    def retype(self, table: Table, column: str, type_: str) -> str:
+        return self._alter(table, column, f"TYPE {type_}")
 
     def name(self, *parts: str) -> str:
-        """A name of one or more parts, quoted where it must be."""
+        """A name of one or more parts, quoted where needed."""
         return ".".join(self._quote(part) for part in parts if part)
 
     @property
     def _to(self) -> str:
         return self.name(self.role)
 
-    def _alter(self, table: Table, column: str, what: str) -> str:
-        return f"ALTER TABLE {self.name(table.schema, table.name)} ALTER COLUMN {self.name(column)} {what};"
+    def _alter(self, table: Table, column: str, change: str) -> str:
+        return f"ALTER TABLE {self.name(table.schema, table.name)} ALTER COLUMN {self.name(column)} {change};"
 
     def _list(self, columns: Iterable[str]) -> str:
         return ", ".join(map(self._quote, columns))

@@ -1,4 +1,4 @@
-"""A database's catalogs, looked at inside a transaction of which nothing is kept."""
+"""Opens a database's catalogs, inside a transaction that changes nothing."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from reaper.catalog import Catalog
-from reaper.catalog.mariadb import LONGEST_SECONDS, MariaDB
+from reaper.catalog.mariadb import CATALOG_QUERY_SECONDS, MariaDBCatalog
 from reaper.catalog.postgresql import OLDEST as OLDEST_POSTGRESQL
-from reaper.catalog.postgresql import PostgreSQL
+from reaper.catalog.postgresql import PostgreSQLCatalog
 from reaper.database.connections import transaction
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.database.mariadb import OLDEST as OLDEST_MARIADB
@@ -21,7 +21,7 @@ from reaper.profile import Profile
 
 
 class Unsuitable(Exception):
-    """The profile cannot be used on this server. `subject` is what the message is about: `server`, or a table."""
+    """The profile cannot be used on this server. `subject` is what is unsuitable: "server", or a table."""
 
     def __init__(self, subject: str, message: str) -> None:
         self.subject = subject
@@ -29,28 +29,31 @@ class Unsuitable(Exception):
 
 
 @contextmanager
-def opened(connection: Connection, profile: Profile, patience_seconds: float) -> Iterator[Catalog]:
-    """Each question about rows is cut off after `patience_seconds`. MariaDB wants a session with no transaction.
+def open_catalog(connection: Connection, profile: Profile, query_seconds: float) -> Iterator[Catalog]:
+    """Each query that reads rows is cut off after `query_seconds`. On MariaDB no transaction may be open.
 
-    Raises Unsuitable, and DatabaseAway when the database cannot be asked.
+    Raises:
+        Unsuitable: the server is too old, or the profile needs another kind of server.
+        DatabaseUnavailable: the database does not answer.
     """
     try:
         if connection.dialect.name == "postgresql":
             check_postgresql_version(connection.dialect.server_version_info)
-            with _nothing_kept(connection):
-                yield PostgreSQL(connection, patience_seconds)
+            with _rolled_back(connection):
+                yield PostgreSQLCatalog(connection, query_seconds)
         else:
-            check_mariadb_version(connection, profile)
-            with transaction(connection, Timeouts(LONGEST_SECONDS, patience_seconds), read_only=True):
-                yield MariaDB(connection, patience_seconds)
-    except DBAPIError as failed:
-        if classify(failed) is ErrorKind.UNAVAILABLE:
-            raise DatabaseUnavailable(short_message(failed)) from None
+            check_mariadb_version(connection)
+            check_mariadb_profile(profile)
+            with transaction(connection, Timeouts(CATALOG_QUERY_SECONDS, query_seconds), read_only=True):
+                yield MariaDBCatalog(connection, query_seconds)
+    except DBAPIError as error:
+        if classify(error) is ErrorKind.UNAVAILABLE:
+            raise DatabaseUnavailable(short_message(error)) from None
         raise
 
 
 @contextmanager
-def _nothing_kept(connection: Connection) -> Iterator[None]:
+def _rolled_back(connection: Connection) -> Iterator[None]:
     begin = connection.begin_nested if connection.in_transaction() else connection.begin
     with begin() as begun:
         connection.execute(text("SET LOCAL transaction_read_only = on"))
@@ -59,26 +62,29 @@ def _nothing_kept(connection: Connection) -> Iterator[None]:
 
 
 def check_postgresql_version(version: tuple[int | str, ...] | None) -> None:
-    """The catalogs of an older server lack what the checks ask for. Raises Unsuitable."""
+    """Raises Unsuitable for a server whose catalogs lack what the checks read."""
     if version is not None and int(version[0]) < OLDEST_POSTGRESQL:
-        shown = ".".join(map(str, version))
-        raise Unsuitable(
-            "server",
-            f"PostgreSQL {shown} is too old: {OLDEST_POSTGRESQL} or newer is supported; nothing else was examined",
-        )
+        raise _too_old(f"PostgreSQL {'.'.join(map(str, version))}", f"PostgreSQL {OLDEST_POSTGRESQL}")
 
 
-def check_mariadb_version(connection: Connection, profile: Profile) -> None:
-    """Raises Unsuitable. Leaves the connection without a transaction."""
+def check_mariadb_version(connection: Connection) -> None:
+    """Raises Unsuitable for MySQL, and for a MariaDB that is too old. Ends the connection's transaction."""
     version = str(connection.execute(text("SELECT version()")).scalar_one())
     connection.rollback()
-    known = connection.dialect.server_version_info or ()
-    if "mariadb" not in version.casefold() or tuple(known[:2]) < OLDEST_MARIADB:
-        oldest = ".".join(map(str, OLDEST_MARIADB))
-        raise Unsuitable("server", f"is {version}: MariaDB {oldest} or later is needed; nothing else was examined")
+    numbers = tuple(connection.dialect.server_version_info or ())[:2]
+    if "mariadb" not in version.casefold() or numbers < OLDEST_MARIADB:
+        raise _too_old(version, f"MariaDB {'.'.join(map(str, OLDEST_MARIADB))}")
+
+
+def check_mariadb_profile(profile: Profile) -> None:
+    """Raises Unsuitable for a profile whose jobs exist only as a log."""
     if profile.jobs.log is not None:
         raise Unsuitable(
             profile.jobs.table,
-            f"profile {profile.name!r}: jobs that exist only as a log need PostgreSQL: no lock of MariaDB's keeps "
-            "entries from being written until a commit",
+            f"profile {profile.name!r}: jobs that exist only as a log need PostgreSQL, as no lock of MariaDB keeps new "
+            "entries out of a table until a commit",
         )
+
+
+def _too_old(server: str, oldest: str) -> Unsuitable:
+    return Unsuitable("server", f"is {server}; {oldest} or later is needed, so nothing else was checked")

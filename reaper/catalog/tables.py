@@ -1,9 +1,9 @@
-"""A real table, as the checks see it. Each database fills these in from its own catalogs."""
+"""The structure of a real table: columns, indexes, constraints, triggers and privileges, whatever the server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from reaper.database.postgresql.row_security import RowRestriction
@@ -12,24 +12,24 @@ from reaper.profile import Profile
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column. `words` is its type as the database spells it.
+    """A column. `type` is spelled as the database spells it.
 
-    `family` names the types that take the same values: timestamptz, timestamp, text, enum, boolean, integer, number,
-    json, uuid, or "other" for those that nobody judges here. `length` is in characters.
+    `family` groups types that take the same values: timestamptz, timestamp, datetime, text, enum, boolean, integer,
+    number, json, uuid, or "other" for types that no check judges. `length` is in characters.
     """
 
     name: str
-    words: str
+    type: str
     family: str
     labels: tuple[str, ...]
     length: int | None
     nullable: bool
-    filled: bool  # gets a value when an insert leaves it out
-    computed: bool  # refuses any value of ours
-    loose: bool = False  # takes texts for equal that differ in case
+    has_default: bool  # gets a value when an insert omits it
+    generated: bool  # refuses every value
+    ignores_case: bool = False  # texts that differ only in case are equal here
 
     def has_label(self, value: object) -> bool:
-        if self.loose and isinstance(value, str):
+        if self.ignores_case and isinstance(value, str):
             return value.casefold() in {label.casefold() for label in self.labels}
         return value in self.labels
 
@@ -48,8 +48,8 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """A CHECK constraint: an expression of the database's own over these columns."""
+class CheckConstraint:
+    """A CHECK constraint: an SQL expression over these columns."""
 
     name: str
     columns: frozenset[str]
@@ -58,7 +58,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """Columns that refer to another table, which is named by its identity in the catalogs."""
+    """Columns that refer to another table, which is given by its identity in the catalogs."""
 
     columns: frozenset[str]
     refers_to: int
@@ -66,119 +66,136 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """A trigger on INSERT, UPDATE or DELETE; on UPDATE without columns it fires on each.
+    """A trigger on INSERT, UPDATE or DELETE. One on UPDATE without columns fires at every UPDATE.
 
-    `calls` is a function that works with the rights of whoever fires it; None where it has rights of its own. `on` is
-    the partition, or the like, whose own it is.
+    `function_as_role` is its function where that runs with the privileges of the role that fires it, None where it has
+    privileges of its own. `partition` is set for a trigger that only a partition (or an inheriting table) has.
     """
 
     name: str
     columns: frozenset[str]
     event: str
-    calls: str | None = None
-    on: str | None = None
+    function_as_role: str | None = None
+    partition: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.name} on {self.on}" if self.on else self.name
+        return f"{self.name} on {self.partition}" if self.partition else self.name
 
 
-class Rule(NamedTuple):
-    """A rule that rewrites an INSERT, UPDATE or DELETE. `taken`: in such a way that sweeps can still be carried out."""
+class RewriteRule(NamedTuple):
+    """A rule that rewrites INSERT, UPDATE or DELETE.
+
+    `allowed_in_with`: PostgreSQL accepts it for a statement within WITH, as sweeps need.
+    """
 
     name: str
     event: str
-    taken: bool
+    allowed_in_with: bool
 
 
-class Call(NamedTuple):
-    """When the server calls a function for a row that is written.
+class FunctionCall(NamedTuple):
+    """When the server calls a function for a written row.
 
-    At an INSERT: at each, or where a value is given for the column; with `left_out`, where none is. At an UPDATE: at
-    each, or where one of the columns is set. At a DELETE: at each.
+    INSERT: at every one, or where a value is given for one of the columns; with `when_omitted`, where none is given.
+    UPDATE: at every one, or where one of the columns is set. DELETE: at every one.
     """
 
     event: str
     columns: frozenset[str]
-    left_out: bool
+    when_omitted: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Privileges:
-    """What the connected role may do. `sequences` are those whose next value it may not take, by column;
-    `eager`: they are asked for even where an insert gives the column a value.
+    """What a role may do with a table. `select`, `update` and `insert` are columns.
 
-    `functions` are those that it may not execute, though the server does so for a row that is written: each with when.
-    `close`: lock the whole table against writers; `lock`: lock single rows; `holder`: ask a row who holds it; `shape`:
-    see all its columns and keys.
+    `denied_sequences` are, by column, the sequences of defaults that the role may not use;
+    `sequences_always_needed`: also for an insert that gives the column a value. `denied_functions` are the functions
+    that the server calls for written rows and that the role may not execute, each with when.
+
+    `lock_rows`: FOR UPDATE. `lock_table`: lock the whole table against writers. `read_row_holder`: read which
+    transaction holds a row. `see_structure`: see all columns and keys of the table in the catalogs.
     """
 
-    usage: bool
+    use_schema: bool
     select: frozenset[str]
     update: frozenset[str]
     insert: frozenset[str]
     delete: bool
-    close: bool
-    sequences: Mapping[str, Sequence[tuple[str, str]]]
-    lock: bool
-    holder: bool = True
-    shape: bool = True
-    functions: Mapping[str, Sequence[Call]] = field(default_factory=dict)
-    eager: bool = False
+    lock_table: bool
+    denied_sequences: Mapping[str, Sequence[tuple[str, str]]]
+    lock_rows: bool
+    read_row_holder: bool = True
+    see_structure: bool = True
+    denied_functions: Mapping[str, Sequence[FunctionCall]] = field(default_factory=dict)
+    sequences_always_needed: bool = False
 
 
-NOTHING = Privileges(
-    usage=False,
+NO_PRIVILEGES = Privileges(
+    use_schema=False,
     select=frozenset(),
     update=frozenset(),
     insert=frozenset(),
     delete=False,
-    close=False,
-    sequences={},
-    lock=False,
-    holder=False,
+    lock_table=False,
+    denied_sequences={},
+    lock_rows=False,
+    read_row_holder=False,
 )
-"""Nothing at all, where there are no sequences and no functions."""
+"""The privileges of a new role on PostgreSQL, on a table without sequences and functions."""
+
+NO_PRIVILEGES_MARIADB = replace(
+    NO_PRIVILEGES,
+    use_schema=True,
+    lock_rows=True,
+    read_row_holder=True,
+    see_structure=False,
+    sequences_always_needed=True,
+)
+"""The same on MariaDB, where SELECT is enough to lock rows, and the keys of a table are not shown to every user."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table, a view, or a foreign table. `rows` is the planner's estimate.
+    """A table, view or foreign table. `estimated_rows` is the planner's estimate.
 
-    `nobody` are the rights of a role that has been granted nothing. `hiding`: row-level security that may keep rows
-    from the role. `makers` are functions behind defaults, by column, that work with the rights of whoever inserts.
-    `rules` rewrite what is written. `behind`: what else it may take to read a view, in words.
+    `privileges` are those of the connected role, `privileges_of_new_role` those of a role without any grants.
+    `row_restrictions`: row-level security that may hide rows from the role. `default_functions` are, by column,
+    functions behind defaults that run with the privileges of the inserting role. `view_requirements` are, in words,
+    further privileges that reading a view may need.
     """
 
     identity: int
     schema: str
     name: str
     kind: str
-    rows: int
+    estimated_rows: int
     columns: Mapping[str, Column]
     indexes: Sequence[Index]
-    checks: Sequence[Check]
+    checks: Sequence[CheckConstraint]
     foreign_keys: Sequence[ForeignKey]
     triggers: Sequence[Trigger]
-    rights: Privileges
-    nobody: Privileges
-    hiding: Sequence[RowRestriction] = ()
-    makers: Mapping[str, str] = field(default_factory=dict)
-    rules: Sequence[Rule] = ()
-    behind: Sequence[str] = ()
+    privileges: Privileges
+    privileges_of_new_role: Privileges
+    row_restrictions: Sequence[RowRestriction] = ()
+    default_functions: Mapping[str, str] = field(default_factory=dict)
+    rules: Sequence[RewriteRule] = ()
+    view_requirements: Sequence[str] = ()
 
     @property
-    def real(self) -> bool:
-        """Has rows of its own, which can be locked."""
+    def has_own_rows(self) -> bool:
+        """Whether the table stores rows itself, so that they can be locked."""
         return self.kind in ("table", "partitioned table")
 
     def readable(self, columns: Iterable[str]) -> bool:
-        return self.rights.usage and set(columns) <= self.rights.select
+        """Whether the connected role may read all of these columns."""
+        return self.privileges.use_schema and set(columns) <= self.privileges.select
 
 
-def assumed(profile: Profile, name: str, rights: Privileges, place: tuple[str, str]) -> Table:
-    """A table that cannot be looked at, as a profile has it. `place` is its schema, or "", and its own name."""
+def table_from_profile(profile: Profile, name: str, privileges: Privileges, place: tuple[str, str]) -> Table:
+    """A table that cannot be looked up, as the profile describes it. `place` is its schema (or "") and its own name."""
     columns = {
-        column: Column(column, "", "other", (), None, nullable=True, filled=True, computed=False)
+        column: Column(column, "", "other", (), None, nullable=True, has_default=True, generated=False)
         for column in profile.columns()[name]
     }
-    return Table(0, *place, "table", 0, columns, (), (), (), (), rights, rights)
+    return Table(0, *place, "table", 0, columns, (), (), (), (), privileges, privileges)

@@ -1,7 +1,7 @@
-"""The examination behind `reaper check`: a profile against the real database, everything wrong at once.
+"""`reaper check`: compares a profile with the real database and reports everything that is wrong at once.
 
-Limitation: what only writing would show (a trigger that raises, a policy that refuses a row) is not found; nothing
-is written.
+Limitation: nothing is written, so a problem that only a write would show is not found, such as a trigger that raises an
+error, or a policy that refuses a row.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from reaper.catalog import Catalog, NotVisible, QueryFailed
-from reaper.catalog.mariadb import MariaDB
-from reaper.catalog.session import Unsuitable, opened
+from reaper.catalog import QUERY_SECONDS, Catalog, NotVisible, QueryFailed
+from reaper.catalog.mariadb import MariaDBCatalog
+from reaper.catalog.session import Unsuitable, open_catalog
 from reaper.check.checks.data import check_rows
-from reaper.check.checks.events import check_fence
-from reaper.check.checks.indexes import check_indexes, check_running
+from reaper.check.checks.foreign_keys import check_foreign_keys
+from reaper.check.checks.indexes import check_indexes, check_running_index
 from reaper.check.checks.mariadb import check_mariadb
 from reaper.check.checks.names import check_names
 from reaper.check.checks.privileges import check_privileges
 from reaper.check.checks.server import check_server
-from reaper.check.checks.timestamps import check_moments
+from reaper.check.checks.timestamps import check_timestamps
 from reaper.check.checks.values import check_values
 from reaper.check.checks.workers import check_workers
-from reaper.check.checks.writes import check_evidence, check_writes
+from reaper.check.checks.writes import check_audit, check_writes
 from reaper.check.context import OVERRIDE, CheckContext
 from reaper.check.finding import Finding, Level, error
 from reaper.check.profile_toml import override
@@ -41,58 +41,62 @@ def examine(
     stall_seconds: float,
     *,
     host_clock: Callable[[], float] | None = None,
-    patience_seconds: float = 5.0,
-    more: Sequence[Finding] = (),
-    duties: Workload = EVERY_ACTION,
+    query_seconds: float = QUERY_SECONDS,
+    other_findings: Sequence[Finding] = (),
+    workload: Workload = EVERY_ACTION,
 ) -> list[Finding]:
-    """Everything that is wrong, what matters most first; nothing is left changed.
+    """All findings, errors first, together with `other_findings`. Changes nothing.
 
-    Works for a role that may read none of the tables. Each question about rows is cut off after
-    `patience_seconds`, which is then said. `host_clock` gives seconds since 1970, only to be compared. `more` is what
-    has been found elsewhere. A privilege that `duties` do not ask for is only noted. Raises DatabaseAway, and nothing
-    else, when the database cannot be asked.
+    Works for a role that may read none of the tables. A query that reads rows is cut off after `query_seconds`, and a
+    note says so. `host_clock` gives seconds since 1970; it is only compared with the database's clock. A missing
+    privilege that `workload` does not need is only a note.
+
+    Raises:
+        DatabaseUnavailable: the database does not answer. Nothing else is raised.
     """
     try:
-        with opened(connection, profile, patience_seconds) as catalog:
-            ctx = _examination(catalog, profile, stall_seconds, duties)
-            own = check_mariadb(ctx, catalog) if isinstance(catalog, MariaDB) else ()
-            found = _findings(ctx, host_clock, own)
+        with open_catalog(connection, profile, query_seconds) as catalog:
+            context = _context(catalog, profile, stall_seconds, workload)
+            mariadb_findings = check_mariadb(context, catalog) if isinstance(catalog, MariaDBCatalog) else ()
+            findings = _findings(context, host_clock, mariadb_findings)
     except Unsuitable as unsuitable:
-        found = [error(unsuitable.subject, str(unsuitable))]
+        findings = [error(unsuitable.subject, str(unsuitable))]
     levels = list(Level)
-    return sorted([*found, *more], key=lambda finding: levels.index(finding.level))
+    return sorted([*findings, *other_findings], key=lambda finding: levels.index(finding.level))
 
 
-def _examination(catalog: Catalog, profile: Profile, stall: float, duties: Workload) -> CheckContext:
-    ctx = CheckContext(profile, catalog, ProfileTables(profile), stall, duties)
+def _context(catalog: Catalog, profile: Profile, stall_seconds: float, workload: Workload) -> CheckContext:
+    context = CheckContext(profile, catalog, ProfileTables(profile), stall_seconds, workload)
     for name in sorted(profile.tables):
         try:
-            table = catalog.find(name)
-        except QueryFailed as why:
-            ctx.unreadable[name] = str(why)
+            table = catalog.find_table(name)
+        except QueryFailed as failed:
+            context.unreadable[name] = str(failed)
             continue
         except NotVisible as hidden:
-            ctx.hidden[name] = hidden
+            context.hidden[name] = hidden
             continue
         if table is not None:
-            ctx.tables[name] = table
-    return ctx
+            context.tables[name] = table
+    return context
 
 
-def _findings(ctx: CheckContext, host_clock: Callable[[], float] | None, more: Iterable[Finding] = ()) -> list[Finding]:
-    found = [
-        *more,
-        *check_server(ctx, host_clock),
-        *check_names(ctx),
-        *check_moments(ctx),
-        *check_values(ctx),
-        *check_writes(ctx),
-        *check_evidence(ctx),
-        *check_privileges(ctx),
-        *check_running(ctx),
-        *check_indexes(ctx),
-        *check_fence(ctx),
-        *check_rows(ctx),
+def _findings(
+    context: CheckContext, host_clock: Callable[[], float] | None, dialect_findings: Iterable[Finding]
+) -> list[Finding]:
+    findings = [
+        *dialect_findings,
+        *check_server(context, host_clock),
+        *check_names(context),
+        *check_timestamps(context),
+        *check_values(context),
+        *check_writes(context),
+        *check_audit(context),
+        *check_privileges(context),
+        *check_running_index(context),
+        *check_indexes(context),
+        *check_foreign_keys(context),
+        *check_rows(context),
     ]
-    fix = override(ctx.profile, ctx.corrections) if ctx.corrections else None
-    return list(dict.fromkeys(replace(f, fix=fix) if f.fix == OVERRIDE else f for f in found))
+    fix = override(context.profile, context.corrections) if context.corrections else None
+    return list(dict.fromkeys(replace(f, fix=fix) if f.fix == OVERRIDE else f for f in findings))

@@ -1,4 +1,4 @@
-"""What the checks share: the profile, the real tables behind its names, and the corrections found so far."""
+"""What every check reads: the profile, the real tables under its names, and the corrections of the profile so far."""
 
 from __future__ import annotations
 
@@ -9,52 +9,57 @@ from functools import cached_property
 from reaper.catalog import Catalog, NotVisible
 from reaper.catalog.tables import Column, Table
 from reaper.check.profile_fix import Corrections
-from reaper.grants.needs import RequiredPrivileges, Workload, needs
+from reaper.grants.needs import RequiredPrivileges, Workload, required_privileges
 from reaper.profile import Profile
 from reaper.sql.tables import ProfileTables
 
 OVERRIDE = "the profile's override"
-"""Stands for a fix that is known only when all corrections are."""
+"""Stands for the fix of a finding until all corrections of the profile are known."""
 
 
 @dataclass(frozen=True)
 class CheckContext:
-    """One look at one database through one profile."""
+    """One profile on one database. Tables and columns are looked up by their names in the profile."""
 
     profile: Profile
     catalog: Catalog
     schema: ProfileTables
     stall_seconds: float
-    duties: Workload = field(default_factory=Workload)
+    workload: Workload = field(default_factory=Workload)
     tables: dict[str, Table] = field(default_factory=dict)
     hidden: dict[str, NotVisible] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)  # tables that could not be looked at, and why
+    unreadable: dict[str, str] = field(default_factory=dict)  # tables that could not be read, each with the reason
     corrections: Corrections = field(default_factory=Corrections)
 
     @cached_property
-    def needs(self) -> Mapping[str, RequiredPrivileges]:
-        """What has to be allowed, table by table."""
-        return needs(self.profile, self.duties)
+    def required(self) -> Mapping[str, RequiredPrivileges]:
+        """The privileges that the workload needs, table by table."""
+        return required_privileges(self.profile, self.workload)
+
+    @property
+    def role(self) -> str:
+        """The connected role, for a message."""
+        return f"the role {self.catalog.server.role!r}"
 
     @property
     def jobs(self) -> Table | None:
-        """The table of jobs, when there is one with rows of its own."""
-        return self.real(self.profile.jobs.table)
+        """The jobs table, if it exists and has rows of its own."""
+        return self.table_with_rows(self.profile.jobs.table)
 
-    def real(self, name: str) -> Table | None:
+    def table_with_rows(self, name: str) -> Table | None:
         table = self.tables.get(name)
-        return table if table and table.real else None
+        return table if table and table.has_own_rows else None
 
     def column(self, table: str, name: str) -> Column | None:
-        found = self.tables.get(table)
-        return found.columns.get(name) if found else None
+        real_table = self.tables.get(table)
+        return real_table.columns.get(name) if real_table else None
 
     def columns(self, table: str, names: Iterable[str]) -> Iterator[Column]:
-        """Those of the columns that exist."""
+        """The columns among these that exist."""
         return (column for name in names if (column := self.column(table, name)))
 
-    def complete(self, table: str, names: Iterable[str]) -> bool:
-        """All of the columns exist."""
+    def has_columns(self, table: str, names: Iterable[str]) -> bool:
+        """Whether all of the columns exist."""
         return all(self.column(table, name) for name in names)
 
 

@@ -1,4 +1,4 @@
-"""What an examination says."""
+"""A finding of `reaper check`, and its level."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from enum import StrEnum
 class Level(StrEnum):
     """How much a finding matters."""
 
-    ERROR = "error"  # sweeps fail, or see nothing
+    ERROR = "error"  # sweeps fail, or find no jobs
     WARNING = "warning"  # sweeps work, but slowly, or not for every job
-    NOTE = "note"  # good to know
+    NOTE = "note"  # for information
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. `fix` can be pasted as it stands: a statement, or lines of the configuration.
+    """One thing that is wrong. `fix` can be used as it is: a statement, or lines of the configuration file.
 
-    Findings that one override of the profile mends together carry the same text.
+    Findings that the same override of the profile fixes have the same `fix`.
     """
 
     level: Level

@@ -1,4 +1,4 @@
-"""What should stand in a profile instead of what does."""
+"""Corrects the names, values and time formats of a profile that the database does not have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STEPS = ("insert", "update", "delete", "table")
 
 @dataclass(slots=True)
 class Corrections:
-    """Everything is keyed by the names that stand in the profile."""
+    """What to write instead: tables, columns, values and time formats, by their names in the profile."""
 
     tables: dict[str, str] = field(default_factory=dict)
     columns: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -35,18 +35,18 @@ class Corrections:
         return self.values.get((table, column, value), value) if isinstance(value, str) else value
 
 
-def corrected(profile: Profile, old: Mapping[str, Any], to: Corrections) -> dict[str, Any]:
-    """The profile's own table with all that is wrong corrected; `old` is that table as it stands."""
-    return _Corrected(profile.jobs.table, profile.jobs.state, to).profile(old)
+def corrected_profile(profile: Profile, old: Mapping[str, Any], corrections: Corrections) -> dict[str, Any]:
+    """The profile's TOML table with all corrections made; `old` is that table as it is."""
+    return _ProfileCorrector(profile.jobs.table, profile.jobs.state, corrections).profile(old)
 
 
 @dataclass(frozen=True, slots=True)
-class _Corrected:
-    """Goes through a profile's table; `jobs` is the table of jobs, `state` its column of states."""
+class _ProfileCorrector:
+    """Walks through a profile's TOML table. `jobs` is the jobs table, `state` its state column."""
 
     jobs: str
     state: str | None
-    to: Corrections
+    corrections: Corrections
 
     def profile(self, old: Mapping[str, Any]) -> dict[str, Any]:
         new = {**old, "jobs": self._jobs(old["jobs"])}
@@ -54,17 +54,19 @@ class _Corrected:
             new["alive"] = [self._witness(witness) for witness in old["alive"]]
         for name in ("limits", "attempts"):
             if name in old:
-                new[name] = self._row(old[name])
+                new[name] = self._job_columns(old[name])
         new["actions"] = {name: self._action(action) for name, action in old["actions"].items()}
         if "purge" in old:
             new["purge"] = self._purge(old["purge"])
         if "again" in old.get("fence", {}) and self.state:
             new["fence"] = {"again": self._values_of(self.jobs, self.state, old["fence"]["again"])}
-        times = {**old.get("times", {}), **{table: time.value for table, time in self.to.times.items()}}
-        return {**new, "times": {self.to.table(table): time for table, time in times.items()}} if times else new
+        times = {**old.get("times", {}), **{table: time.value for table, time in self.corrections.times.items()}}
+        return (
+            {**new, "times": {self.corrections.table(table): time for table, time in times.items()}} if times else new
+        )
 
     def _jobs(self, old: Mapping[str, Any]) -> dict[str, Any]:
-        new = {**old, "table": self.to.table(self.jobs)}
+        new = {**old, "table": self.corrections.table(self.jobs)}
         for name in ("key", "kind", "queue", "status", "started", "claim"):
             if name in old:
                 new[name] = self._names(self.jobs, old[name])
@@ -80,29 +82,29 @@ class _Corrected:
     def _running(self, old: Mapping[str, Any]) -> dict[str, Any]:
         new = self._condition(self.jobs, old)
         if "where" in old:
-            new["where"] = [self._condition(self.jobs, one) for one in old["where"]]
+            new["where"] = [self._condition(self.jobs, condition) for condition in old["where"]]
         for name in ("exists", "missing"):
             if name in old:
-                new[name] = [self._related(one) for one in old[name]]
+                new[name] = [self._related(related) for related in old[name]]
         return new
 
     def _witness(self, old: Mapping[str, Any]) -> dict[str, Any]:
-        new: dict[str, Any] = self._row(old)
+        new: dict[str, Any] = self._job_columns(old)
         if events := old.get("events"):
             named = {name: self._names(events["table"], events[name]) for name in ("job", "at") if name in events}
             new["events"] = {**self._related(events), **named}
         return new
 
-    def _row(self, old: Any) -> Any:
-        """A table in which every text is a column of the job's row, but for a witness' name and units."""
+    def _job_columns(self, old: Any) -> Any:
+        """A TOML table in which every text is a column of the jobs table, except a witness' name and units."""
         if isinstance(old, Mapping):
-            return {n: v if n in ("witness", "unit", "events") else self._row(v) for n, v in old.items()}
+            return {n: v if n in ("witness", "unit", "events") else self._job_columns(v) for n, v in old.items()}
         return self._names(self.jobs, old)
 
     def _purge(self, old: Mapping[str, Any]) -> dict[str, Any]:
-        related = {name: [self._related(one) for one in old[name]] for name in ("needed", "also") if name in old}
-        where = [self._condition(self.jobs, one) for one in old["where"]]
-        return {**old, "where": where, "at": self._names(self.jobs, old["at"]), **related}
+        steps = {name: [self._related(related) for related in old[name]] for name in ("needed", "also") if name in old}
+        where = [self._condition(self.jobs, condition) for condition in old["where"]]
+        return {**old, "where": where, "at": self._names(self.jobs, old["at"]), **steps}
 
     def _action(self, old: Mapping[str, Any]) -> dict[str, Any]:
         new = dict(old)
@@ -113,42 +115,45 @@ class _Corrected:
         return new
 
     def _related(self, old: Mapping[str, Any]) -> dict[str, Any]:
-        """Rows of another table, and what becomes of them."""
+        """Rows of another table, and what the action does with them."""
         head = next(name for name in _STEPS if name in old)
         table = old[head]
-        new = {**old, head: self.to.table(table)}
+        new = {**old, head: self.corrections.table(table)}
         if "match" in old:
             new["match"] = self._match(table, old["match"])
         if "where" in old:
-            new["where"] = [self._condition(table, one) for one in old["where"]]
+            new["where"] = [self._condition(table, condition) for condition in old["where"]]
         for name in ("set", "values"):
             if name in old:
                 new[name] = self._assigned(table, old[name])
         return new
 
     def _match(self, table: str, old: Mapping[str, str]) -> dict[str, str]:
-        return {self.to.column(table, theirs): self.to.column(self.jobs, ours) for theirs, ours in old.items()}
+        return {
+            self.corrections.column(table, name): self.corrections.column(self.jobs, job_column)
+            for name, job_column in old.items()
+        }
 
     def _condition(self, table: str, old: Mapping[str, Any]) -> dict[str, Any]:
         new = dict(old)
         if "sql" in old:
             new["sql"] = self._template(table, old["sql"])
         if column := old.get("column"):
-            new["column"] = self.to.column(table, column)
+            new["column"] = self.corrections.column(table, column)
             for name in ("in", "not_in", "less_than", "greater_than"):
                 if name in old:
                     new[name] = self._values_of(table, column, old[name])
         return new
 
     def _assigned(self, table: str, old: Mapping[str, Any]) -> dict[str, Any]:
-        return {self.to.column(table, name): self._value(table, name, value) for name, value in old.items()}
+        return {self.corrections.column(table, name): self._value(table, name, value) for name, value in old.items()}
 
     def _value(self, table: str, column: str, old: Any) -> Any:
         if not isinstance(old, Mapping):
-            return self.to.value(table, column, old)
+            return self.corrections.value(table, column, old)
         new = dict(old)
         if "column" in old:
-            new["column"] = self.to.column(self.jobs, old["column"])
+            new["column"] = self.corrections.column(self.jobs, old["column"])
         if "append" in old:
             new["append"] = self._value(table, "", old["append"])
         if "first" in old:
@@ -158,25 +163,25 @@ class _Corrected:
         if "sql" in old:
             new["sql"] = self._template(self.jobs, old["sql"])
         if beyond := old.get("next"):
-            own = {"column": self.to.column(beyond["table"], beyond["column"])}
+            columns = {"column": self.corrections.column(beyond["table"], beyond["column"])}
             if "every_column" in beyond:
-                own["every_column"] = self.to.column(table, beyond["every_column"])
-            new["next"] = {**self._related(beyond), **own}
+                columns["every_column"] = self.corrections.column(table, beyond["every_column"])
+            new["next"] = {**self._related(beyond), **columns}
         return new
 
     def _values_of(self, table: str, column: str, old: Any) -> Any:
         if isinstance(old, Sequence) and not isinstance(old, str):
-            return [self.to.value(table, column, value) for value in old]
-        return self.to.value(table, column, old)
+            return [self.corrections.value(table, column, value) for value in old]
+        return self.corrections.value(table, column, old)
 
     def _names(self, table: str, old: Any) -> Any:
         if isinstance(old, str):
-            return self.to.column(table, old)
-        return [self.to.column(table, name) for name in old] if isinstance(old, Sequence) else old
+            return self.corrections.column(table, old)
+        return [self.corrections.column(table, name) for name in old] if isinstance(old, Sequence) else old
 
     def _template(self, table: str, old: str) -> str:
         parts: list[str] = []
         for piece in pieces(old):
             parts.append(piece.sql.replace("{", "{{").replace("}", "}}"))
-            parts += [f"{{{self.to.column(table, piece.column)}}}"] if piece.column is not None else []
+            parts += [f"{{{self.corrections.column(table, piece.column)}}}"] if piece.column is not None else []
         return "".join(parts)

@@ -1,4 +1,4 @@
-"""The lines of configuration that correct a profile."""
+"""The TOML lines that correct a profile in the configuration file."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reaper.check.profile_fix import Corrections, corrected
+from reaper.check.profile_fix import Corrections, corrected_profile
 from reaper.profile import Profile, shipped
-from reaper.profile.loading import merges
+from reaper.profile.loading import is_mergeable
 
 
 def override(profile: Profile, corrections: Corrections) -> str:
-    """TOML for the configuration file: the differences, or the whole profile where a name must go."""
+    """TOML for the configuration file: the differences, or the whole profile where a key has to be removed."""
     old = profile.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"name"})
-    new = corrected(profile, old, corrections)
+    new = corrected_profile(profile, old, corrections)
     header = f"[profiles.{_key(profile.name)}]"
     if _removes(old, new):
-        # What extends a profile can replace its names, not take one away.
+        # `extends` can replace keys of a profile, but not remove one.
         return "\n".join((f"{header}  # the whole profile, without 'extends'", *_lines(new)))
     if profile.name in shipped():
         return "\n".join((header, f"extends = {_toml(profile.name)}", *_lines(_difference(old, new))))
@@ -27,26 +27,26 @@ def override(profile: Profile, corrections: Corrections) -> str:
 
 def _removes(old: Mapping[str, Any], new: Mapping[str, Any], place: tuple[str, ...] = ()) -> bool:
     return any(
-        name not in new or (_deeper(value, new[name], place) and _removes(value, new[name], (*place, name)))
+        name not in new or (_merged(value, new[name], place) and _removes(value, new[name], (*place, name)))
         for name, value in old.items()
     )
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], place: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Tables are compared name by name; what is not merged stands whole."""
-    found: dict[str, Any] = {}
+    """The keys whose values differ. Tables that `extends` merges are compared key by key, other values as a whole."""
+    changed: dict[str, Any] = {}
     for name, value in new.items():
         before = old.get(name)
-        if _deeper(before, value, place):
+        if _merged(before, value, place):
             if deeper := _difference(old[name], value, (*place, name)):
-                found[name] = deeper
+                changed[name] = deeper
         elif _toml(before) != _toml(value):
-            found[name] = value
-    return found
+            changed[name] = value
+    return changed
 
 
-def _deeper(old: Any, new: Any, place: tuple[str, ...]) -> bool:
-    return isinstance(old, Mapping) and isinstance(new, Mapping) and merges(place)
+def _merged(old: Any, new: Any, place: tuple[str, ...]) -> bool:
+    return isinstance(old, Mapping) and isinstance(new, Mapping) and is_mergeable(place)
 
 
 def _lines(values: Mapping[str, Any], path: str = "") -> Iterator[str]:
@@ -69,5 +69,5 @@ def _toml(value: Any) -> str:
         return f"{{ {', '.join(f'{_key(name)} = {_toml(item)}' for name, item in value.items())} }}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_toml, value))}]"
-    # JSON's strings are TOML's, but for the one control character that JSON lets stand.
+    # JSON strings are TOML strings, except for DEL, which only TOML requires to be escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

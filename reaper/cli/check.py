@@ -13,7 +13,7 @@ from reaper.cli import exit_codes, output
 from reaper.cli.console import STYLES, make_console
 from reaper.cli.options import json_option, source_option
 from reaper.cli.sources import selected, settings_of
-from reaper.common.terminal import shown
+from reaper.common.terminal import shown, warn
 from reaper.config import Settings
 from reaper.grants.needs import workload_of
 from reaper.operations.sources import SourceResult, for_each_source
@@ -37,7 +37,7 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
       reaper check --source main
     """
     settings = settings_of(ctx)
-    answers = for_each_source(selected(settings, source), lambda each: _examined(settings, each))
+    answers = for_each_source(selected(settings, source), lambda each: _examined(settings, each), warn)
     if as_json:
         found = [_member(answer) for answer in answers]
         output.write("check", {"sources": found})
@@ -55,8 +55,8 @@ def _examined(settings: Settings, source: Source) -> list[Finding]:
             source.profile,
             source.thresholds.stall.seconds,
             host_clock=time.time,
-            more=workers,
-            duties=workload_of(settings.sources[source.name]),
+            other_findings=workers,
+            workload=workload_of(settings.sources[source.name]),
         )
 
 

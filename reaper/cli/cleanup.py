@@ -11,15 +11,16 @@ from reaper.cli import output
 from reaper.cli.interrupt import Interrupt
 from reaper.cli.options import json_option
 from reaper.cli.sources import only_source, settings_of
-from reaper.cli.sweep import code, orders_of, sweep_one
+from reaper.cli.sweep import code, sweep_one
 from reaper.common.terminal import shown
 from reaper.model import SweepReport, Threshold
 from reaper.observers.command_log import CommandLog
-from reaper.operations.cleanup import LONGEST_MINUTES, CleanupResult, cleanup_result, stale
-from reaper.operations.errors import errors_of
-from reaper.operations.sources import create, new_downtime_tracker
+from reaper.operations.execution_cleanup import MAX_MINUTES, CleanupResult, cleanup_result, stale_keys
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import create_one_off_source, new_downtime_tracker
 from reaper.source.factory import with_thresholds
 from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.options import SweepOptions
 
 _RULE = "=" * 60
 
@@ -28,7 +29,7 @@ _RULE = "=" * 60
 @click.option("--source", metavar="NAME", help="The source. [default: the only one]")
 @click.option(
     "--older-than-minutes",
-    type=click.IntRange(1, LONGEST_MINUTES),
+    type=click.IntRange(1, MAX_MINUTES),
     default=5,
     show_default=True,
     metavar="N",
@@ -53,15 +54,15 @@ def command(
     """
     settings = settings_of(ctx)
     limit = Threshold(older_than_minutes * 60.0, "--older-than-minutes")
-    place = create(settings, with_thresholds(only_source(settings, source), limit, limit))
-    options = orders_of(settings, force=force, dry_run=dry_run)
+    place = create_one_off_source(settings, with_thresholds(only_source(settings, source), limit, limit))
+    options = SweepOptions.from_settings(settings, force=force, dry_run=dry_run)
     downtime = DowntimeTracker(0) if force else new_downtime_tracker(settings)
     with Interrupt(changes=not dry_run) as interrupt, CommandLog(settings) as command_log:
         report, watched = sweep_one(place, downtime, options, interrupt, command_log, named=sys.maxsize)
     keys = [job.key for job in watched.named]
     if dry_run and report.census and report.census.stale:
-        with errors_of(place):
-            keys = stale(place, downtime)
+        with prefix_errors(place):
+            keys = stale_keys(place, downtime)
     done = cleanup_result(older_than_minutes, report, keys, options.breaker)
     if as_json:
         output.write("cleanup", _members(done, report))

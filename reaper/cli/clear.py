@@ -16,17 +16,18 @@ from reaper.cli.operator import action_of, is_interactive, usage_error
 from reaper.cli.options import action_option, json_option, source_option
 from reaper.cli.progress import ProgressListener
 from reaper.cli.sources import require_known, settings_of
-from reaper.cli.sweep import code, member, orders_of, show, sweep_each
+from reaper.cli.sweep import code, member, show, sweep_each
 from reaper.common.terminal import say, shown
 from reaper.config import Settings
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import SweepReport, Threshold
-from reaper.operations.orphan_search import find_orphans, line, one_per_broker, revoke_orphans
-from reaper.operations.orphans import Orphan
-from reaper.operations.sources import create
+from reaper.operations.orphaned_tasks import Orphan, describe_orphan, find_orphans, one_per_broker, revoke_orphans
+from reaper.operations.sources import create_one_off_source
 from reaper.source import Source
 from reaper.source.factory import with_max_age
 from reaper.sweep.breaker import Breaker
+from reaper.sweep.options import SweepOptions
+from reaper.sweep.summary import sweep_totals
 
 _NOBODY = "nobody is here to be asked: say --force to clear without asking, or --dry-run to look"
 
@@ -91,8 +92,8 @@ def _clearing(ctx: click.Context, source: str | None, hours: float | None, actio
         wanted = [with_max_age(found, Threshold(hours * 3600, "--max-age-hours")) for found in wanted]
     if action is not None:
         wanted = [replace(found, action=action_of(found, action)) for found in wanted]
-    breaker = Breaker(settings.breaker_min, settings.breaker_share)
-    return ClearRun(settings, [create(settings, found) for found in wanted], breaker)
+    sources = [create_one_off_source(settings, found) for found in wanted]
+    return ClearRun(settings, sources, Breaker.from_settings(settings))
 
 
 def _agreed(seen: ClearResult, *, revoking: bool) -> bool:
@@ -112,7 +113,7 @@ def _show(clearing: ClearRun, done: ClearResult, *, stderr: bool = False) -> Non
 
 def _lines(orphans: Orphans) -> Iterator[str]:
     left = [orphan for found in orphans.found.values() for orphan in found if orphan not in orphans.revoked]
-    yield from (f"{line(orphan)}." for orphan in left)
+    yield from (f"{describe_orphan(orphan)}." for orphan in left)
     yield from (f"Revoked: task {told.id} ({told.task or 'unknown'}) on {told.worker}." for told in orphans.revoked)
     if left and not orphans.revoked:
         yield f"{len(left)} orphaned task(s); --revoke-orphans ends them."
@@ -157,7 +158,7 @@ class ClearResult:
 
     @property
     def stale(self) -> int:
-        return sum(report.census.stale for report, _ in self.swept if report.census)
+        return sweep_totals(report for report, _ in self.swept).stale
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ class ClearRun:
     def _sweep(self, *, dry_run: bool, force: bool = False) -> tuple[list[tuple[SweepReport, ProgressListener]], int]:
         interrupt = Interrupt(changes=not dry_run)
         with interrupt:
-            options = orders_of(self.settings, force=force, dry_run=dry_run)
+            options = SweepOptions.from_settings(self.settings, force=force, dry_run=dry_run)
             swept = sweep_each(self.settings, self.sources, options, interrupt)
         told = [exit_codes.INTERRUPTED] if interrupt.asked() else []
         return swept, exit_codes.worst([*told, *(code(report) for report, _ in swept)])

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from reaper.cli import output
 from reaper.cli.console import facts, make_console, put
-from reaper.cli.job_argument import Place, find
+from reaper.cli.job_argument import find
 from reaper.cli.options import job_argument, json_option, source_option
 from reaper.cli.sources import selected, settings_of
 from reaper.common import messages
@@ -17,9 +17,9 @@ from reaper.common.durations import format_duration
 from reaper.common.json_values import to_jsonable
 from reaper.common.terminal import shown
 from reaper.model import Evidence, Verdict
-from reaper.operations.errors import errors_of
 from reaper.operations.explain import Explanation, explain
 from reaper.operations.sources import new_downtime_tracker
+from reaper.source import Source
 
 
 @click.command("explain", short_help="Show everything that is known of one job.")
@@ -38,29 +38,29 @@ def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> 
       reaper explain 7f9c2ba4-e88f-4c0a-a1d5-3f2b6c9d0e11
     """
     settings = settings_of(ctx)
-    place = find(selected(settings, source), job, sure=False)
-    with errors_of(place.source):
-        told = explain(place.source, new_downtime_tracker(settings), place.key)
+    place, told = find(
+        selected(settings, source), job, lambda s, name: explain(s, new_downtime_tracker(settings), name), sure=False
+    )
     if as_json:
         output.write("explain", _members(place, told))
     else:
         _show(make_console(), place, told)
 
 
-def _members(place: Place, told: Explanation) -> dict[str, object]:
+def _members(place: Source, told: Explanation) -> dict[str, object]:
     return {
-        "source": place.source.name,
+        "source": place.name,
         "job": {**to_jsonable(told.evidence), "why": messages.describe_verdict(told.evidence)},
         "holder": told.holder,
         "audits": told.audits,
     }
 
 
-def _show(console: Console, place: Place, told: Explanation) -> None:
+def _show(console: Console, place: Source, told: Explanation) -> None:
     evidence = told.evidence
     kind = f" ({evidence.kind})" if evidence.kind else ""
     console.print(
-        shown(f"Job {messages.format_key(place.key)}{kind} in source {place.source.name}"), style="bold", soft_wrap=True
+        shown(f"Job {messages.format_key(evidence.key)}{kind} in source {place.name}"), style="bold", soft_wrap=True
     )
     put(console, facts([*_standing(told), *_signs(evidence), *_thresholds(evidence), *_past(told)]))
 

@@ -7,18 +7,20 @@ import socket
 import click
 
 from reaper.cli import output
-from reaper.cli.job_argument import Place, find
+from reaper.cli.job_argument import find
 from reaper.cli.operator import action_of, operator
 from reaper.cli.options import action_option, job_argument, json_option, reason_option, source_option
 from reaper.cli.sources import selected, settings_of
 from reaper.common import messages
 from reaper.common.terminal import shown
 from reaper.errors import JobChanged
-from reaper.model import ReapedJob
+from reaper.model import Key, ReapedJob
 from reaper.observers.command_log import CommandLog
-from reaper.operations.errors import errors_of
+from reaper.operations.explain import locate
 from reaper.operations.fail import ManualEnd, fail
+from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import new_downtime_tracker
+from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 
 
@@ -42,21 +44,21 @@ def command(ctx: click.Context, job: str, reason: str, action: str | None, sourc
       reaper fail 7f9c2ba4-e88f-4c0a-a1d5-3f2b6c9d0e11 --reason 'its node is gone'
     """
     settings = settings_of(ctx)
-    place = find(selected(settings, source), job, sure=True)
-    taken = action_of(settings.sources[place.source.name], action or "fail")
+    place, key = find(selected(settings, source), job, locate, sure=True)
+    taken = action_of(settings.sources[place.name], action or "fail")
     decision = ManualEnd(operator=operator(), host=socket.gethostname(), reason=reason, action=taken)
-    with errors_of(place.source), CommandLog(settings) as command_log:
-        ended = _end(place, new_downtime_tracker(settings), decision, command_log)
+    with prefix_errors(place), CommandLog(settings) as command_log:
+        ended = _end(place, key, new_downtime_tracker(settings), decision, command_log)
     if as_json:
-        members = {"source": place.source.name, "reaped": ended, "action": taken, "message": decision.message}
+        members = {"source": place.name, "reaped": ended, "action": taken, "message": decision.message}
         output.write("fail", {**members, "operator": decision.operator})
     else:
         did = "Failed" if taken == "fail" else f"Action {taken}:"
-        click.echo(shown(f"{did} job {messages.format_key(place.key)} in source {place.source.name} ({ended.reason})."))
+        click.echo(shown(f"{did} job {messages.format_key(key)} in source {place.name} ({ended.reason})."))
 
 
-def _end(place: Place, downtime: DowntimeTracker, decision: ManualEnd, command_log: CommandLog) -> ReapedJob:
+def _end(place: Source, key: Key, downtime: DowntimeTracker, decision: ManualEnd, command_log: CommandLog) -> ReapedJob:
     try:
-        return fail(place.source, downtime, place.key, decision, command_log)
+        return fail(place, downtime, key, decision, command_log)
     except JobChanged as error:
-        raise JobChanged(f"job {messages.format_key(place.key)} {error}") from None
+        raise JobChanged(f"job {messages.format_key(key)} {error}") from None

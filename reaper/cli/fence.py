@@ -14,17 +14,25 @@ from reaper.cli.operator import is_interactive, usage_error
 from reaper.cli.options import json_option, source_option
 from reaper.cli.sources import only_source, selected, settings_of
 from reaper.common.suggestions import did_you_mean
-from reaper.common.terminal import shown
-from reaper.fence.operations import FenceAction, NotFenceable, Plan, State, apply, plan, standing
-from reaper.operations.errors import errors_of
-from reaper.operations.sources import SourceResult, create, for_each_source
+from reaper.common.terminal import shown, warn
+from reaper.fence.operations import (
+    FenceAction,
+    FencePlan,
+    FenceState,
+    NotFenceable,
+    apply_plan,
+    fence_status,
+    plan_change,
+)
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import SourceResult, create_one_off_source, for_each_source
 from reaper.source import Source
 
 _NOBODY = "nobody is here to be asked: say --force to {} without asking, or --dry-run to look"
 _HINTS = {
-    State.OUTDATED: "it is not as this profile wants it: `reaper fence install` renews it",
-    State.DISABLED: "it does not fire: `reaper fence install` makes it anew",
-    State.FOREIGN: "it has the fence's name, and the reaper has not made it",
+    FenceState.OUTDATED: "it is not as this profile wants it: `reaper fence install` renews it",
+    FenceState.DISABLED: "it does not fire: `reaper fence install` makes it anew",
+    FenceState.FOREIGN: "it has the fence's name, and the reaper has not made it",
 }
 
 
@@ -97,12 +105,12 @@ def _change(
     ctx: click.Context, wish: FenceAction, name: str | None, *, dry_run: bool, force: bool, as_json: bool
 ) -> int:
     settings = settings_of(ctx)
-    place = create(settings, only_source(settings, name))
+    place = create_one_off_source(settings, only_source(settings, name))
     if not (dry_run or force or is_interactive()):
         return usage_error(ctx, _NOBODY.format(wish))
     try:
-        with errors_of(place):
-            planned = plan(place, wish)
+        with prefix_errors(place):
+            planned = plan_change(place, wish)
     except NotFenceable as error:
         return usage_error(ctx, str(error))
     asking = bool(planned.change.statements) and not (dry_run or force)
@@ -111,8 +119,8 @@ def _change(
     agreed = not asking or click.confirm(f"{wish.capitalize()} the fence on {planned.before.table}?", err=True)
     now = planned.before.state
     if planned.change.statements and agreed and not dry_run:
-        with errors_of(place):
-            now = apply(place, planned).state
+        with prefix_errors(place):
+            now = apply_plan(place, planned).state
         if not as_json:
             click.echo(f"The fence is {now}.")
     if as_json:
@@ -120,7 +128,7 @@ def _change(
     return exit_codes.DONE
 
 
-def _show(place: Source, planned: Plan, *, stderr: bool) -> None:
+def _show(place: Source, planned: FencePlan, *, stderr: bool) -> None:
     console = make_console(stderr=stderr)
     before, change = planned.before, planned.change
     console.print(shown(f"-- Source {place.name}: the fence on {before.table} is {before.state}."), soft_wrap=True)
@@ -129,11 +137,11 @@ def _show(place: Source, planned: Plan, *, stderr: bool) -> None:
     if change.statements:
         for line in planned.script.splitlines():
             console.print(shown(line), soft_wrap=True)
-    for lacking in change.lacking:
+    for lacking in change.missing_grants:
         console.print(shown(f"-- The role {before.role!r} lacks: {lacking}"), soft_wrap=True)
 
 
-def _members(place: Source, planned: Plan, now: State, *, dry_run: bool) -> dict[str, object]:
+def _members(place: Source, planned: FencePlan, now: FenceState, *, dry_run: bool) -> dict[str, object]:
     return {
         "source": place.name,
         "table": planned.before.table,
@@ -141,7 +149,7 @@ def _members(place: Source, planned: Plan, now: State, *, dry_run: bool) -> dict
         "before": planned.before.state,
         "after": now,
         "statements": planned.change.statements,
-        "lacking": planned.change.lacking,
+        "lacking": planned.change.missing_grants,
         "notes": planned.notes,
     }
 
@@ -153,7 +161,7 @@ def _members(place: Source, planned: Plan, now: State, *, dry_run: bool) -> dict
 class _Found:
     """How the fence of one source stands; no state where its profile cannot be fenced, which `why` tells."""
 
-    state: State | None
+    state: FenceState | None
     table: str
     why: str | None
 
@@ -172,7 +180,7 @@ def status(ctx: click.Context, source: str | None, as_json: bool) -> int:
     Example:
       reaper fence status || reaper fence install --force
     """
-    answers = for_each_source(selected(settings_of(ctx), source), _found)
+    answers = for_each_source(selected(settings_of(ctx), source), _found, warn)
     if as_json:
         output.write("fence status", {"sources": [_member(answer) for answer in answers]})
     else:
@@ -182,7 +190,7 @@ def status(ctx: click.Context, source: str | None, as_json: bool) -> int:
 
 def _found(source: Source) -> _Found:
     try:
-        found = standing(source)
+        found = fence_status(source)
     except NotFenceable as error:
         return _Found(None, source.profile.jobs.table, str(error))
     return _Found(found.state, found.table, _HINTS.get(found.state))
@@ -213,4 +221,4 @@ def _code(answer: SourceResult[_Found], *, meant: bool) -> int:
     if answer.value is None:
         return exit_codes.of_result(answer)
     state = answer.value.state
-    return exit_codes.DONE if state is State.INSTALLED or (state is None and not meant) else exit_codes.FAILED
+    return exit_codes.DONE if state is FenceState.INSTALLED or (state is None and not meant) else exit_codes.FAILED

@@ -16,11 +16,11 @@ from reaper.cli.sources import only_source, settings_of
 from reaper.common.terminal import say, shown
 from reaper.config import Settings, SourceSettings
 from reaper.errors import DatabaseUnavailable, ReaperError
-from reaper.grants.facts import GrantFacts, from_database, from_profile
+from reaper.grants.facts import GrantFacts, facts_from_database, facts_from_profile
 from reaper.grants.needs import workload_of
-from reaper.grants.statements import Grants, OptionalGrant, granting
-from reaper.operations.errors import errors_of
-from reaper.operations.sources import create
+from reaper.grants.statements import Grants, OptionalGrant, grants_for
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import create_one_off_source
 
 _LONGEST_ROLE = 63
 _NOBODY_IN_PARTICULAR = ("public", "none")
@@ -56,16 +56,16 @@ def command(
     found = only_source(settings, source)
     duties = workload_of(found)
     ground = _ground(settings, found, _role(found, role), offline=offline)
-    grants = granting(found.profile, duties, ground)
+    grants = grants_for(found.profile, duties, ground)
     if as_json:
         output.write("grants", _members(found, duties, ground, grants, extras))
     else:
         for line in _lines(found, duties, ground, grants, extras):
             # A name is never spelled otherwise for whoever executes it, only for whoever looks at it.
             click.echo(shown(line) if sys.stdout.isatty() else line)
-    for wrong in ground.wrong:
+    for wrong in ground.missing_names:
         say(f"reaper: source {found.name}: {wrong}: `reaper check` says more")
-    return exit_codes.FAILED if ground.wrong else exit_codes.DONE
+    return exit_codes.FAILED if ground.missing_names else exit_codes.DONE
 
 
 def _role(found: SourceSettings, role: str) -> str:
@@ -86,12 +86,12 @@ def _dialect(found: SourceSettings) -> str:
 def _ground(settings: Settings, found: SourceSettings, role: str, *, offline: bool) -> GrantFacts:
     if offline:
         database = make_url(found.database_url.get_secret_value()).database or ""
-        return from_profile(found.profile, _dialect(found), database, role)
-    source = create(settings, found)
-    with errors_of(source):
+        return facts_from_profile(found.profile, _dialect(found), database, role)
+    source = create_one_off_source(settings, found)
+    with prefix_errors(source):
         try:
             with source.connect() as connection:
-                return from_database(connection, found.profile, role)
+                return facts_from_database(connection, found.profile, role)
         except Unsuitable as why:
             raise ReaperError(str(why)) from None
         except DatabaseUnavailable as away:
@@ -113,7 +113,7 @@ def _members(
         "options": grants.options,
         "statements": list(grants.statements(extras)),
         "notes": grants.notes,
-        "wrong": ground.wrong,
+        "wrong": ground.missing_names,
     }
 
 
@@ -129,7 +129,7 @@ def _lines(
     if _dialect(found) == "postgresql":
         yield _comment("All of it or nothing: psql -v ON_ERROR_STOP=1 --single-transaction")
     yield from (_comment(f"NOTE {note}") for note in grants.notes)
-    yield from (_comment(f"WRONG {wrong}") for wrong in ground.wrong)
+    yield from (_comment(f"WRONG {wrong}") for wrong in ground.missing_names)
     yield ""
     if grants.create is None:
         yield _comment(f"The role {ground.fixes.role} is there already.")

@@ -2,52 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import click
 
-from reaper.common.terminal import say
+from reaper.common.terminal import warn
 from reaper.errors import DatabaseUnavailable, NoSuchJob, ReaperError
-from reaper.model import Key
-from reaper.operations.errors import errors_of
-from reaper.operations.explain import locate
+from reaper.operations.source_errors import prefix_errors
 from reaper.source import Source
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a job is."""
-
-    source: Source
-    key: Key
+T = TypeVar("T")
 
 
-def find(sources: Sequence[Source], name: str, *, sure: bool) -> Place:
-    """The one source with a job of that name.
+def find(sources: Sequence[Source], name: str, look_up: Callable[[Source, str], T], *, sure: bool) -> tuple[Source, T]:
+    """The one source with a job of that name, and what `look_up` returns for it.
 
-    Raises NoSuchJob for a name that there is not, or that cannot be one; UsageError when several sources have it;
-    DatabaseAway or ReaperError when a source that might have it cannot be asked. With `sure`, that includes one that
-    might have it too: nothing may be done to a job while another could be meant.
+    Raises NoSuchJob for a name that no source has, or that cannot be one; UsageError when several sources have it;
+    DatabaseUnavailable or ReaperError when no source has it and one could not be asked. With `sure`, also when another
+    source has it: nothing may be done to a job while another one could be meant.
     """
-    places, refused, troubles = list[Place](), list[str](), list[ReaperError]()
+    matches, refusals, troubles = list[tuple[Source, T]](), list[str](), list[ReaperError]()
     for source in sources:
         try:
-            with errors_of(source):
-                places.append(Place(source, locate(source, name)))
+            with prefix_errors(source):
+                matches.append((source, look_up(source, name)))
         except NoSuchJob as error:
-            refused.append(str(error))
+            refusals.append(str(error))
         except ReaperError as error:
             troubles.append(error)
-    if len(places) > 1:
-        several = ", ".join(place.source.name for place in places)
+    if len(matches) > 1:
+        several = ", ".join(source.name for source, _ in matches)
         raise click.UsageError(f"Job {name} is in several sources: {several}. Say which one with --source.")
-    if troubles and (sure or not places):
-        kind = DatabaseUnavailable if any(isinstance(each, DatabaseUnavailable) for each in troubles) else ReaperError
-        found = f" (source {places[0].source.name} has it; --source says that it is meant)" if places else ""
-        raise kind(f"{'; '.join(map(str, troubles))}{found}")
-    for each in troubles:
-        say(f"reaper: {each}")
-    if not places:
-        raise NoSuchJob("; ".join(refused))
-    return places[0]
+    if troubles and (sure or not matches):
+        kind = DatabaseUnavailable if any(isinstance(error, DatabaseUnavailable) for error in troubles) else ReaperError
+        hint = f" (source {matches[0][0].name} has it; --source says that it is meant)" if matches else ""
+        raise kind(f"{'; '.join(map(str, troubles))}{hint}")
+    for trouble in troubles:
+        warn(str(trouble))
+    if not matches:
+        raise NoSuchJob("; ".join(refusals))
+    return matches[0]

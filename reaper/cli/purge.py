@@ -18,8 +18,8 @@ from reaper.common.terminal import say, shown
 from reaper.config import Settings, SourceSettings
 from reaper.errors import NotPurgeable
 from reaper.model import Outcome, PurgeReport
-from reaper.operations.purge import PurgeOptions, check, purge
-from reaper.operations.sources import create
+from reaper.operations.purge import PurgeOptions, purge, require_purgeable
+from reaper.operations.sources import create_one_off_source
 from reaper.source import Source
 
 _CODES = {Outcome.DONE: exit_codes.DONE, Outcome.STOPPED: exit_codes.INTERRUPTED}
@@ -69,7 +69,7 @@ def command(
         wanted = _purgeable(settings, source)
     except NotPurgeable as error:
         return usage_error(ctx, str(error))
-    purges = [(create(settings, found), _options(found, days_to_keep, batch_size)) for found in wanted]
+    purges = [(create_one_off_source(settings, found), _options(found, days_to_keep, batch_size)) for found in wanted]
     with Interrupt(changes=False) as interrupt:
         reports = _preview(purges, interrupt) if dry_run or (is_interactive() and not force) else []
     if not dry_run and (not reports or _agreed(reports)):
@@ -86,7 +86,7 @@ def _purgeable(settings: Settings, name: str | None) -> list[SourceSettings]:
     found, problems = [], []
     for source in named:
         try:
-            check(source.profile)
+            require_purgeable(source.profile)
             found.append(source)
         except NotPurgeable as error:
             problems.append(f"source {source.name}: {error}")
@@ -121,7 +121,7 @@ def _purge_each(purges: Sequence[tuple[Source, PurgeOptions]], interrupt: Interr
     for source, options in purges:
         interrupt.surveying()
         with progress_bar(f"Purging {source.name}", interrupt) as watched:
-            reports.append(purge(source, replace(options, stopping=interrupt.asked), watched))
+            reports.append(purge(source, replace(options, should_stop=interrupt.asked), watched))
         if reports[-1].error is not None:
             hint = "" if reports[-1].database_away else "; `reaper check` examines the database"
             say(f"reaper: source {source.name}: {reports[-1].error}{hint}")

@@ -13,11 +13,10 @@ from reaper.cli.options import json_option, kind_option, source_option
 from reaper.cli.sources import selected, settings_of
 from reaper.common import messages
 from reaper.common.json_values import to_jsonable
-from reaper.common.terminal import shown
+from reaper.common.terminal import shown, warn
 from reaper.model import Evidence, Verdict
-from reaper.operations.orphan_search import line as orphan_line
-from reaper.operations.orphan_search import look
-from reaper.operations.report import Report, ReportQuery, describe_totals, totals_of
+from reaper.operations.orphaned_tasks import describe_orphan
+from reaper.operations.report import Report, ReportQuery, describe_totals, report_with_orphans, totals_of
 from reaper.operations.sources import SourceResult, for_each_source
 
 _RUNNING = [verdict.value for verdict in (Verdict.YOUNG, Verdict.SPARED, Verdict.STALE)]
@@ -56,7 +55,10 @@ def command(
     """
     settings = settings_of(ctx)
     wanted = ReportQuery(Verdict(verdict) if verdict else None, kind, limit)
-    answers = for_each_source(selected(settings, source), lambda s: look(settings, s, wanted))
+    answers = for_each_source(selected(settings, source), lambda s: report_with_orphans(settings, s, wanted), warn)
+    for answer in answers:
+        for note in answer.value.notes if answer.value else ():
+            warn(f"source {answer.source}: {note}")
     summary = totals_of({answer.source: answer.value for answer in answers})
     if as_json:
         output.write("report", {"sources": [_member(answer) for answer in answers], "summary": summary})
@@ -64,7 +66,7 @@ def command(
         _show(make_console(), answers)
         if any(answer.value and answer.value.liveness for answer in answers):
             click.echo(shown(describe_totals(summary)))
-    stale = exit_code and any(answer.value.found for answer in answers if answer.value)
+    stale = exit_code and any(answer.value.has_stale for answer in answers if answer.value)
     return exit_codes.worst(
         [*(exit_codes.of_result(answer) for answer in answers), exit_codes.STALE if stale else exit_codes.DONE]
     )
@@ -95,9 +97,11 @@ def _member(answer: SourceResult[Report]) -> dict[str, object]:
 
 
 def _taken(report: Report) -> list[dict[str, object]] | None:
-    if report.taken is None:
+    if report.duplicates is None:
         return None
-    return [{**to_jsonable(taken), "keys": [messages.format_key(key) for key in taken.keys]} for taken in report.taken]
+    return [
+        {**to_jsonable(taken), "keys": [messages.format_key(key) for key in taken.keys]} for taken in report.duplicates
+    ]
 
 
 def _celery(report: Report) -> dict[str, object]:
@@ -158,7 +162,7 @@ def _held(report: Report) -> Iterator[str]:
 
 
 def _in_the_way(report: Report) -> Iterator[str]:
-    yield from (f"{taken.table}: {taken}" for taken in report.taken or ())
+    yield from (f"{taken.table}: {taken}" for taken in report.duplicates or ())
 
 
 def _from_celery(report: Report) -> Iterator[str]:
@@ -168,4 +172,4 @@ def _from_celery(report: Report) -> Iterator[str]:
     if said.trouble is not None:
         yield f"Celery's workers could not be asked: {said.trouble}"
     yield from (f"Not all of Celery's workers were heard: {doubt}" for doubt in said.doubts)
-    yield from map(orphan_line, report.orphans or ())
+    yield from map(describe_orphan, report.orphans or ())

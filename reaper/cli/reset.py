@@ -15,16 +15,15 @@ from reaper.cli.operator import is_interactive, operator, usage_error
 from reaper.cli.options import json_option, reason_option_with
 from reaper.cli.progress import ProgressListener, progress_bar
 from reaper.cli.sources import only_source, settings_of
-from reaper.cli.sweep import toll_lines
 from reaper.common import messages
 from reaper.common.terminal import shown
 from reaper.config import Settings
 from reaper.observers.command_log import CommandLog
-from reaper.operations.bulk import BulkOptions, BulkResult
-from reaper.operations.errors import errors_of
+from reaper.operations.bulk_end import BulkOptions, BulkResult, bulk_summary
 from reaper.operations.fail import ManualEnd
-from reaper.operations.reset import Overview, overview, reset
-from reaper.operations.sources import create, new_downtime_tracker
+from reaper.operations.reset import ResetPreview, preview, reset
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import create_one_off_source, new_downtime_tracker
 from reaper.source import Source
 
 
@@ -47,13 +46,13 @@ def command(ctx: click.Context, source: str, confirm: str | None, reason: str, d
       reaper reset --source main --dry-run
     """
     settings = settings_of(ctx)
-    place = create(settings, only_source(settings, source))
+    place = create_one_off_source(settings, only_source(settings, source))
     if confirm is not None and confirm != source:
         return usage_error(ctx, f"--confirm says {confirm!r}, and the source is {source!r}: nothing was changed")
     if not dry_run and confirm is None and not is_interactive():
         return usage_error(ctx, f"nobody is here to be asked: say --confirm {source}, or --dry-run to look")
-    with errors_of(place):
-        found = overview(place, new_downtime_tracker(settings))
+    with prefix_errors(place):
+        found = preview(place, new_downtime_tracker(settings))
     if not as_json or (confirm is None and not dry_run):
         _show(make_console(stderr=as_json), source, found, dry_run=dry_run)
     decided = not dry_run and found.running > 0
@@ -76,11 +75,11 @@ def _typed(source: str) -> str:
     return answer.strip()
 
 
-def _reset(settings: Settings, place: Source, decision: ManualEnd, found: Overview) -> BulkResult:
+def _reset(settings: Settings, place: Source, decision: ManualEnd, found: ResetPreview) -> BulkResult:
     interrupt = Interrupt(changes=True)
     with (
         interrupt,
-        errors_of(place),
+        prefix_errors(place),
         CommandLog(settings) as command_log,
         progress_bar(f"Resetting {place.name}", interrupt, command_log=command_log) as watched,
     ):
@@ -88,14 +87,14 @@ def _reset(settings: Settings, place: Source, decision: ManualEnd, found: Overvi
         return reset(place, new_downtime_tracker(settings), decision, hand)
 
 
-def _stopping(interrupt: Interrupt, watched: ProgressListener, found: Overview) -> bool:
+def _stopping(interrupt: Interrupt, watched: ProgressListener, found: ResetPreview) -> bool:
     """Asked before each batch: from the first on there are changes."""
     watched.expect(found.running)
     return interrupt.asked()
 
 
 def _members(
-    source: str, found: Overview, decision: ManualEnd, toll: BulkResult, *, dry_run: bool
+    source: str, found: ResetPreview, decision: ManualEnd, toll: BulkResult, *, dry_run: bool
 ) -> dict[str, object]:
     return {
         "source": source,
@@ -114,7 +113,7 @@ def _members(
     }
 
 
-def _show(console: Console, source: str, found: Overview, *, dry_run: bool) -> None:
+def _show(console: Console, source: str, found: ResetPreview, *, dry_run: bool) -> None:
     oldest = f", the oldest since {found.first[0].started or 'nobody knows when'}" if found.first else ""
     console.print(shown(f"Source {source}: {found.running} running job(s){oldest}."), style="bold", soft_wrap=True)
     if not found.first:
@@ -137,4 +136,4 @@ def _show(console: Console, source: str, found: Overview, *, dry_run: bool) -> N
 
 def _lines(source: str, toll: BulkResult) -> Iterator[str]:
     yield f"Ended {toll.reaped} job(s) in source {source}."
-    yield from toll_lines(toll)
+    yield from bulk_summary(toll)

@@ -13,17 +13,16 @@ from reaper.cli.interrupt import Interrupt
 from reaper.cli.options import duration, json_option
 from reaper.cli.progress import progress_bar
 from reaper.cli.sources import only_source, settings_of
-from reaper.cli.sweep import toll_lines
 from reaper.common import messages
 from reaper.common.durations import format_duration
 from reaper.common.terminal import say, shown
 from reaper.config import Settings
 from reaper.model import ReapedJob
 from reaper.observers.command_log import CommandLog
-from reaper.operations.bulk import BulkOptions
-from reaper.operations.errors import errors_of
-from reaper.operations.resume import Resumed, ResumeOptions, resume
-from reaper.operations.sources import create, new_downtime_tracker
+from reaper.operations.bulk_end import BulkOptions, bulk_summary
+from reaper.operations.resume import ResumeOptions, ResumeResult, resume
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import create_one_off_source, new_downtime_tracker
 from reaper.source import Source
 
 
@@ -63,7 +62,7 @@ def command(
     """
     settings = settings_of(ctx)
     found = only_source(settings, source)
-    place = create(settings, found)
+    place = create_one_off_source(settings, found)
     if not place.profile.alive:
         say(
             f"reaper: source {place.name}: profile {place.profile.name!r} knows no sign of life: "
@@ -77,16 +76,16 @@ def command(
     else:
         for line in _lines(resumed, closed):
             click.echo(shown(line))
-    if resumed.toll.stopped:
+    if resumed.bulk_result.stopped:
         return exit_codes.INTERRUPTED
-    return exit_codes.FAILED if resumed.toll.failures else exit_codes.DONE
+    return exit_codes.FAILED if resumed.bulk_result.failures else exit_codes.DONE
 
 
 def _resume(
     settings: Settings, place: Source, options: ResumeOptions, interrupt: Interrupt
-) -> tuple[Resumed, Sequence[ReapedJob]]:
+) -> tuple[ResumeResult, Sequence[ReapedJob]]:
     with (
-        errors_of(place),
+        prefix_errors(place),
         CommandLog(settings) as command_log,
         progress_bar(f"Listening to {place.name}", interrupt, command_log=command_log) as watched,
     ):
@@ -109,28 +108,28 @@ def _wait(seconds: float) -> bool:
     return False
 
 
-def _members(resumed: Resumed, closed: Sequence[ReapedJob]) -> dict[str, object]:
+def _members(resumed: ResumeResult, closed: Sequence[ReapedJob]) -> dict[str, object]:
     return {
         "source": resumed.source,
         "dry_run": resumed.dry_run,
         "restart": resumed.restart,
         "window_seconds": resumed.window_seconds,
-        "interrupted": resumed.found,
-        "closed": resumed.toll.reaped,
+        "interrupted": resumed.interrupted,
+        "closed": resumed.bulk_result.reaped,
         "closed_jobs": closed,
-        "would_close": resumed.named,
-        "lost": resumed.toll.lost,
-        "locked": [messages.format_key(key) for key in resumed.toll.locked],
-        "failures": resumed.toll.failures,
-        "stopped": resumed.toll.stopped,
+        "would_close": resumed.listed,
+        "lost": resumed.bulk_result.lost,
+        "locked": [messages.format_key(key) for key in resumed.bulk_result.locked],
+        "failures": resumed.bulk_result.failures,
+        "stopped": resumed.bulk_result.stopped,
         "run_id": resumed.run_id,
     }
 
 
-def _lines(resumed: Resumed, closed: Sequence[ReapedJob]) -> Iterator[str]:
-    names = [messages.format_key(job.key) for job in (resumed.named if resumed.dry_run else closed)]
+def _lines(resumed: ResumeResult, closed: Sequence[ReapedJob]) -> Iterator[str]:
+    names = [messages.format_key(job.key) for job in (resumed.listed if resumed.dry_run else closed)]
     yield from (f"- {name}" for name in names)
-    counted = resumed.found if resumed.dry_run else resumed.toll.reaped
+    counted = resumed.interrupted if resumed.dry_run else resumed.bulk_result.reaped
     if counted > len(names):
         yield f"... and {counted - len(names)} more."
     lately = f"last heard of within {format_duration(resumed.window_seconds)} before the restart"
@@ -138,4 +137,4 @@ def _lines(resumed: Resumed, closed: Sequence[ReapedJob]) -> Iterator[str]:
         yield f"Would close {counted} interrupted job(s), {lately}. Nothing was changed."
     else:
         yield f"Closed {counted} interrupted job(s), {lately}."
-    yield from toll_lines(resumed.toll)
+    yield from bulk_summary(resumed.bulk_result)

@@ -9,7 +9,7 @@ import click
 from reaper.common.suggestions import did_you_mean
 from reaper.config import Settings, SourceSettings, load
 from reaper.errors import ConfigError
-from reaper.operations.sources import create
+from reaper.operations.sources import create_one_off_source
 from reaper.source import Source
 
 _NO_DATABASE = (
@@ -30,7 +30,7 @@ def selected(settings: Settings, name: str | None) -> list[Source]:
     """The sources to work on: the one of that name, or all. Raises UsageError for a name that there is not."""
     if name is not None:
         require_known(settings, name)
-    return [create(settings, found) for found in settings.sources.values() if name in (None, found.name)]
+    return [create_one_off_source(settings, found) for found in settings.sources.values() if name in (None, found.name)]
 
 
 def only_source(settings: Settings, name: str | None) -> SourceSettings:

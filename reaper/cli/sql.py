@@ -11,7 +11,7 @@ from reaper.cli.options import json_option, source_option
 from reaper.cli.sources import selected, settings_of
 from reaper.common.terminal import shown
 from reaper.source import Source
-from reaper.sql_listing import ListingOptions, Statement, script
+from reaper.sql_listing import ListingOptions, Statement, list_statements
 from reaper.sweep.options import MAX_LISTED
 
 
@@ -29,8 +29,8 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> None:
       reaper sql | less
     """
     settings = settings_of(ctx)
-    terms = ListingOptions(settings.interval_seconds, settings.statement_timeout_seconds, named=MAX_LISTED)
-    found = {each: list(script(each, terms)) for each in selected(settings, source)}
+    terms = ListingOptions(settings.interval_seconds, settings.statement_timeout_seconds, max_named_jobs=MAX_LISTED)
+    found = {each: list(list_statements(each, terms)) for each in selected(settings, source)}
     if as_json:
         members = [{"source": each.name, "statements": statements} for each, statements in found.items()]
         output.write("sql", {"sources": members})

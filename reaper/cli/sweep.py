@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import click
@@ -22,14 +21,13 @@ from reaper.config import Settings
 from reaper.errors import ConfigError
 from reaper.model import Evidence, Outcome, ReapedJob, SweepReport
 from reaper.observers.command_log import CommandLog
-from reaper.operations.bulk import BulkResult
 from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep import summary
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import MAX_LISTED, SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 
 _OLDER_THAN = "--older-than: "
@@ -58,7 +56,7 @@ def command(
       reaper sweep --older-than 8h --dry-run
     """
     settings = _settings(ctx, older_than)
-    options = orders_of(settings, force=force, dry_run=dry_run)
+    options = SweepOptions.from_settings(settings, force=force, dry_run=dry_run)
     interrupt = Interrupt(changes=not dry_run)
     with interrupt:
         swept = sweep_each(settings, selected(settings, source), options, interrupt)
@@ -81,16 +79,6 @@ def _settings(ctx: click.Context, older_than: str | None) -> Settings:
 
 
 _CODES = {Outcome.DONE: exit_codes.DONE, Outcome.STOPPED: exit_codes.INTERRUPTED}
-
-
-def orders_of(settings: Settings, *, force: bool, dry_run: bool) -> SweepOptions:
-    return SweepOptions(
-        host=socket.gethostname(),
-        batch_size=settings.batch_size,
-        breaker=Breaker(settings.breaker_min, settings.breaker_share),
-        force=force,
-        dry_run=dry_run,
-    )
 
 
 def sweep_each(
@@ -117,7 +105,7 @@ def sweep_one(
     """A sweep, and the first `named` jobs that it ended. What went wrong is told on stderr."""
     interrupt.surveying()
     with progress_bar(f"Sweeping {source.name}", interrupt, named, command_log) as watched:
-        report = sweep(source, downtime, SourceState(), replace(options, stopping=interrupt.asked), None, watched)
+        report = sweep(source, downtime, SourceState(), replace(options, should_stop=interrupt.asked), None, watched)
     if report.error is not None:
         hint = "" if report.database_away else "; `reaper check` examines the database"
         say(f"reaper: source {source.name}: {report.error}{hint}")
@@ -167,13 +155,3 @@ def _show_previewed(console: Console, jobs: Sequence[Evidence]) -> None:
     for job in jobs:
         table.add_row(cell(messages.format_key(job.key)), cell(job.kind), cell(messages.describe_verdict(job)))
     put(console, table)
-
-
-def toll_lines(toll: BulkResult) -> Iterator[str]:
-    """What was not done, and why."""
-    if toll.stopped:
-        yield "Stopped between two batches; the rest is still there."
-    if toll.lost:
-        yield f"{toll.lost} job(s) moved meanwhile, and were left alone."
-    yield from (f"Alive, its row is held: {messages.format_key(key)}" for key in toll.locked)
-    yield from (f"Refused by the database: {messages.format_key(job.key)}: {job.error}" for job in toll.failures)

@@ -7,27 +7,27 @@ import re
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-# Each unit at most once and the larger before the smaller: `30m1h` is more often a slip than a wish.
-_SPELLED = re.compile(r"\s*".join(rf"(?:(?P<{unit}>{_NUMBER})\s*{unit})?" for unit in _UNITS))
+# Each unit at most once, and larger units first: `30m1h` is more likely a mistake than meant.
+_WITH_UNITS = re.compile(r"\s*".join(rf"(?:(?P<{unit}>{_NUMBER})\s*{unit})?" for unit in _UNITS))
 _BARE = re.compile(_NUMBER)
 
 
 def parse_duration(text: str) -> float:
-    """The seconds that `text` means. Raises ValueError, in words for the user, for anything else."""
+    """The seconds of a duration. Raises ValueError, with a message for the user, for any other text."""
     stripped = text.strip()
     if _BARE.fullmatch(stripped):
         seconds = float(stripped)
-    elif stripped and (match := _SPELLED.fullmatch(stripped)):
+    elif stripped and (match := _WITH_UNITS.fullmatch(stripped)):
         seconds = sum(float(count) * _UNITS[unit] for unit, count in match.groupdict(default="0").items())
     else:
         raise ValueError("expected a duration such as 6h, 30m, 1h30m, 45s or 21600 (seconds)")
     if not math.isfinite(seconds):
-        raise ValueError("expected a duration that ends")
+        raise ValueError("expected a duration that is finite")
     return seconds
 
 
 def format_duration(seconds: float) -> str:
-    """Short and rounded down: the largest unit and the one below it (`7h 12m`); tenths below ten seconds."""
+    """A short text, rounded down: the largest unit and the one below it (`7h 12m`); tenths below ten seconds."""
     if seconds < 0:
         return f"-{format_duration(-seconds)}"
     if seconds < 10:

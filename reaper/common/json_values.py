@@ -1,4 +1,4 @@
-"""Values as JSON has them: for documents, for the API and for what Celery's tasks return."""
+"""The model's values as JSON: for documents, the API and the results of Celery tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def to_jsonable(value: Any) -> Any:
-    """A value of the model as JSON has it: by the names of its fields, and a key of one column as a plain string."""
+    """A value for `json.dumps`: dataclasses by field, a key of one column as a text, infinity and NaN as null."""
     if is_dataclass(value) and not isinstance(value, type):
         return _members({f.name: getattr(value, f.name) for f in fields(value)})
     if hasattr(value, "_asdict"):
@@ -23,9 +23,9 @@ def to_jsonable(value: Any) -> Any:
     return value
 
 
-def _members(found: Mapping[str, Any]) -> dict[str, Any]:
-    # What a transition left is only compared with what is there later.
-    shown = {name: value for name, value in found.items() if name != "remains"}
+def _members(fields: Mapping[str, Any]) -> dict[str, Any]:
+    # `remains`, the row as a transition left it, is for comparing with later states only.
+    shown = {name: value for name, value in fields.items() if name != "remains"}
     return {name: _key(value) if name == "key" else to_jsonable(value) for name, value in shown.items()}
 
 

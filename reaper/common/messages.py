@@ -1,4 +1,4 @@
-"""The model's values in words, for people: what a verdict rests on, what comes next, who holds a row."""
+"""Sentences for people about the model's values: verdicts, counts, row holders, late signs of life, audit events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reaper.model import Evidence, JobCounts, Key, LateSign, LockHolder, Verdict
 
 
 def format_key(key: Key) -> str:
-    """A job's name as it is written on the command line: the key's columns with commas between them."""
+    """A job's name, as the command line and the API take it: the values of its key with commas between them."""
     if len(key) == 1:
         return key[0]
     line = io.StringIO()
@@ -21,7 +21,7 @@ def format_key(key: Key) -> str:
 
 
 def parse_key(name: str, width: int) -> Key:
-    """The key that `job` writes so. Raises ValueError, in words, for a wrong number of columns."""
+    """The key of `width` columns that a name gives. Raises ValueError for another number of values."""
     if width == 1:
         return (name,)
     try:
@@ -34,18 +34,18 @@ def parse_key(name: str, width: int) -> Key:
 
 
 def format_optional_duration(seconds: float | None) -> str:
-    """For a table's cell: empty where it is not known, or infinite."""
+    """For a table's cell: empty for None, which is an unknown or infinite duration."""
     return "" if seconds is None else format_duration(seconds)
 
 
-def _known(seconds: float | None) -> str:
+def _duration(seconds: float | None) -> str:
     return "an unknown time" if seconds is None else format_duration(seconds)
 
 
 def describe_verdict(evidence: Evidence) -> str:
-    """The verdict's reason."""
+    """Why a job got its verdict."""
     timeout, stall = format_duration(evidence.timeout_seconds), format_duration(evidence.stall_seconds)
-    age, silence = _known(evidence.age_seconds), _known(evidence.silence_seconds)
+    age, silence = _duration(evidence.age_seconds), _duration(evidence.silence_seconds)
     match evidence.verdict:
         case Verdict.ENDED:
             return f"its status is {evidence.status}"
@@ -57,19 +57,19 @@ def describe_verdict(evidence: Evidence) -> str:
             return f"past its timeout of {timeout} and silent for {silence}, but it may be alive: {evidence.unknown}"
         case Verdict.SPARED if spared_by_downtime(evidence):
             return (
-                f"past its timeout of {timeout} and silent for {silence}, but not for a whole stall window of {stall} "
-                "in which it could be heard"
+                f"past its timeout of {timeout} and silent for {silence}, but workers could report "
+                f"for less than a stall window ({stall}) of that silence"
             )
     return f"past its timeout of {timeout}, but alive: {evidence.witness} {silence} ago (stall window {stall})"
 
 
 def spared_by_downtime(evidence: Evidence) -> bool:
-    """It is silent, and spared only because the database could not have been told."""
+    """A silent job is spared only because the database was unreachable for workers during the silence."""
     return _silent(evidence) and evidence.unknown is None
 
 
 def spared_as_unknown(evidence: Evidence) -> bool:
-    """It is silent, and spared because a witness could not be asked."""
+    """A silent job is spared because a witness could not be asked."""
     return _silent(evidence) and evidence.unknown is not None
 
 
@@ -79,66 +79,68 @@ def _silent(evidence: Evidence) -> bool:
 
 
 def describe_outlook(evidence: Evidence) -> str | None:
-    """When a running job becomes stale; None for one that is, or that does not run."""
+    """When a running job becomes stale; None for a job that is stale already, or that is not running."""
     if evidence.stale_in_seconds is None:
         return None
     return f"stale in {format_duration(evidence.stale_in_seconds)} if it shows no further sign of life"
 
 
-def describe_holder(found: LockHolder | None) -> str:
-    """Who holds a row."""
-    if found is None:
-        return "somebody, who has let it go again or cannot be seen"
-    who = f"process {found.pid}" if found.pid else "no process"
-    known = (found.application, f"user {found.user}" if found.user else None, found.state)
-    details = ", ".join(word for word in known if word)
-    return f"{who}{f' ({details})' if details else ''}{f' since {found.since}' if found.since else ''}"
+def describe_holder(holder: LockHolder | None) -> str:
+    """The session that holds the lock on a row; None where it has ended meanwhile, or the role may not see it."""
+    if holder is None:
+        return "a session that has released it meanwhile or cannot be seen"
+    process = f"process {holder.pid}" if holder.pid else "no process"
+    details = ", ".join(filter(None, (holder.application, holder.user and f"user {holder.user}", holder.state)))
+    return f"{process}{f' ({details})' if details else ''}{f' since {holder.since}' if holder.since else ''}"
 
 
-def describe_counts(counted: JobCounts) -> str:
+def describe_counts(counts: JobCounts) -> str:
+    """The numbers of running, spared and stale jobs."""
     return (
-        f"{counted.running} running, {counted.past_timeout} past their timeout: "
-        f"{counted.spared} spared, {counted.stale} stale"
+        f"{counts.running} running, {counts.past_timeout} past their timeout: "
+        f"{counts.spared} spared, {counts.stale} stale"
     )
 
 
 def describe_late_sign(sign: LateSign) -> str:
-    """What a job was ended for, and what it did then."""
-    last = f", last heard of by {sign.last_witness}" if sign.last_witness else ""
-    ended = f"ended as {sign.reason} at {sign.reaped_at} after {_known(sign.silence_seconds)} of silence{last}"
-    heard = f"{sign.witness or 'an end'} at {sign.at}" if sign.at else None
+    """Why a job was ended, and which sign of life came after that."""
+    last = f", last sign of life from {sign.last_witness}" if sign.last_witness else ""
+    ended = f"ended as {sign.reason} at {sign.reaped_at} after {_duration(sign.silence_seconds)} of silence{last}"
+    late = f"{sign.witness or 'an end'} at {sign.at}" if sign.at else None
     if sign.what == "event":
-        return f"{ended}; since then {heard or f'an entry {sign.status} in its log'}"
+        return f"{ended}; since then {late or f'an entry {sign.status} in its log'}"
     if sign.status != sign.status_then:
         became = f"its status is {sign.status}, not {sign.status_then}"
     else:
-        became = f"it has ended again as {sign.status}" if sign.finished else "it says that it runs"
-    return f"{ended}; since then {became}{f' ({heard})' if heard else ''}"
+        became = f"it has ended again as {sign.status}" if sign.finished else "its row says that it is running"
+    return f"{ended}; since then {became}{f' ({late})' if late else ''}"
 
 
-def describe_audit(written: Mapping[str, Any]) -> str:
-    """What an audit event tells. Others write events of the same name: whatever is missing is left out."""
+def describe_audit(event: Mapping[str, Any]) -> str:
+    """The contents of an audit event. Other programs write events of the same name: missing members are left out."""
 
-    def told(name: str, before: str) -> str | None:
-        return f"{before}{written[name]}" if written.get(name) is not None else None
+    def text(name: str, before: str) -> str | None:
+        return f"{before}{event[name]}" if event.get(name) is not None else None
 
-    def lasted(name: str, before: str, limit: str, called: str) -> str | None:
-        seconds, bound = written.get(name), written.get(limit)
+    def duration(name: str, before: str, limit: str, limit_name: str) -> str | None:
+        seconds, limit_seconds = event.get(name), event.get(limit)
         if not isinstance(seconds, (int, float)):
             return None
-        known = f" ({called} {format_duration(bound)})" if isinstance(bound, (int, float)) else ""
-        return f"{before}{format_duration(seconds)}{known}"
+        words = f"{before}{format_duration(seconds)}"
+        if isinstance(limit_seconds, (int, float)):
+            words += f" ({limit_name} {format_duration(limit_seconds)})"
+        return words
 
     parts = (
-        told("reason", ""),
-        told("message", ""),
-        told("judged_at", "at "),
-        lasted("silence_seconds", "silent for ", "stall_seconds", "stall window"),
-        lasted("age_seconds", "running for ", "timeout_seconds", "timeout"),
-        told("witness", "last sign of life from "),
-        told("action", "action "),
-        told("operator", "by "),
-        told("sweep_id", "sweep "),
-        told("host", "on "),
+        text("reason", ""),
+        text("message", ""),
+        text("judged_at", "at "),
+        duration("silence_seconds", "silent for ", "stall_seconds", "stall window"),
+        duration("age_seconds", "running for ", "timeout_seconds", "timeout"),
+        text("witness", "last sign of life from "),
+        text("action", "action "),
+        text("operator", "by "),
+        text("sweep_id", "sweep "),
+        text("host", "on "),
     )
     return ", ".join(part for part in parts if part) or "an event without evidence, not written by the reaper"

@@ -1,4 +1,4 @@
-"""The nearest valid name for a wrong one, for every message that refuses a name."""
+"""The nearest valid name for a wrong one, for messages that refuse a name."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from difflib import get_close_matches
 
 
 def nearest(wrong: str, valid: Iterable[str]) -> str | None:
-    """The valid name that looks most like `wrong`, whatever its case, or None when nothing does."""
+    """The valid name that is most similar to `wrong`, ignoring case; None when no name is similar."""
     by_fold = {name.casefold(): name for name in valid}
     found = get_close_matches(wrong.casefold(), by_fold, n=1, cutoff=0.6)
     return by_fold[found[0]] if found else None
 
 
 def did_you_mean(wrong: str, valid: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or what there is to choose from when nothing is near (or nothing at all)."""
+    """`; did you mean 'x'?`, else `; expected one of: …` when no name is similar, else nothing when none is valid."""
     names = sorted(valid)
     if (name := nearest(wrong, names)) is not None:
         return f"; did you mean {name!r}?"

@@ -9,12 +9,17 @@ import click
 
 
 def say(line: str) -> None:
-    """One line for people, on stderr."""
+    """Write one line for people to stderr."""
     click.echo(shown(line), err=True)
 
 
+def warn(problem: str) -> None:
+    """One line on stderr that says what is wrong."""
+    say(f"reaper: {problem}")
+
+
 def shown(text: str) -> str:
-    """Text from a database, fit for a terminal: control characters are spelled out."""
+    """The text with its control characters spelled out (`\\x1b`), so that a terminal does not obey them."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

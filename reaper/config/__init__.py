@@ -1,11 +1,11 @@
-"""The configuration: flags, environment, file and credentials become one frozen value, or one complete refusal.
+"""The configuration: flags, environment, credentials and file become one frozen `Settings`, or one ConfigError.
 
-The only reader of the environment. Precedence is flag, environment, credential, file, default; for thresholds
-the more specific place comes first: a kind in a source, a kind, a source, everything.
+The environment is read here alone. Precedence is flag, environment, credential, file, default. A threshold of a more
+specific place has precedence: a kind in a source, a kind, a source, all sources.
 """
 
-from reaper.config.database_url import place
 from reaper.config.load import load
-from reaper.config.settings import Settings, SourceSettings
+from reaper.config.settings import Settings, SourceSettings, reachable_host
+from reaper.config.urls import database_location
 
-__all__ = ["Settings", "SourceSettings", "load", "place"]
+__all__ = ["Settings", "SourceSettings", "database_location", "load", "reachable_host"]

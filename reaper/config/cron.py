@@ -1,74 +1,86 @@
-"""Cron expressions: five fields, numbered as crontab(5) does, brought to the form that APScheduler reads.
+"""Cron expressions of five fields with the meaning of crontab(5), as Debian's cron has it; times are UTC.
 
-APScheduler 3 counts the days of the week from Monday = 0, crontab(5) from Sunday = 0 or 7: numbers become names.
-Where both day fields are restricted, APScheduler wants both to match, where crontab(5) is content with one.
+Where neither day field begins with `*`, a day matches when one of the two does: `0 3 13 * 5` is every 13th and every
+Friday. 0 and 7 are Sunday. `cronsim` parses and evaluates them; beyond crontab(5) it knows `L` (the last day of the
+month), `LW` (its last weekday), `fri#2` (the second Friday) and `5L` (the last Friday).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
-_FIELDS = ("minute", "hour", "day of the month", "month", "day of the week")
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_WEEKDAYS = re.compile(r"(?:\*|(?P<first>\w+?)(?:-(?P<last>\w+))?)(?:/(?P<step>[1-7]))?", re.ASCII)
-# The first of a leap year: from here on every day that a calendar can have comes.
-_SOMEWHEN = datetime(2024, 1, 1, tzinfo=UTC)
+from cronsim import CronSim, CronSimError
+
+_EXAMPLE = "30 3 * * mon-fri"
+_FIELDS = {
+    "minute": "0-59",
+    "hour": "0-23",
+    "day of the month": "1-31, or L for the last one",
+    "month": "1-12 or jan-dec",
+    "day of the week": "0-7 or sun-sat, where 0 and 7 are Sunday",
+}
+_SYNTAX = "a value, a list (1,15), a range (1-5, the smaller value first) or steps (*/10)"
+# A range of days may end with its Sunday: sat-sun, 5-0. Ranges that begin with Sunday are left alone.
+_TO_SUNDAY = re.compile(r"(?<!sun)(?<!\b0)-(?:sun|0)\b")
+_LONGEST_SHOWN = 40  # characters
+_LEAP_YEAR = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def normalise(text: str) -> str:
-    """The expression as `CronTrigger.from_crontab` understands it, its days of the week as names.
+def normalise_cron(text: str) -> str:
+    """The expression in small letters, with single blanks between its fields.
 
-    Raises ValueError that names each field that is wrong, and shows no more than those.
+    Raises ValueError for an expression that is wrong, which names each wrong field, and for one that never fires.
     """
-    # Only "cron" needs this, and it costs a tenth of a second that every command would pay.
-    from apscheduler.triggers.cron import CronTrigger
-
     fields = text.casefold().split()
     if len(fields) != len(_FIELDS) or not text.isascii():
-        raise ValueError(f"expected five fields, such as 30 3 * * *: {', '.join(_FIELDS)}")
-    wrong = []
-    for position, name in enumerate(_FIELDS):
-        try:
-            if position == len(_FIELDS) - 1:
-                fields[position] = _weekdays(fields[position])
-            alone = ["*"] * position + [fields[position]] + ["*"] * (len(_FIELDS) - 1 - position)
-            CronTrigger.from_crontab(" ".join(alone), timezone=UTC)
-        except ValueError as error:
-            reason = re.sub(r"^Error validating expression '.*': ", "", str(error))
-            wrong.append(f"{name} {fields[position][:40]!r}: {reason[:1].lower()}{reason[1:]}")
-    if wrong:
-        raise ValueError("; ".join(wrong))
-    whole = " ".join(fields)
-    if CronTrigger.from_crontab(whole, timezone=UTC).get_next_fire_time(None, _SOMEWHEN) is None:
-        raise ValueError(f"{whole!r} never comes: none of its months has such a day")
-    return whole
+        raise ValueError(f"expected five fields, such as {_EXAMPLE}: {', '.join(_FIELDS)}")
+    problems = []
+    for position, (name, values) in enumerate(_FIELDS.items()):
+        if not _is_valid(fields[position], position):
+            problems.append(f"{name} {fields[position][:_LONGEST_SHOWN]!r}: expected {values}")
+    if problems:
+        raise ValueError(f"{'; '.join(problems)}. A field is {_SYNTAX}; example: {_EXAMPLE}")
+    expression = " ".join(fields)
+    if next_fire_time(expression, _LEAP_YEAR) is None:
+        raise ValueError(
+            f"{expression!r} never fires: there is no such day in its months; "
+            "expected a day that exists, such as 0 3 28 2 *"
+        )
+    return expression
 
 
-def _weekdays(field: str) -> str:
-    """The days of the week as names, in the order of the week; "*" for all of them."""
-    days = sorted({day % 7 for part in field.split(",") for day in _days(part)})
-    return "*" if len(days) == len(_DAYS) else ",".join(_DAYS[day] for day in days)
+def next_fire_time(expression: str, after: datetime) -> datetime | None:
+    """The first time after `after`, in UTC; None when there is none within 50 years.
+
+    Raises ValueError for what is no expression.
+    """
+    try:
+        return next(CronSim(_for_cronsim(expression), after.astimezone(UTC)), None)
+    except CronSimError as error:
+        if _is_impossible_day(expression):
+            return None
+        raise ValueError(str(error)) from None
 
 
-def _days(part: str) -> Iterator[int]:
-    """The numbers of the days, Sunday being 0 or 7, that one part of the list means."""
-    found = _WEEKDAYS.fullmatch(part)
-    if found is None or (found["step"] and found["first"] and not found["last"]):
-        raise ValueError("expected days such as mon-fri, sat,sun or 1-5 (0 and 7 are Sunday)")
-    first = _day(found["first"]) if found["first"] else 0
-    last = _day(found["last"]) if found["last"] else first if found["first"] else 6
-    if last == 0 and first > 0:
-        last = 7  # a week may end with its Sunday
-    if last < first:
-        raise ValueError("the first day of a range comes after the last")
-    yield from range(first, last + 1, int(found["step"] or 1))
+def _is_valid(field: str, position: int) -> bool:
+    """Whether the field can be read, whatever the others say."""
+    fields = ["*"] * len(_FIELDS)
+    fields[position] = field
+    try:
+        CronSim(_for_cronsim(" ".join(fields)), _LEAP_YEAR)
+    except (CronSimError, ValueError):  # ValueError: more digits than Python converts
+        return False
+    return True
 
 
-def _day(word: str) -> int:
-    if word in _DAYS:
-        return _DAYS.index(word)
-    if re.fullmatch("[0-7]", word, re.ASCII):
-        return int(word)
-    raise ValueError("expected days such as mon-fri, sat,sun or 1-5 (0 and 7 are Sunday)")
+def _is_impossible_day(expression: str) -> bool:
+    """cronsim refuses a day that none of the months has (30 February) as it refuses a field that it cannot read."""
+    return all(_is_valid(field, position) for position, field in enumerate(expression.split()))
+
+
+def _for_cronsim(expression: str) -> str:
+    """The expression with `last` (accepted for the last day of the month) and ranges to Sunday as cronsim has them."""
+    minute, hour, day, month, weekday = expression.casefold().split()
+    day = ",".join("L" if part == "last" else part for part in day.split(","))
+    return " ".join((minute, hour, day, month, _TO_SUNDAY.sub("-7", weekday)))

@@ -1,4 +1,4 @@
-"""Pydantic's findings in words for the person who wrote the value."""
+"""Pydantic's validation errors in the words of the configuration file."""
 
 from __future__ import annotations
 
@@ -7,54 +7,61 @@ from collections.abc import Iterator, Sequence
 from pydantic import BaseModel, ValidationError
 
 from reaper.common.suggestions import did_you_mean
-from reaper.config.schema import SCALARS, KindTable, PurgeTable, RawSettings, SourceTable, names
-from reaper.config.toml_lines import KeyPath
+from reaper.config.schema import (
+    SCALAR_SETTINGS,
+    KeyPath,
+    KindTable,
+    PurgeTable,
+    RawSettings,
+    SourceTable,
+    field_names,
+)
 
 _NOT_A_TABLE = frozenset({"model_type", "mapping_type", "dict_type", "model_attributes_type"})
 
 
-def findings(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
-    """Each finding: where it is, and what to say. No input is repeated but what the checks chose to show."""
-    for finding in error.errors(include_url=False, include_input=True):
-        place = tuple(str(part) for part in finding["loc"] if part != "[key]")
-        if finding["type"] == "extra_forbidden":
-            yield place, _unknown(place, is_table=isinstance(finding["input"], dict))
-        elif finding["type"] in _NOT_A_TABLE:
-            yield place, "expected a table"
+def problems_by_key(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
+    """The key and the message of each error. Messages repeat an input only where its validator chose to show it."""
+    for problem in error.errors(include_url=False, include_input=True):
+        key = tuple(str(part) for part in problem["loc"] if part != "[key]")
+        if problem["type"] == "extra_forbidden":
+            yield key, _unknown_name(key, is_table=isinstance(problem["input"], dict))
+        elif problem["type"] in _NOT_A_TABLE:
+            yield key, "expected a table"
         else:
-            yield place, finding["msg"].removeprefix("Value error, ")
+            yield key, problem["msg"].removeprefix("Value error, ")
 
 
-def dotted(place: Sequence[str]) -> str:
-    """A place as the file would spell it."""
-    return ".".join(map(_spelled, place))
+def dotted(key: Sequence[str]) -> str:
+    """A key with its tables, as the file would spell it."""
+    return ".".join(map(_quoted_if_needed, key))
 
 
-def _spelled(key: str) -> str:
+def _quoted_if_needed(key: str) -> str:
     if key and key.isascii() and key.replace("_", "").replace("-", "").isalnum():
         return key
-    # An address pasted where a name belongs may hold a password.
+    # A URL that was pasted in place of a name may contain a password.
     return '"…"' if "://" in key else '"{}"'.format(key.replace("\\", "\\\\").replace('"', '\\"'))
 
 
-def _unknown(place: KeyPath, *, is_table: bool) -> str:
-    *around, key = place
-    known = set(names(_table_at(around)))
-    if f"{key}_seconds" in known:
+def _unknown_name(path: KeyPath, *, is_table: bool) -> str:
+    *around, key = path
+    valid = set(field_names(_table_at(around)))
+    if f"{key}_seconds" in valid:
         return f"unknown name; did you mean '{key}_seconds'?"
     if is_table and _table_at(around) is KindTable:
         return f'unknown name; a kind with dots in its name needs quotes, such as [kinds."{around[-1]}.{key}"]'
-    if key in names(PurgeTable).keys() - SCALARS and _table_at(around) in (RawSettings, SourceTable):
-        return f"unknown name here; {key} stands in [{dotted(around) or 'sources.NAME'}.purge]"
-    if around and key in names(SourceTable):
-        return f"unknown name here; {key} stands in [sources.NAME], or above the first [section] for all"
-    if around and key in SCALARS:
-        return f"unknown name here; {key} is a setting of the whole daemon and stands above the first [section]"
-    return f"unknown name{did_you_mean(key, known)}"
+    if key in field_names(PurgeTable).keys() - SCALAR_SETTINGS and _table_at(around) in (RawSettings, SourceTable):
+        return f"unknown name here; {key} belongs in [{dotted(around) or 'sources.NAME'}.purge]"
+    if around and key in field_names(SourceTable):
+        return f"unknown name here; {key} belongs in [sources.NAME], or above the first [section] for all"
+    if around and key in SCALAR_SETTINGS:
+        return f"unknown name here; {key} is a setting of the whole daemon and belongs above the first [section]"
+    return f"unknown name{did_you_mean(key, valid)}"
 
 
-def _table_at(place: Sequence[str]) -> type[BaseModel]:
-    match tuple(place):
+def _table_at(path: Sequence[str]) -> type[BaseModel]:
+    match tuple(path):
         case ("kinds", _) | ("sources", _, "kinds", _):
             return KindTable
         case ("sources", _, "purge"):

@@ -1,20 +1,20 @@
-"""The configuration file: which one, what it says, and on which line."""
+"""The configuration file: which file is read, its values, and the line of each."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
-from reaper.config import toml_lines as lines
 from reaper.config.error_messages import dotted
 from reaper.config.layers import CONFIG_VARIABLE, Layer
-from reaper.config.secrets import SECRETS
+from reaper.config.schema import KeyPath
+from reaper.config.secrets import URL_SETTINGS
 
 SEARCHED = (Path("config/reaper.toml"), Path("/etc/reaper/reaper.toml"))
 """Where a file is looked for when none is named; the first that exists is read."""
@@ -22,37 +22,40 @@ SEARCHED = (Path("config/reaper.toml"), Path("/etc/reaper/reaper.toml"))
 
 @dataclass(frozen=True)
 class ConfigFile(Layer):
-    """A file that was read. `named_by` is the flag or variable that named it, or "default"."""
+    """The layer of a file. `named_by` is the flag or the variable that named the file, or "default"."""
 
     path: Path = SEARCHED[0]
     named_by: str = "default"
-    lines: Mapping[lines.KeyPath, int] = field(default_factory=dict)
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
 
-    def origin(self, place: Sequence[str]) -> str:
-        return f"{self.path}:{self.line(place)}"
+    def origin(self, key: Sequence[str]) -> str:
+        return f"{self.path}:{self.line(key)}"
 
-    def line(self, place: Sequence[str]) -> int:
-        return lines.line_of(self.lines, place)
+    def line(self, key: Sequence[str]) -> int:
+        return nearest_line(self.lines, key)
 
-    def problem(self, place: Sequence[str], message: str) -> str:
-        return f"{self.origin(place)}: {dotted(place)}: {message}"
+    def problem(self, key: Sequence[str], message: str) -> str:
+        return f"{self.origin(key)}: {dotted(key)}: {message}"
 
 
 def read(flag: object, environ: Mapping[str, str], problems: list[str]) -> ConfigFile | None:
-    """The file that is in force, or None. A file that was named must exist; one that exists must be readable."""
+    """The file that `--config` (`flag`) or the environment names, else the first of SEARCHED, else None.
+
+    A file that is named must exist, and a file that exists must be readable: what is wrong is added to `problems`.
+    """
     variable = environ.get(CONFIG_VARIABLE, "").strip()
-    named, named_by = (str(flag), "--config") if flag is not None else (variable, CONFIG_VARIABLE)
-    if "://" in named:
+    path, named_by = (str(flag), "--config") if flag is not None else (variable, CONFIG_VARIABLE)
+    if "://" in path:
         problems.append(f"{named_by}: expected the path of a file, not an address")
         return None
-    if named:
-        return _read(Path(named), named_by, problems)
-    found = next((path for path in SEARCHED if not _absent(path)), None)
-    return _read(found, "default", problems) if found else None
+    if path:
+        return _read(Path(path), named_by, problems)
+    first = next((path for path in SEARCHED if not _is_absent(path)), None)
+    return _read(first, "default", problems) if first else None
 
 
-def _absent(path: Path) -> bool:
-    """Whether nothing is there. What cannot be looked at may be there: reading it will tell."""
+def _is_absent(path: Path) -> bool:
+    """Whether no file is there. A path that cannot be examined may have one: reading it reports the error."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -74,28 +77,96 @@ def _read(path: Path, named_by: str, problems: list[str]) -> ConfigFile | None:
         problems.append(f"{path}:{line}: not UTF-8 text")
         return None
     try:
-        return ConfigFile(_sealed(tomllib.loads(text)), path=path, named_by=named_by, lines=lines.line_index(text))
-    except (ValueError, RecursionError) as error:  # wrong, or nested too deep
-        problems.append(_syntax(path, text, str(error)))
+        values = _with_secrets(tomllib.loads(text))
+        return ConfigFile(values, path=path, named_by=named_by, lines=line_index(text))
+    except (ValueError, RecursionError) as error:  # invalid, or nested too deep
+        problems.append(_syntax_problem(path, text, str(error)))
         return None
 
 
-def _sealed(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The table with its URLs wrapped, so that nothing prints one by accident. Profiles hold none."""
-    sealed = dict(table)
+def _with_secrets(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The table with its URLs as SecretStr, so that no output shows one by accident. Profiles have none."""
+    wrapped = dict(table)
     for key, value in table.items():
-        if key in SECRETS and isinstance(value, str):
-            sealed[key] = SecretStr(value)
+        if key in URL_SETTINGS and isinstance(value, str):
+            wrapped[key] = SecretStr(value)
         elif key != "profiles" and isinstance(value, dict):
-            sealed[key] = _sealed(value)
-    return sealed
+            wrapped[key] = _with_secrets(value)
+    return wrapped
 
 
-def _syntax(path: Path, text: str, message: str) -> str:
-    """What tomllib said, with the line where people look for it: at the front."""
-    where = re.search(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$", message)
-    if where is None:
+def _syntax_problem(path: Path, text: str, message: str) -> str:
+    """tomllib's message, with the line at the front, as in every other message."""
+    position = re.search(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$", message)
+    if position is None:
         return f"{path}: not valid TOML: {message}"
-    line, column = where["line"] or text.count("\n") + 1, where["column"]
-    place = f"column {column}" if column else "at the end of the file"
-    return f"{path}:{line}: not valid TOML: {message[: where.start()]} ({place})"
+    line, column = position["line"] or text.count("\n") + 1, position["column"]
+    where = f"column {column}" if column else "at the end of the file"
+    return f"{path}:{line}: not valid TOML: {message[: position.start()]} ({where})"
+
+
+# --- lines: tomllib gives the values of a document, not their lines ---------------------------------------------------
+
+
+def line_index(text: str) -> dict[KeyPath, int]:
+    """The line of every table and key of a valid TOML document.
+
+    The document is cut into statements: the fewest lines that tomllib accepts by themselves. So the parser that reads
+    the document also reads its strings and arrays over several lines, and its quoted and dotted keys.
+    """
+    index: dict[KeyPath, int] = {}
+    element_counts: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    for line, statement, parsed in _statements(text):
+        if statement.lstrip().startswith("["):
+            table = _table_of_header(parsed, element_counts)
+            index.setdefault(table, line)
+        else:
+            for key in _keys_in(parsed):
+                index.setdefault((*table, *key), line)
+    return index
+
+
+def nearest_line(index: Mapping[KeyPath, int], key: Sequence[str]) -> int:
+    """The line of the key, else of the nearest table around it, else 1."""
+    for length in range(len(key), 0, -1):
+        if (line := index.get(tuple(key[:length]))) is not None:
+            return line
+    return 1
+
+
+def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """First line, text and parsed value of each statement. Blank lines and comments are left out."""
+    first, pending = 1, ""
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
+        pending += f"{line}\n"
+        try:
+            parsed = tomllib.loads(pending)
+        except tomllib.TOMLDecodeError:
+            continue  # the statement goes on in the next line
+        if parsed:
+            yield first, pending, parsed
+        first, pending = number + 1, ""
+
+
+def _table_of_header(parsed: dict[str, Any], element_counts: dict[KeyPath, int]) -> KeyPath:
+    """The path of the table that a [table] or [[array of tables]] header opens. Counts the elements of arrays."""
+    path: KeyPath = ()
+    inner: Any = parsed
+    while isinstance(inner, dict) and inner:
+        ((key, inner),) = inner.items()
+        path = (*path, key)
+        if isinstance(inner, list):
+            element_counts[path] = element_counts.get(path, -1) + 1
+        if path in element_counts:
+            path = (*path, str(element_counts[path]))
+    return path
+
+
+def _keys_in(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
+    """The path of every key and array element inside a value."""
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in members:
+        here = (*path, str(key))
+        yield here
+        yield from _keys_in(inner, here)

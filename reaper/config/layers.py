@@ -1,4 +1,4 @@
-"""Where values come from: flags, the environment, a credential. The file is a layer too (`file`)."""
+"""Layers of settings: flags, the environment, systemd and the file (`file`), each checked, and merged by precedence."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource
 
 from reaper.common.suggestions import did_you_mean, nearest
-from reaper.config.error_messages import findings
-from reaper.config.schema import SCALARS, RawSettings, names
-from reaper.config.secrets import SECRETS, TOKENS, Credentials
-from reaper.config.toml_lines import KeyPath
+from reaper.config.error_messages import problems_by_key
+from reaper.config.schema import SCALAR_SETTINGS, KeyPath, RawSettings, field_names
+from reaper.config.secrets import TOKEN_CREDENTIAL, URL_SETTINGS, Credentials
 
 CONFIG_VARIABLE = "REAPER_CONFIG"
-_STATE = "STATE_DIRECTORY"
+_STATE_VARIABLE = "STATE_DIRECTORY"
 _PREFIX = "REAPER_"
-_VARIABLES = {f"{_PREFIX}{name.upper()}": name for name in SCALARS}
-# What protea's own manual tells its operators to set.
-_PROTEA = {
+_VARIABLES = {f"{_PREFIX}{name.upper()}": name for name in SCALAR_SETTINGS}
+# The names that protea's own manual gives its operators.
+_PROTEA_VARIABLES = {
     "PROTEA_TUNING__WORKER__REAPER_MAIN_TIMEOUT_SECONDS": "timeout_seconds",
     "PROTEA_TUNING__WORKER__REAPER_STALL_SECONDS": "stall_seconds",
 }
-# Kubernetes gives every pod these for a Service called "reaper" or "reaper-…"; nobody set them on purpose.
+# Kubernetes sets these in every pod for a Service called "reaper" or "reaper-…". They are not settings.
 _SERVICE_LINK = re.compile(
     r"REAPER_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
@@ -37,80 +36,80 @@ _SWITCHES = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class Layer:
-    """Values from one place, by their names in the file.
+    """Values from one place, by their names in the file. `origins` are the flags or variables that gave them.
 
-    Once checked, `given` is what they mean, and `refused` are those that were wrong, and told.
+    After `validate`, `settings` are the valid values, and `invalid` the keys of those that were refused.
     """
 
     values: Mapping[str, Any]
-    spelled: Mapping[str, str] = field(default_factory=dict)
-    given: RawSettings = field(default_factory=RawSettings)
-    refused: frozenset[KeyPath] = frozenset()
+    origins: Mapping[str, str] = field(default_factory=dict)
+    settings: RawSettings = field(default_factory=RawSettings)
+    invalid: frozenset[KeyPath] = frozenset()
 
-    def origin(self, place: Sequence[str]) -> str:
-        """Where a value of this layer stands, for people."""
-        return self.spelled[place[0]]
+    def origin(self, key: Sequence[str]) -> str:
+        """Where a value of this layer was set, for people."""
+        return self.origins[key[0]]
 
-    def line(self, place: Sequence[str]) -> int:  # noqa: ARG002
-        """The line of a value, where there are lines."""
+    def line(self, key: Sequence[str]) -> int:  # noqa: ARG002
+        """The line of a value in the file; 0 in the other layers."""
         return 0
 
-    def problem(self, place: Sequence[str], message: str) -> str:
-        """One line that says where, and what is wrong there."""
-        return f"{self.origin(place)}: {message}"
+    def problem(self, key: Sequence[str], message: str) -> str:
+        """One line that says where a value was set, and what is wrong with it."""
+        return f"{self.origin(key)}: {message}"
 
 
 def from_flags(flags: Mapping[str, object]) -> Layer:
-    """`--older-than` is the timeout of one sweep; any other flag is called as its setting."""
+    """The layer of flags. `--older-than` is the timeout of one sweep; other flags are named as their settings."""
     values = {name: _typed(name, value) for name, value in flags.items() if value is not None}
-    spelled = {name: f"--{name.replace('_', '-')}" for name in values}
-    return Layer(values, spelled | {"timeout_seconds": "--older-than"})
+    origins = {name: f"--{name.replace('_', '-')}" for name in values}
+    return Layer(values, origins | {"timeout_seconds": "--older-than"})
 
 
 def from_environment(environ: Mapping[str, str]) -> tuple[Layer, Layer]:
-    """This daemon's own variables, and protea's names for two of them. An empty variable is none."""
-    return _variables(environ, _VARIABLES), _variables(environ, _PROTEA)
+    """The layer of `REAPER_` variables, and the one of protea's two. An empty variable counts as not set."""
+    return _from_variables(environ, _VARIABLES), _from_variables(environ, _PROTEA_VARIABLES)
 
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    """A line for each variable that looks like a setting and is none."""
-    known = {*_VARIABLES, CONFIG_VARIABLE}
+    """A line for each `REAPER_` variable that is not a setting."""
+    valid = {*_VARIABLES, CONFIG_VARIABLE}
     for name, value in environ.items():
-        if not name.startswith(_PREFIX) or name in known or not value.strip():
+        if not name.startswith(_PREFIX) or name in valid or not value.strip():
             continue
-        linked = _SERVICE_LINK.fullmatch(name) or (name.endswith("_PORT") and _SERVICE_URL.match(value))
-        if not linked:
-            # Without the prefix that all share: it makes any two of them look alike.
-            near = nearest(name.removeprefix(_PREFIX), (other.removeprefix(_PREFIX) for other in known))
-            yield f"{name}: unknown variable{did_you_mean(f'{_PREFIX}{near}' if near else '', known)}"
+        is_service_link = _SERVICE_LINK.fullmatch(name) or (name.endswith("_PORT") and _SERVICE_URL.match(value))
+        if not is_service_link:
+            # Compared without the prefix, which makes any two of the names look alike.
+            near = nearest(name.removeprefix(_PREFIX), (other.removeprefix(_PREFIX) for other in valid))
+            yield f"{name}: unknown variable{did_you_mean(f'{_PREFIX}{near}' if near else '', valid)}"
 
 
 def from_systemd(environ: Mapping[str, str], credentials: Credentials) -> Layer:
-    """The credentials that serve every source without one of its own, and the directory for what is to last."""
-    secrets = (*SECRETS, TOKENS)
-    found: dict[str, object] = {f"{secret}_file": credentials.path(secret) for secret in secrets}
-    spelled = {f"{secret}_file": f"credential {secret}" for secret in secrets}
-    # Several are joined by colons; the first is as good as any other.
-    found["state_dir"] = environ.get(_STATE, "").partition(":")[0] or None
-    values = {name: value for name, value in found.items() if value is not None}
-    return Layer(values, spelled | {"state_dir": _STATE})
+    """The layer of systemd: the credentials that serve all sources, and the state directory."""
+    names = (*URL_SETTINGS, TOKEN_CREDENTIAL)
+    given: dict[str, object] = {f"{name}_file": credentials.path(name) for name in names}
+    origins = {f"{name}_file": f"credential {name}" for name in names}
+    # A unit may have several state directories, joined by colons. The first is used.
+    given["state_dir"] = environ.get(_STATE_VARIABLE, "").partition(":")[0] or None
+    values = {name: value for name, value in given.items() if value is not None}
+    return Layer(values, origins | {"state_dir": _STATE_VARIABLE})
 
 
-def _variables(environ: Mapping[str, str], known: Mapping[str, str]) -> Layer:
-    given = {variable: environ.get(variable, "").strip() for variable in known}
+def _from_variables(environ: Mapping[str, str], settings: Mapping[str, str]) -> Layer:
+    texts = {variable: environ.get(variable, "").strip() for variable in settings}
     return Layer(
-        {known[variable]: _typed(known[variable], text) for variable, text in given.items() if text},
-        {name: variable for variable, name in known.items()},
+        {settings[variable]: _typed(settings[variable], text) for variable, text in texts.items() if text},
+        {name: variable for variable, name in settings.items()},
     )
 
 
 def _typed(name: str, value: object) -> object:
-    """Text as the type that a file would give it: the checks are the same for both."""
+    """A text as the type that it would have in a file, so that one set of checks serves all layers."""
     if not isinstance(value, str):
         return value
-    if name in SECRETS:
+    if name in URL_SETTINGS:
         return SecretStr(value)
-    kind = names(RawSettings).get(name)
+    kind = field_names(RawSettings).get(name)
     if kind in (int, float) and (number := _NUMBER.fullmatch(value.strip())):
         return float(value) if number["fraction"] else int(value)
     if kind is bool:
@@ -121,63 +120,66 @@ def _typed(name: str, value: object) -> object:
 
 
 def validate(layer: Layer, problems: list[str]) -> Layer:
-    """The layer without what is wrong in it, which is told. A value is checked even if a higher one hides it."""
+    """The layer without its invalid values, each of which adds a line to `problems`.
+
+    A value is checked even where a layer with precedence hides it.
+    """
     try:
-        return replace(layer, given=merge(layer))
+        return replace(layer, settings=merge(layer))
     except ValidationError as error:
-        refused = dict(sorted(findings(error), key=lambda finding: layer.line(finding[0])))
-    problems += [layer.problem(place, message) for place, message in refused.items()]
+        messages = dict(sorted(problems_by_key(error), key=lambda problem: layer.line(problem[0])))
+    problems += [layer.problem(key, message) for key, message in messages.items()]
     values = dict(layer.values)
-    for place in refused:
-        values = _without(values, place)
-    sound = replace(layer, values=values, refused=frozenset(refused))
-    return replace(sound, given=merge(sound))
+    for key in messages:
+        values = _without(values, key)
+    valid = replace(layer, values=values, invalid=frozenset(messages))
+    return replace(valid, settings=merge(valid))
 
 
-def _without(table: Mapping[str, Any], place: Sequence[str]) -> dict[str, Any]:
-    head, *rest = place
-    if rest and isinstance(inside := table.get(head), Mapping):
-        return {**table, head: _without(inside, rest)}
-    return {key: value for key, value in table.items() if key != head}
+def _without(table: Mapping[str, Any], key: Sequence[str]) -> dict[str, Any]:
+    head, *rest = key
+    if rest and isinstance(inner := table.get(head), Mapping):
+        return {**table, head: _without(inner, rest)}
+    return {name: value for name, value in table.items() if name != head}
 
 
-class _Layered(RawSettings):
-    """Reads the layers of `_reading`.
+class _LayeredSettings(RawSettings):
+    """Settings that pydantic reads from the layers in `_layers`.
 
-    They are handed over as sources, never as keyword arguments: among those, BaseSettings has switches of its own
-    (`_env_file`), which a file must not be able to name. Nor as a class for each reading: one takes 6 ms to make.
+    Layers are given as pydantic's sources. As keyword arguments, a file could name BaseSettings' own switches
+    (`_env_file`). A class for each reading would cost 6 ms every time.
     """
 
     @classmethod
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], *_: object, **__: object
     ) -> tuple[InitSettingsSource, ...]:
-        return tuple(InitSettingsSource(settings_cls, dict(layer.values)) for layer in _reading.get())
+        return tuple(InitSettingsSource(settings_cls, dict(layer.values)) for layer in _layers.get())
 
 
-_reading: ContextVar[tuple[Layer, ...]] = ContextVar("layers that are read")
+_layers: ContextVar[tuple[Layer, ...]] = ContextVar("layers to merge")
 
 
 def merge(*layers: Layer) -> RawSettings:
-    """What layers give, the first being the strongest. Raises pydantic's ValidationError."""
-    before = _reading.set(layers)
+    """The settings of several layers; the first layer has precedence. Raises pydantic's ValidationError."""
+    token = _layers.set(layers)
     try:
-        return _Layered()
+        return _LayeredSettings()
     finally:
-        _reading.reset(before)
+        _layers.reset(token)
 
 
 @dataclass(frozen=True)
-class Stack:
-    """Layers that have been checked, the strongest first, and what they give together."""
+class LayerStack:
+    """Validated layers, the one with precedence first, and their settings together."""
 
     layers: tuple[Layer, ...]
-    given: RawSettings
+    settings: RawSettings
 
     @classmethod
-    def of(cls, layers: Sequence[Layer]) -> Stack:
+    def of(cls, layers: Sequence[Layer]) -> LayerStack:
         return cls(tuple(layers), merge(*layers))
 
     def origin(self, name: str) -> str:
-        """Where the value of a setting came from."""
+        """Where the value of a setting was set."""
         return next((layer.origin((name,)) for layer in self.layers if name in layer.values), "default")

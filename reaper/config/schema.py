@@ -1,7 +1,7 @@
-"""Every setting there is: its name, its default, and what it may be.
+"""The schema of the settings: the name, the default and the permitted values of each.
 
-A setting's name in the file is the one here (its alias, where it has one); its environment variable is that
-name in capitals behind `REAPER_`.
+A field's name (its alias, where it has one) is the name in the file; `REAPER_` and that name in capitals is the
+environment variable.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ Switch = Annotated[bool, validators.switch()]
 Window = Annotated[float, validators.seconds("1s", "1d")]
 LogFormat = Literal["auto", "json", "console"]
 
+KeyPath = tuple[str, ...]
+"""The keys that lead to a value from the top of the file; positions in arrays as digits."""
+
 
 class DaemonSettings(BaseSettings):
-    """The settings of the daemon as a whole. Reads nothing by itself: not the environment, no file."""
+    """The settings of the daemon as a whole. Reads neither the environment nor a file by itself."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", case_sensitive=True, hide_input_in_errors=True)
 
@@ -42,9 +45,9 @@ class DaemonSettings(BaseSettings):
     breaker_min: Annotated[int, validators.whole(1, 1_000_000_000)] = 50
     breaker_share: Annotated[float, validators.share()] = 0.5
     restart_grace_seconds: Annotated[float, validators.seconds("0s", "1d"), Field(alias="restart_grace")] = 60
-    # A survey reads every running job once, and the newest event of each candidate: well under a second for
-    # 100,000 jobs with the right index, minutes over a huge event table without one. A limit below that would
-    # mean never reaping there; none at all would let a bad plan load somebody's database for hours.
+    # A survey reads every running job once, and the newest event of each candidate. For 100,000 jobs that takes well
+    # under a second with the right index, and minutes over a huge event table without it. A shorter limit would mean
+    # that such a source is never reaped; without a limit, a bad query plan would load the database for hours.
     statement_timeout_seconds: Annotated[float, validators.seconds("1s", "1d")] = 300
     connect_timeout_seconds: Annotated[float, validators.seconds("1s", "10m")] = 5
     http_host: Annotated[str, validators.host()] = "127.0.0.1"
@@ -87,7 +90,7 @@ class PurgeTable(_Table):
 
 
 class SourceTable(_Table):
-    """`[sources.NAME]`: one place where jobs live. None: what was given for all holds."""
+    """`[sources.NAME]`: one database with jobs. None: the value for all sources applies."""
 
     database_url: DatabaseUrl | None = None
     database_url_file: FilePath | None = None
@@ -108,7 +111,7 @@ class SourceTable(_Table):
 
 
 class RawSettings(DaemonSettings):
-    """All that can be given: the knobs, what sources without their own fall back to, and the file's tables."""
+    """Everything that can be set: the daemon's settings, the values for all sources, and the tables of the file."""
 
     database_url: DatabaseUrl | None = None
     database_url_file: FilePath | None = None
@@ -117,9 +120,9 @@ class RawSettings(DaemonSettings):
     max_age_seconds: Threshold | None = None
     broker_url: BrokerUrl | None = None
     broker_url_file: FilePath | None = None
-    # One question to all workers, and they have this long to answer: it is part of every sweep.
+    # Every sweep sends one inspection to all workers, and waits this long for their replies.
     broker_deadline_seconds: Deadline = 5
-    # A worker that ends warmly answers nothing any more, and works on: as long as a task may take to end then.
+    # A worker in warm shutdown no longer replies, but still works on its tasks. This is how long they may take.
     worker_absence_seconds: Absence = 300
     queues: Names = ("celery",)
     resume_at_start: Switch = False
@@ -129,14 +132,14 @@ class RawSettings(DaemonSettings):
     profiles: Mapping[str, dict[str, Any]] = {}
 
 
-SECTIONS = frozenset({"kinds", "sources", "profiles"})
-"""What only the file can hold."""
+TABLE_SETTINGS = frozenset({"kinds", "sources", "profiles"})
+"""Settings that only the file can have."""
 
 
-def names(table: type[BaseModel]) -> dict[str, Any]:
-    """What may stand in a table, as the user spells it, and the type of each."""
+def field_names(table: type[BaseModel]) -> dict[str, Any]:
+    """The keys of a table, as the file spells them, and their types."""
     return {field.alias or name: field.annotation for name, field in table.model_fields.items()}
 
 
-SCALARS = frozenset(names(RawSettings)) - SECTIONS
-"""What flags and the environment can give too."""
+SCALAR_SETTINGS = frozenset(field_names(RawSettings)) - TABLE_SETTINGS
+"""Settings that flags and the environment can give too."""

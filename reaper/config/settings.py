@@ -1,4 +1,4 @@
-"""Settings as the rest of the program sees them: complete, checked, and unchangeable."""
+"""The settings in force: complete, checked and frozen. What the rest of the program reads."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from reaper.common.durations import format_duration, parse_duration
-from reaper.config import broker_url
-from reaper.config.database_url import masked
 from reaper.config.error_messages import dotted
 from reaper.config.schema import DaemonSettings
-from reaper.config.token_file import read_tokens
+from reaper.config.secrets import read_tokens
+from reaper.config.urls import mask_broker_url, mask_database_url
 from reaper.model import Threshold, Thresholds
 from reaper.profile import Profile
 
-SIMPLE = (
+INHERITED_SETTINGS = (
     "action",
     "max_age_seconds",
     "broker_deadline_seconds",
@@ -28,14 +27,21 @@ SIMPLE = (
     "resume_at_start",
     "resume_window_seconds",
 )
-"""Settings that a source takes from above as they are when it has none of its own."""
+"""Settings that a source inherits from those for all sources where it has no value of its own."""
+
+_LISTENING_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+def reachable_host(http_host: str) -> str:
+    """The host at which a daemon on this machine is reached, for the `http_host` on which it listens."""
+    return _LISTENING_EVERYWHERE.get(http_host, http_host)
 
 
 @dataclass(frozen=True, slots=True)
-class Purge:
-    """What becomes of finished jobs: those older than `days_to_keep` are deleted, `batch_size` at a time.
+class PurgeSettings:
+    """Retention of finished jobs: those older than `days_to_keep` are deleted, `batch_size` per transaction.
 
-    `cron` says when, for `CronTrigger.from_crontab` in UTC; None: only when somebody tells to.
+    `cron` is a cron expression (`reaper.config.cron`), in UTC; None: only `reaper purge` purges.
     """
 
     cron: str | None = None
@@ -45,12 +51,12 @@ class Purge:
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
-    """One place where jobs live, with everything resolved. Durations are seconds.
+    """One database with jobs, and everything that applies to it. Durations are seconds.
 
-    `action` is the profile's action that a sweep takes. `broker` is where Celery's workers are asked, None when nobody
-    said; `queues` are those that the jobs of this source wait in, and a worker that has gone keeps them unknown for
-    `worker_absence_seconds`. A job that is active in a live worker is left alone
-    until it is older than `max_age_seconds`; None: however old it is.
+    `action` is the profile's action that a sweep takes. `broker` is the URL through which Celery's workers are
+    inspected, None where none is given; jobs of this source wait in `queues`, and stay unknown for
+    `worker_absence_seconds` after a worker of these queues disappeared. A job that is active in a live worker is spared
+    until it is older than `max_age_seconds`; None: at any age.
     """
 
     name: str
@@ -65,11 +71,11 @@ class SourceSettings:
     queues: tuple[str, ...] = ("celery",)
     resume_at_start: bool = False
     resume_window_seconds: float = 300.0
-    purge: Purge = Purge()
+    purge: PurgeSettings = PurgeSettings()
 
     @property
     def longest_timeout(self) -> float:
-        """The longest that any of its jobs may run before it is a candidate; infinite where rows may say it."""
+        """The longest timeout of its jobs, in seconds; infinite where a job's row may have one of its own."""
         if self.profile.limits is not None:
             return float("inf")
         kinds = (limits.timeout for limits in self.thresholds.kinds.values())
@@ -79,8 +85,7 @@ class SourceSettings:
 class Settings(DaemonSettings):
     """The configuration in force. Durations are seconds.
 
-    `origins` tells where each value came from, by the name that the file gives it. `config_file` is the file
-    that was read, None when there was none.
+    `origins` says where each value was set, by its name in the file. `config_file` is the file that was read, or None.
     """
 
     model_config = SettingsConfigDict(validate_by_name=True, validate_by_alias=False)
@@ -91,9 +96,9 @@ class Settings(DaemonSettings):
 
     @property
     def http_tokens(self) -> Mapping[str, SecretStr]:
-        """Who may change something over HTTP, by name. Read when asked for: most commands need none.
+        """The tokens that permit changes over HTTP, by name. The file is read at each access: few commands need it.
 
-        Raises ConfigError when the file cannot be read, or holds something else.
+        Raises ConfigError when the file cannot be read, or a line of it is not a token.
         """
         if self.http_token_file is None:
             return {}
@@ -101,34 +106,34 @@ class Settings(DaemonSettings):
 
     @property
     def http_exposed(self) -> bool:
-        """Whether anybody beyond this machine may reach the HTTP port."""
+        """Whether the HTTP port may be reached from other machines."""
         if self.http_port == 0 or self.http_host.casefold() == "localhost":
             return False
         try:
             return not ipaddress.ip_address(self.http_host).is_loopback
         except ValueError:
-            return True  # a name may lead anywhere
+            return True  # a name may resolve to any address
 
     def described(self) -> list[tuple[str, str, str]]:
-        """Each value: its name in the file, itself without secrets, and where it came from."""
+        """Name in the file, value without secrets, and origin of each value."""
         rows = [("config", str(self.config_file or "none"))]
         for name, field in DaemonSettings.model_fields.items():
-            rows.append((field.alias or name, _shown(name, getattr(self, name))))
+            rows.append((field.alias or name, _written(name, getattr(self, name))))
         for source in self.sources.values():
-            rows += [(dotted(("sources", source.name, *place)), value) for place, value in _source(source)]
+            rows += [(dotted(("sources", source.name, *key)), value) for key, value in _values_of(source)]
         return [(name, value, self.origins.get(name, "default")) for name, value in rows]
 
 
-def _source(source: SourceSettings) -> Iterator[tuple[tuple[str, ...], str]]:
-    yield ("database_url",), masked(source.database_url.get_secret_value())
+def _values_of(source: SourceSettings) -> Iterator[tuple[tuple[str, ...], str]]:
+    yield ("database_url",), mask_database_url(source.database_url.get_secret_value())
     yield ("profile",), source.profile.name
     yield ("timeout_seconds",), _seconds(source.thresholds.timeout)
     yield ("stall_seconds",), _seconds(source.thresholds.stall)
-    yield ("broker_url",), broker_url.masked(source.broker.get_secret_value()) if source.broker else "none"
-    for name in SIMPLE:
-        yield (name,), _shown(name, getattr(source, name))
-    for name in Purge.__dataclass_fields__:
-        yield ("purge", name), _shown(name, getattr(source.purge, name))
+    yield ("broker_url",), mask_broker_url(source.broker.get_secret_value()) if source.broker else "none"
+    for name in INHERITED_SETTINGS:
+        yield (name,), _written(name, getattr(source, name))
+    for name in PurgeSettings.__dataclass_fields__:
+        yield ("purge", name), _written(name, getattr(source.purge, name))
     for kind, limits in source.thresholds.kinds.items():
         for name, limit in (("timeout_seconds", limits.timeout), ("stall_seconds", limits.stall)):
             if limit is not None:
@@ -136,11 +141,11 @@ def _source(source: SourceSettings) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _seconds(limit: Threshold) -> str:
-    return _shown("seconds", limit.seconds)
+    return _written("seconds", limit.seconds)
 
 
-def _shown(name: str, value: object) -> str:
-    """A value as it could be written in the file, durations the short way where that is exact."""
+def _written(name: str, value: object) -> str:
+    """A value as it could be written in the file. Durations are shortened where that is exact."""
     if name.endswith("seconds") and isinstance(value, float):
         words = format_duration(value)
         return words if parse_duration(words) == value else f"{value!r}s".replace(".0s", "s")

@@ -1,4 +1,4 @@
-"""Which database a source uses, and which broker, and where that was said."""
+"""Which database or broker URL a source uses, and where it was set."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from reaper.config.database_url import normalise
-from reaper.config.layers import Layer, Stack
+from reaper.config.layers import Layer, LayerStack
 from reaper.config.schema import RawSettings, SourceTable
 from reaper.config.secrets import Credentials, read_secret
 
 
 @dataclass(frozen=True)
-class FoundUrl:
-    """A URL and where it was found; no URL when what stood there is wrong, which has been told."""
+class ResolvedUrl:
+    """A URL and where it was set. `url` is None where the value is wrong, which is among the problems."""
 
     url: SecretStr | None
     origin: str
@@ -25,46 +24,49 @@ class FoundUrl:
 
 @dataclass
 class UrlLookup:
-    """Finds each source's URL of one sort: `setting`. A secret's file is read only when it is the one that counts."""
+    """Finds the URL of each source for one setting: `database_url` or `broker_url`.
 
-    stack: Stack
+    A secret's file is read only where its URL is used. What is wrong is added to `problems`.
+    """
+
+    setting: str
+    normalise: Callable[[str], str]
+    stack: LayerStack
     file: Layer
     credentials: Credentials
     problems: list[str]
-    setting: str = "database_url"
-    normal: Callable[[str], str] = normalise
 
     @cached_property
-    def shared(self) -> FoundUrl | None:
-        """What sources without a URL of their own use."""
-        found = (self._given(layer, layer.given) for layer in self.stack.layers)
-        return next((url for url in found if url is not None), None)
+    def shared(self) -> ResolvedUrl | None:
+        """The URL of sources without one of their own."""
+        urls = (self._in_table(layer, layer.settings) for layer in self.stack.layers)
+        return next((url for url in urls if url is not None), None)
 
-    def of(self, source: str, table: SourceTable) -> FoundUrl | None:
-        """The source's own URL, else the shared one."""
+    def of(self, source: str, table: SourceTable) -> ResolvedUrl | None:
+        """The source's own URL (its credential before its table in the file), else the shared one."""
         if (path := self.credentials.path(self.setting, source)) is not None:
             return self._read(path, f"credential {source}.{self.setting}")
-        return self._given(self.file, table, "sources", source) or self.shared
+        return self._in_table(self.file, table, "sources", source) or self.shared
 
-    def said_twice(self) -> Iterator[str]:
-        """A line for each place that gives a URL and a URL's file: nobody can tell which was meant."""
+    def ambiguities(self) -> Iterator[str]:
+        """A line for each place that gives both a URL and a file with a URL: which one was meant is unknown."""
         for layer in self.stack.layers:
-            yield from self._twice(layer, layer.given)
-        for name, table in self.file.given.sources.items():
-            yield from self._twice(self.file, table, "sources", name)
+            yield from self._ambiguities_in(layer, layer.settings)
+        for name, table in self.file.settings.sources.items():
+            yield from self._ambiguities_in(self.file, table, "sources", name)
 
-    def _twice(self, layer: Layer, table: RawSettings | SourceTable, *around: str) -> Iterator[str]:
-        url, path = self._said(table)
+    def _ambiguities_in(self, layer: Layer, table: RawSettings | SourceTable, *around: str) -> Iterator[str]:
+        url, path = self._values(table)
         if url is not None and path is not None:
             other = layer.origin((*around, self._file_setting))
             yield layer.problem((*around, self.setting), f"{other} gives the URL too; keep one of the two")
 
-    def _given(self, layer: Layer, table: RawSettings | SourceTable, *around: str) -> FoundUrl | None:
-        if not layer.refused.isdisjoint({(*around, self.setting), (*around, self._file_setting)}):
-            return FoundUrl(None, "refused")
-        url, path = self._said(table)
+    def _in_table(self, layer: Layer, table: RawSettings | SourceTable, *around: str) -> ResolvedUrl | None:
+        if not layer.invalid.isdisjoint({(*around, self.setting), (*around, self._file_setting)}):
+            return ResolvedUrl(None, "refused")
+        url, path = self._values(table)
         if url is not None:
-            return FoundUrl(url, layer.origin((*around, self.setting)))
+            return ResolvedUrl(url, layer.origin((*around, self.setting)))
         if path is not None:
             return self._read(path, layer.origin((*around, self._file_setting)))
         return None
@@ -73,15 +75,15 @@ class UrlLookup:
     def _file_setting(self) -> str:
         return f"{self.setting}_file"
 
-    def _said(self, table: RawSettings | SourceTable) -> tuple[SecretStr | None, Path | None]:
-        """The URL and the URL's file that stand in a table."""
+    def _values(self, table: RawSettings | SourceTable) -> tuple[SecretStr | None, Path | None]:
+        """The URL, and the file with the URL, that a table gives."""
         return getattr(table, self.setting), getattr(table, self._file_setting)
 
-    def _read(self, path: Path, origin: str) -> FoundUrl:
-        # A credential's name says it all; its path is the service manager's business.
+    def _read(self, path: Path, origin: str) -> ResolvedUrl:
+        # A credential is identified by its name; its directory is chosen by systemd.
         origin = origin if origin.startswith("credential ") else f"{origin} ({path})"
         try:
-            return FoundUrl(SecretStr(self.normal(read_secret(path))), origin)
+            return ResolvedUrl(SecretStr(self.normalise(read_secret(path))), origin)
         except ValueError as error:
             self.problems.append(f"{origin}: {error}")
-            return FoundUrl(None, origin)
+            return ResolvedUrl(None, origin)

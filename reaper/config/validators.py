@@ -1,4 +1,4 @@
-"""What a single value may be. Every refusal says what was expected, and shows no secret."""
+"""Validators of single values. Each error says what was expected, and contains no secret."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from reaper.common.durations import parse_duration
 from reaper.common.suggestions import did_you_mean
-from reaper.config import broker_url as broker
-from reaper.config import cron as crontab
-from reaper.config.database_url import normalise
+from reaper.config.cron import normalise_cron
+from reaper.config.urls import normalise_broker_url, normalise_database_url
 
 
-def shown(value: object) -> str:
-    """A wrong value for a message. One that looks like a database's address, in the wrong place, is not shown."""
+def quote(value: object) -> str:
+    """A wrong value for a message, cut to 40 characters. A URL in the wrong place may contain a password: not shown."""
     text = str(value)
     if "://" in text or "password" in text.casefold():
         return "an address"
@@ -35,11 +34,11 @@ def seconds(low: str, high: str) -> BeforeValidator:
             try:
                 number = parse_duration(value)
             except ValueError as error:
-                raise ValueError(f"{error}, not {shown(value)}") from None
+                raise ValueError(f"{error}, not {quote(value)}") from None
         else:
             number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
         if not least <= number <= most or (low == "0<" and number == 0):  # NaN is never between
-            raise ValueError(f"{expected}, not {shown(value)}")
+            raise ValueError(f"{expected}, not {quote(value)}")
         return float(number)
 
     return BeforeValidator(check)
@@ -50,7 +49,7 @@ def whole(low: int, high: int) -> BeforeValidator:
 
     def check(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(f"expected a whole number from {low} to {high}, not {shown(value)}")
+            raise ValueError(f"expected a whole number from {low} to {high}, not {quote(value)}")
         return value
 
     return BeforeValidator(check)
@@ -61,7 +60,7 @@ def share() -> BeforeValidator:
 
     def check(value: object) -> float:
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= 1:
-            raise ValueError(f"expected a number above 0 and up to 1, not {shown(value)}")
+            raise ValueError(f"expected a number above 0 and up to 1, not {quote(value)}")
         return float(value)
 
     return BeforeValidator(check)
@@ -69,12 +68,12 @@ def share() -> BeforeValidator:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"expected text, not {shown(value)}")
+        raise ValueError(f"expected text, not {quote(value)}")
     return value.strip()
 
 
 def text() -> BeforeValidator:
-    """Text that says something."""
+    """Text that is not blank."""
     return BeforeValidator(_text)
 
 
@@ -86,7 +85,7 @@ def _name(value: object) -> str:
 
 
 def name() -> BeforeValidator:
-    """The name of something, which an address is not."""
+    """A name. An address is refused."""
     return BeforeValidator(_name)
 
 
@@ -95,26 +94,26 @@ def names() -> BeforeValidator:
 
     def check(value: object) -> tuple[str, ...]:
         if not isinstance(value, (list, tuple)) or not value:
-            raise ValueError(f'expected a list of names, such as ["celery", "mail"], not {shown(value)}')
-        return tuple(_name(each) for each in value)
+            raise ValueError(f'expected a list of names, such as ["celery", "mail"], not {quote(value)}')
+        return tuple(_name(item) for item in value)
 
     return BeforeValidator(check)
 
 
 def switch() -> BeforeValidator:
-    """On or off."""
+    """true or false."""
 
     def check(value: object) -> bool:
         if isinstance(value, bool):
             return value
-        raise ValueError(f"expected true or false, not {shown(value)}")
+        raise ValueError(f"expected true or false, not {quote(value)}")
 
     return BeforeValidator(check)
 
 
 def cron() -> BeforeValidator:
-    """A cron expression of five fields, as APScheduler takes it."""
-    return BeforeValidator(lambda value: crontab.normalise(_text(value)))
+    """A cron expression of five fields, with the meaning of crontab(5)."""
+    return BeforeValidator(lambda value: normalise_cron(_text(value)))
 
 
 def choice(*names: str) -> BeforeValidator:
@@ -123,7 +122,7 @@ def choice(*names: str) -> BeforeValidator:
     def check(value: object) -> str:
         name = _text(value).casefold()
         if name not in names:
-            raise ValueError(f"{shown(value)} is unknown{did_you_mean(name, names)}")
+            raise ValueError(f"{quote(value)} is unknown{did_you_mean(name, names)}")
         return name
 
     return BeforeValidator(check)
@@ -151,12 +150,12 @@ def _host(value: object) -> str:
         return str(ipaddress.ip_address(bare))
     except ValueError:
         if not _HOST.fullmatch(name):
-            raise ValueError(f"expected a host name or an IP address, without a port, not {shown(value)}") from None
+            raise ValueError(f"expected a host name or an IP address, without a port, not {quote(value)}") from None
     return name
 
 
 def host() -> BeforeValidator:
-    """A name or an address to listen on, without a port."""
+    """A host name or an IP address to listen on, without a port."""
     return BeforeValidator(_host)
 
 
@@ -165,14 +164,14 @@ def hosts() -> BeforeValidator:
 
     def check(value: object) -> tuple[str, ...]:
         if isinstance(value, (list, tuple)):
-            return tuple(_host(each).casefold() for each in value)
-        raise ValueError(f'expected a list of host names, such as ["reaper.example.org"], not {shown(value)}')
+            return tuple(_host(item).casefold() for item in value)
+        raise ValueError(f'expected a list of host names, such as ["reaper.example.org"], not {quote(value)}')
 
     return BeforeValidator(check)
 
 
 def source_name() -> AfterValidator:
-    """A name that can stand in a metric's label, on a command line and in a credential's file name."""
+    """A source's name: fit for a metric's label, a command line and the file name of a credential."""
 
     def check(value: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}", value):
@@ -188,10 +187,10 @@ def _secret(value: object, normal: Callable[[str], str]) -> SecretStr:
 
 
 def database_url() -> BeforeValidator:
-    """A PostgreSQL URL, as SQLAlchemy takes it."""
-    return BeforeValidator(lambda value: _secret(value, normalise))
+    """The URL of a PostgreSQL or MariaDB database."""
+    return BeforeValidator(lambda value: _secret(value, normalise_database_url))
 
 
 def broker_url() -> BeforeValidator:
-    """A broker's URL, as Celery takes it."""
-    return BeforeValidator(lambda value: _secret(value, broker.normalise))
+    """The URL of a Celery broker, or several joined by `;`."""
+    return BeforeValidator(lambda value: _secret(value, normalise_broker_url))

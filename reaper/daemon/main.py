@@ -21,11 +21,13 @@ from reaper.daemon.reload import needs_rebuild, needs_restart, same_database, va
 from reaper.daemon.startup_recovery import StartupRecovery
 from reaper.daemon.systemd import Systemd
 from reaper.errors import ConfigError, ReaperError
+from reaper.memory import Memory
 from reaper.observers import logging_setup
 from reaper.observers.event_log import EventLog
 from reaper.observers.metrics import Metrics
+from reaper.scheduling.cron_trigger import CronTrigger
 from reaper.scheduling.scheduled_purge import ScheduledPurge
-from reaper.scheduling.scheduler import CronTrigger, Supervisor
+from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker
@@ -111,7 +113,8 @@ class Daemon:
     def __init__(self, settings: Settings) -> None:
         """Raises ReaperError when the HTTP port is taken, ConfigError when its tokens cannot be read or are missing."""
         self._settings = settings
-        self._halt = halt = HaltSwitch(settings.state_dir)
+        self._memory = Memory.open(settings.state_dir, _report_state_trouble)
+        self._halt = halt = HaltSwitch(self._memory.halt)
         self._metrics, self._event_log, self._status = Metrics(halt), EventLog(), Status(halt)
         self._history = History()
         self.systemd = Systemd.of(os.environ)
@@ -138,6 +141,8 @@ class Daemon:
         )
         if settings.http_exposed:
             _log.warning("Reaper's HTTP port can be reached from outside this machine.", host=settings.http_host)
+        if not self._memory.durable:
+            _log.info("Reaper keeps its state in memory only: no state directory is set (REAPER_STATE_DIR).")
         if (halted := self._halt.current) is not None:
             _log.warning("Reaper is halted: it looks, and ends nothing.", by=halted.by, reason=halted.reason)
         self._publish_sources(settings)
@@ -145,7 +150,7 @@ class Daemon:
             self._http.start()
         for source in settings.sources.values():
             self._add(settings, self._build_runner(settings, source))
-            if source.resume_at_start and not self._halt.on:
+            if source.resume_at_start and not self._halt.is_halted:
                 self._startup.begin(settings, source)
         self._service.configure(settings)
         self._supervisor.start()
@@ -164,6 +169,7 @@ class Daemon:
         finished = self._supervisor.stop(_STOP_SECONDS)
         if self._http:
             self._http.stop(_HTTP_STOP_SECONDS)
+        self._memory.close()
         if finished:
             _log.info("Reaper has stopped.")
         return finished
@@ -249,9 +255,14 @@ class Daemon:
             create_source(settings, source),
             downtime or DowntimeTracker(settings.restart_grace_seconds),
             RetrySchedule(settings.interval_seconds),
-            Breaker(settings.breaker_min, settings.breaker_share),
+            Breaker.from_settings(settings),
             settings.batch_size,
             socket.gethostname(),
             self._subscribers,
             self._halt,
+            self._memory.contacts,
         )
+
+
+def _report_state_trouble(problem: str) -> None:
+    _log.warning("Reaper's state file cannot be used; sweeps go on.", problem=problem)

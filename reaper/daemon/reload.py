@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reaper.config import Settings, place
+from reaper.config import Settings, database_location
 from reaper.errors import ConfigError
 from reaper.source.factory import create_source
 from reaper.web.guard import AccessControl, refuse_exposed
@@ -34,7 +34,7 @@ def needs_rebuild(name: str, old: Settings, fresh: Settings) -> bool:
 def same_database(name: str, old: Settings, fresh: Settings) -> bool:
     """Whether the source is where it was, whoever asks for it."""
     before, after = (settings.sources[name].database_url.get_secret_value() for settings in (old, fresh))
-    return place(before) == place(after)
+    return database_location(before) == database_location(after)
 
 
 def _knobs(settings: Settings) -> tuple[object, ...]:

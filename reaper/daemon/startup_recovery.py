@@ -15,13 +15,13 @@ from reaper.config import Settings, SourceSettings
 from reaper.database.errors import short_message
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import JobCounts, ReapedJob
-from reaper.operations.bulk import BulkOptions
-from reaper.operations.resume import Resumed, ResumeOptions, resume
+from reaper.operations.bulk_end import BulkOptions
+from reaper.operations.resume import ResumeOptions, ResumeResult, resume
 from reaper.source import Source
 from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.halt import HaltSwitch
-from reaper.sweep.listeners import ListenerGroup, Subscriber
+from reaper.sweep.listeners import ListenerGroup, SweepSubscriber
 
 LISTEN_SECONDS = 10.0
 _AGAIN_SECONDS = 2.0
@@ -32,7 +32,7 @@ _log = structlog.get_logger("reaper")
 class StartupRecovery:
     """A thread for each of these sources. A listener, which tells the subscribers of sweeps."""
 
-    def __init__(self, subscribers: Sequence[Subscriber], halt: HaltSwitch | None = None) -> None:
+    def __init__(self, subscribers: Sequence[SweepSubscriber], halt: HaltSwitch | None = None) -> None:
         self._halt = halt or HaltSwitch()
         self._listeners = ListenerGroup(subscribers)
         self._stopping = threading.Event()
@@ -58,7 +58,7 @@ class StartupRecovery:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _told_to_stop(self) -> bool:
-        return self._stopping.is_set() or self._halt.on
+        return self._stopping.is_set() or self._halt.is_halted
 
     def _run(self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, hand: BulkOptions) -> None:
         try:
@@ -76,7 +76,7 @@ class StartupRecovery:
 
     def _patiently(
         self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, hand: BulkOptions
-    ) -> Resumed | None:
+    ) -> ResumeResult | None:
         """A database that is still starting is waited for; beyond the window there is nothing left to close."""
         begun = time.monotonic()
         while True:
@@ -84,7 +84,7 @@ class StartupRecovery:
                 return resume(source, downtime, options, hand)
             except DatabaseUnavailable:
                 downtime.record_failure()
-                if time.monotonic() - begun > options.window:
+                if time.monotonic() - begun > options.window_seconds:
                     raise
             if self._stopping.wait(_AGAIN_SECONDS):
                 return None
@@ -98,15 +98,15 @@ class StartupRecovery:
         self._listeners.surveyed(source, census)
 
 
-def _tell(resumed: Resumed) -> None:
+def _tell(resumed: ResumeResult) -> None:
     _log.info(
-        f"Reaper closed {resumed.toll.reaped} interrupted job(s).",
+        f"Reaper closed {resumed.bulk_result.reaped} interrupted job(s).",
         source=resumed.source,
-        found=resumed.found,
-        closed=resumed.toll.reaped,
+        found=resumed.interrupted,
+        closed=resumed.bulk_result.reaped,
         window_seconds=resumed.window_seconds,
         sweep_id=resumed.run_id,
     )
-    for failure in resumed.toll.failures:
+    for failure in resumed.bulk_result.failures:
         job = messages.format_key(failure.key)
         _log.error("Reaper could not end a job.", source=resumed.source, job=job, error=failure.error)

@@ -29,6 +29,7 @@ from reaper.errors import ConfigError
 from reaper.model import JobCounts, Outcome, ReapedJob, SweepReport
 from reaper.scheduling.scheduler import State, Supervisor
 from reaper.scheduling.source_runner import SourceRunner
+from reaper.sweep.summary import error_in_one_line, sweep_in_one_line
 
 _START_SECONDS = 60.0
 _MORE_SECONDS = 30
@@ -37,7 +38,6 @@ _PINGS = 3
 """How often WATCHDOG is said within the time that the manager gives."""
 _SLACK_SECONDS = 60.0
 """For what no limit is set for: looking a host's name up, a machine that is short of everything."""
-_LONGEST_ERROR = 200
 _NAMED = 5
 
 _log = structlog.get_logger("reaper")
@@ -183,7 +183,11 @@ class Systemd:
         if runner.sweeping:
             still = time.monotonic() - runner.source.activity.at
             return f"the sweep of {runner.name} has stood still for {still:.0f} s" if still > self._timeouts else None
-        return f"{runner.name} is not swept: {runner.overdue:.0f} s late" if runner.overdue > self._slack else None
+        return (
+            f"{runner.name} is not swept: {runner.overdue_seconds:.0f} s late"
+            if runner.overdue_seconds > self._slack
+            else None
+        )
 
     # --- what sweeps say -------------------------------------------------------------------------------------
 
@@ -210,7 +214,7 @@ class Systemd:
     def _status(self) -> str:
         with self._changing:
             reports = sorted(self._reports.items(), key=lambda item: (not _troubled(item[1]), item[0]))
-        told = [f"{name}: {in_words(report)}" for name, report in reports[:_NAMED]]
+        told = [f"{name}: {sweep_in_one_line(report)}" for name, report in reports[:_NAMED]]
         if more := len(reports) - len(told):
             told.append(f"and {more} more sources")
         return "; ".join([*_refusal(self._refused), *told])
@@ -219,38 +223,8 @@ class Systemd:
 def _refusal(problems: Sequence[str]) -> Iterator[str]:
     if problems:
         others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        yield f"new configuration refused, the old one stays: {_in_one_line(problems[0])}{others}"
+        yield f"new configuration refused, the old one stays: {error_in_one_line(problems[0])}{others}"
 
 
 def _troubled(report: SweepReport | None) -> bool:
     return report is None or report.outcome not in (Outcome.DONE, Outcome.STANDBY)
-
-
-def in_words(report: SweepReport | None) -> str:
-    """A source's last sweep in one line. The moment is the database's."""
-    if report is None:
-        return "waiting for the first sweep"
-    at = f" at {report.judged_at[:19].replace('T', ' ')} UTC" if report.judged_at else ""
-    return f"{_outcome(report)}{at}"
-
-
-def _outcome(report: SweepReport) -> str:
-    running, stale = (report.census.running, report.census.stale) if report.census else (0, 0)
-    match report.outcome:
-        case Outcome.DONE:
-            spared = report.census.spared if report.census else 0
-            return f"swept, {running} running, {spared} spared, {report.reaped} reaped"
-        case Outcome.STANDBY:
-            return "stands by, another replica sweeps"
-        case Outcome.HELD:
-            return f"breaker open, {stale} of {running} running jobs fell silent"
-        case Outcome.HALTED:
-            return f"halted, {running} running, {stale} stale"
-        case Outcome.STOPPED:
-            return "stopped between two batches"
-        case Outcome.FAILED:
-            return f"{'database away' if report.database_away else 'sweep failed'}, {_in_one_line(report.error or '')}"
-
-
-def _in_one_line(error: str) -> str:
-    return " ".join(error.split())[:_LONGEST_ERROR]

@@ -1,8 +1,8 @@
-"""The fence: what stands in a database to keep a reaped job reaped, and the statements that put it there.
+"""The fence: a trigger that keeps a reaped job reaped when its old worker writes late, and the SQL that installs it.
 
-It is the one thing that the reaper installs, and only when it is asked to. A late DELETE, and what a late worker
-inserts elsewhere, it lets through; so it does a late write after the job has been started anew, which cannot be told
-from those of the new worker.
+It is the only thing that the reaper installs in a database, and only on request. Limitation: it lets through a late
+DELETE, what a late worker inserts into other tables, and a late write after the job has been started again, which looks
+like a write of the new worker.
 """
 
 from __future__ import annotations
@@ -12,27 +12,29 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from reaper.errors import NotFenceable
-from reaper.fence.definition import definition
-from reaper.fence.mariadb import MariaDB
-from reaper.fence.postgresql import PostgreSQL
-from reaper.fence.state import FenceChange, FenceStatus, State
+from reaper.fence.definition import fence_definition
+from reaper.fence.mariadb import MariaDBFence
+from reaper.fence.postgresql import PostgreSQLFence
+from reaper.fence.state import FenceChange, FenceState, FenceStatus
 from reaper.source import Source
 
-__all__ = ["FenceChange", "FenceStatus", "Fences", "NotFenceable", "State", "fences"]
+__all__ = ["FenceBackend", "FenceChange", "FenceState", "FenceStatus", "NotFenceable", "fence_backend"]
 
 
-class Fences(Protocol):
-    """How one kind of server is given a fence."""
+class FenceBackend(Protocol):
+    """The fence of one profile on one kind of server."""
 
-    def look(self, connection: Connection) -> FenceStatus:
-        """What stands there, inside a transaction of the caller's.
+    def status(self, connection: Connection) -> FenceStatus:
+        """The fence in the database, read inside a transaction of the caller.
 
-        Raises ReaperError when there is no table that could have a fence, DBAPIError.
+        Raises:
+            ReaperError: there is no such table, it cannot have a fence, or the role may not see whether it has one.
+            DBAPIError: the query failed.
         """
 
 
-def fences(source: Source) -> Fences:
-    """Raises NotFenceable for a profile whose reaped jobs cannot be told from others."""
-    wanted = definition(source.profile)
-    kind = PostgreSQL if source.engine.dialect.name == "postgresql" else MariaDB
-    return kind(source.rule.tables, wanted)
+def fence_backend(source: Source) -> FenceBackend:
+    """Raises NotFenceable for a profile whose reaped jobs cannot be told from other jobs."""
+    definition = fence_definition(source.profile)
+    backend = PostgreSQLFence if source.engine.dialect.name == "postgresql" else MariaDBFence
+    return backend(source.rule.tables, definition)

@@ -1,4 +1,4 @@
-"""A fence put up or taken away by a person: looked at first, and then exactly what was shown is run."""
+"""Installing and removing a fence: the plan is shown first, and then exactly that plan is run."""
 
 from __future__ import annotations
 
@@ -10,23 +10,35 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.database.connections import read_server_clock
 from reaper.errors import ReaperError
-from reaper.fence import FenceChange, FenceStatus, NotFenceable, State, fences
+from reaper.fence import FenceChange, FenceState, FenceStatus, NotFenceable, fence_backend
 from reaper.source import Source
 from reaper.source.purge import is_lock_timeout
 
-__all__ = ["FenceAction", "FenceStatus", "NotFenceable", "Plan", "State", "apply", "plan", "standing"]
+__all__ = [
+    "FenceAction",
+    "FencePlan",
+    "FenceState",
+    "FenceStatus",
+    "NotFenceable",
+    "apply_plan",
+    "fence_status",
+    "plan_change",
+]
 
 
 class FenceAction(StrEnum):
-    """What is to become of a fence."""
+    """What to do with a fence."""
 
     INSTALL = "install"
     REMOVE = "remove"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What stands there, and what is to be done; nothing when it is as it should be. `notes` are for who decides."""
+class FencePlan:
+    """The fence as it is, and the change to make, which is empty if there is nothing to do.
+
+    `notes` are for the person who decides.
+    """
 
     before: FenceStatus
     change: FenceChange
@@ -34,51 +46,60 @@ class Plan:
 
     @property
     def script(self) -> str:
-        """The statements, fit to be pasted into the server's own client."""
-        return self.before.script.written(self.change.statements)
+        """The statements, ready to be pasted into the server's own client."""
+        return self.before.script.render(self.change.statements)
 
 
-def standing(source: Source) -> FenceStatus:
-    """How the fence of a source stands. Raises NotFenceable, ReaperError, DatabaseAway and DBAPIError."""
-    found = fences(source)
+def fence_status(source: Source) -> FenceStatus:
+    """The fence of a source.
+
+    Raises:
+        NotFenceable: the profile cannot have a fence.
+        ReaperError: the table cannot have one, or the role may not see it.
+        DatabaseUnavailable, DBAPIError: the database does not answer, or refuses.
+    """
+    backend = fence_backend(source)
     with source.connect() as connection, source.transaction(connection, read_only=True):
-        return found.look(connection)
+        return backend.status(connection)
 
 
-def plan(source: Source, wish: FenceAction) -> Plan:
-    """What would have to be done. Raises as `standing` does, and ReaperError for what the reaper has not made."""
-    found = standing(source)
-    if found.state is State.FOREIGN:
-        raise ReaperError(f"{found.table} has a trigger or function of the fence's name that the reaper has not made")
-    if wish is FenceAction.REMOVE:
-        return Plan(found, FenceChange() if found.state is State.ABSENT else found.remove)
-    return Plan(found, FenceChange() if found.state is State.INSTALLED else found.install, list(_notes(source)))
+def plan_change(source: Source, action: FenceAction) -> FencePlan:
+    """Raises what `fence_status` raises, and ReaperError if something else has the fence's name."""
+    status = fence_status(source)
+    if status.state is FenceState.FOREIGN:
+        foreign = "has a trigger or function with the fence's name that the reaper did not create"
+        raise ReaperError(f"{status.table} {foreign}")
+    if action is FenceAction.REMOVE:
+        return FencePlan(status, FenceChange() if status.state is FenceState.ABSENT else status.remove)
+    change = FenceChange() if status.state is FenceState.INSTALLED else status.install
+    return FencePlan(status, change, list(_notes(source)))
 
 
 def _notes(source: Source) -> Iterator[str]:
     profile, action = source.profile, source.options.action
-    if all(chosen is not profile.actions["fail"] for _, chosen in profile.branches(action)):
-        yield f"stale jobs are ended by the action {action!r} here: a fence keeps those alone that 'fail' has ended"
+    if all(branch is not profile.actions["fail"] for _, branch in profile.branches(action)):
+        yield f"this source ends stale jobs by the action {action!r}; a fence protects only jobs ended by 'fail'"
 
 
-def apply(source: Source, planned: Plan) -> FenceStatus:
-    """Run it, in one transaction, and look again.
+def apply_plan(source: Source, plan: FencePlan) -> FenceStatus:
+    """Runs the plan in one transaction, and reads the fence again.
 
-    Raises ReaperError when a privilege is missing, or when somebody's transaction on the table does not end in time;
-    DatabaseAway and DBAPIError.
+    Raises:
+        ReaperError: a privilege is missing, or a long transaction uses the table.
+        DatabaseUnavailable, DBAPIError: the database does not answer, or refuses.
     """
-    if lacking := planned.change.lacking:
-        raise ReaperError(f"the role {planned.before.role!r} may not do that; it needs: {'; '.join(lacking)}")
+    if grants := plan.change.missing_grants:
+        raise ReaperError(f"the role {plan.before.role!r} may not do that; it needs: {'; '.join(grants)}")
     try:
         with source.connect() as connection, source.transaction(connection):
             read_server_clock(connection)
-            for statement in planned.change.statements:
-                # Without parameters, since names may hold percent signs.
+            for statement in plan.change.statements:
+                # Without parameters, since names may contain percent signs.
                 connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
     except DBAPIError as error:
         if is_lock_timeout(error):
             raise ReaperError(
-                f"{planned.before.table} is in use by a transaction that does not end; nothing was changed: try again"
+                f"{plan.before.table} is in use by a long transaction; nothing was changed, so try again later"
             ) from None
         raise
-    return standing(source)
+    return fence_status(source)

@@ -1,12 +1,12 @@
-"""The fence on PostgreSQL: a trigger, and its function beside the table.
+"""The fence on PostgreSQL: a trigger, and its function in the schema of the table.
 
-Limitation: where a server is older than 13, partitioned tables cannot have one; tables that inherit the old way each
-need their own. A column that the trigger asks about cannot be dropped or retyped while it is there. A change that
-another trigger makes, to a column which the statement itself does not set, is not seen.
+Limitations: before PostgreSQL 13, a partitioned table cannot have one. A table that inherits (INHERITS) needs its own
+fence. A column in the trigger's condition cannot be dropped or retyped while the fence is installed. A change by
+another trigger is not seen if the statement itself does not set that column.
 
-Whether a write is late stands in the trigger's WHEN: its values are read once, when it is made, whatever the settings
-of the sessions that fire it, and no column of it can go away unnoticed. The server takes the condition apart anew for
-every statement; with the columns named, it leaves that for statements which set none of them, such as heartbeats.
+The condition of a late write is the trigger's WHEN. It is parsed once, when the trigger is created, so that settings of
+the writing sessions do not change its meaning, and no column in it can be dropped unnoticed. The server prepares WHEN
+again for every statement that sets one of the trigger's columns; other statements, such as heartbeats, skip that.
 """
 
 from __future__ import annotations
@@ -18,23 +18,31 @@ from typing import Any
 from sqlalchemy import Connection, Row, String, bindparam, text
 
 from reaper.errors import ReaperError
-from reaper.fence.definition import Definition
-from reaper.fence.postgresql_trigger import body, dollars, function_of, late, literal, name
-from reaper.fence.state import FenceChange, FenceStatus, Script, State
+from reaper.fence.definition import FenceDefinition
+from reaper.fence.postgresql_trigger import (
+    PostgreSQLLateWrite,
+    dollar_quote,
+    function_body,
+    function_name,
+    quote_literal,
+    quote_name,
+)
+from reaper.fence.state import ClientScript, FenceChange, FenceState, FenceStatus
 from reaper.sql.tables import ProfileTables, reserved_alias, split_name
 
 TRIGGER = reserved_alias("fence")
 _MARK = "reaper fence "
-_REPLACES_TRIGGERS = 14
-_PARTITIONED_TRIGGERS = 13
-_BEFORE_UPDATE_OF_A_ROW = 19
+_CREATE_OR_REPLACE_TRIGGER_SINCE = 14
+_PARTITIONED_TRIGGERS_SINCE = 13
+_BEFORE_UPDATE_FOR_EACH_ROW = 19
+"""`tgtype` of the trigger."""
 
-# The table's own function is looked for by the trigger first: the table may have been renamed since.
-_LOOK = text("""
+# The function is found through the trigger first: its name does not fit once the table has been renamed.
+_STATUS = text("""
 SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, current_user::text AS role,
-       has_schema_privilege(n.oid, 'CREATE') AS may_create, has_table_privilege(c.oid, 'TRIGGER') AS may_fire,
+       has_schema_privilege(n.oid, 'CREATE') AS may_create, has_table_privilege(c.oid, 'TRIGGER') AS may_create_trigger,
        current_setting('server_version_num')::int / 10000 AS version,
-       t.oid IS NOT NULL AS there, t.tgenabled IN ('O', 'A') AS fires,
+       t.oid IS NOT NULL AS has_trigger, t.tgenabled IN ('O', 'A') AS fires,
        t.tgtype = :type AND t.tgqual IS NOT NULL AND t.tgattr::text <> '' AS intact,
        p.proname AS function, m.nspname AS function_schema, p.prosrc AS body,
        obj_description(p.oid, 'pg_proc') AS comment, pg_has_role(p.proowner, 'USAGE') AS owns
@@ -47,85 +55,85 @@ WHERE c.oid = to_regclass(:table)
 """).bindparams(*(bindparam(name, type_=String) for name in ("trigger", "function", "table")))
 
 
-class PostgreSQL:
-    """See `reaper.fence.Fences`."""
+class PostgreSQLFence:
+    """See `reaper.fence.FenceBackend`."""
 
-    def __init__(self, schema: ProfileTables, definition: Definition) -> None:
+    def __init__(self, schema: ProfileTables, definition: FenceDefinition) -> None:
         self._table = schema.profile.jobs.table
-        self._late, self._body = late(definition), body(definition)
-        self._kept = ", ".join(map(name, definition.kept))
-        self._version = hashlib.sha256(f"{self._late}{self._body}".encode()).hexdigest()[:12]
+        self._condition, self._body = PostgreSQLLateWrite(definition).condition(), function_body(definition)
+        self._kept = ", ".join(map(quote_name, definition.kept_columns))
+        self._version = hashlib.sha256(f"{self._condition}{self._body}".encode()).hexdigest()[:12]
 
-    def look(self, connection: Connection) -> FenceStatus:
+    def status(self, connection: Connection) -> FenceStatus:
         schema, bare = split_name(self._table)
-        table = name(schema, bare) if schema else name(bare)
-        asked = {"table": table, "function": function_of(bare), "trigger": TRIGGER}
-        row = connection.execute(_LOOK, {**asked, "type": _BEFORE_UPDATE_OF_A_ROW}).one_or_none()
+        table = quote_name(schema, bare) if schema else quote_name(bare)
+        parameters = {"table": table, "function": function_name(bare), "trigger": TRIGGER}
+        row = connection.execute(_STATUS, {**parameters, "type": _BEFORE_UPDATE_FOR_EACH_ROW}).one_or_none()
         if row is None:
             raise ReaperError(f"there is no table {table}")
-        if row.kind != "r" and (row.kind != "p" or row.version < _PARTITIONED_TRIGGERS):
-            raise ReaperError(f"{table} cannot have a fence: {_why_not(row.kind)}")
+        if row.kind != "r" and (row.kind != "p" or row.version < _PARTITIONED_TRIGGERS_SINCE):
+            raise ReaperError(f"{table} cannot have a fence: {_why_no_fence(row.kind)}")
         function = self._function(row)
         return FenceStatus(
             state=self._state(row),
-            table=name(row.schema, row.name),
+            table=quote_name(row.schema, row.name),
             role=row.role,
-            install=FenceChange([*_opening(), *self._install(row, function)], list(_lacking(row))),
-            # Who made the function may drop it, and the trigger with it; the trigger alone, only the table's owner.
-            remove=FenceChange([*_opening(), f"DROP FUNCTION {function}() CASCADE"], list(_not_own(row))),
-            script=Script("BEGIN;", ";", "COMMIT;"),
+            install=FenceChange([*_settings(), *self._install(row, function)], list(_missing_grants(row))),
+            # The owner of the function may drop it with the trigger; only the table's owner may drop that alone.
+            remove=FenceChange([*_settings(), f"DROP FUNCTION {function}() CASCADE"], list(_missing_ownership(row))),
+            script=ClientScript("BEGIN;", ";", "COMMIT;"),
         )
 
     def _function(self, row: Row[Any]) -> str:
-        return name(row.function_schema or row.schema, row.function or function_of(row.name))
+        return quote_name(row.function_schema or row.schema, row.function or function_name(row.name))
 
-    def _state(self, row: Row[Any]) -> State:
+    def _state(self, row: Row[Any]) -> FenceState:
         if row.function is not None and not (row.comment or "").startswith(_MARK):
-            return State.FOREIGN
-        if not row.there:
-            return State.ABSENT if row.function is None else State.OUTDATED
+            return FenceState.FOREIGN
+        if not row.has_trigger:
+            return FenceState.ABSENT if row.function is None else FenceState.OUTDATED
         if not row.fires:
-            return State.DISABLED
+            return FenceState.DISABLED
         same = row.intact and row.body == self._body and row.comment.startswith(f"{_MARK}{self._version}:")
-        return State.INSTALLED if same else State.OUTDATED
+        return FenceState.INSTALLED if same else FenceState.OUTDATED
 
     def _install(self, row: Row[Any], function: str) -> Iterator[str]:
-        table, replaces = name(row.schema, row.name), row.version >= _REPLACES_TRIGGERS
-        if row.there and not replaces:
+        table, replaces = quote_name(row.schema, row.name), row.version >= _CREATE_OR_REPLACE_TRIGGER_SINCE
+        if row.has_trigger and not replaces:
             yield f"DROP FUNCTION {function}() CASCADE"
         yield (
             f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"
-            f"    LANGUAGE plpgsql SECURITY INVOKER SET search_path = pg_catalog, pg_temp AS {dollars(self._body)}"
+            f"    LANGUAGE plpgsql SECURITY INVOKER SET search_path = pg_catalog, pg_temp AS {dollar_quote(self._body)}"
         )
-        told = f"{_MARK}{self._version}: keeps a reaped job reaped when its old worker finishes late"
-        yield f"COMMENT ON FUNCTION {function}() IS {literal(told)}"
+        comment = f"{_MARK}{self._version}: keeps a reaped job reaped when its old worker finishes late"
+        yield f"COMMENT ON FUNCTION {function}() IS {quote_literal(comment)}"
         yield (
-            f"CREATE {'OR REPLACE ' if replaces else ''}TRIGGER {name(TRIGGER)}\n"
+            f"CREATE {'OR REPLACE ' if replaces else ''}TRIGGER {quote_name(TRIGGER)}\n"
             f"    BEFORE UPDATE OF {self._kept} ON {table} FOR EACH ROW\n"
-            f"    WHEN ({self._late})\n    EXECUTE FUNCTION {function}()"
+            f"    WHEN ({self._condition})\n    EXECUTE FUNCTION {function}()"
         )
 
 
-def _opening() -> Iterator[str]:
-    # Whoever wants to write queues up behind a CREATE TRIGGER that waits for a long transaction.
+def _settings() -> Iterator[str]:
+    # Every writer queues up behind a CREATE TRIGGER that waits for a long transaction, so it must not wait for long.
     yield "SET LOCAL lock_timeout = '2s'"
     yield "SET LOCAL search_path = pg_catalog, pg_temp"
 
 
-def _lacking(row: Row[Any]) -> Iterator[str]:
+def _missing_grants(row: Row[Any]) -> Iterator[str]:
     if not row.may_create:
-        yield f"GRANT CREATE ON SCHEMA {name(row.schema)} TO {name(row.role)}"
-    if not row.may_fire:
-        yield f"GRANT TRIGGER ON TABLE {name(row.schema, row.name)} TO {name(row.role)}"
-    yield from _not_own(row)
+        yield f"GRANT CREATE ON SCHEMA {quote_name(row.schema)} TO {quote_name(row.role)}"
+    if not row.may_create_trigger:
+        yield f"GRANT TRIGGER ON TABLE {quote_name(row.schema, row.name)} TO {quote_name(row.role)}"
+    yield from _missing_ownership(row)
 
 
-def _not_own(row: Row[Any]) -> Iterator[str]:
+def _missing_ownership(row: Row[Any]) -> Iterator[str]:
     if row.owns is False:
-        yield f"ALTER FUNCTION {name(row.function_schema, row.function)}() OWNER TO {name(row.role)}"
+        yield f"ALTER FUNCTION {quote_name(row.function_schema, row.function)}() OWNER TO {quote_name(row.role)}"
 
 
-def _why_not(kind: str) -> str:
+def _why_no_fence(kind: str) -> str:
     if kind == "p":
-        return f"only PostgreSQL {_PARTITIONED_TRIGGERS} or newer lets a partitioned table have one"
-    return "it is no table of its own; point the profile at the table behind it"
+        return f"a partitioned table can have one on PostgreSQL {_PARTITIONED_TRIGGERS_SINCE} or later only"
+    return "it is not a base table; name the table behind it in the profile"

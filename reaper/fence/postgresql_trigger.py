@@ -1,54 +1,47 @@
-"""PostgreSQL's trigger and its function as text: every name quoted, every value a literal."""
+"""The text of PostgreSQL's trigger and of its function. Every name is quoted, every value is a literal."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import psycopg.sql
 
-from reaper.fence.definition import REASONS, Definition, Null
+from reaper.fence.definition import FenceDefinition
+from reaper.fence.late_write import LateWrite, fence_object_name
 from reaper.profile import Scalar
-from reaper.sql.tables import reserved_alias
 
-_LONGEST = 63
-
-
-def late(wanted: Definition) -> str:
-    """The condition of a late write: what `fail` wrote would change, and nothing starts anew."""
-    ended = [f"OLD.{name(column)} {_holds(value)}" for column, value in wanted.ended.items()]
-    ended += [f"OLD.{name(column)}::text IN ({_listed(REASONS)})" for column in wanted.reasons]
-    anew = "\n            OR ".join(_anew(wanted))
-    parts = [
-        *ended,
-        _differ(wanted.kept),
-        f"(\n            {anew}\n        ) IS NOT TRUE",
-        "current_setting('reaper.fence', true) IS DISTINCT FROM 'off'",
-    ]
-    return "\n        AND ".join(parts)
+_LONGEST_NAME = 63
+"""In bytes."""
 
 
-def _anew(wanted: Definition) -> Iterator[str]:
-    for column in map(name, wanted.started):
-        yield f"NEW.{column} > OLD.{column}"
-        yield f"(NEW.{column} IS NULL) <> (OLD.{column} IS NULL)"
-    for column in wanted.claim:
-        # Who finishes lets go of a claim: that alone is no new start.
-        yield f"NEW.{name(column)} IS NOT NULL AND {_differ([column])}"
-    if wanted.state is not None:
-        yield f"NEW.{name(wanted.state)} IN ({_listed(wanted.again)})"
+class PostgreSQLLateWrite(LateWrite):
+    """The WHEN of the trigger."""
+
+    switched_on = "current_setting('reaper.fence', true) IS DISTINCT FROM 'off'"
+
+    def name(self, column: str) -> str:
+        return quote_name(column)
+
+    def literal(self, value: Scalar) -> str:
+        """Without a type, so that it takes the type of the column that it is compared with."""
+        return quote_literal(str(value).lower() if isinstance(value, bool) else str(value))
+
+    def reason(self, column: str) -> str:
+        return f"OLD.{quote_name(column)}::text"
+
+    def differ(self, columns: Sequence[str]) -> str:
+        """Compares the stored bytes, which works for every type. An operator would be looked up along a search path."""
+        new, old = (", ".join(f"{row}.{quote_name(column)}" for column in columns) for row in ("NEW", "OLD"))
+        return f"record_image_ne(ROW({new}), ROW({old}))"
+
+    def claimed(self, column: str) -> str:
+        return f"NEW.{quote_name(column)} IS NOT NULL AND {self.differ([column])}"
 
 
-def _differ(columns: Sequence[str]) -> str:
-    """As the server stores them, which can be told of every type. The operator would be looked for by the column."""
-    new, old = (", ".join(f"{row}.{name(column)}" for column in columns) for row in ("NEW", "OLD"))
-    return f"record_image_ne(ROW({new}), ROW({old}))"
-
-
-def body(wanted: Definition) -> str:
-    """What is done about a late write: it keeps what `fail` wrote, and its session is told."""
-    keep = "".join(f"    NEW.{column} := OLD.{column};\n" for column in map(name, wanted.kept))
-    key = ", ".join(f"OLD.{name(column)}" for column in wanted.key)
+def function_body(definition: FenceDefinition) -> str:
+    """Keeps what `fail` wrote, and warns the session that writes."""
+    keep = "".join(f"    NEW.{column} := OLD.{column};\n" for column in map(quote_name, definition.kept_columns))
+    key = ", ".join(f"OLD.{quote_name(column)}" for column in definition.key)
     return (
         f"\nBEGIN\n{keep}"
         "    RAISE WARNING 'job % of %.% stays as the reaper ended it: this write comes late',\n"
@@ -59,26 +52,13 @@ def body(wanted: Definition) -> str:
     )
 
 
-def _holds(value: Scalar | Null) -> str:
-    return f"IS {value.value}" if isinstance(value, Null) else f"= {_value(value)}"
-
-
-def _listed(values: Sequence[Scalar]) -> str:
-    return ", ".join(map(_value, values))
-
-
-def _value(value: Scalar) -> str:
-    """Without a type: it takes that of the column that it is compared with."""
-    return literal(str(value).lower() if isinstance(value, bool) else str(value))
-
-
-def literal(text: str) -> str:
-    """Text in quotes that mean the same whatever the session's settings are."""
+def quote_literal(text: str) -> str:
+    """A text as a literal that means the same whatever the session's settings are."""
     return psycopg.sql.Literal(text).as_string(None).strip()
 
 
-def dollars(text: str) -> str:
-    """A longer text, as it stands, between two of something that does not stand in it."""
+def dollar_quote(text: str) -> str:
+    """A text between dollar quotes that do not occur in it."""
     tag, number = "$fence$", 0
     while tag in text:
         number += 1
@@ -86,15 +66,15 @@ def dollars(text: str) -> str:
     return f"{tag}{text}{tag}"
 
 
-def name(*parts: str) -> str:
-    """A name of one or more parts, quoted."""
+def quote_name(*parts: str) -> str:
+    """A quoted name of one or more parts."""
     return psycopg.sql.Identifier(*parts).as_string(None)
 
 
-def function_of(table: str) -> str:
-    """The name of a table's function; of a long one, its beginning and what tells it from others like it."""
-    called = reserved_alias(f"fence_{table}")
-    if len(called.encode()) <= _LONGEST:
-        return called
-    told = hashlib.sha256(table.encode()).hexdigest()[:8]
-    return f"{called.encode()[: _LONGEST - 9].decode(errors='ignore')}_{told}"
+def function_name(table: str) -> str:
+    """The name of the function of a table's fence."""
+    return fence_object_name(table, _LONGEST_NAME, _cut_bytes)
+
+
+def _cut_bytes(text: str, length: int) -> str:
+    return text.encode()[:length].decode(errors="ignore")

@@ -1,4 +1,4 @@
-"""What stands in a database where a fence may be."""
+"""The state of a fence in a database, and the statements that change it."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class State(StrEnum):
-    """How a fence stands."""
+class FenceState(StrEnum):
+    """The state of a fence."""
 
     ABSENT = "absent"
     INSTALLED = "installed"
-    OUTDATED = "outdated"  # of another definition, of another version, or changed by hand
-    DISABLED = "disabled"  # it is there, and does not fire
-    FOREIGN = "foreign"  # something of its name that the reaper has not made
+    OUTDATED = "outdated"  # made for another profile, by another version, or changed by hand
+    DISABLED = "disabled"  # it exists, but does not fire
+    FOREIGN = "foreign"  # something with its name that the reaper did not create
 
 
-class Script(NamedTuple):
-    """What the server's own client wants to read before the statements, after each, and after all of them."""
+class ClientScript(NamedTuple):
+    """What the server's own client needs before the statements, after each of them, and after all."""
 
     before: str
     after_each: str
     after: str
 
-    def written(self, statements: Sequence[str]) -> str:
-        """Fit to be pasted there."""
+    def render(self, statements: Sequence[str]) -> str:
+        """The statements, ready to be pasted into the client."""
         return "\n".join([self.before, *(f"{statement}{self.after_each}" for statement in statements), self.after])
 
 
 @dataclass(frozen=True, slots=True)
 class FenceChange:
-    """Statements that change how a fence stands, and those that give the connected role the privileges it lacks."""
+    """The statements that change a fence, and the grants that the connected role lacks for them."""
 
     statements: Sequence[str] = ()
-    lacking: Sequence[str] = ()
+    missing_grants: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class FenceStatus:
-    """A fence in one database, and what would put it there or take it away.
+    """The fence in one database, and the changes that would install or remove it.
 
-    `table` is the jobs' table as a statement names it.
+    `table` is the jobs table as a statement names it.
     """
 
-    state: State
+    state: FenceState
     table: str
     role: str
     install: FenceChange
     remove: FenceChange
-    script: Script
+    script: ClientScript

@@ -1,4 +1,4 @@
-"""What `reaper grants` has to know of a database: looked up there, or taken from the profile alone."""
+"""The facts that `reaper grants` needs about a database: read from its catalogs, or taken from the profile alone."""
 
 from __future__ import annotations
 
@@ -7,94 +7,109 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from reaper.catalog import Catalog, NotVisible, QueryFailed
-from reaper.catalog.mariadb import NOBODY
+from reaper.catalog import QUERY_SECONDS, Catalog, NotVisible, QueryFailed
 from reaper.catalog.mariadb_fixes import MariaDBFixes
 from reaper.catalog.postgresql_fixes import Fixes
-from reaper.catalog.session import opened
-from reaper.catalog.tables import NOTHING, Table, assumed
+from reaper.catalog.session import open_catalog
+from reaper.catalog.tables import NO_PRIVILEGES, NO_PRIVILEGES_MARIADB, Table, table_from_profile
 from reaper.profile import Profile
 from reaper.sql.tables import split_name
-
-_PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class GrantFacts:
-    """The tables as somebody meets them who has been granted nothing, and the statements for a role.
+    """The tables as a role without any grants sees them, and the statements for the role.
 
-    `there`: the role exists already; None when that was not asked. `path` are the schemas in which a bare name is
-    looked up for it, where there is such a thing, and `astray` those of tables that it would not find so. `notes`
-    tell what could not be looked up, and `wrong` what the profile names and the database does not have.
+    `role_exists` is None when that was not looked up. `search_path` are the schemas in which the role's unqualified
+    names are looked up, None where the server has no such path; `outside_search_path` are schemas of tables that the
+    role would not find there. `notes` say what could not be looked up. `missing_names` are tables and columns that the
+    profile names and the database does not have.
     """
 
     tables: Mapping[str, Table]
     fixes: Fixes
-    there: bool | None
+    role_exists: bool | None
     notes: Sequence[str] = ()
-    wrong: Sequence[str] = ()
-    path: Sequence[str] | None = None
+    missing_names: Sequence[str] = ()
+    search_path: Sequence[str] | None = None
     outside_search_path: Sequence[str] = ()
 
 
-def from_database(connection: Connection, profile: Profile, role: str) -> GrantFacts:
-    """Nothing is left changed. Raises Unsuitable, and DatabaseAway when the database cannot be asked."""
-    with opened(connection, profile, _PATIENCE_SECONDS) as catalog:
-        tables, notes, wrong = dict[str, Table](), list[str](), list[str]()
+def facts_from_database(connection: Connection, profile: Profile, role: str) -> GrantFacts:
+    """Changes nothing.
+
+    Raises:
+        Unsuitable: the profile cannot be used on this server.
+        DatabaseUnavailable: the database does not answer.
+    """
+    with open_catalog(connection, profile, QUERY_SECONDS) as catalog:
+        tables, notes, missing_names = dict[str, Table](), list[str](), list[str]()
         for name, columns in sorted(profile.columns().items()):
-            table, why = _found(catalog, profile, name)
-            if why is not None:
-                notes.append(f"{name}: {why}; its columns are taken from the profile")
+            table, reason = _find_table(catalog, profile, name)
+            if reason is not None:
+                notes.append(f"{name}: {reason}; its columns are taken from the profile")
             if table is None:
-                wrong.append(f"{name}: no such table")
+                missing_names.append(f"{name}: no such table")
                 continue
-            wrong += [f"{name}.{column}: no such column" for column in sorted(columns - set(table.columns))]
-            tables[name] = replace(table, rights=table.nobody, hiding=catalog.hiding(table, role))
-        path, there = catalog.search_path(role), catalog.has_role(role)
-        bare = {table.schema: None for name, table in tables.items() if split_name(name)[0] is None and table.schema}
-        astray = [schema for schema in bare if path is not None and schema not in path]
-        return GrantFacts(tables, replace(catalog.fixes, role=role), there, notes, wrong, path, astray)
+            missing_names += [f"{name}.{column}: no such column" for column in sorted(columns - set(table.columns))]
+            restrictions = catalog.row_restrictions(table, role)
+            tables[name] = replace(table, privileges=table.privileges_of_new_role, row_restrictions=restrictions)
+        path = catalog.search_path(role)
+        schemas = {table.schema: None for name, table in tables.items() if split_name(name)[0] is None and table.schema}
+        return GrantFacts(
+            tables,
+            replace(catalog.fixes, role=role),
+            catalog.has_role(role),
+            notes,
+            missing_names,
+            path,
+            outside_search_path=[schema for schema in schemas if path is not None and schema not in path],
+        )
 
 
-def _found(catalog: Catalog, profile: Profile, name: str) -> tuple[Table | None, str | None]:
-    """The table, and why it is only what the profile says of it, if it is."""
+def _find_table(catalog: Catalog, profile: Profile, name: str) -> tuple[Table | None, str | None]:
+    """The table, and the reason why only the profile's idea of it is known, if that is so."""
     try:
-        return catalog.find(name), None
-    except QueryFailed as why:
-        return assumed(profile, name, NOTHING, _place(name)), f"could not be looked at ({why})"
+        return catalog.find_table(name), None
+    except QueryFailed as failed:
+        table = table_from_profile(profile, name, NO_PRIVILEGES, _schema_and_name(name))
+        return table, f"could not be read ({failed})"
     except NotVisible as hidden:
-        table = assumed(profile, name, NOBODY, (hidden.schema, hidden.table))
+        table = table_from_profile(profile, name, NO_PRIVILEGES_MARIADB, (hidden.schema, hidden.table))
         return table, f"is not shown to the user {catalog.server.role!r}"
 
 
-def from_profile(profile: Profile, dialect: str, database: str, role: str) -> GrantFacts:
-    """What the profile alone tells. Every name is quoted: which words a server keeps to itself is not known."""
-    own = dialect == "postgresql"
+def facts_from_profile(profile: Profile, dialect: str, database: str, role: str) -> GrantFacts:
+    """The facts that the profile alone gives. Every name is quoted, as the server's keywords are not known."""
+    if dialect != "postgresql":
+        tables = {
+            name: table_from_profile(profile, name, NO_PRIVILEGES_MARIADB, _schema_and_name(name, database))
+            for name in sorted(profile.tables)
+        }
+        return GrantFacts(tables, MariaDBFixes(role, database, None, 0), None, [_OFFLINE])
     tables = {
-        name: assumed(profile, name, NOTHING if own else NOBODY, _place(name) if own else _in(database, name))
+        name: table_from_profile(profile, name, NO_PRIVILEGES, _schema_and_name(name))
         for name in sorted(profile.tables)
     }
-    notes = ["no database was asked: the names are the profile's"]
-    if own:
+    return GrantFacts(tables, Fixes(role, database, None, 0), None, [_OFFLINE, *_unknown_offline(profile, tables)])
+
+
+_OFFLINE = "no database was asked: all names are taken from the profile"
+
+
+def _unknown_offline(profile: Profile, tables: Mapping[str, Table]) -> list[str]:
+    notes = ["not looked up: sequences behind defaults, functions that PUBLIC may not execute, row-level security"]
+    if (log := profile.jobs.log) is not None and log.lock == "table":
+        notes.append("from PostgreSQL 17 on, MAINTAIN instead of UPDATE is enough to lock the log")
+    unqualified = sorted({table.name for table in tables.values() if not table.schema})
+    if unqualified:
         notes.append(
-            "not looked up: sequences behind defaults, functions that PUBLIC may not execute, row-level security"
+            f"not looked up: the schema of {', '.join(unqualified)}; the role needs USAGE on it, and needs it in its "
+            "search_path"
         )
-        if (log := profile.jobs.log) is not None and log.lock == "table":
-            notes.append("from PostgreSQL 17 on, MAINTAIN instead of UPDATE is enough to lock the log")
-        bare = sorted({table.name for table in tables.values() if not table.schema})
-        if bare:
-            notes.append(
-                f"not looked up: the schema of {', '.join(bare)}, which the role needs USAGE on, and in its search_path"
-            )
-    made = (Fixes if own else MariaDBFixes)(role, database, None, 0)
-    return GrantFacts(tables, made, None, notes)
+    return notes
 
 
-def _place(name: str) -> tuple[str, str]:
+def _schema_and_name(name: str, default_schema: str = "") -> tuple[str, str]:
     schema, bare = split_name(name)
-    return schema or "", bare
-
-
-def _in(database: str, name: str) -> tuple[str, str]:
-    schema, bare = split_name(name)
-    return schema or database, bare
+    return schema or default_schema, bare

@@ -1,7 +1,7 @@
-"""`reaper grants`: the statements that give a role what it needs, and no more.
+"""`reaper grants`: the statements that give a role the privileges that it needs, and no more.
 
-What is needed stands in `reaper.grants.needs`, where `reaper check` reads it too: the statements are those that it
-would print for a role that has been granted nothing.
+`reaper.grants.needs` lists what is needed, for `reaper check` as well: the statements are those that `reaper check`
+would print for a role without any grants.
 """
 
 from __future__ import annotations
@@ -13,32 +13,28 @@ from enum import StrEnum
 from reaper.catalog.mariadb_fixes import MariaDBFixes
 from reaper.catalog.tables import Table
 from reaper.errors import NotFenceable
-from reaper.fence.definition import definition
+from reaper.fence.definition import fence_definition
 from reaper.grants.facts import GrantFacts
-from reaper.grants.needs import (
-    BORROWED,
-    EVERY_ACTION,
-    Missing,
-    RequiredPrivileges,
-    Workload,
-    actions_of,
-    difference,
-    hides,
-    lacks_close,
-    lacks_functions,
-    lacks_holder,
-    lacks_sequences,
-    missing,
-    needs,
-    runs_as_role,
-    seen_through,
-    skipped_because_hidden,
+from reaper.grants.missing import (
+    AS_ROLE,
+    MissingPrivileges,
+    additional_privileges,
+    calls_as_role,
+    lacks_row_holder,
+    lacks_table_lock,
+    missing_functions,
+    missing_privileges,
+    missing_sequences,
+    row_restrictions,
+    view_requirements,
+    work_skipped_when_hidden,
 )
+from reaper.grants.needs import EVERY_ACTION, RequiredPrivileges, Workload, actions_of, required_privileges
 from reaper.profile import Profile
 
 
 class OptionalGrant(StrEnum):
-    """What a role may be allowed beside what the settings ask for."""
+    """Privileges for work that the settings do not ask for."""
 
     ACTIONS = "actions"
     PURGE = "purge"
@@ -56,7 +52,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """Statements for something that not everybody wants."""
+    """The statements of one optional grant."""
 
     extra: OptionalGrant
     why: str
@@ -65,7 +61,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """Everything for one role on one source. `create` makes the role; None when it is there already."""
+    """All statements for one role on one source. `create` creates the role; None when the role exists."""
 
     create: Grant | None
     needed: Sequence[Grant]
@@ -73,132 +69,143 @@ class Grants:
     notes: Sequence[str]
 
     def statements(self, extras: Collection[str] = ()) -> Iterator[str]:
-        """What is to be executed, in that order."""
+        """The statements to execute, in their order, with those of the optional grants `extras`."""
         yield from ([self.create.sql] if self.create else [])
         yield from (grant.sql for grant in self.needed)
         yield from (grant.sql for option in self.options if option.extra in extras for grant in option.grants)
 
 
-def granting(profile: Profile, duties: Workload, ground: GrantFacts) -> Grants:
-    """What the duties ask for, and each extra that this profile has a use for."""
-    scribe = _GrantWriter(profile, duties, ground)
+def grants_for(profile: Profile, workload: Workload, facts: GrantFacts) -> Grants:
+    """The grants that the workload needs, and each optional grant that this profile has a use for."""
+    writer = _GrantWriter(profile, workload, facts)
     return Grants(
-        create=None if ground.there else Grant(ground.fixes.create_role(), ground.fixes.way_in),
-        needed=list(scribe.needed()),
-        options=list(scribe.options()),
-        notes=[*ground.notes, *scribe.notes()],
+        create=None if facts.role_exists else Grant(facts.fixes.create_role(), facts.fixes.login_instructions),
+        needed=list(writer.needed()),
+        options=list(writer.options()),
+        notes=[*facts.notes, *writer.notes()],
     )
 
 
 class _GrantWriter:
-    def __init__(self, profile: Profile, duties: Workload, ground: GrantFacts) -> None:
-        self._profile, self._duties, self._ground = profile, duties, ground
-        self._fixes = ground.fixes
-        self._base = needs(profile, duties)
+    def __init__(self, profile: Profile, workload: Workload, facts: GrantFacts) -> None:
+        self._profile, self._workload, self._facts = profile, workload, facts
+        self._fixes = facts.fixes
+        self._required = required_privileges(profile, workload)
 
     def needed(self) -> Iterator[Grant]:
         yield from (Grant(sql, "connect") for sql in self._fixes.grant_connect())
-        yield from self._schemas(self._base)
-        if self._ground.outside_search_path:
-            path = self._fixes.look_in(self._ground.outside_search_path, self._ground.path or ())
+        yield from self._schema_grants(self._required)
+        if self._facts.outside_search_path:
+            path = self._fixes.extend_search_path(self._facts.outside_search_path, self._facts.search_path or ())
             yield Grant(path, "find tables that are named without their schema")
-        for name, table in self._ground.tables.items():
-            if name in self._base:
-                yield from self._on(name, table)
+        for name, table in self._facts.tables.items():
+            if name in self._required:
+                yield from self._table_grants(name, table)
 
-    def _schemas(self, names: Iterable[str]) -> Iterator[Grant]:
-        bare = {t.schema: None for n in names if (t := self._ground.tables.get(n)) and not t.rights.usage and t.schema}
-        for schema in sorted(bare):
-            yield Grant(self._fixes.grant_schema(schema), "reach its tables")
+    def _schema_grants(self, names: Iterable[str]) -> Iterator[Grant]:
+        tables = [table for name in names if (table := self._facts.tables.get(name))]
+        for schema in sorted({table.schema for table in tables if not table.privileges.use_schema and table.schema}):
+            yield Grant(self._fixes.grant_schema(schema), "use the tables in this schema")
 
-    def _on(self, name: str, table: Table) -> Iterator[Grant]:
-        need = self._base[name]
-        lacking = missing(need, table)
-        if lacking:
-            yield Grant(self._fixes.grant(table, lacking), f"{name}: {_why(need, lacking)}")
-        if lacks_holder(need, table):
-            yield Grant(self._fixes.grant_holder(table), f"{name}: tell who holds a row")
-        if lacks_close(need, table, lacking):
-            yield Grant(self._fixes.grant_close(table), f"{name}: {self._fixes.why_close(table)}")
-        for column, sequence in lacks_sequences(need, table):
-            yield Grant(self._fixes.grant_sequence(*sequence), f"{name}.{column}: its default")
-        for function in lacks_functions(need, table):
-            yield Grant(self._fixes.grant_function(function), f"{name}: called when a row is written")
+    def _table_grants(self, name: str, table: Table) -> Iterator[Grant]:
+        need = self._required[name]
+        missing = missing_privileges(need, table)
+        if missing:
+            yield Grant(self._fixes.grant(table, missing), f"{name}: {_purpose(need, missing)}")
+        if lacks_row_holder(need, table):
+            yield Grant(self._fixes.grant_read_row_holder(table), f"{name}: name the transaction that holds a row")
+        if lacks_table_lock(need, table, missing):
+            yield Grant(self._fixes.grant_lock_table(table), f"{name}: {self._fixes.lock_table_purpose(table)}")
+        for column, sequence in missing_sequences(need, table):
+            yield Grant(self._fixes.grant_sequence(*sequence), f"{name}.{column}: its default uses this sequence")
+        for function in missing_functions(need, table):
+            yield Grant(self._fixes.grant_function(function), f"{name}: the server calls it for a written row")
 
-    # --- what not everybody wants ------------------------------------------------------------------------------
+    # --- optional grants ---------------------------------------------------------------------------------------------
 
     def options(self) -> Iterator[Option]:
-        chosen = set(actions_of(self._profile, self._duties.action))
+        chosen = set(actions_of(self._profile, self._workload.action))
         others = sorted(set(self._profile.actions) - chosen)
-        every = Workload(EVERY_ACTION.action, self._duties.purge)
-        found = [
-            Option(OptionalGrant.ACTIONS, f"for actions that a person chooses: {', '.join(others)}", self._more(every)),
-            Option(OptionalGrant.PURGE, "for `reaper purge`", self._more(Workload(self._duties.action, purge=True))),
+        every_action = Workload(EVERY_ACTION.action, self._workload.purge)
+        with_purge = Workload(self._workload.action, purge=True)
+        options = [
             Option(
-                OptionalGrant.FENCE, "for `reaper fence install`, where not the owner does that", list(self._fence())
+                OptionalGrant.ACTIONS,
+                f"for the other actions of `reaper fail --action`: {', '.join(others)}",
+                self._additional(every_action),
             ),
-            Option(OptionalGrant.HOLDERS, "to name who holds the row of a locked job", list(self._holders())),
+            Option(OptionalGrant.PURGE, "for `reaper purge`", self._additional(with_purge)),
+            Option(
+                OptionalGrant.FENCE,
+                "for `reaper fence install`, unless the owner of the table runs it",
+                list(self._fence_grants()),
+            ),
+            Option(
+                OptionalGrant.HOLDERS,
+                "to name the session that holds the row of a locked job",
+                [Grant(self._fixes.grant_sessions(), "see the sessions of other roles")],
+            ),
         ]
-        return (option for option in found if option.grants)
+        return (option for option in options if option.grants)
 
-    def _more(self, duties: Workload) -> list[Grant]:
-        found: list[Grant] = []
-        wanted = needs(self._profile, duties)
-        found += self._schemas(set(wanted) - set(self._base))
-        for name, need in wanted.items():
-            if (table := self._ground.tables.get(name)) is not None:
-                base = missing(self._base[name], table) if name in self._base else {}
-                if lacking := difference(missing(need, table), base):
-                    found.append(Grant(self._fixes.grant(table, lacking), f"{name}: {_why(need, lacking)}"))
-        return found
+    def _additional(self, workload: Workload) -> list[Grant]:
+        """What this workload needs beyond the needed grants."""
+        required = required_privileges(self._profile, workload)
+        grants = list(self._schema_grants(set(required) - set(self._required)))
+        for name, need in required.items():
+            if (table := self._facts.tables.get(name)) is not None:
+                base = missing_privileges(self._required[name], table) if name in self._required else {}
+                if additional := additional_privileges(missing_privileges(need, table), base):
+                    grants.append(Grant(self._fixes.grant(table, additional), f"{name}: {_purpose(need, additional)}"))
+        return grants
 
-    def _fence(self) -> Iterator[Grant]:
-        table = self._ground.tables.get(self._profile.jobs.table)
+    def _fence_grants(self) -> Iterator[Grant]:
+        table = self._facts.tables.get(self._profile.jobs.table)
         try:
-            fence = definition(self._profile)
+            fence = fence_definition(self._profile)
         except NotFenceable:
             return
         if table is None:
             return
         if isinstance(self._fixes, MariaDBFixes):
-            # The trigger works with the rights of whoever installs it, at each write of each worker.
-            reads = {*fence.ended, *fence.reasons, *fence.kept, *fence.started, *fence.claim}
-            reads |= {fence.state} if fence.state else set()
-            rights = {"SELECT": sorted(reads), "UPDATE": sorted(fence.kept), "TRIGGER": []}
-            yield Grant(self._fixes.grant(table, rights), "the trigger, and what it does")
+            # The trigger runs with the privileges of the user who installs it, at each write of each worker.
+            read = {*fence.ended_values, *fence.reason_columns, *fence.kept_columns}
+            read |= {*fence.start_columns, *fence.claim_columns}
+            read |= {fence.state_column} if fence.state_column else set()
+            privileges = {"SELECT": sorted(read), "UPDATE": sorted(fence.kept_columns), "TRIGGER": []}
+            yield Grant(self._fixes.grant(table, privileges), "the trigger, and what it does")
             return
         if table.schema:
             yield Grant(self._fixes.grant_create(table.schema), "the trigger's function")
         yield Grant(self._fixes.grant(table, {"TRIGGER": []}), "the trigger")
 
-    def _holders(self) -> Iterator[Grant]:
-        yield Grant(self._fixes.grant_sessions(), "the sessions of others")
-
-    # --- what no statement here changes ------------------------------------------------------------------------
+    # --- what no grant here solves -----------------------------------------------------------------------------------
 
     def notes(self) -> Iterator[str]:
-        for name, table in self._ground.tables.items():
-            if (need := self._base.get(name)) is None:
+        for name, table in self._facts.tables.items():
+            if (need := self._required.get(name)) is None:
                 continue
-            for fix in dict.fromkeys(self._fixes.see_all(hiding) for hiding in hides(need, table)):
-                so = skipped_because_hidden(name, self._profile, self._duties) or "which are left alone then"
-                yield f"{name}: row-level security may hide rows from the role, {so}; before the first sweep: {fix}"
-            if (more := seen_through(need, table)) is not None:
-                yield f"{name}: a view, {more}"
-            if calls := runs_as_role(need, table):
-                yield f"{name}: {', '.join(calls)} {BORROWED}"
+            fixes = (self._fixes.show_all_rows(restriction) for restriction in row_restrictions(need, table))
+            skipped = work_skipped_when_hidden(name, self._profile, self._workload) or "which are then left alone"
+            for fix in dict.fromkeys(fixes):
+                hidden = f"{name}: row-level security may hide rows from the role, {skipped}"
+                yield f"{hidden}; before the first sweep: {fix}"
+            if (requirements := view_requirements(need, table)) is not None:
+                yield f"{name}: a view, {requirements}"
+            if calls := calls_as_role(need, table):
+                yield f"{name}: {', '.join(calls)} {AS_ROLE}"
 
 
-_WHY = {
+_PURPOSES = {
     "SELECT": "read",
     "UPDATE": "change",
     "INSERT": "insert",
     "DELETE": "delete",
     "REFERENCES": "show `reaper check` its columns and keys",
 }
-_TO_LOCK = "lock rows, which takes UPDATE on any one column"
+_LOCK_ROWS = "lock rows, which needs UPDATE on any one column"
 
 
-def _why(need: RequiredPrivileges, lacking: Missing) -> str:
-    told = _WHY if need.update else {**_WHY, "UPDATE": _TO_LOCK}
-    return ", ".join(told[privilege] for privilege in lacking)
+def _purpose(need: RequiredPrivileges, missing: MissingPrivileges) -> str:
+    purposes = _PURPOSES if need.update else {**_PURPOSES, "UPDATE": _LOCK_ROWS}
+    return ", ".join(purposes[privilege] for privilege in missing)

@@ -1,1 +1,11 @@
-"""What must outlive the process."""
+"""What must outlive the process: a small SQLite file in the state directory.
+
+Nothing here decides anything. It keeps facts; the code that decides asks for them. Another kind of fact takes one
+module beside these, with its table and a class of its own, one migration in `schema`, and one attribute of `Memory`.
+"""
+
+from reaper.memory.contacts import ContactStore, DatabaseContact
+from reaper.memory.halt import HaltRecord, HaltStore
+from reaper.memory.memory import Memory
+
+__all__ = ["ContactStore", "DatabaseContact", "HaltRecord", "HaltStore", "Memory"]

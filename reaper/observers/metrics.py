@@ -149,7 +149,7 @@ class Metrics:
         )
         self.interval = Gauge("reaper_interval_seconds", "Seconds between two sweeps.", registry=registry)
         self.halted = Gauge("reaper_halted", "1 while the supervisor is halted: nothing is ended.", registry=registry)
-        self.halted.set_function((lambda: float(halt.on)) if halt else float)
+        self.halted.set_function((lambda: float(halt.is_halted)) if halt else float)
         self.config_reloaded = Gauge(
             "reaper_config_last_reload_successful",
             "0 from a reload that is refused to the next that is not: an older configuration is in force. 1 otherwise.",

@@ -1,1 +1,1 @@
-"""What people and the calendar do, beside the sweeps: the same for the command line, for HTTP and for Celery."""
+"""What operators ask for, beside the sweeps: the same for the command line, HTTP and Celery tasks."""

@@ -1,4 +1,4 @@
-"""Everything that is known of one job."""
+"""Explains one job: its signs of life, its thresholds, the verdict, who holds its row, and earlier reaps of it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from reaper.errors import NoSuchJob
 from reaper.model import Evidence, Key, LockHolder
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A job, who holds its row, and what earlier reaps of it wrote, newest first."""
+    """A job, the session that has its row locked, and the audit events of earlier reaps, newest first."""
 
     evidence: Evidence
     holder: LockHolder | None
@@ -30,28 +29,33 @@ class Explanation:
 
 
 def locate(source: Source, name: str) -> Key:
-    """The key of the job that is written so. Raises NoSuchJob, saying why not, DatabaseAway and DBAPIError."""
-    wanted = _wanted(source, name)
+    """The key of the job that is written as `name`: the values of its key with commas between them.
+
+    Raises NoSuchJob, saying why; DatabaseUnavailable and DBAPIError.
+    """
+    key = _parse(source, name)
     with source.connect() as connection:
-        return _found(source, connection, name, wanted, inf)
+        return _locate(source, connection, name, key, inf)
 
 
-def explain(source: Source, downtime: DowntimeTracker, key: Key) -> Explanation:
-    """Raises NoSuchJob when it is gone, DatabaseAway and DBAPIError."""
+def explain(source: Source, downtime: DowntimeTracker, name: str, *, at_most: float = inf) -> Explanation:
+    """Locate a job and explain it, on one connection; a statement may take `at_most` seconds.
+
+    Workers are asked only when there is such a job. Raises as `locate` does.
+    """
+    parsed = _parse(source, name)
     with source.connect() as connection:
-        return _explained(source, connection, source.ask_probe(source.begin_evaluation(connection, downtime)), key, inf)
-
-
-def explain_named(source: Source, downtime: DowntimeTracker, name: str, at_most: float) -> Explanation:
-    """Both on one connection; a statement may take `at_most` seconds. Raises as `locate` does."""
-    wanted = _wanted(source, name)
-    with source.connect() as connection:
+        key = _locate(source, connection, name, parsed, at_most)
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
-        key = _found(source, connection, name, wanted, at_most)
-        return _explained(source, connection, context, key, at_most)
+        with source.transaction(connection, read_only=True, at_most=at_most):
+            judged = source.lookup.evidence(connection, context, [key])
+            if not judged:
+                raise NoSuchJob(f"job {messages.format_key(key)} has just been deleted")
+            holder = holder_of(connection, source.rule.tables, key)
+            return Explanation(judged[0], holder, source.lookup.audits(connection, key))
 
 
-def _wanted(source: Source, name: str) -> Key:
+def _parse(source: Source, name: str) -> Key:
     if "\0" in name:
         raise NoSuchJob("no job has a name with a NUL in it")
     try:
@@ -60,10 +64,11 @@ def _wanted(source: Source, name: str) -> Key:
         raise NoSuchJob(f"there is no job {name}: {error}") from None
 
 
-def _found(source: Source, connection: Connection, name: str, wanted: Sequence[str], at_most: float) -> Key:
+def _locate(source: Source, connection: Connection, name: str, parsed: Key, at_most: float) -> Key:
+    """The key as the database spells it."""
     try:
         with source.transaction(connection, read_only=True, at_most=at_most):
-            key = source.lookup.find(connection, wanted)
+            key = source.lookup.find(connection, parsed)
     except DBAPIError as error:
         if classify(error) is not ErrorKind.ROW:
             raise
@@ -71,14 +76,3 @@ def _found(source: Source, connection: Connection, name: str, wanted: Sequence[s
     if key is None:
         raise NoSuchJob(f"there is no job {name}")
     return key
-
-
-def _explained(
-    source: Source, connection: Connection, context: EvaluationContext, key: Key, at_most: float
-) -> Explanation:
-    with source.transaction(connection, read_only=True, at_most=at_most):
-        found = source.lookup.evidence(connection, context, [key])
-        if not found:
-            raise NoSuchJob(f"job {messages.format_key(key)} has just been deleted")
-        holder = holder_of(connection, source.rule.tables, key)
-        return Explanation(found[0], holder, source.lookup.audits(connection, key))

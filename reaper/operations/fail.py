@@ -1,8 +1,7 @@
-"""One job ended by a person: a sweep's lock, transition and audit event, without asking the rule."""
+"""Ends one job by an operator's decision: with the lock, transition and audit event of a sweep, without the rule."""
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,11 +15,15 @@ from reaper.source import AuditInfo, Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.rule import EvaluationContext
 from reaper.sweep.listeners import SweepListener
+from reaper.sweep.options import new_sweep_id
 
 
 @dataclass(frozen=True, slots=True)
 class ManualEnd:
-    """Who wants jobs ended, from which host, why, and by which action. All of it is written to the audit event."""
+    """An operator's decision: who, from which host, why, and by which of the profile's actions.
+
+    All of it is written to the audit event.
+    """
 
     operator: str
     host: str
@@ -29,12 +32,12 @@ class ManualEnd:
 
     @property
     def message(self) -> str:
-        """The job's error message, which also says who it was: not every job has an audit event."""
+        """The job's error message. It names the operator, since not every profile has an audit event."""
         what = "Manually marked FAILED by operator" if self.action == "fail" else f"Action {self.action!r} by operator"
         return f"{what}: {self.reason} ({self.operator})"
 
     def audit_info(self, source: str, run_id: str) -> AuditInfo:
-        """What goes into every audit event of it."""
+        """What every audit event of this decision has in common."""
         return AuditInfo(
             source=source,
             sweep_id=run_id,
@@ -48,17 +51,17 @@ class ManualEnd:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedStart:
-    """The job as somebody saw it when they decided: its start, as evidence tells it."""
+    """The start of the job that the operator saw, as its evidence gave it: another start is another run."""
 
     started: str | None
 
-    def same(self, started: str | None) -> bool:
-        """Whether that is the same start, however it is written."""
+    def matches(self, started: str | None) -> bool:
+        """Whether both are the same moment, whatever their notation."""
         if started is None or self.started is None:
             return started == self.started
         try:
             return datetime.fromisoformat(started) == datetime.fromisoformat(self.started)
-        except (ValueError, TypeError):  # one that Python's dates cannot hold, or one without a time zone
+        except (ValueError, TypeError):  # a date that Python cannot hold, or one without a time zone
             return started == self.started
 
 
@@ -68,48 +71,49 @@ def fail(
     key: Key,
     decision: ManualEnd,
     listener: SweepListener,
-    observed: ExpectedStart | None = None,
+    expected: ExpectedStart | None = None,
 ) -> ReapedJob:
     """End a running job, whatever its signs of life, and tell the listener.
 
-    Raises JobMoved, with the reason in words, for a job that does not run, that is not the one that was observed, or
-    whose row somebody holds; DatabaseAway; HalfDone or DBAPIError when the database refuses.
+    Raises JobChanged, with the reason in words, for a job that does not run, that has another start than expected, or
+    whose row another session has locked. Raises DatabaseUnavailable; PartialTransition or DBAPIError when the database
+    refuses.
     """
-    run_id = uuid.uuid4().hex[:12]
+    run_id = new_sweep_id()
     with source.connect() as connection:
         context = source.begin_evaluation(connection, downtime)
         claim = source.claim(context, decision.audit_info(source.name, run_id), decision.action)
-        reaped, held = list[ReapedJob](), False
+        reaped, locked = list[ReapedJob](), False
         with source.transaction(connection):
-            # What is claimed has been seen before it is compared: a start between the two is not the one seen here.
+            # The claim is read before the start is compared: a run that begins between the two is not claimed.
             if running := claim.current(connection, [key]):
-                _compare(source, connection, context, key, observed)
+                _require_same_start(source, connection, context, key, expected)
                 claimed = claim.run(connection, running)
-                reaped, held = [*claimed.reaped], bool(claimed.locked)
+                reaped, locked = [*claimed.reaped], bool(claimed.locked)
         if reaped:  # and committed
             listener.reaped(source.name, run_id, reaped)
             return reaped[0]
         with source.transaction(connection, read_only=True):
-            if held:
+            if locked:
                 holder = holder_of(connection, source.rule.tables, key)
                 raise JobChanged(f"is alive: its row is held by {messages.describe_holder(holder)}")
-            raise JobChanged(_what_it_is(source, connection, context, key))
+            raise JobChanged(_describe_state(source, connection, context, key))
 
 
-def _compare(
-    source: Source, connection: Connection, context: EvaluationContext, key: Key, observed: ExpectedStart | None
+def _require_same_start(
+    source: Source, connection: Connection, context: EvaluationContext, key: Key, expected: ExpectedStart | None
 ) -> None:
-    if observed is None:
+    if expected is None:
         return
-    found = source.lookup.evidence(connection, context, [key])
-    if found and not observed.same(found[0].started):
-        raise JobChanged(f"was started anew: it runs since {found[0].started}, not since {observed.started}")
+    judged = source.lookup.evidence(connection, context, [key])
+    if judged and not expected.matches(judged[0].started):
+        raise JobChanged(f"was started again: it runs since {judged[0].started}, not since {expected.started}")
 
 
-def _what_it_is(source: Source, connection: Connection, context: EvaluationContext, key: Key) -> str:
-    found = source.lookup.evidence(connection, context, [key])
-    if not found:
+def _describe_state(source: Source, connection: Connection, context: EvaluationContext, key: Key) -> str:
+    judged = source.lookup.evidence(connection, context, [key])
+    if not judged:
         return "is gone"
-    if found[0].verdict is Verdict.ENDED:
-        return f"is not running: its status is {found[0].status}"
-    return "was started anew just now; look at it again"
+    if judged[0].verdict is Verdict.ENDED:
+        return f"is not running: its status is {judged[0].status}"
+    return "was started again just now; look at it again"

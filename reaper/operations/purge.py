@@ -1,7 +1,7 @@
-"""Retention: one pass that deletes the finished jobs of one source. No schedule, no clock of the host.
+"""Deletes the finished jobs of one source that are older than the retention: one pass.
 
-The walk goes from the oldest end onwards, a page of keys at a time, and from each page batch by batch. Nothing is
-remembered between two passes: whatever was interrupted, the next one begins with what is left.
+The pass goes from the oldest end onwards: it reads a page of keys, then deletes that page batch by batch. Nothing is
+kept between two passes: the next one begins with what an interrupted one has left.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from sqlalchemy import Connection
@@ -18,50 +19,58 @@ from sqlalchemy.exc import DBAPIError
 from reaper.database.connections import read_server_clock
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.database.lease import Lease
-from reaper.errors import DatabaseUnavailable, NotPurgeable, PartialTransition, RowsHidden, TooManyFailures
+from reaper.errors import DatabaseUnavailable, NotPurgeable, RowsHidden, TooManyFailures
 from reaper.model import Key, Outcome, PurgeReport
 from reaper.profile import Profile
 from reaper.profile.related_tables import purge_guard_tables
 from reaper.source import Candidate, Source
 from reaper.source.purge import PurgeStatements, cutoff, is_lock_timeout
+from reaper.sweep.batch_bisection import BatchBisection
 from reaper.sweep.candidate_spool import CandidateSpool
 
-_PAGE = 200_000
-_TRIES = 3
-_MOST_REFUSED = 1000
-_MOST_SLOW = 12
-_MOST_REASONS = 20
+_PAGE_SIZE = 200_000
+_MAX_REFUSED_IN_A_ROW = 1000
+_MAX_REASONS = 20
 _OTHER_REASONS = "other reasons"
-_MAY_BE_NEEDED = "what needs a finished job may be among them, so nothing is deleted"
+_ROWS_MAY_BE_HIDDEN = "a hidden row may need a finished job, so nothing is deleted"
 
 
 class PurgeListener(Protocol):
-    """Told while a purge works."""
+    """Called during a purge."""
 
     def purging(self, source: str, found: int | None) -> None:
         """From now on rows are deleted; `found` is how many there are, where they were counted."""
 
     def purged(self, source: str, rows: int) -> None:
-        """A batch has been committed."""
+        """A batch has been deleted, and that is committed."""
+
+
+class NullPurgeListener:
+    """Ignores everything: the report has it all."""
+
+    def purging(self, source: str, found: int | None) -> None: ...
+
+    def purged(self, source: str, rows: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class PurgeOptions:
-    """How one purge is to be done. With `count`, what may go is counted first, which a dry run does in any case.
+    """How one purge is to be done. With `count`, the rows to delete are counted first; a dry run always counts them.
 
-    A page is a read of its own: without an index on the end, each is a scan of the whole table.
+    Each page of `page_size` rows is one read: without an index on the end, it scans the whole table. `should_stop` is
+    asked between batches.
     """
 
     days_to_keep: float
     batch_size: int
     dry_run: bool = False
     count: bool = False
-    page_size: int = _PAGE
-    stopping: Callable[[], bool] = lambda: False
+    page_size: int = _PAGE_SIZE
+    should_stop: Callable[[], bool] = lambda: False
 
 
-def check(profile: Profile) -> None:
-    """Raises NotPurgeable, saying why."""
+def require_purgeable(profile: Profile) -> None:
+    """Raises NotPurgeable, saying why, for a profile whose jobs cannot be purged."""
     if profile.jobs.log is not None:
         raise NotPurgeable(
             f"profile {profile.name!r}: a purge of logs is not supported; drop old partitions of "
@@ -72,17 +81,17 @@ def check(profile: Profile) -> None:
 
 
 def purge(source: Source, options: PurgeOptions, listener: PurgeListener, lease: Lease | None = None) -> PurgeReport:
-    """Delete what ended more than `days_to_keep` ago.
+    """Delete the jobs that ended more than `days_to_keep` ago. The lease is released at the end.
 
-    Raises NotPurgeable, but never for trouble with the database: the report tells it. The lease is given back.
+    Raises NotPurgeable, but never for trouble with the database: the report has it.
     """
-    check(source.profile)
+    require_purgeable(source.profile)
     begun = time.monotonic()
-    state = _Walk(source, options, listener, lease)
+    run = _PurgeRun(source, options, listener, lease)
     error: str | None = None
     away = False
     try:
-        outcome = state.run()
+        outcome = run.run()
     except DatabaseUnavailable as problem:
         outcome, error, away = Outcome.FAILED, str(problem), True
     except (DBAPIError, TooManyFailures, RowsHidden) as problem:
@@ -91,60 +100,64 @@ def purge(source: Source, options: PurgeOptions, listener: PurgeListener, lease:
     finally:
         if lease is not None:
             lease.release()
-    return state.report(outcome, error, away=away, duration=time.monotonic() - begun)
+    return run.report(outcome, error, away=away, duration=time.monotonic() - begun)
 
 
-class _Walk:
-    """The state of one pass while it runs. Use `purge`."""
+class _PurgeRun:
+    """The progress of one purge. Use `purge`."""
 
     def __init__(self, source: Source, options: PurgeOptions, listener: PurgeListener, lease: Lease | None) -> None:
         self._source, self._options, self._listener, self._lease = source, options, listener, lease
         self._before: str | None = None
         self._found: int | None = None
-        self._purged = self._left = self._in_a_row = self._slow = 0
+        self._purged = self._left = self._refused_in_a_row = 0
         self._refusals: Counter[str] = Counter()
         self._longest = 0.0
+        self._bisection = BatchBisection(is_lock_timeout)
 
     def run(self) -> Outcome:
         with self._source.connect() as connection:
             with self._source.transaction(connection):
                 read_server_clock(connection)
-                self._source.require_visible_rows(connection, purge_guard_tables(self._source.profile), _MAY_BE_NEEDED)
+                guards = purge_guard_tables(self._source.profile)
+                self._source.require_visible_rows(connection, guards, _ROWS_MAY_BE_HIDDEN)
                 before = cutoff(connection, self._options.days_to_keep)
             self._before = before.isoformat()
             if self._lease is not None and not self._lease.hold():
                 return Outcome.STANDBY
-            purging = PurgeStatements(self._source.rule.tables, before)
+            statements = PurgeStatements(self._source.rule.tables, before)
             if self._options.count or self._options.dry_run:
                 with self._source.transaction(connection, read_only=True):
-                    self._found = purging.count(connection)
+                    self._found = statements.count(connection)
             if self._options.dry_run:
                 return Outcome.DONE
             self._listener.purging(self._source.name, self._found)
-            return self._walk(connection, purging)
+            return self._delete_pages(connection, statements)
 
-    def _walk(self, connection: Connection, purging: PurgeStatements) -> Outcome:
+    def _delete_pages(self, connection: Connection, statements: PurgeStatements) -> Outcome:
         after: Candidate | None = None
         while True:
             with CandidateSpool(self._options.batch_size) as page:
                 with self._source.transaction(connection, read_only=True):
-                    page.fill(self._page(connection, purging, after))
+                    page.fill(self._page(connection, statements, after))
                 for batch in page.batches():
-                    if (ended := self._told_to_end()) is not None:
-                        return ended
-                    self._delete(connection, purging, [row.key for row in batch])
+                    if (outcome := self._reason_to_stop()) is not None:
+                        return outcome
+                    self._delete(connection, statements, [row.key for row in batch])
                     after = batch[-1]
                 if page.count < self._options.page_size:
-                    return Outcome.STOPPED if self._options.stopping() else Outcome.DONE
+                    return Outcome.STOPPED if self._options.should_stop() else Outcome.DONE
 
-    def _page(self, connection: Connection, purging: PurgeStatements, after: Candidate | None) -> Iterator[Candidate]:
-        for row in purging.stream(connection, after, self._options.page_size):
-            if self._options.stopping():
+    def _page(
+        self, connection: Connection, statements: PurgeStatements, after: Candidate | None
+    ) -> Iterator[Candidate]:
+        for row in statements.stream(connection, after, self._options.page_size):
+            if self._options.should_stop():
                 return
             yield row
 
-    def _told_to_end(self) -> Outcome | None:
-        if self._options.stopping():
+    def _reason_to_stop(self) -> Outcome | None:
+        if self._options.should_stop():
             return Outcome.STOPPED
         if self._lease is not None and not self._lease.keep():
             return Outcome.STANDBY
@@ -152,56 +165,35 @@ class _Walk:
 
     # --- one batch -------------------------------------------------------------------------------------------
 
-    def _delete(
-        self, connection: Connection, purging: PurgeStatements, keys: Sequence[Key], tries: int = _TRIES
-    ) -> None:
-        """Delete a batch; when the database refuses it, its halves, down to the one row that is to blame."""
-        try:
-            self._once(connection, purging, keys)
-        except DBAPIError as error:
-            kind = classify(error)
-            if kind is ErrorKind.TRANSIENT and tries > 1:
-                self._delete(connection, purging, keys, tries - 1)
-            elif is_lock_timeout(error) or kind in (ErrorKind.ROW, ErrorKind.DUPLICATE, ErrorKind.TRANSIENT):
-                self._divide(connection, purging, keys, error)
-            elif kind is ErrorKind.TIMEOUT and self._slow < _MOST_SLOW:
-                self._slow += 1
-                self._divide(connection, purging, keys, error)
-            else:
-                raise
-        except PartialTransition as error:
-            self._divide(connection, purging, keys, error)
+    def _delete(self, connection: Connection, statements: PurgeStatements, keys: Sequence[Key]) -> None:
+        attempt = partial(self._attempt, connection, statements)
+        self._bisection.run(keys, attempt, self._refuse, self._options.should_stop)
 
-    def _once(self, connection: Connection, purging: PurgeStatements, keys: Sequence[Key]) -> None:
+    def _attempt(self, connection: Connection, statements: PurgeStatements, keys: Sequence[Key], _last: bool) -> None:
+        """One transaction."""
         begun = time.monotonic()
         try:
             with self._source.transaction(connection):
-                deleted = purging.run(connection, keys)
+                deleted = statements.run(connection, keys)
         finally:
             self._longest = max(self._longest, time.monotonic() - begun)
         self._purged += deleted
         self._left += len(keys) - deleted
         if deleted:
-            self._in_a_row = 0
+            self._refused_in_a_row = 0
             self._listener.purged(self._source.name, deleted)
 
-    def _divide(self, connection: Connection, purging: PurgeStatements, keys: Sequence[Key], error: Exception) -> None:
-        if len(keys) > 1:
-            middle = len(keys) // 2
-            for half in (keys[:middle], keys[middle:]):
-                if not self._options.stopping():
-                    self._delete(connection, purging, half)
-        elif isinstance(error, DBAPIError) and is_lock_timeout(error):
+    def _refuse(self, _key: Key, error: Exception) -> None:
+        """A row that cannot be deleted. Raises TooManyFailures when one after the other is refused."""
+        if isinstance(error, DBAPIError) and is_lock_timeout(error):
             self._left += 1
-        else:
-            self._refused(short_message(error))
-
-    def _refused(self, reason: str) -> None:
-        known = reason in self._refusals or len(self._refusals) < _MOST_REASONS
-        self._refusals[reason if known else _OTHER_REASONS] += 1
-        self._in_a_row += 1
-        if self._in_a_row >= _MOST_REFUSED:
-            raise TooManyFailures(f"the database refused {self._in_a_row} jobs one after the other: {reason}")
+            return
+        reason = short_message(error)
+        counted = reason in self._refusals or len(self._refusals) < _MAX_REASONS
+        self._refusals[reason if counted else _OTHER_REASONS] += 1
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row >= _MAX_REFUSED_IN_A_ROW:
+            raise TooManyFailures(f"the database refused {self._refused_in_a_row} jobs one after the other: {reason}")
 
     def report(self, outcome: Outcome, error: str | None, *, away: bool, duration: float) -> PurgeReport:
         return PurgeReport(

@@ -1,30 +1,33 @@
-"""One source's running jobs at one moment."""
+"""Reports the running jobs of one source, as the rule judges them now; and the totals of several sources."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from reaper.config import Settings
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.database.row_holders import holder_of
+from reaper.errors import ReaperError
 from reaper.liveness import LivenessReport
 from reaper.model import Evidence, JobCounts, Key, LockHolder, Verdict
-from reaper.operations.orphans import Orphan
+from reaper.operations.orphaned_tasks import Orphan, find_orphans
+from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source, with_stale
 from reaper.source.duplicates import DuplicateNextValue, find_taken
 from reaper.staleness.downtime import DowntimeTracker
 
-MAX_LISTED = 50
-"""How many jobs are named where nobody said how many."""
+DEFAULT_LIMIT = 50
+"""How many jobs are listed unless the caller says how many."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReportQuery:
-    """Which of the running jobs to show: those after the first `offset`, at most `limit`."""
+    """Which of the running jobs to list: after the first `offset`, at most `limit`; None is any verdict or kind."""
 
     verdict: Verdict | None
     kind: str | None
@@ -34,56 +37,70 @@ class ReportQuery:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One source at one moment. `found` tells whether a stale job is among those asked for, shown or not.
+    """One source at one moment. `has_stale`: there are stale jobs of the kind that was asked for, listed or not.
 
-    `testimony` is what Celery's workers said, where they are asked, and `orphans` what belongs to
-    no job; None when nobody knows. `taken` tells rows that stand at a value which exists already; None when that could
-    not be told, and `notes` then says why.
+    `more`: there are more jobs than `jobs` lists. `liveness` is the answer of Celery's workers, where they are asked,
+    and `orphans` the tasks that belong to no job; None when that is not known. `duplicates` are rows whose next run
+    exists already; None when that is not known. `notes` says why something is not known.
     """
 
     census: JobCounts
     jobs: Sequence[Evidence]
     holders: dict[Key, LockHolder]
     more: bool
-    found: bool
+    has_stale: bool
     liveness: LivenessReport | None = None
     orphans: Sequence[Orphan] | None = None
-    taken: Sequence[DuplicateNextValue] | None = None
+    duplicates: Sequence[DuplicateNextValue] | None = None
     notes: Sequence[str] = ()
 
 
-def report(source: Source, downtime: DowntimeTracker, wanted: ReportQuery, *, at_most: float = inf) -> Report:
-    """Everything of one source but its orphans; a statement may take `at_most` seconds.
+def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_most: float = inf) -> Report:
+    """Everything about one source but its orphans; a statement may take `at_most` seconds.
 
-    Raises DatabaseAway and DBAPIError.
+    Raises DatabaseUnavailable and DBAPIError.
     """
-    reading, survey = source.lookup, source.survey
+    lookup, survey = source.lookup, source.survey
     with source.connect() as connection:
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True, at_most=at_most):
             census = with_stale(survey.census(connection, context), survey.count_stale(connection, context))
-            keys = reading.keys(
+            keys = lookup.keys(
                 connection,
                 context,
-                verdict=wanted.verdict,
-                kind=wanted.kind,
-                limit=wanted.limit + 1,
-                offset=wanted.offset,
+                verdict=query.verdict,
+                kind=query.kind,
+                limit=query.limit + 1,
+                offset=query.offset,
             )
-            jobs = reading.evidence(connection, context, keys[: wanted.limit])
+            jobs = lookup.evidence(connection, context, keys[: query.limit])
             holders = _holders(source, connection, jobs)
-            found = census.stale > 0 and (
-                wanted.kind is None
-                or bool(reading.keys(connection, context, verdict=Verdict.STALE, kind=wanted.kind, limit=1))
+            has_stale = census.stale > 0 and (
+                query.kind is None
+                or bool(lookup.keys(connection, context, verdict=Verdict.STALE, kind=query.kind, limit=1))
             )
-        taken, notes = _taken(source, connection, at_most)
-    return Report(census, jobs, holders, len(keys) > wanted.limit, found, context.liveness, taken=taken, notes=notes)
+        duplicates, notes = _duplicates(source, connection, at_most)
+    more = len(keys) > query.limit
+    return Report(census, jobs, holders, more, has_stale, context.liveness, duplicates=duplicates, notes=notes)
 
 
-def overdue_jobs(source: Source, downtime: DowntimeTracker, limit: int = MAX_LISTED, *, at_most: float = inf) -> Report:
+def report_with_orphans(settings: Settings, source: Source, query: ReportQuery) -> Report:
+    """Everything about one source. When its orphans cannot be found, a note says why."""
+    result = report(source, new_downtime_tracker(settings), query)
+    if result.liveness is None or result.liveness.trouble is not None:
+        return result
+    try:
+        return replace(result, orphans=find_orphans(settings, source, result.liveness))
+    except ReaperError as error:
+        return replace(result, notes=[*result.notes, str(error).removeprefix(f"source {source.name}: ")])
+
+
+def overdue_jobs(
+    source: Source, downtime: DowntimeTracker, limit: int = DEFAULT_LIMIT, *, at_most: float = inf
+) -> Report:
     """The jobs past their timeout, stale and spared, oldest first; a statement may take `at_most` seconds.
 
-    Raises DatabaseAway and DBAPIError.
+    Raises DatabaseUnavailable and DBAPIError.
     """
     with source.connect() as connection:
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
@@ -97,34 +114,37 @@ def overdue_jobs(source: Source, downtime: DowntimeTracker, limit: int = MAX_LIS
 
 
 def kinds(source: Source, *, at_most: float = inf) -> Sequence[tuple[str | None, int]]:
-    """How many jobs of each kind run, most first. Raises DatabaseAway and DBAPIError."""
+    """How many jobs of each kind run, most first. Raises DatabaseUnavailable and DBAPIError."""
     with source.connect() as connection, source.transaction(connection, read_only=True, at_most=at_most):
         return source.survey.kinds(connection)
 
 
 def _holders(source: Source, connection: Connection, jobs: Sequence[Evidence]) -> dict[Key, LockHolder]:
-    """Who holds the rows of those that are stale."""
+    """The sessions that have rows of stale jobs locked."""
     stale = [job.key for job in jobs if job.verdict is Verdict.STALE]
-    found = {key: holder_of(connection, source.rule.tables, key) for key in stale}
-    return {key: holder for key, holder in found.items() if holder}
+    holders = {key: holder_of(connection, source.rule.tables, key) for key in stale}
+    return {key: holder for key, holder in holders.items() if holder}
 
 
-def _taken(source: Source, connection: Connection, at_most: float) -> tuple[list[DuplicateNextValue] | None, list[str]]:
-    """In a transaction of its own: the role may not read the table, which is no reason to tell nothing of the jobs."""
+def _duplicates(
+    source: Source, connection: Connection, at_most: float
+) -> tuple[list[DuplicateNextValue] | None, list[str]]:
+    """In a transaction of its own: when the role may not read that table, the jobs are reported all the same."""
     try:
         with source.transaction(connection, read_only=True, at_most=at_most):
             return find_taken(connection, source.rule.tables), []
     except DBAPIError as error:
         if classify(error) is ErrorKind.UNAVAILABLE:
             raise
-        return None, [f"whether a next run exists already could not be told: {short_message(error)}"]
+        return None, [f"it is not known whether a next run exists already: {short_message(error)}"]
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
     """How much is stuck. `orphaned_tasks` are counted once, however many sources share their broker.
 
-    `unknown` names the sources of which not all is known: those in trouble, and those whose workers could not be asked.
+    `unknown` names the sources that are not counted in full: those that failed, and those whose workers could not be
+    asked.
     """
 
     total_stuck_jobs: int
@@ -134,11 +154,11 @@ class Totals:
 
 
 def totals_of(reports: Mapping[str, Report | None]) -> Totals:
-    """By source; None for one that could not be asked."""
-    told = {name: report for name, report in reports.items() if report}
-    stuck = {name: report.census.stale for name, report in told.items()}
-    orphans = {orphan for report in told.values() for orphan in report.orphans or ()}
-    known = {name for name, report in told.items() if report.liveness is None or report.orphans is not None}
+    """The totals of these reports, by source; None is a source that failed."""
+    received = {name: report for name, report in reports.items() if report}
+    stuck = {name: report.census.stale for name, report in received.items()}
+    orphans = {orphan for report in received.values() for orphan in report.orphans or ()}
+    known = {name for name, report in received.items() if report.liveness is None or report.orphans is not None}
     return Totals(
         total_stuck_jobs=sum(stuck.values()) + len(orphans),
         stuck_jobs=stuck,
@@ -147,9 +167,9 @@ def totals_of(reports: Mapping[str, Report | None]) -> Totals:
     )
 
 
-def describe_totals(summary: Totals) -> str:
+def describe_totals(totals: Totals) -> str:
     """In one line."""
-    each = ", ".join(f"{count} of {name}" for name, count in summary.stuck_jobs.items())
-    parts = [*([each] if each else []), f"{summary.orphaned_tasks} orphaned task(s)"]
-    unknown = f" Not all is known of {', '.join(summary.unknown)}." if summary.unknown else ""
-    return f"Stuck in all: {summary.total_stuck_jobs} ({', '.join(parts)}).{unknown}"
+    by_source = ", ".join(f"{count} of {name}" for name, count in totals.stuck_jobs.items())
+    parts = [*([by_source] if by_source else []), f"{totals.orphaned_tasks} orphaned task(s)"]
+    unknown = f" Not all is known of {', '.join(totals.unknown)}." if totals.unknown else ""
+    return f"Stuck in all: {totals.total_stuck_jobs} ({', '.join(parts)}).{unknown}"

@@ -1,18 +1,17 @@
-"""Jobs whose server went away and came back: closed at once, and not only after their timeout.
+"""Closes jobs that were interrupted when their own server went away, as soon as it is back, before their timeout.
 
 The restart is the database's now when `resume` begins: it is made to run right after the job system's server has
-started. A job was interrupted when it ran before, was last heard of within the window before the restart, and has not
-been heard of since. Other servers may work on jobs of the same source: for a while everybody is listened to, and the
-jobs are judged once more, behind their locks, as a sweep judges.
+started. A job was interrupted if it ran before the restart, had its last sign of life within the window before it, and
+has shown none since. Other servers may work on jobs of the same source: signs of life are therefore awaited for a
+while, and the jobs are judged once more behind their locks, as in a sweep.
 
-Its limitation: a job of another server that shows no sign of life for as long as we listen looks like one that was
-interrupted. Listen for longer than such jobs are usually silent.
+Limitation: a job of another server that shows no sign of life during that wait looks like an interrupted one. Wait for
+longer than such jobs are usually silent.
 """
 
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,101 +21,115 @@ from sqlalchemy import Connection
 
 from reaper.errors import ReaperError
 from reaper.model import DISTANT_PAST, Evidence, Key, Reason
-from reaper.operations.bulk import BulkOptions, BulkResult, end_in_bulk
+from reaper.operations.bulk_end import BulkOptions, BulkResult, end_in_bulk
 from reaper.source import AuditInfo, Candidate, Source
 from reaper.source.interrupted import Interrupted
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.rule import EvaluationContext
-from reaper.sweep.batches import BatchRunner
-from reaper.sweep.options import MAX_LISTED
+from reaper.sweep.batch_runner import BatchRunner
+from reaper.sweep.options import MAX_LISTED, new_sweep_id
 
-_MOST_SECONDS = 900.0
+_MAX_WAIT_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeOptions:
-    """How it is to be done: durations in seconds. `wait` lets time pass, and tells whether to stop."""
+    """How it is to be done. `wait` is called with seconds to wait; it returns True to stop."""
 
-    window: float
-    listen: float
+    window_seconds: float
+    listen_seconds: float
     wait: Callable[[float], bool]
     dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
-    """What was found and done. `found` counts the interrupted jobs; the first of them are `named` in a dry run."""
+class ResumeResult:
+    """What was found and done. `interrupted` counts the interrupted jobs; a dry run lists the first MAX_LISTED."""
 
     source: str
     run_id: str
     restart: str
     window_seconds: float
-    found: int
+    interrupted: int
     dry_run: bool
-    named: Sequence[Evidence]
-    toll: BulkResult
+    listed: Sequence[Evidence]
+    bulk_result: BulkResult
 
 
-class Resume:
-    """One run. Use `resume`."""
+def resume(
+    source: Source, downtime: DowntimeTracker, options: ResumeOptions, bulk_options: BulkOptions
+) -> ResumeResult | None:
+    """Close what was interrupted. None when `wait` has stopped it before anything was done.
 
-    def __init__(self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, hand: BulkOptions) -> None:
-        self.source, self.downtime, self.options, self.hand = source, downtime, options, hand
-        self.id = uuid.uuid4().hex[:12]
+    Raises DatabaseUnavailable, DBAPIError and TooManyFailures for trouble with the database; ReaperError when it was
+    away too often to await signs of life.
+    """
+    return _ResumeRun(source, downtime, options, bulk_options).run()
 
-    def run(self) -> Resumed | None:
+
+class _ResumeRun:
+    """The progress of one run. Use `resume`."""
+
+    def __init__(
+        self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, bulk_options: BulkOptions
+    ) -> None:
+        self.source, self.downtime, self.options, self.bulk_options = source, downtime, options, bulk_options
+        self.id = new_sweep_id()
+
+    def run(self) -> ResumeResult | None:
         with self.source.connect() as connection:
             context = self.source.ask_probe(self.source.begin_evaluation(connection, self.downtime))
-            judge = Interrupted(self.source.rule, context.now, self.options.window)
-            before = {candidate.key: seen for candidate, seen in self._candidates(connection, judge, context)}
-        if before and not self._listen(judge.restart):
+            judge = Interrupted(self.source.rule, context.now, self.options.window_seconds)
+            before = {candidate.key: sign for candidate, sign in self._candidates(connection, judge, context)}
+        if before and not self._await_signs(judge.restart):
             return None
         with self.source.connect() as connection:
             context = self.source.ask_probe(self.source.begin_evaluation(connection, self.downtime))
             after = self._candidates(connection, judge, context) if before else []
-            # One whose sign has changed lives, even if its worker's clock is behind.
-            silent = [candidate for candidate, seen in after if before.get(candidate.key) == seen]
-            return self._told(connection, judge, context, silent)
+            # A job whose last sign has changed is alive, even if its worker's clock is behind.
+            silent = [candidate for candidate, sign in after if before.get(candidate.key) == sign]
+            return self._close(connection, judge, context, silent)
 
-    def _told(
+    def _close(
         self, connection: Connection, judge: Interrupted, context: EvaluationContext, silent: Sequence[Candidate]
-    ) -> Resumed:
-        named, toll = list[Evidence](), BulkResult()
+    ) -> ResumeResult:
+        listed, bulk_result = list[Evidence](), BulkResult()
         if self.options.dry_run:
             keys: list[Key] = [candidate.key for candidate in silent[:MAX_LISTED]]
             with self.source.transaction(connection, read_only=True):
-                named = self.source.lookup.evidence(connection, context, keys)
+                listed = self.source.lookup.evidence(connection, context, keys)
         elif silent:
-            toll = self._end(connection, judge, context, silent)
-        return Resumed(
+            bulk_result = self._end(connection, judge, context, silent)
+        return ResumeResult(
             source=self.source.name,
             run_id=self.id,
             restart=judge.restart.isoformat(),
-            window_seconds=self.options.window,
-            found=len(silent),
+            window_seconds=self.options.window_seconds,
+            interrupted=len(silent),
             dry_run=self.options.dry_run,
-            named=named,
-            toll=toll,
+            listed=listed,
+            bulk_result=bulk_result,
         )
 
     def _end(
         self, connection: Connection, judge: Interrupted, context: EvaluationContext, silent: Sequence[Candidate]
     ) -> BulkResult:
-        audit_info = AuditInfo(self.source.name, self.id, self.hand.host, Reason.INTERRUPTED, judge.message)
+        audit_info = AuditInfo(self.source.name, self.id, self.bulk_options.host, Reason.INTERRUPTED, judge.message)
         claim = self.source.claim(context, audit_info, judge=judge)
-        reap = BatchRunner(self.source, claim, self.source.fallback_claim(context, audit_info, judge))
-        return end_in_bulk(self.source, connection, reap, _in_batches(silent, self.hand.batch_size), self.id, self.hand)
+        runner = BatchRunner(self.source, claim, self.source.fallback_claim(context, audit_info, judge))
+        batches = _in_batches(silent, self.bulk_options.batch_size)
+        return end_in_bulk(self.source, connection, runner, batches, self.id, self.bulk_options)
 
-    # --- listening -------------------------------------------------------------------------------------------
+    # --- awaiting signs of life ------------------------------------------------------------------------------
 
-    def _listen(self, restart: datetime) -> bool:
-        """Until everybody could be heard for long enough since the restart. False when told to stop.
+    def _await_signs(self, restart: datetime) -> bool:
+        """Wait until signs of life could be written for long enough since the restart. False when stopped.
 
         Raises ReaperError when the database is away too often for that.
         """
         begun = time.monotonic()
-        while (missing := self._missing(restart)) > 0:
-            if time.monotonic() - begun > _MOST_SECONDS:
+        while (missing := self._missing_seconds(restart)) > 0:
+            if time.monotonic() - begun > _MAX_WAIT_SECONDS:
                 raise ReaperError("nothing was closed: the database was away while signs of life were waited for")
             if self.options.wait(missing):
                 return False
@@ -124,9 +137,10 @@ class Resume:
                 self.source.begin_evaluation(connection, self.downtime)
         return True
 
-    def _missing(self, restart: datetime) -> float:
-        """How many seconds of listening are missing."""
-        listen, cutoff = self.options.listen, self.downtime.cutoff(self.options.listen)
+    def _missing_seconds(self, restart: datetime) -> float:
+        """How much longer to wait."""
+        listen = self.options.listen_seconds
+        cutoff = self.downtime.cutoff(listen)
         if cutoff.at == DISTANT_PAST:
             return (cutoff.not_before - self.downtime.now).total_seconds() + listen
         return (restart - cutoff.at).total_seconds()
@@ -136,15 +150,6 @@ class Resume:
     ) -> Sequence[tuple[Candidate, float]]:
         with self.source.transaction(connection, read_only=True):
             return judge.candidates(connection, context)
-
-
-def resume(source: Source, downtime: DowntimeTracker, options: ResumeOptions, hand: BulkOptions) -> Resumed | None:
-    """Close what was interrupted. None when told to stop before anything was done.
-
-    Raises DatabaseAway, DBAPIError and TooManyRefused for trouble with the database; ReaperError when it could not be
-    listened to.
-    """
-    return Resume(source, downtime, options, hand).run()
 
 
 def _in_batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candidate]]:

@@ -1,16 +1,16 @@
-"""The mapping vocabulary: how a job system says "running", shows life, and is told to stop.
+"""The vocabulary of profiles: how a job system says "running", shows signs of life, and is told to stop.
 
-A profile is data. Shipped ones stand in `reaper/profiles/`, one TOML file each; a user's own stands in the
-configuration file, whole or as `extends = "<profile>"` with the differences. Nothing here knows SQL: a profile names
-tables, columns and values; `reaper.staleness.rule` and `reaper.source` turn them into statements, always quoting the
-names and binding the values.
+A profile is data. The shipped ones are in `reaper/profiles/`, one TOML file each. A user's own is in the configuration
+file, complete or with `extends = "<profile>"` and the differences. Nothing here makes SQL: a profile names tables,
+columns and values; `reaper.staleness.rule` and `reaper.source` turn them into statements, in which names are always
+quoted and values always bound.
 """
 
 from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete, Insert, Step, Update
 from reaper.profile.base import Scalar
 from reaper.profile.conditions import Condition, Conditions, Log, Now, Related, Running
 from reaper.profile.loading import resolve, shipped
-from reaper.profile.profile import Fence, Jobs, Profile, Purge
+from reaper.profile.profile import Fence, Jobs, Profile, PurgeRules
 from reaper.profile.values import First, FromColumn, Json, Next, NextValue, Sql, Value, Values, Variable
 from reaper.profile.witnesses import CeleryTask, Children, Events, Witness
 
@@ -35,7 +35,7 @@ __all__ = [
     "NextValue",
     "Now",
     "Profile",
-    "Purge",
+    "PurgeRules",
     "Related",
     "Running",
     "Scalar",

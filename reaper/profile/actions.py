@@ -1,4 +1,4 @@
-"""Named transitions: what becomes of a job's row, and what is written, changed and deleted with it."""
+"""Actions: the named transitions of a job's row, and the inserts, updates and deletes in the same transaction."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from reaper.profile.base import Label, Match, Name, ProfileModel, TableName
 from reaper.profile.conditions import Conditions
-from reaper.profile.values import Next, Values, Variable, walk
+from reaper.profile.values import Next, Values, Variable, walk_values
 
 REQUEUE_ELSE_FAIL = "requeue_else_fail"
-"""What the reaper makes of `requeue`, `fail` and the attempts that are left."""
+"""The action that the reaper makes itself: `requeue` for jobs with attempts left, `fail` for the others."""
 
 
 class Insert(ProfileModel):
-    """One row more for each job."""
+    """One new row for each job."""
 
     table: Annotated[TableName, Field(alias="insert")]
     values: Values
 
 
 class Update(ProfileModel):
-    """The rows of `table` that match the job and fulfil `where` are changed.
+    """Change the rows of `table` that match the job and meet `where`.
 
-    Where one gets a `next` value, `resolved_by` names the profile whose sweep moves on those whose value is taken.
+    With a `next` value, `resolved_by` names the profile whose sweep advances rows whose next value exists already.
     """
 
     table: Annotated[TableName, Field(alias="update")]
@@ -35,14 +35,14 @@ class Update(ProfileModel):
     resolved_by: Label | None = None
 
     @model_validator(mode="after")
-    def _resolves_something(self) -> Update:
+    def _resolves_a_next_value(self) -> Update:
         if self.resolved_by is not None and not any(isinstance(value, Next) for value in self.assign.values()):
-            raise ValueError("'resolved_by' is for a value that is 'next' in a row, and none is set")
+            raise ValueError("'resolved_by' requires a 'next' value in 'set'")
         return self
 
 
 class Delete(ProfileModel):
-    """The rows of `table` that match the job and fulfil `where` are deleted."""
+    """Delete the rows of `table` that match the job and meet `where`."""
 
     table: Annotated[TableName, Field(alias="delete")]
     match: Match
@@ -65,11 +65,10 @@ Step = Annotated[
 
 
 class Action(ProfileModel):
-    """A named transition: the job's row is changed (`set`) or deleted, and `also` is done in the same transaction.
+    """A named transition: the job's row is changed (`set`) or deleted, and `also` happens in the same transaction.
 
-    Where jobs are a log there is no row to change: the transition is an entry among `also`.
-    `unique_violation` says what to do with a job whose transition some unique key does not allow: leave it as it is
-    and say so, or take the action `fail` instead.
+    A log has no row to change: there the transition is an insert in `also`. `unique_violation` says what to do with a
+    job whose transition would violate a unique key: leave the job and report it, or take the action `fail` instead.
     """
 
     assign: Annotated[Values | None, Field(alias="set")] = None
@@ -78,18 +77,18 @@ class Action(ProfileModel):
     unique_violation: Literal["skip", "fail"] = "skip"
 
     @model_validator(mode="after")
-    def _one_end(self) -> Action:
+    def _set_or_delete(self) -> Action:
         if self.assign is not None and self.delete:
             raise ValueError("a row is changed by 'set' or deleted by 'delete', not both")
         return self
 
     @property
     def writes_evidence(self) -> bool:
-        """What a job was ended for stays in the database."""
-        return any(isinstance(value, Variable) and value.known == "evidence" for value in self.values())
+        """Whether the action writes the evidence, so that the database says why a job was ended."""
+        return any(isinstance(value, Variable) and value.name == "evidence" for value in self.values())
 
     def values(self) -> Iterator[Any]:
-        """Every value that it writes, and all those that they are made of."""
+        """Every value that the action writes, and every value inside them."""
         written = [self.assign or {}]
         written += [
             step.values if isinstance(step, Insert) else step.assign
@@ -98,13 +97,13 @@ class Action(ProfileModel):
         ]
         for values in written:
             for value in values.values():
-                yield from walk(value)
+                yield from walk_values(value)
 
 
 class Attempts(ProfileModel):
     """How often a job has been tried: the number in `column`, or the length of the array in it.
 
-    No attempt is left when that is `limit`, or what stands in `limit_column`, or more.
+    No attempt is left when the number has reached `limit`, or the value of `limit_column`.
     """
 
     column: Name
@@ -113,7 +112,7 @@ class Attempts(ProfileModel):
     limit_column: Name | None = None
 
     @model_validator(mode="after")
-    def _some_limit(self) -> Attempts:
+    def _has_limit(self) -> Attempts:
         if self.limit is None and self.limit_column is None:
             raise ValueError("expected 'limit' or 'limit_column'")
         return self

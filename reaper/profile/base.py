@@ -1,4 +1,4 @@
-"""What every part of a profile has in common: it is data, and a name that nobody knows is an error."""
+"""The base of the models of a profile, and the types of names: unknown keys and impossible names are errors."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-LONGEST = 63
-"""The bytes of the longest name that PostgreSQL keeps whole; a longer one is cut, and means another thing."""
+LONGEST_NAME = 63
+"""The bytes of the longest name in PostgreSQL, which cuts longer names: they would mean another object."""
 
 
-def name_of_a_column(text: str) -> str:
-    """The same text. Raises ValueError for one that no database has as a name."""
+def column_name(text: str) -> str:
+    """The same text. Raises ValueError for a text that cannot be a name in a database."""
     length = len(text.encode())
-    if length > LONGEST:
-        raise ValueError(f"is {length} bytes long; a name in the database has no more than {LONGEST}")
+    if length > LONGEST_NAME:
+        raise ValueError(f"is {length} bytes long; a name in the database has at most {LONGEST_NAME}")
     return without_nul(text)
 
 
 def without_nul(text: str) -> str:
-    """The same text. Raises ValueError for one that no database stores."""
+    """The same text. Raises ValueError for a text that a database cannot store."""
     if "\0" in text:
-        raise ValueError("a NUL character cannot stand in a database")
+        raise ValueError("a NUL character cannot be stored in a database")
     return text
 
 
-def _name_of_a_table(text: str) -> str:
+def _table_name(text: str) -> str:
     schema, dot, bare = text.partition(".")
     if dot and not (schema and bare):
-        raise ValueError("expected the name of a table, or that of its schema, a dot and the table's")
+        raise ValueError("expected TABLE or SCHEMA.TABLE")
     for name in (schema, bare):
-        name_of_a_column(name)
+        column_name(name)
     return text
 
 
@@ -43,48 +43,48 @@ def _scalar(value: Any) -> Any:
     raise ValueError("expected a text, a number, true or false")
 
 
-def _in_a_list(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     if isinstance(value, (str, list, tuple)):
         return (value,) if isinstance(value, str) else value
     raise ValueError("expected a name, or a list of names")
 
 
-def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+def _without_duplicates(names: tuple[str, ...]) -> tuple[str, ...]:
     for place, name in enumerate(names):
         if name in names[:place]:
-            raise ValueError(f"{name!r} is named twice")
+            raise ValueError(f"{name!r} is listed twice")
     return names
 
 
-Name = Annotated[str, Field(min_length=1), AfterValidator(name_of_a_column)]
-"""A column's name."""
+Name = Annotated[str, Field(min_length=1), AfterValidator(column_name)]
+"""The name of a column."""
 
-TableName = Annotated[str, Field(min_length=1), AfterValidator(_name_of_a_table)]
-"""A table's name, with its schema and a dot before it or without."""
+TableName = Annotated[str, Field(min_length=1), AfterValidator(_table_name)]
+"""The name of a table, TABLE or SCHEMA.TABLE."""
 
 Label = Annotated[str, Field(min_length=1), AfterValidator(without_nul)]
-"""What something is called by the reaper alone."""
+"""A name that only the reaper uses, such as that of a witness or an action."""
 
 Scalar = bool | int | float | str
 
 Plain = Annotated[Scalar, BeforeValidator(_scalar)]
-"""A value that stands in the file as it is."""
+"""A literal value in the file."""
 
-Names = Annotated[tuple[Name, ...], BeforeValidator(_in_a_list), Field(min_length=1), AfterValidator(_each_once)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_as_list), Field(min_length=1), AfterValidator(_without_duplicates)]
 """One name, or a list of them."""
 
 Match = Annotated[Mapping[Name, Name], Field(min_length=1)]
-"""Which rows of another table belong to a job: their column = the job's column."""
+"""Which rows of another table belong to a job: that table's column = the job's column."""
 
 
 class ProfileModel(BaseModel):
-    """Unknown names are refused, and nothing changes after validation."""
+    """A part of a profile: unknown keys are refused, and it is frozen after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def exactly_one(part: ProfileModel, *names: str) -> None:
-    """Raises ValueError unless one of these fields is given, and one alone."""
+    """Raises ValueError unless exactly one of these fields is given."""
     spelled = {name: type(part).model_fields[name].alias or name for name in names}
     given = [spelled[name] for name in names if getattr(part, name) is not None]
     if len(given) != 1:
@@ -92,9 +92,9 @@ def exactly_one(part: ProfileModel, *names: str) -> None:
 
 
 def one_of(names: Sequence[str], given: Sequence[str]) -> str:
-    """What is said when there is not exactly one of several names."""
-    found = f"not {' and '.join(map(repr, given))}" if given else "and none is given"
-    return f"expected one of {listed(names)}, {found}"
+    """The message for none or several of the names, of which exactly one is expected."""
+    instead = f"not {' and '.join(map(repr, given))}" if given else "and none is given"
+    return f"expected one of {listed(names)}, {instead}"
 
 
 def listed(names: Iterable[object]) -> str:

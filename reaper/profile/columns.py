@@ -1,4 +1,4 @@
-"""Which columns of which tables a profile names."""
+"""The columns that a profile names, by table: all, those that statements read, those that the verdict needs."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from reaper.profile.actions import Action, Delete, Insert, Update
 from reaper.profile.conditions import Condition, Related
 from reaper.profile.related_tables import related_rows
 from reaper.profile.sql_template import columns_in
-from reaper.profile.values import FromColumn, Next, Sql, walk
+from reaper.profile.values import FromColumn, Next, Sql, walk_values
 from reaper.profile.witnesses import Witness
 
 if TYPE_CHECKING:
     from reaper.profile.profile import Profile
 
-Table = tuple[str, str]
-"""A table and a column of it."""
+TableColumn = tuple[str, str]
+"""A table, and one of its columns."""
 
 
 def columns(profile: Profile) -> dict[str, set[str]]:
     """Every column that the profile names, by table."""
-    mine = profile.jobs.table
-    queue = [(mine, profile.jobs.queue)] if profile.jobs.queue else []  # no statement asks for it
-    written = (pair for action in profile.actions.values() for pair in _written(mine, action))
+    jobs_table = profile.jobs.table
+    queue = [(jobs_table, profile.jobs.queue)] if profile.jobs.queue else []  # no statement reads it
+    written = (pair for action in profile.actions.values() for pair in _written(jobs_table, action))
     return _by_table(profile, (*_read(profile), *written, *queue))
 
 
 def columns_read(profile: Profile) -> dict[str, set[str]]:
-    """Those that statements read, and do not only write."""
+    """The columns that statements read. Columns that are only written are left out."""
     return _by_table(profile, _read(profile))
 
 
 def columns_judged(profile: Profile) -> set[str]:
-    """Those of a job's row that may be asked for to judge it, and none that only transitions or purges need."""
-    bare = profile.model_copy(update={"actions": {}, "purge": None})
-    return columns_read(bare)[profile.jobs.table]
+    """The columns of a job's row that a verdict may need. Columns for transitions and purges only are left out."""
+    without_changes = profile.model_copy(update={"actions": {}, "purge": None})
+    return columns_read(without_changes)[profile.jobs.table]
 
 
-def copied_by(action: Action) -> Iterator[str]:
-    """Columns of a job's row that an action reads, as they were before the transition."""
+def columns_copied_by(action: Action) -> Iterator[str]:
+    """The columns of a job's row that an action reads, as they were before the transition."""
     for value in action.values():
-        yield from _read_by(value)
+        yield from _columns_in_value(value)
     for step in action.also:
         if not isinstance(step, Insert):
             yield from step.match.values()
 
 
-def asked(conditions: Iterable[Condition]) -> Iterator[str]:
-    """The columns that conditions ask about."""
+def condition_columns(conditions: Iterable[Condition]) -> Iterator[str]:
+    """The columns in conditions."""
     for condition in conditions:
         if condition.column is not None:
             yield condition.column
@@ -56,27 +56,27 @@ def asked(conditions: Iterable[Condition]) -> Iterator[str]:
             yield from columns_in(condition.sql)
 
 
-def _by_table(profile: Profile, pairs: Iterable[Table]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {profile.jobs.table: set()}
+def _by_table(profile: Profile, pairs: Iterable[TableColumn]) -> dict[str, set[str]]:
+    by_table: dict[str, set[str]] = {profile.jobs.table: set()}
     for table, column in pairs:
-        found.setdefault(table, set()).add(column)
-    return found
+        by_table.setdefault(table, set()).add(column)
+    return by_table
 
 
-def _read(profile: Profile) -> Iterator[Table]:
-    mine = profile.jobs.table
-    for column in _of_the_row(profile):
-        yield mine, column
+def _read(profile: Profile) -> Iterator[TableColumn]:
+    jobs_table = profile.jobs.table
+    for column in _columns_of_jobs(profile):
+        yield jobs_table, column
     for _, related in related_rows(profile):
-        yield from _joined(mine, related)
+        yield from _columns_of_related(jobs_table, related)
     for alive in profile.alive:
-        yield from _signs(profile, alive)
+        yield from _columns_of_witness(profile, alive)
     for action in profile.actions.values():
-        yield from ((mine, column) for column in copied_by(action))
-        yield from _beyond(mine, action)
+        yield from ((jobs_table, column) for column in columns_copied_by(action))
+        yield from _columns_of_series(jobs_table, action)
 
 
-def _of_the_row(profile: Profile) -> Iterator[str]:
+def _columns_of_jobs(profile: Profile) -> Iterator[str]:
     jobs = profile.jobs
     named = [jobs.kind, jobs.status]
     if jobs.log:
@@ -87,61 +87,61 @@ def _of_the_row(profile: Profile) -> Iterator[str]:
         named += [profile.attempts.column, profile.attempts.limit_column]
     yield from (*jobs.key, *jobs.started, *jobs.claim, *(name for name in named if name))
     if jobs.running:
-        yield from asked(jobs.running.conditions)
+        yield from condition_columns(jobs.running.conditions)
     if profile.purge:
         yield from profile.purge.at
-        yield from asked(profile.purge.where)
+        yield from condition_columns(profile.purge.where)
 
 
-def _joined(mine: str, related: Related | Delete | Update) -> Iterator[Table]:
+def _columns_of_related(jobs_table: str, related: Related | Delete | Update) -> Iterator[TableColumn]:
     for theirs, ours in related.match.items():
         yield related.table, theirs
-        yield mine, ours
-    for column in asked(related.where):
+        yield jobs_table, ours
+    for column in condition_columns(related.where):
         yield related.table, column
 
 
-def _signs(profile: Profile, alive: Witness) -> Iterator[Table]:
-    mine = profile.jobs.table
+def _columns_of_witness(profile: Profile, alive: Witness) -> Iterator[TableColumn]:
+    jobs_table = profile.jobs.table
     if alive.events:
         for theirs, ours in alive.events.matching(profile.jobs.key).items():
             yield alive.events.table, theirs
-            yield mine, ours
-        for column in (*alive.events.at, *asked(alive.events.where)):
+            yield jobs_table, ours
+        for column in (*alive.events.at, *condition_columns(alive.events.where)):
             yield alive.events.table, column
     if alive.children:
         for column in (*alive.children.parent, *alive.children.at):
-            yield mine, column
+            yield jobs_table, column
     celery = (alive.celery.task, alive.celery.queue) if alive.celery else ()
     for name in (alive.column, alive.deadline, *celery):
         if name:
-            yield mine, name
+            yield jobs_table, name
 
 
-def _written(mine: str, action: Action) -> Iterator[Table]:
-    yield from ((mine, column) for column in action.assign or ())
+def _written(jobs_table: str, action: Action) -> Iterator[TableColumn]:
+    yield from ((jobs_table, column) for column in action.assign or ())
     for step in action.also:
         if not isinstance(step, Delete):
             yield from ((step.table, column) for column in (step.values if isinstance(step, Insert) else step.assign))
 
 
-def _beyond(mine: str, action: Action) -> Iterator[Table]:
-    """What is read to find the next of a row of values; of a row that is updated, its own value too."""
-    rows = [(mine, action.assign or {}), *((s.table, s.assign) for s in action.also if isinstance(s, Update))]
+def _columns_of_series(jobs_table: str, action: Action) -> Iterator[TableColumn]:
+    """The columns that `next` values read: those of the series, and of an updated row its own value too."""
+    rows = [(jobs_table, action.assign or {}), *((s.table, s.assign) for s in action.also if isinstance(s, Update))]
     for value in action.values():
         if isinstance(value, Next):
-            yield from ((value.beyond.table, name) for name in (value.beyond.column, *value.beyond.match))
+            yield from ((value.series.table, name) for name in (value.series.column, *value.series.match))
     for table, assign in rows:
         for column, value in assign.items():
             if isinstance(value, Next):
-                yield from ((table, name) for name in (column, value.beyond.every_column) if name)
+                yield from ((table, name) for name in (column, value.series.every_column) if name)
 
 
-def _read_by(value: Any) -> Iterator[str]:
-    for part in walk(value):
+def _columns_in_value(value: Any) -> Iterator[str]:
+    for part in walk_values(value):
         if isinstance(part, FromColumn):
             yield part.column
         elif isinstance(part, Sql):
             yield from columns_in(part.sql)
         elif isinstance(part, Next):
-            yield from part.beyond.match.values()
+            yield from part.series.match.values()

@@ -1,4 +1,4 @@
-"""What can be asked of a row: of its columns, and of other rows that belong to it."""
+"""Conditions on a job's row and on rows of other tables that belong to it; what running means."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reaper.profile.sql_template import checked
 class Now(ProfileModel):
     """The database's clock."""
 
-    known: Annotated[Literal["now"], Field(alias="is")]
+    name: Annotated[Literal["now"], Field(alias="is")]
 
 
 SCALAR, NOW = "(scalar)", "(now)"
@@ -24,13 +24,13 @@ def _moment_form(value: object) -> str:
 
 
 Bound = Annotated[Annotated[Now, Tag(NOW)] | Annotated[Plain, Tag(SCALAR)], Discriminator(_moment_form)]
-"""What a column is compared with."""
+"""The value that a column is compared with."""
 
 
 class Condition(ProfileModel):
     """`column` and one of: `in`, `not_in`, `is = "null" | "not null"`, `less_than`, `greater_than`; or `sql` alone.
 
-    In `sql`, `{name}` stands for a column of the row, and `{{` for a brace.
+    In `sql`, `{name}` is a column of the row, and `{{` is a brace.
     """
 
     column: Name | None = None
@@ -45,7 +45,7 @@ class Condition(ProfileModel):
     def _one_question(self) -> Condition:
         exactly_one(self, "values", "not_in", "null", "less_than", "greater_than", "sql")
         if (self.column is None) == (self.sql is None):
-            raise ValueError("a condition asks about a 'column', or is 'sql' and has none")
+            raise ValueError("expected 'column' and one question about it, or 'sql' alone")
         return self
 
 
@@ -53,7 +53,7 @@ Conditions = tuple[Condition, ...]
 
 
 class Related(ProfileModel):
-    """Rows of `table` that belong to a job: those that match it, and fulfil every condition of `where`."""
+    """Rows of `table` that belong to a job: those that match it, and meet every condition of `where`."""
 
     table: TableName
     match: Match
@@ -61,8 +61,8 @@ class Related(ProfileModel):
 
 
 class Running(ProfileModel):
-    """A job is running while `column` holds one of the values `in`; or while all conditions of `where` hold, there
-    is a row for each of `exists`, and none for any of `missing`.
+    """A job is running while all that is given holds: `column` has one of the values `in`, every condition of `where`
+    is met, there is a row for each of `exists`, and no row for any of `missing`.
     """
 
     column: Name | None = None
@@ -72,31 +72,31 @@ class Running(ProfileModel):
     missing: tuple[Related, ...] = ()
 
     @model_validator(mode="after")
-    def _says_something(self) -> Running:
+    def _has_condition(self) -> Running:
         if (self.column is None) != (self.values is None):
             raise ValueError("'column' and 'in' go together")
         if self.column is None and not self.where and not self.exists:
-            raise ValueError("nothing says what running means: give 'column' and 'in', 'where' or 'exists'")
+            raise ValueError("expected 'column' and 'in', 'where' or 'exists', which say what running means")
         return self
 
     @property
     def conditions(self) -> Conditions:
-        """Everything that is asked of the job's own row."""
+        """All conditions on the job's own row."""
         if self.column is None or self.values is None:
             return self.where
         return (Condition.model_validate({"column": self.column, "in": self.values}), *self.where)
 
     @property
     def related(self) -> tuple[Related, ...]:
-        """Everything that is asked of other rows."""
+        """All conditions on rows of other tables."""
         return self.exists + self.missing
 
 
 class Log(ProfileModel):
-    """Jobs that exist only as a log: the row of a job is its first entry of a type in `started`, by `order`.
+    """Jobs that exist only as entries of a log: a job's row is its first entry of a type in `started`, by `order`.
 
-    It runs until there is an entry of a type in `ended`. `lock` says what keeps a late entry from being written
-    between the last look and the commit: see `reaper.source.claim`.
+    The job is running until there is an entry of a type in `ended`. `lock` is the lock that keeps a late entry from
+    being written between the second check and the commit: see `reaper.source.claim`.
     """
 
     type: Name
@@ -106,7 +106,7 @@ class Log(ProfileModel):
     lock: Literal["table", "job"] = "table"
 
     @model_validator(mode="after")
-    def _apart(self) -> Log:
+    def _are_disjoint(self) -> Log:
         both = set(self.started) & set(self.ended)
         if both:
             raise ValueError(f"{', '.join(sorted(map(repr, both)))} cannot both start and end a job")

@@ -1,4 +1,4 @@
-"""What conditions say together, as far as it can be told without a database."""
+"""Contradictions between conditions, as far as they can be found without a database."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from reaper.profile.actions import Action, Delete, Insert, Update
-from reaper.profile.columns import asked
+from reaper.profile.columns import condition_columns
 from reaper.profile.conditions import Condition
-from reaper.profile.related_tables import conditions
+from reaper.profile.related_tables import condition_sets
 from reaper.profile.values import Variable
 
 if TYPE_CHECKING:
@@ -19,65 +19,68 @@ _SCALARS = (bool, int, float, str)
 
 
 def contradictions(profile: Profile) -> Iterator[str]:
-    """Conditions that no row fulfils."""
+    """Conditions that no row can meet together."""
     running = profile.jobs.running
-    for place, _, alone in conditions(profile):
-        together = running.conditions if running and place == "jobs.running.where" else alone
-        apart = (a.column for a, b in combinations(together, 2) if _apart(a, b))
-        if (column := next(apart, None)) is not None:
-            yield f"{place}: no row fulfils both conditions about {column!r}"
+    for place, _, conditions in condition_sets(profile):
+        together = running.conditions if running and place == "jobs.running.where" else conditions
+        contradicting = (a.column for a, b in combinations(together, 2) if _contradict(a, b))
+        if (column := next(contradicting, None)) is not None:
+            yield f"{place}: no row can meet both conditions on {column!r}"
 
 
 def purged_while_running(profile: Profile) -> Iterator[str]:
-    """A purge whose conditions speak of what running means, and do not rule it out."""
+    """A purge whose conditions are on the columns of `jobs.running`, and do not exclude running jobs."""
     running, purge = profile.jobs.running, profile.purge
     if running is None or purge is None:
         return
-    shared = set(asked(running.conditions)) & set(asked(purge.where))
+    shared = set(condition_columns(running.conditions)) & set(condition_columns(purge.where))
     pairs = [(a, b) for a in running.conditions for b in purge.where]
-    if shared and all(_apart(a, b) is False for a, b in pairs):
-        yield f"purge.where: does not rule out a running job: say what else {min(shared)!r} is when one has ended"
+    if shared and all(_contradict(a, b) is False for a, b in pairs):
+        yield (
+            f"purge.where: matches running jobs too: add a condition on {min(shared)!r} that only finished jobs meet"
+        )
 
 
 def still_running(profile: Profile, action: Action) -> str | None:
-    """Why a job runs on after an action has changed its row; None when it may have ended."""
+    """Why a job still counts as running after an action has changed its row; None when it may have ended."""
     running, assign = profile.jobs.running, action.assign or {}
-    if running is None or any(_after(condition, assign) is not True for condition in running.conditions):
+    if running is None or any(_holds_after(condition, assign) is not True for condition in running.conditions):
         return None
-    gone = {related.table for related in running.exists}
-    come = {related.table for related in running.missing}
+    required = {related.table for related in running.exists}
+    excluded = {related.table for related in running.missing}
     matched = {ours for related in running.related for ours in related.match.values()}
     for step in action.also:
-        if isinstance(step, Update) and step.table in gone | come:
+        if isinstance(step, Update) and step.table in required | excluded:
             return None
-        if isinstance(step, Delete) and step.table in gone:
+        if isinstance(step, Delete) and step.table in required:
             return None
-        if isinstance(step, Insert) and step.table in come:
+        if isinstance(step, Insert) and step.table in excluded:
             return None
     if matched & set(assign):
         return None
     if running.column is not None and not (running.where or running.related):
         again = "must be set to a value that does not mean running, or every sweep would end the job again"
         return f".set: {running.column!r} {again}"
-    return ": nothing that says that a job runs is changed, and every sweep would end it again"
+    change = "change a column or a row that jobs.running asks about, or every sweep would end the job again"
+    return f": the job would still be running: {change}"
 
 
-def _after(condition: Condition, assign: Any) -> bool | None:
-    """Whether a condition that held holds still; None when nobody can tell."""
+def _holds_after(condition: Condition, assign: Any) -> bool | None:
+    """Whether a condition that was met is met after the change; None where that is unknown."""
     if condition.sql is not None:
-        return None if set(asked([condition])) & set(assign) else True
+        return None if set(condition_columns([condition])) & set(assign) else True
     if condition.column not in assign:
         return True
     value = assign[condition.column]
-    if isinstance(value, Variable) and value.known == "null":
+    if isinstance(value, Variable) and value.name == "null":
         return condition.null == "null"
     if condition.null is not None:
-        known = isinstance(value, (Variable, *_SCALARS))
-        return condition.null == "not null" if known else None
-    return _fulfils(value, condition) if isinstance(value, _SCALARS) else None
+        is_never_null = isinstance(value, (Variable, *_SCALARS))
+        return condition.null == "not null" if is_never_null else None
+    return _meets(value, condition) if isinstance(value, _SCALARS) else None
 
 
-def _fulfils(value: Any, condition: Condition) -> bool | None:
+def _meets(value: Any, condition: Condition) -> bool | None:
     if condition.values is not None:
         return value in condition.values
     if condition.not_in is not None:
@@ -85,12 +88,12 @@ def _fulfils(value: Any, condition: Condition) -> bool | None:
     less = condition.less_than is not None
     limit = condition.less_than if less else condition.greater_than
     if not isinstance(limit, (int, float)) or isinstance(value, str):
-        return None  # texts and moments have the database's own order
+        return None  # the database has an order of its own for texts and moments
     return bool(value < limit if less else value > limit)
 
 
-def _apart(a: Condition, b: Condition) -> bool | None:
-    """No row fulfils both; None when nobody can tell. About different columns it is always False."""
+def _contradict(a: Condition, b: Condition) -> bool | None:
+    """Whether no row can meet both; None where that is unknown. False for conditions on different columns."""
     if a.sql is not None or b.sql is not None:
         return None
     if a.column != b.column:
@@ -99,7 +102,7 @@ def _apart(a: Condition, b: Condition) -> bool | None:
         return a.null != b.null
     for one, other in ((a, b), (b, a)):
         if one.values is not None:
-            said = [_fulfils(value, other) if other.null is None else True for value in one.values]
-            return None if None in said else not any(said)
+            met = [_meets(value, other) if other.null is None else True for value in one.values]
+            return None if None in met else not any(met)
     bounds = (a.less_than, a.greater_than, b.less_than, b.greater_than)
     return False if all(bound is None for bound in bounds) else None

@@ -1,4 +1,4 @@
-"""Pydantic's findings in the words of the file: one line each, with the nearest name."""
+"""Pydantic's validation errors of a profile in the words of the file: one line each, with the nearest name."""
 
 from __future__ import annotations
 
@@ -25,52 +25,52 @@ _NOUNS = {
     "json": "member",
 }
 
-Place = tuple[int | str, ...]
+Location = tuple[int | str, ...]
 
 
 def problems(error: ValidationError) -> Iterator[str]:
-    """One line for each thing that is wrong, beginning with the place inside the profile."""
+    """One line for each thing that is wrong, beginning with the key in the profile."""
     yield from dict.fromkeys(line for problem in error.errors() for line in _lines(problem))
 
 
 def _lines(problem: Mapping[str, Any]) -> Iterator[str]:
-    place: Place = problem["loc"]
-    kind, found = problem["type"], problem.get("ctx", {}).get("error")
-    if isinstance(found, InconsistentProfile):
-        yield from found.problems
+    location: Location = problem["loc"]
+    kind, error = problem["type"], problem.get("ctx", {}).get("error")
+    if isinstance(error, InconsistentProfile):
+        yield from error.problems
     elif kind == "union_tag_not_found":
-        yield from _headless(place, problem["input"], heads(problem["ctx"]["discriminator"]))
+        yield from _missing_head(location, problem["input"], heads(problem["ctx"]["discriminator"]))
     elif kind == "extra_forbidden":
-        yield _unknown(place)
+        yield _unknown(location)
     elif kind in ("too_short", "tuple_too_short") and len(problem["input"]) >= problem["ctx"]["min_length"]:
-        return  # what it holds is wrong, and told of
+        return  # its members are wrong, and have lines of their own
     else:
-        yield _at(place, _said(problem))
+        yield _at(location, _message(problem))
 
 
-def _headless(place: Place, value: object, heads: Sequence[str]) -> Iterator[str]:
-    """A table that ought to begin with one of several names, and has none of them."""
+def _missing_head(location: Location, value: object, heads: Sequence[str]) -> Iterator[str]:
+    """A table that must have one of several keys (`heads`), which say what it is, and has none of them."""
     if not isinstance(value, dict):
-        yield _at(place, f"expected a table with one of {listed(heads)}, not {_shown(value)}")
+        yield _at(location, f"expected a table with one of {listed(heads)}, not {_quoted(value)}")
         return
     meant = {name: nearest(str(name), heads) for name in value}
     if not any(meant.values()):
-        yield _at(place, one_of(heads, []))
+        yield _at(location, one_of(heads, []))
     for name, head in meant.items():
         if head is not None:
-            yield _at((*place, name), f"unknown name; did you mean {head!r}?")
+            yield _at((*location, name), f"unknown name; did you mean {head!r}?")
 
 
-def _unknown(place: Place) -> str:
-    *above, last = place
+def _unknown(location: Location) -> str:
+    *above, last = location
     for tags in (FORMS, STEPS):
         others = [tag.strip("()") for tag in tags]
         if above and above[-1] in tags and last in others:
             return _at(tuple(above), one_of(others, [str(above[-1]).strip("()"), str(last)]))
-    return _at(place, f"unknown name{did_you_mean(str(last), names_at(tuple(above)))}")
+    return _at(location, f"unknown name{did_you_mean(str(last), names_at(tuple(above)))}")
 
 
-def _said(problem: Mapping[str, Any]) -> str:
+def _message(problem: Mapping[str, Any]) -> str:
     kind, context, value = problem["type"], problem.get("ctx", {}), problem["input"]
     if kind == "value_error":
         return str(context["error"])
@@ -79,11 +79,11 @@ def _said(problem: Mapping[str, Any]) -> str:
     if kind in ("literal_error", "enum"):
         allowed = re.findall(r"'([^']*)'", context["expected"])
         near = nearest(value, allowed) if isinstance(value, str) else None
-        return f"expected {listed(allowed)}, not {_shown(value)}" + (f"; did you mean {near!r}?" if near else "")
+        return f"expected {listed(allowed)}, not {_quoted(value)}" + (f"; did you mean {near!r}?" if near else "")
     if kind == "too_short":
         return _too_short(problem["loc"], context["min_length"], of_columns=isinstance(value, dict))
     if kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind](context)}, not {_shown(value)}"
+        return f"expected {_EXPECTED[kind](context)}, not {_quoted(value)}"
     return str(problem["msg"])
 
 
@@ -100,25 +100,25 @@ _EXPECTED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 }
 
 
-def _too_short(place: Place, least: int, *, of_columns: bool) -> str:
-    last = str(place[-1])
-    noun = "value" if "log" in place else _NOUNS.get(last, "value")
+def _too_short(location: Location, least: int, *, of_columns: bool) -> str:
+    last = str(location[-1])
+    noun = "value" if "log" in location else _NOUNS.get(last, "value")
     number = f"one {noun}" if least == 1 else f"{least} {noun}s"
     return f"expected a {'table' if of_columns else 'list'} of at least {number}"
 
 
-def _at(place: Place, message: str) -> str:
-    where = ".".join(_key(part) for part in place if part not in _ARMS)
+def _at(location: Location, message: str) -> str:
+    where = ".".join(_key(part) for part in location if part not in _ARMS)
     return f"{where}: {message}" if where else message
 
 
 def _key(part: int | str) -> str:
-    """As TOML would have it."""
+    """A part of a key as TOML spells it."""
     text = str(part)
     return text if re.fullmatch(r"[A-Za-z0-9_-]+", text) else json.dumps(text)
 
 
-def _shown(value: object) -> str:
+def _quoted(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
@@ -133,18 +133,18 @@ _TAGGED: Mapping[str, type[BaseModel]] = {**FORMS, **STEPS, NOW: Now}
 
 
 def heads(discriminator: str) -> list[str]:
-    """The names one of which says what a table is, by the function that looks for them."""
+    """The keys one of which says what a table is: those of steps or those of values."""
     return [tag.strip("()") for tag in (STEPS if "step" in discriminator else FORMS)]
 
 
-def names_at(place: tuple[int | str, ...]) -> set[str]:
-    """What may stand in the table at this place, where pydantic's own words are among the names."""
+def names_at(location: tuple[int | str, ...]) -> set[str]:
+    """The valid keys of the table at this location, which has pydantic's union tags among its names."""
     kinds: list[type[BaseModel]] = [Profile]
-    for part in place:
+    for part in location:
         if part in _TAGGED:
             kinds = [_TAGGED[str(part)]]
         elif not isinstance(part, int):
-            # A name that is no field's is one of the user's own.
+            # A name that is not a field is the user's own, such as that of an action.
             kinds = [inner for kind in kinds for inner in _models(_field(kind, part))] or kinds
     return {name for kind in kinds for name in _names(kind)}
 
@@ -162,7 +162,7 @@ def _field(model: type[BaseModel], spelled: str) -> Any:
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The parts of a profile that a type may hold."""
+    """The models that a value of this type may contain."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
         return

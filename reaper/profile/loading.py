@@ -1,4 +1,4 @@
-"""Finding a profile by its name, and telling what is wrong with one."""
+"""Loads a profile by its name, from the configuration file or the package, and reports what is wrong with it."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def shipped() -> tuple[str, ...]:
 
 
 def resolve(name: str, custom: Mapping[str, Mapping[str, Any]] | None = None) -> Profile:
-    """The profile of that name: the user's own before a shipped one.
+    """The profile of that name. A profile in `custom`, the user's own, has precedence over a shipped one.
 
-    Raises ConfigError with every problem of it, each beginning with the place inside the profile.
+    Raises ConfigError with every problem of the profile, each beginning with its key in the profile.
     """
     table = _flatten(name, custom or {}, seen=())
-    found = ["name: unknown name; a profile's name is that of its table"] if "name" in table else []
+    wrong = ["name: unknown name; a profile is named by its table, [profiles.NAME]"] if "name" in table else []
     try:
         profile = Profile.model_validate({**table, "name": name})
     except ValidationError as error:
-        found += problems(error)
-    if found:
-        raise ConfigError([f"profile {name!r}: {line}" for line in found])
+        wrong += problems(error)
+    if wrong:
+        raise ConfigError([f"profile {name!r}: {line}" for line in wrong])
     return profile
 
 
 def _flatten(name: str, custom: Mapping[str, Mapping[str, Any]], seen: tuple[str, ...]) -> dict[str, Any]:
-    """The profile's own table over that of the one it extends."""
+    """The profile's table, merged into the table of the profile that it extends."""
     if name in seen:
         raise ConfigError([f"profile {name!r} extends itself: {' -> '.join((*seen, name))}"])
     if name in custom:
@@ -48,7 +48,7 @@ def _flatten(name: str, custom: Mapping[str, Mapping[str, Any]], seen: tuple[str
             return table
         if not isinstance(base, str):
             raise ConfigError([f"profile {name!r}: extends: expected a profile's name, not {base!r}"])
-        # A profile may take a shipped one's name and extend it.
+        # A profile may have the name of the shipped one that it extends.
         rest = {key: value for key, value in custom.items() if key != name} if base == name else custom
         return _merge(_flatten(base, rest, seen if base == name else (*seen, name)), table)
     if name in shipped():
@@ -57,16 +57,16 @@ def _flatten(name: str, custom: Mapping[str, Mapping[str, Any]], seen: tuple[str
     raise ConfigError([f"unknown profile {name!r}{did_you_mean(name, {*custom, *shipped()})}"])
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any], place: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Tables are merged where they may be, anything else is replaced."""
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any], table: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The tables merged where `is_mergeable` says so; any other value of `over` replaces that of `base`."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict) and merges(place)
-        merged[key] = _merge(merged[key], value, (*place, key)) if both else value
+        both = isinstance(old, dict) and isinstance(value, dict) and is_mergeable(table)
+        merged[key] = _merge(merged[key], value, (*table, key)) if both else value
     return merged
 
 
-def merges(place: tuple[str, ...]) -> bool:
-    """Whether tables in the table at this place are merged. What a column is set to is not: half a value is none."""
-    return (place[:1], place[2:]) != (("actions",), ("set",))
+def is_mergeable(key: tuple[str, ...]) -> bool:
+    """Whether tables inside the table at this key are merged. The value of a column is not: half a value is invalid."""
+    return (key[:1], key[2:]) != (("actions",), ("set",))

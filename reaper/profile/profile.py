@@ -1,4 +1,4 @@
-"""A profile as a whole: the job, its signs of life, its limits and its transitions."""
+"""The model of a profile: jobs, witnesses, limits, attempts, actions, purge and fence."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from reaper.model import TimestampFormat
 from reaper.profile import validation
 from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete
 from reaper.profile.base import Label, Name, Names, Plain, ProfileModel, TableName, exactly_one
-from reaper.profile.columns import columns, copied_by
+from reaper.profile.columns import columns, columns_copied_by
 from reaper.profile.conditions import Conditions, Log, Related, Running
 from reaper.profile.witnesses import CeleryTask, Witness
 
 
 class Jobs(ProfileModel):
-    """Where jobs stand. `started` lists columns, best first: the first that is not NULL counts.
+    """The table of jobs. `started` lists columns by preference: the first that is not NULL counts.
 
-    Columns of `claim` (a worker's id, a lock token) must not change between the survey and the lock. Rows of `parts`
-    belong to a job, and are locked with it: it is ended with all of them or not at all.
+    A job whose `claim` columns (a worker's id, a lock token) change between the survey and the lock is not ended. Rows
+    of `parts` belong to a job and are locked with it: a job whose parts cannot all be locked is left alone.
     """
 
     table: TableName
@@ -41,32 +41,32 @@ class Jobs(ProfileModel):
 
     @property
     def state(self) -> str | None:
-        """The column whose values are a job's states."""
+        """The column with a job's state."""
         return (self.running.column if self.running else None) or self.status
 
 
 class TimeoutColumn(ProfileModel):
-    """A timeout of the row's own, in `unit`; NULL leaves it to the kind, the source and the default."""
+    """The column with a job's own timeout, in `unit`. NULL: that of the kind, the source or the default applies."""
 
     column: Name
     unit: Literal["ms", "s", "m", "h"] = "s"
 
     @property
     def seconds(self) -> float:
-        """One unit, in seconds."""
+        """The seconds in one unit."""
         return {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}[self.unit]
 
 
 class Limits(ProfileModel):
-    """Thresholds that stand in the job's own row."""
+    """Thresholds in the job's own row."""
 
     timeout: TimeoutColumn
 
 
-class Purge(ProfileModel):
-    """Which rows of jobs are finished (`where`), since when (`at`), and what is deleted with them (`also`).
+class PurgeRules(ProfileModel):
+    """Which jobs are finished (`where`), since when (`at`), and which rows are deleted with a job (`also`).
 
-    A row is kept while there is a row for any of `needed`.
+    A job is kept while a row exists for any of `needed`.
     """
 
     where: Annotated[Conditions, Field(min_length=1)]
@@ -76,16 +76,13 @@ class Purge(ProfileModel):
 
 
 class Fence(ProfileModel):
-    """What may become of a reaped job behind a fence: set to one of the states `again`, it waits to be started anew.
-
-    They are values of the column of its state.
-    """
+    """Writes that pass the fence: those that set a reaped job to one of the states `again`, to be started again."""
 
     again: tuple[Plain, ...] = ()
 
 
 class Profile(ProfileModel):
-    """How one job system is read and told to stop."""
+    """How the jobs of one system are read, judged and ended."""
 
     name: str
     description: str = ""
@@ -96,7 +93,7 @@ class Profile(ProfileModel):
     limits: Limits | None = None
     attempts: Attempts | None = None
     actions: Mapping[Label, Action]
-    purge: Purge | None = None
+    purge: PurgeRules | None = None
     fence: Fence | None = None
 
     @model_validator(mode="after")
@@ -106,31 +103,31 @@ class Profile(ProfileModel):
 
     @property
     def needs_broker(self) -> bool:
-        """Whether a witness asks Celery's broker."""
+        """Whether a witness inspects Celery's workers, which takes a broker."""
         return self.task is not None
 
     @property
     def task(self) -> CeleryTask | None:
-        """How a job is known to Celery."""
+        """The columns with a job's Celery task; None without such a witness."""
         return next((alive.celery for alive in self.alive if alive.celery), None)
 
-    def branches(self, choice: str) -> tuple[tuple[bool | None, Action], ...]:
-        """The transitions that one of `choices` comes down to.
+    def branches(self, action: str) -> tuple[tuple[bool | None, Action], ...]:
+        """The transitions that one of `action_names` consists of.
 
-        Each with whether it is for jobs that have attempts left (True), that have none (False), or for all (None).
+        Each with the jobs that it is for: those with attempts left (True), those without (False), or all (None).
         """
-        if choice in self.actions:
-            return ((None, self.actions[choice]),)
+        if action in self.actions:
+            return ((None, self.actions[action]),)
         return ((True, self.actions["requeue"]), (False, self.actions["fail"]))
 
     @property
     def action_names(self) -> tuple[str, ...]:
-        """Everything that can be done with a stale job."""
-        composed = self.attempts is not None and "requeue" in self.actions
-        return (*self.actions, *([REQUEUE_ELSE_FAIL] if composed else []))
+        """The actions that can be taken for a stale job."""
+        can_compose = self.attempts is not None and "requeue" in self.actions
+        return (*self.actions, *([REQUEUE_ELSE_FAIL] if can_compose else []))
 
     def time_of(self, table: str) -> TimestampFormat:
-        """How moments are stored in a table."""
+        """The format of the timestamps in a table."""
         return self.times.get(table, self.time)
 
     @property
@@ -139,8 +136,8 @@ class Profile(ProfileModel):
         return frozenset(self.columns())
 
     def row_columns(self) -> frozenset[str]:
-        """Columns of a job's row that a transition needs, as they were before it."""
-        read = {name for action in self.actions.values() for name in copied_by(action)}
+        """The columns of a job's row that transitions need, as they were before."""
+        read = {name for action in self.actions.values() for name in columns_copied_by(action)}
         if self.attempts:
             read.update(name for name in (self.attempts.column, self.attempts.limit_column) if name)
         if task := self.task:

@@ -1,4 +1,4 @@
-"""Where in a profile the things stand that occur in many of its parts, as the file spells the place."""
+"""Parts of a profile about rows of other tables: related rows, conditions, and tables that must not hide rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ConditionSet(NamedTuple):
-    """Conditions that must hold together for a row of `table`."""
+    """Conditions that a row of `table` must meet together. `place` is their key in the file."""
 
     place: str
     table: str
@@ -21,54 +21,54 @@ class ConditionSet(NamedTuple):
 
 
 def related_rows(profile: Profile) -> Iterator[tuple[str, Related | Update | Delete]]:
-    """Rows of other tables that belong to a job, wherever the profile speaks of such."""
+    """Every part of the profile about rows of other tables that belong to a job, with its key in the file."""
     jobs, purge = profile.jobs, profile.purge
     if jobs.running:
-        yield from ((f"jobs.running.exists.{n}", one) for n, one in enumerate(jobs.running.exists))
-        yield from ((f"jobs.running.missing.{n}", one) for n, one in enumerate(jobs.running.missing))
+        yield from ((f"jobs.running.exists.{n}", related) for n, related in enumerate(jobs.running.exists))
+        yield from ((f"jobs.running.missing.{n}", related) for n, related in enumerate(jobs.running.missing))
     yield from ((f"jobs.parts.{n}", part) for n, part in enumerate(jobs.parts))
     for name, action in profile.actions.items():
         for n, step in enumerate(action.also):
             if not isinstance(step, Insert):
                 yield f"actions.{name}.also.{n}", step
     if purge:
-        yield from ((f"purge.needed.{n}", one) for n, one in enumerate(purge.needed))
-        yield from ((f"purge.also.{n}", one) for n, one in enumerate(purge.also))
+        yield from ((f"purge.needed.{n}", related) for n, related in enumerate(purge.needed))
+        yield from ((f"purge.also.{n}", related) for n, related in enumerate(purge.also))
 
 
 def liveness_tables(profile: Profile) -> frozenset[str]:
-    """Tables of which a row that is not seen makes a living job look dead: it is a sign of life, or tells of an end."""
+    """Tables whose rows, when row-level security hides them, make a living job look stale: signs of life, and ends."""
     jobs = profile.jobs
-    found = {alive.events.table for alive in profile.alive if alive.events}
-    found.update(related.table for related in (*(jobs.running.missing if jobs.running else ()), *jobs.parts))
+    tables = {alive.events.table for alive in profile.alive if alive.events}
+    tables.update(related.table for related in (*(jobs.running.missing if jobs.running else ()), *jobs.parts))
     if jobs.log or any(alive.children for alive in profile.alive):
-        found.add(jobs.table)
-    return frozenset(found)
+        tables.add(jobs.table)
+    return frozenset(tables)
 
 
 def task_tables(profile: Profile) -> frozenset[str]:
-    """Tables of which a row that is not seen makes a task of Celery look like nobody's."""
+    """Tables whose rows, when row-level security hides them, make a Celery task look like an orphan."""
     return frozenset({profile.jobs.table} if profile.task else ())
 
 
 def purge_guard_tables(profile: Profile) -> frozenset[str]:
-    """Tables of which a row that is not seen makes a finished job look as if nothing needed it any more."""
+    """Tables whose rows, when row-level security hides them, make a finished job look unneeded."""
     jobs, purge = profile.jobs, profile.purge
     if purge is None:
         return frozenset()
-    found = {related.table for related in (*purge.needed, *(jobs.running.exists if jobs.running else ()))}
+    tables = {related.table for related in (*purge.needed, *(jobs.running.exists if jobs.running else ()))}
     if any(alive.children for alive in profile.alive):
-        found.add(jobs.table)
-    return frozenset(found)
+        tables.add(jobs.table)
+    return frozenset(tables)
 
 
-def conditions(profile: Profile) -> Iterator[ConditionSet]:
-    """Whatever is asked of rows, but for the values of `jobs.running.in`."""
+def condition_sets(profile: Profile) -> Iterator[ConditionSet]:
+    """All conditions of the profile, except the values of `jobs.running.in`."""
     jobs = profile.jobs
     if jobs.running:
         yield ConditionSet("jobs.running.where", jobs.table, jobs.running.where)
-    for place, one in related_rows(profile):
-        yield ConditionSet(f"{place}.where", one.table, one.where)
+    for place, related in related_rows(profile):
+        yield ConditionSet(f"{place}.where", related.table, related.where)
     for n, alive in enumerate(profile.alive):
         if alive.events:
             yield ConditionSet(f"alive.{n}.events.where", alive.events.table, alive.events.where)

@@ -1,4 +1,4 @@
-"""SQL with columns of a row in it: `{attempts} < 3`."""
+"""SQL templates with columns of a row in braces: `{attempts} < 3`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Iterator
 from string import Formatter
 from typing import NamedTuple
 
-from reaper.profile.base import name_of_a_column, without_nul
+from reaper.profile.base import column_name, without_nul
 
-_BRACES = "in braces stands the name of a column, and nothing else; a brace itself is doubled: {{ or }}"
+_BRACES = "braces must contain the name of a column and nothing else; write a brace itself as {{ or }}"
 
 
 class Piece(NamedTuple):
-    """Some SQL, and the column that comes after it."""
+    """A piece of SQL, and the column that follows it, if any."""
 
     sql: str
     column: str | None
 
 
 def pieces(text: str) -> Iterator[Piece]:
-    """A template taken apart. Raises ValueError for one that is none."""
+    """The parts of a template. Raises ValueError for a text that is not a template."""
     try:
         parsed = list(Formatter().parse(text))
-    except ValueError:  # a brace without its other one, in Python's own words
+    except ValueError:  # an unpaired brace; Python's message does not fit
         raise ValueError(_BRACES) from None
     for sql, column, form, conversion in parsed:
         if column == "" or form or conversion:
@@ -31,12 +31,12 @@ def pieces(text: str) -> Iterator[Piece]:
 
 
 def checked(text: str) -> str:
-    """The same text. Raises ValueError when it is no template."""
+    """The same text. Raises ValueError when it is not a template."""
     for column in columns_in(without_nul(text)):
-        name_of_a_column(column)
+        column_name(column)
     return text
 
 
 def columns_in(text: str) -> list[str]:
-    """The columns that a template names."""
+    """The names of the columns in a template."""
     return [piece.column for piece in pieces(text) if piece.column is not None]

@@ -1,4 +1,4 @@
-"""What a profile does with the columns that it names."""
+"""How a profile uses columns: the rows that its actions write, and the columns with timestamps."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from reaper.profile import First, Insert, Now, Profile, Update, Value, Variable
-from reaper.profile.related_tables import conditions
+from reaper.profile.related_tables import condition_sets
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
-    """One row that an action writes: the job's own, another, or a new one."""
+class RowWrite:
+    """A row that an action writes: the job's own, another one or a new one. `place` is its key in the file."""
 
     place: str
     table: str
@@ -20,63 +20,64 @@ class Writing:
     inserts: bool
 
 
-class Instant(NamedTuple):
-    """A column with moments; one that is only written takes whatever its type makes of one."""
+class TimestampColumn(NamedTuple):
+    """A column with timestamps. One that is only written may have any type that a timestamp can be stored in."""
 
     table: str
     column: str
     read: bool
 
 
-def writings(profile: Profile) -> Iterator[Writing]:
+def row_writes(profile: Profile) -> Iterator[RowWrite]:
+    """Every row that the actions write."""
     for name, action in profile.actions.items():
         if action.assign is not None:
-            yield Writing(f"actions.{name}.set", profile.jobs.table, action.assign, inserts=False)
+            yield RowWrite(f"actions.{name}.set", profile.jobs.table, action.assign, inserts=False)
         for n, step in enumerate(action.also):
             place = f"actions.{name}.also.{n}"
             if isinstance(step, Insert):
-                yield Writing(place, step.table, step.values, inserts=True)
+                yield RowWrite(place, step.table, step.values, inserts=True)
             elif isinstance(step, Update):
-                yield Writing(place, step.table, step.assign, inserts=False)
+                yield RowWrite(place, step.table, step.assign, inserts=False)
 
 
-def written_as(value: Value) -> Iterator[Value]:
-    """What may come to stand in the column itself: the value, or each of those that are tried for it."""
+def possible_values(value: Value) -> Iterator[Value]:
+    """The values that the column may get: the value itself, or each of those that `first` tries."""
     if isinstance(value, First):
         for part in value.first:
-            yield from written_as(part)
+            yield from possible_values(part)
     else:
         yield value
 
 
-def is_known(value: object, known: str) -> bool:
-    """A value is what the reaper knows by that name."""
-    return isinstance(value, Variable) and value.known == known
+def is_variable(value: object, name: str) -> bool:
+    """Whether a value is the reaper's variable of that name."""
+    return isinstance(value, Variable) and value.name == name
 
 
-def instants(profile: Profile) -> list[Instant]:
-    """Every moment that is compared with the database's clock, or set from it."""
-    read = {(table, column) for table, column in _moments_read(profile)}
-    written = {(table, column) for table, column in _moments_written(profile)}
-    return [Instant(*pair, read=pair in read) for pair in sorted(read | written)]
+def timestamp_columns(profile: Profile) -> list[TimestampColumn]:
+    """Every column that is compared with the database's clock, or set from it."""
+    read = {(table, column) for table, column in _timestamps_read(profile)}
+    written = {(table, column) for table, column in _timestamps_written(profile)}
+    return [TimestampColumn(*pair, read=pair in read) for pair in sorted(read | written)]
 
 
-def _moments_read(profile: Profile) -> Iterator[tuple[str, str]]:
+def _timestamps_read(profile: Profile) -> Iterator[tuple[str, str]]:
     jobs = profile.jobs
-    mine = [*jobs.started, *(profile.purge.at if profile.purge else ())]
+    job_columns = [*jobs.started, *(profile.purge.at if profile.purge else ())]
     for alive in profile.alive:
         if alive.events:
             yield from ((alive.events.table, name) for name in alive.events.at)
-        mine += [*(alive.children.at if alive.children else ()), *filter(None, (alive.column, alive.deadline))]
-    yield from ((jobs.table, name) for name in mine)
-    for _, table, asked in conditions(profile):
-        for condition in asked:
+        job_columns += [*(alive.children.at if alive.children else ()), *filter(None, (alive.column, alive.deadline))]
+    yield from ((jobs.table, name) for name in job_columns)
+    for _, table, conditions in condition_sets(profile):
+        for condition in conditions:
             if condition.column and isinstance(condition.less_than or condition.greater_than, Now):
                 yield table, condition.column
 
 
-def _moments_written(profile: Profile) -> Iterator[tuple[str, str]]:
-    for writing in writings(profile):
-        for name, value in writing.values.items():
-            if any(is_known(part, "now") for part in written_as(value)):
-                yield writing.table, name
+def _timestamps_written(profile: Profile) -> Iterator[tuple[str, str]]:
+    for write in row_writes(profile):
+        for name, value in write.values.items():
+            if any(is_variable(part, "now") for part in possible_values(value)):
+                yield write.table, name

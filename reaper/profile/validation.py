@@ -1,4 +1,4 @@
-"""What must fit together in a profile. Every problem begins with its place, in the words of the file."""
+"""Checks across the parts of a profile. Each problem begins with the key in the file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from reaper.profile.values import FromColumn, Next
 if TYPE_CHECKING:
     from reaper.profile.profile import Profile
 
-_START = "start"  # what evidence says in place of a witness when there is no sign of life
+_START = "start"  # the witness in evidence where a job has shown no sign of life
 
 
 def check(profile: Profile) -> None:
-    """Raises Inconsistent with everything that does not fit."""
-    found = [
+    """Raises InconsistentProfile with everything that does not fit together."""
+    problems = [
         *_actions(profile),
         *_witnesses(profile),
         *contradictions(profile),
@@ -27,17 +27,18 @@ def check(profile: Profile) -> None:
         *_purge(profile),
         *_fence(profile),
     ]
-    misfits = list(_widths(profile))
-    found += misfits or _times(profile)  # whose columns belong to which table is known only when keys fit
-    if found:
-        raise InconsistentProfile(found)
+    widths = list(_key_widths(profile))
+    # Which columns belong to which table is known only where the keys fit.
+    problems += widths or _times(profile)
+    if problems:
+        raise InconsistentProfile(problems)
 
 
 def _times(profile: Profile) -> Iterator[str]:
-    named = profile.tables
+    tables = profile.tables
     for table in profile.times:
-        if table not in named:
-            yield f"times: the profile names no table {table!r}{did_you_mean(table, named)}"
+        if table not in tables:
+            yield f"times: the profile names no table {table!r}{did_you_mean(table, tables)}"
 
 
 def _purge(profile: Profile) -> Iterator[str]:
@@ -49,31 +50,31 @@ def _fence(profile: Profile) -> Iterator[str]:
     if profile.fence is None:
         return
     if profile.jobs.log:
-        yield "fence: jobs that are a log have no row that could be kept as it is"
+        yield "fence: jobs that are a log have no row that a fence could protect"
     elif profile.fence.again and profile.jobs.state is None:
-        yield "fence.again: nothing says which column holds these states: give jobs.status"
+        yield "fence.again: the column with these states is unknown: give jobs.status"
 
 
 # --- witnesses ---------------------------------------------------------------------------------------------------
 
 
 def _witnesses(profile: Profile) -> Iterator[str]:
-    named, celery = list[str](), 0
+    names, celery_count = list[str](), 0
     for place, alive in enumerate(profile.alive):
         where = f"alive.{place}"
-        if alive.witness in named:
+        if alive.witness in names:
             yield f"{where}.witness: two witnesses are called {alive.witness!r}"
         if alive.witness == _START:
-            yield f"{where}.witness: {_START!r} is what evidence calls the start itself"
-        named.append(alive.witness)
-        celery += alive.celery is not None
-        if alive.celery and celery > 1:
-            yield f"{where}.celery: one witness asks Celery, not two"
+            yield f"{where}.witness: {_START!r} is reserved: evidence uses it for the start of a job"
+        names.append(alive.witness)
+        celery_count += alive.celery is not None
+        if alive.celery and celery_count > 1:
+            yield f"{where}.celery: only one witness of a profile can be 'celery'"
         if alive.children and profile.jobs.log:
-            yield f"{where}.children: jobs that are a log have no rows that could be children"
+            yield f"{where}.children: jobs that are a log cannot have children"
 
 
-def _widths(profile: Profile) -> Iterator[str]:
+def _key_widths(profile: Profile) -> Iterator[str]:
     key = profile.jobs.key
     for place, alive in enumerate(profile.alive):
         job = alive.events.job if alive.events else None
@@ -88,20 +89,21 @@ def _widths(profile: Profile) -> Iterator[str]:
 
 def _actions(profile: Profile) -> Iterator[str]:
     if "fail" not in profile.actions:
-        yield "actions: 'fail' is missing: it is what a sweep does with a stale job"
+        yield "actions: 'fail' is missing: sweeps take this action for stale jobs"
     for name, action in profile.actions.items():
         where = f"actions.{name}"
         if name == REQUEUE_ELSE_FAIL:
-            yield f"{where}: the reaper makes this one itself, of 'requeue', 'fail' and 'attempts': give those"
+            parts = "'requeue', 'fail' and 'attempts'"
+            yield f"{where}: the reaper makes this action itself from {parts}: give these instead"
         if name == "fail" and action.unique_violation == "fail":
-            yield f"{where}.unique_violation: 'fail' cannot take its own place: expected 'skip'"
+            yield f"{where}.unique_violation: 'fail' cannot be its own fallback: expected 'skip'"
         yield from _log_action(profile, where, action) if profile.jobs.log else _row_action(profile, where, action)
         yield from _changed_twice(profile, where, action)
-        yield from _same_for_several(profile, where, action)
+        yield from _next_not_unique(profile, where, action)
 
 
 def _changed_twice(profile: Profile, where: str, action: Action) -> Iterator[str]:
-    """PostgreSQL makes one change to a row in a statement, and passes over a second one without a word."""
+    """PostgreSQL changes a row once per statement, and silently ignores a second change."""
     changed = {} if profile.jobs.log else {profile.jobs.table: "the transition"}
     for place, step in enumerate(action.also):
         if isinstance(step, Insert):
@@ -109,23 +111,23 @@ def _changed_twice(profile: Profile, where: str, action: Action) -> Iterator[str
         what = "update" if isinstance(step, Update) else "delete"
         if step.table in changed:
             yield (
-                f"{where}.also.{place}.{what}: {step.table!r} is changed by {changed[step.table]} already, and each "
-                "table can be changed once"
+                f"{where}.also.{place}.{what}: {step.table!r} is already changed by {changed[step.table]}; "
+                "each table can be changed once per action"
             )
         changed.setdefault(step.table, f"also.{place}")
 
 
-def _same_for_several(profile: Profile, where: str, action: Action) -> Iterator[str]:
-    """All jobs of a batch see what there was before it: what comes next would be the same for several of them."""
-    written = [(f"{where}.set", action.assign or {})]
-    written += [
+def _next_not_unique(profile: Profile, where: str, action: Action) -> Iterator[str]:
+    """All jobs of a batch see the rows before the batch, so that `next` would give several of them the same value."""
+    assignments = [(f"{where}.set", action.assign or {})]
+    assignments += [
         (f"{where}.also.{place}.values", step.values)
         for place, step in enumerate(action.also)
         if isinstance(step, Insert)
     ]
-    for here, values in written:
+    for here, values in assignments:
         for column, value in values.items():
-            if isinstance(value, Next) and not set(profile.jobs.key) <= set(value.beyond.match.values()):
+            if isinstance(value, Next) and not set(profile.jobs.key) <= set(value.series.match.values()):
                 key = ", ".join(map(repr, profile.jobs.key))
                 yield (
                     f"{here}.{column}.next.match: expected the whole key of the job, {key}, or "
@@ -139,7 +141,7 @@ def _row_action(profile: Profile, where: str, action: Action) -> Iterator[str]:
         return
     for column in profile.jobs.key:
         if column in (action.assign or {}):
-            yield f"{where}.set: {column!r} is part of the key and stays"
+            yield f"{where}.set: {column!r} is part of the key and cannot be changed"
     if action.assign is not None and (why := still_running(profile, action)) is not None:
         yield f"{where}{why}"
 
@@ -149,14 +151,14 @@ def _log_action(profile: Profile, where: str, action: Action) -> Iterator[str]:
     assert log is not None
     for what, given in (("set", action.assign is not None), ("delete", action.delete)):
         if given:
-            yield f"{where}.{what}: jobs that are a log have no row to change: an insert in 'also' ends them"
+            yield f"{where}.{what}: jobs that are a log have no row to change: end them with an insert in 'also'"
     ended = False
     for place, step in enumerate(action.also):
         if not isinstance(step, Insert) or step.table != table:
             continue
         here, written = f"{where}.also.{place}.values", step.values.get(log.type)
         if written in log.started:
-            yield f"{here}: {written!r} is one of jobs.log.started: it would start the job anew"
+            yield f"{here}: {written!r} is one of jobs.log.started: it would start the job again"
         if written in log.ended:
             ended = True
             for column in profile.jobs.key:

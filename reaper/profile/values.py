@@ -1,4 +1,4 @@
-"""What a transition writes: literals, what the reaper knows, and what stands in the database."""
+"""The values that a transition writes: literals, the reaper's variables, columns, and expressions of these."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reaper.profile.sql_template import checked
 def _seconds(value: Any) -> float:
     if isinstance(value, str):
         return parse_duration(value)
-    # A bool is a number to Python, and to nobody else.
+    # To Python a bool is a number.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0:
         raise ValueError("expected a duration such as 6h, 30m, 1h30m, 45s or 21600 (seconds)")
     return value
@@ -34,26 +34,26 @@ def _number(value: Any) -> int | float:
 
 Number = Annotated[int | float, BeforeValidator(_number)]
 
-What = Literal["now", "reason", "message", "evidence", "null", "age", "silence", "source", "sweep_id", "host"]
+VariableName = Literal["now", "reason", "message", "evidence", "null", "age", "silence", "source", "sweep_id", "host"]
 
 
 class Variable(ProfileModel):
-    """A value that the reaper knows at the moment of the transition; `now` may lie `plus` so much ahead."""
+    """A value that the reaper knows at the transition. `now` may be `plus` seconds later."""
 
-    known: Annotated[What, Field(alias="is")]
+    name: Annotated[VariableName, Field(alias="is")]
     plus: Seconds | None = None
 
     @model_validator(mode="after")
-    def _moved(self) -> Variable:
-        if self.plus is not None and self.known != "now":
+    def _plus_needs_now(self) -> Variable:
+        if self.plus is not None and self.name != "now":
             raise ValueError("only 'now' can have a 'plus'")
         return self
 
 
 class FromColumn(ProfileModel):
-    """A value of the job's own row, as it was before the transition.
+    """The value of a column of the job's own row, as it was before the transition.
 
-    With `plus`, that much more (NULL counts as 0); with `append`, a JSON array with one member more.
+    `plus` is added to it (NULL counts as 0); `append` becomes a new last member of the JSON array in it.
     """
 
     column: Name
@@ -80,9 +80,9 @@ class Json(ProfileModel):
 
 
 class NextValue(ProfileModel):
-    """What comes next in a row of numbers, `step` apart, or of moments, `every` so many seconds.
+    """A series of numbers, `step` apart, or of timestamps, `every` so many seconds.
 
-    The others are in `column` of the rows that match. `every_column` holds the seconds in the row that is updated.
+    The existing values are in `column` of the rows that match. `every_column` of the updated row has the seconds.
     """
 
     table: TableName
@@ -99,17 +99,17 @@ class NextValue(ProfileModel):
 
 
 class Next(ProfileModel):
-    """One step beyond every value that there is.
+    """One step beyond every existing value of a series.
 
-    For a new row: the newest value plus a step; `step` itself, or now, when there is none. For a row that is updated:
-    its own value, advanced by whole steps until none that exists lies ahead of it or at it.
+    In a new row: the newest value plus one step; where none exists, the step itself or, for timestamps, now. In an
+    updated row: its own value, advanced by whole steps until no existing value is equal to it or ahead of it.
     """
 
-    beyond: Annotated[NextValue, Field(alias="next")]
+    series: Annotated[NextValue, Field(alias="next")]
 
 
 class Sql(ProfileModel):
-    """An expression of the database's own. `{name}` stands for a column of the job's row, `{{` for a brace."""
+    """An SQL expression. `{name}` is a column of the job's row, `{{` is a brace."""
 
     sql: Annotated[str, Field(min_length=1), AfterValidator(checked)]
 
@@ -149,8 +149,8 @@ for _part in (FromColumn, First, Json):
     _part.model_rebuild()
 
 
-def walk(value: Any) -> Iterator[Any]:
-    """A value, and all those that it is made of."""
+def walk_values(value: Any) -> Iterator[Any]:
+    """A value, and every value inside it."""
     yield value
     if isinstance(value, First):
         parts: tuple[Any, ...] = value.first
@@ -159,4 +159,4 @@ def walk(value: Any) -> Iterator[Any]:
     else:
         parts = (value.append,) if isinstance(value, FromColumn) and value.append is not None else ()
     for part in parts:
-        yield from walk(part)
+        yield from walk_values(part)

@@ -1,4 +1,4 @@
-"""Witnesses: where signs of life come from."""
+"""Witnesses: where the signs of life of a job come from."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from reaper.profile.conditions import Conditions
 
 
 class Events(ProfileModel):
-    """Rows of `table` were written at their `at` columns, the newest of which counts.
+    """Rows of `table`, such as events. The newest of their `at` columns says when a row was written.
 
-    They belong to the job whose key their `job` columns hold, or whose columns they `match`.
+    A row belongs to the job whose key is in its `job` columns, or whose columns it matches (`match`).
     """
 
     table: TableName
@@ -28,14 +28,14 @@ class Events(ProfileModel):
         return self
 
     def matching(self, key: Names) -> Mapping[str, str]:
-        """Their column = the job's column."""
+        """The columns of `table`, and the job's columns that they are equal to."""
         return self.match or dict(zip(self.job or (), key, strict=True))
 
 
 class Children(ProfileModel):
-    """Jobs of the same table whose `parent` columns hold the job's key.
+    """Jobs of the same table whose `parent` columns have the job's key.
 
-    A running child is a sign of life now; any child is one at each of its `at` columns.
+    A running child is a sign of life now. Every child was one at each moment in its `at` columns.
     """
 
     parent: Names
@@ -43,9 +43,9 @@ class Children(ProfileModel):
 
 
 class CeleryTask(ProfileModel):
-    """The job is a task of Celery: its id stands in the column `task`, and the queue it waits in `queue`.
+    """The job is a Celery task. The column `task` has its id, and the column `queue` the queue in which it waits.
 
-    Without `queue`, it may wait in any queue that the source names.
+    Without `queue`, the task may wait in any of the source's queues.
     """
 
     task: Name
@@ -53,9 +53,9 @@ class CeleryTask(ProfileModel):
 
 
 class Witness(ProfileModel):
-    """One witness: where signs of life come from. `witness` is its name in evidence and logs.
+    """One source of signs of life. `witness` is its name in evidence and logs.
 
-    `column` holds the moment of the last sign; until the moment in `deadline` the job is alive.
+    `column` has the moment of the last sign of life. Until the moment in `deadline` the job is alive.
     """
 
     witness: Label

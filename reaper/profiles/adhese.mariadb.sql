@@ -1,4 +1,4 @@
--- The tables of adhese.sql on MariaDB: what is from the document and what is not is said there.
+-- The tables of adhese.sql for MariaDB. Its header says what comes from the document.
 CREATE TABLE `SCHEDULED_JOBS` (
     id               bigint NOT NULL AUTO_INCREMENT PRIMARY KEY,
     scheduled_start  datetime(6) NOT NULL,

@@ -1,6 +1,6 @@
--- The tables that the noetl profile is written for: the event log as noetl's own schema has it
--- (range-partitioned by execution_id, moments without a time zone), with the enums of its document's
--- SQL. Columns that neither the profile nor the document names are left out.
+-- The tables for which the noetl profile was written: the event log of noetl's own schema
+-- (range-partitioned by execution_id, timestamps without a time zone), with the enums of the SQL in its
+-- document. Columns that neither the profile nor the document uses are left out.
 CREATE SCHEMA noetl;
 
 CREATE TYPE noetl.event_type AS ENUM (
@@ -33,7 +33,7 @@ CREATE TABLE noetl.event (
     PRIMARY KEY (execution_id, event_id)
 ) PARTITION BY RANGE (execution_id);
 
--- Two quarters: an id begins with the milliseconds since 2024.
+-- Partitions of two quarters. The high bits of an id are the milliseconds since 2024.
 CREATE TABLE noetl.event_2026_q4 PARTITION OF noetl.event
     FOR VALUES FROM (363837417062400000) TO (397177100697600000);
 CREATE TABLE noetl.event_2027_q1 PARTITION OF noetl.event

@@ -1,5 +1,6 @@
 -- The tables of protea.sql for MariaDB. Used by the tests.
--- Moments are DATETIME(6) in UTC: a TIMESTAMP ends in 2038, or 2106, and a DATETIME without a fraction cuts it off.
+-- Timestamps are DATETIME(6) in UTC: TIMESTAMP ends in 2038 or 2106, and DATETIME without (6) drops
+-- fractions of a second.
 CREATE TABLE job (
     id               CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY DEFAULT (uuid()),
     operation        VARCHAR(255) NOT NULL,

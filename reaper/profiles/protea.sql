@@ -1,6 +1,6 @@
--- The tables that the protea profile is written for, as its own migrations create them, in the
--- lower-case labels of its documents. Used by the demo, the first run and the tests; the reaper
--- creates nothing in a database that it is pointed at.
+-- The tables for which the protea profile was written, as protea's own migrations create them, with the
+-- lower-case labels of its documents. Used by the demo, the first run and the tests. The reaper creates
+-- nothing in the databases that it watches.
 CREATE TYPE job_status AS ENUM ('queued', 'running', 'succeeded', 'failed', 'cancelled');
 
 CREATE TABLE job (

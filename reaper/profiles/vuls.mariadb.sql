@@ -1,4 +1,4 @@
--- The tables of vuls.sql on MariaDB.
+-- The tables of vuls.sql for MariaDB.
 CREATE TABLE scheduled_tasks (
     id          integer NOT NULL AUTO_INCREMENT PRIMARY KEY,
     name        varchar(255) NOT NULL UNIQUE,

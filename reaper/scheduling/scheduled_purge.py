@@ -1,4 +1,4 @@
-"""One source's retention: its scheduled purges, and what is kept from one of them to the next."""
+"""The scheduled purges of one source: deletes its finished jobs when asked, one purge at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 from reaper.database.lease import Lease
 from reaper.model import Outcome, PurgeReport
-from reaper.operations.purge import PurgeOptions, check, purge
+from reaper.operations.purge import PurgeOptions, purge, require_purgeable
 from reaper.source import Source
 from reaper.source.purge import purge_lease
 from reaper.sweep.halt import HaltSwitch
@@ -16,43 +16,41 @@ from reaper.sweep.halt import HaltSwitch
 _LEASE_SECONDS = 60.0
 
 
-class Subscriber(Protocol):
-    """Told of everything that scheduled purges do: metrics, journal."""
+class PurgeSubscriber(Protocol):
+    """Called during every scheduled purge, and at its end: metrics, log."""
 
     def purged(self, source: str, rows: int) -> None:
-        """A batch has been deleted."""
+        """A batch has been deleted, and that is committed."""
 
     def purge_ended(self, report: PurgeReport) -> None: ...
 
 
 class ScheduledPurge:
-    """Purges one source when told to, and tells its subscribers. It has a lease of its own: sweeps go on beside it."""
+    """Purges one source when asked, and tells its subscribers. It has a lease of its own: sweeps go on beside it."""
 
     def __init__(
         self,
         source: Source,
         days_to_keep: float,
         batch_size: int,
-        subscribers: Sequence[Subscriber],
+        subscribers: Sequence[PurgeSubscriber],
         halt: HaltSwitch | None = None,
     ) -> None:
         """Raises NotPurgeable."""
-        check(source.profile)
+        require_purgeable(source.profile)
         self._source, self._subscribers = source, tuple(subscribers)
         self._stopping = threading.Event()
         self._busy = threading.Lock()
         self._halt = halt or HaltSwitch()
-        self._options = PurgeOptions(
-            days_to_keep, batch_size, stopping=lambda: self._stopping.is_set() or self._halt.on
-        )
+        self._options = PurgeOptions(days_to_keep, batch_size, should_stop=self._should_stop)
 
     @property
     def name(self) -> str:
         return self._source.name
 
     def tick(self) -> PurgeReport | None:
-        """One purge, now. None when told to stop, while halted, and while another one works."""
-        if self._options.stopping() or not self._busy.acquire(blocking=False):
+        """One purge, now. None after `stop`, while halted, and while another one is in progress."""
+        if self._should_stop() or not self._busy.acquire(blocking=False):
             return None
         try:
             return self._purge()
@@ -60,40 +58,43 @@ class ScheduledPurge:
             self._busy.release()
 
     def _purge(self) -> PurgeReport:
-        """A purge, told to the subscribers; a defect of our own is told as a failed one, and raised."""
+        """A purge, reported to the subscribers. A defect of ours is reported as a failed purge, and raised."""
         try:
             report = purge(self._source, self._options, self, self._lease())
         except Exception as defect:
-            self._tell(failed(self.name, f"{type(defect).__name__}: {defect}"))
+            self._report(failed_report(self.name, f"{type(defect).__name__}: {defect}"))
             raise
-        self._tell(report)
+        self._report(report)
         return report
+
+    def _should_stop(self) -> bool:
+        return self._stopping.is_set() or self._halt.is_halted
 
     def _lease(self) -> Lease:
         return purge_lease(self._source.engine, self._source.rule.tables, _LEASE_SECONDS)
 
-    def _tell(self, report: PurgeReport) -> None:
+    def _report(self, report: PurgeReport) -> None:
         for subscriber in self._subscribers:
             subscriber.purge_ended(report)
 
     def stop(self) -> None:
-        """End the purge that works after its batch, and begin no other."""
+        """End a purge in progress after its batch, and begin no other."""
         self._stopping.set()
 
     def join(self, patience_seconds: float) -> bool:
-        """After `stop`: wait for the purge to end. False when it takes too long."""
+        """After `stop`: wait for the purge to end. False when that takes too long."""
         return self._busy.acquire(timeout=max(0.0, patience_seconds))
 
-    # --- passes on what a purge says while it works ----------------------------------------------------------
+    # --- a listener of its own purges ------------------------------------------------------------------------
 
     def purging(self, source: str, found: int | None) -> None:
-        """Nobody waits for it."""
+        """Not reported: no progress bar waits for a scheduled purge."""
 
     def purged(self, source: str, rows: int) -> None:
         for subscriber in self._subscribers:
             subscriber.purged(source, rows)
 
 
-def failed(source: str, error: str) -> PurgeReport:
-    """The report of a purge that did not get far enough to make one."""
+def failed_report(source: str, error: str) -> PurgeReport:
+    """The report of a purge that a defect has ended before it could make one."""
     return PurgeReport(source=source, outcome=Outcome.FAILED, duration_seconds=0.0, error=error)

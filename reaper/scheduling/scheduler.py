@@ -1,38 +1,34 @@
-"""The schedule of sweeps and purges: APScheduler, one job per source and sort. No logic of its own beyond when.
+"""The schedule of sweeps and purges: when each source is swept and purged, and nothing else.
 
-While it is HALTED sweeps come at their times and only look: the metrics go on, outages are seen, and the lease is
-kept, so that no replica does what was halted here. FINISHED is a schedule that has ended, or that died.
+While it is HALTED, sweeps run at their times and end nothing: metrics go on, outages are seen, and the lease is kept,
+so that no replica ends what was halted here. FINISHED is a schedule that was stopped or has died.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from reaper.memory import HaltRecord
 from reaper.model import SweepReport
+from reaper.scheduling.schedule_thread import ScheduleThread
 from reaper.scheduling.scheduled_purge import ScheduledPurge
 from reaper.scheduling.source_runner import SourceRunner
-from reaper.sweep.halt import Halted, HaltSwitch
+from reaper.sweep.halt import HaltSwitch
 
 _LATE_SECONDS = 5.0
-# A source whose database hangs keeps its thread, and with a limit enough of them would keep the others from sweeping.
-# The pool makes a thread only when all that it has are at work.
-_MOST_THREADS = sys.maxsize
 
 
 class IntervalTrigger(BaseTrigger):  # type: ignore[misc]
     """First after `first` seconds, then every `interval` seconds from one start to the next.
 
-    What lies in the past is left out. A clock that is set right only after the start of the process jumps by decades,
-    and the scheduler would list each run that it missed.
+    Times in the past are skipped: when the host's clock is corrected after the start of the process, it may jump by
+    decades, and APScheduler would list each run that it missed.
     """
 
     def __init__(self, first: float, interval: float) -> None:
@@ -46,20 +42,20 @@ class IntervalTrigger(BaseTrigger):  # type: ignore[misc]
 
 
 class CronTrigger(BaseTrigger):  # type: ignore[misc]
-    """At the times of a cron expression, in UTC. What lies in the past is left out, as with `Regularly`."""
+    """At the times of a cron expression, in UTC. Times in the past are skipped, as by `IntervalTrigger`."""
 
     def __init__(self, cron: str) -> None:
         """Raises ValueError for an expression that APScheduler cannot read."""
-        # Most have no such schedule, and need not carry what it takes.
+        # Imported here: most configurations have no such schedule, and do without its memory.
         from apscheduler.triggers.cron import CronTrigger
 
         self._times = CronTrigger.from_crontab(cron, timezone=UTC)
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        """None when it never comes."""
+        """None when there is no further time."""
         begin = now if previous_fire_time is None else max(now, previous_fire_time + timedelta(microseconds=1))
-        found: datetime | None = self._times.get_next_fire_time(None, begin)
-        return found
+        next_time: datetime | None = self._times.get_next_fire_time(None, begin)
+        return next_time
 
 
 class State(StrEnum):
@@ -71,15 +67,14 @@ class State(StrEnum):
 
 
 class Supervisor:
-    """Fires each watch at its pace. A sweep never overlaps itself; missed ones are made up for by one.
+    """Runs each source's sweeps at its interval, and its purges at theirs, on threads of their own.
 
-    Purges are fired beside the sweeps, on threads of their own, and do not overlap themselves either. The state may be
-    asked for, and changed, from any thread.
+    Neither overlaps itself; sweeps and purges of one source run side by side. Thread-safe.
     """
 
-    def __init__(self, halt: HaltSwitch | None = None) -> None:
-        self.halted = halt or HaltSwitch()
-        self._scheduler = _scheduler()
+    def __init__(self, halt: HaltSwitch | None = None, schedule: ScheduleThread | None = None) -> None:
+        self.halt_switch = halt or HaltSwitch()
+        self._schedule = schedule or ScheduleThread()
         self._started = False
         self._changing = threading.RLock()
         self._runners: dict[str, SourceRunner] = {}
@@ -92,144 +87,132 @@ class Supervisor:
 
     @property
     def state(self) -> State | None:
-        """None when there is nothing to do on schedule, or not yet."""
+        """None without sources, and before `start`."""
         if not self._runners or not self._started:
             return None
-        if not self._alive:
+        if not self._schedule.is_alive:
             return State.FINISHED
-        return State.HALTED if self.halted.on else State.RUNNING
-
-    @property
-    def _alive(self) -> bool:
-        """The schedule's thread lives. An error in the schedule itself ends it, and nobody else would notice."""
-        thread = self._scheduler._thread  # None before it has begun; nothing public tells whether it lives
-        return self._scheduler.running and thread is not None and thread.is_alive()
+        return State.HALTED if self.halt_switch.is_halted else State.RUNNING
 
     def start(self) -> None:
         with self._changing:
-            self._scheduler.start()
+            self._schedule.start()
             self._started = True
 
-    def halt(self, halted: Halted) -> None:
-        """End nothing from now on; what works ends after its batch, and nobody waits for that.
+    def halt(self, record: HaltRecord) -> None:
+        """End nothing from now on. A sweep in progress ends after its batch; this does not wait for it.
 
-        Raises ReaperError, and goes on, when it is to last and that cannot be kept.
+        Raises ReaperError when the halt is to be persistent and cannot be written; it is in force all the same.
         """
-        self.halted.set(halted)
+        self.halt_switch.set(record)
 
     def restart(self) -> None:
-        """Go on after a halt, and with a new schedule after one that has died. Each source is swept at once.
+        """Resume after a halt, and with a new schedule if the old one has died. Each source is swept at once.
 
-        Raises ReaperError, and stays halted, when a halt that was to last cannot be removed.
+        Raises ReaperError, and stays halted, when a persistent halt cannot be removed.
         """
         with self._changing:
-            was_halted = self.halted.on
-            self.halted.clear()
-            if self._started and not self._alive:
+            was_halted = self.halt_switch.is_halted
+            self.halt_switch.clear()
+            if self._started and not self._schedule.is_alive:
                 self._restart_schedule()
             elif was_halted:
                 for runner in self._runners.values():
                     self._reschedule(runner, 0)
 
     def _restart_schedule(self) -> None:
-        if self._scheduler.running:
-            self._scheduler.shutdown(wait=False)
-        self._scheduler = _scheduler()
+        self._schedule.shut_down()
+        self._schedule = ScheduleThread()
         for runner in self._runners.values():
-            self._schedule(runner)
+            self._schedule_sweeps(runner)
         for scheduled_purge, trigger in self._scheduled_purges.values():
-            self._schedule_retention(scheduled_purge, trigger)
-        self._scheduler.start()
+            self._schedule_purge(scheduled_purge, trigger)
+        self._schedule.start()
 
     def add(self, runner: SourceRunner) -> None:
         """Sweep this source from now on, the first time at once."""
         with self._changing:
             self._runners[runner.name] = runner
-            self._schedule(runner)
+            self._schedule_sweeps(runner)
 
-    def _schedule(self, runner: SourceRunner) -> None:
-        self._scheduler.add_job(self._fire(runner), IntervalTrigger(0, runner.pace.interval), id=runner.name)
+    def _schedule_sweeps(self, runner: SourceRunner) -> None:
+        trigger = IntervalTrigger(0, runner.retry_schedule.interval_seconds)
+        self._schedule.add(runner.name, self._sweep_and_reschedule(runner), trigger)
 
     def add_scheduled_purge(self, scheduled_purge: ScheduledPurge, trigger: BaseTrigger) -> None:
-        """Purge this source from now on whenever the trigger says. It goes with its source."""
+        """Purge this source at the times of the trigger from now on, until `remove` is called for the source."""
         with self._changing:
             self._scheduled_purges[scheduled_purge.name] = (scheduled_purge, trigger)
-            self._schedule_retention(scheduled_purge, trigger)
+            self._schedule_purge(scheduled_purge, trigger)
 
-    def _schedule_retention(self, scheduled_purge: ScheduledPurge, trigger: BaseTrigger) -> None:
-        self._scheduler.add_job(scheduled_purge.tick, trigger, id=_purge_of(scheduled_purge.name))
+    def _schedule_purge(self, scheduled_purge: ScheduledPurge, trigger: BaseTrigger) -> None:
+        self._schedule.add(_purge_job_id(scheduled_purge.name), scheduled_purge.tick, trigger)
 
     def remove(self, names: Iterable[str], patience_seconds: float) -> None:
-        """Begin no more sweeps and purges of these sources; those that work end after their batch.
+        """Start no more sweeps and purges of these sources; those in progress end after their batch.
 
-        Waits for that, but not for ever: the same source may be added again at once, for the schedule lets no two of
-        one name work at the same time.
+        Waits for them for at most `patience_seconds`. A source may be added again at once, even if its old sweep is
+        still in progress: the schedule lets no two runs of one name overlap.
         """
         with self._changing:
             for name in list(names):
-                runner, purging = self._runners.pop(name), self._scheduled_purges.pop(name, None)
-                self._scheduler.remove_job(name)
+                runner, purge_entry = self._runners.pop(name), self._scheduled_purges.pop(name, None)
+                self._schedule.remove(name)
                 runner.stop()
                 self._stopping.append(runner)
-                if purging is not None:
-                    self._scheduler.remove_job(_purge_of(name))
-                    purging[0].stop()
-                    self._stopping.append(purging[0])
+                if purge_entry is not None:
+                    self._schedule.remove(_purge_job_id(name))
+                    purge_entry[0].stop()
+                    self._stopping.append(purge_entry[0])
         self._join(self._stopping, patience_seconds)
 
     def recover_from_clock_change(self) -> None:
-        """Reschedule what is late although nothing works: the host's clock was set back under the schedule."""
+        """Run what is late although it is not running: the host's clock was set back under the schedule."""
         with self._changing:
-            late = [runner for runner in self._runners.values() if runner.overdue > _LATE_SECONDS]
-            for runner in late if self._alive else ():
+            late = [runner for runner in self._runners.values() if runner.overdue_seconds > _LATE_SECONDS]
+            for runner in late if self._schedule.is_alive else ():
                 self._reschedule(runner, 0)
                 if runner.name in self._scheduled_purges:
-                    job = self._scheduler.get_job(_purge_of(runner.name))
-                    job.reschedule(job.trigger)
+                    self._schedule.reschedule(_purge_job_id(runner.name))
 
     def stop(self, patience_seconds: float) -> bool:
-        """Let running sweeps and purges finish their batch. False when one did not within `patience_seconds`."""
+        """Let sweeps and purges in progress finish their batch. False when one did not within `patience_seconds`."""
         with self._changing:
-            self._scheduler.pause()
+            if self._schedule.is_alive:
+                self._schedule.pause()
             scheduled_purges = (scheduled_purge for scheduled_purge, _ in self._scheduled_purges.values())
-            working: list[SourceRunner | ScheduledPurge] = [*self._runners.values(), *scheduled_purges]
-            for each in working:
-                each.stop()
-            self._stopping += working
+            workers: list[SourceRunner | ScheduledPurge] = [*self._runners.values(), *scheduled_purges]
+            for worker in workers:
+                worker.stop()
+            self._stopping += workers
         self._join(self._stopping, patience_seconds)
-        self._scheduler.shutdown(wait=False)
+        self._schedule.shut_down()
         return not self._stopping
 
     @staticmethod
-    def _join(leaving: list[SourceRunner | ScheduledPurge], patience_seconds: float) -> None:
-        """Wait for what they do to end, and keep those where it did not."""
+    def _join(stopping: list[SourceRunner | ScheduledPurge], patience_seconds: float) -> None:
+        """Wait for these to end; those that did not in time stay in the list."""
         deadline = time.monotonic() + patience_seconds
-        leaving[:] = [each for each in leaving if not each.join(deadline - time.monotonic())]
+        stopping[:] = [worker for worker in stopping if not worker.join(deadline - time.monotonic())]
 
-    def _fire(self, runner: SourceRunner) -> Callable[[], SweepReport | None]:
-        def fire() -> SweepReport | None:
+    def _sweep_and_reschedule(self, runner: SourceRunner) -> Callable[[], SweepReport | None]:
+        """A sweep; after a failed one the next is due sooner than the interval says."""
+
+        def run() -> SweepReport | None:
             report = runner.tick()
-            if report is not None and runner.delay < runner.pace.interval:
-                self._reschedule(runner, runner.delay)
+            if report is not None and runner.delay_seconds < runner.retry_schedule.interval_seconds:
+                self._reschedule(runner, runner.delay_seconds)
             return report
 
-        return fire
+        return run
 
-    def _reschedule(self, runner: SourceRunner, delay: float) -> None:
+    def _reschedule(self, runner: SourceRunner, delay_seconds: float) -> None:
         with self._changing:
             if self._runners.get(runner.name) is runner:
-                self._scheduler.reschedule_job(runner.name, trigger=IntervalTrigger(delay, runner.pace.interval))
+                trigger = IntervalTrigger(delay_seconds, runner.retry_schedule.interval_seconds)
+                self._schedule.reschedule(runner.name, trigger)
 
 
-def _scheduler() -> BackgroundScheduler:
-    # The schedule only ever looks at differences; UTC keeps the host's daylight saving out of them.
-    return BackgroundScheduler(
-        timezone=UTC,
-        executors={"default": ThreadPoolExecutor(_MOST_THREADS)},
-        job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-    )
-
-
-def _purge_of(name: str) -> str:
-    """The id of a source's purges in the schedule. No source is called so."""
+def _purge_job_id(name: str) -> str:
+    """The name of a source's purges in the schedule. A source's name has no space, so this is never one."""
     return f"{name} purge"

@@ -1,4 +1,4 @@
-"""One source under watch: everything that is kept from one of its sweeps to the next."""
+"""Runs the sweeps of one source: one at a time, with the state, the lease and the retry delay that they share."""
 
 from __future__ import annotations
 
@@ -11,58 +11,67 @@ from dataclasses import dataclass, replace
 from reaper.database.lease import ttl_for
 from reaper.errors import SourceBusy
 from reaper.liveness import LivenessReport
+from reaper.memory import ContactStore
 from reaper.model import JobCounts, Key, ReapedJob, SweepReport
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
+from reaper.sweep.database_contact import record_contact
 from reaper.sweep.halt import HaltSwitch
-from reaper.sweep.listeners import ListenerGroup, Subscriber
+from reaper.sweep.listeners import ListenerGroup, NullListener, SweepSubscriber
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
-from reaper.sweep.sweep import failed, sweep
+from reaper.sweep.source_state import SourceState
+from reaper.sweep.sweep import failed_report, sweep
+
+_MAX_DOUBLINGS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class RetrySchedule:
-    """How often to sweep, in seconds."""
+    """How long after one sweep the next is due: the interval, or less while the database cannot be reached."""
 
-    interval: float
+    interval_seconds: float
 
-    def after(self, failures: int) -> float:
-        """Until the next try: soon after a first failure, later and later, never later than a sweep is due."""
-        return min(self.interval, 2.0 ** min(failures - 1, 16)) if failures else self.interval
+    def delay_after(self, failures: int) -> float:
+        """Seconds until the next sweep after so many failures in a row: 1, 2, 4, ..., at most the interval."""
+        if not failures:
+            return self.interval_seconds
+        return min(self.interval_seconds, 2.0 ** min(failures - 1, _MAX_DOUBLINGS))
 
 
 class SourceRunner:
-    """Sweeps one source when told to, and tells its subscribers."""
+    """Sweeps one source when asked, and tells its subscribers. Thread-safe; the sweeps never overlap."""
 
     def __init__(
         self,
         source: Source,
         downtime: DowntimeTracker,
-        pace: RetrySchedule,
+        retry_schedule: RetrySchedule,
         breaker: Breaker,
         batch_size: int,
         host: str,
-        subscribers: Sequence[Subscriber],
+        subscribers: Sequence[SweepSubscriber],
         halt: HaltSwitch | None = None,
+        contacts: ContactStore | None = None,
     ) -> None:
-        self.source, self.downtime, self.pace = source, downtime, pace
+        """`contacts` keeps when this database was last reached; None: nothing does."""
+        self.source, self.downtime, self.retry_schedule = source, downtime, retry_schedule
         self._listeners = ListenerGroup(subscribers)
-        self._memory = SourceState()
-        self._lease = source.lease(ttl_for(pace.interval))
+        self._state = SourceState()
+        self._lease = source.lease(ttl_for(retry_schedule.interval_seconds))
         self._stopping = threading.Event()
         self._busy = threading.Lock()
         self.halt = halt or HaltSwitch()
+        self._contacts = contacts
         self.options = SweepOptions(
             host=host,
             batch_size=batch_size,
             breaker=breaker,
-            stopping=self._stopping.is_set,
-            halted=lambda: self.halt.on,
+            should_stop=self._stopping.is_set,
+            is_halted=lambda: self.halt.is_halted,
         )
         self._failures = 0
-        self._ended = time.monotonic()
+        self._last_end = time.monotonic()
 
     @property
     def name(self) -> str:
@@ -70,30 +79,30 @@ class SourceRunner:
 
     @property
     def liveness(self) -> LivenessReport | None:
-        """What the witness outside the database said to the last sweep; None when none has been asked yet."""
-        return self._memory.liveness
+        """The answer of the witness outside the database to the last sweep; None when none has been asked yet."""
+        return self._state.liveness
 
     @property
     def refused(self) -> frozenset[Key]:
-        """Jobs that the database has refused to end, and that are left alone for a while."""
-        return frozenset(tuple(self._memory.refused))
+        """Jobs that the database has refused to end, and that are left alone for some minutes."""
+        return frozenset(tuple(self._state.refused_until))
 
     @property
     def sweeping(self) -> bool:
         return self._busy.locked()
 
     @property
-    def overdue(self) -> float:
-        """By how many seconds the next sweep is late; not positive while all is well."""
-        return 0.0 if self.sweeping else time.monotonic() - self._ended - self.delay
+    def overdue_seconds(self) -> float:
+        """By how many seconds the next sweep is late; 0 or less while none is."""
+        return 0.0 if self.sweeping else time.monotonic() - self._last_end - self.delay_seconds
 
     @property
-    def delay(self) -> float:
+    def delay_seconds(self) -> float:
         """From the end of the last sweep to the next, in seconds."""
-        return self.pace.after(self._failures)
+        return self.retry_schedule.delay_after(self._failures)
 
     def tick(self) -> SweepReport | None:
-        """One sweep, now. None when told to stop, or while another one works."""
+        """One sweep, now. None after `stop`, and while another sweep or exclusive section is in progress."""
         try:
             with self.exclusive():
                 return self._sweep(self.options)
@@ -103,26 +112,26 @@ class SourceRunner:
     def sweep_now(
         self, *, release: int = 0, patience_seconds: float = 0.0, check: Callable[[], None] = lambda: None
     ) -> SweepReport:
-        """One sweep, at once, whatever the schedule. The breaker lets one with up to `release` stale jobs through.
+        """One sweep, now, that the breaker does not hold if it would end at most `release` jobs.
 
-        Raises Busy when another one works for longer than `patience_seconds`, and when told to stop; and what `check`
-        raises, which is asked when no other one works any more.
+        `check` is called when no other sweep is in progress any more, and may raise. Raises SourceBusy when another one
+        takes longer than `patience_seconds`, and after `stop`.
         """
         with self.exclusive(patience_seconds):
             check()
             return self._sweep(replace(self.options, override_breaker_up_to=release))
 
     def dry_run(self, patience_seconds: float = 0.0) -> SweepReport:
-        """What a sweep would do now. Nobody is told of it, and nothing is changed. Raises Busy like `sweep_now`."""
+        """What a sweep would do now. Changes nothing, and calls no subscriber. Raises SourceBusy like `sweep_now`."""
         with self.exclusive(patience_seconds):
             options = replace(self.options, dry_run=True)
-            return sweep(self.source, self.downtime, SourceState(), options, None, _NullListener())
+            return sweep(self.source, self.downtime, SourceState(), options, None, NullListener())
 
     @contextmanager
     def exclusive(self, patience_seconds: float = 0.0) -> Iterator[None]:
-        """While it lasts no sweep works on this source, and nothing else that is done alone. Raises Busy."""
+        """A section during which nothing else sweeps this source or ends its jobs. Raises SourceBusy."""
         if not self.sweeping:
-            # Before the lock: whoever sees it held must not see when it was held last.
+            # Before the lock is taken: a reader that sees it held must not see the time when it was held before.
             self.source.activity.touch()
         if self._stopping.is_set() or not self._busy.acquire(timeout=max(0.0, patience_seconds)):
             raise SourceBusy(f"source {self.name} is being swept just now; try again in a moment")
@@ -130,29 +139,31 @@ class SourceRunner:
             yield
         finally:
             if self._stopping.is_set():
-                # `finish` may have given up waiting: nobody else would let the next one sweep.
+                # `join` may have given up waiting: then nothing else would release the lease for a replica.
                 self._release()
             self._busy.release()
 
     def _sweep(self, options: SweepOptions) -> SweepReport:
-        """A sweep, told to the subscribers; a defect of our own is told as a failed one, and raised."""
+        """A sweep, reported to the subscribers. A defect of ours is reported as a failed sweep, and raised."""
         try:
-            report = sweep(self.source, self.downtime, self._memory, options, self._lease, self)
+            report = sweep(self.source, self.downtime, self._state, options, self._lease, self)
             self._failures = self._failures + 1 if report.database_away else 0
         except Exception as defect:
-            self._listeners.swept(failed(self.source.name, f"{type(defect).__name__}: {defect}"))
+            self._listeners.swept(failed_report(self.source.name, f"{type(defect).__name__}: {defect}"))
             raise
         finally:
-            self._ended = time.monotonic()
+            self._last_end = time.monotonic()
         self._listeners.swept(report)
+        if self._contacts is not None:
+            record_contact(self._contacts, self.source, report)
         return report
 
     def stop(self) -> None:
-        """End the sweep that works after its batch, and begin no other."""
+        """End a sweep in progress after its batch, and begin no other."""
         self._stopping.set()
 
     def join(self, patience_seconds: float) -> bool:
-        """After `stop`: wait for the sweep to end and give the lease back. False when it takes too long."""
+        """After `stop`: wait for the sweep to end and release the lease. False when that takes too long."""
         if not self._busy.acquire(timeout=max(0.0, patience_seconds)):
             return False
         self._release()
@@ -162,22 +173,12 @@ class SourceRunner:
         self._lease.release()
         self.source.close()
 
-    # --- passes on what a sweep says while it works ----------------------------------------------------------
+    # --- a listener of its own sweeps, and of jobs that are ended by hand --------------------------------------
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
-        """Jobs that have been ended, by a sweep or by hand: sweeps look whether they show life."""
-        self._memory.ended.remember(batch)
+        """Jobs that a sweep or an operator has ended: later sweeps look whether they still show signs of life."""
+        self._state.reaped_jobs.track(batch)
         self._listeners.reaped(source, sweep_id, batch)
 
     def surveyed(self, source: str, census: JobCounts) -> None:
         self._listeners.surveyed(source, census)
-
-
-class _NullListener:
-    """Whom a rehearsal tells: it ends no jobs, and what it counts is in its report."""
-
-    def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
-        """Never called."""
-
-    def surveyed(self, source: str, census: JobCounts) -> None:
-        """In the report."""

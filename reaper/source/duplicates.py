@@ -83,10 +83,10 @@ def _places(profile: Profile) -> Iterator[NextValueColumn]:
         for step in action.also:
             if isinstance(step, Update):
                 for column, value in step.assign.items():
-                    if isinstance(value, Next) and (belonging := _belonging(step, value.beyond)):
+                    if isinstance(value, Next) and (belonging := _belonging(step, value.series)):
                         key = tuple(step.match)
                         yield NextValueColumn(
-                            step.table, column, value.beyond, key, belonging, step.where, step.resolved_by
+                            step.table, column, value.series, key, belonging, step.where, step.resolved_by
                         )
 
 

@@ -89,7 +89,7 @@ class FollowUp:
     def leaves(self, action: Action) -> bool:
         """The row stays, and keeps its start or has none: it is not on its next run already."""
         moved = [value for name, value in (action.assign or {}).items() if name in self._profile.jobs.started]
-        return not action.delete and all(isinstance(value, Variable) and value.known == "null" for value in moved)
+        return not action.delete and all(isinstance(value, Variable) and value.name == "null" for value in moved)
 
     def _leaving(self) -> Select[Any]:
         return select(
@@ -191,4 +191,4 @@ def _may_lie_ahead(profile: Profile, table: str, columns: Iterable[str]) -> bool
 
 
 def _not_ahead(value: Value) -> bool:
-    return isinstance(value, Variable) and (value.known == "null" or (value.known == "now" and value.plus is None))
+    return isinstance(value, Variable) and (value.name == "null" or (value.name == "now" and value.plus is None))

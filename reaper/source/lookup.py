@@ -115,7 +115,7 @@ class JobLookup:
         query = select(evidence).select_from(table.join(self._jobs, and_(*same)))
         query = query.where(self._schema.key_in_batch(self._key), self._schema.is_job(self._jobs))
         for name, value in insert.values.items():
-            if isinstance(value, Variable) and value.known == "now":
+            if isinstance(value, Variable) and value.name == "now":
                 query = query.order_by(table.c[name].desc())
         rows = connection.execute(query.limit(10), key_parameters([key]))
         return [found for (found,) in rows if isinstance(found, dict)]
@@ -137,7 +137,7 @@ def _evidence(insert: Insert) -> tuple[str, ...]:
 
 
 def _evidence_in(value: Value) -> tuple[str, ...]:
-    if isinstance(value, Variable) and value.known == "evidence":
+    if isinstance(value, Variable) and value.name == "evidence":
         return ("",)
     if isinstance(value, Json):
         for name, member in value.members.items():

@@ -44,7 +44,7 @@ from reaper.database.lease import Lease
 from reaper.errors import PartialTransition
 from reaper.model import Key, TimestampFormat
 from reaper.profile import Delete as Step
-from reaper.profile import Purge
+from reaper.profile import PurgeRules
 from reaper.source.survey import Candidate
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
@@ -197,7 +197,7 @@ class PurgeStatements:
             where.append(not_(self._schema.running(theirs)))
         return delete(theirs).where(*where)
 
-    def _delete(self, purge: Purge) -> Delete:
+    def _delete(self, purge: PurgeRules) -> Delete:
         jobs = self._schema.jobs
         mine = delete(jobs).where(self._schema.key_in_batch(self._schema.key(jobs)))
         running = self._schema.profile.jobs.running

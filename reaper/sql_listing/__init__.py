@@ -1,6 +1,6 @@
-"""The statements of one source, in the order of a sweep, written out for a database administrator.
+"""`reaper sql`: the statements of one source as text, in the order of a sweep, for a database administrator.
 
-No database is asked: moments that a sweep takes from the database's clock are spelled as their distance from it.
+No database is asked: a timestamp that a sweep takes from the database's clock is shown as its distance from now.
 """
 
 from __future__ import annotations
@@ -9,66 +9,67 @@ from collections.abc import Iterator
 
 from reaper.source import AuditInfo, Claim, Source
 from reaper.source.evidence import evidence_cte, evidence_select
-from reaper.sql_listing.mariadb import MariaDB
-from reaper.sql_listing.postgresql import PostgreSQL
+from reaper.sql_listing.mariadb import MariaDBListing
+from reaper.sql_listing.postgresql import PostgreSQLListing
 from reaper.sql_listing.writer import ListingOptions, Statement, StatementWriter
 
-__all__ = ["ListingOptions", "Statement", "script"]
+__all__ = ["ListingOptions", "Statement", "list_statements"]
 
 
-def script(source: Source, terms: ListingOptions) -> Iterator[Statement]:
-    """Every statement of a sweep that is not its source's first, apart from COMMIT, ROLLBACK and savepoints."""
-    server = PostgreSQL(source) if source.engine.dialect.name == "postgresql" else MariaDB(source)
-    hand = server.hand
-    yield from server.opening(terms)
-    yield from _surveying(hand, terms, server.reads)
-    context, audit_info = hand.context(), AuditInfo(source="(source)", sweep_id="(sweep)", host="(host)")
-    claim, instead = source.claim(context, audit_info), source.fallback_claim(context, audit_info)
-    yield from server.ending(claim, instead)
-    yield from server.naming()
-    yield from _looking_back(hand, claim, instead, server.reads)
+def list_statements(source: Source, options: ListingOptions) -> Iterator[Statement]:
+    """The statements of every sweep but the first of a process, without COMMIT, ROLLBACK and savepoints."""
+    server = PostgreSQLListing(source) if source.engine.dialect.name == "postgresql" else MariaDBListing(source)
+    writer = server.writer
+    yield from server.transaction_starts(options)
+    yield from _survey(writer, options, server.read_locks)
+    context, audit_info = writer.context(), AuditInfo(source="(source)", sweep_id="(sweep)", host="(host)")
+    claim, fallback = source.claim(context, audit_info), source.fallback_claim(context, audit_info)
+    yield from server.reap(claim, fallback)
+    yield from server.row_holders()
+    yield from _follow_up(writer, claim, fallback, server.read_locks)
 
 
-def _looking_back(hand: StatementWriter, claim: Claim, instead: Claim | None, reads: str) -> Iterator[Statement]:
-    """Only where something is left of a job that was ended."""
-    follow_up = hand.source.follow_up
-    yield hand.written("moment", "Ends a batch: when that was.", "none", follow_up.context)
-    if not any(follow_up.leaves(arm.action) for each in (claim, instead) if each for arm in each.ending.arms):
-        return
-    yield hand.written(
-        "remains",
-        "Then: what the transitions left of the jobs, to be compared with what is there later.",
-        reads,
-        follow_up.leaving,
-    )
-    yield hand.written(
-        "late",
-        "Looks, at the end of every sweep, whether jobs that were ended lately show life.",
-        reads,
-        follow_up.looking(hand.context()),
-    )
-
-
-def _surveying(hand: StatementWriter, terms: ListingOptions, reads: str) -> Iterator[Statement]:
-    source, context, before = hand.source, hand.context(), hand.context(terms.interval)
-    yield hand.written(
+def _survey(writer: StatementWriter, options: ListingOptions, locks: str) -> Iterator[Statement]:
+    source, context, before = writer.source, writer.context(), writer.context(options.interval_seconds)
+    yield writer.statement(
         "census",
         "Counts the running jobs, and those that have passed their timeout since the last sweep.",
-        reads,
+        locks,
         source.survey.counting(context, before),
     )
-    yield hand.written("survey", "Finds the stale jobs, once per sweep.", reads, source.survey.candidates(context))
-    yield hand.written(
+    yield writer.statement("survey", "Finds the stale jobs, once per sweep.", locks, source.survey.candidates(context))
+    yield writer.statement(
         "crossed",
-        "Finds who has passed their timeout since the last sweep and lives.",
-        reads,
-        source.survey.crossed(context, before, terms.named + 1, 0),
+        "Finds the jobs that have passed their timeout since the last sweep and are alive.",
+        locks,
+        source.survey.crossed(context, before, options.max_named_jobs + 1, 0),
     )
     schema = source.rule.tables
     job = evidence_cte(source.rule, schema.jobs, context, schema.key_in_batch(schema.key(schema.jobs)))
-    yield hand.written(
+    yield writer.statement(
         "evidence",
-        "Tells what the verdict on these jobs rests on: those that live, and those whose row is held.",
-        reads,
+        "Reads the evidence for the verdicts on jobs that are alive, or whose row another session holds.",
+        locks,
         evidence_select(job, len(source.profile.jobs.key)),
+    )
+
+
+def _follow_up(writer: StatementWriter, claim: Claim, fallback: Claim | None, locks: str) -> Iterator[Statement]:
+    """The search for late signs of life, where a transition leaves a row of the job behind."""
+    follow_up = writer.source.follow_up
+    yield writer.statement("moment", "Ends a batch: reads the time of its end.", "none", follow_up.context)
+    claims = (claim, fallback) if fallback else (claim,)
+    if not any(follow_up.leaves(branch.action) for claim in claims for branch in claim.ending.arms):
+        return
+    yield writer.statement(
+        "remains",
+        "After that: reads the rows as the transitions left them, to compare later rows with.",
+        locks,
+        follow_up.leaving,
+    )
+    yield writer.statement(
+        "late",
+        "At the end of every sweep: finds jobs that were ended lately and show signs of life since.",
+        locks,
+        follow_up.looking(writer.context()),
     )

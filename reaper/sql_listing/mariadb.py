@@ -1,7 +1,7 @@
-"""What is MariaDB's own: how a transaction is opened, which locks a batch takes, how the holder of a row is found.
+"""The statements that only MariaDB has: transactions and their settings, locks of a batch, row holders.
 
-A statement that only reads takes no lock on rows. Whatever a transaction has touched, it keeps from being altered by a
-metadata lock until it ends.
+A statement that only reads locks no rows. A metadata lock protects each table that a transaction has used from ALTER
+TABLE until the transaction ends.
 """
 
 from __future__ import annotations
@@ -18,129 +18,110 @@ from reaper.database.mariadb.row_holders import SUSPECTS
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS
 from reaper.source import Claim, Source
 from reaper.source.transition.multi_statement import Branch, MultiStatementTransition
-from reaper.sql_listing.writer import ListingOptions, Statement, StatementWriter, changed_elsewhere
+from reaper.sql_listing.server import FALLBACK, ServerListing
+from reaper.sql_listing.writer import ListingOptions, Statement, changed_unlocked_tables
 
-_WHOSE = {True: " for those that have attempts left", False: " for those that have none left", None: ""}
+_BRANCHES = {True: " for jobs that have attempts left", False: " for jobs that have none left", None: ""}
 
 
 class _Dialect(MariaDBDialect, MySQLDialect_pymysql):
-    """Knows of the server's version what it would learn when it connects."""
+    """Has what SQLAlchemy's dialect would learn of the server when it connects."""
 
     supports_statement_cache = True
     server_version_info = OLDEST
     _support_float_cast = True
 
 
-class MariaDB:
+class MariaDBListing(ServerListing):
     """The statements of a source on MariaDB."""
 
+    part_locks = "exclusive record locks on these rows, until the commit; a metadata lock on {}"
+
     def __init__(self, source: Source) -> None:
-        self.hand = StatementWriter(source, _Dialect(paramstyle="named"))
-        self._profile = source.profile
-        self.reads = self._reading(sorted(self._profile.tables))
+        super().__init__(source, _Dialect(paramstyle="named"))
 
     @staticmethod
-    def _reading(tables: list[str]) -> str:
-        return f"metadata locks on {', '.join(tables)}, in the way of DROP, TRUNCATE and ALTER TABLE only; none on rows"
+    def _read_locks(tables: list[str]) -> str:
+        return f"metadata locks on {', '.join(tables)}, which block only DROP, TRUNCATE and ALTER TABLE; none on rows"
 
-    def opening(self, terms: ListingOptions) -> Iterator[Statement]:
-        write = self.hand.written
-        limits = {"statement": terms.statement_timeout, "lock": LOCK_SECONDS, "idle": IDLE_SECONDS}
+    def transaction_starts(self, options: ListingOptions) -> Iterator[Statement]:
+        write = self.writer.statement
+        limits = {"statement": options.statement_timeout_seconds, "lock": LOCK_SECONDS, "idle": IDLE_SECONDS}
         yield write(
             "settings",
-            "Begins every transaction: UTC, READ COMMITTED, limits in seconds. MariaDB sets them for sessions only.",
+            "Runs before every transaction: UTC, READ COMMITTED, limits in seconds. MariaDB sets them per session.",
             "none",
             SETTINGS,
             {name: f"{limit:g}" for name, limit in limits.items()},
         )
-        yield write("read_only", "Opens every transaction that only reads.", "none", opening(read_only=True))
+        yield self._read_only(opening(read_only=True))
         yield write("begin", "Opens every other transaction.", "none", opening(read_only=False))
-        yield write("contact", "Asks for the clock that judges, and whether anything can be written.", "none", LOOK)
-        timeouts, lease = take(self.hand.source.rule.tables, ttl_for(terms.interval))
+        yield self._contact(LOOK)
+        timeouts, lease = take(self.writer.source.rule.tables, ttl_for(options.interval_seconds))
         yield write(
             "lease_patience",
-            "On the lease's own connection: how long it lasts without being renewed, in seconds.",
+            "On the lease's own connection: how many seconds the lease lasts without being renewed.",
             "none",
             timeouts,
         )
-        yield write(
-            "lease",
-            "Lets one of several daemons sweep: who has not renewed it for three intervals (30 s at least) loses it.",
-            "one user-level lock (GET_LOCK), as long as its connection lasts",
-            lease,
-        )
+        yield self._lease(lease, "one user-level lock (GET_LOCK), as long as its connection lasts")
 
-    def ending(self, claim: Claim, instead: Claim | None) -> Iterator[Statement]:
-        """`instead` is for a job whose transition a unique key does not allow."""
-        yield from self._locking(claim)
-        yield from self._steps(claim, "")
-        if instead is not None:
-            yield from self._steps(instead, "instead_")
-        yield self.hand.written(
-            "skipped", "Tells held jobs from those that have ended.", self.reads, claim.still_running
-        )
-
-    def _locking(self, claim: Claim) -> Iterator[Statement]:
-        write, jobs = self.hand.written, self._profile.jobs
-        yield write(
+    def reap(self, claim: Claim, fallback: Claim | None) -> Iterator[Statement]:
+        jobs = self._profile.jobs
+        yield self.writer.statement(
             "lock",
-            "Begins a batch. Whoever holds a row is alive, and is not waited for.",
+            "Begins a batch. A row that another session holds belongs to a living job, and is not waited for.",
             f"InnoDB's exclusive record locks on the rows of the batch in {jobs.table} and on the entries of the index "
             f"that finds them, until the commit; a metadata lock on {jobs.table}",
             claim.lock,
         )
-        for number, (part, (there, lock)) in enumerate(zip(jobs.parts, claim.parts, strict=True), start=1):
-            yield write(
-                f"part_{number}",
-                f"Locks the rows of {part.table} that belong to the jobs: a job is ended with all of them or not.",
-                f"exclusive record locks on these rows, until the commit; a metadata lock on {part.table}",
-                lock,
-            )
-            yield write(
-                f"whole_{number}",
-                f"Finds all rows of {part.table} that belong to them: one that is not locked is held by somebody.",
-                self._reading(sorted({part.table, jobs.table})),
-                there,
-            )
+        yield from self._lock_parts(claim)
+        yield from self._transition(claim, "")
+        if fallback is not None:
+            yield from self._transition(fallback, "instead_")
+        yield self._skipped(claim)
 
-    def _steps(self, claim: Claim, prefix: str) -> Iterator[Statement]:
-        ending, write = claim.ending, self.hand.written
-        if not isinstance(ending, MultiStatementTransition):
+    def _transition(self, claim: Claim, prefix: str) -> Iterator[Statement]:
+        transition, write = claim.ending, self.writer.statement
+        if not isinstance(transition, MultiStatementTransition):
             raise TypeError("MariaDB changes nothing inside a query")
-        found = ending.statements
-        again = (
-            "For a job whose transition a unique key does not allow, in a transaction of its own: " if prefix else ""
-        )
-        purpose = f"{again}Judges the locked once more, and gathers what their ends are made of."
-        yield write(f"{prefix}judge", purpose, self.reads, found["judge"])
-        for number, arm in enumerate(ending.arms):
-            for name, purpose in self._parts_of(number, arm):
-                yield write(prefix + name, f"{purpose}{_WHOSE[arm.left]}.", self._locks(name, arm), found[name])
-        purpose = "Makes sure that none of them still runs: a trigger may have put it back."
-        yield write(f"{prefix}undone", purpose, self.reads, found["undone"])
+        statements = transition.statements
+        purpose = "Judges the locked jobs again, and reads what their ends need."
+        if prefix:
+            purpose = f"In a transaction of its own, {FALLBACK}: {purpose[0].lower()}{purpose[1:]}"
+        yield write(f"{prefix}judge", purpose, self.read_locks, statements["judge"])
+        for number, branch in enumerate(transition.arms):
+            for name, purpose in self._steps(number, branch):
+                locks = self._step_locks(name, branch)
+                yield write(prefix + name, f"{purpose}{_BRANCHES[branch.left]}.", locks, statements[name])
+        purpose = "Checks that none of the jobs still runs: a trigger may have changed a job back."
+        yield write(f"{prefix}undone", purpose, self.read_locks, statements["undone"])
 
     @staticmethod
-    def _parts_of(number: int, arm: Branch) -> Iterator[tuple[str, str]]:
-        """The statements of a transition by their names, in the order in which they are run."""
-        steps = [
-            (f"also_{number}_{n}", f"Writes {step.table} with it, job by job") for n, step in enumerate(arm.action.also)
+    def _steps(number: int, branch: Branch) -> Iterator[tuple[str, str]]:
+        """The names and purposes of a transition's statements, in the order in which they are run."""
+        also = [
+            (f"also_{number}_{n}", f"Writes {step.table} with it, job by job")
+            for n, step in enumerate(branch.action.also)
         ]
-        for n in arm.first:
-            yield steps[n]
+        for n in branch.first:
+            yield also[n]
         yield f"transition_{number}", "Makes the transition, job by job"
-        yield from (step for n, step in enumerate(steps) if n not in arm.first)
+        yield from (step for n, step in enumerate(also) if n not in branch.first)
 
-    def _locks(self, name: str, arm: Branch) -> str:
+    def _step_locks(self, name: str, branch: Branch) -> str:
         if name.startswith("transition"):
-            return "the rows are those that have just been locked; exclusive record locks where their indexes change"
-        step = arm.action.also[int(name.rpartition("_")[2])]
-        own = f"exclusive record locks on the rows of {step.table} that it writes, and a metadata lock on it"
-        waits = "; it waits for whoever holds them" if changed_elsewhere(self._profile, [arm.action]) else ""
-        return f"{own}; shared ones on rows that they refer to{waits}"
+            return "the rows are already locked; exclusive record locks where their indexes change"
+        step = branch.action.also[int(name.rpartition("_")[2])]
+        locks = (
+            f"exclusive record locks on the rows of {step.table} that it writes, and a metadata lock on it; shared "
+            "record locks on rows that these refer to"
+        )
+        waits = changed_unlocked_tables(self._profile, [branch.action])
+        return f"{locks}; it waits for sessions that hold them" if waits else locks
 
-    def naming(self) -> Iterator[Statement]:
-        """Who holds the rows of silent jobs."""
-        yield self.hand.written(
+    def row_holders(self) -> Iterator[Statement]:
+        yield self.writer.statement(
             "holder",
             "Names the only transaction in this database that holds rows; needs the privilege PROCESS.",
             "none",

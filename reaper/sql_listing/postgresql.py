@@ -1,4 +1,4 @@
-"""What is PostgreSQL's own: how a transaction is opened, which locks a batch takes, how a row's holder is found."""
+"""The statements that only PostgreSQL has: transactions and their settings, locks of a batch, row holders."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from reaper.database.postgresql.row_holders import MEMBERS, SUSPECTS, WHO, WRITE
 from reaper.database.postgresql.row_security import any_policies, hiding_from_us
 from reaper.profile.related_tables import liveness_tables
 from reaper.source import Claim, Source
-from reaper.sql_listing.writer import ListingOptions, Statement, StatementWriter, changed_elsewhere, written
+from reaper.sql_listing.server import FALLBACK, ServerListing
+from reaper.sql_listing.writer import ListingOptions, Statement, changed_unlocked_tables, written_tables
 
 
-class PostgreSQL:
+class PostgreSQLListing(ServerListing):
     """The statements of a source on PostgreSQL."""
 
+    part_locks = "ROW SHARE on {}; FOR UPDATE on these rows, until the commit"
+
     def __init__(self, source: Source) -> None:
-        self.hand = StatementWriter(source, PGDialect_psycopg(paramstyle="named"))  # type: ignore[no-untyped-call]
-        self._profile = source.profile
-        self.reads = self._reading(sorted(self._profile.tables))
+        super().__init__(source, PGDialect_psycopg(paramstyle="named"))  # type: ignore[no-untyped-call]
 
     @staticmethod
-    def _reading(tables: list[str]) -> str:
-        return f"ACCESS SHARE on {', '.join(tables)}: in the way of DROP, TRUNCATE and ALTER TABLE only"
+    def _read_locks(tables: list[str]) -> str:
+        return f"ACCESS SHARE on {', '.join(tables)}, which blocks only DROP, TRUNCATE and ALTER TABLE"
 
-    def opening(self, terms: ListingOptions) -> Iterator[Statement]:
-        write, schema = self.hand.written, self.hand.source.rule.tables
-        limits = {"statement": round(terms.statement_timeout * 1000), "lock": LOCK_MS, "idle": IDLE_MS}
-        yield write("read_only", "Opens every transaction that only reads.", "none", text("SET TRANSACTION READ ONLY"))
+    def transaction_starts(self, options: ListingOptions) -> Iterator[Statement]:
+        write, schema = self.writer.statement, self.writer.source.rule.tables
+        limits = {"statement": round(options.statement_timeout_seconds * 1000), "lock": LOCK_MS, "idle": IDLE_MS}
+        yield self._read_only(text("SET TRANSACTION READ ONLY"))
         yield write(
             "begin",
             "Opens every transaction, after that: UTC, and limits in milliseconds for this transaction alone.",
@@ -41,105 +42,85 @@ class PostgreSQL:
             BEGIN,
             {name: repr(f"{limit}") for name, limit in limits.items()},
         )
-        yield write("contact", "Asks for the clock that judges, and whether anything can be written.", "none", LOOK)
-        if signs := liveness_tables(self._profile):
-            purpose = "Asks whether a table with signs of life has policies, or is a view."
-            yield write("policies", purpose, "none", any_policies(signs))
-            purpose = "Only then: asks whether row-level security may hide signs of life. If so, nothing is judged."
-            yield write("signs", purpose, "none", hiding_from_us(signs))
-        yield write(
-            "lease",
-            "Lets one of several daemons sweep: who has not renewed it for three intervals (30 s at least) loses it.",
-            "one advisory lock",
-            take(schema, self.hand.dialect, ttl_for(terms.interval)),
-        )
+        yield self._contact(LOOK)
+        if tables := liveness_tables(self._profile):
+            purpose = "Checks whether a table with signs of life has row-level security, or is a view."
+            yield write("policies", purpose, "none", any_policies(tables))
+            purpose = "Only then: checks whether row-level security may hide signs of life. If so, no job is judged."
+            yield write("signs", purpose, "none", hiding_from_us(tables))
+        lease = take(schema, self.writer.dialect, ttl_for(options.interval_seconds))
+        yield self._lease(lease, "one advisory lock")
 
-    def ending(self, claim: Claim, instead: Claim | None) -> Iterator[Statement]:
-        """`instead` is for a job whose transition a unique key does not allow."""
-        yield from self._locking(claim)
-        yield self._end(
-            claim, "end", "Judges the locked once more; ends what is still stale, and writes what goes with it."
-        )
-        if instead is not None:
-            yield self._end(
-                instead,
-                "instead",
-                "The same, in a transaction of its own, for a job whose transition a unique key does not allow.",
-            )
-        yield self.hand.written(
-            "skipped", "Tells held jobs from those that have ended.", self.reads, claim.still_running
-        )
+    def reap(self, claim: Claim, fallback: Claim | None) -> Iterator[Statement]:
+        yield self._lock(claim)
+        yield from self._lock_parts(claim)
+        yield from self._close_log(claim)
+        purpose = "Judges the locked jobs again, ends those that are still stale, and writes what belongs to that."
+        yield self._end(claim, "end", purpose)
+        if fallback is not None:
+            yield self._end(fallback, "instead", f"The same, in a transaction of its own, {FALLBACK}.")
+        yield self._skipped(claim)
 
-    def _locking(self, claim: Claim) -> Iterator[Statement]:
-        write, jobs = self.hand.written, self._profile.jobs
-        rows = f"ROW SHARE on {jobs.table}; FOR UPDATE on the rows of the batch, until its commit"
-        entries = f"an advisory lock for each job, until the commit; {self.reads}"
-        purpose = "Begins a batch. Whoever holds a {} is alive, and is not waited for."
-        what = "row" if jobs.log is None else "job's lock"
-        yield write("lock", purpose.format(what), rows if jobs.log is None else entries, claim.lock)
-        for number, (part, (there, lock)) in enumerate(zip(jobs.parts, claim.parts, strict=True), start=1):
-            yield write(
-                f"part_{number}",
-                f"Locks the rows of {part.table} that belong to the jobs: a job is ended with all of them or not.",
-                f"ROW SHARE on {part.table}; FOR UPDATE on these rows, until the commit",
-                lock,
-            )
-            yield write(
-                f"whole_{number}",
-                f"Finds all rows of {part.table} that belong to them: one that is not locked is held by somebody.",
-                self._reading(sorted({part.table, jobs.table})),
-                there,
-            )
-        names = (
-            ("patience", "Limits how long the next statement waits, in milliseconds; then the batch is left.", "none"),
+    def _lock(self, claim: Claim) -> Statement:
+        jobs = self._profile.jobs
+        if jobs.log is None:
+            held, locks = "row", f"ROW SHARE on {jobs.table}; FOR UPDATE on the rows of the batch, until the commit"
+        else:
+            held, locks = "job's lock", f"an advisory lock for each job, until the commit; {self.read_locks}"
+        purpose = f"Begins a batch. A {held} that another session holds means a living job, and is not waited for."
+        return self.writer.statement("lock", purpose, locks, claim.lock)
+
+    def _close_log(self, claim: Claim) -> Iterator[Statement]:
+        steps = (
+            ("patience", "Limits how many milliseconds the next statement waits; then the batch is given up.", "none"),
             (
                 "close",
-                "Keeps entries from being written to the log from the last look to the commit; others may read.",
-                f"SHARE ROW EXCLUSIVE on {jobs.table}, until the commit: it waits for whoever is writing, and writers "
-                "wait for it",
+                "Keeps new entries out of the log from the last judgement to the commit; other sessions may read.",
+                f"SHARE ROW EXCLUSIVE on {self._profile.jobs.table}, until the commit: it waits for sessions that "
+                "write, and sessions that write wait for it",
             ),
         )
-        for (name, purpose, locks), statement in zip(names, claim.lock_log, strict=False):
-            yield write(name, purpose, locks, statement)
+        for (name, purpose, locks), statement in zip(steps, claim.lock_log, strict=False):
+            yield self.writer.statement(name, purpose, locks, statement)
 
     def _end(self, claim: Claim, name: str, purpose: str) -> Statement:
         [statement] = claim.ending.statements.values()
-        actions = [arm.action for arm in claim.ending.arms]
-        locks = f"ROW EXCLUSIVE on {', '.join(written(self._profile, actions))}"
-        others = changed_elsewhere(self._profile, actions)
+        actions = [branch.action for branch in claim.ending.arms]
+        locks = f"ROW EXCLUSIVE on {', '.join(written_tables(self._profile, actions))}"
+        unlocked = changed_unlocked_tables(self._profile, actions)
         if self._profile.jobs.log is None:
-            locks += "; the jobs' rows are those that have just been locked"
-        locks += f"; the rows of {', '.join(others)} that it changes, which it waits for" if others else ""
+            locks += "; the jobs' rows are already locked"
+        locks += f"; the rows of {', '.join(unlocked)} that it changes, for which it waits" if unlocked else ""
         if len(actions) > 1:
             purpose += " Jobs that have attempts left are requeued, the others fail."
-        return self.hand.written(name, purpose, locks, statement)
+        return self.writer.statement(name, purpose, locks, statement)
 
-    def naming(self) -> Iterator[Statement]:
-        """Who holds the rows of silent jobs."""
-        write = self.hand.written
-        table = self.hand.dialect.identifier_preparer.format_table(self.hand.source.rule.tables.jobs)
+    def row_holders(self) -> Iterator[Statement]:
+        write = self.writer.statement
+        table = self.writer.dialect.identifier_preparer.format_table(self.writer.source.rule.tables.jobs)
         if self._profile.jobs.log is not None:
-            yield write("writer", "Names who has held the log the longest.", "none", WRITER, {"table": repr(table)})
+            purpose = "Names the session that has locked the log for the longest time."
+            yield write("writer", purpose, "none", WRITER, {"table": repr(table)})
             return
-        names = {"numbers": "transactions, an array", "number": "the transaction, or several, that the row names"}
-        yield write("row", "Asks the row of a silent job who holds it.", self.reads, self._row())
-        yield write("holder", "Names the one of these transactions that is the oldest.", "none", WHO, names)
+        meanings = {"numbers": "transactions, an array", "number": "the transaction, or several, that the row names"}
+        yield write("row", "Reads which transaction holds the row of a silent job.", self.read_locks, self._row())
+        yield write("holder", "Names the session of the oldest of these transactions.", "none", WHO, meanings)
         yield write(
             "members",
-            "Takes a number apart that stands for several; refused where it does not.",
+            "Takes a number apart that stands for several transactions; refused if it stands for one.",
             "none",
             MEMBERS,
-            names,
+            meanings,
         )
         yield write(
             "suspects",
-            "When none of them is found: who works on the table, and is old enough to be the holder.",
+            "If none of them is found: names sessions that use the table and are old enough to hold the row.",
             "none",
             SUSPECTS,
-            {**names, "table": repr(table)},
+            {**meanings, "table": repr(table)},
         )
 
     def _row(self) -> Select[Any]:
-        schema = self.hand.source.rule.tables
-        mine = schema.key_in_batch(schema.key(schema.jobs))
-        return select(cast(column("xmax"), Text)).select_from(schema.jobs).where(mine)
+        schema = self.writer.source.rule.tables
+        in_batch = schema.key_in_batch(schema.key(schema.jobs))
+        return select(cast(column("xmax"), Text)).select_from(schema.jobs).where(in_batch)

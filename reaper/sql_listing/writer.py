@@ -1,4 +1,4 @@
-"""Statements as text, for one source: its SQL, folded, and what each of its parameters stands for."""
+"""Statements as text, for one source: the SQL in folded lines, and the meaning of each parameter."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _EXECUTED = "the ids of the tasks that live workers execute"
 
 @dataclass(frozen=True, slots=True)
 class ListingOptions:
-    """What a daemon's statements owe to its settings: its interval and patience in seconds, and how many it names."""
+    """The daemon's settings that its statements depend on, and how many jobs it names in a log line."""
 
-    interval: float
-    statement_timeout: float
-    named: int
+    interval_seconds: float
+    statement_timeout_seconds: float
+    max_named_jobs: int
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement, what it is for, which locks it takes, and the meaning of its parameters."""
+    """One statement, its purpose, the locks that it takes, and the meaning of its parameters."""
 
     name: str
     purpose: str
@@ -47,63 +47,66 @@ class Statement:
     parameters: Mapping[str, str]
 
 
-class _Open(str):
-    """Stands for a value that only a sweep has, and says which."""
+class _SweepValue(str):
+    """Stands for a value that only a sweep has; the text says which."""
 
     __slots__ = ()
 
 
 class StatementWriter:
-    """Writes out the statements of one source."""
+    """Writes the statements of one source as text."""
 
     def __init__(self, source: Source, dialect: Dialect) -> None:
-        """`dialect` spells parameters with a colon."""
+        """`dialect` must spell parameters with a colon."""
         self.source, self.dialect = source, dialect
 
     def context(self, seconds_ago: float = 0) -> EvaluationContext:
-        """The moment of a sweep, of which only the distance between its parts is told.
+        """The context of a sweep at a made-up time; timestamps are shown as their distance from it.
 
-        Where Celery is asked, workers of every queue have answered, and no message waits.
+        Where Celery is inspected, workers of every queue have answered, and no message waits.
         """
         now, downtime = _NOW - timedelta(seconds=seconds_ago), DowntimeTracker(0)
         downtime.record_contact(ServerClock(now=now, server_started=now))
-        served = frozenset(self.source.options.queues)
-        said = LivenessReport(alive=frozenset({_TASKS}), executing={_EXECUTED: ""}, queues=served)
+        queues = frozenset(self.source.options.queues)
+        liveness = LivenessReport(alive=frozenset({_TASKS}), executing={_EXECUTED: ""}, queues=queues)
         return EvaluationContext.of(
-            downtime, self.source.thresholds, said if self.source.profile.needs_broker else None
+            downtime, self.source.thresholds, liveness if self.source.profile.needs_broker else None
         )
 
-    def written(
-        self, name: str, purpose: str, locks: str, statement: ClauseElement, known: Mapping[str, str] | None = None
+    def statement(
+        self, name: str, purpose: str, locks: str, clause: ClauseElement, meanings: Mapping[str, str] | None = None
     ) -> Statement:
-        """`known` are meanings of parameters that the statement itself gives no value."""
-        compiled = statement.compile(dialect=self.dialect)
+        """`meanings` are those of parameters that the clause gives no value and that no other statement has."""
+        compiled = clause.compile(dialect=self.dialect)
         if not isinstance(compiled, SQLCompiler):
-            return Statement(name, purpose, locks, _folded(str(compiled)), {})
-        meanings = {**self._meanings(), **(known or {})}
-        wanted = [found for found, bound in compiled.binds.items() if bound.required]
-        state = compiled.construct_expanded_state({each: self._open(compiled, each, meanings) for each in wanted})
-        parameters = {each: _meaning(compiled, state, each) for each in state.parameters}
-        return Statement(name, purpose, locks, _folded(state.statement), parameters)
+            return Statement(name, purpose, locks, _folded_lines(str(compiled)), {})
+        all_meanings = {**self._common_meanings(), **(meanings or {})}
+        required = [parameter for parameter, bound in compiled.binds.items() if bound.required]
+        values = {parameter: self._sweep_value(compiled, parameter, all_meanings) for parameter in required}
+        state = compiled.construct_expanded_state(values)
+        parameters = {parameter: _meaning(compiled, state, parameter) for parameter in state.parameters}
+        return Statement(name, purpose, locks, _folded_lines(state.statement), parameters)
 
-    def _open(self, compiled: SQLCompiler, name: str, meanings: Mapping[str, str]) -> Any:
-        """In the place of several keys stands one."""
-        value = _Open(meanings[name])
+    def _sweep_value(self, compiled: SQLCompiler, name: str, meanings: Mapping[str, str]) -> Any:
+        """One key stands for all keys of a batch."""
+        value = _SweepValue(meanings[name])
         if not compiled.binds[name].expanding:
             return value
         width = len(self.source.profile.jobs.key)
         return [value] if name != WHOLE else [(value,) * width]
 
-    def _meanings(self) -> dict[str, str]:
-        keys, own = self.source.profile.jobs.key, sorted(self.source.profile.row_columns())
-        array = self.dialect.name == "postgresql"
-        each = "the keys of a batch, an array" if array else "a key; there is one for each job of the batch"
+    def _common_meanings(self) -> dict[str, str]:
+        keys, row_columns = self.source.profile.jobs.key, sorted(self.source.profile.row_columns())
+        one_key = "a key; there is one for each job of the batch"
+        batch_keys = "the keys of a batch, an array" if self.dialect.name == "postgresql" else one_key
         return {
-            **{EACH.format(n): each if len(keys) == 1 else f"{each}: {name}" for n, name in enumerate(keys)},
-            WHOLE: "a key; there is one for each job of the batch",
+            **{
+                EACH.format(n): batch_keys if len(keys) == 1 else f"{batch_keys}: {name}" for n, name in enumerate(keys)
+            },
+            WHOLE: one_key,
             **{f"found_key_{n}": f"what was judged: its {name}" for n, name in enumerate(keys)},
             **{f"found_text_{n}": f"what was judged: its {name}, as text" for n, name in enumerate(keys)},
-            **{f"found_row_{n}": f"what was judged: its {name}" for n, name in enumerate(own)},
+            **{f"found_row_{n}": f"what was judged: its {name}" for n, name in enumerate(row_columns)},
             **{
                 f"found_{name}": f"what was judged: the {name}"
                 for name in ("evidence", "message", "age", "silence", "kind", "witness")
@@ -113,13 +116,13 @@ class StatementWriter:
 
 def _meaning(compiled: SQLCompiler, state: ExpandedState, name: str) -> str:
     value = state.parameters[name]
-    if isinstance(value, _Open):
+    if isinstance(value, _SweepValue):
         return str(value)
     if value in ([_TASKS], [_EXECUTED]):
         return f"{value[0]}, an array"
     if isinstance(value, datetime):
         return f"the database's now - {format_duration((_NOW - value).total_seconds())}"
-    # As the driver is handed it: the ends of time are spelled differently from one database to the other.
+    # As the driver gets it: each server spells the ends of time in its own way.
     processor = {**compiled._bind_processors, **state.processors}.get(name)
     bound = processor(value) if callable(processor) and value is not None else value
     if bound is None or isinstance(bound, bool):
@@ -127,8 +130,8 @@ def _meaning(compiled: SQLCompiler, state: ExpandedState, name: str) -> str:
     return repr(str(bound)) if isinstance(bound, datetime) else repr(bound)
 
 
-def _folded(text: str) -> str:
-    """Long lines in several, without a break inside quotes."""
+def _folded_lines(text: str) -> str:
+    """Breaks long lines, but never inside quotes."""
     lines: list[str] = []
     for line in text.strip().splitlines():
         lines.append("")
@@ -139,14 +142,14 @@ def _folded(text: str) -> str:
     return "\n".join(lines)
 
 
-def written(profile: Profile, actions: Sequence[Action]) -> list[str]:
-    """All of them, the jobs' own first."""
-    own = [profile.jobs.table for action in actions if action.assign is not None or action.delete]
-    return list(dict.fromkeys([*own, *(step.table for action in actions for step in action.also)]))
+def written_tables(profile: Profile, actions: Sequence[Action]) -> list[str]:
+    """The tables that the actions write, the jobs table first."""
+    jobs = [profile.jobs.table for action in actions if action.assign is not None or action.delete]
+    return list(dict.fromkeys([*jobs, *(step.table for action in actions for step in action.also)]))
 
 
-def changed_elsewhere(profile: Profile, actions: Sequence[Action]) -> list[str]:
-    """Tables with rows that are changed and have not been locked before."""
+def changed_unlocked_tables(profile: Profile, actions: Sequence[Action]) -> list[str]:
+    """The tables in which the actions change rows that have not been locked before."""
     locked = {profile.jobs.table, *(part.table for part in profile.jobs.parts)}
     steps = [step.table for action in actions for step in action.also if not isinstance(step, Insert)]
     return [table for table in dict.fromkeys(steps) if table not in locked]

@@ -1,0 +1,1 @@
+"""One pass over one source: survey, guards, reap, report."""

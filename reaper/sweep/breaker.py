@@ -1,27 +1,34 @@
-"""When nearly everything falls silent at once, that is an outage of the witness, not a mass death."""
+"""The circuit breaker: when nearly all jobs fall silent at once, their signs of life have failed, not the jobs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reaper.config import Settings
 from reaper.model import JobCounts
 
-FLOOR = 50
-"""Fewer stale jobs than this never hold a sweep, whatever is configured."""
+NEVER_HELD = 50
+"""A sweep with no more stale jobs than this is never held, whatever is configured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """Holds a sweep that would end more than `minimum` jobs and more than `share` of the running ones."""
+    """Holds a sweep that would end more than `minimum` jobs and more than `share` (0 to 1) of the running jobs."""
 
     minimum: int
     share: float
 
-    def opens(self, census: JobCounts) -> bool:
-        return census.stale > max(self.minimum, FLOOR) and census.stale > self.share * census.running
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Breaker:
+        return cls(settings.breaker_min, settings.breaker_share)
 
-    def why(self, census: JobCounts) -> str:
+    def opens(self, census: JobCounts) -> bool:
+        """Whether a sweep with these counts is held."""
+        return census.stale > max(self.minimum, NEVER_HELD) and census.stale > self.share * census.running
+
+    def reason(self, census: JobCounts) -> str:
+        """Why it is held, in words."""
         return (
-            f"{census.stale} of {census.running} running jobs fell silent: more than {max(self.minimum, FLOOR)} "
+            f"{census.stale} of {census.running} running jobs fell silent: more than {max(self.minimum, NEVER_HELD)} "
             f"and more than {self.share:.0%} of them"
         )

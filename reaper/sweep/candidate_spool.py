@@ -1,4 +1,4 @@
-"""The candidates of one survey, waiting: a few in memory, the rest on disk, so that a million weigh as ten do."""
+"""The candidates of one survey while they wait: the first in memory, the rest in a temporary file."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from types import TracebackType
 
 from reaper.source import Candidate
 
-_IN_MEMORY = 1 << 20
+_MAX_BYTES_IN_MEMORY = 1 << 20
 
 
 class CandidateSpool:
-    """Written once, then read in the same order. The file has no name and is gone with the process."""
+    """Written once, then read in the same order. The file has no name and is deleted when the process ends."""
 
     def __init__(self, batch_size: int) -> None:
-        self._size = batch_size
-        self._file = SpooledTemporaryFile[bytes](max_size=_IN_MEMORY)
+        self._batch_size = batch_size
+        self._file = SpooledTemporaryFile[bytes](max_size=_MAX_BYTES_IN_MEMORY)
         self.count = 0
 
     def fill(self, candidates: Iterable[Candidate]) -> None:
         batch: list[tuple[object, ...]] = []
         for candidate in candidates:
             batch.append(tuple(candidate))
-            if len(batch) == self._size:
+            if len(batch) == self._batch_size:
                 self._write(batch)
                 batch = []
         if batch:
@@ -32,11 +32,11 @@ class CandidateSpool:
 
     def batches(self) -> Iterator[list[Candidate]]:
         self._file.seek(0)
-        left = self.count
-        while left:
-            # What is read here was written above, by this process, to a file that nobody else can open.
+        remaining = self.count
+        while remaining:
+            # Safe to unpickle: this process has written it, to a file that no other process can open.
             batch = [Candidate(key, claim) for key, claim in pickle.load(self._file)]  # noqa: S301
-            left -= len(batch)
+            remaining -= len(batch)
             yield batch
 
     def _write(self, batch: list[tuple[object, ...]]) -> None:

@@ -1,115 +1,64 @@
-"""Whether the supervisor is halted, who halted it, and what of that outlasts the process."""
+"""The halt switch: while it is set, sweeps look and end nothing."""
 
 from __future__ import annotations
 
-import json
-import os
 import threading
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-from reaper.errors import ReaperError
-
-_FILE = "halted"
-
-
-@dataclass(frozen=True, slots=True)
-class Halted:
-    """Who halted the supervisor, and why. `persistent`: it stays halted when the daemon is started anew."""
-
-    by: str
-    reason: str | None = None
-    persistent: bool = False
+from reaper.errors import ReaperError, StateUnavailable
+from reaper.memory import HaltRecord, HaltStore, Memory
 
 
 class HaltSwitch:
-    """A switch that every sweep looks at. Thread-safe.
+    """Asked by every sweep. Thread-safe. Every halt is written to `store`, so that commands see it."""
 
-    `directory` is where what is to outlast the process is kept; None: nothing can be.
-    """
+    def __init__(self, store: HaltStore | None = None) -> None:
+        """The switch of a daemon that starts: a halt of the one before is in force if it is persistent, else cleared.
 
-    def __init__(self, directory: Path | None = None) -> None:
-        self._path = directory / _FILE if directory else None
+        Without `store`, nothing is kept when the process ends.
+        """
+        self._store = store or Memory.open(None).halt
         self._lock = threading.Lock()
-        self._current: Halted | None = self._load()
+        self._current = self._store.load()
+        if self._current is not None and not self._current.persistent:
+            self.clear()
 
     @property
-    def on(self) -> bool:
+    def is_halted(self) -> bool:
         return self._current is not None
 
     @property
-    def current(self) -> Halted | None:
+    def current(self) -> HaltRecord | None:
         """Who halted it; None while it is not halted."""
         return self._current
 
-    def set(self, halted: Halted) -> None:
-        """Halt, whatever else happens. One that was to last goes on to, until somebody clears it.
+    def set(self, record: HaltRecord) -> None:
+        """Halt. A persistent halt stays persistent, whatever follows, until it is cleared.
 
-        Raises ReaperError when this one is to last and that cannot be kept: then it ends with the process.
+        Raises ReaperError when this halt is to be persistent and cannot be written: it is in force all the same, and
+        ends with the process.
         """
         with self._lock:
-            lasting = self._current is not None and self._current.persistent
-            self._current = replace(halted, persistent=lasting)
-            if halted.persistent and not lasting:
-                self._save(halted)
-                self._current = halted
+            was_persistent = self._current is not None and self._current.persistent
+            # In force first: writing may take seconds, or fail.
+            self._current = replace(record, persistent=was_persistent)
+            kept = replace(record, persistent=was_persistent or record.persistent)
+            try:
+                self._store.save(kept)
+            except StateUnavailable as error:
+                if record.persistent and not was_persistent:
+                    raise ReaperError(f"halted, but only until the daemon ends: {error}") from error
+                self._store.report_once(error)
+            else:
+                self._current = kept
 
     def clear(self) -> None:
-        """Go on. Raises ReaperError, and stays halted, when what was kept cannot be removed."""
+        """End the halt. Raises ReaperError, and stays halted, when a persistent halt cannot be removed."""
         with self._lock:
-            self._delete()
-            self._current = None
-
-    def _load(self) -> Halted | None:
-        """What an earlier process left. Whatever cannot be read was left by one that was halted, too."""
-        if self._path is None or not os.path.lexists(self._path):
-            return None
-        try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-            return Halted(str(found["by"]), found["reason"] and str(found["reason"]), persistent=True)
-        except (OSError, ValueError, KeyError, TypeError):
-            return Halted(f"nobody knows whom: {self._path} cannot be read", persistent=True)
-
-    def _save(self, halted: Halted) -> None:
-        if self._path is None:
-            raise ReaperError(
-                "halted, but only until the daemon ends: to outlast it takes a directory for that; "
-                "set REAPER_STATE_DIR, or StateDirectory= in the systemd unit"
-            )
-        fresh = self._path.with_name(f"{_FILE}.new")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with fresh.open("w", encoding="utf-8") as file:
-                json.dump(asdict(halted), file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
-            self._fsync_directory()
-        except OSError as error:
-            for left in (fresh, self._path):
-                with suppress(OSError):
-                    left.unlink()
-            why = f"cannot write {self._path}: {error.strerror or error}"
-            raise ReaperError(f"halted, but only until the daemon ends: {why}") from error
-
-    def _delete(self) -> None:
-        if self._path is None:
-            return
-        try:
-            self._path.unlink()
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        except OSError as error:
-            raise ReaperError(f"cannot remove {self._path}: {error.strerror or error}") from error
-        with suppress(OSError):  # at worst it is halted again after a power failure, and says so
-            self._fsync_directory()
-
-    def _fsync_directory(self) -> None:
-        """What was changed in the directory is there after a power failure."""
-        if self._path is not None:
-            directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+                self._store.clear()
+            except StateUnavailable as error:
+                if self._current is not None and self._current.persistent:
+                    raise ReaperError(f"still halted, for the halt would be back after a restart: {error}") from error
+                self._store.report_once(error)
+            self._current = None

@@ -1,13 +1,13 @@
-"""Late signs: jobs that show life after they were ended.
+"""Late signs of life: jobs that show activity after they were ended.
 
-Such a job was killed by mistake, or its worker is one that nobody has stopped: its job is over and it does not know.
-What this process has ended is remembered for a day, some thousands of jobs, and looked at in every sweep: of very many
-some are. A process that ends forgets; what replicas and commands end is not known here; and what a job does without a
-trace in its rows cannot be seen.
+Such a job was ended by mistake, or its worker was never stopped and does not know that its job is over. The jobs that
+this process has ended are tracked for a day, up to some thousands, and each sweep looks at them, at a sample where
+there are many. A restart of the process forgets them; jobs ended by replicas and by commands are not tracked; and
+activity that leaves no trace in the rows cannot be seen.
 
-Not a sign is whatever the transition itself wrote, with all that its triggers wrote, down to how its column rounds;
-nor what follows when the job is started anew, or put back to be. Missed is what a worker did in a transaction that
-began before the transition and was committed after it, when nothing follows.
+Not a late sign: changes made by the reap itself (including those of its triggers, and rounding by the column type), and
+activity after the job was started again or put back into its queue. Not seen: what a worker wrote in a transaction that
+began before the reap and was committed after it, if nothing follows.
 """
 
 from __future__ import annotations
@@ -28,154 +28,163 @@ from reaper.source import MAX_FOLLOWED, JobSnapshot, Sign, Source
 from reaper.staleness.rule import EvaluationContext
 
 MAX_TRACKED = MAX_FOLLOWED
-RETENTION_SECONDS = 24 * 3600.0
-MAX_PER_SWEEP = 1_000
-"""How many ended jobs of a source are remembered, for how long, and how many of them are looked at in a sweep."""
+"""How many ended jobs of a source are tracked."""
 
-_LOOK_SECONDS = 5.0
+RETENTION_SECONDS = 24 * 3600.0
+"""For how long each is tracked."""
+
+MAX_PER_SWEEP = 1_000
+"""How many of them one sweep looks at."""
+
+_SCAN_SECONDS = 5.0
 
 
 @dataclass(slots=True)
-class _Ended:
+class _TrackedJob:
+    """An ended job. `expires_at` is on the monotonic clock; `reported`: a sign of life of it has been reported."""
+
     job: ReapedJob
-    remains: PostTransitionState
-    until: float
-    heard: bool = False
+    post_state: PostTransitionState
+    expires_at: float
+    reported: bool = False
 
 
 class ReapedJobTracker:
-    """Jobs of one source that have been ended, oldest first. Thread-safe."""
+    """Ended jobs of one source, oldest first. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ended: dict[Key, _Ended] = {}
-        self._next = 0
-        self._room = MAX_PER_SWEEP
+        self._jobs: dict[Key, _TrackedJob] = {}
+        self._rotation = 0
+        self._sample_size = MAX_PER_SWEEP
 
     def __len__(self) -> int:
-        return len(self._ended)
+        return len(self._jobs)
 
-    def remember(self, batch: Sequence[ReapedJob]) -> None:
-        """Those of which something remains. Of too many the newest are kept."""
-        until = time.monotonic() + RETENTION_SECONDS
+    def track(self, batch: Sequence[ReapedJob]) -> None:
+        """Track those jobs whose row is still there. Beyond MAX_TRACKED, the oldest are dropped."""
+        expires_at = time.monotonic() + RETENTION_SECONDS
         with self._lock:
             for job in batch[-MAX_TRACKED:]:
-                self._ended.pop(job.key, None)
+                self._jobs.pop(job.key, None)
                 if job.remains is not None:
-                    self._ended[job.key] = _compact(job, job.remains, until)
-            self._forget_oldest(len(self._ended) - MAX_TRACKED)
+                    self._jobs[job.key] = _compact(job, job.remains, expires_at)
+            self._drop_oldest(len(self._jobs) - MAX_TRACKED)
 
-    def next_keys(self) -> dict[Key, _Ended]:
-        """Which to look at now: the newest, and some of the others in turn."""
+    def next_sample(self) -> dict[Key, _TrackedJob]:
+        """The jobs to look at now: the newest, and some of the others in rotation."""
         with self._lock:
             now = time.monotonic()
-            self._forget_oldest(sum(ended.until <= now for ended in self._ended.values()))
-            keys = list(self._ended)
+            self._drop_oldest(sum(tracked.expires_at <= now for tracked in self._jobs.values()))
+            keys = list(self._jobs)
             if not keys:
-                self._room = MAX_PER_SWEEP
-            if len(keys) > self._room:
-                newest = self._room - self._room // 2
+                self._sample_size = MAX_PER_SWEEP
+            if len(keys) > self._sample_size:
+                newest = self._sample_size - self._sample_size // 2
                 keys, others = keys[-newest:], keys[:-newest]
-                begin = self._next % len(others)
-                turn = (others[begin:] + others[:begin])[: self._room // 2]
-                self._next = begin + len(turn)
-                keys += turn
-            return {key: self._ended[key] for key in keys}
+                begin = self._rotation % len(others)
+                rotated = (others[begin:] + others[:begin])[: self._sample_size // 2]
+                self._rotation = begin + len(rotated)
+                keys += rotated
+            return {key: self._jobs[key] for key in keys}
 
-    def forget(self, ended: _Ended) -> None:
-        """Unless it has been ended anew meanwhile."""
+    def forget(self, tracked: _TrackedJob) -> None:
+        """Track it no more, unless the job has been ended again meanwhile."""
         with self._lock:
-            if self._ended.get(ended.job.key) is ended:
-                del self._ended[ended.job.key]
+            if self._jobs.get(tracked.job.key) is tracked:
+                del self._jobs[tracked.job.key]
 
     def shrink_sample(self) -> None:
-        """A look took too long: half as many are due from now on, until nothing is remembered any more."""
+        """A scan took too long: halve the sample from now on, until nothing is tracked any more."""
         with self._lock:
-            self._room = max(1, min(self._room, len(self._ended)) // 2)
+            self._sample_size = max(1, min(self._sample_size, len(self._jobs)) // 2)
 
-    def _forget_oldest(self, count: int) -> None:
-        for key in list(self._ended)[: max(0, count)]:
-            del self._ended[key]
+    def _drop_oldest(self, count: int) -> None:
+        for key in list(self._jobs)[: max(0, count)]:
+            del self._jobs[key]
 
 
 @dataclass(frozen=True, slots=True)
 class LateSignScan:
-    """What a look found, or why it found nothing."""
+    """The late signs that one scan has found, or why it could not look."""
 
     late: Sequence[LateSign] = ()
     trouble: str | None = None
 
 
 def scan_for_late_signs(
-    source: Source, connection: Connection, context: EvaluationContext, remembered: ReapedJobTracker
+    source: Source, connection: Connection, context: EvaluationContext, tracker: ReapedJobTracker
 ) -> LateSignScan | None:
-    """Look at ended jobs, in one short transaction; None when there are none to look at.
+    """Look at tracked jobs, in one short transaction; None when there are none.
 
-    What a database refuses here is told and no more: sweeps do not depend on it. Raises DBAPIError when it is away.
+    An error of the database is reported as trouble, since sweeps do not depend on this. Raises DBAPIError when the
+    database is away.
     """
-    due = remembered.next_keys()
-    if not due:
+    sample = tracker.next_sample()
+    if not sample:
         return None
     try:
-        with source.transaction(connection, read_only=True, at_most=_LOOK_SECONDS):
-            seen = source.follow_up.look(connection, context, list(due))
+        with source.transaction(connection, read_only=True, at_most=_SCAN_SECONDS):
+            snapshots = source.follow_up.look(connection, context, list(sample))
     except DBAPIError as error:
         kind = classify(error)
         if kind is ErrorKind.UNAVAILABLE:
             raise
         if kind is ErrorKind.TIMEOUT:
-            remembered.shrink_sample()
+            tracker.shrink_sample()
         return LateSignScan(trouble=short_message(error))
-    found = [_told(remembered, ended, seen.get(key)) for key, ended in due.items()]
-    return LateSignScan([sign for sign in found if sign is not None])
+    signs = [_check_job(tracker, tracked, snapshots.get(key)) for key, tracked in sample.items()]
+    return LateSignScan([sign for sign in signs if sign is not None])
 
 
-def _told(remembered: ReapedJobTracker, ended: _Ended, seen: JobSnapshot | None) -> LateSign | None:
-    """What is new of one job. Forgets it when it is over with it."""
-    remains = ended.remains
-    if seen is None or seen.identity != remains.identity or _put_back(remains, seen):
-        remembered.forget(ended)
+def _check_job(tracker: ReapedJobTracker, tracked: _TrackedJob, snapshot: JobSnapshot | None) -> LateSign | None:
+    """The late sign of one job that has not been reported yet. Forgets a job that can show no further ones."""
+    before = tracked.post_state
+    if snapshot is None or snapshot.identity != before.identity or _was_requeued(before, snapshot):
+        tracker.forget(tracked)
         return None
-    sign, finish = _newest(remains, seen), newer_than_transition(remains, seen.finished_at)
-    changed = _changed(remains, seen)
-    if (changed and not seen.entry) or (finish and seen.finished):
-        remembered.forget(ended)
-        return _late_sign(ended, seen, "status", sign or (None, finish))
-    if (sign is None and not changed) or ended.heard:
+    sign, finish = _newest_sign(before, snapshot), newer_than_transition(before, snapshot.finished_at)
+    changed = _status_changed(before, snapshot)
+    if (changed and not snapshot.entry) or (finish and snapshot.finished):
+        tracker.forget(tracked)
+        return _late_sign(tracked, snapshot, "status", sign or (None, finish))
+    if (sign is None and not changed) or tracked.reported:
         return None
-    late = _late_sign(ended, seen, "event", sign or (None, None))
-    ended.heard = True
+    late = _late_sign(tracked, snapshot, "event", sign or (None, None))
+    tracked.reported = True
     return late
 
 
-def _changed(remains: PostTransitionState, seen: JobSnapshot) -> bool:
-    return seen.running or seen.status != remains.status
+def _status_changed(before: PostTransitionState, snapshot: JobSnapshot) -> bool:
+    return snapshot.running or snapshot.status != before.status
 
 
-def _put_back(remains: PostTransitionState, seen: JobSnapshot) -> bool:
-    """It has been started anew although nothing says so, or waits for that."""
-    waits = not seen.running and seen.finished is False and not seen.entry
-    return _changed(remains, seen) and (remains.again or waits)
+def _was_requeued(before: PostTransitionState, snapshot: JobSnapshot) -> bool:
+    """It has been started again, although its identity is the same, or waits to be."""
+    waits = not snapshot.running and snapshot.finished is False and not snapshot.entry
+    return _status_changed(before, snapshot) and (before.again or waits)
 
 
-def _newest(remains: PostTransitionState, seen: JobSnapshot) -> tuple[str, Sign] | None:
-    found = {witness: sign for witness, sign in seen.signs.items() if newer_than_transition(remains, sign)}
-    witness = max(found, key=lambda each: found[each].epoch, default=None)
-    return None if witness is None else (witness, found[witness])
+def _newest_sign(before: PostTransitionState, snapshot: JobSnapshot) -> tuple[str, Sign] | None:
+    newer = {witness: sign for witness, sign in snapshot.signs.items() if newer_than_transition(before, sign)}
+    newest = max(newer, key=lambda witness: newer[witness].epoch, default=None)
+    return None if newest is None else (newest, newer[newest])
 
 
-def newer_than_transition(remains: PostTransitionState, sign: Sign | None) -> Sign | None:
-    """The sign, when it is from after the transition; else None.
+def newer_than_transition(before: PostTransitionState, sign: Sign | None) -> Sign | None:
+    """The sign, if it is from after the transition; else None.
 
     A column may have rounded up what the transition itself wrote: to a whole millisecond, or to a whole second.
     """
-    if sign is None or not remains.epoch + 0.001 < sign.epoch < math.inf or sign.epoch == math.ceil(remains.epoch):
+    if sign is None or not before.epoch + 0.001 < sign.epoch < math.inf or sign.epoch == math.ceil(before.epoch):
         return None
     return sign
 
 
-def _late_sign(ended: _Ended, seen: JobSnapshot, what: str, sign: tuple[str | None, Sign | None]) -> LateSign:
-    job, (witness, context) = ended.job, sign
+def _late_sign(
+    tracked: _TrackedJob, snapshot: JobSnapshot, what: str, seen: tuple[str | None, Sign | None]
+) -> LateSign:
+    job, (witness, sign) = tracked.job, seen
     return LateSign(
         key=job.key,
         kind=job.kind,
@@ -185,24 +194,24 @@ def _late_sign(ended: _Ended, seen: JobSnapshot, what: str, sign: tuple[str | No
         last_witness=job.witness,
         what=what,
         witness=witness,
-        at=context.at if context else None,
-        status=seen.status,
-        status_then=ended.remains.status,
-        finished=what == "status" and not seen.running,
-        told_before=ended.heard,
+        at=sign.at if sign else None,
+        status=snapshot.status,
+        status_then=tracked.post_state.status,
+        finished=what == "status" and not snapshot.running,
+        told_before=tracked.reported,
         age_seconds=job.age_seconds,
     )
 
 
-def _compact(job: ReapedJob, remains: PostTransitionState, until: float) -> _Ended:
-    """Without what is not told, and with one text for what is the same in many jobs."""
-    kind, witness, status = _shared(job.kind), _shared(job.witness), _shared(remains.status)
-    return _Ended(
+def _compact(job: ReapedJob, post_state: PostTransitionState, expires_at: float) -> _TrackedJob:
+    """Without the fields that no late sign reports; texts that many jobs have in common are stored once."""
+    kind, witness, status = _interned(job.kind), _interned(job.witness), _interned(post_state.status)
+    return _TrackedJob(
         job._replace(kind=kind, witness=witness, task=None, evidence=None, remains=None),
-        remains._replace(status=status),
-        until,
+        post_state._replace(status=status),
+        expires_at,
     )
 
 
-def _shared(text: str | None) -> str | None:
+def _interned(text: str | None) -> str | None:
     return None if text is None else sys.intern(text)

@@ -1,4 +1,4 @@
-"""Everybody who is told what sweeps do: metrics, journal, status, history."""
+"""Listeners of sweeps: metrics, log, status and history are all subscribers."""
 
 from __future__ import annotations
 
@@ -9,42 +9,52 @@ from reaper.model import JobCounts, ReapedJob, SweepReport
 
 
 class SweepListener(Protocol):
-    """Told while a sweep works, so that no sweep has to remember all that it did."""
+    """Called during a sweep, after each step, so that the sweep need not collect all that it did."""
+
+    def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
+        """These jobs have been ended, and that is committed."""
+
+    def surveyed(self, source: str, census: JobCounts) -> None:
+        """The running jobs have been counted; nothing is ended yet."""
+
+
+class SweepSubscriber(SweepListener, Protocol):
+    """Called during every sweep of a daemon, and at its end."""
+
+    def swept(self, report: SweepReport) -> None: ...
+
+
+class NullListener:
+    """Ignores everything: what a dry run counts is in its report."""
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None: ...
 
     def surveyed(self, source: str, census: JobCounts) -> None: ...
 
 
-class Subscriber(SweepListener, Protocol):
-    """Told of everything that sweeps do."""
-
-    def swept(self, report: SweepReport) -> None: ...
-
-
 class ListenerGroup:
-    """Its members are told one after the other: a defect in one of them is no reason not to tell the others.
+    """Calls its members one after the other, all of them: a defect in one does not keep the others from being called.
 
-    It is raised when all have been told, the first where there are several.
+    The first defect is raised when all have been called.
     """
 
-    def __init__(self, members: Sequence[Subscriber]) -> None:
+    def __init__(self, members: Sequence[SweepSubscriber]) -> None:
         self._members = tuple(members)
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
-        self._each(lambda member: member.reaped(source, sweep_id, batch))
+        self._call_all(lambda member: member.reaped(source, sweep_id, batch))
 
     def surveyed(self, source: str, census: JobCounts) -> None:
-        self._each(lambda member: member.surveyed(source, census))
+        self._call_all(lambda member: member.surveyed(source, census))
 
     def swept(self, report: SweepReport) -> None:
-        self._each(lambda member: member.swept(report))
+        self._call_all(lambda member: member.swept(report))
 
-    def _each(self, tell: Callable[[Subscriber], None]) -> None:
+    def _call_all(self, call: Callable[[SweepSubscriber], None]) -> None:
         defects = list[Exception]()
         for member in self._members:
             try:
-                tell(member)
+                call(member)
             except Exception as defect:  # noqa: BLE001  raised below
                 defects.append(defect)
         if defects:

@@ -1,24 +1,27 @@
-"""What a sweep is given: how it is to be done, what is known of those before it, and who is told while it works."""
+"""How one sweep is to be done: limits, guards, and when to stop."""
 
 from __future__ import annotations
 
+import socket
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from reaper.config import Settings
 from reaper.model import JobCounts
 from reaper.sweep.breaker import Breaker
 
 MAX_LISTED = 100
-"""How many single jobs of a sort a report names; the rest are counted."""
+"""How many jobs of each sort a report lists; the rest are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepOptions:
     """How one sweep is to be done.
 
-    `stopping` is asked between batches and ends the sweep; so does `halted`, which lets it look all the same. The
-    breaker does not hold one with `force`, nor one with no more than `release` stale jobs: whoever said so had seen
-    that many.
+    Both callables are asked between batches: `should_stop` ends the sweep; `is_halted` ends it too, and a sweep that
+    begins halted still surveys. The breaker does not hold a sweep with `force`, nor one with at most
+    `override_breaker_up_to` stale jobs, which is the number that the person who released it has seen.
     """
 
     host: str
@@ -26,10 +29,25 @@ class SweepOptions:
     breaker: Breaker
     force: bool = False
     dry_run: bool = False
-    stopping: Callable[[], bool] = lambda: False
-    halted: Callable[[], bool] = lambda: False
+    should_stop: Callable[[], bool] = lambda: False
+    is_halted: Callable[[], bool] = lambda: False
     override_breaker_up_to: int = 0
 
-    def held(self, census: JobCounts) -> bool:
-        """The breaker holds the sweep."""
+    @classmethod
+    def from_settings(cls, settings: Settings, *, force: bool = False, dry_run: bool = False) -> SweepOptions:
+        """A sweep by this host, as configured."""
+        return cls(
+            host=socket.gethostname(),
+            batch_size=settings.batch_size,
+            breaker=Breaker.from_settings(settings),
+            force=force,
+            dry_run=dry_run,
+        )
+
+    def held_by_breaker(self, census: JobCounts) -> bool:
         return self.breaker.opens(census) and not self.force and census.stale > self.override_breaker_up_to
+
+
+def new_sweep_id() -> str:
+    """An id for a sweep, or for jobs that are ended by hand together: 12 hexadecimal digits, in every audit event."""
+    return uuid.uuid4().hex[:12]

@@ -1,23 +1,26 @@
-"""What a sweep comes to, line by line, for people."""
+"""What a sweep came to, in words for people: line by line, in one line, and the totals of several."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from reaper.common import messages
-from reaper.model import LockedCandidate, Outcome, SweepReport
+from reaper.model import FailedTransition, LockedCandidate, Outcome, SweepReport
 from reaper.sweep.breaker import Breaker
 
+_MAX_ERROR_LENGTH = 200
 
-def sweep_summary(report: SweepReport, breaker: Breaker, named: int) -> Iterator[str]:
-    """All but the single jobs. Of those that were ended, `named` have been shown already."""
-    if report.reaped > named:
-        yield f"... and {report.reaped - named} more."
+
+def sweep_summary(report: SweepReport, breaker: Breaker, listed: int) -> Iterator[str]:
+    """Everything but the single jobs. Of the ended jobs, `listed` have been shown already."""
+    if report.reaped > listed:
+        yield f"... and {report.reaped - listed} more."
     if report.dry_run and report.census is not None:
         yield from _preview(report, breaker)
     elif report.outcome is Outcome.HELD and report.census is not None:
-        yield f"Held by the breaker: {breaker.why(report.census)}. `reaper sweep --force` goes through once."
+        yield f"Held by the breaker: {breaker.reason(report.census)}. `reaper sweep --force` goes through once."
     elif report.outcome is Outcome.STANDBY and not report.reaped:
         yield "Not swept: another replica holds the lease."
     elif report.outcome is not Outcome.FAILED or report.reaped:
@@ -30,12 +33,12 @@ def sweep_summary(report: SweepReport, breaker: Breaker, named: int) -> Iterator
         yield f"Of {messages.describe_counts(report.census)}."
     if report.lost:
         yield f"{report.lost} job(s) moved between the survey and the lock, and were left alone."
-    yield from locked(report)
-    yield from refused(report)
+    yield from locked_lines(report)
+    yield from refused_lines(report.failures)
     if report.revoke_trouble is not None:
         yield f"Celery's workers: {report.revoke_trouble}."
-    yield from doubted(report)
-    yield from unheard(report)
+    yield from unknown_lines(report)
+    yield from downtime_lines(report)
 
 
 def _preview(report: SweepReport, breaker: Breaker) -> Iterator[str]:
@@ -45,34 +48,34 @@ def _preview(report: SweepReport, breaker: Breaker) -> Iterator[str]:
         yield f"... and {report.census.stale - len(report.would_reap)} more."
     yield f"Would reap {report.census.stale} stale job(s). Nothing was changed."
     if breaker.opens(report.census):
-        yield f"The breaker would hold this sweep: {breaker.why(report.census)}."
+        yield f"The breaker would hold this sweep: {breaker.reason(report.census)}."
 
 
-def refused(report: SweepReport) -> Iterator[str]:
-    """Jobs that the database did not let go."""
-    yield from (f"Refused by the database: {messages.format_key(job.key)}: {job.error}" for job in report.failures)
+def refused_lines(failures: Sequence[FailedTransition]) -> Iterator[str]:
+    """Jobs that the database refused to end."""
+    yield from (f"Refused by the database: {messages.format_key(job.key)}: {job.error}" for job in failures)
 
 
-def locked(report: SweepReport) -> Iterator[str]:
-    """Jobs whose rows somebody holds."""
-    yield from (_held(job) for job in report.locked)
+def locked_lines(report: SweepReport) -> Iterator[str]:
+    """Jobs whose row another session has locked."""
+    yield from (_locked_line(job) for job in report.locked)
     if report.locked_total > len(report.locked):
         yield f"... and {report.locked_total - len(report.locked)} more rows are held."
 
 
-def _held(job: LockedCandidate) -> str:
+def _locked_line(job: LockedCandidate) -> str:
     overdue = ", longer than its stall window" if job.overdue else ""
     return f"Alive, its row is held{overdue}: {messages.format_key(job.key)} by {messages.describe_holder(job.holder)}"
 
 
-def doubted(report: SweepReport) -> Iterator[str]:
-    """Silent jobs that are not stale, for a witness could not be asked."""
+def unknown_lines(report: SweepReport) -> Iterator[str]:
+    """Silent jobs that were spared because a witness could not be asked."""
     for reason, count in Counter(job.unknown for job in report.newly_spared if messages.spared_as_unknown(job)).items():
         yield f"{count} job(s) have been silent for longer than their stall window and were spared. {reason}"
 
 
-def unheard(report: SweepReport) -> Iterator[str]:
-    """Silent jobs that are not stale, for nobody could have heard them."""
+def downtime_lines(report: SweepReport) -> Iterator[str]:
+    """Silent jobs that were spared because the database was away, so that their signs of life could not be written."""
     silent = [job for job in report.newly_spared if messages.spared_by_downtime(job)]
     if not silent:
         return
@@ -83,4 +86,54 @@ def unheard(report: SweepReport) -> Iterator[str]:
         f"server was started lately, and silence from before {since or 'then'} does not count"
         + (f". The first becomes stale in {messages.format_optional_duration(soonest)}" if soonest is not None else "")
         + ". (REAPER_RESTART_GRACE=0 trusts silence across a restart.)"
+    )
+
+
+def sweep_in_one_line(report: SweepReport | None) -> str:
+    """The last sweep of a source, with the database's time; for systemd's status. None: there was none."""
+    if report is None:
+        return "waiting for the first sweep"
+    at = f" at {report.judged_at[:19].replace('T', ' ')} UTC" if report.judged_at else ""
+    return f"{_outcome(report)}{at}"
+
+
+def _outcome(report: SweepReport) -> str:
+    running, stale = (report.census.running, report.census.stale) if report.census else (0, 0)
+    match report.outcome:
+        case Outcome.DONE:
+            spared = report.census.spared if report.census else 0
+            return f"swept, {running} running, {spared} spared, {report.reaped} reaped"
+        case Outcome.STANDBY:
+            return "stands by, another replica sweeps"
+        case Outcome.HELD:
+            return f"breaker open, {stale} of {running} running jobs fell silent"
+        case Outcome.HALTED:
+            return f"halted, {running} running, {stale} stale"
+        case Outcome.STOPPED:
+            return "stopped between two batches"
+        case Outcome.FAILED:
+            return f"{'database away' if report.database_away else 'sweep failed'}, {error_in_one_line(report.error)}"
+
+
+def error_in_one_line(error: str | None) -> str:
+    """Without line breaks, and cut in length."""
+    return " ".join((error or "").split())[:_MAX_ERROR_LENGTH]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepTotals:
+    """The counts of several sweeps together, as far as they got so far as to count."""
+
+    stale: int
+    reaped: int
+    spared: int
+
+
+def sweep_totals(reports: Iterable[SweepReport]) -> SweepTotals:
+    reports = list(reports)
+    counted = [report.census for report in reports if report.census]
+    return SweepTotals(
+        stale=sum(census.stale for census in counted),
+        reaped=sum(report.reaped for report in reports),
+        spared=sum(census.spared for census in counted),
     )

@@ -1,4 +1,4 @@
-"""Telling Celery's workers to end what they still execute of jobs that have been ended: never before the commit."""
+"""Revokes the Celery tasks of ended jobs that workers still execute; always after the commit, never before."""
 
 from __future__ import annotations
 
@@ -9,44 +9,45 @@ from reaper.liveness import LivenessProbe, LivenessReport
 from reaper.model import ReapedJob
 
 
-class Revoking:
-    """What one sweep tells the workers. `trouble` says why tasks of ended jobs may still be executed, None if none are.
+class TaskRevocation:
+    """The revocations of one sweep. `trouble`: why tasks of ended jobs may still be executed; None when none are.
 
-    `told` is kept from sweep to sweep: tasks of ended jobs that a worker had when it was last heard → that worker.
+    `unconfirmed` is kept between sweeps: tasks of ended jobs, and the worker that executed each when it last answered.
     """
 
-    def __init__(self, witness: LivenessProbe | None, told: dict[str, str]) -> None:
-        self._witness, self._told = witness, told
-        self._away = False
+    def __init__(self, probe: LivenessProbe | None, unconfirmed: dict[str, str]) -> None:
+        self._probe, self._unconfirmed = probe, unconfirmed
+        self._workers_away = False
         self.trouble: str | None = None
 
-    def again(self, liveness: LivenessReport) -> None:
-        """Tasks of jobs that were ended in earlier sweeps, and are still being executed by the same worker.
+    def retry_earlier(self, liveness: LivenessReport) -> None:
+        """Revoke again what earlier sweeps have revoked and the same worker still executes.
 
-        Nobody else would ever end them: their rows say that they are over.
+        Nothing else would end those tasks: their rows say that they are over. A task that another worker has taken up
+        since is a new run, and is left alone.
         """
-        for id_ in [id_ for id_, worker in self._told.items() if liveness.executing.get(id_) != worker]:
-            del self._told[id_]
-        if self._told:
-            self.trouble = f"{len(self._told)} task(s) of ended jobs are still being executed"
-            self._tell(list(self._told))
+        for id_ in [id_ for id_, worker in self._unconfirmed.items() if liveness.executing.get(id_) != worker]:
+            del self._unconfirmed[id_]
+        if self._unconfirmed:
+            self.trouble = f"{len(self._unconfirmed)} task(s) of ended jobs are still being executed"
+            self._send(list(self._unconfirmed))
 
-    def ended(self, jobs: Iterable[ReapedJob], liveness: LivenessReport | None) -> None:
-        """These are committed: a worker that still executes one is told to stop."""
+    def revoke_tasks_of(self, jobs: Iterable[ReapedJob], liveness: LivenessReport | None) -> None:
+        """Revoke the tasks of these jobs, whose end is committed, where a worker still executes them."""
         if liveness is None:
             return
         executing = liveness.executing
         running = {job.task: executing[job.task] for job in jobs if job.task and job.task in executing}
-        self._told |= running
-        # Workers that could not be told a moment ago would cost each batch their whole deadline.
-        if running and not self._away:
-            self._tell(list(running))
+        self._unconfirmed |= running
+        # Workers that did not answer a moment ago would cost each batch their whole deadline.
+        if running and not self._workers_away:
+            self._send(list(running))
 
-    def _tell(self, tasks: Sequence[str]) -> None:
+    def _send(self, tasks: Sequence[str]) -> None:
         try:
-            if self._witness is not None:
-                self._witness.revoke(tasks)
+            if self._probe is not None:
+                self._probe.revoke(tasks)
         except ProbeUnavailable as problem:
-            # Their jobs have ended all the same. The next sweep tries again.
-            self._away = True
+            # The jobs have ended all the same. The next sweep tries again.
+            self._workers_away = True
             self.trouble = f"tasks of ended jobs may still be executed: {problem}"

@@ -8,18 +8,18 @@ from dataclasses import replace
 from reaper.common import messages
 from reaper.common.suggestions import did_you_mean
 from reaper.errors import DatabaseUnavailable, JobChanged, ReaperError
+from reaper.memory import HaltRecord
 from reaper.model import JobCounts, Key, Outcome, ReapedJob, SweepReport, Threshold
 from reaper.observers.history import History
-from reaper.operations import cleanup as cleaning
+from reaper.operations import execution_cleanup as cleaning
 from reaper.operations import explain, fail
-from reaper.operations.errors import errors_of
+from reaper.operations.source_errors import prefix_errors
 from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
 from reaper.source.factory import create_source, with_max_age, with_thresholds
-from reaper.sweep.halt import Halted
-from reaper.sweep.state import SourceState
-from reaper.sweep.sweep import failed, sweep
+from reaper.sweep.source_state import SourceState
+from reaper.sweep.sweep import failed_report, sweep
 from reaper.web.guard.tokens import Caller
 from reaper.web.read_cache import ReadCache
 from reaper.web.sources import SourceRegistry
@@ -43,7 +43,7 @@ class AdminActions:
 
     def halt(self, who: Caller, reason: str | None, *, persistent: bool) -> None:
         """Raises ReaperError when it is to last and cannot: it is halted all the same, while the daemon runs."""
-        self._supervisor.halt(Halted(str(who), reason, persistent))
+        self._supervisor.halt(HaltRecord(str(who), reason, persistent))
 
     def restart(self) -> None:
         """Raises ReaperError when a halt that was to last cannot be removed."""
@@ -57,7 +57,7 @@ class AdminActions:
         runner = self._places[source].runner
         if dry_run:
             return runner.dry_run(BUSY_SECONDS)
-        if self._supervisor.halted.on:
+        if self._supervisor.halt_switch.is_halted:
             raise Refused("the supervisor is halted; restart it first, or ask for a dry run")
 
         def check() -> None:
@@ -90,7 +90,7 @@ class AdminActions:
             hint = did_you_mean(decision.action, choices)
             raise Refused(f"profile {own.profile.name!r} has no action {decision.action!r}{hint}")
         teller = _AttributingListener(runner, self._history, decision.operator)
-        with self._glances.anew(), errors_of(own):
+        with self._glances.anew(), prefix_errors(own):
             key = explain.locate(own, job)
             try:
                 return fail.fail(own, runner.downtime.copy(), key, decision, teller, observed)
@@ -111,8 +111,8 @@ class AdminActions:
         report = self._once(runner, place, teller, self._halted_anew(), dry_run=dry_run)
         keys: Sequence[Key] = teller.keys
         if dry_run and report.census and report.census.stale:
-            with errors_of(place):
-                keys = cleaning.stale(place, runner.downtime.copy(), NAMED)
+            with prefix_errors(place):
+                keys = cleaning.stale_keys(place, runner.downtime.copy(), NAMED)
         if report.error is not None and not report.reaped:
             raise (DatabaseUnavailable if report.database_away else ReaperError)(f"source {source}: {report.error}")
         return cleaning.cleanup_result(minutes, report, keys, runner.options.breaker, NAMED)
@@ -133,7 +133,7 @@ class AdminActions:
                         runner, place, _AttributingListener(runner, self._history, str(who)), halted, dry_run=dry_run
                     )
                 except ReaperError as error:
-                    yield failed(name, str(error))
+                    yield failed_report(name, str(error))
 
         return each()
 
@@ -142,9 +142,9 @@ class AdminActions:
 
         Who halts it may well do so to clear things up by hand; a halt that comes later is meant for that, too.
         """
-        halt = self._supervisor.halted
+        halt = self._supervisor.halt_switch
         known = halt.current
-        return lambda: halt.current is not known and halt.on
+        return lambda: halt.current is not known and halt.is_halted
 
     def _once(
         self,
@@ -157,7 +157,7 @@ class AdminActions:
     ) -> SweepReport:
         """A sweep with other thresholds, by hand: alone, with the workers that the daemon knows."""
         place.options = replace(place.options, probe=runner.source.options.probe)
-        options = replace(runner.options, dry_run=dry_run, halted=halted)
+        options = replace(runner.options, dry_run=dry_run, is_halted=halted)
         with runner.exclusive(BUSY_SECONDS), self._glances.anew():
             return sweep(place, runner.downtime, SourceState(), options, None, teller)
 

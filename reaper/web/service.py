@@ -19,8 +19,8 @@ from reaper.observers.history import History
 from reaper.observers.status import Status
 from reaper.operations import explain as explaining
 from reaper.operations import report as looking
-from reaper.operations.errors import errors_of
 from reaper.operations.report import Totals, totals_of
+from reaper.operations.source_errors import prefix_errors
 from reaper.scheduling.scheduler import State, Supervisor
 from reaper.sweep import summary as account
 from reaper.sweep.breaker import Breaker
@@ -87,7 +87,9 @@ class AdminService:
             problems=self.status.problems().get(source, ()),
             report=self.history.last(source),
             sweeping=place.runner.sweeping,
-            next_seconds=-place.runner.overdue if state in (State.RUNNING, State.HALTED) else None,
+            next_seconds=-place.runner.overdue_seconds
+            if state in (State.RUNNING, State.HALTED)
+            else None,
             succeeded_seconds_ago=self.history.succeeded_seconds_ago(source),
         )
 
@@ -99,7 +101,7 @@ class AdminService:
         place = self._places[source]
 
         def read() -> looking.Report:
-            with errors_of(place.reading):
+            with prefix_errors(place.reading):
                 return looking.report(place.reading, place.runner.downtime.copy(), wanted, at_most=_LOOK_SECONDS)
 
         return self._glances.get((source, wanted), read, place.runner)
@@ -109,7 +111,7 @@ class AdminService:
         place = self._places[source]
 
         def read() -> Sequence[tuple[str | None, int]]:
-            with errors_of(place.reading):
+            with prefix_errors(place.reading):
                 return looking.kinds(place.reading, at_most=_LOOK_SECONDS)
 
         return self._glances.get((source, "kinds"), read, place.runner)
@@ -119,7 +121,7 @@ class AdminService:
         place = self._places[source]
 
         def read() -> looking.Report:
-            with errors_of(place.reading):
+            with prefix_errors(place.reading):
                 return looking.overdue_jobs(place.reading, place.runner.downtime.copy(), limit, at_most=_LOOK_SECONDS)
 
         return self._glances.get((source, "overdue", limit), read, place.runner)
@@ -129,15 +131,15 @@ class AdminService:
         ask.
         """
         place = self._places[source]
-        with self._glances.connected(place.runner), errors_of(place.reading):
-            return explaining.explain_named(place.reading, place.runner.downtime.copy(), job, _LOOK_SECONDS)
+        with self._glances.connected(place.runner), prefix_errors(place.reading):
+            return explaining.explain(place.reading, place.runner.downtime.copy(), job, at_most=_LOOK_SECONDS)
 
     def summary(self) -> tuple[Totals, Mapping[str, looking.Report | None], Mapping[str, str]]:
         """What is stuck in all sources, the report of each, and what kept one from being told."""
         reports, errors = dict[str, looking.Report | None](), dict[str, str]()
         for name in self.sources:
             try:
-                reports[name] = self.overdue(name, looking.MAX_LISTED)
+                reports[name] = self.overdue(name, looking.DEFAULT_LIMIT)
             except ReaperError as error:
                 reports[name], errors[name] = None, str(error)
         # Orphans are nobody's here: to tell them, workers would have to be asked twice, some seconds apart.

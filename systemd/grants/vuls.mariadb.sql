@@ -1,7 +1,7 @@
 -- Source default: profile vuls, action fail, no purge on schedule.
 -- For the owner of the tables, or who administers the server. Printed by `reaper grants`.
 
--- the user: locked until you say ALTER USER `reaper`@`%` IDENTIFIED BY '...' ACCOUNT UNLOCK
+-- the user; it cannot log in until you run ALTER USER `reaper`@`%` IDENTIFIED BY '...' ACCOUNT UNLOCK
 CREATE USER IF NOT EXISTS `reaper`@`%` ACCOUNT LOCK;
 -- task_runs: read, change, show `reaper check` its columns and keys
 GRANT SELECT (`celery_task_id`, `completed_at`, `created_at`, `id`, `scheduled_task_id`, `started_at`, `status`), UPDATE (`completed_at`, `duration_seconds`, `error_message`, `status`), REFERENCES ON `your_database`.`task_runs` TO `reaper`@`%`;
@@ -10,5 +10,5 @@ GRANT SELECT (`celery_task_id`, `completed_at`, `created_at`, `id`, `scheduled_t
 -- GRANT DELETE ON `your_database`.`task_runs` TO `reaper`@`%`;
 -- GRANT SELECT (`id`, `last_status`), REFERENCES ON `your_database`.`scheduled_tasks` TO `reaper`@`%`;
 
--- to name who holds the row of a locked job (--with holders)
+-- to name the session that holds the row of a locked job (--with holders)
 -- GRANT PROCESS ON *.* TO `reaper`@`%`;

@@ -2,15 +2,15 @@
 -- For the owner of the tables, or who administers the server. Printed by `reaper grants`.
 -- All of it or nothing: psql -v ON_ERROR_STOP=1 --single-transaction
 
--- the role: a password, or a line of pg_hba.conf that lets it in without one, is for you to add
+-- the role; it cannot log in until you give it a password, or a line in pg_hba.conf
 CREATE ROLE reaper LOGIN;
 -- connect
 GRANT CONNECT ON DATABASE your_database TO reaper;
--- reach its tables
+-- use the tables in this schema
 GRANT USAGE ON SCHEMA public TO reaper;
 -- task_runs: read, change
 GRANT SELECT (celery_task_id, completed_at, created_at, id, scheduled_task_id, started_at, status), UPDATE (completed_at, duration_seconds, error_message, status) ON TABLE public.task_runs TO reaper;
--- task_runs: tell who holds a row
+-- task_runs: name the transaction that holds a row
 GRANT SELECT (xmax) ON TABLE public.task_runs TO reaper;
 
 -- for `reaper purge` (--with purge)
@@ -18,5 +18,5 @@ GRANT SELECT (xmax) ON TABLE public.task_runs TO reaper;
 -- GRANT DELETE ON TABLE public.task_runs TO reaper;
 -- GRANT SELECT (id, last_status) ON TABLE public.scheduled_tasks TO reaper;
 
--- to name who holds the row of a locked job (--with holders)
+-- to name the session that holds the row of a locked job (--with holders)
 -- GRANT pg_read_all_stats TO reaper;

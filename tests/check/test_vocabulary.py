@@ -1,4 +1,4 @@
-"""`reaper.check` and the whole vocabulary: parts, steps, conditions, logs, limits, attempts, purges."""
+"""`reaper check` and the whole vocabulary of profiles: parts, steps, conditions, limits, attempts, purges, logs."""
 
 from __future__ import annotations
 
@@ -11,102 +11,33 @@ from sqlalchemy import URL
 
 from reaper.check import Finding, Level
 from reaper.profile import Profile, resolve
-from tests.check.test_check import connected, found, grave, guest, only, run
-
-TABLES = """
-CREATE TYPE piece_state AS ENUM ('Open', 'Closed');
-CREATE TABLE team (id int PRIMARY KEY, last text, "when" timestamptz);
-CREATE TABLE task (
-    id int PRIMARY KEY, team_id int REFERENCES team, locked_at timestamptz, lease timestamptz, begun timestamptz,
-    done timestamptz, tries int NOT NULL DEFAULT 0, max_tries int, limit_ms int, errors jsonb, note text, code text
-);
-CREATE INDEX task_locked ON task (begun) WHERE locked_at IS NOT NULL;
-CREATE INDEX ON task (done);
-CREATE TABLE piece (id int PRIMARY KEY, task_id int REFERENCES task, state piece_state, at timestamptz);
-CREATE INDEX ON piece (task_id);
-CREATE TABLE claim (task_id int PRIMARY KEY REFERENCES task);
-CREATE TABLE audit (no int PRIMARY KEY, task_id int, at timestamptz, why jsonb);
-CREATE INDEX ON audit (task_id);
-"""
-SHOP = """
-[jobs]
-table = "task"
-key = "id"
-started = "begun"
-running.where = [{ column = "locked_at", is = "not null" }, { sql = "{done} IS NULL" }]
-running.exists = [{ table = "claim", match = { task_id = "id" } }]
-parts = [{ table = "piece", match = { task_id = "id" }, where = [{ column = "state", in = ["Open"] }] }]
-
-[[alive]]
-witness = "piece"
-events = { table = "piece", match = { task_id = "id" }, at = "at", where = [{ column = "state", not_in = ["Closed"] }] }
-[[alive]]
-witness = "lease"
-deadline = "lease"
-
-[limits]
-timeout = { column = "limit_ms", unit = "ms" }
-[attempts]
-column = "tries"
-limit_column = "max_tries"
-
-[actions.fail]
-set = { locked_at = { is = "null" }, done = { is = "now" }, tries = { column = "tries", plus = 1 }, \
-        errors = { column = "errors", append = { json = { at = { is = "now" }, why = { is = "reason" } } } } }
-[[actions.fail.also]]
-insert = "audit"
-values.no = { next = { table = "audit", column = "no", match = { task_id = "id" }, step = 1 } }
-values.task_id = { column = "id" }
-values.at = { is = "now" }
-values.why = { is = "evidence" }
-[[actions.fail.also]]
-update = "team"
-match = { id = "team_id" }
-where = [{ column = "when", less_than = { is = "now" } }]
-set = { last = { first = [{ column = "note" }, "unknown"] } }
-[[actions.fail.also]]
-update = "piece"
-match = { task_id = "id" }
-set = { state = "Closed" }
-[[actions.fail.also]]
-delete = "claim"
-match = { task_id = "id" }
-
-[actions.requeue]
-set = { locked_at = { is = "null" }, lease = { is = "null" } }
-also = [{ delete = "claim", match = { task_id = "id" } }]
-
-[purge]
-where = [{ column = "locked_at", is = "null" }]
-at = "done"
-also = [{ delete = "piece", match = { task_id = "id" } }]
-"""
+from tests.support.checks import SHOP, SHOP_TABLES, connected, create_guest, execute, only_problem, problems, run_check
 
 
 @pytest.fixture
 def shop(database: str) -> str:
     """A database with the tables that SHOP is written for."""
-    with connected(database, TABLES):
+    with connected(database, SHOP_TABLES):
         return database
 
 
-def profile(text: str = SHOP) -> Profile:
+def shop_profile(text: str = SHOP) -> Profile:
     return resolve("shop", {"shop": tomllib.loads(text)})
 
 
-def said(url: str | URL, *script: str, text: str = SHOP) -> list[Finding]:
-    return grave(found(url, *script, profile=profile(text)))
+def shop_problems(url: str | URL, *script: str, text: str = SHOP) -> list[Finding]:
+    return problems(run_check(url, *script, profile=shop_profile(text)))
 
 
-def the_one(url: str, *script: str, text: str = SHOP) -> Finding:
-    return only(found(url, *script, profile=profile(text)))
+def only_shop_problem(url: str, *script: str, text: str = SHOP) -> Finding:
+    return only_problem(run_check(url, *script, profile=shop_profile(text)))
 
 
-def test_tables_that_fit_give_no_errors_and_no_warnings(shop: str) -> None:
-    assert said(shop) == []
+def test_fitting_tables_give_no_errors_and_no_warnings(shop: str) -> None:
+    assert shop_problems(shop) == []
 
 
-# --- names -------------------------------------------------------------------------------------------------------
+# --- names ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -131,19 +62,17 @@ def test_tables_that_fit_give_no_errors_and_no_warnings(shop: str) -> None:
         ("team", "last", "lasst"),
     ],
 )
-def test_a_wrong_column_is_told_with_the_nearest_and_corrected_wherever_it_stands(
-    shop: str, table: str, column: str, near: str
-) -> None:
-    findings = said(shop, f'ALTER TABLE {table} RENAME COLUMN "{column}" TO "{near}"')
+def test_wrong_column_is_corrected_everywhere_in_the_profile(shop: str, table: str, column: str, near: str) -> None:
+    findings = shop_problems(shop, f'ALTER TABLE {table} RENAME COLUMN "{column}" TO "{near}"')
     subjects = {f.subject: f for f in findings if f.level is Level.ERROR}
     finding = subjects[f"{table}.{column}"]
     assert finding.message == f"no such column; did you mean {near!r}?"
     assert list(subjects) == [f"{table}.{column}"]
-    assert grave(found(shop, profile=corrected(finding))) == []
+    assert problems(run_check(shop, profile=corrected(finding))) == []
 
 
 def corrected(finding: Finding) -> Profile:
-    """The profile once the printed lines are in the file: what they replace is replaced."""
+    """The profile with the printed lines in the configuration file."""
     assert finding.fix is not None
     header, _, rest = finding.fix.partition("\n")
     lines = tomllib.loads(f"{header}\n{rest}")["profiles"]["shop"]
@@ -153,20 +82,20 @@ def corrected(finding: Finding) -> Profile:
 
 
 @pytest.mark.parametrize("table", ["piece", "claim", "audit", "team"])
-def test_a_wrong_table_is_told_with_the_nearest_and_corrected_wherever_it_stands(shop: str, table: str) -> None:
-    finding, *others = said(shop, f"ALTER TABLE {table} RENAME TO {table}s")
+def test_wrong_table_is_corrected_everywhere_in_the_profile(shop: str, table: str) -> None:
+    finding, *others = shop_problems(shop, f"ALTER TABLE {table} RENAME TO {table}s")
     assert (finding.subject, finding.message) == (table, f"no such table; did you mean '{table}s'?")
     assert [f for f in others if f.level is Level.ERROR] == []
-    assert grave(found(shop, profile=corrected(finding))) == []
+    assert problems(run_check(shop, profile=corrected(finding))) == []
 
 
-def test_a_template_keeps_its_braces_when_a_column_in_it_is_corrected(shop: str) -> None:
+def test_sql_template_keeps_its_braces_when_a_column_is_corrected(shop: str) -> None:
     text = SHOP.replace('sql = "{done} IS NULL"', "sql = \"{done} IS NULL AND {note} <> '{{}}'\"")
-    [finding, *_] = said(shop, "ALTER TABLE task RENAME COLUMN note TO notes", text=text)
+    [finding, *_] = shop_problems(shop, "ALTER TABLE task RENAME COLUMN note TO notes", text=text)
     assert "{notes} <> '{{}}'" in str(finding.fix)
 
 
-# --- values ------------------------------------------------------------------------------------------------------
+# --- values -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -176,14 +105,12 @@ def test_a_template_keeps_its_braces_when_a_column_in_it_is_corrected(shop: str)
         ("Closed", "CLOSED", ["alive.0.events.where.0.not_in", "actions.fail.also.2"]),
     ],
 )
-def test_labels_of_an_enum_are_looked_at_in_conditions_and_updates(
-    shop: str, label: str, new: str, places: list[str]
-) -> None:
-    findings = said(shop, f"ALTER TYPE piece_state RENAME VALUE '{label}' TO '{new}'")
+def test_enum_labels_are_checked_in_conditions_and_updates(shop: str, label: str, new: str, places: list[str]) -> None:
+    findings = shop_problems(shop, f"ALTER TYPE piece_state RENAME VALUE '{label}' TO '{new}'")
     assert [f.message.split(": ")[0] for f in findings] == places
     assert {f.subject for f in findings} == {"piece.state"}
     assert all(f"did you mean {new!r}?" in f.message for f in findings)
-    assert grave(found(shop, profile=corrected(findings[0]))) == []
+    assert problems(run_check(shop, profile=corrected(findings[0]))) == []
 
 
 @pytest.mark.parametrize(
@@ -197,7 +124,7 @@ def test_labels_of_an_enum_are_looked_at_in_conditions_and_updates(
             "actions.fail.set appends to task.errors (text); expected jsonb",
         ),
         ("task ALTER done TYPE date", "task.done", "is date, and the profile's time format of task is 'timestamptz', "
-         "a timestamp with time zone, which others of its columns have"),
+         "a timestamp with time zone, which other columns of the table have"),
         ("audit ALTER no TYPE uuid USING NULL, ALTER no DROP NOT NULL", "audit.no", None),
         ("team ALTER last TYPE int USING 0", "team.last", "actions.fail.also.1 copies task.note (text) into integer, "
          "which does not fit"),
@@ -205,54 +132,54 @@ def test_labels_of_an_enum_are_looked_at_in_conditions_and_updates(
          "NOT NULL without a default; give it one in the profile"),
     ],
 )  # fmt: skip
-def test_a_column_that_does_not_fit_is_an_error(shop: str, script: str, subject: str, message: str | None) -> None:
+def test_column_of_a_wrong_type_is_an_error(shop: str, script: str, subject: str, message: str | None) -> None:
     if "uuid" in script:
         with connected(shop, "ALTER TABLE audit DROP CONSTRAINT audit_pkey"):
             pass
-    errors = [f for f in said(shop, f"ALTER TABLE {script}") if f.level is Level.ERROR]
+    errors = [f for f in shop_problems(shop, f"ALTER TABLE {script}") if f.level is Level.ERROR]
     if message is None:
         assert errors == []  # what a NULL of uuid is compared with, only the server knows
     else:
         assert (errors[0].subject, errors[0].message) == (subject, message)
 
 
-def test_attempts_may_be_counted_by_an_array_and_by_nothing_else(shop: str) -> None:
+def test_attempts_array_needs_an_array_column(shop: str) -> None:
     text = SHOP.replace('[attempts]\ncolumn = "tries"', '[attempts]\narray = true\ncolumn = "workers"')
-    assert said(shop, "ALTER TABLE task ADD workers text[]", text=text) == []
-    assert said(shop, "ALTER TABLE task ALTER workers TYPE jsonb USING '[]'", text=text) == []
-    finding = the_one(shop, "ALTER TABLE task ALTER workers TYPE int USING 0", text=text)
+    assert shop_problems(shop, "ALTER TABLE task ADD workers text[]", text=text) == []
+    assert shop_problems(shop, "ALTER TABLE task ALTER workers TYPE jsonb USING '[]'", text=text) == []
+    finding = only_shop_problem(shop, "ALTER TABLE task ALTER workers TYPE int USING 0", text=text)
     assert (finding.subject, finding.message) == ("task.workers", "attempts.array: is integer; expected an array")
 
 
-def test_rows_that_are_locked_cannot_be_those_of_a_view(shop: str) -> None:
+def test_view_is_an_error_only_where_its_rows_are_locked(shop: str) -> None:
     script = ["ALTER TABLE piece RENAME TO piece_rows", "CREATE VIEW piece AS SELECT * FROM piece_rows"]
-    findings = said(shop, *script)
+    findings = shop_problems(shop, *script)
     assert [f.subject for f in findings if "its rows cannot be locked" in f.message] == ["piece"]
-    assert said(shop, "DROP VIEW piece", "ALTER TABLE piece_rows RENAME TO piece") == []
+    assert shop_problems(shop, "DROP VIEW piece", "ALTER TABLE piece_rows RENAME TO piece") == []
     readable = ["ALTER TABLE claim RENAME TO claims", "CREATE VIEW claim AS SELECT * FROM claims"]
     text = SHOP.replace('[[actions.fail.also]]\ndelete = "claim"\nmatch = { task_id = "id" }\n', "")
     text = text.replace('also = [{ delete = "claim", match = { task_id = "id" } }]', "")
-    assert said(shop, *readable, text=text) == []
+    assert shop_problems(shop, *readable, text=text) == []
 
 
-def test_a_value_for_a_generated_column_is_an_error(shop: str) -> None:
+def test_value_for_a_generated_column_is_an_error(shop: str) -> None:
     script = ["ALTER TABLE audit DROP why", "ALTER TABLE audit ADD why jsonb GENERATED ALWAYS AS ('{}') STORED"]
-    finding = the_one(shop, *script)
+    finding = only_shop_problem(shop, *script)
     assert finding.message == "actions.fail.also.0 gives a value to a generated column, which takes none"
 
 
-def test_an_action_that_writes_no_evidence_anywhere_is_a_warning(shop: str) -> None:
-    finding = the_one(shop, text=SHOP.replace('values.why = { is = "evidence" }', 'values.why = "{}"'))
+def test_action_that_writes_no_evidence_is_a_warning(shop: str) -> None:
+    finding = only_shop_problem(shop, text=SHOP.replace('values.why = { is = "evidence" }', 'values.why = "{}"'))
     assert (finding.level, finding.subject) == (Level.WARNING, "task")
     assert finding.message == (
-        'actions.fail, actions.requeue: no { is = "evidence" } is written anywhere, in an inserted row or a column of '
-        "the job: why a job was ended stands in the reaper's log alone"
+        'actions.fail, actions.requeue: no { is = "evidence" } is written, into an inserted row or a column of '
+        "the job: only the reaper's log says why a job was ended"
     )
     inside = SHOP.replace('why = { is = "reason" }', 'why = { is = "evidence" }')
-    assert said(shop, text=inside.replace('values.why = { is = "evidence" }', 'values.why = "{}"')) == []
+    assert shop_problems(shop, text=inside.replace('values.why = { is = "evidence" }', 'values.why = "{}"')) == []
 
 
-# --- indexes -----------------------------------------------------------------------------------------------------
+# --- indexes ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -284,33 +211,31 @@ def test_an_action_that_writes_no_evidence_anywhere_is_a_warning(shop: str) -> N
         ),
     ],
 )
-def test_a_missing_index_is_a_warning_with_the_statement_that_makes_it(
-    shop: str, drop: str, subject: str, message: str, fix: str
-) -> None:
-    finding = the_one(shop, drop)
+def test_missing_index_of_each_look_up_is_a_warning(shop: str, drop: str, subject: str, message: str, fix: str) -> None:
+    finding = only_shop_problem(shop, drop)
     assert finding == Finding(Level.WARNING, subject, message, fix)
-    run(shop, finding.fix)
-    assert said(shop) == []
+    execute(shop, finding.fix)
+    assert shop_problems(shop) == []
 
 
-def test_an_index_for_the_purge_is_good_to_have(shop: str) -> None:
-    findings = found(shop, "DROP INDEX task_done_idx", profile=profile())
-    assert grave(findings) == []
+def test_missing_index_for_the_purge_is_a_note(shop: str) -> None:
+    findings = run_check(shop, "DROP INDEX task_done_idx", profile=shop_profile())
+    assert problems(findings) == []
     assert "CREATE INDEX CONCURRENTLY ON public.task (done);" in [f.fix for f in findings]
 
 
-def test_an_index_on_what_is_null_or_not_counts_for_the_running_jobs_only_if_it_holds_them(shop: str) -> None:
+def test_partial_index_on_null_counts_only_if_it_contains_the_running_jobs(shop: str) -> None:
     script = ["DROP INDEX task_locked", "CREATE INDEX odd ON task (begun) WHERE locked_at IS NULL"]
-    assert [f.subject for f in said(shop, *script)] == ["task.locked_at"]
-    assert said(shop, "DROP INDEX odd", "CREATE INDEX ON task (locked_at)") == []
+    assert [f.subject for f in shop_problems(shop, *script)] == ["task.locked_at"]
+    assert shop_problems(shop, "DROP INDEX odd", "CREATE INDEX ON task (locked_at)") == []
 
 
-# --- privileges --------------------------------------------------------------------------------------------------
+# --- privileges -------------------------------------------------------------------------------------------------------
 
 
-def test_a_role_gets_the_grants_for_locks_steps_and_purges_and_no_others(shop: str) -> None:
-    role = guest(shop)
-    fixes = {f.subject: f.fix for f in said(role)}
+def test_role_gets_only_the_grants_for_locks_steps_and_purges(shop: str) -> None:
+    role = create_guest(shop)
+    fixes = {f.subject: f.fix for f in shop_problems(role)}
     assert fixes == {
         "audit": "GRANT SELECT (at, no, task_id, why), INSERT (at, no, task_id, why) ON TABLE public.audit TO guest;",
         "claim": "GRANT SELECT (task_id), DELETE ON TABLE public.claim TO guest;",
@@ -320,26 +245,28 @@ def test_a_role_gets_the_grants_for_locks_steps_and_purges_and_no_others(shop: s
         "team": 'GRANT SELECT (id, "when"), UPDATE (last) ON TABLE public.team TO guest;',
     }
     for fix in fixes.values():
-        run(shop, fix)
-    assert said(role) == []
-    purge = [f.fix for f in found(role, profile=profile()) if "`reaper purge`" in f.message]
+        execute(shop, fix)
+    assert shop_problems(role) == []
+    purge = [f.fix for f in run_check(role, profile=shop_profile()) if "`reaper purge`" in f.message]
     assert purge == ["GRANT DELETE ON TABLE public.piece TO guest;", "GRANT DELETE ON TABLE public.task TO guest;"]
 
 
-def test_rows_that_are_only_locked_need_an_update_privilege_on_one_column(shop: str) -> None:
+def test_rows_that_are_only_locked_need_update_on_one_column(shop: str) -> None:
     text = SHOP.replace(
         '[[actions.fail.also]]\nupdate = "piece"\nmatch = { task_id = "id" }\nset = { state = "Closed" }\n', ""
     )
-    role = guest(shop, "GRANT ALL ON task, claim, audit, team TO guest", "GRANT SELECT, DELETE ON piece TO guest")
-    finding = only(found(role, profile=profile(text)))
+    role = create_guest(
+        shop, "GRANT ALL ON task, claim, audit, team TO guest", "GRANT SELECT, DELETE ON piece TO guest"
+    )
+    finding = only_problem(run_check(role, profile=shop_profile(text)))
     assert finding.fix == "GRANT UPDATE (task_id) ON TABLE public.piece TO guest;"
-    run(shop, finding.fix)
-    assert said(role, text=text) == []
+    execute(shop, finding.fix)
+    assert shop_problems(role, text=text) == []
     with connected(role) as connection:
         connection.exec_driver_sql("SELECT 1 FROM piece FOR UPDATE")
 
 
-# --- logs --------------------------------------------------------------------------------------------------------
+# --- logs -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -349,21 +276,21 @@ def noetl(database: str) -> str:
         return database
 
 
-def log(**changes: Any) -> Profile:
+def log_profile(**changes: Any) -> Profile:
     return resolve("mine", {"mine": {"extends": "noetl", **changes}})
 
 
-def logged(url: str | URL, *script: str, changes: dict[str, Any] | None = None) -> list[Finding]:
-    return grave(found(url, *script, profile=log(**(changes or {}))))
+def log_problems(url: str | URL, *script: str, changes: dict[str, Any] | None = None) -> list[Finding]:
+    return problems(run_check(url, *script, profile=log_profile(**(changes or {}))))
 
 
-def test_a_log_that_fits_gives_no_errors_and_no_warnings(noetl: str) -> None:
-    assert logged(noetl) == []
+def test_fitting_log_gives_no_errors_and_no_warnings(noetl: str) -> None:
+    assert log_problems(noetl) == []
 
 
-def test_a_log_that_is_closed_needs_a_privilege_on_the_whole_table(noetl: str) -> None:
-    role = guest(noetl, "GRANT USAGE ON SCHEMA noetl TO guest", "GRANT SELECT, INSERT ON noetl.event TO guest")
-    [finding] = logged(role)
+def test_log_that_is_locked_as_a_whole_needs_a_privilege_on_the_whole_table(noetl: str) -> None:
+    role = create_guest(noetl, "GRANT USAGE ON SCHEMA noetl TO guest", "GRANT SELECT, INSERT ON noetl.event TO guest")
+    [finding] = log_problems(role)
     assert (finding.level, finding.subject) == (Level.ERROR, "noetl.event")
     assert finding.message == (
         "the role 'guest' may not LOCK the table, which keeps late entries out while a job is ended"
@@ -374,21 +301,21 @@ def test_a_log_that_is_closed_needs_a_privilege_on_the_whole_table(noetl: str) -
     )
     with connected(role) as connection, pytest.raises(Exception, match="permission denied"):
         connection.exec_driver_sql("LOCK TABLE noetl.event IN SHARE ROW EXCLUSIVE MODE")
-    run(noetl, finding.fix)
-    assert logged(role) == []
+    execute(noetl, finding.fix)
+    assert log_problems(role) == []
     with connected(role) as connection:
         connection.exec_driver_sql("LOCK TABLE noetl.event IN SHARE ROW EXCLUSIVE MODE")
 
 
-def test_a_log_whose_jobs_are_locked_one_by_one_needs_no_such_privilege(noetl: str) -> None:
-    role = guest(noetl, "GRANT USAGE ON SCHEMA noetl TO guest", "GRANT SELECT, INSERT ON noetl.event TO guest")
+def test_log_whose_jobs_are_locked_one_by_one_needs_no_table_lock(noetl: str) -> None:
+    role = create_guest(noetl, "GRANT USAGE ON SCHEMA noetl TO guest", "GRANT SELECT, INSERT ON noetl.event TO guest")
     changes = {"jobs": {"log": {"lock": "job"}}}
-    assert logged(role, changes=changes) == []
+    assert log_problems(role, changes=changes) == []
 
 
-def test_the_types_of_a_log_are_looked_at_as_labels(noetl: str) -> None:
+def test_log_types_are_checked_as_enum_labels(noetl: str) -> None:
     script = ["ALTER TYPE noetl.event_type RENAME VALUE 'execution.cancelled' TO 'execution.canceled'"]
-    findings = [f for f in logged(noetl, *script) if f.level is Level.ERROR]
+    findings = [f for f in log_problems(noetl, *script) if f.level is Level.ERROR]
     assert {f.message.split(": ")[0] for f in findings} == {"jobs.log.ended", "actions.fail.also.0"}
     assert all("did you mean 'execution.canceled'?" in f.message for f in findings)
     assert findings[0].fix is not None
@@ -396,7 +323,7 @@ def test_the_types_of_a_log_are_looked_at_as_labels(noetl: str) -> None:
     assert "execution.canceled" in lines["jobs"]["log"]["ended"]
 
 
-def test_indexes_of_a_log_are_those_by_key_and_by_type(noetl: str) -> None:
+def test_log_needs_indexes_by_key_and_by_type(noetl: str) -> None:
     with connected(noetl) as connection:
         names = (
             connection.exec_driver_sql(
@@ -407,16 +334,16 @@ def test_indexes_of_a_log_are_those_by_key_and_by_type(noetl: str) -> None:
             .all()
         )
     script = [*(f"DROP INDEX {name}" for name in names), "ALTER TABLE noetl.event DROP CONSTRAINT event_pkey"]
-    fixes = [f.fix for f in logged(noetl, *script)]
+    fixes = [f.fix for f in log_problems(noetl, *script)]
     assert "CREATE INDEX ON noetl.event (execution_id, event_type);" in fixes
     assert "CREATE INDEX ON noetl.event (event_type, created_at);" in fixes
     assert "ALTER TABLE noetl.event ADD UNIQUE (execution_id, event_id);" in fixes
     for fix in fixes:
-        run(noetl, fix)
-    assert logged(noetl) == []
+        execute(noetl, fix)
+    assert log_problems(noetl) == []
 
 
-def test_the_naive_moments_of_a_log_are_told_when_the_profile_says_otherwise(noetl: str) -> None:
-    [finding] = logged(noetl, changes={"time": "timestamptz"})
+def test_naive_timestamps_of_a_log_are_reported_when_the_profile_declares_time_zones(noetl: str) -> None:
+    [finding] = log_problems(noetl, changes={"time": "timestamptz"})
     assert finding.message.endswith("; did you mean 'naive'?")
     assert finding.fix == '[profiles.mine]  # replace these lines of it\ntimes."noetl.event" = "naive"'

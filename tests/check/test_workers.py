@@ -1,4 +1,4 @@
-"""`reaper check` asks Celery's workers, where jobs are theirs: on a real Redis, with real workers."""
+"""`reaper check` inspects Celery's workers, on a real Redis with real workers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vuls: VulsWorld) -> 
 
 def of_workers(document: Any) -> list[tuple[str, str]]:
     findings = document["sources"][0]["findings"]
-    return [(found["level"], found["message"]) for found in findings if found["subject"] == "Celery's workers"]
+    return [(finding["level"], finding["message"]) for finding in findings if finding["subject"] == "Celery's workers"]
 
 
-def test_a_broker_that_nobody_serves_is_an_error_in_one_line_without_its_password(reaper: Reaper) -> None:
+def test_unreachable_broker_is_an_error_in_one_line_without_its_password(reaper: Reaper) -> None:
     port = free_port()
     reaper.given["REAPER_BROKER_URL"] = f"redis://:geheim@127.0.0.1:{port}/0"
     document = reaper.json("check", code=exit_codes.FAILED)
@@ -35,7 +35,7 @@ def test_a_broker_that_nobody_serves_is_an_error_in_one_line_without_its_passwor
     assert "error: Celery's workers: broker 127.0.0.1" in reaper("check").stdout
 
 
-def test_queues_without_a_worker_and_workers_without_a_name_are_warnings(
+def test_queues_without_a_worker_and_workers_of_unnamed_queues_are_warnings(
     reaper: Reaper, redis: RedisServer, staff: Staff
 ) -> None:
     reaper.given |= {"REAPER_BROKER_URL": redis.url, "REAPER_BROKER_DEADLINE_SECONDS": "3"}
@@ -48,7 +48,7 @@ def test_queues_without_a_worker_and_workers_without_a_name_are_warnings(
     assert of_workers(reaper.json("check", REAPER_QUEUES="served,other")) == []
 
 
-def test_a_queue_that_another_source_names_is_named(
+def test_queue_that_another_source_names_gives_no_warning(
     reaper: Reaper, redis: RedisServer, staff: Staff, vuls: VulsWorld
 ) -> None:
     staff.hire("one", "two")

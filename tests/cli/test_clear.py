@@ -10,7 +10,7 @@ from sqlalchemy import make_url
 
 from reaper.cli import exit_codes
 from reaper.liveness.celery import CeleryWitness
-from reaper.operations.orphans import confirmed_orphans
+from reaper.operations.orphaned_tasks import confirmed_orphans
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.source.source import SourceOptions
@@ -213,10 +213,10 @@ def test_a_task_whose_row_may_be_hidden_from_the_role_is_no_orphan(
         least = Reaper(tmp_path, {**runs.given, "REAPER_DATABASE_URL": url})
         fix = f"CREATE POLICY {role} ON public.task_runs TO {role} USING (true)"
         told = least("clear", "--source", "runs", "--force", "--revoke-orphans")
-        assert told.exit_code != 0 and "none is taken for an orphan before " + fix in told.stderr
+        assert told.exit_code != 0 and "no task is treated as one before " + fix in told.stderr
         assert living.alive and least.json("report", "--source", "runs")["sources"][0]["orphans"] is None
         found = least("check", "--source", "runs").stdout
-        assert f"row-level security may hide rows from the role '{role}', so no task is taken for an orphan" in found
+        assert f"row-level security may hide rows from the role '{role}', so no task is treated as an orphan" in found
         vuls.hand.do(fix)
         cleared = least.json("clear", "--source", "runs", "--force", "--revoke-orphans")
         assert (cleared["orphans"], cleared["revoked"]) == ([], [])

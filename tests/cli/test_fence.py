@@ -8,9 +8,8 @@ import pytest
 from sqlalchemy import make_url
 
 from reaper.cli import exit_codes
-from tests.fence.test_installation import catalog
-from tests.fence.test_installation_mariadb import TABLES
 from tests.support.commands import AWAY, Reaper
+from tests.support.fences import MARIADB_TABLES, catalog_rows
 from tests.support.mariadb import MariaDB
 from tests.support.protea import Protea
 from tests.support.terminals import interrupted, typed
@@ -35,39 +34,39 @@ def status(reaper: Reaper, *words: str, code: int = 0) -> list[str]:
 def test_where_nobody_can_be_asked_nothing_is_done_and_it_says_so_in_one_line(
     reaper: Reaper, protea: Protea, wish: str
 ) -> None:
-    before = catalog(protea)
+    before = catalog_rows(protea)
     result = reaper("fence", wish)
     assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "")
     assert result.stderr == (
         f"reaper: nobody is here to be asked: say --force to {wish} without asking, or --dry-run to look\n"
     )
-    assert catalog(protea) == before
+    assert catalog_rows(protea) == before
 
 
 def test_a_dry_run_prints_sql_that_can_be_pasted_and_changes_nothing(reaper: Reaper, protea: Protea) -> None:
-    before = catalog(protea)
+    before = catalog_rows(protea)
     result = reaper("fence", "install", "--dry-run")
     assert result.exit_code == 0
     assert result.stdout.startswith('-- Source main: the fence on "public"."job" is absent.\nBEGIN;\n')
     assert result.stdout.endswith("\nCOMMIT;\n")
-    assert catalog(protea) == before
+    assert catalog_rows(protea) == before
     protea.connection.execute(result.stdout.encode())
     assert status(reaper) == ["installed"]
 
 
 def test_at_a_terminal_it_shows_the_sql_and_asks(reaper: Reaper, protea: Protea) -> None:
-    before = catalog(protea)
+    before = catalog_rows(protea)
     code, shown, errors = typed(reaper, "n\n", "fence", "install")
-    assert (code, catalog(protea) == before) == (0, True)
+    assert (code, catalog_rows(protea) == before) == (0, True)
     assert "CREATE OR REPLACE TRIGGER" in shown and "The fence is" not in shown
     assert 'Install the fence on "public"."job"? [y/N]: ' in errors
     code, told = interrupted(reaper, "[y/N]: ", "fence", "install")
-    assert (code, catalog(protea) == before) == (exit_codes.INTERRUPTED, True)
+    assert (code, catalog_rows(protea) == before) == (exit_codes.INTERRUPTED, True)
     assert "interrupted: nothing was changed" in told
     code, shown, errors = typed(reaper, "y\n", "fence", "install")
     assert (code, shown.splitlines()[-1]) == (0, "The fence is installed.")
     code, shown, errors = typed(reaper, "y\n", "fence", "remove", "--json")
-    assert (code, catalog(protea) == before) == (0, True)
+    assert (code, catalog_rows(protea) == before) == (0, True)
     assert "DROP FUNCTION" in errors and '"after": "absent"' in shown
 
 
@@ -114,7 +113,7 @@ def test_a_sweep_at_another_action_is_noted(reaper: Reaper, protea: Protea) -> N
     )
     document = reaper.json("fence", "install", "--dry-run")
     assert document["notes"] == [
-        "stale jobs are ended by the action 'cancel' here: a fence keeps those alone that 'fail' has ended"
+        "this source ends stale jobs by the action 'cancel'; a fence protects only jobs ended by 'fail'"
     ]
     assert f"-- {document['notes'][0]}." in reaper("fence", "install", "--dry-run").stdout
 
@@ -133,11 +132,12 @@ def test_status_tells_of_every_source_and_one_that_cannot_be_fenced_counts_when_
     assert status(reaper) == ["installed", None]
     assert status(reaper, "--source", "log", code=1) == [None]
     result = reaper("fence", "status")
-    assert "log     impossible  noetl.event" in result.stdout and "its jobs are a log" in result.stdout
+    assert "log     impossible  noetl.event" in result.stdout and "its jobs exist only as a log" in result.stdout
     result = reaper("fence", "install", "--source", "log", "--force")
     assert (result.exit_code, result.stderr) == (
         exit_codes.USAGE,
-        "reaper: source log: profile 'noetl' cannot be fenced: its jobs are a log, with no row to be kept\n",
+        "reaper: source log: profile 'noetl' cannot be fenced: "
+        "its jobs exist only as a log, so there is no row to keep\n",
     )
     result = reaper("fence", "install", "--force")
     assert result.exit_code == exit_codes.USAGE and "Say which one with --source" in result.stderr
@@ -182,7 +182,7 @@ def test_check_knows_its_own_fence_from_triggers_of_others(reaper: Reaper, prote
 
 
 def test_on_mariadb_too(reaper: Reaper, mariadb: MariaDB) -> None:
-    url = mariadb.create_database("cli_fence", TABLES)
+    url = mariadb.create_database("cli_fence", MARIADB_TABLES)
     reaper.configure(f"[sources.main]\ndatabase_url = '{url}'\n")
     shown = reaper("fence", "install", "--dry-run").stdout
     assert "\nDELIMITER //\n" in shown and shown.endswith("END //\nDELIMITER ;\n")

@@ -179,7 +179,7 @@ def test_offline_the_profile_s_word_is_taken_and_what_was_not_looked_up_is_said(
 ) -> None:
     text = reaper("grants", "--offline", "--role", role, REAPER_DATABASE_URL=AWAY).stdout
     assert "-- NOTE not looked up: sequences behind defaults" in text
-    assert "the schema of job, job_event, which the role needs USAGE on, and in its search_path" in text
+    assert "the schema of job, job_event; the role needs USAGE on it, and needs it in its search_path" in text
     run(protea.url, text.replace('"nothing"', str(make_url(protea.url).database)))
     run(protea.url, f"GRANT USAGE ON SCHEMA public TO {role}")
     assert as_role(reaper, protea.url, role)("check").exit_code == exit_codes.DONE
@@ -234,7 +234,7 @@ def test_the_shipped_files_are_what_is_printed(
     else:
         maria: MariaDB = request.getfixturevalue("mariadb")
         text = shipped_grants.on_mariadb(maria, profile, script, tmp_path)
-    assert shipped_grants.place(profile, where).read_text(encoding="utf-8") == text, (
+    assert shipped_grants.path_of(profile, where).read_text(encoding="utf-8") == text, (
         "python -m tests.support.shipped_grants writes it anew"
     )
 
@@ -244,9 +244,9 @@ def test_the_file_for_a_log_says_what_locks_it_on_a_server_that_does_not_know_ma
 ) -> None:
     empty.create("noetl")
     reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": empty.url, "REAPER_PROFILE": "noetl"})
-    text = shipped_grants.place("noetl", "postgresql").read_text(encoding="utf-8")
+    text = shipped_grants.path_of("noetl", "postgresql").read_text(encoding="utf-8")
     text = text.replace(shipped_grants.DATABASE, str(make_url(empty.url).database)).replace("TO reaper", f"TO {role}")
-    [older] = [line.partition(" instead: ")[2] for line in text.splitlines() if "before PostgreSQL 17" in line]
+    [older] = [line.partition(" use: ")[2] for line in text.splitlines() if "before PostgreSQL 17" in line]
     lines = [line for line in live(text.replace("ROLE reaper", f"ROLE {role}")) if "MAINTAIN" not in line]
     run(empty.url, "\n".join(lines))
     result = as_role(reaper, empty.url, role)("check")
@@ -256,7 +256,7 @@ def test_the_file_for_a_log_says_what_locks_it_on_a_server_that_does_not_know_ma
 
 
 def test_no_file_is_shipped_for_a_profile_that_is_not() -> None:
-    expected = {shipped_grants.place(profile, where) for profile, _, where in shipped_grants.SHIPPED}
+    expected = {shipped_grants.path_of(profile, where) for profile, _, where in shipped_grants.SHIPPED}
     assert set(shipped_grants.FOLDER.iterdir()) == expected
 
 

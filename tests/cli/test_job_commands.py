@@ -13,7 +13,7 @@ from sqlalchemy.event import listens_for
 
 from reaper.cli import exit_codes
 from reaper.database.lease import ttl_for
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from tests.support.commands import Reaper
 from tests.support.protea import HOUR, MINUTE, Heard, Protea, eventually
 

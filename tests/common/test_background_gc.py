@@ -1,4 +1,4 @@
-"""Collecting garbage never gives another thread its turn in the midst of a step."""
+"""Garbage is collected by a thread of its own, so that no finalizer runs in the middle of another thread's step."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import pytest
 from tests.support.daemons import PROJECT
 from tests.support.protea import Protea
 
-pytestmark = pytest.mark.skipif(sys.version_info >= (3, 12), reason="from Python 3.12 on the interpreter sees to it")
+pytestmark = pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="Python 3.12 and later collect garbage between bytecodes only"
+)
 
 
 def run(script: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=PROJECT, check=True, timeout=60)
 
 
-def test_threads_may_share_objects_whatever_finalizers_run() -> None:
-    # Without it, the process dies of a segmentation fault within a second or two.
+def test_threads_share_objects_safely_while_finalizers_run() -> None:
+    # Without gc_in_background_thread the process dies of a segmentation fault within two seconds.
     run("""
 import gc, sys, threading, time
-from reaper.common.background_gc import collected_apart
+from reaper.common.background_gc import gc_in_background_thread
 
 class Statement:
     def __init__(self):
@@ -41,7 +43,7 @@ def compile(statements, together):
 
 gc.set_threshold(1)
 sys.setswitchinterval(1e-6)
-with collected_apart():
+with gc_in_background_thread():
     end = time.monotonic() + 5
     while time.monotonic() < end:
         statements, together = [Statement() for _ in range(200)], threading.Barrier(4)
@@ -54,17 +56,17 @@ with collected_apart():
 """)
 
 
-def test_garbage_is_collected_and_afterwards_as_before() -> None:
+def test_background_gc_collects_and_restores_the_interpreters_own_afterwards() -> None:
     run("""
 import gc, time, weakref
-from reaper.common.background_gc import collected_apart
+from reaper.common.background_gc import gc_in_background_thread
 
 class Knot:
     def __init__(self):
         self.itself = self
 
-with collected_apart():
-    with collected_apart():
+with gc_in_background_thread():
+    with gc_in_background_thread():
         assert not gc.isenabled()
     assert not gc.isenabled()
     seen = weakref.ref(Knot())
@@ -77,7 +79,7 @@ assert gc.isenabled()
 """)
 
 
-def test_lanes_hold_it(protea: Protea) -> None:
+def test_sweep_collects_garbage_in_background(protea: Protea) -> None:
     protea.stale()
     run(f"""
 import gc
@@ -95,30 +97,30 @@ assert gc.isenabled()
 """)
 
 
-def test_the_daemon_holds_it_from_start_to_stop(protea: Protea) -> None:
+def test_daemon_collects_garbage_in_background_from_start_to_stop(protea: Protea) -> None:
     run(f"""
 import gc, os, signal
-from reaper import daemon
+from reaper.daemon import main
 from reaper.config import load
 
-def turn(self):
+def tick(self):
     assert not gc.isenabled()
     os.kill(os.getpid(), signal.SIGTERM)
 
-daemon.Daemon.turn = turn
+main.Daemon.tick = tick
 settings = load({{"database_url": {protea.url!r}, "http_port": 0}}, {{}})
-assert daemon.run(settings, lambda: settings) == 0
+assert main.run(settings, lambda: settings) == 0
 assert gc.isenabled()
 """)
 
 
-def test_who_has_switched_it_off_finds_it_off() -> None:
+def test_background_gc_stays_off_where_collecting_was_switched_off() -> None:
     run("""
 import gc, threading
-from reaper.common.background_gc import collected_apart
+from reaper.common.background_gc import gc_in_background_thread
 
 gc.disable()
-with collected_apart():
+with gc_in_background_thread():
     assert threading.active_count() == 1
 assert not gc.isenabled()
 """)

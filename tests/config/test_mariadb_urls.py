@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import make_url
 
-from reaper.config.database_url import identity, masked, normalise, place
+from reaper.config.urls import connection_identity, database_location, mask_database_url, normalise_database_url
 
 
 @pytest.mark.parametrize("scheme", ["mariadb", "mysql", "mariadb+pymysql", "mysql+pymysql", "MySQL"])
@@ -20,10 +20,12 @@ from reaper.config.database_url import identity, masked, normalise, place
         "u:p@host/app?ssl_ca=/etc/ca.pem&ssl_check_hostname=false",
     ],
 )
-def test_every_spelling_is_brought_to_one(scheme: str, rest: str) -> None:
-    url = normalise(f" {scheme}://{rest}\n")
+def test_mariadb_url_is_normalised(scheme: str, rest: str) -> None:
+    url = normalise_database_url(f" {scheme}://{rest}\n")
     assert url == f"mariadb+pymysql://{rest}"
-    assert make_url(masked(url)) == (parsed := make_url(url)).set(password="***" if parsed.password else None)
+    assert make_url(mask_database_url(url)) == (parsed := make_url(url)).set(
+        password="***" if parsed.password else None
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,18 +44,19 @@ def test_every_spelling_is_brought_to_one(scheme: str, rest: str) -> None:
         ("mariadb://u:hunter2@h/d?ssl_ca", "must be name=value"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_without_a_secret(url: str, expected: str) -> None:
+def test_wrong_mariadb_url_is_refused_without_its_secret(url: str, expected: str) -> None:
     with pytest.raises(ValueError, match=r"expected|URL") as raised:
-        normalise(url)
+        normalise_database_url(url)
     assert expected in str(raised.value)
     assert "hunter2" not in str(raised.value)
 
 
-def test_a_place_is_known_by_its_server_and_database() -> None:
+def test_database_location_is_the_server_and_the_database() -> None:
     one, port, socket, other = (
-        normalise(f"mariadb://{rest}") for rest in ("u:p@h/d", "w@h:3306/d", "u@h/d?unix_socket=/s", "u@h/e")
+        normalise_database_url(f"mariadb://{rest}")
+        for rest in ("u:p@h/d", "w@h:3306/d", "u@h/d?unix_socket=/s", "u@h/e")
     )
-    assert place(one) == place(port)
-    assert len({place(one), place(socket), place(other)}) == 3
-    assert identity(one)[2] == "3306"
-    assert place(one) != place(normalise("postgresql://u@h/d"))
+    assert database_location(one) == database_location(port)
+    assert len({database_location(one), database_location(socket), database_location(other)}) == 3
+    assert connection_identity(one)[2] == "3306"
+    assert database_location(one) != database_location(normalise_database_url("postgresql://u@h/d"))

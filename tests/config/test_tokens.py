@@ -1,4 +1,4 @@
-"""The tokens of the HTTP interface: where they stand, what they may be, and that nobody sees them."""
+"""The tokens of the HTTP interface: where they come from, which are accepted, and that no message contains one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ GOOD = "s3cret-s3cret-s3cret"
 
 
 def tokens(folder: Path, text: str) -> dict[str, str]:
-    """What the daemon would take from a file with this text."""
+    """The tokens that the daemon reads from a file with this text."""
     path = folder / "tokens"
     path.write_text(text)
-    found = load({}, {"REAPER_HTTP_TOKEN_FILE": str(path)}).http_tokens
-    return {name: token.get_secret_value() for name, token in found.items()}
+    http_tokens = load({}, {"REAPER_HTTP_TOKEN_FILE": str(path)}).http_tokens
+    return {name: token.get_secret_value() for name, token in http_tokens.items()}
 
 
 def refusal(folder: Path, text: str) -> str:
@@ -28,42 +28,48 @@ def refusal(folder: Path, text: str) -> str:
     return str(caught.value)
 
 
-def test_without_a_file_there_are_none() -> None:
+def test_tokens_are_none_without_a_file() -> None:
     assert load({}, {}).http_tokens == {}
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         (GOOD, {"token": GOOD}),
         (f"  {GOOD}\n", {"token": GOOD}),
-        (f"alice:{GOOD}\n\n# who left\nbob@example.org:{GOOD}2=\n", {"alice": GOOD, "bob@example.org": f"{GOOD}2="}),
+        (
+            f"alice:{GOOD}\n\n# left us\nbob@example.org:{GOOD}2=\n",
+            {"alice": GOOD, "bob@example.org": f"{GOOD}2="},
+        ),
     ],
 )
-def test_a_line_is_a_token_with_or_without_a_name(tmp_path: Path, text: str, found: dict[str, str]) -> None:
-    assert tokens(tmp_path, text) == found
+def test_token_line_may_have_a_name(tmp_path: Path, text: str, expected: dict[str, str]) -> None:
+    assert tokens(tmp_path, text) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("alice:s3cret", "line 1: expected a token of 16 characters or more, such as `openssl rand -hex 32` makes"),
-        (f"alice:{GOOD}\nalice:{GOOD}x", "line 2: there is a token called alice already"),
-        (f"{GOOD}\n{GOOD}x", "line 2: there is a token called token already"),
+        (
+            f"alice:{GOOD}\nalice:{GOOD}x",
+            "line 2: an earlier token is called alice already; give each token a name of its own",
+        ),
+        (f"{GOOD}\n{GOOD}x", "line 2: an earlier token is called token already; give each token a name of its own"),
         (f"the boss:{GOOD}", "line 1: before the colon, expected the token's name"),
         (f":{GOOD}", "line 1: before the colon, expected the token's name"),
         ("s3cret s3cret s3cret", "line 1: a token consists of letters, digits and"),
         ("s3crét-s3crét-s3crét", "line 1: a token consists of letters, digits and"),
-        ("# nobody\n", "holds no token"),
+        ("# none\n", "contains no token; expected lines NAME:TOKEN"),
         ("", "is empty"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line_and_without_the_token(tmp_path: Path, text: str, said: str) -> None:
-    told = refusal(tmp_path, text)
-    assert told.startswith("REAPER_HTTP_TOKEN_FILE: ") and said in told
+def test_wrong_token_is_refused_with_its_line_and_not_shown(tmp_path: Path, text: str, expected: str) -> None:
+    message = refusal(tmp_path, text)
+    assert message.startswith("REAPER_HTTP_TOKEN_FILE: ") and expected in message
 
 
-def test_the_file_is_read_when_it_is_asked_for_and_then_anew(tmp_path: Path) -> None:
+def test_token_file_is_read_at_each_access(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     settings = load({}, {"REAPER_HTTP_TOKEN_FILE": str(path)})
     with pytest.raises(ConfigError, match=r"REAPER_HTTP_TOKEN_FILE: cannot read .*No such file"):
@@ -73,7 +79,7 @@ def test_the_file_is_read_when_it_is_asked_for_and_then_anew(tmp_path: Path) -> 
         assert settings.http_tokens["token"].get_secret_value() == token
 
 
-def test_systemd_may_hand_it_over_and_a_place_for_what_lasts(tmp_path: Path) -> None:
+def test_systemd_provides_the_token_file_and_the_state_directory(tmp_path: Path) -> None:
     (tmp_path / "http_token").write_text(f"ops:{GOOD}")
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "STATE_DIRECTORY": f"/var/lib/reaper{os.pathsep}/var/lib/other"}
     settings = load({}, environ)
@@ -85,7 +91,7 @@ def test_systemd_may_hand_it_over_and_a_place_for_what_lasts(tmp_path: Path) -> 
     assert load({}, {**environ, "REAPER_STATE_DIR": "/srv/reaper"}).state_dir == Path("/srv/reaper")
 
 
-def test_other_names_of_the_port_are_hosts_without_ports() -> None:
+def test_allowed_hosts_are_names_without_ports() -> None:
     given = {"REAPER_HTTP_ALLOWED_HOSTS": "Reaper.example.org, [::1],10.0.0.7"}
     assert load({}, given).http_allowed_hosts == ("reaper.example.org", "::1", "10.0.0.7")
     for wrong in ("reaper:9469", "a b", "http://reaper", "a,,b"):

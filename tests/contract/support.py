@@ -417,6 +417,6 @@ def _words(annotation: Any) -> set[str]:
 
 def setting_names() -> Sequence[str]:
     """Every setting that a variable of the environment can give."""
-    from reaper.config.schema import SCALARS
+    from reaper.config.schema import SCALAR_SETTINGS
 
-    return sorted(SCALARS)
+    return sorted(SCALAR_SETTINGS)

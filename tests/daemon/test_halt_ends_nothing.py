@@ -15,6 +15,7 @@ from reaper.config import load
 from reaper.daemon import main as process
 from reaper.daemon import startup_recovery
 from reaper.liveness import LivenessReport
+from reaper.memory import HaltRecord, Memory
 from reaper.model import Outcome, ReapedJob
 from reaper.profile import resolve
 from reaper.scheduling.scheduled_purge import ScheduledPurge
@@ -23,22 +24,22 @@ from reaper.source import Source
 from reaper.source.source import SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import Halted, HaltSwitch
+from reaper.sweep.halt import HaltSwitch
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from reaper.web.actions import Refused
 from reaper.web.guard.tokens import Caller
-from tests.operations.test_purge import Told, finished, slow
 from tests.scheduling.test_scheduler import slow as slow_updates
 from tests.staleness.test_celery_liveness import HERE, Runs, Says
 from tests.support.daemons import until
 from tests.support.protea import MINUTE, PATIENCE, Heard, Protea, thresholds
+from tests.support.purges import PurgeRecorder, finished, slow
 from tests.support.worlds.noetl import NoetlWorld
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.world import State
 
-ALICE = Halted("alice", "wrong thresholds")
+ALICE = HaltRecord("alice", "wrong thresholds")
 
 
 @contextmanager
@@ -107,7 +108,7 @@ def test_halted_daemon_neither_sweeps_nor_purges_until_it_is_restarted(
 
 
 def test_daemon_that_is_started_halted_neither_sweeps_nor_purges_nor_resumes(protea: Protea, tmp_path: Path) -> None:
-    HaltSwitch(tmp_path / "state").set(Halted("bob", "a migration", persistent=True))
+    HaltSwitch(Memory.open(tmp_path / "state").halt).set(HaltRecord("bob", "a migration", persistent=True))
     job, lately = protea.stale(), protea.job(age=MINUTE)
     finished(protea, 3)
     before = protea.dump()
@@ -122,7 +123,7 @@ def test_daemon_that_is_started_halted_neither_sweeps_nor_purges_nor_resumes(pro
         until(lambda: protea.status(job) == "failed", "a sweep at once")
         assert daemon._startup._threads == [], "what was interrupted then is no longer known"
         assert protea.status(lately) == "running"
-    assert not HaltSwitch(tmp_path / "state").on
+    assert not HaltSwitch(Memory.open(tmp_path / "state").halt).is_halted
 
 
 def test_reload_of_a_halted_daemon_leaves_it_halted(protea: Protea, tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_reload_of_a_halted_daemon_leaves_it_halted(protea: Protea, tmp_path: Pa
 def test_halt_ends_a_purge_after_its_batch(protea: Protea) -> None:
     slow(protea, 0.3)
     finished(protea, 12)
-    halt, told = HaltSwitch(), Told()
+    halt, told = HaltSwitch(), PurgeRecorder()
     scheduled_purge = ScheduledPurge(protea.source(), 30, 2, [told], halt)
     working = threading.Thread(target=scheduled_purge.tick)
     working.start()
@@ -300,9 +301,9 @@ def test_task_of_a_job_that_ended_earlier_is_revoked_again_by_no_halted_sweep(
     halted: bool,
 ) -> None:
     executing = LivenessReport(frozenset({"task"}), {"task": "worker@host"}, queues=HERE.queues, known=HERE.known)
-    witness, memory = Revokes(executing), SourceState(revoked={"task": "worker@host"})
+    witness, memory = Revokes(executing), SourceState(unconfirmed_revocations={"task": "worker@host"})
     source = Source("main", runs.url, resolve("vuls"), thresholds(), PATIENCE, SourceOptions(probe=witness))
-    options = SweepOptions("host", 10, Breaker(50, 1.0), halted=lambda: halted)
+    options = SweepOptions("host", 10, Breaker(50, 1.0), is_halted=lambda: halted)
     report = sweep(source, DowntimeTracker(0), memory, options, None, Heard())
     assert report.outcome is (Outcome.HALTED if halted else Outcome.DONE)
     assert witness.revoked == ([] if halted else ["task"])
@@ -310,7 +311,7 @@ def test_task_of_a_job_that_ended_earlier_is_revoked_again_by_no_halted_sweep(
 
 def test_dry_run_revokes_no_task(runs: Runs) -> None:
     executing = LivenessReport(frozenset({"task"}), {"task": "worker@host"}, queues=HERE.queues, known=HERE.known)
-    witness, memory = Revokes(executing), SourceState(revoked={"task": "worker@host"})
+    witness, memory = Revokes(executing), SourceState(unconfirmed_revocations={"task": "worker@host"})
     source = Source("main", runs.url, resolve("vuls"), thresholds(), PATIENCE, SourceOptions(probe=witness))
     sweep(source, DowntimeTracker(0), memory, SweepOptions("host", 10, Breaker(50, 1.0), dry_run=True), None, Heard())
     assert witness.revoked == []

@@ -17,15 +17,18 @@ import psycopg
 import pytest
 
 from reaper.config import load
-from reaper.daemon.systemd import Notify, Systemd, in_words, watchdog_seconds
+from reaper.daemon.systemd import Notify, Systemd, watchdog_seconds
 from reaper.dev.postgres import Embedded
 from reaper.errors import ConfigError
+from reaper.memory import HaltRecord
 from reaper.model import JobCounts, Outcome, SweepReport
+from reaper.scheduling.schedule_thread import ScheduleThread
 from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import Halted, HaltSwitch
+from reaper.sweep.halt import HaltSwitch
+from reaper.sweep.summary import sweep_in_one_line
 from tests.conftest import TEMPLATE
 from tests.support.daemons import Daemon, closed, free_port, lasts, until
 from tests.support.protea import Protea
@@ -246,7 +249,8 @@ class Bench:
         self.systemd = Systemd(Notify(manager.address), watchdog, start_seconds=START, slack_seconds=0.5)
         self.systemd.set_sources(load({"database_url": protea.url, **limits, **settings}, {}))
         self.halt = HaltSwitch()
-        self.supervisor = Supervisor(self.halt)
+        self.schedule = ScheduleThread()
+        self.supervisor = Supervisor(self.halt, self.schedule)
         source = protea.source(name="default")
         self.runner = SourceRunner(
             source, DowntimeTracker(0), RetrySchedule(0.2), Breaker(50, 1), 1000, "test-host", [self.systemd], self.halt
@@ -419,7 +423,7 @@ def test_manager_that_asked_for_a_watchdog_is_told_nothing_before_the_start_is_o
 
 def test_a_halted_supervisor_is_progress(bench: Bench) -> None:
     bench.pings()
-    bench.supervisor.halt(Halted("alice"))
+    bench.supervisor.halt(HaltRecord("alice"))
     bench.until(lambda: "halted, 0 running" in bench.manager.told("STATUS")[-1], "a halted sweep")
     bench.pings(5)
 
@@ -468,7 +472,7 @@ def test_a_question_that_is_asked_again_and_again_does_not_hide_a_sweep_that_han
 
 def test_a_schedule_that_has_died_is_no_progress(bench: Bench) -> None:
     bench.pings()
-    bench.supervisor._scheduler.shutdown(wait=False)
+    bench.schedule.shut_down()
     bench.falls_silent("No progress: the schedule of sweeps has ended.")
     bench.supervisor.restart()
     bench.pings()
@@ -476,7 +480,7 @@ def test_a_schedule_that_has_died_is_no_progress(bench: Bench) -> None:
 
 def test_a_source_that_is_not_swept_in_time_is_no_progress(bench: Bench) -> None:
     bench.pings()
-    bench.supervisor._scheduler.pause()
+    bench.schedule.pause()
     bench.falls_silent("No progress: default is not swept:")
 
 
@@ -552,7 +556,7 @@ def report(outcome: Outcome, **given: Any) -> SweepReport:
     ],
 )
 def test_a_sweep_is_told_in_one_line(given: SweepReport | None, words: str) -> None:
-    assert in_words(given) == words
+    assert sweep_in_one_line(given) == words
 
 
 def test_of_many_sources_those_in_trouble_come_first_and_the_rest_are_counted(tmp_path: Path, quiet: Manager) -> None:

@@ -15,13 +15,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from reaper.config import load
-from reaper.config.schema import SCALARS, KindTable, PurgeTable, RawSettings, SourceTable, names
+from reaper.config.schema import SCALAR_SETTINGS, KindTable, PurgeTable, RawSettings, SourceTable, field_names
 from reaper.daemon import main as process
 from reaper.daemon import startup_recovery
 from reaper.database.lease import ttl_for
 from reaper.errors import ConfigError
 from reaper.liveness.celery import CeleryWitness
-from reaper.operations.bulk import BulkOptions
+from reaper.operations.bulk_end import BulkOptions
 from reaper.operations.resume import ResumeOptions as ResumeOrders
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
@@ -89,11 +89,11 @@ def same(*values: object) -> object:
 
 
 def interval(r: Running) -> object:
-    job = r.daemon._supervisor._scheduler.get_job(r.runner.name)
-    lease = r.runner._lease._ttl / ttl_for(r.runner.pace.interval)
+    job = r.daemon._supervisor._schedule.job(r.runner.name)
+    lease = r.runner._lease._ttl / ttl_for(r.runner.retry_schedule.interval_seconds)
     assert lease == 1
     return same(
-        r.runner.pace.interval,
+        r.runner.retry_schedule.interval_seconds,
         job.trigger._interval.total_seconds(),
         r.sample("reaper_interval_seconds"),
         r.daemon._status._interval,
@@ -156,12 +156,12 @@ def resuming(r: Running) -> object:
 
 
 def window(r: Running) -> object:
-    return same(*(resumed.options.window for resumed in r.resumes)) if r.resumes else None
+    return same(*(resumed.options.window_seconds for resumed in r.resumes)) if r.resumes else None
 
 
 def purge_cron(r: Running) -> object:
     found = r.purging()
-    return found and str(found[1]._times)
+    return found and found[1].cron
 
 
 def purge_days(r: Running) -> object:
@@ -221,7 +221,7 @@ KNOBS: dict[str, Knob] = {
     "http_port": Knob("PORT", "PORT", port),
     "http_token_file": Knob("TOKENS", "alice", lambda r: r.daemon._access_control.tokens.who(f"Bearer {TOKEN}")),
     "http_allowed_hosts": Knob(["a.example"], True, lambda r: r.daemon._access_control.hosts.admits(["a.example"])),
-    "state_dir": Knob("FOLDER", "FOLDER", lambda r: str(r.daemon._halt._path and r.daemon._halt._path.parent)),
+    "state_dir": Knob("FOLDER", "FOLDER", lambda r: str(r.daemon._memory.path and r.daemon._memory.path.parent)),
     "database_url": Knob(ELSEWHERE, "elsewhere", lambda r: r.each(url), RESUME),
     "database_url_file": Knob("URL_FILE", "elsewhere", lambda r: r.each(url), RESUME),
     "profile": Knob("noetl", "noetl", lambda r: r.each(lambda source: source.profile.name), RESUME),
@@ -298,7 +298,7 @@ def in_file(values: Mapping[str, object]) -> Configuration:
 
 def in_source(values: Mapping[str, object]) -> Configuration:
     """In the source's own table what can stand there."""
-    own = {name: value for name, value in values.items() if name in names(SourceTable)}
+    own = {name: value for name, value in values.items() if name in field_names(SourceTable)}
     shared = {name: value for name, value in values.items() if name not in own}
     return Configuration({}, f"{lines(shared)}[sources.main]\n{lines(own)}{OURS}")
 
@@ -387,7 +387,7 @@ CASES = [
     pytest.param(way, name, id=f"{name}-{way}")
     for name in KNOBS
     for way in WAYS
-    if way != "source" or name in names(SourceTable)
+    if way != "source" or name in field_names(SourceTable)
 ]
 
 
@@ -455,11 +455,11 @@ def test_tables_of_a_source_reach_their_objects_at_the_start_and_after_a_reload(
 
 def test_every_setting_is_in_a_table_above() -> None:
     """A setting that is new has to be tried here, too."""
-    assert KNOBS.keys() | BY_PROCESS == SCALARS
-    assert names(RawSettings).keys() - SCALARS == {"kinds", "sources", "profiles"}
-    assert names(SourceTable).keys() - KNOBS.keys() == {"kinds", "purge"}
-    assert TABLES["[kinds]"].keys() == TABLES["[sources.main.kinds]"].keys() == names(KindTable).keys()
-    assert TABLES["[sources.main.purge]"].keys() == names(PurgeTable).keys()
+    assert KNOBS.keys() | BY_PROCESS == SCALAR_SETTINGS
+    assert field_names(RawSettings).keys() - SCALAR_SETTINGS == {"kinds", "sources", "profiles"}
+    assert field_names(SourceTable).keys() - KNOBS.keys() == {"kinds", "purge"}
+    assert TABLES["[kinds]"].keys() == TABLES["[sources.main.kinds]"].keys() == field_names(KindTable).keys()
+    assert TABLES["[sources.main.purge]"].keys() == field_names(PurgeTable).keys()
 
 
 # --- what changes the whole process ------------------------------------------------------------------------------

@@ -9,12 +9,12 @@ import pytest
 
 from reaper.check import Finding, Level, Workload, examine
 from reaper.errors import RowsHidden
-from reaper.grants.facts import from_database
-from reaper.grants.statements import granting
+from reaper.grants.facts import facts_from_database
+from reaper.grants.statements import grants_for
 from reaper.model import Outcome, Reason
 from reaper.operations import purge as purging
-from reaper.operations.bulk import BulkOptions
-from reaper.operations.cleanup import stale
+from reaper.operations.bulk_end import BulkOptions
+from reaper.operations.execution_cleanup import stale_keys
 from reaper.operations.explain import explain
 from reaper.operations.fail import ManualEnd, fail
 from reaper.operations.report import ReportQuery, overdue_jobs, report
@@ -23,9 +23,9 @@ from reaper.profile import Profile, resolve
 from reaper.profile.related_tables import liveness_tables, purge_guard_tables, task_tables
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.check.test_check import PROTEA, connected, found, grave, mine, only
-from tests.operations.test_purge import DAY, Told
+from tests.support.checks import PROTEA, connected, only_problem, problems, protea_with, run_check
 from tests.support.protea import HOUR, PATIENCE, Heard, Protea, thresholds
+from tests.support.purges import DAY, PurgeRecorder
 
 EVENTS = [{"witness": "events", "events": {"table": "job_event", "job": "job_id", "at": "ts"}}]
 TENANTS = (
@@ -40,7 +40,7 @@ def role(protea: Protea) -> Iterator[str]:
     """A role with what `reaper grants` prints, and nothing else."""
     name = f"policed_{protea.connection.info.dbname}"
     with connected(protea.url) as connection:
-        grants = granting(PROTEA, Workload(), from_database(connection, PROTEA, name))
+        grants = grants_for(PROTEA, Workload(), facts_from_database(connection, PROTEA, name))
     do(protea, *grants.statements())
     yield name
     do(protea, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
@@ -60,12 +60,12 @@ def url_of(protea: Protea, role: str) -> str:
 
 
 def checked(protea: Protea, role: str, profile: Profile = PROTEA) -> list[Finding]:
-    return found(url_of(protea, role), profile=profile)
+    return run_check(url_of(protea, role), profile=profile)
 
 
 def noted(protea: Protea, role: str) -> list[str]:
     with connected(protea.url) as connection:
-        return list(granting(PROTEA, Workload(), from_database(connection, PROTEA, role)).notes)
+        return list(grants_for(PROTEA, Workload(), facts_from_database(connection, PROTEA, role)).notes)
 
 
 def hidden(protea: Protea, role: str, profile: Profile = PROTEA) -> str | None:
@@ -90,12 +90,12 @@ def test_a_job_whose_signs_of_life_are_hidden_is_not_ended_and_what_helps_is_sai
         assert report.error.startswith(f"row-level security may hide rows of public.job_event from the role {role!r}")
     assert protea.status(living) == protea.status(dead) == "running"
     [note] = [note for note in noted(protea, role) if note.startswith("job_event")]
-    assert note.endswith(f"sweeps judge nothing; before the first sweep: {policy}")
-    finding = only(checked(protea, role))
+    assert note.endswith(f"sweeps judge no job; before the first sweep: {policy}")
+    finding = only_problem(checked(protea, role))
     assert (finding.level, finding.subject, finding.fix) == (Level.ERROR, "job_event", policy)
-    assert finding.message.endswith("among them signs of life, so sweeps judge nothing")
+    assert finding.message.endswith("including signs of life, so sweeps judge no job")
     do(protea, policy)
-    assert grave(checked(protea, role)) == [] and not [n for n in noted(protea, role) if "row-level" in n]
+    assert problems(checked(protea, role)) == [] and not [n for n in noted(protea, role) if "row-level" in n]
     assert protea.sweep(least).reaped == 1
     assert (protea.status(living), protea.status(dead)) == ("running", "failed")
 
@@ -104,12 +104,12 @@ def test_a_restrictive_policy_hides_them_again_and_no_other_policy_helps(protea:
     do(protea, *TENANTS, "CREATE POLICY all_of_it ON job_event USING (true)")
     assert hidden(protea, role) is None
     do(protea, "CREATE POLICY narrow ON job_event AS RESTRICTIVE FOR SELECT USING (level <> 'secret')")
-    finding = only(checked(protea, role))
+    finding = only_problem(checked(protea, role))
     assert (finding.level, finding.fix) == (Level.ERROR, f"ALTER ROLE {role} BYPASSRLS;")
     assert f"{protea.sweep(source_of(protea, role)).error};".endswith(f" {finding.fix}")
     assert any(note.endswith(f" {finding.fix}") for note in noted(protea, role))
     do(protea, finding.fix or "")
-    assert grave(checked(protea, role)) == [] and protea.sweep(source_of(protea, role)).outcome is Outcome.DONE
+    assert problems(checked(protea, role)) == [] and protea.sweep(source_of(protea, role)).outcome is Outcome.DONE
 
 
 def test_whatever_goes_by_the_rule_refuses_and_a_person_s_own_decision_does_not(protea: Protea, role: str) -> None:
@@ -120,8 +120,8 @@ def test_whatever_goes_by_the_rule_refuses_and_a_person_s_own_decision_does_not(
     for asked in (
         lambda: report(least, downtime, ReportQuery(None, None, 50)),
         lambda: overdue_jobs(least, downtime),
-        lambda: explain(least, downtime, (job,)),
-        lambda: stale(least, downtime),
+        lambda: explain(least, downtime, job),
+        lambda: stale_keys(least, downtime),
         lambda: resume(least, downtime, ResumeOptions(60, 0, lambda _: False), hand),
     ):
         with pytest.raises(RowsHidden, match="job_event"):
@@ -142,23 +142,23 @@ def test_a_purge_deletes_nothing_that_a_hidden_row_may_need(protea: Protea, role
     )
     options, least = purging.PurgeOptions(30, 10), source_of(protea, role)
     policy = f"CREATE POLICY {role} ON public.job TO {role} USING (true)"
-    report = purging.purge(least, options, Told())
+    report = purging.purge(least, options, PurgeRecorder())
     assert (report.outcome, report.purged, report.database_away) == (Outcome.FAILED, 0, False)
     assert report.error is not None and report.error.endswith(f"so nothing is deleted before {policy}")
     # Also where sweeps have no use for such rows.
-    profile = mine(alive=EVENTS, purge={"needed": [{"table": "job", "match": {"parent_job_id": "id"}}]})
+    profile = protea_with(alive=EVENTS, purge={"needed": [{"table": "job", "match": {"parent_job_id": "id"}}]})
     assert (hidden(protea, role, profile), purge_guard_tables(profile)) == (None, frozenset({"job"}))
     with connected(url_of(protea, role)) as connection:
-        checked = examine(connection, profile, 1800.0, duties=Workload(purge=True))
+        checked = examine(connection, profile, 1800.0, workload=Workload(purge=True))
     assert any(each.level is Level.ERROR and each.message.endswith("so nothing is purged") for each in checked)
     do(protea, policy)
-    assert purging.purge(least, options, Told()).outcome is Outcome.DONE
+    assert purging.purge(least, options, PurgeRecorder()).outcome is Outcome.DONE
     assert protea.statuses() == {parent: "succeeded", child: "running"}
 
 
 def test_what_else_a_policy_hides_or_refuses_is_a_warning(protea: Protea, role: str) -> None:
     """A job that nobody sees is not ended."""
-    profile, shown = mine(alive=EVENTS), protea.stale()
+    profile, shown = protea_with(alive=EVENTS), protea.stale()
     do(
         protea,
         "ALTER TABLE job ENABLE ROW LEVEL SECURITY",
@@ -167,15 +167,15 @@ def test_what_else_a_policy_hides_or_refuses_is_a_warning(protea: Protea, role: 
         "CREATE POLICY sel ON job_event FOR SELECT USING (true)",
     )
     unseen = protea.stale()
-    jobs, events = grave(checked(protea, role, profile))
-    assert (jobs.level, jobs.subject) == (Level.WARNING, "job") and "neither seen nor ended" in jobs.message
+    jobs, events = problems(checked(protea, role, profile))
+    assert (jobs.level, jobs.subject) == (Level.WARNING, "job") and "neither sees nor ends them" in jobs.message
     assert (events.level, events.subject) == (Level.WARNING, "job_event")
     assert "may not let the role" in events.message and " INSERT: " in events.message
     do(protea, events.fix or "")
     assert protea.sweep(source_of(protea, role, profile)).reaped == 1
     assert (protea.status(shown), protea.status(unseen)) == ("failed", "running")
     do(protea, jobs.fix or "")
-    assert grave(checked(protea, role, profile)) == []
+    assert problems(checked(protea, role, profile)) == []
     assert protea.sweep(source_of(protea, role, profile)).reaped == 1
 
 
@@ -244,7 +244,7 @@ def test_behind_a_view_the_policies_for_whoever_reads_there_count(protea: Protea
     author = f"{role}_author"
     missing: dict[str, Any] = {"table": "finished", "match": {"job_id": "id"}}
     running = {"column": "status", "in": ["running"], "missing": [missing]}
-    profile = mine(alive=EVENTS, jobs={"running": running})
+    profile = protea_with(alive=EVENTS, jobs={"running": running})
     do(
         protea,
         f"CREATE ROLE {author}",
@@ -273,7 +273,7 @@ def test_behind_a_view_the_policies_for_whoever_reads_there_count(protea: Protea
 
 
 def test_a_profile_whose_jobs_speak_for_themselves_asks_nothing(protea: Protea) -> None:
-    profile = mine(alive=[{"witness": "row", "column": "created_at"}])
+    profile = protea_with(alive=[{"witness": "row", "column": "created_at"}])
     do(protea, "ALTER TABLE job ENABLE ROW LEVEL SECURITY")
     assert hidden(protea, "postgres", profile) is None
 

@@ -29,7 +29,7 @@ def test_page_that_is_not_current_is_reported_and_written_again(
     ("line", "instead", "problem"),
     [
         ("#interval_seconds = ", "# nothing ", "does not explain interval_seconds"),
-        ("#interval_seconds = ", "#interval = ", "explains interval, which is no setting"),
+        ("#interval_seconds = ", "#interval = ", "explains interval, which is not a setting"),
         ('#interval_seconds = "60s"', '#interval_seconds = "61s"', 'says interval_seconds = "61s", not 60'),
     ],
 )
@@ -49,7 +49,7 @@ def test_configuration_file_that_differs_from_the_settings_makes_no_page(
     ("line", "instead", "problem"),
     [
         ("\nclaim = ", "\n# claim = ", "does not explain jobs.claim"),
-        ("\nclaim = ", '\nclaims = ["text", "text"]\nclaim = ', "explains jobs.claims, which is no key"),
+        ("\nclaim = ", '\nclaims = ["text", "text"]\nclaim = ', "explains jobs.claims, which is not a key"),
         ("[shipped.vuls]", "[shipped.vulsa]", "shipped profiles differ"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Behind a fence a reaped job stays reaped, whatever its old worker writes; and every way back stays open."""
+"""A fence keeps a reaped job reaped, whatever its old worker writes, and lets every restart of the job through."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from reaper.profile import resolve
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
+from tests.support.checks import protea_with
 from tests.support.commands import PROJECT, environment
-from tests.support.fences import changed, install, source_of
+from tests.support.fences import install, source_of
 from tests.support.protea import Heard, Protea, eventually
 from tests.support.worlds import Session, State
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.protea import ProteaWorld
 from tests.support.worlds.servers import database_on
 
-KEPT = "status, finished_at, error_code, error_message"
+KEPT_COLUMNS = "status, finished_at, error_code, error_message"
 
 
 @pytest.fixture(params=ProteaWorld.servers)
 def open_world(request: pytest.FixtureRequest) -> Iterator[ProteaWorld]:
-    """Without a fence."""
-    with database_on(request, request.param) as database, ProteaWorld.create(database) as made:
-        yield made
+    """A world without a fence."""
+    with database_on(request, request.param) as database, ProteaWorld.create(database) as world:
+        yield world
 
 
 @pytest.fixture
@@ -41,9 +42,9 @@ def world(open_world: ProteaWorld) -> ProteaWorld:
     return open_world
 
 
-def kept(world: ProteaWorld, job: str) -> tuple[object, ...]:
-    """What the reaper wrote into the row."""
-    [row] = world.hand.ask(f"SELECT {KEPT} FROM job WHERE id = %s", job)
+def kept_columns(world: ProteaWorld, job: str) -> tuple[object, ...]:
+    """The columns that the reaper wrote."""
+    [row] = world.hand.ask(f"SELECT {KEPT_COLUMNS} FROM job WHERE id = %s", job)
     return row
 
 
@@ -51,7 +52,7 @@ def status(world: ProteaWorld, job: str) -> str:
     return str(world.hand.one("SELECT status FROM job WHERE id = %s", job))
 
 
-def reaped(world: ProteaWorld) -> str:
+def reap_job(world: ProteaWorld) -> str:
     job = world.stale_job()
     assert world.sweep().reaped == 1 and world.state(job) is State.REAPED
     return job
@@ -81,7 +82,7 @@ class Worker:
         eventually(lambda: psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED)
 
     def go_on(self) -> tuple[int, str, str]:
-        """Exit status, stdout and stderr of what was left of it."""
+        """Lets the process finish; returns its exit status, stdout and stderr."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
@@ -97,47 +98,47 @@ class Worker:
         self._process.communicate()
 
 
-def stopped_and_reaped(world: ProteaWorld, worker: Worker, job: str) -> None:
-    """The worker stands still for hours, and a sweep ends its job."""
+def stop_and_reap(world: ProteaWorld, worker: Worker, job: str) -> None:
+    """Stops the worker, makes its job old, and lets a sweep end it."""
     worker.stop()
     ago = world.database.ago
     world.hand.do(f"UPDATE job SET started_at = {ago}, created_at = {ago} WHERE id = %s", 8 * 3600, 8 * 3600, job)
     assert world.sweep().reaped == 1 and world.state(job) is State.REAPED
 
 
-def queued(world: ProteaWorld) -> str:
+def queue_job(world: ProteaWorld) -> str:
     job = world.young_job()
     world.hand.do("UPDATE job SET status = 'queued', started_at = NULL WHERE id = %s", job)
     return job
 
 
-def test_without_a_fence_a_worker_that_was_only_slow_overwrites_the_reap(open_world: ProteaWorld) -> None:
-    job = queued(open_world)
+def test_slow_worker_overwrites_the_reap_without_a_fence(open_world: ProteaWorld) -> None:
+    job = queue_job(open_world)
     with Worker(open_world, job, "succeeded") as worker:
-        stopped_and_reaped(open_world, worker, job)
+        stop_and_reap(open_world, worker, job)
         assert worker.go_on() == (0, "ended\n", "")
     assert status(open_world, job) == "succeeded"
 
 
 @pytest.mark.parametrize("end", ["succeeded", "failed", "cancelled"])
-def test_behind_a_fence_it_does_not_and_is_left_in_peace(world: ProteaWorld, end: str) -> None:
-    job = queued(world)
+def test_slow_worker_behind_a_fence_keeps_the_reap_and_gets_no_error(world: ProteaWorld, end: str) -> None:
+    job = queue_job(world)
     with Worker(world, job, end) as worker:
-        stopped_and_reaped(world, worker, job)
-        before = kept(world, job)
+        stop_and_reap(world, worker, job)
+        before = kept_columns(world, job)
         assert worker.go_on() == (0, "ended\n", "")
-    assert kept(world, job) == before and world.state(job) is State.REAPED
-    assert world.hand.one("SELECT progress_current FROM job WHERE id = %s", job) == 100, "all else goes through"
+    assert kept_columns(world, job) == before and world.state(job) is State.REAPED
+    assert world.hand.one("SELECT progress_current FROM job WHERE id = %s", job) == 100, "other columns are written"
 
 
-def test_a_worker_that_is_in_time_ends_its_job_as_ever(world: ProteaWorld) -> None:
-    job = queued(world)
+def test_worker_in_time_ends_its_job_behind_a_fence(world: ProteaWorld) -> None:
+    job = queue_job(world)
     with Worker(world, job, "succeeded") as worker:
         assert worker.go_on() == (0, "ended\n", "")
     assert status(world, job) == "succeeded"
 
 
-def test_a_worker_that_waits_for_the_reaper_to_commit_comes_too_late(world: ProteaWorld) -> None:
+def test_worker_that_waits_for_the_reapers_commit_is_late(world: ProteaWorld) -> None:
     job = world.stale_job()
     with world.database.session() as reaper, world.database.session(autocommit=True) as worker:
         reaper.do("UPDATE job SET status = 'failed', error_code = 'JobTimeout' WHERE id = %s", job)
@@ -149,27 +150,27 @@ def test_a_worker_that_waits_for_the_reaper_to_commit_comes_too_late(world: Prot
     assert status(world, job) == "failed"
 
 
-def test_it_tells_the_late_session_which_job_and_how_to_undo_a_reap(protea: Protea) -> None:
+def test_fence_warns_the_late_session_with_the_job_and_how_to_undo_a_reap(protea: Protea) -> None:
     install(protea.source())
-    job, told = protea.stale(), list[str]()
+    job, notices = protea.stale(), list[str]()
     protea.sweep()
     protea.connection.add_notice_handler(
-        lambda said: told.append(f"{said.severity}: {said.message_primary}: {said.message_hint}")
+        lambda notice: notices.append(f"{notice.severity}: {notice.message_primary}: {notice.message_hint}")
     )
     protea.connection.execute("UPDATE job SET status = 'succeeded' WHERE id = %s", [job])
-    assert told == [
+    assert notices == [
         f"WARNING: job {job} of public.job stays as the reaper ended it: this write comes late: To change it all the "
         "same, say before, in the same transaction: SET LOCAL reaper.fence = 'off'"
     ]
     protea.connection.execute("UPDATE job SET progress_current = 7 WHERE id = %s", [job])
-    assert len(told) == 1 and protea.row(job)["progress_current"] == 7
+    assert len(notices) == 1 and protea.row(job)["progress_current"] == 7
 
 
-# --- ways back ---------------------------------------------------------------------------------------------------
+# --- restarts ---------------------------------------------------------------------------------------------------
 
 
-def test_an_application_may_queue_it_again_and_the_new_worker_ends_it(world: ProteaWorld) -> None:
-    job = reaped(world)
+def test_application_may_queue_a_reaped_job_again_and_the_new_worker_ends_it(world: ProteaWorld) -> None:
+    job = reap_job(world)
     world.hand.do("UPDATE job SET status = 'queued' WHERE id = %s", job)
     assert status(world, job) == "queued"
     with Worker(world, job, "succeeded") as worker:
@@ -177,8 +178,8 @@ def test_an_application_may_queue_it_again_and_the_new_worker_ends_it(world: Pro
     assert status(world, job) == "succeeded"
 
 
-def test_one_that_was_queued_again_can_be_reaped_again_and_stays_so_again(world: ProteaWorld) -> None:
-    job = reaped(world)
+def test_job_that_was_queued_again_can_be_reaped_again(world: ProteaWorld) -> None:
+    job = reap_job(world)
     world.hand.do("UPDATE job SET status = 'queued' WHERE id = %s", job)
     with Worker(world, job, "succeeded") as worker:
         worker.stop()
@@ -190,30 +191,30 @@ def test_one_that_was_queued_again_can_be_reaped_again_and_stays_so_again(world:
 
 
 @pytest.mark.parametrize(("state", "start"), [("running", "now()"), ("cancelled", "NULL")])
-def test_one_that_gets_a_later_start_or_loses_it_is_free(world: ProteaWorld, state: str, start: str) -> None:
-    job = reaped(world)
+def test_job_with_a_later_start_or_without_one_is_no_longer_fenced(world: ProteaWorld, state: str, start: str) -> None:
+    job = reap_job(world)
     world.hand.do(f"UPDATE job SET status = %s, started_at = {start} WHERE id = %s", state, job)
     assert status(world, job) == state
 
 
-def test_a_write_that_carries_its_old_start_or_an_earlier_one_starts_nothing(world: ProteaWorld) -> None:
-    job = reaped(world)
+def test_write_with_the_old_start_or_an_earlier_one_is_late(world: ProteaWorld) -> None:
+    job = reap_job(world)
     world.hand.do("UPDATE job SET status = 'running', started_at = started_at WHERE id = %s", job)
-    # As one whose clock knows milliseconds rounds it.
+    # Like a worker whose clock has only milliseconds.
     world.hand.do(
         "UPDATE job SET status = 'succeeded', started_at = started_at - INTERVAL '1' SECOND WHERE id = %s", job
     )
     assert status(world, job) == "failed"
 
 
-def test_a_person_may_undo_a_reap_and_the_fence_is_there_again_afterwards(world: ProteaWorld) -> None:
-    job, other = reaped(world), reaped(world)
+def test_person_may_undo_a_reap_and_the_fence_works_again_afterwards(world: ProteaWorld) -> None:
+    job, other = reap_job(world), reap_job(world)
     postgresql = isinstance(world.database, PostgreSQLDatabase)
     with world.database.session() as person:
         person.do("SET LOCAL reaper.fence = 'off'" if postgresql else "SET @reaper_fence = 'off'")
         person.do("UPDATE job SET status = 'succeeded', error_code = NULL WHERE id = %s", job)
         person.commit()
-        if not postgresql:  # where a setting of one transaction is not to be had
+        if not postgresql:  # MariaDB has no settings of a single transaction
             person.do("SET @reaper_fence = NULL")
         person.do("UPDATE job SET status = 'succeeded' WHERE id = %s", other)
         person.commit()
@@ -221,20 +222,20 @@ def test_a_person_may_undo_a_reap_and_the_fence_is_there_again_afterwards(world:
 
 
 @pytest.mark.parametrize("code", [None, "WorkerError"])
-def test_what_others_have_failed_is_none_of_its_business(world: ProteaWorld, code: str | None) -> None:
+def test_fence_ignores_jobs_that_others_have_failed(world: ProteaWorld, code: str | None) -> None:
     job = world.young_job()
     world.hand.do("UPDATE job SET status = 'failed', error_code = %s WHERE id = %s", code, job)
     world.hand.do("UPDATE job SET status = 'succeeded' WHERE id = %s", job)
     assert status(world, job) == "succeeded"
 
 
-def test_a_late_delete_and_late_events_go_through(world: ProteaWorld) -> None:
-    job = reaped(world)
+def test_fence_lets_late_deletes_and_late_events_through(world: ProteaWorld) -> None:
+    job = reap_job(world)
     assert world.sign_of_life(job, world.hand)
     assert world.hand.do("DELETE FROM job WHERE id = %s", job) == 1
 
 
-def test_sweeps_do_their_work_behind_a_fence(world: ProteaWorld) -> None:
+def test_sweeps_work_behind_a_fence(world: ProteaWorld) -> None:
     stale, alive = [world.stale_job() for _ in range(5)], world.alive_job()
     report = world.sweep()
     assert (report.error, report.failures, report.reaped) == (None, (), 5)
@@ -266,7 +267,7 @@ CLAIMED = {
 
 @pytest.fixture(params=ProteaWorld.servers)
 def tasks(request: pytest.FixtureRequest) -> Iterator[Session]:
-    """A table with claims instead of states, a column that cannot be compared, and one task that was reaped."""
+    """A table with claims instead of states, a column whose type has no comparison, and a task that was reaped."""
     with database_on(request, request.param) as database, database.session(autocommit=True) as session:
         context = "timestamptz" if isinstance(database, PostgreSQLDatabase) else "DATETIME(6)"
         session.do(
@@ -284,7 +285,7 @@ def tasks(request: pytest.FixtureRequest) -> Iterator[Session]:
         yield session
 
 
-def test_a_worker_that_lets_go_of_its_claim_is_late_and_another_claim_is_a_new_start(tasks: Session) -> None:
+def test_worker_that_clears_its_claim_is_late_and_another_claim_starts_the_job_again(tasks: Session) -> None:
     [before] = tasks.ask("SELECT locked, done, why, notes FROM task")
     assert before[0] is None and before[1] is not None and before[2] == "JobTimeout"
     tasks.do("UPDATE task SET done = NULL, token = NULL, notes = '{\"mine\": 1}', result = 'r'")
@@ -293,14 +294,14 @@ def test_a_worker_that_lets_go_of_its_claim_is_late_and_another_claim_is_a_new_s
     assert tasks.one("SELECT count(*) FROM task WHERE locked IS NOT NULL AND done IS NULL") == 1
 
 
-def test_a_claim_that_is_the_old_one_is_no_new_start(tasks: Session) -> None:
+def test_old_claim_does_not_start_the_job_again(tasks: Session) -> None:
     tasks.do("UPDATE task SET token = 'old', locked = now(), done = NULL")
     assert tasks.one("SELECT count(*) FROM task WHERE locked IS NULL AND done IS NOT NULL") == 1
 
 
-def test_without_states_to_wait_in_only_a_new_start_leads_back(open_world: ProteaWorld) -> None:
-    install(source_of(open_world.database.url, changed(fence={"again": []})))
-    job = reaped(open_world)
+def test_fence_without_restart_states_lets_only_a_new_start_through(open_world: ProteaWorld) -> None:
+    install(source_of(open_world.database.url, protea_with(fence={"again": []})))
+    job = reap_job(open_world)
     open_world.hand.do("UPDATE job SET status = 'queued' WHERE id = %s", job)
     assert status(open_world, job) == "failed"
     open_world.hand.do("UPDATE job SET status = 'queued', started_at = NULL WHERE id = %s", job)

@@ -1,4 +1,4 @@
-"""A fence in the database: put up, renewed and taken away, by whom it may be, under whatever names there are."""
+"""Installing, renewing and removing a fence on PostgreSQL: states, concurrent writers, privileges, hostile names."""
 
 from __future__ import annotations
 
@@ -14,113 +14,103 @@ from psycopg import sql
 from sqlalchemy import make_url
 
 from reaper.errors import ReaperError
-from reaper.fence.operations import FenceAction, NotFenceable, State, apply, plan, standing
-from reaper.fence.postgresql_trigger import function_of
-from reaper.profile import Profile, resolve, shipped
+from reaper.fence.operations import FenceAction, FenceState, NotFenceable, apply_plan, fence_status, plan_change
+from reaper.fence.postgresql_trigger import function_name
+from reaper.profile import resolve, shipped
 from reaper.source import Source
-from tests.profile.test_injection import MARK, VALUE
 from tests.profile.test_profile import HOSTILE
-from tests.support.fences import changed, install, remove, source_of, state
+from tests.support.checks import protea_with
+from tests.support.fences import catalog_rows, install, odd_profile, remove, source_of, state
 from tests.support.protea import Protea
 
-CATALOGS = ("pg_proc", "pg_trigger", "pg_depend", "pg_description")
 
-
-def catalog(protea: Protea) -> dict[str, list[str]]:
-    """Whatever a fence could leave behind there."""
-    return {
-        name: [str(row[0]) for row in protea.connection.execute(f"SELECT c::text FROM {name} c ORDER BY 1".encode())]
-        for name in CATALOGS
-    }
-
-
-def late(protea: Protea, job: str) -> str:
-    """What a late success makes of a job."""
+def write_late(protea: Protea, job: str) -> str:
+    """Writes a late success, and returns the job's status."""
     protea.connection.execute("UPDATE job SET status = 'succeeded' WHERE id = %s", [job])
     return protea.status(job)
 
 
-# --- put up, renewed, taken away -----------------------------------------------------------------------------------
+# --- install, renew, remove -----------------------------------------------------------------------------------
 
 
-def test_it_is_put_up_once_and_taken_away_without_a_trace(protea: Protea) -> None:
-    source, before = protea.source(), catalog(protea)
+def test_fence_is_installed_once_and_removed_without_a_trace(protea: Protea) -> None:
+    source, before = protea.source(), catalog_rows(protea)
     job = protea.stale()
     protea.sweep()
-    assert state(source) is State.ABSENT and plan(source, FenceAction.REMOVE).change.statements == ()
-    assert install(source) is State.INSTALLED
-    assert (state(source), plan(source, FenceAction.INSTALL).change.statements) == (State.INSTALLED, ())
-    assert late(protea, job) == "failed"
-    assert remove(source) is State.ABSENT
-    assert catalog(protea) == before
-    assert late(protea, job) == "succeeded"
+    assert state(source) is FenceState.ABSENT and plan_change(source, FenceAction.REMOVE).change.statements == ()
+    assert install(source) is FenceState.INSTALLED
+    assert (state(source), plan_change(source, FenceAction.INSTALL).change.statements) == (FenceState.INSTALLED, ())
+    assert write_late(protea, job) == "failed"
+    assert remove(source) is FenceState.ABSENT
+    assert catalog_rows(protea) == before
+    assert write_late(protea, job) == "succeeded"
 
 
-def test_a_plan_changes_nothing(protea: Protea) -> None:
-    before = catalog(protea)
-    assert len(plan(protea.source(), FenceAction.INSTALL).change.statements) == 5
-    assert catalog(protea) == before
+def test_plan_changes_nothing(protea: Protea) -> None:
+    before = catalog_rows(protea)
+    assert len(plan_change(protea.source(), FenceAction.INSTALL).change.statements) == 5
+    assert catalog_rows(protea) == before
 
 
-def test_what_is_printed_is_what_is_run_and_can_be_run_by_hand(protea: Protea) -> None:
+def test_printed_script_can_be_run_by_hand(protea: Protea) -> None:
     source = protea.source()
-    protea.connection.execute(plan(source, FenceAction.INSTALL).script.encode())
-    assert state(source) is State.INSTALLED
-    protea.connection.execute(plan(source, FenceAction.REMOVE).script.encode())
-    assert state(source) is State.ABSENT
+    protea.connection.execute(plan_change(source, FenceAction.INSTALL).script.encode())
+    assert state(source) is FenceState.INSTALLED
+    protea.connection.execute(plan_change(source, FenceAction.REMOVE).script.encode())
+    assert state(source) is FenceState.ABSENT
 
 
-def test_another_definition_is_outdated_until_it_is_renewed(protea: Protea) -> None:
-    first, second = protea.source(), source_of(protea.url, changed(fence={"again": ["queued", "cancelled"]}))
+def test_fence_of_another_definition_is_outdated_until_it_is_renewed(protea: Protea) -> None:
+    first, second = protea.source(), source_of(protea.url, protea_with(fence={"again": ["queued", "cancelled"]}))
     install(first)
-    assert (state(first), state(second)) == (State.INSTALLED, State.OUTDATED)
-    assert install(second) is State.INSTALLED
-    assert state(first) is State.OUTDATED
+    assert (state(first), state(second)) == (FenceState.INSTALLED, FenceState.OUTDATED)
+    assert install(second) is FenceState.INSTALLED
+    assert state(first) is FenceState.OUTDATED
     job = protea.stale()
     protea.sweep()
     protea.connection.execute("UPDATE job SET status = 'cancelled' WHERE id = %s", [job])
     assert protea.status(job) == "cancelled"
     remove(first)
-    assert state(second) is State.ABSENT
+    assert state(second) is FenceState.ABSENT
 
 
-BY_HAND = {
+CHANGES_BY_HAND = {
     "CREATE OR REPLACE FUNCTION reaper_fence_job() RETURNS trigger LANGUAGE plpgsql AS"
-    " 'BEGIN RETURN NEW; END'": State.OUTDATED,
-    "DROP TRIGGER reaper_fence ON job": State.OUTDATED,
+    " 'BEGIN RETURN NEW; END'": FenceState.OUTDATED,
+    "DROP TRIGGER reaper_fence ON job": FenceState.OUTDATED,
     "DROP TRIGGER reaper_fence ON job; CREATE TRIGGER reaper_fence BEFORE UPDATE ON job FOR EACH ROW"
-    " EXECUTE FUNCTION reaper_fence_job()": State.OUTDATED,
+    " EXECUTE FUNCTION reaper_fence_job()": FenceState.OUTDATED,
     "DROP TRIGGER reaper_fence ON job; CREATE TRIGGER reaper_fence AFTER UPDATE ON job FOR EACH ROW"
-    " WHEN (OLD.status = 'failed') EXECUTE FUNCTION reaper_fence_job()": State.OUTDATED,
-    "ALTER TABLE job DISABLE TRIGGER reaper_fence": State.DISABLED,
-    "ALTER TABLE job DISABLE TRIGGER USER": State.DISABLED,
-    "ALTER TABLE job ENABLE REPLICA TRIGGER reaper_fence": State.DISABLED,
-    "ALTER TABLE job ENABLE ALWAYS TRIGGER reaper_fence": State.INSTALLED,
-    "ALTER TABLE job RENAME TO task; ALTER TABLE task RENAME TO job": State.INSTALLED,
+    " WHEN (OLD.status = 'failed') EXECUTE FUNCTION reaper_fence_job()": FenceState.OUTDATED,
+    "ALTER TABLE job DISABLE TRIGGER reaper_fence": FenceState.DISABLED,
+    "ALTER TABLE job DISABLE TRIGGER USER": FenceState.DISABLED,
+    "ALTER TABLE job ENABLE REPLICA TRIGGER reaper_fence": FenceState.DISABLED,
+    "ALTER TABLE job ENABLE ALWAYS TRIGGER reaper_fence": FenceState.INSTALLED,
+    "ALTER TABLE job RENAME TO task; ALTER TABLE task RENAME TO job": FenceState.INSTALLED,
 }
 
 
-@pytest.mark.parametrize("what", BY_HAND)
-def test_what_was_changed_by_hand_is_seen_and_mended(protea: Protea, what: str) -> None:
-    source, before = protea.source(), catalog(protea)
+@pytest.mark.parametrize("what", CHANGES_BY_HAND)
+def test_fence_changed_by_hand_is_recognised_and_repaired(protea: Protea, what: str) -> None:
+    source, before = protea.source(), catalog_rows(protea)
     job = protea.stale()
     protea.sweep()
     install(source)
     protea.connection.execute(what.encode())
-    assert state(source) is BY_HAND[what]
-    assert install(source) is State.INSTALLED and late(protea, job) == "failed"
+    assert state(source) is CHANGES_BY_HAND[what]
+    assert install(source) is FenceState.INSTALLED and write_late(protea, job) == "failed"
     protea.connection.execute(what.encode())
-    assert remove(source) is State.ABSENT
-    after = catalog(protea)
+    assert remove(source) is FenceState.ABSENT
+    after = catalog_rows(protea)
     assert (after["pg_proc"], after["pg_trigger"]) == (before["pg_proc"], before["pg_trigger"])
 
 
-def test_a_table_that_was_renamed_keeps_its_fence_and_loses_all_of_it(protea: Protea) -> None:
+def test_renamed_table_keeps_its_fence_until_all_of_it_is_removed(protea: Protea) -> None:
     install(protea.source())
     protea.connection.execute("ALTER TABLE job RENAME TO task")
-    renamed = source_of(protea.url, changed(jobs={"table": "task"}))
-    assert state(renamed) is State.INSTALLED
-    assert remove(renamed) is State.ABSENT
+    renamed = source_of(protea.url, protea_with(jobs={"table": "task"}))
+    assert state(renamed) is FenceState.INSTALLED
+    assert remove(renamed) is FenceState.ABSENT
     assert protea.connection.execute("SELECT 1 FROM pg_proc WHERE proname LIKE 'reaper%'").fetchall() == []
 
 
@@ -132,17 +122,19 @@ FOREIGN = (
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-@pytest.mark.parametrize("wish", FenceAction)
-def test_what_somebody_else_has_given_that_name_is_left_alone(protea: Protea, what: str, wish: FenceAction) -> None:
+@pytest.mark.parametrize("action", FenceAction)
+def test_foreign_trigger_or_function_of_the_fences_name_is_left_alone(
+    protea: Protea, what: str, action: FenceAction
+) -> None:
     protea.connection.execute(what.encode())
-    source, before = protea.source(), catalog(protea)
-    assert state(source) is State.FOREIGN
-    with pytest.raises(ReaperError, match="that the reaper has not made"):
-        plan(source, wish)
-    assert catalog(protea) == before
+    source, before = protea.source(), catalog_rows(protea)
+    assert state(source) is FenceState.FOREIGN
+    with pytest.raises(ReaperError, match="that the reaper did not create"):
+        plan_change(source, action)
+    assert catalog_rows(protea) == before
 
 
-def test_two_tables_and_two_schemas_each_have_their_own(protea: Protea) -> None:
+def test_tables_and_schemas_each_have_their_own_fence(protea: Protea) -> None:
     protea.connection.execute("CREATE SCHEMA other")
     for table in ("public.task", "other.job"):
         protea.connection.execute(f"CREATE TABLE {table} (LIKE job INCLUDING ALL)".encode())
@@ -151,7 +143,7 @@ def test_two_tables_and_two_schemas_each_have_their_own(protea: Protea) -> None:
             " VALUES ('x', 'q', 'failed', now(), 'JobTimeout')".encode()
         )
     main, task, other = (
-        source_of(protea.url, changed(jobs={"table": table})) for table in ("job", "task", "other.job")
+        source_of(protea.url, protea_with(jobs={"table": table})) for table in ("job", "task", "other.job")
     )
     install(main)
     assert [state(source) for source in (main, task, other)] == ["installed", "absent", "absent"]
@@ -165,28 +157,28 @@ def test_two_tables_and_two_schemas_each_have_their_own(protea: Protea) -> None:
 
 
 def test_long_names_that_begin_alike_have_different_functions() -> None:
-    names = {function_of("x" * 62 + end) for end in ("", "y", "☃")}
+    names = {function_name("x" * 62 + end) for end in ("", "y", "☃")}
     assert len(names) == 3 and max(len(name.encode()) for name in names) <= 63
 
 
 # --- while others work ---------------------------------------------------------------------------------------------
 
 
-def test_it_gives_up_soon_when_somebody_keeps_the_table_and_changes_nothing(protea: Protea) -> None:
-    job, source, before = protea.job(), protea.source(), catalog(protea)
-    planned = plan(source, FenceAction.INSTALL)
+def test_installation_gives_up_soon_when_a_transaction_holds_the_table(protea: Protea) -> None:
+    job, source, before = protea.job(), protea.source(), catalog_rows(protea)
+    planned = plan_change(source, FenceAction.INSTALL)
     with protea.connect() as worker:
         worker.execute("UPDATE job SET progress_current = 1 WHERE id = %s", [job])
         begun = time.monotonic()
-        with pytest.raises(ReaperError, match="in use by a transaction that does not end; nothing was changed"):
-            apply(source, planned)
+        with pytest.raises(ReaperError, match="in use by a long transaction; nothing was changed"):
+            apply_plan(source, planned)
         assert time.monotonic() - begun < 4
         worker.commit()
-    assert catalog(protea) == before
-    assert apply(source, planned).state is State.INSTALLED
+    assert catalog_rows(protea) == before
+    assert apply_plan(source, planned).state is FenceState.INSTALLED
 
 
-def test_it_is_put_up_and_taken_away_in_the_midst_of_work(protea: Protea) -> None:
+def test_fence_is_installed_and_removed_while_workers_write(protea: Protea) -> None:
     jobs, source, done, errors = [protea.job() for _ in range(8)], protea.source(), threading.Event(), list[Exception]()
 
     def work(job: str) -> None:
@@ -203,7 +195,7 @@ def test_it_is_put_up_and_taken_away_in_the_midst_of_work(protea: Protea) -> Non
     for thread in threads:
         thread.start()
     for _ in range(10):
-        assert (install(source), remove(source)) == (State.INSTALLED, State.ABSENT)
+        assert (install(source), remove(source)) == (FenceState.INSTALLED, FenceState.ABSENT)
     done.set()
     for thread in threads:
         thread.join(30)
@@ -211,7 +203,7 @@ def test_it_is_put_up_and_taken_away_in_the_midst_of_work(protea: Protea) -> Non
     assert all(protea.row(job)["progress_current"] > 0 for job in jobs)
 
 
-def test_whoever_has_begun_before_it_is_kept_out_as_well(protea: Protea) -> None:
+def test_transaction_that_began_before_the_fence_is_fenced_as_well(protea: Protea) -> None:
     job = protea.stale()
     protea.sweep()
     with protea.connect() as worker:
@@ -223,12 +215,12 @@ def test_whoever_has_begun_before_it_is_kept_out_as_well(protea: Protea) -> None
     assert protea.status(job) == "failed"
 
 
-# --- who may -------------------------------------------------------------------------------------------------------
+# --- privileges -------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def role(protea: Protea) -> Iterator[tuple[str, Source]]:
-    """A role that may sweep, and nothing else."""
+def sweeping_role(protea: Protea) -> Iterator[tuple[str, Source]]:
+    """A role that may sweep and nothing else, and a source that connects as it."""
     name = f'odd "role{make_url(protea.url).database}'
     identifier = sql.Identifier(name)
     run = protea.connection.execute
@@ -241,42 +233,42 @@ def role(protea: Protea) -> Iterator[tuple[str, Source]]:
         run(sql.SQL("DROP ROLE {}").format(identifier))
 
 
-def test_whoever_lacks_privileges_is_told_all_of_them_in_one_line_and_they_are_enough(protea: Protea) -> None:
-    with role(protea) as (name, source):
-        planned = plan(source, FenceAction.INSTALL)
+def test_missing_privileges_are_named_in_one_line_and_are_enough(protea: Protea) -> None:
+    with sweeping_role(protea) as (name, source):
+        planned = plan_change(source, FenceAction.INSTALL)
         with pytest.raises(ReaperError) as refused:
-            apply(source, planned)
+            apply_plan(source, planned)
         quoted = sql.Identifier(name).as_string()
         assert str(refused.value) == (
             f'the role {name!r} may not do that; it needs: GRANT CREATE ON SCHEMA "public" TO {quoted}; '
             f'GRANT TRIGGER ON TABLE "public"."job" TO {quoted}'
         )
-        for grant in planned.change.lacking:
+        for grant in planned.change.missing_grants:
             protea.connection.execute(grant.encode())
-        assert (install(source), remove(source)) == (State.INSTALLED, State.ABSENT)
+        assert (install(source), remove(source)) == (FenceState.INSTALLED, FenceState.ABSENT)
 
 
-def test_who_has_not_made_it_cannot_take_it_away_and_is_told_so(protea: Protea) -> None:
+def test_role_that_did_not_install_the_fence_cannot_remove_it(protea: Protea) -> None:
     install(protea.source())
-    with role(protea) as (_, source):
-        assert state(source) is State.INSTALLED
-        planned = plan(source, FenceAction.REMOVE)
+    with sweeping_role(protea) as (_, source):
+        assert state(source) is FenceState.INSTALLED
+        planned = plan_change(source, FenceAction.REMOVE)
         with pytest.raises(ReaperError, match=r'it needs: ALTER FUNCTION "public"."reaper_fence_job"\(\) OWNER TO'):
-            apply(source, planned)
-    assert state(protea.source()) is State.INSTALLED
+            apply_plan(source, planned)
+    assert state(protea.source()) is FenceState.INSTALLED
 
 
-def test_a_late_worker_needs_no_privilege_for_it(protea: Protea) -> None:
+def test_late_worker_needs_no_privilege_for_the_fence(protea: Protea) -> None:
     install(protea.source())
     protea.connection.execute("REVOKE ALL ON FUNCTION reaper_fence_job() FROM PUBLIC")
     job = protea.stale()
     protea.sweep()
-    with role(protea) as (name, _), psycopg.connect(protea.libpq, user=name, autocommit=True) as worker:
+    with sweeping_role(protea) as (name, _), psycopg.connect(protea.libpq, user=name, autocommit=True) as worker:
         worker.execute("UPDATE job SET status = 'succeeded' WHERE id = %s", [job])
     assert protea.status(job) == "failed"
 
 
-def test_functions_of_the_same_names_elsewhere_are_not_called(protea: Protea) -> None:
+def test_fence_calls_no_functions_of_other_schemas(protea: Protea) -> None:
     make = (
         "CREATE SCHEMA evil",
         "CREATE FUNCTION evil.current_setting(text, bool) RETURNS text LANGUAGE sql AS $$SELECT 'off'$$",
@@ -293,14 +285,20 @@ def test_functions_of_the_same_names_elsewhere_are_not_called(protea: Protea) ->
     assert protea.status(job) == "failed"
 
 
-def test_a_server_that_cannot_replace_triggers_gets_them_anew(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reaper.fence.postgresql._REPLACES_TRIGGERS", 999)
-    first, second = protea.source(), source_of(protea.url, changed(fence={"again": []}))
+def test_server_that_cannot_replace_triggers_gets_them_dropped_and_created(
+    protea: Protea, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reaper.fence.postgresql._CREATE_OR_REPLACE_TRIGGER_SINCE", 999)
+    first, second = protea.source(), source_of(protea.url, protea_with(fence={"again": []}))
     assert not any(
-        "OR REPLACE TRIGGER" in statement for statement in plan(first, FenceAction.INSTALL).change.statements
+        "OR REPLACE TRIGGER" in statement for statement in plan_change(first, FenceAction.INSTALL).change.statements
     )
-    assert (install(first), install(second), state(first)) == (State.INSTALLED, State.INSTALLED, State.OUTDATED)
-    assert remove(second) is State.ABSENT
+    assert (install(first), install(second), state(first)) == (
+        FenceState.INSTALLED,
+        FenceState.INSTALLED,
+        FenceState.OUTDATED,
+    )
+    assert remove(second) is FenceState.ABSENT
 
 
 # --- tables of other kinds -----------------------------------------------------------------------------------------
@@ -321,26 +319,26 @@ def test_partitions_are_behind_the_fence_of_their_table(protea: Protea, by: str,
     )
     for statement in make:
         protea.connection.execute(statement.encode())
-    source = source_of(protea.url, changed(jobs={"table": "task"}))
-    assert install(source) is State.INSTALLED
+    source = source_of(protea.url, protea_with(jobs={"table": "task"}))
+    assert install(source) is FenceState.INSTALLED
     protea.connection.execute("UPDATE task SET status = 'succeeded', progress_current = 3")
     rows = protea.connection.execute("SELECT status::text, progress_current FROM task").fetchall()
     assert rows == [("failed", 3)] * 2
     protea.connection.execute("UPDATE task SET status = 'queued'")
     assert protea.connection.execute("SELECT DISTINCT status::text FROM task").fetchall() == [("queued",)]
-    assert remove(source) is State.ABSENT
+    assert remove(source) is FenceState.ABSENT
     assert protea.connection.execute("SELECT 1 FROM pg_trigger WHERE tgname = 'reaper_fence'").fetchall() == []
 
 
-def test_a_view_is_refused_in_one_line(protea: Protea) -> None:
+def test_view_and_missing_table_are_refused_in_one_line(protea: Protea) -> None:
     protea.connection.execute("CREATE VIEW jobs AS SELECT * FROM job")
-    with pytest.raises(ReaperError, match="it is no table of its own; point the profile at the table behind it"):
-        standing(source_of(protea.url, changed(jobs={"table": "jobs"})))
+    with pytest.raises(ReaperError, match="it is not a base table; name the table behind it in the profile"):
+        fence_status(source_of(protea.url, protea_with(jobs={"table": "jobs"})))
     with pytest.raises(ReaperError, match='there is no table "nothing"'):
-        standing(source_of(protea.url, changed(jobs={"table": "nothing"})))
+        fence_status(source_of(protea.url, protea_with(jobs={"table": "nothing"})))
 
 
-def test_a_column_that_it_asks_about_cannot_be_dropped_unnoticed(protea: Protea) -> None:
+def test_column_in_the_fences_condition_cannot_be_dropped(protea: Protea) -> None:
     install(protea.source())
     with pytest.raises(psycopg.errors.DependentObjectsStillExist, match="reaper_fence"):
         protea.connection.execute("ALTER TABLE job DROP COLUMN finished_at")
@@ -350,39 +348,39 @@ def test_a_column_that_it_asks_about_cannot_be_dropped_unnoticed(protea: Protea)
     protea.connection.execute("ALTER TABLE job DROP COLUMN finished_at")
 
 
-def test_a_restored_dump_has_its_fence(protea: Protea) -> None:
-    """What pg_dump writes of it is complete: the server's own definition makes it anew."""
-    source, before = protea.source(), catalog(protea)
+def test_restored_dump_has_its_fence(protea: Protea) -> None:
+    """What pg_dump writes is complete: the fence is recreated from the server's own definitions."""
+    source, before = protea.source(), catalog_rows(protea)
     install(source)
     run = protea.connection.execute
     [row] = run("SELECT pg_get_functiondef(p.oid), obj_description(p.oid), pg_get_triggerdef(t.oid) FROM pg_trigger t"
                 " JOIN pg_proc p ON p.oid = t.tgfoid WHERE tgname = 'reaper_fence'").fetchall()  # fmt: skip
     remove(source)
-    assert catalog(protea) == before
+    assert catalog_rows(protea) == before
     run(row[0].encode())
     run(sql.SQL("COMMENT ON FUNCTION reaper_fence_job() IS {}").format(row[1]))
     run(row[2].encode())
-    assert state(source) is State.INSTALLED
+    assert state(source) is FenceState.INSTALLED
 
 
 # --- profiles ------------------------------------------------------------------------------------------------------
 
 
-def test_of_the_shipped_profiles_only_protea_can_be_fenced_and_the_others_say_why(protea: Protea) -> None:
+def test_shipped_profiles_other_than_protea_are_refused_with_the_reason(protea: Protea) -> None:
     said = {}
     for name in shipped():
         try:
-            plan(source_of(protea.url, name), FenceAction.INSTALL)
+            plan_change(source_of(protea.url, name), FenceAction.INSTALL)
         except NotFenceable as error:
             said[name] = str(error)
     reason = (
-        'actions.fail.set writes the reason into no column (COLUMN = { is = "reason" }), so a row does not tell that'
+        'actions.fail.set writes the reason into no column (COLUMN = { is = "reason" }), so a row does not show that'
     )
     assert said == {
         name: f"profile {name!r} cannot be fenced: {why}"
         for name, why in {
             **dict.fromkeys(set(shipped()) - {"protea", "noetl"}, f"{reason} the reaper ended it"),
-            "noetl": "its jobs are a log, with no row to be kept",
+            "noetl": "its jobs exist only as a log, so there is no row to keep",
         }.items()
     }
 
@@ -394,19 +392,19 @@ def test_of_the_shipped_profiles_only_protea_can_be_fenced_and_the_others_say_wh
         ({"fence": {"again": ["queued", "failed"]}}, "fence.again names 'failed', which is what actions.fail writes"),
         (
             {"actions": {"fail": {"set": {"status": {"sql": "upper({status})"}}}}},
-            "nothing that actions.fail.set writes tells that the job of a row does not run",
+            "nothing that actions.fail.set writes shows that the job of a row does not run",
         ),
     ],
 )
-def test_a_profile_whose_reaped_jobs_cannot_be_told_is_refused(
+def test_profile_whose_reaped_jobs_cannot_be_recognised_is_refused(
     protea: Protea, changes: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(NotFenceable) as refused:
-        standing(source_of(protea.url, changed(**changes)))
+        fence_status(source_of(protea.url, protea_with(**changes)))
     assert why in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_one_whose_fail_deletes_the_row_is_refused(protea: Protea) -> None:
+def test_profile_whose_fail_deletes_the_row_is_refused(protea: Protea) -> None:
     whole = {
         "jobs": {
             "table": "job",
@@ -417,60 +415,23 @@ def test_one_whose_fail_deletes_the_row_is_refused(protea: Protea) -> None:
         "actions": {"fail": {"delete": True}},
     }
     with pytest.raises(NotFenceable, match=r"actions\.fail leaves no row behind"):
-        standing(source_of(protea.url, resolve("mine", {"mine": whole})))
+        fence_status(source_of(protea.url, resolve("mine", {"mine": whole})))
 
 
-def test_a_state_that_the_table_does_not_know_is_told_and_nothing_is_installed(protea: Protea) -> None:
-    source, before = source_of(protea.url, changed(fence={"again": ["waiting"]})), catalog(protea)
+def test_unknown_restart_state_is_an_error_and_nothing_is_installed(protea: Protea) -> None:
+    source, before = source_of(protea.url, protea_with(fence={"again": ["waiting"]})), catalog_rows(protea)
     with pytest.raises(Exception, match=r'invalid input value for enum public\.job_status: "waiting"'):
         install(source)
-    assert catalog(protea) == before
+    assert catalog_rows(protea) == before
 
 
 # --- names and values ----------------------------------------------------------------------------------------------
 
 
-def odd(name: str) -> tuple[Profile, dict[str, str]]:
-    """A profile in which everything is called something like `name`, and its columns by what they are for."""
-
-    def called(end: str) -> str:
-        return name.encode()[: 63 - len(MARK) - len(end)].decode(errors="ignore") + MARK + end
-
-    columns = {role: called(role) for role in ("id", "state", "begun", "token", "why", "note", "flag", "count", "far")}
-    value = f"{MARK} {VALUE} $fence$ \\' "
-    table = {
-        "jobs": {
-            "table": f"odd.{called('T')}",
-            "key": columns["id"],
-            "started": columns["begun"],
-            "claim": [columns["token"]],
-            "running": {
-                "column": columns["state"],
-                "in": [f"on {value}"],
-                "where": [{"column": columns["flag"], "in": [True]}, {"column": columns["count"], "in": [0]}],
-            },
-        },
-        "actions": {
-            "fail": {
-                "set": {
-                    columns["state"]: f"off {value}",
-                    columns["flag"]: False,
-                    columns["count"]: 7,
-                    columns["far"]: 1.5,
-                    columns["why"]: {"is": "reason"},
-                    columns["note"]: value,
-                }
-            }
-        },
-        "fence": {"again": [f"again {value}", value]},
-    }
-    return resolve("odd", {"odd": table}), {**columns, "T": called("T"), "value": value}
-
-
 @pytest.mark.parametrize("strings", ["on", "off"])
 @pytest.mark.parametrize("name", [*HOSTILE, "$fence$ $fence1$", "--"])
-def test_names_and_values_stay_what_they_are(protea: Protea, name: str, strings: str) -> None:
-    profile, n = odd(name)
+def test_hostile_names_and_values_are_quoted(protea: Protea, name: str, strings: str) -> None:
+    profile, n = odd_profile(name)
     value, identifier = n["value"], {role: sql.Identifier(called) for role, called in n.items()}
     protea.connection.execute(sql.SQL("CREATE SCHEMA odd"))
     protea.connection.execute(
@@ -486,9 +447,9 @@ def test_names_and_values_stay_what_they_are(protea: Protea, name: str, strings:
     protea.connection.execute(row.format(sql.Literal(f"off {value}"), **identifier))
     database = make_url(protea.url).database
     protea.connection.execute(f'ALTER DATABASE "{database}" SET standard_conforming_strings = {strings}'.encode())
-    source, before = source_of(protea.url, profile), catalog(protea)
+    source, before = source_of(protea.url, profile), catalog_rows(protea)
 
-    assert install(source) is State.INSTALLED and state(source) is State.INSTALLED
+    assert install(source) is FenceState.INSTALLED and state(source) is FenceState.INSTALLED
     with psycopg.connect(protea.libpq, autocommit=True) as worker:
 
         def write(state: str) -> str:
@@ -501,4 +462,4 @@ def test_names_and_values_stay_what_they_are(protea: Protea, name: str, strings:
         assert write(f"on {value}") == f"off {value}"
         assert write(f"again {value}") == f"again {value}"
         assert write(f"on {value}") == f"on {value}"
-    assert remove(source) is State.ABSENT and catalog(protea) == before
+    assert remove(source) is FenceState.ABSENT and catalog_rows(protea) == before

@@ -1,31 +1,28 @@
-"""A fence in a MariaDB database: put up, renewed and taken away, by whom it may be, under whatever names there are."""
+"""Installing, renewing and removing a fence on MariaDB: states, concurrent writers, privileges, hostile names."""
 
 from __future__ import annotations
 
 import itertools
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pymysql.converters import escape_string
 
-import reaper
 from reaper.errors import ReaperError
-from reaper.fence.mariadb import called
-from reaper.fence.operations import FenceAction, State, apply, plan, standing
-from tests.fence.test_installation import odd
+from reaper.fence.mariadb import trigger_name
+from reaper.fence.operations import FenceAction, FenceState, apply_plan, fence_status, plan_change
 from tests.profile.test_profile import HOSTILE
-from tests.support.fences import changed, install, remove, source_of, state
+from tests.support.checks import protea_with
+from tests.support.fences import MARIADB_TABLES, install, odd_profile, remove, source_of, state
 from tests.support.mariadb import MariaDB
 
-TABLES = Path(reaper.__file__).parent / "profiles" / "protea.mariadb.sql"
 _numbers = itertools.count()
 
 
 class Place:
-    """A database with the protea tables, and a job in it that was reaped."""
+    """A database with the protea tables, and a reaped job in them."""
 
     def __init__(self, server: MariaDB, name: str) -> None:
         self.server, self.name, self.url = server, name, server.url(name)
@@ -39,8 +36,8 @@ class Place:
             cursor.execute(statement)
             return list(cursor.fetchall())
 
-    def late(self) -> str:
-        """What a late success makes of the job."""
+    def write_late(self) -> str:
+        """Writes a late success, and returns the job's status."""
         self.run("UPDATE job SET status = 'succeeded'")
         [(status,)] = self.run("SELECT status FROM job")
         return str(status)
@@ -52,105 +49,105 @@ class Place:
 @pytest.fixture
 def place(mariadb: MariaDB) -> Iterator[Place]:
     name = f"fences_{next(_numbers)}"
-    mariadb.create_database(name, TABLES)
+    mariadb.create_database(name, MARIADB_TABLES)
     place = Place(mariadb, name)
     yield place
     place.connection.close()
     mariadb.drop_database(name)
 
 
-def test_it_is_put_up_once_and_taken_away_without_a_trace(place: Place) -> None:
+def test_mariadb_fence_is_installed_once_and_removed_without_a_trace(place: Place) -> None:
     source = source_of(place.url)
-    assert state(source) is State.ABSENT and plan(source, FenceAction.REMOVE).change.statements == ()
-    assert install(source) is State.INSTALLED
-    assert (state(source), plan(source, FenceAction.INSTALL).change.statements) == (State.INSTALLED, ())
-    assert place.late() == "failed"
-    assert remove(source) is State.ABSENT and place.triggers() == []
-    assert place.late() == "succeeded"
+    assert state(source) is FenceState.ABSENT and plan_change(source, FenceAction.REMOVE).change.statements == ()
+    assert install(source) is FenceState.INSTALLED
+    assert (state(source), plan_change(source, FenceAction.INSTALL).change.statements) == (FenceState.INSTALLED, ())
+    assert place.write_late() == "failed"
+    assert remove(source) is FenceState.ABSENT and place.triggers() == []
+    assert place.write_late() == "succeeded"
 
 
-def test_another_definition_is_outdated_until_it_is_renewed(place: Place) -> None:
-    first, second = source_of(place.url), source_of(place.url, changed(fence={"again": ["queued", "cancelled"]}))
+def test_mariadb_fence_of_another_definition_is_outdated_until_it_is_renewed(place: Place) -> None:
+    first, second = source_of(place.url), source_of(place.url, protea_with(fence={"again": ["queued", "cancelled"]}))
     install(first)
-    assert state(second) is State.OUTDATED
-    assert install(second) is State.INSTALLED
-    assert (state(first), len(place.triggers())) == (State.OUTDATED, 1)
+    assert state(second) is FenceState.OUTDATED
+    assert install(second) is FenceState.INSTALLED
+    assert (state(first), len(place.triggers())) == (FenceState.OUTDATED, 1)
     place.run("UPDATE job SET status = 'cancelled'")
     assert place.run("SELECT status FROM job") == [("cancelled",)]
 
 
-@pytest.mark.parametrize("wish", FenceAction)
-def test_what_somebody_else_has_given_that_name_is_left_alone(place: Place, wish: FenceAction) -> None:
+@pytest.mark.parametrize("action", FenceAction)
+def test_foreign_mariadb_trigger_of_the_fences_name_is_left_alone(place: Place, action: FenceAction) -> None:
     place.run("CREATE TRIGGER reaper_fence_job BEFORE INSERT ON job_event FOR EACH ROW SET NEW.level = 'x'")
     source = source_of(place.url)
-    assert state(source) is State.FOREIGN
-    with pytest.raises(ReaperError, match="that the reaper has not made"):
-        plan(source, wish)
+    assert state(source) is FenceState.FOREIGN
+    with pytest.raises(ReaperError, match="that the reaper did not create"):
+        plan_change(source, action)
     assert place.triggers() == ["reaper_fence_job"]
 
 
-def test_two_tables_and_two_databases_each_have_their_own(place: Place, mariadb: MariaDB) -> None:
+def test_tables_and_databases_each_have_their_own_fence(place: Place, mariadb: MariaDB) -> None:
     place.run("CREATE TABLE task LIKE job")
     other = f"{place.name}_other"
-    mariadb.create_database(other, TABLES)
+    mariadb.create_database(other, MARIADB_TABLES)
     names = ("job", "task", f"{other}.job")
-    sources = [source_of(place.url, changed(jobs={"table": name})) for name in names]
+    sources = [source_of(place.url, protea_with(jobs={"table": name})) for name in names]
     for source in sources:
-        assert install(source) is State.INSTALLED
+        assert install(source) is FenceState.INSTALLED
     remove(sources[1])
     assert [state(source) for source in sources] == ["installed", "absent", "installed"]
     mariadb.drop_database(other)
-    assert place.late() == "failed"
+    assert place.write_late() == "failed"
 
 
-def test_it_gives_up_soon_when_somebody_keeps_the_table_and_changes_nothing(place: Place) -> None:
-    planned = plan(source_of(place.url), FenceAction.INSTALL)
+def test_mariadb_installation_gives_up_soon_when_a_transaction_holds_the_table(place: Place) -> None:
+    planned = plan_change(source_of(place.url), FenceAction.INSTALL)
     worker = place.server.connect(place.name)
     with worker, worker.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute("UPDATE job SET progress_current = 1")
         begun = time.monotonic()
-        with pytest.raises(ReaperError, match="in use by a transaction that does not end; nothing was changed"):
-            apply(source_of(place.url), planned)
+        with pytest.raises(ReaperError, match="in use by a long transaction; nothing was changed"):
+            apply_plan(source_of(place.url), planned)
         assert time.monotonic() - begun < 4
         cursor.execute("COMMIT")
     assert place.triggers() == []
 
 
-def test_whoever_lacks_the_privilege_is_told_which_and_it_is_enough(place: Place) -> None:
+def test_missing_trigger_privilege_is_named_and_is_enough(place: Place) -> None:
     place.run("CREATE USER fencer@localhost")
     try:
         place.run(f"GRANT SELECT, UPDATE ON {place.name}.job TO fencer@localhost")
         source = source_of(place.server.url(place.name, "fencer"))
         with pytest.raises(ReaperError) as refused:
-            standing(source)
+            fence_status(source)
         grant = f"GRANT TRIGGER ON TABLE `{place.name}`.`job` TO 'fencer'@'localhost'"
         assert str(refused.value) == (
-            f"whether `{place.name}`.`job` has a fence is not shown to 'fencer'@'localhost', which needs: {grant}"
+            f"'fencer'@'localhost' may not see whether `{place.name}`.`job` has a fence; it needs: {grant}"
         )
         place.run(grant)
-        assert install(source) is State.INSTALLED and place.late() == "failed"
-        assert remove(source) is State.ABSENT
+        assert install(source) is FenceState.INSTALLED and place.write_late() == "failed"
+        assert remove(source) is FenceState.ABSENT
     finally:
         place.run("DROP USER fencer@localhost")
 
 
-def test_a_view_and_a_table_that_is_not_there_are_refused_in_one_line(place: Place) -> None:
+def test_mariadb_view_and_missing_table_are_refused_in_one_line(place: Place) -> None:
     place.run("CREATE VIEW jobs AS SELECT * FROM job")
-    with pytest.raises(ReaperError, match="it is no table of its own"):
-        standing(source_of(place.url, changed(jobs={"table": "jobs"})))
+    with pytest.raises(ReaperError, match="it is not a base table"):
+        fence_status(source_of(place.url, protea_with(jobs={"table": "jobs"})))
     with pytest.raises(ReaperError, match="there is no table nothing"):
-        standing(source_of(place.url, changed(jobs={"table": "nothing"})))
+        fence_status(source_of(place.url, protea_with(jobs={"table": "nothing"})))
 
 
 def test_long_names_that_begin_alike_have_different_triggers() -> None:
-    names = {called("x" * 62 + end) for end in ("", "y", "z")}
+    names = {trigger_name("x" * 62 + end) for end in ("", "y", "z")}
     assert len(names) == 3 and max(map(len, names)) <= 64
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "back`tick", "*/ */"])
-def test_names_and_values_stay_what_they_are(place: Place, name: str) -> None:
-    profile, n = odd(name)
+def test_hostile_names_and_values_are_quoted_on_mariadb(place: Place, name: str) -> None:
+    profile, n = odd_profile(name)
     quoted = {role: "`" + called.replace("`", "``") + "`" for role, called in n.items()}
     value, table = n["value"], f"odd.{quoted['T']}"
     place.run("CREATE DATABASE odd")
@@ -164,7 +161,7 @@ def test_names_and_values_stay_what_they_are(place: Place, name: str) -> None:
         off = escape_string(f"off {value}")
         place.run(f"INSERT INTO {table} ({columns}) VALUES ('x', '{off}', now(), 0, 7, 'JobTimeout')")
         source = source_of(place.url, profile)
-        assert install(source) is State.INSTALLED and state(source) is State.INSTALLED
+        assert install(source) is FenceState.INSTALLED and state(source) is FenceState.INSTALLED
 
         def write(state: str) -> str:
             place.run(f"UPDATE {table} SET {quoted['state']} = '{escape_string(state)}', {quoted['note']} = 'late'")
@@ -174,6 +171,6 @@ def test_names_and_values_stay_what_they_are(place: Place, name: str) -> None:
         assert write(f"on {value}") == f"off {value}"
         assert write(f"again {value}") == f"again {value}"
         assert write(f"on {value}") == f"on {value}"
-        assert remove(source) is State.ABSENT and place.triggers() == []
+        assert remove(source) is FenceState.ABSENT and place.triggers() == []
     finally:
         place.run("DROP DATABASE odd")

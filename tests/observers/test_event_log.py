@@ -17,7 +17,7 @@ from reaper.observers.event_log import EventLog
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.daemons import Daemon, until
 from tests.support.protea import HOUR, MINUTE, Protea, thresholds

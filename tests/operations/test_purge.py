@@ -1,51 +1,37 @@
-"""Retention: what has finished goes, with all that belongs to it; what runs, or is needed by what runs, never does."""
+"""A purge deletes finished jobs with all that belongs to them; never jobs that run, or that a running job needs."""
 
 from __future__ import annotations
 
 import itertools
 import os
-import pty
-import signal
 import subprocess
 import sys
-import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event
-from structlog.testing import capture_logs
 
-from reaper.cli import exit_codes
 from reaper.dev.postgres import Embedded
 from reaper.errors import NotPurgeable
 from reaper.model import Outcome, PurgeReport
-from reaper.observers.event_log import EventLog
-from reaper.operations.purge import PurgeOptions, check, purge
+from reaper.operations.purge import PurgeOptions, purge, require_purgeable
 from reaper.profile import resolve
-from reaper.scheduling.scheduled_purge import ScheduledPurge
-from reaper.scheduling.scheduler import CronTrigger, IntervalTrigger, Supervisor
 from reaper.source import Source
-from reaper.source.purge import PurgeStatements, cutoff, purge_lease
-from tests.scheduling.test_scheduler import Diary, runner
+from reaper.source.purge import PurgeStatements, cutoff
 from tests.staleness.test_clocks import faketime
-from tests.support.commands import COMMAND, PROJECT, Reaper, environment
-from tests.support.daemons import Daemon, closed, until
+from tests.support.commands import PROJECT
 from tests.support.mariadb import MariaDB
 from tests.support.protea import PATIENCE, Protea, thresholds
+from tests.support.purges import DAY, PurgeRecorder
 from tests.support.worlds import Database, Session
 from tests.support.worlds.mariadb import MariaDBDatabase
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.servers import database_on
-
-DAY = 86400.0
 
 SHED = """
 description = "tasks with notes, bills and pins"
@@ -63,7 +49,7 @@ children = { parent = ["parent_id", "parent_part"], at = ["made"] }
 [actions.fail.set]
 state = "failed"
 
-# Says nothing of the state: that no running row goes is the reaper's own word.
+# Does not mention the state: the reaper itself keeps every running row.
 [purge]
 where = [{ column = "ended", is = "not null" }]
 at = ["ended", "made"]
@@ -72,30 +58,12 @@ also = [{ delete = "note", match = { task_id = "id", task_part = "part" } }]
 """
 
 
-@dataclass
-class Told:
-    """A listener that remembers."""
-
-    batches: list[int] = field(default_factory=list)
-    found: list[int | None] = field(default_factory=list)
-    reports: list[PurgeReport] = field(default_factory=list)
-
-    def purging(self, source: str, found: int | None) -> None:
-        self.found.append(found)
-
-    def purged(self, source: str, rows: int) -> None:
-        self.batches.append(rows)
-
-    def purge_ended(self, report: PurgeReport) -> None:
-        self.reports.append(report)
-
-
 class Shed:
     """A job system with a key of two columns, on either server. Ages are days before the database's now."""
 
     tables = """
-    CREATE TABLE task (id integer NOT NULL, part varchar(9) NOT NULL, state varchar(9), ended {moment}, made {moment},
-        parent_id integer, parent_part varchar(9), PRIMARY KEY (id, part));
+    CREATE TABLE task (id integer NOT NULL, part varchar(9) NOT NULL, state varchar(9), ended {column_type},
+        made {column_type}, parent_id integer, parent_part varchar(9), PRIMARY KEY (id, part));
     CREATE INDEX task_parent ON task (parent_id, parent_part);
     CREATE TABLE note (task_id integer, task_part varchar(9));
     CREATE INDEX note_task ON note (task_id, task_part);
@@ -107,8 +75,8 @@ class Shed:
     def __init__(self, database: Database) -> None:
         self.database, self.hand = database, database.session(autocommit=True)
         self._made = itertools.count()
-        context = "datetime(6)" if isinstance(database, MariaDBDatabase) else "timestamptz"
-        for statement in self.tables.format(moment=context).split(";"):
+        column_type = "datetime(6)" if isinstance(database, MariaDBDatabase) else "timestamptz"
+        for statement in self.tables.format(column_type=column_type).split(";"):
             self.hand.do(statement)
 
     def task(
@@ -148,24 +116,26 @@ class Shed:
         profile = resolve("shed", {"shed": {**tomllib.loads(SHED), **changes}})
         return Source("main", self.database.url, profile, thresholds(), PATIENCE)
 
-    def purge(self, source: Source | None = None, told: Told | None = None, **options: Any) -> PurgeReport:
+    def purge(self, source: Source | None = None, told: PurgeRecorder | None = None, **options: Any) -> PurgeReport:
         return purge(
-            source or self.source(), PurgeOptions(**{"days_to_keep": 30, "batch_size": 10, **options}), told or Told()
+            source or self.source(),
+            PurgeOptions(**{"days_to_keep": 30, "batch_size": 10, **options}),
+            told or PurgeRecorder(),
         )
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def shed(request: pytest.FixtureRequest) -> Iterator[Shed]:
     with database_on(request, request.param) as database:
-        made = Shed(database)
-        yield made
-        made.hand.close()
+        shed = Shed(database)
+        yield shed
+        shed.hand.close()
 
 
-# --- what goes, and what does not ----------------------------------------------------------------------------
+# --- which rows are deleted ----------------------------------------------------------------------------
 
 
-def test_what_finished_before_the_cutoff_goes_and_nothing_else(shed: Shed) -> None:
+def test_purge_deletes_what_finished_before_the_cutoff_and_nothing_else(shed: Shed) -> None:
     old, older = shed.task(ended=30.001), shed.task(ended=4000)
     young, unfinished = shed.task(ended=29.999), shed.task(ended=None, state="queued")
     report = shed.purge()
@@ -176,7 +146,7 @@ def test_what_finished_before_the_cutoff_goes_and_nothing_else(shed: Shed) -> No
     assert shed.left() == {unfinished}
 
 
-def test_the_first_end_that_is_known_counts(shed: Shed) -> None:
+def test_first_known_end_counts(shed: Shed) -> None:
     where = {"where": [{"column": "state", "in": ["done"]}], "at": ["ended", "made"]}
     unknown = shed.task(ended=None, made=40)
     shed.task(ended=3, made=40)
@@ -185,7 +155,7 @@ def test_the_first_end_that_is_known_counts(shed: Shed) -> None:
     assert unknown not in shed.left() and len(shed.left()) == 1
 
 
-def test_a_zero_date_of_mariadb_is_no_end(mariadb: MariaDB) -> None:
+def test_zero_date_of_mariadb_is_no_end(mariadb: MariaDB) -> None:
     shed = Shed(MariaDBDatabase(mariadb.create_database("zero")))
     old, young = shed.task(made=40), shed.task(made=3)
     shed.hand.do("SET sql_mode = ''")
@@ -196,7 +166,7 @@ def test_a_zero_date_of_mariadb_is_no_end(mariadb: MariaDB) -> None:
     mariadb.drop_database("zero")
 
 
-def test_a_running_row_never_goes_whatever_the_profile_says(shed: Shed) -> None:
+def test_running_row_is_never_deleted_whatever_the_profile_says(shed: Shed) -> None:
     running = shed.task(state="running")
     done = shed.task()
     with shed.source().connect() as connection:
@@ -208,7 +178,7 @@ def test_a_running_row_never_goes_whatever_the_profile_says(shed: Shed) -> None:
     assert shed.purge().purged == 0
 
 
-def test_the_last_statement_by_itself_spares_a_running_row(shed: Shed) -> None:
+def test_delete_statement_by_itself_spares_a_running_row(shed: Shed) -> None:
     running = shed.task(state="running")
     source = shed.source(purge={"where": [{"column": "ended", "is": "not null"}], "at": ["ended"]})
     with source.connect() as connection:
@@ -227,7 +197,7 @@ def test_parents_and_children_of_running_rows_stay(shed: Shed) -> None:
     assert shed.left() == {parent, child, above, below} and not {over, under} & shed.left()
 
 
-def test_what_is_needed_stays(shed: Shed) -> None:
+def test_needed_rows_stay(shed: Shed) -> None:
     needed, free = shed.task(), shed.task()
     shed.attach("pin", needed)
     shed.attach("note", needed, free)
@@ -235,7 +205,7 @@ def test_what_is_needed_stays(shed: Shed) -> None:
     assert shed.left() == shed.left("note") == {needed}
 
 
-def test_a_column_that_is_a_number_of_seconds_is_compared_exactly(shed: Shed) -> None:
+def test_epoch_column_is_compared_exactly(shed: Shed) -> None:
     now = "unix_timestamp(now(6))" if isinstance(shed.database, MariaDBDatabase) else "extract(epoch FROM now())"
     for unit, name in ((1, "epoch s"), (1000, "epoch ms")):
         shed.hand.do("DROP TABLE IF EXISTS counted")
@@ -253,12 +223,12 @@ def test_a_column_that_is_a_number_of_seconds_is_compared_exactly(shed: Shed) ->
         assert shed.hand.one("SELECT id FROM counted") == 2
 
 
-def test_the_database_s_clock_decides(shed: Shed) -> None:
+def test_cutoff_is_by_the_clock_of_the_database(shed: Shed) -> None:
     script = (
-        "import sys, tests.operations.test_purge as t\nfrom reaper.operations.purge import purge, Orders\n"
+        "import sys, tests.operations.test_purge as t\nfrom reaper.operations.purge import PurgeOptions, purge\n"
         "profile = t.resolve('shed', {'shed': t.tomllib.loads(t.SHED)})\n"
         "source = t.Source('main', sys.argv[1], profile, t.thresholds(), t.PATIENCE)\n"
-        "print(purge(source, Orders(30, 10), t.Told()).purged)"
+        "print(purge(source, PurgeOptions(30, 10), t.PurgeRecorder()).purged)"
     )
     shed.task(ended=29)
     shed.task(ended=31)
@@ -272,47 +242,47 @@ def test_the_database_s_clock_decides(shed: Shed) -> None:
     assert len(shed.left()) == 1
 
 
-# --- the walk ------------------------------------------------------------------------------------------------
+# --- pages and batches ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("batch_size", "page_size"), [(1, 1), (3, 7), (7, 7), (10, 21), (100, 1000)])
-def test_every_row_is_met_once_however_the_pages_fall(shed: Shed, batch_size: int, page_size: int) -> None:
-    """Rows with the same end are told apart by their keys; those that stay are passed by."""
+def test_rows_are_met_once_however_the_pages_fall(shed: Shed, batch_size: int, page_size: int) -> None:
+    """Rows with the same end are ordered by their keys; rows that may not be deleted are skipped."""
     parts = [shed.task(ended=40 + number // 9) for number in range(40)]
     pinned = set(parts[::5])
     shed.attach("pin", *pinned)
     shed.hand.do("UPDATE task SET ended = (SELECT * FROM (SELECT min(ended) FROM task) AS t) WHERE part > 'p0020'")
-    told = Told()
+    told = PurgeRecorder()
     report = shed.purge(told=told, batch_size=batch_size, page_size=page_size)
     assert shed.left() == pinned
     assert (report.purged, sum(told.batches), max(told.batches) <= batch_size) == (32, 32, True)
 
 
-def test_oldest_go_first(shed: Shed) -> None:
+def test_oldest_rows_are_deleted_first(shed: Shed) -> None:
     ages = {shed.task(ended=age): age for age in (50, 35, 44, 90)}
-    told = Told()
-    shed.purge(told=told, batch_size=2, stopping=lambda: len(told.batches) == 1)
+    told = PurgeRecorder()
+    shed.purge(told=told, batch_size=2, should_stop=lambda: len(told.batches) == 1)
     assert sorted(ages[part] for part in shed.left()) == [35, 44]
 
 
-def test_told_to_stop_it_ends_after_the_batch_and_the_next_one_goes_on(shed: Shed) -> None:
+def test_stopped_purge_ends_after_its_batch_and_the_next_one_goes_on(shed: Shed) -> None:
     parts = [shed.task() for _ in range(30)]
     shed.attach("note", *parts)
-    told = Told()
-    report = shed.purge(told=told, stopping=lambda: len(told.batches) == 2)
+    told = PurgeRecorder()
+    report = shed.purge(told=told, should_stop=lambda: len(told.batches) == 2)
     assert (report.outcome, report.purged) == (Outcome.STOPPED, 20)
     assert len(shed.left()) == 10 and shed.left() == shed.left("note")
     assert shed.purge().purged == 10
     assert not shed.left() | shed.left("note")
 
 
-def test_told_to_stop_before_the_first_batch_it_changes_nothing(shed: Shed) -> None:
+def test_purge_that_is_stopped_before_the_first_batch_changes_nothing(shed: Shed) -> None:
     shed.task()
-    assert shed.purge(stopping=lambda: True).outcome is Outcome.STOPPED
+    assert shed.purge(should_stop=lambda: True).outcome is Outcome.STOPPED
     assert len(shed.left()) == 1
 
 
-def test_a_dry_run_counts_and_changes_nothing(shed: Shed) -> None:
+def test_dry_run_of_a_purge_counts_and_changes_nothing(shed: Shed) -> None:
     shed.attach("note", shed.task(), shed.task())
     shed.task(ended=1)
     report = shed.purge(dry_run=True)
@@ -320,7 +290,7 @@ def test_a_dry_run_counts_and_changes_nothing(shed: Shed) -> None:
     assert len(shed.left()) == 3 and len(shed.left("note")) == 2
 
 
-def test_purges_side_by_side_are_in_nobody_s_way(shed: Shed) -> None:
+def test_purges_side_by_side_do_not_block_each_other(shed: Shed) -> None:
     shed.attach("note", *(shed.task() for _ in range(120)))
     with ThreadPoolExecutor(3) as pool:
         reports = list(pool.map(lambda _: shed.purge(batch_size=5), range(3)))
@@ -329,7 +299,7 @@ def test_purges_side_by_side_are_in_nobody_s_way(shed: Shed) -> None:
     assert not shed.left() | shed.left("note")
 
 
-# --- what others do meanwhile --------------------------------------------------------------------------------
+# --- other sessions meanwhile --------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -361,8 +331,8 @@ def impatient(shed: Shed) -> Session:
     return session
 
 
-def test_a_row_that_runs_again_at_any_moment_stays_or_was_gone_before(shed: Shed) -> None:
-    """Whoever starts a finished row anew either finds it gone, or keeps it with all that belongs to it."""
+def test_row_that_runs_again_at_any_moment_stays_or_was_deleted_before(shed: Shed) -> None:
+    """A session that starts a finished row again finds it deleted, or keeps it with all that belongs to it."""
     outcomes = set()
     for place in itertools.count():
         part = shed.task()
@@ -390,7 +360,7 @@ def test_a_row_that_runs_again_at_any_moment_stays_or_was_gone_before(shed: Shed
     assert outcomes == {True, False}
 
 
-def test_what_is_needed_after_the_lock_is_seen_by_the_second_judgement(shed: Shed) -> None:
+def test_need_that_appears_after_the_lock_is_seen_by_the_second_check(shed: Shed) -> None:
     source, needed = shed.source(), shed.task()
     free = shed.task()
 
@@ -404,7 +374,7 @@ def test_what_is_needed_after_the_lock_is_seen_by_the_second_judgement(shed: She
     assert (report.purged, report.left, report.refusals) == (1, 1, {})
 
 
-def test_killed_at_any_moment_it_leaves_each_row_with_all_that_goes_with_it_or_none(shed: Shed) -> None:
+def test_kill_at_any_moment_leaves_each_row_with_all_that_belongs_to_it_or_none(shed: Shed) -> None:
     class Killed(BaseException):
         pass
 
@@ -431,7 +401,7 @@ def test_killed_at_any_moment_it_leaves_each_row_with_all_that_goes_with_it_or_n
     assert len(seen) > 10
 
 
-def test_a_row_that_somebody_holds_is_left_for_the_next_time(shed: Shed) -> None:
+def test_locked_row_is_left_for_the_next_purge(shed: Shed) -> None:
     held = shed.task()
     for _ in range(5):
         shed.task()
@@ -444,7 +414,7 @@ def test_a_row_that_somebody_holds_is_left_for_the_next_time(shed: Shed) -> None
     assert shed.purge().purged == 1
 
 
-def test_a_row_whose_belongings_somebody_holds_is_left_without_waiting_long(shed: Shed) -> None:
+def test_row_with_locked_belongings_is_left_without_a_long_wait(shed: Shed) -> None:
     held, *others = (shed.task() for _ in range(6))
     shed.attach("note", held, *others)
     shed.fill()
@@ -464,7 +434,7 @@ def test_a_row_whose_belongings_somebody_holds_is_left_without_waiting_long(shed
 # --- what the database refuses -------------------------------------------------------------------------------
 
 
-def test_a_row_that_others_refer_to_stays_its_reason_is_told_once_and_the_rest_goes(shed: Shed) -> None:
+def test_row_that_others_refer_to_stays_with_its_reason_counted_and_the_rest_is_deleted(shed: Shed) -> None:
     parts = [shed.task() for _ in range(25)]
     billed = {parts[3], parts[4], parts[17]}
     shed.attach("bill", *billed)
@@ -475,7 +445,7 @@ def test_a_row_that_others_refer_to_stays_its_reason_is_told_once_and_the_rest_g
     assert "foreign key constraint" in next(iter(report.refusals))
 
 
-def test_a_trigger_that_keeps_a_row_without_a_word_keeps_all_that_belongs_to_it(empty: PostgreSQLDatabase) -> None:
+def test_trigger_that_silently_keeps_a_row_keeps_all_that_belongs_to_it(empty: PostgreSQLDatabase) -> None:
     shed = Shed(empty)
     kept, other = shed.task(), shed.task()
     shed.attach("note", kept, other)
@@ -490,10 +460,8 @@ def test_a_trigger_that_keeps_a_row_without_a_word_keeps_all_that_belongs_to_it(
     shed.hand.close()
 
 
-def test_when_one_row_after_the_other_is_refused_it_gives_up_and_says_why(
-    shed: Shed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("reaper.operations.purge._MOST_REFUSED", 8)
+def test_purge_gives_up_and_says_why_when_row_after_row_is_refused(shed: Shed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reaper.operations.purge._MAX_REFUSED_IN_A_ROW", 8)
     shed.attach("bill", *(shed.task() for _ in range(12)))
     report = shed.purge()
     assert report.outcome is Outcome.FAILED and report.error is not None
@@ -501,7 +469,7 @@ def test_when_one_row_after_the_other_is_refused_it_gives_up_and_says_why(
     assert not report.database_away
 
 
-def test_a_role_that_may_not_delete_is_told_at_once(protea: Protea, server: Embedded) -> None:
+def test_role_that_may_not_delete_fails_the_purge_at_once(protea: Protea, server: Embedded) -> None:
     protea.job(status="succeeded", finished=40 * DAY, age=41 * DAY)
     protea.connection.execute("CREATE ROLE keeper LOGIN")
     try:
@@ -509,16 +477,16 @@ def test_a_role_that_may_not_delete_is_told_at_once(protea: Protea, server: Embe
         url = protea.url.replace("postgres@", "keeper@")
         assert url != protea.url
         source = Source("main", url, resolve("protea"), thresholds(), PATIENCE)
-        report = purge(source, PurgeOptions(30, 10), Told())
+        report = purge(source, PurgeOptions(30, 10), PurgeRecorder())
         assert (report.outcome, report.error) == (Outcome.FAILED, "permission denied for table job")
         assert len(protea.statuses()) == 1
     finally:
         protea.connection.execute("DROP OWNED BY keeper; DROP ROLE keeper")
 
 
-def test_a_database_that_is_away_is_told_and_not_raised() -> None:
+def test_database_that_is_away_is_in_the_report_and_not_raised() -> None:
     source = Source("main", "postgresql+psycopg://x@127.0.0.1:1/x", resolve("protea"), thresholds(), PATIENCE)
-    report = purge(source, PurgeOptions(30, 10), Told())
+    report = purge(source, PurgeOptions(30, 10), PurgeRecorder())
     assert (report.outcome, report.database_away, report.purged) == (Outcome.FAILED, True, 0)
 
 
@@ -531,27 +499,27 @@ def test_a_database_that_is_away_is_told_and_not_raised() -> None:
 )
 def test_profiles_that_cannot_be_purged_say_why(profile: str, why: str) -> None:
     with pytest.raises(NotPurgeable, match=why.replace("[", r"\[").replace(".", r"\.")):
-        check(resolve(profile))
+        require_purgeable(resolve(profile))
 
 
 # --- shipped profiles ----------------------------------------------------------------------------------------
 
 
-def test_protea_s_finished_jobs_go_with_their_events_and_leave_their_children(protea: Protea) -> None:
+def test_finished_protea_jobs_are_deleted_with_their_events_and_without_their_children(protea: Protea) -> None:
     parent = protea.job(status="succeeded", finished=40 * DAY, age=41 * DAY)
     protea.event(parent, age=40 * DAY)
     child = protea.job(status="failed", finished=3 * DAY, age=41 * DAY, parent=parent)
     never_began = protea.job(status="cancelled", age=None, created=50 * DAY)
     waiting = protea.job(status="queued", age=None, created=50 * DAY)
     running = protea.job(age=50 * DAY)
-    report = purge(protea.source(), PurgeOptions(30, 10), Told())
+    report = purge(protea.source(), PurgeOptions(30, 10), PurgeRecorder())
     assert report.purged == 2 and never_began not in protea.statuses()
     assert protea.statuses().keys() == {child, waiting, running}
     assert protea.row(child)["parent_job_id"] is None
     assert not [row for row in protea.dump() if row.startswith("event ")]
 
 
-def test_a_page_is_found_by_an_index_on_the_end(protea: Protea) -> None:
+def test_page_is_read_by_an_index_on_the_end(protea: Protea) -> None:
     protea.connection.execute(
         "INSERT INTO job (operation, queue_name, status, finished_at) SELECT 'x', 'q', 'succeeded',"
         " now() - make_interval(mins => i) FROM generate_series(1, 20000) i"
@@ -568,349 +536,3 @@ def test_a_page_is_found_by_an_index_on_the_end(protea: Protea) -> None:
             plan = connection.exec_driver_sql(f"EXPLAIN {compiled.string}", compiled.construct_params()).scalars()
             assert "job_finished_at_idx" in "\n".join(plan)
         assert not {row.key for row in page} & {row.key for row in purging.stream(connection, page[-1], 100)}
-
-
-# --- on the schedule -----------------------------------------------------------------------------------------
-
-
-def finished(protea: Protea, jobs: int = 1) -> None:
-    for _ in range(jobs):
-        protea.job(status="succeeded", finished=40 * DAY, age=41 * DAY)
-
-
-def slow(protea: Protea, seconds: float) -> None:
-    """Every deletion of jobs takes so long."""
-    protea.connection.execute(
-        f"CREATE FUNCTION slow_purge() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep({seconds});"
-        " RETURN NULL; END $$; CREATE TRIGGER slow_purge BEFORE DELETE ON job FOR EACH STATEMENT"
-        " EXECUTE FUNCTION slow_purge()"
-    )
-
-
-@contextmanager
-def keeping(protea: Protea, told: Told, *, batch_size: int = 10, every: float = 0.2) -> Iterator[Supervisor]:
-    """A supervisor that sweeps and purges."""
-    supervisor, diary = Supervisor(), Diary()
-    swept = runner(protea, diary)
-    supervisor.add(swept)
-    supervisor.add_scheduled_purge(ScheduledPurge(swept.source, 30, batch_size, [told]), IntervalTrigger(0, every))
-    supervisor.start()
-    try:
-        yield supervisor
-    finally:
-        supervisor.stop(10)
-
-
-def test_it_purges_whenever_the_trigger_says(protea: Protea) -> None:
-    told = Told()
-    with keeping(protea, told):
-        for _ in range(2):
-            finished(protea)
-            until(lambda: not protea.statuses(), "a purge")
-        until(lambda: len(told.reports) > 3, "more of them")
-    assert {report.outcome for report in told.reports} == {Outcome.DONE}
-
-
-def test_a_purge_that_takes_long_does_not_delay_the_sweeps_nor_meet_itself(protea: Protea) -> None:
-    slow(protea, 0.3)
-    finished(protea, 8)
-    supervisor, diary, told = Supervisor(), Diary(), Told()
-    swept = runner(protea, diary)
-    supervisor.add(swept)
-    supervisor.add_scheduled_purge(ScheduledPurge(swept.source, 30, 1, [told]), IntervalTrigger(0, 0.1))
-    supervisor.start()
-    until(lambda: bool(told.batches), "a batch")
-    sweeps = len(diary.sweeps)
-    until(lambda: bool(told.reports), "the end of the purge")
-    assert len(diary.sweeps) - sweeps >= 4
-    assert (told.reports[0].purged, told.batches) == (8, [1] * 8)
-    assert supervisor.stop(10)
-
-
-def test_a_stop_ends_a_purge_after_its_batch(protea: Protea) -> None:
-    slow(protea, 0.2)
-    finished(protea, 40)
-    supervisor, told = Supervisor(), Told()
-    supervisor.add_scheduled_purge(ScheduledPurge(protea.source(), 30, 2, [told]), IntervalTrigger(0, 0.2))
-    supervisor.start()
-    until(lambda: len(told.batches) >= 2, "two batches")
-    begun = time.monotonic()
-    assert supervisor.stop(3)
-    assert time.monotonic() - begun < 3
-    assert [report.outcome for report in told.reports] == [Outcome.STOPPED]
-    assert len(protea.statuses()) == 40 - sum(told.batches) > 0
-
-
-def test_a_removed_source_is_purged_no_more(protea: Protea) -> None:
-    told = Told()
-    with keeping(protea, told) as supervisor:
-        until(lambda: bool(told.reports), "a purge")
-        supervisor.remove(["main"], 5)
-        before = len(told.reports)
-        finished(protea)
-        time.sleep(0.5)  # longer than two of its intervals: nothing is to happen
-        assert len(told.reports) == before and len(protea.statuses()) == 1
-
-
-def test_of_two_replicas_one_purges(protea: Protea) -> None:
-    slow(protea, 0.4)
-    finished(protea, 4)
-    first, second, source = Told(), Told(), protea.source()
-    one = ScheduledPurge(source, 30, 1, [first])
-    other = ScheduledPurge(protea.source(name="elsewhere"), 30, 1, [second])
-    with ThreadPoolExecutor(1) as pool:
-        working = pool.submit(one.tick)
-        until(lambda: bool(first.batches), "a batch")
-        assert other.tick() is not None
-        assert second.reports[0].outcome is Outcome.STANDBY and not second.batches
-        assert (done := working.result()) is not None and done.purged == 4
-    finished(protea)
-    assert (after := other.tick()) is not None and (after.outcome, after.purged) == (Outcome.DONE, 1)
-
-
-def test_who_has_lost_the_lease_goes_no_further(protea: Protea) -> None:
-    finished(protea, 4)
-    source, told = protea.source(), Told()
-    lease = purge_lease(source.engine, source.rule.tables, 60)
-    rival = purge_lease(source.engine, source.rule.tables, 60)
-    lease.keep = lambda: not told.batches  # type: ignore[method-assign]
-    report = purge(source, PurgeOptions(30, 1), told, lease)
-    assert (report.outcome, report.purged) == (Outcome.STANDBY, 1)
-    assert rival.hold(), "the lease was not given back"
-    rival.release()
-
-
-@pytest.mark.parametrize(
-    ("cron", "now", "then"),
-    [
-        ("0 3 * * sun", "2026-11-22T02:59:58", "2026-11-22T03:00:00"),
-        ("0 3 * * sun", "2026-11-22T03:00:01", "2026-11-29T03:00:00"),
-        ("*/5 * * * *", "2026-11-22T10:01:00", "2026-11-22T10:05:00"),
-    ],
-)
-def test_a_cron_expression_is_in_utc(cron: str, now: str, then: str) -> None:
-    context = datetime.fromisoformat(now).replace(tzinfo=UTC)
-    assert CronTrigger(cron).get_next_fire_time(None, context) == datetime.fromisoformat(then).replace(tzinfo=UTC)
-
-
-def test_after_a_leap_of_the_clock_one_purge_makes_up_for_all() -> None:
-    trigger, first = CronTrigger("* * * * *"), datetime(1970, 1, 1, tzinfo=UTC)
-    now = datetime(2026, 11, 22, 10, 0, 30, tzinfo=UTC)
-    assert trigger.get_next_fire_time(first, now) == datetime(2026, 11, 22, 10, 1, tzinfo=UTC)
-    whole = now.replace(second=0)
-    assert trigger.get_next_fire_time(whole, whole) == whole + timedelta(minutes=1)
-
-
-def configured(protea: Protea, cron: str) -> str:
-    return (
-        f'[sources.main]\ndatabase_url = "{protea.libpq}"\n[sources.main.purge]\ncron = "{cron}"\n'
-        "days_to_keep = 35\nbatch_size = 2\n"
-    )
-
-
-def fake_clock(at: str) -> dict[str, Any]:
-    """A host whose clock begins at this moment, and goes on."""
-    return {"LD_PRELOAD": faketime(), "FAKETIME": f"@{at}", "DONT_FAKE_MONOTONIC": 1, "TZ": "UTC"}
-
-
-def test_the_daemon_purges_at_three_on_sunday(protea: Protea, tmp_path: Path) -> None:
-    finished(protea, 5)
-    young = protea.job(status="succeeded", finished=34 * DAY, age=36 * DAY)
-    with Daemon(tmp_path, configured(protea, "0 3 * * 0"), **fake_clock("2026-11-22 02:59:45")) as daemon:
-        daemon.comes_up()
-        assert daemon.value("reaper_purged_total", "main") == 0
-        assert len(protea.statuses()) == 6
-        told = daemon.says("Purged 5 finished job(s).", 30)
-        assert (told["source"], told["purged"], told["refused"], told["outcome"]) == ("main", 5, 0, "done")
-        assert protea.statuses().keys() == {young}
-        daemon.shows("reaper_purged_total", 5, "main")
-        daemon.sweeps_on(source="main")
-        assert daemon.stop()[0] == 0
-
-
-def test_a_reload_changes_when_the_daemon_purges_and_what(protea: Protea, tmp_path: Path) -> None:
-    protea.job(status="succeeded", finished=34 * DAY, age=36 * DAY)
-    young = protea.job(status="succeeded", finished=32 * DAY, age=34 * DAY)
-    with Daemon(tmp_path, configured(protea, "0 4 * * 0"), **fake_clock("2026-11-22 03:00:45")) as daemon:
-        daemon.comes_up()
-        daemon.reload(configured(protea, "1 3 * * 0").replace("35", "33"))
-        daemon.says("Purged 1 finished job(s).", 30)
-        assert protea.statuses().keys() == {young}
-
-
-def test_a_daemon_in_a_purge_stops_in_time_and_half_of_nothing_is_left(protea: Protea, tmp_path: Path) -> None:
-    slow(protea, 0.3)
-    finished(protea, 60)
-    with Daemon(tmp_path, configured(protea, "* * * * *"), **fake_clock("2026-11-22 02:59:55")) as daemon:
-        until(lambda: len(protea.statuses()) < 58, "a batch", 80)  # a slow start misses the first minute
-        status, seconds = daemon.stop()
-        assert (status, seconds < 5) == (0, True)
-        left = len(protea.statuses())
-        told = daemon.said(f"Purged {60 - left} finished job(s).")
-        assert [line["outcome"] for line in told] == ["stopped"]
-    assert 0 < left < 58 and left % 2 == 0
-
-
-def test_trouble_with_the_database_is_told_once_and_the_next_purge_comes(protea: Protea, server: Embedded) -> None:
-    with capture_logs() as lines:
-        event_log = EventLog()
-        scheduled_purge = ScheduledPurge(protea.source(), 30, 10, [event_log])
-        finished(protea)
-        name = protea.connection.info.dbname
-        protea.connection.close()
-        with closed(server.url.replace("+psycopg", ""), name):
-            scheduled_purge.tick()
-            scheduled_purge.tick()
-        scheduled_purge.tick()
-    failed = [line for line in lines if line["event"] == "Reaper purge failed"]
-    assert [(line["database_away"], line["log_level"]) for line in failed] == [(True, "error")]
-    assert [line["event"] for line in lines[-1:]] == ["Purged 1 finished job(s)."]
-
-
-# --- the command ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> Reaper:
-    monkeypatch.chdir(tmp_path)
-    return Reaper(tmp_path, {"REAPER_DATABASE_URL": database})
-
-
-def test_the_command_purges_and_says_how_many(reaper: Reaper, protea: Protea) -> None:
-    finished(protea, 3)
-    result = reaper("purge", "--dry-run")
-    assert (result.exit_code, len(protea.statuses())) == (0, 3)
-    assert result.stdout.startswith("Would purge 3 job(s) that finished before ")
-    result = reaper("purge", "--batch-size", "2")
-    assert (result.exit_code, result.stdout) == (0, "Purged 3 finished job(s).\n")
-    assert not protea.statuses()
-    assert reaper("purge").stdout == "Purged 0 finished job(s).\n"
-
-
-def test_its_document_has_the_report(reaper: Reaper, protea: Protea) -> None:
-    finished(protea, 3)
-    [source] = reaper.json("purge", "--days-to-keep", "41")["sources"]
-    assert source["purged"] == 0
-    [source] = reaper.json("purge", "--dry-run")["sources"]
-    assert (source["found"], source["dry_run"], source["outcome"]) == (3, True, "done")
-    [source] = reaper.json("purge")["sources"]
-    assert (source["purged"], source["refusals"], source["error"], source["source"]) == (3, {}, None, "default")
-
-
-def test_what_the_configuration_says_holds_and_flags_are_above_it(reaper: Reaper, protea: Protea) -> None:
-    finished(protea)
-    reaper.configure(f'[sources.a]\ndatabase_url = "{protea.libpq}"\n[sources.a.purge]\ndays_to_keep = 60\n')
-    del reaper.given["REAPER_DATABASE_URL"]
-    assert reaper("purge").stdout == "Purged 0 finished job(s).\n"
-    assert reaper("purge", "--days-to-keep", "30").stdout == "Purged 1 finished job(s).\n"
-
-
-@pytest.mark.parametrize("profile", ["noetl", "adhese-schedule"])
-def test_a_source_that_cannot_be_purged_is_wrong_usage(reaper: Reaper, profile: str) -> None:
-    result = reaper("purge", REAPER_PROFILE=profile)
-    assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "")
-    assert result.stderr.startswith(f"reaper: source default: profile '{profile}'") and result.stderr.count("\n") == 1
-    assert reaper.json("purge", code=exit_codes.USAGE, REAPER_PROFILE=profile)["error"]
-
-
-def test_sources_that_cannot_be_purged_do_not_keep_the_others_from_it(reaper: Reaper, protea: Protea) -> None:
-    finished(protea)
-    reaper.configure(
-        f'[sources.a]\ndatabase_url = "{protea.libpq}"\n'
-        f'[sources.b]\ndatabase_url = "{protea.libpq}"\nprofile = "noetl"\n'
-    )
-    del reaper.given["REAPER_DATABASE_URL"]
-    result = reaper("purge")
-    assert (result.exit_code, result.stdout) == (0, "Purged 1 finished job(s).\n")
-    assert result.stderr.startswith("reaper: source b: profile 'noetl': a purge of logs is not supported")
-    assert reaper("purge", "--source", "b").exit_code == exit_codes.USAGE
-
-
-def test_what_the_database_refused_is_told_with_status_1(reaper: Reaper, protea: Protea) -> None:
-    finished(protea, 2)
-    protea.connection.execute("CREATE TABLE invoice (job uuid REFERENCES job)")
-    protea.connection.execute("INSERT INTO invoice SELECT id FROM job LIMIT 1")
-    result = reaper("purge")
-    assert result.exit_code == exit_codes.FAILED
-    assert "Purged 1 finished job(s).\nRefused by the database: 1 job(s): update or delete on table" in result.stdout
-
-
-def test_a_database_that_is_away_has_its_status(reaper: Reaper) -> None:
-    result = reaper("purge", REAPER_DATABASE_URL="postgresql://someone:geheim@127.0.0.1:1/nothing")
-    assert result.exit_code == exit_codes.AWAY and result.stderr.startswith("reaper: source default: ")
-
-
-def test_ctrl_c_ends_it_between_two_batches(reaper: Reaper, protea: Protea) -> None:
-    slow(protea, 0.3)
-    finished(protea, 60)
-    with reaper.process("purge", "--batch-size", "2") as process:
-        until(lambda: len(protea.statuses()) < 60, "a batch", 30)
-        process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=20)
-    assert process.returncode == exit_codes.INTERRUPTED
-    left = len(protea.statuses())
-    assert (
-        out == f"Purged {60 - left} finished job(s).\nStopped between two batches; the rest waits for the next purge.\n"
-    )
-    assert error == "Stopping after this batch; once more to stop at once.\n"
-    assert 0 < left < 60 and left % 2 == 0
-
-
-def test_killed_it_loses_nothing_and_the_next_one_goes_on(reaper: Reaper, protea: Protea) -> None:
-    slow(protea, 0.2)
-    finished(protea, 30)
-    with reaper.process("purge", "--batch-size", "2") as process:
-        until(lambda: len(protea.statuses()) < 26, "some batches", 30)
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-    left = len(protea.statuses())
-    assert left % 2 == 0
-    protea.connection.execute("DROP TRIGGER slow_purge ON job")
-    until(lambda: "Purged" in reaper("purge").stdout and not protea.statuses(), "the rest is gone")
-
-
-@pytest.mark.parametrize(("words", "answer", "left"), [((), b"n\n", 3), ((), b"y\n", 0), (("--force",), b"", 0)])
-def test_on_a_terminal_it_asks_and_shows_a_bar(
-    reaper: Reaper, protea: Protea, words: tuple[str, ...], answer: bytes, left: int
-) -> None:
-    slow(protea, 0.2)
-    finished(protea, 3)
-    ours, theirs = pty.openpty()
-    env = environment({**reaper.given, "TERM": "xterm", "COLUMNS": "100"})
-    with subprocess.Popen(
-        [*COMMAND, "purge", "--batch-size", "1", *words], env=env, stdin=theirs, stdout=theirs, stderr=theirs
-    ) as process:
-        os.close(theirs)
-        screen = Screen(ours)
-        if answer:
-            until(lambda: b"Delete 3 finished job(s)? [y/N]:" in screen.shown, "the question", 30)
-            os.write(ours, answer)
-        process.wait(30)
-    screen.close()
-    assert process.returncode == 0
-    assert len(protea.statuses()) == left
-    assert (b"Purging default" in screen.shown and b"/3" in screen.shown) or left
-    assert (b"Nothing was changed." in screen.shown) is bool(left)
-
-
-class Screen:
-    """What a terminal was sent."""
-
-    def __init__(self, end: int) -> None:
-        self.shown, self._end = b"", end
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                piece = os.read(self._end, 4096)
-            except OSError:  # the other end is closed
-                return
-            if not piece:
-                return
-            self.shown += piece
-
-    def close(self) -> None:
-        self._reader.join(5)
-        os.close(self._end)

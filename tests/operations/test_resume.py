@@ -1,4 +1,4 @@
-"""`reaper resume`: what was interrupted is closed at once, and nothing else is touched, on a real server."""
+"""`reaper resume` closes interrupted jobs at once and touches nothing else, on a real server."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from reaper.cli import exit_codes
-from reaper.operations.bulk import BulkOptions
-from reaper.operations.resume import Resumed, ResumeOptions, resume
+from reaper.operations.bulk_end import BulkOptions
+from reaper.operations.resume import ResumeOptions, ResumeResult, resume
 from reaper.source import Claim
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.commands import Reaper
@@ -53,16 +53,16 @@ def resumed(world: World, folder: Path, *arguments: str, code: int = 0, **given:
     return {job["key"] for job in document["closed_jobs"]}
 
 
-# --- who is closed, and who is not ------------------------------------------------------------------------------
+# --- which jobs are closed ------------------------------------------------------------------------------
 
 
-def test_what_was_heard_of_within_the_window_and_not_since_is_closed(world: World, folder: Path) -> None:
+def test_job_with_its_last_sign_within_the_window_is_closed(world: World, folder: Path) -> None:
     lately, begun_lately = world.job(age=3 * 3600, sign=MINUTE), world.job(age=2 * MINUTE, sign=None)
     assert resumed(world, folder) == {lately, begun_lately}
     assert {evidence["reason"] for job in (lately, begun_lately) for evidence in world.audit(job)} == {"Interrupted"}
 
 
-def test_what_was_last_heard_of_before_the_window_is_left_to_its_timeout(world: World, folder: Path) -> None:
+def test_job_with_its_last_sign_before_the_window_is_left_to_its_timeout(world: World, folder: Path) -> None:
     world.job(age=3 * 3600, sign=6 * MINUTE)
     world.job(age=6 * MINUTE, sign=None)
     before = world.dump()
@@ -70,20 +70,20 @@ def test_what_was_last_heard_of_before_the_window_is_left_to_its_timeout(world: 
     assert world.dump() == before
 
 
-def test_the_window_given_is_the_window_used(world: World, folder: Path) -> None:
+def test_window_that_is_given_is_used(world: World, folder: Path) -> None:
     nearer, farther = world.job(age=3600, sign=9 * MINUTE + 30), world.job(age=3600, sign=10 * MINUTE + 1)
     assert resumed(world, folder, "--window", "9m") == set()
     assert resumed(world, folder, "--window", "10m") == {nearer}
     assert world.state(farther) is State.RUNNING
 
 
-def test_the_window_of_the_configuration_counts_when_none_is_given(world: World, folder: Path) -> None:
+def test_window_of_the_configuration_is_used_when_none_is_given(world: World, folder: Path) -> None:
     job = world.job(age=3600, sign=9 * MINUTE)
     assert resumed(world, folder) == set()
     assert resumed(world, folder, REAPER_RESUME_WINDOW_SECONDS="10m") == {job}
 
 
-def test_what_has_ended_is_left_alone(world: World, folder: Path) -> None:
+def test_ended_job_is_left_alone(world: World, folder: Path) -> None:
     job = world.job(age=3600, sign=MINUTE)
     assert world.finish(job, world.hand)
     before = world.dump()
@@ -91,7 +91,7 @@ def test_what_has_ended_is_left_alone(world: World, folder: Path) -> None:
     assert world.dump() == before
 
 
-def test_a_dry_run_names_them_and_changes_nothing(world: World, folder: Path) -> None:
+def test_dry_run_of_resume_lists_jobs_and_changes_nothing(world: World, folder: Path) -> None:
     job = world.job(age=3600, sign=MINUTE)
     before = world.dump()
     reaper = reaper_of(world, folder)
@@ -103,7 +103,7 @@ def test_a_dry_run_names_them_and_changes_nothing(world: World, folder: Path) ->
     assert world.dump() == before
 
 
-def test_the_audit_says_what_happened(world: World, folder: Path) -> None:
+def test_audit_event_of_resume_says_what_happened(world: World, folder: Path) -> None:
     job = world.job(age=3600, sign=MINUTE)
     document = reaper_of(world, folder).json("resume", "--listen", "0.5s")
     [evidence] = world.audit(job)
@@ -112,7 +112,7 @@ def test_the_audit_says_what_happened(world: World, folder: Path) -> None:
     assert evidence["message"].endswith("heard of within 5m before, and not since.")
 
 
-# --- while it listens -------------------------------------------------------------------------------------------
+# --- while it waits for signs of life ---------------------------------------------------------------------------
 
 
 def patiently(seconds: float) -> bool:
@@ -120,7 +120,7 @@ def patiently(seconds: float) -> bool:
     return False
 
 
-def listened(world: World, meanwhile: Callable[[Session], object]) -> Resumed:
+def listened(world: World, meanwhile: Callable[[Session], object]) -> ResumeResult:
     """Resume, while another server does something in a session of its own."""
 
     def wait(seconds: float) -> bool:
@@ -129,19 +129,19 @@ def listened(world: World, meanwhile: Callable[[Session], object]) -> Resumed:
             other.commit()
         return patiently(seconds)
 
-    hand = BulkOptions("test-host", 1000, Heard())
-    found = resume(world.source(), DowntimeTracker(0), ResumeOptions(5 * MINUTE, 0.3, wait), hand)
-    assert found is not None
-    return found
+    bulk_options = BulkOptions("test-host", 1000, Heard())
+    result = resume(world.source(), DowntimeTracker(0), ResumeOptions(5 * MINUTE, 0.3, wait), bulk_options)
+    assert result is not None
+    return result
 
 
-def test_one_that_another_server_works_on_is_spared(world: World) -> None:
+def test_job_that_another_server_works_on_is_spared(world: World) -> None:
     dead, alive = world.job(age=3600, sign=MINUTE), world.job(age=3600, sign=MINUTE)
-    assert listened(world, lambda other: world.sign_of_life(alive, other)).toll.reaped == 1
+    assert listened(world, lambda other: world.sign_of_life(alive, other)).bulk_result.reaped == 1
     assert len(world.audit(dead)) == 1 and world.state(alive) is State.RUNNING
 
 
-def test_one_whose_worker_s_clock_is_behind_is_spared_too(noetl: World) -> None:
+def test_job_whose_workers_clock_is_behind_is_spared_too(noetl: World) -> None:
     job = noetl.job(age=3600, sign=MINUTE)
 
     def event(other: Session) -> None:
@@ -151,25 +151,25 @@ def test_one_whose_worker_s_clock_is_behind_is_spared_too(noetl: World) -> None:
             job,
         )
 
-    assert listened(noetl, event).found == 0
+    assert listened(noetl, event).interrupted == 0
     assert noetl.state(job) is State.RUNNING
 
 
-def test_one_that_ends_meanwhile_keeps_its_own_end(world: World) -> None:
+def test_job_that_ends_meanwhile_keeps_its_own_end(world: World) -> None:
     job = world.job(age=3600, sign=MINUTE)
-    assert listened(world, lambda other: world.finish(job, other)).found == 0
+    assert listened(world, lambda other: world.finish(job, other)).interrupted == 0
     assert world.state(job) is State.FINISHED
 
 
-def test_what_begins_after_the_restart_is_left_alone(world: World) -> None:
+def test_job_that_begins_after_the_restart_is_left_alone(world: World) -> None:
     world.job(age=3600, sign=MINUTE)
     begun: list[str] = []
-    assert listened(world, lambda _: begun.append(world.job(age=0, sign=None))).toll.reaped == 1
+    assert listened(world, lambda _: begun.append(world.job(age=0, sign=None))).bulk_result.reaped == 1
     assert world.state(begun[0]) is State.RUNNING
 
 
 @pytest.mark.parametrize("what", ["sign of life", "end"])
-def test_what_is_done_between_the_second_look_and_the_lock_counts(world: World, what: str) -> None:
+def test_changes_between_the_second_look_and_the_lock_count(world: World, what: str) -> None:
     """The claim judges again, behind its lock."""
     job, source = world.job(age=3600, sign=MINUTE), world.source()
     claim = source.claim
@@ -185,12 +185,12 @@ def test_what_is_done_between_the_second_look_and_the_lock_counts(world: World, 
     found = resume(
         source, DowntimeTracker(0), ResumeOptions(5 * MINUTE, 0.3, patiently), BulkOptions("test-host", 1000, Heard())
     )
-    assert found is not None and (found.found, found.toll.reaped, found.toll.lost) == (1, 0, 1)
+    assert found is not None and (found.interrupted, found.bulk_result.reaped, found.bulk_result.lost) == (1, 0, 1)
     assert world.state(job) is (State.RUNNING if what == "sign of life" else State.FINISHED)
 
 
-def test_a_sign_of_life_that_waits_for_its_commit_saves_the_job(world: World, folder: Path) -> None:
-    """The other server holds what the claim needs: its row, or the log."""
+def test_sign_of_life_that_waits_for_its_commit_saves_the_job(world: World, folder: Path) -> None:
+    """The other server has locked what the claim needs: its row, or the log."""
     job = world.job(age=3600, sign=MINUTE)
     with world.database.session() as other:
         assert world.sign_of_life(job, other)
@@ -200,7 +200,7 @@ def test_a_sign_of_life_that_waits_for_its_commit_saves_the_job(world: World, fo
     assert world.state(job) is State.RUNNING
 
 
-def test_two_at_once_close_each_job_once(world: World, folder: Path) -> None:
+def test_two_resumes_at_once_close_each_job_once(world: World, folder: Path) -> None:
     jobs, reaper = {world.job(age=3600, sign=MINUTE) for _ in range(20)}, reaper_of(world, folder)
     words = ("resume", "--json", "--listen", "1s")
     with reaper.process(*words, REAPER_BATCH_SIZE="3") as one, reaper.process(*words, REAPER_BATCH_SIZE="3") as two:
@@ -210,7 +210,7 @@ def test_two_at_once_close_each_job_once(world: World, folder: Path) -> None:
     assert {len(world.audit(job)) for job in jobs} == {1}
 
 
-def test_after_a_restart_of_the_database_it_listens_until_workers_can_be_back(world: World) -> None:
+def test_resume_waits_after_a_database_restart_until_workers_can_be_back(world: World) -> None:
     """The test's server has just been started, and workers get an hour to come back."""
     job, asked = world.job(age=3600, sign=MINUTE), list[float]()
 
@@ -218,13 +218,13 @@ def test_after_a_restart_of_the_database_it_listens_until_workers_can_be_back(wo
         asked.append(seconds)
         return True
 
-    hand = BulkOptions("test-host", 1000, Heard())
-    assert resume(world.source(), DowntimeTracker(3600), ResumeOptions(5 * MINUTE, 10, wait), hand) is None
+    bulk_options = BulkOptions("test-host", 1000, Heard())
+    assert resume(world.source(), DowntimeTracker(3600), ResumeOptions(5 * MINUTE, 10, wait), bulk_options) is None
     [seconds] = asked
     assert 1800 < seconds <= 3610 and world.state(job) is State.RUNNING
 
 
-def test_ctrl_c_while_it_listens_changes_nothing(noetl: World, folder: Path) -> None:
+def test_ctrl_c_while_resume_waits_changes_nothing(noetl: World, folder: Path) -> None:
     job = noetl.job(age=3600, sign=MINUTE)
     with reaper_of(noetl, folder).process("resume", "--listen", "1h") as process:
         with noetl.database.session() as other:
@@ -242,12 +242,12 @@ def test_ctrl_c_while_it_listens_changes_nothing(noetl: World, folder: Path) -> 
 
 @pytest.mark.parametrize("wrong", ["0s", "2d", "soon", "-5m"])
 @pytest.mark.parametrize("option", ["--window", "--listen"])
-def test_a_duration_that_is_none_is_wrong_usage(noetl: World, folder: Path, option: str, wrong: str) -> None:
+def test_wrong_duration_is_wrong_usage(noetl: World, folder: Path, option: str, wrong: str) -> None:
     result = reaper_of(noetl, folder)("resume", option, wrong)
     assert result.exit_code == exit_codes.USAGE and option in result.stderr
 
 
-def test_a_profile_without_signs_of_life_is_warned_about(noetl: World, folder: Path) -> None:
+def test_profile_without_signs_of_life_is_warned_about(noetl: World, folder: Path) -> None:
     reaper = reaper_of(noetl, folder)
     reaper.configure("[profiles.ours]\nextends = 'noetl'\nalive = []\n")
     reaper.given["REAPER_PROFILE"] = "ours"
@@ -256,7 +256,7 @@ def test_a_profile_without_signs_of_life_is_warned_about(noetl: World, folder: P
     assert "profile 'ours' knows no sign of life" in result.stderr
 
 
-def test_the_daemon_resumes_at_its_start_when_told_to(noetl: World, folder: Path) -> None:
+def test_daemon_resumes_at_its_start_when_configured(noetl: World, folder: Path) -> None:
     job, older = noetl.job(age=3600, sign=MINUTE), noetl.job(age=3600, sign=10 * MINUTE)
     url = noetl.database.url
     with Daemon(folder, database_url=url, profile="noetl", resume_at_start="true") as daemon:
@@ -269,7 +269,7 @@ def test_the_daemon_resumes_at_its_start_when_told_to(noetl: World, folder: Path
     assert noetl.state(older) is State.RUNNING
 
 
-def test_the_daemon_resumes_nothing_unless_told_to(noetl: World, folder: Path) -> None:
+def test_daemon_resumes_nothing_unless_configured(noetl: World, folder: Path) -> None:
     noetl.job(age=3600, sign=MINUTE)
     with Daemon(folder, database_url=noetl.database.url, profile="noetl") as daemon:
         daemon.comes_up().sweeps_on()

@@ -1,4 +1,4 @@
-"""Wrong profiles: each is refused with its place, what was expected, and the nearest name; and all of it at once."""
+"""Wrong profiles: each problem is refused with its key, what was expected and the nearest name; all at once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def cases() -> Iterator[tuple[str, str, list[str]]]:
     text = Path(__file__).with_name("bad_profiles.txt").read_text(encoding="utf-8")
     for case in text.split("\n=== ")[1:]:
         title, _, rest = case.partition("\n")
-        written, _, said = rest.partition("---\n")
-        yield title, written, said.strip("\n").splitlines()
+        written, _, messages = rest.partition("---\n")
+        yield title, written, messages.strip("\n").splitlines()
 
 
 CASES = list(cases())
@@ -35,19 +35,19 @@ def problems(written: str) -> list[str]:
     return list(caught.value.problems)
 
 
-@pytest.mark.parametrize(("written", "said"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_a_wrong_profile_is_refused_with_exactly_these_words(written: str, said: list[str]) -> None:
-    assert said
-    assert problems(written) == [f"profile 'mine': {line}" for line in said]
+@pytest.mark.parametrize(("written", "messages"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_wrong_profile_is_refused_with_exactly_these_words(written: str, messages: list[str]) -> None:
+    assert messages
+    assert problems(written) == [f"profile 'mine': {line}" for line in messages]
 
 
-def test_there_are_enough_of_them_and_each_is_its_own() -> None:
+def test_wrong_profiles_are_at_least_40_and_all_different() -> None:
     assert len(CASES) >= 40
     assert len({title for title, _, _ in CASES}) == len({written for _, written, _ in CASES}) == len(CASES)
 
 
-def test_no_word_of_the_machinery_leaks() -> None:
-    said = "\n".join(line for _, _, lines in CASES for line in lines)
-    assert not _PYDANTIC.search(said)
-    for arm in (*FORMS, LITERAL, NOW, SCALAR, "[key]"):
-        assert arm not in said
+def test_messages_contain_no_words_of_pydantic() -> None:
+    messages = "\n".join(line for _, _, lines in CASES for line in lines)
+    assert not _PYDANTIC.search(messages)
+    for tag in (*FORMS, LITERAL, NOW, SCALAR, "[key]"):
+        assert tag not in messages

@@ -1,4 +1,4 @@
-"""Whatever a profile says anywhere in its vocabulary stays a name or a value: it cannot become SQL."""
+"""No part of a profile can become SQL: hostile names stay quoted names, hostile values stay bound values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.protea import PATIENCE, Heard, Protea, thresholds
 
 VALUE = "it's \"odd\"; DROP TABLE job; -- %s %(x)s :x \\ ☃ {} $1 '"
 MARK = "Zq9"
-"""In every name and every value: outside of quoted names no statement may have it."""
+"""Part of every name and value. No statement may contain it outside of quoted names."""
 
 TABLES = {
     "job": {"id": "text", "kind": "text", "state": "text", "lane": "text", "begun": "timestamptz", "token": "text",
@@ -250,7 +250,7 @@ def swept(protea: Protea, profile: Profile, action: str, reaped: int) -> Heard:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_and_values_of_every_part_stay_what_they_are(protea: Protea, name: str) -> None:
+def test_hostile_names_and_values_of_all_parts_cannot_become_sql(protea: Protea, name: str) -> None:
     n, value = Names(name), f"{MARK} {VALUE}"
     n.create(protea)
     row = protea.connection.execute("SELECT now() - interval '8 h', now()").fetchone()
@@ -298,7 +298,7 @@ def test_names_and_values_of_every_part_stay_what_they_are(protea: Protea, name:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_and_types_of_a_log_stay_what_they_are(protea: Protea, name: str) -> None:
+def test_hostile_names_and_types_of_a_log_cannot_become_sql(protea: Protea, name: str) -> None:
     n, value = Names(name), f"{MARK} {VALUE}"
     n.create(protea)
     row = protea.connection.execute("SELECT now() - interval '8 h', now()").fetchone()

@@ -1,4 +1,4 @@
-"""A profile is data: what is wrong with it is said at once, and whatever it names stays a name."""
+"""A profile is data: its problems are reported at once, and names and values in it cannot become SQL."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def assigned(profile: Profile) -> Values:
 # --- names and extending -----------------------------------------------------------------------------------------
 
 
-def test_every_shipped_profile_is_valid_and_described() -> None:
+def test_shipped_profiles_are_valid_and_described() -> None:
     assert "protea" in shipped()
     for name in shipped():
         profile = resolve(name)
@@ -64,13 +64,13 @@ def test_every_shipped_profile_is_valid_and_described() -> None:
         assert profile.jobs.table in profile.tables
 
 
-def test_a_small_profile_is_enough() -> None:
+def test_smallest_profile_is_valid() -> None:
     profile = resolve("mine", {"mine": whole()})
     assert (profile.name, profile.alive, profile.jobs.kind) == ("mine", (), None)
     assert profile.columns() == {"t": {"id", "begun", "state"}}
 
 
-def test_an_extension_changes_what_it_names_and_keeps_the_rest() -> None:
+def test_extension_changes_what_it_names_and_keeps_the_rest() -> None:
     base, mine = resolve("protea"), resolve("mine", {"mine": UPPER})
     assert (running(mine).column, running(mine).values) == ("status", ("RUNNING",))
     assert assigned(mine)["status"] == "FAILED"
@@ -84,18 +84,18 @@ def test_an_extension_changes_what_it_names_and_keeps_the_rest() -> None:
     assert resolve("protea", {"mine": UPPER}) == base
 
 
-def test_what_a_column_is_set_to_is_replaced_whole() -> None:
+def test_extension_replaces_the_value_of_a_column_as_a_whole() -> None:
     mine = {"extends": "protea", "actions": {"fail": {"set": {"finished_at": {"column": "created_at"}}}}}
     fail = assigned(resolve("mine", {"mine": mine}))
     assert (fail["finished_at"], fail["status"]) == (FromColumn(column="created_at"), "failed")
 
 
-def test_lists_are_replaced_and_not_mixed() -> None:
+def test_extension_replaces_lists_as_a_whole() -> None:
     mine = resolve("mine", {"mine": {"extends": "protea", "alive": [{"witness": "beat", "column": "beat"}]}})
     assert [alive.witness for alive in mine.alive] == ["beat"]
 
 
-def test_extensions_may_stand_on_one_another() -> None:
+def test_extension_may_extend_an_extension() -> None:
     custom = {
         "first": UPPER,
         "second": {"extends": "first", "jobs": {"table": "ops.job"}},
@@ -107,13 +107,13 @@ def test_extensions_may_stand_on_one_another() -> None:
     assert assigned(third)["status"] == "FAILED"
 
 
-def test_a_profile_may_extend_the_shipped_one_of_its_own_name() -> None:
+def test_profile_may_extend_the_shipped_one_of_its_own_name() -> None:
     assert running(resolve("protea", {"protea": UPPER})).values == ("RUNNING",)
     twice = {"protea": UPPER, "mine": {"extends": "protea", "jobs": {"table": "x"}}}
     assert running(resolve("mine", twice)).values == ("RUNNING",)
 
 
-def test_circles_are_refused() -> None:
+def test_circular_extensions_are_refused() -> None:
     circle = {"a": {"extends": "b"}, "b": {"extends": "c"}, "c": {"extends": "a"}}
     assert problems(circle, "a") == ["profile 'a' extends itself: a -> b -> c -> a"]
     # Only a shipped one can be meant by its own name.
@@ -125,7 +125,7 @@ def test_circles_are_refused() -> None:
     ("name", "nearest"),
     [("protae", "'protea'"), ("Protea", "'protea'"), ("minne", "'mine'"), ("zzz", "expected one of: adhese")],
 )
-def test_an_unknown_name_is_told_with_the_nearest(name: str, nearest: str) -> None:
+def test_unknown_name_is_refused_with_the_nearest_name(name: str, nearest: str) -> None:
     for said in (problems({"mine": UPPER}, name), problems({"mine": UPPER, "x": {"extends": name}}, "x")):
         assert len(said) == 1
         assert said[0].startswith(f"unknown profile {name!r}; ")
@@ -133,7 +133,7 @@ def test_an_unknown_name_is_told_with_the_nearest(name: str, nearest: str) -> No
 
 
 @pytest.mark.parametrize("base", [3, ["protea"], True])
-def test_what_is_extended_is_a_name(base: object) -> None:
+def test_extends_must_be_a_name(base: object) -> None:
     assert problems({"mine": {"extends": base}}) == [
         f"profile 'mine': extends: expected a profile's name, not {base!r}"
     ]
@@ -142,7 +142,7 @@ def test_what_is_extended_is_a_name(base: object) -> None:
 # --- what may stand in one (what may not: see test_bad_profiles) ---------------------------------------------------
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
+def test_problems_of_a_profile_are_reported_at_once() -> None:
     profile = whole()
     profile["jobs"]["tabel"] = profile["jobs"].pop("table")
     profile["jobs"]["key"] = []
@@ -178,7 +178,7 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         ('{ exists = [{ table = "u", match = { job = "id", at = "due" } }] }', 'set = { due = { is = "now" } }'),
     ],
 )  # fmt: skip
-def test_an_action_that_may_end_a_job_is_not_refused(running: str, fail: str) -> None:
+def test_action_that_may_end_a_job_is_accepted(running: str, fail: str) -> None:
     text = f'jobs = {{ table = "t", key = "id", started = "begun", running = {running} }}\nactions.fail = {{ {fail} }}'
     assert resolve("mine", {"mine": tomllib.loads(text)}).actions
 
@@ -186,12 +186,12 @@ def test_an_action_that_may_end_a_job_is_not_refused(running: str, fail: str) ->
 @pytest.mark.parametrize(
     "where", ['column = "state", in = ["off"]', 'column = "done", is = "not null"', 'sql = "true"']
 )
-def test_a_purge_that_may_be_of_finished_rows_is_not_refused(where: str) -> None:
+def test_purge_that_may_match_finished_rows_only_is_accepted(where: str) -> None:
     purge = tomllib.loads(f'where = [{{ {where} }}]\nat = "done"')
     assert resolve("mine", {"mine": {**whole(), "purge": purge}}).purge
 
 
-def test_a_profile_cannot_be_changed() -> None:
+def test_profile_is_frozen() -> None:
     profile = resolve("protea")
     with pytest.raises(ValueError, match="frozen"):
         profile.name = "x"  # type: ignore[misc]
@@ -204,7 +204,7 @@ def source_of(protea: Protea, profile: Profile) -> Source:
     return Source("main", protea.url, profile, thresholds(), PATIENCE)
 
 
-def test_an_enum_of_upper_case_labels_is_swept_by_an_extension(protea: Protea) -> None:
+def test_extension_sweeps_an_enum_with_upper_case_labels(protea: Protea) -> None:
     for label in ("queued", "running", "succeeded", "failed", "cancelled"):
         protea.connection.execute(f"ALTER TYPE job_status RENAME VALUE '{label}' TO '{label.upper()}'".encode())
     job, alive = protea.job(status="RUNNING"), protea.job(status="RUNNING")
@@ -365,7 +365,7 @@ def test_hostile_names_and_values_stay_names_and_values(protea: Protea, value: s
     assert protea.sweep().outcome is Outcome.DONE  # the table that was to be dropped is there
 
 
-def test_tables_may_be_called_what_the_statements_call_their_parts(protea: Protea) -> None:
+def test_tables_may_have_the_names_of_parts_of_the_statements(protea: Protea) -> None:
     parts = ("sign", "child", "judged", "gathered", "measured", "ended", "also_0", "counts", "wanted")
     # A name with a dot is a schema's table: the second of two dots is part of the name.
     for table in (*parts, *(f"reaper_{part}" for part in ("count", "signs")), "anon_1", "any_0", "p.q"):
@@ -384,7 +384,7 @@ def test_tables_may_be_called_what_the_statements_call_their_parts(protea: Prote
         protea.connection.execute("TRUNCATE job, job_event")
 
 
-def test_a_table_of_events_may_be_called_so_too(protea: Protea) -> None:
+def test_event_table_may_have_the_name_of_a_part_of_the_statements(protea: Protea) -> None:
     alive = [{"witness": "events", "events": {"table": "judged", "job": ["job_id"], "at": "ts"}}]
     also = [{"insert": "judged", "values": {"job_id": {"column": "id"}, "event": "job.timeout"}}]
     mine = {"extends": "protea", "alive": alive, "actions": {"fail": {"also": also}}}
@@ -395,7 +395,7 @@ def test_a_table_of_events_may_be_called_so_too(protea: Protea) -> None:
     assert (report.error, protea.statuses()) == (None, {stale: "failed", heard: "running"})
 
 
-def test_columns_may_be_called_what_the_statements_call_theirs(protea: Protea) -> None:
+def test_columns_may_have_the_names_of_columns_of_the_statements(protea: Protea) -> None:
     old = "error_code", "message"
     for column in ("key_0", "text_0", "row_0", "any_0", "verdict", "started", "child", "now", "evidence"):
         for table, name in zip(("job", "job_event"), old, strict=True):
@@ -431,7 +431,7 @@ def test_values_of_any_kind_are_bound(protea: Protea) -> None:
 
 
 @pytest.mark.parametrize(("running", "off"), [(1, 2), (True, False)])
-def test_a_state_may_be_a_number_or_a_truth(protea: Protea, running: object, off: object) -> None:
+def test_state_may_be_a_number_or_a_boolean(protea: Protea, running: object, off: object) -> None:
     kind = "bool" if isinstance(running, bool) else "smallint"
     protea.connection.execute(f"CREATE TABLE t (id int, begun timestamptz, state {kind})".encode())
     protea.connection.execute(

@@ -1,7 +1,7 @@
-"""What a reaper does, in the job system of every shipped profile, on a real server.
+"""Sweeps in the job system of every shipped profile, on real servers.
 
 A test that says "at any moment" stops a sweep before each of its statements and each of its commits, one after the
-other, and lets the job's own worker act there in a session of its own.
+other, and lets the job's own worker act there in another session.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ JOBS = 20
 
 @pytest.fixture(params=everywhere(), ids=called)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """Every world, on every server that it can be on. The reaper is a role there that may do what it needs."""
+    """Every world on every server that supports it. The reaper connects as a role with just its privileges."""
     kind, where = request.param
     with database_on(request, where) as database, kind.create(database) as made, made.restricted():
         yield made
 
 
-def test_every_shipped_profile_and_everything_it_does_is_tried_here() -> None:
+def test_shipped_profiles_and_all_their_actions_have_a_world() -> None:
     tried = {(world.profile, world.action) for world in WORLDS}
     adhese = resolve("adhese").actions
-    # The one that a sweep takes when nobody chose is `complete` by another name.
+    # `fail`, which a sweep takes by default, does the same as `complete`.
     assert adhese["fail"] == adhese["complete"]
     assert tried | {("adhese", "complete")} == {
         (name, action) for name in shipped() for action in resolve(name).action_names
     }
 
 
-# --- who is ended, and who is not ------------------------------------------------------------------------------
+# --- verdicts --------------------------------------------------------------------------------------------------
 
 
-def test_the_living_are_spared(world: World) -> None:
+def test_living_jobs_are_spared(world: World) -> None:
     job, before = world.alive_job(), world.dump()
     report = world.sweep()
     assert (report.error, report.reaped, report.census and report.census.spared) == (None, 0, 1)
     assert world.state(job) is State.RUNNING and world.dump() == before
 
 
-def test_the_stale_are_ended_once(world: World) -> None:
+def test_stale_jobs_are_ended_once(world: World) -> None:
     jobs, heard = [world.stale_job() for _ in range(3)], Heard()
     report = world.sweep(heard=heard)
     assert (report.error, report.failures, report.reaped) == (None, (), 3)
@@ -66,14 +66,14 @@ def test_the_stale_are_ended_once(world: World) -> None:
     assert world.sweep().reaped == 0 and world.dump() == after
 
 
-def test_the_young_are_left_alone_however_silent(world: World) -> None:
+def test_young_jobs_are_left_alone_however_silent(world: World) -> None:
     job, before = world.young_job(), world.dump()
     report = world.sweep()
     assert (report.reaped, report.census and report.census.running) == (0, 1)
     assert world.state(job) is State.RUNNING and world.dump() == before
 
 
-def test_what_is_over_is_left_alone(world: World) -> None:
+def test_finished_jobs_are_left_alone(world: World) -> None:
     job, before = world.ended_job(), world.dump()
     report = world.sweep()
     assert (report.reaped, report.census and report.census.running) == (0, 0)
@@ -81,13 +81,13 @@ def test_what_is_over_is_left_alone(world: World) -> None:
 
 
 @only_where(lambda world: world.fallback)
-def test_a_job_without_a_start_counts_from_what_comes_before_it(world: World) -> None:
+def test_job_without_a_start_counts_from_the_next_column(world: World) -> None:
     old, young = world.stale_job(start=False), world.young_job(start=False)
     assert world.sweep().reaped == 1
     assert (world.state(old), world.state(young)) == (State.REAPED, State.RUNNING)
 
 
-def test_among_many_only_the_stale_are_ended(world: World) -> None:
+def test_sweep_of_many_jobs_ends_only_the_stale_ones(world: World) -> None:
     kept = [world.alive_job(), world.young_job()]
     over = world.ended_job()
     jobs = [world.stale_job() for _ in range(JOBS)]
@@ -96,10 +96,10 @@ def test_among_many_only_the_stale_are_ended(world: World) -> None:
     assert {world.state(job) for job in kept} == {State.RUNNING} and world.state(over) is State.FINISHED
 
 
-# --- what is told ----------------------------------------------------------------------------------------------
+# --- reports ------------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_tells_all_and_changes_nothing(world: World) -> None:
+def test_dry_run_reports_all_stale_jobs_and_changes_nothing(world: World) -> None:
     jobs = [world.stale_job(), world.stale_job()]
     world.alive_job()
     before = world.dump()
@@ -108,7 +108,7 @@ def test_a_dry_run_tells_all_and_changes_nothing(world: World) -> None:
     assert report.reaped == 0 and world.dump() == before
 
 
-def test_explain_says_of_every_job_what_the_sweep_does_to_it(world: World) -> None:
+def test_explain_agrees_with_the_sweep_on_each_job(world: World) -> None:
     jobs = {
         world.stale_job(): Verdict.STALE,
         world.alive_job(): Verdict.SPARED,
@@ -116,16 +116,18 @@ def test_explain_says_of_every_job_what_the_sweep_does_to_it(world: World) -> No
         world.ended_job(): Verdict.ENDED,
         world.stale_job(): Verdict.STALE,
     }
-    told = {evidence.key[0]: evidence.verdict for evidence in world.explain(*jobs)}
-    assert told == jobs
+    verdicts = {evidence.key[0]: evidence.verdict for evidence in world.explain(*jobs)}
+    assert verdicts == jobs
     heard = Heard()
     world.sweep(heard=heard)
-    assert {reaped.key[0] for reaped in heard.reaped_jobs} == {job for job in told if told[job] is Verdict.STALE}
+    assert {reaped.key[0] for reaped in heard.reaped_jobs} == {
+        job for job in verdicts if verdicts[job] is Verdict.STALE
+    }
     assert all(evidence.verdict is not Verdict.STALE for evidence in world.explain(*jobs))
 
 
-def test_the_evidence_is_complete(world: World) -> None:
-    """It stands in the database, or, where that has no place for it, in what the log is told."""
+def test_evidence_is_complete(world: World) -> None:
+    """It is in the database or, where the database has no place for it, in the log."""
     job, heard = world.stale_job(), Heard()
     [expected] = world.explain(job)
     report = world.sweep(heard=heard)
@@ -143,7 +145,7 @@ def test_the_evidence_is_complete(world: World) -> None:
 
 
 @only_where(lambda world: world.telling)
-def test_why_is_said_in_words(world: World) -> None:
+def test_reason_is_a_sentence(world: World) -> None:
     job = world.stale_job()
     world.sweep()
     words = world.words(job)
@@ -154,7 +156,7 @@ def test_why_is_said_in_words(world: World) -> None:
 
 
 class Interruption:
-    """Does something once, before statement or commit number `at` of whatever a source does."""
+    """Runs a function once, before statement or commit number `at` of a source."""
 
     def __init__(self, at: int, what: Callable[[], object]) -> None:
         self._left, self._what = at, what
@@ -252,7 +254,7 @@ def at_any_moment(
 
 
 @only_where(lambda _: True, long=True)
-def test_a_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_has_to_wait(world: World, thorough: bool) -> None:
+def test_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_waits(world: World, thorough: bool) -> None:
     for job, worker, gone, report in at_any_moment(world, world.finish, thorough):
         state = world.state(job)
         sent_back = world.database.deadlocks and worker.waited and not report.reaped
@@ -264,14 +266,14 @@ def test_a_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_has_to_wait(wor
 
 
 @only_where(lambda world: world.signs, long=True)
-def test_a_sign_of_life_at_any_moment_of_a_sweep_saves_the_job_or_has_to_wait(world: World, thorough: bool) -> None:
+def test_sign_of_life_at_any_moment_of_a_sweep_saves_the_job_or_waits(world: World, thorough: bool) -> None:
     for job, worker, gone, report in at_any_moment(world, world.sign_of_life, thorough):
         sent_back = world.database.deadlocks and worker.waited and not report.reaped
         saved = sent_back or (not worker.waited and not gone)
         assert (world.state(job), report.reaped) == ((State.RUNNING, 0) if saved else (State.REAPED, 1))
 
 
-def test_a_worker_in_the_midst_of_finishing_is_not_disturbed(world: World) -> None:
+def test_worker_that_is_finishing_is_not_disturbed(world: World) -> None:
     job = world.stale_job()
     with world.database.session() as session:
         assert world.finish(job, session)
@@ -283,7 +285,7 @@ def test_a_worker_in_the_midst_of_finishing_is_not_disturbed(world: World) -> No
 
 
 @only_where(lambda world: world.signs)
-def test_a_sign_of_life_that_is_not_committed_yet_saves_the_job(world: World) -> None:
+def test_uncommitted_sign_of_life_saves_the_job(world: World) -> None:
     job = world.stale_job()
     with world.database.session() as session:
         assert world.sign_of_life(job, session)
@@ -293,7 +295,7 @@ def test_a_sign_of_life_that_is_not_committed_yet_saves_the_job(world: World) ->
     assert world.sweep().reaped == 0 and world.state(job) is State.RUNNING
 
 
-def test_a_worker_that_takes_its_end_back_leaves_the_job_to_the_next_sweep(world: World) -> None:
+def test_worker_that_rolls_its_end_back_leaves_the_job_to_the_next_sweep(world: World) -> None:
     job = world.stale_job()
     with world.database.session() as session:
         assert world.finish(job, session)
@@ -305,7 +307,7 @@ def test_a_worker_that_takes_its_end_back_leaves_the_job_to_the_next_sweep(world
 # --- against another reaper, errors and death ------------------------------------------------------------------
 
 
-def test_two_sweeps_at_once_end_every_job_once(world: World) -> None:
+def test_concurrent_sweeps_end_each_job_once(world: World) -> None:
     jobs = [world.stale_job() for _ in range(JOBS)]
     begin, heard = threading.Barrier(2), (Heard(), Heard())
 
@@ -327,7 +329,7 @@ def test_two_sweeps_at_once_end_every_job_once(world: World) -> None:
     assert not world.audited or {len(world.audit(job)) for job in jobs} == {1}
 
 
-def test_an_error_at_any_table_leaves_nothing_half_done(world: World) -> None:
+def test_error_at_any_table_leaves_nothing_half_done(world: World) -> None:
     job, before = world.stale_job(), world.dump()
     for table, operation in world.writes:
         with world.database.refusing(table, operation):
@@ -351,7 +353,7 @@ world(database).sweep()
 
 
 @only_where(lambda _: True, long=True)
-def test_a_reaper_killed_in_the_midst_of_its_transaction_leaves_nothing(world: World) -> None:
+def test_reaper_killed_within_its_transaction_leaves_nothing(world: World) -> None:
     job, before = world.stale_job(), world.dump()
     command = [sys.executable, "-c", _SWEEP, world.profile, world.action, world.database.reaper]
     for table, operation in world.writes:

@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 
 from reaper.model import JobCounts, Outcome, ReapedJob, SweepReport
+from reaper.scheduling.schedule_thread import ScheduleThread
 from reaper.scheduling.scheduler import IntervalTrigger, Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
@@ -50,10 +51,10 @@ def runner(protea: Protea, diary: Diary, interval: float = 0.2, batch_size: int 
 
 
 @contextmanager
-def supervised(*runners: SourceRunner) -> Iterator[Supervisor]:
-    supervisor = Supervisor()
-    for each in runners:
-        supervisor.add(each)
+def supervised(*runners: SourceRunner, schedule: ScheduleThread | None = None) -> Iterator[Supervisor]:
+    supervisor = Supervisor(schedule=schedule)
+    for source_runner in runners:
+        supervisor.add(source_runner)
     supervisor.start()
     try:
         yield supervisor
@@ -69,7 +70,7 @@ def slow(protea: Protea, seconds: float) -> None:
     )
 
 
-def test_the_first_sweep_comes_at_once_and_the_others_at_the_interval(protea: Protea) -> None:
+def test_first_sweep_comes_at_once_and_the_others_at_the_interval(protea: Protea) -> None:
     diary = Diary()
     begun = time.monotonic()
     with supervised(runner(protea, diary)):
@@ -92,7 +93,7 @@ def test_sweeps_never_overlap_and_missed_ones_are_made_up_for_by_one(protea: Pro
     assert spans[3][0] - spans[0][1] > 0.3
 
 
-def test_a_stop_ends_a_sweep_after_its_batch(protea: Protea) -> None:
+def test_stop_ends_a_sweep_after_its_batch(protea: Protea) -> None:
     slow(protea, 0.05)
     for _ in range(40):
         protea.stale()
@@ -109,7 +110,7 @@ def test_a_stop_ends_a_sweep_after_its_batch(protea: Protea) -> None:
     lasts(lambda: len(diary.sweeps) == 1, "no other sweep", 0.5)
 
 
-def test_a_stop_does_not_wait_for_ever(protea: Protea) -> None:
+def test_stop_does_not_wait_for_ever(protea: Protea) -> None:
     supervisor, hanging = Supervisor(), runner(protea, Diary())
     with protea.connect() as other:
         other.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
@@ -123,7 +124,7 @@ def test_a_stop_does_not_wait_for_ever(protea: Protea) -> None:
     until(lambda: not hanging.sweeping, "its end")
 
 
-def test_a_removed_source_is_swept_no_more_and_lets_go_of_its_lease(protea: Protea) -> None:
+def test_removed_source_is_swept_no_more_and_releases_its_lease(protea: Protea) -> None:
     first, second = Diary(), Diary()
     with supervised(runner(protea, first)) as supervisor:
         until(lambda: bool(first.sweeps), "a sweep")
@@ -135,7 +136,7 @@ def test_a_removed_source_is_swept_no_more_and_lets_go_of_its_lease(protea: Prot
         assert len(first.sweeps) == swept
 
 
-def test_a_successor_waits_for_the_sweep_that_still_works(protea: Protea) -> None:
+def test_source_added_again_waits_for_its_old_sweep(protea: Protea) -> None:
     slow(protea, 0.8)
     protea.stale()
     first, second = Diary(), Diary()
@@ -149,7 +150,7 @@ def test_a_successor_waits_for_the_sweep_that_still_works(protea: Protea) -> Non
         assert second.outcomes[0] is Outcome.DONE
 
 
-def test_a_defect_is_told_with_its_traceback_and_the_next_sweep_comes(
+def test_defect_is_reported_with_its_traceback_and_the_next_sweep_comes(
     protea: Protea, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     diary, real, broken = Diary(), sweep, [True, True]
@@ -170,13 +171,13 @@ def test_a_defect_is_told_with_its_traceback_and_the_next_sweep_comes(
     assert "Traceback" in caplog.text
 
 
-def test_what_is_late_although_nothing_works_is_put_right(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_sweep_that_is_not_running_is_rescheduled(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reaper.scheduling.scheduler._LATE_SECONDS", 0.3)
-    diary = Diary()
-    with supervised(runner(protea, diary)) as supervisor:
+    diary, schedule = Diary(), ScheduleThread()
+    with supervised(runner(protea, diary), schedule=schedule) as supervisor:
         until(lambda: bool(diary.sweeps), "a sweep")
         # As if the host's clock had been set back by some hours.
-        job = supervisor._scheduler.get_job("main")
+        job = schedule.job("main")
         job.modify(next_run_time=job.next_run_time.replace(year=job.next_run_time.year + 1))
         until(lambda: not diary.sweeps or time.monotonic() - diary.sweeps[-1][1] > 0.6, "it is late")
         swept = len(diary.sweeps)
@@ -185,7 +186,7 @@ def test_what_is_late_although_nothing_works_is_put_right(protea: Protea, monkey
 
 
 @pytest.mark.parametrize("late", [0.0, 0.5, 59.9, 60.0, 61.0, 86400.0, 56 * 365 * 86400.0])
-def test_runs_that_lie_in_the_past_are_left_out_and_the_pace_is_kept(late: float) -> None:
+def test_runs_in_the_past_are_skipped_and_the_interval_is_kept(late: float) -> None:
     previous = datetime(1970, 1, 1, tzinfo=UTC)
     now = previous + timedelta(seconds=late)
     following = IntervalTrigger(0, 60).get_next_fire_time(previous, now)
@@ -193,18 +194,18 @@ def test_runs_that_lie_in_the_past_are_left_out_and_the_pace_is_kept(late: float
     assert (following - previous).total_seconds() % 60 == 0
 
 
-def test_a_clock_that_was_set_back_leaves_the_next_run_where_it_was() -> None:
+def test_clock_that_was_set_back_leaves_the_next_run_where_it_was() -> None:
     previous = datetime(2030, 1, 1, tzinfo=UTC)
     following = IntervalTrigger(0, 60).get_next_fire_time(previous, datetime(2020, 1, 1, tzinfo=UTC))
     assert following == previous + timedelta(seconds=60)
 
 
-def test_a_clock_that_jumps_ahead_is_made_up_for_by_one_sweep(protea: Protea) -> None:
-    diary = Diary()
-    with supervised(runner(protea, diary, interval=1)) as supervisor:
+def test_clock_that_jumps_ahead_is_made_up_for_by_one_sweep(protea: Protea) -> None:
+    diary, schedule = Diary(), ScheduleThread()
+    with supervised(runner(protea, diary, interval=1), schedule=schedule):
         until(lambda: bool(diary.sweeps), "a sweep")
         # As if the host's clock had been set ahead by two years.
-        job = supervisor._scheduler.get_job("main")
+        job = schedule.job("main")
         due = job.next_run_time - timedelta(days=730)
         begun = time.monotonic()
         job.modify(next_run_time=due)
@@ -214,8 +215,8 @@ def test_a_clock_that_jumps_ahead_is_made_up_for_by_one_sweep(protea: Protea) ->
 
 
 @pytest.mark.parametrize("interval", [1.0, 60.0, 604800.0])
-def test_tries_come_later_and_later_but_never_later_than_a_sweep(interval: float) -> None:
-    after: Callable[[int], float] = RetrySchedule(interval).after
+def test_retries_come_later_and_later_but_never_later_than_the_interval(interval: float) -> None:
+    after: Callable[[int], float] = RetrySchedule(interval).delay_after
     delays = [after(failures) for failures in range(1, 2000)]
     assert after(0) == interval
     assert delays[0] == 1

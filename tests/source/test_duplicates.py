@@ -197,7 +197,7 @@ def test_a_role_that_may_not_read_the_schedules_is_told_of_the_jobs_all_the_same
     guest = url.set(username=role).render_as_string(hide_password=False)
     result = reaper("report", REAPER_DATABASE_URL=guest)
     assert result.exit_code == 0 and result.stdout.startswith("Source default: 0 running")
-    assert "reaper: source default: whether a next run exists already could not be told: " in result.stderr
+    assert "reaper: source default: it is not known whether a next run exists already: " in result.stderr
     assert reaper.json("report", REAPER_DATABASE_URL=guest)["sources"][0]["taken"] is None
 
 

@@ -1,4 +1,4 @@
-"""`reaper sql`: what it prints is what a sweep executes, and nothing else, for every profile and on every server."""
+"""`reaper sql` prints exactly the statements that a sweep executes, for every profile and on every server."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from reaper.profile.related_tables import liveness_tables
 from reaper.source import AuditInfo, Source
 from reaper.source.source import SourceOptions
 from reaper.sql.tables import key_parameters
-from reaper.sql_listing import ListingOptions, Statement, script
+from reaper.sql_listing import ListingOptions, Statement, list_statements
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import MAX_LISTED, SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.protea import HOUR, PATIENCE, Heard, thresholds
 from tests.support.worlds import World
 from tests.support.worlds.servers import database_on
 from tests.support.worlds.world import LATELY
 
-TERMS = ListingOptions(interval=60, statement_timeout=PATIENCE.statement, named=MAX_LISTED)
+OPTIONS = ListingOptions(interval_seconds=60, statement_timeout_seconds=PATIENCE.statement, max_named_jobs=MAX_LISTED)
 
 
 def printed(source: Source) -> dict[str, Statement]:
-    return {statement.name: statement for statement in script(source, TERMS)}
+    return {statement.name: statement for statement in list_statements(source, OPTIONS)}
 
 
 def bare(statement: str) -> str:
-    """Without the driver's spelling of parameters, without the breaks of lines, and with one key for several."""
+    """The statement with parameters as :name, in one line, and with one key in place of several."""
     named = re.sub(r"%\((\w+)\)s", r":\1", statement).replace("%%", "%")
     return " ".join(re.sub(r"(:any_0_1)(, :any_0_\d+)+", r"\1", named).split())
 
 
 class Sweeps:
-    """Sweeps of one source, batches of one job, and the statements that they executed."""
+    """Sweeps of one source in batches of one job, and the statements that they executed."""
 
     def __init__(self, source: Source) -> None:
         self.source, self.memory = source, SourceState()
         self.heard = Heard(memory=self.memory)
         self.seen: set[str] = set()
-        self.lease = source.lease(ttl_for(TERMS.interval))
+        self.lease = source.lease(ttl_for(OPTIONS.interval_seconds))
 
         @listens_for(source.engine, "before_cursor_execute")
         def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
@@ -69,7 +69,7 @@ class Sweeps:
 
 @contextmanager
 def held(source: Source, job: str) -> Iterator[None]:
-    """Somebody holds the job, through a savepoint that is released: its row names nobody who could be found."""
+    """Another session holds the job through a released savepoint: its row names no transaction that can be found."""
     with source.connect() as connection:
         claim = source.claim(
             source.begin_evaluation(connection, DowntimeTracker(0)),
@@ -81,17 +81,17 @@ def held(source: Source, job: str) -> Iterator[None]:
             yield
 
 
-def test_a_sweep_executes_every_statement_that_is_printed_and_no_other(world: World) -> None:
-    """But for the survey on PostgreSQL, which is streamed by the driver itself."""
+def test_sweep_executes_exactly_the_printed_statements(world: World) -> None:
+    """Except the survey on PostgreSQL, which the driver streams."""
     sweeps = Sweeps(world.source())
     if sweeps.source.engine.dialect.name == "postgresql":
-        # It is nothing to the role of the tests, but has to be asked about.
+        # Row-level security does not apply to the owner, but makes the sweep ask about it.
         for table in liveness_tables(sweeps.source.profile):
             quoted = ".".join(f'"{part}"' for part in table.split("."))
             world.hand.do(f"ALTER TABLE {quoted} ENABLE ROW LEVEL SECURITY")
     sweeps.once()
     sweeps.seen.clear()
-    # Past its timeout by now, and not yet at that first sweep.
+    # It passed its timeout after the first sweep.
     world.job(age=6 * HOUR, sign=LATELY)
     jobs = [world.stale_job() for _ in range(3)]
     with held(world.source(), jobs[-1]):
@@ -127,8 +127,8 @@ unique_violation = "fail"
 set = { state = "queued", started_at = { is = "null" }, tries = { column = "tries", plus = 1 }, twin_of = "mail" }
 """
 TABLES = (
-    "CREATE TABLE tasks (id bigint PRIMARY KEY, state varchar(20) NOT NULL, started_at {moment} NULL,"
-    " heartbeat_at {moment} NULL, tries int NOT NULL, twin_of varchar(20) UNIQUE)",
+    "CREATE TABLE tasks (id bigint PRIMARY KEY, state varchar(20) NOT NULL, started_at {timestamp} NULL,"
+    " heartbeat_at {timestamp} NULL, tries int NOT NULL, twin_of varchar(20) UNIQUE)",
     "CREATE TABLE task_log (task_id bigint NOT NULL REFERENCES tasks (id), said text NOT NULL)",
 )
 
@@ -137,13 +137,13 @@ def queue() -> Profile:
     return resolve("tasks", {"tasks": tomllib.loads(QUEUE)})
 
 
-@pytest.mark.parametrize("where, context", [("postgresql", "timestamp"), ("mariadb", "datetime(6)")])
-def test_both_ways_out_are_printed_and_the_one_for_a_twin(
-    request: pytest.FixtureRequest, where: str, context: str
+@pytest.mark.parametrize("where, timestamp", [("postgresql", "timestamp"), ("mariadb", "datetime(6)")])
+def test_requeue_fail_and_fallback_transitions_are_printed(
+    request: pytest.FixtureRequest, where: str, timestamp: str
 ) -> None:
     with database_on(request, where) as place, place.session(autocommit=True) as hand:
         for statement in TABLES:
-            hand.do(statement.format(moment=context))
+            hand.do(statement.format(timestamp=timestamp))
         sweeps = Sweeps(Source("main", place.url, queue(), thresholds(), PATIENCE, SourceOptions("requeue_else_fail")))
         sweeps.once()
         sweeps.seen.clear()
@@ -162,7 +162,7 @@ def test_both_ways_out_are_printed_and_the_one_for_a_twin(
         assert sweeps.executed() <= set(known.values())
 
 
-def test_the_action_of_the_source_is_the_one_that_is_printed(world: World) -> None:
+def test_printed_action_is_the_sources_action(world: World) -> None:
     shown = " ".join(each.sql for each in printed(world.source()).values())
     assert ("DELETE FROM" in shown) is (world.action == "delete")
 
@@ -170,7 +170,7 @@ def test_the_action_of_the_source_is_the_one_that_is_printed(world: World) -> No
 # --- what the parameters mean --------------------------------------------------------------------------------------
 
 
-def test_every_parameter_is_explained(world: World) -> None:
+def test_parameters_are_all_explained(world: World) -> None:
     for each in printed(world.source()).values():
         named = set(re.findall(r"(?<![:\w]):(?!:)([a-z]\w*)", re.sub(r"'[^']*'", "", each.sql)))
         assert set(each.parameters) == named, each.name
@@ -178,7 +178,7 @@ def test_every_parameter_is_explained(world: World) -> None:
         assert each.purpose.endswith(".") and each.locks and not each.locks.endswith("."), each.name
 
 
-def test_what_workers_know_is_a_parameter_that_says_so() -> None:
+def test_tasks_of_live_workers_are_explained_parameters() -> None:
     habits = SourceOptions(queues=("celery",), max_age=9 * HOUR)
     source = Source("main", "postgresql+psycopg://x@127.0.0.1/x", resolve("vuls"), thresholds(), PATIENCE, habits)
     said = set(printed(source)["survey"].parameters.values())
@@ -192,7 +192,7 @@ def locks(profile: str, action: str, server: str) -> dict[str, str]:
     return {name: each.locks for name, each in printed(source).items()}
 
 
-def test_no_database_is_asked_and_each_server_has_its_own_words_for_locks() -> None:
+def test_locks_are_listed_per_server_without_asking_a_database() -> None:
     postgresql, mariadb = locks("adhese", "delete", "postgresql"), locks("adhese", "delete", "mariadb")
     assert "FOR UPDATE" in postgresql["lock"] and "ROW EXCLUSIVE" in postgresql["end"]
     assert "record locks" in mariadb["lock"] and "metadata lock" in mariadb["transition_0"] + mariadb["also_0_0"]
@@ -201,7 +201,7 @@ def test_no_database_is_asked_and_each_server_has_its_own_words_for_locks() -> N
     assert list(mariadb).index("also_0_0") < list(mariadb).index("transition_0")
 
 
-def test_a_log_is_locked_as_a_whole_and_nobody_holds_its_rows() -> None:
+def test_log_is_listed_with_a_table_lock_and_without_row_holders() -> None:
     found = locks("noetl", "fail", "postgresql")
     assert "advisory lock" in found["lock"] and "SHARE ROW EXCLUSIVE" in found["close"]
     assert "holder" not in found and "patience" in found

@@ -17,7 +17,7 @@ from reaper.source.source import SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.protea import PATIENCE, Heard, thresholds
 from tests.support.worlds.postgresql import PostgreSQLDatabase

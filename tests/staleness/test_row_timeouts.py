@@ -9,7 +9,7 @@ import pytest
 
 from reaper.model import KindThresholds, Threshold, Verdict
 from reaper.profile import Profile
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from tests.support.protea import HOUR, MINUTE, Heard, thresholds
 from tests.support.tasks import Tasks, before, mapped, tasks_in
 from tests.support.worlds.servers import database_on

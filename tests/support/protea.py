@@ -21,7 +21,7 @@ from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.rule import EvaluationContext
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 
 HOUR, MINUTE = 3600.0, 60.0
@@ -54,7 +54,7 @@ class Heard:
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
         self.reaped_jobs += batch
         if self.memory is not None:
-            self.memory.ended.remember(batch)
+            self.memory.reaped_jobs.track(batch)
 
     def surveyed(self, source: str, census: JobCounts) -> None:
         self.censuses.append(census)

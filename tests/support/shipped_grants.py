@@ -1,6 +1,6 @@
 """`systemd/grants`: what `reaper grants` prints for every shipped profile, on the tables that are shipped with it.
 
-`python -m tests.support.shipped_grants` writes the files anew.
+`python -m tests.support.shipped_grants` rewrites the files.
 """
 
 from __future__ import annotations
@@ -20,18 +20,22 @@ from tests.support.worlds.postgresql import PostgreSQLDatabase
 FOLDER = PROJECT / "systemd" / "grants"
 DATABASE = "your_database"
 SHIPPED = sorted({(world.profile, world.script, where) for world in WORLDS for where in world.servers})
-"""Profiles, the files with their tables, and the servers that these are for."""
+"""Each shipped profile, the file with its tables, and the kind of server."""
 
 
-def place(profile: str, where: str) -> Path:
+def path_of(profile: str, where: str) -> Path:
     return FOLDER / f"{profile}.{where}.sql"
 
 
 def printed(database: Database, profile: str, script: str, folder: Path) -> str:
-    """What the command says of an empty database, once it has the tables."""
+    """The output of the command on a database with these tables and no rows."""
     database.create(script)
-    given = {"REAPER_DATABASE_URL": database.url, "REAPER_PROFILE": profile, "REAPER_BROKER_URL": "redis://localhost"}
-    result = Reaper(folder, given)("grants")
+    environment = {
+        "REAPER_DATABASE_URL": database.url,
+        "REAPER_PROFILE": profile,
+        "REAPER_BROKER_URL": "redis://localhost",
+    }
+    result = Reaper(folder, environment)("grants")
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -54,12 +58,17 @@ def on_mariadb(server: MariaDB, profile: str, script: str, folder: Path) -> str:
 
 def write() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, postgresql() as post, mariadb.temporary() as maria:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        postgresql() as postgresql_server,
+        mariadb.temporary() as mariadb_server,
+    ):
         for profile, script, where in SHIPPED:
-            here = Path(folder)
-            own = where == "postgresql"
-            text = on_postgresql(post, profile, script, here) if own else on_mariadb(maria, profile, script, here)
-            place(profile, where).write_text(text, encoding="utf-8")
+            if where == "postgresql":
+                text = on_postgresql(postgresql_server, profile, script, Path(folder))
+            else:
+                text = on_mariadb(mariadb_server, profile, script, Path(folder))
+            path_of(profile, where).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

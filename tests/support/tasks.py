@@ -20,7 +20,7 @@ from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.rule import EvaluationContext
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.protea import HOUR, PATIENCE, Heard, thresholds
 from tests.support.worlds import Database

@@ -1,4 +1,4 @@
-"""When nearly everything falls silent at once, nobody is ended until somebody says so or the silence is over."""
+"""The breaker holds a sweep when nearly all jobs fall silent at once, until it is released or they show life again."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from reaper.model import JobCounts, Outcome
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.protea import Heard, Protea
 
 
 def crowd(protea: Protea, *, silent: int, alive: int = 0) -> None:
-    """Running jobs, 8 h old; the living ones wrote an event just now."""
+    """Running jobs, 8 h old; the living jobs wrote an event just now."""
     protea.connection.execute(
         "INSERT INTO job (operation, queue_name, status, created_at, started_at) "
         "SELECT 'x', 'q', 'running', now() - interval '9 h', now() - interval '8 h' FROM generate_series(1, %s)",
@@ -49,19 +49,19 @@ def failed(protea: Protea) -> int:
         (0, 0, 50, 0.5, False),
     ],
 )
-def test_it_opens_at_more_than_the_minimum_and_more_than_the_share(
+def test_breaker_opens_above_its_minimum_and_its_share(
     stale: int, running: int, minimum: int, share: float, opens: bool
 ) -> None:
     assert Breaker(minimum, share).opens(JobCounts(running, stale, stale, None)) is opens
 
 
-def test_it_says_why() -> None:
-    assert Breaker(10, 0.25).why(JobCounts(120, 100, 70, None)) == (
+def test_breaker_says_why_it_holds() -> None:
+    assert Breaker(10, 0.25).reason(JobCounts(120, 100, 70, None)) == (
         "70 of 120 running jobs fell silent: more than 50 and more than 25% of them"
     )
 
 
-def test_a_held_sweep_changes_nothing_and_counts_everything(protea: Protea) -> None:
+def test_held_sweep_changes_nothing_and_counts_everything(protea: Protea) -> None:
     crowd(protea, silent=51, alive=10)
     before = protea.dump()
     heard = Heard()
@@ -73,7 +73,7 @@ def test_a_held_sweep_changes_nothing_and_counts_everything(protea: Protea) -> N
     assert len(report.newly_spared) == 10
 
 
-def test_a_dry_run_shows_what_is_held(protea: Protea) -> None:
+def test_dry_run_shows_what_the_breaker_would_hold(protea: Protea) -> None:
     crowd(protea, silent=51)
     report = protea.sweep(dry_run=True)
     assert (report.outcome, len(report.would_reap)) == (Outcome.DONE, 51)
@@ -89,7 +89,7 @@ def test_force_goes_through_once(protea: Protea) -> None:
     assert protea.sweep().outcome is Outcome.HELD
 
 
-def test_it_closes_by_itself_when_the_workers_are_heard_again(protea: Protea) -> None:
+def test_breaker_closes_by_itself_when_workers_show_signs_of_life_again(protea: Protea) -> None:
     crowd(protea, silent=60)
     assert protea.sweep().outcome is Outcome.HELD
     protea.connection.execute(
@@ -99,14 +99,14 @@ def test_it_closes_by_itself_when_the_workers_are_heard_again(protea: Protea) ->
     assert (report.outcome, report.reaped, failed(protea)) == (Outcome.DONE, 30, 30)
 
 
-def test_half_of_the_running_ones_may_die(protea: Protea) -> None:
+def test_breaker_lets_half_of_the_running_jobs_be_ended(protea: Protea) -> None:
     crowd(protea, silent=60, alive=60)
     report = protea.sweep()
     assert (report.outcome, report.reaped) == (Outcome.DONE, 60)
 
 
 @pytest.mark.parametrize(("typed", "outcome"), [(50, Outcome.HELD), (51, Outcome.DONE), (60, Outcome.DONE)])
-def test_a_release_lets_through_no_more_than_somebody_has_seen(protea: Protea, typed: int, outcome: Outcome) -> None:
+def test_release_lets_through_no_more_jobs_than_it_names(protea: Protea, typed: int, outcome: Outcome) -> None:
     crowd(protea, silent=51)
     options = SweepOptions("test-host", 1000, Breaker(50, 0.5), override_breaker_up_to=typed)
     report = sweep(protea.source(), DowntimeTracker(0), SourceState(), options, None, Heard())

@@ -16,7 +16,7 @@ from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from tests.support.protea import MINUTE, eventually
 from tests.support.tasks import Tasks, mapped, tasks_in
 from tests.support.worlds.servers import database_on
@@ -181,7 +181,7 @@ def test_replica_that_is_halted_while_its_jobs_are_refused_keeps_its_lease(
         return asked > 4
 
     with refusing(tasks):
-        report = tasks.sweep(lease=mine, options=replace(ORDERS, batch_size=1, halted=halted))
+        report = tasks.sweep(lease=mine, options=replace(ORDERS, batch_size=1, is_halted=halted))
     assert (report.outcome, report.reaped) == (Outcome.HALTED, 0) and report.failures
     assert not replica_sweeps(tasks, theirs)
 
@@ -228,5 +228,5 @@ def test_job_that_moved_after_the_survey_is_counted_as_lost_in_each_batch(tasks:
             tasks.hand.do("UPDATE task SET state = 'over' WHERE id IN (1, 4, 6)")
         return False
 
-    report = tasks.sweep(options=replace(ORDERS, batch_size=2, stopping=stopping))
+    report = tasks.sweep(options=replace(ORDERS, batch_size=2, should_stop=stopping))
     assert (report.reaped, report.lost, report.locked_total, report.failures, report.left) == (3, 3, 0, (), 0)

@@ -1,4 +1,4 @@
-"""A halted supervisor looks on and ends nothing; what of that outlasts the process does so whatever happens."""
+"""A halted supervisor surveys and ends nothing; a persistent halt is in force after every restart."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ import pytest
 from apscheduler.triggers.base import BaseTrigger
 
 from reaper.errors import ReaperError, SourceBusy
+from reaper.memory import HaltRecord, Memory
+from reaper.memory.memory import FILE
 from reaper.model import Outcome, SweepReport
 from reaper.observers.metrics import Metrics
 from reaper.observers.status import Status
+from reaper.scheduling.schedule_thread import ScheduleThread
 from reaper.scheduling.scheduler import State, Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import Halted, HaltSwitch
+from reaper.sweep.halt import HaltSwitch
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.scheduling.test_scheduler import Diary, slow
 from tests.support.daemons import lasts, until
 from tests.support.protea import Heard, Protea
 
-ALICE = Halted("alice", "wrong thresholds")
+ALICE = HaltRecord("alice", "wrong thresholds")
+PERSISTENT = HaltRecord("bob", persistent=True)
 
 
 class Make(Protocol):
@@ -36,97 +40,111 @@ class Make(Protocol):
 
 @pytest.fixture
 def runner(protea: Protea) -> Iterator[Make]:
-    """Makes watches of the test's database, which give back what they hold."""
-    made = []
+    """Makes runners for the test's database, which release their leases and connections."""
+    runners = []
 
     def make(diary: Diary, halt: HaltSwitch, *, interval: float = 0.2, batch_size: int = 1000) -> SourceRunner:
         breaker, pace = Breaker(50, 0.5), RetrySchedule(interval)
-        made.append(
+        runners.append(
             SourceRunner(protea.source(), DowntimeTracker(0), pace, breaker, batch_size, "test-host", [diary], halt)
         )
-        return made[-1]
+        return runners[-1]
 
     yield make
-    for each in made:
-        each.stop()
-        if not each.sweeping:  # one that a supervisor has stopped stays locked
-            assert each.join(10)
+    for started in runners:
+        started.stop()
+        if not started.sweeping:  # a runner that a supervisor has stopped stays locked
+            assert started.join(10)
 
 
-# --- what lasts -------------------------------------------------------------------------------------------------
+# --- what the next start keeps ------------------------------------------------------------------------------------
 
 
-def test_a_halt_ends_with_the_process_unless_it_is_told_to_last(tmp_path: Path) -> None:
-    HaltSwitch(tmp_path).set(ALICE)
-    assert not HaltSwitch(tmp_path).on
-    HaltSwitch(tmp_path).set(Halted("bob", None, persistent=True))
-    assert HaltSwitch(tmp_path).current == Halted("bob", None, persistent=True)
+def switch(state_dir: Path | None) -> HaltSwitch:
+    """The switch of a daemon that starts."""
+    return HaltSwitch(Memory.open(state_dir).halt)
 
 
-def test_going_on_forgets_what_was_to_last(tmp_path: Path) -> None:
-    halt = HaltSwitch(tmp_path)
-    halt.set(Halted("bob", "a migration", persistent=True))
+def test_halt_ends_with_the_next_start_unless_it_is_persistent(tmp_path: Path) -> None:
+    switch(tmp_path).set(ALICE)
+    assert not switch(tmp_path).is_halted
+    switch(tmp_path).set(PERSISTENT)
+    assert switch(tmp_path).current == PERSISTENT
+
+
+def test_halt_that_is_not_persistent_is_seen_by_commands_until_the_next_start(tmp_path: Path) -> None:
+    switch(tmp_path).set(ALICE)
+    assert Memory.open(tmp_path).halt.load() == ALICE
+    switch(tmp_path)
+    assert Memory.open(tmp_path).halt.load() is None
+
+
+def test_clear_removes_a_persistent_halt(tmp_path: Path) -> None:
+    halt = switch(tmp_path)
+    halt.set(HaltRecord("bob", "a migration", persistent=True))
     halt.clear()
-    assert not halt.on and not HaltSwitch(tmp_path).on and list(tmp_path.iterdir()) == []
+    assert not halt.is_halted and not switch(tmp_path).is_halted
+    assert Memory.open(tmp_path).halt.load() is None
 
 
-def test_a_later_halt_does_not_end_one_that_was_to_last(tmp_path: Path) -> None:
-    halt = HaltSwitch(tmp_path)
-    halt.set(Halted("bob", None, persistent=True))
+def test_later_halt_does_not_end_a_persistent_one(tmp_path: Path) -> None:
+    halt = switch(tmp_path)
+    halt.set(PERSISTENT)
     halt.set(ALICE)
-    assert halt.current == Halted("alice", "wrong thresholds", persistent=True) and HaltSwitch(tmp_path).on
+    assert halt.current == HaltRecord("alice", "wrong thresholds", persistent=True) and switch(tmp_path).is_halted
 
 
-def test_without_a_directory_a_halt_cannot_last_and_begins_all_the_same() -> None:
-    halt = HaltSwitch(None)
-    with pytest.raises(ReaperError, match=r"halted, but only until the daemon ends: .*REAPER_STATE_DIR"):
-        halt.set(Halted("bob", None, persistent=True))
-    assert halt.current == Halted("bob", None)
+def test_without_a_directory_a_halt_cannot_be_persistent_and_begins_all_the_same() -> None:
+    for halt in (HaltSwitch(), switch(None)):
+        with pytest.raises(ReaperError, match=r"halted, but only until the daemon ends: .*REAPER_STATE_DIR"):
+            halt.set(PERSISTENT)
+        assert halt.current == HaltRecord("bob", None)
 
 
-def test_a_halt_that_cannot_be_kept_begins_all_the_same_and_one_that_cannot_be_removed_does_not_end(
-    tmp_path: Path,
-) -> None:
+def test_halt_that_cannot_be_written_begins_all_the_same(tmp_path: Path) -> None:
     in_the_way = tmp_path / "file"
     in_the_way.touch()
-    halt = HaltSwitch(in_the_way)
+    halt = switch(in_the_way)
     halt.set(ALICE)
     halt.clear()
-    with pytest.raises(ReaperError, match="halted, but only until the daemon ends: cannot write"):
-        halt.set(Halted("bob", None, persistent=True))
-    assert halt.current == Halted("bob", None) and not HaltSwitch(in_the_way).on
-    kept = HaltSwitch(tmp_path)
-    kept.set(Halted("bob", None, persistent=True))
-    (tmp_path / "halted").unlink()
-    (tmp_path / "halted").mkdir()  # nobody can unlink a directory, not even root
-    with pytest.raises(ReaperError, match="cannot remove"):
-        kept.clear()
-    assert kept.on
+    with pytest.raises(ReaperError, match=f"halted, but only until the daemon ends: cannot write {in_the_way}"):
+        halt.set(PERSISTENT)
+    assert halt.current == HaltRecord("bob", None) and not switch(in_the_way).is_halted
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"by": 1}', '"halted"', "\udcff"])
-def test_what_cannot_be_read_was_left_by_one_that_was_halted(tmp_path: Path, text: str) -> None:
-    (tmp_path / "halted").write_bytes(text.encode("utf-8", "surrogateescape"))
-    halt = HaltSwitch(tmp_path)
-    assert halt.current is not None and halt.current.persistent and "cannot be read" in halt.current.by
+def test_persistent_halt_that_cannot_be_removed_does_not_end(tmp_path: Path) -> None:
+    halt = switch(tmp_path)
+    halt.set(PERSISTENT)
+    (tmp_path / FILE).unlink()
+    (tmp_path / FILE).mkdir()  # a directory cannot be opened or unlinked, not even by root
+    with pytest.raises(ReaperError, match=r"still halted.*cannot write"):
+        halt.clear()
+    assert halt.is_halted
+
+
+def test_state_file_that_cannot_be_read_means_halted(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("not a database")
+    halt = switch(tmp_path)
+    assert halt.current is not None and halt.current.persistent and "was damaged" in halt.current.by
+    assert switch(tmp_path).is_halted
     halt.clear()
-    assert not HaltSwitch(tmp_path).on
+    assert not switch(tmp_path).is_halted
 
 
-# --- what it does -----------------------------------------------------------------------------------------------
+# --- halted sweeps -----------------------------------------------------------------------------------------------
 
 
-def test_a_halted_sweep_counts_everything_and_changes_nothing(protea: Protea) -> None:
+def test_halted_sweep_counts_everything_and_changes_nothing(protea: Protea) -> None:
     protea.stale()
-    before, heard = protea.dump(), Heard()
-    options = SweepOptions("test-host", 1000, Breaker(50, 0.5), halted=lambda: True)
-    report = sweep(protea.source(), DowntimeTracker(0), SourceState(), options, None, heard)
+    before, listener = protea.dump(), Heard()
+    options = SweepOptions("test-host", 1000, Breaker(50, 0.5), is_halted=lambda: True)
+    report = sweep(protea.source(), DowntimeTracker(0), SourceState(), options, None, listener)
     assert (report.outcome, report.reaped, report.succeeded) == (Outcome.HALTED, 0, False)
     assert report.census is not None and (report.census.running, report.census.stale) == (1, 1)
     assert protea.dump() == before
 
 
-def test_the_sweep_that_works_completes_its_batch_and_nobody_waits_for_it(protea: Protea, runner: Make) -> None:
+def test_halt_does_not_wait_for_the_sweep_in_progress_which_completes_its_batch(protea: Protea, runner: Make) -> None:
     slow(protea, 0.2)
     for _ in range(40):
         protea.stale()
@@ -150,7 +168,7 @@ def test_the_sweep_that_works_completes_its_batch_and_nobody_waits_for_it(protea
     assert diary.ended == 40
 
 
-def test_a_halted_leader_keeps_the_lease_so_that_no_replica_does_what_was_halted(protea: Protea, runner: Make) -> None:
+def test_halted_leader_keeps_the_lease_so_that_no_replica_sweeps(protea: Protea, runner: Make) -> None:
     job = protea.stale()
     leader, replica, halt = Diary(), Diary(), HaltSwitch()
     halt.set(ALICE)
@@ -168,7 +186,7 @@ def test_a_halted_leader_keeps_the_lease_so_that_no_replica_does_what_was_halted
     assert second.stop(10)
 
 
-def test_a_halted_leader_whose_sweep_fails_does_not_give_the_lease_to_a_replica(protea: Protea, runner: Make) -> None:
+def test_halted_leader_whose_sweep_fails_keeps_the_lease(protea: Protea, runner: Make) -> None:
     halt = HaltSwitch()
     halted, replica = runner(Diary(), halt), runner(Diary(), HaltSwitch())
     assert halted.tick() is not None
@@ -181,7 +199,7 @@ def test_a_halted_leader_whose_sweep_fails_does_not_give_the_lease_to_a_replica(
     assert report is not None and report.outcome is Outcome.STANDBY
 
 
-def test_a_restart_after_a_halt_sweeps_at_once(protea: Protea, runner: Make) -> None:
+def test_restart_after_a_halt_sweeps_at_once(protea: Protea, runner: Make) -> None:
     job = protea.stale()
     diary, halt = Diary(), HaltSwitch()
     halt.set(ALICE)
@@ -194,17 +212,17 @@ def test_a_restart_after_a_halt_sweeps_at_once(protea: Protea, runner: Make) -> 
     assert supervisor.stop(10)
 
 
-def test_an_outage_while_it_is_halted_is_heard(runner: Make) -> None:
+def test_halted_sweeps_track_downtime(runner: Make) -> None:
     diary, halt = Diary(), HaltSwitch()
     halt.set(ALICE)
-    watched = runner(diary, halt)
-    assert watched.tick() is not None
-    before = watched.downtime.now
-    watched.tick()
-    assert watched.downtime.now > before
+    source_runner = runner(diary, halt)
+    assert source_runner.tick() is not None
+    before = source_runner.downtime.now
+    source_runner.tick()
+    assert source_runner.downtime.now > before
 
 
-def test_metrics_and_readiness_tell_of_it() -> None:
+def test_metrics_and_readiness_show_the_halt() -> None:
     halt = HaltSwitch()
     metrics, status = Metrics(halt), Status(halt)
     status.set_sources(["main"], 60)
@@ -219,7 +237,7 @@ def test_metrics_and_readiness_tell_of_it() -> None:
 
 
 class Broken(BaseTrigger):  # type: ignore[misc]
-    """What an error in the schedule itself does to it."""
+    """A trigger with a defect, which ends the schedule's thread."""
 
     def get_next_fire_time(self, previous: object, now: object) -> object:
         if previous is not None:
@@ -227,7 +245,7 @@ class Broken(BaseTrigger):  # type: ignore[misc]
         return now
 
 
-def test_a_schedule_without_sources_is_none() -> None:
+def test_schedule_without_sources_has_no_state() -> None:
     supervisor = Supervisor()
     assert supervisor.state is None
     supervisor.start()
@@ -236,14 +254,15 @@ def test_a_schedule_without_sources_is_none() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_schedule_that_died_is_finished_and_can_be_restarted(runner: Make) -> None:
+def test_schedule_that_died_is_finished_and_can_be_restarted(runner: Make) -> None:
     diary = Diary()
-    supervisor = Supervisor()
+    schedule = ScheduleThread()
+    supervisor = Supervisor(schedule=schedule)
     supervisor.add(runner(diary, HaltSwitch()))
     supervisor.start()
     until(lambda: diary.sweeps, "a sweep")
     assert str(supervisor.state) == "RUNNING"
-    supervisor._scheduler.add_job(lambda: None, Broken())
+    schedule.add("broken", lambda: None, Broken())
     until(lambda: supervisor.state is State.FINISHED, "its end")
     swept = len(diary.sweeps)
     supervisor.recover_from_clock_change()
@@ -255,16 +274,16 @@ def test_a_schedule_that_died_is_finished_and_can_be_restarted(runner: Make) -> 
     assert str(supervisor.state) == "FINISHED"
 
 
-# --- a sweep that somebody asks for --------------------------------------------------------------------------------
+# --- sweeps on request --------------------------------------------------------------------------------
 
 
-def test_a_sweep_may_be_asked_for_at_any_time_and_is_told_like_every_other(protea: Protea, runner: Make) -> None:
+def test_sweep_now_is_reported_like_a_scheduled_sweep(protea: Protea, runner: Make) -> None:
     job, diary = protea.stale(), Diary()
     report = runner(diary, HaltSwitch(), interval=3600).sweep_now()
     assert (report.reaped, diary.outcomes, protea.status(job)) == (1, [Outcome.DONE], "failed")
 
 
-def test_a_rehearsal_names_what_would_be_ended_and_tells_nobody(protea: Protea, runner: Make) -> None:
+def test_dry_run_lists_what_would_be_ended_and_calls_no_subscriber(protea: Protea, runner: Make) -> None:
     job, diary = protea.stale(), Diary()
     before = protea.dump()
     report = runner(diary, HaltSwitch()).dry_run()
@@ -272,18 +291,18 @@ def test_a_rehearsal_names_what_would_be_ended_and_tells_nobody(protea: Protea, 
     assert protea.dump() == before and not diary.sweeps
 
 
-def test_nobody_sweeps_while_somebody_is_alone_with_the_source(runner: Make) -> None:
-    watched = runner(Diary(), HaltSwitch())
-    with watched.exclusive():
-        assert watched.tick() is None
-        for ask in (watched.sweep_now, watched.dry_run):
+def test_exclusive_section_keeps_every_sweep_out(runner: Make) -> None:
+    source_runner = runner(Diary(), HaltSwitch())
+    with source_runner.exclusive():
+        assert source_runner.tick() is None
+        for ask in (source_runner.sweep_now, source_runner.dry_run):
             with pytest.raises(SourceBusy, match="source main is being swept just now"):
                 ask()
-    assert watched.tick() is not None
+    assert source_runner.tick() is not None
 
 
-def test_nothing_is_done_with_a_source_that_has_been_told_to_stop(runner: Make) -> None:
-    watched = runner(Diary(), HaltSwitch())
-    watched.stop()
+def test_stopped_runner_refuses_to_sweep(runner: Make) -> None:
+    source_runner = runner(Diary(), HaltSwitch())
+    source_runner.stop()
     with pytest.raises(SourceBusy):
-        watched.sweep_now()
+        source_runner.sweep_now()

@@ -1,4 +1,4 @@
-"""Whoever is told of sweeps is told, whatever is wrong with the others."""
+"""Every listener of sweeps is called, even if another one has a defect."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ class Broken:
         raise ArithmeticError("swept")
 
 
-class Diary:
-    """What was told."""
+class CallRecorder:
+    """A subscriber that records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
-        self.told.append("reaped")
+        self.calls.append("reaped")
 
     def surveyed(self, source: str, census: JobCounts) -> None:
-        self.told.append("surveyed")
+        self.calls.append("surveyed")
 
     def swept(self, report: SweepReport) -> None:
-        self.told.append("swept")
+        self.calls.append("swept")
 
 
-def test_a_defect_of_one_is_raised_when_all_have_been_told() -> None:
-    first, last = Diary(), Diary()
+def test_defect_of_a_listener_is_raised_when_all_have_been_called() -> None:
+    first, last = CallRecorder(), CallRecorder()
     listeners = ListenerGroup([first, Broken(), last, Broken()])
     with pytest.raises(ArithmeticError, match="surveyed"):
         listeners.surveyed("main", JobCounts(0, 0, 0, None))
@@ -48,4 +48,4 @@ def test_a_defect_of_one_is_raised_when_all_have_been_told() -> None:
         listeners.reaped("main", "1", [])
     with pytest.raises(ArithmeticError, match="swept"):
         listeners.swept(SweepReport("main", "1", Outcome.DONE, 0.1))
-    assert first.told == last.told == ["surveyed", "reaped", "swept"]
+    assert first.calls == last.calls == ["surveyed", "reaped", "swept"]

@@ -1,4 +1,4 @@
-"""A candidate whose row somebody holds is alive: it is left alone, and who holds it is named."""
+"""A candidate whose row another session has locked is alive: it is left alone, and the lock holder is named."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reaper.dev.postgres import Embedded
 from reaper.model import LockedCandidate, LockHolder, SweepReport
 from reaper.profile import resolve
 from reaper.source import Source
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from tests.support.protea import HOUR, PATIENCE, Protea, eventually, thresholds
 
 EVENT = "INSERT INTO job_event (job_id, event) VALUES (%s, 'progress')"
@@ -23,7 +23,7 @@ SHORT = 0.2
 
 
 def holding(protea: Protea, job: str, *statements: str, application: str = "worker-7") -> psycopg.Connection[Any]:
-    """A session that has done this to the job's row, and has not committed."""
+    """A session that has executed this on the job's row, and has not committed."""
     session = psycopg.connect(protea.libpq, application_name=application)
     for statement in statements:
         session.execute(statement, [job] if "%s" in statement else None)
@@ -64,7 +64,7 @@ def is_untouched(protea: Protea, job: str) -> bool:
     ],
     ids=lambda statements: " + ".join(statement[:24] for statement in statements),
 )
-def test_a_held_job_is_spared_and_its_holder_named(protea: Protea, statements: tuple[str, ...]) -> None:
+def test_locked_job_is_spared_and_its_lock_holder_named(protea: Protea, statements: tuple[str, ...]) -> None:
     job, free = protea.stale(), protea.stale()
     with holding(protea, job, *statements) as session:
         report = protea.sweep()
@@ -79,7 +79,7 @@ def test_a_held_job_is_spared_and_its_holder_named(protea: Protea, statements: t
 
 
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
-def test_a_job_that_was_held_is_ended_by_the_next_sweep(protea: Protea, end: str) -> None:
+def test_job_that_was_locked_is_ended_by_the_next_sweep(protea: Protea, end: str) -> None:
     job, memory = protea.stale(), SourceState()
     with holding(protea, job, FOR_UPDATE) as session:
         assert locked_in(protea.sweep(memory=memory)).key == (job,)
@@ -90,7 +90,7 @@ def test_a_job_that_was_held_is_ended_by_the_next_sweep(protea: Protea, end: str
     assert protea.status(job) == "failed" and len(protea.audits(job)) == 1
 
 
-def test_an_event_that_was_on_its_way_spares_the_job(protea: Protea) -> None:
+def test_event_that_waits_for_its_commit_spares_the_job(protea: Protea) -> None:
     job = protea.stale()
     with holding(protea, job, EVENT) as session:
         assert locked_in(protea.sweep()).key == (job,)
@@ -100,7 +100,7 @@ def test_an_event_that_was_on_its_way_spares_the_job(protea: Protea) -> None:
     assert is_untouched(protea, job)
 
 
-def test_a_row_held_for_longer_than_the_stall_window_is_overdue(protea: Protea) -> None:
+def test_row_locked_for_longer_than_the_stall_window_is_overdue(protea: Protea) -> None:
     job = protea.stale()
     with holding(protea, job, FOR_UPDATE) as session:
         assert not locked_in(protea.sweep()).overdue
@@ -120,7 +120,7 @@ def _age(protea: Protea, session: psycopg.Connection[Any]) -> float:
     return float(row[0])
 
 
-def test_of_several_sharers_the_one_who_has_held_longest_is_named(protea: Protea) -> None:
+def test_longest_of_several_lock_holders_is_named(protea: Protea) -> None:
     job = protea.stale()
     with (
         holding(protea, job, EVENT, application="first") as first,
@@ -135,7 +135,7 @@ def test_of_several_sharers_the_one_who_has_held_longest_is_named(protea: Protea
     assert protea.sweep().reaped == 1
 
 
-def test_a_prepared_transaction_is_named(protea: Protea) -> None:
+def test_prepared_transaction_is_named_as_lock_holder(protea: Protea) -> None:
     job = protea.stale()
     with holding(protea, job, FOR_UPDATE) as session:
         session.execute("PREPARE TRANSACTION 'left behind'")
@@ -154,7 +154,7 @@ def test_a_prepared_transaction_is_named(protea: Protea) -> None:
 
 @pytest.fixture
 def narrow(server: Embedded, protea: Protea) -> Iterator[Source]:
-    """The source as a role sees it that may do what the reaper needs, and nothing else."""
+    """The source for a role that has the privileges that the reaper needs, and no others."""
     role = f"narrow_{make_url(protea.url).database}"
     protea.connection.execute(f"CREATE ROLE {role} LOGIN")
     protea.connection.execute(f"GRANT SELECT, UPDATE ON job TO {role}")
@@ -165,7 +165,7 @@ def narrow(server: Embedded, protea: Protea) -> Iterator[Source]:
     protea.connection.execute(f"DROP ROLE {role}")
 
 
-def test_a_role_that_may_not_look_names_the_process_at_least(protea: Protea, narrow: Source) -> None:
+def test_role_without_pg_monitor_still_names_the_process(protea: Protea, narrow: Source) -> None:
     job, free = protea.stale(), protea.stale()
     with holding(protea, job, FOR_UPDATE) as session:
         report = protea.sweep(narrow)
@@ -178,7 +178,7 @@ def test_a_role_that_may_not_look_names_the_process_at_least(protea: Protea, nar
         session.rollback()
 
 
-def test_a_role_that_may_not_look_counts_from_the_sweep_that_first_met_the_lock(protea: Protea, narrow: Source) -> None:
+def test_role_without_pg_monitor_counts_from_the_sweep_that_first_met_the_lock(protea: Protea, narrow: Source) -> None:
     job, memory = protea.stale(), SourceState()
     with holding(protea, job, FOR_UPDATE) as session:
         assert not locked_in(protea.sweep(narrow, memory=memory)).overdue
@@ -191,7 +191,7 @@ def test_a_role_that_may_not_look_counts_from_the_sweep_that_first_met_the_lock(
 # --- many ------------------------------------------------------------------------------------------------------
 
 
-def test_of_many_held_jobs_all_are_counted_and_some_named(protea: Protea) -> None:
+def test_many_locked_jobs_are_counted_and_some_are_named(protea: Protea) -> None:
     with protea.connect() as session:
         jobs = [protea.stale() for _ in range(30)]
         free = [protea.stale() for _ in range(5)]

@@ -1,4 +1,4 @@
-"""What the database refuses: that job is reported and left alone for a while, all others are ended, none half done."""
+"""A job that the database refuses to end is reported and left alone for a while; all others are ended, none in part."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from reaper.dev.postgres import Embedded
 from reaper.model import Outcome, SweepReport
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from tests.support.interleaving import SCRIPTS, Stage, claimers
 from tests.support.protea import Protea, eventually
 
@@ -16,7 +16,7 @@ TEN_MINUTES = 600.0
 
 
 def trigger(protea: Protea, when: str, body: str, *, each: str = "FOR EACH ROW", kind: str = "") -> None:
-    """A trigger of the user's; `body` does what it does to the job whose operation is 'bad'."""
+    """A trigger of the user's, whose `body` runs for the job with the operation 'bad'."""
     protea.connection.execute(
         f"CREATE OR REPLACE FUNCTION interfere() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$"
     )
@@ -63,7 +63,7 @@ REFUSALS = {
 
 
 def refused(protea: Protea, report: SweepReport, bad: str, others: list[str]) -> str:
-    """Holds of every refusal; gives what the report says of it."""
+    """Asserts what holds for every refusal; returns the error in the report."""
     assert (report.outcome, report.error) == (Outcome.DONE, None)
     assert report.reaped == len(others)
     for job in others:
@@ -76,7 +76,7 @@ def refused(protea: Protea, report: SweepReport, bad: str, others: list[str]) ->
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("batch_size", [1000, 3])
-def test_one_refused_job_is_reported_and_all_others_are_ended(protea: Protea, refusal: str, batch_size: int) -> None:
+def test_refused_job_is_reported_and_all_others_are_ended(protea: Protea, refusal: str, batch_size: int) -> None:
     others = [protea.stale() for _ in range(6)]
     bad = protea.stale(operation="bad")
     others += [protea.stale() for _ in range(6)]
@@ -85,7 +85,7 @@ def test_one_refused_job_is_reported_and_all_others_are_ended(protea: Protea, re
     assert said in refused(protea, protea.sweep(batch_size=batch_size), bad, others)
 
 
-def test_two_refused_jobs_of_a_batch_are_both_found(protea: Protea) -> None:
+def test_two_refused_jobs_of_one_batch_are_both_reported(protea: Protea) -> None:
     bad = {protea.stale(operation="bad") for _ in range(2)}
     others = [protea.stale() for _ in range(9)]
     on_update(protea, RAISE)
@@ -94,7 +94,7 @@ def test_two_refused_jobs_of_a_batch_are_both_found(protea: Protea) -> None:
     assert {failure.key[0] for failure in report.failures} == bad
 
 
-def test_when_all_are_refused_the_sweep_gives_up(protea: Protea) -> None:
+def test_sweep_gives_up_when_every_job_is_refused(protea: Protea) -> None:
     for _ in range(120):
         protea.stale(operation="bad")
     on_update(protea, RAISE)
@@ -104,7 +104,7 @@ def test_when_all_are_refused_the_sweep_gives_up(protea: Protea) -> None:
     assert len(report.failures) < 120
 
 
-def test_a_refused_job_is_left_alone_for_ten_minutes(protea: Protea) -> None:
+def test_refused_job_is_left_alone_for_ten_minutes(protea: Protea) -> None:
     protea.connection.execute("CREATE SEQUENCE tries")
     bad, memory = protea.stale(operation="bad"), SourceState()
     # What a sequence gave is not taken back with the transaction.
@@ -116,21 +116,21 @@ def test_a_refused_job_is_left_alone_for_ten_minutes(protea: Protea) -> None:
     report = protea.sweep(memory=memory)
     assert (report.reaped, report.failures, _tries(protea)) == (0, (), tried)
 
-    for key in memory.refused:
-        memory.refused[key] -= TEN_MINUTES - 1
+    for key in memory.refused_until:
+        memory.refused_until[key] -= TEN_MINUTES - 1
     assert protea.sweep(memory=memory).failures == () and _tries(protea) == tried
 
-    for key in memory.refused:
-        memory.refused[key] -= 1
+    for key in memory.refused_until:
+        memory.refused_until[key] -= 1
     assert len(protea.sweep(memory=memory).failures) == 1 and _tries(protea) > tried
 
     protea.connection.execute("DROP TRIGGER interfering ON job")
     assert protea.sweep(memory=memory).reaped == 0
-    for key in memory.refused:
-        memory.refused[key] -= TEN_MINUTES
+    for key in memory.refused_until:
+        memory.refused_until[key] -= TEN_MINUTES
     assert protea.sweep(memory=memory).reaped == 1
     assert protea.status(bad) == "failed" and len(protea.audits(bad)) == 1
-    assert memory.refused == {}
+    assert memory.refused_until == {}
 
 
 def _tries(protea: Protea) -> int:
@@ -142,7 +142,7 @@ def _tries(protea: Protea) -> int:
 # --- what may pass ---------------------------------------------------------------------------------------------
 
 
-def test_a_deadlock_with_a_worker_is_tried_again(protea: Protea, server: Embedded) -> None:
+def test_deadlock_with_a_worker_is_tried_again(protea: Protea, server: Embedded) -> None:
     protea.connection.execute("CREATE TABLE tally (n int)")
     protea.connection.execute("INSERT INTO tally VALUES (0)")
     on_update(protea, "UPDATE tally SET n = n + 1;")
@@ -155,7 +155,7 @@ def test_a_deadlock_with_a_worker_is_tried_again(protea: Protea, server: Embedde
         worker.execute("SET deadlock_timeout = '1min'")
         worker.execute("UPDATE tally SET n = 100")
         sweeping = pool.submit(protea.sweep)
-        eventually(lambda: _somebody_waits(protea))
+        eventually(lambda: _is_waiting(protea))
         worker.execute("SELECT FROM job WHERE id = %s FOR UPDATE", [wanted])
         worker.commit()
         report = sweeping.result()
@@ -168,7 +168,7 @@ def test_a_deadlock_with_a_worker_is_tried_again(protea: Protea, server: Embedde
         assert protea.status(job) == "failed" and len(protea.audits(job)) == 1
 
 
-def _somebody_waits(protea: Protea) -> bool:
+def _is_waiting(protea: Protea) -> bool:
     return bool(
         protea.connection.execute(
             "SELECT FROM pg_stat_activity WHERE application_name LIKE 'reaper/%' AND wait_event_type = 'Lock'"
@@ -176,7 +176,7 @@ def _somebody_waits(protea: Protea) -> bool:
     )
 
 
-def test_a_serialization_failure_that_passes_is_no_failure(protea: Protea) -> None:
+def test_serialization_failure_that_passes_is_no_failure(protea: Protea) -> None:
     protea.connection.execute("CREATE SEQUENCE tries")
     bad, other = protea.stale(operation="bad"), protea.stale()
     on_update(protea, "IF nextval('tries') < 3 THEN RAISE serialization_failure; END IF;")
@@ -191,7 +191,7 @@ def test_a_serialization_failure_that_passes_is_no_failure(protea: Protea) -> No
 
 @pytest.mark.parametrize("script", ["writes an event", "finishes", "is requeued and claimed at once"])
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
-def test_the_second_judgement_is_fresh_whatever_the_roles_isolation(
+def test_second_check_sees_a_fresh_snapshot_whatever_the_roles_isolation(
     protea: Protea, isolation: str, script: str
 ) -> None:
     database = protea.connection.info.dbname

@@ -1,9 +1,9 @@
-"""What one sweep does to one database: the living are spared, the silent are ended once, and it says why."""
+"""One sweep of one database: living jobs are spared, silent ones are ended once, and the evidence says why."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 from reaper.model import JobCounts, KindThresholds, Outcome, Threshold, Verdict
 from reaper.source import with_stale
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.sweep.state import SourceState
 from tests.support.protea import HOUR, MINUTE, Heard, Protea, thresholds
 
 
@@ -37,7 +36,7 @@ class Meanwhile(Heard):
 # --- the two thresholds ------------------------------------------------------------------------------------------
 
 
-def test_a_silent_job_past_its_timeout_is_failed_with_evidence(protea: Protea) -> None:
+def test_silent_job_past_its_timeout_is_failed_with_evidence(protea: Protea) -> None:
     job = protea.stale()
     report = protea.sweep()
     assert (report.outcome, report.reaped) == (Outcome.DONE, 1)
@@ -68,7 +67,7 @@ def test_both_thresholds_must_be_passed(protea: Protea) -> None:
     )
 
 
-def test_a_threshold_that_is_just_reached_is_not_passed(protea: Protea) -> None:
+def test_threshold_that_is_just_reached_is_not_passed(protea: Protea) -> None:
     now = protea.now()
     for start, sign, verdict in (
         (timedelta(hours=6), timedelta(hours=1), Verdict.YOUNG),
@@ -104,7 +103,7 @@ def test_only_running_jobs_are_ended(protea: Protea) -> None:
     assert protea.statuses() == jobs
 
 
-def test_a_start_is_a_sign_of_life(protea: Protea) -> None:
+def test_start_is_a_sign_of_life(protea: Protea) -> None:
     job = protea.job(age=3 * HOUR)
     report = protea.sweep(protea.source(thresholds(timeout=2 * HOUR, stall=4 * HOUR)))
     assert (protea.status(job), report.lost) == ("running", 0)
@@ -117,7 +116,7 @@ def test_a_start_is_a_sign_of_life(protea: Protea) -> None:
     )
 
 
-def test_each_kind_has_its_own_thresholds_and_the_source_has_the_rest(protea: Protea) -> None:
+def test_kinds_have_their_own_thresholds_and_the_source_has_the_rest(protea: Protea) -> None:
     kinds = {
         "slow": limits(timeout=48 * HOUR),
         "quiet": limits(stall=3 * HOUR),
@@ -138,7 +137,7 @@ def test_each_kind_has_its_own_thresholds_and_the_source_has_the_rest(protea: Pr
     assert protea.status(young) == "failed"
 
 
-def test_the_audit_tells_where_each_threshold_came_from(protea: Protea) -> None:
+def test_audit_event_names_the_origin_of_each_threshold(protea: Protea) -> None:
     mixed, plain = protea.stale(operation="mixed"), protea.stale()
     kinds = {"mixed": limits(timeout=HOUR, origin="reaper.toml:12")}
     protea.sweep(protea.source(thresholds(kinds=kinds)))
@@ -154,7 +153,7 @@ def test_the_audit_tells_where_each_threshold_came_from(protea: Protea) -> None:
 
 
 @pytest.mark.parametrize("event", ["progress", "child.done", "child.progress", "anything at all"])
-def test_any_recent_event_spares(protea: Protea, event: str) -> None:
+def test_recent_event_of_any_type_spares_the_job(protea: Protea, event: str) -> None:
     job = protea.job()
     protea.event(job, age=29 * MINUTE, event=event)
     report = protea.sweep()
@@ -162,7 +161,7 @@ def test_any_recent_event_spares(protea: Protea, event: str) -> None:
     assert report.census is not None and report.census.spared == 1
 
 
-def test_the_newest_of_many_events_counts_in_whatever_order_they_were_written(protea: Protea) -> None:
+def test_newest_event_counts_in_whatever_order_they_were_written(protea: Protea) -> None:
     job = protea.job()
     for age in (5 * HOUR, 10 * MINUTE, 4 * HOUR, 3 * HOUR):
         protea.event(job, age=age)
@@ -170,14 +169,14 @@ def test_the_newest_of_many_events_counts_in_whatever_order_they_were_written(pr
     assert protea.status(job) == "running"
 
 
-def test_events_of_another_job_say_nothing(protea: Protea) -> None:
+def test_events_of_another_job_do_not_count(protea: Protea) -> None:
     job, other = protea.job(), protea.job()
     protea.event(other, age=0)
     protea.sweep()
     assert (protea.status(job), protea.status(other)) == ("failed", "running")
 
 
-def test_a_sign_in_the_future_is_a_sign_of_life(protea: Protea) -> None:
+def test_sign_in_the_future_is_a_sign_of_life(protea: Protea) -> None:
     job, endless = protea.job(), protea.job()
     protea.event(job, age=-3 * HOUR)
     protea.connection.execute(
@@ -224,7 +223,7 @@ def test_children_are_signs_of_life_while_they_run_and_when_they_begin_and_end(p
     }
 
 
-def test_a_child_that_is_ended_by_a_sweep_spares_its_parent_for_another_stall_window(protea: Protea) -> None:
+def test_child_that_is_ended_by_a_sweep_spares_its_parent_for_another_stall_window(protea: Protea) -> None:
     parent = protea.stale()
     child = protea.stale(parent=parent)
     first = protea.sweep()
@@ -236,7 +235,7 @@ def test_a_child_that_is_ended_by_a_sweep_spares_its_parent_for_another_stall_wi
     assert protea.status(parent) == "failed"
 
 
-def test_a_job_that_is_its_own_parent_does_not_keep_itself_alive(protea: Protea) -> None:
+def test_job_that_is_its_own_parent_does_not_keep_itself_alive(protea: Protea) -> None:
     job = protea.stale()
     protea.connection.execute("UPDATE job SET parent_job_id = id WHERE id = %s", (job,))
     protea.sweep()
@@ -254,7 +253,7 @@ def test_parents_are_no_signs_of_life_of_their_children(protea: Protea) -> None:
 # --- odd starts --------------------------------------------------------------------------------------------------
 
 
-def test_a_start_that_is_null_falls_back_to_the_creation(protea: Protea) -> None:
+def test_null_start_falls_back_to_the_creation(protea: Protea) -> None:
     job = protea.job(age=None, created=7 * HOUR)
     fresh = protea.job(age=None, created=5 * HOUR)
     report = protea.sweep()
@@ -263,13 +262,13 @@ def test_a_start_that_is_null_falls_back_to_the_creation(protea: Protea) -> None
     assert event["fields"]["started_from"] == "created_at"
 
 
-def test_a_start_comes_before_the_creation(protea: Protea) -> None:
+def test_start_comes_before_the_creation(protea: Protea) -> None:
     job = protea.job(age=HOUR, created=50 * HOUR)
     assert protea.judge(job).started_from == "started_at"
     assert protea.sweep().reaped == 0
 
 
-def test_a_job_without_any_start_is_never_ended(protea: Protea) -> None:
+def test_job_without_any_start_is_never_ended(protea: Protea) -> None:
     protea.connection.execute("ALTER TABLE job ALTER created_at DROP NOT NULL")
     job = protea.job(age=None)
     protea.connection.execute("UPDATE job SET created_at = NULL")
@@ -278,7 +277,7 @@ def test_a_job_without_any_start_is_never_ended(protea: Protea) -> None:
     assert (evidence.verdict, evidence.started, evidence.stale_in_seconds) == (Verdict.YOUNG, None, None)
 
 
-def test_a_start_at_infinity_is_never_past(protea: Protea) -> None:
+def test_start_at_infinity_is_never_past(protea: Protea) -> None:
     job = protea.job()
     protea.connection.execute("UPDATE job SET started_at = 'infinity'")
     report = protea.sweep()
@@ -288,7 +287,7 @@ def test_a_start_at_infinity_is_never_past(protea: Protea) -> None:
 
 
 @pytest.mark.parametrize("start", ["-infinity", "4713-01-01 BC", "0001-01-01 00:00:00+00"])
-def test_a_start_before_all_time_is_long_past(protea: Protea, start: str) -> None:
+def test_start_before_all_time_is_long_past(protea: Protea, start: str) -> None:
     silent, alive = protea.job(), protea.job()
     protea.connection.execute("UPDATE job SET started_at = %s::timestamptz", (start,))
     protea.event(alive, age=MINUTE)
@@ -301,7 +300,7 @@ def test_a_start_before_all_time_is_long_past(protea: Protea, start: str) -> Non
         assert event["message"].endswith("from start.")
 
 
-def test_not_even_a_start_before_all_time_is_silent_while_nobody_could_be_heard(protea: Protea) -> None:
+def test_start_before_all_time_is_not_silent_during_downtime(protea: Protea) -> None:
     job = protea.job()
     protea.connection.execute("UPDATE job SET started_at = '-infinity'")
     deaf = DowntimeTracker(HOUR)
@@ -313,7 +312,7 @@ def test_not_even_a_start_before_all_time_is_silent_while_nobody_could_be_heard(
 # --- what a reap writes ------------------------------------------------------------------------------------------
 
 
-def test_the_audit_event_holds_all_of_the_evidence(protea: Protea) -> None:
+def test_audit_event_holds_all_of_the_evidence(protea: Protea) -> None:
     parent = protea.job(age=8 * HOUR + 15, created=9 * HOUR)
     protea.event(parent, age=3 * HOUR)
     protea.job(parent=parent, status="succeeded", age=5 * HOUR, finished=2 * HOUR + 15)
@@ -354,7 +353,7 @@ def test_the_audit_event_holds_all_of_the_evidence(protea: Protea) -> None:
     assert (told.age_seconds, told.silence_seconds) == (fields["age_seconds"], fields["silence_seconds"])
 
 
-def test_what_the_transition_does_not_name_stays(protea: Protea) -> None:
+def test_columns_that_the_transition_does_not_name_stay(protea: Protea) -> None:
     job = protea.stale()
     before = protea.row(job)
     protea.sweep()
@@ -363,7 +362,7 @@ def test_what_the_transition_does_not_name_stays(protea: Protea) -> None:
     assert changed == {"status", "finished_at", "error_code", "error_message"}
 
 
-def test_a_second_sweep_finds_nothing_to_do(protea: Protea) -> None:
+def test_second_sweep_finds_nothing_to_do(protea: Protea) -> None:
     jobs = [protea.stale() for _ in range(3)]
     assert protea.sweep().reaped == 3
     after = protea.dump()
@@ -389,7 +388,7 @@ def test_batches_of_any_size_end_all_of_them(protea: Protea, batch_size: int) ->
     assert 0 < report.longest_transaction_seconds <= report.duration_seconds
 
 
-def test_a_sweep_that_is_told_to_stop_leaves_whole_batches(protea: Protea) -> None:
+def test_stopped_sweep_leaves_whole_batches(protea: Protea) -> None:
     for _ in range(10):
         protea.stale()
     asked = iter([False, False, True])
@@ -399,75 +398,6 @@ def test_a_sweep_that_is_told_to_stop_leaves_whole_batches(protea: Protea) -> No
     assert len(failed) == 6
     assert all(len(protea.audits(job)) == 1 for job in failed)
     assert protea.sweep().reaped == 4
-
-
-# --- dry run -----------------------------------------------------------------------------------------------------
-
-
-def population(protea: Protea) -> dict[str, Verdict]:
-    """One of everything, with the verdict that it deserves."""
-    parent = protea.stale()
-    eldest = protea.stale()
-    protea.job(parent=eldest, status="succeeded", age=5 * HOUR, finished=4 * HOUR)
-    heard = protea.job()
-    protea.event(heard, age=MINUTE)
-    return {
-        protea.stale(): Verdict.STALE,
-        protea.stale(operation="quiet"): Verdict.SPARED,
-        protea.job(age=20 * MINUTE, operation="quick"): Verdict.STALE,
-        protea.job(age=None, created=7 * HOUR): Verdict.STALE,
-        protea.job(age=None, created=HOUR): Verdict.YOUNG,
-        protea.job(age=5 * HOUR): Verdict.YOUNG,
-        heard: Verdict.SPARED,
-        parent: Verdict.SPARED,
-        protea.job(parent=parent, age=HOUR): Verdict.YOUNG,
-        eldest: Verdict.STALE,
-        protea.stale(status="queued"): Verdict.ENDED,
-        protea.stale(status="succeeded", finished=HOUR): Verdict.ENDED,
-        protea.stale(status="failed", finished=HOUR): Verdict.ENDED,
-        protea.stale(status="cancelled"): Verdict.ENDED,
-    }
-
-
-KINDS = {"quiet": limits(stall=4 * HOUR), "quick": limits(timeout=10 * MINUTE, stall=10 * MINUTE)}
-
-
-def test_a_dry_run_selects_the_same_and_changes_nothing(protea: Protea) -> None:
-    deserved = population(protea)
-    source = protea.source(thresholds(kinds=KINDS))
-    before = protea.dump()
-    dry = protea.sweep(source, dry_run=True)
-    assert protea.dump() == before
-    assert (dry.outcome, dry.dry_run, dry.reaped) == (Outcome.DONE, True, 0)
-    selected = {evidence.key[0] for evidence in dry.would_reap}
-    assert selected == {job for job, verdict in deserved.items() if verdict is Verdict.STALE}
-    wet = protea.sweep(source)
-    assert dry.census is not None and wet.census is not None
-    # A moment later everything is a little older.
-    assert replace(dry.census, most_overdue=wet.census.most_overdue) == wet.census
-    assert {job for job in deserved if protea.audits(job)} == selected
-
-
-def test_a_dry_run_shows_some_and_counts_all(protea: Protea) -> None:
-    protea.connection.execute(
-        "INSERT INTO job (operation, queue_name, status, created_at, started_at) "
-        "SELECT 'x', 'q', 'running', now() - interval '9 h', now() - interval '8 h' FROM generate_series(1, 250)"
-    )
-    report = protea.sweep(dry_run=True, batch_size=40)
-    assert report.census is not None and report.census.stale == 250
-    assert len({evidence.key for evidence in report.would_reap}) == 100
-
-
-def test_explain_agrees_with_what_the_sweep_does(protea: Protea) -> None:
-    deserved = population(protea)
-    source = protea.source(thresholds(kinds=KINDS))
-    assert {job: protea.judge(job, source).verdict for job in deserved} == deserved
-    before = protea.statuses()
-    protea.sweep(source)
-    after = protea.statuses()
-    assert {job for job in before if before[job] != after[job]} == {
-        job for job, verdict in deserved.items() if verdict is Verdict.STALE
-    }
 
 
 # --- between the survey and the lock -----------------------------------------------------------------------------
@@ -485,7 +415,7 @@ def test_explain_agrees_with_what_the_sweep_does(protea: Protea) -> None:
         "DELETE FROM job",
     ],
 )
-def test_a_job_that_moves_between_survey_and_lock_is_lost_not_ended(protea: Protea, change: str) -> None:
+def test_job_that_moves_between_survey_and_lock_is_lost_not_ended(protea: Protea, change: str) -> None:
     job = protea.stale()
     report = protea.sweep(heard=Meanwhile(happens=lambda: protea.connection.execute(change)))
     assert (report.outcome, report.reaped, report.lost, report.locked_total) == (Outcome.DONE, 0, 1, 0)
@@ -494,7 +424,7 @@ def test_a_job_that_moves_between_survey_and_lock_is_lost_not_ended(protea: Prot
     assert "failed" not in protea.statuses().values()
 
 
-def test_a_job_that_becomes_of_a_slower_kind_is_lost_too(protea: Protea) -> None:
+def test_job_that_becomes_of_a_slower_kind_is_lost_too(protea: Protea) -> None:
     job = protea.stale()
     source = protea.source(thresholds(kinds={"slow": limits(timeout=48 * HOUR)}))
     slower = Meanwhile(happens=lambda: protea.connection.execute("UPDATE job SET operation = 'slow'"))
@@ -502,65 +432,8 @@ def test_a_job_that_becomes_of_a_slower_kind_is_lost_too(protea: Protea) -> None
     assert (report.reaped, report.lost, protea.status(job)) == (0, 1, "running")
 
 
-def test_only_the_ones_that_moved_are_lost(protea: Protea) -> None:
+def test_only_jobs_that_moved_are_lost(protea: Protea) -> None:
     jobs = [protea.stale() for _ in range(6)]
     report = protea.sweep(heard=Meanwhile(happens=lambda: protea.event(jobs[2])), batch_size=2)
     assert (report.reaped, report.lost) == (5, 1)
     assert protea.status(jobs[2]) == "running"
-
-
-# --- newly spared ------------------------------------------------------------------------------------------------
-
-
-def test_a_job_that_passes_its_timeout_alive_is_told_once(protea: Protea) -> None:
-    now, memory = protea.now(), SourceState()
-    first, second = protea.job(age=7 * HOUR), protea.job(age=5 * HOUR)
-    for job in (first, second):
-        protea.event(job, age=-2 * HOUR)
-
-    def told(later: timedelta) -> list[str]:
-        report = protea.sweep(protea.as_of(now + later), memory=memory)
-        assert report.newly_spared_total == len(report.newly_spared)
-        return [evidence.key[0] for evidence in report.newly_spared]
-
-    assert told(timedelta(0)) == [first]
-    assert told(timedelta(minutes=1)) == []
-    assert told(timedelta(minutes=59)) == []
-    assert told(timedelta(minutes=61)) == [second]
-    assert told(timedelta(minutes=62)) == []
-    assert protea.sweep(protea.as_of(now + timedelta(minutes=62))).newly_spared_total == 2
-
-
-def test_a_job_that_starts_anew_is_told_anew(protea: Protea) -> None:
-    now, memory = protea.now(), SourceState()
-    job = protea.job()
-    protea.event(job, age=-10 * HOUR)
-    assert protea.sweep(protea.as_of(now), memory=memory).newly_spared_total == 1
-    protea.connection.execute("UPDATE job SET started_at = now()")
-    assert protea.sweep(protea.as_of(now + timedelta(hours=1)), memory=memory).newly_spared_total == 0
-    assert protea.sweep(protea.as_of(now + timedelta(hours=7)), memory=memory).newly_spared_total == 1
-
-
-def test_the_living_are_told_even_among_many_dead(protea: Protea) -> None:
-    protea.connection.execute(
-        "INSERT INTO job (operation, queue_name, status, created_at, started_at) "
-        "SELECT 'x', 'q', 'running', now() - interval '9 h', now() - interval '8 h' FROM generate_series(1, 150)"
-    )
-    alive = protea.job(age=7 * HOUR)
-    protea.event(alive)
-    report = protea.sweep(force=True)
-    assert report.reaped == 150
-    assert [evidence.key for evidence in report.newly_spared] == [(alive,)]
-    assert report.newly_spared_total == 1
-
-
-def test_many_newly_spared_are_counted_and_some_are_named(protea: Protea) -> None:
-    protea.connection.execute(
-        "WITH made AS (INSERT INTO job (operation, queue_name, status, created_at, started_at) "
-        "SELECT 'x', 'q', 'running', now() - interval '9 h', now() - interval '8 h' FROM generate_series(1, 150) "
-        "RETURNING id) INSERT INTO job_event (job_id, event) SELECT id, 'x' FROM made"
-    )
-    memory = SourceState()
-    report = protea.sweep(memory=memory)
-    assert (len(report.newly_spared), report.newly_spared_total) == (100, 150)
-    assert protea.sweep(memory=memory).newly_spared_total == 0

@@ -18,9 +18,9 @@ from reaper.source.source import SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
-from reaper.sweep.task_revocation import Revoking
+from reaper.sweep.task_revocation import TaskRevocation
 from tests.support.protea import HOUR, PATIENCE, Heard, thresholds
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 
@@ -63,22 +63,24 @@ def job(task: str | None, key: Key = ("1",)) -> ReapedJob:
 
 def test_task_of_an_ended_job_is_revoked_while_a_worker_executes_it() -> None:
     workers, told = Workers(), dict[str, str]()
-    revoking = Revoking(workers, told)
-    revoking.ended([job("a"), job("b"), job(None), job("waits")], executing(a="w1", other="w2", alive=["waits"]))
+    revoking = TaskRevocation(workers, told)
+    revoking.revoke_tasks_of(
+        [job("a"), job("b"), job(None), job("waits")], executing(a="w1", other="w2", alive=["waits"])
+    )
     assert (workers.told, told, revoking.trouble) == ([["a"]], {"a": "w1"}, None)
 
 
 @pytest.mark.parametrize("liveness", [None, executing(), executing(other="w1")])
 def test_no_worker_is_told_of_a_task_that_none_executes(liveness: LivenessReport | None) -> None:
     workers, told = Workers(), dict[str, str]()
-    Revoking(workers, told).ended([job("a"), job(None)], liveness)
+    TaskRevocation(workers, told).revoke_tasks_of([job("a"), job(None)], liveness)
     assert (workers.told, told) == ([], {})
 
 
 def test_task_that_the_same_worker_still_executes_is_revoked_again_and_told_as_trouble() -> None:
     workers, told = Workers(), {"a": "w1", "b": "w2"}
-    revoking = Revoking(workers, told)
-    revoking.again(executing(a="w1", b="w2", c="w1"))
+    revoking = TaskRevocation(workers, told)
+    revoking.retry_earlier(executing(a="w1", b="w2", c="w1"))
     assert (workers.told, told) == ([["a", "b"]], {"a": "w1", "b": "w2"})
     assert revoking.trouble == "2 task(s) of ended jobs are still being executed"
 
@@ -86,39 +88,39 @@ def test_task_that_the_same_worker_still_executes_is_revoked_again_and_told_as_t
 def test_task_that_another_worker_has_taken_up_since_is_not_revoked() -> None:
     """Its message came back, and somebody has begun it anew: that run is not the one that was ended."""
     workers, told = Workers(), {"a": "w1", "b": "w1"}
-    revoking = Revoking(workers, told)
-    revoking.again(executing(a="w2", b="w1"))
+    revoking = TaskRevocation(workers, told)
+    revoking.retry_earlier(executing(a="w2", b="w1"))
     assert (workers.told, told) == ([["b"]], {"b": "w1"})
     assert revoking.trouble == "1 task(s) of ended jobs are still being executed"
 
 
 def test_task_that_has_ended_is_forgotten() -> None:
     workers, told = Workers(), {"a": "w1", "b": "w1"}
-    revoking = Revoking(workers, told)
-    revoking.again(executing(c="w1", alive=["b"]))
+    revoking = TaskRevocation(workers, told)
+    revoking.retry_earlier(executing(c="w1", alive=["b"]))
     assert (workers.told, told, revoking.trouble) == ([], {}, None)
 
 
 def test_workers_that_could_not_be_told_are_told_with_the_next_sweep_and_not_with_each_batch() -> None:
     workers, told = Workers(away=True), dict[str, str]()
     heard = executing(a="w1", b="w2", c="w3")
-    revoking = Revoking(workers, told)
-    revoking.ended([job("a")], heard)
-    revoking.ended([job("b")], heard)
+    revoking = TaskRevocation(workers, told)
+    revoking.revoke_tasks_of([job("a")], heard)
+    revoking.revoke_tasks_of([job("b")], heard)
     assert (workers.told, told) == ([["a"]], {"a": "w1", "b": "w2"})
     assert revoking.trouble == "tasks of ended jobs may still be executed: no worker answered"
     workers.away = False
-    revoking = Revoking(workers, told)
-    revoking.again(heard)
+    revoking = TaskRevocation(workers, told)
+    revoking.retry_earlier(heard)
     assert workers.told == [["a"], ["a", "b"]]
 
 
 def test_workers_that_could_not_be_told_again_are_not_told_of_each_batch_either() -> None:
     workers, told = Workers(away=True), {"a": "w1"}
     heard = executing(a="w1", b="w2")
-    revoking = Revoking(workers, told)
-    revoking.again(heard)
-    revoking.ended([job("b")], heard)
+    revoking = TaskRevocation(workers, told)
+    revoking.retry_earlier(heard)
+    revoking.revoke_tasks_of([job("b")], heard)
     assert (workers.told, told) == ([["a"]], {"a": "w1", "b": "w2"})
     assert revoking.trouble == "tasks of ended jobs may still be executed: no worker answered"
 
@@ -126,9 +128,9 @@ def test_workers_that_could_not_be_told_again_are_not_told_of_each_batch_either(
 def test_task_that_does_not_end_delays_no_other() -> None:
     workers, told = Workers(), {"stubborn": "w1"}
     heard = executing(stubborn="w1", a="w2")
-    revoking = Revoking(workers, told)
-    revoking.again(heard)
-    revoking.ended([job("a")], heard)
+    revoking = TaskRevocation(workers, told)
+    revoking.retry_earlier(heard)
+    revoking.revoke_tasks_of([job("a")], heard)
     assert workers.told == [["stubborn"], ["a"]]
     assert told == {"stubborn": "w1", "a": "w2"}
     assert revoking.trouble == "1 task(s) of ended jobs are still being executed"
@@ -184,7 +186,7 @@ def test_sweep_revokes_what_it_has_ended_after_the_commit_and_nothing_else(runs:
     assert (report.reaped, report.census and report.census.spared) == (2, 3)
     assert runs.failed() == {"hung", "lost"}
     assert (runs.workers.told, seen) == ([["hung"]], [{"hung", "lost"}])
-    assert runs.memory.revoked == {"hung": "w1"} and report.revoke_trouble is None
+    assert runs.memory.unconfirmed_revocations == {"hung": "w1"} and report.revoke_trouble is None
 
 
 def test_sweep_tells_again_only_of_tasks_that_the_same_worker_has(runs: Runs) -> None:
@@ -195,25 +197,25 @@ def test_sweep_tells_again_only_of_tasks_that_the_same_worker_has(runs: Runs) ->
     assert runs.workers.told == [["kept", "moved", "over"], ["kept"]]
     assert report.revoke_trouble == "1 task(s) of ended jobs are still being executed"
     assert runs.sweep(executing(moved="w2")).revoke_trouble is None
-    assert len(runs.workers.told) == 2 and runs.memory.revoked == {}
+    assert len(runs.workers.told) == 2 and runs.memory.unconfirmed_revocations == {}
 
 
 @pytest.mark.parametrize(
     ("options", "outcome"),
-    [(replace(ORDERS, dry_run=True), Outcome.DONE), (replace(ORDERS, halted=lambda: True), Outcome.HALTED)],
+    [(replace(ORDERS, dry_run=True), Outcome.DONE), (replace(ORDERS, is_halted=lambda: True), Outcome.HALTED)],
     ids=["dry run", "halted"],
 )
 def test_sweep_that_ends_nothing_revokes_nothing(runs: Runs, options: SweepOptions, outcome: Outcome) -> None:
-    runs.memory.revoked["earlier"] = "w1"
+    runs.memory.unconfirmed_revocations["earlier"] = "w1"
     runs.add("hung")
     assert runs.sweep(executing(hung="w1", earlier="w1"), options).outcome is outcome
-    assert (runs.workers.told, runs.failed(), runs.memory.revoked) == ([], set(), {"earlier": "w1"})
+    assert (runs.workers.told, runs.failed(), runs.memory.unconfirmed_revocations) == ([], set(), {"earlier": "w1"})
 
 
 def test_sweep_that_could_not_ask_the_workers_forgets_nobody_and_tells_nobody(runs: Runs) -> None:
-    runs.memory.revoked["earlier"] = "w1"
+    runs.memory.unconfirmed_revocations["earlier"] = "w1"
     report = runs.sweep(executing(trouble="the broker is away"))
     assert (report.witness_trouble, report.revoke_trouble) == ("the broker is away", None)
-    assert (runs.workers.told, runs.memory.revoked) == ([], {"earlier": "w1"})
+    assert (runs.workers.told, runs.memory.unconfirmed_revocations) == ([], {"earlier": "w1"})
     runs.sweep(executing(earlier="w1"))
     assert runs.workers.told == [["earlier"]]

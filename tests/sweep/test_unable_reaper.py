@@ -13,13 +13,13 @@ from reaper.model import Outcome
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from tests.support.protea import PATIENCE, Protea, thresholds
 
 
 @contextmanager
 def role(protea: Protea, *grants: str) -> Iterator[str]:
-    """The URL for a role that may do these things only."""
+    """The URL for a role that has these privileges only."""
     name = f"limited_{protea.connection.info.dbname}"
     protea.connection.execute(f"CREATE ROLE {name} LOGIN")
     try:
@@ -36,7 +36,7 @@ def source_of(url: str, timeouts: Timeouts = PATIENCE) -> Source:
 
 
 @pytest.mark.parametrize("stale", [1, 60])
-def test_without_the_privilege_to_update_every_sweep_fails(protea: Protea, stale: int) -> None:
+def test_sweep_fails_without_the_privilege_to_update(protea: Protea, stale: int) -> None:
     jobs = [protea.stale() for _ in range(stale)]
     memory = SourceState()
     with role(protea, "SELECT ON job, job_event", "INSERT ON job_event") as url:
@@ -47,7 +47,7 @@ def test_without_the_privilege_to_update_every_sweep_fails(protea: Protea, stale
     assert {protea.status(job) for job in jobs} == {"running"}
 
 
-def test_row_security_that_refuses_one_row_is_that_rows_trouble(protea: Protea) -> None:
+def test_row_security_that_refuses_one_row_fails_that_job_alone(protea: Protea) -> None:
     bad, good = protea.stale(operation="bad"), protea.stale()
     rights = ("SELECT, UPDATE ON job", "SELECT, INSERT ON job_event")
     with role(protea, *rights) as url:
@@ -60,7 +60,7 @@ def test_row_security_that_refuses_one_row_is_that_rows_trouble(protea: Protea) 
     assert (protea.status(bad), protea.status(good)) == ("running", "failed")
 
 
-def test_one_that_cannot_work_gives_its_lease_to_one_that_can(protea: Protea) -> None:
+def test_reaper_that_cannot_work_releases_its_lease_for_one_that_can(protea: Protea) -> None:
     job = protea.stale()
     with role(protea, "SELECT ON job, job_event", "INSERT ON job_event") as url:
         unable, able = source_of(url), protea.source()
@@ -74,7 +74,7 @@ def test_one_that_cannot_work_gives_its_lease_to_one_that_can(protea: Protea) ->
     assert protea.status(job) == "failed"
 
 
-def test_a_defect_of_our_own_gives_the_lease_away_too(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defect_of_ours_releases_the_lease_too(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
     unable, able = protea.source(), protea.source()
     mine, theirs = unable.lease(60), able.lease(60)
 
@@ -91,10 +91,8 @@ def test_a_defect_of_our_own_gives_the_lease_away_too(protea: Protea, monkeypatc
         theirs.release()
 
 
-def test_a_table_that_is_locked_fails_the_sweep_and_is_no_jobs_fault(
-    protea: Protea, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """CREATE INDEX takes such a lock: nobody may write meanwhile."""
+def test_locked_table_fails_the_sweep_and_blames_no_job(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CREATE INDEX takes such a lock: no session may write meanwhile."""
     monkeypatch.setattr("reaper.database.postgresql.LOCK_MS", 200)
     jobs = [protea.stale() for _ in range(24)]
     memory = SourceState()
@@ -106,7 +104,7 @@ def test_a_table_that_is_locked_fails_the_sweep_and_is_no_jobs_fault(
     assert protea.sweep(memory=memory).reaped == len(jobs)
 
 
-def test_a_batch_that_takes_too_long_is_ended_in_parts(protea: Protea) -> None:
+def test_batch_that_takes_too_long_is_ended_in_parts(protea: Protea) -> None:
     protea.connection.execute(
         "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.05); RETURN NEW; END $$"
     )
@@ -117,8 +115,8 @@ def test_a_batch_that_takes_too_long_is_ended_in_parts(protea: Protea) -> None:
     assert (report.outcome, report.reaped, report.failures) == (Outcome.DONE, 30, ())
 
 
-def test_a_full_disk_is_deaf_time(protea: Protea) -> None:
-    """Who cannot write cannot show that he lives."""
+def test_full_disk_of_the_database_is_downtime(protea: Protea) -> None:
+    """A worker that cannot write cannot show a sign of life."""
     protea.stale()
     protea.connection.execute(
         "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
@@ -129,7 +127,7 @@ def test_a_full_disk_is_deaf_time(protea: Protea) -> None:
     assert (report.outcome, report.database_away) == (Outcome.FAILED, True)
 
 
-def test_those_who_hold_rows_longest_are_looked_at_first(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_longest_locked_rows_are_looked_at_first(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reaper.sweep.sweep.MAX_LISTED", 2)
     source, memory = protea.source(), SourceState()
     old = [protea.stale() for _ in range(2)]
@@ -144,7 +142,7 @@ def test_those_who_hold_rows_longest_are_looked_at_first(protea: Protea, monkeyp
 
 
 def test_both_shapes_of_the_rule_choose_the_same(protea: Protea) -> None:
-    """The survey asks each witness for a sign since the cutoff, the second judgement for its newest sign."""
+    """The survey asks each witness for a sign since the cutoff, the second check for its newest sign."""
     parent = protea.job()
     protea.job(parent=parent, status="succeeded", finished=7200)
     for shape in range(40):
@@ -162,7 +160,7 @@ def test_both_shapes_of_the_rule_choose_the_same(protea: Protea) -> None:
     assert chosen[0] == chosen[1] != set()
 
 
-def test_a_server_without_the_table_is_told(protea: Protea) -> None:
+def test_missing_table_is_reported(protea: Protea) -> None:
     protea.connection.execute("DROP TABLE job CASCADE")
     source = protea.source()
     lease = source.lease(60)
@@ -170,7 +168,7 @@ def test_a_server_without_the_table_is_told(protea: Protea) -> None:
     assert report.outcome is Outcome.FAILED and report.error is not None and '"job" does not exist' in report.error
 
 
-def test_the_server_ends_what_a_stopped_process_began(protea: Protea) -> None:
+def test_server_ends_the_transaction_of_a_stopped_process(protea: Protea) -> None:
     """A daemon that is frozen in mid-batch must not hold the rows of a thousand jobs for ever."""
     source = protea.source()
     with source.connect() as connection, source.transaction(connection):

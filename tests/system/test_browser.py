@@ -229,7 +229,7 @@ def test_a_job_that_moved_on_meanwhile_is_left_alone_and_shown(
         dialog.get_by_label("Reason").fill("it hangs")
         protea.connection.execute("UPDATE job SET started_at = now() WHERE id = %s", (stale,))
         dialog.get_by_role("button", name="Fail", exact=True).click()
-        expect(dialog).to_contain_text("was started anew: it runs since")
+        expect(dialog).to_contain_text("was started again: it runs since")
         expect(dialog).to_contain_text("What it is now:")
         expect(dialog).to_contain_text("young: running for")
         keep(page, "moved")

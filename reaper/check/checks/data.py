@@ -1,4 +1,4 @@
-"""Do the rows themselves fit the profile? Every question is bounded: it takes an index or is cut off."""
+"""Checks that read rows: do the values in the tables fit the profile? Each query uses an index or is cut off."""
 
 from __future__ import annotations
 
@@ -20,151 +20,164 @@ from reaper.sql.conditions import among
 from reaper.sql.tables import ProfileTables
 
 _FUTURE = timedelta(minutes=1)
+"""A timestamp that is further ahead than this is in the future; less is a difference between clocks."""
+
 _LONGEST_CYCLE = 16
 
 
-def check_rows(ctx: CheckContext) -> Iterator[Finding]:
-    """Nothing, where the profile does not fit or the role may not read: that is told of elsewhere."""
-    name = ctx.profile.jobs.table
-    if ctx.jobs is None or not _readable(ctx, name) or _unfit(ctx):
+def check_rows(context: CheckContext) -> Iterator[Finding]:
+    """Finds nothing where the profile does not fit or the role may not read: other checks report that."""
+    jobs = context.profile.jobs
+    if context.jobs is None or not _readable(context, jobs.table) or _has_invalid_state(context):
         return
-    running = ctx.profile.jobs.running
-    if not all(_readable(ctx, related.table) for related in (running.related if running else ())):
+    if not all(_readable(context, related.table) for related in (jobs.running.related if jobs.running else ())):
         return
-    yield from _told(name, "whether running jobs are spelled otherwise", partial(_other_case, ctx))
-    yield from _told(name, "whether a job starts in the future", partial(_future_start, ctx))
-    for alive in ctx.profile.alive:
-        question = f"whether {alive.witness!r} speaks from the future"
-        yield from _told(name, question, partial(_future_sign, ctx, alive))
+    yield from _result(jobs.table, "whether running jobs are spelled in another case", partial(_other_case, context))
+    yield from _result(jobs.table, "whether a job starts in the future", partial(_future_start, context))
+    for alive in context.profile.alive:
+        question = f"whether {alive.witness!r} has a sign of life in the future"
+        yield from _result(jobs.table, question, partial(_future_sign, context, alive))
         if alive.children:
-            yield from _told(name, "whether jobs are each other's parents", partial(_cycle, ctx, alive.children))
-    for place in duplicates.places(ctx.profile):
-        if _readable(ctx, place.table) and _readable(ctx, place.beyond.table):
-            question = f"whether the next {place.column} exists in {place.beyond.table} already"
-            yield from _told(place.table, question, partial(_taken, ctx, place))
+            question = "whether jobs are each other's parents"
+            yield from _result(jobs.table, question, partial(_parent_cycle, context, alive.children))
+    for place in duplicates.places(context.profile):
+        if _readable(context, place.table) and _readable(context, place.beyond.table):
+            question = f"whether the next {place.column} already exists in {place.beyond.table}"
+            yield from _result(place.table, question, partial(_taken_next_value, context, place))
 
 
-def _told(subject: str, question: str, ask: Callable[[], Finding | None]) -> Iterator[Finding]:
+def _result(subject: str, question: str, check: Callable[[], Finding | None]) -> Iterator[Finding]:
     try:
-        found = ask()
-    except QueryFailed as why:
-        found = note(subject, f"{question} could not be told: {why}")
-    if found is not None:
-        yield found
+        finding = check()
+    except QueryFailed as failed:
+        finding = note(subject, f"could not check {question}: {failed}")
+    if finding is not None:
+        yield finding
 
 
-def _readable(ctx: CheckContext, table: str) -> bool:
-    columns, found = ctx.needs[table].select, ctx.tables.get(table)
-    return found is not None and ctx.complete(table, columns) and found.readable(columns)
+def _readable(context: CheckContext, name: str) -> bool:
+    columns, table = context.required[name].select, context.tables.get(name)
+    return table is not None and context.has_columns(name, columns) and table.readable(columns)
 
 
-def _states(ctx: CheckContext) -> tuple[Column, tuple[Scalar, ...]] | None:
-    """The column that says that a job runs, and the values with which it does."""
-    jobs = ctx.profile.jobs
+def _running_values(context: CheckContext) -> tuple[Column, tuple[Scalar, ...]] | None:
+    """The column that says that a job runs, and the values with which it says so."""
+    jobs = context.profile.jobs
     running, log = jobs.running, jobs.log
     name, values = (log.type, log.started) if log else (running and running.column, running and running.values)
-    column = ctx.column(jobs.table, name) if name else None
+    column = context.column(jobs.table, name) if name else None
     return (column, values) if column and values else None
 
 
-def _unfit(ctx: CheckContext) -> bool:
-    """A running value that the column cannot be compared with."""
-    if (found := _states(ctx)) is None:
+def _has_invalid_state(context: CheckContext) -> bool:
+    """Whether the column cannot be compared with one of the running values."""
+    if (running := _running_values(context)) is None:
         return False
-    column, values = found
+    column, values = running
     if column.labels:
         return not all(column.has_label(value) for value in values)
-    return column.family != "text" and not all(ctx.catalog.takes(column.words, str(value)) for value in values)
+    return column.family != "text" and not all(context.catalog.accepts(column.type, str(value)) for value in values)
 
 
-def _other_case(ctx: CheckContext) -> Finding | None:
-    jobs, found, name = ctx.schema.jobs, _states(ctx), ctx.profile.jobs.table
-    if found is None or found[0].family != "text":
+def _other_case(context: CheckContext) -> Finding | None:
+    jobs, running, name = context.schema.jobs, _running_values(context), context.profile.jobs.table
+    if running is None or running[0].family != "text":
         return None
-    column, values = found
+    column, values = running
     state = jobs.c[column.name]
-    if _exists(ctx, among(state, values)):
+    if _exists(context, among(state, values)):
         return None
     for value in (value for value in values if isinstance(value, str)):
         for other in sorted({value.upper(), value.lower(), value.capitalize(), value.title()} - {value}):
-            if _exists(ctx, state == sql.untyped(other)):
-                ctx.corrections.values[name, column.name, value] = other
-                message = f"no row holds {value!r}, and some hold {other!r}; the case of a value matters"
+            if _exists(context, state == sql.untyped(other)):
+                context.corrections.values[name, column.name, value] = other
+                message = f"no row has {value!r}, and some have {other!r}; the case of a value matters"
                 return warning(f"{name}.{column.name}", message, OVERRIDE)
     return None
 
 
-def _exists(ctx: CheckContext, where: ColumnElement[bool]) -> bool:
-    return bool(ctx.catalog.ask(select(literal_column("1")).select_from(ctx.schema.jobs).where(where).limit(1)))
+def _exists(context: CheckContext, where: ColumnElement[bool]) -> bool:
+    jobs = context.schema.jobs
+    return bool(context.catalog.query(select(literal_column("1")).select_from(jobs).where(where).limit(1)))
 
 
-def _future_start(ctx: CheckContext) -> Finding | None:
-    started = [_instant(ctx, name) for name in ctx.profile.jobs.started]
-    return _future(ctx, func.coalesce(*started, type_=sql.INSTANT), "it started")
+# --- timestamps in the future ----------------------------------------------------------------------------------------
 
 
-def _future_sign(ctx: CheckContext, alive: Witness) -> Finding | None:
-    sign, table = f"its newest sign of life ({alive.witness}) is", ctx.profile.jobs.table
+def _future_start(context: CheckContext) -> Finding | None:
+    started = [_timestamp(context, name) for name in context.profile.jobs.started]
+    return _in_future(context, func.coalesce(*started, type_=sql.INSTANT), "its start")
+
+
+def _future_sign(context: CheckContext, alive: Witness) -> Finding | None:
+    what, jobs = f"its newest sign of life ({alive.witness})", context.profile.jobs
     if alive.column:
-        return _future(ctx, _instant(ctx, alive.column), sign)
-    if alive.events and _readable(ctx, alive.events.table):
-        return _newest(ctx, alive.events.table, alive.events.matching(ctx.profile.jobs.key), alive.events.at, sign)
+        return _in_future(context, _timestamp(context, alive.column), what)
+    if alive.events and _readable(context, alive.events.table):
+        return _newest_in_future(context, alive.events.table, alive.events.matching(jobs.key), alive.events.at, what)
     if alive.children:
-        parent = dict(zip(alive.children.parent, ctx.profile.jobs.key, strict=True))
-        return _newest(ctx, table, parent, alive.children.at, sign)
+        parent = dict(zip(alive.children.parent, jobs.key, strict=True))
+        return _newest_in_future(context, jobs.table, parent, alive.children.at, what)
     return None
 
 
-def _instant(ctx: CheckContext, name: str) -> sql.Element:
-    return ctx.schema.instant(ctx.profile.jobs.table, ctx.schema.jobs.c[name])
+def _timestamp(context: CheckContext, name: str) -> sql.Element:
+    return context.schema.instant(context.profile.jobs.table, context.schema.jobs.c[name])
 
 
-def _newest(ctx: CheckContext, table: str, match: Mapping[str, str], at: tuple[str, ...], what: str) -> Finding | None:
-    rows = ctx.real(table)
-    # Without an index every running job would cost a reading of the whole table.
-    if rows is None or not any(index.valid and index.ordered and index.columns[0] in match for index in rows.indexes):
+def _newest_in_future(
+    context: CheckContext, name: str, match: Mapping[str, str], at: tuple[str, ...], what: str
+) -> Finding | None:
+    table = context.table_with_rows(name)
+    # Without an index the whole table would be read for each running job.
+    if table is None or not any(i.valid and i.ordered and i.columns[0] in match for i in table.indexes):
         return None
-    other = ctx.schema.table(table).alias()
-    moments = [ctx.schema.instant(table, other.c[name]) for name in at]
-    same = [other.c[theirs] == ctx.schema.jobs.c[ours] for theirs, ours in match.items()]
-    return _future(ctx, select(func.max(sql.newest(*moments))).where(*same).scalar_subquery(), what)
+    other = context.schema.table(name).alias()
+    timestamps = [context.schema.instant(name, other.c[column]) for column in at]
+    same = [other.c[column] == context.schema.jobs.c[job_column] for column, job_column in match.items()]
+    return _in_future(context, select(func.max(sql.newest(*timestamps))).where(*same).scalar_subquery(), what)
 
 
-def _future(ctx: CheckContext, context: sql.Element, what: str) -> Finding | None:
-    jobs = ctx.schema.jobs
-    asked = select(*ctx.schema.key(jobs), context.label("moment")).where(ctx.schema.running(jobs)).subquery()
-    limit = ctx.catalog.server.now + _FUTURE
-    found = ctx.catalog.ask(
-        select(*(sql.text_of(column) for column in asked.c)).where(asked.c.moment > sql.instant(limit)).limit(1)
+def _in_future(context: CheckContext, timestamp: sql.Element, what: str) -> Finding | None:
+    jobs = context.schema.jobs
+    running = (
+        select(*context.schema.key(jobs), timestamp.label("moment")).where(context.schema.running(jobs)).subquery()
     )
-    if not found:
+    latest = context.catalog.server.now + _FUTURE
+    rows = context.catalog.query(
+        select(*(sql.text_of(column) for column in running.c)).where(running.c.moment > sql.instant(latest)).limit(1)
+    )
+    if not rows:
         return None
-    *values, at = map(str, found[0])
+    *key, at = map(str, rows[0])
     return warning(
-        ctx.profile.jobs.table,
-        f"the job {listed(values)} cannot become stale for long: by the database's clock, {what} in the future, at "
-        f"{at}; it can only after {ctx.stall_seconds:g} s more",
+        context.profile.jobs.table,
+        f"the job {listed(key)} cannot become stale for a long time: by the database's clock, {what} is in the "
+        f"future, at {at}, and the stall window of {context.stall_seconds:g} s begins only then",
     )
 
 
-def _cycle(ctx: CheckContext, children: Children) -> Finding | None:
-    found = ctx.catalog.ask(cycles(ctx.schema, children))
-    if not found:
+# --- parents and next values -----------------------------------------------------------------------------------------
+
+
+def _parent_cycle(context: CheckContext, children: Children) -> Finding | None:
+    rows = context.catalog.query(cycles(context.schema, children))
+    if not rows:
         return None
     return warning(
-        ctx.profile.jobs.table,
-        f"running jobs are each other's parents and keep each other alive for ever, such as {listed(found[0])}",
+        context.profile.jobs.table,
+        f"running jobs are each other's parents and keep each other alive for ever, such as {listed(rows[0])}",
     )
 
 
-def _taken(ctx: CheckContext, place: duplicates.NextValueColumn) -> Finding | None:
-    found = duplicates.parse(place, ctx.catalog.ask(duplicates.query(ctx.schema, place)))
-    return warning(place.table, str(found)) if found else None
+def _taken_next_value(context: CheckContext, place: duplicates.NextValueColumn) -> Finding | None:
+    duplicate = duplicates.parse(place, context.catalog.query(duplicates.query(context.schema, place)))
+    return warning(place.table, str(duplicate)) if duplicate else None
 
 
 def cycles(schema: ProfileTables, children: Children) -> Executable:
-    """One running job that is its own ancestor through running jobs, not by itself alone. Longer cycles than
-    any that grows by accident are passed over."""
+    """Selects one running job that is its own ancestor through other running jobs. A job that is its own parent does
+    not count. Cycles longer than any that could arise by accident are not searched for."""
     job, above = schema.jobs.alias("job_below"), schema.jobs.alias("job_above")
     width = range(len(children.parent))
     parent = [job.c[name] for name in children.parent]

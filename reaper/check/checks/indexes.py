@@ -1,4 +1,4 @@
-"""Can the rows that belong to a job be found without reading whole tables?"""
+"""Checks that an index finds the running jobs, and the rows that belong to a job, without reading whole tables."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from reaper.profile.related_tables import related_rows
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """A look-up by `columns`, which are compared for equality, and then by `newest`."""
+class Lookup:
+    """A look-up of rows by equal `columns`, of which the one with the newest `newest` is read.
+
+    `what` is searched, in words.
+    """
 
     table: str
     columns: tuple[str, ...]
@@ -24,85 +27,90 @@ class Need:
     level: Level = Level.WARNING
 
     @property
-    def all(self) -> tuple[str, ...]:
+    def all_columns(self) -> tuple[str, ...]:
         return (*self.columns, *([self.newest] if self.newest else []))
 
 
-def check_indexes(ctx: CheckContext) -> Iterator[Finding]:
-    for name in sorted(ctx.tables):
-        if table := ctx.real(name):
-            yield from _check_valid(ctx, name, table)
-    told: set[tuple[str, frozenset[str]]] = set()
-    for need in needs(ctx):
-        if (same := (need.table, frozenset(need.columns))) not in told:
-            told.add(same)
-            yield from _check_need(ctx, need)
+def check_indexes(context: CheckContext) -> Iterator[Finding]:
+    """All indexes but the one that finds the running jobs, which `check_running_index` looks for."""
+    for name in sorted(context.tables):
+        if table := context.table_with_rows(name):
+            yield from _check_valid(context, name, table)
+    checked: set[tuple[str, frozenset[str]]] = set()
+    for lookup in lookups(context):
+        if (same := (lookup.table, frozenset(lookup.columns))) not in checked:
+            checked.add(same)
+            yield from _check_lookup(context, lookup)
 
 
-def needs(ctx: CheckContext) -> Iterator[Need]:
-    """What sweeps look up, and how; the running jobs are looked for elsewhere."""
-    profile, mine = ctx.profile, ctx.profile.jobs.table
+def lookups(context: CheckContext) -> Iterator[Lookup]:
+    """What sweeps and purges look up in tables, besides the running jobs."""
+    profile, jobs = context.profile, context.profile.jobs
     for alive in profile.alive:
         if alive.events:
-            by = tuple(alive.events.matching(profile.jobs.key))
+            by = tuple(alive.events.matching(jobs.key))
             newest = alive.events.at[0] if len(alive.events.at) == 1 else None
-            yield Need(alive.events.table, by, newest, "the events of each old job are searched")
+            yield Lookup(alive.events.table, by, newest, "the events of each old job are searched")
         if alive.children:
-            yield Need(mine, alive.children.parent, None, "the children of each old job are searched")
-    if (log := profile.jobs.log) is not None:
-        yield Need(mine, (*profile.jobs.key, log.type), None, "the end of each old job is searched")
-        yield Need(mine, (log.type,), profile.jobs.started[0], "the jobs themselves are searched")
-    for _, one in related_rows(profile):
-        yield Need(one.table, tuple(one.match), None, "the rows that belong to each old job are searched")
+            yield Lookup(jobs.table, alive.children.parent, None, "the children of each old job are searched")
+    if (log := jobs.log) is not None:
+        yield Lookup(jobs.table, (*jobs.key, log.type), None, "the end of each old job is searched")
+        yield Lookup(jobs.table, (log.type,), jobs.started[0], "the jobs themselves are searched")
+    for _, related in related_rows(profile):
+        what = "the rows that belong to each old job are searched"
+        yield Lookup(related.table, tuple(related.match), None, what)
     for action in profile.actions.values():
         for value in action.values():
             if isinstance(value, Next):
-                by = tuple(value.beyond.match)
-                yield Need(value.beyond.table, by, value.beyond.column, "the newest value for each old job is searched")
+                by, what = tuple(value.series.match), "the newest value for each old job is searched"
+                yield Lookup(value.series.table, by, value.series.column, what)
     if profile.purge and len(profile.purge.at) == 1:
-        yield Need(mine, profile.purge.at, None, "the rows that are old enough to purge are searched", Level.NOTE)
+        what = "the rows that are old enough to purge are searched"
+        yield Lookup(jobs.table, profile.purge.at, None, what, Level.NOTE)
 
 
-def _check_valid(ctx: CheckContext, name: str, table: Table) -> Iterator[Finding]:
+def _check_valid(context: CheckContext, name: str, table: Table) -> Iterator[Finding]:
     for index in table.indexes:
         if not index.valid:
-            message = f"the index {index.name} is invalid: it is kept up to date and never used"
-            yield warning(name, message, ctx.catalog.fixes.rebuild(table, index))
+            message = f"the index {index.name} is invalid: every write updates it, and no query uses it"
+            yield warning(name, message, context.catalog.fixes.rebuild(table, index))
 
 
-def _check_need(ctx: CheckContext, need: Need) -> Iterator[Finding]:
-    table = ctx.real(need.table)
-    if table is None or not ctx.complete(need.table, need.all):
+def _check_lookup(context: CheckContext, lookup: Lookup) -> Iterator[Finding]:
+    table = context.table_with_rows(lookup.table)
+    if table is None or not context.has_columns(lookup.table, lookup.all_columns):
         return
-    fix = ctx.catalog.fixes.create_index(table, need.all)
-    found = [index for index in table.indexes if _finds(ctx, index, need)]
-    if not found:
-        message = f"no index on ({listed(need.all)}): {need.what} in {rows(table)}"
-        yield Finding(need.level, need.table, message, fix)
-    elif need.newest and not any(_sorts(index, need) for index in found):
-        message = f"an index on all of ({listed(need.all)}) would be faster: {need.what} in {rows(table)}"
-        yield note(need.table, message, fix)
+    fix = context.catalog.fixes.create_index(table, lookup.all_columns)
+    indexes = [index for index in table.indexes if _finds(context, index, lookup)]
+    if not indexes:
+        message = f"no index on ({listed(lookup.all_columns)}): {lookup.what} in {row_count(table)}"
+        yield Finding(lookup.level, lookup.table, message, fix)
+    elif lookup.newest and not any(_sorts(index, lookup) for index in indexes):
+        message = f"an index on all of ({listed(lookup.all_columns)}) would be faster: "
+        yield note(lookup.table, f"{message}{lookup.what} in {row_count(table)}", fix)
 
 
-def _finds(ctx: CheckContext, index: Index, need: Need) -> bool:
-    """Its first column is one of those that are compared, which leaves few rows, or all of them come first."""
-    return index.ordered and index.valid and index.columns[0] in need.columns and _complete(index, ctx)
+def _finds(context: CheckContext, index: Index, lookup: Lookup) -> bool:
+    """Whether the index begins with a column of the look-up, so that few rows are left, and has every row."""
+    return index.ordered and index.valid and index.columns[0] in lookup.columns and _has_every_row(index, context)
 
 
-def _sorts(index: Index, need: Need) -> bool:
-    first = index.columns[: len(need.all)]
-    return set(first) == set(need.all) and first[-1] == need.newest
+def _sorts(index: Index, lookup: Lookup) -> bool:
+    first = index.columns[: len(lookup.all_columns)]
+    return set(first) == set(lookup.all_columns) and first[-1] == lookup.newest
 
 
-def _complete(index: Index, ctx: CheckContext) -> bool:
-    """Has a row for each that is not NULL in its columns."""
-    quote = ctx.catalog.fixes.name
+def _has_every_row(index: Index, context: CheckContext) -> bool:
+    """Whether the index contains each row that is not NULL in the index's columns."""
+    quote = context.catalog.fixes.name
     return index.predicate in {None, *(f"({quote(name)} IS NOT NULL)" for name in index.columns if name)}
 
 
-def rows(table: Table) -> str:
-    return f"about {table.rows:,} rows"
+def row_count(table: Table) -> str:
+    return f"about {table.estimated_rows:,} rows"
 
+
+# --- the running jobs ------------------------------------------------------------------------------------------------
 
 _SAMPLES = {
     **dict.fromkeys(("timestamptz", "timestamp"), "2000-01-01"),
@@ -114,40 +122,44 @@ _SAMPLES = {
 }
 
 
-def check_running(ctx: CheckContext) -> Iterator[Finding]:
-    """Of a log, and of jobs that only other rows say of that they run, nothing is said here."""
-    jobs, name, running = ctx.jobs, ctx.profile.jobs.table, ctx.profile.jobs.running
-    asked = {c.column: c for c in (running.conditions if running else ()) if c.column and ctx.column(name, c.column)}
-    if jobs is None or not asked or any(_serves_running(ctx, asked, index) for index in jobs.indexes):
+def check_running_index(context: CheckContext) -> Iterator[Finding]:
+    """Skips logs, and jobs whose running state depends only on rows of other tables."""
+    jobs, name, running = context.jobs, context.profile.jobs.table, context.profile.jobs.running
+    conditions = {
+        condition.column: condition
+        for condition in (running.conditions if running else ())
+        if condition.column and context.column(name, condition.column)
+    }
+    if jobs is None or not conditions or any(_finds_running(context, conditions, index) for index in jobs.indexes):
         return
-    column, condition = next(iter(asked.items()))
+    column, condition = next(iter(conditions.items()))
     yield warning(
         f"{name}.{column}",
-        f"no index finds the running jobs: every sweep reads all of {name} ({rows(jobs)})",
-        _remedy(ctx, jobs, {column: condition} if condition.null is None else asked),
+        f"no index finds the running jobs: every sweep reads all of {name} ({row_count(jobs)})",
+        _running_index(context, jobs, {column: condition} if condition.null is None else conditions),
     )
 
 
-def _serves_running(ctx: CheckContext, asked: Mapping[str, Condition], index: Index) -> bool:
-    # One whose predicate picks the running jobs finds them whatever its columns are.
-    if not (index.ordered and index.valid and (index.columns[0] in asked or index.predicate)):
+def _finds_running(context: CheckContext, conditions: Mapping[str, Condition], index: Index) -> bool:
+    # A partial index of the running jobs finds them whatever its columns are.
+    if not (index.ordered and index.valid and (index.columns[0] in conditions or index.predicate)):
         return False
-    return index.predicate is None or _covers(ctx, asked, index.predicate)
+    return index.predicate is None or _has_every_running_row(context, conditions, index.predicate)
 
 
-def _covers(ctx: CheckContext, asked: Mapping[str, Condition], predicate: str) -> bool:
-    """Every running row is in the index, as far as its predicate speaks of nothing but these columns."""
-    name = ctx.profile.jobs.table
-    columns = [column for column in ctx.columns(name, asked) if _samples(column, asked[column.name])]
-    for values in product(*(_samples(column, asked[column.name]) for column in columns)):
-        given = {column.name: (column.words, value) for column, value in zip(columns, values, strict=True)}
-        if not given or not ctx.catalog.holds(predicate, given):
+def _has_every_running_row(context: CheckContext, conditions: Mapping[str, Condition], predicate: str) -> bool:
+    """Whether a partial index contains every running row. False if its predicate reads other columns."""
+    name = context.profile.jobs.table
+    columns = [column for column in context.columns(name, conditions) if _samples(column, conditions[column.name])]
+    for values in product(*(_samples(column, conditions[column.name]) for column in columns)):
+        sample = {column.name: (column.type, value) for column, value in zip(columns, values, strict=True)}
+        if not sample or not context.catalog.evaluate(predicate, sample):
             return False
     return bool(columns)
 
 
 def _samples(column: Column, condition: Condition) -> list[str | None]:
-    """Values that a running row may have there, as far as they can be named."""
+    """Values that a running row may have in the column, where the condition says which."""
     if condition.values is not None:
         return [str(value) for value in condition.values]
     if condition.null == "null":
@@ -156,9 +168,9 @@ def _samples(column: Column, condition: Condition) -> list[str | None]:
     return [sample] if condition.null == "not null" and sample is not None else []
 
 
-def _remedy(ctx: CheckContext, jobs: Table, asked: Mapping[str, Condition]) -> str:
-    started = ctx.profile.jobs.started[-1:]
-    null = {name: condition.null == "null" for name, condition in asked.items() if condition.null}
+def _running_index(context: CheckContext, jobs: Table, conditions: Mapping[str, Condition]) -> str:
+    started = context.profile.jobs.started[-1:]
+    null = {name: condition.null == "null" for name, condition in conditions.items() if condition.null}
     if null:
-        return ctx.catalog.fixes.create_index(jobs, started, null)
-    return ctx.catalog.fixes.create_index(jobs, dict.fromkeys((*asked, *started)))
+        return context.catalog.fixes.create_index(jobs, started, null)
+    return context.catalog.fixes.create_index(jobs, dict.fromkeys((*conditions, *started)))

@@ -1,4 +1,4 @@
-"""What is asked of MariaDB alone."""
+"""Checks that only MariaDB needs: hidden tables, byte keys, collations, fractions of seconds, PROCESS."""
 
 from __future__ import annotations
 
@@ -6,74 +6,75 @@ from collections.abc import Iterator
 
 from reaper.catalog import QueryFailed
 from reaper.catalog import mariadb_queries as queries
-from reaper.catalog.mariadb import NOBODY, MariaDB
-from reaper.catalog.tables import assumed
+from reaper.catalog.mariadb import MariaDBCatalog
+from reaper.catalog.tables import NO_PRIVILEGES_MARIADB, table_from_profile
 from reaper.check.context import CheckContext, listed
 from reaper.check.finding import Finding, error, note, warning
 from reaper.common.suggestions import did_you_mean
-from reaper.grants.needs import EVERY_ACTION, Workload, missing, needs
+from reaper.grants.missing import missing_privileges
+from reaper.grants.needs import EVERY_ACTION, Workload, required_privileges
 from reaper.profile import Profile
 from reaper.profile.related_tables import related_rows
-from reaper.profile.usage import instants
+from reaper.profile.usage import timestamp_columns
 
 _BYTES = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")
 
 
-def check_mariadb(ctx: CheckContext, catalog: MariaDB) -> Iterator[Finding]:
+def check_mariadb(context: CheckContext, catalog: MariaDBCatalog) -> Iterator[Finding]:
     if catalog.read_only:
         fix = catalog.fixes.set_globally("read_only", "OFF")
         yield error("server", "is read-only, or a replica: nothing can be written there", fix)
-    yield from _check_hidden(ctx, catalog)
-    yield from _check_keys(ctx)
-    yield from _check_compared(ctx, catalog)
-    yield from _check_fractions(ctx, catalog)
-    yield from _check_loose(ctx)
-    yield from _check_process(ctx, catalog)
+    yield from _check_hidden(context, catalog)
+    yield from _check_keys(context)
+    yield from _check_collations(context, catalog)
+    yield from _check_fractions(context, catalog)
+    yield from _check_ignored_case(context)
+    yield from _check_process(context, catalog)
 
 
-def _check_hidden(ctx: CheckContext, catalog: MariaDB) -> Iterator[Finding]:
-    every = needs(ctx.profile, Workload(EVERY_ACTION.action, purge=True))
-    for name, hidden in sorted(ctx.hidden.items()):
-        table = assumed(ctx.profile, name, NOBODY, (hidden.schema, hidden.table))
-        who = f"the user {ctx.catalog.server.role!r}"
-        fix = catalog.fixes.grant(table, missing(ctx.needs.get(name, every[name]), table))
-        if name not in ctx.needs:
-            yield note(name, f"is not shown to {who}: `reaper purge`, or another action, cannot use it", fix)
+def _check_hidden(context: CheckContext, catalog: MariaDBCatalog) -> Iterator[Finding]:
+    required_at_most = required_privileges(context.profile, Workload(EVERY_ACTION.action, purge=True))
+    user = f"the user {catalog.server.role!r}"
+    for name, hidden in sorted(context.hidden.items()):
+        table = table_from_profile(context.profile, name, NO_PRIVILEGES_MARIADB, (hidden.schema, hidden.table))
+        need = context.required.get(name, required_at_most[name])
+        fix = catalog.fixes.grant(table, missing_privileges(need, table))
+        if name not in context.required:
+            yield note(name, f"is not shown to {user}: `reaper purge`, or another action, cannot use it", fix)
         elif hidden.partly:
-            message = f"could not be examined: {who} may see no more than single columns of it"
-            yield warning(name, message, fix)
+            yield warning(name, f"could not be checked: {user} may see no more than single columns of it", fix)
         else:
-            near = did_you_mean(name, ctx.catalog.names(name))
-            yield error(name, f"is not there, or {who} may not see it{near}", fix)
+            suggestion = did_you_mean(name, catalog.table_names(name))
+            yield error(name, f"does not exist, or {user} may not see it{suggestion}", fix)
 
 
-def _check_keys(ctx: CheckContext) -> Iterator[Finding]:
-    table = ctx.profile.jobs.table
-    for column in ctx.columns(table, ctx.profile.jobs.key):
-        if column.words.partition("(")[0] in _BYTES:
-            message = f"is {column.words}, and part of jobs.key: keys travel as text, which bytes are not"
+def _check_keys(context: CheckContext) -> Iterator[Finding]:
+    table = context.profile.jobs.table
+    for column in context.columns(table, context.profile.jobs.key):
+        if column.type.partition("(")[0] in _BYTES:
+            message = f"is {column.type}, and part of jobs.key: the reaper reads keys as text, which bytes are not"
             yield error(f"{table}.{column.name}", message)
 
 
-def _check_compared(ctx: CheckContext, catalog: MariaDB) -> Iterator[Finding]:
+def _check_collations(context: CheckContext, catalog: MariaDBCatalog) -> Iterator[Finding]:
     """The server refuses to compare texts of two collations, unless one of them is binary."""
-    jobs, told = ctx.jobs, set[tuple[str, str]]()
-    for table, column, own in _matches(ctx.profile):
-        theirs = ctx.real(table)
-        if jobs is None or theirs is None or (table, column) in told:
+    jobs, checked = context.jobs, set[tuple[str, str]]()
+    for name, column, job_column in _compared_columns(context.profile):
+        table = context.table_with_rows(name)
+        if jobs is None or table is None or (name, column) in checked:
             continue
-        if not (ctx.complete(table, [column]) and ctx.complete(ctx.profile.jobs.table, [own])):
+        if not (context.has_columns(name, [column]) and context.has_columns(context.profile.jobs.table, [job_column])):
             continue
-        told.add((table, column))
-        if (why := catalog.compare((theirs, column), (jobs, own))) is not None:
-            collation = catalog.definitions[jobs.identity, own].collation
-            fix = catalog.fixes.collate(theirs, column, collation) if collation else None
-            message = f"cannot be compared with {ctx.profile.jobs.table}.{own}: {why}"
-            yield error(f"{table}.{column}", message, fix)
+        checked.add((name, column))
+        if (reason := catalog.comparison_error((table, column), (jobs, job_column))) is not None:
+            collation = catalog.definitions[jobs.identity, job_column].collation
+            fix = catalog.fixes.collate(table, column, collation) if collation else None
+            message = f"cannot be compared with {context.profile.jobs.table}.{job_column}: {reason}"
+            yield error(f"{name}.{column}", message, fix)
 
 
-def _matches(profile: Profile) -> Iterator[tuple[str, str, str]]:
-    """Columns that are compared with columns of a job's row."""
+def _compared_columns(profile: Profile) -> Iterator[tuple[str, str, str]]:
+    """A table, and a column of it that is compared with a column of the jobs table, which is third."""
     key = profile.jobs.key
     for alive in profile.alive:
         if alive.events:
@@ -84,39 +85,39 @@ def _matches(profile: Profile) -> Iterator[tuple[str, str, str]]:
         yield from ((related.table, *pair) for pair in related.match.items())
 
 
-def _check_fractions(ctx: CheckContext, catalog: MariaDB) -> Iterator[Finding]:
-    for instant in instants(ctx.profile):
-        column, table = ctx.column(instant.table, instant.column), ctx.real(instant.table)
-        if column and table and column.family == "datetime" and not column.words.endswith("(6)"):
+def _check_fractions(context: CheckContext, catalog: MariaDBCatalog) -> Iterator[Finding]:
+    for instant in timestamp_columns(context.profile):
+        column, table = context.column(instant.table, instant.column), context.table_with_rows(instant.table)
+        if column and table and column.family == "datetime" and not column.type.endswith("(6)"):
             yield note(
                 f"{instant.table}.{column.name}",
-                f"is {column.words}: the fractions of its seconds are cut off, so that a moment looks earlier by up "
-                "to a second; the statement rewrites the table",
+                f"is {column.type}, which cuts off fractions of a second: a timestamp looks up to a second earlier "
+                "than it is; the statement rewrites the table",
                 catalog.fixes.with_fractions(table, column.name),
             )
 
 
-def _check_loose(ctx: CheckContext) -> Iterator[Finding]:
-    profile = ctx.profile
-    asked = profile.jobs.running.conditions if profile.jobs.running else ()
-    mine = [*profile.jobs.key, *(condition.column for condition in asked if condition.column)]
-    names = {f"{profile.jobs.table}.{c.name}": None for c in ctx.columns(profile.jobs.table, mine) if c.loose}
-    for table, name, _ in _matches(profile):
-        names |= {f"{table}.{c.name}": None for c in ctx.columns(table, [name]) if c.loose}
+def _check_ignored_case(context: CheckContext) -> Iterator[Finding]:
+    profile = context.profile
+    conditions = profile.jobs.running.conditions if profile.jobs.running else ()
+    job_columns = [*profile.jobs.key, *(condition.column for condition in conditions if condition.column)]
+    compared = [*((profile.jobs.table, name) for name in job_columns)]
+    compared += [(table, name) for table, name, _ in _compared_columns(profile)]
+    names = dict.fromkeys(
+        f"{table}.{name}" for table, name in compared if (c := context.column(table, name)) and c.ignores_case
+    )
     if names:
-        yield note(
-            profile.jobs.table,
-            f"compared by collations for which texts are equal that differ in case: {listed(names)}",
-        )
+        message = "compared by collations that ignore case, so that texts which differ only in case are equal: "
+        yield note(profile.jobs.table, f"{message}{listed(names)}")
 
 
-def _check_process(ctx: CheckContext, catalog: MariaDB) -> Iterator[Finding]:
+def _check_process(context: CheckContext, catalog: MariaDBCatalog) -> Iterator[Finding]:
     try:
-        catalog.ask(queries.SESSIONS)
+        catalog.query(queries.SESSIONS)
     except QueryFailed:
         yield note(
             "server",
-            f"the user {ctx.catalog.server.role!r} has not the privilege PROCESS: who holds a locked job's row is not "
-            "told",
-            catalog.fixes.grant_global("PROCESS"),
+            f"the user {context.catalog.server.role!r} does not have the privilege PROCESS: the reaper cannot name the "
+            "session that holds the row of a locked job",
+            catalog.fixes.grant_sessions(),
         )

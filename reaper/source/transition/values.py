@@ -52,19 +52,19 @@ class ValueCompiler:
         if isinstance(value, Json):
             return sql.json_object({name: self._member(part, job, target) for name, part in value.members.items()})
         if isinstance(value, Next):
-            return self._next(value.beyond, job, target)
+            return self._next(value.series, job, target)
         if isinstance(value, Sql):
             return templated(value.sql, {name: self._copy(name, job) for name in self._schema.profile.row_columns()})
         return sql.untyped(value)
 
     def _known(self, value: Variable, job: Judged, target: Target) -> Element:
-        if value.known == "now":
+        if value.name == "now":
             return sql.from_instant(_now(value), self._schema.time(target.table))
-        if value.known in self._given:
-            return literal(self._given[value.known], String)
-        if value.known == "null":
+        if value.name in self._given:
+            return literal(self._given[value.name], String)
+        if value.name == "null":
             return sql.untyped(None)
-        known: Element = job.c[value.known]
+        known: Element = job.c[value.name]
         return known
 
     def _column(self, value: FromColumn, job: Judged, target: Target) -> Element:
@@ -79,9 +79,9 @@ class ValueCompiler:
         """A value inside a JSON document, where nothing else says of what type it is."""
         if isinstance(value, bool | int | float | str):
             return literal(value)
-        if isinstance(value, Variable) and value.known == "now":
+        if isinstance(value, Variable) and value.name == "now":
             return _now(value)
-        if isinstance(value, Variable) and value.known == "null":
+        if isinstance(value, Variable) and value.name == "null":
             return sql.no_text()
         return self.value(value, job, target)
 

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 
 from reaper.model import Outcome
-from reaper.operations.cleanup import LONGEST_MINUTES
+from reaper.operations.execution_cleanup import MAX_MINUTES
+from reaper.sweep.summary import sweep_totals
 from reaper.web.api.dependencies import AtDesk, Audit, changing_router
 from reaper.web.api.errors import Unclear, problems
 from reaper.web.api.schemas import WHOLE, Census, Model, SourceName
@@ -33,7 +34,7 @@ class CleanupWanted(Model):
     """Which executions are to be cancelled."""
 
     older_than_minutes: Annotated[
-        int, Field(ge=1, le=LONGEST_MINUTES, description="Minimum age, and minimum silence."), WHOLE
+        int, Field(ge=1, le=MAX_MINUTES, description="Minimum age, and minimum silence."), WHOLE
     ] = 5
     dry_run: Annotated[bool, Field(description="Only tell what would be cancelled.")] = False
     source: Annotated[
@@ -177,11 +178,12 @@ def _only(service: AdminService) -> str:
 
 def _result(service: AdminService, clearing: BackgroundClear) -> ClearResult:
     reports = clearing.reports
+    totals = sweep_totals(reports)
     return ClearResult(
         summary=ClearSummary(
-            total_stuck_jobs=sum(report.census.stale for report in reports if report.census),
-            cleared=sum(report.reaped for report in reports),
-            spared=sum(report.census.spared for report in reports if report.census),
+            total_stuck_jobs=totals.stale,
+            cleared=totals.reaped,
+            spared=totals.spared,
             dry_run=clearing.dry_run,
             max_age_hours=clearing.hours,
         ),

@@ -107,7 +107,7 @@ async def _steered(service: AdminService, order: Any, *, to_last: bool) -> None:
 
 
 def _told(service: AdminService) -> SupervisorState:
-    halted, now = service.supervisor.halted.current, service.supervisor.state
+    halted, now = service.supervisor.halt_switch.current, service.supervisor.state
     if now is None:
         raise NoSchedule("no schedule is configured")
     return SupervisorState(

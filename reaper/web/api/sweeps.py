@@ -114,7 +114,7 @@ class SweepDone(Model):
             duration_seconds=report.duration_seconds,
             judged_at=report.judged_at,
             census=Census.of(report.census),
-            breaker=breaker.why(report.census) if held and report.census else None,
+            breaker=breaker.reason(report.census) if held and report.census else None,
             would_reap=[Job.of(report.source, evidence) for evidence in report.would_reap],
             reaped=report.reaped,
             lost=report.lost,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reaper.memory import HaltRecord
 from reaper.model import Outcome
 from reaper.scheduling.scheduler import State
-from reaper.sweep.halt import Halted
 from reaper.web.ui.formatting import count, duration, visible
 from reaper.web.ui.outlook import Outlook
 from reaper.web.ui.source_rows import SourceRow
@@ -75,8 +75,9 @@ def _unread(rows: Sequence[SourceRow]) -> list[str]:
     return [row.name for row in rows if row.unread is not None]
 
 
-def headline(rows: Sequence[SourceRow], prospects: Sequence[Outlook], halted: Halted | None, state: State | None
-) -> Headline:  # fmt: skip
+def headline(
+    rows: Sequence[SourceRow], prospects: Sequence[Outlook], halted: HaltRecord | None, state: State | None
+) -> Headline:
     """The worst first."""
     stale = sum(row.census.stale for row in rows if row.census)
     stuck = f"{count(stale, 'job')} {'is' if stale == 1 else 'are'} stuck"

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from reaper.errors import ReaperError
 from reaper.model import Evidence, Key, LockHolder, Verdict
-from reaper.operations.report import MAX_LISTED, Report, ReportQuery
+from reaper.operations.report import DEFAULT_LIMIT, Report, ReportQuery
 from reaper.web.service import AdminService
 
 STUCK, RUNNING = "stuck", "running"
@@ -107,7 +107,7 @@ def listing(service: AdminService, wanted: Filter, sources: Sequence[str]) -> Li
 
 def _read(service: AdminService, source: str, wanted: Filter, begin: int, *, single: bool) -> Iterator[Report]:
     """The first of a source's jobs, up to the end of the page; those of the page alone, where that can be asked."""
-    enough = MAX_LISTED * math.ceil((begin + PAGE) / MAX_LISTED)
+    enough = DEFAULT_LIMIT * math.ceil((begin + PAGE) / DEFAULT_LIMIT)
     if wanted.verdict == STUCK and wanted.kind is None:
         yield service.overdue(source, enough)
         return

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from reaper.common import messages
+from reaper.memory import HaltRecord
 from reaper.model import Evidence, JobCounts, Key, LockHolder, Outcome, Verdict
 from reaper.scheduling.scheduler import State
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import Halted
 from reaper.web.service import SourceStatus
 from reaper.web.ui.formatting import duration, visible
 
@@ -32,7 +32,7 @@ class Outlook:
 
     standing: SourceStatus
     state: State | None
-    halted: Halted | None
+    halted: HaltRecord | None
     breaker: Breaker
     action: str
     census: JobCounts | None = None

@@ -9,9 +9,9 @@ from hashlib import blake2b
 from reaper import __version__
 from reaper.common import messages
 from reaper.common.suggestions import did_you_mean
+from reaper.memory import HaltRecord
 from reaper.model import Evidence, JobCounts
 from reaper.operations.report import Report
-from reaper.sweep.halt import Halted
 from reaper.web.service import AdminService
 from reaper.web.ui import job_list as listings
 from reaper.web.ui.formatting import Text, duration, link, text, visible
@@ -92,7 +92,7 @@ class OverviewPage:
     version: str
     host: str
     state: str
-    halted: Halted | None
+    halted: HaltRecord | None
     headline: Headline
     strip: Sequence[Cell]
     totals: JobCounts | None
@@ -129,7 +129,7 @@ def make_board(service: AdminService, wanted: Filter) -> OverviewPage:
     holders = listings.held(found.jobs)
     prospects = {name: replace(each, holders=holders.get(name, {})) for name, each in prospects.items()}
     rows = [source_row(each, errors.get(name)) for name, each in prospects.items()]
-    state, halted = service.supervisor.state, service.supervisor.halted.current
+    state, halted = service.supervisor.state, service.supervisor.halt_switch.current
     late, sweeps = service.history.late(_LATE_COUNTED), service.history.sweeps(None, _SWEEPS_DRAWN)
     policy = [Policy(visible(name), visible(value), visible(origin)) for name, value, origin in
               service.settings.described()]  # fmt: skip
@@ -169,7 +169,7 @@ def prospect(service: AdminService, source: str, report: Report | None) -> Outlo
     return Outlook(
         standing=standing,
         state=service.supervisor.state,
-        halted=service.supervisor.halted.current,
+        halted=service.supervisor.halt_switch.current,
         breaker=service.breaker(source),
         action=service.settings.sources[source].action,
         census=report.census if report else next(seen, None),

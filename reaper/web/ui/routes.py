@@ -81,7 +81,7 @@ def _frame(request: Request) -> dict[str, Any]:
 def _age_of(service: AdminService) -> tuple[object, ...]:
     """What was made before somebody changed something is not shown after it."""
     changes = service.history.changes(1)
-    return (changes[0].noted if changes else None, service.supervisor.halted.current, service.supervisor.state)
+    return (changes[0].noted if changes else None, service.supervisor.halt_switch.current, service.supervisor.state)
 
 
 def _known(request: Request) -> list[str]:

@@ -57,7 +57,7 @@ def source_row(prospect: Outlook, error: ReaperError | None) -> SourceRow:
         last_outcome=report.outcome.value if report else "none",
         census=census,
         problems=[visible(problem) for problem in standing.problems if not problem.startswith(_TOLD_ELSEWHERE)],
-        breaker=prospect.breaker.why(held) if held is not None else None,
+        breaker=prospect.breaker.reason(held) if held is not None else None,
         release=held.stale if held is not None else 0,
     )
 

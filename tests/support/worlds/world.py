@@ -14,8 +14,8 @@ from enum import Enum
 from typing import Any, ClassVar, Self, TypeVar
 
 from reaper.check import Workload
-from reaper.grants.facts import from_database
-from reaper.grants.statements import Grants, granting
+from reaper.grants.facts import facts_from_database
+from reaper.grants.statements import Grants, grants_for
 from reaper.model import Evidence, SweepReport
 from reaper.profile import resolve
 from reaper.source import Source
@@ -23,7 +23,7 @@ from reaper.source.source import SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
-from reaper.sweep.state import SourceState
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.protea import HOUR, MINUTE, PATIENCE, Heard, thresholds
 from tests.support.worlds.database import Database, Session
@@ -147,13 +147,13 @@ class World(ABC):
         """What is particular to this world's source."""
         return SourceOptions(action=self.action)
 
-    def grants(self, role: str, duties: Workload | None = None) -> Grants:
+    def grants(self, role: str, workload: Workload | None = None) -> Grants:
         """What `reaper grants` prints, as the owner asks it."""
         profile = resolve(self.profile)
         owner = Source("owner", self.database.url, profile, thresholds(), PATIENCE, self.habits())
         with owner.connect() as connection:
-            ground = from_database(connection, profile, f"{role}{self.database.host}")
-        return granting(profile, duties or Workload(self.action), ground)
+            ground = facts_from_database(connection, profile, f"{role}{self.database.host}")
+        return grants_for(profile, workload or Workload(self.action), ground)
 
     @contextmanager
     def restricted(self, *extras: str, purge: bool = False) -> Iterator[str]:

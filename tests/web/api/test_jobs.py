@@ -160,7 +160,7 @@ def test_a_job_that_was_started_anew_is_left_alone_and_shown(daemon: Steered, pr
     started = seen(daemon, job)
     protea.connection.execute("UPDATE job SET started_at = now() WHERE id = %s", (job,))
     answer = refused(daemon, job, started)
-    assert "was started anew: it runs since" in answer.detail and f"not since {started}" in answer.detail
+    assert "was started again: it runs since" in answer.detail and f"not since {started}" in answer.detail
     assert answer.json["job"]["verdict"] == "young"
     assert answer.json["job"]["started"] == seen(daemon, job) != started
     assert protea.status(job) == "running"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from reaper.dev.postgres import Embedded
+from reaper.memory import Memory
 from tests.daemon.test_daemon import count, many, slow
 from tests.support.api import WHO, Steered, shared_daemon
 from tests.support.daemons import closed, until
@@ -138,7 +139,7 @@ def test_a_halt_outlasts_a_daemon_that_is_killed_when_it_was_asked_to(
         assert protea.status(job) == "running"
         daemon.api.post("/api/supervisor/restart")
         until(lambda: protea.status(job) == "failed", "a sweep after the restart")
-    assert not list((tmp_path / "state").iterdir())
+    assert Memory.open(tmp_path / "state").halt.load() is None
 
 
 def test_a_halt_that_cannot_last_halts_all_the_same_and_says_so(daemon: Steered) -> None:
@@ -153,7 +154,7 @@ def test_a_halt_that_the_disk_refuses_is_our_trouble(protea: Protea, tmp_path: P
     with Steered(tmp_path, database_url=protea.url, state_dir=tmp_path / "state") as daemon:
         answer = daemon.api.post("/api/supervisor/halt?persist=true")
         assert answer.status == 500
-        assert f"halted, but only until the daemon ends: cannot write {tmp_path}/state/halted" in answer.detail
+        assert f"halted, but only until the daemon ends: cannot write {tmp_path}/state/memory.sqlite3" in answer.detail
         assert state(daemon)["state"] == "HALTED" and state(daemon)["halted"]["persistent"] is False
 
 

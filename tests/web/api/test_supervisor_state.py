@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from reaper.observers.metrics import Metrics
+from reaper.scheduling.schedule_thread import ScheduleThread
 from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
@@ -46,8 +47,8 @@ def test_without_a_schedule_there_is_no_state() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_schedule_that_died_is_finished_and_goes_on_when_it_is_restarted(protea: Protea) -> None:
-    halt, diary = HaltSwitch(), Diary()
-    supervisor = Supervisor(halt)
+    halt, diary, schedule = HaltSwitch(), Diary(), ScheduleThread()
+    supervisor = Supervisor(halt, schedule)
     supervisor.add(
         SourceRunner(
             protea.source(), DowntimeTracker(0), RetrySchedule(3600), Breaker(50, 0.5), 100, "test-host", [diary], halt
@@ -56,7 +57,7 @@ def test_a_schedule_that_died_is_finished_and_goes_on_when_it_is_restarted(prote
     supervisor.start()
     with served(supervisor) as api:
         assert api.get("/api/supervisor/state").json["state"] == "RUNNING"
-        supervisor._scheduler.add_job(lambda: None, Broken())
+        schedule.add("broken", lambda: None, Broken())
         until(lambda: api.get("/api/supervisor/state").json["state"] == "FINISHED", "its end")
         job = protea.stale()
         assert api.post("/api/supervisor/restart").json["state"] == "RUNNING"

@@ -15,10 +15,10 @@ import pytest
 
 from reaper.dev.postgres import Embedded
 from reaper.errors import DatabaseUnavailable, ReaperError
+from reaper.memory import HaltRecord
 from reaper.model import Evidence, FailedTransition, JobCounts, LockHolder, Outcome, SweepReport, Verdict
 from reaper.scheduling.scheduler import State
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import Halted
 from reaper.web.limiter import TooManyReaders
 from reaper.web.service import SourceStatus
 from reaper.web.ui.formatting import visible
@@ -141,7 +141,7 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
         (replace(EXPECTING, standing=replace(STANDING, next_seconds=-2.0)), EVIDENCE, "soon", "which is due"),
         (replace(EXPECTING, standing=replace(STANDING, sweeping=True)), EVIDENCE, "soon", "a sweep works now"),
         (replace(EXPECTING, action="requeue_else_fail"), EVIDENCE, "soon", "(action requeue_else_fail), in 34s"),
-        (replace(EXPECTING, halted=Halted("ada")), EVIDENCE, "held", "halted by ada"),
+        (replace(EXPECTING, halted=HaltRecord("ada")), EVIDENCE, "held", "halted by ada"),
         (replace(EXPECTING, state=State.FINISHED), EVIDENCE, "held", "the schedule has ended"),
         (
             replace(EXPECTING, state=None, standing=replace(STANDING, next_seconds=None)),
@@ -153,7 +153,7 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
         (replace(EXPECTING, held_back=JobCounts(90, 80, 60, None)), EVIDENCE, "held", "held by the breaker"),
         (replace(EXPECTING, standing=replace(STANDING, report=STANDBY)), EVIDENCE, "soon", "if it is not halted"),
         (
-            replace(EXPECTING, halted=Halted("ada"), standing=replace(STANDING, report=STANDBY)),
+            replace(EXPECTING, halted=HaltRecord("ada"), standing=replace(STANDING, report=STANDBY)),
             EVIDENCE,
             "soon",
             "another replica holds the lease: it ends it if it is not halted",
@@ -189,12 +189,12 @@ def test_who_is_at_a_standby_is_told_that_only_the_holder_of_the_lease_ends_jobs
     standby = replace(EXPECTING, standing=replace(STANDING, report=STANDBY))
     told = headline([source_row(standby, None)], [standby], None, State.RUNNING)
     assert told.detail == "Another replica holds the lease; it ends it if it is not halted."
-    halted = replace(standby, halted=Halted("ada"))
-    told = headline([source_row(halted, None)], [halted], Halted("ada"), State.HALTED)
+    halted = replace(standby, halted=HaltRecord("ada"))
+    told = headline([source_row(halted, None)], [halted], HaltRecord("ada"), State.HALTED)
     assert told.title == "Halted by ada"
     assert told.detail.endswith("This halt does not reach the replica that holds the lease of main: halt that one too.")
     assert "nothing is ended until" not in told.detail
-    alone = headline([source_row(EXPECTING, None)], [EXPECTING], Halted("ada"), State.HALTED)
+    alone = headline([source_row(EXPECTING, None)], [EXPECTING], HaltRecord("ada"), State.HALTED)
     assert alone.detail == "Sweeps only look: 1 job is stuck, and nothing is ended until a restart."
 
 
@@ -211,13 +211,15 @@ def test_only_a_database_that_is_away_is_told_to_be_away() -> None:
         assert shown["Database"] == cell
         assert headline([row], [calm], None, State.RUNNING).title == title
     assert (
-        headline([source_row(EXPECTING, TooManyReaders())], [EXPECTING], None, State.RUNNING).title == "1 job is stuck"
+        headline([source_row(EXPECTING, TooManyReaders())], [EXPECTING], None, State.RUNNING).title
+        == "1 job is stuck"
     )
 
 
 def test_late_signs_are_counted_as_far_as_they_are_remembered() -> None:
     counted = [
-        strip([], State.RUNNING, late, more=more)[-1].value for late, more in ((0, False), (7, False), (100, True))
+        strip([], State.RUNNING, late, more=more)[-1].value
+        for late, more in ((0, False), (7, False), (100, True))
     ]
     assert counted == ["0", "7", "100+"]
 

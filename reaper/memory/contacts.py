@@ -1,0 +1,120 @@
+"""When each database was last reached: its own clock, and which server it was.
+
+A server that was restored from a backup, or replaced by its standby, has another system identifier or timeline.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Column, Connection, Float, Integer, Table, Text, delete, select
+from sqlalchemy.dialects.sqlite import insert
+
+from reaper.errors import ReaperError
+from reaper.memory.schema import METADATA
+from reaper.memory.state_file import StateFile
+
+WRITE_SECONDS = 10.0
+"""Contacts are written at most once in so many seconds, those of all sources in one transaction."""
+
+MAX_AGE_SECONDS = 90 * 86_400.0
+MAX_CONTACTS = 2_000
+"""Older contacts are deleted; so are the oldest beyond this number."""
+
+_CONTACT = Table(
+    "contact",
+    METADATA,
+    Column("source", Text, primary_key=True),
+    Column("database", Text, primary_key=True),
+    Column("clock", Text, nullable=False),
+    Column("system_identifier", Text),
+    Column("timeline", Integer),
+    Column("recorded_epoch", Float, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseContact:
+    """One successful look at a database.
+
+    `database` says where it is, without a password. `clock` is the database's own clock, in ISO 8601. The system
+    identifier and the timeline are None where the role may not read them, or the server has none.
+    """
+
+    source: str
+    database: str
+    clock: str
+    system_identifier: str | None = None
+    timeline: int | None = None
+
+
+class ContactStore:
+    """Keeps the last contact with each database of each source. Thread-safe."""
+
+    def __init__(
+        self,
+        state_file: StateFile,
+        monotonic: Callable[[], float] = time.monotonic,
+        epoch: Callable[[], float] = time.time,
+    ) -> None:
+        self._file, self._monotonic, self._epoch = state_file, monotonic, epoch
+        self._lock = threading.Lock()
+        self._pending: dict[tuple[str, str], DatabaseContact] = {}
+        self._recorded: dict[tuple[str, str], float] = {}
+        self._next_write = 0.0
+
+    def is_due(self, source: str, database: str) -> bool:
+        """Whether the last contact was recorded long enough ago for another one to be worth a look."""
+        with self._lock:
+            recorded = self._recorded.get((source, database))
+        return recorded is None or self._monotonic() - recorded >= WRITE_SECONDS
+
+    def record(self, contact: DatabaseContact) -> None:
+        """Keep this contact. It is written now, or with others within seconds. A file that fails is reported once."""
+        now = self._monotonic()
+        with self._lock:
+            key = (contact.source, contact.database)
+            self._pending[key], self._recorded[key] = contact, now
+            if now < self._next_write:
+                return
+            self._next_write = now + WRITE_SECONDS
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits to be written."""
+        with self._lock:
+            pending, self._pending = self._pending, {}
+        if not pending:
+            return
+        try:
+            self._file.write(lambda connection: self._upsert(connection, list(pending.values())))
+        except ReaperError as error:
+            with self._lock:
+                self._pending = {**pending, **self._pending}
+            self._file.report_once(error)
+
+    def last(self, source: str, database: str) -> DatabaseContact | None:
+        """The last contact with this database; None when there was none. Raises StateUnavailable."""
+        with self._lock:
+            pending = self._pending.get((source, database))
+        if pending is not None:
+            return pending
+        columns = [column for column in _CONTACT.c if column.name != "recorded_epoch"]
+        query = select(*columns).where(_CONTACT.c.source == source, _CONTACT.c.database == database)
+        row = self._file.read(lambda connection: connection.execute(query).one_or_none(), default=None)
+        return None if row is None else DatabaseContact(*row)
+
+    def _upsert(self, connection: Connection, contacts: list[DatabaseContact]) -> None:
+        now = self._epoch()
+        statement = insert(_CONTACT)
+        changed = {column.name: statement.excluded[column.name] for column in _CONTACT.c if not column.primary_key}
+        statement = statement.on_conflict_do_update(index_elements=["source", "database"], set_=changed)
+        connection.execute(statement, [{**asdict(contact), "recorded_epoch": now} for contact in contacts])
+        connection.execute(delete(_CONTACT).where(_CONTACT.c.recorded_epoch < now - MAX_AGE_SECONDS))
+        newest = select(_CONTACT.c.recorded_epoch).order_by(_CONTACT.c.recorded_epoch.desc())
+        cut = connection.execute(newest.offset(MAX_CONTACTS - 1).limit(1)).scalar()
+        if cut is not None:
+            connection.execute(delete(_CONTACT).where(_CONTACT.c.recorded_epoch < cut))

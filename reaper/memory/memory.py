@@ -1,0 +1,59 @@
+"""The stores of one process, and the file that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from reaper.errors import StateTooNew, StateUnavailable
+from reaper.memory.contacts import ContactStore
+from reaper.memory.halt import LEGACY_FILE, HaltStore, save_unknown_halt
+from reaper.memory.state_file import StateFile
+
+FILE = "memory.sqlite3"
+
+
+class Memory:
+    """What is kept in the state directory. Thread-safe; several processes may use one directory.
+
+    A file that cannot be used stops nothing: each write then raises StateUnavailable, and `report` is called once.
+    """
+
+    def __init__(self, state_file: StateFile, legacy_halt: Path | None) -> None:
+        """Use `open`."""
+        self._file = state_file
+        self.halt = HaltStore(state_file, legacy_halt)
+        self.contacts = ContactStore(state_file)
+
+    @classmethod
+    def open(cls, state_dir: Path | None, report: Callable[[str], None] = lambda _: None) -> Memory:
+        """Open the file of this directory; the directory and the file are made where they are missing.
+
+        Without a directory everything is kept in memory, and lost when the process ends. `report` gets one sentence
+        when the file cannot be used, and again when that happens after it could be.
+
+        Raises StateTooNew for a file of a newer version of the reaper, which is left as it is.
+        """
+        path = state_dir / FILE if state_dir else None
+        memory = cls(StateFile(path, report, save_unknown_halt), state_dir / LEGACY_FILE if state_dir else None)
+        try:
+            memory._file.prepare()
+        except StateTooNew:
+            raise
+        except StateUnavailable as error:
+            memory._file.report_once(error)
+        return memory
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None where everything is kept in memory."""
+        return self._file.path
+
+    @property
+    def durable(self) -> bool:
+        """There is a state directory."""
+        return self._file.path is not None
+
+    def close(self) -> None:
+        """Write what still waits to be written."""
+        self.contacts.flush()

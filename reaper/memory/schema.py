@@ -1,0 +1,36 @@
+"""The schema of the state file, as the migrations that lead to it.
+
+`PRAGMA user_version` counts the migrations that a file has had. A migration that has been released is never changed:
+a new one is appended. A host's clock may be wrong: `recorded_epoch` serves only to throw old rows away.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import MetaData
+
+METADATA = MetaData()
+"""The tables as the stores use them, which is what the last migration leaves."""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """
+        CREATE TABLE halt (
+            id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+            halted_by TEXT NOT NULL,
+            reason TEXT,
+            persistent BOOLEAN NOT NULL
+        )
+        """,
+        """
+        CREATE TABLE contact (
+            source TEXT NOT NULL,
+            database TEXT NOT NULL,
+            clock TEXT NOT NULL,
+            system_identifier TEXT,
+            timeline INTEGER,
+            recorded_epoch FLOAT NOT NULL,
+            PRIMARY KEY (source, database)
+        )
+        """,
+    ),
+)

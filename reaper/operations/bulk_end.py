@@ -1,0 +1,77 @@
+"""Ends many jobs for another reason than their silence: batch by batch, with the claims of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from reaper.common import messages
+from reaper.model import FailedTransition, Key
+from reaper.source import Candidate, Source
+from reaper.sweep.batch_runner import BatchRunner
+from reaper.sweep.listeners import SweepListener
+from reaper.sweep.summary import refused_lines
+
+
+@dataclass(slots=True)
+class BulkResult:
+    """What became of the jobs. `stopped`: it was stopped between two batches, and jobs are left."""
+
+    reaped: int = 0
+    lost: int = 0
+    locked: list[Key] = field(default_factory=list)
+    failures: list[FailedTransition] = field(default_factory=list)
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BulkOptions:
+    """From which host, in batches of how many jobs. `should_stop` is asked before each batch."""
+
+    host: str
+    batch_size: int
+    listener: SweepListener
+    should_stop: Callable[[], bool] = lambda: False
+
+
+def end_in_bulk(
+    source: Source,
+    connection: Connection,
+    runner: BatchRunner,
+    batches: Iterable[Sequence[Candidate]],
+    run_id: str,
+    options: BulkOptions,
+) -> BulkResult:
+    """End the jobs of these batches, and tell the listener of each batch.
+
+    Raises DBAPIError and TooManyFailures; the listener has been called for what was done before.
+    """
+    result = BulkResult()
+
+    def until_stopped() -> Iterator[Sequence[Candidate]]:
+        for batch in batches:
+            if options.should_stop():
+                result.stopped = True
+                return
+            yield batch
+
+    for batch_result in runner.run(connection, until_stopped()):
+        result.reaped += len(batch_result.reaped)
+        result.lost += batch_result.lost
+        result.locked += batch_result.locked
+        result.failures += batch_result.failures
+        if batch_result.reaped:
+            options.listener.reaped(source.name, run_id, batch_result.reaped)
+    return result
+
+
+def bulk_summary(result: BulkResult) -> Iterator[str]:
+    """Which jobs were not ended, and why, line by line."""
+    if result.stopped:
+        yield "Stopped between two batches; the rest is still there."
+    if result.lost:
+        yield f"{result.lost} job(s) moved meanwhile, and were left alone."
+    yield from (f"Alive, its row is held: {messages.format_key(key)}" for key in result.locked)
+    yield from refused_lines(result.failures)

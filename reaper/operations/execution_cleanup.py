@@ -1,0 +1,86 @@
+"""Cleans up executions that are older than some minutes and silent for as long, as noetl's own command words it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from reaper.common import messages
+from reaper.model import Key, Outcome, SweepReport
+from reaper.source import Source
+from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep import summary
+from reaper.sweep.breaker import Breaker
+
+MAX_MINUTES = 3650 * 24 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupResult:
+    """What was found and cancelled; of a dry run, what would be. `ids` are numbers where the keys are numbers; they may
+    be only the first of `count`.
+    """
+
+    minutes: int
+    dry_run: bool
+    found: int
+    count: int
+    ids: Sequence[int | str]
+    notes: Sequence[str]
+
+    @property
+    def message(self) -> str:
+        if not self.found:
+            return f"No stuck executions found older than {self.minutes} minutes"
+        did = "[DRY RUN] Would cancel" if self.dry_run else "Cancelled"
+        return f"{did} {self.count} stuck executions older than {self.minutes} minutes"
+
+
+def cleanup_result(
+    minutes: int, report: SweepReport, keys: Sequence[Key], breaker: Breaker, limit: int | None = None
+) -> CleanupResult:
+    """The result of a sweep with these minutes as its timeout and its stall window.
+
+    `keys`: the jobs that it ended; of a dry run, `stale_keys`; the first `limit` of them.
+    """
+    ids = sorted(map(_identifier, keys), key=lambda id_: (isinstance(id_, str), id_))
+    stale = report.census.stale if report.census else 0
+    if report.dry_run:
+        # The keys were read after the report was made. They are all there are, unless the limit has cut them.
+        stale = len(ids) if limit is None or len(ids) < limit else max(stale, len(ids))
+    count = stale if report.dry_run else report.reaped
+    return CleanupResult(minutes, report.dry_run, stale, count, ids, list(_notes(report, breaker)))
+
+
+def stale_keys(source: Source, downtime: DowntimeTracker, limit: int | None = None) -> list[Key]:
+    """The keys of all stale jobs, or of the first `limit`. Raises DatabaseUnavailable and DBAPIError."""
+    with source.connect() as connection:
+        context = source.ask_probe(source.begin_evaluation(connection, downtime))
+        with source.transaction(connection, read_only=True):
+            return [candidate.key for candidate in islice(source.survey.stream(connection, context), limit)]
+
+
+def _identifier(key: Key) -> int | str:
+    """A key as a number, where it is one."""
+    name = messages.format_key(key)
+    return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else name
+
+
+def _notes(report: SweepReport, breaker: Breaker) -> Iterator[str]:
+    """Which executions were spared although they look stuck, and why."""
+    if report.census is not None:
+        if report.outcome is Outcome.HELD:
+            yield f"Held by the breaker: {breaker.reason(report.census)}. With force they are cancelled all the same."
+        elif report.dry_run and breaker.opens(report.census):
+            yield f"The breaker would hold this: {breaker.reason(report.census)}. With force it does not."
+    if report.outcome is Outcome.HALTED:
+        yield "The supervisor was halted meanwhile; the rest is still there."
+    if report.outcome is Outcome.STOPPED:
+        yield "Stopped between two batches; the rest is still there."
+    if report.lost:
+        yield f"{report.lost} execution(s) moved meanwhile, and were left alone."
+    yield from summary.locked_lines(report)
+    yield from summary.refused_lines(report.failures)
+    yield from summary.unknown_lines(report)
+    yield from summary.downtime_lines(report)

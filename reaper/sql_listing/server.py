@@ -1,0 +1,76 @@
+"""The statements that both kinds of server have, and the interface of what only one of them has."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from sqlalchemy import ClauseElement, Dialect
+
+from reaper.source import Claim, Source
+from reaper.sql_listing.writer import ListingOptions, Statement, StatementWriter
+
+FALLBACK = "for a job whose transition a unique key refuses"
+
+
+class ServerListing(ABC):
+    """The statements of a source whose locks, or SQL, differ between the servers."""
+
+    part_locks: str
+    """The locks on the rows of a part; {} stands for its table."""
+
+    def __init__(self, source: Source, dialect: Dialect) -> None:
+        self.writer = StatementWriter(source, dialect)
+        self._profile = source.profile
+        self.read_locks = self._read_locks(sorted(self._profile.tables))
+
+    @staticmethod
+    @abstractmethod
+    def _read_locks(tables: list[str]) -> str:
+        """The locks of a statement that reads these tables."""
+
+    @abstractmethod
+    def transaction_starts(self, options: ListingOptions) -> Iterator[Statement]:
+        """Opens transactions, and takes the lease of the sweeps."""
+
+    @abstractmethod
+    def reap(self, claim: Claim, fallback: Claim | None) -> Iterator[Statement]:
+        """Locks, judges and ends a batch. `fallback` ends a job whose transition a unique key refuses."""
+
+    @abstractmethod
+    def row_holders(self) -> Iterator[Statement]:
+        """Finds the transaction that holds the row of a silent job."""
+
+    def _read_only(self, clause: ClauseElement) -> Statement:
+        return self.writer.statement("read_only", "Opens every transaction that only reads.", "none", clause)
+
+    def _contact(self, clause: ClauseElement) -> Statement:
+        purpose = "Reads the clock that decides, and whether the server takes writes."
+        return self.writer.statement("contact", purpose, "none", clause)
+
+    def _lease(self, clause: ClauseElement, locks: str) -> Statement:
+        purpose = (
+            "Lets one of several daemons sweep. A daemon that does not renew the lease for three intervals (30 s at "
+            "least) loses it."
+        )
+        return self.writer.statement("lease", purpose, locks, clause)
+
+    def _lock_parts(self, claim: Claim) -> Iterator[Statement]:
+        jobs = self._profile.jobs
+        for number, (part, (all_rows, lock)) in enumerate(zip(jobs.parts, claim.parts, strict=True), start=1):
+            yield self.writer.statement(
+                f"part_{number}",
+                f"Locks the rows of {part.table} that belong to the jobs: a job ends with all of them, or not at all.",
+                self.part_locks.format(part.table),
+                lock,
+            )
+            yield self.writer.statement(
+                f"whole_{number}",
+                f"Finds all rows of {part.table} that belong to the jobs; those not locked are held by other sessions.",
+                self._read_locks(sorted({part.table, jobs.table})),
+                all_rows,
+            )
+
+    def _skipped(self, claim: Claim) -> Statement:
+        purpose = "Separates jobs that another session holds from jobs that have ended."
+        return self.writer.statement("skipped", purpose, self.read_locks, claim.still_running)

@@ -1,0 +1,30 @@
+"""What one process remembers of a source between its sweeps, in memory only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from reaper.liveness import LivenessReport
+from reaper.model import Key
+from reaper.staleness.rule import EvaluationContext
+from reaper.sweep.late_signs import ReapedJobTracker
+
+
+@dataclass(slots=True)
+class SourceState:
+    """Kept from one sweep of a source to the next.
+
+    `previous_context`: what the last sweep was judged by; jobs that have passed their timeout since are reported once.
+    `refused_until`: jobs that the database refused to end, and when (monotonic clock, seconds) to try them again.
+    `locked_since`: stale jobs whose row another session holds, and since when (monotonic clock, seconds).
+    `unconfirmed_revocations`: Celery tasks of ended jobs, and the worker that executed each when it last answered.
+    `reaped_jobs`: ended jobs that are watched for signs of life, as far as a listener has them tracked.
+    `liveness`: the last answer of the witness outside the database; None without one.
+    """
+
+    previous_context: EvaluationContext | None = None
+    refused_until: dict[Key, float] = field(default_factory=dict)
+    locked_since: dict[Key, float] = field(default_factory=dict)
+    unconfirmed_revocations: dict[str, str] = field(default_factory=dict)
+    reaped_jobs: ReapedJobTracker = field(default_factory=ReapedJobTracker)
+    liveness: LivenessReport | None = None

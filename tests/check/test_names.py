@@ -1,0 +1,108 @@
+"""`reaper check`: tables, columns and keys of the profile that do not exist."""
+
+from __future__ import annotations
+
+from sqlalchemy import make_url
+
+from reaper.check import Level
+from tests.support.checks import (
+    create_guest,
+    execute,
+    only_problem,
+    problems,
+    profile_with_fix,
+    run_check,
+)
+
+
+def test_missing_table_is_reported_with_the_nearest_name(database: str) -> None:
+    finding = only_problem(run_check(database, "ALTER TABLE job_event RENAME TO job_events"))
+    assert (finding.level, finding.subject) == (Level.ERROR, "job_event")
+    assert finding.message == "no such table; did you mean 'job_events'?"
+    assert problems(run_check(database, profile=profile_with_fix(finding.fix))) == []
+
+
+def test_table_in_one_other_schema_gets_a_search_path_that_finds_it(database: str) -> None:
+    """The profile stays as it is, and the tables of the old path are still found."""
+    role = create_guest(database, "CREATE SCHEMA app", "ALTER TABLE job_event SET SCHEMA app")
+    finding = next(finding for finding in run_check(role) if finding.subject == "job_event")
+    assert finding.message == "no such table in the search path; there is app.job_event"
+    named = make_url(database).database
+    assert finding.fix == f"ALTER ROLE guest IN DATABASE {named} SET search_path = app, public;"
+    execute(database, finding.fix)
+    for finding in problems(run_check(role)):
+        execute(database, finding.fix)
+    assert problems(run_check(role)) == []
+
+
+def test_table_in_several_other_schemas_is_corrected_to_one_of_them(database: str) -> None:
+    moved = [
+        "CREATE SCHEMA app",
+        "ALTER TABLE job_event SET SCHEMA app",
+        "CREATE SCHEMA b",
+        "CREATE TABLE b.job_event ()",
+    ]
+    finding = only_problem(run_check(database, *moved))
+    assert finding.message == "no such table in the search path; there is app.job_event, b.job_event"
+    assert problems(run_check(database, profile=profile_with_fix(finding.fix))) == []
+
+
+def test_missing_column_is_reported_with_the_nearest_name(database: str) -> None:
+    finding = only_problem(run_check(database, "ALTER TABLE job RENAME COLUMN started_at TO start_at"))
+    assert (finding.level, finding.subject) == (Level.ERROR, "job.started_at")
+    assert finding.message == "no such column; did you mean 'start_at'?"
+    assert problems(run_check(database, profile=profile_with_fix(finding.fix))) == []
+
+
+def test_misspelled_column_of_an_action_is_corrected_by_the_whole_profile(database: str) -> None:
+    finding = only_problem(run_check(database, "ALTER TABLE job RENAME COLUMN error_code TO err_code"))
+    profile = profile_with_fix(finding.fix)
+    assert set(profile.actions["fail"].assign or ()) == {"status", "finished_at", "err_code", "error_message"}
+    assert problems(run_check(database, profile=profile)) == []
+
+
+def test_view_as_jobs_table_is_an_error_that_names_the_table_behind_it(database: str) -> None:
+    finding = only_problem(
+        run_check(
+            database,
+            "ALTER TABLE job RENAME TO job_rows",
+            "CREATE VIEW job AS SELECT * FROM job_rows",
+        )
+    )
+    assert (finding.level, finding.subject) == (Level.ERROR, "job")
+    assert finding.message == (
+        "is a view: its rows cannot be locked, so a job cannot be judged again before it is ended; "
+        "it reads from public.job_rows"
+    )
+    assert problems(run_check(database, profile=profile_with_fix(finding.fix))) == []
+
+
+def test_foreign_table_as_events_table_is_an_error(database: str) -> None:
+    findings = run_check(
+        database,
+        "CREATE FOREIGN DATA WRAPPER nowhere",
+        "CREATE SERVER far FOREIGN DATA WRAPPER nowhere",
+        "ALTER TABLE job_event RENAME TO job_event_rows",
+        "CREATE FOREIGN TABLE job_event (id bigint, job_id uuid, ts timestamptz, level text, event text,"
+        " message text, fields jsonb) SERVER far",
+    )
+    assert only_problem(findings).message.startswith("is a foreign table: its rows cannot be locked")
+
+
+def test_key_that_is_not_unique_is_an_error(database: str) -> None:
+    script = ["ALTER TABLE job DROP CONSTRAINT job_pkey CASCADE", "CREATE UNIQUE INDEX ON job (id) WHERE id IS NULL"]
+    not_unique, fence = problems(run_check(database, *script))
+    assert (not_unique.level, not_unique.subject) == (Level.ERROR, "job")
+    assert not_unique.message.startswith("jobs.key (id) is not unique: there is no primary key or unique constraint")
+    execute(database, not_unique.fix)
+    execute(database, fence.fix)
+    assert problems(run_check(database)) == []
+
+
+def test_key_that_may_be_null_is_a_warning(database: str) -> None:
+    script = ["ALTER TABLE job DROP CONSTRAINT job_pkey CASCADE", "ALTER TABLE job ALTER id DROP NOT NULL"]
+    nullable, _ = problems(run_check(database, *script, "ALTER TABLE job ADD UNIQUE (id)"))
+    assert (nullable.level, nullable.subject) == (Level.WARNING, "job.id")
+    assert nullable.message == "is part of jobs.key and may be NULL: a job without it can never be claimed"
+    execute(database, nullable.fix)
+    assert [f.subject for f in problems(run_check(database))] == ["job_event"]

@@ -1,0 +1,170 @@
+"""`reaper check`: values, labels and constraints that do not fit the profile."""
+
+from __future__ import annotations
+
+import pytest
+
+from reaper.check import Level
+from reaper.profile import Insert
+from tests.support.checks import (
+    execute,
+    only_problem,
+    problems,
+    profile_with_fix,
+    protea_with,
+    run_check,
+)
+
+
+def test_enum_made_by_sqlalchemy_is_recognised_and_corrected(database: str) -> None:
+    labels = ("queued", "running", "succeeded", "failed", "cancelled")
+    rename = [f"ALTER TYPE job_status RENAME VALUE '{label}' TO '{label.upper()}'" for label in labels]
+    running, *purged, failed = problems(run_check(database, *rename))
+    assert (running.level, running.subject) == (Level.ERROR, "job.status")
+    assert running.message == (
+        "jobs.running.in: 'running' is no label of the enum job_status (QUEUED, RUNNING, SUCCEEDED, FAILED, "
+        "CANCELLED); did you mean 'RUNNING'? An enum made by SQLAlchemy stores the names of its members"
+    )
+    assert failed.message.startswith("actions.fail.set: 'failed' is no label")
+    ended = ("succeeded", "failed", "cancelled")
+    assert [f.message.split(" of ")[0] for f in purged] == [f"purge.where.0.in: '{end}' is no label" for end in ended]
+    assert {f.fix for f in (running, failed, *purged)} == {
+        '[profiles.protea]\nextends = "protea"\njobs.running.in = ["RUNNING"]\nactions.fail.set.status = "FAILED"\n'
+        'purge.where = [\n    { column = "status", in = ["SUCCEEDED", "FAILED", "CANCELLED"] },\n]\n'
+        'fence.again = ["QUEUED"]'
+    }
+    assert problems(run_check(database, profile=profile_with_fix(running.fix))) == []
+
+
+def test_wrong_label_in_an_inserted_row_is_corrected(database: str) -> None:
+    finding = only_problem(
+        run_check(
+            database,
+            "CREATE TYPE level AS ENUM ('INFO', 'ERROR')",
+            "ALTER TABLE job_event ALTER level DROP DEFAULT, ALTER level TYPE level USING upper(level)::level",
+        )
+    )
+    assert (finding.subject, finding.message.split(";")[0]) == (
+        "job_event.level",
+        "actions.fail.also.0: 'error' is no label of the enum level (INFO, ERROR)",
+    )
+    profile = profile_with_fix(finding.fix)
+    [audit] = profile.actions["fail"].also
+    assert isinstance(audit, Insert) and audit.values["level"] == "ERROR"
+    assert problems(run_check(database, profile=profile)) == []
+
+
+def test_value_that_a_check_constraint_refuses_is_an_error(database: str) -> None:
+    running, *_, failed = problems(
+        run_check(
+            database,
+            "ALTER TABLE job ALTER status DROP DEFAULT, ALTER status TYPE text",
+            "ALTER TABLE job ADD CONSTRAINT known_status CHECK"
+            " (status IN ('Queued', 'Running', 'Failed', 'Succeeded', 'Cancelled'))",
+        )
+    )
+    assert (running.level, running.subject) == (Level.ERROR, "job.status")
+    assert running.message.startswith(
+        "jobs.running.in: status = 'running' is refused by the constraint known_status: CHECK ("
+    )
+    assert running.message.endswith("did you mean 'Running'?")
+    assert problems(run_check(database, profile=profile_with_fix(failed.fix))) == []
+
+
+def test_check_constraint_over_several_columns_is_evaluated_when_the_action_sets_them_all(database: str) -> None:
+    rule = "ALTER TABLE job ADD CONSTRAINT ended CHECK ((status = 'failed') = (error_code IS NULL)) NOT VALID"
+    finding = only_problem(run_check(database, rule))
+    assert (finding.level, finding.subject) == (Level.ERROR, "job")
+    assert finding.message.startswith(
+        "actions.fail.set: error_code = 'JobTimeout', status = 'failed' is refused by the constraint ended"
+    )
+
+
+def test_value_that_is_too_long_is_an_error_and_the_fix_widens_the_column(database: str) -> None:
+    too_long, *others = problems(run_check(database, "ALTER TABLE job ALTER error_code TYPE varchar(8)"))
+    assert too_long.message == (
+        "actions.fail.set: 'JobTimeout' is 10 characters long, too long for character varying(8)"
+    )
+    assert {other.fix for other in others} == {too_long.fix}
+    execute(database, too_long.fix)
+    assert problems(run_check(database)) == []
+
+
+def test_short_column_for_the_message_is_a_warning(database: str) -> None:
+    finding = only_problem(run_check(database, "ALTER TABLE job ALTER error_message TYPE varchar(80)"))
+    assert (finding.level, finding.subject) == (Level.WARNING, "job.error_message")
+    execute(database, finding.fix)
+    assert problems(run_check(database)) == []
+
+
+def test_value_in_another_case_than_the_rows_is_a_warning(database: str) -> None:
+    finding = only_problem(
+        run_check(
+            database,
+            "ALTER TABLE job ALTER status DROP DEFAULT, ALTER status TYPE text",
+            "CREATE INDEX ON job (status)",
+            "INSERT INTO job (operation, queue_name, status) VALUES ('x', 'q', 'RUNNING')",
+        )
+    )
+    assert (finding.level, finding.subject) == (Level.WARNING, "job.status")
+    assert finding.message == "no row has 'running', and some have 'RUNNING'; the case of a value matters"
+    assert finding.fix is not None
+    assert 'jobs.running.in = ["RUNNING"]' in finding.fix
+
+
+def test_domain_counts_as_the_type_that_it_restricts(database: str) -> None:
+    domains = [
+        "CREATE DOMAIN moment AS timestamptz",
+        "CREATE DOMAIN code AS varchar(12) CHECK (VALUE LIKE 'Job%')",
+        "ALTER TABLE job ALTER finished_at TYPE moment, ALTER error_code TYPE code",
+    ]
+    finding = only_problem(run_check(database, *domains))
+    assert finding.message == "actions.fail.set: 'ManualTimeout' is 13 characters long, too long for code"
+
+
+def test_insert_that_omits_a_required_column_is_an_error(database: str) -> None:
+    finding = only_problem(run_check(database, "ALTER TABLE job_event ADD tenant integer NOT NULL"))
+    assert (finding.level, finding.subject) == (Level.ERROR, "job_event.tenant")
+    assert finding.message == (
+        "actions.fail.also.0 inserts no value, and the column is NOT NULL without a default; give it one in the profile"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "level", "message"),
+    [
+        ("integer USING 0", Level.ERROR, "writes the evidence, a JSON object, into integer; expected jsonb"),
+        ("text", Level.WARNING, "writes the evidence into text; as jsonb it could be searched"),
+    ],
+)
+def test_evidence_needs_a_json_column(database: str, words: str, level: Level, message: str) -> None:
+    script = f"ALTER TABLE job_event ALTER fields DROP DEFAULT, ALTER fields TYPE {words}"
+    finding = only_problem(run_check(database, script))
+    assert (finding.level, finding.subject) == (level, "job_event.fields")
+    assert finding.message == f"actions.fail.also.0 {message}"
+
+
+def test_json_column_is_accepted_like_jsonb(database: str) -> None:
+    script = "ALTER TABLE job_event ALTER fields DROP DEFAULT, ALTER fields TYPE json"
+    assert problems(run_check(database, script)) == []
+
+
+def test_values_that_do_not_fit_their_columns_are_errors(database: str) -> None:
+    assign = {
+        "progress_current": "many",
+        "progress_total": True,
+        "meta": {"column": "id"},
+        "operation": {"is": "null"},
+        "queue_name": 7,
+    }
+    script = "ALTER TABLE job ADD twice bigint GENERATED ALWAYS AS (progress_total * 2) STORED"
+    profile = protea_with(actions={"fail": {"set": {**assign, "twice": 1}}})
+    messages = {f.subject: f.message for f in problems(run_check(database, script, profile=profile))}
+    assert messages == {
+        "job.progress_current": "actions.fail.set: 'many' cannot be read as bigint",
+        "job.progress_total": "actions.fail.set: True does not fit bigint",
+        "job.meta": "actions.fail.set copies job.id (uuid) into jsonb, which does not fit",
+        "job.operation": "actions.fail.set sets NULL, and the column is NOT NULL",
+        "job.queue_name": "actions.fail.set: 7 does not fit text",
+        "job.twice": "actions.fail.set gives a value to a generated column, which takes none",
+    }

@@ -1,0 +1,260 @@
+"""Least privilege: the printed grants are enough, none of them is too much, and `check` reports each that is missing.
+
+The whole suite of `test_behaviour` runs as such a role, in every world. Here its privileges are revoked one at a time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from reaper.check import Finding, Level, Workload, examine
+from reaper.database.row_holders import holder_of
+from reaper.errors import DatabaseUnavailable, ReaperError
+from reaper.fence.operations import FenceAction, apply_plan, plan_change
+from reaper.operations.fail import ManualEnd, fail
+from reaper.operations.purge import PurgeOptions, purge
+from reaper.operations.report import ReportQuery, report
+from reaper.source import Source
+from reaper.staleness.downtime import DowntimeTracker
+from tests.support.checks import (
+    STALL,
+    problems,
+)
+from tests.support.protea import HOUR, Heard
+from tests.support.purges import PurgeRecorder
+from tests.support.worlds import State, World
+from tests.support.worlds.servers import PLACES, called
+
+
+@dataclass(frozen=True, order=True)
+class Privilege:
+    """One privilege on one object, or on one of its columns."""
+
+    name: str
+    column: str
+    on: str
+
+    def revoke_from(self, role: str) -> str:
+        return f"REVOKE {self} ON {self.on} FROM {role}"
+
+    def grant_to(self, role: str) -> str:
+        return f"GRANT {self} ON {self.on} TO {role}"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.column})" if self.column else self.name
+
+
+def privileges(statement: str | None) -> Iterator[Privilege]:
+    """The privileges that a GRANT gives."""
+    if statement and (grant := re.fullmatch(r"GRANT (.*) ON (.*) TO \S+;", statement)):
+        for name, columns in re.findall(r"([A-Z]+(?: [A-Z]+)*)(?: \(([^)]*)\))?(?:, |$)", grant[1]):
+            for column in columns.split(", "):
+                yield Privilege(name, column, grant[2].removeprefix("TABLE "))
+
+
+def granted(world: World, *extras: str, workload: Workload | None = None) -> list[Privilege]:
+    """The privileges of the world's role."""
+    return sorted({p for sql in world.grants("nobody", workload).statements(extras) for p in privileges(sql)})
+
+
+def checked(world: World, workload: Workload | None = None) -> list[Finding]:
+    """The findings of `check`, run as the role."""
+    source = world.source()
+    with source.connect() as connection:
+        return examine(connection, source.profile, STALL, workload=workload or Workload(world.action))
+
+
+def privileges_in_fixes(findings: list[Finding]) -> set[Privilege]:
+    return {privilege for finding in findings for privilege in privileges(finding.fix)}
+
+
+@contextmanager
+def without(world: World, role: str, privilege: Privilege) -> Iterator[None]:
+    """The role lacks the privilege inside the block."""
+    account = f"{role}{world.database.host}"
+    world.hand.do(privilege.revoke_from(account))
+    try:
+        yield
+    finally:
+        world.hand.do(privilege.grant_to(account))
+
+
+# --- everything that a daemon does ------------------------------------------------------------------------------------
+
+
+def refusals(world: World) -> Iterator[str]:
+    """What the database refuses of the daemon's work, and what the daemon has to leave out."""
+    source = world.source()
+    world.alive_job()
+    job = world.stale_job()
+    for work in (_report, _explain, _name_row_holder, _sweep, _follow_up):
+        try:
+            yield from work(world, source, job)
+        except (DBAPIError, ReaperError) as error:
+            yield f"{work.__name__}: {error}"
+
+
+def _report(world: World, source: Source, job: str) -> list[str]:
+    result = report(source, DowntimeTracker(0), ReportQuery(None, None, 50))
+    with source.connect() as connection, source.transaction(connection, read_only=True):
+        if source.profile.task:
+            source.lookup.tasks(connection, ["nobody's"])
+    return list(result.notes)
+
+
+def _explain(world: World, source: Source, job: str) -> list[str]:
+    with source.connect() as connection:
+        context = source.begin_evaluation(connection, DowntimeTracker(0))
+        with source.transaction(connection, read_only=True):
+            key = source.lookup.find(connection, [job])
+            assert key is not None and source.lookup.evidence(connection, source.ask_probe(context), [key])
+            source.lookup.audits(connection, key)
+    return []
+
+
+def _name_row_holder(world: World, source: Source, job: str) -> list[str]:
+    """A worker holds the job's row, and rolls back."""
+    if world.database.host or source.profile.jobs.log:
+        return []  # MariaDB needs a privilege on the whole server for it; a log has no rows to hold
+    with world.database.session() as worker, source.connect() as connection:
+        assert world.finish(job, worker)
+        with source.transaction(connection, read_only=True):
+            holder = holder_of(connection, source.rule.tables, (job,))
+        worker.rollback()
+    return [] if holder and holder.pid == worker.number else ["the holder of the row is not named"]
+
+
+def _sweep(world: World, source: Source, job: str) -> list[str]:
+    report = world.sweep(source)
+    left = [] if report.error or world.state(job) is State.REAPED else [f"{job} was not ended"]
+    return [*([report.error] if report.error else []), *(failure.error for failure in report.failures), *left]
+
+
+def _follow_up(world: World, source: Source, job: str) -> list[str]:
+    with source.connect() as connection:
+        context = source.begin_evaluation(connection, DowntimeTracker(0))
+        with source.transaction(connection, read_only=True):
+            source.follow_up.look(connection, context, [(job,)])
+    return []
+
+
+# --- enough, and not too much -------------------------------------------------------------------------------------
+
+
+def only_where(*ids: str) -> pytest.MarkDecorator:
+    places = [place for place in PLACES if called(place) in ids]
+    assert len(places) == len(ids)
+    return pytest.mark.parametrize("world", places, ids=called, indirect=True)
+
+
+def test_printed_grants_suffice_for_the_daemon_and_check_finds_nothing_missing(world: World) -> None:
+    with world.restricted():
+        assert list(refusals(world)) == []
+        findings = checked(world)
+        assert not privileges_in_fixes(findings) & set(granted(world))
+    assert problems(findings) == problems(checked(world)), (
+        "the rest is about the profile, and the owner gets it as well"
+    )
+
+
+def test_removed_privilege_is_named_by_check_and_missed_by_the_daemon(world: World, thorough: bool) -> None:
+    """Each privilege is revoked, column by column; without `--thorough` every third, others in each world."""
+    with world.restricted() as role:
+        privileges_of_role = granted(world)
+        assert len(privileges_of_role) > 8
+        third = privileges_of_role[len(world.profile + world.action) % 3 :: 3]
+        for privilege in privileges_of_role if thorough else third:
+            with without(world, role, privilege):
+                if privilege.name == "CONNECT":
+                    with pytest.raises(DatabaseUnavailable, match="permission denied for database"):
+                        checked(world)
+                    continue
+                findings = checked(world)
+                assert privilege in privileges_in_fixes(findings), (privilege, findings)
+                if privilege.name != "REFERENCES":  # which only `check` needs
+                    assert next(refusals(world), None) is not None, privilege
+        assert list(refusals(world)) == []
+
+
+def test_check_prints_for_a_role_without_privileges_what_grants_prints(world: World) -> None:
+    with world.restricted() as role:
+        printed = {privilege for privilege in granted(world) if privilege.name != "CONNECT"}
+        for privilege in printed:
+            world.hand.do(privilege.revoke_from(f"{role}{world.database.host}"))
+        if world.database.host:  # MariaDB lets nobody connect to a database without any privilege in it
+            world.hand.do(f"GRANT CREATE TEMPORARY TABLES ON *.* TO {role}{world.database.host}")
+        findings = checked(world)
+        lacking = [f for f in findings if f.level is Level.ERROR or "xmax" in f.message]
+        assert privileges_in_fixes(lacking) == printed
+
+
+# --- optional grants -----------------------------------------------------------------------------------------
+
+
+PURGING = ("protea-fail-postgresql", "protea-fail-mariadb", "vuls-fail-postgresql", "vuls-fail-mariadb")
+
+
+@only_where(*PURGING)
+def test_purge_needs_each_of_its_privileges(world: World) -> None:
+    """A missing privilege is a note without a purge schedule, and an error with a schedule."""
+    purging = Workload(world.action, purge=True)
+    extra = sorted(set(granted(world, "purge")) - set(granted(world)))
+    assert extra and set(granted(world, workload=purging)) == set(granted(world, "purge"))
+    with world.restricted("purge") as role:
+        assert _purged(world) is None
+        for privilege in extra:
+            with without(world, role, privilege):
+                assert privilege in privileges_in_fixes(problems(checked(world, purging))), privilege
+                noted = checked(world)
+                assert privilege in privileges_in_fixes(noted), privilege
+                assert privilege not in privileges_in_fixes(problems(noted)), privilege
+                if privilege.name != "REFERENCES":
+                    assert _purged(world) is not None, privilege
+        assert not privileges_in_fixes(checked(world, purging)) & set(granted(world, "purge"))
+
+
+def _purged(world: World) -> str | None:
+    """Why a purge fails; None when it works."""
+    job = world.job(age=9 * HOUR, sign=None)
+    assert world.finish(job, world.hand)
+    report = purge(world.source(), PurgeOptions(1e-9, 10), PurgeRecorder())
+    return report.error if report.error or report.purged else f"{report.found} found, {report.purged} deleted"
+
+
+@only_where("adhese-fail-postgresql", "adhese-fail-mariadb")
+def test_other_actions_are_noted_by_check_and_work_once_granted(world: World) -> None:
+    decision = ManualEnd("somebody", "test-host", "because", "delete")
+    with world.restricted() as role:
+        deletes = set(granted(world, "actions")) - set(granted(world))
+        assert {privilege.name for privilege in deletes} == {"DELETE"}
+        findings = checked(world)
+        assert deletes <= privileges_in_fixes(findings) and not deletes & privileges_in_fixes(problems(findings))
+        assert any("`reaper fail --action` cannot delete" in finding.message for finding in findings)
+        job = world.stale_job()
+        with pytest.raises(DBAPIError):
+            fail(world.source(), DowntimeTracker(0), (job,), decision, Heard())
+        for privilege in deletes:
+            world.hand.do(privilege.grant_to(f"{role}{world.database.host}"))
+        assert fail(world.source(), DowntimeTracker(0), (job,), decision, Heard()).key == (job,)
+        assert not deletes & privileges_in_fixes(checked(world))
+
+
+@only_where("protea-fail-mariadb", "protea-fail-postgresql")
+def test_fence_installed_by_the_role_lets_sweeps_and_workers_through(world: World) -> None:
+    """On MariaDB it runs with the privileges of the user who installed it, whichever user writes."""
+    with world.restricted("fence"):
+        apply_plan(world.source(), plan_change(world.source(), FenceAction.INSTALL))
+        assert list(refusals(world)) == []
+        job = world.stale_job()
+        world.sweep()
+        world.hand.do("UPDATE job SET status = 'succeeded' WHERE id = %s", job)
+        assert world.state(job) is State.REAPED
+        young = world.young_job()
+        assert world.finish(young, world.hand) and world.state(young) is State.FINISHED
+        apply_plan(world.source(), plan_change(world.source(), FenceAction.REMOVE))

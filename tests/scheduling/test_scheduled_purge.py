@@ -1,0 +1,207 @@
+"""Scheduled purges run at their times, one at a time and by one replica, beside the sweeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from reaper.dev.postgres import Embedded
+from reaper.model import Outcome
+from reaper.observers.event_log import EventLog
+from reaper.operations.purge import PurgeOptions, purge
+from reaper.scheduling.scheduled_purge import ScheduledPurge
+from reaper.scheduling.scheduler import CronTrigger, IntervalTrigger, Supervisor
+from reaper.source.purge import purge_lease
+from tests.scheduling.test_scheduler import Diary, runner
+from tests.staleness.test_clocks import faketime
+from tests.support.daemons import Daemon, closed, until
+from tests.support.protea import Protea
+from tests.support.purges import DAY, PurgeRecorder, finished, slow
+
+
+@contextmanager
+def keeping(protea: Protea, told: PurgeRecorder, *, batch_size: int = 10, every: float = 0.2) -> Iterator[Supervisor]:
+    """A supervisor that sweeps and purges."""
+    supervisor, diary = Supervisor(), Diary()
+    swept = runner(protea, diary)
+    supervisor.add(swept)
+    supervisor.add_scheduled_purge(ScheduledPurge(swept.source, 30, batch_size, [told]), IntervalTrigger(0, every))
+    supervisor.start()
+    try:
+        yield supervisor
+    finally:
+        supervisor.stop(10)
+
+
+def test_scheduled_purge_runs_at_the_times_of_its_trigger(protea: Protea) -> None:
+    told = PurgeRecorder()
+    with keeping(protea, told):
+        for _ in range(2):
+            finished(protea)
+            until(lambda: not protea.statuses(), "a purge")
+        until(lambda: len(told.reports) > 3, "more of them")
+    assert {report.outcome for report in told.reports} == {Outcome.DONE}
+
+
+def test_long_purge_does_not_delay_sweeps_nor_overlap_itself(protea: Protea) -> None:
+    slow(protea, 0.3)
+    finished(protea, 8)
+    supervisor, diary, told = Supervisor(), Diary(), PurgeRecorder()
+    swept = runner(protea, diary)
+    supervisor.add(swept)
+    supervisor.add_scheduled_purge(ScheduledPurge(swept.source, 30, 1, [told]), IntervalTrigger(0, 0.1))
+    supervisor.start()
+    until(lambda: bool(told.batches), "a batch")
+    sweeps = len(diary.sweeps)
+    until(lambda: bool(told.reports), "the end of the purge")
+    assert len(diary.sweeps) - sweeps >= 4
+    assert (told.reports[0].purged, told.batches) == (8, [1] * 8)
+    assert supervisor.stop(10)
+
+
+def test_stop_ends_a_purge_after_its_batch(protea: Protea) -> None:
+    slow(protea, 0.2)
+    finished(protea, 40)
+    supervisor, told = Supervisor(), PurgeRecorder()
+    supervisor.add_scheduled_purge(ScheduledPurge(protea.source(), 30, 2, [told]), IntervalTrigger(0, 0.2))
+    supervisor.start()
+    until(lambda: len(told.batches) >= 2, "two batches")
+    begun = time.monotonic()
+    assert supervisor.stop(3)
+    assert time.monotonic() - begun < 3
+    assert [report.outcome for report in told.reports] == [Outcome.STOPPED]
+    assert len(protea.statuses()) == 40 - sum(told.batches) > 0
+
+
+def test_removed_source_is_purged_no_more(protea: Protea) -> None:
+    told = PurgeRecorder()
+    with keeping(protea, told) as supervisor:
+        until(lambda: bool(told.reports), "a purge")
+        supervisor.remove(["main"], 5)
+        before = len(told.reports)
+        finished(protea)
+        time.sleep(0.5)  # longer than two of its intervals: nothing is to happen
+        assert len(told.reports) == before and len(protea.statuses()) == 1
+
+
+def test_replica_without_the_lease_does_not_purge(protea: Protea) -> None:
+    slow(protea, 0.4)
+    finished(protea, 4)
+    first, second, source = PurgeRecorder(), PurgeRecorder(), protea.source()
+    one = ScheduledPurge(source, 30, 1, [first])
+    other = ScheduledPurge(protea.source(name="elsewhere"), 30, 1, [second])
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(one.tick)
+        until(lambda: bool(first.batches), "a batch")
+        assert other.tick() is not None
+        assert second.reports[0].outcome is Outcome.STANDBY and not second.batches
+        assert (done := working.result()) is not None and done.purged == 4
+    finished(protea)
+    assert (after := other.tick()) is not None and (after.outcome, after.purged) == (Outcome.DONE, 1)
+
+
+def test_purge_that_has_lost_its_lease_stops(protea: Protea) -> None:
+    finished(protea, 4)
+    source, told = protea.source(), PurgeRecorder()
+    lease = purge_lease(source.engine, source.rule.tables, 60)
+    rival = purge_lease(source.engine, source.rule.tables, 60)
+    lease.keep = lambda: not told.batches  # type: ignore[method-assign]
+    report = purge(source, PurgeOptions(30, 1), told, lease)
+    assert (report.outcome, report.purged) == (Outcome.STANDBY, 1)
+    assert rival.hold(), "the lease was not given back"
+    rival.release()
+
+
+@pytest.mark.parametrize(
+    ("cron", "now", "then"),
+    [
+        ("0 3 * * sun", "2026-11-22T02:59:58", "2026-11-22T03:00:00"),
+        ("0 3 * * sun", "2026-11-22T03:00:01", "2026-11-29T03:00:00"),
+        ("*/5 * * * *", "2026-11-22T10:01:00", "2026-11-22T10:05:00"),
+    ],
+)
+def test_cron_expression_is_in_utc(cron: str, now: str, then: str) -> None:
+    context = datetime.fromisoformat(now).replace(tzinfo=UTC)
+    assert CronTrigger(cron).get_next_fire_time(None, context) == datetime.fromisoformat(then).replace(tzinfo=UTC)
+
+
+def test_clock_that_jumps_ahead_is_made_up_for_by_one_purge() -> None:
+    trigger, first = CronTrigger("* * * * *"), datetime(1970, 1, 1, tzinfo=UTC)
+    now = datetime(2026, 11, 22, 10, 0, 30, tzinfo=UTC)
+    assert trigger.get_next_fire_time(first, now) == datetime(2026, 11, 22, 10, 1, tzinfo=UTC)
+    whole = now.replace(second=0)
+    assert trigger.get_next_fire_time(whole, whole) == whole + timedelta(minutes=1)
+
+
+def configured(protea: Protea, cron: str) -> str:
+    return (
+        f'[sources.main]\ndatabase_url = "{protea.libpq}"\n[sources.main.purge]\ncron = "{cron}"\n'
+        "days_to_keep = 35\nbatch_size = 2\n"
+    )
+
+
+def fake_clock(at: str) -> dict[str, Any]:
+    """A host whose clock begins at this moment, and goes on."""
+    return {"LD_PRELOAD": faketime(), "FAKETIME": f"@{at}", "DONT_FAKE_MONOTONIC": 1, "TZ": "UTC"}
+
+
+def test_daemon_purges_at_three_on_sunday(protea: Protea, tmp_path: Path) -> None:
+    finished(protea, 5)
+    young = protea.job(status="succeeded", finished=34 * DAY, age=36 * DAY)
+    with Daemon(tmp_path, configured(protea, "0 3 * * 0"), **fake_clock("2026-11-22 02:59:45")) as daemon:
+        daemon.comes_up()
+        assert daemon.value("reaper_purged_total", "main") == 0
+        assert len(protea.statuses()) == 6
+        told = daemon.says("Purged 5 finished job(s).", 30)
+        assert (told["source"], told["purged"], told["refused"], told["outcome"]) == ("main", 5, 0, "done")
+        assert protea.statuses().keys() == {young}
+        daemon.shows("reaper_purged_total", 5, "main")
+        daemon.sweeps_on(source="main")
+        assert daemon.stop()[0] == 0
+
+
+def test_reload_changes_when_the_daemon_purges_and_what(protea: Protea, tmp_path: Path) -> None:
+    protea.job(status="succeeded", finished=34 * DAY, age=36 * DAY)
+    young = protea.job(status="succeeded", finished=32 * DAY, age=34 * DAY)
+    with Daemon(tmp_path, configured(protea, "0 4 * * 0"), **fake_clock("2026-11-22 03:00:45")) as daemon:
+        daemon.comes_up()
+        daemon.reload(configured(protea, "1 3 * * 0").replace("35", "33"))
+        daemon.says("Purged 1 finished job(s).", 30)
+        assert protea.statuses().keys() == {young}
+
+
+def test_daemon_stops_in_time_during_a_purge_and_leaves_whole_rows(protea: Protea, tmp_path: Path) -> None:
+    slow(protea, 0.3)
+    finished(protea, 60)
+    with Daemon(tmp_path, configured(protea, "* * * * *"), **fake_clock("2026-11-22 02:59:55")) as daemon:
+        until(lambda: len(protea.statuses()) < 58, "a batch", 80)  # a slow start misses the first minute
+        status, seconds = daemon.stop()
+        assert (status, seconds < 5) == (0, True)
+        left = len(protea.statuses())
+        told = daemon.said(f"Purged {60 - left} finished job(s).")
+        assert [line["outcome"] for line in told] == ["stopped"]
+    assert 0 < left < 58 and left % 2 == 0
+
+
+def test_database_trouble_of_a_purge_is_logged_once_and_the_next_purge_comes(protea: Protea, server: Embedded) -> None:
+    with capture_logs() as lines:
+        event_log = EventLog()
+        scheduled_purge = ScheduledPurge(protea.source(), 30, 10, [event_log])
+        finished(protea)
+        name = protea.connection.info.dbname
+        protea.connection.close()
+        with closed(server.url.replace("+psycopg", ""), name):
+            scheduled_purge.tick()
+            scheduled_purge.tick()
+        scheduled_purge.tick()
+    failed = [line for line in lines if line["event"] == "Reaper purge failed"]
+    assert [(line["database_away"], line["log_level"]) for line in failed] == [(True, "error")]
+    assert [line["event"] for line in lines[-1:]] == ["Purged 1 finished job(s)."]
