@@ -28,14 +28,14 @@ from tests.support.worlds.vuls import VulsWorld
 TEMPLATE = "protea_template"
 
 LONG = (
-    "system/test_packaging",
-    "profile/test_shipped_profiles", "liveness/test_celery", "system/test_host", "grants/test_grants",
-    "system/test_browser", "system/test_install", "system/test_vuls", "daemon/test_outage", "daemon/test_systemd",
-    "system/test_alerts", "system/test_manage", "dev/test_demo", "source/test_interleavings",
-    "source/test_log_interleavings", "daemon/test_many_sources", "fence/test_fence", "system/test_benchmark",
-    "web/guard/test_flood", "web/api/test_openapi_conformance", "web/test_slow_source", "daemon/test_daemon",
-    "sweep/test_halt", "daemon/test_killed", "operations/test_purge", "operations/test_resume",
-    "cli/test_job_commands",
+    "system/test_host", "profile/test_shipped_profiles", "liveness/test_celery", "grants/test_least_privilege",
+    "system/test_browser",
+    "system/test_install", "system/test_vuls", "system/test_alerts", "daemon/test_systemd", "operations/test_purge",
+    "system/test_manage", "system/test_packaging", "daemon/test_daemon", "daemon/test_reload",
+    "web/api/test_openapi_conformance", "sweep/test_late_signs", "daemon/test_killed", "cli/test_clear",
+    "web/guard/test_flood", "daemon/test_outage", "web/test_slow_source", "daemon/test_many_sources", "cli/test_main",
+    "operations/test_resume", "dev/test_demo", "system/test_benchmark", "fence/test_installation",
+    "web/api/test_supervisor", "fence/test_fence", "source/test_log_interleavings", "source/test_interleavings",
 )  # fmt: skip
 """The files that take longest go first: a worker that begins one of them when all others are done is waited for."""
 

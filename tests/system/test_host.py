@@ -393,8 +393,8 @@ def test_a_program_that_does_not_come_up_is_taken_back(newer: Host, service: Ser
     host("sh", "-c", "echo '# newer' >>/tmp/newer/systemd/reaper.service")
     before = host("readlink", "/opt/reaper/current"), host("cat", unit)
     # Killed in its last steps, it has no say in what becomes of that; the next one has.
-    killed = f"PIP_NO_COMPILE=1 {NEWER} & until [ $(readlink /opt/reaper/current) != {before[0]} ]; do sleep 0.05; done; kill -9 $!"
-    host("sh", "-c", killed, seconds=280)
+    killed = f"{NEWER} & until [ $(readlink /opt/reaper/current) != {before[0]} ]; do sleep 0.05; done; kill -9 $!"
+    host("env", "PIP_NO_COMPILE=1", "sh", "-c", killed, seconds=280)
     done = host.run("env", "PIP_NO_COMPILE=1", NEWER, seconds=280)
     assert done.returncode == 1
     assert "An installation was broken off; what was there before it is put back first." in done.stdout

@@ -211,15 +211,13 @@ def test_only_a_database_that_is_away_is_told_to_be_away() -> None:
         assert shown["Database"] == cell
         assert headline([row], [calm], None, State.RUNNING).title == title
     assert (
-        headline([source_row(EXPECTING, TooManyReaders())], [EXPECTING], None, State.RUNNING).title
-        == "1 job is stuck"
+        headline([source_row(EXPECTING, TooManyReaders())], [EXPECTING], None, State.RUNNING).title == "1 job is stuck"
     )
 
 
 def test_late_signs_are_counted_as_far_as_they_are_remembered() -> None:
     counted = [
-        strip([], State.RUNNING, late, more=more)[-1].value
-        for late, more in ((0, False), (7, False), (100, True))
+        strip([], State.RUNNING, late, more=more)[-1].value for late, more in ((0, False), (7, False), (100, True))
     ]
     assert counted == ["0", "7", "100+"]
 
