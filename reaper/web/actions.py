@@ -1,4 +1,4 @@
-"""What somebody has a running daemon do. What ends jobs is done alone: not while the source is swept."""
+"""What a running daemon is made to do over HTTP. Whatever ends jobs runs alone: not while its source is swept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reaper.errors import DatabaseUnavailable, JobChanged, ReaperError
 from reaper.memory import HaltRecord
 from reaper.model import JobCounts, Key, Outcome, ReapedJob, SweepReport, Threshold
 from reaper.observers.history import History
-from reaper.operations import execution_cleanup as cleaning
+from reaper.operations import execution_cleanup as cleanup_operation
 from reaper.operations import explain, fail
 from reaper.operations.source_errors import prefix_errors
 from reaper.scheduling.scheduler import Supervisor
@@ -25,152 +25,149 @@ from reaper.web.read_cache import ReadCache
 from reaper.web.sources import SourceRegistry
 
 BUSY_SECONDS = 5.0
-"""How long somebody who wants jobs ended waits for the sweep that works."""
+"""How long a request that ends jobs waits for the sweep that works."""
 
 NAMED = 10_000
-"""How many of the jobs that a cleanup ended are told by name."""
+"""How many of the jobs that a cleanup ended are named."""
 
 
 class Refused(ReaperError):
-    """It cannot be done as things are."""
+    """It cannot be done in the present state."""
 
 
 class AdminActions:
-    """Of one daemon. Thread-safe. What readers saw before one of them does not count after it."""
+    """The actions of one daemon. Thread-safe. After each of them the read cache is empty."""
 
-    def __init__(self, supervisor: Supervisor, history: History, places: SourceRegistry, glances: ReadCache) -> None:
-        self._supervisor, self._history, self._places, self._glances = supervisor, history, places, glances
+    def __init__(self, supervisor: Supervisor, history: History, sources: SourceRegistry, cache: ReadCache) -> None:
+        self._supervisor, self._history, self._sources, self._cache = supervisor, history, sources, cache
 
     def halt(self, who: Caller, reason: str | None, *, persistent: bool) -> None:
-        """Raises ReaperError when it is to last and cannot: it is halted all the same, while the daemon runs."""
+        """Raises ReaperError when the halt cannot be kept: the daemon is halted all the same, while it runs."""
         self._supervisor.halt(HaltRecord(str(who), reason, persistent))
 
     def restart(self) -> None:
-        """Raises ReaperError when a halt that was to last cannot be removed."""
+        """Raises ReaperError when a persistent halt cannot be removed."""
         self._supervisor.restart()
 
     def sweep(self, source: str, *, dry_run: bool, release: int = 0) -> SweepReport:
-        """One sweep, now. With `release` the breaker, which holds just so many stale jobs, lets them through.
+        """One sweep, now. `release` lets so many stale jobs through an open breaker, which must hold just as many.
 
-        Raises NoSuchSource, Busy, and Refused while halted, or when the breaker holds something else.
+        Raises NoSuchSource, SourceBusy, and Refused while halted or when the breaker holds another number.
         """
-        runner = self._places[source].runner
+        runner = self._sources[source].runner
         if dry_run:
             return runner.dry_run(BUSY_SECONDS)
         if self._supervisor.halt_switch.is_halted:
             raise Refused("the supervisor is halted; restart it first, or ask for a dry run")
 
         def check() -> None:
-            # Not before: another one may be letting the same jobs through just now.
+            # Only when no other sweep works: it may release the same jobs.
             if release:
-                self._seen(source, self._history.held(source), release)
+                _check_release(source, self._history.held(source), release)
 
-        with self._glances.anew():
+        with self._cache.cleared_after():
             report = runner.sweep_now(release=release, patience_seconds=BUSY_SECONDS, check=check)
         if release and report.outcome is Outcome.HELD:
-            self._seen(source, report.census, release)
+            _check_release(source, report.census, release)
         return report
 
-    @staticmethod
-    def _seen(source: str, held: JobCounts | None, release: int) -> None:
-        """Raises Refused when that is not what the breaker holds."""
-        if held is None:
-            raise Refused(f"source {source}: the breaker holds nothing")
-        if held.stale != release:
-            raise Refused(f"source {source}: the breaker holds {held.stale} stale jobs by now, not {release}")
-
-    def end(self, source: str, job: str, observed: fail.ExpectedStart, decision: fail.ManualEnd) -> ReapedJob:
-        """End one running job. Raises as `explain` does; JobMoved when it is not what was observed; Refused for an
-        action that the profile does not have.
+    def end(self, source: str, job: str, expected: fail.ExpectedStart, decision: fail.ManualEnd) -> ReapedJob:
+        """End one running job. Raises as `explain` does; JobChanged when its start is not the expected one; Refused for
+        an action that the profile does not have.
         """
-        place = self._places[source]
-        runner, own = place.runner, place.reading
-        choices = own.profile.action_names
+        registered = self._sources[source]
+        runner, reading = registered.runner, registered.reading
+        choices = reading.profile.action_names
         if decision.action not in choices:
             hint = did_you_mean(decision.action, choices)
-            raise Refused(f"profile {own.profile.name!r} has no action {decision.action!r}{hint}")
-        teller = _AttributingListener(runner, self._history, decision.operator)
-        with self._glances.anew(), prefix_errors(own):
-            key = explain.locate(own, job)
+            raise Refused(f"profile {reading.profile.name!r} has no action {decision.action!r}{hint}")
+        listener = _AttributingListener(runner, self._history, decision.operator)
+        with self._cache.cleared_after(), prefix_errors(reading):
+            key = explain.locate(reading, job)
             try:
-                return fail.fail(own, runner.downtime.copy(), key, decision, teller, observed)
+                return fail.fail(reading, runner.downtime.copy(), key, decision, listener, expected)
             except JobChanged as error:
                 raise JobChanged(f"job {messages.format_key(key)} {error}") from None
 
-    def cleanup(self, source: str, minutes: int, *, dry_run: bool, who: Caller) -> cleaning.CleanupResult:
-        """What is older than that and silent for as long; at most NAMED of it by name.
+    def cleanup(self, source: str, minutes: int, *, dry_run: bool, who: Caller) -> cleanup_operation.CleanupResult:
+        """End the jobs that are that old and silent for as long. At most NAMED of them are named.
 
-        Raises NoSuchSource, Busy, DatabaseAway, ReaperError.
+        Raises NoSuchSource, SourceBusy, DatabaseUnavailable, ReaperError.
         """
         limit = Threshold(minutes * 60.0, "older_than_minutes")
-        runner = self._places[source].runner
-        place = create_source(
-            self._places.settings, with_thresholds(self._places.settings.sources[source], limit, limit)
-        )
-        teller = _AttributingListener(runner, self._history, str(who), NAMED)
-        report = self._once(runner, place, teller, self._halted_anew(), dry_run=dry_run)
-        keys: Sequence[Key] = teller.keys
+        runner, settings = self._sources[source].runner, self._sources.settings
+        own = create_source(settings, with_thresholds(settings.sources[source], limit, limit))
+        listener = _AttributingListener(runner, self._history, str(who), NAMED)
+        report = self._sweep_by_hand(runner, own, listener, self._halted_since_now(), dry_run=dry_run)
+        keys: Sequence[Key] = listener.keys
         if dry_run and report.census and report.census.stale:
-            with prefix_errors(place):
-                keys = cleaning.stale_keys(place, runner.downtime.copy(), NAMED)
+            with prefix_errors(own):
+                keys = cleanup_operation.stale_keys(own, runner.downtime.copy(), NAMED)
         if report.error is not None and not report.reaped:
             raise (DatabaseUnavailable if report.database_away else ReaperError)(f"source {source}: {report.error}")
-        return cleaning.cleanup_result(minutes, report, keys, runner.options.breaker, NAMED)
+        return cleanup_operation.cleanup_result(minutes, report, keys, runner.options.breaker, NAMED)
 
     def clear(self, hours: float, *, dry_run: bool, who: Caller) -> Iterator[SweepReport]:
-        """A sweep of every source with that timeout, and no longer a stall window; failed where it is not possible."""
-        halted = self._halted_anew()
+        """A sweep of every source with this timeout, and a stall window that is no longer. The report of a source that
+        cannot be swept is a failed one.
+        """
+        halted = self._halted_since_now()
         limit = Threshold(hours * 3600, "max_age_hours")
+        return (self._clear_source(name, limit, who, halted, dry_run=dry_run) for name in self._sources)
 
-        def each() -> Iterator[SweepReport]:
-            for name in self._places:
-                try:
-                    runner = self._places[name].runner
-                    place = create_source(
-                        self._places.settings, with_max_age(self._places.settings.sources[name], limit)
-                    )
-                    yield self._once(
-                        runner, place, _AttributingListener(runner, self._history, str(who)), halted, dry_run=dry_run
-                    )
-                except ReaperError as error:
-                    yield failed_report(name, str(error))
+    def _clear_source(
+        self, name: str, limit: Threshold, who: Caller, halted: Callable[[], bool], *, dry_run: bool
+    ) -> SweepReport:
+        try:
+            runner, settings = self._sources[name].runner, self._sources.settings
+            own = create_source(settings, with_max_age(settings.sources[name], limit))
+            listener = _AttributingListener(runner, self._history, str(who))
+            return self._sweep_by_hand(runner, own, listener, halted, dry_run=dry_run)
+        except ReaperError as error:
+            return failed_report(name, str(error))
 
-        return each()
+    def _halted_since_now(self) -> Callable[[], bool]:
+        """Whether the supervisor was halted after this call.
 
-    def _halted_anew(self) -> Callable[[], bool]:
-        """Whether somebody has halted the supervisor since now.
-
-        Who halts it may well do so to clear things up by hand; a halt that comes later is meant for that, too.
+        An operator may halt it in order to clear up by hand: that halt does not stop the clearing, a later one does.
         """
         halt = self._supervisor.halt_switch
-        known = halt.current
-        return lambda: halt.current is not known and halt.is_halted
+        before = halt.current
+        return lambda: halt.current is not before and halt.is_halted
 
-    def _once(
+    def _sweep_by_hand(
         self,
         runner: SourceRunner,
-        place: Source,
-        teller: _AttributingListener,
+        own: Source,
+        listener: _AttributingListener,
         halted: Callable[[], bool],
         *,
         dry_run: bool,
     ) -> SweepReport:
-        """A sweep with other thresholds, by hand: alone, with the workers that the daemon knows."""
-        place.options = replace(place.options, probe=runner.source.options.probe)
+        """A sweep with other thresholds: alone, with the workers that the daemon knows."""
+        own.options = replace(own.options, probe=runner.source.options.probe)
         options = replace(runner.options, dry_run=dry_run, is_halted=halted)
-        with runner.exclusive(BUSY_SECONDS), self._glances.anew():
-            return sweep(place, runner.downtime, SourceState(), options, None, teller)
+        with runner.exclusive(BUSY_SECONDS), self._cache.cleared_after():
+            return sweep(own, runner.downtime, SourceState(), options, None, listener)
+
+
+def _check_release(source: str, held: JobCounts | None, release: int) -> None:
+    """Raises Refused when the breaker holds another number of stale jobs than the one to be released."""
+    if held is None:
+        raise Refused(f"source {source}: the breaker holds nothing")
+    if held.stale != release:
+        raise Refused(f"source {source}: the breaker holds {held.stale} stale jobs by now, not {release}")
 
 
 class _AttributingListener:
-    """Tells everybody whom a sweep would tell which jobs somebody had ended, and who it was. Keeps the first keys."""
+    """Passes on which jobs were ended, and records by whom. Keeps the keys of the first `keep` of them."""
 
     def __init__(self, runner: SourceRunner, history: History, by: str, keep: int = 0) -> None:
         self._runner, self._history, self._by, self._keep = runner, history, by, keep
         self.keys: list[Key] = []
 
     def surveyed(self, source: str, census: object) -> None:
-        """Counted by other thresholds than the metrics'."""
+        """Not passed on: it is counted with other thresholds than those of the metrics."""
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
         self.keys += [job.key for job in batch[: self._keep - len(self.keys)]]

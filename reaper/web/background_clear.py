@@ -1,4 +1,4 @@
-"""Clearings that somebody asked for, beside the requests: they may take longer than a client waits."""
+"""Clearings in the background of requests: they may take longer than a client waits."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _REMEMBERED = 20
 _log = structlog.get_logger("reaper")
 
 
-class Stage(StrEnum):
-    """How far a clearing has come."""
+class TaskStatus(StrEnum):
+    """The progress of a clearing."""
 
     SUBMITTED = "submitted"
     RUNNING = "running"
@@ -29,74 +29,74 @@ class Stage(StrEnum):
 
 
 class NoSuchTask(ReaperError):
-    """No clearing of that name is remembered."""
+    """No clearing with that id is remembered."""
 
 
 @dataclass(slots=True)
 class BackgroundClear:
-    """One of them. Its reports are those of the sources that it is over with."""
+    """One clearing. It has the reports of the sources that are done."""
 
     id: str
     hours: float
     dry_run: bool
     who: Caller
-    stage: Stage = Stage.SUBMITTED
+    status: TaskStatus = TaskStatus.SUBMITTED
     reports: list[SweepReport] = field(default_factory=list)
     error: str | None = None
 
+    def record(self) -> AuditRecord:
+        """The audit record of its end."""
+        reaped = sum(report.reaped for report in self.reports)
+        result = f"failed: {self.error}" if self.error else f"done: reaped {reaped}"
+        details = {"task_id": self.id, "max_age_hours": self.hours, "dry_run": self.dry_run}
+        return AuditRecord(self.who.name, self.who.remote, "clear", "all sources", result, details)
+
 
 class ClearTasks:
-    """The last ones, of which one works at most. Thread-safe."""
+    """The last clearings, of which one at most is working. Thread-safe."""
 
     def __init__(self, service: AdminService) -> None:
         self._service, self._lock = service, threading.Lock()
-        self._known: OrderedDict[str, BackgroundClear] = OrderedDict()
+        self._tasks: OrderedDict[str, BackgroundClear] = OrderedDict()
 
     def submit(self, hours: float, who: Caller, *, dry_run: bool) -> BackgroundClear:
-        """Begin one; FAILED already when it cannot begin. Raises Busy while another one works."""
+        """Start one; it is FAILED already when it cannot start. Raises SourceBusy while another one works."""
         with self._lock:
-            last = next(reversed(self._known.values()), None)
-            if last is not None and last.stage in (Stage.SUBMITTED, Stage.RUNNING):
+            last = next(reversed(self._tasks.values()), None)
+            if last is not None and last.status in (TaskStatus.SUBMITTED, TaskStatus.RUNNING):
                 raise SourceBusy(f"clearing {last.id} still works; try again when it is done")
-            clearing = BackgroundClear(uuid.uuid4().hex[:12], hours, dry_run, who)
-            self._known[clearing.id] = clearing
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
-        # A daemon's end waits for the sweep that it works on, and for nothing else of it.
-        thread = threading.Thread(target=self._work, args=[clearing], name="clearing", daemon=True)
+            task = BackgroundClear(uuid.uuid4().hex[:12], hours, dry_run, who)
+            self._tasks[task.id] = task
+            while len(self._tasks) > _REMEMBERED:
+                self._tasks.popitem(last=False)
+        # A daemon thread: at the daemon's end only the sweep that works is waited for.
+        thread = threading.Thread(target=self._work, args=[task], name="clearing", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
-            _log.exception("Reaper cannot clear jobs: no thread begins.")
-            clearing.error, clearing.stage = f"no thread begins: {error}", Stage.FAILED
-            self._service.changed(_told(clearing))
-        return clearing
+            _log.exception("Reaper cannot clear jobs: no thread can be started.")
+            task.error, task.status = f"no thread can be started: {error}", TaskStatus.FAILED
+            self._service.record(task.record())
+        return task
 
-    def known(self, id_: str) -> BackgroundClear:
+    def get(self, task_id: str) -> BackgroundClear:
         """Raises NoSuchTask."""
         with self._lock:
             try:
-                return self._known[id_]
+                return self._tasks[task_id]
             except KeyError:
-                raise NoSuchTask(f"there is no task {id_!r}; the last {_REMEMBERED} are remembered") from None
+                raise NoSuchTask(f"there is no task {task_id!r}; the last {_REMEMBERED} are remembered") from None
 
-    def _work(self, clearing: BackgroundClear) -> None:
-        clearing.stage = Stage.RUNNING
+    def _work(self, task: BackgroundClear) -> None:
+        task.status = TaskStatus.RUNNING
         try:
-            for report in self._service.admin_actions.clear(clearing.hours, dry_run=clearing.dry_run, who=clearing.who):
-                clearing.reports.append(report)
-            errors = [f"source {report.source}: {report.error}" for report in clearing.reports if report.error]
-            if errors and len(errors) == len(clearing.reports):
-                clearing.error = "; ".join(errors)
-        except Exception as defect:  # noqa: BLE001  whoever waits for the task is to be told
+            for report in self._service.actions.clear(task.hours, dry_run=task.dry_run, who=task.who):
+                task.reports.append(report)
+            errors = [f"source {report.source}: {report.error}" for report in task.reports if report.error]
+            if errors and len(errors) == len(task.reports):
+                task.error = "; ".join(errors)
+        except Exception as defect:  # noqa: BLE001  the client that waits for the task learns of it
             _log.exception("Reaper met a defect while it cleared jobs.")
-            clearing.error = f"a defect in the reaper: {type(defect).__name__}"
-        clearing.stage = Stage.FAILED if clearing.error else Stage.DONE
-        self._service.changed(_told(clearing))
-
-
-def _told(clearing: BackgroundClear) -> AuditRecord:
-    reaped = sum(report.reaped for report in clearing.reports)
-    result = f"failed: {clearing.error}" if clearing.error else f"done: reaped {reaped}"
-    details = {"task_id": clearing.id, "max_age_hours": clearing.hours, "dry_run": clearing.dry_run}
-    return AuditRecord(clearing.who.name, clearing.who.remote, "clear", "all sources", result, details)
+            task.error = f"a defect in the reaper: {type(defect).__name__}"
+        task.status = TaskStatus.FAILED if task.error else TaskStatus.DONE
+        self._service.record(task.record())

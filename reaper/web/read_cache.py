@@ -1,7 +1,7 @@
-"""Looking without being in the way: who looks shares what others saw a moment ago, and gives way to sweeps.
+"""The read cache: readers of a source share what one of them read a moment ago, and give way to its sweeps.
 
-However many people and scripts ask, a source is read by one of them at a time, and not while it is being swept; so a
-flood of readers costs the database little more than one of them. Nobody waits for long behind one who gets no answer.
+However many clients ask, one of them reads a source at a time, and not while it is being swept. A flood of readers
+costs the database little more than one of them. No reader waits long behind one that gets no answer.
 """
 
 from __future__ import annotations
@@ -16,139 +16,180 @@ from typing import Any, TypeVar, cast
 
 from reaper.errors import ReaperError
 from reaper.scheduling.source_runner import SourceRunner
-from reaper.web.limiter import Limiter
 
 T = TypeVar("T")
 
 _FRESH_SECONDS = 2.0
 _MOST_FRESH_SECONDS = 15.0
 _FRESH_SHARE = 20.0
-"""What was dear to see stays fresh for longer: for so many times what it cost, from 2 s to 15 s."""
+"""What took long to read stays fresh for longer: for this many times what it took, from 2 s to 15 s."""
 
 CONNECTIONS = 2
-"""How many connections to a source readers have at most."""
+"""How many connections to a source its readers have at most."""
 
-_REMEMBERED = 8
-_WAITING = 6
+_KEPT = 8
+_WAITING_READERS = 6
+_WAITING_CONNECTIONS = 100
 _PATIENCE_SECONDS = 3.0
 _GIVE_WAY_SECONDS = 3.0
-_REST = 3.0
-"""Between two reads, as a share of what the last one took."""
+_REST_SHARE = 3.0
+"""The pause between two reads of a source, as a multiple of what the last one took."""
 
-_DEAR_SECONDS = 1.0
-"""A refusal that took so long to come is told again for as long: a source that hangs is not asked by one after the
-other.
-"""
+_SLOW_ERROR_SECONDS = 1.0
+"""An error that took so long to come is answered again for as long: a source that hangs is not read by one client after
+the other."""
+
+
+class TooManyReaders(ReaperError):
+    """No slot became free in time."""
+
+    def __init__(self, message: str = "too many are looking just now; try again in a moment") -> None:
+        super().__init__(message)
+
+
+class Limiter:
+    """So many slots, for which so many threads may wait. Thread-safe.
+
+    A thread waits for `patience_seconds` at most, and not at all when no slot was taken or freed for so long: one read
+    that hangs must not keep every later one waiting too.
+    """
+
+    def __init__(self, slots: int, waiting: int, patience_seconds: float) -> None:
+        self._slots = threading.BoundedSemaphore(slots)
+        self._waiting = threading.BoundedSemaphore(waiting)
+        self._patience_seconds = patience_seconds
+        self._moved = time.monotonic()
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Raises TooManyReaders when there is none in time."""
+        if not self._slots.acquire(blocking=False) and not self._waited():
+            raise TooManyReaders
+        self._moved = time.monotonic()
+        try:
+            yield
+        finally:
+            self._moved = time.monotonic()
+            self._slots.release()
+
+    def _waited(self) -> bool:
+        left = self._patience_seconds - (time.monotonic() - self._moved)
+        if left <= 0 or not self._waiting.acquire(blocking=False):
+            return False
+        try:
+            return self._slots.acquire(timeout=left)
+        finally:
+            self._waiting.release()
 
 
 @dataclass(slots=True)
-class _Place:
-    """One source. Who reads for others does so alone, and gives way to a sweep before."""
+class _SourceReads:
+    """The limits for reads of one source. A read for the cache is alone, and gives way to a sweep first."""
 
-    reading: Limiter = field(default_factory=lambda: Limiter(1, _WAITING, _GIVE_WAY_SECONDS + _PATIENCE_SECONDS))
-    connections: Limiter = field(default_factory=lambda: Limiter(CONNECTIONS, 100, _PATIENCE_SECONDS))
-    rested: float = 0.0
+    cached: Limiter = field(default_factory=lambda: Limiter(1, _WAITING_READERS, _GIVE_WAY_SECONDS + _PATIENCE_SECONDS))
+    connections: Limiter = field(default_factory=lambda: Limiter(CONNECTIONS, _WAITING_CONNECTIONS, _PATIENCE_SECONDS))
+    rests_until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Refusal:
-    error: ReaperError
+class _Entry:
+    """What was read, or the error with which the source refused; fresh until that moment of the monotonic clock."""
+
+    fresh_until: float
+    value: Any
+    error: ReaperError | None = None
 
 
 class ReadCache:
-    """What was read lately. Thread-safe."""
+    """What was read lately from any source. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Until when each is fresh, and what was seen.
-        self._seen: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
-        self._places: dict[str, _Place] = {}
-        self._changes = 0
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._reads: dict[str, _SourceReads] = {}
+        self._generation = 0
 
-    def forget(self) -> None:
-        """Something has been changed: look anew."""
+    def clear(self) -> None:
+        """Something has changed: every later `get` reads again."""
         with self._lock:
-            self._seen.clear()
-            self._changes += 1
+            self._entries.clear()
+            self._generation += 1
 
     @contextmanager
-    def anew(self) -> Iterator[None]:
-        """Something is changed in this block: what was seen before does not count after it."""
+    def cleared_after(self) -> Iterator[None]:
+        """For a block that changes something."""
         try:
             yield
         finally:
-            self.forget()
+            self.clear()
 
-    def get(self, what: tuple[str | object, ...], read: Callable[[], T], runner: SourceRunner) -> T:
-        """What was seen under that name, or what `read` sees now. The watch is that of the source.
+    def get(self, key: tuple[object, ...], read: Callable[[], T], runner: SourceRunner) -> T:
+        """What was read under this key a moment ago, else what `read` returns now from the runner's source.
 
-        Raises Crowded when too many wait already, or one has waited too long; and what `read` raises.
+        Raises TooManyReaders, and what `read` raises.
         """
-        if (seen := self._fresh(what)) is not None:
-            return cast(T, seen[0])
-        place = self._place(runner)
-        with place.reading.place():
-            if (seen := self._fresh(what)) is not None:  # somebody else has looked meanwhile
-                return cast(T, seen[0])
-            return self._read(what, read, runner, place)
+        if (entry := self._fresh(key)) is not None:
+            return cast(T, entry.value)
+        reads = self._reads_of(runner)
+        with reads.cached.slot():
+            if (entry := self._fresh(key)) is not None:  # another client has read it meanwhile
+                return cast(T, entry.value)
+            return self._read(key, read, runner, reads)
 
     @contextmanager
-    def connected(self, runner: SourceRunner) -> Iterator[None]:
-        """A connection to the source may be made in this block. Raises Crowded."""
-        with self._place(runner).connections.place():
+    def connection_slot(self, runner: SourceRunner) -> Iterator[None]:
+        """A connection to the source may be used in this block. Raises TooManyReaders."""
+        with self._reads_of(runner).connections.slot():
             yield
 
-    def _place(self, runner: SourceRunner) -> _Place:
+    def _reads_of(self, runner: SourceRunner) -> _SourceReads:
         with self._lock:
-            return self._places.setdefault(runner.name, _Place())
+            return self._reads.setdefault(runner.name, _SourceReads())
 
-    def _fresh(self, what: Hashable) -> tuple[Any] | None:
-        """Raises what the source has refused with."""
+    def _fresh(self, key: Hashable) -> _Entry | None:
+        """Raises the error that is kept for the key."""
         with self._lock:
-            found = self._seen.get(what)
-        if found is None or time.monotonic() > found[0]:
+            entry = self._entries.get(key)
+        if entry is None or time.monotonic() > entry.fresh_until:
             return None
-        if isinstance(found[1], _Refusal):
-            error = found[1].error
-            raise type(error)(*error.args) from None
-        return (found[1],)
+        if entry.error is not None:
+            raise type(entry.error)(*entry.error.args) from None
+        return entry
 
-    def _read(self, what: Hashable, read: Callable[[], T], runner: SourceRunner, place: _Place) -> T:
-        self._give_way(runner, place)
-        begun, changes = time.monotonic(), self._changes
+    def _read(self, key: Hashable, read: Callable[[], T], runner: SourceRunner, reads: _SourceReads) -> T:
+        _give_way(runner, reads)
+        began, generation = time.monotonic(), self._generation
         try:
-            with place.connections.place():
-                begun = time.monotonic()
+            with reads.connections.slot():
+                began = time.monotonic()
                 value = read()
         except ReaperError as error:
-            took = time.monotonic() - begun
-            if took >= _DEAR_SECONDS:
-                self._remember(what, _Refusal(error), changes, min(_MOST_FRESH_SECONDS, took))
+            took = time.monotonic() - began
+            if took >= _SLOW_ERROR_SECONDS:
+                self._keep(key, None, error, generation, min(_MOST_FRESH_SECONDS, took))
             raise
         finally:
             ended = time.monotonic()
-            place.rested = ended + _REST * (ended - begun)
-        fresh = min(_MOST_FRESH_SECONDS, max(_FRESH_SECONDS, _FRESH_SHARE * (ended - begun)))
-        self._remember(what, value, changes, fresh)
+            reads.rests_until = ended + _REST_SHARE * (ended - began)
+        fresh = min(_MOST_FRESH_SECONDS, max(_FRESH_SECONDS, _FRESH_SHARE * (ended - began)))
+        self._keep(key, value, None, generation, fresh)
         return value
 
-    def _remember(self, what: Hashable, value: object, changes: int, seconds: float) -> None:
+    def _keep(self, key: Hashable, value: object, error: ReaperError | None, generation: int, seconds: float) -> None:
         with self._lock:
-            if changes == self._changes:  # else it may have been read before the change
-                now = time.monotonic()
-                self._seen[what] = (now + seconds, value)
-                self._seen.move_to_end(what)
-                self._drop(now)
+            if generation != self._generation:  # it may have been read before the change
+                return
+            now = time.monotonic()
+            for old in [old for old, entry in self._entries.items() if entry.fresh_until < now]:
+                del self._entries[old]
+            self._entries[key] = _Entry(now + seconds, value, error)
+            self._entries.move_to_end(key)
+            while len(self._entries) > _KEPT:  # a report may name hundreds of jobs
+                self._entries.popitem(last=False)
 
-    def _drop(self, now: float) -> None:
-        """What is too old, and of the rest the oldest when it is too much: a report may name hundreds of jobs."""
-        for what in [what for what, (until, _) in self._seen.items() if until < now]:
-            del self._seen[what]
-        while len(self._seen) > _REMEMBERED:
-            self._seen.popitem(last=False)
 
-    def _give_way(self, runner: SourceRunner, place: _Place) -> None:
-        """To the sweep that works, and to everybody else after the last read: but not for ever."""
-        deadline = time.monotonic() + _GIVE_WAY_SECONDS
-        while (now := time.monotonic()) < deadline and (runner.sweeping or now < place.rested):
-            time.sleep(0.02)
+def _give_way(runner: SourceRunner, reads: _SourceReads) -> None:
+    """Wait while the source is swept, and until it has rested after the last read: not for ever."""
+    deadline = time.monotonic() + _GIVE_WAY_SECONDS
+    while (now := time.monotonic()) < deadline and (runner.sweeping or now < reads.rests_until):
+        time.sleep(0.02)

@@ -1,140 +1,135 @@
-"""uvicorn in a thread of the daemon's process."""
+"""The HTTP server: a thread that accepts connections, and uvicorn's protocol on each of them."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import resource
 import socket
 import threading
-from typing import Any
+from email.utils import formatdate
+from typing import Any, cast
 
 import structlog
 import uvicorn
 from anyio import to_thread
 from starlette.types import ASGIApp
+from uvicorn.server import ServerState
 
 from reaper.errors import ReaperError
-from reaper.web.guard.admission import TokenBucket
-from reaper.web.guard.slow_clients import RateLimitFilter, TimeoutProtocol
+from reaper.web.guard.connections import ClientConnection, OpenConnections
 
 _BACKLOG = 128
 _THREADS = 12
 """For endpoints that wait for a database or for a sweep: each thread costs memory, which is not given back."""
 _MOST_CONNECTIONS = 400
-_CONNECTIONS_PER_SECOND = 150
-_CONNECTIONS_AT_ONCE = 50
+_ACCEPT_SECONDS = 0.005
+"""Between two connections: a client that only connects and leaves costs processor time too."""
+_ACCEPT_RETRY_SECONDS = 1.0
 _HEAD_BYTES = 16 * 1024
 _TICK_SECONDS = 0.4
-_TICKS_PER_HEADER = 10
-_FULL_SECONDS = 0.05
-_NO_ACCEPT_SECONDS = 1.0
+"""Between two looks at the clock, and whether to stop: uvicorn.Server looks four times as often, and an idle daemon did
+little else.
+"""
+_GRACE_SECONDS = 1.0
+"""For the requests that are worked on when the server stops."""
 
 _log = structlog.get_logger("reaper")
-_seldom = RateLimitFilter()
-
-
-class _PacedServer(uvicorn.Server):
-    """Takes connections at a pace, and looks less often than uvicorn whether it is to end.
-
-    Most of what an idle daemon does was that. Those who are not let in yet wait with the kernel, at no cost.
-    """
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        [listener] = sockets or []
-        await self.lifespan.startup()
-        self.servers = []
-        to_thread.current_default_thread_limiter().total_tokens = _THREADS
-        self._idle: dict[TimeoutProtocol, None] = {}
-        self._most = min(_MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
-        self._accepting = asyncio.create_task(self._accept(listener))
-        self.started = True
-
-    async def main_loop(self) -> None:
-        # The number means something to uvicorn: at every tenth it renews the date that answers bear.
-        while not await self.on_tick(_TICKS_PER_HEADER):
-            await asyncio.sleep(_TICK_SECONDS)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._accepting.cancel()
-        await asyncio.wait([self._accepting])
-        await super().shutdown(sockets)
-
-    async def _accept(self, listener: socket.socket) -> None:
-        loop, pace, told = asyncio.get_running_loop(), TokenBucket(_CONNECTIONS_PER_SECOND, _CONNECTIONS_AT_ONCE), False
-        while True:
-            await asyncio.sleep(pace.wait_seconds)
-            try:
-                connection, _ = await loop.sock_accept(listener)
-                await self._let_in(connection)
-            except OSError as error:  # no descriptor left, or a client that was gone before we came to it
-                if not told:
-                    _log.error("Reaper cannot take an HTTP connection.", error=str(error))
-                told = True
-                await asyncio.sleep(_NO_ACCEPT_SECONDS)
-            pace.spend(1)
-
-    async def _let_in(self, connection: socket.socket) -> None:
-        # Only now: nobody has to go before there is somebody to go for.
-        try:
-            await self._have_room()
-            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
-        except BaseException:
-            connection.close()
-            raise
-
-    async def _have_room(self) -> None:
-        """When there are too many, who has asked nothing for longest has to go."""
-        while len(self.server_state.connections) >= self._most:
-            if self._idle:
-                oldest = next(iter(self._idle))
-                del self._idle[oldest]
-                oldest.transport.abort()
-                await asyncio.sleep(0)
-            else:
-                await asyncio.sleep(_FULL_SECONDS)
-
-    def _protocol(self) -> TimeoutProtocol:
-        return TimeoutProtocol(self.config, self.server_state, self.lifespan.state, self._idle)
 
 
 class Server:
-    """Serves an application on a port that is bound before anything else starts."""
+    """Serves an application on a port that is bound before anything else starts.
+
+    Connections are accepted here, and wait with the kernel while there is no room for them.
+    """
 
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:
-        """Raises ReaperError when the port cannot be had."""
+        """Raises ReaperError when the port cannot be bound."""
         self._socket = _bind(host, port)
+        self._connections = OpenConnections(min(_MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         config = uvicorn.Config(
             app,
-            access_log=False,
-            log_config=None,
-            lifespan="off",
-            loop="asyncio",
+            http="h11",
             ws="none",
             interface="asgi3",
-            # Whoever connects from this machine could say that he is somebody else.
+            lifespan="off",
+            # The guard logs defects and rejections, and no more of them than a log can take.
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            # Any client on this machine could claim another address with these headers.
             proxy_headers=False,
+            server_header=False,
             h11_max_incomplete_event_size=_HEAD_BYTES,
             timeout_keep_alive=5,
-            timeout_graceful_shutdown=1,
-            server_header=False,
         )
-        logging.getLogger("uvicorn.error").addFilter(_seldom)
-        self._server = _PacedServer(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="http", daemon=True)
+        config.load()
+        self._config, self._state, self._stopping = config, ServerState(), False
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="http", daemon=True)
 
     @property
     def address(self) -> str:
         host, port = self._socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
+    @property
+    def connections(self) -> OpenConnections:
+        return self._connections
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
     def start(self) -> None:
         self._thread.start()
 
+    def ask_to_stop(self) -> None:
+        self._stopping = True
+
     def stop(self, patience_seconds: float) -> None:
-        self._server.should_exit = True
+        self.ask_to_stop()
         self._thread.join(patience_seconds)
         self._socket.close()
+
+    async def _serve(self) -> None:
+        to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        accepting = asyncio.create_task(self._accept())
+        while not self._stopping:
+            self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+            await asyncio.sleep(_TICK_SECONDS)
+        accepting.cancel()
+        await asyncio.wait([accepting])
+        await self._connections.close(_GRACE_SECONDS)
+
+    async def _accept(self) -> None:
+        loop, logged = asyncio.get_running_loop(), False
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(self._socket)
+                await self._open(connection)
+            except OSError as error:  # no descriptor is left, or the client has gone already
+                if not logged:
+                    _log.error("Reaper cannot take an HTTP connection.", error=str(error))
+                logged = True
+                await asyncio.sleep(_ACCEPT_RETRY_SECONDS)
+            await asyncio.sleep(_ACCEPT_SECONDS)
+
+    async def _open(self, connection: socket.socket) -> None:
+        try:
+            # Only now: an idle connection is closed when a new one is waiting, and not before.
+            await self._connections.make_room()
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _protocol(self) -> ClientConnection:
+        return ClientConnection(self._connections, self._uvicorn_protocol)
+
+    def _uvicorn_protocol(self, state: dict[str, Any]) -> asyncio.Protocol:
+        """As uvicorn.Server makes it for a connection."""
+        make = cast(Any, self._config.http_protocol_class)
+        protocol: asyncio.Protocol = make(config=self._config, server_state=self._state, app_state=state)
+        return protocol
 
 
 def _bind(host: str, port: int) -> socket.socket:

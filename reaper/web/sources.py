@@ -1,4 +1,4 @@
-"""The sources as readers meet them: each through connections of its own, with what the daemon has heard."""
+"""The watched sources as HTTP reads them: over connections of their own, with what the daemon knows of outages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reaper.source.factory import create_source
 
 
 class CachedProbe:
-    """What the workers said to the last sweep: nobody asks them anew for everybody who looks."""
+    """The workers' answer to the last sweep. Readers do not ask the workers again."""
 
     def __init__(self, runner: SourceRunner) -> None:
         self._runner = runner
@@ -24,43 +24,42 @@ class CachedProbe:
         return self._runner.liveness or LivenessReport(trouble="the workers have not been asked yet")
 
     def revoke(self, ids: Sequence[str]) -> None:  # noqa: ARG002
-        raise ProbeUnavailable("nobody was asked")
+        raise ProbeUnavailable("a reader does not revoke tasks")
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredSource:
-    """One source: who watches it, and the source as readers reach it."""
+    """One source: the runner that sweeps it, and the source as readers reach it."""
 
     runner: SourceRunner
     reading: Source
 
 
 class SourceRegistry:
-    """The sources that are watched, in the order of the configuration."""
+    """The watched sources, in the order of the configuration."""
 
     def __init__(self) -> None:
         self.settings = Settings()
-        self._places: dict[str, RegisteredSource] = {}
+        self._sources: dict[str, RegisteredSource] = {}
 
-    def open(self, settings: Settings, runners: Sequence[SourceRunner]) -> None:
-        """From now on these are the settings in force, and these the sources. Who is known keeps its connections."""
-        places = dict[str, RegisteredSource]()
+    def replace(self, settings: Settings, runners: Sequence[SourceRunner]) -> None:
+        """Put these settings and sources into force. A source whose runner stays keeps its connections."""
+        sources = dict[str, RegisteredSource]()
         for runner in runners:
-            known = self._places.get(runner.name)
-            places[runner.name] = (
-                known if known and known.runner is runner else RegisteredSource(runner, _reading(settings, runner))
-            )
-        self.settings, self._places = settings, places
+            before = self._sources.get(runner.name)
+            kept = before is not None and before.runner is runner
+            sources[runner.name] = before if before and kept else RegisteredSource(runner, _reading(settings, runner))
+        self.settings, self._sources = settings, sources
 
     def __iter__(self) -> Iterator[str]:
-        return iter(tuple(self._places))
+        return iter(tuple(self._sources))
 
-    def __getitem__(self, source: str) -> RegisteredSource:
+    def __getitem__(self, name: str) -> RegisteredSource:
         """Raises NoSuchSource."""
         try:
-            return self._places[source]
+            return self._sources[name]
         except KeyError:
-            raise NoSuchSource(f"there is no source {source!r}{did_you_mean(source, self._places)}") from None
+            raise NoSuchSource(f"there is no source {name!r}{did_you_mean(name, self._sources)}") from None
 
 
 def _reading(settings: Settings, runner: SourceRunner) -> Source:

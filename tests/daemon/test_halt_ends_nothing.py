@@ -65,11 +65,11 @@ def parts(daemon: process.Daemon) -> tuple[SourceRunner, ScheduledPurge]:
 
 
 def halt_by_http(daemon: process.Daemon, folder: Path) -> None:
-    daemon._service.admin_actions.halt(Caller("alice", "127.0.0.1:1"), "look first", persistent=False)
+    daemon._service.actions.halt(Caller("alice", "127.0.0.1:1"), "look first", persistent=False)
 
 
 def halt_by_http_for_good(daemon: process.Daemon, folder: Path) -> None:
-    daemon._service.admin_actions.halt(Caller("alice", "127.0.0.1:1"), "look first", persistent=True)
+    daemon._service.actions.halt(Caller("alice", "127.0.0.1:1"), "look first", persistent=True)
 
 
 def halt_by_supervisor(daemon: process.Daemon, folder: Path) -> None:
@@ -93,15 +93,15 @@ def test_halted_daemon_neither_sweeps_nor_purges_until_it_is_restarted(
         report = runner.tick()
         assert report is not None and report.outcome is Outcome.HALTED
         with pytest.raises(Refused, match="halted"):
-            daemon._service.admin_actions.sweep("main", dry_run=False)
+            daemon._service.actions.sweep("main", dry_run=False)
         with pytest.raises(Refused, match="halted"):
-            daemon._service.admin_actions.sweep("main", dry_run=False, release=1)
+            daemon._service.actions.sweep("main", dry_run=False, release=1)
         # One that was let in just before the halt, and one that lets the breaker's jobs through.
         assert runner.sweep_now().outcome is Outcome.HALTED
         assert runner.sweep_now(release=1).outcome is Outcome.HALTED
-        assert daemon._service.admin_actions.sweep("main", dry_run=True).would_reap
+        assert daemon._service.actions.sweep("main", dry_run=True).would_reap
         assert protea.dump() == before
-        daemon._service.admin_actions.restart()
+        daemon._service.actions.restart()
         until(lambda: protea.status(job) == "failed", "a sweep at once")
         done = scheduled_purge.tick()
         assert done is not None and done.purged == 3
@@ -119,7 +119,7 @@ def test_daemon_that_is_started_halted_neither_sweeps_nor_purges_nor_resumes(pro
         assert report is not None and report.outcome is Outcome.HALTED
         assert daemon._startup._threads == []
         assert protea.dump() == before
-        daemon._service.admin_actions.restart()
+        daemon._service.actions.restart()
         until(lambda: protea.status(job) == "failed", "a sweep at once")
         assert daemon._startup._threads == [], "what was interrupted then is no longer known"
         assert protea.status(lately) == "running"
@@ -166,7 +166,7 @@ def test_clearing_and_cleanup_that_began_before_a_halt_end_with_it(protea: Prote
     """Those that begin after it are meant: who halts it may do so to clear up by hand."""
     with started(protea, tmp_path) as daemon:
         jobs = [protea.stale() for _ in range(2)]
-        admin_actions, who = daemon._service.admin_actions, Caller("alice", "127.0.0.1:1")
+        admin_actions, who = daemon._service.actions, Caller("alice", "127.0.0.1:1")
         clearing = admin_actions.clear(1, dry_run=False, who=who)
         daemon._supervisor.halt(ALICE)
         assert [report.outcome for report in clearing] == [Outcome.HALTED]
@@ -184,7 +184,7 @@ def test_cleanup_that_works_when_it_is_halted_ends_after_its_batch(protea: Prote
         def ended() -> int:
             return sum(status == "failed" for status in protea.statuses().values())
 
-        admin_actions, who = daemon._service.admin_actions, Caller("alice", "127.0.0.1:1")
+        admin_actions, who = daemon._service.actions, Caller("alice", "127.0.0.1:1")
         working = threading.Thread(target=lambda: admin_actions.cleanup("main", 60, dry_run=False, who=who))
         working.start()
         until(ended, "a batch")

@@ -52,7 +52,7 @@ class Running:
     @property
     def sources(self) -> list[Source]:
         """The source as sweeps use it, as readers over HTTP use it, and as the resume at the start uses it."""
-        reading = self.daemon._service._places[self.runner.name].reading
+        reading = self.daemon._service._sources[self.runner.name].reading
         return [self.runner.source, reading, *(resumed.source for resumed in self.resumes)]
 
     def each(self, of: Callable[[Source], object]) -> object:
@@ -219,7 +219,7 @@ KNOBS: dict[str, Knob] = {
     "connect_timeout_seconds": Knob("9s", 9, connect_timeout, RESUME),
     "http_host": Knob("127.0.0.9", "127.0.0.9", host, {"http_port": "PORT"}),
     "http_port": Knob("PORT", "PORT", port),
-    "http_token_file": Knob("TOKENS", "alice", lambda r: r.daemon._access_control.tokens.who(f"Bearer {TOKEN}")),
+    "http_token_file": Knob("TOKENS", "alice", lambda r: r.daemon._access_control.tokens.name_of(f"Bearer {TOKEN}")),
     "http_allowed_hosts": Knob(["a.example"], True, lambda r: r.daemon._access_control.hosts.admits(["a.example"])),
     "state_dir": Knob("FOLDER", "FOLDER", lambda r: str(r.daemon._memory.path and r.daemon._memory.path.parent)),
     "database_url": Knob(ELSEWHERE, "elsewhere", lambda r: r.each(url), RESUME),

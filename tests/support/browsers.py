@@ -51,7 +51,7 @@ def tab(browser: Browser, port: int, *, expected: tuple[int, ...] = (), **option
 
 
 def give_token(page: Page, token: str = TOKEN) -> None:
-    """What somebody does who is asked for it."""
+    """Type the token into the dialog that asks for it."""
     page.get_by_label("Token").and_(page.locator("input")).fill(token)
     page.get_by_role("button", name="Go on").click()
 

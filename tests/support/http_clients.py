@@ -1,4 +1,4 @@
-"""A small application behind the guards, on a real port, and clients that say exactly what a test has them say."""
+"""A small application behind the guard, on a real port, and clients that send exactly the bytes of a test."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Security
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from reaper.web.guard import CHANGING_RESPONSES, RESPONSES, AccessControl, Caller, changing, guarded
-from reaper.web.guard.allowed_hosts import AllowedHosts
-from reaper.web.guard.slow_clients import TimeoutProtocol
+from reaper.web.api import errors
+from reaper.web.guard import AccessControl, Caller, guarded, token_required
+from reaper.web.guard.access import AllowedHosts
+from reaper.web.guard.connections import ClientConnection
 from reaper.web.guard.tokens import Tokens
 from reaper.web.server import Server
 
@@ -44,8 +45,9 @@ class Filter(BaseModel):
 
 
 def make_app(held: threading.Event, entered: threading.Event) -> FastAPI:
-    """Places to read, to change something and to fail at, and two that take until `held` is set."""
-    app = FastAPI(responses=RESPONSES)
+    """Paths that are read, that change something and that fail, and two that answer when `held` is set."""
+    app = FastAPI()
+    errors.install(app)
 
     @app.get("/live")
     def live() -> Response:
@@ -93,17 +95,17 @@ def make_app(held: threading.Event, entered: threading.Event) -> FastAPI:
     def defect() -> Response:
         raise RuntimeError("an inner secret")
 
-    @app.post("/act", responses=CHANGING_RESPONSES)
-    def act(order: Order, who: Annotated[Caller, Security(changing)]) -> dict[str, str]:
+    @app.post("/act")
+    def act(order: Order, who: Annotated[Caller, Security(token_required)]) -> dict[str, str]:
         return {"name": who.name, "remote": who.remote, "source": order.source}
 
-    @app.get("/whoami", responses=CHANGING_RESPONSES)
-    def whoami(who: Annotated[Caller, Security(changing)]) -> dict[str, str]:
+    @app.get("/whoami")
+    def whoami(who: Annotated[Caller, Security(token_required)]) -> dict[str, str]:
         return {"name": who.name}
 
     @app.post("/forgotten")
     def forgotten() -> str:
-        return "nobody asked who it was"
+        return "no token was required"
 
     return app
 
@@ -201,9 +203,9 @@ class Web:
         return int(self.server.address.rpartition(":")[2])
 
     @property
-    def connections(self) -> set[TimeoutProtocol]:
+    def connections(self) -> set[ClientConnection]:
         """Those that the server has at this moment."""
-        return cast(set[TimeoutProtocol], self.server._server.server_state.connections)
+        return self.server.connections.open
 
     def connect(self, seconds: float = 10, receive_buffer: int | None = None) -> Client:
         return Client(self.port, seconds, receive_buffer)

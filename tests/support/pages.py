@@ -1,4 +1,4 @@
-"""The page as somebody without a browser reads it."""
+"""The page as it is read without a browser."""
 
 from __future__ import annotations
 

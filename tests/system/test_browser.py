@@ -50,7 +50,7 @@ def scene(protea: Protea) -> tuple[str, str]:
 # --- reading -------------------------------------------------------------------------------------------------
 
 
-def test_it_loads_and_can_be_filtered(page: Page, protea: Protea) -> None:
+def test_page_loads_and_can_be_filtered(page: Page, protea: Protea) -> None:
     stale, spared = scene(protea)
     page.goto("/")
     expect(page.get_by_role("heading", level=1)).to_have_text("1 job is stuck")
@@ -70,7 +70,7 @@ def test_it_loads_and_can_be_filtered(page: Page, protea: Protea) -> None:
     expect(page.locator(".job")).to_have_count(2)
 
 
-def test_everything_can_be_read_without_a_script(browser: Browser, daemon: Steered, protea: Protea) -> None:
+def test_page_can_be_read_without_a_script(browser: Browser, daemon: Steered, protea: Protea) -> None:
     stale, _ = scene(protea)
     with tab(browser, daemon.port, java_script_enabled=False) as page:
         page.goto("/?verdict=stale")
@@ -85,7 +85,9 @@ def test_everything_can_be_read_without_a_script(browser: Browser, daemon: Steer
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 768, 360])
-def test_everybody_can_use_it(browser: Browser, daemon: Steered, protea: Protea, scheme: str, width: int) -> None:
+def test_page_has_no_accessibility_flaws(
+    browser: Browser, daemon: Steered, protea: Protea, scheme: str, width: int
+) -> None:
     stale, _ = scene(protea)
     protea.stale(operation="x" * 3000)
     reaped = protea.stale(operation="load_goa")
@@ -107,14 +109,14 @@ def test_everybody_can_use_it(browser: Browser, daemon: Steered, protea: Protea,
         keep(page, f"dialog-{scheme}-{width}")
 
 
-def test_a_job_that_does_not_exist_has_a_page(browser: Browser, daemon: Steered) -> None:
+def test_unknown_job_has_a_page(browser: Browser, daemon: Steered) -> None:
     with tab(browser, daemon.port, expected=(404,)) as page:
         page.goto("/jobs/default/nothing")
         expect(page.get_by_role("heading", level=1)).to_have_text("There is no such job")
         assert flaws(page) == []
 
 
-def test_what_comes_from_a_database_does_nothing_in_a_browser(page: Page, protea: Protea) -> None:
+def test_hostile_values_of_a_database_do_nothing_in_a_browser(page: Page, protea: Protea) -> None:
     evil = "<img src=x onerror=\"document.title='taken'\">\u202e"
     protea.stale(operation=evil)
     page.goto("/")
@@ -129,7 +131,7 @@ def test_what_comes_from_a_database_does_nothing_in_a_browser(page: Page, protea
 # --- acting --------------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_shows_what_would_be_ended_and_changes_nothing(page: Page, protea: Protea) -> None:
+def test_dry_run_shows_what_would_be_ended_and_changes_nothing(page: Page, protea: Protea) -> None:
     stale, _ = scene(protea)
     page.goto("/")
     page.get_by_role("button", name="Dry run of default").click()
@@ -144,7 +146,7 @@ def test_a_dry_run_shows_what_would_be_ended_and_changes_nothing(page: Page, pro
     assert protea.status(stale) == "running"
 
 
-def test_a_sweep_is_seen_before_it_is_made(page: Page, protea: Protea) -> None:
+def test_sweep_is_previewed_before_it_is_made(page: Page, protea: Protea) -> None:
     stale, spared = scene(protea)
     page.goto("/")
     page.get_by_role("button", name="Sweep default now").click()
@@ -160,7 +162,7 @@ def test_a_sweep_is_seen_before_it_is_made(page: Page, protea: Protea) -> None:
     expect(page.locator("section", has_text="Reaped lately")).to_contain_text(stale)
 
 
-def test_it_is_halted_with_a_reason_and_restarted(page: Page, protea: Protea) -> None:
+def test_supervisor_is_halted_with_a_reason_and_restarted(page: Page, protea: Protea) -> None:
     stale, _ = scene(protea)
     page.goto("/")
     page.get_by_role("button", name="Halt…").click()
@@ -173,7 +175,7 @@ def test_it_is_halted_with_a_reason_and_restarted(page: Page, protea: Protea) ->
     dialog.get_by_role("button", name="Close").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by tester over HTTP from 127.0.0.1")
     expect(page.locator("section.headline")).to_contain_text("the <db> moves")
-    expect(page.locator(".job.stale")).to_contain_text("until somebody restarts")
+    expect(page.locator(".job.stale")).to_contain_text("it is not ended until a restart")
     keep(page, "halted")
     page.get_by_role("button", name="Restart…").click()
     expect(dialog).to_contain_text("Would reap 1 stale job(s).")
@@ -183,7 +185,7 @@ def test_it_is_halted_with_a_reason_and_restarted(page: Page, protea: Protea) ->
     until(lambda: protea.status(stale) == "failed", "it is swept at once")
 
 
-def test_a_halt_that_cannot_last_is_refused_in_words(browser: Browser, daemon: Steered) -> None:
+def test_persistent_halt_without_a_state_directory_is_refused_in_words(browser: Browser, daemon: Steered) -> None:
     with tab(browser, daemon.port, expected=(409,)) as page:
         page.goto("/")
         page.get_by_role("button", name="Halt…").click()
@@ -194,7 +196,7 @@ def test_a_halt_that_cannot_last_is_refused_in_words(browser: Browser, daemon: S
         expect(dialog).to_contain_text("set REAPER_STATE_DIR")
 
 
-def test_one_job_is_failed_with_the_evidence_before_the_eyes(page: Page, protea: Protea) -> None:
+def test_job_is_failed_with_its_evidence_in_the_dialog(page: Page, protea: Protea) -> None:
     stale, spared = scene(protea)
     page.goto("/")
     page.get_by_role("button", name=f"Fail job {spared}").click()
@@ -216,7 +218,7 @@ def test_one_job_is_failed_with_the_evidence_before_the_eyes(page: Page, protea:
     assert protea.status(stale) == "running"
 
 
-def test_a_job_that_moved_on_meanwhile_is_left_alone_and_shown(
+def test_job_that_has_changed_meanwhile_is_left_alone_and_shown(
     browser: Browser, daemon: Steered, protea: Protea
 ) -> None:
     stale, _ = scene(protea)
@@ -237,7 +239,7 @@ def test_a_job_that_moved_on_meanwhile_is_left_alone_and_shown(
         assert protea.status(stale) == "running"
 
 
-def test_the_breaker_is_released_by_whoever_types_the_count(page: Page, daemon: Steered, protea: Protea) -> None:
+def test_breaker_is_released_by_typing_the_count(page: Page, daemon: Steered, protea: Protea) -> None:
     jobs = [protea.stale(operation="embed_batch") for _ in range(60)]
     daemon.forget()
     page.goto("/")
@@ -261,7 +263,7 @@ def test_the_breaker_is_released_by_whoever_types_the_count(page: Page, daemon: 
     assert {protea.status(job) for job in jobs} == {"failed"}
 
 
-def test_a_wrong_token_is_told_and_forgotten_and_no_token_is_in_a_url(
+def test_wrong_token_is_reported_and_forgotten_and_no_token_is_in_a_url(
     browser: Browser, daemon: Steered, protea: Protea
 ) -> None:
     with tab(browser, daemon.port, expected=(401,)) as page:
@@ -286,7 +288,7 @@ def test_a_wrong_token_is_told_and_forgotten_and_no_token_is_in_a_url(
         assert not [url for url in asked if "token" in url]
 
 
-def test_the_keyboard_is_enough(page: Page, protea: Protea) -> None:
+def test_keyboard_is_enough_for_every_action(page: Page, protea: Protea) -> None:
     stale, _ = scene(protea)
     page.goto("/?verdict=stale")
     page.keyboard.press("Tab")
@@ -320,7 +322,7 @@ def test_the_keyboard_is_enough(page: Page, protea: Protea) -> None:
     expect(page.get_by_role("heading", name="Jobs that are stale")).to_be_focused()
 
 
-def test_whoever_halts_a_standby_is_told_that_another_replica_sweeps(
+def test_halt_of_a_standby_says_that_another_replica_sweeps(
     browser: Browser, daemon: Steered, protea: Protea, tmp_path: Path
 ) -> None:
     with Steered(tmp_path, database_url=protea.url) as other:
@@ -372,7 +374,7 @@ class Held:
         page.evaluate("async () => { for (const _ of [1, 2, 3]) await (await fetch('/static/icon.svg')).text(); }")
 
 
-def test_a_late_preview_of_one_job_does_not_take_over_the_dialog_of_another(page: Page, protea: Protea) -> None:
+def test_late_preview_of_one_job_does_not_take_over_the_dialog_of_another(page: Page, protea: Protea) -> None:
     stale, spared = scene(protea)
     page.goto("/")
     first = Held(page, f"**/api/jobs/default/{stale}")
@@ -392,7 +394,7 @@ def test_a_late_preview_of_one_job_does_not_take_over_the_dialog_of_another(page
     assert (protea.status(stale), protea.status(spared)) == ("running", "failed")
 
 
-def test_a_late_preview_of_a_sweep_does_not_take_over_the_dialog_of_a_job(page: Page, protea: Protea) -> None:
+def test_late_preview_of_a_sweep_does_not_take_over_the_dialog_of_a_job(page: Page, protea: Protea) -> None:
     stale, spared = scene(protea)
     page.goto("/")
     first = Held(page, "**/api/sweeps", "POST")
@@ -411,7 +413,7 @@ def test_a_late_preview_of_a_sweep_does_not_take_over_the_dialog_of_a_job(page: 
     assert (protea.status(stale), protea.status(spared)) == ("running", "failed"), "it was not swept"
 
 
-def test_what_was_confirmed_and_left_alone_says_nothing_in_the_dialog_of_another(page: Page, protea: Protea) -> None:
+def test_late_result_of_one_action_says_nothing_in_the_dialog_of_another(page: Page, protea: Protea) -> None:
     stale, spared = scene(protea)
     page.goto("/")
     page.get_by_role("button", name=f"Fail job {stale}").click()
@@ -432,7 +434,7 @@ def test_what_was_confirmed_and_left_alone_says_nothing_in_the_dialog_of_another
     assert protea.status(spared) == "running"
 
 
-def test_a_token_refused_after_its_dialog_was_closed_is_not_asked_for_again(
+def test_token_refused_after_its_dialog_was_closed_is_not_asked_for_again(
     browser: Browser, daemon: Steered, protea: Protea
 ) -> None:
     scene(protea)
@@ -457,7 +459,7 @@ def changes(daemon: Steered, protea: Protea, page: Page) -> None:
     daemon.api.post("/api/supervisor/halt")
 
 
-def test_it_stays_fresh_and_tells_what_changed(page: Page, daemon: Steered, protea: Protea) -> None:
+def test_page_refreshes_itself_and_announces_changes(page: Page, daemon: Steered, protea: Protea) -> None:
     page.goto("/")
     expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is stuck")
     changes(daemon, protea, page)
@@ -467,9 +469,7 @@ def test_it_stays_fresh_and_tells_what_changed(page: Page, daemon: Steered, prot
     expect(page).to_have_title(re.compile("1 stuck"))
 
 
-def test_a_refresh_takes_no_focus_no_scroll_position_and_closes_nothing(
-    page: Page, daemon: Steered, protea: Protea
-) -> None:
+def test_refresh_keeps_focus_scroll_position_and_open_details(page: Page, daemon: Steered, protea: Protea) -> None:
     for _ in range(15):
         protea.stale(operation="embed_batch")
     page.goto("/")
@@ -498,7 +498,7 @@ def counted(page: Page) -> list[str]:
     return asked
 
 
-def test_it_waits_while_a_dialog_is_open(page: Page, daemon: Steered, protea: Protea) -> None:
+def test_refresh_waits_while_a_dialog_is_open(page: Page, daemon: Steered, protea: Protea) -> None:
     page.goto("/")
     page.get_by_role("button", name="Halt…").click()
     give_token(page)
@@ -514,7 +514,7 @@ def test_it_waits_while_a_dialog_is_open(page: Page, daemon: Steered, protea: Pr
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by")
 
 
-def test_it_waits_while_text_is_selected(page: Page, daemon: Steered, protea: Protea) -> None:
+def test_refresh_waits_while_text_is_selected(page: Page, daemon: Steered, protea: Protea) -> None:
     stale, _ = scene(protea)
     page.goto("/")
     page.locator(f'.job:has-text("{stale}") .why').select_text()
@@ -528,7 +528,7 @@ def test_it_waits_while_text_is_selected(page: Page, daemon: Steered, protea: Pr
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by")
 
 
-def test_it_waits_when_told_to(page: Page, daemon: Steered, protea: Protea) -> None:
+def test_refresh_waits_while_it_is_paused(page: Page, daemon: Steered, protea: Protea) -> None:
     page.goto("/")
     page.get_by_role("button", name="Pause").click()
     asked = counted(page)
@@ -539,7 +539,7 @@ def test_it_waits_when_told_to(page: Page, daemon: Steered, protea: Protea) -> N
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by")
 
 
-def test_when_the_daemon_does_not_answer_it_says_that_what_it_shows_is_old(browser: Browser, daemon: Steered) -> None:
+def test_page_says_that_it_is_old_when_the_daemon_does_not_answer(browser: Browser, daemon: Steered) -> None:
     with tab(browser, daemon.port, expected=(503,)) as page:
         page.clock.install()
         page.goto("/")
@@ -564,7 +564,7 @@ def test_when_the_daemon_does_not_answer_it_says_that_what_it_shows_is_old(brows
         expect(page.locator("#silent")).to_be_hidden()
 
 
-def test_in_trouble_it_can_be_used_by_everybody_too(browser: Browser, server: Embedded, tmp_path: Path) -> None:
+def test_page_in_trouble_has_no_accessibility_flaws(browser: Browser, server: Embedded, tmp_path: Path) -> None:
     with steered(server, tmp_path, "page_trouble", interval_seconds=1) as (daemon, protea):
         job = protea.stale(operation="load_goa")
         until(lambda: protea.status(job) == "failed", "it is reaped")

@@ -114,7 +114,7 @@ def test_the_program_runs_from_there_with_what_it_finds_there(installed: Install
     assert "credential database_url" in shown.stdout
     assert "geheim" not in shown.stdout
     # Nothing of the checkout is used.
-    where = "import reaper, reaper.web.ui.rendering as page; print(reaper.__file__, page.__file__)"
+    where = "import reaper, reaper.web.ui.routes as page; print(reaper.__file__, page.__file__)"
     python = installed.prefix / "opt/reaper/current/bin/python"
     assert str(PROJECT) not in run(python, "-I", "-c", where).stdout
     assert installed.reaper("check").returncode == 75

@@ -1,4 +1,4 @@
-"""Clearings that somebody asked for, beside the requests."""
+"""Clearings in the background of requests."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from structlog.testing import capture_logs
 
 from reaper.scheduling.scheduler import Supervisor
 from reaper.web import AdminService, History, Status
-from reaper.web.background_clear import ClearTasks, Stage
+from reaper.web.background_clear import ClearTasks, TaskStatus
 from reaper.web.guard.tokens import Caller
 from tests.support.protea import eventually
 
 WHO = Caller("alice", "127.0.0.1:5")
 
 
-def test_one_that_cannot_begin_has_failed_and_keeps_nobody_from_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clearing_that_cannot_start_has_failed_and_does_not_block_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     history = History()
     clearings = ClearTasks(AdminService(Supervisor(), Status(), history))
 
@@ -26,8 +26,8 @@ def test_one_that_cannot_begin_has_failed_and_keeps_nobody_from_the_next(monkeyp
     with monkeypatch.context() as patched, capture_logs() as logs:
         patched.setattr(threading.Thread, "start", refuse)
         failed = clearings.submit(3.0, WHO, dry_run=False)
-    assert (failed.stage, failed.error) == (Stage.FAILED, "no thread begins: can't start new thread")
+    assert (failed.status, failed.error) == (TaskStatus.FAILED, "no thread can be started: can't start new thread")
     assert [line["log_level"] for line in logs] == ["error"]
     assert [change.result for change in (noted.change for noted in history.changes(1))] == [f"failed: {failed.error}"]
     done = clearings.submit(3.0, WHO, dry_run=False)
-    eventually(lambda: clearings.known(done.id).stage is Stage.DONE)
+    eventually(lambda: clearings.get(done.id).status is TaskStatus.DONE)

@@ -1,4 +1,4 @@
-"""A source that hangs, and many who look: nobody who wants something else has to wait, and the database is spared."""
+"""A source that hangs, and many readers: other requests do not wait for it, and its database is spared."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from reaper.dev.postgres import Embedded
-from reaper.web.limiter import Limiter, TooManyReaders
-from reaper.web.ui import page_cache
-from reaper.web.ui.page_cache import PageCache, RenderedPage
+from reaper.web.read_cache import Limiter, TooManyReaders
 from tests.conftest import TEMPLATE
 from tests.support.api import Client, Steered, steered
 from tests.support.daemons import until
 from tests.support.protea import HOUR, Protea, eventually
 
-# Whoever reads the table of jobs gets no answer for long.
+# A query of the table of jobs gets no answer for a minute.
 HANG = """
     ALTER TABLE job RENAME TO job_that_was;
     CREATE VIEW job AS SELECT job_that_was.* FROM (SELECT pg_sleep(60)) AS asleep CROSS JOIN job_that_was;
@@ -64,7 +63,9 @@ def both(server: Embedded, tmp_path: Path) -> Iterator[tuple[Steered, psycopg.Co
 
 
 @pytest.mark.parametrize("path", ["/api/jobs?source=one", "/?source=one", "/api/jobs/one/{}"])
-def test_a_source_that_hangs_is_in_nobody_elses_way(both: tuple[Steered, psycopg.Connection], path: str) -> None:
+def test_hanging_source_delays_no_request_for_anything_else(
+    both: tuple[Steered, psycopg.Connection], path: str
+) -> None:
     daemon, connection = both
     asked = path.format(JOB)
     with ThreadPoolExecutor(4) as clients:
@@ -74,7 +75,7 @@ def test_a_source_that_hangs_is_in_nobody_elses_way(both: tuple[Steered, psycopg
             status, seconds = timed(daemon.port, other)
             assert (status, seconds < 2) == (200, True), (other, seconds)
         answers = [each.result() for each in waiting]
-    # One of them is told of the source's trouble in time, on a page that there is all the same; others may not wait.
+    # One of them gets the error of the source in time, the page is shown all the same; the others do not wait for ever.
     assert {status for status, _ in answers} <= ({200, 503} if path.startswith("/?") else {502, 503}), answers
     assert max(seconds for _, seconds in answers) < 16, answers
     if "/jobs/" not in path:
@@ -82,7 +83,7 @@ def test_a_source_that_hangs_is_in_nobody_elses_way(both: tuple[Steered, psycopg
         assert seconds < 1, "what has just been refused is not asked for again"
 
 
-def test_however_many_ask_for_jobs_two_connections_are_for_them(both: tuple[Steered, psycopg.Connection]) -> None:
+def test_readers_of_jobs_use_two_connections_however_many_they_are(both: tuple[Steered, psycopg.Connection]) -> None:
     daemon, connection = both
     # The lease, and the last sweep's, which is kept for the next one.
     eventually(lambda: number(connection, SESSIONS) == 2)
@@ -96,65 +97,59 @@ def test_however_many_ask_for_jobs_two_connections_are_for_them(both: tuple[Stee
     assert {each.result().status for each in asked} == {502, 503}
 
 
-def test_all_of_many_are_answered_by_a_source_that_answers(server: Embedded, tmp_path: Path) -> None:
+def test_many_readers_are_all_answered_by_a_source_that_answers(server: Embedded, tmp_path: Path) -> None:
     with steered(server, tmp_path, "slow_many") as (daemon, protea), ThreadPoolExecutor(CLIENTS) as clients:
         job = protea.stale()
         asked = [clients.submit(daemon.api.ask, "GET", daemon.api.at(job)) for _ in range(CLIENTS)]
         assert [each.result().status for each in asked] == [200] * CLIENTS
 
 
-# --- room ----------------------------------------------------------------------------------------------------
+# --- the limiter ---------------------------------------------------------------------------------------------
 
 
-def test_who_waits_comes_in_when_somebody_leaves() -> None:
-    made = Limiter(1, 1, 10)
-    assert made.enter()
-    threading.Timer(0.1, made.leave).start()
-    with made.place():
-        assert not made.enter(wait=False)
-    assert made.enter(wait=False)
+def test_limiter_lets_a_waiting_thread_in_when_a_slot_is_freed() -> None:
+    limiter, entered = Limiter(1, 1, 10), threading.Event()
+    with ExitStack() as first, ThreadPoolExecutor(1) as other:
+        first.enter_context(limiter.slot())
+
+        def enter() -> float:
+            with limiter.slot():
+                entered.set()
+                return time.monotonic()
+
+        waiting = other.submit(enter)
+        assert not entered.wait(0.1)
+        freed = time.monotonic()
+        first.close()
+        assert waiting.result() >= freed
 
 
-def test_nobody_waits_for_longer_than_patience_lasts_nor_at_all_for_one_that_has_been_in_for_so_long() -> None:
-    made = Limiter(1, 1, 0.3)
-    made.enter()
-    begun = time.monotonic()
-    assert not made.enter()
-    first = time.monotonic()
-    assert 0.2 < first - begun < 2
-    with pytest.raises(TooManyReaders, match="too many are looking just now"), made.place():
-        pass
-    assert time.monotonic() - first < 0.2
+def test_limiter_refuses_after_its_patience_and_at_once_when_no_slot_was_freed_for_so_long() -> None:
+    limiter = Limiter(1, 1, 0.3)
+    with limiter.slot():
+        began = time.monotonic()
+        with pytest.raises(TooManyReaders, match="too many are looking just now"), limiter.slot():
+            pass
+        first = time.monotonic()
+        assert 0.2 < first - began < 2
+        with pytest.raises(TooManyReaders), limiter.slot():
+            pass
+        assert time.monotonic() - first < 0.2
 
 
-def test_of_very_many_not_all_may_wait() -> None:
-    made = Limiter(1, 1, 10)
-    made.enter()
-    with ThreadPoolExecutor(1) as other:
-        waiting = other.submit(made.enter)
-        eventually(lambda: made._room_to_wait == 0)
-        assert not made.enter()
-        made.leave()
-        assert waiting.result()
+def test_limiter_lets_only_so_many_threads_wait() -> None:
+    limiter, freed = Limiter(1, 1, 10), threading.Event()
 
+    def enter() -> bool:
+        try:
+            with limiter.slot():
+                return freed.is_set()
+        except TooManyReaders:
+            return False
 
-def test_instead_of_a_page_that_does_not_come_the_last_one_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("_FRESH_SECONDS", 0.0), ("_STALE_SECONDS", 0.0), ("_PATIENCE_SECONDS", 0.2)):
-        monkeypatch.setattr(page_cache, name, seconds)
-    pages, held, begun = PageCache(), threading.Event(), threading.Event()
-
-    def slow() -> RenderedPage:
-        begun.set()
-        held.wait(10)
-        return RenderedPage(200, b"new")
-
-    assert pages.at("page", lambda: RenderedPage(200, b"old")).body == b"old"
     with ThreadPoolExecutor(2) as others:
-        makers = [others.submit(pages.at, "page", slow)]
-        assert begun.wait(10)
-        assert pages.at("page", slow).body == b"old"
-        monkeypatch.setattr(page_cache, "_OLDEST_SECONDS", 0.0)
-        with pytest.raises(TooManyReaders):
-            pages.at("page", slow)
-        held.set()
-        assert makers[0].result().body == b"new"
+        with limiter.slot():
+            waiting = [others.submit(enter) for _ in range(2)]
+            eventually(lambda: any(each.done() for each in waiting))
+            freed.set()
+        assert sorted(each.result() for each in waiting) == [False, True]

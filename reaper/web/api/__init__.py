@@ -1,5 +1,1 @@
-"""The REST API: what the daemon sees and does, for programs."""
-
-from reaper.web.api.router import serve
-
-__all__ = ["serve"]
+"""The REST API: what the daemon knows and does, for programs."""

@@ -1,4 +1,4 @@
-"""Two endpoints as job systems have had them of their own: their payloads, with the reaper's care."""
+"""Two endpoints with the payloads of job systems' own ones: their clients can be pointed at the reaper."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 
-from reaper.model import Outcome
+from reaper.model import SweepReport
 from reaper.operations.execution_cleanup import MAX_MINUTES
 from reaper.sweep.summary import sweep_totals
-from reaper.web.api.dependencies import AtDesk, Audit, changing_router
-from reaper.web.api.errors import Unclear, problems
-from reaper.web.api.schemas import WHOLE, Census, Model, SourceName
-from reaper.web.background_clear import BackgroundClear, ClearTasks, Stage
+from reaper.web.api.dependencies import Audited, Service, changing_router
+from reaper.web.api.errors import Ambiguous, problems
+from reaper.web.api.schemas import WHOLE, Census, Mirror, Model, SourceName, census_of, mirrors
+from reaper.web.background_clear import BackgroundClear, ClearTasks, TaskStatus
 from reaper.web.service import AdminService
 
 reading = APIRouter(tags=["documents"])
 ending = changing_router("documents")
 
-
-async def _clearings(request: Request) -> ClearTasks:
-    clearings: ClearTasks = request.app.state.clearings
-    return clearings
+_LONGEST_HOURS = 87_600
 
 
-AtClearings = Annotated[ClearTasks, Depends(_clearings)]
+async def _clear_tasks(request: Request) -> ClearTasks:
+    tasks: ClearTasks = request.app.state.clear_tasks
+    return tasks
 
-LONGEST_HOURS = 87_600
+
+Tasks = Annotated[ClearTasks, Depends(_clear_tasks)]
 
 
 class CleanupWanted(Model):
@@ -36,7 +36,7 @@ class CleanupWanted(Model):
     older_than_minutes: Annotated[
         int, Field(ge=1, le=MAX_MINUTES, description="Minimum age, and minimum silence."), WHOLE
     ] = 5
-    dry_run: Annotated[bool, Field(description="Only tell what would be cancelled.")] = False
+    dry_run: Annotated[bool, Field(description="Cancel nothing, and return what would be cancelled.")] = False
     source: Annotated[
         SourceName | None, Field(description="Which source. Without it: the only one, or the only log of events.")
     ] = None
@@ -50,27 +50,28 @@ class CleanupDone(Model):
     message: str
     source: str
     dry_run: bool
-    notes: Annotated[list[str], Field(description="Why something was spared although it looks stuck.")]
+    notes: Annotated[list[str], Field(description="Why executions were spared although they look stuck.")]
 
 
 class ClearWanted(Model):
     """What is to be cleared."""
 
     max_age_hours: Annotated[
-        float, Field(gt=0, le=LONGEST_HOURS, description="This timeout for every job; none may be silent for longer.")
+        float,
+        Field(gt=0, le=_LONGEST_HOURS, description="The timeout of every job, and its longest stall window."),
     ] = 2
-    dry_run: Annotated[bool, Field(description="Only tell what would be ended.")] = False
+    dry_run: Annotated[bool, Field(description="End nothing, and return what would be ended.")] = False
 
 
 class ClearSubmitted(Model):
-    """What was begun."""
+    """The task that was started."""
 
     task_id: str
     status: Literal["submitted"]
 
 
 class ClearSummary(Model):
-    """What it came to in all sources."""
+    """The result in all sources."""
 
     total_stuck_jobs: int
     cleared: int
@@ -79,20 +80,22 @@ class ClearSummary(Model):
     max_age_hours: float
 
 
-class ClearedSource(Model):
+@mirrors(
+    SweepReport,
+    only=["outcome", "reaped", "lost"],
+    after={"census": "outcome", "locked": "lost", "refused": "locked", "notes": "refused"},
+)
+class ClearedSource(Mirror):
     """One source that was cleared."""
 
-    outcome: Outcome
     census: Census | None
-    reaped: int
-    lost: int
     locked: int
     refused: int
     notes: list[str]
 
 
 class ClearResult(Model):
-    """What was ended in each source, and what kept one from being cleared."""
+    """What was ended in each source, and the error of each that could not be cleared."""
 
     summary: ClearSummary
     sources: dict[str, ClearedSource]
@@ -100,10 +103,10 @@ class ClearResult(Model):
 
 
 class ClearTask(Model):
-    """How far it has come."""
+    """The progress of a clearing."""
 
     task_id: str
-    status: Stage
+    status: TaskStatus
     result: ClearResult | None
     error: str | None
 
@@ -114,13 +117,13 @@ class ClearTask(Model):
     name="cleanup",
     responses=problems(404, 409, 502, 503),
 )
-def cleanup(service: AtDesk, deed: Audit, wanted: CleanupWanted) -> CleanupDone:
+def cleanup(service: Service, audit: Audited, request: CleanupWanted) -> CleanupDone:
     """A sweep of one source, whose timeout and stall window are both these minutes, for every job. One that has shown a
     sign of life within them is spared; so are all of them when the breaker holds the sweep, and `notes` says so."""
-    deed.details = wanted.model_dump(exclude_none=True)
-    deed.target = source = wanted.source or _only(service)
-    done = service.admin_actions.cleanup(source, wanted.older_than_minutes, dry_run=wanted.dry_run, who=deed.who)
-    deed.result = done.message
+    audit.details = request.model_dump(exclude_none=True)
+    audit.target = source = request.source or _only_source(service)
+    done = service.actions.cleanup(source, request.older_than_minutes, dry_run=request.dry_run, who=audit.who)
+    audit.result = done.message
     return CleanupDone(
         cancelled_count=done.count,
         execution_ids=list(done.ids),
@@ -138,12 +141,12 @@ def cleanup(service: AtDesk, deed: Audit, wanted: CleanupWanted) -> CleanupDone:
     status_code=202,
     responses=problems(409),
 )
-def clear(clearings: AtClearings, deed: Audit, wanted: ClearWanted) -> ClearSubmitted:
-    """A sweep of every source whose timeout are these hours, and whose stall window is no longer. One works at a time.
-    The breaker holds it like any sweep. It ends with the daemon, between two batches."""
-    deed.target, deed.details = "all sources", wanted.model_dump()
-    task = clearings.submit(wanted.max_age_hours, deed.who, dry_run=wanted.dry_run)
-    deed.result = f"submitted {task.id}"
+def clear(tasks: Tasks, audit: Audited, request: ClearWanted) -> ClearSubmitted:
+    """A sweep of every source whose timeout are these hours, and whose stall window is no longer. One clearing works at
+    a time. The breaker holds it like any sweep. It ends with the daemon, between two batches."""
+    audit.target, audit.details = "all sources", request.model_dump()
+    task = tasks.submit(request.max_age_hours, audit.who, dry_run=request.dry_run)
+    audit.result = f"submitted {task.id}"
     return ClearSubmitted(task_id=task.id, status="submitted")
 
 
@@ -153,49 +156,46 @@ def clear(clearings: AtClearings, deed: Audit, wanted: ClearWanted) -> ClearSubm
     responses=problems(404),
 )
 async def cleared(
-    service: AtDesk,
-    clearings: AtClearings,
+    service: Service,
+    tasks: Tasks,
     task_id: Annotated[
-        str, Path(max_length=100, description="As it was told when it was submitted.", examples=["1f0c2ba4e88f"])
+        str, Path(max_length=100, description="From the answer to its submission.", examples=["1f0c2ba4e88f"])
     ],
 ) -> ClearTask:
     """The last twenty are remembered until the daemon ends."""
-    found = clearings.known(task_id)
-    over = found.stage in (Stage.DONE, Stage.FAILED)
-    return ClearTask(
-        task_id=found.id, status=found.stage, result=_result(service, found) if over else None, error=found.error
-    )
+    task = tasks.get(task_id)
+    ended = task.status in (TaskStatus.DONE, TaskStatus.FAILED)
+    result = _result(service, task) if ended else None
+    return ClearTask(task_id=task.id, status=task.status, result=result, error=task.error)
 
 
-def _only(service: AdminService) -> str:
-    """The source that is meant when nobody said. Raises Unclear."""
+def _only_source(service: AdminService) -> str:
+    """The source that is meant when the request names none. Raises Ambiguous."""
     names = service.sources
     logs = [name for name in names if service.is_log(name)]
     if len(names) == 1 or len(logs) == 1:
         return (logs or names)[0]
-    raise Unclear(f"body source: there are several sources, say which one: {', '.join(names)}")
+    raise Ambiguous(f"body source: there are several sources, say which one: {', '.join(names)}")
 
 
-def _result(service: AdminService, clearing: BackgroundClear) -> ClearResult:
-    reports = clearing.reports
+def _result(service: AdminService, task: BackgroundClear) -> ClearResult:
+    reports = task.reports
     totals = sweep_totals(reports)
     return ClearResult(
         summary=ClearSummary(
             total_stuck_jobs=totals.stale,
             cleared=totals.reaped,
             spared=totals.spared,
-            dry_run=clearing.dry_run,
-            max_age_hours=clearing.hours,
+            dry_run=task.dry_run,
+            max_age_hours=task.hours,
         ),
         sources={
-            report.source: ClearedSource(
-                outcome=report.outcome,
-                census=Census.of(report.census),
-                reaped=report.reaped,
-                lost=report.lost,
+            report.source: ClearedSource.of(
+                report,
+                census=census_of(report.census),
                 locked=report.locked_total,
                 refused=report.refused_total,
-                notes=service.account(report),
+                notes=service.sweep_summary(report),
             )
             for report in reports
         },

@@ -1,11 +1,11 @@
-"""What endpoints depend on: the desk, and the audit of whatever changes something.
+"""What endpoints have in common: the service, and the audit of every request that changes something.
 
-An endpoint on `changing_router` is audited whether it thinks of it or not: who asked, for what, and what came of it.
+An endpoint on a `changing_router` is audited whatever its own code does: who asked, for what, and with which result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -13,69 +13,79 @@ from fastapi import APIRouter, Depends, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from reaper.errors import ReaperError
 from reaper.model import AuditRecord
-from reaper.web.guard.auth_dependency import GATE, changing
-from reaper.web.guard.tokens import Caller
+from reaper.web.guard import Caller, token_required
+from reaper.web.guard.access import ACCESS_CONTROL
 from reaper.web.service import AdminService
 
 
+class _AnyText(PathConvertor):
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any", _AnyText())
+
+
+def any_text(name: str) -> str:
+    """A parameter of a path that takes slashes and line breaks too: a job's name may hold them."""
+    return f"{{{name}:any}}"
+
+
 @dataclass(slots=True)
-class AuditContext:
-    """What somebody asks for, as it is audited. Endpoints add what they know: to what, with what, and how it ended."""
+class Audit:
+    """The audit record of one request in the making. Endpoints add the target, the details and the result."""
 
     who: Caller
     target: str = ""
     result: str = "done"
     details: dict[str, Any] = field(default_factory=dict)
 
-    def told(self, action: str, result: str | None = None) -> AuditRecord:
+    def record(self, action: str, result: str | None = None) -> AuditRecord:
         return AuditRecord(self.who.name, self.who.remote, action, self.target, result or self.result, self.details)
 
 
-# Both are async for FastAPI would go to a thread for each otherwise.
+# Async, because FastAPI runs sync dependencies in a worker thread.
 async def _service(request: Request) -> AdminService:
     service: AdminService = request.app.state.service
     return service
 
 
-async def _deed(request: Request) -> AuditContext:
-    deed: AuditContext = request.state.deed
-    return deed
+async def _audit(request: Request) -> Audit:
+    audit: Audit = request.state.audit
+    return audit
 
 
-AtDesk = Annotated[AdminService, Depends(_service)]
-Audit = Annotated[AuditContext, Depends(_deed)]
+Service = Annotated[AdminService, Depends(_service)]
+Audited = Annotated[Audit, Depends(_audit)]
 
 
 class AuditedRoute(APIRoute):
-    """A route that changes something. Its name is what was done."""
+    """A route that changes something. Its name is the action of the audit record."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def audited(request: Request) -> Response:
-            return await self._audited(request, handle)
+            service = await _service(request)
+            request.state.audit = audit = Audit(request.scope[ACCESS_CONTROL].caller(request.scope), _target(request))
+            try:
+                answer = await handle(request)
+            except BaseException as error:
+                service.record(audit.record(self.name, _result(error)))
+                raise
+            service.record(audit.record(self.name))
+            return answer
 
         return audited
-
-    async def _audited(self, request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
-        service = await _service(request)
-        request.state.deed = deed = AuditContext(request.scope[GATE].caller(request.scope), _target(request))
-        try:
-            answer = await handle(request)
-        except BaseException as error:
-            service.changed(deed.told(self.name, _refusal(error)))
-            raise
-        service.changed(deed.told(self.name))
-        return answer
 
 
 def changing_router(tag: str) -> APIRouter:
     """For endpoints that change something: with a token, and audited."""
-    return APIRouter(tags=[tag], route_class=AuditedRoute, dependencies=[Security(changing)])
+    return APIRouter(tags=[tag], route_class=AuditedRoute, dependencies=[Security(token_required)])
 
 
 def _target(request: Request) -> str:
@@ -83,7 +93,7 @@ def _target(request: Request) -> str:
     return " ".join(part[:200] for part in parts if part)
 
 
-def _refusal(error: BaseException) -> str:
+def _result(error: BaseException) -> str:
     match error:
         case ReaperError():
             return f"refused: {error}"

@@ -1,4 +1,4 @@
-"""Whether all is well: for whoever restarts, scrapes or alerts."""
+"""Health, for service managers, Prometheus and alerts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pydantic import Field
 from reaper import __version__
 from reaper.operations.report import Report
 from reaper.scheduling.scheduler import State
-from reaper.web.api.dependencies import AtDesk
-from reaper.web.api.schemas import Census, Job, Model
+from reaper.web.api.dependencies import Service
+from reaper.web.api.schemas import Census, Job, Model, census_of, job_of
 from reaper.web.service import AdminService
 
 router = APIRouter(tags=["health"])
@@ -22,14 +22,14 @@ Status = Literal["healthy", "warning", "unknown"]
 
 
 class SourceReady(Model):
-    """Whether a source is looked after."""
+    """Whether a source is swept as it should be."""
 
     ready: bool
-    problems: Annotated[list[str], Field(description="What is in the way.")]
+    problems: Annotated[list[str], Field(description="What keeps it from being ready.")]
 
 
 class Ready(Model):
-    """Whether every source is looked after, and if not, what is in the way."""
+    """Whether every source is swept as it should be, and if not, why."""
 
     ready: bool
     sources: dict[str, SourceReady]
@@ -43,25 +43,25 @@ class Health(Ready):
     state: Annotated[State | None, Field(description="The supervisor's; null when no schedule is configured.")]
     refused_configuration: Annotated[
         list[str],
-        Field(description="What is wrong with a configuration that a reload has refused: the one before is in force."),
+        Field(description="What was wrong with the configuration of the last reload: the one before stays in force."),
     ]
 
 
 class StuckSummary(Model):
-    """How much is stuck in all sources."""
+    """How many jobs are stuck in all sources."""
 
     total_stuck_jobs: int
     stuck_jobs: Annotated[dict[str, int], Field(description="By source.")]
-    unknown: Annotated[list[str], Field(description="Sources of which not all is known.")]
+    unknown: Annotated[list[str], Field(description="Sources of which not everything is known.")]
 
 
 class StuckSource(Model):
-    """What is stuck in one source: the oldest of it."""
+    """The stuck jobs of one source: the oldest of them."""
 
     census: Census | None
     jobs: list[Job]
-    more: Annotated[bool, Field(description="Not all past their timeout are named.")]
-    error: Annotated[str | None, Field(description="What kept it from being told.")]
+    more: Annotated[bool, Field(description="More jobs than these are past their timeout.")]
+    error: Annotated[str | None, Field(description="Why it could not be read.")]
 
 
 class StuckReport(Model):
@@ -72,14 +72,14 @@ class StuckReport(Model):
 
 
 class SchedulerHealth(Model):
-    """`healthy` alone when nothing is stuck."""
+    """Only `healthy` when nothing is stuck."""
 
     status: Status
     stuck_jobs: Annotated[int, Field(description="How many are stale.")] = 0
     details: StuckReport | None = None
 
 
-def _alive(description: str, example: str) -> dict[str, Any]:
+def _text(description: str, example: str) -> dict[str, Any]:
     return {"description": description, "content": {"text/plain": {"schema": {"type": "string"}, "example": example}}}
 
 
@@ -87,10 +87,10 @@ def _alive(description: str, example: str) -> dict[str, Any]:
     "/live",
     summary="Whether the daemon's main loop turns",
     response_class=PlainTextResponse,
-    responses={200: _alive("It turns.", "alive\n"), 503: _alive("It does not.", "the main loop does not turn\n")},
+    responses={200: _text("It turns.", "alive\n"), 503: _text("It does not.", "the main loop does not turn\n")},
 )
-async def live(service: AtDesk) -> Response:
-    """For whoever starts the daemon anew when it hangs."""
+async def live(service: Service) -> Response:
+    """For what restarts the daemon when it hangs."""
     if service.status.alive:
         return PlainTextResponse("alive\n")
     return PlainTextResponse("the main loop does not turn\n", status_code=503)
@@ -102,11 +102,11 @@ async def live(service: AtDesk) -> Response:
     response_model=Ready,
     responses={503: {"model": Ready, "description": "One is not; the body says why."}},
 )
-async def ready(service: AtDesk) -> Response:
+async def ready(service: Service) -> Response:
     """Ready means for each source: its database is reachable, its last successful sweep is younger than three
-    intervals, its breaker is closed, and nobody has halted the supervisor."""
-    found = _ready(service)
-    return JSONResponse(found, status_code=200 if found["ready"] else 503)
+    intervals, its breaker is closed, and the supervisor is not halted."""
+    body = _ready(service)
+    return JSONResponse(body, status_code=200 if body["ready"] else 503)
 
 
 @router.get(
@@ -115,17 +115,17 @@ async def ready(service: AtDesk) -> Response:
     response_model=Health,
     responses={503: {"model": Health, "description": "The main loop does not turn."}},
 )
-async def health(service: AtDesk) -> Response:
+async def health(service: Service) -> Response:
     """Answers 200 as long as the daemon lives; the body says whether it is ready."""
     alive = service.status.alive
-    told = {
+    body = {
         **_ready(service),
         "live": alive,
         "version": __version__,
         "state": service.supervisor.state,
         "refused_configuration": list(service.status.refused),
     }
-    return JSONResponse(told, status_code=200 if alive else 503)
+    return JSONResponse(body, status_code=200 if alive else 503)
 
 
 @router.get(
@@ -135,12 +135,12 @@ async def health(service: AtDesk) -> Response:
     response_model_exclude_unset=True,
     responses={
         200: {"content": {"application/json": {"examples": {"healthy": {"value": {"status": "healthy"}}}}}},
-        503: {"model": SchedulerHealth, "description": "No source could be asked."},
+        503: {"model": SchedulerHealth, "description": "No source could be read."},
     },
 )
-def scheduler(service: AtDesk) -> SchedulerHealth | Response:
-    """`warning` when jobs are stale, or when not all is known. The details then say which jobs, and of what not all is
-    known. Asks the databases."""
+def scheduler(service: Service) -> SchedulerHealth | Response:
+    """`warning` when jobs are stale, or when not everything is known. The details then name these jobs, and the
+    sources that could not be read in full. Reads the databases."""
     summary, reports, errors = service.summary()
     if not summary.total_stuck_jobs and not summary.unknown:
         return SchedulerHealth(status="healthy")
@@ -152,28 +152,28 @@ def scheduler(service: AtDesk) -> SchedulerHealth | Response:
         ),
         sources={name: _stuck(name, report, errors.get(name)) for name, report in reports.items()},
     )
-    nobody = len(errors) == len(reports)
-    told = SchedulerHealth(
-        status="unknown" if nobody else "warning", stuck_jobs=summary.total_stuck_jobs, details=details
+    unknown = len(errors) == len(reports)
+    health = SchedulerHealth(
+        status="unknown" if unknown else "warning", stuck_jobs=summary.total_stuck_jobs, details=details
     )
-    return JSONResponse(told.model_dump(mode="json"), status_code=503) if nobody else told
+    return JSONResponse(health.model_dump(mode="json"), status_code=503) if unknown else health
 
 
 @router.get(
     "/metrics",
     summary="Metrics for Prometheus",
     response_class=PlainTextResponse,
-    responses={200: _alive("In the form that the client asks for.", "reaper_jobs_running 3\n")},
+    responses={200: _text("In the format that the client asks for.", "reaper_jobs_running 3\n")},
 )
 async def metrics(request: Request) -> Response:
-    """Text for Prometheus, or OpenMetrics for who asks for that."""
+    """In Prometheus's text format, or as OpenMetrics for a client that accepts it."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(request.app.state.registry), media_type=content_type)
 
 
 def _ready(service: AdminService) -> dict[str, Any]:
     problems = service.status.problems()
-    sources = {name: {"ready": not found, "problems": found} for name, found in problems.items()}
+    sources = {name: {"ready": not listed, "problems": listed} for name, listed in problems.items()}
     return {"ready": not any(problems.values()), "sources": sources}
 
 
@@ -181,5 +181,5 @@ def _stuck(name: str, report: Report | None, error: str | None) -> StuckSource:
     if report is None:
         return StuckSource(census=None, jobs=[], more=False, error=error)
     trouble = report.liveness.trouble if report.liveness else None
-    jobs = [Job.of(name, job, report.holders.get(job.key)) for job in report.jobs]
-    return StuckSource(census=Census.of(report.census), jobs=jobs, more=report.more, error=trouble)
+    jobs = [job_of(name, job, report.holders.get(job.key)) for job in report.jobs]
+    return StuckSource(census=census_of(report.census), jobs=jobs, more=report.more, error=trouble)

@@ -1,4 +1,4 @@
-"""The API's description as OpenAPI has it: with what every endpoint may answer, said once."""
+"""The API's OpenAPI document. The errors that every endpoint may answer with are added to each in one place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TAGS = {
     "supervisor": "The schedule of sweeps.",
     "jobs": "The running jobs, and what the rule says of each.",
     "sweeps": "The recent sweeps, and one now.",
-    "documents": "Endpoints as job systems have had them of their own.",
+    "documents": "Endpoints with the payloads of job systems' own ones.",
     "policy": "The configuration in force.",
     "history": "What has happened since the daemon was started.",
 }
@@ -42,7 +42,7 @@ _RETRIED = {"503"}
 
 
 def describe(app: FastAPI) -> None:
-    """Have the application describe itself so, when it is asked for the first time."""
+    """Replace the application's own document, which is made when it is asked for the first time."""
 
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -59,16 +59,16 @@ def _document(app: FastAPI) -> dict[str, Any]:
         summary="Ends jobs that claim to be running and are not.",
         description=_DESCRIPTION,
         routes=app.routes,
-        tags=[{"name": name, "description": told} for name, told in _TAGS.items()],
+        tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
     )
     components = document["components"]
     components["schemas"]["Problem"] = Problem.model_json_schema()
     for unused in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(unused, None)
     components["responses"] = {
-        name: problem(told, retry=code in _RETRIED)
+        name: problem(description, retry=code in _RETRIED)
         for answers in (_ANY, _CHANGING, _WITH_BODY)
-        for code, (name, told) in answers.items()
+        for code, (name, description) in answers.items()
     }
     for path in document["paths"].values():
         for method, operation in path.items():
@@ -77,7 +77,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 def _extend(content: dict[str, Any]) -> None:
-    """Where a status has a body of its own, it may come with a problem all the same."""
+    """A status that has a body of its own may come with a problem instead."""
     own, other = content.get("application/json"), {"$ref": "#/components/schemas/Problem"}
     if own is None:
         content["application/json"] = {"schema": other}
@@ -86,11 +86,11 @@ def _extend(content: dict[str, Any]) -> None:
 
 
 def _complete(method: str, operation: dict[str, Any]) -> None:
-    """Add what this endpoint may answer for reasons that are not its own."""
+    """Add the errors that this endpoint may answer with for reasons that are not its own."""
     answers = operation["responses"]
     common = _ANY | (_CHANGING if method != "get" else {}) | (_WITH_BODY if "requestBody" in operation else {})
     for code, (name, _) in common.items():
-        # The framework's own 422 is in a form that nobody answers in.
+        # The framework's 422 describes a form in which no error is answered.
         if code not in answers or code == "422":
             answers[code] = {"$ref": f"#/components/responses/{name}"}
         else:

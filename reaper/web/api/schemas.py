@@ -1,31 +1,87 @@
-"""What the API takes and gives, common to several endpoints. Durations are seconds; moments are the database's."""
+"""Schemas common to several endpoints. What describes a value of the daemon is made from that value's dataclass.
+
+Durations are seconds; moments are the database's.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import Annotated, Any, Self, TypeVar, cast, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from reaper.common import messages
 from reaper.common.json_values import to_jsonable
-from reaper.model import Evidence, LockHolder, Verdict
-from reaper.model import JobCounts as Counted
+from reaper.model import Evidence, JobCounts, LockHolder
 
 LARGEST = 2**53 - 1
-"""The largest number that every JSON library reads as it is."""
+"""The largest number that every JSON library reads exactly."""
 
 
 class Model(BaseModel):
-    """Exactly these members, in what comes in and in what goes out."""
+    """Exactly these members, in requests and in answers."""
 
-    # Where JSON says 1 it does not say true, and "1" is a text.
+    # A text "1" is no number, and a number 1 is no boolean.
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Wanted(BaseModel):
+class Parameters(BaseModel):
     """Parameters of a query: all of them are texts there."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class Mirror(Model):
+    """A schema whose members are those of a dataclass (see `mirrors`), and some of its own."""
+
+    @classmethod
+    def of(cls, value: object, **own: Any) -> Self:
+        """`own` are the members that `value` does not have, or has in another form."""
+        members = {name: to_jsonable(getattr(value, name)) for name in cls.model_fields if name not in own}
+        return cls(**members, **own)
+
+
+M = TypeVar("M", bound=Mirror)
+
+
+def mirrors(
+    dataclass: type,
+    *,
+    only: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+    after: Mapping[str, str] | None = None,
+    infinite: Sequence[str] = (),
+    described: Mapping[str, str] | None = None,
+) -> Callable[[type[M]], type[M]]:
+    """Add the fields of a dataclass to a schema: all, or `only` some, or all but those `without`; and never those that
+    the schema declares itself.
+
+    A schema's own members come first, or `after` another one. Numbers that may be `infinite` are null then, for JSON
+    has no infinity. `described` are descriptions by member.
+    """
+    hints, descriptions = get_type_hints(dataclass), described or {}
+
+    def extend(schema: type[M]) -> type[M]:
+        members: dict[str, Any] = {name: (field.annotation, field) for name, field in schema.model_fields.items()}
+        for name in only if only is not None else [field.name for field in fields(dataclass)]:
+            if name not in members and name not in without:
+                hint = hints[name] | None if name in infinite else hints[name]
+                members[name] = (hint, Field(description=descriptions.get(name)))
+        order = list(members)
+        for name, before in (after or {}).items():
+            order.remove(name)
+            order.insert(order.index(before) + 1, name)
+        made = create_model(
+            schema.__name__,
+            __base__=Mirror,
+            __doc__=schema.__doc__,
+            __module__=schema.__module__,
+            **{name: members[name] for name in order},
+        )
+        return cast(type[M], made)
+
+    return extend
 
 
 def _whole(value: object) -> object:
@@ -48,17 +104,17 @@ def _reason(value: str) -> str:
     return value
 
 
-# The patterns are told to programs; people are told sentences.
+# The patterns are for programs; people get the sentences above.
 Text = Annotated[str, AfterValidator(_text), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})]
-"""What a database can be told: PostgreSQL knows no NUL."""
+"""A text that can be sent to a database: PostgreSQL has no NUL."""
 
 SourceName = Annotated[str, Field(min_length=1, max_length=63, description="A source's name.", examples=["default"])]
-Why = Annotated[
+ReasonText = Annotated[
     str,
     Field(
         min_length=1,
         max_length=500,
-        description="Why: it is written where the job's end is told.",
+        description="Why. It is written to the audit event.",
         examples=["its node is gone"],
         json_schema_extra={"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"},
     ),
@@ -72,77 +128,61 @@ class Problem(Model):
     detail: Annotated[str, Field(description="One clear sentence.")]
 
 
-class Census(Model):
+@mirrors(
+    JobCounts,
+    after={"spared": "stale"},
+    infinite=["most_overdue"],
+    described={"most_overdue": "How many times its timeout the job furthest past it has been running; 0 without one."},
+)
+class Census(Mirror):
     """The running jobs of a source, counted at one moment."""
 
-    running: int
-    past_timeout: int
-    stale: int
     spared: Annotated[int, Field(description="Past their timeout, and alive.")]
-    oldest_started_epoch: float | None
-    most_overdue: Annotated[
-        float | None, Field(description="How many times its timeout the job furthest past it has been running; or 0.")
-    ]
-
-    @classmethod
-    def of(cls, counted: Counted | None) -> Census | None:
-        return None if counted is None else cls(**to_jsonable(counted), spared=counted.spared)
 
 
-class RowHolder(Model):
-    """Who holds the row of a job: its transaction is open. What the reaper's role may not see is null."""
-
-    pid: int | None
-    application: str | None
-    user: str | None
-    state: str | None
-    since: str | None
-    held_seconds: float | None
-
-    @classmethod
-    def of(cls, holder: LockHolder | None) -> RowHolder | None:
-        return None if holder is None else cls(**to_jsonable(holder))
+@mirrors(LockHolder)
+class RowHolder(Mirror):
+    """The session whose open transaction holds a job's row. What the reaper's role may not see is null."""
 
 
-class Job(Model):
-    """What the database knew of one job at one moment, and the verdict that follows from it."""
+@mirrors(
+    Evidence,
+    after={"key": "id", "why": "verdict", "holder": "signs"},
+    infinite=["timeout_seconds", "stall_seconds"],
+    described={
+        "started": "The start of this run. `fail` and `requeue` expect it.",
+        "witness": "Where the last sign of life comes from.",
+        "audible_since": "A job whose last sign of life is older is silent.",
+        "deaf_until": "Silence before this moment does not count.",
+        "unknown": "The witness that could not be asked: the job is spared for it.",
+        "stale_in_seconds": "When the job becomes stale if it stays silent; null when it is stale or does not run.",
+        "signs": "The newest sign of life of each witness.",
+    },
+)
+class Job(Mirror):
+    """The evidence on one job at one moment, and the verdict that follows from it."""
 
     source: str
     id: Annotated[str, Field(description="Its name, also in paths: the values of its key with commas between them.")]
     key: Annotated[list[str], Field(description="The values of its key, one for each column.")]
-    kind: str | None
-    status: str | None
-    verdict: Verdict
-    why: Annotated[str, Field(description="What the verdict rests on, in words.")]
-    started: Annotated[str | None, Field(description="The start that `fail` and `requeue` want to be told.")]
-    started_from: str | None
-    last_sign: str | None
-    witness: Annotated[str | None, Field(description="Where the last sign of life comes from.")]
-    age_seconds: float | None
-    silence_seconds: float | None
-    timeout_seconds: float | None
-    timeout_from: str
-    stall_seconds: float | None
-    stall_from: str
-    audible_since: Annotated[str | None, Field(description="What was last heard before it is silent.")]
-    deaf_until: Annotated[str | None, Field(description="Silence from before it does not count.")]
-    judged_at: str | None
-    unknown: Annotated[str | None, Field(description="Which witness could not be asked: the job is spared for it.")]
-    stale_in_seconds: Annotated[
-        float | None, Field(description="When it becomes stale, if it stays silent; null when it is, or does not run.")
-    ]
-    signs: Annotated[dict[str, str | None], Field(description="The newest sign of life of each witness.")]
-    holder: Annotated[RowHolder | None, Field(description="Who holds the row of a stale job: it is alive.")]
+    why: Annotated[str, Field(description="The reason for the verdict, in words.")]
+    holder: Annotated[RowHolder | None, Field(description="The session that holds a stale job's row: it is alive.")]
 
-    @classmethod
-    def of(cls, source: str, evidence: Evidence, holder: LockHolder | None = None) -> Job:
-        members: dict[str, Any] = {
-            **to_jsonable(evidence),
-            "source": source,
-            "id": messages.format_key(evidence.key),
-            "key": list(evidence.key),
-            "verdict": evidence.verdict,
-            "why": messages.describe_verdict(evidence),
-            "holder": RowHolder.of(holder),
-        }
-        return cls(**members)
+
+def census_of(counts: JobCounts | None) -> Census | None:
+    return Census.of(counts) if counts is not None else None
+
+
+def holder_of(holder: LockHolder | None) -> RowHolder | None:
+    return RowHolder.of(holder) if holder is not None else None
+
+
+def job_of(source: str, evidence: Evidence, holder: LockHolder | None = None) -> Job:
+    return Job.of(
+        evidence,
+        source=source,
+        id=messages.format_key(evidence.key),
+        key=list(evidence.key),
+        why=messages.describe_verdict(evidence),
+        holder=holder_of(holder),
+    )

@@ -7,42 +7,55 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from reaper.common.messages import format_key as spelled
+from reaper.common.messages import format_key
 from reaper.errors import ReaperError
-from reaper.model import Outcome, SweepReport
+from reaper.model import FailedTransition, LockedCandidate, SweepReport
 from reaper.observers.history import SweepRecord
-from reaper.web.api.dependencies import AtDesk, Audit, changing_router
-from reaper.web.api.errors import Unclear, problems
-from reaper.web.api.schemas import LARGEST, WHOLE, Census, Job, Model, SourceName, Wanted
+from reaper.web.api.dependencies import Audited, Service, changing_router
+from reaper.web.api.errors import Ambiguous, problems
+from reaper.web.api.schemas import (
+    LARGEST,
+    WHOLE,
+    Census,
+    Job,
+    Mirror,
+    Model,
+    Parameters,
+    SourceName,
+    census_of,
+    job_of,
+    mirrors,
+)
 from reaper.web.service import AdminService
 
 reading = APIRouter(tags=["sweeps"])
 sweeping = changing_router("sweeps")
 
 
-class SweepsWanted(Wanted):
+class SweepsParameters(Parameters):
     """Which of the recent sweeps."""
 
     source: Annotated[SourceName | None, Field(description="Only sweeps of this source.")] = None
     limit: Annotated[int, Field(ge=1, le=500, description="At most so many.")] = 50
 
 
-class SweepInShort(Model):
+@mirrors(
+    SweepRecord,
+    without=["ended"],
+    after={"seconds_ago": "outcome", "census": "judged_at"},
+    described={
+        "judged_at": "The database's clock when it began.",
+        "lost": "Changed between the survey and the lock, and left alone.",
+        "locked": "Alive: other sessions held their rows.",
+        "refused": "The database refused to end them.",
+        "late": "Jobs ended earlier that showed life.",
+    },
+)
+class SweepInShort(Mirror):
     """One sweep that has ended."""
 
-    source: str
-    sweep_id: str
-    outcome: Outcome
     seconds_ago: float
-    duration_seconds: float
-    judged_at: Annotated[str | None, Field(description="The database's clock when it began.")]
     census: Census | None
-    reaped: int
-    lost: Annotated[int, Field(description="Moved between the survey and the lock, and left alone.")]
-    locked: Annotated[int, Field(description="Alive: somebody held their rows.")]
-    refused: Annotated[int, Field(description="The database refused to end them.")]
-    late: Annotated[int, Field(description="Jobs ended earlier that showed life.")]
-    error: str | None
 
 
 class Sweeps(Model):
@@ -55,7 +68,7 @@ class SweepNow(Model):
     """What to sweep, and how."""
 
     source: Annotated[SourceName | None, Field(description="Only this source. Without it: all.")] = None
-    dry_run: Annotated[bool, Field(description="Only tell what would be ended.")] = False
+    dry_run: Annotated[bool, Field(description="End nothing, and return what would be ended.")] = False
     release: Annotated[
         Annotated[int, Field(ge=1, le=LARGEST), WHOLE] | None,
         Field(
@@ -65,70 +78,44 @@ class SweepNow(Model):
     ] = None
 
 
-class RowHeld(Model):
-    """A stale job whose row somebody holds: alive, whatever its silence says."""
+@mirrors(
+    LockedCandidate,
+    without=["key", "holder"],
+    described={"overdue": "For longer than its stall window."},
+)
+class RowHeld(Mirror):
+    """A stale job whose row another session holds: alive, however long it has been silent."""
 
     id: str
-    held_seconds: float
-    overdue: Annotated[bool, Field(description="For longer than its stall window.")]
 
 
-class RowRefused(Model):
-    """A job that the database refused to end, and what it said."""
+@mirrors(FailedTransition, without=["key"])
+class RowRefused(Mirror):
+    """A job that the database refused to end, and its error."""
 
     id: str
-    error: str
 
 
-class SweepDone(Model):
+@mirrors(
+    SweepReport,
+    only=[
+        "source", "sweep_id", "outcome", "dry_run", "duration_seconds", "judged_at", "reaped", "lost", "locked_total",
+        "refused_total", "error", "database_away",
+    ],
+    after={
+        "census": "judged_at", "breaker": "census", "would_reap": "breaker", "locked": "lost",
+        "refused": "locked_total", "lines": "database_away",
+    },
+)  # fmt: skip
+class SweepDone(Mirror):
     """One sweep, as it went."""
 
-    source: str
-    sweep_id: str
-    outcome: Outcome
-    dry_run: bool
-    duration_seconds: float
-    judged_at: str | None
     census: Census | None
     breaker: Annotated[str | None, Field(description="Why the breaker holds it, or would hold it.")]
     would_reap: Annotated[list[Job], Field(description="Of a dry run: the first hundred.")]
-    reaped: int
-    lost: int
     locked: list[RowHeld]
-    locked_total: int
     refused: list[RowRefused]
-    refused_total: int
-    error: str | None
-    database_away: bool
-    lines: Annotated[list[str], Field(description="What it comes to, in words.")]
-
-    @classmethod
-    def of(cls, service: AdminService, report: SweepReport) -> SweepDone:
-        breaker = service.breaker(report.source)
-        held = report.census is not None and breaker.opens(report.census)
-        return cls(
-            source=report.source,
-            sweep_id=report.sweep_id,
-            outcome=report.outcome,
-            dry_run=report.dry_run,
-            duration_seconds=report.duration_seconds,
-            judged_at=report.judged_at,
-            census=Census.of(report.census),
-            breaker=breaker.reason(report.census) if held and report.census else None,
-            would_reap=[Job.of(report.source, evidence) for evidence in report.would_reap],
-            reaped=report.reaped,
-            lost=report.lost,
-            locked=[
-                RowHeld(id=spelled(row.key), held_seconds=row.held_seconds, overdue=row.overdue)
-                for row in report.locked
-            ],
-            locked_total=report.locked_total,
-            refused=[RowRefused(id=spelled(row.key), error=row.error) for row in report.failures],
-            refused_total=report.refused_total,
-            error=report.error,
-            database_away=report.database_away,
-            lines=service.account(report),
-        )
+    lines: Annotated[list[str], Field(description="The result in words.")]
 
 
 class SweepRefused(Model):
@@ -146,57 +133,50 @@ class SweepsDone(Model):
 
 
 @reading.get("/api/sweeps", summary="The recent sweeps")
-async def sweeps(service: AtDesk, wanted: Annotated[SweepsWanted, Query()]) -> Sweeps:
+async def sweeps(service: Service, parameters: Annotated[SweepsParameters, Query()]) -> Sweeps:
     """Newest first. Since the daemon was started: it keeps them in memory."""
-    return Sweeps(sweeps=[_in_short(each) for each in service.history.sweeps(wanted.source, wanted.limit)])
+    records = service.history.sweeps(parameters.source, parameters.limit)
+    return Sweeps(sweeps=[SweepInShort.of(record, census=census_of(record.census)) for record in records])
 
 
 @sweeping.post(
     "/api/sweeps", summary="Sweep now, or see what a sweep would do", name="sweep", responses=problems(404, 409)
 )
-def sweep(service: AtDesk, deed: Audit, wanted: SweepNow) -> SweepsDone:
-    """Whatever the schedule. Refused while the supervisor is halted, except for a dry run, and while a source is being
+def sweep(service: Service, audit: Audited, request: SweepNow) -> SweepsDone:
+    """Outside the schedule. Refused while the supervisor is halted, except for a dry run, and while a source is being
     swept. With `release` the breaker lets just so many stale jobs of one source through; it is refused when the breaker
     holds another number by now."""
-    deed.target, deed.details = wanted.source or "all sources", wanted.model_dump(exclude_none=True)
-    names = _named(service, wanted)
-    done, refused, errors = list[SweepDone](), list[SweepRefused](), list[ReaperError]()
-    for name in names:
+    audit.target, audit.details = request.source or "all sources", request.model_dump(exclude_none=True)
+    done, refused, errors = list[SweepReport](), list[SweepRefused](), list[ReaperError]()
+    for name in _sources(service, request):
         try:
-            report = service.admin_actions.sweep(name, dry_run=wanted.dry_run, release=wanted.release or 0)
-            done.append(SweepDone.of(service, report))
+            done.append(service.actions.sweep(name, dry_run=request.dry_run, release=request.release or 0))
         except ReaperError as error:
             refused.append(SweepRefused(source=name, detail=str(error)))
             errors.append(error)
     if errors and not done:
         raise errors[0]
-    deed.result = "; ".join(
-        [*(f"{each.source}: {each.outcome}, reaped {each.reaped}" for each in done), *(each.detail for each in refused)]
-    )
-    return SweepsDone(sweeps=done, not_swept=refused)
+    swept = (f"{report.source}: {report.outcome}, reaped {report.reaped}" for report in done)
+    audit.result = "; ".join([*swept, *(refusal.detail for refusal in refused)])
+    return SweepsDone(sweeps=[_done(service, report) for report in done], not_swept=refused)
 
 
-def _named(service: AdminService, wanted: SweepNow) -> list[str]:
-    if wanted.source is not None:
-        return [wanted.source]
-    if wanted.release and len(service.sources) > 1:
-        raise Unclear(f"body source: say whose breaker is to be released: {', '.join(service.sources)}")
+def _sources(service: AdminService, request: SweepNow) -> list[str]:
+    if request.source is not None:
+        return [request.source]
+    if request.release and len(service.sources) > 1:
+        raise Ambiguous(f"body source: say whose breaker is to be released: {', '.join(service.sources)}")
     return list(service.sources)
 
 
-def _in_short(swept: SweepRecord) -> SweepInShort:
-    return SweepInShort(
-        source=swept.source,
-        sweep_id=swept.sweep_id,
-        outcome=swept.outcome,
-        seconds_ago=swept.seconds_ago,
-        duration_seconds=swept.duration_seconds,
-        judged_at=swept.judged_at,
-        census=Census.of(swept.census),
-        reaped=swept.reaped,
-        lost=swept.lost,
-        locked=swept.locked,
-        refused=swept.refused,
-        late=swept.late,
-        error=swept.error,
+def _done(service: AdminService, report: SweepReport) -> SweepDone:
+    breaker, census = service.breaker(report.source), report.census
+    return SweepDone.of(
+        report,
+        census=census_of(census),
+        breaker=breaker.reason(census) if census is not None and breaker.opens(census) else None,
+        would_reap=[job_of(report.source, evidence) for evidence in report.would_reap],
+        locked=[RowHeld.of(row, id=format_key(row.key)) for row in report.locked],
+        refused=[RowRefused.of(row, id=format_key(row.key)) for row in report.failures],
+        lines=service.sweep_summary(report),
     )

@@ -1,131 +1,124 @@
-"""How many answers there are at most: the sweeps come first, whoever asks, and however often.
+"""The admission limit: how much of the process's time answers may take, whatever is asked and however often.
 
-HTTP shares the interpreter and the database with the sweeps. Those who ask faster than it may answer wait their turn,
-which costs next to nothing: a client that waits does not ask again, and one that is refused does, at once.
+HTTP shares the interpreter and the database with the sweeps, which come first. A request waits for its turn. That costs
+next to nothing: a client that waits does not ask again, and one that is refused asks again at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+
+from starlette.types import Message
 
 _PATIENCE_SECONDS = 10.0
-_PLACES = 500
-_MOST_SECONDS = 0.3
-"""What took longer has waited for a database or for others: that takes nothing from those who come next."""
+_LONGEST_CHARGED_SECONDS = 0.3
+"""What took longer waited for a database or for other requests, and used no processor time meanwhile."""
+_CLIENT_SECONDS = 0.0005
+"""What it takes to read one more client's request and to send it an answer that is there already."""
+_SAME_QUESTION_SECONDS = 2.0
+"""How long a question waits for the answer to an equal one that is worked on: while it waits, more clients join it."""
+
+Work = Callable[[], Awaitable[list[Message]]]
+"""Makes one answer: the messages of ASGI that it consists of."""
 
 
 class AdmissionTimeout(Exception):
-    """Too many are waiting, or one has waited too long."""
+    """The request has waited too long for its turn."""
 
 
 class ClientDisconnected(Exception):
-    """The client has gone while it waited."""
+    """The client has gone while its request waited."""
 
 
-class TokenBucket:
-    """Something that may be used up at `rate` units a second; what was not used is saved up to `most` units.
+@dataclass(slots=True)
+class _Question:
+    """Clients that ask the same and wait for one answer."""
 
-    It may be overdrawn, but never by more than half of that.
+    answer: asyncio.Task[list[Message]]
+    clients: int = 0
+
+
+class AdmissionLimit:
+    """The limit for one class of requests, which are admitted in the order of their coming. Lives in one event loop.
+
+    They may take `share` of the time that passes, and `burst_seconds` at once after a quiet time. Each costs the time
+    that it is worked on, and `request_seconds` for what is done before and after that. At most `at_once` are worked on
+    at the same time.
     """
 
-    def __init__(self, rate: float, most: float) -> None:
-        self._rate, self._most, self._level, self._at = rate, most, most, time.monotonic()
+    def __init__(self, share: float, request_seconds: float, at_once: int, burst_seconds: float = 1.0) -> None:
+        self._share, self._request_seconds, self._burst_seconds = share, request_seconds, burst_seconds
+        self._slots, self._first = asyncio.Semaphore(at_once), asyncio.Lock()
+        self._paid_until = 0.0  # by the monotonic clock: when what was worked so far has been no more than the share
+        self._waiting: dict[Hashable, _Question] = {}
+        self._working: dict[Hashable, asyncio.Task[list[Message]]] = {}
 
-    def spend(self, units: float) -> None:
-        self._level = max(self._now() - units, -self._most / 2)
+    async def run(self, work: Work, client_gone: Callable[[], bool] = lambda: False) -> list[Message]:
+        """Wait for a turn, then work. Raises AdmissionTimeout, and ClientDisconnected for a client that has gone."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._slots.acquire()
+                try:
+                    await self._wait_for_share()
+                except BaseException:
+                    self._slots.release()
+                    raise
+        except TimeoutError:
+            raise AdmissionTimeout from None
+        began = time.monotonic()
+        try:
+            if client_gone():
+                raise ClientDisconnected
+            return await work()
+        finally:
+            self._slots.release()
+            self.charge(min(time.monotonic() - began, _LONGEST_CHARGED_SECONDS) + self._request_seconds)
+
+    async def run_shared(self, question: Hashable, work: Work) -> list[Message]:
+        """The same, once for all clients whose equal questions wait for the same turn. Raises AdmissionTimeout.
+
+        The answer is made after each of them has asked, so it is never older than a question.
+        """
+        waiting = self._waiting.get(question)
+        if waiting is None:
+            waiting = self._waiting[question] = _Question(asyncio.create_task(self._answer(question, work)))
+        waiting.clients += 1
+        # A client that goes does not take the answer from the others.
+        return await asyncio.shield(waiting.answer)
+
+    def charge(self, seconds: float) -> None:
+        """What was worked is paid by a wait. A debt is never longer than half a burst: the rest is forgotten."""
+        now = time.monotonic()
+        paid_until = max(self._paid_until, now - self._burst_seconds / self._share) + seconds / self._share
+        self._paid_until = min(paid_until, now + self._burst_seconds / 2 / self._share)
 
     @property
     def wait_seconds(self) -> float:
-        """How long until there is something to spend; 0 when there is."""
-        return max(0.0, -self._now() / self._rate)
+        """How long until the next turn; 0 when it may be now."""
+        return max(0.0, self._paid_until - time.monotonic())
 
-    def _now(self) -> float:
-        now = time.monotonic()
-        self._level = min(self._most, self._level + (now - self._at) * self._rate)
-        self._at = now
-        return self._level
+    async def _wait_for_share(self) -> None:
+        async with self._first:
+            while wait := self.wait_seconds:
+                await asyncio.sleep(wait)
 
+    async def _answer(self, question: Hashable, work: Work) -> list[Message]:
+        async def work_for_all() -> list[Message]:
+            clients = self._waiting.pop(question)
+            self._working[question] = clients.answer
+            self.charge((clients.clients - 1) * _CLIENT_SECONDS)
+            return await work()
 
-class Slot:
-    """The time in which one request is worked on."""
-
-    def __init__(self, ended: Callable[[float, int], None]) -> None:
-        self._begun = time.monotonic()
-        self._ended: Callable[[float, int], None] | None = ended
-
-    def end(self, clients: int = 1) -> None:
-        """For so many clients it was. Once is enough, and twice does no harm."""
-        if (ended := self._ended) is not None:
-            self._ended = None
-            ended(time.monotonic() - self._begun, clients)
-
-
-class AdmissionQueue:
-    """Requests of one sort, one after the other. Lives in one event loop.
-
-    They may take `share` of the time that goes by, and `most_seconds` at once after a quiet time.
-    Each costs as long as it is worked on, up to _MOST_SECONDS, and `each_seconds` a client for what is done before and
-    after that.
-    """
-
-    def __init__(self, share: float, each_seconds: float, at_once: int, most_seconds: float = 1.0) -> None:
-        self._budget, self._each, self._free = TokenBucket(share, most_seconds), each_seconds, at_once
-        self._waiting: deque[tuple[asyncio.Future[None], Callable[[], bool]]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def turn(self, gone: Callable[[], bool]) -> Slot:
-        """Wait for a turn, which the caller has to end.
-
-        Raises Overrun when it does not come, and Left when the client is `gone` by then.
-        """
-        if self._waiting or not self._free or self._budget.wait_seconds:
-            await self._queue(gone)
-        else:
-            self._free -= 1
-        return Slot(self._end)
-
-    async def _queue(self, gone: Callable[[], bool]) -> None:
-        if len(self._waiting) >= _PLACES:
-            raise AdmissionTimeout
-        called = asyncio.get_running_loop().create_future()
-        self._waiting.append((called, gone))
-        self._call()
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                await called
-        except BaseException as error:
-            if called.done() and not called.cancelled() and called.exception() is None:
-                self._end(0, 0)  # called and cut short at the same moment
-            if isinstance(error, TimeoutError):
-                raise AdmissionTimeout from None
-            raise
-
-    def _end(self, seconds: float, clients: int) -> None:
-        self._free += 1
-        self._budget.spend(min(seconds, _MOST_SECONDS) + clients * self._each)
-        self._call()
-
-    def _call(self) -> None:
-        """Call those whose turn it is."""
-        while self._waiting and self._free:
-            called, gone = self._waiting[0]
-            if not called.done() and not gone():
-                if wait := self._budget.wait_seconds:
-                    self._call_in(wait)
-                    return
-                self._free -= 1
-                called.set_result(None)
-            elif not called.done():
-                called.set_exception(ClientDisconnected())
-            self._waiting.popleft()
-
-    def _call_in(self, seconds: float) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._call()
+            if (before := self._working.get(question)) is not None:
+                await asyncio.wait([before], timeout=_SAME_QUESTION_SECONDS)
+            return await self.run(work_for_all)
+        finally:
+            this = asyncio.current_task()
+            if question in self._waiting and self._waiting[question].answer is this:
+                del self._waiting[question]
+            if self._working.get(question) is this:
+                del self._working[question]

@@ -1,171 +1,230 @@
-"""Everything that stands between the network and the application. Pure ASGI."""
+"""The ASGI middleware between the network and the application: access, admission, bodies, headers of every answer."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
-from fastapi import FastAPI
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reaper.web.guard import errors
-from reaper.web.guard.access import READING, AccessControl, remote
-from reaper.web.guard.admission import AdmissionQueue, AdmissionTimeout, ClientDisconnected, Slot
-from reaper.web.guard.auth_dependency import GATE
-from reaper.web.guard.body_limit import bounded
-from reaper.web.guard.coalescing import Coalescer
-from reaper.web.guard.rejection_log import RejectionLog
+from reaper.web.guard.access import ACCESS_CONTROL, BODY_BYTES, READING, AccessControl, remote
+from reaper.web.guard.admission import AdmissionLimit, AdmissionTimeout, ClientDisconnected
+from reaper.web.guard.connections import CONNECTION, ClientConnection
+from reaper.web.guard.headers import secured
 
-GONE = "reaper.gone"
-"""The ASGI extension by which the server tells whether the client has gone: a function without parameters."""
-PROBES = frozenset({"/live", "/ready", "/metrics", "/api/health", "/health/scheduler"})
-"""What machines ask, and must not wait for because people ask for something else."""
-STATIC = "/static/"
-STATE = "/api/supervisor/state"
+BODY_SECONDS = 10.0
+"""From the moment when the application asks for a body until all of it has come."""
+DEFECT = "this is a defect in the reaper, not in the request; its log tells more"
 
-_NOTED = frozenset({401, 403, 421})
+_PROBES = frozenset({"/live", "/ready", "/metrics", "/api/health", "/health/scheduler"})
+"""Asked by machines, which must not wait because people ask for something else."""
+_STATIC = "/static/"
+_STATE = "/api/supervisor/state"
+_LOGGED_STATUSES = frozenset({401, 403, 421})
+_LOG_WINDOW_SECONDS = 10.0
 _RETRY_SECONDS = 5
-_DEFECTS_TOLD = 100
-_CONTENT_POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-SECURITY_HEADERS = (
-    (b"content-security-policy", _CONTENT_POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
-"""What every answer bears."""
-NOT_KEPT = (b"cache-control", b"no-store")
-_OURS = frozenset(name for name, _ in SECURITY_HEADERS)
+_DEFECTS_LOGGED = 100
 
 
-def guarded(app: FastAPI, access_control: AccessControl) -> ASGIApp:
-    """The application as it may be put on a network. Its errors speak as ours do from then on."""
-    errors.install(app)
-    return _Guarded(app, access_control)
+def guarded(app: ASGIApp, access_control: AccessControl) -> ASGIApp:
+    """The application as it may be put on a network."""
+    return _Guard(app, access_control)
 
 
-class _Guarded:
+class _Guard:
     def __init__(self, app: ASGIApp, access_control: AccessControl) -> None:
         self._app, self._access_control = app, access_control
-        # A lane for each: whoever floods one of them does not keep anybody from the others.
-        self._probes = {path: Coalescer(AdmissionQueue(share=0.05, each_seconds=0.0005, at_once=1)) for path in PROBES}
-        self._public = AdmissionQueue(share=0.15, each_seconds=0.004, at_once=8)
-        # What needs no database does not wait for those who wait for one.
-        self._plain = AdmissionQueue(share=0.05, each_seconds=0.002, at_once=2)
-        # Who steers the reaper comes before those who look at it, and one long order does not keep the next waiting.
-        self._bearers = AdmissionQueue(share=1.0, each_seconds=0.004, at_once=16)
-        self._refusals, self._log = RejectionLog(), structlog.get_logger("reaper")
-        self._defects: set[tuple[str, str, int]] = set()
+        # One limit in four classes: a flood in one of them keeps no request of another waiting.
+        self._probes = AdmissionLimit(share=0.08, request_seconds=0.0005, at_once=len(_PROBES))
+        self._public = AdmissionLimit(share=0.12, request_seconds=0.004, at_once=8)
+        # Needs no database, and does not wait for requests that wait for one.
+        self._plain = AdmissionLimit(share=0.05, request_seconds=0.002, at_once=2)
+        # Operators come before those who only look, and one long request does not keep the next one waiting.
+        self._operators = AdmissionLimit(share=1.0, request_seconds=0.004, at_once=16)
+        self._rejections, self._log = RejectionLog(), structlog.get_logger("reaper")
+        self._defects_logged: set[tuple[str, str, int]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        answer = _Answer(scope, send)
-        probe = self._probes.get(scope["path"]) if scope["method"] == "GET" and not scope["query_string"] else None
+        exchange = _Exchange(scope, receive, send)
         try:
-            if probe is not None and self._access_control.allows(scope):
-                await self._share(probe, scope, answer)
-            else:
-                await self._take_turn(scope, receive, answer)
+            answer = await self._admit({**scope, ACCESS_CONTROL: self._access_control}, exchange)
         except ClientDisconnected:
             return
         except AdmissionTimeout:
             detail = f"too many requests at once: try again in {_RETRY_SECONDS} seconds"
-            await answer.give(503, detail, {"Retry-After": str(_RETRY_SECONDS)})
-        except Exception as defect:  # noqa: BLE001  whatever it is: it is told here, and has no other way to go
-            await self._cut_short(defect, scope, answer)
+            answer = _error(503, detail, {"Retry-After": str(_RETRY_SECONDS)})
+        except Exception as defect:  # noqa: BLE001  it is logged here, and nothing above could do more
+            self._log_defect(defect, scope)
+            answer = _error(500, DEFECT)
+        # The turn is over: the time that a client takes to read its answer is not charged to the others.
+        await exchange.send(answer)
 
-    async def _share(self, probe: Coalescer, scope: Scope, answer: _Answer) -> None:
-        for message in await probe.answer(self._app, self._with_gate(scope)):
-            await answer.send(message)
+    async def _admit(self, scope: Scope, exchange: _Exchange) -> list[Message]:
+        limit, operator = self._class_of(scope)
+        if scope["method"] == "GET" and not operator and self._access_control.allows(scope):
+            return await limit.run_shared(_question(scope), lambda: self._collect(scope, _no_body()))
+        return await limit.run(lambda: self._work(scope, exchange), exchange.client_gone)
 
-    async def _take_turn(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        answer.turn = await self._lane(scope).turn(scope.get("extensions", {}).get(GONE, _never))
-        try:
-            await self._work(scope, receive, answer)
-        finally:
-            answer.turn.end()
-
-    def _lane(self, scope: Scope) -> AdmissionQueue:
+    def _class_of(self, scope: Scope) -> tuple[AdmissionLimit, bool]:
+        """The limit that holds for a request, and whether it bears a token."""
         if self._access_control.token_name(scope) is not None:
-            return self._bearers
-        plain = scope["path"] == STATE or scope["path"].startswith(STATIC)
-        return self._plain if plain and scope["method"] in READING else self._public
+            return self._operators, True
+        path, reading = scope["path"], scope["method"] in READING
+        if path in _PROBES and scope["method"] == "GET" and not scope["query_string"]:
+            return self._probes, False
+        plain = reading and (path == _STATE or path.startswith(_STATIC))
+        return self._plain if plain else self._public, False
 
-    async def _work(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+    async def _work(self, scope: Scope, exchange: _Exchange) -> list[Message]:
         try:
             self._access_control.check(scope)
-            await self._app(self._with_gate(scope), bounded(receive), answer.send)
+            return await self._collect(scope, exchange.receive)
         except HTTPException as refusal:
-            if refusal.status_code in _NOTED:
+            if refusal.status_code in _LOGGED_STATUSES:
                 who = self._access_control.token_name(scope)
-                self._refusals.refused(refusal.status_code, remote(scope), scope["method"], scope["path"], who)
-            await answer.give(refusal.status_code, refusal.detail, refusal.headers or {})
+                self._rejections.refused(refusal.status_code, remote(scope), scope["method"], scope["path"], who)
+            return _error(refusal.status_code, refusal.detail, refusal.headers or {})
 
-    def _with_gate(self, scope: Scope) -> Scope:
-        return {**scope, GATE: self._access_control}
+    async def _collect(self, scope: Scope, receive: Receive) -> list[Message]:
+        """The application's whole answer. It streams none: what it makes is small."""
+        answer: list[Message] = []
 
-    async def _cut_short(self, defect: Exception, scope: Scope, answer: _Answer) -> None:
-        self._tell(defect, scope)
-        if not answer.begun:
-            await answer.give(500, errors.DEFECT)
-        elif not answer.ended:
-            raise ConnectionAbortedError("a defect cut an answer short") from defect
+        async def send(message: Message) -> None:
+            answer.append(message)
 
-    def _tell(self, defect: Exception, scope: Scope) -> None:
-        """Log a defect with its traceback, the first time that it is met."""
+        await self._app(scope, receive, send)
+        return answer
+
+    def _log_defect(self, defect: Exception, scope: Scope) -> None:
+        """Log a defect with its traceback, the first time that it occurs."""
         trace = defect.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
         where = (trace.tb_frame.f_code.co_filename, trace.tb_lineno) if trace else ("", 0)
-        known = (type(defect).__name__, *where)
-        if known not in self._defects and len(self._defects) < _DEFECTS_TOLD:
-            self._defects.add(known)
+        identity = (type(defect).__name__, *where)
+        if identity not in self._defects_logged and len(self._defects_logged) < _DEFECTS_LOGGED:
+            self._defects_logged.add(identity)
             self._log.error("Reaper met a defect over HTTP.", method=scope["method"], path=scope["path"][:200],
                             exc_info=defect)  # fmt: skip
 
 
-class _Answer:
-    """What goes back to the client, with the headers that every answer bears."""
+class _Exchange:
+    """One request and its answer, between uvicorn and the application."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self._scope, self._send = scope, send
-        self.turn: Slot | None = None
-        self.begun = self.ended = False
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._path, self._receive, self._send = scope["path"], receive, send
+        self._connection: ClientConnection | None = scope.get("state", {}).get(CONNECTION)
+        headers = Headers(scope=scope)
+        has_body = headers.get("content-length", "0").strip("0") != "" or "transfer-encoding" in headers
+        self._body_complete, self._body_length, self._body_due = not has_body, 0, 0.0
+        if self._connection is not None:
+            self._connection.request_began(has_body=has_body)
 
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.begun = True
-            message = {**message, "headers": self._headers(message)}
-            # The work is done; how long the client takes to read of it must not be to the others' cost.
-            if self.turn is not None:
-                self.turn.end()
-        elif message["type"] == "http.response.body":
-            self.ended = not message.get("more_body", False)
-        await self._send(message)
+    def client_gone(self) -> bool:
+        return self._connection is not None and self._connection.closing
 
-    async def give(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        """An answer of our own."""
-        body = json.dumps({"detail": detail}, ensure_ascii=False).encode()
-        given = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
-        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in given.items()]
-        await self.send({"type": "http.response.start", "status": status, "headers": raw})
-        await self.send({"type": "http.response.body", "body": body})
+    async def receive(self) -> Message:
+        """Raises HTTPException: 413 once the body has become too long, 408 when it does not come in time.
+
+        The time runs from the first call: a body that the application does not need is not waited for.
+        """
+        if self._body_complete:
+            return await self._receive()
+        loop = asyncio.get_running_loop()
+        self._body_due = self._body_due or loop.time() + BODY_SECONDS
+        if self._connection is not None:
+            self._connection.resume_reading()
+        try:
+            async with asyncio.timeout_at(self._body_due):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(408, f"the request's body did not come within {BODY_SECONDS:g} seconds") from None
+        self._body_length += len(message.get("body", b""))
+        if self._body_length > BODY_BYTES:
+            raise HTTPException(413, f"a request's body must not be longer than {BODY_BYTES} bytes")
+        self._body_complete = not message.get("more_body", False)
+        if self._connection is not None:
+            self._connection.body_unread = not self._body_complete
+            if not self._body_complete:
+                self._connection.pause_reading()
+        return message
+
+    async def send(self, answer: Sequence[Message]) -> None:
+        for message in answer:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": self._headers(message)}
+            await self._send(message)
+        if self._connection is not None:
+            self._connection.answer_sent()
 
     def _headers(self, start: Message) -> list[tuple[bytes, bytes]]:
-        theirs = [(name, value) for name, value in start.get("headers", ()) if name.lower() not in _OURS]
-        asset = self._scope["path"].startswith(STATIC) and start["status"] < 400
-        kept = [] if asset else [NOT_KEPT]
-        given = theirs if asset else [(name, value) for name, value in theirs if name.lower() != NOT_KEPT[0]]
-        return [*given, *SECURITY_HEADERS, *kept]
+        static = self._path.startswith(_STATIC) and start["status"] < 400
+        # The rest of the body would have to be read to get at the next request.
+        close = [] if self._body_complete else [(b"connection", b"close")]
+        return [*secured(start.get("headers", ()), may_be_cached=static), *close]
 
 
-def _never() -> bool:
-    return False
+class RejectionLog:
+    """Logs rejected requests: the first at once, and those of the ten seconds after it in one line.
+
+    A flood of them cannot fill the log. Lives in one event loop.
+    """
+
+    def __init__(self, logger: Any = None) -> None:
+        self._log = logger or structlog.get_logger("reaper")
+        self._window: asyncio.TimerHandle | None = None
+        self._count = 0
+        self._last: dict[str, Any] = {}
+
+    def refused(self, status: int, remote: str, method: str, path: str, who: str | None) -> None:
+        """`who` is the name of its token: it is used from where it should not be, or has been stolen."""
+        self._count += 1
+        self._last = {"status": status, "remote": remote, "method": method[:20], "path": path[:200]}
+        if who is not None:
+            self._last["who"] = who
+        if self._window is None:
+            self._write()
+
+    def _write(self) -> None:
+        self._window = None
+        if self._count:
+            self._log.warning("Reaper refused a request.", **self._last, attempts=self._count)
+            self._count = 0
+            self._window = asyncio.get_running_loop().call_later(_LOG_WINDOW_SECONDS, self._write)
+
+
+def _error(status: int, detail: str, headers: Mapping[str, str] | None = None) -> list[Message]:
+    """An answer of the guard's own."""
+    body = json.dumps({"detail": detail}, ensure_ascii=False).encode()
+    given = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in given.items()]
+    return [
+        {"type": "http.response.start", "status": status, "headers": raw},
+        {"type": "http.response.body", "body": body},
+    ]
+
+
+def _question(scope: Scope) -> tuple[object, ...]:
+    """Everything of a GET request without a token on which its answer depends."""
+    given = Headers(scope=scope)
+    return (scope.get("raw_path") or scope["path"], scope["query_string"], given.get("accept"),
+            given.get("if-none-match"), given.get("authorization"))  # fmt: skip
+
+
+def _no_body() -> Receive:
+    """The input of a request without a body, whose client stays."""
+    body: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Message:
+        if body:
+            return body.pop()
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    return receive

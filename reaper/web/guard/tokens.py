@@ -1,4 +1,4 @@
-"""Who may change something: those who bear one of the configured tokens."""
+"""The bearer tokens with which something may be changed over HTTP."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOW_TO_SET = (
 
 
 class Tokens:
-    """The tokens in force, by their names. They may be replaced at any time, from any thread."""
+    """The tokens in force, by name. They may be replaced at any time, from any thread."""
 
     def __init__(self, tokens: Mapping[str, SecretStr] | None = None) -> None:
         self.replace(tokens or {})
@@ -28,26 +28,26 @@ class Tokens:
         return bool(self._digests)
 
     def replace(self, tokens: Mapping[str, SecretStr]) -> None:
-        """From now on these, and no others."""
+        """Put these tokens into force, and no others."""
         self._digests = {name: _digest(token.get_secret_value().encode()) for name, token in tokens.items()}
 
-    def who(self, authorization: str | None) -> str | None:
+    def name_of(self, authorization: str | None) -> str | None:
         """The name of the token in an Authorization header (as the server decoded it, Latin-1); None for any other.
 
-        How long it takes tells nothing: digests are of one length, and all of them are compared.
+        The time that it takes gives nothing away: digests have one length, and all of them are compared.
         """
         scheme, _, given = (authorization or "").partition(" ")
         if scheme.casefold() != "bearer":
             return None
-        digest, found = _digest(given.strip(" ").encode("latin-1")), None
-        for name, known in self._digests.items():
-            if hmac.compare_digest(digest, known):
-                found = name
-        return found
+        digest, matching = _digest(given.strip(" ").encode("latin-1")), None
+        for name, expected in self._digests.items():
+            if hmac.compare_digest(digest, expected):
+                matching = name
+        return matching
 
 
 def refuse_exposed(settings: Settings) -> None:
-    """Raises ConfigError when the port could be reached from another machine and no token keeps it."""
+    """Raises ConfigError when other machines can reach the port and no token is configured."""
     if settings.http_exposed and not settings.http_tokens:
         origin = settings.origins.get("http_host", "default")
         raise ConfigError(
@@ -64,7 +64,7 @@ def _digest(token: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The name of the token, and where the request came from (`address:port`)."""
+    """The client that a token identifies: the token's name, and the `address:port` that the request came from."""
 
     name: str
     remote: str

@@ -1,4 +1,4 @@
-"""The page: what the reaper sees and why, for people. Read without JavaScript, steered with a little of it."""
+"""The page: jobs, sources and sweeps in HTML. It can be read without JavaScript; its actions need some."""
 
 from reaper.web.ui.routes import router_of
 

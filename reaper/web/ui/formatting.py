@@ -1,4 +1,4 @@
-"""How values look on the page: text from strangers, durations, moments, links."""
+"""Formats of values on the page: untrusted text, durations, moments, links."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from urllib.parse import quote
 from reaper.common.durations import format_duration
 
 LONGEST = 160
-_SPELLED = re.compile(r"\\(?:[nrt\\]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
+"""Characters of a text that are shown in a line."""
+_ESCAPED = re.compile(r"\\(?:[nrt\\]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 _MOMENT = re.compile(r"(\d{4,}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)")
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text from a database or a person. `shown` fits in a line; `full` is all of it, and both can be seen."""
+    """Text from a database or a person, made visible. `shown` fits in a line; `full` is all of it."""
 
     shown: str
     full: str
@@ -28,7 +29,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A moment: in words, and as the database told it. Where it did not, `seconds_ago` stands for it."""
+    """A moment: in words, and as the database gave it; `seconds_ago` where it gave none."""
 
     words: str
     iso: str | None = None
@@ -40,17 +41,17 @@ class When:
 
 
 def visible(text: str) -> str:
-    """Whatever would break a line, turn the writing round or not be seen at all is spelled out.
+    """Characters that break a line, change the writing direction or are invisible are spelled as Python escapes.
 
-    So is a backslash then, and where it reads as if something had been: no two texts become the same.
+    A backslash is escaped too where the text holds such characters or looks as if it did: no two texts become equal.
     """
-    if text.isprintable() and not _SPELLED.search(text):
+    if text.isprintable() and not _ESCAPED.search(text):
         return text
     return "".join(c if c.isprintable() and c != "\\" else repr(c)[1:-1] for c in text)
 
 
 def text(value: object, longest: int = LONGEST) -> Text:
-    """What is too long loses its middle: both ends tell names apart."""
+    """A text that is too long loses its middle: names often differ only at their ends."""
     full = visible(str(value))
     if len(full) <= longest:
         return Text(full, full)
@@ -59,14 +60,14 @@ def text(value: object, longest: int = LONGEST) -> Text:
 
 
 def duration(seconds: float | None) -> str:
-    """In whole seconds: tenths that change with every look tell nothing."""
+    """In whole seconds: the tenths of a page that refreshes itself are noise."""
     if seconds is None or not math.isfinite(seconds):
         return "an unknown time"
     return format_duration(float(math.floor(seconds)))
 
 
 def brief(seconds: float) -> str:
-    """How long something short took."""
+    """A short duration, such as that of a sweep."""
     if seconds < 1:
         return f"{max(1, round(seconds * 1000))} ms"
     return f"{seconds:.1f} s" if seconds < 10 else format_duration(seconds)
@@ -79,13 +80,13 @@ def ago(seconds: float | None, iso: str | None = None) -> When:
 
 
 def absolute(iso: str) -> str:
-    """A moment as the database told it, without what nobody reads."""
-    found = _MOMENT.fullmatch(iso)
-    return f"{found[1]} {found[2]} UTC" if found else visible(iso)
+    """A moment in UTC without fractions of a second."""
+    match = _MOMENT.fullmatch(iso)
+    return f"{match[1]} {match[2]} UTC" if match else visible(iso)
 
 
 def link(source: str, job: str) -> str:
-    """Where a job's page is."""
+    """The path of a job's page."""
     return f"/jobs/{quote(source, safe='')}/{quote(job, safe='')}"
 
 

@@ -1,4 +1,4 @@
-"""What somebody has to know who has just been woken up: the strip of a few values, and one sentence."""
+"""The top of the first page: one sentence on the state of the daemon, the worst first, and a strip of a few values."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from reaper.memory import HaltRecord
 from reaper.model import Outcome
 from reaper.scheduling.scheduler import State
 from reaper.web.ui.formatting import count, duration, visible
-from reaper.web.ui.outlook import Outlook
+from reaper.web.ui.next_step import SourceState
 from reaper.web.ui.source_rows import SourceRow
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One value of the strip. `tone`: ok, warn, bad, hold, or empty for what is neither."""
+    """One value of the strip. `tone`: ok, warn, bad or hold; empty for a neutral one."""
 
     name: str
     value: str
@@ -24,15 +24,15 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """What somebody has to know who has just been woken up. `tone`: ok, warn, bad or hold."""
+    """The most important fact for an operator who has just been paged. `tone`: ok, warn, bad or hold."""
 
     tone: str
     title: str
     detail: str
 
 
-def strip(rows: Sequence[SourceRow], state: State | None, late: int, *, more: bool) -> list[Cell]:
-    """The daemon as a whole, in a few words. `more`: there may have been more late signs than are counted."""
+def status_strip(rows: Sequence[SourceRow], state: State | None, late: int, *, more: bool) -> list[Cell]:
+    """The daemon as a whole, in a few words. `more`: there may be more late signs than were counted."""
     tones = {State.RUNNING: "ok", State.HALTED: "hold"}
     held, away = [row.name for row in rows if row.release], [row.name for row in rows if row.away is not None]
     return [
@@ -53,14 +53,14 @@ def _roles(rows: Sequence[SourceRow]) -> str:
 
 
 def _oldest_success(rows: Sequence[SourceRow]) -> Cell:
-    """Of the source that has waited for longest."""
-    known = [row.succeeded for row in rows if row.succeeded.seconds_ago is not None]
+    """That of the source whose last success is the longest ago."""
+    succeeded = [row.succeeded for row in rows if row.succeeded.seconds_ago is not None]
     waiting = [row for row in rows if row.succeeded.seconds_ago is None and row.role != "standby"]
     if not rows or waiting:
         return Cell("Last success", "not yet", "warn")
-    if not known:
+    if not succeeded:
         return Cell("Last success", "stands by")
-    return Cell("Last success", max(known, key=lambda when: when.seconds_ago or 0.0).words)
+    return Cell("Last success", max(succeeded, key=lambda when: when.seconds_ago or 0.0).words)
 
 
 def _databases(rows: Sequence[SourceRow], away: Sequence[str]) -> str:
@@ -76,81 +76,86 @@ def _unread(rows: Sequence[SourceRow]) -> list[str]:
 
 
 def headline(
-    rows: Sequence[SourceRow], prospects: Sequence[Outlook], halted: HaltRecord | None, state: State | None
+    rows: Sequence[SourceRow], sources: Sequence[SourceState], halted: HaltRecord | None, state: State | None
 ) -> Headline:
     """The worst first."""
     stale = sum(row.census.stale for row in rows if row.census)
     stuck = f"{count(stale, 'job')} {'is' if stale == 1 else 'are'} stuck"
     away = [row.name for row in rows if row.away is not None]
     if not rows:
-        return Headline("warn", "No source is watched", "The daemon has not begun yet, or has no source to watch.")
+        return Headline("warn", "No source is watched", "The daemon is still starting, or has no source to watch.")
     if state is State.FINISHED:
         return Headline("bad", "The schedule has ended", f"Nothing is swept any more. {stuck} as far as is known.")
     if away:
         return Headline("bad", _away_title(away, len(rows)), _away_detail(rows, stuck, stale))
     if halted is not None:
         now = stuck if stale else "nothing is stuck"
-        return Headline("hold", f"Halted by {visible(halted.by)}", _halted(prospects, now))
+        return Headline("hold", f"HaltRecord by {visible(halted.by)}", _halted_detail(sources, now))
     if held := [row for row in rows if row.release]:
-        return Headline("hold", f"The breaker holds {count(sum(row.release for row in held), 'job')}", _held(held))
+        return Headline(
+            "hold", f"The breaker holds {count(sum(row.release for row in held), 'job')}", _held_detail(held)
+        )
     if stale:
-        return Headline("warn", stuck, _stuck(prospects, stale))
-    return _quiet(rows)
+        return Headline("warn", stuck, _stuck_detail(sources, stale))
+    return _nothing_stuck(rows)
 
 
-def _away_title(away: Sequence[str], of: int) -> str:
-    if of == 1:
+def _away_title(away: Sequence[str], sources: int) -> str:
+    if sources == 1:
         return "The database is away"
-    return f"{len(away)} of {of} databases are away" if len(away) > 1 else f"The database of {away[0]} is away"
+    return f"{len(away)} of {sources} databases are away" if len(away) > 1 else f"The database of {away[0]} is away"
 
 
 def _away_detail(rows: Sequence[SourceRow], stuck: str, stale: int) -> str:
-    away = [row for row in rows if row.away is not None]
-    known = [row for row in rows if row.away is None]
-    elsewhere = f" Elsewhere {stuck if stale else 'nothing is stuck'}." if known else ""
-    return f"What follows about {', '.join(row.name for row in away)} is what was seen last. It is asked again " \
-           f"by the next sweep; time in which it cannot be heard is not silence.{elsewhere}"  # fmt: skip
+    away = [row.name for row in rows if row.away is not None]
+    elsewhere = f" Elsewhere {stuck if stale else 'nothing is stuck'}." if len(away) < len(rows) else ""
+    return (
+        f"What follows about {', '.join(away)} is as it was seen last. The next sweep tries again; "
+        f"the time of an outage is not silence.{elsewhere}"
+    )
 
 
-def _held(rows: Sequence[SourceRow]) -> str:
-    each = "; ".join(f"{row.name}: {row.breaker}" for row in rows)
-    return f"{each}. This looks like an outage, not like a mass death: look first, then release."
+def _held_detail(rows: Sequence[SourceRow]) -> str:
+    reasons = "; ".join(f"{row.name}: {row.breaker}" for row in rows)
+    return f"{reasons}. This looks like an outage, not like a mass death: look first, then release."
 
 
-def _halted(prospects: Sequence[Outlook], stuck: str) -> str:
-    elsewhere = [p.standing.name for p in prospects if p.another_sweeps]
+def _halted_detail(sources: Sequence[SourceState], stuck: str) -> str:
+    elsewhere = [source.status.name for source in sources if source.another_sweeps]
     if not elsewhere:
         return f"Sweeps only look: {stuck}, and nothing is ended until a restart."
-    return f"The sweeps of this replica only look: {stuck}. This halt does not reach the replica that holds the " \
-           f"lease of {', '.join(elsewhere)}: halt that one too."  # fmt: skip
+    return (
+        f"The sweeps of this replica only look: {stuck}. This halt does not reach the replica that holds the "
+        f"lease of {', '.join(elsewhere)}: halt that one too."
+    )
 
 
-def _stuck(prospects: Sequence[Outlook], stale: int) -> str:
-    """When they are ended, if nothing of them stirs."""
-    concerned = [p for p in prospects if p.census is not None and p.census.stale]
+def _stuck_detail(sources: Sequence[SourceState], stale: int) -> str:
+    """When the stale jobs are ended, if none of them shows a sign of life."""
+    concerned = [source for source in sources if source.census is not None and source.census.stale]
     them = "it" if stale == 1 else "them"
-    soon = [p.standing.next_seconds for p in concerned if p.standing.next_seconds is not None]
-    if any(p.standing.sweeping for p in concerned):
+    waits = [source.status.next_seconds for source in concerned if source.status.next_seconds is not None]
+    if any(source.status.sweeping for source in concerned):
         return "A sweep works now."
-    if all(p.another_sweeps for p in concerned):
+    if all(source.another_sweeps for source in concerned):
         return f"Another replica holds the lease; it ends {them} if it is not halted."
-    if not soon or max(soon) < 1:
+    if not waits or max(waits) < 1:
         return f"The next sweep, which is due, ends {them} if no sign of life comes before."
     which = "The next sweep, in" if len(concerned) == 1 else "The next sweeps, within"
     ends = "ends" if len(concerned) == 1 else "end"
-    return f"{which} {duration(max(soon))}, {ends} {them} if no sign of life comes before."
+    return f"{which} {duration(max(waits))}, {ends} {them} if no sign of life comes before."
 
 
-def _quiet(rows: Sequence[SourceRow]) -> Headline:
+def _nothing_stuck(rows: Sequence[SourceRow]) -> Headline:
     failed = [row for row in rows if row.last_outcome == Outcome.FAILED]
     if failed:
-        return Headline("bad", "The last sweep failed" if len(rows) == 1 else f"Sweeps of {failed[0].name} fail",
-                        "; ".join(f"{row.name}: {row.problems[0]}" for row in failed if row.problems))  # fmt: skip
+        title = "The last sweep failed" if len(rows) == 1 else f"Sweeps of {failed[0].name} fail"
+        return Headline("bad", title, "; ".join(f"{row.name}: {row.problems[0]}" for row in failed if row.problems))
     if all(row.census is None for row in rows):
         return Headline("warn", "Not known yet", "No sweep has ended since the daemon started.")
     if unread := _unread(rows):
-        return Headline("warn", f"{', '.join(unread)} could not be read just now",
-                        "What follows was seen by the last sweep, which found nothing stuck.")  # fmt: skip
+        title = f"{', '.join(unread)} could not be read just now"
+        return Headline("warn", title, "What follows was seen by the last sweep, which found nothing stuck.")
     spared = sum(row.census.spared for row in rows if row.census)
     running = sum(row.census.running for row in rows if row.census)
     detail = count(running, "job runs", "jobs run") if running else "No job runs"

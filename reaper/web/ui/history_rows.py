@@ -1,4 +1,4 @@
-"""What has happened: jobs that were ended, late signs, sweeps, changes. Lines for the page."""
+"""Rows of the page's history: ended jobs, late signs, sweeps and changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reaper.web.ui.formatting import Text, When, ago, brief, duration, link, tex
 
 @dataclass(frozen=True, slots=True)
 class EndedRow:
-    """A job that was ended: by a sweep when `by` is None, else by whom. `late`: it has shown life since."""
+    """A job that was ended: by an operator, or by a sweep when `by` is None. `late`: it has shown life since."""
 
     source: str
     job: Text
@@ -29,17 +29,21 @@ class EndedRow:
 
 @dataclass(frozen=True, slots=True)
 class LateRow:
+    """A late sign of life."""
+
     source: str
     job: Text
     link: str
     kind: Text | None
-    told: str
+    sign: str
     ended_for: str
     when: When
 
 
 @dataclass(frozen=True, slots=True)
-class SweptRow:
+class SweepRow:
+    """A sweep that has ended."""
+
     source: str
     sweep_id: str
     outcome: str
@@ -52,6 +56,8 @@ class SweptRow:
 
 @dataclass(frozen=True, slots=True)
 class ChangeRow:
+    """A request over HTTP that was to change something, and its result."""
+
     when: When
     who: Text
     remote: str
@@ -72,14 +78,14 @@ def ended_row(ended: EndedRecord, late: Sequence[LateRecord]) -> EndedRow:
         sweep_id=ended.sweep_id,
         why=ended_for(job.silence_seconds, job.witness, job.age_seconds),
         when=ago(ended.seconds_ago, job.reaped_at),
-        late=any(found.source == ended.source and found.sign.key == job.key for found in late),
+        late=any(record.source == ended.source and record.sign.key == job.key for record in late),
     )
 
 
 def ended_for(silence: float | None, witness: str | None, age: float | None) -> str:
-    """What a job was ended for, in few words."""
-    heard = f", last heard from {visible(witness)}" if witness and witness != "start" else ""
-    return f"silent for {duration(silence)}{heard}, running for {duration(age)}"
+    """The evidence for which a job was ended, in few words."""
+    last = f", last heard from {visible(witness)}" if witness and witness != "start" else ""
+    return f"silent for {duration(silence)}{last}, running for {duration(age)}"
 
 
 def late_row(late: LateRecord) -> LateRow:
@@ -89,14 +95,14 @@ def late_row(late: LateRecord) -> LateRow:
         job=text(name),
         link=link(late.source, name),
         kind=text(sign.kind) if sign.kind is not None else None,
-        told=_told(sign),
+        sign=_describe(sign),
         ended_for=f"ended as {visible(sign.reason)}: "
         f"{ended_for(sign.silence_seconds, sign.last_witness, sign.age_seconds)}",
         when=ago(late.seconds_ago, sign.at),
     )
 
 
-def _told(sign: LateSign) -> str:
+def _describe(sign: LateSign) -> str:
     if sign.what == "event":
         return f"showed life after it was ended: {visible(sign.witness or 'a sign of life')}"
     then = f" instead of {visible(sign.status_then)}" if sign.status_then else ""
@@ -104,27 +110,27 @@ def _told(sign: LateSign) -> str:
     return f"{finished} after it was ended: its status is {visible(sign.status or 'unknown')}{then}"
 
 
-def swept_row(swept: SweepRecord) -> SweptRow:
-    counts = (("lost", swept.lost), ("locked", swept.locked), ("refused", swept.refused), ("late", swept.late))
-    told = [f"{number} {name}" for name, number in counts if number]
-    return SweptRow(
-        source=swept.source,
-        sweep_id=swept.sweep_id,
-        outcome=swept.outcome.value,
-        when=ago(swept.seconds_ago, swept.judged_at),
-        took=brief(swept.duration_seconds),
-        reaped=swept.reaped,
-        stale=str(swept.census.stale) if swept.census else "–",
-        more=visible("; ".join([*told, *([swept.error] if swept.error else [])])),
+def sweep_row(sweep: SweepRecord) -> SweepRow:
+    counts = (("lost", sweep.lost), ("locked", sweep.locked), ("refused", sweep.refused), ("late", sweep.late))
+    besides = [f"{number} {name}" for name, number in counts if number]
+    return SweepRow(
+        source=sweep.source,
+        sweep_id=sweep.sweep_id,
+        outcome=sweep.outcome.value,
+        when=ago(sweep.seconds_ago, sweep.judged_at),
+        took=brief(sweep.duration_seconds),
+        reaped=sweep.reaped,
+        stale=str(sweep.census.stale) if sweep.census else "–",
+        more=visible("; ".join([*besides, *([sweep.error] if sweep.error else [])])),
     )
 
 
-def change_row(changed: AuditEntry) -> ChangeRow:
-    change = changed.change
-    details = ", ".join(_detail(name, value) for name, value in change.details.items() if _says(name, value))
+def change_row(entry: AuditEntry) -> ChangeRow:
+    change = entry.change
+    details = ", ".join(_detail(name, value) for name, value in change.details.items() if _is_shown(name, value))
     target = f" {change.target}" if change.target else ""
     return ChangeRow(
-        when=ago(changed.seconds_ago),
+        when=ago(entry.seconds_ago),
         who=text(change.who),
         remote=visible(change.remote),
         what=text(f"{change.action}{target}{f' ({details})' if details else ''}"),
@@ -132,8 +138,8 @@ def change_row(changed: AuditEntry) -> ChangeRow:
     )
 
 
-def _says(name: str, value: object) -> bool:
-    """Whether a detail tells more than the change itself does. The source is its target."""
+def _is_shown(name: str, value: object) -> bool:
+    """Whether a detail adds anything. The source is the target, which is shown already."""
     return name != "source" and value is not None and value is not False
 
 

@@ -1,4 +1,4 @@
-"""Which jobs somebody wants to see, and the jobs: of one source or of all of them, oldest first."""
+"""The list of jobs, filtered: of one source or of all of them, oldest first."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from reaper.operations.report import DEFAULT_LIMIT, Report, ReportQuery
 from reaper.web.service import AdminService
 
 STUCK, RUNNING = "stuck", "running"
-PAGE = 25
+PAGE_LENGTH = 25
 _MOST_PAGES = 8
 _MOST_OFFSET = 100_000
-_LONGEST = 500
+_LONGEST_TEXT = 500
 
 CHOICES = {
     STUCK: "past timeout",
@@ -25,12 +25,12 @@ CHOICES = {
     Verdict.YOUNG.value: "young",
     RUNNING: "all running",
 }
-"""What may be asked for, and its name on the page."""
+"""The verdicts by which the list is filtered, and their names on the page."""
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """What was asked for in the URL. None and the first choice mean: whatever there is."""
+class JobFilter:
+    """The filter in the URL. None means any source or kind."""
 
     source: str | None = None
     kind: str | None = None
@@ -38,12 +38,12 @@ class Filter:
     page: int = 1
 
     @classmethod
-    def of(cls, query: Mapping[str, str]) -> Filter:
-        """What makes no sense is taken for not said: a page is no place to be refused."""
+    def parse(cls, query: Mapping[str, str]) -> JobFilter:
+        """A parameter that makes no sense is ignored: a person gets a page, not an error."""
         verdict, page = query.get("verdict", STUCK), query.get("page", "1")
         return cls(
-            source=query.get("source", "")[:_LONGEST] or None,
-            kind=query.get("kind", "")[:_LONGEST] or None,
+            source=query.get("source", "")[:_LONGEST_TEXT] or None,
+            kind=query.get("kind", "")[:_LONGEST_TEXT] or None,
             verdict=verdict if verdict in CHOICES else STUCK,
             page=max(1, int(page)) if page.isascii() and page.isdigit() and len(page) < 6 else 1,
         )
@@ -53,17 +53,17 @@ class Filter:
         return (self.source, self.kind, self.verdict) != (None, None, STUCK)
 
     def url(self, **changed: object) -> str:
-        """The page with this filter, changed so; any change but of the page leads to the first one."""
+        """The URL with this filter and these changes; any change but of the page leads to the first page."""
         other = replace(self, **{"page": 1, **changed})  # type: ignore[arg-type]
-        said = {"source": other.source, "kind": other.kind, "verdict": other.verdict, "page": other.page}
-        plain = {"source": None, "kind": None, "verdict": STUCK, "page": 1}
-        query = urlencode({name: value for name, value in said.items() if value != plain[name]})
+        values = {"source": other.source, "kind": other.kind, "verdict": other.verdict, "page": other.page}
+        defaults = {"source": None, "kind": None, "verdict": STUCK, "page": 1}
+        query = urlencode({name: value for name, value in values.items() if value != defaults[name]})
         return f"/?{query}" if query else "/"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One job among those asked for, and who holds its row."""
+class ListedJob:
+    """One job of the list, and the session that holds its row."""
 
     source: str
     evidence: Evidence
@@ -71,68 +71,68 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """One page of jobs; `more` follow. `reports` by source: None where it could not be read, and why in `errors`.
+class JobList:
+    """One page of the list; `more` follow. `reports` by source: None for one that could not be read; `errors` says why.
 
-    `too_far`: there are more pages than can be put in one order; one source alone has no such limit.
+    `too_far`: there are more jobs than can be merged into one order. One source with one verdict has no such limit.
     """
 
-    jobs: Sequence[Found]
+    jobs: Sequence[ListedJob]
     more: bool
     too_far: bool
     reports: Mapping[str, Report | None]
     errors: Mapping[str, ReaperError]
 
 
-def listing(service: AdminService, wanted: Filter, sources: Sequence[str]) -> Listing:
-    """Read the sources. What one of them refuses is told in `errors`."""
+def list_jobs(service: AdminService, chosen: JobFilter, sources: Sequence[str]) -> JobList:
+    """Read these sources. The error of one that cannot be read is in `errors`."""
     reports, errors = dict[str, Report | None](), dict[str, ReaperError]()
-    found, more = list[Found](), False
-    single = len(sources) == 1 and len(_verdicts(wanted)) == 1
-    page = wanted.page if single else min(wanted.page, _MOST_PAGES)
-    begin = min((page - 1) * PAGE, _MOST_OFFSET)
+    jobs, more = list[ListedJob](), False
+    single = len(sources) == 1 and len(_verdicts(chosen)) == 1
+    page = chosen.page if single else min(chosen.page, _MOST_PAGES)
+    offset = min((page - 1) * PAGE_LENGTH, _MOST_OFFSET)
     for name in sources:
         try:
-            for report in _read(service, name, wanted, begin, single=single):
+            for report in _read(service, name, chosen, offset, single=single):
                 reports[name] = report
                 more = more or report.more
-                found += [Found(name, job, report.holders.get(job.key)) for job in report.jobs]
+                jobs += [ListedJob(name, job, report.holders.get(job.key)) for job in report.jobs]
         except ReaperError as error:
             reports[name], errors[name] = None, error
-    found.sort(key=_oldest)
-    shown = found[:PAGE] if single else found[begin : begin + PAGE]
-    more = more or len(found) > (PAGE if single else begin + PAGE)
-    return Listing(shown, more, not single and page == _MOST_PAGES and more, reports, errors)
+    jobs.sort(key=_oldest_first)
+    shown = jobs[:PAGE_LENGTH] if single else jobs[offset : offset + PAGE_LENGTH]
+    more = more or len(jobs) > (PAGE_LENGTH if single else offset + PAGE_LENGTH)
+    return JobList(shown, more, not single and page == _MOST_PAGES and more, reports, errors)
 
 
-def _read(service: AdminService, source: str, wanted: Filter, begin: int, *, single: bool) -> Iterator[Report]:
-    """The first of a source's jobs, up to the end of the page; those of the page alone, where that can be asked."""
-    enough = DEFAULT_LIMIT * math.ceil((begin + PAGE) / DEFAULT_LIMIT)
-    if wanted.verdict == STUCK and wanted.kind is None:
-        yield service.overdue(source, enough)
+def _read(service: AdminService, source: str, chosen: JobFilter, offset: int, *, single: bool) -> Iterator[Report]:
+    """A source's jobs up to the end of the page: all of them have to be merged, unless the source is a `single` one."""
+    limit = DEFAULT_LIMIT * math.ceil((offset + PAGE_LENGTH) / DEFAULT_LIMIT)
+    if chosen.verdict == STUCK and chosen.kind is None:
+        yield service.overdue(source, limit)
         return
-    for verdict in _verdicts(wanted):
+    for verdict in _verdicts(chosen):
         if single:
-            yield service.look(source, ReportQuery(verdict, wanted.kind, PAGE, begin))
+            yield service.jobs(source, ReportQuery(verdict, chosen.kind, PAGE_LENGTH, offset))
         else:
-            yield service.look(source, ReportQuery(verdict, wanted.kind, enough))
+            yield service.jobs(source, ReportQuery(verdict, chosen.kind, limit))
 
 
-def _verdicts(wanted: Filter) -> Sequence[Verdict | None]:
-    """Which looks it takes."""
-    if wanted.verdict == STUCK:
+def _verdicts(chosen: JobFilter) -> Sequence[Verdict | None]:
+    """The verdicts of the queries that the filter takes; None queries all of them."""
+    if chosen.verdict == STUCK:
         return (Verdict.STALE, Verdict.SPARED)
-    return (None,) if wanted.verdict == RUNNING else (Verdict(wanted.verdict),)
+    return (None,) if chosen.verdict == RUNNING else (Verdict(chosen.verdict),)
 
 
-def _oldest(job: Found) -> float:
-    """A start that is infinitely long ago has no age."""
+def _oldest_first(job: ListedJob) -> float:
+    """A start at -infinity has no age."""
     age = job.evidence.age_seconds
     return -math.inf if age is None else -age
 
 
-def held(jobs: Sequence[Found]) -> Mapping[str, Mapping[Key, LockHolder]]:
-    """Who holds the rows, by source."""
+def holders_of(jobs: Sequence[ListedJob]) -> Mapping[str, Mapping[Key, LockHolder]]:
+    """The sessions that hold the rows of these jobs, by source."""
     holders = dict[str, dict[Key, LockHolder]]()
     for job in jobs:
         if job.holder is not None:
@@ -140,14 +140,14 @@ def held(jobs: Sequence[Found]) -> Mapping[str, Mapping[Key, LockHolder]]:
     return holders
 
 
-def kinds(
-    service: AdminService, sources: Sequence[str], tell: Callable[[str, ReaperError], None]
+def count_kinds(
+    service: AdminService, sources: Sequence[str], on_error: Callable[[str, ReaperError], None]
 ) -> list[tuple[str, str | None, int]]:
-    """Source, kind and number of running jobs, most first. `tell` is told which source refused, and why."""
-    found = list[tuple[str, str | None, int]]()
+    """Source, kind and number of running jobs, most first. `on_error` gets each source that could not be read."""
+    counts = list[tuple[str, str | None, int]]()
     for name in sources:
         try:
-            found += [(name, kind, number) for kind, number in service.kinds(name)]
+            counts += [(name, kind, number) for kind, number in service.kinds(name)]
         except ReaperError as error:
-            tell(name, error)
-    return sorted(found, key=lambda row: -row[2])
+            on_error(name, error)
+    return sorted(counts, key=lambda row: -row[2])

@@ -1,4 +1,4 @@
-"""Everything that the page of one job shows, as values."""
+"""The page of one job, as values for its template."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from reaper.operations.explain import Explanation
 from reaper.web.service import AdminService
 from reaper.web.ui.formatting import Text, absolute, duration, link, text, visible
 from reaper.web.ui.history_rows import EndedRow, LateRow, ended_row, late_row
-from reaper.web.ui.outlook import NextStep
-from reaper.web.ui.overview import Gauge, actions, gauge, prospect, verdict
+from reaper.web.ui.next_step import NextStep
+from reaper.web.ui.overview import Gauge, actions, gauge, source_state, verdict
 from reaper.web.ui.timeline import Timeline, timeline
 
-_LATE_LOOKED_AT = 100
+_LATE_SIGNS = 100  # as many as the history keeps
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What the database tells of a job. `facts` are like those of `reaper explain`."""
+class JobDetails:
+    """A job as its database has it. `facts` are like those of `reaper explain`."""
 
     verdict: str
     why: str
@@ -40,7 +40,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """One job. Without `known` nothing could be read of it, and `trouble` says why."""
+    """One job. Without `known` it could not be read, and `trouble` says why."""
 
     version: str
     host: str
@@ -48,47 +48,45 @@ class JobPage:
     job: Text
     link: str
     kind: Text | None
-    known: Known | None
+    known: JobDetails | None
     trouble: str | None
     ended: EndedRow | None
     late: Sequence[LateRow]
 
 
-def make_job_board(service: AdminService, source: str, job: str) -> JobPage:
-    """Raises NoSuchSource, and NoSuchJob for one that nobody has ever heard of."""
-    service.standing(source)  # an unknown source is no trouble of a database's
+def make_job_page(service: AdminService, source: str, job: str) -> JobPage:
+    """Raises NoSuchSource, and NoSuchJob for a job that neither the database nor this daemon knows."""
+    service.source_status(source)  # raises NoSuchSource, which is not the trouble of a database
     ending = next(
         (e for e in service.history.endings(1000) if e.source == source and messages.format_key(e.job.key) == job), None
     )
     try:
-        told = service.explain(source, job)
+        explanation = service.explain(source, job)
     except NoSuchJob as error:
         if ending is None:
             raise
-        return _board(
-            service, source, job, ending, None, f"{error}: its row is gone. It was ended through this daemon."
-        )
+        return _page(service, source, job, ending, None, f"{error}: its row is gone. It was ended through this daemon.")
     except DatabaseUnavailable as error:
-        return _board(service, source, job, ending, None, f"The database is away: {error}")
+        return _page(service, source, job, ending, None, f"The database is away: {error}")
     except ReaperError as error:
-        return _board(service, source, job, ending, None, str(error))
-    return _board(service, source, messages.format_key(told.evidence.key), ending, told, None)
+        return _page(service, source, job, ending, None, str(error))
+    return _page(service, source, messages.format_key(explanation.evidence.key), ending, explanation, None)
 
 
-def _board(
+def _page(
     service: AdminService,
     source: str,
     job: str,
     ending: EndedRecord | None,
-    told: Explanation | None,
+    explanation: Explanation | None,
     trouble: str | None,
 ) -> JobPage:
     signs = [
         late
-        for late in service.history.late(_LATE_LOOKED_AT)
+        for late in service.history.late(_LATE_SIGNS)
         if (late.source, messages.format_key(late.sign.key)) == (source, job)
     ]
-    kind = told.evidence.kind if told else ending.job.kind if ending else None
+    kind = explanation.evidence.kind if explanation else ending.job.kind if ending else None
     return JobPage(
         version=__version__,
         host=visible(service.host),
@@ -96,38 +94,38 @@ def _board(
         job=text(job),
         link=link(source, job),
         kind=text(kind) if kind is not None else None,
-        known=_known(service, source, told) if told else None,
+        known=_details(service, source, explanation) if explanation else None,
         trouble=visible(trouble) if trouble else None,
         ended=ended_row(ending, signs) if ending else None,
         late=[late_row(late) for late in signs],
     )
 
 
-def _known(service: AdminService, source: str, told: Explanation) -> Known:
-    job = told.evidence
-    expecting = prospect(service, source, None)
-    if told.holder is not None:
-        expecting = replace(expecting, holders={job.key: told.holder})
-    late = [late.sign for late in service.history.late(_LATE_LOOKED_AT) if (late.source, late.sign.key) ==
-            (source, job.key)]  # fmt: skip
+def _details(service: AdminService, source: str, explanation: Explanation) -> JobDetails:
+    job = explanation.evidence
+    state = source_state(service, source, None)
+    if explanation.holder is not None:
+        state = replace(state, holders={job.key: explanation.holder})
+    records = service.history.late(_LATE_SIGNS)
+    late = [record.sign for record in records if (record.source, record.sign.key) == (source, job.key)]
     runs = job.verdict is not Verdict.ENDED
-    return Known(
+    return JobDetails(
         verdict=verdict(job),
         why=visible(messages.describe_verdict(job)),
-        next=expecting.of(job),
+        next=state.next_step(job),
         started=job.started,
         age=gauge("age", job.age_seconds, job.timeout_seconds, "timeout"),
         silence=gauge("silence", job.silence_seconds, job.stall_seconds, "stall window"),
-        timeline=timeline(job, told.audits, late),
-        facts=[(name, visible(value)) for name, value in _facts(told)],
-        audits=[visible(messages.describe_audit(written)) for written in told.audits],
+        timeline=timeline(job, explanation.audits, late),
+        facts=[(name, visible(value)) for name, value in _facts(explanation)],
+        audits=[visible(messages.describe_audit(audit)) for audit in explanation.audits],
         actions=actions(service, source) if runs else (),
         runs=runs,
     )
 
 
-def _facts(told: Explanation) -> Iterator[tuple[str, str]]:
-    job = told.evidence
+def _facts(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    job = explanation.evidence
     yield "status", job.status or "none"
     yield "started", _context(job.started, job.started_from, job.age_seconds)
     for witness, at in job.signs.items():
@@ -139,20 +137,20 @@ def _facts(told: Explanation) -> Iterator[tuple[str, str]]:
     yield "stall window", f"{duration(job.stall_seconds)}, from {job.stall_from}"
     if job.verdict is not Verdict.ENDED:
         yield from _downtime(job)
-    if told.holder is not None:
+    if explanation.holder is not None:
         held = "" if job.verdict is Verdict.ENDED else "; it is not ended while that lasts"
-        yield "row held", f"by {messages.describe_holder(told.holder)}{held}"
+        yield "row held", f"by {messages.describe_holder(explanation.holder)}{held}"
     if job.judged_at is not None:
         yield "judged", absolute(job.judged_at)
 
 
 def _downtime(job: Evidence) -> Iterator[tuple[str, str]]:
     if job.audible_since is not None:
-        yield "a stall window back", f"{absolute(job.audible_since)}: what was last heard before it is silent"
+        yield "a stall window back", f"{absolute(job.audible_since)}: a job whose last sign of life is older is silent"
     elif job.deaf_until is not None:
-        yield "a stall window back", "not reached yet: nothing could be heard for so long"
+        yield "a stall window back", "not reached yet: no sign of life could be seen for so long"
     if job.deaf_until is not None:
-        yield "silence counts from", f"{absolute(job.deaf_until)}: the database was away before, or nobody knows"
+        yield "silence counts from", f"{absolute(job.deaf_until)}: before that the database was away, or may have been"
 
 
 def _context(at: str | None, where: str | None, seconds: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Everything that the first page shows, as values: no HTML, and nothing that a template would have to work out."""
+"""The first page, as values for its template."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from reaper.memory import HaltRecord
 from reaper.model import Evidence, JobCounts
 from reaper.operations.report import Report
 from reaper.web.service import AdminService
-from reaper.web.ui import job_list as listings
 from reaper.web.ui.formatting import Text, duration, link, text, visible
-from reaper.web.ui.headline import Cell, Headline, headline, strip
+from reaper.web.ui.headline import Cell, Headline, headline, status_strip
 from reaper.web.ui.history_rows import (
     ChangeRow,
     EndedRow,
     LateRow,
-    SweptRow,
+    SweepRow,
     change_row,
     ended_row,
     late_row,
-    swept_row,
+    sweep_row,
 )
-from reaper.web.ui.job_list import CHOICES, Filter, Found, Listing
-from reaper.web.ui.outlook import NextStep, Outlook
+from reaper.web.ui.job_list import CHOICES, RUNNING, JobFilter, JobList, ListedJob, count_kinds, holders_of, list_jobs
+from reaper.web.ui.next_step import NextStep, SourceState
 from reaper.web.ui.source_rows import SourceRow, source_row
 from reaper.web.ui.sweep_chart import Chart, chart, filled
 
@@ -37,7 +36,7 @@ _REAPED_SHOWN, _SWEEPS_SHOWN, _SWEEPS_DRAWN, _OTHERS_SHOWN, _KINDS_SHOWN = 12, 3
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """A duration against its limit. `filled` is of a hundred; the limit is at fifty."""
+    """A bar that shows a duration against its limit. `filled` is in percent; the limit is at 50."""
 
     name: str
     value: str
@@ -53,7 +52,7 @@ class Gauge:
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """One running job. `started` is what whoever decides about it has seen."""
+    """One running job. An action on it is refused when `started` has changed meanwhile."""
 
     anchor: str
     source: str
@@ -71,6 +70,8 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class KindRow:
+    """The running jobs of one kind."""
+
     source: str
     kind: Text | None
     running: int
@@ -80,7 +81,7 @@ class KindRow:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One setting in force and where it came from."""
+    """One setting in force, and where it came from."""
 
     name: str
     value: str
@@ -89,6 +90,8 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class OverviewPage:
+    """Everything that the first page shows."""
+
     version: str
     host: str
     state: str
@@ -97,7 +100,7 @@ class OverviewPage:
     strip: Sequence[Cell]
     totals: JobCounts | None
     sources: Sequence[SourceRow]
-    filter: Filter
+    filter: JobFilter
     choices: Mapping[str, str]
     notes: Sequence[str]
     jobs: Sequence[JobRow]
@@ -109,95 +112,96 @@ class OverviewPage:
     ended: Sequence[EndedRow]
     late: Sequence[LateRow]
     chart: Chart
-    sweeps: Sequence[SweptRow]
+    sweeps: Sequence[SweepRow]
     policy: Sequence[Policy]
     thresholds: Sequence[Policy]
     changes: Sequence[ChangeRow]
 
 
-def make_board(service: AdminService, wanted: Filter) -> OverviewPage:
-    """Reads the sources that answer. Raises nothing that a database may say."""
-    names = [name for name in service.sources if wanted.source in (None, name)]
-    known = {name: service.standing(name) for name in service.sources}
-    away = {name for name, standing in known.items() if standing.report and standing.report.database_away}
-    # What is known to be away is asked again by its next sweep: nobody here has to wait for it, again and again.
-    found = listings.listing(service, wanted, [name for name in names if name not in away])
-    errors = dict(found.errors)
+def make_overview(service: AdminService, chosen: JobFilter) -> OverviewPage:
+    """Reads the sources that answer. A source that cannot be read is no error: the page says so."""
+    names = [name for name in service.sources if chosen.source in (None, name)]
+    # A database that is known to be away is asked again by its next sweep: no reader has to wait for that.
+    statuses = {name: service.source_status(name) for name in service.sources}
+    away = {name for name, status in statuses.items() if status.report and status.report.database_away}
+    listed = list_jobs(service, chosen, [name for name in names if name not in away])
+    errors = dict(listed.errors)
     readable = [name for name in names if name not in away and name not in errors]
-    counted = listings.kinds(service, readable, errors.__setitem__)
-    prospects = {name: prospect(service, name, found.reports.get(name)) for name in known}
-    holders = listings.held(found.jobs)
-    prospects = {name: replace(each, holders=holders.get(name, {})) for name, each in prospects.items()}
-    rows = [source_row(each, errors.get(name)) for name, each in prospects.items()]
+    kinds = count_kinds(service, readable, errors.__setitem__)
+    holders = holders_of(listed.jobs)
+    states = {
+        name: replace(source_state(service, name, listed.reports.get(name)), holders=holders.get(name, {}))
+        for name in statuses
+    }
+    rows = [source_row(source, errors.get(name)) for name, source in states.items()]
     state, halted = service.supervisor.state, service.supervisor.halt_switch.current
     late, sweeps = service.history.late(_LATE_COUNTED), service.history.sweeps(None, _SWEEPS_DRAWN)
-    policy = [Policy(visible(name), visible(value), visible(origin)) for name, value, origin in
-              service.settings.described()]  # fmt: skip
+    policy = [Policy(*(visible(part) for part in setting)) for setting in service.settings.described()]
     return OverviewPage(
         version=__version__,
         host=visible(service.host),
         state=str(state) if state else "NOT SCHEDULED",
         halted=halted,
-        headline=headline(rows, list(prospects.values()), halted, state),
-        strip=strip(rows, state, len(late), more=len(late) == _LATE_COUNTED),
+        headline=headline(rows, list(states.values()), halted, state),
+        strip=status_strip(rows, state, len(late), more=len(late) == _LATE_COUNTED),
         totals=_totals(rows),
         sources=rows,
-        filter=wanted,
+        filter=chosen,
         choices=CHOICES,
-        notes=_notes(service, wanted),
-        jobs=[job_row(each, prospects[each.source], service) for each in found.jobs],
-        pages=_pages(wanted, found),
-        too_far=found.too_far,
+        notes=_notes(service, chosen),
+        jobs=[job_row(job, states[job.source], service) for job in listed.jobs],
+        pages=_pages(chosen, listed),
+        too_far=listed.too_far,
         unread=sorted({name for name in names if name in away or name in errors}),
-        kinds=[_kind_row(row, counted, wanted) for row in counted[:_KINDS_SHOWN]],
-        more_kinds=max(0, len(counted) - _KINDS_SHOWN),
-        ended=[ended_row(each, late) for each in service.history.endings(_REAPED_SHOWN)],
-        late=[late_row(each) for each in late[:_OTHERS_SHOWN]],
+        kinds=[_kind_row(row, kinds, chosen) for row in kinds[:_KINDS_SHOWN]],
+        more_kinds=max(0, len(kinds) - _KINDS_SHOWN),
+        ended=[ended_row(record, late) for record in service.history.endings(_REAPED_SHOWN)],
+        late=[late_row(record) for record in late[:_OTHERS_SHOWN]],
         chart=chart(service.sources, sweeps),
-        sweeps=[swept_row(each) for each in sweeps[:_SWEEPS_SHOWN]],
+        sweeps=[sweep_row(record) for record in sweeps[:_SWEEPS_SHOWN]],
         policy=policy,
-        thresholds=[row for row in policy if row.name.startswith("sources.") and _decides(row.name)],
-        changes=[change_row(each) for each in service.history.changes(_OTHERS_SHOWN)],
+        thresholds=[row for row in policy if row.name.startswith("sources.") and _is_threshold(row.name)],
+        changes=[change_row(entry) for entry in service.history.changes(_OTHERS_SHOWN)],
     )
 
 
-def prospect(service: AdminService, source: str, report: Report | None) -> Outlook:
-    """What the jobs of a source have to expect; `report` is what was just read of it. Raises NoSuchSource."""
-    standing = service.standing(source)
+def source_state(service: AdminService, source: str, report: Report | None) -> SourceState:
+    """The state of a source; `report` is what was just read of it. Raises NoSuchSource."""
     runner = next((runner for runner in service.supervisor.runners if runner.name == source), None)
-    seen = (swept.census for swept in service.history.sweeps(source, _SWEEPS_DRAWN) if swept.census is not None)
-    return Outlook(
-        standing=standing,
+    counted = (sweep.census for sweep in service.history.sweeps(source, _SWEEPS_DRAWN) if sweep.census is not None)
+    return SourceState(
+        status=service.source_status(source),
         state=service.supervisor.state,
         halted=service.supervisor.halt_switch.current,
         breaker=service.breaker(source),
         action=service.settings.sources[source].action,
-        census=report.census if report else next(seen, None),
+        census=report.census if report else next(counted, None),
         held_back=service.held(source),
         refused=runner.refused if runner else (),
     )
 
 
-def job_row(found: Found, expecting: Outlook, service: AdminService) -> JobRow:
-    job, name = found.evidence, messages.format_key(found.evidence.key)
+def job_row(listed: ListedJob, source: SourceState, service: AdminService) -> JobRow:
+    job, name = listed.evidence, messages.format_key(listed.evidence.key)
+    identity = repr((listed.source, job.key)).encode("utf-8", "replace")
     return JobRow(
-        anchor=f"job-{blake2b(repr((found.source, job.key)).encode('utf-8', 'replace'), digest_size=8).hexdigest()}",
-        source=found.source,
+        anchor=f"job-{blake2b(identity, digest_size=8).hexdigest()}",
+        source=listed.source,
         job=text(name),
-        link=link(found.source, name),
+        link=link(listed.source, name),
         kind=text(job.kind) if job.kind is not None else None,
         verdict=verdict(job),
         age=gauge("age", job.age_seconds, job.timeout_seconds, "timeout"),
         silence=gauge("silence", job.silence_seconds, job.stall_seconds, "stall window"),
         why=visible(messages.describe_verdict(job)),
-        next=expecting.of(job),
+        next=source.next_step(job),
         started=job.started,
-        actions=actions(service, found.source),
+        actions=actions(service, listed.source),
     )
 
 
 def verdict(job: Evidence) -> str:
-    """The verdict's name on the page: what is spared for want of knowledge is told apart."""
+    """The verdict's name on the page: `unknown` for a job that is spared because a witness could not be asked."""
     return "unknown" if messages.spared_as_unknown(job) else job.verdict.value
 
 
@@ -207,45 +211,47 @@ def gauge(name: str, seconds: float | None, limit: float, limit_name: str) -> Ga
 
 
 def actions(service: AdminService, source: str) -> Sequence[str]:
-    """What can be done by hand with a job of this source: those that HTTP has an address for."""
-    return [action for action in ("fail", "requeue") if action in service.actions(source)]
+    """The actions on a job of this source that HTTP offers."""
+    return [action for action in ("fail", "requeue") if action in service.action_names(source)]
 
 
 def _totals(rows: Sequence[SourceRow]) -> JobCounts | None:
-    """Of all sources that were counted."""
+    """The counts of all sources together, as far as they are known."""
     counted = [row.census for row in rows if row.census is not None]
     if not counted:
         return None
-    running, late, stale = (
-        sum(getattr(each, name) for each in counted) for name in ("running", "past_timeout", "stale")
+    running, past_timeout, stale = (
+        sum(getattr(census, name) for census in counted) for name in ("running", "past_timeout", "stale")
     )
-    return JobCounts(running, late, stale, None)
+    return JobCounts(running, past_timeout, stale, None)
 
 
-def _notes(service: AdminService, wanted: Filter) -> list[str]:
-    if wanted.source is None or wanted.source in service.sources:
+def _notes(service: AdminService, chosen: JobFilter) -> list[str]:
+    if chosen.source is None or chosen.source in service.sources:
         return []
-    return [visible(f"There is no source {wanted.source!r}{did_you_mean(wanted.source, service.sources)}")]
+    return [visible(f"There is no source {chosen.source!r}{did_you_mean(chosen.source, service.sources)}")]
 
 
-def _pages(wanted: Filter, found: Listing) -> tuple[str | None, str | None]:
-    """Where the pages before and after this one are."""
-    before = wanted.url(page=wanted.page - 1) if wanted.page > 1 else None
-    after = wanted.url(page=wanted.page + 1) if found.more and not found.too_far else None
+def _pages(chosen: JobFilter, listed: JobList) -> tuple[str | None, str | None]:
+    """The URLs of the pages before and after this one."""
+    before = chosen.url(page=chosen.page - 1) if chosen.page > 1 else None
+    after = chosen.url(page=chosen.page + 1) if listed.more and not listed.too_far else None
     return before, after
 
 
-def _kind_row(row: tuple[str, str | None, int], rows: Sequence[tuple[str, str | None, int]], wanted: Filter) -> KindRow:
+def _kind_row(
+    row: tuple[str, str | None, int], rows: Sequence[tuple[str, str | None, int]], chosen: JobFilter
+) -> KindRow:
     source, kind, running = row
     return KindRow(
         source=source,
         kind=text(kind, 60) if kind is not None else None,
         running=running,
         share=round(100 * running / max(number for _, _, number in rows), 1),
-        link=wanted.url(source=source, kind=kind, verdict=listings.RUNNING) if kind and len(kind) < 200 else None,
+        link=chosen.url(source=source, kind=kind, verdict=RUNNING) if kind and len(kind) < 200 else None,
     )
 
 
-def _decides(name: str) -> bool:
-    """Whether a setting says when a job is stale, and what becomes of it then."""
+def _is_threshold(name: str) -> bool:
+    """Whether a setting decides when a job is stale, or what happens to it then."""
     return name.endswith((".timeout_seconds", ".stall_seconds", ".action"))

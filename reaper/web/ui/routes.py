@@ -1,76 +1,79 @@
-"""Where the page is to be found. Reads the desk, and changes nothing."""
+"""The routes of the page, its templates and its static files. They read the service, and change nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Any
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from reaper import __version__
 from reaper.errors import NoSuchJob, NoSuchSource
-from reaper.web.guard.auth_dependency import GATE
+from reaper.web.api.dependencies import any_text
+from reaper.web.guard.access import ACCESS_CONTROL
 from reaper.web.guard.tokens import HOW_TO_SET
-from reaper.web.path_convertor import whole
 from reaper.web.service import AdminService
-from reaper.web.ui.formatting import text
-from reaper.web.ui.job_list import Filter
-from reaper.web.ui.job_page import make_job_board
-from reaper.web.ui.overview import make_board
-from reaper.web.ui.page_cache import PageCache, RenderedPage
-from reaper.web.ui.rendering import render
-from reaper.web.ui.static_files import asset
+from reaper.web.ui.formatting import text, visible
+from reaper.web.ui.job_list import JobFilter
+from reaper.web.ui.job_page import make_job_page
+from reaper.web.ui.overview import make_overview
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_MEDIA_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
 
 
 def router_of(service: AdminService) -> APIRouter:
-    """`/`, `/jobs/{source}/{id}` and what they are made with. `?part=live` is a page without its frame."""
-    router, kept = APIRouter(include_in_schema=False, default_response_class=HTMLResponse), PageCache()
-
-    def answer(request: Request, what: Hashable, make: Callable[[dict[str, Any]], RenderedPage]) -> Response:
-        frame = _frame(request)
-        made = kept.at((what, *frame.values(), _age_of(service)), lambda: make(frame))
-        headers = {"ETag": made.etag}
-        if made.status == 200 and made.etag in _known(request):
-            return Response(status_code=304, headers=headers)
-        return HTMLResponse(made.body, made.status, headers)
+    """`/`, `/jobs/{source}/{id}` and their static files. `?part=live` is a page without its frame."""
+    router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
     @router.get("/")
-    def board(request: Request) -> Response:
-        wanted = Filter.of(request.query_params)
-        return answer(
-            request,
-            wanted,
-            lambda frame: RenderedPage(200, render("board.html", board=make_board(service, wanted), **frame)),
-        )
+    def overview(request: Request) -> Response:
+        board = make_overview(service, JobFilter.parse(request.query_params))
+        return _page(request, 200, "board.html", board)
 
-    @router.get("/jobs/{source}/" + whole("job"))
+    @router.get("/jobs/{source}/" + any_text("job"))
     def job(request: Request, source: str, job: str) -> Response:
-        def make(frame: dict[str, Any]) -> RenderedPage:
-            try:
-                found = make_job_board(service, source, job)
-            except (NoSuchSource, NoSuchJob) as error:
-                return RenderedPage(404, render("missing.html", board=_missing(service, str(error)), **frame))
-            return RenderedPage(200 if found.known or found.ended else 503, render("job.html", board=found, **frame))
-
-        return answer(request, (source, job), make)
+        try:
+            board = make_job_page(service, source, job)
+        except (NoSuchSource, NoSuchJob) as error:
+            missing = {"version": __version__, "host": service.host, "problem": text(str(error), 600)}
+            return _page(request, 404, "missing.html", missing)
+        return _page(request, 200 if board.known or board.ended else 503, "job.html", board)
 
     @router.get("/static/{name}")
     def static(request: Request, name: str) -> Response:
-        found = asset(name)
-        if found is None:
+        file = _static_files().get(name)
+        if file is None:
             return Response("there is no such file\n", 404, media_type="text/plain")
-        headers = {"ETag": found.etag, "Cache-Control": "no-cache"}
-        if found.etag in _known(request):
+        headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
+        if file.etag in _etags_of(request):
             return Response(status_code=304, headers=headers)
-        return Response(found.body, headers=headers, media_type=found.media_type)
+        return Response(file.body, headers=headers, media_type=file.media_type)
 
     return router
 
 
+def _page(request: Request, status: int, template: str, board: object) -> Response:
+    body = render(template, board=board, **_frame(request))
+    headers = {"ETag": _etag(body)}
+    if status == 200 and headers["ETag"] in _etags_of(request):
+        return Response(status_code=304, headers=headers)
+    return HTMLResponse(body, status, headers)
+
+
 def _frame(request: Request) -> dict[str, Any]:
-    """What pages depend on besides what they show."""
-    access_control = request.scope.get(GATE)
+    """What a page depends on besides the values that it shows."""
+    access_control = request.scope.get(ACCESS_CONTROL)
     return {
         "live": request.query_params.get("part") == "live",
         "can_change": access_control is not None and bool(access_control.tokens),
@@ -78,17 +81,62 @@ def _frame(request: Request) -> dict[str, Any]:
     }
 
 
-def _age_of(service: AdminService) -> tuple[object, ...]:
-    """What was made before somebody changed something is not shown after it."""
-    changes = service.history.changes(1)
-    return (changes[0].noted if changes else None, service.supervisor.halt_switch.current, service.supervisor.state)
-
-
-def _known(request: Request) -> list[str]:
-    """What the client has already."""
+def _etags_of(request: Request) -> list[str]:
+    """The versions that the client has already."""
     given = request.headers.get("if-none-match", "")
     return [etag.strip().removeprefix("W/") for etag in given.split(",")]
 
 
-def _missing(service: AdminService, problem: str) -> dict[str, object]:
-    return {"version": __version__, "host": service.host, "problem": text(problem, 600)}
+def _etag(body: bytes) -> str:
+    return f'"{blake2b(body, digest_size=12).hexdigest()}"'
+
+
+# --- templates -----------------------------------------------------------------------------------------------
+
+
+def render(template: str, **values: object) -> bytes:
+    """Every value that the template prints is escaped."""
+    return _environment().get_template(template).render(**values).encode("utf-8", "replace")
+
+
+@cache
+def _environment() -> Environment:
+    """Jinja is loaded, and templates are compiled, at the first request for a page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("reaper.web.ui"),
+        autoescape=True,
+        auto_reload=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"shown": visible, "sentence": _sentence}
+    return environment
+
+
+def _sentence(text: str) -> str:
+    """With a capital letter first, and unchanged otherwise."""
+    return text[:1].upper() + text[1:]
+
+
+# --- static files --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _StaticFile:
+    body: bytes
+    media_type: str
+    etag: str
+
+
+@cache
+def _static_files() -> dict[str, _StaticFile]:
+    """By name. Clients keep them, and ask whether they have changed."""
+    by_name = {}
+    for file in files("reaper.web.ui").joinpath("static").iterdir():
+        if (media_type := _MEDIA_TYPES.get(file.name.rpartition(".")[2])) is not None:
+            body = file.read_bytes()
+            by_name[file.name] = _StaticFile(body, media_type, _etag(body))
+    return by_name

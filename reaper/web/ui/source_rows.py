@@ -1,4 +1,4 @@
-"""How each source stands."""
+"""The table of sources: one row for each."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import JobCounts, Outcome, SweepReport
 from reaper.scheduling.scheduler import State
 from reaper.web.ui.formatting import When, ago, brief, duration, visible
-from reaper.web.ui.outlook import Outlook
+from reaper.web.ui.next_step import SourceState
 
-_TOLD_ELSEWHERE = ("halted by", "breaker open")
+_SHOWN_ELSEWHERE = ("halted by", "breaker open")
+"""Beginnings of problems that the page shows in another place."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """One source's line in the strip.
+    """One source.
 
-    `away` is what its database said when it could not be reached, `unread` what else kept the page from reading it
-    just now: None while nothing does.
-
-    `breaker` says why it holds the sweeps, and `release` how many jobs would have to be let through: 0 for none.
+    `away` is its database's error when it could not be reached, `unread` any other error with which it could not be
+    read for this page. `breaker` says why the breaker holds its sweeps, and `release` how many jobs it holds, or 0.
     """
 
     name: str
@@ -39,25 +38,25 @@ class SourceRow:
     release: int
 
 
-def source_row(prospect: Outlook, error: ReaperError | None) -> SourceRow:
-    """`error` is what kept the page from reading the source."""
-    standing, census = prospect.standing, prospect.census
-    report, held = standing.report, prospect.held_back
+def source_row(source: SourceState, error: ReaperError | None) -> SourceRow:
+    """`error`: the source could not be read for this page."""
+    status, held = source.status, source.held_back
+    report = status.report
     away = _away(report) or (str(error) if isinstance(error, DatabaseUnavailable) else None)
     unread = str(error) if error is not None and away is None else None
     return SourceRow(
-        name=standing.name,
-        profile=standing.profile,
+        name=status.name,
+        profile=status.profile,
         role=_role(report),
-        schedule=_schedule(prospect),
+        schedule=_schedule(source),
         away=visible(away) if away else None,
         unread=visible(unread) if unread else None,
-        succeeded=_succeeded(report, standing.succeeded_seconds_ago),
+        succeeded=_succeeded(report, status.succeeded_seconds_ago),
         last=_last(report),
         last_outcome=report.outcome.value if report else "none",
-        census=census,
-        problems=[visible(problem) for problem in standing.problems if not problem.startswith(_TOLD_ELSEWHERE)],
-        breaker=prospect.breaker.reason(held) if held is not None else None,
+        census=source.census,
+        problems=[visible(problem) for problem in status.problems if not problem.startswith(_SHOWN_ELSEWHERE)],
+        breaker=source.breaker.reason(held) if held is not None else None,
         release=held.stale if held is not None else 0,
     )
 
@@ -82,14 +81,14 @@ def _succeeded(report: SweepReport | None, seconds: float | None) -> When:
     return ago(seconds)
 
 
-def _schedule(prospect: Outlook) -> str:
-    standing, seconds = prospect.standing, prospect.standing.next_seconds
-    if standing.sweeping:
+def _schedule(source: SourceState) -> str:
+    seconds = source.status.next_seconds
+    if source.status.sweeping:
         return "sweeping now"
     if seconds is None:
-        return "no more" if prospect.state is State.FINISHED else "not scheduled yet"
-    look = "looks" if prospect.halted is not None else "sweeps"
-    return f"{look} in {duration(seconds)}" if seconds >= 1 else f"{look} any moment"
+        return "no more" if source.state is State.FINISHED else "not scheduled yet"
+    looks = "looks" if source.halted is not None else "sweeps"
+    return f"{looks} in {duration(seconds)}" if seconds >= 1 else f"{looks} any moment"
 
 
 def _last(report: SweepReport | None) -> str:

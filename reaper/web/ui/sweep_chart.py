@@ -1,4 +1,4 @@
-"""Where things are drawn: geometry of the bars and of the chart of sweeps, in units of the drawing. No SVG here."""
+"""The geometry of the chart of sweeps and of bars, in units of the drawing. The templates draw it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reaper.observers.history import SweepRecord
 from reaper.web.ui.formatting import brief, count, duration
 
 BAR_WIDTH = 100.0
-"""A bar's length. Its limit stands in the middle, so that limits stand below each other in a list."""
+"""A bar's length. Its limit is in the middle, so that the limits in a list are aligned."""
 
 CHART_WIDTH, LANE_HEIGHT, LANE_TOP = 1080.0, 62.0, 18.0
 _COLUMNS = 72
@@ -22,7 +22,7 @@ _WORST = (Outcome.FAILED, Outcome.HELD, Outcome.HALTED, Outcome.STOPPED, Outcome
 
 
 def filled(value: float | None, limit: float) -> float:
-    """How much of a bar is filled: to its middle in proportion, and beyond it ever slower, for it never ends."""
+    """How much of a bar is filled: up to its limit in proportion, beyond it ever slower, since it has no end."""
     if value is None or not math.isfinite(value):
         return BAR_WIDTH
     if limit <= 0:
@@ -62,7 +62,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`ticks` are places on the axis of time with their names."""
+    """`ticks` are positions on the axis of time, with their labels."""
 
     lanes: Sequence[Lane]
     ticks: Sequence[tuple[float, str]]
@@ -73,35 +73,35 @@ class Chart:
 
 def chart(sources: Iterable[str], sweeps: Sequence[SweepRecord]) -> Chart:
     """The sweeps of each source on one axis of time, from left to right."""
-    oldest = max((swept.seconds_ago for swept in sweeps), default=0.0)
+    oldest = max((sweep.seconds_ago for sweep in sweeps), default=0.0)
     span = next((span for span in _SPANS if span >= oldest), _SPANS[-1])
-    lanes = [_lane(source, [swept for swept in sweeps if swept.source == source], span) for source in sources]
-    met = {column.outcome for lane in lanes for column in lane.columns}
+    lanes = [_lane(source, [sweep for sweep in sweeps if sweep.source == source], span) for source in sources]
+    outcomes = {column.outcome for lane in lanes for column in lane.columns}
     ticks = [(round(CHART_WIDTH * (1 - part / 4), 1), "now" if not part else duration(span * part / 4)) for part in
              range(4, -1, -1)]  # fmt: skip
-    return Chart(lanes, ticks, duration(span), [outcome for outcome in reversed(_WORST) if outcome in met])
+    return Chart(lanes, ticks, duration(span), [outcome for outcome in reversed(_WORST) if outcome in outcomes])
 
 
 def _lane(source: str, sweeps: Sequence[SweepRecord], span: float) -> Lane:
     bins: dict[int, list[SweepRecord]] = {}
-    for swept in sweeps:
-        bins.setdefault(min(_COLUMNS - 1, int(swept.seconds_ago / span * _COLUMNS)), []).append(swept)
-    longest = max((swept.duration_seconds for swept in sweeps), default=0.0)
+    for sweep in sweeps:
+        bins.setdefault(min(_COLUMNS - 1, int(sweep.seconds_ago / span * _COLUMNS)), []).append(sweep)
+    longest = max((sweep.duration_seconds for sweep in sweeps), default=0.0)
     columns = [_column(number, bins[number], longest) for number in sorted(bins, reverse=True)]
-    reaped = sum(swept.reaped for swept in sweeps)
+    reaped = sum(sweep.reaped for sweep in sweeps)
     return Lane(source, columns, len(sweeps), reaped, brief(longest), _described(sweeps, longest, reaped))
 
 
 def _column(number: int, sweeps: Sequence[SweepRecord], longest: float) -> Column:
     width = CHART_WIDTH / _COLUMNS
-    room = LANE_HEIGHT - LANE_TOP
-    most = max(swept.duration_seconds for swept in sweeps)
-    height = round(max(3.0, room * most / longest) if longest else 3.0, 1)
-    outcome = min((swept.outcome for swept in sweeps), key=_WORST.index)
-    reaped = sum(swept.reaped for swept in sweeps)
-    newest = min(swept.seconds_ago for swept in sweeps)
-    what = f"{outcome}" if len(sweeps) == 1 else f"{len(sweeps)} sweeps, the worst {outcome}"
-    label = f"{duration(newest)} ago: {what}, {brief(most)}{f', {reaped} reaped' if reaped else ''}"
+    full_height = LANE_HEIGHT - LANE_TOP
+    most = max(sweep.duration_seconds for sweep in sweeps)
+    height = round(max(3.0, full_height * most / longest) if longest else 3.0, 1)
+    outcome = min((sweep.outcome for sweep in sweeps), key=_WORST.index)
+    reaped = sum(sweep.reaped for sweep in sweeps)
+    newest = min(sweep.seconds_ago for sweep in sweeps)
+    result = f"{outcome}" if len(sweeps) == 1 else f"{len(sweeps)} sweeps, the worst {outcome}"
+    label = f"{duration(newest)} ago: {result}, {brief(most)}{f', {reaped} reaped' if reaped else ''}"
     return Column(
         x=round(CHART_WIDTH - (number + 1) * width + 1.5, 1),
         y=round(LANE_HEIGHT - height, 1),
@@ -116,6 +116,6 @@ def _column(number: int, sweeps: Sequence[SweepRecord], longest: float) -> Colum
 def _described(sweeps: Sequence[SweepRecord], longest: float, reaped: int) -> str:
     if not sweeps:
         return "No sweep yet."
-    outcomes = [swept.outcome for swept in sweeps]
-    each = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in reversed(_WORST) if outcome in outcomes)
-    return f"{count(len(sweeps), 'sweep')}: {each}; {reaped} reaped; the longest took {brief(longest)}."
+    outcomes = [sweep.outcome for sweep in sweeps]
+    counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in reversed(_WORST) if outcome in outcomes)
+    return f"{count(len(sweeps), 'sweep')}: {counts}; {reaped} reaped; the longest took {brief(longest)}."

@@ -1,6 +1,6 @@
-"""A job's life on one axis of time: geometry, in units of the drawing. No SVG here.
+"""The geometry of a job's timeline, in units of the drawing. The template draws it.
 
-Moments stay what the database said they are; here they only find their place in a drawing.
+Moments are shown as the database gave them; they are parsed here only to place them in the drawing.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ LEFT, RIGHT = 16.0, 1064.0
 _LETTER, _GAP, _LEVELS, _LINE = 6.4, 12.0, 4, 21.0
 _ABOVE, _BELOW = 28.0, 36.0
 _OWN_SECONDS = 1.0
-"""What is written within so much of an ending is the ending's own event."""
+"""A sign within so many seconds before an ending is the event that the ending itself wrote."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
     """Something that happened, or a threshold. `sort`: start, sign, limit, cutoff, now, ahead, end or late.
 
-    `at` is seconds before now. Its name begins at `x` (`anchor` start), or ends there (end); `label_y` is its line.
+    `at` is in seconds before now. Its label starts at `x` (`anchor` start) or ends there (end); `label_y` is its line.
     """
 
     sort: str
@@ -48,7 +48,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """`axis` is where the axis is, from the top."""
+    """`axis` is the height of the axis, from the top. `described` says in words what the drawing shows."""
 
     height: float
     axis: float
@@ -58,22 +58,22 @@ class Timeline:
 
 
 def timeline(evidence: Evidence, audits: Sequence[Mapping[str, Any]], late: Iterable[LateSign]) -> Timeline | None:
-    """None where it is not known when the job began."""
-    found = sorted(_marks(evidence, audits, late), key=lambda mark: -mark.at)
-    if not any(mark.sort == "start" for mark in found):
+    """None for a job whose start is not known."""
+    marks = sorted(_marks(evidence, audits, late), key=lambda mark: -mark.at)
+    if not any(mark.sort == "start" for mark in marks):
         return None
-    oldest, newest = found[0].at, found[-1].at
+    oldest, newest = marks[0].at, marks[-1].at
     scale = (RIGHT - LEFT) / max(oldest - newest, 1.0)
-    placed = [replace(mark, x=round(LEFT + (oldest - mark.at) * scale, 1)) for mark in found]
+    placed = [replace(mark, x=round(LEFT + (oldest - mark.at) * scale, 1)) for mark in marks]
     lines = _lines(placed)
     above, below = (max((n for up, n in lines if up is side), default=0) for side in (True, False))
     axis = _ABOVE + above * _LINE + 20
     return Timeline(
         height=axis + _BELOW + below * _LINE + 10,
         axis=axis,
-        marks=[_named(mark, line, axis) for mark, line in zip(placed, lines, strict=True)],
+        marks=[_labelled(mark, line, axis) for mark, line in zip(placed, lines, strict=True)],
         stretches=list(_stretches(placed, evidence)),
-        described=_described(found),
+        described=_described(marks),
     )
 
 
@@ -95,23 +95,23 @@ def _marks(e: Evidence, audits: Sequence[Mapping[str, Any]], late: Iterable[Late
 
 
 def _signs(e: Evidence, audits: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
-    """The newest of each witness; of a job that was ended, those too that it was ended for."""
-    known = [e.signs, *(written["signs"] for written in audits if isinstance(written.get("signs"), dict))]
-    return {(witness, at) for signs in known for witness, at in signs.items() if isinstance(at, str)}
+    """The newest of each witness, and those in the audit events of earlier endings."""
+    sets = [e.signs, *(audit["signs"] for audit in audits if isinstance(audit.get("signs"), dict))]
+    return {(witness, at) for signs in sets for witness, at in signs.items() if isinstance(at, str)}
 
 
 def _endings(e: Evidence, audits: Sequence[Mapping[str, Any]]) -> Iterator[Mark]:
-    for written in audits:
-        at = written.get("judged_at")
+    for audit in audits:
+        at = audit.get("judged_at")
         if isinstance(at, str) and (seconds := _before(e.judged_at, at)) is not None:
-            yield _mark("end", f"ended: {visible(str(written.get('reason', 'by the reaper')))}", seconds, at)
+            yield _mark("end", f"ended: {visible(str(audit.get('reason', 'by the reaper')))}", seconds, at)
 
 
 def _thresholds(e: Evidence) -> Iterator[Mark]:
     yield _mark("now", f"now: {e.verdict}", 0.0, e.judged_at)
-    heard = _before(e.judged_at, e.audible_since)
-    if heard is not None:
-        yield _mark("cutoff", f"stall window {duration(e.stall_seconds)} back", heard, e.audible_since)
+    cutoff = _before(e.judged_at, e.audible_since)
+    if cutoff is not None:
+        yield _mark("cutoff", f"stall window {duration(e.stall_seconds)} back", cutoff, e.audible_since)
     if e.stale_in_seconds is not None and math.isfinite(e.stale_in_seconds):
         yield _mark("ahead", "stale if still silent", -max(0.0, e.stale_in_seconds))
 
@@ -122,7 +122,7 @@ def _mark(sort: str, label: str, seconds: float, iso: str | None = None) -> Mark
 
 
 def _before(now: str | None, at: str | None) -> float | None:
-    """By how many seconds `at` lies before `now`; None for what cannot be placed: infinity, or a year of Ptolemy's."""
+    """By how many seconds `at` lies before `now`; None for infinity and for years that Python has not."""
     if now is None or at is None:
         return None
     try:
@@ -132,7 +132,7 @@ def _before(now: str | None, at: str | None) -> float | None:
 
 
 def _stretches(marks: Sequence[Mark], e: Evidence) -> Iterator[Stretch]:
-    """The part within the timeout, the one beyond it, the silence, and what lies ahead."""
+    """The parts within the timeout, beyond it, silent, and ahead of now."""
     place = {mark.sort: mark.x for mark in marks}
     lives = [mark.x for mark in marks if mark.sort in {"start", "sign"}]
     ends = [mark.x for mark in marks if mark.sort in {"end", "now"}]
@@ -149,7 +149,7 @@ def _stretches(marks: Sequence[Mark], e: Evidence) -> Iterator[Stretch]:
 
 
 def _lines(marks: Sequence[Mark]) -> list[tuple[bool, int]]:
-    """Whether a mark's name is above the axis, as those of thresholds are, and on which line there it has room."""
+    """For each mark: whether its label is above the axis, as those of thresholds are, and the line on which it fits."""
     taken: dict[tuple[bool, int], list[tuple[float, float]]] = {}
     return [_line(mark, taken) for mark in marks]
 
@@ -174,13 +174,13 @@ def _at_end(mark: Mark) -> bool:
     return mark.x + _width(mark) > RIGHT
 
 
-def _named(mark: Mark, line: tuple[bool, int], axis: float) -> Mark:
+def _labelled(mark: Mark, line: tuple[bool, int], axis: float) -> Mark:
     above, number = line
     y = axis - _ABOVE - number * _LINE if above else axis + _BELOW + number * _LINE
     return replace(mark, label_y=y, anchor="end" if _at_end(mark) else "start")
 
 
 def _described(marks: Sequence[Mark]) -> str:
-    told = (f"{mark.label}, {mark.when.words}{f' ({absolute(mark.when.iso)})' if mark.when.iso else ''}" for mark in
+    parts = (f"{mark.label}, {mark.when.words}{f' ({absolute(mark.when.iso)})' if mark.when.iso else ''}" for mark in
             marks)  # fmt: skip
-    return "; ".join(told) + "."
+    return "; ".join(parts) + "."

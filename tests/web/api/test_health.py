@@ -41,7 +41,7 @@ def report(outcome: Outcome = Outcome.DONE, *, away: bool = False, error: str | 
     return SweepReport("main", "1", outcome, 0.1, database_away=away, error=error)
 
 
-def test_it_is_not_ready_before_the_first_sweep_and_ready_after_it(status: Status, port: int) -> None:
+def test_source_is_ready_after_its_first_sweep_and_not_before(status: Status, port: int) -> None:
     code, body = fetch(port, "/ready")
     assert code == 503
     assert json.loads(body) == {
@@ -60,7 +60,7 @@ def test_it_is_not_ready_before_the_first_sweep_and_ready_after_it(status: Statu
         (report(Outcome.HELD), "breaker open: nearly everything fell silent at once"),
     ],
 )
-def test_it_says_what_is_in_the_way_until_it_is_gone(status: Status, swept: SweepReport, problem: str) -> None:
+def test_problems_of_a_source_last_until_a_sweep_succeeds(status: Status, swept: SweepReport, problem: str) -> None:
     status.swept(report())
     status.swept(swept)
     assert status.problems() == {"main": [problem]}
@@ -76,7 +76,7 @@ def test_it_says_what_is_in_the_way_until_it_is_gone(status: Status, swept: Swee
         (report(Outcome.HELD), []),
     ],
 )
-def test_a_standby_is_ready_unless_its_own_last_sweep_failed(
+def test_standby_is_ready_unless_its_own_last_sweep_failed(
     status: Status, swept: SweepReport, problems: list[str]
 ) -> None:
     status.swept(swept)
@@ -84,7 +84,7 @@ def test_a_standby_is_ready_unless_its_own_last_sweep_failed(
     assert status.problems() == {"main": problems}
 
 
-def test_a_standby_is_ready_again_three_intervals_after_a_failure_of_its_own() -> None:
+def test_standby_is_ready_again_three_intervals_after_a_failure_of_its_own() -> None:
     status = Status()
     status.set_sources(["main"], 0.05)
     status.swept(report(Outcome.FAILED, error="a deadlock"))
@@ -97,20 +97,20 @@ def test_a_standby_is_ready_again_three_intervals_after_a_failure_of_its_own() -
     until(stands_by, "three intervals")
 
 
-def test_a_breaker_stays_open_while_the_database_is_away(status: Status) -> None:
+def test_breaker_stays_open_while_the_database_is_away(status: Status) -> None:
     status.swept(report(Outcome.HELD))
     status.swept(report(Outcome.FAILED, away=True, error="gone"))
     assert [problem.partition(":")[0] for problem in status.problems()["main"]] == ["database away", "breaker open"]
 
 
-def test_it_is_not_ready_when_nothing_has_succeeded_for_three_intervals() -> None:
+def test_source_is_not_ready_without_a_success_for_three_intervals() -> None:
     status = Status()
     status.set_sources(["main"], 0.05)
     status.swept(report())
     until(lambda: "no successful sweep" in "".join(status.problems()["main"]), "too old")
 
 
-def test_it_lives_while_the_loop_turns(status: Status, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_daemon_is_live_while_its_main_loop_turns(status: Status, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fetch(port, "/live") == (200, "alive\n")
     monkeypatch.setattr(status_module, "_LOOP_SECONDS", 0.05)
     until(lambda: fetch(port, "/live") == (503, "the main loop does not turn\n"), "it is missed")
@@ -119,19 +119,19 @@ def test_it_lives_while_the_loop_turns(status: Status, port: int, monkeypatch: p
     assert fetch(port, "/live")[0] == 200
 
 
-def test_a_source_that_is_gone_decides_nothing(status: Status) -> None:
+def test_removed_source_has_no_part_in_readiness(status: Status) -> None:
     status.swept(report(Outcome.FAILED, error="trouble"))
     status.set_sources(["other"], 60)
     status.swept(report(Outcome.FAILED, error="trouble"))
     assert set(status.problems()) == {"other"}
 
 
-def test_there_is_nothing_else_to_be_had(port: int) -> None:
+def test_unknown_paths_are_not_found(port: int) -> None:
     for path in ("/docs", "/redoc", "/openapi.json", "/jobs", "/api", "/api/", "/api/supervisor"):
         assert fetch(port, path)[0] == 404
 
 
-def test_a_scrape_gets_the_format_that_it_asks_for(port: int) -> None:
+def test_scrape_gets_the_format_that_it_accepts(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(
             b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -142,7 +142,7 @@ def test_a_scrape_gets_the_format_that_it_asks_for(port: int) -> None:
     assert answer.rstrip().endswith("# EOF")
 
 
-def test_clients_that_hang_do_not_keep_others_out(port: int) -> None:
+def test_hanging_clients_do_not_keep_others_out(port: int) -> None:
     idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
     try:
         assert fetch(port, "/live")[0] == 200
@@ -151,7 +151,7 @@ def test_clients_that_hang_do_not_keep_others_out(port: int) -> None:
             each.close()
 
 
-def test_a_server_that_stops_leaves_no_thread_and_no_port(status: Status) -> None:
+def test_server_that_stops_leaves_no_thread_and_no_port(status: Status) -> None:
     server = Server(make_app(AdminService(Supervisor(), status, History()), Metrics().registry), "127.0.0.1", 0)
     server.start()
     port = int(server.address.rpartition(":")[2])
@@ -163,6 +163,6 @@ def test_a_server_that_stops_leaves_no_thread_and_no_port(status: Status) -> Non
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "a..b"])
-def test_an_address_that_is_not_ours_is_a_clear_error(status: Status, host: str) -> None:
+def test_server_names_an_address_that_it_cannot_listen_on(status: Status, host: str) -> None:
     with pytest.raises(ReaperError, match=rf"cannot listen on {host}:9469: .+; REAPER_HTTP_PORT takes another port"):
         Server(make_app(AdminService(Supervisor(), status, History()), Metrics().registry), host, 9469)

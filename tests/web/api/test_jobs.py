@@ -14,14 +14,14 @@ running, daemon, protea = shared_daemon("api")
 
 
 def seen(daemon: Steered, job: str) -> str:
-    """The start that somebody sees who looks at a job."""
+    """The start that the API shows for a job."""
     return str(daemon.api.job(job).json["job"]["started"])
 
 
 # --- looking -------------------------------------------------------------------------------------------------
 
 
-def test_the_running_jobs_come_in_pages_with_the_verdict_and_why(daemon: Steered, protea: Protea) -> None:
+def test_jobs_are_listed_in_pages_with_verdict_and_reason(daemon: Steered, protea: Protea) -> None:
     stale = protea.stale(age=9 * HOUR, operation="embed")
     spared = protea.job(age=8 * HOUR, operation="predict")
     protea.event(spared, age=MINUTE)
@@ -61,13 +61,13 @@ def test_the_running_jobs_come_in_pages_with_the_verdict_and_why(daemon: Steered
         ("kinds=embed", "did you mean 'kind'?"),
     ],
 )
-def test_what_a_query_may_not_say_is_told_with_its_name(daemon: Steered, query: str, said: str) -> None:
+def test_wrong_query_parameter_is_answered_with_its_name(daemon: Steered, query: str, said: str) -> None:
     answer = daemon.api.get(f"/api/jobs?{query}")
     assert answer.status == 422
     assert said in answer.detail
 
 
-def test_one_job_is_explained_running_or_not(daemon: Steered, protea: Protea) -> None:
+def test_job_is_explained_running_or_not(daemon: Steered, protea: Protea) -> None:
     job = protea.stale()
     running = daemon.api.job(job).json
     assert running["source"] == "default"
@@ -87,7 +87,7 @@ def test_one_job_is_explained_running_or_not(daemon: Steered, protea: Protea) ->
     "name",
     ["nothing", "a/b", "%", "é☃", "x" * 1000, "a,b", '"', "\0", ".", "", "\n", "a\nb/c"],
 )
-def test_a_job_that_there_is_not_is_not_found_whatever_its_name(daemon: Steered, name: str) -> None:
+def test_unknown_job_is_not_found_whatever_its_name(daemon: Steered, name: str) -> None:
     answer = daemon.api.job(name)
     assert (answer.status, answer.detail.startswith("source default: ")) == (404, True), answer.text
     assert daemon.api.end("fail", name, None).status == 404
@@ -105,7 +105,7 @@ def test_a_source_that_there_is_not_is_told_the_nearest(daemon: Steered) -> None
         assert "did you mean 'default'?" in answer.detail
 
 
-def test_a_name_may_end_like_a_verb_when_its_slash_is_spelled_as_one(daemon: Steered) -> None:
+def test_job_name_may_end_like_an_action_when_its_slash_is_escaped(daemon: Steered) -> None:
     assert "there is no job a/fail" in daemon.api.get("/api/jobs/default/a%2Ffail").detail
     refused = daemon.api.get("/api/jobs/default/a/fail")
     assert (refused.status, refused.headers["allow"]) == (405, "POST")
@@ -116,7 +116,7 @@ def test_a_name_may_end_like_a_verb_when_its_slash_is_spelled_as_one(daemon: Ste
 # --- one job ended -------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_ended_as_it_was_seen_whoever_asked_and_why_is_written(daemon: Steered, protea: Protea) -> None:
+def test_job_is_ended_as_it_was_seen_and_the_operator_and_reason_are_written(daemon: Steered, protea: Protea) -> None:
     job = protea.job(age=MINUTE)
     done = daemon.api.end("fail", job, seen(daemon, job))
     assert done.status == 200, done.text
@@ -129,7 +129,7 @@ def test_a_job_is_ended_as_it_was_seen_whoever_asked_and_why_is_written(daemon: 
     assert audit["fields"]["operator"].startswith(WHO)
 
 
-def test_the_start_may_be_written_in_another_time_zone(daemon: Steered, protea: Protea) -> None:
+def test_expected_start_may_be_written_in_another_time_zone(daemon: Steered, protea: Protea) -> None:
     job = protea.job(age=MINUTE)
     row = protea.connection.execute(
         "SELECT to_char(started_at AT TIME ZONE 'Asia/Tokyo', 'YYYY-MM-DD\"T\"HH24:MI:SS.US') FROM job WHERE id = %s",
@@ -145,7 +145,7 @@ def refused(daemon: Steered, job: str, started: str | None) -> Answer:
     return answer
 
 
-def test_a_job_that_has_ended_is_left_alone_and_shown(daemon: Steered, protea: Protea) -> None:
+def test_job_that_has_ended_is_left_alone_and_shown(daemon: Steered, protea: Protea) -> None:
     job = protea.stale()
     started = seen(daemon, job)
     protea.connection.execute("UPDATE job SET status = 'succeeded', finished_at = now() WHERE id = %s", (job,))
@@ -155,7 +155,7 @@ def test_a_job_that_has_ended_is_left_alone_and_shown(daemon: Steered, protea: P
     assert protea.status(job) == "succeeded"
 
 
-def test_a_job_that_was_started_anew_is_left_alone_and_shown(daemon: Steered, protea: Protea) -> None:
+def test_job_that_was_started_again_is_left_alone_and_shown(daemon: Steered, protea: Protea) -> None:
     job = protea.stale()
     started = seen(daemon, job)
     protea.connection.execute("UPDATE job SET started_at = now() WHERE id = %s", (job,))
@@ -166,14 +166,14 @@ def test_a_job_that_was_started_anew_is_left_alone_and_shown(daemon: Steered, pr
     assert protea.status(job) == "running"
 
 
-def test_a_job_without_a_start_is_meant_by_saying_so(daemon: Steered, protea: Protea) -> None:
+def test_job_without_a_start_is_ended_with_a_null_start(daemon: Steered, protea: Protea) -> None:
     job = protea.job(age=None, created=MINUTE)
     created = seen(daemon, job)
     assert refused(daemon, job, None).json["job"]["started"] == created
     assert daemon.api.end("fail", job, created).status == 200
 
 
-def test_a_job_whose_row_is_held_is_alive_and_its_holder_named(daemon: Steered, protea: Protea) -> None:
+def test_job_whose_row_is_held_is_alive_and_its_holder_named(daemon: Steered, protea: Protea) -> None:
     job = protea.stale()
     started = seen(daemon, job)
     with protea.connect() as other:
@@ -184,7 +184,7 @@ def test_a_job_whose_row_is_held_is_alive_and_its_holder_named(daemon: Steered, 
     assert daemon.api.end("fail", job, started).status == 200
 
 
-def test_a_job_that_was_deleted_is_not_found(daemon: Steered, protea: Protea) -> None:
+def test_deleted_job_is_not_found(daemon: Steered, protea: Protea) -> None:
     job = protea.stale()
     started = seen(daemon, job)
     protea.connection.execute("DELETE FROM job_event WHERE job_id = %s", (job,))
@@ -207,9 +207,7 @@ def test_a_job_that_was_deleted_is_not_found(daemon: Steered, protea: Protea) ->
         ({"started": None, "reason": "x", "\ud800": "y"}, "body: "),
     ],
 )
-def test_nothing_is_ended_for_a_body_that_does_not_say_enough(
-    daemon: Steered, protea: Protea, body: object, said: str
-) -> None:
+def test_incomplete_body_ends_nothing(daemon: Steered, protea: Protea, body: object, said: str) -> None:
     job = protea.stale()
     answer = daemon.api.post(f"{daemon.api.at(job)}/fail", body)
     assert answer.status == 422, answer.text
@@ -217,7 +215,7 @@ def test_nothing_is_ended_for_a_body_that_does_not_say_enough(
     assert protea.status(job) == "running"
 
 
-def test_an_action_that_the_profile_does_not_have_is_refused(daemon: Steered, protea: Protea) -> None:
+def test_action_that_the_profile_does_not_have_is_refused(daemon: Steered, protea: Protea) -> None:
     job = protea.stale()
     answer = daemon.api.end("requeue", job, seen(daemon, job))
     assert answer.status == 409
@@ -228,7 +226,7 @@ def test_an_action_that_the_profile_does_not_have_is_refused(daemon: Steered, pr
 # --- who, what, and what came of it --------------------------------------------------------------------------
 
 
-def test_every_change_is_audited_and_every_refusal(daemon: Steered, protea: Protea) -> None:
+def test_audit_has_changes_and_refusals(daemon: Steered, protea: Protea) -> None:
     job = protea.stale()
     started = seen(daemon, job)
     assert daemon.api.end("fail", job, started).status == 200
@@ -253,7 +251,7 @@ def test_every_change_is_audited_and_every_refusal(daemon: Steered, protea: Prot
     assert all(TOKEN not in str(line) for line in daemon.log)
 
 
-def test_nobody_without_the_token_changes_anything(daemon: Steered, protea: Protea) -> None:
+def test_requests_without_the_token_change_nothing(daemon: Steered, protea: Protea) -> None:
     job = protea.stale()
     started = seen(daemon, job)
     body = {"started": started, "reason": "x"}
@@ -265,7 +263,7 @@ def test_nobody_without_the_token_changes_anything(daemon: Steered, protea: Prot
     assert daemon.api.get("/api/changes?limit=1").json["changes"][0]["action"] == "sweep"
 
 
-def test_what_was_changed_is_seen_at_once(daemon: Steered, protea: Protea) -> None:
+def test_change_is_visible_to_the_next_read(daemon: Steered, protea: Protea) -> None:
     job = protea.stale()
     assert daemon.api.get("/api/jobs?verdict=stale").json["sources"][0]["census"]["stale"] == 1
     assert daemon.api.end("fail", job, seen(daemon, job)).status == 200
@@ -275,7 +273,7 @@ def test_what_was_changed_is_seen_at_once(daemon: Steered, protea: Protea) -> No
 # --- settings and health -------------------------------------------------------------------------------------
 
 
-def test_the_policy_tells_where_each_value_comes_from_and_no_secret(protea: Protea, tmp_path: Path) -> None:
+def test_policy_says_where_each_value_comes_from_and_no_secret(protea: Protea, tmp_path: Path) -> None:
     url = protea.url.replace("://", "://someone:geheim@") if "@" not in protea.url else protea.url
     with Steered(tmp_path, database_url=url, stall_seconds="5m") as daemon:
         answer = daemon.api.get("/api/policy")
@@ -285,7 +283,7 @@ def test_the_policy_tells_where_each_value_comes_from_and_no_secret(protea: Prot
         assert "geheim" not in answer.text and TOKEN not in answer.text
 
 
-def test_health_tells_everything_at_once(daemon: Steered) -> None:
+def test_health_says_everything_at_once(daemon: Steered) -> None:
     told = daemon.api.get("/api/health").json
     assert told["live"] and told["ready"] and told["state"] == "RUNNING"
     assert told["sources"] == {"default": {"ready": True, "problems": []}}
@@ -295,7 +293,7 @@ def test_health_tells_everything_at_once(daemon: Steered) -> None:
     assert answer.json["sources"]["default"]["problems"][0].startswith(f"halted by {WHO} over HTTP")
 
 
-def test_scheduler_health_is_the_documents(daemon: Steered, protea: Protea) -> None:
+def test_scheduler_health_has_the_documented_form(daemon: Steered, protea: Protea) -> None:
     assert daemon.api.get("/health/scheduler").json == {"status": "healthy"}
     job = protea.stale()
     until(lambda: daemon.api.get("/health/scheduler").json["status"] == "warning", "the warning")

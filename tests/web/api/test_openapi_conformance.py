@@ -23,7 +23,7 @@ TRIES = 8
 
 @pytest.fixture
 def running(server: Embedded, tmp_path: Path) -> Iterator[tuple[Steered, Protea]]:
-    # What is read at one moment is not told for two seconds when it has been changed.
+    # A read may be answered from the read cache for two seconds.
     with steered(server, tmp_path, "schema", state_dir=tmp_path / "state") as both:
         yield both
 
@@ -49,7 +49,7 @@ def ask_everything(daemon: Steered, jobs: list[str], *words: str) -> None:
     assert daemon.said("Reaper met a defect over HTTP.") == []
 
 
-def test_with_a_token_it_answers_as_it_says(running: tuple[Steered, Protea]) -> None:
+def test_api_conforms_to_its_description_with_a_token(running: tuple[Steered, Protea]) -> None:
     daemon, protea = running
     jobs = [protea.job(age=MINUTE) for _ in range(40)]
     stale = [protea.stale() for _ in range(5)]
@@ -60,7 +60,7 @@ def test_with_a_token_it_answers_as_it_says(running: tuple[Steered, Protea]) -> 
     assert daemon.api.get("/api/supervisor/state").json["state"] == "RUNNING"
 
 
-def test_without_a_token_it_answers_as_it_says_and_changes_nothing(running: tuple[Steered, Protea]) -> None:
+def test_api_conforms_to_its_description_without_a_token_and_changes_nothing(running: tuple[Steered, Protea]) -> None:
     daemon, protea = running
     jobs = [protea.job(age=MINUTE) for _ in range(5)]
     before = protea.dump()
@@ -70,9 +70,15 @@ def test_without_a_token_it_answers_as_it_says_and_changes_nothing(running: tupl
     assert {c["action"] for c in daemon.api.get("/api/changes").json["changes"]} <= set()
 
 
-def test_every_command_of_the_api_page_is_answered(running: tuple[Steered, Protea]) -> None:
+def test_api_page_is_made_from_the_present_description() -> None:
+    words = [sys.executable, str(PROJECT / "scripts" / "api_page.py"), "--check"]
+    checked = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_api_page_has_commands_that_are_all_answered(running: tuple[Steered, Protea]) -> None:
     daemon, _ = running
-    page = (PROJECT / "docs" / "reference" / "api.md").read_text()
+    page = (PROJECT / "docs" / "api.md").read_text()
     commands = re.findall(r"```bash\n(.+?)\n```", page, re.DOTALL)
     assert len(commands) == 20
     for command in commands:

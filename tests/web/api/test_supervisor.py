@@ -34,7 +34,7 @@ def state(daemon: Steered) -> dict[str, Any]:
     return dict(answer.json)
 
 
-def test_of_two_releases_at_once_one_lets_through_what_was_seen_and_nothing_else(daemon: Steered, jobs: Protea) -> None:
+def test_two_releases_at_once_let_the_same_jobs_through_once(daemon: Steered, jobs: Protea) -> None:
     many(jobs, 60)
     assert daemon.api.post("/api/sweeps", {}).json["sweeps"][0]["outcome"] == "held"
     slow(jobs, 0.5)
@@ -48,7 +48,7 @@ def test_of_two_releases_at_once_one_lets_through_what_was_seen_and_nothing_else
     assert (count(jobs, "failed"), count(jobs, "running")) == (60, 55)
 
 
-def test_a_halt_stops_a_clearing_that_came_before_it_and_no_other(daemon: Steered, jobs: Protea) -> None:
+def test_halt_stops_a_clearing_that_was_begun_before_it_and_no_other(daemon: Steered, jobs: Protea) -> None:
     daemon.api.post("/api/supervisor/halt")
     many(jobs, 40)
     slow(jobs, 0.01, "ROW")
@@ -73,7 +73,9 @@ def test_a_halt_stops_a_clearing_that_came_before_it_and_no_other(daemon: Steere
 # --- halt and restart ----------------------------------------------------------------------------------------
 
 
-def test_a_halt_says_who_and_why_everywhere_and_ends_nothing_until_the_restart(daemon: Steered, jobs: Protea) -> None:
+def test_halt_names_operator_and_reason_everywhere_and_ends_nothing_until_the_restart(
+    daemon: Steered, jobs: Protea
+) -> None:
     assert state(daemon)["state"] == "RUNNING"
     answer = daemon.api.post("/api/supervisor/halt?reason=maintenance")
     assert answer.json["state"] == "HALTED"
@@ -93,7 +95,7 @@ def test_a_halt_says_who_and_why_everywhere_and_ends_nothing_until_the_restart(d
     until(lambda: daemon.ready[0], "ready")
 
 
-def test_a_halt_during_a_long_sweep_returns_at_once_and_the_sweep_ends_after_its_batch(
+def test_halt_during_a_long_sweep_returns_at_once_and_the_sweep_ends_after_its_batch(
     daemon: Steered, jobs: Protea
 ) -> None:
     many(jobs, 5_000)
@@ -121,9 +123,7 @@ def many_young(jobs: Protea, number: int) -> None:
 
 
 @pytest.mark.parametrize("persist", [True, False])
-def test_a_halt_outlasts_a_daemon_that_is_killed_when_it_was_asked_to(
-    protea: Protea, tmp_path: Path, persist: bool
-) -> None:
+def test_persistent_halt_outlasts_a_daemon_that_is_killed(protea: Protea, tmp_path: Path, persist: bool) -> None:
     settings: dict[str, Any] = {"database_url": protea.url, "state_dir": tmp_path / "state"}
     with Steered(tmp_path, **settings) as daemon:
         answer = daemon.api.post(f"/api/supervisor/halt?persist={persist}&reason=fire")
@@ -142,14 +142,14 @@ def test_a_halt_outlasts_a_daemon_that_is_killed_when_it_was_asked_to(
     assert Memory.open(tmp_path / "state").halt.load() is None
 
 
-def test_a_halt_that_cannot_last_halts_all_the_same_and_says_so(daemon: Steered) -> None:
+def test_persistent_halt_without_a_state_directory_halts_and_is_refused(daemon: Steered) -> None:
     answer = daemon.api.post("/api/supervisor/halt?persist=true")
     assert answer.status == 409
     assert "halted, but only until the daemon ends" in answer.detail and "set REAPER_STATE_DIR" in answer.detail
     assert state(daemon)["state"] == "HALTED" and state(daemon)["halted"]["persistent"] is False
 
 
-def test_a_halt_that_the_disk_refuses_is_our_trouble(protea: Protea, tmp_path: Path) -> None:
+def test_persistent_halt_that_the_disk_refuses_is_answered_500(protea: Protea, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("no folder")
     with Steered(tmp_path, database_url=protea.url, state_dir=tmp_path / "state") as daemon:
         answer = daemon.api.post("/api/supervisor/halt?persist=true")
@@ -158,7 +158,7 @@ def test_a_halt_that_the_disk_refuses_is_our_trouble(protea: Protea, tmp_path: P
         assert state(daemon)["state"] == "HALTED" and state(daemon)["halted"]["persistent"] is False
 
 
-def test_of_two_replicas_one_leads_and_both_say_so(protea: Protea, tmp_path: Path) -> None:
+def test_replicas_say_which_of_them_leads(protea: Protea, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
@@ -174,7 +174,7 @@ def test_of_two_replicas_one_leads_and_both_say_so(protea: Protea, tmp_path: Pat
 # --- sweeps --------------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_tells_what_a_sweep_would_do_and_why_and_does_nothing(daemon: Steered, jobs: Protea) -> None:
+def test_dry_run_says_what_a_sweep_would_do_and_why_and_does_nothing(daemon: Steered, jobs: Protea) -> None:
     job, young = jobs.stale(), jobs.job(age=MINUTE)
     before = jobs.dump()
     [told] = daemon.api.post("/api/sweeps", {"dry_run": True}).json["sweeps"]
@@ -186,7 +186,7 @@ def test_a_dry_run_tells_what_a_sweep_would_do_and_why_and_does_nothing(daemon: 
     assert young
 
 
-def test_a_sweep_now_does_what_the_schedule_would_and_is_among_the_recent_ones(daemon: Steered, jobs: Protea) -> None:
+def test_sweep_now_does_what_the_schedule_would_and_is_among_the_recent_ones(daemon: Steered, jobs: Protea) -> None:
     job = jobs.stale()
     [told] = daemon.api.post("/api/sweeps", {"source": "default"}).json["sweeps"]
     assert (told["outcome"], told["reaped"]) == ("done", 1)
@@ -196,7 +196,7 @@ def test_a_sweep_now_does_what_the_schedule_would_and_is_among_the_recent_ones(d
     assert latest["seconds_ago"] < 60
 
 
-def test_a_breaker_is_released_by_who_has_seen_how_much_it_holds(daemon: Steered, jobs: Protea) -> None:
+def test_breaker_is_released_only_with_the_number_that_it_holds(daemon: Steered, jobs: Protea) -> None:
     many(jobs, 60)
     refused = daemon.api.post("/api/sweeps", {"release": 60})
     assert refused.status == 409 and "the breaker holds nothing" in refused.detail
@@ -215,7 +215,7 @@ def test_a_breaker_is_released_by_who_has_seen_how_much_it_holds(daemon: Steered
     assert (done["outcome"], done["reaped"]) == ("done", 61)
 
 
-def test_while_a_sweep_works_another_one_is_refused_and_told_when_to_come_again(daemon: Steered, jobs: Protea) -> None:
+def test_sweep_is_refused_while_another_one_works_with_a_time_to_retry(daemon: Steered, jobs: Protea) -> None:
     jobs.stale()
     slow(jobs, 8)
     with ThreadPoolExecutor(1) as other:
@@ -234,7 +234,7 @@ def test_while_a_sweep_works_another_one_is_refused_and_told_when_to_come_again(
 # --- as the documents have it --------------------------------------------------------------------------------
 
 
-def test_a_cleanup_cancels_what_is_older_and_silent_for_so_many_minutes(daemon: Steered, jobs: Protea) -> None:
+def test_cleanup_cancels_jobs_that_are_older_and_silent_for_so_many_minutes(daemon: Steered, jobs: Protea) -> None:
     dead = jobs.job(age=10 * MINUTE)
     live = jobs.job(age=10 * MINUTE)
     jobs.event(live, age=MINUTE)
@@ -254,7 +254,7 @@ def test_a_cleanup_cancels_what_is_older_and_silent_for_so_many_minutes(daemon: 
     assert again["message"] == "No stuck executions found older than 5 minutes"
 
 
-def test_a_cleanup_that_the_breaker_holds_cancels_nothing_and_says_why(daemon: Steered, jobs: Protea) -> None:
+def test_cleanup_that_the_breaker_holds_cancels_nothing_and_says_why(daemon: Steered, jobs: Protea) -> None:
     many(jobs, 60)
     told = daemon.api.post("/api/executions/cleanup", {}).json
     assert (told["cancelled_count"], told["execution_ids"]) == (0, [])
@@ -263,11 +263,11 @@ def test_a_cleanup_that_the_breaker_holds_cancels_nothing_and_says_why(daemon: S
 
 
 @pytest.mark.parametrize("body", [{"older_than_minutes": 0}, {"older_than_minutes": 2**64}, {"dry_run": "no"}])
-def test_a_cleanup_of_something_else_is_refused(daemon: Steered, body: object) -> None:
+def test_cleanup_with_a_wrong_request_is_refused(daemon: Steered, body: object) -> None:
     assert daemon.api.post("/api/executions/cleanup", body).status == 422
 
 
-def test_stuck_jobs_are_cleared_in_the_background_one_clearing_at_a_time(daemon: Steered, jobs: Protea) -> None:
+def test_clearing_works_in_the_background_one_at_a_time(daemon: Steered, jobs: Protea) -> None:
     job, young = jobs.job(age=3 * HOUR), jobs.job(age=HOUR)
     slow(jobs, 2)
     begun = daemon.api.post("/api/admin/clear-stuck-jobs", {"max_age_hours": 2, "dry_run": False})
@@ -294,11 +294,11 @@ def test_stuck_jobs_are_cleared_in_the_background_one_clearing_at_a_time(daemon:
     assert results[0] == "done: reaped 1"
 
 
-def test_a_clearing_that_nobody_knows_is_not_found(daemon: Steered) -> None:
+def test_clearing_with_an_unknown_id_is_not_found(daemon: Steered) -> None:
     assert daemon.api.get("/api/admin/clear-stuck-jobs/nothing").status == 404
 
 
-def test_a_clearing_ends_with_the_daemon_after_its_batch(protea: Protea, tmp_path: Path) -> None:
+def test_clearing_ends_with_the_daemon_after_its_batch(protea: Protea, tmp_path: Path) -> None:
     with Steered(tmp_path, database_url=protea.url, batch_size=50, breaker_share=1) as daemon:
         daemon.has_swept()
         many(protea, 5_000)
@@ -315,7 +315,7 @@ def test_a_clearing_ends_with_the_daemon_after_its_batch(protea: Protea, tmp_pat
 # --- trouble -------------------------------------------------------------------------------------------------
 
 
-def test_a_database_that_is_away_is_told_as_such(server: Embedded, protea: Protea, tmp_path: Path) -> None:
+def test_database_that_is_away_is_answered_503(server: Embedded, protea: Protea, tmp_path: Path) -> None:
     job = protea.stale(age=HOUR)
     with Steered(tmp_path, database_url=protea.url, interval_seconds=3600) as daemon:
         daemon.has_swept()
@@ -335,7 +335,9 @@ def test_a_database_that_is_away_is_told_as_such(server: Embedded, protea: Prote
             assert (swept["outcome"], swept["database_away"]) == ("failed", True)
 
 
-def test_a_source_in_trouble_is_told_beside_the_others(server: Embedded, protea: Protea, tmp_path: Path) -> None:
+def test_source_that_cannot_be_read_is_listed_beside_the_others(
+    server: Embedded, protea: Protea, tmp_path: Path
+) -> None:
     job = protea.stale()
     config = f"""
 [sources.well]

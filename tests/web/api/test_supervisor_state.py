@@ -39,15 +39,16 @@ def served(supervisor: Supervisor) -> Iterator[Client]:
         server.stop(5)
 
 
-def test_without_a_schedule_there_is_no_state() -> None:
+def test_supervisor_without_a_schedule_has_no_state() -> None:
     with served(Supervisor()) as api:
         answer = api.get("/api/supervisor/state")
         assert (answer.status, answer.detail) == (503, "no schedule is configured")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_schedule_that_died_is_finished_and_goes_on_when_it_is_restarted(protea: Protea) -> None:
-    halt, diary, schedule = HaltSwitch(), Diary(), ScheduleThread()
+def test_schedule_that_died_is_finished_and_goes_on_after_a_restart(protea: Protea) -> None:
+    halt, diary = HaltSwitch(), Diary()
+    schedule = ScheduleThread()
     supervisor = Supervisor(halt, schedule)
     supervisor.add(
         SourceRunner(

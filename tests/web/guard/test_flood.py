@@ -1,4 +1,4 @@
-"""A flood of HTTP clients, as a real daemon with much to do meets it: its sweeps go on as if nobody asked.
+"""A flood of HTTP clients, as a real daemon with much to do meets it: its sweeps are not delayed.
 
 The clients are one process that takes hardly any processor time (which is checked), and each phase with them is
 compared with one without: what is left is what the daemon does with them.
@@ -86,19 +86,19 @@ def daemon(protea: Protea, tmp_path: Path) -> Iterator[Daemon]:
         yield daemon
 
 
-def test_a_flood_does_not_delay_the_sweeps_and_probes_are_answered_in_it(daemon: Daemon) -> None:
+def test_flood_does_not_delay_the_sweeps_and_probes_are_answered_in_it(daemon: Daemon) -> None:
     process, ratios, cores, waits = psutil.Process(daemon.process.pid), list[float](), list[float](), list[float]()
     for _ in range(PAIRS):
         quiet = seconds_of_a_sweep(daemon)
         with flood(daemon.port) as met:
-            time.sleep(1)  # what was saved up while nobody asked is used up first
+            time.sleep(1)  # the budget that was saved up before the flood is used up first
             before, begun = process.cpu_times(), time.monotonic()
             ratios.append(seconds_of_a_sweep(daemon) / quiet)
             now = process.cpu_times()
             cores.append((now.user + now.system - before.user - before.system) / (time.monotonic() - begun))
             waits += [wait(daemon.port, path) for path in PROBES]
         assert met.seen.get("200", 0) > 10, "it was answered"
-        assert met.seen.get("broken", 0) == 0, "nobody was turned away"
+        assert met.seen.get("broken", 0) == 0, "no client was turned away"
         assert met.cores < 0.15, "the clients themselves are not what slows the machine"
     print(f"ratios {sorted(ratios)}, cores {sorted(cores)}, longest wait {max(waits):.2f} s, last flood {met.seen}")
     # The benchmark has the bound, on a quiet machine. Without guards it is three to four times as slow here.
@@ -116,9 +116,7 @@ def wait(port: int, path: str) -> float:
 
 
 @pytest.mark.parametrize("path", PROBES)
-def test_a_flood_of_one_probe_leaves_the_others_alone_and_does_not_starve_it(
-    protea: Protea, tmp_path: Path, path: str
-) -> None:
+def test_flood_of_one_probe_starves_neither_it_nor_the_others(protea: Protea, tmp_path: Path, path: str) -> None:
     with Daemon(tmp_path, database_url=protea.url) as daemon:
         daemon.comes_up().sweeps_on()
         process = psutil.Process(daemon.process.pid)
@@ -134,7 +132,7 @@ def test_a_flood_of_one_probe_leaves_the_others_alone_and_does_not_starve_it(
         assert cores < 0.5
 
 
-def test_it_ends_in_time_in_the_midst_of_a_flood(protea: Protea, tmp_path: Path) -> None:
+def test_daemon_ends_in_time_during_a_flood(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url=protea.url) as daemon:
         daemon.comes_up().sweeps_on()
         with flood(daemon.port):

@@ -20,11 +20,11 @@ from markupsafe import Markup
 from reaper.config import load
 from reaper.daemon import main as process
 from reaper.model import AuditRecord, JobCounts, LateSign, Outcome, ReapedJob, SweepReport
-from reaper.web.ui import rendering
+from reaper.web.ui import routes
 from reaper.web.ui.formatting import Text, visible
-from reaper.web.ui.job_list import Filter
-from reaper.web.ui.job_page import JobPage, make_job_board
-from reaper.web.ui.overview import OverviewPage, make_board
+from reaper.web.ui.job_list import JobFilter
+from reaper.web.ui.job_page import JobPage, make_job_page
+from reaper.web.ui.overview import OverviewPage, make_overview
 from tests.support.protea import HOUR, Protea
 
 TEMPLATES = sorted(file.name for file in files("reaper.web.ui").joinpath("templates").iterdir())
@@ -43,7 +43,7 @@ class Watched:
     def __init__(self) -> None:
         self.expressions: dict[str, nodes.Expr] = {}
         self.printed: dict[str, list[object]] = {}
-        self.environment: Environment = rendering._environment.__wrapped__()
+        self.environment: Environment = routes._environment.__wrapped__()
         parse = self.environment._parse
 
         def watched(source: str, name: str | None, filename: str | None) -> nodes.Template:
@@ -126,8 +126,8 @@ class Values:
             return self.of(next(each for each in inner if each is not type(None)), name) if self.full else None
         if kind is Text:
             return Text(self.text, f"{self.text} in full" if self.fixed.get("cut", True) else self.text)
-        if kind is Filter:
-            return Filter(self.text, self.text, str(self.fixed.get("filtered", "stale")), 2)
+        if kind is JobFilter:
+            return JobFilter(self.text, self.text, str(self.fixed.get("filtered", "stale")), 2)
         if dataclasses.is_dataclass(kind):
             hints = typing.get_type_hints(kind)
             make: Any = kind
@@ -233,7 +233,7 @@ def is_drawing(printed: nodes.Expr) -> bool:
 
 def test_the_page_is_printed_by_the_environment_that_was_tried(watched: Watched) -> None:
     for template, values in renderings(HOSTILE):
-        assert rendering.render(template, **values).decode() == watched.render(template, values)
+        assert routes.render(template, **values).decode() == watched.render(template, values)
         return
 
 
@@ -248,7 +248,7 @@ HARMLESS_FILTERS = frozenset(
 def test_escaping_is_switched_on_everywhere_and_nothing_is_declared_to_be_html(watched: Watched) -> None:
     assert watched.environment.autoescape is True
     assert watched.environment.finalize is None
-    plain: Environment = rendering._environment.__wrapped__()
+    plain: Environment = routes._environment.__wrapped__()
     for name in TEMPLATES:
         source = files("reaper.web.ui").joinpath("templates", name).read_text()
         tree = plain.parse(source)
@@ -328,7 +328,7 @@ SPELLED = f"{HOSTILE}\\u202e\\x1b[2J"
 def checked(template: str, board: object) -> str:
     """The page's text, escaped wherever it is."""
     assert not list(markup_in(board))
-    html = rendering.render(template, board=board, live=False, can_change=True, how_to_set=HOSTILE).decode()
+    html = routes.render(template, board=board, live=False, can_change=True, how_to_set=HOSTILE).decode()
     assert not re.findall(r".{80}[\u202e\x1b]", html)
     page = Structure(html)
     assert all("data-evil" not in names and names != ("b", "onclick") for names in page.seen)
@@ -357,15 +357,15 @@ def test_whatever_a_database_and_people_say_is_escaped_on_every_page(protea: Pro
     history.swept(SweepReport("default", HOSTILE, Outcome.FAILED, 0.1, census, error=EVIL, late=tuple(signs)))
     daemon._status.swept(SweepReport("default", HOSTILE, Outcome.FAILED, 0.1, error=EVIL))
     history.changed(AuditRecord(EVIL, EVIL, EVIL, EVIL, EVIL, {EVIL: EVIL}))
-    shown = checked("board.html", make_board(daemon._service, Filter(None, None, "stuck")))
+    shown = checked("board.html", make_overview(daemon._service, JobFilter(None, None, "stuck")))
     for said in (f"is {SPELLED} instead of {SPELLED}", f"last heard from {SPELLED}", f"6 late; {SPELLED}"):
         assert said in shown
-    assert checked("board.html", make_board(daemon._service, Filter(None, HOSTILE, "running")))
-    assert "There is no source" in checked("board.html", make_board(daemon._service, Filter(EVIL)))
-    own = checked("job.html", make_job_board(daemon._service, "default", stale))
+    assert checked("board.html", make_overview(daemon._service, JobFilter(None, HOSTILE, "running")))
+    assert "There is no source" in checked("board.html", make_overview(daemon._service, JobFilter(EVIL)))
+    own = checked("job.html", make_job_page(daemon._service, "default", stale))
     assert all(visible(value) in own for value in evil.values()), "its earlier ending is told in full"
-    own = checked("job.html", make_job_board(daemon._service, "default", ended))
+    own = checked("job.html", make_job_page(daemon._service, "default", ended))
     assert f"Its status is {SPELLED}." in own and all(visible(value) in own for value in evil.values())
     assert f"its status is {SPELLED} instead of {SPELLED}" in own
-    left = checked("job.html", make_job_board(daemon._service, "default", gone))
+    left = checked("job.html", make_job_page(daemon._service, "default", gone))
     assert f"its status is {SPELLED} instead of {SPELLED}" in left

@@ -1,13 +1,12 @@
-// What can be done from the page. Each action shows what the server says it would do, and is done when somebody has
-// confirmed that.
-import { bear, Cancelled, change as changeWhile, offerForgetting, read } from "./asking.js";
-import { explained, foreign, line, list, node, sweeps } from "./previews.js";
+// The page's actions. Each shows a preview of what it would do, made by the server, and is done after a confirmation.
+import { Cancelled, change as changeWhile, offerForgetting, read, requireToken } from "./requests.js";
+import { jobFacts, line, list, node, sweeps, untrusted } from "./previews.js";
 
 const dialog = document.getElementById("act");
 const part = (name) => document.getElementById(`act-${name}`);
 
-// There is one dialog for all of them. Whose it is has a number: an answer that comes when it is somebody else's, or
-// closed, touches nothing in it.
+// All actions share one dialog. Each opening has a number: an answer that comes after the dialog was closed or opened
+// for another action changes nothing in it.
 let turn = 0;
 
 const ACTIONS = {
@@ -25,7 +24,7 @@ const ACTIONS = {
   },
   release: {
     title: ({ source }) => `Release the breaker of ${source}`,
-    lead: () => "Nearly everything fell silent at once. If its workers only could not be heard, this kills what lives.",
+    lead: () => "Nearly everything fell silent at once. If only the signs of life are missing, this ends jobs that are alive.",
     preview: release,
     count: ({ held }) => held,
     confirm: ({ held }) => `End ${held} jobs`,
@@ -37,14 +36,14 @@ const ACTIONS = {
     lead: () =>
       "From now on this daemon's sweeps only look, in every source, and end nothing. A sweep that works ends after its batch. " +
       "Where several replicas run, halt every one: the lease does not outlive a lost connection.",
-    preview: standing,
-    reason: "For whoever finds it halted.",
+    preview: haltPreview,
+    reason: "For the operator who finds it halted.",
     persist: true,
     confirm: () => "Halt",
     danger: true,
     run: async ({ reason, persist, change }) => {
-      const said = new URLSearchParams({ persist: String(persist), ...(reason && { reason }) });
-      const now = await change(`/api/supervisor/halt?${said}`);
+      const query = new URLSearchParams({ persist: String(persist), ...(reason && { reason }) });
+      const now = await change(`/api/supervisor/halt?${query}`);
       return [line(`The supervisor is ${now.state}.`)];
     },
   },
@@ -55,8 +54,8 @@ const ACTIONS = {
     confirm: () => "Restart",
     run: async ({ change }) => [line(`The supervisor is ${(await change("/api/supervisor/restart")).state}.`)],
   },
-  fail: ending("Fail", "It is marked as failed with your reason, whatever its signs of life. Its worker is not told: end it first.", true),
-  requeue: ending("Requeue", "It is put back in its queue with your reason, whatever its signs of life. Its worker is not told: end it first.", false),
+  fail: ending("Fail", "It is marked as failed with your reason, whatever its signs of life. Its worker is not stopped: stop it first.", true),
+  requeue: ending("Requeue", "It is put back in its queue with your reason, whatever its signs of life. Its worker is not stopped: stop it first.", false),
 };
 
 function ending(name, lead, danger) {
@@ -70,38 +69,38 @@ function ending(name, lead, danger) {
     danger,
     run: async ({ job, decided, reason, change }) => {
       const done = await change(`/api${job}/${name.toLowerCase()}`, { started: decided, reason });
-      return [line(foreign(done.message))];
+      return [line(untrusted(done.message))];
     },
   };
 }
 
-async function evidence(deed) {
-  const found = await read(`/api${deed.job}`);
-  deed.decided = found.job.started;
-  deed.gone = found.job.verdict === "ended";
-  const parts = [explained(found.job)];
-  if (deed.gone) parts.unshift(line("It does not run any more."));
-  else if ((found.job.started ?? "") !== deed.started) parts.unshift(line("It was started anew since the page showed it."));
+async function evidence(request) {
+  const answer = await read(`/api${request.job}`);
+  request.decided = answer.job.started;
+  request.gone = answer.job.verdict === "ended";
+  const parts = [jobFacts(answer.job)];
+  if (request.gone) parts.unshift(line("It does not run any more."));
+  else if ((answer.job.started ?? "") !== request.started) parts.unshift(line("It has been started again since the page showed it."));
   return parts;
 }
 
-async function release(deed) {
-  const [last] = (await read(`/api/sweeps?${new URLSearchParams({ source: deed.source, limit: 1 })}`)).sweeps;
-  deed.held = last?.outcome === "held" && last.census ? last.census.stale : Number(deed.count);
-  return sweeps(await deed.change("/api/sweeps", { source: deed.source, dry_run: true }));
+async function release(request) {
+  const [last] = (await read(`/api/sweeps?${new URLSearchParams({ source: request.source, limit: 1 })}`)).sweeps;
+  request.held = last?.outcome === "held" && last.census ? last.census.stale : Number(request.count);
+  return sweeps(await request.change("/api/sweeps", { source: request.source, dry_run: true }));
 }
 
-async function standing() {
+async function haltPreview() {
   const [state, jobs] = await Promise.all([read("/api/supervisor/state"), read("/api/jobs?verdict=stale&limit=1")]);
-  const works = state.sources.filter((each) => each.sweeping).map((each) => each.name);
-  const told = jobs.sources.map((each) => `${each.source}: ${each.census ? `${each.census.stale} stale of ${each.census.running} running stay as they are` : each.error}`);
-  const elsewhere = state.sources.filter((each) => each.leads === false).map(led);
-  return [...elsewhere, list(told.map(foreign)), ...(works.length ? [line(foreign(`Being swept just now: ${works.join(", ")}`))] : [])];
+  const works = state.sources.filter((source) => source.sweeping).map((source) => source.name);
+  const counts = jobs.sources.map(({ source, census, error }) => `${source}: ${census ? `${census.stale} stale of ${census.running} running stay as they are` : error}`);
+  const elsewhere = state.sources.filter((source) => source.leads === false).map(otherReplica);
+  return [...elsewhere, list(counts.map(untrusted)), ...(works.length ? [line(untrusted(`Being swept just now: ${works.join(", ")}`))] : [])];
 }
 
-function led({ name, outcome }) {
+function otherReplica({ name, outcome }) {
   const by = outcome === "standby" ? "is swept by another replica" : "may be swept by another replica";
-  return line(node("b", foreign(`${name} ${by}; this halt does not reach it: halt that one too.`)));
+  return line(node("b", untrusted(`${name} ${by}; this halt does not reach it: halt that one too.`)));
 }
 
 export function offerActions(refresh) {
@@ -113,33 +112,33 @@ export function offerActions(refresh) {
   });
   part("cancel").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => {
-    if (!dialog.open) turn++; // and not while it is the next one's already: this is told a moment later
+    if (!dialog.open) turn++; // the event comes a moment later: the dialog may be open again already
     refresh();
   });
 }
 
 async function open(action, shown) {
   const mine = ++turn;
-  const deed = { ...shown, mine, change: (path, body) => changeWhile(() => mine === turn, path, body) };
+  const request = { ...shown, mine, change: (path, body) => changeWhile(() => mine === turn, path, body) };
   try {
-    await bear();
+    await requireToken();
   } catch (error) {
     if (error instanceof Cancelled) return;
     throw error;
   }
   if (mine !== turn) return;
-  lay(action, deed);
+  reset(action, request);
   dialog.showModal();
   part("title").focus();
-  await attempt(mine, () => action.preview(deed), (told) => {
-    part("preview").replaceChildren(...told);
-    ready(action, deed);
+  await attempt(mine, () => action.preview(request), (nodes) => {
+    part("preview").replaceChildren(...nodes);
+    ready(action, request);
   });
 }
 
-function lay(action, deed) {
-  part("title").textContent = action.title(deed);
-  part("lead").textContent = action.lead(deed);
+function reset(action, request) {
+  part("title").textContent = action.title(request);
+  part("lead").textContent = action.lead(request);
   part("preview").replaceChildren(line("Asking the daemon …"));
   part("reason-field").hidden = action.reason === undefined;
   part("reason-hint").textContent = action.reason ?? "";
@@ -155,45 +154,45 @@ function lay(action, deed) {
   say("");
 }
 
-function ready(action, deed) {
-  const name = action.confirm?.(deed);
+function ready(action, request) {
+  const name = action.confirm?.(request);
   const button = part("confirm");
   button.hidden = !name;
   button.textContent = name ?? "";
   button.className = action.danger ? "button danger filled" : "button primary";
   part("count-field").hidden = !action.count;
-  const enough = () => !action.count || part("count").value.trim() === String(action.count(deed));
-  if (action.count) part("count-label").textContent = `Type ${action.count(deed)}, the number of jobs that the breaker holds`;
+  const enough = () => !action.count || part("count").value.trim() === String(action.count(request));
+  if (action.count) part("count-label").textContent = `Type ${action.count(request)}, the number of jobs that the breaker holds`;
   button.disabled = !enough();
   part("count").oninput = () => (button.disabled = !enough());
   dialog.querySelector("form").onsubmit = (event) => {
     event.preventDefault();
-    if (!button.hidden && !dialog.hasAttribute("aria-busy") && enough()) confirm(action, deed);
+    if (!button.hidden && !dialog.hasAttribute("aria-busy") && enough()) confirm(action, request);
   };
-  const first = ["reason", "count"].find((each) => !part(`${each}-field`).hidden);
-  if (first && !dialog.contains(document.activeElement?.closest("input, button"))) part(first).focus();
+  const firstField = ["reason", "count"].find((name) => !part(`${name}-field`).hidden);
+  if (firstField && !dialog.contains(document.activeElement?.closest("input, button"))) part(firstField).focus();
 }
 
-async function confirm(action, deed) {
-  const said = { ...deed, reason: part("reason").value.trim(), persist: part("persist").checked };
-  if (action.required && !said.reason) return say("Say why: it is written down.", "bad");
+async function confirm(action, request) {
+  const confirmed = { ...request, reason: part("reason").value.trim(), persist: part("persist").checked };
+  if (action.required && !confirmed.reason) return say("Give a reason: it is written to the audit event.", "bad");
   part("confirm").disabled = true;
-  await attempt(deed.mine, () => action.run(said), (told) => {
-    part("preview").replaceChildren(...told);
+  await attempt(request.mine, () => action.run(confirmed), (nodes) => {
+    part("preview").replaceChildren(...nodes);
     for (const name of ["reason-field", "count-field", "persist-field", "confirm"]) part(name).hidden = true;
     part("cancel").textContent = "Close";
     part("cancel").focus();
     say("Done.", "good");
   });
-  if (deed.mine === turn) part("confirm").disabled = false;
+  if (request.mine === turn) part("confirm").disabled = false;
 }
 
 async function attempt(mine, ask, show) {
   dialog.setAttribute("aria-busy", "true");
   say("");
   try {
-    const told = await ask();
-    if (mine === turn) show(told);
+    const nodes = await ask();
+    if (mine === turn) show(nodes);
   } catch (error) {
     if (mine !== turn) return;
     if (error instanceof Cancelled) dialog.close();
@@ -205,9 +204,9 @@ async function attempt(mine, ask, show) {
 
 function refused(error) {
   say(error.message, "bad");
-  if (error.status === 409 && error.told && "job" in error.told) {
-    // What was decided on is no longer so: whoever still wants it has to look again.
-    part("preview").replaceChildren(line("What it is now:"), error.told.job ? explained(error.told.job) : line("It is gone."));
+  if (error.status === 409 && error.body && "job" in error.body) {
+    // The job has changed since the decision: it has to be looked at and decided on again.
+    part("preview").replaceChildren(line("What it is now:"), error.body.job ? jobFacts(error.body.job) : line("It is gone."));
     part("confirm").hidden = true;
     part("reason-field").hidden = true;
     part("cancel").textContent = "Close";

@@ -1,12 +1,12 @@
-// Makes one tree like another with as few changes as possible: what stays keeps its focus, its scroll position and
-// whether it is open. Whatever bears `data-keep` belongs to the reader, and stays as it is.
+// Makes one tree equal to another with as few changes as possible: elements that stay keep focus, scroll position and
+// whether they are open. An element with `data-keep` belongs to the reader, and is not changed.
 
 export function prepare(tree) {
   // What only works with JavaScript is hidden without it.
-  for (const each of tree.querySelectorAll(".needs-js, [data-act], [data-needs-js]")) each.removeAttribute("hidden");
-  // The server tells no time of its own: where no database told one, it is this machine's.
-  for (const each of tree.querySelectorAll("[data-ago]")) {
-    each.title = new Date(Date.now() - 1000 * Number(each.dataset.ago)).toLocaleString();
+  for (const element of tree.querySelectorAll(".needs-js, [data-act], [data-needs-js]")) element.removeAttribute("hidden");
+  // The server shows no clock but the databases': where those gave no moment, this machine's clock is used.
+  for (const element of tree.querySelectorAll("[data-ago]")) {
+    element.title = new Date(Date.now() - 1000 * Number(element.dataset.ago)).toLocaleString();
   }
   return tree;
 }
@@ -14,17 +14,17 @@ export function prepare(tree) {
 export function morph(old, fresh) {
   if (old.dataset && "keep" in old.dataset) return;
   morphAttributes(old, fresh);
-  const named = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
+  const byId = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
   let place = old.firstChild;
-  for (const wanted of [...fresh.childNodes]) {
-    const found = wanted.id ? named.get(wanted.id) : place && !place.id && alike(place, wanted) ? place : null;
-    if (found) {
-      if (found === place) place = place.nextSibling;
-      else old.insertBefore(found, place);
-      if (found.nodeType === Node.ELEMENT_NODE) morph(found, wanted);
-      else if (found.data !== wanted.data) found.data = wanted.data;
+  for (const target of [...fresh.childNodes]) {
+    const match = target.id ? byId.get(target.id) : place && !place.id && alike(place, target) ? place : null;
+    if (match) {
+      if (match === place) place = place.nextSibling;
+      else old.insertBefore(match, place);
+      if (match.nodeType === Node.ELEMENT_NODE) morph(match, target);
+      else if (match.data !== target.data) match.data = target.data;
     } else {
-      old.insertBefore(wanted, place);
+      old.insertBefore(target, place);
     }
   }
   while (place) {
@@ -35,8 +35,8 @@ export function morph(old, fresh) {
   }
 }
 
-function alike(old, wanted) {
-  return old.nodeType === wanted.nodeType && old.nodeName === wanted.nodeName && !wanted.id;
+function alike(old, target) {
+  return old.nodeType === target.nodeType && old.nodeName === target.nodeName && !target.id;
 }
 
 function morphAttributes(old, fresh) {
@@ -49,7 +49,7 @@ function morphAttributes(old, fresh) {
 }
 
 function focusNear(gone) {
-  // Whoever works with the keyboard goes on where the thing was, and not at the top of the page.
+  // Keyboard users continue where the element was, and not at the top of the page.
   const heading = gone.closest("section")?.querySelector("h1, h2") ?? document.getElementById("content");
   heading.setAttribute("tabindex", "-1");
   heading.focus({ preventScroll: true });

@@ -1,4 +1,4 @@
-// The page without this file can be read; with it, it stays fresh and can act.
+// Without this file the page can be read; with it, the page refreshes itself and offers actions.
 import { offerActions } from "./actions.js";
 import { prepare } from "./morph.js";
 import { keepFresh } from "./refresh.js";

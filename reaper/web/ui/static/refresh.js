@@ -1,10 +1,10 @@
-// Fetches the page's changing part every few seconds while somebody can see it, and changes what has changed.
-// It waits while a dialog is open, while text is selected, and while the reader has said so.
+// Fetches the changing part of the page every few seconds while the tab is visible, and updates what has changed.
+// It waits while a dialog is open, while text is selected, and while the reader has paused it.
 import { morph, prepare } from "./morph.js";
 
-const EVERY = 3000;
-const SELDOM = 30000;
-const OLD = 10000;
+const INTERVAL_MS = 3000;
+const LONGEST_INTERVAL_MS = 30000;
+const OLD_MS = 10000;
 
 export function keepFresh() {
   const live = document.getElementById("live");
@@ -13,12 +13,12 @@ export function keepFresh() {
   const silent = document.getElementById("silent");
   let etag = null;
   let paused = false;
-  let wait = EVERY;
+  let wait = INTERVAL_MS;
   let timer = null;
-  let heard = performance.now();
+  let answeredAt = performance.now();
   let asking = false;
 
-  function inTheWay() {
+  function pauseReason() {
     if (paused) return "Paused";
     if (document.querySelector("dialog[open]")) return "Paused: a dialog is open";
     const selection = document.getSelection();
@@ -26,15 +26,15 @@ export function keepFresh() {
     return selects ? "Paused: text is selected" : null;
   }
 
-  function tell() {
-    const why = inTheWay();
-    const age = performance.now() - heard;
-    freshness.className = why ? "freshness paused" : age > OLD ? "freshness" : "freshness live";
-    freshness.textContent = why ?? (age > OLD ? "Not fresh" : "Live");
-    const lost = !why && age > OLD;
+  function showFreshness() {
+    const reason = pauseReason();
+    const age = performance.now() - answeredAt;
+    freshness.className = reason ? "freshness paused" : age > OLD_MS ? "freshness" : "freshness live";
+    freshness.textContent = reason ?? (age > OLD_MS ? "Not fresh" : "Live");
+    const lost = !reason && age > OLD_MS;
     if (silent.hidden === lost) {
       silent.hidden = !lost;
-      silent.textContent = lost ? "The daemon does not answer: what you see is what it said last." : "";
+      silent.textContent = lost ? "The daemon does not answer: what you see is its last answer." : "";
     }
   }
 
@@ -47,10 +47,10 @@ export function keepFresh() {
       const headers = etag ? { "If-None-Match": etag } : {};
       const answer = await fetch(url, { headers, cache: "no-store", signal: AbortSignal.timeout(20000) });
       if (answer.status !== 304) await show(answer);
-      heard = performance.now();
-      wait = EVERY;
+      answeredAt = performance.now();
+      wait = INTERVAL_MS;
     } catch {
-      wait = Math.min(2 * wait, SELDOM); // the banner tells it; the console has the request
+      wait = Math.min(2 * wait, LONGEST_INTERVAL_MS); // the banner says so; the console has the request
     } finally {
       asking = false;
     }
@@ -61,18 +61,18 @@ export function keepFresh() {
     const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = parsed.getElementById("live");
     if (!fresh) throw new Error("no page");
-    if (inTheWay()) return; // since it was asked for
-    const told = live.dataset.told;
+    if (pauseReason()) return; // it may have been paused meanwhile
+    const before = live.dataset.told;
     morph(live, document.adoptNode(prepare(fresh)));
     etag = answer.headers.get("etag");
     document.title = live.dataset.title;
-    if (live.dataset.told !== told) document.getElementById("announcer").textContent = live.dataset.told;
+    if (live.dataset.told !== before) document.getElementById("announcer").textContent = live.dataset.told;
   }
 
   async function turn() {
     clearTimeout(timer);
-    if (document.visibilityState === "visible" && !inTheWay()) await refresh();
-    tell();
+    if (document.visibilityState === "visible" && !pauseReason()) await refresh();
+    showFreshness();
     timer = setTimeout(turn, wait);
   }
 
@@ -81,14 +81,14 @@ export function keepFresh() {
     paused = !paused;
     pause.setAttribute("aria-pressed", String(paused));
     pause.textContent = paused ? "Resume" : "Pause";
-    heard = performance.now();
+    answeredAt = performance.now();
     turn();
   });
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "visible") turn();
   });
-  document.addEventListener("selectionchange", tell);
-  tell();
-  timer = setTimeout(turn, EVERY);
+  document.addEventListener("selectionchange", showFreshness);
+  showFreshness();
+  timer = setTimeout(turn, INTERVAL_MS);
   return turn;
 }

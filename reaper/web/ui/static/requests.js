@@ -1,42 +1,42 @@
-// Requests that change something, and the token that they need: asked for once, kept for this tab alone.
+// Requests that change something, and their token: it is asked for once, and kept until this tab is closed.
 
 const KEPT = "reaper-token";
 const dialog = document.getElementById("ask");
 const forget = document.getElementById("forget");
 
 export class Refused extends Error {
-  constructor(status, told) {
-    super(told?.detail ?? `the daemon answered ${status}`);
+  constructor(status, body) {
+    super(body?.detail ?? `the daemon answered ${status}`);
     this.status = status;
-    this.told = told;
+    this.body = body;
   }
 }
 
 export class Cancelled extends Error {}
 
 export async function read(path) {
-  return told(await fetch(path, { cache: "no-store" }));
+  return bodyOf(await fetch(path, { cache: "no-store" }));
 }
 
-// While `wanted()`: whoever has closed the dialog is not asked for another token on its behalf.
+// `wanted()` is false once the dialog is closed: then no other token is asked for.
 export async function change(wanted, path, body) {
   for (let wrong = ""; ; ) {
-    const token = await bear(wrong);
+    const token = await requireToken(wrong);
     const headers = { Authorization: `Bearer ${token}` };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     const answer = await fetch(path, { method: "POST", headers, body: body && JSON.stringify(body), cache: "no-store" });
-    if (answer.status !== 401) return told(answer);
-    if (sessionStorage.getItem(KEPT) === token) letGo();
+    if (answer.status !== 401) return bodyOf(answer);
+    if (sessionStorage.getItem(KEPT) === token) forgetToken();
     if (!wanted()) throw new Cancelled();
     wrong = "This is not one of its tokens.";
   }
 }
 
-export async function bear(wrong = "") {
+export async function requireToken(wrong = "") {
   return sessionStorage.getItem(KEPT) ?? (await ask(wrong));
 }
 
-async function told(answer) {
+async function bodyOf(answer) {
   const body = await answer.json().catch(() => null);
   if (!answer.ok) throw new Refused(answer.status, body);
   return body;
@@ -67,7 +67,7 @@ function ask(wrong) {
   });
 }
 
-function letGo() {
+function forgetToken() {
   sessionStorage.removeItem(KEPT);
   forget.hidden = true;
 }
@@ -75,7 +75,7 @@ function letGo() {
 export function offerForgetting() {
   forget.hidden = sessionStorage.getItem(KEPT) === null;
   forget.addEventListener("click", () => {
-    letGo();
+    forgetToken();
     document.getElementById("pause").focus();
   });
 }
