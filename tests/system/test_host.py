@@ -40,7 +40,7 @@ def host(server: Embedded) -> Iterator[Host]:
         made("cp", "-R", *(f"/srv/checkout/{part}" for part in parts), "/srv/reaper")
         # A root whose files nobody else may read, as many hosts have it. Of what is installed, only what the daemon
         # and the commands import is compiled: a third of the installation's time.
-        said = made("sh", "-c", f"umask 077; PIP_NO_COMPILE=1 exec {INSTALL}", seconds=280)
+        said = made("sh", "-c", f"umask 077; PIP_COMPILE=0 exec {INSTALL}", seconds=280)
         assert "systemctl enable --now reaper" in said
         made("/opt/reaper/current/bin/python", "-c", IMPORTED)
         yield made
@@ -394,8 +394,8 @@ def test_a_program_that_does_not_come_up_is_taken_back(newer: Host, service: Ser
     before = host("readlink", "/opt/reaper/current"), host("cat", unit)
     # Killed in its last steps, it has no say in what becomes of that; the next one has.
     killed = f"{NEWER} & until [ $(readlink /opt/reaper/current) != {before[0]} ]; do sleep 0.05; done; kill -9 $!"
-    host("env", "PIP_NO_COMPILE=1", "sh", "-c", killed, seconds=280)
-    done = host.run("env", "PIP_NO_COMPILE=1", NEWER, seconds=280)
+    host("env", "PIP_COMPILE=0", "sh", "-c", killed, seconds=280)
+    done = host.run("env", "PIP_COMPILE=0", NEWER, seconds=280)
     assert done.returncode == 1
     assert "An installation was broken off; what was there before it is put back first." in done.stdout
     [line] = done.stderr.splitlines()
