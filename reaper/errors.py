@@ -1,4 +1,4 @@
-"""Exceptions. What the user did or what the environment does; each is shown as one message, without a traceback."""
+"""Exceptions caused by the user or the environment. Each is shown as one message, without a traceback."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 class ReaperError(Exception):
-    """Anything that is told to the user in one message, without a traceback."""
+    """Base of the errors that are shown to the user as one message, without a traceback."""
 
 
 class ConfigError(ReaperError):
-    """The configuration is wrong. All problems at once, each naming its source."""
+    """The configuration is wrong. Has all problems at once, each with the place where it was set."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -18,23 +18,23 @@ class ConfigError(ReaperError):
 
 
 class DatabaseUnavailable(ReaperError):
-    """The database cannot be reached, or cannot be written to just now."""
+    """The database cannot be reached, or takes no changes now."""
 
 
 class RowsHidden(ReaperError):
-    """Rows that decide may be kept from the reaper's role: what is not seen there is not absent."""
+    """Row-level security may hide rows that decide: a row that is not seen may exist."""
 
 
 class JobChanged(ReaperError):
-    """The job is not what the caller saw: ended, gone, restarted, or held by somebody else."""
+    """The job is not as the caller saw it: it ended, is gone, was restarted, or another transaction holds it."""
 
 
 class NotFenceable(ReaperError):
-    """The row of a job that was ended by this profile cannot be told from others, or there is none."""
+    """With this profile, the row of a job that the reaper ended cannot be told from others, or there is none."""
 
 
 class SourceBusy(ReaperError):
-    """The source is being swept, or somebody else is at work on it."""
+    """The source is being swept, or another command works on it."""
 
 
 class StateUnavailable(ReaperError):
@@ -50,23 +50,23 @@ class PartialTransition(ReaperError):
 
 
 class LogBusy(ReaperError):
-    """Somebody has been writing to the log for longer than we wait."""
+    """Other transactions have been writing to the log for longer than we wait for its lock."""
 
 
 class NoSuchSource(ReaperError):
-    """No source of that name is watched."""
+    """There is no source of that name."""
 
 
 class TooManyFailures(ReaperError):
-    """The database refuses one job after the other: something is wrong with all of them."""
+    """The database refused so many jobs that the cause is not a single job."""
 
 
 class DaemonUnreachable(ReaperError):
-    """No daemon can be reached there."""
+    """No daemon can be reached at the address."""
 
 
 class NoSuchJob(ReaperError):
-    """No source has a job of that name."""
+    """No source has a job with that key."""
 
 
 class NotPurgeable(ReaperError):
@@ -74,15 +74,15 @@ class NotPurgeable(ReaperError):
 
 
 class ProbeUnavailable(ReaperError):
-    """The witness could not be told."""
+    """The witness outside the database could not be reached."""
 
 
 class ProbeNotInstalled(ReaperError):
-    """What the witness is made of is not installed."""
+    """A package that the probe needs is not installed."""
 
 
 class InconsistentProfile(ValueError):
-    """Parts of a profile that are right by themselves do not fit together: one line for each."""
+    """Parts of a profile that are valid by themselves contradict each other. Has one line for each contradiction."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)

@@ -1,7 +1,7 @@
-"""The values that everything else speaks in, and the errors. No behaviour, no dependencies.
+"""The values that all parts of the program exchange. No behaviour, no dependencies.
 
-Times of the database travel as ISO 8601 strings in UTC, made by the database: they are shown, logged and
-written, never calculated with. Durations are seconds.
+Moments from the database are ISO 8601 texts in UTC, made by the database: they are shown, logged and written, but not
+calculated with. Durations are seconds.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 Key = tuple[str, ...]
-"""A job's primary key as the database spells it: one text per key column, in the profile's order."""
+"""A job's primary key as the database writes it: one text per key column, in the profile's order."""
 
 
 class Verdict(StrEnum):
-    """What the rule says of one job."""
+    """The rule's result for one job."""
 
     YOUNG = "young"  # running, not past its timeout
     SPARED = "spared"  # past its timeout, and alive
@@ -26,7 +26,7 @@ class Verdict(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a job was ended; written as its error code."""
+    """Why a job was ended. It is written as the job's error code."""
 
     JOB_TIMEOUT = "JobTimeout"
     MANUAL_TIMEOUT = "ManualTimeout"
@@ -43,19 +43,19 @@ class TimestampFormat(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a sweep went."""
+    """How a sweep ended."""
 
     DONE = "done"
     STANDBY = "standby"  # another replica holds the lease
     HELD = "held"  # the breaker is open
-    STOPPED = "stopped"  # told to stop between two batches
-    HALTED = "halted"  # the supervisor is halted: nothing is ended
+    STOPPED = "stopped"  # the daemon is stopping: ended between two batches
+    HALTED = "halted"  # the supervisor is halted: no job is ended
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A threshold in seconds, and where it came from (a file and line, a variable, "default")."""
+    """A threshold in seconds, and where it was set (a file and line, a variable, "default")."""
 
     seconds: float
     origin: str
@@ -63,7 +63,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class KindThresholds:
-    """Thresholds of one kind; None falls back to the source's."""
+    """The thresholds of one kind; None: the source's apply."""
 
     timeout: Threshold | None = None
     stall: Threshold | None = None
@@ -71,28 +71,28 @@ class KindThresholds:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """The thresholds of one source: its own or the defaults, and what single kinds override."""
+    """The thresholds of one source: its own or the defaults, and those of single kinds."""
 
     timeout: Threshold
     stall: Threshold
     kinds: Mapping[str, KindThresholds] = field(default_factory=dict)
 
     def timeout_of(self, kind: str | None) -> Threshold:
-        limits = self.kinds.get(kind) if kind is not None else None
-        return (limits.timeout if limits else None) or self.timeout
+        of_kind = self.kinds.get(kind) if kind is not None else None
+        return (of_kind.timeout if of_kind else None) or self.timeout
 
     def stall_of(self, kind: str | None) -> Threshold:
-        limits = self.kinds.get(kind) if kind is not None else None
-        return (limits.stall if limits else None) or self.stall
+        of_kind = self.kinds.get(kind) if kind is not None else None
+        return (of_kind.stall if of_kind else None) or self.stall
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What the database knew of one job at one moment, and the verdict that follows from it.
 
-    Silence counts from `audible_since`; before `deaf_until` nothing counts. `stale_in_seconds` says when a running
-    job would become stale if it stayed silent; None for one that is, or that does not run. `unknown` says which witness
-    could not be asked: the job is spared for it.
+    A job whose last sign is older than `audible_since` is silent; time before `deaf_until` does not count.
+    `stale_in_seconds` says when a running job would become stale if it stayed silent; None for a job that is stale or
+    does not run. `unknown` says which witness could not be asked: the job is then spared.
     """
 
     key: Key
@@ -118,24 +118,24 @@ class Evidence:
 
 
 class PostTransitionState(NamedTuple):
-    """What a transition left of a job whose row stays, just after it: what later looks are compared with.
+    """The state of a job just after its transition, where its row stays. Later states are compared with it.
 
-    `epoch` is that moment in seconds since 1970. `identity` is another one as soon as the job is started anew, which is
-    to be expected of one that is to run `again`.
+    `epoch` is that moment in seconds since 1970. `identity` is that of the job's run: it changes when the job starts
+    again, as is expected of a job that was `requeued`.
     """
 
     epoch: float
     identity: tuple[Any, ...]
     status: str | None
-    again: bool
+    requeued: bool
 
 
 class ReapedJob(NamedTuple):
-    """One job that a sweep ended, measured at the transition. A start at -infinity has no age.
+    """One job that a sweep ended, as of the transition. A start at -infinity has no age.
 
-    `task` is its id in Celery, where it is one of its tasks. `evidence` is what it was ended for, where nothing of that
-    stays in the database. `reaped_at` is just after the transition. `remains` is what that left; None where the row is
-    gone or on its next run already, and for most of very many.
+    `task` is its id in Celery, for a job that is a Celery task. `evidence` is what it was ended for, where nothing of
+    that stays in the database. `reaped_at` is just after the transition. `state_after` is the state then; None where
+    the row is gone or on its next run already, and for most jobs of a very large sweep.
     """
 
     key: Key
@@ -147,16 +147,16 @@ class ReapedJob(NamedTuple):
     task: str | None = None
     evidence: Mapping[str, Any] | None = None
     reaped_at: str | None = None
-    remains: PostTransitionState | None = None
+    state_after: PostTransitionState | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LateSign:
-    """A job that showed life after it had been ended: a false kill, or a worker that does not know yet.
+    """A job that showed life after it was ended: it was alive, or its worker does not know of the end yet.
 
-    `what` is "event" for a sign of life, which `witness` saw at `at`, and "status" for a state, `status` instead of
-    `status_then`, that somebody else has given the job; `finished` when that state is an end. `told_before`: an earlier
-    sign of it has been told. The other fields are what it was ended for.
+    `what` is "event" for a sign of life, from `witness` at `at`, and "status" when another program changed the job's
+    status from `status_then` to `status`; `finished` when the new status is an end. `told_before`: an earlier late sign
+    of the job was reported. The other fields are what it was ended for.
     """
 
     key: Key
@@ -177,7 +177,7 @@ class LateSign:
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """Who holds the row of a candidate. Fields that this role may not see are None."""
+    """The transaction that holds a row lock. Fields that our role may not see are None."""
 
     pid: int | None
     application: str | None
@@ -189,7 +189,7 @@ class LockHolder:
 
 @dataclass(frozen=True, slots=True)
 class LockedCandidate:
-    """A candidate whose row somebody else holds: alive, whatever its silence says."""
+    """A candidate whose row another transaction holds: it is alive, however silent it is."""
 
     key: Key
     held_seconds: float
@@ -199,7 +199,7 @@ class LockedCandidate:
 
 @dataclass(frozen=True, slots=True)
 class FailedTransition:
-    """A candidate that the database refused to end, and what it said."""
+    """A candidate that the database refused to end, and its error message."""
 
     key: Key
     error: str
@@ -207,9 +207,9 @@ class FailedTransition:
 
 @dataclass(frozen=True, slots=True)
 class JobCounts:
-    """The running jobs of a source, counted in the survey's own snapshot.
+    """The running jobs of a source, counted in the snapshot of the survey.
 
-    `most_overdue` is how many times its timeout the job furthest past it has been running; 0 where none is past it.
+    `most_overdue` is the age of the job furthest past its timeout, as a multiple of that; 0 where none is past it.
     """
 
     running: int
@@ -228,12 +228,12 @@ class JobCounts:
 class SweepReport:
     """One pass over one source.
 
-    `refused_total` counts the failures and those left alone because they were refused lately. `deaf_seconds` is how
-    much further back than the stall window silence was measured; infinite while too little could be heard for any.
-    `witness_trouble` says why the witness outside the database, where one was asked, was of no use; `revoke_trouble`,
-    why tasks of ended jobs may still be executed. Where jobs that ended earlier were looked at (`looked_back`), `late`
-    are those that show life, and `late_trouble` says why nothing could be seen. `judged_at` is the database's clock
-    when the sweep began.
+    `refused_total` counts the failures, and the jobs left alone because they were refused lately. `deaf_seconds` is how
+    much further back than the stall window silence was measured because of downtime; infinite while no job can be
+    silent. `witness_trouble` says why the witness outside the database could not be asked; `revoke_trouble`, why tasks
+    of ended jobs may still be executed. `looked_back`: jobs that were ended earlier were looked at; `late` are those
+    that showed life, and `late_trouble` says why they could not be read. `judged_at` is the database's clock when the
+    sweep began.
     """
 
     source: str
@@ -266,12 +266,12 @@ class SweepReport:
 
     @property
     def succeeded(self) -> bool:
-        """All of its work is done. A standby's is not: it only knows that somebody holds the lease."""
+        """All of its work is done. A standby's is not: it only knows that another replica holds the lease."""
         return self.outcome is Outcome.DONE
 
     @property
-    def left(self) -> int | None:
-        """How many of the stale jobs that it found are there still; None when it did not get so far as to count."""
+    def stale_remaining(self) -> int | None:
+        """How many of the stale jobs that it found still exist; None when it ended before they were counted."""
         if self.census is None or self.outcome is Outcome.STANDBY:
             return None
         return max(0, self.census.stale - self.reaped - self.lost)
@@ -281,8 +281,8 @@ class SweepReport:
 class PurgeReport:
     """One pass that deletes the finished jobs of a source: those that ended before `before`.
 
-    `found` is how many there were, where they were counted. `left` were found and then left alone: held by somebody, or
-    no longer what they were. `refusals` tells how many rows the database refused to delete, by what it said.
+    `found` is how many there were, where they were counted. `left` were found and then left alone: another transaction
+    held their rows, or they had changed. `refusals` is how many rows the database refused to delete, by error message.
     """
 
     source: str
@@ -301,7 +301,7 @@ class PurgeReport:
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """Something that was asked for over HTTP: by the bearer of which token, from where, what, and what came of it."""
+    """A change requested over HTTP: the name of the token, the client's address, the action, its target and result."""
 
     who: str
     remote: str
@@ -312,11 +312,12 @@ class AuditRecord:
 
 
 DISTANT_PAST = datetime(1, 1, 1, tzinfo=UTC)
+"""Stands for a moment earlier than all others."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerClock:
-    """One successful look at the database: its clock, and when its server began to listen."""
+    """One successful reading of the database: its clock, and the start of its server."""
 
     now: datetime
     server_started: datetime

@@ -33,7 +33,7 @@ from reaper.catalog.mariadb_ddl import (
 )
 from reaper.catalog.mariadb_fixes import ColumnDefinition, MariaDBFixes
 from reaper.catalog.tables import NO_PRIVILEGES_MARIADB, ForeignKey, Privileges, Table, Trigger
-from reaper.database.errors import ErrorKind, classify, number, short_message
+from reaper.database.errors import ErrorKind, classify, error_number, short_message
 from reaper.database.postgresql.row_security import RowRestriction
 from reaper.model import TimestampFormat
 from reaper.sql.tables import split_name, table_of
@@ -133,7 +133,7 @@ class MariaDBCatalog(Catalog):
         try:
             return self._connection.execute(statement).all()
         except DBAPIError as error:
-            code = number(error)
+            code = error_number(error)
             unavailable = classify(error) is ErrorKind.UNAVAILABLE and code not in (*_DENIED, _READ_ONLY)
             if error.connection_invalidated or unavailable:
                 raise

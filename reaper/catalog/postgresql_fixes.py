@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reaper.catalog.tables import Index, Table
-from reaper.database.postgresql.row_holders import HOLDER
-from reaper.database.postgresql.row_security import RowRestriction, remedy
+from reaper.database.postgresql.lock_holder import XMAX
+from reaper.database.postgresql.row_security import RowRestriction, fix
 
 _MAINTAIN_SINCE = 17
 
@@ -33,7 +33,7 @@ class Fixes:
         return f"GRANT {', '.join(parts)} ON TABLE {self.name(table.schema, table.name)} TO {self._to};"
 
     def grant_read_row_holder(self, table: Table) -> str:
-        return self.grant(table, {"SELECT": [HOLDER]})
+        return self.grant(table, {"SELECT": [XMAX]})
 
     def grant_lock_table(self, table: Table) -> str:
         """The smallest privilege that lets the role lock the whole table."""
@@ -67,7 +67,7 @@ class Fixes:
 
     def show_all_rows(self, restriction: RowRestriction) -> str:
         """Keeps row-level security from hiding rows."""
-        return remedy(restriction, self._quote)
+        return fix(restriction, self._quote)
 
     def extend_search_path(self, schemas: Iterable[str], path: Iterable[str]) -> str:
         """Adds these schemas in front of the role's search path, so that unqualified names find their tables."""

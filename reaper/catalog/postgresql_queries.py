@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from reaper.database.postgresql.row_security import hiding
+from reaper.database.postgresql.row_security import restrictions_query
 
 SERVER = text("""
 SELECT current_user AS role, current_database() AS database, pg_is_in_recovery() AS standby,
@@ -48,7 +48,7 @@ SELECT coalesce(
 FROM pg_settings WHERE name = 'search_path'
 """)
 SCHEMAS = text("SELECT nspname::text FROM pg_namespace")
-ROW_RESTRICTIONS = hiding(
+ROW_RESTRICTIONS = restrictions_query(
     "(SELECT CAST(:oid AS oid))",
     "(SELECT oid FROM pg_roles WHERE rolname = CAST(:role AS text))",
     "ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']",

@@ -14,7 +14,7 @@ from reaper.catalog.postgresql import OLDEST as OLDEST_POSTGRESQL
 from reaper.catalog.postgresql import PostgreSQLCatalog
 from reaper.database.connections import transaction
 from reaper.database.errors import ErrorKind, classify, short_message
-from reaper.database.mariadb import OLDEST as OLDEST_MARIADB
+from reaper.database.mariadb import OLDEST_VERSION as OLDEST_MARIADB
 from reaper.database.timeouts import Timeouts
 from reaper.errors import DatabaseUnavailable
 from reaper.profile import Profile

@@ -25,7 +25,7 @@ def to_jsonable(value: Any) -> Any:
 
 def _members(fields: Mapping[str, Any]) -> dict[str, Any]:
     # `remains`, the row as a transition left it, is for comparing with later states only.
-    shown = {name: value for name, value in fields.items() if name != "remains"}
+    shown = {name: value for name, value in fields.items() if name != "state_after"}
     return {name: _key(value) if name == "key" else to_jsonable(value) for name, value in shown.items()}
 
 

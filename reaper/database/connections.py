@@ -1,4 +1,4 @@
-"""Engines, and transactions that say at their start how they want to be treated."""
+"""Engines, cached connections, and transactions with time limits."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from reaper.model import ServerClock
 
 
 def make_engine(url: str, source: str, timeouts: Timeouts) -> Engine:
-    """An engine without a pool: a sweep a minute can afford a connection, and none goes stale in between.
+    """An engine without a pool: a sweep a minute can afford a new connection, and none goes stale in between.
 
-    Raises ConfigError for a URL that it cannot use.
+    Raises ConfigError for a URL that cannot be used, and when the driver is not installed.
     """
     try:
         return dialect_named(make_url(url).get_backend_name()).engine(url, source, timeouts)
@@ -32,75 +32,76 @@ def make_engine(url: str, source: str, timeouts: Timeouts) -> Engine:
 
 @contextmanager
 def transaction(connection: Connection, timeouts: Timeouts, *, read_only: bool = False) -> Iterator[RootTransaction]:
-    """One short transaction in UTC, with its time limits set; commits at the end, rolls back on any error."""
-    with connection.begin() as begun:
+    """One short transaction in UTC with its time limits set. It commits at the end, and rolls back on any error."""
+    with connection.begin() as new_transaction:
         dialect_of(connection).begin(connection, timeouts, read_only=read_only)
-        yield begun
+        yield new_transaction
 
 
 def read_server_clock(connection: Connection) -> ServerClock:
-    """Ask for the database's clock and its server's start, inside a transaction.
+    """The database's clock and the start of its server. Inside a transaction.
 
-    Raises DatabaseAway when nobody could write there now: a standby, or a server set to read only.
+    Raises DatabaseUnavailable when the server takes no changes now: a standby, or a server set to read-only.
     """
     return dialect_of(connection).read_clock(connection)
 
 
-# One that lives for ever never learns of a new address, a new password or a changed setting of its role.
-_KEPT_SECONDS = 600.0
+# A connection that is kept for ever never notices a new address, a new password or a changed setting of its role.
+_MAX_AGE_SECONDS = 600.0
 
 
 class CachedConnection:
-    """At most one idle connection."""
+    """Keeps at most one idle connection."""
 
     def __init__(self, engine: Engine, answer_seconds: float) -> None:
-        self._engine, self._answer = engine, answer_seconds
-        self._idle: tuple[Connection, float] | None = None
-        self._taking = threading.Lock()
+        """A kept connection is used again only if its server answers within `answer_seconds`."""
+        self._engine, self._answer_seconds = engine, answer_seconds
+        self._idle: tuple[Connection, float] | None = None  # with the time of its making, on the monotonic clock
+        self._lock = threading.Lock()
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """The kept one when it still answers, else a new one; closed, not kept, after any error.
+        """The kept connection when its server still answers, else a new one. After an error it is closed, not kept.
 
-        Raises DBAPIError when there is none to be had.
+        Raises DBAPIError when no connection can be made.
         """
-        connection, made = self._living() or (self._engine.connect(), time.monotonic())
+        connection, created_at = self._usable() or (self._engine.connect(), time.monotonic())
         try:
             yield connection
         except BaseException:
             connection.close()
             raise
-        with self._taking:
-            surplus, self._idle = self._idle, (connection, made)
+        with self._lock:
+            surplus, self._idle = self._idle, (connection, created_at)
         if surplus is not None:
             surplus[0].close()
 
     def close(self) -> None:
-        """Hang up. One that is in use is kept again after that."""
+        """Close the idle connection. One that is in use is kept again after its use."""
         idle = self._take()
         if idle is not None:
             idle[0].close()
 
-    def _living(self) -> tuple[Connection, float] | None:
+    def _usable(self) -> tuple[Connection, float] | None:
         idle = self._take()
         if idle is None:
             return None
-        connection, made = idle
-        young = time.monotonic() - made < _KEPT_SECONDS
-        if young and dialect_of(connection).is_alive(connection, self._answer):
+        connection, created_at = idle
+        young = time.monotonic() - created_at < _MAX_AGE_SECONDS
+        if young and dialect_of(connection).is_alive(connection, self._answer_seconds):
             return idle
         connection.invalidate()
         connection.close()
         return None
 
     def _take(self) -> tuple[Connection, float] | None:
-        with self._taking:
+        with self._lock:
             idle, self._idle = self._idle, None
         return idle
 
 
 class ActivityClock:
-    """Beats with every statement of an engine. `at` is the last beat, on the monotonic clock."""
+    """The time of an engine's last activity: `at`, on the monotonic clock. Every statement counts."""
 
     def __init__(self, engine: Engine) -> None:
         self.at = time.monotonic()
@@ -108,5 +109,5 @@ class ActivityClock:
         event.listen(engine, "after_cursor_execute", self.touch)
 
     def touch(self, *_: object) -> None:
-        """Something moves. Takes whatever SQLAlchemy tells with it."""
+        """Record activity. Takes the arguments of SQLAlchemy's events."""
         self.at = time.monotonic()

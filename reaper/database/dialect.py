@@ -1,4 +1,4 @@
-"""What differs from one database server to another, apart from its SQL (see `reaper.sql.element`)."""
+"""The operations that differ between database servers, apart from their SQL (see `reaper.sql.expressions`)."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ from reaper.sql.tables import ProfileTables
 
 
 class Dialect(Protocol):
-    """How a server is met and treated."""
+    """One kind of database server."""
 
     def engine(self, url: str, source: str, timeouts: Timeouts) -> Engine:
-        """An engine without a pool, whose connections hang up on a server that does not answer.
+        """An engine without a pool, whose connections are closed when the server does not answer in time.
 
-        Raises ArgumentError for a URL that it cannot use, ModuleNotFoundError without the driver.
+        Raises ArgumentError for a URL that cannot be used, ModuleNotFoundError without the driver.
         """
 
     def begin(self, connection: Connection, timeouts: Timeouts, *, read_only: bool) -> None:
-        """The transaction that has just begun is in UTC, READ COMMITTED, and limited in time.
+        """Set up the transaction that has just begun: in UTC, READ COMMITTED, and with its time limits.
 
-        READ COMMITTED, since the rule is judged again in a fresh snapshot, whatever the role's default is.
+        READ COMMITTED whatever the role's default is, since the rule is judged again in a fresh snapshot.
         """
 
     def read_clock(self, connection: Connection) -> ServerClock:
-        """The database's clock and its server's start, inside a transaction.
+        """The database's clock and the start of its server. Inside a transaction.
 
-        Raises DatabaseAway when nobody could write there now: a standby, or a server set to read only.
+        Raises DatabaseUnavailable when the server takes no changes now: a standby, or a server set to read-only.
         """
 
-    def hidden_rows(self, connection: Connection, tables: Collection[str], so: str) -> str | None:
-        """Why rows of these tables may be kept from the role, what follows, and what helps; None when it sees all."""
+    def hidden_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> str | None:
+        """Why rows of these tables may be hidden from the role, the consequence and the fix; None when none are."""
 
     def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[Sequence[Any]]:
         """The rows one after the other, never all in memory. Raises DBAPIError."""
 
     def is_alive(self, connection: Connection, within_seconds: float) -> bool:
-        """Whether the server is still there. Outside a transaction; one that keeps us waiting is hung up on."""
+        """Whether the server answers in time; if it does not, the connection is closed. Outside a transaction."""
 
-    def lease(self, schema: ProfileTables, ttl_seconds: float) -> Sequence[TextClause]:
-        """Statements to take or renew the lease of a job table; the last one says whether it is `mine`.
+    def lease(self, tables: ProfileTables, ttl_seconds: float) -> Sequence[TextClause]:
+        """The statements that take or renew the lease of a job table; the last one returns whether it is `mine`.
 
-        The lease is the same for every replica, whatever it calls its source; without renewal it ends by itself.
+        The lease is the same for every replica, whatever it calls its source. Without renewal it ends by itself.
         """
 
-    def lock_holder(self, connection: Connection, schema: ProfileTables, key: Key) -> LockHolder | None:
-        """The one who has held the row longest, or None when nobody (any more) does or it cannot be told."""
+    def lock_holder(self, connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:
+        """The transaction that has held the job's row longest; None when none does, or when it cannot be found out."""
 
 
 _POSTGRESQL, _MARIADB = PostgreSQL(), MariaDB()
 
 
 def dialect_named(name: str) -> Dialect:
-    """By what SQLAlchemy calls it."""
+    """The dialect with SQLAlchemy's name."""
     return _POSTGRESQL if name == "postgresql" else _MARIADB
 
 
-def dialect_of(place: Connection | Engine) -> Dialect:
-    """That of a connection or an engine."""
-    return dialect_named(place.dialect.name)
+def dialect_of(bind: Connection | Engine) -> Dialect:
+    """The dialect of a connection or an engine."""
+    return dialect_named(bind.dialect.name)

@@ -1,4 +1,4 @@
-"""What an error of the database means for the sweep that met it."""
+"""What an error of the database means for the sweep that received it."""
 
 from __future__ import annotations
 
@@ -9,96 +9,98 @@ from typing import TypeGuard
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from reaper.database.mariadb import errors
+from reaper.database.mariadb import errors as mariadb
 
 
 class ErrorKind(Enum):
-    """Who is concerned."""
+    """What the error is about, and so what the sweep does next."""
 
-    UNAVAILABLE = "the database cannot be used just now"
-    TRANSIENT = "the same again may go through: a deadlock, a serialization failure"
-    TIMEOUT = "it took too long, or somebody cancelled it"
+    UNAVAILABLE = "the database cannot be used at present"
+    TRANSIENT = "the same again may succeed: a deadlock, a serialization failure"
+    TIMEOUT = "the statement took too long, or was cancelled"
     DUPLICATE = "a unique key does not allow one of the rows"
-    ROW = "one of the rows cannot be changed so"
+    ROW = "one of the rows cannot be changed like this"
     STATEMENT = "the statement cannot be run at all"
 
 
-_AWAY = {"08", "28", "3D"}
-# A full disk is among them: whoever cannot write cannot show that he lives.
-_AWAY_STATES = {"57P01", "57P02", "57P03", "57P05", "25006", "53100", "53300"}
-_PASSING = {"40"}
-_STATEMENT = {"0A", "25", "26", "34", "3F", "42", "53", "54", "55", "57", "58", "F0", "XX"}
-# What a trigger's function may run into for one row; want of resources and being cancelled are not among it.
-_RAISED = {"0A", "26", "34", "3F", "42", "55", "F0", "XX"}
-_SLOW = "57014"
-_UNIQUE = "23505"
-_ENGINE, _NO_SPACE = 1030, re.compile(r"error 28\b")
+_UNAVAILABLE_CLASSES = {"08", "28", "3D"}
+# A full disk (53100) is among them: a worker that cannot write cannot show a sign of life.
+_UNAVAILABLE_STATES = {"57P01", "57P02", "57P03", "57P05", "25006", "53100", "53300"}
+_TRANSIENT_CLASSES = {"40"}
+_STATEMENT_CLASSES = {"0A", "25", "26", "34", "3F", "42", "53", "54", "55", "57", "58", "F0", "XX"}
+# What the function of a trigger may raise for one row. Too few resources and being cancelled are not among these.
+_RAISED_CLASSES = {"0A", "26", "34", "3F", "42", "55", "F0", "XX"}
+_QUERY_CANCELED = "57014"
+_UNIQUE_VIOLATION = "23505"
+_MARIADB_ENGINE_ERROR, _NO_SPACE = 1030, re.compile(r"error 28\b")
 
 
 def sqlstate(error: DBAPIError) -> str | None:
-    """The five letters of the SQL standard, when the server said any."""
+    """The five characters of the SQL standard, when the server sent any."""
     state = getattr(error.orig, "sqlstate", None)
     return state if isinstance(state, str) else None
 
 
-def number(error: DBAPIError) -> int | None:
-    """MariaDB's own number, when the server or its driver said any."""
-    said = error.orig.args[0] if _is_mariadbs(error.orig) and error.orig.args else None
-    return said if isinstance(said, int) else None
+def error_number(error: DBAPIError) -> int | None:
+    """MariaDB's own error number, when the server or its driver gave one."""
+    number = error.orig.args[0] if _is_from_mariadb(error.orig) and error.orig.args else None
+    return number if isinstance(number, int) else None
 
 
-def _is_mariadbs(error: BaseException | None) -> TypeGuard[BaseException]:
-    """By its name: the driver is an extra."""
+def _is_from_mariadb(error: BaseException | None) -> TypeGuard[BaseException]:
+    """Decided by the module's name, since the driver is an optional dependency."""
     return type(error).__module__.partition(".")[0] == "pymysql"
 
 
 def classify(error: DBAPIError) -> ErrorKind:
-    """Sort an error. What a trigger raises, with whatever code, concerns its row."""
-    if not error.connection_invalidated and (known := number(error)):
-        return _by_number(known, str(error.orig))
+    """The kind of an error. An error that a trigger raises, with whatever code, is about its row."""
+    if not error.connection_invalidated and (number := error_number(error)):
+        return _classify_number(number, str(error.orig))
     state = sqlstate(error)
     if state is None or error.connection_invalidated:
         return ErrorKind.UNAVAILABLE
-    if state[:2] in _AWAY or state in _AWAY_STATES:
+    state_class = state[:2]
+    if state_class in _UNAVAILABLE_CLASSES or state in _UNAVAILABLE_STATES:
         return ErrorKind.UNAVAILABLE
-    if state[:2] in _PASSING:
+    if state_class in _TRANSIENT_CLASSES:
         return ErrorKind.TRANSIENT
-    if state == _SLOW:
+    if state == _QUERY_CANCELED:
         return ErrorKind.TIMEOUT
-    if state == _UNIQUE:
+    if state == _UNIQUE_VIOLATION:
         return ErrorKind.DUPLICATE
-    if state[:2] not in _STATEMENT or (state[:2] in _RAISED and _inside_a_function(error)) or _by_row_security(error):
+    raised_for_row = state_class in _RAISED_CLASSES and _inside_a_function(error)
+    if state_class not in _STATEMENT_CLASSES or raised_for_row or _by_row_security(error):
         return ErrorKind.ROW
     return ErrorKind.STATEMENT
 
 
-def _by_number(known: int, said: str) -> ErrorKind:
-    """Of MariaDB's. It does not tell whether an error came up in a trigger."""
-    if known in errors.AWAY or (known == _ENGINE and _NO_SPACE.search(said)):
+def _classify_number(number: int, message: str) -> ErrorKind:
+    """MariaDB does not say whether an error was raised in a trigger."""
+    if number in mariadb.UNAVAILABLE or (number == _MARIADB_ENGINE_ERROR and _NO_SPACE.search(message)):
         return ErrorKind.UNAVAILABLE
-    if known in errors.PASSING:
+    if number in mariadb.TRANSIENT:
         return ErrorKind.TRANSIENT
-    if known in errors.SLOW:
+    if number in mariadb.TIMEOUT:
         return ErrorKind.TIMEOUT
-    if known in errors.TWIN:
+    if number in mariadb.DUPLICATE:
         return ErrorKind.DUPLICATE
-    return ErrorKind.STATEMENT if known in errors.STATEMENT else ErrorKind.ROW
+    return ErrorKind.STATEMENT if number in mariadb.STATEMENT else ErrorKind.ROW
 
 
 def _by_row_security(error: DBAPIError) -> bool:
-    """It refuses a single row, with the code for a privilege that is missing, which concerns them all."""
+    """Row-level security refuses a single row, with the code for a missing privilege, which would concern them all."""
     return isinstance(error.orig, psycopg.Error) and error.orig.diag.source_function == "ExecWithCheckOptions"
 
 
 def _inside_a_function(error: DBAPIError) -> bool:
-    """Whether it came up in a trigger's function: the server then tells the way there."""
+    """Whether the error was raised in a function, such as a trigger's: the server then sends the call stack."""
     return isinstance(error.orig, psycopg.Error) and bool(error.orig.diag.context)
 
 
 def short_message(error: BaseException) -> str:
-    """What the database said, without statement, parameters or connection string."""
+    """The first line of the database's message, without statement, parameters or connection string."""
     cause = getattr(error, "orig", None) or error
-    texts = [text for text in cause.args if isinstance(text, str)] if _is_mariadbs(cause) else []
-    said = (texts[0] if texts else str(cause)).strip()
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    texts = [text for text in cause.args if isinstance(text, str)] if _is_from_mariadb(cause) else []
+    message = (texts[0] if texts else str(cause)).strip()
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

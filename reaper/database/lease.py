@@ -1,7 +1,7 @@
-"""Which of several replicas sweeps: economy, never correctness.
+"""Which of several replicas sweeps: the lease saves work, and correctness never depends on it.
 
-The lease is a lock of the server's on a connection of its own. The server itself ends it when its owner has not
-renewed it in time: a replica that vanished without closing its connection cannot keep the others out.
+The lease is a lock of the server, held by a connection of its own. The server ends it when its owner has not renewed it
+in time: a replica that vanished without closing its connection cannot keep the others out.
 """
 
 from __future__ import annotations
@@ -19,40 +19,40 @@ _SHORTEST_SECONDS = 30.0
 
 
 def ttl_for(interval_seconds: float) -> float:
-    """How long a lease lasts without being renewed, in seconds."""
+    """How many seconds a lease lasts without being renewed."""
     return max(_SHORTEST_SECONDS, interval_seconds * _INTERVALS)
 
 
 class Lease:
     """Held by at most one replica at a time. Not thread-safe: one per source."""
 
-    def __init__(self, engine: Engine, schema: ProfileTables, ttl_seconds: float) -> None:
-        self._engine, self._ttl = engine, ttl_seconds
-        self._statements = dialect_of(engine).lease(schema, ttl_seconds)
+    def __init__(self, engine: Engine, tables: ProfileTables, ttl_seconds: float) -> None:
+        self._engine, self.ttl_seconds = engine, ttl_seconds
+        self._statements = dialect_of(engine).lease(tables, ttl_seconds)
         self._connection: Connection | None = None
-        self._renewed = 0.0
+        self._renewed_at = 0.0
 
-    def hold(self) -> bool:
-        """Renew the lease, or try to get it. Raises DBAPIError when the database is away."""
+    def acquire(self) -> bool:
+        """Renew the lease, or try to take it. Whether it is ours. Raises DBAPIError when the database is away."""
         if self._connection is not None:
             try:
                 self._connection.commit()
                 return self._take(self._connection)
             except DBAPIError:
-                # The server ended it: somebody else may have it by now.
-                self._drop()
+                # The server ended it: another replica may hold it by now.
+                self._close()
         self._connection = self._engine.connect()
         return self._take(self._connection)
 
-    def keep(self) -> bool:
-        """Whether it is still ours; renews it only when a good part of its time is over."""
-        if self._connection is not None and time.monotonic() - self._renewed < self._ttl / 6:
+    def renew_if_due(self) -> bool:
+        """Whether the lease is still ours; asks the database only when a sixth of its time is over."""
+        if self._connection is not None and time.monotonic() - self._renewed_at < self.ttl_seconds / 6:
             return True
-        return self.hold()
+        return self.acquire()
 
     def release(self) -> None:
-        """Let another replica have it at its next sweep."""
-        self._drop()
+        """Give the lease up: another replica can take it at its next sweep."""
+        self._close()
 
     def _take(self, connection: Connection) -> bool:
         try:
@@ -61,14 +61,14 @@ class Lease:
                 connection.execute(statement)
             row = connection.execute(take).one()
         except DBAPIError:
-            self._drop()
+            self._close()
             raise
-        self._renewed = time.monotonic()
+        self._renewed_at = time.monotonic()
         if not row.mine:
-            self._drop()
+            self._close()
         return bool(row.mine)
 
-    def _drop(self) -> None:
+    def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()

@@ -13,7 +13,7 @@ from reaper.profile import Action, Delete, FromColumn, Profile, Scalar, Value
 from reaper.profile.columns import columns_read, condition_columns
 from reaper.profile.usage import is_variable, row_writes
 from reaper.profile.values import walk_values
-from reaper.source.duplicates import places
+from reaper.source.duplicates import next_value_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def _finds_audit(value: Value) -> bool:
 
 def _next_value_columns(profile: Profile) -> Iterator[tuple[str, set[str]]]:
     """A report names next values that are already taken, whatever the action is."""
-    for place in places(profile):
+    for place in next_value_columns(profile):
         yield place.table, {place.column, *place.key, *place.belonging.values(), *condition_columns(place.where)}
         yield place.beyond.table, {place.beyond.column, *place.belonging}
 

@@ -1,11 +1,10 @@
-"""What somebody outside the database says of jobs: signs of life that SQL cannot see.
+"""Which jobs are alive according to a witness outside the database, such as Celery's workers.
 
-A witness knows three things of a job: it is alive, it is dead, or nobody can tell. A `Testimony` is asked for
-once per sweep and says all of it:
+A probe is asked once per sweep. Its `LivenessReport` says one of three things about each job:
 
-- its id is in `alive`: alive;
-- else there is `trouble`, or its queue is not in `served`, or is in `waiting`: unknown, and unknown is never dead;
-- else: dead. Everybody who could have it was asked, answered, and does not have it.
+- alive: the id of its task is in `alive`;
+- else unknown, and unknown is never dead: there is `trouble`, or its queue is not in `queues`, or is in `backlog`;
+- else dead: every worker that could have the task was asked, answered, and does not have it.
 """
 
 from __future__ import annotations
@@ -17,38 +16,38 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class LivenessReport:
-    """What a witness outside the database says of all jobs, asked once per sweep."""
+    """What a witness outside the database knows of all jobs. Texts have one line and no secrets."""
 
     alive: frozenset[str] = frozenset()
-    """Ids that a worker executes, has reserved or has scheduled, or whose message the broker was seen to keep."""
+    """Ids of tasks that a worker executes, has reserved or has scheduled, or whose message the broker keeps."""
     executing: Mapping[str, str] = field(default_factory=dict)
-    """Of those, the ones being executed: id → the worker that has it."""
+    """The tasks of `alive` that are being executed: id → name of the worker."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """id → task name, for all that are alive."""
+    """id → task name, for all of `alive`."""
     queues: frozenset[str] = frozenset()
-    """Queues of which at least one worker answered, and none is known to have kept silent."""
+    """Served queues: at least one of their workers answered, and none is known that did not."""
     known: frozenset[str] = frozenset()
-    """Queues that somebody has been heard to serve, now or lately: a job of no known queue may be in any of them."""
+    """Queues that a worker serves or lately served. A job whose queue is not known may be in any of them."""
     backlog: frozenset[str] = frozenset()
-    """Queues in which messages wait that could not be told apart: a job may be one of them."""
+    """Queues with waiting messages whose ids could not be read: a job may be one of them."""
     trouble: str | None = None
-    """Why nothing can be said: then everything is unknown. One line, no secret."""
+    """Why the witness could not be asked: then everything is unknown."""
     unreliable: Mapping[str, str] = field(default_factory=dict)
-    """Queue → why it is not served although workers answered. One line each, no secret."""
+    """Queue → why it is not served although workers answered."""
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """All reasons, each once."""
+        """The reasons of `unreliable`, each once."""
         return tuple(dict.fromkeys(self.unreliable.values()))
 
 
 class LivenessProbe(Protocol):
-    """Somebody to ask."""
+    """A witness outside the database."""
 
     def ask(self) -> LivenessReport:
-        """One inspection of everything. Never raises for trouble with the broker: `trouble` says it."""
+        """One inspection of all workers. Never raises when the broker cannot be used: `trouble` says so."""
         ...
 
     def revoke(self, ids: Sequence[str]) -> None:
-        """Tell the workers to end these tasks, and never to begin them. Raises WitnessAway when none heard it."""
+        """Have the workers end these tasks, and not start them. Raises ProbeUnavailable when no worker answered."""
         ...

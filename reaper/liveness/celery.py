@@ -1,14 +1,14 @@
 """Celery's workers as a witness: which tasks they execute, have reserved, or have scheduled for later.
 
-Its limitation: Celery's workers leave no trace when they go. A worker that is gone may have been killed, or may be
-ending warmly with its tasks still running; what is asked of the others says nothing of those. Therefore a worker that
-was heard once keeps the jobs of its queues unknown for `absence_seconds` after it has gone, and a witness which has
-only begun to ask waits that long before it calls anything dead (`acquaintance.py`). `absence_seconds` should be no
-shorter than what your workers get to stop (`TimeoutStopSec`, `terminationGracePeriodSeconds`). With 0 a job may be
-called dead while a worker that ends warmly executes it. A worker with remote control switched off
-(`worker_enable_remote_control`) is noticed over RabbitMQ only; over Redis it is as if it were not there.
+Limitation: Celery's workers leave no trace when they go. A worker that is gone may have been killed, or may be shutting
+down warmly with its tasks still running, and the other workers know nothing of those tasks. So a worker that replied
+once keeps the jobs of its queues unknown for `absence_seconds` after it is gone, and a probe that has only begun to ask
+waits as long before it takes a job for dead (`worker_registry.py`). `absence_seconds` should be no shorter than the
+time that your workers get to stop (`TimeoutStopSec`, `terminationGracePeriodSeconds`). With 0, a job may be taken for
+dead while a worker that shuts down warmly executes it. A worker with remote control switched off
+(`worker_enable_remote_control`) is noticed over RabbitMQ only; over Redis it is as if it did not exist.
 
-What each broker can tell stands in `interview/redis.py` and `interview/rabbitmq.py`.
+What each broker can tell is in `inspect/redis.py` and `inspect/rabbitmq.py`.
 """
 
 from __future__ import annotations
@@ -29,18 +29,17 @@ from reaper.common.durations import format_duration
 from reaper.errors import ProbeNotInstalled, ProbeUnavailable
 from reaper.liveness import LivenessReport
 from reaper.liveness.inspect import InspectReply, InspectRequest
-from reaper.liveness.worker_registry import KnownWorker, WorkerRegistry, answers_while_busy
+from reaper.liveness.worker_registry import KnownWorker, WorkerRegistry, replies_while_busy
 
 ABSENCE_SECONDS = 300.0
-_REMEDY = "pip install 'job-reaper[celery]'"
+_INSTALL = "pip install 'job-reaper[celery]'"
 
 
-class CeleryWitness:
-    """Asks all workers of a broker. Holds no connection between two questions; made for one thread at a time.
+class CeleryProbe:
+    """Asks all workers of a broker. Keeps no connection between two inspections; for one thread at a time.
 
     `expected_queues` are those that jobs may be in, besides the ones that workers name. `transport_options` are
-    those of the workers (`broker_transport_options`), such as `global_keyprefix`. `kill_signal` is what ends a task.
-    Raises WitnessMissing where Celery is not installed.
+    those of the workers (`broker_transport_options`), such as `global_keyprefix`. `kill_signal` ends a task.
     """
 
     def __init__(
@@ -53,88 +52,91 @@ class CeleryWitness:
         transport_options: Mapping[str, Any] | None = None,
         kill_signal: str = "SIGTERM",
     ) -> None:
+        """Raises ProbeNotInstalled without the packages of Celery."""
         needed = ("celery", "kombu", *(("redis",) if broker_url.startswith(("redis", "sentinel")) else ()))
         if missing := [name for name in needed if not _installed(name)]:
-            raise ProbeNotInstalled(f"Celery's workers cannot be asked without the package {missing[0]}: {_REMEDY}")
+            raise ProbeNotInstalled(f"Celery's workers cannot be asked without the package {missing[0]}: {_INSTALL}")
         self._broker_url, self._deadline_seconds = broker_url, deadline_seconds
         self._expected_queues = frozenset(expected_queues)
         self._transport_options, self._kill_signal = dict(transport_options or {}), kill_signal
-        self._circle = WorkerRegistry(absence_seconds)
-        self._inbox = uuid4().hex
+        self.registry = WorkerRegistry(absence_seconds)
+        self._reply_queue = uuid4().hex
 
     def ask(self) -> LivenessReport:
-        """One inspection, which takes the deadline at the longest, and milliseconds where all workers answer."""
-        account = self._interview()
+        """One inspection: it takes milliseconds where all workers reply, and no longer than the deadline."""
+        reply = self._inspect()
         now = time.monotonic()
-        if account.trouble is not None:
-            self._circle.record_failed_round(now)
-            return LivenessReport(trouble=account.trouble)
-        self._circle.update(_heard(account), _silent_listeners(account), now)
-        doubts = dict(self._doubts(account, now))
-        answered = _answered(account)
-        workers = account.workers.values()
-        tasks = [account.queued, *(worker.held for worker in workers), *(worker.executing for worker in workers)]
+        if reply.trouble is not None:
+            self.registry.record_failed_round(now)
+            return LivenessReport(trouble=reply.trouble)
+        self.registry.update(_complete_workers(reply), _connected_without_reply(reply), now)
+        unreliable = dict(self._unreliable_queues(reply, now))
+        workers_by_queue = _workers_by_queue(reply)
+        workers = reply.workers.values()
+        tasks = [reply.queued, *(worker.reserved for worker in workers), *(worker.executing for worker in workers)]
         return LivenessReport(
             alive=frozenset[str]().union(*tasks),
-            executing={id_: name for name, worker in account.workers.items() for id_ in worker.executing},
-            names={id_: name for some in tasks for id_, name in some.items()},
-            queues=frozenset(answered.keys() - doubts.keys()),
-            known=frozenset(answered) | self._circle.queues,
-            backlog=frozenset(account.waiting),
-            unreliable=doubts,
+            executing={id_: name for name, worker in reply.workers.items() for id_ in worker.executing},
+            names={id_: name for names in tasks for id_, name in names.items()},
+            queues=frozenset(workers_by_queue.keys() - unreliable.keys()),
+            known=frozenset(workers_by_queue) | self.registry.queues,
+            backlog=frozenset(reply.unreadable_queues),
+            unreliable=unreliable,
         )
 
     def revoke(self, ids: Sequence[str]) -> None:
-        """Have the workers end these tasks, by signal, and not begin those that wait.
+        """Have the workers end these tasks, by signal, and not start those that wait.
 
-        A solo pool cannot be ended so, and hears of it only when its task is over. Workers that start later do not
-        know of it, unless they learn it from others (mingle) or from their `--statedb`.
+        The task of a solo pool cannot be ended like this: its worker reads the command only when the task is over.
+        Workers that start later do not know of the revocation, unless they learn it from other workers (mingle) or
+        from their `--statedb`. Raises ProbeUnavailable when no worker replied.
         """
         if not ids:
             return
-        account = self._interview(revoke=tuple(ids))
-        if account.trouble is not None:
-            raise ProbeUnavailable(account.trouble)
-        if not account.workers:
+        reply = self._inspect(revoke=tuple(ids))
+        if reply.trouble is not None:
+            raise ProbeUnavailable(reply.trouble)
+        if not reply.workers:
             raise ProbeUnavailable(
                 f"{self._place}: no worker answered within {format_duration(self._deadline_seconds)}"
             )
 
-    def _interview(self, revoke: tuple[str, ...] = ()) -> InspectReply:
-        order = InspectRequest(
+    def _inspect(self, revoke: tuple[str, ...] = ()) -> InspectReply:
+        request = InspectRequest(
             broker_url=self._broker_url,
             until=time.monotonic() + self._deadline_seconds,
-            inbox=self._inbox,
-            queues=tuple(self._expected_queues | self._circle.queues),
+            reply_queue=self._reply_queue,
+            queues=tuple(self._expected_queues | self.registry.queues),
             transport_options=self._transport_options,
             revoke=revoke,
             signal=self._kill_signal,
         )
-        account = _conducted(order)
-        if account.trouble is not None:
-            account.trouble = f"{self._place}: {_without_secrets(account.trouble, self._broker_url)}"
-        return account
+        reply = _run_inspection(request)
+        if reply.trouble is not None:
+            reply.trouble = f"{self._place}: {_without_secrets(reply.trouble, self._broker_url)}"
+        return reply
 
-    def _doubts(self, account: InspectReply, now: float) -> Iterator[tuple[str, str]]:
-        """Queues that are not served although somebody answered for them, and why."""
-        silent, listening = _silent_listeners(account), self._circle.listening_seconds(now)
-        for queue, workers in _answered(account).items():
-            consumers = workers if account.consumers is None else account.consumers.get(queue)
+    def _unreliable_queues(self, reply: InspectReply, now: float) -> Iterator[tuple[str, str]]:
+        """Queues that do not count as served although workers of theirs replied, and why."""
+        silent, listening = _connected_without_reply(reply), self.registry.listening_seconds(now)
+        for queue, workers in _workers_by_queue(reply).items():
+            consumers = workers if reply.consumers is None else reply.consumers.get(queue)
             if silent:
                 yield queue, f"{silent} worker(s) on the broker did not answer"
             elif consumers is None:
                 yield queue, f"the broker does not say how many workers the queue {queue} has"
             elif consumers > workers:
                 yield queue, f"{consumers - workers} worker(s) of the queue {queue} did not answer"
-            elif missing := self._circle.missing(queue):
-                yield queue, f"no longer heard, and perhaps not dead yet: {', '.join(missing)}"
-            elif listening < self._circle.absence_seconds:
-                begun, needed = format_duration(listening), format_duration(self._circle.absence_seconds)
-                yield queue, f"asked since {begun} only: a worker that left before may be busy for up to {needed}"
+            elif missing := self.registry.missing(queue):
+                yield queue, f"no longer connected, and may still execute tasks: {', '.join(missing)}"
+            elif listening < self.registry.absence_seconds:
+                asked_for, absence = format_duration(listening), format_duration(self.registry.absence_seconds)
+                reason = f"workers have been asked for {asked_for} only"
+                yield queue, f"{reason}: one that left before may be busy for up to {absence}"
 
     @property
     def _place(self) -> str:
-        """Where the broker is, without secrets."""
+        """The host and port of the broker, without secrets."""
         try:
             parts = [urlsplit(url) for url in self._broker_url.split(";")]
             places = [f"{part.hostname or ''}:{part.port}" if part.port else part.hostname or "" for part in parts]
@@ -144,33 +146,39 @@ class CeleryWitness:
 
 
 def _installed(package: str) -> bool:
-    # Once imported, kombu is a lazy module without a specification, which find_spec takes amiss.
+    # find_spec raises for a module without a specification, which kombu is once it has been imported.
     return sys.modules.get(package) is not None or find_spec(package) is not None
 
 
-def _conducted(order: InspectRequest) -> InspectReply:
-    """The account of an interview, which is over by its time, whatever happens to it."""
-    words = [sys.executable, "-P", "-m", "reaper.liveness.inspect"]
-    # It imports what this process would; but nothing from the current directory, which is anybody's.
+def _run_inspection(request: InspectRequest) -> InspectReply:
+    """Run the inspecting process, and stop it when its time is up."""
+    command = [sys.executable, "-P", "-m", "reaper.liveness.inspect"]
+    # It imports what this process would, but nothing from the current directory, to which others may write.
     paths = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    left = max(order.until - time.monotonic(), 0.0)
+    left_seconds = max(request.until - time.monotonic(), 0.0)
     try:
-        done = subprocess.run(  # noqa: S603  (fixed words)
-            words, input=order.dumps(), capture_output=True, text=True, timeout=left, env=environment, check=False
+        done = subprocess.run(  # noqa: S603  (a fixed command)
+            command,
+            input=request.dumps(),
+            capture_output=True,
+            text=True,
+            timeout=left_seconds,
+            env=environment,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return InspectReply(trouble="it did not answer in time")
     except OSError as error:
-        return InspectReply(trouble=f"the interview could not begin: {error.strerror}")
+        return InspectReply(trouble=f"the inspection could not be started: {error.strerror}")
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        return InspectReply(trouble=f"the interview failed (exit status {done.returncode}): {last}")
+        last_line = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return InspectReply(trouble=f"the inspection failed (exit status {done.returncode}): {last_line}")
     return InspectReply.loads(done.stdout)
 
 
 def _without_secrets(text: str, url: str) -> str:
-    """The text without what a URL's user part says."""
+    """The text without the passwords of the URL, and without the URL itself."""
     users = [part.rpartition("@")[0].partition("://")[2] for part in url.split(";")]
     secrets = {user.partition(":")[2] for user in users} | {unquote(user.partition(":")[2]) for user in users}
     for secret in sorted(filter(None, {*secrets, url}), key=len, reverse=True):
@@ -178,28 +186,30 @@ def _without_secrets(text: str, url: str) -> str:
     return text
 
 
-def _heard(account: InspectReply) -> dict[str, KnownWorker]:
+def _complete_workers(reply: InspectReply) -> dict[str, KnownWorker]:
+    """The workers that replied to every command."""
     return {
         name: KnownWorker(
-            frozenset[str]().union(*worker.queues), answers_while_busy(worker.pool), worker.pid, worker.uptime_seconds
+            frozenset[str]().union(*worker.queues), replies_while_busy(worker.pool), worker.pid, worker.uptime_seconds
         )
-        for name, worker in account.workers.items()
-        if worker.complete_answers
+        for name, worker in reply.workers.items()
+        if worker.complete_replies
     }
 
 
-def _answered(account: InspectReply) -> Counter[str]:
-    """How many workers answered everything, by the queues that they consume."""
+def _workers_by_queue(reply: InspectReply) -> Counter[str]:
+    """How many workers that replied to every command consume each queue."""
     return Counter(
         queue
-        for worker in account.workers.values()
-        if worker.complete_answers
+        for worker in reply.workers.values()
+        if worker.complete_replies
         for queues in worker.queues
         for queue in queues
     )
 
 
-def _silent_listeners(account: InspectReply) -> int:
-    if account.listeners is None:
+def _connected_without_reply(reply: InspectReply) -> int:
+    """How many workers received the commands and did not reply to all of them; 0 where the broker does not say."""
+    if reply.listeners is None:
         return 0
-    return max(account.listeners - sum(worker.complete_answers for worker in account.workers.values()), 0)
+    return max(reply.listeners - sum(worker.complete_replies for worker in reply.workers.values()), 0)

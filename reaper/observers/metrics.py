@@ -292,9 +292,9 @@ class Metrics:
         if report.outcome is Outcome.STANDBY:
             self._left.pop(source, None)
             self.left.labels(source).set(0)
-        elif report.left is not None:
-            before, self._left[source] = self._left.get(source, 0), report.left
-            self.left.labels(source).set(min(before, report.left))
+        elif report.stale_remaining is not None:
+            before, self._left[source] = self._left.get(source, 0), report.stale_remaining
+            self.left.labels(source).set(min(before, report.stale_remaining))
 
     def _kind(self, source: str, kind: str | None) -> str:
         known = self._kinds[source]

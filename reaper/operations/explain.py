@@ -12,7 +12,6 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.common import messages
 from reaper.database.errors import ErrorKind, classify, short_message
-from reaper.database.row_holders import holder_of
 from reaper.errors import NoSuchJob
 from reaper.model import Evidence, Key, LockHolder
 from reaper.source import Source
@@ -51,7 +50,7 @@ def explain(source: Source, downtime: DowntimeTracker, name: str, *, at_most: fl
             judged = source.lookup.evidence(connection, context, [key])
             if not judged:
                 raise NoSuchJob(f"job {messages.format_key(key)} has just been deleted")
-            holder = holder_of(connection, source.rule.tables, key)
+            holder = source.lock_holder(connection, key)
             return Explanation(judged[0], holder, source.lookup.audits(connection, key))
 
 

@@ -8,12 +8,11 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from reaper.common import messages
-from reaper.database.row_holders import holder_of
 from reaper.errors import JobChanged
 from reaper.model import Key, ReapedJob, Reason, Verdict
 from reaper.source import AuditInfo, Source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.listeners import SweepListener
 from reaper.sweep.options import new_sweep_id
 
@@ -95,7 +94,7 @@ def fail(
             return reaped[0]
         with source.transaction(connection, read_only=True):
             if locked:
-                holder = holder_of(connection, source.rule.tables, key)
+                holder = source.lock_holder(connection, key)
                 raise JobChanged(f"is alive: its row is held by {messages.describe_holder(holder)}")
             raise JobChanged(_describe_state(source, connection, context, key))
 

@@ -101,7 +101,7 @@ def _sources_of_broker(settings: Settings, source: Source) -> list[Source]:
 def orphans(source: Source, connection: Connection, liveness: LivenessReport) -> list[Orphan]:
     """The tasks that are executed and have no row here, whatever its state, inside the caller's transaction."""
     executing = _executing(liveness)
-    with_row = source.lookup.tasks(connection, executing) if executing else set[str]()
+    with_row = source.lookup.existing_tasks(connection, executing) if executing else set[str]()
     return [orphan for orphan in executing.values() if orphan.id not in with_row]
 
 

@@ -24,7 +24,7 @@ from reaper.model import Key, Outcome, PurgeReport
 from reaper.profile import Profile
 from reaper.profile.related_tables import purge_guard_tables
 from reaper.source import Candidate, Source
-from reaper.source.purge import PurgeStatements, cutoff, is_lock_timeout
+from reaper.source.purge import PurgeStatements, is_lock_timeout, purge_cutoff
 from reaper.sweep.batch_bisection import BatchBisection
 from reaper.sweep.candidate_spool import CandidateSpool
 
@@ -121,9 +121,9 @@ class _PurgeRun:
                 read_server_clock(connection)
                 guards = purge_guard_tables(self._source.profile)
                 self._source.require_visible_rows(connection, guards, _ROWS_MAY_BE_HIDDEN)
-                before = cutoff(connection, self._options.days_to_keep)
+                before = purge_cutoff(connection, self._options.days_to_keep)
             self._before = before.isoformat()
-            if self._lease is not None and not self._lease.hold():
+            if self._lease is not None and not self._lease.acquire():
                 return Outcome.STANDBY
             statements = PurgeStatements(self._source.rule.tables, before)
             if self._options.count or self._options.dry_run:
@@ -159,7 +159,7 @@ class _PurgeRun:
     def _reason_to_stop(self) -> Outcome | None:
         if self._options.should_stop():
             return Outcome.STOPPED
-        if self._lease is not None and not self._lease.keep():
+        if self._lease is not None and not self._lease.renew_if_due():
             return Outcome.STANDBY
         return None
 

@@ -11,14 +11,13 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.config import Settings
 from reaper.database.errors import ErrorKind, classify, short_message
-from reaper.database.row_holders import holder_of
 from reaper.errors import ReaperError
 from reaper.liveness import LivenessReport
 from reaper.model import Evidence, JobCounts, Key, LockHolder, Verdict
 from reaper.operations.orphaned_tasks import Orphan, find_orphans
 from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source, with_stale
-from reaper.source.duplicates import DuplicateNextValue, find_taken
+from reaper.source.duplicates import DuplicateNextValue, find_duplicates
 from reaper.staleness.downtime import DowntimeTracker
 
 DEFAULT_LIMIT = 50
@@ -65,7 +64,7 @@ def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True, at_most=at_most):
             census = with_stale(survey.census(connection, context), survey.count_stale(connection, context))
-            keys = lookup.keys(
+            keys = lookup.list_keys(
                 connection,
                 context,
                 verdict=query.verdict,
@@ -77,7 +76,7 @@ def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_
             holders = _holders(source, connection, jobs)
             has_stale = census.stale > 0 and (
                 query.kind is None
-                or bool(lookup.keys(connection, context, verdict=Verdict.STALE, kind=query.kind, limit=1))
+                or bool(lookup.list_keys(connection, context, verdict=Verdict.STALE, kind=query.kind, limit=1))
             )
         duplicates, notes = _duplicates(source, connection, at_most)
     more = len(keys) > query.limit
@@ -107,7 +106,7 @@ def overdue_jobs(
         with source.transaction(connection, read_only=True, at_most=at_most):
             stale = source.survey.count_stale(connection, context)
             census = with_stale(source.survey.census(connection, context), stale)
-            keys = source.lookup.overdue(connection, context, limit + 1)
+            keys = source.lookup.overdue_keys(connection, context, limit + 1)
             jobs = source.lookup.evidence(connection, context, keys[:limit])
             holders = _holders(source, connection, jobs)
     return Report(census, jobs, holders, len(keys) > limit, stale > 0, context.liveness)
@@ -122,7 +121,7 @@ def kinds(source: Source, *, at_most: float = inf) -> Sequence[tuple[str | None,
 def _holders(source: Source, connection: Connection, jobs: Sequence[Evidence]) -> dict[Key, LockHolder]:
     """The sessions that have rows of stale jobs locked."""
     stale = [job.key for job in jobs if job.verdict is Verdict.STALE]
-    holders = {key: holder_of(connection, source.rule.tables, key) for key in stale}
+    holders = {key: source.lock_holder(connection, key) for key in stale}
     return {key: holder for key, holder in holders.items() if holder}
 
 
@@ -132,7 +131,7 @@ def _duplicates(
     """In a transaction of its own: when the role may not read that table, the jobs are reported all the same."""
     try:
         with source.transaction(connection, read_only=True, at_most=at_most):
-            return find_taken(connection, source.rule.tables), []
+            return find_duplicates(connection, source.rule.tables), []
     except DBAPIError as error:
         if classify(error) is ErrorKind.UNAVAILABLE:
             raise

@@ -32,7 +32,7 @@ def preview(source: Source, downtime: DowntimeTracker) -> ResetPreview:
         context = source.begin_evaluation(connection, downtime)
         with source.transaction(connection, read_only=True):
             kinds = source.survey.kinds(connection)
-            keys = source.lookup.keys(connection, context, verdict=None, kind=None, limit=MAX_PREVIEWED)
+            keys = source.lookup.list_keys(connection, context, verdict=None, kind=None, limit=MAX_PREVIEWED)
             first = source.lookup.evidence(connection, context, keys)
             return ResetPreview(sum(jobs for _, jobs in kinds), kinds, first)
 

@@ -25,7 +25,7 @@ from reaper.operations.bulk_end import BulkOptions, BulkResult, end_in_bulk
 from reaper.source import AuditInfo, Candidate, Source
 from reaper.source.interrupted import Interrupted
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.batch_runner import BatchRunner
 from reaper.sweep.options import MAX_LISTED, new_sweep_id
 
@@ -115,7 +115,7 @@ class _ResumeRun:
         self, connection: Connection, judge: Interrupted, context: EvaluationContext, silent: Sequence[Candidate]
     ) -> BulkResult:
         audit_info = AuditInfo(self.source.name, self.id, self.bulk_options.host, Reason.INTERRUPTED, judge.message)
-        claim = self.source.claim(context, audit_info, judge=judge)
+        claim = self.source.claim(context, audit_info, predicate=judge)
         runner = BatchRunner(self.source, claim, self.source.fallback_claim(context, audit_info, judge))
         batches = _in_batches(silent, self.bulk_options.batch_size)
         return end_in_bulk(self.source, connection, runner, batches, self.id, self.bulk_options)

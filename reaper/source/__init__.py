@@ -1,11 +1,11 @@
-"""A profile bound to a database: survey, claim, explain."""
+"""A profile bound to a database: surveys its jobs, explains them, and ends those that are stale."""
 
-from reaper.source.audit import AuditInfo
 from reaper.source.claim import Claim
 from reaper.source.followup import MAX_FOLLOWED, JobSnapshot, Sign
 from reaper.source.lookup import JobLookup
-from reaper.source.source import Source
+from reaper.source.source import Source, SourceOptions
 from reaper.source.survey import Candidate, Survey, with_stale
+from reaper.source.transition.audit_event import AuditInfo
 from reaper.source.transition.second_check import Predicate
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Predicate",
     "Sign",
     "Source",
+    "SourceOptions",
     "Survey",
     "with_stale",
 ]

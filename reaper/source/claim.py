@@ -2,24 +2,24 @@
 
 One transaction ends one batch, in three steps:
 
-1. lock the candidates by key, skipping rows that somebody holds: whoever holds a row is alive; the rows that belong to
-   a job are locked with it, all of them or it is left alone;
-2. in a new statement, whose snapshot sees everything committed before the lock, ask the rule again and, for what is
-   still stale, make the transition and write the audit event with its evidence;
-3. commit.
+1. Lock the candidates by key, and skip rows that another transaction holds: such a job is alive. The rows that belong
+   to a job are locked with it; when one of them is held, the job is left alone.
+2. In a new statement, whose snapshot sees everything that was committed before the lock, evaluate the rule again; for
+   the jobs that are still stale, make the transition and write the audit event with its evidence.
+3. Commit.
 
-Between any two of these a worker can commit a sign of life only through a lock on the job's row (the foreign key of
-its event needs a key-share lock, its own finish an update lock), and all rows of step 2 are locked by step 1. A second
-reaper skips what this one has locked, and finds it ended afterwards. If the process dies anywhere before the commit,
-the server rolls everything back.
+What others can do between two of these statements:
 
-Jobs that exist only as a log have no row to lock. Step 1 is then an advisory lock for each job, which keeps a second
-reaper out, and, with `lock = "table"`, a SHARE ROW EXCLUSIVE lock on the log. It waits a moment for entries that are
-being written, no longer, and keeps others from being written for the rest of the transaction: what step 2 does not
-see can only come after the commit. With `lock = "job"` nobody waits; a job system that numbers the entries of a job one
-after the other then meets our entry's number, or we meet its, and whoever comes second is refused by the unique key and
-looks again. One that numbers them otherwise may write an entry between step 2 and the commit, and needs the table's
-lock.
+- A worker can commit a sign of life only through a lock on the job's row: the foreign key of its event needs a
+  key-share lock, its own finish an update lock. Step 1 has locked every row that step 2 changes. So the worker is
+  either before step 1, and step 2 sees its sign, or it waits for our commit.
+- A second reaper skips the rows that this one has locked, and finds the jobs ended afterwards.
+- An operator who fails, requeues or deletes the job by hand needs the same row lock, and waits in the same way.
+- If this process is killed, or the server stops or fails over before the commit, the server rolls everything back. A
+  failover to a replica without the commit loses the transition together with its audit event; the next sweep ends the
+  job again.
+
+Jobs that exist only as an event log have no row to lock: see `reaper.source.event_log_lock`.
 """
 
 from __future__ import annotations
@@ -29,32 +29,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, TextClause, and_, func, literal, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Select, and_, select
 
-from reaper.database.errors import sqlstate
-from reaper.errors import LogBusy
 from reaper.model import Key, ReapedJob
 from reaper.profile import Related
-from reaper.source.audit import AuditInfo
+from reaper.source.event_log_lock import EventLogLock, lock_jobs
 from reaper.source.followup import MAX_FOLLOWED, FollowUp
-from reaper.source.survey import Candidate, identity
+from reaper.source.survey import Candidate, version_columns
+from reaper.source.transition.audit_event import AuditInfo
 from reaper.source.transition.multi_statement import MultiStatementTransition
 from reaper.source.transition.second_check import Predicate, SecondCheck
 from reaper.source.transition.single_statement import SingleStatementTransition
-from reaper.sql import expressions as sql
-from reaper.sql.tables import ProfileTables, key_parameters, reserved_alias
-from reaper.staleness.rule import EvaluationContext, Rule
-
-_NOT_AVAILABLE = "55P03"
-_LOG_LOCK_MS = 200
-# Longer than PostgreSQL's usual deadlock_timeout, after which autovacuum makes way for whoever waits for it.
-_PATIENT_MS = 1500
+from reaper.sql.keys import key_parameters
+from reaper.sql.tables import ProfileTables, reserved_alias
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import Rule
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """What became of a batch. `reaped + lost + locked` are all of it."""
+    """What became of a batch. Each job was reaped, or was locked by another transaction, or was lost: it changed."""
 
     reaped: Sequence[ReapedJob]
     lost: int
@@ -70,115 +64,105 @@ class Claim:
         context: EvaluationContext,
         audit_info: AuditInfo,
         *,
-        judge: Predicate | bool = True,
+        predicate: Predicate | bool = True,
         action: str = "fail",
-        at_once: bool = True,
+        single_statement: bool = True,
     ) -> None:
-        """`at_once` is for servers that can change rows inside a query."""
-        self._schema: ProfileTables = rule.tables
+        """`predicate` as in `SecondCheck`. `single_statement` is for servers that can change rows inside a query."""
+        self._tables: ProfileTables = rule.tables
         self._rule, self._context, self._audit_info = rule, context, audit_info
         self._width = len(rule.tables.profile.jobs.key)
-        judging = SecondCheck(rule, context, audit_info.as_fields(), judge)
-        self.ending = (
-            SingleStatementTransition(rule, judging, action)
-            if at_once
-            else MultiStatementTransition(rule, judging, action)
+        second_check = SecondCheck(rule, context, audit_info.as_fields(), predicate)
+        self.transition = (
+            SingleStatementTransition(rule, second_check, action)
+            if single_statement
+            else MultiStatementTransition(rule, second_check, action)
         )
-        self.follow_up, self._followed = FollowUp(rule), MAX_FOLLOWED
+        self.follow_up, self._follow_up_left = FollowUp(rule), MAX_FOLLOWED
         self.still_running = self._still_running()
-        self.lock = self._lock()
-        self.lock_log = self._lock_log()
-        self.parts = [self._parts(part) for part in rule.tables.profile.jobs.parts]
+        self.lock_rows = self._lock()
+        self.log_lock = EventLogLock(rule.tables)
+        self.related_row_locks = [self._related_rows(part) for part in rule.tables.profile.jobs.parts]
 
-    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> ClaimResult:
-        """End what is stale of the batch, inside the caller's transaction; a `patient` one waits longer for a log.
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
+        """End those of the batch that are stale, inside the caller's transaction. `long_wait` is for the lock on a log.
 
-        Raises DBAPIError when the database refuses any of it, HalfDone when transition and audit came apart, LogBusy
-        when a log could not be locked.
+        Raises DBAPIError when the database refuses any of it, PartialTransition when a transition or its audit event is
+        missing, LogBusy when a log could not be locked.
         """
-        claims = {c.key: c.claim for c in batch}
-        rows = connection.execute(self.lock, key_parameters(claims))
-        held = {row[: self._width]: row[self._width :] for row in rows}
-        mine = self._with_all_parts(connection, [key for key, claim in held.items() if claims[key] == claim])
-        if mine:
-            self._lock_the_log(connection, _PATIENT_MS if patient else _LOG_LOCK_MS)
-        reaped = self._act(connection, mine) if mine else []
-        whole = set(mine)
-        missing = [key for key in claims if key not in held or (key not in whole and claims[key] == held[key])]
-        locked = self._locked(connection, missing, claims) if missing else []
+        versions = {candidate.key: candidate.version for candidate in batch}
+        rows = connection.execute(self.lock_rows, key_parameters(versions))
+        locked_versions = {row[: self._width]: row[self._width :] for row in rows}
+        unchanged = [key for key, version in locked_versions.items() if versions[key] == version]
+        complete = self._with_related_rows_locked(connection, unchanged)
+        if complete:
+            self.log_lock.acquire(connection, long_wait=long_wait)
+        reaped = self._act(connection, complete) if complete else []
+        incomplete = set(unchanged) - set(complete)
+        not_locked = [key for key in versions if key not in locked_versions or key in incomplete]
+        locked = self._locked_by_others(connection, not_locked, versions) if not_locked else []
         return ClaimResult(reaped=reaped, lost=len(batch) - len(reaped) - len(locked), locked=locked)
 
     def current(self, connection: Connection, keys: Sequence[Key]) -> list[Candidate]:
-        """Those of the jobs that run, as they are now, whether somebody holds their rows or not."""
+        """Those of the jobs that run, as they are now, whether another transaction holds their rows or not."""
         rows = connection.execute(self.still_running, key_parameters(keys))
         return [Candidate(row[: self._width], row[self._width :]) for row in rows]
 
-    def _with_all_parts(self, connection: Connection, keys: Sequence[Key]) -> list[Key]:
-        """Those of the jobs whose parts nobody else holds; the parts are locked from now on."""
-        whole = list(keys)
-        for there, lock in self.parts:
-            if whole:
-                held = Counter(tuple(row) for row in connection.execute(lock, key_parameters(whole)))
-                all_there = Counter(tuple(row) for row in connection.execute(there, key_parameters(whole)))
-                whole = [key for key in whole if held[key] == all_there[key]]
-        return whole
-
-    def _lock_the_log(self, connection: Connection, wait_ms: int) -> None:
-        if not self.lock_log:
-            return
-        timeouts, lock = self.lock_log
-        try:
-            connection.execute(timeouts, {"wait": f"{wait_ms}"})
-            connection.execute(lock)
-        except DBAPIError as error:
-            if sqlstate(error) == _NOT_AVAILABLE:
-                raise LogBusy(f"{self._schema.profile.jobs.table}: somebody is writing") from error
-            raise
+    def _with_related_rows_locked(self, connection: Connection, keys: Sequence[Key]) -> list[Key]:
+        """The jobs of whose related rows none is held by another transaction; these rows are locked from now on."""
+        complete = list(keys)
+        for find, lock in self.related_row_locks:
+            if complete:
+                locked = Counter(tuple(row) for row in connection.execute(lock, key_parameters(complete)))
+                existing = Counter(tuple(row) for row in connection.execute(find, key_parameters(complete)))
+                complete = [key for key in complete if locked[key] == existing[key]]
+        return complete
 
     def _act(self, connection: Connection, keys: Sequence[Key]) -> list[ReapedJob]:
         reason = self._audit_info.reason.value
-        if not (told := self.ending.run(connection, keys)):
+        if not (ended := self.transition.run(connection, keys)):
             return []
-        # Looking at every job once more would take a twentieth of a mass reap, of which most are forgotten at once.
-        at, remains = self.follow_up.remains(connection, {job.key: job.action for job in told[: self._followed]})
-        self._followed = max(0, self._followed - len(remains))
-        return [ReapedJob(job.key, reason, *job[1:-1], at, remains.get(job.key)) for job in told]
+        # To read every job once more would take a twentieth of a mass reap, most of which is not remembered anyway.
+        followed = {job.key: job.action for job in ended[: self._follow_up_left]}
+        reaped_at, states_after = self.follow_up.states_after(connection, followed)
+        self._follow_up_left = max(0, self._follow_up_left - len(states_after))
+        return [
+            ReapedJob(
+                key=job.key,
+                reason=reason,
+                kind=job.kind,
+                age_seconds=job.age,
+                silence_seconds=job.silence,
+                witness=job.witness,
+                task=job.task,
+                evidence=job.evidence,
+                reaped_at=reaped_at,
+                state_after=states_after.get(job.key),
+            )
+            for job in ended
+        ]
 
-    def _locked(self, connection: Connection, missing: Sequence[Key], claims: dict[Key, tuple[Any, ...]]) -> list[Key]:
-        return [job.key for job in self.current(connection, missing) if claims[job.key] == job.claim]
+    def _locked_by_others(
+        self, connection: Connection, keys: Sequence[Key], versions: dict[Key, tuple[Any, ...]]
+    ) -> list[Key]:
+        return [job.key for job in self.current(connection, keys) if versions[job.key] == job.version]
 
     # --- statements ----------------------------------------------------------------------------------------
 
     def _still_running(self) -> Select[Any]:
-        jobs = self._schema.jobs
-        mine = and_(self._schema.key_in_batch(self._schema.key(jobs)), self._schema.running(jobs))
-        return select(*self._schema.key_text(jobs), *identity(self._rule)).where(mine)
+        jobs = self._tables.jobs
+        is_running_in_batch = and_(self._tables.key_in_batch(jobs), self._tables.running(jobs))
+        return select(*self._tables.key_text(jobs), *version_columns(self._rule)).where(is_running_in_batch)
 
     def _lock(self) -> Select[Any]:
-        if self._schema.profile.jobs.log is None:
+        if self._tables.profile.jobs.log is None:
             return self.still_running.with_for_update(skip_locked=True)
-        # Found first and locked then: a row that another condition rules out must not be locked on the way.
-        found = self.still_running.cte(reserved_alias("running")).prefix_with("MATERIALIZED", dialect="postgresql")
-        place = literal(f"{self._schema.profile.name} {self._schema.profile.jobs.table} ")
-        named = sql.concat(place, *(part for n in range(self._width) for part in (list(found.c)[n], " ")))
-        return select(found).where(func.pg_try_advisory_xact_lock(func.hashtextextended(named, 0)))
+        return lock_jobs(self._tables, self.still_running)
 
-    def _lock_log(self) -> list[TextClause | sql.LockTable]:
-        """Keeps entries from being written until the transaction ends."""
-        log = self._schema.profile.jobs.log
-        if log is None or log.lock != "table":
-            return []
-        timeouts = text("SELECT set_config('lock_timeout', :wait, true)")
-        return [timeouts.bindparams(wait=f"{_LOG_LOCK_MS}"), sql.LockTable(self._schema.jobs)]
-
-    def _parts(self, part: Related) -> tuple[Select[Any], Select[Any]]:
-        """The rows that belong to the jobs of a batch: each with the job's key; and the same, locked."""
-        jobs = self._schema.jobs
-        theirs = self._schema.table(part.table).alias(reserved_alias("part"))
-        joined = jobs.join(theirs, self._schema.related(part, theirs, jobs))
-        there = (
-            select(*self._schema.key_text(jobs))
-            .select_from(joined)
-            .where(self._schema.key_in_batch(self._schema.key(jobs)))
-        )
-        return there, there.with_for_update(skip_locked=True, of=theirs)
+    def _related_rows(self, part: Related) -> tuple[Select[Any], Select[Any]]:
+        """Finds the rows that belong to the jobs of a batch, each with the job's key; and locks them."""
+        jobs = self._tables.jobs
+        row = self._tables.table(part.table).alias(reserved_alias("part"))
+        joined = jobs.join(row, self._tables.belongs_to_job(part, row, jobs))
+        find = select(*self._tables.key_text(jobs)).select_from(joined).where(self._tables.key_in_batch(jobs))
+        return find, find.with_for_update(skip_locked=True, of=row)

@@ -1,7 +1,7 @@
-"""Rows that stand at a value which is taken: what they are due to write exists already. Changes nothing.
+"""Finds rows, such as those of schedules, whose next value exists already: their next run raises a duplicate key.
 
-Only of rows whose next value an action of the profile sets. A job that runs and stands at that very value is no
-obstacle: it is the row that was due.
+Only rows whose next value an action of the profile sets. A running job with that value is no duplicate: it is the row
+that was due. Changes nothing.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables, reserved_alias
 
-_SHOWN = 5
+_MAX_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class NextValueColumn:
-    """A column whose value must not be there yet in `beyond`.
+    """A column whose value must not exist yet in the table of `beyond`.
 
-    `key` are the columns by which its rows are known; `belonging` are columns of `beyond`, and the column of the row
-    that each equals.
+    `key` are the columns that identify its rows. `belonging` has the columns of the table of `beyond`, and for each the
+    column of the row that it equals.
     """
 
     table: str
@@ -40,9 +40,9 @@ class NextValueColumn:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateNextValue:
-    """Rows of `table` whose `column` has a value that is taken, in the table `by`.
+    """Rows of `table` whose `column` has a value that exists already in the table `by`.
 
-    `keys` are the first few of them, by `columns`.
+    `rows` is how many there are; `keys` are the first few of them, by `columns`.
     """
 
     table: str
@@ -54,31 +54,31 @@ class DuplicateNextValue:
     resolved_by: str | None
 
     def __str__(self) -> str:
-        """Without the table, in one line."""
+        """One line, without the table."""
         rows, them = ("1 row", "it") if self.rows == 1 else (f"{self.rows} rows", "them")
-        known = f"{'/'.join(self.columns)} {', '.join('/'.join(key) for key in self.keys)}"
+        named = f"{'/'.join(self.columns)} {', '.join('/'.join(key) for key in self.keys)}"
         more = ", …" if self.rows > len(self.keys) else ""
-        cure = (
+        fix = (
             f"a source with the profile {self.resolved_by} moves {them} on"
             if self.resolved_by
             else f"move {them} beyond every one that exists"
         )
         return (
-            f"{rows} whose next {self.column} exists in {self.by} already ({known}{more}): "
-            f"the next run raises a duplicate key; {cure}"
+            f"{rows} whose next {self.column} exists in {self.by} already ({named}{more}): "
+            f"the next run raises a duplicate key; {fix}"
         )
 
 
-def places(profile: Profile) -> list[NextValueColumn]:
-    """Each once, although several actions set it."""
-    found: list[NextValueColumn] = []
-    for place in _places(profile):
-        if place not in found:
-            found.append(place)
-    return found
+def next_value_columns(profile: Profile) -> list[NextValueColumn]:
+    """The columns whose next value an action of the profile sets, each once."""
+    columns: list[NextValueColumn] = []
+    for column in _columns_of_actions(profile):
+        if column not in columns:
+            columns.append(column)
+    return columns
 
 
-def _places(profile: Profile) -> Iterator[NextValueColumn]:
+def _columns_of_actions(profile: Profile) -> Iterator[NextValueColumn]:
     for action in profile.actions.values():
         for step in action.also:
             if isinstance(step, Update):
@@ -91,49 +91,54 @@ def _places(profile: Profile) -> Iterator[NextValueColumn]:
 
 
 def _belonging(step: Update, beyond: NextValue) -> dict[str, str]:
-    """By way of the job's columns; empty when those do not lead from the one to the other without a job.
+    """Which columns of the row and of the table of `beyond` equal the same columns of a job.
 
-    In a table of its own, each row would stand in its own way.
+    Empty when they cannot be compared without a job, and for a step on the table of `beyond` itself, where each row
+    would be its own duplicate.
     """
-    own = {ours: theirs for theirs, ours in step.match.items()}
-    if step.table == beyond.table or not own.keys() >= set(beyond.match.values()):
+    row_columns = {job_column: column for column, job_column in step.match.items()}
+    if step.table == beyond.table or not row_columns.keys() >= set(beyond.match.values()):
         return {}
-    return {there: own[ours] for there, ours in beyond.match.items()}
+    return {column: row_columns[job_column] for column, job_column in beyond.match.items()}
 
 
-def query(schema: ProfileTables, place: NextValueColumn) -> Select[Any]:
-    """The first few of the rows, by their keys as text, and behind those how many there are."""
-    row = schema.table(place.table).alias(reserved_alias("row"))
-    there = schema.table(place.beyond.table).alias(reserved_alias("there"))
-    same = [there.c[theirs] == row.c[ours] for theirs, ours in place.belonging.items()]
-    same.append(there.c[place.beyond.column] == _as_there(schema, place, row))
-    if place.beyond.table == schema.profile.jobs.table:
-        same.append(not_(schema.running(there)))
-    exists = select(literal(1)).where(*same).correlate(row).exists()
-    key = [row.c[name] for name in place.key]
-    asked = select(*map(sql.text_of, key), func.count().over())
-    return asked.where(schema.holds(place.where, row, place.table), exists).order_by(*key).limit(_SHOWN)
+def duplicates_query(tables: ProfileTables, column: NextValueColumn) -> Select[Any]:
+    """The first few of the rows: their keys as text, and as the last column how many there are in all."""
+    row = tables.table(column.table).alias(reserved_alias("row"))
+    existing = tables.table(column.beyond.table).alias(reserved_alias("there"))
+    equal = [existing.c[name] == row.c[own] for name, own in column.belonging.items()]
+    equal.append(existing.c[column.beyond.column] == _converted(tables, column, row))
+    if column.beyond.table == tables.profile.jobs.table:
+        equal.append(not_(tables.running(existing)))
+    exists = select(literal(1)).where(*equal).correlate(row).exists()
+    key = [row.c[name] for name in column.key]
+    query = select(*map(sql.text_of, key), func.count().over())
+    is_due = tables.conditions_hold(column.where, row, column.table)
+    return query.where(is_due, exists).order_by(*key).limit(_MAX_SHOWN)
 
 
-def _as_there(schema: ProfileTables, place: NextValueColumn, row: FromClause) -> Element:
-    """The row's value, as the other table stores it."""
-    own, time = row.c[place.column], schema.time(place.beyond.table)
-    if place.beyond.step is not None or schema.time(place.table) is time:
+def _converted(tables: ProfileTables, column: NextValueColumn, row: FromClause) -> Element:
+    """The row's value, as the table of `beyond` stores it."""
+    own, timestamp_format = row.c[column.column], tables.timestamp_format(column.beyond.table)
+    if column.beyond.step is not None or tables.timestamp_format(column.table) is timestamp_format:
         return own
-    return sql.from_instant(schema.instant(place.table, own), time)
+    return sql.from_instant(tables.instant(column.table, own), timestamp_format)
 
 
-def parse(place: NextValueColumn, rows: Sequence[Row[Any]]) -> DuplicateNextValue | None:
-    """What `question` found; None when nothing is taken."""
+def read_duplicates(column: NextValueColumn, rows: Sequence[Row[Any]]) -> DuplicateNextValue | None:
+    """The rows of `duplicates_query` as a value; None when there are none."""
     if not rows:
         return None
     keys: list[Key] = [tuple(row[:-1]) for row in rows]
     return DuplicateNextValue(
-        place.table, place.column, place.beyond.table, rows[0][-1], place.key, keys, place.resolved_by
+        column.table, column.column, column.beyond.table, rows[0][-1], column.key, keys, column.resolved_by
     )
 
 
-def find_taken(connection: Connection, schema: ProfileTables) -> list[DuplicateNextValue]:
-    """All that is taken, inside a transaction. Raises DBAPIError."""
-    asked = ((place, connection.execute(query(schema, place)).all()) for place in places(schema.profile))
-    return [found for place, rows in asked if (found := parse(place, rows))]
+def find_duplicates(connection: Connection, tables: ProfileTables) -> list[DuplicateNextValue]:
+    """All rows whose next value exists already. Inside a transaction. Raises DBAPIError."""
+    results = (
+        (column, connection.execute(duplicates_query(tables, column)).all())
+        for column in next_value_columns(tables.profile)
+    )
+    return [duplicate for column, rows in results if (duplicate := read_duplicates(column, rows))]

@@ -1,4 +1,4 @@
-"""The evidence of a verdict, gathered and put into words by the database, in one way for every use."""
+"""The evidence of a verdict, read and put into a message by the database, in one way for every use."""
 
 from __future__ import annotations
 
@@ -27,16 +27,12 @@ from reaper.profile import Profile
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import reserved_alias
-from reaper.staleness.rule import START, EvaluationContext, Rule
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import START, Rule
 
 KEY = "key_{}"
 KEY_TEXT = "text_{}"
 SIGN = "sign_{}"
-
-
-def row_alias(profile: Profile, column: str) -> str:
-    """What a column of the row is called in `judged`: by number, since a long name with a prefix would be cut off."""
-    return f"row_{sorted(profile.row_columns()).index(column)}"
 
 
 def evidence_cte(
@@ -44,32 +40,32 @@ def evidence_cte(
     jobs: FromClause,
     context: EvaluationContext,
     where: ColumnElement[bool],
-    more: Mapping[str, Element] | None = None,
+    audit_fields: Mapping[str, Element] | None = None,
     verdict: Verdict | None = None,
 ) -> CTE:
-    """One row for each job in `where`: its key, everything its verdict rests on as JSON, and that in words.
+    """One row for each job in `where`: its key, everything its verdict rests on as JSON, and a message.
 
-    `more` goes into the JSON as it is; `verdict` is given where `where` has asked the rule already. Columns of the row
-    come along as `copied` calls them. Each step is materialized: what it finds is worked out once per job, not per
-    mention.
+    `audit_fields` go into the JSON. `verdict` is given where `where` has evaluated the rule already. The columns of the
+    job's row that the profile needs later come along, as `ProfileTables.row_alias` names them. Each step is
+    materialized, so that its expressions are computed once per job, and not once per mention.
     """
-    known = literal(verdict.value, String) if verdict else rule.verdict(jobs, context)
-    measured = _measured(rule, _gathered(rule, jobs, context, where, known))
-    return _materialized(_concluded(rule, measured, more or {}), "judged")
+    verdict_name = literal(verdict.value, String) if verdict else rule.verdict(jobs, context)
+    durations = _add_durations(rule, _read(rule, jobs, context, where, verdict_name))
+    return _materialized(_add_json_and_message(rule, durations, audit_fields or {}), "judged")
 
 
-def _gathered(
+def _read(
     rule: Rule, jobs: FromClause, context: EvaluationContext, where: ColumnElement[bool], verdict: Element
 ) -> CTE:
-    """What stands in the database: the row, its thresholds and the newest sign of each witness."""
-    profile = rule.tables.profile
-    found = select(
-        *(column.label(KEY.format(n)) for n, column in enumerate(rule.tables.key(jobs))),
-        *(text.label(KEY_TEXT.format(n)) for n, text in enumerate(rule.tables.key_text(jobs))),
-        *(jobs.c[name].label(row_alias(profile, name)) for name in sorted(profile.row_columns())),
+    """What the tables hold: the row, its thresholds, and the newest sign of each witness."""
+    tables = rule.tables
+    columns = select(
+        *(column.label(KEY.format(n)) for n, column in enumerate(tables.key(jobs))),
+        *(text.label(KEY_TEXT.format(n)) for n, text in enumerate(tables.key_text(jobs))),
+        *(jobs.c[name].label(tables.row_alias(name)) for name in tables.row_columns),
         rule.kind(jobs).label("kind"),
-        status_of(profile, jobs).label("status"),
-        rule.started(jobs).label("started"),
+        status_of(tables.profile, jobs).label("status"),
+        tables.started(jobs).label("started"),
         rule.started_from(jobs).label("started_from"),
         verdict.label("verdict"),
         sql.now().label("judged_at"),
@@ -77,45 +73,46 @@ def _gathered(
         *(element.label(SIGN.format(n)) for n, element in enumerate(rule.newest_signs(jobs, context))),
         rule.why_unknown(jobs, context).label("unknown"),
     )
-    return _materialized(found.where(rule.tables.is_job(jobs), where), "gathered")
+    return _materialized(columns.where(tables.is_job(jobs), where), "gathered")
 
 
 def status_of(profile: Profile, jobs: FromClause) -> Element:
-    """What the row says of itself, where it says it in one word."""
-    mapped = profile.jobs
-    name = mapped.status or (mapped.log.type if mapped.log else None) or (mapped.running and mapped.running.column)
-    return sql.text_of(jobs.c[name]) if name else sql.no_text()
+    """The job's status as text, where a single column holds it; else NULL."""
+    jobs_profile = profile.jobs
+    log, running = jobs_profile.log, jobs_profile.running
+    name = jobs_profile.status or (log.type if log else None) or (running and running.column)
+    return sql.text_of(jobs.c[name]) if name else sql.null_text()
 
 
-def _measured(rule: Rule, job: CTE) -> CTE:
-    """The last sign of life, who saw it, and how long ago things were."""
-    signs = {alive.witness: job.c[SIGN.format(n)] for n, alive in enumerate(rule.tables.profile.alive)}
+def _add_durations(rule: Rule, job: CTE) -> CTE:
+    """The last sign of life, its witness, and how long ago the start and the sign were."""
+    signs = {witness.witness: job.c[SIGN.format(n)] for n, witness in enumerate(rule.tables.profile.alive)}
     last_sign = sql.newest(job.c.started, *signs.values())
-    seen = [(sign == last_sign, literal(witness, String)) for witness, sign in signs.items()]
-    found = select(
+    witnesses = [(sign == last_sign, literal(witness, String)) for witness, sign in signs.items()]
+    columns = select(
         job,
         last_sign.label("last_sign"),
-        (case(*seen, else_=literal(START, String)) if seen else literal(START, String)).label("witness"),
-        sql.seconds(job.c.judged_at, job.c.started).label("age"),
-        sql.seconds(job.c.judged_at, last_sign).label("silence"),
+        (case(*witnesses, else_=literal(START, String)) if witnesses else literal(START, String)).label("witness"),
+        sql.seconds_between(job.c.judged_at, job.c.started).label("age"),
+        sql.seconds_between(job.c.judged_at, last_sign).label("silence"),
     )
-    return _materialized(found, "measured")
+    return _materialized(columns, "measured")
 
 
-def _concluded(rule: Rule, job: CTE, more: Mapping[str, Element]) -> Select[Any]:
+def _add_json_and_message(rule: Rule, job: CTE, audit_fields: Mapping[str, Element]) -> Select[Any]:
     """The evidence as JSON, and the message."""
-    never = sql.instant(DISTANT_PAST)
+    distant_past = sql.instant(DISTANT_PAST)
     evidence: dict[str, Element] = {
-        **{name: job.c[name] for name in _AS_FOUND},
+        **{name: job.c[name] for name in _COPIED},
         **({"unknown": job.c.unknown} if rule.tables.profile.task else {}),
         "age_seconds": job.c.age,
         "silence_seconds": job.c.silence,
-        "audible_since": func.nullif(job.c.audible_since, never, type_=sql.INSTANT),
-        "deaf_until": func.nullif(job.c.floor, never, type_=sql.INSTANT),
+        "audible_since": func.nullif(job.c.audible_since, distant_past, type_=sql.INSTANT),
+        "deaf_until": func.nullif(job.c.floor, distant_past, type_=sql.INSTANT),
         "signs": sql.json_object(
-            {alive.witness: job.c[SIGN.format(n)] for n, alive in enumerate(rule.tables.profile.alive)}
+            {witness.witness: job.c[SIGN.format(n)] for n, witness in enumerate(rule.tables.profile.alive)}
         ),
-        **more,
+        **audit_fields,
     }
     return select(
         *(column for column in job.c if column.name.startswith(("key_", "text_", "row_"))),
@@ -125,11 +122,11 @@ def _concluded(rule: Rule, job: CTE, more: Mapping[str, Element]) -> Select[Any]
         ),
         *(job.c[name] for name in ("floor", "estimate", "timeout_seconds")),
         sql.json_object(evidence).label("evidence"),
-        _in_words(job).label("message"),
+        _message(job).label("message"),
     )
 
 
-_AS_FOUND = (
+_COPIED = (
     "started",
     "started_from",
     "last_sign",
@@ -142,18 +139,18 @@ _AS_FOUND = (
 )
 
 
-def _in_words(job: CTE) -> Element:
+def _message(job: CTE) -> Element:
     return sql.concat(
         "No sign of life for ",
-        sql.in_words(job.c.silence),
+        sql.duration_text(job.c.silence),
         " (stall window ",
         job.c.stall_words,
         ") after running for ",
-        sql.in_words(job.c.age),
+        sql.duration_text(job.c.age),
         " (timeout ",
         job.c.timeout_words,
         "); last sign of life at ",
-        sql.in_utc(job.c.last_sign),
+        sql.utc_text(job.c.last_sign),
         " from ",
         job.c.witness,
         ".",
@@ -161,14 +158,14 @@ def _in_words(job: CTE) -> Element:
 
 
 def stale_in(job: CTE) -> Element:
-    """Seconds until a job of `judged` becomes stale if it stays silent; NULL when it never will."""
-    silent = sql.seconds(sql.newest(job.c.last_sign, job.c.floor), job.c.estimate)
-    left = cast(sql.largest(job.c.timeout_seconds - job.c.age, silent), sql.FLOAT)
-    return case((and_(job.c.started.is_not(None), job.c.last_sign < sql.endless()), left), else_=null())
+    """Seconds until a job of `evidence_cte` becomes stale if it stays silent; NULL when it never will."""
+    until_silent = sql.seconds_between(sql.newest(job.c.last_sign, job.c.floor), job.c.estimate)
+    seconds = cast(sql.largest_number(job.c.timeout_seconds - job.c.age, until_silent), sql.FLOAT)
+    return case((and_(job.c.started.is_not(None), job.c.last_sign < sql.infinity()), seconds), else_=null())
 
 
 def evidence_select(job: CTE, width: int) -> Select[Any]:
-    """What `read_evidence` reads, and nothing that the driver would have to turn into a date of Python's."""
+    """The columns that `read_evidence` reads. None is a moment, which Python's dates might not be able to hold."""
     return select(
         *(job.c[KEY_TEXT.format(n)] for n in range(width)),
         *(job.c[name] for name in ("kind", "status", "verdict", "evidence")),
@@ -176,21 +173,21 @@ def evidence_select(job: CTE, width: int) -> Select[Any]:
     )
 
 
-def _materialized(found: Select[Any], name: str) -> CTE:
-    return found.cte(reserved_alias(name)).prefix_with("MATERIALIZED", dialect="postgresql")
+def _materialized(query: Select[Any], name: str) -> CTE:
+    return query.cte(reserved_alias(name)).prefix_with("MATERIALIZED", dialect="postgresql")
 
 
 _FROM_JSON = {f.name for f in fields(Evidence)} - {"key", "kind", "status", "verdict", "stale_in_seconds"}
 
 
 def read_evidence(row: Row[Any], width: int) -> Evidence:
-    """A row of `shown` as a value."""
-    found = row._mapping
+    """A row of `evidence_select` as a value."""
+    columns = row._mapping
     return Evidence(
-        key=tuple(found[KEY_TEXT.format(n)] for n in range(width)),
-        kind=found["kind"],
-        status=found["status"],
-        verdict=Verdict(found["verdict"]),
-        stale_in_seconds=found["stale_in"] if found["verdict"] in (Verdict.YOUNG, Verdict.SPARED) else None,
-        **{name: found["evidence"].get(name) for name in _FROM_JSON},
+        key=tuple(columns[KEY_TEXT.format(n)] for n in range(width)),
+        kind=columns["kind"],
+        status=columns["status"],
+        verdict=Verdict(columns["verdict"]),
+        stale_in_seconds=columns["stale_in"] if columns["verdict"] in (Verdict.YOUNG, Verdict.SPARED) else None,
+        **{name: columns["evidence"].get(name) for name in _FROM_JSON},
     )

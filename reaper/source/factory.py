@@ -1,4 +1,4 @@
-"""Sources as the settings describe them: for the daemon and for the commands alike."""
+"""Makes sources from the settings, for the daemon and for the commands."""
 
 from __future__ import annotations
 
@@ -10,52 +10,51 @@ from reaper.database.timeouts import Timeouts
 from reaper.errors import ConfigError, ProbeNotInstalled
 from reaper.liveness import LivenessProbe
 from reaper.model import Threshold, Thresholds
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 
 
-def create_source(settings: Settings, found: SourceSettings, *, absence_seconds: float | None = None) -> Source:
-    """A source with the witness that its profile needs.
+def create_source(settings: Settings, source: SourceSettings, *, absence_seconds: float | None = None) -> Source:
+    """A source with the probe that its profile needs.
 
-    A worker that has gone keeps its jobs unknown for `absence_seconds` (None: for as long as the settings say). Raises
-    ConfigError for a URL that cannot be used, and where a driver or Celery is not installed.
+    A worker that is gone keeps its jobs unknown for `absence_seconds` (None: as long as the settings say). Raises
+    ConfigError for a URL that cannot be used, and when a driver or Celery is not installed.
     """
     return Source(
-        found.name,
-        found.database_url.get_secret_value(),
-        found.profile,
-        found.thresholds,
+        source.name,
+        source.database_url.get_secret_value(),
+        source.profile,
+        source.thresholds,
         Timeouts(statement=settings.statement_timeout_seconds, connect=settings.connect_timeout_seconds),
-        SourceOptions(found.action, _witness(found, absence_seconds), found.queues, found.max_age_seconds),
+        SourceOptions(source.action, _probe(source, absence_seconds), source.queues, source.max_age_seconds),
     )
 
 
-def with_thresholds(found: SourceSettings, timeout: Threshold, stall: Threshold) -> SourceSettings:
+def with_thresholds(source: SourceSettings, timeout: Threshold, stall: Threshold) -> SourceSettings:
     """The source with these thresholds for every job, whatever its kind or its row says."""
-    whatever = found.profile.model_copy(update={"limits": None})
-    return replace(found, thresholds=Thresholds(timeout, stall), profile=whatever)
+    without_row_limits = source.profile.model_copy(update={"limits": None})
+    return replace(source, thresholds=Thresholds(timeout, stall), profile=without_row_limits)
 
 
-def with_max_age(found: SourceSettings, age: Threshold) -> SourceSettings:
-    """Past its timeout after so long, and silent after as long at the latest."""
-    return with_thresholds(found, age, min(found.thresholds.stall, age, key=lambda limit: limit.seconds))
+def with_max_age(source: SourceSettings, age: Threshold) -> SourceSettings:
+    """The source with this timeout, and with a stall window that is no longer."""
+    return with_thresholds(source, age, min(source.thresholds.stall, age, key=lambda threshold: threshold.seconds))
 
 
 def on_same_broker(settings: Settings, source: str) -> Iterable[SourceSettings]:
     """The sources whose jobs the same workers execute, this one among them."""
-    mine = settings.sources[source].broker
-    return [each for each in settings.sources.values() if each.profile.needs_broker and each.broker == mine]
+    broker = settings.sources[source].broker
+    return [other for other in settings.sources.values() if other.profile.needs_broker and other.broker == broker]
 
 
-def _witness(found: SourceSettings, absence_seconds: float | None) -> LivenessProbe | None:
-    if not found.profile.needs_broker or found.broker is None:
+def _probe(source: SourceSettings, absence_seconds: float | None) -> LivenessProbe | None:
+    if not source.profile.needs_broker or source.broker is None:
         return None
-    # Only now: most have no broker, and help is to be quick.
-    from reaper.liveness.celery import CeleryWitness
+    # Imported late: most sources have no broker, and `--help` must be quick.
+    from reaper.liveness.celery import CeleryProbe
 
-    absence = found.worker_absence_seconds if absence_seconds is None else absence_seconds
-    url = found.broker.get_secret_value()
+    absence = source.worker_absence_seconds if absence_seconds is None else absence_seconds
+    url = source.broker.get_secret_value()
     try:
-        return CeleryWitness(url, found.broker_deadline_seconds, found.queues, absence_seconds=absence)
+        return CeleryProbe(url, source.broker_deadline_seconds, source.queues, absence_seconds=absence)
     except ProbeNotInstalled as error:
-        raise ConfigError([f"source {found.name}: {error}"]) from None
+        raise ConfigError([f"source {source.name}: {error}"]) from None

@@ -1,49 +1,43 @@
-"""A profile bound to a database: survey, claim, explain."""
+"""One place where jobs live: a database and a profile."""
 
 from __future__ import annotations
 
-import threading
 import time
-import weakref
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from math import inf
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection
 
-from reaper.database.connections import ActivityClock, CachedConnection, make_engine, read_server_clock, transaction
+from reaper.database.connections import read_server_clock, transaction
 from reaper.database.dialect import dialect_of
-from reaper.database.errors import short_message
 from reaper.database.lease import Lease
 from reaper.database.timeouts import Timeouts
-from reaper.errors import DatabaseUnavailable, RowsHidden
+from reaper.errors import RowsHidden
 from reaper.liveness import LivenessProbe
-from reaper.model import Reason, Thresholds
+from reaper.model import Key, LockHolder, Reason, Thresholds
 from reaper.profile import Profile
 from reaper.profile.related_tables import liveness_tables
-from reaper.source.audit import AuditInfo
 from reaper.source.claim import Claim
+from reaper.source.database_access import DatabaseAccess
 from reaper.source.followup import FollowUp
 from reaper.source.lookup import JobLookup
 from reaper.source.survey import Survey
+from reaper.source.transition.audit_event import AuditInfo
 from reaper.source.transition.second_check import Predicate
 from reaper.sql.tables import ProfileTables
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext, Rule
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import Rule
 
-_AT_ONCE_SECONDS = 5.0
-_CONNECTING = "reaper.connecting"
-_NO_SILENCE = "signs of life that are not seen are no silence, so nothing is judged"
+_NOTHING_JUDGED = "signs of life that are not seen are no silence, so nothing is judged"
 
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What is particular to one source.
+    """The options of one source.
 
-    `action` is what becomes of its stale jobs. `witness` is asked about them once per sweep; they wait in `queues`,
-    and one that a live worker executes is left alone until it is older than `max_age` seconds.
+    `action` is what is done with its stale jobs. `probe` is asked about them once per sweep; their tasks wait in
+    `queues`. A job that a live worker executes is left alone until it is older than `max_age` seconds.
     """
 
     action: str = "fail"
@@ -52,8 +46,8 @@ class SourceOptions:
     max_age: float | None = None
 
 
-class Source:
-    """One place where jobs live."""
+class Source(DatabaseAccess):
+    """A profile on a database: what the sweep and the commands need to judge jobs and to end them."""
 
     def __init__(
         self,
@@ -62,116 +56,80 @@ class Source:
         profile: Profile,
         thresholds: Thresholds,
         timeouts: Timeouts,
-        habits: SourceOptions = SourceOptions(),
+        options: SourceOptions = SourceOptions(),
     ) -> None:
-        self.name, self.profile, self.thresholds = name, profile, thresholds
-        self.engine: Engine = make_engine(url, name, timeouts)
-        self.activity = ActivityClock(self.engine)
-        self._cached = CachedConnection(self.engine, timeouts.connect)
-        # Whoever drops a source says goodbye to the server.
-        weakref.finalize(self, self._cached.close)
-        self.options = habits
-        self.rule = Rule(ProfileTables(profile), thresholds, habits.queues, habits.max_age)
+        super().__init__(name, url, timeouts)
+        self.profile, self.thresholds, self.options = profile, thresholds, options
+        self.rule = Rule(ProfileTables(profile), thresholds, options.queues, options.max_age)
         self.survey = Survey(self.rule)
         self.lookup = JobLookup(self.rule)
         self.follow_up = FollowUp(self.rule)
-        self._timeouts = timeouts
-        self._downtime: DowntimeTracker | None = None
-        self._stall_lock = threading.Lock()
 
-    def connect(self) -> AbstractContextManager[Connection]:
-        """A new connection. Raises DatabaseAway when there is none to be had."""
-        return self._connected(self.engine.connect)
-
-    def cached_connection(self) -> AbstractContextManager[Connection]:
-        """The connection of the last sweep, if it still lives. Raises DatabaseAway when there is none to be had."""
-        return self._connected(self._cached.connection)
-
-    def close(self) -> None:
-        """Keep no connection."""
-        self._cached.close()
-
-    @contextmanager
-    def _connected(self, connect: Callable[[], AbstractContextManager[Connection]]) -> Iterator[Connection]:
-        begun = time.monotonic()
-        self.activity.touch()
-        with ExitStack() as stack:
-            try:
-                connection = stack.enter_context(connect())
-            except DBAPIError as error:
-                raise DatabaseUnavailable(short_message(error)) from error
-            connection.info[_CONNECTING] = time.monotonic() - begun
-            yield connection
-
-    @contextmanager
-    def transaction(self, connection: Connection, *, read_only: bool = False, at_most: float = inf) -> Iterator[None]:
-        """One short transaction with its time limits set; a statement may take no longer than `at_most` seconds."""
-        begun = time.monotonic()
-        timeouts = replace(self._timeouts, statement=min(self._timeouts.statement, at_most))
-        with transaction(connection, timeouts, read_only=read_only):
-            self._record_stall_if_slow(connection.info.pop(_CONNECTING, 0.0) + time.monotonic() - begun)
-            yield
-            done = time.monotonic()
-        self._record_stall_if_slow(time.monotonic() - done)
+    # --- judging -------------------------------------------------------------------------------------------------
 
     def begin_evaluation(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
-        """Look at the database's clock, tell `hearing`, and fix the moment to judge by.
+        """Read the database's clock, record the contact in `downtime`, and fix the moment to judge by.
 
-        From now on `hearing` is also told when the database has stood still.
-        Raises DatabaseAway when nothing can be written there now.
+        From now on `downtime` also records when the database stands still.
+        Raises DatabaseUnavailable when the database takes no changes now.
         """
-        begun = time.monotonic()
+        started = time.monotonic()
         with transaction(connection, self._timeouts):
             downtime.record_contact(read_server_clock(connection))
-            hidden = dialect_of(connection).hidden_rows(connection, liveness_tables(self.profile), _NO_SILENCE)
+            hidden = dialect_of(connection).hidden_rows(connection, liveness_tables(self.profile), _NOTHING_JUDGED)
         self._downtime = downtime
-        self._record_stall_if_slow(connection.info.pop(_CONNECTING, 0.0) + time.monotonic() - begun)
+        self._record_stall_if_slow(connection, time.monotonic() - started)
         return replace(EvaluationContext.of(downtime, self.thresholds), row_security_reason=hidden)
 
-    def require_visible_rows(self, connection: Connection, tables: Collection[str], so: str) -> None:
-        """Raises RowsHidden where the database may keep rows of these tables from us; `so` says what follows."""
-        if (hidden := dialect_of(connection).hidden_rows(connection, tables, so)) is not None:
-            raise RowsHidden(hidden)
-
     def ask_probe(self, context: EvaluationContext) -> EvaluationContext:
-        """The moment with what the witness outside the database says, where there is one. Asks it once.
+        """The context with the report of the probe, where the source has one. Asks it once.
 
-        Whoever goes by the rule asks here first. Raises RowsHidden when the database may keep signs of life from us:
-        a job whose signs cannot be seen is not silent.
+        Call it before the rule is used. Raises RowsHidden when signs of life may be hidden from the role: a job whose
+        signs cannot be seen is not silent.
         """
         if context.row_security_reason is not None:
             raise RowsHidden(context.row_security_reason)
-        witness = self.options.probe
-        return replace(context, liveness=witness.ask()) if witness else context
+        probe = self.options.probe
+        return replace(context, liveness=probe.ask()) if probe else context
 
-    def _record_stall_if_slow(self, seconds: float) -> None:
-        """The database took so long for what it does at once: with more than a little, it stood still."""
-        if self._downtime is not None and seconds > _AT_ONCE_SECONDS:
-            with self._stall_lock:  # batches are worked off on two threads
-                self._downtime.record_stall(seconds)
+    def require_visible_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> None:
+        """Raises RowsHidden, with this consequence in its message, when rows of these tables may be hidden."""
+        if (hidden := dialect_of(connection).hidden_rows(connection, tables, consequence)) is not None:
+            raise RowsHidden(hidden)
+
+    # --- ending --------------------------------------------------------------------------------------------------
 
     def claim(
         self,
         context: EvaluationContext,
         audit_info: AuditInfo,
         action: str | None = None,
-        judge: Predicate | None = None,
+        predicate: Predicate | None = None,
     ) -> Claim:
-        """The statements that end jobs as of this moment, judged by the rule or by `judge`.
+        """The statements that end jobs as of this moment: those that are stale, or that `predicate` chooses.
 
-        An operator's own decision is not judged.
+        With an operator's own decision (`MANUAL_TIMEOUT`) the jobs are not judged.
         """
-        by = judge or audit_info.reason is not Reason.MANUAL_TIMEOUT
-        chosen, at_once = action or self.options.action, self.engine.dialect.name == "postgresql"
-        return Claim(self.rule, context, audit_info, judge=by, action=chosen, at_once=at_once)
+        return Claim(
+            self.rule,
+            context,
+            audit_info,
+            predicate=predicate or audit_info.reason is not Reason.MANUAL_TIMEOUT,
+            action=action or self.options.action,
+            single_statement=self.engine.dialect.name == "postgresql",
+        )
 
     def fallback_claim(
-        self, context: EvaluationContext, audit_info: AuditInfo, judge: Predicate | None = None
+        self, context: EvaluationContext, audit_info: AuditInfo, predicate: Predicate | None = None
     ) -> Claim | None:
         """How to end a job whose transition a unique key does not allow; None where it is to be left alone."""
-        arms = self.profile.branches(self.options.action)
-        failing = any(action.unique_violation == "fail" for _, action in arms)
-        return self.claim(context, audit_info, "fail", judge) if failing else None
+        branches = self.profile.branches(self.options.action)
+        fails = any(action.unique_violation == "fail" for _, action in branches)
+        return self.claim(context, audit_info, "fail", predicate) if fails else None
+
+    def lock_holder(self, connection: Connection, key: Key) -> LockHolder | None:
+        """The transaction that has held the job's row longest; None when none does, or when it cannot be found out."""
+        return dialect_of(connection).lock_holder(connection, self.rule.tables, key)
 
     def lease(self, ttl_seconds: float) -> Lease:
         return Lease(self.engine, self.rule.tables, ttl_seconds)

@@ -1,35 +1,22 @@
-"""The few expressions that differ between databases, each with the one meaning the rule needs.
+"""The expressions that differ between databases, each with the one meaning that the rule needs.
 
-Every statement runs with the session's time zone set to UTC (see `reaper.database.dialect`), so JSON made here has
-ISO 8601 times in UTC, and means the same on each database. How each spells them stands in `reaper.sql.element`.
+Every statement runs in a session whose time zone is UTC (see `reaper.database.dialect`), so JSON made here has ISO 8601
+times in UTC, and means the same on each database. `reaper.sql.postgresql` and `reaper.sql.mariadb` write the
+expressions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import (
-    ClauseElement,
-    ColumnElement,
-    Executable,
-    Integer,
-    Numeric,
-    String,
-    TableClause,
-    and_,
-    bindparam,
-    literal,
-)
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.types import DateTime, NullType
+from sqlalchemy import ColumnElement, String, and_, bindparam, literal
+from sqlalchemy.types import NullType
 
-from reaper.model import DISTANT_PAST, Key, TimestampFormat
-from reaper.sql import mariadb, postgresql
-from reaper.sql.element import DialectElement, Element, RawSql
-from reaper.sql.keys import parameters
-from reaper.sql.types import DOCUMENT, ENDLESS, FLOAT, INSTANT, LONGEST_AGO, TEXTS
+from reaper.model import DISTANT_PAST, TimestampFormat
+from reaper.sql import elements
+from reaper.sql.elements import Element, LockTable, RawSql
+from reaper.sql.types import DOCUMENT, FLOAT, INFINITY, INSTANT, MINUS_INFINITY, TEXTS
 
 __all__ = [
     "DOCUMENT",
@@ -37,77 +24,182 @@ __all__ = [
     "INSTANT",
     "Element",
     "LockTable",
-    "appended",
+    "add_seconds",
+    "array_length",
     "concat",
     "count_if",
-    "endless",
+    "duration_text",
     "epoch",
+    "equals_typed_text",
     "from_instant",
-    "in_utc",
-    "in_words",
+    "infinity",
     "instant",
+    "json_append",
+    "json_member",
     "json_object",
-    "key_parameters",
-    "keyed",
-    "largest",
-    "later",
-    "length",
-    "member",
-    "named",
+    "key_in_batch",
+    "largest_number",
     "newest",
-    "no_instant",
-    "no_text",
     "now",
-    "one_of",
-    "seconds",
+    "null_instant",
+    "null_text",
+    "raw_sql",
+    "seconds_between",
+    "text_in",
     "text_of",
     "to_instant",
     "untyped",
-    "verbatim",
+    "utc_text",
 ]
+
+
+# --- moments -------------------------------------------------------------------------------------------------
 
 
 def now() -> Element:
     """The database's clock, read once per statement."""
-    return DialectElement(INSTANT, postgresql.now, mariadb.now)
+    return elements.Now()
 
 
 def instant(value: datetime) -> Element:
-    """A moment of the database's clock, bound. LONG_AGO is bound as the one that no other comes before."""
-    bound = literal(LONGEST_AGO if value == DISTANT_PAST else value, INSTANT)
-    return DialectElement(INSTANT, postgresql.itself, mariadb.bound, bound)
+    """A moment of the database's clock, bound. DISTANT_PAST is bound as the moment that is earlier than all others."""
+    return elements.BoundInstant(literal(MINUS_INFINITY if value == DISTANT_PAST else value, INSTANT))
 
 
-def endless() -> Element:
-    """The moment that never comes."""
-    return DialectElement(INSTANT, postgresql.itself, mariadb.bound, literal(ENDLESS, INSTANT))
+def infinity() -> Element:
+    """The moment that is later than all others."""
+    return elements.BoundInstant(literal(INFINITY, INSTANT))
 
 
-def no_instant() -> Element:
-    """A NULL that is a moment."""
-    return DialectElement(INSTANT, postgresql.no_instant, mariadb.no_instant)
+def null_instant() -> Element:
+    """NULL as a moment."""
+    return elements.NullInstant()
 
 
-def later(context: Element, by: Element | float) -> Element:
-    """A moment so many seconds later."""
-    seconds = by if isinstance(by, ColumnElement) else literal(by, FLOAT)
-    return DialectElement(INSTANT, postgresql.later, mariadb.later, context, seconds)
+def add_seconds(moment: Element, seconds: Element | float) -> Element:
+    """The moment that many seconds later."""
+    return elements.AddSeconds(moment, seconds if isinstance(seconds, ColumnElement) else literal(seconds, FLOAT))
 
 
-def to_instant(stored: Element, time: TimestampFormat) -> Element:
+def newest(*instants: Element) -> Element:
+    """The latest of several moments; NULLs do not count."""
+    return elements.Newest(*instants) if len(instants) > 1 else instants[0]
+
+
+def seconds_between(later: Element, earlier: Element) -> Element:
+    """From `earlier` to `later`, in seconds to the millisecond; NULL when either is infinite or NULL."""
+    return elements.SecondsBetween(later, earlier)
+
+
+def epoch(moment: Element) -> Element:
+    """Seconds since 1970 as a float, which takes infinities and dates that Python's datetime cannot."""
+    return elements.Epoch(moment)
+
+
+# --- moments as columns store them ------------------------------------------------------------------------------
+
+
+def to_instant(stored: Element, timestamp_format: TimestampFormat) -> Element:
     """The moment that a stored value stands for; NULL for NULL, and for MariaDB's zero date."""
-    return DialectElement(INSTANT, postgresql.TO_INSTANT[time], mariadb.TO_INSTANT[time], stored)
+    return elements.FROM_STORED[timestamp_format](stored)
 
 
-def from_instant(context: Element, time: TimestampFormat) -> Element:
+def from_instant(moment: Element, timestamp_format: TimestampFormat) -> Element:
     """A moment as a column stores it: to be compared with the column, or to be written there.
 
-    An epoch keeps its fraction: a column of whole numbers is compared exactly, and takes the nearest.
+    An epoch keeps its fraction: a column of whole numbers is compared exactly, and rounds what is written to it.
     """
-    if time is TimestampFormat.TIMESTAMPTZ:
-        return context
-    kind = DateTime() if time is TimestampFormat.NAIVE else Numeric()
-    return DialectElement(kind, postgresql.FROM_INSTANT[time], mariadb.FROM_INSTANT[time], context)
+    if timestamp_format is TimestampFormat.TIMESTAMPTZ:
+        return moment
+    return elements.TO_STORED[timestamp_format](moment)
+
+
+# --- texts -----------------------------------------------------------------------------------------------------
+
+
+def text_of(value: Element) -> Element:
+    """Any column as text, which is equal only to the very same text."""
+    return elements.TextOf(value)
+
+
+def null_text() -> Element:
+    """NULL as text."""
+    return elements.NullText()
+
+
+def concat(*parts: str | Element) -> Element:
+    """Texts one after the other; NULLs are left out."""
+    return elements.Concat(*(literal(part, String) if isinstance(part, str) else part for part in parts))
+
+
+def duration_text(seconds: Element) -> Element:
+    """Seconds in the two largest units: `31h 12m`, `12m 5s`, `5s`."""
+    return elements.DurationText(seconds)
+
+
+def utc_text(moment: Element) -> Element:
+    """A moment as text to the second, in UTC."""
+    return elements.UtcText(moment)
+
+
+# --- JSON and arrays ---------------------------------------------------------------------------------------------
+
+
+def json_object(members: Mapping[str, Element]) -> Element:
+    """A JSON object with these members."""
+    return elements.JsonObject(*(part for name, value in members.items() for part in (literal(name, String), value)))
+
+
+def json_member(document: Element, path: Sequence[str] = ()) -> Element:
+    """The member of a JSON document at this path of names; the document itself for an empty path."""
+    return elements.JsonMember(document, *(literal(name, String) for name in path))
+
+
+def json_append(array: Element, member: Element) -> Element:
+    """A JSON array with one member more; NULL counts as an empty array."""
+    return elements.JsonAppend(array, member)
+
+
+def array_length(array: Element) -> Element:
+    """The number of members of an array or a JSON array."""
+    return elements.ArrayLength(array)
+
+
+# --- numbers and counts -------------------------------------------------------------------------------------------
+
+
+def largest_number(*numbers: Element) -> Element:
+    """The largest of these numbers and of zero; NULLs do not count."""
+    return elements.LargestNumber(*numbers)
+
+
+def count_if(*conditions: ColumnElement[bool]) -> Element:
+    """The number of rows for which all of these conditions hold."""
+    return elements.CountIf(and_(*conditions))
+
+
+# --- conditions -----------------------------------------------------------------------------------------------------
+
+
+def text_in(text: Element, values: Collection[str]) -> ColumnElement[bool]:
+    """A text is one of these, which are bound as one parameter however many they are."""
+    return elements.TextIn(text, literal(sorted(values), TEXTS))
+
+
+def equals_typed_text(column: Element, text: str) -> ColumnElement[bool]:
+    """The column holds the value that a person typed as this text.
+
+    PostgreSQL raises DBAPIError for a text that does not fit the column's type; on MariaDB no row matches.
+    """
+    return elements.EqualsTypedText(column, untyped(text))
+
+
+def key_in_batch(key_columns: Sequence[Element]) -> ColumnElement[bool]:
+    """These columns are one of the keys that `reaper.sql.keys.key_parameters` binds. An index on them is used."""
+    return elements.KeyInBatch(*key_columns)
+
+
+# --- others --------------------------------------------------------------------------------------------------------
 
 
 def untyped(value: object) -> Element:
@@ -115,121 +207,6 @@ def untyped(value: object) -> Element:
     return bindparam(None, value, type_=NullType(), unique=True)
 
 
-def newest(*instants: Element) -> Element:
-    """The latest of several moments; NULLs do not count."""
-    return DialectElement(INSTANT, postgresql.newest, mariadb.newest, *instants) if len(instants) > 1 else instants[0]
-
-
-def largest(*numbers: Element) -> Element:
-    """The largest of these numbers and of zero; NULLs do not count."""
-    return DialectElement(Numeric(), postgresql.largest, mariadb.largest, *numbers)
-
-
-def seconds(later: Element, earlier: Element) -> Element:
-    """From `earlier` to `later`, in seconds to the millisecond; NULL when either is infinite or NULL."""
-    return DialectElement(Numeric(), postgresql.seconds, mariadb.seconds, later, earlier)
-
-
-def epoch(context: Element) -> Element:
-    """Seconds since 1970 as a float, which takes infinities and dates that Python's datetime cannot."""
-    return DialectElement(FLOAT, postgresql.epoch, mariadb.epoch, context)
-
-
-def in_words(duration: Element) -> Element:
-    """Seconds in the two units that matter: `31h 12m`, `12m 5s`, `5s`."""
-    return DialectElement(String(), postgresql.in_words, mariadb.in_words, duration)
-
-
-def in_utc(context: Element) -> Element:
-    """A moment as text to the second, in UTC."""
-    return DialectElement(String(), postgresql.in_utc, mariadb.in_utc, context)
-
-
-def json_object(members: Mapping[str, Element]) -> Element:
-    """A JSON object with these members."""
-    flat: list[Element] = []
-    for name, value in members.items():
-        flat += [literal(name, String), value]
-    return DialectElement(DOCUMENT, postgresql.json_object, mariadb.json_object, *flat)
-
-
-def member(document: Element, path: Sequence[str] = ()) -> Element:
-    """What stands in a JSON document below these names; the document itself below none."""
-    if not path:
-        return DialectElement(DOCUMENT, postgresql.itself, mariadb.itself, document)
-    return DialectElement(
-        DOCUMENT, postgresql.member, mariadb.member, document, *(literal(name, String) for name in path)
-    )
-
-
-def appended(array: Element, member: Element) -> Element:
-    """A JSON array with one member more; NULL is an empty one."""
-    return DialectElement(DOCUMENT, postgresql.appended, mariadb.appended, array, member)
-
-
-def length(array: Element) -> Element:
-    """How many members an array or a JSON array has."""
-    return DialectElement(Integer(), postgresql.length, mariadb.length, array)
-
-
-def text_of(value: Element) -> Element:
-    """Any column as text, which is equal only to the very same text."""
-    return DialectElement(String(), postgresql.text_of, mariadb.text_of, value)
-
-
-def no_text() -> Element:
-    """A NULL that is text."""
-    return DialectElement(String(), postgresql.no_text, mariadb.no_text)
-
-
-def concat(*parts: str | Element) -> Element:
-    """Texts one after the other; a NULL is passed over."""
-    texts = (literal(p, String) if isinstance(p, str) else p for p in parts)
-    return DialectElement(String(), postgresql.concat, mariadb.concat, *texts)
-
-
-def one_of(text: Element, values: Collection[str]) -> ColumnElement[bool]:
-    """A text is among these, however many they are."""
-    return DialectElement(NullType(), postgresql.one_of, mariadb.one_of, text, literal(sorted(values), TEXTS))
-
-
-def count_if(*conditions: ColumnElement[bool]) -> Element:
-    """How many of the rows all of these conditions hold for."""
-    return DialectElement(Integer(), postgresql.count_if, mariadb.count_if, and_(*conditions))
-
-
-def named(column: Element, text: str) -> ColumnElement[bool]:
-    """The column holds what this text, typed by a person, names.
-
-    PostgreSQL raises DBAPIError for a text that does not fit the column's type; on MariaDB it names nothing.
-    """
-    return DialectElement(NullType(), postgresql.named, mariadb.named, column, untyped(text))
-
-
-def keyed(columns: Sequence[Element]) -> ColumnElement[bool]:
-    """These columns are one of the keys that `key_parameters` binds. An index on them is used."""
-    return DialectElement(NullType(), postgresql.keyed, mariadb.keyed, *columns)
-
-
-def key_parameters(keys: Iterable[Key]) -> dict[str, object]:
-    """What `keyed` binds."""
-    return parameters(keys)
-
-
-def verbatim(parts: Sequence[str | Element]) -> Element:
+def raw_sql(parts: Sequence[str | Element]) -> Element:
     """The parts one after the other, in brackets: text as it is, expressions as they compile."""
     return RawSql(parts)
-
-
-class LockTable(Executable, ClauseElement):
-    """Nobody writes to the table until the transaction ends; whoever reads it is not in the way."""
-
-    inherit_cache = False
-
-    def __init__(self, table: TableClause) -> None:
-        self.table = table
-
-
-@compiles(LockTable)
-def _lock_table(element: LockTable, compiler: Any, **_: Any) -> str:
-    return f"LOCK TABLE {compiler.preparer.format_table(element.table)} IN SHARE ROW EXCLUSIVE MODE"

@@ -1,4 +1,4 @@
-"""Keys of a batch as parameters: a list of texts for each key column, and one of whole keys."""
+"""The keys of a batch as parameters of a statement: a list of texts for each key column, and a list of whole keys."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sqlalchemy.types import NullType, TypeDecorator
 
 from reaper.model import Key
 
-EACH, WHOLE = "any_{}", "any_key"
+KEY_COLUMN_VALUES, WHOLE_KEYS = "any_{}", "any_key"
 
 
-class Array(TypeDecorator[Any]):
-    """Texts as an array in PostgreSQL's own notation, without a type: it takes that of what it is compared with."""
+class UntypedArray(TypeDecorator[Any]):
+    """Texts as an array in PostgreSQL's own notation, without a type: the server takes that of the column compared."""
 
     impl = NullType
     cache_ok = True
@@ -27,7 +27,8 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def parameters(keys: Iterable[Key]) -> dict[str, object]:
-    """The values for `EACH` and `WHOLE`."""
-    whole = list(keys)
-    return {**{EACH.format(n): list(texts) for n, texts in enumerate(zip(*whole, strict=True))}, WHOLE: whole}
+def key_parameters(keys: Iterable[Key]) -> dict[str, object]:
+    """The values of the parameters of `reaper.sql.expressions.key_in_batch`."""
+    whole_keys = list(keys)
+    columns = {KEY_COLUMN_VALUES.format(n): list(texts) for n, texts in enumerate(zip(*whole_keys, strict=True))}
+    return {**columns, WHOLE_KEYS: whole_keys}

@@ -1,8 +1,6 @@
-"""How PostgreSQL spells the expressions of `reaper.sql.expressions`."""
+"""How PostgreSQL writes the expressions of `reaper.sql.expressions`."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from sqlalchemy import (
     Boolean,
@@ -26,147 +24,169 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import array as pg_array
 from sqlalchemy.types import DateTime
 
-from reaper.model import TimestampFormat
-from reaper.sql.element import Element, Spelling
-from reaper.sql.keys import EACH, Array
+from reaper.sql import elements
+from reaper.sql.elements import Element, compiled_on
+from reaper.sql.keys import KEY_COLUMN_VALUES, UntypedArray
 from reaper.sql.types import INSTANT
 
+postgresql = compiled_on("postgresql")
 
+
+@postgresql(elements.Now)
 def now() -> Element:
     return func.statement_timestamp()
 
 
-def itself(value: Element) -> Element:
+@postgresql(elements.BoundInstant)
+def bound_instant(value: Element) -> Element:
     return value
 
 
+@postgresql(elements.Newest)
 def newest(*instants: Element) -> Element:
     return func.greatest(*instants)
 
 
-def largest(*numbers: Element) -> Element:
+@postgresql(elements.LargestNumber)
+def largest_number(*numbers: Element) -> Element:
     return func.greatest(*numbers, 0.0)
 
 
-def seconds(later: Element, earlier: Element) -> Element:
+@postgresql(elements.SecondsBetween)
+def seconds_between(later: Element, earlier: Element) -> Element:
     finite = and_(func.isfinite(earlier, type_=Boolean), func.isfinite(later, type_=Boolean))
     elapsed = func.round(cast(extract("epoch", later - earlier), Numeric), 3, type_=Numeric)
     return case((finite, elapsed), else_=null())
 
 
-def epoch(context: Element) -> Element:
-    """Not EXTRACT, which makes a numeric first: several times as slow, for the same float."""
-    return func.date_part("epoch", context, type_=Float)
+@postgresql(elements.Epoch)
+def epoch(moment: Element) -> Element:
+    # Not EXTRACT, which makes a numeric first: several times as slow, for the same float.
+    return func.date_part("epoch", moment, type_=Float)
 
 
-def in_words(duration: Element) -> Element:
-    whole = func.make_interval(0, 0, 0, 0, 0, 0, cast(duration, Float))
+@postgresql(elements.DurationText)
+def duration_text(seconds: Element) -> Element:
+    interval = func.make_interval(0, 0, 0, 0, 0, 0, cast(seconds, Float))
     return case(
-        (duration >= 3600, func.to_char(whole, 'FMHH24"h "FMMI"m"')),
-        (duration >= 60, func.to_char(whole, 'FMMI"m "FMSS"s"')),
-        (duration.is_not(None), func.to_char(whole, 'FMSS"s"')),
+        (seconds >= 3600, func.to_char(interval, 'FMHH24"h "FMMI"m"')),
+        (seconds >= 60, func.to_char(interval, 'FMMI"m "FMSS"s"')),
+        (seconds.is_not(None), func.to_char(interval, 'FMSS"s"')),
         else_="an unknown time",
     )
 
 
-def in_utc(context: Element) -> Element:
-    return func.to_char(func.timezone("UTC", context), 'YYYY-MM-DD"T"HH24:MI:SS"Z"', type_=String)
+@postgresql(elements.UtcText)
+def utc_text(moment: Element) -> Element:
+    return func.to_char(func.timezone("UTC", moment), 'YYYY-MM-DD"T"HH24:MI:SS"Z"', type_=String)
 
 
-def json_object(*flat: Element) -> Element:
-    return func.jsonb_build_object(*flat)
+@postgresql(elements.JsonObject)
+def json_object(*names_and_values: Element) -> Element:
+    return func.jsonb_build_object(*names_and_values)
 
 
+@postgresql(elements.TextOf)
 def text_of(value: Element) -> Element:
     return cast(value, Text)
 
 
-def no_text() -> Element:
+@postgresql(elements.NullText)
+def null_text() -> Element:
     return cast(null(), Text)
 
 
+@postgresql(elements.Concat)
 def concat(*texts: Element) -> Element:
     return func.concat(*texts)
 
 
+@postgresql(elements.CountIf)
 def count_if(condition: Element) -> Element:
     return func.count().filter(condition)
 
 
-def named(value: Element, text: Element) -> Element:
-    return value == text
+@postgresql(elements.EqualsTypedText)
+def equals_typed_text(column: Element, text: Element) -> Element:
+    return column == text
 
 
-def keyed(*keys: Element) -> Element:
-    """Of a key of several columns each is compared, by an index, and then all of them together, as text."""
-    each = [key == func.any(bindparam(EACH.format(n), type_=Array())) for n, key in enumerate(keys)]
-    if len(keys) == 1:
-        return each[0]
-    texts = [cast(bindparam(EACH.format(n), type_=Array()), ARRAY(Text)) for n in range(len(keys))]
-    columns: list[Element] = [column(f"key_{n}") for n in range(len(keys))]
-    wanted = func.unnest(*texts).table_valued(*columns).render_derived(name="wanted")
-    return and_(*each, tuple_(*(text_of(key) for key in keys)).in_(select(*wanted.c)))
+@postgresql(elements.KeyInBatch)
+def key_in_batch(*key: Element) -> Element:
+    """Each column of the key is compared by itself, which uses an index, and then all of them together, as text."""
+    values = [bindparam(KEY_COLUMN_VALUES.format(n), type_=UntypedArray()) for n in range(len(key))]
+    by_column = [key_column == func.any(bound) for key_column, bound in zip(key, values, strict=True)]
+    if len(key) == 1:
+        return by_column[0]
+    key_columns: list[Element] = [column(f"key_{n}") for n in range(len(key))]
+    texts = [cast(bound, ARRAY(Text)) for bound in values]
+    keys = func.unnest(*texts).table_valued(*key_columns).render_derived(name="wanted")
+    return and_(*by_column, tuple_(*(text_of(key_column) for key_column in key)).in_(select(*keys.c)))
 
 
-def no_instant() -> Element:
+@postgresql(elements.NullInstant)
+def null_instant() -> Element:
     return cast(null(), INSTANT)
 
 
-def one_of(text: Element, values: Element) -> Element:
+@postgresql(elements.TextIn)
+def text_in(text: Element, values: Element) -> Element:
     return text == func.any(values)
 
 
-def later(context: Element, by: Element) -> Element:
-    return context + func.make_interval(0, 0, 0, 0, 0, 0, cast(by, Float))
+@postgresql(elements.AddSeconds)
+def add_seconds(moment: Element, seconds: Element) -> Element:
+    return moment + func.make_interval(0, 0, 0, 0, 0, 0, cast(seconds, Float))
 
 
-def appended(array: Element, member: Element) -> Element:
+@postgresql(elements.JsonAppend)
+def json_append(array: Element, member: Element) -> Element:
     return func.coalesce(array, literal_column("'[]'")).op("||")(func.jsonb_build_array(member))
 
 
-def member(document: Element, *path: Element) -> Element:
-    return document.op("#>")(pg_array(path))
+@postgresql(elements.JsonMember)
+def json_member(document: Element, *path: Element) -> Element:
+    return document.op("#>")(pg_array(path)) if path else document
 
 
-def length(array: Element) -> Element:
+@postgresql(elements.ArrayLength)
+def array_length(array: Element) -> Element:
     return func.jsonb_array_length(func.to_jsonb(array))
 
 
-# --- how columns store moments -----------------------------------------------------------------------------
+# --- moments as columns store them -----------------------------------------------------------------------------
 
 
-def _from_utc(stored: Element) -> Element:
+@postgresql(elements.FromTimestamptz)
+def from_timestamptz(stored: Element) -> Element:
+    return stored
+
+
+@postgresql(elements.FromNaive)
+def from_naive(stored: Element) -> Element:
     return func.timezone("UTC", stored)
 
 
-def _to_utc(context: Element) -> Element:
-    return func.timezone("UTC", context, type_=DateTime())
-
-
-def _from_seconds(stored: Element) -> Element:
+@postgresql(elements.FromEpochSeconds)
+def from_epoch_seconds(stored: Element) -> Element:
     return func.to_timestamp(stored)
 
 
-def _from_milliseconds(stored: Element) -> Element:
+@postgresql(elements.FromEpochMilliseconds)
+def from_epoch_milliseconds(stored: Element) -> Element:
     return func.to_timestamp(stored / literal_column("1000.0", Numeric))
 
 
-def _to_seconds(context: Element) -> Element:
-    return cast(extract("epoch", context), Numeric)
+@postgresql(elements.ToNaive)
+def to_naive(moment: Element) -> Element:
+    return func.timezone("UTC", moment, type_=DateTime())
 
 
-def _to_milliseconds(context: Element) -> Element:
-    return _to_seconds(context) * literal_column("1000", Numeric)
+@postgresql(elements.ToEpochSeconds)
+def to_epoch_seconds(moment: Element) -> Element:
+    return cast(extract("epoch", moment), Numeric)
 
 
-TO_INSTANT: Mapping[TimestampFormat, Spelling] = {
-    TimestampFormat.TIMESTAMPTZ: itself,
-    TimestampFormat.NAIVE: _from_utc,
-    TimestampFormat.EPOCH_S: _from_seconds,
-    TimestampFormat.EPOCH_MS: _from_milliseconds,
-}
-FROM_INSTANT: Mapping[TimestampFormat, Spelling] = {
-    TimestampFormat.NAIVE: _to_utc,
-    TimestampFormat.EPOCH_S: _to_seconds,
-    TimestampFormat.EPOCH_MS: _to_milliseconds,
-}
+@postgresql(elements.ToEpochMilliseconds)
+def to_epoch_milliseconds(moment: Element) -> Element:
+    return to_epoch_seconds(moment) * literal_column("1000", Numeric)

@@ -1,38 +1,27 @@
-"""A profile's tables as SQLAlchemy sees them: names always quoted, types left to the database."""
+"""The tables of a profile as SQLAlchemy tables: names are always quoted, types are left to the database."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import (
-    ColumnElement,
-    FromClause,
-    TableClause,
-    and_,
-    column,
-    literal,
-    not_,
-    select,
-    table,
-    true,
-)
+from sqlalchemy import ColumnElement, FromClause, TableClause, and_, column, func, literal, not_, select, table, true
 from sqlalchemy.sql import quoted_name
 
 from reaper.model import TimestampFormat
 from reaper.profile import Conditions, Delete, Profile, Related, Update
-from reaper.sql.conditions import among, holds
-from reaper.sql.expressions import Element, keyed, text_of, to_instant
-from reaper.sql.expressions import key_parameters as key_parameters
+from reaper.sql import expressions as sql
+from reaper.sql.conditions import all_hold, is_one_of
+from reaper.sql.expressions import Element
 
 
 def split_name(name: str) -> tuple[str | None, str]:
-    """`schema.table` as its parts; without a dot the search path decides."""
+    """The schema and the table of `schema.table`; the schema is None without a dot, where the search path decides."""
     schema, dot, bare = name.partition(".")
     return (schema, bare) if dot else (None, name)
 
 
 def reserved_alias(part: str) -> str:
-    """What a part of a statement is called, so that no table of the user's is: the wrong one would be meant."""
+    """The alias of a part of a statement, with a prefix so that it never hides a table of the user."""
     return f"reaper_{part}"
 
 
@@ -47,12 +36,14 @@ def table_of(name: str, columns: Iterable[str]) -> TableClause:
 
 
 class ProfileTables:
-    """The tables that one profile names, each with the columns that it names."""
+    """The tables that one profile names, each with the columns that the profile names."""
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
-        self._columns = profile.columns()
+        self._columns = profile.columns()  # by table
         self.jobs = self.table(profile.jobs.table)
+        self.row_columns = tuple(sorted(profile.row_columns()))
+        self._row_aliases = {column: f"row_{n}" for n, column in enumerate(self.row_columns)}
 
     def table(self, name: str) -> TableClause:
         return table_of(name, self._columns[name])
@@ -62,38 +53,47 @@ class ProfileTables:
         return [jobs.c[name] for name in self.profile.jobs.key]
 
     def key_text(self, jobs: FromClause) -> list[Element]:
-        """The key columns as text: how keys travel, whatever their types."""
-        return [text_of(column) for column in self.key(jobs)]
+        """The key columns as text, which is how keys of any type reach Python."""
+        return [sql.text_of(column) for column in self.key(jobs)]
 
-    def key_in_batch(self, keys: Sequence[Element]) -> ColumnElement[bool]:
-        """These columns are one of the keys that `key_parameters` binds."""
-        return keyed(keys)
+    def row_alias(self, column: str) -> str:
+        """The alias of a column of the job's row, by number: a long name with a prefix would be cut off."""
+        return self._row_aliases[column]
+
+    def key_in_batch(self, jobs: FromClause) -> ColumnElement[bool]:
+        """The row's key is one of those that `reaper.sql.keys.key_parameters` binds."""
+        return sql.key_in_batch(self.key(jobs))
 
     def is_job(self, jobs: FromClause) -> ColumnElement[bool]:
-        """A row of the table of jobs is one; of a log, the first entry with which a job starts."""
+        """The row stands for a job: in a log, the first of the entries that start it; else every row of the table."""
         log = self.profile.jobs.log
         if log is None:
             return true()
         earlier = self.table(self.profile.jobs.table).alias(reserved_alias("earlier"))
-        before = select(literal(1)).where(
+        earlier_start = select(literal(1)).where(
             ProfileTables.keys_equal(self.key(earlier), self.key(jobs)),
-            among(earlier.c[log.type], log.started),
+            is_one_of(earlier.c[log.type], log.started),
             earlier.c[log.order] < jobs.c[log.order],
         )
-        return and_(among(jobs.c[log.type], log.started), not_(before.correlate(jobs).exists()))
+        return and_(is_one_of(jobs.c[log.type], log.started), not_(earlier_start.correlate(jobs).exists()))
+
+    def started(self, jobs: FromClause) -> Element:
+        """The job's start: the first start column that is not NULL."""
+        columns = [self.instant(self.profile.jobs.table, jobs.c[name]) for name in self.profile.jobs.started]
+        return func.coalesce(*columns, type_=sql.INSTANT) if len(columns) > 1 else columns[0]
 
     def running(self, jobs: FromClause) -> ColumnElement[bool]:
-        """The job says that it runs."""
-        asked = [self.running_by_its_row(jobs)]
+        """The job claims to be running."""
+        conditions = [self.running_by_own_row(jobs)]
         if (running := self.profile.jobs.running) is not None:
-            asked += [self.exists(related, jobs) for related in running.exists]
-            asked += [not_(self.exists(related, jobs)) for related in running.missing]
-        return and_(*asked)
+            conditions += [self.has_related_row(related, jobs) for related in running.exists]
+            conditions += [not_(self.has_related_row(related, jobs)) for related in running.missing]
+        return and_(*conditions)
 
-    def running_by_its_row(self, jobs: FromClause) -> ColumnElement[bool]:
-        """What the job's own row, or its log, says of that."""
+    def running_by_own_row(self, jobs: FromClause) -> ColumnElement[bool]:
+        """The part of `running` that the job's own row, or its log, decides: without rows of other tables."""
         if (running := self.profile.jobs.running) is not None:
-            return self.holds(running.conditions, jobs, self.profile.jobs.table)
+            return self.conditions_hold(running.conditions, jobs, self.profile.jobs.table)
         return and_(self.is_job(jobs), not_(self._has_ended(jobs)))
 
     def _has_ended(self, jobs: FromClause) -> ColumnElement[bool]:
@@ -102,31 +102,33 @@ class ProfileTables:
             raise ValueError("only a log has entries that end a job")
         end = self.table(self.profile.jobs.table).alias(reserved_alias("end"))
         ended = select(literal(1)).where(
-            ProfileTables.keys_equal(self.key(end), self.key(jobs)), among(end.c[log.type], log.ended)
+            ProfileTables.keys_equal(self.key(end), self.key(jobs)), is_one_of(end.c[log.type], log.ended)
         )
         return ended.correlate(jobs).exists()
 
-    def holds(self, conditions: Conditions, row: FromClause, table: str) -> ColumnElement[bool]:
-        """All of these conditions hold for a row of a table."""
-        return holds(conditions, row, self.time(table))
+    def conditions_hold(self, conditions: Conditions, row: FromClause, table: str) -> ColumnElement[bool]:
+        """All of the conditions hold for a row of this table."""
+        return all_hold(conditions, row, self.timestamp_format(table))
 
-    def related(self, related: Related | Delete | Update, theirs: FromClause, jobs: FromClause) -> ColumnElement[bool]:
-        """Rows of another table that belong to a job."""
-        matching = [theirs.c[column] == jobs.c[own] for column, own in related.match.items()]
-        return and_(*matching, self.holds(related.where, theirs, related.table))
+    def belongs_to_job(
+        self, related: Related | Delete | Update, row: FromClause, jobs: FromClause
+    ) -> ColumnElement[bool]:
+        """A row of another table belongs to a job."""
+        matching = [row.c[column] == jobs.c[job_column] for column, job_column in related.match.items()]
+        return and_(*matching, self.conditions_hold(related.where, row, related.table))
 
-    def exists(self, related: Related, jobs: FromClause) -> ColumnElement[bool]:
-        """There is such a row."""
-        theirs = self.table(related.table).alias(reserved_alias("related"))
-        return select(literal(1)).where(self.related(related, theirs, jobs)).correlate(jobs).exists()
+    def has_related_row(self, related: Related, jobs: FromClause) -> ColumnElement[bool]:
+        """A row of another table that belongs to the job exists."""
+        row = self.table(related.table).alias(reserved_alias("related"))
+        return select(literal(1)).where(self.belongs_to_job(related, row, jobs)).correlate(jobs).exists()
 
-    def time(self, table: str) -> TimestampFormat:
-        """How a table stores moments."""
+    def timestamp_format(self, table: str) -> TimestampFormat:
+        """The format in which a table stores moments."""
         return self.profile.time_of(table)
 
     def instant(self, table: str, column: Element) -> Element:
         """The moment in a column of a table."""
-        return to_instant(column, self.time(table))
+        return sql.to_instant(column, self.timestamp_format(table))
 
     @staticmethod
     def keys_equal(left: Sequence[Element], right: Sequence[Element]) -> ColumnElement[bool]:

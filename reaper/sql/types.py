@@ -1,4 +1,4 @@
-"""Types whose values look the same in Python whatever the database."""
+"""Column types whose values are the same in Python whatever the database."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Dialect, Text
+from sqlalchemy import JSON, Dialect, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import DateTime, Double, Float, TypeDecorator, TypeEngine
 
-LONGEST_AGO, ENDLESS = "-infinity", "infinity"
+MINUS_INFINITY, INFINITY = "-infinity", "infinity"
 
-# MariaDB has no infinities; these are the ends of its calendar. (Year 0 is that of its zero date, which is none.)
-_ENDS = {LONGEST_AGO: datetime(1, 1, 1), ENDLESS: datetime(9999, 12, 31, 23, 59, 59, 999999)}  # noqa: DTZ001
+# MariaDB has no infinities; these are the ends of its calendar. (Year 0 is that of its zero date, which means "none".)
+_CALENDAR_ENDS = {
+    MINUS_INFINITY: datetime(1, 1, 1),  # noqa: DTZ001
+    INFINITY: datetime(9999, 12, 31, 23, 59, 59, 999999),  # noqa: DTZ001
+}
 
 
 class _Instant(TypeDecorator[Any]):
@@ -25,7 +28,7 @@ class _Instant(TypeDecorator[Any]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if _is_postgresql(dialect):
             return dialect.type_descriptor(self.impl_instance)
-        # Only here: beside PostgreSQL nobody needs it, and it takes its room.
+        # Imported late: with PostgreSQL alone it is not needed, and it takes memory.
         from sqlalchemy.dialects import mysql
 
         return dialect.type_descriptor(mysql.DATETIME(fsp=6))
@@ -33,7 +36,7 @@ class _Instant(TypeDecorator[Any]):
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         if value is None or _is_postgresql(dialect):
             return value
-        return _ENDS[value] if isinstance(value, str) else value.astimezone(UTC).replace(tzinfo=None)
+        return _CALENDAR_ENDS[value] if isinstance(value, str) else value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
         naive = isinstance(value, datetime) and value.tzinfo is None
@@ -41,7 +44,7 @@ class _Instant(TypeDecorator[Any]):
 
 
 class _Document(TypeDecorator[Any]):
-    """JSON, read as Python's values; text that is none stays text."""
+    """JSON, read as Python's values; text that is not JSON stays text."""
 
     impl = JSONB
     cache_ok = True
@@ -50,8 +53,8 @@ class _Document(TypeDecorator[Any]):
         return dialect.type_descriptor(JSONB() if _is_postgresql(dialect) else Text())
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        plain = value is None or isinstance(value, str)
-        return value if _is_postgresql(dialect) or plain else json.dumps(value)
+        as_it_is = value is None or isinstance(value, str) or _is_postgresql(dialect)
+        return value if as_it_is else json.dumps(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         if _is_postgresql(dialect) or not isinstance(value, str):
@@ -63,7 +66,7 @@ class _Document(TypeDecorator[Any]):
 
 
 class _Texts(TypeDecorator[Any]):
-    """Texts as an array; on MariaDB, which has none, as a JSON array."""
+    """Texts as an array; on MariaDB, which has no arrays, as a JSON array."""
 
     impl = ARRAY(Text)
     cache_ok = True
@@ -77,6 +80,16 @@ class _Texts(TypeDecorator[Any]):
 
 def _is_postgresql(dialect: Dialect) -> bool:
     return dialect.name == "postgresql"
+
+
+def is_instant(column_type: TypeEngine[Any]) -> bool:
+    """Values of this type are moments."""
+    return isinstance(column_type, _Instant | DateTime)
+
+
+def is_document(column_type: TypeEngine[Any]) -> bool:
+    """Values of this type are JSON."""
+    return isinstance(column_type, _Document | JSON)
 
 
 INSTANT = _Instant()

@@ -35,17 +35,19 @@ def _survey(writer: StatementWriter, options: ListingOptions, locks: str) -> Ite
         "census",
         "Counts the running jobs, and those that have passed their timeout since the last sweep.",
         locks,
-        source.survey.counting(context, before),
+        source.survey.count_query(context, before),
     )
-    yield writer.statement("survey", "Finds the stale jobs, once per sweep.", locks, source.survey.candidates(context))
+    yield writer.statement(
+        "survey", "Finds the stale jobs, once per sweep.", locks, source.survey.candidates_query(context)
+    )
     yield writer.statement(
         "crossed",
         "Finds the jobs that have passed their timeout since the last sweep and are alive.",
         locks,
-        source.survey.crossed(context, before, options.max_named_jobs + 1, 0),
+        source.survey.newly_spared_query(context, before, options.max_named_jobs + 1, 0),
     )
     schema = source.rule.tables
-    job = evidence_cte(source.rule, schema.jobs, context, schema.key_in_batch(schema.key(schema.jobs)))
+    job = evidence_cte(source.rule, schema.jobs, context, schema.key_in_batch(schema.jobs))
     yield writer.statement(
         "evidence",
         "Reads the evidence for the verdicts on jobs that are alive, or whose row another session holds.",
@@ -57,19 +59,19 @@ def _survey(writer: StatementWriter, options: ListingOptions, locks: str) -> Ite
 def _follow_up(writer: StatementWriter, claim: Claim, fallback: Claim | None, locks: str) -> Iterator[Statement]:
     """The search for late signs of life, where a transition leaves a row of the job behind."""
     follow_up = writer.source.follow_up
-    yield writer.statement("moment", "Ends a batch: reads the time of its end.", "none", follow_up.context)
+    yield writer.statement("moment", "Ends a batch: reads the time of its end.", "none", follow_up.clock_query)
     claims = (claim, fallback) if fallback else (claim,)
-    if not any(follow_up.leaves(branch.action) for claim in claims for branch in claim.ending.arms):
+    if not any(follow_up.leaves_row(branch.action) for claim in claims for branch in claim.transition.branches):
         return
     yield writer.statement(
         "remains",
         "After that: reads the rows as the transitions left them, to compare later rows with.",
         locks,
-        follow_up.leaving,
+        follow_up.state_query,
     )
     yield writer.statement(
         "late",
         "At the end of every sweep: finds jobs that were ended lately and show signs of life since.",
         locks,
-        follow_up.looking(writer.context()),
+        follow_up.snapshot_query(writer.context()),
     )

@@ -12,9 +12,9 @@ from sqlalchemy.dialects.mysql.mariadb import MariaDBDialect
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
 from reaper.database.lease import ttl_for
-from reaper.database.mariadb import LOOK, OLDEST, SETTINGS, opening
-from reaper.database.mariadb.lease import take
-from reaper.database.mariadb.row_holders import SUSPECTS
+from reaper.database.mariadb import OLDEST_VERSION, READ_CLOCK, SESSION_SETTINGS, start_transaction
+from reaper.database.mariadb.lease import lease_statements
+from reaper.database.mariadb.lock_holder import LOCKING_TRANSACTIONS
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS
 from reaper.source import Claim, Source
 from reaper.source.transition.multi_statement import Branch, MultiStatementTransition
@@ -28,7 +28,7 @@ class _Dialect(MariaDBDialect, MySQLDialect_pymysql):
     """Has what SQLAlchemy's dialect would learn of the server when it connects."""
 
     supports_statement_cache = True
-    server_version_info = OLDEST
+    server_version_info = OLDEST_VERSION
     _support_float_cast = True
 
 
@@ -51,13 +51,13 @@ class MariaDBListing(ServerListing):
             "settings",
             "Runs before every transaction: UTC, READ COMMITTED, limits in seconds. MariaDB sets them per session.",
             "none",
-            SETTINGS,
+            SESSION_SETTINGS,
             {name: f"{limit:g}" for name, limit in limits.items()},
         )
-        yield self._read_only(opening(read_only=True))
-        yield write("begin", "Opens every other transaction.", "none", opening(read_only=False))
-        yield self._contact(LOOK)
-        timeouts, lease = take(self.writer.source.rule.tables, ttl_for(options.interval_seconds))
+        yield self._read_only(start_transaction(read_only=True))
+        yield write("begin", "Opens every other transaction.", "none", start_transaction(read_only=False))
+        yield self._contact(READ_CLOCK)
+        timeouts, lease = lease_statements(self.writer.source.rule.tables, ttl_for(options.interval_seconds))
         yield write(
             "lease_patience",
             "On the lease's own connection: how many seconds the lease lasts without being renewed.",
@@ -73,7 +73,7 @@ class MariaDBListing(ServerListing):
             "Begins a batch. A row that another session holds belongs to a living job, and is not waited for.",
             f"InnoDB's exclusive record locks on the rows of the batch in {jobs.table} and on the entries of the index "
             f"that finds them, until the commit; a metadata lock on {jobs.table}",
-            claim.lock,
+            claim.lock_rows,
         )
         yield from self._lock_parts(claim)
         yield from self._transition(claim, "")
@@ -82,7 +82,7 @@ class MariaDBListing(ServerListing):
         yield self._skipped(claim)
 
     def _transition(self, claim: Claim, prefix: str) -> Iterator[Statement]:
-        transition, write = claim.ending, self.writer.statement
+        transition, write = claim.transition, self.writer.statement
         if not isinstance(transition, MultiStatementTransition):
             raise TypeError("MariaDB changes nothing inside a query")
         statements = transition.statements
@@ -90,10 +90,10 @@ class MariaDBListing(ServerListing):
         if prefix:
             purpose = f"In a transaction of its own, {FALLBACK}: {purpose[0].lower()}{purpose[1:]}"
         yield write(f"{prefix}judge", purpose, self.read_locks, statements["judge"])
-        for number, branch in enumerate(transition.arms):
+        for number, branch in enumerate(transition.branches):
             for name, purpose in self._steps(number, branch):
                 locks = self._step_locks(name, branch)
-                yield write(prefix + name, f"{purpose}{_BRANCHES[branch.left]}.", locks, statements[name])
+                yield write(prefix + name, f"{purpose}{_BRANCHES[branch.attempts_left]}.", locks, statements[name])
         purpose = "Checks that none of the jobs still runs: a trigger may have changed a job back."
         yield write(f"{prefix}undone", purpose, self.read_locks, statements["undone"])
 
@@ -104,10 +104,10 @@ class MariaDBListing(ServerListing):
             (f"also_{number}_{n}", f"Writes {step.table} with it, job by job")
             for n, step in enumerate(branch.action.also)
         ]
-        for n in branch.first:
+        for n in branch.before_transition:
             yield also[n]
         yield f"transition_{number}", "Makes the transition, job by job"
-        yield from (step for n, step in enumerate(also) if n not in branch.first)
+        yield from (step for n, step in enumerate(also) if n not in branch.before_transition)
 
     def _step_locks(self, name: str, branch: Branch) -> str:
         if name.startswith("transition"):
@@ -125,5 +125,5 @@ class MariaDBListing(ServerListing):
             "holder",
             "Names the only transaction in this database that holds rows; needs the privilege PROCESS.",
             "none",
-            SUSPECTS,
+            LOCKING_TRANSACTIONS,
         )

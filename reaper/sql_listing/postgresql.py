@@ -9,10 +9,10 @@ from sqlalchemy import Select, Text, cast, column, select, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from reaper.database.lease import ttl_for
-from reaper.database.postgresql import BEGIN, IDLE_MS, LOCK_MS, LOOK
-from reaper.database.postgresql.lease import take
-from reaper.database.postgresql.row_holders import MEMBERS, SUSPECTS, WHO, WRITER
-from reaper.database.postgresql.row_security import any_policies, hiding_from_us
+from reaper.database.postgresql import IDLE_MS, LOCK_MS, READ_CLOCK, TRANSACTION_SETTINGS
+from reaper.database.postgresql.lease import lease_statement
+from reaper.database.postgresql.lock_holder import LOG_WRITER, MULTIXACT_MEMBERS, OLDER_TRANSACTIONS, TRANSACTION_OWNER
+from reaper.database.postgresql.row_security import has_policies_query, own_restrictions_query
 from reaper.profile.related_tables import liveness_tables
 from reaper.source import Claim, Source
 from reaper.sql_listing.server import FALLBACK, ServerListing
@@ -39,16 +39,16 @@ class PostgreSQLListing(ServerListing):
             "begin",
             "Opens every transaction, after that: UTC, and limits in milliseconds for this transaction alone.",
             "none",
-            BEGIN,
+            TRANSACTION_SETTINGS,
             {name: repr(f"{limit}") for name, limit in limits.items()},
         )
-        yield self._contact(LOOK)
+        yield self._contact(READ_CLOCK)
         if tables := liveness_tables(self._profile):
             purpose = "Checks whether a table with signs of life has row-level security, or is a view."
-            yield write("policies", purpose, "none", any_policies(tables))
+            yield write("policies", purpose, "none", has_policies_query(tables))
             purpose = "Only then: checks whether row-level security may hide signs of life. If so, no job is judged."
-            yield write("signs", purpose, "none", hiding_from_us(tables))
-        lease = take(schema, self.writer.dialect, ttl_for(options.interval_seconds))
+            yield write("signs", purpose, "none", own_restrictions_query(tables))
+        lease = lease_statement(schema, self.writer.dialect, ttl_for(options.interval_seconds))
         yield self._lease(lease, "one advisory lock")
 
     def reap(self, claim: Claim, fallback: Claim | None) -> Iterator[Statement]:
@@ -68,7 +68,7 @@ class PostgreSQLListing(ServerListing):
         else:
             held, locks = "job's lock", f"an advisory lock for each job, until the commit; {self.read_locks}"
         purpose = f"Begins a batch. A {held} that another session holds means a living job, and is not waited for."
-        return self.writer.statement("lock", purpose, locks, claim.lock)
+        return self.writer.statement("lock", purpose, locks, claim.lock_rows)
 
     def _close_log(self, claim: Claim) -> Iterator[Statement]:
         steps = (
@@ -80,12 +80,12 @@ class PostgreSQLListing(ServerListing):
                 "write, and sessions that write wait for it",
             ),
         )
-        for (name, purpose, locks), statement in zip(steps, claim.lock_log, strict=False):
+        for (name, purpose, locks), statement in zip(steps, claim.log_lock.statements, strict=False):
             yield self.writer.statement(name, purpose, locks, statement)
 
     def _end(self, claim: Claim, name: str, purpose: str) -> Statement:
-        [statement] = claim.ending.statements.values()
-        actions = [branch.action for branch in claim.ending.arms]
+        [statement] = claim.transition.statements.values()
+        actions = [branch.action for branch in claim.transition.branches]
         locks = f"ROW EXCLUSIVE on {', '.join(written_tables(self._profile, actions))}"
         unlocked = changed_unlocked_tables(self._profile, actions)
         if self._profile.jobs.log is None:
@@ -100,27 +100,29 @@ class PostgreSQLListing(ServerListing):
         table = self.writer.dialect.identifier_preparer.format_table(self.writer.source.rule.tables.jobs)
         if self._profile.jobs.log is not None:
             purpose = "Names the session that has locked the log for the longest time."
-            yield write("writer", purpose, "none", WRITER, {"table": repr(table)})
+            yield write("writer", purpose, "none", LOG_WRITER, {"table": repr(table)})
             return
         meanings = {"numbers": "transactions, an array", "number": "the transaction, or several, that the row names"}
         yield write("row", "Reads which transaction holds the row of a silent job.", self.read_locks, self._row())
-        yield write("holder", "Names the session of the oldest of these transactions.", "none", WHO, meanings)
+        yield write(
+            "holder", "Names the session of the oldest of these transactions.", "none", TRANSACTION_OWNER, meanings
+        )
         yield write(
             "members",
             "Takes a number apart that stands for several transactions; refused if it stands for one.",
             "none",
-            MEMBERS,
+            MULTIXACT_MEMBERS,
             meanings,
         )
         yield write(
             "suspects",
             "If none of them is found: names sessions that use the table and are old enough to hold the row.",
             "none",
-            SUSPECTS,
+            OLDER_TRANSACTIONS,
             {**meanings, "table": repr(table)},
         )
 
     def _row(self) -> Select[Any]:
         schema = self.writer.source.rule.tables
-        in_batch = schema.key_in_batch(schema.key(schema.jobs))
+        in_batch = schema.key_in_batch(schema.jobs)
         return select(cast(column("xmax"), Text)).select_from(schema.jobs).where(in_batch)

@@ -57,7 +57,9 @@ class ServerListing(ABC):
 
     def _lock_parts(self, claim: Claim) -> Iterator[Statement]:
         jobs = self._profile.jobs
-        for number, (part, (all_rows, lock)) in enumerate(zip(jobs.parts, claim.parts, strict=True), start=1):
+        for number, (part, (all_rows, lock)) in enumerate(
+            zip(jobs.parts, claim.related_row_locks, strict=True), start=1
+        ):
             yield self.writer.statement(
                 f"part_{number}",
                 f"Locks the rows of {part.table} that belong to the jobs: a job ends with all of them, or not at all.",

@@ -16,9 +16,9 @@ from reaper.liveness import LivenessReport
 from reaper.model import ServerClock
 from reaper.profile import Action, Insert, Profile
 from reaper.source import Source
-from reaper.sql.keys import EACH, WHOLE
+from reaper.sql.keys import KEY_COLUMN_VALUES, WHOLE_KEYS
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 
 _NOW = datetime(2000, 1, 1, tzinfo=UTC)
 _WIDTH = 120
@@ -93,7 +93,7 @@ class StatementWriter:
         if not compiled.binds[name].expanding:
             return value
         width = len(self.source.profile.jobs.key)
-        return [value] if name != WHOLE else [(value,) * width]
+        return [value] if name != WHOLE_KEYS else [(value,) * width]
 
     def _common_meanings(self) -> dict[str, str]:
         keys, row_columns = self.source.profile.jobs.key, sorted(self.source.profile.row_columns())
@@ -101,9 +101,10 @@ class StatementWriter:
         batch_keys = "the keys of a batch, an array" if self.dialect.name == "postgresql" else one_key
         return {
             **{
-                EACH.format(n): batch_keys if len(keys) == 1 else f"{batch_keys}: {name}" for n, name in enumerate(keys)
+                KEY_COLUMN_VALUES.format(n): batch_keys if len(keys) == 1 else f"{batch_keys}: {name}"
+                for n, name in enumerate(keys)
             },
-            WHOLE: one_key,
+            WHOLE_KEYS: one_key,
             **{f"found_key_{n}": f"what was judged: its {name}" for n, name in enumerate(keys)},
             **{f"found_text_{n}": f"what was judged: its {name}, as text" for n, name in enumerate(keys)},
             **{f"found_row_{n}": f"what was judged: its {name}" for n, name in enumerate(row_columns)},

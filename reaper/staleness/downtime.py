@@ -1,16 +1,16 @@
-"""What counts as silence: only time in which a sign of life could have been written and seen.
+"""The downtime of a database, which is not silence: silence counts only while a sign of life could be written and seen.
 
-Time in which the database was away is *deaf* time. `Hearing` is told of every contact and of every failed try, and
-answers one question: how far back must one look to have listened for a whole stall window?
+`DowntimeTracker` records every contact with the database and every failed one, and answers one question: how far back
+does a stall window reach when downtime is stepped over?
 
-Three things make time deaf:
+Three things are downtime:
 
 - an outage that this process saw: from the last contact before it to the first one after it;
-- a server that was started while we did not look: nobody knows how long it was away before;
-- a jump of the database's clock: time that went by there and not here was not lived through by anyone.
+- the time before a restart of the server that this process did not see: how long the server was away is not known;
+- a jump of the database's clock: time that passed on that clock and not on ours did not pass for any worker.
 
-After each, workers get an allowance to reconnect. An allowance of 0 says that silence across restarts is
-to be trusted; outages that were seen are subtracted all the same.
+After each, workers get a grace to reconnect. A grace of 0 means that silence across restarts is trusted; outages that
+this process saw are subtracted all the same.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from datetime import datetime, timedelta
 
 from reaper.model import DISTANT_PAST, ServerClock
 
-_CLOCK_SLACK = 5.0
-_REMEMBERED = 1000
+_CLOCK_TOLERANCE_SECONDS = 5.0
+_MAX_INTERVALS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class SilenceCutoff:
-    """A sign of life older than `at` lies a whole stall window of audible time back.
+    """How far back a stall window reaches: a job whose last sign of life is older than `at` is silent.
 
-    `floor` is the moment before which nothing counts (LONG_AGO when there is none); `at` is LONG_AGO while less
-    than a stall window has been audible since. `estimate` is where `at` would stand if it could be reached.
+    Time before `not_before` does not count (DISTANT_PAST: all time does). While less than a stall window has passed
+    since then, `at` is DISTANT_PAST, so that no job is silent, and `earliest_possible` is where it would be otherwise.
     """
 
     at: datetime
@@ -41,98 +41,98 @@ class SilenceCutoff:
 
 
 class DowntimeTracker:
-    """The deaf time of one database, as one process knows it. One per source, told by one thread at a time.
+    """The downtime of one database, as far as one process knows it. One per source.
 
-    Any other thread may take a copy.
+    One thread at a time records. Any other thread may take a copy.
     """
 
-    def __init__(self, allowance_seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._grace = timedelta(seconds=allowance_seconds)
+    def __init__(self, grace_seconds: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._grace = timedelta(seconds=grace_seconds)
         self._monotonic = monotonic
         self._created_at = monotonic()
         self._last: ServerClock | None = None
-        self._last_tick = self._created_at
+        self._last_tick = self._created_at  # when `_last` was read, on the monotonic clock
         self._failed = False
         self._downtime: list[tuple[datetime, datetime]] = []
-        self._changing = threading.Lock()
+        self._lock = threading.Lock()
 
     def copy(self) -> DowntimeTracker:
-        """The same knowledge, for somebody else who judges as of another moment, on another thread."""
-        with self._changing:
+        """A tracker with the same knowledge, for another thread, which evaluates as of another moment."""
+        with self._lock:
             other = DowntimeTracker(self._grace.total_seconds(), self._monotonic)
             other._created_at, other._last, other._last_tick = self._created_at, self._last, self._last_tick
             other._failed, other._downtime = self._failed, list(self._downtime)
             return other
 
-    def set_grace(self, allowance_seconds: float) -> None:
-        """From now on give workers this much to reconnect; what was deaf so far stays so."""
-        self._grace = timedelta(seconds=allowance_seconds)
+    def set_grace(self, grace_seconds: float) -> None:
+        """Give workers this long to reconnect from now on. The downtime so far stays as it is."""
+        self._grace = timedelta(seconds=grace_seconds)
 
     def record_failure(self) -> None:
-        """The database could not be reached, or not be written to."""
+        """The database could not be reached, or takes no changes."""
         self._failed = True
 
     def record_contact(self, contact: ServerClock) -> None:
         """The database answered."""
         tick = self._monotonic()
-        with self._changing:
+        with self._lock:
             if self._last is None:
                 self._record_first_contact(contact, tick - self._created_at)
             else:
                 self._record_next_contact(self._last, contact, tick - self._last_tick)
             self._last, self._last_tick, self._failed = contact, tick, False
-            # A clock that was put right leaves no deaf time in the future: it would take that long to end.
+            # After a clock was set back, no downtime may lie in the future: it would take that long to end.
             latest = contact.now + self._grace
             self._downtime = [(start, min(end, latest)) for start, end in self._downtime if start < latest]
 
     def record_stall(self, seconds: float) -> None:
-        """The database took that long, until just now, for something that takes no time: nobody was heard meanwhile."""
+        """The database took this long, until now, for something that takes no time: that is downtime."""
         if self._last is None:
             self._failed = True
             return
         now = self._last.now + timedelta(seconds=self._monotonic() - self._last_tick)
         self._add(now - timedelta(seconds=seconds), now + self._grace)
 
-    def _record_first_contact(self, contact: ServerClock, waited: float) -> None:
+    def _record_first_contact(self, contact: ServerClock, waited_seconds: float) -> None:
         if not self._grace:
             if self._failed:
-                self._add(contact.now - timedelta(seconds=waited), contact.now)
+                self._add(contact.now - timedelta(seconds=waited_seconds), contact.now)
         elif self._failed:
-            # It was away when we came: nobody knows for how long.
+            # It was away when this process started: how long it was away is not known.
             self._add(DISTANT_PAST, contact.now + self._grace)
         else:
             self._add(DISTANT_PAST, min(contact.server_started, contact.now) + self._grace)
 
-    def _record_next_contact(self, last: ServerClock, contact: ServerClock, elapsed: float) -> None:
+    def _record_next_contact(self, last: ServerClock, contact: ServerClock, elapsed_seconds: float) -> None:
         restarted = contact.server_started != last.server_started
-        lived = contact.now - timedelta(seconds=elapsed)
-        ahead = (lived - last.now).total_seconds()
-        # When the clock was put back in between, the last look was earlier by the new one than it said.
-        since = lived if ahead < -_CLOCK_SLACK else last.now
+        # The last contact, by the database's clock as it is now: later than it said if the clock jumped ahead.
+        last_by_new_clock = contact.now - timedelta(seconds=elapsed_seconds)
+        jump_seconds = (last_by_new_clock - last.now).total_seconds()
+        since = last_by_new_clock if jump_seconds < -_CLOCK_TOLERANCE_SECONDS else last.now
         if self._failed:
             self._add(since, contact.now + self._grace)
         elif restarted and self._grace:
-            # Started after our last look: away in between. Started before it: another server took over.
+            # A start after the last contact: away in between. A start before it: another server took over just now.
             back = contact.server_started if contact.server_started > last.now else contact.now
             self._add(since, back + self._grace)
-        if ahead > _CLOCK_SLACK:
-            self._add(last.now, lived)
+        if jump_seconds > _CLOCK_TOLERANCE_SECONDS:
+            self._add(last.now, last_by_new_clock)
 
     def _add(self, start: datetime, end: datetime) -> None:
-        """Keep the intervals apart and in order: overlapping ones become one, and so do the oldest of too many."""
+        """Keep the intervals apart and in order: overlapping ones are merged, and so are the oldest two of too many."""
         apart = []
         for a, b in self._downtime:
             if b < start or end < a:
                 apart.append((a, b))
             else:
                 start, end = min(a, start), max(b, end)
-        deaf = sorted([*apart, (start, end)])
-        if len(deaf) > _REMEMBERED:
-            deaf[:2] = [(deaf[0][0], deaf[1][1])]
-        self._downtime = deaf
+        downtime = sorted([*apart, (start, end)])
+        if len(downtime) > _MAX_INTERVALS:
+            downtime[:2] = [(downtime[0][0], downtime[1][1])]
+        self._downtime = downtime
 
     def excluded_seconds(self, stall_seconds: float) -> float:
-        """How much further than `stall_seconds` one has to look back; infinite while that reaches nothing."""
+        """How much further back than `stall_seconds` the cutoff is; infinite while it cannot be reached."""
         at = self.cutoff(stall_seconds).at
         return float("inf") if at == DISTANT_PAST else (self.now - at).total_seconds() - stall_seconds
 
@@ -140,17 +140,17 @@ class DowntimeTracker:
     def now(self) -> datetime:
         """The database's clock at the last contact."""
         if self._last is None:
-            raise ValueError("the database has not been met yet")
+            raise ValueError("there was no contact with the database yet")
         return self._last.now
 
     def cutoff(self, stall_seconds: float) -> SilenceCutoff:
-        """Walk back `stall_seconds` of audible time from the last contact."""
+        """Walk back `stall_seconds` from the last contact, stepping over downtime."""
         at, left = self.now, timedelta(seconds=stall_seconds)
         for start, end in reversed(self._downtime):
-            audible = max(at - end, timedelta(0))
-            if audible >= left:
+            uptime = max(at - end, timedelta(0))
+            if uptime >= left:
                 break
-            left -= audible
+            left -= uptime
             at = min(start, at)
             if start == DISTANT_PAST:
                 return SilenceCutoff(at=DISTANT_PAST, not_before=end, earliest_possible=end - left)

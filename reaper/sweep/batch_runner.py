@@ -52,7 +52,7 @@ class BatchRunner:
         """`fallback` ends the jobs whose transition by `claim` would violate a unique key."""
         self._source, self._claim, self._fallback = source, claim, fallback
         # Two batches may need the same log, or the same rows that belong to their jobs.
-        self._max_connections = 1 if claim.lock_log or claim.parts else CONNECTIONS
+        self._max_connections = 1 if claim.log_lock.statements or claim.related_row_locks else CONNECTIONS
         self._bisection = BatchBisection()
         self._refused = 0
         self._problem: Exception | None = None
@@ -125,7 +125,7 @@ class BatchRunner:
         begun = time.monotonic()
         try:
             with self._source.transaction(connection):
-                claimed = claim.run(connection, batch, patient=last)
+                claimed = claim.run(connection, batch, long_wait=last)
         except LogBusy:
             if not last:
                 raise

@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.model import Key, LateSign, PostTransitionState, ReapedJob
 from reaper.source import MAX_FOLLOWED, JobSnapshot, Sign, Source
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 
 MAX_TRACKED = MAX_FOLLOWED
 """How many ended jobs of a source are tracked."""
@@ -67,8 +67,8 @@ class ReapedJobTracker:
         with self._lock:
             for job in batch[-MAX_TRACKED:]:
                 self._jobs.pop(job.key, None)
-                if job.remains is not None:
-                    self._jobs[job.key] = _compact(job, job.remains, expires_at)
+                if job.state_after is not None:
+                    self._jobs[job.key] = _compact(job, job.state_after, expires_at)
             self._drop_oldest(len(self._jobs) - MAX_TRACKED)
 
     def next_sample(self) -> dict[Key, _TrackedJob]:
@@ -125,7 +125,7 @@ def scan_for_late_signs(
         return None
     try:
         with source.transaction(connection, read_only=True, at_most=_SCAN_SECONDS):
-            snapshots = source.follow_up.look(connection, context, list(sample))
+            snapshots = source.follow_up.snapshots(connection, context, list(sample))
     except DBAPIError as error:
         kind = classify(error)
         if kind is ErrorKind.UNAVAILABLE:
@@ -162,7 +162,7 @@ def _status_changed(before: PostTransitionState, snapshot: JobSnapshot) -> bool:
 def _was_requeued(before: PostTransitionState, snapshot: JobSnapshot) -> bool:
     """It has been started again, although its identity is the same, or waits to be."""
     waits = not snapshot.running and snapshot.finished is False and not snapshot.entry
-    return _status_changed(before, snapshot) and (before.again or waits)
+    return _status_changed(before, snapshot) and (before.requeued or waits)
 
 
 def _newest_sign(before: PostTransitionState, snapshot: JobSnapshot) -> tuple[str, Sign] | None:
@@ -207,7 +207,7 @@ def _compact(job: ReapedJob, post_state: PostTransitionState, expires_at: float)
     """Without the fields that no late sign reports; texts that many jobs have in common are stored once."""
     kind, witness, status = _interned(job.kind), _interned(job.witness), _interned(post_state.status)
     return _TrackedJob(
-        job._replace(kind=kind, witness=witness, task=None, evidence=None, remains=None),
+        job._replace(kind=kind, witness=witness, task=None, evidence=None, state_after=None),
         post_state._replace(status=status),
         expires_at,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from reaper.liveness import LivenessReport
 from reaper.model import Key
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.late_signs import ReapedJobTracker
 
 

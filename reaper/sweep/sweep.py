@@ -10,12 +10,11 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.database.lease import Lease
-from reaper.database.row_holders import holder_of
 from reaper.errors import DatabaseUnavailable, RowsHidden, TooManyFailures
 from reaper.model import Evidence, FailedTransition, JobCounts, Key, LockedCandidate, Outcome, SweepReport, Verdict
 from reaper.source import AuditInfo, Candidate, Source, with_stale
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.batch_runner import BatchResult, BatchRunner
 from reaper.sweep.candidate_spool import CandidateSpool
 from reaper.sweep.late_signs import LateSignScan, scan_for_late_signs
@@ -64,7 +63,7 @@ class _SweepRun:
             context = self.source.begin_evaluation(connection, self.downtime)
         self.judged_at = context.now.isoformat()
         self.excluded_seconds = self.downtime.excluded_seconds(self.source.thresholds.stall.seconds)
-        if self.lease is not None and not self.lease.hold():
+        if self.lease is not None and not self.lease.acquire():
             return Outcome.STANDBY
         context = self._ask_probe(context)
         with self.source.cached_connection() as connection, CandidateSpool(self.options.batch_size) as spool:
@@ -116,7 +115,7 @@ class _SweepRun:
             self.source_state.previous_context = context
             return
         with self.source.transaction(connection, read_only=True):
-            survey = self.source.survey.crossed(
+            survey = self.source.survey.newly_spared_query(
                 context, self.source_state.previous_context, MAX_LISTED + 1, self.census.stale
             )
             crossed = connection.execute(survey)
@@ -156,7 +155,7 @@ class _SweepRun:
                 if self.options.is_halted():
                     outcome = Outcome.HALTED
                     return
-                if self.lease is not None and not self.lease.keep():
+                if self.lease is not None and not self.lease.renew_if_due():
                     outcome = Outcome.STANDBY
                     return
                 if remaining := self._skip_recently_refused(batch):
@@ -197,7 +196,7 @@ class _SweepRun:
         longest_first = sorted(self.locked, key=self.source_state.locked_since.__getitem__)
         for key in longest_first[:MAX_LISTED]:
             with self.source.transaction(connection, read_only=True):
-                holder = holder_of(connection, self.source.rule.tables, key)
+                holder = self.source.lock_holder(connection, key)
                 judged = self.source.lookup.evidence(connection, context, [key])
             seen = now - self.source_state.locked_since[key]
             held = max(seen, holder.held_seconds or 0.0) if holder else seen

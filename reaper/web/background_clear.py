@@ -19,7 +19,7 @@ _REMEMBERED = 20
 _log = structlog.get_logger("reaper")
 
 
-class TaskStatus(StrEnum):
+class Stage(StrEnum):
     """The progress of a clearing."""
 
     SUBMITTED = "submitted"
@@ -40,7 +40,7 @@ class BackgroundClear:
     hours: float
     dry_run: bool
     who: Caller
-    status: TaskStatus = TaskStatus.SUBMITTED
+    status: Stage = Stage.SUBMITTED
     reports: list[SweepReport] = field(default_factory=list)
     error: str | None = None
 
@@ -63,7 +63,7 @@ class ClearTasks:
         """Start one; it is FAILED already when it cannot start. Raises SourceBusy while another one works."""
         with self._lock:
             last = next(reversed(self._tasks.values()), None)
-            if last is not None and last.status in (TaskStatus.SUBMITTED, TaskStatus.RUNNING):
+            if last is not None and last.status in (Stage.SUBMITTED, Stage.RUNNING):
                 raise SourceBusy(f"clearing {last.id} still works; try again when it is done")
             task = BackgroundClear(uuid.uuid4().hex[:12], hours, dry_run, who)
             self._tasks[task.id] = task
@@ -75,7 +75,7 @@ class ClearTasks:
             thread.start()
         except RuntimeError as error:
             _log.exception("Reaper cannot clear jobs: no thread can be started.")
-            task.error, task.status = f"no thread can be started: {error}", TaskStatus.FAILED
+            task.error, task.status = f"no thread can be started: {error}", Stage.FAILED
             self._service.record(task.record())
         return task
 
@@ -88,7 +88,7 @@ class ClearTasks:
                 raise NoSuchTask(f"there is no task {task_id!r}; the last {_REMEMBERED} are remembered") from None
 
     def _work(self, task: BackgroundClear) -> None:
-        task.status = TaskStatus.RUNNING
+        task.status = Stage.RUNNING
         try:
             for report in self._service.actions.clear(task.hours, dry_run=task.dry_run, who=task.who):
                 task.reports.append(report)
@@ -98,5 +98,5 @@ class ClearTasks:
         except Exception as defect:  # noqa: BLE001  the client that waits for the task learns of it
             _log.exception("Reaper met a defect while it cleared jobs.")
             task.error = f"a defect in the reaper: {type(defect).__name__}"
-        task.status = TaskStatus.FAILED if task.error else TaskStatus.DONE
+        task.status = Stage.FAILED if task.error else Stage.DONE
         self._service.record(task.record())

@@ -9,11 +9,10 @@ import pytest
 from sqlalchemy import make_url
 
 from reaper.cli import exit_codes
-from reaper.liveness.celery import CeleryWitness
+from reaper.liveness.celery import CeleryProbe
 from reaper.operations.orphaned_tasks import confirmed_orphans
 from reaper.profile import resolve
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.brokers import RedisServer, Staff
 from tests.support.commands import Reaper
@@ -226,7 +225,7 @@ def test_a_task_whose_row_may_be_hidden_from_the_role_is_no_orphan(
 
 
 def of_runs(vuls: VulsWorld, staff: Staff) -> Source:
-    witness = CeleryWitness(staff.broker.url, 6, {staff.queue}, absence_seconds=0)
+    witness = CeleryProbe(staff.broker.url, 6, {staff.queue}, absence_seconds=0)
     habits = SourceOptions(probe=witness, queues=(staff.queue,))
     return Source("runs", vuls.database.url, resolve("vuls"), thresholds(), PATIENCE, habits)
 

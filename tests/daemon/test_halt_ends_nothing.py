@@ -20,8 +20,7 @@ from reaper.model import Outcome, ReapedJob
 from reaper.profile import resolve
 from reaper.scheduling.scheduled_purge import ScheduledPurge
 from reaper.scheduling.source_runner import SourceRunner
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.halt import HaltSwitch

@@ -219,7 +219,7 @@ def test_a_job_that_was_heard_just_before_the_server_stood_still_is_not_ended_by
 def test_a_commit_that_the_server_stood_still_for_is_deaf_time(
     fragile: Embedded, url: str, read_only: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reaper.source.source._AT_ONCE_SECONDS", 0.5)
+    monkeypatch.setattr("reaper.source.database_access._STALL_SECONDS", 0.5)
     downtime = DowntimeTracker(0)
     with hands(url) as protea, protea.source().connect() as connection, freezing(fragile, 1.5) as freeze:
         source = protea.source()

@@ -1,4 +1,4 @@
-"""The connection of a source that lasts from one sweep to the next: used again, asked first, never trusted blindly."""
+"""The cached connection of a source: used again by the next sweep if its server still answers."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def sessions(protea: Protea) -> list[int]:
 
 
 def one_session(protea: Protea) -> int:
-    """The only one that stays when the others have gone."""
+    """The only session that stays when the others are closed."""
     eventually(lambda: len(sessions(protea)) == 1)
     return sessions(protea)[0]
 
 
-def test_a_sweep_works_on_the_connection_of_the_last_one(protea: Protea) -> None:
+def test_sweep_uses_the_connection_of_the_last_one(protea: Protea) -> None:
     source = protea.source()
     protea.sweep(source)
     before = one_session(protea)
@@ -37,7 +37,7 @@ def test_a_sweep_works_on_the_connection_of_the_last_one(protea: Protea) -> None
     assert one_session(protea) == before
 
 
-def test_a_connection_that_the_server_has_ended_is_replaced_without_a_word(protea: Protea) -> None:
+def test_connection_that_the_server_ended_is_replaced_silently(protea: Protea) -> None:
     source = protea.source()
     protea.sweep(source)
     before = one_session(protea)
@@ -48,30 +48,30 @@ def test_a_connection_that_the_server_has_ended_is_replaced_without_a_word(prote
     assert one_session(protea) != before
 
 
-def test_no_connection_gets_old(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_are_replaced_before_they_are_old(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
     source = protea.source()
     protea.sweep(source)
     before = one_session(protea)
-    monkeypatch.setattr(connections, "_KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(connections, "_MAX_AGE_SECONDS", 0.0)
     protea.sweep(source)
     assert one_session(protea) != before
 
 
-def test_after_an_error_no_connection_is_kept(protea: Protea) -> None:
+def test_connection_is_not_kept_after_an_error(protea: Protea) -> None:
     source = protea.source()
     with pytest.raises(ZeroDivisionError), source.cached_connection():
         raise ZeroDivisionError
     eventually(lambda: sessions(protea) == [])
 
 
-def test_two_at_a_time_have_a_connection_each_and_one_is_kept(protea: Protea) -> None:
+def test_two_users_at_a_time_have_a_connection_each_and_one_is_kept(protea: Protea) -> None:
     source = protea.source()
     with source.cached_connection() as one, source.cached_connection() as other:
         assert one.connection.driver_connection is not other.connection.driver_connection
     one_session(protea)
 
 
-def test_whoever_drops_a_source_leaves_no_session_behind(protea: Protea) -> None:
+def test_dropped_source_leaves_no_session_behind(protea: Protea) -> None:
     source: Source | None = protea.source()
     assert source is not None
     protea.sweep(source)
@@ -80,7 +80,7 @@ def test_whoever_drops_a_source_leaves_no_session_behind(protea: Protea) -> None
     eventually(lambda: sessions(protea) == [])
 
 
-def test_a_database_that_cannot_be_reached_is_away(protea: Protea) -> None:
+def test_unreachable_database_is_unavailable(protea: Protea) -> None:
     source = Source("main", protea.url.replace("?", "_not?"), resolve("protea"), thresholds(), PATIENCE)
     with pytest.raises(DatabaseUnavailable, match="does not exist"), source.cached_connection():
         pass

@@ -1,4 +1,4 @@
-"""Which of several replicas sweeps: one at a time, another when that one is gone, also behind a pooler.
+"""The lease: one replica sweeps at a time, and another one when it is gone, also behind a pooler.
 
 Every test runs against the server itself and through a pgbouncer that hands out server connections by transaction.
 """
@@ -39,7 +39,7 @@ HOLDERS = """
 
 @pytest.fixture(scope="module")
 def pooler(server: Embedded) -> Iterator[str]:
-    """Where a pgbouncer in transaction mode listens, with at most four connections to a database."""
+    """The URL of a pgbouncer in transaction mode, with at most four connections to a database."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         if os.environ.get("CI"):
@@ -87,7 +87,7 @@ def pooler(server: Embedded) -> Iterator[str]:
 
 @pytest.fixture(params=["direct", "pooled"])
 def url(request: pytest.FixtureRequest, protea: Protea) -> str:
-    """The test's database: itself, or through the pooler."""
+    """The test's database, directly or through the pooler."""
     if request.param == "direct":
         return protea.url
     return through(request.getfixturevalue("pooler"), protea)
@@ -104,7 +104,7 @@ def replica(url: str, name: str = "main") -> Source:
 
 @pytest.fixture
 def leases(url: str) -> Iterator[tuple[Lease, Lease]]:
-    """Those of two replicas, which call their source by different names."""
+    """The leases of two replicas that call their source by different names."""
     pair = replica(url).lease(60), replica(url, "twin").lease(60)
     yield pair
     for lease in pair:
@@ -118,12 +118,12 @@ def holders(protea: Protea) -> list[int]:
 # --- the lease ---------------------------------------------------------------------------------------------------
 
 
-def test_one_of_two_is_held_and_renewed(protea: Protea, leases: tuple[Lease, Lease]) -> None:
+def test_lease_is_held_by_one_of_two_and_renewed(protea: Protea, leases: tuple[Lease, Lease]) -> None:
     first, second = leases
-    assert first.hold() and not second.hold()
+    assert first.acquire() and not second.acquire()
     for _ in range(3):
-        assert first.keep() and first.hold()
-        assert not second.keep() and not second.hold()
+        assert first.renew_if_due() and first.acquire()
+        assert not second.renew_if_due() and not second.acquire()
         assert len(holders(protea)) == 1
 
 
@@ -135,48 +135,50 @@ def test_lease_lasts_for_three_intervals_and_not_less_than_half_a_minute(interva
 def test_a_released_lease_goes_to_the_other(protea: Protea, leases: tuple[Lease, Lease]) -> None:
     first, second = leases
     first.release()
-    assert first.hold()
+    assert first.acquire()
     first.release()
-    eventually(second.hold)
-    assert not first.hold()
+    eventually(second.acquire)
+    assert not first.acquire()
 
 
-def test_a_lease_that_the_server_ended_goes_to_whoever_asks_first(protea: Protea, leases: tuple[Lease, Lease]) -> None:
+def test_lease_that_the_server_ended_goes_to_the_first_replica_that_asks(
+    protea: Protea, leases: tuple[Lease, Lease]
+) -> None:
     first, second = leases
-    assert first.hold()
+    assert first.acquire()
     [pid] = holders(protea)
     protea.connection.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-    assert second.hold()
-    assert not first.hold()
+    assert second.acquire()
+    assert not first.acquire()
     [pid] = holders(protea)
     protea.connection.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
-    assert second.hold()
-    assert not first.hold()
+    assert second.acquire()
+    assert not first.acquire()
 
 
-def test_a_replica_that_vanished_loses_its_lease_by_itself(protea: Protea, url: str) -> None:
+def test_lease_of_a_vanished_replica_ends_by_itself(protea: Protea, url: str) -> None:
     vanished, other = replica(url).lease(0.3), replica(url, "twin").lease(60)
-    assert vanished.hold()
-    eventually(other.hold)
-    assert not vanished.keep()
+    assert vanished.acquire()
+    eventually(other.acquire)
+    assert not vanished.renew_if_due()
     other.release()
 
 
-def test_a_lease_that_is_renewed_in_time_stays(protea: Protea, url: str) -> None:
+def test_lease_that_is_renewed_in_time_stays(protea: Protea, url: str) -> None:
     lease, other = replica(url).lease(1.5), replica(url, "twin").lease(60)
-    assert lease.hold()
+    assert lease.acquire()
     [pid] = holders(protea)
     since = protea.now()
     while (protea.now() - since).total_seconds() < 2:
-        assert lease.keep()
-        assert not other.hold()
+        assert lease.renew_if_due()
+        assert not other.acquire()
     if url == protea.url:
         assert holders(protea) == [pid]
     lease.release()
 
 
 def test_it_holds_no_snapshot_no_row_and_nothing_of_the_session(protea: Protea, leases: tuple[Lease, Lease]) -> None:
-    assert leases[0].hold()
+    assert leases[0].acquire()
     [pid] = holders(protea)
 
     def state() -> object:
@@ -191,7 +193,7 @@ def test_it_holds_no_snapshot_no_row_and_nothing_of_the_session(protea: Protea, 
     assert locks == [("advisory",)]
 
 
-def test_each_job_table_has_a_lease_of_its_own(protea: Protea) -> None:
+def test_lease_is_separate_for_each_job_table(protea: Protea) -> None:
     """With a schema per tenant there are several tables of one name in one database."""
     for tenant in ("a", "b"):
         protea.connection.execute(f"CREATE SCHEMA {tenant} CREATE TABLE job (id int)")
@@ -200,14 +202,14 @@ def test_each_job_table_has_a_lease_of_its_own(protea: Protea) -> None:
         leases = [tenant.lease(60) for tenant in tenants]
         for lease in leases:
             stack.callback(lease.release)
-        assert [lease.hold() for lease in leases] == [True, True, False, True]
+        assert [lease.acquire() for lease in leases] == [True, True, False, True]
 
 
-def test_two_profiles_of_one_table_do_not_keep_each_other_out(protea: Protea) -> None:
+def test_lease_is_separate_for_each_profile_of_a_table(protea: Protea) -> None:
     other = Source("other", protea.url, resolve("ours", {"ours": {"extends": "protea"}}), thresholds(), PATIENCE)
     mine, theirs = replica(protea.url).lease(60), other.lease(60)
     try:
-        assert mine.hold() and theirs.hold()
+        assert mine.acquire() and theirs.acquire()
     finally:
         mine.release()
         theirs.release()
@@ -216,11 +218,11 @@ def test_two_profiles_of_one_table_do_not_keep_each_other_out(protea: Protea) ->
 # --- sweeps ------------------------------------------------------------------------------------------------------
 
 
-def test_a_replica_without_the_lease_stands_by_and_listens(
+def test_replica_without_the_lease_stands_by_and_records_contacts(
     protea: Protea, url: str, leases: tuple[Lease, Lease]
 ) -> None:
     first, second = leases
-    assert first.hold()
+    assert first.acquire()
     job, downtime = protea.stale(), DowntimeTracker(0)
     before = protea.dump()
     report = protea.sweep(replica(url), lease=second, downtime=downtime)
@@ -232,10 +234,10 @@ def test_a_replica_without_the_lease_stands_by_and_listens(
     first.release()
     eventually(lambda: protea.sweep(replica(url), lease=second, downtime=downtime).outcome is Outcome.DONE)
     assert protea.status(job) == "failed"
-    assert not first.hold()
+    assert not first.acquire()
 
 
-def test_a_sweep_that_loses_its_lease_on_the_way_leaves_the_rest_to_the_other(
+def test_sweep_that_loses_its_lease_leaves_the_rest_to_the_other_replica(
     protea: Protea, url: str, leases: tuple[Lease, Lease]
 ) -> None:
     first, second = leases
@@ -248,7 +250,7 @@ def test_a_sweep_that_loses_its_lease_on_the_way_leaves_the_rest_to_the_other(
         asked += 1
         if asked == 2:
             first.release()
-            eventually(second.hold)
+            eventually(second.acquire)
         return False
 
     report = protea.sweep(replica(url), lease=first, batch_size=1, stopping=stopping)
@@ -303,7 +305,7 @@ SETTINGS = (
 
 
 def seen_by_others(pooler: str, protea: Protea) -> set[tuple[str, ...]]:
-    """The settings on every connection that the pooler may hand out next."""
+    """The settings on each connection that the pooler may use next."""
     query = "SELECT " + ", ".join(f"current_setting('{name}')" for name in SETTINGS)
     with ExitStack() as stack:
         url = through(pooler, protea).replace("+psycopg", "")
@@ -314,7 +316,7 @@ def seen_by_others(pooler: str, protea: Protea) -> set[tuple[str, ...]]:
     return {row[:-1] for row in rows if row}
 
 
-def test_nothing_that_a_sweep_sets_stays_behind_on_the_poolers_connections(protea: Protea, pooler: str) -> None:
+def test_sweep_leaves_no_setting_on_the_poolers_connections(protea: Protea, pooler: str) -> None:
     protea.connection.execute(f"ALTER DATABASE {protea.connection.info.dbname} SET timezone = 'Asia/Tokyo'".encode())
     before = seen_by_others(pooler, protea)
     assert len(before) == 1
@@ -328,7 +330,7 @@ def test_nothing_that_a_sweep_sets_stays_behind_on_the_poolers_connections(prote
         assert seen_by_others(pooler, protea) == before
 
 
-def test_a_lease_stays_when_the_pooler_renews_it_on_another_connection(protea: Protea, pooler: str) -> None:
+def test_lease_stays_when_the_pooler_changes_the_connection(protea: Protea, pooler: str) -> None:
     url = through(pooler, protea)
     lease = replica(url).lease(60)
     with (
@@ -340,7 +342,7 @@ def test_a_lease_stays_when_the_pooler_renews_it_on_another_connection(protea: P
         *busy, queued = clients
         for client in busy:
             client.execute("SELECT 1")
-        assert lease.hold()
+        assert lease.acquire()
         [pid] = holders(protea)
 
         def waiting(count: int) -> bool:
@@ -352,7 +354,7 @@ def test_a_lease_stays_when_the_pooler_renews_it_on_another_connection(protea: P
         # All four connections are taken: whoever waits gets that of the lease when it is given back for a moment.
         waits = pool.submit(queued.execute, "SELECT 1")
         eventually(lambda: waiting(1))
-        renewed = pool.submit(lease.hold)
+        renewed = pool.submit(lease.acquire)
         waits.result(10)
         assert queued.execute("SELECT pg_backend_pid()").fetchone() == (pid,)
         busy[0].rollback()
@@ -360,11 +362,11 @@ def test_a_lease_stays_when_the_pooler_renews_it_on_another_connection(protea: P
         assert holders(protea) and holders(protea) != [pid]
         queued.rollback()
         other = replica(url, "twin").lease(60)
-        assert not other.hold()
+        assert not other.acquire()
     lease.release()
 
 
-def test_a_sweep_leaves_no_prepared_statement_that_its_next_transaction_would_miss(protea: Protea, pooler: str) -> None:
+def test_sweep_leaves_no_prepared_statement_behind(protea: Protea, pooler: str) -> None:
     # One busy connection after the other makes the pooler hand the sweep's transactions to different ones.
     url = through(pooler, protea)
     many(protea, 40)

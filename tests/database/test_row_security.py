@@ -1,4 +1,4 @@
-"""Row-level security: where it may hide signs of life nobody is judged, and what is printed shows them to the role."""
+"""Row-level security: where it may hide signs of life no job is judged, and the fix that is shown helps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TENANTS = (
 
 @pytest.fixture
 def role(protea: Protea) -> Iterator[str]:
-    """A role with what `reaper grants` prints, and nothing else."""
+    """A role with the privileges that `reaper grants` prints, and no others."""
     name = f"policed_{protea.connection.info.dbname}"
     with connected(protea.url) as connection:
         grants = grants_for(PROTEA, Workload(), facts_from_database(connection, PROTEA, name))
@@ -77,7 +77,7 @@ def hidden(protea: Protea, role: str, profile: Profile = PROTEA) -> str | None:
 # --- what is done ----------------------------------------------------------------------------------------------------
 
 
-def test_a_job_whose_signs_of_life_are_hidden_is_not_ended_and_what_helps_is_said(protea: Protea, role: str) -> None:
+def test_hidden_signs_of_life_end_no_job_and_the_fix_is_shown(protea: Protea, role: str) -> None:
     living, dead = protea.job(age=9 * HOUR), protea.stale()
     protea.event(living, age=5)
     do(protea, *TENANTS)
@@ -100,7 +100,7 @@ def test_a_job_whose_signs_of_life_are_hidden_is_not_ended_and_what_helps_is_sai
     assert (protea.status(living), protea.status(dead)) == ("running", "failed")
 
 
-def test_a_restrictive_policy_hides_them_again_and_no_other_policy_helps(protea: Protea, role: str) -> None:
+def test_restrictive_policy_hides_signs_and_no_other_policy_helps(protea: Protea, role: str) -> None:
     do(protea, *TENANTS, "CREATE POLICY all_of_it ON job_event USING (true)")
     assert hidden(protea, role) is None
     do(protea, "CREATE POLICY narrow ON job_event AS RESTRICTIVE FOR SELECT USING (level <> 'secret')")
@@ -112,7 +112,7 @@ def test_a_restrictive_policy_hides_them_again_and_no_other_policy_helps(protea:
     assert problems(checked(protea, role)) == [] and protea.sweep(source_of(protea, role)).outcome is Outcome.DONE
 
 
-def test_whatever_goes_by_the_rule_refuses_and_a_person_s_own_decision_does_not(protea: Protea, role: str) -> None:
+def test_hidden_rows_stop_all_that_uses_the_rule_and_no_operators_decision(protea: Protea, role: str) -> None:
     job = protea.stale()
     do(protea, *TENANTS)
     least, downtime = source_of(protea, role), DowntimeTracker(0)
@@ -130,7 +130,7 @@ def test_whatever_goes_by_the_rule_refuses_and_a_person_s_own_decision_does_not(
     assert fail(least, downtime, (job,), decision, Heard()).reason == Reason.MANUAL_TIMEOUT
 
 
-def test_a_purge_deletes_nothing_that_a_hidden_row_may_need(protea: Protea, role: str) -> None:
+def test_purge_deletes_no_row_that_a_hidden_row_may_need(protea: Protea, role: str) -> None:
     month = 30 * DAY
     parent = protea.job(status="succeeded", age=4 * month, finished=3 * month)
     child = protea.job(age=60, parent=parent)
@@ -214,7 +214,7 @@ SECURED = "ALTER TABLE job_event ENABLE ROW LEVEL SECURITY"
         (["ALTER TABLE job ENABLE ROW LEVEL SECURITY"], False),
     ],
 )
-def test_only_what_plainly_shows_all_rows_is_taken_for_that(
+def test_policies_that_are_just_true_count_as_showing_all_rows(
     protea: Protea, role: str, statements: list[str], shown: bool
 ) -> None:
     do(protea, *(statement.format(role=role) for statement in statements))
@@ -223,7 +223,7 @@ def test_only_what_plainly_shows_all_rows_is_taken_for_that(
     assert hidden(protea, "postgres") is None, "a superuser sees everything"
 
 
-def test_of_partitions_the_policies_of_the_table_count_that_is_read(protea: Protea, role: str) -> None:
+def test_partitions_are_read_through_the_policies_of_the_table_named(protea: Protea, role: str) -> None:
     do(
         protea,
         "DROP TABLE job_event",
@@ -239,8 +239,8 @@ def test_of_partitions_the_policies_of_the_table_count_that_is_read(protea: Prot
     assert "rows of public.job_event from" in (hidden(protea, role) or "")
 
 
-def test_behind_a_view_the_policies_for_whoever_reads_there_count(protea: Protea, role: str) -> None:
-    """Its owner, or with security_invoker the role itself; rows that the view leaves out are its author's business."""
+def test_views_are_read_through_the_policies_for_their_reader(protea: Protea, role: str) -> None:
+    """The view's owner reads, or the role with security_invoker. Rows that the view leaves out are not noticed."""
     author = f"{role}_author"
     missing: dict[str, Any] = {"table": "finished", "match": {"job_id": "id"}}
     running = {"column": "status", "in": ["running"], "missing": [missing]}
@@ -288,8 +288,6 @@ def test_a_profile_whose_jobs_speak_for_themselves_asks_nothing(protea: Protea) 
         ("vuls-schedule", {"task_runs"}),
     ],
 )
-def test_signs_of_life_stand_in_events_children_a_log_parts_and_what_must_be_missing(
-    profile: str, tables: set[str]
-) -> None:
+def test_liveness_tables_are_events_children_log_parts_and_missing_rows(profile: str, tables: set[str]) -> None:
     assert liveness_tables(resolve(profile)) == tables
     assert task_tables(resolve(profile)) == ({"task_runs"} if profile == "vuls" else set())

@@ -14,8 +14,7 @@ from reaper.grants.facts import facts_from_database
 from reaper.grants.statements import grants_for
 from reaper.operations.purge import PurgeOptions, purge
 from reaper.profile import Profile, resolve
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions

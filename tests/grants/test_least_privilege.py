@@ -14,7 +14,6 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from reaper.check import Finding, Level, Workload, examine
-from reaper.database.row_holders import holder_of
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.fence.operations import FenceAction, apply_plan, plan_change
 from reaper.operations.fail import ManualEnd, fail
@@ -104,7 +103,7 @@ def _report(world: World, source: Source, job: str) -> list[str]:
     result = report(source, DowntimeTracker(0), ReportQuery(None, None, 50))
     with source.connect() as connection, source.transaction(connection, read_only=True):
         if source.profile.task:
-            source.lookup.tasks(connection, ["nobody's"])
+            source.lookup.existing_tasks(connection, ["nobody's"])
     return list(result.notes)
 
 
@@ -125,7 +124,7 @@ def _name_row_holder(world: World, source: Source, job: str) -> list[str]:
     with world.database.session() as worker, source.connect() as connection:
         assert world.finish(job, worker)
         with source.transaction(connection, read_only=True):
-            holder = holder_of(connection, source.rule.tables, (job,))
+            holder = source.lock_holder(connection, (job,))
         worker.rollback()
     return [] if holder and holder.pid == worker.number else ["the holder of the row is not named"]
 
@@ -140,7 +139,7 @@ def _follow_up(world: World, source: Source, job: str) -> list[str]:
     with source.connect() as connection:
         context = source.begin_evaluation(connection, DowntimeTracker(0))
         with source.transaction(connection, read_only=True):
-            source.follow_up.look(connection, context, [(job,)])
+            source.follow_up.snapshots(connection, context, [(job,)])
     return []
 
 

@@ -1,4 +1,4 @@
-"""What Celery's workers testify: real workers on a real Redis and a real RabbitMQ, killed with real signals."""
+"""Celery's workers as a witness: real workers on a real Redis and a real RabbitMQ, killed with real signals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from redis import Redis
 
 from reaper.errors import ProbeUnavailable
 from reaper.liveness import LivenessReport
-from reaper.liveness.celery import CeleryWitness
+from reaper.liveness.celery import CeleryProbe
 from reaper.liveness.worker_registry import KnownWorker, WorkerRegistry
 from tests.support.brokers import PASSWORD, Broker, RabbitServer, RedisServer, Staff, rabbit_server
 from tests.support.daemons import PROJECT, until
@@ -28,14 +28,14 @@ from tests.support.daemons import PROJECT, until
 pytestmark = pytest.mark.timeout(180)
 
 DEADLINE = 6.0
-"""Seconds that an inspection gets, which ends within a second where everybody answers."""
+"""Seconds for an inspection, which ends within a second where all workers answer."""
 SLACK = 2.0
-"""Seconds by which a loaded machine may be late in killing a process."""
+"""Seconds by which a loaded machine may stop the inspecting process late."""
 
 
 @pytest.fixture(scope="module")
 def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
-    """One node for all: it takes ten seconds to begin."""
+    """One node for all tests: it takes ten seconds to start."""
     with rabbit_server(tmp_path_factory.mktemp("rabbit")) as server:
         yield server
 
@@ -46,27 +46,27 @@ def broker(request: pytest.FixtureRequest) -> Broker:
     return server
 
 
-def witness(staff: Staff, *queues: str, absence: float = 0, deadline: float = DEADLINE) -> CeleryWitness:
-    """One that trusts absence at once, unless told otherwise."""
-    return CeleryWitness(staff.broker.url, deadline, {staff.queue, *queues}, absence_seconds=absence)
+def probe(staff: Staff, *queues: str, absence: float = 0, deadline: float = DEADLINE) -> CeleryProbe:
+    """A probe that trusts a worker's absence at once, unless `absence` says otherwise."""
+    return CeleryProbe(staff.broker.url, deadline, {staff.queue, *queues}, absence_seconds=absence)
 
 
-def timed(asked: CeleryWitness) -> tuple[LivenessReport, float]:
+def timed(celery: CeleryProbe) -> tuple[LivenessReport, float]:
     begun = time.monotonic()
-    return asked.ask(), time.monotonic() - begun
+    return celery.ask(), time.monotonic() - begun
 
 
 def dead(said: LivenessReport, id_: str, queue: str) -> bool:
-    """What the engine makes of a testimony."""
+    """Whether the report means that the task is dead."""
     known = said.trouble is None and queue in said.queues and queue not in said.backlog
     return known and id_ not in said.alive
 
 
 class TestAlive:
-    def test_a_task_that_is_executed_is_alive_and_its_worker_and_name_are_told(self, staff: Staff) -> None:
+    def test_executing_task_is_alive_and_has_its_worker_and_name(self, staff: Staff) -> None:
         worker = staff.hire()
         chore = staff.linger()
-        said, seconds = timed(witness(staff))
+        said, seconds = timed(probe(staff))
         assert said.trouble is None
         assert chore.id in said.alive
         assert said.executing == {chore.id: worker.name}
@@ -74,63 +74,63 @@ class TestAlive:
         assert staff.queue in said.queues
         assert seconds < DEADLINE / 2, "it does not wait for those who have all answered"
 
-    def test_what_waits_behind_a_task_is_alive_in_the_workers_hands_and_at_the_broker(self, staff: Staff) -> None:
+    def test_waiting_tasks_are_alive_when_reserved_and_at_the_broker(self, staff: Staff) -> None:
         staff.hire(CHORES_PREFETCH="3")
         staff.linger()
         behind = [staff.send("nothing") for _ in range(8)]
-        asked = witness(staff)
+        asked = probe(staff)
         reserved = until(lambda: [id_ for id_ in behind if id_ in asked.ask().alive], "some are reserved")
         assert len(reserved) >= 2
         said = asked.ask()
         assert not any(dead(said, id_, staff.queue) for id_ in behind)
         assert set(said.executing).isdisjoint(behind)
 
-    def test_a_task_for_next_year_is_alive(self, staff: Staff) -> None:
+    def test_scheduled_task_is_alive(self, staff: Staff) -> None:
         staff.hire()
         later = staff.send("nothing", countdown=365 * 86400)
-        asked = witness(staff)
+        asked = probe(staff)
         until(lambda: later in asked.ask().alive, "its worker has it")
         assert later not in asked.ask().executing
 
-    def test_a_task_that_was_never_sent_is_dead_while_its_queue_is_served(self, staff: Staff) -> None:
+    def test_task_that_was_never_sent_is_dead_while_its_queue_is_served(self, staff: Staff) -> None:
         staff.hire()
-        assert dead(witness(staff).ask(), "never-sent", staff.queue)
+        assert dead(probe(staff).ask(), "never-sent", staff.queue)
 
-    def test_a_queue_that_nobody_serves_makes_its_jobs_unknown(self, staff: Staff) -> None:
+    def test_queue_without_workers_makes_its_jobs_unknown(self, staff: Staff) -> None:
         staff.hire()
-        said = witness(staff, "deserted").ask()
+        said = probe(staff, "deserted").ask()
         assert staff.queue in said.queues
         assert "deserted" not in said.queues
         assert not dead(said, "any", "deserted")
 
-    def test_a_message_that_waits_where_nobody_serves_is_not_dead(self, staff: Staff) -> None:
+    def test_message_in_a_queue_without_workers_is_not_dead(self, staff: Staff) -> None:
         staff.hire("another" + staff.queue)
         waiting = staff.send("nothing")
-        said = witness(staff).ask()
+        said = probe(staff).ask()
         assert waiting in said.alive or staff.queue in said.backlog
 
-    def test_with_no_worker_at_all_nothing_is_dead(self, staff: Staff) -> None:
-        said = witness(staff).ask()
+    def test_no_task_is_dead_without_any_worker(self, staff: Staff) -> None:
+        said = probe(staff).ask()
         assert said.trouble is None
         assert not said.queues
 
 
 class TestGone:
-    def test_a_task_of_a_killed_worker_is_dead_when_another_one_of_its_queue_answers(self, staff: Staff) -> None:
+    def test_task_of_a_killed_worker_is_dead_when_another_worker_of_its_queue_answers(self, staff: Staff) -> None:
         first = staff.hire()
         chore = staff.linger()
         staff.hire()
-        asked = witness(staff)
+        asked = probe(staff)
         assert chore.id in asked.ask().alive
         first.kill()
         until(lambda: not chore.alive, "its task has died with it")
         until(lambda: dead(asked.ask(), chore.id, staff.queue), "it is dead")
 
-    def test_a_killed_worker_keeps_its_queue_unknown_for_the_absence_and_no_longer(self, staff: Staff) -> None:
+    def test_killed_worker_keeps_its_queue_unknown_for_the_absence_and_no_longer(self, staff: Staff) -> None:
         first = staff.hire()
         chore = staff.linger()
         staff.hire()
-        asked = witness(staff, absence=5)
+        asked = probe(staff, absence=5)
         until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
         first.kill()
         begun = time.monotonic()
@@ -140,11 +140,11 @@ class TestGone:
         until(lambda: dead(asked.ask(), chore.id, staff.queue), "it is dead")
         assert time.monotonic() - begun >= 5
 
-    def test_a_worker_that_ends_warmly_still_executes_and_its_task_is_not_dead(self, staff: Staff) -> None:
+    def test_task_of_a_worker_in_warm_shutdown_is_not_dead(self, staff: Staff) -> None:
         first = staff.hire()
         chore = staff.linger()
         staff.hire()
-        asked = witness(staff, absence=4)
+        asked = probe(staff, absence=4)
         until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
         first.end_warmly()
         begun = time.monotonic()
@@ -153,10 +153,10 @@ class TestGone:
         assert chore.alive, "the test shows nothing unless the task still runs"
 
     @pytest.mark.parametrize("broker", ["redis"], indirect=True)  # over RabbitMQ the name is taken until then
-    def test_a_successor_of_the_same_name_is_no_proof_that_the_one_before_has_ended(self, staff: Staff) -> None:
+    def test_successor_of_the_same_name_does_not_prove_that_its_predecessor_ended(self, staff: Staff) -> None:
         first = staff.hire()
         chore = staff.linger()
-        asked = witness(staff, absence=6)
+        asked = probe(staff, absence=6)
         until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
         first.end_warmly()
         staff.hire(name=first.name)
@@ -165,26 +165,26 @@ class TestGone:
         assert not dead(said, chore.id, staff.queue)
         assert f"{first.name} (process" in " ".join(said.doubts)
 
-    def test_a_witness_that_has_only_begun_to_ask_calls_nothing_dead(self, staff: Staff) -> None:
+    def test_probe_that_has_only_begun_to_ask_reports_no_task_dead(self, staff: Staff) -> None:
         staff.hire()
-        said = witness(staff, absence=60).ask()
+        said = probe(staff, absence=60).ask()
         assert staff.queue not in said.queues
-        assert "asked since" in said.doubts[0]
+        assert "have been asked for" in said.doubts[0]
 
-    def test_a_message_that_a_killed_worker_had_not_acknowledged_will_run_again(self, staff: Staff) -> None:
+    def test_unacknowledged_message_of_a_killed_worker_is_not_dead(self, staff: Staff) -> None:
         worker = staff.hire()
         chore = staff.linger("linger_late")
         worker.kill()
         # Somebody serves, but not this queue: nobody takes the message.
         staff.hire("another" + staff.queue)
-        asked = witness(staff)
+        asked = probe(staff)
         until(lambda: (said := asked.ask()).backlog or chore.id in said.alive, "the broker has it")
         assert not dead(asked.ask(), chore.id, staff.queue)
 
     @pytest.mark.parametrize("broker", ["rabbit"], indirect=True)
-    def test_while_a_delayed_message_is_on_its_way_a_job_of_any_queue_may_be_it(self, staff: Staff) -> None:
+    def test_delayed_message_may_be_the_job_of_any_queue(self, staff: Staff) -> None:
         staff.hire()
-        asked = witness(staff)
+        asked = probe(staff)
         assert not asked.ask().backlog
         with Connection(staff.broker.url) as connection:
             declare_native_delayed_delivery_exchanges_and_queues(connection, "classic")
@@ -199,53 +199,53 @@ class TestGone:
 
 
 class TestSilent:
-    def test_a_frozen_worker_of_the_queue_makes_its_jobs_unknown_even_to_a_newcomer(self, staff: Staff) -> None:
+    def test_frozen_worker_makes_the_jobs_of_its_queue_unknown_also_to_a_new_probe(self, staff: Staff) -> None:
         frozen = staff.hire()
         chore = staff.linger()
         staff.hire()
         frozen.freeze()
-        said, seconds = timed(witness(staff, deadline=4))
+        said, seconds = timed(probe(staff, deadline=4))
         assert staff.queue not in said.queues
         assert "did not answer" in said.doubts[0]
         assert seconds <= 4 + SLACK
         frozen.thaw()
-        asked = witness(staff)
+        asked = probe(staff)
         until(lambda: chore.id in asked.ask().alive, "it is heard again")
         assert staff.queue in asked.ask().queues
 
-    def test_a_solo_worker_cannot_answer_while_it_is_busy_and_is_not_dead(self, staff: Staff) -> None:
+    def test_busy_solo_worker_does_not_answer_and_its_task_is_not_dead(self, staff: Staff) -> None:
         staff.hire(pool="solo")
         chore = staff.linger()
         staff.hire()
-        said = witness(staff, deadline=4).ask()
+        said = probe(staff, deadline=4).ask()
         assert not dead(said, chore.id, staff.queue)
         assert staff.queue not in said.queues
         chore.finish()
-        asked = witness(staff)
+        asked = probe(staff)
         until(lambda: staff.queue in asked.ask().queues, "it answers again")
 
-    def test_a_thread_worker_answers_while_it_is_busy(self, staff: Staff) -> None:
+    def test_busy_thread_worker_answers(self, staff: Staff) -> None:
         worker = staff.hire(pool="threads")
         chore = staff.linger()
-        said = witness(staff).ask()
+        said = probe(staff).ask()
         assert said.executing == {chore.id: worker.name}
         assert staff.queue in said.queues
         chore.finish()
 
     @pytest.mark.parametrize("question", ["reserved", "active", "active_queues"])
-    def test_a_worker_that_leaves_one_question_open_serves_nothing(self, staff: Staff, question: str) -> None:
+    def test_worker_that_does_not_answer_every_command_serves_no_queue(self, staff: Staff, question: str) -> None:
         staff.hire(CHORES_MUTE=question)
         chore = staff.linger()
-        said = witness(staff, deadline=4).ask()
+        said = probe(staff, deadline=4).ask()
         assert not dead(said, chore.id, staff.queue)
         assert staff.queue not in said.queues
 
 
 class TestTrouble:
-    def test_a_broker_that_is_away_is_trouble_and_back_it_is_asked_again(self, staff: Staff) -> None:
+    def test_broker_that_is_away_is_trouble_until_it_is_back(self, staff: Staff) -> None:
         staff.hire()
         chore = staff.linger()
-        asked = witness(staff)
+        asked = probe(staff)
         assert chore.id in asked.ask().alive
         staff.broker.down()
         said, seconds = timed(asked)
@@ -255,27 +255,27 @@ class TestTrouble:
         staff.broker.up()
         until(lambda: chore.id in asked.ask().alive, "the worker has come back", 60)
 
-    def test_a_wrong_password_is_trouble_and_told_without_any(self, staff: Staff) -> None:
+    def test_wrong_password_is_trouble_without_showing_it(self, staff: Staff) -> None:
         wrong = "wr0ng:p@ss/w0rd".replace("@", "%40").replace(":", "%3A").replace("/", "%2F")
-        said = CeleryWitness(staff.broker.url_with(wrong), DEADLINE).ask()
+        said = CeleryProbe(staff.broker.url_with(wrong), DEADLINE).ask()
         assert said.trouble is not None
         assert "\n" not in said.trouble
         assert staff.broker.place in said.trouble
         assert "wr0ng" not in said.trouble and PASSWORD not in said.trouble
 
-    def test_a_frozen_broker_does_not_hold_up_the_sweep(self, staff: Staff) -> None:
+    def test_frozen_broker_does_not_delay_the_sweep(self, staff: Staff) -> None:
         staff.broker.freeze()
         try:
-            said, seconds = timed(witness(staff, deadline=2))
+            said, seconds = timed(probe(staff, deadline=2))
         finally:
             staff.broker.thaw()
         assert said.trouble is not None
         assert seconds <= 2 + SLACK
 
-    def test_a_broker_that_freezes_during_an_inspection_does_not_hold_up_the_sweep(self, staff: Staff) -> None:
+    def test_broker_that_freezes_during_an_inspection_does_not_delay_the_sweep(self, staff: Staff) -> None:
         worker = staff.hire()
         worker.freeze()  # so that the inspection waits for it
-        asked = witness(staff, deadline=4)
+        asked = probe(staff, deadline=4)
         begun, freezer = time.monotonic(), threading.Timer(1.5, staff.broker.freeze)
         freezer.start()
         try:
@@ -288,59 +288,59 @@ class TestTrouble:
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp", "rediss", "amqps"])
-def test_a_port_that_accepts_and_never_answers_does_not_hold_up_the_sweep(scheme: str) -> None:
+def test_port_that_accepts_and_never_answers_does_not_delay_the_sweep(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"{scheme}://user:{PASSWORD.replace('/', '%2F')}@127.0.0.1:{silent.getsockname()[1]}/0"
-        said, seconds = timed(CeleryWitness(url, 2))
+        said, seconds = timed(CeleryProbe(url, 2))
     assert said.trouble is not None
     assert "s3cret" not in said.trouble
     assert seconds <= 2 + SLACK
 
 
 @pytest.mark.parametrize("url", ["memory://", "filesystem://", "sqs://key:s3cret@"])
-def test_a_transport_over_which_workers_cannot_be_asked_is_trouble(url: str) -> None:
-    said = CeleryWitness(url, DEADLINE).ask()
+def test_transport_without_remote_control_is_trouble(url: str) -> None:
+    said = CeleryProbe(url, DEADLINE).ask()
     assert said.trouble is not None
     assert "s3cret" not in said.trouble
 
 
 class TestRevoke:
     @pytest.mark.parametrize("kill_signal", ["SIGTERM", "SIGKILL"])
-    def test_it_ends_the_process_of_a_task_and_not_the_worker(self, staff: Staff, kill_signal: str) -> None:
+    def test_revoke_ends_the_process_of_a_task_and_not_the_worker(self, staff: Staff, kill_signal: str) -> None:
         worker = staff.hire()
         chore, spared = staff.linger(), staff.send("nothing", countdown=3600)
-        asked = CeleryWitness(staff.broker.url, DEADLINE, {staff.queue}, absence_seconds=0, kill_signal=kill_signal)
+        asked = CeleryProbe(staff.broker.url, DEADLINE, {staff.queue}, absence_seconds=0, kill_signal=kill_signal)
         asked.revoke([chore.id])
         until(lambda: not chore.alive, "the process has ended")
         until(lambda: dead(asked.ask(), chore.id, staff.queue), "the worker does not have it any more")
         assert worker.running
         assert spared in asked.ask().alive
 
-    def test_a_task_that_waits_is_never_begun(self, staff: Staff) -> None:
+    def test_revoked_task_that_waits_is_never_started(self, staff: Staff) -> None:
         staff.hire()
         running = staff.linger()
         track = staff.folder / "never"
         waiting = staff.send("linger", str(track))
-        asked = witness(staff)
+        asked = probe(staff)
         until(lambda: waiting in asked.ask().alive, "it waits")
         asked.revoke([waiting])
         running.finish()
         until(lambda: dead(asked.ask(), waiting, staff.queue), "it is gone")
         assert not track.exists()
 
-    def test_it_says_so_when_no_worker_heard_it(self, staff: Staff) -> None:
+    def test_revoke_fails_when_no_worker_answers(self, staff: Staff) -> None:
         with pytest.raises(ProbeUnavailable, match="no worker answered"):
-            witness(staff, deadline=2).revoke(["any"])
+            probe(staff, deadline=2).revoke(["any"])
 
-    def test_it_says_so_when_the_broker_is_away(self, tmp_path: Path) -> None:
+    def test_revoke_fails_when_the_broker_is_away(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as closed:
             port = closed.getsockname()[1]
         with pytest.raises(ProbeUnavailable, match=f"127.0.0.1:{port}"):
-            CeleryWitness(f"redis://:s3cret@127.0.0.1:{port}/0", DEADLINE).revoke(["any"])
+            CeleryProbe(f"redis://:s3cret@127.0.0.1:{port}/0", DEADLINE).revoke(["any"])
 
 
 class TestHousekeeping:
-    def test_asking_leaves_nothing_open_here_nor_at_the_broker(self, redis: RedisServer, tmp_path: Path) -> None:
+    def test_inspection_leaves_nothing_open_here_or_at_the_broker(self, redis: RedisServer, tmp_path: Path) -> None:
         ours, staff = psutil.Process(), Staff(redis, tmp_path)
         with Redis.from_url(redis.url) as client:
 
@@ -350,7 +350,7 @@ class TestHousekeeping:
 
             try:
                 staff.hire()
-                asked = witness(staff)
+                asked = probe(staff)
                 asked.ask()
                 before = until(lambda: left() if b"" not in left()[4] else None, "it is quiet")
                 for _ in range(int(os.environ.get("REAPER_TEST_ASKS", "25"))):
@@ -359,14 +359,14 @@ class TestHousekeeping:
             finally:
                 staff.close()
 
-    def test_nothing_of_celery_is_imported_and_no_signal_or_log_is_touched(self, redis: RedisServer) -> None:
+    def test_probe_imports_nothing_of_celery_and_touches_no_signal_or_log(self, redis: RedisServer) -> None:
         text = """
 import logging, signal, sys
-from reaper.liveness.celery import CeleryWitness
+from reaper.liveness.celery import CeleryProbe
 def state():
     return [signal.getsignal(number) for number in signal.valid_signals()], logging.root.handlers[:], logging.root.level
 before = state()
-assert CeleryWitness(sys.stdin.readline().strip(), 5).ask().trouble is None
+assert CeleryProbe(sys.stdin.readline().strip(), 5).ask().trouble is None
 assert before == state()
 print(*(name for name in ("celery", "kombu", "redis", "amqp", "billiard") if name in sys.modules))
 """
@@ -375,12 +375,10 @@ print(*(name for name in ("celery", "kombu", "redis", "amqp", "billiard") if nam
         )
         assert (done.stdout.strip(), done.stderr) == ("", "")
 
-    def test_the_password_stands_in_no_table_of_processes(self) -> None:
+    def test_password_is_in_no_list_of_processes(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = f"redis://:s3cret@127.0.0.1:{silent.getsockname()[1]}/0"
-            text = (
-                "import sys; from reaper.liveness.celery import CeleryWitness; CeleryWitness(sys.stdin.read(), 3).ask()"
-            )
+            text = "import sys; from reaper.liveness.celery import CeleryProbe; CeleryProbe(sys.stdin.read(), 3).ask()"
             words = [sys.executable, "-c", text]
             with subprocess.Popen(words, stdin=subprocess.PIPE, text=True, cwd=PROJECT) as asking:
                 assert asking.stdin is not None
@@ -391,15 +389,15 @@ print(*(name for name in ("celery", "kombu", "redis", "amqp", "billiard") if nam
                 assert "reaper.liveness.inspect" in words
                 assert not any("s3cret" in word for word in [*words, *child.environ().values()])
 
-    def test_without_the_package_one_line_says_what_to_install(self) -> None:
+    def test_missing_package_is_named_in_one_line(self) -> None:
         text = """
 import sys
 sys.modules["celery"] = None
-from reaper.liveness import WitnessMissing
-from reaper.liveness.celery import CeleryWitness
+from reaper.errors import ProbeNotInstalled
+from reaper.liveness.celery import CeleryProbe
 try:
-    CeleryWitness("redis://h/0", 5)
-except WitnessMissing as error:
+    CeleryProbe("redis://h/0", 5)
+except ProbeNotInstalled as error:
     print(error)
 """
         done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, cwd=PROJECT, check=False)
@@ -407,77 +405,77 @@ except WitnessMissing as error:
         assert len(done.stdout.splitlines()) == 1
 
 
-class TestCircle:
-    """Absence, on a clock of the test's own."""
+class TestWorkerRegistry:
+    """Absence, with a clock that the test sets."""
 
-    PREFORK = KnownWorker(frozenset({"q"}), answers_while_busy=True, pid=1)
-    SOLO = KnownWorker(frozenset({"q"}), answers_while_busy=False, pid=1)
+    PREFORK = KnownWorker(frozenset({"q"}), replies_while_busy=True, pid=1)
+    SOLO = KnownWorker(frozenset({"q"}), replies_while_busy=False, pid=1)
 
-    def test_a_worker_is_missed_from_the_first_asking_that_did_not_hear_it_until_the_absence_is_over(self) -> None:
-        circle = WorkerRegistry(300)
-        circle.update({"a": self.PREFORK}, 0, now=0)
-        assert not circle.missing("q")
-        circle.update({}, 0, now=1000)
-        assert circle.missing("q") == ["a"]
-        circle.update({}, 0, now=1299)
-        assert circle.missing("q") == ["a"]
-        circle.update({}, 0, now=1300)
-        assert not circle.missing("q")
+    def test_worker_is_missing_from_its_first_silent_round_until_the_absence_is_over(self) -> None:
+        registry = WorkerRegistry(300)
+        registry.update({"a": self.PREFORK}, 0, now=0)
+        assert not registry.missing("q")
+        registry.update({}, 0, now=1000)
+        assert registry.missing("q") == ["a"]
+        registry.update({}, 0, now=1299)
+        assert registry.missing("q") == ["a"]
+        registry.update({}, 0, now=1300)
+        assert not registry.missing("q")
 
-    def test_one_that_is_heard_again_is_missed_anew(self) -> None:
-        circle = WorkerRegistry(300)
-        circle.update({"a": self.PREFORK}, 0, now=0)
-        circle.update({}, 0, now=60)
-        circle.update({"a": self.PREFORK}, 0, now=120)
-        assert not circle.missing("q")
-        circle.update({}, 0, now=400)
-        assert circle.missing("q") == ["a"]
+    def test_worker_that_replies_again_starts_a_new_absence(self) -> None:
+        registry = WorkerRegistry(300)
+        registry.update({"a": self.PREFORK}, 0, now=0)
+        registry.update({}, 0, now=60)
+        registry.update({"a": self.PREFORK}, 0, now=120)
+        assert not registry.missing("q")
+        registry.update({}, 0, now=400)
+        assert registry.missing("q") == ["a"]
 
-    def test_a_successor_of_the_same_name_does_not_stand_for_the_one_before(self) -> None:
+    def test_successor_of_the_same_name_does_not_replace_its_predecessor(self) -> None:
         for successor in (replace(self.PREFORK, pid=2, uptime_seconds=200), replace(self.PREFORK, uptime_seconds=1)):
-            circle = WorkerRegistry(300)
-            circle.update({"a": replace(self.PREFORK, uptime_seconds=100)}, 0, now=0)
-            circle.update({"a": replace(self.PREFORK, uptime_seconds=160)}, 0, now=60)
-            assert not circle.missing("q")
-            circle.update({"a": successor}, 0, now=120)
-            assert circle.missing("q") == ["a (process 1)"]
-            circle.update({"a": successor}, 0, now=420)
-            assert not circle.missing("q")
+            registry = WorkerRegistry(300)
+            registry.update({"a": replace(self.PREFORK, uptime_seconds=100)}, 0, now=0)
+            registry.update({"a": replace(self.PREFORK, uptime_seconds=160)}, 0, now=60)
+            assert not registry.missing("q")
+            registry.update({"a": successor}, 0, now=120)
+            assert registry.missing("q") == ["a (process 1)"]
+            registry.update({"a": successor}, 0, now=420)
+            assert not registry.missing("q")
 
-    def test_while_somebody_unknown_is_connected_and_silent_nobodys_absence_passes(self) -> None:
-        circle = WorkerRegistry(300)
-        circle.update({"a": self.PREFORK}, 0, now=0)
-        circle.update({}, 1, now=60)
-        circle.update({}, 1, now=1000)
-        circle.update({}, 0, now=1100)
-        assert circle.missing("q") == ["a"]
-        circle.update({}, 0, now=1300)
-        assert not circle.missing("q")
+    def test_absence_does_not_pass_while_an_unnamed_worker_is_connected_and_silent(self) -> None:
+        registry = WorkerRegistry(300)
+        registry.update({"a": self.PREFORK}, 0, now=0)
+        registry.update({}, 1, now=60)
+        registry.update({}, 1, now=1000)
+        registry.update({}, 0, now=1100)
+        assert registry.missing("q") == ["a"]
+        registry.update({}, 0, now=1300)
+        assert not registry.missing("q")
 
-    def test_time_without_a_broker_is_nobodys_absence(self) -> None:
-        circle = WorkerRegistry(300)
-        circle.update({"a": self.PREFORK}, 0, now=0)
-        circle.update({}, 0, now=60)
-        circle.record_failed_round(now=200)
-        circle.update({}, 0, now=400)
-        assert circle.missing("q") == ["a"]
-        circle.update({}, 0, now=500)
-        assert not circle.missing("q")
+    def test_time_without_a_broker_is_no_absence(self) -> None:
+        registry = WorkerRegistry(300)
+        registry.update({"a": self.PREFORK}, 0, now=0)
+        registry.update({}, 0, now=60)
+        registry.record_failed_round(now=200)
+        registry.update({}, 0, now=400)
+        assert registry.missing("q") == ["a"]
+        registry.update({}, 0, now=500)
+        assert not registry.missing("q")
 
-    def test_a_pool_that_cannot_answer_while_busy_is_missed_for_a_day(self) -> None:
-        circle = WorkerRegistry(300)
-        circle.update({"a": self.SOLO}, 0, now=0)
-        circle.update({}, 0, now=60)
-        circle.update({}, 0, now=60 + 86399)
-        assert circle.missing("q") == ["a"]
-        circle.update({}, 0, now=60 + 86400)
-        assert not circle.missing("q")
+    def test_pool_that_cannot_answer_while_busy_is_missing_for_a_day(self) -> None:
+        registry = WorkerRegistry(300)
+        registry.update({"a": self.SOLO}, 0, now=0)
+        registry.update({}, 0, now=60)
+        registry.update({}, 0, now=60 + 86399)
+        assert registry.missing("q") == ["a"]
+        registry.update({}, 0, now=60 + 86400)
+        assert not registry.missing("q")
 
-    def test_a_circle_listens_anew_after_it_was_deaf_for_longer_than_the_absence(self) -> None:
-        circle = WorkerRegistry(300)
-        circle.update({}, 0, now=0)
-        circle.record_failed_round(now=200)
-        assert circle.listening_seconds(200) == 200
-        circle.record_failed_round(now=300)
-        circle.update({}, 0, now=400)
-        assert circle.listening_seconds(400) == 0
+    def test_registry_starts_again_after_failed_rounds_longer_than_the_absence(self) -> None:
+        registry = WorkerRegistry(300)
+        registry.update({}, 0, now=0)
+        registry.record_failed_round(now=200)
+        assert registry.listening_seconds(200) == 200
+        registry.record_failed_round(now=300)
+        registry.update({}, 0, now=400)
+        assert registry.listening_seconds(400) == 0

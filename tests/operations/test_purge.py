@@ -22,7 +22,7 @@ from reaper.model import Outcome, PurgeReport
 from reaper.operations.purge import PurgeOptions, purge, require_purgeable
 from reaper.profile import resolve
 from reaper.source import Source
-from reaper.source.purge import PurgeStatements, cutoff
+from reaper.source.purge import PurgeStatements, purge_cutoff
 from tests.staleness.test_clocks import faketime
 from tests.support.commands import PROJECT
 from tests.support.mariadb import MariaDB
@@ -170,7 +170,7 @@ def test_running_row_is_never_deleted_whatever_the_profile_says(shed: Shed) -> N
     running = shed.task(state="running")
     done = shed.task()
     with shed.source().connect() as connection:
-        purge = PurgeStatements(shed.source().rule.tables, cutoff(connection, 1))
+        purge = PurgeStatements(shed.source().rule.tables, purge_cutoff(connection, 1))
         keys = [("7", running), ("8", done)]
         assert purge.run(connection, keys) == 1
         connection.commit()
@@ -182,7 +182,7 @@ def test_delete_statement_by_itself_spares_a_running_row(shed: Shed) -> None:
     running = shed.task(state="running")
     source = shed.source(purge={"where": [{"column": "ended", "is": "not null"}], "at": ["ended"]})
     with source.connect() as connection:
-        purge = PurgeStatements(source.rule.tables, cutoff(connection, 1))
+        purge = PurgeStatements(source.rule.tables, purge_cutoff(connection, 1))
         parameters = {"any_0": ["7"], "any_1": [running], "any_key": [("7", running)]}
         assert connection.execute(purge.delete, parameters).rowcount == 0
 
@@ -529,7 +529,7 @@ def test_page_is_read_by_an_index_on_the_end(protea: Protea) -> None:
     profile = resolve("p", {"p": {"extends": "protea", "purge": {"at": ["finished_at"]}}})
     source = Source("main", protea.url, profile, thresholds(), PATIENCE)
     with source.connect() as connection:
-        purging = PurgeStatements(source.rule.tables, cutoff(connection, 13))
+        purging = PurgeStatements(source.rule.tables, purge_cutoff(connection, 13))
         page = list(purging.stream(connection, None, 100))
         for after in (None, page[-1]):
             compiled = purging.page(after, 100).compile(connection, compile_kwargs={"render_postcompile": True})

@@ -108,8 +108,8 @@ def test_audit_event_of_resume_says_what_happened(world: World, folder: Path) ->
     document = reaper_of(world, folder).json("resume", "--listen", "0.5s")
     [evidence] = world.audit(job)
     assert (evidence["reason"], evidence["sweep_id"]) == ("Interrupted", document["run_id"])
-    assert evidence["message"].startswith("Interrupted: its server was started anew at 2")
-    assert evidence["message"].endswith("heard of within 5m before, and not since.")
+    assert evidence["message"].startswith("Interrupted: its server was restarted at 2")
+    assert evidence["message"].endswith("last sign of life within 5m before, none since.")
 
 
 # --- while it waits for signs of life ---------------------------------------------------------------------------

@@ -13,8 +13,7 @@ from sqlalchemy import Engine, event
 
 from reaper.model import Outcome
 from reaper.profile import Profile, resolve
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 from tests.profile.test_profile import HOSTILE
 from tests.support.protea import PATIENCE, Heard, Protea, thresholds
 

@@ -113,10 +113,10 @@ def test_purge_that_has_lost_its_lease_stops(protea: Protea) -> None:
     source, told = protea.source(), PurgeRecorder()
     lease = purge_lease(source.engine, source.rule.tables, 60)
     rival = purge_lease(source.engine, source.rule.tables, 60)
-    lease.keep = lambda: not told.batches  # type: ignore[method-assign]
+    lease.renew_if_due = lambda: not told.batches  # type: ignore[method-assign]
     report = purge(source, PurgeOptions(30, 1), told, lease)
     assert (report.outcome, report.purged) == (Outcome.STANDBY, 1)
-    assert rival.hold(), "the lease was not given back"
+    assert rival.acquire(), "the lease was not given back"
     rival.release()
 
 

@@ -1,4 +1,4 @@
-"""A result that already exists for the next run of a schedule: told by `check` and `report`, and resolved."""
+"""Duplicate next values, such as a result that exists already for a schedule's next run: reported, and resolved."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CURE = "the next run raises a duplicate key; a source with the profile adhese-sc
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    """An empty one."""
+    """An empty database."""
     with database_on(request, request.param) as made:
         yield made
 
@@ -42,7 +42,7 @@ def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Database) 
 
 
 def warned(reaper: Reaper, table: str = "SCHEDULED_JOBS") -> list[str]:
-    """What `check` says against the rows of a table, each also in the text for people."""
+    """The findings of `check` about the rows of a table; each is in its text output too."""
     [source] = reaper.json("check")["sources"]
     told = [f for f in source["findings"] if f["subject"] == table and "exists in" in f["message"]]
     assert {f["level"] for f in told} <= {"warning"}
@@ -52,20 +52,18 @@ def warned(reaper: Reaper, table: str = "SCHEDULED_JOBS") -> list[str]:
 
 
 def reported(reaper: Reaper) -> list[dict[str, Any]]:
-    """`taken` of the only source of `report`."""
+    """The member `taken` of the only source in the document of `report`."""
     [source] = reaper.json("report")["sources"]
     found: list[dict[str, Any]] = source["taken"]
     return found
 
 
 def flat(text: str) -> str:
-    """As it is without a terminal that folds it."""
+    """The text without the line breaks of a terminal."""
     return " ".join(text.split())
 
 
-def test_schedules_whose_next_result_exists_are_told_by_check_and_report(
-    schedules: AdheseScheduleWorld, reaper: Reaper
-) -> None:
+def test_duplicate_next_values_are_reported_by_check_and_report(schedules: AdheseScheduleWorld, reaper: Reaper) -> None:
     stuck = [schedules.job(age=DAY, sign=None) for _ in range(2)]
     said = f"2 rows whose next scheduled_start exists in JOB_RESULTS already (id {', '.join(stuck)}): {CURE} them on"
     assert warned(reaper) == [said]
@@ -83,7 +81,7 @@ def test_schedules_whose_next_result_exists_are_told_by_check_and_report(
     assert f"SCHEDULED_JOBS: {said}" in reaper("report").stdout.splitlines()
 
 
-def test_a_sweep_of_the_profile_that_is_named_resolves_them_and_nothing_is_told_any_more(
+def test_duplicate_next_values_are_resolved_by_a_sweep_of_the_named_profile(
     schedules: AdheseScheduleWorld, reaper: Reaper
 ) -> None:
     stuck = schedules.job(age=DAY, sign=None)
@@ -94,15 +92,13 @@ def test_a_sweep_of_the_profile_that_is_named_resolves_them_and_nothing_is_told_
     assert "exists in" not in reaper("report").stdout
 
 
-def test_a_sweep_that_ends_hanging_results_leaves_such_a_schedule_to_the_other_profile(
-    schedules: AdheseScheduleWorld, reaper: Reaper
-) -> None:
+def test_duplicate_next_values_are_left_to_the_other_profile(schedules: AdheseScheduleWorld, reaper: Reaper) -> None:
     schedules.job(age=DAY, sign=None)
     assert reaper.json("sweep")["sources"][0]["reaped"] == 0
     assert warned(reaper) and reported(reaper)
 
 
-def test_the_result_of_the_run_that_is_under_way_is_no_obstacle(database: Database, reaper: Reaper) -> None:
+def test_result_of_the_current_run_is_no_duplicate(database: Database, reaper: Reaper) -> None:
     with AdheseWorld.create(database) as world:
         job = world.job(age=STEP, sign=0)
         assert warned(reaper) == [] and reported(reaper) == []
@@ -110,7 +106,7 @@ def test_the_result_of_the_run_that_is_under_way_is_no_obstacle(database: Databa
         assert len(warned(reaper)) == len(reported(reaper)) == 1
 
 
-def test_the_results_of_other_schedules_and_other_moments_are_none_either(
+def test_results_of_other_schedules_and_moments_are_no_duplicates(
     schedules: AdheseScheduleWorld, reaper: Reaper
 ) -> None:
     first = schedules.job(age=DAY, sign=None)
@@ -126,7 +122,7 @@ def test_the_results_of_other_schedules_and_other_moments_are_none_either(
     assert warned(reaper) == [] and reported(reaper) == []
 
 
-def test_of_many_the_first_few_are_named_and_all_are_counted(schedules: AdheseScheduleWorld, reaper: Reaper) -> None:
+def test_duplicates_are_all_counted_and_the_first_few_named(schedules: AdheseScheduleWorld, reaper: Reaper) -> None:
     stuck = [schedules.job(age=DAY, sign=None) for _ in range(7)]
     [said] = warned(reaper)
     assert said.startswith("7 rows ") and f"(id {', '.join(stuck[:5])}, …)" in said
@@ -134,9 +130,7 @@ def test_of_many_the_first_few_are_named_and_all_are_counted(schedules: AdheseSc
     assert (taken["rows"], taken["keys"]) == (7, stuck[:5])
 
 
-def test_the_filters_of_the_report_are_for_jobs_and_hide_nothing_of_it(
-    schedules: AdheseScheduleWorld, reaper: Reaper
-) -> None:
+def test_report_filters_hide_no_duplicate(schedules: AdheseScheduleWorld, reaper: Reaper) -> None:
     schedules.job(age=DAY, sign=None)
     assert reaper.json("report", "--verdict", "stale", "--kind", "none")["sources"][0]["taken"]
 
@@ -157,14 +151,14 @@ set.due.next = { table = "receipt", column = "due", match = { s = "shop", t = "b
 """
 
 
-def test_any_profile_with_a_next_value_is_asked_with_its_own_keys_conditions_and_moments(
+def test_duplicates_are_found_with_each_profiles_keys_conditions_and_moments(
     database: Database, reaper: Reaper
 ) -> None:
     """Schedules that store seconds, receipts that store milliseconds, and keys of two columns."""
-    context = "timestamp" if isinstance(database, PostgreSQLDatabase) else "datetime(6)"
+    moment = "timestamp" if isinstance(database, PostgreSQLDatabase) else "datetime(6)"
     with database.session(autocommit=True) as hand:
         for statement in (
-            f"CREATE TABLE task (id integer PRIMARY KEY, shop integer, branch integer, begun {context}, state char(3))",
+            f"CREATE TABLE task (id integer PRIMARY KEY, shop integer, branch integer, begun {moment}, state char(3))",
             "CREATE TABLE series (a integer, b integer, due bigint, closed integer)",
             "CREATE TABLE receipt (s integer, t integer, due bigint)",
             "INSERT INTO series VALUES (1, 2, 1750000000, 0), (2, 1, 1750000000, 0), (3, 3, 1750000000, 1)",
@@ -184,7 +178,7 @@ def test_any_profile_with_a_next_value_is_asked_with_its_own_keys_conditions_and
     assert (taken["columns"], taken["keys"], taken["resolved_by"]) == (["a", "b"], ["1,2"], None)
 
 
-def test_a_role_that_may_not_read_the_schedules_is_told_of_the_jobs_all_the_same(
+def test_report_shows_the_jobs_to_a_role_that_may_not_read_the_schedules(
     schedules: AdheseScheduleWorld, reaper: Reaper
 ) -> None:
     url, hand = make_url(schedules.database.url), schedules.hand
@@ -201,7 +195,7 @@ def test_a_role_that_may_not_read_the_schedules_is_told_of_the_jobs_all_the_same
     assert reaper.json("report", REAPER_DATABASE_URL=guest)["sources"][0]["taken"] is None
 
 
-def test_a_profile_that_is_named_as_the_cure_is_shipped_and_sets_that_column() -> None:
+def test_resolving_profile_is_shipped_and_sets_the_column() -> None:
     named = 0
     for name in shipped():
         for action in resolve(name).actions.values():

@@ -1,6 +1,6 @@
 """The steps of a worker and of sweeps on one job, in every order that can happen, on a real PostgreSQL.
 
-What must hold after each order, and after each single step, stands in `tests.support.interleaving.Play`.
+`tests.support.interleaving.Play` checks what must hold after each order, and after each single step.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from sqlalchemy import Connection, Select, text
 from reaper.model import ReapedJob
 from reaper.source import AuditInfo, Candidate, Claim
 from reaper.source.claim import ClaimResult
-from reaper.sql.tables import key_parameters
-from reaper.staleness.rule import EvaluationContext, Rule
+from reaper.sql.keys import key_parameters
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import Rule
 from tests.support.interleaving import SCRIPTS, MakeClaim, Stage, Sweeper, Tally, WholeSweep, claimers
 from tests.support.protea import Protea
 
-# The least number of orders, a little below what there is: fewer means that something did not take turns.
+# The least number of orders, a little below the real one: fewer means that a step did not wait for its turn.
 ALONE = {
     "writes an event": 12,
     "writes an event and takes it back": 12,
@@ -49,15 +50,17 @@ def in_every_order(protea: Protea, sweepers: Sequence[Sweeper], script: str) -> 
         return stage.every_order(SCRIPTS[script])
 
 
-def told(capsys: pytest.CaptureFixture[str], tally: Tally) -> None:
+def show(capsys: pytest.CaptureFixture[str], tally: Tally) -> None:
     with capsys.disabled():
         print(f"\n  {tally.orders} orders, {tally.waited} with a wait for a lock: {dict(tally.ends)}", end=" ")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_worker_and_a_sweep(protea: Protea, script: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_worker_and_sweep_keep_the_invariants_in_every_order(
+    protea: Protea, script: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     tally = in_every_order(protea, claimers(protea, 1), script)
-    told(capsys, tally)
+    show(capsys, tally)
     assert tally.orders >= ALONE[script]
     assert tally.waited > 0 and tally.ends["reaped"] > 0
 
@@ -71,9 +74,11 @@ def test_a_worker_and_a_sweep(protea: Protea, script: str, capsys: pytest.Captur
         pytest.param("holds the row for update", marks=pytest.mark.thorough),
     ],
 )
-def test_a_worker_and_two_sweeps(protea: Protea, script: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_worker_and_two_sweeps_keep_the_invariants_in_every_order(
+    protea: Protea, script: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     tally = in_every_order(protea, claimers(protea, 2), script)
-    told(capsys, tally)
+    show(capsys, tally)
     assert tally.orders >= TOGETHER[script]
     assert tally.waited > 0 and tally.ends["reaped"] > 0
 
@@ -81,9 +86,11 @@ def test_a_worker_and_two_sweeps(protea: Protea, script: str, capsys: pytest.Cap
 @pytest.mark.parametrize(
     "script", ["writes an event", "finishes", "is requeued and starts anew", "holds the row's key"]
 )
-def test_a_worker_and_the_sweep_of_the_daemon(protea: Protea, script: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_worker_and_daemon_sweep_keep_the_invariants_in_every_order(
+    protea: Protea, script: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     tally = in_every_order(protea, [WholeSweep("A", protea)], script)
-    told(capsys, tally)
+    show(capsys, tally)
     assert tally.orders > ALONE[script]
     assert tally.waited > 0 and tally.ends["reaped"] > 0
 
@@ -92,7 +99,7 @@ def test_a_worker_and_the_sweep_of_the_daemon(protea: Protea, script: str, capsy
 
 
 def without_judging_again(rule: Rule, context: EvaluationContext, audit_info: AuditInfo) -> Claim:
-    return Claim(rule, context, audit_info, judge=False)
+    return Claim(rule, context, audit_info, predicate=False)
 
 
 class WithoutLock(Claim):
@@ -108,21 +115,21 @@ class LocksTooLittle(Claim):
 
 
 class JudgesAsItLocks(Claim):
-    """The rule in the statement that locks: its snapshot is older than the lock."""
+    """Evaluates the rule in the statement that locks, whose snapshot is older than the lock."""
 
     def __init__(self, rule: Rule, context: EvaluationContext, audit_info: AuditInfo) -> None:
-        super().__init__(rule, context, audit_info, judge=False)
+        super().__init__(rule, context, audit_info, predicate=False)
 
     def _lock(self) -> Select[Any]:
-        stale = self._rule.stale(self._schema.jobs, self._context)
+        stale = self._rule.stale(self._tables.jobs, self._context)
         return self._still_running().where(stale).with_for_update()
 
 
-class TakesAnyClaim(Claim):
-    """Does not ask whether it is still the job that the survey saw."""
+class TakesAnyVersion(Claim):
+    """Does not check that the job still has the version that the survey saw."""
 
-    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> ClaimResult:
-        held = [row[:1] for row in connection.execute(self.lock, key_parameters([c.key for c in batch]))]
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
+        held = [row[:1] for row in connection.execute(self.lock_rows, key_parameters([c.key for c in batch]))]
         reaped = self._act(connection, held) if held else []
         return ClaimResult(reaped, len(held) - len(reaped), [c.key for c in batch if c.key not in held])
 
@@ -138,9 +145,9 @@ class _ByHand(Claim):
 
 
 class ReadsThenOverwrites(_ByHand):
-    """Asks whether the job still runs, and then writes by its key alone."""
+    """Reads whether the job still runs, and then writes by its key alone."""
 
-    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> ClaimResult:
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
         key = batch[0].key
         if not connection.execute(self.still_running, key_parameters([key])).all():
             return ClaimResult([], 1, [])
@@ -150,11 +157,11 @@ class ReadsThenOverwrites(_ByHand):
 
 
 class AuditsApart(_ByHand):
-    """The transition in one transaction, its audit event in the next."""
+    """Makes the transition in one transaction, and writes its audit event in the next."""
 
-    def run(self, connection: Connection, batch: Sequence[Candidate], *, patient: bool = False) -> ClaimResult:
+    def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
         key = batch[0].key
-        if not connection.execute(self.lock, key_parameters([key])).all():
+        if not connection.execute(self.lock_rows, key_parameters([key])).all():
             return ClaimResult([], 0, [key])
         connection.execute(text(self.UPDATE), {"id": key[0]})
         driver = connection.connection.driver_connection
@@ -173,16 +180,16 @@ class AuditsApart(_ByHand):
         (WithoutLock, "finishes", "interferes"),
         (LocksTooLittle, "writes an event", "row was held"),
         (JudgesAsItLocks, "writes an event", "shown life"),
-        (TakesAnyClaim, "is requeued and claimed at once", "moved since its survey"),
+        (TakesAnyVersion, "is requeued and claimed at once", "moved since its survey"),
         (ReadsThenOverwrites, "finishes", "a finished job was overwritten"),
         (AuditsApart, "holds the row's key", "half done: failed, 0 events"),
     ],
 )
-def test_a_broken_claim_is_noticed(protea: Protea, make: MakeClaim, script: str, what: str) -> None:
+def test_broken_claim_is_noticed_by_the_interleavings(protea: Protea, make: MakeClaim, script: str, what: str) -> None:
     with pytest.raises(AssertionError, match=what):
         in_every_order(protea, claimers(protea, 1, make), script)
 
 
-def test_a_judgement_in_the_snapshot_of_the_transaction_is_noticed(protea: Protea) -> None:
+def test_second_check_in_the_transactions_snapshot_is_noticed(protea: Protea) -> None:
     with pytest.raises(AssertionError, match="shown life"):
         in_every_order(protea, claimers(protea, 1, isolation="REPEATABLE READ"), "writes an event")

@@ -1,7 +1,7 @@
 """Jobs that exist only as a log: writers and sweeps on one execution, in every order, on a real PostgreSQL.
 
-There is no row to lock. What must hold all the same: nobody overrules what was committed before a reap was; an
-execution is cancelled once; and whoever writes after it meets the cancellation, or comes after it.
+There is no row to lock. It must hold all the same that a reap overrules no entry that was committed before it, that an
+execution is cancelled once, and that a later entry is refused by the cancellation's number or comes after it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from reaper.profile import Profile, resolve
-from reaper.source import Source, claim
+from reaper.source import Source, event_log_lock
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
@@ -64,21 +64,21 @@ ELSEWHERE_NUMBERED = {
 
 
 class Writer:
-    """Plays its script; told by the unique key that it came second, it has nothing more to say."""
+    """Plays its script, and stops when the unique key refuses its entry as the second one."""
 
     def __init__(self, connection: psycopg.Connection[Any], script: Script) -> None:
         self.connection, self.script = connection, script
         self.refused = self.committed = False
 
-    def play(self, access_control: Gate) -> None:
+    def play(self, gate: Gate) -> None:
         try:
-            access_control("write")
+            gate("write")
             try:
                 self.connection.execute(self.script.sql, HERE)
             except psycopg.errors.UniqueViolation:
                 self.refused = True
                 return
-            access_control("end")
+            gate("end")
             if self.script.end == "commit":
                 self.connection.commit()
                 self.committed = True
@@ -87,9 +87,9 @@ class Writer:
 
 
 class Sweeper:
-    """`sweep` itself, as the daemon calls it. It stops before its survey, and before each statement of a claim.
+    """`sweep` itself, as the daemon calls it. It waits for its turn before its survey and each statement of a claim.
 
-    One that is `brisk` surveys and locks in one step: with two sweeps there are orders enough.
+    A `brisk` one surveys and locks in one step: two sweeps have enough orders without that.
     """
 
     def __init__(self, name: str, source: Source, *, brisk: bool) -> None:
@@ -97,13 +97,13 @@ class Sweeper:
         self.pid = 0
         self.tries = self.reaped = self.lost = self.locked = 0
         self.error: str | None = None
-        self._access_control: Gate | None = None
+        self._gate: Gate | None = None
         self._claiming = self._surveyed = False
         event.listen(source.engine, "before_cursor_execute", self._before_statement)
         event.listen(source.engine, "commit", self._before_commit)
 
-    def play(self, access_control: Gate) -> None:
-        self._access_control, self._claiming, self._surveyed = access_control, False, False
+    def play(self, gate: Gate) -> None:
+        self._gate, self._claiming, self._surveyed = gate, False, False
         self.tries = self.reaped = self.lost = self.locked = 0
         options = SweepOptions(host="test-host", batch_size=10, breaker=Breaker(50, 1.0))
         report = sweep(self.source, DowntimeTracker(0), SourceState(), options, None, Heard())
@@ -114,27 +114,27 @@ class Sweeper:
         return f"{step} {self.tries}"
 
     def _before_statement(self, c: Connection, _r: object, statement: str, *_: object) -> None:
-        assert self._access_control is not None
+        assert self._gate is not None
         driver = c.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         self.pid = driver.info.backend_pid
         if statement == "SET TRANSACTION READ ONLY" and not self._surveyed:
             self._surveyed = True
-            self._access_control("survey")
+            self._gate("survey")
         elif "pg_try_advisory_xact_lock" in statement:
             self._claiming = True
             self.tries += 1
             if not self._brisk or self.tries > 1:
-                self._access_control(self.last("lock"))
+                self._gate(self.last("lock"))
         elif statement.startswith("LOCK TABLE"):
-            self._access_control(self.last("close"))
+            self._gate(self.last("close"))
         elif "INSERT INTO" in statement:
-            self._access_control(self.last("judge"))
+            self._gate(self.last("judge"))
 
     def _before_commit(self, *_: object) -> None:
-        if self._access_control is not None and self._claiming:
+        if self._gate is not None and self._claiming:
             self._claiming = False
-            self._access_control(self.last("commit"))
+            self._gate(self.last("commit"))
 
 
 @dataclass
@@ -145,7 +145,7 @@ class Tally:
 
 
 class Stage:
-    """One stale execution after the other, with the same connections."""
+    """Plays orders on one stale execution after the other, with the same connections."""
 
     def __init__(self, url: str, profile: Profile, sweeps: int) -> None:
         plain = url.replace("+psycopg", "")
@@ -230,8 +230,8 @@ class Play:
 
 @pytest.fixture
 def log(empty: PostgreSQLDatabase, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A database with the tables of noetl. Nobody gives up waiting for the log: each order can be had again."""
-    monkeypatch.setattr(claim, "_LOG_LOCK_MS", 20_000)
+    """A database with the tables of noetl. Waits for the log are long, so that each order can be played."""
+    monkeypatch.setattr(event_log_lock, "_WAIT_MS", 20_000)
     empty.create("noetl")
     with empty.session(autocommit=True) as session:
         session.do("INSERT INTO noetl.catalog VALUES (1, 'etl/orders')")
@@ -254,7 +254,7 @@ def played(url: str, lock: str, script: Script, sweeps: int) -> Tally:
     ("script", "sweeps"),
     [*((script, 1) for script in {**SCRIPTS, **ELSEWHERE_NUMBERED}), ("completes with a number of its own", 2)],
 )
-def test_with_the_log_locked_nothing_slips_in_however_entries_are_numbered(log: str, script: str, sweeps: int) -> None:
+def test_table_lock_lets_no_entry_slip_in_however_entries_are_numbered(log: str, script: str, sweeps: int) -> None:
     tally = played(log, "table", {**SCRIPTS, **ELSEWHERE_NUMBERED}[script], sweeps)
     assert tally.waited > 0 and tally.ends["reaped"] > 0
     assert tally.orders >= (10 if sweeps == 1 else 100)
@@ -265,14 +265,14 @@ def test_with_the_log_locked_nothing_slips_in_however_entries_are_numbered(log: 
     ("script", "sweeps"),
     [*((script, 1) for script in SCRIPTS), pytest.param("completes", 2, marks=pytest.mark.thorough)],
 )
-def test_without_that_the_number_of_an_entry_keeps_what_comes_second_out(log: str, script: str, sweeps: int) -> None:
+def test_job_lock_lets_the_unique_number_refuse_the_second_entry(log: str, script: str, sweeps: int) -> None:
     tally = played(log, "job", SCRIPTS[script], sweeps)
     assert tally.waited > 0 and tally.ends["reaped"] > 0
     print(tally)
 
 
 @pytest.mark.parametrize("script", ELSEWHERE_NUMBERED)
-def test_entries_with_numbers_of_their_own_slip_in_where_the_log_is_not_locked(log: str, script: str) -> None:
-    """The known limit of `lock = "job"`, and the proof that these plays would notice."""
+def test_job_lock_lets_entries_with_other_numbers_slip_in(log: str, script: str) -> None:
+    """The known limit of `lock = "job"`, and the proof that these tests would notice it."""
     with pytest.raises(AssertionError, match="overruled"):
         played(log, "job", ELSEWHERE_NUMBERED[script], 1)

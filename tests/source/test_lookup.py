@@ -1,4 +1,4 @@
-"""Looking jobs up: by whatever key, filtered, with the evidence of now and of earlier reaps."""
+"""Looking up jobs: by keys of any type, filtered, with their evidence and their audit trail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reaper.model import Evidence, KindThresholds, Outcome, ServerClock, Thresho
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 from tests.support.protea import HOUR, MINUTE, PATIENCE, Heard, Protea, thresholds
 
 
@@ -32,7 +32,7 @@ def reading(source: Source) -> Iterator[tuple[Connection, EvaluationContext]]:
 # --- find --------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_is_found_by_its_key_as_anybody_may_spell_it(protea: Protea) -> None:
+def test_job_is_found_by_its_key_in_any_spelling(protea: Protea) -> None:
     job, source = protea.job(), protea.source()
     with reading(source) as (connection, _):
         for spelling in (job, job.upper(), job.replace("-", ""), "{" + job + "}"):
@@ -41,7 +41,7 @@ def test_a_job_is_found_by_its_key_as_anybody_may_spell_it(protea: Protea) -> No
 
 
 @pytest.mark.parametrize("key", ["", "17", "not-a-uuid", "' OR true --", "null"])
-def test_a_key_that_cannot_be_one_is_refused_by_the_database(protea: Protea, key: str) -> None:
+def test_key_of_the_wrong_type_is_refused_by_the_database(protea: Protea, key: str) -> None:
     protea.job()
     source = protea.source()
     with pytest.raises(DataError), reading(source) as (connection, _):
@@ -62,7 +62,7 @@ def test_running_jobs_are_listed_oldest_first_by_verdict_and_kind(protea: Protea
     with reading(source) as (connection, context):
 
         def keys(verdict: Verdict | None = None, kind: str | None = None, limit: int = 100) -> list[str]:
-            found = source.lookup.keys(connection, context, verdict=verdict, kind=kind, limit=limit)
+            found = source.lookup.list_keys(connection, context, verdict=verdict, kind=kind, limit=limit)
             return [key for (key,) in found]
 
         assert keys() == [old, heard, null, young]
@@ -79,7 +79,7 @@ def test_running_jobs_are_listed_oldest_first_by_verdict_and_kind(protea: Protea
 # --- evidence ----------------------------------------------------------------------------------------------------
 
 
-def test_evidence_comes_in_the_order_of_the_question_without_what_is_gone(protea: Protea) -> None:
+def test_evidence_comes_in_the_order_of_the_keys_without_missing_jobs(protea: Protea) -> None:
     jobs = [protea.job(age=age * HOUR) for age in (3, 1, 2)]
     source = protea.source()
     with reading(source) as (connection, context):
@@ -89,7 +89,7 @@ def test_evidence_comes_in_the_order_of_the_question_without_what_is_gone(protea
         assert source.lookup.evidence(connection, context, []) == []
 
 
-def test_a_job_that_has_ended_is_explained_too(protea: Protea) -> None:
+def test_ended_job_is_explained_too(protea: Protea) -> None:
     job = protea.stale()
     assert protea.sweep().reaped == 1
     evidence = protea.judge(job)
@@ -99,7 +99,7 @@ def test_a_job_that_has_ended_is_explained_too(protea: Protea) -> None:
     assert (waiting.verdict, waiting.status, waiting.started_from) == (Verdict.ENDED, "queued", "created_at")
 
 
-def test_earlier_reaps_are_told_newest_first(protea: Protea) -> None:
+def test_audit_trail_is_read_newest_first(protea: Protea) -> None:
     job, source = protea.stale(), protea.source()
     other = protea.stale()
     sweeps = [protea.sweep().sweep_id]
@@ -121,7 +121,7 @@ def test_earlier_reaps_are_told_newest_first(protea: Protea) -> None:
 
 
 def near(seconds: float | None, expected: float) -> bool:
-    """The rows are a moment older than they say by the time they are judged."""
+    """The rows are a moment older when they are judged than when they were made."""
     return seconds is not None and expected - 20 <= seconds <= expected + 1
 
 
@@ -135,7 +135,7 @@ def near(seconds: float | None, expected: float) -> bool:
         (7 * HOUR, -HOUR, 90 * MINUTE),  # a sign in the future
     ],
 )
-def test_it_says_when_a_job_would_become_stale_if_it_stayed_silent(
+def test_evidence_says_when_a_silent_job_would_become_stale(
     protea: Protea, age: float, silence: float, expected: float
 ) -> None:
     job = protea.job(age=age)
@@ -143,13 +143,13 @@ def test_it_says_when_a_job_would_become_stale_if_it_stayed_silent(
     assert near(protea.judge(job).stale_in_seconds, expected)
 
 
-def test_a_stale_job_has_no_more_time(protea: Protea) -> None:
+def test_stale_job_has_no_time_left(protea: Protea) -> None:
     evidence = protea.judge(protea.stale())
     assert (evidence.verdict, evidence.stale_in_seconds) == (Verdict.STALE, None)
 
 
 def listening(protea: Protea, *ups: tuple[float, float], allowance: float) -> DowntimeTracker:
-    """Heard from each age to the next, with a seen outage in between; the first server start is long ago."""
+    """A tracker with contacts at these ages and an outage between each two; the server started long before."""
     now, tick = protea.now(), 0.0
     downtime = DowntimeTracker(allowance, lambda: tick)
     first = ups[0][0]
@@ -163,7 +163,7 @@ def listening(protea: Protea, *ups: tuple[float, float], allowance: float) -> Do
 
 
 class Heedful(Source):
-    """A source that judges by what was heard so far, without a look of its own."""
+    """A source that judges by the contacts so far, without one of its own."""
 
     def begin_evaluation(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
         return EvaluationContext.of(downtime, self.thresholds)
@@ -173,7 +173,7 @@ def judge(protea: Protea, job: str, downtime: DowntimeTracker) -> Evidence:
     return protea.judge(job, Heedful("main", protea.url, resolve("protea"), thresholds(), PATIENCE), downtime)
 
 
-def test_deaf_time_is_added_to_what_is_left(protea: Protea) -> None:
+def test_downtime_is_added_to_the_time_left(protea: Protea) -> None:
     # Away for 40 of the last 50 minutes: only 10 of the 50 silent minutes were audible.
     downtime = listening(protea, (10 * HOUR, 50 * MINUTE), (10 * MINUTE, 0), allowance=0)
     job = protea.job()
@@ -188,7 +188,7 @@ def test_deaf_time_is_added_to_what_is_left(protea: Protea) -> None:
     assert left is not None and 25 * MINUTE - 20 <= left <= 65 * MINUTE + 1
 
 
-def test_before_the_floor_a_whole_stall_window_is_left(protea: Protea) -> None:
+def test_whole_stall_window_is_left_when_the_last_sign_does_not_count(protea: Protea) -> None:
     now = protea.now()
     downtime = DowntimeTracker(60)
     downtime.record_contact(ServerClock(now, now - timedelta(minutes=11)))
@@ -203,7 +203,7 @@ def test_before_the_floor_a_whole_stall_window_is_left(protea: Protea) -> None:
     assert near(judge(protea, ancient, downtime).stale_in_seconds, 25 * MINUTE)
 
 
-def test_during_the_allowance_a_whole_stall_window_is_left(protea: Protea) -> None:
+def test_whole_stall_window_is_left_during_the_grace(protea: Protea) -> None:
     now = protea.now()
     downtime = DowntimeTracker(600)
     downtime.record_contact(ServerClock(now, now))
@@ -326,7 +326,9 @@ class Keyed:
     ],
     ids=lambda value: "+".join(value) if isinstance(value[0], str) else "",
 )
-def test_keys_of_any_type_travel_unharmed(protea: Protea, types: list[str], keys: list[tuple[Any, ...]]) -> None:
+def test_keys_of_any_type_are_read_and_bound_unchanged(
+    protea: Protea, types: list[str], keys: list[tuple[Any, ...]]
+) -> None:
     tables = Keyed(protea, types)
     for key in keys:
         tables.job(key)
@@ -346,7 +348,7 @@ def test_keys_of_any_type_travel_unharmed(protea: Protea, types: list[str], keys
             assert audit["witness"] == "start"
         judged = source.lookup.evidence(connection, context, sorted(told))
         assert [evidence.key for evidence in judged] == sorted(told)
-        [left] = source.lookup.keys(connection, context, verdict=None, kind=None, limit=10)
+        [left] = source.lookup.list_keys(connection, context, verdict=None, kind=None, limit=10)
     [evidence] = report.newly_spared
     assert evidence.key == left
     assert evidence.witness == "events"
@@ -362,7 +364,7 @@ def test_keys_of_two_columns_are_not_mixed_up(protea: Protea) -> None:
     assert tables.failed() == {("a", "1"), ("b", "2")}
 
 
-def test_a_heartbeat_and_a_child_are_signs_of_life_by_any_key(protea: Protea) -> None:
+def test_heartbeat_and_child_are_signs_of_life_with_any_key(protea: Protea) -> None:
     tables = Keyed(protea, ["text", "bigint"])
     tables.job(("beats", 1), beat=MINUTE)
     tables.job(("beat once", 1), beat=HOUR)
@@ -379,7 +381,7 @@ def test_a_heartbeat_and_a_child_are_signs_of_life_by_any_key(protea: Protea) ->
     }
 
 
-def test_a_claim_that_changed_since_the_survey_saves_the_job(protea: Protea) -> None:
+def test_claim_column_that_changed_since_the_survey_spares_the_job(protea: Protea) -> None:
     tables = Keyed(protea, ["bigint"])
     tables.job((1,))
     tables.job((2,))
@@ -394,7 +396,7 @@ def test_a_claim_that_changed_since_the_survey_saves_the_job(protea: Protea) -> 
     assert tables.failed() == {("2",)}
 
 
-def test_a_kind_has_its_limits_in_any_table(protea: Protea) -> None:
+def test_kind_thresholds_apply_in_any_table(protea: Protea) -> None:
     tables = Keyed(protea, ["bigint"])
     tables.job((1,))
     own = {"x": KindThresholds(timeout=Threshold(9 * HOUR, "the file"))}

@@ -1,4 +1,4 @@
-"""Stale jobs that get another try: requeued while attempts are left, failed when they are spent."""
+"""Stale jobs that are tried again: requeued while attempts are left, failed when none is left."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 
 from reaper.model import SweepReport
 from reaper.profile import Profile, resolve
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
@@ -59,7 +58,7 @@ values = { task_id = { column = "id" }, what = "requeued", said = { is = "eviden
 
 
 class Tasks:
-    """The table, and hands to fill it."""
+    """The table of tasks, and how tests fill it."""
 
     def __init__(self, url: str, connection: psycopg.Connection[Any]) -> None:
         self.url, self.connection = url, connection
@@ -99,7 +98,7 @@ def mapped(**changes: Any) -> Profile:
     return resolve("tasks", {"base": tomllib.loads(PROFILE), "tasks": {"extends": "base", **changes}})
 
 
-def test_a_requeued_job_waits_and_counts_its_attempt(tasks: Tasks) -> None:
+def test_requeued_job_waits_and_counts_its_attempt(tasks: Tasks) -> None:
     tasks.stale(1, tries=4)
     assert tasks.sweep("requeue").reaped == 1
     assert tasks.states() == {1: "queued"}
@@ -111,7 +110,7 @@ def test_a_requeued_job_waits_and_counts_its_attempt(tasks: Tasks) -> None:
     assert tasks.logged() == [(1, "requeued")]
 
 
-def test_attempts_that_are_left_decide_between_another_try_and_the_end(tasks: Tasks) -> None:
+def test_attempts_left_decide_between_requeue_and_fail(tasks: Tasks) -> None:
     tasks.stale(1, tries=1)  # of 2, which the profile says
     tasks.stale(2, tries=2)
     tasks.stale(3, tries=2, most=3)  # the row's own limit comes first
@@ -123,13 +122,13 @@ def test_attempts_that_are_left_decide_between_another_try_and_the_end(tasks: Ta
     assert tasks.column("tries", 5) == 1
 
 
-def test_a_limit_in_a_column_that_holds_none_leaves_no_attempt(tasks: Tasks) -> None:
+def test_attempt_limit_that_is_null_leaves_no_attempt(tasks: Tasks) -> None:
     tasks.stale(1, tries=0)
     assert tasks.sweep("requeue_else_fail", mapped(attempts={"limit": 1, "limit_column": "max_tries"})).reaped == 1
     assert tasks.states() == {1: "queued"}
 
 
-def test_what_was_appended_stays(tasks: Tasks) -> None:
+def test_appended_members_stay(tasks: Tasks) -> None:
     tasks.stale(1)
     tasks.connection.execute("""UPDATE tasks SET errors = '["first"]'""")
     assert tasks.sweep("fail").reaped == 1
@@ -138,7 +137,7 @@ def test_what_was_appended_stays(tasks: Tasks) -> None:
 
 
 @pytest.mark.parametrize(("unique_violation", "left"), [("skip", "working"), ("fail", "dead")])
-def test_a_job_whose_twin_is_queued_already_is_skipped_or_failed_as_the_profile_says(
+def test_duplicate_of_a_queued_job_is_skipped_or_failed_as_the_profile_says(
     tasks: Tasks, unique_violation: str, left: str
 ) -> None:
     tasks.connection.execute("INSERT INTO tasks (id, state, twin_of) VALUES (9, 'queued', 'a')")
@@ -157,7 +156,7 @@ def test_a_job_whose_twin_is_queued_already_is_skipped_or_failed_as_the_profile_
         assert tasks.logged() == [(1, "requeued"), (2, "dead"), (3, "requeued")]
 
 
-def test_two_twins_of_one_batch_are_not_both_queued(tasks: Tasks) -> None:
+def test_duplicates_of_one_batch_are_not_both_queued(tasks: Tasks) -> None:
     tasks.stale(1, twin="a")
     tasks.stale(2, twin="a")
     report = tasks.sweep("requeue")

@@ -76,7 +76,7 @@ def stored(connection: Connection, name: str, value: str) -> Any:
 
 
 @pytest.mark.parametrize("time", list(TimestampFormat))
-def test_what_is_stored_is_read_to_the_microsecond(connection: Connection, time: TimestampFormat) -> None:
+def test_stored_moments_are_read_to_the_microsecond(connection: Connection, time: TimestampFormat) -> None:
     kept = stored(connection, BY_TIME[time], STORED[time])
     assert ask(connection, sql.to_instant(kept, time)) == NOON
 
@@ -85,14 +85,14 @@ def test_what_is_stored_is_read_to_the_microsecond(connection: Connection, time:
 def test_null_is_no_moment(connection: Connection, time: TimestampFormat) -> None:
     kept = stored(connection, BY_TIME[time], "NULL")
     assert ask(connection, sql.to_instant(kept, time)) is None
-    assert ask(connection, sql.from_instant(sql.no_instant(), time)) is None
+    assert ask(connection, sql.from_instant(sql.null_instant(), time)) is None
 
 
 @pytest.mark.parametrize("time", list(TimestampFormat))
-def test_what_is_written_is_read_again(connection: Connection, time: TimestampFormat) -> None:
+def test_written_moments_are_read_again(connection: Connection, time: TimestampFormat) -> None:
     connection.exec_driver_sql("DELETE FROM times")
-    context = sql.from_instant(sql.instant(NOON), time)
-    connection.execute(TABLE.insert().from_select([BY_TIME[time]], select(context), include_defaults=False))
+    moment = sql.from_instant(sql.instant(NOON), time)
+    connection.execute(TABLE.insert().from_select([BY_TIME[time]], select(moment), include_defaults=False))
     assert ask(connection, sql.to_instant(TABLE.c[BY_TIME[time]], time)) == NOON
 
 
@@ -100,7 +100,7 @@ def test_what_is_written_is_read_again(connection: Connection, time: TimestampFo
     ("time", "name"), [*BY_TIME.items(), (TimestampFormat.EPOCH_S, "floating"), (TimestampFormat.EPOCH_MS, "floating")]
 )
 @pytest.mark.parametrize("later", [-0.000002, 0.0, 0.000002, 3600.0])
-def test_a_stored_value_compares_as_the_moment_does(
+def test_stored_values_compare_as_their_moments_do(
     connection: Connection, time: TimestampFormat, name: str, later: float
 ) -> None:
     kept = stored(connection, name, STORED[time])
@@ -116,61 +116,61 @@ def test_whole_numbers_compare_exactly_with_fractions(
     connection: Connection, time: TimestampFormat, value: int
 ) -> None:
     kept = stored(connection, "whole", str(value))
-    context = datetime.fromtimestamp(value / (1 if time is TimestampFormat.EPOCH_S else 1000), UTC)
-    assert ask(connection, sql.to_instant(kept, time)) == context
+    moment = datetime.fromtimestamp(value / (1 if time is TimestampFormat.EPOCH_S else 1000), UTC)
+    assert ask(connection, sql.to_instant(kept, time)) == moment
     for later in (-1, 0, 1):
-        limit = sql.from_instant(sql.instant(context + timedelta(microseconds=later)), time)
+        limit = sql.from_instant(sql.instant(moment + timedelta(microseconds=later)), time)
         assert bool(ask(connection, kept < limit)) is (later > 0)
 
 
 @pytest.mark.parametrize("time", list(TimestampFormat))
-def test_the_first_and_the_last_moment_lie_beyond_all_others(connection: Connection, time: TimestampFormat) -> None:
+def test_infinities_lie_beyond_all_other_moments(connection: Connection, time: TimestampFormat) -> None:
     kept = stored(connection, BY_TIME[time], STORED[time])
     assert ask(connection, kept > sql.from_instant(sql.instant(DISTANT_PAST), time))
-    assert ask(connection, kept < sql.from_instant(sql.endless(), time))
+    assert ask(connection, kept < sql.from_instant(sql.infinity(), time))
 
 
-def test_a_moment_compared_with_timestamptz_stays_as_it_is() -> None:
-    context = sql.instant(NOON)
-    assert sql.from_instant(context, TimestampFormat.TIMESTAMPTZ) is context
+def test_moments_compared_with_timestamptz_are_not_converted() -> None:
+    moment = sql.instant(NOON)
+    assert sql.from_instant(moment, TimestampFormat.TIMESTAMPTZ) is moment
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    context=st.integers(0, 2_100_000_000_000_000).map(lambda after: _1970 + timedelta(microseconds=after)),
+    moment=st.integers(0, 2_100_000_000_000_000).map(lambda after: _1970 + timedelta(microseconds=after)),
     time=st.sampled_from(list(TimestampFormat)),
 )
-def test_every_moment_survives_the_way_there_and_back(
-    connection: Connection, context: datetime, time: TimestampFormat
+def test_moments_survive_conversion_to_each_format_and_back(
+    connection: Connection, moment: datetime, time: TimestampFormat
 ) -> None:
-    there: Any = sql.from_instant(sql.instant(context), time)
-    assert ask(connection, sql.to_instant(there, time)) == context
+    there: Any = sql.from_instant(sql.instant(moment), time)
+    assert ask(connection, sql.to_instant(there, time)) == moment
 
 
-def test_the_newest_of_several_moments_passes_nulls_over(connection: Connection) -> None:
-    earlier, nothing = sql.instant(NOON - timedelta(hours=1)), sql.no_instant()
+def test_newest_ignores_nulls(connection: Connection) -> None:
+    earlier, nothing = sql.instant(NOON - timedelta(hours=1)), sql.null_instant()
     assert ask(connection, sql.newest(nothing, sql.instant(NOON), earlier, nothing)) == NOON
     assert ask(connection, sql.newest(nothing, nothing)) is None
 
 
-def test_seconds_between_moments_are_told_to_the_millisecond_and_not_for_infinite_ones(connection: Connection) -> None:
+def test_seconds_between_are_exact_to_the_millisecond_and_null_for_infinities(connection: Connection) -> None:
     noon, earlier = sql.instant(NOON), sql.instant(NOON - timedelta(seconds=61, microseconds=1500))
-    assert float(ask(connection, sql.seconds(noon, earlier))) == 61.002
-    for infinite in (sql.instant(DISTANT_PAST), sql.endless(), sql.no_instant()):
-        assert ask(connection, sql.seconds(noon, infinite)) is None
-        assert ask(connection, sql.seconds(infinite, noon)) is None
+    assert float(ask(connection, sql.seconds_between(noon, earlier))) == 61.002
+    for infinite in (sql.instant(DISTANT_PAST), sql.infinity(), sql.null_instant()):
+        assert ask(connection, sql.seconds_between(noon, infinite)) is None
+        assert ask(connection, sql.seconds_between(infinite, noon)) is None
 
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [("111599.9", "30h 59m"), ("3600", "1h 0m"), ("3599.999", "59m 59s"), ("60", "1m 0s"), ("5.9", "5s"), ("0", "0s")],
 )
-def test_durations_read_the_same(connection: Connection, seconds: str, words: str) -> None:
+def test_duration_texts_are_equal_on_each_database(connection: Connection, seconds: str, words: str) -> None:
     duration: Any = literal_column(seconds, NullType())
-    assert ask(connection, sql.in_words(duration)) == words
+    assert ask(connection, sql.duration_text(duration)) == words
 
 
-def test_moments_read_the_same_in_json_and_in_text(connection: Connection) -> None:
+def test_moments_are_equal_in_json_and_in_text_on_each_database(connection: Connection) -> None:
     tenth, second = NOON.replace(microsecond=100000), NOON.replace(microsecond=0, second=50)
     members = {"all": NOON, "tenth": tenth, "second": second}
     found = ask(connection, sql.json_object({name: sql.instant(value) for name, value in members.items()}))
@@ -179,28 +179,28 @@ def test_moments_read_the_same_in_json_and_in_text(connection: Connection) -> No
         "tenth": "2026-07-01T12:00:00.1+00:00",
         "second": "2026-07-01T12:00:50+00:00",
     }
-    assert ask(connection, sql.in_utc(sql.instant(NOON))) == "2026-07-01T12:00:00Z"
+    assert ask(connection, sql.utc_text(sql.instant(NOON))) == "2026-07-01T12:00:00Z"
 
 
-def test_later_moments_epochs_and_json_read_the_same(connection: Connection) -> None:
-    assert ask(connection, sql.later(sql.instant(NOON), 90.5)) == NOON + timedelta(seconds=90.5)
+def test_added_seconds_epochs_and_json_are_equal_on_each_database(connection: Connection) -> None:
+    assert ask(connection, sql.add_seconds(sql.instant(NOON), 90.5)) == NOON + timedelta(seconds=90.5)
     assert ask(connection, sql.epoch(sql.instant(NOON))) == NOON.timestamp()
     document = sql.json_object({"a": sql.json_object({"b": sql.text_of(literal_column("1"))})})
-    assert ask(connection, sql.member(document, ("a", "b"))) == "1"
-    assert ask(connection, sql.member(document)) == {"a": {"b": "1"}}
+    assert ask(connection, sql.json_member(document, ("a", "b"))) == "1"
+    assert ask(connection, sql.json_member(document)) == {"a": {"b": "1"}}
 
 
-def test_a_text_is_one_of_others_only_when_it_is_the_very_same(connection: Connection) -> None:
+def test_text_in_matches_only_the_very_same_text(connection: Connection) -> None:
     text = sql.text_of(literal_column("'Käse'"))
     for values, found in {("Käse",): True, ("käse", "Kase", "Käse "): False, (): False, ("a", "Käse"): True}.items():
-        assert bool(ask(connection, sql.one_of(text, values))) is found
+        assert bool(ask(connection, sql.text_in(text, values))) is found
 
 
-def test_the_clock_is_utc_and_stands_still_within_a_statement(connection: Connection) -> None:
+def test_clock_is_utc_and_constant_within_a_statement(connection: Connection) -> None:
     row = connection.execute(select(sql.now().label("one"), sql.now().label("two"))).one()
     assert row.one == row.two and row.one.utcoffset() == timedelta(0)
 
 
-def test_users_own_sql_stands_as_it_is(connection: Connection) -> None:
+def test_raw_sql_is_written_as_it_is(connection: Connection) -> None:
     kept = stored(connection, "whole", "7")
-    assert ask(connection, sql.verbatim(["", kept, " % 4 = 3 AND '50%' LIKE '%\\%'"])) in (True, 1)
+    assert ask(connection, sql.raw_sql(["", kept, " % 4 = 3 AND '50%' LIKE '%\\%'"])) in (True, 1)

@@ -14,9 +14,8 @@ from reaper.database.lease import ttl_for
 from reaper.model import SweepReport
 from reaper.profile import Profile, resolve
 from reaper.profile.related_tables import liveness_tables
-from reaper.source import AuditInfo, Source
-from reaper.source.source import SourceOptions
-from reaper.sql.tables import key_parameters
+from reaper.source import AuditInfo, Source, SourceOptions
+from reaper.sql.keys import key_parameters
 from reaper.sql_listing import ListingOptions, Statement, list_statements
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
@@ -77,7 +76,7 @@ def held(source: Source, job: str) -> Iterator[None]:
         )
         with source.transaction(connection):
             with connection.begin_nested():
-                assert connection.execute(claim.lock, key_parameters([(job,)])).all()
+                assert connection.execute(claim.lock_rows, key_parameters([(job,)])).all()
             yield
 
 

@@ -1,4 +1,4 @@
-"""What a witness outside the database says, and what it means for a job: alive, dead, or unknown and spared."""
+"""What a liveness report means for a job: alive, dead, or unknown and so spared."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pytest
 from reaper.liveness import LivenessReport
 from reaper.model import SweepReport, Verdict
 from reaper.profile import Profile, resolve
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
@@ -30,7 +29,7 @@ HERE = LivenessReport(queues=frozenset({"celery"}), known=frozenset({"celery"}))
 
 @dataclass
 class Says:
-    """A witness that has been heard already."""
+    """A probe with a fixed report."""
 
     liveness: LivenessReport
 
@@ -42,7 +41,7 @@ class Says:
 
 
 class Runs:
-    """The runs of vuls, all of them stale but for what the workers say."""
+    """The runs of vuls. All of them are stale unless the report says otherwise."""
 
     def __init__(self, url: str, connection: psycopg.Connection[Any]) -> None:
         self.url, self.connection = url, connection
@@ -86,7 +85,7 @@ def runs(empty: PostgreSQLDatabase) -> Iterator[Runs]:
         yield Runs(empty.url, connection)
 
 
-def test_a_task_that_nobody_knows_is_dead_when_its_queue_is_served(runs: Runs) -> None:
+def test_task_that_no_worker_knows_is_dead_when_its_queue_is_served(runs: Runs) -> None:
     runs.add("a")
     assert runs.sweep(HERE).reaped == 1
 
@@ -112,7 +111,7 @@ def test_a_task_that_nobody_knows_is_dead_when_its_queue_is_served(runs: Runs) -
         ),
     ],
 )
-def test_a_task_that_may_be_somewhere_is_unknown_and_spared(
+def test_task_that_may_be_somewhere_is_unknown_and_spared(
     runs: Runs, liveness: LivenessReport, queues: tuple[str, ...], why: str
 ) -> None:
     runs.add("a")
@@ -123,7 +122,7 @@ def test_a_task_that_may_be_somewhere_is_unknown_and_spared(
 
 
 @pytest.mark.parametrize("started", [False, True])
-def test_a_task_may_be_a_message_that_waits_even_when_it_has_begun_before(runs: Runs, started: bool) -> None:
+def test_task_that_has_started_may_be_a_waiting_message_again(runs: Runs, started: bool) -> None:
     runs.add("a", started=started)
     report = runs.sweep(LivenessReport(queues=HERE.queues, known=HERE.known, backlog=HERE.queues))
     assert report.reaped == 0
@@ -131,7 +130,7 @@ def test_a_task_may_be_a_message_that_waits_even_when_it_has_begun_before(runs: 
     assert spared.unknown == "Celery: it may be one of the messages that wait in its queue"
 
 
-def test_a_run_that_celery_was_never_told_of_is_judged_without_it(runs: Runs) -> None:
+def test_job_without_a_celery_task_is_judged_without_celery(runs: Runs) -> None:
     runs.add(None)
     assert runs.sweep(LivenessReport(trouble="the broker is away")).reaped == 1
 

@@ -1,4 +1,4 @@
-"""Whose clock, and which notation: the database's instants alone decide, whatever the host or the session says."""
+"""Clocks and time zones: only the database's moments decide, whatever the host's clock and the settings are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAKETIME = "*/faketime/libfaketime.so.1"
 
 
 def populate(protea: Protea, now: datetime) -> dict[str, str]:
-    """Jobs at fixed moments; the status that each deserves."""
+    """Jobs at fixed moments, with the status that each must get."""
     parent = "00000000-0000-0000-0000-000000000006"
     rows: list[tuple[str, float | None, float, float | None, str | None, str]] = [
         # started, created, last event (hours before `now`), parent, status afterwards
@@ -48,7 +48,7 @@ def populate(protea: Protea, now: datetime) -> dict[str, str]:
 
 
 def texts(protea: Protea) -> dict[str, Any]:
-    """What was written of each reaped job, without what differs from one sweep to the next."""
+    """What was written about each reaped job, without the values that differ from sweep to sweep."""
     rows = protea.connection.execute(
         "SELECT job_id::text, message, fields FROM job_event WHERE event = 'job.timeout' ORDER BY 1"
     ).fetchall()
@@ -60,7 +60,7 @@ def texts(protea: Protea) -> dict[str, Any]:
 
 
 def expected_texts(now: datetime) -> dict[str, Any]:
-    """For 8.01 h and 2.01 h before `now` and the like: in words it is 8 h and 2 h for the next half a minute."""
+    """Ages such as 8.01 h and 2.01 h: their texts say 8 h and 2 h for the next half a minute."""
 
     def utc(hours: float) -> str:
         return (now - timedelta(hours=hours)).astimezone(UTC).isoformat()
@@ -89,7 +89,7 @@ def expected_texts(now: datetime) -> dict[str, Any]:
 
 
 def without_seconds(found: dict[str, Any]) -> dict[str, Any]:
-    """Job 5 is told to the second, and seconds have gone by."""
+    """The message about job 5 has seconds, and some seconds have passed."""
     return {
         job: (" ".join(word for word in message.split() if not word.endswith("s")), fields)
         for job, (message, fields) in found.items()
@@ -122,7 +122,7 @@ def faketime() -> str:
 
 
 @pytest.mark.parametrize("wrong", [-7, 7, 24 * 365])
-def test_a_host_whose_clock_is_wrong_by_hours_ends_the_same_jobs(protea: Protea, wrong: int) -> None:
+def test_host_clock_that_is_wrong_by_hours_changes_no_verdict(protea: Protea, wrong: int) -> None:
     now = protea.now().replace(microsecond=123456)
     deserved = populate(protea, now)
     environment = {**os.environ, "LD_PRELOAD": faketime(), "FAKETIME": f"{wrong:+d}h", "PYTHONPATH": str(Path.cwd())}
@@ -153,7 +153,7 @@ def test_a_host_whose_clock_is_wrong_by_hours_ends_the_same_jobs(protea: Protea,
     ],
     ids=lambda odd: " ".join(odd),
 )
-def test_settings_of_the_database_change_no_verdict_and_no_text(protea: Protea, odd: dict[str, str]) -> None:
+def test_database_settings_change_no_verdict_and_no_text(protea: Protea, odd: dict[str, str]) -> None:
     now = protea.now().replace(microsecond=123456)
     deserved = populate(protea, now)
     for name, value in odd.items():
@@ -170,7 +170,7 @@ def test_settings_of_the_database_change_no_verdict_and_no_text(protea: Protea, 
     check(protea, deserved, now)
 
 
-def test_settings_of_the_role_change_no_verdict_and_no_text(protea: Protea) -> None:
+def test_role_settings_change_no_verdict_and_no_text(protea: Protea) -> None:
     now = protea.now().replace(microsecond=123456)
     deserved = populate(protea, now)
     name = protea.connection.info.dbname
@@ -192,9 +192,7 @@ def test_settings_of_the_role_change_no_verdict_and_no_text(protea: Protea) -> N
         ("Europe/Berlin", datetime(2026, 3, 29, 1, tzinfo=UTC)),
     ],
 )
-def test_a_change_to_or_from_daylight_saving_makes_no_job_older_or_younger(
-    protea: Protea, zone: str, change: datetime
-) -> None:
+def test_daylight_saving_changes_make_no_job_older_or_younger(protea: Protea, zone: str, change: datetime) -> None:
     # A job that starts and writes before the change by the wall clock of its database, and is judged after it.
     protea.connection.execute(f"ALTER DATABASE {protea.connection.info.dbname} SET timezone = '{zone}'".encode())
     protea.connection.execute(f"SET timezone = '{zone}'".encode())

@@ -1,4 +1,4 @@
-"""Outages of a real server: who was alive before one is not ended after it, and who is dead is, later.
+"""Outages of a real server: a job that was alive before one is not ended after it, and a dead one is, later.
 
 The stall window is a second or so, so that a server needs not be left alone for long; what is asserted compares
 moments of the database's clock, never the speed of this machine.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from reaper.database.connections import read_server_clock
 from reaper.dev.postgres import Embedded, temporary
@@ -29,7 +30,7 @@ LIMITS: Thresholds = thresholds(timeout=60, stall=STALL)
 
 @pytest.fixture(scope="module")
 def own_server() -> Iterator[Embedded]:
-    """A server that is stopped, crashed and left without a part."""
+    """A server of its own that the tests stop, crash, or rob of a process."""
     with temporary() as running:
         running.create_database("outages")
         yield running
@@ -37,7 +38,7 @@ def own_server() -> Iterator[Embedded]:
 
 @pytest.fixture
 def protea(own_server: Embedded) -> Iterator[Protea]:
-    """A database of it without a row, through a connection that is opened anew after each outage."""
+    """An empty database of that server, with a connection that is reopened after each outage."""
     reach = Reach(own_server.url_of("outages"))
     reach.connection.execute("TRUNCATE job, job_event")
     yield reach
@@ -62,8 +63,8 @@ def sign(protea: Protea, job: str, at: datetime) -> None:
     protea.connection.execute("INSERT INTO job_event (job_id, ts, event) VALUES (%s, %s, 'progress')", (job, at))
 
 
-def wait_until(protea: Protea, context: datetime) -> None:
-    eventually(lambda: protea.now() > context)
+def wait_until(protea: Protea, moment: datetime) -> None:
+    eventually(lambda: protea.now() > moment)
 
 
 def stop(server: Embedded) -> None:
@@ -75,7 +76,7 @@ def crash(server: Embedded) -> None:
 
 
 def lose_a_backend(server: Embedded) -> None:
-    """One session's process is killed: the server throws all of them out and recovers, without being started anew."""
+    """Kill one session's process: the server closes all sessions and recovers, without a restart."""
     with psycopg.connect(server.url.replace("+psycopg", "")) as victim:
         os.kill(victim.info.backend_pid, signal.SIGKILL)
 
@@ -83,12 +84,12 @@ def lose_a_backend(server: Embedded) -> None:
 def is_back(source: Source, before: datetime) -> bool:
     try:
         return server_started(source) > before
-    except ReaperError:
+    except (ReaperError, DBAPIError):
         return False
 
 
 @pytest.mark.parametrize(("away", "allowance"), [(stop, 0.3), (crash, 0.0)])
-def test_an_outage_that_was_seen_is_not_silence(
+def test_outage_that_was_seen_is_not_silence(
     protea: Reach, own_server: Embedded, away: Callable[[Embedded], None], allowance: float
 ) -> None:
     downtime, source = DowntimeTracker(allowance), protea.source(LIMITS)
@@ -126,7 +127,7 @@ def test_an_outage_that_was_seen_is_not_silence(
 
 
 @pytest.mark.parametrize("restart", [stop, crash, lose_a_backend])
-def test_a_restart_seen_only_afterwards_ends_nobody_until_a_stall_window_was_audible(
+def test_restart_seen_only_afterwards_ends_no_job_until_a_stall_window_has_passed(
     protea: Reach, own_server: Embedded, restart: Callable[[Embedded], None]
 ) -> None:
     source = protea.source(LIMITS)
@@ -157,7 +158,7 @@ def test_a_restart_seen_only_afterwards_ends_nobody_until_a_stall_window_was_aud
     assert event["fields"]["silence_seconds"] > HOUR
 
 
-def test_a_restart_between_two_sweeps_is_noticed(protea: Reach, own_server: Embedded) -> None:
+def test_restart_between_two_sweeps_is_noticed(protea: Reach, own_server: Embedded) -> None:
     downtime, source = DowntimeTracker(0.3), protea.source(LIMITS)
     wait_until(protea, server_started(source) + timedelta(seconds=STALL + 0.4))
     protea.sweep(source, downtime=downtime)
@@ -171,7 +172,7 @@ def test_a_restart_between_two_sweeps_is_noticed(protea: Reach, own_server: Embe
     assert protea.row(job)["finished_at"] >= back + timedelta(seconds=0.3 + STALL)
 
 
-def test_without_an_allowance_silence_across_a_restart_is_trusted(protea: Reach, own_server: Embedded) -> None:
+def test_grace_of_zero_trusts_silence_across_a_restart(protea: Reach, own_server: Embedded) -> None:
     job = protea.stale()
     own_server.restart()
     protea.again()
@@ -187,13 +188,13 @@ def away(report: SweepReport, why: str) -> bool:
 
 
 def read_only(protea: Protea) -> bool:
-    """Whether a new session is."""
+    """Whether a new session is read-only."""
     with protea.connect() as connection:
         return connection.execute("SHOW transaction_read_only").fetchone() == ("on",)
 
 
 @pytest.mark.parametrize("whose", ["DATABASE outages", "SYSTEM"])
-def test_a_database_that_is_read_only_is_away(protea: Reach, whose: str) -> None:
+def test_read_only_database_is_unavailable(protea: Reach, whose: str) -> None:
     downtime, source = DowntimeTracker(0), protea.source(LIMITS)
     protea.sweep(source, downtime=downtime)
     seen = downtime.now
@@ -218,7 +219,7 @@ def test_a_database_that_is_read_only_is_away(protea: Reach, whose: str) -> None
     assert (protea.status(alive), protea.status(stale)) == ("running", "failed")
 
 
-def test_a_standby_is_away_until_it_is_promoted(protea: Reach, own_server: Embedded) -> None:
+def test_standby_is_unavailable_until_it_is_promoted(protea: Reach, own_server: Embedded) -> None:
     downtime, source = DowntimeTracker(0), protea.source(LIMITS)
     job = protea.stale()
     own_server.stop()
@@ -233,7 +234,7 @@ def test_a_standby_is_away_until_it_is_promoted(protea: Reach, own_server: Embed
     assert protea.row(job)["finished_at"] > since
 
 
-def test_a_database_that_is_not_there_is_away_and_said_without_its_password(own_server: Embedded) -> None:
+def test_missing_database_is_unavailable_and_named_without_its_password(own_server: Embedded) -> None:
     url = own_server.url_of("nowhere").replace("postgres@", "postgres:hunter2@")
     protea = Protea(url, None)  # type: ignore[arg-type]
     report = protea.sweep()

@@ -19,7 +19,7 @@ from reaper.model import KindThresholds, Outcome, ServerClock, Threshold, Thresh
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 from tests.support.protea import PATIENCE, Heard, Protea
 
 # Far from any clock: a rule that looked at one would choose otherwise. In the past, since a child that runs is alive at
@@ -122,7 +122,7 @@ def worlds(draw: st.DrawFn) -> World:
 
 
 def audible(world: World, minute: int) -> bool:
-    """Whether somebody could be heard in the minute that began so many minutes before NOW."""
+    """Whether signs of life count in the minute that began so many minutes before NOW."""
     if world.allowance and minute > first_look(world) + world.server_age - world.allowance:
         return False
     return not any(out.ago - out.lasted - world.allowance < minute <= out.ago for out in world.outages)
@@ -133,7 +133,7 @@ def first_look(world: World) -> int:
 
 
 def cutoff(world: World, stall: int) -> timedelta | None:
-    """How old a sign must be to lie before a whole stall window of audible minutes; None when none is old enough."""
+    """How old a sign must be to lie before a whole stall window of such minutes; None when no sign is old enough."""
     minute = heard = 0
     while heard < stall:
         minute += 1
@@ -172,7 +172,7 @@ def verdict(world: World, number: int) -> Verdict:
 
 
 def listened(world: World) -> DowntimeTracker:
-    """A reaper that went through all of the outages and is at NOW."""
+    """The downtime tracker of a reaper that went through all outages and is at NOW."""
     tick = 0.0
     downtime = DowntimeTracker(world.allowance * 60.0, lambda: tick)
     first = first_look(world)
@@ -193,7 +193,7 @@ def listened(world: World) -> DowntimeTracker:
 
 
 class Listening(Source):
-    """A source whose sweeps judge by what was heard until NOW."""
+    """A source whose sweeps judge by the downtime until NOW."""
 
     def begin_evaluation(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
         return EvaluationContext.of(downtime, self.thresholds)
@@ -279,6 +279,6 @@ def check(protea: Protea, world: World, batch_size: int) -> None:
     assert sorted(job for (job,) in audits) == sorted(ended)
 
 
-def test_the_sweep_chooses_what_the_rule_says(protea: Protea) -> None:
+def test_sweep_ends_exactly_the_jobs_that_the_rule_calls_stale(protea: Protea) -> None:
     protea.connection.execute("ALTER TABLE job ALTER created_at DROP NOT NULL")
     check(protea)

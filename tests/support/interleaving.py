@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError
 from reaper.errors import ReaperError
 from reaper.source import AuditInfo, Candidate, Claim, Source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext, Rule
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import Rule
 from tests.support.protea import HOUR, Protea
 from tests.support.turns import Actor, Gate, Orders, Turns
 
@@ -101,27 +102,27 @@ class Worker:
         self.connection, self.job, self.script = connection, job, script
         self.did: list[Done] = []
 
-    def play(self, access_control: Gate) -> None:
+    def play(self, gate: Gate) -> None:
         try:
             for n, work in enumerate(self.script):
-                if not self._do(n, work, access_control):
+                if not self._do(n, work, gate):
                     return
         finally:
             self.connection.rollback()
 
-    def _do(self, n: int, work: Work, access_control: Gate) -> bool:
+    def _do(self, n: int, work: Work, gate: Gate) -> bool:
         """One transaction; False when a wary worker found that the job is not its own any more."""
         done = Done(work, [f"{verb.split(' ', 1)[0].lower()} {n}.{i}" for i, verb in enumerate(work.statements)])
         if work.open:
             done.names.append(f"{work.end} {n}")
         self.did.append(done)
         for name, statement in zip(done.names, work.statements, strict=False):
-            access_control(name)
+            gate(name)
             done.changed = self.connection.execute(statement, {"job": self.job}).rowcount > 0
             if work.wary and not done.changed:
                 return False
         if work.open:
-            access_control(done.names[-1])
+            gate(done.names[-1])
         self.connection.commit() if work.end == "commit" else self.connection.rollback()
         return True
 
@@ -148,17 +149,17 @@ class Sweeper:
         self.source: Source = protea.source()
         self.swept = Swept()
         self.pid = 0
-        self._access_control: Gate | None = None
+        self._gate: Gate | None = None
         self._steps: list[str] = []
         self._claiming = False
 
-    def play(self, access_control: Gate) -> None:
+    def play(self, gate: Gate) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
         self.source.close()
 
-    def _runner(self, target: Connection | Engine) -> None:
+    def _listen_to(self, target: Connection | Engine) -> None:
         """Stop before each statement of the claim, and before its commit."""
         event.listen(target, "before_cursor_execute", self._before_statement)
         event.listen(target, "commit", self._before_commit)
@@ -169,13 +170,13 @@ class Sweeper:
     def _before_statement(self, _c: Connection, _r: object, statement: str, *_: object) -> None:
         # What was left of the job is read while its row is locked: a turn there is no other than that at the commit.
         reads = " AS epoch" in statement or " AS same_0" in statement
-        if self._access_control is not None and self._claiming and not reads:
-            self._access_control(self._steps.pop(0))
+        if self._gate is not None and self._claiming and not reads:
+            self._gate(self._steps.pop(0))
 
     def _before_commit(self, *_: object) -> None:
-        if self._access_control is not None and self._claiming:
+        if self._gate is not None and self._claiming:
             self._claiming = False
-            self._access_control("commit")
+            self._gate("commit")
 
 
 class Claimer(Sweeper):
@@ -192,13 +193,13 @@ class Claimer(Sweeper):
         driver.prepare_threshold = 5
         if isolation:
             self.connection = self.connection.execution_options(isolation_level=isolation)
-        self.survey = self.source.survey.candidates(self.context)
+        self.survey = self.source.survey.candidates_query(self.context)
         self.claim = make(self.source.rule, self.context, AuditInfo("main", name, "test-host"))
-        self._runner(self.connection)
+        self._listen_to(self.connection)
 
-    def play(self, access_control: Gate) -> None:
-        self.swept, self._access_control, self._claiming = Swept(), access_control, False
-        access_control("survey")
+    def play(self, gate: Gate) -> None:
+        self.swept, self._gate, self._claiming = Swept(), gate, False
+        gate("survey")
         with self.source.transaction(self.connection, read_only=True):
             batch = [Candidate(row[:1], row[1:]) for row in self.connection.execute(self.survey)]
         self.swept.found = len(batch)
@@ -226,24 +227,24 @@ class WholeSweep(Sweeper):
         super().__init__(name, protea)
         self._protea = protea
         self._surveyed = False
-        self._runner(self.source.engine)
+        self._listen_to(self.source.engine)
 
-    def play(self, access_control: Gate) -> None:
-        self.swept, self._access_control, self._claiming, self._surveyed = Swept(), access_control, False, False
-        access_control("meet")
+    def play(self, gate: Gate) -> None:
+        self.swept, self._gate, self._claiming, self._surveyed = Swept(), gate, False, False
+        gate("meet")
         report = self._protea.sweep(self.source)
         found = report.census.stale if report.census else 0
         problem = report.error or "; ".join(failure.error for failure in report.failures) or None
         self.swept = Swept(found, report.reaped, report.lost, report.locked_total, problem)
 
     def _before_statement(self, _c: Connection, _r: object, statement: str, *_: object) -> None:
-        assert self._access_control is not None
+        assert self._gate is not None
         driver = _c.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         self.pid = driver.info.backend_pid
         if statement == "SET TRANSACTION READ ONLY" and not self._surveyed:
             self._surveyed = True
-            self._access_control("survey")
+            self._gate("survey")
         elif "FOR UPDATE" in statement:
             self._claim_begins()
         super()._before_statement(_c, _r, statement)

@@ -14,10 +14,9 @@ from reaper.database.lease import Lease
 from reaper.database.timeouts import Timeouts
 from reaper.model import Evidence, ServerClock, SweepReport, Thresholds, Verdict
 from reaper.profile import Profile, resolve
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
@@ -214,11 +213,13 @@ class Tasks:
                 listed = {
                     verdict: {
                         key
-                        for (key,) in source.lookup.keys(connection, context, verdict=verdict, kind=None, limit=1000)
+                        for (key,) in source.lookup.list_keys(
+                            connection, context, verdict=verdict, kind=None, limit=1000
+                        )
                     }
                     for verdict in (Verdict.STALE, Verdict.SPARED, Verdict.YOUNG)
                 }
-                overdue = {key for (key,) in source.lookup.overdue(connection, context, 1000)}
+                overdue = {key for (key,) in source.lookup.overdue_keys(connection, context, 1000)}
         assert surveyed == having(by_key, Verdict.STALE) and stale == len(surveyed)
         assert listed == {verdict: having(by_key, verdict) for verdict in listed}
         assert overdue == having(by_key, Verdict.STALE) | having(by_key, Verdict.SPARED)

@@ -63,7 +63,7 @@ class Actor:
 
     def _run(self) -> None:
         try:
-            self._script(self._access_control)
+            self._script(self._gate)
         except Abandoned:
             return
         except BaseException as error:  # noqa: BLE001  (told to the test, which runs in another thread)
@@ -71,7 +71,7 @@ class Actor:
         finally:
             self._reached.put(None)
 
-    def _access_control(self, step: str) -> None:
+    def _gate(self, step: str) -> None:
         self._reached.put(step)
         if not self._turn.get():
             raise Abandoned

@@ -212,8 +212,8 @@ def test_refused_jobs_are_counted_again_while_they_are_left_alone(tasks: Tasks) 
     tasks.add(3)
     with refusing(tasks):
         first, second = swept_twice(tasks)
-    assert (first.reaped, len(first.failures), first.refused_total, first.left) == (1, 2, 2, 2)
-    assert (second.reaped, second.failures, second.refused_total, second.left) == (0, (), 2, 2)
+    assert (first.reaped, len(first.failures), first.refused_total, first.stale_remaining) == (1, 2, 2, 2)
+    assert (second.reaped, second.failures, second.refused_total, second.stale_remaining) == (0, (), 2, 2)
 
 
 def test_job_that_moved_after_the_survey_is_counted_as_lost_in_each_batch(tasks: Tasks) -> None:
@@ -229,4 +229,10 @@ def test_job_that_moved_after_the_survey_is_counted_as_lost_in_each_batch(tasks:
         return False
 
     report = tasks.sweep(options=replace(ORDERS, batch_size=2, should_stop=stopping))
-    assert (report.reaped, report.lost, report.locked_total, report.failures, report.left) == (3, 3, 0, (), 0)
+    assert (report.reaped, report.lost, report.locked_total, report.failures, report.stale_remaining) == (
+        3,
+        3,
+        0,
+        (),
+        0,
+    )

@@ -10,10 +10,9 @@ import pytest
 
 from reaper.model import PostTransitionState, ServerClock
 from reaper.profile import resolve
-from reaper.source import Sign, Source
-from reaper.source.source import SourceOptions
+from reaper.source import Sign, Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.rule import EvaluationContext
+from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.late_signs import newer_than_transition
 from tests.support.late_sign_sweeps import Sweeps
 from tests.support.protea import HOUR, PATIENCE, thresholds
@@ -154,7 +153,7 @@ def test_rounding_by_the_column_type_is_no_late_sign(empty: PostgreSQLDatabase, 
     ],
 )
 def test_sign_is_late_only_beyond_what_rounding_makes_of_the_reap(epoch: float, sign: float, is_later: bool) -> None:
-    remains = PostTransitionState(epoch, (), None, again=False)
+    remains = PostTransitionState(epoch, (), None, requeued=False)
     assert (newer_than_transition(remains, Sign(sign, "then")) is not None) is is_later
     assert newer_than_transition(remains, None) is None
 
@@ -186,7 +185,7 @@ def test_witness_that_the_transition_sets_ahead_gives_no_late_sign() -> None:
         downtime.record_contact(
             ServerClock(now=datetime(2000, 1, 1, tzinfo=UTC), server_started=datetime(2000, 1, 1, tzinfo=UTC))
         )
-        return str(source.follow_up.looking(EvaluationContext.of(downtime, thresholds())))
+        return str(source.follow_up.snapshot_query(EvaluationContext.of(downtime, thresholds())))
 
     assert "heartbeat_at" in heard(TASKS) and "task_log" in heard(TASKS)
     assert "heartbeat_at" not in heard(ahead) and "task_log" in heard(ahead)

@@ -14,9 +14,9 @@ from reaper.sweep.late_signs import MAX_PER_SWEEP, MAX_TRACKED, ReapedJobTracker
 
 
 def ended(*numbers: int) -> list[ReapedJob]:
-    remains = PostTransitionState(1.0, (1.0,), "failed", again=False)
+    remains = PostTransitionState(1.0, (1.0,), "failed", requeued=False)
     return [
-        ReapedJob((str(n),), "JobTimeout", "embed", 1.0, 1.0, None, evidence={"big": "x" * 9}, remains=remains)
+        ReapedJob((str(n),), "JobTimeout", "embed", 1.0, 1.0, None, evidence={"big": "x" * 9}, state_after=remains)
         for n in numbers
     ]
 
@@ -45,7 +45,7 @@ def test_tracked_jobs_take_little_memory() -> None:
                 key=(str(uuid.uuid4()),),
                 kind=f"embed {n % 5}",
                 evidence={"signs": [n] * 100},
-                remains=PostTransitionState(1.5, (float(n),), f"failed {n % 2}", again=False),
+                state_after=PostTransitionState(1.5, (float(n),), f"failed {n % 2}", requeued=False),
             )
             for n, job in enumerate(ended(*range(begin, begin + 1000)))
         ]
@@ -75,5 +75,5 @@ def test_job_that_is_ended_again_is_tracked_again() -> None:
     tracker.track(ended(1))
     tracker.forget(before)
     assert list(tracker.next_sample()) == [("1",)]
-    tracker.track([job._replace(remains=None) for job in ended(1)])
+    tracker.track([job._replace(state_after=None) for job in ended(1)])
     assert len(tracker) == 0

@@ -13,8 +13,7 @@ from reaper.errors import ProbeUnavailable
 from reaper.liveness import LivenessReport
 from reaper.model import Key, Outcome, ReapedJob, SweepReport
 from reaper.profile import resolve
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions

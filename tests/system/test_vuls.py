@@ -19,12 +19,11 @@ from redis import Redis
 from structlog.testing import capture_logs
 
 from reaper.liveness import LivenessReport
-from reaper.liveness.celery import CeleryWitness
+from reaper.liveness.celery import CeleryProbe
 from reaper.model import Evidence, JobCounts, ReapedJob, SweepReport
 from reaper.observers.event_log import EventLog
 from reaper.profile import resolve
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
@@ -118,7 +117,7 @@ class Vuls(VulsWorld):
         return Source("schedules", self.database.url, resolve("vuls-schedule"), thresholds(), PATIENCE)
 
 
-class Meanwhile(CeleryWitness):
+class Meanwhile(CeleryProbe):
     """Things happen between its testimony and the survey."""
 
     def __init__(self, staff: Staff) -> None:
@@ -164,11 +163,11 @@ class Round:
         *,
         max_age: float | None = None,
         absence: float = 0,
-        witness: CeleryWitness | None = None,
+        witness: CeleryProbe | None = None,
         deadline: float = DEADLINE,
     ) -> Round:
         """By default absence is trusted at once."""
-        asked = witness or CeleryWitness(staff.broker.url, deadline, {staff.queue}, absence_seconds=absence)
+        asked = witness or CeleryProbe(staff.broker.url, deadline, {staff.queue}, absence_seconds=absence)
         habits = SourceOptions(probe=asked, queues=(staff.queue,), max_age=max_age)
         return cls(Source("runs", vuls.database.url, resolve("vuls"), thresholds(), PATIENCE, habits))
 

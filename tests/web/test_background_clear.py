@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from reaper.scheduling.scheduler import Supervisor
 from reaper.web import AdminService, History, Status
-from reaper.web.background_clear import ClearTasks, TaskStatus
+from reaper.web.background_clear import ClearTasks, Stage
 from reaper.web.guard.tokens import Caller
 from tests.support.protea import eventually
 
@@ -26,8 +26,8 @@ def test_clearing_that_cannot_start_has_failed_and_does_not_block_the_next(monke
     with monkeypatch.context() as patched, capture_logs() as logs:
         patched.setattr(threading.Thread, "start", refuse)
         failed = clearings.submit(3.0, WHO, dry_run=False)
-    assert (failed.status, failed.error) == (TaskStatus.FAILED, "no thread can be started: can't start new thread")
+    assert (failed.status, failed.error) == (Stage.FAILED, "no thread can be started: can't start new thread")
     assert [line["log_level"] for line in logs] == ["error"]
     assert [change.result for change in (noted.change for noted in history.changes(1))] == [f"failed: {failed.error}"]
     done = clearings.submit(3.0, WHO, dry_run=False)
-    eventually(lambda: clearings.get(done.id).status is TaskStatus.DONE)
+    eventually(lambda: clearings.get(done.id).status is Stage.DONE)

@@ -16,7 +16,7 @@ from reaper.check.finding import Finding, note, warning
 from reaper.profile import Children, Scalar, Witness
 from reaper.source import duplicates
 from reaper.sql import expressions as sql
-from reaper.sql.conditions import among
+from reaper.sql.conditions import is_one_of
 from reaper.sql.tables import ProfileTables
 
 _FUTURE = timedelta(minutes=1)
@@ -40,7 +40,7 @@ def check_rows(context: CheckContext) -> Iterator[Finding]:
         if alive.children:
             question = "whether jobs are each other's parents"
             yield from _result(jobs.table, question, partial(_parent_cycle, context, alive.children))
-    for place in duplicates.places(context.profile):
+    for place in duplicates.next_value_columns(context.profile):
         if _readable(context, place.table) and _readable(context, place.beyond.table):
             question = f"whether the next {place.column} already exists in {place.beyond.table}"
             yield from _result(place.table, question, partial(_taken_next_value, context, place))
@@ -85,7 +85,7 @@ def _other_case(context: CheckContext) -> Finding | None:
         return None
     column, values = running
     state = jobs.c[column.name]
-    if _exists(context, among(state, values)):
+    if _exists(context, is_one_of(state, values)):
         return None
     for value in (value for value in values if isinstance(value, str)):
         for other in sorted({value.upper(), value.lower(), value.capitalize(), value.title()} - {value}):
@@ -171,7 +171,9 @@ def _parent_cycle(context: CheckContext, children: Children) -> Finding | None:
 
 
 def _taken_next_value(context: CheckContext, place: duplicates.NextValueColumn) -> Finding | None:
-    duplicate = duplicates.parse(place, context.catalog.query(duplicates.query(context.schema, place)))
+    duplicate = duplicates.read_duplicates(
+        place, context.catalog.query(duplicates.duplicates_query(context.schema, place))
+    )
     return warning(place.table, str(duplicate)) if duplicate else None
 
 

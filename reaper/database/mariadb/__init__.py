@@ -1,7 +1,7 @@
-"""MariaDB: how it is met and treated.
+"""The dialect for MariaDB.
 
-It knows no settings of a single transaction, so they are set on the session at the start of each: a proxy may have
-given it another server connection than the last one.
+MariaDB has no settings for a single transaction, so they are set on the session at the start of each: through a proxy,
+each transaction may run on another server connection.
 """
 
 from __future__ import annotations
@@ -12,34 +12,35 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, NullPool, Select, TextClause, create_engine, event, text
 
-from reaper.database.mariadb.lease import take
-from reaper.database.mariadb.row_holders import holder_of
+from reaper.database.mariadb.lease import lease_statements
+from reaper.database.mariadb.lock_holder import find_lock_holder
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Timeouts
 from reaper.errors import DatabaseUnavailable
 from reaper.model import Key, LockHolder, ServerClock
 from reaper.sql.tables import ProfileTables
 
-# Strict, or a value that does not fit would be written as another; without NO_ZERO_DATE, since that date is compared
-# with; without ANSI_QUOTES, which SQLAlchemy looks for when it connects.
+# Strict, since a value that does not fit would otherwise be written as another one. Without NO_ZERO_DATE, since columns
+# are compared with that date. Without ANSI_QUOTES, whose presence SQLAlchemy checks when it connects.
 SQL_MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
-# A CTE that is merged into its user is worked out once per mention. A long IN that is turned into a join with its
-# values uses no index on the column. A row that is looked for by two indexes is locked in both, one after the other:
-# whoever comes from the other one meets us in a deadlock.
-SETTINGS = text(
+# derived_merge: a CTE that is merged into its query is computed once per mention. in_predicate_conversion_threshold: a
+# long IN that is turned into a join with its values uses no index on the column. index_merge: a row that is found
+# through two indexes is locked in both, one after the other, which deadlocks with a transaction that begins with the
+# other index.
+SESSION_SETTINGS = text(
     f"SET SESSION time_zone = '+00:00', sql_mode = '{SQL_MODE}', tx_isolation = 'READ-COMMITTED',"
     " optimizer_switch = 'derived_merge=off,index_merge=off', in_predicate_conversion_threshold = 0,"
     " max_statement_time = :statement, lock_wait_timeout = :lock, innodb_lock_wait_timeout = :lock,"
     " idle_transaction_timeout = :idle"
 )
-# Uptime counts whole seconds from the server's start to the statement's: what is left is the same in every look, and
-# stays so when the clock is put right.
-LOOK = text(
+# UPTIME counts whole seconds from the start of the server to the start of the statement. The difference is therefore
+# the same in every reading, also after the clock was corrected.
+READ_CLOCK = text(
     "SELECT version() AS version, now(6) AS now, @@read_only AS read_only, @@innodb_read_only AS forced_read_only,"
     " CAST(now() AS DATETIME) - INTERVAL (SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status"
     " WHERE variable_name = 'UPTIME') SECOND AS server_started,"
     " (SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'SLAVE_RUNNING') AS replica"
 )
-OLDEST = (10, 6)  # knows SKIP LOCKED and JSON_TABLE
+OLDEST_VERSION = (10, 6)  # the first with SKIP LOCKED and JSON_TABLE
 
 
 class MariaDB:
@@ -59,31 +60,31 @@ class MariaDB:
         )
 
         @event.listens_for(engine, "do_connect")
-        def _connect(_dialect: object, _record: object, _words: Sequence[Any], options: Mapping[str, Any]) -> object:
-            line = connect(options, timeouts.connect, timeouts.statement + MARGIN_SECONDS)
-            # SQLAlchemy would look for more than the server has.
-            if "mariadb" not in (greeting := line.greeting).casefold():
-                line.close()
-                raise _too_different(greeting)
-            return line
+        def _connect(_dialect: object, _record: object, _args: Sequence[Any], options: Mapping[str, Any]) -> object:
+            connection = connect(options, timeouts.connect, timeouts.statement + MARGIN_SECONDS)
+            # Checked before SQLAlchemy asks another kind of server for things that it does not have.
+            if "mariadb" not in (greeting := connection.greeting).casefold():
+                connection.close()
+                raise _unsupported(greeting)
+            return connection
 
         return engine
 
     def begin(self, connection: Connection, timeouts: Timeouts, *, read_only: bool) -> None:
         limits = {"statement": timeouts.statement, "lock": LOCK_SECONDS, "idle": IDLE_SECONDS}
-        connection.execute(SETTINGS, limits)
-        connection.execute(opening(read_only=read_only))
+        connection.execute(SESSION_SETTINGS, limits)
+        connection.execute(start_transaction(read_only=read_only))
 
     def read_clock(self, connection: Connection) -> ServerClock:
-        row = connection.execute(LOOK).one()
+        row = connection.execute(READ_CLOCK).one()
         _check_version(connection, row.version)
         if row.read_only not in (0, "OFF") or row.forced_read_only:
-            what = "a replica" if row.replica == "ON" else "read-only"
-            raise DatabaseUnavailable(f"the server is {what}: it takes no changes")
+            role = "a replica" if row.replica == "ON" else "read-only"
+            raise DatabaseUnavailable(f"the server is {role}: it takes no changes")
         return ServerClock(now=_aware(row.now), server_started=_aware(row.server_started))
 
-    def hidden_rows(self, connection: Connection, tables: Collection[str], so: str) -> None:
-        """It knows privileges on tables and columns, and none on rows."""
+    def hidden_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> None:
+        """None are: MariaDB has privileges on tables and columns, but not on rows."""
 
     def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[Sequence[Any]]:
         with connection.execution_options(stream_results=True, max_row_buffer=1000).execute(statement) as result:
@@ -93,31 +94,31 @@ class MariaDB:
         from reaper.database.mariadb.connection import TimedConnection
 
         driver = connection.connection.driver_connection
-        return isinstance(driver, TimedConnection) and driver.answers(within_seconds)
+        return isinstance(driver, TimedConnection) and driver.responds(within_seconds)
 
-    def lease(self, schema: ProfileTables, ttl_seconds: float) -> Sequence[TextClause]:
-        return take(schema, ttl_seconds)
+    def lease(self, tables: ProfileTables, ttl_seconds: float) -> Sequence[TextClause]:
+        return lease_statements(tables, ttl_seconds)
 
-    def lock_holder(self, connection: Connection, schema: ProfileTables, key: Key) -> LockHolder | None:  # noqa: ARG002
-        return holder_of(connection)
+    def lock_holder(self, connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:  # noqa: ARG002
+        return find_lock_holder(connection)
 
 
-def opening(*, read_only: bool) -> TextClause:
+def start_transaction(*, read_only: bool) -> TextClause:
     """The statement that begins a transaction."""
     return text(f"START TRANSACTION READ {'ONLY' if read_only else 'WRITE'}")
 
 
 def _check_version(connection: Connection, version: str) -> None:
-    """MySQL speaks the same protocol and other SQL."""
-    known = connection.dialect.server_version_info or ()
-    if "mariadb" not in version.casefold() or tuple(known[:2]) < OLDEST:
-        raise _too_different(version)
+    """Raises DatabaseUnavailable for MySQL, which has the same protocol but other SQL, and for an old MariaDB."""
+    numbers = connection.dialect.server_version_info or ()
+    if "mariadb" not in version.casefold() or tuple(numbers[:2]) < OLDEST_VERSION:
+        raise _unsupported(version)
 
 
-def _too_different(version: str) -> DatabaseUnavailable:
-    oldest = ".".join(map(str, OLDEST))
+def _unsupported(version: str) -> DatabaseUnavailable:
+    oldest = ".".join(map(str, OLDEST_VERSION))
     return DatabaseUnavailable(f"the server is {version}: MariaDB {oldest} or later is needed")
 
 
-def _aware(context: datetime) -> datetime:
-    return context.replace(tzinfo=UTC)
+def _aware(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC)

@@ -1,6 +1,6 @@
-"""A connection to MariaDB that does not wait for ever. The only module that needs the driver.
+"""A connection to MariaDB with a time limit for each answer. The only module that needs the driver.
 
-The server's own time limits are of no use when it is the server that stands still.
+The server's own time limits do not help when the server itself stands still.
 """
 
 from __future__ import annotations
@@ -20,56 +20,59 @@ else:
 
 
 class TimedConnection(_Connection):
-    """Hangs up when the server says nothing for longer than a limit."""
+    """Fails when the server sends nothing for longer than its time limit."""
 
     def connect(self, sock: Any = None) -> None:
-        """As the driver does, which leaves the socket open when nobody listens at its other end."""
+        """As the driver, which leaves a Unix socket open when connecting fails."""
         if sock is None and self.unix_socket:
-            sock = _at(str(self.unix_socket), self.connect_timeout)
-            self._secure = True  # nobody listens in
+            sock = _connected_socket(str(self.unix_socket), self.connect_timeout)
+            self._secure = True  # a local socket cannot be listened in on
         super().connect(sock)
 
     @property
     def greeting(self) -> str:
-        """How the server calls itself when it is met."""
+        """The version text that the server sends first."""
         return str(self.get_server_info())  # type: ignore[no-untyped-call]
 
-    def wait_at_most(self, seconds: float) -> None:
-        """From now on. The driver reads its limit, which it takes only when it connects, before each answer."""
+    def set_timeout(self, seconds: float) -> None:
+        """Limit each answer from now on. The driver takes a limit when it connects, and reads it before each answer."""
         self._read_timeout: float | None = seconds
         self._write_timeout: float | None = seconds
 
-    def answers(self, within_seconds: float) -> bool:
-        """Whether the server is still there. One that keeps us waiting is hung up on."""
+    def responds(self, within_seconds: float) -> bool:
+        """Whether the server answers in time."""
         limit = self._read_timeout
-        self.wait_at_most(within_seconds)
+        self.set_timeout(within_seconds)
         try:
             self.ping(reconnect=False)
         except MySQLError:
             return False
         finally:
-            self.wait_at_most(limit or within_seconds)
+            self.set_timeout(limit or within_seconds)
         return True
 
 
-def _at(path: str, seconds: float | None) -> socket.socket:
-    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    line.settimeout(seconds)
+def _connected_socket(path: str, timeout_seconds: float | None) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.settimeout(timeout_seconds)
     try:
-        line.connect(path)
+        sock.connect(path)
     except OSError as error:
-        line.close()
+        sock.close()
         raise OperationalError(CR.CR_CONN_HOST_ERROR, f"Can't connect to the server at {path} ({error})") from error
-    return line
+    return sock
 
 
 def connect(options: Mapping[str, Any], connect_seconds: float, limit_seconds: float) -> TimedConnection:
-    """A connection that was made, with its greeting, in `connect_seconds`. Raises MySQLError."""
-    line = TimedConnection(
+    """A connection that was made, greeting included, within `connect_seconds`; then each answer has `limit_seconds`.
+
+    Raises MySQLError.
+    """
+    connection = TimedConnection(
         **options,
         connect_timeout=max(1, round(connect_seconds)),
         read_timeout=connect_seconds,
         write_timeout=connect_seconds,
     )
-    line.wait_at_most(limit_seconds)
-    return line
+    connection.set_timeout(limit_seconds)
+    return connection

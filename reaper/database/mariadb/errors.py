@@ -1,13 +1,13 @@
-"""What MariaDB's error numbers concern. The server's are in its manual's list, those from 2000 to 2999 the driver's."""
+"""MariaDB's error numbers by kind. The server's are in the list of its manual; 2000 to 2999 are the driver's."""
 
 from __future__ import annotations
 
-AWAY = frozenset(
+UNAVAILABLE = frozenset(
     {
         *range(2000, 3000),  # the connection could not be made, or was lost
         1040,  # too many connections
-        1203,  # too many of this user's
-        1226,  # more than this user is granted
+        1203,  # too many connections of this user
+        1226,  # more of a resource than this user is granted
         1129,  # the host is blocked after too many errors
         1130,  # the host may not connect
         1044,  # the user may not use the database
@@ -21,22 +21,22 @@ AWAY = frozenset(
         1927,  # the connection was killed
         *range(1158, 1162),  # packets could not be read or written
         1290,  # the server is read only
-        1792,  # the transaction is
-        1836,  # the server is
-        # Whoever cannot write cannot show that he lives.
+        1792,  # the transaction is read only
+        1836,  # the server is in read-only mode
+        # A worker that cannot write cannot show a sign of life.
         1021,  # the disk is full
         1114,  # the table is full
     }
 )
-PASSING = frozenset(
+TRANSIENT = frozenset(
     {
         1213,  # deadlock
         1020,  # the row has changed since it was read
-        1412,  # the table's definition has changed since
+        1412,  # the table's definition has changed since the transaction began
         1180,  # the commit failed: in a cluster, another node changed the row
     }
 )
-SLOW = frozenset(
+TIMEOUT = frozenset(
     {
         1205,  # waited too long for a lock
         1317,  # interrupted
@@ -45,8 +45,8 @@ SLOW = frozenset(
         1028,  # sorting was aborted
     }
 )
-TWIN = frozenset({1062, 1586})
-"""A unique key has the value already."""
+DUPLICATE = frozenset({1062, 1586})
+"""A unique key holds the value already."""
 
 STATEMENT = frozenset(
     {

@@ -1,7 +1,7 @@
-"""The lease as a user-level lock, which lives as long as its connection.
+"""The lease on MariaDB: a user-level lock, which lasts as long as its connection.
 
-The server hangs up on a connection that has been idle for `wait_timeout`, and gives the lock free. Limitation: behind
-a proxy that lends server connections by the transaction, the lock would stay with a connection of somebody else's.
+The server closes a connection that has been idle for `wait_timeout`, and releases the lock. Limitation: behind a proxy
+that gives each transaction another server connection, the lock would stay with a connection that others use.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from sqlalchemy import TextClause, text
 
 from reaper.sql.tables import ProfileTables, split_name
 
-# The name is one for the whole server and has at most 64 characters. The table's is compared as the server does it.
+# All databases of the server share the names of locks, which have at most 64 characters. The name of the table is
+# compared as the server compares it.
 _TAKE = text(
     """
     SELECT COALESCE(IF(IS_USED_LOCK(name) = CONNECTION_ID(), 1, GET_LOCK(name, 0)), 0) AS mine
@@ -23,10 +24,10 @@ _TAKE = text(
 )
 
 
-def take(schema: ProfileTables, ttl_seconds: float) -> Sequence[TextClause]:
-    """The statements that take or renew the lease, the same for every replica."""
-    database, table = split_name(schema.profile.jobs.table)
-    profile = zlib.crc32(schema.profile.name.encode())
+def lease_statements(tables: ProfileTables, ttl_seconds: float) -> Sequence[TextClause]:
+    """The statements that take or renew the lease of one job table, the same for every replica."""
+    database, table = split_name(tables.profile.jobs.table)
+    profile = zlib.crc32(tables.profile.name.encode())
     return (
         text("SET SESSION wait_timeout = :ttl").bindparams(ttl=max(1, round(ttl_seconds))),
         _TAKE.bindparams(profile=f"{profile:08x}", schema=database, jobs=table),

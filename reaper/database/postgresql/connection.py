@@ -1,7 +1,7 @@
-"""A connection that does not wait for ever.
+"""A connection to PostgreSQL with a time limit for each answer.
 
-The server's own time limits are of no use when it is the server that stands still: a machine that was paused, a
-process that was stopped, a pooler that keeps the line open. All of that acknowledges whatever the network sends.
+The server's own time limits do not help when the server itself stands still: a paused machine, a stopped process, a
+pooler that keeps the connection open. In each case the network still acknowledges every packet.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ T = TypeVar("T")
 
 
 class TimedConnection(psycopg.Connection[Any]):
-    """Hangs up when one answer takes longer than `limit_seconds`."""
+    """Closes itself when one answer takes longer than `limit_seconds`."""
 
     limit_seconds: ClassVar[float] = 3600.0
     _limit: float | None = None
 
-    def answers(self, within_seconds: float) -> bool:
-        """Whether the server is still there. Outside a transaction; one that keeps us waiting is hung up on."""
+    def responds(self, within_seconds: float) -> bool:
+        """Whether the server answers in time; if it does not, the connection is closed. Outside a transaction."""
         self._limit = within_seconds
         try:
             self.autocommit = True
@@ -35,27 +35,27 @@ class TimedConnection(psycopg.Connection[Any]):
         return True
 
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
-        """As psycopg waits, everywhere but while it connects. Raises OperationalError after the limit."""
+        """As psycopg, which waits here for everything except connecting. Raises OperationalError after the limit."""
         return super().wait(self._limited(gen), *args, **kwargs)
 
     def _limited(self, gen: PQGen[T]) -> PQGen[T]:
         limit = self.limit_seconds if self._limit is None else self._limit
         deadline = time.monotonic() + limit
         try:
-            wanted = next(gen)
+            awaited = next(gen)
             while True:
-                # Nothing is ready each time that psycopg's own interval, a tenth of a second, is over.
-                ready = yield wanted
+                # psycopg resumes this at least every tenth of a second, then with nothing ready.
+                ready = yield awaited
                 if not ready and time.monotonic() > deadline:
-                    # Nothing more can be asked on it, not even a rollback: the server rolls back what hangs.
+                    # No further statement is possible, not even a rollback: the server rolls back by itself.
                     self.close()
                     raise psycopg.OperationalError(f"the database does not answer: hung up after {limit:.0f} s")
-                wanted = gen.send(ready)
+                awaited = gen.send(ready)
         except StopIteration as end:
             result: T = end.value
             return result
 
 
-def line(limit_seconds: float) -> type[TimedConnection]:
-    """Connections with this limit."""
-    return type("Line", (TimedConnection,), {"limit_seconds": limit_seconds})
+def connection_class(limit_seconds: float) -> type[TimedConnection]:
+    """A class of connections with this limit."""
+    return type("LimitedConnection", (TimedConnection,), {"limit_seconds": limit_seconds})

@@ -1,8 +1,8 @@
-"""The lease as a transaction that holds an advisory lock and does nothing else.
+"""The lease on PostgreSQL: a transaction that holds an advisory lock and does nothing else.
 
-That works through a pooler which hands out server connections by the transaction, where a session's lock would stay
-behind on somebody else's connection. It holds no snapshot and no row, so it is in nobody's way, and the server itself
-ends it, by idle_in_transaction_session_timeout, when its owner has not renewed it in time.
+That works through a pooler which gives each transaction another server connection; a session's lock would stay behind
+on a connection that others use. The transaction holds no snapshot and no row, so it blocks nothing. The server ends it,
+by idle_in_transaction_session_timeout, when its owner has not renewed it in time.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from sqlalchemy import BigInteger, Dialect, String, TextClause, bindparam, text
 
 from reaper.sql.tables import ProfileTables
 
-# Without parameters: the driver then sends a simple query, which is done with when it is answered. One with parameters
-# leaves its portal, and the portal's snapshot, behind until the transaction ends, and no dead row could be vacuumed.
-# The server says which table the name means here: with a schema per tenant there are many of that name in one database.
+# Without parameters: the driver then sends a simple query, of which nothing is left after the answer. A query with
+# parameters leaves its portal, and the portal's snapshot, open until the transaction ends, and no dead row could be
+# vacuumed. The server resolves the name of the table: with a schema per tenant, one database has many of that name.
 _TAKE = text(
     "SELECT set_config('idle_in_transaction_session_timeout', :ttl, true),"
     " pg_try_advisory_xact_lock("
@@ -23,13 +23,13 @@ _TAKE = text(
 )
 
 
-def take(schema: ProfileTables, dialect: Dialect, ttl_seconds: float) -> TextClause:
+def lease_statement(tables: ProfileTables, dialect: Dialect, ttl_seconds: float) -> TextClause:
     """The statement that takes the lease of one job table, the same for every replica, whatever it calls its source."""
-    given = {
+    parameters = {
         "ttl": (String, f"{round(ttl_seconds * 1000)}"),
-        "profile": (BigInteger, zlib.crc32(schema.profile.name.encode()) & 0x7FFFFFFF),
-        "jobs": (String, dialect.identifier_preparer.format_table(schema.jobs)),
+        "profile": (BigInteger, zlib.crc32(tables.profile.name.encode()) & 0x7FFFFFFF),
+        "jobs": (String, dialect.identifier_preparer.format_table(tables.jobs)),
     }
     return _TAKE.bindparams(
-        *(bindparam(name, value, type_=kind, literal_execute=True) for name, (kind, value) in given.items())
+        *(bindparam(name, value, type_=kind, literal_execute=True) for name, (kind, value) in parameters.items())
     )

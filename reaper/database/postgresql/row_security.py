@@ -1,11 +1,11 @@
-"""Row-level security: does it keep rows from whoever reads a table?
+"""Row-level security: whether its policies may hide rows of a table from a role.
 
-All rows are shown where it is not active for the reader, and where a permissive policy for him is plainly `true` and no
-restrictive one narrows that. What any other policy shows depends on the row, and may be nothing.
+A role sees all rows where row-level security is not active for it, and where a permissive policy for it is just `true`
+and no restrictive policy narrows that. What other policies show depends on the row, and may be nothing.
 
-The tables behind a view are read by its owner, or by whoever asks where it has `security_invoker`. The partitions of a
-table are read through its own policies. Limitation: a view that leaves rows out by itself, and a function that it
-calls, are not seen through; and of policies that somebody puts up while a sweep is under way the next one learns.
+The tables behind a view are read by the view's owner, or by the role itself where the view has `security_invoker`.
+Partitions are read through the policies of their table. Limitations: rows that a view leaves out by itself, or through
+a function, are not noticed; policies that are created while a sweep runs are noticed by the next sweep.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ _PREPARER = PGDialect_psycopg().identifier_preparer  # type: ignore[no-untyped-c
 
 @dataclass(frozen=True, slots=True)
 class RowRestriction:
-    """A table whose policies may keep rows from `reader` who does what `command` says: SELECT, INSERT, UPDATE, DELETE.
+    """A table whose policies may hide rows from a role for a command: SELECT, INSERT, UPDATE or DELETE.
 
-    `schema` and `name` are where the policies stand. Where it is `narrowed`, by a restrictive one, no other helps.
+    `schema` and `name` are the table that has the policies, `reader` is the role. `narrowed`: by a restrictive policy,
+    so another permissive policy would not help.
     """
 
     schema: str
@@ -35,7 +36,7 @@ class RowRestriction:
     narrowed: bool
 
 
-_QUESTION = """
+_RESTRICTIONS = """
 WITH RECURSIVE readings (oid, reader, ours) AS (
     SELECT asked.oid, {reader}, {reader} FROM {asked} AS asked (oid)
     UNION
@@ -73,53 +74,55 @@ ORDER BY 1, 2, 3, 4
 """
 
 
-def hiding(asked: str, reader: str, commands: str) -> TextClause:
-    """Asks for each Hiding. All is SQL: a relation of oids, a role's oid, an array."""
-    return text(_QUESTION.format(asked=asked, reader=reader, commands=commands))
+def restrictions_query(relations: str, reader: str, commands: str) -> TextClause:
+    """Returns RowRestrictions. The arguments are SQL: a relation of oids of tables, an oid of a role, an array."""
+    return text(_RESTRICTIONS.format(asked=relations, reader=reader, commands=commands))
 
 
-def remedy(found: RowRestriction, quote: Callable[[str], str]) -> str:
-    """The statement that shows the reader every row, or lets him write any."""
-    reader = quote(found.reader)
-    if found.narrowed:
+def fix(restriction: RowRestriction, quote: Callable[[str], str]) -> str:
+    """The statement that lets the role see every row, or write any."""
+    reader = quote(restriction.reader)
+    if restriction.narrowed:
         return f"ALTER ROLE {reader} BYPASSRLS;"
-    return f"CREATE POLICY {reader} ON {quote(found.schema)}.{quote(found.name)} TO {reader} USING (true);"
+    return f"CREATE POLICY {reader} ON {quote(restriction.schema)}.{quote(restriction.name)} TO {reader} USING (true);"
 
 
-# --- what is asked before anything is judged -------------------------------------------------------------------------
+# --- before every sweep ------------------------------------------------------------------------------------------
 
-_NAMED = "(SELECT to_regclass(name)::oid FROM unnest(CAST(:tables AS text[])) AS name)"
-_US = "(SELECT oid FROM pg_roles WHERE rolname = current_user)"
-_HIDING_FROM_US = hiding(_NAMED, _US, "ARRAY['SELECT']")
-# Hardly any table has policies, and to plan the question above takes longer than all else that a sweep begins with.
-_ANY = text(
+_NAMED_TABLES = "(SELECT to_regclass(name)::oid FROM unnest(CAST(:tables AS text[])) AS name)"
+_CURRENT_ROLE = "(SELECT oid FROM pg_roles WHERE rolname = current_user)"
+_OWN_RESTRICTIONS = restrictions_query(_NAMED_TABLES, _CURRENT_ROLE, "ARRAY['SELECT']")
+# Asked first, since hardly any table has policies, and planning the query above takes longer than the rest of the
+# beginning of a sweep.
+_HAS_POLICIES = text(
     "SELECT EXISTS (SELECT FROM unnest(CAST(:tables AS text[])) AS name JOIN pg_class c ON c.oid = to_regclass(name)"
     " WHERE c.relrowsecurity OR c.relkind = 'v')"
 )
 
 
-def any_policies(tables: Collection[str]) -> TextClause:
-    """Asks whether `hiding_from_us` is worth asking: one of the tables has policies or is a view."""
-    return _ANY.bindparams(tables=_names(tables))
+def has_policies_query(tables: Collection[str]) -> TextClause:
+    """Whether `own_restrictions_query` is needed: one of the tables has policies or is a view."""
+    return _HAS_POLICIES.bindparams(tables=_quoted_names(tables))
 
 
-def hiding_from_us(tables: Collection[str]) -> TextClause:
-    """Asks which policies may hide rows of these tables."""
-    return _HIDING_FROM_US.bindparams(tables=_names(tables))
+def own_restrictions_query(tables: Collection[str]) -> TextClause:
+    """The restrictions for the current role on these tables."""
+    return _OWN_RESTRICTIONS.bindparams(tables=_quoted_names(tables))
 
 
-def _names(tables: Collection[str]) -> list[str]:
+def _quoted_names(tables: Collection[str]) -> list[str]:
     return [_PREPARER.format_table(table_of(name, ())) for name in sorted(tables)]
 
 
-def hidden_rows(connection: Connection, tables: Collection[str], so: str) -> str | None:
-    """Which of the tables may hide rows from the role, what follows, and what helps; None when it sees them all."""
-    if not tables or not connection.execute(any_policies(tables)).scalar_one():
+def hidden_rows(connection: Connection, tables: Collection[str], consequence: str) -> str | None:
+    """Which of the tables may hide rows from the role, the consequence and the fix; None when it sees all rows."""
+    if not tables or not connection.execute(has_policies_query(tables)).scalar_one():
         return None
-    found = [RowRestriction(**row._mapping) for row in connection.execute(hiding_from_us(tables))]
-    if not found:
+    restrictions = [RowRestriction(**row._mapping) for row in connection.execute(own_restrictions_query(tables))]
+    if not restrictions:
         return None
-    named = ", ".join(dict.fromkeys(f"{each.schema}.{each.name}" for each in found))
-    readers = ", ".join(dict.fromkeys(repr(each.reader) for each in found))
-    fixes = "; ".join(dict.fromkeys(remedy(each, _PREPARER.quote).removesuffix(";") for each in found))
-    return f"row-level security may hide rows of {named} from the role {readers}: {so} before {fixes}"
+    names = ", ".join(dict.fromkeys(f"{restriction.schema}.{restriction.name}" for restriction in restrictions))
+    readers = ", ".join(dict.fromkeys(repr(restriction.reader) for restriction in restrictions))
+    statements = [fix(restriction, _PREPARER.quote).removesuffix(";") for restriction in restrictions]
+    fixes = "; ".join(dict.fromkeys(statements))
+    return f"row-level security may hide rows of {names} from the role {readers}: {consequence} before {fixes}"

@@ -1,11 +1,11 @@
-"""One conversation with Celery's workers, held in a process of its own: `python -m reaper.liveness.inspect`.
+"""One inspection of Celery's workers, in a process of its own: `python -m reaper.liveness.inspect`.
 
-In a process of its own, as only a process can be ended: name resolution, TLS and a broker that accepts and never
-answers block for as long as they please. And nothing of Celery's stays behind in the daemon: no thread, no socket,
-no logging, no 30 MiB of modules.
+In a process of its own, since only a process can be stopped at any time: name resolution, TLS, and a broker that
+accepts connections and never answers, can each block for as long as they like. And nothing of Celery stays in the
+daemon: no thread, no socket, no logging, no 30 MiB of modules.
 
-The process reads an `Order` from its standard input (so that no password stands in the table of processes) and writes
-an `Account` to its standard output, both as JSON.
+The process reads an `InspectRequest` from its standard input, so that no password is visible in the list of processes,
+and writes an `InspectReply` to its standard output, both as JSON.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class InspectRequest:
-    """What to ask whom, until when."""
+    """Which broker and queues to inspect, or which tasks to revoke."""
 
     broker_url: str
     until: float
-    """On the machine's monotonic clock, which all of its processes share."""
-    inbox: str
-    """A name for the queue of replies; a witness keeps it, so that at most one is ever left behind."""
+    """The deadline on the machine's monotonic clock, which all of its processes share."""
+    reply_queue: str
+    """A name for the queue of replies. A probe always uses the same one, so that at most one is ever left behind."""
     queues: tuple[str, ...] = ()
-    """Queues to look at, besides those that the workers name."""
+    """Queues to read, besides those that the workers name."""
     transport_options: Mapping[str, Any] = field(default_factory=dict)
     revoke: tuple[str, ...] = ()
-    """Not empty: nothing is asked; these tasks are revoked and terminated."""
+    """Not empty: these tasks are revoked and terminated, and nothing is inspected."""
     signal: str = "SIGTERM"
 
     def dumps(self) -> str:
@@ -37,40 +37,40 @@ class InspectRequest:
 
     @classmethod
     def loads(cls, text: str) -> InspectRequest:
-        given = json.loads(text)
-        return cls(**{**given, "queues": tuple(given["queues"]), "revoke": tuple(given["revoke"])})
+        members = json.loads(text)
+        return cls(**{**members, "queues": tuple(members["queues"]), "revoke": tuple(members["revoke"])})
 
 
 @dataclass(slots=True)
-class Worker:
-    """What one name answered: a worker, or several that were given the same name."""
+class WorkerReply:
+    """The replies under one worker's name: of a worker, or of several that were given the same name."""
 
-    complete_answers: int = 0
-    """How many processes of that name answered every question of every round."""
+    complete_replies: int = 0
+    """How many processes of that name answered every command of every round."""
     queues: list[list[str]] = field(default_factory=list)
-    """What each of them consumes."""
+    """The queues that each of them consumes."""
     pid: int | None = None
-    """Its main process."""
+    """The main process."""
     uptime_seconds: float | None = None
     pool: str | None = None
     """The pool's implementation, such as `celery.concurrency.prefork:TaskPool`."""
     executing: dict[str, str] = field(default_factory=dict)
     """id → task name."""
-    held: dict[str, str] = field(default_factory=dict)
+    reserved: dict[str, str] = field(default_factory=dict)
     """id → task name: reserved, or scheduled for later."""
 
 
 @dataclass(slots=True)
 class InspectReply:
-    """What the workers and the broker said."""
+    """What the workers and the broker replied."""
 
-    workers: dict[str, Worker] = field(default_factory=dict)
+    workers: dict[str, WorkerReply] = field(default_factory=dict)
     queued: dict[str, str] = field(default_factory=dict)
-    """id → task name of messages that the broker was seen to keep: waiting, or delivered and not acknowledged."""
-    waiting: list[str] = field(default_factory=list)
-    """Queues that hold messages whose ids could not be read."""
+    """id → task name of the messages that the broker keeps: waiting, or delivered and not acknowledged."""
+    unreadable_queues: list[str] = field(default_factory=list)
+    """Queues with messages whose ids could not be read."""
     listeners: int | None = None
-    """How many workers the broker handed the questions to; None where it does not say."""
+    """How many workers the broker delivered the commands to; None where it does not say."""
     consumers: dict[str, int] | None = None
     """How many consumers each queue has; a queue is missing where that could not be found out. None as above."""
     trouble: str | None = None
@@ -80,6 +80,6 @@ class InspectReply:
 
     @classmethod
     def loads(cls, text: str) -> InspectReply:
-        given = json.loads(text)
-        given["workers"] = {name: Worker(**worker) for name, worker in given["workers"].items()}
-        return cls(**given)
+        members = json.loads(text)
+        members["workers"] = {name: WorkerReply(**worker) for name, worker in members["workers"].items()}
+        return cls(**members)

@@ -1,4 +1,4 @@
-"""Reads an Order, writes an Account; trouble with the broker is a line in it."""
+"""The inspecting process: reads an InspectRequest, writes an InspectReply. Trouble with the broker is in the reply."""
 
 from __future__ import annotations
 
@@ -10,50 +10,50 @@ from dataclasses import replace
 
 from reaper.liveness.inspect import InspectReply, InspectRequest
 
-# What is left after this share of the time is for taking leave of the broker.
-_TALKING_SHARE = 0.9
+# The rest of the time is for closing the connection.
+_INSPECTING_SHARE = 0.9
 _CONNECTING_SHARE = 0.6
 
 
 def main() -> None:
-    order = InspectRequest.loads(sys.stdin.read())
-    begun = time.monotonic()
-    # Whoever started this may be gone: it ends by itself.
-    signal.setitimer(signal.ITIMER_REAL, max(order.until - begun, 0.0) + 1.0)
-    sys.stdout.write(_held(order, begun).dumps())
+    request = InspectRequest.loads(sys.stdin.read())
+    started = time.monotonic()
+    # Ends this process even when the one that started it is gone.
+    signal.setitimer(signal.ITIMER_REAL, max(request.until - started, 0.0) + 1.0)
+    sys.stdout.write(_reply_to(request, started).dumps())
     sys.stdout.flush()
-    # Without destructors: kombu's would wait out its last BRPOP, for a second. The sockets close all the same.
+    # Without destructors, since kombu's would wait a second for its last BRPOP. The system closes the sockets.
     os._exit(0)
 
 
-def _held(order: InspectRequest, begun: float) -> InspectReply:
+def _reply_to(request: InspectRequest, started: float) -> InspectReply:
     try:
         from kombu import Connection
         from kombu.exceptions import KombuError
 
-        from reaper.liveness.inspect.broker_selection import UnsupportedBroker
-        from reaper.liveness.inspect.inspection import interview, revoke
+        from reaper.liveness.inspect.broker import UnsupportedBroker
+        from reaper.liveness.inspect.inspection import inspect_workers, revoke_tasks
     except ImportError as error:
         return InspectReply(trouble=f"the Celery libraries cannot be imported: {error}")
-    until = begun + (order.until - begun) * _TALKING_SHARE
-    order = replace(order, until=until)
+    until = started + (request.until - started) * _INSPECTING_SHARE
+    request = replace(request, until=until)
     errors: tuple[type[BaseException], ...] = (OSError, ImportError, KombuError, UnsupportedBroker)
     try:
         connection = Connection(
-            order.broker_url,
-            connect_timeout=(until - begun) * _CONNECTING_SHARE,
+            request.broker_url,
+            connect_timeout=(until - started) * _CONNECTING_SHARE,
             heartbeat=0,
-            transport_options=dict(order.transport_options),
+            transport_options=dict(request.transport_options),
         )
         errors = (*errors, *connection.connection_errors, *connection.channel_errors)
-        connection.ensure_connection(max_retries=1, interval_start=0, timeout=until - begun)
-        return revoke(connection, order) if order.revoke else interview(connection, order, begun)
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=until - started)
+        return revoke_tasks(connection, request) if request.revoke else inspect_workers(connection, request, started)
     except errors as error:
-        return InspectReply(trouble=_in_words(error))
+        return InspectReply(trouble=_one_line(error))
 
 
-def _in_words(error: BaseException) -> str:
-    """One line. kombu wraps what it met."""
+def _one_line(error: BaseException) -> str:
+    """The message of the error, or of its cause, which kombu wraps."""
     cause = error.__cause__ or error
     return " ".join(f"{cause or error}".split()) or type(cause).__name__
 

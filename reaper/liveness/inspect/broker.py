@@ -1,10 +1,13 @@
-"""Messages that a broker keeps, and what a broker must be able to tell."""
+"""What the inspection needs of a broker, and which broker a connection leads to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Protocol
+
+from kombu import Connection
 
 
 @dataclass(slots=True)
@@ -13,30 +16,53 @@ class QueuedMessages:
 
     ids: dict[str, str] = field(default_factory=dict)
     """id → task name."""
-    unread: set[str] = field(default_factory=set)
-    """Queues with messages that could not be told apart."""
+    unreadable_queues: set[str] = field(default_factory=set)
+    """Queues with messages whose ids could not be read."""
 
     def add(self, other: QueuedMessages) -> None:
         self.ids |= other.ids
-        self.unread |= other.unread
+        self.unreadable_queues |= other.unreadable_queues
 
 
 class Broker(Protocol):
     """One kind of broker, on an open connection."""
 
     listeners: int | None
-    """As in `Account`."""
+    """As in `InspectReply`."""
     consumers: dict[str, int] | None
-    """As in `Account`."""
+    """As in `InspectReply`."""
 
-    def look(self, queues: Iterable[str], until: float) -> QueuedMessages:
-        """The messages that are kept for these queues."""
+    def read_queues(self, queues: Iterable[str], until: float) -> QueuedMessages:
+        """The messages that the broker keeps for these queues."""
         ...
 
-    def all_heard(self, answered: Mapping[str, int], workers: int) -> bool:
-        """Whether nobody is missing when so many workers answered, `answered` of them of each queue."""
+    def is_complete(self, workers_by_queue: Mapping[str, int], workers: int) -> bool:
+        """Whether no worker is missing when so many replied, in all and of each queue."""
         ...
 
-    def leave(self) -> None:
-        """Take leave of the broker; the process ends right after."""
+    def close(self) -> None:
+        """Close the connection as the broker expects it; the process ends right after."""
         ...
+
+
+class UnsupportedBroker(Exception):
+    """The transport has no remote control, or its broker cannot say how many workers should have replied."""
+
+
+def broker_of(connection: Connection) -> Broker:
+    """The broker that the connection leads to. Raises UnsupportedBroker.
+
+    Only the module that is needed is imported: each needs a client library of its own.
+    """
+    match connection.transport.driver_type:
+        case "redis":
+            return _import_broker("redis", "Redis", connection)
+        case "amqp":
+            return _import_broker("rabbitmq", "RabbitMQ", connection)
+        case other:
+            raise UnsupportedBroker(f"workers cannot be asked over {other}; they can over Redis and RabbitMQ")
+
+
+def _import_broker(module: str, name: str, connection: Connection) -> Broker:
+    broker: Broker = getattr(import_module(f"reaper.liveness.inspect.{module}"), name)(connection)
+    return broker

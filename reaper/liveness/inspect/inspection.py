@@ -1,9 +1,9 @@
-"""The order of questions and looks, so that no job slips through between two of them.
+"""The order in which commands are sent and queues are read, so that no task is missed on its way between two places.
 
-A task moves from its queue to a worker's schedule, to what it has reserved, to what it executes; a retry puts it back
-into a queue. Questions are asked in this order, so that one which moves on meanwhile is met further on. One that is on
-its way from the broker to a worker, or back, may still be met nowhere: therefore everything is asked twice, with a
-look at the broker before each time. To be missed, a task would have to be on its way four times at the wrong moment.
+A task moves from its queue to a worker's schedule, to the worker's reserved tasks, to the tasks that it executes; a
+retry puts it back into a queue. The commands are sent in this order, so that a task which moves on meanwhile is seen
+further on. A task on its way from the broker to a worker, or back, may still be seen nowhere: so everything is asked
+twice, and the queues are read before each time. To be missed, a task would have to be on its way at all four moments.
 """
 
 from __future__ import annotations
@@ -14,96 +14,95 @@ from typing import Any
 
 from kombu import Connection
 
-from reaper.liveness.inspect import InspectReply, InspectRequest, Worker
-from reaper.liveness.inspect.broker import Broker, QueuedMessages
-from reaper.liveness.inspect.broker_selection import broker_of
-from reaper.liveness.inspect.remote_control import Answers, opened
+from reaper.liveness.inspect import InspectReply, InspectRequest, WorkerReply
+from reaper.liveness.inspect.broker import Broker, QueuedMessages, broker_of
+from reaper.liveness.inspect.remote_control import Replies, open_remote_control
 
-# `safe`: arguments as text, as the task's own might not be JSON (the other two cannot be told so).
-_TASKS: Mapping[str, Mapping[str, Any]] = {"scheduled": {}, "reserved": {}, "active": {"safe": True}}
-_ALL: Mapping[str, Mapping[str, Any]] = {**_TASKS, "active_queues": {}, "stats": {}}
-# Those who answered all of the first round get the rest for the second one, also when somebody is silent.
+# `safe`: the tasks' arguments as text, since they might not be JSON. The other two commands have no such option.
+_TASK_COMMANDS: Mapping[str, Mapping[str, Any]] = {"scheduled": {}, "reserved": {}, "active": {"safe": True}}
+_ALL_COMMANDS: Mapping[str, Mapping[str, Any]] = {**_TASK_COMMANDS, "active_queues": {}, "stats": {}}
+# The rest of the time is for the second round, also when some workers do not reply to the first.
 _FIRST_ROUND_SHARE = 0.7
 
 
-def interview(connection: Connection, order: InspectRequest, begun: float) -> InspectReply:
-    """Everything, in two rounds. Ends as soon as nobody can be missing, else when the time is up."""
-    broker, account, kept = broker_of(connection), InspectReply(), QueuedMessages()
-    half = begun + (order.until - begun) * _FIRST_ROUND_SHARE
-    with opened(connection, order.inbox) as conversation:
-        kept.add(broker.look(order.queues, half))
-        first = conversation.put(_ALL)
-        conversation.listen(lambda: _nobody_missing(broker, first), half)
-        whole = _whole(first)
-        kept.add(broker.look({*order.queues, *_consumed(first)}, order.until))
-        second = conversation.put(_TASKS)
-        conversation.listen(lambda: not whole - _whole(second), order.until)
-    broker.leave()
-    for answers in (first, second):
-        _take_in(answers, account)
-    _take_in_workers(first, whole & _whole(second), account)
-    account.queued, account.waiting = kept.ids, sorted(kept.unread)
-    account.listeners, account.consumers = broker.listeners, broker.consumers
-    return account
+def inspect_workers(connection: Connection, request: InspectRequest, started: float) -> InspectReply:
+    """Inspect everything, in two rounds. Ends as soon as no worker can be missing, else when the time is up."""
+    broker, reply, messages = broker_of(connection), InspectReply(), QueuedMessages()
+    first_round_until = started + (request.until - started) * _FIRST_ROUND_SHARE
+    with open_remote_control(connection, request.reply_queue) as control:
+        messages.add(broker.read_queues(request.queues, first_round_until))
+        first = control.broadcast(_ALL_COMMANDS)
+        control.collect(lambda: _is_complete(broker, first), first_round_until)
+        complete = _complete_replies(first)
+        messages.add(broker.read_queues({*request.queues, *_consumed_queues(first)}, request.until))
+        second = control.broadcast(_TASK_COMMANDS)
+        control.collect(lambda: not complete - _complete_replies(second), request.until)
+    broker.close()
+    for replies in (first, second):
+        _add_tasks(replies, reply)
+    _add_workers(first, complete & _complete_replies(second), reply)
+    reply.queued, reply.unreadable_queues = messages.ids, sorted(messages.unreadable_queues)
+    reply.listeners, reply.consumers = broker.listeners, broker.consumers
+    return reply
 
 
-def revoke(connection: Connection, order: InspectRequest) -> InspectReply:
-    """Revoked and terminated, by all workers: also by one that would get the message later."""
+def revoke_tasks(connection: Connection, request: InspectRequest) -> InspectReply:
+    """Have all workers revoke and terminate the tasks, also a worker that would receive one of them later."""
     broker = broker_of(connection)
-    words = {"task_id": list(order.revoke), "terminate": True, "signal": order.signal}
-    with opened(connection, order.inbox) as conversation:
-        answers = conversation.put({"revoke": words})
-        # RabbitMQ does not say how many there are: the first answer is enough there.
-        conversation.listen(lambda: broker.all_heard({}, _whole(answers).total()), order.until)
-    broker.leave()
-    account = InspectReply(listeners=broker.listeners, consumers=broker.consumers)
-    account.workers = {name: Worker(complete_answers=count) for name, count in _whole(answers).items()}
-    return account
+    arguments = {"task_id": list(request.revoke), "terminate": True, "signal": request.signal}
+    with open_remote_control(connection, request.reply_queue) as control:
+        replies = control.broadcast({"revoke": arguments})
+        # RabbitMQ does not say how many workers there are: there, the first reply is enough.
+        control.collect(lambda: broker.is_complete({}, _complete_replies(replies).total()), request.until)
+    broker.close()
+    reply = InspectReply(listeners=broker.listeners, consumers=broker.consumers)
+    reply.workers = {name: WorkerReply(complete_replies=count) for name, count in _complete_replies(replies).items()}
+    return reply
 
 
-def _whole(answers: Answers) -> Counter[str]:
-    """How many of each name answered all of the questions."""
-    names = {name for given in answers.values() for name in given}
-    least = {name: min(len(given.get(name, ())) for given in answers.values()) for name in names}
-    return Counter({name: count for name, count in least.items() if count})
+def _complete_replies(replies: Replies) -> Counter[str]:
+    """How many processes of each worker name replied to all of the commands."""
+    names = {name for by_worker in replies.values() for name in by_worker}
+    fewest = {name: min(len(by_worker.get(name, ())) for by_worker in replies.values()) for name in names}
+    return Counter({name: count for name, count in fewest.items() if count})
 
 
-def _consumed(answers: Answers) -> Counter[str]:
-    """How many of those who answered all of the questions consume each queue."""
-    whole = _whole(answers)
+def _consumed_queues(replies: Replies) -> Counter[str]:
+    """How many of the workers that replied to all of the commands consume each queue."""
+    complete = _complete_replies(replies)
     return Counter(
         queue["name"]
-        for name, given in answers["active_queues"].items()
-        for queues in given[: whole[name]]
+        for name, by_process in replies["active_queues"].items()
+        for queues in by_process[: complete[name]]
         for queue in queues or ()
     )
 
 
-def _nobody_missing(broker: Broker, answers: Answers) -> bool:
-    return broker.all_heard(_consumed(answers), _whole(answers).total())
+def _is_complete(broker: Broker, replies: Replies) -> bool:
+    return broker.is_complete(_consumed_queues(replies), _complete_replies(replies).total())
 
 
-def _take_in(answers: Answers, account: InspectReply) -> None:
-    """Tasks, whoever answered what: a part of an answer is no reason to overlook what it says."""
-    for method in _TASKS:
-        for name, given in answers[method].items():
-            worker = account.workers.setdefault(name, Worker())
-            tasks = worker.executing if method == "active" else worker.held
-            for entry in (entry for entries in given for entry in entries or ()):
-                request = entry.get("request", entry)
-                tasks[str(request["id"])] = str(request.get("name") or "")
+def _add_tasks(replies: Replies, reply: InspectReply) -> None:
+    """The tasks of every reply, also of workers that did not reply to all of the commands."""
+    for method in _TASK_COMMANDS:
+        for name, by_process in replies[method].items():
+            worker = reply.workers.setdefault(name, WorkerReply())
+            tasks = worker.executing if method == "active" else worker.reserved
+            for entry in (entry for entries in by_process for entry in entries or ()):
+                task = entry.get("request", entry)
+                tasks[str(task["id"])] = str(task.get("name") or "")
 
 
-def _take_in_workers(answers: Answers, whole: Counter[str], account: InspectReply) -> None:
-    for name, count in whole.items():
-        worker = account.workers[name]
-        worker.complete_answers = count
-        worker.queues = [[str(queue["name"]) for queue in queues or ()] for queues in answers["active_queues"][name]]
-        _introduce(worker, answers["stats"][name])
+def _add_workers(replies: Replies, complete: Counter[str], reply: InspectReply) -> None:
+    for name, count in complete.items():
+        worker = reply.workers[name]
+        worker.complete_replies = count
+        worker.queues = [[str(queue["name"]) for queue in queues or ()] for queues in replies["active_queues"][name]]
+        _add_process(worker, replies["stats"][name])
 
 
-def _introduce(worker: Worker, stats: list[Any]) -> None:
-    """Where workers share a name: always the same one of them."""
-    told = min(stats, key=lambda one: one.get("pid") or 0)
-    worker.pid, worker.uptime_seconds = told.get("pid"), told.get("uptime")
-    worker.pool = (told.get("pool") or {}).get("implementation")
+def _add_process(worker: WorkerReply, stats: list[Any]) -> None:
+    """Of several processes that share a name, always the same one."""
+    process = min(stats, key=lambda process: process.get("pid") or 0)
+    worker.pid, worker.uptime_seconds = process.get("pid"), process.get("uptime")
+    worker.pool = (process.get("pool") or {}).get("implementation")

@@ -1,18 +1,18 @@
-"""RabbitMQ says of each queue how many messages are ready and how many consumers it has, and no more.
+"""RabbitMQ as a broker: it says how many ready messages and how many consumers each queue has, and nothing else.
 
-What it tells (`queue.declare`, passive: https://www.rabbitmq.com/docs/specification#rules, `message_count` counts the
-messages that are ready, not those delivered and unacknowledged):
+What follows from that (`queue.declare`, passive: https://www.rabbitmq.com/docs/specification#rules; `message_count`
+counts the messages that are ready, not those delivered and unacknowledged):
 
-- A worker that is connected and silent is one consumer too many on its queue.
-- A worker that died has its unacknowledged messages put back at once: they are ready, and will run (again).
-- The messages cannot be told apart without taking them out, which marks them as redelivered. So while any message is
-  ready in a queue, a job of that queue may be it.
-- Messages with an eta, where the queues are quorum queues, do not stand in their queue but in those of the native
-  delayed delivery (kombu, `transport/native_delayed_delivery.py`); while one does, a job of any queue may be it.
+- A worker that is connected and does not reply is one consumer too many on its queue.
+- When a worker dies, its unacknowledged messages are ready again at once, and will run (again).
+- Ids of messages can only be read by taking the messages out, which marks them as redelivered. So while any message is
+  ready in a queue, each job of that queue may be that message.
+- Where the queues are quorum queues, messages with an eta are in the queues of the native delayed delivery (kombu,
+  `transport/native_delayed_delivery.py`). While one is there, a job of any queue may be that message.
 
-What it cannot tell: a worker whose connection is closed is no consumer, whether it died, or ends warmly and still
-executes (https://github.com/celery/celery/issues/8417), or was cut off, or has a solo pool: a task of more than about
-three minutes then keeps it from sending heartbeats, and RabbitMQ closes the connection
+What cannot be known: a worker whose connection is closed is no consumer, whether it died, or is shutting down warmly
+and still executes (https://github.com/celery/celery/issues/8417), or was cut off, or has a solo pool: a task of more
+than about three minutes then keeps it from sending heartbeats, and RabbitMQ closes the connection
 (https://github.com/celery/celery/issues/3430).
 """
 
@@ -28,37 +28,37 @@ from kombu.transport.native_delayed_delivery import MAX_LEVEL, level_name
 
 from reaper.liveness.inspect.broker import QueuedMessages
 
-_MOMENT_SECONDS = 1.0
+# Workers of queues whose names are not known yet get this long to reply.
+_FIRST_REPLY_SECONDS = 1.0
 
 
 class RabbitMQ:
-    """Looks on a channel of its own: a question for a queue that does not exist closes its channel."""
+    """Reads on a channel of its own: asking for a queue that does not exist closes the channel."""
 
     listeners: int | None = None
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._begun = time.monotonic()
+        self._opened_at = time.monotonic()
         self._channel: Any = None
         self.consumers: dict[str, int] | None = {}
 
-    def look(self, queues: Iterable[str], until: float) -> QueuedMessages:  # noqa: ARG002
-        """As `Broker.look`; notes how many consumers each of them has."""
+    def read_queues(self, queues: Iterable[str], until: float) -> QueuedMessages:  # noqa: ARG002
+        """As `Broker.read_queues`; also counts the consumers of each queue."""
         queues = set(queues)
-        ready = {queue for queue in queues if self._ready(queue)}
-        return QueuedMessages(unread=queues if self._delayed() else ready)
+        ready = {queue for queue in queues if self._has_ready_messages(queue)}
+        return QueuedMessages(unreadable_queues=queues if self._has_delayed_messages() else ready)
 
-    def all_heard(self, answered: Mapping[str, int], workers: int) -> bool:
-        """Somebody answered, or could have, and no queue has more consumers than workers that answered."""
-        for queue in answered:
+    def is_complete(self, workers_by_queue: Mapping[str, int], workers: int) -> bool:
+        """A worker replied, or had the time to, and no queue has more consumers than workers that replied."""
+        for queue in workers_by_queue:
             if queue not in self._consumers:
-                self._ready(queue)
-        # Workers of queues that are not known may take a moment.
-        met = workers > 0 or time.monotonic() - self._begun > _MOMENT_SECONDS
-        return met and all(answered.get(queue, 0) >= count for queue, count in self._consumers.items())
+                self._has_ready_messages(queue)
+        any_reply = workers > 0 or time.monotonic() - self._opened_at > _FIRST_REPLY_SECONDS
+        return any_reply and all(workers_by_queue.get(queue, 0) >= count for queue, count in self._consumers.items())
 
-    def leave(self) -> None:
-        """Properly: RabbitMQ logs a warning for each connection that is merely cut."""
+    def close(self) -> None:
+        """RabbitMQ logs a warning for each connection that is cut without being closed."""
         self._connection.release()
 
     @property
@@ -66,10 +66,10 @@ class RabbitMQ:
         assert self.consumers is not None
         return self.consumers
 
-    def _ready(self, queue: str) -> bool:
-        """Whether messages are ready; True where that cannot be found out. Notes the number of consumers."""
+    def _has_ready_messages(self, queue: str) -> bool:
+        """True also where that cannot be found out. Also counts the consumers of the queue."""
         try:
-            _, messages, consumers = self._declared(queue)
+            _, messages, consumers = self._passive_declare(queue)
         except NotFound:
             self._consumers[queue] = 0
             return False
@@ -79,16 +79,17 @@ class RabbitMQ:
         self._consumers[queue] = consumers
         return bool(messages)
 
-    def _delayed(self) -> bool:
+    def _has_delayed_messages(self) -> bool:
+        """True also where that cannot be found out."""
         levels = [level_name(level) for level in range(MAX_LEVEL, -1, -1)]
         try:
-            return any(self._declared(level)[1] for level in levels)
+            return any(self._passive_declare(level)[1] for level in levels)
         except NotFound:
-            return False  # They are declared all together, or not at all.
+            return False  # Either all of these queues exist or none.
         except (AccessRefused, ResourceLocked):
             return True
 
-    def _declared(self, queue: str) -> tuple[str, int, int]:
+    def _passive_declare(self, queue: str) -> tuple[str, int, int]:
         if self._channel is None or not self._channel.is_open:
             self._channel = self._connection.channel()
         name, messages, consumers = self._channel.queue_declare(queue, passive=True)

@@ -1,18 +1,18 @@
-"""Redis says which messages it keeps, one by one, and how many workers heard a question.
+"""Redis as a broker: it shows each message that it keeps, and how many workers received a command.
 
-What it tells (kombu, `transport/redis.py`):
+What follows from that (kombu, `transport/redis.py`):
 
-- PUBLISH returns how many clients it reached: each worker that is connected, also one that is stopped or busy and
-  will not answer. Not who they are; a monitor that subscribes to everything counts, too.
-- A queue is a list, with a list more for each priority (`queue`, and the queue's name, a separator and a digit).
-- A message that was delivered and not acknowledged stands in the hash `unacked`. Whoever held it may be dead: it comes
-  back to its queue after the visibility timeout (an hour unless configured), and runs then. So its job is not dead.
-- A worker acknowledges when a task begins, or, with `acks_late`, when it has ended: then `unacked` holds running ones.
+- PUBLISH returns how many clients it reached: each worker that is connected, also one that is stopped or busy and will
+  not reply. It does not name them, and a monitor that subscribes to everything counts too.
+- A queue is a list, with one more list for each priority (`queue`, and the queue's name, a separator and a digit).
+- A message that was delivered and not acknowledged is in the hash `unacked`. Even if its worker is dead, it comes back
+  to its queue after the visibility timeout (an hour unless configured), and runs then. So its job is not dead.
+- A worker acknowledges when a task starts, or, with `acks_late`, when it has ended: then `unacked` has running tasks.
 
-What it cannot tell: a worker whose connection is closed is not counted, whether it died, or ends warmly and still
-executes (https://github.com/celery/celery/issues/8417), or was cut off and does not find back
-(https://github.com/celery/celery/issues/8091). Nor is one with remote control switched off. And between BRPOP and
-`unacked` a message is in the hands of a worker that does not know it yet; therefore the interview looks and asks twice.
+What cannot be known: a worker whose connection is closed is not counted, whether it died, or is shutting down warmly
+and still executes (https://github.com/celery/celery/issues/8417), or was cut off and does not reconnect
+(https://github.com/celery/celery/issues/8091). Nor is a worker with remote control switched off. And between BRPOP and
+`unacked`, a message is with a worker that does not know it yet: so the inspection reads and asks twice.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from kombu import Connection
 
 from reaper.liveness.inspect.broker import QueuedMessages
 
-_AT_A_TIME = 200
-# More than workers prefetch and a queue usually holds. A backlog beyond it is not told apart.
-_MOST_MESSAGES = 20_000
-_MOST_BYTES = 64 * 2**20
-# Which steps are in use is in the workers' configuration (`priority_steps`): look for all.
+_CHUNK = 200
+# More than workers prefetch and a queue usually has. The messages of a longer backlog are not read one by one.
+_MAX_MESSAGES = 20_000
+_MAX_BYTES = 64 * 2**20
+# Which priorities are in use is in the workers' configuration (`priority_steps`): read all.
 _PRIORITIES = range(1, 10)
 
 
 @dataclass(slots=True)
 class _Budget:
-    """How much may still be read."""
+    """How much may still be read, and until when."""
 
     until: float
-    messages: int = _MOST_MESSAGES
-    size: int = _MOST_BYTES
+    messages: int = _MAX_MESSAGES
+    size: int = _MAX_BYTES
 
-    def take(self, raw: Iterable[bytes]) -> None:
-        for message in raw:
+    def spend(self, messages: Iterable[bytes]) -> None:
+        for message in messages:
             self.messages -= 1
             self.size -= len(message)
 
@@ -56,85 +56,87 @@ class _Budget:
 
 
 class Redis:
-    """Reads with a client of its own, on the connections of kombu's channel."""
+    """Reads with its own client on the connections of kombu's channel."""
 
     consumers: dict[str, int] | None = None
 
     def __init__(self, connection: Connection) -> None:
         self._channel = connection.default_channel
-        # Not kombu's client, which puts the key prefix before the keys of some commands only.
+        # Not kombu's client, which adds the key prefix for some commands only.
         self._client: Any = redis.Redis(connection_pool=self._channel.pool)
         self.listeners: int | None = None
         self._count_listeners()
 
-    def look(self, queues: Iterable[str], until: float) -> QueuedMessages:
-        """As `Broker.look`."""
-        queues, budget, kept = set(queues), _Budget(until), QueuedMessages()
-        whole = all(self._read(raw, kept) for raw in self._unacknowledged(budget))
-        if not whole or budget.spent:
-            # It may belong to any queue.
-            return QueuedMessages(kept.ids, queues)
+    def read_queues(self, queues: Iterable[str], until: float) -> QueuedMessages:
+        """As `Broker.read_queues`."""
+        queues, budget, messages = set(queues), _Budget(until), QueuedMessages()
+        all_read = all(self._read(raw, messages) for raw in self._unacknowledged(budget))
+        if not all_read or budget.spent:
+            # A message that was not read may belong to any queue.
+            return QueuedMessages(messages.ids, queues)
         for queue in queues:
-            whole = all(self._read(raw, kept) for raw in self._queued(queue, budget))
-            if not whole or budget.spent:
-                kept.unread.add(queue)
-        return kept
+            all_read = all(self._read(raw, messages) for raw in self._queued(queue, budget))
+            if not all_read or budget.spent:
+                messages.unreadable_queues.add(queue)
+        return messages
 
-    def all_heard(self, answered: Mapping[str, int], workers: int) -> bool:  # noqa: ARG002
-        """As many workers answered as were reached."""
+    def is_complete(self, workers_by_queue: Mapping[str, int], workers: int) -> bool:  # noqa: ARG002
+        """As many workers replied as received the command."""
         return self.listeners is not None and workers >= self.listeners
 
-    def leave(self) -> None:
-        """Nothing to say: the sockets close with the process."""
+    def close(self) -> None:
+        """Redis needs no goodbye: the sockets close with the process."""
 
     def _count_listeners(self) -> None:
-        """Note what PUBLISH returns, which kombu lets go by."""
+        """Record what PUBLISH returns, which kombu drops."""
         acquire = self._channel.conn_or_acquire
 
-        def note(reached: int, **_options: Any) -> int:
-            # A Sentinel transport may publish twice, on an old topic and a new one: all hear at least one of them.
+        def record(reached: int, **_options: Any) -> int:
+            # A Sentinel transport may publish twice, on an old topic and a new one: each worker receives one of them.
             self.listeners = max(self.listeners or 0, int(reached))
             return reached
 
         @contextmanager
-        def noting(client: Any = None) -> Iterator[Any]:
+        def recording(client: Any = None) -> Iterator[Any]:
             with acquire(client) as acquired:
-                acquired.set_response_callback("PUBLISH", note)
+                acquired.set_response_callback("PUBLISH", record)
                 yield acquired
 
-        self._channel.conn_or_acquire = noting
+        self._channel.conn_or_acquire = recording
 
     def _key(self, name: str) -> str:
         return f"{self._channel.global_keyprefix}{name}"
 
     def _unacknowledged(self, budget: _Budget) -> Iterator[bytes]:
-        """Messages of the hash, whose values are `[message, exchange, routing key]`."""
+        """The values of the hash `unacked`, each `[message, exchange, routing key]`."""
         cursor = None
         while cursor != 0 and not budget.spent:
-            cursor, found = self._client.hscan(
-                self._key(self._channel.unacked_key), cursor=cursor or 0, count=_AT_A_TIME
+            cursor, messages = self._client.hscan(
+                self._key(self._channel.unacked_key), cursor=cursor or 0, count=_CHUNK
             )
-            budget.take(found.values())
-            yield from found.values()
+            budget.spend(messages.values())
+            yield from messages.values()
 
     def _queued(self, queue: str, budget: _Budget) -> Iterator[bytes]:
-        """Messages of a queue's lists, the newest first: a message only ever moves towards the end, which is read
-        last, so that none slips by."""
+        """The messages of a queue's lists, the newest first.
+
+        Messages only move towards the end of a list, which is read last, so that none is missed.
+        """
         for name in (queue, *(f"{queue}{self._channel.sep}{priority}" for priority in _PRIORITIES)):
-            begin, found = 0, [b""]
-            while found and not budget.spent:
-                found = self._client.lrange(self._key(name), begin, begin + _AT_A_TIME - 1)
-                begin += len(found)
-                budget.take(found)
-                yield from found
+            begin, messages = 0, [b""]
+            while messages and not budget.spent:
+                messages = self._client.lrange(self._key(name), begin, begin + _CHUNK - 1)
+                begin += len(messages)
+                budget.spend(messages)
+                yield from messages
 
     @staticmethod
-    def _read(raw: bytes, kept: QueuedMessages) -> bool:
-        """Whether the message told its id (protocol 2, Celery 4 and later: in its headers)."""
+    def _read(raw: bytes, messages: QueuedMessages) -> bool:
+        """Whether the message has its id in its headers (protocol 2, Celery 4 and later)."""
         try:
             message = json.loads(raw)
             headers = (message[0] if isinstance(message, list) else message)["headers"]
-            kept.ids[str(headers["id"])] = str(headers.get("task", ""))
+            messages.ids[str(headers["id"])] = str(headers.get("task", ""))
         except (ValueError, LookupError, TypeError):
             return False
         return True

@@ -1,4 +1,4 @@
-"""What became of the jobs of a batch, and whether all that belongs together was done."""
+"""What became of the jobs of a batch, and the check that each has its transition and its audit event."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reaper.profile import Action, Profile
 
 
 class EndedJob(NamedTuple):
-    """One job that has been ended by `action`. Durations are seconds; `task` is its id in Celery.
+    """One job that was ended by `action`. Durations are seconds; `task` is its id in Celery.
 
     `evidence` is what it was ended for, where nothing of that stays in the database.
     """
@@ -29,23 +29,23 @@ class EndedJob(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
-    """How many jobs were stale, how many of them ended, and how many rows each insert of the action wrote."""
+    """How many jobs were to be ended, how many were, and how many rows each insert of the action wrote."""
 
-    judged: int
+    to_end: int
     ended: int
     inserted: Mapping[int, int]
 
 
-def check_complete(profile: Profile, action: Action, changed: RowCounts) -> None:
-    """A trigger or rule of the user's may swallow a row without a word. Raises HalfDone when one has."""
+def check_complete(profile: Profile, action: Action, counts: RowCounts) -> None:
+    """Raises PartialTransition when rows are missing: a trigger or rule of the user may drop one without an error."""
     table = profile.jobs.table
-    if changed.judged != changed.ended:
+    if counts.to_end != counts.ended:
         raise PartialTransition(
-            f"{table}: {changed.judged} rows are stale and {changed.ended} changed: a trigger or rule interferes"
+            f"{table}: {counts.to_end} rows are stale and {counts.ended} changed: a trigger or rule interferes"
         )
-    for n, written in changed.inserted.items():
-        if written != changed.ended:
+    for n, written in counts.inserted.items():
+        if written != counts.ended:
             raise PartialTransition(
-                f"{action.also[n].table}: {written} rows written for {changed.ended} changed ones of {table}: "
+                f"{action.also[n].table}: {written} rows written for {counts.ended} changed ones of {table}: "
                 "a trigger or rule interferes"
             )

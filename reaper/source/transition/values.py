@@ -2,132 +2,179 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, FromClause, Integer, String, and_, case, cast, func, literal, select
+from sqlalchemy import (
+    CTE,
+    BindParameter,
+    ColumnElement,
+    FromClause,
+    Integer,
+    Row,
+    String,
+    TableClause,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal,
+    select,
+)
 
 from reaper.profile import First, FromColumn, Json, Next, Sql, Value, Variable
 from reaper.profile.values import NextValue
-from reaper.source.evidence import row_alias
 from reaper.sql import expressions as sql
-from reaper.sql.conditions import templated
+from reaper.sql.conditions import fill_template
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables, reserved_alias
 
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a value goes: a column of a table; `row` is the row that is updated, None for a new one."""
-
-    table: str
-    column: str
-    row: FromClause | None = None
+_PARAMETER = "found_{}"
 
 
-class Judged(Protocol):
-    """Judged jobs, by their columns: those of a query, or parameters to bind one of them to."""
+class JobColumns(Protocol):
+    """The columns of the jobs to end: those of a query, or parameters for one job."""
 
     @property
     def c(self) -> Any: ...
 
 
-class ValueCompiler:
-    """Values for the jobs of one judged set of rows.
+class BoundRow:
+    """The columns of one job to end, as parameters: a row of the query that judged it is bound to them."""
 
-    `given` are the texts that are the same for every job of a sweep; a `message` among them is a person's own.
+    def __init__(self, to_end: CTE) -> None:
+        self.c: Mapping[str, BindParameter[Any]] = {
+            column.name: bindparam(_PARAMETER.format(column.name), type_=column.type) for column in to_end.c
+        }
+
+    @staticmethod
+    def parameters(row: Row[Any]) -> dict[str, Any]:
+        return {_PARAMETER.format(name): value for name, value in row._mapping.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The column that a value is written to; `updated` is the table of the row that is updated, None for a new row."""
+
+    table: str
+    column: str
+    updated: FromClause | None = None
+
+
+class ValueCompiler:
+    """Values for the jobs to end.
+
+    `audit_fields` are the texts that are the same for every job of a sweep; a `message` among them is a person's own.
     """
 
-    def __init__(self, schema: ProfileTables, given: dict[str, str]) -> None:
-        self._schema, self._given = schema, given
+    def __init__(self, tables: ProfileTables, audit_fields: dict[str, str]) -> None:
+        self._tables, self._audit_fields = tables, audit_fields
 
-    def value(self, value: Value, job: Judged, target: Target) -> Element:
+    def assignments(
+        self,
+        table: TableClause,
+        name: str,
+        values: Mapping[str, Value],
+        job: JobColumns,
+        *,
+        updated: FromClause | None = None,
+    ) -> dict[ColumnElement[Any], Element]:
+        """Each column of the table that is written, and its value. `name` is the table's name in the profile."""
+        return {
+            table.c[column]: self.value(value, job, Target(name, column, updated)) for column, value in values.items()
+        }
+
+    def value(self, value: Value, job: JobColumns, target: Target) -> Element:
         """A value for `target`, for each job of `job`."""
         if isinstance(value, Variable):
-            return self._known(value, job, target)
+            return self._variable(value, job, target)
         if isinstance(value, FromColumn):
-            return self._column(value, job, target)
+            return self._from_column(value, job, target)
         if isinstance(value, First):
             return func.coalesce(*(self.value(part, job, target) for part in value.first))
         if isinstance(value, Json):
-            return sql.json_object({name: self._member(part, job, target) for name, part in value.members.items()})
+            return sql.json_object({name: self._json_member(part, job, target) for name, part in value.members.items()})
         if isinstance(value, Next):
             return self._next(value.series, job, target)
         if isinstance(value, Sql):
-            return templated(value.sql, {name: self._copy(name, job) for name in self._schema.profile.row_columns()})
+            return fill_template(value.sql, {name: self.row_column(name, job) for name in self._tables.row_columns})
         return sql.untyped(value)
 
-    def _known(self, value: Variable, job: Judged, target: Target) -> Element:
+    def row_column(self, column: str, job: JobColumns) -> Element:
+        """A column of the job's row as it was before the transition."""
+        element: Element = job.c[self._tables.row_alias(column)]
+        return element
+
+    def _variable(self, value: Variable, job: JobColumns, target: Target) -> Element:
         if value.name == "now":
-            return sql.from_instant(_now(value), self._schema.time(target.table))
-        if value.name in self._given:
-            return literal(self._given[value.name], String)
+            return sql.from_instant(_now(value), self._tables.timestamp_format(target.table))
+        if value.name in self._audit_fields:
+            return literal(self._audit_fields[value.name], String)
         if value.name == "null":
             return sql.untyped(None)
-        known: Element = job.c[value.name]
-        return known
+        column: Element = job.c[value.name]
+        return column
 
-    def _column(self, value: FromColumn, job: Judged, target: Target) -> Element:
-        column = self._copy(value.column, job)
+    def _from_column(self, value: FromColumn, job: JobColumns, target: Target) -> Element:
+        column = self.row_column(value.column, job)
         if value.plus is not None:
             return func.coalesce(column, 0) + value.plus
         if value.append is not None:
-            return sql.appended(column, self._member(value.append, job, target))
+            return sql.json_append(column, self._json_member(value.append, job, target))
         return column
 
-    def _member(self, value: Value, job: Judged, target: Target) -> Element:
-        """A value inside a JSON document, where nothing else says of what type it is."""
+    def _json_member(self, value: Value, job: JobColumns, target: Target) -> Element:
+        """A value inside a JSON document, where no column gives it a type."""
         if isinstance(value, bool | int | float | str):
             return literal(value)
         if isinstance(value, Variable) and value.name == "now":
             return _now(value)
         if isinstance(value, Variable) and value.name == "null":
-            return sql.no_text()
+            return sql.null_text()
         return self.value(value, job, target)
 
-    def _copy(self, column: str, job: Judged) -> Element:
-        copy: Element = job.c[row_alias(self._schema.profile, column)]
-        return copy
+    # --- the next value beyond those that exist ------------------------------------------------------------------
 
-    # --- what comes next ---------------------------------------------------------------------------------------
-
-    def _next(self, beyond: NextValue, job: Judged, target: Target) -> Element:
+    def _next(self, beyond: NextValue, job: JobColumns, target: Target) -> Element:
         newest = self._newest(beyond, job)
         if beyond.step is not None:
             return self._next_number(beyond.step, newest, target)
-        return sql.from_instant(self._next_moment(beyond, newest, target), self._schema.time(target.table))
+        next_moment = self._next_moment(beyond, newest, target)
+        return sql.from_instant(next_moment, self._tables.timestamp_format(target.table))
 
-    def _newest(self, beyond: NextValue, job: Judged) -> Element:
-        there = self._schema.table(beyond.table).alias(reserved_alias("there"))
-        mine = [there.c[theirs] == self._copy(ours, job) for theirs, ours in beyond.match.items()]
-        found = select(func.max(there.c[beyond.column])).where(*mine)
-        return (found.correlate(job) if isinstance(job, FromClause) else found).scalar_subquery()
+    def _newest(self, beyond: NextValue, job: JobColumns) -> Element:
+        existing = self._tables.table(beyond.table).alias(reserved_alias("there"))
+        matching = [existing.c[column] == self.row_column(own, job) for column, own in beyond.match.items()]
+        newest = select(func.max(existing.c[beyond.column])).where(*matching)
+        return (newest.correlate(job) if isinstance(job, FromClause) else newest).scalar_subquery()
 
     def _next_number(self, step: int, newest: Element, target: Target) -> Element:
-        if target.row is None:
+        if target.updated is None:
             return func.coalesce(newest, 0) + step
-        own: Element = target.row.c[target.column]
+        own: Element = target.updated.c[target.column]
         ahead = (cast(func.floor((newest - own) / cast(literal(step), sql.FLOAT)), Integer) + 1) * step
         return case((and_(newest.is_not(None), newest >= own), own + ahead), else_=own)
 
     def _next_moment(self, beyond: NextValue, newest: Element, target: Target) -> Element:
-        newest = self._schema.instant(beyond.table, newest)
-        every = self._every(beyond, target)
-        if target.row is None:
-            return func.coalesce(sql.later(newest, every), sql.now())
-        own = self._schema.instant(target.table, target.row.c[target.column])
-        steps = func.floor(cast(sql.seconds(newest, own), sql.FLOAT) / every) + 1
-        reached: ColumnElement[bool] = newest >= own
-        return case((and_(newest.is_not(None), reached), sql.later(own, steps * every)), else_=own)
+        newest = self._tables.instant(beyond.table, newest)
+        interval_seconds = self._interval_seconds(beyond, target)
+        if target.updated is None:
+            return func.coalesce(sql.add_seconds(newest, interval_seconds), sql.now())
+        own = self._tables.instant(target.table, target.updated.c[target.column])
+        steps = func.floor(cast(sql.seconds_between(newest, own), sql.FLOAT) / interval_seconds) + 1
+        is_taken: ColumnElement[bool] = newest >= own
+        return case((and_(newest.is_not(None), is_taken), sql.add_seconds(own, steps * interval_seconds)), else_=own)
 
     @staticmethod
-    def _every(beyond: NextValue, target: Target) -> Element:
-        if beyond.every_column is None or target.row is None:
+    def _interval_seconds(beyond: NextValue, target: Target) -> Element:
+        if beyond.every_column is None or target.updated is None:
             return cast(literal(beyond.every), sql.FLOAT)
-        every: Element = func.coalesce(cast(target.row.c[beyond.every_column], sql.FLOAT), 0.0)
-        # No step, or one backwards, leads nowhere: the database is made to refuse it, and says so.
-        return case((every > literal(0.0), every), else_=literal(1.0) / (every - every))
+        column: Element = func.coalesce(cast(target.updated.c[beyond.every_column], sql.FLOAT), 0.0)
+        # An interval of zero or less reaches no next moment: a division by zero makes the database refuse the row.
+        return case((column > literal(0.0), column), else_=literal(1.0) / (column - column))
 
 
 def _now(value: Variable) -> Element:
-    return sql.now() if value.plus is None else sql.later(sql.now(), value.plus)
+    return sql.now() if value.plus is None else sql.add_seconds(sql.now(), value.plus)

@@ -13,7 +13,7 @@ from reaper.sweep.summary import sweep_totals
 from reaper.web.api.dependencies import Audited, Service, changing_router
 from reaper.web.api.errors import Ambiguous, problems
 from reaper.web.api.schemas import WHOLE, Census, Mirror, Model, SourceName, census_of, mirrors
-from reaper.web.background_clear import BackgroundClear, ClearTasks, TaskStatus
+from reaper.web.background_clear import BackgroundClear, ClearTasks, Stage
 from reaper.web.service import AdminService
 
 reading = APIRouter(tags=["documents"])
@@ -106,7 +106,7 @@ class ClearTask(Model):
     """The progress of a clearing."""
 
     task_id: str
-    status: TaskStatus
+    status: Stage
     result: ClearResult | None
     error: str | None
 
@@ -164,7 +164,7 @@ async def cleared(
 ) -> ClearTask:
     """The last twenty are remembered until the daemon ends."""
     task = tasks.get(task_id)
-    ended = task.status in (TaskStatus.DONE, TaskStatus.FAILED)
+    ended = task.status in (Stage.DONE, Stage.FAILED)
     result = _result(service, task) if ended else None
     return ClearTask(task_id=task.id, status=task.status, result=result, error=task.error)
 

@@ -28,7 +28,7 @@ _halting = CapacityLimiter(2)
 
 
 @mirrors(HaltState, described={"persistent": "It stays halted when the daemon is restarted."})
-class HaltRecord(Mirror):
+class Halted(Mirror):
     """Who halted the supervisor, and why."""
 
 
@@ -54,7 +54,7 @@ class SupervisorState(Model):
     """What the supervisor does. While it is HALTED, sweeps end nothing; FINISHED is a schedule that has died."""
 
     state: State
-    halted: HaltRecord | None
+    halted: Halted | None
     sources: list[SourceStanding]
 
 
@@ -116,7 +116,7 @@ def _state(service: AdminService) -> SupervisorState:
         raise NoSchedule("no schedule is configured")
     return SupervisorState(
         state=now,
-        halted=HaltRecord.of(halted) if halted else None,
+        halted=Halted.of(halted) if halted else None,
         sources=[_standing(service.source_status(name)) for name in service.sources],
     )
 

@@ -90,7 +90,7 @@ def headline(
         return Headline("bad", _away_title(away, len(rows)), _away_detail(rows, stuck, stale))
     if halted is not None:
         now = stuck if stale else "nothing is stuck"
-        return Headline("hold", f"HaltRecord by {visible(halted.by)}", _halted_detail(sources, now))
+        return Headline("hold", f"Halted by {visible(halted.by)}", _halted_detail(sources, now))
     if held := [row for row in rows if row.release]:
         return Headline(
             "hold", f"The breaker holds {count(sum(row.release for row in held), 'job')}", _held_detail(held)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import count
 
 from reaper.liveness import LivenessReport
-from reaper.source.source import SourceOptions
+from reaper.source import SourceOptions
 from tests.support.worlds.database import Database, Session
 from tests.support.worlds.world import OLD, SILENT, State, World, whole
 

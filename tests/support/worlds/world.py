@@ -18,8 +18,7 @@ from reaper.grants.facts import facts_from_database
 from reaper.grants.statements import Grants, grants_for
 from reaper.model import Evidence, SweepReport
 from reaper.profile import resolve
-from reaper.source import Source
-from reaper.source.source import SourceOptions
+from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions

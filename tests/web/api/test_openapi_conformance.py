@@ -78,7 +78,7 @@ def test_api_page_is_made_from_the_present_description() -> None:
 
 def test_api_page_has_commands_that_are_all_answered(running: tuple[Steered, Protea]) -> None:
     daemon, _ = running
-    page = (PROJECT / "docs" / "api.md").read_text()
+    page = (PROJECT / "docs" / "reference" / "api.md").read_text()
     commands = re.findall(r"```bash\n(.+?)\n```", page, re.DOTALL)
     assert len(commands) == 20
     for command in commands:

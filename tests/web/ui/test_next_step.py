@@ -90,7 +90,7 @@ def test_standby_says_that_only_the_holder_of_the_lease_ends_jobs() -> None:
     assert told.detail == "Another replica holds the lease; it ends it if it is not halted."
     halted = replace(standby, halted=HaltRecord("ada"))
     told = headline([source_row(halted, None)], [halted], HaltRecord("ada"), State.HALTED)
-    assert told.title == "HaltRecord by ada"
+    assert told.title == "Halted by ada"
     assert told.detail.endswith("This halt does not reach the replica that holds the lease of main: halt that one too.")
     assert "nothing is ended until" not in told.detail
     alone = headline([source_row(EXPECTING, None)], [EXPECTING], HaltRecord("ada"), State.HALTED)

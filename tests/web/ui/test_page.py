@@ -72,7 +72,7 @@ def test_jobs_past_their_timeout_are_listed_oldest_first_with_the_reason(daemon:
 def test_page_begins_with_a_halt_its_operator_and_its_reason(daemon: Steered) -> None:
     halted(daemon)
     seen = page(daemon)
-    assert seen.at("headline").startswith("HaltRecord by tester over HTTP from 127.0.0.1:")
+    assert seen.at("headline").startswith("Halted by tester over HTTP from 127.0.0.1:")
     assert "Reason: look first." in seen.at("headline")
     assert "HALTED" in seen.at("sources-title")
     assert "looks in" in seen.at("sources-title")
@@ -257,7 +257,7 @@ def test_running_job_is_explained_and_drawn(daemon: Steered, protea: Protea) -> 
     seen = page(daemon, f"/jobs/default/{job}")
     assert job in seen.at("headline")
     assert "No sign of life for 2h" in seen.at("headline")
-    assert "HaltRecord by tester" in seen.at("headline")
+    assert "Halted by tester" in seen.at("headline")
     assert "timeout6h, from default" in seen.at("facts-title").replace(" 6h", "6h")
     described = re.search(r'<desc id="drawn-desc">([^<]*)</desc>', seen.html)
     assert described is not None

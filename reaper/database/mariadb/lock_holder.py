@@ -1,6 +1,7 @@
-"""Who may hold a row. MariaDB tells which transactions hold locks, and only of those that somebody waits for on what.
+"""The holder of a row lock on MariaDB.
 
-So a holder is named when there is but one transaction that holds rows in the database.
+MariaDB shows which transactions hold row locks, but on which rows only where another transaction waits for one. So the
+holder is known only when a single transaction holds row locks in the database.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.model import LockHolder
 
-# The view has the server's own time zone, whatever the session's.
-SUSPECTS = text(
+# The view shows times in the server's own time zone, whatever the session's is.
+LOCKING_TRANSACTIONS = text(
     """
     SELECT t.trx_mysql_thread_id AS pid, p.user AS user,
            CASE p.command WHEN 'Sleep' THEN 'idle in transaction' ELSE LOWER(p.command) END AS state,
@@ -25,18 +26,18 @@ SUSPECTS = text(
 )
 
 
-def holder_of(connection: Connection) -> LockHolder | None:
-    """The only one who can hold it; None where several can, or this user may not see them (privilege PROCESS)."""
+def find_lock_holder(connection: Connection) -> LockHolder | None:
+    """The only transaction that can hold it; None where several can, or without the privilege PROCESS to see them."""
     try:
-        suspects = connection.execute(SUSPECTS).all()
+        transactions = connection.execute(LOCKING_TRANSACTIONS).all()
     except DBAPIError:
-        # A privilege is missing. The transaction goes on: here an error ends only its statement.
+        # A privilege is missing. The transaction goes on: on MariaDB an error ends only its statement.
         if connection.invalidated:
             raise
         return None
-    if len(suspects) != 1:
+    if len(transactions) != 1:
         return None
-    [row] = suspects
+    [row] = transactions
     return LockHolder(
         pid=row.pid, application=None, user=row.user, state=row.state, since=row.since, held_seconds=float(row.held)
     )

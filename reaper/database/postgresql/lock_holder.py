@@ -1,7 +1,8 @@
-"""Who holds the row of a job.
+"""The holder of a row lock on PostgreSQL.
 
-A row lock is not in pg_locks: the row itself carries the holder's transaction (xmax), and that transaction holds a
-lock on its own number, which is. Several holders share a number of their own kind, which is taken apart first.
+A row lock is not in pg_locks. The row itself carries the number of the holder's transaction (xmax), and pg_locks shows
+which session holds the lock on that number. Several holders share a number of another kind (a multixact), which is
+resolved into its members first.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.database.errors import sqlstate
 from reaper.model import Key, LockHolder
-from reaper.sql.tables import ProfileTables, key_parameters
+from reaper.sql.keys import key_parameters
+from reaper.sql.tables import ProfileTables
 
-HOLDER = "xmax"
-"""The column of every row that carries the holder. To read it is a privilege like that to any other."""
-_FORBIDDEN = "42501"
+XMAX = "xmax"
+"""The system column with the holder's transaction. Reading it needs a privilege as for any other column."""
+_INSUFFICIENT_PRIVILEGE = "42501"
 
-WHO = text(
+TRANSACTION_OWNER = text(
     """
     SELECT l.pid, a.application_name, a.usename, coalesce(a.state, p.gid) AS state,
            to_char(timezone('UTC', coalesce(a.xact_start, p.prepared)), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS since,
@@ -34,7 +36,7 @@ WHO = text(
     ORDER BY held DESC NULLS LAST LIMIT 1
     """
 )
-SUSPECTS = text(
+OLDER_TRANSACTIONS = text(
     """
     SELECT l.transactionid::text FROM pg_locks l
     WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
@@ -45,9 +47,9 @@ SUSPECTS = text(
                     AND r.relation = to_regclass(:table) AND r.mode IN ('RowShareLock', 'RowExclusiveLock'))
     """
 )
-MEMBERS = text("SELECT xid::text FROM pg_get_multixact_members(CAST(CAST(:number AS text) AS xid))")
+MULTIXACT_MEMBERS = text("SELECT xid::text FROM pg_get_multixact_members(CAST(CAST(:number AS text) AS xid))")
 
-WRITER = text(
+LOG_WRITER = text(
     """
     SELECT a.pid, coalesce(nullif(a.application_name, ''), a.backend_type) AS application_name, a.usename, a.state,
            to_char(timezone('UTC', a.xact_start), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS since,
@@ -62,41 +64,42 @@ WRITER = text(
 )
 
 
-def holder_of(connection: Connection, schema: ProfileTables, key: Key) -> LockHolder | None:
-    """The one who has held the row longest, or None when nobody (any more) does or it cannot be told."""
-    table = connection.dialect.identifier_preparer.format_table(schema.jobs)
-    if schema.profile.jobs.log is not None:
-        # Entries of a log are never locked: it is the log that somebody holds.
-        return _named(connection.execute(WRITER, {"table": table}).one_or_none())
-    number = _number(connection, schema, key)
+def find_lock_holder(connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:
+    """The transaction that has held the job's row longest; None when none does, or when it cannot be found out."""
+    table = connection.dialect.identifier_preparer.format_table(tables.jobs)
+    if tables.profile.jobs.log is not None:
+        # Entries of a log are never locked: the lock is one on the table.
+        return _lock_holder(connection.execute(LOG_WRITER, {"table": table}).one_or_none())
+    number = _transaction_number(connection, tables, key)
     if number is None or number == "0":
         return None
     return (
         _owner(connection, [number])
-        or _owner(connection, _members(connection, number))
-        or _owner(connection, _only_suspect(connection, table, number))
+        or _owner(connection, _multixact_members(connection, number))
+        or _owner(connection, _only_older_transaction(connection, table, number))
     )
 
 
-def _number(connection: Connection, schema: ProfileTables, key: Key) -> str | None:
-    """The transaction that the row carries; None, too, where the role may not read that: it is told for people."""
-    where = schema.key_in_batch(schema.key(schema.jobs))
-    asked = select(cast(column(HOLDER), Text)).select_from(schema.jobs).where(where)
+def _transaction_number(connection: Connection, tables: ProfileTables, key: Key) -> str | None:
+    """The row's xmax; None without the row, and where the role may not read it, since it only serves a message."""
+    xmax = select(cast(column(XMAX), Text)).select_from(tables.jobs).where(tables.key_in_batch(tables.jobs))
     try:
         with connection.begin_nested():
-            number: str | None = connection.execute(asked, key_parameters([key])).scalar_one_or_none()
+            number: str | None = connection.execute(xmax, key_parameters([key])).scalar_one_or_none()
     except DBAPIError as error:
-        if sqlstate(error) != _FORBIDDEN:
+        if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
             raise
         return None
     return number
 
 
 def _owner(connection: Connection, numbers: Sequence[str]) -> LockHolder | None:
-    return _named(connection.execute(WHO, {"numbers": list(numbers)}).one_or_none()) if numbers else None
+    if not numbers:
+        return None
+    return _lock_holder(connection.execute(TRANSACTION_OWNER, {"numbers": list(numbers)}).one_or_none())
 
 
-def _named(row: Row[Any] | None) -> LockHolder | None:
+def _lock_holder(row: Row[Any] | None) -> LockHolder | None:
     if row is None:
         return None
     return LockHolder(
@@ -109,21 +112,20 @@ def _named(row: Row[Any] | None) -> LockHolder | None:
     )
 
 
-def _members(connection: Connection, number: str) -> list[str]:
-    """The transactions behind a shared lock; none when the number is not of that kind."""
+def _multixact_members(connection: Connection, number: str) -> list[str]:
+    """The transactions that share a lock; none when the number is not a multixact's."""
     try:
         with connection.begin_nested():
-            return list(connection.execute(MEMBERS, {"number": number}).scalars())
+            return list(connection.execute(MULTIXACT_MEMBERS, {"number": number}).scalars())
     except DBAPIError:
-        # Asked of a plain transaction's number, the server answers with an error: there is no other way to tell.
+        # For the number of a plain transaction the server raises an error: there is no other way to tell the two apart.
         return []
 
 
-def _only_suspect(connection: Connection, table: str, number: str) -> list[str]:
-    """A released savepoint keeps its row locks and gives up the lock on its number.
+def _only_older_transaction(connection: Connection, table: str, number: str) -> list[str]:
+    """The holder after a released savepoint, which keeps its row locks and gives up the lock on its number.
 
-    The holder is then a transaction that is older than the number and works on the table; it is named only when there
-    is but one such.
+    It is a transaction that is older than the number and has locks on the table. It is known only when there is one.
     """
-    found = list(connection.execute(SUSPECTS, {"number": number, "table": table}).scalars())
-    return found if len(found) == 1 else []
+    numbers = list(connection.execute(OLDER_TRANSACTIONS, {"number": number, "table": table}).scalars())
+    return numbers if len(numbers) == 1 else []

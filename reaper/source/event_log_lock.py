@@ -1,0 +1,63 @@
+"""Locks for jobs that exist only as entries of an event log ("executions"), and so have no row that can be locked.
+
+An advisory lock for each job keeps a second reaper out. With `lock = "table"` there is also a SHARE ROW EXCLUSIVE lock
+on the log: it waits a short time for entries that are being written, and then keeps others from being written until the
+transaction ends. What the second check does not see can then only come after the commit.
+
+With `lock = "job"` no writer waits. A job system that numbers the entries of a job one after the other then meets the
+number of our entry, or we meet its: the unique key refuses the second one, which looks again. A job system with other
+numbers may write an entry between the second check and the commit, and needs `lock = "table"`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, literal, select, text
+from sqlalchemy.exc import DBAPIError
+
+from reaper.database.errors import sqlstate
+from reaper.errors import LogBusy
+from reaper.sql import expressions as sql
+from reaper.sql.tables import ProfileTables, reserved_alias
+
+_LOCK_NOT_AVAILABLE = "55P03"
+_WAIT_MS = 200
+# Longer than PostgreSQL's usual deadlock_timeout, after which autovacuum gives its lock up to those who wait for it.
+_LONG_WAIT_MS = 1500
+
+
+def lock_jobs(tables: ProfileTables, still_running: Select[Any]) -> Select[Any]:
+    """The rows of `still_running` whose job this transaction could lock, by an advisory lock."""
+    # A CTE, so that a job which another condition excludes is not locked on the way.
+    running = still_running.cte(reserved_alias("running")).prefix_with("MATERIALIZED", dialect="postgresql")
+    profile = tables.profile
+    prefix = literal(f"{profile.name} {profile.jobs.table} ")
+    key = (part for n in range(len(profile.jobs.key)) for part in (list(running.c)[n], " "))
+    lock_name = sql.concat(prefix, *key)
+    return select(running).where(func.pg_try_advisory_xact_lock(func.hashtextextended(lock_name, 0)))
+
+
+class EventLogLock:
+    """Keeps entries from being written to a log until the transaction ends, where its profile asks for that."""
+
+    def __init__(self, tables: ProfileTables) -> None:
+        log = tables.profile.jobs.log
+        self._table = tables.profile.jobs.table
+        self.statements: list[Any] = []
+        if log is not None and log.lock == "table":
+            lock_timeout = text("SELECT set_config('lock_timeout', :wait, true)").bindparams(wait=f"{_WAIT_MS}")
+            self.statements = [lock_timeout, sql.LockTable(tables.jobs)]
+
+    def acquire(self, connection: Connection, *, long_wait: bool) -> None:
+        """Raises LogBusy when another transaction has been writing to the log for the whole time."""
+        if not self.statements:
+            return
+        lock_timeout, lock_table = self.statements
+        try:
+            connection.execute(lock_timeout, {"wait": f"{_LONG_WAIT_MS if long_wait else _WAIT_MS}"})
+            connection.execute(lock_table)
+        except DBAPIError as error:
+            if sqlstate(error) == _LOCK_NOT_AVAILABLE:
+                raise LogBusy(f"{self._table}: another transaction is writing to the log") from error
+            raise

@@ -1,0 +1,57 @@
+"""The audit event of an ended job: what is the same in each of a sweep, and how it is written.
+
+The profile says which rows an action inserts; one of them is the audit event. It is written in the transaction of the
+transition, and `reaper.source.transition.result` checks that each ended job has its row. Later,
+`reaper.source.audit_trail` reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import CTE, Insert, TableClause, insert, literal_column, select
+
+from reaper.model import Reason
+from reaper.profile import Insert as InsertStep
+from reaper.source.transition.values import BoundRow, ValueCompiler
+
+
+@dataclass(frozen=True, slots=True)
+class AuditInfo:
+    """Who ends jobs, in which sweep, and why: part of every audit event.
+
+    `operator` is the person who decided it, `message` that person's text, and `action` the action that was chosen.
+    """
+
+    source: str
+    sweep_id: str
+    host: str
+    reason: Reason = Reason.JOB_TIMEOUT
+    message: str | None = None
+    operator: str | None = None
+    action: str | None = None
+
+    def as_fields(self) -> dict[str, str]:
+        """The texts that are the same for every job. Without a `message`, each job has its own, from its evidence."""
+        fields = {
+            "reason": self.reason.value,
+            "source": self.source,
+            "sweep_id": self.sweep_id,
+            "host": self.host,
+            "operator": self.operator,
+            "message": self.message,
+            "action": self.action,
+        }
+        return {name: text for name, text in fields.items() if text is not None}
+
+
+def insert_for_each(table: TableClause, step: InsertStep, values: ValueCompiler, ended: CTE) -> Insert:
+    """Inserts the step's row for each job of `ended`, in the statement that ends them. Returns a row for each."""
+    row = values.assignments(table, step.table, step.values, ended)
+    rows = select(*row.values()).select_from(ended)
+    return insert(table).from_select([*row], rows, include_defaults=False).returning(literal_column("1").label("one"))
+
+
+def insert_for_bound(table: TableClause, step: InsertStep, values: ValueCompiler, job: BoundRow) -> Insert:
+    """Inserts the step's row for one job, whose columns are the statement's parameters."""
+    return insert(table).values(values.assignments(table, step.table, step.values, job))

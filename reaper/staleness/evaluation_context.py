@@ -1,0 +1,40 @@
+"""The moment and the knowledge that the rule is evaluated with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from reaper.liveness import LivenessReport
+from reaper.model import DISTANT_PAST, Thresholds
+from reaper.staleness.downtime import DowntimeTracker, SilenceCutoff
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationContext:
+    """The database's clock, how far back silence reaches for each stall window, and the liveness report.
+
+    `cutoffs` are by stall window in seconds. `row_security_reason` says why signs of life may be hidden from the role;
+    None when it sees them all.
+    """
+
+    now: datetime
+    cutoffs: Mapping[float, SilenceCutoff]
+    liveness: LivenessReport | None = None
+    row_security_reason: str | None = None
+
+    @classmethod
+    def of(
+        cls, downtime: DowntimeTracker, thresholds: Thresholds, liveness: LivenessReport | None = None
+    ) -> EvaluationContext:
+        stalls = {thresholds.stall.seconds}
+        stalls |= {kind.stall.seconds for kind in thresholds.kinds.values() if kind.stall}
+        return cls(downtime.now, {stall: downtime.cutoff(stall) for stall in stalls}, liveness)
+
+    def seconds_ago(self, seconds: float) -> datetime:
+        """The moment that many seconds before `now`; DISTANT_PAST when that is before the first date."""
+        try:
+            return self.now - timedelta(seconds=seconds)
+        except OverflowError:
+            return DISTANT_PAST

@@ -1,0 +1,101 @@
+"""Where each witness of a profile keeps its signs of life, as SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, FromClause, Select, case, false, func, literal, not_, select
+
+from reaper.model import TimestampFormat
+from reaper.profile import Children, Events, Witness
+from reaper.sql import expressions as sql
+from reaper.sql.expressions import Element
+from reaper.sql.tables import ProfileTables, reserved_alias
+from reaper.staleness.celery_liveness import CeleryLiveness
+from reaper.staleness.evaluation_context import EvaluationContext
+
+
+class SignSource(NamedTuple):
+    """The rows of a witness that belong to a job, and the moment of each in the format in which it is stored.
+
+    Without rows, the moment is in the job's own row, or comes from outside the database.
+    """
+
+    rows: Select[Any] | None
+    at: Element
+    timestamp_format: TimestampFormat = TimestampFormat.TIMESTAMPTZ
+
+
+class Signs:
+    """The signs of life of one profile."""
+
+    def __init__(self, tables: ProfileTables, celery: CeleryLiveness, max_age_seconds: float | None) -> None:
+        self._tables, self._jobs = tables, tables.profile.jobs
+        self._witnesses = tables.profile.alive
+        self._celery, self._max_age_seconds = celery, max_age_seconds
+
+    def newest(
+        self, jobs: FromClause, context: EvaluationContext, witnesses: Sequence[Witness] | None = None
+    ) -> list[Element]:
+        """The newest sign of each witness of the profile, or of these, in their order; NULL where there is none."""
+        newest: list[Element] = []
+        for witness in self._witnesses if witnesses is None else witnesses:
+            signs = self.of(witness, jobs, context)
+            at = signs.at
+            if signs.rows is not None:
+                rows = signs.rows.with_only_columns(func.max(at))
+                at = sql.to_instant(rows.scalar_subquery(), signs.timestamp_format)
+            newest.append(at)
+        return newest
+
+    def of(self, witness: Witness, jobs: FromClause, context: EvaluationContext) -> SignSource:
+        """Where a witness keeps its signs."""
+        if witness.events:
+            return self._events(witness.events, jobs)
+        if witness.children:
+            return self._children(witness.children, jobs)
+        if witness.column:
+            return SignSource(None, self._instant(jobs, witness.column))
+        if witness.deadline:
+            deadline = self._instant(jobs, witness.deadline)
+            return SignSource(None, case((deadline > sql.now(), sql.now()), else_=deadline))
+        if witness.celery:
+            too_old = self._beyond_max_age(jobs, context)
+            return SignSource(None, self._celery.sign(witness.celery, jobs, context.liveness, too_old))
+        raise ValueError(f"witness {witness.witness!r} does not say where its signs of life are")
+
+    def _events(self, events: Events, jobs: FromClause) -> SignSource:
+        table = self._tables.table(events.table).alias(reserved_alias("sign"))
+        matching = [table.c[column] == jobs.c[key] for column, key in events.matching(self._jobs.key).items()]
+        timestamp_format = self._tables.timestamp_format(events.table)
+        rows = (
+            select(literal(1))
+            .select_from(table)
+            .where(*matching, self._tables.conditions_hold(events.where, table, events.table))
+            .correlate(jobs)
+        )
+        if len(events.at) == 1:
+            return SignSource(rows, table.c[events.at[0]], timestamp_format)
+        return SignSource(rows, sql.newest(*(sql.to_instant(table.c[at], timestamp_format) for at in events.at)))
+
+    def _children(self, children: Children, jobs: FromClause) -> SignSource:
+        child = self._tables.jobs.alias(reserved_alias("child"))
+        moments = [self._instant(child, name) for name in children.at]
+        at: Element = case((self._tables.running(child), sql.now()), else_=sql.newest(*moments))
+        parent = [child.c[name] for name in children.parent]
+        is_child = ProfileTables.keys_equal(parent, self._tables.key(jobs))
+        is_job_itself = ProfileTables.keys_equal(self._tables.key(child), self._tables.key(jobs))
+        # Follows from `is_child`, but the planner does not see that: without it, it reads every job that ever existed.
+        has_parent = [column.is_not(None) for column in parent]
+        rows = select(literal(1)).select_from(child).where(is_child, not_(is_job_itself), *has_parent).correlate(jobs)
+        return SignSource(rows, at)
+
+    def _beyond_max_age(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
+        """So old that even a worker which executes the job no longer keeps it alive."""
+        if self._max_age_seconds is None:
+            return false()
+        return self._tables.started(jobs) < sql.instant(context.seconds_ago(self._max_age_seconds))
+
+    def _instant(self, jobs: FromClause, column: str) -> Element:
+        return self._tables.instant(self._jobs.table, jobs.c[column])
