@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import make_url
 
 from reaper.cli import exit_codes
-from reaper.dev.postgres import Embedded
 from reaper.liveness.celery import CeleryProbe
 from reaper.operations.orphaned_tasks import confirmed_orphans
 from reaper.profile import resolve
@@ -17,6 +16,7 @@ from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.brokers import RedisServer, Staff
 from tests.support.commands import Reaper
+from tests.support.databases import TemporaryDatabases
 from tests.support.protea import HOUR, PATIENCE, Protea, thresholds
 from tests.support.terminals import typed
 from tests.support.waiting import wait_until
@@ -261,11 +261,11 @@ def test_task_that_ends_meanwhile_is_no_orphan(vuls: VulsWorld, staff: Staff) ->
 
 
 def test_task_that_another_source_of_the_broker_knows_is_no_orphan(
-    vuls: VulsWorld, staff: Staff, server: Embedded
+    vuls: VulsWorld, staff: Staff, databases: TemporaryDatabases
 ) -> None:
     staff.hire()
     task = staff.linger()
-    with postgresql_database(server) as database, VulsWorld.create(database) as other:
+    with postgresql_database(databases) as database, VulsWorld.create(database) as other:
         run_of(other, task.id)
         assert lasting_orphans([of_runs(vuls, staff), of_runs(other, staff)], lambda: None) == []
         assert lasting_orphans([of_runs(vuls, staff)], lambda: None) == [task.id]

@@ -37,7 +37,9 @@ def program(name: str) -> str:
 
 def says(*words: str | Path) -> tuple[int, str]:
     """Exit status and everything that a program printed."""
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
+    # promtool, which is written in Go, lets four times as much memory pile up before it collects: a fifth less time.
+    given = {**os.environ, "GOGC": "400"}
+    done = subprocess.run([str(word) for word in words], env=given, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 

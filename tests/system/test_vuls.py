@@ -18,7 +18,6 @@ import structlog
 from redis import Redis
 from structlog.testing import capture_logs
 
-from reaper.dev.postgres import Embedded
 from reaper.liveness import LivenessReport
 from reaper.liveness.celery import CeleryProbe
 from reaper.model import Evidence, JobCounts, ReapedJob, SweepReport
@@ -32,6 +31,7 @@ from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.brokers import Broker, CeleryWorker, RabbitServer, RedisServer, Staff, rabbit_server, redis_server
 from tests.support.daemons import Daemon
+from tests.support.databases import TemporaryDatabases
 from tests.support.protea import HOUR, PATIENCE, Heard, thresholds
 from tests.support.waiting import wait_until
 from tests.support.worlds.servers import postgresql_database
@@ -69,10 +69,10 @@ over_redis = pytest.mark.parametrize("broker", ["redis"], indirect=True)
 
 
 @pytest.fixture
-def new_vuls(server: Embedded) -> Iterator[Callable[[], Vuls]]:
+def new_vuls(databases: TemporaryDatabases) -> Iterator[Callable[[], Vuls]]:
     """Makes vuls databases."""
     with ExitStack() as made:
-        yield lambda: made.enter_context(Vuls.create(made.enter_context(postgresql_database(server))))
+        yield lambda: made.enter_context(Vuls.create(made.enter_context(postgresql_database(databases))))
 
 
 @pytest.fixture
