@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Executable, Row, literal_column, select
 from sqlalchemy.sql import quoted_name
 
-from reaper.catalog.postgresql_fixes import Fixes
+from reaper.catalog.postgresql_fix_statements import Fixes
 from reaper.catalog.tables import Table
 from reaper.database.postgresql.row_security import RowRestriction
 from reaper.model import TimestampFormat

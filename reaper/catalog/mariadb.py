@@ -31,7 +31,7 @@ from reaper.catalog.mariadb_ddl import (
     sequences_in,
     tables_read_by,
 )
-from reaper.catalog.mariadb_fixes import ColumnDefinition, MariaDBFixes
+from reaper.catalog.mariadb_fix_statements import ColumnDefinition, MariaDBFixes
 from reaper.catalog.tables import NO_PRIVILEGES_MARIADB, ForeignKey, Privileges, Table, Trigger
 from reaper.database.errors import ErrorKind, classify, error_number, short_message
 from reaper.database.postgresql.row_security import RowRestriction

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, literal, literal_column
 
-from reaper.catalog.mariadb_fixes import ColumnDefinition
+from reaper.catalog.mariadb_fix_statements import ColumnDefinition
 from reaper.catalog.tables import CheckConstraint, Column, Index
 
 _FAMILIES = {

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper.catalog import Catalog, QueryFailed, Server
 from reaper.catalog import postgresql_queries as queries
 from reaper.catalog import postgresql_write_queries as write_queries
-from reaper.catalog.postgresql_fixes import Fixes
+from reaper.catalog.postgresql_fix_statements import Fixes
 from reaper.catalog.tables import (
     NO_PRIVILEGES,
     CheckConstraint,

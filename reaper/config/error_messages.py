@@ -7,15 +7,7 @@ from collections.abc import Iterator, Sequence
 from pydantic import BaseModel, ValidationError
 
 from reaper.common.suggestions import did_you_mean
-from reaper.config.schema import (
-    SCALAR_SETTINGS,
-    KeyPath,
-    KindTable,
-    PurgeTable,
-    RawSettings,
-    SourceTable,
-    field_names,
-)
+from reaper.config.schema import SCALAR_SETTINGS, KeyPath, KindTable, PurgeTable, RawSettings, SourceTable, field_names
 
 _NOT_A_TABLE = frozenset({"model_type", "mapping_type", "dict_type", "model_attributes_type"})
 

@@ -20,7 +20,7 @@ from reaper.daemon.systemd import Systemd
 from reaper.errors import ConfigError, ReaperError
 from reaper.memory import Memory
 from reaper.observers import logging_setup
-from reaper.observers.event_log import EventLog
+from reaper.observers.daemon_log import DaemonLog
 from reaper.observers.metrics import Metrics
 from reaper.scheduling.cron_trigger import CronTrigger
 from reaper.scheduling.scheduled_purge import ScheduledPurge
@@ -29,7 +29,7 @@ from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import HaltSwitch
+from reaper.sweep.halt_switch import HaltSwitch
 from reaper.web import AdminService, History, Server, Status
 from reaper.web.app import make_app
 from reaper.web.guard import AccessControl, guarded, refuse_exposed
@@ -82,13 +82,13 @@ class Daemon:
         self._settings = settings
         self._memory = Memory.open(settings.state_dir, _report_state_trouble)
         self._halt = halt = HaltSwitch(self._memory.halt)
-        self._metrics, self._event_log, self._status = Metrics(halt), EventLog(), Status(halt)
+        self._metrics, self._daemon_log, self._status = Metrics(halt), DaemonLog(), Status(halt)
         self._history = History()
         self.systemd = Systemd.from_environment(os.environ)
-        self._subscribers = (self._metrics, self._event_log, self._status, self._history, self.systemd)
+        self._subscribers = (self._metrics, self._daemon_log, self._status, self._history, self.systemd)
         self._supervisor = Supervisor(halt)
         self._startup = StartupRecovery(self._subscribers, halt)
-        self._service = AdminService(self._supervisor, self._status, self._history, [self._event_log])
+        self._service = AdminService(self._supervisor, self._status, self._history, [self._daemon_log])
         self._access_control = AccessControl()
         self._access_control.configure(settings)
         refuse_exposed(settings)
@@ -204,7 +204,7 @@ class Daemon:
         self._supervisor.add(runner)
         purge = settings.sources[runner.name].purge
         if purge.cron is not None:
-            listeners = (self._metrics, self._event_log)
+            listeners = (self._metrics, self._daemon_log)
             scheduled_purge = ScheduledPurge(runner.source, purge.days_to_keep, purge.batch_size, listeners, self._halt)
             self._supervisor.add_scheduled_purge(scheduled_purge, CronTrigger(purge.cron))
 
@@ -213,7 +213,7 @@ class Daemon:
         timeouts = {name: source.longest_timeout for name, source in settings.sources.items()}
         self._metrics.set_sources(settings.sources, settings.interval_seconds, timeouts)
         self._status.set_sources(settings.sources, settings.interval_seconds)
-        self._event_log.set_sources(settings.sources)
+        self._daemon_log.set_sources(settings.sources)
         self._history.set_sources(settings.sources)
         self.systemd.set_sources(settings)
 

@@ -20,7 +20,7 @@ from reaper.operations.resume import ResumeOptions, ResumeResult, resume
 from reaper.source import Source
 from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.sweep.halt import HaltSwitch
+from reaper.sweep.halt_switch import HaltSwitch
 from reaper.sweep.listeners import ListenerGroup, SweepSubscriber
 
 LISTEN_SECONDS = 10.0

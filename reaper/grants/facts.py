@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from reaper.catalog import QUERY_SECONDS, Catalog, NotVisible, QueryFailed
-from reaper.catalog.mariadb_fixes import MariaDBFixes
-from reaper.catalog.postgresql_fixes import Fixes
+from reaper.catalog.mariadb_fix_statements import MariaDBFixes
+from reaper.catalog.postgresql_fix_statements import Fixes
 from reaper.catalog.session import open_catalog
 from reaper.catalog.tables import NO_PRIVILEGES, NO_PRIVILEGES_MARIADB, Table, table_from_profile
 from reaper.profile import Profile

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reaper.catalog.mariadb_fixes import MariaDBFixes
+from reaper.catalog.mariadb_fix_statements import MariaDBFixes
 from reaper.catalog.tables import Table
 from reaper.errors import NotFenceable
 from reaper.fence.definition import fence_definition

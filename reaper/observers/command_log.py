@@ -10,7 +10,7 @@ from reaper.common.terminal import say
 from reaper.config import Settings
 from reaper.model import JobCounts, ReapedJob
 from reaper.observers import logging_setup
-from reaper.observers.event_log import EventLog
+from reaper.observers.daemon_log import DaemonLog
 
 
 class CommandLog:
@@ -22,7 +22,7 @@ class CommandLog:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._file = settings, settings.log_file
-        self._event_log: EventLog | None = None
+        self._event_log: DaemonLog | None = None
         self._exit_stack = ExitStack()
 
     def __enter__(self) -> CommandLog:
@@ -40,7 +40,7 @@ class CommandLog:
         if jobs:
             self._event_log.reaped(source, sweep_id, jobs)
 
-    def _open_log(self) -> EventLog:
+    def _open_log(self) -> DaemonLog:
         level, form = self._settings.log_level, self._settings.log_format
         try:
             log = self._exit_stack.enter_context(logging_setup.standalone_logger(level, form, self._file))
@@ -51,6 +51,6 @@ class CommandLog:
             )
             self._file = None
             log = self._exit_stack.enter_context(logging_setup.standalone_logger(level, form, None))
-        event_log = EventLog(log)
-        event_log.set_sources(self._settings.sources)
-        return event_log
+        daemon_log = DaemonLog(log)
+        daemon_log.set_sources(self._settings.sources)
+        return daemon_log

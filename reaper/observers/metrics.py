@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from reaper.model import JobCounts, Outcome, PurgeReport, ReapedJob, Reason, SweepReport
 from reaper.observers.metric_series import MetricSeries
-from reaper.sweep.halt import HaltSwitch
+from reaper.sweep.halt_switch import HaltSwitch
 
 MAX_KINDS = 50
 OPTIONAL_STEPS = ("late_signs", "revocations")

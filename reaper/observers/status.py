@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reaper.model import JobCounts, Outcome, ReapedJob, SweepReport
-from reaper.sweep.halt import HaltSwitch
+from reaper.sweep.halt_switch import HaltSwitch
 
 _MAX_TICK_SECONDS = 15.0
 _MAX_MISSED_INTERVALS = 3

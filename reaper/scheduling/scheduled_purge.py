@@ -11,7 +11,7 @@ from reaper.model import Outcome, PurgeReport
 from reaper.operations.purge import PurgeOptions, purge, require_purgeable
 from reaper.source import Source
 from reaper.source.purge import purge_lease
-from reaper.sweep.halt import HaltSwitch
+from reaper.sweep.halt_switch import HaltSwitch
 
 _LEASE_SECONDS = 60.0
 

@@ -19,7 +19,7 @@ from reaper.model import SweepReport
 from reaper.scheduling.schedule_thread import ScheduleThread
 from reaper.scheduling.scheduled_purge import ScheduledPurge
 from reaper.scheduling.source_runner import SourceRunner
-from reaper.sweep.halt import HaltSwitch
+from reaper.sweep.halt_switch import HaltSwitch
 
 _LATE_SECONDS = 5.0
 

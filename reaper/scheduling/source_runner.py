@@ -17,7 +17,7 @@ from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.database_contact import record_contact
-from reaper.sweep.halt import HaltSwitch
+from reaper.sweep.halt_switch import HaltSwitch
 from reaper.sweep.listeners import ListenerGroup, NullListener, SweepSubscriber
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState

@@ -1,8 +1,8 @@
 """A profile bound to a database: surveys its jobs, explains them, and ends those that are stale."""
 
 from reaper.source.claim import Claim
-from reaper.source.followup import MAX_FOLLOWED, JobSnapshot, Sign
-from reaper.source.lookup import JobLookup
+from reaper.source.job_lookup import JobLookup
+from reaper.source.post_transition import MAX_FOLLOWED, JobSnapshot, Sign
 from reaper.source.source import Source, SourceOptions
 from reaper.source.survey import Candidate, Survey, with_stale
 from reaper.source.transition.audit_event import AuditInfo

@@ -34,7 +34,7 @@ from sqlalchemy import Connection, Select, and_, select
 from reaper.model import Key, ReapedJob
 from reaper.profile import Related
 from reaper.source.event_log_lock import EventLogLock, lock_jobs
-from reaper.source.followup import MAX_FOLLOWED, FollowUp
+from reaper.source.post_transition import MAX_FOLLOWED, PostTransition
 from reaper.source.survey import Candidate, version_columns
 from reaper.source.transition.audit_event import AuditInfo
 from reaper.source.transition.multi_statement import MultiStatementTransition
@@ -78,7 +78,7 @@ class Claim:
             if single_statement
             else MultiStatementTransition(rule, second_check, action)
         )
-        self.follow_up, self._follow_up_left = FollowUp(rule), MAX_FOLLOWED
+        self.post_transition, self._snapshots_left = PostTransition(rule), MAX_FOLLOWED
         self.still_running = self._still_running()
         self.lock_rows = self._lock()
         self.log_lock = EventLogLock(rule.tables)
@@ -123,9 +123,9 @@ class Claim:
         if not (ended := self.transition.run(connection, keys)):
             return []
         # To read every job once more would take a twentieth of a mass reap, most of which is not remembered anyway.
-        followed = {job.key: job.action for job in ended[: self._follow_up_left]}
-        reaped_at, states_after = self.follow_up.states_after(connection, followed)
-        self._follow_up_left = max(0, self._follow_up_left - len(states_after))
+        followed = {job.key: job.action for job in ended[: self._snapshots_left]}
+        reaped_at, states_after = self.post_transition.states_after(connection, followed)
+        self._snapshots_left = max(0, self._snapshots_left - len(states_after))
         return [
             ReapedJob(
                 key=job.key,

@@ -19,8 +19,8 @@ from reaper.profile import Profile
 from reaper.profile.related_tables import liveness_tables
 from reaper.source.claim import Claim
 from reaper.source.database_access import DatabaseAccess
-from reaper.source.followup import FollowUp
-from reaper.source.lookup import JobLookup
+from reaper.source.job_lookup import JobLookup
+from reaper.source.post_transition import PostTransition
 from reaper.source.survey import Survey
 from reaper.source.transition.audit_event import AuditInfo
 from reaper.source.transition.second_check import Predicate
@@ -63,7 +63,7 @@ class Source(DatabaseAccess):
         self.rule = Rule(ProfileTables(profile), thresholds, options.queues, options.max_age)
         self.survey = Survey(self.rule)
         self.lookup = JobLookup(self.rule)
-        self.follow_up = FollowUp(self.rule)
+        self.post_transition = PostTransition(self.rule)
 
     # --- judging -------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ def list_statements(source: Source, options: ListingOptions) -> Iterator[Stateme
     claim, fallback = source.claim(context, audit_info), source.fallback_claim(context, audit_info)
     yield from server.reap(claim, fallback)
     yield from server.row_holders()
-    yield from _follow_up(writer, claim, fallback, server.read_locks)
+    yield from _post_transition(writer, claim, fallback, server.read_locks)
 
 
 def _survey(writer: StatementWriter, options: ListingOptions, locks: str) -> Iterator[Statement]:
@@ -56,22 +56,22 @@ def _survey(writer: StatementWriter, options: ListingOptions, locks: str) -> Ite
     )
 
 
-def _follow_up(writer: StatementWriter, claim: Claim, fallback: Claim | None, locks: str) -> Iterator[Statement]:
+def _post_transition(writer: StatementWriter, claim: Claim, fallback: Claim | None, locks: str) -> Iterator[Statement]:
     """The search for late signs of life, where a transition leaves a row of the job behind."""
-    follow_up = writer.source.follow_up
-    yield writer.statement("moment", "Ends a batch: reads the time of its end.", "none", follow_up.clock_query)
+    post_transition = writer.source.post_transition
+    yield writer.statement("moment", "Ends a batch: reads the time of its end.", "none", post_transition.clock_query)
     claims = (claim, fallback) if fallback else (claim,)
-    if not any(follow_up.leaves_row(branch.action) for claim in claims for branch in claim.transition.branches):
+    if not any(post_transition.leaves_row(branch.action) for claim in claims for branch in claim.transition.branches):
         return
     yield writer.statement(
         "remains",
         "After that: reads the rows as the transitions left them, to compare later rows with.",
         locks,
-        follow_up.state_query,
+        post_transition.state_query,
     )
     yield writer.statement(
         "late",
         "At the end of every sweep: finds jobs that were ended lately and show signs of life since.",
         locks,
-        follow_up.snapshot_query(writer.context()),
+        post_transition.snapshot_query(writer.context()),
     )

@@ -125,7 +125,7 @@ def scan_for_late_signs(
         return None
     try:
         with source.transaction(connection, read_only=True, at_most=_SCAN_SECONDS):
-            snapshots = source.follow_up.snapshots(connection, context, list(sample))
+            snapshots = source.post_transition.snapshots(connection, context, list(sample))
     except DBAPIError as error:
         kind = classify(error)
         if kind is ErrorKind.UNAVAILABLE:

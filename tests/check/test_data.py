@@ -5,15 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reaper.check import Level
-from tests.support.checks import (
-    JOB,
-    A,
-    B,
-    C,
-    only_problem,
-    problems,
-    run_check,
-)
+from tests.support.checks import JOB, A, B, C, only_problem, problems, run_check
 
 
 def test_running_job_that_starts_in_the_future_is_a_warning(database: str) -> None:

@@ -6,13 +6,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from reaper.check import Finding, Level
-from tests.support.checks import (
-    connected,
-    execute,
-    only_problem,
-    problems,
-    run_check,
-)
+from tests.support.checks import connected, execute, only_problem, problems, run_check
 
 
 @pytest.mark.parametrize(

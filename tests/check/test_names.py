@@ -5,14 +5,7 @@ from __future__ import annotations
 from sqlalchemy import make_url
 
 from reaper.check import Level
-from tests.support.checks import (
-    create_guest,
-    execute,
-    only_problem,
-    problems,
-    profile_with_fix,
-    run_check,
-)
+from tests.support.checks import create_guest, execute, only_problem, problems, profile_with_fix, run_check
 
 
 def test_missing_table_is_reported_with_the_nearest_name(database: str) -> None:

@@ -7,16 +7,7 @@ from sqlalchemy import make_url
 from reaper.check import Finding, Level, Workload
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.support.checks import (
-    PROTEA,
-    connected,
-    create_guest,
-    execute,
-    guest_url,
-    only_problem,
-    problems,
-    run_check,
-)
+from tests.support.checks import PROTEA, connected, create_guest, execute, guest_url, only_problem, problems, run_check
 from tests.support.protea import PATIENCE, Protea, thresholds
 
 

@@ -9,14 +9,7 @@ import pytest
 from reaper.catalog.session import Unsuitable, check_postgresql_version
 from reaper.check import Level
 from reaper.dev.postgres import temporary
-from tests.support.checks import (
-    create_guest,
-    execute,
-    guest_url,
-    only_problem,
-    problems,
-    run_check,
-)
+from tests.support.checks import create_guest, execute, guest_url, only_problem, problems, run_check
 
 
 def test_read_only_role_is_an_error(database: str) -> None:

@@ -9,16 +9,7 @@ import pytest
 
 from reaper.check import Level
 from reaper.profile import resolve
-from tests.support.checks import (
-    JOB,
-    A,
-    execute,
-    only_problem,
-    problems,
-    profile_with_fix,
-    protea_with,
-    run_check,
-)
+from tests.support.checks import JOB, A, execute, only_problem, problems, profile_with_fix, protea_with, run_check
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,7 @@ import pytest
 
 from reaper.check import Level
 from reaper.profile import Insert
-from tests.support.checks import (
-    execute,
-    only_problem,
-    problems,
-    profile_with_fix,
-    protea_with,
-    run_check,
-)
+from tests.support.checks import execute, only_problem, problems, profile_with_fix, protea_with, run_check
 
 
 def test_enum_made_by_sqlalchemy_is_recognised_and_corrected(database: str) -> None:

@@ -330,10 +330,10 @@ def in_the_journal(tmp_path: Path, form: str, file: Path | None = None, *, elsew
         "try: 1 / 0\n"
         "except ZeroDivisionError: log.exception('a defect')"
     )
-    with (tmp_path / "journal").open("w+") as event_log:
-        named = os.fstat(event_log.fileno())
+    with (tmp_path / "journal").open("w+") as journal:
+        named = os.fstat(journal.fileno())
         environ = {**os.environ, "JOURNAL_STREAM": f"{named.st_dev}:{named.st_ino + elsewhere}"}
-        subprocess.run([sys.executable, "-c", script], cwd=PROJECT, env=environ, stderr=event_log, check=True)
+        subprocess.run([sys.executable, "-c", script], cwd=PROJECT, env=environ, stderr=journal, check=True)
     return (tmp_path / "journal").read_text().splitlines()
 
 

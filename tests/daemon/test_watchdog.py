@@ -23,7 +23,7 @@ from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import HaltSwitch
+from reaper.sweep.halt_switch import HaltSwitch
 from tests.conftest import TEMPLATE
 from tests.support.daemons import Daemon, free_port
 from tests.support.protea import Protea

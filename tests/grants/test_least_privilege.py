@@ -21,10 +21,7 @@ from reaper.operations.purge import PurgeOptions, purge
 from reaper.operations.report import ReportQuery, report
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.support.checks import (
-    STALL,
-    problems,
-)
+from tests.support.checks import STALL, problems
 from tests.support.protea import HOUR, Heard
 from tests.support.purges import PurgeRecorder
 from tests.support.worlds import State, World
@@ -92,7 +89,7 @@ def refusals(world: World) -> Iterator[str]:
     source = world.source()
     world.alive_job()
     job = world.stale_job()
-    for work in (_report, _explain, _name_row_holder, _sweep, _follow_up):
+    for work in (_report, _explain, _name_row_holder, _sweep, _post_transition):
         try:
             yield from work(world, source, job)
         except (DBAPIError, ReaperError) as error:
@@ -135,11 +132,11 @@ def _sweep(world: World, source: Source, job: str) -> list[str]:
     return [*([report.error] if report.error else []), *(failure.error for failure in report.failures), *left]
 
 
-def _follow_up(world: World, source: Source, job: str) -> list[str]:
+def _post_transition(world: World, source: Source, job: str) -> list[str]:
     with source.connect() as connection:
         context = source.begin_evaluation(connection, DowntimeTracker(0))
         with source.transaction(connection, read_only=True):
-            source.follow_up.snapshots(connection, context, [(job,)])
+            source.post_transition.snapshots(connection, context, [(job,)])
     return []
 
 

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from reaper.dev.postgres import Embedded
 from reaper.model import Outcome
-from reaper.observers.event_log import EventLog
+from reaper.observers.daemon_log import DaemonLog
 from reaper.operations.purge import PurgeOptions, purge
 from reaper.scheduling.scheduled_purge import ScheduledPurge
 from reaper.scheduling.scheduler import CronTrigger, IntervalTrigger, Supervisor
@@ -194,7 +194,7 @@ def test_daemon_stops_in_time_during_a_purge_and_leaves_whole_rows(protea: Prote
 
 def test_database_trouble_of_a_purge_is_logged_once_and_the_next_purge_comes(protea: Protea, server: Embedded) -> None:
     with capture_logs() as lines:
-        event_log = EventLog()
+        event_log = DaemonLog()
         scheduled_purge = ScheduledPurge(protea.source(), 30, 10, [event_log])
         finished(protea)
         name = protea.connection.info.dbname

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from reaper.common import messages
 from reaper.model import LateSign, Outcome, SweepReport
-from reaper.observers.event_log import EventLog
+from reaper.observers.daemon_log import DaemonLog
 from reaper.observers.metrics import Metrics
 from reaper.profile import resolve
 from reaper.source import Source
@@ -51,7 +51,7 @@ def test_late_signs_are_counted_once_for_each_job_by_kind(protea: Protea, sweeps
 def test_many_late_signs_are_listed_up_to_a_hundred_and_counted() -> None:
     sign = LateSign(("1",), "embed", "JobTimeout", "t", 1.0, "job_event", "event", "job_event", "t", "failed")
     with capture_logs() as lines:
-        EventLog().swept(SweepReport("main", "1", Outcome.DONE, 0.1, late=[sign] * 130, looked_back=True))
+        DaemonLog().swept(SweepReport("main", "1", Outcome.DONE, 0.1, late=[sign] * 130, looked_back=True))
     told = [line["event"] for line in lines]
     assert told == ["A reaped job showed a sign of life afterwards; it may have been ended wrongly."] * 100 + [
         "More reaped jobs showed a sign of life afterwards."
@@ -60,7 +60,7 @@ def test_many_late_signs_are_listed_up_to_a_hundred_and_counted() -> None:
 
 
 def test_scan_that_the_database_refuses_is_reported_once_and_fails_no_sweep(vuls: VulsWorld) -> None:
-    event_log = EventLog()
+    event_log = DaemonLog()
     sweeps, job = Sweeps(vuls.source()), vuls.stale_job()
     sweeps.reaps()
     vuls.hand.do("ALTER TABLE task_runs RENAME COLUMN completed_at TO ended_at")
@@ -87,7 +87,7 @@ def test_scan_that_takes_too_long_is_cut_short_and_repeated_with_fewer_jobs(
     monkeypatch.setattr(late_signs, "_SCAN_SECONDS", 0.7)
     where = [{"sql": "({id} IS NOT NULL AND pg_sleep(0.1) IS NULL) IS NOT TRUE"}]
     profile = resolve("slow", {"slow": {"extends": "protea", "purge": {"where": where, "at": ["finished_at"]}}})
-    sweeps, event_log = Sweeps(Source("main", protea.url, profile, thresholds(), PATIENCE)), EventLog()
+    sweeps, event_log = Sweeps(Source("main", protea.url, profile, thresholds(), PATIENCE)), DaemonLog()
     jobs = [protea.stale() for _ in range(8)]
     found = set()
     with capture_logs() as lines:

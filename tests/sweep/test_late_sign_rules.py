@@ -185,7 +185,7 @@ def test_witness_that_the_transition_sets_ahead_gives_no_late_sign() -> None:
         downtime.record_contact(
             ServerClock(now=datetime(2000, 1, 1, tzinfo=UTC), server_started=datetime(2000, 1, 1, tzinfo=UTC))
         )
-        return str(source.follow_up.snapshot_query(EvaluationContext.of(downtime, thresholds())))
+        return str(source.post_transition.snapshot_query(EvaluationContext.of(downtime, thresholds())))
 
     assert "heartbeat_at" in heard(TASKS) and "task_log" in heard(TASKS)
     assert "heartbeat_at" not in heard(ahead) and "task_log" in heard(ahead)

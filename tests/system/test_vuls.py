@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from reaper.liveness import LivenessReport
 from reaper.liveness.celery import CeleryProbe
 from reaper.model import Evidence, JobCounts, ReapedJob, SweepReport
-from reaper.observers.event_log import EventLog
+from reaper.observers.daemon_log import DaemonLog
 from reaper.profile import resolve
 from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
@@ -385,7 +385,7 @@ def test_a_broker_that_never_answers_costs_its_own_source_the_deadline_and_the_o
 def test_a_task_whose_worker_could_not_be_told_is_told_with_the_next_sweep(vuls: Vuls, staff: Staff) -> None:
     staff.hire()
     hung, round_ = staff.linger(), Round.of(vuls, staff, max_age=ALIVE_UNTIL, deadline=2)
-    run, event_log = vuls.run(hung.id), EventLog(structlog.get_logger("reaper"))
+    run, event_log = vuls.run(hung.id), DaemonLog(structlog.get_logger("reaper"))
     round_.heard.after_commit = staff.broker.freeze
     try:
         report = round_.sweep()

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from reaper.dev.demo import display
 from reaper.dev.demo.checks import Row, check_all, read_rows
-from reaper.dev.demo.daemon_log import DaemonLog
+from reaper.dev.demo.log_reader import DaemonLog
 from reaper.dev.demo.processes import DemoError, DemoProcesses, run_processes
 from reaper.dev.demo.scenarios import DEADLINE, INTERVAL, STALL, TIMEOUT
 from reaper.dev.postgres import libpq, temporary

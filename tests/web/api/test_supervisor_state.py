@@ -14,7 +14,7 @@ from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.halt import HaltSwitch
+from reaper.sweep.halt_switch import HaltSwitch
 from reaper.web import AdminService, History, Server, Status
 from reaper.web.app import make_app
 from reaper.web.guard import AccessControl, guarded

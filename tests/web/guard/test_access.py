@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from reaper.config import Settings
 from reaper.errors import ConfigError
 from reaper.model import AuditRecord
-from reaper.observers.event_log import EventLog
+from reaper.observers.daemon_log import DaemonLog
 from reaper.web.guard import AccessControl, access, middleware, refuse_exposed
 from reaper.web.guard.access import AllowedHosts, HostPort, same_origin
 from reaper.web.guard.headers import SECURITY_HEADERS
@@ -471,7 +471,7 @@ def test_right_token_from_another_site_is_logged_by_its_name(monkeypatch: pytest
 
 def test_audit_record_is_logged_with_all_its_fields() -> None:
     with capture_logs() as logs:
-        EventLog().changed(AuditRecord("alice", "127.0.0.1:5", "fail", "main 7", "moved", {"event": "x"}))
+        DaemonLog().changed(AuditRecord("alice", "127.0.0.1:5", "fail", "main 7", "moved", {"event": "x"}))
     assert logs == [
         {
             "event": "Reaper handled an administrative request.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reaper.catalog.postgresql_fixes import Fixes
+from reaper.catalog.postgresql_fix_statements import Fixes
 from reaper.catalog.tables import Index, Table
 from reaper.sql.mariadb_quoting import quote_literal, quote_name
 

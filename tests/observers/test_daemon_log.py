@@ -13,7 +13,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from reaper.model import Outcome, ReapedJob, SweepReport
-from reaper.observers.event_log import EventLog
+from reaper.observers.daemon_log import DaemonLog
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
@@ -37,7 +37,7 @@ class Nightly:
 
     def __init__(self, protea: Protea, **options: Any) -> None:
         self._event_log, self._memory, self._downtime = (
-            EventLog(structlog.get_logger("reaper")),
+            DaemonLog(structlog.get_logger("reaper")),
             SourceState(),
             DowntimeTracker(0),
         )
@@ -88,11 +88,11 @@ def test_reaped_jobs_beyond_a_hundred_are_only_counted(protea: Protea, log: Line
 
 
 def test_sources_that_reap_at_the_same_time_do_not_mix_up_their_hundreds(log: Lines) -> None:
-    event_log = EventLog()
+    daemon_log = DaemonLog()
     batch = [ReapedJob((str(n),), "JobTimeout", "embed", 1.0, 1.0, None) for n in range(60)]
     for _ in range(3):
-        event_log.reaped("one", "sweep-1", batch)
-        event_log.reaped("two", "sweep-2", batch)
+        daemon_log.reaped("one", "sweep-1", batch)
+        daemon_log.reaped("two", "sweep-2", batch)
     assert [sum(line["source"] == source for line in log) for source in ("one", "two")] == [100, 100]
 
 
@@ -186,27 +186,27 @@ FAILED, RECOVERED = "Reaper cycle failed", "Reaper cycle recovered."
     ],
 )
 def test_trouble_is_told_when_it_changes(reports: list[SweepReport], said: list[str], log: Lines) -> None:
-    event_log = EventLog()
+    daemon_log = DaemonLog()
     for each in reports:
-        event_log.swept(each)
+        daemon_log.swept(each)
     assert len(events(log)) == len(said)
     assert all(wanted in found for wanted, found in zip(said, events(log), strict=True))
 
 
 def test_recovery_says_how_many_cycles_failed(log: Lines) -> None:
-    event_log = EventLog()
+    daemon_log = DaemonLog()
     for _ in range(2):
         for each in (AWAY, AWAY, AWAY, report()):
-            event_log.swept(each)
+            daemon_log.swept(each)
     assert [line["failed_cycles"] for line in log if line["event"] == RECOVERED] == [3, 3]
 
 
 def test_source_that_is_configured_again_is_logged_again(log: Lines) -> None:
-    event_log = EventLog()
-    event_log.swept(AWAY)
-    event_log.set_sources(["other"])
-    event_log.set_sources(["main", "other"])
-    event_log.swept(AWAY)
+    daemon_log = DaemonLog()
+    daemon_log.swept(AWAY)
+    daemon_log.set_sources(["other"])
+    daemon_log.set_sources(["main", "other"])
+    daemon_log.swept(AWAY)
     assert events(log) == [FAILED, FAILED]
 
 
@@ -226,9 +226,9 @@ def test_mass_silence_is_told_once_and_so_is_its_end(protea: Protea, log: Lines)
 
 
 def test_changes_of_the_leader_are_told_once(log: Lines) -> None:
-    event_log = EventLog()
+    daemon_log = DaemonLog()
     for outcome in (Outcome.STANDBY, Outcome.STANDBY, Outcome.DONE, Outcome.DONE, Outcome.STANDBY):
-        event_log.swept(report(outcome))
+        daemon_log.swept(report(outcome))
     standby, lead = (
         "Reaper stands by: another replica sweeps.",
         "Reaper has taken over the sweeps from another replica.",

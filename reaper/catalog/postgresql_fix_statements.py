@@ -18,8 +18,8 @@ class Fixes:
     """Statements for a role. Names are quoted where the server's keywords require it; all of them where those are
     unknown (`keywords` is None).
 
-    `version` is the server's major version. `reaper.catalog.mariadb_fixes` overrides what MariaDB spells otherwise; the
-    other statements are never needed there.
+    `version` is the server's major version. `reaper.catalog.mariadb_fix_statements` overrides what MariaDB spells
+    otherwise; the other statements are never needed there.
     """
 
     role: str

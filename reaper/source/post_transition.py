@@ -52,7 +52,7 @@ class JobSnapshot(NamedTuple):
     signs: Mapping[str, Sign]
 
 
-class FollowUp:
+class PostTransition:
     """The reading statements for one rule."""
 
     def __init__(self, rule: Rule) -> None:

@@ -54,7 +54,7 @@ class _Logged:
     jobs_logged: int = 0
 
 
-class EventLog:
+class DaemonLog:
     """A listener of sweeps and purges. Each source calls it from a thread of its own."""
 
     def __init__(self, logger: Any = None) -> None:
