@@ -385,14 +385,14 @@ def test_a_program_that_does_not_come_up_is_taken_back(newer: Host, service: Ser
     host("sed", "-i", "s/^def run(/def run_(/", "/tmp/newer/reaper/daemon/main.py")
     host("sh", "-c", "echo '# newer' >>/tmp/newer/systemd/reaper.service")
     before = host("readlink", "/opt/reaper/current"), host("cat", unit)
-    # Killed in its last steps, it has no say in what becomes of that; the next one has.
+    # The installer is killed in its last steps; the next run rolls it back.
     killed = f"{NEWER} & until [ $(readlink /opt/reaper/current) != {before[0]} ]; do sleep 0.05; done; kill -9 $!"
     host("sh", "-c", killed, seconds=280)
     done = host.run(NEWER, seconds=280)
     assert done.returncode == 1
-    assert "An installation was broken off; what was there before it is put back first." in done.stdout
+    assert "An earlier installation was interrupted. Restoring the version before it first." in done.stdout
     [line] = done.stderr.splitlines()
-    assert line.startswith("install.sh: reaper.service did not come up with what was installed now (journalctl -u ")
+    assert line.startswith("install.sh: reaper.service did not start with the new program (see journalctl -u ")
     assert (host("readlink", "/opt/reaper/current"), host("cat", unit)) == before
     assert host("ls", "/opt/reaper/releases") == before[0].removeprefix("releases/")
     host.becomes(service.unit, ActiveState="active", SubState="running")

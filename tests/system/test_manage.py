@@ -242,7 +242,7 @@ def test_who_starts_it_gets_a_token_and_a_halt_that_lasts(clone: Clone) -> None:
     status, said = clone.manage("start")
     assert status == 0, said
     token = clone.root / ".data" / "http-token"
-    assert f"http: whoever bears the token in {token} may change something" in said
+    assert f"http: requests with the token in {token} may change something" in said
     assert token.stat().st_mode & 0o777 == 0o600
     assert re.fullmatch(r"[0-9a-f]{64}\n", token.read_text())
     kept = token.read_text()
