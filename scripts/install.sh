@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the daemon on this host as a systemd service, or takes it away again. `install.sh --help` says how.
+# Installs the daemon on this host as a systemd service, or removes it. See `install.sh --help`.
 #
 # The new program is built in a folder of its own and activated in one step, so a running daemon never sees half of it.
 # An installation that fails restores the old program. One that was killed is rolled back by the next run. Files that

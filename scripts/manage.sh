@@ -125,7 +125,7 @@ set_default_token_and_state() {
     if [[ -z $token && -n $http ]]; then
         make_token
         export REAPER_HTTP_TOKEN_FILE="$own_token"
-        say "http: requests with the token in $own_token may change something"
+        say "http: changes need the token in $own_token"
     fi
     if [[ -z $state_dir ]]; then export REAPER_STATE_DIR="$own_state"; fi
 }

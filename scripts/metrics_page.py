@@ -17,7 +17,7 @@ from pages import PROJECT, REFERENCE, write_or_check
 from prometheus_client import Metric
 
 from reaper.model import Outcome, Reason
-from reaper.observers.metrics import MOST_KINDS, PARTS, Metrics
+from reaper.observers.metrics import MAX_KINDS, OPTIONAL_STEPS, Metrics
 
 PAGE = REFERENCE / "metrics.md"
 RULES = PROJECT / "config" / "prometheus"
@@ -39,10 +39,10 @@ _LABELS = f"""\
 | label | values |
 |---|---|
 | `source` | a source's name in the configuration |
-| `kind` | what a job does; `other` beyond the first {MOST_KINDS} kinds of a source, `none` for jobs without a kind |
+| `kind` | what a job does; `other` beyond the first {MAX_KINDS} kinds of a source, `none` for jobs without a kind |
 | `reason` | {", ".join(f"`{reason.value}`" for reason in Reason)} |
 | `outcome` | {", ".join(f"`{outcome.value}`" for outcome in Outcome)} |
-| `part` | {", ".join(f"`{part}`" for part in PARTS)} |
+| `part` | {", ".join(f"`{part}`" for part in OPTIONAL_STEPS)} |
 | `version`, `python` | of this process |
 | `le` | upper bounds of a histogram's buckets |
 """

@@ -4,6 +4,8 @@
 #
 # A program that only some tests need is installed when this runs as root; elsewhere those tests are
 # skipped with the reason, except where CI=true: there they fail.
+# What only `begin` calls, shellcheck takes for unreachable.
+# shellcheck disable=SC2317
 set -euo pipefail
 
 unset CDPATH  # or `cd` may go, and speak, elsewhere
@@ -35,15 +37,38 @@ find_missing() { # Sets `missing` to the packages that are not there.
     done
 }
 
-check() { # check COMMAND...: quiet unless it fails
-    local output
-    if ! output=$("$@" 2>&1); then
-        printf '%s\n' "$output" >&2
-        die 1 "failed: $*"
-    fi
+step() { printf -- '- %s\n' "$*"; }
+
+begin() { # begin NAME COMMAND...: beside what follows. `finish NAME` waits for it.
+    local name=$1
+    shift
+    "$@" >"$outputs/$name" 2>&1 </dev/null &
+    begun[$name]=$!
 }
 
-step() { printf -- '- %s\n' "$*"; }
+finish() { # finish NAME...: quiet, unless one has failed; then says what the failed ones said, and sets `failed`.
+    local name
+    for name; do
+        step "$name"
+        wait "${begun[$name]}" && continue
+        cat "$outputs/$name" >&2
+        printf '%s: failed: %s\n' "${0##*/}" "$name" >&2
+        failed=1
+    done
+}
+
+# A link to a page or a heading that is not there is an error, as every warning is. Nothing is loaded from elsewhere.
+make_site() { "$bin/sphinx-build" -W -n -q --keep-going -E -d build/doctrees docs build/site; }
+
+check_pages() {
+    local page status=0
+    for page in scripts/*_page.py; do
+        "$bin/python" "$page" --check || status=1
+    done
+    return "$status"
+}
+
+run_ruff() { "$bin/ruff" check . && "$bin/ruff" format --check .; }
 
 cd "$root"
 mkdir -p logs
@@ -61,28 +86,33 @@ if ((${#missing[@]})); then
 fi
 
 bin="$root/.venv/bin"
-# Hundreds of tests start a process, and each would compile all of it where the environment keeps it from being kept.
-"$bin/python" -m compileall -q reaper
-step ruff
-check "$bin/ruff" check .
-check "$bin/ruff" format --check .
-step mypy
-check "$bin/mypy"
-step import-linter
-check "$bin/lint-imports"
+declare -A begun=()
+failed=0
+outputs=$(mktemp -d)
+# Background processes of a script do not get Ctrl-C.
+trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$outputs"' EXIT
+
+# Hundreds of tests start a process, and each would compile all that it imports where the environment keeps Python from
+# writing what it has compiled. pytest keeps the tests that it has compiled, too.
+unset PYTHONDONTWRITEBYTECODE
+"$bin/python" -m compileall -q reaper tests/support
+# The slow ones, mypy and the site, go on beside pytest. The others fail before it begins.
+begin mypy "$bin/mypy"
+begin 'pages of docs' make_site
+begin ruff run_ruff
+begin import-linter "$bin/lint-imports"
+begin 'shipped configuration' env REAPER_CONFIG=config/reaper.toml "$bin/reaper" config show
+begin 'generated pages' check_pages
+quick=(ruff import-linter 'shipped configuration' 'generated pages')
 if command -v shellcheck >/dev/null; then
-    step shellcheck
-    check shellcheck -x -a scripts/*.sh systemd/*.sh tests/*.sh .ci/run
+    begin shellcheck shellcheck -x -a scripts/*.sh systemd/*.sh tests/support/*.sh .ci/run
+    quick+=(shellcheck)
 fi
-step 'config/reaper.toml'
-REAPER_CONFIG=config/reaper.toml check "$bin/reaper" config show
-step docs
-for page in scripts/*_page.py; do
-    check "$bin/python" "$page" --check
-done
-# A warning is an error: so is a link to nothing, be it a page or a heading. Nothing is loaded from elsewhere.
-check "$bin/sphinx-build" -W -n -q --keep-going -E -d build/doctrees docs build/site
+finish "${quick[@]}"
+((!failed)) || exit 1
 step pytest
 # Files side by side, four on two processors: much of the time is spent waiting for processes. In the order of LONG in
 # tests/conftest.py.
-exec "$bin/pytest" -q -n 4 --dist loadfile --no-loadscope-reorder "$@"
+"$bin/pytest" -q -n 4 --dist loadfile --no-loadscope-reorder "$@" || failed=$?
+finish mypy 'pages of docs'
+exit "$failed"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gc
-import itertools
-import os
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -18,6 +17,7 @@ from reaper.dev.postgres import Embedded, temporary
 from tests.support import mariadb as mariadb_server
 from tests.support import scratch
 from tests.support.brokers import Broker, RedisServer, Staff, redis_server
+from tests.support.databases import TemporaryDatabases
 from tests.support.mariadb import MariaDB
 from tests.support.protea import Protea
 from tests.support.worlds import World
@@ -26,17 +26,16 @@ from tests.support.worlds.servers import called, database_on, everywhere, postgr
 from tests.support.worlds.vuls import VulsWorld
 
 TEMPLATE = "protea_template"
-_numbers = itertools.count()
 
 LONG = (
-    "system/test_packaging",
-    "profile/test_shipped_profiles", "liveness/test_celery", "system/test_host", "grants/test_grants",
-    "system/test_browser", "system/test_install", "system/test_vuls", "daemon/test_outage", "daemon/test_systemd",
-    "system/test_alerts", "system/test_manage", "dev/test_demo", "source/test_interleavings",
-    "source/test_log_interleavings", "daemon/test_many_sources", "fence/test_fence", "system/test_benchmark",
-    "web/guard/test_flood", "web/api/test_openapi_conformance", "web/test_slow_source", "daemon/test_daemon",
-    "sweep/test_halt", "daemon/test_killed", "operations/test_purge", "operations/test_resume",
-    "cli/test_job_commands",
+    "system/test_host", "profile/test_shipped_profiles", "liveness/test_celery", "grants/test_least_privilege",
+    "system/test_browser", "system/test_install", "system/test_vuls", "system/test_alerts", "daemon/test_systemd",
+    "daemon/test_watchdog", "operations/test_purge",
+    "system/test_manage", "system/test_packaging", "daemon/test_daemon", "daemon/test_reload",
+    "web/api/test_openapi_conformance", "sweep/test_late_signs", "daemon/test_killed", "cli/test_clear",
+    "web/guard/test_flood", "daemon/test_outage", "web/test_slow_source", "daemon/test_many_sources", "cli/test_main",
+    "operations/test_resume", "dev/test_demo", "system/test_benchmark", "fence/test_installation",
+    "web/api/test_supervisor", "fence/test_fence", "source/test_log_interleavings", "source/test_interleavings",
 )  # fmt: skip
 """The files that take longest go first: a worker that begins one of them when all others are done is waited for."""
 
@@ -78,7 +77,7 @@ def _long_first(item: pytest.Item) -> int:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _collected_apart() -> Iterator[None]:
+def _garbage_collected_in_background() -> Iterator[None]:
     """Tests sweep in several threads, as the daemon does, and drop many a source meanwhile."""
     with gc_in_background_thread():
         yield
@@ -109,13 +108,18 @@ def mariadb() -> Iterator[MariaDB]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def databases(server: Embedded) -> Iterator[TemporaryDatabases]:
+    """Makes and drops the databases of single tests."""
+    with closing(TemporaryDatabases(server)) as made:
+        yield made
+
+
 @pytest.fixture
-def database(server: Embedded) -> Iterator[str]:
+def database(databases: TemporaryDatabases) -> Iterator[str]:
     """The URL of an empty database with the protea tables."""
-    name = f"t{os.getpid()}_{next(_numbers)}"
-    url = server.create_database(name, tables=False, template=TEMPLATE)
-    yield url
-    server.drop_database(name)
+    with databases.temporary(TEMPLATE) as url:
+        yield url
 
 
 @pytest.fixture
@@ -126,9 +130,9 @@ def protea(database: str) -> Iterator[Protea]:
 
 
 @pytest.fixture
-def empty(server: Embedded) -> Iterator[PostgreSQLDatabase]:
+def empty(databases: TemporaryDatabases) -> Iterator[PostgreSQLDatabase]:
     """A database without tables."""
-    with postgresql_database(server) as database:
+    with postgresql_database(databases) as database:
         yield database
 
 

@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.conftest import LONG
+
 PACKAGE = Path(__file__).parents[1] / "reaper"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MAKES_STATEMENTS = (
@@ -64,3 +66,9 @@ def test_the_package_was_found() -> None:
     assert set(from_sqlalchemy(PACKAGE / "sweep" / "sweep.py")) == {"Connection", "DBAPIError"}
     assert "TableClause" in set(from_sqlalchemy(PACKAGE / "sql" / "tables.py"))
     assert "time.monotonic" in set(calls(PACKAGE / "scheduling" / "source_runner.py"))
+
+
+def test_test_files_that_take_long_exist() -> None:
+    """One that was renamed would be begun last, and waited for."""
+    tests = Path(__file__).parent
+    assert [name for name in LONG if not (tests / f"{name}.py").exists()] == []

@@ -15,8 +15,9 @@ from reaper import celery_tasks
 from reaper.errors import ReaperError
 from tests.support.brokers import Group, RedisServer, redis_server
 from tests.support.commands import environment
-from tests.support.daemons import PROJECT, until
+from tests.support.daemons import PROJECT
 from tests.support.protea import HOUR, MINUTE, Protea
+from tests.support.waiting import wait_until
 
 DAY = 24 * HOUR
 NAMES = (
@@ -43,7 +44,7 @@ class Office:
         )
         self._app = Celery(broker=redis.url, backend=redis.url)
         self._group = self.run("worker", "-c", "1", "-P", "prefork", "--without-gossip", "--without-mingle")
-        until(lambda: b" ready." in self._log.read_bytes(), "the worker is ready", 60)
+        wait_until(lambda: b" ready." in self._log.read_bytes(), "the worker is ready", 60)
 
     def run(self, *words: str) -> Group:
         return Group(
@@ -152,7 +153,7 @@ def test_beat_clears_what_is_stuck(office: Office, protea: Protea) -> None:
     stuck = protea.stale()
     beat = office.run("beat")
     try:
-        until(lambda: protea.status(stuck) == "failed", "beat and the worker have cleared it", 40)
+        wait_until(lambda: protea.status(stuck) == "failed", "beat and the worker have cleared it", 40)
     finally:
         beat.kill()
 

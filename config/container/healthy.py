@@ -19,7 +19,7 @@ def trouble() -> str | None:
     """What is wrong, in one line."""
     settings = load({}, os.environ)
     if settings.http_port == 0:
-        return None  # nobody can be asked; that the process is there has to do
+        return None  # HTTP is off: that the process runs has to be enough
     host = reachable_host(settings.http_host)
     connection = http.client.HTTPConnection(host, settings.http_port, timeout=_SECONDS)
     connection.request("GET", "/live")

@@ -1,4 +1,4 @@
-"""The command line. Thin: it asks, and shows what it is told."""
+"""The command line: reads options, calls operations and prints their results."""
 
 from reaper.cli.main import main
 

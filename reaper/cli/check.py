@@ -1,4 +1,4 @@
-"""`reaper check`: is the database what the profile says, and can the reaper work there?"""
+"""`reaper check`: compares each database with its profile, and the reaper's privileges with what a sweep needs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rich.console import Console
 
 from reaper.check import Finding, Level, check_workers, examine
 from reaper.cli import exit_codes, output
-from reaper.cli.console import STYLES, make_console
+from reaper.cli.console import WORD_STYLES, make_console
 from reaper.cli.options import json_option, source_option
-from reaper.cli.sources import selected, settings_of
+from reaper.cli.sources import load_settings, select_sources
 from reaper.common.terminal import shown, warn
 from reaper.config import Settings
 from reaper.grants.needs import workload_of
@@ -21,35 +21,35 @@ from reaper.source import Source
 from reaper.source.factory import on_same_broker
 
 
-@click.command("check", short_help="Examine the databases: everything that is wrong, at once.")
+@click.command("check", short_help="Check databases, profiles and privileges.")
 @source_option
 @json_option
 @click.pass_context
 def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
-    """Examine the databases: everything that is wrong, at once.
+    """Check databases, profiles and privileges, and print every problem with its fix.
 
-    Tables, columns, types, enum labels, indexes, privileges, clock and server settings, each with what mends it; and
-    whether Celery's workers answer, where their jobs are in question.
-    Nothing is changed. Exit status 1 when there are errors; warnings and notes alone are 0.
+    Checks tables, columns, types, enum labels, indexes, privileges, clocks and server settings; and, for sources with
+    Celery, whether workers answer. Changes nothing. Exit status 1 when there are errors; 0 when there are only
+    warnings and notes.
 
     \b
     Example:
       reaper check --source main
     """
-    settings = settings_of(ctx)
-    answers = for_each_source(selected(settings, source), lambda each: _examined(settings, each), warn)
+    settings = load_settings(ctx)
+    results = for_each_source(select_sources(settings, source), lambda opened: _examine(settings, opened), warn)
     if as_json:
-        found = [_member(answer) for answer in answers]
-        output.write("check", {"sources": found})
+        documents = [_document(result) for result in results]
+        output.write_document("check", {"sources": documents})
     else:
-        _show(make_console(), answers)
-    return exit_codes.worst(_code(answer) for answer in answers)
+        _print_findings(make_console(), results)
+    return exit_codes.worst(_exit_code(result) for result in results)
 
 
-def _examined(settings: Settings, source: Source) -> list[Finding]:
-    workers = list(_workers(settings, source))
+def _examine(settings: Settings, source: Source) -> list[Finding]:
+    workers = list(_check_workers(settings, source))
     with source.connect() as connection:
-        # The one use of this host's clock: to tell that it differs from the database's, which alone counts.
+        # The only use of the host's clock: to report that it differs from the database's, which decides.
         return examine(
             connection,
             source.profile,
@@ -60,50 +60,50 @@ def _examined(settings: Settings, source: Source) -> list[Finding]:
         )
 
 
-def _workers(settings: Settings, source: Source) -> Iterator[Finding]:
-    """What is wrong with the witness outside the database, where there is one."""
+def _check_workers(settings: Settings, source: Source) -> Iterator[Finding]:
+    """Findings about Celery's workers, for a source that asks them."""
     if source.options.probe is not None:
-        named = {queue for each in on_same_broker(settings, source.name) for queue in each.queues}
-        yield from check_workers(source.options.probe.ask(), source.options.queues, named)
+        queues = {queue for sibling in on_same_broker(settings, source.name) for queue in sibling.queues}
+        yield from check_workers(source.options.probe.ask(), source.options.queues, queues)
 
 
-def _member(answer: SourceResult[list[Finding]]) -> dict[str, object]:
+def _document(result: SourceResult[list[Finding]]) -> dict[str, object]:
     return {
-        "source": answer.source,
-        "error": answer.error,
-        "database_away": answer.database_away,
-        "findings": answer.value or [],
+        "source": result.source,
+        "error": result.error,
+        "database_away": result.database_away,
+        "findings": result.value or [],
     }
 
 
-def _code(answer: SourceResult[list[Finding]]) -> int:
-    broken = any(finding.level is Level.ERROR for finding in answer.value or [])
-    return exit_codes.FAILED if broken else exit_codes.of_result(answer)
+def _exit_code(result: SourceResult[list[Finding]]) -> int:
+    has_errors = any(finding.level is Level.ERROR for finding in result.value or [])
+    return exit_codes.FAILED if has_errors else exit_codes.of_result(result)
 
 
-def _show(console: Console, answers: list[SourceResult[list[Finding]]]) -> None:
-    for answer in answers:
-        if answer.value is None:
+def _print_findings(console: Console, results: list[SourceResult[list[Finding]]]) -> None:
+    for result in results:
+        if result.value is None:
             continue
-        console.print(f"Source {answer.source}: {_counted(answer.value)}", style="bold", soft_wrap=True)
-        for place, finding in enumerate(answer.value):
+        console.print(f"Source {result.source}: {_count_text(result.value)}", style="bold", soft_wrap=True)
+        for position, finding in enumerate(result.value):
             console.print(
-                shown(f"{finding.level}: {finding.subject}: {finding.message}"), style=STYLES.get(finding.level)
+                shown(f"{finding.level}: {finding.subject}: {finding.message}"), style=WORD_STYLES.get(finding.level)
             )
-            # Findings that one text mends together carry it each: it is shown below the last of them.
-            if finding.fix and all(later.fix != finding.fix for later in answer.value[place + 1 :]):
-                _show_fix(console, finding.fix)
+            # Several findings may share one fix: print it once, below the last of them.
+            if finding.fix and all(later.fix != finding.fix for later in result.value[position + 1 :]):
+                _print_fix(console, finding.fix)
 
 
-def _show_fix(console: Console, fix: str) -> None:
-    """As it stands, never folded: it is there to be pasted."""
+def _print_fix(console: Console, fix: str) -> None:
+    """Never folded, so that it can be copied."""
     console.print()
     for line in fix.splitlines():
         console.print(f"    {shown(line)}", soft_wrap=True)
     console.print()
 
 
-def _counted(findings: list[Finding]) -> str:
+def _count_text(findings: list[Finding]) -> str:
     if not findings:
         return "nothing is wrong."
     counts = [(sum(finding.level is level for finding in findings), level) for level in Level]

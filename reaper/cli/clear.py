@@ -1,4 +1,4 @@
-"""`reaper clear`: show what is stuck, ask, and end it."""
+"""`reaper clear`: show stale jobs, ask, and end them; and revoke orphaned Celery tasks with --revoke-orphans."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import click
 
 from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console
-from reaper.cli.interrupt import Interrupt
-from reaper.cli.operator import action_of, is_interactive, usage_error
+from reaper.cli.interrupt import InterruptHandler
+from reaper.cli.operator import is_interactive, refuse_usage, require_action
 from reaper.cli.options import action_option, json_option, source_option
 from reaper.cli.progress import ProgressListener
-from reaper.cli.sources import require_known, settings_of
-from reaper.cli.sweep import code, member, show, sweep_each
+from reaper.cli.sources import load_settings, require_source
+from reaper.cli.sweep import exit_code_of, print_report, report_document, sweep_each
 from reaper.common.terminal import say, shown
 from reaper.config import Settings
 from reaper.errors import DatabaseUnavailable, ReaperError
@@ -29,21 +29,21 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.summary import sweep_totals
 
-_NOBODY = "nobody is here to be asked: say --force to clear without asking, or --dry-run to look"
+_NOT_INTERACTIVE = "standard input is not a terminal: use --force to clear without a question, or --dry-run to look"
 
 
-@click.command("clear", short_help="Clear stuck jobs, and orphaned tasks when asked to.")
+@click.command("clear", short_help="Show stale jobs, ask, and end them.")
 @source_option
 @click.option(
     "--max-age-hours",
     type=click.FloatRange(0, 87600, min_open=True),
     metavar="N",
-    help="This timeout for every job, in hours; none may be silent for longer. [default: as configured]",
+    help="Timeout of every job, and upper limit of every stall window, in hours. [default: as configured]",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be ended.")
 @click.option("--force", is_flag=True, help="Do not ask.")
-@click.option("--revoke-orphans", is_flag=True, help="End tasks that Celery executes and that no job knows.")
-@action_option("What becomes of the jobs: one of the profile's actions. [default: as configured]")
+@click.option("--revoke-orphans", is_flag=True, help="Revoke tasks that Celery executes and that belong to no job.")
+@action_option("How the jobs are ended: an action of the profile. [default: as configured]")
 @json_option
 @click.pass_context
 def command(
@@ -56,12 +56,13 @@ def command(
     action: str | None,
     as_json: bool,
 ) -> int:
-    """Clear stuck jobs: a sweep that shows first what it would end, and asks.
+    """Show stale jobs, ask, and end them.
 
-    Where nobody can be asked it needs --force, which does not pass the breaker. On a terminal whoever answers has seen
-    what the breaker says. Tasks that Celery executes for no job are named, and ended only with --revoke-orphans.
+    Without a terminal it needs --force, which does not override the breaker. On a terminal, a yes overrides the
+    breaker: the question comes after the breaker's message. Orphaned tasks (Celery executes them, and they belong to
+    no job) are listed, and revoked only with --revoke-orphans.
 
-    A worker that is being stopped, and still finishes a task, does not answer any more: let it end before.
+    A worker that is shutting down does not answer while it finishes its task: wait until it has ended.
 
     \b
     Example:
@@ -70,90 +71,91 @@ def command(
     if max_age_hours is not None and math.isnan(max_age_hours):
         raise click.BadParameter("expected a number of hours", param_hint="--max-age-hours")
     if not (dry_run or force or is_interactive()):
-        return usage_error(ctx, _NOBODY)
-    clearing = _clearing(ctx, source, max_age_hours, action)
-    done = seen = None if force and not dry_run else clearing.look()
-    if seen and not (dry_run and as_json):
-        _show(clearing, seen, stderr=as_json)
-    agreed = not dry_run and (seen is None or _agreed(seen, revoking=revoke_orphans))
-    if agreed or done is None:
-        done = clearing.clear(seen, revoking=revoke_orphans)
+        return refuse_usage(ctx, _NOT_INTERACTIVE)
+    run = _make_run(ctx, source, max_age_hours, action)
+    result = preview = None if force and not dry_run else run.preview()
+    if preview and not (dry_run and as_json):
+        _print_result(run, preview, stderr=as_json)
+    confirmed = not dry_run and (preview is None or _confirmed(preview, revoking=revoke_orphans))
+    if confirmed or result is None:
+        result = run.clear(preview, revoking=revoke_orphans)
         if not as_json:
-            _show(clearing, done)
+            _print_result(run, result)
     if as_json:
-        output.write("clear", _members(done, dry_run=dry_run, cleared=agreed))
-    return exit_codes.worst([done.status, done.orphans.code])
+        output.write_document("clear", _document(result, dry_run=dry_run, cleared=confirmed))
+    return exit_codes.worst([result.status, result.orphans.exit_code])
 
 
-def _clearing(ctx: click.Context, source: str | None, hours: float | None, action: str | None) -> ClearRun:
-    settings = settings_of(ctx)
-    wanted = list(settings.sources.values()) if source is None else [settings.sources[require_known(settings, source)]]
+def _make_run(ctx: click.Context, source: str | None, hours: float | None, action: str | None) -> ClearRun:
+    settings = load_settings(ctx)
+    names = list(settings.sources) if source is None else [require_source(settings, source)]
+    selected = [settings.sources[name] for name in names]
     if hours is not None:
-        wanted = [with_max_age(found, Threshold(hours * 3600, "--max-age-hours")) for found in wanted]
+        selected = [with_max_age(one, Threshold(hours * 3600, "--max-age-hours")) for one in selected]
     if action is not None:
-        wanted = [replace(found, action=action_of(found, action)) for found in wanted]
-    sources = [create_one_off_source(settings, found) for found in wanted]
+        selected = [replace(one, action=require_action(one, action)) for one in selected]
+    sources = [create_one_off_source(settings, one) for one in selected]
     return ClearRun(settings, sources, Breaker.from_settings(settings))
 
 
-def _agreed(seen: ClearResult, *, revoking: bool) -> bool:
-    wanted = [f"end {seen.stale} stale job(s)"] if seen.stale else []
-    if revoking and seen.orphans.count:
-        wanted.append(f"revoke {seen.orphans.count} orphaned task(s)")
-    return bool(wanted) and click.confirm(f"{' and '.join(wanted).capitalize()}?", err=True)
+def _confirmed(preview: ClearResult, *, revoking: bool) -> bool:
+    questions = [f"end {preview.stale} stale job(s)"] if preview.stale else []
+    if revoking and preview.orphans.count:
+        questions.append(f"revoke {preview.orphans.count} orphaned task(s)")
+    return bool(questions) and click.confirm(f"{' and '.join(questions).capitalize()}?", err=True)
 
 
-def _show(clearing: ClearRun, done: ClearResult, *, stderr: bool = False) -> None:
+def _print_result(run: ClearRun, result: ClearResult, *, stderr: bool = False) -> None:
     console = make_console(stderr=stderr)
-    for report, watched in done.swept:
-        show(console, report, watched, clearing.breaker, named=len(done.swept) > 1)
-    for told in _lines(done.orphans):
-        console.print(shown(told), soft_wrap=True)
+    for report, watched in result.swept:
+        print_report(console, report, watched, run.breaker, with_heading=len(result.swept) > 1)
+    for text in _orphan_lines(result.orphans):
+        console.print(shown(text), soft_wrap=True)
 
 
-def _lines(orphans: Orphans) -> Iterator[str]:
-    left = [orphan for found in orphans.found.values() for orphan in found if orphan not in orphans.revoked]
-    yield from (f"{describe_orphan(orphan)}." for orphan in left)
-    yield from (f"Revoked: task {told.id} ({told.task or 'unknown'}) on {told.worker}." for told in orphans.revoked)
-    if left and not orphans.revoked:
-        yield f"{len(left)} orphaned task(s); --revoke-orphans ends them."
+def _orphan_lines(orphans: OrphanResult) -> Iterator[str]:
+    remaining = [task for tasks in orphans.by_source.values() for task in tasks if task not in orphans.revoked]
+    yield from (f"{describe_orphan(task)}." for task in remaining)
+    yield from (f"Revoked: task {task.id} ({task.task or 'unknown'}) on {task.worker}." for task in orphans.revoked)
+    if remaining and not orphans.revoked:
+        yield f"{len(remaining)} orphaned task(s); --revoke-orphans revokes them."
 
 
-def _members(done: ClearResult, *, dry_run: bool, cleared: bool) -> dict[str, object]:
+def _document(result: ClearResult, *, dry_run: bool, cleared: bool) -> dict[str, object]:
     return {
         "dry_run": dry_run,
         "cleared": cleared,
-        "sources": [member(report, watched) for report, watched in done.swept],
-        "orphans": [orphan for found in done.orphans.found.values() for orphan in found],
-        "revoked": done.orphans.revoked,
-        "errors": [str(error) for error in done.orphans.errors],
+        "sources": [report_document(report, watched) for report, watched in result.swept],
+        "orphans": [task for tasks in result.orphans.by_source.values() for task in tasks],
+        "revoked": result.orphans.revoked,
+        "errors": [str(error) for error in result.orphans.errors],
     }
 
 
 @dataclass(slots=True)
-class Orphans:
-    """What was found of them, by source, what was revoked, and what stood in the way."""
+class OrphanResult:
+    """Orphaned tasks by source, those that were revoked, and errors."""
 
-    found: dict[str, list[Orphan]] = field(default_factory=dict)
+    by_source: dict[str, list[Orphan]] = field(default_factory=dict)
     revoked: list[Orphan] = field(default_factory=list)
     errors: list[ReaperError] = field(default_factory=list)
 
     @property
     def count(self) -> int:
-        return sum(map(len, self.found.values()))
+        return sum(map(len, self.by_source.values()))
 
     @property
-    def code(self) -> int:
+    def exit_code(self) -> int:
         away = any(isinstance(error, DatabaseUnavailable) for error in self.errors)
         return exit_codes.AWAY if away else exit_codes.FAILED if self.errors else exit_codes.DONE
 
 
 @dataclass(frozen=True, slots=True)
 class ClearResult:
-    """What was done, or would be, and the exit status."""
+    """Sweeps and orphaned tasks of a preview or of the run itself; `status` is the exit status of the sweeps."""
 
     swept: Sequence[tuple[SweepReport, ProgressListener]]
-    orphans: Orphans
+    orphans: OrphanResult
     status: int
 
     @property
@@ -163,50 +165,50 @@ class ClearResult:
 
 @dataclass(frozen=True, slots=True)
 class ClearRun:
-    """What is to be cleared."""
+    """The sources to clear."""
 
     settings: Settings
     sources: Sequence[Source]
     breaker: Breaker
 
-    def look(self) -> ClearResult:
-        """Changes nothing."""
+    def preview(self) -> ClearResult:
+        """A dry run, and a search for orphans. Changes nothing."""
         swept, status = self._sweep(dry_run=True)
         return ClearResult(swept, self._look_for_orphans(), status)
 
-    def clear(self, seen: ClearResult | None, *, revoking: bool) -> ClearResult:
-        """End what is stale; whoever has seen it all has seen what the breaker says, too."""
-        swept, status = self._sweep(dry_run=False, force=seen is not None)
-        orphans = seen.orphans if seen else self._look_for_orphans()
+    def clear(self, preview: ClearResult | None, *, revoking: bool) -> ClearResult:
+        """End stale jobs. After a preview the breaker is overridden: its message was shown with the question."""
+        swept, status = self._sweep(dry_run=False, force=preview is not None)
+        orphans = preview.orphans if preview else self._look_for_orphans()
         if revoking:
             self._revoke(orphans)
         return ClearResult(swept, orphans, status)
 
     def _sweep(self, *, dry_run: bool, force: bool = False) -> tuple[list[tuple[SweepReport, ProgressListener]], int]:
-        interrupt = Interrupt(changes=not dry_run)
+        interrupt = InterruptHandler(changes=not dry_run)
         with interrupt:
             options = SweepOptions.from_settings(self.settings, force=force, dry_run=dry_run)
             swept = sweep_each(self.settings, self.sources, options, interrupt)
-        told = [exit_codes.INTERRUPTED] if interrupt.asked() else []
-        return swept, exit_codes.worst([*told, *(code(report) for report, _ in swept)])
+        interrupted = [exit_codes.INTERRUPTED] if interrupt.requested() else []
+        return swept, exit_codes.worst([*interrupted, *(exit_code_of(report) for report, _ in swept)])
 
-    def _look_for_orphans(self) -> Orphans:
-        orphans = Orphans()
+    def _look_for_orphans(self) -> OrphanResult:
+        orphans = OrphanResult()
         for source in one_per_broker(self.settings, self.sources):
-            with _told(orphans):
-                orphans.found[source.name] = find_orphans(self.settings, source)
+            with _collecting_errors(orphans):
+                orphans.by_source[source.name] = find_orphans(self.settings, source)
         return orphans
 
-    def _revoke(self, orphans: Orphans) -> None:
+    def _revoke(self, orphans: OrphanResult) -> None:
         for source in self.sources:
-            if found := orphans.found.get(source.name):
-                with _told(orphans):
-                    orphans.revoked += revoke_orphans(self.settings, source, found)
+            if orphans_of_source := orphans.by_source.get(source.name):
+                with _collecting_errors(orphans):
+                    orphans.revoked += revoke_orphans(self.settings, source, orphans_of_source)
 
 
 @contextmanager
-def _told(orphans: Orphans) -> Iterator[None]:
-    """Trouble with one broker is told, and kept from the others."""
+def _collecting_errors(orphans: OrphanResult) -> Iterator[None]:
+    """Report an error of one broker, and go on with the others."""
     try:
         yield
     except ReaperError as error:

@@ -1,4 +1,4 @@
-"""`reaper config`: what is in force and where it came from, and whether a daemon would take it."""
+"""`reaper config`: show every setting with its origin, or check whether the daemon would accept them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import os
 import click
 
 from reaper.cli import output
-from reaper.cli.console import cell, make_console, make_table, put
+from reaper.cli.command_group import CommandGroup
+from reaper.cli.console import make_console, make_table, print_table, text_cell
 from reaper.cli.options import json_option
-from reaper.cli.sources import settings_of
+from reaper.cli.sources import load_settings
 from reaper.config import load
 
 
-@click.group("config", short_help="Show the configuration in force, or check it.")
+@click.group("config", cls=CommandGroup, short_help="Show or check the configuration.")
 def command() -> None:
-    """Show the configuration in force, or check it.
+    """Show or check the configuration.
 
     \b
     Example:
@@ -23,33 +24,34 @@ def command() -> None:
     """
 
 
-@command.command("check", short_help="Whether the daemon would take it.")
+@command.command("check", short_help="Check whether the daemon would accept the configuration.")
 @json_option
 @click.pass_context
 def check(ctx: click.Context, as_json: bool) -> None:
-    """Whether the daemon would take it, at a start and at a reload. Everything that is wrong is told at once, with
-    exit status 78. No database is asked: that does `reaper check`.
+    """Check whether the daemon would accept the configuration, at start and at reload.
+
+    Prints every problem. Exit status 78 when there is one. Asks no database; `reaper check` does.
 
     \b
     Example:
       reaper --config /etc/reaper/reaper.toml config check
     """
-    settings = settings_of(ctx)
-    # Only now: it is what a daemon is made of.
+    settings = load_settings(ctx)
+    # Imported here: it loads most of the daemon, which `config show` does not need.
     from reaper.daemon.reload import validate
 
     validate(settings)
     if as_json:
-        output.write("config check", {"sources": sorted(settings.sources)})
+        output.write_document("config check", {"sources": sorted(settings.sources)})
         return
     click.echo(f"The configuration is right. Sources: {', '.join(sorted(settings.sources))}.")
 
 
-@command.command("show", short_help="Every value, without secrets, and where it came from.")
+@command.command("show", short_help="Show every setting and its origin, without secrets.")
 @json_option
 @click.pass_context
 def show(ctx: click.Context, as_json: bool) -> None:
-    """Every value, without secrets, and where it came from.
+    """Show every setting and its origin, without secrets.
 
     \b
     Example:
@@ -58,9 +60,9 @@ def show(ctx: click.Context, as_json: bool) -> None:
     rows = load({"config": ctx.obj}, os.environ).described()
     if as_json:
         values = [{"name": name, "value": value, "origin": origin} for name, value, origin in rows]
-        output.write("config show", {"values": values})
+        output.write_document("config show", {"values": values})
         return
-    table = make_table(["name", "value", "from"], whole=["name"])
+    table = make_table(["name", "value", "from"], unfolded=["name"])
     for name, value, origin in rows:
-        table.add_row(cell(name), cell(value), cell(origin, "dim" if origin == "default" else ""))
-    put(make_console(), table)
+        table.add_row(text_cell(name), text_cell(value), text_cell(origin, "dim" if origin == "default" else ""))
+    print_table(make_console(), table)

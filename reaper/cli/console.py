@@ -1,4 +1,4 @@
-"""The rich console and its tables."""
+"""Consoles and tables of `rich`, set up for terminals and for pipes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from rich.text import Text
 from reaper.common.terminal import shown
 
 _UNBOUNDED = 10_000
-ROOMY = 120
-STYLES = {
+WIDE_TERMINAL = 120
+"""Columns from which on a table with sentences in it is readable."""
+WORD_STYLES = {
     "stale": "red",
     "spared": "yellow",
     "young": "green",
@@ -23,18 +24,18 @@ STYLES = {
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Rows are folded to a terminal's width; in a pipe each is one line, without any escape sequence."""
+    """On a terminal rows are folded to its width; in a pipe each row is one line without escape sequences."""
     console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)
     if console.no_color:
-        # NO_COLOR is about colours alone; whoever sets it is better served without any escape sequence.
+        # rich takes NO_COLOR for colours alone, and would still print bold: print no escape sequence at all.
         console = Console(stderr=stderr, markup=False, emoji=False, highlight=False, color_system=None)
     if not console.is_terminal:
         console.width = _UNBOUNDED
     return console
 
 
-def put(console: Console, table: Table) -> None:
-    """Print a table; in a pipe without the blanks at the ends of its lines."""
+def print_table(console: Console, table: Table) -> None:
+    """Print a table; in a pipe, without trailing blanks."""
     if console.is_terminal:
         console.print(table)
         return
@@ -44,28 +45,29 @@ def put(console: Console, table: Table) -> None:
         console.print(line.rstrip(), soft_wrap=True)
 
 
-def cell(text: str | None, style: str = "") -> Text:
-    return Text(shown(text or ""), STYLES.get(text or "", style))
+def text_cell(text: str | None, style: str = "") -> Text:
+    """A cell with control characters spelled out, in the style of its word where that has one."""
+    return Text(shown(text or ""), WORD_STYLES.get(text or "", style))
 
 
-def make_table(columns: Sequence[str], *, whole: Iterable[str] = (), right: Iterable[str] = ()) -> Table:
-    """`whole` columns are never folded: names to be copied. `right` ones hold numbers."""
+def make_table(columns: Sequence[str], *, unfolded: Iterable[str] = (), right_aligned: Iterable[str] = ()) -> Table:
+    """`unfolded` columns hold names that users copy; `right_aligned` columns hold numbers."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in columns:
         table.add_column(
             name,
-            no_wrap=name in whole or name in right,
+            no_wrap=name in unfolded or name in right_aligned,
             overflow="fold",
-            justify="right" if name in right else "left",
+            justify="right" if name in right_aligned else "left",
         )
     return table
 
 
-def facts(rows: Iterable[tuple[str, str]]) -> Table:
-    """Names and values side by side."""
+def two_columns(rows: Iterable[tuple[str, str]]) -> Table:
+    """A table without a header: a name and its value in each row."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(cell(name, "bold"), cell(value))
+        table.add_row(text_cell(name, "bold"), text_cell(value))
     return table

@@ -1,4 +1,4 @@
-"""The daemon, asked over its HTTP port: straight there, whatever proxies the environment names."""
+"""HTTP client for the commands that steer a running daemon. Connects directly: proxy variables are ignored."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from reaper.config.secrets import read_tokens
 from reaper.errors import ConfigError, DaemonUnreachable, ReaperError
 from reaper.model import Outcome
 
-_SECONDS = 30.0
-_WHERE_FROM = (
+_TIMEOUT_SECONDS = 30.0
+_HOW_TO_AUTHENTICATE = (
     "name its file with --token-file PATH, REAPER_HTTP_TOKEN_FILE, or http_token_file in the configuration "
     "(scripts/manage.sh start keeps it in .data/http-token)"
 )
@@ -31,136 +31,149 @@ _SCHEMES: dict[str, type[http.client.HTTPConnection]] = {
     "https": http.client.HTTPSConnection,
 }
 
-url_option = click.option("--url", metavar="URL", help="Where the daemon listens. [default: as configured]")
+url_option = click.option(
+    "--url", metavar="URL", help="Address of the daemon, such as http://127.0.0.1:9469. [default: as configured]"
+)
 token_option = click.option(
     "--token-file",
     metavar="PATH",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file with the token for it. [default: as configured]",
+    help="File with the daemon's HTTP token. [default: as configured]",
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
-    """One daemon, and the token that it wants for a change. Whoever bears one does not wait with those who look."""
+class DaemonClient:
+    """Requests to one daemon. Changes need the token; the daemon serves requests with a token ahead of others."""
 
     url: SplitResult
     token: SecretStr | None = None
 
-    def state(self) -> dict[str, Any]:
-        """The supervisor's. Raises NobodyAnswers, and ReaperError with the daemon's own words when it refuses."""
-        return self._ask("GET", "/api/supervisor/state")
+    def supervisor_state(self) -> dict[str, Any]:
+        """The state of the supervisor.
 
-    def order(self, what: str, query: Mapping[str, str]) -> dict[str, Any]:
-        """Have the supervisor do it. Returns its state, and raises as `state` does."""
-        return self._ask("POST", f"/api/supervisor/{what}{f'?{urlencode(query)}' if query else ''}")
+        Raises:
+            DaemonUnreachable: Nothing answers at the address.
+            ReaperError: The daemon refused, with its message.
+        """
+        return self._request("GET", "/api/supervisor/state")
 
-    def _ask(self, method: str, path: str) -> dict[str, Any]:
+    def post_command(self, name: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """Send `halt` or `restart`. Returns the state afterwards; raises as `supervisor_state` does."""
+        return self._request("POST", f"/api/supervisor/{name}{f'?{urlencode(query)}' if query else ''}")
+
+    def _request(self, method: str, path: str) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.token.get_secret_value()}"} if self.token else {}
-        place = f"{self.url.scheme}://{self.url.netloc}"
-        connection = _SCHEMES[self.url.scheme](self.url.hostname or "", self.url.port, timeout=_SECONDS)
+        address = f"{self.url.scheme}://{self.url.netloc}"
+        connection = _SCHEMES[self.url.scheme](self.url.hostname or "", self.url.port, timeout=_TIMEOUT_SECONDS)
         try:
             connection.request(method, self.url.path.rstrip("/") + path, headers=headers)
-            answer = connection.getresponse()
-            status, body = answer.status, answer.read()
+            response = connection.getresponse()
+            status, body = response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
-            why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise DaemonUnreachable(f"no daemon answers on {place}: {why}") from None
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise DaemonUnreachable(f"no daemon answers at {address}: {reason}") from None
         finally:
             connection.close()
         if status == http.client.UNAUTHORIZED and self.token is None:
-            raise ReaperError(f"the daemon on {place} wants a token for that: {_WHERE_FROM}")
-        return _document(place, status, body)
+            raise ReaperError(f"the daemon at {address} needs a token for this: {_HOW_TO_AUTHENTICATE}")
+        return _parse_response(address, status, body)
 
 
-def _document(place: str, status: int, body: bytes) -> dict[str, Any]:
+def _parse_response(address: str, status: int, body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        document = json.loads(body)
     except ValueError:
-        found = None
-    members = found.keys() if isinstance(found, dict) else frozenset[str]()
+        document = None
+    members = document.keys() if isinstance(document, dict) else frozenset[str]()
     if status >= http.client.BAD_REQUEST and "detail" in members:
-        raise ReaperError(str(found["detail"]))
+        raise ReaperError(str(document["detail"]))
     if status != http.client.OK or not members >= {"state", "halted", "sources"}:
-        raise ReaperError(f"what answers on {place} is no reaper of this version (status {status})")
-    return dict(found)
+        raise ReaperError(f"the server at {address} is not a reaper of this version (status {status})")
+    return dict(document)
 
 
-def connect(ctx: click.Context, url: str | None, token_file: Path | None = None, *, changes: bool = False) -> Remote:
-    """The daemon that is meant. Raises ConfigError, and UsageError for an URL that cannot be one.
+def make_client(
+    ctx: click.Context, url: str | None, token_file: Path | None = None, *, changes: bool = False
+) -> DaemonClient:
+    """A client for --url, or for the configured daemon. `changes` says that the command needs a token.
 
-    It needs no database: the daemon may be on another machine.
+    The configuration needs no database here: the daemon may be on another machine.
+
+    Raises:
+        ConfigError: The configuration or the token file is wrong, or the configured HTTP port is 0.
+        UsageError: --url is not a URL of a daemon.
     """
     settings = load({"config": ctx.obj}, os.environ) if url is None or (changes and token_file is None) else None
-    place = _checked(url) if url is not None else _configured(settings or Settings())
+    address = _parse_url(url) if url is not None else _configured_url(settings or Settings())
     if not changes:
-        return Remote(place, _token_at_hand(settings))
+        return DaemonClient(address, _optional_token(settings))
     tokens = read_tokens(token_file, "--token-file") if token_file else (settings or Settings()).http_tokens
-    return Remote(place, next(iter(tokens.values()), None))
+    return DaemonClient(address, next(iter(tokens.values()), None))
 
 
-def with_exit_status(ctx: click.Context, ask: Callable[[], int]) -> int:
-    """What it returns; the exit status that says so when nobody answers."""
+def with_exit_status(ctx: click.Context, request: Callable[[], int]) -> int:
+    """The result of `request`; exit status 75 when no daemon answers."""
     try:
-        return ask()
+        return request()
     except DaemonUnreachable as error:
-        return output.refuse(ctx, error, [f"reaper: {error}"], exit_codes.AWAY)
+        return output.report_error(ctx, error, [f"reaper: {error}"], exit_codes.AWAY)
 
 
-def _token_at_hand(settings: Settings | None) -> SecretStr | None:
-    """Of the daemon that is configured, when there is one that can be read: nobody needs it to look."""
+def _optional_token(settings: Settings | None) -> SecretStr | None:
+    """The configured token, if it can be read: reading the state works without one."""
     try:
         return next(iter(settings.http_tokens.values()), None) if settings else None
     except ConfigError:
         return None
 
 
-def _configured(settings: Settings) -> SplitResult:
+def _configured_url(settings: Settings) -> SplitResult:
     if settings.http_port == 0:
         raise ConfigError([f"{settings.origins.get('http_port', 'default')}: the daemon's HTTP port is switched off"])
     host = reachable_host(settings.http_host)
     return urlsplit(f"http://{f'[{host}]' if ':' in host else host}:{settings.http_port}")
 
 
-def _checked(url: str) -> SplitResult:
+def _parse_url(url: str) -> SplitResult:
     try:
-        found = urlsplit(url)
-        wrong = found.scheme not in _SCHEMES or not found.hostname or found.port == 0
+        parsed = urlsplit(url)
+        invalid = parsed.scheme not in _SCHEMES or not parsed.hostname or parsed.port == 0
     except ValueError:
-        wrong = True
+        invalid = True
     if (
-        wrong
-        or found.query
-        or found.fragment
-        or found.username is not None
+        invalid
+        or parsed.query
+        or parsed.fragment
+        or parsed.username is not None
         or not url.isascii()
         or not url.isprintable()
     ):
-        raise click.BadParameter("expected something like http://127.0.0.1:9469", param_hint="--url")
-    return found
+        raise click.BadParameter("expected a URL such as http://127.0.0.1:9469", param_hint="--url")
+    return parsed
 
 
-def state_lines(told: dict[str, Any]) -> Iterator[str]:
-    """The state, who halted it and why, and how each source stands."""
-    halted = told["halted"]
-    yield told["state"] if halted is None else f"{told['state']} by {_halted(halted)}"
-    for source in told["sources"]:
-        yield f"Source {source['name']} ({source['profile']}): {', '.join(_standing(source))}"
+def state_lines(state: dict[str, Any]) -> Iterator[str]:
+    """The supervisor's state, who halted it and why, and the state of each source."""
+    halted = state["halted"]
+    yield state["state"] if halted is None else f"{state['state']} by {_describe_halt(halted)}"
+    for source in state["sources"]:
+        yield f"Source {source['name']} ({source['profile']}): {', '.join(_describe_source(source))}"
         yield from (f"  {problem}" for problem in source["problems"])
 
 
-def swept_elsewhere(told: dict[str, Any]) -> list[str]:
-    """The sources that another replica holds the lease of, as the last sweep found it."""
-    return [source["name"] for source in told["sources"] if source["outcome"] == Outcome.STANDBY]
+def standby_sources(state: dict[str, Any]) -> list[str]:
+    """Names of the sources that another replica sweeps, as of their last sweep here."""
+    return [source["name"] for source in state["sources"] if source["outcome"] == Outcome.STANDBY]
 
 
-def _halted(halted: dict[str, Any]) -> str:
-    lasts = ", also after a restart of the daemon" if halted["persistent"] else ""
-    why = f": {halted['reason']}" if halted["reason"] else ""
-    return f"{halted['by']}{lasts}{why}"
+def _describe_halt(halted: dict[str, Any]) -> str:
+    persistence = ", also after a restart of the daemon" if halted["persistent"] else ""
+    reason = f": {halted['reason']}" if halted["reason"] else ""
+    return f"{halted['by']}{persistence}{reason}"
 
 
-def _standing(source: dict[str, Any]) -> Iterator[str]:
+def _describe_source(source: dict[str, Any]) -> Iterator[str]:
     if source["sweeping"]:
         yield "being swept"
     if source["outcome"] is None:

@@ -1,4 +1,4 @@
-"""`reaper demo`: a minute of real life, on a database of its own."""
+"""`reaper demo`: a one-minute demonstration on a private database."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import click
 from reaper.dev import demo
 
 
-@click.command("demo", short_help="Watch workers crash, hang and be reaped, in a minute.")
+@click.command("demo", short_help="Run a one-minute demonstration on a private database.")
 @click.option("--plain", is_flag=True, help="Plain lines, even on a terminal.")
 def command(plain: bool) -> int:
-    """Watch workers crash, hang and be reaped, in a minute.
+    """Run a one-minute demonstration on a private database: workers crash, hang and are reaped.
 
-    Starts a private PostgreSQL, a dozen worker processes and the daemon, and takes them away afterwards. Exit status 0
+    Starts a private PostgreSQL, a dozen worker processes and the daemon, and removes them afterwards. Exit status 0
     only when every verdict was right.
 
     \b

@@ -1,11 +1,11 @@
-"""What the process says when it ends."""
+"""Exit statuses of the commands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # `reaper --help` imports this module, and must not import the database's libraries
+if TYPE_CHECKING:  # `reaper --help` imports this module, and must not import database libraries
     from reaper.operations.sources import SourceResult
 
 DONE = 0
@@ -21,13 +21,13 @@ _WORST_FIRST = (INTERRUPTED, AWAY, FAILED, STALE)
 
 
 def worst(codes: Iterable[int]) -> int:
-    """What counts of several sources: told to stop, then away, failed, stale jobs found."""
-    found = set(codes)
-    return next((code for code in _WORST_FIRST if code in found), DONE)
+    """The status of a command for several sources: the first of interrupted, away, failed, stale, done."""
+    given = set(codes)
+    return next((code for code in _WORST_FIRST if code in given), DONE)
 
 
 def of_result(result: SourceResult[Any]) -> int:
-    """The exit status for what one source answered."""
+    """The status for the result of one source."""
     if result.error is None:
         return DONE
     return AWAY if result.database_away else FAILED

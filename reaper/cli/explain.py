@@ -1,4 +1,4 @@
-"""`reaper explain`: everything that is known of one job."""
+"""`reaper explain`: the evidence and the verdict for one job."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import click
 from rich.console import Console
 
 from reaper.cli import output
-from reaper.cli.console import facts, make_console, put
-from reaper.cli.job_argument import find
+from reaper.cli.console import make_console, print_table, two_columns
 from reaper.cli.options import job_argument, json_option, source_option
-from reaper.cli.sources import selected, settings_of
+from reaper.cli.sources import find_job, load_settings, select_sources
 from reaper.common import messages
 from reaper.common.durations import format_duration
 from reaper.common.json_values import to_jsonable
@@ -22,88 +21,104 @@ from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source
 
 
-@click.command("explain", short_help="Show everything that is known of one job.")
+@click.command("explain", short_help="Show why one job is stale or not.")
 @job_argument
 @source_option
 @json_option
 @click.pass_context
 def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> None:
-    """Show everything that is known of one job, running or not.
+    """Show why one job is stale or not, whether it runs or has ended.
 
-    Each sign of life, each threshold and where it came from, the verdict, and what earlier reaps wrote. A key of
-    several columns is written with commas between them.
+    Shows each sign of life, each threshold with its origin, the verdict, and the audit events of earlier reaps. Write
+    a key of several columns with commas between the values.
 
     \b
     Example:
       reaper explain 7f9c2ba4-e88f-4c0a-a1d5-3f2b6c9d0e11
     """
-    settings = settings_of(ctx)
-    place, told = find(
-        selected(settings, source), job, lambda s, name: explain(s, new_downtime_tracker(settings), name), sure=False
+    settings = load_settings(ctx)
+    downtime = new_downtime_tracker(settings)
+    place, explanation = find_job(
+        select_sources(settings, source),
+        job,
+        lambda opened, name: explain(opened, downtime.copy(), name),
+        all_sources_must_answer=False,
     )
     if as_json:
-        output.write("explain", _members(place, told))
+        output.write_document("explain", _document(place, explanation))
     else:
-        _show(make_console(), place, told)
+        _print_explanation(make_console(), place, explanation)
 
 
-def _members(place: Source, told: Explanation) -> dict[str, object]:
+def _document(source: Source, explanation: Explanation) -> dict[str, object]:
     return {
-        "source": place.name,
-        "job": {**to_jsonable(told.evidence), "why": messages.describe_verdict(told.evidence)},
-        "holder": told.holder,
-        "audits": told.audits,
+        "source": source.name,
+        "job": {**to_jsonable(explanation.evidence), "why": messages.describe_verdict(explanation.evidence)},
+        "holder": explanation.holder,
+        "audits": explanation.audits,
     }
 
 
-def _show(console: Console, place: Source, told: Explanation) -> None:
-    evidence = told.evidence
+def _print_explanation(console: Console, source: Source, explanation: Explanation) -> None:
+    evidence = explanation.evidence
     kind = f" ({evidence.kind})" if evidence.kind else ""
     console.print(
-        shown(f"Job {messages.format_key(evidence.key)}{kind} in source {place.name}"), style="bold", soft_wrap=True
+        shown(f"Job {messages.format_key(evidence.key)}{kind} in source {source.name}"),
+        style="bold",
+        soft_wrap=True,
     )
-    put(console, facts([*_standing(told), *_signs(evidence), *_thresholds(evidence), *_past(told)]))
+    print_table(
+        console,
+        two_columns(
+            [*_status_rows(explanation), *_sign_rows(evidence), *_threshold_rows(evidence), *_audit_rows(explanation)]
+        ),
+    )
 
 
-def _standing(told: Explanation) -> Iterator[tuple[str, str]]:
-    evidence = told.evidence
+def _status_rows(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    evidence = explanation.evidence
     yield "verdict", f"{evidence.verdict}: {messages.describe_verdict(evidence)}"
     if (outlook := messages.describe_outlook(evidence)) is not None:
         yield "outlook", outlook
-    if told.holder is not None:
-        held = "" if evidence.verdict is Verdict.ENDED else "; it is not ended while that lasts"
-        yield "row held", f"by {messages.describe_holder(told.holder)}{held}"
+    if explanation.holder is not None:
+        consequence = "" if evidence.verdict is Verdict.ENDED else "; it is not ended while the row is locked"
+        yield "row locked", f"by {messages.describe_holder(explanation.holder)}{consequence}"
     yield "status", evidence.status or "none"
-    yield "started", _context(evidence.started, evidence.started_from, evidence.age_seconds)
+    yield "started", _moment_text(evidence.started, evidence.started_from, evidence.age_seconds)
 
 
-def _context(at: str | None, where: str | None, ago: float | None) -> str:
-    if at is None:
+def _moment_text(moment: str | None, origin: str | None, seconds_ago: float | None) -> str:
+    if moment is None:
         return "unknown"
-    return f"{at}{f' ({where})' if where else ''}{f', {format_duration(ago)} ago' if ago is not None else ''}"
+    where = f" ({origin})" if origin else ""
+    age = "" if seconds_ago is None else f", {format_duration(seconds_ago)} ago"
+    return f"{moment}{where}{age}"
 
 
-def _signs(evidence: Evidence) -> Iterator[tuple[str, str]]:
+def _sign_rows(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for witness, at in evidence.signs.items():
         yield f"sign of life: {witness}", at or "none"
-    yield "last sign of life", _context(evidence.last_sign, evidence.witness, evidence.silence_seconds)
+    yield "last sign of life", _moment_text(evidence.last_sign, evidence.witness, evidence.silence_seconds)
     if evidence.unknown is not None:
         yield "unknown", evidence.unknown
 
 
-def _thresholds(evidence: Evidence) -> Iterator[tuple[str, str]]:
+def _threshold_rows(evidence: Evidence) -> Iterator[tuple[str, str]]:
     yield "timeout", f"{format_duration(evidence.timeout_seconds)}, from {evidence.timeout_from}"
     yield "stall window", f"{format_duration(evidence.stall_seconds)}, from {evidence.stall_from}"
     if evidence.verdict is Verdict.ENDED:
         return
     if evidence.audible_since is not None:
-        yield "a stall window back", f"{evidence.audible_since}: what was last heard before it is silent"
+        yield (
+            "silence cutoff",
+            f"{evidence.audible_since}: a job whose last sign of life is older is silent",
+        )
     elif evidence.deaf_until is not None:
-        yield "a stall window back", "not reached yet: nothing could be heard for so long"
+        yield "silence cutoff", "none yet: the database has not been reachable for a whole stall window"
     if evidence.deaf_until is not None:
-        yield "silence counts from", f"{evidence.deaf_until}: the database was away before, or nobody knows"
+        yield "silence counts from", f"{evidence.deaf_until}: before that the database was away, or may have been"
 
 
-def _past(told: Explanation) -> Iterator[tuple[str, str]]:
-    for written in told.audits:
-        yield "ended", messages.describe_audit(written)
+def _audit_rows(explanation: Explanation) -> Iterator[tuple[str, str]]:
+    for audit in explanation.audits:
+        yield "ended", messages.describe_audit(audit)

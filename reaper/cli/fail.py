@@ -1,4 +1,4 @@
-"""`reaper fail`: an operator ends one job."""
+"""`reaper fail`: an operator ends one running job."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import socket
 import click
 
 from reaper.cli import output
-from reaper.cli.job_argument import find
-from reaper.cli.operator import action_of, operator
+from reaper.cli.operator import operator_name, require_action
 from reaper.cli.options import action_option, job_argument, json_option, reason_option, source_option
-from reaper.cli.sources import selected, settings_of
+from reaper.cli.sources import find_job, load_settings, select_sources
 from reaper.common import messages
 from reaper.common.terminal import shown
 from reaper.errors import JobChanged
@@ -27,38 +26,45 @@ from reaper.staleness.downtime import DowntimeTracker
 @click.command("fail", short_help="End one running job by hand.")
 @job_argument
 @reason_option
-@action_option("What becomes of the job: one of its profile's actions. [default: fail]")
+@action_option("How the job is ended: an action of its profile. [default: fail]")
 @source_option
 @json_option
 @click.pass_context
 def command(ctx: click.Context, job: str, reason: str, action: str | None, source: str | None, as_json: bool) -> None:
     """End one running job by hand, whatever its signs of life.
 
-    With the lock and the audit event of a sweep, and ManualTimeout as its error code. Refused, with exit status 1, for
-    a job that does not run, or whose row somebody holds. The job's worker is not told: end it first.
+    Uses the lock and writes the audit event of a sweep, with error code ManualTimeout. Exit status 1 when the job is
+    not running, or another session holds a lock on its row. The worker is not notified: stop it first.
 
-    Another of the profile's actions, such as complete or delete, ends the job in that way.
+    --action uses another action of the profile, such as complete or delete.
 
     \b
     Example:
       reaper fail 7f9c2ba4-e88f-4c0a-a1d5-3f2b6c9d0e11 --reason 'its node is gone'
     """
-    settings = settings_of(ctx)
-    place, key = find(selected(settings, source), job, locate, sure=True)
-    taken = action_of(settings.sources[place.name], action or "fail")
-    decision = ManualEnd(operator=operator(), host=socket.gethostname(), reason=reason, action=taken)
+    settings = load_settings(ctx)
+    place, key = find_job(select_sources(settings, source), job, locate, all_sources_must_answer=True)
+    chosen_action = require_action(settings.sources[place.name], action or "fail")
+    decision = ManualEnd(operator=operator_name(), host=socket.gethostname(), reason=reason, action=chosen_action)
     with prefix_errors(place), CommandLog(settings) as command_log:
         ended = _end(place, key, new_downtime_tracker(settings), decision, command_log)
     if as_json:
-        members = {"source": place.name, "reaped": ended, "action": taken, "message": decision.message}
-        output.write("fail", {**members, "operator": decision.operator})
+        members = {
+            "source": place.name,
+            "reaped": ended,
+            "action": chosen_action,
+            "message": decision.message,
+        }
+        output.write_document("fail", {**members, "operator": decision.operator})
     else:
-        did = "Failed" if taken == "fail" else f"Action {taken}:"
-        click.echo(shown(f"{did} job {messages.format_key(key)} in source {place.name} ({ended.reason})."))
+        text = "Failed" if chosen_action == "fail" else f"Action {chosen_action}:"
+        click.echo(shown(f"{text} job {messages.format_key(key)} in source {place.name} ({ended.reason})."))
 
 
-def _end(place: Source, key: Key, downtime: DowntimeTracker, decision: ManualEnd, command_log: CommandLog) -> ReapedJob:
+def _end(
+    source: Source, key: Key, downtime: DowntimeTracker, decision: ManualEnd, command_log: CommandLog
+) -> ReapedJob:
     try:
-        return fail(place, downtime, key, decision, command_log)
+        return fail(source, downtime, key, decision, command_log)
     except JobChanged as error:
         raise JobChanged(f"job {messages.format_key(key)} {error}") from None

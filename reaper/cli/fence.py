@@ -1,4 +1,4 @@
-"""`reaper fence`: keep reaped jobs reaped when their old worker finishes late."""
+"""`reaper fence`: installs, removes and checks the trigger that keeps late workers from overwriting reaped jobs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from reaper.cli import exit_codes, output
-from reaper.cli.console import cell, make_console, make_table, put
-from reaper.cli.operator import is_interactive, usage_error
+from reaper.cli.command_group import CommandGroup
+from reaper.cli.console import make_console, make_table, print_table, text_cell
+from reaper.cli.operator import is_interactive, refuse_usage
 from reaper.cli.options import json_option, source_option
-from reaper.cli.sources import only_source, selected, settings_of
-from reaper.common.suggestions import did_you_mean
+from reaper.cli.sources import load_settings, select_sources, single_source
 from reaper.common.terminal import shown, warn
 from reaper.fence.operations import (
     FenceAction,
@@ -28,32 +28,21 @@ from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import SourceResult, create_one_off_source, for_each_source
 from reaper.source import Source
 
-_NOBODY = "nobody is here to be asked: say --force to {} without asking, or --dry-run to look"
+_NOT_INTERACTIVE = "standard input is not a terminal: use --force to {} without a question, or --dry-run to look"
 _HINTS = {
-    FenceState.OUTDATED: "it is not as this profile wants it: `reaper fence install` renews it",
-    FenceState.DISABLED: "it does not fire: `reaper fence install` makes it anew",
-    FenceState.FOREIGN: "it has the fence's name, and the reaper has not made it",
+    FenceState.OUTDATED: "it differs from what this profile needs: `reaper fence install` replaces it",
+    FenceState.DISABLED: "the trigger is disabled: `reaper fence install` replaces it",
+    FenceState.FOREIGN: "a trigger of this name exists that the reaper did not create",
 }
 
 
-class _Group(click.Group):
-    """An unknown name is told the nearest one."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in self.commands and not args[0].startswith("-"):
-            raise click.UsageError(f"There is no command {args[0]!r}{did_you_mean(args[0], self.commands)}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-@click.group("fence", cls=_Group, short_help="Keep reaped jobs reaped when their old worker finishes late.")
+@click.group("fence", cls=CommandGroup, short_help="Keep a late worker from overwriting a reaped job.")
 def command() -> None:
-    """Keep reaped jobs reaped when their old worker finishes late.
+    """Keep a late worker from overwriting a reaped job.
 
-    A fence is a trigger on the table of jobs. When a job that the reaper has ended is written to, what it wrote stays,
-    unless the job starts anew, or waits for that in a state that the profile names. All else in such a write goes
-    through. The database gets one only by install.
+    A fence is a trigger on the table of jobs. When a reaped job is updated, the columns that the reaper wrote keep
+    their values, and the rest of the update takes effect. A new start, or a change to a waiting state that the profile
+    names, is not held back. Only `install` creates a fence.
 
     \b
     Example:
@@ -61,7 +50,7 @@ def command() -> None:
     """
 
 
-def _changing(function: Callable[..., Any]) -> Callable[..., Any]:
+def _change_options(function: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option("--source", metavar="NAME", help="The source. [default: the only one]"),
         click.option("--dry-run", is_flag=True, help="Only print the SQL."),
@@ -74,13 +63,13 @@ def _changing(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@command.command("install", short_help="Put the fence up, or renew it.")
-@_changing
+@command.command("install", short_help="Install the fence, or replace an outdated one.")
+@_change_options
 def install(ctx: click.Context, source: str | None, dry_run: bool, force: bool, as_json: bool) -> int:
-    """Put the fence up, or renew it: print the SQL, ask, and run it in one transaction.
+    """Install the fence, or replace an outdated one: print the SQL, ask, and run it in one transaction.
 
-    It needs the privileges to create in the table's schema and to make triggers on the table. It waits two seconds for
-    whoever writes to the table, and gives up then. Exit status 2 for a profile that cannot be fenced.
+    Needs the privileges to create objects in the table's schema and triggers on the table. Waits at most two seconds
+    for the lock on the table. Exit status 2 for a profile that cannot have a fence.
 
     \b
     Example:
@@ -89,10 +78,10 @@ def install(ctx: click.Context, source: str | None, dry_run: bool, force: bool, 
     return _change(ctx, FenceAction.INSTALL, source, dry_run=dry_run, force=force, as_json=as_json)
 
 
-@command.command("remove", short_help="Take the fence away.")
-@_changing
+@command.command("remove", short_help="Remove the fence.")
+@_change_options
 def remove(ctx: click.Context, source: str | None, dry_run: bool, force: bool, as_json: bool) -> int:
-    """Take the fence away, and leave nothing behind: print the SQL, ask, and run it in one transaction.
+    """Remove the fence and all that belongs to it: print the SQL, ask, and run it in one transaction.
 
     \b
     Example:
@@ -102,36 +91,38 @@ def remove(ctx: click.Context, source: str | None, dry_run: bool, force: bool, a
 
 
 def _change(
-    ctx: click.Context, wish: FenceAction, name: str | None, *, dry_run: bool, force: bool, as_json: bool
+    ctx: click.Context, action: FenceAction, name: str | None, *, dry_run: bool, force: bool, as_json: bool
 ) -> int:
-    settings = settings_of(ctx)
-    place = create_one_off_source(settings, only_source(settings, name))
+    settings = load_settings(ctx)
+    opened = create_one_off_source(settings, single_source(settings, name))
     if not (dry_run or force or is_interactive()):
-        return usage_error(ctx, _NOBODY.format(wish))
+        return refuse_usage(ctx, _NOT_INTERACTIVE.format(action))
     try:
-        with prefix_errors(place):
-            planned = plan_change(place, wish)
+        with prefix_errors(opened):
+            planned = plan_change(opened, action)
     except NotFenceable as error:
-        return usage_error(ctx, str(error))
-    asking = bool(planned.change.statements) and not (dry_run or force)
-    if asking or not as_json:
-        _show(place, planned, stderr=as_json)
-    agreed = not asking or click.confirm(f"{wish.capitalize()} the fence on {planned.before.table}?", err=True)
-    now = planned.before.state
-    if planned.change.statements and agreed and not dry_run:
-        with prefix_errors(place):
-            now = apply_plan(place, planned).state
+        return refuse_usage(ctx, str(error))
+    must_ask = bool(planned.change.statements) and not (dry_run or force)
+    if must_ask or not as_json:
+        _print_plan(opened, planned, stderr=as_json)
+    confirmed = not must_ask or click.confirm(f"{action.capitalize()} the fence on {planned.before.table}?", err=True)
+    state = planned.before.state
+    if planned.change.statements and confirmed and not dry_run:
+        with prefix_errors(opened):
+            state = apply_plan(opened, planned).state
         if not as_json:
-            click.echo(f"The fence is {now}.")
+            click.echo(f"The fence is {state}.")
     if as_json:
-        output.write(ctx.command_path.split(maxsplit=1)[1], _members(place, planned, now, dry_run=dry_run))
+        output.write_document(
+            ctx.command_path.split(maxsplit=1)[1], _change_document(opened, planned, state, dry_run=dry_run)
+        )
     return exit_codes.DONE
 
 
-def _show(place: Source, planned: FencePlan, *, stderr: bool) -> None:
+def _print_plan(source: Source, planned: FencePlan, *, stderr: bool) -> None:
     console = make_console(stderr=stderr)
     before, change = planned.before, planned.change
-    console.print(shown(f"-- Source {place.name}: the fence on {before.table} is {before.state}."), soft_wrap=True)
+    console.print(shown(f"-- Source {source.name}: the fence on {before.table} is {before.state}."), soft_wrap=True)
     for note in planned.notes:
         console.print(shown(f"-- {note}."), soft_wrap=True)
     if change.statements:
@@ -141,13 +132,13 @@ def _show(place: Source, planned: FencePlan, *, stderr: bool) -> None:
         console.print(shown(f"-- The role {before.role!r} lacks: {lacking}"), soft_wrap=True)
 
 
-def _members(place: Source, planned: FencePlan, now: FenceState, *, dry_run: bool) -> dict[str, object]:
+def _change_document(source: Source, planned: FencePlan, after: FenceState, *, dry_run: bool) -> dict[str, object]:
     return {
-        "source": place.name,
+        "source": source.name,
         "table": planned.before.table,
         "dry_run": dry_run,
         "before": planned.before.state,
-        "after": now,
+        "after": after,
         "statements": planned.change.statements,
         "lacking": planned.change.missing_grants,
         "notes": planned.notes,
@@ -158,67 +149,72 @@ def _members(place: Source, planned: FencePlan, now: FenceState, *, dry_run: boo
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """How the fence of one source stands; no state where its profile cannot be fenced, which `why` tells."""
+class _Status:
+    """The fence of one source. Without a state the profile cannot have a fence, and `why` says why."""
 
     state: FenceState | None
     table: str
     why: str | None
 
 
-@command.command("status", short_help="Tell which sources have a fence.")
+@command.command("status", short_help="Show which sources have a fence.")
 @source_option
 @json_option
 @click.pass_context
 def status(ctx: click.Context, source: str | None, as_json: bool) -> int:
-    """Tell which sources have a fence: absent, installed, outdated, disabled or foreign.
+    """Show which sources have a fence: absent, installed, outdated, disabled or foreign.
 
-    Exit status 1 unless the fence of every source is installed as its profile wants it. A source that cannot have one
-    counts only when it is named.
+    Exit status 1 unless every source has an up-to-date fence. A source whose profile cannot have one counts only when
+    --source names it.
 
     \b
     Example:
       reaper fence status || reaper fence install --force
     """
-    answers = for_each_source(selected(settings_of(ctx), source), _found, warn)
+    results = for_each_source(select_sources(load_settings(ctx), source), _status_of, warn)
     if as_json:
-        output.write("fence status", {"sources": [_member(answer) for answer in answers]})
+        output.write_document("fence status", {"sources": [_status_document(result) for result in results]})
     else:
-        _table(answers)
-    return exit_codes.worst(_code(answer, meant=source is not None) for answer in answers)
+        _print_status(results)
+    return exit_codes.worst(_exit_code(result, named=source is not None) for result in results)
 
 
-def _found(source: Source) -> _Found:
+def _status_of(source: Source) -> _Status:
     try:
-        found = fence_status(source)
+        fence = fence_status(source)
     except NotFenceable as error:
-        return _Found(None, source.profile.jobs.table, str(error))
-    return _Found(found.state, found.table, _HINTS.get(found.state))
+        return _Status(None, source.profile.jobs.table, str(error))
+    return _Status(fence.state, fence.table, _HINTS.get(fence.state))
 
 
-def _member(answer: SourceResult[_Found]) -> dict[str, object]:
-    found = answer.value
+def _status_document(result: SourceResult[_Status]) -> dict[str, object]:
+    fence = result.value
     return {
-        "source": answer.source,
-        "error": answer.error,
-        "database_away": answer.database_away,
-        "state": found.state if found else None,
-        "table": found.table if found else None,
-        "why": found.why if found else None,
+        "source": result.source,
+        "error": result.error,
+        "database_away": result.database_away,
+        "state": fence.state if fence else None,
+        "table": fence.table if fence else None,
+        "why": fence.why if fence else None,
     }
 
 
-def _table(answers: Sequence[SourceResult[_Found]]) -> None:
-    table = make_table(["source", "fence", "table", "why"], whole=["source", "fence"])
-    for answer in answers:
-        if found := answer.value:
-            table.add_row(cell(answer.source), cell(found.state or "impossible"), cell(found.table), cell(found.why))
+def _print_status(results: Sequence[SourceResult[_Status]]) -> None:
+    table = make_table(["source", "fence", "table", "why"], unfolded=["source", "fence"])
+    for result in results:
+        if fence := result.value:
+            table.add_row(
+                text_cell(result.source),
+                text_cell(fence.state or "impossible"),
+                text_cell(fence.table),
+                text_cell(fence.why),
+            )
     if table.row_count:
-        put(make_console(), table)
+        print_table(make_console(), table)
 
 
-def _code(answer: SourceResult[_Found], *, meant: bool) -> int:
-    if answer.value is None:
-        return exit_codes.of_result(answer)
-    state = answer.value.state
-    return exit_codes.DONE if state is FenceState.INSTALLED or (state is None and not meant) else exit_codes.FAILED
+def _exit_code(result: SourceResult[_Status], *, named: bool) -> int:
+    if result.value is None:
+        return exit_codes.of_result(result)
+    state = result.value.state
+    return exit_codes.DONE if state is FenceState.INSTALLED or (state is None and not named) else exit_codes.FAILED

@@ -1,4 +1,4 @@
-"""`reaper files`: writes the files that a host needs beside the program, such as alert rules and unit files."""
+"""`reaper files`: writes alert rules, unit files and other files that a host needs beside the program."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHIPPED = {
 """Files and folders, as they stand in a checkout, in a wheel (below reaper/files) and in the folder that is written."""
 
 _PACKAGE = Path(reaper.__file__).parent
-_MOST_NAMED = 10
+_MAX_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,17 @@ def _folder(_: click.Context, param: click.Parameter, value: str) -> Path:
     return folder
 
 
-@click.command("files", short_help="Write the alert rules, unit files and all else that a host needs.")
+@click.command("files", short_help="Write alert rules, unit files and other files for a host.")
 @click.argument("folder", metavar="DIRECTORY", callback=_folder)
-@click.option("--force", is_flag=True, help="Replace files that are there and differ.")
+@click.option("--force", is_flag=True, help="Replace files that exist and differ.")
 @json_option
 def command(folder: Path, force: bool, as_json: bool) -> None:
-    """Write the alert rules, unit files and all else that a host needs to a folder.
+    """Write alert rules, unit files and other files for a host to a folder.
 
     These are: a configuration file with every setting explained, Prometheus rules, an Alertmanager configuration, a
     Grafana dashboard, systemd units, SQL grants, a container file, a Kubernetes manifest and the runbook. The folder
-    is made if it is not there. If one of the files is there already and differs, nothing is written, with exit
-    status 1. No configuration is read and no database is asked.
+    is created if it does not exist. If one of the files exists and differs, nothing is written and the exit status
+    is 1. Reads no configuration and asks no database.
 
     \b
     Example:
@@ -77,16 +77,14 @@ def command(folder: Path, force: bool, as_json: bool) -> None:
     _refuse_blocked(folder, files)
     differing = [file for file in files if _differs(folder / file.name, file)]
     if differing and not force:
-        names = ", ".join(str(folder / file.name) for file in differing[:_MOST_NAMED])
-        more = f" and {len(differing) - _MOST_NAMED} more" if len(differing) > _MOST_NAMED else ""
-        raise ReaperError(
-            f"nothing was written: these files are there and differ: {names}{more}; --force replaces them"
-        )
+        names = ", ".join(str(folder / file.name) for file in differing[:_MAX_NAMED])
+        more = f" and {len(differing) - _MAX_NAMED} more" if len(differing) > _MAX_NAMED else ""
+        raise ReaperError(f"nothing was written: these files exist and differ: {names}{more}; --force replaces them")
     written = [file for file in files if file in differing or not (folder / file.name).exists()]
     for file in written:
         _write(folder / file.name, file)
     if as_json:
-        output.write(
+        output.write_document(
             "files",
             {
                 "directory": str(folder),
@@ -115,8 +113,8 @@ def _shipped() -> Iterator[_File]:
         yield from (_File(name, (root / name).read_bytes()) for name in names)
 
 
-def _names_below(root: Path, place: Path) -> Iterator[str]:
-    for path in [place] if place.is_file() else place.rglob("*"):
+def _names_below(root: Path, entry: Path) -> Iterator[str]:
+    for path in [entry] if entry.is_file() else entry.rglob("*"):
         # pip compiles the health check of the image, too.
         if path.is_file() and "__pycache__" not in path.parts:
             yield path.relative_to(root).as_posix()

@@ -1,4 +1,4 @@
-"""`reaper halt`: have the running daemon end nothing."""
+"""`reaper halt`: the running daemon ends no more jobs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ from pathlib import Path
 import click
 
 from reaper.cli import exit_codes, output
-from reaper.cli.daemon_client import connect, state_lines, swept_elsewhere, token_option, url_option, with_exit_status
+from reaper.cli.daemon_client import (
+    make_client,
+    standby_sources,
+    state_lines,
+    token_option,
+    url_option,
+    with_exit_status,
+)
 from reaper.cli.options import json_option, validate_text
 from reaper.common.terminal import shown
 
 
-@click.command("halt", short_help="Have the daemon end nothing until it is restarted.")
-@click.option("--persist", is_flag=True, help="Also after a restart of the daemon.")
-@click.option("--reason", metavar="TEXT", callback=validate_text, help="Why, for whoever finds it halted.")
+@click.command("halt", short_help="Halt the daemon: it ends no jobs until `reaper restart`.")
+@click.option("--persist", is_flag=True, help="Stay halted across restarts of the daemon.")
+@click.option("--reason", metavar="TEXT", callback=validate_text, help="Why; shown wherever the halt is shown.")
 @url_option
 @token_option
 @json_option
@@ -22,25 +29,26 @@ from reaper.common.terminal import shown
 def command(
     ctx: click.Context, persist: bool, reason: str | None, url: str | None, token_file: Path | None, as_json: bool
 ) -> int:
-    """Have the daemon end nothing until somebody says `reaper restart`. It goes on looking.
+    """Halt the daemon: it ends no jobs until `reaper restart`. It still surveys its sources.
 
-    Returns at once; a sweep that works ends after its batch. A replica that sweeps in its stead has to be halted, too.
+    Returns at once; a running sweep stops after its current batch. A halt concerns one daemon: halt each replica that
+    sweeps the same sources.
 
     \b
     Example:
       reaper halt --reason 'the workers are being moved'
     """
 
-    def ask() -> int:
+    def request() -> int:
         query = {"persist": str(persist).lower(), **({"reason": reason} if reason else {})}
-        found = connect(ctx, url, token_file, changes=True).order("halt", query)
-        others = swept_elsewhere(found)
+        state = make_client(ctx, url, token_file, changes=True).post_command("halt", query)
+        standby = standby_sources(state)
         if as_json:
-            output.write("halt", {**found, "swept_elsewhere": others})
+            output.write_document("halt", {**state, "swept_elsewhere": standby})
             return exit_codes.DONE
-        click.echo(shown(next(state_lines(found))))
-        for source in others:
-            click.echo(shown(f"{source} is swept by another replica, which this does not halt: halt that one too"))
+        click.echo(shown(next(state_lines(state))))
+        for source in standby:
+            click.echo(shown(f"{source} is swept by another replica, which is not halted: halt that one too"))
         return exit_codes.DONE
 
-    return with_exit_status(ctx, ask)
+    return with_exit_status(ctx, request)

@@ -1,4 +1,7 @@
-"""The commands by name. A command's module is imported when it runs, so that help is quick."""
+"""The command `reaper`: its subcommands by name, and what their errors become.
+
+A subcommand's module is imported when it runs, so that `reaper --help` is fast.
+"""
 
 from __future__ import annotations
 
@@ -12,29 +15,30 @@ import click
 
 from reaper import __version__
 from reaper.cli import exit_codes, output
+from reaper.cli.command_group import CommandGroup
 from reaper.common.terminal import say
 
 COMMANDS = {
-    "run": "Sweep every source on schedule until told to stop.",
+    "run": "Run the daemon: sweep every source on schedule.",
     "sweep": "Sweep once, now.",
-    "report": "Show the running jobs and what the rule says of each.",
-    "explain": "Show everything that is known of one job.",
+    "report": "Show the running jobs with their verdicts.",
+    "explain": "Show why one job is stale or not.",
     "fail": "End one running job by hand.",
-    "cleanup": "Cancel executions that are older than some minutes, and silent.",
-    "clear": "Clear stuck jobs, and orphaned tasks when asked to.",
-    "purge": "Delete what finished long ago.",
-    "resume": "Close what was interrupted when its server went away.",
+    "cleanup": "Cancel executions that are old and silent.",
+    "clear": "Show stale jobs, ask, and end them.",
+    "purge": "Delete jobs that finished long ago.",
+    "resume": "Close jobs that a server crash interrupted.",
     "reset": "Emergency: end every running job of a source.",
-    "fence": "Keep reaped jobs reaped when their old worker finishes late.",
-    "state": "Show what the daemon's supervisor does.",
-    "halt": "Have the daemon end nothing until it is restarted.",
-    "restart": "Have the daemon's supervisor go on.",
-    "check": "Examine the databases: everything that is wrong, at once.",
-    "grants": "Print the least that a role needs, as SQL.",
-    "config": "Show the configuration in force, or check it.",
-    "files": "Write the alert rules, unit files and all else that a host needs.",
+    "fence": "Keep a late worker from overwriting a reaped job.",
+    "state": "Show the state of the daemon's supervisor.",
+    "halt": "Halt the daemon: it ends no jobs until `reaper restart`.",
+    "restart": "Restart the daemon's supervisor after a halt.",
+    "check": "Check databases, profiles and privileges.",
+    "grants": "Print the least privileges that a role needs, as SQL.",
+    "config": "Show or check the configuration.",
+    "files": "Write alert rules, unit files and other files for a host.",
     "sql": "Print the statements that the reaper runs.",
-    "demo": "Watch workers crash, hang and be reaped, in a minute.",
+    "demo": "Run a one-minute demonstration on a private database.",
 }
 
 _EPILOG = (
@@ -44,8 +48,8 @@ _EPILOG = (
 )
 
 
-class Commands(click.Group):
-    """Names and one-line helps are known without importing anything; an unknown name is told the nearest one."""
+class Commands(CommandGroup):
+    """Lists names and one-line helps without importing a subcommand."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -60,37 +64,28 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
-            from reaper.common.suggestions import did_you_mean
-
-            raise click.UsageError(f"There is no command {args[0]!r}{did_you_mean(args[0], COMMANDS)}", ctx)
-        return super().resolve_command(ctx, args)
-
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what it returns is the exit status, and what it raises is told in plain lines."""
+        """Run the subcommand. Its return value is the exit status; an error becomes lines on stderr and a status."""
         from reaper.errors import ConfigError, DatabaseUnavailable, ReaperError
 
         try:
             code = super().invoke(ctx)
         except KeyboardInterrupt:
             code = exit_codes.INTERRUPTED
-        except click.Abort:  # Ctrl-C or Ctrl-D instead of an answer; nobody is asked once changes have begun
-            click.echo(err=True)  # the question's line is still open
-            why = "interrupted: nothing was changed"
-            code = output.refuse(ctx, ReaperError(why), [f"reaper: {why}"], exit_codes.INTERRUPTED)
+        except click.Abort:  # Ctrl-C or Ctrl-D at a question; no question is asked once changes have begun
+            click.echo(err=True)  # ends the line of the question
+            message = "interrupted: nothing was changed"
+            code = output.report_error(ctx, ReaperError(message), [f"reaper: {message}"], exit_codes.INTERRUPTED)
         except ConfigError as error:
-            code = output.refuse(ctx, error, error.problems, exit_codes.CONFIGURATION)
+            code = output.report_error(ctx, error, error.problems, exit_codes.CONFIGURATION)
         except DatabaseUnavailable as error:
-            code = output.refuse(ctx, error, [f"reaper: {error}"], exit_codes.AWAY)
+            code = output.report_error(ctx, error, [f"reaper: {error}"], exit_codes.AWAY)
         except ReaperError as error:
-            code = output.refuse(ctx, error, [f"reaper: {error}"], exit_codes.FAILED)
+            code = output.report_error(ctx, error, [f"reaper: {error}"], exit_codes.FAILED)
         except OSError as error:
             if error.errno != errno.EPIPE:
                 say(f"reaper: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-            # For this one click is quiet, also about what is still to be flushed, and exits with status 1.
+            # click handles EPIPE silently, including what stdout still has to flush, and exits with status 1.
             raise OSError(errno.EPIPE, error.strerror) from None
         ctx.exit(code)
 
@@ -105,18 +100,18 @@ class Commands(click.Group):
 @click.version_option(__version__, "--version", message="reaper %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, config: str | None) -> None:
-    """Ends jobs that claim to be running and are not.
+    """End jobs that claim to be running and are not.
 
     A job is stale when it has been running for longer than its timeout and has shown no sign of life for longer than
-    its stall window. Databases and thresholds come from REAPER_* variables and the configuration file. Without a
-    database to try it on, run: reaper demo
+    its stall window. Databases and thresholds come from REAPER_* variables and the configuration file. To try it
+    without a database, run: reaper demo
     """
     ctx.obj = config
 
 
 def main() -> None:
-    """The console script. Ends the process with one of the statuses of `exits`."""
+    """The console script. Ends the process with a status of `exit_codes`."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal or a pipe that cannot show a character is no reason to fail.
+        # Characters that the terminal or pipe cannot encode are escaped; the command does not fail.
         sys.stdout.reconfigure(errors="backslashreplace")
     cli(prog_name="reaper")

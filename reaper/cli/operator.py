@@ -1,4 +1,4 @@
-"""Who sits at the terminal, and whether anybody does."""
+"""The operator: the name, whether a question can be asked, and refusals of what was typed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from reaper.config import SourceSettings
 from reaper.errors import ReaperError
 
 
-def operator() -> str:
-    """The person: who logged in, also behind sudo; else whom the process belongs to. With the host."""
+def operator_name() -> str:
+    """USER@HOST: the login name, also behind sudo; without a terminal, the owner of the process."""
     try:
         name = os.getlogin()
     except OSError:  # no terminal
@@ -28,17 +28,17 @@ def operator() -> str:
 
 
 def is_interactive() -> bool:
-    """Whether somebody can be asked."""
+    """Whether standard input is a terminal, so that a question can be asked."""
     return sys.stdin.isatty()
 
 
-def usage_error(ctx: click.Context, why: str) -> int:
-    """Tell in one line why nothing is done. Returns the exit status."""
-    return output.refuse(ctx, ReaperError(why), [f"reaper: {why}"], exit_codes.USAGE)
+def refuse_usage(ctx: click.Context, why: str) -> int:
+    """Print in one line why nothing is done. Returns exit status 2."""
+    return output.report_error(ctx, ReaperError(why), [f"reaper: {why}"], exit_codes.USAGE)
 
 
-def action_of(source: SourceSettings, action: str) -> str:
-    """The same action. Raises UsageError, with the nearest one, when the source's profile has none of that name."""
+def require_action(source: SourceSettings, action: str) -> str:
+    """Returns `action`. Raises UsageError with a suggestion when the source's profile has no such action."""
     choices = source.profile.action_names
     if action not in choices:
         raise click.UsageError(

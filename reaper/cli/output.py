@@ -1,4 +1,4 @@
-"""Data as one versioned JSON document on stdout, and everything else in plain lines on stderr."""
+"""Output of commands: one versioned JSON document on stdout, and errors as plain lines on stderr."""
 
 from __future__ import annotations
 
@@ -13,28 +13,22 @@ from reaper.common.json_values import to_jsonable
 from reaper.common.terminal import say, shown, to_stderr
 
 VERSION = 1
-"""Grows when a member is renamed, removed, or means something else; not when one is added."""
+"""Is incremented when a member is renamed, removed or changes its meaning; not when one is added."""
 
-_META = "reaper.json"
-
-
-def wanted(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
-    """The callback of `--json`: from here on even a refusal is a document."""
-    if value:
-        ctx.meta[_META] = " ".join(ctx.command_path.split()[1:])
-    return value
+JSON_COMMAND_KEY = "reaper.json"
+"""In `ctx.meta`: the name of the command, once --json was read. From then on errors are documents, too."""
 
 
-def write(command: str, members: Mapping[str, Any]) -> None:
-    """The document, on stdout."""
-    whole = {"version": VERSION, "command": command, **{name: to_jsonable(value) for name, value in members.items()}}
-    click.echo(json.dumps(whole, indent=2, allow_nan=False))
+def write_document(command: str, members: Mapping[str, Any]) -> None:
+    """Print the document of a command on stdout."""
+    document = {"version": VERSION, "command": command, **{name: to_jsonable(value) for name, value in members.items()}}
+    click.echo(json.dumps(document, indent=2, allow_nan=False))
 
 
-def refuse(ctx: click.Context, error: Exception, lines: Iterable[str], code: int) -> int:
-    """Tell what went wrong. Returns the exit status."""
+def report_error(ctx: click.Context, error: Exception, lines: Iterable[str], code: int) -> int:
+    """Print an error: `lines` on stderr, and a document with --json. Returns `code`, the exit status."""
     for line in lines:
         say(to_stderr(shown(line), logging.ERROR))
-    if command := ctx.meta.get(_META):
-        write(command, {"error": str(error)})
+    if command := ctx.meta.get(JSON_COMMAND_KEY):
+        write_document(command, {"error": str(error)})
     return code

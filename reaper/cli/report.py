@@ -1,4 +1,4 @@
-"""`reaper report`: the running jobs, and what the rule says of each."""
+"""`reaper report`: the running jobs and the verdict of the staleness rule for each."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import click
 from rich.console import Console
 
 from reaper.cli import exit_codes, output
-from reaper.cli.console import ROOMY, cell, facts, make_console, make_table, put
+from reaper.cli.console import WIDE_TERMINAL, make_console, make_table, print_table, text_cell, two_columns
 from reaper.cli.options import json_option, kind_option, source_option
-from reaper.cli.sources import selected, settings_of
+from reaper.cli.sources import load_settings, select_sources
 from reaper.common import messages
 from reaper.common.json_values import to_jsonable
 from reaper.common.terminal import shown, warn
@@ -19,15 +19,19 @@ from reaper.operations.orphaned_tasks import describe_orphan
 from reaper.operations.report import Report, ReportQuery, describe_totals, report_with_orphans, totals_of
 from reaper.operations.sources import SourceResult, for_each_source
 
-_RUNNING = [verdict.value for verdict in (Verdict.YOUNG, Verdict.SPARED, Verdict.STALE)]
+_RUNNING_VERDICTS = [verdict.value for verdict in (Verdict.YOUNG, Verdict.SPARED, Verdict.STALE)]
 
 
-@click.command("report", short_help="Show the running jobs and what the rule says of each.")
+@click.command("report", short_help="Show the running jobs with their verdicts.")
 @source_option
-@click.option("--verdict", type=click.Choice(_RUNNING), help="Only jobs with this verdict.")
+@click.option("--verdict", type=click.Choice(_RUNNING_VERDICTS), help="Only jobs with this verdict.")
 @kind_option
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many a source."
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    show_default=True,
+    help="At most this many jobs of each source.",
 )
 @click.option("--exit-code", is_flag=True, help="Exit status 3 when there are stale jobs (of that kind).")
 @json_option
@@ -41,135 +45,138 @@ def command(
     exit_code: bool,
     as_json: bool,
 ) -> int:
-    """Show the running jobs and what the rule says of each: how old, how silent, and what comes of it.
+    """Show the running jobs with their verdicts: age, silence, and whether and when each is stale. Oldest first.
 
-    Oldest first. Nothing is changed. Of sources with Celery tasks it tells the orphans too: tasks that are being
-    executed, and that no job knows. Of schedules that jobs come from it tells those whose next run exists already.
+    Changes nothing. For sources with Celery it also lists orphaned tasks: Celery executes them, and they belong to no
+    job. For schedules that create jobs it lists those whose next run exists already.
 
-    It knows when the database server was started, but not the outages that a daemon beside it has seen: a job that the
-    daemon spares for those may be stale in this report.
+    The report knows when the database server was started, but not the outages that a running daemon has seen: a job
+    that the daemon spares because of an outage may be stale here.
 
     \b
     Example:
       reaper report --verdict stale --exit-code
     """
-    settings = settings_of(ctx)
-    wanted = ReportQuery(Verdict(verdict) if verdict else None, kind, limit)
-    answers = for_each_source(selected(settings, source), lambda s: report_with_orphans(settings, s, wanted), warn)
-    for answer in answers:
-        for note in answer.value.notes if answer.value else ():
-            warn(f"source {answer.source}: {note}")
-    summary = totals_of({answer.source: answer.value for answer in answers})
+    settings = load_settings(ctx)
+    query = ReportQuery(Verdict(verdict) if verdict else None, kind, limit)
+    results = for_each_source(
+        select_sources(settings, source), lambda opened: report_with_orphans(settings, opened, query), warn
+    )
+    for result in results:
+        for note in result.value.notes if result.value else ():
+            warn(f"source {result.source}: {note}")
+    summary = totals_of({result.source: result.value for result in results})
     if as_json:
-        output.write("report", {"sources": [_member(answer) for answer in answers], "summary": summary})
+        output.write_document("report", {"sources": [_document(result) for result in results], "summary": summary})
     else:
-        _show(make_console(), answers)
-        if any(answer.value and answer.value.liveness for answer in answers):
+        _print_reports(make_console(), results)
+        if any(result.value and result.value.liveness for result in results):
             click.echo(shown(describe_totals(summary)))
-    stale = exit_code and any(answer.value.has_stale for answer in answers if answer.value)
+    stale = exit_code and any(result.value.has_stale for result in results if result.value)
     return exit_codes.worst(
-        [*(exit_codes.of_result(answer) for answer in answers), exit_codes.STALE if stale else exit_codes.DONE]
+        [*(exit_codes.of_result(result) for result in results), exit_codes.STALE if stale else exit_codes.DONE]
     )
 
 
-def _member(answer: SourceResult[Report]) -> dict[str, object]:
-    member: dict[str, object] = {
-        "source": answer.source,
-        "error": answer.error,
-        "database_away": answer.database_away,
+def _document(result: SourceResult[Report]) -> dict[str, object]:
+    document: dict[str, object] = {
+        "source": result.source,
+        "error": result.error,
+        "database_away": result.database_away,
     }
-    if answer.value is None:
-        return {**member, "census": None, "jobs": [], "more": False, "taken": None}
-    report = answer.value
+    if result.value is None:
+        return {**document, "census": None, "jobs": [], "more": False, "taken": None}
+    report = result.value
     census = {**to_jsonable(report.census), "spared": report.census.spared}
     jobs = [
         {**to_jsonable(job), "why": messages.describe_verdict(job), "holder": to_jsonable(report.holders.get(job.key))}
         for job in report.jobs
     ]
     return {
-        **member,
+        **document,
         "census": census,
         "jobs": jobs,
         "more": report.more,
-        "taken": _taken(report),
-        **_celery(report),
+        "taken": _duplicate_documents(report),
+        **_celery_members(report),
     }
 
 
-def _taken(report: Report) -> list[dict[str, object]] | None:
+def _duplicate_documents(report: Report) -> list[dict[str, object]] | None:
     if report.duplicates is None:
         return None
     return [
-        {**to_jsonable(taken), "keys": [messages.format_key(key) for key in taken.keys]} for taken in report.duplicates
+        {**to_jsonable(duplicate), "keys": [messages.format_key(key) for key in duplicate.keys]}
+        for duplicate in report.duplicates
     ]
 
 
-def _celery(report: Report) -> dict[str, object]:
-    """What is known from Celery's workers, for sources that ask them."""
+def _celery_members(report: Report) -> dict[str, object]:
+    """What Celery's workers answered; empty for sources without Celery."""
     if report.liveness is None:
         return {}
-    said = {"trouble": report.liveness.trouble, "doubts": report.liveness.doubts}
-    return {"witness": said, "orphans": report.orphans}
+    witness = {"trouble": report.liveness.trouble, "doubts": report.liveness.doubts}
+    return {"witness": witness, "orphans": report.orphans}
 
 
-def _show(console: Console, answers: list[SourceResult[Report]]) -> None:
-    for answer in answers:
-        if answer.value is None:
+def _print_reports(console: Console, results: list[SourceResult[Report]]) -> None:
+    for result in results:
+        if result.value is None:
             continue
-        report = answer.value
+        report = result.value
         console.print(
-            f"Source {answer.source}: {messages.describe_counts(report.census)}.", style="bold", soft_wrap=True
+            f"Source {result.source}: {messages.describe_counts(report.census)}.", style="bold", soft_wrap=True
         )
         if report.jobs:
-            _show_jobs(console, report.jobs)
+            _print_jobs(console, report.jobs)
         if report.more:
             console.print(f"The first {len(report.jobs)} are shown; --limit shows more.")
-        for line in (*_held(report), *_in_the_way(report), *_from_celery(report)):
+        for line in (*_holder_lines(report), *_duplicate_lines(report), *_celery_lines(report)):
             console.print(shown(line), soft_wrap=True)
 
 
-def _show_jobs(console: Console, jobs: Sequence[Evidence]) -> None:
-    if console.width < ROOMY:
-        put(console, facts(line for job in jobs for line in _in_two_lines(job)))
+def _print_jobs(console: Console, jobs: Sequence[Evidence]) -> None:
+    if console.width < WIDE_TERMINAL:
+        print_table(console, two_columns(line for job in jobs for line in _two_line_rows(job)))
         return
     table = make_table(
         ["job", "kind", "verdict", "age", "silence", "stale in", "why"],
-        whole=["job", "verdict"],
-        right=["age", "silence", "stale in"],
+        unfolded=["job", "verdict"],
+        right_aligned=["age", "silence", "stale in"],
     )
     for job in jobs:
-        spans = (job.age_seconds, job.silence_seconds, job.stale_in_seconds)
+        durations = (job.age_seconds, job.silence_seconds, job.stale_in_seconds)
         table.add_row(
-            cell(messages.format_key(job.key)),
-            cell(job.kind),
-            cell(job.verdict),
-            *map(messages.format_optional_duration, spans),
-            cell(messages.describe_verdict(job)),
+            text_cell(messages.format_key(job.key)),
+            text_cell(job.kind),
+            text_cell(job.verdict),
+            *map(messages.format_optional_duration, durations),
+            text_cell(messages.describe_verdict(job)),
         )
-    put(console, table)
+    print_table(console, table)
 
 
-def _in_two_lines(job: Evidence) -> Iterator[tuple[str, str]]:
-    """For a terminal where a table's last columns would be a word wide."""
+def _two_line_rows(job: Evidence) -> Iterator[tuple[str, str]]:
+    """Two lines for each job, for a terminal that is too narrow for the table."""
     yield job.verdict, f"{messages.format_key(job.key)}  {job.kind or ''}"
     yield "", "; ".join(filter(None, (messages.describe_verdict(job), messages.describe_outlook(job))))
 
 
-def _held(report: Report) -> Iterator[str]:
+def _holder_lines(report: Report) -> Iterator[str]:
     for key, holder in report.holders.items():
-        by = messages.describe_holder(holder)
-        yield f"Silent, but alive while its row is held: {messages.format_key(key)} by {by}"
+        holder_text = messages.describe_holder(holder)
+        yield f"Silent, but spared while its row is locked: {messages.format_key(key)}, by {holder_text}"
 
 
-def _in_the_way(report: Report) -> Iterator[str]:
-    yield from (f"{taken.table}: {taken}" for taken in report.duplicates or ())
+def _duplicate_lines(report: Report) -> Iterator[str]:
+    yield from (f"{duplicate.table}: {duplicate}" for duplicate in report.duplicates or ())
 
 
-def _from_celery(report: Report) -> Iterator[str]:
-    said = report.liveness
-    if said is None:
+def _celery_lines(report: Report) -> Iterator[str]:
+    liveness = report.liveness
+    if liveness is None:
         return
-    if said.trouble is not None:
-        yield f"Celery's workers could not be asked: {said.trouble}"
-    yield from (f"Not all of Celery's workers were heard: {doubt}" for doubt in said.doubts)
+    if liveness.trouble is not None:
+        yield f"Celery workers could not be inspected: {liveness.trouble}"
+    yield from (f"Not all Celery workers answered: {doubt}" for doubt in liveness.doubts)
     yield from map(describe_orphan, report.orphans or ())

@@ -1,4 +1,4 @@
-"""`reaper resume`: close what was interrupted when the job system's server went away."""
+"""`reaper resume`: close jobs that were interrupted when the job system's server crashed or restarted."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 import click
 
 from reaper.cli import exit_codes, output
-from reaper.cli.interrupt import Interrupt
-from reaper.cli.options import duration, json_option
+from reaper.cli.interrupt import InterruptHandler
+from reaper.cli.options import json_option, validate_duration
 from reaper.cli.progress import progress_bar
-from reaper.cli.sources import only_source, settings_of
+from reaper.cli.sources import load_settings, single_source
 from reaper.common import messages
 from reaper.common.durations import format_duration
 from reaper.common.terminal import say, shown
@@ -26,21 +26,21 @@ from reaper.operations.sources import create_one_off_source, new_downtime_tracke
 from reaper.source import Source
 
 
-@click.command("resume", short_help="Close what was interrupted when its server went away.")
+@click.command("resume", short_help="Close jobs that a server crash interrupted.")
 @click.option("--source", metavar="NAME", help="The source. [default: the only one]")
 @click.option(
     "--window",
-    callback=duration,
+    callback=validate_duration,
     metavar="DURATION",
-    help="How long before the restart a job must have been heard of. [default: resume_window_seconds, 5m]",
+    help="The last sign of life must be at most this old. [default: resume_window_seconds, 5m]",
 )
 @click.option(
     "--listen",
-    callback=duration,
+    callback=validate_duration,
     default="10s",
     show_default=True,
     metavar="DURATION",
-    help="How long to wait for signs of life of jobs that other servers work on.",
+    help="How long to wait for signs of life from other servers.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be closed.")
 @json_option
@@ -48,31 +48,31 @@ from reaper.source import Source
 def command(
     ctx: click.Context, source: str | None, window: float | None, listen: float, dry_run: bool, as_json: bool
 ) -> int:
-    """Close what was interrupted when its server went away, without waiting for the timeout.
+    """Close jobs that a server crash interrupted, without waiting for their timeout.
 
-    Made to be run by the job system's own unit, right after its server has started:
-    ExecStartPost=-reaper resume --source NAME. Closed are jobs that were running, were last heard of within the window
-    before now, and show no sign of life while it listens. A job that another server works on is spared if it shows
-    one: listen for longer than such jobs are usually silent. After a restart of the database as well, it listens until
-    everybody has had the time to come back.
+    Run it from the job system's own unit, right after its server has started:
+    ExecStartPost=-reaper resume --source NAME. It closes running jobs whose last sign of life lies within the window
+    before now, and that show none while it listens. A job that another server works on is spared if it shows a sign of
+    life: listen for longer than such jobs are usually silent. After a restart of the database, it listens until
+    workers have had time to reconnect.
 
     \b
     Example:
       reaper resume --source main --window 5m --listen 10s
     """
-    settings = settings_of(ctx)
-    found = only_source(settings, source)
-    place = create_one_off_source(settings, found)
-    if not place.profile.alive:
+    settings = load_settings(ctx)
+    selected = single_source(settings, source)
+    opened = create_one_off_source(settings, selected)
+    if not opened.profile.alive:
         say(
-            f"reaper: source {place.name}: profile {place.profile.name!r} knows no sign of life: "
-            "a job that another server works on cannot be told apart"
+            f"reaper: source {opened.name}: profile {opened.profile.name!r} has no sign of life: "
+            "jobs that other servers work on are closed, too"
         )
-    with Interrupt(changes=not dry_run) as interrupt:
-        options = ResumeOptions(window or found.resume_window_seconds, listen, _wait, dry_run)
-        resumed, closed = _resume(settings, place, options, interrupt)
+    with InterruptHandler(changes=not dry_run) as interrupt:
+        options = ResumeOptions(window or selected.resume_window_seconds, listen, _wait, dry_run)
+        resumed, closed = _resume(settings, opened, options, interrupt)
     if as_json:
-        output.write("resume", _members(resumed, closed))
+        output.write_document("resume", _document(resumed, closed))
     else:
         for line in _lines(resumed, closed):
             click.echo(shown(line))
@@ -82,33 +82,33 @@ def command(
 
 
 def _resume(
-    settings: Settings, place: Source, options: ResumeOptions, interrupt: Interrupt
+    settings: Settings, source: Source, options: ResumeOptions, interrupt: InterruptHandler
 ) -> tuple[ResumeResult, Sequence[ReapedJob]]:
     with (
-        prefix_errors(place),
+        prefix_errors(source),
         CommandLog(settings) as command_log,
-        progress_bar(f"Listening to {place.name}", interrupt, command_log=command_log) as watched,
+        progress_bar(f"Listening to {source.name}", interrupt, command_log=command_log) as listener,
     ):
 
         def stopping() -> bool:
-            """Asked before each batch: from the first on there are changes."""
-            watched.expect(None)
-            return interrupt.asked()
+            """Is called before each batch, so changes begin with the first call."""
+            listener.begin_changing(None)
+            return interrupt.requested()
 
-        hand = BulkOptions(socket.gethostname(), settings.batch_size, watched, stopping)
-        resumed = resume(place, new_downtime_tracker(settings), options, hand)
+        bulk = BulkOptions(socket.gethostname(), settings.batch_size, listener, stopping)
+        resumed = resume(source, new_downtime_tracker(settings), options, bulk)
     if resumed is None:
         raise KeyboardInterrupt
-    return resumed, watched.named
+    return resumed, listener.listed_jobs
 
 
 def _wait(seconds: float) -> bool:
-    """Ctrl-C ends it, for nothing is being changed yet."""
+    """Sleep; Ctrl-C ends it, because nothing is being changed yet."""
     time.sleep(seconds)
     return False
 
 
-def _members(resumed: ResumeResult, closed: Sequence[ReapedJob]) -> dict[str, object]:
+def _document(resumed: ResumeResult, closed: Sequence[ReapedJob]) -> dict[str, object]:
     return {
         "source": resumed.source,
         "dry_run": resumed.dry_run,
@@ -129,12 +129,12 @@ def _members(resumed: ResumeResult, closed: Sequence[ReapedJob]) -> dict[str, ob
 def _lines(resumed: ResumeResult, closed: Sequence[ReapedJob]) -> Iterator[str]:
     names = [messages.format_key(job.key) for job in (resumed.listed if resumed.dry_run else closed)]
     yield from (f"- {name}" for name in names)
-    counted = resumed.interrupted if resumed.dry_run else resumed.bulk_result.reaped
-    if counted > len(names):
-        yield f"... and {counted - len(names)} more."
-    lately = f"last heard of within {format_duration(resumed.window_seconds)} before the restart"
+    total = resumed.interrupted if resumed.dry_run else resumed.bulk_result.reaped
+    if total > len(names):
+        yield f"... and {total - len(names)} more."
+    condition = f"last sign of life within {format_duration(resumed.window_seconds)} before the restart"
     if resumed.dry_run:
-        yield f"Would close {counted} interrupted job(s), {lately}. Nothing was changed."
+        yield f"Would close {total} interrupted job(s), {condition}. Nothing was changed."
     else:
-        yield f"Closed {counted} interrupted job(s), {lately}."
+        yield f"Closed {total} interrupted job(s), {condition}."
     yield from bulk_summary(resumed.bulk_result)

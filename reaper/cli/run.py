@@ -6,27 +6,24 @@ import signal
 
 import click
 
-from reaper.cli.sources import settings_of
-from reaper.daemon import runtime
+from reaper.cli.sources import load_settings
 
 
-@click.command("run", short_help="Sweep every source on schedule until told to stop.")
+@click.command("run", short_help="Run the daemon: sweep every source on schedule.")
 @click.pass_context
 def command(ctx: click.Context) -> int:
-    """Sweep every source on schedule until told to stop.
+    """Run the daemon: sweep every source on schedule.
 
-    SIGTERM and SIGINT end it after the batch in hand; SIGHUP makes it read its configuration again. A database that is
-    away is no reason to end: the daemon waits for it.
+    SIGTERM and SIGINT end it after the current batch. SIGHUP makes it read its configuration again. While a database
+    is unavailable the daemon waits for it.
 
     \b
     Example:
       REAPER_DATABASE_URL=postgresql://reaper@db/app reaper run
     """
-    # Until it can be heard: whoever asks for the configuration to be read again gets what is read now.
+    # Until the daemon handles SIGHUP. A reload that is asked for now is not lost: the configuration is read below.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    settings = settings_of(ctx)
-    runtime.keep_out()
-    runtime.share_heap()
-    from reaper.daemon import main
+    settings = load_settings(ctx)
+    from reaper.daemon import main  # after the line above: the import takes a second
 
-    return main.run(settings, lambda: settings_of(ctx))
+    return main.run(settings, lambda: load_settings(ctx))

@@ -1,4 +1,4 @@
-"""`reaper sql`: the statements, for a database administrator."""
+"""`reaper sql`: the SQL statements of the reaper, for a database administrator."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from reaper.cli import output
 from reaper.cli.options import json_option, source_option
-from reaper.cli.sources import selected, settings_of
+from reaper.cli.sources import load_settings, select_sources
 from reaper.common.terminal import shown
 from reaper.source import Source
 from reaper.sql_listing import ListingOptions, Statement, list_statements
@@ -22,21 +22,21 @@ from reaper.sweep.options import MAX_LISTED
 def command(ctx: click.Context, source: str | None, as_json: bool) -> None:
     """Print the statements that the reaper runs, with their parameters and the locks that they take.
 
-    No database is asked. Parameters are spelled :name, as psql does.
+    Asks no database. Parameters are written :name, as in psql.
 
     \b
     Example:
       reaper sql | less
     """
-    settings = settings_of(ctx)
-    terms = ListingOptions(settings.interval_seconds, settings.statement_timeout_seconds, max_named_jobs=MAX_LISTED)
-    found = {each: list(list_statements(each, terms)) for each in selected(settings, source)}
+    settings = load_settings(ctx)
+    options = ListingOptions(settings.interval_seconds, settings.statement_timeout_seconds, max_named_jobs=MAX_LISTED)
+    statements_of = {opened: list(list_statements(opened, options)) for opened in select_sources(settings, source)}
     if as_json:
-        members = [{"source": each.name, "statements": statements} for each, statements in found.items()]
-        output.write("sql", {"sources": members})
+        members = [{"source": opened.name, "statements": statements} for opened, statements in statements_of.items()]
+        output.write_document("sql", {"sources": members})
         return
-    for each, statements in found.items():
-        for line in _lines(each, statements):
+    for opened, statements in statements_of.items():
+        for line in _lines(opened, statements):
             click.echo(shown(line))
 
 

@@ -1,36 +1,36 @@
-"""`reaper state`: what the running daemon's supervisor does."""
+"""`reaper state`: the state of the running daemon's supervisor."""
 
 from __future__ import annotations
 
 import click
 
 from reaper.cli import exit_codes, output
-from reaper.cli.daemon_client import connect, state_lines, url_option, with_exit_status
+from reaper.cli.daemon_client import make_client, state_lines, url_option, with_exit_status
 from reaper.cli.options import json_option
 from reaper.common.terminal import shown
 
 
-@click.command("state", short_help="Show what the daemon's supervisor does.")
+@click.command("state", short_help="Show the state of the daemon's supervisor.")
 @url_option
 @json_option
 @click.pass_context
 def command(ctx: click.Context, url: str | None, as_json: bool) -> int:
-    """Show what the daemon's supervisor does: RUNNING, HALTED or FINISHED, and how each source stands.
+    """Show the state of the daemon's supervisor (RUNNING, HALTED or FINISHED) and of each source.
 
-    Exit status 3 when it does not run: somebody has halted it, or its schedule has died.
+    Exit status 3 when it is not RUNNING: it was halted (HALTED), or its schedule has died (FINISHED).
 
     \b
     Example:
       reaper state
     """
 
-    def ask() -> int:
-        found = connect(ctx, url).state()
+    def request() -> int:
+        document = make_client(ctx, url).supervisor_state()
         if as_json:
-            output.write("state", found)
+            output.write_document("state", document)
         else:
-            for line in state_lines(found):
+            for line in state_lines(document):
                 click.echo(shown(line))
-        return exit_codes.DONE if found["state"] == "RUNNING" else exit_codes.HALTED
+        return exit_codes.DONE if document["state"] == "RUNNING" else exit_codes.HALTED
 
-    return with_exit_status(ctx, ask)
+    return with_exit_status(ctx, request)

@@ -1,11 +1,13 @@
-"""Collects garbage in a thread of its own, never in the middle of another thread's operation. For Python 3.11 only.
+"""Garbage collection in a thread of its own, instead of in whichever thread allocates an object.
 
-Before Python 3.12, creating any object may start a collection, and a collection may run code (a finalizer, the callback
-of a weak reference) that lets another thread run in the middle of an operation that ought to be atomic. Two threads
-that then read the `__dict__` of one object, such as a statement that two sweeps compile, each create a dictionary that
-owns the same values, and the process dies of a segmentation fault. Sources: What's New in Python 3.12 (gh-97922, "the
-Garbage Collector now runs only on the eval breaker"), `_PyObject_GenericGetDict` of 3.11. To be removed when 3.12 is
-the minimum.
+Delete this module, and its uses, when Python 3.12 is the minimum.
+
+Before Python 3.12 any allocation may start a collection, in the middle of a bytecode instruction. The collection may
+run code (a finalizer, the callback of a weak reference), and that code may let another thread run. When two threads
+then create the `__dict__` of one object, as two threads do that compile one SQL statement, each makes a dictionary
+that owns the same values, and the process dies of a segmentation fault. From 3.12 on, collections run between two
+instructions only. Sources: What's New in Python 3.12 (gh-97922, "the Garbage Collector now runs only on the eval
+breaker"), `_PyObject_GenericGetDict` of 3.11.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_NEEDED = sys.version_info < (3, 12)
-_PAUSE_SECONDS = 0.2
+_COLLECTS_WITHIN_INSTRUCTIONS = sys.version_info < (3, 12)
+_INTERVAL_SECONDS = 0.2
 
 
 class _Collector:
-    """Runs the collecting thread while at least one user needs it."""
+    """The collecting thread. It runs while at least one caller needs it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,10 +32,10 @@ class _Collector:
 
     def begin(self) -> None:
         with self._lock:
-            # Where the program has disabled collecting for its own reasons, it stays disabled.
+            # Where the program has switched collections off itself, they stay off.
             if self._users == 0 and gc.isenabled():
                 stop = threading.Event()
-                # The thread comes first: if it cannot be started, nothing has changed.
+                # Before gc.disable(): when no thread can be started, nothing has changed.
                 threading.Thread(target=_collect, args=(stop,), name="garbage", daemon=True).start()
                 gc.disable()
                 self._stop = stop
@@ -49,8 +51,8 @@ class _Collector:
 
 
 def _collect(stop: threading.Event) -> None:
-    while not stop.wait(_PAUSE_SECONDS):
-        # As the interpreter does: the oldest generation that is due, and the younger ones with it.
+    while not stop.wait(_INTERVAL_SECONDS):
+        # As the interpreter chooses: the oldest generation that is due, and the younger ones with it.
         due = [count > limit for count, limit in zip(gc.get_count(), gc.get_threshold(), strict=True)]
         if any(due):
             gc.collect(max(generation for generation, is_due in enumerate(due) if is_due))
@@ -61,11 +63,11 @@ _collector = _Collector()
 
 @contextmanager
 def gc_in_background_thread() -> Iterator[None]:
-    """Within the context, a thread collects garbage in place of the interpreter. Does nothing from Python 3.12 on.
+    """In this block, automatic collections are off and a thread collects instead. From Python 3.12 on: nothing.
 
-    Needed wherever threads share SQLAlchemy statements. Contexts may overlap, in one thread or several.
+    For code that uses SQL statements from several threads. Blocks may be nested, and may overlap between threads.
     """
-    if not _NEEDED:
+    if not _COLLECTS_WITHIN_INSTRUCTIONS:
         yield
         return
     _collector.begin()

@@ -1,4 +1,4 @@
-"""What a new configuration means for a daemon: whether it is refused, what has to be made anew, what has to wait."""
+"""Compares configurations for a reload: is the new one valid, which runners change, what needs a restart."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from reaper.errors import ConfigError
 from reaper.source.factory import create_source
 from reaper.web.guard import AccessControl, refuse_exposed
 
-# What is bound or opened once, when the process starts.
-_FOR_GOOD = ("http_host", "http_port", "state_dir", "log_file")
+# Bound or opened once, when the process starts.
+_NEEDS_RESTART = ("http_host", "http_port", "state_dir", "log_file")
 
 
 def validate(settings: Settings) -> None:
-    """Raises ConfigError for what no daemon would begin with. Connects to nothing, and changes nothing."""
+    """Raises ConfigError if a daemon would not start with these settings. Connects to nothing, changes nothing."""
     if not settings.sources:
         raise ConfigError(["no database is configured"])
     refuse_exposed(settings)
@@ -22,23 +22,23 @@ def validate(settings: Settings) -> None:
 
 
 def needs_restart(old: Settings, fresh: Settings) -> bool:
-    """Whether something differs that a running process cannot change."""
-    return any(getattr(old, name) != getattr(fresh, name) for name in _FOR_GOOD)
+    """Whether a setting differs that a running process cannot change."""
+    return any(getattr(old, name) != getattr(fresh, name) for name in _NEEDS_RESTART)
 
 
 def needs_rebuild(name: str, old: Settings, fresh: Settings) -> bool:
-    """Whether the watch of this source has to be made anew, or to go."""
-    return _knobs(old) != _knobs(fresh) or old.sources[name] != fresh.sources.get(name)
+    """Whether the runner of this source must be replaced or removed."""
+    return _runner_settings(old) != _runner_settings(fresh) or old.sources[name] != fresh.sources.get(name)
 
 
 def same_database(name: str, old: Settings, fresh: Settings) -> bool:
-    """Whether the source is where it was, whoever asks for it."""
+    """Whether the source is in the same database as before, with whatever user and parameters."""
     before, after = (settings.sources[name].database_url.get_secret_value() for settings in (old, fresh))
     return database_location(before) == database_location(after)
 
 
-def _knobs(settings: Settings) -> tuple[object, ...]:
-    """What a running watch was made with."""
+def _runner_settings(settings: Settings) -> tuple[object, ...]:
+    """Settings of all sources that a runner is created with."""
     return (
         settings.interval_seconds,
         settings.batch_size,

@@ -1,4 +1,4 @@
-"""What is done once, when the daemon starts: closing what was interrupted, for the sources that ask for it."""
+"""Closes interrupted jobs once, when the daemon starts, for sources with `resume_at_start`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from reaper.sweep.halt import HaltSwitch
 from reaper.sweep.listeners import ListenerGroup, SweepSubscriber
 
 LISTEN_SECONDS = 10.0
-_AGAIN_SECONDS = 2.0
+_RETRY_SECONDS = 2.0
+_FAILED = "Reaper could not close interrupted jobs; sweeps end them once they are stale."
 
 _log = structlog.get_logger("reaper")
 
 
 class StartupRecovery:
-    """A thread for each of these sources. A listener, which tells the subscribers of sweeps."""
+    """Runs `resume` in one thread for each source. A listener that forwards to the subscribers of sweeps."""
 
     def __init__(self, subscribers: Sequence[SweepSubscriber], halt: HaltSwitch | None = None) -> None:
         self._halt = halt or HaltSwitch()
@@ -38,58 +39,76 @@ class StartupRecovery:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def begin(self, settings: Settings, found: SourceSettings) -> None:
-        """Raises ConfigError when the source cannot be made."""
-        source = create_source(settings, found)
+    def begin(self, settings: Settings, settings_of_source: SourceSettings) -> None:
+        """Start the thread of a source. Raises ConfigError when the source cannot be created."""
+        source = create_source(settings, settings_of_source)
         downtime = DowntimeTracker(settings.restart_grace_seconds)
-        options = ResumeOptions(found.resume_window_seconds, LISTEN_SECONDS, self._stopping.wait)
-        hand = BulkOptions(socket.gethostname(), settings.batch_size, self, self._told_to_stop)
+        options = ResumeOptions(settings_of_source.resume_window_seconds, LISTEN_SECONDS, self._stopping.wait)
+        bulk = BulkOptions(socket.gethostname(), settings.batch_size, self, self._must_stop)
         thread = threading.Thread(
-            target=self._run, args=(source, downtime, options, hand), name=f"resume {found.name}", daemon=True
+            target=self._run,
+            args=(source, downtime, options, bulk),
+            name=f"resume {settings_of_source.name}",
+            daemon=True,
         )
         self._threads.append(thread)
         thread.start()
 
-    def stop(self, patience_seconds: float) -> None:
-        """Finish the batches in hand."""
+    def stop(self, timeout_seconds: float) -> None:
+        """Let running batches finish, at most `timeout_seconds`."""
         self._stopping.set()
-        deadline = time.monotonic() + patience_seconds
+        deadline = time.monotonic() + timeout_seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _told_to_stop(self) -> bool:
+    def _must_stop(self) -> bool:
         return self._stopping.is_set() or self._halt.is_halted
 
-    def _run(self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, hand: BulkOptions) -> None:
+    def _run(self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, bulk: BulkOptions) -> None:
         try:
-            resumed = self._patiently(source, downtime, options, hand)
+            resumed = self._resume_with_retry(source, downtime, options, bulk)
         except DBAPIError as error:
-            _log.error("Reaper could not close what was interrupted.", source=source.name, error=short_message(error))
+            _log.error(
+                _FAILED,
+                source=source.name,
+                error=short_message(error),
+            )
         except ReaperError as error:
-            _log.error("Reaper could not close what was interrupted.", source=source.name, error=str(error))
-        except Exception as defect:  # noqa: BLE001  a thread of its own: nobody else would hear of it
+            _log.error(
+                _FAILED,
+                source=source.name,
+                error=str(error),
+            )
+        except Exception as defect:  # noqa: BLE001  nothing else reports an error of this thread
             problem = f"{type(defect).__name__}: {defect}"
-            _log.exception("Reaper could not close what was interrupted.", source=source.name, error=problem)
+            _log.exception(
+                _FAILED,
+                source=source.name,
+                error=problem,
+            )
         else:
             if resumed is not None:
-                _tell(resumed)
+                _log_result(resumed)
 
-    def _patiently(
-        self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, hand: BulkOptions
+    def _resume_with_retry(
+        self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, bulk: BulkOptions
     ) -> ResumeResult | None:
-        """A database that is still starting is waited for; beyond the window there is nothing left to close."""
-        begun = time.monotonic()
+        """Retry while the database is unavailable, for as long as the resume window.
+
+        After that no job can be within the window. Returns None when the daemon stops meanwhile.
+        """
+        started = time.monotonic()
         while True:
             try:
-                return resume(source, downtime, options, hand)
+                return resume(source, downtime, options, bulk)
             except DatabaseUnavailable:
                 downtime.record_failure()
-                if time.monotonic() - begun > options.window_seconds:
+                if time.monotonic() - started > options.window_seconds:
                     raise
-            if self._stopping.wait(_AGAIN_SECONDS):
+            if self._stopping.wait(_RETRY_SECONDS):
                 return None
 
-    # --- passes on what is done ------------------------------------------------------------------------------
+    # --- listener ------------------------------------------------------------------------------
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
         self._listeners.reaped(source, sweep_id, batch)
@@ -98,7 +117,7 @@ class StartupRecovery:
         self._listeners.surveyed(source, census)
 
 
-def _tell(resumed: ResumeResult) -> None:
+def _log_result(resumed: ResumeResult) -> None:
     _log.info(
         f"Reaper closed {resumed.bulk_result.reaped} interrupted job(s).",
         source=resumed.source,
@@ -109,4 +128,6 @@ def _tell(resumed: ResumeResult) -> None:
     )
     for failure in resumed.bulk_result.failures:
         job = messages.format_key(failure.key)
-        _log.error("Reaper could not end a job.", source=resumed.source, job=job, error=failure.error)
+        _log.error(
+            "Reaper could not end a job: the database refused it.", source=resumed.source, job=job, error=failure.error
+        )

@@ -1,4 +1,4 @@
-"""The log of a process that is not the daemon: which jobs it ended, and why where nothing else keeps that."""
+"""The log of commands and Celery tasks, which are not the daemon: which jobs they ended and why."""
 
 from __future__ import annotations
 
@@ -14,41 +14,43 @@ from reaper.observers.event_log import EventLog
 
 
 class CommandLog:
-    """A listener of sweeps, closed with its block. It opens the log when there is something to be written.
+    """A listener of sweeps, for a `with` block. Opens the log with the first line.
 
-    With a log file it writes there what the daemon would. Without one, or while it cannot be written, stderr gets the
-    jobs whose evidence stays nowhere else.
+    With a log file, it writes there what the daemon would write. Without one, or when it cannot be written, it writes
+    only the jobs whose evidence is kept nowhere else, to stderr.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._file = settings, settings.log_file
         self._event_log: EventLog | None = None
-        self._open = ExitStack()
+        self._exit_stack = ExitStack()
 
     def __enter__(self) -> CommandLog:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._open.close()
+        self._exit_stack.close()
 
     def surveyed(self, source: str, census: JobCounts) -> None:
-        """Nothing is ended yet."""
+        """No job is ended yet."""
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
-        self._event_log = self._event_log or self._opened()
-        told = batch if self._file else [job for job in batch if job.evidence]
-        if told:
-            self._event_log.reaped(source, sweep_id, told)
+        self._event_log = self._event_log or self._open_log()
+        jobs = batch if self._file else [job for job in batch if job.evidence]
+        if jobs:
+            self._event_log.reaped(source, sweep_id, jobs)
 
-    def _opened(self) -> EventLog:
+    def _open_log(self) -> EventLog:
         level, form = self._settings.log_level, self._settings.log_format
         try:
-            log = self._open.enter_context(logging_setup.standalone_logger(level, form, self._file))
+            log = self._exit_stack.enter_context(logging_setup.standalone_logger(level, form, self._file))
         except OSError as error:
-            # The jobs are ended: it is too late to refuse, and what is wrong with a log must not stop the rest.
-            say(f"reaper: cannot write the log {self._file}: {error.strerror or error}; what must not be lost follows")
+            # Too late to refuse, for jobs are ended already; a broken log must not stop the rest of the command.
+            say(
+                f"reaper: cannot write the log {self._file}: {error.strerror or error}; the jobs that were ended follow"
+            )
             self._file = None
-            log = self._open.enter_context(logging_setup.standalone_logger(level, form, None))
+            log = self._exit_stack.enter_context(logging_setup.standalone_logger(level, form, None))
         event_log = EventLog(log)
         event_log.set_sources(self._settings.sources)
         return event_log

@@ -1,6 +1,7 @@
-"""What has happened since the daemon started, as far as people want to see it: bounded, and in memory only.
+"""The recent past of this daemon, for the page and the API: bounded, in memory only, lost when the process ends.
 
-When things happened is told in seconds before now: a host's clock may be wrong. What the database said bears its clock.
+Ages are seconds before now, by the monotonic clock, because the host's clock may be wrong. Moments from the database
+are by its clock.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from dataclasses import dataclass
 
 from reaper.model import AuditRecord, JobCounts, Key, LateSign, Outcome, PurgeReport, ReapedJob, SweepReport
 
-_SWEEPS = 500
-_REAPS = 200
-_OTHERS = 100
+_MAX_SWEEPS = 500
+_MAX_ENDED = 200
+_MAX_OTHERS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class SweepRecord:
-    """One sweep in short. `ended` is a reading of the monotonic clock."""
+    """One sweep in short. `ended_at` is a reading of the monotonic clock."""
 
     source: str
     sweep_id: str
     outcome: Outcome
-    ended: float
+    ended_at: float
     duration_seconds: float
     judged_at: str | None
     census: JobCounts | None
@@ -38,87 +39,87 @@ class SweepRecord:
 
     @property
     def seconds_ago(self) -> float:
-        return time.monotonic() - self.ended
+        return time.monotonic() - self.ended_at
 
 
 @dataclass(frozen=True, slots=True)
 class EndedRecord:
-    """One job that was ended through this daemon. `by`: who wanted it, None for a sweep of its own accord."""
+    """One job that this daemon ended. `by`: who requested it over HTTP; None for a scheduled sweep."""
 
     source: str
     sweep_id: str
     job: ReapedJob
     by: str | None
-    noted: float
+    recorded_at: float
 
     @property
     def seconds_ago(self) -> float:
-        return time.monotonic() - self.noted
+        return time.monotonic() - self.recorded_at
 
 
 @dataclass(frozen=True, slots=True)
 class LateRecord:
-    """A job that showed life after it had been ended."""
+    """A sign of life of a job after it had been ended."""
 
     source: str
     sign: LateSign
-    noted: float
+    recorded_at: float
 
     @property
     def seconds_ago(self) -> float:
-        return time.monotonic() - self.noted
+        return time.monotonic() - self.recorded_at
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """Something that was asked for over HTTP."""
+    """One administrative request over HTTP."""
 
     change: AuditRecord
-    noted: float
+    recorded_at: float
 
     @property
     def seconds_ago(self) -> float:
-        return time.monotonic() - self.noted
+        return time.monotonic() - self.recorded_at
 
 
 class History:
-    """A listener of sweeps, of purges and of what is asked for over HTTP. Newest first wherever it is read."""
+    """A listener of sweeps, purges and administrative requests. Every read returns the newest first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sweeps: dict[str, deque[SweepRecord]] = {}
         self._reports: dict[str, SweepReport] = {}
         self._held: dict[str, JobCounts] = {}
-        self._ended: deque[EndedRecord] = deque(maxlen=_REAPS)
-        self._late: deque[LateRecord] = deque(maxlen=_OTHERS)
-        self._wanted: deque[tuple[str, str]] = deque(maxlen=_OTHERS)
-        self._changes: deque[AuditEntry] = deque(maxlen=_OTHERS)
+        self._ended: deque[EndedRecord] = deque(maxlen=_MAX_ENDED)
+        self._late: deque[LateRecord] = deque(maxlen=_MAX_OTHERS)
+        self._requested_by: deque[tuple[str, str]] = deque(maxlen=_MAX_OTHERS)
+        self._audit: deque[AuditEntry] = deque(maxlen=_MAX_OTHERS)
 
     def set_sources(self, sources: Iterable[str]) -> None:
-        """These sources, and no others, have sweeps; what was ended in others is still told."""
+        """Keep the sweeps of these sources only. Jobs that were ended in other sources are kept."""
         with self._lock:
-            wanted = set(sources)
-            self._sweeps = {name: self._sweeps.get(name, deque(maxlen=_SWEEPS)) for name in wanted}
-            self._reports = {name: report for name, report in self._reports.items() if name in wanted}
-            self._held = {name: census for name, census in self._held.items() if name in wanted}
+            names = set(sources)
+            self._sweeps = {name: self._sweeps.get(name, deque(maxlen=_MAX_SWEEPS)) for name in names}
+            self._reports = {name: report for name, report in self._reports.items() if name in names}
+            self._held = {name: census for name, census in self._held.items() if name in names}
 
     # --- listener --------------------------------------------------------------------------------------------
 
     def surveyed(self, source: str, census: JobCounts) -> None:
-        """It is in the report."""
+        """The report of the sweep has the counts."""
 
     def attribute(self, sweep_id: str, by: str) -> None:
-        """What is ended under this id, from now on, somebody wanted."""
+        """Jobs that are ended under this id, from now on, were requested by `by`."""
         with self._lock:
-            self._wanted.append((sweep_id, by))
+            self._requested_by.append((sweep_id, by))
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
-        noted = time.monotonic()
+        now = time.monotonic()
         with self._lock:
-            by = next((who for id_, who in self._wanted if id_ == sweep_id), None)
-            # Their evidence stands in the log, and would be the greater part of all that is kept here.
+            by = next((who for id_, who in self._requested_by if id_ == sweep_id), None)
+            # Without the evidence, which the log has: it would take most of the memory of the history.
             self._ended.extend(
-                EndedRecord(source, sweep_id, job._replace(evidence=None), by, noted) for job in batch[-_REAPS:]
+                EndedRecord(source, sweep_id, job._replace(evidence=None), by, now) for job in batch[-_MAX_ENDED:]
             )
 
     def swept(self, report: SweepReport) -> None:
@@ -137,7 +138,7 @@ class History:
                     source=report.source,
                     sweep_id=report.sweep_id,
                     outcome=report.outcome,
-                    ended=now,
+                    ended_at=now,
                     duration_seconds=report.duration_seconds,
                     judged_at=report.judged_at,
                     census=report.census,
@@ -151,34 +152,34 @@ class History:
             )
 
     def purged(self, source: str, rows: int) -> None:
-        """Finished jobs are nobody's trouble."""
+        """Purges are not part of the history."""
 
     def purge_ended(self, report: PurgeReport) -> None:
-        """The log tells it."""
+        """The log has the report."""
 
     def changed(self, change: AuditRecord) -> None:
         with self._lock:
-            self._changes.append(AuditEntry(change, time.monotonic()))
+            self._audit.append(AuditEntry(change, time.monotonic()))
 
     # --- read ------------------------------------------------------------------------------------------------
 
     def sweeps(self, source: str | None, limit: int) -> list[SweepRecord]:
         with self._lock:
-            found = [swept for name, of in self._sweeps.items() if source in (None, name) for swept in of]
-        return sorted(found, key=lambda swept: swept.ended, reverse=True)[:limit]
+            records = [swept for name, of in self._sweeps.items() if source in (None, name) for swept in of]
+        return sorted(records, key=lambda swept: swept.ended_at, reverse=True)[:limit]
 
     def last(self, source: str) -> SweepReport | None:
-        """The whole report of the source's last sweep."""
+        """The report of the source's last sweep."""
         with self._lock:
             return self._reports.get(source)
 
     def held(self, source: str) -> JobCounts | None:
-        """What the breaker holds, as the last sweep that got so far counted it; None when it is closed."""
+        """Counts of the last sweep that the breaker held; None when the breaker is closed."""
         with self._lock:
             return self._held.get(source)
 
     def succeeded_seconds_ago(self, source: str) -> float | None:
-        """Since the last sweep of this replica that went well; None before the first, as far as is known."""
+        """Seconds since this replica's last successful sweep; None when there is none in the history."""
         with self._lock:
             swept = reversed(self._sweeps.get(source, ()))
             return next((s.seconds_ago for s in swept if s.outcome is Outcome.DONE), None)
@@ -188,7 +189,7 @@ class History:
             return list(self._ended)[-limit:][::-1]
 
     def ending_of(self, source: str, key: Key) -> EndedRecord | None:
-        """How a job was ended, where it is among the last."""
+        """How the job was ended; None when it is not in the history."""
         with self._lock:
             return next((e for e in reversed(self._ended) if e.source == source and e.job.key == key), None)
 
@@ -198,4 +199,4 @@ class History:
 
     def changes(self, limit: int) -> list[AuditEntry]:
         with self._lock:
-            return list(self._changes)[-limit:][::-1]
+            return list(self._audit)[-limit:][::-1]

@@ -1,4 +1,4 @@
-"""How log lines leave the process: JSON or for people, to stderr or to a file that may be rotated away."""
+"""Logging setup: JSON or console lines, to stderr or to a file that logrotate may rename."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SHARED: tuple[Processor, ...] = (
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
 )
-_LONG = frozenset({"exception", "stack"})
-"""What takes several lines."""
+_MULTILINE = frozenset({"exception", "stack"})
+"""Fields with several lines."""
 _PROCESSORS: tuple[Processor, ...] = (
     structlog.stdlib.filter_by_level,
     *_SHARED,
@@ -33,13 +33,13 @@ _PROCESSORS: tuple[Processor, ...] = (
 
 
 class LogFile(WatchedFileHandler):
-    """A file that is opened anew when logrotate has moved it.
+    """A log file that is opened again after logrotate has renamed it.
 
-    While it cannot be written, lines go to stderr instead: what is wrong with a log must not stop the sweeps.
+    While it cannot be written, lines go to stderr: a broken log must not stop the sweeps.
     """
 
     def _open(self) -> TextIOWrapper:
-        _make_for_its_folders_owner(Path(self.baseFilename))
+        _create_for_folder_owner(Path(self.baseFilename))
         return super()._open()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -49,7 +49,7 @@ class LogFile(WatchedFileHandler):
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        with suppress(OSError, ValueError):  # nor is a stderr on the same full disk, or one that is closed
+        with suppress(OSError, ValueError):  # stderr may be closed, or on the same full disk
             print(to_stderr(self.format(record), record.levelno), file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -60,7 +60,7 @@ class LogStream(logging.StreamHandler[TextIO]):
         return to_stderr(super().format(record), record.levelno)
 
 
-def configure(level: str, form: str, file: Path | None) -> None:
+def configure(level: str, log_format: str, file: Path | None) -> None:
     """Route structlog and the libraries' own loggers through one handler.
 
     Raises OSError when the file cannot be written.
@@ -72,7 +72,7 @@ def configure(level: str, form: str, file: Path | None) -> None:
         old.close()
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
-    # It warns of every run that is skipped because the one before still works, which the metrics tell better.
+    # It warns each time that a run is skipped because the previous one is not over; the metrics show that.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     structlog.configure(
         processors=_PROCESSORS,
@@ -80,25 +80,25 @@ def configure(level: str, form: str, file: Path | None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    reconfigure(level, form)
+    reconfigure(level, log_format)
 
 
-def reconfigure(level: str, form: str) -> None:
-    """Change level and form of what `set_up` made; lines go where they went."""
+def reconfigure(level: str, log_format: str) -> None:
+    """Change level and format of what `configure` set up. The destination stays."""
     logging.getLogger("reaper").setLevel(level.upper())
     for handler in logging.getLogger().handlers:
-        handler.setFormatter(_formatter(form, terminal=_is_terminal(handler)))
+        handler.setFormatter(_formatter(log_format, terminal=_is_terminal(handler)))
 
 
 @contextmanager
-def standalone_logger(level: str, form: str, file: Path | None) -> Iterator[Any]:
-    """A logger with a handler of its own, for a process whose logging belongs to somebody else.
+def standalone_logger(level: str, log_format: str, file: Path | None) -> Iterator[Any]:
+    """A logger with a handler of its own, for a process whose logging another program configures.
 
     Raises OSError when the file cannot be written.
     """
     handler = _handler(file)
-    handler.setFormatter(_formatter(form, terminal=_is_terminal(handler)))
-    # Not one of `getLogger`, which others may have given handlers.
+    handler.setFormatter(_formatter(log_format, terminal=_is_terminal(handler)))
+    # Not `logging.getLogger`: the program may have added handlers to that logger.
     logger = logging.Logger("reaper", level.upper())
     logger.addHandler(handler)
     try:
@@ -111,8 +111,8 @@ def _handler(file: Path | None) -> logging.Handler:
     return LogFile(file, encoding="utf-8") if file else LogStream()
 
 
-def _make_for_its_folders_owner(file: Path) -> None:
-    """A log that root is about to make in a service's folder becomes the service's, which has to write on in it."""
+def _create_for_folder_owner(file: Path) -> None:
+    """When root creates the log in a folder of the service's user, that user owns it: the service must write to it."""
     folder = file.parent.stat()
     if os.geteuid() != 0 or folder.st_uid == 0:
         return
@@ -128,9 +128,9 @@ def _is_terminal(handler: logging.Handler) -> bool:
     return not isinstance(handler, LogFile) and sys.stderr.isatty()
 
 
-def _formatter(form: str, *, terminal: bool) -> logging.Formatter:
-    as_json = form == "json" or (form == "auto" and not terminal)
-    console: tuple[Processor, ...] = (_spell_out, structlog.dev.ConsoleRenderer(colors=terminal))
+def _formatter(log_format: str, *, terminal: bool) -> logging.Formatter:
+    as_json = log_format == "json" or (log_format == "auto" and not terminal)
+    console: tuple[Processor, ...] = (_escape_fields, structlog.dev.ConsoleRenderer(colors=terminal))
     renderers = (structlog.processors.JSONRenderer(),) if as_json else console
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
@@ -139,7 +139,7 @@ def _formatter(form: str, *, terminal: bool) -> logging.Formatter:
 
 
 class _Quoted(str):
-    """Text that has been through `repr` already."""
+    """Text that is quoted already; the renderer must not quote it again."""
 
     __slots__ = ()
 
@@ -147,18 +147,18 @@ class _Quoted(str):
         return str(self)
 
 
-def _spell_out(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Control characters in text from a database would steer the terminal.
+def _escape_fields(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape control characters, which would otherwise control the terminal.
 
-    The console renderer quotes only text with a space, a quote or the end of a line in it.
+    The console renderer quotes only text with a space, a quote or a newline.
     """
-    return {name: _spelled(name, value) for name, value in fields.items()}
+    return {name: _escape(name, value) for name, value in fields.items()}
 
 
-def _spelled(name: str, value: Any) -> Any:
+def _escape(name: str, value: Any) -> Any:
     if not isinstance(value, str) or value.isprintable():
         return value
-    if name == "event" or name in _LONG:
-        kept = "\n\t" if name in _LONG else ""
+    if name == "event" or name in _MULTILINE:
+        kept = "\n\t" if name in _MULTILINE else ""
         return "".join(c if c.isprintable() or c in kept else repr(c)[1:-1] for c in value)
     return _Quoted(repr(value))

@@ -1,4 +1,4 @@
-"""What is known of the daemon's health: the last report of each source, and whether the loop turns."""
+"""Health of the daemon: the last report of each source, and whether the main loop runs. For /live and /ready."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from reaper.model import JobCounts, Outcome, ReapedJob, SweepReport
 from reaper.sweep.halt import HaltSwitch
 
-_LOOP_SECONDS = 15.0
-_INTERVALS = 3
+_MAX_TICK_SECONDS = 15.0
+_MAX_MISSED_INTERVALS = 3
 
 
 @dataclass(slots=True)
@@ -21,90 +21,90 @@ class _Failure:
 
 
 @dataclass(slots=True)
-class _Known:
+class _SourceState:
     since: float
     report: SweepReport | None = None
-    tended: float | None = None
+    succeeded_at: float | None = None
     failure: _Failure | None = None
     held: bool = False
 
 
 class Status:
-    """Written by the sweeps, read by HTTP. A listener of sweeps."""
+    """A listener of sweeps. HTTP requests read it from other threads."""
 
     def __init__(self, halt: HaltSwitch | None = None) -> None:
         self._halt = halt or HaltSwitch()
         self._interval = 0.0
         self._lock = threading.Lock()
-        self._sources: dict[str, _Known] = {}
-        self._turned = time.monotonic()
-        self.refused: Sequence[str] = ()
-        """What is wrong with the newest configuration, which a reload has refused: the one before is in force."""
+        self._sources: dict[str, _SourceState] = {}
+        self._last_tick = time.monotonic()
+        self.reload_problems: Sequence[str] = ()
+        """Problems of the configuration that the last reload refused; empty when it was accepted."""
 
     def set_sources(self, sources: Iterable[str], interval_seconds: float) -> None:
-        """These sources, and no others, decide."""
+        """The health of these sources counts, and of no others."""
         with self._lock:
             self._interval = interval_seconds
-            self._sources = {name: self._sources.get(name, _Known(since=time.monotonic())) for name in sources}
+            self._sources = {name: self._sources.get(name, _SourceState(since=time.monotonic())) for name in sources}
 
     def on_tick(self) -> None:
-        """The daemon's main loop has come round."""
-        self._turned = time.monotonic()
+        """Called by each round of the daemon's main loop."""
+        self._last_tick = time.monotonic()
 
     def reloaded(self, problems: Sequence[str]) -> None:
-        """A new configuration has been taken, or refused for these reasons."""
-        self.refused = tuple(problems)
+        """A reload was accepted (no problems) or refused."""
+        self.reload_problems = tuple(problems)
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
-        """Single jobs say nothing about health."""
+        """Does not concern health."""
 
     def surveyed(self, source: str, census: JobCounts) -> None:
-        """Neither does their number."""
+        """Does not concern health."""
 
     def swept(self, report: SweepReport) -> None:
         with self._lock:
-            known = self._sources.get(report.source)
-            if known is None:
+            state = self._sources.get(report.source)
+            if state is None:
                 return
-            known.report = report
+            state.report = report
             if report.outcome is not Outcome.FAILED:
-                known.held = report.outcome is Outcome.HELD
+                state.held = report.outcome is Outcome.HELD
             if report.outcome in (Outcome.DONE, Outcome.STANDBY, Outcome.HELD, Outcome.HALTED):
-                known.tended = time.monotonic()
+                state.succeeded_at = time.monotonic()
             if report.outcome is Outcome.FAILED and not report.database_away:
-                known.failure = _Failure(time.monotonic(), report.error)
+                state.failure = _Failure(time.monotonic(), report.error)
             elif report.outcome is not Outcome.STANDBY:
-                known.failure = None
+                state.failure = None
 
     @property
     def alive(self) -> bool:
-        """The loop turns."""
-        return time.monotonic() - self._turned < _LOOP_SECONDS
+        """Whether the main loop runs."""
+        return time.monotonic() - self._last_tick < _MAX_TICK_SECONDS
 
     def problems(self) -> dict[str, list[str]]:
-        """For each source what keeps it from being ready; an empty list when nothing does."""
+        """For each source the reasons why it is not ready; an empty list when it is."""
         with self._lock:
-            return {name: self._of(known) for name, known in self._sources.items()}
+            return {name: self._problems_of(known) for name, known in self._sources.items()}
 
-    def _of(self, known: _Known) -> list[str]:
-        found = []
-        report, oldest = known.report, _INTERVALS * self._interval
+    def _problems_of(self, state: _SourceState) -> list[str]:
+        problems = []
+        report, oldest = state.report, _MAX_MISSED_INTERVALS * self._interval
         if report is None:
             return ["no sweep has ended yet"]
         if report.database_away:
-            found.append(f"database away: {report.error}")
+            problems.append(f"database away: {report.error}")
         elif report.outcome is Outcome.FAILED:
-            found.append(f"last sweep failed: {report.error}")
-        elif known.failure is not None and time.monotonic() - known.failure.at <= oldest:
-            # Whoever holds the lease now may fare no better: that somebody has it says nothing of this failure.
-            found.append(f"last sweep as the leader failed: {known.failure.error}")
-        age = time.monotonic() - (known.tended if known.tended is not None else known.since)
+            problems.append(f"last sweep failed: {report.error}")
+        elif state.failure is not None and time.monotonic() - state.failure.at <= oldest:
+            # Another replica holds the lease now. That does not mean that the failure is over: it may fail there, too.
+            problems.append(f"last sweep as the leader failed: {state.failure.error}")
+        age = time.monotonic() - (state.succeeded_at if state.succeeded_at is not None else state.since)
         if age > oldest:
-            found.append(f"no successful sweep for {age:.0f} s (more than {oldest:.0f} s)")
-        elif known.tended is None and not found:
-            found.append("no sweep has succeeded yet")
-        if known.held:
-            found.append("breaker open: nearly everything fell silent at once")
+            problems.append(f"no successful sweep for {age:.0f} s (more than {oldest:.0f} s)")
+        elif state.succeeded_at is None and not problems:
+            problems.append("no sweep has succeeded yet")
+        if state.held:
+            problems.append("breaker open: nearly all running jobs fell silent at once")
         if (halted := self._halt.current) is not None:
-            found.append(f"halted by {halted.by}")
-        return found
+            problems.append(f"halted by {halted.by}")
+        return problems

@@ -46,7 +46,7 @@ def measure(server: Embedded, sizes: Sizes) -> Measured:
             "the daemon, idle: memory",
             resident / MIB,
             "MiB",
-            bound=90,
+            bound=110,
             note=f"after {_SWEEPS} sweeps and {_STALE:,} reaps, scraped by HTTP",
         ),
         Figure(

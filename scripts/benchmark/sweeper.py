@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Sequence
 
 from benchmark.report import InvalidMeasurement
-from reaper.daemon import runtime
 from reaper.database.timeouts import Timeouts
 from reaper.model import JobCounts, Outcome, ReapedJob, SweepReport, Threshold, Thresholds
 from reaper.profile import resolve
@@ -48,7 +48,9 @@ class Sweeper:
         self._source, self._downtime, self._state = _source(url), DowntimeTracker(0), SourceState()
         self._lease = self._source.lease(180) if with_lease else None
         self.batches = BatchTimes()
-        runtime.settle()
+        # As the daemon does once it has started.
+        gc.collect()
+        gc.freeze()
 
     def sweep(self, expected: int) -> SweepReport:
         """Run one sweep. Raises InvalidMeasurement unless it reaped exactly `expected` jobs."""

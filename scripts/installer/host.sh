@@ -11,7 +11,7 @@ refuse_login_user() {
     local entry
     entry=$(getent passwd reaper) || return 0
     [[ $entry =~ /(nologin|false)$ ]] ||
-        die 1 "the user reaper can log in (shell ${entry##*:}), so it is a person's; the service needs its own user of that name"
+        die 1 "the user reaper can log in (shell ${entry##*:}), so it belongs to a person; the service needs this user for itself"
 }
 
 prepare_host() {

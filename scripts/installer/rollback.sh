@@ -47,7 +47,7 @@ restore_files() {
 
 roll_back_interrupted() {
     [[ -e $before ]] || return 0
-    say "An earlier installation was interrupted. Restoring the version before it first."
+    say "An installation was interrupted; the previous one is restored first."
     if is_host && systemd_runs; then
         mapfile -t restarted < <(units_in_state active,activating)
     fi

@@ -72,7 +72,7 @@ remove_user() {
     local entry
     entry=$(getent passwd reaper) || return 0
     if [[ $entry != *:"$home":*/nologin ]]; then
-        say "Kept: the user reaper, which no installation made (home $(cut -d: -f6 <<<"$entry"), shell ${entry##*:})"
+        say "Kept: the user reaper, which the installation did not create (home $(cut -d: -f6 <<<"$entry"), shell ${entry##*:})"
         return
     fi
     userdel reaper || die 1 "the user reaper cannot be removed; the daemons are stopped, and nothing else is done"

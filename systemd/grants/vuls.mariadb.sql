@@ -1,5 +1,5 @@
 -- Source default: profile vuls, action fail, no purge on schedule.
--- For the owner of the tables, or who administers the server. Printed by `reaper grants`.
+-- To be run by the owner of the tables, or an administrator. Printed by `reaper grants`.
 
 -- the user; it cannot log in until you run ALTER USER `reaper`@`%` IDENTIFIED BY '...' ACCOUNT UNLOCK
 CREATE USER IF NOT EXISTS `reaper`@`%` ACCOUNT LOCK;

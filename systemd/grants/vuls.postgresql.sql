@@ -1,6 +1,6 @@
 -- Source default: profile vuls, action fail, no purge on schedule.
--- For the owner of the tables, or who administers the server. Printed by `reaper grants`.
--- All of it or nothing: psql -v ON_ERROR_STOP=1 --single-transaction
+-- To be run by the owner of the tables, or an administrator. Printed by `reaper grants`.
+-- All or nothing: psql -v ON_ERROR_STOP=1 --single-transaction
 
 -- the role; it cannot log in until you give it a password, or a line in pg_hba.conf
 CREATE ROLE reaper LOGIN;

@@ -38,7 +38,7 @@ def three(noetl: NoetlWorld, age: float = 6 * MINUTE) -> list[int]:
 
 
 @pytest.mark.parametrize("minutes", [1, 5, 120, 1440])
-def test_the_minutes_given_are_the_minutes_used(reaper: Reaper, noetl: NoetlWorld, minutes: int) -> None:
+def test_older_than_minutes_is_timeout_and_stall_window(reaper: Reaper, noetl: NoetlWorld, minutes: int) -> None:
     # Half a minute is what a slow machine may take for the whole test.
     older = noetl.job(age=minutes * MINUTE + 1, sign=None)
     younger = noetl.job(age=minutes * MINUTE - 30, sign=None)
@@ -53,14 +53,16 @@ def test_the_minutes_given_are_the_minutes_used(reaper: Reaper, noetl: NoetlWorl
 
 
 @pytest.mark.parametrize("minutes", [1, 5, 120, 1440])
-def test_one_that_was_heard_of_within_these_minutes_is_spared(reaper: Reaper, noetl: NoetlWorld, minutes: int) -> None:
+def test_execution_with_a_sign_of_life_within_the_minutes_is_spared(
+    reaper: Reaper, noetl: NoetlWorld, minutes: int
+) -> None:
     alive = noetl.job(age=minutes * MINUTE * 3, sign=minutes * MINUTE - 30)
     silent = noetl.job(age=minutes * MINUTE * 3, sign=minutes * MINUTE + 1)
     assert reaper.json("cleanup", "--older-than-minutes", f"{minutes}")["execution_ids"] == [int(silent)]
     assert noetl.state(alive) is State.RUNNING
 
 
-def test_without_an_option_it_is_five_minutes(reaper: Reaper, noetl: NoetlWorld) -> None:
+def test_older_than_minutes_defaults_to_five(reaper: Reaper, noetl: NoetlWorld) -> None:
     older, younger = noetl.job(age=5 * MINUTE + 1, sign=None), noetl.job(age=4.5 * MINUTE, sign=None)
     assert reaper.json("cleanup")["execution_ids"] == [int(older)]
     assert noetl.state(younger) is State.RUNNING
@@ -72,7 +74,7 @@ def test_less_than_a_minute_is_wrong_usage(reaper: Reaper, minutes: str) -> None
     assert result.exit_code == exit_codes.USAGE and "--older-than-minutes" in result.stderr
 
 
-def test_the_thresholds_of_kinds_do_not_matter_here(reaper: Reaper, noetl: NoetlWorld) -> None:
+def test_thresholds_of_kinds_do_not_count_in_cleanup(reaper: Reaper, noetl: NoetlWorld) -> None:
     reaper.configure("[kinds.'etl/load']\ntimeout_seconds = '5d'\nstall_seconds = '1s'\n")
     older = noetl.job(age=6 * MINUTE, sign=4 * MINUTE)
     assert reaper.json("cleanup")["execution_ids"] == []
@@ -82,7 +84,7 @@ def test_the_thresholds_of_kinds_do_not_matter_here(reaper: Reaper, noetl: Noetl
 # --- what it prints ---------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_has_the_layout_of_the_document_and_changes_nothing(reaper: Reaper, noetl: NoetlWorld) -> None:
+def test_dry_run_has_the_layout_of_the_document_and_changes_nothing(reaper: Reaper, noetl: NoetlWorld) -> None:
     ids, before = three(noetl), noetl.dump()
     result = reaper("cleanup", "--dry-run")
     assert result.exit_code == 0
@@ -101,7 +103,7 @@ def test_a_dry_run_has_the_layout_of_the_document_and_changes_nothing(reaper: Re
     assert noetl.dump() == before
 
 
-def test_a_cleanup_has_the_layout_of_the_document(reaper: Reaper, noetl: NoetlWorld) -> None:
+def test_cleanup_has_the_layout_of_the_document(reaper: Reaper, noetl: NoetlWorld) -> None:
     ids = three(noetl)
     assert reaper("cleanup").stdout.splitlines() == [
         RULE,
@@ -116,7 +118,7 @@ def test_a_cleanup_has_the_layout_of_the_document(reaper: Reaper, noetl: NoetlWo
     ]
 
 
-def test_with_nothing_to_do_it_says_so(reaper: Reaper, noetl: NoetlWorld) -> None:
+def test_cleanup_with_nothing_to_do_says_so(reaper: Reaper, noetl: NoetlWorld) -> None:
     noetl.job(age=60, sign=None)
     assert reaper("cleanup").stdout.splitlines()[3:-1] == [
         "Older than: 5 minutes",
@@ -125,7 +127,7 @@ def test_with_nothing_to_do_it_says_so(reaper: Reaper, noetl: NoetlWorld) -> Non
     ]
 
 
-def test_the_json_has_the_document_s_members_with_ids_as_numbers(reaper: Reaper, noetl: NoetlWorld) -> None:
+def test_json_has_the_documented_members_with_ids_as_numbers(reaper: Reaper, noetl: NoetlWorld) -> None:
     ids = three(noetl)
     document = reaper.json("cleanup", "--dry-run")
     assert document["cancelled_count"] == 3 and document["execution_ids"] == ids
@@ -136,7 +138,7 @@ def test_the_json_has_the_document_s_members_with_ids_as_numbers(reaper: Reaper,
     assert reaper.json("cleanup")["message"] == "No stuck executions found older than 5 minutes"
 
 
-def test_all_ids_are_named_however_many_they_are(reaper: Reaper, noetl: NoetlWorld) -> None:
+def test_ids_are_all_listed_however_many_they_are(reaper: Reaper, noetl: NoetlWorld) -> None:
     ids = sorted(int(noetl.job(age=6 * MINUTE, sign=None)) for _ in range(130))
     assert reaper.json("cleanup", "--dry-run")["execution_ids"] == ids
     assert reaper.json("cleanup", "--force")["execution_ids"] == ids
@@ -160,7 +162,7 @@ def test_silence_from_before_the_database_s_start_does_not_count_without_force(
     assert reaper.json("cleanup", *old, "--force", REAPER_RESTART_GRACE="60s")["execution_ids"] == ids
 
 
-def test_the_breaker_holds_it_without_force(reaper: Reaper, noetl: NoetlWorld) -> None:
+def test_breaker_holds_cleanup_without_force(reaper: Reaper, noetl: NoetlWorld) -> None:
     jobs = [noetl.job(age=6 * MINUTE, sign=None) for _ in range(51)]
     held = reaper("cleanup")
     assert held.exit_code == exit_codes.FAILED
@@ -170,7 +172,7 @@ def test_the_breaker_holds_it_without_force(reaper: Reaper, noetl: NoetlWorld) -
     assert reaper.json("cleanup", "--force")["cancelled_count"] == 51
 
 
-def test_of_several_sources_one_must_be_named(reaper: Reaper, noetl: NoetlWorld) -> None:
+def test_source_must_be_named_when_there_are_several(reaper: Reaper, noetl: NoetlWorld) -> None:
     url = noetl.database.url
     reaper.configure(
         f"[sources.main]\ndatabase_url = '{url}'\nprofile = 'noetl'\n"
@@ -179,7 +181,7 @@ def test_of_several_sources_one_must_be_named(reaper: Reaper, noetl: NoetlWorld)
     del reaper.given["REAPER_DATABASE_URL"]
     result = reaper("cleanup")
     assert result.exit_code == exit_codes.USAGE
-    assert "There are several sources: main, other. Say which one with --source." in result.stderr
+    assert "There are several sources: main, other. Choose one with --source." in result.stderr
     ids = three(noetl)
     assert reaper.json("cleanup", "--source", "main")["execution_ids"] == ids
     assert reaper.json("cleanup", "--source", "other", code=exit_codes.AWAY)["execution_ids"] == []

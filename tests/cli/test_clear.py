@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy import make_url
 
 from reaper.cli import exit_codes
-from reaper.dev.postgres import Embedded
 from reaper.liveness.celery import CeleryProbe
 from reaper.operations.orphaned_tasks import confirmed_orphans
 from reaper.profile import resolve
@@ -17,9 +16,10 @@ from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.brokers import RedisServer, Staff
 from tests.support.commands import Reaper
-from tests.support.daemons import until
+from tests.support.databases import TemporaryDatabases
 from tests.support.protea import HOUR, PATIENCE, Protea, thresholds
 from tests.support.terminals import typed
+from tests.support.waiting import wait_until
 from tests.support.worlds.adhese import AdheseDeleteWorld, AdheseWorld
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.servers import postgresql_database
@@ -36,22 +36,22 @@ def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str) -> Re
 # --- asking -----------------------------------------------------------------------------------------------------
 
 
-def test_where_nobody_can_be_asked_it_refuses_in_one_line(reaper: Reaper, protea: Protea) -> None:
+def test_clear_without_a_terminal_refuses_in_one_line(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     result = reaper("clear")
     assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "")
-    assert result.stderr.startswith("reaper: nobody is here to be asked") and len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("reaper: standard input is not a terminal") and len(result.stderr.splitlines()) == 1
     assert "--force" in reaper.json("clear", code=exit_codes.USAGE)["error"]
     assert protea.status(job) == "running"
 
 
-def test_with_force_it_does_not_ask(reaper: Reaper, protea: Protea) -> None:
+def test_clear_with_force_does_not_ask(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     assert "Reaped 1 stale job(s)." in reaper("clear", "--force").stdout
     assert protea.status(job) == "failed"
 
 
-def test_at_a_terminal_it_shows_what_it_would_end_and_asks(reaper: Reaper, protea: Protea) -> None:
+def test_clear_at_a_terminal_shows_what_it_would_end_and_asks(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     status, shown, errors = typed(reaper, "n\n", "clear")
     assert status == 0 and job in shown and "Would reap 1 stale job(s)." in shown
@@ -60,7 +60,7 @@ def test_at_a_terminal_it_shows_what_it_would_end_and_asks(reaper: Reaper, prote
     assert status == 0 and "Reaped 1 stale job(s)." in shown and protea.status(job) == "failed"
 
 
-def test_a_dry_run_needs_nobody_and_changes_nothing(reaper: Reaper, protea: Protea) -> None:
+def test_dry_run_needs_no_terminal_and_changes_nothing(reaper: Reaper, protea: Protea) -> None:
     job, before = protea.stale(), protea.dump()
     assert "Would reap 1 stale job(s). Nothing was changed." in reaper("clear", "--dry-run").stdout
     document = reaper.json("clear", "--dry-run")
@@ -83,9 +83,7 @@ def test_force_does_not_pass_the_breaker_and_a_person_who_has_seen_it_does(reape
 
 
 @pytest.mark.parametrize("hours", [0.5, 2, 24])
-def test_the_hours_given_are_the_timeout_and_no_silence_need_be_longer(
-    reaper: Reaper, protea: Protea, hours: float
-) -> None:
+def test_max_age_hours_is_the_timeout_and_limits_the_stall_window(reaper: Reaper, protea: Protea, hours: float) -> None:
     reaper.given["REAPER_STALL_SECONDS"] = "1h"
     older, younger = protea.job(age=hours * HOUR + 1), protea.job(age=hours * HOUR - 60)
     alive = protea.job(age=hours * HOUR * 2)
@@ -113,7 +111,7 @@ def adhese(request: pytest.FixtureRequest, empty: PostgreSQLDatabase) -> Iterato
         yield world
 
 
-def test_the_action_is_chosen_for_a_clearing_and_for_a_single_job(adhese: AdheseWorld, reaper: Reaper) -> None:
+def test_action_option_works_for_clear_and_for_fail(adhese: AdheseWorld, reaper: Reaper) -> None:
     action = "delete" if isinstance(adhese, AdheseDeleteWorld) else "complete"
     reaper.given |= {"REAPER_DATABASE_URL": adhese.database.url, "REAPER_PROFILE": "adhese"}
     stale, single, other = adhese.stale_job(), adhese.alive_job(), adhese.alive_job()
@@ -126,7 +124,7 @@ def test_the_action_is_chosen_for_a_clearing_and_for_a_single_job(adhese: Adhese
 
 
 @pytest.mark.parametrize("words", [("clear", "--force"), ("fail", "{job}", "--reason", "x")], ids=["clear", "fail"])
-def test_an_action_that_there_is_not_is_told_the_nearest(
+def test_unknown_action_is_answered_with_the_nearest_name(
     reaper: Reaper, protea: Protea, words: tuple[str, ...]
 ) -> None:
     job = protea.stale()
@@ -162,7 +160,7 @@ def run_of(vuls: VulsWorld, task: str, age: float = 8 * HOUR) -> str:
     )
 
 
-def test_the_report_sums_up_stuck_runs_stuck_schedules_and_orphans(vuls: VulsWorld, runs: Reaper, staff: Staff) -> None:
+def test_report_sums_up_stuck_runs_stuck_schedules_and_orphans(vuls: VulsWorld, runs: Reaper, staff: Staff) -> None:
     staff.hire(), staff.hire()
     known, orphan = staff.linger(), staff.linger()
     alive, dead = run_of(vuls, known.id), run_of(vuls, "nobody has it")
@@ -192,11 +190,11 @@ def test_orphans_are_ended_only_when_asked_and_nothing_else_is(vuls: VulsWorld, 
     assert orphan.alive
     cleared = runs.json("clear", "--force", "--revoke-orphans")
     assert [found["id"] for found in cleared["revoked"]] == [orphan.id]
-    until(lambda: not orphan.alive, "the orphan has ended")
+    wait_until(lambda: not orphan.alive, "the orphan has ended")
     assert known.alive and vuls.state(alive) is State.RUNNING
 
 
-def test_a_task_whose_row_may_be_hidden_from_the_role_is_no_orphan(
+def test_task_whose_row_may_be_hidden_from_the_role_is_no_orphan(
     vuls: VulsWorld, runs: Reaper, staff: Staff, tmp_path: Path
 ) -> None:
     staff.hire()
@@ -238,7 +236,7 @@ def lasting_orphans(sources: list[Source], meanwhile: Callable[[], object]) -> l
     return [orphan.id for orphan in found]
 
 
-def test_a_task_whose_row_is_committed_a_moment_later_is_no_orphan(vuls: VulsWorld, staff: Staff) -> None:
+def test_task_whose_row_is_committed_a_moment_later_is_no_orphan(vuls: VulsWorld, staff: Staff) -> None:
     staff.hire()
     task, source = staff.linger(), of_runs(vuls, staff)
     assert lasting_orphans([source], lambda: None) == [task.id]
@@ -249,7 +247,7 @@ def test_a_task_whose_row_is_committed_a_moment_later_is_no_orphan(vuls: VulsWor
         assert lasting_orphans([source], server.commit) == []
 
 
-def test_a_task_that_ends_meanwhile_is_no_orphan(vuls: VulsWorld, staff: Staff) -> None:
+def test_task_that_ends_meanwhile_is_no_orphan(vuls: VulsWorld, staff: Staff) -> None:
     staff.hire()
     task, source = staff.linger(), of_runs(vuls, staff)
     witness = source.options.probe
@@ -257,23 +255,23 @@ def test_a_task_that_ends_meanwhile_is_no_orphan(vuls: VulsWorld, staff: Staff) 
 
     def end() -> None:
         task.finish()
-        until(lambda: not witness.ask().executing, "the task has ended")
+        wait_until(lambda: not witness.ask().executing, "the task has ended")
 
     assert lasting_orphans([source], end) == []
 
 
-def test_a_task_that_another_source_of_the_broker_knows_is_no_orphan(
-    vuls: VulsWorld, staff: Staff, server: Embedded
+def test_task_that_another_source_of_the_broker_knows_is_no_orphan(
+    vuls: VulsWorld, staff: Staff, databases: TemporaryDatabases
 ) -> None:
     staff.hire()
     task = staff.linger()
-    with postgresql_database(server) as database, VulsWorld.create(database) as other:
+    with postgresql_database(databases) as database, VulsWorld.create(database) as other:
         run_of(other, task.id)
         assert lasting_orphans([of_runs(vuls, staff), of_runs(other, staff)], lambda: None) == []
         assert lasting_orphans([of_runs(vuls, staff)], lambda: None) == [task.id]
 
 
-def test_a_broker_that_is_away_makes_everything_unknown_and_says_so(
+def test_unavailable_broker_makes_jobs_unknown_and_is_reported(
     vuls: VulsWorld, runs: Reaper, redis: RedisServer
 ) -> None:
     job = run_of(vuls, "nobody has it")

@@ -31,19 +31,17 @@ def status(reaper: Reaper, *words: str, code: int = 0) -> list[str]:
 
 
 @pytest.mark.parametrize("wish", ["install", "remove"])
-def test_where_nobody_can_be_asked_nothing_is_done_and_it_says_so_in_one_line(
-    reaper: Reaper, protea: Protea, wish: str
-) -> None:
+def test_fence_without_a_terminal_refuses_in_one_line(reaper: Reaper, protea: Protea, wish: str) -> None:
     before = catalog_rows(protea)
     result = reaper("fence", wish)
     assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "")
     assert result.stderr == (
-        f"reaper: nobody is here to be asked: say --force to {wish} without asking, or --dry-run to look\n"
+        f"reaper: standard input is not a terminal: use --force to {wish} without a question, or --dry-run to look\n"
     )
     assert catalog_rows(protea) == before
 
 
-def test_a_dry_run_prints_sql_that_can_be_pasted_and_changes_nothing(reaper: Reaper, protea: Protea) -> None:
+def test_dry_run_prints_sql_that_can_be_pasted_and_changes_nothing(reaper: Reaper, protea: Protea) -> None:
     before = catalog_rows(protea)
     result = reaper("fence", "install", "--dry-run")
     assert result.exit_code == 0
@@ -54,7 +52,7 @@ def test_a_dry_run_prints_sql_that_can_be_pasted_and_changes_nothing(reaper: Rea
     assert status(reaper) == ["installed"]
 
 
-def test_at_a_terminal_it_shows_the_sql_and_asks(reaper: Reaper, protea: Protea) -> None:
+def test_fence_at_a_terminal_shows_the_sql_and_asks(reaper: Reaper, protea: Protea) -> None:
     before = catalog_rows(protea)
     code, shown, errors = typed(reaper, "n\n", "fence", "install")
     assert (code, catalog_rows(protea) == before) == (0, True)
@@ -73,7 +71,7 @@ def test_at_a_terminal_it_shows_the_sql_and_asks(reaper: Reaper, protea: Protea)
 # --- what it does --------------------------------------------------------------------------------------------------
 
 
-def test_it_is_installed_and_removed_once(reaper: Reaper) -> None:
+def test_fence_is_installed_and_removed_once(reaper: Reaper) -> None:
     assert status(reaper, code=1) == ["absent"]
     first = reaper.json("fence", "install", "--force")
     assert (first["command"], first["source"], first["before"], first["after"]) == (
@@ -90,7 +88,7 @@ def test_it_is_installed_and_removed_once(reaper: Reaper) -> None:
     assert (nothing.exit_code, nothing.stdout) == (0, '-- Source main: the fence on "public"."job" is absent.\n')
 
 
-def test_another_profile_makes_it_outdated_and_status_says_what_to_do(reaper: Reaper, protea: Protea) -> None:
+def test_fence_is_outdated_for_another_profile_and_status_says_what_to_do(reaper: Reaper, protea: Protea) -> None:
     reaper("fence", "install", "--force")
     reaper.configure(
         f"[sources.main]\ndatabase_url = '{protea.url}'\n[profiles.protea]\nextends = 'protea'\nfence.again = []\n"
@@ -100,13 +98,13 @@ def test_another_profile_makes_it_outdated_and_status_says_what_to_do(reaper: Re
     assert result.exit_code == exit_codes.FAILED
     assert result.stdout.splitlines()[1].split(None, 3) == [
         "main", "outdated", '"public"."job"',
-        "it is not as this profile wants it: `reaper fence install` renews it",
+        "it differs from what this profile needs: `reaper fence install` replaces it",
     ]  # fmt: skip
     reaper("fence", "install", "--force")
     assert status(reaper) == ["installed"]
 
 
-def test_a_sweep_at_another_action_is_noted(reaper: Reaper, protea: Protea) -> None:
+def test_sweep_at_another_action_is_noted(reaper: Reaper, protea: Protea) -> None:
     reaper.configure(
         f"[sources.main]\ndatabase_url = '{protea.url}'\naction = 'cancel'\n[profiles.protea]\nextends = 'protea'\n"
         "actions.cancel.set.status = 'cancelled'\n"
@@ -140,10 +138,10 @@ def test_status_tells_of_every_source_and_one_that_cannot_be_fenced_counts_when_
         "its jobs exist only as a log, so there is no row to keep\n",
     )
     result = reaper("fence", "install", "--force")
-    assert result.exit_code == exit_codes.USAGE and "Say which one with --source" in result.stderr
+    assert result.exit_code == exit_codes.USAGE and "Choose one with --source" in result.stderr
 
 
-def test_a_privilege_that_is_missing_is_one_line_and_1(reaper: Reaper, protea: Protea) -> None:
+def test_missing_privilege_is_one_line_and_exit_status_1(reaper: Reaper, protea: Protea) -> None:
     name = f"poor_{make_url(protea.url).database}"
     protea.connection.execute(f"CREATE ROLE {name} LOGIN; GRANT SELECT ON job TO {name}".encode())
     try:
@@ -160,13 +158,13 @@ def test_a_privilege_that_is_missing_is_one_line_and_1(reaper: Reaper, protea: P
         protea.connection.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
 
 
-def test_a_database_that_is_away_is_75(reaper: Reaper) -> None:
+def test_unavailable_database_is_exit_status_75(reaper: Reaper) -> None:
     reaper.configure(f"[sources.main]\ndatabase_url = '{AWAY}'\n")
     for words in (["install", "--force"], ["remove", "--dry-run"], ["status"]):
         assert reaper("fence", *words).exit_code == exit_codes.AWAY
 
 
-def test_a_wrong_name_is_told_the_nearest_one(reaper: Reaper) -> None:
+def test_unknown_subcommand_is_answered_with_the_nearest_name(reaper: Reaper) -> None:
     result = reaper("fence", "instal")
     assert (
         result.exit_code == exit_codes.USAGE
@@ -181,7 +179,7 @@ def test_check_knows_its_own_fence_from_triggers_of_others(reaper: Reaper, prote
     assert "triggers fire" not in reaper("check").stdout
 
 
-def test_on_mariadb_too(reaper: Reaper, mariadb: MariaDB) -> None:
+def test_fence_works_on_mariadb_too(reaper: Reaper, mariadb: MariaDB) -> None:
     url = mariadb.create_database("cli_fence", MARIADB_TABLES)
     reaper.configure(f"[sources.main]\ndatabase_url = '{url}'\n")
     shown = reaper("fence", "install", "--dry-run").stdout

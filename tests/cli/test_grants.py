@@ -54,7 +54,7 @@ def live(text: str) -> list[str]:
 # --- as it stands --------------------------------------------------------------------------------------------------
 
 
-def test_the_role_that_it_makes_can_check_sweep_report_and_explain(reaper: Reaper, protea: Protea, role: str) -> None:
+def test_granted_role_can_check_sweep_report_and_explain(reaper: Reaper, protea: Protea, role: str) -> None:
     job = protea.stale()
     run(protea.url, reaper("grants", "--role", role).stdout)
     least = as_role(reaper, protea.url, role)
@@ -79,16 +79,16 @@ def test_check_names_what_has_been_taken_away_and_how_to_give_it_back(
     assert least("check").exit_code == exit_codes.DONE
 
 
-def test_a_role_that_is_there_already_is_not_made_again(reaper: Reaper, protea: Protea, role: str) -> None:
+def test_existing_role_is_not_created_again(reaper: Reaper, protea: Protea, role: str) -> None:
     first = reaper("grants", "--role", role).stdout
     assert live(first)[0] == f"CREATE ROLE {role} LOGIN;"
     run(protea.url, first)
     second = reaper("grants", "--role", role).stdout
-    assert live(second) == live(first)[1:] and f"-- The role {role} is there already." in second
+    assert live(second) == live(first)[1:] and f"-- The role {role} exists already." in second
     run(protea.url, second)
 
 
-def test_the_document_holds_the_same_statements_as_the_text(reaper: Reaper, role: str) -> None:
+def test_json_document_has_the_same_statements_as_the_text(reaper: Reaper, role: str) -> None:
     told = reaper.json("grants", "--role", role, "--with", "purge", "--with", "holders")
     assert told["statements"] == live(reaper("grants", "--role", role, "--with", "purge", "--with", "holders").stdout)
     assert (told["command"], told["source"], told["role"], told["action"]) == ("grants", "default", role, "fail")
@@ -97,7 +97,7 @@ def test_the_document_holds_the_same_statements_as_the_text(reaper: Reaper, role
 
 
 @pytest.mark.parametrize("extra", OptionalGrant)
-def test_what_not_everybody_wants_stands_there_as_a_comment_until_it_is_let_in(
+def test_optional_grants_are_comments_until_with_includes_them(
     reaper: Reaper, protea: Protea, role: str, extra: OptionalGrant
 ) -> None:
     without, with_it = (reaper("grants", "--role", role, *more).stdout for more in ([], ["--with", extra.value]))
@@ -107,7 +107,7 @@ def test_what_not_everybody_wants_stands_there_as_a_comment_until_it_is_let_in(
     run(protea.url, with_it)
 
 
-def test_a_fence_can_be_installed_by_a_role_that_was_let(reaper: Reaper, protea: Protea, role: str) -> None:
+def test_fence_can_be_installed_by_a_role_with_the_optional_grant(reaper: Reaper, protea: Protea, role: str) -> None:
     run(protea.url, reaper("grants", "--role", role, "--with", "fence").stdout)
     least = as_role(reaper, protea.url, role)
     assert least("fence", "install", "--force").exit_code == exit_codes.DONE
@@ -147,7 +147,7 @@ def test_tables_that_only_their_owner_finds_by_their_names_are_found_by_the_role
 # --- what the settings ask for -------------------------------------------------------------------------------------
 
 
-def test_a_scheduled_purge_is_among_what_is_needed(reaper: Reaper, protea: Protea, role: str) -> None:
+def test_scheduled_purge_is_among_the_needed_grants(reaper: Reaper, protea: Protea, role: str) -> None:
     before = reaper("grants", "--role", role).stdout
     reaper.configure('[sources.default.purge]\ncron = "0 3 * * 0"\n')
     after = reaper("grants", "--role", role).stdout
@@ -159,7 +159,7 @@ def test_a_scheduled_purge_is_among_what_is_needed(reaper: Reaper, protea: Prote
     assert as_role(reaper, protea.url, role)("check").exit_code == exit_codes.DONE
 
 
-def test_the_source_s_action_decides(empty: PostgreSQLDatabase, tmp_path: Path) -> None:
+def test_grants_follow_the_action_of_the_source(empty: PostgreSQLDatabase, tmp_path: Path) -> None:
     empty.create("adhese")
     reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": empty.url, "REAPER_PROFILE": "adhese"})
     deleting = live(reaper("grants", REAPER_ACTION="delete").stdout)
@@ -185,7 +185,7 @@ def test_offline_the_profile_s_word_is_taken_and_what_was_not_looked_up_is_said(
     assert as_role(reaper, protea.url, role)("check").exit_code == exit_codes.DONE
 
 
-def test_a_database_that_is_away_is_75_and_the_way_without_it_is_named(reaper: Reaper) -> None:
+def test_unavailable_database_is_exit_status_75_and_offline_is_suggested(reaper: Reaper) -> None:
     result = reaper("grants", REAPER_DATABASE_URL=AWAY)
     assert (result.exit_code, result.stdout) == (exit_codes.AWAY, "")
     [line] = result.stderr.splitlines()
@@ -196,22 +196,22 @@ def test_a_database_that_is_away_is_75_and_the_way_without_it_is_named(reaper: R
 
 
 @pytest.mark.parametrize("role", ["public", "PUBLIC", "none", "pg_monitor", "", "  ", "x" * 64])
-def test_nothing_is_printed_for_everybody_or_for_who_cannot_be(reaper: Reaper, role: str) -> None:
+def test_reserved_or_impossible_roles_are_refused(reaper: Reaper, role: str) -> None:
     result = reaper("grants", "--role", role)
     assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "") and "--role" in result.stderr
 
 
-def test_with_several_sources_one_has_to_be_named(reaper: Reaper, protea: Protea) -> None:
+def test_source_must_be_named_when_there_are_several(reaper: Reaper, protea: Protea) -> None:
     reaper.given.pop("REAPER_DATABASE_URL")
     places = {"main": protea.url, "other": AWAY}
     reaper.configure("".join(f'[sources.{name}]\ndatabase_url = "{url}"\n' for name, url in places.items()))
     result = reaper("grants")
-    assert result.exit_code == exit_codes.USAGE and "Say which one with --source" in result.stderr
+    assert result.exit_code == exit_codes.USAGE and "Choose one with --source" in result.stderr
     assert "did you mean 'main'" in reaper("grants", "--source", "mian").stderr
     assert live(reaper("grants", "--source", "main").stdout)
 
 
-def test_what_the_database_does_not_have_is_left_out_and_is_an_error(reaper: Reaper, protea: Protea, role: str) -> None:
+def test_missing_tables_and_columns_are_left_out_and_are_an_error(reaper: Reaper, protea: Protea, role: str) -> None:
     run(protea.url, "ALTER TABLE job_event RENAME TO events; ALTER TABLE job RENAME error_code TO code")
     result = reaper("grants", "--role", role)
     assert result.exit_code == exit_codes.FAILED
@@ -225,7 +225,7 @@ def test_what_the_database_does_not_have_is_left_out_and_is_an_error(reaper: Rea
 
 
 @pytest.mark.parametrize(("profile", "script", "where"), shipped_grants.SHIPPED)
-def test_the_shipped_files_are_what_is_printed(
+def test_shipped_grant_files_are_current(
     request: pytest.FixtureRequest, tmp_path: Path, profile: str, script: str, where: str
 ) -> None:
     if where == "postgresql":
@@ -239,7 +239,7 @@ def test_the_shipped_files_are_what_is_printed(
     )
 
 
-def test_the_file_for_a_log_says_what_locks_it_on_a_server_that_does_not_know_maintain(
+def test_grant_file_of_a_log_profile_works_without_the_privilege_maintain(
     empty: PostgreSQLDatabase, role: str, tmp_path: Path
 ) -> None:
     empty.create("noetl")
@@ -255,14 +255,12 @@ def test_the_file_for_a_log_says_what_locks_it_on_a_server_that_does_not_know_ma
     assert as_role(reaper, empty.url, role)("check").exit_code == exit_codes.DONE
 
 
-def test_no_file_is_shipped_for_a_profile_that_is_not() -> None:
+def test_shipped_grant_files_belong_to_shipped_profiles() -> None:
     expected = {shipped_grants.path_of(profile, where) for profile, _, where in shipped_grants.SHIPPED}
     assert set(shipped_grants.FOLDER.iterdir()) == expected
 
 
-def test_a_user_of_mariadb_gets_columns_and_stays_locked_until_it_has_a_password(
-    mariadb: MariaDB, tmp_path: Path
-) -> None:
+def test_mariadb_user_gets_columns_and_stays_locked_until_it_has_a_password(mariadb: MariaDB, tmp_path: Path) -> None:
     name = f"grants_{os.getpid()}_{next(_numbers)}"
     script = Path(__file__).parents[2] / "reaper" / "profiles" / "protea.mariadb.sql"
     reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": mariadb.create_database(name, script)})

@@ -15,7 +15,8 @@ from reaper.cli import exit_codes
 from reaper.database.lease import ttl_for
 from reaper.sweep.source_state import SourceState
 from tests.support.commands import Reaper
-from tests.support.protea import HOUR, MINUTE, Heard, Protea, eventually
+from tests.support.protea import HOUR, MINUTE, Heard, Protea
+from tests.support.waiting import wait_until
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
@@ -38,7 +39,7 @@ def refuse_to_fail(protea: Protea, job: str) -> None:
 # --- sweep --------------------------------------------------------------------------------------------------
 
 
-def test_a_sweep_says_what_it_ended_and_what_it_spared(reaper: Reaper, protea: Protea) -> None:
+def test_sweep_shows_what_it_ended_and_what_it_spared(reaper: Reaper, protea: Protea) -> None:
     stale, alive = protea.stale(), protea.job()
     protea.event(alive, age=MINUTE)
     result = reaper("sweep")
@@ -50,7 +51,9 @@ def test_a_sweep_says_what_it_ended_and_what_it_spared(reaper: Reaper, protea: P
     assert "Reaped 0 stale job(s).\n" in reaper("sweep").stdout
 
 
-def test_the_document_of_a_sweep_has_the_report_and_names_jobs_by_plain_strings(reaper: Reaper, protea: Protea) -> None:
+def test_json_document_of_a_sweep_has_the_report_and_names_jobs_by_plain_strings(
+    reaper: Reaper, protea: Protea
+) -> None:
     stale, alive = protea.stale(), protea.job()
     protea.event(alive, age=MINUTE)
     document = reaper.json("sweep")
@@ -64,7 +67,7 @@ def test_the_document_of_a_sweep_has_the_report_and_names_jobs_by_plain_strings(
     assert [job["key"] for job in source["newly_spared"]] == [alive]
 
 
-def test_a_dry_run_shows_the_same_choice_and_changes_nothing(reaper: Reaper, protea: Protea) -> None:
+def test_dry_run_shows_the_same_choice_and_changes_nothing(reaper: Reaper, protea: Protea) -> None:
     stale = protea.stale()
     shown = reaper("sweep", "--dry-run")
     assert shown.exit_code == 0
@@ -82,7 +85,7 @@ def test_older_than_is_the_timeout_of_every_kind(reaper: Reaper, protea: Protea)
     assert protea.audits(job)[0]["fields"]["timeout_from"] == "--older-than"
 
 
-def test_the_breaker_holds_a_sweep_and_force_goes_through_once(reaper: Reaper, protea: Protea) -> None:
+def test_breaker_holds_a_sweep_and_force_goes_through_once(reaper: Reaper, protea: Protea) -> None:
     protea.connection.execute(
         "INSERT INTO job (operation, queue_name, status, created_at, started_at)"
         " SELECT 'embed', 'q', 'running', now() - interval '8h', now() - interval '8h' FROM generate_series(1, 120)"
@@ -99,7 +102,7 @@ def test_the_breaker_holds_a_sweep_and_force_goes_through_once(reaper: Reaper, p
     assert "Reaped 120 stale job(s)." in forced.stdout and "... and 20 more." in forced.stdout
 
 
-def test_a_held_row_is_left_alone_and_its_holder_is_named(reaper: Reaper, protea: Protea) -> None:
+def test_locked_row_is_left_alone_and_its_holder_is_named(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     with protea.connect() as worker:
         worker.execute("SELECT FROM job WHERE id = %s FOR UPDATE", [job])
@@ -109,9 +112,7 @@ def test_a_held_row_is_left_alone_and_its_holder_is_named(reaper: Reaper, protea
     assert f"Alive, its row is held: {job} by process {pid} (" in result.stdout
 
 
-def test_a_job_that_the_database_refuses_to_end_is_named_and_the_others_are_ended(
-    reaper: Reaper, protea: Protea
-) -> None:
+def test_refused_job_is_named_and_the_others_are_ended(reaper: Reaper, protea: Protea) -> None:
     guarded, stale = protea.stale(), protea.stale()
     refuse_to_fail(protea, guarded)
     result = reaper("sweep")
@@ -120,7 +121,7 @@ def test_a_job_that_the_database_refuses_to_end_is_named_and_the_others_are_ende
     assert (protea.status(guarded), protea.status(stale)) == ("running", "failed")
 
 
-def test_a_server_that_was_started_lately_is_named_as_the_reason_to_spare(reaper: Reaper, protea: Protea) -> None:
+def test_recent_server_start_is_named_as_the_reason_to_spare(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     result = reaper("sweep", REAPER_RESTART_GRACE="60s")
     assert result.exit_code == 0
@@ -129,7 +130,7 @@ def test_a_server_that_was_started_lately_is_named_as_the_reason_to_spare(reaper
     assert "silence counts from" in reaper("explain", job, REAPER_RESTART_GRACE="60s").stdout
 
 
-def test_a_sweep_that_fails_points_at_check(reaper: Reaper, protea: Protea) -> None:
+def test_failed_sweep_points_to_check(reaper: Reaper, protea: Protea) -> None:
     protea.connection.execute("DROP TABLE job_event")
     result = reaper("sweep")
     assert (result.exit_code, result.stdout) == (exit_codes.FAILED, "")
@@ -150,11 +151,11 @@ def test_ctrl_c_ends_a_sweep_between_two_batches_with_nothing_half_done(reaper: 
         " SELECT 'embed', 'q', 'running', now() - interval '8h' FROM generate_series(1, 20000)"
     )
     with reaper.process("sweep", "--force", "--json", REAPER_BATCH_SIZE="5") as process:
-        eventually(lambda: count(protea, FAILED) > 0)
+        wait_until(lambda: count(protea, FAILED) > 0, "the first batch is committed")
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=30)
     assert process.returncode == exit_codes.INTERRUPTED
-    assert errors == "Stopping after this batch; once more to stop at once.\n"
+    assert errors == "Stopping after this batch; press Ctrl-C again to stop at once.\n"
     [source] = json.loads(output)["sources"]
     ended = count(protea, FAILED)
     assert source["outcome"] == "stopped" and source["reaped"] == ended < 20000
@@ -166,13 +167,13 @@ def test_ctrl_c_while_nothing_is_changed_ends_a_sweep_at_once(reaper: Reaper, pr
     with protea.connect() as other:
         other.execute("LOCK TABLE job")
         with reaper.process("sweep") as process:
-            eventually(lambda: count(protea, waiting) > 0)
+            wait_until(lambda: count(protea, waiting) > 0, "the command waits for a lock")
             process.send_signal(signal.SIGINT)
             output, errors = process.communicate(timeout=4)
     assert (process.returncode, output, errors) == (exit_codes.INTERRUPTED, "", "")
 
 
-def test_a_second_ctrl_c_ends_a_sweep_whose_batch_hangs_and_the_batch_is_undone(reaper: Reaper, protea: Protea) -> None:
+def test_second_ctrl_c_ends_a_sweep_whose_batch_hangs_and_the_batch_is_undone(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     protea.connection.execute(
         "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(600); RETURN NEW; END $$"
@@ -180,10 +181,10 @@ def test_a_second_ctrl_c_ends_a_sweep_whose_batch_hangs_and_the_batch_is_undone(
     protea.connection.execute("CREATE TRIGGER hang BEFORE INSERT ON job_event FOR EACH ROW EXECUTE FUNCTION hang()")
     hanging = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
     with reaper.process("sweep") as process:
-        eventually(lambda: count(protea, hanging) > 0)
+        wait_until(lambda: count(protea, hanging) > 0, "a statement of the command hangs")
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        assert process.stderr.readline() == "Stopping after this batch; once more to stop at once.\n"
+        assert process.stderr.readline() == "Stopping after this batch; press Ctrl-C again to stop at once.\n"
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=10)
     assert (process.returncode, output, errors) == (exit_codes.INTERRUPTED, "", "")
@@ -193,7 +194,7 @@ def test_a_second_ctrl_c_ends_a_sweep_whose_batch_hangs_and_the_batch_is_undone(
 # --- report -------------------------------------------------------------------------------------------------
 
 
-def test_a_report_shows_each_running_job_oldest_first_with_its_verdict_and_why(reaper: Reaper, protea: Protea) -> None:
+def test_report_shows_each_running_job_oldest_first_with_its_verdict_and_why(reaper: Reaper, protea: Protea) -> None:
     young, spared, stale = protea.job(age=HOUR), protea.job(age=7 * HOUR), protea.stale()
     protea.event(spared, age=5 * MINUTE)
     protea.job(status="succeeded")
@@ -209,7 +210,7 @@ def test_a_report_shows_each_running_job_oldest_first_with_its_verdict_and_why(r
     assert " 24m 5" in lines[1]  # when it would become stale
 
 
-def test_a_report_can_be_narrowed_and_says_when_there_is_more(reaper: Reaper, protea: Protea) -> None:
+def test_report_can_be_filtered_and_says_when_there_is_more(reaper: Reaper, protea: Protea) -> None:
     jobs = [protea.stale(age=(20 - n) * HOUR, operation=f"kind {n}") for n in range(3)]
 
     def keys(*arguments: str) -> list[str]:
@@ -232,19 +233,19 @@ def test_stale_jobs_are_an_exit_status_of_their_own_when_asked_for(reaper: Reape
     reaper.json("report", "--exit-code", "--verdict", "young", code=exit_codes.STALE)
 
 
-def test_a_report_names_who_holds_the_row_of_a_silent_job(reaper: Reaper, protea: Protea) -> None:
+def test_report_names_who_holds_the_row_of_a_silent_job(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     with protea.connect() as worker:
         worker.execute("SELECT FROM job WHERE id = %s FOR UPDATE", [job])
         [found] = reaper.json("report")["sources"][0]["jobs"]
         assert found["holder"]["pid"] == worker.info.backend_pid
-        assert f"alive while its row is held: {job} by process" in reaper("report").stdout
+        assert f"spared while its row is locked: {job}, by process" in reaper("report").stdout
 
 
 # --- explain ------------------------------------------------------------------------------------------------
 
 
-def test_an_explanation_has_every_sign_every_threshold_and_what_comes_next(reaper: Reaper, protea: Protea) -> None:
+def test_explain_shows_every_sign_every_threshold_and_the_outlook(reaper: Reaper, protea: Protea) -> None:
     reaper.configure("[kinds.embed]\nstall_seconds = '1h'\n")
     job = protea.job(age=7 * HOUR)
     protea.event(job, age=50 * MINUTE)
@@ -260,7 +261,7 @@ def test_an_explanation_has_every_sign_every_threshold_and_what_comes_next(reape
     assert "(started_at), 7h ago" in told["started"]
 
 
-def test_a_reaped_job_is_explained_by_the_evidence_of_its_reap(reaper: Reaper, protea: Protea) -> None:
+def test_reaped_job_is_explained_by_the_evidence_of_its_reap(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     sweep_id = reaper.json("sweep")["sources"][0]["sweep_id"]
     shown = reaper("explain", job).stdout
@@ -284,7 +285,7 @@ def test_events_of_the_same_name_that_others_wrote_do_not_confuse_an_explanation
 
 
 @pytest.mark.parametrize("command", [["explain"], ["fail", "--reason", "x"]])
-def test_an_unknown_job_is_one_line_and_1(reaper: Reaper, command: list[str]) -> None:
+def test_unknown_job_is_one_line_and_exit_status_1(reaper: Reaper, command: list[str]) -> None:
     unknown, malformed = reaper(*command, NOBODY), reaper(*command, "17")
     assert (unknown.exit_code, malformed.exit_code) == (exit_codes.FAILED, exit_codes.FAILED)
     assert unknown.stderr == f"reaper: source default: there is no job {NOBODY}\n"
@@ -294,7 +295,7 @@ def test_an_unknown_job_is_one_line_and_1(reaper: Reaper, command: list[str]) ->
     assert "there is no job" in reaper.json(*command, NOBODY, code=exit_codes.FAILED)["error"]
 
 
-def test_a_key_of_several_columns_is_written_with_commas(reaper: Reaper, protea: Protea) -> None:
+def test_key_of_several_columns_is_written_with_commas(reaper: Reaper, protea: Protea) -> None:
     reaper.configure("profile = 'pairs'\n[profiles.pairs]\nextends = 'protea'\n" + PAIRS)
     protea.connection.execute("ALTER TABLE job ADD shard text NOT NULL DEFAULT 'a,b'")
     protea.connection.execute("ALTER TABLE job_event ADD shard text NOT NULL DEFAULT 'a,b'")
@@ -327,7 +328,7 @@ fields = { is = "evidence" }
 # --- fail ---------------------------------------------------------------------------------------------------
 
 
-def test_an_operator_ends_a_job_that_lives_and_the_audit_says_who_and_why(reaper: Reaper, protea: Protea) -> None:
+def test_fail_ends_a_live_job_and_the_audit_event_says_who_and_why(reaper: Reaper, protea: Protea) -> None:
     job = protea.job(age=MINUTE)
     protea.event(job)
     result = reaper("fail", job, "--reason", "its node is gone")
@@ -341,7 +342,7 @@ def test_an_operator_ends_a_job_that_lives_and_the_audit_says_who_and_why(reaper
     assert "its node is gone" in reaper("explain", job).stdout
 
 
-def test_the_document_of_a_job_failed_by_hand(reaper: Reaper, protea: Protea) -> None:
+def test_json_document_of_fail_has_the_job_and_the_operator(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     document = reaper.json("fail", job, "--reason", "x")
     assert (document["source"], document["reaped"]["key"]) == ("default", job)
@@ -349,7 +350,7 @@ def test_the_document_of_a_job_failed_by_hand(reaper: Reaper, protea: Protea) ->
 
 
 @pytest.mark.parametrize("status", ["queued", "succeeded", "failed"])
-def test_a_job_that_does_not_run_is_not_failed(reaper: Reaper, protea: Protea, status: str) -> None:
+def test_fail_refuses_a_job_that_does_not_run(reaper: Reaper, protea: Protea, status: str) -> None:
     job = protea.job(status=status)
     result = reaper("fail", job, "--reason", "x")
     assert result.exit_code == exit_codes.FAILED
@@ -357,7 +358,7 @@ def test_a_job_that_does_not_run_is_not_failed(reaper: Reaper, protea: Protea, s
     assert (protea.status(job), protea.audits(job)) == (status, [])
 
 
-def test_a_job_whose_row_somebody_holds_is_not_failed_and_nobody_waits(reaper: Reaper, protea: Protea) -> None:
+def test_fail_refuses_a_locked_job_without_waiting(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     with protea.connect() as worker:
         worker.execute("SELECT FROM job WHERE id = %s FOR NO KEY UPDATE", [job])
@@ -368,7 +369,7 @@ def test_a_job_whose_row_somebody_holds_is_not_failed_and_nobody_waits(reaper: R
     assert protea.status(job) == "running"
 
 
-def test_a_job_that_the_database_refuses_to_fail_stays_as_it_is(reaper: Reaper, protea: Protea) -> None:
+def test_job_that_the_database_refuses_to_fail_stays_as_it_is(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     refuse_to_fail(protea, job)
     result = reaper("fail", job, "--reason", "x")

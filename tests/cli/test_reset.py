@@ -11,8 +11,9 @@ import pytest
 
 from reaper.cli import exit_codes
 from tests.support.commands import Reaper
-from tests.support.protea import MINUTE, Protea, eventually
+from tests.support.protea import MINUTE, Protea
 from tests.support.terminals import typed
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -36,17 +37,17 @@ def count(protea: Protea, status: str) -> int:
 # --- nothing without the name -----------------------------------------------------------------------------------
 
 
-def test_without_a_terminal_it_wants_the_name_and_says_so_in_one_line(reaper: Reaper, protea: Protea) -> None:
+def test_reset_without_a_terminal_needs_the_name_and_says_so_in_one_line(reaper: Reaper, protea: Protea) -> None:
     living_and_dead(protea)
     before = protea.dump()
     result = reaper("reset", "--source", "main")
     assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "")
-    assert result.stderr == "reaper: nobody is here to be asked: say --confirm main, or --dry-run to look\n"
+    assert result.stderr == "reaper: standard input is not a terminal: use --confirm main, or --dry-run to look\n"
     assert protea.dump() == before
 
 
 @pytest.mark.parametrize("name", ["Main", "other", "", "main "])
-def test_another_name_is_refused_and_nothing_is_changed(reaper: Reaper, protea: Protea, name: str) -> None:
+def test_wrong_confirmation_is_refused_and_nothing_is_changed(reaper: Reaper, protea: Protea, name: str) -> None:
     living_and_dead(protea)
     before = protea.dump()
     result = reaper("reset", "--source", "main", "--confirm", name)
@@ -54,14 +55,14 @@ def test_another_name_is_refused_and_nothing_is_changed(reaper: Reaper, protea: 
     assert len(result.stderr.splitlines()) == 1 and protea.dump() == before
 
 
-def test_the_source_must_be_named_even_when_there_is_one_only(reaper: Reaper) -> None:
+def test_source_must_be_named_even_when_there_is_only_one(reaper: Reaper) -> None:
     result = reaper("reset", "--confirm", "main")
     assert result.exit_code == exit_codes.USAGE and "--source" in result.stderr
     result = reaper("reset", "--source", "mian", "--confirm", "mian")
     assert result.exit_code == exit_codes.USAGE and "did you mean 'main'?" in result.stderr
 
 
-def test_at_a_terminal_the_name_has_to_be_typed(reaper: Reaper, protea: Protea) -> None:
+def test_reset_at_a_terminal_asks_for_the_name(reaper: Reaper, protea: Protea) -> None:
     jobs = living_and_dead(protea)
     before = protea.dump()
     status, shown, errors = typed(reaper, "yes\n", "reset", "--source", "main")
@@ -69,14 +70,14 @@ def test_at_a_terminal_the_name_has_to_be_typed(reaper: Reaper, protea: Protea) 
     assert "Source main: 3 running job(s), the oldest since " in shown and all(job in shown for job in jobs)
     assert protea.dump() == before
     status, shown, errors = typed(reaper, "main\n", "reset", "--source", "main")
-    assert (status, "Type main to end them all" in errors) == (0, True)
+    assert (status, "Type main to end all of them" in errors) == (0, True)
     assert "Ended 3 job(s) in source main.\n" in shown and count(protea, "failed") == 3
 
 
 # --- what it shows ----------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_counts_kinds_names_the_first_twenty_and_changes_nothing(reaper: Reaper, protea: Protea) -> None:
+def test_dry_run_counts_kinds_names_the_first_twenty_and_changes_nothing(reaper: Reaper, protea: Protea) -> None:
     oldest = protea.stale(age=20 * 3600)
     for _ in range(24):
         protea.job(operation="predict")
@@ -94,7 +95,9 @@ def test_a_dry_run_counts_kinds_names_the_first_twenty_and_changes_nothing(reape
 # --- what it does -----------------------------------------------------------------------------------------------
 
 
-def test_every_running_job_is_ended_with_operator_and_reason_in_its_audit_event(reaper: Reaper, protea: Protea) -> None:
+def test_reset_ends_every_running_job_with_operator_and_reason_in_its_audit_event(
+    reaper: Reaper, protea: Protea
+) -> None:
     jobs, over = living_and_dead(protea), protea.job(status="succeeded")
     document = reaper.json("reset", "--source", "main", "--confirm", "main", "--reason", "the node is gone")
     assert (document["running"], document["ended"], document["locked"]) == (3, 3, [])
@@ -111,7 +114,7 @@ def test_every_running_job_is_ended_with_operator_and_reason_in_its_audit_event(
     assert (again["running"], again["ended"]) == (0, 0)
 
 
-def test_a_job_whose_row_somebody_holds_is_left_alone_and_named(reaper: Reaper, protea: Protea) -> None:
+def test_locked_job_is_left_alone_and_named(reaper: Reaper, protea: Protea) -> None:
     held, other = protea.stale(), protea.stale()
     with protea.connect() as worker:
         worker.execute("SELECT FROM job WHERE id = %s FOR UPDATE", [held])
@@ -120,7 +123,7 @@ def test_a_job_whose_row_somebody_holds_is_left_alone_and_named(reaper: Reaper, 
     assert (protea.status(held), protea.status(other)) == ("running", "failed")
 
 
-def test_a_database_that_is_away_is_75(reaper: Reaper) -> None:
+def test_unavailable_database_is_exit_status_75(reaper: Reaper) -> None:
     reaper.configure("[sources.main]\ndatabase_url = 'postgresql://someone:geheim@127.0.0.1:1/nothing'\n")
     assert reaper("reset", "--source", "main", "--confirm", "main").exit_code == exit_codes.AWAY
 
@@ -132,7 +135,7 @@ def test_ctrl_c_ends_it_between_two_batches_with_nothing_half_done(reaper: Reape
     )
     words = ("reset", "--source", "main", "--confirm", "main", "--json")
     with reaper.process(*words, REAPER_BATCH_SIZE="5") as process:
-        eventually(lambda: count(protea, "failed") > 0)
+        wait_until(lambda: count(protea, "failed") > 0, "the first batch is committed")
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=30)
     document: Any = json.loads(output)

@@ -44,14 +44,14 @@ def test_state_halt_and_restart_say_what_the_daemon_does(reaper: Reaper) -> None
     assert reaper("state").exit_code == 0
 
 
-def test_a_halt_may_be_meant_to_last(reaper: Reaper, daemon: Steered) -> None:
+def test_halt_with_persist_survives_a_restart(reaper: Reaper, daemon: Steered) -> None:
     assert ", also after a restart of the daemon" in reaper("halt", "--persist").stdout
     assert daemon.api.get("/api/supervisor/state").json["halted"]["persistent"] is True
     assert reaper("restart").exit_code == 0
 
 
-def test_a_halt_at_a_standby_says_that_another_replica_sweeps(protea: Protea, tmp_path: Path) -> None:
-    said = "default is swept by another replica, which this does not halt: halt that one too"
+def test_halt_at_a_standby_says_that_another_replica_sweeps(protea: Protea, tmp_path: Path) -> None:
+    said = "default is swept by another replica, which is not halted: halt that one too"
     with Steered(tmp_path, database_url=protea.url) as standby:
         standby.has_swept("standby")
         at = ("--url", f"http://127.0.0.1:{standby.port}", "--token-file", str(token_file(tmp_path)))
@@ -60,12 +60,12 @@ def test_a_halt_at_a_standby_says_that_another_replica_sweeps(protea: Protea, tm
         assert reaper.json("halt", *at)["swept_elsewhere"] == ["default"]
 
 
-def test_a_halt_where_it_sweeps_says_no_more(reaper: Reaper) -> None:
+def test_halt_at_the_leader_names_no_replica(reaper: Reaper) -> None:
     assert len(reaper("halt").stdout.splitlines()) == 1
     assert reaper.json("halt")["swept_elsewhere"] == []
 
 
-def test_the_state_can_be_seen_by_one_who_may_not_read_the_token(daemon: Steered, tmp_path: Path) -> None:
+def test_state_is_shown_to_a_user_who_may_not_read_the_token(daemon: Steered, tmp_path: Path) -> None:
     given = {"REAPER_HTTP_PORT": str(daemon.port), "REAPER_HTTP_TOKEN_FILE": str(tmp_path / "not-there")}
     assert Reaper(tmp_path, given)("state").exit_code == 0
 
@@ -78,7 +78,7 @@ def test_as_one_document(reaper: Reaper) -> None:
     assert reaper.json("restart")["state"] == "RUNNING"
 
 
-def test_a_token_that_is_wrong_is_refused_in_the_daemons_words(reaper: Reaper, daemon: Steered, tmp_path: Path) -> None:
+def test_wrong_token_is_refused_with_the_daemons_message(reaper: Reaper, daemon: Steered, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("not-the-token-that-is-wanted")
     wrong.chmod(0o600)
@@ -88,19 +88,19 @@ def test_a_token_that_is_wrong_is_refused_in_the_daemons_words(reaper: Reaper, d
     assert daemon.api.get("/api/supervisor/state").json["state"] == "RUNNING"
 
 
-def test_without_a_token_it_says_where_to_name_one(daemon: Steered, tmp_path: Path) -> None:
+def test_change_without_a_token_says_where_to_set_one(daemon: Steered, tmp_path: Path) -> None:
     bare = Reaper(tmp_path, {"REAPER_HTTP_PORT": str(daemon.port)})
     assert bare("state").exit_code == 0
     refused = bare("restart")
     assert refused.exit_code == 1
     assert refused.stderr == (
-        f"reaper: the daemon on http://127.0.0.1:{daemon.port} wants a token for that: name its file with "
+        f"reaper: the daemon at http://127.0.0.1:{daemon.port} needs a token for this: name its file with "
         "--token-file PATH, REAPER_HTTP_TOKEN_FILE, or http_token_file in the configuration "
         "(scripts/manage.sh start keeps it in .data/http-token)\n"
     )
 
 
-def test_it_may_be_somewhere_else_than_the_configuration_says(daemon: Steered, tmp_path: Path) -> None:
+def test_url_option_beats_the_configured_address(daemon: Steered, tmp_path: Path) -> None:
     other = Reaper(tmp_path, {"REAPER_HTTP_PORT": str(free_port())})
     url, token = f"http://127.0.0.1:{daemon.port}", str(token_file(tmp_path))
     assert other("state", "--url", url).exit_code == 0
@@ -108,39 +108,39 @@ def test_it_may_be_somewhere_else_than_the_configuration_says(daemon: Steered, t
     assert other("restart", "--url", url, "--token-file", token).exit_code == 0
 
 
-def test_a_proxy_is_not_asked(reaper: Reaper) -> None:
+def test_proxy_variables_are_ignored(reaper: Reaper) -> None:
     away = "http://127.0.0.1:1"
     assert reaper("state", http_proxy=away, HTTP_PROXY=away, ALL_PROXY=away).exit_code == 0
 
 
-def test_one_that_listens_everywhere_is_asked_here(daemon: Steered, tmp_path: Path) -> None:
+def test_daemon_that_listens_on_all_addresses_is_asked_on_loopback(daemon: Steered, tmp_path: Path) -> None:
     everywhere = {"REAPER_HTTP_HOST": "0.0.0.0", "REAPER_HTTP_PORT": str(daemon.port)}
     assert Reaper(tmp_path, everywhere)("state").exit_code == 0
 
 
 @pytest.mark.parametrize("command", ["state", "halt", "restart"])
-def test_nobody_there_is_said_in_one_line(tmp_path: Path, command: str) -> None:
+def test_unreachable_daemon_is_reported_in_one_line(tmp_path: Path, command: str) -> None:
     port = free_port()
     nobody = Reaper(tmp_path, {"REAPER_HTTP_PORT": str(port)})(command)
     assert nobody.exit_code == 75
-    assert nobody.stderr == f"reaper: no daemon answers on http://127.0.0.1:{port}: Connection refused\n"
+    assert nobody.stderr == f"reaper: no daemon answers at http://127.0.0.1:{port}: Connection refused\n"
     assert "no daemon answers" in Reaper(tmp_path, {"REAPER_HTTP_PORT": str(port)}).json(command, code=75)["error"]
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:9469", "ftp://x", "http://", "http://x:99999", "http://a:b@c", "http://é"])
-def test_an_address_that_cannot_be_one_is_wrong_usage(tmp_path: Path, url: str) -> None:
+def test_invalid_url_is_wrong_usage(tmp_path: Path, url: str) -> None:
     refused = Reaper(tmp_path, {})("state", "--url", url)
     assert refused.exit_code == 2
-    assert "expected something like http://127.0.0.1:9469" in refused.stderr
+    assert "expected a URL such as http://127.0.0.1:9469" in refused.stderr
 
 
-def test_a_port_that_is_switched_off_is_named(tmp_path: Path) -> None:
+def test_http_port_that_is_switched_off_is_named(tmp_path: Path) -> None:
     refused = Reaper(tmp_path, {"REAPER_HTTP_PORT": "0"})("state")
     assert refused.exit_code == 78
     assert refused.stderr == "REAPER_HTTP_PORT: the daemon's HTTP port is switched off\n"
 
 
-def test_a_token_file_that_others_can_read_is_not_shown(tmp_path: Path) -> None:
+def test_token_file_that_others_can_read_is_not_shown(tmp_path: Path) -> None:
     missing = Reaper(tmp_path, {})("halt", "--url", "http://127.0.0.1:1", "--token-file", str(tmp_path / "no"))
     assert missing.exit_code == 78
     assert missing.stderr.startswith("--token-file: ")
@@ -166,4 +166,4 @@ def test_something_else_that_listens_there_is_not_taken_for_a_reaper(tmp_path: P
             other.shutdown()
             serving.join()
     assert answer.exit_code == 1
-    assert "is no reaper of this version (status 200)" in answer.stderr
+    assert "is not a reaper of this version (status 200)" in answer.stderr

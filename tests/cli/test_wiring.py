@@ -101,7 +101,7 @@ def test_restart_grace_is_the_configured_one(
 def test_explain_and_report_judge_with_the_configured_grace(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     assert "no sign of life for 2h" in reaper("explain", job).stdout
-    assert "could be heard" in reaper("explain", job, REAPER_RESTART_GRACE="12h").stdout
+    assert "has not been reachable" in reaper("explain", job, REAPER_RESTART_GRACE="12h").stdout
     for grace, verdict in (("0", "stale"), ("12h", "spared")):
         [source] = reaper.json("report", REAPER_RESTART_GRACE=grace)["sources"]
         assert [found["verdict"] for found in source["jobs"]] == [verdict]
@@ -175,9 +175,7 @@ def harmless(text: str) -> None:
     ],
     ids=lambda words: " ".join(words).encode("unicode_escape").decode()[:40],
 )
-def test_nothing_that_a_command_prints_steers_a_terminal(
-    words: tuple[str, ...], reaper: Reaper, protea: Protea
-) -> None:
+def test_output_of_commands_cannot_control_a_terminal(words: tuple[str, ...], reaper: Reaper, protea: Protea) -> None:
     job = protea.stale(operation=EVIL)
     protea.event(job, age=3 * HOUR, event="job.timeout", fields={"reason": EVIL, "message": EVIL, "operator": EVIL})
     protea.event(job, age=2 * HOUR, event=EVIL)
@@ -224,7 +222,7 @@ def test_key_of_a_job_steers_no_terminal(words: tuple[str, ...], reaper: Reaper,
     harmless(result.stderr)
 
 
-def test_what_a_database_refuses_with_steers_no_terminal(reaper: Reaper, protea: Protea) -> None:
+def test_database_error_cannot_control_a_terminal(reaper: Reaper, protea: Protea) -> None:
     protea.stale()
     protea.connection.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION"

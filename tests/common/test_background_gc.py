@@ -86,13 +86,13 @@ import gc
 import psycopg
 from tests.support.protea import Heard, Protea
 
-class Asked(Heard):
+class Checking(Heard):
     def reaped(self, source, sweep_id, batch):
         assert not gc.isenabled()
         super().reaped(source, sweep_id, batch)
 
 with psycopg.connect({protea.libpq!r}, autocommit=True) as connection:
-    assert Protea({protea.url!r}, connection).sweep(heard=Asked()).reaped == 1
+    assert Protea({protea.url!r}, connection).sweep(heard=Checking()).reaped == 1
 assert gc.isenabled()
 """)
 

@@ -24,8 +24,8 @@ from tests.contract.support import (
     closed,
     steered,
     token_file,
-    wait_until,
 )
+from tests.support.waiting import wait_until
 
 Golden = Callable[[str, Iterable[str]], None]
 T = TypeVar("T")
@@ -128,7 +128,7 @@ def _live(daemon: Steered, protea: Protea, server: str) -> Life:
     get(f"/api/jobs/default/{stale}", name=_JOB)
     submitted = _json(post("/api/admin/clear-stuck-jobs", {"dry_run": True, "max_age_hours": 2}))
     clearing = f"/api/admin/clear-stuck-jobs/{submitted['task_id']}"
-    wait_until(lambda: _json(ask(daemon.port, "GET", clearing))["result"])
+    wait_until(lambda: _json(ask(daemon.port, "GET", clearing))["result"], "the clear has a result")
     get(clearing, name="/api/admin/clear-stuck-jobs/{task_id}")
     protea.stale()
     post("/api/executions/cleanup", {"older_than_minutes": 60})
@@ -167,7 +167,7 @@ def _swept_after(daemon: Steered, act: Callable[[], T]) -> T:
     """What it returns, when the sweep that follows it has ended."""
     before = daemon.sweeps()
     done = act()
-    wait_until(lambda: daemon.sweeps() > before)
+    wait_until(lambda: daemon.sweeps() > before, "another sweep")
     return done
 
 

@@ -32,7 +32,7 @@ from pydantic import BaseModel
 from tests.support.api import TOKEN, Steered, steered, token_file
 from tests.support.brokers import Staff
 from tests.support.daemons import closed
-from tests.support.protea import HOUR, MINUTE, Protea, eventually
+from tests.support.protea import HOUR, MINUTE, Protea
 from tests.support.terminals import interrupted as interrupted_at_terminal
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 
@@ -280,10 +280,6 @@ def ask(port: int, method: str, path: str, body: object = None, *, name: str = "
         return Answer(f"{method} {name or path}", answer.status, found, answer.read().decode())
     finally:
         connection.close()
-
-
-def wait_until(holds: Any) -> None:
-    eventually(holds)
 
 
 # --- Databases -------------------------------------------------------------------------------------------------------

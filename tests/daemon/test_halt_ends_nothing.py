@@ -31,9 +31,9 @@ from reaper.web.actions import Refused
 from reaper.web.guard.tokens import Caller
 from tests.scheduling.test_scheduler import slow as slow_updates
 from tests.staleness.test_celery_liveness import HERE, Runs, Says
-from tests.support.daemons import until
 from tests.support.protea import MINUTE, PATIENCE, Heard, Protea, thresholds
 from tests.support.purges import PurgeRecorder, finished, slow
+from tests.support.waiting import wait_until
 from tests.support.worlds.noetl import NoetlWorld
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.world import State
@@ -52,7 +52,7 @@ def started(protea: Protea, folder: Path, **settings: str) -> Iterator[process.D
     made = process.Daemon(load({}, {"REAPER_CONFIG": str(config), **settings}))
     made.start()
     try:
-        until(lambda: made._service.history.last("main"), "the first sweep")
+        wait_until(lambda: made._service.history.last("main"), "the first sweep")
         yield made
     finally:
         assert made.stop()
@@ -101,7 +101,7 @@ def test_halted_daemon_neither_sweeps_nor_purges_until_it_is_restarted(
         assert daemon._service.actions.sweep("main", dry_run=True).would_reap
         assert protea.dump() == before
         daemon._service.actions.restart()
-        until(lambda: protea.status(job) == "failed", "a sweep at once")
+        wait_until(lambda: protea.status(job) == "failed", "a sweep at once")
         done = scheduled_purge.tick()
         assert done is not None and done.purged == 3
 
@@ -119,7 +119,7 @@ def test_daemon_that_is_started_halted_neither_sweeps_nor_purges_nor_resumes(pro
         assert daemon._startup._threads == []
         assert protea.dump() == before
         daemon._service.actions.restart()
-        until(lambda: protea.status(job) == "failed", "a sweep at once")
+        wait_until(lambda: protea.status(job) == "failed", "a sweep at once")
         assert daemon._startup._threads == [], "what was interrupted then is no longer known"
         assert protea.status(lately) == "running"
     assert not HaltSwitch(Memory.open(tmp_path / "state").halt).is_halted
@@ -136,7 +136,7 @@ def test_reload_of_a_halted_daemon_leaves_it_halted(protea: Protea, tmp_path: Pa
         before = protea.dump()
         runner, scheduled_purge = parts(daemon)
         assert runner.options.batch_size == 7
-        until(lambda: daemon._service.history.last("main"), "a sweep of the new configuration")
+        wait_until(lambda: daemon._service.history.last("main"), "a sweep of the new configuration")
         report = runner.sweep_now(patience_seconds=10)
         assert report.outcome is Outcome.HALTED and scheduled_purge.tick() is None
         assert protea.dump() == before
@@ -149,7 +149,7 @@ def test_halt_ends_a_purge_after_its_batch(protea: Protea) -> None:
     scheduled_purge = ScheduledPurge(protea.source(), 30, 2, [told], halt)
     working = threading.Thread(target=scheduled_purge.tick)
     working.start()
-    until(lambda: bool(told.batches), "a batch")
+    wait_until(lambda: bool(told.batches), "a batch")
     halt.set(ALICE)
     working.join(20)
     left = len(protea.statuses())
@@ -186,7 +186,7 @@ def test_cleanup_that_works_when_it_is_halted_ends_after_its_batch(protea: Prote
         admin_actions, who = daemon._service.actions, Caller("alice", "127.0.0.1:1")
         working = threading.Thread(target=lambda: admin_actions.cleanup("main", 60, dry_run=False, who=who))
         working.start()
-        until(ended, "a batch")
+        wait_until(ended, "a batch")
         daemon._supervisor.halt(ALICE)
         working.join(30)
         assert 0 < ended() < len(jobs)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.support.daemons import Daemon
-from tests.support.protea import HOUR, MINUTE, Protea, eventually
+from tests.support.protea import HOUR, MINUTE, Protea
+from tests.support.waiting import wait_until
 
 STALE, LIVE = 10_000, 10_500
 KILLS, KILLS_WITHOUT_TIME = 50, 12
@@ -74,16 +75,20 @@ def killed_in_a_sweep(protea: Protea, daemon: Daemon, chance: random.Random) -> 
     """Strike a while after the sweep has begun to end jobs; whether it had begun, and had not come to its end."""
     before = failed(protea)
     goal = min(before + chance.randint(1, MOST_BEFORE_A_KILL), STALE)
-    eventually(lambda: failed(protea) >= goal or daemon.process.poll() is not None)
+    wait_until(
+        lambda: failed(protea) >= goal or daemon.process.poll() is not None,
+        "enough jobs are failed",
+        interval_seconds=0.02,
+    )
     # Not a wait for anything: a moment that has nothing to do with when a commit was seen.
     threading.Event().wait(chance.uniform(0, 0.02))
     daemon.process.kill()
     daemon.process.wait()
-    eventually(lambda: sessions(protea) == 0)
+    wait_until(lambda: sessions(protea) == 0, "no session of the daemon is left")
     return before < failed(protea) < STALE
 
 
-def test_however_often_it_is_killed_every_stale_job_is_ended_once(
+def test_stale_jobs_are_ended_once_however_often_the_daemon_is_killed(
     protea: Protea, tmp_path: Path, capsys: pytest.CaptureFixture[str], thorough: bool
 ) -> None:
     make_jobs(protea)
@@ -98,7 +103,7 @@ def test_however_often_it_is_killed_every_stale_job_is_ended_once(
         assert failed(protea) < STALE, f"all jobs are ended after {kills} kills, {landed} of them in a sweep"
     left = STALE - failed(protea)
     with Daemon(tmp_path, **settings) as daemon:
-        eventually(lambda: failed(protea) == STALE)
+        wait_until(lambda: failed(protea) == STALE, "every stale job is failed")
         status, _ = daemon.stop()
     with capsys.disabled():
         print(

@@ -19,8 +19,9 @@ import pytest
 
 from reaper.dev.postgres import Embedded, temporary
 from tests.daemon.test_outage import frozen, hands
-from tests.support.daemons import Daemon, until
+from tests.support.daemons import Daemon
 from tests.support.protea import Protea
+from tests.support.waiting import wait_until
 
 INTERVAL = 1.0
 """Seconds, as `Daemon.configure` writes it."""
@@ -155,7 +156,9 @@ def _crawl(protea: Protea) -> Callable[[], object]:
 
 def gaps(daemon: Daemon, source: str) -> list[float]:
     """Seconds from each survey of a source to the next."""
-    surveys = [datetime.fromisoformat(line["timestamp"]) for line in daemon.said("Reaper surveyed.", source=source)]
+    surveys = [
+        datetime.fromisoformat(line["timestamp"]) for line in daemon.said("Reaper surveyed a source.", source=source)
+    ]
     return [(later - earlier).total_seconds() for earlier, later in pairwise(surveys)]
 
 
@@ -163,7 +166,7 @@ def seconds_to_end(protea: Protea) -> float:
     """How long a stale job waits for its end from the moment that it is there."""
     begun = time.monotonic()
     job = protea.stale()
-    until(lambda: protea.status(job) == "failed", f"the end of a stale job in {protea.url}")
+    wait_until(lambda: protea.status(job) == "failed", f"the end of a stale job in {protea.url}")
     return time.monotonic() - begun
 
 
@@ -172,7 +175,7 @@ def reaps(daemon: Daemon, source: str) -> list[float]:
     return [line["seconds"] for line in daemon.said("Reaped 1 stale job(s).", source=source)]
 
 
-def test_the_others_keep_their_interval_and_each_comes_back_alone(troubles: Troubles, tmp_path: Path) -> None:
+def test_well_sources_keep_their_interval_and_troubled_ones_recover_alone(troubles: Troubles, tmp_path: Path) -> None:
     with Daemon(tmp_path, troubles.config) as daemon:
         daemon.comes_up()
         for name in (*WELL, "frozen"):
@@ -203,7 +206,7 @@ def test_the_others_keep_their_interval_and_each_comes_back_alone(troubles: Trou
         # The slow one may have taken as long as three intervals.
         assert {name for name, said in problems.items() if said} - {"slow"} == set(TROUBLED)
         # The slow one is swept, only not as often.
-        until(lambda: reaps(daemon, "slow"), "a sweep of the slow one")
+        wait_until(lambda: reaps(daemon, "slow"), "a sweep of the slow one")
         assert reaps(daemon, "slow")[0] > INTERVAL
 
         for position, name in enumerate(TROUBLED):
@@ -214,9 +217,11 @@ def test_the_others_keep_their_interval_and_each_comes_back_alone(troubles: Trou
                 seconds_to_end(protea)
         troubles.ends["slow"]()
         # The sweep in hand may still have been a slow one.
-        until(lambda: seconds_to_end(troubles.proteas["slow"]) and reaps(daemon, "slow")[-1] < INTERVAL, "fast sweeps")
+        wait_until(
+            lambda: seconds_to_end(troubles.proteas["slow"]) and reaps(daemon, "slow")[-1] < INTERVAL, "fast sweeps"
+        )
 
-        until(lambda: daemon.ready == (True, {name: [] for name in troubles.urls}), "all is well")
+        wait_until(lambda: daemon.ready == (True, {name: [] for name in troubles.urls}), "all is well")
         for event in ("Reaper cycle failed", "Reaper cycle recovered."):
             assert sorted(line["source"] for line in daemon.said(event)) == sorted(TROUBLED)
         for name in WELL:
@@ -229,7 +234,7 @@ def test_the_others_keep_their_interval_and_each_comes_back_alone(troubles: Trou
         assert daemon.stop()[0] == 0
 
 
-def test_however_many_hang_one_that_is_well_does_not_wait_for_them(protea: Protea, tmp_path: Path) -> None:
+def test_well_source_does_not_wait_for_many_that_hang(protea: Protea, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=256) as deaf:
         # The kernel takes their calls, and nobody ever answers.
         port = deaf.getsockname()[1]
@@ -244,14 +249,14 @@ def test_however_many_hang_one_that_is_well_does_not_wait_for_them(protea: Prote
             assert seconds < 5
 
 
-def test_it_ends_in_time_while_every_trouble_lasts(troubles: Troubles, tmp_path: Path) -> None:
+def test_daemon_stops_in_time_while_every_trouble_lasts(troubles: Troubles, tmp_path: Path) -> None:
     with Daemon(tmp_path, troubles.config) as daemon:
         daemon.comes_up()
         for name in (*WELL, "frozen", "slow"):
             daemon.sweeps_on(1, source=name)
         troubles.freeze()
         daemon.sweeps_on(2, source=WELL[0])
-        until(troubles.hanging, "sweeps that hang in the database")
+        wait_until(troubles.hanging, "sweeps that hang in the database")
         status, seconds = daemon.stop()
         assert status == 0
         assert seconds < 5

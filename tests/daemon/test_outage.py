@@ -19,8 +19,9 @@ from reaper.model import JobCounts
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.support.daemons import Daemon, closed, lasts, until
-from tests.support.protea import Heard, Protea, eventually, thresholds
+from tests.support.daemons import Daemon, closed
+from tests.support.protea import Heard, Protea, thresholds
+from tests.support.waiting import stays_true, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +89,16 @@ class Surveyed(Heard):
         self.then()
 
 
-def test_a_database_that_is_away_at_start_is_waited_for(fragile: Embedded, url: str, tmp_path: Path) -> None:
+def test_daemon_waits_for_a_database_that_is_away_at_start(fragile: Embedded, url: str, tmp_path: Path) -> None:
     with hands(url) as protea:
         job = protea.stale()
     fragile.stop()
     with Daemon(tmp_path, database_url=url, interval_seconds=8) as daemon:
         daemon.comes_up()
         # At 0, 1, 3, 7 and then every 8 s: later and later, and never later than a sweep is due.
-        until(lambda: daemon.sweeps("failed") >= 3, "three tries")
+        wait_until(lambda: daemon.sweeps("failed") >= 3, "three tries")
         tried = daemon.sweeps("failed")
-        lasts(lambda: daemon.sweeps("failed") <= tried + 1, "it backs off", 2.5)
+        stays_true(lambda: daemon.sweeps("failed") <= tried + 1, "it backs off", 2.5)
         assert daemon.said("Reaper cycle failed") == [daemon.says("Reaper cycle failed", database_away=True)]
         assert daemon.value("reaper_database_up") == 0
         ready, problems = daemon.ready
@@ -109,10 +110,10 @@ def test_a_database_that_is_away_at_start_is_waited_for(fragile: Embedded, url: 
         assert daemon.ready == (True, {"default": []})
         # Nobody knows how long it was away: with the restart trusted, only what this daemon saw is deaf.
         with hands(url) as protea:
-            until(lambda: protea.status(job) == "failed", "the stale job's end")
+            wait_until(lambda: protea.status(job) == "failed", "the stale job's end")
 
 
-def test_an_outage_is_told_once_and_kills_nobody_who_was_alive_before_it(
+def test_outage_is_logged_once_and_ends_no_job_that_was_alive_before_it(
     fragile: Embedded, url: str, tmp_path: Path
 ) -> None:
     with hands(url) as protea:
@@ -128,14 +129,14 @@ def test_an_outage_is_told_once_and_kills_nobody_who_was_alive_before_it(
         begun = time.monotonic()
         daemon.shows("reaper_database_up", 0)
         # The outage outlasts the stall window.
-        until(lambda: daemon.sweeps("failed") >= 4, "four tries")
+        wait_until(lambda: daemon.sweeps("failed") >= 4, "four tries")
         assert daemon.value("reaper_leader") == 0
         outage = time.monotonic() - begun
         fragile.start()
         daemon.shows("reaper_database_up", 1)
         with hands(url) as protea:
             # It is ended when it stays silent for a whole window of time in which it could have been heard.
-            until(lambda: protea.status(alive) == "failed", "the end of the one that fell silent")
+            wait_until(lambda: protea.status(alive) == "failed", "the end of the one that fell silent")
             assert protea.status(silent) == "failed"
             [event] = protea.audits(alive)
             assert outage > 3
@@ -144,19 +145,19 @@ def test_an_outage_is_told_once_and_kills_nobody_who_was_alive_before_it(
         assert daemon.stop()[0] == 0
 
 
-def test_it_ends_in_time_while_the_server_is_frozen(fragile: Embedded, url: str, tmp_path: Path) -> None:
+def test_daemon_stops_in_time_while_the_server_is_frozen(fragile: Embedded, url: str, tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url=url) as daemon:
         daemon.comes_up().sweeps_on(1)
         with frozen(fragile):
             done = daemon.sweeps()
-            lasts(lambda: daemon.sweeps() <= done + 1, "it hangs", 1.5)
+            stays_true(lambda: daemon.sweeps() <= done + 1, "it hangs", 1.5)
             assert daemon.get("/live") == (200, "alive\n")
             status, seconds = daemon.stop()
         assert status == 0
         assert seconds < 5
 
 
-def test_a_server_that_stands_still_in_the_middle_of_a_sweep_is_hung_up_on(
+def test_connection_to_a_server_that_freezes_during_a_sweep_is_closed(
     fragile: Embedded, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reaper.database.postgresql.MARGIN_SECONDS", 0.5)
@@ -171,11 +172,11 @@ def test_a_server_that_stands_still_in_the_middle_of_a_sweep_is_hung_up_on(
             assert report.error == "the database does not answer: hung up after 2 s"
             assert report.reaped == 0
             assert protea.sweep(source).database_away
-        eventually(lambda: protea.sweep(source).reaped == 1)
+        wait_until(lambda: protea.sweep(source).reaped == 1, "the silent job is reaped")
         assert len(protea.audits(job)) == 1
 
 
-def test_a_job_that_was_heard_just_before_the_server_stood_still_in_a_sweep_is_not_ended_after_it(
+def test_job_with_a_sign_of_life_just_before_a_freeze_during_a_sweep_is_not_ended_after_it(
     fragile: Embedded, url: str
 ) -> None:
     downtime = DowntimeTracker(0)
@@ -194,12 +195,12 @@ def test_a_job_that_was_heard_just_before_the_server_stood_still_in_a_sweep_is_n
         assert protea.status(stale) == "failed"
         assert protea.sweep(source, downtime=downtime).reaped == 0
         # It is ended when it stays silent.
-        eventually(lambda: protea.sweep(source, downtime=downtime).reaped == 1)
+        wait_until(lambda: protea.sweep(source, downtime=downtime).reaped == 1, "the silent job is reaped")
         [event] = protea.audits(alive)
         assert event["fields"]["silence_seconds"] > 6 + 4 - 1
 
 
-def test_a_job_that_was_heard_just_before_the_server_stood_still_is_not_ended_by_whoever_waited_for_it(
+def test_job_with_a_sign_of_life_just_before_a_freeze_is_not_ended_by_a_sweep_that_waited(
     fragile: Embedded, url: str
 ) -> None:
     timeouts = Timeouts(statement=30, connect=30)
@@ -216,7 +217,7 @@ def test_a_job_that_was_heard_just_before_the_server_stood_still_is_not_ended_by
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_commit_that_the_server_stood_still_for_is_deaf_time(
+def test_freeze_during_a_commit_is_deaf_time(
     fragile: Embedded, url: str, read_only: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reaper.source.database_access._STALL_SECONDS", 0.5)
@@ -231,7 +232,7 @@ def test_a_commit_that_the_server_stood_still_for_is_deaf_time(
         assert 61 < (downtime.now - downtime.cutoff(60).at).total_seconds() < 70
 
 
-def test_a_source_in_trouble_leaves_the_others_alone(protea: Protea, server: Embedded, tmp_path: Path) -> None:
+def test_source_in_trouble_leaves_the_others_alone(protea: Protea, server: Embedded, tmp_path: Path) -> None:
     """One is away, one is locked, one has no tables; the fourth keeps its interval."""
     urls = {"well": protea.url}
     for name in ("away", "locked", "bare"):
@@ -244,7 +245,7 @@ def test_a_source_in_trouble_leaves_the_others_alone(protea: Protea, server: Emb
             daemon.comes_up().sweeps_on(1, source="well")
             daemon.sweeps_on(3, source="well", seconds=6)
             job = protea.stale()
-            until(lambda: protea.status(job) == "failed", "a sweep", 3)
+            wait_until(lambda: protea.status(job) == "failed", "a sweep", 3)
             locked_out = daemon.says("Reaper cycle failed", source="locked")
             assert "lock timeout" in locked_out["error"]
             up = {name: daemon.value("reaper_database_up", name) for name in urls}
@@ -259,6 +260,6 @@ def test_a_source_in_trouble_leaves_the_others_alone(protea: Protea, server: Emb
             bare = daemon.says("Reaper cycle failed", source="bare")
             assert (away["database_away"], bare["database_away"]) == (True, False)
             holder.rollback()
-            until(lambda: not daemon.ready[1]["locked"], "the locked one's sweep")
+            wait_until(lambda: not daemon.ready[1]["locked"], "the locked one's sweep")
     for name in ("away", "locked", "bare"):
         server.drop_database(f"trouble_{name}")

@@ -15,10 +15,11 @@ from structlog.testing import capture_logs
 from reaper.config import load
 from reaper.daemon import main as process
 from reaper.dev.postgres import Embedded
-from tests.support.daemons import Daemon, closed, lasts, until
+from tests.support.daemons import Daemon, closed
 from tests.support.protea import HOUR, Protea
+from tests.support.waiting import stays_true, wait_until
 
-KEPT = "Reaper keeps its configuration: the new one is wrong."
+KEPT = "Reaper refused the new configuration; the old one stays in force."
 
 
 @pytest.fixture
@@ -32,20 +33,20 @@ def main(protea: Protea, extra: str = "") -> str:
     return f'[sources.main]\ndatabase_url = "{protea.url}"\n{extra}\n'
 
 
-def test_a_new_threshold_comes_into_force(protea: Protea, tmp_path: Path) -> None:
+def test_new_threshold_takes_effect(protea: Protea, tmp_path: Path) -> None:
     job = protea.job(age=2 * HOUR)
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up().sweeps_on(2, source="main")
         assert protea.status(job) == "running"
         daemon.reload(main(protea, 'timeout_seconds = "1h"\nstall_seconds = "10m"'))
-        until(lambda: protea.status(job) == "failed", "the job's end", 4)
+        wait_until(lambda: protea.status(job) == "failed", "the job's end", 4)
         [event] = protea.audits(job)
         assert (event["fields"]["timeout_seconds"], event["fields"]["stall_seconds"]) == (3600, 600)
         assert daemon.value("reaper_leader", "main") == 1
         assert daemon.process.poll() is None
 
 
-def test_a_source_can_be_added_and_removed(protea: Protea, second: str, tmp_path: Path) -> None:
+def test_source_can_be_added_and_removed(protea: Protea, second: str, tmp_path: Path) -> None:
     other = f'[sources.other]\ndatabase_url = "{second}"\n'
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up().sweeps_on(1, source="main")
@@ -63,7 +64,7 @@ def test_a_source_can_be_added_and_removed(protea: Protea, second: str, tmp_path
         assert daemon.metrics.about("other") == set()
 
 
-def test_a_source_whose_sweep_hangs_can_be_removed_and_does_not_hold_up_the_end(
+def test_source_whose_sweep_hangs_can_be_removed_and_does_not_hold_up_the_end(
     protea: Protea, second: str, tmp_path: Path
 ) -> None:
     other = f'[sources.other]\ndatabase_url = "{second}"\n'
@@ -72,7 +73,7 @@ def test_a_source_whose_sweep_hangs_can_be_removed_and_does_not_hold_up_the_end(
         with Daemon(tmp_path, main(protea) + other) as daemon:
             daemon.comes_up()
             waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'job'::regclass"
-            until(lambda: holder.execute(waiting).fetchone(), "a sweep that waits")
+            wait_until(lambda: holder.execute(waiting).fetchone(), "a sweep that waits")
             daemon.reload(main(protea))
             daemon.sweeps_on(1, source="main")
             assert daemon.metrics.about("other") == set()
@@ -81,9 +82,7 @@ def test_a_source_whose_sweep_hangs_can_be_removed_and_does_not_hold_up_the_end(
             assert seconds < 5
 
 
-def test_a_wrong_configuration_is_refused_with_its_reasons_and_the_old_one_stays(
-    protea: Protea, tmp_path: Path
-) -> None:
+def test_wrong_configuration_is_refused_with_its_reasons_and_the_old_one_stays(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up().sweeps_on(1, source="main")
         daemon.reload(main(protea, 'timeout_second = "1h"\nstall_seconds = "0s"'))
@@ -94,14 +93,14 @@ def test_a_wrong_configuration_is_refused_with_its_reasons_and_the_old_one_stays
             daemon.reload(text)
             assert reason in daemon.said(KEPT)[-1]["problems"][0]
         job = protea.stale()
-        until(lambda: protea.status(job) == "failed", "a sweep", 4)
+        wait_until(lambda: protea.status(job) == "failed", "a sweep", 4)
         assert daemon.answers == daemon.said(KEPT)
         # And a right one is taken after that.
         daemon.reload(main(protea, 'stall_seconds = "1h"'))
         assert daemon.answers[-1]["event"] == "Reaper has a new configuration."
 
 
-def test_that_a_configuration_was_refused_is_told_until_one_is_taken(protea: Protea, tmp_path: Path) -> None:
+def test_refused_configuration_is_reported_until_one_is_accepted(protea: Protea, tmp_path: Path) -> None:
     def told() -> tuple[float | None, float, list[str]]:
         """Whether the last one was taken, when one was, and what was wrong with it."""
         taken = daemon.metrics.value("reaper_config_last_reload_success_timestamp_seconds")
@@ -116,7 +115,7 @@ def test_that_a_configuration_was_refused_is_told_until_one_is_taken(protea: Pro
         assert (successful, problems) == (1, [])
         assert begun == pytest.approx(time.time(), abs=60)
         daemon.reload(main(protea, "batch_size = 0"))
-        until(lambda: told()[2], "what is wrong with it")
+        wait_until(lambda: told()[2], "what is wrong with it")
         successful, taken, problems = told()
         assert (successful, taken) == (0, begun)
         assert "batch_size" in problems[0]
@@ -124,14 +123,14 @@ def test_that_a_configuration_was_refused_is_told_until_one_is_taken(protea: Pro
         daemon.sweeps_on(2, source="main")
         assert (told()[0], daemon.ready) == (0, (True, {"main": []}))
         daemon.reload(main(protea))
-        until(lambda: not told()[2], "that nothing is wrong")
+        wait_until(lambda: not told()[2], "that nothing is wrong")
         successful, taken, problems = told()
         assert (successful, problems) == (1, [])
         assert taken > begun
 
 
 @pytest.mark.parametrize("query", ["plugin=foo", "bogus=1", "sslmode=bogus", "connect_timeout=abc"])
-def test_a_url_that_leads_nowhere_does_not_replace_one_that_works(query: str, protea: Protea, tmp_path: Path) -> None:
+def test_url_that_cannot_be_used_does_not_replace_one_that_works(query: str, protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up().sweeps_on(1, source="main")
         daemon.reload(f'[sources.main]\ndatabase_url = "{protea.url}&{query}"\n')
@@ -141,7 +140,7 @@ def test_a_url_that_leads_nowhere_does_not_replace_one_that_works(query: str, pr
         assert daemon.process.poll() is None
 
 
-def test_whatever_goes_wrong_with_a_new_configuration_the_old_one_stays(
+def test_old_configuration_stays_whatever_goes_wrong_with_the_new_one(
     protea: Protea, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environ = {"REAPER_DATABASE_URL": protea.url, "REAPER_HTTP_PORT": "0"}
@@ -166,7 +165,7 @@ def test_whatever_goes_wrong_with_a_new_configuration_the_old_one_stays(
         assert running.stop()
 
 
-def test_a_missing_configuration_file_is_refused(protea: Protea, tmp_path: Path) -> None:
+def test_missing_configuration_file_is_refused(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up()
         daemon.config.unlink()
@@ -175,20 +174,20 @@ def test_a_missing_configuration_file_is_refused(protea: Protea, tmp_path: Path)
         daemon.sweeps_on(1, source="main")
 
 
-def test_the_interval_and_the_level_of_the_log_change_too(protea: Protea, tmp_path: Path) -> None:
+def test_interval_and_log_level_change_with_a_reload(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up().sweeps_on(1, source="main")
-        assert not daemon.said("Reaper surveyed.")
+        assert not daemon.said("Reaper surveyed a source.")
         daemon.config.write_text(f'interval_seconds = "4s"\nlog_level = "debug"\n{main(protea)}')
         daemon.process.send_signal(signal.SIGHUP)
-        until(lambda: daemon.said("Reaper surveyed."), "a line for debugging")
+        wait_until(lambda: daemon.said("Reaper surveyed a source."), "a line for debugging")
         assert daemon.metrics.value("reaper_interval_seconds") == 4
         done = daemon.sweeps(source="main")
-        lasts(lambda: daemon.sweeps(source="main") <= done + 1, "fewer sweeps", 2.5)
+        stays_true(lambda: daemon.sweeps(source="main") <= done + 1, "fewer sweeps", 2.5)
 
 
 @pytest.mark.parametrize("user", ["postgres", "postgres:new-password"])
-def test_what_was_heard_stays_known(user: str, protea: Protea, server: Embedded, tmp_path: Path) -> None:
+def test_known_downtime_survives_a_reload(user: str, protea: Protea, server: Embedded, tmp_path: Path) -> None:
     """A job that was alive before an outage is not ended because the configuration was read again after it."""
     limits = 'timeout_seconds = "5s"\nstall_seconds = "3s"'
     name = protea.url.partition("?")[0].rpartition("/")[2]
@@ -208,15 +207,15 @@ def test_what_was_heard_stays_known(user: str, protea: Protea, server: Embedded,
         assert daemon.answers[-1]["kept"] == []
         with protea.connect() as connection:
             again = Protea(protea.url, connection)
-            until(lambda: again.status(job) == "failed", "its end after a whole window of audible silence")
+            wait_until(lambda: again.status(job) == "failed", "its end after a whole window of audible silence")
             [event] = again.audits(job)
         assert outage > 3
         assert event["fields"]["silence_seconds"] >= 3 + outage
 
 
-def test_one_that_comes_before_the_daemon_can_listen_does_not_end_it(protea: Protea, tmp_path: Path) -> None:
+def test_sighup_before_the_daemon_handles_it_does_not_end_it(protea: Protea, tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url=protea.libpq) as daemon:
-        until(lambda: bit(daemon.process.pid, "SigIgn", signal.SIGHUP), "a process that does not mind SIGHUP")
+        wait_until(lambda: bit(daemon.process.pid, "SigIgn", signal.SIGHUP), "a process that does not mind SIGHUP")
         assert not bit(daemon.process.pid, "SigCgt", signal.SIGTERM), "too late: it listens"
         daemon.process.send_signal(signal.SIGHUP)
         daemon.comes_up()

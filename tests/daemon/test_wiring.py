@@ -26,8 +26,9 @@ from reaper.operations.resume import ResumeOptions as ResumeOrders
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.support.daemons import Daemon, free_port, until
+from tests.support.daemons import Daemon, free_port
 from tests.support.protea import Protea
+from tests.support.waiting import wait_until
 
 AWAY = "postgresql://someone@127.0.0.1:1/nothing"
 """Nobody listens there: each sweep fails at once, and nothing here needs one."""
@@ -113,7 +114,7 @@ def restart_grace(r: Running) -> object:
 
 def systemd_patience(r: Running, statement: float, connect: float, deadline: float = 5) -> None:
     """How long a sweep may stand still before WATCHDOG is no longer sent."""
-    assert r.daemon.systemd._timeouts == 2 * (statement + connect) + deadline + 60
+    assert r.daemon.systemd._stall_limit_seconds == 2 * (statement + connect) + deadline + 60
 
 
 def statement_timeout(r: Running) -> object:
@@ -403,7 +404,7 @@ def test_settings_reach_their_objects_at_the_start_and_after_a_reload(way: str, 
         with capture_logs() as said:
             running.daemon.reload(lambda: load({}, service.environ(given)))
         assert any(line["event"] == "Reaper has a new configuration." for line in said), said
-        waits = any("change only with a restart" in line["event"] for line in said)
+        waits = any("takes effect only after a restart" in line["event"] for line in said)
         assert waits is (name in RESTART_ONLY)
         if name in RESTART_ONLY or name == "resume_at_start":
             assert knob.see(running) == before, "not before a restart"
@@ -453,7 +454,7 @@ def test_tables_of_a_source_reach_their_objects_at_the_start_and_after_a_reload(
         assert seen(running) == before, "after a reload that takes it back"
 
 
-def test_every_setting_is_in_a_table_above() -> None:
+def test_settings_are_all_in_a_table_above() -> None:
     """A setting that is new has to be tried here, too."""
     assert KNOBS.keys() | BY_PROCESS == SCALAR_SETTINGS
     assert field_names(RawSettings).keys() - SCALAR_SETTINGS == {"kinds", "sources", "profiles"}
@@ -472,7 +473,7 @@ def test_log_settings_reach_the_log_at_the_start(way: str, protea: Protea, tmp_p
     config = lines({**(given if way == "file" else {}), "database_url": protea.url})
     with Daemon(tmp_path, config, **(given if way == "environment" else {})) as daemon:
         daemon.comes_up().sweeps_on()
-        until(lambda: "Reaper surveyed." in log.read_text(), "a line for debugging, in the file")
+        wait_until(lambda: "Reaper surveyed a source." in log.read_text(), "a line for debugging, in the file")
         assert all(not line.startswith("{") for line in log.read_text().splitlines())
         assert daemon.stderr.read_text() == ""
 
@@ -484,10 +485,10 @@ def test_log_settings_reach_the_log_after_a_reload_but_for_its_file(protea: Prot
         daemon.comes_up().sweeps_on()
         daemon.configure(lines({**base, "log_format": "json", "log_level": "error", "log_file": str(other)}))
         daemon.process.send_signal(signal.SIGHUP)
-        until(lambda: "change only with a restart" in log.read_text(), "that the file stays")
+        wait_until(lambda: "takes effect only after a restart" in log.read_text(), "that the file stays")
         protea.connection.execute("ALTER TABLE job RENAME COLUMN status TO state")
-        until(lambda: '"event": "Reaper cycle failed"' in log.read_text(), "a line of the new format")
-        _, _, after = log.read_text().partition("change only with a restart")
+        wait_until(lambda: '"event": "Reaper cycle failed"' in log.read_text(), "a line of the new format")
+        _, _, after = log.read_text().partition("takes effect only after a restart")
         found = [json.loads(line) for line in after.splitlines()[1:]]
         assert found and {line["level"] for line in found} == {"error"}
         assert not other.exists()
@@ -530,7 +531,11 @@ def test_reload_to_settings_that_no_daemon_would_start_with_is_refused(
         before = running.runner
         with capture_logs() as said:
             running.daemon.reload(lambda: load({}, service.environ(in_file({**plain, **wrong, "batch_size": 7}))))
-        [refusal] = [line for line in said if line["event"] == "Reaper keeps its configuration: the new one is wrong."]
+        [refusal] = [
+            line
+            for line in said
+            if line["event"] == "Reaper refused the new configuration; the old one stays in force."
+        ]
         assert any(problem in line for line in refusal["problems"])
         assert running.runner is before and running.daemon._service.settings.batch_size == 1000
 
@@ -539,7 +544,7 @@ def test_loop_that_turns_is_alive_and_one_that_has_stopped_is_not(service: Desk)
     """`/live` answers by it: Kubernetes ends a daemon whose loop seems to have stopped."""
     with service.running(in_file({"database_url": AWAY, "http_port": 0, "interval_seconds": 3600})) as running:
         status = running.daemon._status
-        status._turned -= 60
+        status._last_tick -= 60
         assert not status.alive
         running.daemon.tick()
         assert status.alive

@@ -9,7 +9,8 @@ from reaper.errors import DatabaseUnavailable
 from reaper.model import Outcome
 from reaper.profile import resolve
 from reaper.source import Source
-from tests.support.protea import PATIENCE, Protea, eventually, thresholds
+from tests.support.protea import PATIENCE, Protea, thresholds
+from tests.support.waiting import wait_until
 
 SESSIONS = """
     SELECT pid FROM pg_stat_activity
@@ -23,7 +24,7 @@ def sessions(protea: Protea) -> list[int]:
 
 def one_session(protea: Protea) -> int:
     """The only session that stays when the others are closed."""
-    eventually(lambda: len(sessions(protea)) == 1)
+    wait_until(lambda: len(sessions(protea)) == 1, "one session")
     return sessions(protea)[0]
 
 
@@ -61,7 +62,7 @@ def test_connection_is_not_kept_after_an_error(protea: Protea) -> None:
     source = protea.source()
     with pytest.raises(ZeroDivisionError), source.cached_connection():
         raise ZeroDivisionError
-    eventually(lambda: sessions(protea) == [])
+    wait_until(lambda: sessions(protea) == [], "no session is left")
 
 
 def test_two_users_at_a_time_have_a_connection_each_and_one_is_kept(protea: Protea) -> None:
@@ -77,7 +78,7 @@ def test_dropped_source_leaves_no_session_behind(protea: Protea) -> None:
     protea.sweep(source)
     one_session(protea)
     del source
-    eventually(lambda: sessions(protea) == [])
+    wait_until(lambda: sessions(protea) == [], "no session is left")
 
 
 def test_unreachable_database_is_unavailable(protea: Protea) -> None:

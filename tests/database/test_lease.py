@@ -25,7 +25,8 @@ from reaper.model import Outcome
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.support.protea import PATIENCE, Heard, Protea, eventually, thresholds
+from tests.support.protea import PATIENCE, Heard, Protea, thresholds
+from tests.support.waiting import wait_until
 
 HOLDERS = """
     SELECT pid FROM pg_locks JOIN pg_database d ON d.oid = database
@@ -76,7 +77,7 @@ def pooler(server: Embedded) -> Iterator[str]:
             extra_groups=[] if root else None,
         )
     try:
-        eventually(lambda: (folder / ".s.PGSQL.6432").exists() or process.poll() is not None)
+        wait_until(lambda: (folder / ".s.PGSQL.6432").exists() or process.poll() is not None, "the pooler listens")
         assert process.poll() is None, (folder / "log").read_text()
         yield str(folder)
     finally:
@@ -137,7 +138,7 @@ def test_a_released_lease_goes_to_the_other(protea: Protea, leases: tuple[Lease,
     first.release()
     assert first.acquire()
     first.release()
-    eventually(second.acquire)
+    wait_until(second.acquire, "the second replica has the lease")
     assert not first.acquire()
 
 
@@ -159,7 +160,7 @@ def test_lease_that_the_server_ended_goes_to_the_first_replica_that_asks(
 def test_lease_of_a_vanished_replica_ends_by_itself(protea: Protea, url: str) -> None:
     vanished, other = replica(url).lease(0.3), replica(url, "twin").lease(60)
     assert vanished.acquire()
-    eventually(other.acquire)
+    wait_until(other.acquire, "the other replica has the lease")
     assert not vanished.renew_if_due()
     other.release()
 
@@ -186,7 +187,7 @@ def test_it_holds_no_snapshot_no_row_and_nothing_of_the_session(protea: Protea, 
             "SELECT state, backend_xmin, backend_xid FROM pg_stat_activity WHERE pid = %s", (pid,)
         ).fetchone()
 
-    eventually(lambda: state() == ("idle in transaction", None, None), 5)
+    wait_until(lambda: state() == ("idle in transaction", None, None), "the session is idle in its transaction", 5)
     locks = protea.connection.execute(
         "SELECT DISTINCT locktype FROM pg_locks WHERE pid = %s AND locktype <> 'virtualxid'", (pid,)
     ).fetchall()
@@ -232,7 +233,10 @@ def test_replica_without_the_lease_stands_by_and_records_contacts(
     assert protea.sweep(replica(url), lease=second, downtime=downtime).outcome is Outcome.STANDBY
     assert downtime.now > heard
     first.release()
-    eventually(lambda: protea.sweep(replica(url), lease=second, downtime=downtime).outcome is Outcome.DONE)
+    wait_until(
+        lambda: protea.sweep(replica(url), lease=second, downtime=downtime).outcome is Outcome.DONE,
+        "the second replica sweeps",
+    )
     assert protea.status(job) == "failed"
     assert not first.acquire()
 
@@ -250,7 +254,7 @@ def test_sweep_that_loses_its_lease_leaves_the_rest_to_the_other_replica(
         asked += 1
         if asked == 2:
             first.release()
-            eventually(second.acquire)
+            wait_until(second.acquire, "the second replica has the lease")
         return False
 
     report = protea.sweep(replica(url), lease=first, batch_size=1, stopping=stopping)
@@ -353,7 +357,7 @@ def test_lease_stays_when_the_pooler_changes_the_connection(protea: Protea, pool
 
         # All four connections are taken: whoever waits gets that of the lease when it is given back for a moment.
         waits = pool.submit(queued.execute, "SELECT 1")
-        eventually(lambda: waiting(1))
+        wait_until(lambda: waiting(1), "one session waits")
         renewed = pool.submit(lease.acquire)
         waits.result(10)
         assert queued.execute("SELECT pg_backend_pid()").fetchone() == (pid,)

@@ -22,7 +22,8 @@ from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from tests.database.mariadb_scene import TABLES, Scene, error_of, holding, setting
 from tests.support.mariadb import MariaDB, temporary
-from tests.support.protea import HOUR, MINUTE, PATIENCE, eventually, thresholds
+from tests.support.protea import HOUR, MINUTE, PATIENCE, thresholds
+from tests.support.waiting import wait_until
 
 # --- transactions and the clock --------------------------------------------------------------------------------------
 
@@ -121,7 +122,7 @@ def test_lease_is_lost_with_its_connection(scene: Scene) -> None:
         "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
     )
     scene.run(f"KILL {owner}")
-    eventually(theirs.acquire)
+    wait_until(theirs.acquire, "the other replica has the lease")
     assert not mine.acquire()
     theirs.release()
 
@@ -130,7 +131,7 @@ def test_lease_that_is_not_renewed_ends_by_itself(scene: Scene) -> None:
     mine, theirs = scene.source().lease(1), scene.source().lease(60)
     assert mine.acquire()
     assert not theirs.acquire()
-    eventually(theirs.acquire)
+    wait_until(theirs.acquire, "the other replica has the lease")
     theirs.release()
     mine.release()
 
@@ -162,7 +163,7 @@ def test_lock_holder_is_named_when_it_is_the_only_transaction_with_row_locks(sce
     locked = f"SELECT * FROM job WHERE id = '{job}' FOR UPDATE"
     assert named() is None
     with setting(scene.server, "time_zone", "+07:00"), holding(scene, locked) as other:
-        eventually(lambda: named() is not None)
+        wait_until(lambda: named() is not None, "the lock has a holder")
         holder = named()
         with other.cursor() as cursor:
             cursor.execute("SELECT CONNECTION_ID()")
@@ -170,7 +171,7 @@ def test_lock_holder_is_named_when_it_is_the_only_transaction_with_row_locks(sce
         assert (holder.pid, holder.user, holder.state) == (number, "root", "idle in transaction")
         assert 0 <= holder.held_seconds < 60
         with holding(scene, "INSERT INTO job (id, operation, queue_name) VALUES ('other', 'x', 'q')"):
-            eventually(lambda: named() is None)
+            wait_until(lambda: named() is None, "the lock has no holder")
 
 
 def test_sign_of_life_waits_for_our_lock_and_its_job_is_skipped_while_it_is_written(scene: Scene) -> None:

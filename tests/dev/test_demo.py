@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from reaper.dev.demo.checks import Row, judge
-from reaper.dev.demo.main import Stop
-from reaper.dev.demo.scenarios import CAST, LONGEST, STALL, TIMEOUT, Ending
-from tests.support.protea import eventually
+from reaper.dev.demo.checks import Row, check_all
+from reaper.dev.demo.main import StopSignal
+from reaper.dev.demo.scenarios import DEADLINE, SCENARIOS, STALL, TIMEOUT, Ending
+from tests.support.waiting import wait_until
 
 PROJECT = Path(__file__).parents[2]
 PLAY = "import sys; from reaper.dev.demo import run; sys.exit(run(plain=False))"
@@ -61,9 +61,9 @@ def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_every_verdict_is_right_and_no_process_is_left(folder: Path) -> None:
+def test_demo_ends_with_correct_verdicts_and_leaves_no_process(folder: Path) -> None:
     with demo(folder) as process:
-        output, _ = process.communicate(timeout=LONGEST + 60)
+        output, _ = process.communicate(timeout=DEADLINE + 60)
     assert process.returncode == 0, output
     assert re.search(r"^(\d+) of \1 verdicts were right\.$", output, re.MULTILINE)
     assert "\x1b" not in output
@@ -93,12 +93,15 @@ def test_killed_it_leaves_no_process_behind(folder: Path) -> None:
         while "job running" not in process.stdout.readline():
             assert process.poll() is None
         process.kill()
-        eventually(lambda: processes_of(folder) == [])
-    eventually(lambda: all(left.name.startswith("reaper-demo-") for left in folder.iterdir()))
+        wait_until(lambda: processes_of(folder) == [], "no process of the demo is left")
+    wait_until(
+        lambda: all(left.name.startswith("reaper-demo-") for left in folder.iterdir()),
+        "only folders of other demos are left",
+    )
 
 
-def test_an_interrupt_that_was_swallowed_is_heard_at_the_next_frame() -> None:
-    with Stop() as stop:
+def test_swallowed_interrupt_is_noticed_at_the_next_frame() -> None:
+    with StopSignal() as stop:
         stop.check()
         with suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
@@ -120,13 +123,13 @@ EVIDENCE: Mapping[str, Any] = {
 def good_rows() -> dict[str, Row]:
     """The jobs of a show in which everything went as it had to."""
     rows = {}
-    for part in CAST:
+    for part in SCENARIOS:
         name = part.name
         rows[name] = {
             Ending.IN_TIME: Row(name, "succeeded", None, 10.0, 1.0),
             Ending.SPARED: Row(name, "succeeded", None, 2.0 * TIMEOUT, 1.0),
             Ending.REAPED: Row(
-                name, "failed", "JobTimeout", TIMEOUT + 1.0, STALL + 1.0, [EVIDENCE], part.role == "late"
+                name, "failed", "JobTimeout", TIMEOUT + 1.0, STALL + 1.0, [EVIDENCE], part.behaviour == "late"
             ),
             Ending.OVERWRITTEN: Row(name, "succeeded", "JobTimeout", 2.0 * TIMEOUT, 1.0, [EVIDENCE]),
         }[part.ending]
@@ -134,10 +137,10 @@ def good_rows() -> dict[str, Row]:
 
 
 def verdicts(rows: Mapping[str, Row]) -> dict[str, bool]:
-    return {judgement.part.name: judgement.right for judgement in judge(rows, spared={})}
+    return {judgement.part.name: judgement.correct for judgement in check_all(rows, spared={})}
 
 
-def test_all_is_right_when_everybody_ends_as_they_had_to() -> None:
+def test_check_is_correct_when_every_job_ends_as_expected() -> None:
     assert all(verdicts(good_rows()).values())
 
 
@@ -158,7 +161,7 @@ def test_all_is_right_when_everybody_ends_as_they_had_to() -> None:
         ("late, careless", {"status": "failed"}),
     ],
 )
-def test_a_wrong_ending_is_noticed(name: str, difference: Mapping[str, Any]) -> None:
+def test_check_notices_a_wrong_ending(name: str, difference: Mapping[str, Any]) -> None:
     rows = good_rows()
     rows[name] = replace(rows[name], **difference)
     assert [part for part, right in verdicts(rows).items() if not right] == [name]

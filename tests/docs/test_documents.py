@@ -23,9 +23,10 @@ from reaper import celery_tasks
 from reaper.cli.main import cli
 from reaper.config import load
 from tests.support.commands import PROJECT, Reaper, environment
-from tests.support.daemons import Daemon, until
+from tests.support.daemons import Daemon
 from tests.support.documents import DOCS, PAGES, anchors, blocks, called, links, typed
 from tests.support.protea import Protea
+from tests.support.waiting import wait_until
 
 README = PROJECT / "README.md"
 RUN_BY_OTHER_FILES = {
@@ -128,7 +129,7 @@ def test_command_of_the_documents_does_what_it_says(reaper: Reaper, line: str) -
 def test_daemon_starts_as_the_documents_say_and_ends_when_told(reaper: Reaper, protea: Protea) -> None:
     assert "reaper run" in typed(README)
     with reaper.process("run") as daemon:
-        until(lambda: protea.connection.execute("SELECT 1 FROM job WHERE status = 'failed'").fetchone(), "a reap")
+        wait_until(lambda: protea.connection.execute("SELECT 1 FROM job WHERE status = 'failed'").fetchone(), "a reap")
         daemon.send_signal(signal.SIGTERM)
         daemon.communicate(timeout=10)
         assert daemon.returncode == 0

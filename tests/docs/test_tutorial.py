@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from tests.support.commands import COMMAND, environment
-from tests.support.daemons import until
 from tests.support.documents import DOCS, blocks
+from tests.support.waiting import wait_until
 
 PAGE = DOCS / "tutorial.md"
 INSTALLATION = 1
@@ -66,7 +66,7 @@ def test_tutorial_leads_from_an_empty_database_to_a_reaped_job_and_a_daemon(
         subprocess.Popen((*COMMAND, "run"), env=env, cwd=tmp_path, stderr=stderr) as it,
     ):
         try:
-            until(lambda: "Reaper starts." in log.read_text(), "the daemon's start", 60)
+            wait_until(lambda: "Reaper starts." in log.read_text(), "the daemon's start", 60)
             it.send_signal(signal.SIGINT)
             assert it.wait(30) == 0
         finally:

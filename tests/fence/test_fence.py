@@ -20,7 +20,8 @@ from reaper.sweep.sweep import sweep
 from tests.support.checks import protea_with
 from tests.support.commands import PROJECT, environment
 from tests.support.fences import install, source_of
-from tests.support.protea import Heard, Protea, eventually
+from tests.support.protea import Heard, Protea
+from tests.support.waiting import wait_until
 from tests.support.worlds import Session, State
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.protea import ProteaWorld
@@ -79,7 +80,9 @@ class Worker:
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
-        eventually(lambda: psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED)
+        wait_until(
+            lambda: psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED, "the process is stopped"
+        )
 
     def go_on(self) -> tuple[int, str, str]:
         """Lets the process finish; returns its exit status, stdout and stderr."""
@@ -144,7 +147,7 @@ def test_worker_that_waits_for_the_reapers_commit_is_late(world: ProteaWorld) ->
         reaper.do("UPDATE job SET status = 'failed', error_code = 'JobTimeout' WHERE id = %s", job)
         with ThreadPoolExecutor() as pool:
             late = pool.submit(worker.do, "UPDATE job SET status = 'succeeded' WHERE id = %s", job)
-            eventually(lambda: world.database.waits(worker, world.hand))
+            wait_until(lambda: world.database.waits(worker, world.hand), "the worker waits for the reaper's lock")
             reaper.commit()
             late.result(30)
     assert status(world, job) == "failed"

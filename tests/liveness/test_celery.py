@@ -23,7 +23,8 @@ from reaper.liveness import LivenessReport
 from reaper.liveness.celery import CeleryProbe
 from reaper.liveness.worker_registry import KnownWorker, WorkerRegistry
 from tests.support.brokers import PASSWORD, Broker, RabbitServer, RedisServer, Staff, rabbit_server
-from tests.support.daemons import PROJECT, until
+from tests.support.daemons import PROJECT
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -79,7 +80,7 @@ class TestAlive:
         staff.linger()
         behind = [staff.send("nothing") for _ in range(8)]
         asked = probe(staff)
-        reserved = until(lambda: [id_ for id_ in behind if id_ in asked.ask().alive], "some are reserved")
+        reserved = wait_until(lambda: [id_ for id_ in behind if id_ in asked.ask().alive], "some are reserved")
         assert len(reserved) >= 2
         said = asked.ask()
         assert not any(dead(said, id_, staff.queue) for id_ in behind)
@@ -89,7 +90,7 @@ class TestAlive:
         staff.hire()
         later = staff.send("nothing", countdown=365 * 86400)
         asked = probe(staff)
-        until(lambda: later in asked.ask().alive, "its worker has it")
+        wait_until(lambda: later in asked.ask().alive, "its worker has it")
         assert later not in asked.ask().executing
 
     def test_task_that_was_never_sent_is_dead_while_its_queue_is_served(self, staff: Staff) -> None:
@@ -123,21 +124,21 @@ class TestGone:
         asked = probe(staff)
         assert chore.id in asked.ask().alive
         first.kill()
-        until(lambda: not chore.alive, "its task has died with it")
-        until(lambda: dead(asked.ask(), chore.id, staff.queue), "it is dead")
+        wait_until(lambda: not chore.alive, "its task has died with it")
+        wait_until(lambda: dead(asked.ask(), chore.id, staff.queue), "it is dead")
 
     def test_killed_worker_keeps_its_queue_unknown_for_the_absence_and_no_longer(self, staff: Staff) -> None:
         first = staff.hire()
         chore = staff.linger()
         staff.hire()
         asked = probe(staff, absence=5)
-        until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
+        wait_until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
         first.kill()
         begun = time.monotonic()
         said = asked.ask()
         assert staff.queue not in said.queues
         assert first.name in " ".join(said.doubts) or "did not answer" in " ".join(said.doubts)
-        until(lambda: dead(asked.ask(), chore.id, staff.queue), "it is dead")
+        wait_until(lambda: dead(asked.ask(), chore.id, staff.queue), "it is dead")
         assert time.monotonic() - begun >= 5
 
     def test_task_of_a_worker_in_warm_shutdown_is_not_dead(self, staff: Staff) -> None:
@@ -145,7 +146,7 @@ class TestGone:
         chore = staff.linger()
         staff.hire()
         asked = probe(staff, absence=4)
-        until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
+        wait_until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
         first.end_warmly()
         begun = time.monotonic()
         while time.monotonic() - begun < 3:
@@ -157,7 +158,7 @@ class TestGone:
         first = staff.hire()
         chore = staff.linger()
         asked = probe(staff, absence=6)
-        until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
+        wait_until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
         first.end_warmly()
         staff.hire(name=first.name)
         said = asked.ask()
@@ -178,7 +179,7 @@ class TestGone:
         # Somebody serves, but not this queue: nobody takes the message.
         staff.hire("another" + staff.queue)
         asked = probe(staff)
-        until(lambda: (said := asked.ask()).backlog or chore.id in said.alive, "the broker has it")
+        wait_until(lambda: (said := asked.ask()).backlog or chore.id in said.alive, "the broker has it")
         assert not dead(asked.ask(), chore.id, staff.queue)
 
     @pytest.mark.parametrize("broker", ["rabbit"], indirect=True)
@@ -192,7 +193,7 @@ class TestGone:
             try:
                 assert not asked.ask().backlog
                 Producer(channel).publish("later", routing_key="celery_delayed_5")
-                until(lambda: asked.ask().backlog == {staff.queue}, "it is seen")
+                wait_until(lambda: asked.ask().backlog == {staff.queue}, "it is seen")
             finally:
                 for level in range(28):
                     channel.queue_delete(f"celery_delayed_{level}")
@@ -210,7 +211,7 @@ class TestSilent:
         assert seconds <= 4 + SLACK
         frozen.thaw()
         asked = probe(staff)
-        until(lambda: chore.id in asked.ask().alive, "it is heard again")
+        wait_until(lambda: chore.id in asked.ask().alive, "it is heard again")
         assert staff.queue in asked.ask().queues
 
     def test_busy_solo_worker_does_not_answer_and_its_task_is_not_dead(self, staff: Staff) -> None:
@@ -222,7 +223,7 @@ class TestSilent:
         assert staff.queue not in said.queues
         chore.finish()
         asked = probe(staff)
-        until(lambda: staff.queue in asked.ask().queues, "it answers again")
+        wait_until(lambda: staff.queue in asked.ask().queues, "it answers again")
 
     def test_busy_thread_worker_answers(self, staff: Staff) -> None:
         worker = staff.hire(pool="threads")
@@ -253,7 +254,7 @@ class TestTrouble:
         assert not said.queues and not said.alive
         assert seconds < DEADLINE + SLACK
         staff.broker.up()
-        until(lambda: chore.id in asked.ask().alive, "the worker has come back", 60)
+        wait_until(lambda: chore.id in asked.ask().alive, "the worker has come back", 60)
 
     def test_wrong_password_is_trouble_without_showing_it(self, staff: Staff) -> None:
         wrong = "wr0ng:p@ss/w0rd".replace("@", "%40").replace(":", "%3A").replace("/", "%2F")
@@ -311,8 +312,8 @@ class TestRevoke:
         chore, spared = staff.linger(), staff.send("nothing", countdown=3600)
         asked = CeleryProbe(staff.broker.url, DEADLINE, {staff.queue}, absence_seconds=0, kill_signal=kill_signal)
         asked.revoke([chore.id])
-        until(lambda: not chore.alive, "the process has ended")
-        until(lambda: dead(asked.ask(), chore.id, staff.queue), "the worker does not have it any more")
+        wait_until(lambda: not chore.alive, "the process has ended")
+        wait_until(lambda: dead(asked.ask(), chore.id, staff.queue), "the worker does not have it any more")
         assert worker.running
         assert spared in asked.ask().alive
 
@@ -322,10 +323,10 @@ class TestRevoke:
         track = staff.folder / "never"
         waiting = staff.send("linger", str(track))
         asked = probe(staff)
-        until(lambda: waiting in asked.ask().alive, "it waits")
+        wait_until(lambda: waiting in asked.ask().alive, "it waits")
         asked.revoke([waiting])
         running.finish()
-        until(lambda: dead(asked.ask(), waiting, staff.queue), "it is gone")
+        wait_until(lambda: dead(asked.ask(), waiting, staff.queue), "it is gone")
         assert not track.exists()
 
     def test_revoke_fails_when_no_worker_answers(self, staff: Staff) -> None:
@@ -352,10 +353,10 @@ class TestHousekeeping:
                 staff.hire()
                 asked = probe(staff)
                 asked.ask()
-                before = until(lambda: left() if b"" not in left()[4] else None, "it is quiet")
+                before = wait_until(lambda: left() if b"" not in left()[4] else None, "it is quiet")
                 for _ in range(int(os.environ.get("REAPER_TEST_ASKS", "25"))):
                     assert asked.ask().queues == {staff.queue}
-                until(lambda: left() == before, f"as before: {before}, now {left()}")
+                wait_until(lambda: left() == before, f"as before: {before}, now {left()}")
             finally:
                 staff.close()
 
@@ -384,8 +385,8 @@ print(*(name for name in ("celery", "kombu", "redis", "amqp", "billiard") if nam
                 assert asking.stdin is not None
                 asking.stdin.write(url)
                 asking.stdin.close()
-                [child] = until(lambda: psutil.Process(asking.pid).children(), "it asks")
-                words = until(child.cmdline, "it has its arguments")
+                [child] = wait_until(lambda: psutil.Process(asking.pid).children(), "it asks")
+                words = wait_until(child.cmdline, "it has its arguments")
                 assert "reaper.liveness.inspect" in words
                 assert not any("s3cret" in word for word in [*words, *child.environ().values()])
 

@@ -49,7 +49,7 @@ def of_adhese(reaper: Reaper, adhese: AdheseWorld, **more: str) -> None:
 
 
 @pytest.mark.parametrize("words", [("sweep",), ("clear", "--force"), ("cleanup", "--older-than-minutes", "45")])
-def test_the_log_file_has_one_line_with_the_whole_evidence(
+def test_log_file_has_one_line_with_the_whole_evidence(
     reaper: Reaper, adhese: AdheseWorld, words: tuple[str, ...]
 ) -> None:
     of_adhese(reaper, adhese, REAPER_LOG_FILE="reaper.log", REAPER_STALL_SECONDS="40m")
@@ -68,7 +68,9 @@ def test_the_log_file_has_one_line_with_the_whole_evidence(
     assert evidence["reason"] == "JobTimeout" and evidence["silence_seconds"] > evidence["stall_seconds"]
 
 
-def test_without_a_log_file_stderr_has_it_and_the_document_is_whole(reaper: Reaper, adhese: AdheseWorld) -> None:
+def test_evidence_goes_to_stderr_without_a_log_file_and_the_document_is_whole(
+    reaper: Reaper, adhese: AdheseWorld
+) -> None:
     of_adhese(reaper, adhese)
     stale = adhese.stale_job()
     result = reaper("sweep", "--json")
@@ -77,16 +79,14 @@ def test_without_a_log_file_stderr_has_it_and_the_document_is_whole(reaper: Reap
     assert json.loads(result.stdout)["sources"][0]["reaped"] == 1
 
 
-def test_the_form_is_the_configured_one(reaper: Reaper, adhese: AdheseWorld) -> None:
+def test_log_format_is_the_configured_one(reaper: Reaper, adhese: AdheseWorld) -> None:
     of_adhese(reaper, adhese, REAPER_LOG_FORMAT="console")
     stale = adhese.stale_job()
     [line] = reaper("sweep").stderr.splitlines()
     assert "Reaped stale job." in line and f"job={stale}" in line and not line.startswith("{")
 
 
-def test_a_log_file_that_cannot_be_written_is_told_and_stderr_has_the_evidence(
-    reaper: Reaper, adhese: AdheseWorld
-) -> None:
+def test_unwritable_log_file_is_reported_and_stderr_has_the_evidence(reaper: Reaper, adhese: AdheseWorld) -> None:
     of_adhese(reaper, adhese, REAPER_LOG_FILE="none/reaper.log")
     stale = adhese.stale_job()
     result = reaper("sweep")
@@ -97,7 +97,7 @@ def test_a_log_file_that_cannot_be_written_is_told_and_stderr_has_the_evidence(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files that are somebody else's")
-def test_a_log_that_root_makes_in_a_services_folder_is_the_services(reaper: Reaper, adhese: AdheseWorld) -> None:
+def test_log_that_root_creates_in_a_services_folder_belongs_to_the_service(reaper: Reaper, adhese: AdheseWorld) -> None:
     folder, log = reaper.folder / "log", reaper.folder / "log/reaper.log"
     folder.mkdir()
     os.chown(folder, 1234, 4321)
@@ -113,7 +113,7 @@ def test_a_log_that_root_makes_in_a_services_folder_is_the_services(reaper: Reap
     assert (log.stat().st_uid, len(lines(log.read_text()))) == (0, 2)
 
 
-def test_a_dry_run_writes_no_log(reaper: Reaper, adhese: AdheseWorld) -> None:
+def test_dry_run_writes_no_log(reaper: Reaper, adhese: AdheseWorld) -> None:
     of_adhese(reaper, adhese, REAPER_LOG_FILE="reaper.log")
     adhese.stale_job()
     for words in (("sweep",), ("clear",), ("cleanup",)):
@@ -121,9 +121,7 @@ def test_a_dry_run_writes_no_log(reaper: Reaper, adhese: AdheseWorld) -> None:
     assert not (reaper.folder / "reaper.log").exists()
 
 
-def test_where_the_database_has_the_evidence_only_a_log_file_is_told(
-    reaper: Reaper, protea: Protea, database: str
-) -> None:
+def test_jobs_with_audit_events_are_logged_only_to_a_log_file(reaper: Reaper, protea: Protea, database: str) -> None:
     reaper.given["REAPER_DATABASE_URL"] = database
     protea.stale()
     assert reaper("sweep").stderr == ""
@@ -133,7 +131,7 @@ def test_where_the_database_has_the_evidence_only_a_log_file_is_told(
     assert line["job"] == stale and "evidence" not in line
 
 
-def test_a_task_of_celery_s_tells_the_log_too_and_leaves_the_worker_s_own_logging_alone(
+def test_celery_task_writes_the_log_and_leaves_the_workers_own_logging_alone(
     reaper: Reaper, adhese: AdheseWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_adhese(reaper, adhese, REAPER_LOG_FILE="reaper.log")
@@ -153,7 +151,7 @@ def test_a_task_of_celery_s_tells_the_log_too_and_leaves_the_worker_s_own_loggin
 
 
 @pytest.mark.parametrize("command", ["reset", "fail"])
-def test_a_decision_names_its_operator_in_the_row_and_in_the_log(reaper: Reaper, vuls: VulsWorld, command: str) -> None:
+def test_operator_of_fail_is_named_in_the_row_and_in_the_log(reaper: Reaper, vuls: VulsWorld, command: str) -> None:
     broker = f"redis://127.0.0.1:{free_port()}/0"
     reaper.configure(
         f"log_file = 'reaper.log'\n[sources.main]\ndatabase_url = '{vuls.database.url}'\n"
@@ -179,7 +177,7 @@ def test_a_decision_names_its_operator_in_the_row_and_in_the_log(reaper: Reaper,
 @pytest.mark.parametrize(
     ("question", "words"),
     [
-        ("Type main to end them all", ("reset", "--source", "main")),
+        ("Type main to end all of them", ("reset", "--source", "main")),
         ("End 1 stale job(s)?", ("clear",)),
         ("Delete 1 finished job(s)?", ("purge",)),
     ],

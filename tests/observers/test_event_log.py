@@ -19,8 +19,9 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.support.daemons import Daemon, until
+from tests.support.daemons import Daemon
 from tests.support.protea import HOUR, MINUTE, Protea, thresholds
+from tests.support.waiting import wait_until
 
 Lines = list[Any]
 
@@ -60,7 +61,7 @@ def events(log: Lines) -> list[str]:
     return [line["event"] for line in told(log)]
 
 
-def test_a_reap_is_told_by_name_and_in_sum(protea: Protea, log: Lines) -> None:
+def test_reap_is_logged_by_job_and_in_total(protea: Protea, log: Lines) -> None:
     job = protea.stale()
     report = Nightly(protea).sweep()
     [one, all_] = [line for line in log if line["log_level"] == "warning"]
@@ -73,13 +74,13 @@ def test_a_reap_is_told_by_name_and_in_sum(protea: Protea, log: Lines) -> None:
     assert one["sweep_id"] == all_["sweep_id"] == report.sweep_id
 
 
-def test_a_sweep_that_finds_nothing_says_nothing(protea: Protea, log: Lines) -> None:
+def test_sweep_that_finds_nothing_logs_nothing(protea: Protea, log: Lines) -> None:
     protea.job(age=10)
     Nightly(protea).sweep(3)
     assert events(log) == []
 
 
-def test_a_hundred_reaped_jobs_are_named_and_the_rest_are_counted(protea: Protea, log: Lines) -> None:
+def test_reaped_jobs_beyond_a_hundred_are_only_counted(protea: Protea, log: Lines) -> None:
     for _ in range(130):
         protea.stale()
     Nightly(protea, batch_size=40, breaker=Breaker(50, 1)).sweep()
@@ -95,7 +96,7 @@ def test_sources_that_reap_at_the_same_time_do_not_mix_up_their_hundreds(log: Li
     assert [sum(line["source"] == source for line in log) for source in ("one", "two")] == [100, 100]
 
 
-def test_a_spared_job_is_named_once_and_not_at_every_sweep(protea: Protea, log: Lines) -> None:
+def test_spared_job_is_logged_once_and_not_at_every_sweep(protea: Protea, log: Lines) -> None:
     first = protea.job(age=7 * HOUR)
     protea.event(first, age=MINUTE)
     night = Nightly(protea)
@@ -108,7 +109,7 @@ def test_a_spared_job_is_named_once_and_not_at_every_sweep(protea: Protea, log: 
     second = protea.job(age=6 * HOUR - 0.5)
     protea.event(second)
     protea.event(first)
-    until(lambda: night.sweep() and len(told(log)) > 1, "the second one's timeout")
+    wait_until(lambda: night.sweep() and len(told(log)) > 1, "the second one's timeout")
     night.sweep(3)
     assert [line["job"] for line in told(log)] == [first, second]
 
@@ -121,7 +122,7 @@ def test_very_many_spared_jobs_are_counted_beyond_a_hundred(protea: Protea, log:
     assert [line["jobs"] for line in log if "jobs" in line] == [20]
 
 
-def test_a_refused_job_is_told_and_the_others_are_reaped(protea: Protea, log: Lines) -> None:
+def test_refused_job_is_logged_and_the_others_are_reaped(protea: Protea, log: Lines) -> None:
     bad, good = protea.stale(operation="refused"), protea.stale()
     protea.connection.execute(
         "ALTER TABLE job ADD CONSTRAINT no_end CHECK (operation <> 'refused' OR status <> 'failed')"
@@ -129,12 +130,12 @@ def test_a_refused_job_is_told_and_the_others_are_reaped(protea: Protea, log: Li
     Nightly(protea).sweep(3)
     assert (protea.status(bad), protea.status(good)) == ("running", "failed")
     [line] = [line for line in log if line["log_level"] == "error"]
-    assert (line["event"], line["job"]) == ("Reaper could not end a job.", bad)
+    assert (line["event"], line["job"]) == ("Reaper could not end a job: the database refused it.", bad)
     assert "no_end" in line["error"]
     assert sum(line["event"] == "Reaped 1 stale job(s)." for line in log) == 1
 
 
-def test_the_holder_of_a_lock_is_named_once(protea: Protea, log: Lines) -> None:
+def test_lock_holder_is_logged_once(protea: Protea, log: Lines) -> None:
     job = protea.stale()
     night = Nightly(protea)
     night.source = protea.source(thresholds(stall=0.3))
@@ -142,10 +143,10 @@ def test_the_holder_of_a_lock_is_named_once(protea: Protea, log: Lines) -> None:
         other.execute("SET application_name = 'a debugger'")
         other.execute("SELECT 1 FROM job FOR UPDATE")
         night.sweep()
-        until(lambda: bool(night.sweep() and told(log)), "it has held the row for longer than the stall window")
+        wait_until(lambda: bool(night.sweep() and told(log)), "it has held the row for longer than the stall window")
         night.sweep(3)
         [line] = told(log)
-        assert line["event"] == "Reaper spares a stale job whose row is locked."
+        assert line["event"] == "Reaper spares a stale job while another session locks its row."
         assert (line["job"], line["pid"]) == (job, other.info.backend_pid)
         assert (line["application"], line["state"]) == ("a debugger", "idle in transaction")
         assert line["since"].endswith("Z")
@@ -178,7 +179,7 @@ FAILED, RECOVERED = "Reaper cycle failed", "Reaper cycle recovered."
         pytest.param([OTHER, report(Outcome.STANDBY)], [FAILED, "stands by"], id="a standby has not tried again"),
         pytest.param(
             [OTHER, report(Outcome.STANDBY), OTHER, report()],
-            [FAILED, "stands by", RECOVERED, "taken the sweeps over"],
+            [FAILED, "stands by", RECOVERED, "taken over the sweeps"],
             id="by turns with another replica",
         ),
         pytest.param([report()] * 5, [], id="all well"),
@@ -192,7 +193,7 @@ def test_trouble_is_told_when_it_changes(reports: list[SweepReport], said: list[
     assert all(wanted in found for wanted, found in zip(said, events(log), strict=True))
 
 
-def test_a_recovery_tells_how_many_cycles_failed(log: Lines) -> None:
+def test_recovery_says_how_many_cycles_failed(log: Lines) -> None:
     event_log = EventLog()
     for _ in range(2):
         for each in (AWAY, AWAY, AWAY, report()):
@@ -200,7 +201,7 @@ def test_a_recovery_tells_how_many_cycles_failed(log: Lines) -> None:
     assert [line["failed_cycles"] for line in log if line["event"] == RECOVERED] == [3, 3]
 
 
-def test_a_source_that_comes_back_is_news(log: Lines) -> None:
+def test_source_that_is_configured_again_is_logged_again(log: Lines) -> None:
     event_log = EventLog()
     event_log.swept(AWAY)
     event_log.set_sources(["other"])
@@ -220,7 +221,7 @@ def test_mass_silence_is_told_once_and_so_is_its_end(protea: Protea, log: Lines)
         protea.event(job)
     log.clear()
     night.sweep(2)
-    assert events(log).count("Reaper breaker is closed.") == 1
+    assert events(log).count("Reaper breaker is closed: sweeps end jobs again.") == 1
     assert events(log).count("Reaped 20 stale job(s).") == 1
 
 
@@ -228,31 +229,34 @@ def test_changes_of_the_leader_are_told_once(log: Lines) -> None:
     event_log = EventLog()
     for outcome in (Outcome.STANDBY, Outcome.STANDBY, Outcome.DONE, Outcome.DONE, Outcome.STANDBY):
         event_log.swept(report(outcome))
-    standby, lead = "Reaper stands by: another replica sweeps.", "Reaper has taken the sweeps over."
+    standby, lead = (
+        "Reaper stands by: another replica sweeps.",
+        "Reaper has taken over the sweeps from another replica.",
+    )
     assert events(log) == [standby, lead, standby]
 
 
 # --- in the daemon -------------------------------------------------------------------------------------------
 
 
-def test_the_breaker_as_the_daemon_shows_it(protea: Protea, tmp_path: Path) -> None:
+def test_breaker_is_shown_by_log_metrics_and_readiness_of_the_daemon(protea: Protea, tmp_path: Path) -> None:
     jobs = [protea.stale() for _ in range(60)]
-    opened = "Reaper breaker is open: nearly everything fell silent at once, nothing is reaped."
+    opened = "Reaper breaker is open: nearly all running jobs fell silent at once; no job is ended."
     with Daemon(tmp_path, database_url=protea.url) as daemon:
         daemon.comes_up().shows("reaper_breaker_open", 1)
         daemon.sweeps_on(2, outcome="held")
-        assert daemon.ready == (False, {"default": ["breaker open: nearly everything fell silent at once"]})
+        assert daemon.ready == (False, {"default": ["breaker open: nearly all running jobs fell silent at once"]})
         assert daemon.says(opened)["stale"] == 60
         assert set(protea.statuses().values()) == {"running"}
         for job in jobs[:40]:
             protea.event(job)
         daemon.shows("reaper_breaker_open", 0)
-        daemon.says("Reaper breaker is closed.")
+        daemon.says("Reaper breaker is closed: sweeps end jobs again.")
         assert daemon.ready == (True, {"default": []})
-        until(lambda: list(protea.statuses().values()).count("failed") == 20, "the 20 that stayed silent")
+        wait_until(lambda: list(protea.statuses().values()).count("failed") == 20, "the 20 that stayed silent")
 
 
-def test_what_is_spared_refused_and_locked_as_the_daemon_shows_it(protea: Protea, tmp_path: Path) -> None:
+def test_spared_refused_and_locked_jobs_are_shown_by_the_daemon(protea: Protea, tmp_path: Path) -> None:
     live = protea.job()
     refused, locked = protea.stale(operation="refused"), protea.stale()
     protea.event(live)
@@ -267,8 +271,8 @@ def test_what_is_spared_refused_and_locked_as_the_daemon_shows_it(protea: Protea
             assert daemon.value("reaper_candidates_locked") == 1
             assert daemon.value("reaper_jobs_refused_total") == 1
             assert daemon.says("Reaper skipped live job.")["job"] == live
-            assert daemon.says("Reaper could not end a job.")["job"] == refused
-            held = daemon.says("Reaper spares a stale job whose row is locked.")
+            assert daemon.says("Reaper could not end a job: the database refused it.")["job"] == refused
+            held = daemon.says("Reaper spares a stale job while another session locks its row.")
             assert (held["job"], held["pid"]) == (locked, other.info.backend_pid)
             # None of this is a reason to call it ill.
             assert daemon.ready == (True, {"default": []})
@@ -285,9 +289,7 @@ def _beats(libpq: str, job: str, stopped: threading.Event) -> None:
             connection.execute("INSERT INTO job_event (job_id, event) VALUES (%s, 'progress')", (job,))
 
 
-def test_a_defect_in_a_sweep_is_logged_with_its_traceback_and_the_daemon_goes_on(
-    protea: Protea, tmp_path: Path
-) -> None:
+def test_defect_in_a_sweep_is_logged_with_its_traceback_and_the_daemon_goes_on(protea: Protea, tmp_path: Path) -> None:
     # A start like any other, but for one function that fails twice.
     (tmp_path / "sitecustomize.py").write_text(
         "import reaper.scheduling.source_runner as watch\n"
@@ -300,7 +302,7 @@ def test_a_defect_in_a_sweep_is_logged_with_its_traceback_and_the_daemon_goes_on
     )
     job = protea.stale()
     with Daemon(tmp_path, database_url=protea.url, extra_path=tmp_path) as daemon:
-        until(lambda: protea.status(job) == "failed", "a sweep in spite of the defect")
+        wait_until(lambda: protea.status(job) == "failed", "a sweep in spite of the defect")
         daemon.comes_up()
         assert daemon.sweeps("failed") == 2
         assert daemon.stop()[0] == 0

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from reaper.model import JobCounts, Outcome, PurgeReport, ReapedJob, Reason, SweepReport
-from reaper.observers.metrics import MOST_KINDS, PARTS, Metrics
+from reaper.observers.metrics import MAX_KINDS, OPTIONAL_STEPS, Metrics
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
@@ -60,7 +60,7 @@ def told(metrics: Metrics, protea: Protea, memory: SourceState | None = None, **
     return report
 
 
-def test_every_name_and_label_is_there_before_the_first_sweep(tmp_path: Path) -> None:
+def test_series_all_exist_before_the_first_sweep(tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url="postgresql://nobody:x@127.0.0.1:1/none", interval_seconds=60) as daemon:
         found = daemon.comes_up().metrics
         for name in BY_SOURCE:
@@ -95,7 +95,7 @@ def _after_a_sweep(metrics: Metrics, protea: Protea) -> bytes:
     return generate_latest(metrics.registry)
 
 
-def test_the_counter_of_reaped_jobs_equals_the_rows_that_failed(protea: Protea) -> None:
+def test_counter_of_reaped_jobs_equals_the_failed_rows(protea: Protea) -> None:
     metrics = made("main")
     for operation, count in (("embed", 7), ("predict", 5)):
         for _ in range(count):
@@ -114,15 +114,15 @@ def test_the_counter_of_reaped_jobs_equals_the_rows_that_failed(protea: Protea) 
 
 def test_kinds_beyond_fifty_are_counted_as_other(protea: Protea) -> None:
     metrics = made("main")
-    for number in range(MOST_KINDS + 20):
+    for number in range(MAX_KINDS + 20):
         protea.stale(operation=f"kind {number}")
     told(metrics, protea, batch_size=10)
     found = samples(metrics)
     labels = [s.labels for s in found.families["reaper_jobs_reaped"].samples if s.name.endswith("_total")]
     kinds = {each["kind"] for each in labels}
-    assert len(kinds) == MOST_KINDS + 1
+    assert len(kinds) == MAX_KINDS + 1
     assert found.value("reaper_jobs_reaped_total", source="main", kind="other", reason="JobTimeout") == 20
-    assert found.total("reaper_jobs_reaped_total") == MOST_KINDS + 20
+    assert found.total("reaper_jobs_reaped_total") == MAX_KINDS + 20
 
 
 def test_gauges_tell_what_the_survey_found(protea: Protea) -> None:
@@ -185,7 +185,10 @@ def test_parts_that_a_sweep_went_on_without_are_counted() -> None:
     metrics = made("main")
 
     def failed() -> list[float | None]:
-        return [samples(metrics).value("reaper_sweep_parts_failed_total", source="main", part=part) for part in PARTS]
+        return [
+            samples(metrics).value("reaper_sweep_parts_failed_total", source="main", part=part)
+            for part in OPTIONAL_STEPS
+        ]
 
     assert failed() == [0, 0]
     troubles: tuple[dict[str, Any], ...] = (
@@ -208,7 +211,7 @@ def test_only_who_has_swept_has_success(protea: Protea) -> None:
     assert (samples(metrics).value("reaper_last_success_timestamp_seconds", source="main") or 0) > 1.7e9
 
 
-def test_a_witness_that_was_taken_away_is_not_down() -> None:
+def test_witness_that_was_removed_from_the_configuration_is_not_down() -> None:
     metrics = made("main")
 
     def up(outcome: Outcome = Outcome.DONE, *, leads: bool = True, **report: Any) -> float | None:
@@ -235,7 +238,7 @@ def test_purges_are_counted_by_how_they_went() -> None:
     assert found.about("gone") == set()
 
 
-def test_a_refused_job_is_counted(protea: Protea) -> None:
+def test_refused_job_is_counted(protea: Protea) -> None:
     metrics, memory = made("main"), SourceState()
     protea.stale(operation="refused")
     protea.stale()
@@ -249,7 +252,7 @@ def test_a_refused_job_is_counted(protea: Protea) -> None:
     assert found.value("reaper_jobs_stale", source="main") == 1
 
 
-def test_a_source_that_is_gone_is_not_brought_back_by_its_last_sweep() -> None:
+def test_series_of_a_removed_source_do_not_return_with_its_last_sweep() -> None:
     metrics = made("main", "gone")
     metrics.set_sources(["main"], 60)
     metrics.reaped("gone", "1", [ReapedJob(("1",), "JobTimeout", "embed", 1.0, 1.0, None)])
@@ -259,7 +262,7 @@ def test_a_source_that_is_gone_is_not_brought_back_by_its_last_sweep() -> None:
     assert found.about("main") >= BY_SOURCE
 
 
-def test_a_standby_counts_no_jobs_twice(protea: Protea) -> None:
+def test_standby_counts_no_jobs(protea: Protea) -> None:
     metrics = made("main")
     protea.job(age=10)
     told(metrics, protea)

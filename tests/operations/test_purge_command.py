@@ -13,9 +13,9 @@ import pytest
 
 from reaper.cli import exit_codes
 from tests.support.commands import COMMAND, Reaper, environment
-from tests.support.daemons import until
 from tests.support.protea import Protea
 from tests.support.purges import finished, slow
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -92,15 +92,15 @@ def test_ctrl_c_ends_a_purge_between_two_batches(reaper: Reaper, protea: Protea)
     slow(protea, 0.3)
     finished(protea, 60)
     with reaper.process("purge", "--batch-size", "2") as process:
-        until(lambda: len(protea.statuses()) < 60, "a batch", 30)
+        wait_until(lambda: len(protea.statuses()) < 60, "a batch", 30)
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=20)
     assert process.returncode == exit_codes.INTERRUPTED
     left = len(protea.statuses())
     assert (
-        out == f"Purged {60 - left} finished job(s).\nStopped between two batches; the rest waits for the next purge.\n"
+        out == f"Purged {60 - left} finished job(s).\nStopped between two batches; the next purge deletes the rest.\n"
     )
-    assert error == "Stopping after this batch; once more to stop at once.\n"
+    assert error == "Stopping after this batch; press Ctrl-C again to stop at once.\n"
     assert 0 < left < 60 and left % 2 == 0
 
 
@@ -108,13 +108,13 @@ def test_killed_purge_loses_nothing_and_the_next_one_goes_on(reaper: Reaper, pro
     slow(protea, 0.2)
     finished(protea, 30)
     with reaper.process("purge", "--batch-size", "2") as process:
-        until(lambda: len(protea.statuses()) < 26, "some batches", 30)
+        wait_until(lambda: len(protea.statuses()) < 26, "some batches", 30)
         process.send_signal(signal.SIGKILL)
         process.wait(10)
     left = len(protea.statuses())
     assert left % 2 == 0
     protea.connection.execute("DROP TRIGGER slow_purge ON job")
-    until(lambda: "Purged" in reaper("purge").stdout and not protea.statuses(), "the rest is gone")
+    wait_until(lambda: "Purged" in reaper("purge").stdout and not protea.statuses(), "the rest is gone")
 
 
 @pytest.mark.parametrize(("words", "answer", "left"), [((), b"n\n", 3), ((), b"y\n", 0), (("--force",), b"", 0)])
@@ -131,7 +131,7 @@ def test_purge_on_a_terminal_asks_and_shows_a_progress_bar(
         os.close(theirs)
         screen = Screen(ours)
         if answer:
-            until(lambda: b"Delete 3 finished job(s)? [y/N]:" in screen.shown, "the question", 30)
+            wait_until(lambda: b"Delete 3 finished job(s)? [y/N]:" in screen.shown, "the question", 30)
             os.write(ours, answer)
         process.wait(30)
     screen.close()

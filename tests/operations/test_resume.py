@@ -18,7 +18,8 @@ from reaper.source import Claim
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.commands import Reaper
 from tests.support.daemons import Daemon
-from tests.support.protea import MINUTE, Heard, eventually
+from tests.support.protea import MINUTE, Heard
+from tests.support.waiting import wait_until
 from tests.support.worlds.database import Session
 from tests.support.worlds.noetl import NoetlWorld
 from tests.support.worlds.postgresql import PostgreSQLDatabase
@@ -97,7 +98,7 @@ def test_dry_run_of_resume_lists_jobs_and_changes_nothing(world: World, folder: 
     reaper = reaper_of(world, folder)
     shown = reaper("resume", "--listen", "0.5s", "--dry-run")
     assert shown.exit_code == 0
-    assert f"- {job}\nWould close 1 interrupted job(s), last heard of within 5m before the restart." in shown.stdout
+    assert f"- {job}\nWould close 1 interrupted job(s), last sign of life within 5m before the restart." in shown.stdout
     document = reaper.json("resume", "--listen", "0.5s", "--dry-run")
     assert [found["key"] for found in document["would_close"]] == [job] and document["closed"] == 0
     assert world.dump() == before
@@ -229,8 +230,8 @@ def test_ctrl_c_while_resume_waits_changes_nothing(noetl: World, folder: Path) -
     with reaper_of(noetl, folder).process("resume", "--listen", "1h") as process:
         with noetl.database.session() as other:
             other.do("LOCK TABLE noetl.event")
-            eventually(lambda: noetl.database.reapers(noetl.hand) > 0)
-        eventually(lambda: noetl.database.reapers(noetl.hand) == 0)
+            wait_until(lambda: noetl.database.reapers(noetl.hand) > 0, "the command has a session")
+        wait_until(lambda: noetl.database.reapers(noetl.hand) == 0, "the command has closed its session")
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=10)
     assert (process.returncode, output, errors) == (exit_codes.INTERRUPTED, "", "")
@@ -253,7 +254,7 @@ def test_profile_without_signs_of_life_is_warned_about(noetl: World, folder: Pat
     reaper.given["REAPER_PROFILE"] = "ours"
     result = reaper("resume", "--listen", "0.5s")
     assert result.exit_code == 0
-    assert "profile 'ours' knows no sign of life" in result.stderr
+    assert "profile 'ours' has no sign of life" in result.stderr
 
 
 def test_daemon_resumes_at_its_start_when_configured(noetl: World, folder: Path) -> None:

@@ -21,7 +21,8 @@ from reaper.model import SweepReport, Verdict
 from reaper.profile import resolve, shipped
 from reaper.source import Source
 from tests.support.commands import PROJECT, environment
-from tests.support.protea import HOUR, MINUTE, Heard, eventually
+from tests.support.protea import HOUR, MINUTE, Heard
+from tests.support.waiting import wait_until
 from tests.support.worlds import WORLDS, Deadlock, Session, State, World
 from tests.support.worlds.servers import called, database_on, everywhere, only_where
 
@@ -197,7 +198,10 @@ class Worker:
     def act(self) -> None:
         """Returns when it is done, or has to wait for somebody."""
         acting = self._acting = self._pool.submit(self._act_and_commit)
-        eventually(lambda: acting.done() or self._world.database.waits(self._session, self._watcher))
+        wait_until(
+            lambda: acting.done() or self._world.database.waits(self._session, self._watcher),
+            "the action is done, or waits for a lock",
+        )
         self.waited = not acting.done()
 
     def did(self) -> bool:
@@ -361,9 +365,12 @@ def test_reaper_killed_within_its_transaction_leaves_nothing(world: World) -> No
             world.database.holding(table, operation),
             subprocess.Popen(command, env=environment({}), cwd=PROJECT) as reaper,
         ):
-            eventually(lambda: world.database.held(world.hand) or reaper.poll() is not None)
+            wait_until(
+                lambda: world.database.held(world.hand) or reaper.poll() is not None,
+                "the reaper's statement waits, or the reaper has ended",
+            )
             assert reaper.poll() is None, "it ended by itself"
             reaper.kill()
-        eventually(lambda: world.database.reapers(world.hand) == 0)
+        wait_until(lambda: world.database.reapers(world.hand) == 0, "no session of the reaper is left")
         assert world.dump() == before, (table, operation)
     assert world.sweep().reaped == 1 and world.state(job) is State.REAPED

@@ -22,9 +22,10 @@ from reaper.scheduling.scheduler import CronTrigger, IntervalTrigger, Supervisor
 from reaper.source.purge import purge_lease
 from tests.scheduling.test_scheduler import Diary, runner
 from tests.staleness.test_clocks import faketime
-from tests.support.daemons import Daemon, closed, until
+from tests.support.daemons import Daemon, closed
 from tests.support.protea import Protea
 from tests.support.purges import DAY, PurgeRecorder, finished, slow
+from tests.support.waiting import wait_until
 
 
 @contextmanager
@@ -46,8 +47,8 @@ def test_scheduled_purge_runs_at_the_times_of_its_trigger(protea: Protea) -> Non
     with keeping(protea, told):
         for _ in range(2):
             finished(protea)
-            until(lambda: not protea.statuses(), "a purge")
-        until(lambda: len(told.reports) > 3, "more of them")
+            wait_until(lambda: not protea.statuses(), "a purge")
+        wait_until(lambda: len(told.reports) > 3, "more of them")
     assert {report.outcome for report in told.reports} == {Outcome.DONE}
 
 
@@ -59,9 +60,9 @@ def test_long_purge_does_not_delay_sweeps_nor_overlap_itself(protea: Protea) -> 
     supervisor.add(swept)
     supervisor.add_scheduled_purge(ScheduledPurge(swept.source, 30, 1, [told]), IntervalTrigger(0, 0.1))
     supervisor.start()
-    until(lambda: bool(told.batches), "a batch")
+    wait_until(lambda: bool(told.batches), "a batch")
     sweeps = len(diary.sweeps)
-    until(lambda: bool(told.reports), "the end of the purge")
+    wait_until(lambda: bool(told.reports), "the end of the purge")
     assert len(diary.sweeps) - sweeps >= 4
     assert (told.reports[0].purged, told.batches) == (8, [1] * 8)
     assert supervisor.stop(10)
@@ -73,7 +74,7 @@ def test_stop_ends_a_purge_after_its_batch(protea: Protea) -> None:
     supervisor, told = Supervisor(), PurgeRecorder()
     supervisor.add_scheduled_purge(ScheduledPurge(protea.source(), 30, 2, [told]), IntervalTrigger(0, 0.2))
     supervisor.start()
-    until(lambda: len(told.batches) >= 2, "two batches")
+    wait_until(lambda: len(told.batches) >= 2, "two batches")
     begun = time.monotonic()
     assert supervisor.stop(3)
     assert time.monotonic() - begun < 3
@@ -84,7 +85,7 @@ def test_stop_ends_a_purge_after_its_batch(protea: Protea) -> None:
 def test_removed_source_is_purged_no_more(protea: Protea) -> None:
     told = PurgeRecorder()
     with keeping(protea, told) as supervisor:
-        until(lambda: bool(told.reports), "a purge")
+        wait_until(lambda: bool(told.reports), "a purge")
         supervisor.remove(["main"], 5)
         before = len(told.reports)
         finished(protea)
@@ -100,7 +101,7 @@ def test_replica_without_the_lease_does_not_purge(protea: Protea) -> None:
     other = ScheduledPurge(protea.source(name="elsewhere"), 30, 1, [second])
     with ThreadPoolExecutor(1) as pool:
         working = pool.submit(one.tick)
-        until(lambda: bool(first.batches), "a batch")
+        wait_until(lambda: bool(first.batches), "a batch")
         assert other.tick() is not None
         assert second.reports[0].outcome is Outcome.STANDBY and not second.batches
         assert (done := working.result()) is not None and done.purged == 4
@@ -182,7 +183,7 @@ def test_daemon_stops_in_time_during_a_purge_and_leaves_whole_rows(protea: Prote
     slow(protea, 0.3)
     finished(protea, 60)
     with Daemon(tmp_path, configured(protea, "* * * * *"), **fake_clock("2026-11-22 02:59:55")) as daemon:
-        until(lambda: len(protea.statuses()) < 58, "a batch", 80)  # a slow start misses the first minute
+        wait_until(lambda: len(protea.statuses()) < 58, "a batch", 80)  # a slow start misses the first minute
         status, seconds = daemon.stop()
         assert (status, seconds < 5) == (0, True)
         left = len(protea.statuses())

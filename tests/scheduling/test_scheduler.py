@@ -18,8 +18,8 @@ from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.sweep import sweep
-from tests.support.daemons import lasts, until
 from tests.support.protea import Protea
+from tests.support.waiting import stays_true, wait_until
 
 
 @dataclass
@@ -74,7 +74,7 @@ def test_first_sweep_comes_at_once_and_the_others_at_the_interval(protea: Protea
     diary = Diary()
     begun = time.monotonic()
     with supervised(runner(protea, diary)):
-        until(lambda: len(diary.sweeps) >= 6, "six sweeps")
+        wait_until(lambda: len(diary.sweeps) >= 6, "six sweeps")
     assert diary.sweeps[0][0] - begun < 5
     assert 0.9 <= diary.sweeps[5][0] - diary.sweeps[0][0] <= 10
     assert set(diary.outcomes) <= {Outcome.DONE, Outcome.STOPPED}
@@ -85,7 +85,7 @@ def test_sweeps_never_overlap_and_missed_ones_are_made_up_for_by_one(protea: Pro
     protea.stale()
     diary = Diary()
     with supervised(runner(protea, diary)):
-        until(lambda: len(diary.sweeps) >= 4, "four sweeps")
+        wait_until(lambda: len(diary.sweeps) >= 4, "four sweeps")
     spans = [(begun, ended) for begun, ended, _ in diary.sweeps]
     assert spans[0][1] - spans[0][0] > 1
     assert all(earlier[1] <= later[0] for earlier, later in pairwise(spans))
@@ -101,13 +101,13 @@ def test_stop_ends_a_sweep_after_its_batch(protea: Protea) -> None:
     supervisor = Supervisor()
     supervisor.add(runner(protea, diary, batch_size=2))
     supervisor.start()
-    until(lambda: diary.ended >= 4, "two batches")
+    wait_until(lambda: diary.ended >= 4, "two batches")
     assert supervisor.stop(5)
     assert diary.outcomes == [Outcome.STOPPED]
     failed = sum(status == "failed" for status in protea.statuses().values())
     assert diary.ended == diary.sweeps[0][2].reaped == failed < 40
     assert failed % 2 == 0
-    lasts(lambda: len(diary.sweeps) == 1, "no other sweep", 0.5)
+    stays_true(lambda: len(diary.sweeps) == 1, "no other sweep", 0.5)
 
 
 def test_stop_does_not_wait_for_ever(protea: Protea) -> None:
@@ -117,21 +117,21 @@ def test_stop_does_not_wait_for_ever(protea: Protea) -> None:
         supervisor.add(hanging)
         supervisor.start()
         waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'job'::regclass"
-        until(lambda: other.execute(waiting).fetchone(), "a sweep that waits")
+        wait_until(lambda: other.execute(waiting).fetchone(), "a sweep that waits")
         begun = time.monotonic()
         assert not supervisor.stop(0.3)
         assert time.monotonic() - begun < 5
-    until(lambda: not hanging.sweeping, "its end")
+    wait_until(lambda: not hanging.sweeping, "its end")
 
 
 def test_removed_source_is_swept_no_more_and_releases_its_lease(protea: Protea) -> None:
     first, second = Diary(), Diary()
     with supervised(runner(protea, first)) as supervisor:
-        until(lambda: bool(first.sweeps), "a sweep")
+        wait_until(lambda: bool(first.sweeps), "a sweep")
         supervisor.remove(["main"], 5)
         swept = len(first.sweeps)
         supervisor.add(runner(protea, second))
-        until(lambda: len(second.sweeps) >= 2, "sweeps of its successor")
+        wait_until(lambda: len(second.sweeps) >= 2, "sweeps of its successor")
         assert Outcome.STANDBY not in second.outcomes
         assert len(first.sweeps) == swept
 
@@ -142,10 +142,10 @@ def test_source_added_again_waits_for_its_old_sweep(protea: Protea) -> None:
     first, second = Diary(), Diary()
     with supervised(runner(protea, first)) as supervisor:
         updating = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
-        until(lambda: protea.connection.execute(updating).fetchone(), "a sweep at work")
+        wait_until(lambda: protea.connection.execute(updating).fetchone(), "a sweep at work")
         supervisor.remove(["main"], 0)
         supervisor.add(runner(protea, second))
-        until(lambda: bool(second.sweeps), "a sweep of its successor")
+        wait_until(lambda: bool(second.sweeps), "a sweep of its successor")
         assert first.sweeps[0][1] <= second.sweeps[0][0]
         assert second.outcomes[0] is Outcome.DONE
 
@@ -163,8 +163,8 @@ def test_defect_is_reported_with_its_traceback_and_the_next_sweep_comes(
     monkeypatch.setattr("reaper.scheduling.source_runner.sweep", sweep_with_a_defect)
     job = protea.stale()
     with supervised(runner(protea, diary)):
-        until(lambda: protea.status(job) == "failed", "a sweep")
-        until(lambda: len(diary.sweeps) >= 3, "its report")
+        wait_until(lambda: protea.status(job) == "failed", "a sweep")
+        wait_until(lambda: len(diary.sweeps) >= 3, "its report")
     assert diary.outcomes[:3] == [Outcome.FAILED, Outcome.FAILED, Outcome.DONE]
     assert diary.sweeps[0][2].error == "ZeroDivisionError: a defect of ours"
     assert "sweep_with_a_defect" in caplog.text
@@ -175,14 +175,14 @@ def test_late_sweep_that_is_not_running_is_rescheduled(protea: Protea, monkeypat
     monkeypatch.setattr("reaper.scheduling.scheduler._LATE_SECONDS", 0.3)
     diary, schedule = Diary(), ScheduleThread()
     with supervised(runner(protea, diary), schedule=schedule) as supervisor:
-        until(lambda: bool(diary.sweeps), "a sweep")
+        wait_until(lambda: bool(diary.sweeps), "a sweep")
         # As if the host's clock had been set back by some hours.
         job = schedule.job("main")
         job.modify(next_run_time=job.next_run_time.replace(year=job.next_run_time.year + 1))
-        until(lambda: not diary.sweeps or time.monotonic() - diary.sweeps[-1][1] > 0.6, "it is late")
+        wait_until(lambda: not diary.sweeps or time.monotonic() - diary.sweeps[-1][1] > 0.6, "it is late")
         swept = len(diary.sweeps)
         supervisor.recover_from_clock_change()
-        until(lambda: len(diary.sweeps) >= swept + 3, "sweeps at the interval again")
+        wait_until(lambda: len(diary.sweeps) >= swept + 3, "sweeps at the interval again")
 
 
 @pytest.mark.parametrize("late", [0.0, 0.5, 59.9, 60.0, 61.0, 86400.0, 56 * 365 * 86400.0])
@@ -203,13 +203,13 @@ def test_clock_that_was_set_back_leaves_the_next_run_where_it_was() -> None:
 def test_clock_that_jumps_ahead_is_made_up_for_by_one_sweep(protea: Protea) -> None:
     diary, schedule = Diary(), ScheduleThread()
     with supervised(runner(protea, diary, interval=1), schedule=schedule):
-        until(lambda: bool(diary.sweeps), "a sweep")
+        wait_until(lambda: bool(diary.sweeps), "a sweep")
         # As if the host's clock had been set ahead by two years.
         job = schedule.job("main")
         due = job.next_run_time - timedelta(days=730)
         begun = time.monotonic()
         job.modify(next_run_time=due)
-        until(lambda: len(diary.sweeps) >= 4, "sweeps at the interval again")
+        wait_until(lambda: len(diary.sweeps) >= 4, "sweeps at the interval again")
     assert time.monotonic() - begun < 10
     assert diary.sweeps[3][0] - diary.sweeps[1][0] > 1
 

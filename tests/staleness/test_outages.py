@@ -22,7 +22,8 @@ from reaper.errors import ReaperError
 from reaper.model import Outcome, SweepReport, Thresholds
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.support.protea import HOUR, Protea, eventually, thresholds
+from tests.support.protea import HOUR, Protea, thresholds
+from tests.support.waiting import wait_until
 
 STALL = 1.0
 LIMITS: Thresholds = thresholds(timeout=60, stall=STALL)
@@ -63,8 +64,8 @@ def sign(protea: Protea, job: str, at: datetime) -> None:
     protea.connection.execute("INSERT INTO job_event (job_id, ts, event) VALUES (%s, %s, 'progress')", (job, at))
 
 
-def wait_until(protea: Protea, moment: datetime) -> None:
-    eventually(lambda: protea.now() > moment)
+def wait_until_past(protea: Protea, moment: datetime) -> None:
+    wait_until(lambda: protea.now() > moment, f"the database's clock is past {moment}")
 
 
 def stop(server: Embedded) -> None:
@@ -94,7 +95,7 @@ def test_outage_that_was_seen_is_not_silence(
 ) -> None:
     downtime, source = DowntimeTracker(allowance), protea.source(LIMITS)
     # What the server itself was not there for, nobody can know: it has been up for a stall window and the allowance.
-    wait_until(protea, server_started(source) + timedelta(seconds=STALL + allowance + 0.1))
+    wait_until_past(protea, server_started(source) + timedelta(seconds=STALL + allowance + 0.1))
     alive, dead = protea.job(age=HOUR), protea.job(age=HOUR)
     protea.event(alive)
     sign(protea, dead, protea.now() + timedelta(days=1))
@@ -112,7 +113,7 @@ def test_outage_that_was_seen_is_not_silence(
     own_server.start()
     protea.again()
     # By now both have been silent for longer than the stall window, by the clock.
-    wait_until(protea, seen + timedelta(seconds=0.5))
+    wait_until_past(protea, seen + timedelta(seconds=0.5))
     report = protea.sweep(source, downtime=downtime)
     assert (report.outcome, report.reaped) == (Outcome.DONE, 1)
     assert (protea.status(alive), protea.status(dead)) == ("running", "failed")
@@ -120,7 +121,7 @@ def test_outage_that_was_seen_is_not_silence(
     assert datetime.fromisoformat(event["fields"]["audible_since"]) == seen - timedelta(seconds=STALL)
 
     # And who stays silent is ended in the end.
-    eventually(lambda: protea.sweep(source, downtime=downtime).reaped == 1)
+    wait_until(lambda: protea.sweep(source, downtime=downtime).reaped == 1, "the silent job is reaped")
     back = downtime.now
     assert back - seen > timedelta(seconds=0.5 + 0.2 + allowance)
     assert protea.status(alive) == "failed"
@@ -135,7 +136,7 @@ def test_restart_seen_only_afterwards_ends_no_job_until_a_stall_window_has_passe
     before = server_started(source)
     restart(own_server)
     own_server.start()
-    eventually(lambda: is_back(source, before))
+    wait_until(lambda: is_back(source, before), "the server is back")
     protea.again()
     back = server_started(source)
     downtime, allowance = DowntimeTracker(0.3), timedelta(seconds=0.3)
@@ -151,7 +152,7 @@ def test_restart_seen_only_afterwards_ends_no_job_until_a_stall_window_has_passe
         assert evidence.audible_since is None or evidence.audible_since >= str(evidence.deaf_until)
         assert evidence.deaf_until is not None
         assert datetime.fromisoformat(evidence.deaf_until) == back + allowance
-    eventually(lambda: protea.sweep(source, downtime=downtime).reaped == 1)
+    wait_until(lambda: protea.sweep(source, downtime=downtime).reaped == 1, "the silent job is reaped")
     assert protea.row(job)["finished_at"] >= back + allowance + timedelta(seconds=STALL)
     [event] = protea.audits(job)
     assert datetime.fromisoformat(event["fields"]["audible_since"]) >= back + allowance
@@ -160,7 +161,7 @@ def test_restart_seen_only_afterwards_ends_no_job_until_a_stall_window_has_passe
 
 def test_restart_between_two_sweeps_is_noticed(protea: Reach, own_server: Embedded) -> None:
     downtime, source = DowntimeTracker(0.3), protea.source(LIMITS)
-    wait_until(protea, server_started(source) + timedelta(seconds=STALL + 0.4))
+    wait_until_past(protea, server_started(source) + timedelta(seconds=STALL + 0.4))
     protea.sweep(source, downtime=downtime)
     seen = downtime.now
     job = protea.job(age=HOUR)
@@ -168,7 +169,7 @@ def test_restart_between_two_sweeps_is_noticed(protea: Reach, own_server: Embedd
     own_server.restart(immediate=True)
     protea.again()
     back = server_started(source)
-    eventually(lambda: protea.sweep(source, downtime=downtime).reaped == 1)
+    wait_until(lambda: protea.sweep(source, downtime=downtime).reaped == 1, "the silent job is reaped")
     assert protea.row(job)["finished_at"] >= back + timedelta(seconds=0.3 + STALL)
 
 
@@ -209,13 +210,13 @@ def test_read_only_database_is_unavailable(protea: Reach, whose: str) -> None:
 
     configure("SET default_transaction_read_only = on")
     try:
-        eventually(lambda: read_only(protea))
+        wait_until(lambda: read_only(protea), "the database is read-only")
         assert away(protea.sweep(source, downtime=downtime), "read-only: nothing can be written there")
         assert protea.status(stale) == "running"
     finally:
         configure("RESET default_transaction_read_only")
-    wait_until(protea, seen + timedelta(seconds=0.5))
-    eventually(lambda: protea.sweep(source, downtime=downtime).outcome is Outcome.DONE)
+    wait_until_past(protea, seen + timedelta(seconds=0.5))
+    wait_until(lambda: protea.sweep(source, downtime=downtime).outcome is Outcome.DONE, "a sweep is done")
     assert (protea.status(alive), protea.status(stale)) == ("running", "failed")
 
 
@@ -230,7 +231,7 @@ def test_standby_is_unavailable_until_it_is_promoted(protea: Reach, own_server: 
     protea.connection.execute("SELECT pg_promote()")
     # It was away when we came, and nothing is known of before.
     since = protea.now()
-    eventually(lambda: protea.sweep(source, downtime=downtime).reaped == 1)
+    wait_until(lambda: protea.sweep(source, downtime=downtime).reaped == 1, "the silent job is reaped")
     assert protea.row(job)["finished_at"] > since
 
 

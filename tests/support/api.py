@@ -16,8 +16,9 @@ import pytest
 
 from reaper.dev.postgres import Embedded
 from tests.conftest import TEMPLATE
-from tests.support.daemons import Daemon, until
+from tests.support.daemons import Daemon
 from tests.support.protea import Protea
+from tests.support.waiting import wait_until
 
 TOKEN = "a-token-for-tests-0123456789"
 WHO = "tester"
@@ -105,7 +106,7 @@ class Steered(Daemon):
 
     def has_swept(self, outcome: str = "done") -> None:
         """Wait for the first sweep that ends so: the next one is an hour away."""
-        until(lambda: self.sweeps(outcome) >= 1, f"the first sweep {outcome}")
+        wait_until(lambda: self.sweeps(outcome) >= 1, f"the first sweep {outcome}")
 
     def forget(self) -> None:
         """What was looked at a moment ago is told again, unless something was done meanwhile."""

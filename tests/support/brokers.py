@@ -18,7 +18,8 @@ import psutil
 import pytest
 from celery import Celery
 
-from tests.support.daemons import PROJECT, free_port, until
+from tests.support.daemons import PROJECT, free_port
+from tests.support.waiting import wait_until
 
 _REDIS = shutil.which("redis-server")
 _RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
@@ -89,7 +90,7 @@ class RedisServer:
         self._group = Group(
             [_REDIS, *words, "--appendonly", "yes", "--appendfsync", "no"], self._folder, self._folder / "redis.log"
         )
-        until(lambda: _answers(self._port), "Redis answers")
+        wait_until(lambda: _answers(self._port), "Redis answers")
 
     def down(self) -> None:
         self._group.kill()
@@ -116,7 +117,9 @@ class RabbitServer:
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self._port),
             "RABBITMQ_DIST_PORT": str(free_port()),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            # Erlang's schedulers are not to spin while they wait: other tests need the processor.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}"
+            " +sbwt none +sbwtdcpu none +sbwtdio none",
             "RABBITMQ_MNESIA_BASE": str(folder / "data"),
             "RABBITMQ_LOG_BASE": str(folder / "log"),
             "RABBITMQ_PID_FILE": str(folder / "pid"),
@@ -134,7 +137,7 @@ class RabbitServer:
 
     def up(self) -> None:
         self._group = Group([_RABBITMQ], self._folder, self._folder / "out.log", **self._environment)
-        until(lambda: _answers(self._port), "RabbitMQ answers", 120)
+        wait_until(lambda: _answers(self._port), "RabbitMQ answers", 120)
 
     def down(self) -> None:
         self._group.kill()
@@ -206,7 +209,7 @@ class CeleryWorker:
             CHORES_BROKER=broker.url,
             **environment,
         )
-        until(lambda: b" ready." in self._log.read_bytes(), f"{self.name} is ready", 60)
+        wait_until(lambda: b" ready." in self._log.read_bytes(), f"{self.name} is ready", 60)
 
     @property
     def running(self) -> bool:
@@ -225,7 +228,7 @@ class CeleryWorker:
     def end_warmly(self) -> None:
         """As service managers do: it takes nothing new, and finishes what it executes."""
         os.kill(self._group.process.pid, signal.SIGTERM)
-        until(lambda: b"Warm shutdown" in self._log.read_bytes(), f"{self.name} ends warmly")
+        wait_until(lambda: b"Warm shutdown" in self._log.read_bytes(), f"{self.name} ends warmly")
 
 
 class Staff:
@@ -260,7 +263,7 @@ class Staff:
         """A task that is being executed, until somebody ends it."""
         track = self.folder / uuid4().hex
         chore = Chore(self.send(task, str(track), **options), track)
-        until(lambda: track.exists() and track.read_text(), "the task has begun", 30)
+        wait_until(lambda: track.exists() and track.read_text(), "the task has begun", 30)
         return chore
 
 

@@ -10,38 +10,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.waiting import DEADLINE_SECONDS, wait_until
+
 PROJECT = Path(__file__).parents[2]
-SOON = 15.0
-"""Seconds after which a thing that should happen has not."""
-
-T = TypeVar("T")
-
-
-def until(holds: Callable[[], T | None], what: str, seconds: float = SOON) -> T:
-    """The first answer that is true; fails when there is none in time."""
-    deadline = time.monotonic() + seconds
-    while True:
-        if answer := holds():
-            return answer
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.05)
-
-
-def lasts(holds: Callable[[], bool], what: str, seconds: float) -> None:
-    """It holds, and goes on to."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert holds(), f"no longer so: {what}"
-        time.sleep(0.1)
 
 
 def free_port() -> int:
@@ -138,11 +118,11 @@ class Daemon:
         answers = len(self.answers)
         self.configure(text)
         self.process.send_signal(signal.SIGHUP)
-        until(lambda: len(self.answers) > answers, "an answer to SIGHUP")
+        wait_until(lambda: len(self.answers) > answers, "an answer to SIGHUP")
 
     @property
     def answers(self) -> list[dict[str, Any]]:
-        told = ("Reaper has a new configuration.", "Reaper keeps its configuration: the new one is wrong.")
+        told = ("Reaper has a new configuration.", "Reaper refused the new configuration; the old one stays in force.")
         return [line for line in self.log if line["event"] in told]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
@@ -163,7 +143,7 @@ class Daemon:
 
     def ends(self) -> tuple[int, str]:
         """Exit status and standard error of a daemon that ends by itself."""
-        return self.process.wait(SOON), self.stderr.read_text()
+        return self.process.wait(DEADLINE_SECONDS), self.stderr.read_text()
 
     # --- log -------------------------------------------------------------------------------------------------
 
@@ -179,9 +159,9 @@ class Daemon:
             line for line in self.log if wanted <= {k: v for k, v in line.items() if k in {"event", *fields}}.items()
         ]
 
-    def says(self, event: str, seconds: float = SOON, **fields: object) -> dict[str, Any]:
+    def says(self, event: str, seconds: float = DEADLINE_SECONDS, **fields: object) -> dict[str, Any]:
         """Wait for the line; it is said once."""
-        until(lambda: self.said(event, **fields), event, seconds)
+        wait_until(lambda: self.said(event, **fields), event, seconds)
         [line] = self.said(event, **fields)
         return line
 
@@ -195,7 +175,7 @@ class Daemon:
             return None
 
     def comes_up(self) -> Daemon:
-        until(lambda: self.get("/live"), "an answer over HTTP")
+        wait_until(lambda: self.get("/live"), "an answer over HTTP")
         return self
 
     @property
@@ -206,16 +186,18 @@ class Daemon:
     def value(self, name: str, source: str = "default") -> float | None:
         return self.metrics.value(name, source=source)
 
-    def shows(self, name: str, value: float, source: str = "default", seconds: float = SOON) -> None:
-        until(lambda: self.value(name, source) == value, f"{name} {value:g} of {source}", seconds)
+    def shows(self, name: str, value: float, source: str = "default", seconds: float = DEADLINE_SECONDS) -> None:
+        wait_until(lambda: self.value(name, source) == value, f"{name} {value:g} of {source}", seconds)
 
     def sweeps(self, outcome: str = "done", source: str = "default") -> float:
         return self.metrics.value("reaper_sweeps_total", source=source, outcome=outcome) or 0
 
-    def sweeps_on(self, more: int = 1, outcome: str = "done", source: str = "default", seconds: float = SOON) -> None:
+    def sweeps_on(
+        self, more: int = 1, outcome: str = "done", source: str = "default", seconds: float = DEADLINE_SECONDS
+    ) -> None:
         """Wait for so many more sweeps to end so."""
         goal = self.sweeps(outcome, source) + more
-        until(lambda: self.sweeps(outcome, source) >= goal, f"{more} more sweeps {outcome} of {source}", seconds)
+        wait_until(lambda: self.sweeps(outcome, source) >= goal, f"{more} more sweeps {outcome} of {source}", seconds)
 
     @property
     def ready(self) -> tuple[bool, dict[str, list[str]]]:

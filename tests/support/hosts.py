@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import IO
 
 import pytest
 
-from tests.support.daemons import until
+from tests.support.waiting import wait_until
 
 _SCRIPT = Path(__file__).with_name("hosts.sh")
 _SYSTEMD = Path("/lib/systemd/systemd")
@@ -56,15 +55,12 @@ class Host:
 
     def becomes(self, unit: str, seconds: float = 45, **wanted: str) -> None:
         """Wait until the unit's properties are these."""
-        deadline = time.monotonic() + seconds
-        while (found := self.shows(unit, *wanted)) != wanted:
-            told = (
-                self.run("systemctl", "status", "--full", unit).stdout + self.event_log(unit)[-3000:]
-                if time.monotonic() > deadline
-                else ""
-            )
-            assert not told, f"{unit} is {found}, not {wanted}: {told}"
-            time.sleep(0.1)
+
+        def told() -> str:
+            log = self.run("systemctl", "status", "--full", unit).stdout + self.event_log(unit)[-3000:]
+            return f"{unit} is {wanted}, not {self.shows(unit, *wanted)}: {log}"
+
+        wait_until(lambda: self.shows(unit, *wanted) == wanted, told, seconds, interval_seconds=0.1)
 
     def event_log(self, unit: str) -> str:
         return self("journalctl", "--unit", unit, "--output=cat", "--no-pager")
@@ -96,9 +92,11 @@ def booted(mounts: Mapping[Path, str]) -> Iterator[Host]:
     words += [str(folder), *(f"{source}:{target}" for source, target in mounts.items())]
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen(words, stdout=log, stderr=log) as process:
         try:
-            init = until(lambda: _init_below(process, log), "a first process", _BOOT_SECONDS)
+            init = wait_until(lambda: _init_below(process, log), "a first process", _BOOT_SECONDS)
             host = Host(init)
-            until(lambda: host.run("systemctl", "is-system-running").stdout == "running\n", "a boot", _BOOT_SECONDS)
+            wait_until(
+                lambda: host.run("systemctl", "is-system-running").stdout == "running\n", "a boot", _BOOT_SECONDS
+            )
             yield host
             os.kill(init, signal.SIGKILL)
             process.wait(30)

@@ -18,7 +18,7 @@ import psutil
 import pymysql
 import pytest
 
-from tests.support.protea import eventually
+from tests.support.waiting import wait_until
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"
 # Nothing here outlives the run, so nothing needs to reach a disk.
@@ -84,7 +84,7 @@ class MariaDB:
                 stderr=log,
                 cwd="/",
             )
-        eventually(self._answers)
+        wait_until(self._answers, "MariaDB answers")
 
     def stop(self) -> None:
         """End the server as its administrator would; at once when that takes too long."""
@@ -106,7 +106,7 @@ class MariaDB:
         assert process is not None
         process.send_signal(signal.SIGSTOP)
         try:
-            eventually(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+            wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, "MariaDB is stopped")
             yield
         finally:
             process.send_signal(signal.SIGCONT)

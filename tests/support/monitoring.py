@@ -18,7 +18,8 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 
-from tests.support.daemons import PROJECT, fetch, free_port, until
+from tests.support.daemons import PROJECT, fetch, free_port
+from tests.support.waiting import wait_until
 
 RULES = PROJECT / "config" / "prometheus"
 RECORDING, ALERTS = RULES / "reaper.recording.yml", RULES / "reaper.alerts.yml"
@@ -36,7 +37,9 @@ def program(name: str) -> str:
 
 def says(*words: str | Path) -> tuple[int, str]:
     """Exit status and everything that a program printed."""
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
+    # promtool, which is written in Go, lets four times as much memory pile up before it collects: a fifth less time.
+    given = {**os.environ, "GOGC": "400"}
+    done = subprocess.run([str(word) for word in words], env=given, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -52,7 +55,7 @@ def _running(folder: Path, port: int, *words: str | Path) -> Iterator[None]:
     with log.open("wb") as output:
         process = subprocess.Popen([str(word) for word in words], cwd=folder, stdout=output, stderr=output)
     try:
-        until(lambda: _ready(port) or process.poll() is not None, f"{words[0]} is ready", 60)
+        wait_until(lambda: _ready(port) or process.poll() is not None, f"{words[0]} is ready", 60)
         assert process.poll() is None, log.read_text()
         yield
     finally:

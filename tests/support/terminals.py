@@ -9,7 +9,7 @@ import subprocess
 import termios
 
 from tests.support.commands import COMMAND, Reaper, environment
-from tests.support.daemons import until
+from tests.support.waiting import wait_until
 
 
 def typed(reaper: Reaper, text: str, *arguments: str) -> tuple[int, str, str]:
@@ -54,7 +54,7 @@ def interrupted(reaper: Reaper, question: str, *arguments: str, key: bytes = b"\
     ):
         os.close(theirs)
         try:
-            until(lambda: question in log.read_text(), question, 30)
+            wait_until(lambda: question in log.read_text(), question, 30)
             os.write(ours, key)
             process.wait(30)
         finally:

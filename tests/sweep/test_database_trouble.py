@@ -17,8 +17,9 @@ from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
-from tests.support.protea import MINUTE, eventually
+from tests.support.protea import MINUTE
 from tests.support.tasks import Tasks, mapped, tasks_in
+from tests.support.waiting import wait_until
 from tests.support.worlds.servers import database_on
 
 ORDERS = SweepOptions("test-host", 1000, Breaker(50, 1.0))
@@ -131,7 +132,7 @@ def test_replica_whose_every_job_is_refused_gives_its_lease_to_another(
     with refusing(tasks):
         report = tasks.sweep(lease=mine)
     assert (report.outcome, report.reaped, len(report.failures)) == (Outcome.DONE, 0, 1)
-    eventually(lambda: replica_sweeps(tasks, theirs))
+    wait_until(lambda: replica_sweeps(tasks, theirs), "the other replica sweeps")
     assert tasks.states() == {"1": "dead"}
 
 
@@ -145,7 +146,7 @@ def test_replica_that_gives_up_because_one_job_after_the_other_is_refused_gives_
         report = tasks.sweep(lease=mine, options=replace(ORDERS, batch_size=10, force=True))
     assert (report.outcome, report.reaped, report.database_away) == (Outcome.FAILED, 0, False)
     assert "the database refused" in (report.error or "")
-    eventually(lambda: replica_sweeps(tasks, theirs))
+    wait_until(lambda: replica_sweeps(tasks, theirs), "the other replica sweeps")
 
 
 def test_replica_that_ends_some_of_its_jobs_keeps_its_lease(tasks: Tasks, leases: tuple[Lease, Lease]) -> None:
@@ -164,7 +165,7 @@ def test_replica_whose_sweep_takes_too_long_gives_its_lease_to_another(
     mine, theirs = leases
     with slow(tasks):
         assert tasks.sweep(slow_while_there_are_parts(tasks), lease=mine).outcome is Outcome.FAILED
-    eventually(lambda: replica_sweeps(tasks, theirs))
+    wait_until(lambda: replica_sweeps(tasks, theirs), "the other replica sweeps")
 
 
 def test_replica_that_is_halted_while_its_jobs_are_refused_keeps_its_lease(

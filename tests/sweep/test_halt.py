@@ -25,8 +25,8 @@ from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.scheduling.test_scheduler import Diary, slow
-from tests.support.daemons import lasts, until
 from tests.support.protea import Heard, Protea
+from tests.support.waiting import stays_true, wait_until
 
 ALICE = HaltRecord("alice", "wrong thresholds")
 PERSISTENT = HaltRecord("bob", persistent=True)
@@ -152,18 +152,18 @@ def test_halt_does_not_wait_for_the_sweep_in_progress_which_completes_its_batch(
     supervisor = Supervisor(halt)
     supervisor.add(runner(diary, halt, batch_size=2))
     supervisor.start()
-    until(lambda: diary.ended >= 2, "a batch")
+    wait_until(lambda: diary.ended >= 2, "a batch")
     supervisor.halt(ALICE)
     assert str(supervisor.state) == "HALTED"
-    until(lambda: diary.sweeps, "the end of the sweep")
+    wait_until(lambda: diary.sweeps, "the end of the sweep")
     failed = list(protea.statuses().values()).count("failed")
     assert diary.sweeps[0][2].outcome is Outcome.HALTED
     assert diary.ended == failed < 40 and failed % 2 == 0
-    until(lambda: len(diary.sweeps) >= 3, "sweeps that look")
+    wait_until(lambda: len(diary.sweeps) >= 3, "sweeps that look")
     assert set(diary.outcomes) == {Outcome.HALTED} and diary.ended == failed
     supervisor.restart()
     assert str(supervisor.state) == "RUNNING"
-    until(lambda: Outcome.DONE in diary.outcomes, "the rest", seconds=30)
+    wait_until(lambda: Outcome.DONE in diary.outcomes, "the rest", seconds=30)
     assert supervisor.stop(10)
     assert diary.ended == 40
 
@@ -175,14 +175,14 @@ def test_halted_leader_keeps_the_lease_so_that_no_replica_sweeps(protea: Protea,
     first = Supervisor(halt)
     first.add(runner(leader, halt))
     first.start()
-    until(lambda: leader.sweeps, "a halted sweep")
+    wait_until(lambda: leader.sweeps, "a halted sweep")
     second = Supervisor()
     second.add(runner(replica, HaltSwitch()))
     second.start()
-    until(lambda: len(replica.sweeps) >= 3, "sweeps of the replica")
+    wait_until(lambda: len(replica.sweeps) >= 3, "sweeps of the replica")
     assert set(replica.outcomes) == {Outcome.STANDBY} and protea.status(job) == "running"
     assert first.stop(10)
-    until(lambda: protea.status(job) == "failed", "the replica's turn")
+    wait_until(lambda: protea.status(job) == "failed", "the replica's turn")
     assert second.stop(10)
 
 
@@ -206,9 +206,9 @@ def test_restart_after_a_halt_sweeps_at_once(protea: Protea, runner: Make) -> No
     supervisor = Supervisor(halt)
     supervisor.add(runner(diary, halt, interval=3600))
     supervisor.start()
-    until(lambda: diary.sweeps, "a halted sweep")
+    wait_until(lambda: diary.sweeps, "a halted sweep")
     supervisor.restart()
-    until(lambda: protea.status(job) == "failed", "a sweep at once")
+    wait_until(lambda: protea.status(job) == "failed", "a sweep at once")
     assert supervisor.stop(10)
 
 
@@ -260,16 +260,16 @@ def test_schedule_that_died_is_finished_and_can_be_restarted(runner: Make) -> No
     supervisor = Supervisor(schedule=schedule)
     supervisor.add(runner(diary, HaltSwitch()))
     supervisor.start()
-    until(lambda: diary.sweeps, "a sweep")
+    wait_until(lambda: diary.sweeps, "a sweep")
     assert str(supervisor.state) == "RUNNING"
     schedule.add("broken", lambda: None, Broken())
-    until(lambda: supervisor.state is State.FINISHED, "its end")
+    wait_until(lambda: supervisor.state is State.FINISHED, "its end")
     swept = len(diary.sweeps)
     supervisor.recover_from_clock_change()
-    lasts(lambda: len(diary.sweeps) <= swept + 1, "no sweep", 0.6)
+    stays_true(lambda: len(diary.sweeps) <= swept + 1, "no sweep", 0.6)
     supervisor.restart()
     assert str(supervisor.state) == "RUNNING"
-    until(lambda: len(diary.sweeps) >= swept + 3, "sweeps")
+    wait_until(lambda: len(diary.sweeps) >= swept + 3, "sweeps")
     assert supervisor.stop(10)
     assert str(supervisor.state) == "FINISHED"
 

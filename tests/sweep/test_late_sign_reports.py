@@ -20,9 +20,10 @@ from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep import late_signs
 from reaper.sweep.sweep import sweep
-from tests.support.daemons import Daemon, Samples, until
+from tests.support.daemons import Daemon, Samples
 from tests.support.late_sign_sweeps import FINISHES, Sweeps
 from tests.support.protea import HOUR, PATIENCE, Heard, Protea, thresholds
+from tests.support.waiting import wait_until
 from tests.support.worlds.vuls import VulsWorld
 
 
@@ -52,8 +53,8 @@ def test_many_late_signs_are_listed_up_to_a_hundred_and_counted() -> None:
     with capture_logs() as lines:
         EventLog().swept(SweepReport("main", "1", Outcome.DONE, 0.1, late=[sign] * 130, looked_back=True))
     told = [line["event"] for line in lines]
-    assert told == ["Reaper ended a job that shows life afterwards."] * 100 + [
-        "Reaper ended more jobs that show life afterwards."
+    assert told == ["A reaped job showed a sign of life afterwards; it may have been ended wrongly."] * 100 + [
+        "More reaped jobs showed a sign of life afterwards."
     ]
     assert lines[-1]["jobs"] == 30 and {line["log_level"] for line in lines} == {"error"}
 
@@ -72,8 +73,8 @@ def test_scan_that_the_database_refuses_is_reported_once_and_fails_no_sweep(vuls
         vuls.hand.do("ALTER TABLE task_runs RENAME COLUMN ended_at TO completed_at")
         event_log.swept(sweeps.once())
     assert [line["event"] for line in lines] == [
-        "Reaper cannot see whether ended jobs show life afterwards.",
-        "Reaper sees ended jobs again.",
+        "Reaped jobs could not be checked for later signs of life; the next sweep tries again.",
+        "Reaped jobs can be checked for later signs of life again.",
     ]
     vuls.hand.do(FINISHES["vuls"].format(now="now()"), job)
     assert len(sweeps.late()) == 1
@@ -103,8 +104,8 @@ def test_scan_that_takes_too_long_is_cut_short_and_repeated_with_fewer_jobs(
     sweeps.source.close()
     assert found == set(jobs)
     assert [line["event"] for line in lines if "ended jobs" in line["event"]] == [
-        "Reaper cannot see whether ended jobs show life afterwards.",
-        "Reaper sees ended jobs again.",
+        "Reaped jobs could not be checked for later signs of life; the next sweep tries again.",
+        "Reaped jobs can be checked for later signs of life again.",
     ]
 
 
@@ -125,12 +126,12 @@ def test_database_that_goes_away_during_the_scan_fails_the_sweep(protea: Protea,
 
 def test_daemon_reports_late_signs_of_a_slow_worker(protea: Protea, tmp_path: Path) -> None:
     job = protea.stale(operation="embed")
-    told = "Reaper ended a job that shows life afterwards."
+    told = "A reaped job showed a sign of life afterwards; it may have been ended wrongly."
     with psycopg.connect(protea.libpq, autocommit=True) as worker:
         worker.execute("SELECT status FROM job WHERE id = %s", (job,))
         with Daemon(tmp_path, database_url=protea.libpq) as daemon:
             daemon.comes_up()
-            until(lambda: protea.status(job) == "failed", "the reap")
+            wait_until(lambda: protea.status(job) == "failed", "the reap")
             daemon.sweeps_on(2)
             assert daemon.said(told) == []
             worker.execute("INSERT INTO job_event (job_id, event) VALUES (%s, 'progress')", (job,))

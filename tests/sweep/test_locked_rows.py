@@ -14,7 +14,8 @@ from reaper.model import LockedCandidate, LockHolder, SweepReport
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.sweep.source_state import SourceState
-from tests.support.protea import HOUR, PATIENCE, Protea, eventually, thresholds
+from tests.support.protea import HOUR, PATIENCE, Protea, thresholds
+from tests.support.waiting import wait_until
 
 EVENT = "INSERT INTO job_event (job_id, event) VALUES (%s, 'progress')"
 FOR_UPDATE = "SELECT FROM job WHERE id = %s FOR UPDATE"
@@ -104,7 +105,7 @@ def test_row_locked_for_longer_than_the_stall_window_is_overdue(protea: Protea) 
     job = protea.stale()
     with holding(protea, job, FOR_UPDATE) as session:
         assert not locked_in(protea.sweep()).overdue
-        eventually(lambda: _age(protea, session) > SHORT)
+        wait_until(lambda: _age(protea, session) > SHORT, "the row has been held for longer than the stall window")
         locked = locked_in(protea.sweep(protea.source(thresholds(stall=SHORT))))
         assert locked.overdue and locked.held_seconds > SHORT
         assert is_untouched(protea, job)

@@ -10,7 +10,8 @@ from reaper.dev.postgres import Embedded
 from reaper.model import Outcome, SweepReport
 from reaper.sweep.source_state import SourceState
 from tests.support.interleaving import SCRIPTS, Stage, claimers
-from tests.support.protea import Protea, eventually
+from tests.support.protea import Protea
+from tests.support.waiting import wait_until
 
 TEN_MINUTES = 600.0
 
@@ -155,7 +156,7 @@ def test_deadlock_with_a_worker_is_tried_again(protea: Protea, server: Embedded)
         worker.execute("SET deadlock_timeout = '1min'")
         worker.execute("UPDATE tally SET n = 100")
         sweeping = pool.submit(protea.sweep)
-        eventually(lambda: _is_waiting(protea))
+        wait_until(lambda: _is_waiting(protea), "a session waits for a lock")
         worker.execute("SELECT FROM job WHERE id = %s FOR UPDATE", [wanted])
         worker.commit()
         report = sweeping.result()

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.daemons import until
 from tests.support.monitoring import ALERTMANAGER, Receiver, alertmanager, program, says
+from tests.support.waiting import wait_until
 
 MOST_HOURS = 5 * 24  # --data.retention, unless somebody says otherwise
 
@@ -52,7 +52,7 @@ def settled(port: int, alerts: int) -> dict[tuple[str, str | None], bool]:
         every = silenced(port)
         return every if len(every) == alerts and any(every.values()) else None
 
-    return until(found, f"{alerts} alerts, one of them silenced")
+    return wait_until(found, f"{alerts} alerts, one of them silenced")
 
 
 def silenced(port: int) -> dict[tuple[str, str | None], bool]:
@@ -98,7 +98,7 @@ def test_a_server_that_takes_twenty_sources_along_is_one_page(manager: int) -> N
         found: list[dict[str, Any]] = ask(manager, "GET", "alerts/groups")
         return found if sum(len(each["alerts"]) for each in found) == 20 else None
 
-    [group] = until(groups, "all alerts in groups")
+    [group] = wait_until(groups, "all alerts in groups")
     assert (group["receiver"]["name"], len(group["alerts"])) == ("pager", 20)
 
 

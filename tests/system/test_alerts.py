@@ -18,7 +18,7 @@ from prometheus_client import generate_latest
 from reaper.config import load
 from reaper.observers.metrics import Metrics
 from tests.support.commands import Reaper
-from tests.support.daemons import PROJECT, Daemon, Samples, fetch, until
+from tests.support.daemons import PROJECT, Daemon, Samples, fetch
 from tests.support.monitoring import (
     ALERTMANAGER,
     ALERTS,
@@ -32,6 +32,7 @@ from tests.support.monitoring import (
     says,
 )
 from tests.support.protea import HOUR, Protea
+from tests.support.waiting import wait_until
 
 CASES = sorted((RULES / "tests").glob("*.yml"))
 RUNBOOK = PROJECT / "docs" / "runbook.md"
@@ -256,7 +257,7 @@ def test_what_the_runbook_leaves_out_of_the_log_is_what_is_in_order(tmp_path: Pa
     assert len(filters) == 1
     away = "postgresql://nobody:x@127.0.0.1:1/none"
     with Daemon(tmp_path, database_url=away) as daemon:
-        until(lambda: daemon.said("Reaper cycle failed"), "a failed sweep")
+        wait_until(lambda: daemon.said("Reaper cycle failed"), "a failed sweep")
         daemon.stop()
     with daemon.stderr.open() as log:
         left = subprocess.run(["bash", "-c", filters.pop()], stdin=log, capture_output=True, text=True, check=True)
@@ -282,13 +283,15 @@ def test_a_job_gets_stuck_is_ended_and_somebody_hears_of_it(
         alertmanager(tmp_path / "alertmanager", receiver.port) as port,
         Prometheus.watching(tmp_path / "prometheus", {"reaper": daemon.port}, port) as prometheus,
     ):
-        until(lambda: prometheus.ask("source:reaper_last_success_timestamp_seconds:max > 0"), "a sweep was seen", 60)
+        wait_until(
+            lambda: prometheus.ask("source:reaper_last_success_timestamp_seconds:max > 0"), "a sweep was seen", 60
+        )
         assert receiver.got == []
         assert daemon.value("reaper_longest_timeout_seconds") == 6 * HOUR
 
         job = protea.stale(operation="embed")
-        until(lambda: protea.status(job) == "failed", "the job's end")
-        [alert, *_] = until(lambda: receiver.alerts("/info", "ReaperJobsReaped"), "the alert", 60)
+        wait_until(lambda: protea.status(job) == "failed", "the job's end")
+        [alert, *_] = wait_until(lambda: receiver.alerts("/info", "ReaperJobsReaped"), "the alert", 60)
         assert alert["status"] == "firing"
         labels = {"alertname": "ReaperJobsReaped", "job": "reaper", "source": "default", "severity": "info"}
         assert alert["labels"] == labels
@@ -305,10 +308,10 @@ def test_what_the_first_sweep_ends_before_anybody_has_scraped_it_is_told(
     for _ in range(6):
         protea.stale(operation="predict")
     with Daemon(tmp_path, database_url=protea.url, interval_seconds=60) as daemon:
-        until(lambda: daemon.sweeps(), "the first sweep")
+        wait_until(lambda: daemon.sweeps(), "the first sweep")
         with (
             alertmanager(tmp_path / "alertmanager", receiver.port) as port,
             Prometheus.watching(tmp_path / "prometheus", {"reaper": daemon.port}, port),
         ):
-            [alert, *_] = until(lambda: receiver.alerts("/page", "ReaperReapBurst"), "the page", 60)
+            [alert, *_] = wait_until(lambda: receiver.alerts("/page", "ReaperReapBurst"), "the page", 60)
             assert "6 jobs of default" in alert["annotations"]["summary"]

@@ -13,8 +13,9 @@ from playwright.sync_api import Browser, Page, Route, expect
 from reaper.dev.postgres import Embedded
 from tests.support.api import Steered, shared_daemon, steered
 from tests.support.browsers import chromium, flaws, give_token, tab
-from tests.support.daemons import closed, until
+from tests.support.daemons import closed
 from tests.support.protea import HOUR, MINUTE, Protea
+from tests.support.waiting import wait_until
 
 running, daemon, protea = shared_daemon("page_browser")
 
@@ -182,7 +183,7 @@ def test_supervisor_is_halted_with_a_reason_and_restarted(page: Page, protea: Pr
     dialog.get_by_role("button", name="Restart", exact=True).click()
     expect(dialog).to_contain_text("The supervisor is RUNNING.")
     dialog.get_by_role("button", name="Close").click()
-    until(lambda: protea.status(stale) == "failed", "it is swept at once")
+    wait_until(lambda: protea.status(stale) == "failed", "it is swept at once")
 
 
 def test_persistent_halt_without_a_state_directory_is_refused_in_words(browser: Browser, daemon: Steered) -> None:
@@ -427,7 +428,7 @@ def test_late_result_of_one_action_says_nothing_in_the_dialog_of_another(page: P
     expect(dialog).to_contain_text(spared)
     dialog.get_by_label("Reason").fill("not yet")
     first.let_go(page)
-    until(lambda: protea.status(stale) == "failed", "what was confirmed is done")
+    wait_until(lambda: protea.status(stale) == "failed", "what was confirmed is done")
     expect(dialog).not_to_contain_text("Done.")
     expect(dialog).to_contain_text(spared)
     expect(dialog.get_by_role("button", name="Fail", exact=True)).to_be_enabled()
@@ -552,7 +553,7 @@ def test_page_says_that_it_is_old_when_the_daemon_does_not_answer(browser: Brows
             return page.locator("#freshness").inner_text()
 
         def time_passes_until(shown: str) -> None:
-            until(lambda: a_second_later() == shown, shown)
+            wait_until(lambda: a_second_later() == shown, shown)
 
         time_passes_until("Live")
         page.route("**/*part=live*", refuse)
@@ -567,9 +568,9 @@ def test_page_says_that_it_is_old_when_the_daemon_does_not_answer(browser: Brows
 def test_page_in_trouble_has_no_accessibility_flaws(browser: Browser, server: Embedded, tmp_path: Path) -> None:
     with steered(server, tmp_path, "page_trouble", interval_seconds=1) as (daemon, protea):
         job = protea.stale(operation="load_goa")
-        until(lambda: protea.status(job) == "failed", "it is reaped")
+        wait_until(lambda: protea.status(job) == "failed", "it is reaped")
         protea.connection.execute("UPDATE job SET status = 'succeeded', finished_at = clock_timestamp()")
-        until(lambda: "Late signs" in (daemon.get("/") or (0, ""))[1], "it is seen")
+        wait_until(lambda: "Late signs" in (daemon.get("/") or (0, ""))[1], "it is seen")
         with tab(browser, daemon.port) as page:
             page.goto("/")
             expect(page.get_by_role("heading", name="Late signs")).to_be_visible()

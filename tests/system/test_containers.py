@@ -24,8 +24,9 @@ from reaper import __version__
 from reaper.cli.files import SHIPPED
 from reaper.config import load
 from tests.support.commands import Reaper
-from tests.support.daemons import PROJECT, Daemon, closed, fetch, until
+from tests.support.daemons import PROJECT, Daemon, closed, fetch
 from tests.support.protea import Protea
+from tests.support.waiting import wait_until
 
 CONTAINERFILE = PROJECT / "config/container/Containerfile"
 MANIFEST = PROJECT / "config/kubernetes/reaper.yaml"
@@ -141,7 +142,7 @@ def test_the_health_check_is_well_while_the_daemon_lives_whatever_its_database_d
         (tmp_path / "own.toml").write_text(f'http_port = {daemon.port}\nhttp_host = "0.0.0.0"\n')
         assert healthy(REAPER_CONFIG="own.toml")
         with closed(protea.libpq.replace(name, "postgres"), name):
-            until(lambda: not daemon.ready[0], "not ready")
+            wait_until(lambda: not daemon.ready[0], "not ready")
             assert healthy(REAPER_HTTP_PORT=str(daemon.port))
     assert not healthy(REAPER_CONFIG="own.toml")
     # Switched off, it can tell nothing against the daemon.
@@ -267,7 +268,7 @@ def test_a_pod_is_ready_its_twin_too_and_the_probes_get_in_by_the_pods_address(
         for daemon in (one, two):
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 path = CONTAINER[probe]["httpGet"]["path"]
-                until(lambda: (daemon.get(path) or (0, ""))[0] == 200, path)  # noqa: B023
-        until(lambda: {one.value("reaper_leader"), two.value("reaper_leader")} == {0.0, 1.0}, "one leader")
+                wait_until(lambda: (daemon.get(path) or (0, ""))[0] == 200, path)  # noqa: B023
+        wait_until(lambda: {one.value("reaper_leader"), two.value("reaper_leader")} == {0.0, 1.0}, "one leader")
         assert (one.ready[0], two.ready[0]) == (True, True)
         assert fetch(two.port, POD["metadata"]["annotations"]["prometheus.io/path"])[0] == 200

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from metrics_page import families, names_of, rules, series_in
 
-from tests.support.daemons import PROJECT, Daemon, until
+from tests.support.daemons import PROJECT, Daemon
 from tests.support.monitoring import Prometheus
 from tests.support.protea import HOUR, Protea
+from tests.support.waiting import wait_until
 
 DASHBOARD = json.loads((PROJECT / "config" / "grafana" / "reaper.json").read_text(encoding="utf-8"))
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -123,7 +124,7 @@ def test_prometheus_takes_every_question_and_a_working_daemon_answers_it(protea:
         Prometheus.watching(folder / "prometheus", {"reaper": daemon.comes_up().port}) as prometheus,
     ):
         last = "source:reaper_jobs_reaped:increase15m > 0"
-        until(lambda: prometheus.ask(last) and prometheus.ask("rate(reaper_sweeps_total[1m]) > 0"), "a reap", 60)
+        wait_until(lambda: prometheus.ask(last) and prometheus.ask("rate(reaper_sweeps_total[1m]) > 0"), "a reap", 60)
         for expression in expressions():
             answer = prometheus.ask(filled(expression))
             empty = series_in(filled(expression)) & {*EMPTY_WHILE_ALL_IS_WELL} or expression in {

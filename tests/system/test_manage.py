@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from reaper.dev.postgres import Embedded
-from tests.support.protea import eventually
+from tests.support.waiting import wait_until
 
 PROJECT = Path(__file__).parents[2]
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -105,7 +105,7 @@ def test_from_start_to_stop(clone: Clone) -> None:
     assert clone.manage("start") == (0, f"worker-reaper: already running (pid {first})\n")
 
     # The first sweep may still be under way.
-    eventually(lambda: "UTC" in clone.manage("status")[1])
+    wait_until(lambda: "UTC" in clone.manage("status")[1], "the daemon reports a sweep")
     status, said = clone.manage("status")
     assert status == 0, said
     reaper, postgresql = said.splitlines()[1:]
@@ -242,7 +242,7 @@ def test_who_starts_it_gets_a_token_and_a_halt_that_lasts(clone: Clone) -> None:
     status, said = clone.manage("start")
     assert status == 0, said
     token = clone.root / ".data" / "http-token"
-    assert f"http: requests with the token in {token} may change something" in said
+    assert f"http: changes need the token in {token}" in said
     assert token.stat().st_mode & 0o777 == 0o600
     assert re.fullmatch(r"[0-9a-f]{64}\n", token.read_text())
     kept = token.read_text()

@@ -156,7 +156,7 @@ def test_texts_do_not_advise_the_package_of_another_project() -> None:
     wrong = [
         (name, line)
         for name in texts
-        if Path(name).suffix not in (".svg", ".json")
+        if Path(name).suffix not in (".svg", ".png", ".json")
         for line in (PROJECT / name).read_text(encoding="utf-8").splitlines()
         if advice.search(line)
     ]
@@ -217,7 +217,7 @@ def test_commands_and_daemon_can_be_imported_without_any_extra() -> None:
     look = (
         "import importlib, sys\n"
         f"sys.modules |= dict.fromkeys({sorted(_modules_of(OPTIONAL))!r})\n"  # importing one of these is an ImportError
-        "from reaper.cli.group import COMMANDS\n"
+        "from reaper.cli.main import COMMANDS\n"
         "for name in ['cli.' + command for command in COMMANDS] + ['daemon']: importlib.import_module('reaper.' + name)"
     )
     run(sys.executable, "-c", look, PYTHONPATH=str(PROJECT))
@@ -245,10 +245,11 @@ def test_dependencies_are_declared_once() -> None:
 # --- installed where nothing else is -------------------------------------------------------------------------
 
 
-CORE = ("sweep/test_sweep", "staleness/test_rule_property", "staleness/test_downtime", "database/test_mariadb")
-"""The part of the suite that is run on every version of Python."""
-MORE = ("daemon/test_daemon",)
-"""And with --thorough."""
+SAMPLE = (
+    "sweep/test_sweep", "staleness/test_rule_property", "staleness/test_downtime", "database/test_mariadb",
+    "daemon/test_daemon",
+)  # fmt: skip
+"""The part of the suite that --thorough runs on every version of Python."""
 
 
 def uses(python: list[Any], protea: Protea, folder: Path, **given: str) -> None:
@@ -274,27 +275,40 @@ def test_wheel_alone_has_everything_of_ours_that_commands_need(wheel: Path, prot
     uses([sys.executable], protea, tmp_path, PYTHONPATH=str(installed))
 
 
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("version", claimed())
-def test_wheel_runs_in_an_empty_environment_on_every_version_that_is_claimed(
-    version: str, wheel: Path, protea: Protea, tmp_path: Path, thorough: bool
-) -> None:
-    if not (IN_CI or thorough):
-        pytest.skip("two minutes for each version of Python: only with CI=true or --thorough")
+def python_or_skip(version: str) -> str:
+    """The path of that Python. Skips the test where there is none; fails it in CI."""
     program = interpreter(version)
     if program is None:
         (pytest.fail if IN_CI else pytest.skip)(f"there is no Python {version} here")
+    return program
+
+
+@pytest.mark.parametrize("version", claimed())
+def test_wheel_runs_in_an_empty_environment_on_every_version_that_is_claimed(
+    version: str, wheel: Path, protea: Protea, tmp_path: Path
+) -> None:
+    """An environment without pip, which this one's pip fills. Of what it installs, only what is used is compiled."""
+    run(python_or_skip(version), "-m", "venv", "--without-pip", tmp_path / "environment")
+    python = tmp_path / "environment/bin/python"
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile", wheel)
+    run(sys.executable, "-m", "pip", "--python", python, "check")
+    compiled = {"PYTHONDONTWRITEBYTECODE": ""}
+    assert run(python.parent / "reaper", "--version", cwd=tmp_path, **compiled) == f"reaper {__version__}\n"
+    uses([python], protea, tmp_path, **compiled)
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("version", claimed())
+def test_suite_passes_in_part_on_every_version_that_is_claimed(version: str, wheel: Path, tmp_path: Path) -> None:
+    """In an environment as an operator makes it, with its own pip. On this one's version, the whole suite runs."""
+    program = python_or_skip(version)
     run(program, "-m", "venv", tmp_path / "environment")
     python = tmp_path / "environment/bin/python"
     pip = [python, "-m", "pip"]
     run(*pip, "install", "--quiet", "pip>=25.1")
-    run(*pip, "install", "--quiet", wheel)
-    run(*pip, "check")
-    assert run(python.parent / "reaper", "--version", cwd=tmp_path) == f"reaper {__version__}\n"
-    uses([python], protea, tmp_path)
-    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
-        return  # the whole suite runs on it
     run(*pip, "install", "--quiet", f"{wheel}[{','.join(EXTRAS)}]", "--group", "dev")
-    files = [f"tests/{name}.py" for name in CORE + (MORE if thorough else ())]
+    run(*pip, "check")
+    files = [f"tests/{name}.py" for name in SAMPLE]
     quietly = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     assert " passed" in run(*quietly, *files, PYTHONDONTWRITEBYTECODE="1")

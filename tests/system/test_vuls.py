@@ -18,7 +18,6 @@ import structlog
 from redis import Redis
 from structlog.testing import capture_logs
 
-from reaper.dev.postgres import Embedded
 from reaper.liveness import LivenessReport
 from reaper.liveness.celery import CeleryProbe
 from reaper.model import Evidence, JobCounts, ReapedJob, SweepReport
@@ -31,8 +30,10 @@ from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.brokers import Broker, CeleryWorker, RabbitServer, RedisServer, Staff, rabbit_server, redis_server
-from tests.support.daemons import Daemon, until
+from tests.support.daemons import Daemon
+from tests.support.databases import TemporaryDatabases
 from tests.support.protea import HOUR, PATIENCE, Heard, thresholds
+from tests.support.waiting import wait_until
 from tests.support.worlds.servers import postgresql_database
 from tests.support.worlds.vuls import VulsWorld
 from tests.support.worlds.world import OLD, State
@@ -68,10 +69,10 @@ over_redis = pytest.mark.parametrize("broker", ["redis"], indirect=True)
 
 
 @pytest.fixture
-def new_vuls(server: Embedded) -> Iterator[Callable[[], Vuls]]:
+def new_vuls(databases: TemporaryDatabases) -> Iterator[Callable[[], Vuls]]:
     """Makes vuls databases."""
     with ExitStack() as made:
-        yield lambda: made.enter_context(Vuls.create(made.enter_context(postgresql_database(server))))
+        yield lambda: made.enter_context(Vuls.create(made.enter_context(postgresql_database(databases))))
 
 
 @pytest.fixture
@@ -199,10 +200,10 @@ def test_what_workers_or_the_broker_have_is_spared_and_only_a_task_beyond_the_ma
     worker, witness = staff.hire(CHORES_PREFETCH="2"), Round.of(vuls, staff).source.options.probe
     assert witness is not None
     later = staff.send("nothing", countdown=365 * 86400)
-    until(lambda: later in witness.ask().alive, "its worker has it")
+    wait_until(lambda: later in witness.ask().alive, "its worker has it")
     hung = staff.linger()
     behind = [staff.send("nothing") for _ in range(6)]
-    until(lambda: set(behind) & witness.ask().alive, "some of them are reserved")
+    wait_until(lambda: set(behind) & witness.ask().alive, "some of them are reserved")
 
     executing = vuls.run(hung.id)
     waiting = [vuls.run(task, began=False) for task in (later, *behind)]
@@ -222,7 +223,7 @@ def test_what_workers_or_the_broker_have_is_spared_and_only_a_task_beyond_the_ma
     report = Round.of(vuls, staff, max_age=ALIVE_UNTIL).sweep()
     assert (report.reaped, report.revoke_trouble) == (1, None)
     assert vuls.reaped(executing, *waiting) == [True] + [False] * len(waiting)
-    until(lambda: not hung.alive, "the process of the task has ended")
+    wait_until(lambda: not hung.alive, "the process of the task has ended")
     assert worker.running
 
 
@@ -238,7 +239,7 @@ def test_a_task_that_has_waited_for_longer_than_the_maximum_age_and_only_just_be
     assert round_.sweep().reaped == 0 and task.alive
     vuls.hand.do("UPDATE task_runs SET started_at = created_at")
     assert round_.sweep().reaped == 1
-    until(lambda: not task.alive, "the process of the task has ended")
+    wait_until(lambda: not task.alive, "the process of the task has ended")
 
 
 @over_redis
@@ -266,8 +267,8 @@ def test_a_killed_workers_run_is_failed_after_the_absence_and_its_schedule_when_
     vuls.hand.do("UPDATE scheduled_tasks SET last_status = 'running', last_run_at = now() - interval '8 hours'")
     witness = round_.source.options.probe
     assert witness is not None
-    [name] = until(lambda: witness.ask().executing, "it is executed").values()
-    until(lambda: staff.queue in witness.ask().queues, "the witness has asked for long enough")
+    [name] = wait_until(lambda: witness.ask().executing, "it is executed").values()
+    wait_until(lambda: staff.queue in witness.ask().queues, "the witness has asked for long enough")
     assert round_.sweep().reaped == schedules.sweep().reaped == 0
 
     killed = next(worker for worker in workers if worker.name == name)
@@ -277,7 +278,7 @@ def test_a_killed_workers_run_is_failed_after_the_absence_and_its_schedule_when_
     assert (report.reaped, report.witness_trouble) == (0, None)
     assert name in str(round_.explain(run).unknown)
     assert schedules.sweep().reaped == 0
-    until(lambda: round_.sweep().reaped, "it is dead")
+    wait_until(lambda: round_.sweep().reaped, "it is dead")
     assert time.monotonic() - begun >= 2
     assert vuls.reaped(run) == [True] and "running for 8h 0m" in vuls.words(run)
 
@@ -295,7 +296,10 @@ def test_a_broker_that_is_away_stops_reaping_is_told_once_and_when_it_is_back_th
     staff.hire()
     chore = staff.linger()
     alive = vuls.run(chore.id)
-    told, again = "Reaper's witness is of no use: nobody is ended for its silence.", "Reaper's witness is of use again."
+    told, again = (
+        "Celery workers could not be inspected; their jobs are left alone until they can be.",
+        "Celery workers can be inspected again.",
+    )
     with daemon(vuls, staff.broker.url, tmp_path, staff.queue, deadline="2s") as running:
         running.comes_up()
         running.shows("reaper_jobs_spared", 1, "runs")
@@ -308,7 +312,7 @@ def test_a_broker_that_is_away_stops_reaping_is_told_once_and_when_it_is_back_th
             running.shows("reaper_witness_up", 0, "runs")
             assert vuls.reaped(alive, dead) == [False, False]
         running.shows("reaper_witness_up", 1, "runs")
-        until(lambda: vuls.reaped(alive, dead) == [False, True], "the dead one is failed", 30)
+        wait_until(lambda: vuls.reaped(alive, dead) == [False, True], "the dead one is failed", 30)
         assert len(running.said(told)) == len(running.said(again)) == 1
     assert chore.alive
 
@@ -394,10 +398,10 @@ def test_a_task_whose_worker_could_not_be_told_is_told_with_the_next_sweep(vuls:
         event_log.swept(report)
         event_log.swept(again := round_.sweep())
         assert again.revoke_trouble == "1 task(s) of ended jobs are still being executed"
-        until(lambda: not hung.alive, "the process of the task has ended")
-        until(lambda: round_.sweep().revoke_trouble is None, "nobody is told any more")
+        wait_until(lambda: not hung.alive, "the process of the task has ended")
+        wait_until(lambda: round_.sweep().revoke_trouble is None, "nobody is told any more")
     assert [line["event"] for line in log if line["log_level"] == "error"] == [
-        "Reaper could not have workers end tasks of ended jobs."
+        "Celery tasks of reaped jobs could not be revoked; they may still be running."
     ]
 
 
@@ -414,5 +418,5 @@ def test_sources_that_share_a_broker_are_not_in_each_others_way(new_vuls: Callab
     for vuls, live, gone in zip(both, alive, dead, strict=True):
         assert vuls.reaped(live, gone) == [False, True]
     assert Round.of(both[0], staff, max_age=ALIVE_UNTIL).sweep().reaped == 1
-    until(lambda: not chores[0].alive, "the process of the task has ended")
+    wait_until(lambda: not chores[0].alive, "the process of the task has ended")
     assert rounds[1].sweep().reaped == 0 and chores[1].alive

@@ -11,7 +11,7 @@ from reaper.scheduling.scheduler import Supervisor
 from reaper.web import AdminService, History, Status
 from reaper.web.background_clear import ClearTasks, Stage
 from reaper.web.guard.tokens import Caller
-from tests.support.protea import eventually
+from tests.support.waiting import wait_until
 
 WHO = Caller("alice", "127.0.0.1:5")
 
@@ -30,4 +30,4 @@ def test_clearing_that_cannot_start_has_failed_and_does_not_block_the_next(monke
     assert [line["log_level"] for line in logs] == ["error"]
     assert [change.result for change in (noted.change for noted in history.changes(1))] == [f"failed: {failed.error}"]
     done = clearings.submit(3.0, WHO, dry_run=False)
-    eventually(lambda: clearings.get(done.id).status is Stage.DONE)
+    wait_until(lambda: clearings.get(done.id).status is Stage.DONE, "the clear is done")

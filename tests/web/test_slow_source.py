@@ -16,8 +16,8 @@ from reaper.dev.postgres import Embedded
 from reaper.web.read_cache import Limiter, TooManyReaders
 from tests.conftest import TEMPLATE
 from tests.support.api import Client, Steered, steered
-from tests.support.daemons import until
-from tests.support.protea import HOUR, Protea, eventually
+from tests.support.protea import HOUR, Protea
+from tests.support.waiting import wait_until
 
 # A query of the table of jobs gets no answer for a minute.
 HANG = """
@@ -54,7 +54,7 @@ def both(server: Embedded, tmp_path: Path) -> Iterator[tuple[Steered, psycopg.Co
         psycopg.connect(urls["one"].replace("+psycopg", ""), autocommit=True) as connection,
         Steered(tmp_path, config) as daemon,
     ):
-        until(lambda: all(daemon.sweeps(source=name) for name in names), "both have been swept")
+        wait_until(lambda: all(daemon.sweeps(source=name) for name in names), "both have been swept")
         Protea(urls["one"], connection).job(age=9 * HOUR)
         connection.execute(HANG)
         yield daemon, connection
@@ -70,7 +70,7 @@ def test_hanging_source_delays_no_request_for_anything_else(
     asked = path.format(JOB)
     with ThreadPoolExecutor(4) as clients:
         waiting = [clients.submit(timed, daemon.port, asked) for _ in range(4)]
-        eventually(lambda: number(connection, HANGING) >= 1, 10)
+        wait_until(lambda: number(connection, HANGING) >= 1, "a read hangs", 10)
         for other in ("/api/supervisor/state", "/static/page.css", "/?source=two", "/api/jobs?source=two"):
             status, seconds = timed(daemon.port, other)
             assert (status, seconds < 2) == (200, True), (other, seconds)
@@ -86,7 +86,7 @@ def test_hanging_source_delays_no_request_for_anything_else(
 def test_readers_of_jobs_use_two_connections_however_many_they_are(both: tuple[Steered, psycopg.Connection]) -> None:
     daemon, connection = both
     # The lease, and the last sweep's, which is kept for the next one.
-    eventually(lambda: number(connection, SESSIONS) == 2)
+    wait_until(lambda: number(connection, SESSIONS) == 2, "two sessions")
     paths = [daemon.api.at(JOB, "one"), "/api/jobs?source=one"]
     with ThreadPoolExecutor(CLIENTS) as clients:
         asked = [clients.submit(daemon.api.ask, "GET", paths[n % 2]) for n in range(CLIENTS)]
@@ -150,6 +150,6 @@ def test_limiter_lets_only_so_many_threads_wait() -> None:
     with ThreadPoolExecutor(2) as others:
         with limiter.slot():
             waiting = [others.submit(enter) for _ in range(2)]
-            eventually(lambda: any(each.done() for each in waiting))
+            wait_until(lambda: any(each.done() for each in waiting), "the command waits for a lock")
             freed.set()
         assert sorted(each.result() for each in waiting) == [False, True]

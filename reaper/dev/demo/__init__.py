@@ -1,4 +1,4 @@
-"""A minute of real life: worker processes that work, crash, hang and finish late, and the daemon beside them."""
+"""A demonstration: worker processes that work, crash, hang and finish late, and the daemon, for a minute."""
 
 from reaper.dev.demo.main import run
 

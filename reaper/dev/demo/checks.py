@@ -1,4 +1,4 @@
-"""What the database says of the jobs: while the show goes on, and in the end."""
+"""Reads the demo's jobs from the database, and checks at the end that each ended as it must."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row
 
-from reaper.dev.demo.scenarios import CAST, STALL, TIMEOUT, Ending, Role
+from reaper.dev.demo.scenarios import SCENARIOS, STALL, TIMEOUT, Ending, Scenario
 
 _ROWS = """
     SELECT j.payload->>'part' AS part, j.status::text, j.error_code,
@@ -27,7 +27,7 @@ _ROWS = """
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One job as the database has it. `silence` is that of its own event rows; seconds."""
+    """One job in the database. `age` and `silence` are seconds; `silence` is by the job's own event rows."""
 
     part: str
     status: str
@@ -38,47 +38,47 @@ class Row:
     discarded: bool = False
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         return self.status not in ("queued", "running")
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """How a part ended, and whether it had to end so."""
+class CheckResult:
+    """How the job of a scenario ended, and whether that is correct."""
 
-    part: Role
-    right: bool
+    part: Scenario
+    correct: bool
     ended: str
     why: str
 
 
-def look(connection: psycopg.Connection[Any]) -> dict[str, Row]:
-    """The jobs by the names of their parts."""
+def read_rows(connection: psycopg.Connection[Any]) -> dict[str, Row]:
+    """The jobs by the names of their scenarios."""
     with connection.cursor(row_factory=class_row(Row)) as cursor:
         return {row.part: row for row in cursor.execute(_ROWS)}
 
 
-def judge(rows: Mapping[str, Row], spared: Mapping[str, str]) -> list[Judgement]:
-    """Every part with a job. `spared` is what the daemon logged of jobs that it left alone, by part."""
-    return [_judge(part, rows[part.name], spared.get(part.name)) for part in CAST if part.has_job]
+def check_all(rows: Mapping[str, Row], spared: Mapping[str, str]) -> list[CheckResult]:
+    """Check every scenario with a job. `spared`: why the daemon spared a job, by scenario."""
+    return [_check(part, rows[part.name], spared.get(part.name)) for part in SCENARIOS if part.has_job]
 
 
-def _judge(part: Role, row: Row, spared: str | None) -> Judgement:
+def _check(part: Scenario, row: Row, spared: str | None) -> CheckResult:
     reaps = len(row.evidence)
     right = {
         Ending.IN_TIME: row.status == "succeeded" and reaps == 0,
-        # Without a timeout that has passed, nothing was there to be spared from.
+        # A job that did not pass its timeout was not spared.
         Ending.SPARED: row.status == "succeeded" and reaps == 0 and (row.age or 0) > TIMEOUT,
         Ending.REAPED: row.status == "failed" and reaps == 1 and _is_sound(row),
         Ending.OVERWRITTEN: row.status == "succeeded" and reaps == 1 and _is_sound(row),
     }[part.ending]
-    if part.role == "late":
+    if part.behaviour == "late":
         right = right and row.discarded
-    return Judgement(part, right, _ended(row), _why(row, spared))
+    return CheckResult(part, right, _ended(row), _why(row, spared))
 
 
 def _is_sound(row: Row) -> bool:
-    """The audit event says what a reap has to be able to say."""
+    """Whether the audit event has the evidence of a correct reap."""
     fields = row.evidence[0]
     old, silent = fields["age_seconds"] > TIMEOUT, fields["silence_seconds"] > STALL
     return bool(old and silent and row.error_code == fields["reason"] == "JobTimeout")
@@ -100,7 +100,7 @@ def _why(row: Row, spared: str | None) -> str:
     age, timeout = f"{fields['age_seconds']:.0f} s", f"{fields['timeout_seconds']:.0f} s"
     why = f"age {age} (timeout {timeout}), silent {silence} (stall {stall}), last sign: {fields['witness']}"
     if row.discarded:
-        return f"{why}; its worker saw it and threw the result away"
+        return f"{why}; its worker noticed, and discarded its result"
     if row.status != "failed":
-        return f"{why}; protea has no fence against a worker that overwrites, the audit event tells"
+        return f"{why}; the worker overwrote the result, as no fence is installed; the audit event remains"
     return why

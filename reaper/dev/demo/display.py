@@ -1,4 +1,4 @@
-"""How the show looks: a live table on a terminal, else a line whenever something changes."""
+"""Display of the demo: a live table on a terminal, or a line for each change."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from reaper.dev.demo.checks import Judgement, Row
-from reaper.dev.demo.processes import Stage
+from reaper.dev.demo.checks import CheckResult, Row
+from reaper.dev.demo.processes import DemoProcesses
 from reaper.dev.demo.scenarios import TIMEOUT
 
-Show = Callable[[Stage, Mapping[str, Row], Sequence[str]], None]
-"""Shows one moment: the processes, the jobs, and what the daemon has said since the last one."""
+Show = Callable[[DemoProcesses, Mapping[str, Row], Sequence[str]], None]
+"""Displays the processes, the jobs, and the daemon's new log lines."""
 
 _STYLES = {"succeeded": "green", "reaped": "red", "running": "", "queued": "dim", "alive": "green", "killed": "red"}
 # With the table, these fit into 24 lines.
@@ -23,8 +23,8 @@ _LINES_SHOWN = 4
 _ROOMY = 110
 
 
-def what_is(row: Row | None) -> str:
-    """A job in a word or two, without judging it: that is the daemon's part."""
+def job_state(row: Row | None) -> str:
+    """The state of a job in a few words. Whether it is stale is for the daemon to decide."""
     if row is None:
         return ""
     if row.evidence and row.status != "failed":
@@ -37,12 +37,12 @@ def what_is(row: Row | None) -> str:
 
 
 @contextmanager
-def live(console: Console) -> Iterator[Show]:
-    """A table that is drawn anew, with the daemon's last words below it."""
+def live_table(console: Console) -> Iterator[Show]:
+    """A live table, with the daemon's last log lines below it."""
     said: list[str] = []
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as screen:
 
-        def show(stage: Stage, rows: Mapping[str, Row], news: Sequence[str]) -> None:
+        def show(stage: DemoProcesses, rows: Mapping[str, Row], news: Sequence[str]) -> None:
             said.extend(news)
             words = Text("\n".join(said[-_LINES_SHOWN:]), style="cyan", no_wrap=True, overflow="ellipsis")
             screen.update(Group(_table(stage, rows, roomy=console.width >= _ROOMY), words), refresh=True)
@@ -51,14 +51,14 @@ def live(console: Console) -> Iterator[Show]:
 
 
 @contextmanager
-def lines(console: Console) -> Iterator[Show]:
+def plain_lines(console: Console) -> Iterator[Show]:
     """One line for each change, with the second at which it was seen."""
     before: dict[str, tuple[str, str]] = {}
     unplayed = ("waiting", "queued")
 
-    def show(stage: Stage, rows: Mapping[str, Row], news: Sequence[str]) -> None:
-        for actor in stage.actors:
-            now = (actor.state, what_is(rows.get(actor.part.name)))
+    def show(stage: DemoProcesses, rows: Mapping[str, Row], news: Sequence[str]) -> None:
+        for actor in stage.workers:
+            now = (actor.state, job_state(rows.get(actor.part.name)))
             if before.get(actor.part.name, unplayed) != now:
                 before[actor.part.name] = now
                 process, job = now
@@ -70,23 +70,23 @@ def lines(console: Console) -> Iterator[Show]:
     yield show
 
 
-def _table(stage: Stage, rows: Mapping[str, Row], *, roomy: bool) -> Table:
-    """One line per worker; what each does only where that leaves it at one line."""
+def _table(stage: DemoProcesses, rows: Mapping[str, Row], *, roomy: bool) -> Table:
+    """One line for each worker, with a description where the terminal is wide enough."""
     table = Table(title=f"{stage.seconds:.0f} s", title_justify="right")
     for column in ("worker", *(["what it does"] if roomy else []), "process", "job"):
         table.add_column(column, no_wrap=True)
     table.add_column("age", justify="right")
     table.add_column("own silence", justify="right", no_wrap=True)
-    for actor in stage.actors:
+    for actor in stage.workers:
         row = rows.get(actor.part.name)
-        job = what_is(row)
+        job = job_state(row)
         table.add_row(
             actor.part.name,
             *([actor.part.does] if roomy else []),
             Text(actor.state, _STYLES.get(actor.state, "dim")),
             Text(job, "yellow" if "past" in job else _STYLES.get(job.split(",")[0], "")),
             _seconds(row.age if row else None),
-            _seconds(row.silence if row and not row.over else None),
+            _seconds(row.silence if row and not row.finished else None),
         )
     return table
 
@@ -95,32 +95,32 @@ def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.0f} s"
 
 
-def summary(console: Console, judgements: Sequence[Judgement], *, plain: bool) -> None:
+def print_summary(console: Console, judgements: Sequence[CheckResult], *, plain: bool) -> None:
     if plain:
         for judgement in judgements:
-            words = f"{_verdict(judgement)}  {judgement.part.name}: {_became(judgement)}. {judgement.why}"
+            words = f"{_verdict(judgement)}  {judgement.part.name}: {_outcome(judgement)}. {judgement.why}"
             console.print(words, highlight=False, soft_wrap=True)
     else:
         console.print(_summary_table(judgements))
-    right = sum(judgement.right for judgement in judgements)
+    right = sum(judgement.correct for judgement in judgements)
     console.print(f"{right} of {len(judgements)} verdicts were right.", highlight=False)
 
 
-def _summary_table(judgements: Sequence[Judgement]) -> Table:
-    table = Table(title="What became of them, and why")
+def _summary_table(judgements: Sequence[CheckResult]) -> Table:
+    table = Table(title="How the jobs ended, and why")
     for column in ("", "worker", "job", "why"):
         table.add_column(column, no_wrap=column == "worker")
     for judgement in judgements:
-        style = "green" if judgement.right else "bold red"
-        table.add_row(Text(_verdict(judgement), style), judgement.part.name, _became(judgement), judgement.why)
+        style = "green" if judgement.correct else "bold red"
+        table.add_row(Text(_verdict(judgement), style), judgement.part.name, _outcome(judgement), judgement.why)
     return table
 
 
-def _verdict(judgement: Judgement) -> str:
-    return "right" if judgement.right else "WRONG"
+def _verdict(judgement: CheckResult) -> str:
+    return "right" if judgement.correct else "WRONG"
 
 
-def _became(judgement: Judgement) -> str:
-    if judgement.right:
+def _outcome(judgement: CheckResult) -> str:
+    if judgement.correct:
         return judgement.ended
-    return f"{judgement.ended}, had to be {judgement.part.ending}"
+    return f"{judgement.ended}, expected: {judgement.part.ending}"

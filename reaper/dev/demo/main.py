@@ -1,4 +1,4 @@
-"""The show from beginning to end."""
+"""Runs the demo from beginning to end."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import psycopg
 from rich.console import Console
 
 from reaper.dev.demo import display
-from reaper.dev.demo.checks import Row, judge, look
-from reaper.dev.demo.daemon_log import Hearsay
-from reaper.dev.demo.processes import DemoError, Stage, stage
-from reaper.dev.demo.scenarios import INTERVAL, LONGEST, STALL, TIMEOUT
+from reaper.dev.demo.checks import Row, check_all, read_rows
+from reaper.dev.demo.daemon_log import DaemonLog
+from reaper.dev.demo.processes import DemoError, DemoProcesses, run_processes
+from reaper.dev.demo.scenarios import DEADLINE, INTERVAL, STALL, TIMEOUT
 from reaper.dev.postgres import libpq, temporary
 
-_FRAME = 0.5
+_FRAME_SECONDS = 0.5
 
 
 def run(*, plain: bool) -> int:
-    """Plays the demo, about a minute. 0 when every job ended as it had to, 1 otherwise.
+    """Run the demo, for about a minute. Returns 0 when every job ended as it must, 1 otherwise, 130 after Ctrl-C.
 
-    `plain` writes lines even on a terminal. Raises EmbeddedError or DemoError when it cannot be played.
+    `plain` writes lines even on a terminal. Raises EmbeddedError or DemoError when the demo cannot run.
     """
     console = Console()
     still = plain or not console.is_terminal
@@ -34,23 +34,23 @@ def run(*, plain: bool) -> int:
     _introduce(console)
     try:
         with (
-            Stop() as stop,
+            StopSignal() as stop,
             tempfile.TemporaryDirectory(prefix="reaper-demo-") as folder,
             temporary() as server,
         ):
             url = server.create_database("demo")
             with (
                 psycopg.connect(libpq(url), autocommit=True) as connection,
-                stage(url, Path(folder)) as opened,
-                (display.lines if still else display.live)(console) as show,
+                run_processes(url, Path(folder)) as opened,
+                (display.plain_lines if still else display.live_table)(console) as show,
             ):
-                rows, spared = _play(opened, connection, show, stop)
+                rows, spared = _run_scenarios(opened, connection, show, stop)
     except KeyboardInterrupt:
         console.print("Stopped; every process of the demo has ended.")
         return 130
-    judgements = judge(rows, spared)
-    display.summary(console, judgements, plain=still)
-    return 0 if all(judgement.right for judgement in judgements) else 1
+    judgements = check_all(rows, spared)
+    display.print_summary(console, judgements, plain=still)
+    return 0 if all(judgement.correct for judgement in judgements) else 1
 
 
 def _introduce(console: Console) -> None:
@@ -63,35 +63,35 @@ def _introduce(console: Console) -> None:
     )
 
 
-def _play(
-    opened: Stage, connection: psycopg.Connection[Any], show: display.Show, stop: Stop
+def _run_scenarios(
+    opened: DemoProcesses, connection: psycopg.Connection[Any], show: display.Show, stop: StopSignal
 ) -> tuple[dict[str, Row], dict[str, str]]:
-    """Until everybody has ended. Returns the jobs, and what the daemon said of those that it spared."""
-    hearsay = Hearsay(opened)
+    """Run until every worker and job has ended. Returns the jobs, and why the daemon spared some, by scenario."""
+    hearsay = DaemonLog(opened)
     while True:
         stop.check()
-        rows = look(connection)
-        opened.move({name: row.age or 0.0 for name, row in rows.items()})
-        show(opened, rows, hearsay.news())
-        if all(actor.over for actor in opened.actors) and all(row.over for row in rows.values()):
+        rows = read_rows(connection)
+        opened.advance({name: row.age or 0.0 for name, row in rows.items()})
+        show(opened, rows, hearsay.new_lines())
+        if all(actor.finished for actor in opened.workers) and all(row.finished for row in rows.values()):
             return rows, hearsay.spared
-        if opened.seconds > LONGEST:
-            raise DemoError(f"after {LONGEST} s some jobs have not ended: {_unfinished(rows)}")
-        time.sleep(_FRAME)
+        if opened.seconds > DEADLINE:
+            raise DemoError(f"after {DEADLINE} s some jobs have not ended: {_unfinished(rows)}")
+        time.sleep(_FRAME_SECONDS)
 
 
 def _unfinished(rows: dict[str, Row]) -> str:
-    return ", ".join(row.part for row in rows.values() if not row.over)
+    return ", ".join(row.part for row in rows.values() if not row.finished)
 
 
-class Stop:
-    """Ctrl-C, SIGTERM and SIGHUP end the demo in order: whatever goes on is interrupted."""
+class StopSignal:
+    """In this block SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt, so that the demo cleans up."""
 
     def __init__(self) -> None:
         self._asked = False
         self._before: dict[signal.Signals, Any] = {}
 
-    def __enter__(self) -> Stop:
+    def __enter__(self) -> StopSignal:
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         self._before = {number: signal.signal(number, self._on_signal) for number in numbers}
         return self
@@ -103,7 +103,7 @@ class Stop:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Once a frame: an interrupt that came inside of a destructor or a callback is lost there."""
+        """Called once a frame: an exception that was raised inside a destructor or a callback is lost."""
         if self._asked:
             raise KeyboardInterrupt
 

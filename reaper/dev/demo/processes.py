@@ -1,4 +1,4 @@
-"""The processes of the demo: the workers, the daemon, and what becomes of them."""
+"""The processes of the demo: workers and daemon."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from reaper.dev.demo.scenarios import CAST, INTERVAL, STALL, TIMEOUT, Role
+from reaper.dev.demo.scenarios import INTERVAL, SCENARIOS, STALL, TIMEOUT, Scenario
 from reaper.dev.postgres import libpq
 from reaper.errors import ReaperError
 
@@ -27,27 +27,32 @@ _SETTINGS = ("REAPER_", "PROTEA_TUNING__", "CREDENTIALS_DIRECTORY")
 
 
 class DemoError(ReaperError):
-    """The demo cannot go on: a process of its own did not do its part."""
+    """The demo cannot go on: one of its own processes failed."""
 
 
-class Actor:
+class DemoWorker:
     """One worker process and its job."""
 
-    def __init__(self, part: Role, job: str) -> None:
+    def __init__(self, part: Scenario, job: str) -> None:
         self.part, self.job = part, job
         self.process: subprocess.Popen[bytes] | None = None
 
-    def enter(self, url: str, output: Path) -> None:
-        words = [libpq(url), self.job, self.part.role, str(self.part.seconds)]
+    def start(self, url: str, output: Path) -> None:
+        words = [libpq(url), self.job, self.part.behaviour, str(self.part.seconds)]
         self.process = _spawn([sys.executable, "-m", "reaper.dev.demo.worker", *words], output, stdin=subprocess.PIPE)
 
     def kill_when_due(self, age: float) -> None:
-        if self.part.killed is not None and age >= self.part.killed and self.process and self.process.poll() is None:
+        if (
+            self.part.killed_at_age is not None
+            and age >= self.part.killed_at_age
+            and self.process
+            and self.process.poll() is None
+        ):
             self.process.kill()
 
     @property
     def state(self) -> str:
-        """What an operating system says of the process."""
+        """The state of the process, as the operating system reports it."""
         if self.process is None:
             return "waiting"
         status = self.process.poll()
@@ -56,50 +61,50 @@ class Actor:
         return "ended" if status == 0 else "killed" if status == -signal.SIGKILL else f"failed ({status})"
 
     @property
-    def over(self) -> bool:
-        """Nothing more is to be expected of it."""
-        return self.state not in ("waiting", "alive") or (self.part.role == "hang" and self.process is not None)
+    def finished(self) -> bool:
+        """Whether the worker will do nothing more."""
+        return self.state not in ("waiting", "alive") or (self.part.behaviour == "hang" and self.process is not None)
 
 
-class Stage:
-    """The workers and the daemon on one database. `close` leaves no process behind."""
+class DemoProcesses:
+    """The workers and the daemon on one database. `close` ends all of them."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder = url, folder
-        self.actors = _queue_jobs(url)
+        self.workers = _queue_jobs(url)
         self.daemon_log = folder / "reaper.log"
         self._worker_log = folder / "workers.log"
         self._daemon = self._start_daemon()
-        self._guard = _end_when_we_die(self._daemon)
-        self._made = time.monotonic()
-        self._opened: float | None = None
+        self._guard = _start_guard(self._daemon)
+        self._created_at = time.monotonic()
+        self._daemon_started: float | None = None
 
     @property
     def seconds(self) -> float:
-        """Since it was made."""
-        return time.monotonic() - self._made
+        """Seconds since the demo began."""
+        return time.monotonic() - self._created_at
 
-    def move(self, ages: Mapping[str, float]) -> None:
-        """Everybody who is due enters or is killed; `ages` are those of the jobs, by part.
+    def advance(self, ages: Mapping[str, float]) -> None:
+        """Start and kill the workers whose time has come. `ages`: seconds of each job's age, by scenario.
 
-        Nobody enters before the daemon has begun. Raises DemoError when a process ended that must not.
+        No worker starts before the daemon has. Raises DemoError when a process ended that must not.
         """
-        if self._opened is None and self.daemon_log.stat().st_size:
-            self._opened = self.seconds
-        for actor in self.actors:
+        if self._daemon_started is None and self.daemon_log.stat().st_size:
+            self._daemon_started = self.seconds
+        for actor in self.workers:
             if actor.process is None and self._is_due(actor.part):
-                actor.enter(self.url, self._worker_log)
+                actor.start(self.url, self._worker_log)
             actor.kill_when_due(ages.get(actor.part.name, 0.0))
             if actor.state.startswith("failed"):
-                raise DemoError(f"worker {actor.part.name!r} {actor.state}: {_end_of(self._worker_log)}")
+                raise DemoError(f"worker {actor.part.name!r} {actor.state}: {_last_lines(self._worker_log)}")
         if (status := self._daemon.poll()) is not None:
-            raise DemoError(f"the daemon ended ({status}): {_end_of(self.daemon_log)}")
+            raise DemoError(f"the daemon ended ({status}): {_last_lines(self.daemon_log)}")
 
-    def _is_due(self, part: Role) -> bool:
-        return self._opened is not None and self.seconds >= self._opened + part.enters
+    def _is_due(self, part: Scenario) -> bool:
+        return self._daemon_started is not None and self.seconds >= self._daemon_started + part.starts_after
 
     def close(self) -> None:
-        processes = [self._guard, self._daemon, *(actor.process for actor in self.actors if actor.process)]
+        processes = [self._guard, self._daemon, *(actor.process for actor in self.workers if actor.process)]
         for process in processes:
             process.terminate()
         for process in processes:
@@ -112,7 +117,7 @@ class Stage:
                 process.stdin.close()
 
     def _start_daemon(self) -> subprocess.Popen[bytes]:
-        # The caller's own settings are for the caller's own database.
+        # Without the settings of the user, which are for another database.
         mine = {k: v for k, v in os.environ.items() if not k.startswith(_SETTINGS)}
         no_settings = self.folder / "reaper.toml"
         no_settings.touch()
@@ -122,9 +127,9 @@ class Stage:
             "REAPER_INTERVAL_SECONDS": str(INTERVAL),
             "REAPER_TIMEOUT_SECONDS": str(TIMEOUT),
             "REAPER_STALL_SECONDS": str(STALL),
-            # A port that is free now may be somebody else's by the time the daemon wants it.
+            # Off: a port that is free now may be taken when the daemon starts.
             "REAPER_HTTP_PORT": "0",
-            # The database is as old as the demo: with grace, nobody could be silent for long enough.
+            # The database server has just started: with grace, no job could be silent for long enough.
             "REAPER_RESTART_GRACE": "0",
             "REAPER_LOG_FORMAT": "json",
         }
@@ -132,19 +137,19 @@ class Stage:
 
 
 @contextmanager
-def stage(url: str, folder: Path) -> Iterator[Stage]:
-    opened = Stage(url, folder)
+def run_processes(url: str, folder: Path) -> Iterator[DemoProcesses]:
+    opened = DemoProcesses(url, folder)
     try:
         yield opened
     finally:
         opened.close()
 
 
-def _queue_jobs(url: str) -> list[Actor]:
-    """One queued job for each part that has one; a part without reports on its parent's."""
+def _queue_jobs(url: str) -> list[DemoWorker]:
+    """Insert one queued job for each scenario; one without a job reports on the job of its parent."""
     jobs: dict[str, str] = {}
     with psycopg.connect(libpq(url)) as connection:
-        for part in CAST:
+        for part in SCENARIOS:
             parent = jobs[part.parent] if part.parent else None
             if not part.has_job and parent:
                 jobs[part.name] = parent
@@ -155,20 +160,20 @@ def _queue_jobs(url: str) -> list[Actor]:
                 [part.operation, Jsonb({"part": part.name}), parent],
             ).fetchone()
             jobs[part.name] = row[0] if row else ""
-    return [Actor(part, jobs[part.name]) for part in CAST]
+    return [DemoWorker(part, jobs[part.name]) for part in SCENARIOS]
 
 
 def _spawn(command: list[str], output: Path, **options: Any) -> subprocess.Popen[bytes]:
-    """Out of the terminal's reach: Ctrl-C is for the demo alone, which then ends its processes in order."""
+    """In a session of its own, so that Ctrl-C reaches only the demo, which then ends its processes."""
     with output.open("ab") as sink:
         return subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True, **options)  # noqa: S603
 
 
-def _end_when_we_die(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-    """A process that ends the other one when the kernel closes its standard input for us."""
+def _start_guard(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """A process that ends `process` when the demo dies: the kernel then closes the pipe to its standard input."""
     script = ["/bin/sh", "-c", 'read -r _; kill "$1"', "sh", str(process.pid)]
     return subprocess.Popen(script, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
 
 
-def _end_of(log: Path) -> str:
+def _last_lines(log: Path) -> str:
     return " | ".join(log.read_text(errors="replace").splitlines()[-3:])

@@ -1,6 +1,6 @@
 """One worker process of the demo: `python -m reaper.dev.demo.worker URL JOB ROLE SECONDS`.
 
-It knows nothing of the reaper. It speaks plain SQL to the job tables, the way a worker of protea would.
+It does not know the reaper. It runs plain SQL on the job tables, as a worker of protea would.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 import psycopg
 
 BEAT = 2.0
-"""Seconds between two signs of life of a worker that gives any."""
+"""Seconds between two signs of life."""
 
 
 class Worker:

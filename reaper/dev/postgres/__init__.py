@@ -1,7 +1,7 @@
-"""A private PostgreSQL from a wheel: for the demo, the tests and the first run.
+"""A private PostgreSQL from a wheel, for the demo, the tests and the first run.
 
-Limitation: no server for production. It trusts whoever reaches its socket, and lets nobody but its own user
-(and root) reach it.
+Limitation: not for production. It trusts every connection to its socket, and only its own user (and root) can reach
+the socket.
 """
 
 from reaper.dev.postgres.binaries import EmbeddedError

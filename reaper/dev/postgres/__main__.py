@@ -11,7 +11,7 @@ from reaper.dev.postgres import FIRST_RUN_DATABASE, Embedded
 from reaper.errors import ReaperError
 
 
-@click.command(help="The private PostgreSQL of DIRECTORY, with one database that has the protea tables.")
+@click.command(help="Control the private PostgreSQL in DIRECTORY; its database has the protea tables.")
 @click.argument("what", type=click.Choice(["start", "stop", "status", "url", "log"]))
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 def main(what: str, directory: Path) -> None:

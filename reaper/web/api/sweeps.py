@@ -41,7 +41,7 @@ class SweepsParameters(Parameters):
 
 @mirrors(
     SweepRecord,
-    without=["ended"],
+    without=["ended_at"],
     after={"seconds_ago": "outcome", "census": "judged_at"},
     described={
         "judged_at": "The database's clock when it began.",

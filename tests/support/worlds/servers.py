@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from reaper.dev.postgres import Embedded
+from tests.support.databases import TemporaryDatabases
 from tests.support.mariadb import MariaDB
 from tests.support.worlds import WORLDS, Database, World
 from tests.support.worlds.mariadb import MariaDBDatabase
@@ -57,25 +57,20 @@ def database_on(request: pytest.FixtureRequest, where: str) -> Iterator[Database
         with _mariadb_database(request.getfixturevalue("mariadb")) as database:
             yield database
     else:
-        with postgresql_database(request.getfixturevalue("server")) as database:
+        with postgresql_database(request.getfixturevalue("databases")) as database:
             yield database
 
 
 @contextmanager
-def postgresql_database(server: Embedded) -> Iterator[PostgreSQLDatabase]:
+def postgresql_database(databases: TemporaryDatabases) -> Iterator[PostgreSQLDatabase]:
     """The same where nothing but PostgreSQL will do."""
-    name = _unused()
-    yield PostgreSQLDatabase(server.create_database(name, tables=False))
-    server.drop_database(name)
+    with databases.temporary() as url:
+        yield PostgreSQLDatabase(url)
 
 
 @contextmanager
 def _mariadb_database(server: MariaDB) -> Iterator[MariaDBDatabase]:
-    name = _unused()
+    # A name that no other database has: every process that runs tests has servers of its own.
+    name = f"world_{next(_numbers)}"
     yield MariaDBDatabase(server.create_database(name))
     server.drop_database(name)
-
-
-def _unused() -> str:
-    """The name of a database that there is not: every process that runs tests has servers of its own."""
-    return f"world_{next(_numbers)}"

@@ -16,7 +16,8 @@ from reaper.observers.metrics import Metrics
 from reaper.scheduling.scheduler import Supervisor
 from reaper.web import AdminService, History, Server, Status
 from reaper.web.app import make_app
-from tests.support.daemons import fetch, until
+from tests.support.daemons import fetch
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_source_is_ready_after_its_first_sweep_and_not_before(status: Status, po
     [
         (report(Outcome.FAILED, away=True, error="gone"), "database away: gone"),
         (report(Outcome.FAILED, error="a defect"), "last sweep failed: a defect"),
-        (report(Outcome.HELD), "breaker open: nearly everything fell silent at once"),
+        (report(Outcome.HELD), "breaker open: nearly all running jobs fell silent at once"),
     ],
 )
 def test_problems_of_a_source_last_until_a_sweep_succeeds(status: Status, swept: SweepReport, problem: str) -> None:
@@ -94,7 +95,7 @@ def test_standby_is_ready_again_three_intervals_after_a_failure_of_its_own() -> 
         return status.problems() == {"main": []}
 
     assert not stands_by()
-    until(stands_by, "three intervals")
+    wait_until(stands_by, "three intervals")
 
 
 def test_breaker_stays_open_while_the_database_is_away(status: Status) -> None:
@@ -107,13 +108,13 @@ def test_source_is_not_ready_without_a_success_for_three_intervals() -> None:
     status = Status()
     status.set_sources(["main"], 0.05)
     status.swept(report())
-    until(lambda: "no successful sweep" in "".join(status.problems()["main"]), "too old")
+    wait_until(lambda: "no successful sweep" in "".join(status.problems()["main"]), "too old")
 
 
 def test_daemon_is_live_while_its_main_loop_turns(status: Status, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fetch(port, "/live") == (200, "alive\n")
-    monkeypatch.setattr(status_module, "_LOOP_SECONDS", 0.05)
-    until(lambda: fetch(port, "/live") == (503, "the main loop does not turn\n"), "it is missed")
+    monkeypatch.setattr(status_module, "_MAX_TICK_SECONDS", 0.05)
+    wait_until(lambda: fetch(port, "/live") == (503, "the main loop does not turn\n"), "it is missed")
     monkeypatch.undo()
     status.on_tick()
     assert fetch(port, "/live")[0] == 200
@@ -155,7 +156,7 @@ def test_server_that_stops_leaves_no_thread_and_no_port(status: Status) -> None:
     server = Server(make_app(AdminService(Supervisor(), status, History()), Metrics().registry), "127.0.0.1", 0)
     server.start()
     port = int(server.address.rpartition(":")[2])
-    until(lambda: fetch(port, "/live"), "an answer")
+    wait_until(lambda: fetch(port, "/live"), "an answer")
     server.stop(5)
     assert "http" not in {thread.name for thread in threading.enumerate()}
     with pytest.raises(ConnectionRefusedError):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.api import TOKEN, WHO, Answer, Steered, shared_daemon
-from tests.support.daemons import until
 from tests.support.protea import HOUR, MINUTE, Protea
+from tests.support.waiting import wait_until
 
 running, daemon, protea = shared_daemon("api")
 
@@ -246,7 +246,7 @@ def test_audit_has_changes_and_refusals(daemon: Steered, protea: Protea) -> None
     assert {each["who"] for each in told} == {WHO}
     assert told[-1]["target"] == f"default {job}"
     assert told[-1]["details"] == {"started": started, "reason": "its node is gone"}
-    lines = daemon.said("Reaper was told to act.")
+    lines = daemon.said("Reaper handled an administrative request.")
     assert [line["result"] for line in lines[:-6:-1]] == [each["result"] for each in told]
     assert all(TOKEN not in str(line) for line in daemon.log)
 
@@ -296,7 +296,7 @@ def test_health_says_everything_at_once(daemon: Steered) -> None:
 def test_scheduler_health_has_the_documented_form(daemon: Steered, protea: Protea) -> None:
     assert daemon.api.get("/health/scheduler").json == {"status": "healthy"}
     job = protea.stale()
-    until(lambda: daemon.api.get("/health/scheduler").json["status"] == "warning", "the warning")
+    wait_until(lambda: daemon.api.get("/health/scheduler").json["status"] == "warning", "the warning")
     answer = daemon.api.get("/health/scheduler")
     assert answer.status == 200
     assert answer.json["stuck_jobs"] == 1

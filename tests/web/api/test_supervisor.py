@@ -15,8 +15,9 @@ from reaper.dev.postgres import Embedded
 from reaper.memory import Memory
 from tests.daemon.test_daemon import count, many, slow
 from tests.support.api import WHO, Steered, shared_daemon
-from tests.support.daemons import closed, until
+from tests.support.daemons import closed
 from tests.support.protea import HOUR, MINUTE, Protea
+from tests.support.waiting import wait_until
 
 running, afresh, jobs = shared_daemon("steering", batch_size=50)
 
@@ -40,7 +41,7 @@ def test_two_releases_at_once_let_the_same_jobs_through_once(daemon: Steered, jo
     slow(jobs, 0.5)
     with ThreadPoolExecutor(2) as operators:
         first = operators.submit(daemon.api.post, "/api/sweeps", {"release": 60})
-        until(lambda: jobs.connection.execute("SELECT 1 FROM job WHERE status = 'failed'").fetchone(), "a batch")
+        wait_until(lambda: jobs.connection.execute("SELECT 1 FROM job WHERE status = 'failed'").fetchone(), "a batch")
         many(jobs, 55)
         second = operators.submit(daemon.api.post, "/api/sweeps", {"release": 60})
         assert first.result().status == 200
@@ -54,7 +55,7 @@ def test_halt_stops_a_clearing_that_was_begun_before_it_and_no_other(daemon: Ste
     slow(jobs, 0.01, "ROW")
     task = daemon.api.post("/api/admin/clear-stuck-jobs", {"max_age_hours": 2}).json["task_id"]
     path = f"/api/admin/clear-stuck-jobs/{task}"
-    until(lambda: daemon.api.get(path).json["status"] == "done", "its end")
+    wait_until(lambda: daemon.api.get(path).json["status"] == "done", "its end")
     assert count(jobs, "failed") == 40, "who has halted the schedule may clear up by hand"
     many(jobs, 400)
     jobs.connection.execute(  # as many that live: the breaker holds what is more than half of all
@@ -63,9 +64,9 @@ def test_halt_stops_a_clearing_that_was_begun_before_it_and_no_other(daemon: Ste
     )
     task = daemon.api.post("/api/admin/clear-stuck-jobs", {"max_age_hours": 2}).json["task_id"]
     path = f"/api/admin/clear-stuck-jobs/{task}"
-    until(lambda: count(jobs, "failed") > 40, "a batch of it")
+    wait_until(lambda: count(jobs, "failed") > 40, "a batch of it")
     daemon.api.post("/api/supervisor/halt")
-    until(lambda: daemon.api.get(path).json["status"] == "done", "its end")
+    wait_until(lambda: daemon.api.get(path).json["status"] == "done", "its end")
     assert 40 < count(jobs, "failed") < 440
     assert (count(jobs, "failed") - 40) % 50 == 0, "what was in hand ended with its batch"
 
@@ -91,8 +92,8 @@ def test_halt_names_operator_and_reason_everywhere_and_ends_nothing_until_the_re
     assert jobs.status(job) == "running"
 
     assert daemon.api.post("/api/supervisor/restart").json["state"] == "RUNNING"
-    until(lambda: jobs.status(job) == "failed", "the sweep that a restart begins")
-    until(lambda: daemon.ready[0], "ready")
+    wait_until(lambda: jobs.status(job) == "failed", "the sweep that a restart begins")
+    wait_until(lambda: daemon.ready[0], "ready")
 
 
 def test_halt_during_a_long_sweep_returns_at_once_and_the_sweep_ends_after_its_batch(
@@ -103,7 +104,7 @@ def test_halt_during_a_long_sweep_returns_at_once_and_the_sweep_ends_after_its_b
     slow(jobs, 0.2)
     with ThreadPoolExecutor(1) as other:
         sweeping = other.submit(daemon.api.post, "/api/sweeps", {})
-        until(lambda: count(jobs, "failed") > 100, "some batches")
+        wait_until(lambda: count(jobs, "failed") > 100, "some batches")
         begun = time.monotonic()
         assert daemon.api.post("/api/supervisor/halt").json["state"] == "HALTED"
         assert time.monotonic() - begun < 2
@@ -132,13 +133,13 @@ def test_persistent_halt_outlasts_a_daemon_that_is_killed(protea: Protea, tmp_pa
     job = protea.stale()
     with Steered(tmp_path, **settings) as daemon:
         if not persist:
-            until(lambda: protea.status(job) == "failed", "a sweep")
+            wait_until(lambda: protea.status(job) == "failed", "a sweep")
             return
         daemon.has_swept("halted")
         assert state(daemon)["halted"]["reason"] == "fire"
         assert protea.status(job) == "running"
         daemon.api.post("/api/supervisor/restart")
-        until(lambda: protea.status(job) == "failed", "a sweep after the restart")
+        wait_until(lambda: protea.status(job) == "failed", "a sweep after the restart")
     assert Memory.open(tmp_path / "state").halt.load() is None
 
 
@@ -163,12 +164,12 @@ def test_replicas_say_which_of_them_leads(protea: Protea, tmp_path: Path) -> Non
     first.mkdir()
     second.mkdir()
     with Steered(first, database_url=protea.url, interval_seconds=1) as one:
-        until(lambda: state(one)["sources"][0]["leads"], "one leads")
+        wait_until(lambda: state(one)["sources"][0]["leads"], "one leads")
         with Steered(second, database_url=protea.url, interval_seconds=1) as other:
-            until(lambda: state(other)["sources"][0]["outcome"] == "standby", "the other stands by")
+            wait_until(lambda: state(other)["sources"][0]["outcome"] == "standby", "the other stands by")
             assert state(other)["sources"][0]["leads"] is False
             one.stop()
-            until(lambda: state(other)["sources"][0]["leads"], "it takes over", 60)
+            wait_until(lambda: state(other)["sources"][0]["leads"], "it takes over", 60)
 
 
 # --- sweeps --------------------------------------------------------------------------------------------------
@@ -220,7 +221,7 @@ def test_sweep_is_refused_while_another_one_works_with_a_time_to_retry(daemon: S
     slow(jobs, 8)
     with ThreadPoolExecutor(1) as other:
         sweeping = other.submit(daemon.api.post, "/api/sweeps", {})
-        until(lambda: state(daemon)["sources"][0]["sweeping"], "the sweep")
+        wait_until(lambda: state(daemon)["sources"][0]["sweeping"], "the sweep")
         for path in ("/api/sweeps", "/api/executions/cleanup"):
             refused = daemon.api.post(path, {})
             if sweeping.done():
@@ -277,7 +278,7 @@ def test_clearing_works_in_the_background_one_at_a_time(daemon: Steered, jobs: P
     assert refused.status == 409 and "still works" in refused.detail
     path = f"/api/admin/clear-stuck-jobs/{begun.json['task_id']}"
     assert daemon.api.get(path).json["status"] in ("submitted", "running")
-    until(lambda: daemon.api.get(path).json["status"] == "done", "done")
+    wait_until(lambda: daemon.api.get(path).json["status"] == "done", "done")
     result = daemon.api.get(path).json["result"]
     assert result["summary"] == {
         "total_stuck_jobs": 1,
@@ -304,7 +305,7 @@ def test_clearing_ends_with_the_daemon_after_its_batch(protea: Protea, tmp_path:
         many(protea, 5_000)
         slow(protea, 0.2)
         daemon.api.post("/api/admin/clear-stuck-jobs", {})
-        until(lambda: count(protea, "failed") > 100, "some batches")
+        wait_until(lambda: count(protea, "failed") > 100, "some batches")
         status, seconds = daemon.stop()
         assert status == 0 and seconds < 5
         assert daemon.said("Reaper has stopped."), "it was not waited for in vain"
@@ -346,7 +347,7 @@ database_url = "{protea.url}"
 database_url = "postgresql://nobody@127.0.0.1:1/nothing"
 """
     with Steered(tmp_path, config, http_token_file=tmp_path / "http-token") as daemon:
-        until(lambda: protea.status(job) == "failed", "a sweep")
+        wait_until(lambda: protea.status(job) == "failed", "a sweep")
         fresh = protea.job(age=MINUTE)
         answer = daemon.api.get("/api/jobs")
         assert answer.status == 200

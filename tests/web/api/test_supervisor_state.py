@@ -21,8 +21,8 @@ from reaper.web.guard import AccessControl, guarded
 from reaper.web.guard.tokens import Tokens
 from tests.scheduling.test_scheduler import Diary
 from tests.support.api import TOKEN, Client
-from tests.support.daemons import until
 from tests.support.protea import Protea
+from tests.support.waiting import wait_until
 from tests.sweep.test_halt import Broken
 
 
@@ -59,8 +59,8 @@ def test_schedule_that_died_is_finished_and_goes_on_after_a_restart(protea: Prot
     with served(supervisor) as api:
         assert api.get("/api/supervisor/state").json["state"] == "RUNNING"
         schedule.add("broken", lambda: None, Broken())
-        until(lambda: api.get("/api/supervisor/state").json["state"] == "FINISHED", "its end")
+        wait_until(lambda: api.get("/api/supervisor/state").json["state"] == "FINISHED", "its end")
         job = protea.stale()
         assert api.post("/api/supervisor/restart").json["state"] == "RUNNING"
-        until(lambda: protea.status(job) == "failed", "a sweep of the new schedule")
+        wait_until(lambda: protea.status(job) == "failed", "a sweep of the new schedule")
     assert supervisor.stop(10)

@@ -23,7 +23,7 @@ from reaper.web.guard.access import AllowedHosts, HostPort, same_origin
 from reaper.web.guard.headers import SECURITY_HEADERS
 from reaper.web.guard.tokens import Tokens
 from tests.support.http_clients import BEARER, TOKEN, Answer, Web, head, web
-from tests.support.protea import eventually
+from tests.support.waiting import wait_until
 
 WAYS_TO_SET_A_TOKEN = ("REAPER_HTTP_TOKEN_FILE", "http_token_file", "credential http_token", "manage.sh start")
 
@@ -450,7 +450,9 @@ def test_wrong_tokens_in_a_flood_fill_no_log(monkeypatch: pytest.MonkeyPatch) ->
             served.act({"Authorization": f"Bearer guess-{n}"})
         told = [line for line in logs if line["event"] == "Reaper refused a request."]
         assert len(told) < 5
-        eventually(lambda: sum(line["attempts"] for line in logs if "attempts" in line) == 30)
+        wait_until(
+            lambda: sum(line["attempts"] for line in logs if "attempts" in line) == 30, "thirty attempts are logged"
+        )
         assert "guess" not in str(logs)
         [first, *_] = told
         assert (first["status"], first["method"], first["path"], first["log_level"]) == (401, "POST", "/act", "warning")
@@ -462,7 +464,7 @@ def test_right_token_from_another_site_is_logged_by_its_name(monkeypatch: pytest
     with web({"alice": TOKEN}) as served, capture_logs() as logs:
         assert served.act({**BEARER, "Origin": "http://evil.example"}).status == 403
         assert served.act({"Origin": "http://evil.example"}).status == 403
-        eventually(lambda: sum(line.get("attempts", 0) for line in logs) == 2)
+        wait_until(lambda: sum(line.get("attempts", 0) for line in logs) == 2, "two attempts are logged")
     assert [line.get("who") for line in logs] == ["alice", None]
     assert TOKEN not in str(logs)
 
@@ -472,7 +474,7 @@ def test_audit_record_is_logged_with_all_its_fields() -> None:
         EventLog().changed(AuditRecord("alice", "127.0.0.1:5", "fail", "main 7", "moved", {"event": "x"}))
     assert logs == [
         {
-            "event": "Reaper was told to act.",
+            "event": "Reaper handled an administrative request.",
             "log_level": "warning",
             "who": "alice",
             "remote": "127.0.0.1:5",

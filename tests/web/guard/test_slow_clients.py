@@ -17,7 +17,7 @@ from reaper.web.guard import AccessControl, admission, connections, guarded, mid
 from reaper.web.server import Server
 from tests.support.daemons import fetch
 from tests.support.http_clients import BEARER, TOKEN, Client, Web, head, make_app, web
-from tests.support.protea import eventually
+from tests.support.waiting import wait_until
 
 SHORT = 0.6
 
@@ -143,8 +143,8 @@ def test_client_that_does_not_read_its_answer_is_cut_off(impatient: Web, path: s
     with impatient.connect(receive_buffer=4096) as client:
         client.send(head("GET", path))
         opened = impatient.connections
-        eventually(lambda: len(opened) == 1)
-        eventually(lambda: not opened, 10)
+        wait_until(lambda: len(opened) == 1, "one connection")
+        wait_until(lambda: not opened, "the server closes the connection", 10)
         with pytest.raises((ConnectionError, KeyError)):  # the head has come, of a stream without a length
             client.answer()
 
@@ -153,8 +153,8 @@ def test_client_that_sends_requests_and_reads_no_answer_is_cut_off(impatient: We
     with impatient.connect(receive_buffer=4096) as client:
         client.send(head("GET", f"/big?size={HUGE}") + head("GET", "/page") * 3)
         opened = impatient.connections
-        eventually(lambda: len(opened) == 1)
-        eventually(lambda: not opened, 10)
+        wait_until(lambda: len(opened) == 1, "one connection")
+        wait_until(lambda: not opened, "the server closes the connection", 10)
 
 
 @pytest.mark.parametrize("kept", ["close", "keep-alive"])
@@ -202,7 +202,7 @@ def test_connection_waits_for_a_free_place_while_all_others_are_at_work(monkeypa
         for client in working:
             client.send(head("GET", "/held"))
         opened = served.connections
-        eventually(lambda: sum(each.working for each in opened) == 3)
+        wait_until(lambda: sum(each.working for each in opened) == 3, "three requests are served")
         with served.connect(1) as late:
             late.send(head("GET", "/page"))
             with pytest.raises(TimeoutError):
@@ -242,7 +242,7 @@ def test_clients_that_ask_a_probe_while_it_waits_share_an_answer_made_after_they
         # One that left does not take the answer with it.
         later[0].socket.close()
         other = ask("application/json")
-        eventually(lambda: len(served.connections) == 11)
+        wait_until(lambda: len(served.connections) == 11, "eleven connections")
         served.held.set()
         assert first.answer().body == b"1"
         [shared] = {client.answer().body for client in later[1:]}
@@ -324,7 +324,7 @@ def test_server_does_not_wait_for_clients_when_it_ends() -> None:
         served.server.ask_to_stop()
         assert all(client.ended() for client in clients if client is not clients[3] and client is not clients[6])
         served.held.set()
-        eventually(lambda: not served.server.running)
+        wait_until(lambda: not served.server.running, "the server has stopped")
         assert time.monotonic() - begun < 3
 
 

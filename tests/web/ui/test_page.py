@@ -14,9 +14,10 @@ import pytest
 from reaper.dev.postgres import Embedded
 from tests.conftest import TEMPLATE
 from tests.support.api import TOKEN, Answer, Steered, shared_daemon, steered
-from tests.support.daemons import Daemon, closed, until
+from tests.support.daemons import Daemon, closed
 from tests.support.pages import Page
 from tests.support.protea import HOUR, MINUTE, Protea
+from tests.support.waiting import wait_until
 
 running, daemon, protea = shared_daemon("page")
 
@@ -153,7 +154,7 @@ def test_two_sources_are_listed_as_one_oldest_first(server: Embedded, tmp_path: 
     urls = {name: server.create_database(f"page_{name}", tables=False, template=TEMPLATE) for name in ("a", "b")}
     config = "".join(f'[sources.{name}]\ndatabase_url = "{url}"\n' for name, url in urls.items())
     with Steered(tmp_path, f'[kinds.embed]\ntimeout_seconds = "7h"\n{config}') as daemon:
-        until(lambda: daemon.sweeps(source="a") and daemon.sweeps(source="b"), "both have been swept")
+        wait_until(lambda: daemon.sweeps(source="a") and daemon.sweeps(source="b"), "both have been swept")
         halted(daemon)
         jobs = []
         for name, url, age in (("a", urls["a"], 12 * HOUR), ("b", urls["b"], 11 * HOUR), ("a", urls["a"], 10 * HOUR)):
@@ -163,7 +164,7 @@ def test_two_sources_are_listed_as_one_oldest_first(server: Embedded, tmp_path: 
         assert seen.jobs == [job for _, job in jobs]
         assert page(daemon, "/?source=b").jobs == [jobs[1][1]]
         with closed(server.url_of("postgres").replace("+psycopg", ""), "page_b"):
-            until(lambda: "cannot be read" in page(daemon, "/?verdict=stale").text, "b is away")
+            wait_until(lambda: "cannot be read" in page(daemon, "/?verdict=stale").text, "b is away")
             left = page(daemon, "/?verdict=stale")
             assert left.jobs == [jobs[0][1], jobs[2][1]]
             assert "Not all is shown: the jobs of b cannot be read just now." in left.text
@@ -185,7 +186,7 @@ def test_jobs_that_cannot_be_read_are_told_with_the_reason(daemon: Steered, prot
 
 
 def fresh_until(daemon: Steered, jobs: int) -> Page:
-    return until(lambda: len((seen := page(daemon)).jobs) == jobs and seen, f"{jobs} jobs")  # type: ignore[return-value]
+    return wait_until(lambda: len((seen := page(daemon)).jobs) == jobs and seen, f"{jobs} jobs")  # type: ignore[return-value]
 
 
 # --- the rest of the first page ------------------------------------------------------------------------------
@@ -306,18 +307,18 @@ def test_unknown_source_has_no_page_of_a_job(daemon: Steered) -> None:
 def test_page_says_that_the_database_is_away_and_what_is_known(server: Embedded, tmp_path: Path) -> None:
     with steered(server, tmp_path, "page_away", interval_seconds=1) as (daemon, protea):
         job = protea.stale(operation="embed")
-        until(lambda: protea.status(job) == "failed", "it is reaped")
+        wait_until(lambda: protea.status(job) == "failed", "it is reaped")
         with closed(server.url_of("postgres").replace("+psycopg", ""), "page_away"):
-            until(lambda: page(daemon).title.startswith("!"), "the page has noticed")
-            until(lambda: "database away: " in page(daemon).at("sources-title"), "a sweep has noticed")
+            wait_until(lambda: page(daemon).title.startswith("!"), "the page has noticed")
+            wait_until(lambda: "database away: " in page(daemon).at("sources-title"), "a sweep has noticed")
             seen = page(daemon)
             assert seen.at("headline").startswith("The database is away")
             assert job in seen.at("ended-title")
             assert re.search(r"failed in \d+ ms(, \d+ reaped)? \d+ \d+ \d+ ", seen.at("sources-title")), "as seen last"
-            until(lambda: daemon.api.get(f"/jobs/default/{job}").status == 200, "what is known of the job")
+            wait_until(lambda: daemon.api.get(f"/jobs/default/{job}").status == 200, "what is known of the job")
             unknown = daemon.api.get("/jobs/default/00000000-0000-0000-0000-000000000001")
             assert unknown.status == 503 and "The database is away" in Page(unknown.text).text
-        until(lambda: page(daemon).at("headline").startswith("Nothing is stuck"), "it is back")
+        wait_until(lambda: page(daemon).at("headline").startswith("Nothing is stuck"), "it is back")
 
 
 HOSTILE = [
@@ -366,7 +367,7 @@ def test_page_has_nothing_inline_that_its_content_policy_forbids(daemon: Steered
 def test_actions_are_explained_and_not_offered_without_a_token(database: str, tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url=database) as daemon:
         daemon.comes_up()
-        until(lambda: daemon.sweeps() >= 1, "the first sweep")
+        wait_until(lambda: daemon.sweeps() >= 1, "the first sweep")
         answer = daemon.get("/")
         assert answer is not None and answer[0] == 200
         seen = Page(answer[1])
@@ -416,7 +417,7 @@ def test_page_is_not_sent_again_unless_it_has_changed(daemon: Steered) -> None:
     halted(daemon)
     path = "/?verdict=young"
     # It shows seconds that pass: it is the same for less than one of them.
-    until(lambda: conditional(daemon, path, daemon.api.get(path).headers["etag"]) == 304, "it is the same page")
+    wait_until(lambda: conditional(daemon, path, daemon.api.get(path).headers["etag"]) == 304, "it is the same page")
     assert daemon.api.post("/api/supervisor/restart").status == 200
     assert page(daemon, path).at("headline").startswith("Nothing is stuck")
 
