@@ -18,7 +18,7 @@ from reaper.source.claim import ClaimResult
 from reaper.sql.keys import key_parameters
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.rule import Rule
-from tests.support.interleaving import SCRIPTS, MakeClaim, Stage, Sweeper, Tally, WholeSweep, claimers
+from tests.support.interleaving import SCRIPTS, Explorer, FullSweep, MakeClaim, Summary, Sweeper, claimers
 from tests.support.protea import Protea
 
 # The least number of orders, a little below the real one: fewer means that a step did not wait for its turn.
@@ -45,12 +45,12 @@ TOGETHER = {
 }
 
 
-def in_every_order(protea: Protea, sweepers: Sequence[Sweeper], script: str) -> Tally:
-    with Stage(protea, *sweepers) as stage:
+def in_every_order(protea: Protea, sweepers: Sequence[Sweeper], script: str) -> Summary:
+    with Explorer(protea, *sweepers) as stage:
         return stage.every_order(SCRIPTS[script])
 
 
-def show(capsys: pytest.CaptureFixture[str], tally: Tally) -> None:
+def show(capsys: pytest.CaptureFixture[str], tally: Summary) -> None:
     with capsys.disabled():
         print(f"\n  {tally.orders} orders, {tally.waited} with a wait for a lock: {dict(tally.ends)}", end=" ")
 
@@ -89,7 +89,7 @@ def test_worker_and_two_sweeps_keep_the_invariants_in_every_order(
 def test_worker_and_daemon_sweep_keep_the_invariants_in_every_order(
     protea: Protea, script: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally = in_every_order(protea, [WholeSweep("A", protea)], script)
+    tally = in_every_order(protea, [FullSweep("A", protea)], script)
     show(capsys, tally)
     assert tally.orders > ALONE[script]
     assert tally.waited > 0 and tally.ends["reaped"] > 0

@@ -46,7 +46,7 @@ def _answers(port: int) -> bool:
     return False
 
 
-class Group:
+class ProcessGroup:
     """A process with its children, as one group that signals reach."""
 
     def __init__(self, words: Sequence[str], folder: Path, log: Path, **environment: str) -> None:
@@ -87,7 +87,7 @@ class RedisServer:
         options = {"port": self._port, "bind": "127.0.0.1", "dir": self._folder, "requirepass": PASSWORD}
         words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
         assert _REDIS is not None
-        self._group = Group(
+        self._group = ProcessGroup(
             [_REDIS, *words, "--appendonly", "yes", "--appendfsync", "no"], self._folder, self._folder / "redis.log"
         )
         wait_until(lambda: _answers(self._port), "Redis answers")
@@ -129,14 +129,14 @@ class RabbitServer:
         # The default watches the machine's disk, and would block publishers on a full one.
         (folder / "rabbitmq.conf").write_text("disk_free_limit.absolute = 1MB\n")
         assert _EPMD is not None
-        self._mapper = Group([_EPMD], folder, folder / "epmd.log", **self._environment)
+        self._mapper = ProcessGroup([_EPMD], folder, folder / "epmd.log", **self._environment)
         self.up()
 
     def url_with(self, password: str) -> str:
         return f"amqp://guest:{password}@{self.place}//"
 
     def up(self) -> None:
-        self._group = Group([_RABBITMQ], self._folder, self._folder / "out.log", **self._environment)
+        self._group = ProcessGroup([_RABBITMQ], self._folder, self._folder / "out.log", **self._environment)
         wait_until(lambda: _answers(self._port), "RabbitMQ answers", 120)
 
     def down(self) -> None:
@@ -200,7 +200,7 @@ class CeleryWorker:
             pool,
         ]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "info"]
-        self._group = Group(
+        self._group = ProcessGroup(
             [sys.executable, *words, "-c", "1", *quiet],
             folder,
             self._log,
@@ -225,7 +225,7 @@ class CeleryWorker:
     def thaw(self) -> None:
         self._group.signal(signal.SIGCONT)
 
-    def end_warmly(self) -> None:
+    def shut_down_warmly(self) -> None:
         """As service managers do: it takes nothing new, and finishes what it executes."""
         os.kill(self._group.process.pid, signal.SIGTERM)
         wait_until(lambda: b"Warm shutdown" in self._log.read_bytes(), f"{self.name} ends warmly")
@@ -242,7 +242,9 @@ class Staff:
     def close(self) -> None:
         self._stack.close()
 
-    def hire(self, *queues: str, pool: str = "prefork", name: str | None = None, **environment: str) -> CeleryWorker:
+    def start_worker(
+        self, *queues: str, pool: str = "prefork", name: str | None = None, **environment: str
+    ) -> CeleryWorker:
         """A worker that consumes these queues (none: the test's own), and is ready."""
         worker = CeleryWorker(self.broker, self.folder, queues or [self.queue], pool, name, **environment)
         self._stack.callback(worker.kill)
@@ -259,15 +261,15 @@ class Staff:
         app.close()
         return id_
 
-    def linger(self, task: str = "linger", **options: Any) -> Chore:
+    def start_task(self, task: str = "linger", **options: Any) -> RunningTask:
         """A task that is being executed, until somebody ends it."""
         track = self.folder / uuid4().hex
-        chore = Chore(self.send(task, str(track), **options), track)
+        chore = RunningTask(self.send(task, str(track), **options), track)
         wait_until(lambda: track.exists() and track.read_text(), "the task has begun", 30)
         return chore
 
 
-class Chore:
+class RunningTask:
     """A task that has begun."""
 
     def __init__(self, id_: str, track: Path) -> None:

@@ -48,25 +48,25 @@ class Host:
     def write(self, path: str, text: str) -> None:
         self("tee", path, text=text)
 
-    def shows(self, unit: str, *properties: str) -> dict[str, str]:
+    def unit_properties(self, unit: str, *properties: str) -> dict[str, str]:
         """What systemd knows of a unit."""
         told = self("systemctl", "show", unit, f"--property={','.join(properties)}")
         return dict(line.split("=", 1) for line in told.splitlines())
 
-    def becomes(self, unit: str, seconds: float = 45, **wanted: str) -> None:
+    def wait_for_unit(self, unit: str, seconds: float = 45, **wanted: str) -> None:
         """Wait until the unit's properties are these."""
 
         def told() -> str:
             log = self.run("systemctl", "status", "--full", unit).stdout + self.event_log(unit)[-3000:]
-            return f"{unit} is {wanted}, not {self.shows(unit, *wanted)}: {log}"
+            return f"{unit} is {wanted}, not {self.unit_properties(unit, *wanted)}: {log}"
 
-        wait_until(lambda: self.shows(unit, *wanted) == wanted, told, seconds, interval_seconds=0.1)
+        wait_until(lambda: self.unit_properties(unit, *wanted) == wanted, told, seconds, interval_seconds=0.1)
 
     def event_log(self, unit: str) -> str:
         return self("journalctl", "--unit", unit, "--output=cat", "--no-pager")
 
 
-def why_not() -> str | None:
+def unsupported_reason() -> str | None:
     """What keeps this machine from having such a host; None when nothing does."""
     if os.geteuid() != 0:
         return "only root can make a host of its own"

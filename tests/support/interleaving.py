@@ -18,7 +18,7 @@ from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.rule import Rule
 from tests.support.protea import HOUR, Protea
-from tests.support.turns import Actor, Gate, Orders, Turns
+from tests.support.turns import Actor, Gate, Schedule, ScheduleSearch
 
 MakeClaim = Callable[[Rule, EvaluationContext, AuditInfo], Claim]
 
@@ -27,7 +27,7 @@ MakeClaim = Callable[[Rule, EvaluationContext, AuditInfo], Claim]
 
 
 @dataclass(frozen=True)
-class Work:
+class Transaction:
     """One transaction of a worker: statements about `%(job)s`, and what its commit means.
 
     A worker that is `wary` looks whether its statement changed a row, and gives up when it did not.
@@ -35,11 +35,11 @@ class Work:
 
     statements: tuple[str, ...]
     end: str = "commit"
-    alive: bool = False
+    shows_life: bool = False
     finishes: bool = False
-    moves: bool = False
-    wary: bool = False
-    open: bool = True
+    changes_claim: bool = False
+    checks_row_count: bool = False
+    separate_end: bool = True
     """Whether its end is a step of its own, so that others have their turn while it holds the row."""
 
 
@@ -52,45 +52,47 @@ CLAIM = "UPDATE job SET status = 'running' WHERE id = %(job)s AND status = 'queu
 BLIND = "UPDATE job SET status = 'succeeded', finished_at = now() WHERE id = %(job)s"
 
 
-def hold(how: str, end: str) -> Work:
+def hold_lock(how: str, end: str) -> Transaction:
     """A lock on the job's row, and nothing else."""
-    return Work((f"SELECT FROM job WHERE id = %(job)s {how}",), end)
+    return Transaction((f"SELECT FROM job WHERE id = %(job)s {how}",), end)
 
 
-SCRIPTS: dict[str, tuple[Work, ...]] = {
-    "writes an event": (Work((EVENT,), alive=True),),
-    "writes an event and takes it back": (Work((EVENT,), "rollback"),),
-    "makes a child": (Work((CHILD,), alive=True),),
-    "finishes": (Work((FINISH,), finishes=True, wary=True),),
-    "finishes without looking": (Work((BLIND,), finishes=True),),
+SCRIPTS: dict[str, tuple[Transaction, ...]] = {
+    "writes an event": (Transaction((EVENT,), shows_life=True),),
+    "writes an event and takes it back": (Transaction((EVENT,), "rollback"),),
+    "makes a child": (Transaction((CHILD,), shows_life=True),),
+    "finishes": (Transaction((FINISH,), finishes=True, checks_row_count=True),),
+    "finishes without looking": (Transaction((BLIND,), finishes=True),),
     "writes an event, then finishes": (
-        Work((EVENT,), alive=True),
-        Work((FINISH,), finishes=True, wary=True),
+        Transaction((EVENT,), shows_life=True),
+        Transaction((FINISH,), finishes=True, checks_row_count=True),
     ),
-    "writes an event and finishes in one transaction": (Work((EVENT, FINISH), finishes=True, wary=True),),
+    "writes an event and finishes in one transaction": (
+        Transaction((EVENT, FINISH), finishes=True, checks_row_count=True),
+    ),
     "is requeued and starts anew": (
-        Work((REQUEUE,), moves=True, wary=True),
-        Work((START,), moves=True, wary=True),
+        Transaction((REQUEUE,), changes_claim=True, checks_row_count=True),
+        Transaction((START,), changes_claim=True, checks_row_count=True),
     ),
     "is requeued and starts anew, each at once": (
-        Work((REQUEUE,), moves=True, wary=True, open=False),
-        Work((START,), moves=True, wary=True, open=False),
+        Transaction((REQUEUE,), changes_claim=True, checks_row_count=True, separate_end=False),
+        Transaction((START,), changes_claim=True, checks_row_count=True, separate_end=False),
     ),
     "is requeued and claimed, but has not started": (
-        Work((REQUEUE,), moves=True, wary=True),
-        Work((CLAIM,), moves=True, wary=True),
+        Transaction((REQUEUE,), changes_claim=True, checks_row_count=True),
+        Transaction((CLAIM,), changes_claim=True, checks_row_count=True),
     ),
-    "is requeued and claimed at once": (Work((REQUEUE, CLAIM), moves=True, wary=True),),
-    "holds the row for update": (hold("FOR UPDATE", "commit"),),
-    "holds the row's key": (hold("FOR KEY SHARE", "rollback"),),
+    "is requeued and claimed at once": (Transaction((REQUEUE, CLAIM), changes_claim=True, checks_row_count=True),),
+    "holds the row for update": (hold_lock("FOR UPDATE", "commit"),),
+    "holds the row's key": (hold_lock("FOR KEY SHARE", "rollback"),),
 }
 
 
 @dataclass
-class Done:
+class TransactionRun:
     """A transaction of a worker, as it went: the turns in which it took hold of the row and let go of it."""
 
-    work: Work
+    work: Transaction
     names: list[str]
     changed: bool = False
 
@@ -98,9 +100,9 @@ class Done:
 class Worker:
     """Plays a script, each statement and each end of a transaction a step of its own."""
 
-    def __init__(self, connection: psycopg.Connection[Any], job: str, script: Sequence[Work]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], job: str, script: Sequence[Transaction]) -> None:
         self.connection, self.job, self.script = connection, job, script
-        self.did: list[Done] = []
+        self.runs: list[TransactionRun] = []
 
     def play(self, gate: Gate) -> None:
         try:
@@ -110,18 +112,20 @@ class Worker:
         finally:
             self.connection.rollback()
 
-    def _do(self, n: int, work: Work, gate: Gate) -> bool:
+    def _do(self, n: int, work: Transaction, gate: Gate) -> bool:
         """One transaction; False when a wary worker found that the job is not its own any more."""
-        done = Done(work, [f"{verb.split(' ', 1)[0].lower()} {n}.{i}" for i, verb in enumerate(work.statements)])
-        if work.open:
+        done = TransactionRun(
+            work, [f"{verb.split(' ', 1)[0].lower()} {n}.{i}" for i, verb in enumerate(work.statements)]
+        )
+        if work.separate_end:
             done.names.append(f"{work.end} {n}")
-        self.did.append(done)
+        self.runs.append(done)
         for name, statement in zip(done.names, work.statements, strict=False):
             gate(name)
             done.changed = self.connection.execute(statement, {"job": self.job}).rowcount > 0
-            if work.wary and not done.changed:
+            if work.checks_row_count and not done.changed:
                 return False
-        if work.open:
+        if work.separate_end:
             gate(done.names[-1])
         self.connection.commit() if work.end == "commit" else self.connection.rollback()
         return True
@@ -131,7 +135,7 @@ class Worker:
 
 
 @dataclass
-class Swept:
+class SweepResult:
     """What one sweep of a play found and did."""
 
     found: int = 0
@@ -147,7 +151,7 @@ class Sweeper:
     def __init__(self, name: str, protea: Protea) -> None:
         self.name = name
         self.source: Source = protea.source()
-        self.swept = Swept()
+        self.result = SweepResult()
         self.pid = 0
         self._gate: Gate | None = None
         self._steps: list[str] = []
@@ -198,7 +202,7 @@ class Claimer(Sweeper):
         self._listen_to(self.connection)
 
     def play(self, gate: Gate) -> None:
-        self.swept, self._gate, self._claiming = Swept(), gate, False
+        self.swept, self._gate, self._claiming = SweepResult(), gate, False
         gate("survey")
         with self.source.transaction(self.connection, read_only=True):
             batch = [Candidate(row[:1], row[1:]) for row in self.connection.execute(self.survey)]
@@ -220,7 +224,7 @@ class Claimer(Sweeper):
         self.connection.close()
 
 
-class WholeSweep(Sweeper):
+class FullSweep(Sweeper):
     """`sweep` itself, as the daemon calls it, connections and all; it also stops between its clock and its survey."""
 
     def __init__(self, name: str, protea: Protea) -> None:
@@ -230,12 +234,12 @@ class WholeSweep(Sweeper):
         self._listen_to(self.source.engine)
 
     def play(self, gate: Gate) -> None:
-        self.swept, self._gate, self._claiming, self._surveyed = Swept(), gate, False, False
+        self.swept, self._gate, self._claiming, self._surveyed = SweepResult(), gate, False, False
         gate("meet")
         report = self._protea.sweep(self.source)
         found = report.census.stale if report.census else 0
         problem = report.error or "; ".join(failure.error for failure in report.failures) or None
-        self.swept = Swept(found, report.reaped, report.lost, report.locked_total, problem)
+        self.swept = SweepResult(found, report.reaped, report.lost, report.locked_total, problem)
 
     def _before_statement(self, _c: Connection, _r: object, statement: str, *_: object) -> None:
         assert self._gate is not None
@@ -254,7 +258,7 @@ class WholeSweep(Sweeper):
 
 
 @dataclass
-class Tally:
+class Summary:
     """How many orders ran, and how they ended."""
 
     orders: int = 0
@@ -266,14 +270,14 @@ def claimers(protea: Protea, count: int, make: MakeClaim = Claim, isolation: str
     return [Claimer(name, protea, make, isolation) for name in "AB"[:count]]
 
 
-class Stage:
+class Explorer:
     """One stale job after the other, with the same connections."""
 
     def __init__(self, protea: Protea, *sweepers: Sweeper) -> None:
         self.protea, self.sweepers = protea, sweepers
         self.worker = protea.connect()
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Explorer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -281,28 +285,28 @@ class Stage:
         for sweeper in self.sweepers:
             sweeper.close()
 
-    def every_order(self, script: Sequence[Work]) -> Tally:
+    def every_order(self, script: Sequence[Transaction]) -> Summary:
         """Play the script against the sweeps in every order; raises AssertionError on the first that breaks a rule."""
-        tally, orders = Tally(), Orders()
+        tally, orders = Summary(), ScheduleSearch()
         for choose in orders:
             if orders.count % 500 == 0:
                 self.protea.connection.execute("VACUUM job, job_event")
-            play = Play(self, script)
+            play = Trial(self, script)
             try:
                 play.run(choose)
                 play.check()
             finally:
-                play.turns.leave()
+                play.turns.cancel()
             tally.waited += play.turns.waited
             tally.ends[play.how_it_ended()] += 1
         tally.orders = orders.count
         return tally
 
 
-class Play:
+class Trial:
     """One order: the actors, their turns, and what must hold."""
 
-    def __init__(self, stage: Stage, script: Sequence[Work]) -> None:
+    def __init__(self, stage: Explorer, script: Sequence[Transaction]) -> None:
         self.protea = stage.protea
         self.protea.connection.execute("DELETE FROM job")
         self.job = self.protea.stale(age=8 * HOUR, created=9 * HOUR)
@@ -310,11 +314,11 @@ class Play:
         self.sweepers = stage.sweepers
         actors = [Actor(s.name, partial(getattr, s, "pid"), s.play) for s in self.sweepers]
         actors.append(Actor("W", lambda: stage.worker.info.backend_pid, self.worker.play))
-        self.turns = Turns(actors, self.protea.connection)
+        self.turns = Schedule(actors, self.protea.connection)
 
     def run(self, choose: Callable[[int, list[str]], str]) -> None:
         while able := self._able():
-            self.turns.take(choose(self.turns.turn, able))
+            self.turns.run_step(choose(self.turns.turn, able))
             self.check_what_others_see()
         left = [actor.name for actor in self.turns.actors if actor.step is not None]
         assert not left, f"{left} wait for ever: {self.turns.order}"
@@ -324,7 +328,7 @@ class Play:
 
     def _able(self) -> list[str]:
         """The sweeps are alike: which of them comes first makes no difference, so A does."""
-        return [name for name in self.turns.able() if name != "B" or any(n == "A" for n, _ in self.turns.begun)]
+        return [name for name in self.turns.runnable() if name != "B" or any(n == "A" for n, _ in self.turns.begun)]
 
     # --- what must hold ------------------------------------------------------------------------------------
 
@@ -335,12 +339,12 @@ class Play:
             self._hold((status == "failed") == (audits == 1) and audits <= 1, f"half done: {status}, {audits} events")
 
     def check(self) -> None:
-        reaps = [s for s in self.sweepers if s.swept.reaped]
+        reaps = [s for s in self.sweepers if s.result.reaped]
         _, audits = self._state()
         self._hold(len(reaps) == audits, f"{len(reaps)} reaps, {audits} audit events")
         for sweeper in self.sweepers:
             self._check_sweep(sweeper)
-        for done in self.worker.did:
+        for done in self.worker.runs:
             if done.work.finishes and done.changed:
                 self._hold(self._state()[0] == "succeeded", "a finished job was overwritten")
         if reaps:
@@ -348,7 +352,7 @@ class Play:
 
     def _check_sweep(self, sweeper: Sweeper) -> None:
         """It tells what became of its candidate, and spares it for one of the known reasons only."""
-        swept, name = sweeper.swept, sweeper.name
+        swept, name = sweeper.result, sweeper.name
         self._hold(swept.error is None, f"{name} failed: {swept.error}")
         if not swept.found:
             return
@@ -360,7 +364,7 @@ class Play:
         if swept.locked:
             self._hold(held, f"{name} calls the row locked, and it was free")
         if swept.lost:
-            gone = any(s.swept.reaped and self._over(s.name, "commit", judge) for s in self.sweepers)
+            gone = any(s.result.reaped and self._over(s.name, "commit", judge) for s in self.sweepers)
             self._hold(gone or self._changed_before(judge), f"{name} spared a job that nobody touched")
 
     def _check_reap(self, name: str) -> None:
@@ -368,12 +372,12 @@ class Play:
         judge = self.turns.begun[name, "judge"]
         self._hold(not self._held_by_worker(judge), f"{name} reaped a job whose row was held when it was judged")
         surveyed = self.turns.begun[name, "survey"]
-        for done in self.worker.did:
+        for done in self.worker.runs:
             committed = self._ended(done, judge) and done.changed and done.work.end == "commit"
             before = self._ended(done, surveyed)
-            if done.work.alive or done.work.finishes:
+            if done.work.shows_life or done.work.finishes:
                 self._hold(not committed, f"{name} reaped a job that had shown life: {done.work.statements}")
-            if done.work.moves and not before:
+            if done.work.changes_claim and not before:
                 self._hold(not committed, f"{name} reaped a job that had moved since its survey")
 
     # --- who stood where -----------------------------------------------------------------------------------
@@ -390,13 +394,13 @@ class Play:
     def _over(self, name: str, step: str, turn: int) -> bool:
         return self.turns.done.get((name, step), turn) < turn
 
-    def _ended(self, done: Done, turn: int) -> bool:
+    def _ended(self, done: TransactionRun, turn: int) -> bool:
         return self._over("W", done.names[-1], turn)
 
     def _held_by_worker(self, turn: int) -> bool:
         return any(
             done.changed and self._over("W", done.names[0], turn) and not self._ended(done, turn)
-            for done in self.worker.did
+            for done in self.worker.runs
         )
 
     def _held_by_other_sweep(self, name: str, turn: int) -> bool:
@@ -404,14 +408,17 @@ class Play:
         return any(self._over(o, "lock", turn) and not self._over(o, "commit", turn) for o in others)
 
     def _changed_before(self, turn: int) -> bool:
-        return any(d.changed and d.work.end == "commit" and self._ended(d, turn) for d in self.worker.did)
+        return any(d.changed and d.work.end == "commit" and self._ended(d, turn) for d in self.worker.runs)
 
     def _overwritten_by_worker(self) -> bool:
         """A worker that does not look may write SUCCEEDED over a reap: protea does not fence."""
-        return any(d.work.finishes and not d.work.wary and self._ended(d, self.turns.turn + 1) for d in self.worker.did)
+        return any(
+            d.work.finishes and not d.work.checks_row_count and self._ended(d, self.turns.turn + 1)
+            for d in self.worker.runs
+        )
 
     def how_it_ended(self) -> str:
-        swept = [s.swept for s in self.sweepers if s.swept.found]
+        swept = [s.result for s in self.sweepers if s.result.found]
         ends = (what for what in ("reaped", "locked", "lost") if any(getattr(s, what) for s in swept))
         return next(ends, "not found")
 

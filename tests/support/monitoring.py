@@ -35,7 +35,7 @@ def program(name: str) -> str:
     pytest.skip(f"{name} is not installed")
 
 
-def says(*words: str | Path) -> tuple[int, str]:
+def run_program(*words: str | Path) -> tuple[int, str]:
     """Exit status and everything that a program printed."""
     # promtool, which is written in Go, lets four times as much memory pile up before it collects: a fifth less time.
     given = {**os.environ, "GOGC": "400"}
@@ -143,7 +143,7 @@ def alertmanager(folder: Path, receiver: int) -> Iterator[int]:
         yield port
 
 
-class Receiver:
+class AlertReceiver:
     """Whoever is alerted: remembers what came, by the path that it came to."""
 
     def __init__(self) -> None:
@@ -165,7 +165,7 @@ class Receiver:
 
     @classmethod
     @contextmanager
-    def listening(cls) -> Iterator[Receiver]:
+    def listening(cls) -> Iterator[AlertReceiver]:
         receiver = cls()
         thread = threading.Thread(target=receiver._server.serve_forever)
         thread.start()

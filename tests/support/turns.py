@@ -22,7 +22,7 @@ _DEADLINE = 30.0
 _GLANCE = 0.002
 
 
-class Abandoned(BaseException):
+class Cancelled(BaseException):
     """The play is over before this actor was: some check has failed."""
 
 
@@ -43,10 +43,10 @@ class Actor:
         self._thread.start()
         self.step = self._reached.get(timeout=_DEADLINE)
 
-    def go(self) -> None:
+    def run_step(self) -> None:
         self._turn.put(True)
 
-    def arrives(self, within: float) -> bool:
+    def finishes_step(self, within: float) -> bool:
         """Whether the step came to its end; `step` is the next one then, None after the last."""
         try:
             self.step = self._reached.get(timeout=within)
@@ -54,7 +54,7 @@ class Actor:
             return False
         return True
 
-    def leave(self) -> None:
+    def cancel(self) -> None:
         """Ends the thread at its next step."""
         self._turn.put(False)
 
@@ -64,7 +64,7 @@ class Actor:
     def _run(self) -> None:
         try:
             self._script(self._gate)
-        except Abandoned:
+        except Cancelled:
             return
         except BaseException as error:  # noqa: BLE001  (told to the test, which runs in another thread)
             self.error = error
@@ -74,10 +74,10 @@ class Actor:
     def _gate(self, step: str) -> None:
         self._reached.put(step)
         if not self._turn.get():
-            raise Abandoned
+            raise Cancelled
 
 
-class Turns:
+class Schedule:
     """One play: who did what in which turn. A step that waited is done in the turn that set it free."""
 
     def __init__(self, actors: Sequence[Actor], monitor: psycopg.Connection[Any]) -> None:
@@ -91,11 +91,11 @@ class Turns:
         for actor in actors:
             actor.start()
 
-    def able(self) -> list[str]:
+    def runnable(self) -> list[str]:
         """Who could take the next turn."""
         return [actor.name for actor in self.actors if actor.step is not None and not actor.waits]
 
-    def take(self, name: str) -> None:
+    def run_step(self, name: str) -> None:
         """One step of one actor, and the rest of every step that waited for it."""
         actor = next(a for a in self.actors if a.name == name)
         assert actor.step is not None
@@ -103,18 +103,18 @@ class Turns:
         self._doing[name] = actor.step
         self.begun[name, actor.step] = self.turn
         self.order.append(f"{name}.{actor.step}")
-        actor.go()
-        self._follow(actor)
+        actor.run_step()
+        self._wait_for_step(actor)
         # One that is set free may free another.
-        while [a for a in self.actors if a.waits and self._follow(a)]:
+        while [a for a in self.actors if a.waits and self._wait_for_step(a)]:
             pass
 
-    def _follow(self, actor: Actor) -> bool:
+    def _wait_for_step(self, actor: Actor) -> bool:
         """Until the actor's step is done, or waits for another actor; whether it is done."""
         deadline = time.monotonic() + _DEADLINE
         while time.monotonic() < deadline:
             # One that waits is asked about at once: it has been seen to stand still.
-            if actor.arrives(0 if actor.waits else _GLANCE):
+            if actor.finishes_step(0 if actor.waits else _GLANCE):
                 actor.waits = False
                 self.done[actor.name, self._doing.pop(actor.name)] = self.turn
                 return True
@@ -129,15 +129,15 @@ class Turns:
         row = self._monitor.execute("SELECT pg_blocking_pids(%s::int) && %s::int[]", [actor.pid(), pids]).fetchone()
         return bool(row and row[0])
 
-    def leave(self) -> None:
+    def cancel(self) -> None:
         """Ends everybody: all are told before any is waited for, because they may hold each other's locks."""
         for actor in self.actors:
-            actor.leave()
+            actor.cancel()
         for actor in self.actors:
             actor.join()
 
 
-class Orders:
+class ScheduleSearch:
     """Depth first through every order: after each play the last turn that could go otherwise does."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tests.support.worlds.database import Session
-from tests.support.worlds.world import State, World, whole
+from tests.support.worlds.world import State, World, all_or_none
 
 STEP = 120
 """Seconds from one run of a schedule to the next."""
@@ -16,7 +16,7 @@ BY_HAND = 777
 class AdheseWorld(World):
     profile = script = "adhese"
     servers = ("postgresql", "mariadb")
-    telling = False
+    has_message = False
     tables = ('"SCHEDULED_JOBS"', '"JOB_RESULTS"', '"PARTIAL_JOB_RESULTS"')
     writes: ClassVar[tuple[tuple[str, str], ...]] = (
         ('"SCHEDULED_JOBS"', "UPDATE"),
@@ -86,7 +86,7 @@ class AdheseWorld(World):
             job,
         )
         apart = (next_start - was).total_seconds()
-        if not whole(job, [over, apart > 0]):
+        if not all_or_none(job, [over, apart > 0]):
             assert ("completed", 1, "ok") not in partials, "a partial result of a running job was closed"
             return State.RUNNING
         if all(partial == ("completed", BY_HAND, "ok") for partial in partials[1:]):
@@ -123,7 +123,7 @@ class AdheseDeleteWorld(AdheseWorld):
     def state(self, job: str) -> State:
         there = self.hand.one('SELECT count(*) FROM "JOB_RESULTS" WHERE id = %s', job)
         left = self.hand.one('SELECT count(*) FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s', job)
-        return State.REAPED if whole(job, [not there, not left]) else super().state(job)
+        return State.REAPED if all_or_none(job, [not there, not left]) else super().state(job)
 
 
 class AdheseScheduleWorld(World):
@@ -132,9 +132,9 @@ class AdheseScheduleWorld(World):
     profile, script = "adhese-schedule", "adhese"
     tables = AdheseWorld.tables
     writes = (('"SCHEDULED_JOBS"', "UPDATE"),)
-    fallback = False
+    start_optional = False
     servers = AdheseWorld.servers
-    telling = False
+    has_message = False
 
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
         """It is due since `age`, and there is a result for that moment, and one for the next."""

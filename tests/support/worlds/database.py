@@ -25,7 +25,7 @@ class Session(ABC):
         """How many rows it changed."""
 
     @abstractmethod
-    def tries(self, statement: str, *values: object) -> bool:
+    def do_unless_refused(self, statement: str, *values: object) -> bool:
         """False when a constraint does not allow it; the transaction is over then."""
 
     @abstractmethod
@@ -76,11 +76,11 @@ class Database(ABC):
         """A session of its own; unless `autocommit`, with an open transaction from its first statement on."""
 
     @abstractmethod
-    def restrict(self, role: str, granted: Iterable[str]) -> None:
+    def restrict_to_role(self, role: str, granted: Iterable[str]) -> None:
         """From now on the reaper is a role that may do what has been granted, and not even what everybody may."""
 
     @abstractmethod
-    def forget(self, role: str) -> None:
+    def drop_role(self, role: str) -> None:
         """The role is no more, and the reaper is the owner again."""
 
     @abstractmethod
@@ -98,39 +98,39 @@ class Database(ABC):
     # --- who is waiting, and who is there ------------------------------------------------------------------------
 
     @abstractmethod
-    def waits(self, session: Session, watcher: Session) -> bool:
+    def is_blocked(self, session: Session, watcher: Session) -> bool:
         """The session waits for a lock that another one holds."""
 
     @abstractmethod
-    def reapers(self, watcher: Session) -> int:
+    def reaper_sessions(self, watcher: Session) -> int:
         """How many sessions of reapers there are, alive or dead."""
 
     @abstractmethod
-    def held(self, watcher: Session) -> bool:
+    def gate_has_waiter(self, watcher: Session) -> bool:
         """Somebody stands before the gate of `holding`."""
 
     # --- what can go wrong ---------------------------------------------------------------------------------------
 
-    refusal: ClassVar[str]
+    raise_statement: ClassVar[str]
     """A statement of a trigger that raises an error."""
-    waiting: ClassVar[str]
+    wait_statement: ClassVar[str]
     """A statement of a trigger that waits at the gate."""
-    access_control: ClassVar[str]
+    close_gate_statement: ClassVar[str]
     """The statement that closes it, for as long as the session lasts."""
 
     @contextmanager
-    def refusing(self, table: str, operation: str) -> Iterator[None]:
+    def refusing_writes(self, table: str, operation: str) -> Iterator[None]:
         """Every such write raises an error meanwhile."""
-        with self.triggered(table, operation, self.refusal):
+        with self.with_trigger(table, operation, self.raise_statement):
             yield
 
     @contextmanager
-    def holding(self, table: str, operation: str) -> Iterator[None]:
+    def blocking_writes(self, table: str, operation: str) -> Iterator[None]:
         """Every such write waits for the end of the block."""
-        with self.triggered(table, operation, self.waiting), self.session(autocommit=True) as access_control:
-            access_control.ask(self.access_control)
+        with self.with_trigger(table, operation, self.wait_statement), self.session(autocommit=True) as access_control:
+            access_control.ask(self.close_gate_statement)
             yield
 
     @abstractmethod
-    def triggered(self, table: str, operation: str, what: str) -> AbstractContextManager[None]:
+    def with_trigger(self, table: str, operation: str, what: str) -> AbstractContextManager[None]:
         """Every such write does this first, meanwhile."""

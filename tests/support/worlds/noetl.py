@@ -16,9 +16,9 @@ class NoetlWorld(World):
     profile = script = "noetl"
     tables = ("noetl.event",)
     writes = (("noetl.event", "INSERT"),)
-    fallback = False
+    start_optional = False
     fenced = False
-    audited = True
+    has_audit = True
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -59,7 +59,7 @@ class NoetlWorld(World):
             return State.REAPED
         return State.FINISHED if ends else State.RUNNING
 
-    def words(self, job: str) -> str:
+    def message(self, job: str) -> str:
         context = self._context(job)
         assert set(context) == {"reason", "message", "cancelled_at", "evidence"}
         assert context["reason"] == "JobTimeout" and context["cancelled_at"]

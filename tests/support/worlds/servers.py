@@ -22,13 +22,13 @@ _LONG_ON_MARIADB = _ON_MARIADB - {("adhese", "delete")}
 _numbers = itertools.count()
 
 
-def called(place: Place) -> str:
+def place_id(place: Place) -> str:
     """What stands in brackets behind the name of a test that is run there."""
     world, server = place
     return f"{world.profile}-{world.action}-{server}"
 
 
-def everywhere(holds: Callable[[type[World]], bool] = lambda _: True, *, long: bool = False) -> list[object]:
+def places_where(holds: Callable[[type[World]], bool] = lambda _: True, *, long: bool = False) -> list[object]:
     """The places of worlds for which it holds. Without time, three worlds stand for all of them on MariaDB.
 
     In `long` tests, which go through every moment of a sweep, two of them do.
@@ -47,7 +47,7 @@ def _always(place: Place, *, long: bool) -> bool:
 
 def only_where(holds: Callable[[type[World]], bool], *, long: bool = False) -> pytest.MarkDecorator:
     """For what some job systems do not have, or what takes `long`."""
-    return pytest.mark.parametrize("world", everywhere(holds, long=long), ids=called, indirect=True)
+    return pytest.mark.parametrize("world", places_where(holds, long=long), ids=place_id, indirect=True)
 
 
 @contextmanager

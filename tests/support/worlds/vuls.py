@@ -8,12 +8,12 @@ from itertools import count
 from reaper.liveness import LivenessReport
 from reaper.source import SourceOptions
 from tests.support.worlds.database import Database, Session
-from tests.support.worlds.world import OLD, SILENT, State, World, whole
+from tests.support.worlds.world import OLD, SILENT, State, World, all_or_none
 
 QUEUE = "celery"
 
 
-class Foreman:
+class FakeProbe:
     """Speaks for the workers of the queue: they have answered, and have what is in `known`."""
 
     def __init__(self) -> None:
@@ -31,12 +31,12 @@ class VulsWorld(World):
     servers = ("postgresql", "mariadb")
     tables = ("scheduled_tasks", "task_runs")
     writes = (("task_runs", "UPDATE"),)
-    signs = False
+    has_signs = False
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._made = count()
-        self.foreman = Foreman()
+        self.foreman = FakeProbe()
 
     def prepare(self) -> None:
         self.hand.do("INSERT INTO scheduled_tasks (id, name, task_type) VALUES (7, 'nightly', 'scan')")
@@ -58,7 +58,7 @@ class VulsWorld(World):
             )
         )
 
-    def habits(self) -> SourceOptions:
+    def source_options(self) -> SourceOptions:
         return SourceOptions(action=self.action, probe=self.foreman, queues=(QUEUE,))
 
     def sign_of_life(self, job: str, session: Session) -> bool:
@@ -80,12 +80,12 @@ class VulsWorld(World):
             "SELECT status, completed_at IS NOT NULL, duration_seconds, error_message FROM task_runs WHERE id = %s", job
         )
         failed = status == "failed"
-        if whole(job, [failed, failed and completed, message is not None]):
+        if all_or_none(job, [failed, failed and completed, message is not None]):
             assert abs(duration - OLD) < 60, duration
             return State.REAPED
         return State.FINISHED if status == "success" else State.RUNNING
 
-    def words(self, job: str) -> str:
+    def message(self, job: str) -> str:
         return str(self.hand.one("SELECT error_message FROM task_runs WHERE id = %s", job))
 
 
@@ -128,16 +128,16 @@ class VulsScheduleWorld(World):
 
     def state(self, job: str) -> State:
         [(status, error)] = self.hand.ask("SELECT last_status, last_error FROM scheduled_tasks WHERE id = %s", job)
-        if whole(job, [status == "failed", error is not None]):
+        if all_or_none(job, [status == "failed", error is not None]):
             return State.REAPED
         return State.FINISHED if status == "success" else State.RUNNING
 
-    def words(self, job: str) -> str:
+    def message(self, job: str) -> str:
         return str(self.hand.one("SELECT last_error FROM scheduled_tasks WHERE id = %s", job))
 
     def _run(self, job: str, session: Session, age: float) -> bool:
         ago = self.database.ago
-        return session.tries(
+        return session.do_unless_refused(
             "INSERT INTO task_runs (scheduled_task_id, status, created_at, started_at, completed_at)"
             f" VALUES (%s, 'success', {ago}, {ago}, {ago})",
             job,

@@ -40,7 +40,7 @@ class State(Enum):
     FINISHED = "ended by its own worker"
 
 
-class HalfDone(AssertionError):
+class PartialTransition(AssertionError):
     """Some of the rows say that the job is over, others that it is not."""
 
 
@@ -57,15 +57,15 @@ class World(ABC):
     tables: ClassVar[tuple[str, ...]]
     writes: ClassVar[tuple[tuple[str, str], ...]]
     """What the action does, table by table."""
-    signs: ClassVar[bool] = True
+    has_signs: ClassVar[bool] = True
     """Whether signs of life stand in the database."""
-    fallback: ClassVar[bool] = True
+    start_optional: ClassVar[bool] = True
     """Whether a job may have no start of its own, and counts from something else then."""
     fenced: ClassVar[bool] = True
     """Whether a worker that comes too late finds out."""
-    audited: ClassVar[bool] = False
+    has_audit: ClassVar[bool] = False
     """Whether there is a place for the evidence in its tables."""
-    telling: ClassVar[bool] = True
+    has_message: ClassVar[bool] = True
     """Whether there is one for words."""
 
     def __init__(self, database: Database) -> None:
@@ -108,7 +108,7 @@ class World(ABC):
     def state(self, job: str) -> State:
         """What became of it. Raises HalfDone when not all rows of the job say so."""
 
-    def words(self, job: str) -> str:
+    def message(self, job: str) -> str:
         """Why it was ended, as the job system's own users read it."""
         raise NotImplementedError
 
@@ -120,7 +120,7 @@ class World(ABC):
 
     def stale_job(self, *, start: bool = True) -> str:
         """To be ended."""
-        return self.job(age=OLD, sign=SILENT if self.signs else None, start=start)
+        return self.job(age=OLD, sign=SILENT if self.has_signs else None, start=start)
 
     def alive_job(self) -> str:
         """Past its timeout, and heard of a minute ago."""
@@ -142,14 +142,14 @@ class World(ABC):
 
     # --- the reaper ------------------------------------------------------------------------------------------
 
-    def habits(self) -> SourceOptions:
+    def source_options(self) -> SourceOptions:
         """What is particular to this world's source."""
         return SourceOptions(action=self.action)
 
     def grants(self, role: str, workload: Workload | None = None) -> Grants:
         """What `reaper grants` prints, as the owner asks it."""
         profile = resolve(self.profile)
-        owner = Source("owner", self.database.url, profile, thresholds(), PATIENCE, self.habits())
+        owner = Source("owner", self.database.url, profile, thresholds(), PATIENCE, self.source_options())
         with owner.connect() as connection:
             ground = facts_from_database(connection, profile, f"{role}{self.database.host}")
         return grants_for(profile, workload or Workload(self.action), ground)
@@ -158,14 +158,16 @@ class World(ABC):
     def restricted(self, *extras: str, purge: bool = False) -> Iterator[str]:
         """Meanwhile the reaper is a role that may do what `reaper grants` prints, and nothing else. Its name."""
         role = f"least_{os.getpid()}_{next(_numbers)}"
-        self.database.restrict(role, self.grants(role, Workload(self.action, purge)).statements(extras))
+        self.database.restrict_to_role(role, self.grants(role, Workload(self.action, purge)).statements(extras))
         try:
             yield role
         finally:
-            self.database.forget(role)
+            self.database.drop_role(role)
 
     def source(self) -> Source:
-        return Source("main", self.database.reaper, resolve(self.profile), thresholds(), PATIENCE, self.habits())
+        return Source(
+            "main", self.database.reaper, resolve(self.profile), thresholds(), PATIENCE, self.source_options()
+        )
 
     def sweep(
         self, source: Source | None = None, *, heard: Heard | None = None, batch_size: int = 1000, dry_run: bool = False
@@ -186,10 +188,10 @@ class World(ABC):
 T = TypeVar("T")
 
 
-def whole(job: str, says: Sequence[bool]) -> bool:
+def all_or_none(job: str, says: Sequence[bool]) -> bool:
     """All of it holds, or none of it. Raises HalfDone when some does."""
     if len(set(says)) > 1:
-        raise HalfDone(f"job {job}: {says}")
+        raise PartialTransition(f"job {job}: {says}")
     return says[0]
 
 
