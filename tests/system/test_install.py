@@ -149,7 +149,7 @@ def test_how_a_log_is_rotated_is_a_persons_own_once_he_has_edited_it(installed: 
     assert f"{installed.prefix}/var/log/reaper/*.log" in fresh
     edited = fresh.replace("rotate 8", "rotate 400")
     rotation.write_text(edited)
-    assert f"{rotation} is kept as it is; the one of this version is {shipped}" in installed.install()
+    assert f"{rotation} is kept as it is; the file of this version is {shipped}" in installed.install()
     assert rotation.read_text(encoding="utf-8") == edited
     # As an earlier version would have shipped it.
     shipped.write_text(edited)

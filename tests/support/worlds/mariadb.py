@@ -66,21 +66,21 @@ class MariaDBDatabase(Database):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self._ours: list[int] = []
+        self._own_sessions: list[int] = []
 
     def session(self, *, autocommit: bool = False) -> Session:
-        place = make_url(self.url)
+        url = make_url(self.url)
         session = MariaDBSession(
             pymysql.connect(
-                unix_socket=str(place.query["unix_socket"]),
-                user=place.username,
-                database=place.database,
+                unix_socket=str(url.query["unix_socket"]),
+                user=url.username,
+                database=url.database,
                 autocommit=autocommit,
-                ssl_disabled=True,  # over a socket; making a context takes 25 ms
+                ssl_disabled=True,  # a socket needs no TLS, and making a TLS context takes 25 ms
                 init_command="SET time_zone = '+00:00', sql_mode = 'ANSI_QUOTES,STRICT_TRANS_TABLES'",
             )
         )
-        self._ours.append(session.number)
+        self._own_sessions.append(session.number)
         return session
 
     def restrict_to_role(self, role: str, granted: Iterable[str]) -> None:
@@ -108,18 +108,18 @@ class MariaDBDatabase(Database):
         return json.loads(value)
 
     def is_blocked(self, session: Session, watcher: Session) -> bool:
-        """Asked of InnoDB's monitor: its tables leave out whoever waits before having changed anything."""
-        [(_, _, told)] = watcher.ask("SHOW ENGINE INNODB STATUS")
-        told = told[told.index("LIST OF TRANSACTIONS") :]
-        waiting = re.findall(r"^LOCK WAIT .*\nMariaDB thread id (\d+),", told, flags=re.MULTILINE)
+        """Reads InnoDB's monitor: its tables do not show sessions that wait before their first change."""
+        [(_, _, monitor)] = watcher.ask("SHOW ENGINE INNODB STATUS")
+        transactions = monitor[monitor.index("LIST OF TRANSACTIONS") :]
+        waiting = re.findall(r"^LOCK WAIT .*\nMariaDB thread id (\d+),", transactions, flags=re.MULTILINE)
         return str(session.number) in waiting
 
     def reaper_sessions(self, watcher: Session) -> int:
-        ours = ", ".join(map(str, self._ours))
+        own = ", ".join(map(str, self._own_sessions))
         return int(
             watcher.one(
                 "SELECT count(*) FROM information_schema.processlist"
-                f" WHERE db = database() AND id NOT IN ({ours}) AND command <> 'Daemon'"
+                f" WHERE db = database() AND id NOT IN ({own}) AND command <> 'Daemon'"
             )
         )
 

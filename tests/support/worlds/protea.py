@@ -1,4 +1,4 @@
-"""protea: a job table with an event table beside it."""
+"""protea: a job table and an event table."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ class ProteaWorld(World):
         return str(self.hand.one("SELECT error_message FROM job WHERE id = %s", job))
 
     def audit(self, job: str) -> list[dict[str, Any]]:
-        found = self.hand.ask("SELECT fields FROM job_event WHERE job_id = %s AND event = 'job.timeout'", job)
-        return [self.database.document(fields) for (fields,) in found]
+        rows = self.hand.ask("SELECT fields FROM job_event WHERE job_id = %s AND event = 'job.timeout'", job)
+        return [self.database.document(fields) for (fields,) in rows]
