@@ -1,4 +1,4 @@
-"""One worker and some sweeps on one stale job, in every order, and what must hold after each of them."""
+"""Runs a worker and some sweeps on one stale job in every possible order, and checks the invariants after each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MakeClaim = Callable[[Rule, EvaluationContext, AuditInfo], Claim]
 class Transaction:
     """One transaction of a worker: statements about `%(job)s`, and what its commit means.
 
-    A worker that is `wary` looks whether its statement changed a row, and gives up when it did not.
+    With `checks_row_count` the worker stops when a statement changes no row.
     """
 
     statements: tuple[str, ...]
@@ -40,7 +40,7 @@ class Transaction:
     changes_claim: bool = False
     checks_row_count: bool = False
     separate_end: bool = True
-    """Whether its end is a step of its own, so that others have their turn while it holds the row."""
+    """Whether commit or rollback is a step of its own, so that others run while the row is locked."""
 
 
 EVENT = "INSERT INTO job_event (job_id, event) VALUES (%(job)s, 'progress')"
@@ -53,7 +53,7 @@ BLIND = "UPDATE job SET status = 'succeeded', finished_at = now() WHERE id = %(j
 
 
 def hold_lock(how: str, end: str) -> Transaction:
-    """A lock on the job's row, and nothing else."""
+    """A transaction that only locks the job's row."""
     return Transaction((f"SELECT FROM job WHERE id = %(job)s {how}",), end)
 
 
@@ -70,11 +70,11 @@ SCRIPTS: dict[str, tuple[Transaction, ...]] = {
     "writes an event and finishes in one transaction": (
         Transaction((EVENT, FINISH), finishes=True, checks_row_count=True),
     ),
-    "is requeued and starts anew": (
+    "is requeued and started again": (
         Transaction((REQUEUE,), changes_claim=True, checks_row_count=True),
         Transaction((START,), changes_claim=True, checks_row_count=True),
     ),
-    "is requeued and starts anew, each at once": (
+    "is requeued and started again, each at once": (
         Transaction((REQUEUE,), changes_claim=True, checks_row_count=True, separate_end=False),
         Transaction((START,), changes_claim=True, checks_row_count=True, separate_end=False),
     ),
@@ -90,7 +90,7 @@ SCRIPTS: dict[str, tuple[Transaction, ...]] = {
 
 @dataclass
 class TransactionRun:
-    """A transaction of a worker, as it went: the turns in which it took hold of the row and let go of it."""
+    """A transaction that a worker ran: the names of its steps, and whether it changed the row."""
 
     work: Transaction
     names: list[str]
@@ -98,7 +98,7 @@ class TransactionRun:
 
 
 class Worker:
-    """Plays a script, each statement and each end of a transaction a step of its own."""
+    """Runs a script. Each statement and each end of a transaction is a step of its own."""
 
     def __init__(self, connection: psycopg.Connection[Any], job: str, script: Sequence[Transaction]) -> None:
         self.connection, self.job, self.script = connection, job, script
@@ -113,7 +113,7 @@ class Worker:
             self.connection.rollback()
 
     def _do(self, n: int, work: Transaction, gate: Gate) -> bool:
-        """One transaction; False when a wary worker found that the job is not its own any more."""
+        """One transaction; False when the worker found that the job is no longer its own."""
         done = TransactionRun(
             work, [f"{verb.split(' ', 1)[0].lower()} {n}.{i}" for i, verb in enumerate(work.statements)]
         )
@@ -136,7 +136,7 @@ class Worker:
 
 @dataclass
 class SweepResult:
-    """What one sweep of a play found and did."""
+    """What one sweep found and did."""
 
     found: int = 0
     reaped: int = 0
@@ -146,7 +146,7 @@ class SweepResult:
 
 
 class Sweeper:
-    """Whoever sweeps, with the name and the server process that an actor needs."""
+    """Base class of the two kinds of sweeps, with the name and the server process that an actor needs."""
 
     def __init__(self, name: str, protea: Protea) -> None:
         self.name = name
@@ -164,7 +164,7 @@ class Sweeper:
         self.source.close()
 
     def _listen_to(self, target: Connection | Engine) -> None:
-        """Stop before each statement of the claim, and before its commit."""
+        """Make each statement of the claim, and its commit, a step."""
         event.listen(target, "before_cursor_execute", self._before_statement)
         event.listen(target, "commit", self._before_commit)
 
@@ -172,7 +172,7 @@ class Sweeper:
         self._steps, self._claiming = ["lock", "judge", "count"], True
 
     def _before_statement(self, _c: Connection, _r: object, statement: str, *_: object) -> None:
-        # What was left of the job is read while its row is locked: a turn there is no other than that at the commit.
+        # These reads run while the row is locked. A step there would add no order that the commit step does not.
         reads = " AS epoch" in statement or " AS same_0" in statement
         if self._gate is not None and self._claiming and not reads:
             self._gate(self._steps.pop(0))
@@ -184,7 +184,7 @@ class Sweeper:
 
 
 class Claimer(Sweeper):
-    """The statements of survey and claim on one connection, without what a sweep does around them."""
+    """Only the statements of survey and claim, on one connection."""
 
     def __init__(self, name: str, protea: Protea, make: MakeClaim, isolation: str | None) -> None:
         super().__init__(name, protea)
@@ -193,7 +193,7 @@ class Claimer(Sweeper):
         driver = self.connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         self.pid = driver.info.backend_pid
-        # The same few statements thousands of times: planning them once halves the time of a play.
+        # The same few statements run thousands of times: planning them once halves the duration.
         driver.prepare_threshold = 5
         if isolation:
             self.connection = self.connection.execution_options(isolation_level=isolation)
@@ -225,7 +225,7 @@ class Claimer(Sweeper):
 
 
 class FullSweep(Sweeper):
-    """`sweep` itself, as the daemon calls it, connections and all; it also stops between its clock and its survey."""
+    """`sweep` as the daemon calls it, with its own connections. It has an additional step before its survey."""
 
     def __init__(self, name: str, protea: Protea) -> None:
         super().__init__(name, protea)
@@ -254,12 +254,12 @@ class FullSweep(Sweeper):
         super()._before_statement(_c, _r, statement)
 
 
-# --- the play ----------------------------------------------------------------------------------------------
+# --- all orders --------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Summary:
-    """How many orders ran, and how they ended."""
+    """How many orders were run, in how many a step had to wait, and how they ended."""
 
     orders: int = 0
     waited: int = 0
@@ -271,7 +271,7 @@ def claimers(protea: Protea, count: int, make: MakeClaim = Claim, isolation: str
 
 
 class Explorer:
-    """One stale job after the other, with the same connections."""
+    """Runs all orders, each on a new stale job, with the same connections."""
 
     def __init__(self, protea: Protea, *sweepers: Sweeper) -> None:
         self.protea, self.sweepers = protea, sweepers
@@ -286,25 +286,25 @@ class Explorer:
             sweeper.close()
 
     def every_order(self, script: Sequence[Transaction]) -> Summary:
-        """Play the script against the sweeps in every order; raises AssertionError on the first that breaks a rule."""
-        tally, orders = Summary(), ScheduleSearch()
+        """Run the script and the sweeps in every order. Raises AssertionError when an invariant is broken."""
+        summary, orders = Summary(), ScheduleSearch()
         for choose in orders:
             if orders.count % 500 == 0:
                 self.protea.connection.execute("VACUUM job, job_event")
-            play = Trial(self, script)
+            trial = Trial(self, script)
             try:
-                play.run(choose)
-                play.check()
+                trial.run(choose)
+                trial.check()
             finally:
-                play.turns.cancel()
-            tally.waited += play.turns.waited
-            tally.ends[play.how_it_ended()] += 1
-        tally.orders = orders.count
-        return tally
+                trial.schedule.cancel()
+            summary.waited += trial.schedule.waited
+            summary.ends[trial.outcome()] += 1
+        summary.orders = orders.count
+        return summary
 
 
 class Trial:
-    """One order: the actors, their turns, and what must hold."""
+    """One order: the actors, their schedule, and the invariants."""
 
     def __init__(self, stage: Explorer, script: Sequence[Transaction]) -> None:
         self.protea = stage.protea
@@ -314,73 +314,81 @@ class Trial:
         self.sweepers = stage.sweepers
         actors = [Actor(s.name, partial(getattr, s, "pid"), s.play) for s in self.sweepers]
         actors.append(Actor("W", lambda: stage.worker.info.backend_pid, self.worker.play))
-        self.turns = Schedule(actors, self.protea.connection)
+        self.schedule = Schedule(actors, self.protea.connection)
 
     def run(self, choose: Callable[[int, list[str]], str]) -> None:
-        while able := self._able():
-            self.turns.run_step(choose(self.turns.turn, able))
-            self.check_what_others_see()
-        left = [actor.name for actor in self.turns.actors if actor.step is not None]
-        assert not left, f"{left} wait for ever: {self.turns.order}"
-        for actor in self.turns.actors:
+        while runnable := self._runnable():
+            self.schedule.run_step(choose(self.schedule.turn, runnable))
+            self.check_visible_state()
+        left = [actor.name for actor in self.schedule.actors if actor.step is not None]
+        assert not left, f"{left} are blocked for ever: {self.schedule.order}"
+        for actor in self.schedule.actors:
             if actor.error is not None:
                 raise actor.error
 
-    def _able(self) -> list[str]:
-        """The sweeps are alike: which of them comes first makes no difference, so A does."""
-        return [name for name in self.turns.runnable() if name != "B" or any(n == "A" for n, _ in self.turns.begun)]
+    def _runnable(self) -> list[str]:
+        """Sweeps A and B are identical, so only orders in which A starts first are run."""
+        return [
+            name for name in self.schedule.runnable() if name != "B" or any(n == "A" for n, _ in self.schedule.begun)
+        ]
 
-    # --- what must hold ------------------------------------------------------------------------------------
+    # --- invariants ----------------------------------------------------------------------------------------
 
-    def check_what_others_see(self) -> None:
-        """After every single step: the transition and its audit event are both there, or neither is."""
+    def check_visible_state(self) -> None:
+        """After each step other sessions see both the transition and its audit event, or neither."""
         status, audits = self._state()
         if not self._overwritten_by_worker():
-            self._hold((status == "failed") == (audits == 1) and audits <= 1, f"half done: {status}, {audits} events")
+            self._require(
+                (status == "failed") == (audits == 1) and audits <= 1, f"half done: {status}, {audits} events"
+            )
 
     def check(self) -> None:
         reaps = [s for s in self.sweepers if s.result.reaped]
         _, audits = self._state()
-        self._hold(len(reaps) == audits, f"{len(reaps)} reaps, {audits} audit events")
+        self._require(len(reaps) == audits, f"{len(reaps)} reaps, {audits} audit events")
         for sweeper in self.sweepers:
             self._check_sweep(sweeper)
         for done in self.worker.runs:
             if done.work.finishes and done.changed:
-                self._hold(self._state()[0] == "succeeded", "a finished job was overwritten")
+                self._require(self._state()[0] == "succeeded", "a finished job was overwritten")
         if reaps:
             self._check_reap(reaps[0].name)
 
     def _check_sweep(self, sweeper: Sweeper) -> None:
-        """It tells what became of its candidate, and spares it for one of the known reasons only."""
+        """The sweep reports the outcome of its candidate, and spares it only for one of the known reasons."""
         swept, name = sweeper.result, sweeper.name
-        self._hold(swept.error is None, f"{name} failed: {swept.error}")
+        self._require(swept.error is None, f"{name} failed: {swept.error}")
         if not swept.found:
             return
-        self._hold(swept.reaped + swept.lost + swept.locked == 1, f"{name} does not tell all: {swept}")
-        begun = self.turns.begun
-        # A job that is not what the survey saw is not even judged.
+        self._require(
+            swept.reaped + swept.lost + swept.locked == 1, f"{name} did not report its candidate exactly once: {swept}"
+        )
+        begun = self.schedule.begun
+        # The rule is not evaluated for a job that changed after the survey.
         lock, judge = begun[name, "lock"], begun.get((name, "judge"), begun[name, "commit"])
-        held = self._held_by_worker(lock) or self._held_by_other_sweep(name, lock)
+        held = self._locked_by_worker(lock) or self._locked_by_other_sweep(name, lock)
         if swept.locked:
-            self._hold(held, f"{name} calls the row locked, and it was free")
+            self._require(held, f"{name} reported a locked row, but the row was free")
         if swept.lost:
-            gone = any(s.result.reaped and self._over(s.name, "commit", judge) for s in self.sweepers)
-            self._hold(gone or self._changed_before(judge), f"{name} spared a job that nobody touched")
+            gone = any(s.result.reaped and self._step_ended(s.name, "commit", judge) for s in self.sweepers)
+            self._require(gone or self._changed_before(judge), f"{name} spared a job that no one had changed")
 
     def _check_reap(self, name: str) -> None:
-        """At the second judgement nobody held the row, nobody had shown life, and it was still the same claim."""
-        judge = self.turns.begun[name, "judge"]
-        self._hold(not self._held_by_worker(judge), f"{name} reaped a job whose row was held when it was judged")
-        surveyed = self.turns.begun[name, "survey"]
+        """At the second evaluation the row was not locked, there was no sign of life, and the claim was the same."""
+        judge = self.schedule.begun[name, "judge"]
+        self._require(
+            not self._locked_by_worker(judge), f"{name} reaped a job whose row was locked when the rule was evaluated"
+        )
+        surveyed = self.schedule.begun[name, "survey"]
         for done in self.worker.runs:
             committed = self._ended(done, judge) and done.changed and done.work.end == "commit"
             before = self._ended(done, surveyed)
             if done.work.shows_life or done.work.finishes:
-                self._hold(not committed, f"{name} reaped a job that had shown life: {done.work.statements}")
+                self._require(not committed, f"{name} reaped a job that had shown life: {done.work.statements}")
             if done.work.changes_claim and not before:
-                self._hold(not committed, f"{name} reaped a job that had moved since its survey")
+                self._require(not committed, f"{name} reaped a job that had moved since its survey")
 
-    # --- who stood where -----------------------------------------------------------------------------------
+    # --- facts about steps ---------------------------------------------------------------------------------
 
     def _state(self) -> tuple[str, int]:
         row = self.protea.connection.execute(
@@ -391,36 +399,36 @@ class Trial:
         assert row is not None
         return row[0], row[1]
 
-    def _over(self, name: str, step: str, turn: int) -> bool:
-        return self.turns.done.get((name, step), turn) < turn
+    def _step_ended(self, name: str, step: str, turn: int) -> bool:
+        return self.schedule.done.get((name, step), turn) < turn
 
     def _ended(self, done: TransactionRun, turn: int) -> bool:
-        return self._over("W", done.names[-1], turn)
+        return self._step_ended("W", done.names[-1], turn)
 
-    def _held_by_worker(self, turn: int) -> bool:
+    def _locked_by_worker(self, turn: int) -> bool:
         return any(
-            done.changed and self._over("W", done.names[0], turn) and not self._ended(done, turn)
+            done.changed and self._step_ended("W", done.names[0], turn) and not self._ended(done, turn)
             for done in self.worker.runs
         )
 
-    def _held_by_other_sweep(self, name: str, turn: int) -> bool:
+    def _locked_by_other_sweep(self, name: str, turn: int) -> bool:
         others = (s.name for s in self.sweepers if s.name != name)
-        return any(self._over(o, "lock", turn) and not self._over(o, "commit", turn) for o in others)
+        return any(self._step_ended(o, "lock", turn) and not self._step_ended(o, "commit", turn) for o in others)
 
     def _changed_before(self, turn: int) -> bool:
         return any(d.changed and d.work.end == "commit" and self._ended(d, turn) for d in self.worker.runs)
 
     def _overwritten_by_worker(self) -> bool:
-        """A worker that does not look may write SUCCEEDED over a reap: protea does not fence."""
+        """A worker that ignores the row count may overwrite a reap with SUCCEEDED: protea has no fence by default."""
         return any(
-            d.work.finishes and not d.work.checks_row_count and self._ended(d, self.turns.turn + 1)
+            d.work.finishes and not d.work.checks_row_count and self._ended(d, self.schedule.turn + 1)
             for d in self.worker.runs
         )
 
-    def how_it_ended(self) -> str:
+    def outcome(self) -> str:
         swept = [s.result for s in self.sweepers if s.result.found]
         ends = (what for what in ("reaped", "locked", "lost") if any(getattr(s, what) for s in swept))
         return next(ends, "not found")
 
-    def _hold(self, holds: bool, otherwise: str) -> None:
-        assert holds, f"{otherwise}; order: {' → '.join(self.turns.order)}"
+    def _require(self, holds: bool, message: str) -> None:
+        assert holds, f"{message}; order: {' → '.join(self.schedule.order)}"

@@ -288,7 +288,7 @@ def test_a_job_gets_stuck_is_ended_and_somebody_hears_of_it(
         wait_until(
             lambda: prometheus.ask("source:reaper_last_success_timestamp_seconds:max > 0"), "a sweep was seen", 60
         )
-        assert receiver.got == []
+        assert receiver.received == []
         assert daemon.value("reaper_longest_timeout_seconds") == 6 * HOUR
 
         job = protea.stale(operation="embed")
