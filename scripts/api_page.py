@@ -1,7 +1,7 @@
 """Writes docs/reference/api.md from the API's own description.
 
-api_page.py           write it
-api_page.py --check   fail when it is not what would be written
+api_page.py           write the page
+api_page.py --check   fail when the page is not current
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class Page:
             yield from self._schema(name, schema)
 
     def _common(self) -> str:
-        """What every endpoint may answer."""
+        """A table of the responses that all endpoints share."""
         paths = self._document["paths"].values()
-        found = {
+        common = {
             code: self._resolved(answer)["description"]
             for methods in paths
             for operation in methods.values()
@@ -76,7 +76,11 @@ class Page:
             if "$ref" in answer
         }
         return "\n".join(
-            ["| status | meaning |", "|---|---|", *(f"| {code} | {told} |" for code, told in sorted(found.items()))]
+            [
+                "| status | meaning |",
+                "|---|---|",
+                *(f"| {code} | {description} |" for code, description in sorted(common.items())),
+            ]
         )
 
     def _operation(self, method: str, path: str, operation: Document) -> Iterator[str]:
@@ -85,20 +89,26 @@ class Page:
         yield f"\n{_one_line(operation['description'])}"
         body = operation.get("requestBody")
         rows = [
-            (each["name"], each["in"], each["schema"], each.get("required", False), each.get("description", ""))
-            for each in operation.get("parameters", ())
+            (
+                parameter["name"],
+                parameter["in"],
+                parameter["schema"],
+                parameter.get("required", False),
+                parameter.get("description", ""),
+            )
+            for parameter in operation.get("parameters", ())
         ]
         if body:
             schema = self._resolved(body["content"]["application/json"]["schema"])
-            needed = schema.get("required", ())
+            required = schema.get("required", ())
             rows += [
-                (name, "body", each, name in needed, each.get("description", ""))
-                for name, each in schema["properties"].items()
+                (name, "body", member, name in required, member.get("description", ""))
+                for name, member in schema["properties"].items()
             ]
         if rows:
             yield "\n| parameter | in | value | meaning |\n|---|---|---|---|"
-            for name, where, schema, needed, told in rows:
-                yield f"| `{name}` | {where} | {self._kind(schema, needed=needed)} | {_cell(told)} |"
+            for name, where, schema, needed, description in rows:
+                yield f"| `{name}` | {where} | {self._kind(schema, needed=needed)} | {_cell(description)} |"
         yield f"\n```bash\n{self._curl(method, path, operation)}\n```\n"
         for code, answer in operation["responses"].items():
             if "$ref" not in answer:
@@ -106,18 +116,18 @@ class Page:
 
     def _answer(self, answer: Document) -> str:
         kinds = [self._kind(kind.get("schema", {})) for kind in answer.get("content", {}).values()]
-        told = answer["description"]
-        what = "" if told == "Successful Response" else f"{told} "
-        return f"{what}{', '.join(kinds)}".strip()
+        description = answer["description"]
+        prefix = "" if description == "Successful Response" else f"{description} "
+        return f"{prefix}{', '.join(kinds)}".strip()
 
     def _curl(self, method: str, path: str, operation: Document) -> str:
         query = dict[str, object]()
-        for each in operation.get("parameters", ()):
-            example = _example(each)
-            if each["in"] == "path":
-                path = path.replace(f"{{{each['name']}}}", str(example))
-            elif each.get("required"):
-                query[each["name"]] = example
+        for parameter in operation.get("parameters", ()):
+            example = _example(parameter)
+            if parameter["in"] == "path":
+                path = path.replace(f"{{{parameter['name']}}}", str(example))
+            elif parameter.get("required"):
+                query[parameter["name"]] = example
         words = ["curl -sS"]
         if operation.get("security"):
             words.append('-H "Authorization: Bearer $TOKEN"')
@@ -125,7 +135,9 @@ class Page:
             words.append(f"-X {method.upper()}")
         if body := operation.get("requestBody"):
             schema = self._resolved(body["content"]["application/json"]["schema"])
-            members = {name: _example(each) for name, each in schema["properties"].items() if _shown(name, schema)}
+            members = {
+                name: _example(member) for name, member in schema["properties"].items() if _in_example(name, schema)
+            }
             words.append(f"-H 'Content-Type: application/json' \\\n  -d '{json.dumps(members)}'")
         return f"{' '.join(words)} {_ADDRESS}{path}{f'?{urlencode(query)}' if query else ''}"
 
@@ -135,23 +147,23 @@ class Page:
             return
         yield f"\n### {name}\n\n{_one_line(schema.get('description', ''))}\n"
         yield "| member | value | meaning |\n|---|---|---|"
-        for member, each in schema.get("properties", {}).items():
-            yield f"| `{member}` | {self._kind(each)} | {_cell(each.get('description', ''))} |"
+        for name, member in schema.get("properties", {}).items():
+            yield f"| `{name}` | {self._kind(member)} | {_cell(member.get('description', ''))} |"
 
     def _kind(self, schema: Document, *, needed: bool = True) -> str:
         """A type in words, with its bounds and its default."""
-        told = self._bare(schema)
+        kind = self._bare(schema)
         bounds = [f"from {schema['minimum']:.0f}" if "minimum" in schema else "", _most(schema)]
         default = f"default `{json.dumps(schema['default'])}`" if schema.get("default") is not None else ""
         optional = "" if needed or default else "optional"
-        return ", ".join(part for part in (told, " ".join(filter(None, bounds)), default, optional) if part)
+        return ", ".join(part for part in (kind, " ".join(filter(None, bounds)), default, optional) if part)
 
     def _bare(self, schema: Document) -> str:
         if "$ref" in schema:
             name = schema["$ref"].rpartition("/")[2]
             return f"[{name}](#{name.lower()})"
         if "anyOf" in schema:
-            return " or ".join(self._bare(each) for each in schema["anyOf"])
+            return " or ".join(self._bare(choice) for choice in schema["anyOf"])
         if "enum" in schema or "const" in schema:
             return _choices(schema.get("enum") or [schema["const"]])
         if schema.get("type") == "array":
@@ -164,16 +176,16 @@ class Page:
     def _resolved(self, schema: Document) -> Document:
         if "$ref" not in schema:
             return schema
-        found: Any = self._document
+        target: Any = self._document
         for step in schema["$ref"].removeprefix("#/").split("/"):
-            found = found[step]
-        return dict(found)
+            target = target[step]
+        return dict(target)
 
 
-def _shown(name: str, schema: Document) -> bool:
-    """Whether it belongs into an example: what is needed, and what the documents name."""
-    each = schema["properties"][name]
-    return name in schema.get("required", ()) or each.get("default") is not None
+def _in_example(name: str, schema: Document) -> bool:
+    """Whether a member is part of an example: it is required or has a default."""
+    member = schema["properties"][name]
+    return name in schema.get("required", ()) or member.get("default") is not None
 
 
 def _example(schema: Document) -> object:
@@ -203,11 +215,11 @@ def _cell(text: str) -> str:
     return _one_line(text).replace("|", "\\|")
 
 
-def made() -> str:
-    """The page as it should be."""
+def page() -> str:
+    """The whole document."""
     app = make_app(AdminService(Supervisor(), Status(), History()), Metrics().registry)
     return Page(app.openapi()).text()
 
 
 if __name__ == "__main__":
-    sys.exit(write_or_check(PAGE, made(), "api_page.py"))
+    sys.exit(write_or_check(PAGE, page(), "api_page.py"))

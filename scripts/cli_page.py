@@ -1,7 +1,7 @@
 """Writes docs/reference/cli.md from the commands' own help.
 
-cli_page.py           write it
-cli_page.py --check   fail when it is not what would be written
+cli_page.py           write the page
+cli_page.py --check   fail when the page is not current
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ else on standard error.
 
 
 def commands(group: click.Group, context: click.Context, path: str) -> Iterator[tuple[str, click.Command]]:
-    """Each command with its whole name, in the order of the help."""
+    """Each command with its full name, in the order of the help."""
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if command is None:
@@ -68,8 +68,8 @@ def help_of(command: click.Command, path: str) -> str:
 def page() -> str:
     """The whole document."""
     context = click.Context(cli, info_name="reaper")
-    found = [("reaper", cli), *commands(cli, context, "reaper")]
-    return _HEAD + "\n".join(f"## {path}\n\n```text\n{help_of(command, path)}\n```\n" for path, command in found)
+    listed = [("reaper", cli), *commands(cli, context, "reaper")]
+    return _HEAD + "\n".join(f"## {path}\n\n```text\n{help_of(command, path)}\n```\n" for path, command in listed)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-# Shared by the scripts beside it. To be sourced, with `root` set to the project's directory.
+# Functions shared by the scripts in this folder. Source it with `root` set to the project's directory.
 # shellcheck shell=bash
 
 : "${root:?}"
@@ -12,7 +12,7 @@ die() { # die STATUS MESSAGE...
 
 say() { printf '%s\n' "$*"; }
 
-# The first interpreter that is new enough; $PYTHON, where given, is the only one asked.
+# Prints the first interpreter that is new enough. If $PYTHON is set, only that one is tried.
 find_python() {
     local candidate
     for candidate in ${PYTHON:+"$PYTHON"} ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
@@ -27,17 +27,17 @@ find_python() {
 make_venv() { # make_venv FOLDER
     local python
     python=$(find_python)
-    # Debian ships Python without what a virtual environment needs.
+    # Debian's python3 lacks ensurepip, which a virtual environment needs.
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         install_packages python3-venv || die 1 "$python cannot make virtual environments: install python3-venv"
     fi
     "$python" -m venv --clear "$1" || die 1 "cannot make $1 with $python"
 }
 
-# Identifies what the environment was created for: another pyproject.toml, path or interpreter needs a new one.
+# Identifies what .venv was made for. It is installed again when pyproject.toml or the folder changes.
 venv_stamp() { { printf '%s\n' "$root" && cat "$root/pyproject.toml"; } | sha256sum; }
 
-# need_to_write FILE: it can be written, its folder made if need be; else says whose it is.
+# need_to_write FILE: exits unless the file can be written; the message names the owner. Makes the folder if needed.
 need_to_write() {
     local owned=$1
     mkdir -p "${1%/*}" 2>/dev/null || true
@@ -46,7 +46,7 @@ need_to_write() {
     die 1 "$1 cannot be written by $(id -un): $owned belongs to $(stat -c %U "$owned")"
 }
 
-# prepare_venv PURPOSE PIP-ARGUMENT...: .venv exists and holds what pyproject.toml asks for. Quick when it does.
+# prepare_venv PURPOSE PIP-ARGUMENT...: makes .venv and installs into it. Does nothing when it is up to date.
 prepare_venv() {
     local purpose=$1 stamp output
     shift
@@ -58,7 +58,7 @@ prepare_venv() {
     need_to_write "$root/logs/venv.lock"
     exec 8>"$root/logs/venv.lock"
     flock -w 600 8 || die 1 "another process has been installing into .venv for ten minutes"
-    # A virtual environment contains its own path: a moved one is created again.
+    # A virtual environment contains its own path, so after a move it is made again.
     if ! grep -qsxF "$root" "$root/.venv/made-in" || ! "$venv_python" -m pip --version >/dev/null 2>&1; then
         say "Making the virtual environment .venv ..."
         make_venv "$root/.venv"
@@ -71,17 +71,17 @@ prepare_venv() {
     exec 8>&-
 }
 
-# install_packages PACKAGE...: with apt-get, as root. None of them starts a service. Fails where that cannot be.
+# install_packages PACKAGE...: installs with apt-get, without starting services. Fails without root or apt-get.
 install_packages() {
-    local policy=/usr/sbin/policy-rc.d ours='' status=0
+    local policy=/usr/sbin/policy-rc.d created='' status=0
     [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null || return 1
     if [[ ! -e $policy ]]; then
-        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && ours=yes
+        printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && created=yes
     fi
     {
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" ||
             { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; }
     } >"$root/logs/apt.log" 2>&1 8>&- || status=1
-    [[ -z $ours ]] || rm -f "$policy"
+    [[ -z $created ]] || rm -f "$policy"
     return "$status"
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Sets up, starts, stops and shows the daemon on this machine. `manage.sh help` lists the commands.
+# Installs, starts, stops and shows a daemon that runs from this folder. `manage.sh help` lists the commands.
 set -euo pipefail
 
-unset CDPATH  # or `cd` may go, and speak, elsewhere
+unset CDPATH  # otherwise `cd` may go to another folder and print its path
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib.sh
 source "$root/scripts/lib.sh"
@@ -12,40 +12,40 @@ readonly pid_file="$root/logs/$name.pid"
 readonly data="$root/.data/postgresql"
 readonly own_token="$root/.data/http-token"
 readonly own_state="$root/.data/state"
-readonly patience=30
+readonly timeout_seconds=30
 
 usage() {
     cat <<TEXT
 usage: manage.sh COMMAND
 
-  start          install if need be; start the daemon (and, with no database configured, a private PostgreSQL)
-  stop           stop what start has started, and wait for it
+  start          install if needed; start the daemon (and, with no database configured, a private PostgreSQL)
+  stop           stop what "start" started, and wait until it has ended
   restart        stop, then start
   status         what runs; exit status 3 when something that should run does not
   logs [NAME]    the end of a log: reaper (default) or postgresql; with -f, follow it
-  demo           a minute of workers that work, crash, hang and finish late
+  demo           a minute-long demonstration: workers work, crash, hang and finish late
 TEXT
 }
 
 # --- processes ----------------------------------------------------------------------------------------------
 
-# Identifies a process even after its id is reused: its start time, and the boot that the time counts from.
+# Prints an identity that no other process with this pid has: pid, start time, and the boot it is counted from.
 identity() { # identity PID
     local stat fields
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    # The command's name is in parentheses, and may itself contain blanks and parentheses.
+    # The command's name is in parentheses and may itself contain blanks and parentheses.
     read -ra fields <<<"${stat##*) }"
     [[ ${fields[0]} != Z ]] || return 1
     printf '%s %s %s\n' "$1" "${fields[19]}" "$(cat /proc/sys/kernel/random/boot_id)"
 }
 
-# Sets `pid` to the daemon's process. Fails when the daemon that `start` started does not run any more.
+# Sets `pid` to the process of the daemon; fails when the daemon that `start` started has ended.
 find_daemon() {
-    local noted
+    local recorded
     pid=''
-    noted=$(cat "$pid_file" 2>/dev/null) || return 1
-    [[ ${noted%% *} =~ ^[0-9]+$ && $(identity "${noted%% *}") == "$noted" ]] || return 1
-    pid=${noted%% *}
+    recorded=$(cat "$pid_file" 2>/dev/null) || return 1
+    [[ ${recorded%% *} =~ ^[0-9]+$ && $(identity "${recorded%% *}") == "$recorded" ]] || return 1
+    pid=${recorded%% *}
 }
 
 drop_stale_pid_file() {
@@ -63,13 +63,13 @@ wait_for_end() { # wait_for_end SECONDS
     done
 }
 
-# --- what the configuration says ----------------------------------------------------------------------------
+# --- configuration ------------------------------------------------------------------------------------------
 
-# Sets `database` (configured or embedded), `http` (host:port, empty when off), `log`, and `token` and `state_dir`, empty
-# when there are none.
+# Sets `database` (configured or embedded), `http` (host:port, empty when off), `log`, and `token` and `state_dir` (empty
+# when not configured).
 read_settings() {
-    local facts key value
-    facts=$(cd "$root" && "$venv_python" scripts/probe.py settings) || return
+    local settings key value
+    settings=$(cd "$root" && "$venv_python" scripts/probe.py settings) || return
     database='' http='' token='' state_dir='' log="$root/logs/$name.log"
     while IFS='=' read -r key value; do
         case $key in
@@ -79,18 +79,18 @@ read_settings() {
         state_dir) state_dir=$value ;;
         log_file) [[ -z $value ]] || log=$value ;;
         esac
-    done <<<"$facts"
+    done <<<"$settings"
 }
 
 probe() { "$venv_python" "$root/scripts/probe.py" "$@"; }
 
 embedded() { (cd "$root" && "$venv_python" -m reaper.dev.postgres "$@" "$data"); }
 
-# Relative paths are relative to the caller's directory, not to the daemon's.
+# Relative paths are relative to the caller's directory, but the daemon runs in another one.
 make_absolute() { # make_absolute VARIABLE...
     local variable
     for variable; do
-        # Existing files, and files that the daemon will create.
+        # Only existing paths, and the state directory, which the daemon creates.
         if [[ -n ${!variable:-} && ${!variable} != /* ]] && [[ -e ${!variable} || $variable == REAPER_STATE_DIR ]]; then
             export "$variable=$PWD/${!variable}"
         fi
@@ -114,14 +114,14 @@ start() {
         say "postgresql: running, private, as no database is configured; the reaper command finds it after"
         say "  export REAPER_DATABASE_URL='$REAPER_DATABASE_URL'"
     fi
-    lend_what_is_missing
+    set_default_token_and_state
     launch
     wait_until_live
     say "$name: running (pid $pid)"
 }
 
-# Without a token the daemon accepts no changes over HTTP; without a state directory a halt ends with the process.
-lend_what_is_missing() {
+# Without a token the HTTP API is read-only; without a state directory a persistent halt is lost at a restart.
+set_default_token_and_state() {
     if [[ -z $token && -n $http ]]; then
         make_token
         export REAPER_HTTP_TOKEN_FILE="$own_token"
@@ -133,52 +133,52 @@ lend_what_is_missing() {
 make_token() {
     mkdir -p "${own_token%/*}"
     [[ ! -s $own_token ]] || return 0
-    # Written completely or not at all, and never readable by other users.
+    # Written completely or not at all, and readable by the owner only.
     (umask 077 && "$venv_python" -c 'import secrets; print(secrets.token_hex(32))' >"$own_token.new") || exit
     mv "$own_token.new" "$own_token"
 }
 
 launch() {
     cd "$root"
-    # The daemon's stderr goes to the log, too: messages from before the log is open. The lock stays here.
+    # Output before the log is open goes to the log file too. The daemon does not inherit the lock (descriptor 9).
     REAPER_LOG_FILE=$log setsid "$venv_python" -m reaper run </dev/null >>"$log" 2>&1 9>&- &
     child=$!
-    identity "$child" >"$pid_file" || give_up
+    identity "$child" >"$pid_file" || report_failed_start
     disown -h "$child"
 }
 
 wait_until_live() {
-    local deadline=$((SECONDS + patience)) settled=$((SECONDS + 2))
+    local deadline=$((SECONDS + timeout_seconds)) settle_deadline=$((SECONDS + 2))
     while find_daemon; do
-        # Without HTTP there is no health check: the daemon runs if it did not end because of its configuration.
+        # With HTTP off the daemon cannot be asked: it counts as live if it has not ended after two seconds.
         if [[ -n $http ]] && probe live "$http"; then return; fi
-        if [[ -z $http ]] && ((SECONDS > settled)); then return; fi
+        if [[ -z $http ]] && ((SECONDS > settle_deadline)); then return; fi
         if ((SECONDS >= deadline)); then
             end_daemon
             tail -n 10 "$log" >&2
-            die 1 "$name did not answer on http://$http/live within $patience seconds; stopped it again"
+            die 1 "$name did not answer on http://$http/live within $timeout_seconds seconds; stopped it again"
         fi
         sleep 0.2
     done
-    give_up
+    report_failed_start
 }
 
-# The daemon ended at once: show its messages and its exit status.
-give_up() {
+# The daemon ended at once: prints the end of its log, and exits with its exit status.
+report_failed_start() {
     local status=0
     wait "$child" || status=$?
     rm -f "$pid_file"
     tail -n 10 "$log" >&2
     ((status != 0)) || status=1
-    die "$status" "$name ended at once (exit status $status); its last messages are above and in $log"
+    die "$status" "$name ended at once (exit status $status); the end of its log is above; the log is $log"
 }
 
 end_daemon() {
     kill -TERM "$pid" 2>/dev/null || true
-    if ! wait_for_end "$patience"; then
-        say "$name: did not end within $patience seconds of SIGTERM; killed"
+    if ! wait_for_end "$timeout_seconds"; then
+        say "$name: did not end within $timeout_seconds seconds of SIGTERM; killed"
         kill -KILL "$pid" 2>/dev/null || true
-        wait_for_end "$patience" || die 1 "$name (pid $pid) does not end"
+        wait_for_end "$timeout_seconds" || die 1 "$name (pid $pid) does not end"
     fi
     rm -f "$pid_file"
 }
@@ -216,7 +216,7 @@ status() {
             last=$(probe last-sweep "$http") && state=$(probe supervisor "$http") || state='no answer'
         fi
         row "$name" "$pid" "$(memory_of "$pid")" "$state" "${last:--}"
-        # It was halted by an operator: it runs, and that is no error.
+        # A halted daemon runs as intended: not an error.
         [[ $state == running || $state == halted ]] || result=3
     else
         [[ ! -e $pid_file ]] && state=stopped || state=dead
@@ -233,15 +233,15 @@ status() {
 }
 
 logs() {
-    local which=reaper follow='' argument file
+    local log_name=reaper follow='' argument file
     for argument; do
         case $argument in
         -f | --follow) follow=yes ;;
-        *) which=$argument ;;
+        *) log_name=$argument ;;
         esac
     done
     venv_python="$root/.venv/bin/python"
-    case $which in
+    case $log_name in
     reaper | "$name")
         file="$root/logs/$name.log"
         if [[ -x $venv_python ]] && read_settings 2>/dev/null; then file=$log; fi
@@ -250,7 +250,7 @@ logs() {
         [[ -x $venv_python ]] || die 1 "nothing is installed yet: run manage.sh start"
         file=$(embedded log)
         ;;
-    *) die 2 "there is no log '$which'; expected one of: reaper, postgresql" ;;
+    *) die 2 "there is no log '$log_name'; expected one of: reaper, postgresql" ;;
     esac
     [[ -r $file ]] || die 1 "$file: nothing has been logged yet"
     exec tail -n 100 ${follow:+-F} "$file"
@@ -262,7 +262,7 @@ demo() {
     exec "$venv_python" -m reaper demo "$@"
 }
 
-# One start or stop at a time.
+# Only one start or stop at a time.
 lock() {
     need_to_write "$root/logs/manage.lock"
     exec 9>"$root/logs/manage.lock"

@@ -1,4 +1,8 @@
-"""Writes docs/reference/metrics.md from the metrics that the daemon has; --check only says whether it is current."""
+"""Writes docs/reference/metrics.md from the metrics of the daemon.
+
+metrics_page.py           write the page
+metrics_page.py --check   fail when the page is not current
+"""
 
 from __future__ import annotations
 
@@ -74,58 +78,61 @@ def rules(file: str) -> list[dict[str, Any]]:
 
 
 def families() -> list[Metric]:
-    """What a daemon with one source says, in the order in which it says it."""
+    """The metric families of a daemon with one source, in their order on /metrics."""
     metrics = Metrics()
     metrics.set_sources(["main"], 60)
     return list(metrics.registry.collect())
 
 
 def names_of(family: Metric) -> set[str]:
-    """All series of a metric by name: a histogram has several, and a counter tells when it began."""
+    """The names of all series of a metric: a histogram has several, and a counter also has `_created`."""
     return {family.name, *(sample.name for sample in family.samples)}
 
 
 def page() -> str:
     """The whole document."""
-    every, recorded = families(), {rule["record"]: series_in(rule["expr"]) for rule in rules("reaper.recording.yml")}
-    watched = _watched(recorded)
-    own = [family for family in every if family.name.startswith("reaper_")]
-    process = [family for family in every if not family.name.startswith("reaper_")]
+    all_families, recorded = (
+        families(),
+        {rule["record"]: series_in(rule["expr"]) for rule in rules("reaper.recording.yml")},
+    )
+    alerts_of = _alerts_by_series(recorded)
+    own = [family for family in all_families if family.name.startswith("reaper_")]
+    process = [family for family in all_families if not family.name.startswith("reaper_")]
     parts = [
         _HEAD,
         _LABELS,
-        "## The reaper\n\n" + _TABLE + _lines(_row(family, watched) for family in own),
-        "## The process\n\nOn Linux only.\n\n" + _TABLE + _lines(_row(family, watched) for family in process),
-        _RECORDED + _lines(_recorded(name, made_of, watched) for name, made_of in recorded.items()),
+        "## The reaper\n\n" + _TABLE + _lines(_row(family, alerts_of) for family in own),
+        "## The process\n\nOn Linux only.\n\n" + _TABLE + _lines(_row(family, alerts_of) for family in process),
+        _RECORDED + _lines(_recorded(name, inputs, alerts_of) for name, inputs in recorded.items()),
     ]
     return "\n".join(parts)
 
 
-def _watched(recorded: Mapping[str, set[str]]) -> Mapping[str, set[str]]:
-    """For each series, the alerts that look at it, be it through recorded ones."""
-    watched = defaultdict(set)
+def _alerts_by_series(recorded: Mapping[str, set[str]]) -> Mapping[str, set[str]]:
+    """For each series, the alerts that read it, directly or through recorded series."""
+    alerts_of = defaultdict(set)
     for rule in rules("reaper.alerts.yml"):
-        for name in _made_of(series_in(rule["expr"]), recorded):
-            watched[name].add(str(rule["alert"]))
-    return watched
+        for name in _with_inputs(series_in(rule["expr"]), recorded):
+            alerts_of[name].add(str(rule["alert"]))
+    return alerts_of
 
 
-def _made_of(names: Iterable[str], recorded: Mapping[str, set[str]]) -> Iterator[str]:
+def _with_inputs(names: Iterable[str], recorded: Mapping[str, set[str]]) -> Iterator[str]:
     for name in names:
         yield name
-        yield from _made_of(recorded.get(name, ()), recorded)
+        yield from _with_inputs(recorded.get(name, ()), recorded)
 
 
-def _row(family: Metric, watched: Mapping[str, set[str]]) -> str:
+def _row(family: Metric, alerts_of: Mapping[str, set[str]]) -> str:
     name = f"{family.name}_total" if family.type == "counter" else family.name
     labels = {label for sample in family.samples for label in sample.labels}
-    alerts: set[str] = set().union(*(watched.get(each, set()) for each in names_of(family)))
+    alerts: set[str] = set().union(*(alerts_of.get(series, set()) for series in names_of(family)))
     cells = (f"`{name}`", family.type, _listed(f"`{label}`" for label in labels), family.documentation, _links(alerts))
     return f"| {' | '.join(cells)} |"
 
 
-def _recorded(name: str, made_of: set[str], watched: Mapping[str, set[str]]) -> str:
-    return f"| `{name}` | {_listed(f'`{each}`' for each in made_of)} | {_links(watched.get(name, set()))} |"
+def _recorded(name: str, inputs: set[str], alerts_of: Mapping[str, set[str]]) -> str:
+    return f"| `{name}` | {_listed(f'`{series}`' for series in inputs)} | {_links(alerts_of.get(name, set()))} |"
 
 
 def _links(alerts: Iterable[str]) -> str:

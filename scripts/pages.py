@@ -1,4 +1,4 @@
-"""What the scripts that write a page of the documentation share."""
+"""Functions shared by the scripts that generate documentation pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLACEHOLDER = "https://github.com/job-reaper/job-reaper"
 
 
 def repository() -> str:
-    """The project's address, as pyproject.toml has it."""
+    """The URL of the project, from pyproject.toml."""
     urls = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"].get("urls", {})
     names = ("Repository", "Source", "Homepage")
     return str(next((urls[name] for name in names if name in urls), _PLACEHOLDER)).rstrip("/")
@@ -39,7 +39,7 @@ def one_line(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """The text as it can stand in a table."""
+    """The text, escaped for a table cell."""
     return one_line(text).replace("|", "\\|")
 
 

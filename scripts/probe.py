@@ -1,11 +1,11 @@
-"""What manage.sh needs from Python: the settings in force, and requests to the daemon's HTTP port.
+"""Helper of manage.sh: reads the settings in force and queries the daemon over HTTP.
 
-probe.py settings               database=, http=, log_file=, token_file= and state_dir=, a line each; 78 when the
-                                configuration is wrong
-probe.py free HOST:PORT         whether the daemon could listen there
-probe.py live HOST:PORT         whether it says that it lives
-probe.py last-sweep HOST:PORT   when each source was last swept with success
-probe.py supervisor HOST:PORT   running, halted or finished; nothing when it does not say
+probe.py settings               print database=, http=, log_file=, token_file= and state_dir=, one per line; exit
+                                status 78 when the configuration is wrong
+probe.py free HOST:PORT         exit status 0 if the daemon could listen on this address
+probe.py live HOST:PORT         exit status 0 if the daemon answers on /live
+probe.py last-sweep HOST:PORT   print when each source was last swept successfully
+probe.py supervisor HOST:PORT   print running, halted or finished; exit status 1 if the daemon does not answer
 """
 
 from __future__ import annotations
@@ -20,28 +20,30 @@ from datetime import UTC, datetime
 
 from reaper.config import reachable_host
 
-_SWEPT = re.compile(r'^reaper_last_success_timestamp_seconds\{source="(?P<source>[^"]*)"\} (?P<at>\S+)$', re.MULTILINE)
+_LAST_SUCCESS = re.compile(
+    r'^reaper_last_success_timestamp_seconds\{source="(?P<source>[^"]*)"\} (?P<at>\S+)$', re.MULTILINE
+)
 _STANDBY = re.compile(
     r'^reaper_sweeps_total\{outcome="standby",source="(?P<source>[^"]*)"\} (?!0\.0$)\S+$', re.MULTILINE
 )
 
 
 def settings() -> int:
-    # Imported here: the other commands run often, and do not need it.
+    # Imported here, because the other commands run often and do not need it.
     from reaper.config import load
     from reaper.errors import ConfigError
 
     try:
-        found = load()
+        config = load()
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 78
-    print(f"database={'configured' if found.sources else 'embedded'}")
-    print(f"http={f'{found.http_host}:{found.http_port}' if found.http_port else ''}")
+    print(f"database={'configured' if config.sources else 'embedded'}")
+    print(f"http={f'{config.http_host}:{config.http_port}' if config.http_port else ''}")
     for name, path in (
-        ("log_file", found.log_file),
-        ("token_file", found.http_token_file),
-        ("state_dir", found.state_dir),
+        ("log_file", config.log_file),
+        ("token_file", config.http_token_file),
+        ("state_dir", config.state_dir),
     ):
         print(f"{name}={path.absolute() if path else ''}")
     return 0
@@ -68,13 +70,15 @@ def last_sweep(address: str) -> int:
     metrics = _get(address, "/metrics")
     if metrics is None:
         return 1
-    swept = {match["source"]: float(match["at"]) for match in _SWEPT.finditer(metrics)}
-    waiting = dict.fromkeys((match["source"] for match in _STANDBY.finditer(metrics)), "stands by")
-    told = {
-        source: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC" if at else waiting.get(source, "never")
-        for source, at in swept.items()
+    last_success = {match["source"]: float(match["at"]) for match in _LAST_SUCCESS.finditer(metrics)}
+    standby = dict.fromkeys((match["source"] for match in _STANDBY.finditer(metrics)), "stands by")
+    texts = {
+        source: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC" if at else standby.get(source, "never")
+        for source, at in last_success.items()
     }
-    print(", ".join(told.values() if len(told) == 1 else (f"{source}: {at}" for source, at in told.items())) or "never")
+    print(
+        ", ".join(texts.values() if len(texts) == 1 else (f"{source}: {at}" for source, at in texts.items())) or "never"
+    )
     return 0
 
 
@@ -87,18 +91,18 @@ def supervisor(address: str) -> int:
 
 
 def _get(address: str, path: str) -> str | None:
-    """The body of a successful response. Connects directly: proxy variables are ignored."""
+    """The body of a response with status 200, else None. Connects directly: proxies of the environment are ignored."""
     host, port = _split(address)
     connection = http.client.HTTPConnection(reachable_host(host), port, timeout=5)
     try:
         connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read().decode()
+        response = connection.getresponse()
+        body = response.read().decode()
     except (OSError, http.client.HTTPException):
         return None
     finally:
         connection.close()
-    return body if answer.status == http.client.OK else None
+    return body if response.status == http.client.OK else None
 
 
 def _split(address: str) -> tuple[str, int]:

@@ -1,7 +1,7 @@
 """Writes docs/reference/profile.md from the profile vocabulary and the texts in profile_texts.toml.
 
-profile_page.py           write it
-profile_page.py --check   fail when it is not what would be written
+profile_page.py           write the page
+profile_page.py --check   fail when the page is not current
 
 The vocabulary says which keys there are, which are required, and their defaults; profile_texts.toml says in words what
 each does. A key without a text, and a text without a key, make this script fail.
@@ -55,21 +55,21 @@ Each of them is a file in [reaper/profiles](../../reaper/profiles/protea.toml) a
 
 
 def parts(profile: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Each part of the vocabulary once, with the shortest path that leads to it."""
-    waiting, seen = deque([("", profile)]), {profile}
-    while waiting:
-        path, model = waiting.popleft()
+    """Each model of the vocabulary once, with its shortest path."""
+    queue, seen = deque([("", profile)]), {profile}
+    while queue:
+        path, model = queue.popleft()
         yield path, model
         for name, field in model.model_fields.items():
             inside = f"{path}.{field.alias or name}".lstrip(".")
             for tag, inner in _models(field.annotation):
                 if inner not in seen:
                     seen.add(inner)
-                    waiting.append((f"{inside}{tag}", inner))
+                    queue.append((f"{inside}{tag}", inner))
 
 
 def _models(annotation: Any, tag: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
-    """The parts that a type is made of. Where several are possible, each has a tag."""
+    """The models in a type annotation, each with its union tag (empty outside a union)."""
     if get_origin(annotation) is Annotated:
         inner, *marks = get_args(annotation)
         tag = next((mark.tag for mark in marks if isinstance(mark, Tag)), tag)

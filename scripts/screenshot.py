@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes docs/page.png: the page of a real daemon over a real database that is made up for it. Takes two minutes.
+"""Writes docs/page.png: a screenshot of the page of a real daemon on a database with made-up jobs. Takes two minutes.
 
-Needs what the tests need: the group `dev`, the extra `embedded`, and Debian's chromium.
+Needs the dependency group `dev`, the extra `embedded`, and Debian's chromium.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CHROMIUM = "/usr/bin/chromium"
 PORT = 19469
 HOUR, MINUTE = 3600.0, 60.0
 
-# Kind, age and silence in seconds.
+# Kind, age and silence; both in seconds.
 RUNNING = (
     *(("embed_batch", 200 * n, 7 * n) for n in range(1, 42)),
     *(("load_goa", 700 * n, 20 * n) for n in range(1, 14)),
@@ -38,34 +38,36 @@ RUNNING = (
     ("compute_embeddings", 9.2 * HOUR, 41),
     ("train_model", 31 * HOUR, 18 * MINUTE),
 )
+# Kind, age in hours, silence in minutes.
 CRASHED = (("predict_go_terms", 6.9, 42), ("embed_batch", 7.5, 95), ("load_goa", 8.1, 61), ("embed_batch", 6.2, 33))
+# Kind, age and silence; both in seconds.
 STUCK = (("predict_go_terms", 7.6 * HOUR, 68 * MINUTE), ("compute_embeddings", 12.4 * HOUR, 3.2 * HOUR))
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("output", nargs="?", type=Path, default=PROJECT / "docs" / "page.png")
-    arguments.add_argument("--seconds", type=float, default=75, help="how much of a past the chart is to have")
-    chosen = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", nargs="?", type=Path, default=PROJECT / "docs" / "page.png")
+    parser.add_argument("--seconds", type=float, default=75, help="how many seconds of history the chart shows")
+    arguments = parser.parse_args()
     with TemporaryDirectory() as place, temporary({"fsync": "off"}) as server:
         folder, url = Path(place), server.create_database("protea")
         with psycopg.connect(libpq(url), autocommit=True) as connection, daemon(folder, url) as process:
             for kind, age, silence in RUNNING:
-                job(connection, kind, age, silence)
-            live_through(connection, chosen.seconds)
+                add_job(connection, kind, age, silence)
+            make_history(connection, arguments.seconds)
             configure(folder, url, "45s")
             process.send_signal(signal.SIGHUP)
             time.sleep(3)
             for kind, age, silence in STUCK:
-                job(connection, kind, age, silence)
+                add_job(connection, kind, age, silence)
             time.sleep(2)
-            shoot(chosen.output)
-    size = chosen.output.stat().st_size
-    print(f"{chosen.output}: {size / 1024:.0f} KiB")
+            take_screenshot(arguments.output)
+    size = arguments.output.stat().st_size
+    print(f"{arguments.output}: {size / 1024:.0f} KiB")
 
 
-def job(connection: psycopg.Connection, kind: str, age: float, silence: float) -> None:
-    """One that runs, `age` seconds old and last heard of `silence` seconds ago."""
+def add_job(connection: psycopg.Connection, kind: str, age: float, silence: float) -> None:
+    """Add a running job that started `age` seconds ago, with its last event `silence` seconds ago."""
     connection.execute(
         "WITH made AS (INSERT INTO job (operation, queue_name, status, created_at, started_at)"
         " VALUES (%s, 'gpu', 'running', now() - make_interval(secs => %s), now() - make_interval(secs => %s))"
@@ -75,11 +77,11 @@ def job(connection: psycopg.Connection, kind: str, age: float, silence: float) -
     )
 
 
-def live_through(connection: psycopg.Connection, seconds: float) -> None:
-    """A past with some crashes in it."""
+def make_history(connection: psycopg.Connection, seconds: float) -> None:
+    """Let `seconds` pass, with some crashed jobs in between."""
     for kind, hours, minutes in CRASHED:
         time.sleep(seconds / (len(CRASHED) + 1))
-        job(connection, kind, hours * HOUR, minutes * MINUTE)
+        add_job(connection, kind, hours * HOUR, minutes * MINUTE)
     time.sleep(seconds / (len(CRASHED) + 1))
 
 
@@ -89,10 +91,12 @@ def daemon(folder: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
     token.write_text(secrets.token_urlsafe(32))
     token.chmod(0o600)
     configure(folder, url, "1s")
-    mine = {name: value for name, value in os.environ.items() if not name.startswith("REAPER_")}
-    given = {"REAPER_CONFIG": str(folder / "reaper.toml"), "PYTHONPATH": str(PROJECT)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("REAPER_")}
+    settings = {"REAPER_CONFIG": str(folder / "reaper.toml"), "PYTHONPATH": str(PROJECT)}
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "reaper", "run"], env=mine | given, stderr=log, cwd=folder)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "reaper", "run"], env=inherited | settings, stderr=log, cwd=folder
+        )
     try:
         wait_for(f"http://127.0.0.1:{PORT}/live")
         yield process
@@ -122,7 +126,7 @@ def wait_for(url: str) -> None:
             time.sleep(0.1)
 
 
-def shoot(output: Path) -> None:
+def take_screenshot(output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

@@ -1,7 +1,7 @@
 """Writes docs/reference/settings.md from the settings' schema and the comments of config/reaper.toml.
 
-settings_page.py           write it
-settings_page.py --check   fail when it is not what would be written
+settings_page.py           write the page
+settings_page.py --check   fail when the page is not current
 
 config/reaper.toml explains each setting; the schema says which there are, their defaults and their limits. A setting
 without an explanation, an explanation without a setting, and a default that differs make this script fail.
@@ -65,7 +65,7 @@ For a job's timeout and stall window the most specific value counts: the row's o
 then the kind within the source, then the kind, then the source, then `timeout_seconds` and `stall_seconds` from above.
 
 """
-_OWN: Mapping[str, str] = {
+_TEXTS: Mapping[str, str] = {
     "kinds.NAME.timeout_seconds": "How long a job of this kind may run before it can become stale.",
     "kinds.NAME.stall_seconds": "How long a job of this kind may show no sign of life.",
     "sources.NAME.kinds": "Thresholds of kinds in this source alone: `[sources.NAME.kinds.KIND]`.",
@@ -81,24 +81,24 @@ _OWN: Mapping[str, str] = {
 
 _FIRST_TABLE = "# ---- Thresholds of single kinds"
 _WRONG: tuple[Any, ...] = ([], 0.5, "?")
-"""Values that are wrong for nearly every setting: the error says what is right."""
+"""Values that nearly every setting rejects; the error message then states what is expected."""
 _SETTING = re.compile(r"#(?:   )?(\w+) = (.+)")
 _RULER = re.compile(r"# ---- (.+?) -+")
 
 
 @dataclass(frozen=True)
-class Explained:
-    """One setting in the file, with its comment. `default` is as written there; None for an example."""
+class Explanation:
+    """A setting in the file, with its comment. `default` is the text in the file; None for an example."""
 
     section: str
     text: str
     default: str | None
 
 
-def explained() -> tuple[dict[str, str], dict[str, Explained]]:
+def explanations_in_file() -> tuple[dict[str, str], dict[str, Explanation]]:
     """The introduction of each section, and each setting above the first table with the comment before it."""
     openings: dict[str, str] = {}
-    explanations: dict[str, Explained] = {}
+    explanations: dict[str, Explanation] = {}
     section, words = "", list[str]()
     for line in FILE.read_text(encoding="utf-8").split(_FIRST_TABLE)[0].splitlines():
         if ruler := _RULER.fullmatch(line):
@@ -106,7 +106,7 @@ def explained() -> tuple[dict[str, str], dict[str, Explained]]:
             openings[section] = ""
         elif setting := _SETTING.fullmatch(line):
             default = None if line.startswith("#   ") else setting[2]
-            explanations.setdefault(setting[1], Explained(section, " ".join(words), default))
+            explanations.setdefault(setting[1], Explanation(section, " ".join(words), default))
         elif line.startswith("# "):
             words.append(line.removeprefix("# "))
         elif not line.strip():
@@ -117,7 +117,7 @@ def explained() -> tuple[dict[str, str], dict[str, Explained]]:
 
 
 def limits_of(field: FieldInfo) -> str:
-    """What a value may be, taken from the error message for a wrong one."""
+    """The permitted values, taken from the error message for a wrong value."""
     kind: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
     adapter = TypeAdapter[Any](kind)
     for wrong in _WRONG:
@@ -139,7 +139,7 @@ def _listed(choices: str) -> str:
 
 
 def kind_of(field: FieldInfo) -> str:
-    """The kind of value, for people."""
+    """The kind of value, in words."""
     inner = field.annotation
     if get_origin(inner) in (Union, UnionType):
         inner = next(option for option in get_args(inner) if option is not type(None))
@@ -153,13 +153,13 @@ def kind_of(field: FieldInfo) -> str:
 
 
 def names(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
-    """The keys as the file spells them, and their fields."""
+    """The keys as spelled in the file, and their fields."""
     for name, field in model.model_fields.items():
         yield field.alias or name, field
 
 
 def default_of(field: FieldInfo) -> str:
-    """The default, as the file writes it."""
+    """The default in TOML, as Markdown code; empty if there is none."""
     value = field.default
     if value is None or isinstance(value, BaseModel) or value == {}:
         return ""
@@ -169,9 +169,9 @@ def default_of(field: FieldInfo) -> str:
 
 
 def problems() -> list[str]:
-    """Where the file and the schema differ."""
+    """The differences between the file and the schema, as messages."""
     scalars = {name: field for name, field in names(RawSettings) if name not in TABLE_SETTINGS}
-    _, explanations = explained()
+    _, explanations = explanations_in_file()
     differences = [f"config/reaper.toml does not explain {name}" for name in scalars.keys() - explanations.keys()]
     differences += [
         f"config/reaper.toml explains {name}, which is not a setting" for name in explanations.keys() - scalars.keys()
@@ -179,8 +179,8 @@ def problems() -> list[str]:
     for name, explanation in explanations.items():
         if name in scalars and explanation.default is not None:
             value = tomllib.loads(f"value = {explanation.default}")["value"]
-            given = getattr(RawSettings.model_validate({name: value}), _attribute(name))
-            if given != scalars[name].default:
+            value_in_file = getattr(RawSettings.model_validate({name: value}), _attribute(name))
+            if value_in_file != scalars[name].default:
                 differences.append(
                     f"config/reaper.toml says {name} = {explanation.default}, not {scalars[name].default!r}"
                 )
@@ -197,7 +197,7 @@ def page() -> str:
     """The whole document. Raises ValueError when the file does not fit the schema."""
     if differences := problems():
         raise ValueError("\n".join(differences))
-    openings, explanations = explained()
+    openings, explanations = explanations_in_file()
     scalars = dict(names(RawSettings))
     parts = [_HEAD]
     for section, opening in openings.items():
@@ -220,19 +220,20 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _table(path: str, model: type[BaseModel], explanations: Mapping[str, Explained]) -> str:
+def _table(path: str, model: type[BaseModel], explanations: Mapping[str, Explanation]) -> str:
     rows = []
     for name, field in names(model):
         text = (
-            _OWN.get(f"{path}.{name}") or f"As `{name}` above, for this source alone. {_first(explanations[name].text)}"
+            _TEXTS.get(f"{path}.{name}")
+            or f"As `{name}` above, for this source alone. {_first_sentence(explanations[name].text)}"
         )
         value = "table" if name in ("kinds", "purge") else kind_of(field)
         rows.append((f"`{name}`", default_of(field), cell(value), cell(text)))
     return f"### `[{path}]`\n\n" + table(("key", "default", "value", "what it does"), rows)
 
 
-def _first(text: str) -> str:
-    """The first sentence."""
+def _first_sentence(text: str) -> str:
+    """The first sentence of a text."""
     return re.split(r"(?<=[.:]) (?=[A-Z])", text)[0]
 
 

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Sets up what is missing and runs every check. Arguments go to pytest: scripts/test.sh -k embedded -x
-# With --thorough it takes its time: more kills, and every privilege of every profile.
+# Installs what is missing and runs every check. Arguments go to pytest: scripts/test.sh -k embedded -x
+# --thorough runs longer tests too: more kills, and every privilege of every profile.
 #
-# A program that only some tests need is installed when this runs as root; elsewhere those tests are
-# skipped with the reason, except where CI=true: there they fail.
-# What only `begin` calls, shellcheck takes for unreachable.
+# Programs that only some tests need are installed when this runs as root. Otherwise those tests are skipped with the
+# reason; with CI=true they fail.
+# Functions that only `begin` calls look unreachable to shellcheck.
 # shellcheck disable=SC2317
 set -euo pipefail
 
-unset CDPATH  # or `cd` may go, and speak, elsewhere
+unset CDPATH  # otherwise `cd` may go to another folder and print its path
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib.sh
 source "$root/scripts/lib.sh"
 
-# package:file, the file telling whether the package is there
+# package:file; the package is installed if the file exists
 readonly wanted=(
     pgbouncer:/usr/sbin/pgbouncer
     prometheus:/usr/bin/promtool
@@ -29,7 +29,7 @@ readonly wanted=(
     python3-venv:/usr/lib/python3*/ensurepip/__init__.py
 )
 
-find_missing() { # Sets `missing` to the packages that are not there.
+find_missing() { # Sets `missing` to the packages that are not installed.
     local entry
     missing=()
     for entry in "${wanted[@]}"; do
@@ -39,14 +39,14 @@ find_missing() { # Sets `missing` to the packages that are not there.
 
 step() { printf -- '- %s\n' "$*"; }
 
-begin() { # begin NAME COMMAND...: beside what follows. `finish NAME` waits for it.
+begin() { # begin NAME COMMAND...: runs a command in the background. `finish NAME` waits for it.
     local name=$1
     shift
     "$@" >"$outputs/$name" 2>&1 </dev/null &
     begun[$name]=$!
 }
 
-finish() { # finish NAME...: quiet, unless one has failed; then says what the failed ones said, and sets `failed`.
+finish() { # finish NAME...: waits for these commands. Prints the output of failed ones and sets `failed`.
     local name
     for name; do
         step "$name"
@@ -57,7 +57,7 @@ finish() { # finish NAME...: quiet, unless one has failed; then says what the fa
     done
 }
 
-# A link to a page or a heading that is not there is an error, as every warning is. Nothing is loaded from elsewhere.
+# Warnings are errors, so a link to a missing page or heading fails. Nothing is loaded from the network.
 make_site() { "$bin/sphinx-build" -W -n -q --keep-going -E -d build/doctrees docs build/site; }
 
 check_pages() {
@@ -72,7 +72,7 @@ run_ruff() { "$bin/ruff" check . && "$bin/ruff" format --check .; }
 
 cd "$root"
 mkdir -p logs
-# The caller's own settings are for the caller's own database.
+# The caller's settings name the caller's database: the tests must not use them.
 for variable in $(compgen -e); do
     case $variable in REAPER_* | PROTEA_TUNING__* | CREDENTIALS_DIRECTORY) unset "$variable" ;; esac
 done
@@ -89,14 +89,14 @@ bin="$root/.venv/bin"
 declare -A begun=()
 failed=0
 outputs=$(mktemp -d)
-# Background processes of a script do not get Ctrl-C.
+# Background processes of a script do not receive Ctrl-C.
 trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$outputs"' EXIT
 
-# Hundreds of tests start a process, and each would compile all that it imports where the environment keeps Python from
-# writing what it has compiled. pytest keeps the tests that it has compiled, too.
+# Hundreds of tests start a process. If the environment forbids Python to write bytecode, each process compiles all its
+# imports again. pytest also writes the bytecode of the tests.
 unset PYTHONDONTWRITEBYTECODE
 "$bin/python" -m compileall -q reaper tests/support
-# The slow ones, mypy and the site, go on beside pytest. The others fail before it begins.
+# mypy and the site are slow and run beside pytest. The other checks must pass before pytest starts.
 begin mypy "$bin/mypy"
 begin 'pages of docs' make_site
 begin ruff run_ruff
@@ -111,7 +111,7 @@ fi
 finish "${quick[@]}"
 ((!failed)) || exit 1
 step pytest
-# Files side by side, four on two processors: much of the time is spent waiting for processes. In the order of LONG in
+# Test files run in parallel, four on two processors, because they mostly wait for processes. Their order is LONG in
 # tests/conftest.py.
 "$bin/pytest" -q -n 4 --dist loadfile --no-loadscope-reorder "$@" || failed=$?
 finish mypy 'pages of docs'

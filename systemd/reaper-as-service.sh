@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The command `reaper` on a host. For root it runs as the service would: as its user, with its configuration, variables
-# and secrets. For other users it is the plain program. Called as `reaper@NAME` it is the command of that instance. The
-# program replaces this process, so terminal, signals and exit status are the program's.
+# The command `reaper` on a host. For root it runs the program as the service runs it: with the service's user,
+# configuration, variables and secrets. For other users it runs the program unchanged. Called as `reaper@NAME` it uses
+# that instance. The program replaces this process, so terminal, signals and exit status are those of the program.
 #
-# Secrets belong to root: the program gets copies that only its user can read, on a file system that no other process
-# sees and that ends with the program.
+# The secret files stay root's. The program gets copies that only its user can read, on a private in-memory file system
+# that no other process sees and that vanishes with the program.
 set -euo pipefail
 
 readonly program=/opt/reaper/bin/reaper configuration=/etc/reaper copies=/run/reaper
@@ -17,8 +17,8 @@ die() { # die MESSAGE...
     exit 1
 }
 
-# Variables of the caller; they override those of the service.
-keep_own_variables() {
+# Keeps terminal settings and REAPER_ variables of the caller, which override those of the service; unsets all others.
+clear_environment() {
     local variable
     while read -r variable; do
         case $variable in
@@ -29,13 +29,13 @@ keep_own_variables() {
     done < <(compgen -e)
 }
 
-# Not with env(1): every user can read a command's arguments, and a variable may contain a password.
-offer() { # offer NAME=VALUE: unless it has one
+# Not with env(1): all users can read the arguments of a command, and a variable may hold a password.
+set_default() { # set_default NAME=VALUE: export it unless it is set
     [[ -v ${1%%=*} ]] || declare -gx -- "$1"
 }
 
-# As EnvironmentFile= of systemd.exec(5), but for backslashes.
-offer_file() { # offer_file FILE
+# Reads a file in the format of EnvironmentFile= in systemd.exec(5), without support for backslashes.
+load_environment_file() { # load_environment_file FILE
     local line value number=0
     [[ -e $1 ]] || return 0
     while read -r line || [[ -n $line ]]; do
@@ -44,20 +44,20 @@ offer_file() { # offer_file FILE
         [[ $line != *\\* ]] || die "$1:$number: expected no backslash; only systemd knows what it means here"
         value=${line#*=}
         [[ ! $value =~ ^\"(.*)\"$ && ! $value =~ ^\'(.*)\'$ ]] || value=${BASH_REMATCH[1]}
-        offer "${line%%=*}=$value"
+        set_default "${line%%=*}=$value"
     done <"$1"
 }
 
-# Environment= and User= of the unit and its drop-ins.
-offer_what_systemd_knows() {
-    local shown variable variables=()
+# Reads Environment= and User= of the unit and its drop-ins.
+load_unit_settings() {
+    local value variable variables=()
     [[ -d /run/systemd/system ]] || return 0
-    shown=$(systemctl show --property=Environment --value "$unit.service")
-    # It is quoted for a shell, and only root can have written it.
-    eval "variables=($shown)"
-    for variable in "${variables[@]}"; do offer "$variable"; done
-    shown=$(systemctl show --property=User --value "$unit.service")
-    user=${shown:-$user}
+    value=$(systemctl show --property=Environment --value "$unit.service")
+    # systemctl quotes the value for a shell, and only root can write unit files: eval is safe.
+    eval "variables=($value)"
+    for variable in "${variables[@]}"; do set_default "$variable"; done
+    value=$(systemctl show --property=User --value "$unit.service")
+    user=${value:-$user}
 }
 
 copy_secrets() { # copy_secrets FOLDER
@@ -68,16 +68,16 @@ copy_secrets() { # copy_secrets FOLDER
     chown "$user" "$copies"
 }
 
-become_the_service() {
+exec_as_service() {
     local secrets
-    keep_own_variables
-    offer_file "$stem.env"
-    offer_what_systemd_knows
-    offer "REAPER_CONFIG=$stem.toml"
-    offer "STATE_DIRECTORY=/var/lib/reaper${name:+-instances/$name}"
-    offer "HOME=$(getent passwd "$user" | cut -d: -f6)"
-    offer "USER=$user"
-    offer "LOGNAME=$user"
+    clear_environment
+    load_environment_file "$stem.env"
+    load_unit_settings
+    set_default "REAPER_CONFIG=$stem.toml"
+    set_default "STATE_DIRECTORY=/var/lib/reaper${name:+-instances/$name}"
+    set_default "HOME=$(getent passwd "$user" | cut -d: -f6)"
+    set_default "USER=$user"
+    set_default "LOGNAME=$user"
     secrets=${CREDENTIALS_DIRECTORY:-$configuration${name:+/$name}}
     mount -t ramfs -o mode=0700 reaper "$copies"
     copy_secrets "$secrets"
@@ -89,10 +89,10 @@ become_the_service() {
 if [[ $EUID -ne 0 ]]; then exec "$program" "$@"; fi
 if [[ ${1:-} == --inside ]]; then
     shift
-    become_the_service "$@"
+    exec_as_service "$@"
 fi
-id "$user" >/dev/null 2>&1 || die "there is no user $user; scripts/install.sh makes it"
+id "$user" >/dev/null 2>&1 || die "there is no user $user; run scripts/install.sh, which makes it"
 [[ -z $name || -e $stem.toml ]] || die "$stem.toml: there is no such file, so there is no instance $name"
-unshare --mount true 2>/dev/null || die "root may not mount here, and so cannot take the service's place; see $program"
+unshare --mount true 2>/dev/null || die "root may not mount here, so the command cannot run as the service; run $program itself"
 mkdir -p "$copies"
 exec unshare --mount --propagation slave "$BASH" "$0" --inside "$@"

@@ -22,7 +22,7 @@ from tests.support.mariadb import MariaDB
 from tests.support.protea import Protea
 from tests.support.worlds import World
 from tests.support.worlds.postgresql import PostgreSQLDatabase
-from tests.support.worlds.servers import called, database_on, everywhere, postgresql_database
+from tests.support.worlds.servers import database_on, place_id, places_where, postgresql_database
 from tests.support.worlds.vuls import VulsWorld
 
 TEMPLATE = "protea_template"
@@ -136,7 +136,7 @@ def empty(databases: TemporaryDatabases) -> Iterator[PostgreSQLDatabase]:
         yield database
 
 
-@pytest.fixture(params=everywhere(), ids=called)
+@pytest.fixture(params=places_where(), ids=place_id)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Every world, on every server that it can be on."""
     kind, where = request.param

@@ -13,7 +13,7 @@ from celery import Celery
 
 from reaper import celery_tasks
 from reaper.errors import ReaperError
-from tests.support.brokers import Group, RedisServer, redis_server
+from tests.support.brokers import ProcessGroup, RedisServer, redis_server
 from tests.support.commands import environment
 from tests.support.daemons import PROJECT
 from tests.support.protea import HOUR, MINUTE, Protea
@@ -46,8 +46,8 @@ class Office:
         self._group = self.run("worker", "-c", "1", "-P", "prefork", "--without-gossip", "--without-mingle")
         wait_until(lambda: b" ready." in self._log.read_bytes(), "the worker is ready", 60)
 
-    def run(self, *words: str) -> Group:
-        return Group(
+    def run(self, *words: str) -> ProcessGroup:
+        return ProcessGroup(
             [sys.executable, "-m", "celery", "-A", "tests.support.celery_beat_app", *words, "-l", "info"],
             self._folder,
             self._log,

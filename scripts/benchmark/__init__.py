@@ -1,1 +1,1 @@
-"""The numbers that the reaper holds, measured. `scripts/bench.py` is the command; one module here for each measure."""
+"""The benchmark behind `scripts/bench.py`: one module per measure, and what they share."""

@@ -1,4 +1,4 @@
-"""What the daemon takes while it has nothing to do."""
+"""Memory and CPU time of an idle daemon."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
-from benchmark.figures import MIB, Figure, Invalid, Measured
-from benchmark.scene import forgetful, load
+from benchmark.fixtures import create_database, use_loading_settings
+from benchmark.report import MIB, Figure, InvalidMeasurement, Measured
 from benchmark.sizes import Sizes
 from reaper.dev.postgres import Embedded
 
@@ -26,18 +26,18 @@ PROJECT = Path(__file__).parents[2]
 _DATABASE = "daemon"
 _SWEEPS = 4
 _STALE = 2_000
-_SETTLED_SECONDS = 1.5
-_PATIENCE_SECONDS = 30.0
-_SWEPT = re.compile(r'^reaper_sweeps_total\{outcome="done",source="[^"]+"\} (\S+)$', re.MULTILINE)
+_SETTLE_SECONDS = 1.5
+_TIMEOUT_SECONDS = 30.0
+_SWEEPS_TOTAL = re.compile(r'^reaper_sweeps_total\{outcome="done",source="[^"]+"\} (\S+)$', re.MULTILINE)
 
 
 def measure(server: Embedded, sizes: Sizes) -> Measured:
-    forgetful(server)
-    url = load(server, _DATABASE, stale=_STALE, live=2 * _STALE, events=5)
+    use_loading_settings(server)
+    url = create_database(server, _DATABASE, stale=_STALE, live=2 * _STALE, events=5)
     with tempfile.TemporaryDirectory(prefix="reaper-bench-") as folder, running(Path(folder), url) as daemon:
-        daemon.sweep(_SWEEPS)
-        daemon.rest()
-        used, taken = daemon.used(sizes.window)
+        daemon.wait_for_sweeps(_SWEEPS)
+        daemon.use_default_interval()
+        cpu_seconds, wall_seconds = daemon.cpu_over(sizes.window)
         resident = daemon.resident()
     server.drop_database(_DATABASE)
     figures = [
@@ -51,94 +51,98 @@ def measure(server: Embedded, sizes: Sizes) -> Measured:
         ),
         Figure(
             "daemon.cpu",
-            "the daemon, idle: processor time between sweeps, of one core",
-            100 * used / taken,
+            "the daemon, idle: CPU time between sweeps, of one core",
+            100 * cpu_seconds / wall_seconds,
             "%",
             bound=0.5,
-            note=f"{used * 1000:.0f} ms in {taken:.0f} s",
+            note=f"{cpu_seconds * 1000:.0f} ms in {wall_seconds:.0f} s",
         ),
     ]
-    return Measured(figures, {"resident_bytes": resident, "cpu_seconds": used, "window_seconds": taken})
+    return Measured(figures, {"resident_bytes": resident, "cpu_seconds": cpu_seconds, "window_seconds": wall_seconds})
 
 
 @contextmanager
 def running(folder: Path, url: str) -> Iterator[Daemon]:
-    """Stopped at the end."""
+    """A running daemon. It is stopped at the end of the block."""
     daemon = Daemon(folder, url)
     try:
         yield daemon
     finally:
         daemon.process.terminate()
-        daemon.process.wait(_PATIENCE_SECONDS)
+        daemon.process.wait(_TIMEOUT_SECONDS)
 
 
 class Daemon:
-    """`reaper run`, first with an interval of a second and then with its default one."""
+    """A `reaper run` process. It starts with an interval of 1 s; `use_default_interval` switches to the default."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self._log, self._config, self.port = folder / "stderr.log", folder / "reaper.toml", _free_port()
         self._metrics = f"http://127.0.0.1:{self.port}/metrics"
         self._configure('interval_seconds = "1s"')
-        given = {
+        settings = {
             "PYTHONPATH": str(PROJECT),
             "REAPER_CONFIG": str(self._config),
             "REAPER_DATABASE_URL": url,
             "REAPER_HTTP_PORT": str(self.port),
             "REAPER_RESTART_GRACE": "0",
         }
-        bare = {name: value for name, value in os.environ.items() if not name.startswith(("REAPER_", "PROTEA_"))}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("REAPER_", "PROTEA_"))}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "reaper", "run"], cwd=folder, env={**bare, **given}, stderr=log
+                [sys.executable, "-m", "reaper", "run"], cwd=folder, env={**inherited, **settings}, stderr=log
             )
-        self._watched = psutil.Process(self.process.pid)
+        self._stats = psutil.Process(self.process.pid)
 
-    def sweep(self, times: int) -> None:
-        """Wait until it has swept so often, as Prometheus would see it."""
+    def wait_for_sweeps(self, times: int) -> None:
+        """Wait until the metrics show that many completed sweeps."""
 
         def swept() -> bool:
             try:
-                found = _SWEPT.search(self.metrics())
+                match = _SWEEPS_TOTAL.search(self.metrics())
             except OSError:
                 return False
-            return found is not None and float(found[1]) >= times
+            return match is not None and float(match[1]) >= times
 
-        self._until(swept, f"{times} sweeps")
+        self._wait_until(swept, f"{times} sweeps")
 
     def metrics(self) -> str:
-        """What Prometheus would scrape now. Raises OSError when nobody answers."""
+        """The text of /metrics. Raises OSError when the daemon does not answer."""
         with build_opener(ProxyHandler({})).open(self._metrics, timeout=15) as answer:
             return str(answer.read().decode())
 
-    def rest(self) -> None:
-        """Go on with the default interval, whose first sweep comes at once; wait until that is over."""
+    def use_default_interval(self) -> None:
+        """Reload with the default interval and wait for the sweep that follows a reload."""
         self._configure("")
         self.process.send_signal(signal.SIGHUP)
-        self._until(lambda: "has a new configuration" in self._log.read_text(), "a new configuration")
-        time.sleep(_SETTLED_SECONDS)
+        self._wait_until(lambda: "has a new configuration" in self._log.read_text(), "a new configuration")
+        time.sleep(_SETTLE_SECONDS)
 
-    def used(self, seconds: float) -> tuple[float, float]:
-        """Seconds of processor time in so many seconds of wall clock, and those."""
-        begun, before = time.perf_counter(), self.cpu()
+    def cpu_over(self, seconds: float) -> tuple[float, float]:
+        """Wait `seconds`. Returns the CPU time used and the wall-clock time that passed, both in seconds."""
+        started, cpu_before = time.perf_counter(), self.cpu()
         time.sleep(seconds)
-        return self.cpu() - before, time.perf_counter() - begun
+        return self.cpu() - cpu_before, time.perf_counter() - started
 
     def resident(self) -> int:
-        return int(self._watched.memory_info().rss)
+        """Resident memory in bytes."""
+        return int(self._stats.memory_info().rss)
 
     def cpu(self) -> float:
-        """Seconds of processor time so far."""
-        times = self._watched.cpu_times()
+        """CPU time so far, in seconds."""
+        times = self._stats.cpu_times()
         return float(times.user + times.system)
 
     def _configure(self, line: str) -> None:
         self._config.write_text(f"{line}\n")
 
-    def _until(self, holds: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while not holds():
+    def _wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
+        while not condition():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise Invalid(f"waited in vain for {what} of the daemon: {self._log.read_text()[-2000:]}")
+                raise InvalidMeasurement(
+                    f"the daemon ended, or did not reach {what} within {_TIMEOUT_SECONDS:.0f} s; "
+                    f"the end of its log: {self._log.read_text()[-2000:]}"
+                )
             time.sleep(0.05)
 
 

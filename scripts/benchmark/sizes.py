@@ -1,4 +1,4 @@
-"""How much of everything. Most bounds are meant at the sizes of the default run, too; some only at the full ones."""
+"""Numbers of jobs, events and rounds. Most bounds can be checked with the default sizes, some only with --full."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-STALE_OF_THE_BOUND = 20_000
-RUNNING_OF_THE_BOUND = 100_000
-EVENTS_OF_THE_BOUND = 190
+# The sizes for which the bounds are defined.
+BOUND_STALE = 20_000
+BOUND_RUNNING = 100_000
+BOUND_EVENTS = 190
 
 
-def _size(default: int, what: str, least: int = 1) -> Any:
-    return field(default=default, metadata={"help": what, "least": least})
+def _size(default: int, description: str, minimum: int = 1) -> Any:
+    return field(default=default, metadata={"help": description, "minimum": minimum})
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The default run."""
+    """The sizes of one run. The defaults are those of a run without a preset."""
 
-    stale: int = _size(STALE_OF_THE_BOUND, "reap: stale jobs; twice as many live ones run beside them")
-    rounds: int = _size(5, "reap and idle: how often each way is measured")
-    running: int = _size(RUNNING_OF_THE_BOUND, "idle: running jobs, all past their timeout and alive")
+    stale: int = _size(BOUND_STALE, "reap: stale jobs; twice as many live ones run beside them")
+    rounds: int = _size(5, "reap and idle: how often each variant is measured")
+    running: int = _size(BOUND_RUNNING, "idle: running jobs, all past their timeout with a recent sign of life")
     events: int = _size(19, "idle: events of each running job")
     finished: int = _size(500_000, "idle: finished jobs in the same table")
-    finished_factor: int = _size(2, "idle: how many times as many in the second database")
+    finished_factor: int = _size(2, "idle: factor of finished jobs in the second database")
     reaped: int = _size(200_000, "memory: jobs reaped in one sweep")
-    window: int = _size(15, "daemon: seconds between two sweeps in which its CPU time is taken", least=2)
+    window: int = _size(15, "daemon: seconds, between two sweeps, over which CPU time is measured", minimum=2)
 
 
 PRESETS: Mapping[str, Sizes] = {
@@ -37,7 +38,7 @@ PRESETS: Mapping[str, Sizes] = {
     "full": replace(
         Sizes(),
         rounds=9,
-        events=EVENTS_OF_THE_BOUND,
+        events=BOUND_EVENTS,
         finished=5_000_000,
         finished_factor=10,
         reaped=1_000_000,

@@ -39,7 +39,7 @@ def test_queues_without_a_worker_and_workers_of_unnamed_queues_are_warnings(
     reaper: Reaper, redis: RedisServer, staff: Staff
 ) -> None:
     reaper.given |= {"REAPER_BROKER_URL": redis.url, "REAPER_BROKER_DEADLINE_SECONDS": "3"}
-    staff.hire("served", "other")
+    staff.start_worker("served", "other")
     result = reaper("check", "--json", REAPER_QUEUES="served,empty")
     assert PASSWORD not in result.output and result.exit_code == 0
     missing, unnamed = of_workers(reaper.json("check", REAPER_QUEUES="served,empty"))
@@ -51,7 +51,7 @@ def test_queues_without_a_worker_and_workers_of_unnamed_queues_are_warnings(
 def test_queue_that_another_source_names_gives_no_warning(
     reaper: Reaper, redis: RedisServer, staff: Staff, vuls: VulsWorld
 ) -> None:
-    staff.hire("one", "two")
+    staff.start_worker("one", "two")
     reaper.given = {"REAPER_RESTART_GRACE": "0"}
     reaper.configure(
         f"profile = 'vuls'\nbroker_url = '{redis.url}'\n"

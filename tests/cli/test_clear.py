@@ -161,8 +161,8 @@ def run_of(vuls: VulsWorld, task: str, age: float = 8 * HOUR) -> str:
 
 
 def test_report_sums_up_stuck_runs_stuck_schedules_and_orphans(vuls: VulsWorld, runs: Reaper, staff: Staff) -> None:
-    staff.hire(), staff.hire()
-    known, orphan = staff.linger(), staff.linger()
+    staff.start_worker(), staff.start_worker()
+    known, orphan = staff.start_task(), staff.start_task()
     alive, dead = run_of(vuls, known.id), run_of(vuls, "nobody has it")
     vuls.hand.do(
         "INSERT INTO scheduled_tasks (name, task_type, last_status, last_run_at)"
@@ -181,8 +181,8 @@ def test_report_sums_up_stuck_runs_stuck_schedules_and_orphans(vuls: VulsWorld, 
 
 
 def test_orphans_are_ended_only_when_asked_and_nothing_else_is(vuls: VulsWorld, runs: Reaper, staff: Staff) -> None:
-    staff.hire(), staff.hire()
-    known, orphan = staff.linger(), staff.linger()
+    staff.start_worker(), staff.start_worker()
+    known, orphan = staff.start_task(), staff.start_task()
     alive, dead = run_of(vuls, known.id), run_of(vuls, "nobody has it")
     cleared = runs.json("clear", "--force")
     assert [found["id"] for found in cleared["orphans"]] == [orphan.id] and cleared["revoked"] == []
@@ -197,8 +197,8 @@ def test_orphans_are_ended_only_when_asked_and_nothing_else_is(vuls: VulsWorld, 
 def test_task_whose_row_may_be_hidden_from_the_role_is_no_orphan(
     vuls: VulsWorld, runs: Reaper, staff: Staff, tmp_path: Path
 ) -> None:
-    staff.hire()
-    living = staff.linger()
+    staff.start_worker()
+    living = staff.start_task()
     run_of(vuls, living.id, 600)
     role = f"policed_{vuls.hand.one('SELECT current_database()')}"
     vuls.hand.do(f"CREATE ROLE {role} LOGIN")
@@ -237,8 +237,8 @@ def lasting_orphans(sources: list[Source], meanwhile: Callable[[], object]) -> l
 
 
 def test_task_whose_row_is_committed_a_moment_later_is_no_orphan(vuls: VulsWorld, staff: Staff) -> None:
-    staff.hire()
-    task, source = staff.linger(), of_runs(vuls, staff)
+    staff.start_worker()
+    task, source = staff.start_task(), of_runs(vuls, staff)
     assert lasting_orphans([source], lambda: None) == [task.id]
     with vuls.database.session() as server:
         server.do(
@@ -248,8 +248,8 @@ def test_task_whose_row_is_committed_a_moment_later_is_no_orphan(vuls: VulsWorld
 
 
 def test_task_that_ends_meanwhile_is_no_orphan(vuls: VulsWorld, staff: Staff) -> None:
-    staff.hire()
-    task, source = staff.linger(), of_runs(vuls, staff)
+    staff.start_worker()
+    task, source = staff.start_task(), of_runs(vuls, staff)
     witness = source.options.probe
     assert witness is not None
 
@@ -263,8 +263,8 @@ def test_task_that_ends_meanwhile_is_no_orphan(vuls: VulsWorld, staff: Staff) ->
 def test_task_that_another_source_of_the_broker_knows_is_no_orphan(
     vuls: VulsWorld, staff: Staff, databases: TemporaryDatabases
 ) -> None:
-    staff.hire()
-    task = staff.linger()
+    staff.start_worker()
+    task = staff.start_task()
     with postgresql_database(databases) as database, VulsWorld.create(database) as other:
         run_of(other, task.id)
         assert lasting_orphans([of_runs(vuls, staff), of_runs(other, staff)], lambda: None) == []

@@ -120,8 +120,8 @@ def _other_profiles(reaper: Reaper, url: str) -> list[str]:
 def test_orphans_keep_their_members(reaper: Reaper, empty: PostgreSQLDatabase, staff: Staff, golden: Golden) -> None:
     """What Celery executes for no job: there is one only with a broker and a worker."""
     make_tables(empty.url, "vuls.sql")
-    staff.hire()
-    staff.linger()
+    staff.start_worker()
+    staff.start_task()
     given = {"REAPER_DATABASE_URL": empty.url, "REAPER_PROFILE": "vuls"}
     documents = Documents(reaper.using({**given, "REAPER_BROKER_URL": staff.broker.url, "REAPER_QUEUES": staff.queue}))
     documents.ask("report")

@@ -147,7 +147,7 @@ def test_worker_that_waits_for_the_reapers_commit_is_late(world: ProteaWorld) ->
         reaper.do("UPDATE job SET status = 'failed', error_code = 'JobTimeout' WHERE id = %s", job)
         with ThreadPoolExecutor() as pool:
             late = pool.submit(worker.do, "UPDATE job SET status = 'succeeded' WHERE id = %s", job)
-            wait_until(lambda: world.database.waits(worker, world.hand), "the worker waits for the reaper's lock")
+            wait_until(lambda: world.database.is_blocked(worker, world.hand), "the worker waits for the reaper's lock")
             reaper.commit()
             late.result(30)
     assert status(world, job) == "failed"

@@ -25,7 +25,7 @@ from tests.support.checks import STALL, problems
 from tests.support.protea import HOUR, Heard
 from tests.support.purges import PurgeRecorder
 from tests.support.worlds import State, World
-from tests.support.worlds.servers import PLACES, called
+from tests.support.worlds.servers import PLACES, place_id
 
 
 @dataclass(frozen=True, order=True)
@@ -144,9 +144,9 @@ def _post_transition(world: World, source: Source, job: str) -> list[str]:
 
 
 def only_where(*ids: str) -> pytest.MarkDecorator:
-    places = [place for place in PLACES if called(place) in ids]
+    places = [place for place in PLACES if place_id(place) in ids]
     assert len(places) == len(ids)
-    return pytest.mark.parametrize("world", places, ids=called, indirect=True)
+    return pytest.mark.parametrize("world", places, ids=place_id, indirect=True)
 
 
 def test_printed_grants_suffice_for_the_daemon_and_check_finds_nothing_missing(world: World) -> None:

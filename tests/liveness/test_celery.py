@@ -65,8 +65,8 @@ def dead(said: LivenessReport, id_: str, queue: str) -> bool:
 
 class TestAlive:
     def test_executing_task_is_alive_and_has_its_worker_and_name(self, staff: Staff) -> None:
-        worker = staff.hire()
-        chore = staff.linger()
+        worker = staff.start_worker()
+        chore = staff.start_task()
         said, seconds = timed(probe(staff))
         assert said.trouble is None
         assert chore.id in said.alive
@@ -76,8 +76,8 @@ class TestAlive:
         assert seconds < DEADLINE / 2, "it does not wait for those who have all answered"
 
     def test_waiting_tasks_are_alive_when_reserved_and_at_the_broker(self, staff: Staff) -> None:
-        staff.hire(CHORES_PREFETCH="3")
-        staff.linger()
+        staff.start_worker(CHORES_PREFETCH="3")
+        staff.start_task()
         behind = [staff.send("nothing") for _ in range(8)]
         asked = probe(staff)
         reserved = wait_until(lambda: [id_ for id_ in behind if id_ in asked.ask().alive], "some are reserved")
@@ -87,25 +87,25 @@ class TestAlive:
         assert set(said.executing).isdisjoint(behind)
 
     def test_scheduled_task_is_alive(self, staff: Staff) -> None:
-        staff.hire()
+        staff.start_worker()
         later = staff.send("nothing", countdown=365 * 86400)
         asked = probe(staff)
         wait_until(lambda: later in asked.ask().alive, "its worker has it")
         assert later not in asked.ask().executing
 
     def test_task_that_was_never_sent_is_dead_while_its_queue_is_served(self, staff: Staff) -> None:
-        staff.hire()
+        staff.start_worker()
         assert dead(probe(staff).ask(), "never-sent", staff.queue)
 
     def test_queue_without_workers_makes_its_jobs_unknown(self, staff: Staff) -> None:
-        staff.hire()
+        staff.start_worker()
         said = probe(staff, "deserted").ask()
         assert staff.queue in said.queues
         assert "deserted" not in said.queues
         assert not dead(said, "any", "deserted")
 
     def test_message_in_a_queue_without_workers_is_not_dead(self, staff: Staff) -> None:
-        staff.hire("another" + staff.queue)
+        staff.start_worker("another" + staff.queue)
         waiting = staff.send("nothing")
         said = probe(staff).ask()
         assert waiting in said.alive or staff.queue in said.backlog
@@ -118,9 +118,9 @@ class TestAlive:
 
 class TestGone:
     def test_task_of_a_killed_worker_is_dead_when_another_worker_of_its_queue_answers(self, staff: Staff) -> None:
-        first = staff.hire()
-        chore = staff.linger()
-        staff.hire()
+        first = staff.start_worker()
+        chore = staff.start_task()
+        staff.start_worker()
         asked = probe(staff)
         assert chore.id in asked.ask().alive
         first.kill()
@@ -128,9 +128,9 @@ class TestGone:
         wait_until(lambda: dead(asked.ask(), chore.id, staff.queue), "it is dead")
 
     def test_killed_worker_keeps_its_queue_unknown_for_the_absence_and_no_longer(self, staff: Staff) -> None:
-        first = staff.hire()
-        chore = staff.linger()
-        staff.hire()
+        first = staff.start_worker()
+        chore = staff.start_task()
+        staff.start_worker()
         asked = probe(staff, absence=5)
         wait_until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
         first.kill()
@@ -142,12 +142,12 @@ class TestGone:
         assert time.monotonic() - begun >= 5
 
     def test_task_of_a_worker_in_warm_shutdown_is_not_dead(self, staff: Staff) -> None:
-        first = staff.hire()
-        chore = staff.linger()
-        staff.hire()
+        first = staff.start_worker()
+        chore = staff.start_task()
+        staff.start_worker()
         asked = probe(staff, absence=4)
         wait_until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
-        first.end_warmly()
+        first.shut_down_warmly()
         begun = time.monotonic()
         while time.monotonic() - begun < 3:
             assert not dead(asked.ask(), chore.id, staff.queue)
@@ -155,36 +155,36 @@ class TestGone:
 
     @pytest.mark.parametrize("broker", ["redis"], indirect=True)  # over RabbitMQ the name is taken until then
     def test_successor_of_the_same_name_does_not_prove_that_its_predecessor_ended(self, staff: Staff) -> None:
-        first = staff.hire()
-        chore = staff.linger()
+        first = staff.start_worker()
+        chore = staff.start_task()
         asked = probe(staff, absence=6)
         wait_until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
-        first.end_warmly()
-        staff.hire(name=first.name)
+        first.shut_down_warmly()
+        staff.start_worker(name=first.name)
         said = asked.ask()
         assert chore.alive, "the test shows nothing unless the task still runs"
         assert not dead(said, chore.id, staff.queue)
         assert f"{first.name} (process" in " ".join(said.doubts)
 
     def test_probe_that_has_only_begun_to_ask_reports_no_task_dead(self, staff: Staff) -> None:
-        staff.hire()
+        staff.start_worker()
         said = probe(staff, absence=60).ask()
         assert staff.queue not in said.queues
         assert "have been asked for" in said.doubts[0]
 
     def test_unacknowledged_message_of_a_killed_worker_is_not_dead(self, staff: Staff) -> None:
-        worker = staff.hire()
-        chore = staff.linger("linger_late")
+        worker = staff.start_worker()
+        chore = staff.start_task("linger_late")
         worker.kill()
         # Somebody serves, but not this queue: nobody takes the message.
-        staff.hire("another" + staff.queue)
+        staff.start_worker("another" + staff.queue)
         asked = probe(staff)
         wait_until(lambda: (said := asked.ask()).backlog or chore.id in said.alive, "the broker has it")
         assert not dead(asked.ask(), chore.id, staff.queue)
 
     @pytest.mark.parametrize("broker", ["rabbit"], indirect=True)
     def test_delayed_message_may_be_the_job_of_any_queue(self, staff: Staff) -> None:
-        staff.hire()
+        staff.start_worker()
         asked = probe(staff)
         assert not asked.ask().backlog
         with Connection(staff.broker.url) as connection:
@@ -201,9 +201,9 @@ class TestGone:
 
 class TestSilent:
     def test_frozen_worker_makes_the_jobs_of_its_queue_unknown_also_to_a_new_probe(self, staff: Staff) -> None:
-        frozen = staff.hire()
-        chore = staff.linger()
-        staff.hire()
+        frozen = staff.start_worker()
+        chore = staff.start_task()
+        staff.start_worker()
         frozen.freeze()
         said, seconds = timed(probe(staff, deadline=4))
         assert staff.queue not in said.queues
@@ -215,9 +215,9 @@ class TestSilent:
         assert staff.queue in asked.ask().queues
 
     def test_busy_solo_worker_does_not_answer_and_its_task_is_not_dead(self, staff: Staff) -> None:
-        staff.hire(pool="solo")
-        chore = staff.linger()
-        staff.hire()
+        staff.start_worker(pool="solo")
+        chore = staff.start_task()
+        staff.start_worker()
         said = probe(staff, deadline=4).ask()
         assert not dead(said, chore.id, staff.queue)
         assert staff.queue not in said.queues
@@ -226,8 +226,8 @@ class TestSilent:
         wait_until(lambda: staff.queue in asked.ask().queues, "it answers again")
 
     def test_busy_thread_worker_answers(self, staff: Staff) -> None:
-        worker = staff.hire(pool="threads")
-        chore = staff.linger()
+        worker = staff.start_worker(pool="threads")
+        chore = staff.start_task()
         said = probe(staff).ask()
         assert said.executing == {chore.id: worker.name}
         assert staff.queue in said.queues
@@ -235,8 +235,8 @@ class TestSilent:
 
     @pytest.mark.parametrize("question", ["reserved", "active", "active_queues"])
     def test_worker_that_does_not_answer_every_command_serves_no_queue(self, staff: Staff, question: str) -> None:
-        staff.hire(CHORES_MUTE=question)
-        chore = staff.linger()
+        staff.start_worker(CHORES_MUTE=question)
+        chore = staff.start_task()
         said = probe(staff, deadline=4).ask()
         assert not dead(said, chore.id, staff.queue)
         assert staff.queue not in said.queues
@@ -244,8 +244,8 @@ class TestSilent:
 
 class TestTrouble:
     def test_broker_that_is_away_is_trouble_until_it_is_back(self, staff: Staff) -> None:
-        staff.hire()
-        chore = staff.linger()
+        staff.start_worker()
+        chore = staff.start_task()
         asked = probe(staff)
         assert chore.id in asked.ask().alive
         staff.broker.down()
@@ -274,7 +274,7 @@ class TestTrouble:
         assert seconds <= 2 + SLACK
 
     def test_broker_that_freezes_during_an_inspection_does_not_delay_the_sweep(self, staff: Staff) -> None:
-        worker = staff.hire()
+        worker = staff.start_worker()
         worker.freeze()  # so that the inspection waits for it
         asked = probe(staff, deadline=4)
         begun, freezer = time.monotonic(), threading.Timer(1.5, staff.broker.freeze)
@@ -308,8 +308,8 @@ def test_transport_without_remote_control_is_trouble(url: str) -> None:
 class TestRevoke:
     @pytest.mark.parametrize("kill_signal", ["SIGTERM", "SIGKILL"])
     def test_revoke_ends_the_process_of_a_task_and_not_the_worker(self, staff: Staff, kill_signal: str) -> None:
-        worker = staff.hire()
-        chore, spared = staff.linger(), staff.send("nothing", countdown=3600)
+        worker = staff.start_worker()
+        chore, spared = staff.start_task(), staff.send("nothing", countdown=3600)
         asked = CeleryProbe(staff.broker.url, DEADLINE, {staff.queue}, absence_seconds=0, kill_signal=kill_signal)
         asked.revoke([chore.id])
         wait_until(lambda: not chore.alive, "the process has ended")
@@ -318,8 +318,8 @@ class TestRevoke:
         assert spared in asked.ask().alive
 
     def test_revoked_task_that_waits_is_never_started(self, staff: Staff) -> None:
-        staff.hire()
-        running = staff.linger()
+        staff.start_worker()
+        running = staff.start_task()
         track = staff.folder / "never"
         waiting = staff.send("linger", str(track))
         asked = probe(staff)
@@ -350,7 +350,7 @@ class TestHousekeeping:
                 return ours.num_fds(), ours.num_threads(), len(ours.children()), len(client.client_list()), keys
 
             try:
-                staff.hire()
+                staff.start_worker()
                 asked = probe(staff)
                 asked.ask()
                 before = wait_until(lambda: left() if b"" not in left()[4] else None, "it is quiet")

@@ -163,7 +163,7 @@ def test_operator_of_fail_is_named_in_the_row_and_in_the_log(reaper: Reaper, vul
     operator = document["operator"]
     assert operator.endswith(f"@{HOST}")
     message = f"Manually marked FAILED by operator: the rack burns ({operator})"
-    assert vuls.words(job) == message == document["message"]
+    assert vuls.message(job) == message == document["message"]
     [line] = lines((reaper.folder / "reaper.log").read_text())
     evidence = line["evidence"]
     assert (line["job"], evidence["operator"], evidence["message"]) == (job, operator, message)

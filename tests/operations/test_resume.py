@@ -230,8 +230,8 @@ def test_ctrl_c_while_resume_waits_changes_nothing(noetl: World, folder: Path) -
     with reaper_of(noetl, folder).process("resume", "--listen", "1h") as process:
         with noetl.database.session() as other:
             other.do("LOCK TABLE noetl.event")
-            wait_until(lambda: noetl.database.reapers(noetl.hand) > 0, "the command has a session")
-        wait_until(lambda: noetl.database.reapers(noetl.hand) == 0, "the command has closed its session")
+            wait_until(lambda: noetl.database.reaper_sessions(noetl.hand) > 0, "the command has a session")
+        wait_until(lambda: noetl.database.reaper_sessions(noetl.hand) == 0, "the command has closed its session")
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=10)
     assert (process.returncode, output, errors) == (exit_codes.INTERRUPTED, "", "")

@@ -24,12 +24,12 @@ from tests.support.commands import PROJECT, environment
 from tests.support.protea import HOUR, MINUTE, Heard
 from tests.support.waiting import wait_until
 from tests.support.worlds import WORLDS, Deadlock, Session, State, World
-from tests.support.worlds.servers import called, database_on, everywhere, only_where
+from tests.support.worlds.servers import database_on, only_where, place_id, places_where
 
 JOBS = 20
 
 
-@pytest.fixture(params=everywhere(), ids=called)
+@pytest.fixture(params=places_where(), ids=place_id)
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Every world on every server that supports it. The reaper connects as a role with just its privileges."""
     kind, where = request.param
@@ -81,7 +81,7 @@ def test_finished_jobs_are_left_alone(world: World) -> None:
     assert world.state(job) is State.FINISHED and world.dump() == before
 
 
-@only_where(lambda world: world.fallback)
+@only_where(lambda world: world.start_optional)
 def test_job_without_a_start_counts_from_the_next_column(world: World) -> None:
     old, young = world.stale_job(start=False), world.young_job(start=False)
     assert world.sweep().reaped == 1
@@ -132,24 +132,24 @@ def test_evidence_is_complete(world: World) -> None:
     job, heard = world.stale_job(), Heard()
     [expected] = world.explain(job)
     report = world.sweep(heard=heard)
-    [evidence] = world.audit(job) if world.audited else [told.evidence for told in heard.reaped_jobs]
+    [evidence] = world.audit(job) if world.has_audit else [told.evidence for told in heard.reaped_jobs]
     assert evidence is not None
     for name in ("started", "started_from", "last_sign", "witness", "signs", "timeout_from", "stall_from"):
         assert evidence[name] == getattr(expected, name), name
     assert (evidence["timeout_seconds"], evidence["stall_seconds"]) == (6 * HOUR, 30 * MINUTE)
     assert evidence["age_seconds"] == pytest.approx(8 * HOUR, abs=60)
-    silence = (2 if world.signs else 8) * HOUR
+    silence = (2 if world.has_signs else 8) * HOUR
     assert evidence["silence_seconds"] == pytest.approx(silence, abs=60)
     assert evidence["judged_at"] >= expected.judged_at
     assert (evidence["reason"], evidence["source"]) == ("JobTimeout", "main")
     assert (evidence["sweep_id"], evidence["host"]) == (report.sweep_id, "test-host")
 
 
-@only_where(lambda world: world.telling)
+@only_where(lambda world: world.has_message)
 def test_reason_is_a_sentence(world: World) -> None:
     job = world.stale_job()
     world.sweep()
-    words = world.words(job)
+    words = world.message(job)
     assert "after running for 8h 0m (timeout 6h)" in words and "(stall window 30m)" in words
 
 
@@ -199,7 +199,7 @@ class Worker:
         """Returns when it is done, or has to wait for somebody."""
         acting = self._acting = self._pool.submit(self._act_and_commit)
         wait_until(
-            lambda: acting.done() or self._world.database.waits(self._session, self._watcher),
+            lambda: acting.done() or self._world.database.is_blocked(self._session, self._watcher),
             "the action is done, or waits for a lock",
         )
         self.waited = not acting.done()
@@ -269,7 +269,7 @@ def test_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_waits(world: Worl
             assert worker.did() is not world.fenced
 
 
-@only_where(lambda world: world.signs, long=True)
+@only_where(lambda world: world.has_signs, long=True)
 def test_sign_of_life_at_any_moment_of_a_sweep_saves_the_job_or_waits(world: World, thorough: bool) -> None:
     for job, worker, gone, report in at_any_moment(world, world.sign_of_life, thorough):
         sent_back = world.database.deadlocks and worker.waited and not report.reaped
@@ -288,7 +288,7 @@ def test_worker_that_is_finishing_is_not_disturbed(world: World) -> None:
     assert world.sweep().reaped == 0
 
 
-@only_where(lambda world: world.signs)
+@only_where(lambda world: world.has_signs)
 def test_uncommitted_sign_of_life_saves_the_job(world: World) -> None:
     job = world.stale_job()
     with world.database.session() as session:
@@ -330,13 +330,13 @@ def test_concurrent_sweeps_end_each_job_once(world: World) -> None:
     ended += [reaped.key[0] for reaped in again.reaped_jobs]
     assert sorted(ended) == sorted(jobs)
     assert {world.state(job) for job in jobs} == {State.REAPED}
-    assert not world.audited or {len(world.audit(job)) for job in jobs} == {1}
+    assert not world.has_audit or {len(world.audit(job)) for job in jobs} == {1}
 
 
 def test_error_at_any_table_leaves_nothing_half_done(world: World) -> None:
     job, before = world.stale_job(), world.dump()
     for table, operation in world.writes:
-        with world.database.refusing(table, operation):
+        with world.database.refusing_writes(table, operation):
             report = world.sweep()
         assert (report.reaped, [failure.key for failure in report.failures]) == (0, [(job,)]), (table, operation)
         assert world.dump() == before
@@ -362,15 +362,15 @@ def test_reaper_killed_within_its_transaction_leaves_nothing(world: World) -> No
     command = [sys.executable, "-c", _SWEEP, world.profile, world.action, world.database.reaper]
     for table, operation in world.writes:
         with (
-            world.database.holding(table, operation),
+            world.database.blocking_writes(table, operation),
             subprocess.Popen(command, env=environment({}), cwd=PROJECT) as reaper,
         ):
             wait_until(
-                lambda: world.database.held(world.hand) or reaper.poll() is not None,
+                lambda: world.database.gate_has_waiter(world.hand) or reaper.poll() is not None,
                 "the reaper's statement waits, or the reaper has ended",
             )
             assert reaper.poll() is None, "it ended by itself"
             reaper.kill()
-        wait_until(lambda: world.database.reapers(world.hand) == 0, "no session of the reaper is left")
+        wait_until(lambda: world.database.reaper_sessions(world.hand) == 0, "no session of the reaper is left")
         assert world.dump() == before, (table, operation)
     assert world.sweep().reaped == 1 and world.state(job) is State.REAPED

@@ -18,7 +18,7 @@ from reaper.source.claim import ClaimResult
 from reaper.sql.keys import key_parameters
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.rule import Rule
-from tests.support.interleaving import SCRIPTS, MakeClaim, Stage, Sweeper, Tally, WholeSweep, claimers
+from tests.support.interleaving import SCRIPTS, Explorer, FullSweep, MakeClaim, Summary, Sweeper, claimers
 from tests.support.protea import Protea
 
 # The least number of orders, a little below the real one: fewer means that a step did not wait for its turn.
@@ -30,8 +30,8 @@ ALONE = {
     "finishes without looking": 12,
     "writes an event, then finishes": 40,
     "writes an event and finishes in one transaction": 28,
-    "is requeued and starts anew": 40,
-    "is requeued and starts anew, each at once": 9,
+    "is requeued and started again": 40,
+    "is requeued and started again, each at once": 9,
     "is requeued and claimed, but has not started": 40,
     "is requeued and claimed at once": 25,
     "holds the row for update": 12,
@@ -40,35 +40,35 @@ ALONE = {
 TOGETHER = {
     "writes an event": 1000,
     "finishes": 800,
-    "is requeued and starts anew, each at once": 350,
+    "is requeued and started again, each at once": 350,
     "holds the row for update": 1100,
 }
 
 
-def in_every_order(protea: Protea, sweepers: Sequence[Sweeper], script: str) -> Tally:
-    with Stage(protea, *sweepers) as stage:
-        return stage.every_order(SCRIPTS[script])
+def in_every_order(protea: Protea, sweepers: Sequence[Sweeper], script: str) -> Summary:
+    with Explorer(protea, *sweepers) as explorer:
+        return explorer.every_order(SCRIPTS[script])
 
 
-def show(capsys: pytest.CaptureFixture[str], tally: Tally) -> None:
+def show(capsys: pytest.CaptureFixture[str], summary: Summary) -> None:
     with capsys.disabled():
-        print(f"\n  {tally.orders} orders, {tally.waited} with a wait for a lock: {dict(tally.ends)}", end=" ")
+        print(f"\n  {summary.orders} orders, {summary.waited} with a wait for a lock: {dict(summary.ends)}", end=" ")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_worker_and_sweep_keep_the_invariants_in_every_order(
     protea: Protea, script: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally = in_every_order(protea, claimers(protea, 1), script)
-    show(capsys, tally)
-    assert tally.orders >= ALONE[script]
-    assert tally.waited > 0 and tally.ends["reaped"] > 0
+    summary = in_every_order(protea, claimers(protea, 1), script)
+    show(capsys, summary)
+    assert summary.orders >= ALONE[script]
+    assert summary.waited > 0 and summary.ends["reaped"] > 0
 
 
 @pytest.mark.parametrize(
     "script",
     [
-        "is requeued and starts anew, each at once",
+        "is requeued and started again, each at once",
         pytest.param("writes an event", marks=pytest.mark.thorough),
         pytest.param("finishes", marks=pytest.mark.thorough),
         pytest.param("holds the row for update", marks=pytest.mark.thorough),
@@ -77,22 +77,22 @@ def test_worker_and_sweep_keep_the_invariants_in_every_order(
 def test_worker_and_two_sweeps_keep_the_invariants_in_every_order(
     protea: Protea, script: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally = in_every_order(protea, claimers(protea, 2), script)
-    show(capsys, tally)
-    assert tally.orders >= TOGETHER[script]
-    assert tally.waited > 0 and tally.ends["reaped"] > 0
+    summary = in_every_order(protea, claimers(protea, 2), script)
+    show(capsys, summary)
+    assert summary.orders >= TOGETHER[script]
+    assert summary.waited > 0 and summary.ends["reaped"] > 0
 
 
 @pytest.mark.parametrize(
-    "script", ["writes an event", "finishes", "is requeued and starts anew", "holds the row's key"]
+    "script", ["writes an event", "finishes", "is requeued and started again", "holds the row's key"]
 )
 def test_worker_and_daemon_sweep_keep_the_invariants_in_every_order(
     protea: Protea, script: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tally = in_every_order(protea, [WholeSweep("A", protea)], script)
-    show(capsys, tally)
-    assert tally.orders > ALONE[script]
-    assert tally.waited > 0 and tally.ends["reaped"] > 0
+    summary = in_every_order(protea, [FullSweep("A", protea)], script)
+    show(capsys, summary)
+    assert summary.orders > ALONE[script]
+    assert summary.waited > 0 and summary.ends["reaped"] > 0
 
 
 # --- what the harness would notice ---------------------------------------------------------------------------

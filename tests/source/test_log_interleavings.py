@@ -24,8 +24,8 @@ from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.protea import PATIENCE, Heard, thresholds
-from tests.support.turns import Actor, Gate, Turns
-from tests.support.turns import Orders as EveryOrder
+from tests.support.turns import Actor, Gate, Schedule
+from tests.support.turns import ScheduleSearch as EveryOrder
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 
 EXECUTION = 400_000_000_000_000_000
@@ -171,7 +171,7 @@ class Stage:
                 play.run(choose)
                 tally.ends[play.check()] += 1
             finally:
-                play.turns.leave()
+                play.turns.cancel()
             tally.waited += play.turns.waited
         tally.orders = orders.count
         return tally
@@ -191,11 +191,11 @@ class Play:
         self.writer, self.sweepers = Writer(stage.worker, script), stage.sweepers
         actors = [Actor(s.name, partial(getattr, s, "pid"), s.play) for s in self.sweepers]
         actors.append(Actor("W", lambda: stage.worker.info.backend_pid, self.writer.play))
-        self.turns = Turns(actors, self.monitor)
+        self.turns = Schedule(actors, self.monitor)
 
     def run(self, choose: Callable[[int, list[str]], str]) -> None:
         while able := self._able():
-            self.turns.take(choose(self.turns.turn, able))
+            self.turns.run_step(choose(self.turns.turn, able))
             assert self._count("execution.cancelled") <= 1, f"cancelled twice: {self.turns.order}"
         left = [actor.name for actor in self.turns.actors if actor.step is not None]
         assert not left, f"{left} wait for ever: {self.turns.order}"
@@ -204,7 +204,7 @@ class Play:
                 raise actor.error
 
     def _able(self) -> list[str]:
-        return [name for name in self.turns.able() if name != "B" or any(n == "A" for n, _ in self.turns.begun)]
+        return [name for name in self.turns.runnable() if name != "B" or any(n == "A" for n, _ in self.turns.begun)]
 
     def check(self) -> str:
         order = " → ".join(self.turns.order)

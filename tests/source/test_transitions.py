@@ -91,7 +91,7 @@ def test_job_whose_state_a_trigger_puts_back_is_refused_where_no_audit_is_writte
 def test_job_that_a_trigger_refuses_stays_and_all_others_are_ended(
     tasks: Tasks, table: str, operation: str, when: str, batch_size: int
 ) -> None:
-    with tasks.interfering(table, operation, when, tasks.database.refusal):
+    with tasks.interfering(table, operation, when, tasks.database.raise_statement):
         assert "refused by a trigger" in only_the_bad_one_is_left(tasks, batch_size)
     assert tasks.logged() == [(n, "dead") for n in range(1, 8) if n != 4]
 
@@ -157,7 +157,7 @@ def test_part_that_a_trigger_refuses_keeps_its_job_running_without_an_audit(task
     tasks.part(2, 2)
     also = [{"insert": "task_log", "values": {"task_id": {"column": "id"}, "what": "dead"}}, CLOSE_PARTS]
     source = tasks.source(mapped(actions={"fail": {"also": also}}))
-    with tasks.interfering("task_part", "UPDATE", "OLD.task_id = 2", tasks.database.refusal):
+    with tasks.interfering("task_part", "UPDATE", "OLD.task_id = 2", tasks.database.raise_statement):
         report = tasks.sweep(source)
     assert (report.reaped, [failure.key for failure in report.failures]) == (1, [("2",)])
     assert tasks.states() == {"1": "dead", "2": "working"}
@@ -208,7 +208,7 @@ def test_deleted_job_that_a_trigger_refuses_keeps_its_parts(tasks: Tasks) -> Non
     tasks.add(2)
     for task in (1, 2):
         tasks.part(task, task)
-    with tasks.interfering("task", "DELETE", "OLD.kind = 'bad'", tasks.database.refusal):
+    with tasks.interfering("task", "DELETE", "OLD.kind = 'bad'", tasks.database.raise_statement):
         report = tasks.sweep(tasks.source(deleting(), action="delete"))
     assert (report.reaped, [failure.key for failure in report.failures]) == (1, [("1",)])
     assert (tasks.states(), tasks.parts()) == ({"1": "working"}, [(1, 1, "open")])

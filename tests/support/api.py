@@ -109,7 +109,7 @@ class Steered(Daemon):
         wait_until(lambda: self.sweeps(outcome) >= 1, f"the first sweep {outcome}")
 
     def forget(self) -> None:
-        """What was looked at a moment ago is told again, unless something was done meanwhile."""
+        """Empty the daemon's read cache: it answers reads again for a moment, but a POST clears it."""
         assert self.api.post("/api/sweeps", {}).status == 200
 
 

@@ -1,4 +1,4 @@
-"""Private brokers and private Celery workers: processes that tests stop, freeze and kill with real signals."""
+"""Private brokers and Celery workers: processes that tests stop, freeze and kill with real signals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PASSWORD = "s3cret/word"
 
 
 class Broker(Protocol):
-    """A broker of its own, up when it is handed out."""
+    """A private broker, running when it is handed out."""
 
     url: str
     place: str
@@ -46,8 +46,8 @@ def _answers(port: int) -> bool:
     return False
 
 
-class Group:
-    """A process with its children, as one group that signals reach."""
+class ProcessGroup:
+    """A process and its children in one process group, which receives signals together."""
 
     def __init__(self, words: Sequence[str], folder: Path, log: Path, **environment: str) -> None:
         with log.open("ab") as output:
@@ -66,13 +66,13 @@ class Group:
             os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
-        """All of it, at once, with no time to say goodbye."""
+        """Kill the whole group with SIGKILL."""
         self.signal(signal.SIGKILL)
         self.process.wait(10)
 
 
 class RedisServer:
-    """redis-server, with a password, on a folder of its own."""
+    """A redis-server with a password, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._port = folder, free_port()
@@ -87,7 +87,7 @@ class RedisServer:
         options = {"port": self._port, "bind": "127.0.0.1", "dir": self._folder, "requirepass": PASSWORD}
         words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
         assert _REDIS is not None
-        self._group = Group(
+        self._group = ProcessGroup(
             [_REDIS, *words, "--appendonly", "yes", "--appendfsync", "no"], self._folder, self._folder / "redis.log"
         )
         wait_until(lambda: _answers(self._port), "Redis answers")
@@ -103,7 +103,7 @@ class RedisServer:
 
 
 class RabbitServer:
-    """A RabbitMQ node of its own: its name, ports, folder, cookie and port mapper are nobody else's."""
+    """A private RabbitMQ node, with its own name, ports, folder, cookie and port mapper."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._port, self._mapper_port = folder, free_port(), free_port()
@@ -126,17 +126,17 @@ class RabbitServer:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
             "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
         }
-        # The default watches the machine's disk, and would block publishers on a full one.
+        # With the default, RabbitMQ blocks publishers when the machine's disk is nearly full.
         (folder / "rabbitmq.conf").write_text("disk_free_limit.absolute = 1MB\n")
         assert _EPMD is not None
-        self._mapper = Group([_EPMD], folder, folder / "epmd.log", **self._environment)
+        self._mapper = ProcessGroup([_EPMD], folder, folder / "epmd.log", **self._environment)
         self.up()
 
     def url_with(self, password: str) -> str:
         return f"amqp://guest:{password}@{self.place}//"
 
     def up(self) -> None:
-        self._group = Group([_RABBITMQ], self._folder, self._folder / "out.log", **self._environment)
+        self._group = ProcessGroup([_RABBITMQ], self._folder, self._folder / "out.log", **self._environment)
         wait_until(lambda: _answers(self._port), "RabbitMQ answers", 120)
 
     def down(self) -> None:
@@ -153,14 +153,14 @@ class RabbitServer:
         self._group.signal(signal.SIGCONT)
 
 
-def _needs(what: str, there: bool) -> None:
-    if not there:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{what} is not installed")
+def _require(name: str, installed: bool) -> None:
+    if not installed:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{name} is not installed")
 
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[RedisServer]:
-    _needs("redis-server", _REDIS is not None)
+    _require("redis-server", _REDIS is not None)
     server = RedisServer(folder)
     try:
         yield server
@@ -170,7 +170,7 @@ def redis_server(folder: Path) -> Iterator[RedisServer]:
 
 @contextmanager
 def rabbit_server(folder: Path) -> Iterator[RabbitServer]:
-    _needs("rabbitmq-server", Path(_RABBITMQ).exists() and _EPMD is not None)
+    _require("rabbitmq-server", Path(_RABBITMQ).exists() and _EPMD is not None)
     server = RabbitServer(folder)
     try:
         yield server
@@ -200,7 +200,7 @@ class CeleryWorker:
             pool,
         ]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "info"]
-        self._group = Group(
+        self._group = ProcessGroup(
             [sys.executable, *words, "-c", "1", *quiet],
             folder,
             self._log,
@@ -216,7 +216,7 @@ class CeleryWorker:
         return self._group.process.poll() is None
 
     def kill(self) -> None:
-        """The worker and whatever it executes, with no time to say goodbye."""
+        """Kill the worker and its child processes with SIGKILL."""
         self._group.kill()
 
     def freeze(self) -> None:
@@ -225,14 +225,14 @@ class CeleryWorker:
     def thaw(self) -> None:
         self._group.signal(signal.SIGCONT)
 
-    def end_warmly(self) -> None:
-        """As service managers do: it takes nothing new, and finishes what it executes."""
+    def shut_down_warmly(self) -> None:
+        """Send SIGTERM, as service managers do: the worker takes no new task and finishes the running ones."""
         os.kill(self._group.process.pid, signal.SIGTERM)
         wait_until(lambda: b"Warm shutdown" in self._log.read_bytes(), f"{self.name} ends warmly")
 
 
 class Staff:
-    """The workers of one test and what they are given to do."""
+    """The workers of one test, and the tasks sent to them."""
 
     def __init__(self, broker: Broker, folder: Path) -> None:
         self.broker, self.folder = broker, folder
@@ -242,14 +242,16 @@ class Staff:
     def close(self) -> None:
         self._stack.close()
 
-    def hire(self, *queues: str, pool: str = "prefork", name: str | None = None, **environment: str) -> CeleryWorker:
-        """A worker that consumes these queues (none: the test's own), and is ready."""
+    def start_worker(
+        self, *queues: str, pool: str = "prefork", name: str | None = None, **environment: str
+    ) -> CeleryWorker:
+        """Start a worker for these queues (default: the test's own) and wait until it is ready."""
         worker = CeleryWorker(self.broker, self.folder, queues or [self.queue], pool, name, **environment)
         self._stack.callback(worker.kill)
         return worker
 
     def send(self, task: str, *args: Any, queue: str | None = None, **options: Any) -> str:
-        """The id of a task that has been sent, to the test's own queue unless another is named."""
+        """Send a task, by default to the test's own queue. Returns its id."""
         id_ = uuid4().hex
         app = Celery(broker=self.broker.url)
         with app.connection_for_write() as connection:
@@ -259,16 +261,16 @@ class Staff:
         app.close()
         return id_
 
-    def linger(self, task: str = "linger", **options: Any) -> Chore:
-        """A task that is being executed, until somebody ends it."""
+    def start_task(self, task: str = "linger", **options: Any) -> RunningTask:
+        """Send a task that runs until `finish` or `kill`, and wait until a worker executes it."""
         track = self.folder / uuid4().hex
-        chore = Chore(self.send(task, str(track), **options), track)
+        running_task = RunningTask(self.send(task, str(track), **options), track)
         wait_until(lambda: track.exists() and track.read_text(), "the task has begun", 30)
-        return chore
+        return running_task
 
 
-class Chore:
-    """A task that has begun."""
+class RunningTask:
+    """A task that a worker is executing."""
 
     def __init__(self, id_: str, track: Path) -> None:
         self.id, self._track = id_, track
@@ -278,7 +280,7 @@ class Chore:
 
     @property
     def alive(self) -> bool:
-        """Whether the process that executes it is there."""
+        """Whether the process that executes it exists."""
         try:
             return bool(psutil.Process(int(self._track.read_text())).status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:

@@ -16,7 +16,7 @@ app.conf.update(worker_prefetch_multiplier=int(os.environ.get("CHORES_PREFETCH",
 
 @app.task(name="chores.linger")
 def linger(track: str) -> None:
-    """Writes down which process it is, and works until somebody ends it, or `track`.done appears."""
+    """Write the process id to `track`, and work until the process is killed or `track`.done appears."""
     Path(track).write_text(str(os.getpid()))
     while not Path(f"{track}.done").exists():
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The Celery application of somebody who keeps Celery beat, as the README tells to write it."""
+"""A Celery application that uses Celery beat, written as the README describes it."""
 
 from __future__ import annotations
 

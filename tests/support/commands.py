@@ -18,7 +18,7 @@ from reaper.cli.main import cli
 COMMAND = (sys.executable, "-W", "error", "-m", "reaper")
 PROJECT = Path(__file__).parents[2]
 AWAY = "postgresql://someone:geheim@127.0.0.1:1/nothing"
-"""Nobody listens there, and the password must never be seen."""
+"""A URL without a server behind it. Its password must never appear in any output."""
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:

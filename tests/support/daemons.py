@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 def fetch(port: int, path: str) -> tuple[int, str]:
-    """Status and body. Raises OSError when nobody answers."""
+    """Status and body. Raises OSError when the server does not answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)
@@ -168,7 +168,7 @@ class Daemon:
     # --- HTTP ------------------------------------------------------------------------------------------------
 
     def get(self, path: str) -> tuple[int, str] | None:
-        """Status and body, or None while nobody answers."""
+        """Status and body; None while the daemon does not answer."""
         try:
             return fetch(self.port, path)
         except OSError:
@@ -205,14 +205,14 @@ class Daemon:
         answer = self.get("/ready")
         assert answer is not None
         status, body = answer
-        told = json.loads(body)
-        assert (status == 200) is told["ready"]
-        return told["ready"], {name: source["problems"] for name, source in told["sources"].items()}
+        readiness = json.loads(body)
+        assert (status == 200) is readiness["ready"]
+        return readiness["ready"], {name: source["problems"] for name, source in readiness["sources"].items()}
 
 
 @contextmanager
 def closed(server: str, database: str) -> Iterator[None]:
-    """Nobody can connect to one database of a server: to its users, it is away."""
+    """During the block no session can connect to one database of a server: it looks unreachable."""
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS false')
         connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database])

@@ -1,4 +1,4 @@
-"""A host in namespaces, where a real systemd is the first process (`hosts.sh` makes it)."""
+"""A host in Linux namespaces with a real systemd as its first process (`hosts.sh` makes it)."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _SCRIPT = Path(__file__).with_name("hosts.sh")
 _SYSTEMD = Path("/lib/systemd/systemd")
 _BOOT_SECONDS = 60.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_WAY = re.compile(r"PIP_|SSL_CERT_|(?:HTTPS?|NO)_PROXY$", re.IGNORECASE)
+_PACKAGE_VARIABLES = re.compile(r"PIP_|SSL_CERT_|(?:HTTPS?|NO)_PROXY$", re.IGNORECASE)
 
 
 class Host:
-    """Runs what it is told as root of that host."""
+    """Runs commands as root of that host."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        # How to reach what is to be installed, and nothing else of ours.
-        ways = {name: value for name, value in os.environ.items() if _WAY.match(name)}
-        self._environment = [f"{name}={value}" for name, value in {**ways, "PATH": _PATH}.items()]
+        # Only the variables that pip needs to reach its package index.
+        inherited = {name: value for name, value in os.environ.items() if _PACKAGE_VARIABLES.match(name)}
+        self._environment = [f"{name}={value}" for name, value in {**inherited, "PATH": _PATH}.items()]
 
     def run(self, *words: str, text: str | None = None, seconds: float = 60) -> subprocess.CompletedProcess[str]:
-        """A command there, whatever its exit status. `text` is its standard input."""
+        """Run a command there; any exit status is accepted. `text` is its standard input."""
         return subprocess.run(
             ["nsenter", "--target", str(self._pid), "--all", "env", "-i", *self._environment, *words],
             input=text, capture_output=True, text=True, timeout=seconds, check=False,
         )  # fmt: skip
 
     def __call__(self, *words: str, text: str | None = None, seconds: float = 60) -> str:
-        """What a command there prints, which must end well."""
+        """Run a command there, which must succeed. Returns its output."""
         done = self.run(*words, text=text, seconds=seconds)
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
@@ -48,28 +48,28 @@ class Host:
     def write(self, path: str, text: str) -> None:
         self("tee", path, text=text)
 
-    def shows(self, unit: str, *properties: str) -> dict[str, str]:
-        """What systemd knows of a unit."""
-        told = self("systemctl", "show", unit, f"--property={','.join(properties)}")
-        return dict(line.split("=", 1) for line in told.splitlines())
+    def unit_properties(self, unit: str, *properties: str) -> dict[str, str]:
+        """Properties of a unit, from systemd."""
+        output = self("systemctl", "show", unit, f"--property={','.join(properties)}")
+        return dict(line.split("=", 1) for line in output.splitlines())
 
-    def becomes(self, unit: str, seconds: float = 45, **wanted: str) -> None:
+    def wait_for_unit(self, unit: str, seconds: float = 45, **expected: str) -> None:
         """Wait until the unit's properties are these."""
 
-        def told() -> str:
+        def difference() -> str:
             log = self.run("systemctl", "status", "--full", unit).stdout + self.event_log(unit)[-3000:]
-            return f"{unit} is {wanted}, not {self.shows(unit, *wanted)}: {log}"
+            return f"{unit} is {self.unit_properties(unit, *expected)}, not {expected}: {log}"
 
-        wait_until(lambda: self.shows(unit, *wanted) == wanted, told, seconds, interval_seconds=0.1)
+        wait_until(lambda: self.unit_properties(unit, *expected) == expected, difference, seconds, interval_seconds=0.1)
 
     def event_log(self, unit: str) -> str:
         return self("journalctl", "--unit", unit, "--output=cat", "--no-pager")
 
 
-def why_not() -> str | None:
-    """What keeps this machine from having such a host; None when nothing does."""
+def unsupported_reason() -> str | None:
+    """Why this machine cannot run such a host; None when it can."""
     if os.geteuid() != 0:
-        return "only root can make a host of its own"
+        return "only root can make such a host"
     if not _SYSTEMD.exists():
         if os.environ.get("CI") == "true":
             pytest.fail("systemd is not installed")
@@ -85,9 +85,9 @@ def why_not() -> str | None:
 
 @contextmanager
 def booted(mounts: Mapping[Path, str]) -> Iterator[Host]:
-    """A host that has booted, which sees these folders of this machine at other places."""
+    """A booted host. `mounts` maps folders of this machine to paths on the host."""
     folder = Path(tempfile.mkdtemp(prefix="reaper-host-"))
-    # It ends with this process, however that ends.
+    # The host is killed when this process ends in any way.
     words = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "bash", str(_SCRIPT)]
     words += [str(folder), *(f"{source}:{target}" for source, target in mounts.items())]
     with tempfile.TemporaryFile("w+") as log, subprocess.Popen(words, stdout=log, stderr=log) as process:
@@ -111,7 +111,7 @@ def _init_below(process: subprocess.Popen[bytes], log: IO[str]) -> int:
         log.seek(0)
         pytest.fail(f"the host ended with status {process.returncode}: {log.read()}")
     pid = process.pid
-    with suppress(FileNotFoundError, ProcessLookupError):  # what prepares the host ends while we look at it
+    with suppress(FileNotFoundError, ProcessLookupError):  # a setup process may end while it is inspected
         while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
             pid = int(children[-1])
             if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":

@@ -1,4 +1,4 @@
-"""One worker and some sweeps on one stale job, in every order, and what must hold after each of them."""
+"""Runs a worker and some sweeps on one stale job in every possible order, and checks the invariants after each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.rule import Rule
 from tests.support.protea import HOUR, Protea
-from tests.support.turns import Actor, Gate, Orders, Turns
+from tests.support.turns import Actor, Gate, Schedule, ScheduleSearch
 
 MakeClaim = Callable[[Rule, EvaluationContext, AuditInfo], Claim]
 
@@ -27,20 +27,20 @@ MakeClaim = Callable[[Rule, EvaluationContext, AuditInfo], Claim]
 
 
 @dataclass(frozen=True)
-class Work:
+class Transaction:
     """One transaction of a worker: statements about `%(job)s`, and what its commit means.
 
-    A worker that is `wary` looks whether its statement changed a row, and gives up when it did not.
+    With `checks_row_count` the worker stops when a statement changes no row.
     """
 
     statements: tuple[str, ...]
     end: str = "commit"
-    alive: bool = False
+    shows_life: bool = False
     finishes: bool = False
-    moves: bool = False
-    wary: bool = False
-    open: bool = True
-    """Whether its end is a step of its own, so that others have their turn while it holds the row."""
+    changes_claim: bool = False
+    checks_row_count: bool = False
+    separate_end: bool = True
+    """Whether commit or rollback is a step of its own, so that others run while the row is locked."""
 
 
 EVENT = "INSERT INTO job_event (job_id, event) VALUES (%(job)s, 'progress')"
@@ -52,55 +52,57 @@ CLAIM = "UPDATE job SET status = 'running' WHERE id = %(job)s AND status = 'queu
 BLIND = "UPDATE job SET status = 'succeeded', finished_at = now() WHERE id = %(job)s"
 
 
-def hold(how: str, end: str) -> Work:
-    """A lock on the job's row, and nothing else."""
-    return Work((f"SELECT FROM job WHERE id = %(job)s {how}",), end)
+def hold_lock(how: str, end: str) -> Transaction:
+    """A transaction that only locks the job's row."""
+    return Transaction((f"SELECT FROM job WHERE id = %(job)s {how}",), end)
 
 
-SCRIPTS: dict[str, tuple[Work, ...]] = {
-    "writes an event": (Work((EVENT,), alive=True),),
-    "writes an event and takes it back": (Work((EVENT,), "rollback"),),
-    "makes a child": (Work((CHILD,), alive=True),),
-    "finishes": (Work((FINISH,), finishes=True, wary=True),),
-    "finishes without looking": (Work((BLIND,), finishes=True),),
+SCRIPTS: dict[str, tuple[Transaction, ...]] = {
+    "writes an event": (Transaction((EVENT,), shows_life=True),),
+    "writes an event and takes it back": (Transaction((EVENT,), "rollback"),),
+    "makes a child": (Transaction((CHILD,), shows_life=True),),
+    "finishes": (Transaction((FINISH,), finishes=True, checks_row_count=True),),
+    "finishes without looking": (Transaction((BLIND,), finishes=True),),
     "writes an event, then finishes": (
-        Work((EVENT,), alive=True),
-        Work((FINISH,), finishes=True, wary=True),
+        Transaction((EVENT,), shows_life=True),
+        Transaction((FINISH,), finishes=True, checks_row_count=True),
     ),
-    "writes an event and finishes in one transaction": (Work((EVENT, FINISH), finishes=True, wary=True),),
-    "is requeued and starts anew": (
-        Work((REQUEUE,), moves=True, wary=True),
-        Work((START,), moves=True, wary=True),
+    "writes an event and finishes in one transaction": (
+        Transaction((EVENT, FINISH), finishes=True, checks_row_count=True),
     ),
-    "is requeued and starts anew, each at once": (
-        Work((REQUEUE,), moves=True, wary=True, open=False),
-        Work((START,), moves=True, wary=True, open=False),
+    "is requeued and started again": (
+        Transaction((REQUEUE,), changes_claim=True, checks_row_count=True),
+        Transaction((START,), changes_claim=True, checks_row_count=True),
+    ),
+    "is requeued and started again, each at once": (
+        Transaction((REQUEUE,), changes_claim=True, checks_row_count=True, separate_end=False),
+        Transaction((START,), changes_claim=True, checks_row_count=True, separate_end=False),
     ),
     "is requeued and claimed, but has not started": (
-        Work((REQUEUE,), moves=True, wary=True),
-        Work((CLAIM,), moves=True, wary=True),
+        Transaction((REQUEUE,), changes_claim=True, checks_row_count=True),
+        Transaction((CLAIM,), changes_claim=True, checks_row_count=True),
     ),
-    "is requeued and claimed at once": (Work((REQUEUE, CLAIM), moves=True, wary=True),),
-    "holds the row for update": (hold("FOR UPDATE", "commit"),),
-    "holds the row's key": (hold("FOR KEY SHARE", "rollback"),),
+    "is requeued and claimed at once": (Transaction((REQUEUE, CLAIM), changes_claim=True, checks_row_count=True),),
+    "holds the row for update": (hold_lock("FOR UPDATE", "commit"),),
+    "holds the row's key": (hold_lock("FOR KEY SHARE", "rollback"),),
 }
 
 
 @dataclass
-class Done:
-    """A transaction of a worker, as it went: the turns in which it took hold of the row and let go of it."""
+class TransactionRun:
+    """A transaction that a worker ran: the names of its steps, and whether it changed the row."""
 
-    work: Work
+    work: Transaction
     names: list[str]
     changed: bool = False
 
 
 class Worker:
-    """Plays a script, each statement and each end of a transaction a step of its own."""
+    """Runs a script. Each statement and each end of a transaction is a step of its own."""
 
-    def __init__(self, connection: psycopg.Connection[Any], job: str, script: Sequence[Work]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], job: str, script: Sequence[Transaction]) -> None:
         self.connection, self.job, self.script = connection, job, script
-        self.did: list[Done] = []
+        self.runs: list[TransactionRun] = []
 
     def play(self, gate: Gate) -> None:
         try:
@@ -110,18 +112,20 @@ class Worker:
         finally:
             self.connection.rollback()
 
-    def _do(self, n: int, work: Work, gate: Gate) -> bool:
-        """One transaction; False when a wary worker found that the job is not its own any more."""
-        done = Done(work, [f"{verb.split(' ', 1)[0].lower()} {n}.{i}" for i, verb in enumerate(work.statements)])
-        if work.open:
+    def _do(self, n: int, work: Transaction, gate: Gate) -> bool:
+        """One transaction; False when the worker found that the job is no longer its own."""
+        done = TransactionRun(
+            work, [f"{verb.split(' ', 1)[0].lower()} {n}.{i}" for i, verb in enumerate(work.statements)]
+        )
+        if work.separate_end:
             done.names.append(f"{work.end} {n}")
-        self.did.append(done)
+        self.runs.append(done)
         for name, statement in zip(done.names, work.statements, strict=False):
             gate(name)
             done.changed = self.connection.execute(statement, {"job": self.job}).rowcount > 0
-            if work.wary and not done.changed:
+            if work.checks_row_count and not done.changed:
                 return False
-        if work.open:
+        if work.separate_end:
             gate(done.names[-1])
         self.connection.commit() if work.end == "commit" else self.connection.rollback()
         return True
@@ -131,8 +135,8 @@ class Worker:
 
 
 @dataclass
-class Swept:
-    """What one sweep of a play found and did."""
+class SweepResult:
+    """What one sweep found and did."""
 
     found: int = 0
     reaped: int = 0
@@ -142,12 +146,12 @@ class Swept:
 
 
 class Sweeper:
-    """Whoever sweeps, with the name and the server process that an actor needs."""
+    """Base class of the two kinds of sweeps, with the name and the server process that an actor needs."""
 
     def __init__(self, name: str, protea: Protea) -> None:
         self.name = name
         self.source: Source = protea.source()
-        self.swept = Swept()
+        self.result = SweepResult()
         self.pid = 0
         self._gate: Gate | None = None
         self._steps: list[str] = []
@@ -160,7 +164,7 @@ class Sweeper:
         self.source.close()
 
     def _listen_to(self, target: Connection | Engine) -> None:
-        """Stop before each statement of the claim, and before its commit."""
+        """Make each statement of the claim, and its commit, a step."""
         event.listen(target, "before_cursor_execute", self._before_statement)
         event.listen(target, "commit", self._before_commit)
 
@@ -168,7 +172,7 @@ class Sweeper:
         self._steps, self._claiming = ["lock", "judge", "count"], True
 
     def _before_statement(self, _c: Connection, _r: object, statement: str, *_: object) -> None:
-        # What was left of the job is read while its row is locked: a turn there is no other than that at the commit.
+        # These reads run while the row is locked. A step there would add no order that the commit step does not.
         reads = " AS epoch" in statement or " AS same_0" in statement
         if self._gate is not None and self._claiming and not reads:
             self._gate(self._steps.pop(0))
@@ -180,7 +184,7 @@ class Sweeper:
 
 
 class Claimer(Sweeper):
-    """The statements of survey and claim on one connection, without what a sweep does around them."""
+    """Only the statements of survey and claim, on one connection."""
 
     def __init__(self, name: str, protea: Protea, make: MakeClaim, isolation: str | None) -> None:
         super().__init__(name, protea)
@@ -189,7 +193,7 @@ class Claimer(Sweeper):
         driver = self.connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         self.pid = driver.info.backend_pid
-        # The same few statements thousands of times: planning them once halves the time of a play.
+        # The same few statements run thousands of times: planning them once halves the duration.
         driver.prepare_threshold = 5
         if isolation:
             self.connection = self.connection.execution_options(isolation_level=isolation)
@@ -198,7 +202,7 @@ class Claimer(Sweeper):
         self._listen_to(self.connection)
 
     def play(self, gate: Gate) -> None:
-        self.swept, self._gate, self._claiming = Swept(), gate, False
+        self.swept, self._gate, self._claiming = SweepResult(), gate, False
         gate("survey")
         with self.source.transaction(self.connection, read_only=True):
             batch = [Candidate(row[:1], row[1:]) for row in self.connection.execute(self.survey)]
@@ -220,8 +224,8 @@ class Claimer(Sweeper):
         self.connection.close()
 
 
-class WholeSweep(Sweeper):
-    """`sweep` itself, as the daemon calls it, connections and all; it also stops between its clock and its survey."""
+class FullSweep(Sweeper):
+    """`sweep` as the daemon calls it, with its own connections. It has an additional step before its survey."""
 
     def __init__(self, name: str, protea: Protea) -> None:
         super().__init__(name, protea)
@@ -230,12 +234,12 @@ class WholeSweep(Sweeper):
         self._listen_to(self.source.engine)
 
     def play(self, gate: Gate) -> None:
-        self.swept, self._gate, self._claiming, self._surveyed = Swept(), gate, False, False
+        self.swept, self._gate, self._claiming, self._surveyed = SweepResult(), gate, False, False
         gate("meet")
         report = self._protea.sweep(self.source)
         found = report.census.stale if report.census else 0
         problem = report.error or "; ".join(failure.error for failure in report.failures) or None
-        self.swept = Swept(found, report.reaped, report.lost, report.locked_total, problem)
+        self.swept = SweepResult(found, report.reaped, report.lost, report.locked_total, problem)
 
     def _before_statement(self, _c: Connection, _r: object, statement: str, *_: object) -> None:
         assert self._gate is not None
@@ -250,12 +254,12 @@ class WholeSweep(Sweeper):
         super()._before_statement(_c, _r, statement)
 
 
-# --- the play ----------------------------------------------------------------------------------------------
+# --- all orders --------------------------------------------------------------------------------------------
 
 
 @dataclass
-class Tally:
-    """How many orders ran, and how they ended."""
+class Summary:
+    """How many orders were run, in how many a step had to wait, and how they ended."""
 
     orders: int = 0
     waited: int = 0
@@ -266,14 +270,14 @@ def claimers(protea: Protea, count: int, make: MakeClaim = Claim, isolation: str
     return [Claimer(name, protea, make, isolation) for name in "AB"[:count]]
 
 
-class Stage:
-    """One stale job after the other, with the same connections."""
+class Explorer:
+    """Runs all orders, each on a new stale job, with the same connections."""
 
     def __init__(self, protea: Protea, *sweepers: Sweeper) -> None:
         self.protea, self.sweepers = protea, sweepers
         self.worker = protea.connect()
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Explorer:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -281,28 +285,28 @@ class Stage:
         for sweeper in self.sweepers:
             sweeper.close()
 
-    def every_order(self, script: Sequence[Work]) -> Tally:
-        """Play the script against the sweeps in every order; raises AssertionError on the first that breaks a rule."""
-        tally, orders = Tally(), Orders()
+    def every_order(self, script: Sequence[Transaction]) -> Summary:
+        """Run the script and the sweeps in every order. Raises AssertionError when an invariant is broken."""
+        summary, orders = Summary(), ScheduleSearch()
         for choose in orders:
             if orders.count % 500 == 0:
                 self.protea.connection.execute("VACUUM job, job_event")
-            play = Play(self, script)
+            trial = Trial(self, script)
             try:
-                play.run(choose)
-                play.check()
+                trial.run(choose)
+                trial.check()
             finally:
-                play.turns.leave()
-            tally.waited += play.turns.waited
-            tally.ends[play.how_it_ended()] += 1
-        tally.orders = orders.count
-        return tally
+                trial.schedule.cancel()
+            summary.waited += trial.schedule.waited
+            summary.ends[trial.outcome()] += 1
+        summary.orders = orders.count
+        return summary
 
 
-class Play:
-    """One order: the actors, their turns, and what must hold."""
+class Trial:
+    """One order: the actors, their schedule, and the invariants."""
 
-    def __init__(self, stage: Stage, script: Sequence[Work]) -> None:
+    def __init__(self, stage: Explorer, script: Sequence[Transaction]) -> None:
         self.protea = stage.protea
         self.protea.connection.execute("DELETE FROM job")
         self.job = self.protea.stale(age=8 * HOUR, created=9 * HOUR)
@@ -310,73 +314,81 @@ class Play:
         self.sweepers = stage.sweepers
         actors = [Actor(s.name, partial(getattr, s, "pid"), s.play) for s in self.sweepers]
         actors.append(Actor("W", lambda: stage.worker.info.backend_pid, self.worker.play))
-        self.turns = Turns(actors, self.protea.connection)
+        self.schedule = Schedule(actors, self.protea.connection)
 
     def run(self, choose: Callable[[int, list[str]], str]) -> None:
-        while able := self._able():
-            self.turns.take(choose(self.turns.turn, able))
-            self.check_what_others_see()
-        left = [actor.name for actor in self.turns.actors if actor.step is not None]
-        assert not left, f"{left} wait for ever: {self.turns.order}"
-        for actor in self.turns.actors:
+        while runnable := self._runnable():
+            self.schedule.run_step(choose(self.schedule.turn, runnable))
+            self.check_visible_state()
+        left = [actor.name for actor in self.schedule.actors if actor.step is not None]
+        assert not left, f"{left} are blocked for ever: {self.schedule.order}"
+        for actor in self.schedule.actors:
             if actor.error is not None:
                 raise actor.error
 
-    def _able(self) -> list[str]:
-        """The sweeps are alike: which of them comes first makes no difference, so A does."""
-        return [name for name in self.turns.able() if name != "B" or any(n == "A" for n, _ in self.turns.begun)]
+    def _runnable(self) -> list[str]:
+        """Sweeps A and B are identical, so only orders in which A starts first are run."""
+        return [
+            name for name in self.schedule.runnable() if name != "B" or any(n == "A" for n, _ in self.schedule.begun)
+        ]
 
-    # --- what must hold ------------------------------------------------------------------------------------
+    # --- invariants ----------------------------------------------------------------------------------------
 
-    def check_what_others_see(self) -> None:
-        """After every single step: the transition and its audit event are both there, or neither is."""
+    def check_visible_state(self) -> None:
+        """After each step other sessions see both the transition and its audit event, or neither."""
         status, audits = self._state()
         if not self._overwritten_by_worker():
-            self._hold((status == "failed") == (audits == 1) and audits <= 1, f"half done: {status}, {audits} events")
+            self._require(
+                (status == "failed") == (audits == 1) and audits <= 1, f"half done: {status}, {audits} events"
+            )
 
     def check(self) -> None:
-        reaps = [s for s in self.sweepers if s.swept.reaped]
+        reaps = [s for s in self.sweepers if s.result.reaped]
         _, audits = self._state()
-        self._hold(len(reaps) == audits, f"{len(reaps)} reaps, {audits} audit events")
+        self._require(len(reaps) == audits, f"{len(reaps)} reaps, {audits} audit events")
         for sweeper in self.sweepers:
             self._check_sweep(sweeper)
-        for done in self.worker.did:
+        for done in self.worker.runs:
             if done.work.finishes and done.changed:
-                self._hold(self._state()[0] == "succeeded", "a finished job was overwritten")
+                self._require(self._state()[0] == "succeeded", "a finished job was overwritten")
         if reaps:
             self._check_reap(reaps[0].name)
 
     def _check_sweep(self, sweeper: Sweeper) -> None:
-        """It tells what became of its candidate, and spares it for one of the known reasons only."""
-        swept, name = sweeper.swept, sweeper.name
-        self._hold(swept.error is None, f"{name} failed: {swept.error}")
+        """The sweep reports the outcome of its candidate, and spares it only for one of the known reasons."""
+        swept, name = sweeper.result, sweeper.name
+        self._require(swept.error is None, f"{name} failed: {swept.error}")
         if not swept.found:
             return
-        self._hold(swept.reaped + swept.lost + swept.locked == 1, f"{name} does not tell all: {swept}")
-        begun = self.turns.begun
-        # A job that is not what the survey saw is not even judged.
+        self._require(
+            swept.reaped + swept.lost + swept.locked == 1, f"{name} did not report its candidate exactly once: {swept}"
+        )
+        begun = self.schedule.begun
+        # The rule is not evaluated for a job that changed after the survey.
         lock, judge = begun[name, "lock"], begun.get((name, "judge"), begun[name, "commit"])
-        held = self._held_by_worker(lock) or self._held_by_other_sweep(name, lock)
+        held = self._locked_by_worker(lock) or self._locked_by_other_sweep(name, lock)
         if swept.locked:
-            self._hold(held, f"{name} calls the row locked, and it was free")
+            self._require(held, f"{name} reported a locked row, but the row was free")
         if swept.lost:
-            gone = any(s.swept.reaped and self._over(s.name, "commit", judge) for s in self.sweepers)
-            self._hold(gone or self._changed_before(judge), f"{name} spared a job that nobody touched")
+            gone = any(s.result.reaped and self._step_ended(s.name, "commit", judge) for s in self.sweepers)
+            self._require(gone or self._changed_before(judge), f"{name} spared a job that no one had changed")
 
     def _check_reap(self, name: str) -> None:
-        """At the second judgement nobody held the row, nobody had shown life, and it was still the same claim."""
-        judge = self.turns.begun[name, "judge"]
-        self._hold(not self._held_by_worker(judge), f"{name} reaped a job whose row was held when it was judged")
-        surveyed = self.turns.begun[name, "survey"]
-        for done in self.worker.did:
+        """At the second evaluation the row was not locked, there was no sign of life, and the claim was the same."""
+        judge = self.schedule.begun[name, "judge"]
+        self._require(
+            not self._locked_by_worker(judge), f"{name} reaped a job whose row was locked when the rule was evaluated"
+        )
+        surveyed = self.schedule.begun[name, "survey"]
+        for done in self.worker.runs:
             committed = self._ended(done, judge) and done.changed and done.work.end == "commit"
             before = self._ended(done, surveyed)
-            if done.work.alive or done.work.finishes:
-                self._hold(not committed, f"{name} reaped a job that had shown life: {done.work.statements}")
-            if done.work.moves and not before:
-                self._hold(not committed, f"{name} reaped a job that had moved since its survey")
+            if done.work.shows_life or done.work.finishes:
+                self._require(not committed, f"{name} reaped a job that had shown life: {done.work.statements}")
+            if done.work.changes_claim and not before:
+                self._require(not committed, f"{name} reaped a job that had moved since its survey")
 
-    # --- who stood where -----------------------------------------------------------------------------------
+    # --- facts about steps ---------------------------------------------------------------------------------
 
     def _state(self) -> tuple[str, int]:
         row = self.protea.connection.execute(
@@ -387,33 +399,36 @@ class Play:
         assert row is not None
         return row[0], row[1]
 
-    def _over(self, name: str, step: str, turn: int) -> bool:
-        return self.turns.done.get((name, step), turn) < turn
+    def _step_ended(self, name: str, step: str, turn: int) -> bool:
+        return self.schedule.done.get((name, step), turn) < turn
 
-    def _ended(self, done: Done, turn: int) -> bool:
-        return self._over("W", done.names[-1], turn)
+    def _ended(self, done: TransactionRun, turn: int) -> bool:
+        return self._step_ended("W", done.names[-1], turn)
 
-    def _held_by_worker(self, turn: int) -> bool:
+    def _locked_by_worker(self, turn: int) -> bool:
         return any(
-            done.changed and self._over("W", done.names[0], turn) and not self._ended(done, turn)
-            for done in self.worker.did
+            done.changed and self._step_ended("W", done.names[0], turn) and not self._ended(done, turn)
+            for done in self.worker.runs
         )
 
-    def _held_by_other_sweep(self, name: str, turn: int) -> bool:
+    def _locked_by_other_sweep(self, name: str, turn: int) -> bool:
         others = (s.name for s in self.sweepers if s.name != name)
-        return any(self._over(o, "lock", turn) and not self._over(o, "commit", turn) for o in others)
+        return any(self._step_ended(o, "lock", turn) and not self._step_ended(o, "commit", turn) for o in others)
 
     def _changed_before(self, turn: int) -> bool:
-        return any(d.changed and d.work.end == "commit" and self._ended(d, turn) for d in self.worker.did)
+        return any(d.changed and d.work.end == "commit" and self._ended(d, turn) for d in self.worker.runs)
 
     def _overwritten_by_worker(self) -> bool:
-        """A worker that does not look may write SUCCEEDED over a reap: protea does not fence."""
-        return any(d.work.finishes and not d.work.wary and self._ended(d, self.turns.turn + 1) for d in self.worker.did)
+        """A worker that ignores the row count may overwrite a reap with SUCCEEDED: protea has no fence by default."""
+        return any(
+            d.work.finishes and not d.work.checks_row_count and self._ended(d, self.schedule.turn + 1)
+            for d in self.worker.runs
+        )
 
-    def how_it_ended(self) -> str:
-        swept = [s.swept for s in self.sweepers if s.swept.found]
+    def outcome(self) -> str:
+        swept = [s.result for s in self.sweepers if s.result.found]
         ends = (what for what in ("reaped", "locked", "lost") if any(getattr(s, what) for s in swept))
         return next(ends, "not found")
 
-    def _hold(self, holds: bool, otherwise: str) -> None:
-        assert holds, f"{otherwise}; order: {' → '.join(self.turns.order)}"
+    def _require(self, holds: bool, message: str) -> None:
+        assert holds, f"{message}; order: {' → '.join(self.schedule.order)}"

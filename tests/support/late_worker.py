@@ -1,7 +1,7 @@
-"""A worker of protea as its ORM makes it: `python -m tests.support.late_worker URL JOB END`.
+"""A worker of protea that writes through an ORM: `python -m tests.support.late_worker URL JOB END`.
 
-It takes the job and says `begun`; when it is told to go on it writes END over it, without asking whether the job is
-still its own, and says `ended`. As ORMs do, it insists that its UPDATE finds one row.
+It starts the job and prints `begun`. After a line on standard input it sets the status END, without checking that the
+job is still its own, and prints `ended`. Like ORMs, it raises an error unless its UPDATE changes one row.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A private MariaDB server for tests: in a temporary directory, without a network, thrown away at the end."""
+"""A private MariaDB server for tests, in a temporary directory and without network access."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ import pytest
 from tests.support.waiting import wait_until
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"
-# Nothing here outlives the run, so nothing needs to reach a disk.
+# The data is deleted after the run, so it need not be flushed to disk.
 _FAST = ("--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--innodb-buffer-pool-size=64M")
 
 
 @dataclass
 class MariaDB:
-    """A server that listens on a socket, to which root comes without a password."""
+    """A server that listens on a Unix socket. Root needs no password."""
 
     directory: Path
     process: subprocess.Popen[bytes] | None = None
@@ -46,7 +46,7 @@ class MariaDB:
             user=user,
             database=database,
             autocommit=True,
-            ssl_disabled=True,  # over a socket; making a context takes 25 ms
+            ssl_disabled=True,  # a socket needs no TLS, and making a TLS context takes 25 ms
             init_command="SET time_zone = '+00:00'",
         )
 
@@ -87,7 +87,7 @@ class MariaDB:
         wait_until(self._answers, "MariaDB answers")
 
     def stop(self) -> None:
-        """End the server as its administrator would; at once when that takes too long."""
+        """Stop the server with SIGTERM, and with SIGKILL after 30 s."""
         process, self.process = self.process, None
         if process is None:
             return
@@ -101,7 +101,7 @@ class MariaDB:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """A server that stands still: it takes connections, and answers nothing."""
+        """During the block the server is stopped with SIGSTOP: it accepts connections but does not answer."""
         process = self.process
         assert process is not None
         process.send_signal(signal.SIGSTOP)
@@ -124,7 +124,7 @@ class MariaDB:
 
 @contextmanager
 def temporary() -> Iterator[MariaDB]:
-    """A running server. Skips the test where there is none installed; fails it in CI."""
+    """A running server. Without mariadb-server the test is skipped, and fails in CI."""
     if shutil.which("mariadbd", path=_PATH) is None:
         if os.environ.get("CI") == "true":
             pytest.fail("mariadb-server is not installed")
@@ -142,13 +142,13 @@ def temporary() -> Iterator[MariaDB]:
 
 
 def _install(directory: Path) -> None:
-    # Of its own: a server that starts clears what others have there.
+    # A temporary folder of its own, because a starting server deletes files there.
     temporary = directory / "temporary"
     temporary.mkdir()
     if os.geteuid() == 0:
         shutil.chown(directory, _user())
         shutil.chown(temporary, _user())
-    made = subprocess.run(
+    result = subprocess.run(
         [
             _program("mariadb-install-db"),
             "--no-defaults",
@@ -162,17 +162,17 @@ def _install(directory: Path) -> None:
         text=True,
         check=False,
     )
-    assert made.returncode == 0, f"{made.stdout}\n{made.stderr}"
+    assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
 
 
 def _program(name: str) -> str:
-    found = shutil.which(name, path=_PATH)
-    assert found is not None, f"{name} is not installed"
-    return found
+    path = shutil.which(name, path=_PATH)
+    assert path is not None, f"{name} is not installed"
+    return path
 
 
 def _user() -> str:
-    """The server does not like to be root; the package brings a user for it."""
+    """The user to run the server as: it refuses to run as root, and its package creates the user mysql."""
     return "mysql" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
 
 

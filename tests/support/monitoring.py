@@ -1,4 +1,4 @@
-"""A real Prometheus and a real Alertmanager with the project's own configuration, and somebody to be alerted."""
+"""A real Prometheus and a real Alertmanager with the project's configuration, and a receiver of alerts."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ ALERTMANAGER = PROJECT / "config" / "alertmanager" / "alertmanager.yml"
 
 
 def program(name: str) -> str:
-    """Where it is; skips the test where it is not, and fails it in CI."""
-    if (found := shutil.which(name)) is not None:
-        return found
+    """The path of a program. Without it the test is skipped, and fails in CI."""
+    if (path := shutil.which(name)) is not None:
+        return path
     if os.environ.get("CI"):
         pytest.fail(f"{name} is missing")
     pytest.skip(f"{name} is not installed")
 
 
-def says(*words: str | Path) -> tuple[int, str]:
-    """Exit status and everything that a program printed."""
+def run_program(*words: str | Path) -> tuple[int, str]:
+    """Run a program. Returns its exit status and all its output."""
     # promtool, which is written in Go, lets four times as much memory pile up before it collects: a fifth less time.
     given = {**os.environ, "GOGC": "400"}
     done = subprocess.run([str(word) for word in words], env=given, capture_output=True, text=True)
@@ -44,13 +44,13 @@ def says(*words: str | Path) -> tuple[int, str]:
 
 
 def read(file: Path) -> Any:
-    """What a YAML file says."""
+    """The content of a YAML file."""
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 @contextmanager
 def _running(folder: Path, port: int, *words: str | Path) -> Iterator[None]:
-    """A server that answers, and that ends with the block."""
+    """A server that is ready. It is stopped at the end of the block."""
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen([str(word) for word in words], cwd=folder, stdout=output, stderr=output)
@@ -71,7 +71,7 @@ def _ready(port: int) -> bool:
 
 
 class Prometheus:
-    """One that scrapes and judges every second, by the rules as they are shipped."""
+    """A Prometheus that scrapes and evaluates the shipped rules every second."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -81,7 +81,7 @@ class Prometheus:
     def watching(
         cls, folder: Path, targets: Mapping[str, int], alertmanager: int | None = None
     ) -> Iterator[Prometheus]:
-        """`targets`: the ports to scrape, by the name of the job."""
+        """`targets` maps names of scrape jobs to ports."""
         folder.mkdir()
         port = free_port()
         config = {
@@ -93,8 +93,8 @@ class Prometheus:
             ],
         }
         if alertmanager is not None:
-            there = {"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}
-            config["alerting"] = {"alertmanagers": [there]}
+            target = {"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}
+            config["alerting"] = {"alertmanagers": [target]}
         file = folder / "prometheus.yml"
         file.write_text(yaml.safe_dump(config))
         words = (
@@ -106,12 +106,12 @@ class Prometheus:
             yield cls(port)
 
     def ask(self, expression: str) -> list[dict[str, Any]]:
-        """The labels and values of an instant query; fails for one that Prometheus does not take."""
+        """The labels and values of an instant query. Fails when Prometheus rejects the query."""
         status, body = fetch(self._port, f"/api/v1/query?{urlencode({'query': expression})}")
         answer = json.loads(body)
         assert status == http.client.OK, f"{expression}: {answer}"
-        found: list[dict[str, Any]] = answer["data"]["result"]
-        return found
+        result: list[dict[str, Any]] = answer["data"]["result"]
+        return result
 
     def rules(self) -> dict[str, tuple[str, str]]:
         """Health and last error of each rule, by name."""
@@ -123,13 +123,13 @@ class Prometheus:
 
 @contextmanager
 def alertmanager(folder: Path, receiver: int) -> Iterator[int]:
-    """The port of one that is configured as shipped, but for where it sends and how long it gathers."""
+    """The port of an Alertmanager with the shipped configuration, except for receiver address and group wait."""
     folder.mkdir()
     port = free_port()
     config = read(ALERTMANAGER)
     config["route"]["group_wait"] = "0s"
-    for each in config["receivers"]:
-        for hook in each["webhook_configs"]:
+    for entry in config["receivers"]:
+        for hook in entry["webhook_configs"]:
             hook["url"] = hook["url"].replace("127.0.0.1:9095", f"127.0.0.1:{receiver}")
     file = folder / "alertmanager.yml"
     file.write_text(yaml.safe_dump(config))
@@ -143,29 +143,29 @@ def alertmanager(folder: Path, receiver: int) -> Iterator[int]:
         yield port
 
 
-class Receiver:
-    """Whoever is alerted: remembers what came, by the path that it came to."""
+class AlertReceiver:
+    """An HTTP server that receives alerts, and stores them with the request path."""
 
     def __init__(self) -> None:
-        self.got: list[tuple[str, dict[str, Any]]] = []
-        got = self.got
+        self.received: list[tuple[str, dict[str, Any]]] = []
+        received = self.received
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                got.extend((self.path, alert) for alert in body["alerts"])
+                received.extend((self.path, alert) for alert in body["alerts"])
                 self.send_response(http.client.OK)
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
-                """Nobody reads it."""
+                """Suppress the access log."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = int(self._server.server_address[1])
 
     @classmethod
     @contextmanager
-    def listening(cls) -> Iterator[Receiver]:
+    def listening(cls) -> Iterator[AlertReceiver]:
         receiver = cls()
         thread = threading.Thread(target=receiver._server.serve_forever)
         thread.start()
@@ -177,4 +177,4 @@ class Receiver:
             receiver._server.server_close()
 
     def alerts(self, path: str, name: str) -> list[dict[str, Any]]:
-        return [alert for where, alert in list(self.got) if where == path and alert["labels"]["alertname"] == name]
+        return [alert for where, alert in list(self.received) if where == path and alert["labels"]["alertname"] == name]

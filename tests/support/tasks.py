@@ -137,7 +137,9 @@ class Tasks:
     def interfering(self, table: str, operation: str, when: str, what: str) -> AbstractContextManager[None]:
         """Such a write to a row does that first, meanwhile, when this condition holds."""
         conditional = f"IF {when} THEN {what}; END IF"
-        return self.database.triggered(table, operation, f"BEGIN {conditional}; END" if self.mariadb else conditional)
+        return self.database.with_trigger(
+            table, operation, f"BEGIN {conditional}; END" if self.mariadb else conditional
+        )
 
     def putting_back(self) -> AbstractContextManager[None]:
         """A trigger of the user's keeps tasks of the kind 'bad' in the state that they have."""

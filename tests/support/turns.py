@@ -1,8 +1,8 @@
-"""Threads that take turns, in every order.
+"""Deterministic thread schedules, and a search through all of them.
 
-An `Actor` is a thread that stops before each of its steps until it is its turn. A step that has to wait for a lock
-which another actor holds is noticed through `pg_blocking_pids`; the others go on, and the step ends in the turn in
-which the lock becomes free. `every_order` runs a play again and again until each order that can happen has happened.
+An `Actor` is a thread that stops before each of its steps until it may run it. A step that waits for a lock of another
+actor is detected with `pg_blocking_pids`; the other actors continue, and the step ends in the turn that frees the lock.
+`ScheduleSearch` enumerates every possible order of steps.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any
 import psycopg
 
 Gate = Callable[[str], None]
-"""Called by an actor with the name of its next step; returns when it is its turn."""
+"""An actor calls it with the name of its next step; it returns when the actor may run that step."""
 
-_DEADLINE = 30.0
-_GLANCE = 0.002
+_TIMEOUT_SECONDS = 30.0
+_POLL_SECONDS = 0.002
 
 
-class Abandoned(BaseException):
-    """The play is over before this actor was: some check has failed."""
+class Cancelled(BaseException):
+    """The schedule was cancelled before this actor had finished: a check has failed."""
 
 
 class Actor:
-    """A thread that runs `script` step by step. `pid` tells the server process that does its work."""
+    """A thread that runs `script` step by step. `pid` returns the server process of its session."""
 
     def __init__(self, name: str, pid: Callable[[], int], script: Callable[[Gate], None]) -> None:
         self.name, self.pid = name, pid
@@ -41,32 +41,32 @@ class Actor:
 
     def start(self) -> None:
         self._thread.start()
-        self.step = self._reached.get(timeout=_DEADLINE)
+        self.step = self._reached.get(timeout=_TIMEOUT_SECONDS)
 
-    def go(self) -> None:
+    def run_step(self) -> None:
         self._turn.put(True)
 
-    def arrives(self, within: float) -> bool:
-        """Whether the step came to its end; `step` is the next one then, None after the last."""
+    def finishes_step(self, within: float) -> bool:
+        """Wait up to `within` seconds. Returns whether the step ended; `step` is then the next one, or None."""
         try:
             self.step = self._reached.get(timeout=within)
         except Empty:
             return False
         return True
 
-    def leave(self) -> None:
-        """Ends the thread at its next step."""
+    def cancel(self) -> None:
+        """End the thread at its next step."""
         self._turn.put(False)
 
     def join(self) -> None:
-        self._thread.join(_DEADLINE)
+        self._thread.join(_TIMEOUT_SECONDS)
 
     def _run(self) -> None:
         try:
             self._script(self._gate)
-        except Abandoned:
+        except Cancelled:
             return
-        except BaseException as error:  # noqa: BLE001  (told to the test, which runs in another thread)
+        except BaseException as error:  # noqa: BLE001  (raised by the test, in another thread)
             self.error = error
         finally:
             self._reached.put(None)
@@ -74,15 +74,15 @@ class Actor:
     def _gate(self, step: str) -> None:
         self._reached.put(step)
         if not self._turn.get():
-            raise Abandoned
+            raise Cancelled
 
 
-class Turns:
-    """One play: who did what in which turn. A step that waited is done in the turn that set it free."""
+class Schedule:
+    """One schedule: which actor ran which step in which turn. A blocked step ends in the turn that frees its lock."""
 
     def __init__(self, actors: Sequence[Actor], monitor: psycopg.Connection[Any]) -> None:
         self.actors, self._monitor = actors, monitor
-        self._doing: dict[str, str] = {}
+        self._current_steps: dict[str, str] = {}
         self.turn = 0
         self.order: list[str] = []
         self.begun: dict[tuple[str, str], int] = {}
@@ -91,32 +91,32 @@ class Turns:
         for actor in actors:
             actor.start()
 
-    def able(self) -> list[str]:
-        """Who could take the next turn."""
+    def runnable(self) -> list[str]:
+        """The names of the actors that can run in the next turn."""
         return [actor.name for actor in self.actors if actor.step is not None and not actor.waits]
 
-    def take(self, name: str) -> None:
-        """One step of one actor, and the rest of every step that waited for it."""
+    def run_step(self, name: str) -> None:
+        """Run one step of an actor, and the rest of all steps that were waiting for it."""
         actor = next(a for a in self.actors if a.name == name)
         assert actor.step is not None
         self.turn += 1
-        self._doing[name] = actor.step
+        self._current_steps[name] = actor.step
         self.begun[name, actor.step] = self.turn
         self.order.append(f"{name}.{actor.step}")
-        actor.go()
-        self._follow(actor)
-        # One that is set free may free another.
-        while [a for a in self.actors if a.waits and self._follow(a)]:
+        actor.run_step()
+        self._wait_for_step(actor)
+        # A step that ends may free another one.
+        while [a for a in self.actors if a.waits and self._wait_for_step(a)]:
             pass
 
-    def _follow(self, actor: Actor) -> bool:
-        """Until the actor's step is done, or waits for another actor; whether it is done."""
-        deadline = time.monotonic() + _DEADLINE
+    def _wait_for_step(self, actor: Actor) -> bool:
+        """Wait until the actor's step ends or waits for a lock of another actor. Returns whether it ended."""
+        deadline = time.monotonic() + _TIMEOUT_SECONDS
         while time.monotonic() < deadline:
-            # One that waits is asked about at once: it has been seen to stand still.
-            if actor.arrives(0 if actor.waits else _GLANCE):
+            # A blocked actor is not waited for: it was already seen to make no progress.
+            if actor.finishes_step(0 if actor.waits else _POLL_SECONDS):
                 actor.waits = False
-                self.done[actor.name, self._doing.pop(actor.name)] = self.turn
+                self.done[actor.name, self._current_steps.pop(actor.name)] = self.turn
                 return True
             actor.waits = self._is_blocked(actor)
             if actor.waits:
@@ -129,16 +129,16 @@ class Turns:
         row = self._monitor.execute("SELECT pg_blocking_pids(%s::int) && %s::int[]", [actor.pid(), pids]).fetchone()
         return bool(row and row[0])
 
-    def leave(self) -> None:
-        """Ends everybody: all are told before any is waited for, because they may hold each other's locks."""
+    def cancel(self) -> None:
+        """End all actors. All are signalled before any is joined, because they may hold each other's locks."""
         for actor in self.actors:
-            actor.leave()
+            actor.cancel()
         for actor in self.actors:
             actor.join()
 
 
-class Orders:
-    """Depth first through every order: after each play the last turn that could go otherwise does."""
+class ScheduleSearch:
+    """Depth-first search through all schedules: each run changes the last choice that has an untried alternative."""
 
     def __init__(self) -> None:
         self._path: list[tuple[list[str], int]] = []
@@ -152,12 +152,14 @@ class Orders:
                 self._path.pop()
             if not self._path:
                 return
-            able, chosen = self._path[-1]
-            self._path[-1] = (able, chosen + 1)
+            runnable, chosen = self._path[-1]
+            self._path[-1] = (runnable, chosen + 1)
 
-    def _choose(self, turn: int, able: list[str]) -> str:
+    def _choose(self, turn: int, runnable: list[str]) -> str:
         if turn == len(self._path):
-            self._path.append((able, 0))
+            self._path.append((runnable, 0))
         expected, chosen = self._path[turn]
-        assert expected == able, f"the same turns led to another place: {expected}, then {able}"
+        assert expected == runnable, (
+            f"the schedule is not deterministic: after the same turns {expected} could run, and now {runnable}"
+        )
         return expected[chosen]

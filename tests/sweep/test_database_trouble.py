@@ -56,7 +56,7 @@ def disk_full(tasks: Tasks) -> AbstractContextManager[None]:
 
 def refusing(tasks: Tasks) -> AbstractContextManager[None]:
     """Meanwhile no task of the kind 'bad' can be changed."""
-    return tasks.interfering("task", "UPDATE", "OLD.kind = 'bad'", tasks.database.refusal)
+    return tasks.interfering("task", "UPDATE", "OLD.kind = 'bad'", tasks.database.raise_statement)
 
 
 # --- what is heard ---------------------------------------------------------------------------------------------

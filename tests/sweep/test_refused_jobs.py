@@ -9,7 +9,7 @@ import pytest
 from reaper.dev.postgres import Embedded
 from reaper.model import Outcome, SweepReport
 from reaper.sweep.source_state import SourceState
-from tests.support.interleaving import SCRIPTS, Stage, claimers
+from tests.support.interleaving import SCRIPTS, Explorer, claimers
 from tests.support.protea import Protea
 from tests.support.waiting import wait_until
 
@@ -197,7 +197,7 @@ def test_second_check_sees_a_fresh_snapshot_whatever_the_roles_isolation(
 ) -> None:
     database = protea.connection.info.dbname
     protea.connection.execute(f"ALTER DATABASE {database} SET default_transaction_isolation = '{isolation}'")
-    with Stage(protea, *claimers(protea, 1)) as stage:
+    with Explorer(protea, *claimers(protea, 1)) as stage:
         assert stage.worker.execute("SHOW transaction_isolation").fetchone() == (isolation,)
         stage.worker.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED")
         stage.worker.commit()

@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from tests.support.monitoring import ALERTMANAGER, Receiver, alertmanager, program, says
+from tests.support.monitoring import ALERTMANAGER, AlertReceiver, alertmanager, program, run_program
 from tests.support.waiting import wait_until
 
 MOST_HOURS = 5 * 24  # --data.retention, unless somebody says otherwise
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver.listening() as listening:
+def receiver() -> Iterator[AlertReceiver]:
+    with AlertReceiver.listening() as listening:
         yield listening
 
 
 @pytest.fixture
-def manager(receiver: Receiver, tmp_path: Path) -> Iterator[int]:
+def manager(receiver: AlertReceiver, tmp_path: Path) -> Iterator[int]:
     with alertmanager(tmp_path / "alertmanager", receiver.port) as port:
         yield port
 
@@ -64,7 +64,7 @@ def silenced(port: int) -> dict[tuple[str, str | None], bool]:
 
 
 def test_the_configuration_is_one() -> None:
-    status, said = says(program("amtool"), "check-config", ALERTMANAGER)
+    status, said = run_program(program("amtool"), "check-config", ALERTMANAGER)
     assert (status, "SUCCESS" in said) == (0, True), said
 
 

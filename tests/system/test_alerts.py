@@ -24,12 +24,12 @@ from tests.support.monitoring import (
     ALERTS,
     RECORDING,
     RULES,
+    AlertReceiver,
     Prometheus,
-    Receiver,
     alertmanager,
     program,
     read,
-    says,
+    run_program,
 )
 from tests.support.protea import HOUR, Protea
 from tests.support.waiting import wait_until
@@ -63,13 +63,13 @@ recorded = [rule for group in read(RECORDING)["groups"] for rule in group["rules
 def test_promtool_finds_nothing_to_say() -> None:
     lint = (program("promtool"), "check")
     for words in (("rules", "--lint=all", "--lint-fatal", RECORDING, ALERTS), ("config", RULES / "prometheus.yml")):
-        status, told = says(*lint, *words)
+        status, told = run_program(*lint, *words)
         assert (status, "FAILED" in told) == (0, False), told
 
 
 @pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
 def test_alerts_fire_when_they_should_and_only_then(file: Path) -> None:
-    status, told = says(program("promtool"), "test", "rules", file)
+    status, told = run_program(program("promtool"), "test", "rules", file)
     assert status == 0, told
 
 
@@ -149,14 +149,16 @@ def test_the_longest_timeout_is_that_of_the_kind_with_the_most_patience(tmp_path
 
 
 def test_amtool_finds_nothing_to_say() -> None:
-    status, told = says(program("amtool"), "check-config", ALERTMANAGER)
+    status, told = run_program(program("amtool"), "check-config", ALERTMANAGER)
     assert (status, "FAILED" in told) == (0, False), told
 
 
 @pytest.mark.parametrize(("severity", "receiver"), [("page", "pager"), ("ticket", "tickets"), ("info", "chat")])
 def test_an_alert_goes_where_its_severity_says(severity: str, receiver: str) -> None:
     options = (f"--config.file={ALERTMANAGER}", f"--verify.receivers={receiver}")
-    status, told = says(program("amtool"), "config", "routes", "test", *options, f"severity={severity}", "source=main")
+    status, told = run_program(
+        program("amtool"), "config", "routes", "test", *options, f"severity={severity}", "source=main"
+    )
     assert status == 0, told
 
 
@@ -270,13 +272,13 @@ def test_what_the_runbook_leaves_out_of_the_log_is_what_is_in_order(tmp_path: Pa
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver.listening() as listening:
+def receiver() -> Iterator[AlertReceiver]:
+    with AlertReceiver.listening() as listening:
         yield listening
 
 
 def test_a_job_gets_stuck_is_ended_and_somebody_hears_of_it(
-    protea: Protea, tmp_path: Path, receiver: Receiver, token: Path
+    protea: Protea, tmp_path: Path, receiver: AlertReceiver, token: Path
 ) -> None:
     with (
         Daemon(tmp_path, database_url=protea.url, http_token_file=token) as daemon,
@@ -286,7 +288,7 @@ def test_a_job_gets_stuck_is_ended_and_somebody_hears_of_it(
         wait_until(
             lambda: prometheus.ask("source:reaper_last_success_timestamp_seconds:max > 0"), "a sweep was seen", 60
         )
-        assert receiver.got == []
+        assert receiver.received == []
         assert daemon.value("reaper_longest_timeout_seconds") == 6 * HOUR
 
         job = protea.stale(operation="embed")
@@ -303,7 +305,7 @@ def test_a_job_gets_stuck_is_ended_and_somebody_hears_of_it(
 
 
 def test_what_the_first_sweep_ends_before_anybody_has_scraped_it_is_told(
-    protea: Protea, tmp_path: Path, receiver: Receiver
+    protea: Protea, tmp_path: Path, receiver: AlertReceiver
 ) -> None:
     for _ in range(6):
         protea.stale(operation="predict")

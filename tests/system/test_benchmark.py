@@ -1,4 +1,4 @@
-"""The benchmark: that it measures what it says, at sizes so small that its numbers mean nothing."""
+"""The benchmark runs and reports every measure. The sizes are tiny, so the numbers mean nothing."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ TINY = {"stale": 60, "running": 50, "events": 2, "finished": 30, "reaped": 1200,
 
 
 def bench(*words: str, python_path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A run of the command, whatever the tests' own environment says."""
-    found = {name: value for name, value in os.environ.items() if not name.startswith("REAPER_")}
+    """Run the command without the REAPER_ variables of the tests' environment."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("REAPER_")}
     path = os.pathsep.join(str(folder) for folder in (python_path, PROJECT) if folder)
     return subprocess.run(
         [sys.executable, "scripts/bench.py", *words],
-        cwd=PROJECT, env={**found, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120, check=False,
+        cwd=PROJECT, env={**inherited, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How a run ended, what it printed, and what it wrote."""
+    """A finished process, and the JSON document that it wrote."""
 
     process: subprocess.CompletedProcess[str]
     document: dict[str, Any]
@@ -40,23 +40,23 @@ class Run:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    """Every measure once, in several runs at once: most of each is waiting. In the last one, `help` is too slow."""
+    """Each measure once, in three parallel runs (they mostly wait). In the last run, `help` is artificially slow."""
     folder = tmp_path_factory.mktemp("bench")
     (folder / "sitecustomize.py").write_text("import sys, time\ntime.sleep(0.31 * ('--help' in sys.orig_argv))\n")
     sizes = [f"--{size}={count}" for size, count in TINY.items()]
 
     def run(*words: str, python_path: Path | None = None) -> Run:
-        written = folder / f"{words[0]}.json"
-        done = bench(*words, *sizes, "--json", str(written), python_path=python_path)
-        return Run(done, json.loads(written.read_text()) if written.exists() else {})
+        path = folder / f"{words[0]}.json"
+        done = bench(*words, *sizes, "--json", str(path), python_path=python_path)
+        return Run(done, json.loads(path.read_text()) if path.exists() else {})
 
     with ThreadPoolExecutor() as pool:
-        begun = [
+        futures = [
             pool.submit(run, "daemon"),
             pool.submit(run, "memory", "reap", "idle", "flood"),
             pool.submit(run, "help", "--check", python_path=folder),
         ]
-        return [each.result() for each in begun]
+        return [future.result() for future in futures]
 
 
 def test_tiny_runs_measure_everything_and_find_that_both_ways_of_reaping_do_the_same(runs: list[Run]) -> None:
@@ -91,27 +91,27 @@ def test_check_fails_when_a_bound_is_broken(runs: list[Run]) -> None:
     assert " NO " in slow.process.stdout
 
 
-def test_a_measure_that_does_not_exist_is_refused() -> None:
+def test_unknown_measure_is_refused() -> None:
     run = bench("reaping")
     assert run.returncode == 2
     assert "'reap'" in run.stderr
 
 
 @pytest.fixture
-def outcome(monkeypatch: pytest.MonkeyPatch) -> Any:
+def comparison(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(PROJECT / "scripts")
-    return importlib.import_module("benchmark.outcome")
+    return importlib.import_module("benchmark.comparison")
 
 
-def test_what_was_written_is_compared_but_for_the_moments_of_the_run(protea: Protea, outcome: Any) -> None:
+def test_comparison_ignores_only_points_in_time_and_durations(protea: Protea, comparison: Any) -> None:
     job = protea.stale()
     protea.sweep()
-    before = outcome.written(protea.url)
+    before = comparison.read_rows(protea.url)
     protea.connection.execute("UPDATE job SET finished_at = finished_at + interval '1 s'")
     later = '{"judged_at": "later", "silence_seconds": 7}'
     protea.connection.execute("UPDATE job_event SET fields = fields || %s WHERE event = 'job.timeout'", (later,))
-    assert outcome.difference(before, outcome.written(protea.url)) is None
+    assert comparison.first_difference(before, comparison.read_rows(protea.url)) is None
     protea.connection.execute("UPDATE job_event SET fields = fields - 'witness' WHERE event = 'job.timeout'")
-    assert job in outcome.difference(before, outcome.written(protea.url))
+    assert job in comparison.first_difference(before, comparison.read_rows(protea.url))
     protea.connection.execute("UPDATE job SET error_code = 'other'")
-    assert outcome.difference(before, outcome.written(protea.url)).count(job) == 2
+    assert comparison.first_difference(before, comparison.read_rows(protea.url)).count(job) == 2

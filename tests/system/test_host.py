@@ -12,7 +12,7 @@ import pytest
 
 from reaper.dev.postgres import Embedded
 from tests.support.daemons import PROJECT, fetch, free_port
-from tests.support.hosts import Host, booted, why_not
+from tests.support.hosts import Host, booted, unsupported_reason
 from tests.support.protea import Protea
 from tests.support.waiting import stays_true, wait_until
 
@@ -29,7 +29,7 @@ DROP_IN = "/etc/systemd/system/reaper.service.d/test.conf"
 @pytest.fixture(scope="module")
 def host(server: Embedded) -> Iterator[Host]:
     """A host on which the daemon has been installed once, and which reaches the tests' server as its own."""
-    if (reason := why_not()) is not None:
+    if (reason := unsupported_reason()) is not None:
         pytest.skip(reason)
     socket = Path(parse_qs(urlsplit(server.url).query)["host"][0])
     # The daemon's user is not the server's.
@@ -73,15 +73,19 @@ class Service:
     def start(self) -> None:
         """Comes back when it is ready."""
         self.host("systemctl", "restart", "--no-block", self.unit)
-        self.host.becomes(self.unit, ActiveState="active", SubState="running")
+        self.host.wait_for_unit(self.unit, ActiveState="active", SubState="running")
 
     @property
     def pid(self) -> int:
-        return int(self.host.shows(self.unit, "MainPID")["MainPID"])
+        return int(self.host.unit_properties(self.unit, "MainPID")["MainPID"])
 
     def status(self, words: str, seconds: float = 30) -> None:
         """Wait until systemd shows this status."""
-        wait_until(lambda: words in self.host.shows(self.unit, "StatusText")["StatusText"], f"STATUS {words}", seconds)
+        wait_until(
+            lambda: words in self.host.unit_properties(self.unit, "StatusText")["StatusText"],
+            f"STATUS {words}",
+            seconds,
+        )
 
     def clear(self) -> None:
         # Not loaded any more after the last test.
@@ -109,7 +113,10 @@ def test_what_the_installation_names_next_is_all_that_is_left_to_do(
     host("sh", "-c", commands[0], text=f"{service.url}\n")
     for command in commands[1:]:
         host("sh", "-c", command)
-    assert host.shows(service.unit, "ActiveState", "SubState") == {"ActiveState": "active", "SubState": "running"}
+    assert host.unit_properties(service.unit, "ActiveState", "SubState") == {
+        "ActiveState": "active",
+        "SubState": "running",
+    }
     assert host("systemctl", "is-enabled", service.unit) == "enabled"
     wait_until(lambda: protea.status(dead) == "failed", "a reap")
     service.status("default: swept, 0 running")
@@ -217,7 +224,7 @@ def test_a_reload_puts_a_new_configuration_into_force_and_keeps_the_old_one_when
     wait_until(lambda: "Reaper has a new configuration." in host.event_log(service.unit), "the reload")
     service.configure("batch_size = 0")
     assert host.run("systemctl", "reload", service.unit).returncode != 0
-    host.becomes(service.unit, ActiveState="active")
+    host.wait_for_unit(service.unit, ActiveState="active")
     assert service.pid == pid
     # Who has asked sees why; so does who looks at it later, also in what matters alone of the journal.
     [reason] = re.findall(r"^/etc/reaper/reaper\.toml:4: batch_size: .*$", host.event_log(service.unit), re.MULTILINE)
@@ -232,27 +239,27 @@ def test_a_reload_puts_a_new_configuration_into_force_and_keeps_the_old_one_when
     service.configure()
     host("systemctl", "reload", service.unit)
     service.status("default: swept")
-    assert "refused" not in host.shows(service.unit, "StatusText")["StatusText"]
+    assert "refused" not in host.unit_properties(service.unit, "StatusText")["StatusText"]
 
 
 def test_a_wrong_configuration_is_not_tried_again(host: Host, service: Service) -> None:
     service.configure("intervall_seconds = 5")
     assert host.run("systemctl", "restart", service.unit).returncode != 0
-    host.becomes(service.unit, ActiveState="failed", Result="exit-code", ExecMainStatus="78", NRestarts="0")
+    host.wait_for_unit(service.unit, ActiveState="failed", Result="exit-code", ExecMainStatus="78", NRestarts="0")
     assert "did you mean" in host.event_log(service.unit)
 
 
 def test_a_secret_that_was_not_filled_in_is_named(host: Host, service: Service) -> None:
     service.secret("database_url", "")
     assert host.run("systemctl", "restart", service.unit).returncode != 0
-    host.becomes(service.unit, ActiveState="failed", ExecMainStatus="78")
+    host.wait_for_unit(service.unit, ActiveState="failed", ExecMainStatus="78")
     assert "credential database_url" in host.event_log(service.unit)
 
 
 def test_a_secret_whose_file_is_missing_is_not_tried_again(host: Host, service: Service) -> None:
     service.drop_in("RestartSec=100ms\nLoadCredential=broker_url:/etc/reaper/broker_url")
     assert host.run("systemctl", "restart", service.unit).returncode != 0
-    host.becomes(service.unit, ActiveState="failed", ExecMainStatus="243", NRestarts="0")
+    host.wait_for_unit(service.unit, ActiveState="failed", ExecMainStatus="243", NRestarts="0")
 
 
 def test_files_that_were_written_under_any_umask_are_put_right_at_the_start(host: Host, service: Service) -> None:
@@ -270,7 +277,7 @@ def test_one_that_was_killed_is_started_again(host: Host, service: Service) -> N
     service.drop_in("RestartSec=100ms")
     service.start()
     host("kill", "-KILL", str(service.pid))
-    host.becomes(service.unit, NRestarts="1", ActiveState="active")
+    host.wait_for_unit(service.unit, NRestarts="1", ActiveState="active")
 
 
 def test_one_that_hangs_is_ended_by_the_watchdog_and_started_again(host: Host, service: Service) -> None:
@@ -282,7 +289,7 @@ def test_one_that_hangs_is_ended_by_the_watchdog_and_started_again(host: Host, s
     host("kill", f"-{signal.SIGSTOP.value}", str(pid))
     wait_until(lambda: service.pid not in (0, pid), "another process")
     assert "Watchdog timeout" in host.event_log(service.unit)
-    host.becomes(service.unit, ActiveState="active")
+    host.wait_for_unit(service.unit, ActiveState="active")
 
 
 def test_a_database_that_is_away_does_not_make_the_start_fail(host: Host, service: Service) -> None:
@@ -292,7 +299,9 @@ def test_a_database_that_is_away_does_not_make_the_start_fail(host: Host, servic
     service.status("default: database away")
     pid = service.pid
     stays_true(
-        lambda: host.shows(service.unit, "SubState")["SubState"] == "start" and service.pid == pid, "the start", 10
+        lambda: host.unit_properties(service.unit, "SubState")["SubState"] == "start" and service.pid == pid,
+        "the start",
+        10,
     )
     service.secret("database_url", service.url)
     service.start()
@@ -342,7 +351,7 @@ def test_instances_have_a_configuration_secrets_and_state_of_their_own(
         protea.connection.execute("CREATE INDEX ON job (status)")
         for command in commands[1:]:
             host("sh", "-c", command)
-        shown = host.shows(unit, "ActiveState", "StatusText", "Description")
+        shown = host.unit_properties(unit, "ActiveState", "StatusText", "Description")
         assert shown["ActiveState"] == "active"
         assert shown["Description"] == "Stale job reaper (halted)"
         # Two reapers of one database: the second stands by.
@@ -395,17 +404,17 @@ def test_a_program_that_does_not_come_up_is_taken_back(newer: Host, service: Ser
     host("sed", "-i", "s/^def run(/def run_(/", "/tmp/newer/reaper/daemon/main.py")
     host("sh", "-c", "echo '# newer' >>/tmp/newer/systemd/reaper.service")
     before = host("readlink", "/opt/reaper/current"), host("cat", unit)
-    # Killed in its last steps, it has no say in what becomes of that; the next one has.
+    # The installer is killed in its last steps; the next run rolls it back.
     killed = f"{NEWER} & until [ $(readlink /opt/reaper/current) != {before[0]} ]; do sleep 0.05; done; kill -9 $!"
     host("env", "PIP_COMPILE=0", "sh", "-c", killed, seconds=280)
     done = host.run("env", "PIP_COMPILE=0", NEWER, seconds=280)
     assert done.returncode == 1
     assert "An installation was interrupted; the previous one is restored first." in done.stdout
     [line] = done.stderr.splitlines()
-    assert line.startswith("install.sh: reaper.service did not come up with what was installed now (journalctl -u ")
+    assert line.startswith("install.sh: reaper.service did not start with the new program (see journalctl -u ")
     assert (host("readlink", "/opt/reaper/current"), host("cat", unit)) == before
     assert host("ls", "/opt/reaper/releases") == before[0].removeprefix("releases/")
-    host.becomes(service.unit, ActiveState="active", SubState="running")
+    host.wait_for_unit(service.unit, ActiveState="active", SubState="running")
 
 
 @pytest.mark.thorough
@@ -416,7 +425,7 @@ def test_an_upgrade_restarts_what_runs_and_leaves_the_configuration_alone(newer:
     old = host("readlink", "/opt/reaper/current")
     host(NEWER, seconds=280)
     assert service.pid not in (0, pid)
-    host.becomes(service.unit, ActiveState="active")
+    host.wait_for_unit(service.unit, ActiveState="active")
     assert host("cat", "/etc/reaper/reaper.toml", "/etc/reaper/http_token") == before
     assert host("ls", "/opt/reaper/releases") == host("readlink", "/opt/reaper/current").removeprefix("releases/")
     assert host("readlink", "/opt/reaper/current") != old
@@ -435,7 +444,7 @@ def test_an_upgrade_that_is_interrupted_gives_running_daemons_the_old_program(ne
     assert host.run("sh", "-c", interrupted, seconds=280).returncode == 128 + signal.SIGTERM
     assert host("readlink", "/opt/reaper/current") == old
     assert host("ls", "/opt/reaper/releases") == old.removeprefix("releases/")
-    host.becomes(service.unit, SubState="start")
+    host.wait_for_unit(service.unit, SubState="start")
     assert f"/opt/reaper/{old}/bin/python" in host("cat", f"/proc/{service.pid}/cmdline")
 
 
@@ -445,7 +454,7 @@ def test_uninstalled_nothing_runs_and_purged_nothing_is_left(host: Host, service
     host("systemctl", "enable", service.unit)
     host(INSTALL, "--instance", "failed")
     host.run("systemctl", "enable", "--now", "reaper@failed")
-    host.becomes("reaper@failed.service", ActiveState="failed")
+    host.wait_for_unit("reaper@failed.service", ActiveState="failed")
     host("mount", "-t", "tmpfs", "tmpfs", "/var/log/reaper")
     host("touch", "/var/log/reaper/reaper.log")
     kept = f"/etc/reaper /var/lib/reaper /var/lib/reaper-instances /var/log/reaper {Path(DROP_IN).parent}"

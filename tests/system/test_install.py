@@ -149,7 +149,7 @@ def test_how_a_log_is_rotated_is_a_persons_own_once_he_has_edited_it(installed: 
     assert f"{installed.prefix}/var/log/reaper/*.log" in fresh
     edited = fresh.replace("rotate 8", "rotate 400")
     rotation.write_text(edited)
-    assert f"{rotation} is kept as it is; the one of this version is {shipped}" in installed.install()
+    assert f"{rotation} is kept as it is; the file of this version is {shipped}" in installed.install()
     assert rotation.read_text(encoding="utf-8") == edited
     # As an earlier version would have shipped it.
     shipped.write_text(edited)
@@ -214,8 +214,8 @@ def test_where_nothing_is_installed_nothing_is_removed(tmp_path: Path) -> None:
         (["--instance"], "--instance: expected a name"),
         (["--instance", "a.b"], "expected a name of letters, digits, - and _ (other than reaper), not 'a.b'"),
         (["--instance", "reaper"], "not 'reaper'"),
-        (["--instance", "a", "--prefix", "/tmp/a"], "--instance: goes with no other option"),
-        (["--prefix", "/tmp/a b"], "has characters that unit files take for something else"),
+        (["--instance", "a", "--prefix", "/tmp/a"], "--instance: cannot be combined with another option"),
+        (["--prefix", "/tmp/a b"], "has characters with a special meaning in unit files"),
     ],
 )
 def test_a_wrong_word_is_refused_and_nothing_is_done(words: list[str], told: str) -> None:

@@ -188,7 +188,7 @@ class Round:
 
 def hire_two(staff: Staff) -> list[CeleryWorker]:
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda _: staff.hire(), range(2)))
+        return list(pool.map(lambda _: staff.start_worker(), range(2)))
 
 
 # --- tasks that hang, wait, and never were ----------------------------------------------------------------------
@@ -197,11 +197,11 @@ def hire_two(staff: Staff) -> list[CeleryWorker]:
 def test_what_workers_or_the_broker_have_is_spared_and_only_a_task_beyond_the_maximum_age_is_ended(
     vuls: Vuls, staff: Staff
 ) -> None:
-    worker, witness = staff.hire(CHORES_PREFETCH="2"), Round.of(vuls, staff).source.options.probe
+    worker, witness = staff.start_worker(CHORES_PREFETCH="2"), Round.of(vuls, staff).source.options.probe
     assert witness is not None
     later = staff.send("nothing", countdown=365 * 86400)
     wait_until(lambda: later in witness.ask().alive, "its worker has it")
-    hung = staff.linger()
+    hung = staff.start_task()
     behind = [staff.send("nothing") for _ in range(6)]
     wait_until(lambda: set(behind) & witness.ask().alive, "some of them are reserved")
 
@@ -231,8 +231,8 @@ def test_what_workers_or_the_broker_have_is_spared_and_only_a_task_beyond_the_ma
 def test_a_task_that_has_waited_for_longer_than_the_maximum_age_and_only_just_begins_is_not_killed(
     vuls: Vuls, staff: Staff
 ) -> None:
-    staff.hire()
-    task, round_ = staff.linger(), Round.of(vuls, staff, max_age=ALIVE_UNTIL)
+    staff.start_worker()
+    task, round_ = staff.start_task(), Round.of(vuls, staff, max_age=ALIVE_UNTIL)
     run = vuls.run(task.id, began=False)
     assert round_.sweep().reaped == 0 and task.alive
     vuls.begin(run)
@@ -244,7 +244,7 @@ def test_a_task_that_has_waited_for_longer_than_the_maximum_age_and_only_just_be
 
 @over_redis
 def test_a_run_that_a_worker_begins_after_the_inspection_is_not_ended(vuls: Vuls, staff: Staff) -> None:
-    staff.hire()
+    staff.start_worker()
     witness = Meanwhile(staff)
     round_ = Round.of(vuls, staff, witness=witness, max_age=ALIVE_UNTIL)
     before_survey, before_claim = vuls.run("one", began=False), vuls.run("another", began=False)
@@ -262,7 +262,7 @@ def test_a_run_that_a_worker_begins_after_the_inspection_is_not_ended(vuls: Vuls
 def test_a_killed_workers_run_is_failed_after_the_absence_and_its_schedule_when_no_run_of_it_is_left(
     vuls: Vuls, staff: Staff
 ) -> None:
-    workers, chore = hire_two(staff), staff.linger()
+    workers, chore = hire_two(staff), staff.start_task()
     run, round_, schedules = vuls.run(chore.id), Round.of(vuls, staff, absence=2), Round(vuls.schedules())
     vuls.hand.do("UPDATE scheduled_tasks SET last_status = 'running', last_run_at = now() - interval '8 hours'")
     witness = round_.source.options.probe
@@ -280,7 +280,7 @@ def test_a_killed_workers_run_is_failed_after_the_absence_and_its_schedule_when_
     assert schedules.sweep().reaped == 0
     wait_until(lambda: round_.sweep().reaped, "it is dead")
     assert time.monotonic() - begun >= 2
-    assert vuls.reaped(run) == [True] and "running for 8h 0m" in vuls.words(run)
+    assert vuls.reaped(run) == [True] and "running for 8h 0m" in vuls.message(run)
 
     assert schedules.sweep().reaped == 0, "whoever ended the run may be about to say so in its schedule"
     vuls.hand.do("UPDATE task_runs SET completed_at = now() - interval '2 hours', created_at = started_at")
@@ -293,8 +293,8 @@ def test_a_killed_workers_run_is_failed_after_the_absence_and_its_schedule_when_
 def test_a_broker_that_is_away_stops_reaping_is_told_once_and_when_it_is_back_the_dead_are_reaped(
     vuls: Vuls, staff: Staff, tmp_path: Path
 ) -> None:
-    staff.hire()
-    chore = staff.linger()
+    staff.start_worker()
+    chore = staff.start_task()
     alive = vuls.run(chore.id)
     told, again = (
         "Celery workers could not be inspected; their jobs are left alone until they can be.",
@@ -342,7 +342,7 @@ def daemon(vuls: Vuls, broker_url: str, folder: Path, queue: str, *, deadline: s
 
 @over_redis
 def test_a_sweep_asks_once_however_many_runs_and_batches_there_are(vuls: Vuls, staff: Staff) -> None:
-    staff.hire()
+    staff.start_worker()
     round_ = Round.of(vuls, staff)
     with Redis.from_url(staff.broker.url) as client:
 
@@ -383,8 +383,8 @@ def test_a_broker_that_never_answers_costs_its_own_source_the_deadline_and_the_o
 
 @over_redis
 def test_a_task_whose_worker_could_not_be_told_is_told_with_the_next_sweep(vuls: Vuls, staff: Staff) -> None:
-    staff.hire()
-    hung, round_ = staff.linger(), Round.of(vuls, staff, max_age=ALIVE_UNTIL, deadline=2)
+    staff.start_worker()
+    hung, round_ = staff.start_task(), Round.of(vuls, staff, max_age=ALIVE_UNTIL, deadline=2)
     run, event_log = vuls.run(hung.id), DaemonLog(structlog.get_logger("reaper"))
     round_.heard.after_commit = staff.broker.freeze
     try:
@@ -407,7 +407,7 @@ def test_a_task_whose_worker_could_not_be_told_is_told_with_the_next_sweep(vuls:
 
 def test_sources_that_share_a_broker_are_not_in_each_others_way(new_vuls: Callable[[], Vuls], staff: Staff) -> None:
     hire_two(staff)
-    both, chores = [new_vuls(), new_vuls()], [staff.linger(), staff.linger()]
+    both, chores = [new_vuls(), new_vuls()], [staff.start_task(), staff.start_task()]
     alive = [vuls.run(chore.id) for vuls, chore in zip(both, chores, strict=True)]
     dead = [vuls.run("nobody has it") for vuls in both]
     rounds = [Round.of(vuls, staff) for vuls in both]

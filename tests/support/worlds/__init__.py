@@ -1,4 +1,4 @@
-"""The job systems of the shipped profiles, each as a world that jobs can be made in. One suite runs in all of them."""
+"""Test fixtures for the job systems of the shipped profiles. One test suite runs against all of them."""
 
 from tests.support.worlds.adhese import AdheseDeleteWorld, AdheseScheduleWorld, AdheseWorld
 from tests.support.worlds.database import Database, Deadlock, Session

@@ -1,22 +1,22 @@
-"""adhese: scheduled jobs with partial results, and the two ways out of a hanging one."""
+"""adhese: scheduled jobs with partial results, and the two actions on a hanging one."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 from tests.support.worlds.database import Session
-from tests.support.worlds.world import State, World, whole
+from tests.support.worlds.world import State, World, all_or_none
 
 STEP = 120
 """Seconds from one run of a schedule to the next."""
-BY_HAND = 777
-"""How long a partial result took, where its worker says so."""
+WORKER_DURATION = 777
+"""The duration that a worker writes into a partial result (the reaper writes another one)."""
 
 
 class AdheseWorld(World):
     profile = script = "adhese"
     servers = ("postgresql", "mariadb")
-    telling = False
+    has_message = False
     tables = ('"SCHEDULED_JOBS"', '"JOB_RESULTS"', '"PARTIAL_JOB_RESULTS"')
     writes: ClassVar[tuple[tuple[str, str], ...]] = (
         ('"SCHEDULED_JOBS"', "UPDATE"),
@@ -25,12 +25,12 @@ class AdheseWorld(World):
     )
 
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
-        """A result that hangs, of a schedule that was never moved on; the first of its two partial jobs is done."""
+        """A hanging result, whose schedule was not moved on. The first of its two partial jobs is completed."""
         ago, hand = self.database.naive_ago, self.hand
         schedule = hand.one(
             f'INSERT INTO "SCHEDULED_JOBS" (scheduled_start, interval_seconds) VALUES ({ago}, {STEP}) RETURNING id', age
         )
-        # A run that was over before this one began: no step may lead back to it.
+        # An earlier completed run. Stepping the schedule must not arrive at its start again.
         hand.do(
             'INSERT INTO "JOB_RESULTS" (job_id, scheduled_start, state, start_time, end_time)'
             f" VALUES (%s, {ago}, 'completed', {ago}, {ago})",
@@ -55,8 +55,8 @@ class AdheseWorld(World):
         return str(job)
 
     def sign_of_life(self, job: str, session: Session) -> bool:
-        """The partial job that runs is over; its worker writes no other row."""
-        return bool(session.do(self._over(), 0, job))
+        """The running partial job completes; its worker writes no other row."""
+        return bool(session.do(self._complete_partial(), 0, job))
 
     def finish(self, job: str, session: Session) -> bool:
         ago = self.database.naive_ago
@@ -66,7 +66,7 @@ class AdheseWorld(World):
             job,
         ):
             return False
-        session.do(self._over(), 0, job)
+        session.do(self._complete_partial(), 0, job)
         session.do(
             f'UPDATE "SCHEDULED_JOBS" SET scheduled_start = {ago} WHERE id ='
             ' (SELECT job_id FROM "JOB_RESULTS" WHERE id = %s)',
@@ -80,36 +80,36 @@ class AdheseWorld(World):
             'SELECT state, duration, result_code FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s ORDER BY id', job
         )
         assert partials[0] == ("completed", 9, "empty"), "a partial result that was complete has been changed"
-        [(over, was, next_start)] = self.hand.ask(
+        [(completed, start, next_start)] = self.hand.ask(
             "SELECT r.state = 'completed' AND r.end_time IS NOT NULL, r.scheduled_start, s.scheduled_start"
             ' FROM "JOB_RESULTS" r JOIN "SCHEDULED_JOBS" s ON s.id = r.job_id WHERE r.id = %s',
             job,
         )
-        apart = (next_start - was).total_seconds()
-        if not whole(job, [over, apart > 0]):
+        step = (next_start - start).total_seconds()
+        if not all_or_none(job, [completed, step > 0]):
             assert ("completed", 1, "ok") not in partials, "a partial result of a running job was closed"
             return State.RUNNING
-        if all(partial == ("completed", BY_HAND, "ok") for partial in partials[1:]):
+        if all(partial == ("completed", WORKER_DURATION, "ok") for partial in partials[1:]):
             return State.FINISHED
-        assert set(partials[1:]) == {("completed", 1, "ok")} and apart == STEP, (partials, apart)
+        assert set(partials[1:]) == {("completed", 1, "ok")} and step == STEP, (partials, step)
         return State.REAPED
 
-    def _over(self) -> str:
-        """Ends the partial job that runs, if one does: how long ago, and of which result."""
+    def _complete_partial(self) -> str:
+        """The statement that completes the running partial job. Values: seconds ago, id of the result."""
         return (
-            f"UPDATE \"PARTIAL_JOB_RESULTS\" SET state = 'completed', duration = {BY_HAND}, result_code = 'ok',"
+            f"UPDATE \"PARTIAL_JOB_RESULTS\" SET state = 'completed', duration = {WORKER_DURATION}, result_code = 'ok',"
             f" end_time = {self.database.naive_ago} WHERE job_result_id = %s AND state = 'running'"
         )
 
 
 class AdheseDeleteWorld(AdheseWorld):
-    """The other way out: the database is as it was before the job started."""
+    """The action `delete`: the database is as it was before the job started."""
 
     action = "delete"
     writes = (('"PARTIAL_JOB_RESULTS"', "DELETE"), ('"JOB_RESULTS"', "DELETE"))
 
     def sign_of_life(self, job: str, session: Session) -> bool:
-        """The next partial job begins, if its job still runs."""
+        """The next partial job starts, if its job still runs."""
         return bool(
             session.do(
                 'INSERT INTO "PARTIAL_JOB_RESULTS" (job_result_id, start_time)'
@@ -121,23 +121,23 @@ class AdheseDeleteWorld(AdheseWorld):
         )
 
     def state(self, job: str) -> State:
-        there = self.hand.one('SELECT count(*) FROM "JOB_RESULTS" WHERE id = %s', job)
-        left = self.hand.one('SELECT count(*) FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s', job)
-        return State.REAPED if whole(job, [not there, not left]) else super().state(job)
+        jobs = self.hand.one('SELECT count(*) FROM "JOB_RESULTS" WHERE id = %s', job)
+        partials = self.hand.one('SELECT count(*) FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s', job)
+        return State.REAPED if all_or_none(job, [not jobs, not partials]) else super().state(job)
 
 
 class AdheseScheduleWorld(World):
-    """A schedule whose next result exists already."""
+    """A schedule that is stuck because its next result already exists."""
 
     profile, script = "adhese-schedule", "adhese"
     tables = AdheseWorld.tables
     writes = (('"SCHEDULED_JOBS"', "UPDATE"),)
-    fallback = False
+    start_optional = False
     servers = AdheseWorld.servers
-    telling = False
+    has_message = False
 
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
-        """It is due since `age`, and there is a result for that moment, and one for the next."""
+        """A schedule due since `age` seconds, with results for that start and for the one after it."""
         ago, hand = self.database.naive_ago, self.hand
         job = hand.one(
             f'INSERT INTO "SCHEDULED_JOBS" (scheduled_start, interval_seconds) VALUES ({ago}, {STEP}) RETURNING id', age
@@ -154,7 +154,7 @@ class AdheseScheduleWorld(World):
         return str(job)
 
     def sign_of_life(self, job: str, session: Session) -> bool:
-        """The result was written just now."""
+        """The result is written just now."""
         return bool(
             session.do(
                 f'UPDATE "JOB_RESULTS" SET end_time = {self.database.naive_ago} WHERE job_id = %s AND scheduled_start ='
@@ -166,7 +166,7 @@ class AdheseScheduleWorld(World):
         )
 
     def finish(self, job: str, session: Session) -> bool:
-        """The scheduler moves it on by itself, if it is still where it was."""
+        """The scheduler itself moves the schedule on, if it is still stuck."""
         return bool(
             session.do(
                 f'UPDATE "SCHEDULED_JOBS" s SET scheduled_start = {self.database.naive_ago} WHERE id = %s AND EXISTS'

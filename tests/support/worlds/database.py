@@ -1,6 +1,6 @@
-"""Hands on a database: what worlds need beside the SQL that every server understands.
+"""Database access for the worlds: what differs between the servers.
 
-That SQL has names in double quotes and `%s` for values. `postgresql` and `mariadb` say the rest.
+Common SQL has names in double quotes and `%s` for values. The modules `postgresql` and `mariadb` implement the rest.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from typing import Any, ClassVar
 
 
 class Deadlock(Exception):
-    """InnoDB locks the entries of indexes too, and of two who come from different ones it sends one back."""
+    """The session was the victim of a deadlock. They occur on MariaDB, because InnoDB also locks index entries."""
 
 
 class Session(ABC):
-    """One session of the job system's own, or of whoever looks. `number` is its name among the server's processes."""
+    """A session of the job system or of the test. `number` is its id in the server's process list."""
 
     number: int
 
     @abstractmethod
     def do(self, statement: str, *values: object) -> int:
-        """How many rows it changed."""
+        """Execute a statement. Returns the number of changed rows."""
 
     @abstractmethod
-    def tries(self, statement: str, *values: object) -> bool:
-        """False when a constraint does not allow it; the transaction is over then."""
+    def do_unless_refused(self, statement: str, *values: object) -> bool:
+        """Execute a statement. Returns False, with the transaction rolled back, when a constraint rejects it."""
 
     @abstractmethod
     def ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """All rows."""
+        """The rows of a query."""
 
     def one(self, statement: str, *values: object) -> Any:
-        """The only value of the only row."""
-        [[found]] = self.ask(statement, *values)
-        return found
+        """The single value of a query."""
+        [[value]] = self.ask(statement, *values)
+        return value
 
     @abstractmethod
     def commit(self) -> None: ...
@@ -54,83 +54,83 @@ class Session(ABC):
 
 
 class Database(ABC):
-    """A database, and what can happen in it."""
+    """A database, with ways to block and to reject writes."""
 
     ago: ClassVar[str]
-    """The moment so many seconds ago, in SQL."""
+    """SQL for the point in time `%s` seconds ago."""
     naive_ago: ClassVar[str]
     """The same without a time zone, in UTC."""
 
     host: ClassVar[str] = ""
-    """What the name of a role is followed by in its statements."""
+    """Suffix of role names in statements."""
 
     deadlocks: ClassVar[bool] = False
-    """Whether two who want one row may meet in a deadlock, and the reaper be the one that is sent back."""
+    """Whether two sessions that lock one row can deadlock, with the reaper as the victim."""
 
     def __init__(self, url: str) -> None:
-        """`url` is its owner's, and `reaper` what the reaper connects with."""
+        """`url` connects as the owner; `reaper` is the URL that the reaper uses."""
         self.url = self.reaper = url
 
     @abstractmethod
     def session(self, *, autocommit: bool = False) -> Session:
-        """A session of its own; unless `autocommit`, with an open transaction from its first statement on."""
+        """A new session. Without `autocommit` its first statement opens a transaction."""
 
     @abstractmethod
-    def restrict(self, role: str, granted: Iterable[str]) -> None:
-        """From now on the reaper is a role that may do what has been granted, and not even what everybody may."""
+    def restrict_to_role(self, role: str, granted: Iterable[str]) -> None:
+        """From now on the reaper connects as `role`, with these grants and without those of PUBLIC."""
 
     @abstractmethod
-    def forget(self, role: str) -> None:
-        """The role is no more, and the reaper is the owner again."""
+    def drop_role(self, role: str) -> None:
+        """Drop the role. The reaper connects as the owner again."""
 
     @abstractmethod
     def create(self, tables: str) -> None:
-        """The tables of a shipped file."""
+        """Create the tables of a shipped file."""
 
     @abstractmethod
     def rows(self, session: Session, table: str) -> list[str]:
-        """Every column of every row of a table."""
+        """Every column of every row of a table, as text."""
 
     @abstractmethod
     def document(self, value: Any) -> Any:
-        """What stands in a JSON column."""
+        """The decoded value of a JSON column."""
 
-    # --- who is waiting, and who is there ------------------------------------------------------------------------
-
-    @abstractmethod
-    def waits(self, session: Session, watcher: Session) -> bool:
-        """The session waits for a lock that another one holds."""
+    # --- sessions and locks --------------------------------------------------------------------------------------
 
     @abstractmethod
-    def reapers(self, watcher: Session) -> int:
-        """How many sessions of reapers there are, alive or dead."""
+    def is_blocked(self, session: Session, watcher: Session) -> bool:
+        """Whether the session waits for a lock of another session."""
 
     @abstractmethod
-    def held(self, watcher: Session) -> bool:
-        """Somebody stands before the gate of `holding`."""
+    def reaper_sessions(self, watcher: Session) -> int:
+        """The number of sessions of reapers, including those of killed processes."""
 
-    # --- what can go wrong ---------------------------------------------------------------------------------------
+    @abstractmethod
+    def gate_has_waiter(self, watcher: Session) -> bool:
+        """Whether a session waits at the gate of `blocking_writes`."""
 
-    refusal: ClassVar[str]
-    """A statement of a trigger that raises an error."""
-    waiting: ClassVar[str]
-    """A statement of a trigger that waits at the gate."""
-    access_control: ClassVar[str]
-    """The statement that closes it, for as long as the session lasts."""
+    # --- faults --------------------------------------------------------------------------------------------------
+
+    raise_statement: ClassVar[str]
+    """Trigger statement that raises an error."""
+    wait_statement: ClassVar[str]
+    """Trigger statement that waits at the gate."""
+    close_gate_statement: ClassVar[str]
+    """Statement that closes the gate until its session ends."""
 
     @contextmanager
-    def refusing(self, table: str, operation: str) -> Iterator[None]:
-        """Every such write raises an error meanwhile."""
-        with self.triggered(table, operation, self.refusal):
+    def refusing_writes(self, table: str, operation: str) -> Iterator[None]:
+        """During the block, every such write raises an error."""
+        with self.with_trigger(table, operation, self.raise_statement):
             yield
 
     @contextmanager
-    def holding(self, table: str, operation: str) -> Iterator[None]:
-        """Every such write waits for the end of the block."""
-        with self.triggered(table, operation, self.waiting), self.session(autocommit=True) as access_control:
-            access_control.ask(self.access_control)
+    def blocking_writes(self, table: str, operation: str) -> Iterator[None]:
+        """Every such write waits until the end of the block."""
+        with self.with_trigger(table, operation, self.wait_statement), self.session(autocommit=True) as gate:
+            gate.ask(self.close_gate_statement)
             yield
 
     @abstractmethod
-    def triggered(self, table: str, operation: str, what: str) -> AbstractContextManager[None]:
-        """Every such write does this first, meanwhile."""
+    def with_trigger(self, table: str, operation: str, what: str) -> AbstractContextManager[None]:
+        """During the block, a trigger runs statement `what` before every such write."""

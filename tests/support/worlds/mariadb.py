@@ -33,7 +33,7 @@ class MariaDBSession(Session):
                     raise Deadlock from error
                 raise
 
-    def tries(self, statement: str, *values: object) -> bool:
+    def do_unless_refused(self, statement: str, *values: object) -> bool:
         try:
             self.do(statement, *values)
         except pymysql.IntegrityError:
@@ -60,37 +60,37 @@ class MariaDBDatabase(Database):
     ago = naive_ago = "(utc_timestamp(6) - INTERVAL %s SECOND)"
     host = "@localhost"
     deadlocks = True
-    refusal = "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'refused by a trigger'"
-    waiting = f"DO get_lock('{_GATE}', 60)"
-    access_control = f"SELECT get_lock('{_GATE}', 60)"
+    raise_statement = "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'refused by a trigger'"
+    wait_statement = f"DO get_lock('{_GATE}', 60)"
+    close_gate_statement = f"SELECT get_lock('{_GATE}', 60)"
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self._ours: list[int] = []
+        self._own_sessions: list[int] = []
 
     def session(self, *, autocommit: bool = False) -> Session:
-        place = make_url(self.url)
+        url = make_url(self.url)
         session = MariaDBSession(
             pymysql.connect(
-                unix_socket=str(place.query["unix_socket"]),
-                user=place.username,
-                database=place.database,
+                unix_socket=str(url.query["unix_socket"]),
+                user=url.username,
+                database=url.database,
                 autocommit=autocommit,
-                ssl_disabled=True,  # over a socket; making a context takes 25 ms
+                ssl_disabled=True,  # a socket needs no TLS, and making a TLS context takes 25 ms
                 init_command="SET time_zone = '+00:00', sql_mode = 'ANSI_QUOTES,STRICT_TRANS_TABLES'",
             )
         )
-        self._ours.append(session.number)
+        self._own_sessions.append(session.number)
         return session
 
-    def restrict(self, role: str, granted: Iterable[str]) -> None:
+    def restrict_to_role(self, role: str, granted: Iterable[str]) -> None:
         with self.session(autocommit=True) as session:
             for statement in granted:
                 session.do(statement)
             session.do(f"ALTER USER {role}{self.host} ACCOUNT UNLOCK")
         self.reaper = make_url(self.url).set(username=role).render_as_string(hide_password=False)
 
-    def forget(self, role: str) -> None:
+    def drop_role(self, role: str) -> None:
         self.reaper = self.url
         with self.session(autocommit=True) as session:
             session.do(f"DROP USER {role}{self.host}")
@@ -107,27 +107,27 @@ class MariaDBDatabase(Database):
     def document(self, value: Any) -> Any:
         return json.loads(value)
 
-    def waits(self, session: Session, watcher: Session) -> bool:
-        """Asked of InnoDB's monitor: its tables leave out whoever waits before having changed anything."""
-        [(_, _, told)] = watcher.ask("SHOW ENGINE INNODB STATUS")
-        told = told[told.index("LIST OF TRANSACTIONS") :]
-        waiting = re.findall(r"^LOCK WAIT .*\nMariaDB thread id (\d+),", told, flags=re.MULTILINE)
+    def is_blocked(self, session: Session, watcher: Session) -> bool:
+        """Reads InnoDB's monitor: its tables do not show sessions that wait before their first change."""
+        [(_, _, monitor)] = watcher.ask("SHOW ENGINE INNODB STATUS")
+        transactions = monitor[monitor.index("LIST OF TRANSACTIONS") :]
+        waiting = re.findall(r"^LOCK WAIT .*\nMariaDB thread id (\d+),", transactions, flags=re.MULTILINE)
         return str(session.number) in waiting
 
-    def reapers(self, watcher: Session) -> int:
-        ours = ", ".join(map(str, self._ours))
+    def reaper_sessions(self, watcher: Session) -> int:
+        own = ", ".join(map(str, self._own_sessions))
         return int(
             watcher.one(
                 "SELECT count(*) FROM information_schema.processlist"
-                f" WHERE db = database() AND id NOT IN ({ours}) AND command <> 'Daemon'"
+                f" WHERE db = database() AND id NOT IN ({own}) AND command <> 'Daemon'"
             )
         )
 
-    def held(self, watcher: Session) -> bool:
+    def gate_has_waiter(self, watcher: Session) -> bool:
         return bool(watcher.one("SELECT count(*) FROM information_schema.processlist WHERE state = 'User lock'"))
 
     @contextmanager
-    def triggered(self, table: str, operation: str, what: str) -> Iterator[None]:
+    def with_trigger(self, table: str, operation: str, what: str) -> Iterator[None]:
         with self.session(autocommit=True) as session:
             session.do(f"CREATE TRIGGER interfere BEFORE {operation} ON {table} FOR EACH ROW {what}")
             try:

@@ -23,7 +23,7 @@ class PostgreSQLSession(Session):
     def do(self, statement: str, *values: object) -> int:
         return self._connection.execute(statement.encode(), values or None).rowcount
 
-    def tries(self, statement: str, *values: object) -> bool:
+    def do_unless_refused(self, statement: str, *values: object) -> bool:
         try:
             self.do(statement, *values)
         except psycopg.IntegrityError:
@@ -47,14 +47,14 @@ class PostgreSQLSession(Session):
 class PostgreSQLDatabase(Database):
     ago = "(now() - make_interval(secs => %s))"
     naive_ago = "(timezone('UTC', now()) - make_interval(secs => %s))"
-    refusal = "RAISE EXCEPTION 'refused by a trigger'"
-    waiting = f"PERFORM pg_advisory_xact_lock({_GATE})"
-    access_control = f"SELECT pg_advisory_lock({_GATE})"
+    raise_statement = "RAISE EXCEPTION 'refused by a trigger'"
+    wait_statement = f"PERFORM pg_advisory_xact_lock({_GATE})"
+    close_gate_statement = f"SELECT pg_advisory_lock({_GATE})"
 
     def session(self, *, autocommit: bool = False) -> Session:
         return PostgreSQLSession(psycopg.connect(self.url.replace("+psycopg", ""), autocommit=autocommit))
 
-    def restrict(self, role: str, granted: Iterable[str]) -> None:
+    def restrict_to_role(self, role: str, granted: Iterable[str]) -> None:
         with self.session(autocommit=True) as session:
             session.do(f"REVOKE ALL ON DATABASE {make_url(self.url).database} FROM PUBLIC")
             session.do("REVOKE ALL ON SCHEMA public FROM PUBLIC")
@@ -62,7 +62,7 @@ class PostgreSQLDatabase(Database):
                 session.do(statement)
         self.reaper = make_url(self.url).set(username=role).render_as_string(hide_password=False)
 
-    def forget(self, role: str) -> None:
+    def drop_role(self, role: str) -> None:
         self.reaper = self.url
         with self.session(autocommit=True) as session:
             session.do(f"DROP OWNED BY {role}")
@@ -79,10 +79,10 @@ class PostgreSQLDatabase(Database):
     def document(self, value: Any) -> Any:
         return value
 
-    def waits(self, session: Session, watcher: Session) -> bool:
+    def is_blocked(self, session: Session, watcher: Session) -> bool:
         return bool(watcher.one("SELECT cardinality(pg_blocking_pids(%s)) > 0", session.number))
 
-    def reapers(self, watcher: Session) -> int:
+    def reaper_sessions(self, watcher: Session) -> int:
         return int(
             watcher.one(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
@@ -90,11 +90,11 @@ class PostgreSQLDatabase(Database):
             )
         )
 
-    def held(self, watcher: Session) -> bool:
+    def gate_has_waiter(self, watcher: Session) -> bool:
         return bool(watcher.one(f"SELECT EXISTS (SELECT FROM pg_locks WHERE objid = {_GATE} AND NOT granted)"))
 
     @contextmanager
-    def triggered(self, table: str, operation: str, what: str) -> Iterator[None]:
+    def with_trigger(self, table: str, operation: str, what: str) -> Iterator[None]:
         body = f"BEGIN {what}; RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END; END"
         with self.session(autocommit=True) as session:
             session.do(f"CREATE FUNCTION interfere() RETURNS trigger LANGUAGE plpgsql AS $${body}$$")

@@ -1,18 +1,18 @@
-"""protea: a job table with an event table beside it."""
+"""protea: a job table and an event table."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tests.support.worlds.database import Session
-from tests.support.worlds.world import State, World, whole
+from tests.support.worlds.world import State, World, all_or_none
 
 
 class ProteaWorld(World):
     profile = script = "protea"
     tables = ("job", "job_event")
     writes = (("job", "UPDATE"), ("job_event", "INSERT"))
-    audited = True
+    has_audit = True
     servers = ("postgresql", "mariadb")
 
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
@@ -29,7 +29,7 @@ class ProteaWorld(World):
         return str(job)
 
     def sign_of_life(self, job: str, session: Session) -> bool:
-        return session.tries(
+        return session.do_unless_refused(
             f"INSERT INTO job_event (job_id, event, ts) VALUES (%s, 'progress', {self.database.ago})", job, 0
         )
 
@@ -45,13 +45,13 @@ class ProteaWorld(World):
             "SELECT status, finished_at IS NOT NULL, error_code FROM job WHERE id = %s", job
         )
         failed = status == "failed"
-        if whole(job, [failed, failed and finished, code == "JobTimeout", len(self.audit(job)) == 1]):
+        if all_or_none(job, [failed, failed and finished, code == "JobTimeout", len(self.audit(job)) == 1]):
             return State.REAPED
         return State.FINISHED if status == "succeeded" else State.RUNNING
 
-    def words(self, job: str) -> str:
+    def message(self, job: str) -> str:
         return str(self.hand.one("SELECT error_message FROM job WHERE id = %s", job))
 
     def audit(self, job: str) -> list[dict[str, Any]]:
-        found = self.hand.ask("SELECT fields FROM job_event WHERE job_id = %s AND event = 'job.timeout'", job)
-        return [self.database.document(fields) for (fields,) in found]
+        rows = self.hand.ask("SELECT fields FROM job_event WHERE job_id = %s AND event = 'job.timeout'", job)
+        return [self.database.document(fields) for (fields,) in rows]

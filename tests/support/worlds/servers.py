@@ -1,4 +1,4 @@
-"""Where worlds are: on every server that they can be on, in a database of their own."""
+"""Places: each world on each database server that it supports, in a new database."""
 
 from __future__ import annotations
 
@@ -15,44 +15,46 @@ from tests.support.worlds.mariadb import MariaDBDatabase
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 
 Place = tuple[type[World], str]
-"""A world, and the name of a server that it can be on."""
+"""A world, and the name of a server that it supports."""
 PLACES: list[Place] = [(world, server) for world in WORLDS for server in world.servers]
-_ON_MARIADB = {("protea", "fail"), ("adhese", "fail"), ("adhese", "delete")}
-_LONG_ON_MARIADB = _ON_MARIADB - {("adhese", "delete")}
+_QUICK_ON_MARIADB = {("protea", "fail"), ("adhese", "fail"), ("adhese", "delete")}
+_QUICK_LONG_ON_MARIADB = _QUICK_ON_MARIADB - {("adhese", "delete")}
 _numbers = itertools.count()
 
 
-def called(place: Place) -> str:
-    """What stands in brackets behind the name of a test that is run there."""
+def place_id(place: Place) -> str:
+    """The parameter id of a place in test names."""
     world, server = place
     return f"{world.profile}-{world.action}-{server}"
 
 
-def everywhere(holds: Callable[[type[World]], bool] = lambda _: True, *, long: bool = False) -> list[object]:
-    """The places of worlds for which it holds. Without time, three worlds stand for all of them on MariaDB.
+def places_where(holds: Callable[[type[World]], bool] = lambda _: True, *, long: bool = False) -> list[object]:
+    """Test parameters: the places of the worlds for which `holds` is true.
 
-    In `long` tests, which go through every moment of a sweep, two of them do.
+    Without --thorough only three worlds run on MariaDB; in `long` tests, which try every moment of a sweep, only two.
     """
     return [
-        pytest.param(place, marks=[] if _always(place, long=long) else [pytest.mark.thorough])
+        pytest.param(place, marks=[] if _is_quick(place, long=long) else [pytest.mark.thorough])
         for place in PLACES
         if holds(place[0])
     ]
 
 
-def _always(place: Place, *, long: bool) -> bool:
+def _is_quick(place: Place, *, long: bool) -> bool:
     world, server = place
-    return server != "mariadb" or (world.profile, world.action) in (_LONG_ON_MARIADB if long else _ON_MARIADB)
+    return server != "mariadb" or (world.profile, world.action) in (
+        _QUICK_LONG_ON_MARIADB if long else _QUICK_ON_MARIADB
+    )
 
 
 def only_where(holds: Callable[[type[World]], bool], *, long: bool = False) -> pytest.MarkDecorator:
-    """For what some job systems do not have, or what takes `long`."""
-    return pytest.mark.parametrize("world", everywhere(holds, long=long), ids=called, indirect=True)
+    """Run a test only in the worlds for which `holds` is true. For `long` see `places_where`."""
+    return pytest.mark.parametrize("world", places_where(holds, long=long), ids=place_id, indirect=True)
 
 
 @contextmanager
 def database_on(request: pytest.FixtureRequest, where: str) -> Iterator[Database]:
-    """An empty database on the test's server of that name. It is gone after the block."""
+    """An empty database on the test's server of that name. It is dropped after the block."""
     if where == "mariadb":
         with _mariadb_database(request.getfixturevalue("mariadb")) as database:
             yield database

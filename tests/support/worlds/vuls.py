@@ -1,4 +1,4 @@
-"""vuls: runs of Celery tasks, and the schedules that they belong to."""
+"""vuls: runs of Celery tasks, and their schedules."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from itertools import count
 from reaper.liveness import LivenessReport
 from reaper.source import SourceOptions
 from tests.support.worlds.database import Database, Session
-from tests.support.worlds.world import OLD, SILENT, State, World, whole
+from tests.support.worlds.world import OLD, SILENT, State, World, all_or_none
 
 QUEUE = "celery"
 
 
-class Foreman:
-    """Speaks for the workers of the queue: they have answered, and have what is in `known`."""
+class FakeProbe:
+    """A liveness probe whose workers always answer. Tasks in `alive` are with a worker."""
 
     def __init__(self) -> None:
-        self.known: set[str] = set()
+        self.alive: set[str] = set()
 
     def ask(self) -> LivenessReport:
-        return LivenessReport(alive=frozenset(self.known), queues=frozenset({QUEUE}))
+        return LivenessReport(alive=frozenset(self.alive), queues=frozenset({QUEUE}))
 
     def revoke(self, ids: Sequence[str]) -> None:
-        self.known.difference_update(ids)
+        self.alive.difference_update(ids)
 
 
 class VulsWorld(World):
@@ -31,21 +31,21 @@ class VulsWorld(World):
     servers = ("postgresql", "mariadb")
     tables = ("scheduled_tasks", "task_runs")
     writes = (("task_runs", "UPDATE"),)
-    signs = False
+    has_signs = False
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._made = count()
-        self.foreman = Foreman()
+        self._numbers = count()
+        self.probe = FakeProbe()
 
     def prepare(self) -> None:
         self.hand.do("INSERT INTO scheduled_tasks (id, name, task_type) VALUES (7, 'nightly', 'scan')")
 
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
-        """A run; one that nobody has begun yet is pending. It shows life while a worker has it, and not otherwise."""
-        ago, task = self.database.ago, f"task-{next(self._made)}"
+        """A run; without a start it is pending. Its only sign of life is that a worker has its task."""
+        ago, task = self.database.ago, f"task-{next(self._numbers)}"
         if sign is not None and sign < SILENT:
-            self.foreman.known.add(task)
+            self.probe.alive.add(task)
         return str(
             self.hand.one(
                 "INSERT INTO task_runs (scheduled_task_id, celery_task_id, status, created_at, started_at)"
@@ -58,12 +58,12 @@ class VulsWorld(World):
             )
         )
 
-    def habits(self) -> SourceOptions:
-        return SourceOptions(action=self.action, probe=self.foreman, queues=(QUEUE,))
+    def source_options(self) -> SourceOptions:
+        return SourceOptions(action=self.action, probe=self.probe, queues=(QUEUE,))
 
     def sign_of_life(self, job: str, session: Session) -> bool:
-        """A worker has taken it."""
-        self.foreman.known.add(session.one("SELECT celery_task_id FROM task_runs WHERE id = %s", job))
+        """A worker has taken the task."""
+        self.probe.alive.add(session.one("SELECT celery_task_id FROM task_runs WHERE id = %s", job))
         return True
 
     def finish(self, job: str, session: Session) -> bool:
@@ -80,17 +80,17 @@ class VulsWorld(World):
             "SELECT status, completed_at IS NOT NULL, duration_seconds, error_message FROM task_runs WHERE id = %s", job
         )
         failed = status == "failed"
-        if whole(job, [failed, failed and completed, message is not None]):
+        if all_or_none(job, [failed, failed and completed, message is not None]):
             assert abs(duration - OLD) < 60, duration
             return State.REAPED
         return State.FINISHED if status == "success" else State.RUNNING
 
-    def words(self, job: str) -> str:
+    def message(self, job: str) -> str:
         return str(self.hand.one("SELECT error_message FROM task_runs WHERE id = %s", job))
 
 
 class VulsScheduleWorld(World):
-    """A scheduled task that says it is running, and has no run that is."""
+    """A scheduled task with status `running`, but without a running run."""
 
     profile, script = "vuls-schedule", "vuls"
     servers = ("postgresql", "mariadb")
@@ -99,14 +99,14 @@ class VulsScheduleWorld(World):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._made = count()
+        self._numbers = count()
 
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
         job = str(
             self.hand.one(
                 "INSERT INTO scheduled_tasks (name, task_type, last_status, last_run_at, created_at)"
                 f" VALUES (%s, 'scan', 'running', {self.database.ago}, {self.database.ago}) RETURNING id",
-                f"task {next(self._made)}",
+                f"task {next(self._numbers)}",
                 age if start else None,
                 age,
             )
@@ -116,7 +116,7 @@ class VulsScheduleWorld(World):
         return job
 
     def sign_of_life(self, job: str, session: Session) -> bool:
-        """A run of it is over just now."""
+        """A run of the task has just ended."""
         return self._run(job, session, 0)
 
     def finish(self, job: str, session: Session) -> bool:
@@ -128,16 +128,16 @@ class VulsScheduleWorld(World):
 
     def state(self, job: str) -> State:
         [(status, error)] = self.hand.ask("SELECT last_status, last_error FROM scheduled_tasks WHERE id = %s", job)
-        if whole(job, [status == "failed", error is not None]):
+        if all_or_none(job, [status == "failed", error is not None]):
             return State.REAPED
         return State.FINISHED if status == "success" else State.RUNNING
 
-    def words(self, job: str) -> str:
+    def message(self, job: str) -> str:
         return str(self.hand.one("SELECT last_error FROM scheduled_tasks WHERE id = %s", job))
 
     def _run(self, job: str, session: Session, age: float) -> bool:
         ago = self.database.ago
-        return session.tries(
+        return session.do_unless_refused(
             "INSERT INTO task_runs (scheduled_task_id, status, created_at, started_at, completed_at)"
             f" VALUES (%s, 'success', {ago}, {ago}, {ago})",
             job,

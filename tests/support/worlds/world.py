@@ -1,6 +1,6 @@
-"""What every world can do: a job system of one profile, with hands to make jobs and to look at what became of them.
+"""Base class of the worlds: the job system of one profile, with methods to make jobs and to read their state.
 
-Ages are seconds before the database's now. A job is named by the text of its key, as the reaper names it.
+Ages are seconds before the database's now. A job is identified by the text of its key, as in the reaper.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import itertools
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 from reaper.check import Workload
 from reaper.grants.facts import facts_from_database
@@ -33,49 +33,49 @@ OLD, SILENT, LATELY = 8 * HOUR, 2 * HOUR, 1 * MINUTE
 
 
 class State(Enum):
-    """What became of a job."""
+    """State of a job."""
 
     RUNNING = "running"
     REAPED = "ended by the reaper"
     FINISHED = "ended by its own worker"
 
 
-class HalfDone(AssertionError):
-    """Some of the rows say that the job is over, others that it is not."""
+class PartialTransition(AssertionError):
+    """Some rows of a job say that it has ended, others that it has not."""
 
 
 class World(ABC):
-    """One job system. Its workers look whether a job is still theirs before they finish it."""
+    """One job system. Its workers check that a job is still theirs before they finish it."""
 
     profile: ClassVar[str]
     action: ClassVar[str] = "fail"
     """What the profile does with a stale job."""
     script: ClassVar[str]
-    """The shipped file with its tables."""
+    """Stem of the shipped file that creates its tables."""
     servers: ClassVar[tuple[str, ...]] = ("postgresql",)
-    """Whose tables are shipped."""
+    """The database servers for which such a file is shipped."""
     tables: ClassVar[tuple[str, ...]]
     writes: ClassVar[tuple[tuple[str, str], ...]]
-    """What the action does, table by table."""
-    signs: ClassVar[bool] = True
-    """Whether signs of life stand in the database."""
-    fallback: ClassVar[bool] = True
-    """Whether a job may have no start of its own, and counts from something else then."""
+    """The writes of the action: table and operation."""
+    has_signs: ClassVar[bool] = True
+    """Whether signs of life are in the database."""
+    start_optional: ClassVar[bool] = True
+    """Whether a job may have no start time; another time then counts as its start."""
     fenced: ClassVar[bool] = True
-    """Whether a worker that comes too late finds out."""
-    audited: ClassVar[bool] = False
-    """Whether there is a place for the evidence in its tables."""
-    telling: ClassVar[bool] = True
-    """Whether there is one for words."""
+    """Whether a worker that finishes after the reap notices it."""
+    has_audit: ClassVar[bool] = False
+    """Whether the tables hold the evidence of a reap."""
+    has_message: ClassVar[bool] = True
+    """Whether the tables hold an error message."""
 
     def __init__(self, database: Database) -> None:
-        """Looks at a database that has the tables, and changes nothing in it."""
+        """For a database that already has the tables. Changes nothing."""
         self.database = database
         self.hand: Session = database.session(autocommit=True)
 
     @classmethod
     def create(cls, database: Database) -> Self:
-        """The world's tables, and whatever a job cannot be without."""
+        """Create the tables and the rows that every job refers to."""
         database.create(cls.script)
         world = cls(database)
         world.prepare()
@@ -87,95 +87,97 @@ class World(ABC):
     def __exit__(self, *_: object) -> None:
         self.hand.close()
 
-    # --- what a job system does ------------------------------------------------------------------------------
+    # --- the job system --------------------------------------------------------------------------------------
 
     def prepare(self) -> None:  # noqa: B027  most need nothing
-        """What a job cannot be without."""
+        """Insert the rows that every job refers to."""
 
     @abstractmethod
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
-        """A running job, begun `age` seconds ago, with a sign of life `sign` seconds ago or none at all."""
+        """Make a running job that started `age` seconds ago, with a sign of life `sign` seconds ago (None: no sign)."""
 
     @abstractmethod
     def sign_of_life(self, job: str, session: Session) -> bool:
-        """Its worker shows that it lives; False when it cannot, as the job is gone."""
+        """The worker writes a sign of life. Returns False when it cannot, because the job is gone."""
 
     @abstractmethod
     def finish(self, job: str, session: Session) -> bool:
-        """Its worker ends it; False when the worker finds that it is not its own any more, and leaves it alone."""
+        """The worker finishes the job. Returns False, and changes nothing, when the job is no longer its own."""
 
     @abstractmethod
     def state(self, job: str) -> State:
-        """What became of it. Raises HalfDone when not all rows of the job say so."""
+        """The state of the job. Raises PartialTransition when its rows contradict each other."""
 
-    def words(self, job: str) -> str:
-        """Why it was ended, as the job system's own users read it."""
+    def message(self, job: str) -> str:
+        """The error message that the reap wrote into the job system's tables."""
         raise NotImplementedError
 
     def audit(self, job: str) -> list[dict[str, Any]]:
-        """The evidence of each time that it was reaped."""
+        """The evidence of each reap of the job."""
         raise NotImplementedError
 
-    # --- jobs of all kinds -----------------------------------------------------------------------------------
+    # --- typical jobs ----------------------------------------------------------------------------------------
 
     def stale_job(self, *, start: bool = True) -> str:
-        """To be ended."""
-        return self.job(age=OLD, sign=SILENT if self.signs else None, start=start)
+        """A job that a sweep must reap."""
+        return self.job(age=OLD, sign=SILENT if self.has_signs else None, start=start)
 
     def alive_job(self) -> str:
-        """Past its timeout, and heard of a minute ago."""
+        """A job past its timeout, with a sign of life a minute ago."""
         return self.job(age=OLD, sign=LATELY)
 
     def young_job(self, *, start: bool = True) -> str:
-        """Silent for longer than the stall window, and within its timeout."""
+        """A job that is silent for longer than the stall window, but within its timeout."""
         return self.job(age=SILENT, sign=None, start=start)
 
     def ended_job(self) -> str:
-        """Old, silent, and over."""
+        """An old, silent job that its worker has finished."""
         job = self.stale_job()
         assert self.finish(job, self.hand)
         return job
 
     def dump(self) -> list[str]:
-        """Every column of every row."""
+        """Every column of every row, as text."""
         return [row for table in self.tables for row in self.database.rows(self.hand, table)]
 
     # --- the reaper ------------------------------------------------------------------------------------------
 
-    def habits(self) -> SourceOptions:
-        """What is particular to this world's source."""
+    def source_options(self) -> SourceOptions:
+        """The options of this world's source."""
         return SourceOptions(action=self.action)
 
     def grants(self, role: str, workload: Workload | None = None) -> Grants:
-        """What `reaper grants` prints, as the owner asks it."""
+        """What `reaper grants` prints when the owner of the database runs it."""
         profile = resolve(self.profile)
-        owner = Source("owner", self.database.url, profile, thresholds(), PATIENCE, self.habits())
+        owner = Source("owner", self.database.url, profile, thresholds(), PATIENCE, self.source_options())
         with owner.connect() as connection:
-            ground = facts_from_database(connection, profile, f"{role}{self.database.host}")
-        return grants_for(profile, workload or Workload(self.action), ground)
+            facts = facts_from_database(connection, profile, f"{role}{self.database.host}")
+        return grants_for(profile, workload or Workload(self.action), facts)
 
     @contextmanager
     def restricted(self, *extras: str, purge: bool = False) -> Iterator[str]:
-        """Meanwhile the reaper is a role that may do what `reaper grants` prints, and nothing else. Its name."""
+        """During the block the reaper connects as a role with the grants of `reaper grants` only. Yields its name."""
         role = f"least_{os.getpid()}_{next(_numbers)}"
-        self.database.restrict(role, self.grants(role, Workload(self.action, purge)).statements(extras))
+        self.database.restrict_to_role(role, self.grants(role, Workload(self.action, purge)).statements(extras))
         try:
             yield role
         finally:
-            self.database.forget(role)
+            self.database.drop_role(role)
 
     def source(self) -> Source:
-        return Source("main", self.database.reaper, resolve(self.profile), thresholds(), PATIENCE, self.habits())
+        return Source(
+            "main", self.database.reaper, resolve(self.profile), thresholds(), PATIENCE, self.source_options()
+        )
 
     def sweep(
         self, source: Source | None = None, *, heard: Heard | None = None, batch_size: int = 1000, dry_run: bool = False
     ) -> SweepReport:
-        """One sweep, which trusts silence across the restart of the test's own server."""
+        """Run one sweep. Silence across the start of the test's own server counts."""
         options = SweepOptions("test-host", batch_size, Breaker(50, 0.5), False, dry_run, lambda: False)
         return sweep(source or self.source(), DowntimeTracker(0), SourceState(), options, None, heard or Heard())
 
     def explain(self, *jobs: str) -> list[Evidence]:
-        """What `explain` would say of them."""
+        """The evidence that `reaper explain` shows for these jobs."""
         source = self.source()
         with source.connect() as connection:
             context = source.ask_probe(source.begin_evaluation(connection, DowntimeTracker(0)))
@@ -183,17 +185,8 @@ class World(ABC):
                 return source.lookup.evidence(connection, context, [(job,) for job in jobs])
 
 
-T = TypeVar("T")
-
-
-def whole(job: str, says: Sequence[bool]) -> bool:
-    """All of it holds, or none of it. Raises HalfDone when some does."""
-    if len(set(says)) > 1:
-        raise HalfDone(f"job {job}: {says}")
-    return says[0]
-
-
-def in_turn(*choices: T) -> Callable[[], T]:
-    """One after the other, again and again."""
-    taken = iter(range(10**9))
-    return lambda: choices[next(taken) % len(choices)]
+def all_or_none(job: str, facts: Sequence[bool]) -> bool:
+    """Whether all facts hold. Raises PartialTransition when only some hold."""
+    if len(set(facts)) > 1:
+        raise PartialTransition(f"job {job}: {facts}")
+    return facts[0]

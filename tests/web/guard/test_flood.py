@@ -45,7 +45,7 @@ class Flood:
 
 @contextmanager
 def flood(port: int, paths: tuple[str, ...] = PATHS) -> Iterator[Flood]:
-    script, begun, found = PROJECT / "scripts" / "benchmark" / "flood_clients.py", time.monotonic(), Flood()
+    script, begun, found = PROJECT / "scripts" / "benchmark" / "load_generator.py", time.monotonic(), Flood()
     words = [sys.executable, str(script), str(port), str(CLIENTS), *paths]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:

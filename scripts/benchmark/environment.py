@@ -1,4 +1,4 @@
-"""What it was measured on."""
+"""The machine, versions and server settings of a benchmark run."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 
 import psutil
 
-from benchmark.figures import MIB
-from benchmark.scene import MEASURING, connect
+from benchmark.fixtures import MEASURING, connect
+from benchmark.report import MIB
 from reaper import __version__
 from reaper.dev.postgres import Embedded
 
 
-def machine() -> dict[str, Any]:
-    """The computer, and how busy others kept it when this began."""
-    named = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+def describe_machine() -> dict[str, Any]:
+    """Hardware, kernel, and the load average before the run."""
+    model = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
-        "cpu": named[1] if named else platform.machine(),
+        "cpu": model[1] if model else platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_mib": psutil.virtual_memory().total // MIB,
         "kernel": platform.release(),
@@ -32,16 +32,16 @@ def machine() -> dict[str, Any]:
 
 def versions(server: Embedded) -> dict[str, str]:
     with connect(server.url) as session:
-        found = session.execute("SHOW server_version").fetchone()
-        assert found is not None
+        row = session.execute("SHOW server_version").fetchone()
+        assert row is not None
     return {
         "reaper": __version__,
-        "postgresql": str(found[0]).split()[0],
+        "postgresql": str(row[0]).split()[0],
         "python": platform.python_version(),
         **{name: version(name) for name in ("sqlalchemy", "psycopg")},
     }
 
 
 def server_settings() -> Mapping[str, str]:
-    """What the server is told while it is measured; everything else is PostgreSQL's default."""
+    """The settings of the server during a measurement; all others are PostgreSQL's defaults."""
     return MEASURING

@@ -1,11 +1,11 @@
-"""Whether two ways of reaping leave the same behind."""
+"""Compares the rows that two ways of reaping leave in the database."""
 
 from __future__ import annotations
 
-from benchmark.scene import connect
+from benchmark.fixtures import connect
 
-# Moments and measures of them differ from one run to the next, and only they may: what is left of them is their type.
-_OF_THE_RUN = ["judged_at", "age_seconds", "silence_seconds", "audible_since", "sweep_id"]
+# Points in time and durations differ between runs, and nothing else may. Of these fields only the type is compared.
+_RUN_SPECIFIC = ["judged_at", "age_seconds", "silence_seconds", "audible_since", "sweep_id"]
 _JOBS = r"""
 SELECT concat_ws(' ', 'job', id, status, to_jsonb(job) - ARRAY['finished_at', 'error_message'],
                  finished_at IS NOT NULL, regexp_replace(error_message, '\d+h \d+m', '', 'g'))
@@ -19,15 +19,15 @@ FROM job_event
 """
 
 
-def written(url: str) -> set[str]:
-    """Every row of both tables, without what two runs cannot have in common."""
+def read_rows(url: str) -> set[str]:
+    """Every row of both tables as text, without the values that differ between any two runs."""
     with connect(url) as session:
-        jobs, audits = session.execute(_JOBS), session.execute(_AUDITS, [_OF_THE_RUN])
+        jobs, audits = session.execute(_JOBS), session.execute(_AUDITS, [_RUN_SPECIFIC])
         return {row[0] for rows in (jobs, audits) for row in rows}
 
 
-def difference(some: set[str], others: set[str]) -> str | None:
-    """One row of each that the other has not; None when there is none."""
+def first_difference(some: set[str], others: set[str]) -> str | None:
+    """Text with one row of each set that the other lacks; None when the sets are equal."""
     if some == others:
         return None
     return f"{min(some - others, default='nothing')!r} against {min(others - some, default='nothing')!r}"

@@ -1,4 +1,4 @@
-"""Sweeps as the daemon makes them, of the databases of `benchmark.scene`."""
+"""Runs sweeps as the daemon does, on the databases of `benchmark.fixtures`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Sequence
 
-from benchmark.figures import Invalid
+from benchmark.report import InvalidMeasurement
 from reaper.database.timeouts import Timeouts
 from reaper.model import JobCounts, Outcome, ReapedJob, SweepReport, Threshold, Thresholds
 from reaper.profile import resolve
@@ -19,13 +19,13 @@ from reaper.sweep.sweep import sweep
 
 HOST = "bench"
 SOURCE = "main"
-# Longer than the default, so that who was heard of while loading is still heard of at the end of a long run.
+# A longer stall window than the default: jobs that are live when loaded must still be live at the end of a long run.
 THRESHOLDS = Thresholds(timeout=Threshold(6 * 3600, "default"), stall=Threshold(3600, "default"))
-_ORDERS = SweepOptions(host=HOST, batch_size=1000, breaker=Breaker(50, 1.0))
+_OPTIONS = SweepOptions(host=HOST, batch_size=1000, breaker=Breaker(50, 1.0))
 
 
-class Batches:
-    """A listener that keeps nothing but when the survey was done, and each batch after it."""
+class BatchTimes:
+    """A sweep listener that records when the survey and each batch after it ended (monotonic seconds)."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -38,29 +38,31 @@ class Batches:
 
 
 class Sweeper:
-    """One source, swept again and again: its statements stay compiled and what was told once is not told again.
+    """One source that is swept repeatedly: statements stay compiled, and state is kept between sweeps.
 
-    One that `leads` holds the lease between its sweeps, as the daemon does; `reaper sweep` has none.
+    With `with_lease` it holds the lease between sweeps, as the daemon does; `reaper sweep` takes no lease.
     """
 
-    def __init__(self, url: str, *, leads: bool = False) -> None:
-        # The server was restarted to be measured; silence across that is to be trusted.
-        self._source, self._downtime, self._memory = _source(url), DowntimeTracker(0), SourceState()
-        self._lease = self._source.lease(180) if leads else None
-        self.batches = Batches()
+    def __init__(self, url: str, *, with_lease: bool = False) -> None:
+        # The server was restarted for the measurement. Silence across that restart counts.
+        self._source, self._downtime, self._state = _source(url), DowntimeTracker(0), SourceState()
+        self._lease = self._source.lease(180) if with_lease else None
+        self.batches = BatchTimes()
         # As the daemon does once it has started.
         gc.collect()
         gc.freeze()
 
     def sweep(self, expected: int) -> SweepReport:
-        """Raises Invalid unless exactly so many jobs were reaped."""
-        report = sweep(self._source, self._downtime, self._memory, _ORDERS, self._lease, self.batches)
+        """Run one sweep. Raises InvalidMeasurement unless it reaped exactly `expected` jobs."""
+        report = sweep(self._source, self._downtime, self._state, _OPTIONS, self._lease, self.batches)
         if report.outcome is not Outcome.DONE or report.reaped != expected or report.failures:
-            raise Invalid(f"a sweep {report.outcome} with {report.reaped} of {expected} jobs: {report.error}")
+            raise InvalidMeasurement(
+                f"a sweep ended as {report.outcome} and reaped {report.reaped} of {expected} jobs: {report.error}"
+            )
         return report
 
     def release(self) -> None:
-        """Leave nothing connected."""
+        """Release the lease, which closes its connection."""
         if self._lease is not None:
             self._lease.release()
 

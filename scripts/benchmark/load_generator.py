@@ -1,10 +1,11 @@
-"""Clients who ask again as soon as they are answered, all in one process that takes hardly any time itself.
+"""HTTP load generator: many clients in one process, with little CPU time of its own.
 
-    python flood_clients.py PORT CLIENTS PATH... < a pipe
+    python load_generator.py PORT CLIENTS PATH... < a pipe
 
-Every other one keeps its connection, the others make a new one for each request. They go on until standard input ends;
-then what they saw is printed as JSON: the answers by their status, refused and broken connections, and the processor
-time used, in seconds. It needs nothing but Python.
+Each client sends its next request as soon as it has the response. Half of the clients keep their connection alive, the
+others open a new one for each request. The process ends when standard input ends. It then prints a JSON object: the
+number of responses by status, of failed connections (`broken`), and its own CPU time (`cpu_seconds`). Standard library
+only.
 """
 
 from __future__ import annotations
@@ -21,36 +22,36 @@ from collections.abc import Sequence
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 _REQUEST = "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n"
-_REST_SECONDS = 0.05
+_RETRY_SECONDS = 0.05
 
 
 class Flood:
-    """So many clients, and what they saw."""
+    """A number of clients, and the count of their responses by status."""
 
     def __init__(self, port: int, clients: int, paths: Sequence[str]) -> None:
-        self._port, self._seen = port, Counter[str]()
+        self._port, self._responses = port, Counter[str]()
         self._selector = selectors.DefaultSelector()
         self._selector.register(sys.stdin, selectors.EVENT_READ)
-        self._resting = [
+        self._failed = [
             Client(n % 2 == 0, itertools.cycle([*paths[n % len(paths) :], *paths[: n % len(paths)]]))
             for n in range(clients)
         ]
 
     def run(self) -> Counter[str]:
         while True:
-            resting, self._resting = self._resting, []
-            for client in resting:
+            failed, self._failed = self._failed, []
+            for client in failed:
                 self._connect(client)
-            for key, _ in self._selector.select(_REST_SECONDS if self._resting else None):
+            for key, _ in self._selector.select(_RETRY_SECONDS if self._failed else None):
                 if key.data is None:
-                    return self._seen
+                    return self._responses
                 self._read(key.data)
 
     def _connect(self, client: Client) -> None:
         client.socket = socket.socket()
         try:
             client.socket.connect(("127.0.0.1", self._port))
-            client.ask()
+            client.send()
         except OSError:
             self._fail(client)
         else:
@@ -62,41 +63,41 @@ class Flood:
             status = client.read()
             if status is None:
                 return
-            if client.keeps:
-                client.ask()
+            if client.keep_alive:
+                client.send()
         except OSError:
             self._selector.unregister(client.socket)
             self._fail(client)
             return
-        self._seen[status] += 1
-        if not client.keeps:
+        self._responses[status] += 1
+        if not client.keep_alive:
             self._selector.unregister(client.socket)
             client.socket.close()
             self._connect(client)
 
     def _fail(self, client: Client) -> None:
         client.socket.close()
-        self._seen["broken"] += 1
-        # Who cannot be let in comes back, but not in a loop that would take a core of its own.
-        self._resting.append(client)
+        self._responses["broken"] += 1
+        # A refused client retries after a pause: retrying in a busy loop would use a whole core.
+        self._failed.append(client)
 
 
 class Client:
-    """One connection, on which one request at a time is under way."""
+    """One client connection, with one request at a time."""
 
     socket: socket.socket
 
-    def __init__(self, keeps: bool, paths: itertools.cycle[str]) -> None:
-        self.keeps = keeps
+    def __init__(self, keep_alive: bool, paths: itertools.cycle[str]) -> None:
+        self.keep_alive = keep_alive
         self._paths, self._received = paths, b""
 
-    def ask(self) -> None:
+    def send(self) -> None:
         self._received = b""
-        kept = "keep-alive" if self.keeps else "close"
-        self.socket.sendall(_REQUEST.format(path=next(self._paths), connection=kept).encode())
+        connection = "keep-alive" if self.keep_alive else "close"
+        self.socket.sendall(_REQUEST.format(path=next(self._paths), connection=connection).encode())
 
     def read(self) -> str | None:
-        """The status of an answer that is whole; None when there is more to come. Raises OSError when it is broken."""
+        """The status of a complete response; None while it is incomplete. Raises OSError when the connection fails."""
         part = self.socket.recv(1 << 20)
         if not part:
             raise ConnectionResetError
@@ -110,8 +111,8 @@ class Client:
 
 def main() -> None:
     port, clients, *paths = sys.argv[1:]
-    seen = Flood(int(port), int(clients), paths).run()
-    print(json.dumps({**seen, "cpu_seconds": time.process_time()}))
+    responses = Flood(int(port), int(clients), paths).run()
+    print(json.dumps({**responses, "cpu_seconds": time.process_time()}))
 
 
 if __name__ == "__main__":

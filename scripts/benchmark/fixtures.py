@@ -1,7 +1,7 @@
-"""Databases of the sizes wanted, loaded fast, on a server that is durable again when it is measured.
+"""Test databases for the benchmark: filled without durability, measured with it.
 
-A running job began 20 hours ago. One that is alive was heard of when it was loaded, a stale one 3 hours before. Every
-tenth has a child that ended 2½ hours ago, every twentieth has no start of its own, only that of its creation.
+A running job started 20 hours ago. The last event of a live job is as old as the database, that of a stale job 3 hours
+older. Every tenth job has a child that finished 2½ hours ago; every twentieth has no `started_at`, only `created_at`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from reaper.dev.postgres import Embedded, libpq
 
 Session = psycopg.Connection[Any]
 
-# Nothing that runs in the background by its own schedule may fall into one measurement and not into the next.
+# No background work on its own schedule: it could fall into one measurement and not into the next.
 _QUIET = {"autovacuum": "off", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "shared_buffers": "512MB"}
-# As PostgreSQL has it by default: a commit is on the disk when it returns.
+# PostgreSQL's defaults: a commit is on the disk when it returns.
 MEASURING = {**_QUIET, "fsync": "on", "full_page_writes": "on"}
 LOADING = {
     **_QUIET,
@@ -48,7 +48,7 @@ INSERT INTO job (operation, queue_name, status, created_at, started_at, finished
 SELECT 'batch', 'main', 'succeeded', now() - interval '5 h', now() - interval '5 h', now() - interval '150 min', id
 FROM role WHERE n % 10 = 0
 """
-# One statement for each step back in time: the rows lie in the table as they would have been written.
+# One statement per point in time: the rows are in the table in the order in which workers would have written them.
 _EVENTS = """
 INSERT INTO job_event (job_id, ts, event, message, fields)
 SELECT id, now() - CASE WHEN stale THEN interval '3 h' ELSE interval '0' END - make_interval(secs => %s),
@@ -63,22 +63,22 @@ FROM (SELECT now() - interval '2 d' - n * interval '1 s' AS made FROM generate_s
 _SPREAD_SECONDS = 16 * 3600
 
 
-def forgetful(server: Embedded) -> None:
-    """From here on the server is fast and forgets everything in a crash: for loading."""
-    _run_with(server, LOADING)
+def use_loading_settings(server: Embedded) -> None:
+    """Switch the server to fast loading without durability: a crash loses the data."""
+    _apply_settings(server, LOADING)
 
 
-def durable(server: Embedded) -> None:
-    """From here on the server is what PostgreSQL is by default: for measuring."""
-    if _run_with(server, MEASURING):
-        # What was written without fsync is still on its way to the disk, and would be in the way of what is measured.
+def use_measuring_settings(server: Embedded) -> None:
+    """Switch the server to PostgreSQL's default durability, for measuring."""
+    if _apply_settings(server, MEASURING):
+        # Data written without fsync may not be on the disk yet. Writing it later would slow down the measurement.
         for path in server.data.rglob("*"):
             if path.is_file():
                 _sync(path)
 
 
-def _run_with(server: Embedded, settings: Mapping[str, str]) -> bool:
-    """Whether it had to be restarted for that."""
+def _apply_settings(server: Embedded, settings: Mapping[str, str]) -> bool:
+    """Restart the server with these settings unless it has them. Returns whether it was restarted."""
     if server.settings == settings:
         return False
     server.stop()
@@ -92,7 +92,7 @@ def _sync(path: Path) -> None:
     try:
         file = os.open(path, os.O_RDWR)
     except FileNotFoundError:
-        # The server works: its temporary files come and go.
+        # The server is running and may have removed a temporary file.
         return
     try:
         os.fsync(file)
@@ -101,57 +101,57 @@ def _sync(path: Path) -> None:
 
 
 def connect(url: str) -> Session:
-    """Every statement is a transaction of its own; times read as the reaper's sessions read them."""
+    """A session in autocommit mode and in UTC, as the reaper's sessions are."""
     return psycopg.connect(libpq(url), autocommit=True, options="-c TimeZone=UTC")
 
 
-def load(server: Embedded, name: str, *, stale: int, live: int, events: int, finished: int = 0) -> str:
-    """The URL of a new database with that many jobs, and so many events for each running one."""
+def create_database(server: Embedded, name: str, *, stale: int, live: int, events: int, finished: int = 0) -> str:
+    """Create a database with that many jobs, and `events` events per running job. Returns its URL."""
     url = server.create_database(name)
     with connect(url) as session:
         with _without_indexes(session):
-            _add_finished(session, finished)
+            _add_finished_jobs(session, finished)
             session.execute(_ROLES, {"stale": stale, "all": stale + live})
             session.execute(_RUNNING)
             session.execute(_CHILDREN)
             for n in reversed(range(events)):
                 session.execute(_EVENTS, [n * _SPREAD_SECONDS / events])
-        _settle(session)
+        _vacuum_and_checkpoint(session)
     return url
 
 
-def add_finished(url: str, count: int) -> None:
-    """That many finished jobs more."""
+def add_finished_jobs(url: str, count: int) -> None:
+    """Add `count` finished jobs."""
     with connect(url) as session:
         with _without_indexes(session):
-            _add_finished(session, count)
-        _settle(session)
+            _add_finished_jobs(session, count)
+        _vacuum_and_checkpoint(session)
 
 
-def copy(server: Embedded, template: str, name: str) -> str:
-    """The URL of a fresh copy of a database, settled: nothing of the copying is left to do."""
+def copy_database(server: Embedded, template: str, name: str) -> str:
+    """Replace database `name` by a copy of `template`, vacuumed and checkpointed. Returns its URL."""
     server.drop_database(name)
     with connect(server.url) as session:
-        make = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
-        session.execute(make.format(sql.Identifier(name), sql.Identifier(template)))
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+        session.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
     url = server.url_of(name)
     with connect(url) as session:
-        _settle(session)
+        _vacuum_and_checkpoint(session)
     return url
 
 
-def _add_finished(session: Session, count: int) -> None:
+def _add_finished_jobs(session: Session, count: int) -> None:
     session.execute(_FINISHED, [count])
 
 
-def _settle(session: Session) -> None:
+def _vacuum_and_checkpoint(session: Session) -> None:
     session.execute("VACUUM (ANALYZE)")
     session.execute("CHECKPOINT")
 
 
 @contextmanager
 def _without_indexes(session: Session) -> Iterator[None]:
-    """Rows go in without keys and indexes, which are made again at the end: many times faster."""
+    """Drop keys and indexes, and create them again at the end: inserting is many times faster without them."""
     keys = session.execute(
         "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
         " WHERE conrelid IN ('job'::regclass, 'job_event'::regclass) AND contype IN ('f', 'p') ORDER BY contype"
@@ -165,7 +165,7 @@ def _without_indexes(session: Session) -> Iterator[None]:
     for name, _ in indexes:
         session.execute(f"DROP INDEX {name}")
     yield
-    for _, made in indexes:
-        session.execute(made)
+    for _, definition in indexes:
+        session.execute(definition)
     for table, name, definition in reversed(keys):
         session.execute(f'ALTER TABLE {table} ADD CONSTRAINT "{name}" {definition}')

@@ -1,4 +1,4 @@
-"""What a careful person would write by hand, for the thresholds of `benchmark.sweeping`."""
+"""Hand-written SQL to compare the reaper with, for the thresholds of `benchmark.sweeper`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WHERE status = 'running'
     SELECT FROM job c WHERE c.parent_job_id = job.id AND c.parent_job_id IS NOT NULL AND c.id <> job.id AND (
       c.status = 'running' OR greatest(c.created_at, c.started_at, c.finished_at) >= now() - interval '1 h'))
 """
-"""The stale jobs, and nothing else about them."""
+"""The ids of the stale jobs."""
 
 REAP = """
 WITH doomed AS MATERIALIZED (
@@ -57,7 +57,7 @@ SELECT id, now(), 'error', 'job.timeout', error_message, jsonb_build_object(
   'reason', 'JobTimeout', 'source', 'main', 'sweep_id', '0123456789ab', 'host', 'bench')
 FROM ended
 """
-"""Everything that a sweep does to the stale jobs, in one transaction: the same rule, columns, message and evidence."""
+"""All that a sweep does to stale jobs, in one transaction: the same rule, columns, message and evidence."""
 
 NAIVE = """
 WITH ended AS (
@@ -73,4 +73,4 @@ WITH ended AS (
 INSERT INTO job_event (job_id, level, event, message)
 SELECT id, 'error', 'job.timeout', 'Timed out.' FROM ended
 """
-"""The least that ends the same jobs: no evidence, nothing that explains."""
+"""The least that ends the same jobs: without evidence or explanation."""

@@ -1,19 +1,19 @@
-# Removes the installation. Sourced by install.sh.
+# --uninstall and --purge. Sourced by install.sh.
 # shellcheck shell=bash
 
 uninstall() {
-    local text kept=("$configuration" "${written[@]}")
-    mapfile -t -O "${#kept[@]}" kept < <(find_own_units)
+    local entry kept=("$configuration" "${data_folders[@]}")
+    mapfile -t -O "${#kept[@]}" kept < <(find_unit_overrides)
     if ! is_our_rotation; then
         say "Kept: $rotation, which is another program's"
     elif [[ -e $rotation ]]; then
-        # An unchanged one is useless without the program; an edited one belongs to the administrator.
+        # The unchanged shipped file is removed; an edited one is kept.
         if cmp -s "$documents/reaper.logrotate" "$rotation"; then rm "$rotation"; else kept+=("$rotation"); fi
     fi
-    if is_host && systemd_runs; then retire_units; fi
-    # First, because it may be refused: then nothing has been removed yet.
+    if is_host && systemd_runs; then disable_units; fi
+    # First, because it may fail: nothing has been removed then.
     if is_host && [[ -n $purge ]]; then remove_user; fi
-    for text in "${texts[@]}"; do rm -f "${text#*:}"; done
+    for entry in "${files[@]}"; do rm -f "${entry#*:}"; done
     remove_commands
     if is_our_program; then rm -rf "$program"; else say "Kept: $program, which is another program's"; fi
     if [[ -n $purge ]]; then
@@ -23,37 +23,37 @@ uninstall() {
         say "Removed: the program. Kept: ${kept[*]}"
     fi
     if is_host && systemd_runs; then systemctl daemon-reload; fi
-    drop_empty_folders
+    remove_empty_folders
 }
 
 remove_all() { # remove_all PATH...
     local path
     for path; do
-        # A mounted folder is emptied; the mount itself belongs to the host.
+        # A mount point cannot be removed: it is emptied.
         if mountpoint -q "$path"; then find "$path" -mindepth 1 -delete; else rm -rf "$path"; fi
     done
 }
 
-# Drop-ins that `systemctl edit` created for our units.
-find_own_units() {
+# Prints the files and drop-ins that `systemctl edit` made for our units.
+find_unit_overrides() {
     local path
-    for path in "$own_units"/reaper{,@*}.service{,.d}; do
+    for path in "$override_folder"/reaper{,@*}.service{,.d}; do
         if [[ -d $path ]]; then
-            find_anothers_unit "$(basename "$path" .d)" >/dev/null || printf '%s\n' "$path"
+            find_foreign_unit "$(basename "$path" .d)" >/dev/null || printf '%s\n' "$path"
         elif [[ -f $path && ! -L $path ]] && is_our_unit "$path"; then
             printf '%s\n' "$path"
         fi
     done
 }
 
-retire_units() {
+disable_units() {
     local unit file
     while read -r unit _; do
-        # A template itself is neither running nor enabled; its instances are.
+        # A template unit is never running or enabled; its instances are.
         [[ $unit != *@.service ]] || continue
         file=$(systemctl show --property=FragmentPath --value "$unit")
         if [[ ! -f $file ]]; then
-            # Masked, or its file is gone already.
+            # The unit is masked, or its file has been removed.
             if systemctl is-active --quiet "$unit"; then systemctl stop "$unit"; fi
         elif is_our_unit "$file"; then
             systemctl disable --quiet --now "$unit"
@@ -67,7 +67,7 @@ retire_units() {
     } | sort -u -k 1,1)
 }
 
-# Only a user that an installation created.
+# Removes the user only if an installation made it: it has our home and no login shell.
 remove_user() {
     local entry
     entry=$(getent passwd reaper) || return 0
@@ -85,8 +85,8 @@ remove_commands() {
     done
 }
 
-# Folders that an installation created; of folders that the host shares, only empty ones that no other program needs.
-drop_empty_folders() {
+# Removes empty folders that an installation may have made. On a host only those that other programs do not need.
+remove_empty_folders() {
     local folder folders=("$library/systemd/system" "$library"/{systemd,sysusers.d,tmpfiles.d})
     is_host || folders+=("$library" "$prefix"/{usr/local/bin,usr/local,usr,opt,etc/logrotate.d,etc,var/lib,var/log,var})
     for folder in "${folders[@]}"; do

@@ -1,23 +1,23 @@
-# Builds the program and activates it. Sourced by install.sh.
+# Builds a release of the program and activates it. Sourced by install.sh.
 # shellcheck shell=bash
 
-# What a build takes from the project's folder (see [tool.hatch.build] in pyproject.toml).
+# The files of the project that a build needs (see [tool.hatch.build] in pyproject.toml).
 readonly sources=(reaper pyproject.toml README.md LICENSE config systemd docs/runbook.md)
 
-# On a host, the host's own interpreter: the unit cannot see home directories, so none that is installed there.
+# For a host: an interpreter outside of home directories, because the daemon's unit cannot see those.
 find_interpreter() {
-    local found real
+    local candidate real
     if ! is_host; then
         find_python
         return
     fi
-    found=$(PATH=/usr/local/bin:/usr/bin:/bin find_python)
-    real=$("$found" -c 'import os, sys; print(os.path.realpath(sys.executable))')
-    [[ ! $real =~ ^/(home|root|tmp|run/user)/ ]] || die 1 "$real: a service cannot run a program there; set PYTHON"
-    printf '%s\n' "$found"
+    candidate=$(PATH=/usr/local/bin:/usr/bin:/bin find_python)
+    real=$("$candidate" -c 'import os, sys; print(os.path.realpath(sys.executable))')
+    [[ ! $real =~ ^/(home|root|tmp|run/user)/ ]] || die 1 "$real: a service cannot run an interpreter in that folder; set PYTHON to another one"
+    printf '%s\n' "$candidate"
 }
 
-# A digest of everything that the program is made of, including interpreter and path.
+# A digest of sources, interpreter and path: when one of them changes, a new release is built.
 digest() {
     {
         printf '%s\n' "$program" "$python"
@@ -27,21 +27,21 @@ digest() {
     } | sha256sum | cut -c 1-12
 }
 
-# The installed release if it is the same program and can be run; otherwise the path of a new one.
+# Prints the installed release if it is up to date and runnable; otherwise the folder of a new release.
 find_release() {
     local release
     release="releases/$(digest)"
-    if [[ $old == "$release"* ]] && can_be_run "$program/$old"; then
+    if [[ $old == "$release"* ]] && is_runnable "$program/$old"; then
         release=$old
     else
-        # A killed installation may have left files there that a daemon still runs from.
+        # A killed installation may have left this folder, and a daemon may run from it: take another name.
         while [[ -e $program/$release ]]; do release+=-again; done
     fi
     printf '%s\n' "$release"
 }
 
-# Checked as the user that runs it: on a host the service's user, if it exists. Sets `refusal`.
-can_be_run() { # can_be_run RELEASE
+# Whether the release can be executed; on a host by the service's user, if it exists. Sets `refusal` to the error text.
+is_runnable() { # is_runnable RELEASE
     local -a as=()
     if is_host && id reaper >/dev/null 2>&1; then
         as=(setpriv --reuid=reaper --regid="$(id -g reaper)" --init-groups)
@@ -49,13 +49,13 @@ can_be_run() { # can_be_run RELEASE
     refusal=$("${as[@]}" "$1/bin/reaper" --version 2>&1 >/dev/null)
 }
 
-# Also releases that an earlier installation created under another umask.
+# Corrects also the modes of folders that an earlier installation made under another umask.
 make_folders() { install -d -m 0755 "$program" "$program/bin" "$program/releases"; }
 
 build() { # build RELEASE
     say "Installing the program into $program ..."
     PYTHON=$python make_venv "$1"
-    # A build writes beside its sources, which may belong to another user: build in a copy.
+    # A build writes into its source folder, which may belong to another user: build from a copy.
     mkdir "$scratch/sources"
     (cd "$root" && cp -R --parents "${sources[@]}" "$scratch/sources")
     "$1/bin/python" -m pip install --quiet "$scratch/sources[celery,mysql]" >"$scratch/pip.log" 2>&1 ||
@@ -68,12 +68,12 @@ switch_to() { # switch_to RELEASE
     mv -T "$program/current.new" "$program/current"
     ln -sfn ../current/bin/reaper "$link"
     mkdir -p "${command%/*}"
-    # With --prefix there is no other program's service to replace.
+    # With --prefix there is no service to run as.
     if is_host && [[ -x $program/bin/reaper-as-service ]]; then link="$program/bin/reaper-as-service"; fi
     ln -sfn "$link" "$command"
 }
 
-drop_releases_but() { # drop_releases_but RELEASE
+remove_releases_except() { # remove_releases_except RELEASE
     [[ ! -d $program/releases ]] ||
         find "$program/releases" -mindepth 1 -maxdepth 1 ! -name "${1##*/}" -exec rm -rf {} +
 }
