@@ -176,9 +176,9 @@ class AuditsApart(_ByHand):
     [
         (without_judging_again, "writes an event", "shown life"),
         (without_judging_again, "makes a child", "shown life"),
-        (WithoutLock, "writes an event", "row was held"),
+        (WithoutLock, "writes an event", "row was locked"),
         (WithoutLock, "finishes", "interferes"),
-        (LocksTooLittle, "writes an event", "row was held"),
+        (LocksTooLittle, "writes an event", "row was locked"),
         (JudgesAsItLocks, "writes an event", "shown life"),
         (TakesAnyVersion, "is requeued and claimed at once", "moved since its survey"),
         (ReadsThenOverwrites, "finishes", "a finished job was overwritten"),

@@ -202,23 +202,23 @@ class Claimer(Sweeper):
         self._listen_to(self.connection)
 
     def play(self, gate: Gate) -> None:
-        self.swept, self._gate, self._claiming = SweepResult(), gate, False
+        self.result, self._gate, self._claiming = SweepResult(), gate, False
         gate("survey")
         with self.source.transaction(self.connection, read_only=True):
             batch = [Candidate(row[:1], row[1:]) for row in self.connection.execute(self.survey)]
-        self.swept.found = len(batch)
+        self.result.found = len(batch)
         if batch:
             try:
                 self._reap(batch)
             except (DBAPIError, ReaperError) as error:
-                self.swept.error = str(error)
+                self.result.error = str(error)
 
     def _reap(self, batch: Sequence[Candidate]) -> None:
         with self.source.transaction(self.connection):
             self._claim_begins()
             claimed = self.claim.run(self.connection, batch)
-        swept = self.swept
-        swept.reaped, swept.lost, swept.locked = len(claimed.reaped), claimed.lost, len(claimed.locked)
+        result = self.result
+        result.reaped, result.lost, result.locked = len(claimed.reaped), claimed.lost, len(claimed.locked)
 
     def close(self) -> None:
         self.connection.close()
@@ -234,12 +234,12 @@ class FullSweep(Sweeper):
         self._listen_to(self.source.engine)
 
     def play(self, gate: Gate) -> None:
-        self.swept, self._gate, self._claiming, self._surveyed = SweepResult(), gate, False, False
+        self.result, self._gate, self._claiming, self._surveyed = SweepResult(), gate, False, False
         gate("meet")
         report = self._protea.sweep(self.source)
         found = report.census.stale if report.census else 0
         problem = report.error or "; ".join(failure.error for failure in report.failures) or None
-        self.swept = SweepResult(found, report.reaped, report.lost, report.locked_total, problem)
+        self.result = SweepResult(found, report.reaped, report.lost, report.locked_total, problem)
 
     def _before_statement(self, _c: Connection, _r: object, statement: str, *_: object) -> None:
         assert self._gate is not None
