@@ -21,8 +21,9 @@ MAKES_STATEMENTS = (
     "check",
     "grants",
     "dev",
+    "memory",
 )
-"""Who does may name tables and columns; everybody else asks them."""
+"""The packages that may name tables and columns in SQL; all others call them."""
 
 ANYBODY = {"Connection", "DBAPIError", "make_url"}
 HOST_CLOCK = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns"}
