@@ -43,7 +43,7 @@ def test_library_whose_undocumented_names_are_used_has_an_upper_version(name: st
 
 @pytest.mark.parametrize("name", ["_read_timeout", "_write_timeout", "_secure"])
 def test_pymysql_has_the_private_name_that_the_connection_sets(name: str) -> None:
-    connection = Connection(defer_connect=True, read_timeout=3, write_timeout=3)  # type: ignore[var-annotated]
+    connection = Connection(defer_connect=True, read_timeout=3, write_timeout=3)
     assert getattr(connection, name) == (False if name == "_secure" else 3)
 
 

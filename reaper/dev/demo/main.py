@@ -67,14 +67,14 @@ def _run_scenarios(
     opened: DemoProcesses, connection: psycopg.Connection[Any], show: display.Show, stop: StopSignal
 ) -> tuple[dict[str, Row], dict[str, str]]:
     """Run until every worker and job has ended. Returns the jobs, and why the daemon spared some, by scenario."""
-    hearsay = DaemonLog(opened)
+    daemon_log = DaemonLog(opened)
     while True:
         stop.check()
         rows = read_rows(connection)
         opened.advance({name: row.age or 0.0 for name, row in rows.items()})
-        show(opened, rows, hearsay.new_lines())
+        show(opened, rows, daemon_log.new_lines())
         if all(actor.finished for actor in opened.workers) and all(row.finished for row in rows.values()):
-            return rows, hearsay.spared
+            return rows, daemon_log.spared
         if opened.seconds > DEADLINE:
             raise DemoError(f"after {DEADLINE} s some jobs have not ended: {_unfinished(rows)}")
         time.sleep(_FRAME_SECONDS)
