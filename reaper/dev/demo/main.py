@@ -14,7 +14,7 @@ from rich.console import Console
 
 from reaper.dev.demo import display
 from reaper.dev.demo.checks import Row, check_all, read_rows
-from reaper.dev.demo.log_reader import DaemonLog
+from reaper.dev.demo.log_reader import DaemonLogReader
 from reaper.dev.demo.processes import DemoError, DemoProcesses, run_processes
 from reaper.dev.demo.scenarios import DEADLINE, INTERVAL, STALL, TIMEOUT
 from reaper.dev.postgres import libpq, temporary
@@ -67,7 +67,7 @@ def _run_scenarios(
     opened: DemoProcesses, connection: psycopg.Connection[Any], show: display.Show, stop: StopSignal
 ) -> tuple[dict[str, Row], dict[str, str]]:
     """Run until every worker and job has ended. Returns the jobs, and why the daemon spared some, by scenario."""
-    daemon_log = DaemonLog(opened)
+    daemon_log = DaemonLogReader(opened)
     while True:
         stop.check()
         rows = read_rows(connection)
