@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +68,12 @@ def test_package_is_found_and_its_imports_are_read() -> None:
     assert set(from_sqlalchemy(PACKAGE / "sweep" / "sweep.py")) == {"Connection", "DBAPIError"}
     assert "TableClause" in set(from_sqlalchemy(PACKAGE / "sql" / "tables.py"))
     assert "time.monotonic" in set(calls(PACKAGE / "scheduling" / "source_runner.py"))
+
+
+def test_class_names_are_unique_but_for_the_two_versions_of_one_thing() -> None:
+    """`Branch` and `TimedConnection` have a version for PostgreSQL and one for MariaDB."""
+    names = Counter(node.name for path in MODULES for node in parsed(path) if isinstance(node, ast.ClassDef))
+    assert {name for name, count in names.items() if count > 1} == {"Branch", "TimedConnection"}
 
 
 def test_test_files_that_take_long_exist() -> None:
