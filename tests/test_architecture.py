@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "reaper"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MAKES_STATEMENTS = (
     "sql",
+    "memory",
     "staleness",
     "database",
     "source",
@@ -21,11 +23,10 @@ MAKES_STATEMENTS = (
     "check",
     "grants",
     "dev",
-    "memory",
 )
-"""The packages that may name tables and columns in SQL; all others call them."""
+"""Only these may name tables and columns; all other packages call them. `memory` has tables of its own."""
 
-ANYBODY = {"Connection", "DBAPIError", "make_url"}
+ALLOWED_EVERYWHERE = {"Connection", "DBAPIError", "make_url"}
 HOST_CLOCK = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns"}
 
 
@@ -52,7 +53,7 @@ def from_sqlalchemy(path: Path) -> Iterator[str]:
 
 def test_statements_are_made_in_a_few_places_only() -> None:
     elsewhere = [path for path in MODULES if called(path).partition("/")[0].removesuffix(".py") not in MAKES_STATEMENTS]
-    found = {called(path): set(from_sqlalchemy(path)) - ANYBODY for path in elsewhere}
+    found = {called(path): set(from_sqlalchemy(path)) - ALLOWED_EVERYWHERE for path in elsewhere}
     assert not {path: names for path, names in found.items() if names}
 
 
@@ -62,11 +63,17 @@ def test_no_verdict_hangs_on_this_machines_clock() -> None:
     assert not {path: clocks for path, clocks in found.items() if clocks}
 
 
-def test_the_package_was_found() -> None:
+def test_package_is_found_and_its_imports_are_read() -> None:
     assert len(MODULES) > 150
     assert set(from_sqlalchemy(PACKAGE / "sweep" / "sweep.py")) == {"Connection", "DBAPIError"}
     assert "TableClause" in set(from_sqlalchemy(PACKAGE / "sql" / "tables.py"))
     assert "time.monotonic" in set(calls(PACKAGE / "scheduling" / "source_runner.py"))
+
+
+def test_class_names_are_unique_but_for_the_two_versions_of_one_thing() -> None:
+    """`Branch` and `TimedConnection` have a version for PostgreSQL and one for MariaDB."""
+    names = Counter(node.name for path in MODULES for node in parsed(path) if isinstance(node, ast.ClassDef))
+    assert {name for name, count in names.items() if count > 1} == {"Branch", "TimedConnection"}
 
 
 def test_test_files_that_take_long_exist() -> None:

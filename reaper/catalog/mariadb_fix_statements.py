@@ -57,7 +57,7 @@ class MariaDBFixes(Fixes):
         return f"GRANT {privilege} ON *.* TO {self._to};"
 
     def create_role(self) -> str:
-        """Locked, since an account without a password lets everybody log in."""
+        """Locked, since an account without a password lets every client log in."""
         return f"CREATE USER IF NOT EXISTS {self._to} ACCOUNT LOCK;"
 
     @property

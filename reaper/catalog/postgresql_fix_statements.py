@@ -47,7 +47,7 @@ class Fixes:
         return f"{purpose}; before PostgreSQL {_MAINTAIN_SINCE} use: {self.grant(table, {'UPDATE': ()})}"
 
     def create_role(self) -> str:
-        """A role that nobody can log in as until it gets a password, or a line in pg_hba.conf."""
+        """A role without a password: no client can log in as it until it gets one, or a line in pg_hba.conf."""
         return f"CREATE ROLE {self._to} LOGIN;"
 
     @property

@@ -98,14 +98,14 @@ def _make_run(ctx: click.Context, source: str | None, hours: float | None, actio
     return ClearRun(settings, sources, Breaker.from_settings(settings))
 
 
-def _confirmed(preview: ClearResult, *, revoking: bool) -> bool:
+def _confirmed(preview: ClearReport, *, revoking: bool) -> bool:
     questions = [f"end {preview.stale} stale job(s)"] if preview.stale else []
     if revoking and preview.orphans.count:
         questions.append(f"revoke {preview.orphans.count} orphaned task(s)")
     return bool(questions) and click.confirm(f"{' and '.join(questions).capitalize()}?", err=True)
 
 
-def _print_result(run: ClearRun, result: ClearResult, *, stderr: bool = False) -> None:
+def _print_result(run: ClearRun, result: ClearReport, *, stderr: bool = False) -> None:
     console = make_console(stderr=stderr)
     for report, watched in result.swept:
         print_report(console, report, watched, run.breaker, with_heading=len(result.swept) > 1)
@@ -121,7 +121,7 @@ def _orphan_lines(orphans: OrphanResult) -> Iterator[str]:
         yield f"{len(remaining)} orphaned task(s); --revoke-orphans revokes them."
 
 
-def _document(result: ClearResult, *, dry_run: bool, cleared: bool) -> dict[str, object]:
+def _document(result: ClearReport, *, dry_run: bool, cleared: bool) -> dict[str, object]:
     return {
         "dry_run": dry_run,
         "cleared": cleared,
@@ -151,7 +151,7 @@ class OrphanResult:
 
 
 @dataclass(frozen=True, slots=True)
-class ClearResult:
+class ClearReport:
     """Sweeps and orphaned tasks of a preview or of the run itself; `status` is the exit status of the sweeps."""
 
     swept: Sequence[tuple[SweepReport, ProgressListener]]
@@ -171,18 +171,18 @@ class ClearRun:
     sources: Sequence[Source]
     breaker: Breaker
 
-    def preview(self) -> ClearResult:
+    def preview(self) -> ClearReport:
         """A dry run, and a search for orphans. Changes nothing."""
         swept, status = self._sweep(dry_run=True)
-        return ClearResult(swept, self._look_for_orphans(), status)
+        return ClearReport(swept, self._look_for_orphans(), status)
 
-    def clear(self, preview: ClearResult | None, *, revoking: bool) -> ClearResult:
+    def clear(self, preview: ClearReport | None, *, revoking: bool) -> ClearReport:
         """End stale jobs. After a preview the breaker is overridden: its message was shown with the question."""
         swept, status = self._sweep(dry_run=False, force=preview is not None)
         orphans = preview.orphans if preview else self._look_for_orphans()
         if revoking:
             self._revoke(orphans)
-        return ClearResult(swept, orphans, status)
+        return ClearReport(swept, orphans, status)
 
     def _sweep(self, *, dry_run: bool, force: bool = False) -> tuple[list[tuple[SweepReport, ProgressListener]], int]:
         interrupt = InterruptHandler(changes=not dry_run)

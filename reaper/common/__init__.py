@@ -1,0 +1,1 @@
+"""Helpers of all layers: durations, sentences about jobs, JSON values, suggestions, the terminal."""

@@ -37,7 +37,7 @@ def to_stderr(text: str, level: int) -> str:
 
 
 def _is_journal() -> bool:
-    """By systemd.exec(5): JOURNAL_STREAM names what systemd connected, and whoever inherits it may write elsewhere."""
+    """By systemd.exec(5): JOURNAL_STREAM names what systemd connected; a child that inherits it may write elsewhere."""
     if not (stream := os.environ.get("JOURNAL_STREAM")):
         return False
     try:

@@ -1,0 +1,1 @@
+"""The daemon: start, reload, signals, systemd and shutdown."""

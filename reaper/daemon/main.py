@@ -30,7 +30,7 @@ from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.halt_switch import HaltSwitch
-from reaper.web import AdminService, History, Server, Status
+from reaper.web import AdminService, History, HttpServer, Status
 from reaper.web.app import make_app
 from reaper.web.guard import AccessControl, guarded, refuse_exposed
 
@@ -93,7 +93,7 @@ class Daemon:
         self._access_control.configure(settings)
         refuse_exposed(settings)
         app = guarded(make_app(self._service, self._metrics.registry), self._access_control)
-        self._http = Server(app, settings.http_host, settings.http_port) if settings.http_port else None
+        self._http = HttpServer(app, settings.http_host, settings.http_port) if settings.http_port else None
 
     def start(self) -> None:
         settings = self._settings

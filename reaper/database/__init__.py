@@ -1,0 +1,1 @@
+"""How PostgreSQL and MariaDB are reached: connections, time limits, errors, leases, lock holders."""

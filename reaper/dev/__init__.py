@@ -1,0 +1,1 @@
+"""For development and demonstration: no part of production."""

@@ -1,0 +1,1 @@
+"""The privileges that a source needs, and the GRANT statements for them."""

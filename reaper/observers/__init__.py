@@ -1,0 +1,1 @@
+"""Metrics, logs, history and status: they listen to sweeps and decide nothing."""

@@ -10,7 +10,7 @@ from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete, 
 from reaper.profile.base import Scalar
 from reaper.profile.conditions import Condition, Conditions, Log, Now, Related, Running
 from reaper.profile.loading import resolve, shipped
-from reaper.profile.profile import Fence, Jobs, Profile, PurgeRules
+from reaper.profile.profile import Fence, JobMapping, Profile, PurgeRules
 from reaper.profile.values import First, FromColumn, Json, Next, NextValue, Sql, Value, Values, Variable
 from reaper.profile.witnesses import CeleryTask, Children, Events, Witness
 
@@ -28,7 +28,7 @@ __all__ = [
     "First",
     "FromColumn",
     "Insert",
-    "Jobs",
+    "JobMapping",
     "Json",
     "Log",
     "Next",

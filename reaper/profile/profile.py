@@ -16,7 +16,7 @@ from reaper.profile.conditions import Conditions, Log, Related, Running
 from reaper.profile.witnesses import CeleryTask, Witness
 
 
-class Jobs(ProfileModel):
+class JobMapping(ProfileModel):
     """The table of jobs. `started` lists columns by preference: the first that is not NULL counts.
 
     A job whose `claim` columns (a worker's id, a lock token) change between the survey and the lock is not ended. Rows
@@ -35,7 +35,7 @@ class Jobs(ProfileModel):
     parts: tuple[Related, ...] = ()
 
     @model_validator(mode="after")
-    def _row_or_log(self) -> Jobs:
+    def _row_or_log(self) -> JobMapping:
         exactly_one(self, "running", "log")
         return self
 
@@ -88,7 +88,7 @@ class Profile(ProfileModel):
     description: str = ""
     time: TimestampFormat = TimestampFormat.TIMESTAMPTZ
     times: Mapping[TableName, TimestampFormat] = {}
-    jobs: Jobs
+    jobs: JobMapping
     alive: tuple[Witness, ...] = ()
     limits: Limits | None = None
     attempts: Attempts | None = None

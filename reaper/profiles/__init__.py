@@ -1,0 +1,1 @@
+"""The shipped profiles (TOML), and the tables of their job systems (SQL)."""

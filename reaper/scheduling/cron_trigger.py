@@ -19,7 +19,7 @@ class CronTrigger(BaseTrigger):  # type: ignore[misc]
     """
 
     def __init__(self, cron: str) -> None:
-        """`cron` is an expression as `reaper.config.cron.normalise` returns it."""
+        """`cron` is an expression as `reaper.config.cron.normalise_cron` returns it."""
         self.cron = cron
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:

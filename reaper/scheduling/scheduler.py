@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from apscheduler.triggers.base import BaseTrigger
@@ -39,23 +39,6 @@ class IntervalTrigger(BaseTrigger):  # type: ignore[misc]
             return now + self._first
         missed = max(0, (now - previous_fire_time) // self._interval)
         return previous_fire_time + (missed + 1) * self._interval
-
-
-class CronTrigger(BaseTrigger):  # type: ignore[misc]
-    """At the times of a cron expression, in UTC. Times in the past are skipped, as by `IntervalTrigger`."""
-
-    def __init__(self, cron: str) -> None:
-        """Raises ValueError for an expression that APScheduler cannot read."""
-        # Imported here: most configurations have no such schedule, and do without its memory.
-        from apscheduler.triggers.cron import CronTrigger
-
-        self._times = CronTrigger.from_crontab(cron, timezone=UTC)
-
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        """None when there is no further time."""
-        begin = now if previous_fire_time is None else max(now, previous_fire_time + timedelta(microseconds=1))
-        next_time: datetime | None = self._times.get_next_fire_time(None, begin)
-        return next_time
 
 
 class State(StrEnum):

@@ -70,7 +70,7 @@ def compiled_on(*dialects: str) -> Callable[[type[DialectElement]], Callable[[Bu
 # --- moments -------------------------------------------------------------------------------------------------------
 
 
-class Now(DialectElement):
+class CurrentInstant(DialectElement):
     type = INSTANT
 
 

@@ -58,7 +58,7 @@ __all__ = [
 
 def now() -> Element:
     """The database's clock, read once per statement."""
-    return elements.Now()
+    return elements.CurrentInstant()
 
 
 def instant(value: datetime) -> Element:

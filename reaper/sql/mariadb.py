@@ -24,7 +24,7 @@ _EXACT = "utf8mb4_nopad_bin"
 mariadb = compiled_on()
 
 
-@mariadb(elements.Now)
+@mariadb(elements.CurrentInstant)
 def now() -> Element:
     return func.now(literal_column("6"))
 

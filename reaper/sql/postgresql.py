@@ -32,7 +32,7 @@ from reaper.sql.types import INSTANT
 postgresql = compiled_on("postgresql")
 
 
-@postgresql(elements.Now)
+@postgresql(elements.CurrentInstant)
 def now() -> Element:
     return func.statement_timestamp()
 

@@ -2,7 +2,7 @@
 
 from reaper.observers.history import History
 from reaper.observers.status import Status
-from reaper.web.server import Server
+from reaper.web.server import HttpServer
 from reaper.web.service import AdminService
 
-__all__ = ["AdminService", "History", "Server", "Status"]
+__all__ = ["AdminService", "History", "HttpServer", "Status"]

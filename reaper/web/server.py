@@ -36,7 +36,7 @@ _GRACE_SECONDS = 1.0
 _log = structlog.get_logger("reaper")
 
 
-class Server:
+class HttpServer:
     """Serves an application on a port that is bound before anything else starts.
 
     Connections are accepted here, and wait with the kernel while there is no room for them.

@@ -235,7 +235,7 @@ def test_shipped_grant_files_are_current(
         maria: MariaDB = request.getfixturevalue("mariadb")
         text = shipped_grants.on_mariadb(maria, profile, script, tmp_path)
     assert shipped_grants.path_of(profile, where).read_text(encoding="utf-8") == text, (
-        "python -m tests.support.shipped_grants writes it anew"
+        "`python -m tests.support.shipped_grants` writes the file again"
     )
 
 

@@ -1,6 +1,7 @@
 """Least privilege: the printed grants are enough, none of them is too much, and `check` reports each that is missing.
 
-The whole suite of `test_behaviour` runs as such a role, in every world. Here its privileges are revoked one at a time.
+The tests of `profile/test_shipped_profiles` run as such a role, in every world. Here its privileges are revoked one at
+a time.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ from reaper.dev.postgres import Embedded
 from reaper.model import Outcome
 from reaper.observers.daemon_log import DaemonLog
 from reaper.operations.purge import PurgeOptions, purge
+from reaper.scheduling.cron_trigger import CronTrigger
 from reaper.scheduling.scheduled_purge import ScheduledPurge
-from reaper.scheduling.scheduler import CronTrigger, IntervalTrigger, Supervisor
+from reaper.scheduling.scheduler import IntervalTrigger, Supervisor
 from reaper.source.purge import purge_lease
 from tests.scheduling.test_scheduler import Diary, runner
 from tests.staleness.test_clocks import faketime

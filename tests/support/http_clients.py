@@ -21,7 +21,7 @@ from reaper.web.guard import AccessControl, Caller, guarded, token_required
 from reaper.web.guard.access import AllowedHosts
 from reaper.web.guard.connections import ClientConnection
 from reaper.web.guard.tokens import Tokens
-from reaper.web.server import Server
+from reaper.web.server import HttpServer
 
 TOKEN = "s3cret-of-alice-long-enough"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -193,7 +193,7 @@ def head(method: str, path: str, headers: Mapping[str, str] | None = None, host:
 class Web:
     """The application as others meet it."""
 
-    server: Server
+    server: HttpServer
     access_control: AccessControl
     held: threading.Event
     entered: threading.Event
@@ -237,7 +237,7 @@ def web(tokens: Mapping[str, str] | None = None, hosts: AllowedHosts | None = No
     access_control = AccessControl(Tokens({name: SecretStr(token) for name, token in (tokens or {}).items()}), hosts)
     held, entered = threading.Event(), threading.Event()
     served = Web(
-        Server(guarded(make_app(held, entered), access_control), "127.0.0.1", 0), access_control, held, entered
+        HttpServer(guarded(make_app(held, entered), access_control), "127.0.0.1", 0), access_control, held, entered
     )
     served.server.start()
     try:

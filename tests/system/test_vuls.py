@@ -1,6 +1,6 @@
 """vuls end to end: its tables on PostgreSQL, its tasks in real Celery workers, over a real Redis and a real RabbitMQ.
 
-What Celery's workers say stands in `test_celery_witness`; what becomes of it in a sweep, here.
+`liveness/test_celery` tests what Celery's workers report; this file tests what a sweep does with it.
 """
 
 from __future__ import annotations

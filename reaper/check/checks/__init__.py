@@ -1,0 +1,1 @@
+"""The checks of `reaper check`, one module for each subject."""

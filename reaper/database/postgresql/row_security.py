@@ -75,7 +75,7 @@ ORDER BY 1, 2, 3, 4
 
 
 def restrictions_query(relations: str, reader: str, commands: str) -> TextClause:
-    """Returns RowRestrictions. The arguments are SQL: a relation of oids of tables, an oid of a role, an array."""
+    """Returns RowRestriction rows. The arguments are SQL: a relation of oids of tables, an oid of a role, an array."""
     return text(_RESTRICTIONS.format(asked=relations, reader=reader, commands=commands))
 
 

@@ -11,7 +11,7 @@ _SKIPPED = "Reaper skipped live job."
 _LOCKED = "Reaper spares a stale job while another session locks its row."
 
 
-class DaemonLog:
+class DaemonLogReader:
     """The daemon's log so far. `spared`: the last reason why it spared a job, by scenario."""
 
     def __init__(self, stage: DemoProcesses) -> None:

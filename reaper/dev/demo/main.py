@@ -14,7 +14,7 @@ from rich.console import Console
 
 from reaper.dev.demo import display
 from reaper.dev.demo.checks import Row, check_all, read_rows
-from reaper.dev.demo.log_reader import DaemonLog
+from reaper.dev.demo.log_reader import DaemonLogReader
 from reaper.dev.demo.processes import DemoError, DemoProcesses, run_processes
 from reaper.dev.demo.scenarios import DEADLINE, INTERVAL, STALL, TIMEOUT
 from reaper.dev.postgres import libpq, temporary
@@ -67,14 +67,14 @@ def _run_scenarios(
     opened: DemoProcesses, connection: psycopg.Connection[Any], show: display.Show, stop: StopSignal
 ) -> tuple[dict[str, Row], dict[str, str]]:
     """Run until every worker and job has ended. Returns the jobs, and why the daemon spared some, by scenario."""
-    hearsay = DaemonLog(opened)
+    daemon_log = DaemonLogReader(opened)
     while True:
         stop.check()
         rows = read_rows(connection)
         opened.advance({name: row.age or 0.0 for name, row in rows.items()})
-        show(opened, rows, hearsay.new_lines())
+        show(opened, rows, daemon_log.new_lines())
         if all(actor.finished for actor in opened.workers) and all(row.finished for row in rows.values()):
-            return rows, hearsay.spared
+            return rows, daemon_log.spared
         if opened.seconds > DEADLINE:
             raise DemoError(f"after {DEADLINE} s some jobs have not ended: {_unfinished(rows)}")
         time.sleep(_FRAME_SECONDS)

@@ -5,7 +5,7 @@ Durations are seconds; moments are the database's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Annotated, Any, Self, TypeVar, cast, get_type_hints
 
@@ -59,15 +59,23 @@ def mirrors(
 
     A schema's own members come first, or `after` another one. Numbers that may be `infinite` are null then, for JSON
     has no infinity. `described` are descriptions by member.
+
+    Raises ValueError for a name that the dataclass, or the schema, does not have: a field that was renamed must not
+    appear in the API by accident.
     """
     hints, descriptions = get_type_hints(dataclass), described or {}
+    names = [field.name for field in fields(dataclass)]
+    _require_known(dataclass, names, [*(only or ()), *without])
 
     def extend(schema: type[M]) -> type[M]:
         members: dict[str, Any] = {name: (field.annotation, field) for name, field in schema.model_fields.items()}
-        for name in only if only is not None else [field.name for field in fields(dataclass)]:
+        own = set(members)
+        for name in only if only is not None else names:
             if name not in members and name not in without:
                 hint = hints[name] | None if name in infinite else hints[name]
                 members[name] = (hint, Field(description=descriptions.get(name)))
+        _require_known(schema, members.keys() - own, [*infinite, *descriptions])
+        _require_known(schema, members, [*(after or {}).keys(), *(after or {}).values()])
         order = list(members)
         for name, before in (after or {}).items():
             order.remove(name)
@@ -82,6 +90,11 @@ def mirrors(
         return cast(type[M], made)
 
     return extend
+
+
+def _require_known(owner: type, known: Container[str], names: Iterable[str]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{owner.__name__} has no {', '.join(unknown)}")
 
 
 def _whole(value: object) -> object:

@@ -9,7 +9,7 @@ from reaper.memory import HaltRecord
 from reaper.model import Outcome
 from reaper.scheduling.scheduler import State
 from reaper.web.ui.formatting import count, duration, visible
-from reaper.web.ui.next_step import SourceState
+from reaper.web.ui.next_step import SourceView
 from reaper.web.ui.source_rows import SourceRow
 
 
@@ -76,7 +76,7 @@ def _unread(rows: Sequence[SourceRow]) -> list[str]:
 
 
 def headline(
-    rows: Sequence[SourceRow], sources: Sequence[SourceState], halted: HaltRecord | None, state: State | None
+    rows: Sequence[SourceRow], sources: Sequence[SourceView], halted: HaltRecord | None, state: State | None
 ) -> Headline:
     """The worst first."""
     stale = sum(row.census.stale for row in rows if row.census)
@@ -120,7 +120,7 @@ def _held_detail(rows: Sequence[SourceRow]) -> str:
     return f"{reasons}. This looks like an outage, not like a mass death: look first, then release."
 
 
-def _halted_detail(sources: Sequence[SourceState], stuck: str) -> str:
+def _halted_detail(sources: Sequence[SourceView], stuck: str) -> str:
     elsewhere = [source.status.name for source in sources if source.another_sweeps]
     if not elsewhere:
         return f"Sweeps only look: {stuck}, and nothing is ended until a restart."
@@ -130,7 +130,7 @@ def _halted_detail(sources: Sequence[SourceState], stuck: str) -> str:
     )
 
 
-def _stuck_detail(sources: Sequence[SourceState], stale: int) -> str:
+def _stuck_detail(sources: Sequence[SourceView], stale: int) -> str:
     """When the stale jobs are ended, if none of them shows a sign of life."""
     concerned = [source for source in sources if source.census is not None and source.census.stale]
     them = "it" if stale == 1 else "them"

@@ -15,7 +15,7 @@ from reaper.web.service import AdminService
 from reaper.web.ui.formatting import Text, absolute, duration, link, text, visible
 from reaper.web.ui.history_rows import EndedRow, LateRow, ended_row, late_row
 from reaper.web.ui.next_step import NextStep
-from reaper.web.ui.overview import Gauge, actions, gauge, source_state, verdict
+from reaper.web.ui.overview import Gauge, actions, gauge, source_view, verdict
 from reaper.web.ui.timeline import Timeline, timeline
 
 _LATE_SIGNS = 100  # as many as the history keeps
@@ -103,7 +103,7 @@ def _page(
 
 def _details(service: AdminService, source: str, explanation: Explanation) -> JobDetails:
     job = explanation.evidence
-    state = source_state(service, source, None)
+    state = source_view(service, source, None)
     if explanation.holder is not None:
         state = replace(state, holders={job.key: explanation.holder})
     records = service.history.late(_LATE_SIGNS)

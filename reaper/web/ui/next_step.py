@@ -23,7 +23,7 @@ class NextStep:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceState:
+class SourceView:
     """Everything on which the next step of a source's jobs depends.
 
     `census` is the newest count; `held_back` is what the breaker holds, as the last sweep counted it; the database has

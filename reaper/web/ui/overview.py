@@ -26,7 +26,7 @@ from reaper.web.ui.history_rows import (
     sweep_row,
 )
 from reaper.web.ui.job_list import CHOICES, RUNNING, JobFilter, JobList, ListedJob, count_kinds, holders_of, list_jobs
-from reaper.web.ui.next_step import NextStep, SourceState
+from reaper.web.ui.next_step import NextStep, SourceView
 from reaper.web.ui.source_rows import SourceRow, source_row
 from reaper.web.ui.sweep_chart import Chart, chart, filled
 
@@ -80,7 +80,7 @@ class KindRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class PolicyRow:
     """One setting in force, and where it came from."""
 
     name: str
@@ -113,8 +113,8 @@ class OverviewPage:
     late: Sequence[LateRow]
     chart: Chart
     sweeps: Sequence[SweepRow]
-    policy: Sequence[Policy]
-    thresholds: Sequence[Policy]
+    policy: Sequence[PolicyRow]
+    thresholds: Sequence[PolicyRow]
     changes: Sequence[ChangeRow]
 
 
@@ -130,13 +130,13 @@ def make_overview(service: AdminService, chosen: JobFilter) -> OverviewPage:
     kinds = count_kinds(service, readable, errors.__setitem__)
     holders = holders_of(listed.jobs)
     states = {
-        name: replace(source_state(service, name, listed.reports.get(name)), holders=holders.get(name, {}))
+        name: replace(source_view(service, name, listed.reports.get(name)), holders=holders.get(name, {}))
         for name in statuses
     }
     rows = [source_row(source, errors.get(name)) for name, source in states.items()]
     state, halted = service.supervisor.state, service.supervisor.halt_switch.current
     late, sweeps = service.history.late(_LATE_COUNTED), service.history.sweeps(None, _SWEEPS_DRAWN)
-    policy = [Policy(*(visible(part) for part in setting)) for setting in service.settings.described()]
+    policy = [PolicyRow(*(visible(part) for part in setting)) for setting in service.settings.described()]
     return OverviewPage(
         version=__version__,
         host=visible(service.host),
@@ -165,11 +165,11 @@ def make_overview(service: AdminService, chosen: JobFilter) -> OverviewPage:
     )
 
 
-def source_state(service: AdminService, source: str, report: Report | None) -> SourceState:
+def source_view(service: AdminService, source: str, report: Report | None) -> SourceView:
     """The state of a source; `report` is what was just read of it. Raises NoSuchSource."""
     runner = next((runner for runner in service.supervisor.runners if runner.name == source), None)
     counted = (sweep.census for sweep in service.history.sweeps(source, _SWEEPS_DRAWN) if sweep.census is not None)
-    return SourceState(
+    return SourceView(
         status=service.source_status(source),
         state=service.supervisor.state,
         halted=service.supervisor.halt_switch.current,
@@ -181,7 +181,7 @@ def source_state(service: AdminService, source: str, report: Report | None) -> S
     )
 
 
-def job_row(listed: ListedJob, source: SourceState, service: AdminService) -> JobRow:
+def job_row(listed: ListedJob, source: SourceView, service: AdminService) -> JobRow:
     job, name = listed.evidence, messages.format_key(listed.evidence.key)
     identity = repr((listed.source, job.key)).encode("utf-8", "replace")
     return JobRow(

@@ -9,7 +9,7 @@ from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import JobCounts, Outcome, SweepReport
 from reaper.scheduling.scheduler import State
 from reaper.web.ui.formatting import When, ago, brief, duration, visible
-from reaper.web.ui.next_step import SourceState
+from reaper.web.ui.next_step import SourceView
 
 _SHOWN_ELSEWHERE = ("halted by", "breaker open")
 """Beginnings of problems that the page shows in another place."""
@@ -38,7 +38,7 @@ class SourceRow:
     release: int
 
 
-def source_row(source: SourceState, error: ReaperError | None) -> SourceRow:
+def source_row(source: SourceView, error: ReaperError | None) -> SourceRow:
     """`error`: the source could not be read for this page."""
     status, held = source.status, source.held_back
     report = status.report
@@ -81,7 +81,7 @@ def _succeeded(report: SweepReport | None, seconds: float | None) -> When:
     return ago(seconds)
 
 
-def _schedule(source: SourceState) -> str:
+def _schedule(source: SourceView) -> str:
     seconds = source.status.next_seconds
     if source.status.sweeping:
         return "sweeping now"

@@ -32,7 +32,7 @@ def filled(value: float | None, limit: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class ChartColumn:
     """The sweeps of one stretch of time: the longest gives the height, the worst outcome the shape."""
 
     x: float
@@ -53,7 +53,7 @@ class Lane:
     """The sweeps of one source. `described` says in words what the drawing shows."""
 
     source: str
-    columns: Sequence[Column]
+    columns: Sequence[ChartColumn]
     sweeps: int
     reaped: int
     longest: str
@@ -92,7 +92,7 @@ def _lane(source: str, sweeps: Sequence[SweepRecord], span: float) -> Lane:
     return Lane(source, columns, len(sweeps), reaped, brief(longest), _described(sweeps, longest, reaped))
 
 
-def _column(number: int, sweeps: Sequence[SweepRecord], longest: float) -> Column:
+def _column(number: int, sweeps: Sequence[SweepRecord], longest: float) -> ChartColumn:
     width = CHART_WIDTH / _COLUMNS
     full_height = LANE_HEIGHT - LANE_TOP
     most = max(sweep.duration_seconds for sweep in sweeps)
@@ -102,7 +102,7 @@ def _column(number: int, sweeps: Sequence[SweepRecord], longest: float) -> Colum
     newest = min(sweep.seconds_ago for sweep in sweeps)
     result = f"{outcome}" if len(sweeps) == 1 else f"{len(sweeps)} sweeps, the worst {outcome}"
     label = f"{duration(newest)} ago: {result}, {brief(most)}{f', {reaped} reaped' if reaped else ''}"
-    return Column(
+    return ChartColumn(
         x=round(CHART_WIDTH - (number + 1) * width + 1.5, 1),
         y=round(LANE_HEIGHT - height, 1),
         width=round(width - 3, 1),

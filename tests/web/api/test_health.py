@@ -14,7 +14,7 @@ from reaper.model import Outcome, SweepReport
 from reaper.observers import status as status_module
 from reaper.observers.metrics import Metrics
 from reaper.scheduling.scheduler import Supervisor
-from reaper.web import AdminService, History, Server, Status
+from reaper.web import AdminService, History, HttpServer, Status
 from reaper.web.app import make_app
 from tests.support.daemons import fetch
 from tests.support.waiting import wait_until
@@ -32,7 +32,7 @@ def port(status: Status) -> Iterator[int]:
     metrics = Metrics()
     metrics.set_sources(["main"], 60)
     service = AdminService(Supervisor(), status, History())
-    server = Server(make_app(service, metrics.registry), "127.0.0.1", 0)
+    server = HttpServer(make_app(service, metrics.registry), "127.0.0.1", 0)
     server.start()
     yield int(server.address.rpartition(":")[2])
     server.stop(5)
@@ -153,7 +153,7 @@ def test_hanging_clients_do_not_keep_others_out(port: int) -> None:
 
 
 def test_server_that_stops_leaves_no_thread_and_no_port(status: Status) -> None:
-    server = Server(make_app(AdminService(Supervisor(), status, History()), Metrics().registry), "127.0.0.1", 0)
+    server = HttpServer(make_app(AdminService(Supervisor(), status, History()), Metrics().registry), "127.0.0.1", 0)
     server.start()
     port = int(server.address.rpartition(":")[2])
     wait_until(lambda: fetch(port, "/live"), "an answer")
@@ -166,4 +166,4 @@ def test_server_that_stops_leaves_no_thread_and_no_port(status: Status) -> None:
 @pytest.mark.parametrize("host", ["203.0.113.1", "a..b"])
 def test_server_names_an_address_that_it_cannot_listen_on(status: Status, host: str) -> None:
     with pytest.raises(ReaperError, match=rf"cannot listen on {host}:9469: .+; REAPER_HTTP_PORT takes another port"):
-        Server(make_app(AdminService(Supervisor(), status, History()), Metrics().registry), host, 9469)
+        HttpServer(make_app(AdminService(Supervisor(), status, History()), Metrics().registry), host, 9469)

@@ -15,7 +15,7 @@ from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.halt_switch import HaltSwitch
-from reaper.web import AdminService, History, Server, Status
+from reaper.web import AdminService, History, HttpServer, Status
 from reaper.web.app import make_app
 from reaper.web.guard import AccessControl, guarded
 from reaper.web.guard.tokens import Tokens
@@ -31,7 +31,7 @@ def served(supervisor: Supervisor) -> Iterator[Client]:
     """The API of a supervisor, in this process."""
     service = AdminService(supervisor, Status(), History())
     app = guarded(make_app(service, Metrics().registry), AccessControl(Tokens({"tester": SecretStr(TOKEN)})))
-    server = Server(app, "127.0.0.1", 0)
+    server = HttpServer(app, "127.0.0.1", 0)
     server.start()
     try:
         yield Client(int(server.address.rpartition(":")[2]))

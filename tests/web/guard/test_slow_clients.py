@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from reaper.web import server as server_module
 from reaper.web.guard import AccessControl, admission, connections, guarded, middleware
-from reaper.web.server import Server
+from reaper.web.server import HttpServer
 from tests.support.daemons import fetch
 from tests.support.http_clients import BEARER, TOKEN, Client, Web, head, make_app, web
 from tests.support.waiting import wait_until
@@ -112,7 +112,7 @@ def test_body_in_tiny_chunks_that_is_not_needed_is_not_parsed() -> None:
 
 def test_body_in_tiny_chunks_that_came_with_its_head_is_not_parsed() -> None:
     held = threading.Event()
-    server = Server(guarded(make_app(held, threading.Event()), AccessControl()), "127.0.0.1", 0)
+    server = HttpServer(guarded(make_app(held, threading.Event()), AccessControl()), "127.0.0.1", 0)
     with ExitStack() as stack:
         for _ in range(8):
             client = stack.enter_context(Client(int(server.address.rpartition(":")[2]), 0.2))

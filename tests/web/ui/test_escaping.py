@@ -30,7 +30,6 @@ from tests.support.protea import HOUR, Protea
 TEMPLATES = sorted(file.name for file in files("reaper.web.ui").joinpath("templates").iterdir())
 MARK = "zq9"
 HOSTILE = f"{MARK}\"'><b data-evil=1 onclick=alert(1)></bdi></title><script>alert(1)</script>&lt;{{{{ 7*7 }}}}`"
-PLAIN = re.compile(r"[\w .,:+#/%…·-]*")
 HARMLESS = f"{MARK} harmless"
 
 

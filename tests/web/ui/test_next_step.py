@@ -15,7 +15,7 @@ from reaper.web.read_cache import TooManyReaders
 from reaper.web.service import SourceStatus
 from reaper.web.ui.formatting import visible
 from reaper.web.ui.headline import headline, status_strip
-from reaper.web.ui.next_step import SourceState
+from reaper.web.ui.next_step import SourceView
 from reaper.web.ui.source_rows import source_row
 from tests.support.protea import HOUR, MINUTE
 
@@ -26,7 +26,7 @@ EVIDENCE = Evidence(
     audible_since=None, deaf_until=None, judged_at=None,
 )  # fmt: skip
 STATUS = SourceStatus("main", "protea", (), None, False, 34.0, 26.0)
-EXPECTING = SourceState(STATUS, State.RUNNING, None, Breaker(50, 0.5), "fail", JobCounts(9, 2, 1, None))
+EXPECTING = SourceView(STATUS, State.RUNNING, None, Breaker(50, 0.5), "fail", JobCounts(9, 2, 1, None))
 SWEPT = SweepReport("main", "1", Outcome.DONE, 0.1, leads=True)
 STANDBY = SweepReport("main", "1", Outcome.STANDBY, 0.1)
 REFUSING = SweepReport("main", "1", Outcome.DONE, 0.1, failures=(FailedTransition(("7",), "no,\nnever"),))
@@ -79,7 +79,7 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
         (EXPECTING, replace(EVIDENCE, verdict=Verdict.ENDED), "alive", "it does not run"),
     ],
 )
-def test_next_step_is_what_the_daemon_will_do(expecting: SourceState, job: Evidence, tone: str, told: str) -> None:
+def test_next_step_is_what_the_daemon_will_do(expecting: SourceView, job: Evidence, tone: str, told: str) -> None:
     found = expecting.next_step(job)
     assert (found.tone, told in found.text) == (tone, True), found
 
