@@ -103,7 +103,7 @@ def test_scan_that_takes_too_long_is_cut_short_and_repeated_with_fewer_jobs(
                     protea.event(job)
     sweeps.source.close()
     assert found == set(jobs)
-    assert [line["event"] for line in lines if "ended jobs" in line["event"]] == [
+    assert [line["event"] for line in lines if "later signs of life" in line["event"]] == [
         "Reaped jobs could not be checked for later signs of life; the next sweep tries again.",
         "Reaped jobs can be checked for later signs of life again.",
     ]
@@ -171,4 +171,4 @@ def test_late_sign_is_described_in_words() -> None:
     finish = replace(event, what="status", status="succeeded", finished=True, witness=None, at=None)
     assert messages.describe_late_sign(finish) == f"{ended}; since then its status is succeeded, not failed"
     runs = replace(event, what="status", witness=None, at=None)
-    assert messages.describe_late_sign(runs) == f"{ended}; since then it says that it runs"
+    assert messages.describe_late_sign(runs) == f"{ended}; since then its row says that it is running"

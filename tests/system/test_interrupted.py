@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.commands import PROJECT, environment
 
-_TEST = "tests/cli/test_fence.py::test_at_a_terminal_it_shows_the_sql_and_asks"
+_TEST = "tests/cli/test_fence.py::test_fence_at_a_terminal_shows_the_sql_and_asks"
 
 
 def test_interrupting_tests_pass_below_a_parent_that_ignores_sigint(tmp_path: Path) -> None:
