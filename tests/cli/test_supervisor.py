@@ -70,7 +70,7 @@ def test_state_is_shown_to_a_user_who_may_not_read_the_token(daemon: Steered, tm
     assert Reaper(tmp_path, given)("state").exit_code == 0
 
 
-def test_as_one_document(reaper: Reaper) -> None:
+def test_state_is_one_json_document(reaper: Reaper) -> None:
     assert reaper.json("state")["state"] == "RUNNING"
     halted = reaper.json("halt", "--reason", "x")
     assert (halted["command"], halted["state"], halted["halted"]["reason"]) == ("halt", "HALTED", "x")

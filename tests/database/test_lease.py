@@ -133,7 +133,7 @@ def test_lease_lasts_for_three_intervals_and_not_less_than_half_a_minute(interva
     assert ttl_for(interval) == ttl
 
 
-def test_a_released_lease_goes_to_the_other(protea: Protea, leases: tuple[Lease, Lease]) -> None:
+def test_released_lease_goes_to_the_other(protea: Protea, leases: tuple[Lease, Lease]) -> None:
     first, second = leases
     first.release()
     assert first.acquire()
@@ -178,7 +178,7 @@ def test_lease_that_is_renewed_in_time_stays(protea: Protea, url: str) -> None:
     lease.release()
 
 
-def test_it_holds_no_snapshot_no_row_and_nothing_of_the_session(protea: Protea, leases: tuple[Lease, Lease]) -> None:
+def test_lease_holds_no_snapshot_no_row_and_nothing_of_the_session(protea: Protea, leases: tuple[Lease, Lease]) -> None:
     assert leases[0].acquire()
     [pid] = holders(protea)
 

@@ -156,7 +156,7 @@ def test_purge_deletes_no_row_that_a_hidden_row_may_need(protea: Protea, role: s
     assert protea.statuses() == {parent: "succeeded", child: "running"}
 
 
-def test_what_else_a_policy_hides_or_refuses_is_a_warning(protea: Protea, role: str) -> None:
+def test_policy_that_hides_or_refuses_anything_else_is_a_warning(protea: Protea, role: str) -> None:
     """A job that nobody sees is not ended."""
     profile, shown = protea_with(alive=EVENTS), protea.stale()
     do(
@@ -272,7 +272,7 @@ def test_views_are_read_through_the_policies_for_their_reader(protea: Protea, ro
         do(protea, "DROP VIEW finished, inner_view", f"DROP OWNED BY {author}", f"DROP ROLE {author}")
 
 
-def test_a_profile_whose_jobs_speak_for_themselves_asks_nothing(protea: Protea) -> None:
+def test_profile_whose_jobs_show_their_own_signs_asks_nothing(protea: Protea) -> None:
     profile = protea_with(alive=[{"witness": "row", "column": "created_at"}])
     do(protea, "ALTER TABLE job ENABLE ROW LEVEL SECURITY")
     assert hidden(protea, "postgres", profile) is None

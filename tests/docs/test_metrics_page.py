@@ -44,5 +44,5 @@ def test_every_alert_stands_beside_a_metric() -> None:
         ("clamp_min(3 * job:a:max, 180)", {"job:a:max"}),
     ],
 )
-def test_the_series_of_an_expression_are_found(expression: str, names: set[str]) -> None:
+def test_series_of_an_expression_are_found(expression: str, names: set[str]) -> None:
     assert series_in(expression) == names

@@ -68,7 +68,7 @@ def test_log_files_of_sqlite_have_the_mode_of_the_file(tmp_path: Path) -> None:
     assert modes == {FILE: 0o600, f"{FILE}-wal": 0o600, f"{FILE}-shm": 0o600}
 
 
-def test_nothing_but_the_file_is_left_in_the_directory(tmp_path: Path) -> None:
+def test_state_file_leaves_no_other_file_in_the_directory(tmp_path: Path) -> None:
     Memory.open(tmp_path).halt.save(BOB)
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
 
@@ -79,7 +79,7 @@ def test_reading_makes_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
-def test_without_a_state_directory_everything_is_kept_in_memory_of_this_process() -> None:
+def test_memory_without_a_state_directory_is_kept_in_this_process() -> None:
     memory = Memory.open(None)
     assert not memory.durable
     memory.halt.save(HaltRecord("alice"))

@@ -173,7 +173,7 @@ def test_stale_jobs_are_left_when_two_sweeps_have_not_ended_them() -> None:
     assert left(3, Outcome.STANDBY) == 0
 
 
-def test_before_the_end_of_the_first_sweep_nothing_is_known_of_the_database() -> None:
+def test_database_is_unknown_before_the_end_of_the_first_sweep() -> None:
     metrics = made("main")
     found = samples(metrics).value("reaper_database_up", source="main")
     assert found is not None and isnan(found)

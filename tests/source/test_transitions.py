@@ -253,7 +253,7 @@ def test_attempts_without_any_limit_that_is_known_are_spent(tasks: Tasks) -> Non
 
 
 @pytest.mark.parametrize("kind", ["bad", "embed"])
-def test_one_transition_that_is_put_back_leaves_the_other_alone(tasks: Tasks, kind: str) -> None:
+def test_transition_that_is_put_back_leaves_the_other_alone(tasks: Tasks, kind: str) -> None:
     """Of the jobs of a batch some are requeued and some are failed: each transition is counted by itself."""
     tasks.add(1, tries=0, kind="bad")
     tasks.add(2, tries=9, kind=kind)

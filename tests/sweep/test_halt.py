@@ -94,7 +94,7 @@ def test_later_halt_does_not_end_a_persistent_one(tmp_path: Path) -> None:
     assert halt.current == HaltRecord("alice", "wrong thresholds", persistent=True) and switch(tmp_path).is_halted
 
 
-def test_without_a_directory_a_halt_cannot_be_persistent_and_begins_all_the_same() -> None:
+def test_halt_without_a_directory_cannot_be_persistent_and_begins_all_the_same() -> None:
     for halt in (HaltSwitch(), switch(None)):
         with pytest.raises(ReaperError, match=r"halted, but only until the daemon ends: .*REAPER_STATE_DIR"):
             halt.set(PERSISTENT)

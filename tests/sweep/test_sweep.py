@@ -50,7 +50,7 @@ def test_silent_job_past_its_timeout_is_failed_with_evidence(protea: Protea) -> 
     assert event["fields"]["witness"] == "job_event"
 
 
-def test_both_thresholds_must_be_passed(protea: Protea) -> None:
+def test_stale_job_is_past_both_thresholds(protea: Protea) -> None:
     stale = protea.job(age=6 * HOUR + 5)
     protea.event(stale, age=30 * MINUTE + 5)
     silent_and_young = protea.job(age=6 * HOUR - 30)

@@ -141,7 +141,7 @@ def test_longest_locked_rows_are_looked_at_first(protea: Protea, monkeypatch: py
     assert {locked.key for locked in report.locked} == {(job,) for job in old}
 
 
-def test_both_shapes_of_the_rule_choose_the_same(protea: Protea) -> None:
+def test_rule_in_both_shapes_chooses_the_same(protea: Protea) -> None:
     """The survey asks each witness for a sign since the cutoff, the second check for its newest sign."""
     parent = protea.job()
     protea.job(parent=parent, status="succeeded", finished=7200)

@@ -63,12 +63,12 @@ def silenced(port: int) -> dict[tuple[str, str | None], bool]:
     }
 
 
-def test_the_configuration_is_one() -> None:
+def test_alertmanager_accepts_the_configuration() -> None:
     status, said = run_program(program("amtool"), "check-config", ALERTMANAGER)
     assert (status, "SUCCESS" in said) == (0, True), said
 
 
-def test_a_database_that_is_down_silences_what_follows_from_it_and_nobody_elses_alerts(manager: int) -> None:
+def test_database_that_is_down_silences_its_own_consequences_and_no_other_alerts(manager: int) -> None:
     down = [alert("ReaperDatabaseDown", "page", source="default", env="staging")]
     stale = [alert("ReaperSweepStale", "page", source="default", env=env) for env in ("staging", "prod")]
     other = [alert("ReaperSweepStale", "page", source="other")]
@@ -81,7 +81,7 @@ def test_a_database_that_is_down_silences_what_follows_from_it_and_nobody_elses_
     }
 
 
-def test_where_no_environments_are_told_apart_the_same_holds(manager: int) -> None:
+def test_database_that_is_down_silences_its_consequences_where_there_is_no_env_label(manager: int) -> None:
     names = ("ReaperDatabaseDown", "ReaperSweepStale")
     ask(manager, "POST", "alerts", [alert(name, "page", source="default") for name in names])
     assert settled(manager, 2) == {
@@ -90,7 +90,7 @@ def test_where_no_environments_are_told_apart_the_same_holds(manager: int) -> No
     }
 
 
-def test_a_server_that_takes_twenty_sources_along_is_one_page(manager: int) -> None:
+def test_server_that_takes_twenty_sources_along_is_one_page(manager: int) -> None:
     down = [alert("ReaperDatabaseDown", "page", source=f"source-{number}") for number in range(20)]
     ask(manager, "POST", "alerts", down)
 
@@ -102,7 +102,7 @@ def test_a_server_that_takes_twenty_sources_along_is_one_page(manager: int) -> N
     assert (group["receiver"]["name"], len(group["alerts"])) == ("pager", 20)
 
 
-def test_nothing_is_to_be_repeated_after_longer_than_it_is_remembered() -> None:
+def test_repeat_intervals_are_within_the_retention_of_alertmanager() -> None:
     hours = {"h": 1, "d": 24}
     told = [line.split(":")[1].strip() for line in ALERTMANAGER.read_text().splitlines() if "repeat_interval:" in line]
     assert told

@@ -82,7 +82,7 @@ def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
     assert expected == {name: {True, False} for name in alerts}
 
 
-def test_the_alerts_that_were_promised_are_there() -> None:
+def test_promised_alerts_are_there() -> None:
     assert alerts.keys() >= PROMISED
 
 
@@ -95,7 +95,7 @@ def test_rules_read_only_what_the_daemon_says_and_what_they_have_recorded() -> N
         assert series_in(rule["expr"]) <= there, name
 
 
-def test_what_a_description_asks_prometheus_has_been_recorded() -> None:
+def test_queries_of_descriptions_read_recorded_series() -> None:
     names = {rule["record"] for rule in recorded}
     asked = [
         found for rule in alerts.values() for found in re.findall(r"([\w:]+)\{%s\}", rule["annotations"]["description"])
@@ -112,7 +112,7 @@ def test_every_alert_says_what_it_means_to_whom_and_where_to_read_on() -> None:
         assert len(rule["annotations"]["summary"]) < 100, name
 
 
-def test_the_base_of_the_runbook_is_put_in_as_the_rules_say(tmp_path: Path) -> None:
+def test_runbook_urls_get_their_base_by_the_command_in_the_rules(tmp_path: Path) -> None:
     [command] = re.findall(r"^#   (sed .*)$", ALERTS.read_text(), flags=re.MULTILINE)
     shutil.copy(ALERTS, tmp_path)
     subprocess.run(shlex.split(command), cwd=tmp_path, check=True)
@@ -122,7 +122,7 @@ def test_the_base_of_the_runbook_is_put_in_as_the_rules_say(tmp_path: Path) -> N
     assert all(re.fullmatch(r"https://git\.example\.org/\S+/docs/runbook\.md#reaper[a-z]+", url) for url in urls)
 
 
-def test_the_longest_timeout_is_that_of_the_kind_with_the_most_patience(tmp_path: Path) -> None:
+def test_longest_timeout_is_that_of_the_kind_with_the_longest(tmp_path: Path) -> None:
     file = tmp_path / "reaper.toml"
     own = '[profiles.own]\nextends = "protea"\n[profiles.own.limits.timeout]\ncolumn = "progress_total"\nunit = "s"\n'
     file.write_text(
@@ -154,7 +154,7 @@ def test_amtool_finds_nothing_to_say() -> None:
 
 
 @pytest.mark.parametrize(("severity", "receiver"), [("page", "pager"), ("ticket", "tickets"), ("info", "chat")])
-def test_an_alert_goes_where_its_severity_says(severity: str, receiver: str) -> None:
+def test_alert_goes_where_its_severity_says(severity: str, receiver: str) -> None:
     options = (f"--config.file={ALERTMANAGER}", f"--verify.receivers={receiver}")
     status, told = run_program(
         program("amtool"), "config", "routes", "test", *options, f"severity={severity}", "source=main"
@@ -162,7 +162,7 @@ def test_an_alert_goes_where_its_severity_says(severity: str, receiver: str) -> 
     assert status == 0, told
 
 
-def test_what_keeps_an_alert_quiet_and_what_is_kept_quiet_are_alerts() -> None:
+def test_inhibit_rules_name_alerts_that_exist() -> None:
     for rule in read(ALERTMANAGER)["inhibit_rules"]:
         for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
             [names] = re.findall(r'^alertname=~?"([\w|]+)"$', matcher)
@@ -194,7 +194,7 @@ def test_every_anchor_that_the_runbook_names_is_one_of_its_own() -> None:
     assert set(re.findall(r"\(#([\w-]+)\)", RUNBOOK.read_text())) <= anchors
 
 
-def test_the_runbook_sorts_the_alerts_as_their_labels_do() -> None:
+def test_runbook_sorts_the_alerts_as_their_labels_do() -> None:
     told: dict[str, str] = {}
     for severity, names in re.findall(
         r"^\| (page|ticket|info) \|.*\| ([\w, ]+) \|$", RUNBOOK.read_text(), re.MULTILINE
@@ -219,7 +219,7 @@ def words_of(line: str, job: str) -> list[str]:
 
 
 @pytest.mark.parametrize("line", ALONE)
-def test_a_command_of_the_runbook_does_what_it_says(protea: Protea, tmp_path: Path, line: str) -> None:
+def test_runbook_command_does_what_it_says(protea: Protea, tmp_path: Path, line: str) -> None:
     job = protea.stale()
     reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": protea.url})
     result = reaper(*words_of(line, job))
@@ -238,7 +238,7 @@ def token(tmp_path: Path) -> Path:
     return file
 
 
-def test_the_daemon_is_steered_and_asked_as_the_runbook_says(protea: Protea, tmp_path: Path, token: Path) -> None:
+def test_daemon_is_steered_and_asked_as_the_runbook_says(protea: Protea, tmp_path: Path, token: Path) -> None:
     assert {line.split()[1] for line in STEERING} == {"state", "halt", "restart"}
     with Daemon(tmp_path, database_url=protea.url, http_token_file=token) as daemon:
         daemon.comes_up().sweeps_on(1)
@@ -254,7 +254,7 @@ def test_the_daemon_is_steered_and_asked_as_the_runbook_says(protea: Protea, tmp
             assert fetch(daemon.port, path)[0] == 200
 
 
-def test_what_the_runbook_leaves_out_of_the_log_is_what_is_in_order(tmp_path: Path) -> None:
+def test_log_filter_of_the_runbook_leaves_out_what_is_in_order(tmp_path: Path) -> None:
     filters = {line.partition(" | ")[2] for line in typed(RUNBOOK.read_text()) if " | " in line}
     assert len(filters) == 1
     away = "postgresql://nobody:x@127.0.0.1:1/none"
@@ -277,7 +277,7 @@ def receiver() -> Iterator[AlertReceiver]:
         yield listening
 
 
-def test_a_job_gets_stuck_is_ended_and_somebody_hears_of_it(
+def test_stuck_job_is_ended_and_its_alert_reaches_the_receiver(
     protea: Protea, tmp_path: Path, receiver: AlertReceiver, token: Path
 ) -> None:
     with (
@@ -304,9 +304,7 @@ def test_a_job_gets_stuck_is_ended_and_somebody_hears_of_it(
         assert not receiver.alerts("/page", "ReaperReapBurst")
 
 
-def test_what_the_first_sweep_ends_before_anybody_has_scraped_it_is_told(
-    protea: Protea, tmp_path: Path, receiver: AlertReceiver
-) -> None:
+def test_reap_before_the_first_scrape_fires_its_alert(protea: Protea, tmp_path: Path, receiver: AlertReceiver) -> None:
     for _ in range(6):
         protea.stale(operation="predict")
     with Daemon(tmp_path, database_url=protea.url, interval_seconds=60) as daemon:

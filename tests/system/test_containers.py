@@ -115,7 +115,7 @@ def test_image_beside_files_that_the_command_wrote_is_made_from_this_release(tmp
     assert copied and all((tmp_path / "host" / name).is_file() for name in copied)
 
 
-def test_it_is_nobody_and_begins_as_the_command() -> None:
+def test_image_runs_the_command_as_an_unprivileged_user() -> None:
     assert instruction("USER") == ["10001:10001"]
     assert [json.loads(line) for line in instruction("ENTRYPOINT") + instruction("CMD")] == [["reaper"], ["run"]]
     assert all(re.fullmatch(r"python:3\.\d+-slim-bookworm( AS build)?", line) for line in instruction("FROM"))
@@ -125,9 +125,7 @@ def test_it_is_nobody_and_begins_as_the_command() -> None:
     load({}, {name: value for name, value in given.items() if name.startswith("REAPER_")})
 
 
-def test_the_health_check_is_well_while_the_daemon_lives_whatever_its_database_does(
-    protea: Protea, tmp_path: Path
-) -> None:
+def test_health_check_passes_while_the_daemon_lives_even_without_its_database(protea: Protea, tmp_path: Path) -> None:
     def healthy(**given: str) -> bool:
         words: list[str | Path] = [sys.executable, PROJECT / "config/container" / Path(health_check()[1]).name]
         env = {**os.environ, **given, "PYTHONPATH": str(PROJECT), "http_proxy": "http://127.0.0.1:1"}
@@ -149,7 +147,7 @@ def test_the_health_check_is_well_while_the_daemon_lives_whatever_its_database_d
     assert healthy(REAPER_HTTP_PORT="0")
 
 
-def test_a_secret_is_given_to_who_the_image_runs_as() -> None:
+def test_secret_is_readable_by_the_user_of_the_image() -> None:
     [given] = re.findall(r"--secret (\S+)", TEXT)
     name, *options = given.split(",")
     assert options == [f"uid={instruction('USER')[0].partition(':')[0]}", "mode=0400"]
@@ -168,7 +166,7 @@ def test_kubernetes_takes_it() -> None:
         assert (result.stdout + result.stderr).count(" passed ") == len(DOCUMENTS)
 
 
-def test_there_are_two_and_one_always_stays() -> None:
+def test_deployment_has_two_pods_and_a_disruption_leaves_one() -> None:
     assert of("Deployment")["spec"]["replicas"] == 2
     assert of("PodDisruptionBudget")["spec"]["minAvailable"] == 1
 
@@ -182,7 +180,7 @@ def test_everything_that_selects_the_pods_finds_them() -> None:
     assert spread["labelSelector"]["matchLabels"].items() <= labels
 
 
-def test_a_pod_is_what_the_restricted_standard_wants() -> None:
+def test_pod_meets_the_restricted_standard() -> None:
     """As https://kubernetes.io/docs/concepts/security/pod-security-standards/ lists it."""
     pod, container = POD["spec"]["securityContext"], CONTAINER["securityContext"]
     assert pod["runAsNonRoot"] is True and pod["runAsUser"] > 0
@@ -202,7 +200,7 @@ def test_user_and_image_are_those_of_the_container_file() -> None:
     assert CONTAINER["args"] == json.loads(instruction("CMD")[0])
 
 
-def test_the_ports_are_the_daemons() -> None:
+def test_pod_ports_are_those_of_the_daemon() -> None:
     [port] = CONTAINER["ports"]
     assert port["containerPort"] == load({}, {}).http_port
     assert POD["metadata"]["annotations"]["prometheus.io/port"] == str(port["containerPort"])
@@ -241,7 +239,7 @@ def mounted(tmp_path: Path, protea: Protea) -> Iterator[Mounted]:
     yield Mounted(tmp_path / "pod", protea.url)
 
 
-def test_the_settings_take_its_variables_its_configuration_and_its_secrets(mounted: Mounted) -> None:
+def test_settings_accept_the_variables_configuration_and_secrets_of_the_pod(mounted: Mounted) -> None:
     settings = load({}, mounted.variables)
     assert settings.sources.keys() == {"default"}
     assert settings.http_tokens.keys() == {"admin"}
@@ -254,7 +252,7 @@ def _names() -> set[str]:
     return {name.upper() for name, _, _ in load({}, {}).described()} | {"DATABASE_URL_FILE"}
 
 
-def test_a_pod_is_ready_its_twin_too_and_the_probes_get_in_by_the_pods_address(
+def test_pod_and_its_twin_are_ready_and_probes_get_in_by_the_address_of_the_pod(
     mounted: Mounted, tmp_path: Path
 ) -> None:
     given = {**mounted.variables, "REAPER_INTERVAL_SECONDS": "1"}

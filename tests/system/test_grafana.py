@@ -46,7 +46,7 @@ def test_every_panel_says_what_it_shows_and_in_which_unit() -> None:
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
-def test_the_rows_are_overview_sweeps_jobs_and_trouble_and_nothing_overlaps() -> None:
+def test_rows_are_overview_sweeps_jobs_and_trouble_and_nothing_overlaps() -> None:
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
     assert rows == ["Overview", "Sweeps", "Jobs", "Trouble"]
     covered: set[tuple[int, int]] = set()
@@ -100,7 +100,7 @@ def test_every_series_and_label_is_one_that_there_is() -> None:
             assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= known, panel["title"]
 
 
-def test_a_variable_asks_for_a_label_of_a_series_that_there_is() -> None:
+def test_variables_ask_for_labels_of_series_that_exist() -> None:
     names = {name for family in families() for name in names_of(family)}
     for name, variable in VARIABLES.items():
         if name != "datasource":

@@ -102,9 +102,7 @@ def service(host: Host, protea: Protea) -> Iterator[Service]:
     made.clear()
 
 
-def test_what_the_installation_names_next_is_all_that_is_left_to_do(
-    host: Host, service: Service, protea: Protea
-) -> None:
+def test_installation_names_every_step_that_is_left_to_do(host: Host, service: Service, protea: Protea) -> None:
     host("rm", "/etc/reaper/database_url")
     commands = next_of(host(INSTALL))
     assert [command.split()[0] for command in commands] == ["cat", "/usr/local/bin/reaper", "systemctl", "systemctl"]
@@ -131,7 +129,7 @@ def next_of(said: str) -> list[str]:
 
 
 @pytest.mark.thorough
-def test_a_program_that_the_services_user_cannot_run_is_made_anew_by_the_first_of_two_at_once(
+def test_release_that_the_service_user_cannot_run_is_installed_again_by_the_first_of_two_at_once(
     host: Host, service: Service
 ) -> None:
     host("sh", "-c", "chmod 0700 /opt/reaper /opt/reaper/* /opt/reaper/releases/*")
@@ -144,7 +142,7 @@ def test_a_program_that_the_services_user_cannot_run_is_made_anew_by_the_first_o
     service.start()
 
 
-def test_what_root_types_is_done_as_the_service_would(host: Host, service: Service, protea: Protea) -> None:
+def test_command_typed_by_root_does_what_the_service_would(host: Host, service: Service, protea: Protea) -> None:
     """In a fresh shell, with nothing set: as the runbook has it."""
     protea.connection.execute("CREATE INDEX ON job (status)")
     service.drop_in('Environment=REAPER_INTERVAL_SECONDS=7 "REAPER_LOG_FORMAT=json" REAPER_BATCH_SIZE=5')
@@ -165,7 +163,7 @@ def test_what_root_types_is_done_as_the_service_would(host: Host, service: Servi
     host("rm", "/etc/reaper/reaper.env")
 
 
-def test_a_command_of_roots_is_the_services_user_and_leaves_nothing(host: Host, service: Service) -> None:
+def test_command_typed_by_root_runs_as_the_service_user_and_leaves_nothing(host: Host, service: Service) -> None:
     service.start()
     run = "PGHOST=elsewhere REAPER_HTTP_PORT=0 reaper run >/tmp/by-hand 2>&1 & echo $!"
     pid = host("sh", "-c", run)
@@ -189,7 +187,7 @@ def test_a_command_of_roots_is_the_services_user_and_leaves_nothing(host: Host, 
     assert refused.stderr == "reaper@none: /etc/reaper/none.toml: there is no such file, so there is no instance none\n"
 
 
-def test_everything_that_it_may_need_works_behind_its_restrictions(host: Host, service: Service) -> None:
+def test_everything_that_the_service_may_need_works_behind_its_restrictions(host: Host, service: Service) -> None:
     python = "/opt/reaper/current/bin/python"
     imports = "import celery, jinja2, kombu, pydantic_core, pymysql, reaper.dev.demo, reaper.liveness.celery"
     child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'pass'], check=True)"
@@ -200,7 +198,9 @@ def test_everything_that_it_may_need_works_behind_its_restrictions(host: Host, s
     assert fetch(service.port, "/ready")[0] == 200
 
 
-def test_it_is_nobody_but_its_user_and_sees_its_secrets_alone(host: Host, service: Service) -> None:
+def test_service_has_no_other_privileges_than_its_user_and_no_other_process_sees_its_secrets(
+    host: Host, service: Service
+) -> None:
     service.start()
     status = dict(line.split(":", 1) for line in host("cat", f"/proc/{service.pid}/status").splitlines())
     assert set(status["Uid"].split()) == {host("id", "-u", "reaper")}
@@ -214,7 +214,7 @@ def test_it_is_nobody_but_its_user_and_sees_its_secrets_alone(host: Host, servic
     assert "CREDENTIALS_DIRECTORY=/run/credentials/reaper.service" in environment
 
 
-def test_a_reload_puts_a_new_configuration_into_force_and_keeps_the_old_one_when_it_is_wrong(
+def test_reload_puts_a_new_configuration_into_force_and_keeps_the_old_one_when_it_is_wrong(
     host: Host, service: Service
 ) -> None:
     service.start()
@@ -242,21 +242,21 @@ def test_a_reload_puts_a_new_configuration_into_force_and_keeps_the_old_one_when
     assert "refused" not in host.unit_properties(service.unit, "StatusText")["StatusText"]
 
 
-def test_a_wrong_configuration_is_not_tried_again(host: Host, service: Service) -> None:
+def test_wrong_configuration_is_not_tried_again(host: Host, service: Service) -> None:
     service.configure("intervall_seconds = 5")
     assert host.run("systemctl", "restart", service.unit).returncode != 0
     host.wait_for_unit(service.unit, ActiveState="failed", Result="exit-code", ExecMainStatus="78", NRestarts="0")
     assert "did you mean" in host.event_log(service.unit)
 
 
-def test_a_secret_that_was_not_filled_in_is_named(host: Host, service: Service) -> None:
+def test_secret_that_was_not_filled_in_is_named(host: Host, service: Service) -> None:
     service.secret("database_url", "")
     assert host.run("systemctl", "restart", service.unit).returncode != 0
     host.wait_for_unit(service.unit, ActiveState="failed", ExecMainStatus="78")
     assert "credential database_url" in host.event_log(service.unit)
 
 
-def test_a_secret_whose_file_is_missing_is_not_tried_again(host: Host, service: Service) -> None:
+def test_secret_whose_file_is_missing_is_not_tried_again(host: Host, service: Service) -> None:
     service.drop_in("RestartSec=100ms\nLoadCredential=broker_url:/etc/reaper/broker_url")
     assert host.run("systemctl", "restart", service.unit).returncode != 0
     host.wait_for_unit(service.unit, ActiveState="failed", ExecMainStatus="243", NRestarts="0")
@@ -273,14 +273,14 @@ def test_files_that_were_written_under_any_umask_are_put_right_at_the_start(host
     assert modes == "reaper 750\nreaper 640\nroot 600"
 
 
-def test_one_that_was_killed_is_started_again(host: Host, service: Service) -> None:
+def test_killed_daemon_is_started_again(host: Host, service: Service) -> None:
     service.drop_in("RestartSec=100ms")
     service.start()
     host("kill", "-KILL", str(service.pid))
     host.wait_for_unit(service.unit, NRestarts="1", ActiveState="active")
 
 
-def test_one_that_hangs_is_ended_by_the_watchdog_and_started_again(host: Host, service: Service) -> None:
+def test_hanging_daemon_is_ended_by_the_watchdog_and_started_again(host: Host, service: Service) -> None:
     service.drop_in("RestartSec=100ms\nWatchdogSec=3s\nTimeoutAbortSec=1s")
     service.start()
     pid = service.pid
@@ -292,7 +292,7 @@ def test_one_that_hangs_is_ended_by_the_watchdog_and_started_again(host: Host, s
     host.wait_for_unit(service.unit, ActiveState="active")
 
 
-def test_a_database_that_is_away_does_not_make_the_start_fail(host: Host, service: Service) -> None:
+def test_database_that_is_away_does_not_make_the_start_fail(host: Host, service: Service) -> None:
     service.drop_in("TimeoutStartSec=8s")
     service.secret("database_url", "postgresql://nobody@127.0.0.1:1/nowhere")
     host("systemctl", "start", "--no-block", service.unit)
@@ -307,7 +307,7 @@ def test_a_database_that_is_away_does_not_make_the_start_fail(host: Host, servic
     service.start()
 
 
-def test_a_log_file_is_rotated_and_no_line_is_lost(host: Host, service: Service, protea: Protea) -> None:
+def test_log_file_is_rotated_and_no_line_is_lost(host: Host, service: Service, protea: Protea) -> None:
     log = "/var/log/reaper/reaper.log"
     service.configure(f'log_file = "{log}"')
     host("rm", "-f", log)
@@ -369,7 +369,7 @@ def test_instances_have_a_configuration_secrets_and_state_of_their_own(
         host("systemctl", "disable", "--now", unit)
 
 
-def test_what_a_full_disk_left_out_the_next_installation_makes(host: Host) -> None:
+def test_installation_completes_what_a_full_disk_left_out(host: Host) -> None:
     folder = "/etc/reaper/full"
     host("mkdir", folder)
     host("mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", folder)
@@ -398,7 +398,7 @@ def newer(host: Host) -> Iterator[Host]:
     host("rm", "-rf", "/tmp/newer")
 
 
-def test_a_program_that_does_not_come_up_is_taken_back(newer: Host, service: Service) -> None:
+def test_release_that_does_not_come_up_is_taken_back(newer: Host, service: Service) -> None:
     host, unit = newer, "/usr/local/lib/systemd/system/reaper.service"
     service.start()
     host("sed", "-i", "s/^def run(/def run_(/", "/tmp/newer/reaper/daemon/main.py")
@@ -418,7 +418,7 @@ def test_a_program_that_does_not_come_up_is_taken_back(newer: Host, service: Ser
 
 
 @pytest.mark.thorough
-def test_an_upgrade_restarts_what_runs_and_leaves_the_configuration_alone(newer: Host, service: Service) -> None:
+def test_upgrade_restarts_what_runs_and_leaves_the_configuration_alone(newer: Host, service: Service) -> None:
     host = newer
     service.start()
     pid, before = service.pid, host("cat", "/etc/reaper/reaper.toml", "/etc/reaper/http_token")
@@ -432,7 +432,7 @@ def test_an_upgrade_restarts_what_runs_and_leaves_the_configuration_alone(newer:
 
 
 @pytest.mark.thorough
-def test_an_upgrade_that_is_interrupted_gives_running_daemons_the_old_program(newer: Host, service: Service) -> None:
+def test_interrupted_upgrade_gives_running_daemons_the_old_release(newer: Host, service: Service) -> None:
     host = newer
     service.start()
     old = host("readlink", "/opt/reaper/current")
@@ -481,7 +481,7 @@ def test_uninstalled_nothing_runs_and_purged_nothing_is_left(host: Host, service
     assert host.run("id", "reaper").returncode != 0
 
 
-def test_what_is_somebody_elses_is_neither_used_nor_removed(host: Host) -> None:
+def test_user_and_command_of_others_are_neither_used_nor_removed(host: Host) -> None:
     command = "/usr/local/bin/reaper"
     host("useradd", "--create-home", "--shell", "/bin/bash", "reaper")
     refused = host.run(INSTALL)

@@ -38,7 +38,7 @@ def run(*words: object, **given: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_a_unit_is_exposed_to_little(unit: str) -> None:
+def test_units_are_exposed_to_little(unit: str) -> None:
     analyze = needs("systemd-analyze")
     # In tenths.
     result = run(analyze, "security", "--offline=true", "--no-pager", "--threshold=12", PROJECT / "systemd" / unit)
@@ -46,7 +46,7 @@ def test_a_unit_is_exposed_to_little(unit: str) -> None:
     assert float(re.search(r"exposure level for .*: ([0-9.]+) ", result.stdout)[1]) <= 1.2  # type: ignore[index]
 
 
-def test_the_template_differs_from_the_unit_in_what_is_an_instances_own() -> None:
+def test_template_differs_from_the_unit_in_what_belongs_to_an_instance() -> None:
     unit, template = (_meant(PROJECT / "systemd" / name) for name in UNITS)
     assert [
         line.replace("%i.", "reaper.").replace("-instances/%i", "").replace("/%i", "").replace(" (%i)", "")
@@ -108,7 +108,7 @@ def test_everything_is_below_the_folder_and_says_so(installed: Installed) -> Non
     assert re.fullmatch(r"admin:[0-9a-f]{64}\n", (prefix / "etc/reaper/http_token").read_text(encoding="utf-8"))
 
 
-def test_the_program_runs_from_there_with_what_it_finds_there(installed: Installed) -> None:
+def test_installed_program_runs_with_the_files_of_its_folder(installed: Installed) -> None:
     (installed.prefix / "etc/reaper/database_url").write_text("postgresql://nobody:geheim@127.0.0.1:1/nowhere\n")
     shown = installed.reaper("config", "show")
     assert shown.returncode == 0, shown.stderr
@@ -121,7 +121,7 @@ def test_the_program_runs_from_there_with_what_it_finds_there(installed: Install
     assert installed.reaper("check").returncode == 75
 
 
-def test_the_units_have_nothing_that_systemd_does_not_know(installed: Installed) -> None:
+def test_units_have_nothing_that_systemd_does_not_know(installed: Installed) -> None:
     analyze = needs("systemd-analyze")
     folder = installed.prefix / "usr/local/lib/systemd/system"
     # A manual page that the machine does not have is no business of the unit's.
@@ -129,7 +129,7 @@ def test_the_units_have_nothing_that_systemd_does_not_know(installed: Installed)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_a_second_time_changes_nothing_that_a_person_may_have_edited(installed: Installed) -> None:
+def test_second_installation_changes_nothing_that_an_administrator_may_have_edited(installed: Installed) -> None:
     configuration = installed.prefix / "etc/reaper/reaper.toml"
     configuration.write_text('interval_seconds = "5s"\n')
     token = (installed.prefix / "etc/reaper/http_token").read_text(encoding="utf-8")
@@ -142,7 +142,7 @@ def test_a_second_time_changes_nothing_that_a_person_may_have_edited(installed: 
     assert (installed.prefix / "opt/reaper/current").readlink() == release
 
 
-def test_how_a_log_is_rotated_is_a_persons_own_once_he_has_edited_it(installed: Installed) -> None:
+def test_log_rotation_stays_as_the_administrator_edited_it(installed: Installed) -> None:
     rotation = installed.prefix / "etc/logrotate.d/reaper"
     shipped = installed.prefix / "opt/reaper/share/doc/reaper/reaper.logrotate"
     fresh = rotation.read_text(encoding="utf-8")
@@ -157,7 +157,7 @@ def test_how_a_log_is_rotated_is_a_persons_own_once_he_has_edited_it(installed: 
     assert rotation.read_text(encoding="utf-8") == fresh
 
 
-def test_the_files_of_sysusers_and_tmpfiles_are_understood(installed: Installed, tmp_path: Path) -> None:
+def test_sysusers_and_tmpfiles_are_understood(installed: Installed, tmp_path: Path) -> None:
     library = installed.prefix / "usr/local/lib"
     needs("systemd-sysusers")
     if os.geteuid() != 0:
@@ -181,19 +181,19 @@ def test_the_files_of_sysusers_and_tmpfiles_are_understood(installed: Installed,
     assert (tmp_path / "var/log/reaper").stat().st_mode & 0o777 == 0o750
 
 
-def test_uninstalled_the_program_is_gone_and_what_is_a_persons_own_stays(installed: Installed) -> None:
+def test_uninstall_removes_the_program_and_keeps_what_an_administrator_wrote(installed: Installed) -> None:
     said = installed.install("--uninstall")
     assert str(installed.prefix / "etc/reaper") in said
     assert installed.files().keys() == {f"etc/reaper/{name}" for name in ("reaper.toml", "database_url", "http_token")}
     installed.install("--uninstall")
 
 
-def test_purged_nothing_is_left(installed: Installed) -> None:
+def test_uninstall_with_purge_leaves_nothing(installed: Installed) -> None:
     installed.install("--uninstall", "--purge")
     assert list(installed.prefix.iterdir()) == []
 
 
-def test_where_nothing_is_installed_nothing_is_removed(tmp_path: Path) -> None:
+def test_uninstall_removes_nothing_where_nothing_is_installed(tmp_path: Path) -> None:
     for folder in ("opt", "etc/logrotate.d", "usr/local/lib/systemd/system"):
         (tmp_path / folder).mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
@@ -218,7 +218,7 @@ def test_where_nothing_is_installed_nothing_is_removed(tmp_path: Path) -> None:
         (["--prefix", "/tmp/a b"], "has characters with a special meaning in unit files"),
     ],
 )
-def test_a_wrong_word_is_refused_and_nothing_is_done(words: list[str], told: str) -> None:
+def test_wrong_option_is_refused_and_nothing_is_done(words: list[str], told: str) -> None:
     result = run(INSTALL, *words)
     assert result.returncode == 2
     assert told in result.stderr
@@ -234,7 +234,7 @@ def test_a_wrong_word_is_refused_and_nothing_is_done(words: list[str], told: str
         ("usr/lib/systemd/system/reaper@.service", "[Service]\nExecStart=/bin/sleep infinity\n"),
     ],
 )
-def test_what_another_program_has_under_our_names_is_neither_replaced_nor_removed(
+def test_files_of_another_program_under_our_names_are_neither_replaced_nor_removed(
     tmp_path: Path, path: str, text: str
 ) -> None:
     other = tmp_path / path
@@ -251,7 +251,7 @@ def test_what_another_program_has_under_our_names_is_neither_replaced_nor_remove
     assert {path for path in before if path.is_file()} == {path for path in tmp_path.rglob("*") if path.is_file()}
 
 
-def test_where_cd_would_go_elsewhere_it_does_not(tmp_path: Path) -> None:
+def test_scripts_find_their_folder_despite_cdpath(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     for script in ("install.sh", "manage.sh"):
         words = ["bash", f"scripts/{script}", "--help"]
@@ -279,7 +279,7 @@ def leaves_the_old_one(folder: Path) -> bool:
     return list((folder / "tmp").iterdir()) == []
 
 
-def test_an_installation_that_fails_leaves_the_old_one_as_it_was(older: Path) -> None:
+def test_failed_installation_leaves_the_old_one_as_it_was(older: Path) -> None:
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:1/", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
     result = run(INSTALL, "--prefix", older / "prefix", TMPDIR=str(older / "tmp"), **nowhere)
     assert result.returncode == 1
@@ -287,7 +287,7 @@ def test_an_installation_that_fails_leaves_the_old_one_as_it_was(older: Path) ->
     assert leaves_the_old_one(older)
 
 
-def test_an_installation_that_is_ended_leaves_the_old_one_as_it_was(older: Path) -> None:
+def test_terminated_installation_leaves_the_old_one_as_it_was(older: Path) -> None:
     words: list[str | Path] = [INSTALL, "--prefix", older / "prefix"]
     env = environment({"TMPDIR": str(older / "tmp")})
     with subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, start_new_session=True) as process:

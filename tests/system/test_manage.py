@@ -86,7 +86,7 @@ def clone() -> Iterator[Clone]:
     shutil.rmtree(folder)
 
 
-def test_from_start_to_stop(clone: Clone) -> None:
+def test_manage_script_starts_reports_restarts_and_stops(clone: Clone) -> None:
     status, said = clone.manage("status")
     assert status == 3
     assert "worker-reaper" in said
@@ -128,14 +128,14 @@ def test_from_start_to_stop(clone: Clone) -> None:
     assert said == "".join((clone.root / "logs" / "worker-reaper.log").read_text().splitlines(keepends=True)[-100:])
 
 
-def test_of_two_starts_at_once_one_starts(clone: Clone) -> None:
+def test_two_starts_at_once_start_one_daemon(clone: Clone) -> None:
     starts = [clone.begin("start"), clone.begin("start")]
     said = sorted(start.communicate(timeout=120)[0].splitlines()[-1] for start in starts)
     assert [start.returncode for start in starts] == [0, 0]
     assert said == [f"worker-reaper: {state} (pid {clone.pid})" for state in ("already running", "running")]
 
 
-def test_a_daemon_that_was_killed_is_reported_and_started_again(clone: Clone) -> None:
+def test_killed_daemon_is_reported_and_started_again(clone: Clone) -> None:
     assert clone.manage("start")[0] == 0
     killed = clone.pid
     os.kill(killed, signal.SIGKILL)
@@ -148,7 +148,7 @@ def test_a_daemon_that_was_killed_is_reported_and_started_again(clone: Clone) ->
     assert clone.pid != killed
 
 
-def test_a_wrong_configuration_ends_the_start_with_its_own_status_and_words(clone: Clone) -> None:
+def test_wrong_configuration_ends_the_start_with_its_own_status_and_words(clone: Clone) -> None:
     status, said = clone.manage("start", REAPER_INTERVAL="5")
     assert status == 78
     assert "REAPER_INTERVAL: unknown variable; did you mean" in said
@@ -157,7 +157,7 @@ def test_a_wrong_configuration_ends_the_start_with_its_own_status_and_words(clon
     assert not clone.pid_file.exists()
 
 
-def test_a_port_that_is_taken_is_named_before_anything_starts(clone: Clone) -> None:
+def test_occupied_port_is_named_before_anything_starts(clone: Clone) -> None:
     with socket.create_server(("127.0.0.1", clone.port)):
         status, said = clone.manage("start")
     assert status == 1
@@ -168,7 +168,7 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(clone: Clone) -> N
 @pytest.mark.parametrize(
     ("started", "boot"), [("12345", BOOT), ("", "another-boot")], ids=["reused", "reused after a reboot"]
 )
-def test_a_process_that_it_did_not_start_is_never_killed(clone: Clone, started: str, boot: str) -> None:
+def test_process_of_another_program_is_never_killed(clone: Clone, started: str, boot: str) -> None:
     with subprocess.Popen(["sleep", "600"]) as bystander:
         try:
             clone.note(bystander.pid, started or start_time_of(bystander.pid), boot)
@@ -188,7 +188,7 @@ def test_rubbish_in_the_pid_file_is_a_stale_pid_file(clone: Clone) -> None:
     assert "the pid file is stale" in said
 
 
-def test_a_configured_database_is_used_and_no_other_is_started(clone: Clone) -> None:
+def test_configured_database_is_used_and_no_other_is_started(clone: Clone) -> None:
     status, said = clone.manage("start", REAPER_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nowhere")
     assert status == 0, said
     assert "postgresql" not in said
@@ -199,7 +199,7 @@ def test_a_configured_database_is_used_and_no_other_is_started(clone: Clone) -> 
     assert "never" in said
 
 
-def test_without_http_it_is_up_when_it_stays_up(clone: Clone) -> None:
+def test_daemon_without_http_counts_as_up_when_it_stays_up(clone: Clone) -> None:
     relative = clone.root.parent / "off.toml"
     relative.write_text("http_port = 0\n")
     settings = {"REAPER_HTTP_PORT": "", "REAPER_CONFIG": str(relative.relative_to("/"))}
@@ -212,13 +212,13 @@ def test_without_http_it_is_up_when_it_stays_up(clone: Clone) -> None:
 @pytest.mark.parametrize(
     ("words", "told"), [(["strat"], "unknown command 'strat'"), (["logs", "reapre"], "there is no log 'reapre'")]
 )
-def test_a_wrong_word_is_refused(clone: Clone, words: list[str], told: str) -> None:
+def test_wrong_word_is_refused(clone: Clone, words: list[str], told: str) -> None:
     status, said = clone.manage(*words)
     assert status == 2
     assert told in said
 
 
-def test_who_may_not_write_is_told_whose_it_is(clone: Clone) -> None:
+def test_start_without_write_permission_names_the_owner(clone: Clone) -> None:
     other = {"user": 65534, "extra_groups": ()} if os.geteuid() == 0 else {}
     (clone.root / "logs").chmod(0o555)
     command = ["bash", str(clone.root / "scripts" / "manage.sh"), "start"]
@@ -229,7 +229,7 @@ def test_who_may_not_write_is_told_whose_it_is(clone: Clone) -> None:
     assert ended.stderr.endswith(f": {clone.root}/logs belongs to {owner}\n"), ended.stderr
 
 
-def test_the_demo_begins_and_ends_when_interrupted(clone: Clone) -> None:
+def test_demo_begins_and_ends_when_interrupted(clone: Clone) -> None:
     with clone.begin("demo") as show:
         assert show.stdout is not None
         assert show.stdout.readline().strip()
@@ -238,7 +238,7 @@ def test_the_demo_begins_and_ends_when_interrupted(clone: Clone) -> None:
     assert show.returncode == 130
 
 
-def test_who_starts_it_gets_a_token_and_a_halt_that_lasts(clone: Clone) -> None:
+def test_start_makes_a_token_and_a_persistent_halt_survives_a_restart(clone: Clone) -> None:
     status, said = clone.manage("start")
     assert status == 0, said
     token = clone.root / ".data" / "http-token"
@@ -259,7 +259,7 @@ def test_who_starts_it_gets_a_token_and_a_halt_that_lasts(clone: Clone) -> None:
     assert "halted" in clone.manage("status")[1]
 
 
-def test_a_token_and_a_directory_of_ones_own_are_used_as_they_are(clone: Clone) -> None:
+def test_configured_token_and_state_directory_are_used_as_they_are(clone: Clone) -> None:
     (clone.root / "mine").write_text("a-token-of-my-own-0123\n")
     (clone.root / "mine").chmod(0o600)
     given = {"REAPER_HTTP_TOKEN_FILE": "mine", "REAPER_STATE_DIR": "kept"}

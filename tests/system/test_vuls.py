@@ -194,9 +194,7 @@ def hire_two(staff: Staff) -> list[CeleryWorker]:
 # --- tasks that hang, wait, and never were ----------------------------------------------------------------------
 
 
-def test_what_workers_or_the_broker_have_is_spared_and_only_a_task_beyond_the_maximum_age_is_ended(
-    vuls: Vuls, staff: Staff
-) -> None:
+def test_tasks_of_workers_and_broker_are_spared_up_to_the_maximum_age(vuls: Vuls, staff: Staff) -> None:
     worker, witness = staff.start_worker(CHORES_PREFETCH="2"), Round.of(vuls, staff).source.options.probe
     assert witness is not None
     later = staff.send("nothing", countdown=365 * 86400)
@@ -228,7 +226,7 @@ def test_what_workers_or_the_broker_have_is_spared_and_only_a_task_beyond_the_ma
 
 
 @over_redis
-def test_a_task_that_has_waited_for_longer_than_the_maximum_age_and_only_just_begins_is_not_killed(
+def test_task_that_waited_for_longer_than_the_maximum_age_and_only_just_begins_is_not_killed(
     vuls: Vuls, staff: Staff
 ) -> None:
     staff.start_worker()
@@ -243,7 +241,7 @@ def test_a_task_that_has_waited_for_longer_than_the_maximum_age_and_only_just_be
 
 
 @over_redis
-def test_a_run_that_a_worker_begins_after_the_inspection_is_not_ended(vuls: Vuls, staff: Staff) -> None:
+def test_run_that_a_worker_begins_after_the_inspection_is_not_ended(vuls: Vuls, staff: Staff) -> None:
     staff.start_worker()
     witness = Meanwhile(staff)
     round_ = Round.of(vuls, staff, witness=witness, max_age=ALIVE_UNTIL)
@@ -259,7 +257,7 @@ def test_a_run_that_a_worker_begins_after_the_inspection_is_not_ended(vuls: Vuls
 # --- workers that are gone ---------------------------------------------------------------------------------------
 
 
-def test_a_killed_workers_run_is_failed_after_the_absence_and_its_schedule_when_no_run_of_it_is_left(
+def test_run_of_a_killed_worker_is_failed_after_the_absence_and_its_schedule_with_its_last_run(
     vuls: Vuls, staff: Staff
 ) -> None:
     workers, chore = hire_two(staff), staff.start_task()
@@ -290,7 +288,7 @@ def test_a_killed_workers_run_is_failed_after_the_absence_and_its_schedule_when_
 
 
 @over_redis
-def test_a_broker_that_is_away_stops_reaping_is_told_once_and_when_it_is_back_the_dead_are_reaped(
+def test_broker_that_is_away_stops_reaping_and_is_logged_once_until_it_is_back(
     vuls: Vuls, staff: Staff, tmp_path: Path
 ) -> None:
     staff.start_worker()
@@ -341,7 +339,7 @@ def daemon(vuls: Vuls, broker_url: str, folder: Path, queue: str, *, deadline: s
 
 
 @over_redis
-def test_a_sweep_asks_once_however_many_runs_and_batches_there_are(vuls: Vuls, staff: Staff) -> None:
+def test_sweep_asks_the_workers_once_however_many_runs_and_batches_there_are(vuls: Vuls, staff: Staff) -> None:
     staff.start_worker()
     round_ = Round.of(vuls, staff)
     with Redis.from_url(staff.broker.url) as client:
@@ -357,7 +355,7 @@ def test_a_sweep_asks_once_however_many_runs_and_batches_there_are(vuls: Vuls, s
         assert questions(400) == for_none > 0
 
 
-def test_a_broker_that_never_answers_costs_its_own_source_the_deadline_and_the_others_nothing(
+def test_broker_that_never_answers_costs_its_own_source_the_deadline_and_the_others_nothing(
     vuls: Vuls, tmp_path: Path
 ) -> None:
     run = vuls.run("unknown")
@@ -382,7 +380,7 @@ def test_a_broker_that_never_answers_costs_its_own_source_the_deadline_and_the_o
 
 
 @over_redis
-def test_a_task_whose_worker_could_not_be_told_is_told_with_the_next_sweep(vuls: Vuls, staff: Staff) -> None:
+def test_task_whose_worker_could_not_be_reached_is_revoked_by_the_next_sweep(vuls: Vuls, staff: Staff) -> None:
     staff.start_worker()
     hung, round_ = staff.start_task(), Round.of(vuls, staff, max_age=ALIVE_UNTIL, deadline=2)
     run, event_log = vuls.run(hung.id), DaemonLog(structlog.get_logger("reaper"))

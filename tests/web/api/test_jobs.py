@@ -93,7 +93,7 @@ def test_unknown_job_is_not_found_whatever_its_name(daemon: Steered, name: str) 
     assert daemon.api.end("fail", name, None).status == 404
 
 
-def test_a_source_that_there_is_not_is_told_the_nearest(daemon: Steered) -> None:
+def test_unknown_source_is_refused_with_the_nearest_name(daemon: Steered) -> None:
     for answer in (
         daemon.api.get("/api/jobs?source=defautl"),
         daemon.api.job("x", "defautl"),

@@ -230,7 +230,7 @@ def is_drawing(printed: nodes.Expr) -> bool:
     return name in {"shape", "outcome", "outcome_shape"}
 
 
-def test_the_page_is_printed_by_the_environment_that_was_tried(watched: Watched) -> None:
+def test_page_is_printed_by_the_environment_that_was_tried(watched: Watched) -> None:
     for template, values in renderings(HOSTILE):
         assert routes.render(template, **values).decode() == watched.render(template, values)
         return
