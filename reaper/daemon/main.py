@@ -75,25 +75,28 @@ def run(settings: Settings, reload: Callable[[], Settings]) -> int:
 
 
 class Daemon:
-    """Sources, schedule, observers and HTTP server of one process."""
+    """Sources, schedule, observers and HTTP server of one process.
+
+    Its parts are public: what a setting has become can be read from the part that uses it.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Raises ReaperError when the HTTP port is taken, ConfigError when HTTP tokens are missing or unreadable."""
         self._settings = settings
-        self._memory = Memory.open(settings.state_dir, _report_state_trouble)
-        self._halt = halt = HaltSwitch(self._memory.halt)
-        self._metrics, self._daemon_log, self._status = Metrics(halt), DaemonLog(), Status(halt)
-        self._history = History()
+        self.memory = Memory.open(settings.state_dir, _report_state_trouble)
+        self._halt = halt = HaltSwitch(self.memory.halt)
+        self.metrics, self._daemon_log, self.status = Metrics(halt), DaemonLog(), Status(halt)
+        self.history = History()
         self.systemd = Systemd.from_environment(os.environ)
-        self._subscribers = (self._metrics, self._daemon_log, self._status, self._history, self.systemd)
-        self._supervisor = Supervisor(halt)
-        self._startup = StartupRecovery(self._subscribers, halt)
-        self._service = AdminService(self._supervisor, self._status, self._history, [self._daemon_log])
-        self._access_control = AccessControl()
-        self._access_control.configure(settings)
+        self._subscribers = (self.metrics, self._daemon_log, self.status, self.history, self.systemd)
+        self.supervisor = Supervisor(halt)
+        self.startup = StartupRecovery(self._subscribers, halt)
+        self.service = AdminService(self.supervisor, self.status, self.history, [self._daemon_log])
+        self.access_control = AccessControl()
+        self.access_control.configure(settings)
         refuse_exposed(settings)
-        app = guarded(make_app(self._service, self._metrics.registry), self._access_control)
-        self._http = HttpServer(app, settings.http_host, settings.http_port) if settings.http_port else None
+        app = guarded(make_app(self.service, self.metrics.registry), self.access_control)
+        self.http = HttpServer(app, settings.http_host, settings.http_port) if settings.http_port else None
 
     def start(self) -> None:
         settings = self._settings
@@ -103,42 +106,42 @@ class Daemon:
             pid=os.getpid(),
             sources=sorted(settings.sources),
             interval_seconds=settings.interval_seconds,
-            http=self._http.address if self._http else None,
+            http=self.http.address if self.http else None,
             config=str(settings.config_file) if settings.config_file else None,
         )
         if settings.http_exposed:
             _log.warning("Reaper's HTTP port can be reached from outside this machine.", host=settings.http_host)
-        if not self._memory.durable:
+        if not self.memory.durable:
             _log.info("Reaper keeps its state in memory only: no state directory is set (REAPER_STATE_DIR).")
         if (halted := self._halt.current) is not None:
             _log.warning(
                 "Reaper is halted: it surveys its sources and ends no jobs.", by=halted.by, reason=halted.reason
             )
         self._publish_sources(settings)
-        if self._http:
-            self._http.start()
+        if self.http:
+            self.http.start()
         for source in settings.sources.values():
             self._schedule(settings, self._build_runner(settings, source))
             if source.resume_at_start and not self._halt.is_halted:
-                self._startup.begin(settings, source)
-        self._service.configure(settings)
-        self._supervisor.start()
+                self.startup.begin(settings, source)
+        self.service.configure(settings)
+        self.supervisor.start()
 
     def tick(self) -> None:
         """One round of the main loop, once a second."""
-        self._status.on_tick()
-        self._supervisor.recover_from_clock_change()
-        self.systemd.on_tick(self._supervisor)
+        self.status.on_tick()
+        self.supervisor.recover_from_clock_change()
+        self.systemd.on_tick(self.supervisor)
 
     def stop(self) -> bool:
         """Let running batches finish. Returns False when one does not finish in time."""
         _log.info("Reaper stops.")
         self.systemd.stopping()
-        self._startup.stop(_RESUME_STOP_SECONDS)
-        finished = self._supervisor.stop(_STOP_SECONDS)
-        if self._http:
-            self._http.stop(_HTTP_STOP_SECONDS)
-        self._memory.close()
+        self.startup.stop(_RESUME_STOP_SECONDS)
+        finished = self.supervisor.stop(_STOP_SECONDS)
+        if self.http:
+            self.http.stop(_HTTP_STOP_SECONDS)
+        self.memory.close()
         if finished:
             _log.info("Reaper has stopped.")
         return finished
@@ -150,11 +153,11 @@ class Daemon:
             validate(fresh)
             changed = {
                 runner.name: runner
-                for runner in self._supervisor.runners
+                for runner in self.supervisor.runners
                 if needs_rebuild(runner.name, self._settings, fresh)
             }
             runners = self._build_runners(fresh, changed)
-            self._access_control.configure(fresh)
+            self.access_control.configure(fresh)
         except ConfigError as error:
             _log.error("Reaper refused the new configuration; the old one stays in force.", problems=error.problems)
             self._report_reload(error.problems)
@@ -169,13 +172,13 @@ class Daemon:
 
     def _report_reload(self, problems: Sequence[str]) -> None:
         """Report the result of a reload to metrics, health and systemd."""
-        self._metrics.reloaded(problems)
-        self._status.reloaded(problems)
+        self.metrics.reloaded(problems)
+        self.status.reloaded(problems)
         self.systemd.reloaded(problems)
 
     def _build_runners(self, fresh: Settings, changed: Mapping[str, SourceRunner]) -> list[SourceRunner]:
         """Runners for new and changed sources. Changes nothing else."""
-        kept = {runner.name for runner in self._supervisor.runners} - changed.keys()
+        kept = {runner.name for runner in self.supervisor.runners} - changed.keys()
         runners = []
         for name in fresh.sources.keys() - kept:
             # Known downtime of a database stays valid, whatever else has changed.
@@ -190,31 +193,31 @@ class Daemon:
         if needs_restart(old, fresh):
             _log.warning("A changed HTTP address, state directory or log file takes effect only after a restart.")
         logging_setup.reconfigure(fresh.log_level, fresh.log_format)
-        self._supervisor.remove(changed, _REMOVE_SECONDS)
+        self.supervisor.remove(changed, _REMOVE_SECONDS)
         self._publish_sources(fresh)
-        kept = {runner.name for runner in self._supervisor.runners}
+        kept = {runner.name for runner in self.supervisor.runners}
         for runner in runners:
             runner.downtime.set_grace(fresh.restart_grace_seconds)
             self._schedule(fresh, runner)
-        self._service.configure(fresh)
+        self.service.configure(fresh)
         _log.info("Reaper has a new configuration.", sources=sorted(fresh.sources), kept=sorted(kept))
 
     def _schedule(self, settings: Settings, runner: SourceRunner) -> None:
         """Schedule the sweeps of the source, and its purges if they are configured."""
-        self._supervisor.add(runner)
+        self.supervisor.add(runner)
         purge = settings.sources[runner.name].purge
         if purge.cron is not None:
-            listeners = (self._metrics, self._daemon_log)
+            listeners = (self.metrics, self._daemon_log)
             scheduled_purge = ScheduledPurge(runner.source, purge.days_to_keep, purge.batch_size, listeners, self._halt)
-            self._supervisor.add_scheduled_purge(scheduled_purge, CronTrigger(purge.cron))
+            self.supervisor.add_scheduled_purge(scheduled_purge, CronTrigger(purge.cron))
 
     def _publish_sources(self, settings: Settings) -> None:
         """Tell all observers which sources exist."""
         timeouts = {name: source.longest_timeout for name, source in settings.sources.items()}
-        self._metrics.set_sources(settings.sources, settings.interval_seconds, timeouts)
-        self._status.set_sources(settings.sources, settings.interval_seconds)
+        self.metrics.set_sources(settings.sources, settings.interval_seconds, timeouts)
+        self.status.set_sources(settings.sources, settings.interval_seconds)
         self._daemon_log.set_sources(settings.sources)
-        self._history.set_sources(settings.sources)
+        self.history.set_sources(settings.sources)
         self.systemd.set_sources(settings)
 
     def _build_runner(
@@ -229,7 +232,7 @@ class Daemon:
             socket.gethostname(),
             self._subscribers,
             self._halt,
-            self._memory.contacts,
+            self.memory.contacts,
         )
 
 

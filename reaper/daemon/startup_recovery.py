@@ -37,7 +37,12 @@ class StartupRecovery:
         self._halt = halt or HaltSwitch()
         self._listeners = ListenerGroup(subscribers)
         self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[str, threading.Thread] = {}
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """The sources whose resume has begun."""
+        return tuple(self._threads)
 
     def begin(self, settings: Settings, settings_of_source: SourceSettings) -> None:
         """Start the thread of a source. Raises ConfigError when the source cannot be created."""
@@ -51,15 +56,20 @@ class StartupRecovery:
             name=f"resume {settings_of_source.name}",
             daemon=True,
         )
-        self._threads.append(thread)
+        self._threads[settings_of_source.name] = thread
         thread.start()
 
     def stop(self, timeout_seconds: float) -> None:
         """Let running batches finish, at most `timeout_seconds`."""
         self._stopping.set()
+        self.join(timeout_seconds)
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Wait until every resume has ended. False when one has not within `timeout_seconds`."""
         deadline = time.monotonic() + timeout_seconds
-        for thread in self._threads:
+        for thread in self._threads.values():
             thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads.values())
 
     def _must_stop(self) -> bool:
         return self._stopping.is_set() or self._halt.is_halted

@@ -53,7 +53,8 @@ class Systemd:
     ) -> None:
         self._notify, self._watchdog = notify, watchdog
         self._started_at, self._start_seconds, self._slack_seconds = time.monotonic(), start_seconds, slack_seconds
-        self._stall_limit_seconds = slack_seconds
+        self.stall_limit_seconds = slack_seconds
+        """How long a statement of a sweep may last before WATCHDOG is no longer sent."""
         self._lock = threading.Lock()
         self._reports: dict[str, SweepReport | None] = {}
         self._reached: set[str] = set()
@@ -78,7 +79,7 @@ class Systemd:
         deadlines = (source.broker_deadline_seconds for source in settings.sources.values())
         # Twice: the server cancels a statement in time, but its answer may need as long again on a slow network.
         limits = 2 * (settings.statement_timeout_seconds + settings.connect_timeout_seconds)
-        self._stall_limit_seconds = limits + max(deadlines, default=0) + self._slack_seconds
+        self.stall_limit_seconds = limits + max(deadlines, default=0) + self._slack_seconds
 
     # --- the life of the process -----------------------------------------------------------------------------
 
@@ -147,7 +148,7 @@ class Systemd:
             still_seconds = time.monotonic() - runner.source.activity.at
             return (
                 f"the sweep of {runner.name} has stood still for {still_seconds:.0f} s"
-                if still_seconds > self._stall_limit_seconds
+                if still_seconds > self.stall_limit_seconds
                 else None
             )
         return (

@@ -56,8 +56,8 @@ class CeleryProbe:
         needed = ("celery", "kombu", *(("redis",) if broker_url.startswith(("redis", "sentinel")) else ()))
         if missing := [name for name in needed if not _installed(name)]:
             raise ProbeNotInstalled(f"Celery's workers cannot be asked without the package {missing[0]}: {_INSTALL}")
-        self._broker_url, self._deadline_seconds = broker_url, deadline_seconds
-        self._expected_queues = frozenset(expected_queues)
+        self.broker_url, self.deadline_seconds = broker_url, deadline_seconds
+        self.expected_queues = frozenset(expected_queues)
         self._transport_options, self._kill_signal = dict(transport_options or {}), kill_signal
         self.registry = WorkerRegistry(absence_seconds)
         self._reply_queue = uuid4().hex
@@ -97,23 +97,21 @@ class CeleryProbe:
         if reply.trouble is not None:
             raise ProbeUnavailable(reply.trouble)
         if not reply.workers:
-            raise ProbeUnavailable(
-                f"{self._place}: no worker answered within {format_duration(self._deadline_seconds)}"
-            )
+            raise ProbeUnavailable(f"{self._place}: no worker answered within {format_duration(self.deadline_seconds)}")
 
     def _inspect(self, revoke: tuple[str, ...] = ()) -> InspectReply:
         request = InspectRequest(
-            broker_url=self._broker_url,
-            until=time.monotonic() + self._deadline_seconds,
+            broker_url=self.broker_url,
+            until=time.monotonic() + self.deadline_seconds,
             reply_queue=self._reply_queue,
-            queues=tuple(self._expected_queues | self.registry.queues),
+            queues=tuple(self.expected_queues | self.registry.queues),
             transport_options=self._transport_options,
             revoke=revoke,
             signal=self._kill_signal,
         )
         reply = _run_inspection(request)
         if reply.trouble is not None:
-            reply.trouble = f"{self._place}: {_without_secrets(reply.trouble, self._broker_url)}"
+            reply.trouble = f"{self._place}: {_without_secrets(reply.trouble, self.broker_url)}"
         return reply
 
     def _unreliable_queues(self, reply: InspectReply, now: float) -> Iterator[tuple[str, str]]:
@@ -138,7 +136,7 @@ class CeleryProbe:
     def _place(self) -> str:
         """The host and port of the broker, without secrets."""
         try:
-            parts = [urlsplit(url) for url in self._broker_url.split(";")]
+            parts = [urlsplit(url) for url in self.broker_url.split(";")]
             places = [f"{part.hostname or ''}:{part.port}" if part.port else part.hostname or "" for part in parts]
         except ValueError:
             places = []

@@ -34,7 +34,7 @@ class Status:
 
     def __init__(self, halt: HaltSwitch | None = None) -> None:
         self._halt = halt or HaltSwitch()
-        self._interval = 0.0
+        self.interval_seconds = 0.0
         self._lock = threading.Lock()
         self._sources: dict[str, _SourceState] = {}
         self._last_tick = time.monotonic()
@@ -44,7 +44,7 @@ class Status:
     def set_sources(self, sources: Iterable[str], interval_seconds: float) -> None:
         """The health of these sources counts, and of no others."""
         with self._lock:
-            self._interval = interval_seconds
+            self.interval_seconds = interval_seconds
             self._sources = {name: self._sources.get(name, _SourceState(since=time.monotonic())) for name in sources}
 
     def on_tick(self) -> None:
@@ -88,7 +88,7 @@ class Status:
 
     def _problems_of(self, state: _SourceState) -> list[str]:
         problems = []
-        report, oldest = state.report, _MAX_MISSED_INTERVALS * self._interval
+        report, oldest = state.report, _MAX_MISSED_INTERVALS * self.interval_seconds
         if report is None:
             return ["no sweep has ended yet"]
         if report.database_away:

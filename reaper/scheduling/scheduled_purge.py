@@ -42,7 +42,7 @@ class ScheduledPurge:
         self._stopping = threading.Event()
         self._busy = threading.Lock()
         self._halt = halt or HaltSwitch()
-        self._options = PurgeOptions(days_to_keep, batch_size, should_stop=self._should_stop)
+        self.options = PurgeOptions(days_to_keep, batch_size, should_stop=self._should_stop)
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class ScheduledPurge:
     def _purge(self) -> PurgeReport:
         """A purge, reported to the subscribers. A defect of ours is reported as a failed purge, and raised."""
         try:
-            report = purge(self._source, self._options, self, self._lease())
+            report = purge(self._source, self.options, self, self._lease())
         except Exception as defect:
             self._report(failed_report(self.name, f"{type(defect).__name__}: {defect}"))
             raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -67,6 +67,11 @@ class Supervisor:
     @property
     def runners(self) -> Sequence[SourceRunner]:
         return tuple(self._runners.values())
+
+    @property
+    def scheduled_purges(self) -> Mapping[str, tuple[ScheduledPurge, BaseTrigger]]:
+        """By source: its purges, and when they are due."""
+        return dict(self._scheduled_purges)
 
     @property
     def state(self) -> State | None:

@@ -58,7 +58,7 @@ class SourceRunner:
         self.source, self.downtime, self.retry_schedule = source, downtime, retry_schedule
         self._listeners = ListenerGroup(subscribers)
         self._state = SourceState()
-        self._lease = source.lease(ttl_for(retry_schedule.interval_seconds))
+        self.lease = source.lease(ttl_for(retry_schedule.interval_seconds))
         self._stopping = threading.Event()
         self._busy = threading.Lock()
         self.halt = halt or HaltSwitch()
@@ -146,7 +146,7 @@ class SourceRunner:
     def _sweep(self, options: SweepOptions) -> SweepReport:
         """A sweep, reported to the subscribers. A defect of ours is reported as a failed sweep, and raised."""
         try:
-            report = sweep(self.source, self.downtime, self._state, options, self._lease, self)
+            report = sweep(self.source, self.downtime, self._state, options, self.lease, self)
             self._failures = self._failures + 1 if report.database_away else 0
         except Exception as defect:
             self._listeners.swept(failed_report(self.source.name, f"{type(defect).__name__}: {defect}"))
@@ -170,7 +170,7 @@ class SourceRunner:
         return True
 
     def _release(self) -> None:
-        self._lease.release()
+        self.lease.release()
         self.source.close()
 
     # --- a listener of its own sweeps, and of jobs that are ended by hand --------------------------------------

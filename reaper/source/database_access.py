@@ -31,7 +31,7 @@ class DatabaseAccess:
         self.name = name
         self.engine: Engine = make_engine(url, name, timeouts)
         self.activity = ActivityClock(self.engine)
-        self._timeouts = timeouts
+        self.timeouts = timeouts
         self._cached = CachedConnection(self.engine, timeouts.connect)
         # When the source is dropped without `close`, its connection to the server is closed all the same.
         weakref.finalize(self, self._cached.close)
@@ -54,7 +54,7 @@ class DatabaseAccess:
     def transaction(self, connection: Connection, *, read_only: bool = False, at_most: float = inf) -> Iterator[None]:
         """One short transaction with its time limits set; a statement may take no longer than `at_most` seconds."""
         started = time.monotonic()
-        timeouts = replace(self._timeouts, statement=min(self._timeouts.statement, at_most))
+        timeouts = replace(self.timeouts, statement=min(self.timeouts.statement, at_most))
         with transaction(connection, timeouts, read_only=read_only):
             self._record_stall_if_slow(connection, time.monotonic() - started)
             yield

@@ -74,7 +74,7 @@ class Source(DatabaseAccess):
         Raises DatabaseUnavailable when the database takes no changes now.
         """
         started = time.monotonic()
-        with transaction(connection, self._timeouts):
+        with transaction(connection, self.timeouts):
             downtime.record_contact(read_server_clock(connection))
             hidden = dialect_of(connection).hidden_rows(connection, liveness_tables(self.profile), _NOTHING_JUDGED)
         self._downtime = downtime

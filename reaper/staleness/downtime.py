@@ -59,10 +59,15 @@ class DowntimeTracker:
     def copy(self) -> DowntimeTracker:
         """A tracker with the same knowledge, for another thread, which evaluates as of another moment."""
         with self._lock:
-            other = DowntimeTracker(self._grace.total_seconds(), self._monotonic)
+            other = DowntimeTracker(self.grace_seconds, self._monotonic)
             other._created_at, other._last, other._last_tick = self._created_at, self._last, self._last_tick
             other._failed, other._downtime = self._failed, list(self._downtime)
             return other
+
+    @property
+    def grace_seconds(self) -> float:
+        """How long workers get to reconnect after an outage."""
+        return self._grace.total_seconds()
 
     def set_grace(self, grace_seconds: float) -> None:
         """Give workers this long to reconnect from now on. The downtime so far stays as it is."""

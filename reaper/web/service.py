@@ -63,26 +63,26 @@ class AdminService:
         """The history is an auditor too."""
         self.supervisor, self.status, self.history = supervisor, status, history
         self._auditors = (history, *auditors)
-        self._sources, self._cache = SourceRegistry(), ReadCache()
-        self.actions = AdminActions(supervisor, history, self._sources, self._cache)
+        self.registry, self._cache = SourceRegistry(), ReadCache()
+        self.actions = AdminActions(supervisor, history, self.registry, self._cache)
         self.host = socket.gethostname()
 
     def configure(self, settings: Settings) -> None:
         """Put these settings into force; the supervisor's runners name the sources."""
         self._cache.clear()
-        self._sources.replace(settings, self.supervisor.runners)
+        self.registry.replace(settings, self.supervisor.runners)
 
     @property
     def settings(self) -> Settings:
-        return self._sources.settings
+        return self.registry.settings
 
     @property
     def sources(self) -> Sequence[str]:
-        return tuple(self._sources)
+        return tuple(self.registry)
 
     def source_status(self, source: str) -> SourceStatus:
         """Raises NoSuchSource."""
-        registered = self._sources[source]
+        registered = self.registry[source]
         state = self.supervisor.state
         return SourceStatus(
             name=source,
@@ -120,7 +120,7 @@ class AdminService:
         )
 
     def _cached(self, source: str, key: Hashable, read: Callable[[Source, DowntimeTracker], T]) -> T:
-        registered = self._sources[source]
+        registered = self.registry[source]
 
         def read_now() -> T:
             with prefix_errors(registered.reading):
@@ -130,7 +130,7 @@ class AdminService:
 
     def explain(self, source: str, job: str) -> explain_operation.Explanation:
         """One job, running or not. Raises NoSuchJob, and as `jobs` does."""
-        registered = self._sources[source]
+        registered = self.registry[source]
         with self._cache.connection_slot(registered.runner), prefix_errors(registered.reading):
             downtime = registered.runner.downtime.copy()
             return explain_operation.explain(registered.reading, downtime, job, at_most=_STATEMENT_SECONDS)
@@ -149,7 +149,7 @@ class AdminService:
 
     def held(self, source: str) -> JobCounts | None:
         """What the breaker holds, as the last sweep counted it; None when it is closed. Raises NoSuchSource."""
-        return self.history.held(self._sources[source].runner.name)
+        return self.history.held(self.registry[source].runner.name)
 
     def sweep_summary(self, report: SweepReport) -> list[str]:
         """The result of a sweep of one of these sources in words, line by line."""
@@ -157,15 +157,15 @@ class AdminService:
 
     def action_names(self, source: str) -> Sequence[str]:
         """The actions by which a running job can be ended. Raises NoSuchSource."""
-        return self._sources[source].reading.profile.action_names
+        return self.registry[source].reading.profile.action_names
 
     def is_log(self, source: str) -> bool:
         """Whether its jobs exist only as a log of events. Raises NoSuchSource."""
-        return self._sources[source].reading.profile.jobs.log is not None
+        return self.registry[source].reading.profile.jobs.log is not None
 
     def breaker(self, source: str) -> Breaker:
         """Raises NoSuchSource."""
-        return self._sources[source].runner.options.breaker
+        return self.registry[source].runner.options.breaker
 
     def record(self, change: AuditRecord) -> None:
         """Audit a request that was to change something."""

@@ -52,27 +52,29 @@ def started(protea: Protea, folder: Path, **settings: str) -> Iterator[process.D
     made = process.Daemon(load({}, {"REAPER_CONFIG": str(config), **settings}))
     made.start()
     try:
-        wait_until(lambda: made._service.history.last("main"), "the first sweep")
+        [runner] = made.supervisor.runners
+        # Its report is published a moment before it ends.
+        wait_until(lambda: made.service.history.last("main") and not runner.sweeping, "the first sweep")
         yield made
     finally:
         assert made.stop()
 
 
 def parts(daemon: process.Daemon) -> tuple[SourceRunner, ScheduledPurge]:
-    [runner], [(scheduled_purge, _)] = daemon._supervisor.runners, daemon._supervisor._scheduled_purges.values()
+    [runner], [(scheduled_purge, _)] = daemon.supervisor.runners, daemon.supervisor.scheduled_purges.values()
     return runner, scheduled_purge
 
 
 def halt_by_http(daemon: process.Daemon, folder: Path) -> None:
-    daemon._service.actions.halt(Caller("alice", "127.0.0.1:1"), "look first", persistent=False)
+    daemon.service.actions.halt(Caller("alice", "127.0.0.1:1"), "look first", persistent=False)
 
 
 def halt_by_http_for_good(daemon: process.Daemon, folder: Path) -> None:
-    daemon._service.actions.halt(Caller("alice", "127.0.0.1:1"), "look first", persistent=True)
+    daemon.service.actions.halt(Caller("alice", "127.0.0.1:1"), "look first", persistent=True)
 
 
 def halt_by_supervisor(daemon: process.Daemon, folder: Path) -> None:
-    daemon._supervisor.halt(ALICE)
+    daemon.supervisor.halt(ALICE)
 
 
 # --- a daemon with all its parts ---------------------------------------------------------------------------------
@@ -92,15 +94,15 @@ def test_halted_daemon_neither_sweeps_nor_purges_until_it_is_restarted(
         report = runner.tick()
         assert report is not None and report.outcome is Outcome.HALTED
         with pytest.raises(Refused, match="halted"):
-            daemon._service.actions.sweep("main", dry_run=False)
+            daemon.service.actions.sweep("main", dry_run=False)
         with pytest.raises(Refused, match="halted"):
-            daemon._service.actions.sweep("main", dry_run=False, release=1)
+            daemon.service.actions.sweep("main", dry_run=False, release=1)
         # One that was let in just before the halt, and one that lets the breaker's jobs through.
         assert runner.sweep_now().outcome is Outcome.HALTED
         assert runner.sweep_now(release=1).outcome is Outcome.HALTED
-        assert daemon._service.actions.sweep("main", dry_run=True).would_reap
+        assert daemon.service.actions.sweep("main", dry_run=True).would_reap
         assert protea.dump() == before
-        daemon._service.actions.restart()
+        daemon.service.actions.restart()
         wait_until(lambda: protea.status(job) == "failed", "a sweep at once")
         done = scheduled_purge.tick()
         assert done is not None and done.purged == 3
@@ -116,18 +118,18 @@ def test_daemon_that_is_started_halted_neither_sweeps_nor_purges_nor_resumes(pro
         assert scheduled_purge.tick() is None
         report = runner.tick()
         assert report is not None and report.outcome is Outcome.HALTED
-        assert daemon._startup._threads == []
+        assert daemon.startup.sources == ()
         assert protea.dump() == before
-        daemon._service.actions.restart()
+        daemon.service.actions.restart()
         wait_until(lambda: protea.status(job) == "failed", "a sweep at once")
-        assert daemon._startup._threads == [], "what was interrupted then is no longer known"
+        assert daemon.startup.sources == (), "what was interrupted then is no longer known"
         assert protea.status(lately) == "running"
     assert not HaltSwitch(Memory.open(tmp_path / "state").halt).is_halted
 
 
 def test_reload_of_a_halted_daemon_leaves_it_halted(protea: Protea, tmp_path: Path) -> None:
     with started(protea, tmp_path) as daemon:
-        daemon._supervisor.halt(ALICE)
+        daemon.supervisor.halt(ALICE)
         text = (tmp_path / "reaper.toml").read_text().replace("batch_size = 2", "batch_size = 3")
         (tmp_path / "reaper.toml").write_text(f"batch_size = 7\n{text}")
         daemon.reload(lambda: load({}, {"REAPER_CONFIG": str(tmp_path / "reaper.toml")}))
@@ -136,7 +138,7 @@ def test_reload_of_a_halted_daemon_leaves_it_halted(protea: Protea, tmp_path: Pa
         before = protea.dump()
         runner, scheduled_purge = parts(daemon)
         assert runner.options.batch_size == 7
-        wait_until(lambda: daemon._service.history.last("main"), "a sweep of the new configuration")
+        wait_until(lambda: daemon.service.history.last("main"), "a sweep of the new configuration")
         report = runner.sweep_now(patience_seconds=10)
         assert report.outcome is Outcome.HALTED and scheduled_purge.tick() is None
         assert protea.dump() == before
@@ -165,9 +167,9 @@ def test_clearing_and_cleanup_that_began_before_a_halt_end_with_it(protea: Prote
     """Those that begin after it are meant: who halts it may do so to clear up by hand."""
     with started(protea, tmp_path) as daemon:
         jobs = [protea.stale() for _ in range(2)]
-        admin_actions, who = daemon._service.actions, Caller("alice", "127.0.0.1:1")
+        admin_actions, who = daemon.service.actions, Caller("alice", "127.0.0.1:1")
         clearing = admin_actions.clear(1, dry_run=False, who=who)
-        daemon._supervisor.halt(ALICE)
+        daemon.supervisor.halt(ALICE)
         assert [report.outcome for report in clearing] == [Outcome.HALTED]
         assert {protea.status(job) for job in jobs} == {"running"}
         assert [report.reaped for report in admin_actions.clear(1, dry_run=False, who=who)] == [2]
@@ -183,11 +185,11 @@ def test_cleanup_that_works_when_it_is_halted_ends_after_its_batch(protea: Prote
         def ended() -> int:
             return sum(status == "failed" for status in protea.statuses().values())
 
-        admin_actions, who = daemon._service.actions, Caller("alice", "127.0.0.1:1")
+        admin_actions, who = daemon.service.actions, Caller("alice", "127.0.0.1:1")
         working = threading.Thread(target=lambda: admin_actions.cleanup("main", 60, dry_run=False, who=who))
         working.start()
         wait_until(ended, "a batch")
-        daemon._supervisor.halt(ALICE)
+        daemon.supervisor.halt(ALICE)
         working.join(30)
         assert 0 < ended() < len(jobs)
 
@@ -230,9 +232,7 @@ def test_resume_that_listens_when_it_is_halted_ends_nothing(
     begun.begin(settings, settings.sources["default"])
     if halted:
         halt.set(ALICE)
-    [thread] = begun._threads
-    thread.join(30)
-    assert not thread.is_alive()
+    assert begun.join(30)
     assert noetl.state(job) is (State.RUNNING if halted else State.REAPED)
     assert len(diary.reaped_jobs) == (0 if halted else 1)
 
@@ -249,9 +249,8 @@ def test_daemon_that_is_halted_while_its_resume_listens_ends_nothing(
     made.start()
     try:
         halt_by_supervisor(made, Path())
-        [thread] = made._startup._threads
-        thread.join(30)
-        assert not thread.is_alive() and noetl.state(job) is State.RUNNING
+        assert made.startup.sources == ("default",) and made.startup.join(30)
+        assert noetl.state(job) is State.RUNNING
     finally:
         assert made.stop()
 
@@ -267,9 +266,7 @@ def test_resume_gives_workers_the_configured_time_after_a_restart_of_the_databas
                          "REAPER_RESTART_GRACE": grace})  # fmt: skip
     begun = startup_recovery.StartupRecovery([Diary()])
     begun.begin(settings, settings.sources["default"])
-    [thread] = begun._threads
-    thread.join(20 if ended else 2)
-    assert thread.is_alive() is not ended
+    assert begun.join(20 if ended else 2) is ended
     begun.stop(10)
     assert noetl.state(job) is (State.REAPED if ended else State.RUNNING)
 

@@ -147,7 +147,7 @@ def test_old_configuration_stays_whatever_goes_wrong_with_the_new_one(
     running = process.Daemon(load({}, environ))
     running.start()
     try:
-        before = list(running._supervisor.runners)
+        before = list(running.supervisor.runners)
 
         def broken(*_: object) -> None:
             raise ZeroDivisionError("a defect of ours")
@@ -155,12 +155,12 @@ def test_old_configuration_stays_whatever_goes_wrong_with_the_new_one(
         with monkeypatch.context() as patch, capture_logs() as said:
             patch.setattr(process, "create_source", broken)
             running.reload(lambda: load({}, {**environ, "REAPER_STALL_SECONDS": "5m"}))
-        assert list(running._supervisor.runners) == before
-        assert running._settings.stall_seconds == 1800
+        assert list(running.supervisor.runners) == before
+        assert running.service.settings.stall_seconds == 1800
         [told] = [line for line in said if line["event"] == KEPT]
         assert told["problems"] == ["ZeroDivisionError: a defect of ours"]
         running.reload(lambda: load({}, {**environ, "REAPER_STALL_SECONDS": "5m"}))
-        assert list(running._supervisor.runners) != before
+        assert list(running.supervisor.runners) != before
     finally:
         assert running.stop()
 

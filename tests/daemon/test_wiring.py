@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,8 +23,9 @@ from reaper.daemon import startup_recovery
 from reaper.database.lease import ttl_for
 from reaper.errors import ConfigError
 from reaper.liveness.celery import CeleryProbe
+from reaper.observers import status
 from reaper.operations.bulk_end import BulkOptions
-from reaper.operations.resume import ResumeOptions as ResumeOrders
+from reaper.operations.resume import ResumeOptions
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
@@ -47,13 +50,13 @@ class Running:
 
     @property
     def runner(self) -> SourceRunner:
-        [runner] = self.daemon._supervisor.runners
+        [runner] = self.daemon.supervisor.runners
         return runner
 
     @property
     def sources(self) -> list[Source]:
         """The source as sweeps use it, as readers over HTTP use it, and as the resume at the start uses it."""
-        reading = self.daemon._service._sources[self.runner.name].reading
+        reading = self.daemon.service.registry[self.runner.name].reading
         return [self.runner.source, reading, *(resumed.source for resumed in self.resumes)]
 
     def each(self, of: Callable[[Source], object]) -> object:
@@ -68,10 +71,10 @@ class Running:
         return witness
 
     def purging(self) -> tuple[Any, Any] | None:
-        return self.daemon._supervisor._scheduled_purges.get(self.runner.name)
+        return self.daemon.supervisor.scheduled_purges.get(self.runner.name)
 
     def sample(self, name: str, **labels: str) -> float | None:
-        return self.daemon._metrics.registry.get_sample_value(name, labels)
+        return self.daemon.metrics.registry.get_sample_value(name, labels)
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,8 @@ class Resumed:
 
     source: Source
     downtime: DowntimeTracker
-    options: ResumeOrders
-    hand: BulkOptions
+    options: ResumeOptions
+    bulk: BulkOptions
 
 
 def same(*values: object) -> object:
@@ -90,46 +93,44 @@ def same(*values: object) -> object:
 
 
 def interval(r: Running) -> object:
-    job = r.daemon._supervisor._schedule.job(r.runner.name)
-    lease = r.runner._lease.ttl_seconds / ttl_for(r.runner.retry_schedule.interval_seconds)
+    lease = r.runner.lease.ttl_seconds / ttl_for(r.runner.retry_schedule.interval_seconds)
     assert lease == 1
     return same(
         r.runner.retry_schedule.interval_seconds,
-        job.trigger._interval.total_seconds(),
         r.sample("reaper_interval_seconds"),
-        r.daemon._status._interval,
+        r.daemon.status.interval_seconds,
     )
 
 
 def batch_size(r: Running) -> object:
-    return same(r.runner.options.batch_size, *(resumed.hand.batch_size for resumed in r.resumes))
+    return same(r.runner.options.batch_size, *(resumed.bulk.batch_size for resumed in r.resumes))
 
 
 def restart_grace(r: Running) -> object:
     return same(
-        r.runner.downtime._grace.total_seconds(),
-        *(resumed.downtime._grace.total_seconds() for resumed in r.resumes),
+        r.runner.downtime.grace_seconds,
+        *(resumed.downtime.grace_seconds for resumed in r.resumes),
     )
 
 
 def systemd_patience(r: Running, statement: float, connect: float, deadline: float = 5) -> None:
     """How long a sweep may stand still before WATCHDOG is no longer sent."""
-    assert r.daemon.systemd._stall_limit_seconds == 2 * (statement + connect) + deadline + 60
+    assert r.daemon.systemd.stall_limit_seconds == 2 * (statement + connect) + deadline + 60
 
 
 def statement_timeout(r: Running) -> object:
-    systemd_patience(r, r.runner.source._timeouts.statement, 5)
-    return r.each(lambda source: source._timeouts.statement)
+    systemd_patience(r, r.runner.source.timeouts.statement, 5)
+    return r.each(lambda source: source.timeouts.statement)
 
 
 def connect_timeout(r: Running) -> object:
-    systemd_patience(r, 300, r.runner.source._timeouts.connect)
-    return r.each(lambda source: source._timeouts.connect)
+    systemd_patience(r, 300, r.runner.source.timeouts.connect)
+    return r.each(lambda source: source.timeouts.connect)
 
 
 def timeout(r: Running) -> object:
     found = r.each(lambda source: same(source.thresholds.timeout.seconds, source.rule.thresholds.timeout.seconds))
-    return same(found, r.daemon._service.settings.sources[r.runner.name].thresholds.timeout.seconds)
+    return same(found, r.daemon.service.settings.sources[r.runner.name].thresholds.timeout.seconds)
 
 
 def stall(r: Running) -> object:
@@ -145,11 +146,11 @@ def kind(r: Running) -> object:
 
 
 def host(r: Running) -> object:
-    return re.sub(r"^http://|:\d+$", "", r.daemon._http.address if r.daemon._http else "")
+    return re.sub(r"^http://|:\d+$", "", r.daemon.http.address if r.daemon.http else "")
 
 
 def port(r: Running) -> object:
-    return int(r.daemon._http.address.rpartition(":")[2]) if r.daemon._http else 0
+    return int(r.daemon.http.address.rpartition(":")[2]) if r.daemon.http else 0
 
 
 def resuming(r: Running) -> object:
@@ -167,22 +168,22 @@ def purge_cron(r: Running) -> object:
 
 def purge_days(r: Running) -> object:
     found = r.purging()
-    return found and found[0]._options.days_to_keep
+    return found and found[0].options.days_to_keep
 
 
 def purge_batch(r: Running) -> object:
     found = r.purging()
-    return found and found[0]._options.batch_size
+    return found and found[0].options.batch_size
 
 
 def deadline(r: Running) -> object:
-    systemd_patience(r, 300, 5, r.witness._deadline_seconds)
-    return r.witness._deadline_seconds
+    systemd_patience(r, 300, 5, r.witness.deadline_seconds)
+    return r.witness.deadline_seconds
 
 
 def queues(r: Running) -> object:
     return same(
-        frozenset(r.runner.source.options.queues), r.witness._expected_queues, frozenset(r.sources[1].options.queues)
+        frozenset(r.runner.source.options.queues), r.witness.expected_queues, frozenset(r.sources[1].options.queues)
     )
 
 
@@ -220,9 +221,9 @@ KNOBS: dict[str, Knob] = {
     "connect_timeout_seconds": Knob("9s", 9, connect_timeout, RESUME),
     "http_host": Knob("127.0.0.9", "127.0.0.9", host, {"http_port": "PORT"}),
     "http_port": Knob("PORT", "PORT", port),
-    "http_token_file": Knob("TOKENS", "alice", lambda r: r.daemon._access_control.tokens.name_of(f"Bearer {TOKEN}")),
-    "http_allowed_hosts": Knob(["a.example"], True, lambda r: r.daemon._access_control.hosts.admits(["a.example"])),
-    "state_dir": Knob("FOLDER", "FOLDER", lambda r: str(r.daemon._memory.path and r.daemon._memory.path.parent)),
+    "http_token_file": Knob("TOKENS", "alice", lambda r: r.daemon.access_control.tokens.name_of(f"Bearer {TOKEN}")),
+    "http_allowed_hosts": Knob(["a.example"], True, lambda r: r.daemon.access_control.hosts.admits(["a.example"])),
+    "state_dir": Knob("FOLDER", "FOLDER", lambda r: str(r.daemon.memory.path and r.daemon.memory.path.parent)),
     "database_url": Knob(ELSEWHERE, "elsewhere", lambda r: r.each(url), RESUME),
     "database_url_file": Knob("URL_FILE", "elsewhere", lambda r: r.each(url), RESUME),
     "profile": Knob("noetl", "noetl", lambda r: r.each(lambda source: source.profile.name), RESUME),
@@ -230,9 +231,9 @@ KNOBS: dict[str, Knob] = {
     "max_age_seconds": Knob(
         "5h", 18000, lambda r: r.each(lambda source: same(source.options.max_age, source.rule.max_age_seconds)), RESUME
     ),
-    "broker_url": Knob("redis://127.0.0.1:1/7", "redis://127.0.0.1:1/7", lambda r: r.witness._broker_url, VULS),
+    "broker_url": Knob("redis://127.0.0.1:1/7", "redis://127.0.0.1:1/7", lambda r: r.witness.broker_url, VULS),
     "broker_url_file": Knob(
-        "BROKER_FILE", "redis://127.0.0.1:1/8", lambda r: r.witness._broker_url, {"profile": "vuls"}
+        "BROKER_FILE", "redis://127.0.0.1:1/8", lambda r: r.witness.broker_url, {"profile": "vuls"}
     ),
     "broker_deadline_seconds": Knob("2s", 2, deadline, VULS),
     "worker_absence_seconds": Knob("1h", 3600, lambda r: r.witness.registry.absence_seconds, VULS),
@@ -311,7 +312,7 @@ WAYS: Mapping[str, Callable[[Mapping[str, object]], Configuration]] = {
 }
 
 
-class Desk:
+class DaemonFactory:
     """Makes daemons of one test, and what their settings name."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,14 +342,13 @@ class Desk:
         """A daemon that has started, and its first sweep ended."""
         resumes: list[Resumed] = []
 
-        def resume(source: Source, downtime: DowntimeTracker, options: ResumeOrders, hand: BulkOptions) -> None:
-            resumes.append(Resumed(source, downtime, options, hand))
+        def resume(source: Source, downtime: DowntimeTracker, options: ResumeOptions, bulk: BulkOptions) -> None:
+            resumes.append(Resumed(source, downtime, options, bulk))
 
         self._monkeypatch.setattr(startup_recovery, "resume", resume)
         made = Running(self.environ(given), resumes)
         made.daemon.start()
-        for thread in made.daemon._startup._threads:
-            thread.join(10)
+        made.daemon.startup.join(10)
         try:
             yield made
         finally:
@@ -356,11 +356,11 @@ class Desk:
 
 
 @pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
-    return Desk(tmp_path, monkeypatch)
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DaemonFactory:
+    return DaemonFactory(tmp_path, monkeypatch)
 
 
-def base(service: Desk, name: str, knob: Knob) -> dict[str, object]:
+def base(service: DaemonFactory, name: str, knob: Knob) -> dict[str, object]:
     """What a daemon takes to start, without the setting."""
     values = {"http_port": 0, "interval_seconds": 3600, "database_url": AWAY, **knob.besides}
     if name == "broker_url_file":
@@ -370,14 +370,14 @@ def base(service: Desk, name: str, knob: Knob) -> dict[str, object]:
     }
 
 
-def with_it(service: Desk, name: str, knob: Knob) -> dict[str, object]:
+def with_it(service: DaemonFactory, name: str, knob: Knob) -> dict[str, object]:
     values = base(service, name, knob)
     if name.endswith("_url_file"):
         del values[name.removesuffix("_file")]
     return values | {name: service.real(knob.given)}
 
 
-def without(service: Desk, name: str, knob: Knob) -> dict[str, object]:
+def without(service: DaemonFactory, name: str, knob: Knob) -> dict[str, object]:
     values = base(service, name, knob)
     if name == "http_port":
         values["http_port"] = 0
@@ -393,7 +393,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("way", "name"), CASES)
-def test_settings_reach_their_objects_at_the_start_and_after_a_reload(way: str, name: str, service: Desk) -> None:
+def test_settings_reach_their_objects_at_the_start_and_after_a_reload(
+    way: str, name: str, service: DaemonFactory
+) -> None:
     knob, give = KNOBS[name], WAYS[way]
     given, plain, seen = give(with_it(service, name, knob)), give(without(service, name, knob)), service.real(knob.seen)
     with service.running(given) as running:
@@ -432,7 +434,7 @@ def table_of(where: str, values: Mapping[str, object]) -> Configuration:
 
 @pytest.mark.parametrize(("where", "name"), [(where, name) for where, table in TABLES.items() for name in table])
 def test_tables_of_a_source_reach_their_objects_at_the_start_and_after_a_reload(
-    where: str, name: str, service: Desk
+    where: str, name: str, service: DaemonFactory
 ) -> None:
     knob = TABLES[where][name]
     besides = {"cron": "5 4 * * *"} if "purge" in where and name != "cron" else {}
@@ -494,7 +496,7 @@ def test_log_settings_reach_the_log_after_a_reload_but_for_its_file(protea: Prot
         assert not other.exists()
 
 
-def test_longest_timeout_of_the_metrics_is_the_configured_one(service: Desk) -> None:
+def test_longest_timeout_of_the_metrics_is_the_configured_one(service: DaemonFactory) -> None:
     def given(timeout: str) -> Configuration:
         return in_file(
             {**VULS, "database_url": AWAY, "http_port": 0, "interval_seconds": 3600, "timeout_seconds": timeout}
@@ -509,7 +511,7 @@ def test_longest_timeout_of_the_metrics_is_the_configured_one(service: Desk) -> 
 # --- what the wiring has to refuse, and to keep turning ----------------------------------------------------------
 
 
-def test_daemon_that_others_could_reach_does_not_start_without_a_token(service: Desk) -> None:
+def test_daemon_that_others_could_reach_does_not_start_without_a_token(service: DaemonFactory) -> None:
     given = in_file({"database_url": AWAY, "http_host": "0.0.0.0", "http_port": service.words["PORT"]})
     with pytest.raises(ConfigError, match="can be reached from other machines"):
         process.Daemon(load({}, service.environ(given)))
@@ -523,7 +525,7 @@ def test_daemon_that_others_could_reach_does_not_start_without_a_token(service: 
     ],
 )
 def test_reload_to_settings_that_no_daemon_would_start_with_is_refused(
-    wrong: Mapping[str, object], problem: str, service: Desk
+    wrong: Mapping[str, object], problem: str, service: DaemonFactory
 ) -> None:
     plain = {"database_url": AWAY, "http_port": service.words["PORT"], "interval_seconds": 3600}
     wrong = {name: str(service.folder / "no-tokens") if value == "NONE" else value for name, value in wrong.items()}
@@ -537,14 +539,18 @@ def test_reload_to_settings_that_no_daemon_would_start_with_is_refused(
             if line["event"] == "Reaper refused the new configuration; the old one stays in force."
         ]
         assert any(problem in line for line in refusal["problems"])
-        assert running.runner is before and running.daemon._service.settings.batch_size == 1000
+        assert running.runner is before and running.daemon.service.settings.batch_size == 1000
 
 
-def test_loop_that_turns_is_alive_and_one_that_has_stopped_is_not(service: Desk) -> None:
+def test_loop_that_turns_is_alive_and_one_that_has_stopped_is_not(
+    service: DaemonFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`/live` answers by it: Kubernetes ends a daemon whose loop seems to have stopped."""
     with service.running(in_file({"database_url": AWAY, "http_port": 0, "interval_seconds": 3600})) as running:
-        status = running.daemon._status
-        status._last_tick -= 60
-        assert not status.alive
         running.daemon.tick()
-        assert status.alive
+        assert running.daemon.status.alive
+        later = time.monotonic() + 60
+        monkeypatch.setattr(status, "time", SimpleNamespace(monotonic=lambda: later))
+        assert not running.daemon.status.alive
+        running.daemon.tick()
+        assert running.daemon.status.alive

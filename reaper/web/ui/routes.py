@@ -96,11 +96,11 @@ def _etag(body: bytes) -> str:
 
 def render(template: str, **values: object) -> bytes:
     """Every value that the template prints is escaped."""
-    return _environment().get_template(template).render(**values).encode("utf-8", "replace")
+    return template_environment().get_template(template).render(**values).encode("utf-8", "replace")
 
 
 @cache
-def _environment() -> Environment:
+def template_environment() -> Environment:
     """Jinja is loaded, and templates are compiled, at the first request for a page."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

@@ -20,6 +20,10 @@ from markupsafe import Markup
 from reaper.config import load
 from reaper.daemon import main as process
 from reaper.model import AuditRecord, JobCounts, LateSign, Outcome, ReapedJob, SweepReport
+from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
+from reaper.source.factory import create_source
+from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.breaker import Breaker
 from reaper.web.ui import routes
 from reaper.web.ui.formatting import Text, visible
 from reaper.web.ui.job_list import JobFilter
@@ -42,7 +46,7 @@ class Watched:
     def __init__(self) -> None:
         self.expressions: dict[str, nodes.Expr] = {}
         self.printed: dict[str, list[object]] = {}
-        self.environment: Environment = routes._environment.__wrapped__()
+        self.environment: Environment = routes.template_environment.__wrapped__()
         parse = self.environment._parse
 
         def watched(source: str, name: str | None, filename: str | None) -> nodes.Template:
@@ -247,7 +251,7 @@ HARMLESS_FILTERS = frozenset(
 def test_escaping_is_switched_on_everywhere_and_nothing_is_declared_to_be_html(watched: Watched) -> None:
     assert watched.environment.autoescape is True
     assert watched.environment.finalize is None
-    plain: Environment = routes._environment.__wrapped__()
+    plain: Environment = routes.template_environment.__wrapped__()
     for name in TEMPLATES:
         source = files("reaper.web.ui").joinpath("templates", name).read_text()
         tree = plain.parse(source)
@@ -298,9 +302,12 @@ def daemon_of(protea: Protea) -> process.Daemon:
     settings = load({}, {"REAPER_DATABASE_URL": protea.url, "REAPER_HTTP_PORT": "0", "REAPER_RESTART_GRACE": "0",
                          "REAPER_INTERVAL_SECONDS": "1h"})  # fmt: skip
     made = process.Daemon(settings)
-    made._supervisor.add(made._build_runner(settings, settings.sources["default"]))
-    made._publish_sources(settings)
-    made._service.configure(settings)
+    source = create_source(settings, settings.sources["default"])
+    breaker = Breaker.from_settings(settings)
+    made.supervisor.add(SourceRunner(source, DowntimeTracker(0), RetrySchedule(3600), breaker, 1000, "host", []))
+    made.history.set_sources(["default"])
+    made.status.set_sources(["default"], 3600)
+    made.service.configure(settings)
     return made
 
 
@@ -343,7 +350,7 @@ def test_whatever_a_database_and_people_say_is_escaped_on_every_page(protea: Pro
     protea.event(ended, age=HOUR, event="job.timeout", fields=evil)
     protea.connection.execute("UPDATE job_event SET level = 'error' WHERE event = 'job.timeout'")
     daemon = daemon_of(protea)
-    history = daemon._history
+    history = daemon.history
     told = [ReapedJob((job,), EVIL, EVIL, 9 * HOUR, HOUR, EVIL, EVIL, {}, HOSTILE) for job in (ended, gone)]
     history.attribute("by somebody", EVIL)
     history.reaped("default", "by somebody", told)
@@ -354,17 +361,17 @@ def test_whatever_a_database_and_people_say_is_escaped_on_every_page(protea: Pro
     ]
     census = JobCounts(2, 1, 1, None)
     history.swept(SweepReport("default", HOSTILE, Outcome.FAILED, 0.1, census, error=EVIL, late=tuple(signs)))
-    daemon._status.swept(SweepReport("default", HOSTILE, Outcome.FAILED, 0.1, error=EVIL))
+    daemon.status.swept(SweepReport("default", HOSTILE, Outcome.FAILED, 0.1, error=EVIL))
     history.changed(AuditRecord(EVIL, EVIL, EVIL, EVIL, EVIL, {EVIL: EVIL}))
-    shown = checked("board.html", make_overview(daemon._service, JobFilter(None, None, "stuck")))
+    shown = checked("board.html", make_overview(daemon.service, JobFilter(None, None, "stuck")))
     for said in (f"is {SPELLED} instead of {SPELLED}", f"last heard from {SPELLED}", f"6 late; {SPELLED}"):
         assert said in shown
-    assert checked("board.html", make_overview(daemon._service, JobFilter(None, HOSTILE, "running")))
-    assert "There is no source" in checked("board.html", make_overview(daemon._service, JobFilter(EVIL)))
-    own = checked("job.html", make_job_page(daemon._service, "default", stale))
+    assert checked("board.html", make_overview(daemon.service, JobFilter(None, HOSTILE, "running")))
+    assert "There is no source" in checked("board.html", make_overview(daemon.service, JobFilter(EVIL)))
+    own = checked("job.html", make_job_page(daemon.service, "default", stale))
     assert all(visible(value) in own for value in evil.values()), "its earlier ending is told in full"
-    own = checked("job.html", make_job_page(daemon._service, "default", ended))
+    own = checked("job.html", make_job_page(daemon.service, "default", ended))
     assert f"Its status is {SPELLED}." in own and all(visible(value) in own for value in evil.values())
     assert f"its status is {SPELLED} instead of {SPELLED}" in own
-    left = checked("job.html", make_job_page(daemon._service, "default", gone))
+    left = checked("job.html", make_job_page(daemon.service, "default", gone))
     assert f"its status is {SPELLED} instead of {SPELLED}" in left
