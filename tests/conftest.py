@@ -13,10 +13,10 @@ import psycopg
 import pytest
 
 from reaper.common.background_gc import gc_in_background_thread
-from reaper.dev.postgres import Embedded, temporary
+from reaper.dev.postgres import PrivatePostgreSQL, temporary
 from tests.support import mariadb as mariadb_server
 from tests.support import scratch
-from tests.support.brokers import Broker, RedisServer, Staff, redis_server
+from tests.support.brokers import Broker, CeleryCluster, RedisServer, redis_server
 from tests.support.databases import TemporaryDatabases
 from tests.support.mariadb import MariaDB
 from tests.support.protea import Protea
@@ -92,7 +92,7 @@ def thorough(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Embedded]:
+def server() -> Iterator[PrivatePostgreSQL]:
     """A private server that is thrown away afterwards; tests must leave it running."""
     # Nothing here outlives the run, so nothing needs to reach a disk; prepared transactions hold rows in one test.
     fast = {"fsync": "off", "full_page_writes": "off", "max_prepared_transactions": "5", "max_connections": "200"}
@@ -109,7 +109,7 @@ def mariadb() -> Iterator[MariaDB]:
 
 
 @pytest.fixture(scope="session")
-def databases(server: Embedded) -> Iterator[TemporaryDatabases]:
+def databases(server: PrivatePostgreSQL) -> Iterator[TemporaryDatabases]:
     """Makes and drops the databases of single tests."""
     with closing(TemporaryDatabases(server)) as made:
         yield made
@@ -165,8 +165,8 @@ def broker(redis: RedisServer) -> Broker:
 
 
 @pytest.fixture
-def staff(broker: Broker, tmp_path: Path) -> Iterator[Staff]:
+def cluster(broker: Broker, tmp_path: Path) -> Iterator[CeleryCluster]:
     """Whoever is hired on it goes with the test."""
-    employed = Staff(broker, tmp_path)
-    yield employed
-    employed.close()
+    made = CeleryCluster(broker, tmp_path)
+    yield made
+    made.close()

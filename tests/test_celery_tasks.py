@@ -34,7 +34,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield running
 
 
-class Office:
+class ReaperWorker:
     """A worker with the reaper's tasks, with settings from its environment."""
 
     def __init__(self, redis: RedisServer, folder: Path, **settings: str) -> None:
@@ -68,57 +68,57 @@ class Office:
 
 
 @pytest.fixture
-def office(redis: RedisServer, tmp_path: Path, protea: Protea) -> Iterator[Office]:
-    office = Office(redis, tmp_path, REAPER_DATABASE_URL=protea.url)
-    yield office
-    office.close()
+def worker(redis: RedisServer, tmp_path: Path, protea: Protea) -> Iterator[ReaperWorker]:
+    worker = ReaperWorker(redis, tmp_path, REAPER_DATABASE_URL=protea.url)
+    yield worker
+    worker.close()
 
 
-def test_stuck_jobs_are_reported_and_cleared_and_living_jobs_spared(office: Office, protea: Protea) -> None:
+def test_stuck_jobs_are_reported_and_cleared_and_living_jobs_spared(worker: ReaperWorker, protea: Protea) -> None:
     stuck, alive, young = protea.job(age=3 * HOUR), protea.job(age=3 * HOUR), protea.job(age=1.9 * HOUR)
     protea.event(stuck, age=2.5 * HOUR)
     protea.event(alive, age=MINUTE)
-    report = office.ask("get_stuck_jobs_report", max_age_hours=2)
+    report = worker.ask("get_stuck_jobs_report", max_age_hours=2)
     assert (report["summary"]["total_stuck_jobs"], report["summary"]["max_age_hours"]) == (1, 2)
     assert [job["key"] for job in report["sources"]["default"]["stuck_jobs"]] == [stuck]
-    assert office.ask("app.tasks.cleanup_tasks.get_stuck_jobs_report")["summary"] == report["summary"]
-    looked = office.ask("clear_stuck_scheduler_jobs", max_age_hours=2, dry_run=True)
+    assert worker.ask("app.tasks.cleanup_tasks.get_stuck_jobs_report")["summary"] == report["summary"]
+    looked = worker.ask("clear_stuck_scheduler_jobs", max_age_hours=2, dry_run=True)
     assert (looked["summary"]["total_stuck_jobs"], looked["summary"]["cleared"]) == (1, 0)
     assert protea.status(stuck) == "running"
-    cleared = office.ask("clear_stuck_scheduler_jobs")
+    cleared = worker.ask("clear_stuck_scheduler_jobs")
     assert cleared["summary"] == {
         "total_stuck_jobs": 1, "cleared": 1, "spared": 1, "dry_run": False, "max_age_hours": 2,
     }  # fmt: skip
     assert cleared["errors"] == {} and cleared["sources"]["default"]["outcome"] == "done"
     assert [protea.status(job) for job in (stuck, alive, young)] == ["failed", "running", "running"]
     assert len(protea.audits(stuck)) == 1
-    assert office.ask("get_stuck_jobs_report")["summary"]["total_stuck_jobs"] == 0
+    assert worker.ask("get_stuck_jobs_report")["summary"]["total_stuck_jobs"] == 0
 
 
 @pytest.mark.parametrize(("hours", "ended"), [(2.99, True), (3.01, False)])
-def test_hours_that_are_given_are_used(office: Office, protea: Protea, hours: float, ended: bool) -> None:
+def test_hours_that_are_given_are_used(worker: ReaperWorker, protea: Protea, hours: float, ended: bool) -> None:
     job = protea.job(age=3 * HOUR)
-    office.ask("clear_stuck_scheduler_jobs", max_age_hours=hours)
+    worker.ask("clear_stuck_scheduler_jobs", max_age_hours=hours)
     assert (protea.status(job) == "failed") is ended
 
 
-def test_finished_jobs_are_cleaned_up(office: Office, protea: Protea) -> None:
+def test_finished_jobs_are_cleaned_up(worker: ReaperWorker, protea: Protea) -> None:
     for days in (41, 40, 29):
         protea.job(status="succeeded", finished=days * DAY, age=50 * DAY)
     running = protea.job(age=50 * DAY)
-    done = office.ask("cleanup_old_task_runs_enhanced", days_to_keep=30, batch_size=1)
+    done = worker.ask("cleanup_old_task_runs_enhanced", days_to_keep=30, batch_size=1)
     assert done["summary"] == {"total_deleted": 2, "refused": 0, "days_to_keep": 30, "batch_size": 1}
     assert done["sources"]["default"]["purged"] == 2
     assert len(protea.statuses()) == 2 and protea.status(running) == "running"
 
 
-def test_reset_task_reports_first_and_ends_all_jobs_when_forced(office: Office, protea: Protea) -> None:
+def test_reset_task_reports_first_and_ends_all_jobs_when_forced(worker: ReaperWorker, protea: Protea) -> None:
     jobs = [protea.job(age=MINUTE, operation=operation) for operation in ("embed", "embed", "align")]
-    told = office.ask("reset_scheduler_state")
+    told = worker.ask("reset_scheduler_state")
     assert told["summary"] == {"total_running": 3, "ended": 0, "force": False}
     assert told["sources"]["default"]["kinds"] == [["embed", 2], ["align", 1]]
     assert {protea.status(job) for job in jobs} == {"running"}
-    assert office.ask("reset_scheduler_state", force=True)["summary"]["ended"] == 3
+    assert worker.ask("reset_scheduler_state", force=True)["summary"]["ended"] == 3
     assert {protea.status(job) for job in jobs} == {"failed"}
     [audit] = protea.audits(jobs[0])
     assert audit["fields"]["reason"] == "ManualTimeout" and audit["fields"]["operator"].startswith("Celery task ")
@@ -127,31 +127,31 @@ def test_reset_task_reports_first_and_ends_all_jobs_when_forced(office: Office, 
 def test_settings_are_read_again_by_each_task(redis: RedisServer, tmp_path: Path, protea: Protea) -> None:
     config = tmp_path / "reaper.toml"
     config.write_text("")
-    office = Office(redis, tmp_path, REAPER_CONFIG=str(config))
+    worker = ReaperWorker(redis, tmp_path, REAPER_CONFIG=str(config))
     try:
         with pytest.raises(Exception, match="no database is configured"):
-            office.ask("get_stuck_jobs_report")
+            worker.ask("get_stuck_jobs_report")
         protea.stale()
         config.write_text(
             f'[sources.up]\ndatabase_url = "{protea.libpq}"\n'
             '[sources.down]\ndatabase_url = "postgresql://someone:geheim@127.0.0.1:1/x"\n'
         )
-        report = office.ask("get_stuck_jobs_report")
+        report = worker.ask("get_stuck_jobs_report")
         assert report["summary"]["total_stuck_jobs"] == 1 and report["summary"]["unknown"] == ["down"]
         assert report["errors"].keys() == {"down"} and report["sources"].keys() == {"up"}
-        cleared = office.ask("clear_stuck_scheduler_jobs")
+        cleared = worker.ask("clear_stuck_scheduler_jobs")
         assert cleared["summary"]["cleared"] == 1 and cleared["errors"].keys() == {"down"}
         config.write_text('[sources.down]\ndatabase_url = "postgresql://someone:geheim@127.0.0.1:1/x"\n')
         for task in NAMES:
             with pytest.raises(Exception, match="source down: "):
-                office.ask(task)
+                worker.ask(task)
     finally:
-        office.close()
+        worker.close()
 
 
-def test_beat_clears_what_is_stuck(office: Office, protea: Protea) -> None:
+def test_beat_clears_what_is_stuck(worker: ReaperWorker, protea: Protea) -> None:
     stuck = protea.stale()
-    beat = office.run("beat")
+    beat = worker.run("beat")
     try:
         wait_until(lambda: protea.status(stuck) == "failed", "beat and the worker have cleared it", 40)
     finally:

@@ -20,7 +20,7 @@ import psutil
 from benchmark.fixtures import create_database, use_loading_settings
 from benchmark.report import MIB, Figure, InvalidMeasurement, Measured
 from benchmark.sizes import Sizes
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 
 PROJECT = Path(__file__).parents[2]
 _DATABASE = "daemon"
@@ -31,7 +31,7 @@ _TIMEOUT_SECONDS = 30.0
 _SWEEPS_TOTAL = re.compile(r'^reaper_sweeps_total\{outcome="done",source="[^"]+"\} (\S+)$', re.MULTILINE)
 
 
-def measure(server: Embedded, sizes: Sizes) -> Measured:
+def measure(server: PrivatePostgreSQL, sizes: Sizes) -> Measured:
     use_loading_settings(server)
     url = create_database(server, _DATABASE, stale=_STALE, live=2 * _STALE, events=5)
     with tempfile.TemporaryDirectory(prefix="reaper-bench-") as folder, running(Path(folder), url) as daemon:

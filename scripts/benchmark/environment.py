@@ -15,7 +15,7 @@ import psutil
 from benchmark.fixtures import MEASURING, connect
 from benchmark.report import MIB
 from reaper import __version__
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 
 
 def describe_machine() -> dict[str, Any]:
@@ -30,7 +30,7 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def versions(server: Embedded) -> dict[str, str]:
+def versions(server: PrivatePostgreSQL) -> dict[str, str]:
     with connect(server.url) as session:
         row = session.execute("SHOW server_version").fetchone()
         assert row is not None

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from reaper.dev.postgres import Embedded, libpq
+from reaper.dev.postgres import PrivatePostgreSQL, libpq
 
 Session = psycopg.Connection[Any]
 
@@ -63,12 +63,12 @@ FROM (SELECT now() - interval '2 d' - n * interval '1 s' AS made FROM generate_s
 _SPREAD_SECONDS = 16 * 3600
 
 
-def use_loading_settings(server: Embedded) -> None:
+def use_loading_settings(server: PrivatePostgreSQL) -> None:
     """Switch the server to fast loading without durability: a crash loses the data."""
     _apply_settings(server, LOADING)
 
 
-def use_measuring_settings(server: Embedded) -> None:
+def use_measuring_settings(server: PrivatePostgreSQL) -> None:
     """Switch the server to PostgreSQL's default durability, for measuring."""
     if _apply_settings(server, MEASURING):
         # Data written without fsync may not be on the disk yet. Writing it later would slow down the measurement.
@@ -77,7 +77,7 @@ def use_measuring_settings(server: Embedded) -> None:
                 _sync(path)
 
 
-def _apply_settings(server: Embedded, settings: Mapping[str, str]) -> bool:
+def _apply_settings(server: PrivatePostgreSQL, settings: Mapping[str, str]) -> bool:
     """Restart the server with these settings unless it has them. Returns whether it was restarted."""
     if server.settings == settings:
         return False
@@ -105,7 +105,9 @@ def connect(url: str) -> Session:
     return psycopg.connect(libpq(url), autocommit=True, options="-c TimeZone=UTC")
 
 
-def create_database(server: Embedded, name: str, *, stale: int, live: int, events: int, finished: int = 0) -> str:
+def create_database(
+    server: PrivatePostgreSQL, name: str, *, stale: int, live: int, events: int, finished: int = 0
+) -> str:
     """Create a database with that many jobs, and `events` events per running job. Returns its URL."""
     url = server.create_database(name)
     with connect(url) as session:
@@ -128,7 +130,7 @@ def add_finished_jobs(url: str, count: int) -> None:
         _vacuum_and_checkpoint(session)
 
 
-def copy_database(server: Embedded, template: str, name: str) -> str:
+def copy_database(server: PrivatePostgreSQL, template: str, name: str) -> str:
     """Replace database `name` by a copy of `template`, vacuumed and checkpointed. Returns its URL."""
     server.drop_database(name)
     with connect(server.url) as session:

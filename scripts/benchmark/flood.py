@@ -18,7 +18,7 @@ from benchmark.daemon import Daemon, running
 from benchmark.fixtures import create_database, use_loading_settings, use_measuring_settings
 from benchmark.report import Figure, InvalidMeasurement, Measured, interleave, median_ratio, medians_and_spread
 from benchmark.sizes import BOUND_RUNNING, Sizes
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 
 PATHS = ("/", "/api/jobs", "/metrics", "/live")
 """The paths that the clients request, round robin."""
@@ -31,7 +31,7 @@ _MAX_CLIENT_CORES = 0.15
 _SWEEP_DURATION = re.compile(r"^reaper_sweep_duration_seconds_(sum|count)\{[^}]*\} (\S+)$", re.MULTILINE)
 
 
-def measure(server: Embedded, sizes: Sizes) -> Measured:
+def measure(server: PrivatePostgreSQL, sizes: Sizes) -> Measured:
     use_loading_settings(server)
     url = create_database(server, _DATABASE, stale=0, live=sizes.running, events=sizes.events)
     use_measuring_settings(server)

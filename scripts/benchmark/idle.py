@@ -15,12 +15,12 @@ from benchmark.fixtures import (
 from benchmark.report import Figure, InvalidMeasurement, Measured, interleave, median_ratio, medians_and_spread, timed
 from benchmark.sizes import BOUND_EVENTS, BOUND_RUNNING, Sizes
 from benchmark.sweeper import Sweeper
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 
 _FEW, _MANY = "idle", "idle_with_more"
 
 
-def measure(server: Embedded, sizes: Sizes) -> Measured:
+def measure(server: PrivatePostgreSQL, sizes: Sizes) -> Measured:
     many = sizes.finished * sizes.finished_factor
     use_loading_settings(server)
     create_database(server, _FEW, stale=0, live=sizes.running, events=sizes.events, finished=sizes.finished)

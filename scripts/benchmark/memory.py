@@ -11,13 +11,13 @@ from benchmark.fixtures import create_database, use_loading_settings
 from benchmark.report import MIB, Figure, Measured, format_value
 from benchmark.sizes import Sizes
 from benchmark.sweeper import Sweeper
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 
 _DATABASE, _FIRST = "memory", "memory_first"
 _FIRST_REAPED = 2_000
 
 
-def measure(server: Embedded, sizes: Sizes) -> Measured:
+def measure(server: PrivatePostgreSQL, sizes: Sizes) -> Measured:
     use_loading_settings(server)
     first = create_database(server, _FIRST, stale=_FIRST_REAPED, live=0, events=1)
     many = create_database(server, _DATABASE, stale=sizes.reaped, live=0, events=1)

@@ -19,13 +19,13 @@ from benchmark.report import (
 )
 from benchmark.sizes import BOUND_STALE, Sizes
 from benchmark.sweeper import Sweeper
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 
 _EVENTS = 5
 _TEMPLATE, _COPY = "reap_template", "reap"
 
 
-def measure(server: Embedded, sizes: Sizes) -> Measured:
+def measure(server: PrivatePostgreSQL, sizes: Sizes) -> Measured:
     use_loading_settings(server)
     create_database(server, _TEMPLATE, stale=sizes.stale, live=2 * sizes.stale, events=_EVENTS)
     use_measuring_settings(server)
@@ -87,7 +87,7 @@ class _Comparison:
     Connecting is part of the sweep's time, but not of the statements'.
     """
 
-    def __init__(self, server: Embedded, stale: int) -> None:
+    def __init__(self, server: PrivatePostgreSQL, stale: int) -> None:
         self._server, self._stale = server, stale
         self._sweeper = Sweeper(server.url_of(_COPY))
         self.longest: list[float] = []

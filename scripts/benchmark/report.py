@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from benchmark.sizes import Sizes
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 
 MIB = 1 << 20
 
@@ -44,7 +44,7 @@ class Measured:
     raw: Mapping[str, Any]
 
 
-Measure = Callable[[Embedded, Sizes], Measured]
+Measure = Callable[[PrivatePostgreSQL, Sizes], Measured]
 
 
 class InvalidMeasurement(Exception):

@@ -9,12 +9,12 @@ from statistics import median
 from benchmark.daemon import PROJECT
 from benchmark.report import Figure, Measured, format_value, timed
 from benchmark.sizes import Sizes
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 
 _RUNS = 7
 
 
-def measure(_server: Embedded, _sizes: Sizes) -> Measured:
+def measure(_server: PrivatePostgreSQL, _sizes: Sizes) -> Measured:
     _run_help()
     durations = [timed(_run_help) for _ in range(_RUNS)]
     figure = Figure(

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.mariadb import MariaDB
-from tests.support.mariadb_checks import MariaDBPlace, tables_of
+from tests.support.mariadb_checks import CheckedMariaDB, tables_of
 
 
 @pytest.fixture
-def place(mariadb: MariaDB) -> Iterator[MariaDBPlace]:
+def database(mariadb: MariaDB) -> Iterator[CheckedMariaDB]:
     yield from tables_of(mariadb, "protea")
 
 
 @pytest.fixture
-def adhese(mariadb: MariaDB) -> Iterator[MariaDBPlace]:
+def adhese(mariadb: MariaDB) -> Iterator[CheckedMariaDB]:
     yield from tables_of(mariadb, "adhese")

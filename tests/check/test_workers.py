@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reaper.cli import exit_codes
-from tests.support.brokers import PASSWORD, RedisServer, Staff
+from tests.support.brokers import PASSWORD, CeleryCluster, RedisServer
 from tests.support.commands import AWAY, Reaper
 from tests.support.daemons import free_port
 from tests.support.worlds.vuls import VulsWorld
@@ -36,10 +36,10 @@ def test_unreachable_broker_is_an_error_in_one_line_without_its_password(reaper:
 
 
 def test_queues_without_a_worker_and_workers_of_unnamed_queues_are_warnings(
-    reaper: Reaper, redis: RedisServer, staff: Staff
+    reaper: Reaper, redis: RedisServer, cluster: CeleryCluster
 ) -> None:
     reaper.given |= {"REAPER_BROKER_URL": redis.url, "REAPER_BROKER_DEADLINE_SECONDS": "3"}
-    staff.start_worker("served", "other")
+    cluster.start_worker("served", "other")
     result = reaper("check", "--json", REAPER_QUEUES="served,empty")
     assert PASSWORD not in result.output and result.exit_code == 0
     missing, unnamed = of_workers(reaper.json("check", REAPER_QUEUES="served,empty"))
@@ -49,9 +49,9 @@ def test_queues_without_a_worker_and_workers_of_unnamed_queues_are_warnings(
 
 
 def test_queue_that_another_source_names_gives_no_warning(
-    reaper: Reaper, redis: RedisServer, staff: Staff, vuls: VulsWorld
+    reaper: Reaper, redis: RedisServer, cluster: CeleryCluster, vuls: VulsWorld
 ) -> None:
-    staff.start_worker("one", "two")
+    cluster.start_worker("one", "two")
     reaper.given = {"REAPER_RESTART_GRACE": "0"}
     reaper.configure(
         f"profile = 'vuls'\nbroker_url = '{redis.url}'\n"

@@ -14,7 +14,7 @@ from reaper.operations.orphaned_tasks import confirmed_orphans
 from reaper.profile import resolve
 from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
-from tests.support.brokers import RedisServer, Staff
+from tests.support.brokers import CeleryCluster, RedisServer
 from tests.support.commands import Reaper
 from tests.support.databases import TemporaryDatabases
 from tests.support.protea import HOUR, PATIENCE, Protea, thresholds
@@ -138,12 +138,12 @@ def test_unknown_action_is_answered_with_the_nearest_name(
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vuls: VulsWorld, staff: Staff) -> Reaper:
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vuls: VulsWorld, cluster: CeleryCluster) -> Reaper:
     """`reaper` for the runs and the schedules of vuls, both on one broker and one database."""
     monkeypatch.chdir(tmp_path)
-    reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": vuls.database.url, "REAPER_BROKER_URL": staff.broker.url})
+    reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": vuls.database.url, "REAPER_BROKER_URL": cluster.broker.url})
     reaper.configure(
-        f"queues = ['{staff.queue}']\n"
+        f"queues = ['{cluster.queue}']\n"
         "[sources.runs]\nprofile = 'vuls'\n[sources.schedules]\nprofile = 'vuls-schedule'\n"
     )
     return reaper
@@ -151,7 +151,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vuls: VulsWorld, staff
 
 def run_of(vuls: VulsWorld, task: str, age: float = 8 * HOUR) -> str:
     return str(
-        vuls.hand.one(
+        vuls.session.one(
             "INSERT INTO task_runs (scheduled_task_id, celery_task_id, status, started_at)"
             f" VALUES (7, %s, 'running', {vuls.database.ago}) RETURNING id",
             task,
@@ -160,11 +160,13 @@ def run_of(vuls: VulsWorld, task: str, age: float = 8 * HOUR) -> str:
     )
 
 
-def test_report_sums_up_stuck_runs_stuck_schedules_and_orphans(vuls: VulsWorld, runs: Reaper, staff: Staff) -> None:
-    staff.start_worker(), staff.start_worker()
-    known, orphan = staff.start_task(), staff.start_task()
+def test_report_sums_up_stuck_runs_stuck_schedules_and_orphans(
+    vuls: VulsWorld, runs: Reaper, cluster: CeleryCluster
+) -> None:
+    cluster.start_worker(), cluster.start_worker()
+    known, orphan = cluster.start_task(), cluster.start_task()
     alive, dead = run_of(vuls, known.id), run_of(vuls, "nobody has it")
-    vuls.hand.do(
+    vuls.session.do(
         "INSERT INTO scheduled_tasks (name, task_type, last_status, last_run_at)"
         " VALUES ('weekly', 'scan', 'running', now() - interval '1 day')"
     )
@@ -180,9 +182,11 @@ def test_report_sums_up_stuck_runs_stuck_schedules_and_orphans(vuls: VulsWorld, 
     assert "Stuck in all: 3 (1 of runs, 1 of schedules, 1 orphaned task(s))." in told
 
 
-def test_orphans_are_ended_only_when_asked_and_nothing_else_is(vuls: VulsWorld, runs: Reaper, staff: Staff) -> None:
-    staff.start_worker(), staff.start_worker()
-    known, orphan = staff.start_task(), staff.start_task()
+def test_orphans_are_ended_only_when_asked_and_nothing_else_is(
+    vuls: VulsWorld, runs: Reaper, cluster: CeleryCluster
+) -> None:
+    cluster.start_worker(), cluster.start_worker()
+    known, orphan = cluster.start_task(), cluster.start_task()
     alive, dead = run_of(vuls, known.id), run_of(vuls, "nobody has it")
     cleared = runs.json("clear", "--force")
     assert [found["id"] for found in cleared["orphans"]] == [orphan.id] and cleared["revoked"] == []
@@ -195,17 +199,17 @@ def test_orphans_are_ended_only_when_asked_and_nothing_else_is(vuls: VulsWorld, 
 
 
 def test_task_whose_row_may_be_hidden_from_the_role_is_no_orphan(
-    vuls: VulsWorld, runs: Reaper, staff: Staff, tmp_path: Path
+    vuls: VulsWorld, runs: Reaper, cluster: CeleryCluster, tmp_path: Path
 ) -> None:
-    staff.start_worker()
-    living = staff.start_task()
+    cluster.start_worker()
+    living = cluster.start_task()
     run_of(vuls, living.id, 600)
-    role = f"policed_{vuls.hand.one('SELECT current_database()')}"
-    vuls.hand.do(f"CREATE ROLE {role} LOGIN")
+    role = f"policed_{vuls.session.one('SELECT current_database()')}"
+    vuls.session.do(f"CREATE ROLE {role} LOGIN")
     try:
-        vuls.hand.do(f"GRANT ALL ON task_runs, scheduled_tasks TO {role}")
-        vuls.hand.do("ALTER TABLE task_runs ENABLE ROW LEVEL SECURITY")
-        vuls.hand.do("CREATE POLICY mine ON task_runs USING (celery_task_id = 'mine')")
+        vuls.session.do(f"GRANT ALL ON task_runs, scheduled_tasks TO {role}")
+        vuls.session.do("ALTER TABLE task_runs ENABLE ROW LEVEL SECURITY")
+        vuls.session.do("CREATE POLICY mine ON task_runs USING (celery_task_id = 'mine')")
         url = make_url(vuls.database.url).set(username=role).render_as_string()
         least = Reaper(tmp_path, {**runs.given, "REAPER_DATABASE_URL": url})
         fix = f"CREATE POLICY {role} ON public.task_runs TO {role} USING (true)"
@@ -214,17 +218,17 @@ def test_task_whose_row_may_be_hidden_from_the_role_is_no_orphan(
         assert living.alive and least.json("report", "--source", "runs")["sources"][0]["orphans"] is None
         found = least("check", "--source", "runs").stdout
         assert f"row-level security may hide rows from the role '{role}', so no task is treated as an orphan" in found
-        vuls.hand.do(fix)
+        vuls.session.do(fix)
         cleared = least.json("clear", "--source", "runs", "--force", "--revoke-orphans")
         assert (cleared["orphans"], cleared["revoked"]) == ([], [])
     finally:
-        vuls.hand.do(f"DROP OWNED BY {role}")
-        vuls.hand.do(f"DROP ROLE {role}")
+        vuls.session.do(f"DROP OWNED BY {role}")
+        vuls.session.do(f"DROP ROLE {role}")
 
 
-def of_runs(vuls: VulsWorld, staff: Staff) -> Source:
-    witness = CeleryProbe(staff.broker.url, 6, {staff.queue}, absence_seconds=0)
-    habits = SourceOptions(probe=witness, queues=(staff.queue,))
+def of_runs(vuls: VulsWorld, cluster: CeleryCluster) -> Source:
+    witness = CeleryProbe(cluster.broker.url, 6, {cluster.queue}, absence_seconds=0)
+    habits = SourceOptions(probe=witness, queues=(cluster.queue,))
     return Source("runs", vuls.database.url, resolve("vuls"), thresholds(), PATIENCE, habits)
 
 
@@ -236,9 +240,9 @@ def lasting_orphans(sources: list[Source], meanwhile: Callable[[], object]) -> l
     return [orphan.id for orphan in found]
 
 
-def test_task_whose_row_is_committed_a_moment_later_is_no_orphan(vuls: VulsWorld, staff: Staff) -> None:
-    staff.start_worker()
-    task, source = staff.start_task(), of_runs(vuls, staff)
+def test_task_whose_row_is_committed_a_moment_later_is_no_orphan(vuls: VulsWorld, cluster: CeleryCluster) -> None:
+    cluster.start_worker()
+    task, source = cluster.start_task(), of_runs(vuls, cluster)
     assert lasting_orphans([source], lambda: None) == [task.id]
     with vuls.database.session() as server:
         server.do(
@@ -247,9 +251,9 @@ def test_task_whose_row_is_committed_a_moment_later_is_no_orphan(vuls: VulsWorld
         assert lasting_orphans([source], server.commit) == []
 
 
-def test_task_that_ends_meanwhile_is_no_orphan(vuls: VulsWorld, staff: Staff) -> None:
-    staff.start_worker()
-    task, source = staff.start_task(), of_runs(vuls, staff)
+def test_task_that_ends_meanwhile_is_no_orphan(vuls: VulsWorld, cluster: CeleryCluster) -> None:
+    cluster.start_worker()
+    task, source = cluster.start_task(), of_runs(vuls, cluster)
     witness = source.options.probe
     assert witness is not None
 
@@ -261,14 +265,14 @@ def test_task_that_ends_meanwhile_is_no_orphan(vuls: VulsWorld, staff: Staff) ->
 
 
 def test_task_that_another_source_of_the_broker_knows_is_no_orphan(
-    vuls: VulsWorld, staff: Staff, databases: TemporaryDatabases
+    vuls: VulsWorld, cluster: CeleryCluster, databases: TemporaryDatabases
 ) -> None:
-    staff.start_worker()
-    task = staff.start_task()
+    cluster.start_worker()
+    task = cluster.start_task()
     with postgresql_database(databases) as database, VulsWorld.create(database) as other:
         run_of(other, task.id)
-        assert lasting_orphans([of_runs(vuls, staff), of_runs(other, staff)], lambda: None) == []
-        assert lasting_orphans([of_runs(vuls, staff)], lambda: None) == [task.id]
+        assert lasting_orphans([of_runs(vuls, cluster), of_runs(other, cluster)], lambda: None) == []
+        assert lasting_orphans([of_runs(vuls, cluster)], lambda: None) == [task.id]
 
 
 def test_unavailable_broker_makes_jobs_unknown_and_is_reported(

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import make_url
 
 from reaper.cli import exit_codes
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.grants.statements import OptionalGrant
 from tests.support import shipped_grants
 from tests.support.commands import AWAY, Reaper
@@ -229,7 +229,7 @@ def test_shipped_grant_files_are_current(
     request: pytest.FixtureRequest, tmp_path: Path, profile: str, script: str, where: str
 ) -> None:
     if where == "postgresql":
-        server: Embedded = request.getfixturevalue("server")
+        server: PrivatePostgreSQL = request.getfixturevalue("server")
         text = shipped_grants.on_postgresql(server, profile, script, tmp_path)
     else:
         maria: MariaDB = request.getfixturevalue("mariadb")

@@ -15,7 +15,7 @@ from reaper.cli import exit_codes
 from reaper.database.lease import ttl_for
 from reaper.sweep.source_state import SourceState
 from tests.support.commands import Reaper
-from tests.support.protea import HOUR, MINUTE, Heard, Protea
+from tests.support.protea import HOUR, MINUTE, Protea, SweepRecorder
 from tests.support.waiting import wait_until
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -435,7 +435,7 @@ def test_sql_prints_every_statement_of_a_sweep_and_no_other(reaper: Reaper, prot
     protea.stale()
     # It is nothing to the role of the tests, but has to be asked about.
     protea.connection.execute("ALTER TABLE job_event ENABLE ROW LEVEL SECURITY")
-    protea.sweep(source, memory=memory, lease=lease, heard=Heard(memory=memory))
+    protea.sweep(source, memory=memory, lease=lease, recorder=SweepRecorder(memory=memory))
     seen.clear()
     # Past its timeout by now, and not yet at that first sweep.
     protea.event(protea.job(age=6 * HOUR))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.api import TOKEN, WHO, Steered, shared_daemon, token_file
+from tests.support.api import OPERATOR, TOKEN, ApiDaemon, shared_daemon, token_file
 from tests.support.commands import Reaper
 from tests.support.daemons import free_port
 from tests.support.protea import Protea
@@ -17,7 +17,7 @@ running, daemon, protea = shared_daemon("cli_supervisor", state_dir="state")
 
 
 @pytest.fixture
-def reaper(daemon: Steered, tmp_path: Path) -> Reaper:
+def reaper(daemon: ApiDaemon, tmp_path: Path) -> Reaper:
     """Configured as the daemon is, and with no database: it may be on another machine."""
     return Reaper(tmp_path, {"REAPER_HTTP_PORT": str(daemon.port), "REAPER_HTTP_TOKEN_FILE": str(token_file(tmp_path))})
 
@@ -31,20 +31,20 @@ def test_state_halt_and_restart_say_what_the_daemon_does(reaper: Reaper) -> None
 
     halted = reaper("halt", "--reason", "the workers are being moved, 100 % of them")
     assert halted.exit_code == 0, halted.output
-    assert halted.stdout.startswith(f"HALTED by {WHO} over HTTP from 127.0.0.1:")
+    assert halted.stdout.startswith(f"HALTED by {OPERATOR} over HTTP from 127.0.0.1:")
     assert halted.stdout.endswith(": the workers are being moved, 100 % of them\n")
 
     state = reaper("state")
     assert state.exit_code == 3
     assert state.stdout.startswith(halted.stdout)
-    assert f"  halted by {WHO}" in state.stdout
+    assert f"  halted by {OPERATOR}" in state.stdout
 
     restarted = reaper("restart")
     assert (restarted.exit_code, restarted.stdout) == (0, "RUNNING\n")
     assert reaper("state").exit_code == 0
 
 
-def test_halt_with_persist_survives_a_restart(reaper: Reaper, daemon: Steered) -> None:
+def test_halt_with_persist_survives_a_restart(reaper: Reaper, daemon: ApiDaemon) -> None:
     assert ", also after a restart of the daemon" in reaper("halt", "--persist").stdout
     assert daemon.api.get("/api/supervisor/state").json["halted"]["persistent"] is True
     assert reaper("restart").exit_code == 0
@@ -52,7 +52,7 @@ def test_halt_with_persist_survives_a_restart(reaper: Reaper, daemon: Steered) -
 
 def test_halt_at_a_standby_says_that_another_replica_sweeps(protea: Protea, tmp_path: Path) -> None:
     said = "default is swept by another replica, which is not halted: halt that one too"
-    with Steered(tmp_path, database_url=protea.url) as standby:
+    with ApiDaemon(tmp_path, database_url=protea.url) as standby:
         standby.has_swept("standby")
         at = ("--url", f"http://127.0.0.1:{standby.port}", "--token-file", str(token_file(tmp_path)))
         reaper = Reaper(tmp_path, {})
@@ -65,7 +65,7 @@ def test_halt_at_the_leader_names_no_replica(reaper: Reaper) -> None:
     assert reaper.json("halt")["swept_elsewhere"] == []
 
 
-def test_state_is_shown_to_a_user_who_may_not_read_the_token(daemon: Steered, tmp_path: Path) -> None:
+def test_state_is_shown_to_a_user_who_may_not_read_the_token(daemon: ApiDaemon, tmp_path: Path) -> None:
     given = {"REAPER_HTTP_PORT": str(daemon.port), "REAPER_HTTP_TOKEN_FILE": str(tmp_path / "not-there")}
     assert Reaper(tmp_path, given)("state").exit_code == 0
 
@@ -78,7 +78,7 @@ def test_state_is_one_json_document(reaper: Reaper) -> None:
     assert reaper.json("restart")["state"] == "RUNNING"
 
 
-def test_wrong_token_is_refused_with_the_daemons_message(reaper: Reaper, daemon: Steered, tmp_path: Path) -> None:
+def test_wrong_token_is_refused_with_the_daemons_message(reaper: Reaper, daemon: ApiDaemon, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("not-the-token-that-is-wanted")
     wrong.chmod(0o600)
@@ -88,7 +88,7 @@ def test_wrong_token_is_refused_with_the_daemons_message(reaper: Reaper, daemon:
     assert daemon.api.get("/api/supervisor/state").json["state"] == "RUNNING"
 
 
-def test_change_without_a_token_says_where_to_set_one(daemon: Steered, tmp_path: Path) -> None:
+def test_change_without_a_token_says_where_to_set_one(daemon: ApiDaemon, tmp_path: Path) -> None:
     bare = Reaper(tmp_path, {"REAPER_HTTP_PORT": str(daemon.port)})
     assert bare("state").exit_code == 0
     refused = bare("restart")
@@ -100,7 +100,7 @@ def test_change_without_a_token_says_where_to_set_one(daemon: Steered, tmp_path:
     )
 
 
-def test_url_option_beats_the_configured_address(daemon: Steered, tmp_path: Path) -> None:
+def test_url_option_beats_the_configured_address(daemon: ApiDaemon, tmp_path: Path) -> None:
     other = Reaper(tmp_path, {"REAPER_HTTP_PORT": str(free_port())})
     url, token = f"http://127.0.0.1:{daemon.port}", str(token_file(tmp_path))
     assert other("state", "--url", url).exit_code == 0
@@ -113,7 +113,7 @@ def test_proxy_variables_are_ignored(reaper: Reaper) -> None:
     assert reaper("state", http_proxy=away, HTTP_PROXY=away, ALL_PROXY=away).exit_code == 0
 
 
-def test_daemon_that_listens_on_all_addresses_is_asked_on_loopback(daemon: Steered, tmp_path: Path) -> None:
+def test_daemon_that_listens_on_all_addresses_is_asked_on_loopback(daemon: ApiDaemon, tmp_path: Path) -> None:
     everywhere = {"REAPER_HTTP_HOST": "0.0.0.0", "REAPER_HTTP_PORT": str(daemon.port)}
     assert Reaper(tmp_path, everywhere)("state").exit_code == 0
 

@@ -17,12 +17,12 @@ from tests.contract.support import (
     MINUTE,
     TOKEN,
     Answer,
+    ApiDaemon,
     Protea,
     Reaper,
-    Steered,
+    api_daemon,
     ask,
     closed,
-    steered,
     token_file,
 )
 from tests.support.waiting import wait_until
@@ -68,7 +68,7 @@ def reaper(tmp_path: Path) -> Reaper:
 
 
 @dataclass
-class Life:
+class DaemonRecording:
     """What a daemon answered, measured and logged while everything in `_live` happened to it."""
 
     answers: list[Answer] = field(default_factory=list)
@@ -84,25 +84,25 @@ class Life:
 
 
 @pytest.fixture(scope="session")
-def life(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+def life(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonRecording]:
     """One daemon lives once, whichever tests ask for it: its start takes longer than all of them."""
     folder = tmp_path_factory.mktemp("contract")
-    with steered(server, folder, _NAME, state_dir=folder / "state") as (daemon, protea):
+    with api_daemon(server, folder, _NAME, state_dir=folder / "state") as (daemon, protea):
         lived = _live(daemon, protea, server.url_of("postgres").replace("+psycopg", ""))
         lived.exit_statuses["run (SIGTERM)"], _ = daemon.stop()
         lived.log = daemon.log
     yield lived
 
 
-def _live(daemon: Steered, protea: Protea, server: str) -> Life:
-    life = Life()
+def _live(daemon: ApiDaemon, protea: Protea, server: str) -> DaemonRecording:
+    life = DaemonRecording()
     get, post = _asker(daemon, life, "GET"), _asker(daemon, life, "POST")
 
     protea.job(age=20 * MINUTE)
     # It passes its timeout between the first sweep and the next one.
     spared = protea.job(age=6 * HOUR)
     protea.event(spared, age=MINUTE)
-    stale, other, hand = (protea.stale() for _ in range(3))
+    stale, other, ended_by_operator = (protea.stale() for _ in range(3))
 
     get("/api/jobs?limit=2", name="/api/jobs")
     get("/api/jobs?verdict=stale&source=default&kind=embed&offset=0", name="/api/jobs")
@@ -110,10 +110,10 @@ def _live(daemon: Steered, protea: Protea, server: str) -> Life:
     get("/health/scheduler")
     post("/api/sweeps", {"dry_run": True})
     post("/api/executions/cleanup", {"older_than_minutes": 60, "dry_run": True})
-    started = _json(get(f"/api/jobs/default/{hand}", name=_JOB))["job"]["started"]
+    started = _json(get(f"/api/jobs/default/{ended_by_operator}", name=_JOB))["job"]["started"]
     end = {"started": started, "reason": "its node is gone"}
-    post(f"/api/jobs/default/{hand}/fail", end, name=f"{_JOB}/fail")
-    post(f"/api/jobs/default/{hand}/fail", end, name=f"{_JOB}/fail")
+    post(f"/api/jobs/default/{ended_by_operator}/fail", end, name=f"{_JOB}/fail")
+    post(f"/api/jobs/default/{ended_by_operator}/fail", end, name=f"{_JOB}/fail")
     post(f"/api/jobs/default/{other}/requeue", end, name=f"{_JOB}/requeue")
     with protea.connect() as holder:
         holder.execute("SELECT FROM job WHERE id = %s FOR UPDATE", (other,))
@@ -163,7 +163,7 @@ def _live(daemon: Steered, protea: Protea, server: str) -> Life:
     return life
 
 
-def _swept_after(daemon: Steered, act: Callable[[], T]) -> T:
+def _swept_after(daemon: ApiDaemon, act: Callable[[], T]) -> T:
     """What it returns, when the sweep that follows it has ended."""
     before = daemon.sweeps()
     done = act()
@@ -171,7 +171,7 @@ def _swept_after(daemon: Steered, act: Callable[[], T]) -> T:
     return done
 
 
-def _ask_wrongly(daemon: Steered, get: Callable[..., Answer], post: Callable[..., Answer]) -> None:
+def _ask_wrongly(daemon: ApiDaemon, get: Callable[..., Answer], post: Callable[..., Answer]) -> None:
     get("/api/jobs?limit=x", name="/api/jobs")
     get("/api/jobs?unknown=1", name="/api/jobs")
     get("/api/jobs?source=none", name="/api/jobs")
@@ -184,7 +184,7 @@ def _ask_wrongly(daemon: Steered, get: Callable[..., Answer], post: Callable[...
     post("/api/sweeps", {"unknown": 1})
 
 
-def _asker(daemon: Steered, life: Life, method: str) -> Callable[..., Answer]:
+def _asker(daemon: ApiDaemon, life: DaemonRecording, method: str) -> Callable[..., Answer]:
     def asked(path: str, body: object = None, *, name: str = "", **headers: str) -> Answer:
         given = {"Authorization": f"Bearer {TOKEN}"} if method == "POST" else {}
         answer = ask(daemon.port, method, path, body, name=name, **{**given, **headers})
@@ -198,7 +198,7 @@ def _json(answer: Answer) -> Any:
     return json.loads(answer.text)
 
 
-def _look_at_pages(life: Life, get: Callable[..., Answer], job: str) -> None:
+def _look_at_pages(life: DaemonRecording, get: Callable[..., Answer], job: str) -> None:
     paths = {
         "/": "/",
         "/?part=live": "/?part=live",

@@ -29,8 +29,8 @@ import psycopg
 from click.testing import CliRunner, Result
 from pydantic import BaseModel
 
-from tests.support.api import TOKEN, Steered, steered, token_file
-from tests.support.brokers import Staff
+from tests.support.api import TOKEN, ApiDaemon, api_daemon, token_file
+from tests.support.brokers import CeleryCluster
 from tests.support.daemons import closed
 from tests.support.protea import HOUR, MINUTE, Protea
 from tests.support.terminals import interrupted as interrupted_at_terminal
@@ -40,12 +40,12 @@ __all__ = [
     "HOUR",
     "MINUTE",
     "TOKEN",
+    "ApiDaemon",
+    "CeleryCluster",
     "PostgreSQLDatabase",
     "Protea",
-    "Staff",
-    "Steered",
+    "api_daemon",
     "closed",
-    "steered",
     "token_file",
 ]
 
@@ -344,7 +344,7 @@ def profile_model() -> type[BaseModel]:
 
 
 @dataclass
-class Used:
+class UsedVocabulary:
     """Which keys, and which words of closed lists, documents use, by the model that they belong to."""
 
     keys: set[tuple[str, str]] = field(default_factory=set)
@@ -371,7 +371,7 @@ def _scalars(value: Any) -> set[Any]:
     return {word.value if isinstance(word, Enum) else word for word in values if isinstance(word, (str, Enum))}
 
 
-def unused(model: type[BaseModel], used: Used, *, words_too: bool) -> list[str]:
+def unused(model: type[BaseModel], used: UsedVocabulary, *, words_too: bool) -> list[str]:
     """Keys, and words of closed lists, that the model and the models in it know, and that were not used."""
     found = list[str]()
     for each in _models(model, set()):

@@ -16,7 +16,7 @@ from tests.contract.support import (
     PROJECT,
     Protea,
     Reaper,
-    Used,
+    UsedVocabulary,
     profile_model,
     setting_names,
     settings_model,
@@ -63,7 +63,7 @@ def test_configuration_with_every_key_loads_and_is_shown(configured: Reaper, gol
 
 def test_recorded_configuration_leaves_no_key_and_no_word_out() -> None:
     tables = [tomllib.loads((HERE / name).read_text()) for name in FILES]
-    settings, profiles = Used(), Used()
+    settings, profiles = UsedVocabulary(), UsedVocabulary()
     for table in tables:
         settings.see(settings_model()(**table))
     own = {name: table for name, table in tables[0]["profiles"].items() if "extends" not in table}

@@ -7,8 +7,18 @@ from typing import Any
 
 import pytest
 
-from tests.contract.conftest import Golden, Life
-from tests.contract.support import AWAY, HOUR, MINUTE, PostgreSQLDatabase, Protea, Reaper, Staff, make_tables, structure
+from tests.contract.conftest import DaemonRecording, Golden
+from tests.contract.support import (
+    AWAY,
+    HOUR,
+    MINUTE,
+    CeleryCluster,
+    PostgreSQLDatabase,
+    Protea,
+    Reaper,
+    make_tables,
+    structure,
+)
 
 
 class Documents:
@@ -28,7 +38,7 @@ class Documents:
 
 
 def test_documents_keep_their_members(
-    reaper: Reaper, protea: Protea, empty: PostgreSQLDatabase, life: Life, golden: Golden
+    reaper: Reaper, protea: Protea, empty: PostgreSQLDatabase, life: DaemonRecording, golden: Golden
 ) -> None:
     documents = Documents(reaper.using({"REAPER_DATABASE_URL": protea.url}))
     _look(documents, protea)
@@ -117,13 +127,17 @@ def _other_profiles(reaper: Reaper, url: str) -> list[str]:
 
 
 @pytest.mark.thorough
-def test_orphans_keep_their_members(reaper: Reaper, empty: PostgreSQLDatabase, staff: Staff, golden: Golden) -> None:
+def test_orphans_keep_their_members(
+    reaper: Reaper, empty: PostgreSQLDatabase, cluster: CeleryCluster, golden: Golden
+) -> None:
     """What Celery executes for no job: there is one only with a broker and a worker."""
     make_tables(empty.url, "vuls.sql")
-    staff.start_worker()
-    staff.start_task()
+    cluster.start_worker()
+    cluster.start_task()
     given = {"REAPER_DATABASE_URL": empty.url, "REAPER_PROFILE": "vuls"}
-    documents = Documents(reaper.using({**given, "REAPER_BROKER_URL": staff.broker.url, "REAPER_QUEUES": staff.queue}))
+    documents = Documents(
+        reaper.using({**given, "REAPER_BROKER_URL": cluster.broker.url, "REAPER_QUEUES": cluster.queue})
+    )
     documents.ask("report")
     documents.ask("clear", "--force", "--revoke-orphans")
     lines = [line for line in documents.lines if "orphan" in line or "revoked" in line]

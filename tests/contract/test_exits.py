@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.contract.conftest import Golden, Life
+from tests.contract.conftest import DaemonRecording, Golden
 from tests.contract.support import AWAY, MINUTE, Protea, Reaper
 
 
-def test_commands_keep_their_exit_statuses(reaper: Reaper, protea: Protea, life: Life, golden: Golden) -> None:
+def test_commands_keep_their_exit_statuses(
+    reaper: Reaper, protea: Protea, life: DaemonRecording, golden: Golden
+) -> None:
     stale = protea.stale()
     with_database = {"REAPER_DATABASE_URL": protea.url}
     lines = list[str]()

@@ -8,18 +8,18 @@ from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.contract.conftest import Golden, Life
+from tests.contract.conftest import DaemonRecording, Golden
 from tests.contract.support import flattened, structure, unordered, without
 
 PROSE = ("description", "summary", "title", "examples", "example", "tags", "version")
 """What a client does not act on. Tags order the documentation; the version is the program's."""
 
 
-def test_openapi_keeps_paths_parameters_schemas_and_statuses(life: Life, golden: Golden) -> None:
+def test_openapi_keeps_paths_parameters_schemas_and_statuses(life: DaemonRecording, golden: Golden) -> None:
     golden("openapi.txt", flattened(unordered(without(life.openapi, PROSE))))
 
 
-def test_answers_keep_their_statuses_and_members(life: Life, golden: Golden) -> None:
+def test_answers_keep_their_statuses_and_members(life: DaemonRecording, golden: Golden) -> None:
     documents = defaultdict[str, list[Any]](list)
     for answer in life.answers:
         if answer.media_type == "application/json":
@@ -28,7 +28,7 @@ def test_answers_keep_their_statuses_and_members(life: Life, golden: Golden) -> 
     golden("http.txt", [*(answer.line for answer in life.answers), *members])
 
 
-def test_page_keeps_its_addresses_and_filters(life: Life, golden: Golden) -> None:
+def test_page_keeps_its_addresses_and_filters(life: DaemonRecording, golden: Golden) -> None:
     golden("page.txt", {line for page in life.pages.values() for line in _Page(page).lines})
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tests.contract.conftest import Golden, Life
+from tests.contract.conftest import DaemonRecording, Golden
 from tests.contract.support import structure
 
 FROZEN = re.compile(r"Reaped \d+ stale job\(s\)\.|Reaper skipped live job\.|Reaper cycle failed")
 """The events that documents name word by word. All others may be reworded. Their fields keep their names."""
 
 
-def test_log_keeps_its_frozen_events_and_the_names_of_its_fields(life: Life, golden: Golden) -> None:
+def test_log_keeps_its_frozen_events_and_the_names_of_its_fields(life: DaemonRecording, golden: Golden) -> None:
     named: dict[str, list[dict[str, Any]]] = {}
     for line in life.log:
         if FROZEN.fullmatch(line["event"]):
@@ -28,7 +28,7 @@ def _without_event(line: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in line.items() if name != "event"}
 
 
-def test_reap_keeps_what_it_writes_into_the_database(life: Life, golden: Golden) -> None:
+def test_reap_keeps_what_it_writes_into_the_database(life: DaemonRecording, golden: Golden) -> None:
     """The profile protea: the job's columns, and the audit event with its evidence."""
     job = {name: life.ended_job[name] for name in ("status", "error_code")}
     event = {name: life.audit[name] for name in ("event", "level")}

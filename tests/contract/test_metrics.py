@@ -9,14 +9,14 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from tests.contract.conftest import Golden, Life
+from tests.contract.conftest import DaemonRecording, Golden
 from tests.contract.support import PROJECT
 
 CLOSED = ("reason", "outcome", "part", "le")
 """Labels whose values are the reaper's own words. Those of others are the user's."""
 
 
-def test_metrics_keep_names_types_and_labels(life: Life, golden: Golden) -> None:
+def test_metrics_keep_names_types_and_labels(life: DaemonRecording, golden: Golden) -> None:
     golden("metrics.txt", [*_families(life.metrics), *_openmetrics(life.openmetrics)])
 
 

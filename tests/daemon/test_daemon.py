@@ -16,7 +16,7 @@ import psutil
 import psycopg
 import pytest
 
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from tests.support.daemons import PROJECT, Daemon
 from tests.support.protea import HOUR, Protea
 from tests.support.waiting import stays_true, wait_until
@@ -202,7 +202,7 @@ def test_health_and_metrics_are_served_while_the_first_sweep_hangs(protea: Prote
 # --- log -----------------------------------------------------------------------------------------------------
 
 
-class Speechless(Daemon):
+class DaemonOnFullDisk(Daemon):
     """Its log and its standard error are on a disk that is full."""
 
     def _begin(self) -> subprocess.Popen[bytes]:
@@ -212,7 +212,7 @@ class Speechless(Daemon):
 
 
 def test_full_log_disk_stops_neither_the_sweeps_nor_the_daemon(protea: Protea, tmp_path: Path) -> None:
-    with Speechless(tmp_path, database_url=protea.url, log_file="/dev/full") as daemon:
+    with DaemonOnFullDisk(tmp_path, database_url=protea.url, log_file="/dev/full") as daemon:
         daemon.comes_up()
         first = protea.stale()
         wait_until(lambda: protea.status(first) == "failed", "a reap")
@@ -359,7 +359,7 @@ def test_priorities_are_written_for_the_journal_only(tmp_path: Path) -> None:
 # --- secrets -------------------------------------------------------------------------------------------------
 
 
-def test_passwords_are_never_logged(server: Embedded, protea: Protea, tmp_path: Path) -> None:
+def test_passwords_are_never_logged(server: PrivatePostgreSQL, protea: Protea, tmp_path: Path) -> None:
     _demand_password(server, "guarded", "right-Geheimnis")
     protea.connection.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO guarded")
     job = protea.stale()
@@ -379,7 +379,7 @@ def test_passwords_are_never_logged(server: Embedded, protea: Protea, tmp_path: 
     assert protea.status(job) == "failed"
 
 
-def _demand_password(server: Embedded, role: str, password: str) -> None:
+def _demand_password(server: PrivatePostgreSQL, role: str, password: str) -> None:
     with psycopg.connect(server.url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
         rules = server.data / "pg_hba.conf"

@@ -30,8 +30,8 @@ from reaper.sweep.sweep import sweep
 from reaper.web.actions import Refused
 from reaper.web.guard.tokens import Caller
 from tests.scheduling.test_scheduler import slow as slow_updates
-from tests.staleness.test_celery_liveness import HERE, Runs, Says
-from tests.support.protea import MINUTE, PATIENCE, Heard, Protea, thresholds
+from tests.staleness.test_celery_liveness import ONE_QUEUE, FixedProbe, VulsRuns
+from tests.support.protea import MINUTE, PATIENCE, Protea, SweepRecorder, thresholds
 from tests.support.purges import PurgeRecorder, finished, slow
 from tests.support.waiting import wait_until
 from tests.support.worlds.noetl import NoetlWorld
@@ -198,7 +198,7 @@ def test_cleanup_that_works_when_it_is_halted_ends_after_its_batch(protea: Prote
 
 
 @dataclass
-class Diary:
+class ReapCounter:
     """A subscriber that counts what was ended."""
 
     reaped_jobs: list[ReapedJob] = field(default_factory=list)
@@ -227,14 +227,14 @@ def test_resume_that_listens_when_it_is_halted_ends_nothing(
     job = noetl.job(age=3600, sign=MINUTE)
     settings = load({}, {"REAPER_DATABASE_URL": noetl.database.url, "REAPER_PROFILE": "noetl",
                          "REAPER_RESTART_GRACE": "0"})  # fmt: skip
-    halt, diary = HaltSwitch(), Diary()
-    begun = startup_recovery.StartupRecovery([diary], halt)
+    halt, reap_counter = HaltSwitch(), ReapCounter()
+    begun = startup_recovery.StartupRecovery([reap_counter], halt)
     begun.begin(settings, settings.sources["default"])
     if halted:
         halt.set(ALICE)
     assert begun.join(30)
     assert noetl.state(job) is (State.RUNNING if halted else State.REAPED)
-    assert len(diary.reaped_jobs) == (0 if halted else 1)
+    assert len(reap_counter.reaped_jobs) == (0 if halted else 1)
 
 
 def test_daemon_that_is_halted_while_its_resume_listens_ends_nothing(
@@ -264,7 +264,7 @@ def test_resume_gives_workers_the_configured_time_after_a_restart_of_the_databas
     job = noetl.job(age=3600, sign=MINUTE)
     settings = load({}, {"REAPER_DATABASE_URL": noetl.database.url, "REAPER_PROFILE": "noetl",
                          "REAPER_RESTART_GRACE": grace})  # fmt: skip
-    begun = startup_recovery.StartupRecovery([Diary()])
+    begun = startup_recovery.StartupRecovery([ReapCounter()])
     begun.begin(settings, settings.sources["default"])
     assert begun.join(20 if ended else 2) is ended
     begun.stop(10)
@@ -275,7 +275,7 @@ def test_resume_gives_workers_the_configured_time_after_a_restart_of_the_databas
 
 
 @dataclass
-class Revokes(Says):
+class Revokes(FixedProbe):
     """A witness that remembers which tasks it was to revoke."""
 
     revoked: list[str] = field(default_factory=list)
@@ -285,29 +285,40 @@ class Revokes(Says):
 
 
 @pytest.fixture
-def runs(empty: PostgreSQLDatabase) -> Iterator[Runs]:
+def runs(empty: PostgreSQLDatabase) -> Iterator[VulsRuns]:
     empty.create("vuls")
     with psycopg.connect(empty.url.replace("+psycopg", ""), autocommit=True) as connection:
-        yield Runs(empty.url, connection)
+        yield VulsRuns(empty.url, connection)
 
 
 @pytest.mark.parametrize("halted", [False, True])
 def test_task_of_a_job_that_ended_earlier_is_revoked_again_by_no_halted_sweep(
-    runs: Runs,
+    runs: VulsRuns,
     halted: bool,
 ) -> None:
-    executing = LivenessReport(frozenset({"task"}), {"task": "worker@host"}, queues=HERE.queues, known=HERE.known)
+    executing = LivenessReport(
+        frozenset({"task"}), {"task": "worker@host"}, queues=ONE_QUEUE.queues, known=ONE_QUEUE.known
+    )
     witness, memory = Revokes(executing), SourceState(unconfirmed_revocations={"task": "worker@host"})
     source = Source("main", runs.url, resolve("vuls"), thresholds(), PATIENCE, SourceOptions(probe=witness))
     options = SweepOptions("host", 10, Breaker(50, 1.0), is_halted=lambda: halted)
-    report = sweep(source, DowntimeTracker(0), memory, options, None, Heard())
+    report = sweep(source, DowntimeTracker(0), memory, options, None, SweepRecorder())
     assert report.outcome is (Outcome.HALTED if halted else Outcome.DONE)
     assert witness.revoked == ([] if halted else ["task"])
 
 
-def test_dry_run_revokes_no_task(runs: Runs) -> None:
-    executing = LivenessReport(frozenset({"task"}), {"task": "worker@host"}, queues=HERE.queues, known=HERE.known)
+def test_dry_run_revokes_no_task(runs: VulsRuns) -> None:
+    executing = LivenessReport(
+        frozenset({"task"}), {"task": "worker@host"}, queues=ONE_QUEUE.queues, known=ONE_QUEUE.known
+    )
     witness, memory = Revokes(executing), SourceState(unconfirmed_revocations={"task": "worker@host"})
     source = Source("main", runs.url, resolve("vuls"), thresholds(), PATIENCE, SourceOptions(probe=witness))
-    sweep(source, DowntimeTracker(0), memory, SweepOptions("host", 10, Breaker(50, 1.0), dry_run=True), None, Heard())
+    sweep(
+        source,
+        DowntimeTracker(0),
+        memory,
+        SweepOptions("host", 10, Breaker(50, 1.0), dry_run=True),
+        None,
+        SweepRecorder(),
+    )
     assert witness.revoked == []

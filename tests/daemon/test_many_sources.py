@@ -17,8 +17,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from reaper.dev.postgres import Embedded, temporary
-from tests.daemon.test_outage import frozen, hands
+from reaper.dev.postgres import PrivatePostgreSQL, temporary
+from tests.daemon.test_outage import connect_protea, frozen
 from tests.support.daemons import Daemon
 from tests.support.protea import Protea
 from tests.support.waiting import wait_until
@@ -31,7 +31,7 @@ TROUBLED = ("away", "frozen", "locked", "crawling")
 """Those that cannot be swept. One more, "slow", can be, but takes longer than its interval."""
 
 
-class Delay:
+class SlowProxy:
     """A server's port behind a slow line: each piece of an answer comes late, until the line is mended."""
 
     def __init__(self, socket_path: str, seconds: float) -> None:
@@ -75,7 +75,7 @@ class Delay:
 
 
 @dataclass
-class Troubles:
+class TroubledSources:
     """Seven sources with a database each. Every trouble has an end of its own, to be called once."""
 
     urls: dict[str, str]
@@ -99,14 +99,16 @@ class Troubles:
 
 
 @pytest.fixture(scope="module")
-def others() -> Iterator[tuple[Embedded, Embedded]]:
+def others() -> Iterator[tuple[PrivatePostgreSQL, PrivatePostgreSQL]]:
     """Two more servers: one to stop, one to freeze."""
     with temporary() as one, temporary() as two:
         yield one, two
 
 
 @pytest.fixture
-def troubles(server: Embedded, others: tuple[Embedded, Embedded]) -> Iterator[Troubles]:
+def troubles(
+    server: PrivatePostgreSQL, others: tuple[PrivatePostgreSQL, PrivatePostgreSQL]
+) -> Iterator[TroubledSources]:
     """All of them in trouble, but "frozen", which wants to be met first; `freeze` begins that."""
     one, two = others
     on = {"away": one, "frozen": two}
@@ -117,13 +119,13 @@ def troubles(server: Embedded, others: tuple[Embedded, Embedded]) -> Iterator[Tr
             urls[name] = on.get(name, server).create_database(f"many_{name}")
             stack.callback(on.get(name, server).drop_database, f"many_{name}")
         stack.callback(one.start)
-        proteas = {name: stack.enter_context(hands(url)) for name, url in urls.items() if name != "away"}
-        slow = Delay(server.url.partition("host=")[2].partition("&")[0] + "/.s.PGSQL." + _port(server), 0.15)
+        proteas = {name: stack.enter_context(connect_protea(url)) for name, url in urls.items() if name != "away"}
+        slow = SlowProxy(server.url.partition("host=")[2].partition("&")[0] + "/.s.PGSQL." + _port(server), 0.15)
         stack.callback(slow.close)
         urls["slow"] = f"postgresql://postgres@127.0.0.1:{slow.port}/many_slow"
         locked = stack.enter_context(proteas["locked"].connect())
         ice = stack.enter_context(ExitStack())
-        made = Troubles(urls, proteas, locked)
+        made = TroubledSources(urls, proteas, locked)
         made.freeze = lambda: ice.enter_context(frozen(two))
         made.ends = {
             "away": one.start,
@@ -138,7 +140,7 @@ def troubles(server: Embedded, others: tuple[Embedded, Embedded]) -> Iterator[Tr
         yield made
 
 
-def _port(server: Embedded) -> str:
+def _port(server: PrivatePostgreSQL) -> str:
     return server.url.rpartition("port=")[2]
 
 
@@ -175,7 +177,9 @@ def reaps(daemon: Daemon, source: str) -> list[float]:
     return [line["seconds"] for line in daemon.said("Reaped 1 stale job(s).", source=source)]
 
 
-def test_well_sources_keep_their_interval_and_troubled_ones_recover_alone(troubles: Troubles, tmp_path: Path) -> None:
+def test_well_sources_keep_their_interval_and_troubled_ones_recover_alone(
+    troubles: TroubledSources, tmp_path: Path
+) -> None:
     with Daemon(tmp_path, troubles.config) as daemon:
         daemon.comes_up()
         for name in (*WELL, "frozen"):
@@ -213,7 +217,7 @@ def test_well_sources_keep_their_interval_and_troubled_ones_recover_alone(troubl
             troubles.ends[name]()
             daemon.says("Reaper cycle recovered.", source=name)
             assert not any(daemon.said("Reaper cycle recovered.", source=other) for other in TROUBLED[position + 1 :])
-            with hands(troubles.urls[name]) as protea:
+            with connect_protea(troubles.urls[name]) as protea:
                 seconds_to_end(protea)
         troubles.ends["slow"]()
         # The sweep in hand may still have been a slow one.
@@ -249,7 +253,7 @@ def test_well_source_does_not_wait_for_many_that_hang(protea: Protea, tmp_path: 
             assert seconds < 5
 
 
-def test_daemon_stops_in_time_while_every_trouble_lasts(troubles: Troubles, tmp_path: Path) -> None:
+def test_daemon_stops_in_time_while_every_trouble_lasts(troubles: TroubledSources, tmp_path: Path) -> None:
     with Daemon(tmp_path, troubles.config) as daemon:
         daemon.comes_up()
         for name in (*WELL, "frozen", "slow"):

@@ -14,43 +14,43 @@ import psycopg
 import pytest
 
 from reaper.database.timeouts import Timeouts
-from reaper.dev.postgres import Embedded, temporary
+from reaper.dev.postgres import PrivatePostgreSQL, temporary
 from reaper.model import JobCounts
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.daemons import Daemon, closed
-from tests.support.protea import Heard, Protea, thresholds
+from tests.support.protea import Protea, SweepRecorder, thresholds
 from tests.support.waiting import stays_true, wait_until
 
 
 @pytest.fixture(scope="module")
-def fragile() -> Iterator[Embedded]:
+def fragile() -> Iterator[PrivatePostgreSQL]:
     """A server that may be stopped, started and frozen; a test leaves it running."""
     with temporary() as server:
         yield server
 
 
 @pytest.fixture
-def url(fragile: Embedded, request: pytest.FixtureRequest) -> str:
+def url(fragile: PrivatePostgreSQL, request: pytest.FixtureRequest) -> str:
     """A database of its own on the fragile server, which runs."""
     fragile.start()
     return fragile.create_database(request.node.name[:60])
 
 
 @contextmanager
-def hands(url: str) -> Iterator[Protea]:
+def connect_protea(url: str) -> Iterator[Protea]:
     with closing(psycopg.connect(url.replace("+psycopg", ""), autocommit=True)) as connection:
         yield Protea(url, connection)
 
 
-def processes(server: Embedded) -> list[psutil.Process]:
+def processes(server: PrivatePostgreSQL) -> list[psutil.Process]:
     postmaster = psutil.Process(server.pid)
     return [postmaster, *postmaster.children()]
 
 
 @contextmanager
-def frozen(server: Embedded) -> Iterator[None]:
+def frozen(server: PrivatePostgreSQL) -> Iterator[None]:
     """Nothing of the server moves; its port stays open."""
     all_of_it = processes(server)
     for process in all_of_it:
@@ -63,7 +63,7 @@ def frozen(server: Embedded) -> Iterator[None]:
 
 
 @contextmanager
-def freezing(server: Embedded, seconds: float) -> Iterator[Callable[[], None]]:
+def freezing(server: PrivatePostgreSQL, seconds: float) -> Iterator[Callable[[], None]]:
     """A way to freeze the server for so long, from a moment on; it moves again in any case afterwards."""
     with ExitStack() as ice:
         timer = threading.Timer(seconds, ice.close)
@@ -78,7 +78,7 @@ def freezing(server: Embedded, seconds: float) -> Iterator[Callable[[], None]]:
             timer.cancel()
 
 
-class Surveyed(Heard):
+class AfterSurvey(SweepRecorder):
     """Does something between the survey and what follows it."""
 
     def __init__(self, then: Callable[[], object]) -> None:
@@ -89,8 +89,10 @@ class Surveyed(Heard):
         self.then()
 
 
-def test_daemon_waits_for_a_database_that_is_away_at_start(fragile: Embedded, url: str, tmp_path: Path) -> None:
-    with hands(url) as protea:
+def test_daemon_waits_for_a_database_that_is_away_at_start(
+    fragile: PrivatePostgreSQL, url: str, tmp_path: Path
+) -> None:
+    with connect_protea(url) as protea:
         job = protea.stale()
     fragile.stop()
     with Daemon(tmp_path, database_url=url, interval_seconds=8) as daemon:
@@ -109,20 +111,23 @@ def test_daemon_waits_for_a_database_that_is_away_at_start(fragile: Embedded, ur
         assert daemon.says("Reaper cycle recovered.")["failed_cycles"] == daemon.sweeps("failed")
         assert daemon.ready == (True, {"default": []})
         # Nobody knows how long it was away: with the restart trusted, only what this daemon saw is deaf.
-        with hands(url) as protea:
+        with connect_protea(url) as protea:
             wait_until(lambda: protea.status(job) == "failed", "the stale job's end")
 
 
 def test_outage_is_logged_once_and_ends_no_job_that_was_alive_before_it(
-    fragile: Embedded, url: str, tmp_path: Path
+    fragile: PrivatePostgreSQL, url: str, tmp_path: Path
 ) -> None:
-    with hands(url) as protea:
+    with connect_protea(url) as protea:
         silent = protea.stale()
         settings: dict[str, Any] = {"timeout_seconds": 5, "stall_seconds": 3, "restart_grace": 1, "breaker_share": 1}
         daemon = Daemon(tmp_path, database_url=url, **settings)
     with daemon:
         daemon.comes_up().shows("reaper_database_up", 1)
-        with hands(url) as protea, daemon.paused():  # however slow the machine is: it was alive just before the outage
+        with (
+            connect_protea(url) as protea,
+            daemon.paused(),
+        ):  # however slow the machine is: it was alive just before the outage
             alive = protea.job()
             protea.event(alive)
             fragile.stop(immediate=True)
@@ -134,7 +139,7 @@ def test_outage_is_logged_once_and_ends_no_job_that_was_alive_before_it(
         outage = time.monotonic() - begun
         fragile.start()
         daemon.shows("reaper_database_up", 1)
-        with hands(url) as protea:
+        with connect_protea(url) as protea:
             # It is ended when it stays silent for a whole window of time in which it could have been heard.
             wait_until(lambda: protea.status(alive) == "failed", "the end of the one that fell silent")
             assert protea.status(silent) == "failed"
@@ -145,7 +150,7 @@ def test_outage_is_logged_once_and_ends_no_job_that_was_alive_before_it(
         assert daemon.stop()[0] == 0
 
 
-def test_daemon_stops_in_time_while_the_server_is_frozen(fragile: Embedded, url: str, tmp_path: Path) -> None:
+def test_daemon_stops_in_time_while_the_server_is_frozen(fragile: PrivatePostgreSQL, url: str, tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url=url) as daemon:
         daemon.comes_up().sweeps_on(1)
         with frozen(fragile):
@@ -158,15 +163,15 @@ def test_daemon_stops_in_time_while_the_server_is_frozen(fragile: Embedded, url:
 
 
 def test_connection_to_a_server_that_freezes_during_a_sweep_is_closed(
-    fragile: Embedded, url: str, monkeypatch: pytest.MonkeyPatch
+    fragile: PrivatePostgreSQL, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reaper.database.postgresql.MARGIN_SECONDS", 0.5)
     source = Source("main", url, resolve("protea"), thresholds(), Timeouts(statement=1, connect=1))
-    with hands(url) as protea:
+    with connect_protea(url) as protea:
         job = protea.stale()
         with ExitStack() as ice:
             begun = time.monotonic()
-            report = protea.sweep(source, heard=Surveyed(lambda: ice.enter_context(frozen(fragile))))
+            report = protea.sweep(source, recorder=AfterSurvey(lambda: ice.enter_context(frozen(fragile))))
             assert time.monotonic() - begun < 10
             assert report.database_away
             assert report.error == "the database does not answer: hung up after 2 s"
@@ -177,10 +182,10 @@ def test_connection_to_a_server_that_freezes_during_a_sweep_is_closed(
 
 
 def test_job_with_a_sign_of_life_just_before_a_freeze_during_a_sweep_is_not_ended_after_it(
-    fragile: Embedded, url: str
+    fragile: PrivatePostgreSQL, url: str
 ) -> None:
     downtime = DowntimeTracker(0)
-    with hands(url) as protea, freezing(fragile, 6) as freeze:
+    with connect_protea(url) as protea, freezing(fragile, 6) as freeze:
         stale, alive = protea.stale(), protea.job()
         source = protea.source(thresholds(timeout=5, stall=4))
         protea.event(alive)
@@ -190,7 +195,7 @@ def test_job_with_a_sign_of_life_just_before_a_freeze_during_a_sweep_is_not_ende
             freeze()
 
         begun = time.monotonic()
-        assert protea.sweep(source, downtime=downtime, heard=Surveyed(then)).reaped == 1
+        assert protea.sweep(source, downtime=downtime, recorder=AfterSurvey(then)).reaped == 1
         assert time.monotonic() - begun > 6
         assert protea.status(stale) == "failed"
         assert protea.sweep(source, downtime=downtime).reaped == 0
@@ -201,11 +206,11 @@ def test_job_with_a_sign_of_life_just_before_a_freeze_during_a_sweep_is_not_ende
 
 
 def test_job_with_a_sign_of_life_just_before_a_freeze_is_not_ended_by_a_sweep_that_waited(
-    fragile: Embedded, url: str
+    fragile: PrivatePostgreSQL, url: str
 ) -> None:
     timeouts = Timeouts(statement=30, connect=30)
     source = Source("main", url, resolve("protea"), thresholds(timeout=5, stall=4), timeouts)
-    with hands(url) as protea, freezing(fragile, 6) as freeze:
+    with connect_protea(url) as protea, freezing(fragile, 6) as freeze:
         alive = protea.job()
         protea.event(alive)
         freeze()
@@ -218,11 +223,11 @@ def test_job_with_a_sign_of_life_just_before_a_freeze_is_not_ended_by_a_sweep_th
 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_freeze_during_a_commit_is_deaf_time(
-    fragile: Embedded, url: str, read_only: bool, monkeypatch: pytest.MonkeyPatch
+    fragile: PrivatePostgreSQL, url: str, read_only: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reaper.source.database_access._STALL_SECONDS", 0.5)
     downtime = DowntimeTracker(0)
-    with hands(url) as protea, protea.source().connect() as connection, freezing(fragile, 1.5) as freeze:
+    with connect_protea(url) as protea, protea.source().connect() as connection, freezing(fragile, 1.5) as freeze:
         source = protea.source()
         source.begin_evaluation(connection, downtime)
         assert (downtime.now - downtime.cutoff(60).at).total_seconds() == 60
@@ -232,14 +237,14 @@ def test_freeze_during_a_commit_is_deaf_time(
         assert 61 < (downtime.now - downtime.cutoff(60).at).total_seconds() < 70
 
 
-def test_source_in_trouble_leaves_the_others_alone(protea: Protea, server: Embedded, tmp_path: Path) -> None:
+def test_source_in_trouble_leaves_the_others_alone(protea: Protea, server: PrivatePostgreSQL, tmp_path: Path) -> None:
     """One is away, one is locked, one has no tables; the fourth keeps its interval."""
     urls = {"well": protea.url}
     for name in ("away", "locked", "bare"):
         urls[name] = server.create_database(f"trouble_{name}", tables=name != "bare")
     config = "\n".join(f'[sources.{name}]\ndatabase_url = "{url}"' for name, url in urls.items())
     libpq = server.url.replace("+psycopg", "")
-    with closed(libpq, "trouble_away"), hands(urls["locked"]) as locked, locked.connect() as holder:
+    with closed(libpq, "trouble_away"), connect_protea(urls["locked"]) as locked, locked.connect() as holder:
         holder.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
         with Daemon(tmp_path, config) as daemon:
             daemon.comes_up().sweeps_on(1, source="well")

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from reaper.config import load
 from reaper.daemon import main as process
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from tests.support.daemons import Daemon, closed
 from tests.support.protea import HOUR, Protea
 from tests.support.waiting import stays_true, wait_until
@@ -23,7 +23,7 @@ KEPT = "Reaper refused the new configuration; the old one stays in force."
 
 
 @pytest.fixture
-def second(server: Embedded) -> Iterator[str]:
+def second(server: PrivatePostgreSQL) -> Iterator[str]:
     """The URL of a second database."""
     yield server.create_database("second")
     server.drop_database("second")
@@ -187,7 +187,7 @@ def test_interval_and_log_level_change_with_a_reload(protea: Protea, tmp_path: P
 
 
 @pytest.mark.parametrize("user", ["postgres", "postgres:new-password"])
-def test_known_downtime_survives_a_reload(user: str, protea: Protea, server: Embedded, tmp_path: Path) -> None:
+def test_known_downtime_survives_a_reload(user: str, protea: Protea, server: PrivatePostgreSQL, tmp_path: Path) -> None:
     """A job that was alive before an outage is not ended because the configuration was read again after it."""
     limits = 'timeout_seconds = "5s"\nstall_seconds = "3s"'
     name = protea.url.partition("?")[0].rpartition("/")[2]

@@ -16,7 +16,7 @@ import pytest
 from reaper.config import load
 from reaper.daemon.notify import NotifySocket
 from reaper.daemon.systemd import Systemd
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.memory import HaltRecord
 from reaper.scheduling.schedule_thread import ScheduleThread
 from reaper.scheduling.scheduler import Supervisor
@@ -37,7 +37,7 @@ START = 2.0
 # --- progress ------------------------------------------------------------------------------------------------
 
 
-class Bench:
+class WatchedSource:
     """One source under watch, and a loop that turns as the daemon's does."""
 
     def __init__(self, protea: Protea, manager: Manager, *, watchdog: float = 0.3, **settings: object) -> None:
@@ -76,8 +76,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(protea: Protea, quiet: Manager) -> Iterator[Bench]:
-    made = Bench(protea, quiet)
+def watched(protea: Protea, quiet: Manager) -> Iterator[WatchedSource]:
+    made = WatchedSource(protea, quiet)
     yield made
     made.supervisor.stop(10)
 
@@ -100,46 +100,46 @@ def held_up(protea: Protea) -> Iterator[int]:
         yield waiting[0]
 
 
-def test_sweeps_are_progress(bench: Bench) -> None:
-    bench.pings(5)
+def test_sweeps_are_progress(watched: WatchedSource) -> None:
+    watched.pings(5)
     # Not more often than is of use.
-    begun, before = time.monotonic(), len(bench.manager.told("WATCHDOG"))
-    bench.pings(5)
-    assert len(bench.manager.told("WATCHDOG")) - before <= (time.monotonic() - begun) / 0.1 + 1
+    begun, before = time.monotonic(), len(watched.manager.told("WATCHDOG"))
+    watched.pings(5)
+    assert len(watched.manager.told("WATCHDOG")) - before <= (time.monotonic() - begun) / 0.1 + 1
 
 
 @contextmanager
-def in_time(bench: Bench, watchdog: float) -> Iterator[None]:
+def in_time(watched: WatchedSource, watchdog: float) -> Iterator[None]:
     """The manager is told within half of its time (sd_watchdog_enabled(3)), as long as the block turns the loop."""
     pings: list[float] = []
-    turn = bench.turn
+    turn = watched.turn
 
     def turn_and_look() -> bool:
-        before = len(bench.manager.told("WATCHDOG"))
+        before = len(watched.manager.told("WATCHDOG"))
         turn()
-        if len(bench.manager.told("WATCHDOG")) > before:
+        if len(watched.manager.told("WATCHDOG")) > before:
             pings.append(time.monotonic())
         return True
 
-    bench.turn = turn_and_look  # type: ignore[method-assign]
+    watched.turn = turn_and_look  # type: ignore[method-assign]
     begun = time.monotonic()
     try:
         yield
     finally:
-        bench.turn = turn  # type: ignore[method-assign]
+        watched.turn = turn  # type: ignore[method-assign]
     moments = [begun, *pings, time.monotonic()]
     gaps = [later - sooner for sooner, later in pairwise(moments)]
     assert max(gaps) <= watchdog / 2, f"the manager waited for {max(gaps):.1f} s of its {watchdog:g} s"
 
 
 def test_manager_is_told_well_before_its_time_is_over(protea: Protea, quiet: Manager) -> None:
-    bench = Bench(protea, quiet, watchdog=3)
+    watched = WatchedSource(protea, quiet, watchdog=3)
     try:
-        with in_time(bench, 3):
+        with in_time(watched, 3):
             begun = time.monotonic()
-            bench.tick_until(lambda: time.monotonic() - begun > 4, "a time that is longer than the manager's")
+            watched.tick_until(lambda: time.monotonic() - begun > 4, "a time that is longer than the manager's")
     finally:
-        bench.supervisor.stop(10)
+        watched.supervisor.stop(10)
 
 
 def test_manager_of_a_daemon_is_told_well_before_its_time_is_over(
@@ -156,26 +156,26 @@ def test_manager_of_a_daemon_is_told_well_before_its_time_is_over(
 
 def test_manager_is_told_all_the_time_while_one_sweep_is_slow_within_its_limits(protea: Protea, quiet: Manager) -> None:
     """One and the same sweep stands still for longer than the slack, and for less than a statement may take."""
-    bench = Bench(protea, quiet, watchdog=2, statement_timeout_seconds=60)
+    watched = WatchedSource(protea, quiet, watchdog=2, statement_timeout_seconds=60)
     try:
-        bench.pings(1)
+        watched.pings(1)
         with held_up(protea):
-            still = bench.runner.source.activity.at
+            still = watched.runner.source.activity.at
 
             def same_statement() -> bool:
-                return bench.turn() and bench.runner.sweeping and bench.runner.source.activity.at == still
+                return watched.turn() and watched.runner.sweeping and watched.runner.source.activity.at == still
 
-            with in_time(bench, 2):  # 3.5 s are less than a transaction of ours waits for a lock
+            with in_time(watched, 2):  # 3.5 s are less than a transaction of ours waits for a lock
                 stays_true(same_statement, "the same statement runs", 3.5, interval_seconds=0.05)
             assert "No progress" not in " ".join(quiet.told("STATUS"))
     finally:
-        bench.supervisor.stop(10)
+        watched.supervisor.stop(10)
 
 
 def test_sweep_that_hangs_is_no_progress_whichever_of_several_sources_it_is_of(
-    protea: Protea, quiet: Manager, server: Embedded
+    protea: Protea, quiet: Manager, server: PrivatePostgreSQL
 ) -> None:
-    bench = Bench(protea, quiet)
+    watched = WatchedSource(protea, quiet)
     url = server.create_database("beside", tables=False, template=TEMPLATE)
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         beside = Protea(url, connection)
@@ -187,21 +187,21 @@ def test_sweep_that_hangs_is_no_progress_whichever_of_several_sources_it_is_of(
             Breaker(50, 1),
             1000,
             "test-host",
-            [bench.systemd],
-            bench.halt,
+            [watched.systemd],
+            watched.halt,
         )
-        bench.supervisor.add(runner)
+        watched.supervisor.add(runner)
         try:
-            bench.pings()
+            watched.pings()
             with held_up(beside) as backend:
                 os.kill(backend, signal.SIGSTOP)
                 try:
-                    bench.falls_silent("No progress: the sweep of beside has stood still for")
+                    watched.falls_silent("No progress: the sweep of beside has stood still for")
                 finally:
                     os.kill(backend, signal.SIGCONT)
-            bench.pings()
+            watched.pings()
         finally:
-            bench.supervisor.stop(10)
+            watched.supervisor.stop(10)
     server.drop_database("beside")
 
 
@@ -219,65 +219,67 @@ def test_manager_that_asked_for_a_watchdog_is_told_nothing_before_the_start_is_o
         assert quiet.told("STOPPING") == ["1"] and not quiet.told("READY")
 
 
-def test_halted_supervisor_counts_as_progress(bench: Bench) -> None:
-    bench.pings()
-    bench.supervisor.halt(HaltRecord("alice"))
-    bench.tick_until(lambda: "halted, 0 running" in bench.manager.told("STATUS")[-1], "a halted sweep")
-    bench.pings(5)
+def test_halted_supervisor_counts_as_progress(watched: WatchedSource) -> None:
+    watched.pings()
+    watched.supervisor.halt(HaltRecord("alice"))
+    watched.tick_until(lambda: "halted, 0 running" in watched.manager.told("STATUS")[-1], "a halted sweep")
+    watched.pings(5)
 
 
 def test_sweep_that_waits_within_its_limits_counts_as_progress(protea: Protea, quiet: Manager) -> None:
-    bench = Bench(protea, quiet, statement_timeout_seconds=60)
+    watched = WatchedSource(protea, quiet, statement_timeout_seconds=60)
     try:
-        bench.pings()
+        watched.pings()
         with held_up(protea):
             begun = time.monotonic()
-            bench.tick_until(lambda: time.monotonic() - begun > 3, "three seconds of waiting")
-            bench.pings()
-            assert bench.runner.sweeping
+            watched.tick_until(lambda: time.monotonic() - begun > 3, "three seconds of waiting")
+            watched.pings()
+            assert watched.runner.sweeping
     finally:
-        bench.supervisor.stop(10)
+        watched.supervisor.stop(10)
 
 
-def test_sweep_that_hangs_in_a_frozen_database_is_no_progress_until_it_thaws(protea: Protea, bench: Bench) -> None:
-    bench.pings()
+def test_sweep_that_hangs_in_a_frozen_database_is_no_progress_until_it_thaws(
+    protea: Protea, watched: WatchedSource
+) -> None:
+    watched.pings()
     with held_up(protea) as backend:
         # Not even its own time limit ends it now.
         os.kill(backend, signal.SIGSTOP)
         try:
-            bench.falls_silent("No progress: the sweep of default has stood still for")
+            watched.falls_silent("No progress: the sweep of default has stood still for")
         finally:
             os.kill(backend, signal.SIGCONT)
-    bench.pings()
-    bench.tick_until(lambda: "swept" in bench.manager.told("STATUS")[-1], "a sweep")
+    watched.pings()
+    watched.tick_until(lambda: "swept" in watched.manager.told("STATUS")[-1], "a sweep")
 
 
-def test_repeated_http_reads_do_not_hide_a_sweep_that_hangs(protea: Protea, bench: Bench) -> None:
+def test_repeated_http_reads_do_not_hide_a_sweep_that_hangs(protea: Protea, watched: WatchedSource) -> None:
     with held_up(protea) as backend:
         os.kill(backend, signal.SIGSTOP)
         try:
 
             def ask() -> bool:
-                assert bench.runner.tick() is None
-                return bench.turn()
+                assert watched.runner.tick() is None
+                return watched.turn()
 
-            wait_until(lambda: ask() and "No progress" in bench.manager.told("STATUS")[-1], "no progress")
+            wait_until(lambda: ask() and "No progress" in watched.manager.told("STATUS")[-1], "no progress")
         finally:
             os.kill(backend, signal.SIGCONT)
 
 
-def test_dead_schedule_is_no_progress(bench: Bench) -> None:
-    bench.pings()
-    bench.schedule.shut_down()
-    bench.falls_silent("No progress: the schedule of sweeps has died.")
-    bench.supervisor.restart()
-    bench.pings()
+def test_dead_schedule_is_no_progress(watched: WatchedSource) -> None:
+    watched.pings()
+    watched.schedule.shut_down()
+    watched.falls_silent("No progress: the schedule of sweeps has died.")
+    watched.supervisor.restart()
+    watched.pings()
 
 
-def test_source_that_is_not_swept_in_time_is_no_progress(bench: Bench) -> None:
-    bench.pings()
-    bench.schedule.pause()
-    bench.falls_silent("No progress: default is not swept:")
+def test_source_that_is_not_swept_in_time_is_no_progress(watched: WatchedSource) -> None:
+    watched.pings()
+    watched.schedule.pause()
+    watched.falls_silent("No progress: default is not swept:")
 
 
 def test_unavailable_database_delays_ready_only_for_a_while(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
@@ -285,12 +287,12 @@ def test_unavailable_database_delays_ready_only_for_a_while(protea: Protea, tmp_
     away = f"postgresql://nobody@127.0.0.1:{free_port()}/nowhere"
     config.write_text(f'[sources.default]\ndatabase_url = "{protea.url}"\n[sources.other]\ndatabase_url = "{away}"\n')
     begun = time.monotonic()
-    bench = Bench(protea, quiet)
-    bench.systemd.set_sources(load({"config": str(config)}, {}))
+    watched = WatchedSource(protea, quiet)
+    watched.systemd.set_sources(load({"config": str(config)}, {}))
     try:
-        bench.tick_until(lambda: bool(quiet.told("READY")), "READY")
+        watched.tick_until(lambda: bool(quiet.told("READY")), "READY")
         assert time.monotonic() - begun >= START
-        bench.tick_until(lambda: "default: swept" in quiet.told("STATUS")[-1], "a sweep of the other one")
+        watched.tick_until(lambda: "default: swept" in quiet.told("STATUS")[-1], "a sweep of the other one")
         assert quiet.told("STATUS")[-1].startswith("other: waiting for the first sweep; default: swept")
     finally:
-        bench.supervisor.stop(10)
+        watched.supervisor.stop(10)

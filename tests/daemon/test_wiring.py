@@ -191,7 +191,7 @@ VULS = {"profile": "vuls", "broker_url": BROKER}
 
 
 @dataclass(frozen=True)
-class Knob:
+class SettingCase:
     """One setting: a value that is not its default, as it is given and as the daemon's parts have it.
 
     `besides` are other settings that it takes. Words in capitals stand for what differs from run to run.
@@ -209,37 +209,43 @@ def url(source: Source) -> object:
 
 RESUME = {"resume_at_start": True}
 
-KNOBS: dict[str, Knob] = {
-    "interval_seconds": Knob(1234, 1234, interval),
-    "timeout_seconds": Knob("2h", 7200, timeout, RESUME),
-    "stall_seconds": Knob("11m", 660, stall, RESUME),
-    "batch_size": Knob(7, 7, batch_size, RESUME),
-    "breaker_min": Knob(77, 77, lambda r: r.runner.options.breaker.minimum),
-    "breaker_share": Knob(0.25, 0.25, lambda r: r.runner.options.breaker.share),
-    "restart_grace": Knob("17m", 1020, restart_grace, RESUME),
-    "statement_timeout_seconds": Knob("44s", 44, statement_timeout, RESUME),
-    "connect_timeout_seconds": Knob("9s", 9, connect_timeout, RESUME),
-    "http_host": Knob("127.0.0.9", "127.0.0.9", host, {"http_port": "PORT"}),
-    "http_port": Knob("PORT", "PORT", port),
-    "http_token_file": Knob("TOKENS", "alice", lambda r: r.daemon.access_control.tokens.name_of(f"Bearer {TOKEN}")),
-    "http_allowed_hosts": Knob(["a.example"], True, lambda r: r.daemon.access_control.hosts.admits(["a.example"])),
-    "state_dir": Knob("FOLDER", "FOLDER", lambda r: str(r.daemon.memory.path and r.daemon.memory.path.parent)),
-    "database_url": Knob(ELSEWHERE, "elsewhere", lambda r: r.each(url), RESUME),
-    "database_url_file": Knob("URL_FILE", "elsewhere", lambda r: r.each(url), RESUME),
-    "profile": Knob("noetl", "noetl", lambda r: r.each(lambda source: source.profile.name), RESUME),
-    "action": Knob("requeue", "requeue", lambda r: r.each(lambda source: source.options.action), {"profile": "ours"}),
-    "max_age_seconds": Knob(
+SETTING_CASES: dict[str, SettingCase] = {
+    "interval_seconds": SettingCase(1234, 1234, interval),
+    "timeout_seconds": SettingCase("2h", 7200, timeout, RESUME),
+    "stall_seconds": SettingCase("11m", 660, stall, RESUME),
+    "batch_size": SettingCase(7, 7, batch_size, RESUME),
+    "breaker_min": SettingCase(77, 77, lambda r: r.runner.options.breaker.minimum),
+    "breaker_share": SettingCase(0.25, 0.25, lambda r: r.runner.options.breaker.share),
+    "restart_grace": SettingCase("17m", 1020, restart_grace, RESUME),
+    "statement_timeout_seconds": SettingCase("44s", 44, statement_timeout, RESUME),
+    "connect_timeout_seconds": SettingCase("9s", 9, connect_timeout, RESUME),
+    "http_host": SettingCase("127.0.0.9", "127.0.0.9", host, {"http_port": "PORT"}),
+    "http_port": SettingCase("PORT", "PORT", port),
+    "http_token_file": SettingCase(
+        "TOKENS", "alice", lambda r: r.daemon.access_control.tokens.name_of(f"Bearer {TOKEN}")
+    ),
+    "http_allowed_hosts": SettingCase(
+        ["a.example"], True, lambda r: r.daemon.access_control.hosts.admits(["a.example"])
+    ),
+    "state_dir": SettingCase("FOLDER", "FOLDER", lambda r: str(r.daemon.memory.path and r.daemon.memory.path.parent)),
+    "database_url": SettingCase(ELSEWHERE, "elsewhere", lambda r: r.each(url), RESUME),
+    "database_url_file": SettingCase("URL_FILE", "elsewhere", lambda r: r.each(url), RESUME),
+    "profile": SettingCase("noetl", "noetl", lambda r: r.each(lambda source: source.profile.name), RESUME),
+    "action": SettingCase(
+        "requeue", "requeue", lambda r: r.each(lambda source: source.options.action), {"profile": "ours"}
+    ),
+    "max_age_seconds": SettingCase(
         "5h", 18000, lambda r: r.each(lambda source: same(source.options.max_age, source.rule.max_age_seconds)), RESUME
     ),
-    "broker_url": Knob("redis://127.0.0.1:1/7", "redis://127.0.0.1:1/7", lambda r: r.witness.broker_url, VULS),
-    "broker_url_file": Knob(
+    "broker_url": SettingCase("redis://127.0.0.1:1/7", "redis://127.0.0.1:1/7", lambda r: r.witness.broker_url, VULS),
+    "broker_url_file": SettingCase(
         "BROKER_FILE", "redis://127.0.0.1:1/8", lambda r: r.witness.broker_url, {"profile": "vuls"}
     ),
-    "broker_deadline_seconds": Knob("2s", 2, deadline, VULS),
-    "worker_absence_seconds": Knob("1h", 3600, lambda r: r.witness.registry.absence_seconds, VULS),
-    "queues": Knob(["slow", "fast"], frozenset({"slow", "fast"}), queues, VULS),
-    "resume_at_start": Knob(True, True, resuming),
-    "resume_window_seconds": Knob("9m", 540, window, RESUME),
+    "broker_deadline_seconds": SettingCase("2s", 2, deadline, VULS),
+    "worker_absence_seconds": SettingCase("1h", 3600, lambda r: r.witness.registry.absence_seconds, VULS),
+    "queues": SettingCase(["slow", "fast"], frozenset({"slow", "fast"}), queues, VULS),
+    "resume_at_start": SettingCase(True, True, resuming),
+    "resume_window_seconds": SettingCase("9m", 540, window, RESUME),
 }
 
 BY_PROCESS = frozenset({"log_level", "log_format", "log_file"})
@@ -247,17 +253,17 @@ BY_PROCESS = frozenset({"log_level", "log_format", "log_file"})
 
 TABLES = {
     "[kinds]": {
-        "timeout_seconds": Knob("2h", (7200, None), kind, RESUME),
-        "stall_seconds": Knob("11m", (None, 660), kind, RESUME),
+        "timeout_seconds": SettingCase("2h", (7200, None), kind, RESUME),
+        "stall_seconds": SettingCase("11m", (None, 660), kind, RESUME),
     },
     "[sources.main.kinds]": {
-        "timeout_seconds": Knob("2h", (7200, None), kind, RESUME),
-        "stall_seconds": Knob("11m", (None, 660), kind, RESUME),
+        "timeout_seconds": SettingCase("2h", (7200, None), kind, RESUME),
+        "stall_seconds": SettingCase("11m", (None, 660), kind, RESUME),
     },
     "[sources.main.purge]": {
-        "cron": Knob("7 3 * * sun", "7", purge_cron),
-        "days_to_keep": Knob(77, 77, purge_days),
-        "batch_size": Knob(7, 7, purge_batch),
+        "cron": SettingCase("7 3 * * sun", "7", purge_cron),
+        "days_to_keep": SettingCase(77, 77, purge_days),
+        "batch_size": SettingCase(7, 7, purge_batch),
     },
 }
 OURS = """
@@ -360,9 +366,9 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DaemonFactory:
     return DaemonFactory(tmp_path, monkeypatch)
 
 
-def base(service: DaemonFactory, name: str, knob: Knob) -> dict[str, object]:
+def base(service: DaemonFactory, name: str, case: SettingCase) -> dict[str, object]:
     """What a daemon takes to start, without the setting."""
-    values = {"http_port": 0, "interval_seconds": 3600, "database_url": AWAY, **knob.besides}
+    values = {"http_port": 0, "interval_seconds": 3600, "database_url": AWAY, **case.besides}
     if name == "broker_url_file":
         values["broker_url"] = BROKER
     return {
@@ -370,15 +376,15 @@ def base(service: DaemonFactory, name: str, knob: Knob) -> dict[str, object]:
     }
 
 
-def with_it(service: DaemonFactory, name: str, knob: Knob) -> dict[str, object]:
-    values = base(service, name, knob)
+def with_it(service: DaemonFactory, name: str, case: SettingCase) -> dict[str, object]:
+    values = base(service, name, case)
     if name.endswith("_url_file"):
         del values[name.removesuffix("_file")]
-    return values | {name: service.real(knob.given)}
+    return values | {name: service.real(case.given)}
 
 
-def without(service: DaemonFactory, name: str, knob: Knob) -> dict[str, object]:
-    values = base(service, name, knob)
+def without(service: DaemonFactory, name: str, case: SettingCase) -> dict[str, object]:
+    values = base(service, name, case)
     if name == "http_port":
         values["http_port"] = 0
     return values
@@ -386,7 +392,7 @@ def without(service: DaemonFactory, name: str, knob: Knob) -> dict[str, object]:
 
 CASES = [
     pytest.param(way, name, id=f"{name}-{way}")
-    for name in KNOBS
+    for name in SETTING_CASES
     for way in WAYS
     if way != "source" or name in field_names(SourceTable)
 ]
@@ -396,12 +402,12 @@ CASES = [
 def test_settings_reach_their_objects_at_the_start_and_after_a_reload(
     way: str, name: str, service: DaemonFactory
 ) -> None:
-    knob, give = KNOBS[name], WAYS[way]
-    given, plain, seen = give(with_it(service, name, knob)), give(without(service, name, knob)), service.real(knob.seen)
+    case, give = SETTING_CASES[name], WAYS[way]
+    given, plain, seen = give(with_it(service, name, case)), give(without(service, name, case)), service.real(case.seen)
     with service.running(given) as running:
-        assert knob.see(running) == seen, "at the start"
+        assert case.see(running) == seen, "at the start"
     with service.running(plain) as running:
-        before = knob.see(running)
+        before = case.see(running)
         assert before != seen, "without it"
         with capture_logs() as said:
             running.daemon.reload(lambda: load({}, service.environ(given)))
@@ -409,19 +415,19 @@ def test_settings_reach_their_objects_at_the_start_and_after_a_reload(
         waits = any("takes effect only after a restart" in line["event"] for line in said)
         assert waits is (name in RESTART_ONLY)
         if name in RESTART_ONLY or name == "resume_at_start":
-            assert knob.see(running) == before, "not before a restart"
+            assert case.see(running) == before, "not before a restart"
             return
         if name == "resume_window_seconds":
             return  # of no use after the start
-        assert after_reload(knob, running) == seen, "after a reload"
+        assert after_reload(case, running) == seen, "after a reload"
         running.daemon.reload(lambda: load({}, service.environ(plain)))
-        assert after_reload(knob, running) == before, "after a reload that takes it back"
+        assert after_reload(case, running) == before, "after a reload that takes it back"
 
 
-def after_reload(knob: Knob, running: Running) -> object:
+def after_reload(case: SettingCase, running: Running) -> object:
     """What was resumed at the start was resumed with the settings of the start."""
     running.resumes.clear()
-    return knob.see(running)
+    return case.see(running)
 
 
 def table_of(where: str, values: Mapping[str, object]) -> Configuration:
@@ -436,31 +442,31 @@ def table_of(where: str, values: Mapping[str, object]) -> Configuration:
 def test_tables_of_a_source_reach_their_objects_at_the_start_and_after_a_reload(
     where: str, name: str, service: DaemonFactory
 ) -> None:
-    knob = TABLES[where][name]
+    case = TABLES[where][name]
     besides = {"cron": "5 4 * * *"} if "purge" in where and name != "cron" else {}
-    given, plain = table_of(where, {**besides, name: knob.given}), table_of(where, besides)
+    given, plain = table_of(where, {**besides, name: case.given}), table_of(where, besides)
 
     def seen(running: Running) -> object:
-        found = knob.see(running)
+        found = case.see(running)
         return found if name != "cron" or found is None else str(found).split()[0]
 
     with service.running(given) as running:
-        assert seen(running) == knob.seen, "at the start"
+        assert seen(running) == case.seen, "at the start"
     with service.running(plain) as running:
         before = seen(running)
-        assert before != knob.seen
+        assert before != case.seen
         running.daemon.reload(lambda: load({}, service.environ(given)))
         running.resumes.clear()
-        assert seen(running) == knob.seen, "after a reload"
+        assert seen(running) == case.seen, "after a reload"
         running.daemon.reload(lambda: load({}, service.environ(plain)))
         assert seen(running) == before, "after a reload that takes it back"
 
 
 def test_settings_are_all_in_a_table_above() -> None:
     """A setting that is new has to be tried here, too."""
-    assert KNOBS.keys() | BY_PROCESS == SCALAR_SETTINGS
+    assert SETTING_CASES.keys() | BY_PROCESS == SCALAR_SETTINGS
     assert field_names(RawSettings).keys() - SCALAR_SETTINGS == {"kinds", "sources", "profiles"}
-    assert field_names(SourceTable).keys() - KNOBS.keys() == {"kinds", "purge"}
+    assert field_names(SourceTable).keys() - SETTING_CASES.keys() == {"kinds", "purge"}
     assert TABLES["[kinds]"].keys() == TABLES["[sources.main.kinds]"].keys() == field_names(KindTable).keys()
     assert TABLES["[sources.main.purge]"].keys() == field_names(PurgeTable).keys()
 

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.database.mariadb_scene import TABLES, Scene
+from tests.database.mariadb_protea import TABLES, MariaDBProtea
 from tests.support.mariadb import MariaDB
 
 _numbers = itertools.count()
 
 
 @pytest.fixture
-def scene(mariadb: MariaDB) -> Iterator[Scene]:
+def db(mariadb: MariaDB) -> Iterator[MariaDBProtea]:
     name = f"protea_{next(_numbers)}"
     mariadb.create_database(name, TABLES)
-    made = Scene(mariadb, name)
+    made = MariaDBProtea(mariadb, name)
     yield made
     made.connection.close()
     mariadb.drop_database(name)

@@ -20,12 +20,12 @@ import psycopg
 import pytest
 
 from reaper.database.lease import Lease, ttl_for
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.model import Outcome
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.support.protea import PATIENCE, Heard, Protea, thresholds
+from tests.support.protea import PATIENCE, Protea, SweepRecorder, thresholds
 from tests.support.waiting import wait_until
 
 HOLDERS = """
@@ -39,7 +39,7 @@ HOLDERS = """
 
 
 @pytest.fixture(scope="module")
-def pooler(server: Embedded) -> Iterator[str]:
+def pooler(server: PrivatePostgreSQL) -> Iterator[str]:
     """The URL of a pgbouncer in transaction mode, with at most four connections to a database."""
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
@@ -229,9 +229,9 @@ def test_replica_without_the_lease_stands_by_and_records_contacts(
     report = protea.sweep(replica(url), lease=second, downtime=downtime)
     assert (report.outcome, report.census, report.error) == (Outcome.STANDBY, None, None)
     assert protea.dump() == before
-    heard = downtime.now
+    last_contact = downtime.now
     assert protea.sweep(replica(url), lease=second, downtime=downtime).outcome is Outcome.STANDBY
-    assert downtime.now > heard
+    assert downtime.now > last_contact
     first.release()
     wait_until(
         lambda: protea.sweep(replica(url), lease=second, downtime=downtime).outcome is Outcome.DONE,
@@ -273,20 +273,20 @@ def many(protea: Protea, count: int) -> None:
 
 def test_two_sweeps_at_once_without_a_lease_end_each_job_once(protea: Protea, url: str) -> None:
     many(protea, 600)
-    together, told = threading.Barrier(2), [Heard(), Heard()]
+    together, recorders = threading.Barrier(2), [SweepRecorder(), SweepRecorder()]
 
-    def run(heard: Heard) -> None:
+    def run(recorder: SweepRecorder) -> None:
         source = replica(url)
         together.wait(10)
-        report = protea.sweep(source, heard=heard, batch_size=7, force=True)
+        report = protea.sweep(source, recorder=recorder, batch_size=7, force=True)
         assert report.outcome is Outcome.DONE, report.error
 
-    threads = [threading.Thread(target=run, args=(heard,)) for heard in told]
+    threads = [threading.Thread(target=run, args=(recorder,)) for recorder in recorders]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    first, second = ({reaped.key for reaped in heard.reaped_jobs} for heard in told)
+    first, second = ({reaped.key for reaped in recorder.reaped_jobs} for recorder in recorders)
     assert not first & second
     assert len(first | second) == 600
     events = protea.connection.execute(

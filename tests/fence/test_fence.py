@@ -20,7 +20,7 @@ from reaper.sweep.sweep import sweep
 from tests.support.checks import protea_with
 from tests.support.commands import PROJECT, environment
 from tests.support.fences import install, source_of
-from tests.support.protea import Heard, Protea
+from tests.support.protea import Protea, SweepRecorder
 from tests.support.waiting import wait_until
 from tests.support.worlds import Session, State
 from tests.support.worlds.postgresql import PostgreSQLDatabase
@@ -45,12 +45,12 @@ def world(open_world: ProteaWorld) -> ProteaWorld:
 
 def kept_columns(world: ProteaWorld, job: str) -> tuple[object, ...]:
     """The columns that the reaper wrote."""
-    [row] = world.hand.ask(f"SELECT {KEPT_COLUMNS} FROM job WHERE id = %s", job)
+    [row] = world.session.ask(f"SELECT {KEPT_COLUMNS} FROM job WHERE id = %s", job)
     return row
 
 
 def status(world: ProteaWorld, job: str) -> str:
-    return str(world.hand.one("SELECT status FROM job WHERE id = %s", job))
+    return str(world.session.one("SELECT status FROM job WHERE id = %s", job))
 
 
 def reap_job(world: ProteaWorld) -> str:
@@ -105,13 +105,13 @@ def stop_and_reap(world: ProteaWorld, worker: Worker, job: str) -> None:
     """Stops the worker, makes its job old, and lets a sweep end it."""
     worker.stop()
     ago = world.database.ago
-    world.hand.do(f"UPDATE job SET started_at = {ago}, created_at = {ago} WHERE id = %s", 8 * 3600, 8 * 3600, job)
+    world.session.do(f"UPDATE job SET started_at = {ago}, created_at = {ago} WHERE id = %s", 8 * 3600, 8 * 3600, job)
     assert world.sweep().reaped == 1 and world.state(job) is State.REAPED
 
 
 def queue_job(world: ProteaWorld) -> str:
     job = world.young_job()
-    world.hand.do("UPDATE job SET status = 'queued', started_at = NULL WHERE id = %s", job)
+    world.session.do("UPDATE job SET status = 'queued', started_at = NULL WHERE id = %s", job)
     return job
 
 
@@ -131,7 +131,7 @@ def test_slow_worker_behind_a_fence_keeps_the_reap_and_gets_no_error(world: Prot
         before = kept_columns(world, job)
         assert worker.go_on() == (0, "ended\n", "")
     assert kept_columns(world, job) == before and world.state(job) is State.REAPED
-    assert world.hand.one("SELECT progress_current FROM job WHERE id = %s", job) == 100, "other columns are written"
+    assert world.session.one("SELECT progress_current FROM job WHERE id = %s", job) == 100, "other columns are written"
 
 
 def test_worker_in_time_ends_its_job_behind_a_fence(world: ProteaWorld) -> None:
@@ -147,7 +147,9 @@ def test_worker_that_waits_for_the_reapers_commit_is_late(world: ProteaWorld) ->
         reaper.do("UPDATE job SET status = 'failed', error_code = 'JobTimeout' WHERE id = %s", job)
         with ThreadPoolExecutor() as pool:
             late = pool.submit(worker.do, "UPDATE job SET status = 'succeeded' WHERE id = %s", job)
-            wait_until(lambda: world.database.is_blocked(worker, world.hand), "the worker waits for the reaper's lock")
+            wait_until(
+                lambda: world.database.is_blocked(worker, world.session), "the worker waits for the reaper's lock"
+            )
             reaper.commit()
             late.result(30)
     assert status(world, job) == "failed"
@@ -174,7 +176,7 @@ def test_fence_warns_the_late_session_with_the_job_and_how_to_undo_a_reap(protea
 
 def test_application_may_queue_a_reaped_job_again_and_the_new_worker_ends_it(world: ProteaWorld) -> None:
     job = reap_job(world)
-    world.hand.do("UPDATE job SET status = 'queued' WHERE id = %s", job)
+    world.session.do("UPDATE job SET status = 'queued' WHERE id = %s", job)
     assert status(world, job) == "queued"
     with Worker(world, job, "succeeded") as worker:
         assert worker.go_on() == (0, "ended\n", "")
@@ -183,11 +185,11 @@ def test_application_may_queue_a_reaped_job_again_and_the_new_worker_ends_it(wor
 
 def test_job_that_was_queued_again_can_be_reaped_again(world: ProteaWorld) -> None:
     job = reap_job(world)
-    world.hand.do("UPDATE job SET status = 'queued' WHERE id = %s", job)
+    world.session.do("UPDATE job SET status = 'queued' WHERE id = %s", job)
     with Worker(world, job, "succeeded") as worker:
         worker.stop()
-        world.hand.do(f"UPDATE job SET started_at = {world.database.ago} WHERE id = %s", 7 * 3600, job)
-        world.hand.do("DELETE FROM job_event")
+        world.session.do(f"UPDATE job SET started_at = {world.database.ago} WHERE id = %s", 7 * 3600, job)
+        world.session.do("DELETE FROM job_event")
         assert world.sweep().reaped == 1
         worker.go_on()
     assert status(world, job) == "failed"
@@ -196,15 +198,15 @@ def test_job_that_was_queued_again_can_be_reaped_again(world: ProteaWorld) -> No
 @pytest.mark.parametrize(("state", "start"), [("running", "now()"), ("cancelled", "NULL")])
 def test_job_with_a_later_start_or_without_one_is_no_longer_fenced(world: ProteaWorld, state: str, start: str) -> None:
     job = reap_job(world)
-    world.hand.do(f"UPDATE job SET status = %s, started_at = {start} WHERE id = %s", state, job)
+    world.session.do(f"UPDATE job SET status = %s, started_at = {start} WHERE id = %s", state, job)
     assert status(world, job) == state
 
 
 def test_write_with_the_old_start_or_an_earlier_one_is_late(world: ProteaWorld) -> None:
     job = reap_job(world)
-    world.hand.do("UPDATE job SET status = 'running', started_at = started_at WHERE id = %s", job)
+    world.session.do("UPDATE job SET status = 'running', started_at = started_at WHERE id = %s", job)
     # Like a worker whose clock has only milliseconds.
-    world.hand.do(
+    world.session.do(
         "UPDATE job SET status = 'succeeded', started_at = started_at - INTERVAL '1' SECOND WHERE id = %s", job
     )
     assert status(world, job) == "failed"
@@ -227,15 +229,15 @@ def test_person_may_undo_a_reap_and_the_fence_works_again_afterwards(world: Prot
 @pytest.mark.parametrize("code", [None, "WorkerError"])
 def test_fence_ignores_jobs_that_others_have_failed(world: ProteaWorld, code: str | None) -> None:
     job = world.young_job()
-    world.hand.do("UPDATE job SET status = 'failed', error_code = %s WHERE id = %s", code, job)
-    world.hand.do("UPDATE job SET status = 'succeeded' WHERE id = %s", job)
+    world.session.do("UPDATE job SET status = 'failed', error_code = %s WHERE id = %s", code, job)
+    world.session.do("UPDATE job SET status = 'succeeded' WHERE id = %s", job)
     assert status(world, job) == "succeeded"
 
 
 def test_fence_lets_late_deletes_and_late_events_through(world: ProteaWorld) -> None:
     job = reap_job(world)
-    assert world.sign_of_life(job, world.hand)
-    assert world.hand.do("DELETE FROM job WHERE id = %s", job) == 1
+    assert world.sign_of_life(job, world.session)
+    assert world.session.do("DELETE FROM job WHERE id = %s", job) == 1
 
 
 def test_sweeps_work_behind_a_fence(world: ProteaWorld) -> None:
@@ -284,7 +286,7 @@ def tasks(request: pytest.FixtureRequest) -> Iterator[Session]:
         source = source_of(database.url, resolve("tasks", {"tasks": CLAIMED}))
         assert install(source) == "installed"
         options = SweepOptions("test-host", 1000, Breaker(50, 0.5), False, False, lambda: False)
-        assert sweep(source, DowntimeTracker(0), SourceState(), options, None, Heard()).reaped == 1
+        assert sweep(source, DowntimeTracker(0), SourceState(), options, None, SweepRecorder()).reaped == 1
         yield session
 
 
@@ -305,7 +307,7 @@ def test_old_claim_does_not_start_the_job_again(tasks: Session) -> None:
 def test_fence_without_restart_states_lets_only_a_new_start_through(open_world: ProteaWorld) -> None:
     install(source_of(open_world.database.url, protea_with(fence={"again": []})))
     job = reap_job(open_world)
-    open_world.hand.do("UPDATE job SET status = 'queued' WHERE id = %s", job)
+    open_world.session.do("UPDATE job SET status = 'queued' WHERE id = %s", job)
     assert status(open_world, job) == "failed"
-    open_world.hand.do("UPDATE job SET status = 'queued', started_at = NULL WHERE id = %s", job)
+    open_world.session.do("UPDATE job SET status = 'queued', started_at = NULL WHERE id = %s", job)
     assert status(open_world, job) == "queued"

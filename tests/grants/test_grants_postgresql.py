@@ -34,7 +34,7 @@ from tests.support.checks import (
     protea_with,
     run_check,
 )
-from tests.support.protea import PATIENCE, Heard, Protea, thresholds
+from tests.support.protea import PATIENCE, Protea, SweepRecorder, thresholds
 from tests.support.purges import PurgeRecorder
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 
@@ -340,7 +340,7 @@ def test_grants_cover_attempts_parts_and_rows_of_other_tables(database: str) -> 
         "main", str(guest_url(database)), profile, thresholds(), PATIENCE, SourceOptions(action="requeue_else_fail")
     )
     options = SweepOptions("test-host", 10, Breaker(50, 1.0))
-    report = sweep(least, DowntimeTracker(0), SourceState(), options, None, Heard())
+    report = sweep(least, DowntimeTracker(0), SourceState(), options, None, SweepRecorder())
     assert (report.error, report.failures, report.reaped) == (None, (), 2)
     purged = purge(least, PurgeOptions(1e-9, 10), PurgeRecorder())
     assert (purged.error, purged.purged) == (None, 1)

@@ -23,7 +23,7 @@ from reaper.operations.report import ReportQuery, report
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.checks import STALL, problems
-from tests.support.protea import HOUR, Heard
+from tests.support.protea import HOUR, SweepRecorder
 from tests.support.purges import PurgeRecorder
 from tests.support.worlds import State, World
 from tests.support.worlds.servers import PLACES, place_id
@@ -75,11 +75,11 @@ def privileges_in_fixes(findings: list[Finding]) -> set[Privilege]:
 def without(world: World, role: str, privilege: Privilege) -> Iterator[None]:
     """The role lacks the privilege inside the block."""
     account = f"{role}{world.database.host}"
-    world.hand.do(privilege.revoke_from(account))
+    world.session.do(privilege.revoke_from(account))
     try:
         yield
     finally:
-        world.hand.do(privilege.grant_to(account))
+        world.session.do(privilege.grant_to(account))
 
 
 # --- everything that a daemon does ------------------------------------------------------------------------------------
@@ -183,9 +183,9 @@ def test_check_prints_for_a_role_without_privileges_what_grants_prints(world: Wo
     with world.restricted() as role:
         printed = {privilege for privilege in granted(world) if privilege.name != "CONNECT"}
         for privilege in printed:
-            world.hand.do(privilege.revoke_from(f"{role}{world.database.host}"))
+            world.session.do(privilege.revoke_from(f"{role}{world.database.host}"))
         if world.database.host:  # MariaDB lets nobody connect to a database without any privilege in it
-            world.hand.do(f"GRANT CREATE TEMPORARY TABLES ON *.* TO {role}{world.database.host}")
+            world.session.do(f"GRANT CREATE TEMPORARY TABLES ON *.* TO {role}{world.database.host}")
         findings = checked(world)
         lacking = [f for f in findings if f.level is Level.ERROR or "xmax" in f.message]
         assert privileges_in_fixes(lacking) == printed
@@ -219,7 +219,7 @@ def test_purge_needs_each_of_its_privileges(world: World) -> None:
 def _purged(world: World) -> str | None:
     """Why a purge fails; None when it works."""
     job = world.job(age=9 * HOUR, sign=None)
-    assert world.finish(job, world.hand)
+    assert world.finish(job, world.session)
     report = purge(world.source(), PurgeOptions(1e-9, 10), PurgeRecorder())
     return report.error if report.error or report.purged else f"{report.found} found, {report.purged} deleted"
 
@@ -235,10 +235,10 @@ def test_other_actions_are_noted_by_check_and_work_once_granted(world: World) ->
         assert any("`reaper fail --action` cannot delete" in finding.message for finding in findings)
         job = world.stale_job()
         with pytest.raises(DBAPIError):
-            fail(world.source(), DowntimeTracker(0), (job,), decision, Heard())
+            fail(world.source(), DowntimeTracker(0), (job,), decision, SweepRecorder())
         for privilege in deletes:
-            world.hand.do(privilege.grant_to(f"{role}{world.database.host}"))
-        assert fail(world.source(), DowntimeTracker(0), (job,), decision, Heard()).key == (job,)
+            world.session.do(privilege.grant_to(f"{role}{world.database.host}"))
+        assert fail(world.source(), DowntimeTracker(0), (job,), decision, SweepRecorder()).key == (job,)
         assert not deletes & privileges_in_fixes(checked(world))
 
 
@@ -250,8 +250,8 @@ def test_fence_installed_by_the_role_lets_sweeps_and_workers_through(world: Worl
         assert list(refusals(world)) == []
         job = world.stale_job()
         world.sweep()
-        world.hand.do("UPDATE job SET status = 'succeeded' WHERE id = %s", job)
+        world.session.do("UPDATE job SET status = 'succeeded' WHERE id = %s", job)
         assert world.state(job) is State.REAPED
         young = world.young_job()
-        assert world.finish(young, world.hand) and world.state(young) is State.FINISHED
+        assert world.finish(young, world.session) and world.state(young) is State.FINISHED
         apply_plan(world.source(), plan_change(world.source(), FenceAction.REMOVE))

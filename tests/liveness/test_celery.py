@@ -22,7 +22,7 @@ from reaper.errors import ProbeUnavailable
 from reaper.liveness import LivenessReport
 from reaper.liveness.celery import CeleryProbe
 from reaper.liveness.worker_registry import KnownWorker, WorkerRegistry
-from tests.support.brokers import PASSWORD, Broker, RabbitServer, RedisServer, Staff, rabbit_server
+from tests.support.brokers import PASSWORD, Broker, CeleryCluster, RabbitServer, RedisServer, rabbit_server
 from tests.support.daemons import PROJECT
 from tests.support.waiting import wait_until
 
@@ -47,9 +47,9 @@ def broker(request: pytest.FixtureRequest) -> Broker:
     return server
 
 
-def probe(staff: Staff, *queues: str, absence: float = 0, deadline: float = DEADLINE) -> CeleryProbe:
+def probe(cluster: CeleryCluster, *queues: str, absence: float = 0, deadline: float = DEADLINE) -> CeleryProbe:
     """A probe that trusts a worker's absence at once, unless `absence` says otherwise."""
-    return CeleryProbe(staff.broker.url, deadline, {staff.queue, *queues}, absence_seconds=absence)
+    return CeleryProbe(cluster.broker.url, deadline, {cluster.queue, *queues}, absence_seconds=absence)
 
 
 def timed(celery: CeleryProbe) -> tuple[LivenessReport, float]:
@@ -64,226 +64,232 @@ def dead(said: LivenessReport, id_: str, queue: str) -> bool:
 
 
 class TestAlive:
-    def test_executing_task_is_alive_and_has_its_worker_and_name(self, staff: Staff) -> None:
-        worker = staff.start_worker()
-        chore = staff.start_task()
-        said, seconds = timed(probe(staff))
+    def test_executing_task_is_alive_and_has_its_worker_and_name(self, cluster: CeleryCluster) -> None:
+        worker = cluster.start_worker()
+        chore = cluster.start_task()
+        said, seconds = timed(probe(cluster))
         assert said.trouble is None
         assert chore.id in said.alive
         assert said.executing == {chore.id: worker.name}
         assert said.names[chore.id] == "chores.linger"
-        assert staff.queue in said.queues
+        assert cluster.queue in said.queues
         assert seconds < DEADLINE / 2, "it does not wait for those who have all answered"
 
-    def test_waiting_tasks_are_alive_when_reserved_and_at_the_broker(self, staff: Staff) -> None:
-        staff.start_worker(CHORES_PREFETCH="3")
-        staff.start_task()
-        behind = [staff.send("nothing") for _ in range(8)]
-        asked = probe(staff)
+    def test_waiting_tasks_are_alive_when_reserved_and_at_the_broker(self, cluster: CeleryCluster) -> None:
+        cluster.start_worker(CHORES_PREFETCH="3")
+        cluster.start_task()
+        behind = [cluster.send("nothing") for _ in range(8)]
+        asked = probe(cluster)
         reserved = wait_until(lambda: [id_ for id_ in behind if id_ in asked.ask().alive], "some are reserved")
         assert len(reserved) >= 2
         said = asked.ask()
-        assert not any(dead(said, id_, staff.queue) for id_ in behind)
+        assert not any(dead(said, id_, cluster.queue) for id_ in behind)
         assert set(said.executing).isdisjoint(behind)
 
-    def test_scheduled_task_is_alive(self, staff: Staff) -> None:
-        staff.start_worker()
-        later = staff.send("nothing", countdown=365 * 86400)
-        asked = probe(staff)
+    def test_scheduled_task_is_alive(self, cluster: CeleryCluster) -> None:
+        cluster.start_worker()
+        later = cluster.send("nothing", countdown=365 * 86400)
+        asked = probe(cluster)
         wait_until(lambda: later in asked.ask().alive, "its worker has it")
         assert later not in asked.ask().executing
 
-    def test_task_that_was_never_sent_is_dead_while_its_queue_is_served(self, staff: Staff) -> None:
-        staff.start_worker()
-        assert dead(probe(staff).ask(), "never-sent", staff.queue)
+    def test_task_that_was_never_sent_is_dead_while_its_queue_is_served(self, cluster: CeleryCluster) -> None:
+        cluster.start_worker()
+        assert dead(probe(cluster).ask(), "never-sent", cluster.queue)
 
-    def test_queue_without_workers_makes_its_jobs_unknown(self, staff: Staff) -> None:
-        staff.start_worker()
-        said = probe(staff, "deserted").ask()
-        assert staff.queue in said.queues
+    def test_queue_without_workers_makes_its_jobs_unknown(self, cluster: CeleryCluster) -> None:
+        cluster.start_worker()
+        said = probe(cluster, "deserted").ask()
+        assert cluster.queue in said.queues
         assert "deserted" not in said.queues
         assert not dead(said, "any", "deserted")
 
-    def test_message_in_a_queue_without_workers_is_not_dead(self, staff: Staff) -> None:
-        staff.start_worker("another" + staff.queue)
-        waiting = staff.send("nothing")
-        said = probe(staff).ask()
-        assert waiting in said.alive or staff.queue in said.backlog
+    def test_message_in_a_queue_without_workers_is_not_dead(self, cluster: CeleryCluster) -> None:
+        cluster.start_worker("another" + cluster.queue)
+        waiting = cluster.send("nothing")
+        said = probe(cluster).ask()
+        assert waiting in said.alive or cluster.queue in said.backlog
 
-    def test_no_task_is_dead_without_any_worker(self, staff: Staff) -> None:
-        said = probe(staff).ask()
+    def test_no_task_is_dead_without_any_worker(self, cluster: CeleryCluster) -> None:
+        said = probe(cluster).ask()
         assert said.trouble is None
         assert not said.queues
 
 
 class TestGone:
-    def test_task_of_a_killed_worker_is_dead_when_another_worker_of_its_queue_answers(self, staff: Staff) -> None:
-        first = staff.start_worker()
-        chore = staff.start_task()
-        staff.start_worker()
-        asked = probe(staff)
+    def test_task_of_a_killed_worker_is_dead_when_another_worker_of_its_queue_answers(
+        self, cluster: CeleryCluster
+    ) -> None:
+        first = cluster.start_worker()
+        chore = cluster.start_task()
+        cluster.start_worker()
+        asked = probe(cluster)
         assert chore.id in asked.ask().alive
         first.kill()
         wait_until(lambda: not chore.alive, "its task has died with it")
-        wait_until(lambda: dead(asked.ask(), chore.id, staff.queue), "it is dead")
+        wait_until(lambda: dead(asked.ask(), chore.id, cluster.queue), "it is dead")
 
-    def test_killed_worker_keeps_its_queue_unknown_for_the_absence_and_no_longer(self, staff: Staff) -> None:
-        first = staff.start_worker()
-        chore = staff.start_task()
-        staff.start_worker()
-        asked = probe(staff, absence=5)
-        wait_until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
+    def test_killed_worker_keeps_its_queue_unknown_for_the_absence_and_no_longer(self, cluster: CeleryCluster) -> None:
+        first = cluster.start_worker()
+        chore = cluster.start_task()
+        cluster.start_worker()
+        asked = probe(cluster, absence=5)
+        wait_until(lambda: cluster.queue in asked.ask().queues, "the witness has asked for long enough")
         first.kill()
         begun = time.monotonic()
         said = asked.ask()
-        assert staff.queue not in said.queues
+        assert cluster.queue not in said.queues
         assert first.name in " ".join(said.doubts) or "did not answer" in " ".join(said.doubts)
-        wait_until(lambda: dead(asked.ask(), chore.id, staff.queue), "it is dead")
+        wait_until(lambda: dead(asked.ask(), chore.id, cluster.queue), "it is dead")
         assert time.monotonic() - begun >= 5
 
-    def test_task_of_a_worker_in_warm_shutdown_is_not_dead(self, staff: Staff) -> None:
-        first = staff.start_worker()
-        chore = staff.start_task()
-        staff.start_worker()
-        asked = probe(staff, absence=4)
-        wait_until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
+    def test_task_of_a_worker_in_warm_shutdown_is_not_dead(self, cluster: CeleryCluster) -> None:
+        first = cluster.start_worker()
+        chore = cluster.start_task()
+        cluster.start_worker()
+        asked = probe(cluster, absence=4)
+        wait_until(lambda: cluster.queue in asked.ask().queues, "the witness has asked for long enough")
         first.shut_down_warmly()
         begun = time.monotonic()
         while time.monotonic() - begun < 3:
-            assert not dead(asked.ask(), chore.id, staff.queue)
+            assert not dead(asked.ask(), chore.id, cluster.queue)
         assert chore.alive, "the test shows nothing unless the task still runs"
 
     @pytest.mark.parametrize("broker", ["redis"], indirect=True)  # over RabbitMQ the name is taken until then
-    def test_successor_of_the_same_name_does_not_prove_that_its_predecessor_ended(self, staff: Staff) -> None:
-        first = staff.start_worker()
-        chore = staff.start_task()
-        asked = probe(staff, absence=6)
-        wait_until(lambda: staff.queue in asked.ask().queues, "the witness has asked for long enough")
+    def test_successor_of_the_same_name_does_not_prove_that_its_predecessor_ended(self, cluster: CeleryCluster) -> None:
+        first = cluster.start_worker()
+        chore = cluster.start_task()
+        asked = probe(cluster, absence=6)
+        wait_until(lambda: cluster.queue in asked.ask().queues, "the witness has asked for long enough")
         first.shut_down_warmly()
-        staff.start_worker(name=first.name)
+        cluster.start_worker(name=first.name)
         said = asked.ask()
         assert chore.alive, "the test shows nothing unless the task still runs"
-        assert not dead(said, chore.id, staff.queue)
+        assert not dead(said, chore.id, cluster.queue)
         assert f"{first.name} (process" in " ".join(said.doubts)
 
-    def test_probe_that_has_only_begun_to_ask_reports_no_task_dead(self, staff: Staff) -> None:
-        staff.start_worker()
-        said = probe(staff, absence=60).ask()
-        assert staff.queue not in said.queues
+    def test_probe_that_has_only_begun_to_ask_reports_no_task_dead(self, cluster: CeleryCluster) -> None:
+        cluster.start_worker()
+        said = probe(cluster, absence=60).ask()
+        assert cluster.queue not in said.queues
         assert "have been asked for" in said.doubts[0]
 
-    def test_unacknowledged_message_of_a_killed_worker_is_not_dead(self, staff: Staff) -> None:
-        worker = staff.start_worker()
-        chore = staff.start_task("linger_late")
+    def test_unacknowledged_message_of_a_killed_worker_is_not_dead(self, cluster: CeleryCluster) -> None:
+        worker = cluster.start_worker()
+        chore = cluster.start_task("linger_late")
         worker.kill()
         # Somebody serves, but not this queue: nobody takes the message.
-        staff.start_worker("another" + staff.queue)
-        asked = probe(staff)
+        cluster.start_worker("another" + cluster.queue)
+        asked = probe(cluster)
         wait_until(lambda: (said := asked.ask()).backlog or chore.id in said.alive, "the broker has it")
-        assert not dead(asked.ask(), chore.id, staff.queue)
+        assert not dead(asked.ask(), chore.id, cluster.queue)
 
     @pytest.mark.parametrize("broker", ["rabbit"], indirect=True)
-    def test_delayed_message_may_be_the_job_of_any_queue(self, staff: Staff) -> None:
-        staff.start_worker()
-        asked = probe(staff)
+    def test_delayed_message_may_be_the_job_of_any_queue(self, cluster: CeleryCluster) -> None:
+        cluster.start_worker()
+        asked = probe(cluster)
         assert not asked.ask().backlog
-        with Connection(staff.broker.url) as connection:
+        with Connection(cluster.broker.url) as connection:
             declare_native_delayed_delivery_exchanges_and_queues(connection, "classic")
             channel = connection.default_channel
             try:
                 assert not asked.ask().backlog
                 Producer(channel).publish("later", routing_key="celery_delayed_5")
-                wait_until(lambda: asked.ask().backlog == {staff.queue}, "it is seen")
+                wait_until(lambda: asked.ask().backlog == {cluster.queue}, "it is seen")
             finally:
                 for level in range(28):
                     channel.queue_delete(f"celery_delayed_{level}")
 
 
 class TestSilent:
-    def test_frozen_worker_makes_the_jobs_of_its_queue_unknown_also_to_a_new_probe(self, staff: Staff) -> None:
-        frozen = staff.start_worker()
-        chore = staff.start_task()
-        staff.start_worker()
+    def test_frozen_worker_makes_the_jobs_of_its_queue_unknown_also_to_a_new_probe(
+        self, cluster: CeleryCluster
+    ) -> None:
+        frozen = cluster.start_worker()
+        chore = cluster.start_task()
+        cluster.start_worker()
         frozen.freeze()
-        said, seconds = timed(probe(staff, deadline=4))
-        assert staff.queue not in said.queues
+        said, seconds = timed(probe(cluster, deadline=4))
+        assert cluster.queue not in said.queues
         assert "did not answer" in said.doubts[0]
         assert seconds <= 4 + SLACK
         frozen.thaw()
-        asked = probe(staff)
+        asked = probe(cluster)
         wait_until(lambda: chore.id in asked.ask().alive, "it is heard again")
-        assert staff.queue in asked.ask().queues
+        assert cluster.queue in asked.ask().queues
 
-    def test_busy_solo_worker_does_not_answer_and_its_task_is_not_dead(self, staff: Staff) -> None:
-        staff.start_worker(pool="solo")
-        chore = staff.start_task()
-        staff.start_worker()
-        said = probe(staff, deadline=4).ask()
-        assert not dead(said, chore.id, staff.queue)
-        assert staff.queue not in said.queues
+    def test_busy_solo_worker_does_not_answer_and_its_task_is_not_dead(self, cluster: CeleryCluster) -> None:
+        cluster.start_worker(pool="solo")
+        chore = cluster.start_task()
+        cluster.start_worker()
+        said = probe(cluster, deadline=4).ask()
+        assert not dead(said, chore.id, cluster.queue)
+        assert cluster.queue not in said.queues
         chore.finish()
-        asked = probe(staff)
-        wait_until(lambda: staff.queue in asked.ask().queues, "it answers again")
+        asked = probe(cluster)
+        wait_until(lambda: cluster.queue in asked.ask().queues, "it answers again")
 
-    def test_busy_thread_worker_answers(self, staff: Staff) -> None:
-        worker = staff.start_worker(pool="threads")
-        chore = staff.start_task()
-        said = probe(staff).ask()
+    def test_busy_thread_worker_answers(self, cluster: CeleryCluster) -> None:
+        worker = cluster.start_worker(pool="threads")
+        chore = cluster.start_task()
+        said = probe(cluster).ask()
         assert said.executing == {chore.id: worker.name}
-        assert staff.queue in said.queues
+        assert cluster.queue in said.queues
         chore.finish()
 
     @pytest.mark.parametrize("question", ["reserved", "active", "active_queues"])
-    def test_worker_that_does_not_answer_every_command_serves_no_queue(self, staff: Staff, question: str) -> None:
-        staff.start_worker(CHORES_MUTE=question)
-        chore = staff.start_task()
-        said = probe(staff, deadline=4).ask()
-        assert not dead(said, chore.id, staff.queue)
-        assert staff.queue not in said.queues
+    def test_worker_that_does_not_answer_every_command_serves_no_queue(
+        self, cluster: CeleryCluster, question: str
+    ) -> None:
+        cluster.start_worker(CHORES_MUTE=question)
+        chore = cluster.start_task()
+        said = probe(cluster, deadline=4).ask()
+        assert not dead(said, chore.id, cluster.queue)
+        assert cluster.queue not in said.queues
 
 
 class TestTrouble:
-    def test_broker_that_is_away_is_trouble_until_it_is_back(self, staff: Staff) -> None:
-        staff.start_worker()
-        chore = staff.start_task()
-        asked = probe(staff)
+    def test_broker_that_is_away_is_trouble_until_it_is_back(self, cluster: CeleryCluster) -> None:
+        cluster.start_worker()
+        chore = cluster.start_task()
+        asked = probe(cluster)
         assert chore.id in asked.ask().alive
-        staff.broker.down()
+        cluster.broker.down()
         said, seconds = timed(asked)
-        assert said.trouble is not None and staff.broker.place in said.trouble
+        assert said.trouble is not None and cluster.broker.address in said.trouble
         assert not said.queues and not said.alive
         assert seconds < DEADLINE + SLACK
-        staff.broker.up()
+        cluster.broker.up()
         wait_until(lambda: chore.id in asked.ask().alive, "the worker has come back", 60)
 
-    def test_wrong_password_is_trouble_without_showing_it(self, staff: Staff) -> None:
+    def test_wrong_password_is_trouble_without_showing_it(self, cluster: CeleryCluster) -> None:
         wrong = "wr0ng:p@ss/w0rd".replace("@", "%40").replace(":", "%3A").replace("/", "%2F")
-        said = CeleryProbe(staff.broker.url_with(wrong), DEADLINE).ask()
+        said = CeleryProbe(cluster.broker.url_with(wrong), DEADLINE).ask()
         assert said.trouble is not None
         assert "\n" not in said.trouble
-        assert staff.broker.place in said.trouble
+        assert cluster.broker.address in said.trouble
         assert "wr0ng" not in said.trouble and PASSWORD not in said.trouble
 
-    def test_frozen_broker_does_not_delay_the_sweep(self, staff: Staff) -> None:
-        staff.broker.freeze()
+    def test_frozen_broker_does_not_delay_the_sweep(self, cluster: CeleryCluster) -> None:
+        cluster.broker.freeze()
         try:
-            said, seconds = timed(probe(staff, deadline=2))
+            said, seconds = timed(probe(cluster, deadline=2))
         finally:
-            staff.broker.thaw()
+            cluster.broker.thaw()
         assert said.trouble is not None
         assert seconds <= 2 + SLACK
 
-    def test_broker_that_freezes_during_an_inspection_does_not_delay_the_sweep(self, staff: Staff) -> None:
-        worker = staff.start_worker()
+    def test_broker_that_freezes_during_an_inspection_does_not_delay_the_sweep(self, cluster: CeleryCluster) -> None:
+        worker = cluster.start_worker()
         worker.freeze()  # so that the inspection waits for it
-        asked = probe(staff, deadline=4)
-        begun, freezer = time.monotonic(), threading.Timer(1.5, staff.broker.freeze)
+        asked = probe(cluster, deadline=4)
+        begun, freezer = time.monotonic(), threading.Timer(1.5, cluster.broker.freeze)
         freezer.start()
         try:
             said = asked.ask()
         finally:
             freezer.join()
-            staff.broker.thaw()
+            cluster.broker.thaw()
         assert time.monotonic() - begun <= 4 + SLACK
         assert not said.queues
 
@@ -307,31 +313,33 @@ def test_transport_without_remote_control_is_trouble(url: str) -> None:
 
 class TestRevoke:
     @pytest.mark.parametrize("kill_signal", ["SIGTERM", "SIGKILL"])
-    def test_revoke_ends_the_process_of_a_task_and_not_the_worker(self, staff: Staff, kill_signal: str) -> None:
-        worker = staff.start_worker()
-        chore, spared = staff.start_task(), staff.send("nothing", countdown=3600)
-        asked = CeleryProbe(staff.broker.url, DEADLINE, {staff.queue}, absence_seconds=0, kill_signal=kill_signal)
+    def test_revoke_ends_the_process_of_a_task_and_not_the_worker(
+        self, cluster: CeleryCluster, kill_signal: str
+    ) -> None:
+        worker = cluster.start_worker()
+        chore, spared = cluster.start_task(), cluster.send("nothing", countdown=3600)
+        asked = CeleryProbe(cluster.broker.url, DEADLINE, {cluster.queue}, absence_seconds=0, kill_signal=kill_signal)
         asked.revoke([chore.id])
         wait_until(lambda: not chore.alive, "the process has ended")
-        wait_until(lambda: dead(asked.ask(), chore.id, staff.queue), "the worker does not have it any more")
+        wait_until(lambda: dead(asked.ask(), chore.id, cluster.queue), "the worker does not have it any more")
         assert worker.running
         assert spared in asked.ask().alive
 
-    def test_revoked_task_that_waits_is_never_started(self, staff: Staff) -> None:
-        staff.start_worker()
-        running = staff.start_task()
-        track = staff.folder / "never"
-        waiting = staff.send("linger", str(track))
-        asked = probe(staff)
+    def test_revoked_task_that_waits_is_never_started(self, cluster: CeleryCluster) -> None:
+        cluster.start_worker()
+        running = cluster.start_task()
+        track = cluster.folder / "never"
+        waiting = cluster.send("linger", str(track))
+        asked = probe(cluster)
         wait_until(lambda: waiting in asked.ask().alive, "it waits")
         asked.revoke([waiting])
         running.finish()
-        wait_until(lambda: dead(asked.ask(), waiting, staff.queue), "it is gone")
+        wait_until(lambda: dead(asked.ask(), waiting, cluster.queue), "it is gone")
         assert not track.exists()
 
-    def test_revoke_fails_when_no_worker_answers(self, staff: Staff) -> None:
+    def test_revoke_fails_when_no_worker_answers(self, cluster: CeleryCluster) -> None:
         with pytest.raises(ProbeUnavailable, match="no worker answered"):
-            probe(staff, deadline=2).revoke(["any"])
+            probe(cluster, deadline=2).revoke(["any"])
 
     def test_revoke_fails_when_the_broker_is_away(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -342,7 +350,7 @@ class TestRevoke:
 
 class TestHousekeeping:
     def test_inspection_leaves_nothing_open_here_or_at_the_broker(self, redis: RedisServer, tmp_path: Path) -> None:
-        ours, staff = psutil.Process(), Staff(redis, tmp_path)
+        ours, cluster = psutil.Process(), CeleryCluster(redis, tmp_path)
         with Redis.from_url(redis.url) as client:
 
             def left() -> tuple[int, int, int, int, set[bytes]]:
@@ -350,15 +358,15 @@ class TestHousekeeping:
                 return ours.num_fds(), ours.num_threads(), len(ours.children()), len(client.client_list()), keys
 
             try:
-                staff.start_worker()
-                asked = probe(staff)
+                cluster.start_worker()
+                asked = probe(cluster)
                 asked.ask()
                 before = wait_until(lambda: left() if b"" not in left()[4] else None, "it is quiet")
                 for _ in range(int(os.environ.get("REAPER_TEST_ASKS", "25"))):
-                    assert asked.ask().queues == {staff.queue}
+                    assert asked.ask().queues == {cluster.queue}
                 wait_until(lambda: left() == before, f"as before: {before}, now {left()}")
             finally:
-                staff.close()
+                cluster.close()
 
     def test_probe_imports_nothing_of_celery_and_touches_no_signal_or_log(self, redis: RedisServer) -> None:
         text = """

@@ -32,7 +32,7 @@ def log() -> Iterator[Lines]:
         yield lines
 
 
-class Nightly:
+class LoggedSweeps:
     """Sweeps that the journal is told of, as a daemon does them one after the other."""
 
     def __init__(self, protea: Protea, **options: Any) -> None:
@@ -63,7 +63,7 @@ def events(log: Lines) -> list[str]:
 
 def test_reap_is_logged_by_job_and_in_total(protea: Protea, log: Lines) -> None:
     job = protea.stale()
-    report = Nightly(protea).sweep()
+    report = LoggedSweeps(protea).sweep()
     [one, all_] = [line for line in log if line["log_level"] == "warning"]
     assert one["event"] == "Reaped stale job."
     assert (one["job"], one["kind"], one["reason"], one["witness"]) == (job, "embed", "JobTimeout", "job_event")
@@ -76,14 +76,14 @@ def test_reap_is_logged_by_job_and_in_total(protea: Protea, log: Lines) -> None:
 
 def test_sweep_that_finds_nothing_logs_nothing(protea: Protea, log: Lines) -> None:
     protea.job(age=10)
-    Nightly(protea).sweep(3)
+    LoggedSweeps(protea).sweep(3)
     assert events(log) == []
 
 
 def test_reaped_jobs_beyond_a_hundred_are_only_counted(protea: Protea, log: Lines) -> None:
     for _ in range(130):
         protea.stale()
-    Nightly(protea, batch_size=40, breaker=Breaker(50, 1)).sweep()
+    LoggedSweeps(protea, batch_size=40, breaker=Breaker(50, 1)).sweep()
     assert events(log) == ["Reaped stale job."] * 100 + ["Reaped 130 stale job(s)."]
 
 
@@ -99,7 +99,7 @@ def test_sources_that_reap_at_the_same_time_do_not_mix_up_their_hundreds(log: Li
 def test_spared_job_is_logged_once_and_not_at_every_sweep(protea: Protea, log: Lines) -> None:
     first = protea.job(age=7 * HOUR)
     protea.event(first, age=MINUTE)
-    night = Nightly(protea)
+    night = LoggedSweeps(protea)
     night.sweep(5)
     [line] = told(log)
     assert (line["event"], line["log_level"], line["job"]) == ("Reaper skipped live job.", "info", first)
@@ -117,7 +117,7 @@ def test_spared_job_is_logged_once_and_not_at_every_sweep(protea: Protea, log: L
 def test_very_many_spared_jobs_are_counted_beyond_a_hundred(protea: Protea, log: Lines) -> None:
     for _ in range(120):
         protea.event(protea.job(age=7 * HOUR))
-    Nightly(protea).sweep(2)
+    LoggedSweeps(protea).sweep(2)
     assert events(log) == ["Reaper skipped live job."] * 100 + ["Reaper skipped more live jobs."]
     assert [line["jobs"] for line in log if "jobs" in line] == [20]
 
@@ -127,7 +127,7 @@ def test_refused_job_is_logged_and_the_others_are_reaped(protea: Protea, log: Li
     protea.connection.execute(
         "ALTER TABLE job ADD CONSTRAINT no_end CHECK (operation <> 'refused' OR status <> 'failed')"
     )
-    Nightly(protea).sweep(3)
+    LoggedSweeps(protea).sweep(3)
     assert (protea.status(bad), protea.status(good)) == ("running", "failed")
     [line] = [line for line in log if line["log_level"] == "error"]
     assert (line["event"], line["job"]) == ("Reaper could not end a job: the database refused it.", bad)
@@ -137,7 +137,7 @@ def test_refused_job_is_logged_and_the_others_are_reaped(protea: Protea, log: Li
 
 def test_lock_holder_is_logged_once(protea: Protea, log: Lines) -> None:
     job = protea.stale()
-    night = Nightly(protea)
+    night = LoggedSweeps(protea)
     night.source = protea.source(thresholds(stall=0.3))
     with protea.connect() as other:
         other.execute("SET application_name = 'a debugger'")
@@ -212,7 +212,7 @@ def test_source_that_is_configured_again_is_logged_again(log: Lines) -> None:
 
 def test_mass_silence_is_told_once_and_so_is_its_end(protea: Protea, log: Lines) -> None:
     jobs = [protea.stale() for _ in range(60)]
-    night = Nightly(protea)
+    night = LoggedSweeps(protea)
     assert night.sweep(3).outcome is Outcome.HELD
     [line] = told(log)
     assert line["event"].startswith("Reaper breaker is open: ")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.errors import NotPurgeable
 from reaper.model import Outcome, PurgeReport
 from reaper.operations.purge import PurgeOptions, purge, require_purgeable
@@ -58,7 +58,7 @@ also = [{ delete = "note", match = { task_id = "id", task_part = "part" } }]
 """
 
 
-class Shed:
+class TaskSystem:
     """A job system with a key of two columns, on either server. Ages are days before the database's now."""
 
     tables = """
@@ -73,11 +73,11 @@ class Shed:
     """
 
     def __init__(self, database: Database) -> None:
-        self.database, self.hand = database, database.session(autocommit=True)
+        self.database, self.session = database, database.session(autocommit=True)
         self._made = itertools.count()
         column_type = "datetime(6)" if isinstance(database, MariaDBDatabase) else "timestamptz"
         for statement in self.tables.format(column_type=column_type).split(";"):
-            self.hand.do(statement)
+            self.session.do(statement)
 
     def task(
         self, *, ended: float | None = 40, made: float = 50, state: str = "done", parent: str | None = None
@@ -85,8 +85,8 @@ class Shed:
         """Its part, with an id of 7 for each second one: both columns are the key."""
         number = next(self._made)
         part, id_ = f"p{number:04}", 7 + number % 2
-        above = self.hand.ask("SELECT id, part FROM task WHERE part = %s", parent)[0] if parent else (None, None)
-        self.hand.do(
+        above = self.session.ask("SELECT id, part FROM task WHERE part = %s", parent)[0] if parent else (None, None)
+        self.session.do(
             f"INSERT INTO task VALUES (%s, %s, %s, {self.database.ago}, {self.database.ago}, %s, %s)",
             id_,
             part,
@@ -100,17 +100,17 @@ class Shed:
     def fill(self, tasks: int = 500) -> None:
         """Young tasks, so that no server finds it quicker to read the whole table: MariaDB waits for all it reads."""
         rows = ", ".join(f"({number}, 'young', 'done', {self.database.ago})" for number in range(100, 100 + tasks))
-        self.hand.do(f"INSERT INTO task (id, part, state, ended) VALUES {rows}", *[DAY] * tasks)
+        self.session.do(f"INSERT INTO task (id, part, state, ended) VALUES {rows}", *[DAY] * tasks)
         maria = isinstance(self.database, MariaDBDatabase)
-        self.hand.do("ANALYZE TABLE task" if maria else "ANALYZE task")
+        self.session.do("ANALYZE TABLE task" if maria else "ANALYZE task")
 
     def attach(self, table: str, *parts: str) -> None:
         for part in parts:
-            self.hand.do(f"INSERT INTO {table} SELECT id, part FROM task WHERE part = %s", part)
+            self.session.do(f"INSERT INTO {table} SELECT id, part FROM task WHERE part = %s", part)
 
     def left(self, table: str = "task") -> set[str]:
         column = "part" if table == "task" else "task_part"
-        return {part for (part,) in self.hand.ask(f"SELECT {column} FROM {table}")}
+        return {part for (part,) in self.session.ask(f"SELECT {column} FROM {table}")}
 
     def source(self, **changes: Any) -> Source:
         profile = resolve("shed", {"shed": {**tomllib.loads(SHED), **changes}})
@@ -125,178 +125,178 @@ class Shed:
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
-def shed(request: pytest.FixtureRequest) -> Iterator[Shed]:
+def system(request: pytest.FixtureRequest) -> Iterator[TaskSystem]:
     with database_on(request, request.param) as database:
-        shed = Shed(database)
-        yield shed
-        shed.hand.close()
+        system = TaskSystem(database)
+        yield system
+        system.session.close()
 
 
 # --- which rows are deleted ----------------------------------------------------------------------------
 
 
-def test_purge_deletes_what_finished_before_the_cutoff_and_nothing_else(shed: Shed) -> None:
-    old, older = shed.task(ended=30.001), shed.task(ended=4000)
-    young, unfinished = shed.task(ended=29.999), shed.task(ended=None, state="queued")
-    report = shed.purge()
-    assert shed.left() == {young, unfinished}
+def test_purge_deletes_what_finished_before_the_cutoff_and_nothing_else(system: TaskSystem) -> None:
+    old, older = system.task(ended=30.001), system.task(ended=4000)
+    young, unfinished = system.task(ended=29.999), system.task(ended=None, state="queued")
+    report = system.purge()
+    assert system.left() == {young, unfinished}
     assert (report.outcome, report.purged, report.left, report.refusals) == (Outcome.DONE, 2, 0, {})
     assert old != older and report.before is not None
-    assert shed.purge(days_to_keep=1).purged == 1
-    assert shed.left() == {unfinished}
+    assert system.purge(days_to_keep=1).purged == 1
+    assert system.left() == {unfinished}
 
 
-def test_first_known_end_counts(shed: Shed) -> None:
+def test_first_known_end_counts(system: TaskSystem) -> None:
     where = {"where": [{"column": "state", "in": ["done"]}], "at": ["ended", "made"]}
-    unknown = shed.task(ended=None, made=40)
-    shed.task(ended=3, made=40)
-    assert shed.purge(shed.source(purge=where), dry_run=True).found == 1
-    shed.purge(shed.source(purge=where))
-    assert unknown not in shed.left() and len(shed.left()) == 1
+    unknown = system.task(ended=None, made=40)
+    system.task(ended=3, made=40)
+    assert system.purge(system.source(purge=where), dry_run=True).found == 1
+    system.purge(system.source(purge=where))
+    assert unknown not in system.left() and len(system.left()) == 1
 
 
 def test_zero_date_of_mariadb_is_no_end(mariadb: MariaDB) -> None:
-    shed = Shed(MariaDBDatabase(mariadb.create_database("zero")))
-    old, young = shed.task(made=40), shed.task(made=3)
-    shed.hand.do("SET sql_mode = ''")
-    shed.hand.do("UPDATE task SET ended = '0000-00-00'")
-    assert shed.purge().purged == 1
-    assert shed.left() == {young} and old != young
-    shed.hand.close()
+    system = TaskSystem(MariaDBDatabase(mariadb.create_database("zero")))
+    old, young = system.task(made=40), system.task(made=3)
+    system.session.do("SET sql_mode = ''")
+    system.session.do("UPDATE task SET ended = '0000-00-00'")
+    assert system.purge().purged == 1
+    assert system.left() == {young} and old != young
+    system.session.close()
     mariadb.drop_database("zero")
 
 
-def test_running_row_is_never_deleted_whatever_the_profile_says(shed: Shed) -> None:
-    running = shed.task(state="running")
-    done = shed.task()
-    with shed.source().connect() as connection:
-        purge = PurgeStatements(shed.source().rule.tables, purge_cutoff(connection, 1))
+def test_running_row_is_never_deleted_whatever_the_profile_says(system: TaskSystem) -> None:
+    running = system.task(state="running")
+    done = system.task()
+    with system.source().connect() as connection:
+        purge = PurgeStatements(system.source().rule.tables, purge_cutoff(connection, 1))
         keys = [("7", running), ("8", done)]
         assert purge.run(connection, keys) == 1
         connection.commit()
-    assert shed.left() == {running}
-    assert shed.purge().purged == 0
+    assert system.left() == {running}
+    assert system.purge().purged == 0
 
 
-def test_delete_statement_by_itself_spares_a_running_row(shed: Shed) -> None:
-    running = shed.task(state="running")
-    source = shed.source(purge={"where": [{"column": "ended", "is": "not null"}], "at": ["ended"]})
+def test_delete_statement_by_itself_spares_a_running_row(system: TaskSystem) -> None:
+    running = system.task(state="running")
+    source = system.source(purge={"where": [{"column": "ended", "is": "not null"}], "at": ["ended"]})
     with source.connect() as connection:
         purge = PurgeStatements(source.rule.tables, purge_cutoff(connection, 1))
         parameters = {"any_0": ["7"], "any_1": [running], "any_key": [("7", running)]}
         assert connection.execute(purge.delete, parameters).rowcount == 0
 
 
-def test_parents_and_children_of_running_rows_stay(shed: Shed) -> None:
-    parent = shed.task()
-    child = shed.task(state="running", parent=parent)
-    above = shed.task(state="running")
-    below = shed.task(parent=above)
-    over, under = (both := shed.task()), shed.task(parent=both)
-    assert shed.purge().purged == 2
-    assert shed.left() == {parent, child, above, below} and not {over, under} & shed.left()
+def test_parents_and_children_of_running_rows_stay(system: TaskSystem) -> None:
+    parent = system.task()
+    child = system.task(state="running", parent=parent)
+    above = system.task(state="running")
+    below = system.task(parent=above)
+    over, under = (both := system.task()), system.task(parent=both)
+    assert system.purge().purged == 2
+    assert system.left() == {parent, child, above, below} and not {over, under} & system.left()
 
 
-def test_needed_rows_stay(shed: Shed) -> None:
-    needed, free = shed.task(), shed.task()
-    shed.attach("pin", needed)
-    shed.attach("note", needed, free)
-    assert shed.purge().purged == 1
-    assert shed.left() == shed.left("note") == {needed}
+def test_needed_rows_stay(system: TaskSystem) -> None:
+    needed, free = system.task(), system.task()
+    system.attach("pin", needed)
+    system.attach("note", needed, free)
+    assert system.purge().purged == 1
+    assert system.left() == system.left("note") == {needed}
 
 
-def test_epoch_column_is_compared_exactly(shed: Shed) -> None:
-    now = "unix_timestamp(now(6))" if isinstance(shed.database, MariaDBDatabase) else "extract(epoch FROM now())"
+def test_epoch_column_is_compared_exactly(system: TaskSystem) -> None:
+    now = "unix_timestamp(now(6))" if isinstance(system.database, MariaDBDatabase) else "extract(epoch FROM now())"
     for unit, name in ((1, "epoch s"), (1000, "epoch ms")):
-        shed.hand.do("DROP TABLE IF EXISTS counted")
-        shed.hand.do("CREATE TABLE counted (id integer PRIMARY KEY, state varchar(9), ended bigint)")
+        system.session.do("DROP TABLE IF EXISTS counted")
+        system.session.do("CREATE TABLE counted (id integer PRIMARY KEY, state varchar(9), ended bigint)")
         for id_, days in ((1, 31), (2, 29), (3, 30.01)):
-            shed.hand.do(f"INSERT INTO counted SELECT %s, 'done', ({now} - %s) * %s", id_, days * DAY, unit)
-        source = shed.source(
+            system.session.do(f"INSERT INTO counted SELECT %s, 'done', ({now} - %s) * %s", id_, days * DAY, unit)
+        source = system.source(
             time=name,
             jobs={"table": "counted", "key": ["id"], "started": ["ended"],
                   "running": {"column": "state", "in": ["running"]}},
             alive=[],
             purge={"where": [{"column": "state", "in": ["done"]}], "at": ["ended"]},
         )  # fmt: skip
-        assert shed.purge(source, page_size=1).purged == 2
-        assert shed.hand.one("SELECT id FROM counted") == 2
+        assert system.purge(source, page_size=1).purged == 2
+        assert system.session.one("SELECT id FROM counted") == 2
 
 
-def test_cutoff_is_by_the_clock_of_the_database(shed: Shed) -> None:
+def test_cutoff_is_by_the_clock_of_the_database(system: TaskSystem) -> None:
     script = (
         "import sys, tests.operations.test_purge as t\nfrom reaper.operations.purge import PurgeOptions, purge\n"
         "profile = t.resolve('shed', {'shed': t.tomllib.loads(t.SHED)})\n"
         "source = t.Source('main', sys.argv[1], profile, t.thresholds(), t.PATIENCE)\n"
         "print(purge(source, PurgeOptions(30, 10), t.PurgeRecorder()).purged)"
     )
-    shed.task(ended=29)
-    shed.task(ended=31)
+    system.task(ended=29)
+    system.task(ended=31)
     for ahead in (400, -400):
         ran = subprocess.run(
-            [sys.executable, "-c", script, shed.database.url],
+            [sys.executable, "-c", script, system.database.url],
             env={**os.environ, "LD_PRELOAD": faketime(), "FAKETIME": f"{ahead:+d}d", "PYTHONPATH": str(PROJECT)},
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert int(ran.stdout) == (1 if ahead > 0 else 0)
-    assert len(shed.left()) == 1
+    assert len(system.left()) == 1
 
 
 # --- pages and batches ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("batch_size", "page_size"), [(1, 1), (3, 7), (7, 7), (10, 21), (100, 1000)])
-def test_rows_are_met_once_however_the_pages_fall(shed: Shed, batch_size: int, page_size: int) -> None:
+def test_rows_are_met_once_however_the_pages_fall(system: TaskSystem, batch_size: int, page_size: int) -> None:
     """Rows with the same end are ordered by their keys; rows that may not be deleted are skipped."""
-    parts = [shed.task(ended=40 + number // 9) for number in range(40)]
+    parts = [system.task(ended=40 + number // 9) for number in range(40)]
     pinned = set(parts[::5])
-    shed.attach("pin", *pinned)
-    shed.hand.do("UPDATE task SET ended = (SELECT * FROM (SELECT min(ended) FROM task) AS t) WHERE part > 'p0020'")
+    system.attach("pin", *pinned)
+    system.session.do("UPDATE task SET ended = (SELECT * FROM (SELECT min(ended) FROM task) AS t) WHERE part > 'p0020'")
     told = PurgeRecorder()
-    report = shed.purge(told=told, batch_size=batch_size, page_size=page_size)
-    assert shed.left() == pinned
+    report = system.purge(told=told, batch_size=batch_size, page_size=page_size)
+    assert system.left() == pinned
     assert (report.purged, sum(told.batches), max(told.batches) <= batch_size) == (32, 32, True)
 
 
-def test_oldest_rows_are_deleted_first(shed: Shed) -> None:
-    ages = {shed.task(ended=age): age for age in (50, 35, 44, 90)}
+def test_oldest_rows_are_deleted_first(system: TaskSystem) -> None:
+    ages = {system.task(ended=age): age for age in (50, 35, 44, 90)}
     told = PurgeRecorder()
-    shed.purge(told=told, batch_size=2, should_stop=lambda: len(told.batches) == 1)
-    assert sorted(ages[part] for part in shed.left()) == [35, 44]
+    system.purge(told=told, batch_size=2, should_stop=lambda: len(told.batches) == 1)
+    assert sorted(ages[part] for part in system.left()) == [35, 44]
 
 
-def test_stopped_purge_ends_after_its_batch_and_the_next_one_goes_on(shed: Shed) -> None:
-    parts = [shed.task() for _ in range(30)]
-    shed.attach("note", *parts)
+def test_stopped_purge_ends_after_its_batch_and_the_next_one_goes_on(system: TaskSystem) -> None:
+    parts = [system.task() for _ in range(30)]
+    system.attach("note", *parts)
     told = PurgeRecorder()
-    report = shed.purge(told=told, should_stop=lambda: len(told.batches) == 2)
+    report = system.purge(told=told, should_stop=lambda: len(told.batches) == 2)
     assert (report.outcome, report.purged) == (Outcome.STOPPED, 20)
-    assert len(shed.left()) == 10 and shed.left() == shed.left("note")
-    assert shed.purge().purged == 10
-    assert not shed.left() | shed.left("note")
+    assert len(system.left()) == 10 and system.left() == system.left("note")
+    assert system.purge().purged == 10
+    assert not system.left() | system.left("note")
 
 
-def test_purge_that_is_stopped_before_the_first_batch_changes_nothing(shed: Shed) -> None:
-    shed.task()
-    assert shed.purge(should_stop=lambda: True).outcome is Outcome.STOPPED
-    assert len(shed.left()) == 1
+def test_purge_that_is_stopped_before_the_first_batch_changes_nothing(system: TaskSystem) -> None:
+    system.task()
+    assert system.purge(should_stop=lambda: True).outcome is Outcome.STOPPED
+    assert len(system.left()) == 1
 
 
-def test_dry_run_of_a_purge_counts_and_changes_nothing(shed: Shed) -> None:
-    shed.attach("note", shed.task(), shed.task())
-    shed.task(ended=1)
-    report = shed.purge(dry_run=True)
+def test_dry_run_of_a_purge_counts_and_changes_nothing(system: TaskSystem) -> None:
+    system.attach("note", system.task(), system.task())
+    system.task(ended=1)
+    report = system.purge(dry_run=True)
     assert (report.found, report.purged, report.outcome, report.dry_run) == (2, 0, Outcome.DONE, True)
-    assert len(shed.left()) == 3 and len(shed.left("note")) == 2
+    assert len(system.left()) == 3 and len(system.left("note")) == 2
 
 
-def test_purges_side_by_side_do_not_block_each_other(shed: Shed) -> None:
-    shed.attach("note", *(shed.task() for _ in range(120)))
+def test_purges_side_by_side_do_not_block_each_other(system: TaskSystem) -> None:
+    system.attach("note", *(system.task() for _ in range(120)))
     with ThreadPoolExecutor(3) as pool:
-        reports = list(pool.map(lambda _: shed.purge(batch_size=5), range(3)))
+        reports = list(pool.map(lambda _: system.purge(batch_size=5), range(3)))
     assert [report.error for report in reports] == [None] * 3
     assert sum(report.purged for report in reports) == 120
-    assert not shed.left() | shed.left("note")
+    assert not system.left() | system.left("note")
 
 
 # --- other sessions meanwhile --------------------------------------------------------------------------------
@@ -324,24 +324,24 @@ def before_each(source: Source, act: Callable[[int], None]) -> Iterator[list[str
     event.remove(source.engine, "commit", commit)
 
 
-def impatient(shed: Shed) -> Session:
-    session = shed.database.session(autocommit=True)
-    maria = isinstance(shed.database, MariaDBDatabase)
+def impatient(system: TaskSystem) -> Session:
+    session = system.database.session(autocommit=True)
+    maria = isinstance(system.database, MariaDBDatabase)
     session.do("SET innodb_lock_wait_timeout = 0" if maria else "SET lock_timeout = '20ms'")
     return session
 
 
-def test_row_that_runs_again_at_any_moment_stays_or_was_deleted_before(shed: Shed) -> None:
+def test_row_that_runs_again_at_any_moment_stays_or_was_deleted_before(system: TaskSystem) -> None:
     """A session that starts a finished row again finds it deleted, or keeps it with all that belongs to it."""
     outcomes = set()
     for place in itertools.count():
-        part = shed.task()
-        shed.attach("note", part)
-        source, restarted = shed.source(), list[bool]()
+        part = system.task()
+        system.attach("note", part)
+        source, restarted = system.source(), list[bool]()
 
         def restart(number: int, part: str = part, place: int = place, restarted: list[bool] = restarted) -> None:
             if number == place:
-                with impatient(shed) as worker:
+                with impatient(system) as worker:
                     try:
                         restarted.append(worker.do("UPDATE task SET state = 'running' WHERE part = %s", part) == 1)
                     except Exception as error:  # noqa: BLE001  of either driver: somebody holds the row
@@ -349,32 +349,32 @@ def test_row_that_runs_again_at_any_moment_stays_or_was_deleted_before(shed: She
                         restarted.append(False)
 
         with before_each(source, restart) as seen:
-            report = shed.purge(source)
+            report = system.purge(source)
         if place >= len(seen):
             break
         assert (report.outcome, report.refusals) == (Outcome.DONE, {})
-        assert shed.left() == shed.left("note") == ({part} if restarted[0] else set()), seen[place]
+        assert system.left() == system.left("note") == ({part} if restarted[0] else set()), seen[place]
         outcomes.add(restarted[0])
-        shed.hand.do("DELETE FROM note")
-        shed.hand.do("DELETE FROM task")
+        system.session.do("DELETE FROM note")
+        system.session.do("DELETE FROM task")
     assert outcomes == {True, False}
 
 
-def test_need_that_appears_after_the_lock_is_seen_by_the_second_check(shed: Shed) -> None:
-    source, needed = shed.source(), shed.task()
-    free = shed.task()
+def test_need_that_appears_after_the_lock_is_seen_by_the_second_check(system: TaskSystem) -> None:
+    source, needed = system.source(), system.task()
+    free = system.task()
 
     def pin(number: int) -> None:
         if number and "FOR UPDATE SKIP LOCKED" in seen[number - 1]:
-            shed.hand.do("INSERT INTO pin VALUES (7, %s)", needed)
+            system.session.do("INSERT INTO pin VALUES (7, %s)", needed)
 
     with before_each(source, pin) as seen:
-        report = shed.purge(source)
-    assert shed.left() == {needed} == shed.left("pin") and free not in shed.left()
+        report = system.purge(source)
+    assert system.left() == {needed} == system.left("pin") and free not in system.left()
     assert (report.purged, report.left, report.refusals) == (1, 1, {})
 
 
-def test_kill_at_any_moment_leaves_each_row_with_all_that_belongs_to_it_or_none(shed: Shed) -> None:
+def test_kill_at_any_moment_leaves_each_row_with_all_that_belongs_to_it_or_none(system: TaskSystem) -> None:
     class Killed(BaseException):
         pass
 
@@ -386,90 +386,92 @@ def test_kill_at_any_moment_leaves_each_row_with_all_that_belongs_to_it_or_none(
         return die
 
     for place in itertools.count():
-        shed.attach("note", *(shed.task() for _ in range(4)))
-        source = shed.source()
+        system.attach("note", *(system.task() for _ in range(4)))
+        source = system.source()
         with before_each(source, die_at(place)) as seen:
             try:
-                shed.purge(source, batch_size=2)
+                system.purge(source, batch_size=2)
             except Killed:
                 pass
             else:
                 break
-        assert shed.left() == shed.left("note"), seen[-1]
-        assert shed.purge().error is None
-        assert not shed.left() | shed.left("note")
+        assert system.left() == system.left("note"), seen[-1]
+        assert system.purge().error is None
+        assert not system.left() | system.left("note")
     assert len(seen) > 10
 
 
-def test_locked_row_is_left_for_the_next_purge(shed: Shed) -> None:
-    held = shed.task()
+def test_locked_row_is_left_for_the_next_purge(system: TaskSystem) -> None:
+    held = system.task()
     for _ in range(5):
-        shed.task()
-    shed.fill()
-    with shed.database.session() as other:
+        system.task()
+    system.fill()
+    with system.database.session() as other:
         other.ask("SELECT * FROM task WHERE id = 7 AND part = %s FOR UPDATE", held)
-        report = shed.purge()
+        report = system.purge()
         assert (report.outcome, report.purged, report.left) == (Outcome.DONE, 5, 1)
         other.rollback()
-    assert shed.purge().purged == 1
+    assert system.purge().purged == 1
 
 
-def test_row_with_locked_belongings_is_left_without_a_long_wait(shed: Shed) -> None:
-    held, *others = (shed.task() for _ in range(6))
-    shed.attach("note", held, *others)
-    shed.fill()
-    with shed.database.session() as other:
+def test_row_with_locked_belongings_is_left_without_a_long_wait(system: TaskSystem) -> None:
+    held, *others = (system.task() for _ in range(6))
+    system.attach("note", held, *others)
+    system.fill()
+    with system.database.session() as other:
         other.ask("SELECT * FROM note WHERE task_id = 7 AND task_part = %s FOR UPDATE", held)
         begun = time.monotonic()
-        report = shed.purge()
+        report = system.purge()
         assert time.monotonic() - begun < 10
-        assert held in shed.left() and (report.outcome, report.refusals) == (Outcome.DONE, {})
+        assert held in system.left() and (report.outcome, report.refusals) == (Outcome.DONE, {})
         assert report.purged + report.left == 6 and report.left >= 1
-        assert shed.left() - {"young"} == shed.left("note")
+        assert system.left() - {"young"} == system.left("note")
         other.rollback()
-    shed.purge()
-    assert shed.left() == {"young"}
+    system.purge()
+    assert system.left() == {"young"}
 
 
 # --- what the database refuses -------------------------------------------------------------------------------
 
 
-def test_row_that_others_refer_to_stays_with_its_reason_counted_and_the_rest_is_deleted(shed: Shed) -> None:
-    parts = [shed.task() for _ in range(25)]
+def test_row_that_others_refer_to_stays_with_its_reason_counted_and_the_rest_is_deleted(system: TaskSystem) -> None:
+    parts = [system.task() for _ in range(25)]
     billed = {parts[3], parts[4], parts[17]}
-    shed.attach("bill", *billed)
-    shed.attach("note", *parts)
-    report = shed.purge()
-    assert shed.left() == shed.left("note") == billed
+    system.attach("bill", *billed)
+    system.attach("note", *parts)
+    report = system.purge()
+    assert system.left() == system.left("note") == billed
     assert (report.outcome, report.purged, list(report.refusals.values())) == (Outcome.DONE, 22, [3])
     assert "foreign key constraint" in next(iter(report.refusals))
 
 
 def test_trigger_that_silently_keeps_a_row_keeps_all_that_belongs_to_it(empty: PostgreSQLDatabase) -> None:
-    shed = Shed(empty)
-    kept, other = shed.task(), shed.task()
-    shed.attach("note", kept, other)
-    shed.hand.do(
+    system = TaskSystem(empty)
+    kept, other = system.task(), system.task()
+    system.attach("note", kept, other)
+    system.session.do(
         "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS"
         f" $$ BEGIN RETURN CASE WHEN OLD.part = '{kept}' THEN NULL ELSE OLD END; END $$"
     )
-    shed.hand.do("CREATE TRIGGER keep BEFORE DELETE ON task FOR EACH ROW EXECUTE FUNCTION keep()")
-    report = shed.purge()
-    assert shed.left() == shed.left("note") == {kept}
+    system.session.do("CREATE TRIGGER keep BEFORE DELETE ON task FOR EACH ROW EXECUTE FUNCTION keep()")
+    report = system.purge()
+    assert system.left() == system.left("note") == {kept}
     assert report.refusals == {"task: 0 of 1 finished rows were deleted: a trigger or rule interferes": 1}
-    shed.hand.close()
+    system.session.close()
 
 
-def test_purge_gives_up_and_says_why_when_row_after_row_is_refused(shed: Shed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_purge_gives_up_and_says_why_when_row_after_row_is_refused(
+    system: TaskSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("reaper.operations.purge._MAX_REFUSED_IN_A_ROW", 8)
-    shed.attach("bill", *(shed.task() for _ in range(12)))
-    report = shed.purge()
+    system.attach("bill", *(system.task() for _ in range(12)))
+    report = system.purge()
     assert report.outcome is Outcome.FAILED and report.error is not None
     assert report.error.startswith("the database refused 8 jobs one after the other: ")
     assert not report.database_away
 
 
-def test_role_that_may_not_delete_fails_the_purge_at_once(protea: Protea, server: Embedded) -> None:
+def test_role_that_may_not_delete_fails_the_purge_at_once(protea: Protea, server: PrivatePostgreSQL) -> None:
     protea.job(status="succeeded", finished=40 * DAY, age=41 * DAY)
     protea.connection.execute("CREATE ROLE keeper LOGIN")
     try:

@@ -129,7 +129,7 @@ def test_purge_on_a_terminal_asks_and_shows_a_progress_bar(
         [*COMMAND, "purge", "--batch-size", "1", *words], env=env, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
-        screen = Screen(ours)
+        screen = TerminalText(ours)
         if answer:
             wait_until(lambda: b"Delete 3 finished job(s)? [y/N]:" in screen.shown, "the question", 30)
             os.write(ours, answer)
@@ -141,7 +141,7 @@ def test_purge_on_a_terminal_asks_and_shows_a_progress_bar(
     assert (b"Nothing was changed." in screen.shown) is bool(left)
 
 
-class Screen:
+class TerminalText:
     """The text that a terminal was sent."""
 
     def __init__(self, end: int) -> None:

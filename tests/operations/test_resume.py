@@ -18,7 +18,7 @@ from reaper.source import Claim
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.commands import Reaper
 from tests.support.daemons import Daemon
-from tests.support.protea import MINUTE, Heard
+from tests.support.protea import MINUTE, SweepRecorder
 from tests.support.waiting import wait_until
 from tests.support.worlds.database import Session
 from tests.support.worlds.noetl import NoetlWorld
@@ -86,7 +86,7 @@ def test_window_of_the_configuration_is_used_when_none_is_given(world: World, fo
 
 def test_ended_job_is_left_alone(world: World, folder: Path) -> None:
     job = world.job(age=3600, sign=MINUTE)
-    assert world.finish(job, world.hand)
+    assert world.finish(job, world.session)
     before = world.dump()
     assert resumed(world, folder) == set()
     assert world.dump() == before
@@ -130,7 +130,7 @@ def listened(world: World, meanwhile: Callable[[Session], object]) -> ResumeResu
             other.commit()
         return patiently(seconds)
 
-    bulk_options = BulkOptions("test-host", 1000, Heard())
+    bulk_options = BulkOptions("test-host", 1000, SweepRecorder())
     result = resume(world.source(), DowntimeTracker(0), ResumeOptions(5 * MINUTE, 0.3, wait), bulk_options)
     assert result is not None
     return result
@@ -184,7 +184,10 @@ def test_changes_between_the_second_look_and_the_lock_count(world: World, what: 
 
     source.claim = act_and_claim  # type: ignore[method-assign]
     found = resume(
-        source, DowntimeTracker(0), ResumeOptions(5 * MINUTE, 0.3, patiently), BulkOptions("test-host", 1000, Heard())
+        source,
+        DowntimeTracker(0),
+        ResumeOptions(5 * MINUTE, 0.3, patiently),
+        BulkOptions("test-host", 1000, SweepRecorder()),
     )
     assert found is not None and (found.interrupted, found.bulk_result.reaped, found.bulk_result.lost) == (1, 0, 1)
     assert world.state(job) is (State.RUNNING if what == "sign of life" else State.FINISHED)
@@ -219,7 +222,7 @@ def test_resume_waits_after_a_database_restart_until_workers_can_be_back(world: 
         asked.append(seconds)
         return True
 
-    bulk_options = BulkOptions("test-host", 1000, Heard())
+    bulk_options = BulkOptions("test-host", 1000, SweepRecorder())
     assert resume(world.source(), DowntimeTracker(3600), ResumeOptions(5 * MINUTE, 10, wait), bulk_options) is None
     [seconds] = asked
     assert 1800 < seconds <= 3610 and world.state(job) is State.RUNNING
@@ -230,8 +233,8 @@ def test_ctrl_c_while_resume_waits_changes_nothing(noetl: World, folder: Path) -
     with reaper_of(noetl, folder).process("resume", "--listen", "1h") as process:
         with noetl.database.session() as other:
             other.do("LOCK TABLE noetl.event")
-            wait_until(lambda: noetl.database.reaper_sessions(noetl.hand) > 0, "the command has a session")
-        wait_until(lambda: noetl.database.reaper_sessions(noetl.hand) == 0, "the command has closed its session")
+            wait_until(lambda: noetl.database.reaper_sessions(noetl.session) > 0, "the command has a session")
+        wait_until(lambda: noetl.database.reaper_sessions(noetl.session) == 0, "the command has closed its session")
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=10)
     assert (process.returncode, output, errors) == (exit_codes.INTERRUPTED, "", "")

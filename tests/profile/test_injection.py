@@ -15,7 +15,7 @@ from reaper.model import Outcome
 from reaper.profile import Profile, resolve
 from reaper.source import Source, SourceOptions
 from tests.profile.test_profile import HOSTILE
-from tests.support.protea import PATIENCE, Heard, Protea, thresholds
+from tests.support.protea import PATIENCE, Protea, SweepRecorder, thresholds
 
 VALUE = "it's \"odd\"; DROP TABLE job; -- %s %(x)s :x \\ ☃ {} $1 '"
 MARK = "Zq9"
@@ -34,7 +34,7 @@ TABLES = {
 }  # fmt: skip
 
 
-class Names:
+class TablesNamed:
     """Tables and columns that are all called something like `name`."""
 
     def __init__(self, name: str) -> None:
@@ -87,7 +87,7 @@ class Names:
         return protea.connection.execute(query).fetchall()
 
 
-def of_rows(n: Names, value: str) -> dict[str, Any]:
+def of_rows(n: TablesNamed, value: str) -> dict[str, Any]:
     """A profile that uses whatever there is for jobs that are rows."""
     lane, kind = n.place("job.lane"), n.place("job.kind")
     return {
@@ -189,7 +189,7 @@ def of_rows(n: Names, value: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def of_a_log(n: Names, value: str) -> dict[str, Any]:
+def of_a_log(n: TablesNamed, value: str) -> dict[str, Any]:
     started, ended = f"started {value}", f"ended {value}"
     entry = {
         n["entry.run"]: {"column": n["entry.run"]},
@@ -237,20 +237,20 @@ def outside_of_quotes(statement: str) -> str:
     return re.sub(r'"(?:[^"]|"")*"', "", statement)
 
 
-def swept(protea: Protea, profile: Profile, action: str, reaped: int) -> Heard:
+def swept(protea: Protea, profile: Profile, action: str, reaped: int) -> SweepRecorder:
     source = Source("main", protea.url, profile, thresholds(), PATIENCE, SourceOptions(action=action))
-    heard = Heard()
+    recorder = SweepRecorder()
     with watched(source.engine) as statements:
-        report = protea.sweep(source, heard=heard)
+        report = protea.sweep(source, recorder=recorder)
     assert (report.outcome, report.error, report.reaped) == (Outcome.DONE, None, reaped)
     assert any(MARK in statement for statement in statements)
     assert [s for s in statements if MARK in outside_of_quotes(s)] == []
-    return heard
+    return recorder
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_and_values_of_all_parts_cannot_become_sql(protea: Protea, name: str) -> None:
-    n, value = Names(name), f"{MARK} {VALUE}"
+    n, value = TablesNamed(name), f"{MARK} {VALUE}"
     n.create(protea)
     row = protea.connection.execute("SELECT now() - interval '8 h', now()").fetchone()
     assert row is not None
@@ -278,9 +278,9 @@ def test_hostile_names_and_values_of_all_parts_cannot_become_sql(protea: Protea,
     n.insert(protea, "audit", job=f"stale {value}", no=7)
 
     profile = resolve("odd", {"odd": of_rows(n, value)})
-    heard = swept(protea, profile, "requeue_else_fail", 2)
+    recorder = swept(protea, profile, "requeue_else_fail", 2)
 
-    assert {told.key[0] for told in heard.reaped_jobs} == {f"stale {value}", "tried"}
+    assert {told.key[0] for told in recorder.reaped_jobs} == {f"stale {value}", "tried"}
     states = dict(n.rows(protea, "job", "id", "state"))
     assert (states[f"stale {value}"], states["tried"]) == (f"off {value}", f"queued {value}")
     assert {states[id] for id in states if id not in (f"stale {value}", "tried")} == {f"on {value}"}
@@ -298,7 +298,7 @@ def test_hostile_names_and_values_of_all_parts_cannot_become_sql(protea: Protea,
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_and_types_of_a_log_cannot_become_sql(protea: Protea, name: str) -> None:
-    n, value = Names(name), f"{MARK} {VALUE}"
+    n, value = TablesNamed(name), f"{MARK} {VALUE}"
     n.create(protea)
     row = protea.connection.execute("SELECT now() - interval '8 h', now()").fetchone()
     assert row is not None

@@ -13,7 +13,7 @@ from reaper.errors import ConfigError
 from reaper.model import Outcome, Verdict
 from reaper.profile import FromColumn, Profile, Running, Values, resolve, shipped
 from reaper.source import Source
-from tests.support.protea import HOUR, PATIENCE, Heard, Protea, thresholds
+from tests.support.protea import HOUR, PATIENCE, Protea, SweepRecorder, thresholds
 
 UPPER = {
     "extends": "protea",
@@ -338,11 +338,11 @@ def test_hostile_names_and_values_stay_names_and_values(protea: Protea, value: s
             insert(jobs, job, row)
         insert(events, event, {"job": "heard", "at": now})
 
-        source, heard = source_of(protea, resolve("hostile", {"hostile": profile})), Heard()
-        report = protea.sweep(source, heard=heard)
+        source, recorder = source_of(protea, resolve("hostile", {"hostile": profile})), SweepRecorder()
+        report = protea.sweep(source, recorder=recorder)
         assert (report.outcome, report.error, report.reaped) == (Outcome.DONE, None, 2), name
-        assert {told.key[0] for told in heard.reaped_jobs} == {f"stale {value}", "busy"}
-        assert {told.kind for told in heard.reaped_jobs} == {f"kind {value}"}
+        assert {told.key[0] for told in recorder.reaped_jobs} == {f"stale {value}", "busy"}
+        assert {told.kind for told in recorder.reaped_jobs} == {f"kind {value}"}
         assert {found.key[0]: found.witness for found in report.newly_spared} == {
             "beats": f"beat {value}",
             "heard": f"events {value}",
@@ -371,15 +371,15 @@ def test_tables_may_have_the_names_of_parts_of_the_statements(protea: Protea) ->
     for table in (*parts, *(f"reaper_{part}" for part in ("count", "signs")), "anon_1", "any_0", "p.q"):
         called = f"public.{table}" if "." in table else table
         profile = resolve("mine", {"mine": {"extends": "protea", "jobs": {"table": called}}})
-        silent, heard, parent = protea.job(), protea.job(), protea.job()
+        silent, living, parent = protea.job(), protea.job(), protea.job()
         child = protea.job(parent=parent)
-        protea.event(heard)
+        protea.event(living)
         protea.event(child)
         protea.connection.execute(sql.SQL("ALTER TABLE job RENAME TO {}").format(sql.Identifier(table)))
         report = protea.sweep(source_of(protea, profile))
         protea.connection.execute(sql.SQL("ALTER TABLE {} RENAME TO job").format(sql.Identifier(table)))
         assert (report.outcome, report.error, report.reaped) == (Outcome.DONE, None, 1), table
-        assert protea.statuses() == {silent: "failed", heard: "running", parent: "running", child: "running"}, table
+        assert protea.statuses() == {silent: "failed", living: "running", parent: "running", child: "running"}, table
         assert len(protea.audits(silent)) == 1
         protea.connection.execute("TRUNCATE job, job_event")
 
@@ -388,11 +388,11 @@ def test_event_table_may_have_the_name_of_a_part_of_the_statements(protea: Prote
     alive = [{"witness": "events", "events": {"table": "judged", "job": ["job_id"], "at": "ts"}}]
     also = [{"insert": "judged", "values": {"job_id": {"column": "id"}, "event": "job.timeout"}}]
     mine = {"extends": "protea", "alive": alive, "actions": {"fail": {"also": also}}}
-    stale, heard = protea.stale(), protea.job()
-    protea.event(heard)
+    stale, living = protea.stale(), protea.job()
+    protea.event(living)
     protea.connection.execute("ALTER TABLE job_event RENAME TO judged")
     report = protea.sweep(source_of(protea, resolve("mine", {"mine": mine})))
-    assert (report.error, protea.statuses()) == (None, {stale: "failed", heard: "running"})
+    assert (report.error, protea.statuses()) == (None, {stale: "failed", living: "running"})
 
 
 def test_columns_may_have_the_names_of_columns_of_the_statements(protea: Protea) -> None:

@@ -21,7 +21,7 @@ from reaper.model import SweepReport, Verdict
 from reaper.profile import resolve, shipped
 from reaper.source import Source
 from tests.support.commands import PROJECT, environment
-from tests.support.protea import HOUR, MINUTE, Heard
+from tests.support.protea import HOUR, MINUTE, SweepRecorder
 from tests.support.waiting import wait_until
 from tests.support.worlds import WORLDS, Deadlock, Session, State, World
 from tests.support.worlds.servers import database_on, only_where, place_id, places_where
@@ -58,10 +58,10 @@ def test_living_jobs_are_spared(world: World) -> None:
 
 
 def test_stale_jobs_are_ended_once(world: World) -> None:
-    jobs, heard = [world.stale_job() for _ in range(3)], Heard()
-    report = world.sweep(heard=heard)
+    jobs, recorder = [world.stale_job() for _ in range(3)], SweepRecorder()
+    report = world.sweep(recorder=recorder)
     assert (report.error, report.failures, report.reaped) == (None, (), 3)
-    assert {reaped.key for reaped in heard.reaped_jobs} == {(job,) for job in jobs}
+    assert {reaped.key for reaped in recorder.reaped_jobs} == {(job,) for job in jobs}
     assert [world.state(job) for job in jobs] == [State.REAPED] * 3
     after = world.dump()
     assert world.sweep().reaped == 0 and world.dump() == after
@@ -119,9 +119,9 @@ def test_explain_agrees_with_the_sweep_on_each_job(world: World) -> None:
     }
     verdicts = {evidence.key[0]: evidence.verdict for evidence in world.explain(*jobs)}
     assert verdicts == jobs
-    heard = Heard()
-    world.sweep(heard=heard)
-    assert {reaped.key[0] for reaped in heard.reaped_jobs} == {
+    recorder = SweepRecorder()
+    world.sweep(recorder=recorder)
+    assert {reaped.key[0] for reaped in recorder.reaped_jobs} == {
         job for job in verdicts if verdicts[job] is Verdict.STALE
     }
     assert all(evidence.verdict is not Verdict.STALE for evidence in world.explain(*jobs))
@@ -129,10 +129,10 @@ def test_explain_agrees_with_the_sweep_on_each_job(world: World) -> None:
 
 def test_evidence_is_complete(world: World) -> None:
     """It is in the database or, where the database has no place for it, in the log."""
-    job, heard = world.stale_job(), Heard()
+    job, recorder = world.stale_job(), SweepRecorder()
     [expected] = world.explain(job)
-    report = world.sweep(heard=heard)
-    [evidence] = world.audit(job) if world.has_audit else [told.evidence for told in heard.reaped_jobs]
+    report = world.sweep(recorder=recorder)
+    [evidence] = world.audit(job) if world.has_audit else [told.evidence for told in recorder.reaped_jobs]
     assert evidence is not None
     for name in ("started", "started_from", "last_sign", "witness", "signs", "timeout_from", "stall_from"):
         assert evidence[name] == getattr(expected, name), name
@@ -253,7 +253,7 @@ def at_any_moment(
             yield job, worker, gone[0], report
             early, waited, late = early + (not gone[0]), waited + worker.waited, late + gone[0]
             if world.state(job) is State.RUNNING:
-                assert world.finish(job, world.hand)
+                assert world.finish(job, world.session)
     assert early > 5 and waited > 0, (early, waited, late)
 
 
@@ -313,20 +313,20 @@ def test_worker_that_rolls_its_end_back_leaves_the_job_to_the_next_sweep(world: 
 
 def test_concurrent_sweeps_end_each_job_once(world: World) -> None:
     jobs = [world.stale_job() for _ in range(JOBS)]
-    begin, heard = threading.Barrier(2), (Heard(), Heard())
+    begin, recorders = threading.Barrier(2), (SweepRecorder(), SweepRecorder())
 
-    def sweep(mine: Heard) -> SweepReport:
+    def sweep(mine: SweepRecorder) -> SweepReport:
         source = world.source()
         Interruption(0, begin.wait).listen(source)
-        return world.sweep(source, heard=mine, batch_size=3)
+        return world.sweep(source, recorder=mine, batch_size=3)
 
     with ThreadPoolExecutor(2) as pool:
-        reports = list(pool.map(sweep, heard))
+        reports = list(pool.map(sweep, recorders))
     assert [report.error for report in reports] == [None, None] and not any(report.failures for report in reports)
-    ended = [reaped.key[0] for mine in heard for reaped in mine.reaped_jobs]
+    ended = [reaped.key[0] for mine in recorders for reaped in mine.reaped_jobs]
     # Whom neither of them got, each having met the other there, the next sweep gets.
-    again = Heard()
-    world.sweep(heard=again)
+    again = SweepRecorder()
+    world.sweep(recorder=again)
     ended += [reaped.key[0] for reaped in again.reaped_jobs]
     assert sorted(ended) == sorted(jobs)
     assert {world.state(job) for job in jobs} == {State.REAPED}
@@ -366,11 +366,11 @@ def test_reaper_killed_within_its_transaction_leaves_nothing(world: World) -> No
             subprocess.Popen(command, env=environment({}), cwd=PROJECT) as reaper,
         ):
             wait_until(
-                lambda: world.database.gate_has_waiter(world.hand) or reaper.poll() is not None,
+                lambda: world.database.gate_has_waiter(world.session) or reaper.poll() is not None,
                 "the reaper's statement waits, or the reaper has ended",
             )
             assert reaper.poll() is None, "it ended by itself"
             reaper.kill()
-        wait_until(lambda: world.database.reaper_sessions(world.hand) == 0, "no session of the reaper is left")
+        wait_until(lambda: world.database.reaper_sessions(world.session) == 0, "no session of the reaper is left")
         assert world.dump() == before, (table, operation)
     assert world.sweep().reaped == 1 and world.state(job) is State.REAPED

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.model import Outcome
 from reaper.observers.daemon_log import DaemonLog
 from reaper.operations.purge import PurgeOptions, purge
@@ -21,7 +21,7 @@ from reaper.scheduling.cron_trigger import CronTrigger
 from reaper.scheduling.scheduled_purge import ScheduledPurge
 from reaper.scheduling.scheduler import IntervalTrigger, Supervisor
 from reaper.source.purge import purge_lease
-from tests.scheduling.test_scheduler import Diary, runner
+from tests.scheduling.test_scheduler import SweepLog, runner
 from tests.staleness.test_clocks import faketime
 from tests.support.daemons import Daemon, closed
 from tests.support.protea import Protea
@@ -32,8 +32,8 @@ from tests.support.waiting import wait_until
 @contextmanager
 def keeping(protea: Protea, told: PurgeRecorder, *, batch_size: int = 10, every: float = 0.2) -> Iterator[Supervisor]:
     """A supervisor that sweeps and purges."""
-    supervisor, diary = Supervisor(), Diary()
-    swept = runner(protea, diary)
+    supervisor, sweep_log = Supervisor(), SweepLog()
+    swept = runner(protea, sweep_log)
     supervisor.add(swept)
     supervisor.add_scheduled_purge(ScheduledPurge(swept.source, 30, batch_size, [told]), IntervalTrigger(0, every))
     supervisor.start()
@@ -56,15 +56,15 @@ def test_scheduled_purge_runs_at_the_times_of_its_trigger(protea: Protea) -> Non
 def test_long_purge_does_not_delay_sweeps_nor_overlap_itself(protea: Protea) -> None:
     slow(protea, 0.3)
     finished(protea, 8)
-    supervisor, diary, told = Supervisor(), Diary(), PurgeRecorder()
-    swept = runner(protea, diary)
+    supervisor, sweep_log, told = Supervisor(), SweepLog(), PurgeRecorder()
+    swept = runner(protea, sweep_log)
     supervisor.add(swept)
     supervisor.add_scheduled_purge(ScheduledPurge(swept.source, 30, 1, [told]), IntervalTrigger(0, 0.1))
     supervisor.start()
     wait_until(lambda: bool(told.batches), "a batch")
-    sweeps = len(diary.sweeps)
+    sweeps = len(sweep_log.sweeps)
     wait_until(lambda: bool(told.reports), "the end of the purge")
-    assert len(diary.sweeps) - sweeps >= 4
+    assert len(sweep_log.sweeps) - sweeps >= 4
     assert (told.reports[0].purged, told.batches) == (8, [1] * 8)
     assert supervisor.stop(10)
 
@@ -193,7 +193,9 @@ def test_daemon_stops_in_time_during_a_purge_and_leaves_whole_rows(protea: Prote
     assert 0 < left < 58 and left % 2 == 0
 
 
-def test_database_trouble_of_a_purge_is_logged_once_and_the_next_purge_comes(protea: Protea, server: Embedded) -> None:
+def test_database_trouble_of_a_purge_is_logged_once_and_the_next_purge_comes(
+    protea: Protea, server: PrivatePostgreSQL
+) -> None:
     with capture_logs() as lines:
         event_log = DaemonLog()
         scheduled_purge = ScheduledPurge(protea.source(), 30, 10, [event_log])

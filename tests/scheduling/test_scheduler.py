@@ -23,7 +23,7 @@ from tests.support.waiting import stays_true, wait_until
 
 
 @dataclass
-class Diary:
+class SweepLog:
     """When each sweep began and ended, and how."""
 
     sweeps: list[tuple[float, float, SweepReport]] = field(default_factory=list)
@@ -44,9 +44,15 @@ class Diary:
         return [report.outcome for _, _, report in self.sweeps]
 
 
-def runner(protea: Protea, diary: Diary, interval: float = 0.2, batch_size: int = 1000) -> SourceRunner:
+def runner(protea: Protea, sweep_log: SweepLog, interval: float = 0.2, batch_size: int = 1000) -> SourceRunner:
     return SourceRunner(
-        protea.source(), DowntimeTracker(0), RetrySchedule(interval), Breaker(50, 1), batch_size, "test-host", [diary]
+        protea.source(),
+        DowntimeTracker(0),
+        RetrySchedule(interval),
+        Breaker(50, 1),
+        batch_size,
+        "test-host",
+        [sweep_log],
     )
 
 
@@ -71,22 +77,22 @@ def slow(protea: Protea, seconds: float) -> None:
 
 
 def test_first_sweep_comes_at_once_and_the_others_at_the_interval(protea: Protea) -> None:
-    diary = Diary()
+    sweep_log = SweepLog()
     begun = time.monotonic()
-    with supervised(runner(protea, diary)):
-        wait_until(lambda: len(diary.sweeps) >= 6, "six sweeps")
-    assert diary.sweeps[0][0] - begun < 5
-    assert 0.9 <= diary.sweeps[5][0] - diary.sweeps[0][0] <= 10
-    assert set(diary.outcomes) <= {Outcome.DONE, Outcome.STOPPED}
+    with supervised(runner(protea, sweep_log)):
+        wait_until(lambda: len(sweep_log.sweeps) >= 6, "six sweeps")
+    assert sweep_log.sweeps[0][0] - begun < 5
+    assert 0.9 <= sweep_log.sweeps[5][0] - sweep_log.sweeps[0][0] <= 10
+    assert set(sweep_log.outcomes) <= {Outcome.DONE, Outcome.STOPPED}
 
 
 def test_sweeps_never_overlap_and_missed_ones_are_made_up_for_by_one(protea: Protea) -> None:
     slow(protea, 1.1)
     protea.stale()
-    diary = Diary()
-    with supervised(runner(protea, diary)):
-        wait_until(lambda: len(diary.sweeps) >= 4, "four sweeps")
-    spans = [(begun, ended) for begun, ended, _ in diary.sweeps]
+    sweep_log = SweepLog()
+    with supervised(runner(protea, sweep_log)):
+        wait_until(lambda: len(sweep_log.sweeps) >= 4, "four sweeps")
+    spans = [(begun, ended) for begun, ended, _ in sweep_log.sweeps]
     assert spans[0][1] - spans[0][0] > 1
     assert all(earlier[1] <= later[0] for earlier, later in pairwise(spans))
     # Five runs were missed meanwhile; those after it come at the interval again.
@@ -97,21 +103,21 @@ def test_stop_ends_a_sweep_after_its_batch(protea: Protea) -> None:
     slow(protea, 0.05)
     for _ in range(40):
         protea.stale()
-    diary = Diary()
+    sweep_log = SweepLog()
     supervisor = Supervisor()
-    supervisor.add(runner(protea, diary, batch_size=2))
+    supervisor.add(runner(protea, sweep_log, batch_size=2))
     supervisor.start()
-    wait_until(lambda: diary.ended >= 4, "two batches")
+    wait_until(lambda: sweep_log.ended >= 4, "two batches")
     assert supervisor.stop(5)
-    assert diary.outcomes == [Outcome.STOPPED]
+    assert sweep_log.outcomes == [Outcome.STOPPED]
     failed = sum(status == "failed" for status in protea.statuses().values())
-    assert diary.ended == diary.sweeps[0][2].reaped == failed < 40
+    assert sweep_log.ended == sweep_log.sweeps[0][2].reaped == failed < 40
     assert failed % 2 == 0
-    stays_true(lambda: len(diary.sweeps) == 1, "no other sweep", 0.5)
+    stays_true(lambda: len(sweep_log.sweeps) == 1, "no other sweep", 0.5)
 
 
 def test_stop_does_not_wait_for_ever(protea: Protea) -> None:
-    supervisor, hanging = Supervisor(), runner(protea, Diary())
+    supervisor, hanging = Supervisor(), runner(protea, SweepLog())
     with protea.connect() as other:
         other.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
         supervisor.add(hanging)
@@ -125,7 +131,7 @@ def test_stop_does_not_wait_for_ever(protea: Protea) -> None:
 
 
 def test_removed_source_is_swept_no_more_and_releases_its_lease(protea: Protea) -> None:
-    first, second = Diary(), Diary()
+    first, second = SweepLog(), SweepLog()
     with supervised(runner(protea, first)) as supervisor:
         wait_until(lambda: bool(first.sweeps), "a sweep")
         supervisor.remove(["main"], 5)
@@ -139,7 +145,7 @@ def test_removed_source_is_swept_no_more_and_releases_its_lease(protea: Protea) 
 def test_source_added_again_waits_for_its_old_sweep(protea: Protea) -> None:
     slow(protea, 0.8)
     protea.stale()
-    first, second = Diary(), Diary()
+    first, second = SweepLog(), SweepLog()
     with supervised(runner(protea, first)) as supervisor:
         updating = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
         wait_until(lambda: protea.connection.execute(updating).fetchone(), "a sweep at work")
@@ -153,7 +159,7 @@ def test_source_added_again_waits_for_its_old_sweep(protea: Protea) -> None:
 def test_defect_is_reported_with_its_traceback_and_the_next_sweep_comes(
     protea: Protea, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    diary, real, broken = Diary(), sweep, [True, True]
+    sweep_log, real, broken = SweepLog(), sweep, [True, True]
 
     def sweep_with_a_defect(*arguments: object) -> SweepReport:
         if broken and broken.pop():
@@ -162,27 +168,27 @@ def test_defect_is_reported_with_its_traceback_and_the_next_sweep_comes(
 
     monkeypatch.setattr("reaper.scheduling.source_runner.sweep", sweep_with_a_defect)
     job = protea.stale()
-    with supervised(runner(protea, diary)):
+    with supervised(runner(protea, sweep_log)):
         wait_until(lambda: protea.status(job) == "failed", "a sweep")
-        wait_until(lambda: len(diary.sweeps) >= 3, "its report")
-    assert diary.outcomes[:3] == [Outcome.FAILED, Outcome.FAILED, Outcome.DONE]
-    assert diary.sweeps[0][2].error == "ZeroDivisionError: a defect of ours"
+        wait_until(lambda: len(sweep_log.sweeps) >= 3, "its report")
+    assert sweep_log.outcomes[:3] == [Outcome.FAILED, Outcome.FAILED, Outcome.DONE]
+    assert sweep_log.sweeps[0][2].error == "ZeroDivisionError: a defect of ours"
     assert "sweep_with_a_defect" in caplog.text
     assert "Traceback" in caplog.text
 
 
 def test_late_sweep_that_is_not_running_is_rescheduled(protea: Protea, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reaper.scheduling.scheduler._LATE_SECONDS", 0.3)
-    diary, schedule = Diary(), ScheduleThread()
-    with supervised(runner(protea, diary), schedule=schedule) as supervisor:
-        wait_until(lambda: bool(diary.sweeps), "a sweep")
+    sweep_log, schedule = SweepLog(), ScheduleThread()
+    with supervised(runner(protea, sweep_log), schedule=schedule) as supervisor:
+        wait_until(lambda: bool(sweep_log.sweeps), "a sweep")
         # As if the host's clock had been set back by some hours.
         job = schedule.job("main")
         job.modify(next_run_time=job.next_run_time.replace(year=job.next_run_time.year + 1))
-        wait_until(lambda: not diary.sweeps or time.monotonic() - diary.sweeps[-1][1] > 0.6, "it is late")
-        swept = len(diary.sweeps)
+        wait_until(lambda: not sweep_log.sweeps or time.monotonic() - sweep_log.sweeps[-1][1] > 0.6, "it is late")
+        swept = len(sweep_log.sweeps)
         supervisor.recover_from_clock_change()
-        wait_until(lambda: len(diary.sweeps) >= swept + 3, "sweeps at the interval again")
+        wait_until(lambda: len(sweep_log.sweeps) >= swept + 3, "sweeps at the interval again")
 
 
 @pytest.mark.parametrize("late", [0.0, 0.5, 59.9, 60.0, 61.0, 86400.0, 56 * 365 * 86400.0])
@@ -201,17 +207,17 @@ def test_clock_that_was_set_back_leaves_the_next_run_where_it_was() -> None:
 
 
 def test_clock_that_jumps_ahead_is_made_up_for_by_one_sweep(protea: Protea) -> None:
-    diary, schedule = Diary(), ScheduleThread()
-    with supervised(runner(protea, diary, interval=1), schedule=schedule):
-        wait_until(lambda: bool(diary.sweeps), "a sweep")
+    sweep_log, schedule = SweepLog(), ScheduleThread()
+    with supervised(runner(protea, sweep_log, interval=1), schedule=schedule):
+        wait_until(lambda: bool(sweep_log.sweeps), "a sweep")
         # As if the host's clock had been set ahead by two years.
         job = schedule.job("main")
         due = job.next_run_time - timedelta(days=730)
         begun = time.monotonic()
         job.modify(next_run_time=due)
-        wait_until(lambda: len(diary.sweeps) >= 4, "sweeps at the interval again")
+        wait_until(lambda: len(sweep_log.sweeps) >= 4, "sweeps at the interval again")
     assert time.monotonic() - begun < 10
-    assert diary.sweeps[3][0] - diary.sweeps[1][0] > 1
+    assert sweep_log.sweeps[3][0] - sweep_log.sweeps[1][0] > 1
 
 
 @pytest.mark.parametrize("interval", [1.0, 60.0, 604800.0])

@@ -102,7 +102,7 @@ def test_result_of_the_current_run_is_no_duplicate(database: Database, reaper: R
     with AdheseWorld.create(database) as world:
         job = world.job(age=STEP, sign=0)
         assert warned(reaper) == [] and reported(reaper) == []
-        world.hand.do("UPDATE \"JOB_RESULTS\" SET state = 'completed' WHERE id = %s", job)
+        world.session.do("UPDATE \"JOB_RESULTS\" SET state = 'completed' WHERE id = %s", job)
         assert len(warned(reaper)) == len(reported(reaper)) == 1
 
 
@@ -110,12 +110,12 @@ def test_results_of_other_schedules_and_moments_are_no_duplicates(
     schedules: AdheseScheduleWorld, reaper: Reaper
 ) -> None:
     first = schedules.job(age=DAY, sign=None)
-    schedules.hand.do(
+    schedules.session.do(
         'DELETE FROM "JOB_RESULTS" WHERE scheduled_start = (SELECT max(scheduled_start) FROM'
         ' (SELECT scheduled_start FROM "SCHEDULED_JOBS") s) AND job_id = %s',
         first,
     )
-    schedules.hand.do(
+    schedules.session.do(
         'INSERT INTO "SCHEDULED_JOBS" (scheduled_start, interval_seconds)'
         ' SELECT scheduled_start, interval_seconds FROM "SCHEDULED_JOBS"'
     )
@@ -156,7 +156,7 @@ def test_duplicates_are_found_with_each_profiles_keys_conditions_and_moments(
 ) -> None:
     """Schedules that store seconds, receipts that store milliseconds, and keys of two columns."""
     moment = "timestamp" if isinstance(database, PostgreSQLDatabase) else "datetime(6)"
-    with database.session(autocommit=True) as hand:
+    with database.session(autocommit=True) as session:
         for statement in (
             f"CREATE TABLE task (id integer PRIMARY KEY, shop integer, branch integer, begun {moment}, state char(3))",
             "CREATE TABLE series (a integer, b integer, due bigint, closed integer)",
@@ -166,7 +166,7 @@ def test_duplicates_are_found_with_each_profiles_keys_conditions_and_moments(
             "INSERT INTO receipt VALUES (1, 2, 1750000000000), (2, 1, 1750003600000)",
             "INSERT INTO receipt VALUES (3, 3, 1750000000000)",
         ):
-            hand.do(statement)
+            session.do(statement)
     reaper.configure(MINE)
     del reaper.given["REAPER_PROFILE"]
     said = (
@@ -181,13 +181,13 @@ def test_duplicates_are_found_with_each_profiles_keys_conditions_and_moments(
 def test_report_shows_the_jobs_to_a_role_that_may_not_read_the_schedules(
     schedules: AdheseScheduleWorld, reaper: Reaper
 ) -> None:
-    url, hand = make_url(schedules.database.url), schedules.hand
+    url, session = make_url(schedules.database.url), schedules.session
     schedules.job(age=DAY, sign=None)
     role = f"guest_{url.database}"
     here = url.get_backend_name() == "postgresql"
-    hand.do(f"CREATE ROLE {role} LOGIN" if here else f"CREATE USER {role}@localhost")
+    session.do(f"CREATE ROLE {role} LOGIN" if here else f"CREATE USER {role}@localhost")
     for table in ("JOB_RESULTS", "PARTIAL_JOB_RESULTS"):
-        hand.do(f'GRANT SELECT ON "{table}" TO {role}' + ("" if here else "@localhost"))
+        session.do(f'GRANT SELECT ON "{table}" TO {role}' + ("" if here else "@localhost"))
     guest = url.set(username=role).render_as_string(hide_password=False)
     result = reaper("report", REAPER_DATABASE_URL=guest)
     assert result.exit_code == 0 and result.stdout.startswith("Source default: 0 running")

@@ -23,9 +23,9 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.support.protea import PATIENCE, Heard, thresholds
-from tests.support.turns import Actor, Gate, Schedule
-from tests.support.turns import ScheduleSearch as EveryOrder
+from tests.support.protea import PATIENCE, SweepRecorder, thresholds
+from tests.support.thread_schedule import Actor, Gate, Schedule
+from tests.support.thread_schedule import ScheduleSearch as EveryOrder
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 
 EXECUTION = 400_000_000_000_000_000
@@ -106,7 +106,7 @@ class Sweeper:
         self._gate, self._claiming, self._surveyed = gate, False, False
         self.tries = self.reaped = self.lost = self.locked = 0
         options = SweepOptions(host="test-host", batch_size=10, breaker=Breaker(50, 1.0))
-        report = sweep(self.source, DowntimeTracker(0), SourceState(), options, None, Heard())
+        report = sweep(self.source, DowntimeTracker(0), SourceState(), options, None, SweepRecorder())
         self.reaped, self.lost, self.locked = report.reaped, report.lost, report.locked_total
         self.error = report.error or next((failure.error for failure in report.failures), None)
 
@@ -138,13 +138,13 @@ class Sweeper:
 
 
 @dataclass
-class Tally:
+class Outcomes:
     orders: int = 0
     waited: int = 0
     ends: Counter[str] = field(default_factory=Counter)
 
 
-class Stage:
+class Replayer:
     """Plays orders on one stale execution after the other, with the same connections."""
 
     def __init__(self, url: str, profile: Profile, sweeps: int) -> None:
@@ -163,24 +163,24 @@ class Stage:
         for sweeper in self.sweepers:
             sweeper.source.close()
 
-    def in_every_order(self, script: Script) -> Tally:
-        tally, orders = Tally(), EveryOrder()
+    def in_every_order(self, script: Script) -> Outcomes:
+        tally, orders = Outcomes(), EveryOrder()
         for choose in orders:
-            play = Play(self, script)
+            play = Replay(self, script)
             try:
                 play.run(choose)
                 tally.ends[play.check()] += 1
             finally:
-                play.turns.cancel()
-            tally.waited += play.turns.waited
+                play.schedule.cancel()
+            tally.waited += play.schedule.waited
         tally.orders = orders.count
         return tally
 
 
-class Play:
+class Replay:
     """One order, and what must hold after it."""
 
-    def __init__(self, stage: Stage, script: Script) -> None:
+    def __init__(self, stage: Replayer, script: Script) -> None:
         self.monitor = stage.monitor
         self.monitor.execute("DELETE FROM noetl.event")
         self.monitor.execute(
@@ -191,30 +191,32 @@ class Play:
         self.writer, self.sweepers = Writer(stage.worker, script), stage.sweepers
         actors = [Actor(s.name, partial(getattr, s, "pid"), s.play) for s in self.sweepers]
         actors.append(Actor("W", lambda: stage.worker.info.backend_pid, self.writer.play))
-        self.turns = Schedule(actors, self.monitor)
+        self.schedule = Schedule(actors, self.monitor)
 
     def run(self, choose: Callable[[int, list[str]], str]) -> None:
         while able := self._able():
-            self.turns.run_step(choose(self.turns.turn, able))
-            assert self._count("execution.cancelled") <= 1, f"cancelled twice: {self.turns.order}"
-        left = [actor.name for actor in self.turns.actors if actor.step is not None]
-        assert not left, f"{left} wait for ever: {self.turns.order}"
-        for actor in self.turns.actors:
+            self.schedule.run_step(choose(self.schedule.turn, able))
+            assert self._count("execution.cancelled") <= 1, f"cancelled twice: {self.schedule.order}"
+        left = [actor.name for actor in self.schedule.actors if actor.step is not None]
+        assert not left, f"{left} wait for ever: {self.schedule.order}"
+        for actor in self.schedule.actors:
             if actor.error is not None:
                 raise actor.error
 
     def _able(self) -> list[str]:
-        return [name for name in self.turns.runnable() if name != "B" or any(n == "A" for n, _ in self.turns.begun)]
+        return [
+            name for name in self.schedule.runnable() if name != "B" or any(n == "A" for n, _ in self.schedule.begun)
+        ]
 
     def check(self) -> str:
-        order = " → ".join(self.turns.order)
+        order = " → ".join(self.schedule.order)
         for sweeper in self.sweepers:
             assert sweeper.error is None, f"{sweeper.name}: {sweeper.error}; {order}"
         reaps = [sweeper for sweeper in self.sweepers if sweeper.reaped]
         assert self._count("execution.cancelled") == len(reaps) <= 1, order
         if reaps and self.writer.committed:
-            written = self.turns.done["W", "end"]
-            reaped = self.turns.begun[reaps[0].name, reaps[0].last("commit")]
+            written = self.schedule.done["W", "end"]
+            reaped = self.schedule.begun[reaps[0].name, reaps[0].last("commit")]
             assert written > reaped, f"what was written before the reap was overruled: {order}"
         if not reaps and not self.writer.committed:
             assert any(s.locked for s in self.sweepers) or self.writer.script.end == "rollback", f"spared: {order}"
@@ -242,8 +244,8 @@ def profile(lock: str) -> Profile:
     return resolve("mine", {"mine": {"extends": "noetl", "jobs": {"log": {"lock": lock}}}})
 
 
-def played(url: str, lock: str, script: Script, sweeps: int) -> Tally:
-    stage = Stage(url, profile(lock), sweeps)
+def played(url: str, lock: str, script: Script, sweeps: int) -> Outcomes:
+    stage = Replayer(url, profile(lock), sweeps)
     try:
         return stage.in_every_order(script)
     finally:

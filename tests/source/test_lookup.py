@@ -18,7 +18,7 @@ from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
-from tests.support.protea import HOUR, MINUTE, PATIENCE, Heard, Protea, thresholds
+from tests.support.protea import HOUR, MINUTE, PATIENCE, Protea, SweepRecorder, thresholds
 
 
 @contextmanager
@@ -53,8 +53,8 @@ def test_key_of_the_wrong_type_is_refused_by_the_database(protea: Protea, key: s
 
 def test_running_jobs_are_listed_oldest_first_by_verdict_and_kind(protea: Protea) -> None:
     old = protea.stale(age=20 * HOUR)
-    heard = protea.job(age=10 * HOUR, operation="predict")
-    protea.event(heard)
+    alive = protea.job(age=10 * HOUR, operation="predict")
+    protea.event(alive)
     null = protea.job(age=None, created=9 * HOUR, operation="predict")
     young = protea.job(age=HOUR)
     protea.stale(status="succeeded")
@@ -65,13 +65,13 @@ def test_running_jobs_are_listed_oldest_first_by_verdict_and_kind(protea: Protea
             found = source.lookup.list_keys(connection, context, verdict=verdict, kind=kind, limit=limit)
             return [key for (key,) in found]
 
-        assert keys() == [old, heard, null, young]
-        assert keys(limit=2) == [old, heard]
+        assert keys() == [old, alive, null, young]
+        assert keys(limit=2) == [old, alive]
         assert keys(Verdict.STALE) == [old, null]
-        assert keys(Verdict.SPARED) == [heard]
+        assert keys(Verdict.SPARED) == [alive]
         assert keys(Verdict.YOUNG) == [young]
         assert keys(Verdict.ENDED) == []
-        assert keys(kind="predict") == [heard, null]
+        assert keys(kind="predict") == [alive, null]
         assert keys(Verdict.STALE, "predict") == [null]
         assert keys(kind="' OR true --") == []
 
@@ -162,7 +162,7 @@ def listening(protea: Protea, *ups: tuple[float, float], allowance: float) -> Do
     return downtime
 
 
-class Heedful(Source):
+class SourceOfPastContacts(Source):
     """A source that judges by the contacts so far, without one of its own."""
 
     def begin_evaluation(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
@@ -170,7 +170,9 @@ class Heedful(Source):
 
 
 def judge(protea: Protea, job: str, downtime: DowntimeTracker) -> Evidence:
-    return protea.judge(job, Heedful("main", protea.url, resolve("protea"), thresholds(), PATIENCE), downtime)
+    return protea.judge(
+        job, SourceOfPastContacts("main", protea.url, resolve("protea"), thresholds(), PATIENCE), downtime
+    )
 
 
 def test_downtime_is_added_to_the_time_left(protea: Protea) -> None:
@@ -270,7 +272,7 @@ def keyed(width: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class Keyed:
+class KeyedTables:
     """Tables with keys of the given types. Every job is 8 h old."""
 
     def __init__(self, protea: Protea, types: Sequence[str]) -> None:
@@ -329,15 +331,15 @@ class Keyed:
 def test_keys_of_any_type_are_read_and_bound_unchanged(
     protea: Protea, types: list[str], keys: list[tuple[Any, ...]]
 ) -> None:
-    tables = Keyed(protea, types)
+    tables = KeyedTables(protea, types)
     for key in keys:
         tables.job(key)
     spared, stale = keys[0], keys[1:]
     tables.event(spared)
-    source, heard = tables.source(), Heard()
-    report = protea.sweep(source, heard=heard, batch_size=3)
+    source, recorder = tables.source(), SweepRecorder()
+    report = protea.sweep(source, recorder=recorder, batch_size=3)
     assert (report.outcome, report.reaped, report.lost, report.locked_total) == (Outcome.DONE, len(stale), 0, 0)
-    told = {reaped.key for reaped in heard.reaped_jobs}
+    told = {reaped.key for reaped in recorder.reaped_jobs}
     assert len(told) == len(stale)
     assert told == tables.failed() == set(tables.audited())
     assert len(tables.audited()) == len(stale)
@@ -355,7 +357,7 @@ def test_keys_of_any_type_are_read_and_bound_unchanged(
 
 
 def test_keys_of_two_columns_are_not_mixed_up(protea: Protea) -> None:
-    tables = Keyed(protea, ["text", "bigint"])
+    tables = KeyedTables(protea, ["text", "bigint"])
     for key in (("a", 1), ("a", 2), ("b", 1), ("b", 2)):
         tables.job(key)
     tables.event(("a", 2))
@@ -365,7 +367,7 @@ def test_keys_of_two_columns_are_not_mixed_up(protea: Protea) -> None:
 
 
 def test_heartbeat_and_child_are_signs_of_life_with_any_key(protea: Protea) -> None:
-    tables = Keyed(protea, ["text", "bigint"])
+    tables = KeyedTables(protea, ["text", "bigint"])
     tables.job(("beats", 1), beat=MINUTE)
     tables.job(("beat once", 1), beat=HOUR)
     tables.job(("parent", 1))
@@ -382,22 +384,22 @@ def test_heartbeat_and_child_are_signs_of_life_with_any_key(protea: Protea) -> N
 
 
 def test_claim_column_that_changed_since_the_survey_spares_the_job(protea: Protea) -> None:
-    tables = Keyed(protea, ["bigint"])
+    tables = KeyedTables(protea, ["bigint"])
     tables.job((1,))
     tables.job((2,))
 
-    class Reclaimed(Heard):
+    class ReclaimAfterSurvey(SweepRecorder):
         def surveyed(self, source: str, census: Any) -> None:
             with psycopg.connect(protea.libpq) as connection:
                 connection.execute("UPDATE k_job SET worker = NULL WHERE k0 = 1")
 
-    report = protea.sweep(tables.source(), heard=Reclaimed())
+    report = protea.sweep(tables.source(), recorder=ReclaimAfterSurvey())
     assert (report.reaped, report.lost) == (1, 1)
     assert tables.failed() == {("2",)}
 
 
 def test_kind_thresholds_apply_in_any_table(protea: Protea) -> None:
-    tables = Keyed(protea, ["bigint"])
+    tables = KeyedTables(protea, ["bigint"])
     tables.job((1,))
     own = {"x": KindThresholds(timeout=Threshold(9 * HOUR, "the file"))}
     assert protea.sweep(tables.source(thresholds(kinds=own))).reaped == 0

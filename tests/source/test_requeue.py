@@ -17,7 +17,7 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.support.protea import PATIENCE, Heard, thresholds
+from tests.support.protea import PATIENCE, SweepRecorder, thresholds
 
 TABLES = """
     CREATE TABLE tasks (
@@ -73,7 +73,7 @@ class Tasks:
     def sweep(self, action: str, profile: Profile | None = None) -> SweepReport:
         source = Source("main", self.url, profile or mapped(), thresholds(), PATIENCE, SourceOptions(action))
         options = SweepOptions(host="test-host", batch_size=10, breaker=Breaker(50, 1.0))
-        return sweep(source, DowntimeTracker(0), SourceState(), options, None, Heard())
+        return sweep(source, DowntimeTracker(0), SourceState(), options, None, SweepRecorder())
 
     def states(self) -> dict[int, str]:
         return dict(self.connection.execute("SELECT id, state FROM tasks").fetchall())

@@ -9,7 +9,7 @@ import pytest
 
 from reaper.model import Outcome
 from reaper.profile import Profile
-from tests.support.protea import HOUR, MINUTE, Heard
+from tests.support.protea import HOUR, MINUTE, SweepRecorder
 from tests.support.tasks import Tasks, mapped, tasks_in
 from tests.support.worlds.servers import database_on
 
@@ -55,12 +55,12 @@ def only_the_bad_one_is_left(tasks: Tasks, batch_size: int, *, profile: Profile 
     """Sweeps seven stale tasks of which one is refused, and gives what the report says of that."""
     for number in range(1, 8):
         tasks.add(number, kind="bad" if number == 4 else "embed")
-    heard = Heard()
-    report = tasks.sweep(tasks.source(profile), batch_size=batch_size, heard=heard)
+    recorder = SweepRecorder()
+    report = tasks.sweep(tasks.source(profile), batch_size=batch_size, recorder=recorder)
     assert (report.outcome, report.error, report.reaped) == (Outcome.DONE, None, 6)
     assert (report.lost, report.locked_total, report.refused_total) == (0, 0, 1)
-    assert {job.key for job in heard.reaped_jobs} == {(str(n),) for n in range(1, 8) if n != 4}
-    assert len(heard.reaped_jobs) == 6
+    assert {job.key for job in recorder.reaped_jobs} == {(str(n),) for n in range(1, 8) if n != 4}
+    assert len(recorder.reaped_jobs) == 6
     assert tasks.states() == {str(n): "working" if n == 4 else "dead" for n in range(1, 8)}
     [failure] = report.failures
     assert failure.key == ("4",)
@@ -113,7 +113,7 @@ def test_audit_is_written_once_for_each_job_from_its_own_row(tasks: Tasks) -> No
     for number in range(1, 6):
         tasks.add(number, tries=number * 10)
     assert tasks.sweep(batch_size=2).reaped == 5
-    tries = tasks.hand.ask("SELECT task_id, tries FROM task_log ORDER BY task_id")
+    tries = tasks.session.ask("SELECT task_id, tries FROM task_log ORDER BY task_id")
     assert tries == [(number, number * 10) for number in range(1, 6)]
 
 
@@ -123,10 +123,10 @@ def test_ended_job_is_told_as_it_was_judged_with_its_evidence_where_the_database
 ) -> None:
     tasks.add(1, kind="scan")
     tasks.add(2, beat=None)
-    heard = Heard()
+    recorder = SweepRecorder()
     profile = mapped() if audited else mapped(actions={"fail": {"also": []}})
-    assert tasks.sweep(tasks.source(profile), heard=heard).reaped == 2
-    first, second = sorted(heard.reaped_jobs)
+    assert tasks.sweep(tasks.source(profile), recorder=recorder).reaped == 2
+    first, second = sorted(recorder.reaped_jobs)
     assert (first.key, first.reason, first.kind, first.witness) == (("1",), "JobTimeout", "scan", "heartbeat")
     assert (second.key, second.reason, second.kind, second.witness) == (("2",), "JobTimeout", "embed", "start")
     assert first.age_seconds == pytest.approx(8 * HOUR, abs=60)
@@ -174,14 +174,14 @@ def test_deleted_job_takes_with_it_the_rows_that_refer_to_it_and_no_others(tasks
     for number, task in enumerate((1, 1, 2, 3), 1):
         tasks.part(number, task)
     for task in (1, 3):
-        tasks.hand.do("INSERT INTO task_log (task_id, what) VALUES (%s, 'note')", task)
+        tasks.session.do("INSERT INTO task_log (task_id, what) VALUES (%s, 'note')", task)
     report = tasks.sweep(tasks.source(deleting(), action="delete"))
     assert (report.error, report.failures, report.reaped) == (None, (), 2)
     assert (tasks.states(), tasks.parts(), tasks.logged()) == ({"3": "working"}, [(4, 3, "open")], [(3, "note")])
 
 
 def test_deleted_job_is_written_down_where_the_profile_says_so(tasks: Tasks) -> None:
-    tasks.hand.do("CREATE TABLE gone (task_id integer, what varchar(20))")
+    tasks.session.do("CREATE TABLE gone (task_id integer, what varchar(20))")
     tasks.add(1)
     tasks.part(1, 1)
     note = {"insert": "gone", "values": {"task_id": {"column": "id"}, "what": {"column": "kind"}}}
@@ -189,7 +189,7 @@ def test_deleted_job_is_written_down_where_the_profile_says_so(tasks: Tasks) -> 
     report = tasks.sweep(tasks.source(profile, action="delete"))
     assert (report.error, report.failures, report.reaped) == (None, (), 1)
     assert (tasks.states(), tasks.parts()) == ({}, [])
-    assert tasks.hand.ask("SELECT task_id, what FROM gone") == [(1, "embed")]
+    assert tasks.session.ask("SELECT task_id, what FROM gone") == [(1, "embed")]
 
 
 def test_deleted_job_that_another_row_still_refers_to_stays_with_all_that_belongs_to_it(tasks: Tasks) -> None:
@@ -197,7 +197,7 @@ def test_deleted_job_that_another_row_still_refers_to_stays_with_all_that_belong
     tasks.add(2)
     for task in (1, 2):
         tasks.part(task, task)
-    tasks.hand.do("INSERT INTO task_log (task_id, what) VALUES (2, 'bill')")
+    tasks.session.do("INSERT INTO task_log (task_id, what) VALUES (2, 'bill')")
     report = tasks.sweep(tasks.source(deleting(), action="delete"))
     assert (report.reaped, [failure.key for failure in report.failures]) == (1, [("2",)])
     assert (tasks.states(), tasks.parts(), tasks.logged()) == ({"2": "working"}, [(2, 2, "open")], [(2, "bill")])
@@ -235,9 +235,9 @@ def test_attempts_left_decide_between_another_try_and_the_end(tasks: Tasks) -> N
     }
     for number, (tried, most) in tries.items():
         tasks.add(number, tries=tried, max_tries=most)
-    heard = Heard()
-    report = tasks.sweep(tasks.source(requeueing(), action="requeue_else_fail"), heard=heard)
-    assert (report.error, report.failures, report.reaped, len(heard.reaped_jobs)) == (None, (), 7, 7)
+    recorder = SweepRecorder()
+    report = tasks.sweep(tasks.source(requeueing(), action="requeue_else_fail"), recorder=recorder)
+    assert (report.error, report.failures, report.reaped, len(recorder.reaped_jobs)) == (None, (), 7, 7)
     again = {1, 3, 5}
     assert tasks.states() == {str(number): "queued" if number in again else "dead" for number in tries}
     assert tasks.logged() == [(number, "queued" if number in again else "dead") for number in tries]
@@ -289,7 +289,7 @@ def test_number_beyond_all_that_exist_is_the_first_where_none_does(tasks: Tasks)
     tasks.part(4, 2)
     report = tasks.sweep(tasks.source(mapped(actions={"fail": {"also": [{"insert": "task_log", "values": values}]}})))
     assert (report.reaped, report.failures) == (2, ())
-    assert tasks.hand.ask("SELECT task_id, tries FROM task_log ORDER BY task_id") == [(1, 1), (2, 5)]
+    assert tasks.session.ask("SELECT task_id, tries FROM task_log ORDER BY task_id") == [(1, 1), (2, 5)]
 
 
 def test_job_whose_state_a_trigger_puts_back_is_refused_where_other_rows_say_that_it_runs_too(tasks: Tasks) -> None:

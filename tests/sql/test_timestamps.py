@@ -15,7 +15,7 @@ from sqlalchemy.types import NullType
 
 from reaper.database.connections import make_engine, transaction
 from reaper.database.timeouts import Timeouts
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.model import DISTANT_PAST, TimestampFormat
 from reaper.sql import expressions as sql
 from tests.support.mariadb import MariaDB
@@ -45,10 +45,12 @@ BY_TIME = {
 def connection(request: pytest.FixtureRequest) -> Iterator[Connection]:
     """A connection to a database whose table `times` has a column of each type."""
     with ExitStack() as stack:
-        server: Embedded | MariaDB = request.getfixturevalue("server" if request.param == "postgresql" else "mariadb")
+        server: PrivatePostgreSQL | MariaDB = request.getfixturevalue(
+            "server" if request.param == "postgresql" else "mariadb"
+        )
         url = (
             server.create_database("times", tables=False)
-            if isinstance(server, Embedded)
+            if isinstance(server, PrivatePostgreSQL)
             else server.create_database("times")
         )
         stack.callback(server.drop_database, "times")

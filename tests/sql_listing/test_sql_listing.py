@@ -22,7 +22,7 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import MAX_LISTED, SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.support.protea import HOUR, PATIENCE, Heard, thresholds
+from tests.support.protea import HOUR, PATIENCE, SweepRecorder, thresholds
 from tests.support.worlds import World
 from tests.support.worlds.servers import database_on
 from tests.support.worlds.world import LATELY
@@ -45,7 +45,7 @@ class Sweeps:
 
     def __init__(self, source: Source) -> None:
         self.source, self.memory = source, SourceState()
-        self.heard = Heard(memory=self.memory)
+        self.recorder = SweepRecorder(memory=self.memory)
         self.seen: set[str] = set()
         self.lease = source.lease(ttl_for(OPTIONS.interval_seconds))
 
@@ -55,7 +55,7 @@ class Sweeps:
 
     def once(self) -> SweepReport:
         options = SweepOptions("test-host", 1, Breaker(50, 1.0))
-        return sweep(self.source, DowntimeTracker(0), self.memory, options, self.lease, self.heard)
+        return sweep(self.source, DowntimeTracker(0), self.memory, options, self.lease, self.recorder)
 
     def over(self) -> None:
         self.lease.release()
@@ -87,7 +87,7 @@ def test_sweep_executes_exactly_the_printed_statements(world: World) -> None:
         # Row-level security does not apply to the owner, but makes the sweep ask about it.
         for table in liveness_tables(sweeps.source.profile):
             quoted = ".".join(f'"{part}"' for part in table.split("."))
-            world.hand.do(f"ALTER TABLE {quoted} ENABLE ROW LEVEL SECURITY")
+            world.session.do(f"ALTER TABLE {quoted} ENABLE ROW LEVEL SECURITY")
     sweeps.once()
     sweeps.seen.clear()
     # It passed its timeout after the first sweep.
@@ -140,20 +140,22 @@ def queue() -> Profile:
 def test_requeue_fail_and_fallback_transitions_are_printed(
     request: pytest.FixtureRequest, where: str, timestamp: str
 ) -> None:
-    with database_on(request, where) as place, place.session(autocommit=True) as hand:
+    with database_on(request, where) as place, place.session(autocommit=True) as session:
         for statement in TABLES:
-            hand.do(statement.format(timestamp=timestamp))
+            session.do(statement.format(timestamp=timestamp))
         sweeps = Sweeps(Source("main", place.url, queue(), thresholds(), PATIENCE, SourceOptions("requeue_else_fail")))
         sweeps.once()
         sweeps.seen.clear()
         ago = f"{place.naive_ago}, {place.naive_ago}"
         for number, tries, twin in ((1, 1, None), (2, 2, None), (3, 1, None), (4, 0, "of somebody")):
-            hand.do(f"INSERT INTO tasks VALUES (%s, 'working', {ago}, %s, %s)", number, 9 * HOUR, 2 * HOUR, tries, twin)
+            session.do(
+                f"INSERT INTO tasks VALUES (%s, 'working', {ago}, %s, %s)", number, 9 * HOUR, 2 * HOUR, tries, twin
+            )
         report = sweeps.once()
         sweeps.over()
         assert (report.error, report.failures, report.reaped) == (None, (), 4)
         # Three had an attempt left, and only one could be queued beside the others.
-        assert sorted(hand.ask("SELECT state FROM tasks")) == [("dead",), ("dead",), ("dead",), ("queued",)]
+        assert sorted(session.ask("SELECT state FROM tasks")) == [("dead",), ("dead",), ("dead",), ("queued",)]
         known = {name: bare(each.sql) for name, each in printed(sweeps.source).items()}
         ends = {name for name in known if name.startswith(("end", "instead", "judge", "transition", "also", "undone"))}
         assert {"end", "instead"} == ends if where == "postgresql" else "transition_1" in ends

@@ -18,17 +18,17 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.support.protea import PATIENCE, Heard, thresholds
+from tests.support.protea import PATIENCE, SweepRecorder, thresholds
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 
 CELERY = {"witness": "celery", "celery": {"task": "celery_task_id", "queue": "queue"}}
 QUEUED = resolve("queued", {"queued": {"extends": "vuls", "alive": [CELERY]}})
 """Rows say in which queue their tasks wait."""
-HERE = LivenessReport(queues=frozenset({"celery"}), known=frozenset({"celery"}))
+ONE_QUEUE = LivenessReport(queues=frozenset({"celery"}), known=frozenset({"celery"}))
 
 
 @dataclass
-class Says:
+class FixedProbe:
     """A probe with a fixed report."""
 
     liveness: LivenessReport
@@ -40,7 +40,7 @@ class Says:
         raise AssertionError(f"nothing is to be revoked: {ids}")
 
 
-class Runs:
+class VulsRuns:
     """The runs of vuls. All of them are stale unless the report says otherwise."""
 
     def __init__(self, url: str, connection: psycopg.Connection[Any]) -> None:
@@ -69,25 +69,25 @@ class Runs:
         queues: tuple[str, ...] = ("celery",),
         profile: str | Profile = "vuls",
     ) -> SweepReport:
-        habits = SourceOptions(probe=Says(liveness) if liveness else None, queues=queues)
+        habits = SourceOptions(probe=FixedProbe(liveness) if liveness else None, queues=queues)
         mapped = resolve(profile) if isinstance(profile, str) else profile
         source = Source("main", self.url, mapped, thresholds(), PATIENCE, habits)
         return sweep(
-            source, DowntimeTracker(0), SourceState(), SweepOptions("host", 10, Breaker(50, 1.0)), None, Heard()
+            source, DowntimeTracker(0), SourceState(), SweepOptions("host", 10, Breaker(50, 1.0)), None, SweepRecorder()
         )
 
 
 @pytest.fixture
-def runs(empty: PostgreSQLDatabase) -> Iterator[Runs]:
+def runs(empty: PostgreSQLDatabase) -> Iterator[VulsRuns]:
     empty.create("vuls")
     with psycopg.connect(empty.url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("INSERT INTO scheduled_tasks (id, name, task_type) VALUES (1, 'nightly', 'scan')")
-        yield Runs(empty.url, connection)
+        yield VulsRuns(empty.url, connection)
 
 
-def test_task_that_no_worker_knows_is_dead_when_its_queue_is_served(runs: Runs) -> None:
+def test_task_that_no_worker_knows_is_dead_when_its_queue_is_served(runs: VulsRuns) -> None:
     runs.add("a")
-    assert runs.sweep(HERE).reaped == 1
+    assert runs.sweep(ONE_QUEUE).reaped == 1
 
 
 @pytest.mark.parametrize(
@@ -95,16 +95,16 @@ def test_task_that_no_worker_knows_is_dead_when_its_queue_is_served(runs: Runs) 
     [
         (LivenessReport(trouble="the broker is away"), ("celery",), "Celery: the broker is away"),
         (LivenessReport(), ("celery",), "Celery: no worker of its queue has answered"),
-        (HERE, ("celery", "mail"), "Celery: no worker of its queue has answered"),
+        (ONE_QUEUE, ("celery", "mail"), "Celery: no worker of its queue has answered"),
         # A worker of a queue that no setting names was met, and has not answered: it may be the one that has the task.
         (
-            LivenessReport(queues=HERE.queues, known=frozenset({"celery", "scans"})),
+            LivenessReport(queues=ONE_QUEUE.queues, known=frozenset({"celery", "scans"})),
             ("celery",),
             "Celery: no worker of its queue has answered",
         ),
         (
             LivenessReport(
-                queues=HERE.queues, known=frozenset({"celery", "scans"}), unreliable={"scans": "w1 is missing"}
+                queues=ONE_QUEUE.queues, known=frozenset({"celery", "scans"}), unreliable={"scans": "w1 is missing"}
             ),
             ("celery",),
             "Celery: w1 is missing",
@@ -112,7 +112,7 @@ def test_task_that_no_worker_knows_is_dead_when_its_queue_is_served(runs: Runs) 
     ],
 )
 def test_task_that_may_be_somewhere_is_unknown_and_spared(
-    runs: Runs, liveness: LivenessReport, queues: tuple[str, ...], why: str
+    runs: VulsRuns, liveness: LivenessReport, queues: tuple[str, ...], why: str
 ) -> None:
     runs.add("a")
     report = runs.sweep(liveness, queues)
@@ -122,15 +122,15 @@ def test_task_that_may_be_somewhere_is_unknown_and_spared(
 
 
 @pytest.mark.parametrize("started", [False, True])
-def test_task_that_has_started_may_be_a_waiting_message_again(runs: Runs, started: bool) -> None:
+def test_task_that_has_started_may_be_a_waiting_message_again(runs: VulsRuns, started: bool) -> None:
     runs.add("a", started=started)
-    report = runs.sweep(LivenessReport(queues=HERE.queues, known=HERE.known, backlog=HERE.queues))
+    report = runs.sweep(LivenessReport(queues=ONE_QUEUE.queues, known=ONE_QUEUE.known, backlog=ONE_QUEUE.queues))
     assert report.reaped == 0
     [spared] = report.newly_spared
     assert spared.unknown == "Celery: it may be one of the messages that wait in its queue"
 
 
-def test_job_without_a_celery_task_is_judged_without_celery(runs: Runs) -> None:
+def test_job_without_a_celery_task_is_judged_without_celery(runs: VulsRuns) -> None:
     runs.add(None)
     assert runs.sweep(LivenessReport(trouble="the broker is away")).reaped == 1
 
@@ -139,13 +139,15 @@ def test_job_without_a_celery_task_is_judged_without_celery(runs: Runs) -> None:
     "liveness",
     [
         LivenessReport(),
-        LivenessReport(queues=HERE.queues, known=HERE.known, backlog=HERE.queues),
-        LivenessReport(queues=HERE.queues, known=frozenset({"celery", "scans"}), unreliable={"scans": "w1 is missing"}),
+        LivenessReport(queues=ONE_QUEUE.queues, known=ONE_QUEUE.known, backlog=ONE_QUEUE.queues),
+        LivenessReport(
+            queues=ONE_QUEUE.queues, known=frozenset({"celery", "scans"}), unreliable={"scans": "w1 is missing"}
+        ),
     ],
     ids=["not served", "messages wait", "doubted"],
 )
 def test_run_that_celery_was_never_told_of_is_ended_although_others_are_unknown(
-    runs: Runs, liveness: LivenessReport
+    runs: VulsRuns, liveness: LivenessReport
 ) -> None:
     runs.add(None)
     runs.add("a")
@@ -153,7 +155,7 @@ def test_run_that_celery_was_never_told_of_is_ended_although_others_are_unknown(
     assert runs.failed() == {None}
 
 
-def test_job_is_unknown_where_no_witness_is_asked_and_has_no_sign_of_life_for_it(runs: Runs) -> None:
+def test_job_is_unknown_where_no_witness_is_asked_and_has_no_sign_of_life_for_it(runs: VulsRuns) -> None:
     runs.add("a")
     report = runs.sweep(None)
     assert (report.reaped, report.asked_witness) == (0, False)
@@ -162,7 +164,7 @@ def test_job_is_unknown_where_no_witness_is_asked_and_has_no_sign_of_life_for_it
     assert spared.silence_seconds == pytest.approx(8 * 3600, abs=60)
 
 
-def test_queue_that_a_row_names_decides_for_its_own_tasks(runs: Runs) -> None:
+def test_queue_that_a_row_names_decides_for_its_own_tasks(runs: VulsRuns) -> None:
     for task, queue in (("a", "celery"), ("b", "mail"), ("c", "scans"), ("d", None), ("e", "lost"), ("f", "celery")):
         runs.queue(task, queue)
     served = frozenset({"celery", "mail"})
@@ -186,7 +188,7 @@ def test_queue_that_a_row_names_decides_for_its_own_tasks(runs: Runs) -> None:
     }
 
 
-def test_message_that_waits_in_a_queue_that_only_workers_name_may_be_the_task(runs: Runs) -> None:
+def test_message_that_waits_in_a_queue_that_only_workers_name_may_be_the_task(runs: VulsRuns) -> None:
     both = frozenset({"celery", "scans"})
     runs.add("a")
     report = runs.sweep(LivenessReport(queues=both, known=both, backlog=frozenset({"scans"})))

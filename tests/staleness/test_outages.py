@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from reaper.database.connections import read_server_clock
-from reaper.dev.postgres import Embedded, temporary
+from reaper.dev.postgres import PrivatePostgreSQL, temporary
 from reaper.errors import ReaperError
 from reaper.model import Outcome, SweepReport, Thresholds
 from reaper.source import Source
@@ -30,7 +30,7 @@ LIMITS: Thresholds = thresholds(timeout=60, stall=STALL)
 
 
 @pytest.fixture(scope="module")
-def own_server() -> Iterator[Embedded]:
+def own_server() -> Iterator[PrivatePostgreSQL]:
     """A server of its own that the tests stop, crash, or rob of a process."""
     with temporary() as running:
         running.create_database("outages")
@@ -38,15 +38,15 @@ def own_server() -> Iterator[Embedded]:
 
 
 @pytest.fixture
-def protea(own_server: Embedded) -> Iterator[Protea]:
+def protea(own_server: PrivatePostgreSQL) -> Iterator[Protea]:
     """An empty database of that server, with a connection that is reopened after each outage."""
-    reach = Reach(own_server.url_of("outages"))
+    reach = ReconnectingProtea(own_server.url_of("outages"))
     reach.connection.execute("TRUNCATE job, job_event")
     yield reach
     reach.connection.close()
 
 
-class Reach(Protea):
+class ReconnectingProtea(Protea):
     def __init__(self, url: str) -> None:
         super().__init__(url, psycopg.connect(url.replace("+psycopg", ""), autocommit=True))
 
@@ -68,15 +68,15 @@ def wait_until_past(protea: Protea, moment: datetime) -> None:
     wait_until(lambda: protea.now() > moment, f"the database's clock is past {moment}")
 
 
-def stop(server: Embedded) -> None:
+def stop(server: PrivatePostgreSQL) -> None:
     server.stop()
 
 
-def crash(server: Embedded) -> None:
+def crash(server: PrivatePostgreSQL) -> None:
     server.stop(immediate=True)
 
 
-def lose_a_backend(server: Embedded) -> None:
+def lose_a_backend(server: PrivatePostgreSQL) -> None:
     """Kill one session's process: the server closes all sessions and recovers, without a restart."""
     with psycopg.connect(server.url.replace("+psycopg", "")) as victim:
         os.kill(victim.info.backend_pid, signal.SIGKILL)
@@ -91,7 +91,10 @@ def is_back(source: Source, before: datetime) -> bool:
 
 @pytest.mark.parametrize(("away", "allowance"), [(stop, 0.3), (crash, 0.0)])
 def test_outage_that_was_seen_is_not_silence(
-    protea: Reach, own_server: Embedded, away: Callable[[Embedded], None], allowance: float
+    protea: ReconnectingProtea,
+    own_server: PrivatePostgreSQL,
+    away: Callable[[PrivatePostgreSQL], None],
+    allowance: float,
 ) -> None:
     downtime, source = DowntimeTracker(allowance), protea.source(LIMITS)
     # What the server itself was not there for, nobody can know: it has been up for a stall window and the allowance.
@@ -129,7 +132,7 @@ def test_outage_that_was_seen_is_not_silence(
 
 @pytest.mark.parametrize("restart", [stop, crash, lose_a_backend])
 def test_restart_seen_only_afterwards_ends_no_job_until_a_stall_window_has_passed(
-    protea: Reach, own_server: Embedded, restart: Callable[[Embedded], None]
+    protea: ReconnectingProtea, own_server: PrivatePostgreSQL, restart: Callable[[PrivatePostgreSQL], None]
 ) -> None:
     source = protea.source(LIMITS)
     job = protea.stale()
@@ -159,7 +162,7 @@ def test_restart_seen_only_afterwards_ends_no_job_until_a_stall_window_has_passe
     assert event["fields"]["silence_seconds"] > HOUR
 
 
-def test_restart_between_two_sweeps_is_noticed(protea: Reach, own_server: Embedded) -> None:
+def test_restart_between_two_sweeps_is_noticed(protea: ReconnectingProtea, own_server: PrivatePostgreSQL) -> None:
     downtime, source = DowntimeTracker(0.3), protea.source(LIMITS)
     wait_until_past(protea, server_started(source) + timedelta(seconds=STALL + 0.4))
     protea.sweep(source, downtime=downtime)
@@ -173,7 +176,9 @@ def test_restart_between_two_sweeps_is_noticed(protea: Reach, own_server: Embedd
     assert protea.row(job)["finished_at"] >= back + timedelta(seconds=0.3 + STALL)
 
 
-def test_grace_of_zero_trusts_silence_across_a_restart(protea: Reach, own_server: Embedded) -> None:
+def test_grace_of_zero_trusts_silence_across_a_restart(
+    protea: ReconnectingProtea, own_server: PrivatePostgreSQL
+) -> None:
     job = protea.stale()
     own_server.restart()
     protea.again()
@@ -195,7 +200,7 @@ def read_only(protea: Protea) -> bool:
 
 
 @pytest.mark.parametrize("whose", ["DATABASE outages", "SYSTEM"])
-def test_read_only_database_is_unavailable(protea: Reach, whose: str) -> None:
+def test_read_only_database_is_unavailable(protea: ReconnectingProtea, whose: str) -> None:
     downtime, source = DowntimeTracker(0), protea.source(LIMITS)
     protea.sweep(source, downtime=downtime)
     seen = downtime.now
@@ -220,7 +225,7 @@ def test_read_only_database_is_unavailable(protea: Reach, whose: str) -> None:
     assert (protea.status(alive), protea.status(stale)) == ("running", "failed")
 
 
-def test_standby_is_unavailable_until_it_is_promoted(protea: Reach, own_server: Embedded) -> None:
+def test_standby_is_unavailable_until_it_is_promoted(protea: ReconnectingProtea, own_server: PrivatePostgreSQL) -> None:
     downtime, source = DowntimeTracker(0), protea.source(LIMITS)
     job = protea.stale()
     own_server.stop()
@@ -235,7 +240,7 @@ def test_standby_is_unavailable_until_it_is_promoted(protea: Reach, own_server: 
     assert protea.row(job)["finished_at"] > since
 
 
-def test_missing_database_is_unavailable_and_named_without_its_password(own_server: Embedded) -> None:
+def test_missing_database_is_unavailable_and_named_without_its_password(own_server: PrivatePostgreSQL) -> None:
     url = own_server.url_of("nowhere").replace("postgres@", "postgres:hunter2@")
     protea = Protea(url, None)  # type: ignore[arg-type]
     report = protea.sweep()

@@ -10,7 +10,7 @@ import pytest
 from reaper.model import KindThresholds, Threshold, Verdict
 from reaper.profile import Profile
 from reaper.sweep.source_state import SourceState
-from tests.support.protea import HOUR, MINUTE, Heard, thresholds
+from tests.support.protea import HOUR, MINUTE, SweepRecorder, thresholds
 from tests.support.tasks import Tasks, before, mapped, tasks_in
 from tests.support.worlds.servers import database_on
 
@@ -45,11 +45,11 @@ def test_timeout_of_a_row_counts_when_positive_and_is_none_when_zero_negative_or
     }
     source = tasks.source(limited())
     assert tasks.verdicts(source) == expected
-    heard = Heard()
-    report = tasks.sweep(source, heard=heard)
+    recorder = SweepRecorder()
+    report = tasks.sweep(source, recorder=recorder)
     stale = {key for key, verdict in expected.items() if verdict is STALE}
     assert (report.error, report.failures, report.reaped) == (None, (), len(stale))
-    assert {job.key[0] for job in heard.reaped_jobs} == stale
+    assert {job.key[0] for job in recorder.reaped_jobs} == stale
     assert {key for key, state in tasks.states().items() if state == "dead"} == stale
 
 
@@ -59,7 +59,7 @@ def test_timeout_of_a_row_counts_when_positive_and_is_none_when_zero_negative_or
 def test_timeout_of_a_row_is_in_its_profiles_unit(tasks: Tasks, unit: str, seconds: float) -> None:
     limit = 0.5 * HOUR / seconds
     longer, shorter = tasks.add(1, age=31 * MINUTE, beat=None), tasks.add(2, age=29 * MINUTE, beat=None)
-    tasks.hand.do("UPDATE task SET run_limit = %s", limit)
+    tasks.session.do("UPDATE task SET run_limit = %s", limit)
     source = tasks.source(limited(unit), thresholds(stall=MINUTE))
     assert tasks.verdicts(source) == {longer: STALE, shorter: YOUNG}
     explained = tasks.explained(longer, source=source)[longer]
@@ -133,7 +133,7 @@ def test_timeout_of_a_row_counts_from_the_start_that_the_job_has(tasks: Tasks) -
 def test_start_before_all_time_is_past_the_timeout_of_its_row_too(tasks: Tasks, limit: int | None) -> None:
     tasks.add(1, run_limit=limit)
     tasks.add(2, run_limit=limit, beat=MINUTE)
-    tasks.hand.do(
+    tasks.session.do(
         "UPDATE task SET started = '0001-01-01 00:00:00'" if tasks.mariadb else "UPDATE task SET started = '-infinity'"
     )
     source = tasks.source(limited())

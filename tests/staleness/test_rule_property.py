@@ -20,7 +20,7 @@ from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
-from tests.support.protea import PATIENCE, Heard, Protea
+from tests.support.protea import PATIENCE, Protea, SweepRecorder
 
 # Far from any clock: a rule that looked at one would choose otherwise. In the past, since a child that runs is alive at
 # the moment of the statement, which no real cutoff lies behind.
@@ -134,12 +134,12 @@ def first_look(world: World) -> int:
 
 def cutoff(world: World, stall: int) -> timedelta | None:
     """How old a sign must be to lie before a whole stall window of such minutes; None when no sign is old enough."""
-    minute = heard = 0
-    while heard < stall:
+    minute = audible_minutes = 0
+    while audible_minutes < stall:
         minute += 1
         if minute > 3000:
             return None
-        heard += audible(world, minute)
+        audible_minutes += audible(world, minute)
     return minute * MINUTE
 
 
@@ -192,7 +192,7 @@ def listened(world: World) -> DowntimeTracker:
     return downtime
 
 
-class Listening(Source):
+class SourceOfPastContacts(Source):
     """A source whose sweeps judge by the downtime until NOW."""
 
     def begin_evaluation(self, connection: Connection, downtime: DowntimeTracker) -> EvaluationContext:
@@ -246,7 +246,7 @@ def check(protea: Protea, world: World, batch_size: int) -> None:
     expected = {id: verdict(world, number) for number, id in enumerate(ids)}
     stale = {id for id, said in expected.items() if said is Verdict.STALE}
     downtime = listened(world)
-    source = Listening("main", protea.url, resolve("protea"), world.thresholds(), PATIENCE)
+    source = SourceOfPastContacts("main", protea.url, resolve("protea"), world.thresholds(), PATIENCE)
 
     with source.connect() as connection, source.transaction(connection, read_only=True):
         context = source.begin_evaluation(connection, downtime)
@@ -256,13 +256,13 @@ def check(protea: Protea, world: World, batch_size: int) -> None:
         assert {found.key[0]: found.verdict for found in evidence} == expected
 
     before = protea.statuses()
-    heard = Heard()
+    recorder = SweepRecorder()
     if batch_size == 1:
         dry = protea.sweep(source, downtime=downtime, dry_run=True)
         assert {found.key[0] for found in dry.would_reap} == stale
         assert protea.statuses() == before
 
-    report = protea.sweep(source, downtime=downtime, batch_size=batch_size, heard=heard)
+    report = protea.sweep(source, downtime=downtime, batch_size=batch_size, recorder=recorder)
     assert report.outcome is Outcome.DONE, report.error
     assert report.census is not None
     assert report.census.running == sum(said is not Verdict.ENDED for said in expected.values())
@@ -272,7 +272,7 @@ def check(protea: Protea, world: World, batch_size: int) -> None:
     assert {found.key[0] for found in report.newly_spared} == spared
     after = protea.statuses()
     ended = {id for id in ids if after[id] != before[id]}
-    assert ended == stale == {told.key[0] for told in heard.reaped_jobs}
+    assert ended == stale == {told.key[0] for told in recorder.reaped_jobs}
     assert (report.reaped, report.lost, report.locked_total) == (len(stale), 0, 0)
     assert all(after[id] == "failed" for id in ended)
     audits = protea.connection.execute("SELECT job_id::text FROM job_event WHERE event = 'job.timeout'").fetchall()

@@ -14,14 +14,14 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from tests.conftest import TEMPLATE
 from tests.support.daemons import Daemon
 from tests.support.protea import Protea
 from tests.support.waiting import wait_until
 
 TOKEN = "a-token-for-tests-0123456789"
-WHO = "tester"
+OPERATOR = "tester"
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,12 @@ class Client:
 
 def token_file(folder: Path) -> Path:
     path = folder / "http-token"
-    path.write_text(f"{WHO}:{TOKEN}\n")
+    path.write_text(f"{OPERATOR}:{TOKEN}\n")
     path.chmod(0o600)
     return path
 
 
-class Steered(Daemon):
+class ApiDaemon(Daemon):
     """A daemon with a token. It sweeps seldom, so that what is asked for is seen alone."""
 
     def __init__(self, folder: Path, config: str | None = None, **settings: Any) -> None:
@@ -96,7 +96,7 @@ class Steered(Daemon):
         super().__init__(folder, config, **given)
         self.api = Client(self.port)
 
-    def __enter__(self) -> Steered:
+    def __enter__(self) -> ApiDaemon:
         try:
             self.comes_up()
         except BaseException as error:
@@ -114,12 +114,14 @@ class Steered(Daemon):
 
 
 @contextmanager
-def steered(server: Embedded, folder: Path, name: str, **settings: Any) -> Iterator[tuple[Steered, Protea]]:
+def api_daemon(
+    server: PrivatePostgreSQL, folder: Path, name: str, **settings: Any
+) -> Iterator[tuple[ApiDaemon, Protea]]:
     """A daemon and its database for many tests: a start takes longer than most of them."""
     url = server.create_database(name, tables=False, template=TEMPLATE)
     with (
         psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection,
-        Steered(folder, database_url=url, **settings) as daemon,
+        ApiDaemon(folder, database_url=url, **settings) as daemon,
     ):
         daemon.has_swept()
         yield daemon, Protea(url, connection)
@@ -134,12 +136,14 @@ def shared_daemon(name: str, **settings: Any) -> tuple[Any, Any, Any]:
     """
 
     @pytest.fixture(scope="module")
-    def running(server: Embedded, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Steered, Protea]]:
-        with steered(server, tmp_path_factory.mktemp(name), name, **settings) as both:
+    def running(
+        server: PrivatePostgreSQL, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[tuple[ApiDaemon, Protea]]:
+        with api_daemon(server, tmp_path_factory.mktemp(name), name, **settings) as both:
             yield both
 
     @pytest.fixture
-    def daemon(running: tuple[Steered, Protea]) -> Steered:
+    def daemon(running: tuple[ApiDaemon, Protea]) -> ApiDaemon:
         shared, protea = running
         protea.connection.execute("TRUNCATE job, job_event")
         assert shared.api.post("/api/supervisor/restart").status == 200
@@ -147,7 +151,7 @@ def shared_daemon(name: str, **settings: Any) -> tuple[Any, Any, Any]:
         return shared
 
     @pytest.fixture
-    def protea(running: tuple[Steered, Protea]) -> Protea:
+    def protea(running: tuple[ApiDaemon, Protea]) -> Protea:
         return running[1]
 
     return running, daemon, protea

@@ -31,7 +31,7 @@ class Broker(Protocol):
     """A private broker, running when it is handed out."""
 
     url: str
-    place: str
+    address: str
 
     def up(self) -> None: ...
     def down(self) -> None: ...
@@ -76,12 +76,12 @@ class RedisServer:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._port = folder, free_port()
-        self.place = f"127.0.0.1:{self._port}"
+        self.address = f"127.0.0.1:{self._port}"
         self.url = self.url_with(PASSWORD)
         self.up()
 
     def url_with(self, password: str) -> str:
-        return f"redis://:{password.replace('/', '%2F')}@{self.place}/0"
+        return f"redis://:{password.replace('/', '%2F')}@{self.address}/0"
 
     def up(self) -> None:
         options = {"port": self._port, "bind": "127.0.0.1", "dir": self._folder, "requirepass": PASSWORD}
@@ -107,7 +107,7 @@ class RabbitServer:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._port, self._mapper_port = folder, free_port(), free_port()
-        self.place = f"127.0.0.1:{self._port}"
+        self.address = f"127.0.0.1:{self._port}"
         self.url = self.url_with("guest")
         self._environment = {
             "HOME": str(folder),
@@ -133,7 +133,7 @@ class RabbitServer:
         self.up()
 
     def url_with(self, password: str) -> str:
-        return f"amqp://guest:{password}@{self.place}//"
+        return f"amqp://guest:{password}@{self.address}//"
 
     def up(self) -> None:
         self._group = ProcessGroup([_RABBITMQ], self._folder, self._folder / "out.log", **self._environment)
@@ -231,7 +231,7 @@ class CeleryWorker:
         wait_until(lambda: b"Warm shutdown" in self._log.read_bytes(), f"{self.name} ends warmly")
 
 
-class Staff:
+class CeleryCluster:
     """The workers of one test, and the tasks sent to them."""
 
     def __init__(self, broker: Broker, folder: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import sql
 
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 
 _numbers = itertools.count()
 
@@ -22,7 +22,7 @@ class TemporaryDatabases:
     test needs it to survive a crash of the server while it is made.
     """
 
-    def __init__(self, server: Embedded) -> None:
+    def __init__(self, server: PrivatePostgreSQL) -> None:
         self._server = server
         self._connection: psycopg.Connection[object] | None = None
 

@@ -27,7 +27,7 @@ TOKEN = "s3cret-of-alice-long-enough"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
-class Order(BaseModel):
+class ChangeRequest(BaseModel):
     """What can be asked for."""
 
     model_config = ConfigDict(extra="forbid")
@@ -96,7 +96,7 @@ def make_app(held: threading.Event, entered: threading.Event) -> FastAPI:
         raise RuntimeError("an inner secret")
 
     @app.post("/act")
-    def act(order: Order, who: Annotated[Caller, Security(token_required)]) -> dict[str, str]:
+    def act(order: ChangeRequest, who: Annotated[Caller, Security(token_required)]) -> dict[str, str]:
         return {"name": who.name, "remote": who.remote, "source": order.source}
 
     @app.get("/whoami")

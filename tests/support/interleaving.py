@@ -18,7 +18,7 @@ from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.rule import Rule
 from tests.support.protea import HOUR, Protea
-from tests.support.turns import Actor, Gate, Schedule, ScheduleSearch
+from tests.support.thread_schedule import Actor, Gate, Schedule, ScheduleSearch
 
 MakeClaim = Callable[[Rule, EvaluationContext, AuditInfo], Claim]
 

@@ -13,7 +13,7 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.support.protea import Heard
+from tests.support.protea import SweepRecorder
 
 FINISHES = {
     "protea": "UPDATE job SET status = 'succeeded', finished_at = {now} WHERE id = %s",
@@ -37,8 +37,8 @@ class Sweeps:
             self.statements.append(statement)
 
     def once(self) -> SweepReport:
-        heard = Heard(memory=self.memory)
-        report = sweep(self.source, DowntimeTracker(0), self.memory, self.options, None, heard)
+        recorder = SweepRecorder(memory=self.memory)
+        report = sweep(self.source, DowntimeTracker(0), self.memory, self.options, None, recorder)
         self.source.close()
         assert report.late_trouble is None, report.late_trouble
         return report

@@ -20,7 +20,7 @@ from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.checks import PROTEA, STALL
 from tests.support.mariadb import MariaDB
-from tests.support.protea import PATIENCE, Heard, thresholds
+from tests.support.protea import PATIENCE, SweepRecorder, thresholds
 
 numbers = itertools.count()
 
@@ -31,7 +31,7 @@ OWN_PROFILE: Mapping[str, Any] = {
 
 
 @dataclass
-class MariaDBPlace:
+class CheckedMariaDB:
     """A database with the tables of a shipped profile."""
 
     server: MariaDB
@@ -70,7 +70,7 @@ class MariaDBPlace:
 
     def sweep(self, user: str = "root") -> SweepReport:
         options = SweepOptions("test-host", 10, Breaker(50, 1.0))
-        return sweep(self.source(user), DowntimeTracker(0), SourceState(), options, None, Heard())
+        return sweep(self.source(user), DowntimeTracker(0), SourceState(), options, None, SweepRecorder())
 
     def stale(self) -> None:
         self.do(
@@ -79,11 +79,11 @@ class MariaDBPlace:
         )
 
 
-def tables_of(server: MariaDB, script: str) -> Iterator[MariaDBPlace]:
+def tables_of(server: MariaDB, script: str) -> Iterator[CheckedMariaDB]:
     """A database with the tables of a shipped profile, for the time of a fixture."""
     name = f"check_{next(numbers)}"
     server.create_database(name, Path(reaper.__file__).parent / "profiles" / f"{script}.mariadb.sql")
-    yield MariaDBPlace(server, name, resolve(script))
+    yield CheckedMariaDB(server, name, resolve(script))
     server.drop_database(name)
 
 

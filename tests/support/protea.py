@@ -34,8 +34,8 @@ def thresholds(
 
 
 @dataclass
-class Heard:
-    """A listener that remembers."""
+class SweepRecorder:
+    """A listener that records what sweeps report."""
 
     reaped_jobs: list[ReapedJob] = field(default_factory=list)
     censuses: list[JobCounts] = field(default_factory=list)
@@ -166,7 +166,7 @@ class Protea:
         downtime: DowntimeTracker | None = None,
         memory: SourceState | None = None,
         lease: Lease | None = None,
-        heard: Heard | None = None,
+        recorder: SweepRecorder | None = None,
         batch_size: int = 1000,
         force: bool = False,
         dry_run: bool = False,
@@ -181,5 +181,5 @@ class Protea:
             memory or SourceState(),
             options,
             lease,
-            heard or Heard(),
+            recorder or SweepRecorder(),
         )

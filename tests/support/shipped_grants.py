@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.dev.postgres import temporary as postgresql
 from tests.support import mariadb
 from tests.support.commands import PROJECT, Reaper
@@ -40,7 +40,7 @@ def printed(database: Database, profile: str, script: str, folder: Path) -> str:
     return result.stdout
 
 
-def on_postgresql(server: Embedded, profile: str, script: str, folder: Path) -> str:
+def on_postgresql(server: PrivatePostgreSQL, profile: str, script: str, folder: Path) -> str:
     url = server.create_database(DATABASE, tables=False)
     try:
         return printed(PostgreSQLDatabase(url), profile, script, folder)

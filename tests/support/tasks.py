@@ -21,7 +21,7 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.support.protea import HOUR, PATIENCE, Heard, thresholds
+from tests.support.protea import HOUR, PATIENCE, SweepRecorder, thresholds
 from tests.support.worlds import Database
 from tests.support.worlds.mariadb import MariaDBDatabase
 
@@ -71,12 +71,12 @@ class Tasks:
     """The tables, with hands to fill them and to look at what became of the tasks. Ages are seconds."""
 
     def __init__(self, database: Database) -> None:
-        self.database, self.hand = database, database.session(autocommit=True)
+        self.database, self.session = database, database.session(autocommit=True)
         self.mariadb = isinstance(database, MariaDBDatabase)
         types = {"moment": "datetime(6)", "document": "longtext"} if self.mariadb else {}
         for statement in TABLES.format(**{"moment": "timestamptz", "document": "jsonb", **types}).split(";"):
             if statement.strip():
-                self.hand.do(statement)
+                self.session.do(statement)
 
     # --- what there is -------------------------------------------------------------------------------------------
 
@@ -95,44 +95,44 @@ class Tasks:
         row = {"id": number, "kind": "embed", "state": "working", **columns}
         names = ", ".join([*row, *moments])
         places = ", ".join(["%s"] * len(row) + [self.database.ago] * len(moments))
-        self.hand.do(f"INSERT INTO task ({names}) VALUES ({places})", *row.values(), *moments.values())
+        self.session.do(f"INSERT INTO task ({names}) VALUES ({places})", *row.values(), *moments.values())
         return str(number)
 
     def started_at(self, number: int, context: datetime) -> None:
         """It started then, and has not been heard of since."""
         stored = context.replace(tzinfo=None) if self.mariadb else context
-        self.hand.do("UPDATE task SET started = %s, made = %s, beat = NULL WHERE id = %s", stored, stored, number)
+        self.session.do("UPDATE task SET started = %s, made = %s, beat = NULL WHERE id = %s", stored, stored, number)
 
     def beat_at(self, number: int, context: datetime) -> None:
         stored = context.replace(tzinfo=None) if self.mariadb else context
-        self.hand.do("UPDATE task SET beat = %s WHERE id = %s", stored, number)
+        self.session.do("UPDATE task SET beat = %s WHERE id = %s", stored, number)
 
     def part(self, number: int, task: int, state: str = "open") -> None:
-        self.hand.do("INSERT INTO task_part VALUES (%s, %s, %s)", number, task, state)
+        self.session.do("INSERT INTO task_part VALUES (%s, %s, %s)", number, task, state)
 
     # --- what became of it ---------------------------------------------------------------------------------------
 
     def states(self) -> dict[str, str]:
-        return {str(number): state for number, state in self.hand.ask("SELECT id, state FROM task ORDER BY id")}
+        return {str(number): state for number, state in self.session.ask("SELECT id, state FROM task ORDER BY id")}
 
     def column(self, name: str, number: int) -> Any:
-        return self.hand.one(f"SELECT {name} FROM task WHERE id = %s", number)
+        return self.session.one(f"SELECT {name} FROM task WHERE id = %s", number)
 
     def logged(self) -> list[tuple[int, str]]:
-        return self.hand.ask("SELECT task_id, what FROM task_log ORDER BY task_id, what")
+        return self.session.ask("SELECT task_id, what FROM task_log ORDER BY task_id, what")
 
     def said(self, number: int) -> Mapping[str, Any]:
         """The evidence in the log."""
         said: Mapping[str, Any] = self.database.document(
-            self.hand.one("SELECT said FROM task_log WHERE task_id = %s", number)
+            self.session.one("SELECT said FROM task_log WHERE task_id = %s", number)
         )
         return said
 
     def parts(self) -> list[tuple[int, int, str]]:
-        return self.hand.ask("SELECT id, task_id, state FROM task_part ORDER BY id")
+        return self.session.ask("SELECT id, task_id, state FROM task_part ORDER BY id")
 
     def dump(self) -> list[str]:
-        return [row for table in ("task", "task_log", "task_part") for row in self.database.rows(self.hand, table)]
+        return [row for table in ("task", "task_log", "task_part") for row in self.database.rows(self.session, table)]
 
     def interfering(self, table: str, operation: str, when: str, what: str) -> AbstractContextManager[None]:
         """Such a write to a row does that first, meanwhile, when this condition holds."""
@@ -180,7 +180,7 @@ class Tasks:
         downtime: DowntimeTracker | None = None,
         memory: SourceState | None = None,
         lease: Lease | None = None,
-        heard: Heard | None = None,
+        recorder: SweepRecorder | None = None,
         options: SweepOptions | None = None,
     ) -> SweepReport:
         """One sweep, which trusts silence across the restart of the test's own server."""
@@ -191,7 +191,7 @@ class Tasks:
             memory or SourceState(),
             options,
             lease,
-            heard or Heard(),
+            recorder or SweepRecorder(),
         )
 
     def explained(self, *keys: str, source: Source | None = None) -> dict[str, Evidence]:
@@ -246,7 +246,7 @@ def tasks_in(database: Database) -> Iterator[Tasks]:
     try:
         yield made
     finally:
-        made.hand.close()
+        made.session.close()
 
 
 def before(now: datetime, seconds: float) -> datetime:

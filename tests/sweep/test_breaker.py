@@ -10,7 +10,7 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.support.protea import Heard, Protea
+from tests.support.protea import Protea, SweepRecorder
 
 
 def crowd(protea: Protea, *, silent: int, alive: int = 0) -> None:
@@ -64,10 +64,10 @@ def test_breaker_says_why_it_holds() -> None:
 def test_held_sweep_changes_nothing_and_counts_everything(protea: Protea) -> None:
     crowd(protea, silent=51, alive=10)
     before = protea.dump()
-    heard = Heard()
-    report = protea.sweep(heard=heard, memory=SourceState())
+    recorder = SweepRecorder()
+    report = protea.sweep(recorder=recorder, memory=SourceState())
     assert (report.outcome, report.reaped, report.error) == (Outcome.HELD, 0, None)
-    assert protea.dump() == before and not heard.reaped_jobs
+    assert protea.dump() == before and not recorder.reaped_jobs
     assert report.census is not None
     assert (report.census.running, report.census.stale, report.census.spared) == (61, 51, 10)
     assert len(report.newly_spared) == 10
@@ -109,6 +109,6 @@ def test_breaker_lets_half_of_the_running_jobs_be_ended(protea: Protea) -> None:
 def test_release_lets_through_no_more_jobs_than_it_names(protea: Protea, typed: int, outcome: Outcome) -> None:
     crowd(protea, silent=51)
     options = SweepOptions("test-host", 1000, Breaker(50, 0.5), override_breaker_up_to=typed)
-    report = sweep(protea.source(), DowntimeTracker(0), SourceState(), options, None, Heard())
+    report = sweep(protea.source(), DowntimeTracker(0), SourceState(), options, None, SweepRecorder())
     assert report.outcome is outcome
     assert failed(protea) == (51 if outcome is Outcome.DONE else 0)

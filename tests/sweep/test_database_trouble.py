@@ -45,7 +45,7 @@ def slow(tasks: Tasks) -> Iterator[None]:
     tasks.add(100, state="over")
     tasks.part(1, 100)
     yield
-    tasks.hand.do("DELETE FROM task_part")
+    tasks.session.do("DELETE FROM task_part")
 
 
 def disk_full(tasks: Tasks) -> AbstractContextManager[None]:
@@ -226,7 +226,7 @@ def test_job_that_moved_after_the_survey_is_counted_as_lost_in_each_batch(tasks:
         nonlocal moved
         if not moved:
             moved = True
-            tasks.hand.do("UPDATE task SET state = 'over' WHERE id IN (1, 4, 6)")
+            tasks.session.do("UPDATE task SET state = 'over' WHERE id IN (1, 4, 6)")
         return False
 
     report = tasks.sweep(options=replace(ORDERS, batch_size=2, should_stop=stopping))

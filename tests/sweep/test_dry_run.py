@@ -14,8 +14,8 @@ def population(protea: Protea) -> dict[str, Verdict]:
     parent = protea.stale()
     eldest = protea.stale()
     protea.job(parent=eldest, status="succeeded", age=5 * HOUR, finished=4 * HOUR)
-    heard = protea.job()
-    protea.event(heard, age=MINUTE)
+    alive = protea.job()
+    protea.event(alive, age=MINUTE)
     return {
         protea.stale(): Verdict.STALE,
         protea.stale(operation="quiet"): Verdict.SPARED,
@@ -23,7 +23,7 @@ def population(protea: Protea) -> dict[str, Verdict]:
         protea.job(age=None, created=7 * HOUR): Verdict.STALE,
         protea.job(age=None, created=HOUR): Verdict.YOUNG,
         protea.job(age=5 * HOUR): Verdict.YOUNG,
-        heard: Verdict.SPARED,
+        alive: Verdict.SPARED,
         parent: Verdict.SPARED,
         protea.job(parent=parent, age=HOUR): Verdict.YOUNG,
         eldest: Verdict.STALE,

@@ -24,29 +24,29 @@ from reaper.sweep.halt_switch import HaltSwitch
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.scheduling.test_scheduler import Diary, slow
-from tests.support.protea import Heard, Protea
+from tests.scheduling.test_scheduler import SweepLog, slow
+from tests.support.protea import Protea, SweepRecorder
 from tests.support.waiting import stays_true, wait_until
 
 ALICE = HaltRecord("alice", "wrong thresholds")
 PERSISTENT = HaltRecord("bob", persistent=True)
 
 
-class Make(Protocol):
+class RunnerFactory(Protocol):
     def __call__(
-        self, diary: Diary, halt: HaltSwitch, *, interval: float = 0.2, batch_size: int = 1000
+        self, sweep_log: SweepLog, halt: HaltSwitch, *, interval: float = 0.2, batch_size: int = 1000
     ) -> SourceRunner: ...
 
 
 @pytest.fixture
-def runner(protea: Protea) -> Iterator[Make]:
+def runner(protea: Protea) -> Iterator[RunnerFactory]:
     """Makes runners for the test's database, which release their leases and connections."""
     runners = []
 
-    def make(diary: Diary, halt: HaltSwitch, *, interval: float = 0.2, batch_size: int = 1000) -> SourceRunner:
+    def make(sweep_log: SweepLog, halt: HaltSwitch, *, interval: float = 0.2, batch_size: int = 1000) -> SourceRunner:
         breaker, pace = Breaker(50, 0.5), RetrySchedule(interval)
         runners.append(
-            SourceRunner(protea.source(), DowntimeTracker(0), pace, breaker, batch_size, "test-host", [diary], halt)
+            SourceRunner(protea.source(), DowntimeTracker(0), pace, breaker, batch_size, "test-host", [sweep_log], halt)
         )
         return runners[-1]
 
@@ -136,7 +136,7 @@ def test_state_file_that_cannot_be_read_means_halted(tmp_path: Path) -> None:
 
 def test_halted_sweep_counts_everything_and_changes_nothing(protea: Protea) -> None:
     protea.stale()
-    before, listener = protea.dump(), Heard()
+    before, listener = protea.dump(), SweepRecorder()
     options = SweepOptions("test-host", 1000, Breaker(50, 0.5), is_halted=lambda: True)
     report = sweep(protea.source(), DowntimeTracker(0), SourceState(), options, None, listener)
     assert (report.outcome, report.reaped, report.succeeded) == (Outcome.HALTED, 0, False)
@@ -144,33 +144,35 @@ def test_halted_sweep_counts_everything_and_changes_nothing(protea: Protea) -> N
     assert protea.dump() == before
 
 
-def test_halt_does_not_wait_for_the_sweep_in_progress_which_completes_its_batch(protea: Protea, runner: Make) -> None:
+def test_halt_does_not_wait_for_the_sweep_in_progress_which_completes_its_batch(
+    protea: Protea, runner: RunnerFactory
+) -> None:
     slow(protea, 0.2)
     for _ in range(40):
         protea.stale()
-    diary, halt = Diary(), HaltSwitch()
+    sweep_log, halt = SweepLog(), HaltSwitch()
     supervisor = Supervisor(halt)
-    supervisor.add(runner(diary, halt, batch_size=2))
+    supervisor.add(runner(sweep_log, halt, batch_size=2))
     supervisor.start()
-    wait_until(lambda: diary.ended >= 2, "a batch")
+    wait_until(lambda: sweep_log.ended >= 2, "a batch")
     supervisor.halt(ALICE)
     assert str(supervisor.state) == "HALTED"
-    wait_until(lambda: diary.sweeps, "the end of the sweep")
+    wait_until(lambda: sweep_log.sweeps, "the end of the sweep")
     failed = list(protea.statuses().values()).count("failed")
-    assert diary.sweeps[0][2].outcome is Outcome.HALTED
-    assert diary.ended == failed < 40 and failed % 2 == 0
-    wait_until(lambda: len(diary.sweeps) >= 3, "sweeps that look")
-    assert set(diary.outcomes) == {Outcome.HALTED} and diary.ended == failed
+    assert sweep_log.sweeps[0][2].outcome is Outcome.HALTED
+    assert sweep_log.ended == failed < 40 and failed % 2 == 0
+    wait_until(lambda: len(sweep_log.sweeps) >= 3, "sweeps that look")
+    assert set(sweep_log.outcomes) == {Outcome.HALTED} and sweep_log.ended == failed
     supervisor.restart()
     assert str(supervisor.state) == "RUNNING"
-    wait_until(lambda: Outcome.DONE in diary.outcomes, "the rest", seconds=30)
+    wait_until(lambda: Outcome.DONE in sweep_log.outcomes, "the rest", seconds=30)
     assert supervisor.stop(10)
-    assert diary.ended == 40
+    assert sweep_log.ended == 40
 
 
-def test_halted_leader_keeps_the_lease_so_that_no_replica_sweeps(protea: Protea, runner: Make) -> None:
+def test_halted_leader_keeps_the_lease_so_that_no_replica_sweeps(protea: Protea, runner: RunnerFactory) -> None:
     job = protea.stale()
-    leader, replica, halt = Diary(), Diary(), HaltSwitch()
+    leader, replica, halt = SweepLog(), SweepLog(), HaltSwitch()
     halt.set(ALICE)
     first = Supervisor(halt)
     first.add(runner(leader, halt))
@@ -186,9 +188,9 @@ def test_halted_leader_keeps_the_lease_so_that_no_replica_sweeps(protea: Protea,
     assert second.stop(10)
 
 
-def test_halted_leader_whose_sweep_fails_keeps_the_lease(protea: Protea, runner: Make) -> None:
+def test_halted_leader_whose_sweep_fails_keeps_the_lease(protea: Protea, runner: RunnerFactory) -> None:
     halt = HaltSwitch()
-    halted, replica = runner(Diary(), halt), runner(Diary(), HaltSwitch())
+    halted, replica = runner(SweepLog(), halt), runner(SweepLog(), HaltSwitch())
     assert halted.tick() is not None
     halt.set(ALICE)
     protea.connection.execute("ALTER TABLE job RENAME COLUMN status TO state")
@@ -199,23 +201,23 @@ def test_halted_leader_whose_sweep_fails_keeps_the_lease(protea: Protea, runner:
     assert report is not None and report.outcome is Outcome.STANDBY
 
 
-def test_restart_after_a_halt_sweeps_at_once(protea: Protea, runner: Make) -> None:
+def test_restart_after_a_halt_sweeps_at_once(protea: Protea, runner: RunnerFactory) -> None:
     job = protea.stale()
-    diary, halt = Diary(), HaltSwitch()
+    sweep_log, halt = SweepLog(), HaltSwitch()
     halt.set(ALICE)
     supervisor = Supervisor(halt)
-    supervisor.add(runner(diary, halt, interval=3600))
+    supervisor.add(runner(sweep_log, halt, interval=3600))
     supervisor.start()
-    wait_until(lambda: diary.sweeps, "a halted sweep")
+    wait_until(lambda: sweep_log.sweeps, "a halted sweep")
     supervisor.restart()
     wait_until(lambda: protea.status(job) == "failed", "a sweep at once")
     assert supervisor.stop(10)
 
 
-def test_halted_sweeps_track_downtime(runner: Make) -> None:
-    diary, halt = Diary(), HaltSwitch()
+def test_halted_sweeps_track_downtime(runner: RunnerFactory) -> None:
+    sweep_log, halt = SweepLog(), HaltSwitch()
     halt.set(ALICE)
-    source_runner = runner(diary, halt)
+    source_runner = runner(sweep_log, halt)
     assert source_runner.tick() is not None
     before = source_runner.downtime.now
     source_runner.tick()
@@ -254,22 +256,22 @@ def test_schedule_without_sources_has_no_state() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_schedule_that_died_is_finished_and_can_be_restarted(runner: Make) -> None:
-    diary = Diary()
+def test_schedule_that_died_is_finished_and_can_be_restarted(runner: RunnerFactory) -> None:
+    sweep_log = SweepLog()
     schedule = ScheduleThread()
     supervisor = Supervisor(schedule=schedule)
-    supervisor.add(runner(diary, HaltSwitch()))
+    supervisor.add(runner(sweep_log, HaltSwitch()))
     supervisor.start()
-    wait_until(lambda: diary.sweeps, "a sweep")
+    wait_until(lambda: sweep_log.sweeps, "a sweep")
     assert str(supervisor.state) == "RUNNING"
     schedule.add("broken", lambda: None, Broken())
     wait_until(lambda: supervisor.state is State.FINISHED, "its end")
-    swept = len(diary.sweeps)
+    swept = len(sweep_log.sweeps)
     supervisor.recover_from_clock_change()
-    stays_true(lambda: len(diary.sweeps) <= swept + 1, "no sweep", 0.6)
+    stays_true(lambda: len(sweep_log.sweeps) <= swept + 1, "no sweep", 0.6)
     supervisor.restart()
     assert str(supervisor.state) == "RUNNING"
-    wait_until(lambda: len(diary.sweeps) >= swept + 3, "sweeps")
+    wait_until(lambda: len(sweep_log.sweeps) >= swept + 3, "sweeps")
     assert supervisor.stop(10)
     assert str(supervisor.state) == "FINISHED"
 
@@ -277,22 +279,22 @@ def test_schedule_that_died_is_finished_and_can_be_restarted(runner: Make) -> No
 # --- sweeps on request --------------------------------------------------------------------------------
 
 
-def test_sweep_now_is_reported_like_a_scheduled_sweep(protea: Protea, runner: Make) -> None:
-    job, diary = protea.stale(), Diary()
-    report = runner(diary, HaltSwitch(), interval=3600).sweep_now()
-    assert (report.reaped, diary.outcomes, protea.status(job)) == (1, [Outcome.DONE], "failed")
+def test_sweep_now_is_reported_like_a_scheduled_sweep(protea: Protea, runner: RunnerFactory) -> None:
+    job, sweep_log = protea.stale(), SweepLog()
+    report = runner(sweep_log, HaltSwitch(), interval=3600).sweep_now()
+    assert (report.reaped, sweep_log.outcomes, protea.status(job)) == (1, [Outcome.DONE], "failed")
 
 
-def test_dry_run_lists_what_would_be_ended_and_calls_no_subscriber(protea: Protea, runner: Make) -> None:
-    job, diary = protea.stale(), Diary()
+def test_dry_run_lists_what_would_be_ended_and_calls_no_subscriber(protea: Protea, runner: RunnerFactory) -> None:
+    job, sweep_log = protea.stale(), SweepLog()
     before = protea.dump()
-    report = runner(diary, HaltSwitch()).dry_run()
+    report = runner(sweep_log, HaltSwitch()).dry_run()
     assert [evidence.key for evidence in report.would_reap] == [(job,)]
-    assert protea.dump() == before and not diary.sweeps
+    assert protea.dump() == before and not sweep_log.sweeps
 
 
-def test_exclusive_section_keeps_every_sweep_out(runner: Make) -> None:
-    source_runner = runner(Diary(), HaltSwitch())
+def test_exclusive_section_keeps_every_sweep_out(runner: RunnerFactory) -> None:
+    source_runner = runner(SweepLog(), HaltSwitch())
     with source_runner.exclusive():
         assert source_runner.tick() is None
         for ask in (source_runner.sweep_now, source_runner.dry_run):
@@ -301,8 +303,8 @@ def test_exclusive_section_keeps_every_sweep_out(runner: Make) -> None:
     assert source_runner.tick() is not None
 
 
-def test_stopped_runner_refuses_to_sweep(runner: Make) -> None:
-    source_runner = runner(Diary(), HaltSwitch())
+def test_stopped_runner_refuses_to_sweep(runner: RunnerFactory) -> None:
+    source_runner = runner(SweepLog(), HaltSwitch())
     source_runner.stop()
     with pytest.raises(SourceBusy):
         source_runner.sweep_now()

@@ -22,7 +22,7 @@ from reaper.sweep import late_signs
 from reaper.sweep.sweep import sweep
 from tests.support.daemons import Daemon, Samples
 from tests.support.late_sign_sweeps import FINISHES, Sweeps
-from tests.support.protea import HOUR, PATIENCE, Heard, Protea, thresholds
+from tests.support.protea import HOUR, PATIENCE, Protea, SweepRecorder, thresholds
 from tests.support.waiting import wait_until
 from tests.support.worlds.vuls import VulsWorld
 
@@ -63,20 +63,20 @@ def test_scan_that_the_database_refuses_is_reported_once_and_fails_no_sweep(vuls
     event_log = DaemonLog()
     sweeps, job = Sweeps(vuls.source()), vuls.stale_job()
     sweeps.reaps()
-    vuls.hand.do("ALTER TABLE task_runs RENAME COLUMN completed_at TO ended_at")
+    vuls.session.do("ALTER TABLE task_runs RENAME COLUMN completed_at TO ended_at")
     with capture_logs() as lines:
         for _ in range(3):
-            report = sweep(sweeps.source, DowntimeTracker(0), sweeps.memory, sweeps.options, None, Heard())
+            report = sweep(sweeps.source, DowntimeTracker(0), sweeps.memory, sweeps.options, None, SweepRecorder())
             assert (report.outcome, report.looked_back) == (Outcome.DONE, True)
             assert "completed_at" in (report.late_trouble or "")
             event_log.swept(report)
-        vuls.hand.do("ALTER TABLE task_runs RENAME COLUMN ended_at TO completed_at")
+        vuls.session.do("ALTER TABLE task_runs RENAME COLUMN ended_at TO completed_at")
         event_log.swept(sweeps.once())
     assert [line["event"] for line in lines] == [
         "Reaped jobs could not be checked for later signs of life; the next sweep tries again.",
         "Reaped jobs can be checked for later signs of life again.",
     ]
-    vuls.hand.do(FINISHES["vuls"].format(now="now()"), job)
+    vuls.session.do(FINISHES["vuls"].format(now="now()"), job)
     assert len(sweeps.late()) == 1
 
 
@@ -92,8 +92,8 @@ def test_scan_that_takes_too_long_is_cut_short_and_repeated_with_fewer_jobs(
     found = set()
     with capture_logs() as lines:
         for number in range(8):
-            heard = Heard(memory=sweeps.memory)
-            report = sweep(sweeps.source, DowntimeTracker(0), sweeps.memory, sweeps.options, None, heard)
+            recorder = SweepRecorder(memory=sweeps.memory)
+            report = sweep(sweeps.source, DowntimeTracker(0), sweeps.memory, sweeps.options, None, recorder)
             assert report.outcome is Outcome.DONE
             event_log.swept(report)
             found |= {sign.key[0] for sign in report.late}

@@ -50,16 +50,16 @@ TABLES = (
 class Tasks:
     """A table of tasks with a heartbeat column, and a log of their lines."""
 
-    def __init__(self, place: Database, column_type: str, profile: str = TASKS) -> None:
-        self.place, self.hand = place, place.session(autocommit=True)
-        self.now = place.naive_ago.replace("%s", "0")
+    def __init__(self, database: Database, column_type: str, profile: str = TASKS) -> None:
+        self.database, self.session = database, database.session(autocommit=True)
+        self.now = database.naive_ago.replace("%s", "0")
         self.profile = resolve("tasks", {"tasks": {"time": "naive", **tomllib.loads(profile)}})
         for statement in TABLES:
-            self.hand.do(statement.format(column_type=column_type))
+            self.session.do(statement.format(column_type=column_type))
 
     def stale(self, number: int) -> None:
-        ago = self.place.naive_ago
-        self.hand.do(
+        ago = self.database.naive_ago
+        self.session.do(
             f"INSERT INTO tasks VALUES (%s, 'a', 'working', {ago}, {ago}, {ago}, 'w1')",
             number,
             9 * HOUR,
@@ -68,13 +68,13 @@ class Tasks:
         )
 
     def sweeps(self, action: str = "fail") -> Sweeps:
-        return Sweeps(Source("main", self.place.url, self.profile, thresholds(), PATIENCE, SourceOptions(action)))
+        return Sweeps(Source("main", self.database.url, self.profile, thresholds(), PATIENCE, SourceOptions(action)))
 
     def sets(self, assignments: str, number: int = 1) -> None:
-        assert self.hand.do(f"UPDATE tasks SET {assignments.format(now=self.now)} WHERE id = %s", number) == 1
+        assert self.session.do(f"UPDATE tasks SET {assignments.format(now=self.now)} WHERE id = %s", number) == 1
 
     def writes(self, number: int = 1) -> None:
-        self.hand.do(f"INSERT INTO task_log VALUES (%s, 'a', {self.now})", number)
+        self.session.do(f"INSERT INTO task_log VALUES (%s, 'a', {self.now})", number)
 
 
 SERVERS = [("postgresql", "timestamp"), ("mariadb", "datetime(6)")]
@@ -83,10 +83,10 @@ SERVERS = [("postgresql", "timestamp"), ("mariadb", "datetime(6)")]
 @pytest.fixture(params=SERVERS, ids=[server for server, _ in SERVERS])
 def tasks(request: pytest.FixtureRequest) -> Iterator[Tasks]:
     where, column_type = request.param
-    with database_on(request, where) as place:
-        tasks = Tasks(place, column_type)
+    with database_on(request, where) as database:
+        tasks = Tasks(database, column_type)
         yield tasks
-        tasks.hand.close()
+        tasks.session.close()
 
 
 def test_heartbeat_and_log_line_are_late_signs_each(tasks: Tasks) -> None:
@@ -132,9 +132,9 @@ def test_rounding_by_the_column_type_is_no_late_sign(empty: PostgreSQLDatabase, 
         tasks.stale(number)
         sweeps.reaps()  # each at another fraction of a second
         assert sweeps.late() == []
-    tasks.hand.do("UPDATE tasks SET heartbeat_at = heartbeat_at + interval '2 s'")
+    tasks.session.do("UPDATE tasks SET heartbeat_at = heartbeat_at + interval '2 s'")
     assert len(sweeps.late()) == many
-    tasks.hand.close()
+    tasks.session.close()
 
 
 @pytest.mark.parametrize(
@@ -160,17 +160,17 @@ def test_sign_is_late_only_beyond_what_rounding_makes_of_the_reap(epoch: float, 
 
 def test_changes_made_by_a_trigger_of_the_reap_are_no_late_sign(empty: PostgreSQLDatabase) -> None:
     tasks = Tasks(empty, "timestamp")
-    tasks.hand.do(
+    tasks.session.do(
         "CREATE FUNCTION beat() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.01);"
         " INSERT INTO task_log VALUES (NEW.id, NEW.part, timezone('UTC', clock_timestamp())); RETURN NULL; END $$"
     )
-    tasks.hand.do("CREATE TRIGGER beat AFTER UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION beat()")
+    tasks.session.do("CREATE TRIGGER beat AFTER UPDATE ON tasks FOR EACH ROW EXECUTE FUNCTION beat()")
     tasks.stale(1)
     sweeps = tasks.sweeps()
     sweeps.reaps()
-    assert tasks.hand.one("SELECT count(*) FROM task_log") == 1
+    assert tasks.session.one("SELECT count(*) FROM task_log") == 1
     assert sweeps.late() == []
-    tasks.hand.close()
+    tasks.session.close()
 
 
 def test_witness_that_the_transition_sets_ahead_gives_no_late_sign() -> None:
@@ -178,7 +178,7 @@ def test_witness_that_the_transition_sets_ahead_gives_no_late_sign() -> None:
     also = '[[actions.fail.also]]\ninsert = "task_log"\nvalues = {{ task_id = {{ column = "id" }}, at = {{ {0} }} }}\n'
     shared = TASKS.replace('match = { task_id = "id", task_part = "part" }', 'match = { task_id = "id" }')
 
-    def heard(profile: str) -> str:
+    def question_of(profile: str) -> str:
         mapped = resolve("tasks", {"tasks": tomllib.loads(profile)})
         source = Source("main", "postgresql+psycopg://x@127.0.0.1/x", mapped, thresholds(), PATIENCE)
         downtime = DowntimeTracker(0)
@@ -187,8 +187,8 @@ def test_witness_that_the_transition_sets_ahead_gives_no_late_sign() -> None:
         )
         return str(source.post_transition.snapshot_query(EvaluationContext.of(downtime, thresholds())))
 
-    assert "heartbeat_at" in heard(TASKS) and "task_log" in heard(TASKS)
-    assert "heartbeat_at" not in heard(ahead) and "task_log" in heard(ahead)
-    assert "task_log" in heard(TASKS + also.format('is = "now"'))
-    assert "task_log" not in heard(TASKS + also.format('is = "now", plus = "5m"'))
-    assert "heartbeat_at" in heard(shared) and "task_log" not in heard(shared)
+    assert "heartbeat_at" in question_of(TASKS) and "task_log" in question_of(TASKS)
+    assert "heartbeat_at" not in question_of(ahead) and "task_log" in question_of(ahead)
+    assert "task_log" in question_of(TASKS + also.format('is = "now"'))
+    assert "task_log" not in question_of(TASKS + also.format('is = "now", plus = "5m"'))
+    assert "heartbeat_at" in question_of(shared) and "task_log" not in question_of(shared)

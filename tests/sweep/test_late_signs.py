@@ -17,7 +17,7 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.sweep import sweep
 from tests.support.late_sign_sweeps import FINISHES, Sweeps
-from tests.support.protea import HOUR, Heard, Protea
+from tests.support.protea import HOUR, Protea, SweepRecorder
 from tests.support.worlds import State, World
 from tests.support.worlds.servers import only_where
 
@@ -36,21 +36,21 @@ def _leaves_something(world: World) -> bool:
 
 
 def _does(world: World, what: dict[str, str], job: str) -> None:
-    assert world.hand.do(what[world.profile].format(now=world.database.naive_ago.replace("%s", "0")), job) == 1
+    assert world.session.do(what[world.profile].format(now=world.database.naive_ago.replace("%s", "0")), job) == 1
 
 
 def _shows_life(world: World, job: str) -> None:
     if world.profile == "noetl":
-        world.sign_of_life(job, world.hand)
+        world.sign_of_life(job, world.session)
     elif world.profile == "adhese":
-        world.hand.do(EVENTS["adhese"].format(now=world.database.naive_ago.replace("%s", "0")), job)
+        world.session.do(EVENTS["adhese"].format(now=world.database.naive_ago.replace("%s", "0")), job)
     else:
         _does(world, EVENTS, job)
 
 
 def _finishes(world: World, job: str) -> None:
     if world.profile == "noetl":
-        world.finish(job, world.hand)
+        world.finish(job, world.session)
     else:
         _does(world, FINISHES, job)
 
@@ -217,12 +217,14 @@ def test_sweep_without_ended_jobs_runs_no_scan_for_late_signs(protea: Protea, sw
 def test_job_ended_by_an_operator_through_the_daemon_is_tracked_too(protea: Protea) -> None:
     told: list[SweepReport] = []
 
-    class Told(Heard):
+    class ReportRecorder(SweepRecorder):
         def swept(self, report: SweepReport) -> None:
             told.append(report)
 
     source = protea.source()
-    runner = SourceRunner(source, DowntimeTracker(0), RetrySchedule(60), Breaker(50, 1.0), 10, "test-host", [Told()])
+    runner = SourceRunner(
+        source, DowntimeTracker(0), RetrySchedule(60), Breaker(50, 1.0), 10, "test-host", [ReportRecorder()]
+    )
     job = protea.job(age=10)
     fail(source, DowntimeTracker(0), (job,), ManualEnd("me", "test-host", "no good"), runner)
     protea.event(job)
@@ -237,21 +239,21 @@ def test_mass_reap_tracks_a_sample_and_gives_every_job_its_time(
     protea: Protea, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reaper.source.claim.MAX_FOLLOWED", 15)
-    sweeps, heard = Sweeps(protea.source()), Heard()
-    heard.memory = sweeps.memory
+    sweeps, recorder = Sweeps(protea.source()), SweepRecorder()
+    recorder.memory = sweeps.memory
     for _ in range(60):
         protea.stale()
-    report = sweep(sweeps.source, DowntimeTracker(0), sweeps.memory, sweeps.options, None, heard)
+    report = sweep(sweeps.source, DowntimeTracker(0), sweeps.memory, sweeps.options, None, recorder)
     sweeps.source.close()
     # Two batches of ten are in hand at a time.
     assert report.reaped == 60 and 15 <= len(sweeps.memory.reaped_jobs) <= 25
-    assert all(job.reaped_at for job in heard.reaped_jobs)
+    assert all(job.reaped_at for job in recorder.reaped_jobs)
 
 
 def test_documents_have_the_time_of_the_reap_and_not_the_state_after_it(protea: Protea) -> None:
-    heard, job = Heard(), protea.stale()
-    protea.sweep(heard=heard)
-    document = to_jsonable(heard.reaped_jobs[0])
+    recorder, job = SweepRecorder(), protea.stale()
+    protea.sweep(recorder=recorder)
+    document = to_jsonable(recorder.reaped_jobs[0])
     row = protea.row(job)
     assert datetime.fromisoformat(document["reaped_at"]) >= row["finished_at"]
-    assert not {"remains", "state_after"} & document.keys() and heard.reaped_jobs[0].state_after is not None
+    assert not {"remains", "state_after"} & document.keys() and recorder.reaped_jobs[0].state_after is not None

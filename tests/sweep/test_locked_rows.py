@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.model import LockedCandidate, LockHolder, SweepReport
 from reaper.profile import resolve
 from reaper.source import Source
@@ -154,7 +154,7 @@ def test_prepared_transaction_is_named_as_lock_holder(protea: Protea) -> None:
 
 
 @pytest.fixture
-def narrow(server: Embedded, protea: Protea) -> Iterator[Source]:
+def narrow(server: PrivatePostgreSQL, protea: Protea) -> Iterator[Source]:
     """The source for a role that has the privileges that the reaper needs, and no others."""
     role = f"narrow_{make_url(protea.url).database}"
     protea.connection.execute(f"CREATE ROLE {role} LOGIN")

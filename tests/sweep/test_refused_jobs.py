@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.model import Outcome, SweepReport
 from reaper.sweep.source_state import SourceState
 from tests.support.interleaving import SCRIPTS, Explorer, claimers
@@ -143,7 +143,7 @@ def _tries(protea: Protea) -> int:
 # --- what may pass ---------------------------------------------------------------------------------------------
 
 
-def test_deadlock_with_a_worker_is_tried_again(protea: Protea, server: Embedded) -> None:
+def test_deadlock_with_a_worker_is_tried_again(protea: Protea, server: PrivatePostgreSQL) -> None:
     protea.connection.execute("CREATE TABLE tally (n int)")
     protea.connection.execute("INSERT INTO tally VALUES (0)")
     on_update(protea, "UPDATE tally SET n = n + 1;")

@@ -12,7 +12,7 @@ import pytest
 from reaper.model import JobCounts, KindThresholds, Outcome, Threshold, Verdict
 from reaper.source import with_stale
 from reaper.staleness.downtime import DowntimeTracker
-from tests.support.protea import HOUR, MINUTE, Heard, Protea, thresholds
+from tests.support.protea import HOUR, MINUTE, Protea, SweepRecorder, thresholds
 
 
 def limits(timeout: float | None = None, stall: float | None = None, origin: str = "the file") -> KindThresholds:
@@ -23,7 +23,7 @@ def limits(timeout: float | None = None, stall: float | None = None, origin: str
 
 
 @dataclass
-class Meanwhile(Heard):
+class HookedRecorder(SweepRecorder):
     """A listener that lets something happen between the survey and the first lock."""
 
     happens: Callable[[], object] = lambda: None
@@ -316,8 +316,8 @@ def test_audit_event_holds_all_of_the_evidence(protea: Protea) -> None:
     parent = protea.job(age=8 * HOUR + 15, created=9 * HOUR)
     protea.event(parent, age=3 * HOUR)
     protea.job(parent=parent, status="succeeded", age=5 * HOUR, finished=2 * HOUR + 15)
-    heard = Heard()
-    report = protea.sweep(heard=heard)
+    recorder = SweepRecorder()
+    report = protea.sweep(recorder=recorder)
     [event], row = protea.audits(parent), protea.row(parent)
     fields = event["fields"]
     assert set(fields) == {
@@ -347,7 +347,7 @@ def test_audit_event_holds_all_of_the_evidence(protea: Protea) -> None:
         "No sign of life for 2h 0m (stall window 30m) after running for 8h 0m (timeout 6h); "
         f"last sign of life at {fields['last_sign'][:19]}Z from child job."
     )  # fmt: skip
-    [told] = heard.reaped_jobs
+    [told] = recorder.reaped_jobs
     assert told.key == (parent,)
     assert (told.reason, told.kind, told.witness) == ("JobTimeout", "embed", "child job")
     assert (told.age_seconds, told.silence_seconds) == (fields["age_seconds"], fields["silence_seconds"])
@@ -378,12 +378,12 @@ def test_second_sweep_finds_nothing_to_do(protea: Protea) -> None:
 def test_batches_of_any_size_end_all_of_them(protea: Protea, batch_size: int) -> None:
     stale = {protea.stale() for _ in range(10)}
     alive = protea.job(age=HOUR)
-    heard = Heard()
-    report = protea.sweep(batch_size=batch_size, heard=heard)
+    recorder = SweepRecorder()
+    report = protea.sweep(batch_size=batch_size, recorder=recorder)
     assert (report.outcome, report.reaped, report.lost, report.locked_total) == (Outcome.DONE, 10, 0, 0)
     assert {job for job, status in protea.statuses().items() if status == "failed"} == stale
     assert protea.status(alive) == "running"
-    assert {told.key for told in heard.reaped_jobs} == {(job,) for job in stale}
+    assert {told.key for told in recorder.reaped_jobs} == {(job,) for job in stale}
     assert all(len(protea.audits(job)) == 1 for job in stale)
     assert 0 < report.longest_transaction_seconds <= report.duration_seconds
 
@@ -417,7 +417,7 @@ def test_stopped_sweep_leaves_whole_batches(protea: Protea) -> None:
 )
 def test_job_that_moves_between_survey_and_lock_is_lost_not_ended(protea: Protea, change: str) -> None:
     job = protea.stale()
-    report = protea.sweep(heard=Meanwhile(happens=lambda: protea.connection.execute(change)))
+    report = protea.sweep(recorder=HookedRecorder(happens=lambda: protea.connection.execute(change)))
     assert (report.outcome, report.reaped, report.lost, report.locked_total) == (Outcome.DONE, 0, 1, 0)
     assert report.census is not None and report.census.stale == 1
     assert not protea.audits(job)
@@ -427,13 +427,13 @@ def test_job_that_moves_between_survey_and_lock_is_lost_not_ended(protea: Protea
 def test_job_that_becomes_of_a_slower_kind_is_lost_too(protea: Protea) -> None:
     job = protea.stale()
     source = protea.source(thresholds(kinds={"slow": limits(timeout=48 * HOUR)}))
-    slower = Meanwhile(happens=lambda: protea.connection.execute("UPDATE job SET operation = 'slow'"))
-    report = protea.sweep(source, heard=slower)
+    slower = HookedRecorder(happens=lambda: protea.connection.execute("UPDATE job SET operation = 'slow'"))
+    report = protea.sweep(source, recorder=slower)
     assert (report.reaped, report.lost, protea.status(job)) == (0, 1, "running")
 
 
 def test_only_jobs_that_moved_are_lost(protea: Protea) -> None:
     jobs = [protea.stale() for _ in range(6)]
-    report = protea.sweep(heard=Meanwhile(happens=lambda: protea.event(jobs[2])), batch_size=2)
+    report = protea.sweep(recorder=HookedRecorder(happens=lambda: protea.event(jobs[2])), batch_size=2)
     assert (report.reaped, report.lost) == (5, 1)
     assert protea.status(jobs[2]) == "running"

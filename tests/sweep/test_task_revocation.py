@@ -20,7 +20,7 @@ from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from reaper.sweep.task_revocation import TaskRevocation
-from tests.support.protea import HOUR, PATIENCE, Heard, thresholds
+from tests.support.protea import HOUR, PATIENCE, SweepRecorder, thresholds
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 
 QUEUE = frozenset({"celery"})
@@ -102,34 +102,34 @@ def test_task_that_has_ended_is_forgotten() -> None:
 
 def test_workers_that_could_not_be_told_are_told_with_the_next_sweep_and_not_with_each_batch() -> None:
     workers, told = Workers(away=True), dict[str, str]()
-    heard = executing(a="w1", b="w2", c="w3")
+    liveness = executing(a="w1", b="w2", c="w3")
     revoking = TaskRevocation(workers, told)
-    revoking.revoke_tasks_of([job("a")], heard)
-    revoking.revoke_tasks_of([job("b")], heard)
+    revoking.revoke_tasks_of([job("a")], liveness)
+    revoking.revoke_tasks_of([job("b")], liveness)
     assert (workers.told, told) == ([["a"]], {"a": "w1", "b": "w2"})
     assert revoking.trouble == "tasks of ended jobs may still be executed: no worker answered"
     workers.away = False
     revoking = TaskRevocation(workers, told)
-    revoking.retry_earlier(heard)
+    revoking.retry_earlier(liveness)
     assert workers.told == [["a"], ["a", "b"]]
 
 
 def test_workers_that_could_not_be_told_again_are_not_told_of_each_batch_either() -> None:
     workers, told = Workers(away=True), {"a": "w1"}
-    heard = executing(a="w1", b="w2")
+    liveness = executing(a="w1", b="w2")
     revoking = TaskRevocation(workers, told)
-    revoking.retry_earlier(heard)
-    revoking.revoke_tasks_of([job("b")], heard)
+    revoking.retry_earlier(liveness)
+    revoking.revoke_tasks_of([job("b")], liveness)
     assert (workers.told, told) == ([["a"]], {"a": "w1", "b": "w2"})
     assert revoking.trouble == "tasks of ended jobs may still be executed: no worker answered"
 
 
 def test_task_that_does_not_end_delays_no_other() -> None:
     workers, told = Workers(), {"stubborn": "w1"}
-    heard = executing(stubborn="w1", a="w2")
+    liveness = executing(stubborn="w1", a="w2")
     revoking = TaskRevocation(workers, told)
-    revoking.retry_earlier(heard)
-    revoking.revoke_tasks_of([job("a")], heard)
+    revoking.retry_earlier(liveness)
+    revoking.revoke_tasks_of([job("a")], liveness)
     assert workers.told == [["stubborn"], ["a"]]
     assert told == {"stubborn": "w1", "a": "w2"}
     assert revoking.trouble == "1 task(s) of ended jobs are still being executed"
@@ -138,7 +138,7 @@ def test_task_that_does_not_end_delays_no_other() -> None:
 # --- in a sweep ------------------------------------------------------------------------------------------------
 
 
-class Runs:
+class VulsRuns:
     """The runs of vuls. A worker that executes one keeps it alive until it is seven hours old."""
 
     def __init__(self, url: str, connection: psycopg.Connection[Any]) -> None:
@@ -161,20 +161,20 @@ class Runs:
         self.workers.liveness = liveness
         habits = SourceOptions(probe=self.workers, queues=("celery",), max_age=7 * HOUR)
         source = Source("main", self.url, resolve("vuls"), thresholds(), PATIENCE, habits)
-        report = sweep(source, DowntimeTracker(0), self.memory, options, None, Heard())
+        report = sweep(source, DowntimeTracker(0), self.memory, options, None, SweepRecorder())
         assert report.error is None
         return report
 
 
 @pytest.fixture
-def runs(empty: PostgreSQLDatabase) -> Iterator[Runs]:
+def runs(empty: PostgreSQLDatabase) -> Iterator[VulsRuns]:
     empty.create("vuls")
     with psycopg.connect(empty.url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("INSERT INTO scheduled_tasks (id, name, task_type) VALUES (1, 'nightly', 'scan')")
-        yield Runs(empty.url, connection)
+        yield VulsRuns(empty.url, connection)
 
 
-def test_sweep_revokes_what_it_has_ended_after_the_commit_and_nothing_else(runs: Runs) -> None:
+def test_sweep_revokes_what_it_has_ended_after_the_commit_and_nothing_else(runs: VulsRuns) -> None:
     for task in ("hung", "lost", "reserved"):
         runs.add(task)
     runs.add("young", age=6.5 * HOUR)
@@ -188,7 +188,7 @@ def test_sweep_revokes_what_it_has_ended_after_the_commit_and_nothing_else(runs:
     assert runs.memory.unconfirmed_revocations == {"hung": "w1"} and report.revoke_trouble is None
 
 
-def test_sweep_tells_again_only_of_tasks_that_the_same_worker_has(runs: Runs) -> None:
+def test_sweep_tells_again_only_of_tasks_that_the_same_worker_has(runs: VulsRuns) -> None:
     for task in ("kept", "moved", "over"):
         runs.add(task)
     runs.sweep(executing(kept="w1", moved="w1", over="w1"))
@@ -204,14 +204,14 @@ def test_sweep_tells_again_only_of_tasks_that_the_same_worker_has(runs: Runs) ->
     [(replace(ORDERS, dry_run=True), Outcome.DONE), (replace(ORDERS, is_halted=lambda: True), Outcome.HALTED)],
     ids=["dry run", "halted"],
 )
-def test_sweep_that_ends_nothing_revokes_nothing(runs: Runs, options: SweepOptions, outcome: Outcome) -> None:
+def test_sweep_that_ends_nothing_revokes_nothing(runs: VulsRuns, options: SweepOptions, outcome: Outcome) -> None:
     runs.memory.unconfirmed_revocations["earlier"] = "w1"
     runs.add("hung")
     assert runs.sweep(executing(hung="w1", earlier="w1"), options).outcome is outcome
     assert (runs.workers.told, runs.failed(), runs.memory.unconfirmed_revocations) == ([], set(), {"earlier": "w1"})
 
 
-def test_sweep_that_could_not_ask_the_workers_forgets_nobody_and_tells_nobody(runs: Runs) -> None:
+def test_sweep_that_could_not_ask_the_workers_forgets_nobody_and_tells_nobody(runs: VulsRuns) -> None:
     runs.memory.unconfirmed_revocations["earlier"] = "w1"
     report = runs.sweep(executing(trouble="the broker is away"))
     assert (report.witness_trouble, report.revoke_trouble) == ("the broker is away", None)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
-from reaper.dev.postgres import Embedded
-from tests.support.api import Steered, shared_daemon, steered
+from reaper.dev.postgres import PrivatePostgreSQL
+from tests.support.api import ApiDaemon, api_daemon, shared_daemon
 from tests.support.browsers import chromium, flaws, give_token, tab
 from tests.support.daemons import closed
 from tests.support.protea import HOUR, MINUTE, Protea
@@ -27,7 +27,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, daemon: Steered) -> Iterator[Page]:
+def page(browser: Browser, daemon: ApiDaemon) -> Iterator[Page]:
     with tab(browser, daemon.port) as opened:
         yield opened
 
@@ -71,7 +71,7 @@ def test_page_loads_and_can_be_filtered(page: Page, protea: Protea) -> None:
     expect(page.locator(".job")).to_have_count(2)
 
 
-def test_page_can_be_read_without_a_script(browser: Browser, daemon: Steered, protea: Protea) -> None:
+def test_page_can_be_read_without_a_script(browser: Browser, daemon: ApiDaemon, protea: Protea) -> None:
     stale, _ = scene(protea)
     with tab(browser, daemon.port, java_script_enabled=False) as page:
         page.goto("/?verdict=stale")
@@ -87,7 +87,7 @@ def test_page_can_be_read_without_a_script(browser: Browser, daemon: Steered, pr
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 768, 360])
 def test_page_has_no_accessibility_flaws(
-    browser: Browser, daemon: Steered, protea: Protea, scheme: str, width: int
+    browser: Browser, daemon: ApiDaemon, protea: Protea, scheme: str, width: int
 ) -> None:
     stale, _ = scene(protea)
     protea.stale(operation="x" * 3000)
@@ -110,7 +110,7 @@ def test_page_has_no_accessibility_flaws(
         keep(page, f"dialog-{scheme}-{width}")
 
 
-def test_unknown_job_has_a_page(browser: Browser, daemon: Steered) -> None:
+def test_unknown_job_has_a_page(browser: Browser, daemon: ApiDaemon) -> None:
     with tab(browser, daemon.port, expected=(404,)) as page:
         page.goto("/jobs/default/nothing")
         expect(page.get_by_role("heading", level=1)).to_have_text("There is no such job")
@@ -186,7 +186,7 @@ def test_supervisor_is_halted_with_a_reason_and_restarted(page: Page, protea: Pr
     wait_until(lambda: protea.status(stale) == "failed", "it is swept at once")
 
 
-def test_persistent_halt_without_a_state_directory_is_refused_in_words(browser: Browser, daemon: Steered) -> None:
+def test_persistent_halt_without_a_state_directory_is_refused_in_words(browser: Browser, daemon: ApiDaemon) -> None:
     with tab(browser, daemon.port, expected=(409,)) as page:
         page.goto("/")
         page.get_by_role("button", name="Halt…").click()
@@ -220,7 +220,7 @@ def test_job_is_failed_with_its_evidence_in_the_dialog(page: Page, protea: Prote
 
 
 def test_job_that_has_changed_meanwhile_is_left_alone_and_shown(
-    browser: Browser, daemon: Steered, protea: Protea
+    browser: Browser, daemon: ApiDaemon, protea: Protea
 ) -> None:
     stale, _ = scene(protea)
     with tab(browser, daemon.port, expected=(409,)) as page:
@@ -240,7 +240,7 @@ def test_job_that_has_changed_meanwhile_is_left_alone_and_shown(
         assert protea.status(stale) == "running"
 
 
-def test_breaker_is_released_by_typing_the_count(page: Page, daemon: Steered, protea: Protea) -> None:
+def test_breaker_is_released_by_typing_the_count(page: Page, daemon: ApiDaemon, protea: Protea) -> None:
     jobs = [protea.stale(operation="embed_batch") for _ in range(60)]
     daemon.forget()
     page.goto("/")
@@ -265,7 +265,7 @@ def test_breaker_is_released_by_typing_the_count(page: Page, daemon: Steered, pr
 
 
 def test_wrong_token_is_reported_and_forgotten_and_no_token_is_in_a_url(
-    browser: Browser, daemon: Steered, protea: Protea
+    browser: Browser, daemon: ApiDaemon, protea: Protea
 ) -> None:
     with tab(browser, daemon.port, expected=(401,)) as page:
         asked: list[str] = []
@@ -324,9 +324,9 @@ def test_keyboard_is_enough_for_every_action(page: Page, protea: Protea) -> None
 
 
 def test_halt_of_a_standby_says_that_another_replica_sweeps(
-    browser: Browser, daemon: Steered, protea: Protea, tmp_path: Path
+    browser: Browser, daemon: ApiDaemon, protea: Protea, tmp_path: Path
 ) -> None:
-    with Steered(tmp_path, database_url=protea.url) as other:
+    with ApiDaemon(tmp_path, database_url=protea.url) as other:
         other.has_swept("standby")
         with tab(browser, other.port) as page:
             page.goto("/")
@@ -352,7 +352,7 @@ def test_halt_of_a_standby_says_that_another_replica_sweeps(
 # --- a dialog is of one action -------------------------------------------------------------------------------
 
 
-class Held:
+class DelayedAnswer:
     """The first answer to a request is kept back until somebody lets it go; those after it are not."""
 
     def __init__(self, page: Page, url: str, method: str = "GET") -> None:
@@ -378,7 +378,7 @@ class Held:
 def test_late_preview_of_one_job_does_not_take_over_the_dialog_of_another(page: Page, protea: Protea) -> None:
     stale, spared = scene(protea)
     page.goto("/")
-    first = Held(page, f"**/api/jobs/default/{stale}")
+    first = DelayedAnswer(page, f"**/api/jobs/default/{stale}")
     page.get_by_role("button", name=f"Fail job {stale}").click()
     give_token(page)
     dialog = page.get_by_role("dialog")
@@ -398,7 +398,7 @@ def test_late_preview_of_one_job_does_not_take_over_the_dialog_of_another(page: 
 def test_late_preview_of_a_sweep_does_not_take_over_the_dialog_of_a_job(page: Page, protea: Protea) -> None:
     stale, spared = scene(protea)
     page.goto("/")
-    first = Held(page, "**/api/sweeps", "POST")
+    first = DelayedAnswer(page, "**/api/sweeps", "POST")
     page.get_by_role("button", name="Sweep default now").click()
     give_token(page)
     dialog = page.get_by_role("dialog")
@@ -421,7 +421,7 @@ def test_late_result_of_one_action_says_nothing_in_the_dialog_of_another(page: P
     give_token(page)
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Reason").fill("it hangs")
-    first = Held(page, f"**/api/jobs/default/{stale}/fail", "POST")
+    first = DelayedAnswer(page, f"**/api/jobs/default/{stale}/fail", "POST")
     dialog.get_by_role("button", name="Fail", exact=True).click()
     dialog.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name=f"Fail job {spared}").click()
@@ -436,12 +436,12 @@ def test_late_result_of_one_action_says_nothing_in_the_dialog_of_another(page: P
 
 
 def test_token_refused_after_its_dialog_was_closed_is_not_asked_for_again(
-    browser: Browser, daemon: Steered, protea: Protea
+    browser: Browser, daemon: ApiDaemon, protea: Protea
 ) -> None:
     scene(protea)
     with tab(browser, daemon.port, expected=(401,)) as page:
         page.goto("/")
-        first = Held(page, "**/api/sweeps", "POST")
+        first = DelayedAnswer(page, "**/api/sweeps", "POST")
         page.get_by_role("button", name="Dry run of default").click()
         give_token(page, "wrong-token-000000000")
         expect(page.get_by_role("dialog")).to_contain_text("Asking the daemon")
@@ -454,13 +454,13 @@ def test_token_refused_after_its_dialog_was_closed_is_not_asked_for_again(
 # --- refreshing ----------------------------------------------------------------------------------------------
 
 
-def changes(daemon: Steered, protea: Protea, page: Page) -> None:
+def changes(daemon: ApiDaemon, protea: Protea, page: Page) -> None:
     """A job more than the page shows, and time enough for it to be seen."""
     scene(protea)
     daemon.api.post("/api/supervisor/halt")
 
 
-def test_page_refreshes_itself_and_announces_changes(page: Page, daemon: Steered, protea: Protea) -> None:
+def test_page_refreshes_itself_and_announces_changes(page: Page, daemon: ApiDaemon, protea: Protea) -> None:
     page.goto("/")
     expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is stuck")
     changes(daemon, protea, page)
@@ -470,7 +470,7 @@ def test_page_refreshes_itself_and_announces_changes(page: Page, daemon: Steered
     expect(page).to_have_title(re.compile("1 stuck"))
 
 
-def test_refresh_keeps_focus_scroll_position_and_open_details(page: Page, daemon: Steered, protea: Protea) -> None:
+def test_refresh_keeps_focus_scroll_position_and_open_details(page: Page, daemon: ApiDaemon, protea: Protea) -> None:
     for _ in range(15):
         protea.stale(operation="embed_batch")
     page.goto("/")
@@ -499,7 +499,7 @@ def counted(page: Page) -> list[str]:
     return asked
 
 
-def test_refresh_waits_while_a_dialog_is_open(page: Page, daemon: Steered, protea: Protea) -> None:
+def test_refresh_waits_while_a_dialog_is_open(page: Page, daemon: ApiDaemon, protea: Protea) -> None:
     page.goto("/")
     page.get_by_role("button", name="Halt…").click()
     give_token(page)
@@ -515,7 +515,7 @@ def test_refresh_waits_while_a_dialog_is_open(page: Page, daemon: Steered, prote
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by")
 
 
-def test_refresh_waits_while_text_is_selected(page: Page, daemon: Steered, protea: Protea) -> None:
+def test_refresh_waits_while_text_is_selected(page: Page, daemon: ApiDaemon, protea: Protea) -> None:
     stale, _ = scene(protea)
     page.goto("/")
     page.locator(f'.job:has-text("{stale}") .why').select_text()
@@ -529,7 +529,7 @@ def test_refresh_waits_while_text_is_selected(page: Page, daemon: Steered, prote
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by")
 
 
-def test_refresh_waits_while_it_is_paused(page: Page, daemon: Steered, protea: Protea) -> None:
+def test_refresh_waits_while_it_is_paused(page: Page, daemon: ApiDaemon, protea: Protea) -> None:
     page.goto("/")
     page.get_by_role("button", name="Pause").click()
     asked = counted(page)
@@ -540,7 +540,7 @@ def test_refresh_waits_while_it_is_paused(page: Page, daemon: Steered, protea: P
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by")
 
 
-def test_page_says_that_it_is_old_when_the_daemon_does_not_answer(browser: Browser, daemon: Steered) -> None:
+def test_page_says_that_it_is_old_when_the_daemon_does_not_answer(browser: Browser, daemon: ApiDaemon) -> None:
     with tab(browser, daemon.port, expected=(503,)) as page:
         page.clock.install()
         page.goto("/")
@@ -565,8 +565,10 @@ def test_page_says_that_it_is_old_when_the_daemon_does_not_answer(browser: Brows
         expect(page.locator("#silent")).to_be_hidden()
 
 
-def test_page_in_trouble_has_no_accessibility_flaws(browser: Browser, server: Embedded, tmp_path: Path) -> None:
-    with steered(server, tmp_path, "page_trouble", interval_seconds=1) as (daemon, protea):
+def test_page_in_trouble_has_no_accessibility_flaws(
+    browser: Browser, server: PrivatePostgreSQL, tmp_path: Path
+) -> None:
+    with api_daemon(server, tmp_path, "page_trouble", interval_seconds=1) as (daemon, protea):
         job = protea.stale(operation="load_goa")
         wait_until(lambda: protea.status(job) == "failed", "it is reaped")
         protea.connection.execute("UPDATE job SET status = 'succeeded', finished_at = clock_timestamp()")

@@ -210,7 +210,7 @@ def test_pod_ports_are_those_of_the_daemon() -> None:
     assert of("Service")["spec"]["ports"][0]["targetPort"] == port["name"]
 
 
-class Mounted:
+class PodFiles:
     """What a pod finds at its mount points, in folders of this machine."""
 
     def __init__(self, folder: Path, url: str) -> None:
@@ -235,16 +235,16 @@ class Mounted:
 
 
 @pytest.fixture
-def mounted(tmp_path: Path, protea: Protea) -> Iterator[Mounted]:
-    yield Mounted(tmp_path / "pod", protea.url)
+def pod_files(tmp_path: Path, protea: Protea) -> Iterator[PodFiles]:
+    yield PodFiles(tmp_path / "pod", protea.url)
 
 
-def test_settings_accept_the_variables_configuration_and_secrets_of_the_pod(mounted: Mounted) -> None:
-    settings = load({}, mounted.variables)
+def test_settings_accept_the_variables_configuration_and_secrets_of_the_pod(pod_files: PodFiles) -> None:
+    settings = load({}, pod_files.variables)
     assert settings.sources.keys() == {"default"}
     assert settings.http_tokens.keys() == {"admin"}
     assert settings.http_exposed
-    assert settings.state_dir == mounted.place("/var/lib/reaper")
+    assert settings.state_dir == pod_files.place("/var/lib/reaper")
     assert set(VARIABLES) <= {f"REAPER_{origin}" for origin in _names()}, "a variable that is no setting"
 
 
@@ -253,9 +253,9 @@ def _names() -> set[str]:
 
 
 def test_pod_and_its_twin_are_ready_and_probes_get_in_by_the_address_of_the_pod(
-    mounted: Mounted, tmp_path: Path
+    pod_files: PodFiles, tmp_path: Path
 ) -> None:
-    given = {**mounted.variables, "REAPER_INTERVAL_SECONDS": "1"}
+    given = {**pod_files.variables, "REAPER_INTERVAL_SECONDS": "1"}
     folders = tmp_path / "one", tmp_path / "two"
     for folder in folders:
         folder.mkdir()

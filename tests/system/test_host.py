@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from tests.support.daemons import PROJECT, fetch, free_port
 from tests.support.hosts import Host, booted, unsupported_reason
 from tests.support.protea import Protea
@@ -27,7 +27,7 @@ DROP_IN = "/etc/systemd/system/reaper.service.d/test.conf"
 
 
 @pytest.fixture(scope="module")
-def host(server: Embedded) -> Iterator[Host]:
+def host(server: PrivatePostgreSQL) -> Iterator[Host]:
     """A host on which the daemon has been installed once, and which reaches the tests' server as its own."""
     if (reason := unsupported_reason()) is not None:
         pytest.skip(reason)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from tests.support.waiting import wait_until
 
 PROJECT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ class Clone:
     def __init__(self, folder: Path) -> None:
         self.root = folder / "a clone"
         self.pid_file = self.root / "logs" / "worker-reaper.pid"
-        self.database = Embedded(self.root / ".data" / "postgresql")
+        self.database = PrivatePostgreSQL(self.root / ".data" / "postgresql")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]

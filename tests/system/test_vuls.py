@@ -29,10 +29,18 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.support.brokers import Broker, CeleryWorker, RabbitServer, RedisServer, Staff, rabbit_server, redis_server
+from tests.support.brokers import (
+    Broker,
+    CeleryCluster,
+    CeleryWorker,
+    RabbitServer,
+    RedisServer,
+    rabbit_server,
+    redis_server,
+)
 from tests.support.daemons import Daemon
 from tests.support.databases import TemporaryDatabases
-from tests.support.protea import HOUR, PATIENCE, Heard, thresholds
+from tests.support.protea import HOUR, PATIENCE, SweepRecorder, thresholds
 from tests.support.waiting import wait_until
 from tests.support.worlds.servers import postgresql_database
 from tests.support.worlds.vuls import VulsWorld
@@ -87,7 +95,7 @@ class Vuls(VulsWorld):
         """A run that was made, or begun, `age` seconds ago."""
         ago = self.database.ago
         return str(
-            self.hand.one(
+            self.session.one(
                 "INSERT INTO task_runs (scheduled_task_id, celery_task_id, status, created_at, started_at)"
                 f" VALUES (7, %s, %s, {ago}, {ago}) RETURNING id",
                 task,
@@ -99,7 +107,7 @@ class Vuls(VulsWorld):
 
     def runs(self, count: int) -> None:
         """Runs of which no worker knows."""
-        self.hand.do(
+        self.session.do(
             "INSERT INTO task_runs (scheduled_task_id, celery_task_id, status, started_at)"
             f" SELECT 7, gen_random_uuid()::text, 'running', {self.database.ago} FROM generate_series(1, %s)",
             OLD,
@@ -108,7 +116,7 @@ class Vuls(VulsWorld):
 
     def begin(self, run: str) -> None:
         """A worker has taken it up, and says so as the first thing that it does."""
-        self.hand.do("UPDATE task_runs SET status = 'running', started_at = now() WHERE id = %s", run)
+        self.session.do("UPDATE task_runs SET status = 'running', started_at = now() WHERE id = %s", run)
 
     def reaped(self, *runs: str) -> list[bool]:
         return [self.state(run) is State.REAPED for run in runs]
@@ -118,11 +126,11 @@ class Vuls(VulsWorld):
         return Source("schedules", self.database.url, resolve("vuls-schedule"), thresholds(), PATIENCE)
 
 
-class Meanwhile(CeleryProbe):
+class HookedProbe(CeleryProbe):
     """Things happen between its testimony and the survey."""
 
-    def __init__(self, staff: Staff) -> None:
-        super().__init__(staff.broker.url, DEADLINE, {staff.queue}, absence_seconds=0)
+    def __init__(self, cluster: CeleryCluster) -> None:
+        super().__init__(cluster.broker.url, DEADLINE, {cluster.queue}, absence_seconds=0)
         self.then: Callable[[], object] = lambda: None
 
     def ask(self) -> LivenessReport:
@@ -132,7 +140,7 @@ class Meanwhile(CeleryProbe):
 
 
 @dataclass
-class Hooked(Heard):
+class HookedRecorder(SweepRecorder):
     """Things happen between survey and claim, and between a batch's commit and the revocation of its tasks."""
 
     before_claim: Callable[[], object] = lambda: None
@@ -148,11 +156,11 @@ class Hooked(Heard):
 
 
 @dataclass
-class Round:
+class SourceSweeper:
     """The sweeps of one source, one after the other, as a daemon makes them."""
 
     source: Source
-    heard: Hooked = field(default_factory=Hooked)
+    recorder: HookedRecorder = field(default_factory=HookedRecorder)
     memory: SourceState = field(default_factory=SourceState)
     downtime: DowntimeTracker = field(default_factory=lambda: DowntimeTracker(0))
 
@@ -160,21 +168,21 @@ class Round:
     def of(
         cls,
         vuls: Vuls,
-        staff: Staff,
+        cluster: CeleryCluster,
         *,
         max_age: float | None = None,
         absence: float = 0,
         witness: CeleryProbe | None = None,
         deadline: float = DEADLINE,
-    ) -> Round:
+    ) -> SourceSweeper:
         """By default absence is trusted at once."""
-        asked = witness or CeleryProbe(staff.broker.url, deadline, {staff.queue}, absence_seconds=absence)
-        habits = SourceOptions(probe=asked, queues=(staff.queue,), max_age=max_age)
+        asked = witness or CeleryProbe(cluster.broker.url, deadline, {cluster.queue}, absence_seconds=absence)
+        habits = SourceOptions(probe=asked, queues=(cluster.queue,), max_age=max_age)
         return cls(Source("runs", vuls.database.url, resolve("vuls"), thresholds(), PATIENCE, habits))
 
     def sweep(self, batch_size: int = 1000) -> SweepReport:
         options = SweepOptions("test-host", batch_size, Breaker(10_000, 0.5))
-        report = sweep(self.source, self.downtime, self.memory, options, None, self.heard)
+        report = sweep(self.source, self.downtime, self.memory, options, None, self.recorder)
         assert report.error is None
         return report
 
@@ -186,21 +194,21 @@ class Round:
         return evidence
 
 
-def hire_two(staff: Staff) -> list[CeleryWorker]:
+def start_two_workers(cluster: CeleryCluster) -> list[CeleryWorker]:
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda _: staff.start_worker(), range(2)))
+        return list(pool.map(lambda _: cluster.start_worker(), range(2)))
 
 
 # --- tasks that hang, wait, and never were ----------------------------------------------------------------------
 
 
-def test_tasks_of_workers_and_broker_are_spared_up_to_the_maximum_age(vuls: Vuls, staff: Staff) -> None:
-    worker, witness = staff.start_worker(CHORES_PREFETCH="2"), Round.of(vuls, staff).source.options.probe
+def test_tasks_of_workers_and_broker_are_spared_up_to_the_maximum_age(vuls: Vuls, cluster: CeleryCluster) -> None:
+    worker, witness = cluster.start_worker(CHORES_PREFETCH="2"), SourceSweeper.of(vuls, cluster).source.options.probe
     assert witness is not None
-    later = staff.send("nothing", countdown=365 * 86400)
+    later = cluster.send("nothing", countdown=365 * 86400)
     wait_until(lambda: later in witness.ask().alive, "its worker has it")
-    hung = staff.start_task()
-    behind = [staff.send("nothing") for _ in range(6)]
+    hung = cluster.start_task()
+    behind = [cluster.send("nothing") for _ in range(6)]
     wait_until(lambda: set(behind) & witness.ask().alive, "some of them are reserved")
 
     executing = vuls.run(hung.id)
@@ -208,17 +216,17 @@ def test_tasks_of_workers_and_broker_are_spared_up_to_the_maximum_age(vuls: Vuls
     lost, unnamed = vuls.run("nobody has it"), vuls.run(None)
     unsent = vuls.run("never sent", began=False)
 
-    assert Round.of(vuls, staff, max_age=9 * HOUR).sweep().reaped in (1, 3)
+    assert SourceSweeper.of(vuls, cluster, max_age=9 * HOUR).sweep().reaped in (1, 3)
     assert vuls.reaped(executing, *waiting) == [False] * (len(waiting) + 1) and hung.alive
     assert vuls.reaped(unnamed) == [True]
-    if isinstance(staff.broker, RedisServer):
+    if isinstance(cluster.broker, RedisServer):
         assert vuls.reaped(lost, unsent) == [True, True], "Redis shows each message, and they are none of them"
     else:
         for run in (lost, unsent):
-            why = Round.of(vuls, staff).explain(run).unknown
+            why = SourceSweeper.of(vuls, cluster).explain(run).unknown
             assert why == "Celery: it may be one of the messages that wait in its queue"
 
-    report = Round.of(vuls, staff, max_age=ALIVE_UNTIL).sweep()
+    report = SourceSweeper.of(vuls, cluster, max_age=ALIVE_UNTIL).sweep()
     assert (report.reaped, report.revoke_trouble) == (1, None)
     assert vuls.reaped(executing, *waiting) == [True] + [False] * len(waiting)
     wait_until(lambda: not hung.alive, "the process of the task has ended")
@@ -227,28 +235,28 @@ def test_tasks_of_workers_and_broker_are_spared_up_to_the_maximum_age(vuls: Vuls
 
 @over_redis
 def test_task_that_waited_for_longer_than_the_maximum_age_and_only_just_begins_is_not_killed(
-    vuls: Vuls, staff: Staff
+    vuls: Vuls, cluster: CeleryCluster
 ) -> None:
-    staff.start_worker()
-    task, round_ = staff.start_task(), Round.of(vuls, staff, max_age=ALIVE_UNTIL)
+    cluster.start_worker()
+    task, sweeper = cluster.start_task(), SourceSweeper.of(vuls, cluster, max_age=ALIVE_UNTIL)
     run = vuls.run(task.id, began=False)
-    assert round_.sweep().reaped == 0 and task.alive
+    assert sweeper.sweep().reaped == 0 and task.alive
     vuls.begin(run)
-    assert round_.sweep().reaped == 0 and task.alive
-    vuls.hand.do("UPDATE task_runs SET started_at = created_at")
-    assert round_.sweep().reaped == 1
+    assert sweeper.sweep().reaped == 0 and task.alive
+    vuls.session.do("UPDATE task_runs SET started_at = created_at")
+    assert sweeper.sweep().reaped == 1
     wait_until(lambda: not task.alive, "the process of the task has ended")
 
 
 @over_redis
-def test_run_that_a_worker_begins_after_the_inspection_is_not_ended(vuls: Vuls, staff: Staff) -> None:
-    staff.start_worker()
-    witness = Meanwhile(staff)
-    round_ = Round.of(vuls, staff, witness=witness, max_age=ALIVE_UNTIL)
+def test_run_that_a_worker_begins_after_the_inspection_is_not_ended(vuls: Vuls, cluster: CeleryCluster) -> None:
+    cluster.start_worker()
+    witness = HookedProbe(cluster)
+    sweeper = SourceSweeper.of(vuls, cluster, witness=witness, max_age=ALIVE_UNTIL)
     before_survey, before_claim = vuls.run("one", began=False), vuls.run("another", began=False)
     witness.then = lambda: vuls.begin(before_survey)
-    round_.heard.before_claim = lambda: vuls.begin(before_claim)
-    report = round_.sweep()
+    sweeper.recorder.before_claim = lambda: vuls.begin(before_claim)
+    report = sweeper.sweep()
     assert report.census is not None
     assert (report.census.stale, report.reaped, report.lost) == (1, 0, 1)
     assert vuls.reaped(before_survey, before_claim) == [False, False]
@@ -258,54 +266,58 @@ def test_run_that_a_worker_begins_after_the_inspection_is_not_ended(vuls: Vuls, 
 
 
 def test_run_of_a_killed_worker_is_failed_after_the_absence_and_its_schedule_with_its_last_run(
-    vuls: Vuls, staff: Staff
+    vuls: Vuls, cluster: CeleryCluster
 ) -> None:
-    workers, chore = hire_two(staff), staff.start_task()
-    run, round_, schedules = vuls.run(chore.id), Round.of(vuls, staff, absence=2), Round(vuls.schedules())
-    vuls.hand.do("UPDATE scheduled_tasks SET last_status = 'running', last_run_at = now() - interval '8 hours'")
-    witness = round_.source.options.probe
+    workers, chore = start_two_workers(cluster), cluster.start_task()
+    run, sweeper, schedules = (
+        vuls.run(chore.id),
+        SourceSweeper.of(vuls, cluster, absence=2),
+        SourceSweeper(vuls.schedules()),
+    )
+    vuls.session.do("UPDATE scheduled_tasks SET last_status = 'running', last_run_at = now() - interval '8 hours'")
+    witness = sweeper.source.options.probe
     assert witness is not None
     [name] = wait_until(lambda: witness.ask().executing, "it is executed").values()
-    wait_until(lambda: staff.queue in witness.ask().queues, "the witness has asked for long enough")
-    assert round_.sweep().reaped == schedules.sweep().reaped == 0
+    wait_until(lambda: cluster.queue in witness.ask().queues, "the witness has asked for long enough")
+    assert sweeper.sweep().reaped == schedules.sweep().reaped == 0
 
     killed = next(worker for worker in workers if worker.name == name)
     killed.kill()
     begun = time.monotonic()
-    report = round_.sweep()
+    report = sweeper.sweep()
     assert (report.reaped, report.witness_trouble) == (0, None)
-    assert name in str(round_.explain(run).unknown)
+    assert name in str(sweeper.explain(run).unknown)
     assert schedules.sweep().reaped == 0
-    wait_until(lambda: round_.sweep().reaped, "it is dead")
+    wait_until(lambda: sweeper.sweep().reaped, "it is dead")
     assert time.monotonic() - begun >= 2
     assert vuls.reaped(run) == [True] and "running for 8h 0m" in vuls.message(run)
 
     assert schedules.sweep().reaped == 0, "whoever ended the run may be about to say so in its schedule"
-    vuls.hand.do("UPDATE task_runs SET completed_at = now() - interval '2 hours', created_at = started_at")
+    vuls.session.do("UPDATE task_runs SET completed_at = now() - interval '2 hours', created_at = started_at")
     assert schedules.sweep().reaped == 1
-    status, error = vuls.hand.ask("SELECT last_status, last_error FROM scheduled_tasks")[0]
+    status, error = vuls.session.ask("SELECT last_status, last_error FROM scheduled_tasks")[0]
     assert status == "failed" and "timeout 6h" in error
 
 
 @over_redis
 def test_broker_that_is_away_stops_reaping_and_is_logged_once_until_it_is_back(
-    vuls: Vuls, staff: Staff, tmp_path: Path
+    vuls: Vuls, cluster: CeleryCluster, tmp_path: Path
 ) -> None:
-    staff.start_worker()
-    chore = staff.start_task()
+    cluster.start_worker()
+    chore = cluster.start_task()
     alive = vuls.run(chore.id)
     told, again = (
         "Celery workers could not be inspected; their jobs are left alone until they can be.",
         "Celery workers can be inspected again.",
     )
-    with daemon(vuls, staff.broker.url, tmp_path, staff.queue, deadline="2s") as running:
+    with daemon(vuls, cluster.broker.url, tmp_path, cluster.queue, deadline="2s") as running:
         running.comes_up()
         running.shows("reaper_jobs_spared", 1, "runs")
-        with stopped(staff.broker):
+        with stopped(cluster.broker):
             running.says(told, source="runs")
             dead, growing_old = vuls.run("nobody has it"), vuls.run("nor this", 6 * HOUR - 1)
             skipped = running.says("Reaper skipped live job.", source="runs", job=growing_old)
-            assert staff.broker.place in skipped["unknown"]
+            assert cluster.broker.address in skipped["unknown"]
             running.sweeps_on(2, source="runs")
             running.shows("reaper_witness_up", 0, "runs")
             assert vuls.reaped(alive, dead) == [False, False]
@@ -339,17 +351,19 @@ def daemon(vuls: Vuls, broker_url: str, folder: Path, queue: str, *, deadline: s
 
 
 @over_redis
-def test_sweep_asks_the_workers_once_however_many_runs_and_batches_there_are(vuls: Vuls, staff: Staff) -> None:
-    staff.start_worker()
-    round_ = Round.of(vuls, staff)
-    with Redis.from_url(staff.broker.url) as client:
+def test_sweep_asks_the_workers_once_however_many_runs_and_batches_there_are(
+    vuls: Vuls, cluster: CeleryCluster
+) -> None:
+    cluster.start_worker()
+    sweeper = SourceSweeper.of(vuls, cluster)
+    with Redis.from_url(cluster.broker.url) as client:
 
         def questions(reaped: int) -> int:
             before = client.info("commandstats")["cmdstat_publish"]["calls"]
-            assert round_.sweep(batch_size=50).reaped == reaped
+            assert sweeper.sweep(batch_size=50).reaped == reaped
             return int(client.info("commandstats")["cmdstat_publish"]["calls"]) - int(before)
 
-        round_.sweep()
+        sweeper.sweep()
         for_none = questions(0)
         vuls.runs(400)
         assert questions(400) == for_none > 0
@@ -380,41 +394,45 @@ def test_broker_that_never_answers_costs_its_own_source_the_deadline_and_the_oth
 
 
 @over_redis
-def test_task_whose_worker_could_not_be_reached_is_revoked_by_the_next_sweep(vuls: Vuls, staff: Staff) -> None:
-    staff.start_worker()
-    hung, round_ = staff.start_task(), Round.of(vuls, staff, max_age=ALIVE_UNTIL, deadline=2)
+def test_task_whose_worker_could_not_be_reached_is_revoked_by_the_next_sweep(
+    vuls: Vuls, cluster: CeleryCluster
+) -> None:
+    cluster.start_worker()
+    hung, sweeper = cluster.start_task(), SourceSweeper.of(vuls, cluster, max_age=ALIVE_UNTIL, deadline=2)
     run, event_log = vuls.run(hung.id), DaemonLog(structlog.get_logger("reaper"))
-    round_.heard.after_commit = staff.broker.freeze
+    sweeper.recorder.after_commit = cluster.broker.freeze
     try:
-        report = round_.sweep()
+        report = sweeper.sweep()
     finally:
-        staff.broker.thaw()
+        cluster.broker.thaw()
     assert vuls.reaped(run) == [True] and hung.alive
     assert (report.reaped, report.witness_trouble) == (1, None), "it could be asked"
-    assert staff.broker.place in str(report.revoke_trouble)
+    assert cluster.broker.address in str(report.revoke_trouble)
     with capture_logs() as log:
         event_log.swept(report)
-        event_log.swept(again := round_.sweep())
+        event_log.swept(again := sweeper.sweep())
         assert again.revoke_trouble == "1 task(s) of ended jobs are still being executed"
         wait_until(lambda: not hung.alive, "the process of the task has ended")
-        wait_until(lambda: round_.sweep().revoke_trouble is None, "nobody is told any more")
+        wait_until(lambda: sweeper.sweep().revoke_trouble is None, "nobody is told any more")
     assert [line["event"] for line in log if line["log_level"] == "error"] == [
         "Celery tasks of reaped jobs could not be revoked; they may still be running."
     ]
 
 
-def test_sources_that_share_a_broker_are_not_in_each_others_way(new_vuls: Callable[[], Vuls], staff: Staff) -> None:
-    hire_two(staff)
-    both, chores = [new_vuls(), new_vuls()], [staff.start_task(), staff.start_task()]
+def test_sources_that_share_a_broker_are_not_in_each_others_way(
+    new_vuls: Callable[[], Vuls], cluster: CeleryCluster
+) -> None:
+    start_two_workers(cluster)
+    both, chores = [new_vuls(), new_vuls()], [cluster.start_task(), cluster.start_task()]
     alive = [vuls.run(chore.id) for vuls, chore in zip(both, chores, strict=True)]
     dead = [vuls.run("nobody has it") for vuls in both]
-    rounds = [Round.of(vuls, staff) for vuls in both]
+    rounds = [SourceSweeper.of(vuls, cluster) for vuls in both]
     with ThreadPoolExecutor(2) as pool:
         for reaped in (1, 0, 0):
-            for report in pool.map(Round.sweep, rounds):
+            for report in pool.map(SourceSweeper.sweep, rounds):
                 assert (report.reaped, report.witness_trouble) == (reaped, None)
     for vuls, live, gone in zip(both, alive, dead, strict=True):
         assert vuls.reaped(live, gone) == [False, True]
-    assert Round.of(both[0], staff, max_age=ALIVE_UNTIL).sweep().reaped == 1
+    assert SourceSweeper.of(both[0], cluster, max_age=ALIVE_UNTIL).sweep().reaped == 1
     wait_until(lambda: not chores[0].alive, "the process of the task has ended")
     assert rounds[1].sweep().reaped == 0 and chores[1].alive

@@ -12,10 +12,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.web.read_cache import Limiter, TooManyReaders
 from tests.conftest import TEMPLATE
-from tests.support.api import Client, Steered, steered
+from tests.support.api import ApiDaemon, Client, api_daemon
 from tests.support.protea import HOUR, Protea
 from tests.support.waiting import wait_until
 
@@ -45,14 +45,14 @@ def timed(port: int, path: str) -> tuple[int, float]:
 
 
 @pytest.fixture
-def both(server: Embedded, tmp_path: Path) -> Iterator[tuple[Steered, psycopg.Connection]]:
+def both(server: PrivatePostgreSQL, tmp_path: Path) -> Iterator[tuple[ApiDaemon, psycopg.Connection]]:
     """A daemon with two sources, and a connection to the one that hangs."""
     names = ("one", "two")
     urls = {name: server.create_database(f"slow_{name}", tables=False, template=TEMPLATE) for name in names}
     config = "".join(f'[sources.{name}]\ndatabase_url = "{url}"\n' for name, url in urls.items())
     with (
         psycopg.connect(urls["one"].replace("+psycopg", ""), autocommit=True) as connection,
-        Steered(tmp_path, config) as daemon,
+        ApiDaemon(tmp_path, config) as daemon,
     ):
         wait_until(lambda: all(daemon.sweeps(source=name) for name in names), "both have been swept")
         Protea(urls["one"], connection).job(age=9 * HOUR)
@@ -64,7 +64,7 @@ def both(server: Embedded, tmp_path: Path) -> Iterator[tuple[Steered, psycopg.Co
 
 @pytest.mark.parametrize("path", ["/api/jobs?source=one", "/?source=one", "/api/jobs/one/{}"])
 def test_hanging_source_delays_no_request_for_anything_else(
-    both: tuple[Steered, psycopg.Connection], path: str
+    both: tuple[ApiDaemon, psycopg.Connection], path: str
 ) -> None:
     daemon, connection = both
     asked = path.format(JOB)
@@ -83,7 +83,7 @@ def test_hanging_source_delays_no_request_for_anything_else(
         assert seconds < 1, "what has just been refused is not asked for again"
 
 
-def test_readers_of_jobs_use_two_connections_however_many_they_are(both: tuple[Steered, psycopg.Connection]) -> None:
+def test_readers_of_jobs_use_two_connections_however_many_they_are(both: tuple[ApiDaemon, psycopg.Connection]) -> None:
     daemon, connection = both
     # The lease, and the last sweep's, which is kept for the next one.
     wait_until(lambda: number(connection, SESSIONS) == 2, "two sessions")
@@ -97,8 +97,8 @@ def test_readers_of_jobs_use_two_connections_however_many_they_are(both: tuple[S
     assert {each.result().status for each in asked} == {502, 503}
 
 
-def test_many_readers_are_all_answered_by_a_source_that_answers(server: Embedded, tmp_path: Path) -> None:
-    with steered(server, tmp_path, "slow_many") as (daemon, protea), ThreadPoolExecutor(CLIENTS) as clients:
+def test_many_readers_are_all_answered_by_a_source_that_answers(server: PrivatePostgreSQL, tmp_path: Path) -> None:
+    with api_daemon(server, tmp_path, "slow_many") as (daemon, protea), ThreadPoolExecutor(CLIENTS) as clients:
         job = protea.stale()
         asked = [clients.submit(daemon.api.ask, "GET", daemon.api.at(job)) for _ in range(CLIENTS)]
         assert [each.result().status for each in asked] == [200] * CLIENTS

@@ -4,7 +4,7 @@ Limitation: not for production. It trusts every connection to its socket, and on
 the socket.
 """
 
-from reaper.dev.postgres.binaries import EmbeddedError
-from reaper.dev.postgres.server import FIRST_RUN_DATABASE, Embedded, create_tables, libpq, temporary
+from reaper.dev.postgres.binaries import PrivatePostgreSQLError
+from reaper.dev.postgres.server import FIRST_RUN_DATABASE, PrivatePostgreSQL, create_tables, libpq, temporary
 
-__all__ = ["FIRST_RUN_DATABASE", "Embedded", "EmbeddedError", "create_tables", "libpq", "temporary"]
+__all__ = ["FIRST_RUN_DATABASE", "PrivatePostgreSQL", "PrivatePostgreSQLError", "create_tables", "libpq", "temporary"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reaper.dev.postgres import FIRST_RUN_DATABASE, Embedded
+from reaper.dev.postgres import FIRST_RUN_DATABASE, PrivatePostgreSQL
 from reaper.errors import ReaperError
 
 
@@ -16,7 +16,7 @@ from reaper.errors import ReaperError
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 def main(what: str, directory: Path) -> None:
     try:
-        server = Embedded(directory)
+        server = PrivatePostgreSQL(directory)
         if what == "start":
             server.start()
             server.create_database(FIRST_RUN_DATABASE)

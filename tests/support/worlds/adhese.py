@@ -26,32 +26,32 @@ class AdheseWorld(World):
 
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
         """A hanging result, whose schedule was not moved on. The first of its two partial jobs is completed."""
-        ago, hand = self.database.naive_ago, self.hand
-        schedule = hand.one(
+        ago, session = self.database.naive_ago, self.session
+        schedule = session.one(
             f'INSERT INTO "SCHEDULED_JOBS" (scheduled_start, interval_seconds) VALUES ({ago}, {STEP}) RETURNING id', age
         )
         # An earlier completed run. Stepping the schedule must not arrive at its start again.
-        hand.do(
+        session.do(
             'INSERT INTO "JOB_RESULTS" (job_id, scheduled_start, state, start_time, end_time)'
             f" VALUES (%s, {ago}, 'completed', {ago}, {ago})",
             schedule,
             *[age + STEP] * 3,
         )
-        job = hand.one(
+        job = session.one(
             f'INSERT INTO "JOB_RESULTS" (job_id, scheduled_start, start_time) SELECT id, scheduled_start, {ago}'
             ' FROM "SCHEDULED_JOBS" WHERE id = %s RETURNING id',
             age if start else None,
             schedule,
         )
         ended = sign if sign is not None else age
-        hand.do(
+        session.do(
             'INSERT INTO "PARTIAL_JOB_RESULTS" (job_result_id, state, duration, result_code, start_time, end_time)'
             f" VALUES (%s, 'completed', 9, 'empty', {ago}, {ago})",
             job,
             age,
             ended,
         )
-        hand.do(f'INSERT INTO "PARTIAL_JOB_RESULTS" (job_result_id, start_time) VALUES (%s, {ago})', job, ended)
+        session.do(f'INSERT INTO "PARTIAL_JOB_RESULTS" (job_result_id, start_time) VALUES (%s, {ago})', job, ended)
         return str(job)
 
     def sign_of_life(self, job: str, session: Session) -> bool:
@@ -76,11 +76,11 @@ class AdheseWorld(World):
         return True
 
     def state(self, job: str) -> State:
-        partials = self.hand.ask(
+        partials = self.session.ask(
             'SELECT state, duration, result_code FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s ORDER BY id', job
         )
         assert partials[0] == ("completed", 9, "empty"), "a partial result that was complete has been changed"
-        [(completed, start, next_start)] = self.hand.ask(
+        [(completed, start, next_start)] = self.session.ask(
             "SELECT r.state = 'completed' AND r.end_time IS NOT NULL, r.scheduled_start, s.scheduled_start"
             ' FROM "JOB_RESULTS" r JOIN "SCHEDULED_JOBS" s ON s.id = r.job_id WHERE r.id = %s',
             job,
@@ -121,8 +121,8 @@ class AdheseDeleteWorld(AdheseWorld):
         )
 
     def state(self, job: str) -> State:
-        jobs = self.hand.one('SELECT count(*) FROM "JOB_RESULTS" WHERE id = %s', job)
-        partials = self.hand.one('SELECT count(*) FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s', job)
+        jobs = self.session.one('SELECT count(*) FROM "JOB_RESULTS" WHERE id = %s', job)
+        partials = self.session.one('SELECT count(*) FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s', job)
         return State.REAPED if all_or_none(job, [not jobs, not partials]) else super().state(job)
 
 
@@ -138,12 +138,12 @@ class AdheseScheduleWorld(World):
 
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
         """A schedule due since `age` seconds, with results for that start and for the one after it."""
-        ago, hand = self.database.naive_ago, self.hand
-        job = hand.one(
+        ago, session = self.database.naive_ago, self.session
+        job = session.one(
             f'INSERT INTO "SCHEDULED_JOBS" (scheduled_start, interval_seconds) VALUES ({ago}, {STEP}) RETURNING id', age
         )
         for later in (0, STEP):
-            hand.do(
+            session.do(
                 'INSERT INTO "JOB_RESULTS" (job_id, scheduled_start, state, start_time, end_time)'
                 f" SELECT id, scheduled_start + INTERVAL '{later}' SECOND, 'completed', {ago}, {ago}"
                 ' FROM "SCHEDULED_JOBS" WHERE id = %s',
@@ -177,7 +177,7 @@ class AdheseScheduleWorld(World):
         )
 
     def state(self, job: str) -> State:
-        free, first = self.hand.ask(
+        free, first = self.session.ask(
             "SELECT s.scheduled_start > max(r.scheduled_start),"
             f" s.scheduled_start = max(r.scheduled_start) + INTERVAL '{STEP}' SECOND"
             ' FROM "SCHEDULED_JOBS" s JOIN "JOB_RESULTS" r ON r.job_id = s.id WHERE s.id = %s'

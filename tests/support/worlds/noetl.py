@@ -29,13 +29,13 @@ class NoetlWorld(World):
         self._event_ids = count(1000, 1000)
 
     def prepare(self) -> None:
-        self.hand.do("INSERT INTO noetl.catalog VALUES (5, 'etl/load')")
+        self.session.do("INSERT INTO noetl.catalog VALUES (5, 'etl/load')")
 
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
         job = str(next(self._partitions) + next(self._job_numbers))
-        self._write(job, next(self._start_events), "started", self.hand, age)
+        self._write(job, next(self._start_events), "started", self.session, age)
         if sign is not None:
-            self._write(job, "step.enter", "running", self.hand, sign)
+            self._write(job, "step.enter", "running", self.session, sign)
         return job
 
     def sign_of_life(self, job: str, session: Session) -> bool:
@@ -47,7 +47,7 @@ class NoetlWorld(World):
         return True
 
     def state(self, job: str) -> State:
-        ends = self.hand.ask(
+        ends = self.session.ask(
             "SELECT event_type::text, status::text, catalog_id FROM noetl.event WHERE execution_id = %s"
             " AND event_type IN ('execution.cancelled', 'playbook.completed') ORDER BY event_id",
             job,
@@ -69,7 +69,7 @@ class NoetlWorld(World):
         return [self._context(job)["evidence"]]
 
     def _context(self, job: str) -> dict[str, Any]:
-        context = self.hand.one(
+        context = self.session.one(
             "SELECT context FROM noetl.event WHERE execution_id = %s AND event_type = 'execution.cancelled'", job
         )
         assert isinstance(context, dict)

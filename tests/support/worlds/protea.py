@@ -16,14 +16,14 @@ class ProteaWorld(World):
     servers = ("postgresql", "mariadb")
 
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
-        job = self.hand.one(
+        job = self.session.one(
             "INSERT INTO job (operation, queue_name, status, created_at, started_at)"
             f" VALUES ('embed', 'q', 'running', {self.database.ago}, {self.database.ago}) RETURNING id",
             age,
             age if start else None,
         )
         if sign is not None:
-            self.hand.do(
+            self.session.do(
                 f"INSERT INTO job_event (job_id, event, ts) VALUES (%s, 'progress', {self.database.ago})", job, sign
             )
         return str(job)
@@ -41,7 +41,7 @@ class ProteaWorld(World):
         )
 
     def state(self, job: str) -> State:
-        [(status, finished, code)] = self.hand.ask(
+        [(status, finished, code)] = self.session.ask(
             "SELECT status, finished_at IS NOT NULL, error_code FROM job WHERE id = %s", job
         )
         failed = status == "failed"
@@ -50,8 +50,8 @@ class ProteaWorld(World):
         return State.FINISHED if status == "succeeded" else State.RUNNING
 
     def message(self, job: str) -> str:
-        return str(self.hand.one("SELECT error_message FROM job WHERE id = %s", job))
+        return str(self.session.one("SELECT error_message FROM job WHERE id = %s", job))
 
     def audit(self, job: str) -> list[dict[str, Any]]:
-        rows = self.hand.ask("SELECT fields FROM job_event WHERE job_id = %s AND event = 'job.timeout'", job)
+        rows = self.session.ask("SELECT fields FROM job_event WHERE job_id = %s AND event = 'job.timeout'", job)
         return [self.database.document(fields) for (fields,) in rows]

@@ -39,7 +39,7 @@ class VulsWorld(World):
         self.probe = FakeProbe()
 
     def prepare(self) -> None:
-        self.hand.do("INSERT INTO scheduled_tasks (id, name, task_type) VALUES (7, 'nightly', 'scan')")
+        self.session.do("INSERT INTO scheduled_tasks (id, name, task_type) VALUES (7, 'nightly', 'scan')")
 
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
         """A run; without a start it is pending. Its only sign of life is that a worker has its task."""
@@ -47,7 +47,7 @@ class VulsWorld(World):
         if sign is not None and sign < SILENT:
             self.probe.alive.add(task)
         return str(
-            self.hand.one(
+            self.session.one(
                 "INSERT INTO task_runs (scheduled_task_id, celery_task_id, status, created_at, started_at)"
                 f" VALUES (%s, %s, %s, {ago}, {ago}) RETURNING id",
                 7,
@@ -76,7 +76,7 @@ class VulsWorld(World):
         )
 
     def state(self, job: str) -> State:
-        [(status, completed, duration, message)] = self.hand.ask(
+        [(status, completed, duration, message)] = self.session.ask(
             "SELECT status, completed_at IS NOT NULL, duration_seconds, error_message FROM task_runs WHERE id = %s", job
         )
         failed = status == "failed"
@@ -86,7 +86,7 @@ class VulsWorld(World):
         return State.FINISHED if status == "success" else State.RUNNING
 
     def message(self, job: str) -> str:
-        return str(self.hand.one("SELECT error_message FROM task_runs WHERE id = %s", job))
+        return str(self.session.one("SELECT error_message FROM task_runs WHERE id = %s", job))
 
 
 class VulsScheduleWorld(World):
@@ -103,7 +103,7 @@ class VulsScheduleWorld(World):
 
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
         job = str(
-            self.hand.one(
+            self.session.one(
                 "INSERT INTO scheduled_tasks (name, task_type, last_status, last_run_at, created_at)"
                 f" VALUES (%s, 'scan', 'running', {self.database.ago}, {self.database.ago}) RETURNING id",
                 f"task {next(self._numbers)}",
@@ -112,7 +112,7 @@ class VulsScheduleWorld(World):
             )
         )
         if sign is not None:
-            self._run(job, self.hand, sign)
+            self._run(job, self.session, sign)
         return job
 
     def sign_of_life(self, job: str, session: Session) -> bool:
@@ -127,13 +127,13 @@ class VulsScheduleWorld(World):
         )
 
     def state(self, job: str) -> State:
-        [(status, error)] = self.hand.ask("SELECT last_status, last_error FROM scheduled_tasks WHERE id = %s", job)
+        [(status, error)] = self.session.ask("SELECT last_status, last_error FROM scheduled_tasks WHERE id = %s", job)
         if all_or_none(job, [status == "failed", error is not None]):
             return State.REAPED
         return State.FINISHED if status == "success" else State.RUNNING
 
     def message(self, job: str) -> str:
-        return str(self.hand.one("SELECT last_error FROM scheduled_tasks WHERE id = %s", job))
+        return str(self.session.one("SELECT last_error FROM scheduled_tasks WHERE id = %s", job))
 
     def _run(self, job: str, session: Session, age: float) -> bool:
         ago = self.database.ago

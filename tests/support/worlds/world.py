@@ -24,7 +24,7 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.support.protea import HOUR, MINUTE, PATIENCE, Heard, thresholds
+from tests.support.protea import HOUR, MINUTE, PATIENCE, SweepRecorder, thresholds
 from tests.support.worlds.database import Database, Session
 
 _numbers = itertools.count()
@@ -71,7 +71,7 @@ class World(ABC):
     def __init__(self, database: Database) -> None:
         """For a database that already has the tables. Changes nothing."""
         self.database = database
-        self.hand: Session = database.session(autocommit=True)
+        self.session: Session = database.session(autocommit=True)
 
     @classmethod
     def create(cls, database: Database) -> Self:
@@ -85,7 +85,7 @@ class World(ABC):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.hand.close()
+        self.session.close()
 
     # --- the job system --------------------------------------------------------------------------------------
 
@@ -133,12 +133,12 @@ class World(ABC):
     def ended_job(self) -> str:
         """An old, silent job that its worker has finished."""
         job = self.stale_job()
-        assert self.finish(job, self.hand)
+        assert self.finish(job, self.session)
         return job
 
     def dump(self) -> list[str]:
         """Every column of every row, as text."""
-        return [row for table in self.tables for row in self.database.rows(self.hand, table)]
+        return [row for table in self.tables for row in self.database.rows(self.session, table)]
 
     # --- the reaper ------------------------------------------------------------------------------------------
 
@@ -170,11 +170,18 @@ class World(ABC):
         )
 
     def sweep(
-        self, source: Source | None = None, *, heard: Heard | None = None, batch_size: int = 1000, dry_run: bool = False
+        self,
+        source: Source | None = None,
+        *,
+        recorder: SweepRecorder | None = None,
+        batch_size: int = 1000,
+        dry_run: bool = False,
     ) -> SweepReport:
         """Run one sweep. Silence across the start of the test's own server counts."""
         options = SweepOptions("test-host", batch_size, Breaker(50, 0.5), False, dry_run, lambda: False)
-        return sweep(source or self.source(), DowntimeTracker(0), SourceState(), options, None, heard or Heard())
+        return sweep(
+            source or self.source(), DowntimeTracker(0), SourceState(), options, None, recorder or SweepRecorder()
+        )
 
     def explain(self, *jobs: str) -> list[Evidence]:
         """The evidence that `reaper explain` shows for these jobs."""

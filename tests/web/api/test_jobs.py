@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.api import TOKEN, WHO, Answer, Steered, shared_daemon
+from tests.support.api import OPERATOR, TOKEN, Answer, ApiDaemon, shared_daemon
 from tests.support.protea import HOUR, MINUTE, Protea
 from tests.support.waiting import wait_until
 
 running, daemon, protea = shared_daemon("api")
 
 
-def seen(daemon: Steered, job: str) -> str:
+def seen(daemon: ApiDaemon, job: str) -> str:
     """The start that the API shows for a job."""
     return str(daemon.api.job(job).json["job"]["started"])
 
@@ -21,7 +21,7 @@ def seen(daemon: Steered, job: str) -> str:
 # --- looking -------------------------------------------------------------------------------------------------
 
 
-def test_jobs_are_listed_in_pages_with_verdict_and_reason(daemon: Steered, protea: Protea) -> None:
+def test_jobs_are_listed_in_pages_with_verdict_and_reason(daemon: ApiDaemon, protea: Protea) -> None:
     stale = protea.stale(age=9 * HOUR, operation="embed")
     spared = protea.job(age=8 * HOUR, operation="predict")
     protea.event(spared, age=MINUTE)
@@ -61,13 +61,13 @@ def test_jobs_are_listed_in_pages_with_verdict_and_reason(daemon: Steered, prote
         ("kinds=embed", "did you mean 'kind'?"),
     ],
 )
-def test_wrong_query_parameter_is_answered_with_its_name(daemon: Steered, query: str, said: str) -> None:
+def test_wrong_query_parameter_is_answered_with_its_name(daemon: ApiDaemon, query: str, said: str) -> None:
     answer = daemon.api.get(f"/api/jobs?{query}")
     assert answer.status == 422
     assert said in answer.detail
 
 
-def test_job_is_explained_running_or_not(daemon: Steered, protea: Protea) -> None:
+def test_job_is_explained_running_or_not(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.stale()
     running = daemon.api.job(job).json
     assert running["source"] == "default"
@@ -78,7 +78,7 @@ def test_job_is_explained_running_or_not(daemon: Steered, protea: Protea) -> Non
     assert daemon.api.end("fail", job, running["job"]["started"]).status == 200
     ended = daemon.api.job(job).json
     assert ended["job"]["verdict"] == "ended"
-    assert ended["ended"]["by"].startswith(f"{WHO} over HTTP from 127.0.0.1:")
+    assert ended["ended"]["by"].startswith(f"{OPERATOR} over HTTP from 127.0.0.1:")
     assert ended["audits"][0]["reason"] == "ManualTimeout"
     assert ended["audits"][0]["operator"] == ended["ended"]["by"]
 
@@ -87,13 +87,13 @@ def test_job_is_explained_running_or_not(daemon: Steered, protea: Protea) -> Non
     "name",
     ["nothing", "a/b", "%", "é☃", "x" * 1000, "a,b", '"', "\0", ".", "", "\n", "a\nb/c"],
 )
-def test_unknown_job_is_not_found_whatever_its_name(daemon: Steered, name: str) -> None:
+def test_unknown_job_is_not_found_whatever_its_name(daemon: ApiDaemon, name: str) -> None:
     answer = daemon.api.job(name)
     assert (answer.status, answer.detail.startswith("source default: ")) == (404, True), answer.text
     assert daemon.api.end("fail", name, None).status == 404
 
 
-def test_unknown_source_is_refused_with_the_nearest_name(daemon: Steered) -> None:
+def test_unknown_source_is_refused_with_the_nearest_name(daemon: ApiDaemon) -> None:
     for answer in (
         daemon.api.get("/api/jobs?source=defautl"),
         daemon.api.job("x", "defautl"),
@@ -105,7 +105,7 @@ def test_unknown_source_is_refused_with_the_nearest_name(daemon: Steered) -> Non
         assert "did you mean 'default'?" in answer.detail
 
 
-def test_job_name_may_end_like_an_action_when_its_slash_is_escaped(daemon: Steered) -> None:
+def test_job_name_may_end_like_an_action_when_its_slash_is_escaped(daemon: ApiDaemon) -> None:
     assert "there is no job a/fail" in daemon.api.get("/api/jobs/default/a%2Ffail").detail
     refused = daemon.api.get("/api/jobs/default/a/fail")
     assert (refused.status, refused.headers["allow"]) == (405, "POST")
@@ -116,7 +116,7 @@ def test_job_name_may_end_like_an_action_when_its_slash_is_escaped(daemon: Steer
 # --- one job ended -------------------------------------------------------------------------------------------
 
 
-def test_job_is_ended_as_it_was_seen_and_the_operator_and_reason_are_written(daemon: Steered, protea: Protea) -> None:
+def test_job_is_ended_as_it_was_seen_and_the_operator_and_reason_are_written(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.job(age=MINUTE)
     done = daemon.api.end("fail", job, seen(daemon, job))
     assert done.status == 200, done.text
@@ -124,12 +124,12 @@ def test_job_is_ended_as_it_was_seen_and_the_operator_and_reason_are_written(dae
     row = protea.row(job)
     assert row["status"] == "failed"
     assert row["error_message"] == done.json["message"]
-    assert "its node is gone" in row["error_message"] and f"({WHO} over HTTP from" in row["error_message"]
+    assert "its node is gone" in row["error_message"] and f"({OPERATOR} over HTTP from" in row["error_message"]
     [audit] = protea.audits(job)
-    assert audit["fields"]["operator"].startswith(WHO)
+    assert audit["fields"]["operator"].startswith(OPERATOR)
 
 
-def test_expected_start_may_be_written_in_another_time_zone(daemon: Steered, protea: Protea) -> None:
+def test_expected_start_may_be_written_in_another_time_zone(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.job(age=MINUTE)
     row = protea.connection.execute(
         "SELECT to_char(started_at AT TIME ZONE 'Asia/Tokyo', 'YYYY-MM-DD\"T\"HH24:MI:SS.US') FROM job WHERE id = %s",
@@ -139,13 +139,13 @@ def test_expected_start_may_be_written_in_another_time_zone(daemon: Steered, pro
     assert daemon.api.end("fail", job, f"{row[0]}+09:00").status == 200
 
 
-def refused(daemon: Steered, job: str, started: str | None) -> Answer:
+def refused(daemon: ApiDaemon, job: str, started: str | None) -> Answer:
     answer = daemon.api.end("fail", job, started)
     assert answer.status == 409, answer.text
     return answer
 
 
-def test_job_that_has_ended_is_left_alone_and_shown(daemon: Steered, protea: Protea) -> None:
+def test_job_that_has_ended_is_left_alone_and_shown(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.stale()
     started = seen(daemon, job)
     protea.connection.execute("UPDATE job SET status = 'succeeded', finished_at = now() WHERE id = %s", (job,))
@@ -155,7 +155,7 @@ def test_job_that_has_ended_is_left_alone_and_shown(daemon: Steered, protea: Pro
     assert protea.status(job) == "succeeded"
 
 
-def test_job_that_was_started_again_is_left_alone_and_shown(daemon: Steered, protea: Protea) -> None:
+def test_job_that_was_started_again_is_left_alone_and_shown(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.stale()
     started = seen(daemon, job)
     protea.connection.execute("UPDATE job SET started_at = now() WHERE id = %s", (job,))
@@ -166,14 +166,14 @@ def test_job_that_was_started_again_is_left_alone_and_shown(daemon: Steered, pro
     assert protea.status(job) == "running"
 
 
-def test_job_without_a_start_is_ended_with_a_null_start(daemon: Steered, protea: Protea) -> None:
+def test_job_without_a_start_is_ended_with_a_null_start(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.job(age=None, created=MINUTE)
     created = seen(daemon, job)
     assert refused(daemon, job, None).json["job"]["started"] == created
     assert daemon.api.end("fail", job, created).status == 200
 
 
-def test_job_whose_row_is_held_is_alive_and_its_holder_named(daemon: Steered, protea: Protea) -> None:
+def test_job_whose_row_is_held_is_alive_and_its_holder_named(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.stale()
     started = seen(daemon, job)
     with protea.connect() as other:
@@ -184,7 +184,7 @@ def test_job_whose_row_is_held_is_alive_and_its_holder_named(daemon: Steered, pr
     assert daemon.api.end("fail", job, started).status == 200
 
 
-def test_deleted_job_is_not_found(daemon: Steered, protea: Protea) -> None:
+def test_deleted_job_is_not_found(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.stale()
     started = seen(daemon, job)
     protea.connection.execute("DELETE FROM job_event WHERE job_id = %s", (job,))
@@ -207,7 +207,7 @@ def test_deleted_job_is_not_found(daemon: Steered, protea: Protea) -> None:
         ({"started": None, "reason": "x", "\ud800": "y"}, "body: "),
     ],
 )
-def test_incomplete_body_ends_nothing(daemon: Steered, protea: Protea, body: object, said: str) -> None:
+def test_incomplete_body_ends_nothing(daemon: ApiDaemon, protea: Protea, body: object, said: str) -> None:
     job = protea.stale()
     answer = daemon.api.post(f"{daemon.api.at(job)}/fail", body)
     assert answer.status == 422, answer.text
@@ -215,7 +215,7 @@ def test_incomplete_body_ends_nothing(daemon: Steered, protea: Protea, body: obj
     assert protea.status(job) == "running"
 
 
-def test_action_that_the_profile_does_not_have_is_refused(daemon: Steered, protea: Protea) -> None:
+def test_action_that_the_profile_does_not_have_is_refused(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.stale()
     answer = daemon.api.end("requeue", job, seen(daemon, job))
     assert answer.status == 409
@@ -226,7 +226,7 @@ def test_action_that_the_profile_does_not_have_is_refused(daemon: Steered, prote
 # --- who, what, and what came of it --------------------------------------------------------------------------
 
 
-def test_audit_has_changes_and_refusals(daemon: Steered, protea: Protea) -> None:
+def test_audit_has_changes_and_refusals(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.stale()
     started = seen(daemon, job)
     assert daemon.api.end("fail", job, started).status == 200
@@ -243,7 +243,7 @@ def test_audit_has_changes_and_refusals(daemon: Steered, protea: Protea) -> None
         ("fail", "refused"),
         ("fail", "fail"),
     ]
-    assert {each["who"] for each in told} == {WHO}
+    assert {each["who"] for each in told} == {OPERATOR}
     assert told[-1]["target"] == f"default {job}"
     assert told[-1]["details"] == {"started": started, "reason": "its node is gone"}
     lines = daemon.said("Reaper handled an administrative request.")
@@ -251,7 +251,7 @@ def test_audit_has_changes_and_refusals(daemon: Steered, protea: Protea) -> None
     assert all(TOKEN not in str(line) for line in daemon.log)
 
 
-def test_requests_without_the_token_change_nothing(daemon: Steered, protea: Protea) -> None:
+def test_requests_without_the_token_change_nothing(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.stale()
     started = seen(daemon, job)
     body = {"started": started, "reason": "x"}
@@ -263,7 +263,7 @@ def test_requests_without_the_token_change_nothing(daemon: Steered, protea: Prot
     assert daemon.api.get("/api/changes?limit=1").json["changes"][0]["action"] == "sweep"
 
 
-def test_change_is_visible_to_the_next_read(daemon: Steered, protea: Protea) -> None:
+def test_change_is_visible_to_the_next_read(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.stale()
     assert daemon.api.get("/api/jobs?verdict=stale").json["sources"][0]["census"]["stale"] == 1
     assert daemon.api.end("fail", job, seen(daemon, job)).status == 200
@@ -275,7 +275,7 @@ def test_change_is_visible_to_the_next_read(daemon: Steered, protea: Protea) -> 
 
 def test_policy_says_where_each_value_comes_from_and_no_secret(protea: Protea, tmp_path: Path) -> None:
     url = protea.url.replace("://", "://someone:geheim@") if "@" not in protea.url else protea.url
-    with Steered(tmp_path, database_url=url, stall_seconds="5m") as daemon:
+    with ApiDaemon(tmp_path, database_url=url, stall_seconds="5m") as daemon:
         answer = daemon.api.get("/api/policy")
         found = {each["name"]: (each["value"], each["origin"]) for each in answer.json["settings"]}
         assert found["stall_seconds"] == ("5m", "REAPER_STALL_SECONDS")
@@ -283,17 +283,17 @@ def test_policy_says_where_each_value_comes_from_and_no_secret(protea: Protea, t
         assert "geheim" not in answer.text and TOKEN not in answer.text
 
 
-def test_health_says_everything_at_once(daemon: Steered) -> None:
+def test_health_says_everything_at_once(daemon: ApiDaemon) -> None:
     told = daemon.api.get("/api/health").json
     assert told["live"] and told["ready"] and told["state"] == "RUNNING"
     assert told["sources"] == {"default": {"ready": True, "problems": []}}
     daemon.api.post("/api/supervisor/halt")
     answer = daemon.api.get("/api/health")
     assert (answer.status, answer.json["ready"], answer.json["state"]) == (200, False, "HALTED")
-    assert answer.json["sources"]["default"]["problems"][0].startswith(f"halted by {WHO} over HTTP")
+    assert answer.json["sources"]["default"]["problems"][0].startswith(f"halted by {OPERATOR} over HTTP")
 
 
-def test_scheduler_health_has_the_documented_form(daemon: Steered, protea: Protea) -> None:
+def test_scheduler_health_has_the_documented_form(daemon: ApiDaemon, protea: Protea) -> None:
     assert daemon.api.get("/health/scheduler").json == {"status": "healthy"}
     job = protea.stale()
     wait_until(lambda: daemon.api.get("/health/scheduler").json["status"] == "warning", "the warning")

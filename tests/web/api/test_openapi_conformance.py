@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reaper.dev.postgres import Embedded
-from tests.support.api import TOKEN, Steered, steered
+from reaper.dev.postgres import PrivatePostgreSQL
+from tests.support.api import TOKEN, ApiDaemon, api_daemon
 from tests.support.daemons import PROJECT
 from tests.support.protea import MINUTE, Protea
 
@@ -22,13 +22,13 @@ TRIES = 8
 
 
 @pytest.fixture
-def running(server: Embedded, tmp_path: Path) -> Iterator[tuple[Steered, Protea]]:
+def running(server: PrivatePostgreSQL, tmp_path: Path) -> Iterator[tuple[ApiDaemon, Protea]]:
     # A read may be answered from the read cache for two seconds.
-    with steered(server, tmp_path, "schema", state_dir=tmp_path / "state") as both:
+    with api_daemon(server, tmp_path, "schema", state_dir=tmp_path / "state") as both:
         yield both
 
 
-def ask_everything(daemon: Steered, jobs: list[str], *words: str) -> None:
+def ask_everything(daemon: ApiDaemon, jobs: list[str], *words: str) -> None:
     """Everything that follows from the description, right and wrong. Fails with what was found."""
     program = Path(sys.executable).with_name("st")
     url = f"http://127.0.0.1:{daemon.port}/api/openapi.json"
@@ -49,7 +49,7 @@ def ask_everything(daemon: Steered, jobs: list[str], *words: str) -> None:
     assert daemon.said("Reaper met a defect over HTTP.") == []
 
 
-def test_api_conforms_to_its_description_with_a_token(running: tuple[Steered, Protea]) -> None:
+def test_api_conforms_to_its_description_with_a_token(running: tuple[ApiDaemon, Protea]) -> None:
     daemon, protea = running
     jobs = [protea.job(age=MINUTE) for _ in range(40)]
     stale = [protea.stale() for _ in range(5)]
@@ -60,7 +60,7 @@ def test_api_conforms_to_its_description_with_a_token(running: tuple[Steered, Pr
     assert daemon.api.get("/api/supervisor/state").json["state"] == "RUNNING"
 
 
-def test_api_conforms_to_its_description_without_a_token_and_changes_nothing(running: tuple[Steered, Protea]) -> None:
+def test_api_conforms_to_its_description_without_a_token_and_changes_nothing(running: tuple[ApiDaemon, Protea]) -> None:
     daemon, protea = running
     jobs = [protea.job(age=MINUTE) for _ in range(5)]
     before = protea.dump()
@@ -76,7 +76,7 @@ def test_api_page_is_made_from_the_present_description() -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-def test_api_page_has_commands_that_are_all_answered(running: tuple[Steered, Protea]) -> None:
+def test_api_page_has_commands_that_are_all_answered(running: tuple[ApiDaemon, Protea]) -> None:
     daemon, _ = running
     page = (PROJECT / "docs" / "reference" / "api.md").read_text()
     commands = re.findall(r"```bash\n(.+?)\n```", page, re.DOTALL)

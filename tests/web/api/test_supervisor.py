@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.memory import Memory
 from tests.daemon.test_daemon import count, many, slow
-from tests.support.api import WHO, Steered, shared_daemon
+from tests.support.api import OPERATOR, ApiDaemon, shared_daemon
 from tests.support.daemons import closed
 from tests.support.protea import HOUR, MINUTE, Protea
 from tests.support.waiting import wait_until
@@ -23,19 +23,19 @@ running, afresh, jobs = shared_daemon("steering", batch_size=50)
 
 
 @pytest.fixture
-def daemon(afresh: Steered, jobs: Protea) -> Iterator[Steered]:
+def daemon(afresh: ApiDaemon, jobs: Protea) -> Iterator[ApiDaemon]:
     """It is not slow any longer than the test that made it so."""
     yield afresh
     jobs.connection.execute("DROP TRIGGER IF EXISTS slow ON job")
 
 
-def state(daemon: Steered) -> dict[str, Any]:
+def state(daemon: ApiDaemon) -> dict[str, Any]:
     answer = daemon.api.get("/api/supervisor/state")
     assert answer.status == 200, answer.text
     return dict(answer.json)
 
 
-def test_two_releases_at_once_let_the_same_jobs_through_once(daemon: Steered, jobs: Protea) -> None:
+def test_two_releases_at_once_let_the_same_jobs_through_once(daemon: ApiDaemon, jobs: Protea) -> None:
     many(jobs, 60)
     assert daemon.api.post("/api/sweeps", {}).json["sweeps"][0]["outcome"] == "held"
     slow(jobs, 0.5)
@@ -49,7 +49,7 @@ def test_two_releases_at_once_let_the_same_jobs_through_once(daemon: Steered, jo
     assert (count(jobs, "failed"), count(jobs, "running")) == (60, 55)
 
 
-def test_halt_stops_a_clearing_that_was_begun_before_it_and_no_other(daemon: Steered, jobs: Protea) -> None:
+def test_halt_stops_a_clearing_that_was_begun_before_it_and_no_other(daemon: ApiDaemon, jobs: Protea) -> None:
     daemon.api.post("/api/supervisor/halt")
     many(jobs, 40)
     slow(jobs, 0.01, "ROW")
@@ -75,13 +75,13 @@ def test_halt_stops_a_clearing_that_was_begun_before_it_and_no_other(daemon: Ste
 
 
 def test_halt_names_operator_and_reason_everywhere_and_ends_nothing_until_the_restart(
-    daemon: Steered, jobs: Protea
+    daemon: ApiDaemon, jobs: Protea
 ) -> None:
     assert state(daemon)["state"] == "RUNNING"
     answer = daemon.api.post("/api/supervisor/halt?reason=maintenance")
     assert answer.json["state"] == "HALTED"
     assert answer.json["halted"]["reason"] == "maintenance"
-    assert answer.json["halted"]["by"].startswith(f"{WHO} over HTTP from 127.0.0.1:")
+    assert answer.json["halted"]["by"].startswith(f"{OPERATOR} over HTTP from 127.0.0.1:")
     assert state(daemon)["halted"] == answer.json["halted"]
     assert daemon.get("/ready") is not None and daemon.ready[0] is False
     job = jobs.stale()
@@ -97,7 +97,7 @@ def test_halt_names_operator_and_reason_everywhere_and_ends_nothing_until_the_re
 
 
 def test_halt_during_a_long_sweep_returns_at_once_and_the_sweep_ends_after_its_batch(
-    daemon: Steered, jobs: Protea
+    daemon: ApiDaemon, jobs: Protea
 ) -> None:
     many(jobs, 5_000)
     many_young(jobs, 6_000)
@@ -126,12 +126,12 @@ def many_young(jobs: Protea, number: int) -> None:
 @pytest.mark.parametrize("persist", [True, False])
 def test_persistent_halt_outlasts_a_daemon_that_is_killed(protea: Protea, tmp_path: Path, persist: bool) -> None:
     settings: dict[str, Any] = {"database_url": protea.url, "state_dir": tmp_path / "state"}
-    with Steered(tmp_path, **settings) as daemon:
+    with ApiDaemon(tmp_path, **settings) as daemon:
         answer = daemon.api.post(f"/api/supervisor/halt?persist={persist}&reason=fire")
         assert answer.json["halted"]["persistent"] is persist
         daemon.stop(signal.SIGKILL)
     job = protea.stale()
-    with Steered(tmp_path, **settings) as daemon:
+    with ApiDaemon(tmp_path, **settings) as daemon:
         if not persist:
             wait_until(lambda: protea.status(job) == "failed", "a sweep")
             return
@@ -143,7 +143,7 @@ def test_persistent_halt_outlasts_a_daemon_that_is_killed(protea: Protea, tmp_pa
     assert Memory.open(tmp_path / "state").halt.load() is None
 
 
-def test_persistent_halt_without_a_state_directory_halts_and_is_refused(daemon: Steered) -> None:
+def test_persistent_halt_without_a_state_directory_halts_and_is_refused(daemon: ApiDaemon) -> None:
     answer = daemon.api.post("/api/supervisor/halt?persist=true")
     assert answer.status == 409
     assert "halted, but only until the daemon ends" in answer.detail and "set REAPER_STATE_DIR" in answer.detail
@@ -152,7 +152,7 @@ def test_persistent_halt_without_a_state_directory_halts_and_is_refused(daemon: 
 
 def test_persistent_halt_that_the_disk_refuses_is_answered_500(protea: Protea, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("no folder")
-    with Steered(tmp_path, database_url=protea.url, state_dir=tmp_path / "state") as daemon:
+    with ApiDaemon(tmp_path, database_url=protea.url, state_dir=tmp_path / "state") as daemon:
         answer = daemon.api.post("/api/supervisor/halt?persist=true")
         assert answer.status == 500
         assert f"halted, but only until the daemon ends: cannot write {tmp_path}/state/memory.sqlite3" in answer.detail
@@ -163,9 +163,9 @@ def test_replicas_say_which_of_them_leads(protea: Protea, tmp_path: Path) -> Non
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
-    with Steered(first, database_url=protea.url, interval_seconds=1) as one:
+    with ApiDaemon(first, database_url=protea.url, interval_seconds=1) as one:
         wait_until(lambda: state(one)["sources"][0]["leads"], "one leads")
-        with Steered(second, database_url=protea.url, interval_seconds=1) as other:
+        with ApiDaemon(second, database_url=protea.url, interval_seconds=1) as other:
             wait_until(lambda: state(other)["sources"][0]["outcome"] == "standby", "the other stands by")
             assert state(other)["sources"][0]["leads"] is False
             one.stop()
@@ -175,7 +175,7 @@ def test_replicas_say_which_of_them_leads(protea: Protea, tmp_path: Path) -> Non
 # --- sweeps --------------------------------------------------------------------------------------------------
 
 
-def test_dry_run_says_what_a_sweep_would_do_and_why_and_does_nothing(daemon: Steered, jobs: Protea) -> None:
+def test_dry_run_says_what_a_sweep_would_do_and_why_and_does_nothing(daemon: ApiDaemon, jobs: Protea) -> None:
     job, young = jobs.stale(), jobs.job(age=MINUTE)
     before = jobs.dump()
     [told] = daemon.api.post("/api/sweeps", {"dry_run": True}).json["sweeps"]
@@ -187,7 +187,7 @@ def test_dry_run_says_what_a_sweep_would_do_and_why_and_does_nothing(daemon: Ste
     assert young
 
 
-def test_sweep_now_does_what_the_schedule_would_and_is_among_the_recent_ones(daemon: Steered, jobs: Protea) -> None:
+def test_sweep_now_does_what_the_schedule_would_and_is_among_the_recent_ones(daemon: ApiDaemon, jobs: Protea) -> None:
     job = jobs.stale()
     [told] = daemon.api.post("/api/sweeps", {"source": "default"}).json["sweeps"]
     assert (told["outcome"], told["reaped"]) == ("done", 1)
@@ -197,7 +197,7 @@ def test_sweep_now_does_what_the_schedule_would_and_is_among_the_recent_ones(dae
     assert latest["seconds_ago"] < 60
 
 
-def test_breaker_is_released_only_with_the_number_that_it_holds(daemon: Steered, jobs: Protea) -> None:
+def test_breaker_is_released_only_with_the_number_that_it_holds(daemon: ApiDaemon, jobs: Protea) -> None:
     many(jobs, 60)
     refused = daemon.api.post("/api/sweeps", {"release": 60})
     assert refused.status == 409 and "the breaker holds nothing" in refused.detail
@@ -216,7 +216,7 @@ def test_breaker_is_released_only_with_the_number_that_it_holds(daemon: Steered,
     assert (done["outcome"], done["reaped"]) == ("done", 61)
 
 
-def test_sweep_is_refused_while_another_one_works_with_a_time_to_retry(daemon: Steered, jobs: Protea) -> None:
+def test_sweep_is_refused_while_another_one_works_with_a_time_to_retry(daemon: ApiDaemon, jobs: Protea) -> None:
     jobs.stale()
     slow(jobs, 8)
     with ThreadPoolExecutor(1) as other:
@@ -235,7 +235,7 @@ def test_sweep_is_refused_while_another_one_works_with_a_time_to_retry(daemon: S
 # --- as the documents have it --------------------------------------------------------------------------------
 
 
-def test_cleanup_cancels_jobs_that_are_older_and_silent_for_so_many_minutes(daemon: Steered, jobs: Protea) -> None:
+def test_cleanup_cancels_jobs_that_are_older_and_silent_for_so_many_minutes(daemon: ApiDaemon, jobs: Protea) -> None:
     dead = jobs.job(age=10 * MINUTE)
     live = jobs.job(age=10 * MINUTE)
     jobs.event(live, age=MINUTE)
@@ -255,7 +255,7 @@ def test_cleanup_cancels_jobs_that_are_older_and_silent_for_so_many_minutes(daem
     assert again["message"] == "No stuck executions found older than 5 minutes"
 
 
-def test_cleanup_that_the_breaker_holds_cancels_nothing_and_says_why(daemon: Steered, jobs: Protea) -> None:
+def test_cleanup_that_the_breaker_holds_cancels_nothing_and_says_why(daemon: ApiDaemon, jobs: Protea) -> None:
     many(jobs, 60)
     told = daemon.api.post("/api/executions/cleanup", {}).json
     assert (told["cancelled_count"], told["execution_ids"]) == (0, [])
@@ -264,11 +264,11 @@ def test_cleanup_that_the_breaker_holds_cancels_nothing_and_says_why(daemon: Ste
 
 
 @pytest.mark.parametrize("body", [{"older_than_minutes": 0}, {"older_than_minutes": 2**64}, {"dry_run": "no"}])
-def test_cleanup_with_a_wrong_request_is_refused(daemon: Steered, body: object) -> None:
+def test_cleanup_with_a_wrong_request_is_refused(daemon: ApiDaemon, body: object) -> None:
     assert daemon.api.post("/api/executions/cleanup", body).status == 422
 
 
-def test_clearing_works_in_the_background_one_at_a_time(daemon: Steered, jobs: Protea) -> None:
+def test_clearing_works_in_the_background_one_at_a_time(daemon: ApiDaemon, jobs: Protea) -> None:
     job, young = jobs.job(age=3 * HOUR), jobs.job(age=HOUR)
     slow(jobs, 2)
     begun = daemon.api.post("/api/admin/clear-stuck-jobs", {"max_age_hours": 2, "dry_run": False})
@@ -290,17 +290,17 @@ def test_clearing_works_in_the_background_one_at_a_time(daemon: Steered, jobs: P
     assert result["sources"]["default"]["outcome"] == "done" and result["errors"] == {}
     assert [jobs.status(each) for each in (job, young)] == ["failed", "running"]
     ended = daemon.api.job(job).json["ended"]
-    assert ended["by"].startswith(WHO)
+    assert ended["by"].startswith(OPERATOR)
     results = [c["result"] for c in daemon.api.get("/api/changes?limit=3").json["changes"]]
     assert results[0] == "done: reaped 1"
 
 
-def test_clearing_with_an_unknown_id_is_not_found(daemon: Steered) -> None:
+def test_clearing_with_an_unknown_id_is_not_found(daemon: ApiDaemon) -> None:
     assert daemon.api.get("/api/admin/clear-stuck-jobs/nothing").status == 404
 
 
 def test_clearing_ends_with_the_daemon_after_its_batch(protea: Protea, tmp_path: Path) -> None:
-    with Steered(tmp_path, database_url=protea.url, batch_size=50, breaker_share=1) as daemon:
+    with ApiDaemon(tmp_path, database_url=protea.url, batch_size=50, breaker_share=1) as daemon:
         daemon.has_swept()
         many(protea, 5_000)
         slow(protea, 0.2)
@@ -316,9 +316,9 @@ def test_clearing_ends_with_the_daemon_after_its_batch(protea: Protea, tmp_path:
 # --- trouble -------------------------------------------------------------------------------------------------
 
 
-def test_database_that_is_away_is_answered_503(server: Embedded, protea: Protea, tmp_path: Path) -> None:
+def test_database_that_is_away_is_answered_503(server: PrivatePostgreSQL, protea: Protea, tmp_path: Path) -> None:
     job = protea.stale(age=HOUR)
-    with Steered(tmp_path, database_url=protea.url, interval_seconds=3600) as daemon:
+    with ApiDaemon(tmp_path, database_url=protea.url, interval_seconds=3600) as daemon:
         daemon.has_swept()
         with closed(server.url_of("postgres").replace("+psycopg", ""), protea.connection.info.dbname):
             for answer in (
@@ -337,7 +337,7 @@ def test_database_that_is_away_is_answered_503(server: Embedded, protea: Protea,
 
 
 def test_source_that_cannot_be_read_is_listed_beside_the_others(
-    server: Embedded, protea: Protea, tmp_path: Path
+    server: PrivatePostgreSQL, protea: Protea, tmp_path: Path
 ) -> None:
     job = protea.stale()
     config = f"""
@@ -346,7 +346,7 @@ database_url = "{protea.url}"
 [sources.ill]
 database_url = "postgresql://nobody@127.0.0.1:1/nothing"
 """
-    with Steered(tmp_path, config, http_token_file=tmp_path / "http-token") as daemon:
+    with ApiDaemon(tmp_path, config, http_token_file=tmp_path / "http-token") as daemon:
         wait_until(lambda: protea.status(job) == "failed", "a sweep")
         fresh = protea.job(age=MINUTE)
         answer = daemon.api.get("/api/jobs")

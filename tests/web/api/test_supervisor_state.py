@@ -19,7 +19,7 @@ from reaper.web import AdminService, History, HttpServer, Status
 from reaper.web.app import make_app
 from reaper.web.guard import AccessControl, guarded
 from reaper.web.guard.tokens import Tokens
-from tests.scheduling.test_scheduler import Diary
+from tests.scheduling.test_scheduler import SweepLog
 from tests.support.api import TOKEN, Client
 from tests.support.protea import Protea
 from tests.support.waiting import wait_until
@@ -47,12 +47,19 @@ def test_supervisor_without_a_schedule_has_no_state() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_schedule_that_died_is_finished_and_goes_on_after_a_restart(protea: Protea) -> None:
-    halt, diary = HaltSwitch(), Diary()
+    halt, sweep_log = HaltSwitch(), SweepLog()
     schedule = ScheduleThread()
     supervisor = Supervisor(halt, schedule)
     supervisor.add(
         SourceRunner(
-            protea.source(), DowntimeTracker(0), RetrySchedule(3600), Breaker(50, 0.5), 100, "test-host", [diary], halt
+            protea.source(),
+            DowntimeTracker(0),
+            RetrySchedule(3600),
+            Breaker(50, 0.5),
+            100,
+            "test-host",
+            [sweep_log],
+            halt,
         )
     )
     supervisor.start()

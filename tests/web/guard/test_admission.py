@@ -17,7 +17,7 @@ def run(scenario: Callable[[], Coroutine[None, None, None]]) -> None:
     asyncio.run(scenario())
 
 
-class Work:
+class PendingAnswer:
     """An answer that takes until it is let go."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ def test_admission_keeps_the_order_of_requests() -> None:
 
 def test_admission_works_on_no_more_at_once_than_it_may() -> None:
     async def scenario() -> None:
-        limit, works = AdmissionLimit(1, 0.0001, at_once=3), [Work() for _ in range(5)]
+        limit, works = AdmissionLimit(1, 0.0001, at_once=3), [PendingAnswer() for _ in range(5)]
         tasks = [asyncio.create_task(limit.run(work)) for work in works]
         await asyncio.sleep(0.05)
         assert [work.began.is_set() for work in works] == [True, True, True, False, False]
@@ -69,7 +69,7 @@ def test_admission_works_on_no_more_at_once_than_it_may() -> None:
 
 def test_admission_gives_the_turn_of_a_client_that_has_gone_to_the_next() -> None:
     async def scenario() -> None:
-        limit, first, gone = AdmissionLimit(1, 0.0001, at_once=1), Work(), False
+        limit, first, gone = AdmissionLimit(1, 0.0001, at_once=1), PendingAnswer(), False
         working = asyncio.create_task(limit.run(first))
         leaving = asyncio.create_task(limit.run(nothing, lambda: gone))
         cancelled = asyncio.create_task(limit.run(nothing))
@@ -88,7 +88,7 @@ def test_admission_gives_the_turn_of_a_client_that_has_gone_to_the_next() -> Non
 
 def test_admission_frees_the_turn_of_a_request_that_is_cancelled_as_it_is_admitted() -> None:
     async def scenario() -> None:
-        limit, first = AdmissionLimit(1, 0.0001, at_once=1), Work()
+        limit, first = AdmissionLimit(1, 0.0001, at_once=1), PendingAnswer()
         working = asyncio.create_task(limit.run(first))
         admitted = asyncio.create_task(limit.run(nothing))
         await first.began.wait()
@@ -107,7 +107,7 @@ def test_admission_raises_when_the_turn_does_not_come_in_time(monkeypatch: pytes
     monkeypatch.setattr(admission, "_PATIENCE_SECONDS", 0.1)
 
     async def scenario() -> None:
-        limit, first = AdmissionLimit(1, 0.0001, at_once=1), Work()
+        limit, first = AdmissionLimit(1, 0.0001, at_once=1), PendingAnswer()
         working = asyncio.create_task(limit.run(first))
         await first.began.wait()
         for late in (limit.run(nothing), limit.run_shared("question", nothing)):
@@ -122,7 +122,7 @@ def test_admission_raises_when_the_turn_does_not_come_in_time(monkeypatch: pytes
 
 def test_answer_is_shared_by_the_clients_that_wait_even_when_one_of_them_leaves() -> None:
     async def scenario() -> None:
-        limit, works = AdmissionLimit(1, 0.0001, at_once=1), [Work(), Work()]
+        limit, works = AdmissionLimit(1, 0.0001, at_once=1), [PendingAnswer(), PendingAnswer()]
         asking = [asyncio.create_task(limit.run_shared("question", work)) for work in works]
         await works[0].began.wait()
         asking[0].cancel()
@@ -135,7 +135,7 @@ def test_answer_is_shared_by_the_clients_that_wait_even_when_one_of_them_leaves(
 
 def test_answer_is_not_shared_with_a_client_that_asks_after_it_was_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        limit, works = AdmissionLimit(1, 0.0001, at_once=3), [Work(), Work(), Work()]
+        limit, works = AdmissionLimit(1, 0.0001, at_once=3), [PendingAnswer(), PendingAnswer(), PendingAnswer()]
         first = asyncio.create_task(limit.run_shared("question", works[0]))
         await works[0].began.wait()
         later = [asyncio.create_task(limit.run_shared("question", work)) for work in works[1:]]
@@ -147,7 +147,7 @@ def test_answer_is_not_shared_with_a_client_that_asks_after_it_was_begun(monkeyp
         assert [work.began.is_set() for work in works] == [True, True, False]
 
         monkeypatch.setattr(admission, "_SAME_QUESTION_SECONDS", 0.05)
-        slow, next_one = Work(), Work()
+        slow, next_one = PendingAnswer(), PendingAnswer()
         hanging = asyncio.create_task(limit.run_shared("question", slow))
         await slow.began.wait()
         other = asyncio.create_task(limit.run_shared("question", next_one))

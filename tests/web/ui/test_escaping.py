@@ -40,7 +40,7 @@ HARMLESS = f"{MARK} harmless"
 # --- what is printed where -----------------------------------------------------------------------------------
 
 
-class Watched:
+class RecordingEnvironment:
     """The page's own environment, which notes the value of each expression that a template prints."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Watched:
         return tree
 
 
-class Structure(HTMLParser):
+class PageStructure(HTMLParser):
     """A page without its words: tags, and the names of their attributes."""
 
     def __init__(self, html: str) -> None:
@@ -110,7 +110,7 @@ class Structure(HTMLParser):
 
 
 @dataclasses.dataclass(frozen=True)
-class Values:
+class ViewModelFactory:
     """Makes a view model all of whose text is `text`.
 
     `full`: lists have entries, and what may be None is there. `fixed`: fields, by name, that choose between parts of a
@@ -188,7 +188,7 @@ FIXED: Sequence[Mapping[str, object]] = [
 def renderings(text: str) -> Iterator[tuple[str, dict[str, object]]]:
     for fixed in FIXED:
         for full in (True, False) if len(fixed) < 2 else (True,):
-            values = Values(text, full, fixed)
+            values = ViewModelFactory(text, full, fixed)
             for live, can_change in ((False, True), (True, False)):
                 frame: dict[str, object] = {"live": live, "can_change": can_change, "how_to_set": text}
                 yield "board.html", {"board": values.of(OverviewPage), **frame}
@@ -198,24 +198,24 @@ def renderings(text: str) -> Iterator[tuple[str, dict[str, object]]]:
 
 
 @pytest.fixture(scope="module")
-def watched() -> Watched:
+def watched() -> RecordingEnvironment:
     """After every page has been printed with hostile values, and with harmless ones."""
-    made = Watched()
+    made = RecordingEnvironment()
     for (template, hostile), (_, harmless) in zip(renderings(HOSTILE), renderings(HARMLESS), strict=True):
         there, here = made.render(template, hostile), made.render(template, harmless)
-        for one, other in zip(Structure(there).seen, Structure(here).seen, strict=True):
+        for one, other in zip(PageStructure(there).seen, PageStructure(here).seen, strict=True):
             assert one == other, template
     return made
 
 
-def test_hostile_text_changes_the_structure_of_no_page(watched: Watched) -> None:
-    pages = [Structure(watched.render(*one)) for one in renderings(HOSTILE)]
+def test_hostile_text_changes_the_structure_of_no_page(watched: RecordingEnvironment) -> None:
+    pages = [PageStructure(watched.render(*one)) for one in renderings(HOSTILE)]
     assert all("data-evil" not in names for page in pages for names in page.seen)
     assert {names for page in pages for names in page.seen if names[0] == "script"} == {("script", "type", "src")}
     assert any(HOSTILE in value for page in pages for value in page.values), "escaped once, and not twice"
 
 
-def test_every_place_of_every_template_was_tried_with_hostile_text(watched: Watched) -> None:
+def test_every_place_of_every_template_was_tried_with_hostile_text(watched: RecordingEnvironment) -> None:
     """What prints text from elsewhere printed hostile text; the rest are numbers, and words of the template itself."""
     never = [place for place, values in watched.printed.items() if not values]
     assert not never, "printed by no rendering here: add one to FIXED"
@@ -234,7 +234,7 @@ def is_drawing(printed: nodes.Expr) -> bool:
     return name in {"shape", "outcome", "outcome_shape"}
 
 
-def test_page_is_printed_by_the_environment_that_was_tried(watched: Watched) -> None:
+def test_page_is_printed_by_the_environment_that_was_tried(watched: RecordingEnvironment) -> None:
     for template, values in renderings(HOSTILE):
         assert routes.render(template, **values).decode() == watched.render(template, values)
         return
@@ -248,7 +248,7 @@ HARMLESS_FILTERS = frozenset(
 """None of them declares text to be HTML: `safe`, `tojson`, `xmlattr` and `forceescape` would be others."""
 
 
-def test_escaping_is_switched_on_everywhere_and_nothing_is_declared_to_be_html(watched: Watched) -> None:
+def test_escaping_is_switched_on_everywhere_and_nothing_is_declared_to_be_html(watched: RecordingEnvironment) -> None:
     assert watched.environment.autoescape is True
     assert watched.environment.finalize is None
     plain: Environment = routes.template_environment.__wrapped__()
@@ -336,7 +336,7 @@ def checked(template: str, board: object) -> str:
     assert not list(markup_in(board))
     html = routes.render(template, board=board, live=False, can_change=True, how_to_set=HOSTILE).decode()
     assert not re.findall(r".{80}[\u202e\x1b]", html)
-    page = Structure(html)
+    page = PageStructure(html)
     assert all("data-evil" not in names and names != ("b", "onclick") for names in page.seen)
     assert [names for names in page.seen if names[0] == "script"] == [("script", "type", "src")]
     return " ".join(page.values)

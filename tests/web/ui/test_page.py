@@ -11,9 +11,9 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from reaper.dev.postgres import Embedded
+from reaper.dev.postgres import PrivatePostgreSQL
 from tests.conftest import TEMPLATE
-from tests.support.api import TOKEN, Answer, Steered, shared_daemon, steered
+from tests.support.api import TOKEN, Answer, ApiDaemon, api_daemon, shared_daemon
 from tests.support.daemons import Daemon, closed
 from tests.support.pages import Page
 from tests.support.protea import HOUR, MINUTE, Protea
@@ -22,14 +22,14 @@ from tests.support.waiting import wait_until
 running, daemon, protea = shared_daemon("page")
 
 
-def page(daemon: Steered, path: str = "/", status: int = 200) -> Page:
+def page(daemon: ApiDaemon, path: str = "/", status: int = 200) -> Page:
     answer = daemon.api.get(path)
     assert answer.status == status, answer.text
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     return Page(answer.text)
 
 
-def fresh(daemon: Steered, path: str = "/") -> Page:
+def fresh(daemon: ApiDaemon, path: str = "/") -> Page:
     """The page after a change in the database: the read cache is emptied first."""
     daemon.api.post("/api/sweeps", {"dry_run": True})
     assert daemon.api.post("/api/supervisor/halt").status == 200
@@ -40,19 +40,19 @@ def fresh(daemon: Steered, path: str = "/") -> Page:
 # --- what is stuck -------------------------------------------------------------------------------------------
 
 
-def test_page_begins_with_nothing_is_stuck(daemon: Steered) -> None:
+def test_page_begins_with_nothing_is_stuck(daemon: ApiDaemon) -> None:
     seen = page(daemon)
     assert seen.at("headline").startswith("Nothing is stuck")
     assert "No job is past its timeout." in seen.at("stuck-title")
     assert seen.title == "reaper"
 
 
-def halted(daemon: Steered) -> None:
+def halted(daemon: ApiDaemon) -> None:
     """So that nothing is ended while it is looked at."""
     assert daemon.api.post("/api/supervisor/halt?reason=look+first").status == 200
 
 
-def test_jobs_past_their_timeout_are_listed_oldest_first_with_the_reason(daemon: Steered, protea: Protea) -> None:
+def test_jobs_past_their_timeout_are_listed_oldest_first_with_the_reason(daemon: ApiDaemon, protea: Protea) -> None:
     halted(daemon)
     stale = protea.stale(age=8 * HOUR, operation="embed")
     spared = protea.job(age=9 * HOUR, operation="predict")
@@ -70,7 +70,7 @@ def test_jobs_past_their_timeout_are_listed_oldest_first_with_the_reason(daemon:
     assert re.search(r"stale in 1\dm( \d+s)? if it shows no further sign of life", listed)
 
 
-def test_page_begins_with_a_halt_its_operator_and_its_reason(daemon: Steered) -> None:
+def test_page_begins_with_a_halt_its_operator_and_its_reason(daemon: ApiDaemon) -> None:
     halted(daemon)
     seen = page(daemon)
     assert seen.at("headline").startswith("Halted by tester over HTTP from 127.0.0.1:")
@@ -80,7 +80,7 @@ def test_page_begins_with_a_halt_its_operator_and_its_reason(daemon: Steered) ->
     assert "restart" in seen.values("data-act") and "sweep" not in seen.values("data-act")
 
 
-def test_job_whose_row_is_held_is_shown_with_the_holder(daemon: Steered, protea: Protea) -> None:
+def test_job_whose_row_is_held_is_shown_with_the_holder(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.stale()
     with protea.connect() as other:
         other.execute("SELECT 1 FROM job WHERE id = %s FOR UPDATE", (job,))
@@ -88,7 +88,9 @@ def test_job_whose_row_is_held_is_shown_with_the_holder(daemon: Steered, protea:
         assert f"its row is held by process {other.info.backend_pid}" in listed
 
 
-def test_jobs_held_by_the_breaker_are_shown_with_the_count_that_releases_them(daemon: Steered, protea: Protea) -> None:
+def test_jobs_held_by_the_breaker_are_shown_with_the_count_that_releases_them(
+    daemon: ApiDaemon, protea: Protea
+) -> None:
     for _ in range(60):
         protea.stale()
     [done] = daemon.api.post("/api/sweeps", {}).json["sweeps"]
@@ -106,7 +108,7 @@ def test_jobs_held_by_the_breaker_are_shown_with_the_count_that_releases_them(da
     assert "No more jobs." in page(daemon, "/?page=4").at("stuck-title")
 
 
-def test_action_bears_the_address_of_the_job_and_not_its_shown_name(daemon: Steered, protea: Protea) -> None:
+def test_action_bears_the_address_of_the_job_and_not_its_shown_name(daemon: ApiDaemon, protea: Protea) -> None:
     halted(daemon)
     job = protea.stale()
     for path in ("/", f"/jobs/default/{job}"):
@@ -116,7 +118,7 @@ def test_action_bears_the_address_of_the_job_and_not_its_shown_name(daemon: Stee
 # --- filter --------------------------------------------------------------------------------------------------
 
 
-def test_jobs_are_filtered_by_the_form_without_a_script(daemon: Steered, protea: Protea) -> None:
+def test_jobs_are_filtered_by_the_form_without_a_script(daemon: ApiDaemon, protea: Protea) -> None:
     halted(daemon)
     stale = protea.stale(operation="embed")
     other = protea.stale(operation="predict", age=9 * HOUR)
@@ -138,22 +140,22 @@ def test_jobs_are_filtered_by_the_form_without_a_script(daemon: Steered, protea:
 @pytest.mark.parametrize(
     "query", ["verdict=stael", "page=-1", "page=x", "page=99999999999", "page=%D9%A3", "kind=%FF", "x=y"]
 )
-def test_query_that_makes_no_sense_is_ignored(daemon: Steered, query: str) -> None:
+def test_query_that_makes_no_sense_is_ignored(daemon: ApiDaemon, query: str) -> None:
     assert page(daemon, f"/?{query}").at("headline").startswith("Nothing is stuck")
 
 
-def test_unknown_source_is_answered_with_the_nearest_name(daemon: Steered) -> None:
+def test_unknown_source_is_answered_with_the_nearest_name(daemon: ApiDaemon) -> None:
     assert "There is no source 'defautl'; did you mean 'default'?" in page(daemon, "/?source=defautl").text
 
 
-def test_kind_with_a_nul_makes_the_source_unreadable_and_not_the_page(daemon: Steered) -> None:
+def test_kind_with_a_nul_makes_the_source_unreadable_and_not_the_page(daemon: ApiDaemon) -> None:
     assert "cannot be read just now" in page(daemon, "/?kind=%00").at("stuck-title")
 
 
-def test_two_sources_are_listed_as_one_oldest_first(server: Embedded, tmp_path: Path) -> None:
+def test_two_sources_are_listed_as_one_oldest_first(server: PrivatePostgreSQL, tmp_path: Path) -> None:
     urls = {name: server.create_database(f"page_{name}", tables=False, template=TEMPLATE) for name in ("a", "b")}
     config = "".join(f'[sources.{name}]\ndatabase_url = "{url}"\n' for name, url in urls.items())
-    with Steered(tmp_path, f'[kinds.embed]\ntimeout_seconds = "7h"\n{config}') as daemon:
+    with ApiDaemon(tmp_path, f'[kinds.embed]\ntimeout_seconds = "7h"\n{config}') as daemon:
         wait_until(lambda: daemon.sweeps(source="a") and daemon.sweeps(source="b"), "both have been swept")
         halted(daemon)
         jobs = []
@@ -173,7 +175,7 @@ def test_two_sources_are_listed_as_one_oldest_first(server: Embedded, tmp_path: 
         server.drop_database(f"page_{name}")
 
 
-def test_jobs_that_cannot_be_read_are_told_with_the_reason(daemon: Steered, protea: Protea) -> None:
+def test_jobs_that_cannot_be_read_are_told_with_the_reason(daemon: ApiDaemon, protea: Protea) -> None:
     protea.connection.execute("ALTER TABLE job RENAME COLUMN operation TO work")
     try:
         seen = page(daemon, "/?verdict=running")
@@ -185,14 +187,14 @@ def test_jobs_that_cannot_be_read_are_told_with_the_reason(daemon: Steered, prot
     assert "cannot be read just now" in seen.at("stuck-title")
 
 
-def fresh_until(daemon: Steered, jobs: int) -> Page:
+def fresh_until(daemon: ApiDaemon, jobs: int) -> Page:
     return wait_until(lambda: len((seen := page(daemon)).jobs) == jobs and seen, f"{jobs} jobs")  # type: ignore[return-value]
 
 
 # --- the rest of the first page ------------------------------------------------------------------------------
 
 
-def test_reaped_jobs_are_shown_with_by_whom_and_why(daemon: Steered, protea: Protea) -> None:
+def test_reaped_jobs_are_shown_with_by_whom_and_why(daemon: ApiDaemon, protea: Protea) -> None:
     by_sweep = protea.stale(operation="embed")
     [done] = daemon.api.post("/api/sweeps", {}).json["sweeps"]
     by_hand = protea.job(age=MINUTE, operation="predict")
@@ -206,7 +208,7 @@ def test_reaped_jobs_are_shown_with_by_whom_and_why(daemon: Steered, protea: Pro
     assert f"fail default {by_hand}" in changes and "its node is gone" in changes
 
 
-def test_late_sign_is_shown_with_the_evidence_for_which_the_job_was_ended(daemon: Steered, protea: Protea) -> None:
+def test_late_sign_is_shown_with_the_evidence_for_which_the_job_was_ended(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.stale(operation="embed")
     daemon.api.post("/api/sweeps", {})
     protea.connection.execute(
@@ -221,7 +223,7 @@ def test_late_sign_is_shown_with_the_evidence_for_which_the_job_was_ended(daemon
     assert "Finished after it was ended" in page(daemon, f"/jobs/default/{job}").text.replace("finished", "Finished")
 
 
-def test_sweeps_are_drawn_and_can_be_read_as_a_table(daemon: Steered, protea: Protea) -> None:
+def test_sweeps_are_drawn_and_can_be_read_as_a_table(daemon: ApiDaemon, protea: Protea) -> None:
     protea.stale()
     [done] = daemon.api.post("/api/sweeps", {}).json["sweeps"]
     seen = page(daemon)
@@ -232,7 +234,7 @@ def test_sweeps_are_drawn_and_can_be_read_as_a_table(daemon: Steered, protea: Pr
     assert re.search(r"<desc [^>]*>\d+ sweeps: [^<]*\d+ reaped; the longest took", seen.html)
 
 
-def test_policy_shows_each_value_and_its_origin_and_no_secret(daemon: Steered, protea: Protea) -> None:
+def test_policy_shows_each_value_and_its_origin_and_no_secret(daemon: ApiDaemon, protea: Protea) -> None:
     seen = page(daemon)
     for name, value, origin in (
         ("interval_seconds", "1h", "REAPER_INTERVAL_SECONDS"),
@@ -242,7 +244,7 @@ def test_policy_shows_each_value_and_its_origin_and_no_secret(daemon: Steered, p
     assert TOKEN not in seen.html
 
 
-def test_running_jobs_are_counted_by_kind(daemon: Steered, protea: Protea) -> None:
+def test_running_jobs_are_counted_by_kind(daemon: ApiDaemon, protea: Protea) -> None:
     for kind in ("embed", "embed", "predict"):
         protea.job(age=MINUTE, operation=kind)
     counted = fresh(daemon).at("kinds-title")
@@ -252,7 +254,7 @@ def test_running_jobs_are_counted_by_kind(daemon: Steered, protea: Protea) -> No
 # --- one job -------------------------------------------------------------------------------------------------
 
 
-def test_running_job_is_explained_and_drawn(daemon: Steered, protea: Protea) -> None:
+def test_running_job_is_explained_and_drawn(daemon: ApiDaemon, protea: Protea) -> None:
     halted(daemon)
     job = protea.stale(operation="embed")
     seen = page(daemon, f"/jobs/default/{job}")
@@ -267,7 +269,7 @@ def test_running_job_is_explained_and_drawn(daemon: Steered, protea: Protea) -> 
     assert seen.title == f"stale: {job} · reaper"
 
 
-def test_ended_job_is_drawn_with_the_evidence_for_which_it_was_ended(daemon: Steered, protea: Protea) -> None:
+def test_ended_job_is_drawn_with_the_evidence_for_which_it_was_ended(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.stale()
     daemon.api.post("/api/sweeps", {})
     seen = page(daemon, f"/jobs/default/{job}")
@@ -281,7 +283,7 @@ def test_ended_job_is_drawn_with_the_evidence_for_which_it_was_ended(daemon: Ste
     assert "fail" not in seen.values("data-act")
 
 
-def test_job_whose_row_is_gone_is_shown_as_long_as_the_daemon_remembers_it(daemon: Steered, protea: Protea) -> None:
+def test_job_whose_row_is_gone_is_shown_as_long_as_the_daemon_remembers_it(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.stale()
     daemon.api.post("/api/sweeps", {})
     protea.connection.execute("DELETE FROM job WHERE id = %s", (job,))
@@ -291,21 +293,21 @@ def test_job_whose_row_is_gone_is_shown_as_long_as_the_daemon_remembers_it(daemo
 
 
 @pytest.mark.parametrize("name", ["nothing", "a/b", "<script>alert(1)</script>", "é☃", "\0", '"', "a\nb", "x" * 900])
-def test_unknown_job_has_a_page_that_says_so(daemon: Steered, name: str) -> None:
+def test_unknown_job_has_a_page_that_says_so(daemon: ApiDaemon, name: str) -> None:
     seen = page(daemon, f"/jobs/default/{quote(name, safe='')}", 404)
     assert "There is no such job" in seen.text
     assert "<script>alert" not in seen.html
 
 
-def test_unknown_source_has_no_page_of_a_job(daemon: Steered) -> None:
+def test_unknown_source_has_no_page_of_a_job(daemon: ApiDaemon) -> None:
     assert "did you mean 'default'?" in page(daemon, "/jobs/defautl/1", 404).text
 
 
 # --- trouble -------------------------------------------------------------------------------------------------
 
 
-def test_page_says_that_the_database_is_away_and_what_is_known(server: Embedded, tmp_path: Path) -> None:
-    with steered(server, tmp_path, "page_away", interval_seconds=1) as (daemon, protea):
+def test_page_says_that_the_database_is_away_and_what_is_known(server: PrivatePostgreSQL, tmp_path: Path) -> None:
+    with api_daemon(server, tmp_path, "page_away", interval_seconds=1) as (daemon, protea):
         job = protea.stale(operation="embed")
         wait_until(lambda: protea.status(job) == "failed", "it is reaped")
         with closed(server.url_of("postgres").replace("+psycopg", ""), "page_away"):
@@ -333,7 +335,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_kind_is_shown_and_does_nothing(daemon: Steered, protea: Protea, kind: str) -> None:
+def test_hostile_kind_is_shown_and_does_nothing(daemon: ApiDaemon, protea: Protea, kind: str) -> None:
     job = protea.stale(operation=kind, age=8 * HOUR)
     assert daemon.api.post(f"/api/supervisor/halt?reason={quote(kind[:400])}").status == 200
     first, own = page(daemon), page(daemon, f"/jobs/default/{job}")
@@ -347,7 +349,7 @@ def test_hostile_kind_is_shown_and_does_nothing(daemon: Steered, protea: Protea,
     assert shown in own.text, "all of it can be read"
 
 
-def test_page_has_nothing_inline_that_its_content_policy_forbids(daemon: Steered, protea: Protea) -> None:
+def test_page_has_nothing_inline_that_its_content_policy_forbids(daemon: ApiDaemon, protea: Protea) -> None:
     halted(daemon)
     job = protea.stale()
     for path in ("/", f"/jobs/default/{job}"):
@@ -376,7 +378,7 @@ def test_actions_are_explained_and_not_offered_without_a_token(database: str, tm
         assert "dialog" not in {tag for tag, _, _ in seen.attributes}
 
 
-def test_actions_are_hidden_without_a_script(daemon: Steered, protea: Protea) -> None:
+def test_actions_are_hidden_without_a_script(daemon: ApiDaemon, protea: Protea) -> None:
     halted(daemon)
     protea.stale()
     seen = page(daemon)
@@ -385,7 +387,7 @@ def test_actions_are_hidden_without_a_script(daemon: Steered, protea: Protea) ->
     assert not re.findall(r'<button(?![^>]* hidden)[^>]*data-act="[^"]*"[^>]*>', html)
 
 
-def conditional(daemon: Steered, path: str, etag: str) -> int:
+def conditional(daemon: ApiDaemon, path: str, etag: str) -> int:
     import http.client
 
     connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=30)
@@ -400,7 +402,7 @@ def conditional(daemon: Steered, path: str, etag: str) -> int:
 
 
 @pytest.mark.parametrize("path", ["/static/page.css", "/static/page.js", "/static/icon.svg"])
-def test_static_files_are_not_sent_again_unless_they_have_changed(daemon: Steered, path: str) -> None:
+def test_static_files_are_not_sent_again_unless_they_have_changed(daemon: ApiDaemon, path: str) -> None:
     answer: Answer = daemon.api.get(path)
     assert answer.status == 200 and answer.headers["cache-control"] == "no-cache"
     assert conditional(daemon, path, answer.headers["etag"]) == 304
@@ -409,13 +411,13 @@ def test_static_files_are_not_sent_again_unless_they_have_changed(daemon: Steere
 
 
 @pytest.mark.parametrize("name", ["nothing.css", "..%2F__init__.py", "page.css%00", "__init__.py", ""])
-def test_static_files_are_the_only_files_that_are_served(daemon: Steered, name: str) -> None:
+def test_static_files_are_the_only_files_that_are_served(daemon: ApiDaemon, name: str) -> None:
     assert daemon.api.get(f"/static/{name}").status == 404
 
 
-def test_page_is_not_sent_again_unless_it_has_changed(server: Embedded, tmp_path: Path) -> None:
+def test_page_is_not_sent_again_unless_it_has_changed(server: PrivatePostgreSQL, tmp_path: Path) -> None:
     # A daemon without a past: each time that a page shows changes it once a second, and another part of the second.
-    with steered(server, tmp_path, "page_etag", interval_seconds=3600) as (daemon, _):
+    with api_daemon(server, tmp_path, "page_etag", interval_seconds=3600) as (daemon, _):
         halted(daemon)
         path = "/?verdict=young"
         wait_until(
@@ -425,7 +427,7 @@ def test_page_is_not_sent_again_unless_it_has_changed(server: Embedded, tmp_path
         assert page(daemon, path).at("headline").startswith("Nothing is stuck")
 
 
-def test_page_without_its_frame_has_the_part_that_changes(daemon: Steered) -> None:
+def test_page_without_its_frame_has_the_part_that_changes(daemon: ApiDaemon) -> None:
     seen = page(daemon, "/?part=live")
     assert seen.html.lstrip().startswith('<div id="live"') and "<html" not in seen.html
     assert "Nothing is stuck" in seen.text and seen.values("data-title") == ["reaper"]

@@ -27,7 +27,7 @@ TABLES = Path(reaper.__file__).parent / "profiles" / "protea.mariadb.sql"
 NOON = datetime(2026, 7, 1, 12, 0, 0, tzinfo=UTC)
 
 
-class Scene:
+class MariaDBProtea:
     """A MariaDB database with the protea tables. Ages are seconds before the database's now."""
 
     def __init__(self, server: MariaDB, name: str) -> None:
@@ -105,9 +105,9 @@ def setting(server: MariaDB, name: str, value: object) -> Iterator[None]:
 
 
 @contextmanager
-def holding(scene: Scene, statement: str) -> Iterator[pymysql.Connection[pymysql.cursors.Cursor]]:
+def holding(db: MariaDBProtea, statement: str) -> Iterator[pymysql.Connection[pymysql.cursors.Cursor]]:
     """Another session's open transaction."""
-    with scene.server.connect(scene.name) as connection, connection.cursor() as cursor:
+    with db.server.connect(db.name) as connection, connection.cursor() as cursor:
         cursor.execute("BEGIN")
         cursor.execute(statement)
         yield connection
@@ -115,10 +115,10 @@ def holding(scene: Scene, statement: str) -> Iterator[pymysql.Connection[pymysql
 
 
 def error_of(
-    scene: Scene, statement: str, *, source: Source | None = None, read_only: bool = False
+    db: MariaDBProtea, statement: str, *, source: Source | None = None, read_only: bool = False
 ) -> tuple[ErrorKind, str]:
     """The kind and the message of the error with which the server refuses a statement."""
-    source = source or scene.source()
+    source = source or db.source()
     with (
         source.connect() as connection,
         pytest.raises(DBAPIError) as raised,
