@@ -40,7 +40,7 @@ from reaper.config import Settings, SourceSettings, load
 from reaper.errors import ConfigError, NotPurgeable, ReaperError
 from reaper.model import Threshold, Verdict
 from reaper.observers.command_log import CommandLog
-from reaper.operations.bulk_end import BulkOptions
+from reaper.operations.end_in_batches import BulkOptions
 from reaper.operations.fail import ManualEnd
 from reaper.operations.purge import NullPurgeListener, PurgeOptions, purge, require_purgeable
 from reaper.operations.report import ReportQuery, report_with_orphans, totals_of

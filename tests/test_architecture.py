@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from reaper.memory.memory import FILE
 from tests.conftest import LONG
 
 PACKAGE = Path(__file__).parents[1] / "reaper"
@@ -28,6 +32,8 @@ MAKES_STATEMENTS = (
 
 ALLOWED_EVERYWHERE = {"Connection", "DBAPIError", "make_url"}
 HOST_CLOCK = {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time", "time.time_ns"}
+COMPARES_CLOCKS = {"cli/check.py": {"time.time"}}
+"""`reaper check` compares the host's clock with the database's."""
 
 
 def called(path: Path) -> str:
@@ -57,10 +63,33 @@ def test_statements_are_made_in_a_few_places_only() -> None:
     assert not {path: names for path, names in found.items() if names}
 
 
+def host_clocks(tree: list[ast.AST]) -> set[str]:
+    """The reads of the host's clock: called, or passed on to be called, or imported under a name of their own."""
+    named = {".".join(ast.unparse(node).split(".")[-2:]) for node in tree if isinstance(node, ast.Attribute)}
+    imports = [node for node in tree if isinstance(node, ast.ImportFrom)]
+    imported = {f"{node.module}.{name.name}" for node in imports for name in node.names}
+    return (named | imported) & HOST_CLOCK
+
+
 def test_no_verdict_hangs_on_this_machines_clock() -> None:
     """Ages and silences are the database's; time.monotonic measures how long something of our own takes."""
-    found = {called(path): {call for call in calls(path) if call in HOST_CLOCK} for path in MODULES}
-    assert not {path: clocks for path, clocks in found.items() if clocks}
+    found = {called(path): host_clocks(parsed(path)) for path in MODULES}
+    assert {path: clocks for path, clocks in found.items() if clocks} == COMPARES_CLOCKS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "time.time()",
+        "def f(epoch=time.time): ...",
+        "from time import time as epoch",
+        "datetime.datetime.now(UTC)",
+        "map(datetime.fromtimestamp, [])\nclock = datetime.now",
+    ],
+)
+def test_host_clock_is_found_in_calls_references_and_imports(text: str) -> None:
+    assert host_clocks(list(ast.walk(ast.parse(text))))
+    assert not host_clocks(list(ast.walk(ast.parse("time.monotonic()\nfrom datetime import datetime"))))
 
 
 def test_package_is_found_and_its_imports_are_read() -> None:
@@ -74,6 +103,13 @@ def test_class_names_are_unique_but_for_the_two_versions_of_one_thing() -> None:
     """`Branch` and `TimedConnection` have a version for PostgreSQL and one for MariaDB."""
     names = Counter(node.name for path in MODULES for node in parsed(path) if isinstance(node, ast.ClassDef))
     assert {name for name, count in names.items() if count > 1} == {"Branch", "TimedConnection"}
+
+
+def test_state_file_has_its_name_wherever_it_is_documented() -> None:
+    project = PACKAGE.parent
+    for name in ("CHANGELOG.md", "config/reaper.toml", "docs/reference/settings.md"):
+        text = (project / name).read_text(encoding="utf-8")
+        assert set(re.findall(r"[\w.-]+\.sqlite3?\b", text)) == {FILE}, name
 
 
 def test_test_files_that_take_long_exist() -> None:

@@ -7,7 +7,7 @@ import socket
 import click
 
 from reaper.cli import output
-from reaper.cli.operator import operator_name, require_action
+from reaper.cli.invocation import operator_name, require_action
 from reaper.cli.options import action_option, job_argument, json_option, reason_option, source_option
 from reaper.cli.sources import find_job, load_settings, select_sources
 from reaper.common import messages

@@ -11,11 +11,11 @@ import click
 from reaper.cli import exit_codes, output
 from reaper.cli.command_group import CommandGroup
 from reaper.cli.console import make_console, make_table, print_table, text_cell
-from reaper.cli.operator import is_interactive, refuse_usage
+from reaper.cli.invocation import is_interactive, refuse_usage
 from reaper.cli.options import json_option, source_option
 from reaper.cli.sources import load_settings, select_sources, single_source
 from reaper.common.terminal import shown, warn
-from reaper.fence.operations import (
+from reaper.fence.installation import (
     FenceAction,
     FencePlan,
     FenceState,

@@ -11,7 +11,7 @@ from rich.console import Console
 from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console, make_table, print_table, text_cell
 from reaper.cli.interrupt import InterruptHandler
-from reaper.cli.operator import is_interactive, operator_name, refuse_usage
+from reaper.cli.invocation import is_interactive, operator_name, refuse_usage
 from reaper.cli.options import json_option, reason_option_with
 from reaper.cli.progress import ProgressListener, progress_bar
 from reaper.cli.sources import load_settings, single_source
@@ -19,7 +19,7 @@ from reaper.common import messages
 from reaper.common.terminal import shown
 from reaper.config import Settings
 from reaper.observers.command_log import CommandLog
-from reaper.operations.bulk_end import BulkOptions, BulkResult, bulk_summary
+from reaper.operations.end_in_batches import BulkOptions, BulkResult, bulk_summary
 from reaper.operations.fail import ManualEnd
 from reaper.operations.reset import ResetPreview, preview, reset
 from reaper.operations.source_errors import prefix_errors

@@ -19,7 +19,7 @@ from reaper.common.terminal import say, shown
 from reaper.config import Settings
 from reaper.model import ReapedJob
 from reaper.observers.command_log import CommandLog
-from reaper.operations.bulk_end import BulkOptions, bulk_summary
+from reaper.operations.end_in_batches import BulkOptions, bulk_summary
 from reaper.operations.resume import ResumeOptions, ResumeResult, resume
 from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import create_one_off_source, new_downtime_tracker

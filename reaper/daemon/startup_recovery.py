@@ -15,7 +15,7 @@ from reaper.config import Settings, SourceSettings
 from reaper.database.errors import short_message
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import JobCounts, ReapedJob
-from reaper.operations.bulk_end import BulkOptions
+from reaper.operations.end_in_batches import BulkOptions
 from reaper.operations.resume import ResumeOptions, ResumeResult, resume
 from reaper.source import Source
 from reaper.source.factory import create_source

@@ -4,7 +4,7 @@ Nothing here decides anything. It keeps facts; the code that decides asks for th
 module beside these, with its table and a class of its own, one migration in `schema`, and one attribute of `Memory`.
 """
 
-from reaper.memory.contacts import ContactStore, DatabaseContact
+from reaper.memory.database_contacts import ContactStore, DatabaseContact
 from reaper.memory.halt import HaltRecord, HaltStore
 from reaper.memory.memory import Memory
 

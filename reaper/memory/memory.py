@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reaper.errors import StateTooNew, StateUnavailable
-from reaper.memory.contacts import ContactStore
+from reaper.memory.database_contacts import ContactStore
 from reaper.memory.halt import LEGACY_FILE, HaltStore, save_unknown_halt
 from reaper.memory.state_file import StateFile
 

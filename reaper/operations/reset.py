@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reaper.model import Evidence
-from reaper.operations.bulk_end import BulkOptions, BulkResult, end_in_bulk
+from reaper.operations.end_in_batches import BulkOptions, BulkResult, end_in_bulk
 from reaper.operations.fail import ManualEnd
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker

@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 
 from reaper.errors import ReaperError
 from reaper.model import DISTANT_PAST, Evidence, Key, Reason
-from reaper.operations.bulk_end import BulkOptions, BulkResult, end_in_bulk
+from reaper.operations.end_in_batches import BulkOptions, BulkResult, end_in_bulk
 from reaper.source import AuditInfo, Candidate, Source
 from reaper.source.interrupted import Interrupted
 from reaper.staleness.downtime import DowntimeTracker

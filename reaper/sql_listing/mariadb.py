@@ -18,7 +18,7 @@ from reaper.database.mariadb.lock_holder import LOCKING_TRANSACTIONS
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS
 from reaper.source import Claim, Source
 from reaper.source.transition.multi_statement import Branch, MultiStatementTransition
-from reaper.sql_listing.server import FALLBACK, ServerListing
+from reaper.sql_listing.dialect import FALLBACK, ServerListing
 from reaper.sql_listing.writer import ListingOptions, Statement, changed_unlocked_tables
 
 _BRANCHES = {True: " for jobs that have attempts left", False: " for jobs that have none left", None: ""}

@@ -22,7 +22,7 @@ from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import failed_report, sweep
 from reaper.web.guard.tokens import Caller
 from reaper.web.read_cache import ReadCache
-from reaper.web.sources import SourceRegistry
+from reaper.web.source_registry import SourceRegistry
 
 BUSY_SECONDS = 5.0
 """How long a request that ends jobs waits for the sweep that works."""

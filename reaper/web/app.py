@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from reaper import __version__
 from reaper.web import ui
 from reaper.web.api import compatibility, errors, health, history, jobs, openapi, supervisor, sweeps
-from reaper.web.background_clear import ClearTasks
+from reaper.web.clear_in_background import ClearTasks
 from reaper.web.service import AdminService
 
 _API_ROUTERS = (

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from reaper.errors import ReaperError
-from reaper.web.guard.connections import ClientConnection, OpenConnections
+from reaper.web.guard.connection_limits import ClientConnection, OpenConnections
 
 _BACKLOG = 128
 _THREADS = 12

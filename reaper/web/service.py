@@ -27,7 +27,7 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.summary import sweep_summary
 from reaper.web.actions import AdminActions
 from reaper.web.read_cache import ReadCache
-from reaper.web.sources import SourceRegistry
+from reaper.web.source_registry import SourceRegistry
 
 T = TypeVar("T")
 

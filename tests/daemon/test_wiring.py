@@ -24,7 +24,7 @@ from reaper.database.lease import ttl_for
 from reaper.errors import ConfigError
 from reaper.liveness.celery import CeleryProbe
 from reaper.observers import status
-from reaper.operations.bulk_end import BulkOptions
+from reaper.operations.end_in_batches import BulkOptions
 from reaper.operations.resume import ResumeOptions
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source

@@ -13,7 +13,7 @@ from reaper.grants.facts import facts_from_database
 from reaper.grants.statements import grants_for
 from reaper.model import Outcome, Reason
 from reaper.operations import purge as purging
-from reaper.operations.bulk_end import BulkOptions
+from reaper.operations.end_in_batches import BulkOptions
 from reaper.operations.execution_cleanup import stale_keys
 from reaper.operations.explain import explain
 from reaper.operations.fail import ManualEnd, fail

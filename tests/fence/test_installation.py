@@ -14,7 +14,7 @@ from psycopg import sql
 from sqlalchemy import make_url
 
 from reaper.errors import ReaperError
-from reaper.fence.operations import FenceAction, FenceState, NotFenceable, apply_plan, fence_status, plan_change
+from reaper.fence.installation import FenceAction, FenceState, NotFenceable, apply_plan, fence_status, plan_change
 from reaper.fence.postgresql_trigger import function_name
 from reaper.profile import resolve, shipped
 from reaper.source import Source

@@ -11,8 +11,8 @@ import pytest
 from pymysql.converters import escape_string
 
 from reaper.errors import ReaperError
+from reaper.fence.installation import FenceAction, FenceState, apply_plan, fence_status, plan_change
 from reaper.fence.mariadb import trigger_name
-from reaper.fence.operations import FenceAction, FenceState, apply_plan, fence_status, plan_change
 from tests.profile.test_profile import HOSTILE
 from tests.support.checks import protea_with
 from tests.support.fences import MARIADB_TABLES, install, odd_profile, remove, source_of, state

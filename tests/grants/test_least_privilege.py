@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.check import Finding, Level, Workload, examine
 from reaper.errors import DatabaseUnavailable, ReaperError
-from reaper.fence.operations import FenceAction, apply_plan, plan_change
+from reaper.fence.installation import FenceAction, apply_plan, plan_change
 from reaper.operations.fail import ManualEnd, fail
 from reaper.operations.purge import PurgeOptions, purge
 from reaper.operations.report import ReportQuery, report

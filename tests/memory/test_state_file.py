@@ -22,7 +22,7 @@ from sqlalchemy import create_engine, inspect
 
 from reaper.errors import StateTooNew, StateUnavailable
 from reaper.memory import DatabaseContact, HaltRecord, Memory
-from reaper.memory import contacts as contacts_module
+from reaper.memory import database_contacts as contacts_module
 from reaper.memory.memory import FILE
 from reaper.memory.schema import METADATA, MIGRATIONS
 from reaper.memory.state_file import StateFile

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reaper.cli import exit_codes
-from reaper.operations.bulk_end import BulkOptions
+from reaper.operations.end_in_batches import BulkOptions
 from reaper.operations.resume import ResumeOptions, ResumeResult, resume
 from reaper.source import Claim
 from reaper.staleness.downtime import DowntimeTracker

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import reaper
-from reaper.fence.operations import FenceAction, FenceState, apply_plan, fence_status, plan_change
+from reaper.fence.installation import FenceAction, FenceState, apply_plan, fence_status, plan_change
 from reaper.profile import Profile, resolve
 from reaper.source import Source
 from tests.profile.test_injection import MARK, VALUE

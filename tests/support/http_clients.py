@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from reaper.web.api import errors
 from reaper.web.guard import AccessControl, Caller, guarded, token_required
 from reaper.web.guard.access import AllowedHosts
-from reaper.web.guard.connections import ClientConnection
+from reaper.web.guard.connection_limits import ClientConnection
 from reaper.web.guard.tokens import Tokens
 from reaper.web.server import HttpServer
 

@@ -13,7 +13,7 @@ from reaper.sweep.summary import sweep_totals
 from reaper.web.api.dependencies import Audited, Service, changing_router
 from reaper.web.api.errors import Ambiguous, problems
 from reaper.web.api.schemas import WHOLE, Census, Mirror, Model, SourceName, census_of, mirrors
-from reaper.web.background_clear import BackgroundClear, ClearTasks, Stage
+from reaper.web.clear_in_background import BackgroundClear, ClearTasks, Stage
 from reaper.web.service import AdminService
 
 reading = APIRouter(tags=["documents"])

@@ -16,7 +16,7 @@ from reaper.common.suggestions import did_you_mean
 from reaper.errors import DatabaseUnavailable, JobChanged, NoSuchJob, NoSuchSource, ReaperError, SourceBusy
 from reaper.web.actions import Refused
 from reaper.web.api.schemas import Job
-from reaper.web.background_clear import NoSuchTask
+from reaper.web.clear_in_background import NoSuchTask
 from reaper.web.guard.middleware import DEFECT
 from reaper.web.read_cache import TooManyReaders
 

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reaper.web.guard.access import ACCESS_CONTROL, BODY_BYTES, READING, AccessControl, remote
 from reaper.web.guard.admission import AdmissionLimit, AdmissionTimeout, ClientDisconnected
-from reaper.web.guard.connections import CONNECTION, ClientConnection
+from reaper.web.guard.connection_limits import CONNECTION, ClientConnection
 from reaper.web.guard.headers import secured
 
 BODY_SECONDS = 10.0

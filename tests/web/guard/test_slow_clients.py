@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from reaper.web import server as server_module
-from reaper.web.guard import AccessControl, admission, connections, guarded, middleware
+from reaper.web.guard import AccessControl, admission, connection_limits, guarded, middleware
 from reaper.web.server import HttpServer
 from tests.support.daemons import fetch
 from tests.support.http_clients import BEARER, TOKEN, Client, Web, head, make_app, web
@@ -26,9 +26,9 @@ SHORT = 0.6
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     """A server with short time limits."""
     for module, name in (
-        (connections, "REQUEST_SECONDS"),
-        (connections, "ANSWER_SECONDS"),
-        (connections, "LINGER_SECONDS"),
+        (connection_limits, "REQUEST_SECONDS"),
+        (connection_limits, "ANSWER_SECONDS"),
+        (connection_limits, "LINGER_SECONDS"),
         (middleware, "BODY_SECONDS"),
     ):
         monkeypatch.setattr(module, name, SHORT)
@@ -159,7 +159,7 @@ def test_client_that_sends_requests_and_reads_no_answer_is_cut_off(impatient: We
 
 @pytest.mark.parametrize("kept", ["close", "keep-alive"])
 def test_client_that_reads_slowly_gets_the_whole_answer(kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "REQUEST_SECONDS", SHORT)
+    monkeypatch.setattr(connection_limits, "REQUEST_SECONDS", SHORT)
     with web() as served, served.connect(receive_buffer=65536) as client:
         client.send(head("GET", f"/big?size={HUGE}", {"Connection": kept}))
         begun, received = time.monotonic(), 0

@@ -1,4 +1,4 @@
-"""The operator: the name, whether a question can be asked, and refusals of what was typed."""
+"""Who runs a command, whether a question can be asked, and refusals of what was typed."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from reaper.scheduling.scheduler import Supervisor
 from reaper.web import AdminService, History, Status
-from reaper.web.background_clear import ClearTasks, Stage
+from reaper.web.clear_in_background import ClearTasks, Stage
 from reaper.web.guard.tokens import Caller
 from tests.support.waiting import wait_until
 

@@ -11,8 +11,8 @@ from sqlalchemy import create_engine, text
 from reaper.database.connections import make_engine, read_server_clock, transaction
 from reaper.database.server_identity import database_address, read_server_identity
 from reaper.memory import ContactStore, DatabaseContact, Memory
-from reaper.memory import contacts as contacts_module
-from reaper.memory.contacts import MAX_AGE_SECONDS, WRITE_SECONDS
+from reaper.memory import database_contacts as contacts_module
+from reaper.memory.database_contacts import MAX_AGE_SECONDS, WRITE_SECONDS
 from reaper.memory.memory import FILE
 from reaper.memory.state_file import StateFile
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
@@ -39,7 +39,7 @@ def contact(source: str = "main", clock: str = "2026-01-01T00:00:00+00:00") -> D
 
 
 def store(tmp_path: Path, clock: Clock) -> ContactStore:
-    return ContactStore(StateFile(tmp_path / FILE), clock, clock)
+    return ContactStore(StateFile(tmp_path / FILE), clock)
 
 
 def count(tmp_path: Path) -> int:
@@ -48,6 +48,14 @@ def count(tmp_path: Path) -> int:
         number = int(connection.execute(text("SELECT count(*) FROM contact")).scalar_one())
     engine.dispose()
     return number
+
+
+def age(tmp_path: Path, seconds: float) -> None:
+    """Make every contact so much older."""
+    engine = create_engine(f"sqlite:///{tmp_path / FILE}")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE contact SET recorded_epoch = recorded_epoch - :seconds"), {"seconds": seconds})
+    engine.dispose()
 
 
 def test_newest_contact_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
@@ -93,9 +101,13 @@ def test_old_contacts_are_deleted(tmp_path: Path) -> None:
     clock = Clock()
     contacts = store(tmp_path, clock)
     contacts.record(contact("gone"))
-    clock.now += MAX_AGE_SECONDS + 1
+    age(tmp_path, 60)
+    clock.now += WRITE_SECONDS
+    contacts.record(contact("kept"))
+    age(tmp_path, MAX_AGE_SECONDS - 30)
+    clock.now += WRITE_SECONDS
     contacts.record(contact("main"))
-    assert count(tmp_path) == 1 and store(tmp_path, clock).last("gone", contact().database) is None
+    assert count(tmp_path) == 2 and store(tmp_path, clock).last("gone", contact().database) is None
 
 
 def test_oldest_contacts_beyond_the_greatest_number_are_deleted(
@@ -106,6 +118,7 @@ def test_oldest_contacts_beyond_the_greatest_number_are_deleted(
     contacts = store(tmp_path, clock)
     for number in range(8):
         contacts.record(contact(f"source {number}"))
+        age(tmp_path, 1)
         clock.now += WRITE_SECONDS
     assert count(tmp_path) == 5
     assert contacts.last("source 2", contact().database) is None

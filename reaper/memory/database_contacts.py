@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Column, Connection, Float, Integer, Table, Text, delete, select
+from sqlalchemy import Column, Connection, Float, Integer, Table, Text, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from reaper.errors import ReaperError
@@ -35,6 +35,10 @@ _CONTACT = Table(
     Column("recorded_epoch", Float, nullable=False),
 )
 
+_UNIX_EPOCH_JULIAN_DAY = 2_440_587.5
+_NOW = (func.julianday("now", type_=Float) - _UNIX_EPOCH_JULIAN_DAY) * 86_400.0
+"""The state file's own clock, in seconds since 1970. It orders and ages the rows of the file, and nothing else."""
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseContact:
@@ -58,9 +62,8 @@ class ContactStore:
         self,
         state_file: StateFile,
         monotonic: Callable[[], float] = time.monotonic,
-        epoch: Callable[[], float] = time.time,
     ) -> None:
-        self._file, self._monotonic, self._epoch = state_file, monotonic, epoch
+        self._file, self._monotonic = state_file, monotonic
         self._lock = threading.Lock()
         self._pending: dict[tuple[str, str], DatabaseContact] = {}
         self._recorded: dict[tuple[str, str], float] = {}
@@ -108,7 +111,7 @@ class ContactStore:
         return None if row is None else DatabaseContact(*row)
 
     def _upsert(self, connection: Connection, contacts: list[DatabaseContact]) -> None:
-        now = self._epoch()
+        now = connection.execute(select(_NOW)).scalar_one()
         statement = insert(_CONTACT)
         changed = {column.name: statement.excluded[column.name] for column in _CONTACT.c if not column.primary_key}
         statement = statement.on_conflict_do_update(index_elements=["source", "database"], set_=changed)
