@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +104,17 @@ def test_class_names_are_unique_but_for_the_two_versions_of_one_thing() -> None:
     """`Branch` and `TimedConnection` have a version for PostgreSQL and one for MariaDB."""
     names = Counter(node.name for path in MODULES for node in parsed(path) if isinstance(node, ast.ClassDef))
     assert {name for name, count in names.items() if count > 1} == {"Branch", "TimedConnection"}
+
+
+def test_contributing_lists_every_layer_in_the_order_of_the_imports() -> None:
+    project = PACKAGE.parent
+    contracts = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers = [set(layer.split(" | ")) - {"__main__"} for layer in contracts["contracts"][0]["layers"]]
+    rows = re.findall(r"^\| (`.*) \|.*\|$", (project / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = [name for row in rows for name in re.findall(r"`(\w+)(?:/|\.py)`", row)]
+    position = {name: number for number, layer in enumerate(layers) for name in layer}
+    assert set(listed) == set(position)
+    assert [position[name] for name in listed] == sorted(position.values())
 
 
 def test_state_file_has_its_name_wherever_it_is_documented() -> None:
