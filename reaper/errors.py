@@ -30,7 +30,7 @@ class JobChanged(ReaperError):
 
 
 class NotFenceable(ReaperError):
-    """With this profile, the row of a job that the reaper ended cannot be told from others, or there is none."""
+    """With this profile, a reaped job cannot be distinguished from others, or has no row."""
 
 
 class SourceBusy(ReaperError):

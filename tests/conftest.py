@@ -81,7 +81,7 @@ def _garbage_collected_in_background() -> Iterator[None]:
     """Tests sweep in several threads, as the daemon does, and drop many a source meanwhile."""
     with gc_in_background_thread():
         yield
-        # Not left for later: what says in a finalizer that it was not closed disturbs whoever parses something then.
+        # Not left for later: a finalizer that warns of something unclosed would disturb another test.
         gc.collect()
 
 
@@ -166,7 +166,7 @@ def broker(redis: RedisServer) -> Broker:
 
 @pytest.fixture
 def cluster(broker: Broker, tmp_path: Path) -> Iterator[CeleryCluster]:
-    """Whoever is hired on it goes with the test."""
+    """Its workers end with the test."""
     made = CeleryCluster(broker, tmp_path)
     yield made
     made.close()

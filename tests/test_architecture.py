@@ -125,6 +125,6 @@ def test_state_file_has_its_name_wherever_it_is_documented() -> None:
 
 
 def test_test_files_that_take_long_exist() -> None:
-    """One that was renamed would be begun last, and waited for."""
+    """A renamed file would be begun last, and waited for."""
     tests = Path(__file__).parent
     assert [name for name in LONG if not (tests / f"{name}.py").exists()] == []

@@ -114,9 +114,9 @@ def test_finished_jobs_are_cleaned_up(worker: ReaperWorker, protea: Protea) -> N
 
 def test_reset_task_reports_first_and_ends_all_jobs_when_forced(worker: ReaperWorker, protea: Protea) -> None:
     jobs = [protea.job(age=MINUTE, operation=operation) for operation in ("embed", "embed", "align")]
-    told = worker.ask("reset_scheduler_state")
-    assert told["summary"] == {"total_running": 3, "ended": 0, "force": False}
-    assert told["sources"]["default"]["kinds"] == [["embed", 2], ["align", 1]]
+    result = worker.ask("reset_scheduler_state")
+    assert result["summary"] == {"total_running": 3, "ended": 0, "force": False}
+    assert result["sources"]["default"]["kinds"] == [["embed", 2], ["align", 1]]
     assert {protea.status(job) for job in jobs} == {"running"}
     assert worker.ask("reset_scheduler_state", force=True)["summary"]["ended"] == 3
     assert {protea.status(job) for job in jobs} == {"failed"}

@@ -165,7 +165,7 @@ def test_report_sums_up_stuck_runs_stuck_schedules_and_orphans(
 ) -> None:
     cluster.start_worker(), cluster.start_worker()
     known, orphan = cluster.start_task(), cluster.start_task()
-    alive, dead = run_of(vuls, known.id), run_of(vuls, "nobody has it")
+    alive, dead = run_of(vuls, known.id), run_of(vuls, "no worker has it")
     vuls.session.do(
         "INSERT INTO scheduled_tasks (name, task_type, last_status, last_run_at)"
         " VALUES ('weekly', 'scan', 'running', now() - interval '1 day')"
@@ -177,9 +177,9 @@ def test_report_sums_up_stuck_runs_stuck_schedules_and_orphans(
     source, _ = document["sources"]
     assert {job["key"]: job["verdict"] for job in source["jobs"]} == {alive: "spared", dead: "stale"}
     assert [(found["id"], found["task"]) for found in source["orphans"]] == [(orphan.id, "chores.linger")]
-    told = runs("report").stdout
-    assert f"Orphan: task {orphan.id} (chores.linger) is being executed by " in told
-    assert "Stuck in all: 3 (1 of runs, 1 of schedules, 1 orphaned task(s))." in told
+    output = runs("report").stdout
+    assert f"Orphan: task {orphan.id} (chores.linger) is being executed by " in output
+    assert "Stuck in all: 3 (1 of runs, 1 of schedules, 1 orphaned task(s))." in output
 
 
 def test_orphans_are_ended_only_when_asked_and_nothing_else_is(
@@ -187,7 +187,7 @@ def test_orphans_are_ended_only_when_asked_and_nothing_else_is(
 ) -> None:
     cluster.start_worker(), cluster.start_worker()
     known, orphan = cluster.start_task(), cluster.start_task()
-    alive, dead = run_of(vuls, known.id), run_of(vuls, "nobody has it")
+    alive, dead = run_of(vuls, known.id), run_of(vuls, "no worker has it")
     cleared = runs.json("clear", "--force")
     assert [found["id"] for found in cleared["orphans"]] == [orphan.id] and cleared["revoked"] == []
     assert vuls.state(dead) is State.REAPED and vuls.state(alive) is State.RUNNING
@@ -213,8 +213,8 @@ def test_task_whose_row_may_be_hidden_from_the_role_is_no_orphan(
         url = make_url(vuls.database.url).set(username=role).render_as_string()
         least = Reaper(tmp_path, {**runs.given, "REAPER_DATABASE_URL": url})
         fix = f"CREATE POLICY {role} ON public.task_runs TO {role} USING (true)"
-        told = least("clear", "--source", "runs", "--force", "--revoke-orphans")
-        assert told.exit_code != 0 and "no task is treated as one before " + fix in told.stderr
+        output = least("clear", "--source", "runs", "--force", "--revoke-orphans")
+        assert output.exit_code != 0 and "no task is treated as one before " + fix in output.stderr
         assert living.alive and least.json("report", "--source", "runs")["sources"][0]["orphans"] is None
         found = least("check", "--source", "runs").stdout
         assert f"row-level security may hide rows from the role '{role}', so no task is treated as an orphan" in found
@@ -278,7 +278,7 @@ def test_task_that_another_source_of_the_broker_knows_is_no_orphan(
 def test_unavailable_broker_makes_jobs_unknown_and_is_reported(
     vuls: VulsWorld, runs: Reaper, redis: RedisServer
 ) -> None:
-    job = run_of(vuls, "nobody has it")
+    job = run_of(vuls, "no worker has it")
     redis.down()
     report = runs.json("report")
     source = report["sources"][0]

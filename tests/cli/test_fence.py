@@ -1,4 +1,4 @@
-"""`reaper fence`: the SQL first, a question, and nothing in the database that nobody asked for."""
+"""`reaper fence`: the SQL first, a question, and nothing else in the database."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def status(reaper: Reaper, *words: str, code: int = 0) -> list[str]:
     return [each["state"] for each in reaper.json("fence", "status", *words, code=code)["sources"]]
 
 
-# --- nothing that nobody asked for ---------------------------------------------------------------------------------
+# --- nothing unasked for -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wish", ["install", "remove"])
@@ -58,9 +58,9 @@ def test_fence_at_a_terminal_shows_the_sql_and_asks(reaper: Reaper, protea: Prot
     assert (code, catalog_rows(protea) == before) == (0, True)
     assert "CREATE OR REPLACE TRIGGER" in shown and "The fence is" not in shown
     assert 'Install the fence on "public"."job"? [y/N]: ' in errors
-    code, told = interrupted(reaper, "[y/N]: ", "fence", "install")
+    code, output = interrupted(reaper, "[y/N]: ", "fence", "install")
     assert (code, catalog_rows(protea) == before) == (exit_codes.INTERRUPTED, True)
-    assert "interrupted: nothing was changed" in told
+    assert "interrupted: nothing was changed" in output
     code, shown, errors = typed(reaper, "y\n", "fence", "install")
     assert (code, shown.splitlines()[-1]) == (0, "The fence is installed.")
     code, shown, errors = typed(reaper, "y\n", "fence", "remove", "--json")

@@ -89,11 +89,18 @@ def test_existing_role_is_not_created_again(reaper: Reaper, protea: Protea, role
 
 
 def test_json_document_has_the_same_statements_as_the_text(reaper: Reaper, role: str) -> None:
-    told = reaper.json("grants", "--role", role, "--with", "purge", "--with", "holders")
-    assert told["statements"] == live(reaper("grants", "--role", role, "--with", "purge", "--with", "holders").stdout)
-    assert (told["command"], told["source"], told["role"], told["action"]) == ("grants", "default", role, "fail")
-    assert {option["extra"] for option in told["options"]} == {"purge", "fence", "holders"}
-    assert all(grant["why"] for grant in told["needed"])
+    document = reaper.json("grants", "--role", role, "--with", "purge", "--with", "holders")
+    assert document["statements"] == live(
+        reaper("grants", "--role", role, "--with", "purge", "--with", "holders").stdout
+    )
+    assert (document["command"], document["source"], document["role"], document["action"]) == (
+        "grants",
+        "default",
+        role,
+        "fail",
+    )
+    assert {option["extra"] for option in document["options"]} == {"purge", "fence", "holders"}
+    assert all(grant["why"] for grant in document["needed"])
 
 
 @pytest.mark.parametrize("extra", OptionalGrant)
@@ -120,7 +127,7 @@ def test_fence_can_be_installed_by_a_role_with_the_optional_grant(reaper: Reaper
 def test_tables_that_only_their_owner_finds_by_their_names_are_found_by_the_role_too(
     reaper: Reaper, protea: Protea, role: str
 ) -> None:
-    """A schema that is called like its owner is on nobody else's search path."""
+    """A schema that is called like its owner is on the search path of no other role."""
     owner, job = f"{role}_app", protea.stale()
     run(
         protea.url,

@@ -18,7 +18,7 @@ from tests.support.commands import Reaper
 from tests.support.protea import HOUR, MINUTE, Protea, SweepRecorder
 from tests.support.waiting import wait_until
 
-NOBODY = "00000000-0000-4000-8000-000000000000"
+NO_SUCH_JOB = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
@@ -251,14 +251,16 @@ def test_explain_shows_every_sign_every_threshold_and_the_outlook(reaper: Reaper
     protea.event(job, age=50 * MINUTE)
     protea.job(age=10 * MINUTE, parent=job, status="succeeded", finished=2 * MINUTE)
     lines = dict(line.split("  ", 1) for line in reaper("explain", job).stdout.splitlines()[1:])
-    told = {name: value.strip() for name, value in lines.items()}
-    assert told["verdict"] == "spared: past its timeout of 6h, but alive: child job 2m ago (stall window 1h)"
-    assert told["outlook"].startswith("stale in 57m")
-    assert told["timeout"] == "6h, from default"
-    assert told["stall window"].startswith("1h, from kind embed (") and told["stall window"].endswith("reaper.toml:2)")
-    assert told["sign of life: job_event"] < told["sign of life: child job"]
-    assert told["last sign of life"].startswith(told["sign of life: child job"])
-    assert "(started_at), 7h ago" in told["started"]
+    explained = {name: value.strip() for name, value in lines.items()}
+    assert explained["verdict"] == "spared: past its timeout of 6h, but alive: child job 2m ago (stall window 1h)"
+    assert explained["outlook"].startswith("stale in 57m")
+    assert explained["timeout"] == "6h, from default"
+    assert explained["stall window"].startswith("1h, from kind embed (") and explained["stall window"].endswith(
+        "reaper.toml:2)"
+    )
+    assert explained["sign of life: job_event"] < explained["sign of life: child job"]
+    assert explained["last sign of life"].startswith(explained["sign of life: child job"])
+    assert "(started_at), 7h ago" in explained["started"]
 
 
 def test_reaped_job_is_explained_by_the_evidence_of_its_reap(reaper: Reaper, protea: Protea) -> None:
@@ -286,13 +288,13 @@ def test_events_of_the_same_name_that_others_wrote_do_not_confuse_an_explanation
 
 @pytest.mark.parametrize("command", [["explain"], ["fail", "--reason", "x"]])
 def test_unknown_job_is_one_line_and_exit_status_1(reaper: Reaper, command: list[str]) -> None:
-    unknown, malformed = reaper(*command, NOBODY), reaper(*command, "17")
+    unknown, malformed = reaper(*command, NO_SUCH_JOB), reaper(*command, "17")
     assert (unknown.exit_code, malformed.exit_code) == (exit_codes.FAILED, exit_codes.FAILED)
-    assert unknown.stderr == f"reaper: source default: there is no job {NOBODY}\n"
+    assert unknown.stderr == f"reaper: source default: there is no job {NO_SUCH_JOB}\n"
     assert malformed.stderr == (
         'reaper: source default: there is no job 17: invalid input syntax for type uuid: "17"\n'
     )
-    assert "there is no job" in reaper.json(*command, NOBODY, code=exit_codes.FAILED)["error"]
+    assert "there is no job" in reaper.json(*command, NO_SUCH_JOB, code=exit_codes.FAILED)["error"]
 
 
 def test_key_of_several_columns_is_written_with_commas(reaper: Reaper, protea: Protea) -> None:

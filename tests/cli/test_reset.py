@@ -1,4 +1,4 @@
-"""`reaper reset`: everything is ended, but only for somebody who means this very source."""
+"""`reaper reset`: everything is ended, but only when this very source is confirmed."""
 
 from __future__ import annotations
 

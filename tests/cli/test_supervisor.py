@@ -121,9 +121,9 @@ def test_daemon_that_listens_on_all_addresses_is_asked_on_loopback(daemon: ApiDa
 @pytest.mark.parametrize("command", ["state", "halt", "restart"])
 def test_unreachable_daemon_is_reported_in_one_line(tmp_path: Path, command: str) -> None:
     port = free_port()
-    nobody = Reaper(tmp_path, {"REAPER_HTTP_PORT": str(port)})(command)
-    assert nobody.exit_code == 75
-    assert nobody.stderr == f"reaper: no daemon answers at http://127.0.0.1:{port}: Connection refused\n"
+    unanswered = Reaper(tmp_path, {"REAPER_HTTP_PORT": str(port)})(command)
+    assert unanswered.exit_code == 75
+    assert unanswered.stderr == f"reaper: no daemon answers at http://127.0.0.1:{port}: Connection refused\n"
     assert "no daemon answers" in Reaper(tmp_path, {"REAPER_HTTP_PORT": str(port)}).json(command, code=75)["error"]
 
 

@@ -89,7 +89,7 @@ def test_batch_size_and_days_of_a_purge_are_the_configured_ones(reaper: Reaper, 
 def test_restart_grace_is_the_configured_one(
     command: str, reaper: Reaper, protea: Protea, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test's server has just been started: nobody could have been heard before, nor may be missed so soon."""
+    """The test's server has just been started: no sign of life could be seen before, nor missed so soon."""
     job = protea.stale()
     if command != "resume":  # it would go on listening
         run(reaper, command, monkeypatch, REAPER_RESTART_GRACE="12h")

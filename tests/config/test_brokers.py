@@ -22,7 +22,7 @@ def test_profile_with_celery_requires_a_broker_and_says_how_to_give_one() -> Non
     alone = problem(environ)
     assert alone.startswith(f"REAPER_PROFILE: {message}, REAPER_BROKER_URL, ")
     assert alone.endswith("or the credential broker_url")
-    # One that is wrong is message as such, not as missing.
+    # A wrong URL is reported as wrong, not as missing.
     assert problem({**environ, "REAPER_BROKER_URL": "x"}).startswith("REAPER_BROKER_URL: expected a")
     assert load({}, {**environ, "REAPER_BROKER_URL": BROKER}).sources["default"].broker is not None
 

@@ -326,7 +326,7 @@ def parameters(function: Any) -> str:
 
 
 # --- The package from inside -----------------------------------------------------------------------------------------
-# Whether the recorded TOML has every key there is can only be told from the models. When these move, change this part.
+# Whether the recorded TOML has every key there is can only be read from the models. When these move, change this part.
 
 
 def settings_model() -> type[BaseModel]:

@@ -61,27 +61,27 @@ def _described(path: str, context: click.Context) -> Iterator[str]:
     kind = "group" if isinstance(context.command, click.Group) else "command"
     yield f"{path}: {kind}{', hidden' if context.command.hidden else ''}"
     for parameter in context.command.get_params(context):
-        told = parameter.to_info_dict()
+        info = parameter.to_info_dict()
         name = ", ".join(sorted(parameter.opts + parameter.secondary_opts))
         if isinstance(parameter, click.Argument):
             name = f"argument {parameter.human_readable_name}"
-        yield f"{path} {name}: {'; '.join(_facts(told))}"
+        yield f"{path} {name}: {'; '.join(_facts(info))}"
 
 
-def _facts(told: dict[str, Any]) -> Iterator[str]:
-    flag = told.get("is_flag")
-    yield "flag" if flag else told["type"]["name"]
+def _facts(info: dict[str, Any]) -> Iterator[str]:
+    flag = info.get("is_flag")
+    yield "flag" if flag else info["type"]["name"]
     limits = ("choices", "min", "max", "min_open", "max_open")
-    yield from (f"{key} {told['type'][key]}" for key in limits if told["type"].get(key) not in (None, False))
-    if told["required"]:
+    yield from (f"{key} {info['type'][key]}" for key in limits if info["type"].get(key) not in (None, False))
+    if info["required"]:
         yield "required"
-    if told["multiple"] or told["nargs"] != 1:
-        yield f"multiple (nargs {told['nargs']})"
-    if told["default"] not in (None, False):
-        yield f"default {told['default']}"
-    for stated in _STATED.findall(told.get("help") or ""):
+    if info["multiple"] or info["nargs"] != 1:
+        yield f"multiple (nargs {info['nargs']})"
+    if info["default"] not in (None, False):
+        yield f"default {info['default']}"
+    for stated in _STATED.findall(info.get("help") or ""):
         yield f"default stated: {', '.join(_SIGNIFICANT.findall(stated)) or 'in words'}"
-    if told["envvar"]:
-        yield f"variable {told['envvar']}"
-    if told.get("hidden"):
+    if info["envvar"]:
+        yield f"variable {info['envvar']}"
+    if info.get("hidden"):
         yield "hidden"

@@ -136,8 +136,8 @@ def _of_thresholds(reaper: Reaper, protea: Protea) -> Iterator[str]:
     for what, text in files.items():
         (reaper.folder / "thresholds.toml").write_text(text)
         given = reaper.using({"REAPER_CONFIG": "thresholds.toml", "REAPER_TIMEOUT_SECONDS": "6h"})
-        told = given.document("explain", job)["job"]
-        yield f"timeout from {what}: {told['timeout_seconds']:g} ({_without_lines(told['timeout_from'])})"
+        explained = given.document("explain", job)["job"]
+        yield f"timeout from {what}: {explained['timeout_seconds']:g} ({_without_lines(explained['timeout_from'])})"
     [flagged] = given.document("sweep", "--older-than", "2h", "--dry-run")["sources"][0]["would_reap"]
     yield f"timeout from a flag: {flagged['timeout_seconds']:g} ({flagged['timeout_from']})"
 

@@ -81,8 +81,10 @@ def _help_of(name: str) -> Iterator[str]:
 def _installed() -> Iterator[str]:
     """Which file goes where, and which other places install.sh touches, as bash understands it."""
     names = '"${files[@]}" "${data_folders[@]}" "$program" "$command" "$configuration" "$override_folder" "$rotation"'
-    told = f"prefix=; eval \"$(sed -n '/^set_paths() {{/,/^}}/p' install.sh)\"; set_paths; printf '%s\\n' {names}"
-    ran = subprocess.run(["bash", "-euc", told], cwd=SCRIPTS, capture_output=True, text=True, timeout=60)
+    paths_script = (
+        f"prefix=; eval \"$(sed -n '/^set_paths() {{/,/^}}/p' install.sh)\"; set_paths; printf '%s\\n' {names}"
+    )
+    ran = subprocess.run(["bash", "-euc", paths_script], cwd=SCRIPTS, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr
     yield from (f"install.sh: {line.replace(':', ' -> ')}" for line in ran.stdout.splitlines())
 

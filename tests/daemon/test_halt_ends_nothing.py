@@ -97,7 +97,7 @@ def test_halted_daemon_neither_sweeps_nor_purges_until_it_is_restarted(
             daemon.service.actions.sweep("main", dry_run=False)
         with pytest.raises(Refused, match="halted"):
             daemon.service.actions.sweep("main", dry_run=False, release=1)
-        # One that was let in just before the halt, and one that lets the breaker's jobs through.
+        # A sweep that was let in just before the halt, and a sweep that releases what the breaker holds.
         assert runner.sweep_now().outcome is Outcome.HALTED
         assert runner.sweep_now(release=1).outcome is Outcome.HALTED
         assert daemon.service.actions.sweep("main", dry_run=True).would_reap
@@ -147,16 +147,16 @@ def test_reload_of_a_halted_daemon_leaves_it_halted(protea: Protea, tmp_path: Pa
 def test_halt_ends_a_purge_after_its_batch(protea: Protea) -> None:
     slow(protea, 0.3)
     finished(protea, 12)
-    halt, told = HaltSwitch(), PurgeRecorder()
-    scheduled_purge = ScheduledPurge(protea.source(), 30, 2, [told], halt)
+    halt, recorder = HaltSwitch(), PurgeRecorder()
+    scheduled_purge = ScheduledPurge(protea.source(), 30, 2, [recorder], halt)
     working = threading.Thread(target=scheduled_purge.tick)
     working.start()
-    wait_until(lambda: bool(told.batches), "a batch")
+    wait_until(lambda: bool(recorder.batches), "a batch")
     halt.set(ALICE)
     working.join(20)
     left = len(protea.statuses())
     assert 0 < left < 12 and left % 2 == 0
-    assert told.reports[0].outcome is Outcome.STOPPED
+    assert recorder.reports[0].outcome is Outcome.STOPPED
     assert scheduled_purge.tick() is None and len(protea.statuses()) == left
     halt.clear()
     done = scheduled_purge.tick()
@@ -259,7 +259,7 @@ def test_daemon_that_is_halted_while_its_resume_listens_ends_nothing(
 def test_resume_gives_workers_the_configured_time_after_a_restart_of_the_database(
     noetl: NoetlWorld, grace: str, ended: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test's own server has just been started: for as long after that as `restart_grace` says nobody is missed."""
+    """The test's own server has just been started: no worker counts as missing before `restart_grace` is over."""
     monkeypatch.setattr(startup_recovery, "LISTEN_SECONDS", 0.3)
     job = noetl.job(age=3600, sign=MINUTE)
     settings = load({}, {"REAPER_DATABASE_URL": noetl.database.url, "REAPER_PROFILE": "noetl",

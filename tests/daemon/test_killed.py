@@ -1,4 +1,4 @@
-"""The daemon, killed with SIGKILL again and again in the midst of its sweeps, and started anew each time."""
+"""The daemon, killed with SIGKILL again and again in the midst of its sweeps, and started again each time."""
 
 from __future__ import annotations
 

@@ -188,20 +188,20 @@ def test_well_sources_keep_their_interval_and_troubled_ones_recover_alone(
         waits: list[float] = []
         while len(waits) < 12 or any(not daemon.said("Reaper cycle failed", source=name) for name in TROUBLED):
             waits += [seconds_to_end(troubles.proteas[name]) for name in WELL]
-        # A busy machine may lose a second once. Whoever waited for those in trouble would lose several, and often.
+        # A busy machine may lose a second once. Waiting for the troubled sources would lose several, and often.
         assert median(waits) < INTERVAL + 0.8
         assert max(waits) < INTERVAL + 2
 
-        # Told once each, and by its own name.
-        told = {name: daemon.says("Reaper cycle failed", source=name) for name in TROUBLED}
-        assert {name: line["database_away"] for name, line in told.items()} == {
+        # Each trouble is reported once, under the name of its source.
+        failures = {name: daemon.says("Reaper cycle failed", source=name) for name in TROUBLED}
+        assert {name: line["database_away"] for name, line in failures.items()} == {
             "away": True,
             "frozen": True,
             "locked": False,
             "crawling": False,
         }
-        assert "lock timeout" in told["locked"]["error"]
-        assert "statement timeout" in told["crawling"]["error"]
+        assert "lock timeout" in failures["locked"]["error"]
+        assert "statement timeout" in failures["crawling"]["error"]
         assert not any(daemon.said("Reaper cycle failed", source=name) for name in (*WELL, "slow"))
         up = {name: daemon.value("reaper_database_up", name) for name in troubles.urls}
         assert up == {name: name not in ("away", "frozen") for name in troubles.urls}
@@ -240,7 +240,7 @@ def test_well_sources_keep_their_interval_and_troubled_ones_recover_alone(
 
 def test_well_source_does_not_wait_for_many_that_hang(protea: Protea, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=256) as deaf:
-        # The kernel takes their calls, and nobody ever answers.
+        # The kernel accepts their connections, and no process ever answers.
         port = deaf.getsockname()[1]
         sources = [f'[sources.hangs{n}]\ndatabase_url = "postgresql://127.0.0.1:{port}/d{n}"' for n in range(70)]
         config = "\n".join(["connect_timeout_seconds = 60", *sources, f'[sources.well]\ndatabase_url = "{protea.url}"'])

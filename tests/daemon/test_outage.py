@@ -110,7 +110,7 @@ def test_daemon_waits_for_a_database_that_is_away_at_start(
         daemon.shows("reaper_database_up", 1)
         assert daemon.says("Reaper cycle recovered.")["failed_cycles"] == daemon.sweeps("failed")
         assert daemon.ready == (True, {"default": []})
-        # Nobody knows how long it was away: with the restart trusted, only what this daemon saw is deaf.
+        # How long it was away is unknown: with the restart trusted, only the outage that this daemon saw is downtime.
         with connect_protea(url) as protea:
             wait_until(lambda: protea.status(job) == "failed", "the stale job's end")
 
@@ -141,7 +141,7 @@ def test_outage_is_logged_once_and_ends_no_job_that_was_alive_before_it(
         daemon.shows("reaper_database_up", 1)
         with connect_protea(url) as protea:
             # It is ended when it stays silent for a whole window of time in which it could have been heard.
-            wait_until(lambda: protea.status(alive) == "failed", "the end of the one that fell silent")
+            wait_until(lambda: protea.status(alive) == "failed", "the end of the job that fell silent")
             assert protea.status(silent) == "failed"
             [event] = protea.audits(alive)
             assert outage > 3

@@ -101,7 +101,7 @@ def test_wrong_configuration_is_refused_with_its_reasons_and_the_old_one_stays(p
 
 
 def test_refused_configuration_is_reported_until_one_is_accepted(protea: Protea, tmp_path: Path) -> None:
-    def told() -> tuple[float | None, float, list[str]]:
+    def reload_state() -> tuple[float | None, float, list[str]]:
         """Whether the last one was taken, when one was, and what was wrong with it."""
         taken = daemon.metrics.value("reaper_config_last_reload_success_timestamp_seconds")
         answer = daemon.get("/api/health")
@@ -111,20 +111,20 @@ def test_refused_configuration_is_reported_until_one_is_accepted(protea: Protea,
 
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up().sweeps_on(1, source="main")
-        successful, begun, problems = told()
+        successful, begun, problems = reload_state()
         assert (successful, problems) == (1, [])
         assert begun == pytest.approx(time.time(), abs=60)
         daemon.reload(main(protea, "batch_size = 0"))
-        wait_until(lambda: told()[2], "what is wrong with it")
-        successful, taken, problems = told()
+        wait_until(lambda: reload_state()[2], "what is wrong with it")
+        successful, taken, problems = reload_state()
         assert (successful, taken) == (0, begun)
         assert "batch_size" in problems[0]
         # It sweeps as before, and so it is ready.
         daemon.sweeps_on(2, source="main")
-        assert (told()[0], daemon.ready) == (0, (True, {"main": []}))
+        assert (reload_state()[0], daemon.ready) == (0, (True, {"main": []}))
         daemon.reload(main(protea))
-        wait_until(lambda: not told()[2], "that nothing is wrong")
-        successful, taken, problems = told()
+        wait_until(lambda: not reload_state()[2], "that nothing is wrong")
+        successful, taken, problems = reload_state()
         assert (successful, problems) == (1, [])
         assert taken > begun
 
@@ -157,8 +157,8 @@ def test_old_configuration_stays_whatever_goes_wrong_with_the_new_one(
             running.reload(lambda: load({}, {**environ, "REAPER_STALL_SECONDS": "5m"}))
         assert list(running.supervisor.runners) == before
         assert running.service.settings.stall_seconds == 1800
-        [told] = [line for line in said if line["event"] == KEPT]
-        assert told["problems"] == ["ZeroDivisionError: a defect of ours"]
+        [reload_state] = [line for line in said if line["event"] == KEPT]
+        assert reload_state["problems"] == ["ZeroDivisionError: a defect of ours"]
         running.reload(lambda: load({}, {**environ, "REAPER_STALL_SECONDS": "5m"}))
         assert list(running.supervisor.runners) != before
     finally:

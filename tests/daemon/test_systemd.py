@@ -27,13 +27,13 @@ from tests.support.waiting import wait_until
 
 def test_ready_comes_when_port_and_database_are_there(protea: Protea, tmp_path: Path, manager: Manager) -> None:
     with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=manager.address) as daemon:
-        wait_until(lambda: manager.told("READY"), "READY")
+        wait_until(lambda: manager.received("READY"), "READY")
         assert daemon.get("/live") is not None
-        before = manager.messages[: next(n for n, told in enumerate(manager.messages) if "READY" in told)]
-        assert any("running" in told.get("STATUS", "") for told in before), before
+        before = manager.messages[: next(n for n, received in enumerate(manager.messages) if "READY" in received)]
+        assert any("running" in received.get("STATUS", "") for received in before), before
         assert daemon.stop()[0] == 0
-    assert manager.told("READY") == ["1"]
-    assert manager.told("STOPPING") == ["1"]
+    assert manager.received("READY") == ["1"]
+    assert manager.received("STOPPING") == ["1"]
 
 
 def test_ready_waits_for_a_database_that_is_away_and_asks_for_time(
@@ -46,7 +46,7 @@ def test_ready_waits_for_a_database_that_is_away_and_asks_for_time(
         daemon.comes_up()
         quiet.says("default: database away")
         quiet.hears("EXTEND_TIMEOUT_USEC", 3)
-        assert not quiet.told("READY")
+        assert not quiet.received("READY")
         daemon.process.kill()
 
 
@@ -55,9 +55,9 @@ def test_ready_is_sent_once_the_database_is_reached(protea: Protea, tmp_path: Pa
         daemon = Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address)
         daemon.comes_up()
         quiet.hears("EXTEND_TIMEOUT_USEC", 2)
-        assert not quiet.told("READY")
+        assert not quiet.received("READY")
     with daemon:
-        wait_until(lambda: quiet.told("READY"), "READY")
+        wait_until(lambda: quiet.received("READY"), "READY")
 
 
 def test_status_describes_the_last_sweep(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
@@ -67,24 +67,24 @@ def test_status_describes_the_last_sweep(protea: Protea, tmp_path: Path, quiet: 
         protea.stale()
         living = protea.job()
         protea.event(living)
-        wait_until(lambda: any("1 reaped at" in told for told in quiet.told("STATUS")), "the reap")
+        wait_until(lambda: any("1 reaped at" in received for received in quiet.received("STATUS")), "the reap")
         quiet.says("default: swept, 1 running, 1 spared, 0 reaped")
-        assert quiet.told("STATUS")[-1].endswith(" UTC")
+        assert quiet.received("STATUS")[-1].endswith(" UTC")
 
 
 def test_reload_is_notified_at_its_begin_and_its_end(protea: Protea, tmp_path: Path, quiet: Manager) -> None:
     with Daemon(
         tmp_path, config=f'database_url = "{protea.url}"', NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=10**9
     ) as daemon:
-        wait_until(lambda: quiet.told("READY"), "READY")
+        wait_until(lambda: quiet.received("READY"), "READY")
         for number, text in enumerate((f'database_url = "{protea.url}"\nbatch_size = 7', "batch_size = 0"), start=2):
             before = time.monotonic_ns() // 1000
             daemon.reload(text)
-            wait_until(lambda: len(quiet.told("READY")) == number, "READY after the reload")  # noqa: B023
-            told = [message for message in quiet.messages if {"RELOADING", "READY"} & message.keys()]
-            assert told[-2]["RELOADING"] == "1"
-            assert before < int(told[-2]["MONOTONIC_USEC"]) < time.monotonic_ns() // 1000
-            assert told[-1]["READY"] == "1"
+            wait_until(lambda: len(quiet.received("READY")) == number, "READY after the reload")  # noqa: B023
+            received = [message for message in quiet.messages if {"RELOADING", "READY"} & message.keys()]
+            assert received[-2]["RELOADING"] == "1"
+            assert before < int(received[-2]["MONOTONIC_USEC"]) < time.monotonic_ns() // 1000
+            assert received[-1]["READY"] == "1"
 
 
 def test_status_shows_a_refused_configuration_until_one_is_accepted(
@@ -92,24 +92,24 @@ def test_status_shows_a_refused_configuration_until_one_is_accepted(
 ) -> None:
     right = f'database_url = "{protea.url}"\n'
     with Daemon(tmp_path, config=right, NOTIFY_SOCKET=quiet.address) as daemon:
-        wait_until(lambda: quiet.told("READY"), "READY")
+        wait_until(lambda: quiet.received("READY"), "READY")
         daemon.reload(f"{right}batch_size = 0\nintervall = 3")
         quiet.hears("STATUS", 3)
-        refused, swept = quiet.told("STATUS")[-1].split("; default: ")
+        refused, swept = quiet.received("STATUS")[-1].split("; default: ")
         assert refused.startswith("new configuration refused, the old one stays: ")
         assert "reaper.toml:" in refused
         assert refused.endswith(" (and 1 more)")
         assert swept.startswith("swept, ")
         daemon.reload(right)
         quiet.hears("STATUS", 2)
-        assert quiet.told("STATUS")[-1].startswith("default: swept, ")
+        assert quiet.received("STATUS")[-1].startswith("default: swept, ")
 
 
 def test_watchdog_is_pinged_while_the_database_is_away_and_comes_back(
     protea: Protea, tmp_path: Path, quiet: Manager
 ) -> None:
     with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=3_000_000) as daemon:
-        wait_until(lambda: quiet.told("READY"), "READY")
+        wait_until(lambda: quiet.received("READY"), "READY")
         with closed(protea.libpq.replace(_name(protea), "postgres"), _name(protea)):
             quiet.says("database away")
             quiet.hears("WATCHDOG", 4)
@@ -123,9 +123,9 @@ def test_watchdog_is_not_pinged_unless_systemd_asks_for_it(
     protea: Protea, tmp_path: Path, quiet: Manager, given: dict[str, str]
 ) -> None:
     with Daemon(tmp_path, None, database_url=protea.url, NOTIFY_SOCKET=quiet.address, **dict[str, Any](given)):
-        wait_until(lambda: quiet.told("READY"), "READY")
+        wait_until(lambda: quiet.received("READY"), "READY")
         quiet.hears("STATUS", 3)
-        assert not quiet.told("WATCHDOG")
+        assert not quiet.received("WATCHDOG")
 
 
 def test_wrong_configuration_ends_with_78_before_ready(tmp_path: Path, quiet: Manager) -> None:
@@ -145,7 +145,7 @@ def test_wrong_watchdog_time_is_a_wrong_configuration(protea: Protea, tmp_path: 
 
 
 def test_unreachable_manager_is_logged_once_and_sweeps_go_on(protea: Protea, tmp_path: Path) -> None:
-    with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=tmp_path / "nobody") as daemon:
+    with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=tmp_path / "no-socket") as daemon:
         daemon.comes_up().sweeps_on(3)
         daemon.says("Reaper cannot reach the service manager; it goes on without it.")
 
@@ -155,7 +155,7 @@ def test_process_that_the_watchdog_kills_logs_where_its_threads_were(
 ) -> None:
     for _ in range(3):
         with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=10**9) as daemon:
-            wait_until(lambda: quiet.told("READY"), "READY")
+            wait_until(lambda: quiet.received("READY"), "READY")
             daemon.comes_up().process.send_signal(signal.SIGABRT)
             status, said = daemon.ends()
         # Python reads the frames of threads that go on meanwhile, which now and then ends it sooner.
@@ -238,7 +238,7 @@ def test_status_lists_troubled_sources_first_and_counts_the_rest(tmp_path: Path,
     for name in names:
         systemd.swept(replace(report(Outcome.DONE), source=name))
     systemd.swept(replace(report(Outcome.FAILED, error="x" * 5000), source="s7"))
-    status = quiet.told("STATUS")[-1]
+    status = quiet.received("STATUS")[-1]
     assert status.startswith("s7: sweep failed, xxx")
     assert status.endswith("and 3 more sources")
     # The manager takes 4096 bytes.

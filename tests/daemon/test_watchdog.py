@@ -41,7 +41,7 @@ class WatchedSource:
     """One source under watch, and a loop that turns as the daemon's does."""
 
     def __init__(self, protea: Protea, manager: Manager, *, watchdog: float = 0.3, **settings: object) -> None:
-        # Patience: 2 × (1 s + 1 s) and the 0.5 s of workers that nobody asks.
+        # Patience: 2 × (1 s + 1 s) and the 0.5 s of workers that are not asked.
         limits = {"statement_timeout_seconds": 1, "connect_timeout_seconds": 1, "broker_deadline_seconds": 0.5}
         self.systemd = Systemd(NotifySocket(manager.address), watchdog, start_seconds=START, slack_seconds=0.5)
         self.systemd.set_sources(load({"database_url": protea.url, **limits, **settings}, {}))
@@ -65,14 +65,14 @@ class WatchedSource:
         wait_until(lambda: self.turn() and holds(), what, seconds)
 
     def pings(self, more: int = 3) -> None:
-        goal = len(self.manager.told("WATCHDOG")) + more
-        self.tick_until(lambda: len(self.manager.told("WATCHDOG")) >= goal, f"{more} more WATCHDOG")
+        goal = len(self.manager.received("WATCHDOG")) + more
+        self.tick_until(lambda: len(self.manager.received("WATCHDOG")) >= goal, f"{more} more WATCHDOG")
 
     def falls_silent(self, why: str) -> None:
         """No ping comes any more, and STATUS says why."""
-        self.tick_until(lambda: why in self.manager.told("STATUS")[-1], f"STATUS {why}")
-        before = len(self.manager.told("WATCHDOG"))
-        stays_true(lambda: self.turn() and len(self.manager.told("WATCHDOG")) == before, "no WATCHDOG", 1)
+        self.tick_until(lambda: why in self.manager.received("STATUS")[-1], f"STATUS {why}")
+        before = len(self.manager.received("WATCHDOG"))
+        stays_true(lambda: self.turn() and len(self.manager.received("WATCHDOG")) == before, "no WATCHDOG", 1)
 
 
 @pytest.fixture
@@ -84,9 +84,9 @@ def watched(protea: Protea, quiet: Manager) -> Iterator[WatchedSource]:
 
 @contextmanager
 def held_up(protea: Protea) -> Iterator[int]:
-    """A sweep waits for a table that somebody has locked; the server's process that waits for it."""
-    with protea.connect() as somebody:
-        somebody.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
+    """A sweep waits for a locked table; yields the server process that waits."""
+    with protea.connect() as lock_holder:
+        lock_holder.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
         waiting: list[int] = []
 
         def found() -> bool:
@@ -103,21 +103,21 @@ def held_up(protea: Protea) -> Iterator[int]:
 def test_sweeps_are_progress(watched: WatchedSource) -> None:
     watched.pings(5)
     # Not more often than is of use.
-    begun, before = time.monotonic(), len(watched.manager.told("WATCHDOG"))
+    begun, before = time.monotonic(), len(watched.manager.received("WATCHDOG"))
     watched.pings(5)
-    assert len(watched.manager.told("WATCHDOG")) - before <= (time.monotonic() - begun) / 0.1 + 1
+    assert len(watched.manager.received("WATCHDOG")) - before <= (time.monotonic() - begun) / 0.1 + 1
 
 
 @contextmanager
 def in_time(watched: WatchedSource, watchdog: float) -> Iterator[None]:
-    """The manager is told within half of its time (sd_watchdog_enabled(3)), as long as the block turns the loop."""
+    """The manager is notified within half of its time (sd_watchdog_enabled(3)), as long as the block turns the loop."""
     pings: list[float] = []
     turn = watched.turn
 
     def turn_and_look() -> bool:
-        before = len(watched.manager.told("WATCHDOG"))
+        before = len(watched.manager.received("WATCHDOG"))
         turn()
-        if len(watched.manager.told("WATCHDOG")) > before:
+        if len(watched.manager.received("WATCHDOG")) > before:
             pings.append(time.monotonic())
         return True
 
@@ -148,9 +148,9 @@ def test_manager_of_a_daemon_is_told_well_before_its_time_is_over(
     """The daemon's loop turns once a second."""
     within = 6.0
     with Daemon(tmp_path, database_url=protea.url, NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=int(within * 1e6)):
-        wait_until(lambda: quiet.told("WATCHDOG"), "the first WATCHDOG")
-        before, begun = len(quiet.told("WATCHDOG")), time.monotonic()
-        wait_until(lambda: len(quiet.told("WATCHDOG")) >= before + 2, "two more WATCHDOG")
+        wait_until(lambda: quiet.received("WATCHDOG"), "the first WATCHDOG")
+        before, begun = len(quiet.received("WATCHDOG")), time.monotonic()
+        wait_until(lambda: len(quiet.received("WATCHDOG")) >= before + 2, "two more WATCHDOG")
         assert time.monotonic() - begun < within, "two within its time"
 
 
@@ -167,7 +167,7 @@ def test_manager_is_told_all_the_time_while_one_sweep_is_slow_within_its_limits(
 
             with in_time(watched, 2):  # 3.5 s are less than a transaction of ours waits for a lock
                 stays_true(same_statement, "the same statement runs", 3.5, interval_seconds=0.05)
-            assert "No progress" not in " ".join(quiet.told("STATUS"))
+            assert "No progress" not in " ".join(quiet.received("STATUS"))
     finally:
         watched.supervisor.stop(10)
 
@@ -213,16 +213,16 @@ def test_manager_that_asked_for_a_watchdog_is_told_nothing_before_the_start_is_o
     with Daemon(tmp_path, database_url=away, NOTIFY_SOCKET=quiet.address, WATCHDOG_USEC=10**9) as daemon:
         daemon.comes_up().sweeps_on(outcome="failed")
         quiet.hears("EXTEND_TIMEOUT_USEC", 2)
-        assert {int(told) for told in quiet.told("EXTEND_TIMEOUT_USEC")} == {30_000_000}
-        assert not quiet.told("READY") and not quiet.told("RELOADING")
+        assert {int(received) for received in quiet.received("EXTEND_TIMEOUT_USEC")} == {30_000_000}
+        assert not quiet.received("READY") and not quiet.received("RELOADING")
         daemon.stop()
-        assert quiet.told("STOPPING") == ["1"] and not quiet.told("READY")
+        assert quiet.received("STOPPING") == ["1"] and not quiet.received("READY")
 
 
 def test_halted_supervisor_counts_as_progress(watched: WatchedSource) -> None:
     watched.pings()
     watched.supervisor.halt(HaltRecord("alice"))
-    watched.tick_until(lambda: "halted, 0 running" in watched.manager.told("STATUS")[-1], "a halted sweep")
+    watched.tick_until(lambda: "halted, 0 running" in watched.manager.received("STATUS")[-1], "a halted sweep")
     watched.pings(5)
 
 
@@ -251,7 +251,7 @@ def test_sweep_that_hangs_in_a_frozen_database_is_no_progress_until_it_thaws(
         finally:
             os.kill(backend, signal.SIGCONT)
     watched.pings()
-    watched.tick_until(lambda: "swept" in watched.manager.told("STATUS")[-1], "a sweep")
+    watched.tick_until(lambda: "swept" in watched.manager.received("STATUS")[-1], "a sweep")
 
 
 def test_repeated_http_reads_do_not_hide_a_sweep_that_hangs(protea: Protea, watched: WatchedSource) -> None:
@@ -263,7 +263,7 @@ def test_repeated_http_reads_do_not_hide_a_sweep_that_hangs(protea: Protea, watc
                 assert watched.runner.tick() is None
                 return watched.turn()
 
-            wait_until(lambda: ask() and "No progress" in watched.manager.told("STATUS")[-1], "no progress")
+            wait_until(lambda: ask() and "No progress" in watched.manager.received("STATUS")[-1], "no progress")
         finally:
             os.kill(backend, signal.SIGCONT)
 
@@ -290,9 +290,9 @@ def test_unavailable_database_delays_ready_only_for_a_while(protea: Protea, tmp_
     watched = WatchedSource(protea, quiet)
     watched.systemd.set_sources(load({"config": str(config)}, {}))
     try:
-        watched.tick_until(lambda: bool(quiet.told("READY")), "READY")
+        watched.tick_until(lambda: bool(quiet.received("READY")), "READY")
         assert time.monotonic() - begun >= START
-        watched.tick_until(lambda: "default: swept" in quiet.told("STATUS")[-1], "a sweep of the other one")
-        assert quiet.told("STATUS")[-1].startswith("other: waiting for the first sweep; default: swept")
+        watched.tick_until(lambda: "default: swept" in quiet.received("STATUS")[-1], "a sweep of the other one")
+        assert quiet.received("STATUS")[-1].startswith("other: waiting for the first sweep; default: swept")
     finally:
         watched.supervisor.stop(10)

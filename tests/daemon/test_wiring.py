@@ -34,7 +34,7 @@ from tests.support.protea import Protea
 from tests.support.waiting import wait_until
 
 AWAY = "postgresql://someone@127.0.0.1:1/nothing"
-"""Nobody listens there: each sweep fails at once, and nothing here needs one."""
+"""No server listens there: each sweep fails at once, and nothing here needs one."""
 ELSEWHERE = "postgresql://someone@127.0.0.1:1/elsewhere"
 BROKER = "redis://127.0.0.1:1/0"
 TOKEN = "a-token-for-tests-0123456789"

@@ -355,7 +355,7 @@ def test_lease_stays_when_the_pooler_changes_the_connection(protea: Protea, pool
             mine = [row["cl_waiting"] for row in pools if row["database"] == protea.connection.info.dbname]
             return mine == [count]
 
-        # All four connections are taken: whoever waits gets that of the lease when it is given back for a moment.
+        # All four connections are taken: a client that waits gets that of the lease when it is given back for a moment.
         waits = pool.submit(queued.execute, "SELECT 1")
         wait_until(lambda: waiting(1), "one session waits")
         renewed = pool.submit(lease.acquire)

@@ -82,14 +82,14 @@ def test_killed_connection_means_unavailable(db: MariaDBProtea) -> None:
 
 def test_deadlock_is_transient(db: MariaDBProtea) -> None:
     one, two = db.job(), db.job()
-    source, told = db.source(), list[ErrorKind]()
+    source, kinds = db.source(), list[ErrorKind]()
     update = "UPDATE job SET operation = %s WHERE id = %s"
 
     def other(first: threading.Event) -> None:
         with db.server.connect(db.name) as connection, connection.cursor() as cursor:
             cursor.execute("BEGIN")
             cursor.execute(update, ("theirs", two))
-            # Whoever has written less is the one that is sent away.
+            # The transaction that has written less is the one that the server rolls back.
             cursor.execute("INSERT INTO job_event (job_id, event) SELECT %s, 'x' FROM seq_1_to_500", (two,))
             first.set()
             cursor.execute(update, ("theirs", one))
@@ -105,6 +105,6 @@ def test_deadlock_is_transient(db: MariaDBProtea) -> None:
                 assert first.wait(10)
                 connection.exec_driver_sql(update, ("mine", two))
         except DBAPIError as error:
-            told.append(classify(error))
+            kinds.append(classify(error))
         thread.join(30)
-    assert told == [ErrorKind.TRANSIENT]
+    assert kinds == [ErrorKind.TRANSIENT]

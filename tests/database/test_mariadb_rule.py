@@ -109,15 +109,15 @@ def test_survey_finds_the_job_furthest_past_its_own_timeout(db: MariaDBProtea, p
         place.job(age=5 * HOUR, operation="embed")
     for execute in (db.run, protea.connection.execute):
         execute("UPDATE job SET progress_total = 3240 WHERE operation = 'predict'")
-    told = []
+    answers = []
     for url in (db.url, protea.url):
         for profile in (resolve("protea"), rows):
             source = Source("main", url, profile, limits, PATIENCE)
             with source.connect() as connection:
                 context = source.begin_evaluation(connection, DowntimeTracker(0))
                 with source.transaction(connection, read_only=True):
-                    told.append(round(source.survey.census(connection, context).most_overdue, 2))
-    assert told == [5.0, 10.0] * 2
+                    answers.append(round(source.survey.census(connection, context).most_overdue, 2))
+    assert answers == [5.0, 10.0] * 2
 
 
 def test_zero_date_is_no_moment(db: MariaDBProtea) -> None:
@@ -152,14 +152,14 @@ def test_evidence_is_the_same_as_on_postgresql(db: MariaDBProtea, protea: Protea
         protea.connection.execute("INSERT INTO job_event (job_id, ts, event) VALUES (%s, %s, 'x')", sign)
     limits = thresholds(kinds={"embed": KindThresholds(stall=Threshold(45 * MINUTE, "kind embed"))})
     keys = [(row[0],) for row in ROWS]
-    told: list[list[dict[str, Any]]] = []
+    answers: list[list[dict[str, Any]]] = []
     for url in (db.url, protea.url):
         source = AsOf("main", url, resolve("protea"), limits, PATIENCE)
         source.now = NOON
         found = judge(source, keys)
         assert [evidence.verdict for evidence in found] == [Verdict.STALE, Verdict.SPARED, Verdict.YOUNG]
-        told.append([{name: getattr(each, name) for name in Evidence.__dataclass_fields__} for each in found])
-    for mine, theirs in zip(*told, strict=True):
+        answers.append([{name: getattr(each, name) for name in Evidence.__dataclass_fields__} for each in found])
+    for mine, theirs in zip(*answers, strict=True):
         for name, value in mine.items():
             if name in _FLUENT | {"stale_in_seconds"}:
                 assert type(value) is type(theirs[name]), name

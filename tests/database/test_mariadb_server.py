@@ -153,7 +153,7 @@ def test_lock_holder_is_named_when_it_is_the_only_transaction_with_row_locks(db:
     job, source = db.job(), db.source()
 
     def named() -> Any:
-        # Whoever asks for the transactions more often than ten times a second is shown what he was shown before.
+        # A client that asks for the transactions more often than ten times a second gets the earlier answer again.
         time.sleep(0.15)
         with source.connect() as connection, source.transaction(connection, read_only=True):
             return source.lock_holder(connection, (job,))

@@ -126,7 +126,7 @@ def test_hidden_rows_stop_all_that_uses_the_rule_and_no_operators_decision(prote
     ):
         with pytest.raises(RowsHidden, match="job_event"):
             asked()
-    decision = ManualEnd("somebody", "test-host", "because")
+    decision = ManualEnd("an operator", "test-host", "because")
     assert fail(least, downtime, (job,), decision, SweepRecorder()).reason == Reason.MANUAL_TIMEOUT
 
 
@@ -157,7 +157,7 @@ def test_purge_deletes_no_row_that_a_hidden_row_may_need(protea: Protea, role: s
 
 
 def test_policy_that_hides_or_refuses_anything_else_is_a_warning(protea: Protea, role: str) -> None:
-    """A job that nobody sees is not ended."""
+    """A job that the role cannot see is not ended."""
     profile, shown = protea_with(alive=EVENTS), protea.stale()
     do(
         protea,

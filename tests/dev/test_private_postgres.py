@@ -17,8 +17,8 @@ import pytest
 from reaper.dev.postgres import PrivatePostgreSQL, PrivatePostgreSQLError, binaries, libpq, temporary
 from tests.support.waiting import wait_until
 
-NOBODY = 65534
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+NOBODY_UID = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change to another user")
 
 
 def value(url: str, query: str) -> object:
@@ -29,7 +29,7 @@ def value(url: str, query: str) -> object:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PrivatePostgreSQL]:
-    """Not the one that all other tests share: it is crashed and restarted here."""
+    """Not the server that all other tests share: it is crashed and restarted here."""
     with temporary() as running:
         yield running
 
@@ -107,7 +107,7 @@ def test_socket_cannot_be_reached_by_another_user(server: PrivatePostgreSQL) -> 
     assert value(server.url, "SELECT 1") == 1
     tried = subprocess.run(
         ["/bin/ls", str(server.directory / ".s.PGSQL.5432")],
-        user=NOBODY, group=NOBODY, extra_groups=[], cwd="/", capture_output=True, text=True,
+        user=NOBODY_UID, group=NOBODY_UID, extra_groups=[], cwd="/", capture_output=True, text=True,
     )  # fmt: skip
     assert "Permission denied" in tried.stderr
 

@@ -247,7 +247,7 @@ def test_variables_in_sentences_are_settings() -> None:
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables are merged, anything else is replaced: as for somebody who edits one file along a page."""
+    """Tables are merged, anything else is replaced: as a reader does who edits one file along a page."""
     both = {key: merged(base[key], value) for key, value in over.items() if isinstance(base.get(key), dict)}
     return {**base, **over, **both}
 

@@ -16,14 +16,14 @@ def test_every_series_that_the_daemon_has_stands_on_it_with_its_labels() -> None
     metrics = Metrics()
     metrics.set_sources(["main"], 60)
     found = Samples(generate_latest(metrics.registry).decode())
-    told = dict(re.findall(r"^\| `(\w+)` \| (?:counter|gauge|histogram) \|([^|]*)\|", page(), re.MULTILINE))
+    listed = dict(re.findall(r"^\| `(\w+)` \| (?:counter|gauge|histogram) \|([^|]*)\|", page(), re.MULTILINE))
     for family in found.families.values():
         if family.name.endswith("_created"):
             continue
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = {label for sample in family.samples for label in sample.labels}
-        assert set(re.findall(r"`(\w+)`", told.pop(name))) == labels, name
-    assert told == {}
+        assert set(re.findall(r"`(\w+)`", listed.pop(name))) == labels, name
+    assert listed == {}
 
 
 def test_every_alert_stands_beside_a_metric() -> None:

@@ -188,7 +188,7 @@ def test_fence_is_installed_and_removed_while_workers_write(protea: Protea) -> N
                     connection.execute(
                         "UPDATE job SET progress_current = coalesce(progress_current, 0) + 1 WHERE id = %s", [job]
                     )
-        except Exception as error:  # noqa: BLE001  (told to the test, which runs in another thread)
+        except Exception as error:  # noqa: BLE001  (passed to the test, which runs in another thread)
             errors.append(error)
 
     threads = [threading.Thread(target=work, args=[job]) for job in jobs]

@@ -101,7 +101,7 @@ def _report(world: World, source: Source, job: str) -> list[str]:
     result = report(source, DowntimeTracker(0), ReportQuery(None, None, 50))
     with source.connect() as connection, source.transaction(connection, read_only=True):
         if source.profile.task:
-            source.lookup.existing_tasks(connection, ["nobody's"])
+            source.lookup.existing_tasks(connection, ["no such task"])
     return list(result.notes)
 
 
@@ -184,7 +184,7 @@ def test_check_prints_for_a_role_without_privileges_what_grants_prints(world: Wo
         printed = {privilege for privilege in granted(world) if privilege.name != "CONNECT"}
         for privilege in printed:
             world.session.do(privilege.revoke_from(f"{role}{world.database.host}"))
-        if world.database.host:  # MariaDB lets nobody connect to a database without any privilege in it
+        if world.database.host:  # MariaDB refuses a connection to a database without any privilege in it
             world.session.do(f"GRANT CREATE TEMPORARY TABLES ON *.* TO {role}{world.database.host}")
         findings = checked(world)
         lacking = [f for f in findings if f.level is Level.ERROR or "xmax" in f.message]
@@ -226,7 +226,7 @@ def _purged(world: World) -> str | None:
 
 @only_where("adhese-fail-postgresql", "adhese-fail-mariadb")
 def test_other_actions_are_noted_by_check_and_work_once_granted(world: World) -> None:
-    decision = ManualEnd("somebody", "test-host", "because", "delete")
+    decision = ManualEnd("an operator", "test-host", "because", "delete")
     with world.restricted() as role:
         deletes = set(granted(world, "actions")) - set(granted(world))
         assert {privilege.name for privilege in deletes} == {"DELETE"}

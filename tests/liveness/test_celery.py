@@ -178,7 +178,7 @@ class TestGone:
         worker = cluster.start_worker()
         chore = cluster.start_task("linger_late")
         worker.kill()
-        # Somebody serves, but not this queue: nobody takes the message.
+        # A worker serves, but not this queue: no worker takes the message.
         cluster.start_worker("another" + cluster.queue)
         asked = probe(cluster)
         wait_until(lambda: (said := asked.ask()).backlog or chore.id in said.alive, "the broker has it")

@@ -90,13 +90,13 @@ def test_unwritable_log_file_is_reported_and_stderr_has_the_evidence(reaper: Rea
     of_adhese(reaper, adhese, REAPER_LOG_FILE="none/reaper.log")
     stale = adhese.stale_job()
     result = reaper("sweep")
-    told, line = result.stderr.splitlines()
+    answer_line, line = result.stderr.splitlines()
     assert result.exit_code == 0 and adhese.state(stale) is State.REAPED
-    assert told.startswith("reaper: cannot write the log none/reaper.log: No such file or directory")
+    assert answer_line.startswith("reaper: cannot write the log none/reaper.log: No such file or directory")
     assert json.loads(line)["evidence"]["host"] == HOST
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files that are somebody else's")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of another user")
 def test_log_that_root_creates_in_a_services_folder_belongs_to_the_service(reaper: Reaper, adhese: AdheseWorld) -> None:
     folder, log = reaper.folder / "log", reaper.folder / "log/reaper.log"
     folder.mkdir()
@@ -106,7 +106,7 @@ def test_log_that_root_creates_in_a_services_folder_belongs_to_the_service(reape
     assert reaper("sweep").exit_code == 0
     made = log.stat()
     assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (1234, 4321, 0o600)
-    # One that is there stays whose it is.
+    # A file that is there keeps its owner.
     os.chown(log, 0, 0)
     adhese.stale_job()
     assert reaper("sweep").exit_code == 0
@@ -195,6 +195,6 @@ def test_ctrl_c_at_a_question_is_an_interruption_told_in_one_line(
     before = protea.dump()
     status, errors = interrupted(reaper, question, *words, key=key)
     assert status == exit_codes.INTERRUPTED
-    asked, told = errors.splitlines()
-    assert asked.lstrip().startswith(question) and told == "reaper: interrupted: nothing was changed"
+    asked, answer_line = errors.splitlines()
+    assert asked.lstrip().startswith(question) and answer_line == "reaper: interrupted: nothing was changed"
     assert protea.dump() == before

@@ -33,7 +33,7 @@ def log() -> Iterator[Lines]:
 
 
 class LoggedSweeps:
-    """Sweeps that the journal is told of, as a daemon does them one after the other."""
+    """Sweeps that are logged, one after the other, as in a daemon."""
 
     def __init__(self, protea: Protea, **options: Any) -> None:
         self._event_log, self._memory, self._downtime = (
@@ -53,12 +53,12 @@ class LoggedSweeps:
         return report
 
 
-def told(log: Lines) -> Lines:
+def without_debug(log: Lines) -> Lines:
     return [line for line in log if line["log_level"] != "debug"]
 
 
 def events(log: Lines) -> list[str]:
-    return [line["event"] for line in told(log)]
+    return [line["event"] for line in without_debug(log)]
 
 
 def test_reap_is_logged_by_job_and_in_total(protea: Protea, log: Lines) -> None:
@@ -101,7 +101,7 @@ def test_spared_job_is_logged_once_and_not_at_every_sweep(protea: Protea, log: L
     protea.event(first, age=MINUTE)
     night = LoggedSweeps(protea)
     night.sweep(5)
-    [line] = told(log)
+    [line] = without_debug(log)
     assert (line["event"], line["log_level"], line["job"]) == ("Reaper skipped live job.", "info", first)
     assert line["silence_seconds"] == pytest.approx(MINUTE, abs=30)
     assert line["timeout_seconds"] == 6 * HOUR
@@ -109,9 +109,9 @@ def test_spared_job_is_logged_once_and_not_at_every_sweep(protea: Protea, log: L
     second = protea.job(age=6 * HOUR - 0.5)
     protea.event(second)
     protea.event(first)
-    wait_until(lambda: night.sweep() and len(told(log)) > 1, "the second one's timeout")
+    wait_until(lambda: night.sweep() and len(without_debug(log)) > 1, "the second one's timeout")
     night.sweep(3)
-    assert [line["job"] for line in told(log)] == [first, second]
+    assert [line["job"] for line in without_debug(log)] == [first, second]
 
 
 def test_very_many_spared_jobs_are_counted_beyond_a_hundred(protea: Protea, log: Lines) -> None:
@@ -143,9 +143,11 @@ def test_lock_holder_is_logged_once(protea: Protea, log: Lines) -> None:
         other.execute("SET application_name = 'a debugger'")
         other.execute("SELECT 1 FROM job FOR UPDATE")
         night.sweep()
-        wait_until(lambda: bool(night.sweep() and told(log)), "it has held the row for longer than the stall window")
+        wait_until(
+            lambda: bool(night.sweep() and without_debug(log)), "it has held the row for longer than the stall window"
+        )
         night.sweep(3)
-        [line] = told(log)
+        [line] = without_debug(log)
         assert line["event"] == "Reaper spares a stale job while another session locks its row."
         assert (line["job"], line["pid"]) == (job, other.info.backend_pid)
         assert (line["application"], line["state"]) == ("a debugger", "idle in transaction")
@@ -214,7 +216,7 @@ def test_mass_silence_is_told_once_and_so_is_its_end(protea: Protea, log: Lines)
     jobs = [protea.stale() for _ in range(60)]
     night = LoggedSweeps(protea)
     assert night.sweep(3).outcome is Outcome.HELD
-    [line] = told(log)
+    [line] = without_debug(log)
     assert line["event"].startswith("Reaper breaker is open: ")
     assert (line["stale"], line["running"], line["log_level"]) == (60, 60, "error")
     for job in jobs[:40]:

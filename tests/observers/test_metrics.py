@@ -1,4 +1,4 @@
-"""What Prometheus is told: complete from the start, true to the database, and bounded."""
+"""What Prometheus is given: complete from the start, true to the database, and bounded."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def made(*sources: str) -> Metrics:
     return metrics
 
 
-def told(metrics: Metrics, protea: Protea, memory: SourceState | None = None, **kwargs: int) -> SweepReport:
-    """A sweep that the metrics are told of."""
+def sweep_into(metrics: Metrics, protea: Protea, memory: SourceState | None = None, **kwargs: int) -> SweepReport:
+    """A sweep whose report reaches the metrics."""
     breaker = Breaker(50, kwargs.get("share", 1))
     options = SweepOptions("test-host", kwargs.get("batch_size", 1000), breaker)
     report = sweep(protea.source(), DowntimeTracker(0), memory or SourceState(), options, None, metrics)
@@ -91,7 +91,7 @@ def test_promtool_finds_nothing_to_say(protea: Protea) -> None:
 
 def _after_a_sweep(metrics: Metrics, protea: Protea) -> bytes:
     protea.stale(operation='a "kind"\n\\with\u00e4')
-    assert told(metrics, protea).reaped == 1
+    assert sweep_into(metrics, protea).reaped == 1
     return generate_latest(metrics.registry)
 
 
@@ -101,7 +101,7 @@ def test_counter_of_reaped_jobs_equals_the_failed_rows(protea: Protea) -> None:
         for _ in range(count):
             protea.stale(operation=operation)
     protea.job()
-    told(metrics, protea, batch_size=3)
+    sweep_into(metrics, protea, batch_size=3)
     found = samples(metrics)
     by_kind = {
         kind: found.value("reaper_jobs_reaped_total", source="main", kind=kind, reason="JobTimeout")
@@ -116,7 +116,7 @@ def test_kinds_beyond_fifty_are_counted_as_other(protea: Protea) -> None:
     metrics = made("main")
     for number in range(MAX_KINDS + 20):
         protea.stale(operation=f"kind {number}")
-    told(metrics, protea, batch_size=10)
+    sweep_into(metrics, protea, batch_size=10)
     found = samples(metrics)
     labels = [s.labels for s in found.families["reaper_jobs_reaped"].samples if s.name.endswith("_total")]
     kinds = {each["kind"] for each in labels}
@@ -131,7 +131,7 @@ def test_gauges_tell_what_the_survey_found(protea: Protea) -> None:
     protea.event(protea.job(age=7 * HOUR))
     protea.job(age=10)
     protea.job(status="queued")
-    told(metrics, protea)
+    sweep_into(metrics, protea)
     found = samples(metrics)
     value = {name: found.value(name, source="main") for name in BY_SOURCE}
     assert value["reaper_jobs_running"] == 3
@@ -147,7 +147,7 @@ def test_gauges_tell_what_the_survey_found(protea: Protea) -> None:
 
     # Nothing runs any more: nothing is left over from before.
     protea.connection.execute("UPDATE job SET status = 'succeeded'")
-    told(metrics, protea)
+    sweep_into(metrics, protea)
     found = samples(metrics)
     gauges = ("running", "stale", "spared")
     assert [found.value(f"reaper_jobs_{name}", source="main") for name in gauges] == [0, 0, 0]
@@ -207,7 +207,7 @@ def test_only_who_has_swept_has_success(protea: Protea) -> None:
         if outcome is not Outcome.DONE:
             metrics.swept(SweepReport("main", "1", outcome, 0.1))
     assert samples(metrics).value("reaper_last_success_timestamp_seconds", source="main") == 0
-    told(metrics, protea)
+    sweep_into(metrics, protea)
     assert (samples(metrics).value("reaper_last_success_timestamp_seconds", source="main") or 0) > 1.7e9
 
 
@@ -244,7 +244,7 @@ def test_refused_job_is_counted(protea: Protea) -> None:
     protea.stale()
     protea.connection.execute("ALTER TABLE job ADD CHECK (operation <> 'refused' OR status <> 'failed')")
     for _ in range(2):
-        told(metrics, protea, memory)
+        sweep_into(metrics, protea, memory)
     found = samples(metrics)
     # Left alone for a while after that: counted once.
     assert found.value("reaper_jobs_refused_total", source="main") == 1
@@ -265,7 +265,7 @@ def test_series_of_a_removed_source_do_not_return_with_its_last_sweep() -> None:
 def test_standby_counts_no_jobs(protea: Protea) -> None:
     metrics = made("main")
     protea.job(age=10)
-    told(metrics, protea)
+    sweep_into(metrics, protea)
     metrics.swept(SweepReport("main", "2", Outcome.STANDBY, 0.1))
     found = samples(metrics)
     assert found.value("reaper_jobs_running", source="main") == 0

@@ -116,11 +116,11 @@ class TaskSystem:
         profile = resolve("shed", {"shed": {**tomllib.loads(SHED), **changes}})
         return Source("main", self.database.url, profile, thresholds(), PATIENCE)
 
-    def purge(self, source: Source | None = None, told: PurgeRecorder | None = None, **options: Any) -> PurgeReport:
+    def purge(self, source: Source | None = None, recorder: PurgeRecorder | None = None, **options: Any) -> PurgeReport:
         return purge(
             source or self.source(),
             PurgeOptions(**{"days_to_keep": 30, "batch_size": 10, **options}),
-            told or PurgeRecorder(),
+            recorder or PurgeRecorder(),
         )
 
 
@@ -252,24 +252,24 @@ def test_rows_are_met_once_however_the_pages_fall(system: TaskSystem, batch_size
     pinned = set(parts[::5])
     system.attach("pin", *pinned)
     system.session.do("UPDATE task SET ended = (SELECT * FROM (SELECT min(ended) FROM task) AS t) WHERE part > 'p0020'")
-    told = PurgeRecorder()
-    report = system.purge(told=told, batch_size=batch_size, page_size=page_size)
+    recorder = PurgeRecorder()
+    report = system.purge(recorder=recorder, batch_size=batch_size, page_size=page_size)
     assert system.left() == pinned
-    assert (report.purged, sum(told.batches), max(told.batches) <= batch_size) == (32, 32, True)
+    assert (report.purged, sum(recorder.batches), max(recorder.batches) <= batch_size) == (32, 32, True)
 
 
 def test_oldest_rows_are_deleted_first(system: TaskSystem) -> None:
     ages = {system.task(ended=age): age for age in (50, 35, 44, 90)}
-    told = PurgeRecorder()
-    system.purge(told=told, batch_size=2, should_stop=lambda: len(told.batches) == 1)
+    recorder = PurgeRecorder()
+    system.purge(recorder=recorder, batch_size=2, should_stop=lambda: len(recorder.batches) == 1)
     assert sorted(ages[part] for part in system.left()) == [35, 44]
 
 
 def test_stopped_purge_ends_after_its_batch_and_the_next_one_goes_on(system: TaskSystem) -> None:
     parts = [system.task() for _ in range(30)]
     system.attach("note", *parts)
-    told = PurgeRecorder()
-    report = system.purge(told=told, should_stop=lambda: len(told.batches) == 2)
+    recorder = PurgeRecorder()
+    report = system.purge(recorder=recorder, should_stop=lambda: len(recorder.batches) == 2)
     assert (report.outcome, report.purged) == (Outcome.STOPPED, 20)
     assert len(system.left()) == 10 and system.left() == system.left("note")
     assert system.purge().purged == 10
@@ -344,7 +344,7 @@ def test_row_that_runs_again_at_any_moment_stays_or_was_deleted_before(system: T
                 with impatient(system) as worker:
                     try:
                         restarted.append(worker.do("UPDATE task SET state = 'running' WHERE part = %s", part) == 1)
-                    except Exception as error:  # noqa: BLE001  of either driver: somebody holds the row
+                    except Exception as error:  # noqa: BLE001  of either driver: another session holds the row
                         assert "lock" in str(error).lower()
                         restarted.append(False)
 

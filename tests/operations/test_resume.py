@@ -209,8 +209,8 @@ def test_two_resumes_at_once_close_each_job_once(world: World, folder: Path) -> 
     words = ("resume", "--json", "--listen", "1s")
     with reaper.process(*words, REAPER_BATCH_SIZE="3") as one, reaper.process(*words, REAPER_BATCH_SIZE="3") as two:
         outputs = [process.communicate(timeout=60)[0] for process in (one, two)]
-    told = [job["key"] for output in outputs for job in json.loads(output)["closed_jobs"]]
-    assert set(told) == jobs and len(told) == len(jobs)
+    closed = [job["key"] for output in outputs for job in json.loads(output)["closed_jobs"]]
+    assert set(closed) == jobs and len(closed) == len(jobs)
     assert {len(world.audit(job)) for job in jobs} == {1}
 
 

@@ -280,7 +280,7 @@ def test_hostile_names_and_values_of_all_parts_cannot_become_sql(protea: Protea,
     profile = resolve("odd", {"odd": of_rows(n, value)})
     recorder = swept(protea, profile, "requeue_else_fail", 2)
 
-    assert {told.key[0] for told in recorder.reaped_jobs} == {f"stale {value}", "tried"}
+    assert {reaped_job.key[0] for reaped_job in recorder.reaped_jobs} == {f"stale {value}", "tried"}
     states = dict(n.rows(protea, "job", "id", "state"))
     assert (states[f"stale {value}"], states["tried"]) == (f"off {value}", f"queued {value}")
     assert {states[id] for id in states if id not in (f"stale {value}", "tried")} == {f"on {value}"}

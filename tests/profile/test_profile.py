@@ -341,8 +341,8 @@ def test_hostile_names_and_values_stay_names_and_values(protea: Protea, value: s
         source, recorder = source_of(protea, resolve("hostile", {"hostile": profile})), SweepRecorder()
         report = protea.sweep(source, recorder=recorder)
         assert (report.outcome, report.error, report.reaped) == (Outcome.DONE, None, 2), name
-        assert {told.key[0] for told in recorder.reaped_jobs} == {f"stale {value}", "busy"}
-        assert {told.kind for told in recorder.reaped_jobs} == {f"kind {value}"}
+        assert {audit.key[0] for audit in recorder.reaped_jobs} == {f"stale {value}", "busy"}
+        assert {audit.kind for audit in recorder.reaped_jobs} == {f"kind {value}"}
         assert {found.key[0]: found.witness for found in report.newly_spared} == {
             "beats": f"beat {value}",
             "heard": f"events {value}",
@@ -359,8 +359,8 @@ def test_hostile_names_and_values_stay_names_and_values(protea: Protea, value: s
         ).fetchall()
         assert audit == [("JobTimeout", f"kind {value}", value)]
         with source.connect() as connection, source.transaction(connection):
-            [told] = source.lookup.audits(connection, (f"stale {value}",))
-        assert told["witness"] == "start"
+            [reap_audit] = source.lookup.audits(connection, (f"stale {value}",))
+        assert reap_audit["witness"] == "start"
         protea.connection.execute("DROP SCHEMA odd CASCADE")
     assert protea.sweep().outcome is Outcome.DONE  # the table that was to be dropped is there
 

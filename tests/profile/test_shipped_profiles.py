@@ -132,7 +132,7 @@ def test_evidence_is_complete(world: World) -> None:
     job, recorder = world.stale_job(), SweepRecorder()
     [expected] = world.explain(job)
     report = world.sweep(recorder=recorder)
-    [evidence] = world.audit(job) if world.has_audit else [told.evidence for told in recorder.reaped_jobs]
+    [evidence] = world.audit(job) if world.has_audit else [reaped_job.evidence for reaped_job in recorder.reaped_jobs]
     assert evidence is not None
     for name in ("started", "started_from", "last_sign", "witness", "signs", "timeout_from", "stall_from"):
         assert evidence[name] == getattr(expected, name), name
@@ -196,7 +196,7 @@ class Worker:
         self._watcher.close()
 
     def act(self) -> None:
-        """Returns when it is done, or has to wait for somebody."""
+        """Returns when it is done, or has to wait for a lock."""
         acting = self._acting = self._pool.submit(self._act_and_commit)
         wait_until(
             lambda: acting.done() or self._world.database.is_blocked(self._session, self._watcher),
@@ -214,7 +214,7 @@ class Worker:
             try:
                 done = self._act(self._session)
             except Deadlock:
-                # What is asked of everybody who uses such a database: begin anew, a little later.
+                # As every client of such a database has to: begin again, a little later.
                 self._session.rollback()
                 threading.Event().wait(0.05)
             else:

@@ -30,12 +30,14 @@ from tests.support.waiting import wait_until
 
 
 @contextmanager
-def keeping(protea: Protea, told: PurgeRecorder, *, batch_size: int = 10, every: float = 0.2) -> Iterator[Supervisor]:
+def keeping(
+    protea: Protea, recorder: PurgeRecorder, *, batch_size: int = 10, every: float = 0.2
+) -> Iterator[Supervisor]:
     """A supervisor that sweeps and purges."""
     supervisor, sweep_log = Supervisor(), SweepLog()
     swept = runner(protea, sweep_log)
     supervisor.add(swept)
-    supervisor.add_scheduled_purge(ScheduledPurge(swept.source, 30, batch_size, [told]), IntervalTrigger(0, every))
+    supervisor.add_scheduled_purge(ScheduledPurge(swept.source, 30, batch_size, [recorder]), IntervalTrigger(0, every))
     supervisor.start()
     try:
         yield supervisor
@@ -44,54 +46,54 @@ def keeping(protea: Protea, told: PurgeRecorder, *, batch_size: int = 10, every:
 
 
 def test_scheduled_purge_runs_at_the_times_of_its_trigger(protea: Protea) -> None:
-    told = PurgeRecorder()
-    with keeping(protea, told):
+    recorder = PurgeRecorder()
+    with keeping(protea, recorder):
         for _ in range(2):
             finished(protea)
             wait_until(lambda: not protea.statuses(), "a purge")
-        wait_until(lambda: len(told.reports) > 3, "more of them")
-    assert {report.outcome for report in told.reports} == {Outcome.DONE}
+        wait_until(lambda: len(recorder.reports) > 3, "more of them")
+    assert {report.outcome for report in recorder.reports} == {Outcome.DONE}
 
 
 def test_long_purge_does_not_delay_sweeps_nor_overlap_itself(protea: Protea) -> None:
     slow(protea, 0.3)
     finished(protea, 8)
-    supervisor, sweep_log, told = Supervisor(), SweepLog(), PurgeRecorder()
+    supervisor, sweep_log, recorder = Supervisor(), SweepLog(), PurgeRecorder()
     swept = runner(protea, sweep_log)
     supervisor.add(swept)
-    supervisor.add_scheduled_purge(ScheduledPurge(swept.source, 30, 1, [told]), IntervalTrigger(0, 0.1))
+    supervisor.add_scheduled_purge(ScheduledPurge(swept.source, 30, 1, [recorder]), IntervalTrigger(0, 0.1))
     supervisor.start()
-    wait_until(lambda: bool(told.batches), "a batch")
+    wait_until(lambda: bool(recorder.batches), "a batch")
     sweeps = len(sweep_log.sweeps)
-    wait_until(lambda: bool(told.reports), "the end of the purge")
+    wait_until(lambda: bool(recorder.reports), "the end of the purge")
     assert len(sweep_log.sweeps) - sweeps >= 4
-    assert (told.reports[0].purged, told.batches) == (8, [1] * 8)
+    assert (recorder.reports[0].purged, recorder.batches) == (8, [1] * 8)
     assert supervisor.stop(10)
 
 
 def test_stop_ends_a_purge_after_its_batch(protea: Protea) -> None:
     slow(protea, 0.2)
     finished(protea, 40)
-    supervisor, told = Supervisor(), PurgeRecorder()
-    supervisor.add_scheduled_purge(ScheduledPurge(protea.source(), 30, 2, [told]), IntervalTrigger(0, 0.2))
+    supervisor, recorder = Supervisor(), PurgeRecorder()
+    supervisor.add_scheduled_purge(ScheduledPurge(protea.source(), 30, 2, [recorder]), IntervalTrigger(0, 0.2))
     supervisor.start()
-    wait_until(lambda: len(told.batches) >= 2, "two batches")
+    wait_until(lambda: len(recorder.batches) >= 2, "two batches")
     begun = time.monotonic()
     assert supervisor.stop(3)
     assert time.monotonic() - begun < 3
-    assert [report.outcome for report in told.reports] == [Outcome.STOPPED]
-    assert len(protea.statuses()) == 40 - sum(told.batches) > 0
+    assert [report.outcome for report in recorder.reports] == [Outcome.STOPPED]
+    assert len(protea.statuses()) == 40 - sum(recorder.batches) > 0
 
 
 def test_removed_source_is_purged_no_more(protea: Protea) -> None:
-    told = PurgeRecorder()
-    with keeping(protea, told) as supervisor:
-        wait_until(lambda: bool(told.reports), "a purge")
+    recorder = PurgeRecorder()
+    with keeping(protea, recorder) as supervisor:
+        wait_until(lambda: bool(recorder.reports), "a purge")
         supervisor.remove(["main"], 5)
-        before = len(told.reports)
+        before = len(recorder.reports)
         finished(protea)
         time.sleep(0.5)  # longer than two of its intervals: nothing is to happen
-        assert len(told.reports) == before and len(protea.statuses()) == 1
+        assert len(recorder.reports) == before and len(protea.statuses()) == 1
 
 
 def test_replica_without_the_lease_does_not_purge(protea: Protea) -> None:
@@ -112,11 +114,11 @@ def test_replica_without_the_lease_does_not_purge(protea: Protea) -> None:
 
 def test_purge_that_has_lost_its_lease_stops(protea: Protea) -> None:
     finished(protea, 4)
-    source, told = protea.source(), PurgeRecorder()
+    source, recorder = protea.source(), PurgeRecorder()
     lease = purge_lease(source.engine, source.rule.tables, 60)
     rival = purge_lease(source.engine, source.rule.tables, 60)
-    lease.renew_if_due = lambda: not told.batches  # type: ignore[method-assign]
-    report = purge(source, PurgeOptions(30, 1), told, lease)
+    lease.renew_if_due = lambda: not recorder.batches  # type: ignore[method-assign]
+    report = purge(source, PurgeOptions(30, 1), recorder, lease)
     assert (report.outcome, report.purged) == (Outcome.STANDBY, 1)
     assert rival.acquire(), "the lease was not given back"
     rival.release()
@@ -162,8 +164,13 @@ def test_daemon_purges_at_three_on_sunday(protea: Protea, tmp_path: Path) -> Non
         daemon.comes_up()
         assert daemon.value("reaper_purged_total", "main") == 0
         assert len(protea.statuses()) == 6
-        told = daemon.says("Purged 5 finished job(s).", 30)
-        assert (told["source"], told["purged"], told["refused"], told["outcome"]) == ("main", 5, 0, "done")
+        recorder = daemon.says("Purged 5 finished job(s).", 30)
+        assert (recorder["source"], recorder["purged"], recorder["refused"], recorder["outcome"]) == (
+            "main",
+            5,
+            0,
+            "done",
+        )
         assert protea.statuses().keys() == {young}
         daemon.shows("reaper_purged_total", 5, "main")
         daemon.sweeps_on(source="main")
@@ -188,8 +195,8 @@ def test_daemon_stops_in_time_during_a_purge_and_leaves_whole_rows(protea: Prote
         status, seconds = daemon.stop()
         assert (status, seconds < 5) == (0, True)
         left = len(protea.statuses())
-        told = daemon.said(f"Purged {60 - left} finished job(s).")
-        assert [line["outcome"] for line in told] == ["stopped"]
+        recorder = daemon.said(f"Purged {60 - left} finished job(s).")
+        assert [line["outcome"] for line in recorder] == ["stopped"]
     assert 0 < left < 58 and left % 2 == 0
 
 

@@ -44,11 +44,11 @@ def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Database) 
 def warned(reaper: Reaper, table: str = "SCHEDULED_JOBS") -> list[str]:
     """The findings of `check` about the rows of a table; each is in its text output too."""
     [source] = reaper.json("check")["sources"]
-    told = [f for f in source["findings"] if f["subject"] == table and "exists in" in f["message"]]
-    assert {f["level"] for f in told} <= {"warning"}
+    findings = [f for f in source["findings"] if f["subject"] == table and "exists in" in f["message"]]
+    assert {f["level"] for f in findings} <= {"warning"}
     text = flat(reaper("check").stdout)
-    assert all(f"warning: {table}: {f['message']}" in text for f in told)
-    return [f["message"] for f in told]
+    assert all(f"warning: {table}: {f['message']}" in text for f in findings)
+    return [f["message"] for f in findings]
 
 
 def reported(reaper: Reaper) -> list[dict[str, Any]]:

@@ -111,8 +111,8 @@ def test_audit_trail_is_read_newest_first(protea: Protea) -> None:
         protea.connection.execute("UPDATE job SET status = 'running' WHERE id = %s", (job,))
         sweeps.append(protea.sweep().sweep_id)
     with reading(source) as (connection, _):
-        told = source.lookup.audits(connection, (job,))
-        assert [audit["sweep_id"] for audit in told] == sweeps[::-1]
+        reaped_keys = source.lookup.audits(connection, (job,))
+        assert [audit["sweep_id"] for audit in reaped_keys] == sweeps[::-1]
         assert len(source.lookup.audits(connection, (other,))) == 1
         assert source.lookup.audits(connection, (protea.job(),)) == []
 
@@ -339,17 +339,17 @@ def test_keys_of_any_type_are_read_and_bound_unchanged(
     source, recorder = tables.source(), SweepRecorder()
     report = protea.sweep(source, recorder=recorder, batch_size=3)
     assert (report.outcome, report.reaped, report.lost, report.locked_total) == (Outcome.DONE, len(stale), 0, 0)
-    told = {reaped.key for reaped in recorder.reaped_jobs}
-    assert len(told) == len(stale)
-    assert told == tables.failed() == set(tables.audited())
+    reaped_keys = {reaped.key for reaped in recorder.reaped_jobs}
+    assert len(reaped_keys) == len(stale)
+    assert reaped_keys == tables.failed() == set(tables.audited())
     assert len(tables.audited()) == len(stale)
     with reading(source) as (connection, context):
-        for key in told:
+        for key in reaped_keys:
             assert source.lookup.find(connection, key) == key
             [audit] = source.lookup.audits(connection, key)
             assert audit["witness"] == "start"
-        judged = source.lookup.evidence(connection, context, sorted(told))
-        assert [evidence.key for evidence in judged] == sorted(told)
+        judged = source.lookup.evidence(connection, context, sorted(reaped_keys))
+        assert [evidence.key for evidence in judged] == sorted(reaped_keys)
         [left] = source.lookup.list_keys(connection, context, verdict=None, kind=None, limit=10)
     [evidence] = report.newly_spared
     assert evidence.key == left

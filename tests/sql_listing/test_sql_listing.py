@@ -147,7 +147,7 @@ def test_requeue_fail_and_fallback_transitions_are_printed(
         sweeps.once()
         sweeps.seen.clear()
         ago = f"{place.naive_ago}, {place.naive_ago}"
-        for number, tries, twin in ((1, 1, None), (2, 2, None), (3, 1, None), (4, 0, "of somebody")):
+        for number, tries, twin in ((1, 1, None), (2, 2, None), (3, 1, None), (4, 0, "of another")):
             session.do(
                 f"INSERT INTO tasks VALUES (%s, 'working', {ago}, %s, %s)", number, 9 * HOUR, 2 * HOUR, tries, twin
             )

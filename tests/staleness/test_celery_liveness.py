@@ -96,7 +96,7 @@ def test_task_that_no_worker_knows_is_dead_when_its_queue_is_served(runs: VulsRu
         (LivenessReport(trouble="the broker is away"), ("celery",), "Celery: the broker is away"),
         (LivenessReport(), ("celery",), "Celery: no worker of its queue has answered"),
         (ONE_QUEUE, ("celery", "mail"), "Celery: no worker of its queue has answered"),
-        # A worker of a queue that no setting names was met, and has not answered: it may be the one that has the task.
+        # A worker of a queue that no setting names was met, and has not answered: it may have the task.
         (
             LivenessReport(queues=ONE_QUEUE.queues, known=frozenset({"celery", "scans"})),
             ("celery",),
@@ -177,9 +177,9 @@ def test_queue_that_a_row_names_decides_for_its_own_tasks(runs: VulsRuns) -> Non
     )
     report = runs.sweep(liveness, profile=QUEUED)
     assert (report.error, runs.failed()) == (None, {"a"})
-    told = {evidence.key[0]: evidence.unknown for evidence in report.newly_spared}
+    reasons = {evidence.key[0]: evidence.unknown for evidence in report.newly_spared}
     rows = runs.connection.execute("SELECT celery_task_id, id::text FROM task_runs").fetchall()
-    assert {name: told[id_] for name, id_ in rows if id_ in told} == {
+    assert {name: reasons[id_] for name, id_ in rows if id_ in reasons} == {
         "b": "Celery: it may be one of the messages that wait in its queue",
         "c": "Celery: w1 is missing",
         "d": "Celery: no worker of its queue has answered",

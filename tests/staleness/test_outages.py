@@ -97,7 +97,7 @@ def test_outage_that_was_seen_is_not_silence(
     allowance: float,
 ) -> None:
     downtime, source = DowntimeTracker(allowance), protea.source(LIMITS)
-    # What the server itself was not there for, nobody can know: it has been up for a stall window and the allowance.
+    # What happened while the server was away is unknown: it has been up for a stall window and the allowance.
     wait_until_past(protea, server_started(source) + timedelta(seconds=STALL + allowance + 0.1))
     alive, dead = protea.job(age=HOUR), protea.job(age=HOUR)
     protea.event(alive)

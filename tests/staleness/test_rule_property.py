@@ -272,7 +272,7 @@ def check(protea: Protea, world: World, batch_size: int) -> None:
     assert {found.key[0] for found in report.newly_spared} == spared
     after = protea.statuses()
     ended = {id for id in ids if after[id] != before[id]}
-    assert ended == stale == {told.key[0] for told in recorder.reaped_jobs}
+    assert ended == stale == {reaped_job.key[0] for reaped_job in recorder.reaped_jobs}
     assert (report.reaped, report.lost, report.locked_total) == (len(stale), 0, 0)
     assert all(after[id] == "failed" for id in ended)
     audits = protea.connection.execute("SELECT job_id::text FROM job_event WHERE event = 'job.timeout'").fetchall()

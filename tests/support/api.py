@@ -44,7 +44,7 @@ class Answer:
 
 
 class Client:
-    """Bears the token unless told not to."""
+    """Sends the token unless `token` is false."""
 
     def __init__(self, port: int, token: str | None = TOKEN) -> None:
         self._port, self._token = port, token

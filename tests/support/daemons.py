@@ -122,8 +122,11 @@ class Daemon:
 
     @property
     def answers(self) -> list[dict[str, Any]]:
-        told = ("Reaper has a new configuration.", "Reaper refused the new configuration; the old one stays in force.")
-        return [line for line in self.log if line["event"] in told]
+        events = (
+            "Reaper has a new configuration.",
+            "Reaper refused the new configuration; the old one stays in force.",
+        )
+        return [line for line in self.log if line["event"] in events]
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
         """The exit status, and the seconds that it took."""

@@ -29,7 +29,7 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """Each command of a shell block; one that goes on over lines, or with a here-document, is one."""
+        """Each command of a shell block; a command over several lines, or with a here-document, counts as one."""
         return list(_commands(self.text))
 
 

@@ -2,7 +2,7 @@
 () => {
   const found = [];
   const all = (selector) => [...document.querySelectorAll(selector)].filter((each) => each.checkVisibility());
-  const told = (each) => each.outerHTML.slice(0, 160);
+  const html_of = (each) => each.outerHTML.slice(0, 160);
 
   const controls = "a, button, input, select, textarea, summary, dialog, nav, form, [role=img], [role=region], [role=group]";
   for (const each of all(controls)) {
@@ -11,7 +11,7 @@
     const own = each.matches("a, button, summary") ? each.textContent : "";
     const names = [each.getAttribute("aria-label"), own, ...labels];
     if (!each.matches("nav, form") || each.role) {
-      if (!names.some((name) => name?.trim())) found.push(`nameless: ${told(each)}`);
+      if (!names.some((name) => name?.trim())) found.push(`nameless: ${html_of(each)}`);
     }
   }
 
@@ -50,7 +50,7 @@
   found.push(...faint);
 
   for (const each of all("button, select, input:not([type=checkbox])")) {
-    if (each.getBoundingClientRect().height < 24) found.push(`small: ${told(each)}`);
+    if (each.getBoundingClientRect().height < 24) found.push(`small: ${html_of(each)}`);
   }
   for (const name of ["h1", "main", "body > header", "body > footer"]) {
     if (document.querySelectorAll(name).length !== 1) found.push(`not just one: ${name}`);

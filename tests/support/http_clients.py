@@ -120,10 +120,10 @@ class Answer:
 
     @property
     def detail(self) -> str:
-        told = json.loads(self.body)
-        assert list(told) == ["detail"]
-        assert isinstance(told["detail"], str)
-        return told["detail"]
+        error_document = json.loads(self.body)
+        assert list(error_document) == ["detail"]
+        assert isinstance(error_document["detail"], str)
+        return error_document["detail"]
 
     @property
     def document(self) -> Any:

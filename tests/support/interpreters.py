@@ -21,7 +21,7 @@ def claimed() -> list[str]:
 
 
 def interpreter(version: str) -> str | None:
-    """A Python of that version that can be run: from PATH, or one that pyenv has built. None where there is none."""
+    """A Python of that version that can be run: from PATH, or built by pyenv. None where there is none."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     built = sorted(map(str, pyenv.glob(f"versions/{version}.*/bin/python{version}")), reverse=True)
     # pyenv's shims have the names of all versions, and fail for those that are not switched on.

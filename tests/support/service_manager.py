@@ -30,15 +30,19 @@ class Manager:
                 return self._messages
             self._messages.append(dict(line.split("=", 1) for line in text.split("\n")))
 
-    def told(self, name: str) -> list[str]:
+    def received(self, name: str) -> list[str]:
         return [message[name] for message in self.messages if name in message]
 
     def hears(self, name: str, more: int = 1, seconds: float = 15) -> str:
         """Wait for so many more of these; the newest."""
-        goal = len(self.told(name)) + more
-        wait_until(lambda: len(self.told(name)) >= goal, f"{name} from the daemon", seconds)
-        return self.told(name)[-1]
+        goal = len(self.received(name)) + more
+        wait_until(lambda: len(self.received(name)) >= goal, f"{name} from the daemon", seconds)
+        return self.received(name)[-1]
 
     def says(self, status: str, seconds: float = 15) -> None:
         """Wait until the newest STATUS holds these words."""
-        wait_until(lambda: any(status in told for told in self.told("STATUS")[-1:]), f"STATUS with {status!r}", seconds)
+        wait_until(
+            lambda: any(status in received for received in self.received("STATUS")[-1:]),
+            f"STATUS with {status!r}",
+            seconds,
+        )

@@ -90,7 +90,7 @@ class Tasks:
         due: float | None = None,
         **columns: Any,
     ) -> str:
-        """A working task, stale unless told otherwise; its key. It was made when it started, or `made` ago."""
+        """A working task, stale by default; its key. It was made when it started, or `made` ago."""
         moments = {"started": age, "made": age if made is None else made, "beat": beat, "due": due}
         row = {"id": number, "kind": "embed", "state": "working", **columns}
         names = ", ".join([*row, *moments])

@@ -32,7 +32,7 @@ def tasks(request: pytest.FixtureRequest) -> Iterator[Tasks]:
 
 
 def slow_while_there_are_parts(tasks: Tasks) -> Source:
-    """Whoever asks which tasks run waits for long then, and half a second is all that a statement may take."""
+    """A query for the running tasks waits for long then, and a statement may take half a second only."""
     busy = "BENCHMARK(1000000000, MD5('x')) = 0" if tasks.mariadb else "pg_sleep(20) IS NOT NULL"
     table = "task_part" if tasks.mariadb else "public.task_part"
     asked = f"{{id}} > 0 AND (SELECT CASE WHEN count(*) > 0 THEN {busy} ELSE 1 = 1 END FROM {table})"
@@ -49,7 +49,7 @@ def slow(tasks: Tasks) -> Iterator[None]:
 
 
 def disk_full(tasks: Tasks) -> AbstractContextManager[None]:
-    """Meanwhile nobody can write to the log."""
+    """Meanwhile no session can write to the log."""
     said = "SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = 1021" if tasks.mariadb else "RAISE disk_full"
     return tasks.interfering("task_log", "INSERT", "1 = 1", said)
 

@@ -52,8 +52,8 @@ def test_many_late_signs_are_listed_up_to_a_hundred_and_counted() -> None:
     sign = LateSign(("1",), "embed", "JobTimeout", "t", 1.0, "job_event", "event", "job_event", "t", "failed")
     with capture_logs() as lines:
         DaemonLog().swept(SweepReport("main", "1", Outcome.DONE, 0.1, late=[sign] * 130, looked_back=True))
-    told = [line["event"] for line in lines]
-    assert told == ["A reaped job showed a sign of life afterwards; it may have been ended wrongly."] * 100 + [
+    logged = [line["event"] for line in lines]
+    assert logged == ["A reaped job showed a sign of life afterwards; it may have been ended wrongly."] * 100 + [
         "More reaped jobs showed a sign of life afterwards."
     ]
     assert lines[-1]["jobs"] == 30 and {line["log_level"] for line in lines} == {"error"}
@@ -126,26 +126,26 @@ def test_database_that_goes_away_during_the_scan_fails_the_sweep(protea: Protea,
 
 def test_daemon_reports_late_signs_of_a_slow_worker(protea: Protea, tmp_path: Path) -> None:
     job = protea.stale(operation="embed")
-    told = "A reaped job showed a sign of life afterwards; it may have been ended wrongly."
+    logged = "A reaped job showed a sign of life afterwards; it may have been ended wrongly."
     with psycopg.connect(protea.libpq, autocommit=True) as worker:
         worker.execute("SELECT status FROM job WHERE id = %s", (job,))
         with Daemon(tmp_path, database_url=protea.libpq) as daemon:
             daemon.comes_up()
             wait_until(lambda: protea.status(job) == "failed", "the reap")
             daemon.sweeps_on(2)
-            assert daemon.said(told) == []
+            assert daemon.said(logged) == []
             worker.execute("INSERT INTO job_event (job_id, event) VALUES (%s, 'progress')", (job,))
-            line = daemon.says(told)
+            line = daemon.says(logged)
             assert (line["level"], line["job"], line["kind"], line["what"]) == ("error", job, "embed", "event")
             assert (line["witness"], line["late_witness"]) == ("job_event", "job_event")
             assert line["silence_seconds"] == pytest.approx(2 * HOUR, abs=60)
             # It does not ask whether the job is still its own.
             worker.execute("UPDATE job SET status = 'succeeded', finished_at = now() WHERE id = %s", (job,))
-            line = daemon.says(told, what="status")
+            line = daemon.says(logged, what="status")
             assert (line["status"], line["status_then"], line["finished"]) == ("succeeded", "failed", True)
             assert line["told_before"] is True
             daemon.sweeps_on(2)
-            assert len(daemon.said(told)) == 2
+            assert len(daemon.said(logged)) == 2
             assert daemon.metrics.value("reaper_late_signs_total", source="default", kind="embed") == 1
             assert daemon.metrics.value("reaper_late_signs_total", source="default", kind="other") == 0
 

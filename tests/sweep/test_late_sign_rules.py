@@ -97,8 +97,8 @@ def test_heartbeat_and_log_line_are_late_signs_each(tasks: Tasks) -> None:
     assert sweeps.late() == []
     tasks.sets("heartbeat_at = {now}", 1)
     tasks.writes(2)
-    told = {sign.key: (sign.witness, sign.what) for sign in sweeps.late()}
-    assert told == {("1", "a"): ("heartbeat", "event"), ("2", "a"): ("line", "event")}
+    signs = {sign.key: (sign.witness, sign.what) for sign in sweeps.late()}
+    assert signs == {("1", "a"): ("heartbeat", "event"), ("2", "a"): ("line", "event")}
 
 
 def test_requeued_job_is_tracked_until_it_is_started_again(tasks: Tasks) -> None:

@@ -215,11 +215,11 @@ def test_sweep_without_ended_jobs_runs_no_scan_for_late_signs(protea: Protea, sw
 
 
 def test_job_ended_by_an_operator_through_the_daemon_is_tracked_too(protea: Protea) -> None:
-    told: list[SweepReport] = []
+    reports: list[SweepReport] = []
 
     class ReportRecorder(SweepRecorder):
         def swept(self, report: SweepReport) -> None:
-            told.append(report)
+            reports.append(report)
 
     source = protea.source()
     runner = SourceRunner(
@@ -231,7 +231,7 @@ def test_job_ended_by_an_operator_through_the_daemon_is_tracked_too(protea: Prot
     assert runner.tick() is not None
     runner.stop()
     assert runner.join(5)
-    [sign] = told[0].late
+    [sign] = reports[0].late
     assert (sign.key, sign.reason, sign.what) == ((job,), "ManualTimeout", "event")
 
 

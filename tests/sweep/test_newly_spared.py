@@ -14,16 +14,16 @@ def test_job_that_passes_its_timeout_alive_is_reported_once(protea: Protea) -> N
     for job in (first, second):
         protea.event(job, age=-2 * HOUR)
 
-    def told(later: timedelta) -> list[str]:
+    def newly_spared_at(later: timedelta) -> list[str]:
         report = protea.sweep(protea.as_of(now + later), memory=memory)
         assert report.newly_spared_total == len(report.newly_spared)
         return [evidence.key[0] for evidence in report.newly_spared]
 
-    assert told(timedelta(0)) == [first]
-    assert told(timedelta(minutes=1)) == []
-    assert told(timedelta(minutes=59)) == []
-    assert told(timedelta(minutes=61)) == [second]
-    assert told(timedelta(minutes=62)) == []
+    assert newly_spared_at(timedelta(0)) == [first]
+    assert newly_spared_at(timedelta(minutes=1)) == []
+    assert newly_spared_at(timedelta(minutes=59)) == []
+    assert newly_spared_at(timedelta(minutes=61)) == [second]
+    assert newly_spared_at(timedelta(minutes=62)) == []
     assert protea.sweep(protea.as_of(now + timedelta(minutes=62))).newly_spared_total == 2
 
 

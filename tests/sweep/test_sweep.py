@@ -347,10 +347,10 @@ def test_audit_event_holds_all_of_the_evidence(protea: Protea) -> None:
         "No sign of life for 2h 0m (stall window 30m) after running for 8h 0m (timeout 6h); "
         f"last sign of life at {fields['last_sign'][:19]}Z from child job."
     )  # fmt: skip
-    [told] = recorder.reaped_jobs
-    assert told.key == (parent,)
-    assert (told.reason, told.kind, told.witness) == ("JobTimeout", "embed", "child job")
-    assert (told.age_seconds, told.silence_seconds) == (fields["age_seconds"], fields["silence_seconds"])
+    [reaped_job] = recorder.reaped_jobs
+    assert reaped_job.key == (parent,)
+    assert (reaped_job.reason, reaped_job.kind, reaped_job.witness) == ("JobTimeout", "embed", "child job")
+    assert (reaped_job.age_seconds, reaped_job.silence_seconds) == (fields["age_seconds"], fields["silence_seconds"])
 
 
 def test_columns_that_the_transition_does_not_name_stay(protea: Protea) -> None:
@@ -383,7 +383,7 @@ def test_batches_of_any_size_end_all_of_them(protea: Protea, batch_size: int) ->
     assert (report.outcome, report.reaped, report.lost, report.locked_total) == (Outcome.DONE, 10, 0, 0)
     assert {job for job, status in protea.statuses().items() if status == "failed"} == stale
     assert protea.status(alive) == "running"
-    assert {told.key for told in recorder.reaped_jobs} == {(job,) for job in stale}
+    assert {reaped_job.key for reaped_job in recorder.reaped_jobs} == {(job,) for job in stale}
     assert all(len(protea.audits(job)) == 1 for job in stale)
     assert 0 < report.longest_transaction_seconds <= report.duration_seconds
 

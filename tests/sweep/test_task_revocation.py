@@ -1,4 +1,4 @@
-"""Celery's workers are told to end what they still execute of ended jobs, and nothing else."""
+"""Tasks of ended jobs that Celery's workers still execute are revoked, and nothing else."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def executing(trouble: str | None = None, alive: Sequence[str] = (), **tasks: st
 
 @dataclass
 class Workers:
-    """They say what they execute, and remember what they were told to end."""
+    """They report what they execute, and record what was revoked."""
 
     liveness: LivenessReport = field(default_factory=LivenessReport)
-    told: list[list[str]] = field(default_factory=list)
+    revoked: list[list[str]] = field(default_factory=list)
     away: bool = False
     before: Callable[[], object] = lambda: None
 
@@ -48,7 +48,7 @@ class Workers:
 
     def revoke(self, ids: Sequence[str]) -> None:
         self.before()
-        self.told.append(sorted(ids))
+        self.revoked.append(sorted(ids))
         if self.away:
             raise ProbeUnavailable("no worker answered")
 
@@ -57,81 +57,81 @@ def job(task: str | None, key: Key = ("1",)) -> ReapedJob:
     return ReapedJob(key, "JobTimeout", "7", 9 * HOUR, 9 * HOUR, "start", task)
 
 
-# --- what is told ----------------------------------------------------------------------------------------------
+# --- what is revoked ----------------------------------------------------------------------------------------------
 
 
 def test_task_of_an_ended_job_is_revoked_while_a_worker_executes_it() -> None:
-    workers, told = Workers(), dict[str, str]()
-    revoking = TaskRevocation(workers, told)
+    workers, revoked = Workers(), dict[str, str]()
+    revoking = TaskRevocation(workers, revoked)
     revoking.revoke_tasks_of(
         [job("a"), job("b"), job(None), job("waits")], executing(a="w1", other="w2", alive=["waits"])
     )
-    assert (workers.told, told, revoking.trouble) == ([["a"]], {"a": "w1"}, None)
+    assert (workers.revoked, revoked, revoking.trouble) == ([["a"]], {"a": "w1"}, None)
 
 
 @pytest.mark.parametrize("liveness", [None, executing(), executing(other="w1")])
 def test_no_worker_is_told_of_a_task_that_none_executes(liveness: LivenessReport | None) -> None:
-    workers, told = Workers(), dict[str, str]()
-    TaskRevocation(workers, told).revoke_tasks_of([job("a"), job(None)], liveness)
-    assert (workers.told, told) == ([], {})
+    workers, revoked = Workers(), dict[str, str]()
+    TaskRevocation(workers, revoked).revoke_tasks_of([job("a"), job(None)], liveness)
+    assert (workers.revoked, revoked) == ([], {})
 
 
 def test_task_that_the_same_worker_still_executes_is_revoked_again_and_told_as_trouble() -> None:
-    workers, told = Workers(), {"a": "w1", "b": "w2"}
-    revoking = TaskRevocation(workers, told)
+    workers, revoked = Workers(), {"a": "w1", "b": "w2"}
+    revoking = TaskRevocation(workers, revoked)
     revoking.retry_earlier(executing(a="w1", b="w2", c="w1"))
-    assert (workers.told, told) == ([["a", "b"]], {"a": "w1", "b": "w2"})
+    assert (workers.revoked, revoked) == ([["a", "b"]], {"a": "w1", "b": "w2"})
     assert revoking.trouble == "2 task(s) of ended jobs are still being executed"
 
 
 def test_task_that_another_worker_has_taken_up_since_is_not_revoked() -> None:
-    """Its message came back, and somebody has begun it anew: that run is not the one that was ended."""
-    workers, told = Workers(), {"a": "w1", "b": "w1"}
-    revoking = TaskRevocation(workers, told)
+    """Its message came back, and a worker has begun it again: that run is not the one that was ended."""
+    workers, revoked = Workers(), {"a": "w1", "b": "w1"}
+    revoking = TaskRevocation(workers, revoked)
     revoking.retry_earlier(executing(a="w2", b="w1"))
-    assert (workers.told, told) == ([["b"]], {"b": "w1"})
+    assert (workers.revoked, revoked) == ([["b"]], {"b": "w1"})
     assert revoking.trouble == "1 task(s) of ended jobs are still being executed"
 
 
 def test_task_that_has_ended_is_forgotten() -> None:
-    workers, told = Workers(), {"a": "w1", "b": "w1"}
-    revoking = TaskRevocation(workers, told)
+    workers, revoked = Workers(), {"a": "w1", "b": "w1"}
+    revoking = TaskRevocation(workers, revoked)
     revoking.retry_earlier(executing(c="w1", alive=["b"]))
-    assert (workers.told, told, revoking.trouble) == ([], {}, None)
+    assert (workers.revoked, revoked, revoking.trouble) == ([], {}, None)
 
 
 def test_workers_that_could_not_be_told_are_told_with_the_next_sweep_and_not_with_each_batch() -> None:
-    workers, told = Workers(away=True), dict[str, str]()
+    workers, revoked = Workers(away=True), dict[str, str]()
     liveness = executing(a="w1", b="w2", c="w3")
-    revoking = TaskRevocation(workers, told)
+    revoking = TaskRevocation(workers, revoked)
     revoking.revoke_tasks_of([job("a")], liveness)
     revoking.revoke_tasks_of([job("b")], liveness)
-    assert (workers.told, told) == ([["a"]], {"a": "w1", "b": "w2"})
+    assert (workers.revoked, revoked) == ([["a"]], {"a": "w1", "b": "w2"})
     assert revoking.trouble == "tasks of ended jobs may still be executed: no worker answered"
     workers.away = False
-    revoking = TaskRevocation(workers, told)
+    revoking = TaskRevocation(workers, revoked)
     revoking.retry_earlier(liveness)
-    assert workers.told == [["a"], ["a", "b"]]
+    assert workers.revoked == [["a"], ["a", "b"]]
 
 
 def test_workers_that_could_not_be_told_again_are_not_told_of_each_batch_either() -> None:
-    workers, told = Workers(away=True), {"a": "w1"}
+    workers, revoked = Workers(away=True), {"a": "w1"}
     liveness = executing(a="w1", b="w2")
-    revoking = TaskRevocation(workers, told)
+    revoking = TaskRevocation(workers, revoked)
     revoking.retry_earlier(liveness)
     revoking.revoke_tasks_of([job("b")], liveness)
-    assert (workers.told, told) == ([["a"]], {"a": "w1", "b": "w2"})
+    assert (workers.revoked, revoked) == ([["a"]], {"a": "w1", "b": "w2"})
     assert revoking.trouble == "tasks of ended jobs may still be executed: no worker answered"
 
 
 def test_task_that_does_not_end_delays_no_other() -> None:
-    workers, told = Workers(), {"stubborn": "w1"}
+    workers, revoked = Workers(), {"stubborn": "w1"}
     liveness = executing(stubborn="w1", a="w2")
-    revoking = TaskRevocation(workers, told)
+    revoking = TaskRevocation(workers, revoked)
     revoking.retry_earlier(liveness)
     revoking.revoke_tasks_of([job("a")], liveness)
-    assert workers.told == [["stubborn"], ["a"]]
-    assert told == {"stubborn": "w1", "a": "w2"}
+    assert workers.revoked == [["stubborn"], ["a"]]
+    assert revoked == {"stubborn": "w1", "a": "w2"}
     assert revoking.trouble == "1 task(s) of ended jobs are still being executed"
 
 
@@ -184,7 +184,7 @@ def test_sweep_revokes_what_it_has_ended_after_the_commit_and_nothing_else(runs:
     report = runs.sweep(executing(hung="w1", young="w1", waiting="w2", other="w2", alive=["reserved"]))
     assert (report.reaped, report.census and report.census.spared) == (2, 3)
     assert runs.failed() == {"hung", "lost"}
-    assert (runs.workers.told, seen) == ([["hung"]], [{"hung", "lost"}])
+    assert (runs.workers.revoked, seen) == ([["hung"]], [{"hung", "lost"}])
     assert runs.memory.unconfirmed_revocations == {"hung": "w1"} and report.revoke_trouble is None
 
 
@@ -193,10 +193,10 @@ def test_sweep_tells_again_only_of_tasks_that_the_same_worker_has(runs: VulsRuns
         runs.add(task)
     runs.sweep(executing(kept="w1", moved="w1", over="w1"))
     report = runs.sweep(executing(kept="w1", moved="w2"))
-    assert runs.workers.told == [["kept", "moved", "over"], ["kept"]]
+    assert runs.workers.revoked == [["kept", "moved", "over"], ["kept"]]
     assert report.revoke_trouble == "1 task(s) of ended jobs are still being executed"
     assert runs.sweep(executing(moved="w2")).revoke_trouble is None
-    assert len(runs.workers.told) == 2 and runs.memory.unconfirmed_revocations == {}
+    assert len(runs.workers.revoked) == 2 and runs.memory.unconfirmed_revocations == {}
 
 
 @pytest.mark.parametrize(
@@ -208,13 +208,13 @@ def test_sweep_that_ends_nothing_revokes_nothing(runs: VulsRuns, options: SweepO
     runs.memory.unconfirmed_revocations["earlier"] = "w1"
     runs.add("hung")
     assert runs.sweep(executing(hung="w1", earlier="w1"), options).outcome is outcome
-    assert (runs.workers.told, runs.failed(), runs.memory.unconfirmed_revocations) == ([], set(), {"earlier": "w1"})
+    assert (runs.workers.revoked, runs.failed(), runs.memory.unconfirmed_revocations) == ([], set(), {"earlier": "w1"})
 
 
 def test_sweep_that_could_not_ask_the_workers_forgets_nobody_and_tells_nobody(runs: VulsRuns) -> None:
     runs.memory.unconfirmed_revocations["earlier"] = "w1"
     report = runs.sweep(executing(trouble="the broker is away"))
     assert (report.witness_trouble, report.revoke_trouble) == ("the broker is away", None)
-    assert (runs.workers.told, runs.memory.unconfirmed_revocations) == ([], {"earlier": "w1"})
+    assert (runs.workers.revoked, runs.memory.unconfirmed_revocations) == ([], {"earlier": "w1"})
     runs.sweep(executing(earlier="w1"))
-    assert runs.workers.told == [["earlier"]]
+    assert runs.workers.revoked == [["earlier"]]

@@ -13,7 +13,7 @@ import pytest
 from tests.support.monitoring import ALERTMANAGER, AlertReceiver, alertmanager, program, run_program
 from tests.support.waiting import wait_until
 
-MOST_HOURS = 5 * 24  # --data.retention, unless somebody says otherwise
+MOST_HOURS = 5 * 24  # the default of --data.retention
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def settled(port: int, alerts: int) -> dict[tuple[str, str | None], bool]:
 
 
 def silenced(port: int) -> dict[tuple[str, str | None], bool]:
-    """By name and environment: whether another alert keeps it from being told."""
+    """By name and environment: whether another alert silences it."""
     return {
         (each["labels"]["alertname"], each["labels"].get("env")): bool(each["status"]["inhibitedBy"])
         for each in ask(port, "GET", "alerts")
@@ -104,6 +104,8 @@ def test_server_that_takes_twenty_sources_along_is_one_page(manager: int) -> Non
 
 def test_repeat_intervals_are_within_the_retention_of_alertmanager() -> None:
     hours = {"h": 1, "d": 24}
-    told = [line.split(":")[1].strip() for line in ALERTMANAGER.read_text().splitlines() if "repeat_interval:" in line]
-    assert told
-    assert all(int(each[:-1]) * hours[each[-1]] <= MOST_HOURS for each in told), told
+    intervals = [
+        line.split(":")[1].strip() for line in ALERTMANAGER.read_text().splitlines() if "repeat_interval:" in line
+    ]
+    assert intervals
+    assert all(int(each[:-1]) * hours[each[-1]] <= MOST_HOURS for each in intervals), intervals

@@ -1,4 +1,4 @@
-"""The alerts: right by Prometheus's own tools, each with a case and a runbook, and they reach somebody."""
+"""The alerts: right by Prometheus's own tools, each with a case and a runbook, and they reach a receiver."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ recorded = [rule for group in read(RECORDING)["groups"] for rule in group["rules
 def test_promtool_finds_nothing_to_say() -> None:
     lint = (program("promtool"), "check")
     for words in (("rules", "--lint=all", "--lint-fatal", RECORDING, ALERTS), ("config", RULES / "prometheus.yml")):
-        status, told = run_program(*lint, *words)
-        assert (status, "FAILED" in told) == (0, False), told
+        status, tool_output = run_program(*lint, *words)
+        assert (status, "FAILED" in tool_output) == (0, False), tool_output
 
 
 @pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
 def test_alerts_fire_when_they_should_and_only_then(file: Path) -> None:
-    status, told = run_program(program("promtool"), "test", "rules", file)
-    assert status == 0, told
+    status, tool_output = run_program(program("promtool"), "test", "rules", file)
+    assert status == 0, tool_output
 
 
 def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
@@ -149,17 +149,17 @@ def test_longest_timeout_is_that_of_the_kind_with_the_longest(tmp_path: Path) ->
 
 
 def test_amtool_finds_nothing_to_say() -> None:
-    status, told = run_program(program("amtool"), "check-config", ALERTMANAGER)
-    assert (status, "FAILED" in told) == (0, False), told
+    status, tool_output = run_program(program("amtool"), "check-config", ALERTMANAGER)
+    assert (status, "FAILED" in tool_output) == (0, False), tool_output
 
 
 @pytest.mark.parametrize(("severity", "receiver"), [("page", "pager"), ("ticket", "tickets"), ("info", "chat")])
 def test_alert_goes_where_its_severity_says(severity: str, receiver: str) -> None:
     options = (f"--config.file={ALERTMANAGER}", f"--verify.receivers={receiver}")
-    status, told = run_program(
+    status, tool_output = run_program(
         program("amtool"), "config", "routes", "test", *options, f"severity={severity}", "source=main"
     )
-    assert status == 0, told
+    assert status == 0, tool_output
 
 
 def test_inhibit_rules_name_alerts_that_exist() -> None:
@@ -195,12 +195,12 @@ def test_every_anchor_that_the_runbook_names_is_one_of_its_own() -> None:
 
 
 def test_runbook_sorts_the_alerts_as_their_labels_do() -> None:
-    told: dict[str, str] = {}
+    tool_output: dict[str, str] = {}
     for severity, names in re.findall(
         r"^\| (page|ticket|info) \|.*\| ([\w, ]+) \|$", RUNBOOK.read_text(), re.MULTILINE
     ):
-        told |= dict.fromkeys(names.split(", "), severity)
-    assert told == {name: rule["labels"]["severity"] for name, rule in alerts.items()}
+        tool_output |= dict.fromkeys(names.split(", "), severity)
+    assert tool_output == {name: rule["labels"]["severity"] for name, rule in alerts.items()}
 
 
 def test_every_other_command_of_the_runbook_is_one_of_those_that_every_host_has() -> None:
@@ -223,7 +223,7 @@ def test_runbook_command_does_what_it_says(protea: Protea, tmp_path: Path, line:
     job = protea.stale()
     reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": protea.url})
     result = reaper(*words_of(line, job))
-    # A fence that is not there is told by the status, too.
+    # The exit status, too, says that the fence is missing.
     assert result.exit_code == (1 if line.startswith("reaper fence status") else 0), result.output
     assert result.stdout.strip()
     changes = line.startswith(("reaper fail", "reaper sweep")) and "--dry-run" not in line

@@ -33,13 +33,13 @@ def page(browser: Browser, daemon: ApiDaemon) -> Iterator[Page]:
 
 
 def keep(page: Page, name: str) -> None:
-    """A picture for whoever wants to see what a test saw: `PAGE_PICTURES` says where."""
+    """A picture of what a test saw: `PAGE_PICTURES` says where."""
     if folder := os.environ.get("PAGE_PICTURES"):
         page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
 def scene(protea: Protea) -> tuple[str, str]:
-    """A stale job and one that is spared, beside some young ones."""
+    """A stale job and a spared job, beside some young ones."""
     stale = protea.stale(age=8 * HOUR, operation="predict_go_terms")
     spared = protea.job(age=9 * HOUR, operation="compute_embeddings")
     protea.event(spared, age=MINUTE)
@@ -207,7 +207,7 @@ def test_job_is_failed_with_its_evidence_in_the_dialog(page: Page, protea: Prote
     confirm = dialog.get_by_role("button", name="Fail", exact=True)
     confirm.click()
     expect(dialog).to_be_visible()
-    assert protea.status(spared) == "running", "nobody said why"
+    assert protea.status(spared) == "running", "no reason was given"
     dialog.get_by_label("Reason").fill("its node is gone")
     keep(page, "fail")
     confirm.click()
@@ -297,7 +297,7 @@ def test_keyboard_is_enough_for_every_action(page: Page, protea: Protea) -> None
     page.keyboard.press("Enter")
 
     def reach(name: str) -> None:
-        """As somebody goes who sees only where the focus is."""
+        """As a user navigates who sees only where the focus is."""
         for _ in range(40):
             page.keyboard.press("Tab")
             at = "() => document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent.trim()"
@@ -353,7 +353,7 @@ def test_halt_of_a_standby_says_that_another_replica_sweeps(
 
 
 class DelayedAnswer:
-    """The first answer to a request is kept back until somebody lets it go; those after it are not."""
+    """The first answer to a request is kept back until the test releases it; later answers are not."""
 
     def __init__(self, page: Page, url: str, method: str = "GET") -> None:
         self._waiting: list[Route] = []

@@ -39,7 +39,7 @@ def host(server: PrivatePostgreSQL) -> Iterator[Host]:
         made("mkdir", "-p", "/srv/reaper/logs")
         parts = ("reaper", "scripts", "config", "docs", "systemd", "pyproject.toml", "README.md", "LICENSE")
         made("cp", "-R", *(f"/srv/checkout/{part}" for part in parts), "/srv/reaper")
-        # A root whose files nobody else may read, as many hosts have it. Of what is installed, only what the daemon
+        # A root whose files no other user may read, as many hosts have it. Of what is installed, only what the daemon
         # and the commands import is compiled: a third of the installation's time.
         said = made("sh", "-c", f"umask 077; PIP_COMPILE=0 exec {INSTALL}", seconds=280)
         assert "systemctl enable --now reaper" in said
@@ -171,9 +171,9 @@ def test_command_typed_by_root_runs_as_the_service_user_and_leaves_nothing(host:
 
     def of(number: object) -> tuple[list[str], set[str]]:
         status = host("cat", f"/proc/{number}/status")
-        told = re.findall(r"^(?:Uid|Gid|Groups|NoNewPrivs):.*", status, re.MULTILINE)
+        identity = re.findall(r"^(?:Uid|Gid|Groups|NoNewPrivs):.*", status, re.MULTILINE)
         environment = set(host("cat", f"/proc/{number}/environ").rstrip("\0").split("\0"))
-        return told, {line for line in environment if re.match("HOME|USER|LOGNAME|STATE_D|REAPER_C|PG", line)}
+        return identity, {line for line in environment if re.match("HOME|USER|LOGNAME|STATE_D|REAPER_C|PG", line)}
 
     assert of(pid) == of(service.pid)
     assert host("ls", "/run/reaper") == ""
@@ -208,7 +208,7 @@ def test_service_has_no_other_privileges_than_its_user_and_no_other_process_sees
     assert status["NoNewPrivs"].strip() == "1"
     assert host("stat", "-c", "%U %a", "/etc/reaper/database_url", "/etc/reaper/http_token") == "root 600\nroot 600"
     assert host.run("setpriv", "--reuid=reaper", "--clear-groups", "cat", "/etc/reaper/http_token").returncode != 0
-    # What it was given is told to nobody else.
+    # No other process sees its secrets.
     environment = host("cat", f"/proc/{service.pid}/environ")
     assert "postgresql" not in environment
     assert "CREDENTIALS_DIRECTORY=/run/credentials/reaper.service" in environment
@@ -266,7 +266,7 @@ def test_files_that_were_written_under_any_umask_are_put_right_at_the_start(host
     host("chown", "root:root", "/etc/reaper/reaper.toml")
     host("chmod", "0600", "/etc/reaper/reaper.toml")
     host("chmod", "0644", "/etc/reaper/database_url")
-    # Until then, too, nobody else gets at them.
+    # Until then, too, no other user can read them.
     assert host.run("setpriv", "--reuid=nobody", "--clear-groups", "cat", "/etc/reaper/database_url").returncode == 1
     service.start()
     modes = host("stat", "-c", "%G %a", "/etc/reaper", "/etc/reaper/reaper.toml", "/etc/reaper/database_url")
@@ -284,7 +284,7 @@ def test_hanging_daemon_is_ended_by_the_watchdog_and_started_again(host: Host, s
     service.drop_in("RestartSec=100ms\nWatchdogSec=3s\nTimeoutAbortSec=1s")
     service.start()
     pid = service.pid
-    # Long enough for a watchdog that nobody tells anything.
+    # Long enough for a watchdog that gets no WATCHDOG message.
     stays_true(lambda: service.pid == pid, "the same process", 5)
     host("kill", f"-{signal.SIGSTOP.value}", str(pid))
     wait_until(lambda: service.pid not in (0, pid), "another process")
@@ -334,8 +334,10 @@ def test_instances_have_a_configuration_secrets_and_state_of_their_own(
     unit, folder = "reaper@halted.service", "/etc/reaper/halted"
     commands = next_of(host("sh", "-c", f"umask 077; {INSTALL} --instance halted"))
     host("sh", "-c", commands[0], text=f"{service.url}\n")
-    told = host("stat", "-c", "%n %G %a", folder, f"{folder}.toml", f"{folder}/database_url", f"{folder}/http_token")
-    assert told.replace(folder, "").split("\n") == [
+    identity = host(
+        "stat", "-c", "%n %G %a", folder, f"{folder}.toml", f"{folder}/database_url", f"{folder}/http_token"
+    )
+    assert identity.replace(folder, "").split("\n") == [
         " root 700",
         ".toml reaper 640",
         "/database_url root 600",
@@ -359,7 +361,7 @@ def test_instances_have_a_configuration_secrets_and_state_of_their_own(
         assert (fetch(port, "/live")[0], fetch(service.port, "/live")[0]) == (200, 200)
         owners = host("stat", "-c", "%U", "/var/lib/reaper-instances/halted", "/var/log/reaper/halted")
         assert owners == "reaper\nreaper"
-        # systemd walks this path as root, so nobody else may put a link on it.
+        # systemd walks this path as root, so no other user may put a link on it.
         assert host("stat", "-c", "%U %a", "/var/lib", "/var/lib/reaper-instances") == "root 755\nroot 755"
         service.start()
         assert host("reaper", "state").startswith("RUNNING")
@@ -463,7 +465,7 @@ def test_uninstalled_nothing_runs_and_purged_nothing_is_left(host: Host, service
     assert host.run("systemctl", "cat", service.unit).returncode != 0
     host(INSTALL, "--uninstall")
     assert {"database_url", "http_token", "reaper.toml"} <= set(host("ls", "/etc/reaper").split())
-    # Somebody still works as its user.
+    # A process still runs as its user.
     pid = host("sh", "-c", "setpriv --reuid=reaper --clear-groups sleep 600 >/dev/null 2>&1 & echo $!")
     refused = host.run(INSTALL, "--uninstall", "--purge")
     assert refused.returncode == 1

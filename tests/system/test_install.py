@@ -161,7 +161,7 @@ def test_sysusers_and_tmpfiles_are_understood(installed: Installed, tmp_path: Pa
     library = installed.prefix / "usr/local/lib"
     needs("systemd-sysusers")
     if os.geteuid() != 0:
-        pytest.skip("only root may make files that are somebody else's")
+        pytest.skip("only root may make files of another user")
     (tmp_path / "etc").mkdir()
     made = run("systemd-sysusers", f"--root={tmp_path}", library / "sysusers.d/reaper.conf")
     assert made.returncode == 0, made.stderr
@@ -206,7 +206,7 @@ def test_uninstall_removes_nothing_where_nothing_is_installed(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--prefx"], "unknown option '--prefx'"),
         (["--prefix"], "--prefix: expected a directory"),
@@ -218,10 +218,10 @@ def test_uninstall_removes_nothing_where_nothing_is_installed(tmp_path: Path) ->
         (["--prefix", "/tmp/a b"], "has characters with a special meaning in unit files"),
     ],
 )
-def test_wrong_option_is_refused_and_nothing_is_done(words: list[str], told: str) -> None:
+def test_wrong_option_is_refused_and_nothing_is_done(words: list[str], message: str) -> None:
     result = run(INSTALL, *words)
     assert result.returncode == 2
-    assert told in result.stderr
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize(

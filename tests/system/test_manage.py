@@ -210,12 +210,12 @@ def test_daemon_without_http_counts_as_up_when_it_stays_up(clone: Clone) -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "told"), [(["strat"], "unknown command 'strat'"), (["logs", "reapre"], "there is no log 'reapre'")]
+    ("words", "message"), [(["strat"], "unknown command 'strat'"), (["logs", "reapre"], "there is no log 'reapre'")]
 )
-def test_wrong_word_is_refused(clone: Clone, words: list[str], told: str) -> None:
+def test_wrong_word_is_refused(clone: Clone, words: list[str], message: str) -> None:
     status, said = clone.manage(*words)
     assert status == 2
-    assert told in said
+    assert message in said
 
 
 def test_start_without_write_permission_names_the_owner(clone: Clone) -> None:

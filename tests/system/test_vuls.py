@@ -213,7 +213,7 @@ def test_tasks_of_workers_and_broker_are_spared_up_to_the_maximum_age(vuls: Vuls
 
     executing = vuls.run(hung.id)
     waiting = [vuls.run(task, began=False) for task in (later, *behind)]
-    lost, unnamed = vuls.run("nobody has it"), vuls.run(None)
+    lost, unnamed = vuls.run("no worker has it"), vuls.run(None)
     unsent = vuls.run("never sent", began=False)
 
     assert SourceSweeper.of(vuls, cluster, max_age=9 * HOUR).sweep().reaped in (1, 3)
@@ -292,7 +292,7 @@ def test_run_of_a_killed_worker_is_failed_after_the_absence_and_its_schedule_wit
     assert time.monotonic() - begun >= 2
     assert vuls.reaped(run) == [True] and "running for 8h 0m" in vuls.message(run)
 
-    assert schedules.sweep().reaped == 0, "whoever ended the run may be about to say so in its schedule"
+    assert schedules.sweep().reaped == 0, "the process that ended the run may be about to say so in its schedule"
     vuls.session.do("UPDATE task_runs SET completed_at = now() - interval '2 hours', created_at = started_at")
     assert schedules.sweep().reaped == 1
     status, error = vuls.session.ask("SELECT last_status, last_error FROM scheduled_tasks")[0]
@@ -306,7 +306,7 @@ def test_broker_that_is_away_stops_reaping_and_is_logged_once_until_it_is_back(
     cluster.start_worker()
     chore = cluster.start_task()
     alive = vuls.run(chore.id)
-    told, again = (
+    event, again = (
         "Celery workers could not be inspected; their jobs are left alone until they can be.",
         "Celery workers can be inspected again.",
     )
@@ -314,8 +314,8 @@ def test_broker_that_is_away_stops_reaping_and_is_logged_once_until_it_is_back(
         running.comes_up()
         running.shows("reaper_jobs_spared", 1, "runs")
         with stopped(cluster.broker):
-            running.says(told, source="runs")
-            dead, growing_old = vuls.run("nobody has it"), vuls.run("nor this", 6 * HOUR - 1)
+            running.says(event, source="runs")
+            dead, growing_old = vuls.run("no worker has it"), vuls.run("nor this", 6 * HOUR - 1)
             skipped = running.says("Reaper skipped live job.", source="runs", job=growing_old)
             assert cluster.broker.address in skipped["unknown"]
             running.sweeps_on(2, source="runs")
@@ -323,7 +323,7 @@ def test_broker_that_is_away_stops_reaping_and_is_logged_once_until_it_is_back(
             assert vuls.reaped(alive, dead) == [False, False]
         running.shows("reaper_witness_up", 1, "runs")
         wait_until(lambda: vuls.reaped(alive, dead) == [False, True], "the dead one is failed", 30)
-        assert len(running.said(told)) == len(running.said(again)) == 1
+        assert len(running.said(event)) == len(running.said(again)) == 1
     assert chore.alive
 
 
@@ -413,7 +413,7 @@ def test_task_whose_worker_could_not_be_reached_is_revoked_by_the_next_sweep(
         event_log.swept(again := sweeper.sweep())
         assert again.revoke_trouble == "1 task(s) of ended jobs are still being executed"
         wait_until(lambda: not hung.alive, "the process of the task has ended")
-        wait_until(lambda: sweeper.sweep().revoke_trouble is None, "nobody is told any more")
+        wait_until(lambda: sweeper.sweep().revoke_trouble is None, "no task is revoked any more")
     assert [line["event"] for line in log if line["log_level"] == "error"] == [
         "Celery tasks of reaped jobs could not be revoked; they may still be running."
     ]
@@ -425,7 +425,7 @@ def test_sources_that_share_a_broker_are_not_in_each_others_way(
     start_two_workers(cluster)
     both, chores = [new_vuls(), new_vuls()], [cluster.start_task(), cluster.start_task()]
     alive = [vuls.run(chore.id) for vuls, chore in zip(both, chores, strict=True)]
-    dead = [vuls.run("nobody has it") for vuls in both]
+    dead = [vuls.run("no worker has it") for vuls in both]
     rounds = [SourceSweeper.of(vuls, cluster) for vuls in both]
     with ThreadPoolExecutor(2) as pool:
         for reaped in (1, 0, 0):

@@ -46,7 +46,7 @@ def timed(port: int, path: str) -> tuple[int, float]:
 
 @pytest.fixture
 def both(server: PrivatePostgreSQL, tmp_path: Path) -> Iterator[tuple[ApiDaemon, psycopg.Connection]]:
-    """A daemon with two sources, and a connection to the one that hangs."""
+    """A daemon with two sources, and a connection to the source that hangs."""
     names = ("one", "two")
     urls = {name: server.create_database(f"slow_{name}", tables=False, template=TEMPLATE) for name in names}
     config = "".join(f'[sources.{name}]\ndatabase_url = "{url}"\n' for name, url in urls.items())

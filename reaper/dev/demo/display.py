@@ -62,8 +62,8 @@ def plain_lines(console: Console) -> Iterator[Show]:
             if before.get(actor.part.name, unplayed) != now:
                 before[actor.part.name] = now
                 process, job = now
-                told = f"{actor.part.name:<18}process {process:<9}{f'job {job}' if job else ''}"
-                console.print(f"{stage.seconds:5.1f} s  {told}".rstrip(), highlight=False, soft_wrap=True)
+                line = f"{actor.part.name:<18}process {process:<9}{f'job {job}' if job else ''}"
+                console.print(f"{stage.seconds:5.1f} s  {line}".rstrip(), highlight=False, soft_wrap=True)
         for line in news:
             console.print(f"{stage.seconds:5.1f} s  daemon: {line}", highlight=False, soft_wrap=True)
 

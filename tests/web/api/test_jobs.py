@@ -235,19 +235,19 @@ def test_audit_has_changes_and_refusals(daemon: ApiDaemon, protea: Protea) -> No
     assert daemon.api.post("/api/supervisor/halt?persist=true").status == 409
     assert daemon.api.post("/api/supervisor/halt?reason=maintenance").status == 200
 
-    told = daemon.api.get("/api/changes?limit=5").json["changes"]
-    assert [(each["action"], each["result"].partition(":")[0]) for each in told] == [
+    recorded = daemon.api.get("/api/changes?limit=5").json["changes"]
+    assert [(each["action"], each["result"].partition(":")[0]) for each in recorded] == [
         ("halt", "halted"),
         ("halt", "refused"),
         ("cleanup", "refused"),
         ("fail", "refused"),
         ("fail", "fail"),
     ]
-    assert {each["who"] for each in told} == {OPERATOR}
-    assert told[-1]["target"] == f"default {job}"
-    assert told[-1]["details"] == {"started": started, "reason": "its node is gone"}
+    assert {each["who"] for each in recorded} == {OPERATOR}
+    assert recorded[-1]["target"] == f"default {job}"
+    assert recorded[-1]["details"] == {"started": started, "reason": "its node is gone"}
     lines = daemon.said("Reaper handled an administrative request.")
-    assert [line["result"] for line in lines[:-6:-1]] == [each["result"] for each in told]
+    assert [line["result"] for line in lines[:-6:-1]] == [each["result"] for each in recorded]
     assert all(TOKEN not in str(line) for line in daemon.log)
 
 
@@ -284,9 +284,9 @@ def test_policy_says_where_each_value_comes_from_and_no_secret(protea: Protea, t
 
 
 def test_health_says_everything_at_once(daemon: ApiDaemon) -> None:
-    told = daemon.api.get("/api/health").json
-    assert told["live"] and told["ready"] and told["state"] == "RUNNING"
-    assert told["sources"] == {"default": {"ready": True, "problems": []}}
+    recorded = daemon.api.get("/api/health").json
+    assert recorded["live"] and recorded["ready"] and recorded["state"] == "RUNNING"
+    assert recorded["sources"] == {"default": {"ready": True, "problems": []}}
     daemon.api.post("/api/supervisor/halt")
     answer = daemon.api.get("/api/health")
     assert (answer.status, answer.json["ready"], answer.json["state"]) == (200, False, "HALTED")

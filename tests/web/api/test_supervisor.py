@@ -178,22 +178,22 @@ def test_replicas_say_which_of_them_leads(protea: Protea, tmp_path: Path) -> Non
 def test_dry_run_says_what_a_sweep_would_do_and_why_and_does_nothing(daemon: ApiDaemon, jobs: Protea) -> None:
     job, young = jobs.stale(), jobs.job(age=MINUTE)
     before = jobs.dump()
-    [told] = daemon.api.post("/api/sweeps", {"dry_run": True}).json["sweeps"]
-    assert [(each["id"], each["verdict"]) for each in told["would_reap"]] == [(job, "stale")]
-    assert told["would_reap"][0]["why"].startswith("no sign of life for 2h")
-    assert "Would reap 1 stale job(s). Nothing was changed." in told["lines"]
-    assert (told["dry_run"], told["reaped"], told["breaker"]) == (True, 0, None)
+    [answered] = daemon.api.post("/api/sweeps", {"dry_run": True}).json["sweeps"]
+    assert [(each["id"], each["verdict"]) for each in answered["would_reap"]] == [(job, "stale")]
+    assert answered["would_reap"][0]["why"].startswith("no sign of life for 2h")
+    assert "Would reap 1 stale job(s). Nothing was changed." in answered["lines"]
+    assert (answered["dry_run"], answered["reaped"], answered["breaker"]) == (True, 0, None)
     assert jobs.dump() == before
     assert young
 
 
 def test_sweep_now_does_what_the_schedule_would_and_is_among_the_recent_ones(daemon: ApiDaemon, jobs: Protea) -> None:
     job = jobs.stale()
-    [told] = daemon.api.post("/api/sweeps", {"source": "default"}).json["sweeps"]
-    assert (told["outcome"], told["reaped"]) == ("done", 1)
+    [answered] = daemon.api.post("/api/sweeps", {"source": "default"}).json["sweeps"]
+    assert (answered["outcome"], answered["reaped"]) == ("done", 1)
     assert jobs.row(job)["error_code"] == "JobTimeout"
     [latest] = daemon.api.get("/api/sweeps?limit=1").json["sweeps"]
-    assert (latest["sweep_id"], latest["reaped"]) == (told["sweep_id"], 1)
+    assert (latest["sweep_id"], latest["reaped"]) == (answered["sweep_id"], 1)
     assert latest["seconds_ago"] < 60
 
 
@@ -257,9 +257,9 @@ def test_cleanup_cancels_jobs_that_are_older_and_silent_for_so_many_minutes(daem
 
 def test_cleanup_that_the_breaker_holds_cancels_nothing_and_says_why(daemon: ApiDaemon, jobs: Protea) -> None:
     many(jobs, 60)
-    told = daemon.api.post("/api/executions/cleanup", {}).json
-    assert (told["cancelled_count"], told["execution_ids"]) == (0, [])
-    assert "Held by the breaker: 60 of 60 running jobs fell silent" in told["notes"][0]
+    answered = daemon.api.post("/api/executions/cleanup", {}).json
+    assert (answered["cancelled_count"], answered["execution_ids"]) == (0, [])
+    assert "Held by the breaker: 60 of 60 running jobs fell silent" in answered["notes"][0]
     assert count(jobs, "failed") == 0
 
 

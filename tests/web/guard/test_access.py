@@ -448,13 +448,13 @@ def test_wrong_tokens_in_a_flood_fill_no_log(monkeypatch: pytest.MonkeyPatch) ->
     with web({"alice": TOKEN}) as served, capture_logs() as logs:
         for n in range(30):
             served.act({"Authorization": f"Bearer guess-{n}"})
-        told = [line for line in logs if line["event"] == "Reaper refused a request."]
-        assert len(told) < 5
+        refusals = [line for line in logs if line["event"] == "Reaper refused a request."]
+        assert len(refusals) < 5
         wait_until(
             lambda: sum(line["attempts"] for line in logs if "attempts" in line) == 30, "thirty attempts are logged"
         )
         assert "guess" not in str(logs)
-        [first, *_] = told
+        [first, *_] = refusals
         assert (first["status"], first["method"], first["path"], first["log_level"]) == (401, "POST", "/act", "warning")
         assert first["remote"].startswith("127.0.0.1:")
 
@@ -495,4 +495,4 @@ def test_body_that_is_announced_as_too_long_is_refused_before_any_of_it_comes() 
         begun = time.monotonic()
         headers = {**BEARER, "Content-Type": "application/json", "Content-Length": str(access.BODY_BYTES + 1)}
         assert served.raw(head("POST", "/act", headers)).status == 413
-        assert time.monotonic() - begun < 5, "nobody waits for it"
+        assert time.monotonic() - begun < 5, "the daemon does not wait for it"

@@ -239,7 +239,7 @@ def test_clients_that_ask_a_probe_while_it_waits_share_an_answer_made_after_they
         first = ask()
         assert served.entered.wait(10)
         later = [ask() for _ in range(10)]
-        # One that left does not take the answer with it.
+        # A client that left does not take the answer with it.
         later[0].socket.close()
         other = ask("application/json")
         wait_until(lambda: len(served.connections) == 11, "eleven connections")

@@ -351,9 +351,9 @@ def test_whatever_a_database_and_people_say_is_escaped_on_every_page(protea: Pro
     protea.connection.execute("UPDATE job_event SET level = 'error' WHERE event = 'job.timeout'")
     daemon = daemon_of(protea)
     history = daemon.history
-    told = [ReapedJob((job,), EVIL, EVIL, 9 * HOUR, HOUR, EVIL, EVIL, {}, HOSTILE) for job in (ended, gone)]
-    history.attribute("by somebody", EVIL)
-    history.reaped("default", "by somebody", told)
+    jobs = [ReapedJob((job,), EVIL, EVIL, 9 * HOUR, HOUR, EVIL, EVIL, {}, HOSTILE) for job in (ended, gone)]
+    history.attribute("by an operator", EVIL)
+    history.reaped("default", "by an operator", jobs)
     signs = [
         LateSign((job,), EVIL, EVIL, HOSTILE, HOUR, EVIL, what, EVIL, HOSTILE, EVIL, EVIL, end)
         for job in (ended, gone)
@@ -369,7 +369,7 @@ def test_whatever_a_database_and_people_say_is_escaped_on_every_page(protea: Pro
     assert checked("board.html", make_overview(daemon.service, JobFilter(None, HOSTILE, "running")))
     assert "There is no source" in checked("board.html", make_overview(daemon.service, JobFilter(EVIL)))
     own = checked("job.html", make_job_page(daemon.service, "default", stale))
-    assert all(visible(value) in own for value in evil.values()), "its earlier ending is told in full"
+    assert all(visible(value) in own for value in evil.values()), "its earlier ending is shown in full"
     own = checked("job.html", make_job_page(daemon.service, "default", ended))
     assert f"Its status is {SPELLED}." in own and all(visible(value) in own for value in evil.values())
     assert f"its status is {SPELLED} instead of {SPELLED}" in own

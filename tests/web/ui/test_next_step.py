@@ -34,7 +34,7 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
 
 
 @pytest.mark.parametrize(
-    ("expecting", "job", "tone", "told"),
+    ("expecting", "job", "tone", "sentence"),
     [
         (EXPECTING, EVIDENCE, "soon", "ended by the next sweep, in 34s"),
         (replace(EXPECTING, status=replace(STATUS, next_seconds=-2.0)), EVIDENCE, "soon", "which is due"),
@@ -79,20 +79,22 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
         (EXPECTING, replace(EVIDENCE, verdict=Verdict.ENDED), "alive", "it does not run"),
     ],
 )
-def test_next_step_is_what_the_daemon_will_do(expecting: SourceView, job: Evidence, tone: str, told: str) -> None:
+def test_next_step_is_what_the_daemon_will_do(expecting: SourceView, job: Evidence, tone: str, sentence: str) -> None:
     found = expecting.next_step(job)
-    assert (found.tone, told in found.text) == (tone, True), found
+    assert (found.tone, sentence in found.text) == (tone, True), found
 
 
 def test_standby_says_that_only_the_holder_of_the_lease_ends_jobs() -> None:
     standby = replace(EXPECTING, status=replace(STATUS, report=STANDBY))
-    told = headline([source_row(standby, None)], [standby], None, State.RUNNING)
-    assert told.detail == "Another replica holds the lease; it ends it if it is not halted."
+    sentence = headline([source_row(standby, None)], [standby], None, State.RUNNING)
+    assert sentence.detail == "Another replica holds the lease; it ends it if it is not halted."
     halted = replace(standby, halted=HaltRecord("ada"))
-    told = headline([source_row(halted, None)], [halted], HaltRecord("ada"), State.HALTED)
-    assert told.title == "Halted by ada"
-    assert told.detail.endswith("This halt does not reach the replica that holds the lease of main: halt that one too.")
-    assert "nothing is ended until" not in told.detail
+    sentence = headline([source_row(halted, None)], [halted], HaltRecord("ada"), State.HALTED)
+    assert sentence.title == "Halted by ada"
+    assert sentence.detail.endswith(
+        "This halt does not reach the replica that holds the lease of main: halt that one too."
+    )
+    assert "nothing is ended until" not in sentence.detail
     alone = headline([source_row(EXPECTING, None)], [EXPECTING], HaltRecord("ada"), State.HALTED)
     assert alone.detail == "Sweeps only look: 1 job is stuck, and nothing is ended until a restart."
 

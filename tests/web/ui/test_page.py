@@ -199,11 +199,13 @@ def test_reaped_jobs_are_shown_with_by_whom_and_why(daemon: ApiDaemon, protea: P
     [done] = daemon.api.post("/api/sweeps", {}).json["sweeps"]
     by_hand = protea.job(age=MINUTE, operation="predict")
     assert daemon.api.end("fail", by_hand, daemon.api.job(by_hand).json["job"]["started"]).status == 200
-    told = page(daemon).at("ended-title")
-    assert f"{by_sweep} " in told
-    assert f"JobTimeout by sweep {done['sweep_id']}: silent for 2h, last heard from job_event, running for 8h" in told
-    assert "ManualTimeout by tester over HTTP from" in told
-    assert told.index(by_hand) < told.index(by_sweep), "newest first"
+    announced = page(daemon).at("ended-title")
+    assert f"{by_sweep} " in announced
+    assert (
+        f"JobTimeout by sweep {done['sweep_id']}: silent for 2h, last heard from job_event, running for 8h" in announced
+    )
+    assert "ManualTimeout by tester over HTTP from" in announced
+    assert announced.index(by_hand) < announced.index(by_sweep), "newest first"
     changes = page(daemon).at("changes-title")
     assert f"fail default {by_hand}" in changes and "its node is gone" in changes
 
@@ -265,7 +267,7 @@ def test_running_job_is_explained_and_drawn(daemon: ApiDaemon, protea: Protea) -
     described = re.search(r'<desc id="drawn-desc">([^<]*)</desc>', seen.html)
     assert described is not None
     order = ["started (started_at), 8h ago", "timeout 6h, 2h ago", "sign of life: job_event, 2h ago", "now: stale, now"]
-    assert all(told in described[1] for told in order), described[1]
+    assert all(announced in described[1] for announced in order), described[1]
     assert seen.title == f"stale: {job} · reaper"
 
 

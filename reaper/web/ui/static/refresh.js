@@ -62,11 +62,11 @@ export function keepFresh() {
     const fresh = parsed.getElementById("live");
     if (!fresh) throw new Error("no page");
     if (pauseReason()) return; // it may have been paused meanwhile
-    const before = live.dataset.told;
+    const before = live.dataset.announcement;
     morph(live, document.adoptNode(prepare(fresh)));
     etag = answer.headers.get("etag");
     document.title = live.dataset.title;
-    if (live.dataset.told !== before) document.getElementById("announcer").textContent = live.dataset.told;
+    if (live.dataset.announcement !== before) document.getElementById("announcer").textContent = live.dataset.announcement;
   }
 
   async function turn() {
