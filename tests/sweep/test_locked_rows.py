@@ -7,10 +7,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 
 from reaper.dev.postgres import PrivatePostgreSQL
-from reaper.model import LockedCandidate, LockHolder, SweepReport
+from reaper.model import Key, LockedCandidate, LockHolder, SweepReport
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.sweep.source_state import SourceState
@@ -203,3 +203,22 @@ def test_many_locked_jobs_are_counted_and_some_are_named(protea: Protea) -> None
         assert all(is_untouched(protea, job) for job in jobs)
         assert all(protea.status(job) == "failed" for job in free)
         session.rollback()
+
+
+def test_locked_job_that_is_deleted_before_its_lock_holder_is_named_is_not_overdue(protea: Protea) -> None:
+    """Without the row nothing says how long its stall window is."""
+    job = protea.stale()
+    protea.connection.execute("DELETE FROM job_event")
+    source = protea.source()
+    name_holder = source.lock_holder
+    with holding(protea, job, "DELETE FROM job WHERE id = %s") as session:
+
+        def name_holder_and_delete(connection: Connection, key: Key) -> LockHolder | None:
+            holder = name_holder(connection, key)
+            session.commit()
+            return holder
+
+        source.lock_holder = name_holder_and_delete  # type: ignore[method-assign]
+        locked = locked_in(protea.sweep(source))
+    assert (locked.key, locked.overdue) == ((job,), False)
+    assert locked.held_seconds > 0
