@@ -19,6 +19,7 @@ from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep import late_signs
+from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.daemons import Daemon, Samples
 from tests.support.late_sign_sweeps import FINISHES, Sweeps
@@ -172,3 +173,18 @@ def test_late_sign_is_described_in_words() -> None:
     assert messages.describe_late_sign(finish) == f"{ended}; since then its status is succeeded, not failed"
     runs = replace(event, what="status", witness=None, at=None)
     assert messages.describe_late_sign(runs) == f"{ended}; since then its row says that it is running"
+
+
+def test_sweep_that_is_stopped_does_not_look_for_late_signs(protea: Protea) -> None:
+    """A stop waits for the batch in progress, and for nothing else."""
+    memory = SourceState()
+    recorder = SweepRecorder(memory=memory)
+    ended = protea.stale()
+    assert protea.sweep(memory=memory, recorder=recorder).reaped == 1
+    protea.event(ended)
+    waiting = protea.stale()
+    stopped = protea.sweep(memory=memory, recorder=recorder, stopping=lambda: True)
+    assert (stopped.outcome, stopped.looked_back, stopped.late) == (Outcome.STOPPED, False, ())
+    assert protea.status(waiting) == "running"
+    [sign] = protea.sweep(memory=memory, recorder=recorder).late
+    assert sign.key == (ended,)

@@ -13,6 +13,7 @@ from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.model import Key, LockedCandidate, LockHolder, SweepReport
 from reaper.profile import resolve
 from reaper.source import Source
+from reaper.sweep import sweep as sweep_module
 from reaper.sweep.source_state import SourceState
 from tests.support.protea import HOUR, PATIENCE, Protea, thresholds
 from tests.support.waiting import wait_until
@@ -222,3 +223,21 @@ def test_locked_job_that_is_deleted_before_its_lock_holder_is_named_is_not_overd
         locked = locked_in(protea.sweep(source))
     assert (locked.key, locked.overdue) == ((job,), False)
     assert locked.held_seconds > 0
+
+
+@pytest.mark.parametrize("first_locked", [0, 1])
+def test_rows_that_are_locked_for_longest_are_named_first(
+    protea: Protea, first_locked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more locked rows than a report lists, new ones must not hide the row that stands still."""
+    monkeypatch.setattr(sweep_module, "MAX_LISTED", 1)
+    jobs, memory = [protea.stale(age=9 * HOUR), protea.stale(age=8 * HOUR)], SourceState()
+    longest, newest = jobs[first_locked], jobs[1 - first_locked]
+    with holding(protea, longest, FOR_UPDATE):
+        protea.event(newest)
+        assert locked_in(protea.sweep(memory=memory)).key == (longest,)
+        protea.connection.execute("UPDATE job_event SET ts = now() - interval '2 hours'")
+        with holding(protea, newest, FOR_UPDATE):
+            report = protea.sweep(memory=memory)
+    assert report.locked_total == 2
+    assert [locked.key for locked in report.locked] == [(longest,)]

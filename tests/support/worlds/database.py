@@ -19,14 +19,25 @@ class Session(ABC):
     """A session of the job system or of the test. `number` is its id in the server's process list."""
 
     number: int
+    integrity_error: ClassVar[type[Exception]]
+    """What the driver raises when a constraint rejects a statement."""
+
+    def __init__(self, connection: Any) -> None:
+        """`connection` is the driver's, by the Python Database API (PEP 249)."""
+        self._connection = connection
 
     @abstractmethod
     def do(self, statement: str, *values: object) -> int:
         """Execute a statement. Returns the number of changed rows."""
 
-    @abstractmethod
     def do_unless_refused(self, statement: str, *values: object) -> bool:
         """Execute a statement. Returns False, with the transaction rolled back, when a constraint rejects it."""
+        try:
+            self.do(statement, *values)
+        except self.integrity_error:
+            self.rollback()
+            return False
+        return True
 
     @abstractmethod
     def ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -37,14 +48,14 @@ class Session(ABC):
         [[value]] = self.ask(statement, *values)
         return value
 
-    @abstractmethod
-    def commit(self) -> None: ...
+    def commit(self) -> None:
+        self._connection.commit()
 
-    @abstractmethod
-    def rollback(self) -> None: ...
+    def rollback(self) -> None:
+        self._connection.rollback()
 
-    @abstractmethod
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._connection.close()
 
     def __enter__(self) -> Session:
         return self

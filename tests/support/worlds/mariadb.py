@@ -20,8 +20,11 @@ _GATE = "tests.support.worlds"
 
 
 class MariaDBSession(Session):
+    integrity_error = pymysql.IntegrityError
+    _connection: pymysql.Connection[pymysql.cursors.Cursor]
+
     def __init__(self, connection: pymysql.Connection[pymysql.cursors.Cursor]) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self.number = self.one("SELECT connection_id()")
 
     def do(self, statement: str, *values: object) -> int:
@@ -33,27 +36,10 @@ class MariaDBSession(Session):
                     raise Deadlock from error
                 raise
 
-    def do_unless_refused(self, statement: str, *values: object) -> bool:
-        try:
-            self.do(statement, *values)
-        except pymysql.IntegrityError:
-            self.rollback()
-            return False
-        return True
-
     def ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:
             cursor.execute(statement, values or None)
             return list(cursor.fetchall())
-
-    def commit(self) -> None:
-        self._connection.commit()
-
-    def rollback(self) -> None:
-        self._connection.rollback()
-
-    def close(self) -> None:
-        self._connection.close()
 
 
 class MariaDBDatabase(Database):

@@ -16,32 +16,18 @@ _GATE = 4711
 
 
 class PostgreSQLSession(Session):
+    integrity_error = psycopg.IntegrityError
+    _connection: psycopg.Connection[Any]
+
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self.number = connection.info.backend_pid
 
     def do(self, statement: str, *values: object) -> int:
         return self._connection.execute(statement.encode(), values or None).rowcount
 
-    def do_unless_refused(self, statement: str, *values: object) -> bool:
-        try:
-            self.do(statement, *values)
-        except psycopg.IntegrityError:
-            self.rollback()
-            return False
-        return True
-
     def ask(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         return self._connection.execute(statement.encode(), values or None).fetchall()
-
-    def commit(self) -> None:
-        self._connection.commit()
-
-    def rollback(self) -> None:
-        self._connection.rollback()
-
-    def close(self) -> None:
-        self._connection.close()
 
 
 class PostgreSQLDatabase(Database):
