@@ -124,7 +124,7 @@ def database(databases: TemporaryDatabases) -> Iterator[str]:
 
 @pytest.fixture
 def protea(database: str) -> Iterator[Protea]:
-    """A protea database with hands to make jobs and to look at them."""
+    """A protea database with methods to make jobs and to read them."""
     with psycopg.connect(database.replace("+psycopg", ""), autocommit=True) as connection:
         yield Protea(database, connection)
 
@@ -146,7 +146,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 @pytest.fixture
 def vuls(empty: PostgreSQLDatabase) -> Iterator[VulsWorld]:
-    """A vuls database with hands to make runs and schedules, and to look at them."""
+    """A vuls database with methods to make runs and schedules, and to read them."""
     with VulsWorld.create(empty) as world:
         yield world
 

@@ -275,6 +275,24 @@ def test_task_that_another_source_of_the_broker_knows_is_no_orphan(
         assert lasting_orphans([of_runs(vuls, cluster)], lambda: None) == [task.id]
 
 
+def test_clear_of_one_source_revokes_no_task_that_another_source_of_the_broker_knows(
+    vuls: VulsWorld, runs: Reaper, cluster: CeleryCluster, databases: TemporaryDatabases
+) -> None:
+    cluster.start_worker()
+    task = cluster.start_task()
+    with postgresql_database(databases) as database, VulsWorld.create(database) as other:
+        job = run_of(other, task.id, 600)
+        runs.configure(
+            f"queues = ['{cluster.queue}']\nprofile = 'vuls'\n"
+            f"[sources.runs]\n[sources.others]\ndatabase_url = '{database.url}'\n"
+        )
+        cleared = runs.json("clear", "--source", "runs", "--force", "--revoke-orphans")
+        assert (cleared["orphans"], cleared["revoked"]) == ([], [])
+        other.session.do("DELETE FROM task_runs WHERE id = %s", job)
+        cleared = runs.json("clear", "--source", "runs", "--force", "--revoke-orphans")
+        assert [orphan["id"] for orphan in cleared["revoked"]] == [task.id]
+
+
 def test_unavailable_broker_makes_jobs_unknown_and_is_reported(
     vuls: VulsWorld, runs: Reaper, redis: RedisServer
 ) -> None:
