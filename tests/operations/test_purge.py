@@ -471,6 +471,18 @@ def test_purge_gives_up_and_says_why_when_row_after_row_is_refused(
     assert not report.database_away
 
 
+def test_purge_goes_on_when_refusals_are_not_one_after_the_other(
+    system: TaskSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reaper.operations.purge._MAX_REFUSED_IN_A_ROW", 4)
+    oldest_first = [system.task(ended=60 - number) for number in range(9)]
+    refused = {part for number, part in enumerate(oldest_first) if number % 3}
+    system.attach("bill", *refused)
+    report = system.purge(batch_size=1)
+    assert (report.outcome, report.purged, sum(report.refusals.values())) == (Outcome.DONE, 3, 6)
+    assert system.left() == refused
+
+
 def test_role_that_may_not_delete_fails_the_purge_at_once(protea: Protea, server: PrivatePostgreSQL) -> None:
     protea.job(status="succeeded", finished=40 * DAY, age=41 * DAY)
     protea.connection.execute("CREATE ROLE keeper LOGIN")
