@@ -471,6 +471,19 @@ def test_purge_gives_up_and_says_why_when_row_after_row_is_refused(
     assert not report.database_away
 
 
+def test_refusals_of_many_reasons_are_counted_under_a_few(
+    empty: PostgreSQLDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reaper.operations.purge._MAX_REASONS", 2)
+    system = TaskSystem(empty)
+    for number in range(5):
+        system.task(ended=60 - number)
+    with empty.with_trigger("task", "DELETE", "RAISE EXCEPTION 'kept: %', OLD.part"):
+        report = system.purge()
+    assert report.refusals == {"kept: p0000": 1, "kept: p0001": 1, "other reasons": 3}
+    system.session.close()
+
+
 def test_purge_goes_on_when_refusals_are_not_one_after_the_other(
     system: TaskSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
