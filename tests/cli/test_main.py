@@ -158,7 +158,7 @@ def test_run_refuses_a_port_that_is_taken_in_one_line(reaper: Reaper) -> None:
     assert errors.startswith("reaper: ") and str(port) in errors and errors.count("\n") == 1
 
 
-def test_run_sweeps_until_it_is_told_to_stop(reaper: Reaper) -> None:
+def test_run_sweeps_until_it_is_stopped(reaper: Reaper) -> None:
     with reaper.process("run", REAPER_HTTP_PORT="0") as daemon:
         assert daemon.stderr is not None
         assert "Reaper starts." in daemon.stderr.readline()

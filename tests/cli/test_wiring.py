@@ -251,7 +251,7 @@ def test_error_of_a_database_steers_no_terminal(reaper: Reaper, protea: Protea) 
         harmless(result.stderr)
 
 
-def test_name_of_whoever_holds_a_row_steers_no_terminal(reaper: Reaper, protea: Protea) -> None:
+def test_name_of_a_lock_holder_steers_no_terminal(reaper: Reaper, protea: Protea) -> None:
     job = protea.stale()
     with psycopg.connect(protea.libpq, application_name="evil\x1b[2J\x07") as other:
         other.execute("SELECT 1 FROM job FOR UPDATE")

@@ -225,7 +225,7 @@ def report(outcome: Outcome, **given: Any) -> SweepReport:
         (report(Outcome.FAILED, error="gone", database_away=True), "database away, gone"),
     ],
 )
-def test_sweep_is_told_in_one_line(given: SweepReport | None, words: str) -> None:
+def test_sweep_is_described_in_one_line(given: SweepReport | None, words: str) -> None:
     assert sweep_in_one_line(given) == words
 
 

@@ -132,7 +132,7 @@ def in_time(watched: WatchedSource, watchdog: float) -> Iterator[None]:
     assert max(gaps) <= watchdog / 2, f"the manager waited for {max(gaps):.1f} s of its {watchdog:g} s"
 
 
-def test_manager_is_told_well_before_its_time_is_over(protea: Protea, quiet: Manager) -> None:
+def test_manager_gets_watchdog_well_before_its_time_is_over(protea: Protea, quiet: Manager) -> None:
     watched = WatchedSource(protea, quiet, watchdog=3)
     try:
         with in_time(watched, 3):
@@ -142,7 +142,7 @@ def test_manager_is_told_well_before_its_time_is_over(protea: Protea, quiet: Man
         watched.supervisor.stop(10)
 
 
-def test_manager_of_a_daemon_is_told_well_before_its_time_is_over(
+def test_manager_of_a_daemon_gets_watchdog_well_before_its_time_is_over(
     protea: Protea, tmp_path: Path, quiet: Manager
 ) -> None:
     """The daemon's loop turns once a second."""
@@ -154,7 +154,9 @@ def test_manager_of_a_daemon_is_told_well_before_its_time_is_over(
         assert time.monotonic() - begun < within, "two within its time"
 
 
-def test_manager_is_told_all_the_time_while_one_sweep_is_slow_within_its_limits(protea: Protea, quiet: Manager) -> None:
+def test_manager_gets_watchdog_all_the_time_while_one_sweep_is_slow_within_its_limits(
+    protea: Protea, quiet: Manager
+) -> None:
     """One and the same sweep stands still for longer than the slack, and for less than a statement may take."""
     watched = WatchedSource(protea, quiet, watchdog=2, statement_timeout_seconds=60)
     try:
@@ -205,7 +207,7 @@ def test_sweep_that_hangs_is_no_progress_whichever_of_several_sources_it_is_of(
     server.drop_database("beside")
 
 
-def test_manager_that_asked_for_a_watchdog_is_told_nothing_before_the_start_is_over_but_that_it_goes_on(
+def test_manager_that_asked_for_a_watchdog_gets_only_extensions_before_the_start_is_over(
     tmp_path: Path, quiet: Manager
 ) -> None:
     """READY comes when each database has been met: until then it is no start that has failed."""

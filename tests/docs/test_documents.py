@@ -126,7 +126,7 @@ def test_command_of_the_documents_does_what_it_says(reaper: Reaper, line: str) -
     assert result.stdout.strip()
 
 
-def test_daemon_starts_as_the_documents_say_and_ends_when_told(reaper: Reaper, protea: Protea) -> None:
+def test_daemon_starts_as_the_documents_say_and_ends_when_stopped(reaper: Reaper, protea: Protea) -> None:
     assert "reaper run" in typed(README)
     with reaper.process("run") as daemon:
         wait_until(lambda: protea.connection.execute("SELECT 1 FROM job WHERE status = 'failed'").fetchone(), "a reap")

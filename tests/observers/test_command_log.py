@@ -183,7 +183,7 @@ def test_operator_of_fail_is_named_in_the_row_and_in_the_log(reaper: Reaper, vul
     ],
     ids=["reset", "clear", "purge"],
 )
-def test_ctrl_c_at_a_question_is_an_interruption_told_in_one_line(
+def test_ctrl_c_at_a_question_is_an_interruption_logged_in_one_line(
     reaper: Reaper, protea: Protea, database: str, question: str, words: tuple[str, ...], key: bytes
 ) -> None:
     reaper.configure(f"[sources.main]\ndatabase_url = '{database}'\n")

@@ -187,7 +187,7 @@ FAILED, RECOVERED = "Reaper cycle failed", "Reaper cycle recovered."
         pytest.param([report()] * 5, [], id="all well"),
     ],
 )
-def test_trouble_is_told_when_it_changes(reports: list[SweepReport], said: list[str], log: Lines) -> None:
+def test_trouble_is_logged_when_it_changes(reports: list[SweepReport], said: list[str], log: Lines) -> None:
     daemon_log = DaemonLog()
     for each in reports:
         daemon_log.swept(each)
@@ -212,7 +212,7 @@ def test_source_that_is_configured_again_is_logged_again(log: Lines) -> None:
     assert events(log) == [FAILED, FAILED]
 
 
-def test_mass_silence_is_told_once_and_so_is_its_end(protea: Protea, log: Lines) -> None:
+def test_mass_silence_is_logged_once_and_so_is_its_end(protea: Protea, log: Lines) -> None:
     jobs = [protea.stale() for _ in range(60)]
     night = LoggedSweeps(protea)
     assert night.sweep(3).outcome is Outcome.HELD
@@ -227,7 +227,7 @@ def test_mass_silence_is_told_once_and_so_is_its_end(protea: Protea, log: Lines)
     assert events(log).count("Reaped 20 stale job(s).") == 1
 
 
-def test_changes_of_the_leader_are_told_once(log: Lines) -> None:
+def test_changes_of_the_leader_are_logged_once(log: Lines) -> None:
     daemon_log = DaemonLog()
     for outcome in (Outcome.STANDBY, Outcome.STANDBY, Outcome.DONE, Outcome.DONE, Outcome.STANDBY):
         daemon_log.swept(report(outcome))

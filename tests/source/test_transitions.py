@@ -118,7 +118,7 @@ def test_audit_is_written_once_for_each_job_from_its_own_row(tasks: Tasks) -> No
 
 
 @pytest.mark.parametrize("audited", [True, False])
-def test_ended_job_is_told_as_it_was_judged_with_its_evidence_where_the_database_keeps_none(
+def test_ended_job_is_reported_as_it_was_judged_with_its_evidence_where_the_database_keeps_none(
     tasks: Tasks, audited: bool
 ) -> None:
     tasks.add(1, kind="scan")

@@ -146,7 +146,7 @@ def test_job_without_a_celery_task_is_judged_without_celery(runs: VulsRuns) -> N
     ],
     ids=["not served", "messages wait", "doubted"],
 )
-def test_run_that_celery_was_never_told_of_is_ended_although_others_are_unknown(
+def test_run_that_was_never_sent_to_celery_is_ended_although_others_are_unknown(
     runs: VulsRuns, liveness: LivenessReport
 ) -> None:
     runs.add(None)

@@ -106,7 +106,7 @@ def test_timeout_of_a_row_comes_before_its_kinds_and_that_before_the_sources(tas
         (None, 6 * HOUR, "default", "(timeout 6h)"),
     ],
 )
-def test_timeout_of_a_row_is_told_with_its_place_in_evidence_and_message(
+def test_timeout_of_a_row_is_named_with_its_place_in_evidence_and_message(
     tasks: Tasks, limit: int | None, seconds: float, place: str, words: str
 ) -> None:
     tasks.add(1, run_limit=limit)
@@ -149,7 +149,7 @@ def test_timeout_of_a_row_that_says_none_does_not_make_the_job_overdue_for_ever(
     assert census.most_overdue == pytest.approx(1.5, abs=0.01)
 
 
-def test_job_that_lives_past_the_timeout_of_its_row_is_told_once(tasks: Tasks) -> None:
+def test_job_that_lives_past_the_timeout_of_its_row_is_reported_once(tasks: Tasks) -> None:
     tasks.add(1, age=2 * HOUR, beat=MINUTE, run_limit=3600)
     tasks.add(2, age=2 * HOUR, beat=MINUTE, run_limit=0)
     memory, source = SourceState(), tasks.source(limited())

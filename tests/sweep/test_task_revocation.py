@@ -70,13 +70,13 @@ def test_task_of_an_ended_job_is_revoked_while_a_worker_executes_it() -> None:
 
 
 @pytest.mark.parametrize("liveness", [None, executing(), executing(other="w1")])
-def test_no_worker_is_told_of_a_task_that_none_executes(liveness: LivenessReport | None) -> None:
+def test_task_that_no_worker_executes_is_not_revoked(liveness: LivenessReport | None) -> None:
     workers, revoked = Workers(), dict[str, str]()
     TaskRevocation(workers, revoked).revoke_tasks_of([job("a"), job(None)], liveness)
     assert (workers.revoked, revoked) == ([], {})
 
 
-def test_task_that_the_same_worker_still_executes_is_revoked_again_and_told_as_trouble() -> None:
+def test_task_that_the_same_worker_still_executes_is_revoked_again_and_reported_as_trouble() -> None:
     workers, revoked = Workers(), {"a": "w1", "b": "w2"}
     revoking = TaskRevocation(workers, revoked)
     revoking.retry_earlier(executing(a="w1", b="w2", c="w1"))
@@ -100,7 +100,7 @@ def test_task_that_has_ended_is_forgotten() -> None:
     assert (workers.revoked, revoked, revoking.trouble) == ([], {}, None)
 
 
-def test_workers_that_could_not_be_told_are_told_with_the_next_sweep_and_not_with_each_batch() -> None:
+def test_revocation_that_failed_is_sent_again_with_the_next_sweep_and_not_with_each_batch() -> None:
     workers, revoked = Workers(away=True), dict[str, str]()
     liveness = executing(a="w1", b="w2", c="w3")
     revoking = TaskRevocation(workers, revoked)
@@ -114,7 +114,7 @@ def test_workers_that_could_not_be_told_are_told_with_the_next_sweep_and_not_wit
     assert workers.revoked == [["a"], ["a", "b"]]
 
 
-def test_workers_that_could_not_be_told_again_are_not_told_of_each_batch_either() -> None:
+def test_revocation_that_failed_again_is_not_sent_with_each_batch_either() -> None:
     workers, revoked = Workers(away=True), {"a": "w1"}
     liveness = executing(a="w1", b="w2")
     revoking = TaskRevocation(workers, revoked)
@@ -211,7 +211,7 @@ def test_sweep_that_ends_nothing_revokes_nothing(runs: VulsRuns, options: SweepO
     assert (runs.workers.revoked, runs.failed(), runs.memory.unconfirmed_revocations) == ([], set(), {"earlier": "w1"})
 
 
-def test_sweep_that_could_not_ask_the_workers_forgets_nobody_and_tells_nobody(runs: VulsRuns) -> None:
+def test_sweep_that_could_not_ask_the_workers_forgets_and_revokes_nothing(runs: VulsRuns) -> None:
     runs.memory.unconfirmed_revocations["earlier"] = "w1"
     report = runs.sweep(executing(trouble="the broker is away"))
     assert (report.witness_trouble, report.revoke_trouble) == ("the broker is away", None)

@@ -175,7 +175,7 @@ def test_two_sources_are_listed_as_one_oldest_first(server: PrivatePostgreSQL, t
         server.drop_database(f"page_{name}")
 
 
-def test_jobs_that_cannot_be_read_are_told_with_the_reason(daemon: ApiDaemon, protea: Protea) -> None:
+def test_jobs_that_cannot_be_read_are_shown_with_the_reason(daemon: ApiDaemon, protea: Protea) -> None:
     protea.connection.execute("ALTER TABLE job RENAME COLUMN operation TO work")
     try:
         seen = page(daemon, "/?verdict=running")
