@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from reaper import celery_tasks
 from reaper.errors import ReaperError
 from tests.support.brokers import ProcessGroup, RedisServer, redis_server
 from tests.support.commands import environment
-from tests.support.daemons import PROJECT
 from tests.support.protea import HOUR, MINUTE, Protea
 from tests.support.waiting import wait_until
 
@@ -47,12 +45,8 @@ class ReaperWorker:
         wait_until(lambda: b" ready." in self._log.read_bytes(), "the worker is ready", 60)
 
     def run(self, *words: str) -> ProcessGroup:
-        return ProcessGroup(
-            [sys.executable, "-m", "celery", "-A", "tests.support.celery_beat_app", *words, "-l", "info"],
-            self._folder,
-            self._log,
-            **{**self._environment, "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1"},
-        )
+        words = ("-A", "tests.support.celery_beat_app", *words, "-l", "info")
+        return ProcessGroup.of_celery(words, self._folder, self._log, self._environment)
 
     def ask(self, task: str, **arguments: Any) -> Any:
         """What it returns, through the broker and back: it is JSON. Raises what the task raises."""

@@ -18,6 +18,7 @@ import pytest
 
 from reaper.dev.postgres import PrivatePostgreSQL
 from tests.support.daemons import PROJECT, Daemon
+from tests.support.programs import Process, start
 from tests.support.protea import HOUR, Protea
 from tests.support.waiting import stays_true, wait_until
 
@@ -205,10 +206,9 @@ def test_health_and_metrics_are_served_while_the_first_sweep_hangs(protea: Prote
 class DaemonOnFullDisk(Daemon):
     """Its log and its standard error are on a disk that is full."""
 
-    def _begin(self) -> subprocess.Popen[bytes]:
+    def _begin(self) -> Process:
         with Path("/dev/full").open("wb") as full:
-            words = [sys.executable, "-m", "reaper", "run"]
-            return subprocess.Popen(words, cwd=self.folder, env=self._environment, stderr=full)
+            return start("reaper", "run", environment=self._environment, folder=self.folder, stderr=full)
 
 
 def test_full_log_disk_stops_neither_the_sweeps_nor_the_daemon(protea: Protea, tmp_path: Path) -> None:
@@ -420,7 +420,8 @@ def test_standby_takes_over_when_the_leader_is_killed(protea: Protea, tmp_path: 
 
 def test_idle_daemon_stays_within_its_bounds_of_memory_and_processor_time(protea: Protea, tmp_path: Path) -> None:
     # As the systemd units and the image start it.
-    with Daemon(tmp_path, database_url=protea.url, interval_seconds=60, MALLOC_ARENA_MAX=1) as daemon:
+    settings: dict[str, Any] = {"interval_seconds": 60, "MALLOC_ARENA_MAX": 1}
+    with Daemon(tmp_path, database_url=protea.url, executed=True, **settings) as daemon:
         daemon.comes_up().shows("reaper_leader", 1)
         process = psutil.Process(daemon.process.pid)
         # Ask nothing of it meanwhile.

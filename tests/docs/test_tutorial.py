@@ -11,8 +11,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support.commands import COMMAND, environment
+from tests.support.commands import environment
 from tests.support.documents import DOCS, blocks
+from tests.support.programs import start
 from tests.support.waiting import wait_until
 
 PAGE = DOCS / "tutorial.md"
@@ -63,7 +64,7 @@ def test_tutorial_leads_from_an_empty_database_to_a_reaped_job_and_a_daemon(
     log = tmp_path / "daemon.log"
     with (
         log.open("wb") as stderr,
-        subprocess.Popen((*COMMAND, "run"), env=env, cwd=tmp_path, stderr=stderr) as it,
+        start("reaper", "run", environment=env, folder=tmp_path, stderr=stderr, warnings_are_errors=True) as it,
     ):
         try:
             wait_until(lambda: "Reaper starts." in log.read_text(), "the daemon's start", 60)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import pty
 import signal
-import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
 from reaper.cli import exit_codes
-from tests.support.commands import COMMAND, Reaper, environment
+from tests.support.commands import Reaper, environment
+from tests.support.programs import start
 from tests.support.protea import Protea
 from tests.support.purges import finished, slow
 from tests.support.waiting import wait_until
@@ -125,9 +125,11 @@ def test_purge_on_a_terminal_asks_and_shows_a_progress_bar(
     finished(protea, 3)
     ours, theirs = pty.openpty()
     env = environment({**reaper.given, "TERM": "xterm", "COLUMNS": "100"})
-    with subprocess.Popen(
-        [*COMMAND, "purge", "--batch-size", "1", *words], env=env, stdin=theirs, stdout=theirs, stderr=theirs
-    ) as process:
+    words = ("purge", "--batch-size", "1", *words)
+    with start(
+        "reaper", *words, environment=env, folder=reaper.folder, stdin=theirs, stdout=theirs, stderr=theirs,
+        warnings_are_errors=True,
+    ) as process:  # fmt: skip
         os.close(theirs)
         screen = TerminalText(ours)
         if answer:

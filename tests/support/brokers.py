@@ -7,8 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +17,8 @@ import psutil
 import pytest
 from celery import Celery
 
-from tests.support.daemons import PROJECT, free_port
+from tests.support.daemons import free_port
+from tests.support.programs import Process, start, without_settings
 from tests.support.waiting import wait_until
 
 _REDIS = shutil.which("redis-server")
@@ -49,9 +49,15 @@ def _answers(port: int) -> bool:
 class ProcessGroup:
     """A process and its children in one process group, which receives signals together."""
 
-    def __init__(self, words: Sequence[str], folder: Path, log: Path, **environment: str) -> None:
+    def __init__(self, process: Process) -> None:
+        """The process must be the first of a session of its own."""
+        self.process = process
+
+    @classmethod
+    def of(cls, words: Sequence[str], folder: Path, log: Path, **environment: str) -> ProcessGroup:
+        """Start a program."""
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
+            process = subprocess.Popen(
                 words,
                 cwd=folder,
                 env={**os.environ, **environment},
@@ -59,7 +65,25 @@ class ProcessGroup:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                text=True,
             )
+        return cls(process)
+
+    @classmethod
+    def of_celery(cls, words: Sequence[str], folder: Path, log: Path, environment: Mapping[str, str]) -> ProcessGroup:
+        """Start the program `celery`."""
+        with log.open("ab") as output:
+            process = start(
+                "celery",
+                *words,
+                environment={**environment, "PYTHONDONTWRITEBYTECODE": "1"},
+                folder=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                new_session=True,
+            )
+        return cls(process)
 
     def signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
@@ -87,7 +111,7 @@ class RedisServer:
         options = {"port": self._port, "bind": "127.0.0.1", "dir": self._folder, "requirepass": PASSWORD}
         words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
         assert _REDIS is not None
-        self._group = ProcessGroup(
+        self._group = ProcessGroup.of(
             [_REDIS, *words, "--appendonly", "yes", "--appendfsync", "no"], self._folder, self._folder / "redis.log"
         )
         wait_until(lambda: _answers(self._port), "Redis answers")
@@ -129,14 +153,14 @@ class RabbitServer:
         # With the default, RabbitMQ blocks publishers when the machine's disk is nearly full.
         (folder / "rabbitmq.conf").write_text("disk_free_limit.absolute = 1MB\n")
         assert _EPMD is not None
-        self._mapper = ProcessGroup([_EPMD], folder, folder / "epmd.log", **self._environment)
+        self._mapper = ProcessGroup.of([_EPMD], folder, folder / "epmd.log", **self._environment)
         self.up()
 
     def url_with(self, password: str) -> str:
         return f"amqp://guest:{password}@{self.address}//"
 
     def up(self) -> None:
-        self._group = ProcessGroup([_RABBITMQ], self._folder, self._folder / "out.log", **self._environment)
+        self._group = ProcessGroup.of([_RABBITMQ], self._folder, self._folder / "out.log", **self._environment)
         wait_until(lambda: _answers(self._port), "RabbitMQ answers", 120)
 
     def down(self) -> None:
@@ -186,28 +210,11 @@ class CeleryWorker:
     ) -> None:
         self.name = name or f"{uuid4().hex[:8]}@test"
         self._log = folder / f"{uuid4().hex}.log"
-        words = [
-            "-m",
-            "celery",
-            "-A",
-            "tests.support.celery_app",
-            "worker",
-            "-Q",
-            ",".join(queues),
-            "-n",
-            self.name,
-            "-P",
-            pool,
-        ]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "info"]
-        self._group = ProcessGroup(
-            [sys.executable, *words, "-c", "1", *quiet],
-            folder,
-            self._log,
-            PYTHONPATH=str(PROJECT),
-            PYTHONDONTWRITEBYTECODE="1",
-            CHORES_BROKER=broker.url,
-            **environment,
+        words = ["-A", "tests.support.celery_app", "worker", "-Q", ",".join(queues), "-n", self.name, "-P", pool]
+        settings = {"CHORES_BROKER": broker.url, **environment}
+        self._group = ProcessGroup.of_celery(
+            [*words, "-c", "1", *quiet], folder, self._log, {**without_settings(os.environ), **settings}
         )
         wait_until(lambda: b" ready." in self._log.read_bytes(), f"{self.name} is ready", 60)
 

@@ -14,18 +14,17 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from reaper.cli.main import cli
+from tests.support.programs import PROJECT as PROJECT
+from tests.support.programs import Process, Stream, start, without_settings
 
 COMMAND = (sys.executable, "-W", "error", "-m", "reaper")
-PROJECT = Path(__file__).parents[2]
 AWAY = "postgresql://someone:geheim@127.0.0.1:1/nothing"
 """A URL without a server behind it. Its password must never appear in any output."""
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
     """This process's, without settings that were meant for something else."""
-    foreign = ("REAPER_", "PROTEA_TUNING", "CREDENTIALS_DIRECTORY", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return {**clean, "PYTHONPATH": str(PROJECT), **given}
+    return {**without_settings(os.environ), **given}
 
 
 class Reaper:
@@ -54,16 +53,17 @@ class Reaper:
 
     @contextmanager
     def process(
-        self, *arguments: str, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE, **given: str
-    ) -> Iterator[subprocess.Popen[str]]:
+        self, *arguments: str, stdout: Stream = subprocess.PIPE, stderr: Stream = subprocess.PIPE, **given: str
+    ) -> Iterator[Process]:
         """As a process of its own, which ends with the block."""
-        with subprocess.Popen(
-            (*COMMAND, *arguments),
-            env=environment({**self.given, **given}),
-            cwd=self.folder,
+        with start(
+            "reaper",
+            *arguments,
+            environment=environment({**self.given, **given}),
+            folder=self.folder,
             stdout=stdout,
             stderr=stderr,
-            text=True,
+            warnings_are_errors=True,
         ) as process:
             try:
                 yield process

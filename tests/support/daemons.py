@@ -7,8 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +17,9 @@ from typing import Any
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.programs import PROJECT as PROJECT
+from tests.support.programs import Process, start
 from tests.support.waiting import DEADLINE_SECONDS, wait_until
-
-PROJECT = Path(__file__).parents[2]
 
 
 def free_port() -> int:
@@ -72,9 +70,16 @@ class Daemon:
     """
 
     def __init__(
-        self, folder: Path, config: str | None = None, *, extra_path: Path | None = None, **settings: object
+        self,
+        folder: Path,
+        config: str | None = None,
+        *,
+        extra_path: Path | None = None,
+        executed: bool = False,
+        **settings: object,
     ) -> None:
         self.folder, self.port = folder, free_port()
+        self._executed = executed
         self.config = folder / "reaper.toml"
         self.stderr = folder / f"stderr-{self.port}.log"
         given = {"interval_seconds": 1, "restart_grace": 0, "http_port": self.port, **settings}
@@ -90,10 +95,16 @@ class Daemon:
         }
         self.process = self._begin()
 
-    def _begin(self) -> subprocess.Popen[bytes]:
+    def _begin(self) -> Process:
         with self.stderr.open("wb") as stderr:
-            words = [sys.executable, "-m", "reaper", "run"]
-            return subprocess.Popen(words, cwd=self.folder, env=self._environment, stderr=stderr)
+            return start(
+                "reaper",
+                "run",
+                environment=self._environment,
+                folder=self.folder,
+                stderr=stderr,
+                executed=self._executed,
+            )
 
     def __enter__(self) -> Daemon:
         return self

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pty
 import subprocess
-import termios
 
-from tests.support.commands import COMMAND, Reaper, environment
+from tests.support.commands import Reaper, environment
+from tests.support.programs import start
 from tests.support.waiting import wait_until
 
 
 def typed(reaper: Reaper, text: str, *arguments: str) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of a command at whose terminal this is typed."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        (*COMMAND, *arguments),
-        env=environment(reaper.given),
-        cwd=reaper.folder,
+    with start(
+        "reaper",
+        *arguments,
+        environment=environment(reaper.given),
+        folder=reaper.folder,
         stdin=theirs,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        warnings_are_errors=True,
     ) as process:
         os.close(theirs)
         try:
@@ -40,16 +40,17 @@ def interrupted(reaper: Reaper, question: str, *arguments: str, key: bytes = b"\
     log = reaper.folder / "stderr"
     with (
         log.open("wb") as errors,
-        subprocess.Popen(
-            (*COMMAND, *arguments),
-            env=environment(reaper.given),
-            cwd=reaper.folder,
+        start(
+            "reaper",
+            *arguments,
+            environment=environment(reaper.given),
+            folder=reaper.folder,
             stdin=theirs,
             stdout=subprocess.DEVNULL,
             stderr=errors,
-            start_new_session=True,
-            # Only of the terminal that controls it does a process get the signal.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            warnings_are_errors=True,
+            new_session=True,
+            controlling_terminal=True,
         ) as process,
     ):
         os.close(theirs)
