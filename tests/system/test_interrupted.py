@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tests.support.commands import PROJECT, environment
 
-_TEST = "tests/cli/test_fence.py::test_fence_at_a_terminal_shows_the_sql_and_asks"
+_TEST = "tests/support/test_programs.py::TestEnd::test_ctrl_c_is_a_keyboard_interrupt"
+"""Interrupts an executed program, and one that is forked. It needs no database, whose start would take seconds."""
 
 
 def test_interrupting_tests_pass_below_a_parent_that_ignores_sigint(tmp_path: Path) -> None:

@@ -32,8 +32,9 @@ class Clone:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
+        # With the bytecode: it is valid for a file with the same time. Otherwise each clone compiles the whole project.
         for name in ("reaper", "scripts", "config"):
-            shutil.copytree(PROJECT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(PROJECT / name, self.root / name)
         shutil.copy(PROJECT / "pyproject.toml", self.root)
         (self.root / "logs").mkdir()
         self._lend_environment()
