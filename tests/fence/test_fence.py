@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,8 +17,9 @@ from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.checks import protea_with
-from tests.support.commands import PROJECT, environment
+from tests.support.commands import environment
 from tests.support.fences import install, source_of
+from tests.support.programs import PROJECT, start
 from tests.support.protea import Protea, SweepRecorder
 from tests.support.waiting import wait_until
 from tests.support.worlds import Session, State
@@ -66,14 +66,15 @@ class Worker:
     """A process that has taken a job."""
 
     def __init__(self, world: ProteaWorld, job: str, end: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "tests.support.late_worker", world.database.url, job, end],
-            cwd=PROJECT,
-            env=environment({}),
+        self._process = start(
+            "tests.support.late_worker",
+            *(world.database.url, job, end),
+            environment=environment({}),
+            folder=PROJECT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            warnings_are_errors=True,
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "begun\n"

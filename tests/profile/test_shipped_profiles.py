@@ -7,8 +7,6 @@ other, and lets the job's own worker act there in another session.
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +18,8 @@ from sqlalchemy import event
 from reaper.model import SweepReport, Verdict
 from reaper.profile import resolve, shipped
 from reaper.source import Source
-from tests.support.commands import PROJECT, environment
+from tests.support.commands import environment
+from tests.support.programs import PROJECT, start
 from tests.support.protea import HOUR, MINUTE, SweepRecorder
 from tests.support.waiting import wait_until
 from tests.support.worlds import WORLDS, Deadlock, Session, State, World
@@ -343,27 +342,14 @@ def test_error_at_any_table_leaves_nothing_half_done(world: World) -> None:
     assert world.sweep().reaped == 1 and world.state(job) is State.REAPED
 
 
-_SWEEP = """
-import sys
-from tests.support.worlds import WORLDS
-from tests.support.worlds.mariadb import MariaDBDatabase
-from tests.support.worlds.postgresql import PostgreSQLDatabase
-
-profile, action, url = sys.argv[1:]
-[world] = [world for world in WORLDS if (world.profile, world.action) == (profile, action)]
-database = PostgreSQLDatabase(url) if url.startswith("postgresql") else MariaDBDatabase(url)
-world(database).sweep()
-"""
-
-
 @only_where(lambda _: True, long=True)
 def test_reaper_killed_within_its_transaction_leaves_nothing(world: World) -> None:
     job, before = world.stale_job(), world.dump()
-    command = [sys.executable, "-c", _SWEEP, world.profile, world.action, world.database.reaper]
+    words = ("tests.support.world_sweep", world.profile, world.action, world.database.reaper)
     for table, operation in world.writes:
         with (
             world.database.blocking_writes(table, operation),
-            subprocess.Popen(command, env=environment({}), cwd=PROJECT) as reaper,
+            start(*words, environment=environment({}), folder=PROJECT) as reaper,
         ):
             wait_until(
                 lambda: world.database.gate_has_waiter(world.session) or reaper.poll() is not None,

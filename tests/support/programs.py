@@ -48,8 +48,10 @@ _IMPORTS = {
         "sqlalchemy.dialects.sqlite.pysqlite",
         "uvicorn.protocols.http.h11_impl",
     ),
-    "tests.support.process_state": (),
     "celery": ("celery.bin.celery", "celery.bin.worker", "celery.apps.worker", "celery.concurrency.prefork"),
+    "tests.support.late_worker": ("sqlalchemy.orm", "sqlalchemy.dialects.postgresql.psycopg"),
+    "tests.support.process_state": (),
+    "tests.support.world_sweep": ("tests.support.worlds.mariadb", "tests.support.worlds.postgresql"),
 }
 """What to import for each program that can be forked."""
 
@@ -107,7 +109,9 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
     def communicate(self, *, timeout: float | None = None) -> tuple[str, str]:
-        """Read standard output and error to their ends, and wait for the process. A stream without a pipe is empty.
+        """Read standard output and error to their ends, close them, and wait for the process.
+
+        A stream that is no pipe, or was closed before, is empty.
 
         Raises TimeoutExpired when that takes longer than `timeout` seconds. The process is left running.
         """
@@ -117,16 +121,20 @@ class ForkedProcess:
         texts = [b"", b""]
         with selectors.DefaultSelector() as selector:
             for number, stream in enumerate((self.stdout, self.stderr)):
-                if stream is not None:
+                if stream is not None and not stream.closed:
                     selector.register(stream, selectors.EVENT_READ, number)
             while selector.get_map():
                 ready = selector.select(_left(deadline))
                 if not ready:
                     raise subprocess.TimeoutExpired(self.args, timeout or 0)
                 for key, _ in ready:
-                    if not (part := os.read(key.fd, 1 << 16)):
+                    if part := os.read(key.fd, 1 << 16):
+                        texts[key.data] += part
+                    else:
                         selector.unregister(key.fileobj)
-                    texts[key.data] += part
+        for stream in (self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
         self.wait(_left(deadline))
         output, errors = (text.decode() for text in texts)
         return output, errors
