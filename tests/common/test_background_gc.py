@@ -84,15 +84,15 @@ def test_sweep_collects_garbage_in_background(protea: Protea) -> None:
     run(f"""
 import gc
 import psycopg
-from tests.support.protea import Heard, Protea
+from tests.support.protea import Protea, SweepRecorder
 
-class Checking(Heard):
+class Checking(SweepRecorder):
     def reaped(self, source, sweep_id, batch):
         assert not gc.isenabled()
         super().reaped(source, sweep_id, batch)
 
 with psycopg.connect({protea.libpq!r}, autocommit=True) as connection:
-    assert Protea({protea.url!r}, connection).sweep(heard=Checking()).reaped == 1
+    assert Protea({protea.url!r}, connection).sweep(recorder=Checking()).reaped == 1
 assert gc.isenabled()
 """)
 
