@@ -30,6 +30,8 @@ pytestmark = pytest.mark.timeout(180)
 
 DEADLINE = 6.0
 """Seconds for an inspection, which ends within a second where all workers answer."""
+POLL = 0.5
+"""Seconds between two inspections where some seconds must pass: each is a process that imports Celery."""
 SLACK = 2.0
 """Seconds by which a loaded machine may stop the inspecting process late."""
 
@@ -134,13 +136,15 @@ class TestGone:
         chore = cluster.start_task()
         cluster.start_worker()
         asked = probe(cluster, absence=5)
-        wait_until(lambda: cluster.queue in asked.ask().queues, "the witness has asked for long enough")
+        wait_until(
+            lambda: cluster.queue in asked.ask().queues, "the witness has asked for long enough", interval_seconds=POLL
+        )
         first.kill()
         begun = time.monotonic()
         said = asked.ask()
         assert cluster.queue not in said.queues
         assert first.name in " ".join(said.doubts) or "did not answer" in " ".join(said.doubts)
-        wait_until(lambda: dead(asked.ask(), chore.id, cluster.queue), "it is dead")
+        wait_until(lambda: dead(asked.ask(), chore.id, cluster.queue), "it is dead", interval_seconds=POLL)
         assert time.monotonic() - begun >= 5
 
     def test_task_of_a_worker_in_warm_shutdown_is_not_dead(self, cluster: CeleryCluster) -> None:
@@ -148,7 +152,9 @@ class TestGone:
         chore = cluster.start_task()
         cluster.start_worker()
         asked = probe(cluster, absence=4)
-        wait_until(lambda: cluster.queue in asked.ask().queues, "the witness has asked for long enough")
+        wait_until(
+            lambda: cluster.queue in asked.ask().queues, "the witness has asked for long enough", interval_seconds=POLL
+        )
         first.shut_down_warmly()
         begun = time.monotonic()
         while time.monotonic() - begun < 3:
@@ -160,7 +166,9 @@ class TestGone:
         first = cluster.start_worker()
         chore = cluster.start_task()
         asked = probe(cluster, absence=6)
-        wait_until(lambda: cluster.queue in asked.ask().queues, "the witness has asked for long enough")
+        wait_until(
+            lambda: cluster.queue in asked.ask().queues, "the witness has asked for long enough", interval_seconds=POLL
+        )
         first.shut_down_warmly()
         cluster.start_worker(name=first.name)
         said = asked.ask()

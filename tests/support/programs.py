@@ -48,7 +48,12 @@ _IMPORTS = {
         "sqlalchemy.dialects.sqlite.pysqlite",
         "uvicorn.protocols.http.h11_impl",
     ),
-    "celery": ("celery.bin.celery", "celery.bin.worker", "celery.apps.worker", "celery.concurrency.prefork"),
+    "celery": (
+        *("celery.bin.celery", "celery.bin.worker", "celery.apps.worker", "celery.concurrency.prefork"),
+        # What `reaper.celery_tasks` imports. Not the module itself: it would give its tasks to every application.
+        *("reaper.observers.command_log", "reaper.operations.report", "reaper.operations.reset"),
+        "sqlalchemy.dialects.postgresql.psycopg",
+    ),
     "tests.support.late_worker": ("sqlalchemy.orm", "sqlalchemy.dialects.postgresql.psycopg"),
     "tests.support.process_state": (),
     "tests.support.world_sweep": ("tests.support.worlds.mariadb", "tests.support.worlds.postgresql"),
