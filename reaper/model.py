@@ -77,6 +77,12 @@ class Thresholds:
     stall: Threshold
     kinds: Mapping[str, KindThresholds] = field(default_factory=dict)
 
+    @property
+    def by_kind(self) -> tuple[tuple[str | None, Threshold, Threshold], ...]:
+        """The timeout and the stall window of each kind; first those of all other kinds, whose name is None."""
+        kinds: tuple[str | None, ...] = (None, *self.kinds)
+        return tuple((kind, self.timeout_of(kind), self.stall_of(kind)) for kind in kinds)
+
     def timeout_of(self, kind: str | None) -> Threshold:
         of_kind = self.kinds.get(kind) if kind is not None else None
         return (of_kind.timeout if of_kind else None) or self.timeout

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, Select, TextClause
+from sqlalchemy import Connection, Engine, TextClause
 
 from reaper.database.mariadb import MariaDB
 from reaper.database.postgresql import PostgreSQL
@@ -38,7 +38,7 @@ class Dialect(Protocol):
     def hidden_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> str | None:
         """Why rows of these tables may be hidden from the role, the consequence and the fix; None when none are."""
 
-    def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[Sequence[Any]]:
+    def stream(self, connection: Connection, statement: str, parameters: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
         """The rows one after the other, never all in memory. Raises DBAPIError."""
 
     def is_alive(self, connection: Connection, within_seconds: float) -> bool:

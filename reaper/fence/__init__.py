@@ -37,4 +37,4 @@ def fence_backend(source: Source) -> FenceBackend:
     """Raises NotFenceable for a profile whose reaped jobs cannot be distinguished from other jobs."""
     definition = fence_definition(source.profile)
     backend = PostgreSQLFence if source.engine.dialect.name == "postgresql" else MariaDBFence
-    return backend(source.rule.tables, definition)
+    return backend(source.tables, definition)

@@ -24,7 +24,7 @@ from reaper.model import Key, Outcome, PurgeReport
 from reaper.profile import Profile
 from reaper.profile.related_tables import purge_guard_tables
 from reaper.source import Candidate, Source
-from reaper.source.purge import PurgeStatements, is_lock_timeout, purge_cutoff
+from reaper.source.purge import JobPurge, is_lock_timeout, purge_cutoff
 from reaper.sweep.batch_bisection import BatchBisection
 from reaper.sweep.candidate_spool import CandidateSpool
 
@@ -125,33 +125,31 @@ class _PurgeRun:
             self._before = before.isoformat()
             if self._lease is not None and not self._lease.acquire():
                 return Outcome.STANDBY
-            statements = PurgeStatements(self._source.rule.tables, before)
+            job_purge = JobPurge(self._source.statements, before)
             if self._options.count or self._options.dry_run:
                 with self._source.transaction(connection, read_only=True):
-                    self._found = statements.count(connection)
+                    self._found = job_purge.count(connection)
             if self._options.dry_run:
                 return Outcome.DONE
             self._listener.purging(self._source.name, self._found)
-            return self._delete_pages(connection, statements)
+            return self._delete_pages(connection, job_purge)
 
-    def _delete_pages(self, connection: Connection, statements: PurgeStatements) -> Outcome:
+    def _delete_pages(self, connection: Connection, job_purge: JobPurge) -> Outcome:
         after: Candidate | None = None
         while True:
             with CandidateSpool(self._options.batch_size) as page:
                 with self._source.transaction(connection, read_only=True):
-                    page.fill(self._page(connection, statements, after))
+                    page.fill(self._page(connection, job_purge, after))
                 for batch in page.batches():
                     if (outcome := self._reason_to_stop()) is not None:
                         return outcome
-                    self._delete(connection, statements, [row.key for row in batch])
+                    self._delete(connection, job_purge, [row.key for row in batch])
                     after = batch[-1]
                 if page.count < self._options.page_size:
                     return Outcome.STOPPED if self._options.should_stop() else Outcome.DONE
 
-    def _page(
-        self, connection: Connection, statements: PurgeStatements, after: Candidate | None
-    ) -> Iterator[Candidate]:
-        for row in statements.stream(connection, after, self._options.page_size):
+    def _page(self, connection: Connection, job_purge: JobPurge, after: Candidate | None) -> Iterator[Candidate]:
+        for row in job_purge.stream(connection, after, self._options.page_size):
             if self._options.should_stop():
                 return
             yield row
@@ -165,16 +163,16 @@ class _PurgeRun:
 
     # --- one batch -------------------------------------------------------------------------------------------
 
-    def _delete(self, connection: Connection, statements: PurgeStatements, keys: Sequence[Key]) -> None:
-        attempt = partial(self._attempt, connection, statements)
+    def _delete(self, connection: Connection, job_purge: JobPurge, keys: Sequence[Key]) -> None:
+        attempt = partial(self._attempt, connection, job_purge)
         self._bisection.run(keys, attempt, self._refuse, self._options.should_stop)
 
-    def _attempt(self, connection: Connection, statements: PurgeStatements, keys: Sequence[Key], _last: bool) -> None:
+    def _attempt(self, connection: Connection, job_purge: JobPurge, keys: Sequence[Key], _last: bool) -> None:
         """One transaction."""
         begun = time.monotonic()
         try:
             with self._source.transaction(connection):
-                deleted = statements.run(connection, keys)
+                deleted = job_purge.run(connection, keys)
         finally:
             self._longest = max(self._longest, time.monotonic() - begun)
         self._purged += deleted

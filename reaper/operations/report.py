@@ -131,7 +131,7 @@ def _duplicates(
     """In a transaction of its own: when the role may not read that table, the jobs are reported all the same."""
     try:
         with source.transaction(connection, read_only=True, at_most=at_most):
-            return find_duplicates(connection, source.rule.tables), []
+            return find_duplicates(connection, source.tables), []
     except DBAPIError as error:
         if classify(error) is ErrorKind.UNAVAILABLE:
             raise

@@ -23,7 +23,7 @@ from reaper.errors import ReaperError
 from reaper.model import DISTANT_PAST, Evidence, Key, Reason
 from reaper.operations.end_in_batches import BulkOptions, BulkResult, end_in_bulk
 from reaper.source import AuditInfo, Candidate, Source
-from reaper.source.interrupted import Interrupted
+from reaper.source.interrupted import Restart, interrupted_candidates
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.batch_runner import BatchRunner
@@ -79,19 +79,19 @@ class _ResumeRun:
     def run(self) -> ResumeResult | None:
         with self.source.connect() as connection:
             context = self.source.ask_probe(self.source.begin_evaluation(connection, self.downtime))
-            judge = Interrupted(self.source.rule, context.now, self.options.window_seconds)
-            before = {candidate.key: sign for candidate, sign in self._candidates(connection, judge, context)}
-        if before and not self._await_signs(judge.restart):
+            restart = Restart(context.now, self.options.window_seconds)
+            before = {candidate.key: sign for candidate, sign in self._candidates(connection, restart, context)}
+        if before and not self._await_signs(restart.at):
             return None
         with self.source.connect() as connection:
             context = self.source.ask_probe(self.source.begin_evaluation(connection, self.downtime))
-            after = self._candidates(connection, judge, context) if before else []
+            after = self._candidates(connection, restart, context) if before else []
             # A job whose last sign has changed is alive, even if its worker's clock is behind.
             silent = [candidate for candidate, sign in after if before.get(candidate.key) == sign]
-            return self._close(connection, judge, context, silent)
+            return self._close(connection, restart, context, silent)
 
     def _close(
-        self, connection: Connection, judge: Interrupted, context: EvaluationContext, silent: Sequence[Candidate]
+        self, connection: Connection, restart: Restart, context: EvaluationContext, silent: Sequence[Candidate]
     ) -> ResumeResult:
         listed, bulk_result = list[Evidence](), BulkResult()
         if self.options.dry_run:
@@ -99,11 +99,11 @@ class _ResumeRun:
             with self.source.transaction(connection, read_only=True):
                 listed = self.source.lookup.evidence(connection, context, keys)
         elif silent:
-            bulk_result = self._end(connection, judge, context, silent)
+            bulk_result = self._end(connection, restart, context, silent)
         return ResumeResult(
             source=self.source.name,
             run_id=self.id,
-            restart=judge.restart.isoformat(),
+            restart=restart.at.isoformat(),
             window_seconds=self.options.window_seconds,
             interrupted=len(silent),
             dry_run=self.options.dry_run,
@@ -112,11 +112,11 @@ class _ResumeRun:
         )
 
     def _end(
-        self, connection: Connection, judge: Interrupted, context: EvaluationContext, silent: Sequence[Candidate]
+        self, connection: Connection, restart: Restart, context: EvaluationContext, silent: Sequence[Candidate]
     ) -> BulkResult:
-        audit_info = AuditInfo(self.source.name, self.id, self.bulk_options.host, Reason.INTERRUPTED, judge.message)
-        claim = self.source.claim(context, audit_info, predicate=judge)
-        runner = BatchRunner(self.source, claim, self.source.fallback_claim(context, audit_info, judge))
+        audit_info = AuditInfo(self.source.name, self.id, self.bulk_options.host, Reason.INTERRUPTED, restart.message)
+        claim = self.source.claim(context, audit_info, restart=restart)
+        runner = BatchRunner(self.source, claim, self.source.fallback_claim(context, audit_info, restart))
         batches = _in_batches(silent, self.bulk_options.batch_size)
         return end_in_bulk(self.source, connection, runner, batches, self.id, self.bulk_options)
 
@@ -146,10 +146,10 @@ class _ResumeRun:
         return (restart - cutoff.at).total_seconds()
 
     def _candidates(
-        self, connection: Connection, judge: Interrupted, context: EvaluationContext
+        self, connection: Connection, restart: Restart, context: EvaluationContext
     ) -> Sequence[tuple[Candidate, float]]:
         with self.source.transaction(connection, read_only=True):
-            return judge.candidates(connection, context)
+            return interrupted_candidates(self.source.statements, connection, context, restart)
 
 
 def _in_batches(candidates: Sequence[Candidate], size: int) -> Iterator[list[Candidate]]:

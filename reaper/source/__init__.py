@@ -6,7 +6,6 @@ from reaper.source.post_transition import MAX_FOLLOWED, JobSnapshot, Sign
 from reaper.source.source import Source, SourceOptions
 from reaper.source.survey import Candidate, Survey, with_stale
 from reaper.source.transition.audit_event import AuditInfo
-from reaper.source.transition.second_check import Predicate
 
 __all__ = [
     "MAX_FOLLOWED",
@@ -15,7 +14,6 @@ __all__ = [
     "Claim",
     "JobLookup",
     "JobSnapshot",
-    "Predicate",
     "Sign",
     "Source",
     "SourceOptions",

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Select, and_, select
 
-from reaper.model import Key
-from reaper.profile import FromColumn, Insert, Json, Scalar, Value, Variable
+from reaper.profile import FromColumn, Insert, Json, Profile, Scalar, Value, Variable
 from reaper.sql import expressions as sql
-from reaper.sql.keys import key_parameters
-from reaper.sql.tables import ProfileTables, reserved_alias
+from reaper.sql.tables import reserved_alias
+from reaper.sql.types import document_of
+from reaper.staleness.rule import Rule
 
 _MAX_EVENTS = 10
 
 
-def audit_evidence(tables: ProfileTables, connection: Connection, key: Key) -> list[dict[str, Any]]:
-    """The evidence in the newest audit events of the job, newest first."""
-    steps = [step for action in tables.profile.actions.values() for step in action.also]
-    inserts = {step.table: step for step in steps if isinstance(step, Insert) and _evidence_path(step)}
-    return [evidence for insert in inserts.values() for evidence in _read(tables, connection, insert, key)]
+def audit_tables(profile: Profile) -> Sequence[str]:
+    """The tables with audit events that have the evidence."""
+    return tuple(_audit_inserts(profile))
 
 
-def _read(tables: ProfileTables, connection: Connection, insert: Insert, key: Key) -> list[dict[str, Any]]:
+def read_audits(rows: Iterable[Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """The evidence in rows of `audit_query`."""
+    documents = (document_of(document) for (document,) in rows)
+    return (document for document in documents if isinstance(document, dict))
+
+
+def _audit_inserts(profile: Profile) -> dict[str, Insert]:
+    steps = [step for action in profile.actions.values() for step in action.also]
+    return {step.table: step for step in steps if isinstance(step, Insert) and _evidence_path(step)}
+
+
+def audit_query(rule: Rule, table: str) -> Select[Any]:
+    """The evidence in the newest audit events of one job in one of `audit_tables`, newest first."""
+    tables, insert = rule.tables, _audit_inserts(rule.tables.profile)[table]
     jobs, events = tables.jobs, tables.table(insert.table).alias(reserved_alias("audit"))
     same_values = [
         events.c[name] == (jobs.c[value.column] if isinstance(value, FromColumn) else sql.untyped(value))
@@ -35,8 +47,7 @@ def _read(tables: ProfileTables, connection: Connection, insert: Insert, key: Ke
     for name, value in insert.values.items():
         if isinstance(value, Variable) and value.name == "now":
             query = query.order_by(events.c[name].desc())
-    rows = connection.execute(query.limit(_MAX_EVENTS), key_parameters([key]))
-    return [evidence for (evidence,) in rows if isinstance(evidence, dict)]
+    return query.limit(_MAX_EVENTS)
 
 
 def _is_always_equal(value: Value) -> bool:

@@ -35,15 +35,18 @@ from reaper.model import Key, ReapedJob
 from reaper.profile import Related
 from reaper.source.event_log_lock import EventLogLock, lock_jobs
 from reaper.source.post_transition import MAX_FOLLOWED, PostTransition
-from reaper.source.survey import Candidate, version_columns
+from reaper.source.statements import SourceStatements
+from reaper.source.survey import Candidate, key_and_version
 from reaper.source.transition.audit_event import AuditInfo
 from reaper.source.transition.multi_statement import MultiStatementTransition
-from reaper.source.transition.second_check import Predicate, SecondCheck
+from reaper.source.transition.second_check import Predicate, SecondCheck, is_stale
 from reaper.source.transition.single_statement import SingleStatementTransition
 from reaper.sql.keys import key_parameters
+from reaper.sql.statement import StatementCompiler, Values
 from reaper.sql.tables import ProfileTables, reserved_alias
-from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.rule import Rule
+
+Transition = SingleStatementTransition | MultiStatementTransition
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,34 +58,51 @@ class ClaimResult:
     locked: Sequence[Key]
 
 
+class BatchLocks:
+    """The statements that lock the jobs of a batch and what belongs to them, the same for every action."""
+
+    def __init__(self, rule: Rule, compiler: StatementCompiler) -> None:
+        self.still_running = compiler(still_running_query(rule))
+        self.lock_rows = compiler(self.lock_query(rule))
+        self.log_lock = EventLogLock(rule.tables, compiler)
+        self.related_row_locks = [
+            (compiler(find), compiler(lock))
+            for find, lock in (_related_rows(rule.tables, part) for part in rule.tables.profile.jobs.parts)
+        ]
+
+    @staticmethod
+    def lock_query(rule: Rule) -> Select[Any]:
+        """Locks those jobs of a batch that run, and skips those whose rows another transaction holds."""
+        still_running = still_running_query(rule)
+        if rule.tables.profile.jobs.log is None:
+            return still_running.with_for_update(skip_locked=True)
+        return lock_jobs(rule.tables, still_running)
+
+
 class Claim:
-    """The changing statements for one rule, as of one moment."""
+    """Ends jobs of one source, as of one moment."""
+
+    locks_class = BatchLocks
 
     def __init__(
         self,
-        rule: Rule,
-        context: EvaluationContext,
+        statements: SourceStatements,
+        values: Values,
         audit_info: AuditInfo,
         *,
-        predicate: Predicate | bool = True,
+        predicate: Predicate = is_stale,
         action: str = "fail",
-        single_statement: bool = True,
     ) -> None:
-        """`predicate` as in `SecondCheck`. `single_statement` is for servers that can change rows inside a query."""
-        self._tables: ProfileTables = rule.tables
-        self._rule, self._context, self._audit_info = rule, context, audit_info
-        self._width = len(rule.tables.profile.jobs.key)
-        second_check = SecondCheck(rule, context, audit_info.as_fields(), predicate)
-        self.transition = (
-            SingleStatementTransition(rule, second_check, action)
-            if single_statement
-            else MultiStatementTransition(rule, second_check, action)
-        )
-        self.post_transition, self._snapshots_left = PostTransition(rule), MAX_FOLLOWED
-        self.still_running = self._still_running()
-        self.lock_rows = self._lock()
-        self.log_lock = EventLogLock(rule.tables)
-        self.related_row_locks = [self._related_rows(part) for part in rule.tables.profile.jobs.parts]
+        """`values` are those of the rule's parameters, and of the predicate's."""
+        self._statements, self._values = statements, {**values, **audit_info.values}
+        self._reason = audit_info.reason.value
+        self._form = (action, predicate, tuple(audit_info.fields))
+        self._width = len(statements.profile.jobs.key)
+        self._post_transition, self._snapshots_left = PostTransition(statements), MAX_FOLLOWED
+
+    def locks(self, connection: Connection) -> BatchLocks:
+        """The locks on the server of this connection."""
+        return self._statements.get(connection.dialect, self.locks_class)
 
     def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
         """End those of the batch that are stale, inside the caller's transaction. `long_wait` is for the lock on a log.
@@ -91,12 +111,13 @@ class Claim:
         missing, LogBusy when a log could not be locked.
         """
         versions = {candidate.key: candidate.version for candidate in batch}
-        rows = connection.execute(self.lock_rows, key_parameters(versions))
+        locks = self.locks(connection)
+        rows = locks.lock_rows.execute(connection, key_parameters(versions))
         locked_versions = {row[: self._width]: row[self._width :] for row in rows}
         unchanged = [key for key, version in locked_versions.items() if versions[key] == version]
         complete = self._with_related_rows_locked(connection, unchanged)
         if complete:
-            self.log_lock.acquire(connection, long_wait=long_wait)
+            locks.log_lock.acquire(connection, long_wait=long_wait)
         reaped = self._act(connection, complete) if complete else []
         incomplete = set(unchanged) - set(complete)
         not_locked = [key for key in versions if key not in locked_versions or key in incomplete]
@@ -105,31 +126,32 @@ class Claim:
 
     def current(self, connection: Connection, keys: Sequence[Key]) -> list[Candidate]:
         """Those of the jobs that run, as they are now, whether another transaction holds their rows or not."""
-        rows = connection.execute(self.still_running, key_parameters(keys))
+        rows = self.locks(connection).still_running.execute(connection, key_parameters(keys))
         return [Candidate(row[: self._width], row[self._width :]) for row in rows]
 
     def _with_related_rows_locked(self, connection: Connection, keys: Sequence[Key]) -> list[Key]:
         """The jobs of whose related rows none is held by another transaction; these rows are locked from now on."""
         complete = list(keys)
-        for find, lock in self.related_row_locks:
+        for find, lock in self.locks(connection).related_row_locks:
             if complete:
-                locked = Counter(tuple(row) for row in connection.execute(lock, key_parameters(complete)))
-                existing = Counter(tuple(row) for row in connection.execute(find, key_parameters(complete)))
+                keys_of_batch = key_parameters(complete)
+                locked = Counter(tuple(row) for row in lock.execute(connection, keys_of_batch))
+                existing = Counter(tuple(row) for row in find.execute(connection, keys_of_batch))
                 complete = [key for key in complete if locked[key] == existing[key]]
         return complete
 
     def _act(self, connection: Connection, keys: Sequence[Key]) -> list[ReapedJob]:
-        reason = self._audit_info.reason.value
-        if not (ended := self.transition.run(connection, keys)):
+        transition = self._statements.get(connection.dialect, make_transition, *self._form)
+        if not (ended := transition.run(connection, keys, self._values)):
             return []
         # To read every job once more would take a twentieth of a mass reap, most of which is not remembered anyway.
         followed = {job.key: job.action for job in ended[: self._snapshots_left]}
-        reaped_at, states_after = self.post_transition.states_after(connection, followed)
+        reaped_at, states_after = self._post_transition.states_after(connection, followed)
         self._snapshots_left = max(0, self._snapshots_left - len(states_after))
         return [
             ReapedJob(
                 key=job.key,
-                reason=reason,
+                reason=self._reason,
                 kind=job.kind,
                 age_seconds=job.age,
                 silence_seconds=job.silence,
@@ -147,22 +169,30 @@ class Claim:
     ) -> list[Key]:
         return [job.key for job in self.current(connection, keys) if versions[job.key] == job.version]
 
-    # --- statements ----------------------------------------------------------------------------------------
 
-    def _still_running(self) -> Select[Any]:
-        jobs = self._tables.jobs
-        is_running_in_batch = and_(self._tables.key_in_batch(jobs), self._tables.running(jobs))
-        return select(*self._tables.key_text(jobs), *version_columns(self._rule)).where(is_running_in_batch)
+def make_transition(
+    rule: Rule, compiler: StatementCompiler, action: str, predicate: Predicate, audit_fields: Sequence[str]
+) -> Transition:
+    """The transition by an action of those jobs of a batch that `predicate` chooses."""
+    second_check = SecondCheck(rule, predicate, audit_fields)
+    if compiler.dialect.name == "postgresql":
+        return SingleStatementTransition(rule, compiler, second_check, action)
+    return MultiStatementTransition(rule, compiler, second_check, action)
 
-    def _lock(self) -> Select[Any]:
-        if self._tables.profile.jobs.log is None:
-            return self.still_running.with_for_update(skip_locked=True)
-        return lock_jobs(self._tables, self.still_running)
 
-    def _related_rows(self, part: Related) -> tuple[Select[Any], Select[Any]]:
-        """Finds the rows that belong to the jobs of a batch, each with the job's key; and locks them."""
-        jobs = self._tables.jobs
-        row = self._tables.table(part.table).alias(reserved_alias("part"))
-        joined = jobs.join(row, self._tables.belongs_to_job(part, row, jobs))
-        find = select(*self._tables.key_text(jobs)).select_from(joined).where(self._tables.key_in_batch(jobs))
-        return find, find.with_for_update(skip_locked=True, of=row)
+# --- statements --------------------------------------------------------------------------------------------------
+
+
+def still_running_query(rule: Rule) -> Select[Any]:
+    """Those jobs of a batch that run."""
+    tables, jobs = rule.tables, rule.tables.jobs
+    return key_and_version(rule).where(and_(tables.key_in_batch(jobs), tables.running(jobs)))
+
+
+def _related_rows(tables: ProfileTables, part: Related) -> tuple[Select[Any], Select[Any]]:
+    """Finds the rows that belong to the jobs of a batch, each with the job's key; and locks them."""
+    jobs = tables.jobs
+    row = tables.table(part.table).alias(reserved_alias("part"))
+    joined = jobs.join(row, tables.belongs_to_job(part, row, jobs))
+    find = select(*tables.key_text(jobs)).select_from(joined).where(tables.key_in_batch(jobs))
+    return find, find.with_for_update(skip_locked=True, of=row)

@@ -18,7 +18,9 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.database.errors import sqlstate
 from reaper.errors import LogBusy
+from reaper.profile import Profile
 from reaper.sql import expressions as sql
+from reaper.sql.statement import CompiledStatement, StatementCompiler
 from reaper.sql.tables import ProfileTables, reserved_alias
 
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -38,16 +40,25 @@ def lock_jobs(tables: ProfileTables, still_running: Select[Any]) -> Select[Any]:
     return select(running).where(func.pg_try_advisory_xact_lock(func.hashtextextended(lock_name, 0)))
 
 
+def wait_values(*, long_wait: bool) -> dict[str, str]:
+    """The parameter of the statement that limits how long the lock on the log is waited for."""
+    return {"wait": f"{_LONG_WAIT_MS if long_wait else _WAIT_MS}"}
+
+
+def locks_log(profile: Profile) -> bool:
+    """The profile asks for a lock on the log."""
+    return profile.jobs.log is not None and profile.jobs.log.lock == "table"
+
+
 class EventLogLock:
     """Keeps entries from being written to a log until the transaction ends, where its profile asks for that."""
 
-    def __init__(self, tables: ProfileTables) -> None:
-        log = tables.profile.jobs.log
+    def __init__(self, tables: ProfileTables, compiler: StatementCompiler) -> None:
         self._table = tables.profile.jobs.table
-        self.statements: list[Any] = []
-        if log is not None and log.lock == "table":
-            lock_timeout = text("SELECT set_config('lock_timeout', :wait, true)").bindparams(wait=f"{_WAIT_MS}")
-            self.statements = [lock_timeout, sql.LockTable(tables.jobs)]
+        self.statements: list[CompiledStatement] = []
+        if locks_log(tables.profile):
+            lock_timeout = text("SELECT set_config('lock_timeout', :wait, true)")
+            self.statements = [compiler(lock_timeout), compiler(sql.LockTable(tables.jobs))]
 
     def acquire(self, connection: Connection, *, long_wait: bool) -> None:
         """Raises LogBusy when another transaction has been writing to the log for the whole time."""
@@ -55,8 +66,8 @@ class EventLogLock:
             return
         lock_timeout, lock_table = self.statements
         try:
-            connection.execute(lock_timeout, {"wait": f"{_LONG_WAIT_MS if long_wait else _WAIT_MS}"})
-            connection.execute(lock_table)
+            lock_timeout.execute(connection, wait_values(long_wait=long_wait))
+            lock_table.execute(connection, {})
         except DBAPIError as error:
             if sqlstate(error) == _LOCK_NOT_AVAILABLE:
                 raise LogBusy(f"{self._table}: another transaction is writing to the log") from error

@@ -27,7 +27,7 @@ from reaper.profile import Profile
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import reserved_alias
-from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.sql.types import document_of
 from reaper.staleness.rule import START, Rule
 
 KEY = "key_{}"
@@ -38,7 +38,6 @@ SIGN = "sign_{}"
 def evidence_cte(
     rule: Rule,
     jobs: FromClause,
-    context: EvaluationContext,
     where: ColumnElement[bool],
     audit_fields: Mapping[str, Element] | None = None,
     verdict: Verdict | None = None,
@@ -49,14 +48,12 @@ def evidence_cte(
     job's row that the profile needs later come along, as `ProfileTables.row_alias` names them. Each step is
     materialized, so that its expressions are computed once per job, and not once per mention.
     """
-    verdict_name = literal(verdict.value, String) if verdict else rule.verdict(jobs, context)
-    durations = _add_durations(rule, _read(rule, jobs, context, where, verdict_name))
+    verdict_name = literal(verdict.value, String) if verdict else rule.verdict(jobs)
+    durations = _add_durations(rule, _read(rule, jobs, where, verdict_name))
     return _materialized(_add_json_and_message(rule, durations, audit_fields or {}), "judged")
 
 
-def _read(
-    rule: Rule, jobs: FromClause, context: EvaluationContext, where: ColumnElement[bool], verdict: Element
-) -> CTE:
+def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Element) -> CTE:
     """What the tables hold: the row, its thresholds, and the newest sign of each witness."""
     tables = rule.tables
     columns = select(
@@ -69,9 +66,9 @@ def _read(
         rule.started_from(jobs).label("started_from"),
         verdict.label("verdict"),
         sql.now().label("judged_at"),
-        *(element.label(name) for name, element in rule.limits(jobs, context).items()),
-        *(element.label(SIGN.format(n)) for n, element in enumerate(rule.newest_signs(jobs, context))),
-        rule.why_unknown(jobs, context).label("unknown"),
+        *(element.label(name) for name, element in rule.limits(jobs).items()),
+        *(element.label(SIGN.format(n)) for n, element in enumerate(rule.newest_signs(jobs))),
+        rule.why_unknown(jobs).label("unknown"),
     )
     return _materialized(columns.where(tables.is_job(jobs), where), "gathered")
 
@@ -164,10 +161,11 @@ def stale_in(job: CTE) -> Element:
     return case((and_(job.c.started.is_not(None), job.c.last_sign < sql.infinity()), seconds), else_=null())
 
 
-def evidence_select(job: CTE, width: int) -> Select[Any]:
+def evidence_query(rule: Rule) -> Select[Any]:
     """The columns that `read_evidence` reads. None is a moment, which Python's dates might not be able to hold."""
+    job = evidence_cte(rule, rule.tables.jobs, rule.tables.key_in_batch(rule.tables.jobs))
     return select(
-        *(job.c[KEY_TEXT.format(n)] for n in range(width)),
+        *(job.c[KEY_TEXT.format(n)] for n in range(len(rule.tables.profile.jobs.key))),
         *(job.c[name] for name in ("kind", "status", "verdict", "evidence")),
         stale_in(job).label("stale_in"),
     )
@@ -181,13 +179,14 @@ _FROM_JSON = {f.name for f in fields(Evidence)} - {"key", "kind", "status", "ver
 
 
 def read_evidence(row: Row[Any], width: int) -> Evidence:
-    """A row of `evidence_select` as a value."""
+    """A row of `evidence_query` as a value."""
     columns = row._mapping
+    document = document_of(columns["evidence"])
     return Evidence(
         key=tuple(columns[KEY_TEXT.format(n)] for n in range(width)),
         kind=columns["kind"],
         status=columns["status"],
         verdict=Verdict(columns["verdict"]),
         stale_in_seconds=columns["stale_in"] if columns["verdict"] in (Verdict.YOUNG, Verdict.SPARED) else None,
-        **{name: columns["evidence"].get(name) for name in _FROM_JSON},
+        **{name: document.get(name) for name in _FROM_JSON},
     )

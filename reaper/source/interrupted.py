@@ -5,45 +5,61 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, and_, not_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, Select, and_, not_
 
 from reaper.common.durations import format_duration
-from reaper.source.survey import Candidate, version_columns
+from reaper.source.statements import SourceStatements
+from reaper.source.survey import Candidate, key_and_version
 from reaper.sql import expressions as sql
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.rule import Rule
 
+_RESTART, _WINDOW_START = "reaper_restart", "reaper_window_start"
+
 
 @dataclass(frozen=True, slots=True)
-class Interrupted:
-    """A predicate: started before the restart, last sign of life within the window before it, and none since."""
+class Restart:
+    """A restart of the server that works on the jobs, and how many seconds before it they must have been alive."""
 
-    rule: Rule
-    restart: datetime
+    at: datetime
     window_seconds: float
 
-    def __call__(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
-        last_sign = self.rule.last_sign(jobs, context)
-        return and_(
-            self.rule.tables.started(jobs) < sql.instant(self.restart),
-            last_sign >= sql.instant(self.restart - timedelta(seconds=self.window_seconds)),
-            last_sign <= sql.instant(self.restart),
-            not_(self.rule.unknown(jobs, context)),
-        )
+    @property
+    def values(self) -> dict[str, datetime]:
+        """The values of the parameters of `is_interrupted`."""
+        return {_RESTART: self.at, _WINDOW_START: self.at - timedelta(seconds=self.window_seconds)}
 
     @property
     def message(self) -> str:
-        """The jobs' error message."""
-        at = self.restart.strftime("%Y-%m-%d %H:%M:%S UTC")
+        """The error message of the jobs that it interrupted."""
+        at = self.at.strftime("%Y-%m-%d %H:%M:%S UTC")
         window = format_duration(self.window_seconds)
         return f"Interrupted: its server was restarted at {at}; last sign of life within {window} before, none since."
 
-    def candidates(self, connection: Connection, context: EvaluationContext) -> Sequence[tuple[Candidate, float]]:
-        """The running jobs that were interrupted, each with its last sign of life in seconds since 1970."""
-        tables, jobs = self.rule.tables, self.rule.tables.jobs
-        key = tables.key_text(jobs)
-        last_sign = sql.epoch(self.rule.last_sign(jobs, context)).label("seen")
-        query = select(*key, *version_columns(self.rule), last_sign).where(tables.running(jobs), self(jobs, context))
-        rows = connection.execute(query).all()
-        return [(Candidate(tuple(row[: len(key)]), tuple(row[len(key) : -1])), row[-1]) for row in rows]
+
+def is_interrupted(rule: Rule, jobs: FromClause) -> ColumnElement[bool]:
+    """Started before the restart, last sign of life within the window before it, and none since."""
+    last_sign, restart = rule.last_sign(jobs), sql.instant_parameter(_RESTART)
+    return and_(
+        rule.tables.started(jobs) < restart,
+        last_sign >= sql.instant_parameter(_WINDOW_START),
+        last_sign <= restart,
+        not_(rule.unknown(jobs)),
+    )
+
+
+def interrupted_candidates(
+    statements: SourceStatements, connection: Connection, context: EvaluationContext, restart: Restart
+) -> Sequence[tuple[Candidate, float]]:
+    """The running jobs that were interrupted, each with its last sign of life in seconds since 1970."""
+    values, width = statements.values(context) | restart.values, len(statements.profile.jobs.key)
+    rows = statements.execute(connection, values, _candidates_query).all()
+    return [(Candidate(tuple(row[:width]), tuple(row[width:-1])), row[-1]) for row in rows]
+
+
+def _candidates_query(rule: Rule) -> Select[Any]:
+    jobs = rule.tables.jobs
+    query = key_and_version(rule).add_columns(sql.epoch(rule.last_sign(jobs)).label("seen"))
+    return query.where(rule.tables.running(jobs), is_interrupted(rule, jobs))

@@ -5,35 +5,41 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, false, func, literal, not_, select
-from sqlalchemy.types import String
+from sqlalchemy import ColumnElement, Connection, Integer, Select, String, false, func, not_, select
 
 from reaper.errors import ReaperError
 from reaper.model import Evidence, Key, Verdict
-from reaper.source.audit_trail import audit_evidence
-from reaper.source.evidence import evidence_cte, evidence_select, read_evidence
+from reaper.source.audit_trail import audit_query, audit_tables, read_audits
+from reaper.source.evidence import evidence_query, read_evidence
+from reaper.source.statements import SourceStatements
 from reaper.sql import expressions as sql
 from reaper.sql.keys import key_parameters
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.rule import Rule
 
+_TYPED, _KIND, _LIMIT, _OFFSET, _TASKS = (
+    "reaper_typed_{}",
+    "reaper_kind",
+    "reaper_limit",
+    "reaper_offset",
+    "reaper_tasks",
+)
+
 
 class JobLookup:
-    """The look-ups for one rule."""
+    """The look-ups of one source."""
 
-    def __init__(self, rule: Rule) -> None:
-        self.rule, self._tables = rule, rule.tables
-        self._jobs = rule.tables.jobs
-        self._key = rule.tables.key(self._jobs)
-        self._key_text = rule.tables.key_text(self._jobs)
+    def __init__(self, statements: SourceStatements) -> None:
+        self._statements, self._profile = statements, statements.profile
+        self._width = len(statements.profile.jobs.key)
 
     def find(self, connection: Connection, key: Sequence[str]) -> Key | None:
         """The key of the job that a person typed as these texts, as the database writes it; None without such a job.
 
         Raises DBAPIError when a text does not fit the type of its column.
         """
-        equal = [sql.equals_typed_text(column, text) for column, text in zip(self._key, key, strict=True)]
-        row = connection.execute(select(*self._key_text).where(*equal, self._tables.is_job(self._jobs))).one_or_none()
+        typed = {_TYPED.format(n): text for n, text in enumerate(key)}
+        row = self._statements.execute(connection, typed, _find_query).one_or_none()
         return tuple(row) if row is not None else None
 
     def list_keys(
@@ -47,57 +53,89 @@ class JobLookup:
         offset: int = 0,
     ) -> list[Key]:
         """Running jobs, oldest start first, after the first `offset`."""
-        conditions = self._with_verdict(verdict, context)
-        if kind is not None:
-            conditions.append(self.rule.kind(self._jobs) == literal(kind, String))
-        return self._oldest(connection, conditions, limit, offset)
+        values = self._statements.values(context) | {_KIND: kind, _LIMIT: limit, _OFFSET: offset}
+        rows = self._statements.execute(connection, values, _list_query, verdict, kind is not None)
+        return [tuple(row) for row in rows]
 
     def overdue_keys(self, connection: Connection, context: EvaluationContext, limit: int) -> list[Key]:
         """Jobs past their timeout, stale or spared, oldest start first."""
-        return self._oldest(connection, [self.rule.past_timeout(self._jobs, context)], limit, 0)
-
-    def _with_verdict(self, verdict: Verdict | None, context: EvaluationContext) -> list[ColumnElement[bool]]:
-        """Those forms of the rule that need not compute the verdict of every running job."""
-        late = func.coalesce(self.rule.older_than_timeout(self._jobs, context), False)
-        running = self._tables.running(self._jobs)
-        match verdict:
-            case None:
-                return [running]
-            case Verdict.STALE:
-                return [self.rule.stale(self._jobs, context)]
-            case Verdict.YOUNG:
-                return [running, not_(late)]
-            case Verdict.SPARED:
-                return [running, late, not_(func.coalesce(self.rule.still_stale(self._jobs, context), False))]
-            case Verdict.ENDED:
-                return [false()]
-
-    def _oldest(
-        self, connection: Connection, conditions: Sequence[ColumnElement[bool]], limit: int, offset: int
-    ) -> list[Key]:
-        query = select(*self._key_text).where(*conditions).order_by(self._tables.started(self._jobs), *self._key)
-        return [tuple(row) for row in connection.execute(query.limit(limit).offset(offset))]
+        values = self._statements.values(context) | {_LIMIT: limit, _OFFSET: 0}
+        return [tuple(row) for row in self._statements.execute(connection, values, _overdue_query)]
 
     def existing_tasks(self, connection: Connection, ids: Collection[str]) -> set[str]:
         """Those of the Celery tasks that have a job, whatever its status.
 
         Raises ReaperError for a profile without Celery tasks.
         """
-        task = self._tables.profile.task
-        if task is None:
-            raise ReaperError(f"profile {self._tables.profile.name!r} does not know Celery's tasks")
-        task_id = sql.text_of(self._jobs.c[task.task])
-        return set(connection.execute(select(task_id).where(sql.text_in(task_id, ids))).scalars())
+        if self._profile.task is None:
+            raise ReaperError(f"profile {self._profile.name!r} does not know Celery's tasks")
+        return set(self._statements.execute(connection, {_TASKS: sorted(ids)}, _tasks_query).scalars())
 
     def evidence(self, connection: Connection, context: EvaluationContext, keys: Sequence[Key]) -> list[Evidence]:
         """The verdict on each of the jobs and its evidence, in this order; jobs that do not exist are left out."""
         if not keys:
             return []
-        job = evidence_cte(self.rule, self._jobs, context, self._tables.key_in_batch(self._jobs))
-        rows = connection.execute(evidence_select(job, len(self._key)), key_parameters(keys))
-        by_key = {evidence.key: evidence for evidence in (read_evidence(row, len(self._key)) for row in rows)}
+        values = self._statements.values(context) | key_parameters(keys)
+        rows = self._statements.execute(connection, values, evidence_query)
+        by_key = {evidence.key: evidence for evidence in (read_evidence(row, self._width) for row in rows)}
         return [by_key[key] for key in keys if key in by_key]
 
     def audits(self, connection: Connection, key: Key) -> list[dict[str, Any]]:
-        """The evidence that earlier reaps of this job wrote, newest first."""
-        return audit_evidence(self._tables, connection, key)
+        """The evidence that earlier reaps of this job wrote, newest first in each table of audit events."""
+        tables = [
+            self._statements.execute(connection, key_parameters([key]), audit_query, table)
+            for table in audit_tables(self._profile)
+        ]
+        return [evidence for rows in tables for evidence in read_audits(rows)]
+
+
+# --- statements --------------------------------------------------------------------------------------------------
+
+
+def _find_query(rule: Rule) -> Select[Any]:
+    tables, jobs = rule.tables, rule.tables.jobs
+    typed = [sql.parameter(_TYPED.format(n)) for n in range(len(tables.profile.jobs.key))]
+    equal = [sql.equals_typed_text(column, text) for column, text in zip(tables.key(jobs), typed, strict=True)]
+    return select(*tables.key_text(jobs)).where(*equal, tables.is_job(jobs))
+
+
+def _list_query(rule: Rule, verdict: Verdict | None, of_one_kind: bool) -> Select[Any]:
+    conditions = _with_verdict(rule, verdict)
+    if of_one_kind:
+        conditions.append(rule.kind(rule.tables.jobs) == sql.parameter(_KIND, String()))
+    return _oldest(rule, conditions)
+
+
+def _overdue_query(rule: Rule) -> Select[Any]:
+    return _oldest(rule, [rule.past_timeout(rule.tables.jobs)])
+
+
+def _with_verdict(rule: Rule, verdict: Verdict | None) -> list[ColumnElement[bool]]:
+    """Those forms of the rule that need not compute the verdict of every running job."""
+    jobs = rule.tables.jobs
+    late, running = func.coalesce(rule.older_than_timeout(jobs), False), rule.tables.running(jobs)
+    match verdict:
+        case None:
+            return [running]
+        case Verdict.STALE:
+            return [rule.stale(jobs)]
+        case Verdict.YOUNG:
+            return [running, not_(late)]
+        case Verdict.SPARED:
+            return [running, late, not_(func.coalesce(rule.still_stale(jobs), False))]
+        case Verdict.ENDED:
+            return [false()]
+
+
+def _oldest(rule: Rule, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
+    tables, jobs = rule.tables, rule.tables.jobs
+    query = select(*tables.key_text(jobs)).where(*conditions).order_by(tables.started(jobs), *tables.key(jobs))
+    return query.limit(sql.parameter(_LIMIT, Integer())).offset(sql.parameter(_OFFSET, Integer()))
+
+
+def _tasks_query(rule: Rule) -> Select[Any]:
+    task = rule.tables.profile.task
+    if task is None:
+        raise ValueError("the profile has no Celery tasks")
+    task_id = sql.text_of(rule.tables.jobs.c[task.task])
+    return select(task_id).where(sql.text_in(task_id, sql.parameter(_TASKS, sql.TEXTS)))

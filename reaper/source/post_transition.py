@@ -15,11 +15,13 @@ from sqlalchemy import CTE, Connection, Label, RowMapping, Select, func, select
 from reaper.model import Key, PostTransitionState
 from reaper.profile import Action, Insert, Profile, Update, Value, Variable, Witness
 from reaper.source.evidence import KEY_TEXT, SIGN, status_of
+from reaper.source.statements import SourceStatements
 from reaper.source.survey import version_columns
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.keys import key_parameters
 from reaper.sql.tables import ProfileTables, reserved_alias
+from reaper.sql.types import document_of
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.rule import Rule
 
@@ -53,116 +55,51 @@ class JobSnapshot(NamedTuple):
 
 
 class PostTransition:
-    """The reading statements for one rule."""
+    """What one source reads of jobs that it has ended."""
 
-    def __init__(self, rule: Rule) -> None:
-        self._rule, self._tables, self._profile = rule, rule.tables, rule.tables.profile
-        self._jobs = rule.tables.jobs
+    def __init__(self, statements: SourceStatements) -> None:
+        self._statements, self._profile = statements, statements.profile
         self._width = len(self._profile.jobs.key)
-        self._witnesses = [witness for witness in self._profile.alive if _is_of_one_job(self._profile, witness)]
+        self._witnesses = followed_witnesses(self._profile)
         log = self._profile.jobs.log
         self._end_types = {str(entry_type) for entry_type in log.ended} if log else None
-        self._identity_names = [element.name for element in self._run_identity()]
-        now = sql.now()
-        self.clock_query = select(sql.epoch(now).label("epoch"), sql.json_object({"at": now}).label("at"))
-        self.state_query = self._state_query()
-
-    # --- in the transaction of the transition -------------------------------------------------------------------
 
     def states_after(
         self, connection: Connection, ended: Mapping[Key, Action]
     ) -> tuple[str, dict[Key, PostTransitionState]]:
         """The moment after these actions ended their jobs, as the database writes it, and the state of each job then.
 
-        Jobs whose row is gone, or already on its next run, are left out.
+        In the transaction of the transition. Jobs whose row is gone, or already on its next run, are left out.
         """
-        now = connection.execute(self.clock_query).one()
+        now = self._statements.execute(connection, {}, clock_query).one()
         epoch, width = float(now.epoch), self._width
-        keys = [key for key, action in ended.items() if self.leaves_row(action)]
-        rows = connection.execute(self.state_query, key_parameters(keys)).all() if keys else []
+        keys = [key for key, action in ended.items() if leaves_row(self._profile, action)]
+        rows = self._statements.execute(connection, key_parameters(keys), state_query).all() if keys else []
         requeue = self._profile.actions.get("requeue")
         states = {}
         for row in rows:
             key = row[:width]
             states[key] = PostTransitionState(epoch, row[width:-1], row[-1], ended[key] is requeue)
-        return now.at["at"], states
-
-    def leaves_row(self, action: Action) -> bool:
-        """The row stays, and keeps its start or loses it: it is not on its next run already."""
-        new_starts = [value for name, value in (action.assign or {}).items() if name in self._profile.jobs.started]
-        return not action.delete and all(isinstance(value, Variable) and value.name == "null" for value in new_starts)
-
-    def _state_query(self) -> Select[Any]:
-        return select(
-            *self._tables.key_text(self._jobs),
-            *self._run_identity(),
-            self._status().label("status"),
-        ).where(self._tables.is_job(self._jobs), self._tables.key_in_batch(self._jobs))
-
-    def _run_identity(self) -> list[Label[Any]]:
-        """What changes when the job is started again: its version, and its attempts."""
-        columns, attempts = version_columns(self._rule), self._profile.attempts
-        if attempts:
-            columns.append(sql.text_of(self._jobs.c[attempts.column]))
-        return [element.label(_RUN_IDENTITY.format(n)) for n, element in enumerate(columns)]
-
-    def _status(self) -> Element:
-        """The job's status; in a log, the type of its newest entry."""
-        log = self._profile.jobs.log
-        if log is None:
-            return status_of(self._profile, self._jobs)
-        entry = self._tables.table(self._profile.jobs.table).alias(reserved_alias("entry"))
-        same_job = ProfileTables.keys_equal(self._tables.key(entry), self._tables.key(self._jobs))
-        newest = select(sql.text_of(entry.c[log.type])).where(same_job).order_by(entry.c[log.order].desc()).limit(1)
-        return newest.correlate(self._jobs).scalar_subquery()
-
-    # --- later --------------------------------------------------------------------------------------------------
+        return document_of(now.at)["at"], states
 
     def snapshots(
         self, connection: Connection, context: EvaluationContext, keys: Sequence[Key]
     ) -> dict[Key, JobSnapshot]:
         """The state now of those of the jobs that still exist. Changes nothing. Raises DBAPIError."""
-        rows = connection.execute(self.snapshot_query(context), key_parameters(keys))
+        values = self._statements.values(context) | key_parameters(keys)
+        rows = self._statements.execute(connection, values, snapshot_query)
         return {tuple(row[: self._width]): self._snapshot(row._mapping) for row in rows}
 
-    def snapshot_query(self, context: EvaluationContext) -> Select[Any]:
-        job = self._job_cte(context)
-        signs = {SIGN.format(n): job.c[SIGN.format(n)] for n in range(len(self._witnesses))}
-        signs["finished_at"] = job.c.finished_at
-        return select(
-            *(job.c[KEY_TEXT.format(n)] for n in range(self._width)),
-            *(job.c[name] for name in (*self._identity_names, "status", "running", "finished")),
-            *(sql.epoch(sign).label(name) for name, sign in signs.items()),
-            sql.json_object(signs).label("at"),
-        )
-
-    def _job_cte(self, context: EvaluationContext) -> CTE:
-        purge, jobs = self._profile.purge, self._jobs
-        table = self._profile.jobs.table
-        finished = (
-            func.coalesce(self._tables.conditions_hold(purge.where, jobs, table), False) if purge else sql.null_text()
-        )
-        ends = [self._tables.instant(table, jobs.c[name]) for name in purge.at] if purge else []
-        signs = self._rule.newest_signs(jobs, context, self._witnesses)
-        job = select(
-            *(text.label(KEY_TEXT.format(n)) for n, text in enumerate(self._tables.key_text(jobs))),
-            *self._run_identity(),
-            self._status().label("status"),
-            func.coalesce(self._tables.running(jobs), False).label("running"),
-            finished.label("finished"),
-            (func.coalesce(*ends, type_=sql.INSTANT) if ends else sql.null_instant()).label("finished_at"),
-            *(sign.label(SIGN.format(n)) for n, sign in enumerate(signs)),
-        ).where(self._tables.is_job(jobs), self._tables.key_in_batch(jobs))
-        return job.cte(reserved_alias("found")).prefix_with("MATERIALIZED", dialect="postgresql")
-
     def _snapshot(self, columns: RowMapping) -> JobSnapshot:
+        moments = document_of(columns["at"])
+
         def sign(name: str) -> Sign | None:
-            return None if columns[name] is None else Sign(float(columns[name]), columns["at"][name])
+            return None if columns[name] is None else Sign(float(columns[name]), moments[name])
 
         signs = {witness.witness: sign(SIGN.format(n)) for n, witness in enumerate(self._witnesses)}
         has_ended = self._end_types is not None and columns["status"] in self._end_types
         return JobSnapshot(
-            identity=tuple(columns[name] for name in self._identity_names),
+            identity=tuple(columns[name] for name in columns if name.startswith(_RUN_IDENTITY.format(""))),
             status=columns["status"],
             running=bool(columns["running"]),
             finished=has_ended or (None if columns["finished"] is None else bool(columns["finished"])),
@@ -170,6 +107,88 @@ class PostTransition:
             finished_at=sign("finished_at"),
             signs={witness: newest for witness, newest in signs.items() if newest is not None},
         )
+
+
+def leaves_row(profile: Profile, action: Action) -> bool:
+    """The row stays, and keeps its start or loses it: it is not on its next run already."""
+    new_starts = [value for name, value in (action.assign or {}).items() if name in profile.jobs.started]
+    return not action.delete and all(isinstance(value, Variable) and value.name == "null" for value in new_starts)
+
+
+# --- statements --------------------------------------------------------------------------------------------------
+
+
+def clock_query(_: Rule) -> Select[Any]:
+    """The moment now: in seconds since 1970, and as the database writes it."""
+    now = sql.now()
+    return select(sql.epoch(now).label("epoch"), sql.json_object({"at": now}).label("at"))
+
+
+def state_query(rule: Rule) -> Select[Any]:
+    """The jobs of a batch: their keys, the identity of their runs, and their status."""
+    tables, jobs = rule.tables, rule.tables.jobs
+    columns = select(*tables.key_text(jobs), *_run_identity(rule), _status(rule).label("status"))
+    return columns.where(tables.is_job(jobs), tables.key_in_batch(jobs))
+
+
+def snapshot_query(rule: Rule) -> Select[Any]:
+    """The jobs of a batch, with what `JobSnapshot` needs."""
+    job, profile = _job_cte(rule), rule.tables.profile
+    signs = {name: job.c[name] for name in (SIGN.format(n) for n in range(len(followed_witnesses(profile))))}
+    signs["finished_at"] = job.c.finished_at
+    identity = [element.name for element in _run_identity(rule)]
+    return select(
+        *(job.c[KEY_TEXT.format(n)] for n in range(len(profile.jobs.key))),
+        *(job.c[name] for name in (*identity, "status", "running", "finished")),
+        *(sql.epoch(sign).label(name) for name, sign in signs.items()),
+        sql.json_object(signs).label("at"),
+    )
+
+
+def _job_cte(rule: Rule) -> CTE:
+    tables, jobs, profile = rule.tables, rule.tables.jobs, rule.tables.profile
+    purge, table = profile.purge, profile.jobs.table
+    finished = func.coalesce(tables.conditions_hold(purge.where, jobs, table), False) if purge else sql.null_text()
+    ends = [tables.instant(table, jobs.c[name]) for name in purge.at] if purge else []
+    signs = rule.newest_signs(jobs, followed_witnesses(profile))
+    job = select(
+        *(text.label(KEY_TEXT.format(n)) for n, text in enumerate(tables.key_text(jobs))),
+        *_run_identity(rule),
+        _status(rule).label("status"),
+        func.coalesce(tables.running(jobs), False).label("running"),
+        finished.label("finished"),
+        (func.coalesce(*ends, type_=sql.INSTANT) if ends else sql.null_instant()).label("finished_at"),
+        *(sign.label(SIGN.format(n)) for n, sign in enumerate(signs)),
+    ).where(tables.is_job(jobs), tables.key_in_batch(jobs))
+    return job.cte(reserved_alias("found")).prefix_with("MATERIALIZED", dialect="postgresql")
+
+
+def _run_identity(rule: Rule) -> list[Label[Any]]:
+    """What changes when the job is started again: its version, and its attempts."""
+    columns, attempts = version_columns(rule), rule.tables.profile.attempts
+    if attempts:
+        columns.append(sql.text_of(rule.tables.jobs.c[attempts.column]))
+    return [element.label(_RUN_IDENTITY.format(n)) for n, element in enumerate(columns)]
+
+
+def _status(rule: Rule) -> Element:
+    """The job's status; in a log, the type of its newest entry."""
+    tables, jobs, profile = rule.tables, rule.tables.jobs, rule.tables.profile
+    log = profile.jobs.log
+    if log is None:
+        return status_of(profile, jobs)
+    entry = tables.table(profile.jobs.table).alias(reserved_alias("entry"))
+    same_job = ProfileTables.keys_equal(tables.key(entry), tables.key(jobs))
+    newest = select(sql.text_of(entry.c[log.type])).where(same_job).order_by(entry.c[log.order].desc()).limit(1)
+    return newest.correlate(jobs).scalar_subquery()
+
+
+# --- witnesses ---------------------------------------------------------------------------------------------------
+
+
+def followed_witnesses(profile: Profile) -> list[Witness]:
+    """The witnesses whose signs count after the end."""
+    return [witness for witness in profile.alive if _is_of_one_job(profile, witness)]
 
 
 def _is_of_one_job(profile: Profile, witness: Witness) -> bool:

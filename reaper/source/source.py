@@ -19,15 +19,18 @@ from reaper.profile import Profile
 from reaper.profile.related_tables import liveness_tables
 from reaper.source.claim import Claim
 from reaper.source.database_access import DatabaseAccess
+from reaper.source.event_log_lock import locks_log
+from reaper.source.interrupted import Restart, is_interrupted
 from reaper.source.job_lookup import JobLookup
 from reaper.source.post_transition import PostTransition
+from reaper.source.statements import SourceStatements
 from reaper.source.survey import Survey
 from reaper.source.transition.audit_event import AuditInfo
-from reaper.source.transition.second_check import Predicate
+from reaper.source.transition.second_check import Predicate, is_any, is_stale
 from reaper.sql.tables import ProfileTables
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
-from reaper.staleness.rule import Rule
+from reaper.staleness.parameters import RuleParameters
 
 _NOTHING_JUDGED = "signs of life that are not seen are no silence, so nothing is judged"
 
@@ -60,10 +63,26 @@ class Source(DatabaseAccess):
     ) -> None:
         super().__init__(name, url, timeouts)
         self.profile, self.thresholds, self.options = profile, thresholds, options
-        self.rule = Rule(ProfileTables(profile), thresholds, options.queues, options.max_age)
-        self.survey = Survey(self.rule)
-        self.lookup = JobLookup(self.rule)
-        self.post_transition = PostTransition(self.rule)
+        self.statements = self.new_statements()
+        self._liveness_tables = liveness_tables(profile)
+        branches = [action for _, action in profile.branches(options.action)]
+        self.has_fallback = any(action.unique_violation == "fail" for action in branches)
+        """Whether a job is failed when a unique key does not allow its transition."""
+        self.batches_share_locks = locks_log(profile) or bool(profile.jobs.parts)
+        """Whether two batches may need the same log, or the same rows that belong to their jobs."""
+        self.survey = Survey(self.statements)
+        self.lookup = JobLookup(self.statements)
+        self.post_transition = PostTransition(self.statements)
+
+    def new_statements(self) -> SourceStatements:
+        """Its statements, none of them compiled."""
+        rule_parameters = RuleParameters(self.thresholds, self.options.queues, self.options.max_age)
+        return SourceStatements(self.profile, rule_parameters)
+
+    @property
+    def tables(self) -> ProfileTables:
+        """The tables of the profile, for one thread."""
+        return ProfileTables(self.profile)
 
     # --- judging -------------------------------------------------------------------------------------------------
 
@@ -76,7 +95,7 @@ class Source(DatabaseAccess):
         started = time.monotonic()
         with transaction(connection, self.timeouts):
             downtime.record_contact(read_server_clock(connection))
-            hidden = dialect_of(connection).hidden_rows(connection, liveness_tables(self.profile), _NOTHING_JUDGED)
+            hidden = dialect_of(connection).hidden_rows(connection, self._liveness_tables, _NOTHING_JUDGED)
         self._downtime = downtime
         self._record_stall_if_slow(connection, time.monotonic() - started)
         return replace(EvaluationContext.of(downtime, self.thresholds), row_security_reason=hidden)
@@ -104,32 +123,37 @@ class Source(DatabaseAccess):
         context: EvaluationContext,
         audit_info: AuditInfo,
         action: str | None = None,
-        predicate: Predicate | None = None,
+        restart: Restart | None = None,
     ) -> Claim:
-        """The statements that end jobs as of this moment: those that are stale, or that `predicate` chooses.
-
-        With an operator's own decision (`MANUAL_TIMEOUT`) the jobs are not judged.
+        """Ends jobs as of this moment: for JOB_TIMEOUT those that are stale, for INTERRUPTED those that `restart` has
+        interrupted, and for MANUAL_TIMEOUT, an operator's own decision, all.
         """
-        return Claim(
-            self.rule,
-            context,
-            audit_info,
-            predicate=predicate or audit_info.reason is not Reason.MANUAL_TIMEOUT,
-            action=action or self.options.action,
-            single_statement=self.engine.dialect.name == "postgresql",
-        )
+        values, predicate = self.statements.values(context), _predicate(audit_info.reason)
+        if restart is not None:
+            values |= restart.values
+        chosen_action = action or self.options.action
+        return Claim(self.statements, values, audit_info, predicate=predicate, action=chosen_action)
 
     def fallback_claim(
-        self, context: EvaluationContext, audit_info: AuditInfo, predicate: Predicate | None = None
+        self, context: EvaluationContext, audit_info: AuditInfo, restart: Restart | None = None
     ) -> Claim | None:
         """How to end a job whose transition a unique key does not allow; None where it is to be left alone."""
-        branches = self.profile.branches(self.options.action)
-        fails = any(action.unique_violation == "fail" for _, action in branches)
-        return self.claim(context, audit_info, "fail", predicate) if fails else None
+        return self.claim(context, audit_info, "fail", restart) if self.has_fallback else None
 
     def lock_holder(self, connection: Connection, key: Key) -> LockHolder | None:
         """The transaction that has held the job's row longest; None when none does, or when it cannot be found out."""
-        return dialect_of(connection).lock_holder(connection, self.rule.tables, key)
+        return dialect_of(connection).lock_holder(connection, self.tables, key)
 
     def lease(self, ttl_seconds: float) -> Lease:
-        return Lease(self.engine, self.rule.tables, ttl_seconds)
+        return Lease(self.engine, self.tables, ttl_seconds)
+
+
+def _predicate(reason: Reason) -> Predicate:
+    """Which jobs a claim for this reason ends."""
+    match reason:
+        case Reason.JOB_TIMEOUT:
+            return is_stale
+        case Reason.INTERRUPTED:
+            return is_interrupted
+        case Reason.MANUAL_TIMEOUT:
+            return is_any

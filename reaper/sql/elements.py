@@ -176,6 +176,10 @@ class JsonMember(DialectElement):
     type = DOCUMENT
 
 
+class JsonTextMember(DialectElement):
+    type = String()
+
+
 class JsonAppend(DialectElement):
     type = DOCUMENT
 

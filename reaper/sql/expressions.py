@@ -7,21 +7,23 @@ expressions.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, String, and_, bindparam, literal
-from sqlalchemy.types import NullType
+from sqlalchemy.types import NullType, TypeEngine
 
-from reaper.model import DISTANT_PAST, TimestampFormat
+from reaper.model import TimestampFormat
 from reaper.sql import elements
 from reaper.sql.elements import Element, LockTable, RawSql
-from reaper.sql.types import DOCUMENT, FLOAT, INFINITY, INSTANT, MINUS_INFINITY, TEXTS
+from reaper.sql.types import DOCUMENT, FLOAT, INFINITY, INSTANT, TEXTS
 
 __all__ = [
     "DOCUMENT",
     "FLOAT",
     "INSTANT",
+    "TEXTS",
     "Element",
     "LockTable",
     "add_seconds",
@@ -34,15 +36,18 @@ __all__ = [
     "from_instant",
     "infinity",
     "instant",
+    "instant_parameter",
     "json_append",
     "json_member",
     "json_object",
+    "json_text_member",
     "key_in_batch",
     "largest_number",
     "newest",
     "now",
     "null_instant",
     "null_text",
+    "parameter",
     "raw_sql",
     "seconds_between",
     "text_in",
@@ -62,8 +67,13 @@ def now() -> Element:
 
 
 def instant(value: datetime) -> Element:
-    """A moment of the database's clock, bound. DISTANT_PAST is bound as the moment that is earlier than all others."""
-    return elements.BoundInstant(literal(MINUS_INFINITY if value == DISTANT_PAST else value, INSTANT))
+    """A moment of the database's clock, bound."""
+    return elements.BoundInstant(literal(value, INSTANT))
+
+
+def instant_parameter(name: str) -> Element:
+    """A moment that has a value only when the statement is run."""
+    return elements.BoundInstant(parameter(name, INSTANT))
 
 
 def infinity() -> Element:
@@ -155,6 +165,11 @@ def json_member(document: Element, path: Sequence[str] = ()) -> Element:
     return elements.JsonMember(document, *(literal(name, String) for name in path))
 
 
+def json_text_member(document: Element, name: Element) -> Element:
+    """The member with this name of a JSON object whose members are texts; NULL without such a member."""
+    return elements.JsonTextMember(document, name)
+
+
 def json_append(array: Element, member: Element) -> Element:
     """A JSON array with one member more; NULL counts as an empty array."""
     return elements.JsonAppend(array, member)
@@ -181,17 +196,17 @@ def count_if(*conditions: ColumnElement[bool]) -> Element:
 # --- conditions -----------------------------------------------------------------------------------------------------
 
 
-def text_in(text: Element, values: Collection[str]) -> ColumnElement[bool]:
-    """A text is one of these, which are bound as one parameter however many they are."""
-    return elements.TextIn(text, literal(sorted(values), TEXTS))
+def text_in(text: Element, values: Element) -> ColumnElement[bool]:
+    """A text is one of those of a parameter of type TEXTS."""
+    return elements.TextIn(text, values)
 
 
-def equals_typed_text(column: Element, text: str) -> ColumnElement[bool]:
-    """The column holds the value that a person typed as this text.
+def equals_typed_text(column: Element, text: Element) -> ColumnElement[bool]:
+    """The column holds the value that a person typed as this text, an untyped parameter.
 
     PostgreSQL raises DBAPIError for a text that does not fit the column's type; on MariaDB no row matches.
     """
-    return elements.EqualsTypedText(column, untyped(text))
+    return elements.EqualsTypedText(column, text)
 
 
 def key_in_batch(key_columns: Sequence[Element]) -> ColumnElement[bool]:
@@ -200,6 +215,15 @@ def key_in_batch(key_columns: Sequence[Element]) -> ColumnElement[bool]:
 
 
 # --- others --------------------------------------------------------------------------------------------------------
+
+
+def parameter(name: str, value_type: TypeEngine[Any] | None = None) -> Element:
+    """A parameter that has a value only when the statement is run.
+
+    Without a type, the database takes that from the context. The name must not be that of a user's column, since the
+    columns that a statement sets are parameters too.
+    """
+    return bindparam(name, type_=value_type or NullType())
 
 
 def untyped(value: object) -> Element:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Dialect
-from sqlalchemy.types import NullType, TypeDecorator
+from sqlalchemy.types import NullType, TypeDecorator, UserDefinedType
 
 from reaper.model import Key
 
@@ -21,6 +21,12 @@ class UntypedArray(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str:  # noqa: ARG002
         return "{" + ",".join([_quoted(text) for text in value]) + "}"
+
+
+class ValueList(UserDefinedType[Any]):
+    """A list of values in brackets. `reaper.sql.statement` makes a parameter of each: MariaDB has no arrays."""
+
+    cache_ok = True
 
 
 def _quoted(text: str) -> str:

@@ -6,12 +6,12 @@ for equal. Its GREATEST and CONCAT are NULL as soon as one argument is.
 
 from __future__ import annotations
 
-from sqlalchemy import and_, bindparam, case, cast, func, literal, literal_column, null, tuple_
-from sqlalchemy.types import BigInteger, Numeric, String
+from sqlalchemy import ColumnElement, and_, bindparam, case, cast, func, literal, literal_column, null, tuple_
+from sqlalchemy.types import BigInteger, Numeric
 
 from reaper.sql import elements
 from reaper.sql.elements import Element, RawSql, compiled_on
-from reaper.sql.keys import KEY_COLUMN_VALUES, WHOLE_KEYS
+from reaper.sql.keys import KEY_COLUMN_VALUES, WHOLE_KEYS, ValueList
 from reaper.sql.types import INFINITY, INSTANT, MINUS_INFINITY, is_document, is_instant
 
 _MICROSECOND: Element = literal_column("MICROSECOND")
@@ -140,10 +140,12 @@ def key_in_batch(*key: Element) -> Element:
     """
     if len(key) == 1:
         [column] = key
-        values = bindparam(KEY_COLUMN_VALUES.format(0), expanding=True, type_=String())
-        return and_(column.in_(values), text_of(column).in_(values))
-    keys: Element = bindparam(WHOLE_KEYS, expanding=True)
-    return and_(tuple_(*key).in_(keys), tuple_(*(text_of(column) for column in key)).in_(keys))
+        return and_(*(_is_in(value, KEY_COLUMN_VALUES.format(0)) for value in (column, text_of(column))))
+    return and_(*(_is_in(value, WHOLE_KEYS) for value in (tuple_(*key), tuple_(*map(text_of, key)))))
+
+
+def _is_in(value: Element, values: str) -> ColumnElement[bool]:
+    return value.bool_op("IN")(bindparam(values, type_=ValueList()))
 
 
 @mariadb(elements.NullInstant)
@@ -182,6 +184,11 @@ def json_member(document: Element, *path: Element) -> Element:
     for name in path:
         names += [literal_column("'.'"), func.json_quote(name)]
     return func.json_extract(document, func.concat(literal_column("'$'"), *names))
+
+
+@mariadb(elements.JsonTextMember)
+def json_text_member(document: Element, name: Element) -> Element:
+    return func.json_value(document, func.concat(literal_column("'$.'"), func.json_quote(name)))
 
 
 @mariadb(elements.ArrayLength)

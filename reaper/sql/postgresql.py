@@ -149,6 +149,11 @@ def json_member(document: Element, *path: Element) -> Element:
     return document.op("#>")(pg_array(path)) if path else document
 
 
+@postgresql(elements.JsonTextMember)
+def json_text_member(document: Element, name: Element) -> Element:
+    return document.op("->>")(name)
+
+
 @postgresql(elements.ArrayLength)
 def array_length(array: Element) -> Element:
     return func.jsonb_array_length(func.to_jsonb(array))

@@ -10,6 +10,8 @@ from sqlalchemy import JSON, Dialect, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import DateTime, Double, Float, TypeDecorator, TypeEngine
 
+from reaper.model import DISTANT_PAST
+
 MINUS_INFINITY, INFINITY = "-infinity", "infinity"
 
 # MariaDB has no infinities; these are the ends of its calendar. (Year 0 is that of its zero date, which means "none".)
@@ -20,7 +22,10 @@ _CALENDAR_ENDS = {
 
 
 class _Instant(TypeDecorator[Any]):
-    """A moment: aware in Python. On MariaDB a DATETIME(6) in UTC."""
+    """A moment: aware in Python. On MariaDB a DATETIME(6) in UTC.
+
+    DISTANT_PAST is bound as the moment that is earlier than all others. MariaDB's driver returns naive values, in UTC.
+    """
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -34,9 +39,13 @@ class _Instant(TypeDecorator[Any]):
         return dialect.type_descriptor(mysql.DATETIME(fsp=6))
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        if value == DISTANT_PAST:
+            value = MINUS_INFINITY
         if value is None or _is_postgresql(dialect):
             return value
-        return _CALENDAR_ENDS[value] if isinstance(value, str) else value.astimezone(UTC).replace(tzinfo=None)
+        if isinstance(value, str):
+            return _CALENDAR_ENDS[value]
+        return value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
         naive = isinstance(value, datetime) and value.tzinfo is None
@@ -57,12 +66,7 @@ class _Document(TypeDecorator[Any]):
         return value if as_it_is else json.dumps(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        if _is_postgresql(dialect) or not isinstance(value, str):
-            return value
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
+        return value if _is_postgresql(dialect) else document_of(value)
 
 
 class _Texts(TypeDecorator[Any]):
@@ -76,6 +80,16 @@ class _Texts(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         return value if _is_postgresql(dialect) else json.dumps(value)
+
+
+def document_of(value: Any) -> Any:
+    """A document as its driver returns it, as Python's values: that of MariaDB returns text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def _is_postgresql(dialect: Dialect) -> bool:

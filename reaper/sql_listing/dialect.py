@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import ClauseElement, Dialect
 
-from reaper.source import Claim, Source
+from reaper.source import Source
+from reaper.source.claim import BatchLocks, Transition
 from reaper.sql_listing.writer import ListingOptions, Statement, StatementWriter
 
 FALLBACK = "for a job whose transition a unique key refuses"
@@ -19,8 +20,8 @@ class ServerListing(ABC):
     part_locks: str
     """The locks on the rows of a part; {} stands for its table."""
 
-    def __init__(self, source: Source, dialect: Dialect) -> None:
-        self.writer = StatementWriter(source, dialect)
+    def __init__(self, source: Source, dialect: Dialect, options: ListingOptions) -> None:
+        self.writer = StatementWriter(source, dialect, options)
         self._profile = source.profile
         self.read_locks = self._read_locks(sorted(self._profile.tables))
 
@@ -34,7 +35,7 @@ class ServerListing(ABC):
         """Opens transactions, and takes the lease of the sweeps."""
 
     @abstractmethod
-    def reap(self, claim: Claim, fallback: Claim | None) -> Iterator[Statement]:
+    def reap(self, batch: BatchLocks, transition: Transition, fallback: Transition | None) -> Iterator[Statement]:
         """Locks, judges and ends a batch. `fallback` ends a job whose transition a unique key refuses."""
 
     @abstractmethod
@@ -42,23 +43,23 @@ class ServerListing(ABC):
         """Finds the transaction that holds the row of a silent job."""
 
     def _read_only(self, clause: ClauseElement) -> Statement:
-        return self.writer.statement("read_only", "Opens every transaction that only reads.", "none", clause)
+        return self.writer.clause("read_only", "Opens every transaction that only reads.", "none", clause)
 
     def _contact(self, clause: ClauseElement) -> Statement:
         purpose = "Reads the clock that decides, and whether the server takes writes."
-        return self.writer.statement("contact", purpose, "none", clause)
+        return self.writer.clause("contact", purpose, "none", clause)
 
     def _lease(self, clause: ClauseElement, locks: str) -> Statement:
         purpose = (
             "Lets one of several daemons sweep. A daemon that does not renew the lease for three intervals (30 s at "
             "least) loses it."
         )
-        return self.writer.statement("lease", purpose, locks, clause)
+        return self.writer.clause("lease", purpose, locks, clause)
 
-    def _lock_parts(self, claim: Claim) -> Iterator[Statement]:
+    def _lock_parts(self, batch: BatchLocks) -> Iterator[Statement]:
         jobs = self._profile.jobs
         for number, (part, (all_rows, lock)) in enumerate(
-            zip(jobs.parts, claim.related_row_locks, strict=True), start=1
+            zip(jobs.parts, batch.related_row_locks, strict=True), start=1
         ):
             yield self.writer.statement(
                 f"part_{number}",
@@ -73,6 +74,6 @@ class ServerListing(ABC):
                 all_rows,
             )
 
-    def _skipped(self, claim: Claim) -> Statement:
+    def _skipped(self, batch: BatchLocks) -> Statement:
         purpose = "Separates jobs that another session holds from jobs that have ended."
-        return self.writer.statement("skipped", purpose, self.read_locks, claim.still_running)
+        return self.writer.statement("skipped", purpose, self.read_locks, batch.still_running)

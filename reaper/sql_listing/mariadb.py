@@ -16,7 +16,8 @@ from reaper.database.mariadb import OLDEST_VERSION, READ_CLOCK, SESSION_SETTINGS
 from reaper.database.mariadb.lease import lease_statements
 from reaper.database.mariadb.lock_holder import LOCKING_TRANSACTIONS
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS
-from reaper.source import Claim, Source
+from reaper.source import Source
+from reaper.source.claim import BatchLocks, Transition
 from reaper.source.transition.multi_statement import Branch, MultiStatementTransition
 from reaper.sql_listing.dialect import FALLBACK, ServerListing
 from reaper.sql_listing.writer import ListingOptions, Statement, changed_unlocked_tables
@@ -37,15 +38,15 @@ class MariaDBListing(ServerListing):
 
     part_locks = "exclusive record locks on these rows, until the commit; a metadata lock on {}"
 
-    def __init__(self, source: Source) -> None:
-        super().__init__(source, _Dialect(paramstyle="named"))
+    def __init__(self, source: Source, options: ListingOptions) -> None:
+        super().__init__(source, _Dialect(paramstyle="pyformat"), options)
 
     @staticmethod
     def _read_locks(tables: list[str]) -> str:
         return f"metadata locks on {', '.join(tables)}, which block only DROP, TRUNCATE and ALTER TABLE; none on rows"
 
     def transaction_starts(self, options: ListingOptions) -> Iterator[Statement]:
-        write = self.writer.statement
+        write = self.writer.clause
         limits = {"statement": options.statement_timeout_seconds, "lock": LOCK_SECONDS, "idle": IDLE_SECONDS}
         yield write(
             "settings",
@@ -57,7 +58,7 @@ class MariaDBListing(ServerListing):
         yield self._read_only(start_transaction(read_only=True))
         yield write("begin", "Opens every other transaction.", "none", start_transaction(read_only=False))
         yield self._contact(READ_CLOCK)
-        timeouts, lease = lease_statements(self.writer.source.rule.tables, ttl_for(options.interval_seconds))
+        timeouts, lease = lease_statements(self.writer.source.tables, ttl_for(options.interval_seconds))
         yield write(
             "lease_patience",
             "On the lease's own connection: how many seconds the lease lasts without being renewed.",
@@ -66,23 +67,23 @@ class MariaDBListing(ServerListing):
         )
         yield self._lease(lease, "one user-level lock (GET_LOCK), as long as its connection lasts")
 
-    def reap(self, claim: Claim, fallback: Claim | None) -> Iterator[Statement]:
+    def reap(self, batch: BatchLocks, transition: Transition, fallback: Transition | None) -> Iterator[Statement]:
         jobs = self._profile.jobs
         yield self.writer.statement(
             "lock",
             "Begins a batch. A row that another session holds belongs to a living job, and is not waited for.",
             f"InnoDB's exclusive record locks on the rows of the batch in {jobs.table} and on the entries of the index "
             f"that finds them, until the commit; a metadata lock on {jobs.table}",
-            claim.lock_rows,
+            batch.lock_rows,
         )
-        yield from self._lock_parts(claim)
-        yield from self._transition(claim, "")
+        yield from self._lock_parts(batch)
+        yield from self._transition(transition, "")
         if fallback is not None:
             yield from self._transition(fallback, "instead_")
-        yield self._skipped(claim)
+        yield self._skipped(batch)
 
-    def _transition(self, claim: Claim, prefix: str) -> Iterator[Statement]:
-        transition, write = claim.transition, self.writer.statement
+    def _transition(self, transition: Transition, prefix: str) -> Iterator[Statement]:
+        write = self.writer.statement
         if not isinstance(transition, MultiStatementTransition):
             raise TypeError("MariaDB changes nothing inside a query")
         statements = transition.statements
@@ -121,7 +122,7 @@ class MariaDBListing(ServerListing):
         return f"{locks}; it waits for sessions that hold them" if waits else locks
 
     def row_holders(self) -> Iterator[Statement]:
-        yield self.writer.statement(
+        yield self.writer.clause(
             "holder",
             "Names the only transaction in this database that holds rows; needs the privilege PROCESS.",
             "none",

@@ -14,7 +14,8 @@ from reaper.database.postgresql.lease import lease_statement
 from reaper.database.postgresql.lock_holder import LOG_WRITER, MULTIXACT_MEMBERS, OLDER_TRANSACTIONS, TRANSACTION_OWNER
 from reaper.database.postgresql.row_security import has_policies_query, own_restrictions_query
 from reaper.profile.related_tables import liveness_tables
-from reaper.source import Claim, Source
+from reaper.source import Source
+from reaper.source.claim import BatchLocks, Transition
 from reaper.sql_listing.dialect import FALLBACK, ServerListing
 from reaper.sql_listing.writer import ListingOptions, Statement, changed_unlocked_tables, written_tables
 
@@ -24,15 +25,15 @@ class PostgreSQLListing(ServerListing):
 
     part_locks = "ROW SHARE on {}; FOR UPDATE on these rows, until the commit"
 
-    def __init__(self, source: Source) -> None:
-        super().__init__(source, PGDialect_psycopg(paramstyle="named"))  # type: ignore[no-untyped-call]
+    def __init__(self, source: Source, options: ListingOptions) -> None:
+        super().__init__(source, PGDialect_psycopg(), options)  # type: ignore[no-untyped-call]
 
     @staticmethod
     def _read_locks(tables: list[str]) -> str:
         return f"ACCESS SHARE on {', '.join(tables)}, which blocks only DROP, TRUNCATE and ALTER TABLE"
 
     def transaction_starts(self, options: ListingOptions) -> Iterator[Statement]:
-        write, schema = self.writer.statement, self.writer.source.rule.tables
+        write, tables = self.writer.clause, self.writer.source.tables
         limits = {"statement": round(options.statement_timeout_seconds * 1000), "lock": LOCK_MS, "idle": IDLE_MS}
         yield self._read_only(text("SET TRANSACTION READ ONLY"))
         yield write(
@@ -43,34 +44,34 @@ class PostgreSQLListing(ServerListing):
             {name: repr(f"{limit}") for name, limit in limits.items()},
         )
         yield self._contact(READ_CLOCK)
-        if tables := liveness_tables(self._profile):
+        if names := liveness_tables(self._profile):
             purpose = "Checks whether a table with signs of life has row-level security, or is a view."
-            yield write("policies", purpose, "none", has_policies_query(tables))
+            yield write("policies", purpose, "none", has_policies_query(names))
             purpose = "Only then: checks whether row-level security may hide signs of life. If so, no job is judged."
-            yield write("signs", purpose, "none", own_restrictions_query(tables))
-        lease = lease_statement(schema, self.writer.dialect, ttl_for(options.interval_seconds))
+            yield write("signs", purpose, "none", own_restrictions_query(names))
+        lease = lease_statement(tables, self.writer.dialect, ttl_for(options.interval_seconds))
         yield self._lease(lease, "one advisory lock")
 
-    def reap(self, claim: Claim, fallback: Claim | None) -> Iterator[Statement]:
-        yield self._lock(claim)
-        yield from self._lock_parts(claim)
-        yield from self._close_log(claim)
+    def reap(self, batch: BatchLocks, transition: Transition, fallback: Transition | None) -> Iterator[Statement]:
+        yield self._lock(batch)
+        yield from self._lock_parts(batch)
+        yield from self._close_log(batch)
         purpose = "Judges the locked jobs again, ends those that are still stale, and writes what belongs to that."
-        yield self._end(claim, "end", purpose)
+        yield self._end(transition, "end", purpose)
         if fallback is not None:
             yield self._end(fallback, "instead", f"The same, in a transaction of its own, {FALLBACK}.")
-        yield self._skipped(claim)
+        yield self._skipped(batch)
 
-    def _lock(self, claim: Claim) -> Statement:
+    def _lock(self, batch: BatchLocks) -> Statement:
         jobs = self._profile.jobs
         if jobs.log is None:
             held, locks = "row", f"ROW SHARE on {jobs.table}; FOR UPDATE on the rows of the batch, until the commit"
         else:
             held, locks = "job's lock", f"an advisory lock for each job, until the commit; {self.read_locks}"
         purpose = f"Begins a batch. A {held} that another session holds means a living job, and is not waited for."
-        return self.writer.statement("lock", purpose, locks, claim.lock_rows)
+        return self.writer.statement("lock", purpose, locks, batch.lock_rows)
 
-    def _close_log(self, claim: Claim) -> Iterator[Statement]:
+    def _close_log(self, batch: BatchLocks) -> Iterator[Statement]:
         steps = (
             ("patience", "Limits how many milliseconds the next statement waits; then the batch is given up.", "none"),
             (
@@ -80,12 +81,12 @@ class PostgreSQLListing(ServerListing):
                 "write, and sessions that write wait for it",
             ),
         )
-        for (name, purpose, locks), statement in zip(steps, claim.log_lock.statements, strict=False):
+        for (name, purpose, locks), statement in zip(steps, batch.log_lock.statements, strict=False):
             yield self.writer.statement(name, purpose, locks, statement)
 
-    def _end(self, claim: Claim, name: str, purpose: str) -> Statement:
-        [statement] = claim.transition.statements.values()
-        actions = [branch.action for branch in claim.transition.branches]
+    def _end(self, transition: Transition, name: str, purpose: str) -> Statement:
+        [statement] = transition.statements.values()
+        actions = transition.actions
         locks = f"ROW EXCLUSIVE on {', '.join(written_tables(self._profile, actions))}"
         unlocked = changed_unlocked_tables(self._profile, actions)
         if self._profile.jobs.log is None:
@@ -96,8 +97,8 @@ class PostgreSQLListing(ServerListing):
         return self.writer.statement(name, purpose, locks, statement)
 
     def row_holders(self) -> Iterator[Statement]:
-        write = self.writer.statement
-        table = self.writer.dialect.identifier_preparer.format_table(self.writer.source.rule.tables.jobs)
+        write = self.writer.clause
+        table = self.writer.dialect.identifier_preparer.format_table(self.writer.source.tables.jobs)
         if self._profile.jobs.log is not None:
             purpose = "Names the session that has locked the log for the longest time."
             yield write("writer", purpose, "none", LOG_WRITER, {"table": repr(table)})
@@ -123,6 +124,6 @@ class PostgreSQLListing(ServerListing):
         )
 
     def _row(self) -> Select[Any]:
-        schema = self.writer.source.rule.tables
+        schema = self.writer.source.tables
         in_batch = schema.key_in_batch(schema.jobs)
         return select(cast(column("xmax"), Text)).select_from(schema.jobs).where(in_batch)

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ClauseElement, Dialect
-from sqlalchemy.sql.compiler import ExpandedState, SQLCompiler
 
 from reaper.common.durations import format_duration
-from reaper.liveness import LivenessReport
-from reaper.model import ServerClock
+from reaper.model import DISTANT_PAST, ServerClock
 from reaper.profile import Action, Insert, Profile
-from reaper.source import Source
+from reaper.source import AuditInfo, Source
+from reaper.source.claim import BatchLocks, Transition, make_transition
+from reaper.source.event_log_lock import wait_values
+from reaper.source.survey import MAX_READ, MAX_SPARED
+from reaper.source.transition.second_check import is_stale
 from reaper.sql.keys import KEY_COLUMN_VALUES, WHOLE_KEYS
+from reaper.sql.statement import CompiledStatement, with_list
+from reaper.staleness import parameters
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 
 _NOW = datetime(2000, 1, 1, tzinfo=UTC)
 _WIDTH = 120
 _WORDS = re.compile(r"""(?:"[^"]*"|'[^']*'|`[^`]*`|[^\s"'`])+""")
-_TASKS = "the ids of the tasks that live workers have"
-_EXECUTED = "the ids of the tasks that live workers execute"
+_PLACE = re.compile(r"%\((\w+)\)s")
+_LIVENESS = {
+    parameters.ALIVE: "the ids of the tasks that live workers have, an array",
+    parameters.EXECUTING: "the ids of the tasks that live workers execute, an array",
+    parameters.SERVED: "the queues whose workers have answered, an array",
+    parameters.BACKLOG: "the queues with messages that could not be read, an array",
+    parameters.IS_SERVED: "whether workers of every queue have answered",
+    parameters.HAS_BACKLOG: "whether a queue has messages that could not be read",
+    parameters.NOT_ASKED: "why Celery could not be asked; NULL when it could",
+    parameters.UNRELIABLE: "the queues that some worker has not answered for, with the reason, as JSON",
+    parameters.UNRELIABLE_QUEUE: "why some worker has not answered; NULL when all have",
+}
+
+_AUDIT_INFO = AuditInfo(source="(source)", sweep_id="(sweep)", host="(host)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,59 +63,74 @@ class Statement:
     parameters: Mapping[str, str]
 
 
-class _SweepValue(str):
-    """Stands for a value that only a sweep has; the text says which."""
-
-    __slots__ = ()
-
-
 class StatementWriter:
     """Writes the statements of one source as text."""
 
-    def __init__(self, source: Source, dialect: Dialect) -> None:
-        """`dialect` must spell parameters with a colon."""
+    def __init__(self, source: Source, dialect: Dialect, options: ListingOptions) -> None:
         self.source, self.dialect = source, dialect
+        self._statements = source.new_statements()
+        self._values = {
+            **self._statements.values(self._context(), self._context(options.interval_seconds)),
+            **_AUDIT_INFO.values,
+            **wait_values(long_wait=False),
+            MAX_READ: options.max_named_jobs + 1,
+            MAX_SPARED: options.max_named_jobs + 1,
+        }
+        self._meanings = self._common_meanings()
 
-    def context(self, seconds_ago: float = 0) -> EvaluationContext:
-        """The context of a sweep at a made-up time; timestamps are shown as their distance from it.
-
-        Where Celery is inspected, workers of every queue have answered, and no message waits.
-        """
+    def _context(self, seconds_ago: float = 0) -> EvaluationContext:
+        """The context of a sweep at a made-up time; timestamps are shown as their distance from it."""
         now, downtime = _NOW - timedelta(seconds=seconds_ago), DowntimeTracker(0)
         downtime.record_contact(ServerClock(now=now, server_started=now))
-        queues = frozenset(self.source.options.queues)
-        liveness = LivenessReport(alive=frozenset({_TASKS}), executing={_EXECUTED: ""}, queues=queues)
-        return EvaluationContext.of(
-            downtime, self.source.thresholds, liveness if self.source.profile.needs_broker else None
-        )
+        return EvaluationContext.of(downtime, self.source.thresholds)
 
-    def statement(
+    def locks(self) -> BatchLocks:
+        """The statements with which a sweep locks the jobs of a batch."""
+        return self._statements.get(self.dialect, BatchLocks)
+
+    def transition(self, action: str) -> Transition:
+        """The statements with which a sweep ends jobs by this action."""
+        return self._statements.get(self.dialect, make_transition, action, is_stale, tuple(_AUDIT_INFO.fields))
+
+    def query(self, name: str, purpose: str, locks: str, query: Callable[..., ClauseElement]) -> Statement:
+        """The statement that `query` makes of the source's rule."""
+        return self.statement(name, purpose, locks, self._statements.compiled(self.dialect, query))
+
+    def clause(
         self, name: str, purpose: str, locks: str, clause: ClauseElement, meanings: Mapping[str, str] | None = None
     ) -> Statement:
-        """`meanings` are those of parameters that the clause gives no value and that no other statement has."""
-        compiled = clause.compile(dialect=self.dialect)
-        if not isinstance(compiled, SQLCompiler):
-            return Statement(name, purpose, locks, _folded_lines(str(compiled)), {})
-        all_meanings = {**self._common_meanings(), **(meanings or {})}
-        required = [parameter for parameter, bound in compiled.binds.items() if bound.required]
-        values = {parameter: self._sweep_value(compiled, parameter, all_meanings) for parameter in required}
-        state = compiled.construct_expanded_state(values)
-        parameters = {parameter: _meaning(compiled, state, parameter) for parameter in state.parameters}
-        return Statement(name, purpose, locks, _folded_lines(state.statement), parameters)
+        """A statement that is not the source's own. `meanings` are those of its parameters."""
+        return self.statement(name, purpose, locks, CompiledStatement(clause, self.dialect), meanings)
 
-    def _sweep_value(self, compiled: SQLCompiler, name: str, meanings: Mapping[str, str]) -> Any:
-        """One key stands for all keys of a batch."""
-        value = _SweepValue(meanings[name])
-        if not compiled.binds[name].expanding:
-            return value
-        width = len(self.source.profile.jobs.key)
-        return [value] if name != WHOLE_KEYS else [(value,) * width]
+    def statement(
+        self,
+        name: str,
+        purpose: str,
+        locks: str,
+        compiled: CompiledStatement,
+        meanings: Mapping[str, str] | None = None,
+    ) -> Statement:
+        """`meanings` are those of parameters that no other statement has."""
+        text, known = compiled.text, {**self._meanings, **(meanings or {})}
+        shown = {name: _constant(value) for name, value in compiled.constants.items()}
+        for parameter, conversion in compiled.parameters.items():
+            if parameter in compiled.lists:
+                # One key stands for all keys of a batch.
+                width = len(self.source.profile.jobs.key)
+                one_key = (known[parameter],) * width if parameter == WHOLE_KEYS else known[parameter]
+                text, places = with_list(text, parameter, [one_key])
+                shown |= places
+            else:
+                shown[parameter] = known.get(parameter) or _value(self._values[parameter], conversion)
+        text = _PLACE.sub(r":\1", text).replace("%%", "%")
+        return Statement(name, purpose, locks, _folded_lines(text), shown)
 
     def _common_meanings(self) -> dict[str, str]:
         keys, row_columns = self.source.profile.jobs.key, sorted(self.source.profile.row_columns())
         one_key = "a key; there is one for each job of the batch"
         batch_keys = "the keys of a batch, an array" if self.dialect.name == "postgresql" else one_key
         return {
+            **_LIVENESS,
             **{
                 KEY_COLUMN_VALUES.format(n): batch_keys if len(keys) == 1 else f"{batch_keys}: {name}"
                 for n, name in enumerate(keys)
@@ -115,20 +146,17 @@ class StatementWriter:
         }
 
 
-def _meaning(compiled: SQLCompiler, state: ExpandedState, name: str) -> str:
-    value = state.parameters[name]
-    if isinstance(value, _SweepValue):
-        return str(value)
-    if value in ([_TASKS], [_EXECUTED]):
-        return f"{value[0]}, an array"
-    if isinstance(value, datetime):
+def _value(value: object, conversion: Callable[[Any], Any] | None) -> str:
+    if isinstance(value, datetime) and value != DISTANT_PAST:
         return f"the database's now - {format_duration((_NOW - value).total_seconds())}"
     # As the driver gets it: each server spells the ends of time in its own way.
-    processor = {**compiled._bind_processors, **state.processors}.get(name)
-    bound = processor(value) if callable(processor) and value is not None else value
-    if bound is None or isinstance(bound, bool):
-        return {None: "NULL", True: "true", False: "false"}[bound]
-    return repr(str(bound)) if isinstance(bound, datetime) else repr(bound)
+    return _constant(value if conversion is None else conversion(value))
+
+
+def _constant(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "NULL", True: "true", False: "false"}[value]
+    return repr(str(value)) if isinstance(value, datetime) else repr(value)
 
 
 def _folded_lines(text: str) -> str:

@@ -8,13 +8,13 @@
 Sweep, dry run, report, explain and the API all have the database evaluate this rule; nothing evaluates it in Python. It
 has two forms, made here from the same parts: "no sign since the cutoff" of each witness, for the survey of a whole
 table, where the planner can stop at the first witness with a sign; and "the newest sign is older than the cutoff", for
-jobs that are given by their keys. A test holds the two equal. Thresholds reach the database as bound moments of its own
-clock.
+jobs that are given by their keys. A test holds the two equal. Thresholds reach the database as moments of its own
+clock, which are parameters: see `reaper.staleness.parameters`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import (
     BindParameter,
@@ -33,13 +33,14 @@ from sqlalchemy import (
 )
 
 from reaper.common.durations import format_duration
-from reaper.model import Threshold, Thresholds, Verdict
+from reaper.model import Threshold, Verdict
 from reaper.profile import Witness
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables
+from reaper.staleness import parameters
 from reaper.staleness.celery_liveness import CeleryLiveness
-from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.parameters import RuleParameters
 from reaper.staleness.signs import Signs
 
 START = "start"
@@ -47,97 +48,91 @@ START = "start"
 
 
 class Rule:
-    """The rule for one profile and one set of thresholds."""
+    """The rule for one profile and one set of thresholds, whose values are parameters of the statement.
 
-    def __init__(
-        self,
-        tables: ProfileTables,
-        thresholds: Thresholds,
-        queues: Sequence[str] = (),
-        max_age_seconds: float | None = None,
-    ) -> None:
+    For one thread: SQLAlchemy's objects are not shared between threads.
+    """
+
+    def __init__(self, tables: ProfileTables, rule_parameters: RuleParameters) -> None:
         self.tables = tables
-        self.thresholds = thresholds
-        self.max_age_seconds = max_age_seconds
+        self._thresholds = rule_parameters.thresholds
         self._jobs = tables.profile.jobs
         self._witnesses = tables.profile.alive
-        self._celery = CeleryLiveness(tables, queues)
-        self._signs = Signs(tables, self._celery, max_age_seconds)
+        self._celery = CeleryLiveness(tables)
+        has_max_age = rule_parameters.max_age_seconds is not None
+        self._signs = Signs(tables, self._celery, has_max_age=has_max_age)
 
     # --- the rule ------------------------------------------------------------------------------------------
 
-    def stale(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
+    def stale(self, jobs: FromClause) -> ColumnElement[bool]:
         """Running, past its timeout, and silent: to be ended."""
-        return and_(self.past_timeout(jobs, context), self.silent(jobs, context))
+        return and_(self.past_timeout(jobs), self.silent(jobs))
 
-    def still_stale(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
+    def still_stale(self, jobs: FromClause) -> ColumnElement[bool]:
         """The same, for a few jobs that are given by their keys.
 
         A planner with old statistics may answer `silent` by reading all signs since the cutoff. Among those is every
         audit event of the sweep itself: with each batch, there would be more of them to read.
         """
-        return and_(self.past_timeout(jobs, context), not_(self.has_recent_sign(jobs, context)))
+        return and_(self.past_timeout(jobs), not_(self.has_recent_sign(jobs)))
 
-    def past_timeout(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
+    def past_timeout(self, jobs: FromClause) -> ColumnElement[bool]:
         """Running, and for longer than its timeout."""
-        return and_(self.tables.running(jobs), self.older_than_timeout(jobs, context))
+        return and_(self.tables.running(jobs), self.older_than_timeout(jobs))
 
-    def older_than_timeout(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
-        """Started longer ago than its timeout, whether it still runs or not."""
-        by_thresholds = self.tables.started(jobs) < self._by_kind(
-            jobs, lambda t, _: sql.instant(context.seconds_ago(t.seconds))
-        )
+    def older_than_timeout(self, jobs: FromClause, *, previously: bool = False) -> ColumnElement[bool]:
+        """Started longer ago than its timeout, running or not; `previously`: at the previous evaluation."""
+        started_before = parameters.PREVIOUS_STARTED_BEFORE if previously else parameters.STARTED_BEFORE
+        by_thresholds = self.tables.started(jobs) < self._moment_by_kind(jobs, started_before)
         own_timeout = self._own_timeout(jobs)
         if own_timeout is None:
             return by_thresholds
-        now = sql.instant(context.now)
+        now = sql.instant_parameter(parameters.PREVIOUS_NOW if previously else parameters.NOW)
         # A start before all time has no age that could be compared: it is past every timeout.
         past_own = func.coalesce(
             sql.seconds_between(now, self.tables.started(jobs)) > own_timeout, self.tables.started(jobs) < now
         )
         return case((own_timeout.is_not(None), past_own), else_=by_thresholds)
 
-    def silent(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
+    def silent(self, jobs: FromClause) -> ColumnElement[bool]:
         """No sign of life since the cutoff, not even the start, and no witness that could not be asked."""
         return and_(
-            self.tables.started(jobs) < self._cutoff(jobs, context),
-            *(self._no_sign_since_cutoff(witness, jobs, context) for witness in self._witnesses),
-            not_(self.unknown(jobs, context)),
+            self.tables.started(jobs) < self._cutoff(jobs),
+            *(self._no_sign_since_cutoff(witness, jobs) for witness in self._witnesses),
+            not_(self.unknown(jobs)),
         )
 
-    def _no_sign_since_cutoff(
-        self, witness: Witness, jobs: FromClause, context: EvaluationContext
-    ) -> ColumnElement[bool]:
-        signs, cutoff = self._signs.of(witness, jobs, context), self._cutoff(jobs, context)
+    def _no_sign_since_cutoff(self, witness: Witness, jobs: FromClause) -> ColumnElement[bool]:
+        signs, cutoff = self._signs.of(witness, jobs), self._cutoff(jobs)
         if signs.rows is None:
             return func.coalesce(signs.at < cutoff, True)
         # The cutoff is converted to the column's format, not the other way round, so that an index on the column helps.
         return not_(signs.rows.where(signs.at >= sql.from_instant(cutoff, signs.timestamp_format)).exists())
 
-    def has_recent_sign(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
+    def has_recent_sign(self, jobs: FromClause) -> ColumnElement[bool]:
         """The opposite of `silent`, by the newest signs.
 
         For a few rows of many: the planner cannot answer it by reading all signs since the cutoff.
         """
-        return or_(self.last_sign(jobs, context) >= self._cutoff(jobs, context), self.unknown(jobs, context))
+        return or_(self.last_sign(jobs) >= self._cutoff(jobs), self.unknown(jobs))
 
-    def last_sign(self, jobs: FromClause, context: EvaluationContext) -> Element:
+    def last_sign(self, jobs: FromClause) -> Element:
         """The newest sign of life, else the start."""
-        return sql.newest(self.tables.started(jobs), *self.newest_signs(jobs, context))
+        return sql.newest(self.tables.started(jobs), *self.newest_signs(jobs))
 
-    def unknown(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
+    def unknown(self, jobs: FromClause) -> ColumnElement[bool]:
         """A witness could not be asked about the job: it may be alive."""
-        return self._celery.unknown(jobs, context.liveness)
+        return self._celery.unknown(jobs)
 
-    def verdict(self, jobs: FromClause, context: EvaluationContext) -> Element:
+    def verdict(self, jobs: FromClause) -> Element:
         """The name of the verdict on any row of the table, running or not."""
         return case(
             (
                 func.coalesce(self.tables.running(jobs), False).is_(False),
                 literal(Verdict.ENDED.value, String),
             ),
-            (self.still_stale(jobs, context), literal(Verdict.STALE.value, String)),
-            (self.past_timeout(jobs, context), literal(Verdict.SPARED.value, String)),
+            (self.still_stale(jobs), literal(Verdict.STALE.value, String)),
+            (self.past_timeout(jobs), literal(Verdict.SPARED.value, String)),
             else_=literal(Verdict.YOUNG.value, String),
         )
 
@@ -152,41 +147,39 @@ class Rule:
         """The job's kind, as text."""
         return sql.text_of(jobs.c[self._jobs.kind]) if self._jobs.kind else sql.null_text()
 
-    def newest_signs(
-        self, jobs: FromClause, context: EvaluationContext, witnesses: Sequence[Witness] | None = None
-    ) -> list[Element]:
+    def newest_signs(self, jobs: FromClause, witnesses: Sequence[Witness] | None = None) -> list[Element]:
         """The newest sign of each witness of the profile, or of these, in their order; NULL where there is none."""
-        return self._signs.newest(jobs, context, witnesses)
+        return self._signs.newest(jobs, witnesses)
 
-    def why_unknown(self, jobs: FromClause, context: EvaluationContext) -> Element:
+    def why_unknown(self, jobs: FromClause) -> Element:
         """Which witness could not be asked, as a text; NULL when all could."""
-        return self._celery.why_unknown(jobs, context.liveness)
+        return self._celery.why_unknown(jobs)
 
-    def most_overdue(self, jobs: FromClause, context: EvaluationContext) -> Element:
+    def most_overdue(self, jobs: FromClause) -> Element:
         """An aggregate: the age of the job furthest past its timeout, as a multiple of that; NULL where none runs.
 
         Without meaning where no job is past its timeout.
         """
         timeout = self._timeout(jobs)["timeout_seconds"]
-        now, limit = sql.epoch(sql.instant(context.now)), func.nullif(timeout, 0)
+        now, limit = sql.epoch(sql.instant_parameter(parameters.NOW)), func.nullif(timeout, 0)
         if isinstance(timeout, BindParameter):
             # One timeout for all jobs: then it is the oldest job, which costs nothing to find.
             return (now - sql.epoch(func.min(self.tables.started(jobs)))) / limit
         multiple = (now - sql.epoch(self.tables.started(jobs))) / limit
-        return func.max(case((self.older_than_timeout(jobs, context), multiple), else_=null()))
+        return func.max(case((self.older_than_timeout(jobs), multiple), else_=null()))
 
     # --- thresholds -------------------------------------------------------------------------------------------
 
-    def limits(self, jobs: FromClause, context: EvaluationContext) -> dict[str, Element]:
+    def limits(self, jobs: FromClause) -> dict[str, Element]:
         """The thresholds that apply to a row, where each came from, and how far back silence reaches."""
         return {
             **self._timeout(jobs),
             "stall_words": self._by_kind(jobs, lambda _, s: literal(format_duration(s.seconds), String)),
             "stall_seconds": self._by_kind(jobs, lambda _, s: literal(s.seconds, Float)),
             "stall_from": self._by_kind(jobs, lambda _, s: literal(s.origin, String)),
-            "audible_since": self._cutoff(jobs, context),
-            "floor": self._by_kind(jobs, lambda _, s: sql.instant(context.cutoffs[s.seconds].not_before)),
-            "estimate": self._by_kind(jobs, lambda _, s: sql.instant(context.cutoffs[s.seconds].earliest_possible)),
+            "audible_since": self._cutoff(jobs),
+            "floor": self._moment_by_kind(jobs, parameters.FLOOR),
+            "estimate": self._moment_by_kind(jobs, parameters.ESTIMATE),
         }
 
     def _timeout(self, jobs: FromClause) -> dict[str, Element]:
@@ -215,20 +208,26 @@ class Rule:
         column = jobs.c[limits.timeout.column]
         return case((column > literal(0), cast(column, sql.FLOAT) * limits.timeout.seconds), else_=null())
 
-    def _cutoff(self, jobs: FromClause, context: EvaluationContext) -> Element:
+    def _cutoff(self, jobs: FromClause) -> Element:
         """The moment since which the job must have shown a sign of life."""
-        return self._by_kind(jobs, lambda _, s: sql.instant(context.cutoffs[s.seconds].at))
+        return self._moment_by_kind(jobs, parameters.CUTOFF)
+
+    def _moment_by_kind(self, jobs: FromClause, name: str) -> Element:
+        """The parameter with this name for the job's kind, else that of the source."""
+        names = (name.format(n) for n in range(len(self._thresholds.by_kind)))
+        return self._choice_by_kind(jobs, map(sql.instant_parameter, names))
 
     def _by_kind(self, jobs: FromClause, value_of: Callable[[Threshold, Threshold], Element]) -> Element:
         """A value from the timeout and the stall window of the job's kind, else from those of the source."""
-        default = value_of(self.thresholds.timeout, self.thresholds.stall)
-        if not self.thresholds.kinds or not self._jobs.kind:
+        return self._choice_by_kind(jobs, (value_of(timeout, stall) for _, timeout, stall in self._thresholds.by_kind))
+
+    def _choice_by_kind(self, jobs: FromClause, values: Iterable[Element]) -> Element:
+        """The value for the job's kind; `values` are in the order of `Thresholds.by_kind`."""
+        default, *others = values
+        if not others or not self._jobs.kind:
             return default
         whens: Sequence[tuple[ColumnElement[bool], Element]] = [
-            (
-                self.kind(jobs) == literal(kind, String),
-                value_of(self.thresholds.timeout_of(kind), self.thresholds.stall_of(kind)),
-            )
-            for kind in self.thresholds.kinds
+            (self.kind(jobs) == literal(kind, String), value)
+            for kind, value in zip(self._thresholds.kinds, others, strict=True)
         ]
         return case(*whens, else_=default)

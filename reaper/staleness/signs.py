@@ -12,8 +12,8 @@ from reaper.profile import Children, Events, Witness
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables, reserved_alias
+from reaper.staleness import parameters
 from reaper.staleness.celery_liveness import CeleryLiveness
-from reaper.staleness.evaluation_context import EvaluationContext
 
 
 class SignSource(NamedTuple):
@@ -30,18 +30,16 @@ class SignSource(NamedTuple):
 class Signs:
     """The signs of life of one profile."""
 
-    def __init__(self, tables: ProfileTables, celery: CeleryLiveness, max_age_seconds: float | None) -> None:
+    def __init__(self, tables: ProfileTables, celery: CeleryLiveness, *, has_max_age: bool) -> None:
         self._tables, self._jobs = tables, tables.profile.jobs
         self._witnesses = tables.profile.alive
-        self._celery, self._max_age_seconds = celery, max_age_seconds
+        self._celery, self._has_max_age = celery, has_max_age
 
-    def newest(
-        self, jobs: FromClause, context: EvaluationContext, witnesses: Sequence[Witness] | None = None
-    ) -> list[Element]:
+    def newest(self, jobs: FromClause, witnesses: Sequence[Witness] | None = None) -> list[Element]:
         """The newest sign of each witness of the profile, or of these, in their order; NULL where there is none."""
         newest: list[Element] = []
         for witness in self._witnesses if witnesses is None else witnesses:
-            signs = self.of(witness, jobs, context)
+            signs = self.of(witness, jobs)
             at = signs.at
             if signs.rows is not None:
                 rows = signs.rows.with_only_columns(func.max(at))
@@ -49,7 +47,7 @@ class Signs:
             newest.append(at)
         return newest
 
-    def of(self, witness: Witness, jobs: FromClause, context: EvaluationContext) -> SignSource:
+    def of(self, witness: Witness, jobs: FromClause) -> SignSource:
         """Where a witness keeps its signs."""
         if witness.events:
             return self._events(witness.events, jobs)
@@ -61,8 +59,7 @@ class Signs:
             deadline = self._instant(jobs, witness.deadline)
             return SignSource(None, case((deadline > sql.now(), sql.now()), else_=deadline))
         if witness.celery:
-            too_old = self._beyond_max_age(jobs, context)
-            return SignSource(None, self._celery.sign(witness.celery, jobs, context.liveness, too_old))
+            return SignSource(None, self._celery.sign(witness.celery, jobs, self._beyond_max_age(jobs)))
         raise ValueError(f"witness {witness.witness!r} does not say where its signs of life are")
 
     def _events(self, events: Events, jobs: FromClause) -> SignSource:
@@ -91,11 +88,11 @@ class Signs:
         rows = select(literal(1)).select_from(child).where(is_child, not_(is_job_itself), *has_parent).correlate(jobs)
         return SignSource(rows, at)
 
-    def _beyond_max_age(self, jobs: FromClause, context: EvaluationContext) -> ColumnElement[bool]:
+    def _beyond_max_age(self, jobs: FromClause) -> ColumnElement[bool]:
         """So old that even a worker which executes the job no longer keeps it alive."""
-        if self._max_age_seconds is None:
+        if not self._has_max_age:
             return false()
-        return self._tables.started(jobs) < sql.instant(context.seconds_ago(self._max_age_seconds))
+        return self._tables.started(jobs) < sql.instant_parameter(parameters.MAX_AGE_REACHED)
 
     def _instant(self, jobs: FromClause, column: str) -> Element:
         return self._tables.instant(self._jobs.table, jobs.c[column])

@@ -51,8 +51,7 @@ class BatchRunner:
     def __init__(self, source: Source, claim: Claim, fallback: Claim | None = None) -> None:
         """`fallback` ends the jobs whose transition by `claim` would violate a unique key."""
         self._source, self._claim, self._fallback = source, claim, fallback
-        # Two batches may need the same log, or the same rows that belong to their jobs.
-        self._max_connections = 1 if claim.log_lock.statements or claim.related_row_locks else CONNECTIONS
+        self._max_connections = 1 if source.batches_share_locks else CONNECTIONS
         self._bisection = BatchBisection()
         self._refused = 0
         self._problem: Exception | None = None

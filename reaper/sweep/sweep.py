@@ -115,11 +115,8 @@ class _SweepRun:
             self.source_state.previous_context = context
             return
         with self.source.transaction(connection, read_only=True):
-            survey = self.source.survey.newly_spared_query(
-                context, self.source_state.previous_context, MAX_LISTED + 1, self.census.stale
-            )
-            crossed = connection.execute(survey)
-            keys = [tuple(row) for row in crossed]
+            previous = self.source_state.previous_context
+            keys = self.source.survey.newly_spared(connection, context, previous, MAX_LISTED + 1, self.census.stale)
             judged = self.source.lookup.evidence(connection, context, keys)
         spared = [evidence for evidence in judged if evidence.verdict is Verdict.SPARED]
         self.newly_spared_total = len(spared) if len(keys) <= MAX_LISTED else self.newly_overdue

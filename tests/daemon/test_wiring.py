@@ -29,6 +29,7 @@ from reaper.operations.resume import ResumeOptions
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
+from reaper.staleness.parameters import RuleParameters
 from tests.support.daemons import Daemon, free_port
 from tests.support.protea import Protea
 from tests.support.waiting import wait_until
@@ -128,18 +129,22 @@ def connect_timeout(r: Running) -> object:
     return r.each(lambda source: source.timeouts.connect)
 
 
+def used(source: Source) -> RuleParameters:
+    return source.statements.rule_parameters
+
+
 def timeout(r: Running) -> object:
-    found = r.each(lambda source: same(source.thresholds.timeout.seconds, source.rule.thresholds.timeout.seconds))
+    found = r.each(lambda source: same(source.thresholds.timeout.seconds, used(source).thresholds.timeout.seconds))
     return same(found, r.daemon.service.settings.sources[r.runner.name].thresholds.timeout.seconds)
 
 
 def stall(r: Running) -> object:
-    return r.each(lambda source: same(source.thresholds.stall.seconds, source.rule.thresholds.stall.seconds))
+    return r.each(lambda source: same(source.thresholds.stall.seconds, used(source).thresholds.stall.seconds))
 
 
 def kind(r: Running) -> object:
     def of(source: Source) -> object:
-        limits = source.rule.thresholds.kinds.get("embed")
+        limits = used(source).thresholds.kinds.get("embed")
         return limits and (limits.timeout and limits.timeout.seconds, limits.stall and limits.stall.seconds)
 
     return r.each(of)
@@ -235,7 +240,7 @@ SETTING_CASES: dict[str, SettingCase] = {
         "requeue", "requeue", lambda r: r.each(lambda source: source.options.action), {"profile": "ours"}
     ),
     "max_age_seconds": SettingCase(
-        "5h", 18000, lambda r: r.each(lambda source: same(source.options.max_age, source.rule.max_age_seconds)), RESUME
+        "5h", 18000, lambda r: r.each(lambda source: same(source.options.max_age, used(source).max_age_seconds)), RESUME
     ),
     "broker_url": SettingCase("redis://127.0.0.1:1/7", "redis://127.0.0.1:1/7", lambda r: r.witness.broker_url, VULS),
     "broker_url_file": SettingCase(

@@ -13,6 +13,7 @@ from reaper.profile import resolve
 from reaper.source import Source
 from reaper.sql.expressions import key_in_batch, text_of
 from reaper.sql.keys import key_parameters
+from reaper.sql.statement import CompiledStatement
 from reaper.sql.tables import table_of
 from reaper.staleness.downtime import DowntimeTracker
 from tests.database.mariadb_protea import NOON, MariaDBProtea, judge
@@ -87,7 +88,7 @@ def test_survey_counts_the_verdicts_of_the_rule(db: MariaDBProtea) -> None:
         with source.transaction(connection, read_only=True):
             census, crossed = source.survey.count(connection, context, None)
             stale = source.survey.count_stale(connection, context)
-            newly_spared = connection.execute(source.survey.newly_spared_query(context, None, 10, 3)).all()
+            newly_spared = source.survey.newly_spared(connection, context, None, 10, 3)
     assert (census.running, census.past_timeout, crossed, stale, newly_spared) == (3, 2, 2, 2, [])
     assert census.oldest_started_epoch == pytest.approx(context.now.timestamp() - 9 * HOUR, abs=5)
     assert census.most_overdue == pytest.approx(1.5, abs=0.01)
@@ -188,7 +189,8 @@ def chosen(db: MariaDBProtea, columns: Sequence[str], keys: Sequence[Key]) -> li
     source = db.source()
     with source.connect() as connection, source.transaction(connection, read_only=True):
         query = select(*(text_of(column) for column in (pairs.c.a, pairs.c.b))).where(key_in_batch(mine))
-        return sorted(tuple(row) for row in connection.execute(query, key_parameters(keys)))
+        statement = CompiledStatement(query, connection.dialect)
+        return sorted(tuple(row) for row in statement.execute(connection, key_parameters(keys)))
 
 
 def test_keys_of_several_columns_match_whole_and_exactly(numbered: MariaDBProtea) -> None:

@@ -22,7 +22,8 @@ from reaper.model import Outcome, PurgeReport
 from reaper.operations.purge import PurgeOptions, purge, require_purgeable
 from reaper.profile import resolve
 from reaper.source import Source
-from reaper.source.purge import PurgeStatements, purge_cutoff
+from reaper.source.purge import JobPurge, PurgeStatements, page_query, purge_cutoff
+from reaper.sql.keys import key_parameters
 from tests.staleness.test_clocks import faketime
 from tests.support.commands import PROJECT
 from tests.support.mariadb import MariaDB
@@ -170,7 +171,7 @@ def test_running_row_is_never_deleted_whatever_the_profile_says(system: TaskSyst
     running = system.task(state="running")
     done = system.task()
     with system.source().connect() as connection:
-        purge = PurgeStatements(system.source().rule.tables, purge_cutoff(connection, 1))
+        purge = JobPurge(system.source().statements, purge_cutoff(connection, 1))
         keys = [("7", running), ("8", done)]
         assert purge.run(connection, keys) == 1
         connection.commit()
@@ -182,9 +183,8 @@ def test_delete_statement_by_itself_spares_a_running_row(system: TaskSystem) -> 
     running = system.task(state="running")
     source = system.source(purge={"where": [{"column": "ended", "is": "not null"}], "at": ["ended"]})
     with source.connect() as connection:
-        purge = PurgeStatements(source.rule.tables, purge_cutoff(connection, 1))
-        parameters = {"any_0": ["7"], "any_1": [running], "any_key": [("7", running)]}
-        assert connection.execute(purge.delete, parameters).rowcount == 0
+        delete = source.statements.get(connection.dialect, PurgeStatements).delete
+        assert delete.execute(connection, key_parameters([("7", running)])).rowcount == 0
 
 
 def test_parents_and_children_of_running_rows_stay(system: TaskSystem) -> None:
@@ -556,10 +556,11 @@ def test_page_is_read_by_an_index_on_the_end(protea: Protea) -> None:
     profile = resolve("p", {"p": {"extends": "protea", "purge": {"at": ["finished_at"]}}})
     source = Source("main", protea.url, profile, thresholds(), PATIENCE)
     with source.connect() as connection:
-        purging = PurgeStatements(source.rule.tables, purge_cutoff(connection, 13))
+        purging = JobPurge(source.statements, purge_cutoff(connection, 13))
         page = list(purging.stream(connection, None, 100))
         for after in (None, page[-1]):
-            compiled = purging.page(after, 100).compile(connection, compile_kwargs={"render_postcompile": True})
-            plan = connection.exec_driver_sql(f"EXPLAIN {compiled.string}", compiled.construct_params()).scalars()
+            statement = source.statements.compiled(connection.dialect, page_query, after is not None)
+            text, values = statement.bound(purging.page_values(after, 100))
+            plan = connection.exec_driver_sql(f"EXPLAIN {text}", values).scalars()
             assert "job_finished_at_idx" in "\n".join(plan)
         assert not {row.key for row in page} & {row.key for row in purging.stream(connection, page[-1], 100)}

@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, Select, text
+from sqlalchemy import Connection, CursorResult, Select, text
 
 from reaper.model import ReapedJob
 from reaper.source import AuditInfo, Candidate, Claim
-from reaper.source.claim import ClaimResult
+from reaper.source.claim import BatchLocks, ClaimResult, still_running_query
+from reaper.source.statements import SourceStatements
+from reaper.source.transition.second_check import is_any
 from reaper.sql.keys import key_parameters
-from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.sql.statement import CompiledStatement, Values
 from reaper.staleness.rule import Rule
 from tests.support.interleaving import SCRIPTS, Explorer, FullSweep, MakeClaim, Summary, Sweeper, claimers
 from tests.support.protea import Protea
@@ -98,38 +101,60 @@ def test_worker_and_daemon_sweep_keep_the_invariants_in_every_order(
 # --- what the harness would notice ---------------------------------------------------------------------------
 
 
-def without_judging_again(rule: Rule, context: EvaluationContext, audit_info: AuditInfo) -> Claim:
-    return Claim(rule, context, audit_info, predicate=False)
+def without_judging_again(statements: SourceStatements, values: Values, audit_info: AuditInfo) -> Claim:
+    return Claim(statements, values, audit_info, predicate=is_any)
 
 
 class WithoutLock(Claim):
-    def _lock(self) -> Select[Any]:
-        return self._still_running()
+    class locks_class(BatchLocks):
+        @staticmethod
+        def lock_query(rule: Rule) -> Select[Any]:
+            return still_running_query(rule)
 
 
 class LocksTooLittle(Claim):
     """FOR NO KEY UPDATE lets the foreign key of an event pass."""
 
-    def _lock(self) -> Select[Any]:
-        return self._still_running().with_for_update(skip_locked=True, key_share=True)
+    class locks_class(BatchLocks):
+        @staticmethod
+        def lock_query(rule: Rule) -> Select[Any]:
+            return still_running_query(rule).with_for_update(skip_locked=True, key_share=True)
+
+
+class WithValues(CompiledStatement):
+    """A statement that has some of its values already."""
+
+    def __init__(self, statement: CompiledStatement, values: Values) -> None:
+        self._statement, self._values = statement, values
+
+    def execute(self, connection: Connection, values: Values) -> CursorResult[Any]:
+        return self._statement.execute(connection, {**self._values, **values})
 
 
 class JudgesAsItLocks(Claim):
     """Evaluates the rule in the statement that locks, whose snapshot is older than the lock."""
 
-    def __init__(self, rule: Rule, context: EvaluationContext, audit_info: AuditInfo) -> None:
-        super().__init__(rule, context, audit_info, predicate=False)
+    class locks_class(BatchLocks):
+        @staticmethod
+        def lock_query(rule: Rule) -> Select[Any]:
+            return still_running_query(rule).where(rule.stale(rule.tables.jobs)).with_for_update()
 
-    def _lock(self) -> Select[Any]:
-        stale = self._rule.stale(self._tables.jobs, self._context)
-        return self._still_running().where(stale).with_for_update()
+    def __init__(self, statements: SourceStatements, values: Values, audit_info: AuditInfo) -> None:
+        super().__init__(statements, values, audit_info, predicate=is_any)
+        self._rule_values = values
+
+    def locks(self, connection: Connection) -> BatchLocks:
+        locks = copy(super().locks(connection))
+        locks.lock_rows = WithValues(locks.lock_rows, self._rule_values)
+        return locks
 
 
 class TakesAnyVersion(Claim):
     """Does not check that the job still has the version that the survey saw."""
 
     def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
-        held = [row[:1] for row in connection.execute(self.lock_rows, key_parameters([c.key for c in batch]))]
+        keys = key_parameters([candidate.key for candidate in batch])
+        held = [row[:1] for row in self.locks(connection).lock_rows.execute(connection, keys)]
         reaped = self._act(connection, held) if held else []
         return ClaimResult(reaped, len(held) - len(reaped), [c.key for c in batch if c.key not in held])
 
@@ -149,7 +174,7 @@ class ReadsThenOverwrites(_ByHand):
 
     def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
         key = batch[0].key
-        if not connection.execute(self.still_running, key_parameters([key])).all():
+        if not self.current(connection, [key]):
             return ClaimResult([], 1, [])
         connection.execute(text(self.UPDATE), {"id": key[0]})
         connection.execute(text(self.INSERT), {"id": key[0]})
@@ -161,7 +186,7 @@ class AuditsApart(_ByHand):
 
     def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
         key = batch[0].key
-        if not connection.execute(self.lock_rows, key_parameters([key])).all():
+        if not self.locks(connection).lock_rows.execute(connection, key_parameters([key])).all():
             return ClaimResult([], 0, [key])
         connection.execute(text(self.UPDATE), {"id": key[0]})
         driver = connection.connection.driver_connection

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, column, literal_column, select, table
+from sqlalchemy import Connection, column, literal, literal_column, select, table
 from sqlalchemy.types import NullType
 
 from reaper.database.connections import make_engine, transaction
@@ -195,7 +195,7 @@ def test_added_seconds_epochs_and_json_are_equal_on_each_database(connection: Co
 def test_text_in_matches_only_the_very_same_text(connection: Connection) -> None:
     text = sql.text_of(literal_column("'Käse'"))
     for values, found in {("Käse",): True, ("käse", "Kase", "Käse "): False, (): False, ("a", "Käse"): True}.items():
-        assert bool(ask(connection, sql.text_in(text, values))) is found
+        assert bool(ask(connection, sql.text_in(text, literal(list(values), sql.TEXTS)))) is found
 
 
 def test_clock_is_utc_and_constant_within_a_statement(connection: Connection) -> None:

@@ -76,7 +76,8 @@ def held(source: Source, job: str) -> Iterator[None]:
         )
         with source.transaction(connection):
             with connection.begin_nested():
-                assert connection.execute(claim.lock_rows, key_parameters([(job,)])).all()
+                lock_rows = claim.locks(connection).lock_rows
+                assert lock_rows.execute(connection, key_parameters([(job,)])).all()
             yield
 
 

@@ -14,13 +14,14 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.errors import ReaperError
 from reaper.source import AuditInfo, Candidate, Claim, Source
+from reaper.source.statements import SourceStatements
+from reaper.source.survey import candidates_query
+from reaper.sql.statement import Values
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.evaluation_context import EvaluationContext
-from reaper.staleness.rule import Rule
 from tests.support.protea import HOUR, Protea
 from tests.support.thread_schedule import Actor, Gate, Schedule, ScheduleSearch
 
-MakeClaim = Callable[[Rule, EvaluationContext, AuditInfo], Claim]
+MakeClaim = Callable[[SourceStatements, Values, AuditInfo], Claim]
 
 
 # --- the worker --------------------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ class Claimer(Sweeper):
     def __init__(self, name: str, protea: Protea, make: MakeClaim, isolation: str | None) -> None:
         super().__init__(name, protea)
         self.connection: Connection = self.source.engine.connect()
-        self.context = self.source.begin_evaluation(self.connection, DowntimeTracker(0))
+        context = self.source.begin_evaluation(self.connection, DowntimeTracker(0))
         driver = self.connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         self.pid = driver.info.backend_pid
@@ -197,15 +198,16 @@ class Claimer(Sweeper):
         driver.prepare_threshold = 5
         if isolation:
             self.connection = self.connection.execution_options(isolation_level=isolation)
-        self.survey = self.source.survey.candidates_query(self.context)
-        self.claim = make(self.source.rule, self.context, AuditInfo("main", name, "test-host"))
+        self.values = self.source.statements.values(context)
+        self.claim = make(self.source.statements, self.values, AuditInfo("main", name, "test-host"))
         self._listen_to(self.connection)
 
     def play(self, gate: Gate) -> None:
         self.result, self._gate, self._claiming = SweepResult(), gate, False
         gate("survey")
         with self.source.transaction(self.connection, read_only=True):
-            batch = [Candidate(row[:1], row[1:]) for row in self.connection.execute(self.survey)]
+            rows = self.source.statements.execute(self.connection, self.values, candidates_query)
+            batch = [Candidate(row[:1], row[1:]) for row in rows]
         self.result.found = len(batch)
         if batch:
             try:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pytest
 
-from reaper.model import PostTransitionState, ServerClock
+from reaper.model import PostTransitionState
 from reaper.profile import resolve
 from reaper.source import Sign, Source, SourceOptions
-from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.source.post_transition import snapshot_query
 from reaper.sweep.late_signs import newer_than_transition
 from tests.support.late_sign_sweeps import Sweeps
 from tests.support.protea import HOUR, PATIENCE, thresholds
@@ -181,11 +179,7 @@ def test_witness_that_the_transition_sets_ahead_gives_no_late_sign() -> None:
     def question_of(profile: str) -> str:
         mapped = resolve("tasks", {"tasks": tomllib.loads(profile)})
         source = Source("main", "postgresql+psycopg://x@127.0.0.1/x", mapped, thresholds(), PATIENCE)
-        downtime = DowntimeTracker(0)
-        downtime.record_contact(
-            ServerClock(now=datetime(2000, 1, 1, tzinfo=UTC), server_started=datetime(2000, 1, 1, tzinfo=UTC))
-        )
-        return str(source.post_transition.snapshot_query(EvaluationContext.of(downtime, thresholds())))
+        return source.statements.compiled(source.engine.dialect, snapshot_query).text
 
     assert "heartbeat_at" in question_of(TASKS) and "task_log" in question_of(TASKS)
     assert "heartbeat_at" not in question_of(ahead) and "task_log" in question_of(ahead)

@@ -12,6 +12,7 @@ from reaper.database.timeouts import Timeouts
 from reaper.model import Outcome
 from reaper.profile import resolve
 from reaper.source import Source
+from reaper.sql.statement import CompiledStatement
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.source_state import SourceState
 from tests.support.protea import PATIENCE, Protea, thresholds
@@ -152,10 +153,11 @@ def test_rule_in_both_shapes_chooses_the_same(protea: Protea) -> None:
     source = protea.source()
     with source.connect() as connection:
         context = source.begin_evaluation(connection, DowntimeTracker(0))
-        jobs = source.rule.tables.jobs
+        rule, values = source.statements.new_rule(), source.statements.values(context)
+        jobs = rule.tables.jobs
         chosen = [
-            set(connection.execute(select(jobs.c.id).where(shape(jobs, context))).scalars())
-            for shape in (source.rule.stale, source.rule.still_stale)
+            set(CompiledStatement(query, connection.dialect).execute(connection, values).scalars())
+            for query in (select(jobs.c.id).where(shape(jobs)) for shape in (rule.stale, rule.still_stale))
         ]
     assert chosen[0] == chosen[1] != set()
 

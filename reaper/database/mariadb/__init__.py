@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool, Select, TextClause, create_engine, event, text
+from sqlalchemy import Connection, Engine, NullPool, TextClause, create_engine, event, text
 
 from reaper.database.mariadb.lease import lease_statements
 from reaper.database.mariadb.lock_holder import find_lock_holder
@@ -86,8 +86,9 @@ class MariaDB:
     def hidden_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> None:
         """None are: MariaDB has privileges on tables and columns, but not on rows."""
 
-    def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[Sequence[Any]]:
-        with connection.execution_options(stream_results=True, max_row_buffer=1000).execute(statement) as result:
+    def stream(self, connection: Connection, statement: str, parameters: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
+        options = {"stream_results": True, "max_row_buffer": 1000}
+        with connection.exec_driver_sql(statement, dict(parameters), execution_options=options) as result:
             yield from result
 
     def is_alive(self, connection: Connection, within_seconds: float) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine, NullPool, Select, TextClause, create_engine, event, text
+from sqlalchemy import Connection, Engine, NullPool, TextClause, create_engine, event, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 
@@ -75,18 +75,19 @@ class PostgreSQL:
     def hidden_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> str | None:
         return hidden_rows(connection, tables, consequence)
 
-    def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[tuple[Any, ...]]:
+    def stream(
+        self, connection: Connection, statement: str, parameters: Mapping[str, Any]
+    ) -> Iterator[tuple[Any, ...]]:
         """Without a server-side cursor, for which PostgreSQL uses no parallel workers."""
-        compiled = statement.compile(dialect=connection.dialect)
         driver = connection.connection.driver_connection
         if not isinstance(driver, psycopg.Connection):
             raise TypeError(f"cannot stream rows from {type(driver).__name__}")
         chunk = _CHUNK_ROWS if psycopg.capabilities.has_stream_chunked() else 1
         try:
             with driver.cursor() as cursor:
-                yield from cursor.stream(compiled.string, compiled.construct_params(), size=chunk)
+                yield from cursor.stream(statement, parameters, size=chunk)
         except psycopg.Error as error:
-            raise DBAPIError.instance(compiled.string, None, error, psycopg.Error) from error
+            raise DBAPIError.instance(statement, None, error, psycopg.Error) from error
 
     def is_alive(self, connection: Connection, within_seconds: float) -> bool:
         driver = connection.connection.driver_connection

@@ -15,6 +15,9 @@ from reaper.model import Reason
 from reaper.profile import Insert as InsertStep
 from reaper.source.transition.values import BoundRow, ValueCompiler
 
+AUDIT_FIELD = "reaper_audit_{}"
+"""The parameter with a text that is the same in every audit event of a sweep."""
+
 
 @dataclass(frozen=True, slots=True)
 class AuditInfo:
@@ -31,7 +34,13 @@ class AuditInfo:
     operator: str | None = None
     action: str | None = None
 
-    def as_fields(self) -> dict[str, str]:
+    @property
+    def values(self) -> dict[str, str]:
+        """The values of the parameters of `fields`."""
+        return {AUDIT_FIELD.format(name): text for name, text in self.fields.items()}
+
+    @property
+    def fields(self) -> dict[str, str]:
         """The texts that are the same for every job. Without a `message`, each job has its own, from its evidence."""
         fields = {
             "reason": self.reason.value,

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ClauseElement, Connection, Row, Select, and_, delete, func, select, update
+from sqlalchemy import Connection, Row, Select, and_, delete, func, select, update
 from sqlalchemy.sql.dml import UpdateBase
 
 from reaper.model import Key
@@ -28,7 +28,9 @@ from reaper.source.transition.second_check import SecondCheck, has_attempts_left
 from reaper.source.transition.values import BoundRow
 from reaper.sql.expressions import Element
 from reaper.sql.keys import key_parameters
+from reaper.sql.statement import CompiledStatement, StatementCompiler, Values
 from reaper.sql.tables import ProfileTables
+from reaper.sql.types import document_of
 from reaper.staleness.rule import Rule
 
 _LEFT = "attempts_left"
@@ -43,8 +45,8 @@ class Branch:
 
     attempts_left: bool | None
     action: Action
-    transition: UpdateBase
-    also: Sequence[UpdateBase]
+    transition: CompiledStatement
+    also: Sequence[CompiledStatement]
 
     @property
     def before_transition(self) -> list[int]:
@@ -56,74 +58,102 @@ class Branch:
 
 
 class MultiStatementTransition:
-    """Ends locked jobs. The query `judging` has the keys of the batch as parameters."""
+    """Ends locked jobs: `judging` says which, and each of the branches ends some of them."""
 
-    def __init__(self, rule: Rule, second_check: SecondCheck, action: str) -> None:
-        self._tables, self._profile = rule.tables, rule.tables.profile
-        self._values, to_end = second_check.values, second_check.to_end
-        self._job = BoundRow(to_end)
-        left = [has_attempts_left(self._tables, to_end).label(_LEFT)] if self._profile.attempts else []
-        self.judging: Select[Any] = select(*to_end.c, *left)
-        self.branches = [self._branch(left, action) for left, action in self._profile.branches(action)]
-        jobs = self._tables.jobs
-        self.still_running = select(*self._tables.key_text(jobs)).where(
-            self._tables.key_in_batch(jobs), self._tables.running(jobs)
-        )
+    def __init__(self, rule: Rule, compiler: StatementCompiler, second_check: SecondCheck, action: str) -> None:
+        self._profile = rule.tables.profile
+        builder = _Builder(rule.tables, second_check)
+        self.judging = compiler(builder.judging())
+        self.branches = [
+            Branch(
+                left,
+                branch_action,
+                compiler(builder.transition(branch_action)),
+                [compiler(builder.step(step)) for step in branch_action.also],
+            )
+            for left, branch_action in self._profile.branches(action)
+        ]
+        self.still_running = compiler(builder.still_running())
+        self._task = rule.tables.row_alias(self._profile.task.task) if self._profile.task else None
 
     @property
-    def statements(self) -> dict[str, ClauseElement]:
+    def actions(self) -> list[Action]:
+        """The action of each branch."""
+        return [branch.action for branch in self.branches]
+
+    @property
+    def statements(self) -> dict[str, CompiledStatement]:
         """The statements by name."""
-        statements: dict[str, ClauseElement] = {"judge": self.judging}
+        statements = {"judge": self.judging}
         for number, branch in enumerate(self.branches):
             statements[f"transition_{number}"] = branch.transition
             statements |= {f"also_{number}_{n}": also for n, also in enumerate(branch.also)}
         return {**statements, "undone": self.still_running}
 
-    def run(self, connection: Connection, keys: Sequence[Key]) -> list[EndedJob]:
+    def run(self, connection: Connection, keys: Sequence[Key], values: Values) -> list[EndedJob]:
         """End those of the jobs that are to be ended. Raises PartialTransition when a row of theirs is missing."""
-        rows = connection.execute(self.judging, key_parameters(keys)).all()
+        rows = self.judging.execute(connection, {**values, **key_parameters(keys)}).all()
         ended: list[EndedJob] = []
         for branch in self.branches:
             left = branch.attempts_left
             branch_rows = [row for row in rows if left is None or bool(row._mapping[_LEFT]) == left]
             if branch_rows:
-                ended += self._end(connection, branch, branch_rows)
+                ended += self._end(connection, branch, branch_rows, values)
         return ended
 
-    def _end(self, connection: Connection, branch: Branch, rows: Sequence[Row[Any]]) -> list[EndedJob]:
-        parameters = [BoundRow.parameters(row) for row in rows]
+    def _end(self, connection: Connection, branch: Branch, rows: Sequence[Row[Any]], values: Values) -> list[EndedJob]:
+        parameters = [{**values, **BoundRow.parameters(row)} for row in rows]
         before = branch.before_transition
-        counts = {n: connection.execute(branch.also[n], parameters).rowcount for n in before}
-        changed = connection.execute(branch.transition, parameters).rowcount
+        counts = {n: branch.also[n].execute_many(connection, parameters) for n in before}
+        changed = branch.transition.execute_many(connection, parameters)
         after = (n for n in range(len(branch.also)) if n not in before)
-        counts |= {n: connection.execute(branch.also[n], parameters).rowcount for n in after}
+        counts |= {n: branch.also[n].execute_many(connection, parameters) for n in after}
         ended = [self._ended_job(row, branch.action) for row in rows]
         # A trigger may let a row be written and put the old state back: such a job has not ended.
-        changed -= len(connection.execute(self.still_running, key_parameters([job.key for job in ended])).all())
+        changed -= len(self.still_running.execute(connection, key_parameters([job.key for job in ended])).all())
         inserted = {n: counts[n] for n, step in enumerate(branch.action.also) if isinstance(step, Insert)}
         check_complete(self._profile, branch.action, RowCounts(len(rows), changed, inserted))
         return ended
 
     def _ended_job(self, row: Row[Any], action: Action) -> EndedJob:
-        columns, task = row._mapping, self._profile.task
-        width = len(self._profile.jobs.key)
+        columns, width = row._mapping, len(self._profile.jobs.key)
         return EndedJob(
             key=tuple(columns[KEY_TEXT.format(n)] for n in range(width)),
             kind=columns["kind"],
             age=_number(columns["age"]),
             silence=_number(columns["silence"]),
             witness=columns["witness"],
-            task=columns[self._tables.row_alias(task.task)] if task else None,
-            evidence=None if action.writes_evidence else columns["evidence"],
+            task=columns[self._task] if self._task else None,
+            evidence=None if action.writes_evidence else document_of(columns["evidence"]),
             action=action,
         )
 
-    # --- statements --------------------------------------------------------------------------------------------
 
-    def _branch(self, left: bool | None, action: Action) -> Branch:
-        return Branch(left, action, self._transition(action), [self._step(step) for step in action.also])
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
-    def _transition(self, action: Action) -> UpdateBase:
+
+class _Builder:
+    """Builds the statements, for the columns of one query that judges."""
+
+    def __init__(self, tables: ProfileTables, second_check: SecondCheck) -> None:
+        self._tables, self._profile = tables, tables.profile
+        self._values, self._to_end = second_check.values, second_check.to_end
+        self._job = BoundRow(second_check.to_end)
+
+    def judging(self) -> Select[Any]:
+        """A row for each job of a batch that is to be ended."""
+        left = [has_attempts_left(self._tables, self._to_end).label(_LEFT)] if self._profile.attempts else []
+        return select(*self._to_end.c, *left)
+
+    def still_running(self) -> Select[Any]:
+        """The jobs of a batch that run."""
+        jobs = self._tables.jobs
+        is_running_in_batch = and_(self._tables.key_in_batch(jobs), self._tables.running(jobs))
+        return select(*self._tables.key_text(jobs)).where(is_running_in_batch)
+
+    def transition(self, action: Action) -> UpdateBase:
+        """Ends one job."""
         jobs, name = self._tables.jobs, self._profile.jobs.table
         key: list[Element] = [self._job.c[KEY.format(n)] for n in range(len(self._profile.jobs.key))]
         # Wrapped, so that no index on the running columns is used: its entries would be locked before the row is.
@@ -134,11 +164,8 @@ class MultiStatementTransition:
         values = self._values.assignments(jobs, name, action.assign or {}, self._job, updated=jobs)
         return update(jobs).values(values).where(is_job)
 
-    def _step(self, step: Step) -> UpdateBase:
+    def step(self, step: Step) -> UpdateBase:
+        """Another step of the action, for one job."""
         if isinstance(step, Insert):
             return insert_for_bound(self._tables.table(step.table), step, self._values, self._job)
         return change_related_rows(self._tables, step, self._values, self._job)
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
-from sqlalchemy import CTE, ColumnElement, FromClause, String, and_, func, literal
+from sqlalchemy import CTE, ColumnElement, FromClause, String, and_, func, literal, true
 
 from reaper.model import Verdict
 from reaper.source.evidence import evidence_cte
+from reaper.source.transition.audit_event import AUDIT_FIELD
 from reaper.source.transition.values import ValueCompiler
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables
-from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.rule import Rule
 
-Predicate = Callable[[FromClause, EvaluationContext], ColumnElement[bool]]
-"""Which of the running jobs are to be ended, as of a moment."""
+Predicate = Callable[[Rule, FromClause], ColumnElement[bool]]
+"""Which of the running jobs are to be ended."""
+
+
+def is_stale(rule: Rule, jobs: FromClause) -> ColumnElement[bool]:
+    """Those that are stale: what a sweep ends."""
+    return rule.still_stale(jobs)
+
+
+def is_any(_rule: Rule, _jobs: FromClause) -> ColumnElement[bool]:
+    """All: an operator has decided it, and nothing is judged."""
+    return true()
 
 
 class SecondCheck:
     """`to_end` has a row for each job of a batch that runs and is to be ended, with its evidence and its message.
 
-    `audit_fields` are the texts that are the same for every job. `predicate` says which running jobs are to be ended:
-    True, those that are stale; False, all.
+    `audit_fields` are those texts of the audit event that are the same for every job of a sweep.
     """
 
-    def __init__(
-        self, rule: Rule, context: EvaluationContext, audit_fields: Mapping[str, str], predicate: Predicate | bool
-    ) -> None:
+    def __init__(self, rule: Rule, predicate: Predicate, audit_fields: Sequence[str]) -> None:
         jobs, tables = rule.tables.jobs, rule.tables
-        is_to_end = and_(tables.key_in_batch(jobs), tables.running(jobs))
-        if predicate:
-            is_to_end = and_(is_to_end, (rule.still_stale if predicate is True else predicate)(jobs, context))
-        verdict = Verdict.STALE if predicate is True else None
-        fields: dict[str, Element] = {name: literal(text, String) for name, text in audit_fields.items()}
-        self.to_end: CTE = evidence_cte(rule, jobs, context, is_to_end, fields, verdict)
-        self.values = ValueCompiler(tables, dict(audit_fields))
+        is_to_end = and_(tables.key_in_batch(jobs), tables.running(jobs), predicate(rule, jobs))
+        verdict = Verdict.STALE if predicate is is_stale else None
+        fields = {name: sql.parameter(AUDIT_FIELD.format(name), String()) for name in audit_fields}
+        self.to_end: CTE = evidence_cte(rule, jobs, is_to_end, fields, verdict)
+        self.values = ValueCompiler(tables, fields)
 
 
 def has_attempts_left(tables: ProfileTables, to_end: CTE) -> ColumnElement[bool]:

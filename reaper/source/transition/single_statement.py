@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import (
     CTE,
-    ClauseElement,
     Connection,
     Label,
     ScalarSelect,
@@ -42,12 +41,13 @@ from reaper.source.transition.result import EndedJob, RowCounts, check_complete
 from reaper.source.transition.second_check import SecondCheck, has_attempts_left
 from reaper.sql import expressions as sql
 from reaper.sql.keys import key_parameters
+from reaper.sql.statement import StatementCompiler, Values
 from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness.rule import Rule
 
 
 @dataclass(slots=True)
-class Branch:
+class _Branch:
     """One of the transitions: which jobs it is for, those that it has ended, and the rows of the action's other steps.
 
     `inserted` is by the number of the step; `others` are the updates and deletes.
@@ -62,32 +62,27 @@ class Branch:
 
 
 class SingleStatementTransition:
-    """Ends locked jobs by one `statement`, whose parameters are the keys of the batch.
+    """Ends locked jobs by one statement, whose parameters are the keys of the batch.
 
     Its rows have the key as text, `kind`, `age`, `silence`, `witness`, `task` and `evidence`; the branch (`arm`) and
     whether its transition held (`ended`); and the counts: `judged_N` of the jobs of branch N, `also_N_M` of its
     inserts.
     """
 
-    def __init__(self, rule: Rule, second_check: SecondCheck, action: str) -> None:
-        self._tables, self._profile = rule.tables, rule.tables.profile
-        self._values = second_check.values
-        self.branches = self._branches(second_check.to_end, action)
-        self.statement = self._result()
+    def __init__(self, rule: Rule, compiler: StatementCompiler, second_check: SecondCheck, action: str) -> None:
+        self._profile = rule.tables.profile
+        self.actions = [branch_action for _, branch_action in self._profile.branches(action)]
+        self.statements = {"end": compiler(_TransitionQuery(rule, second_check, action).query)}
 
-    @property
-    def statements(self) -> dict[str, ClauseElement]:
-        """The statement by its name."""
-        return {"end": self.statement}
-
-    def run(self, connection: Connection, keys: Sequence[Key]) -> list[EndedJob]:
+    def run(self, connection: Connection, keys: Sequence[Key], values: Values) -> list[EndedJob]:
         """End those of the jobs that are to be ended. Raises PartialTransition when a row of theirs is missing."""
-        rows = connection.execute(self.statement, key_parameters(keys)).all()
+        rows = self.statements["end"].execute(connection, {**values, **key_parameters(keys)}).all()
         ended_rows = [row for row in rows if row.ended]
-        for branch in self.branches:
-            counts, ended = rows[0]._mapping, sum(row.arm == branch.number for row in ended_rows)
-            inserted = {n: counts[cte.name] for n, cte in branch.inserted.items()}
-            check_complete(self._profile, branch.action, RowCounts(counts[f"judged_{branch.number}"], ended, inserted))
+        for number, action in enumerate(self.actions):
+            counts, ended = rows[0]._mapping, sum(row.arm == number for row in ended_rows)
+            inserts = [n for n, step in enumerate(action.also) if isinstance(step, Insert)]
+            inserted = {n: counts[_also(number, n)] for n in inserts}
+            check_complete(self._profile, action, RowCounts(counts[f"judged_{number}"], ended, inserted))
         width = len(self._profile.jobs.key)
         return [
             EndedJob(
@@ -98,19 +93,33 @@ class SingleStatementTransition:
                 witness=row.witness,
                 task=row.task,
                 evidence=row.evidence,
-                action=self.branches[row.arm].action,
+                action=self.actions[row.arm],
             )
             for row in ended_rows
         ]
 
+
+def _also(branch: int, step: int) -> str:
+    return reserved_alias(f"also_{branch}_{step}")
+
+
+class _TransitionQuery:
+    """Builds the statement: `query`."""
+
+    def __init__(self, rule: Rule, second_check: SecondCheck, action: str) -> None:
+        self._tables, self._profile = rule.tables, rule.tables.profile
+        self._values = second_check.values
+        self._all_branches = self._branches(second_check.to_end, action)
+        self.query = self._result()
+
     # --- transitions -------------------------------------------------------------------------------------------
 
-    def _branches(self, to_end: CTE, action: str) -> list[Branch]:
-        branches = []
+    def _branches(self, to_end: CTE, action: str) -> list[_Branch]:
+        branches = list[_Branch]()
         for number, (left, branch_action) in enumerate(self._profile.branches(action)):
             jobs = to_end if left is None else self._with_attempts(to_end, number, left=left)
             ended = self._transition(jobs, branch_action).cte(reserved_alias(f"ended_{number}"))
-            branch = Branch(number, branch_action, jobs, ended)
+            branch = _Branch(number, branch_action, jobs, ended)
             self._add_steps(branch)
             branches.append(branch)
         return branches
@@ -145,11 +154,11 @@ class SingleStatementTransition:
 
     # --- the action's other steps ------------------------------------------------------------------------------
 
-    def _add_steps(self, branch: Branch) -> None:
+    def _add_steps(self, branch: _Branch) -> None:
         """Each step reads what the transition returned: a job that did not change gets no audit event."""
         inserted, others = {}, []
         for n, step in enumerate(branch.action.also):
-            cte = self._step(step, branch.ended).cte(reserved_alias(f"also_{branch.number}_{n}"))
+            cte = self._step(step, branch.ended).cte(_also(branch.number, n))
             if isinstance(step, Insert):
                 inserted[n] = cte
             else:
@@ -167,13 +176,13 @@ class SingleStatementTransition:
     def _result(self) -> Select[Any]:
         """The counts stand beside the rows: they are returned also when no job has ended."""
         counts = self._counts()
-        results = [self._branch_result(branch) for branch in self.branches]
+        results = [self._branch_result(branch) for branch in self._all_branches]
         ended = (union_all(*results) if len(results) > 1 else results[0]).subquery(reserved_alias("ended"))
         result = select(*ended.c, *counts.c).select_from(counts.outerjoin(ended, true()))
         # Nothing reads what these steps return; PostgreSQL runs them because they are part of the statement.
-        return result.add_cte(*(cte for branch in self.branches for cte in branch.others))
+        return result.add_cte(*(cte for branch in self._all_branches for cte in branch.others))
 
-    def _branch_result(self, branch: Branch) -> Select[Any]:
+    def _branch_result(self, branch: _Branch) -> Select[Any]:
         ended, task = branch.ended, self._profile.task
         return select(
             *(ended.c[KEY_TEXT.format(n)] for n in range(len(self._profile.jobs.key))),
@@ -187,8 +196,8 @@ class SingleStatementTransition:
         )
 
     def _counts(self) -> Subquery:
-        counts = [_count(branch.to_end).label(f"judged_{branch.number}") for branch in self.branches]
-        for branch in self.branches:
+        counts = [_count(branch.to_end).label(f"judged_{branch.number}") for branch in self._all_branches]
+        for branch in self._all_branches:
             counts += [_count(cte).label(cte.name) for cte in branch.inserted.values()]
         return select(*counts).subquery(reserved_alias("counts"))
 

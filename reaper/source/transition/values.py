@@ -13,7 +13,6 @@ from sqlalchemy import (
     FromClause,
     Integer,
     Row,
-    String,
     TableClause,
     and_,
     bindparam,
@@ -69,7 +68,7 @@ class ValueCompiler:
     `audit_fields` are the texts that are the same for every job of a sweep; a `message` among them is a person's own.
     """
 
-    def __init__(self, tables: ProfileTables, audit_fields: dict[str, str]) -> None:
+    def __init__(self, tables: ProfileTables, audit_fields: Mapping[str, Element]) -> None:
         self._tables, self._audit_fields = tables, audit_fields
 
     def assignments(
@@ -111,7 +110,7 @@ class ValueCompiler:
         if value.name == "now":
             return sql.from_instant(_now(value), self._tables.timestamp_format(target.table))
         if value.name in self._audit_fields:
-            return literal(self._audit_fields[value.name], String)
+            return self._audit_fields[value.name]
         if value.name == "null":
             return sql.untyped(None)
         column: Element = job.c[value.name]

@@ -1,0 +1,80 @@
+"""The parameters of the rule's statements: what changes from one evaluation to the next, by name.
+
+The statements of a source are compiled once. The moment, the cutoffs and the liveness report of each evaluation reach
+them as parameters, so that their text does not depend on these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from reaper.liveness import LivenessReport
+from reaper.model import DISTANT_PAST, Thresholds
+from reaper.staleness.evaluation_context import EvaluationContext
+
+NOW, PREVIOUS_NOW = "reaper_now", "reaper_previous_now"
+"""The moment of this evaluation, and that of the one before it."""
+STARTED_BEFORE, PREVIOUS_STARTED_BEFORE = "reaper_started_before_{}", "reaper_previous_started_before_{}"
+"""Jobs that started before are past their timeout: by the number of their kind in `Thresholds.by_kind`."""
+CUTOFF, FLOOR, ESTIMATE = "reaper_cutoff_{}", "reaper_floor_{}", "reaper_estimate_{}"
+"""The fields of the silence cutoff, by the same number."""
+MAX_AGE_REACHED = "reaper_max_age_reached"
+"""Jobs that started before are not kept alive by the worker that executes them."""
+
+ALIVE, EXECUTING = "reaper_alive", "reaper_executing"
+"""Ids of tasks of the liveness report."""
+SERVED, BACKLOG = "reaper_served", "reaper_backlog"
+"""Queues of the liveness report."""
+IS_SERVED, HAS_BACKLOG = "reaper_is_served", "reaper_has_backlog"
+"""Whether this is true of the queues of jobs whose queue no column names."""
+NOT_ASKED, UNRELIABLE, UNRELIABLE_QUEUE = "reaper_not_asked", "reaper_unreliable", "reaper_unreliable_queue"
+"""Why nothing is known: of any task; by queue, as JSON; and of the jobs whose queue no column names."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleParameters:
+    """Makes the parameters for one set of thresholds. `queues` are those of jobs whose queue no column names."""
+
+    thresholds: Thresholds
+    queues: Sequence[str] = ()
+    max_age_seconds: float | None = None
+
+    def values(self, context: EvaluationContext, previous: EvaluationContext | None = None) -> dict[str, Any]:
+        """The values of one evaluation. Without a previous one, no job was past its timeout then."""
+        values = dict(self._moments(context, previous))
+        if self.max_age_seconds is not None:
+            values[MAX_AGE_REACHED] = context.seconds_ago(self.max_age_seconds)
+        return values | self._liveness(context.liveness)
+
+    def _moments(
+        self, context: EvaluationContext, previous: EvaluationContext | None
+    ) -> Iterator[tuple[str, datetime]]:
+        yield NOW, context.now
+        yield PREVIOUS_NOW, previous.now if previous else DISTANT_PAST
+        for n, (_, timeout, stall) in enumerate(self.thresholds.by_kind):
+            cutoff = context.cutoffs[stall.seconds]
+            yield STARTED_BEFORE.format(n), context.seconds_ago(timeout.seconds)
+            before = previous.seconds_ago(timeout.seconds) if previous else DISTANT_PAST
+            yield PREVIOUS_STARTED_BEFORE.format(n), before
+            yield CUTOFF.format(n), cutoff.at
+            yield FLOOR.format(n), cutoff.not_before
+            yield ESTIMATE.format(n), cutoff.earliest_possible
+
+    def _liveness(self, liveness: LivenessReport | None) -> dict[str, Any]:
+        report = liveness or LivenessReport(trouble="was not asked")
+        possible = report.known.union(self.queues)
+        reasons = {queue: f"Celery: {why}" for queue, why in report.unreliable.items()}
+        return {
+            ALIVE: sorted(report.alive),
+            EXECUTING: sorted(report.executing),
+            SERVED: sorted(report.queues),
+            BACKLOG: sorted(report.backlog),
+            IS_SERVED: possible <= report.queues,
+            HAS_BACKLOG: not possible.isdisjoint(report.backlog),
+            NOT_ASKED: None if report.trouble is None else f"Celery: {report.trouble}",
+            UNRELIABLE: reasons,
+            UNRELIABLE_QUEUE: next((why for queue, why in reasons.items() if queue in possible), None),
+        }
