@@ -33,7 +33,7 @@ class SourceStatements:
     def __init__(self, profile: Profile, rule_parameters: RuleParameters) -> None:
         self.profile, self.rule_parameters = profile, rule_parameters
         self._kept: dict[tuple[Hashable, ...], Any] = {}
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
 
     def execute(self, connection: Connection, values: Values, query: Query, *arguments: Hashable) -> CursorResult[Any]:
         """Run the statement that `query` makes. Its rows have the driver's values. Raises DBAPIError."""
@@ -51,7 +51,7 @@ class SourceStatements:
         return self.get(dialect, _compiled, query, *arguments)
 
     def get(self, dialect: Dialect, make: Callable[..., T], *arguments: Hashable) -> T:
-        """What `make` makes of the rule, a function that compiles, and these arguments: once, for one dialect."""
+        """What `make` makes of a rule, a compiler and these arguments. It is called once; other threads wait for it."""
         key = (make, *arguments)
         if key not in self._kept:
             with self._lock:

@@ -22,7 +22,8 @@ from reaper.model import Outcome, PurgeReport
 from reaper.operations.purge import PurgeOptions, purge, require_purgeable
 from reaper.profile import resolve
 from reaper.source import Source
-from reaper.source.purge import JobPurge, PurgeStatements, page_query, purge_cutoff
+from reaper.source.purge import JobPurge, purge_cutoff
+from reaper.source.purge_statements import PurgeStatements, page_query
 from reaper.sql.keys import key_parameters
 from tests.staleness.test_clocks import faketime
 from tests.support.commands import PROJECT

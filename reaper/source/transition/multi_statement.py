@@ -62,18 +62,18 @@ class MultiStatementTransition:
 
     def __init__(self, rule: Rule, compiler: StatementCompiler, second_check: SecondCheck, action: str) -> None:
         self._profile = rule.tables.profile
-        builder = _Builder(rule.tables, second_check)
-        self.judging = compiler(builder.judging())
+        queries = _TransitionQueries(rule.tables, second_check)
+        self.judging = compiler(queries.judging())
         self.branches = [
             Branch(
                 left,
                 branch_action,
-                compiler(builder.transition(branch_action)),
-                [compiler(builder.step(step)) for step in branch_action.also],
+                compiler(queries.transition(branch_action)),
+                [compiler(queries.step(step)) for step in branch_action.also],
             )
             for left, branch_action in self._profile.branches(action)
         ]
-        self.still_running = compiler(builder.still_running())
+        self.still_running = compiler(queries.still_running())
         self._task = rule.tables.row_alias(self._profile.task.task) if self._profile.task else None
 
     @property
@@ -133,8 +133,8 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-class _Builder:
-    """Builds the statements, for the columns of one query that judges."""
+class _TransitionQueries:
+    """Builds the statements for the columns of the query that judges."""
 
     def __init__(self, tables: ProfileTables, second_check: SecondCheck) -> None:
         self._tables, self._profile = tables, tables.profile

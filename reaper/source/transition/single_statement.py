@@ -47,7 +47,7 @@ from reaper.staleness.rule import Rule
 
 
 @dataclass(slots=True)
-class _Branch:
+class Branch:
     """One of the transitions: which jobs it is for, those that it has ended, and the rows of the action's other steps.
 
     `inserted` is by the number of the step; `others` are the updates and deletes.
@@ -109,17 +109,17 @@ class _TransitionQuery:
     def __init__(self, rule: Rule, second_check: SecondCheck, action: str) -> None:
         self._tables, self._profile = rule.tables, rule.tables.profile
         self._values = second_check.values
-        self._all_branches = self._branches(second_check.to_end, action)
+        self._branches = self._make_branches(second_check.to_end, action)
         self.query = self._result()
 
     # --- transitions -------------------------------------------------------------------------------------------
 
-    def _branches(self, to_end: CTE, action: str) -> list[_Branch]:
-        branches = list[_Branch]()
+    def _make_branches(self, to_end: CTE, action: str) -> list[Branch]:
+        branches = list[Branch]()
         for number, (left, branch_action) in enumerate(self._profile.branches(action)):
             jobs = to_end if left is None else self._with_attempts(to_end, number, left=left)
             ended = self._transition(jobs, branch_action).cte(reserved_alias(f"ended_{number}"))
-            branch = _Branch(number, branch_action, jobs, ended)
+            branch = Branch(number, branch_action, jobs, ended)
             self._add_steps(branch)
             branches.append(branch)
         return branches
@@ -154,7 +154,7 @@ class _TransitionQuery:
 
     # --- the action's other steps ------------------------------------------------------------------------------
 
-    def _add_steps(self, branch: _Branch) -> None:
+    def _add_steps(self, branch: Branch) -> None:
         """Each step reads what the transition returned: a job that did not change gets no audit event."""
         inserted, others = {}, []
         for n, step in enumerate(branch.action.also):
@@ -176,13 +176,13 @@ class _TransitionQuery:
     def _result(self) -> Select[Any]:
         """The counts stand beside the rows: they are returned also when no job has ended."""
         counts = self._counts()
-        results = [self._branch_result(branch) for branch in self._all_branches]
+        results = [self._branch_result(branch) for branch in self._branches]
         ended = (union_all(*results) if len(results) > 1 else results[0]).subquery(reserved_alias("ended"))
         result = select(*ended.c, *counts.c).select_from(counts.outerjoin(ended, true()))
         # Nothing reads what these steps return; PostgreSQL runs them because they are part of the statement.
-        return result.add_cte(*(cte for branch in self._all_branches for cte in branch.others))
+        return result.add_cte(*(cte for branch in self._branches for cte in branch.others))
 
-    def _branch_result(self, branch: _Branch) -> Select[Any]:
+    def _branch_result(self, branch: Branch) -> Select[Any]:
         ended, task = branch.ended, self._profile.task
         return select(
             *(ended.c[KEY_TEXT.format(n)] for n in range(len(self._profile.jobs.key))),
@@ -196,8 +196,8 @@ class _TransitionQuery:
         )
 
     def _counts(self) -> Subquery:
-        counts = [_count(branch.to_end).label(f"judged_{branch.number}") for branch in self._all_branches]
-        for branch in self._all_branches:
+        counts = [_count(branch.to_end).label(f"judged_{branch.number}") for branch in self._branches]
+        for branch in self._branches:
             counts += [_count(cte).label(cte.name) for cte in branch.inserted.values()]
         return select(*counts).subquery(reserved_alias("counts"))
 
