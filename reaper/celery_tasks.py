@@ -42,13 +42,13 @@ from reaper.model import Threshold, Verdict
 from reaper.observers.command_log import CommandLog
 from reaper.operations.end_in_batches import BulkOptions
 from reaper.operations.fail import ManualEnd
+from reaper.operations.guards import GuardPasses, describe_halt, halt_guard
 from reaper.operations.purge import NullPurgeListener, PurgeOptions, purge, require_purgeable
 from reaper.operations.report import ReportQuery, report_with_orphans, totals_of
 from reaper.operations.reset import preview, reset
 from reaper.operations.sources import SourceResult, create_one_off_source, for_each_source, new_downtime_tracker
 from reaper.source import Source
 from reaper.source.factory import with_max_age
-from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.summary import sweep_totals
 from reaper.sweep.sweep import sweep
@@ -61,18 +61,30 @@ _MAX_HOURS = 87600
 
 
 @shared_task
-def clear_stuck_scheduler_jobs(max_age_hours: float = 2, dry_run: bool = False) -> Document:
-    """End the jobs of every source that run for longer than `max_age_hours` and are silent: `reaper clear --force`.
+def clear_stuck_scheduler_jobs(
+    max_age_hours: float = 2,
+    dry_run: bool = False,
+    while_halted: bool = False,
+    release: int = 0,
+    trust_silence: bool = False,
+) -> Document:
+    """End the jobs of every source that run for longer than `max_age_hours` and are silent: `reaper clear --yes`.
 
-    The breaker holds a sweep here too; its outcome is then `held`. `summary` has `total_stuck_jobs` and how many were
-    `cleared`, `sources` the report of each sweep. Raises ReaperError when no source could be swept.
+    The guards hold a sweep here too; its outcome is then `held` (breaker) or `halted`. The last three arguments pass
+    them, as the options of `reaper clear` do. A halt is seen where the worker has the daemon's state directory
+    (REAPER_STATE_DIR). `summary` has `total_stuck_jobs` and how many were `cleared`, `sources` the report of each
+    sweep. Raises ReaperError when no source could be swept.
     """
     settings = _settings()
-    options = SweepOptions.from_settings(settings, dry_run=bool(dry_run))
+    passes = GuardPasses(
+        while_halted is True, int(_number("release", release, 0, 1e9, whole=True)), bool(trust_silence)
+    )
+    halt = halt_guard(settings, while_halted=passes.while_halted)
+    options = passes.sweep_options(settings, halt, dry_run=bool(dry_run))
     sources = _sources(settings, _with_max_age(settings, max_age_hours))
     with CommandLog(settings) as command_log:
         reports = [
-            sweep(source, new_downtime_tracker(settings), SourceState(), options, None, command_log)
+            sweep(source, passes.downtime_tracker(settings), SourceState(), options, None, command_log)
             for source in sources
         ]
     totals = sweep_totals(reports)
@@ -82,6 +94,7 @@ def clear_stuck_scheduler_jobs(max_age_hours: float = 2, dry_run: bool = False) 
         "spared": totals.spared,
         "dry_run": bool(dry_run),
         "max_age_hours": max_age_hours,
+        "halted": describe_halt(halt.current) if halt.current and not dry_run else None,
     }
     return _document(summary, {report.source: report for report in reports}, {r.source: r.error for r in reports})
 

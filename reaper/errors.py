@@ -37,6 +37,10 @@ class SourceBusy(ReaperError):
     """The source is being swept, or another command works on it."""
 
 
+class Halted(ReaperError):
+    """An operator has halted the reaper, so that it ends nothing."""
+
+
 class StateUnavailable(ReaperError):
     """The state file cannot be read or written."""
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import click
 
 from reaper.cli import output
 from reaper.cli.interrupt import InterruptHandler
-from reaper.cli.options import json_option
+from reaper.cli.invocation import is_interactive
+from reaper.cli.options import guard_options, json_option
 from reaper.cli.sources import load_settings, single_source
 from reaper.cli.sweep import exit_code_of, sweep_one
 from reaper.common.terminal import shown
+from reaper.config import Settings
 from reaper.model import SweepReport, Threshold
 from reaper.observers.command_log import CommandLog
 from reaper.operations.execution_cleanup import MAX_MINUTES, CleanupResult, cleanup_result, stale_keys
+from reaper.operations.guards import GuardPasses, HaltGuard, halt_guard
 from reaper.operations.source_errors import prefix_errors
-from reaper.operations.sources import create_one_off_source, new_downtime_tracker
+from reaper.operations.sources import create_one_off_source
+from reaper.source import Source
 from reaper.source.factory import with_thresholds
-from reaper.staleness.downtime import DowntimeTracker
-from reaper.sweep.options import SweepOptions
 
 _RULE = "=" * 60
 
@@ -36,17 +39,32 @@ _RULE = "=" * 60
     help="Minimum age, and minimum silence, in minutes.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be cancelled.")
-@click.option("--force", is_flag=True, help="Trust silence across a restart of the database, and override the breaker.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@guard_options
+@click.option("--force", is_flag=True, help="The same as --yes --trust-silence, and --release without a limit.")
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, source: str | None, older_than_minutes: int, dry_run: bool, force: bool, as_json: bool
+    ctx: click.Context,
+    source: str | None,
+    older_than_minutes: int,
+    dry_run: bool,
+    yes: bool,
+    while_halted: bool,
+    release: int | None,
+    trust_silence: bool,
+    force: bool,
+    as_json: bool,
 ) -> int:
     """Cancel executions that are old and silent.
 
     Sweeps one source. --older-than-minutes is both the timeout and the stall window of every job, so a job with a
-    sign of life within that time is spared. Without --force, the breaker holds the sweep when nearly all jobs fell
-    silent at once, and silence while the database was away does not count; the output says so.
+    sign of life within that time is spared.
+
+    On a terminal it shows the executions and asks. A yes lets the breaker pass as many as the question named. Without
+    a terminal, and when a program reads the output of --json, it does not ask. Then the breaker holds it when nearly
+    all jobs fell silent at once, and the output says so. It ends nothing while the daemon is halted, and silence from
+    before the database's last start does not count.
 
     \b
     Example:
@@ -55,21 +73,61 @@ def command(
     settings = load_settings(ctx)
     threshold = Threshold(older_than_minutes * 60.0, "--older-than-minutes")
     opened = create_one_off_source(settings, with_thresholds(single_source(settings, source), threshold, threshold))
-    options = SweepOptions.from_settings(settings, force=force, dry_run=dry_run)
-    downtime = DowntimeTracker(0) if force else new_downtime_tracker(settings)
-    with InterruptHandler(changes=not dry_run) as interrupt, CommandLog(settings) as command_log:
-        report, listener = sweep_one(opened, downtime, options, interrupt, command_log, max_listed=sys.maxsize)
-    keys = [job.key for job in listener.listed_jobs]
-    if dry_run and report.census and report.census.stale:
-        with prefix_errors(opened):
-            keys = stale_keys(opened, downtime)
-    result = cleanup_result(older_than_minutes, report, keys, options.breaker)
+    passes = GuardPasses(while_halted, release or 0, trust_silence or force)
+    run = CleanupRun(
+        settings, opened, older_than_minutes, passes, halt_guard(settings, while_halted=while_halted), force
+    )
+    if not dry_run and not yes and not force and _is_asking(as_json=as_json) and not run.halt.holds():
+        report, result = run.clean(dry_run=True)
+        if report.error is not None or (result.ids and not _confirmed(result, as_json=as_json)):
+            _print(report, result, as_json=as_json)
+            return exit_code_of(report)
+        run = replace(run, passes=replace(passes, release=max(passes.release, result.found)))
+    report, result = run.clean(dry_run=dry_run)
+    _print(report, result, as_json=as_json)
+    return exit_code_of(report)
+
+
+def _is_asking(*, as_json: bool) -> bool:
+    """Whether a person can answer. A script of noetl's users that reads the JSON gets no question."""
+    return is_interactive() and (not as_json or sys.stdout.isatty())
+
+
+def _confirmed(result: CleanupResult, *, as_json: bool) -> bool:
+    for line in _lines(result, asking=True):
+        click.echo(shown(line), err=as_json)
+    return click.confirm(f"Cancel {result.found} stuck execution(s)?", err=True)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupRun:
+    """The source to clean up, and what passes the guards. `force`: the breaker does not hold it at all."""
+
+    settings: Settings
+    source: Source
+    minutes: int
+    passes: GuardPasses
+    halt: HaltGuard
+    force: bool
+
+    def clean(self, *, dry_run: bool) -> tuple[SweepReport, CleanupResult]:
+        options = replace(self.passes.sweep_options(self.settings, self.halt, dry_run=dry_run), force=self.force)
+        downtime = self.passes.downtime_tracker(self.settings)
+        with InterruptHandler(changes=not dry_run) as interrupt, CommandLog(self.settings) as command_log:
+            report, listener = sweep_one(self.source, downtime, options, interrupt, command_log, max_listed=sys.maxsize)
+        keys = [job.key for job in listener.listed_jobs]
+        if dry_run and report.census and report.census.stale:
+            with prefix_errors(self.source):
+                keys = stale_keys(self.source, downtime)
+        return report, cleanup_result(self.minutes, report, keys, options.breaker, halt=self.halt.current)
+
+
+def _print(report: SweepReport, result: CleanupResult, *, as_json: bool) -> None:
     if as_json:
         output.write_document("cleanup", _document(result, report))
     elif report.error is None or result.ids:
         for line in _lines(result):
             click.echo(shown(line))
-    return exit_code_of(report)
 
 
 def _document(result: CleanupResult, report: SweepReport) -> dict[str, object]:
@@ -86,17 +144,19 @@ def _document(result: CleanupResult, report: SweepReport) -> dict[str, object]:
     }
 
 
-def _lines(result: CleanupResult) -> Iterator[str]:
+def _lines(result: CleanupResult, *, asking: bool = False) -> Iterator[str]:
+    """What noetl's own command prints; before a question, without the words of a dry run."""
     yield _RULE
-    yield f"{'[DRY RUN] ' if result.dry_run else ''}Cleanup Stuck Executions"
+    yield f"{'[DRY RUN] ' if result.dry_run and not asking else ''}Cleanup Stuck Executions"
     yield _RULE
     yield f"Older than: {result.minutes} minutes"
     yield f"Found: {result.found} stuck execution(s)"
-    yield result.message
+    if not asking:
+        yield result.message
     if result.ids:
         yield "Execution IDs:"
         yield from (f"- {id_}" for id_ in result.ids)
     yield from result.notes
-    if result.dry_run and result.ids:
+    if result.dry_run and result.ids and not asking:
         yield "Note: Run without --dry-run to actually cancel these executions"
     yield _RULE

@@ -13,23 +13,23 @@ from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console
 from reaper.cli.interrupt import InterruptHandler
 from reaper.cli.invocation import is_interactive, refuse_usage, require_action
-from reaper.cli.options import action_option, json_option, source_option
+from reaper.cli.options import action_option, guard_options, json_option, source_option
 from reaper.cli.progress import ProgressListener
 from reaper.cli.sources import load_settings, require_source
 from reaper.cli.sweep import exit_code_of, print_report, report_document, sweep_each
 from reaper.common.terminal import say, shown
 from reaper.config import Settings
 from reaper.errors import DatabaseUnavailable, ReaperError
-from reaper.model import SweepReport, Threshold
+from reaper.model import Outcome, SweepReport, Threshold
+from reaper.operations.guards import GuardPasses, HaltGuard, describe_halt, halt_guard
 from reaper.operations.orphaned_tasks import Orphan, describe_orphan, find_orphans, one_per_broker, revoke_orphans
 from reaper.operations.sources import create_one_off_source
 from reaper.source import Source
 from reaper.source.factory import with_max_age
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.options import SweepOptions
 from reaper.sweep.summary import sweep_totals
 
-_NOT_INTERACTIVE = "standard input is not a terminal: use --force to clear without a question, or --dry-run to look"
+_NOT_INTERACTIVE = "standard input is not a terminal: use --yes to clear without a question, or --dry-run to look"
 
 
 @click.command("clear", short_help="Show stale jobs, ask, and end them.")
@@ -41,7 +41,9 @@ _NOT_INTERACTIVE = "standard input is not a terminal: use --force to clear witho
     help="Timeout of every job, and upper limit of every stall window, in hours. [default: as configured]",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be ended.")
-@click.option("--force", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="The same as --yes.")
+@guard_options
 @click.option("--revoke-orphans", is_flag=True, help="Revoke tasks that Celery executes and that belong to no job.")
 @action_option("How the jobs are ended: an action of the profile. [default: as configured]")
 @json_option
@@ -51,16 +53,21 @@ def command(
     source: str | None,
     max_age_hours: float | None,
     dry_run: bool,
+    yes: bool,
     force: bool,
+    while_halted: bool,
+    release: int | None,
+    trust_silence: bool,
     revoke_orphans: bool,
     action: str | None,
     as_json: bool,
 ) -> int:
     """Show stale jobs, ask, and end them.
 
-    Without a terminal it needs --force, which does not override the breaker. On a terminal, a yes overrides the
-    breaker: the question comes after the breaker's message. Orphaned tasks (Celery executes them, and they belong to
-    no job) are listed, and revoked only with --revoke-orphans.
+    Without a terminal it needs --yes, which passes the question and nothing else. The breaker holds it as it holds a
+    sweep; so does a halt of the daemon whose state directory (REAPER_STATE_DIR) this command has, too. A yes to the
+    question lets the breaker pass as many jobs as the question named, and no more. Orphaned tasks (Celery executes
+    them, and they belong to no job) are listed, and revoked only with --revoke-orphans.
 
     A worker that is shutting down does not answer while it finishes its task: wait until it has ended.
 
@@ -70,10 +77,13 @@ def command(
     """
     if max_age_hours is not None and math.isnan(max_age_hours):
         raise click.BadParameter("expected a number of hours", param_hint="--max-age-hours")
-    if not (dry_run or force or is_interactive()):
+    yes = yes or force
+    if not (dry_run or yes or is_interactive()):
         return refuse_usage(ctx, _NOT_INTERACTIVE)
-    run = _make_run(ctx, source, max_age_hours, action)
-    result = preview = None if force and not dry_run else run.preview()
+    run = _make_run(ctx, source, max_age_hours, action, GuardPasses(while_halted, release or 0, trust_silence))
+    if not dry_run:
+        run.halt.require_none()
+    result = preview = None if yes and not dry_run else run.preview()
     if preview and not (dry_run and as_json):
         _print_result(run, preview, stderr=as_json)
     confirmed = not dry_run and (preview is None or _confirmed(preview, revoking=revoke_orphans))
@@ -86,7 +96,9 @@ def command(
     return exit_codes.worst([result.status, result.orphans.exit_code])
 
 
-def _make_run(ctx: click.Context, source: str | None, hours: float | None, action: str | None) -> ClearRun:
+def _make_run(
+    ctx: click.Context, source: str | None, hours: float | None, action: str | None, passes: GuardPasses
+) -> ClearRun:
     settings = load_settings(ctx)
     names = list(settings.sources) if source is None else [require_source(settings, source)]
     selected = [settings.sources[name] for name in names]
@@ -95,7 +107,8 @@ def _make_run(ctx: click.Context, source: str | None, hours: float | None, actio
     if action is not None:
         selected = [replace(one, action=require_action(one, action)) for one in selected]
     sources = [create_one_off_source(settings, one) for one in selected]
-    return ClearRun(settings, sources, Breaker.from_settings(settings))
+    halt = halt_guard(settings, while_halted=passes.while_halted)
+    return ClearRun(settings, sources, Breaker.from_settings(settings), passes, halt)
 
 
 def _confirmed(preview: ClearReport, *, revoking: bool) -> bool:
@@ -109,8 +122,18 @@ def _print_result(run: ClearRun, result: ClearReport, *, stderr: bool = False) -
     console = make_console(stderr=stderr)
     for report, watched in result.swept:
         print_report(console, report, watched, run.breaker, with_heading=len(result.swept) > 1)
+        for text in _guard_lines(run, report):
+            console.print(shown(text), soft_wrap=True)
     for text in _orphan_lines(result.orphans):
         console.print(shown(text), soft_wrap=True)
+
+
+def _guard_lines(run: ClearRun, report: SweepReport) -> Iterator[str]:
+    """What holds this source, and what passes."""
+    if report.outcome is Outcome.HELD and report.census is not None:
+        yield f"If they are dead, `reaper clear --release {report.census.stale}` ends as many, or fewer."
+    if report.outcome is Outcome.HALTED and (halt := run.halt.current) is not None:
+        yield f"It was {describe_halt(halt)}. `reaper restart` ends the halt; --while-halted passes it."
 
 
 def _orphan_lines(orphans: OrphanResult) -> Iterator[str]:
@@ -162,6 +185,10 @@ class ClearReport:
     def stale(self) -> int:
         return sweep_totals(report for report, _ in self.swept).stale
 
+    @property
+    def stale_by_source(self) -> dict[str, int]:
+        return {report.source: sweep_totals([report]).stale for report, _ in self.swept}
+
 
 @dataclass(frozen=True, slots=True)
 class ClearRun:
@@ -170,6 +197,8 @@ class ClearRun:
     settings: Settings
     sources: Sequence[Source]
     breaker: Breaker
+    passes: GuardPasses
+    halt: HaltGuard
 
     def preview(self) -> ClearReport:
         """A dry run, and a search for orphans. Changes nothing."""
@@ -177,18 +206,27 @@ class ClearRun:
         return ClearReport(swept, self._look_for_orphans(), status)
 
     def clear(self, preview: ClearReport | None, *, revoking: bool) -> ClearReport:
-        """End stale jobs. After a preview the breaker is overridden: its message was shown with the question."""
-        swept, status = self._sweep(dry_run=False, force=preview is not None)
+        """End stale jobs. After a preview, the breaker passes as many of each source as the question named."""
+        swept, status = self._sweep(dry_run=False, asked=preview)
         orphans = preview.orphans if preview else self._look_for_orphans()
         if revoking:
             self._revoke(orphans)
         return ClearReport(swept, orphans, status)
 
-    def _sweep(self, *, dry_run: bool, force: bool = False) -> tuple[list[tuple[SweepReport, ProgressListener]], int]:
+    def _sweep(
+        self, *, dry_run: bool, asked: ClearReport | None = None
+    ) -> tuple[list[tuple[SweepReport, ProgressListener]], int]:
         interrupt = InterruptHandler(changes=not dry_run)
+        options = self.passes.sweep_options(self.settings, self.halt, dry_run=dry_run)
         with interrupt:
-            options = SweepOptions.from_settings(self.settings, force=force, dry_run=dry_run)
-            swept = sweep_each(self.settings, self.sources, options, interrupt)
+            swept = sweep_each(
+                self.settings,
+                self.sources,
+                options,
+                interrupt,
+                released=asked.stale_by_source if asked else {},
+                new_tracker=lambda: self.passes.downtime_tracker(self.settings),
+            )
         interrupted = [exit_codes.INTERRUPTED] if interrupt.requested() else []
         return swept, exit_codes.worst([*interrupted, *(exit_code_of(report) for report, _ in swept)])
 

@@ -75,3 +75,27 @@ def validate_duration(_: click.Context, param: click.Parameter, value: str | Non
     if not 0 < seconds <= _MAX_SECONDS:
         raise click.BadParameter("expected more than 0s and at most 1d", param=param)
     return seconds
+
+
+# --- the guards of commands that end jobs (`reaper.operations.guards`) ---------------------------------------------
+
+while_halted_option = click.option(
+    "--while-halted", is_flag=True, help="Go on although the reaper is halted. A halt that follows still stops it."
+)
+release_option = click.option(
+    "--release",
+    type=click.IntRange(1),
+    default=None,
+    metavar="N",
+    help="Let the breaker pass N stale jobs of a source, or fewer.",
+)
+trust_silence_option = click.option(
+    "--trust-silence",
+    is_flag=True,
+    help="Count silence from before the database server's last start, and while workers reconnected.",
+)
+
+
+def guard_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that pass the guards of a command that ends stale jobs: see `passes`."""
+    return while_halted_option(release_option(trust_silence_option(command)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import click
@@ -82,13 +82,26 @@ _EXIT_CODES = {Outcome.DONE: exit_codes.DONE, Outcome.STOPPED: exit_codes.INTERR
 
 
 def sweep_each(
-    settings: Settings, sources: Sequence[Source], options: SweepOptions, interrupt: InterruptHandler
+    settings: Settings,
+    sources: Sequence[Source],
+    options: SweepOptions,
+    interrupt: InterruptHandler,
+    *,
+    released: Mapping[str, int] = {},
+    new_tracker: Callable[[], DowntimeTracker] | None = None,
 ) -> list[tuple[SweepReport, ProgressListener]]:
-    """One source after the other, until Ctrl-C."""
+    """One source after the other, until Ctrl-C.
+
+    `released`: how many stale jobs the breaker passes of each source, where that is more than `options` say.
+    `new_tracker` makes the tracker of each sweep; None: as configured.
+    """
     swept: list[tuple[SweepReport, ProgressListener]] = []
     with CommandLog(settings) as command_log:
         for source in sources:
-            swept.append(sweep_one(source, new_downtime_tracker(settings), options, interrupt, command_log))
+            downtime = new_tracker() if new_tracker else new_downtime_tracker(settings)
+            up_to = max(options.override_breaker_up_to, released.get(source.name, 0))
+            own = replace(options, override_breaker_up_to=up_to)
+            swept.append(sweep_one(source, downtime, own, interrupt, command_log))
             if interrupt.requested():
                 break
     return swept

@@ -6,6 +6,6 @@ module beside these, with its table and a class of its own, one migration in `sc
 
 from reaper.memory.database_contacts import ContactStore, DatabaseContact
 from reaper.memory.halt import HaltRecord, HaltStore
-from reaper.memory.memory import Memory
+from reaper.memory.memory import Memory, kept_halt
 
-__all__ = ["ContactStore", "DatabaseContact", "HaltRecord", "HaltStore", "Memory"]
+__all__ = ["ContactStore", "DatabaseContact", "HaltRecord", "HaltStore", "Memory", "kept_halt"]

@@ -49,7 +49,7 @@ class HaltStore:
         try:
             return self._file.read(_select, default=None)
         except StateUnavailable as error:
-            return _unknown_halt(str(error))
+            return unknown_halt(str(error))
 
     def save(self, record: HaltRecord) -> None:
         """Keep this halt instead of the one before.
@@ -78,7 +78,7 @@ class HaltStore:
             document = json.loads(path.read_text(encoding="utf-8"))
             record = HaltRecord(str(document["by"]), document["reason"] and str(document["reason"]), persistent=True)
         except (OSError, ValueError, KeyError, TypeError):
-            record = _unknown_halt(f"{path} cannot be read")
+            record = unknown_halt(f"{path} cannot be read")
         try:
             self.save(record)
             self._remove(path)
@@ -98,10 +98,11 @@ class HaltStore:
 
 def save_unknown_halt(connection: Connection, why: str) -> None:
     """Keep a persistent halt in place of one that may have been lost."""
-    _replace(connection, _unknown_halt(why))
+    _replace(connection, unknown_halt(why))
 
 
-def _unknown_halt(why: str) -> HaltRecord:
+def unknown_halt(why: str) -> HaltRecord:
+    """A halt in place of one that cannot be read."""
     return HaltRecord(f"unknown: {why}", persistent=True)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from reaper.errors import StateTooNew, StateUnavailable
 from reaper.memory.database_contacts import ContactStore
-from reaper.memory.halt import LEGACY_FILE, HaltStore, save_unknown_halt
+from reaper.memory.halt import LEGACY_FILE, HaltRecord, HaltStore, save_unknown_halt, unknown_halt
 from reaper.memory.state_file import StateFile
 
 FILE = "memory.sqlite3"
@@ -57,3 +58,25 @@ class Memory:
     def close(self) -> None:
         """Write what still waits to be written."""
         self.contacts.flush()
+
+
+def kept_halt(state_dir: Path | None) -> Callable[[], HaltRecord | None]:
+    """For a process beside the daemon: a function that returns the halt that is kept in this directory now.
+
+    It makes no directory and no file. A directory that this process may not read counts as a halt, for there may be
+    one. Without a state directory there is none.
+    """
+    if state_dir is None:
+        return lambda: None
+    store = HaltStore(StateFile(state_dir / FILE), state_dir / LEGACY_FILE)
+
+    def read() -> HaltRecord | None:
+        try:
+            os.lstat(state_dir / FILE)
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # a file of an earlier version may be there
+        except OSError as error:
+            return unknown_halt(f"cannot read {state_dir / FILE}: {error.strerror or error}")
+        return store.load()
+
+    return read

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from reaper.common import messages
-from reaper.model import Key, Outcome, SweepReport
+from reaper.memory import HaltRecord
+from reaper.model import JobCounts, Key, Outcome, SweepReport
+from reaper.operations.guards import describe_halt
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep import summary
@@ -38,11 +40,17 @@ class CleanupResult:
 
 
 def cleanup_result(
-    minutes: int, report: SweepReport, keys: Sequence[Key], breaker: Breaker, limit: int | None = None
+    minutes: int,
+    report: SweepReport,
+    keys: Sequence[Key],
+    breaker: Breaker,
+    limit: int | None = None,
+    halt: HaltRecord | None = None,
 ) -> CleanupResult:
     """The result of a sweep with these minutes as its timeout and its stall window.
 
-    `keys`: the jobs that it ended; of a dry run, `stale_keys`; the first `limit` of them.
+    `keys`: the jobs that it ended; of a dry run, `stale_keys`; the first `limit` of them. `halt`: what held the sweep,
+    where a halt did.
     """
     ids = sorted(map(_identifier, keys), key=lambda id_: (isinstance(id_, str), id_))
     stale = report.census.stale if report.census else 0
@@ -50,7 +58,7 @@ def cleanup_result(
         # The keys were read after the report was made. They are all there are, unless the limit has cut them.
         stale = len(ids) if limit is None or len(ids) < limit else max(stale, len(ids))
     count = stale if report.dry_run else report.reaped
-    return CleanupResult(minutes, report.dry_run, stale, count, ids, list(_notes(report, breaker)))
+    return CleanupResult(minutes, report.dry_run, stale, count, ids, list(_notes(report, breaker, halt)))
 
 
 def stale_keys(source: Source, downtime: DowntimeTracker, limit: int | None = None) -> list[Key]:
@@ -61,21 +69,30 @@ def stale_keys(source: Source, downtime: DowntimeTracker, limit: int | None = No
             return [candidate.key for candidate in islice(source.survey.stream(connection, context), limit)]
 
 
+def _why_and_how_to_release(census: JobCounts, breaker: Breaker) -> str:
+    release = f'--release {census.stale} cancels as many, or fewer (over HTTP "release": {census.stale})'
+    return f"{breaker.reason(census)}. If they are dead, {release}."
+
+
 def _identifier(key: Key) -> int | str:
     """A key as a number, where it is one."""
     name = messages.format_key(key)
     return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else name
 
 
-def _notes(report: SweepReport, breaker: Breaker) -> Iterator[str]:
+def _notes(report: SweepReport, breaker: Breaker, halt: HaltRecord | None) -> Iterator[str]:
     """Which executions were spared although they look stuck, and why."""
     if report.census is not None:
         if report.outcome is Outcome.HELD:
-            yield f"Held by the breaker: {breaker.reason(report.census)}. With force they are cancelled all the same."
+            yield f"Held by the breaker: {_why_and_how_to_release(report.census, breaker)}"
         elif report.dry_run and breaker.opens(report.census):
-            yield f"The breaker would hold this: {breaker.reason(report.census)}. With force it does not."
+            yield f"The breaker would hold this: {_why_and_how_to_release(report.census, breaker)}"
     if report.outcome is Outcome.HALTED:
-        yield "The supervisor was halted meanwhile; the rest is still there."
+        who = describe_halt(halt) if halt else "halted"
+        yield (
+            f"The reaper was {who}; what is not cancelled is still there. `reaper restart` ends the halt; "
+            '--while-halted passes it (over HTTP "while_halted": true).'
+        )
     if report.outcome is Outcome.STOPPED:
         yield "Stopped between two batches; the rest is still there."
     if report.lost:

@@ -69,6 +69,13 @@ class DowntimeTracker:
         """How long workers get to reconnect after an outage."""
         return self._grace.total_seconds()
 
+    def copy_trusting_silence(self) -> DowntimeTracker:
+        """A copy to which silence across a restart counts: it keeps only the outages whose beginning was seen."""
+        other = self.copy()
+        other._grace = timedelta(0)
+        other._downtime = [(start, end) for start, end in other._downtime if start != DISTANT_PAST]
+        return other
+
     def set_grace(self, grace_seconds: float) -> None:
         """Give workers this long to reconnect from now on. The downtime so far stays as it is."""
         self._grace = timedelta(seconds=grace_seconds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from reaper.common import messages
@@ -13,11 +13,13 @@ from reaper.model import JobCounts, Key, Outcome, ReapedJob, SweepReport, Thresh
 from reaper.observers.history import History
 from reaper.operations import execution_cleanup as cleanup_operation
 from reaper.operations import explain, fail
+from reaper.operations.guards import NO_PASSES, GuardPasses, HaltGuard
 from reaper.operations.source_errors import prefix_errors
 from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
 from reaper.source.factory import create_source, with_max_age, with_thresholds
+from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import failed_report, sweep
 from reaper.web.guard.tokens import Caller
@@ -89,66 +91,82 @@ class AdminActions:
             except JobChanged as error:
                 raise JobChanged(f"job {messages.format_key(key)} {error}") from None
 
-    def cleanup(self, source: str, minutes: int, *, dry_run: bool, who: Caller) -> cleanup_operation.CleanupResult:
+    def cleanup(
+        self, source: str, minutes: int, *, dry_run: bool, who: Caller, passes: GuardPasses = NO_PASSES
+    ) -> cleanup_operation.CleanupResult:
         """End the jobs that are that old and silent for as long. At most NAMED of them are named.
 
-        Raises NoSuchSource, SourceBusy, DatabaseUnavailable, ReaperError.
+        Raises NoSuchSource, SourceBusy, Halted, DatabaseUnavailable, ReaperError.
         """
+        halt = self._halt_guard(passes, dry_run=dry_run)
         limit = Threshold(minutes * 60.0, "older_than_minutes")
         runner, settings = self._sources[source].runner, self._sources.settings
         own = create_source(settings, with_thresholds(settings.sources[source], limit, limit))
         listener = _AttributingListener(runner, self._history, str(who), NAMED)
-        report = self._sweep_by_hand(runner, own, listener, self._halted_since_now(), dry_run=dry_run)
+        report = self._sweep_by_hand(runner, own, listener, passes, halt, dry_run=dry_run)
         keys: Sequence[Key] = listener.keys
         if dry_run and report.census and report.census.stale:
             with prefix_errors(own):
-                keys = cleanup_operation.stale_keys(own, runner.downtime.copy(), NAMED)
+                keys = cleanup_operation.stale_keys(own, _tracker(runner, passes), NAMED)
         if report.error is not None and not report.reaped:
             raise (DatabaseUnavailable if report.database_away else ReaperError)(f"source {source}: {report.error}")
-        return cleanup_operation.cleanup_result(minutes, report, keys, runner.options.breaker, NAMED)
+        return cleanup_operation.cleanup_result(minutes, report, keys, runner.options.breaker, NAMED, halt=halt.current)
 
-    def clear(self, hours: float, *, dry_run: bool, who: Caller) -> Iterator[SweepReport]:
+    def clear(
+        self, hours: float, *, dry_run: bool, who: Caller, passes: GuardPasses = NO_PASSES
+    ) -> Iterator[SweepReport]:
         """A sweep of every source with this timeout, and a stall window that is no longer. The report of a source that
-        cannot be swept is a failed one.
+        cannot be swept is a failed one. Raises Halted.
         """
-        halted = self._halted_since_now()
+        halt = self._halt_guard(passes, dry_run=dry_run)
         limit = Threshold(hours * 3600, "max_age_hours")
-        return (self._clear_source(name, limit, who, halted, dry_run=dry_run) for name in self._sources)
+        return (self._clear_source(name, limit, who, passes, halt, dry_run=dry_run) for name in self._sources)
 
     def _clear_source(
-        self, name: str, limit: Threshold, who: Caller, halted: Callable[[], bool], *, dry_run: bool
+        self, name: str, limit: Threshold, who: Caller, passes: GuardPasses, halt: HaltGuard, *, dry_run: bool
     ) -> SweepReport:
         try:
             runner, settings = self._sources[name].runner, self._sources.settings
             own = create_source(settings, with_max_age(settings.sources[name], limit))
             listener = _AttributingListener(runner, self._history, str(who))
-            return self._sweep_by_hand(runner, own, listener, halted, dry_run=dry_run)
+            return self._sweep_by_hand(runner, own, listener, passes, halt, dry_run=dry_run)
         except ReaperError as error:
             return failed_report(name, str(error))
 
-    def _halted_since_now(self) -> Callable[[], bool]:
-        """Whether the supervisor was halted after this call.
+    def require_not_halted(self, passes: GuardPasses) -> None:
+        """Raises Halted where a halt would hold what these passes let begin."""
+        self._halt_guard(passes, dry_run=False)
 
-        An operator may halt it in order to clear up by hand: that halt does not stop the clearing, a later one does.
-        """
-        halt = self._supervisor.halt_switch
-        before = halt.current
-        return lambda: halt.current is not before and halt.is_halted
+    def _halt_guard(self, passes: GuardPasses, *, dry_run: bool) -> HaltGuard:
+        """The guard for what begins now. Raises Halted, but not for a dry run."""
+        switch = self._supervisor.halt_switch
+        guard = HaltGuard(lambda: switch.current, while_halted=passes.while_halted)
+        if not dry_run:
+            guard.require_none()
+        return guard
 
     def _sweep_by_hand(
         self,
         runner: SourceRunner,
         own: Source,
         listener: _AttributingListener,
-        halted: Callable[[], bool],
+        passes: GuardPasses,
+        halt: HaltGuard,
         *,
         dry_run: bool,
     ) -> SweepReport:
         """A sweep with other thresholds: alone, with the workers that the daemon knows."""
         own.options = replace(own.options, probe=runner.source.options.probe)
-        options = replace(runner.options, dry_run=dry_run, is_halted=halted)
+        options = replace(runner.options, dry_run=dry_run, is_halted=halt.holds, override_breaker_up_to=passes.release)
         with runner.exclusive(BUSY_SECONDS), self._cache.cleared_after():
-            return sweep(own, runner.downtime, SourceState(), options, None, listener)
+            # Without trust, the runner's own tracker: what this sweep learns of the database, the next ones know.
+            downtime = _tracker(runner, passes) if passes.trust_silence else runner.downtime
+            return sweep(own, downtime, SourceState(), options, None, listener)
+
+
+def _tracker(runner: SourceRunner, passes: GuardPasses) -> DowntimeTracker:
+    """A copy of what the daemon knows of the database's outages."""
+    return runner.downtime.copy_trusting_silence() if passes.trust_silence else runner.downtime.copy()
 
 
 def _check_release(source: str, held: JobCounts | None, release: int) -> None:

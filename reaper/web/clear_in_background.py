@@ -10,8 +10,9 @@ from enum import StrEnum
 
 import structlog
 
-from reaper.errors import ReaperError, SourceBusy
+from reaper.errors import Halted, ReaperError, SourceBusy
 from reaper.model import AuditRecord, SweepReport
+from reaper.operations.guards import NO_PASSES, GuardPasses
 from reaper.web.guard.tokens import Caller
 from reaper.web.service import AdminService
 
@@ -40,6 +41,7 @@ class BackgroundClear:
     hours: float
     dry_run: bool
     who: Caller
+    passes: GuardPasses = NO_PASSES
     status: Stage = Stage.SUBMITTED
     reports: list[SweepReport] = field(default_factory=list)
     error: str | None = None
@@ -59,13 +61,15 @@ class ClearTasks:
         self._service, self._lock = service, threading.Lock()
         self._tasks: OrderedDict[str, BackgroundClear] = OrderedDict()
 
-    def submit(self, hours: float, who: Caller, *, dry_run: bool) -> BackgroundClear:
-        """Start one; it is FAILED already when it cannot start. Raises SourceBusy while another one works."""
+    def submit(self, hours: float, who: Caller, *, dry_run: bool, passes: GuardPasses = NO_PASSES) -> BackgroundClear:
+        """Start one; it is FAILED already when it cannot start. Raises SourceBusy while another one works, Halted."""
+        if not dry_run:
+            self._service.actions.require_not_halted(passes)
         with self._lock:
             last = next(reversed(self._tasks.values()), None)
             if last is not None and last.status in (Stage.SUBMITTED, Stage.RUNNING):
                 raise SourceBusy(f"clearing {last.id} still works; try again when it is done")
-            task = BackgroundClear(uuid.uuid4().hex[:12], hours, dry_run, who)
+            task = BackgroundClear(uuid.uuid4().hex[:12], hours, dry_run, who, passes)
             self._tasks[task.id] = task
             while len(self._tasks) > _REMEMBERED:
                 self._tasks.popitem(last=False)
@@ -90,11 +94,15 @@ class ClearTasks:
     def _work(self, task: BackgroundClear) -> None:
         task.status = Stage.RUNNING
         try:
-            for report in self._service.actions.clear(task.hours, dry_run=task.dry_run, who=task.who):
+            for report in self._service.actions.clear(
+                task.hours, dry_run=task.dry_run, who=task.who, passes=task.passes
+            ):
                 task.reports.append(report)
             errors = [f"source {report.source}: {report.error}" for report in task.reports if report.error]
             if errors and len(errors) == len(task.reports):
                 task.error = "; ".join(errors)
+        except Halted as halted:  # since it was submitted
+            task.error = str(halted)
         except Exception as defect:  # noqa: BLE001  the client that waits for the task learns of it
             _log.exception("Reaper met a defect while it cleared jobs.")
             task.error = f"a defect in the reaper: {type(defect).__name__}"

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from reaper.model import SweepReport
 from reaper.operations.execution_cleanup import MAX_MINUTES
+from reaper.operations.guards import GuardPasses
 from reaper.sweep.summary import sweep_totals
 from reaper.web.api.dependencies import Audited, Service, changing_router
 from reaper.web.api.errors import Ambiguous, problems
@@ -30,7 +31,23 @@ async def _clear_tasks(request: Request) -> ClearTasks:
 Tasks = Annotated[ClearTasks, Depends(_clear_tasks)]
 
 
-class CleanupWanted(Model):
+class _Guarded(Model):
+    """What passes the guards."""
+
+    while_halted: Annotated[bool, Field(description="Go on although the supervisor is halted.")] = False
+    release: Annotated[
+        int, Field(ge=0, description="Let the breaker pass so many stale jobs of a source, or fewer."), WHOLE
+    ] = 0
+    trust_silence: Annotated[bool, Field(description="Count silence from before the database server's last start.")] = (
+        False
+    )
+
+    @property
+    def passes(self) -> GuardPasses:
+        return GuardPasses(self.while_halted, self.release, self.trust_silence)
+
+
+class CleanupWanted(_Guarded):
     """Which executions are to be cancelled."""
 
     older_than_minutes: Annotated[
@@ -53,7 +70,7 @@ class CleanupDone(Model):
     notes: Annotated[list[str], Field(description="Why executions were spared although they look stuck.")]
 
 
-class ClearWanted(Model):
+class ClearWanted(_Guarded):
     """What is to be cleared."""
 
     max_age_hours: Annotated[
@@ -119,10 +136,13 @@ class ClearTask(Model):
 )
 def cleanup(service: Service, audit: Audited, request: CleanupWanted) -> CleanupDone:
     """A sweep of one source, whose timeout and stall window are both these minutes, for every job. One that has shown a
-    sign of life within them is spared; so are all of them when the breaker holds the sweep, and `notes` says so."""
+    sign of life within them is spared; so are all of them when the breaker holds the sweep, and `notes` says so. 409
+    while the supervisor is halted, unless `while_halted` is true."""
     audit.details = request.model_dump(exclude_none=True)
     audit.target = source = request.source or _only_source(service)
-    done = service.actions.cleanup(source, request.older_than_minutes, dry_run=request.dry_run, who=audit.who)
+    done = service.actions.cleanup(
+        source, request.older_than_minutes, dry_run=request.dry_run, who=audit.who, passes=request.passes
+    )
     audit.result = done.message
     return CleanupDone(
         cancelled_count=done.count,
@@ -143,9 +163,10 @@ def cleanup(service: Service, audit: Audited, request: CleanupWanted) -> Cleanup
 )
 def clear(tasks: Tasks, audit: Audited, request: ClearWanted) -> ClearSubmitted:
     """A sweep of every source whose timeout are these hours, and whose stall window is no longer. One clearing works at
-    a time. The breaker holds it like any sweep. It ends with the daemon, between two batches."""
+    a time. The breaker holds it like any sweep. It ends with the daemon, between two batches. 409 while the supervisor
+    is halted, unless `while_halted` is true."""
     audit.target, audit.details = "all sources", request.model_dump()
-    task = tasks.submit(request.max_age_hours, audit.who, dry_run=request.dry_run)
+    task = tasks.submit(request.max_age_hours, audit.who, dry_run=request.dry_run, passes=request.passes)
     audit.result = f"submitted {task.id}"
     return ClearSubmitted(task_id=task.id, status="submitted")
 

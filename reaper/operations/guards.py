@@ -1,0 +1,82 @@
+"""The guards of what ends jobs, and what passes each of them: for commands, HTTP requests and Celery tasks alike.
+
+| guard | what it holds | what passes it |
+|---|---|---|
+| halt | cleanup, clear, reset | `while_halted` |
+| breaker | cleanup, clear | `release`: so many jobs of a source, or fewer |
+| silence across a restart of the database | cleanup, clear | `trust_silence` |
+
+The question is a command's own guard: see `reaper.cli.confirmation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from reaper.config import Settings
+from reaper.errors import Halted
+from reaper.memory import HaltRecord, kept_halt
+from reaper.operations.sources import new_downtime_tracker
+from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.options import SweepOptions
+
+
+@dataclass(frozen=True, slots=True)
+class GuardPasses:
+    """Which guards the caller has passed. `release`: how many stale jobs of a source the breaker lets through."""
+
+    while_halted: bool = False
+    release: int = 0
+    trust_silence: bool = False
+
+    def sweep_options(self, settings: Settings, halt: HaltGuard, *, dry_run: bool = False) -> SweepOptions:
+        """A sweep that these guards hold: by the breaker before it ends a job, by a halt before each batch."""
+        options = SweepOptions.from_settings(settings, dry_run=dry_run)
+        return replace(options, override_breaker_up_to=self.release, is_halted=halt.holds)
+
+    def downtime_tracker(self, settings: Settings) -> DowntimeTracker:
+        """For a process that asks once. With `trust_silence`, silence from before the server's start counts."""
+        return DowntimeTracker(0) if self.trust_silence else new_downtime_tracker(settings)
+
+
+NO_PASSES = GuardPasses()
+
+
+class HaltGuard:
+    """Whether a halt holds one operation. `read` returns the halt in force, and is called before each batch.
+
+    With `while_halted`, the halt that is in force when the operation begins is passed. Another one that follows holds
+    it: who halts later wants this operation to end, too.
+    """
+
+    def __init__(self, read: Callable[[], HaltRecord | None], *, while_halted: bool = False) -> None:
+        self._read = read
+        self._passed = read() if while_halted else None
+
+    @property
+    def current(self) -> HaltRecord | None:
+        """The halt that holds the operation; None when none does."""
+        halt = self._read()
+        return None if halt is None or halt == self._passed else halt
+
+    def holds(self) -> bool:
+        return self.current is not None
+
+    def require_none(self) -> None:
+        """Raises Halted, which says who has halted it, why, and what passes."""
+        if (halt := self.current) is not None:
+            raise Halted(f"{describe_halt(halt)}: nothing was changed")
+
+
+def halt_guard(settings: Settings, *, while_halted: bool) -> HaltGuard:
+    """The guard for a process beside the daemon: it sees the halt that is kept in the state directory.
+
+    Without a state directory it sees none.
+    """
+    return HaltGuard(kept_halt(settings.state_dir), while_halted=while_halted)
+
+
+def describe_halt(halt: HaltRecord) -> str:
+    """Who has halted the reaper, and why, in one line."""
+    return f"halted by {halt.by}{f' ({halt.reason})' if halt.reason else ''}"
