@@ -9,7 +9,7 @@ A probe is asked once per sweep. Its `LivenessReport` says one of three things a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -41,6 +41,35 @@ class LivenessReport:
         return tuple(dict.fromkeys(self.unreliable.values()))
 
 
+@dataclass(frozen=True, slots=True)
+class TaskRemoval:
+    """What became of some Celery tasks that are not to run; of a dry run, what would. Texts have one line, no secrets.
+
+    A revocation lives in the memory of the workers that replied: a worker that starts later knows nothing of it.
+    """
+
+    executing: int = 0
+    """Tasks that a worker executed: revoked and terminated."""
+    still_executing: int = 0
+    """Those of them that a worker still executed some seconds later."""
+    held: int = 0
+    """Tasks that a worker has reserved, or keeps until their eta: revoked, so that it throws them away."""
+    removed: Mapping[str, int] = field(default_factory=dict)
+    """Queue → how many messages were taken out of it."""
+    unacknowledged: int = 0
+    """Messages that were delivered to a worker that did not reply. The broker puts them into their queue again."""
+    left: Mapping[str, str] = field(default_factory=dict)
+    """Queue → why messages of these tasks may still be in it."""
+    workers: int = 0
+    """How many workers replied."""
+    trouble: str | None = None
+    """Why nothing could be done."""
+
+    @property
+    def messages(self) -> int:
+        return sum(self.removed.values())
+
+
 class LivenessProbe(Protocol):
     """A witness outside the database."""
 
@@ -50,4 +79,8 @@ class LivenessProbe(Protocol):
 
     def revoke(self, ids: Sequence[str]) -> None:
         """Have the workers end these tasks, and not start them. Raises ProbeUnavailable when no worker answered."""
+        ...
+
+    def remove_tasks(self, ids: Collection[str], *, dry_run: bool = False) -> TaskRemoval:
+        """Revoke and terminate these tasks, and take their messages out of the queues. Never raises: see `trouble`."""
         ...

@@ -27,11 +27,13 @@ from uuid import uuid4
 
 from reaper.common.durations import format_duration
 from reaper.errors import ProbeNotInstalled, ProbeUnavailable
-from reaper.liveness import LivenessReport
+from reaper.liveness import LivenessReport, TaskRemoval
 from reaper.liveness.inspect import InspectReply, InspectRequest
 from reaper.liveness.worker_registry import KnownWorker, WorkerRegistry, replies_while_busy
 
 ABSENCE_SECONDS = 300.0
+# Once in an emergency, and there may be many messages to read.
+_REMOVAL_SECONDS = 30.0
 _INSTALL = "pip install 'job-reaper[celery]'"
 
 
@@ -99,14 +101,33 @@ class CeleryProbe:
         if not reply.workers:
             raise ProbeUnavailable(f"{self._place}: no worker answered within {format_duration(self.deadline_seconds)}")
 
-    def _inspect(self, revoke: tuple[str, ...] = ()) -> InspectReply:
+    def remove_tasks(self, ids: Collection[str], *, dry_run: bool = False) -> TaskRemoval:
+        """Revoke and terminate these tasks, and take their messages out of the queues; see `inspect/removal.py`.
+
+        It takes no longer than `_REMOVAL_SECONDS`. Never raises: `trouble` says why nothing could be done.
+        """
+        if not ids:
+            return TaskRemoval()
+        reply = self._inspect(remove=tuple(ids), dry_run=dry_run, seconds=_REMOVAL_SECONDS)
+        return reply.removal or TaskRemoval(trouble=reply.trouble or "the inspection gave no answer")
+
+    def _inspect(
+        self,
+        *,
+        revoke: tuple[str, ...] = (),
+        remove: tuple[str, ...] = (),
+        dry_run: bool = False,
+        seconds: float | None = None,
+    ) -> InspectReply:
         request = InspectRequest(
             broker_url=self.broker_url,
-            until=time.monotonic() + self.deadline_seconds,
+            until=time.monotonic() + (seconds or self.deadline_seconds),
             reply_queue=self._reply_queue,
             queues=tuple(self.expected_queues | self.registry.queues),
             transport_options=self._transport_options,
             revoke=revoke,
+            remove=remove,
+            dry_run=dry_run,
             signal=self._kill_signal,
         )
         reply = _run_inspection(request)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reaper.common.suggestions import did_you_mean
 from reaper.config import Settings
 from reaper.errors import NoSuchSource, ProbeUnavailable
-from reaper.liveness import LivenessReport
+from reaper.liveness import LivenessReport, TaskRemoval
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
 from reaper.source.factory import create_source
@@ -25,6 +25,9 @@ class CachedProbe:
 
     def revoke(self, ids: Sequence[str]) -> None:  # noqa: ARG002
         raise ProbeUnavailable("a reader does not revoke tasks")
+
+    def remove_tasks(self, ids: Collection[str], *, dry_run: bool = False) -> TaskRemoval:  # noqa: ARG002
+        return TaskRemoval(trouble="a reader does not remove tasks")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import pytest
 
-from reaper.liveness import LivenessReport
+from reaper.liveness import LivenessReport, TaskRemoval
 from reaper.model import SweepReport, Verdict
 from reaper.profile import Profile, resolve
 from reaper.source import Source, SourceOptions
@@ -38,6 +38,9 @@ class FixedProbe:
 
     def revoke(self, ids: Sequence[str]) -> None:
         raise AssertionError(f"nothing is to be revoked: {ids}")
+
+    def remove_tasks(self, ids: Collection[str], *, dry_run: bool = False) -> TaskRemoval:
+        raise AssertionError(f"no task is to be removed: {ids}, {dry_run}")
 
 
 class VulsRuns:

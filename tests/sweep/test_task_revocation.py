@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from reaper.errors import ProbeUnavailable
-from reaper.liveness import LivenessReport
+from reaper.liveness import LivenessReport, TaskRemoval
 from reaper.model import Key, Outcome, ReapedJob, SweepReport
 from reaper.profile import resolve
 from reaper.source import Source, SourceOptions
@@ -51,6 +51,9 @@ class Workers:
         self.revoked.append(sorted(ids))
         if self.away:
             raise ProbeUnavailable("no worker answered")
+
+    def remove_tasks(self, ids: Collection[str], *, dry_run: bool = False) -> TaskRemoval:
+        raise AssertionError(f"no task is to be removed: {ids}, {dry_run}")
 
 
 def job(task: str | None, key: Key = ("1",)) -> ReapedJob:

@@ -15,10 +15,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from reaper.liveness import TaskRemoval
+
 
 @dataclass(frozen=True, slots=True)
 class InspectRequest:
-    """Which broker and queues to inspect, or which tasks to revoke."""
+    """Which broker and queues to inspect, or which tasks to revoke or to remove."""
 
     broker_url: str
     until: float
@@ -31,6 +33,10 @@ class InspectRequest:
     revoke: tuple[str, ...] = ()
     """Not empty: these tasks are revoked and terminated, and nothing is inspected."""
     signal: str = "SIGTERM"
+    remove: tuple[str, ...] = ()
+    """Not empty: these tasks are revoked and terminated, and their messages are taken out of the queues."""
+    dry_run: bool = False
+    """Only count what would be revoked and taken out."""
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
@@ -38,7 +44,7 @@ class InspectRequest:
     @classmethod
     def loads(cls, text: str) -> InspectRequest:
         members = json.loads(text)
-        return cls(**{**members, "queues": tuple(members["queues"]), "revoke": tuple(members["revoke"])})
+        return cls(**members | {name: tuple(members[name]) for name in ("queues", "revoke", "remove")})
 
 
 @dataclass(slots=True)
@@ -73,6 +79,8 @@ class InspectReply:
     """How many workers the broker delivered the commands to; None where it does not say."""
     consumers: dict[str, int] | None = None
     """How many consumers each queue has; a queue is missing where that could not be found out. None as above."""
+    removal: TaskRemoval | None = None
+    """The answer to a request with `remove`."""
     trouble: str | None = None
 
     def dumps(self) -> str:
@@ -81,5 +89,7 @@ class InspectReply:
     @classmethod
     def loads(cls, text: str) -> InspectReply:
         members = json.loads(text)
+        if members["removal"] is not None:
+            members["removal"] = TaskRemoval(**members["removal"])
         members["workers"] = {name: WorkerReply(**worker) for name, worker in members["workers"].items()}
         return cls(**members)

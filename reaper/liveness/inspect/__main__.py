@@ -33,6 +33,7 @@ def _reply_to(request: InspectRequest, started: float) -> InspectReply:
 
         from reaper.liveness.inspect.broker import UnsupportedBroker
         from reaper.liveness.inspect.inspection import inspect_workers, revoke_tasks
+        from reaper.liveness.inspect.removal import remove_tasks
     except ImportError as error:
         return InspectReply(trouble=f"the Celery libraries cannot be imported: {error}")
     until = started + (request.until - started) * _INSPECTING_SHARE
@@ -47,6 +48,8 @@ def _reply_to(request: InspectRequest, started: float) -> InspectReply:
         )
         errors = (*errors, *connection.connection_errors, *connection.channel_errors)
         connection.ensure_connection(max_retries=1, interval_start=0, timeout=until - started)
+        if request.remove:
+            return remove_tasks(connection, request)
         return revoke_tasks(connection, request) if request.revoke else inspect_workers(connection, request, started)
     except errors as error:
         return InspectReply(trouble=_one_line(error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Protocol
@@ -24,6 +24,18 @@ class QueuedMessages:
         self.unreadable_queues |= other.unreadable_queues
 
 
+@dataclass(slots=True)
+class RemovedMessages:
+    """The messages of some tasks that the broker keeps, or kept."""
+
+    removed: dict[str, int] = field(default_factory=dict)
+    """Queue → how many were taken out of it; of a dry run, how many would be."""
+    unacknowledged: set[str] = field(default_factory=set)
+    """Ids of the tasks whose message was delivered to a worker and is not acknowledged, where the broker says so."""
+    left: dict[str, str] = field(default_factory=dict)
+    """Queue → why messages of these tasks may still be in it."""
+
+
 class Broker(Protocol):
     """One kind of broker, on an open connection."""
 
@@ -38,6 +50,16 @@ class Broker(Protocol):
 
     def is_complete(self, workers_by_queue: Mapping[str, int], workers: int) -> bool:
         """Whether no worker is missing when so many replied, in all and of each queue."""
+        ...
+
+    def queue_names(self, until: float) -> set[str]:
+        """The queues that the broker itself names."""
+        ...
+
+    def remove_messages(
+        self, queues: Iterable[str], ids: Collection[str], until: float, *, dry_run: bool
+    ) -> RemovedMessages:
+        """Take the messages of these tasks out of the queues. Other messages, and their order, stay as they are."""
         ...
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from reaper.liveness.inspect.remote_control import Replies, open_remote_control
 
 # `safe`: the tasks' arguments as text, since they might not be JSON. The other two commands have no such option.
 _TASK_COMMANDS: Mapping[str, Mapping[str, Any]] = {"scheduled": {}, "reserved": {}, "active": {"safe": True}}
-_ALL_COMMANDS: Mapping[str, Mapping[str, Any]] = {**_TASK_COMMANDS, "active_queues": {}, "stats": {}}
+ALL_COMMANDS: Mapping[str, Mapping[str, Any]] = {**_TASK_COMMANDS, "active_queues": {}, "stats": {}}
 # The rest of the time is for the second round, also when some workers do not reply to the first.
 _FIRST_ROUND_SHARE = 0.7
 
@@ -31,16 +31,16 @@ def inspect_workers(connection: Connection, request: InspectRequest, started: fl
     first_round_until = started + (request.until - started) * _FIRST_ROUND_SHARE
     with open_remote_control(connection, request.reply_queue) as control:
         messages.add(broker.read_queues(request.queues, first_round_until))
-        first = control.broadcast(_ALL_COMMANDS)
-        control.collect(lambda: _is_complete(broker, first), first_round_until)
-        complete = _complete_replies(first)
-        messages.add(broker.read_queues({*request.queues, *_consumed_queues(first)}, request.until))
+        first = control.broadcast(ALL_COMMANDS)
+        control.collect(lambda: is_complete(broker, first), first_round_until)
+        complete = workers_that_replied(first)
+        messages.add(broker.read_queues({*request.queues, *consumed_queues(first)}, request.until))
         second = control.broadcast(_TASK_COMMANDS)
-        control.collect(lambda: not complete - _complete_replies(second), request.until)
+        control.collect(lambda: not complete - workers_that_replied(second), request.until)
     broker.close()
     for replies in (first, second):
-        _add_tasks(replies, reply)
-    _add_workers(first, complete & _complete_replies(second), reply)
+        add_tasks(replies, reply)
+    _add_workers(first, complete & workers_that_replied(second), reply)
     reply.queued, reply.unreadable_queues = messages.ids, sorted(messages.unreadable_queues)
     reply.listeners, reply.consumers = broker.listeners, broker.consumers
     return reply
@@ -53,23 +53,23 @@ def revoke_tasks(connection: Connection, request: InspectRequest) -> InspectRepl
     with open_remote_control(connection, request.reply_queue) as control:
         replies = control.broadcast({"revoke": arguments})
         # RabbitMQ does not say how many workers there are: there, the first reply is enough.
-        control.collect(lambda: broker.is_complete({}, _complete_replies(replies).total()), request.until)
+        control.collect(lambda: broker.is_complete({}, workers_that_replied(replies).total()), request.until)
     broker.close()
     reply = InspectReply(listeners=broker.listeners, consumers=broker.consumers)
-    reply.workers = {name: WorkerReply(complete_replies=count) for name, count in _complete_replies(replies).items()}
+    reply.workers = {name: WorkerReply(complete_replies=count) for name, count in workers_that_replied(replies).items()}
     return reply
 
 
-def _complete_replies(replies: Replies) -> Counter[str]:
+def workers_that_replied(replies: Replies) -> Counter[str]:
     """How many processes of each worker name replied to all of the commands."""
     names = {name for by_worker in replies.values() for name in by_worker}
     fewest = {name: min(len(by_worker.get(name, ())) for by_worker in replies.values()) for name in names}
     return Counter({name: count for name, count in fewest.items() if count})
 
 
-def _consumed_queues(replies: Replies) -> Counter[str]:
+def consumed_queues(replies: Replies) -> Counter[str]:
     """How many of the workers that replied to all of the commands consume each queue."""
-    complete = _complete_replies(replies)
+    complete = workers_that_replied(replies)
     return Counter(
         queue["name"]
         for name, by_process in replies["active_queues"].items()
@@ -78,11 +78,12 @@ def _consumed_queues(replies: Replies) -> Counter[str]:
     )
 
 
-def _is_complete(broker: Broker, replies: Replies) -> bool:
-    return broker.is_complete(_consumed_queues(replies), _complete_replies(replies).total())
+def is_complete(broker: Broker, replies: Replies) -> bool:
+    """Whether no worker is missing among those that replied to all of the commands."""
+    return broker.is_complete(consumed_queues(replies), workers_that_replied(replies).total())
 
 
-def _add_tasks(replies: Replies, reply: InspectReply) -> None:
+def add_tasks(replies: Replies, reply: InspectReply) -> None:
     """The tasks of every reply, also of workers that did not reply to all of the commands."""
     for method in _TASK_COMMANDS:
         for name, by_process in replies[method].items():

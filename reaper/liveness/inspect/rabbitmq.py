@@ -19,14 +19,15 @@ than about three minutes then keeps it from sending heartbeats, and RabbitMQ clo
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from amqp.exceptions import AccessRefused, NotFound, ResourceLocked
 from kombu import Connection
 from kombu.transport.native_delayed_delivery import MAX_LEVEL, level_name
 
-from reaper.liveness.inspect.broker import QueuedMessages
+from reaper.liveness.inspect.broker import QueuedMessages, RemovedMessages
+from reaper.liveness.inspect.rabbitmq_removal import remove_from_queue
 
 # Workers of queues whose names are not known yet get this long to reply.
 _FIRST_REPLY_SECONDS = 1.0
@@ -56,6 +57,21 @@ class RabbitMQ:
                 self._has_ready_messages(queue)
         any_reply = workers > 0 or time.monotonic() - self._opened_at > _FIRST_REPLY_SECONDS
         return any_reply and all(workers_by_queue.get(queue, 0) >= count for queue, count in self._consumers.items())
+
+    def queue_names(self, until: float) -> set[str]:  # noqa: ARG002
+        """None: only RabbitMQ's management interface names them."""
+        return set()
+
+    def remove_messages(
+        self, queues: Iterable[str], ids: Collection[str], until: float, *, dry_run: bool
+    ) -> RemovedMessages:
+        """As `Broker.remove_messages`."""
+        messages = RemovedMessages()
+        for queue in sorted(queues):
+            remove_from_queue(self._connection, queue, ids, until, messages, dry_run=dry_run)
+        if self._has_delayed_messages():
+            messages.left[level_name(MAX_LEVEL)] = "messages with an eta wait in the queues of the delayed delivery"
+        return messages
 
     def close(self) -> None:
         """RabbitMQ logs a warning for each connection that is cut without being closed."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,8 @@ from typing import Any
 import redis
 from kombu import Connection
 
-from reaper.liveness.inspect.broker import QueuedMessages
+from reaper.liveness.inspect.broker import QueuedMessages, RemovedMessages
+from reaper.liveness.inspect.redis_removal import bound_queues, remove_messages
 
 _CHUNK = 200
 # More than workers prefetch and a queue usually has. The messages of a longer backlog are not read one by one.
@@ -83,6 +84,16 @@ class Redis:
     def is_complete(self, workers_by_queue: Mapping[str, int], workers: int) -> bool:  # noqa: ARG002
         """As many workers replied as received the command."""
         return self.listeners is not None and workers >= self.listeners
+
+    def queue_names(self, until: float) -> set[str]:
+        """As `Broker.queue_names`."""
+        return bound_queues(self._client, self._key, self._channel, until)
+
+    def remove_messages(
+        self, queues: Iterable[str], ids: Collection[str], until: float, *, dry_run: bool
+    ) -> RemovedMessages:
+        """As `Broker.remove_messages`."""
+        return remove_messages(self._client, self._key, self._channel, queues, ids, until, dry_run=dry_run)
 
     def close(self) -> None:
         """Redis needs no goodbye: the sockets close with the process."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 
-from reaper.liveness import LivenessReport
+from reaper.liveness import LivenessReport, TaskRemoval
 from reaper.source import SourceOptions
 from tests.support.worlds.database import Database, Session
 from tests.support.worlds.world import OLD, SILENT, State, World, all_or_none
@@ -24,6 +24,12 @@ class FakeProbe:
 
     def revoke(self, ids: Sequence[str]) -> None:
         self.alive.difference_update(ids)
+
+    def remove_tasks(self, ids: Collection[str], *, dry_run: bool = False) -> TaskRemoval:
+        found = self.alive.intersection(ids)
+        if not dry_run:
+            self.revoke(list(found))
+        return TaskRemoval(executing=len(found), workers=1)
 
 
 class VulsWorld(World):

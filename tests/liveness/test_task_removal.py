@@ -1,0 +1,239 @@
+"""Tasks that are not to run leave their workers and queues; all others stay: on a real Redis and a real RabbitMQ."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kombu import Connection, Exchange, Queue
+from redis import Redis
+
+from reaper.liveness.celery import CeleryProbe
+from reaper.liveness.inspect import rabbitmq_removal
+from tests.support.brokers import Broker, RabbitServer, Staff, rabbit_server
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]:
+    """One node for all tests: it takes ten seconds to start."""
+    with rabbit_server(tmp_path_factory.mktemp("rabbit")) as server:
+        yield server
+
+
+@pytest.fixture(params=["redis", "rabbit"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    server: Broker = request.getfixturevalue(request.param)
+    return server
+
+
+def probe(staff: Staff, *queues: str, **options: Any) -> CeleryProbe:
+    return CeleryProbe(staff.broker.url, 6.0, queues or {staff.queue}, absence_seconds=0, **options)
+
+
+def waiting(url: str, queue: str) -> list[str]:
+    """The tasks that wait in a RabbitMQ queue, in the order in which workers would get them. They are put back."""
+    ids = list[str]()
+    with Connection(url) as connection, connection.channel() as channel:
+        while (message := channel.basic_get(queue)) is not None:
+            ids.append(str(message.properties["application_headers"]["id"]))
+    return ids
+
+
+# --- workers -----------------------------------------------------------------------------------------------------
+
+
+def test_executing_task_is_terminated_and_reserved_ones_are_thrown_away(staff: Staff) -> None:
+    staff.start_worker(CHORES_PREFETCH="4")
+    running, other = staff.start_task(), staff.send("nothing")
+    tracks = [staff.folder / f"reserved-{n}" for n in range(2)]
+    reserved = [staff.send("linger", str(track)) for track in tracks]
+    asked = probe(staff)
+    wait_until(lambda: {*reserved, other} <= asked.ask().alive and not asked.ask().backlog, "its worker has them")
+    looked = asked.remove_tasks([running.id, *reserved], dry_run=True)
+    assert (looked.trouble, looked.executing, looked.held, looked.messages) == (None, 1, 2, 0)
+    assert running.alive, "a dry run ends nothing"
+    done = asked.remove_tasks([running.id, *reserved])
+    assert (done.trouble, done.executing, done.still_executing, done.held, done.workers) == (None, 1, 0, 2, 1)
+    assert not running.alive
+    wait_until(lambda: not {running.id, *reserved, other} & asked.ask().alive, "the worker goes on with the other one")
+    assert not any(track.exists() for track in tracks)
+
+
+def test_task_with_an_eta_is_revoked_where_its_worker_keeps_it(staff: Staff) -> None:
+    staff.start_worker()
+    later = staff.send("nothing", countdown=3600)
+    asked = probe(staff)
+    wait_until(lambda: later in asked.ask().alive, "its worker has it")
+    assert asked.remove_tasks([later]).held == 1
+
+
+# --- messages ----------------------------------------------------------------------------------------------------
+
+
+def test_messages_are_taken_out_and_others_keep_their_order_and_run(staff: Staff) -> None:
+    tracks = [staff.folder / f"task-{n}" for n in range(9)]
+    ids = [staff.send("linger", str(track)) for track in tracks]
+    if isinstance(staff.broker, RabbitServer):
+        assert waiting(staff.broker.url, staff.queue) == ids
+    gone, left = ids[1::3], [id_ for n, id_ in enumerate(ids) if n % 3 != 1]
+    looked = probe(staff).remove_tasks(gone, dry_run=True)
+    assert (looked.removed, looked.left, looked.workers) == ({staff.queue: 3}, {}, 0)
+    done = probe(staff).remove_tasks(gone)
+    assert (done.trouble, done.removed, done.left) == (None, {staff.queue: 3}, {})
+    assert probe(staff).remove_tasks(gone).removed == {}
+    if isinstance(staff.broker, RabbitServer):
+        assert waiting(staff.broker.url, staff.queue) == left
+    staff.start_worker(CHORES_PREFETCH="1")
+    begun = list[int]()
+
+    def new() -> list[int]:
+        return [n for n, track in enumerate(tracks) if track.exists() and n not in begun]
+
+    for _ in left:
+        begun += wait_until(new, "the next one begins")
+        (staff.folder / f"task-{begun[-1]}.done").touch()
+    assert begun == [n for n in range(9) if n % 3 != 1], "in their order, and none of the others"
+
+
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+def test_every_priority_list_under_the_key_prefix_is_searched_byte_by_byte(staff: Staff) -> None:
+    """The exact message, and no other one: the bytes of the rest are as they were."""
+    options = {"global_keyprefix": "app[1]*", "sep": "::", "priority_steps": [0, 3, 8]}
+    with Connection(staff.broker.url, transport_options=options) as connection:
+        queue = Queue(staff.queue, Exchange(staff.queue), staff.queue)
+        producer = connection.Producer()
+        for n in range(60):
+            headers = {"id": f"task-{n}", "task": "chores.nothing"}
+            producer.publish([], headers=headers, priority=(0, 3, 8)[n % 3], declare=[queue], exchange=queue.exchange,
+                             routing_key=staff.queue)  # fmt: skip
+    with Redis.from_url(staff.broker.url) as client:
+        names = {f"app[1]*{staff.queue}{suffix}".encode() for suffix in ("", "::3", "::8")}
+        assert names <= set(client.keys())
+        before = {name: client.lrange(name, 0, -1) for name in names}
+        gone = {f"task-{n}" for n in range(0, 60, 4)}
+        # Its name is not configured: the bindings at the broker name it.
+        done = probe(staff, "another", transport_options=options).remove_tasks(gone)
+        assert (done.trouble, done.removed, done.left) == (None, {staff.queue: 15}, {})
+        for name, messages in before.items():
+            kept = [raw for raw in messages if json.loads(raw)["headers"]["id"] not in gone]
+            assert client.lrange(name, 0, -1) == kept and len(kept) < len(messages)
+
+
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+def test_messages_that_are_sent_and_taken_meanwhile_are_neither_lost_nor_kept(staff: Staff) -> None:
+    before = [staff.send("nothing") for _ in range(30)]
+    with Redis.from_url(staff.broker.url) as client:
+        template = client.lindex(staff.queue, 0)
+        client.lpush(
+            staff.queue, *[template.replace(before[-1].encode(), f"other-{n}".encode()) for n in range(20_000)]
+        )
+        stop, sent, taken = threading.Event(), list[bytes](), list[bytes]()
+
+        def others() -> None:
+            with Redis.from_url(staff.broker.url) as other:
+                while not stop.is_set():
+                    sent.append(template.replace(before[-1].encode(), f"late-{len(sent)}".encode()))
+                    other.lpush(staff.queue, sent[-1])
+                    taken.append(other.rpop(staff.queue))
+
+        working = threading.Thread(target=others)
+        working.start()
+        try:
+            done = probe(staff).remove_tasks(before[15:])
+        finally:
+            stop.set()
+            working.join(30)
+        left = client.lrange(staff.queue, 0, -1)
+    assert done.trouble is None and not done.left
+    there = {json.loads(raw)["headers"]["id"] for raw in [*left, *taken]}
+    kept = {f"other-{n}" for n in range(20_000)} | {f"late-{n}" for n in range(len(sent))} | {*before[:15]}
+    assert kept <= there
+    assert not {json.loads(raw)["headers"]["id"] for raw in left} & {*before[15:]}
+
+
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+def test_message_of_a_killed_worker_is_counted_as_unacknowledged(staff: Staff) -> None:
+    worker = staff.start_worker()
+    running = staff.start_task("linger_late")
+    worker.kill()
+    done = probe(staff).remove_tasks([running.id])
+    assert (done.trouble, done.workers, done.executing, done.unacknowledged, done.messages) == (None, 0, 0, 1, 0)
+
+
+# --- RabbitMQ: what cannot be put back as it was ------------------------------------------------------------------
+
+
+def declared(url: str, name: str, **arguments: Any) -> Queue:
+    durable = arguments.pop("durable", True)
+    with Connection(url) as connection:
+        queue = Queue(name, Exchange(name), name, durable=durable, queue_arguments=arguments)
+        producer = connection.Producer()
+        for n in range(5):
+            producer.publish(
+                [], headers={"id": f"task-{n}"}, declare=[queue], exchange=queue.exchange, routing_key=name
+            )
+    return queue
+
+
+@pytest.mark.parametrize("broker", ["rabbit"], indirect=True)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"durable": False},
+        {"x-queue-type": "classic", "x-max-priority": 10, "x-message-ttl": 3_600_000, "x-overflow": "reject-publish"},
+        {"x-single-active-consumer": True, "x-dead-letter-exchange": "dead"},
+    ],
+)
+def test_classic_queue_is_known_whatever_its_other_arguments(staff: Staff, arguments: dict[str, Any]) -> None:
+    declared(staff.broker.url, staff.queue, **arguments)
+    done = probe(staff).remove_tasks(["task-1", "task-3"])
+    assert (done.removed, done.left) == ({staff.queue: 2}, {})
+    wait_until(lambda: waiting(staff.broker.url, staff.queue) == ["task-0", "task-2", "task-4"], "the others are there")
+
+
+@pytest.mark.parametrize("broker", ["rabbit"], indirect=True)
+def test_queue_of_another_type_is_left_as_it_is_and_named(staff: Staff) -> None:
+    declared(staff.broker.url, staff.queue, **{"x-queue-type": "quorum", "x-delivery-limit": 3})
+    done = probe(staff).remove_tasks(["task-1"])
+    assert done.removed == {} and "it is a quorum queue" in done.left[staff.queue]
+    with Connection(staff.broker.url) as connection, connection.channel() as channel:
+        wait_until(lambda: channel.queue_declare(staff.queue, passive=True)[1] == 5, "all are ready")
+        assert not channel.basic_get(staff.queue).delivery_info["redelivered"]
+
+
+@pytest.mark.parametrize("broker", ["rabbit"], indirect=True)
+def test_queue_with_consumers_or_with_too_many_messages_is_left_as_it_is(
+    staff: Staff, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = declared(staff.broker.url, staff.queue)
+    with Connection(staff.broker.url) as connection, connection.channel() as channel:
+        channel.basic_qos(0, 1, False)
+        channel.basic_consume(queue.name, callback=lambda _message: None)
+        wait_until(lambda: channel.queue_declare(queue.name, passive=True)[2] == 1, "it has a consumer")
+        done = probe(staff).remove_tasks(["task-1"])
+        assert done.removed == {} and "it has 1 consumer(s)" in done.left[queue.name]
+    messages = rabbitmq_removal.MAX_READY
+    with Connection(staff.broker.url) as connection:
+        producer = connection.Producer()
+        for _ in range(messages):
+            producer.publish([], headers={"id": "many"}, exchange=queue.exchange, routing_key=queue.name)
+    done = probe(staff).remove_tasks(["task-1"])
+    assert done.removed == {} and f"it has {messages + 5} ready messages" in done.left[queue.name]
+
+
+# --- away --------------------------------------------------------------------------------------------------------
+
+
+def test_broker_that_is_away_is_trouble_and_no_error() -> None:
+    begun = time.monotonic()
+    done = CeleryProbe("redis://:s3cret@127.0.0.1:1/0", 5.0).remove_tasks(["any"])
+    assert done.trouble is not None and "127.0.0.1:1" in done.trouble and "s3cret" not in done.trouble
+    assert time.monotonic() - begun < 20
