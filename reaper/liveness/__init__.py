@@ -57,7 +57,10 @@ class TaskRemoval:
     removed: Mapping[str, int] = field(default_factory=dict)
     """Queue → how many messages were taken out of it."""
     unacknowledged: int = 0
-    """Messages that were delivered to a worker that did not reply. The broker puts them into their queue again."""
+    """Messages that were delivered to a worker that did not reply, and were taken out before they come back."""
+    revoked_only: int = 0
+    """Tasks of `held` that their worker's memory alone keeps from running. It is restarted: the broker delivers them
+    again."""
     left: Mapping[str, str] = field(default_factory=dict)
     """Queue → why messages of these tasks may still be in it."""
     workers: int = 0

@@ -64,6 +64,7 @@ def test_executing_task_is_terminated_and_reserved_ones_are_thrown_away(staff: S
     assert not running.alive
     wait_until(lambda: not {running.id, *reserved, other} & asked.ask().alive, "the worker goes on with the other one")
     assert not any(track.exists() for track in tracks)
+    assert done.revoked_only == (2 if isinstance(staff.broker, RabbitServer) else 0)
 
 
 def test_task_with_an_eta_is_revoked_where_its_worker_keeps_it(staff: Staff) -> None:
@@ -159,12 +160,33 @@ def test_messages_that_are_sent_and_taken_meanwhile_are_neither_lost_nor_kept(st
 
 
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
-def test_message_of_a_killed_worker_is_counted_as_unacknowledged(staff: Staff) -> None:
+def test_unacknowledged_message_of_a_killed_worker_does_not_come_back(staff: Staff) -> None:
     worker = staff.start_worker()
-    running = staff.start_task("linger_late")
+    running, other = staff.start_task("linger_late"), staff.send("linger_late", str(staff.folder / "other"))
+    asked = probe(staff)
+    wait_until(lambda: other in asked.ask().alive, "its worker has both")
     worker.kill()
-    done = probe(staff).remove_tasks([running.id])
+    assert asked.remove_tasks([running.id], dry_run=True).unacknowledged == 1
+    done = asked.remove_tasks([running.id])
     assert (done.trouble, done.workers, done.executing, done.unacknowledged, done.messages) == (None, 0, 0, 1, 0)
+    with Redis.from_url(staff.broker.url) as client:
+        [(tag, raw)] = client.hgetall("unacked").items()
+        assert json.loads(raw)[0]["headers"]["id"] == other and client.zrange("unacked_index", 0, -1) == [tag]
+    assert asked.remove_tasks([running.id]).unacknowledged == 0
+
+
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+def test_worker_that_stops_puts_nothing_back_that_was_removed(staff: Staff) -> None:
+    worker = staff.start_worker()
+    gone, kept = (staff.send("nothing", countdown=3600) for _ in range(2))
+    asked = probe(staff)
+    wait_until(lambda: {gone, kept} <= asked.ask().alive, "its worker has both")
+    assert asked.remove_tasks([gone]).held == 1
+    worker.shut_down_warmly()
+    with Redis.from_url(staff.broker.url) as client:
+        wait_until(lambda: client.llen(staff.queue) > 0, "it puts back what it had")
+        [raw] = client.lrange(staff.queue, 0, -1)
+        assert json.loads(raw)["headers"]["id"] == kept and client.hlen("unacked") == 0
 
 
 # --- RabbitMQ: what cannot be put back as it was ------------------------------------------------------------------

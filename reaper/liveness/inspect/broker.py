@@ -31,7 +31,7 @@ class RemovedMessages:
     removed: dict[str, int] = field(default_factory=dict)
     """Queue → how many were taken out of it; of a dry run, how many would be."""
     unacknowledged: set[str] = field(default_factory=set)
-    """Ids of the tasks whose message was delivered to a worker and is not acknowledged, where the broker says so."""
+    """Ids of the tasks whose message was with a worker, not acknowledged, and was taken out; or would be."""
     left: dict[str, str] = field(default_factory=dict)
     """Queue → why messages of these tasks may still be in it."""
 

@@ -7,8 +7,10 @@ and leaves the order of the others. What others can do between two commands:
   direction, so a message may be read twice and none is missed.
 - A worker pops a message that was read: LREM finds nothing, and it is not counted. The worker that took it has been
   told to revoke it before the reading began.
-- A worker that stops, or whose time is up, puts an unacknowledged message back. Its bytes then differ (`redelivered`):
-  if that happens before its list is read, it is removed, else it stays in the queue.
+- A worker that stops, or finds that another one's time is up, puts unacknowledged messages back, with other bytes
+  (`redelivered`). Those are looked at first, so one that is put back meanwhile is found in its list. What kombu watches
+  while it does that (`unacked`) is what is removed, so no message is in both places.
+- A worker that acknowledges a message later finds nothing to remove, which is no error to it.
 - Another one who does the same removes it first: LREM finds nothing.
 """
 
@@ -55,9 +57,11 @@ def remove_messages(
     *,
     dry_run: bool,
 ) -> RemovedMessages:
-    """Remove the messages of these tasks from the queues; count those that were delivered and not acknowledged."""
+    """Remove the messages of these tasks from the queues, and those that were delivered and not acknowledged."""
     result = RemovedMessages()
     budget = _Budget(_share_of(until, _READING_SHARE))
+    # First, for from there a message goes back into its queue.
+    result.unacknowledged = _remove_unacknowledged(client, key, channel, ids, budget, dry_run=dry_run)
     for queue in sorted(queues):
         # All of a list is read before anything is removed from it: each removal moves the positions behind it.
         found = {
@@ -69,11 +73,6 @@ def remove_messages(
             result.removed[queue] = removed
         if budget.spent:
             result.left[queue] = _NOT_ALL_READ
-    for _, raw in client.hscan_iter(key(channel.unacked_key), count=_CHUNK):
-        if budget.spent:
-            break
-        if (task := _task_of(raw)) in ids and task is not None:
-            result.unacknowledged.add(task)
     return result
 
 
@@ -96,6 +95,28 @@ class _Budget:
 def _list_names(queue: str, channel: Any) -> Iterator[str]:
     yield queue
     yield from (f"{queue}{channel.sep}{step}" for step in sorted({*_PRIORITIES, *channel.priority_steps} - {0}))
+
+
+def _remove_unacknowledged(
+    client: Any, key: Callable[[str], str], channel: Any, ids: Collection[str], budget: _Budget, *, dry_run: bool
+) -> set[str]:
+    """The tasks whose message was with a worker. It cannot be delivered again when that worker stops or is gone."""
+    names, tags = (key(channel.unacked_key), key(channel.unacked_index_key)), dict[bytes, str]()
+    cursor = None
+    while cursor != 0 and not budget.spent:
+        cursor, entries = client.hscan(names[0], cursor=cursor or 0, count=_CHUNK)
+        budget.spend(entries.values())
+        tags |= {tag: task for tag, raw in entries.items() if (task := _task_of(raw)) is not None and task in ids}
+    if dry_run:
+        return set(tags.values())
+    removed = set[str]()
+    for tag, task in tags.items():
+        with client.pipeline(transaction=True) as both:
+            both.hdel(names[0], tag)
+            both.zrem(names[1], tag)
+            if both.execute()[0]:
+                removed.add(task)
+    return removed
 
 
 def _elements(client: Any, name: str, budget: _Budget) -> Iterator[bytes]:

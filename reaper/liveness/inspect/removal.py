@@ -4,6 +4,9 @@ The order: first the workers say what they have. Then all of them are told to re
 receives one from now on throws it away. Then the messages are taken out of the queues. Last, the workers are asked
 which of the tasks they still execute.
 
+With Redis, the messages that workers keep unacknowledged are taken out, too, so that a restart of the workers does not
+bring them back. RabbitMQ keeps those to itself.
+
 A worker that does not reply gets the revocation all the same, unless it is gone: Redis and RabbitMQ deliver it when it
 listens again, as long as its connection lasts.
 """
@@ -61,6 +64,7 @@ def remove_tasks(connection: Connection, request: InspectRequest) -> InspectRepl
             held=len(held),
             removed=messages.removed,
             unacknowledged=len(messages.unacknowledged - executing.keys() - held),
+            revoked_only=len(held - messages.unacknowledged),
             left=messages.left,
             workers=workers_that_replied(replies).total(),
         )
