@@ -45,7 +45,7 @@ from reaper.operations.fail import ManualEnd
 from reaper.operations.guards import GuardPasses, describe_halt, halt_guard
 from reaper.operations.purge import NullPurgeListener, PurgeOptions, purge, require_purgeable
 from reaper.operations.report import ReportQuery, report_with_orphans, totals_of
-from reaper.operations.reset import preview, reset
+from reaper.operations.reset import plan, reset, targets
 from reaper.operations.sources import SourceResult, create_one_off_source, for_each_source, new_downtime_tracker
 from reaper.source import Source
 from reaper.source.factory import with_max_age
@@ -151,23 +151,38 @@ def cleanup_old_task_runs_enhanced(days_to_keep: int = 30, batch_size: int = 100
 
 
 @shared_task
-def reset_scheduler_state(force: bool = False) -> Document:
-    """Emergency: end every running job of every source, alive or not: `reaper reset`.
+def reset_scheduler_state(force: bool = False, all_sources: bool = False, while_halted: bool = False) -> Document:
+    """Emergency: end every running job of the sources of vuls, alive or not, and remove its task: `reaper reset`.
 
-    Without `force` it only reports what it would end. `summary` has how many were running and `ended`. The audit events
-    name this task. Raises ReaperError when no source could be asked.
+    Without `force` it only reports what it would end. `all_sources` and `while_halted` are as for `reaper reset`.
+    `summary` has how many were running and `ended`, `sources` what became of their Celery tasks. The audit events name
+    this task. Raises ReaperError when there is no such source, when none could be asked, and while the reaper is halted.
     """
     settings = _settings()
+    selected = [source for source in settings.sources.values() if all_sources is True or source.profile.is_vuls]
+    if not selected:
+        raise ReaperError("no source has the profile vuls or vuls-schedule: all_sources=True resets those of others")
+    halt = halt_guard(settings, while_halted=while_halted is True)
+    if force is True:
+        halt.require_none()
     decision = ManualEnd(operator=_operator(), host=socket.gethostname(), reason="emergency reset")
+    with _config_errors_as_one_text():
+        by_name = {target.source.name: target for target in targets(settings, selected)}
 
     def end(source: Source) -> Document:
-        before = preview(source, new_downtime_tracker(settings))
-        result = reset(source, new_downtime_tracker(settings), decision, options) if force is True else None
-        return {"running": before.running, "kinds": before.kinds, "first": before.first, "toll": result}
+        with plan(by_name[source.name], new_downtime_tracker(settings), settings.batch_size) as before:
+            result = reset(before, new_downtime_tracker(settings), decision, options) if force is True else None
+        return {
+            "running": before.running,
+            "kinds": before.kinds,
+            "first": before.first,
+            "toll": result.ended if result else None,
+            "tasks": result.tasks if result else before.tasks,
+        }
 
     with CommandLog(settings) as command_log:
-        options = BulkOptions(decision.host, settings.batch_size, command_log)
-        answers = for_each_source(_sources(settings, settings.sources.values()), end, warn)
+        options = BulkOptions(decision.host, settings.batch_size, command_log, halt.holds)
+        answers = for_each_source([target.source for target in by_name.values()], end, warn)
     members = {answer.source: answer.value for answer in answers if answer.value}
     results = [member["toll"] for member in members.values() if member["toll"]]
     summary = {

@@ -1,145 +1,190 @@
-"""`reaper reset`: end every running job of a source, in an emergency."""
+"""`reaper reset`: end every running job of some sources, in an emergency."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import click
-from rich.console import Console
 
 from reaper.cli import exit_codes, output
-from reaper.cli.console import make_console, make_table, print_table, text_cell
+from reaper.cli.console import make_console
 from reaper.cli.interrupt import InterruptHandler
 from reaper.cli.invocation import is_interactive, operator_name, refuse_usage
-from reaper.cli.options import json_option, reason_option_with
+from reaper.cli.options import json_option, reason_option_with, while_halted_option
 from reaper.cli.progress import ProgressListener, progress_bar
-from reaper.cli.sources import load_settings, single_source
-from reaper.common import messages
+from reaper.cli.reset_output import document, print_overview, question, result_lines
+from reaper.cli.sources import load_settings, require_source
 from reaper.common.terminal import shown
-from reaper.config import Settings
+from reaper.config import Settings, SourceSettings
 from reaper.observers.command_log import CommandLog
-from reaper.operations.end_in_batches import BulkOptions, BulkResult, bulk_summary
+from reaper.operations.end_in_batches import BulkOptions, BulkResult
 from reaper.operations.fail import ManualEnd
-from reaper.operations.reset import ResetPreview, preview, reset
+from reaper.operations.guards import HaltGuard, halt_guard
+from reaper.operations.reset import ResetPlan, ResetResult, plan, reset, targets
 from reaper.operations.source_errors import prefix_errors
-from reaper.operations.sources import create_one_off_source, new_downtime_tracker
-from reaper.source import Source
+from reaper.operations.sources import new_downtime_tracker
+
+_NOTHING_CHANGED = "nothing was changed"
 
 
-@click.command("reset", short_help="Emergency: end every running job of a source.")
-@click.option("--source", metavar="NAME", required=True, help="The source.")
+@click.command("reset", short_help="Emergency: end every running job, and remove its task.")
+@click.option("--source", metavar="NAME", help="The source. [default: every source with the profile of vuls]")
+@click.option("--all-sources", is_flag=True, help="Every source of the configuration, whatever its profile.")
 @click.option("--confirm", metavar="NAME", help="The source's name again, instead of typing it at the question.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="The same as --yes.")
+@while_halted_option
 @reason_option_with("emergency reset")
 @click.option("--dry-run", is_flag=True, help="Only show what would be ended.")
 @json_option
 @click.pass_context
-def command(ctx: click.Context, source: str, confirm: str | None, reason: str, dry_run: bool, as_json: bool) -> int:
-    """Emergency: end every running job of a source, including live ones.
+def command(
+    ctx: click.Context,
+    source: str | None,
+    all_sources: bool,
+    confirm: str | None,
+    yes: bool,
+    force: bool,
+    while_halted: bool,
+    reason: str,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Emergency: end every running job of some sources, including live ones, and remove its Celery task.
 
-    Shows the running jobs, and asks you to type the source's name. Then it ends each job with the profile's action
-    fail, whatever the staleness rule says. It uses the lock and writes the audit event of a sweep, with error code
-    ManualTimeout and your name. Jobs whose row another session has locked are skipped. Workers are not notified: stop
-    them first. Ctrl-C stops it between two batches.
+    Shows what runs and what waits, and asks: with --source for the source's name, else for the number of jobs. Then it
+    ends the jobs that it has shown with the profile's action fail, whatever the staleness rule says. It uses the lock
+    and writes the audit event of a sweep, with error code ManualTimeout and your name. Jobs whose row another session
+    has locked are skipped, and keep their task.
+
+    Then it removes the Celery tasks of the jobs that it has ended. A task that a worker executes is terminated. A
+    message is taken out of its queue; the output names the queues where that is not possible. Ctrl-C stops the ending
+    between two batches.
 
     \b
     Example:
-      reaper reset --source main --dry-run
+      reaper reset --dry-run
     """
     settings = load_settings(ctx)
-    opened = create_one_off_source(settings, single_source(settings, source))
-    if confirm is not None and confirm != source:
-        return refuse_usage(ctx, f"--confirm is {confirm!r}, and the source is {source!r}: nothing was changed")
-    if not dry_run and confirm is None and not is_interactive():
-        return refuse_usage(ctx, f"standard input is not a terminal: use --confirm {source}, or --dry-run to look")
-    with prefix_errors(opened):
-        running = preview(opened, new_downtime_tracker(settings))
-    if not as_json or (confirm is None and not dry_run):
-        _print_overview(make_console(stderr=as_json), source, running, dry_run=dry_run)
-    resetting = not dry_run and running.running > 0
-    if resetting and confirm is None and _ask_for_name(source) != source:
-        return refuse_usage(ctx, "that is not the source's name: nothing was changed")
-    decision = ManualEnd(operator=operator_name(), host=socket.gethostname(), reason=reason)
-    result = _reset(settings, opened, decision, running) if resetting else BulkResult()
-    if as_json:
-        output.write_document("reset", _document(source, running, decision, result, dry_run=dry_run))
-    elif resetting:
-        for line in _lines(source, result):
-            click.echo(shown(line))
-    if result.stopped:
-        return exit_codes.INTERRUPTED
-    return exit_codes.FAILED if result.failures else exit_codes.DONE
+    selected = _select(settings, source, all_sources=all_sources)
+    names = [one.name for one in selected]
+    if confirm is not None and [confirm] != names:
+        expected = repr(names[0]) if len(names) == 1 else f"one of several: {', '.join(names)}; use --yes"
+        return refuse_usage(ctx, f"--confirm is {confirm!r}, and the source is {expected}: {_NOTHING_CHANGED}")
+    asking = not (dry_run or yes or force or confirm is not None)
+    if asking and not is_interactive():
+        return refuse_usage(ctx, "standard input is not a terminal: use --yes, or --dry-run to look")
+    halt = halt_guard(settings, while_halted=while_halted)
+    if not dry_run:
+        halt.require_none()
+    with ExitStack() as stack:
+        plans = _plans(settings, selected, stack)
+        if not as_json or asking:
+            for one in plans:
+                print_overview(make_console(stderr=as_json), one, dry_run=dry_run)
+        if asking and any(one.running for one in plans):
+            text, answer = question(plans, source)
+            if _answer(text) != answer:
+                what = "the source's name" if source else "the number of jobs"
+                return refuse_usage(ctx, f"that is not {what}: {_NOTHING_CHANGED}")
+        decision = ManualEnd(operator=operator_name(), host=socket.gethostname(), reason=reason)
+        results = {} if dry_run else _reset_each(settings, plans, decision, halt)
+    _write(plans, results, decision, halt, named=source is not None, dry_run=dry_run, as_json=as_json)
+    return _exit_code(results)
 
 
-def _ask_for_name(source: str) -> str:
-    answer: str = click.prompt(f"Type {source} to end all of them", default="", show_default=False, err=True)
+def _select(settings: Settings, name: str | None, *, all_sources: bool) -> list[SourceSettings]:
+    """The source of that name, or all, or those of vuls. Raises UsageError when there is none."""
+    if name is not None:
+        if all_sources:
+            raise click.UsageError("--source and --all-sources exclude each other.")
+        return [settings.sources[require_source(settings, name)]]
+    selected = [one for one in settings.sources.values() if all_sources or one.profile.is_vuls]
+    if not selected:
+        raise click.UsageError(
+            f"No source has the profile vuls or vuls-schedule, or one that extends them. Choose one with --source "
+            f"({', '.join(settings.sources)}), or all with --all-sources."
+        )
+    return selected
+
+
+def _plans(settings: Settings, selected: Sequence[SourceSettings], stack: ExitStack) -> list[ResetPlan]:
+    plans = []
+    for target in targets(settings, selected):
+        with prefix_errors(target.source):
+            plans.append(stack.enter_context(plan(target, new_downtime_tracker(settings), settings.batch_size)))
+    return plans
+
+
+def _answer(text: str) -> str:
+    answer: str = click.prompt(text, default="", show_default=False, err=True)
     return answer.strip()
 
 
-def _reset(settings: Settings, source: Source, decision: ManualEnd, running: ResetPreview) -> BulkResult:
+def _reset_each(
+    settings: Settings, plans: Sequence[ResetPlan], decision: ManualEnd, halt: HaltGuard
+) -> dict[str, ResetResult]:
+    """One source after the other, until Ctrl-C or a halt."""
+    results = dict[str, ResetResult]()
+    for one in plans:
+        results[one.source.name] = _reset(settings, one, decision, halt) if one.running else ResetResult(BulkResult())
+        if results[one.source.name].ended.stopped:
+            break
+    return results
+
+
+def _reset(settings: Settings, one: ResetPlan, decision: ManualEnd, halt: HaltGuard) -> ResetResult:
     interrupt = InterruptHandler(changes=True)
     with (
         interrupt,
-        prefix_errors(source),
+        prefix_errors(one.source),
         CommandLog(settings) as command_log,
-        progress_bar(f"Resetting {source.name}", interrupt, command_log=command_log) as listener,
+        progress_bar(f"Resetting {one.source.name}", interrupt, command_log=command_log) as listener,
     ):
-        options = BulkOptions(
-            decision.host, settings.batch_size, listener, lambda: _stopping(interrupt, listener, running)
-        )
-        return reset(source, new_downtime_tracker(settings), decision, options)
+        stopping = _stopping(interrupt, listener, one, halt)
+        options = BulkOptions(decision.host, settings.batch_size, listener, stopping)
+        return reset(one, new_downtime_tracker(settings), decision, options)
 
 
-def _stopping(interrupt: InterruptHandler, listener: ProgressListener, running: ResetPreview) -> bool:
-    """Is called before each batch, so changes begin with the first call."""
-    listener.begin_changing(running.running)
-    return interrupt.requested()
+def _stopping(
+    interrupt: InterruptHandler, listener: ProgressListener, one: ResetPlan, halt: HaltGuard
+) -> Callable[[], bool]:
+    def stopping() -> bool:
+        """Is called before each batch, so changes begin with the first call."""
+        listener.begin_changing(one.running)
+        return interrupt.requested() or halt.holds()
+
+    return stopping
 
 
-def _document(
-    source: str, running: ResetPreview, decision: ManualEnd, result: BulkResult, *, dry_run: bool
-) -> dict[str, object]:
-    return {
-        "source": source,
-        "dry_run": dry_run,
-        "running": running.running,
-        "kinds": [{"kind": kind, "jobs": jobs} for kind, jobs in running.kinds],
-        "oldest": running.first[0].started if running.first else None,
-        "first": running.first,
-        "ended": result.reaped,
-        "lost": result.lost,
-        "locked": [messages.format_key(key) for key in result.locked],
-        "failures": result.failures,
-        "stopped": result.stopped,
-        "operator": decision.operator,
-        "message": decision.message,
-    }
-
-
-def _print_overview(console: Console, source: str, running: ResetPreview, *, dry_run: bool) -> None:
-    oldest = f", the oldest since {running.first[0].started or 'an unknown time'}" if running.first else ""
-    console.print(shown(f"Source {source}: {running.running} running job(s){oldest}."), style="bold", soft_wrap=True)
-    if not running.first:
+def _write(
+    plans: Sequence[ResetPlan],
+    results: dict[str, ResetResult],
+    decision: ManualEnd,
+    halt: HaltGuard,
+    *,
+    named: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    documents = [document(one, decision, results.get(one.source.name), dry_run=dry_run) for one in plans]
+    if as_json:
+        output.write_document("reset", documents[0] if named else {"dry_run": dry_run, "sources": documents})
         return
-    kinds = make_table(["kind", "jobs"], right_aligned=["jobs"])
-    for kind, jobs in running.kinds:
-        kinds.add_row(text_cell(kind or "none"), str(jobs))
-    print_table(console, kinds)
-    table = make_table(["job", "kind", "verdict", "why"], unfolded=["job", "verdict"])
-    for job in running.first:
-        table.add_row(
-            text_cell(messages.format_key(job.key)),
-            text_cell(job.kind),
-            text_cell(job.verdict),
-            text_cell(messages.describe_verdict(job)),
+    for one in plans:
+        for line in result_lines(one, results.get(one.source.name), halt.current):
+            click.echo(shown(line))
+
+
+def _exit_code(results: dict[str, ResetResult]) -> int:
+    return exit_codes.worst(
+        code
+        for result in results.values()
+        for code, applies in (
+            (exit_codes.INTERRUPTED, result.ended.stopped),
+            (exit_codes.FAILED, bool(result.ended.failures) or result.tasks_left),
         )
-    print_table(console, table)
-    if running.running > len(running.first):
-        console.print(f"... and {running.running - len(running.first)} more.")
-    if dry_run:
-        console.print("All of them would be ended, including live ones. Nothing was changed.", soft_wrap=True)
-
-
-def _lines(source: str, result: BulkResult) -> Iterator[str]:
-    yield f"Ended {result.reaped} job(s) in source {source}."
-    yield from bulk_summary(result)
+        if applies
+    )

@@ -59,7 +59,7 @@ class TaskRemoval:
     unacknowledged: int = 0
     """Messages that were delivered to a worker that did not reply, and were taken out before they come back."""
     revoked_only: int = 0
-    """Tasks of `held` that their worker's memory alone keeps from running. It is restarted: the broker delivers them
+    """Tasks of `held` that only their worker's memory keeps from running: if it is restarted, they are delivered
     again."""
     left: Mapping[str, str] = field(default_factory=dict)
     """Queue → why messages of these tasks may still be in it."""

@@ -1,48 +1,167 @@
-"""Emergency reset: ends every running job of a source by an operator's decision, without the rule."""
+"""Emergency reset: ends every running job of some sources by an operator's decision, without the rule.
+
+First it counts: the jobs that run are noted, and what waits for them at the broker. Then exactly those jobs are ended,
+so that the number in the question is the most that can be ended. Last their Celery tasks are removed.
+
+What others can do between these steps:
+
+- A worker finishes a job, or takes up the next: a job that has moved since the count is left alone, and a new one is
+  not touched.
+- A second reaper, or an operator, ends a job: it is not running any more, and is left alone with its task.
+- Another session holds the row of a job: job and task are left alone. Only the tasks of jobs that this reset has ended
+  are removed.
+- The process is killed after a commit and before the removal: those jobs have ended, and their messages stay, so
+  workers may still run them. In the other order, a job whose message is gone could stay in the state running.
+- A failover without the commit: the job runs again, and its message is gone. The next sweep finds it silent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
-from reaper.model import Evidence
+from reaper.config import Settings, SourceSettings
+from reaper.liveness import TaskRemoval
+from reaper.model import Evidence, JobCounts, ReapedJob
 from reaper.operations.end_in_batches import BulkOptions, BulkResult, end_in_bulk
 from reaper.operations.fail import ManualEnd
+from reaper.operations.sources import create_one_off_source
+from reaper.profile import Profile
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.batch_runner import BatchRunner
 from reaper.sweep.candidate_spool import CandidateSpool
+from reaper.sweep.listeners import SweepListener
 from reaper.sweep.options import new_sweep_id
 
 MAX_PREVIEWED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class ResetPreview:
-    """What a reset would end: how many jobs of each kind, and the first MAX_PREVIEWED of them, oldest first."""
+class ResetTarget:
+    """One source to reset. `counting` sees its jobs as they will be when the targets before it have been reset."""
 
+    source: Source
+    counting: Source
+
+
+@dataclass(frozen=True, slots=True)
+class ResetPlan:
+    """What a reset of one source would end: how many jobs of each kind, and the first MAX_PREVIEWED, oldest first.
+
+    `tasks`: what would become of their Celery tasks; None for a profile without Celery tasks, or without a broker.
+    """
+
+    source: Source
     running: int
     kinds: Sequence[tuple[str | None, int]]
     first: Sequence[Evidence]
+    tasks: TaskRemoval | None
+    candidates: CandidateSpool
 
 
-def preview(source: Source, downtime: DowntimeTracker) -> ResetPreview:
-    """Look, and change nothing. Raises DatabaseUnavailable and DBAPIError."""
-    with source.connect() as connection:
-        context = source.begin_evaluation(connection, downtime)
-        with source.transaction(connection, read_only=True):
-            kinds = source.survey.kinds(connection)
-            keys = source.lookup.list_keys(connection, context, verdict=None, kind=None, limit=MAX_PREVIEWED)
-            first = source.lookup.evidence(connection, context, keys)
-            return ResetPreview(sum(jobs for _, jobs in kinds), kinds, first)
+@dataclass(frozen=True, slots=True)
+class ResetResult:
+    """What became of the jobs, and of their Celery tasks; `tasks` is None as in the plan, and when no job was ended."""
+
+    ended: BulkResult
+    tasks: TaskRemoval | None = None
+
+    @property
+    def tasks_left(self) -> bool:
+        """Whether a worker may still execute a task of an ended job, now or later."""
+        tasks = self.tasks
+        if tasks is None:
+            return False
+        return bool(tasks.trouble or tasks.still_executing or (tasks.left and not tasks.workers))
 
 
-def reset(source: Source, downtime: DowntimeTracker, decision: ManualEnd, options: BulkOptions) -> BulkResult:
-    """End every job that runs when the reset begins. Raises DatabaseUnavailable, DBAPIError and TooManyFailures."""
-    run_id = new_sweep_id()
-    with source.connect() as connection, CandidateSpool(options.batch_size) as spool:
-        context = source.begin_evaluation(connection, downtime)
-        with source.transaction(connection, read_only=True):
-            spool.fill(source.survey.stream_running(connection))
-        claim = source.claim(context, decision.audit_info(source.name, run_id), decision.action)
-        return end_in_bulk(source, connection, BatchRunner(source, claim), spool.batches(), run_id, options)
+# --- which sources ---------------------------------------------------------------------------------------------------
+
+
+def targets(settings: Settings, selected: Sequence[SourceSettings]) -> list[ResetTarget]:
+    """The sources in the order of their reset: one whose jobs wait for the jobs of another one is after that one.
+
+    A scheduled task of vuls counts as running only while none of its runs does. Its runs end before it, so it is
+    counted without them.
+    """
+    tables = {source.profile.jobs.table for source in selected}
+    ordered = sorted(selected, key=lambda source: _waits_for(source.profile, tables))
+    return [_target(settings, source, tables) for source in ordered]
+
+
+def _waits_for(profile: Profile, tables: Collection[str]) -> bool:
+    running = profile.jobs.running
+    return running is not None and any(missing.table in tables for missing in running.missing)
+
+
+def _target(settings: Settings, own: SourceSettings, tables: Collection[str]) -> ResetTarget:
+    source = create_one_off_source(settings, own)
+    running = own.profile.jobs.running
+    if running is None or not _waits_for(own.profile, tables):
+        return ResetTarget(source, source)
+    left = tuple(missing for missing in running.missing if missing.table not in tables)
+    jobs = own.profile.jobs.model_copy(update={"running": running.model_copy(update={"missing": left})})
+    counted = replace(own, profile=own.profile.model_copy(update={"jobs": jobs}))
+    return ResetTarget(source, create_one_off_source(settings, counted))
+
+
+# --- count -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def plan(target: ResetTarget, downtime: DowntimeTracker, batch_size: int) -> Iterator[ResetPlan]:
+    """Count, and change nothing. Raises DatabaseUnavailable and DBAPIError."""
+    counting = target.counting
+    with CandidateSpool(batch_size) as candidates:
+        with counting.connect() as connection:
+            context = counting.begin_evaluation(connection, downtime)
+            with counting.transaction(connection, read_only=True):
+                candidates.fill(counting.survey.stream_running(connection))
+                kinds = counting.survey.kinds(connection)
+                keys = counting.lookup.list_keys(connection, context, verdict=None, kind=None, limit=MAX_PREVIEWED)
+                first = counting.lookup.evidence(connection, context, keys)
+                tasks = counting.lookup.running_tasks(connection)
+        probe = target.source.options.probe
+        removal = probe.remove_tasks(tasks, dry_run=True) if probe is not None else None
+        yield ResetPlan(target.source, candidates.count, kinds, first, removal, candidates)
+
+
+# --- end -------------------------------------------------------------------------------------------------------------
+
+
+def reset(plan: ResetPlan, downtime: DowntimeTracker, decision: ManualEnd, options: BulkOptions) -> ResetResult:
+    """End the jobs of the plan, and then remove their tasks.
+
+    Raises DatabaseUnavailable, DBAPIError and TooManyFailures; the tasks of the jobs that were ended before are removed
+    all the same.
+    """
+    source, run_id, listener = plan.source, new_sweep_id(), _TaskCollector(options.listener)
+    removal: TaskRemoval | None = None
+    try:
+        with source.connect() as connection:
+            context = source.begin_evaluation(connection, downtime)
+            claim = source.claim(context, decision.audit_info(source.name, run_id), decision.action)
+            runner = BatchRunner(source, claim)
+            own = replace(options, listener=listener)
+            ended = end_in_bulk(source, connection, runner, plan.candidates.batches(), run_id, own)
+    finally:
+        if source.options.probe is not None and listener.tasks:
+            removal = source.options.probe.remove_tasks(listener.tasks)
+    return ResetResult(ended, removal)
+
+
+class _TaskCollector:
+    """A listener that passes everything on, and keeps the Celery tasks of the jobs that were ended."""
+
+    def __init__(self, listener: SweepListener) -> None:
+        self._listener = listener
+        self.tasks: list[str] = []
+
+    def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
+        self.tasks += [job.task for job in batch if job.task]
+        self._listener.reaped(source, sweep_id, batch)
+
+    def surveyed(self, source: str, census: JobCounts) -> None:
+        self._listener.surveyed(source, census)

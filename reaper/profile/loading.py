@@ -34,7 +34,16 @@ def resolve(name: str, custom: Mapping[str, Mapping[str, Any]] | None = None) ->
         wrong += problems(error)
     if wrong:
         raise ConfigError([f"profile {name!r}: {line}" for line in wrong])
-    return profile
+    return profile.extending(_lineage(name, custom or {}))
+
+
+def _lineage(name: str, custom: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """The name, and those of the profiles that it extends. Ends, since `_flatten` has refused circles."""
+    base = custom[name].get("extends") if name in custom else None
+    if base is None:
+        return (name,)
+    rest = {key: value for key, value in custom.items() if key != name}
+    return (name, *_lineage(base, rest))
 
 
 def _flatten(name: str, custom: Mapping[str, Mapping[str, Any]], seen: tuple[str, ...]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from reaper.model import TimestampFormat
 from reaper.profile import validation
@@ -14,6 +14,8 @@ from reaper.profile.base import Label, Name, Names, Plain, ProfileModel, TableNa
 from reaper.profile.columns import columns, columns_copied_by
 from reaper.profile.conditions import Conditions, Log, Related, Running
 from reaper.profile.witnesses import CeleryTask, Witness
+
+VULS = frozenset({"vuls", "vuls-schedule"})
 
 
 class JobMapping(ProfileModel):
@@ -96,10 +98,28 @@ class Profile(ProfileModel):
     purge: PurgeRules | None = None
     fence: Fence | None = None
 
+    _lineage: tuple[str, ...] = PrivateAttr(default=())
+
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
         validation.check(self)
         return self
+
+    def extending(self, lineage: tuple[str, ...]) -> Profile:
+        """The profile with this lineage."""
+        profile = self.model_copy()
+        profile._lineage = lineage
+        return profile
+
+    @property
+    def lineage(self) -> tuple[str, ...]:
+        """Its own name, and those of the profiles that it extends, the nearest first."""
+        return self._lineage or (self.name,)
+
+    @property
+    def is_vuls(self) -> bool:
+        """Whether it maps the tables of vuls: one of the two shipped profiles, or one that extends them."""
+        return not VULS.isdisjoint(self.lineage)
 
     @property
     def needs_broker(self) -> bool:

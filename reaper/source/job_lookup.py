@@ -71,6 +71,15 @@ class JobLookup:
             raise ReaperError(f"profile {self._profile.name!r} does not know Celery's tasks")
         return set(self._statements.execute(connection, {_TASKS: sorted(ids)}, _tasks_query).scalars())
 
+    def running_tasks(self, connection: Connection) -> list[str]:
+        """The Celery tasks of all running jobs; none for a profile without Celery tasks."""
+        task = self._tables.profile.task
+        if task is None:
+            return []
+        column = self._jobs.c[task.task]
+        query = select(sql.text_of(column)).where(self._tables.running(self._jobs), column.is_not(None))
+        return list(connection.execute(query).scalars())
+
     def evidence(self, connection: Connection, context: EvaluationContext, keys: Sequence[Key]) -> list[Evidence]:
         """The verdict on each of the jobs and its evidence, in this order; jobs that do not exist are left out."""
         if not keys:

@@ -30,6 +30,8 @@ class RemovedMessages:
 
     removed: dict[str, int] = field(default_factory=dict)
     """Queue → how many were taken out of it; of a dry run, how many would be."""
+    tasks: set[str] = field(default_factory=set)
+    """Ids of the tasks that these messages start."""
     unacknowledged: set[str] = field(default_factory=set)
     """Ids of the tasks whose message was with a worker, not acknowledged, and was taken out; or would be."""
     left: dict[str, str] = field(default_factory=dict)

@@ -64,7 +64,8 @@ def remove_from_queue(
         result.left[queue] = "this user may not read it"
         return
     if removed:
-        result.removed[queue] = removed
+        result.removed[queue] = len(removed)
+        result.tasks.update(removed.values())
     if not all_read:
         result.left[queue] = "its messages were too large to read all of them in time"
 
@@ -117,9 +118,12 @@ def _value(text: str, kind: str | None) -> Any:
 
 def _fetch_and_remove(
     connection: Connection, queue: str, ids: Collection[str], until: float, *, dry_run: bool
-) -> tuple[int, bool]:
-    """How many messages were acknowledged, and whether all were read. Closing the channel puts the others back."""
-    found, size = list[str](), 0
+) -> tuple[dict[str, str], bool]:
+    """Delivery tag and task of each message that was acknowledged, and whether all were read.
+
+    Closing the channel puts the others back.
+    """
+    found, size = dict[str, str](), 0
     with connection.channel() as channel:
         for _ in range(MAX_READY):
             if time.monotonic() > until or size > _MAX_BYTES:
@@ -129,12 +133,12 @@ def _fetch_and_remove(
                 break
             size += len(message.body)
             headers = message.properties.get("application_headers") or {}
-            if str(headers.get("id")) in ids:
-                found.append(message.delivery_tag)
+            if (task := str(headers.get("id"))) in ids:
+                found[message.delivery_tag] = task
         return _acknowledge(channel, found, dry_run=dry_run), True
 
 
-def _acknowledge(channel: Any, tags: list[str], *, dry_run: bool) -> int:
-    for tag in () if dry_run else tags:
+def _acknowledge(channel: Any, found: dict[str, str], *, dry_run: bool) -> dict[str, str]:
+    for tag in () if dry_run else found:
         channel.basic_ack(tag)
-    return len(tags)
+    return found

@@ -68,9 +68,12 @@ def remove_messages(
             list_name: [raw for raw in _elements(client, list_name, budget) if _task_of(raw) in ids]
             for list_name in map(key, _list_names(queue, channel))
         }
-        removed = sum(_remove(client, name, messages, until, dry_run=dry_run) for name, messages in found.items())
+        removed = [
+            task for name, messages in found.items() for task in _remove(client, name, messages, until, dry_run=dry_run)
+        ]
         if removed:
-            result.removed[queue] = removed
+            result.removed[queue] = len(removed)
+            result.tasks.update(removed)
         if budget.spent:
             result.left[queue] = _NOT_ALL_READ
     return result
@@ -129,11 +132,12 @@ def _elements(client: Any, name: str, budget: _Budget) -> Iterator[bytes]:
         yield from messages
 
 
-def _remove(client: Any, name: str, messages: list[bytes], until: float, *, dry_run: bool) -> int:
-    """How many of the messages were removed from this list; a dry run counts those that are there."""
-    if dry_run:
-        return len(set(messages))
-    return sum(int(client.lrem(name, 1, raw)) for raw in dict.fromkeys(messages) if time.monotonic() < until)
+def _remove(client: Any, name: str, messages: list[bytes], until: float, *, dry_run: bool) -> Iterator[str]:
+    """The task of each message that was removed from this list; in a dry run, of each that is there."""
+    for raw in dict.fromkeys(messages):
+        task = _task_of(raw)
+        if task is not None and (dry_run or (time.monotonic() < until and client.lrem(name, 1, raw))):
+            yield task
 
 
 def _task_of(raw: bytes) -> str | None:

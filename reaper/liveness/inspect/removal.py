@@ -57,6 +57,7 @@ def remove_tasks(connection: Connection, request: InspectRequest) -> InspectRepl
         messages = broker.remove_messages(queues, ids, request.until - _END_SECONDS, dry_run=request.dry_run)
         still = {} if request.dry_run else _still_executing(control, executing, request.until)
     broker.close()
+    elsewhere = ids - executing.keys() - held - messages.tasks - messages.unacknowledged
     return InspectReply(
         removal=TaskRemoval(
             executing=len(executing),
@@ -65,7 +66,8 @@ def remove_tasks(connection: Connection, request: InspectRequest) -> InspectRepl
             removed=messages.removed,
             unacknowledged=len(messages.unacknowledged - executing.keys() - held),
             revoked_only=len(held - messages.unacknowledged),
-            left=messages.left,
+            # Where all of the tasks have been found, none of them is in a queue that could not be searched.
+            left=messages.left if elsewhere else {},
             workers=workers_that_replied(replies).total(),
         )
     )
