@@ -156,7 +156,7 @@ def reset_scheduler_state(force: bool = False, all_sources: bool = False, while_
 
     Without `force` it only reports what it would end. `all_sources` and `while_halted` are as for `reaper reset`.
     `summary` has how many were running and `ended`, `sources` what became of their Celery tasks. The audit events name
-    this task. Raises ReaperError when there is no such source, when none could be asked, and while the reaper is halted.
+    this task. Raises ReaperError when there is no such source, when none could be asked, and while a halt is in force.
     """
     settings = _settings()
     selected = [source for source in settings.sources.values() if all_sources is True or source.profile.is_vuls]

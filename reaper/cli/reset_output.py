@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
+from sqlalchemy import URL
 
 from reaper.cli.console import make_table, print_table, text_cell
 from reaper.common import messages
@@ -46,7 +47,7 @@ def print_overview(console: Console, plan: ResetPlan, *, dry_run: bool) -> None:
         )
     print_table(console, table)
     lines = [f"... and {plan.running - len(first)} more."] if plan.running > len(first) else []
-    lines += [*_task_lines(source.profile, plan.tasks, looked=True), f"To keep a copy first: {copy_command(source)}"]
+    lines += [*_task_lines(plan.tasks, looked=True), f"To keep a copy first: {copy_command(source)}"]
     if dry_run:
         lines.append("All of them would be ended, including live ones. Nothing was changed.")
     for line in lines:
@@ -66,12 +67,19 @@ def copy_command(source: Source) -> str:
     """A command that copies the tables that a reset changes. It asks for the password, if there is one."""
     url, tables = source.engine.url, _changed_tables(source.profile)
     if source.engine.dialect.name == "postgresql":
-        server = _options({"-h": url.host, "-p": url.port, "-U": url.username, "-d": url.database})
+        host, port = url.host or _parameter(url, "host"), url.port or _parameter(url, "port")
+        server = _options({"-h": host, "-p": port, "-U": url.username, "-d": url.database})
         words = ["pg_dump", *server, *(word for table in tables for word in ("-t", _pattern(table)))]
     else:
         server = _options({"-h": url.host, "-P": url.port, "-u": url.username})
         words = ["mariadb-dump", *server, "-p", url.database or "", *tables]
     return f"{shlex.join(words)} > before-reset-{source.name}.sql"
+
+
+def _parameter(url: URL, name: str) -> str | None:
+    """A parameter of a PostgreSQL URL. Several hosts are joined by commas, as pg_dump takes them."""
+    value = url.query.get(name)
+    return ",".join(value) if isinstance(value, tuple) else value
 
 
 def _options(values: Mapping[str, object]) -> Iterator[str]:
@@ -101,7 +109,7 @@ def result_lines(plan: ResetPlan, result: ResetResult | None, halt: HaltRecord |
         yield f"The reaper was {describe_halt(halt)} meanwhile."
     yield from bulk_summary(result.ended)
     if result.ended.reaped:
-        yield from _task_lines(plan.source.profile, result.tasks, looked=False)
+        yield from _task_lines(result.tasks, looked=False)
 
 
 def document(plan: ResetPlan, decision: ManualEnd, result: ResetResult | None, *, dry_run: bool) -> dict[str, object]:
@@ -128,15 +136,9 @@ def document(plan: ResetPlan, decision: ManualEnd, result: ResetResult | None, *
 # --- Celery tasks ----------------------------------------------------------------------------------------------------
 
 
-def _task_lines(profile: Profile, tasks: TaskRemoval | None, *, looked: bool) -> Iterator[str]:
+def _task_lines(tasks: TaskRemoval | None, *, looked: bool) -> Iterator[str]:
     """What became of the Celery tasks of the jobs; when they were only `looked` at, what would."""
-    if not profile.needs_broker:
-        return
     if tasks is None:
-        yield (
-            "No broker is configured (broker_url): tasks that workers execute go on, and messages stay in their queues."
-            " `celery -A APP purge` empties the queues."
-        )
         return
     if tasks.trouble is not None:
         yield f"{tasks.trouble}. Tasks that workers execute go on, and messages stay in their queues."

@@ -50,7 +50,7 @@ class ResetTarget:
 class ResetPlan:
     """What a reset of one source would end: how many jobs of each kind, and the first MAX_PREVIEWED, oldest first.
 
-    `tasks`: what would become of their Celery tasks; None for a profile without Celery tasks, or without a broker.
+    `tasks`: what would become of their Celery tasks; None for a profile without Celery tasks.
     """
 
     source: Source

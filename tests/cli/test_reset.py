@@ -42,7 +42,7 @@ def test_reset_without_a_terminal_needs_the_name_and_says_so_in_one_line(reaper:
     before = protea.dump()
     result = reaper("reset", "--source", "main")
     assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "")
-    assert result.stderr == "reaper: standard input is not a terminal: use --confirm main, or --dry-run to look\n"
+    assert result.stderr == "reaper: standard input is not a terminal: use --yes, or --dry-run to look\n"
     assert protea.dump() == before
 
 
