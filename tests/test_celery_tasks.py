@@ -12,6 +12,7 @@ from celery import Celery
 
 from reaper import celery_tasks
 from reaper.errors import ReaperError
+from reaper.memory import HaltRecord, Memory
 from tests.support.brokers import ProcessGroup, RedisServer, redis_server
 from tests.support.commands import environment
 from tests.support.protea import HOUR, MINUTE, Protea
@@ -81,7 +82,7 @@ def test_stuck_jobs_are_reported_and_cleared_and_living_jobs_spared(worker: Reap
     assert protea.status(stuck) == "running"
     cleared = worker.ask("clear_stuck_scheduler_jobs")
     assert cleared["summary"] == {
-        "total_stuck_jobs": 1, "cleared": 1, "spared": 1, "dry_run": False, "max_age_hours": 2,
+        "total_stuck_jobs": 1, "cleared": 1, "spared": 1, "dry_run": False, "max_age_hours": 2, "halted": None,
     }  # fmt: skip
     assert cleared["errors"] == {} and cleared["sources"]["default"]["outcome"] == "done"
     assert [protea.status(job) for job in (stuck, alive, young)] == ["failed", "running", "running"]
@@ -108,14 +109,35 @@ def test_finished_jobs_are_cleaned_up(worker: ReaperWorker, protea: Protea) -> N
 
 def test_reset_task_reports_first_and_ends_all_jobs_when_forced(worker: ReaperWorker, protea: Protea) -> None:
     jobs = [protea.job(age=MINUTE, operation=operation) for operation in ("embed", "embed", "align")]
-    result = worker.ask("reset_scheduler_state")
-    assert result["summary"] == {"total_running": 3, "ended": 0, "force": False}
-    assert result["sources"]["default"]["kinds"] == [["embed", 2], ["align", 1]]
+    with pytest.raises(Exception, match="all_sources=True"):
+        worker.ask("reset_scheduler_state", force=True)
+    looked = worker.ask("reset_scheduler_state", all_sources=True)
+    assert looked["summary"] == {"total_running": 3, "ended": 0, "force": False}
+    assert looked["sources"]["default"]["kinds"] == [["embed", 2], ["align", 1]]
     assert {protea.status(job) for job in jobs} == {"running"}
-    assert worker.ask("reset_scheduler_state", force=True)["summary"]["ended"] == 3
+    assert worker.ask("reset_scheduler_state", force=True, all_sources=True)["summary"]["ended"] == 3
     assert {protea.status(job) for job in jobs} == {"failed"}
     [audit] = protea.audits(jobs[0])
     assert audit["fields"]["reason"] == "ManualTimeout" and audit["fields"]["operator"].startswith("Celery task ")
+
+
+def test_halt_in_the_state_directory_of_the_worker_holds_clear_and_reset(
+    redis: RedisServer, tmp_path: Path, protea: Protea
+) -> None:
+    job = protea.job(age=3 * HOUR)
+    worker = ReaperWorker(redis, tmp_path, REAPER_DATABASE_URL=protea.url, REAPER_STATE_DIR=str(tmp_path / "state"))
+    try:
+        Memory.open(tmp_path / "state").halt.save(HaltRecord("alice", "look first"))
+        held = worker.ask("clear_stuck_scheduler_jobs")
+        assert held["summary"]["cleared"] == 0 and held["summary"]["halted"] == "halted by alice (look first)"
+        assert held["sources"]["default"]["outcome"] == "halted"
+        with pytest.raises(Exception, match="halted by alice"):
+            worker.ask("reset_scheduler_state", force=True, all_sources=True)
+        assert worker.ask("reset_scheduler_state", all_sources=True)["summary"]["total_running"] == 1
+        assert protea.status(job) == "running"
+        assert worker.ask("clear_stuck_scheduler_jobs", while_halted=True)["summary"]["cleared"] == 1
+    finally:
+        worker.close()
 
 
 def test_settings_are_read_again_by_each_task(redis: RedisServer, tmp_path: Path, protea: Protea) -> None:
@@ -137,8 +159,9 @@ def test_settings_are_read_again_by_each_task(redis: RedisServer, tmp_path: Path
         assert cleared["summary"]["cleared"] == 1 and cleared["errors"].keys() == {"down"}
         config.write_text('[sources.down]\ndatabase_url = "postgresql://someone:geheim@127.0.0.1:1/x"\n')
         for task in NAMES:
+            arguments = {"all_sources": True} if task == "reset_scheduler_state" else {}
             with pytest.raises(Exception, match="source down: "):
-                worker.ask(task)
+                worker.ask(task, **arguments)
     finally:
         worker.close()
 

@@ -63,12 +63,12 @@ class Memory:
 def kept_halt(state_dir: Path | None) -> Callable[[], HaltRecord | None]:
     """For a process beside the daemon: a function that returns the halt that is kept in this directory now.
 
-    It makes no directory and no file. A directory that this process may not read counts as a halt, for there may be
-    one. Without a state directory there is none.
+    It makes no directory, and no file but in place of a damaged one. What cannot be read counts as a halt, for there
+    may be one. Without a state directory there is none.
     """
     if state_dir is None:
         return lambda: None
-    store = HaltStore(StateFile(state_dir / FILE), state_dir / LEGACY_FILE)
+    store = HaltStore(StateFile(state_dir / FILE, after_loss=save_unknown_halt), state_dir / LEGACY_FILE)
 
     def read() -> HaltRecord | None:
         try:

@@ -66,7 +66,10 @@ class HaltGuard:
     def require_none(self) -> None:
         """Raises Halted, which says who has halted it, why, and what passes."""
         if (halt := self.current) is not None:
-            raise Halted(f"{describe_halt(halt)}: nothing was changed")
+            raise Halted(
+                f"{describe_halt(halt)}: nothing was changed. `reaper restart` ends the halt; --while-halted passes it "
+                '(over HTTP "while_halted": true)'
+            )
 
 
 def halt_guard(settings: Settings, *, while_halted: bool) -> HaltGuard:

@@ -41,13 +41,14 @@ def test_clear_without_a_terminal_refuses_in_one_line(reaper: Reaper, protea: Pr
     result = reaper("clear")
     assert (result.exit_code, result.stdout) == (exit_codes.USAGE, "")
     assert result.stderr.startswith("reaper: standard input is not a terminal") and len(result.stderr.splitlines()) == 1
-    assert "--force" in reaper.json("clear", code=exit_codes.USAGE)["error"]
+    assert "--yes" in reaper.json("clear", code=exit_codes.USAGE)["error"]
     assert protea.status(job) == "running"
 
 
-def test_clear_with_force_does_not_ask(reaper: Reaper, protea: Protea) -> None:
+@pytest.mark.parametrize("option", ["--force", "--yes"])
+def test_clear_with_force_or_yes_does_not_ask(reaper: Reaper, protea: Protea, option: str) -> None:
     job = protea.stale()
-    assert "Reaped 1 stale job(s)." in reaper("clear", "--force").stdout
+    assert "Reaped 1 stale job(s)." in reaper("clear", option).stdout
     assert protea.status(job) == "failed"
 
 

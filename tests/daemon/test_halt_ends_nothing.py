@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -14,9 +15,11 @@ import pytest
 from reaper.config import load
 from reaper.daemon import main as process
 from reaper.daemon import startup_recovery
+from reaper.errors import Halted
 from reaper.liveness import LivenessReport
 from reaper.memory import HaltRecord, Memory
 from reaper.model import Outcome, ReapedJob
+from reaper.operations.guards import GuardPasses
 from reaper.profile import resolve
 from reaper.scheduling.scheduled_purge import ScheduledPurge
 from reaper.scheduling.source_runner import SourceRunner
@@ -164,7 +167,7 @@ def test_halt_ends_a_purge_after_its_batch(protea: Protea) -> None:
 
 
 def test_clearing_and_cleanup_that_began_before_a_halt_end_with_it(protea: Protea, tmp_path: Path) -> None:
-    """Those that begin after it are meant: who halts it may do so to clear up by hand."""
+    """Those that begin after it are refused, unless they say that they are meant."""
     with started(protea, tmp_path) as daemon:
         jobs = [protea.stale() for _ in range(2)]
         admin_actions, who = daemon.service.actions, Caller("alice", "127.0.0.1:1")
@@ -172,9 +175,14 @@ def test_clearing_and_cleanup_that_began_before_a_halt_end_with_it(protea: Prote
         daemon.supervisor.halt(ALICE)
         assert [report.outcome for report in clearing] == [Outcome.HALTED]
         assert {protea.status(job) for job in jobs} == {"running"}
-        assert [report.reaped for report in admin_actions.clear(1, dry_run=False, who=who)] == [2]
+        for begun in (admin_actions.clear, partial(admin_actions.cleanup, "main")):
+            with pytest.raises(Halted, match="halted by"):
+                begun(60, dry_run=False, who=who)
+        assert admin_actions.cleanup("main", 60, dry_run=True, who=who).found == 2
+        meant = GuardPasses(while_halted=True)
+        assert [report.reaped for report in admin_actions.clear(1, dry_run=False, who=who, passes=meant)] == [2]
         protea.stale()
-        assert admin_actions.cleanup("main", 60, dry_run=False, who=who).count == 1
+        assert admin_actions.cleanup("main", 60, dry_run=False, who=who, passes=meant).count == 1
 
 
 def test_cleanup_that_works_when_it_is_halted_ends_after_its_batch(protea: Protea, tmp_path: Path) -> None:

@@ -49,14 +49,23 @@ def test_two_releases_at_once_let_the_same_jobs_through_once(daemon: ApiDaemon, 
     assert (count(jobs, "failed"), count(jobs, "running")) == (60, 55)
 
 
-def test_halt_stops_a_clearing_that_was_begun_before_it_and_no_other(daemon: ApiDaemon, jobs: Protea) -> None:
+def test_halt_holds_clearings_but_for_those_that_say_so_and_stops_what_was_begun_before_it(
+    daemon: ApiDaemon, jobs: Protea
+) -> None:
     daemon.api.post("/api/supervisor/halt")
     many(jobs, 40)
     slow(jobs, 0.01, "ROW")
-    task = daemon.api.post("/api/admin/clear-stuck-jobs", {"max_age_hours": 2}).json["task_id"]
+    for path in ("/api/admin/clear-stuck-jobs", "/api/executions/cleanup"):
+        refused = daemon.api.post(path, {})
+        assert refused.status == 409 and "halted by" in refused.detail and "while_halted" in refused.detail
+    assert daemon.api.post("/api/executions/cleanup", {"dry_run": True}).json["cancelled_count"] == 40
+    assert count(jobs, "failed") == 0
+    meant = {"max_age_hours": 2, "while_halted": True}
+    task = daemon.api.post("/api/admin/clear-stuck-jobs", meant).json["task_id"]
     path = f"/api/admin/clear-stuck-jobs/{task}"
     wait_until(lambda: daemon.api.get(path).json["status"] == "done", "its end")
-    assert count(jobs, "failed") == 40, "who has halted the schedule may clear up by hand"
+    assert count(jobs, "failed") == 40, "an operator who has halted the schedule may clear up by hand"
+    daemon.api.post("/api/supervisor/restart")
     many(jobs, 400)
     jobs.connection.execute(  # as many that live: the breaker holds what is more than half of all
         "INSERT INTO job (operation, queue_name, status, started_at)"
@@ -260,7 +269,9 @@ def test_cleanup_that_the_breaker_holds_cancels_nothing_and_says_why(daemon: Api
     answered = daemon.api.post("/api/executions/cleanup", {}).json
     assert (answered["cancelled_count"], answered["execution_ids"]) == (0, [])
     assert "Held by the breaker: 60 of 60 running jobs fell silent" in answered["notes"][0]
+    assert daemon.api.post("/api/executions/cleanup", {"release": 59}).json["cancelled_count"] == 0
     assert count(jobs, "failed") == 0
+    assert daemon.api.post("/api/executions/cleanup", {"release": 60}).json["cancelled_count"] == 60
 
 
 @pytest.mark.parametrize("body", [{"older_than_minutes": 0}, {"older_than_minutes": 2**64}, {"dry_run": "no"}])
