@@ -14,7 +14,7 @@ from kombu import Connection
 
 from reaper.cli import exit_codes
 from reaper.dev.postgres.binaries import installed_programs
-from tests.support.brokers import Broker, RabbitServer, RedisServer, Staff, rabbit_server, redis_server
+from tests.support.brokers import Broker, CeleryCluster, RabbitServer, RedisServer, rabbit_server, redis_server
 from tests.support.commands import AWAY, Reaper
 from tests.support.protea import MINUTE, Protea
 from tests.support.terminals import typed
@@ -56,11 +56,11 @@ def database_server(request: pytest.FixtureRequest) -> Iterator[Database]:
 class Runs(VulsWorld):
     """Runs whose tasks are in Celery's queue, and the files that say which of them have begun."""
 
-    staff: Staff
+    cluster: CeleryCluster
 
     def add(self, task: str, status: str = "pending") -> str:
         return str(
-            self.hand.one(
+            self.session.one(
                 "INSERT INTO task_runs (scheduled_task_id, celery_task_id, status, created_at, started_at)"
                 " VALUES (7, %s, %s, now(), CASE WHEN %s = 'running' THEN now() END) RETURNING id",
                 task,
@@ -71,30 +71,30 @@ class Runs(VulsWorld):
 
     def send(self, name: str, *, with_run: bool = True) -> str:
         """A task that waits; the id of its run."""
-        task = self.staff.send("linger", str(self.track(name)))
+        task = self.cluster.send("linger", str(self.track(name)))
         return self.add(task) if with_run else task
 
     def track(self, name: str) -> Path:
-        return self.staff.folder / f"task-{name}"
+        return self.cluster.folder / f"task-{name}"
 
     def begun(self, *names: str) -> list[str]:
         return [name for name in names if self.track(name).exists()]
 
     def finish(self, *names: str) -> None:  # type: ignore[override]
         for name in names:
-            (self.staff.folder / f"task-{name}.done").touch()
+            (self.cluster.folder / f"task-{name}.done").touch()
 
     def statuses(self) -> dict[str, str]:
-        return {str(id_): status for id_, status in self.hand.ask("SELECT id, status FROM task_runs ORDER BY id")}
+        return {str(id_): status for id_, status in self.session.ask("SELECT id, status FROM task_runs ORDER BY id")}
 
     def schedule_statuses(self) -> dict[str, str | None]:
-        return dict(self.hand.ask("SELECT name, last_status FROM scheduled_tasks ORDER BY name"))
+        return dict(self.session.ask("SELECT name, last_status FROM scheduled_tasks ORDER BY name"))
 
 
 @pytest.fixture
-def runs(database_server: Database, staff: Staff) -> Iterator[Runs]:
+def runs(database_server: Database, cluster: CeleryCluster) -> Iterator[Runs]:
     with Runs.create(database_server) as world:
-        world.staff = staff
+        world.cluster = cluster
         yield world
 
 
@@ -109,7 +109,7 @@ def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: Runs) -> Reape
 def sources(runs: Runs, *names: str, **more: str) -> str:
     """The configuration of these sources, and of others whose text is given."""
     shared = (
-        f'broker_url = "{runs.staff.broker.url}"\nqueues = ["{runs.staff.queue}"]\nbroker_deadline_seconds = "6s"\n'
+        f'broker_url = "{runs.cluster.broker.url}"\nqueues = ["{runs.cluster.queue}"]\nbroker_deadline_seconds = "6s"\n'
     )
     profiles = {"runs": "vuls", "schedules": "vuls-schedule"}
     tables = [
@@ -122,8 +122,8 @@ def sources(runs: Runs, *names: str, **more: str) -> str:
 
 
 def test_live_task_is_terminated_and_waiting_ones_never_run(reaper: Reaper, runs: Runs) -> None:
-    worker = runs.staff.start_worker(CHORES_PREFETCH="1")
-    running = runs.staff.start_task()
+    worker = runs.cluster.start_worker(CHORES_PREFETCH="1")
+    running = runs.cluster.start_task()
     live = runs.add(running.id, "running")
     ended = [runs.send(name) for name in ("reserved", "second", "third")]
     other = runs.send("other", with_run=False)
@@ -145,33 +145,33 @@ def test_emergency_procedure_of_the_document_leaves_nothing_that_runs_after_the_
     reaper: Reaper, runs: Runs
 ) -> None:
     """Stop all workers, `reset --force`, start the workers."""
-    worker = runs.staff.start_worker(CHORES_PREFETCH="1")
-    running = runs.staff.start_task()
+    worker = runs.cluster.start_worker(CHORES_PREFETCH="1")
+    running = runs.cluster.start_task()
     ended = [runs.add(running.id, "running"), *(runs.send(name) for name in ("reserved", "second", "third"))]
     runs.send("other", with_run=False)
     wait_until(lambda: running.alive, "it is executed")
     worker.kill()
-    wait_until(lambda: settled(runs.staff), "the broker has noticed")
+    wait_until(lambda: settled(runs.cluster), "the broker has noticed")
     tasks = reaper.json("reset", "--dry-run")["sources"][0]["tasks"]
     # RabbitMQ has put back what the worker had reserved.
-    expected = (3, 0) if isinstance(runs.staff.broker, RabbitServer) else (2, 1)
-    assert (tasks["removed"], tasks["unacknowledged"]) == ({runs.staff.queue: expected[0]}, expected[1])
+    expected = (3, 0) if isinstance(runs.cluster.broker, RabbitServer) else (2, 1)
+    assert (tasks["removed"], tasks["unacknowledged"]) == ({runs.cluster.queue: expected[0]}, expected[1])
     result = reaper("reset", "--force")
     assert result.exit_code == 0 and "Ended 4 job(s) in source runs.\n" in result.stdout, result.output
     assert "No worker answered. Workers that are started run what is left in the queues" in result.stdout
     assert runs.statuses() == dict.fromkeys(ended, "failed")
-    runs.staff.start_worker()
+    runs.cluster.start_worker()
     wait_until(lambda: runs.begun("other"), "the task without a run is executed")
     assert runs.begun("reserved", "second", "third") == []
     runs.finish("other")
 
 
-def settled(staff: Staff) -> bool:
+def settled(cluster: CeleryCluster) -> bool:
     """Whether the broker has taken back what a killed worker had; Redis never does by itself."""
-    if isinstance(staff.broker, RedisServer):
+    if isinstance(cluster.broker, RedisServer):
         return True
-    with Connection(staff.broker.url) as connection, connection.channel() as channel:
-        _, ready, consumers = channel.queue_declare(staff.queue, passive=True)
+    with Connection(cluster.broker.url) as connection, connection.channel() as channel:
+        _, ready, consumers = channel.queue_declare(cluster.queue, passive=True)
         return (ready, consumers) == (4, 0)
 
 
@@ -186,9 +186,9 @@ def test_run_whose_row_is_locked_keeps_its_message_and_is_named(reaper: Reaper, 
         worker.ask("SELECT id FROM task_runs WHERE id = %s FOR UPDATE", held)
         document = reaper.json("reset", "--source", "runs", "--yes")
         worker.rollback()
-    assert (document["ended"], document["locked"], document["tasks"]["removed"]) == (1, [held], {runs.staff.queue: 1})
+    assert (document["ended"], document["locked"], document["tasks"]["removed"]) == (1, [held], {runs.cluster.queue: 1})
     assert runs.statuses() == {held: "pending", other: "failed"}
-    runs.staff.start_worker()
+    runs.cluster.start_worker()
     wait_until(lambda: runs.begun("held"), "the held run's task is executed")
     assert runs.begun("ended") == []
     runs.finish("held")
@@ -199,7 +199,7 @@ def test_transition_is_committed_before_any_message_is_touched_and_a_broker_that
     reaper: Reaper, runs: Runs
 ) -> None:
     run = runs.send("waiting")
-    reaper.configure(sources(runs, "runs").replace(runs.staff.broker.url, "redis://:geheim@127.0.0.1:1/0"))
+    reaper.configure(sources(runs, "runs").replace(runs.cluster.broker.url, "redis://:geheim@127.0.0.1:1/0"))
     looked = reaper("reset", "--dry-run")
     assert "broker 127.0.0.1:1: " in looked.stdout and "messages stay in their queues" in looked.stdout
     result = reaper("reset", "--force")
@@ -211,17 +211,17 @@ def test_transition_is_committed_before_any_message_is_touched_and_a_broker_that
 @over_redis
 def test_refused_transition_keeps_its_message(reaper: Reaper, runs: Runs) -> None:
     kept, ended = runs.send("kept"), runs.send("ended")
-    runs.hand.do(
+    runs.session.do(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN RAISE check_violation USING MESSAGE = 'not this one'; END $$"
     )
-    runs.hand.do(
+    runs.session.do(
         f"CREATE TRIGGER refuse BEFORE UPDATE ON task_runs FOR EACH ROW WHEN (OLD.id = {kept})"
         " EXECUTE FUNCTION refuse()"
     )
     document = reaper.json("reset", "--source", "runs", "--force", code=exit_codes.FAILED)
     assert [failure["key"] for failure in document["failures"]] == [kept] and document["ended"] == 1
-    assert document["tasks"]["removed"] == {runs.staff.queue: 1}
+    assert document["tasks"]["removed"] == {runs.cluster.queue: 1}
     assert runs.statuses() == {kept: "pending", ended: "failed"}
 
 
@@ -233,8 +233,8 @@ def test_refused_transition_keeps_its_message(reaper: Reaper, runs: Runs) -> Non
 def test_reset_without_a_source_ends_runs_and_schedules_after_one_question_with_their_counts(
     reaper: Reaper, runs: Runs
 ) -> None:
-    runs.hand.do("UPDATE scheduled_tasks SET last_status = 'running', last_run_at = now() WHERE id = 7")
-    runs.hand.do(
+    runs.session.do("UPDATE scheduled_tasks SET last_status = 'running', last_run_at = now() WHERE id = 7")
+    runs.session.do(
         "INSERT INTO scheduled_tasks (name, task_type, last_status) VALUES ('idle', 'scan', 'success'),"
         " ('orphan', 'scan', 'running')"
     )
@@ -302,12 +302,12 @@ def test_nothing_is_reset_while_one_of_the_sources_cannot_be_counted(reaper: Rea
 @over_redis
 def test_run_that_is_added_after_the_count_is_not_ended(reaper: Reaper, runs: Runs) -> None:
     first = runs.send("first")
-    runs.hand.do(
+    runs.session.do(
         "CREATE FUNCTION another() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         " INSERT INTO task_runs (scheduled_task_id, celery_task_id, status) VALUES (7, 'late', 'pending');"
         " RETURN NEW; END $$"
     )
-    runs.hand.do("CREATE TRIGGER another AFTER UPDATE ON task_runs FOR EACH ROW EXECUTE FUNCTION another()")
+    runs.session.do("CREATE TRIGGER another AFTER UPDATE ON task_runs FOR EACH ROW EXECUTE FUNCTION another()")
     document = reaper.json("reset", "--source", "runs", "--force")
     assert (document["running"], document["ended"]) == (1, 1)
     assert sorted(runs.statuses().values()) == ["failed", "pending"] and runs.statuses()[first] == "failed"
