@@ -37,7 +37,7 @@ class SourceBusy(ReaperError):
     """The source is being swept, or another command works on it."""
 
 
-class Halted(ReaperError):
+class HaltInForce(ReaperError):
     """An operator has halted the reaper, so that it ends nothing."""
 
 

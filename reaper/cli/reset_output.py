@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
-from sqlalchemy import URL
 
 from reaper.cli.console import make_table, print_table, text_cell
 from reaper.common import messages
 from reaper.common.terminal import shown
+from reaper.database.dump_command import dump_command
 from reaper.liveness import TaskRemoval
 from reaper.memory import HaltRecord
 from reaper.operations.end_in_batches import BulkResult, bulk_summary
 from reaper.operations.fail import ManualEnd
 from reaper.operations.guards import describe_halt
 from reaper.operations.reset import ResetPlan, ResetResult
-from reaper.profile import Profile
 from reaper.source import Source
-
-_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
-
 
 # --- before ----------------------------------------------------------------------------------------------------------
 
@@ -64,37 +58,10 @@ def question(plans: Sequence[ResetPlan], named: str | None) -> tuple[str, str]:
 
 
 def copy_command(source: Source) -> str:
-    """A command that copies the tables that a reset changes. It asks for the password, if there is one."""
-    url, tables = source.engine.url, _changed_tables(source.profile)
-    if source.engine.dialect.name == "postgresql":
-        host, port = url.host or _parameter(url, "host"), url.port or _parameter(url, "port")
-        server = _options({"-h": host, "-p": port, "-U": url.username, "-d": url.database})
-        words = ["pg_dump", *server, *(word for table in tables for word in ("-t", _pattern(table)))]
-    else:
-        server = _options({"-h": url.host, "-P": url.port, "-u": url.username})
-        words = ["mariadb-dump", *server, "-p", url.database or "", *tables]
-    return f"{shlex.join(words)} > before-reset-{source.name}.sql"
-
-
-def _parameter(url: URL, name: str) -> str | None:
-    """A parameter of a PostgreSQL URL. Several hosts are joined by commas, as pg_dump takes them."""
-    value = url.query.get(name)
-    return ",".join(value) if isinstance(value, tuple) else value
-
-
-def _options(values: Mapping[str, object]) -> Iterator[str]:
-    for option, value in values.items():
-        if value is not None:
-            yield from (option, str(value))
-
-
-def _changed_tables(profile: Profile) -> list[str]:
-    return list(dict.fromkeys([profile.jobs.table, *(step.table for step in profile.actions["fail"].also)]))
-
-
-def _pattern(table: str) -> str:
-    """pg_dump folds a name to small letters unless it is quoted."""
-    return ".".join(part if _PLAIN_NAME.fullmatch(part) else f'"{part}"' for part in table.split("."))
+    """A command that keeps a copy of the tables that a reset changes."""
+    steps = source.profile.actions["fail"].also
+    tables = dict.fromkeys([source.profile.jobs.table, *(step.table for step in steps)])
+    return dump_command(source.engine.url, tables, f"before-reset-{source.name}.sql")
 
 
 # --- after -----------------------------------------------------------------------------------------------------------

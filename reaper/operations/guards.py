@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from reaper.config import Settings
-from reaper.errors import Halted
+from reaper.errors import HaltInForce
 from reaper.memory import HaltRecord, kept_halt
 from reaper.operations.sources import new_downtime_tracker
 from reaper.staleness.downtime import DowntimeTracker
@@ -64,9 +64,9 @@ class HaltGuard:
         return self.current is not None
 
     def require_none(self) -> None:
-        """Raises Halted, which says who has halted it, why, and what passes."""
+        """Raises HaltInForce, which says who has halted it, why, and what passes."""
         if (halt := self.current) is not None:
-            raise Halted(
+            raise HaltInForce(
                 f"{describe_halt(halt)}: nothing was changed. `reaper restart` ends the halt; --while-halted passes it "
                 '(over HTTP "while_halted": true)'
             )

@@ -96,7 +96,7 @@ class AdminActions:
     ) -> cleanup_operation.CleanupResult:
         """End the jobs that are that old and silent for as long. At most NAMED of them are named.
 
-        Raises NoSuchSource, SourceBusy, Halted, DatabaseUnavailable, ReaperError.
+        Raises NoSuchSource, SourceBusy, HaltInForce, DatabaseUnavailable, ReaperError.
         """
         halt = self._halt_guard(passes, dry_run=dry_run)
         limit = Threshold(minutes * 60.0, "older_than_minutes")
@@ -116,7 +116,7 @@ class AdminActions:
         self, hours: float, *, dry_run: bool, who: Caller, passes: GuardPasses = NO_PASSES
     ) -> Iterator[SweepReport]:
         """A sweep of every source with this timeout, and a stall window that is no longer. The report of a source that
-        cannot be swept is a failed one. Raises Halted.
+        cannot be swept is a failed one. Raises HaltInForce.
         """
         halt = self._halt_guard(passes, dry_run=dry_run)
         limit = Threshold(hours * 3600, "max_age_hours")
@@ -134,11 +134,11 @@ class AdminActions:
             return failed_report(name, str(error))
 
     def require_not_halted(self, passes: GuardPasses) -> None:
-        """Raises Halted where a halt would hold what these passes let begin."""
+        """Raises HaltInForce where a halt would hold what these passes let begin."""
         self._halt_guard(passes, dry_run=False)
 
     def _halt_guard(self, passes: GuardPasses, *, dry_run: bool) -> HaltGuard:
-        """The guard for what begins now. Raises Halted, but not for a dry run."""
+        """The guard for what begins now. Raises HaltInForce, but not for a dry run."""
         switch = self._supervisor.halt_switch
         guard = HaltGuard(lambda: switch.current, while_halted=passes.while_halted)
         if not dry_run:

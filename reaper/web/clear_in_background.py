@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import structlog
 
-from reaper.errors import Halted, ReaperError, SourceBusy
+from reaper.errors import HaltInForce, ReaperError, SourceBusy
 from reaper.model import AuditRecord, SweepReport
 from reaper.operations.guards import NO_PASSES, GuardPasses
 from reaper.web.guard.tokens import Caller
@@ -62,7 +62,10 @@ class ClearTasks:
         self._tasks: OrderedDict[str, BackgroundClear] = OrderedDict()
 
     def submit(self, hours: float, who: Caller, *, dry_run: bool, passes: GuardPasses = NO_PASSES) -> BackgroundClear:
-        """Start one; it is FAILED already when it cannot start. Raises SourceBusy while another one works, Halted."""
+        """Start one; it is FAILED already when it cannot start.
+
+        Raises SourceBusy while another one works, HaltInForce.
+        """
         if not dry_run:
             self._service.actions.require_not_halted(passes)
         with self._lock:
@@ -101,7 +104,7 @@ class ClearTasks:
             errors = [f"source {report.source}: {report.error}" for report in task.reports if report.error]
             if errors and len(errors) == len(task.reports):
                 task.error = "; ".join(errors)
-        except Halted as halted:  # since it was submitted
+        except HaltInForce as halted:  # since it was submitted
             task.error = str(halted)
         except Exception as defect:  # noqa: BLE001  the client that waits for the task learns of it
             _log.exception("Reaper met a defect while it cleared jobs.")

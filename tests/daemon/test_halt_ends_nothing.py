@@ -15,7 +15,7 @@ import pytest
 from reaper.config import load
 from reaper.daemon import main as process
 from reaper.daemon import startup_recovery
-from reaper.errors import Halted
+from reaper.errors import HaltInForce
 from reaper.liveness import LivenessReport
 from reaper.memory import HaltRecord, Memory
 from reaper.model import Outcome, ReapedJob
@@ -176,7 +176,7 @@ def test_clearing_and_cleanup_that_began_before_a_halt_end_with_it(protea: Prote
         assert [report.outcome for report in clearing] == [Outcome.HALTED]
         assert {protea.status(job) for job in jobs} == {"running"}
         for begun in (admin_actions.clear, partial(admin_actions.cleanup, "main")):
-            with pytest.raises(Halted, match="halted by"):
+            with pytest.raises(HaltInForce, match="halted by"):
                 begun(60, dry_run=False, who=who)
         assert admin_actions.cleanup("main", 60, dry_run=True, who=who).found == 2
         meant = GuardPasses(while_halted=True)

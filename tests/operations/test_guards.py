@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reaper.config import load
-from reaper.errors import Halted
+from reaper.errors import HaltInForce
 from reaper.memory import HaltRecord, Memory, kept_halt
 from reaper.memory.halt import LEGACY_FILE
 from reaper.operations.guards import HaltGuard, halt_guard
@@ -24,7 +24,7 @@ def test_every_halt_of_a_daemon_holds_and_its_end_frees(tmp_path: Path, persiste
     assert not guard.holds()
     switch.set(HaltRecord("alice", "look first", persistent))
     assert guard.holds()
-    with pytest.raises(Halted, match=r"halted by alice \(look first\): nothing was changed"):
+    with pytest.raises(HaltInForce, match=r"halted by alice \(look first\): nothing was changed"):
         guard.require_none()
     switch.clear()
     guard.require_none()

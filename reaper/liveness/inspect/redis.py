@@ -18,17 +18,15 @@ and still executes (https://github.com/celery/celery/issues/8417), or was cut of
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import redis
 from kombu import Connection
 
 from reaper.liveness.inspect.broker import QueuedMessages, RemovedMessages
-from reaper.liveness.inspect.redis_removal import bound_queues, remove_messages
+from reaper.liveness.inspect.redis_removal import ReadBudget, bound_queues, remove_messages
 
 _CHUNK = 200
 # More than workers prefetch and a queue usually has. The messages of a longer backlog are not read one by one.
@@ -36,24 +34,6 @@ _MAX_MESSAGES = 20_000
 _MAX_BYTES = 64 * 2**20
 # Which priorities are in use is in the workers' configuration (`priority_steps`): read all.
 _PRIORITIES = range(1, 10)
-
-
-@dataclass(slots=True)
-class _Budget:
-    """How much may still be read, and until when."""
-
-    until: float
-    messages: int = _MAX_MESSAGES
-    size: int = _MAX_BYTES
-
-    def spend(self, messages: Iterable[bytes]) -> None:
-        for message in messages:
-            self.messages -= 1
-            self.size -= len(message)
-
-    @property
-    def spent(self) -> bool:
-        return self.messages <= 0 or self.size <= 0 or time.monotonic() > self.until
 
 
 class Redis:
@@ -70,7 +50,7 @@ class Redis:
 
     def read_queues(self, queues: Iterable[str], until: float) -> QueuedMessages:
         """As `Broker.read_queues`."""
-        queues, budget, messages = set(queues), _Budget(until), QueuedMessages()
+        queues, budget, messages = set(queues), ReadBudget(until, _MAX_MESSAGES, _MAX_BYTES), QueuedMessages()
         all_read = all(self._read(raw, messages) for raw in self._unacknowledged(budget))
         if not all_read or budget.spent:
             # A message that was not read may belong to any queue.
@@ -118,7 +98,7 @@ class Redis:
     def _key(self, name: str) -> str:
         return f"{self._channel.global_keyprefix}{name}"
 
-    def _unacknowledged(self, budget: _Budget) -> Iterator[bytes]:
+    def _unacknowledged(self, budget: ReadBudget) -> Iterator[bytes]:
         """The values of the hash `unacked`, each `[message, exchange, routing key]`."""
         cursor = None
         while cursor != 0 and not budget.spent:
@@ -128,7 +108,7 @@ class Redis:
             budget.spend(messages.values())
             yield from messages.values()
 
-    def _queued(self, queue: str, budget: _Budget) -> Iterator[bytes]:
+    def _queued(self, queue: str, budget: ReadBudget) -> Iterator[bytes]:
         """The messages of a queue's lists, the newest first.
 
         Messages only move towards the end of a list, which is read last, so that none is missed.

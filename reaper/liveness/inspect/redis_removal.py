@@ -6,7 +6,7 @@ and leaves the order of the others. What others can do between two commands:
 - A producer pushes a message at the head: the positions behind it move towards the end. The reading goes in that
   direction, so a message may be read twice and none is missed.
 - A worker pops a message that was read: LREM finds nothing, and it is not counted. The worker that took it has been
-  told to revoke it before the reading began.
+  got the command to revoke it before the reading began.
 - A worker that stops, or finds that another one's time is up, puts unacknowledged messages back, with other bytes
   (`redelivered`). Those are looked at first, so one that is put back meanwhile is found in its list. What kombu watches
   while it does that (`unacked`) is what is removed, so no message is in both places.
@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from reaper.liveness.inspect.broker import RemovedMessages
@@ -33,6 +34,24 @@ _READING_SHARE = 0.7
 _SCANNING_SHARE = 0.3
 
 _NOT_ALL_READ = "it has too many messages to read them all"
+
+
+@dataclass(slots=True)
+class ReadBudget:
+    """How much may still be read, and until when on the monotonic clock."""
+
+    until: float
+    messages: int
+    size: int
+
+    def spend(self, messages: Iterable[bytes]) -> None:
+        for message in messages:
+            self.messages -= 1
+            self.size -= len(message)
+
+    @property
+    def spent(self) -> bool:
+        return self.messages <= 0 or self.size <= 0 or time.monotonic() > self.until
 
 
 def bound_queues(client: Any, key: Callable[[str], str], channel: Any, until: float) -> set[str]:
@@ -59,7 +78,7 @@ def remove_messages(
 ) -> RemovedMessages:
     """Remove the messages of these tasks from the queues, and those that were delivered and not acknowledged."""
     result = RemovedMessages()
-    budget = _Budget(_share_of(until, _READING_SHARE))
+    budget = ReadBudget(_share_of(until, _READING_SHARE), _MAX_MESSAGES, _MAX_BYTES)
     # First, for from there a message goes back into its queue.
     result.unacknowledged = _remove_unacknowledged(client, key, channel, ids, budget, dry_run=dry_run)
     for queue in sorted(queues):
@@ -79,29 +98,13 @@ def remove_messages(
     return result
 
 
-class _Budget:
-    """How much may still be read, and until when."""
-
-    def __init__(self, until: float) -> None:
-        self._until, self._messages, self._bytes = until, _MAX_MESSAGES, _MAX_BYTES
-
-    def spend(self, messages: Iterable[bytes]) -> None:
-        for message in messages:
-            self._messages -= 1
-            self._bytes -= len(message)
-
-    @property
-    def spent(self) -> bool:
-        return self._messages <= 0 or self._bytes <= 0 or time.monotonic() > self._until
-
-
 def _list_names(queue: str, channel: Any) -> Iterator[str]:
     yield queue
     yield from (f"{queue}{channel.sep}{step}" for step in sorted({*_PRIORITIES, *channel.priority_steps} - {0}))
 
 
 def _remove_unacknowledged(
-    client: Any, key: Callable[[str], str], channel: Any, ids: Collection[str], budget: _Budget, *, dry_run: bool
+    client: Any, key: Callable[[str], str], channel: Any, ids: Collection[str], budget: ReadBudget, *, dry_run: bool
 ) -> set[str]:
     """The tasks whose message was with a worker. It cannot be delivered again when that worker stops or is gone."""
     names, tags = (key(channel.unacked_key), key(channel.unacked_index_key)), dict[bytes, str]()
@@ -122,7 +125,7 @@ def _remove_unacknowledged(
     return removed
 
 
-def _elements(client: Any, name: str, budget: _Budget) -> Iterator[bytes]:
+def _elements(client: Any, name: str, budget: ReadBudget) -> Iterator[bytes]:
     """The messages of a list, from its head: the newest first."""
     begin, messages = 0, [b""]
     while messages and not budget.spent:

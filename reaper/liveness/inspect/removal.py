@@ -1,8 +1,8 @@
 """Removes tasks that are not to run: with the workers that have them, and from the queues in which they wait.
 
-The order: first the workers say what they have. Then all of them are told to revoke the tasks, so that a worker which
-receives one from now on throws it away. Then the messages are taken out of the queues. Last, the workers are asked
-which of the tasks they still execute.
+The order: first the workers say what they have. Then all of them get the command to revoke the tasks, so that a worker
+which receives one from now on throws it away. Then the messages are taken out of the queues. Last, the workers are
+asked which of the tasks they still execute.
 
 With Redis, the messages that workers keep unacknowledged are taken out, too, so that a restart of the workers does not
 bring them back. RabbitMQ keeps those to itself.

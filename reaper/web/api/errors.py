@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from reaper.common.suggestions import did_you_mean
-from reaper.errors import DatabaseUnavailable, Halted, JobChanged, NoSuchJob, NoSuchSource, ReaperError, SourceBusy
+from reaper.errors import DatabaseUnavailable, HaltInForce, JobChanged, NoSuchJob, NoSuchSource, ReaperError, SourceBusy
 from reaper.web.actions import Refused
 from reaper.web.api.schemas import Job
 from reaper.web.clear_in_background import NoSuchTask
@@ -30,7 +30,7 @@ _STATUSES: dict[type[ReaperError], int] = {
     NoSuchTask: 404,
     JobChanged: 409,
     Refused: 409,
-    Halted: 409,
+    HaltInForce: 409,
     SourceBusy: 409,
     TooManyReaders: 503,
     DatabaseUnavailable: 503,
