@@ -154,14 +154,14 @@ def cleanup_old_task_runs_enhanced(days_to_keep: int = 30, batch_size: int = 100
 def reset_scheduler_state(force: bool = False, all_sources: bool = False, while_halted: bool = False) -> Document:
     """Emergency: end every running job of the sources of vuls, alive or not, and remove its task: `reaper reset`.
 
-    Without `force` it only reports what it would end. `all_sources` and `while_halted` are as for `reaper reset`.
-    `summary` has how many were running and `ended`, `sources` what became of their Celery tasks. The audit events name
-    this task. Raises ReaperError when there is no such source, when none could be asked, and while a halt is in force.
+    Without `force` it only reports what it would end. A configuration without a source of vuls, and `all_sources`, mean
+    every source. `while_halted` is as for `reaper reset`. `summary` has how many were running and `ended`, `sources`
+    what became of their Celery tasks. The audit events name this task. Raises ReaperError when no source could be
+    asked, and while a halt is in force.
     """
     settings = _settings()
-    selected = [source for source in settings.sources.values() if all_sources is True or source.profile.is_vuls]
-    if not selected:
-        raise ReaperError("no source has the profile vuls or vuls-schedule: all_sources=True resets those of others")
+    of_vuls = [source for source in settings.sources.values() if source.profile.is_vuls]
+    selected = list(settings.sources.values()) if all_sources is True or not of_vuls else of_vuls
     halt = halt_guard(settings, while_halted=while_halted is True)
     if force is True:
         halt.require_none()

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery
+from celery.schedules import crontab, schedule
+from redis import Redis
 
 from reaper import celery_tasks
 from reaper.errors import ReaperError
 from reaper.memory import HaltRecord, Memory
-from tests.support.brokers import ProcessGroup, RedisServer, redis_server
+from reaper.scheduling.cron_trigger import CronTrigger
+from tests.support.brokers import CeleryCluster, ProcessGroup, RedisServer, redis_server
 from tests.support.commands import environment
 from tests.support.protea import HOUR, MINUTE, Protea
 from tests.support.waiting import wait_until
+from tests.support.worlds.vuls import VulsWorld
 
 DAY = 24 * HOUR
 NAMES = (
@@ -109,16 +114,45 @@ def test_finished_jobs_are_cleaned_up(worker: ReaperWorker, protea: Protea) -> N
 
 def test_reset_task_reports_first_and_ends_all_jobs_when_forced(worker: ReaperWorker, protea: Protea) -> None:
     jobs = [protea.job(age=MINUTE, operation=operation) for operation in ("embed", "embed", "align")]
-    with pytest.raises(Exception, match="all_sources=True"):
-        worker.ask("reset_scheduler_state", force=True)
-    looked = worker.ask("reset_scheduler_state", all_sources=True)
+    looked = worker.ask("reset_scheduler_state")
     assert looked["summary"] == {"total_running": 3, "ended": 0, "force": False}
     assert looked["sources"]["default"]["kinds"] == [["embed", 2], ["align", 1]]
     assert {protea.status(job) for job in jobs} == {"running"}
-    assert worker.ask("reset_scheduler_state", force=True, all_sources=True)["summary"]["ended"] == 3
+    assert worker.ask("reset_scheduler_state", force=True)["summary"]["ended"] == 3
     assert {protea.status(job) for job in jobs} == {"failed"}
     [audit] = protea.audits(jobs[0])
     assert audit["fields"]["reason"] == "ManualTimeout" and audit["fields"]["operator"].startswith("Celery task ")
+
+
+def test_reset_task_of_the_document_ends_runs_and_schedules_and_removes_their_messages(
+    redis: RedisServer, tmp_path: Path, vuls: VulsWorld
+) -> None:
+    cluster = CeleryCluster(redis, tmp_path)
+    task = cluster.send("linger", str(tmp_path / "track"))
+    vuls.session.do("INSERT INTO task_runs (scheduled_task_id, celery_task_id) VALUES (7, %s)", task)
+    vuls.session.do("UPDATE scheduled_tasks SET last_status = 'running'")
+    config = tmp_path / "reaper.toml"
+    config.write_text(
+        f'broker_url = "{redis.url}"\nqueues = ["{cluster.queue}"]\n'
+        f'[sources.schedules]\nprofile = "vuls-schedule"\ndatabase_url = "{vuls.database.url}"\n'
+        f'[sources.runs]\nprofile = "vuls"\ndatabase_url = "{vuls.database.url}"\n'
+        '[sources.other]\ndatabase_url = "postgresql://someone:geheim@127.0.0.1:1/x"\n'
+    )
+    worker = ReaperWorker(redis, tmp_path, REAPER_CONFIG=str(config))
+    try:
+        looked = worker.ask("reset_scheduler_state", force=False)
+        assert looked["summary"] == {"total_running": 2, "ended": 0, "force": False}
+        assert looked["sources"]["runs"]["tasks"]["removed"] == {cluster.queue: 1}
+        done = worker.ask("reset_scheduler_state", force=True)
+        assert (done["summary"]["ended"], done["errors"]) == (2, {})
+        assert worker.ask("reset_scheduler_state", all_sources=True)["errors"].keys() == {"other"}
+        assert done["sources"]["runs"]["tasks"]["removed"] == {cluster.queue: 1}
+    finally:
+        worker.close()
+    assert vuls.session.one("SELECT status FROM task_runs") == "failed"
+    assert vuls.session.one("SELECT last_status FROM scheduled_tasks") == "failed"
+    with Redis.from_url(redis.url) as client:
+        assert client.llen(cluster.queue) == 0
 
 
 def test_halt_in_the_state_directory_of_the_worker_holds_clear_and_reset(
@@ -132,8 +166,8 @@ def test_halt_in_the_state_directory_of_the_worker_holds_clear_and_reset(
         assert held["summary"]["cleared"] == 0 and held["summary"]["halted"] == "halted by alice (look first)"
         assert held["sources"]["default"]["outcome"] == "halted"
         with pytest.raises(Exception, match="halted by alice"):
-            worker.ask("reset_scheduler_state", force=True, all_sources=True)
-        assert worker.ask("reset_scheduler_state", all_sources=True)["summary"]["total_running"] == 1
+            worker.ask("reset_scheduler_state", force=True)
+        assert worker.ask("reset_scheduler_state")["summary"]["total_running"] == 1
         assert protea.status(job) == "running"
         assert worker.ask("clear_stuck_scheduler_jobs", while_halted=True)["summary"]["cleared"] == 1
     finally:
@@ -159,9 +193,8 @@ def test_settings_are_read_again_by_each_task(redis: RedisServer, tmp_path: Path
         assert cleared["summary"]["cleared"] == 1 and cleared["errors"].keys() == {"down"}
         config.write_text('[sources.down]\ndatabase_url = "postgresql://someone:geheim@127.0.0.1:1/x"\n')
         for task in NAMES:
-            arguments = {"all_sources": True} if task == "reset_scheduler_state" else {}
             with pytest.raises(Exception, match="source down: "):
-                worker.ask(task, **arguments)
+                worker.ask(task)
     finally:
         worker.close()
 
@@ -213,3 +246,16 @@ def test_cleanup_task_without_a_purgeable_source_says_so(monkeypatch: pytest.Mon
     monkeypatch.setenv("REAPER_PROFILE", "noetl")
     with pytest.raises(ReaperError, match="no source has a profile that says which jobs are finished"):
         celery_tasks.cleanup_old_task_runs_enhanced.apply().get()
+
+
+def test_beat_schedule_of_the_document_is_due_as_it_says() -> None:
+    """As it stands in the document: every two hours, and weekly on Sunday at 03:00, as a scheduled purge is."""
+    hours, week = schedule(7200.0), crontab(hour=3, minute=0, day_of_week=0)
+    sunday = datetime(2026, 11, 29, 3, 0, tzinfo=UTC)
+    for entry in (hours, week):
+        entry.nowfun = lambda: sunday
+    assert hours.is_due(sunday - timedelta(hours=2)).is_due and not hours.is_due(sunday - timedelta(hours=1.9)).is_due
+    assert week.is_due(sunday - timedelta(days=7)).is_due
+    week.nowfun = lambda: sunday - timedelta(minutes=1)
+    assert not week.is_due(sunday - timedelta(days=7)).is_due
+    assert CronTrigger("0 3 * * 0").get_next_fire_time(None, sunday - timedelta(days=1)) == sunday

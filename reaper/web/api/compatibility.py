@@ -31,23 +31,14 @@ async def _clear_tasks(request: Request) -> ClearTasks:
 Tasks = Annotated[ClearTasks, Depends(_clear_tasks)]
 
 
-class _Guarded(Model):
-    """What passes the guards."""
-
-    while_halted: Annotated[bool, Field(description="Go on although the supervisor is halted.")] = False
-    release: Annotated[
-        int, Field(ge=0, description="Let the breaker pass so many stale jobs of a source, or fewer."), WHOLE
-    ] = 0
-    trust_silence: Annotated[bool, Field(description="Count silence from before the database server's last start.")] = (
-        False
-    )
-
-    @property
-    def passes(self) -> GuardPasses:
-        return GuardPasses(self.while_halted, self.release, self.trust_silence)
+WhileHalted = Annotated[bool, Field(description="Go on although the supervisor is halted.")]
+Release = Annotated[
+    int, Field(ge=0, description="Let the breaker pass so many stale jobs of a source, or fewer."), WHOLE
+]
+TrustSilence = Annotated[bool, Field(description="Count silence from before the database server's last start.")]
 
 
-class CleanupWanted(_Guarded):
+class CleanupWanted(Model):
     """Which executions are to be cancelled."""
 
     older_than_minutes: Annotated[
@@ -57,6 +48,9 @@ class CleanupWanted(_Guarded):
     source: Annotated[
         SourceName | None, Field(description="Which source. Without it: the only one, or the only log of events.")
     ] = None
+    while_halted: WhileHalted = False
+    release: Release = 0
+    trust_silence: TrustSilence = False
 
 
 class CleanupDone(Model):
@@ -70,7 +64,7 @@ class CleanupDone(Model):
     notes: Annotated[list[str], Field(description="Why executions were spared although they look stuck.")]
 
 
-class ClearWanted(_Guarded):
+class ClearWanted(Model):
     """What is to be cleared."""
 
     max_age_hours: Annotated[
@@ -78,6 +72,9 @@ class ClearWanted(_Guarded):
         Field(gt=0, le=_LONGEST_HOURS, description="The timeout of every job, and its longest stall window."),
     ] = 2
     dry_run: Annotated[bool, Field(description="End nothing, and return what would be ended.")] = False
+    while_halted: WhileHalted = False
+    release: Release = 0
+    trust_silence: TrustSilence = False
 
 
 class ClearSubmitted(Model):
@@ -141,7 +138,7 @@ def cleanup(service: Service, audit: Audited, request: CleanupWanted) -> Cleanup
     audit.details = request.model_dump(exclude_none=True)
     audit.target = source = request.source or _only_source(service)
     done = service.actions.cleanup(
-        source, request.older_than_minutes, dry_run=request.dry_run, who=audit.who, passes=request.passes
+        source, request.older_than_minutes, dry_run=request.dry_run, who=audit.who, passes=_passes(request)
     )
     audit.result = done.message
     return CleanupDone(
@@ -166,7 +163,7 @@ def clear(tasks: Tasks, audit: Audited, request: ClearWanted) -> ClearSubmitted:
     a time. The breaker holds it like any sweep. It ends with the daemon, between two batches. 409 while the supervisor
     is halted, unless `while_halted` is true."""
     audit.target, audit.details = "all sources", request.model_dump()
-    task = tasks.submit(request.max_age_hours, audit.who, dry_run=request.dry_run, passes=request.passes)
+    task = tasks.submit(request.max_age_hours, audit.who, dry_run=request.dry_run, passes=_passes(request))
     audit.result = f"submitted {task.id}"
     return ClearSubmitted(task_id=task.id, status="submitted")
 
@@ -188,6 +185,10 @@ async def cleared(
     ended = task.status in (Stage.DONE, Stage.FAILED)
     result = _result(service, task) if ended else None
     return ClearTask(task_id=task.id, status=task.status, result=result, error=task.error)
+
+
+def _passes(request: CleanupWanted | ClearWanted) -> GuardPasses:
+    return GuardPasses(request.while_halted, request.release, request.trust_silence)
 
 
 def _only_source(service: AdminService) -> str:
