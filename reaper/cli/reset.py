@@ -104,7 +104,7 @@ def _select(settings: Settings, name: str | None, *, all_sources: bool) -> list[
     selected = [one for one in settings.sources.values() if all_sources or one.profile.is_vuls]
     if not selected:
         raise click.UsageError(
-            f"No source has the profile vuls or vuls-schedule, or one that extends them. Choose one with --source "
+            f"No source has the profile vuls or vuls-schedule, or extends it. Choose one with --source "
             f"({', '.join(settings.sources)}), or all with --all-sources."
         )
     return selected

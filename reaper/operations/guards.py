@@ -46,8 +46,8 @@ NO_PASSES = GuardPasses()
 class HaltGuard:
     """Whether a halt holds one operation. `read` returns the halt in force, and is called before each batch.
 
-    With `while_halted`, the halt that is in force when the operation begins is passed. Another one that follows holds
-    it: who halts later wants this operation to end, too.
+    With `while_halted`, the halt that is in force when the operation begins is passed. A halt that follows holds it: it
+    is meant for this operation, too.
     """
 
     def __init__(self, read: Callable[[], HaltRecord | None], *, while_halted: bool = False) -> None:

@@ -118,7 +118,7 @@ class Profile(ProfileModel):
 
     @property
     def is_vuls(self) -> bool:
-        """Whether it maps the tables of vuls: one of the two shipped profiles, or one that extends them."""
+        """Whether it maps the tables of vuls: it is one of the two shipped profiles, or extends one."""
         return not VULS.isdisjoint(self.lineage)
 
     @property

@@ -12,8 +12,8 @@ That is safe under three conditions, and each is checked before the first messag
 - It has no more than MAX_READY ready messages: all of them are in memory and out of the queue for that time.
 
 What others can do meanwhile: a producer publishes a message, which is not fetched and stays last; a worker that begins
-to consume gets what is published meanwhile, and then what is put back; a second one who does the same finds fewer
-messages, and its own are put back, too.
+to consume gets what is published meanwhile, and then what is put back; a second reset finds fewer messages, and
+puts its own back, too.
 """
 
 from __future__ import annotations

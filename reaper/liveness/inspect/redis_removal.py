@@ -5,13 +5,13 @@ and leaves the order of the others. What others can do between two commands:
 
 - A producer pushes a message at the head: the positions behind it move towards the end. The reading goes in that
   direction, so a message may be read twice and none is missed.
-- A worker pops a message that was read: LREM finds nothing, and it is not counted. The worker that took it has been
-  got the command to revoke it before the reading began.
+- A worker pops a message that was read: LREM finds nothing, and it is not counted. The worker got the command to revoke
+  its task before the reading began.
 - A worker that stops, or finds that another one's time is up, puts unacknowledged messages back, with other bytes
-  (`redelivered`). Those are looked at first, so one that is put back meanwhile is found in its list. What kombu watches
+  (`redelivered`). Those are looked at first, so what is put back meanwhile is found in its list. What kombu watches
   while it does that (`unacked`) is what is removed, so no message is in both places.
 - A worker that acknowledges a message later finds nothing to remove, which is no error to it.
-- Another one who does the same removes it first: LREM finds nothing.
+- A second reset removes it first: LREM finds nothing.
 """
 
 from __future__ import annotations
