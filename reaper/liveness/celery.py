@@ -32,8 +32,8 @@ from reaper.liveness.inspect import InspectReply, InspectRequest
 from reaper.liveness.worker_registry import KnownWorker, WorkerRegistry, replies_while_busy
 
 ABSENCE_SECONDS = 300.0
-# Once in an emergency, and there may be many messages to read.
-_REMOVAL_SECONDS = 30.0
+# It happens once, in an emergency, cannot be repeated, and there may be many messages to read.
+_REMOVAL_SECONDS = 60.0
 _INSTALL = "pip install 'job-reaper[celery]'"
 
 

@@ -13,6 +13,7 @@ from reaper.liveness.inspect import InspectReply, InspectRequest
 # The rest of the time is for closing the connection.
 _INSPECTING_SHARE = 0.9
 _CONNECTING_SHARE = 0.6
+_MAX_CONNECTING_SECONDS = 10.0
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def _reply_to(request: InspectRequest, started: float) -> InspectReply:
     try:
         connection = Connection(
             request.broker_url,
-            connect_timeout=(until - started) * _CONNECTING_SHARE,
+            connect_timeout=min((until - started) * _CONNECTING_SHARE, _MAX_CONNECTING_SECONDS),
             heartbeat=0,
             transport_options=dict(request.transport_options),
         )

@@ -1,7 +1,8 @@
 """Takes the messages of some tasks out of Redis: each is removed by its exact bytes, and nothing else is touched.
 
-A queue is a list for each of its priorities. LREM removes one element that is equal to the given bytes, in one step,
-and leaves the order of the others. What others can do between two commands:
+A queue is a list for each of its priorities. In a list that is not changed meanwhile, all of them are removed in one
+transaction. Else each is removed by LREM: in one step it removes an element that is equal to the given bytes, and
+leaves the order of the others. What others can do between two commands:
 
 - A producer pushes a message at the head: the positions behind it move towards the end. The reading goes in that
   direction, so a message may be read twice and none is missed.
@@ -18,13 +19,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
+
+import redis
 
 from reaper.liveness.inspect.broker import RemovedMessages
 
 _CHUNK = 500
+_REMOVED_AT_ONCE = 50
 _MAX_MESSAGES = 500_000
 _MAX_BYTES = 1 << 30
 # Besides the priorities of the connection's options: which ones are in use is in the configuration of the workers.
@@ -33,7 +38,12 @@ _PRIORITIES = range(1, 10)
 _READING_SHARE = 0.7
 _SCANNING_SHARE = 0.3
 
-_NOT_ALL_READ = "it has too many messages to read them all"
+_NOT_ALL_READ = "it has too many messages to read all of them"
+_NOT_ALL_REMOVED = "the time was up before all of them were removed"
+
+
+_Element = tuple[str, bytes, int]
+"""A message in a list: its task, its bytes, and its position."""
 
 
 @dataclass(slots=True)
@@ -82,19 +92,21 @@ def remove_messages(
     # First, for from there a message goes back into its queue.
     result.unacknowledged = _remove_unacknowledged(client, key, channel, ids, budget, dry_run=dry_run)
     for queue in sorted(queues):
-        # All of a list is read before anything is removed from it: each removal moves the positions behind it.
-        found = {
-            list_name: [raw for raw in _elements(client, list_name, budget) if _task_of(raw) in ids]
-            for list_name in map(key, _list_names(queue, channel))
-        }
-        removed = [
-            task for name, messages in found.items() for task in _remove(client, name, messages, until, dry_run=dry_run)
-        ]
-        if removed:
-            result.removed[queue] = len(removed)
+        for name in map(key, _list_names(queue, channel)):
+            with client.pipeline(transaction=True) as transaction:
+                transaction.watch(name)
+                # All of a list is read before anything is removed from it: each removal moves the positions behind it.
+                elements = list(_tasks_in(transaction, name, ids, budget))
+                if not dry_run and not _remove_together(transaction, name, elements):
+                    elements = _remove_singly(client, name, elements, until)
+            if budget.spent:
+                result.left[queue] = _NOT_ALL_READ
+            removed = [task for task, _, _ in elements]
             result.tasks.update(removed)
-        if budget.spent:
-            result.left[queue] = _NOT_ALL_READ
+            if removed:
+                result.removed[queue] = result.removed.get(queue, 0) + len(removed)
+            if not dry_run and time.monotonic() > until:
+                result.left[queue] = _NOT_ALL_REMOVED
     return result
 
 
@@ -125,22 +137,59 @@ def _remove_unacknowledged(
     return removed
 
 
-def _elements(client: Any, name: str, budget: ReadBudget) -> Iterator[bytes]:
-    """The messages of a list, from its head: the newest first."""
-    begin, messages = 0, [b""]
+def _tasks_in(client: Any, name: str, ids: Collection[str], budget: ReadBudget) -> Iterator[_Element]:
+    """The messages of these tasks in a list, from its head: the newest first."""
+    begin, messages, seen = 0, [b""], set[bytes]()
     while messages and not budget.spent:
         messages = client.lrange(name, begin, begin + _CHUNK - 1)
-        begin += len(messages)
         budget.spend(messages)
-        yield from messages
+        for position, raw in enumerate(messages, begin):
+            task = _task_of(raw)
+            if task is not None and task in ids and raw not in seen:
+                seen.add(raw)
+                yield task, raw, position
+        begin += len(messages)
 
 
-def _remove(client: Any, name: str, messages: list[bytes], until: float, *, dry_run: bool) -> Iterator[str]:
-    """The task of each message that was removed from this list; in a dry run, of each that is there."""
-    for raw in dict.fromkeys(messages):
-        task = _task_of(raw)
-        if task is not None and (dry_run or (time.monotonic() < until and client.lrem(name, 1, raw))):
-            yield task
+def _remove_together(transaction: Any, name: str, elements: Sequence[_Element]) -> bool:
+    """Remove all of them in one transaction, which Redis refuses (False) when the list has changed since it was read.
+
+    With many messages, this takes a hundredth of the time of removing each by its bytes.
+    """
+    if not elements:
+        return True
+    mark = uuid4().hex
+    transaction.multi()
+    for _, _, position in elements:
+        transaction.lset(name, position, mark)
+    transaction.lrem(name, 0, mark)
+    try:
+        transaction.execute()
+    except redis.WatchError:
+        return False
+    return True
+
+
+def _remove_singly(client: Any, name: str, elements: Sequence[_Element], until: float) -> list[_Element]:
+    """Remove each by its bytes, before the time is up; returns those that were still there.
+
+    LREM walks from the end of the list that the sign of its count says, so each message is looked for from the nearer
+    end, and the outermost first: what is before it has been removed, or stays.
+    """
+    middle = client.llen(name) / 2
+    from_head = [element for element in elements if element[2] < middle]
+    from_tail = [element for element in reversed(elements) if element[2] >= middle]
+    removed = list[_Element]()
+    for count, side in ((1, from_head), (-1, from_tail)):
+        for begin in range(0, len(side), _REMOVED_AT_ONCE):
+            if time.monotonic() > until:
+                return removed
+            part = side[begin : begin + _REMOVED_AT_ONCE]
+            with client.pipeline(transaction=False) as commands:
+                for _, raw, _ in part:
+                    commands.lrem(name, count, raw)
+                removed += [element for element, done in zip(part, commands.execute(), strict=True) if done]
+    return removed
 
 
 def _task_of(raw: bytes) -> str | None:
