@@ -129,34 +129,40 @@ def test_every_priority_list_under_the_key_prefix_is_searched_byte_by_byte(clust
 
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
 def test_messages_that_are_sent_and_taken_meanwhile_are_neither_lost_nor_kept(cluster: CeleryCluster) -> None:
-    before = [cluster.send("nothing") for _ in range(30)]
+    """A producer sends and a worker takes while the list is read and its messages are removed."""
+    first = cluster.send("nothing")
     with Redis.from_url(cluster.broker.url) as client:
-        template = client.lindex(cluster.queue, 0)
-        client.lpush(
-            cluster.queue, *[template.replace(before[-1].encode(), f"other-{n}".encode()) for n in range(20_000)]
-        )
-        stop, sent, taken = threading.Event(), list[bytes](), list[bytes]()
+        template = client.lpop(cluster.queue)
+
+        def message(id_: str) -> bytes:
+            return bytes(template.replace(first.encode(), id_.encode()))
+
+        client.lpush(cluster.queue, *[message(f"early-{n}") for n in range(20_000)])
+        gone, stop, sent, taken = {f"early-{n}" for n in range(0, 20_000, 100)}, threading.Event(), 0, list[bytes]()
 
         def others() -> None:
+            nonlocal sent
             with Redis.from_url(cluster.broker.url) as other:
                 while not stop.is_set():
-                    sent.append(template.replace(before[-1].encode(), f"late-{len(sent)}".encode()))
-                    other.lpush(cluster.queue, sent[-1])
-                    taken.append(other.rpop(cluster.queue))
+                    other.lpush(cluster.queue, message(f"late-{sent}"))
+                    sent += 1
+                    if sent % 10 == 0:
+                        taken.append(other.rpop(cluster.queue))
 
         working = threading.Thread(target=others)
         working.start()
         try:
-            done = probe(cluster).remove_tasks(before[15:])
+            done = probe(cluster).remove_tasks(gone)
         finally:
             stop.set()
             working.join(30)
         left = client.lrange(cluster.queue, 0, -1)
-    assert done.trouble is None and not done.left
-    there = {json.loads(raw)["headers"]["id"] for raw in [*left, *taken]}
-    kept = {f"other-{n}" for n in range(20_000)} | {f"late-{n}" for n in range(len(sent))} | {*before[:15]}
-    assert kept <= there
-    assert not {json.loads(raw)["headers"]["id"] for raw in left} & {*before[15:]}
+    assert done.trouble is None and not done.left and sent > 100
+    ids = [json.loads(raw)["headers"]["id"] for raw in left]
+    ids_taken = {json.loads(raw)["headers"]["id"] for raw in taken}
+    assert not gone & set(ids) and done.messages == len(gone - ids_taken)
+    everything = {f"early-{n}" for n in range(20_000)} | {f"late-{n}" for n in range(sent)}
+    assert sorted(ids) == sorted(everything - gone - ids_taken)
 
 
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
