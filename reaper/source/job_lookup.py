@@ -73,12 +73,9 @@ class JobLookup:
 
     def running_tasks(self, connection: Connection) -> list[str]:
         """The Celery tasks of all running jobs; none for a profile without Celery tasks."""
-        task = self._tables.profile.task
-        if task is None:
+        if self._profile.task is None:
             return []
-        column = self._jobs.c[task.task]
-        query = select(sql.text_of(column)).where(self._tables.running(self._jobs), column.is_not(None))
-        return list(connection.execute(query).scalars())
+        return list(self._statements.execute(connection, {}, _running_tasks_query).scalars())
 
     def evidence(self, connection: Connection, context: EvaluationContext, keys: Sequence[Key]) -> list[Evidence]:
         """The verdict on each of the jobs and its evidence, in this order; jobs that do not exist are left out."""
@@ -140,6 +137,13 @@ def _oldest(rule: Rule, conditions: Sequence[ColumnElement[bool]]) -> Select[Any
     tables, jobs = rule.tables, rule.tables.jobs
     query = select(*tables.key_text(jobs)).where(*conditions).order_by(tables.started(jobs), *tables.key(jobs))
     return query.limit(sql.parameter(_LIMIT, Integer())).offset(sql.parameter(_OFFSET, Integer()))
+
+
+def _running_tasks_query(rule: Rule) -> Select[Any]:
+    jobs, task = rule.tables.jobs, rule.tables.profile.task
+    assert task is not None
+    column = jobs.c[task.task]
+    return select(sql.text_of(column)).where(rule.tables.running(jobs), column.is_not(None))
 
 
 def _tasks_query(rule: Rule) -> Select[Any]:
