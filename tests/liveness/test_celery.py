@@ -28,8 +28,8 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
-DEADLINE = 6.0
-"""Seconds for an inspection, which ends within a second where all workers answer."""
+DEADLINE = 20.0
+"""Seconds for an inspection. It ends within a second where all workers answer; a busy machine needs more."""
 POLL = 0.5
 """Seconds between two inspections where some seconds must pass: each is a process that imports Celery."""
 SLACK = 2.0
@@ -347,7 +347,7 @@ class TestRevoke:
 
     def test_revoke_fails_when_no_worker_answers(self, cluster: CeleryCluster) -> None:
         with pytest.raises(ProbeUnavailable, match="no worker answered"):
-            probe(cluster, deadline=2).revoke(["any"])
+            probe(cluster, deadline=6).revoke(["any"])
 
     def test_revoke_fails_when_the_broker_is_away(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as closed:
