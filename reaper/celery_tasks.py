@@ -205,6 +205,8 @@ def _config_errors_as_one_text() -> Iterator[None]:
 def _settings() -> Settings:
     with _config_errors_as_one_text():
         settings = load({}, os.environ)
+    if settings.without_sources:
+        raise ReaperError(f"{settings.origins['sources']}: sources: [] leaves no source to work on")
     if not settings.sources:
         raise ReaperError("no database is configured: set REAPER_DATABASE_URL or REAPER_CONFIG for the worker")
     return settings

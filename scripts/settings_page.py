@@ -59,6 +59,9 @@ _TABLES = """\
 
 These exist only in the file. A value that a source does not set comes from the settings above.
 
+Without a source nothing starts: most likely a URL was forgotten. `sources = []`, above the first `[section]`, says that
+none is meant: the daemon runs and sweeps nothing, and the state of its supervisor is answered with 503 and the reason.
+
 """
 _THRESHOLDS = """\
 For a job's timeout and stall window the most specific value counts: the row's own column (if the profile names one),

@@ -10,7 +10,7 @@ from reaper.cli import output
 from reaper.cli.command_group import CommandGroup
 from reaper.cli.console import make_console, make_table, print_table, text_cell
 from reaper.cli.options import json_option
-from reaper.cli.sources import load_settings
+from reaper.cli.sources import load_daemon_settings
 from reaper.config import load
 
 
@@ -36,7 +36,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
     Example:
       reaper --config /etc/reaper/reaper.toml config check
     """
-    settings = load_settings(ctx)
+    settings = load_daemon_settings(ctx)
     # Imported here: it loads most of the daemon, which `config show` does not need.
     from reaper.daemon.reload import validate
 
@@ -44,7 +44,7 @@ def check(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         output.write_document("config check", {"sources": sorted(settings.sources)})
         return
-    click.echo(f"The configuration is right. Sources: {', '.join(sorted(settings.sources))}.")
+    click.echo(f"The configuration is right. Sources: {', '.join(sorted(settings.sources)) or 'none'}.")
 
 
 @command.command("show", short_help="Show every setting and its origin, without secrets.")

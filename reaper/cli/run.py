@@ -6,7 +6,7 @@ import signal
 
 import click
 
-from reaper.cli.sources import load_settings
+from reaper.cli.sources import load_daemon_settings
 
 
 @click.command("run", short_help="Run the daemon: sweep every source on schedule.")
@@ -23,7 +23,7 @@ def command(ctx: click.Context) -> int:
     """
     # Until the daemon handles SIGHUP. A reload that is asked for now is not lost: the configuration is read below.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    settings = load_settings(ctx)
+    settings = load_daemon_settings(ctx)
     from reaper.daemon import main  # after the line above: the import takes a second
 
-    return main.run(settings, lambda: load_settings(ctx))
+    return main.run(settings, lambda: load_daemon_settings(ctx))

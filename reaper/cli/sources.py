@@ -26,8 +26,19 @@ _NO_DATABASE = (
 
 def load_settings(ctx: click.Context, **flags: object) -> Settings:
     """The settings in force, overridden by `flags`. Raises ConfigError, also when no database is configured."""
+    settings = load_daemon_settings(ctx, **flags)
+    if settings.without_sources:
+        raise ConfigError([f"{settings.origins['sources']}: sources: [] leaves no source to work on"])
+    return settings
+
+
+def load_daemon_settings(ctx: click.Context, **flags: object) -> Settings:
+    """The settings of a daemon, which may have no source where the file says so: `sources = []`.
+
+    Raises ConfigError, also for a database that was forgotten.
+    """
     settings = load({"config": ctx.obj, **flags}, os.environ)
-    if not settings.sources:
+    if not settings.sources and not settings.without_sources:
         raise ConfigError([_NO_DATABASE])
     return settings
 

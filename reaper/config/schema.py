@@ -128,7 +128,9 @@ class RawSettings(DaemonSettings):
     resume_at_start: Switch = False
     resume_window_seconds: Window = 300
     kinds: Mapping[str, KindTable] = {}
-    sources: Mapping[Annotated[str, validators.source_name()], SourceTable] = {}
+    sources: Annotated[
+        Mapping[Annotated[str, validators.source_name()], SourceTable], validators.tables_or_empty_array()
+    ] = {}
     profiles: Mapping[str, dict[str, Any]] = {}
 
 

@@ -86,12 +86,14 @@ class Settings(DaemonSettings):
     """The configuration in force. Durations are seconds.
 
     `origins` says where each value was set, by its name in the file. `config_file` is the file that was read, or None.
+    `without_sources`: the file says `sources = []`, so a daemon that sweeps nothing is what was meant.
     """
 
     model_config = SettingsConfigDict(validate_by_name=True, validate_by_alias=False)
 
     config_file: Path | None = None
     sources: Mapping[str, SourceSettings] = {}
+    without_sources: bool = False
     origins: Mapping[str, str] = {}
 
     @property
@@ -119,6 +121,8 @@ class Settings(DaemonSettings):
         rows = [("config", str(self.config_file or "none"))]
         for name, field in DaemonSettings.model_fields.items():
             rows.append((field.alias or name, _written(name, getattr(self, name))))
+        if self.without_sources:
+            rows.append(("sources", "none"))
         for source in self.sources.values():
             rows += [(dotted(("sources", source.name, *key)), value) for key, value in _values_of(source)]
         return [(name, value, self.origins.get(name, "default")) for name, value in rows]

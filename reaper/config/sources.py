@@ -34,10 +34,17 @@ class SourceResolver:
     problems: list[str]
     origins: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def without_sources(self) -> bool:
+        """The file says `sources = []`: that there is no source is meant, and no forgotten URL."""
+        return self.file.values.get("sources") == []
+
     def resolve(self) -> dict[str, SourceSettings]:
         """The sources by name: those of the file, else one called "default", else none: no database is given."""
         tables: Mapping[str, SourceTable] = self.stack.settings.sources
-        if not tables and (self.databases.shared or "profile" in self.stack.settings.model_fields_set):
+        if self.without_sources:
+            self._check_without_sources()
+        elif not tables and (self.databases.shared or "profile" in self.stack.settings.model_fields_set):
             tables = {"default": _UNNAMED}
         profiles = self._profiles_in_file()
         resolved = [self._source(name, table, profiles) for name, table in tables.items()]
@@ -85,6 +92,14 @@ class SourceResolver:
             self.problems.append(line)
 
     # --- checks across values ----------------------------------------------------------------------------------
+
+    def _check_without_sources(self) -> None:
+        self.origins["sources"] = self.file.origin(("sources",))
+        if self.databases.shared is not None:
+            message = (
+                f"[] means no source at all, but {self.databases.shared.origin} gives a database; remove one of them"
+            )
+            self._add_file_problem(("sources",), message)
 
     def _check_action(self, profile: Profile, inherited: InheritedValues) -> None:
         action, origin = inherited.values["action"], inherited.origins[("action",)]

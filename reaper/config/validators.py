@@ -181,6 +181,19 @@ def source_name() -> AfterValidator:
     return AfterValidator(check)
 
 
+def tables_or_empty_array() -> BeforeValidator:
+    """The tables `[sources.NAME]`. An empty array says that there are none on purpose."""
+
+    def check(value: object) -> object:
+        if isinstance(value, list):
+            if value:
+                raise ValueError("expected tables [sources.NAME], or the empty array [] for no source at all")
+            return {}
+        return value
+
+    return BeforeValidator(check)
+
+
 def _secret(value: object, normal: Callable[[str], str]) -> SecretStr:
     secret = value.get_secret_value() if isinstance(value, SecretStr) else value
     return SecretStr(normal(secret if isinstance(secret, str) else ""))

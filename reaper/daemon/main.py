@@ -109,6 +109,7 @@ class Daemon:
             http=self.http.address if self.http else None,
             config=str(settings.config_file) if settings.config_file else None,
         )
+        _report_missing_schedule(settings)
         if settings.http_exposed:
             _log.warning("Reaper's HTTP port can be reached from outside this machine.", host=settings.http_host)
         if not self.memory.durable:
@@ -201,6 +202,7 @@ class Daemon:
             self._schedule(fresh, runner)
         self.service.configure(fresh)
         _log.info("Reaper has a new configuration.", sources=sorted(fresh.sources), kept=sorted(kept))
+        _report_missing_schedule(fresh)
 
     def _schedule(self, settings: Settings, runner: SourceRunner) -> None:
         """Schedule the sweeps of the source, and its purges if they are configured."""
@@ -233,6 +235,14 @@ class Daemon:
             self._subscribers,
             self._halt,
             self.memory.contacts,
+        )
+
+
+def _report_missing_schedule(settings: Settings) -> None:
+    if settings.without_sources:
+        _log.warning(
+            "Reaper has no schedule: it sweeps nothing until a source is configured and the configuration is reloaded.",
+            origin=settings.origins["sources"],
         )
 
 

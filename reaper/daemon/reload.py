@@ -13,7 +13,7 @@ _NEEDS_RESTART = ("http_host", "http_port", "state_dir", "log_file")
 
 def validate(settings: Settings) -> None:
     """Raises ConfigError if a daemon would not start with these settings. Connects to nothing, changes nothing."""
-    if not settings.sources:
+    if not settings.sources and not settings.without_sources:
         raise ConfigError(["no database is configured"])
     refuse_exposed(settings)
     AccessControl().configure(settings)

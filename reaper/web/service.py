@@ -37,7 +37,10 @@ _STATEMENT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """The state of a source. `next_seconds`: until its next sweep, not positive when it is due, None without one."""
+    """The state of a source. `next_seconds`: until its next sweep, not positive when it is due, None without one.
+
+    `unavailable_reason`: why the last sweep did not reach its database, or that none has ended; None when it did.
+    """
 
     name: str
     profile: str
@@ -46,6 +49,7 @@ class SourceStatus:
     sweeping: bool
     next_seconds: float | None
     succeeded_seconds_ago: float | None
+    unavailable_reason: str | None
 
 
 class Auditor(Protocol):
@@ -83,15 +87,16 @@ class AdminService:
     def source_status(self, source: str) -> SourceStatus:
         """Raises NoSuchSource."""
         registered = self.registry[source]
-        state = self.supervisor.state
+        state, report = self.supervisor.state, self.history.last(source)
         return SourceStatus(
             name=source,
             profile=registered.reading.profile.name,
             problems=self.status.problems().get(source, ()),
-            report=self.history.last(source),
+            report=report,
             sweeping=registered.runner.sweeping,
             next_seconds=-registered.runner.overdue_seconds if state in (State.RUNNING, State.HALTED) else None,
             succeeded_seconds_ago=self.history.succeeded_seconds_ago(source),
+            unavailable_reason=_unavailable_reason(report),
         )
 
     def jobs(self, source: str, query: ReportQuery) -> Report:
@@ -171,3 +176,9 @@ class AdminService:
         """Audit a request that was to change something."""
         for auditor in self._auditors:
             auditor.changed(change)
+
+
+def _unavailable_reason(last: SweepReport | None) -> str | None:
+    if last is None:
+        return "no sweep has ended yet"
+    return last.error or "the database is away" if last.database_away else None

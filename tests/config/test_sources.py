@@ -194,3 +194,32 @@ def test_changed_value_rebuilds_its_source_and_no_other(line: str) -> None:
     assert not needs_rebuild("main", old, same)
     assert needs_rebuild("main", old, fresh)
     assert not needs_rebuild("other", old, fresh)
+
+
+def test_empty_array_of_sources_means_that_there_is_none() -> None:
+    write("timeout_seconds = 60\nsources = []\n")
+    settings = load({}, {})
+    assert settings.sources == {}
+    assert settings.without_sources
+    assert ("sources", "none", "config/reaper.toml:2") in settings.described()
+
+
+def test_forgotten_database_is_not_an_empty_array_of_sources() -> None:
+    for text in ("", "[sources]\n"):
+        write(text)
+        assert not load({}, {}).without_sources
+
+
+def test_empty_array_of_sources_contradicts_a_database_url() -> None:
+    write("sources = []\n")
+    assert problem({"REAPER_DATABASE_URL": URL}) == (
+        "config/reaper.toml:1: sources: [] means no source at all, but REAPER_DATABASE_URL gives a database; "
+        "remove one of them"
+    )
+
+
+def test_array_of_sources_with_members_is_refused() -> None:
+    write("sources = [1]\n")
+    assert problem() == (
+        "config/reaper.toml:1: sources: expected tables [sources.NAME], or the empty array [] for no source at all"
+    )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
@@ -188,7 +188,7 @@ class Daemon:
         except OSError:
             return None
 
-    def comes_up(self) -> Daemon:
+    def comes_up(self) -> Self:
         wait_until(lambda: self.get("/live"), "an answer over HTTP")
         return self
 

@@ -25,6 +25,7 @@ steering = changing_router("supervisor")
 
 # A halt must not wait for a thread while sweeps and reads have all of them.
 _halting = CapacityLimiter(2)
+_NO_SCHEDULE = "No schedule is configured; the detail says where."
 
 
 @mirrors(HaltState, described={"persistent": "It stays halted when the daemon is restarted."})
@@ -35,8 +36,15 @@ class Halted(Mirror):
 @mirrors(
     SourceStatus,
     without=["report"],
-    after={"leads": "profile", "outcome": "sweeping", "problems": "succeeded_seconds_ago"},
+    after={
+        "leads": "profile",
+        "outcome": "sweeping",
+        "problems": "succeeded_seconds_ago",
+        "available": "problems",
+        "unavailable_reason": "available",
+    },
     described={
+        "unavailable_reason": "Why its database was not reached; null when it was.",
         "sweeping": "A sweep works on it now.",
         "next_seconds": "Until the next sweep; not positive when it is due.",
         "succeeded_seconds_ago": "Since the last sweep that went well.",
@@ -48,6 +56,7 @@ class SourceStanding(Mirror):
     leads: Annotated[bool | None, Field(description="This replica sweeps it; null before the first sweep.")]
     outcome: Annotated[Outcome | None, Field(description="Of the last sweep.")]
     problems: Annotated[list[str], Field(description="What keeps it from being ready.")]
+    available: Annotated[bool, Field(description="The last sweep reached its database.")]
 
 
 class SupervisorState(Model):
@@ -55,6 +64,8 @@ class SupervisorState(Model):
 
     state: State
     halted: Halted | None
+    available: Annotated[bool, Field(description="The last sweep of at least one source reached its database.")]
+    unavailable_reason: Annotated[str | None, Field(description="Why none was reached; null when one was.")]
     sources: list[SourceStanding]
 
 
@@ -68,10 +79,13 @@ class HaltParameters(Parameters):
 @reading.get(
     "/api/supervisor/state",
     summary="What the supervisor does",
-    responses={503: problem("No schedule is configured.")},
+    responses={503: problem(_NO_SCHEDULE)},
 )
 async def state(service: Service) -> SupervisorState:
-    """`RUNNING`, `HALTED` or `FINISHED`, who halted it, and the state of each source."""
+    """`RUNNING`, `HALTED` or `FINISHED`, who halted it, and the state of each source.
+
+    While no database can be reached, `available` is false, and halt and restart work all the same.
+    """
     return _state(service)
 
 
@@ -79,10 +93,11 @@ async def state(service: Service) -> SupervisorState:
     "/api/supervisor/halt",
     summary="Halt the supervisor",
     name="halt",
-    responses=problems(409, 500),
+    responses={**problems(409, 500), 503: problem(_NO_SCHEDULE)},
 )
 async def halt(service: Service, audit: Audited, parameters: Annotated[HaltParameters, Query()]) -> SupervisorState:
     """End nothing from now on, and go on looking. Returns at once: a sweep that works ends after its batch."""
+    _require_schedule(service)
     audit.result, audit.details = "halted", parameters.model_dump()
     action = partial(service.actions.halt, audit.who, parameters.reason, persistent=parameters.persist)
     await _run(action, refused=parameters.persist and service.settings.state_dir is None)
@@ -93,10 +108,11 @@ async def halt(service: Service, audit: Audited, parameters: Annotated[HaltParam
     "/api/supervisor/restart",
     summary="Restart the supervisor",
     name="restart",
-    responses=problems(500),
+    responses={**problems(500), 503: problem(_NO_SCHEDULE)},
 )
 async def restart(service: Service, audit: Audited) -> SupervisorState:
     """Go on after a halt, or with a new schedule after one that has died. Each source is then swept at once."""
+    _require_schedule(service)
     audit.result = "restarted"
     await _run(service.actions.restart, refused=False)
     return _state(service)
@@ -110,14 +126,27 @@ async def _run(action: Callable[[], None], *, refused: bool) -> None:
         raise (Refused if refused else Broken)(str(error)) from None
 
 
+def _require_schedule(service: AdminService) -> State:
+    """The supervisor's state. Raises NoSchedule: without a source nothing is swept, halted or restarted."""
+    if (state := service.supervisor.state) is not None:
+        return state
+    if service.settings.without_sources:
+        origin = service.settings.origins["sources"]
+        raise NoSchedule(f"no schedule is configured: {origin}: sources = []; name a source there and reload")
+    raise NoSchedule("no schedule is configured yet: the daemon is starting")
+
+
 def _state(service: AdminService) -> SupervisorState:
-    halted, now = service.supervisor.halt_switch.current, service.supervisor.state
-    if now is None:
-        raise NoSchedule("no schedule is configured")
+    now, halted = _require_schedule(service), service.supervisor.halt_switch.current
+    statuses = [service.source_status(name) for name in service.sources]
+    reasons = {status.name: status.unavailable_reason for status in statuses}
+    available = not all(reasons.values())
     return SupervisorState(
         state=now,
         halted=Halted.of(halted) if halted else None,
-        sources=[_standing(service.source_status(name)) for name in service.sources],
+        available=available,
+        unavailable_reason=None if available else "; ".join(f"{name}: {reason}" for name, reason in reasons.items()),
+        sources=[_standing(status) for status in statuses],
     )
 
 
@@ -128,4 +157,5 @@ def _standing(status: SourceStatus) -> SourceStanding:
         leads=report.leads if report else None,
         outcome=report.outcome if report else None,
         problems=list(status.problems),
+        available=status.unavailable_reason is None,
     )

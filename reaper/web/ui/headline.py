@@ -83,7 +83,8 @@ def headline(
     stuck = f"{count(stale, 'job')} {'is' if stale == 1 else 'are'} stuck"
     away = [row.name for row in rows if row.away is not None]
     if not rows:
-        return Headline("warn", "No source is watched", "The daemon is still starting, or has no source to watch.")
+        detail = "The daemon is still starting, or its configuration says `sources = []`: no schedule is configured."
+        return Headline("warn", "No source is watched", detail)
     if state is State.FINISHED:
         return Headline("bad", "The schedule has ended", f"Nothing is swept any more. {stuck} as far as is known.")
     if away:

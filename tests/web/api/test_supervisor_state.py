@@ -42,7 +42,10 @@ def served(supervisor: Supervisor) -> Iterator[Client]:
 def test_supervisor_without_a_schedule_has_no_state() -> None:
     with served(Supervisor()) as api:
         answer = api.get("/api/supervisor/state")
-        assert (answer.status, answer.detail) == (503, "no schedule is configured")
+        assert (answer.status, answer.detail) == (
+            503,
+            "no schedule is configured yet: the daemon is starting",
+        )
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

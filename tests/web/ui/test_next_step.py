@@ -25,7 +25,7 @@ EVIDENCE = Evidence(
     timeout_seconds=6 * HOUR, timeout_from="default", stall_seconds=30 * MINUTE, stall_from="default",
     audible_since=None, deaf_until=None, judged_at=None,
 )  # fmt: skip
-STATUS = SourceStatus("main", "protea", (), None, False, 34.0, 26.0)
+STATUS = SourceStatus("main", "protea", (), None, False, 34.0, 26.0, None)
 EXPECTING = SourceView(STATUS, State.RUNNING, None, Breaker(50, 0.5), "fail", JobCounts(9, 2, 1, None))
 SWEPT = SweepReport("main", "1", Outcome.DONE, 0.1, leads=True)
 STANDBY = SweepReport("main", "1", Outcome.STANDBY, 0.1)
