@@ -98,7 +98,8 @@ class Evidence:
 
     A job whose last sign is older than `audible_since` is silent; time before `deaf_until` does not count.
     `stale_in_seconds` says when a running job would become stale if it stayed silent; None for a job that is stale or
-    does not run. `unknown` says which witness could not be asked: the job is then spared.
+    does not run. `unknown` says which witness could not be asked: the job is then spared. `action` is what a sweep
+    would do with the job, where the source's action is a choice between two.
     """
 
     key: Key
@@ -121,6 +122,7 @@ class Evidence:
     unknown: str | None = None
     stale_in_seconds: float | None = None
     signs: Mapping[str, str | None] = field(default_factory=dict)
+    action: str | None = None
 
 
 class PostTransitionState(NamedTuple):
@@ -136,12 +138,21 @@ class PostTransitionState(NamedTuple):
     requeued: bool
 
 
+class DeletedRows(NamedTuple):
+    """Rows of one table that were deleted with a job: how many, and the first of them, cut where they are long."""
+
+    table: str
+    total: int
+    rows: Sequence[Mapping[str, str | None]]
+
+
 class ReapedJob(NamedTuple):
     """One job that a sweep ended, as of the transition. A start at -infinity has no age.
 
     `task` is its id in Celery, for a job that is a Celery task. `evidence` is what it was ended for, where nothing of
     that stays in the database. `reaped_at` is just after the transition. `state_after` is the state then; None where
-    the row is gone or on its next run already, and for most jobs of a very large sweep.
+    the row is gone or on its next run already, and for most jobs of a very large sweep. `deleted` are the rows
+    that were deleted, as far as the profile keeps them.
     """
 
     key: Key
@@ -154,6 +165,7 @@ class ReapedJob(NamedTuple):
     evidence: Mapping[str, Any] | None = None
     reaped_at: str | None = None
     state_after: PostTransitionState | None = None
+    deleted: Sequence[DeletedRows] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ def describe_verdict(evidence: Evidence) -> str:
         case Verdict.YOUNG:
             return f"running for {age}, within its timeout of {timeout}"
         case Verdict.STALE:
-            return f"no sign of life for {silence} (stall window {stall}) after running for {age} (timeout {timeout})"
+            why = f"no sign of life for {silence} (stall window {stall}) after running for {age} (timeout {timeout})"
+            return f"{why}; its action is {evidence.action}" if evidence.action else why
         case Verdict.SPARED if spared_as_unknown(evidence):
             return f"past its timeout of {timeout} and silent for {silence}, but it may be alive: {evidence.unknown}"
         case Verdict.SPARED if spared_by_downtime(evidence):

@@ -11,13 +11,14 @@ from reaper.config import Settings
 from reaper.model import JobCounts, ReapedJob
 from reaper.observers import logging_setup
 from reaper.observers.daemon_log import DaemonLog
+from reaper.observers.log_fields import is_kept_by_log
 
 
 class CommandLog:
     """A listener of sweeps, for a `with` block. Opens the log with the first line.
 
     With a log file, it writes there what the daemon would write. Without one, or when it cannot be written, it writes
-    only the jobs whose evidence is kept nowhere else, to stderr.
+    only the jobs of which the log keeps what is nowhere else, to stderr.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -36,7 +37,7 @@ class CommandLog:
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
         self._event_log = self._event_log or self._open_log()
-        jobs = batch if self._file else [job for job in batch if job.evidence]
+        jobs = batch if self._file else [job for job in batch if is_kept_by_log(job)]
         if jobs:
             self._event_log.reaped(source, sweep_id, jobs)
 

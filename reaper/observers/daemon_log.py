@@ -25,6 +25,7 @@ from reaper.model import (
     SweepReport,
 )
 from reaper.observers.log_fields import (
+    is_kept_by_log,
     late_sign_fields,
     locked_job_fields,
     purge_fields,
@@ -73,12 +74,12 @@ class DaemonLog:
         self._log.debug("Reaper surveyed a source.", source=source, running=census.running, stale=census.stale)
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
-        """Log the first jobs of a sweep, and all jobs whose evidence no audit event holds."""
+        """Log the first jobs of a sweep, and all jobs of which the log keeps what is nowhere else."""
         logged = self._logged[source]
         if logged.sweep_id != sweep_id:
             logged.sweep_id, logged.jobs_logged = sweep_id, 0
         room = max(0, _MAX_JOBS_PER_SWEEP - logged.jobs_logged)
-        for job in (job for n, job in enumerate(batch) if n < room or job.evidence):
+        for job in (job for n, job in enumerate(batch) if n < room or is_kept_by_log(job)):
             self._log.warning(
                 "Reaped interrupted job." if job.reason == Reason.INTERRUPTED else "Reaped stale job.",
                 source=source,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from reaper.common import messages
+from reaper.common.json_values import to_jsonable
 from reaper.model import Evidence, LateSign, LockedCandidate, PurgeReport, ReapedJob, SweepReport
 
 
 def reaped_job_fields(job: ReapedJob) -> dict[str, Any]:
-    """`evidence` is there only where no audit event holds it."""
+    """`evidence` is there only where no audit event holds it, `deleted` only where rows of the job were deleted."""
     return {
         "job": messages.format_key(job.key),
         "kind": job.kind,
@@ -18,7 +19,13 @@ def reaped_job_fields(job: ReapedJob) -> dict[str, Any]:
         "silence_seconds": job.silence_seconds,
         "witness": job.witness,
         **({"evidence": dict(job.evidence)} if job.evidence else {}),
+        **({"deleted": to_jsonable(job.deleted)} if job.deleted else {}),
     }
+
+
+def is_kept_by_log(job: ReapedJob) -> bool:
+    """Whether the log keeps what is nowhere else: the evidence of the job, or its deleted rows."""
+    return bool(job.evidence or job.deleted)
 
 
 def spared_job_fields(evidence: Evidence) -> dict[str, Any]:

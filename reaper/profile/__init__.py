@@ -8,6 +8,7 @@ quoted and values always bound.
 
 from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete, Insert, Step, Update
 from reaper.profile.base import Scalar
+from reaper.profile.choices import Choice, RelatedCount
 from reaper.profile.conditions import Condition, Conditions, Log, Now, Related, Running
 from reaper.profile.loading import resolve, shipped
 from reaper.profile.profile import Fence, JobMapping, Profile, PurgeRules
@@ -20,6 +21,7 @@ __all__ = [
     "Attempts",
     "CeleryTask",
     "Children",
+    "Choice",
     "Condition",
     "Conditions",
     "Delete",
@@ -37,6 +39,7 @@ __all__ = [
     "Profile",
     "PurgeRules",
     "Related",
+    "RelatedCount",
     "Running",
     "Scalar",
     "Sql",

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from reaper.profile.base import Label, Match, Name, ProfileModel, TableName
+from reaper.profile.base import Label, Match, Name, ProfileModel, TableName, without_duplicates
 from reaper.profile.conditions import Conditions
 from reaper.profile.values import Next, Values, Variable, walk_values
 
 REQUEUE_ELSE_FAIL = "requeue_else_fail"
 """The action that the reaper makes itself: `requeue` for jobs with attempts left, `fail` for the others."""
+
+
+KeptColumns = Annotated[tuple[Name, ...], AfterValidator(without_duplicates)]
+"""The columns of a deleted row that the log keeps."""
 
 
 class Insert(ProfileModel):
@@ -42,11 +46,15 @@ class Update(ProfileModel):
 
 
 class Delete(ProfileModel):
-    """Delete the rows of `table` that match the job and meet `where`."""
+    """Delete the rows of `table` that match the job and meet `where`.
+
+    The log keeps the columns `keep` of the rows that an action deletes.
+    """
 
     table: Annotated[TableName, Field(alias="delete")]
     match: Match
     where: Conditions = ()
+    keep: KeptColumns = ()
 
 
 STEPS: Mapping[str, type[ProfileModel]] = {"(insert)": Insert, "(update)": Update, "(delete)": Delete}
@@ -69,10 +77,12 @@ class Action(ProfileModel):
 
     A log has no row to change: there the transition is an insert in `also`. `unique_violation` says what to do with a
     job whose transition would violate a unique key: leave the job and report it, or take the action `fail` instead.
+    The log keeps the columns `keep` of a row that is deleted.
     """
 
     assign: Annotated[Values | None, Field(alias="set")] = None
     delete: Annotated[bool, Field(strict=True)] = False
+    keep: KeptColumns = ()
     also: tuple[Step, ...] = ()
     unique_violation: Literal["skip", "fail"] = "skip"
 
@@ -80,6 +90,8 @@ class Action(ProfileModel):
     def _set_or_delete(self) -> Action:
         if self.assign is not None and self.delete:
             raise ValueError("a row is changed by 'set' or deleted by 'delete', not both")
+        if self.keep and not self.delete:
+            raise ValueError("'keep' requires 'delete = true': only columns of a deleted row are kept")
         return self
 
     @property

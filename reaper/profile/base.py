@@ -49,7 +49,8 @@ def _as_list(value: Any) -> Any:
     raise ValueError("expected a name, or a list of names")
 
 
-def _without_duplicates(names: tuple[str, ...]) -> tuple[str, ...]:
+def without_duplicates(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The same names. Raises ValueError for one that is listed twice."""
     for place, name in enumerate(names):
         if name in names[:place]:
             raise ValueError(f"{name!r} is listed twice")
@@ -70,7 +71,7 @@ Scalar = bool | int | float | str
 Plain = Annotated[Scalar, BeforeValidator(_scalar)]
 """A literal value in the file."""
 
-Names = Annotated[tuple[Name, ...], BeforeValidator(_as_list), Field(min_length=1), AfterValidator(_without_duplicates)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_as_list), Field(min_length=1), AfterValidator(without_duplicates)]
 """One name, or a list of them."""
 
 Match = Annotated[Mapping[Name, Name], Field(min_length=1)]

@@ -34,7 +34,7 @@ def columns_read(profile: Profile) -> dict[str, set[str]]:
 
 def columns_judged(profile: Profile) -> set[str]:
     """The columns of a job's row that a verdict may need. Columns for transitions and purges only are left out."""
-    without_changes = profile.model_copy(update={"actions": {}, "purge": None})
+    without_changes = profile.model_copy(update={"actions": {}, "choices": {}, "purge": None})
     return columns_read(without_changes)[profile.jobs.table]
 
 
@@ -74,6 +74,7 @@ def _read(profile: Profile) -> Iterator[TableColumn]:
     for action in profile.actions.values():
         yield from ((jobs_table, column) for column in columns_copied_by(action))
         yield from _columns_of_series(jobs_table, action)
+        yield from _columns_kept(jobs_table, action)
 
 
 def _columns_of_jobs(profile: Profile) -> Iterator[str]:
@@ -88,6 +89,8 @@ def _columns_of_jobs(profile: Profile) -> Iterator[str]:
     yield from (*jobs.key, *jobs.started, *jobs.claim, *(name for name in named if name))
     if jobs.running:
         yield from condition_columns(jobs.running.conditions)
+    for choice in profile.choices.values():
+        yield from condition_columns(choice.where)
     if profile.purge:
         yield from profile.purge.at
         yield from condition_columns(profile.purge.where)
@@ -123,6 +126,14 @@ def _written(jobs_table: str, action: Action) -> Iterator[TableColumn]:
     for step in action.also:
         if not isinstance(step, Delete):
             yield from ((step.table, column) for column in (step.values if isinstance(step, Insert) else step.assign))
+
+
+def _columns_kept(jobs_table: str, action: Action) -> Iterator[TableColumn]:
+    """The columns of deleted rows that the log keeps."""
+    yield from ((jobs_table, column) for column in action.keep)
+    for step in action.also:
+        if isinstance(step, Delete):
+            yield from ((step.table, column) for column in step.keep)
 
 
 def _columns_of_series(jobs_table: str, action: Action) -> Iterator[TableColumn]:

@@ -11,6 +11,7 @@ from reaper.model import TimestampFormat
 from reaper.profile import validation
 from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete
 from reaper.profile.base import Label, Name, Names, Plain, ProfileModel, TableName, exactly_one
+from reaper.profile.choices import Choice
 from reaper.profile.columns import columns, columns_copied_by
 from reaper.profile.conditions import Conditions, Log, Related, Running
 from reaper.profile.witnesses import CeleryTask, Witness
@@ -97,6 +98,7 @@ class Profile(ProfileModel):
     actions: Mapping[Label, Action]
     purge: PurgeRules | None = None
     fence: Fence | None = None
+    choices: Mapping[Label, Choice] = {}
 
     _lineage: tuple[str, ...] = PrivateAttr(default=())
 
@@ -134,17 +136,24 @@ class Profile(ProfileModel):
     def branches(self, action: str) -> tuple[tuple[bool | None, Action], ...]:
         """The transitions that one of `action_names` consists of.
 
-        Each with the jobs that it is for: those with attempts left (True), those without (False), or all (None).
+        Each with the jobs that it is for: where it is a choice, those that get the first action (True) and the others
+        (False); else all (None).
         """
         if action in self.actions:
             return ((None, self.actions[action]),)
-        return ((True, self.actions["requeue"]), (False, self.actions["fail"]))
+        then, otherwise = self.branch_names(action)
+        return ((True, self.actions[then]), (False, self.actions[otherwise]))
+
+    def branch_names(self, action: str) -> tuple[str, str]:
+        """The two actions between which one of `action_names` that is no single action chooses."""
+        choice = self.choices.get(action)
+        return (choice.then, choice.otherwise) if choice else ("requeue", "fail")
 
     @property
     def action_names(self) -> tuple[str, ...]:
         """The actions that can be taken for a stale job."""
         can_compose = self.attempts is not None and "requeue" in self.actions
-        return (*self.actions, *([REQUEUE_ELSE_FAIL] if can_compose else []))
+        return (*self.actions, *self.choices, *([REQUEUE_ELSE_FAIL] if can_compose else []))
 
     def time_of(self, table: str) -> TimestampFormat:
         """The format of the timestamps in a table."""

@@ -31,16 +31,22 @@ def related_rows(profile: Profile) -> Iterator[tuple[str, Related | Update | Del
         for n, step in enumerate(action.also):
             if not isinstance(step, Insert):
                 yield f"actions.{name}.also.{n}", step
+    for name, choice in profile.choices.items():
+        yield from ((f"choices.{name}.rows.{n}", related) for n, related in enumerate(choice.rows))
     if purge:
         yield from ((f"purge.needed.{n}", related) for n, related in enumerate(purge.needed))
         yield from ((f"purge.also.{n}", related) for n, related in enumerate(purge.also))
 
 
 def liveness_tables(profile: Profile) -> frozenset[str]:
-    """Tables whose rows, when row-level security hides them, make a living job look stale: signs of life, and ends."""
+    """Tables whose rows, when row-level security hides them, make a living job look stale, or choose another action.
+
+    These are the tables with signs of life and with ends, and those whose rows a choice counts.
+    """
     jobs = profile.jobs
     tables = {alive.events.table for alive in profile.alive if alive.events}
     tables.update(related.table for related in (*(jobs.running.missing if jobs.running else ()), *jobs.parts))
+    tables.update(rows.table for choice in profile.choices.values() for rows in choice.rows)
     if jobs.log or any(alive.children for alive in profile.alive):
         tables.add(jobs.table)
     return frozenset(tables)
@@ -67,6 +73,8 @@ def condition_sets(profile: Profile) -> Iterator[ConditionSet]:
     jobs = profile.jobs
     if jobs.running:
         yield ConditionSet("jobs.running.where", jobs.table, jobs.running.where)
+    for name, choice in profile.choices.items():
+        yield ConditionSet(f"choices.{name}.where", jobs.table, choice.where)
     for place, related in related_rows(profile):
         yield ConditionSet(f"{place}.where", related.table, related.where)
     for n, alive in enumerate(profile.alive):

@@ -21,6 +21,7 @@ def check(profile: Profile) -> None:
     """Raises InconsistentProfile with everything that does not fit together."""
     problems = [
         *_actions(profile),
+        *_choices(profile),
         *_witnesses(profile),
         *contradictions(profile),
         *purged_while_running(profile),
@@ -44,6 +45,9 @@ def _times(profile: Profile) -> Iterator[str]:
 def _purge(profile: Profile) -> Iterator[str]:
     if profile.purge and profile.jobs.log:
         yield f"purge: is not supported for jobs that are a log: drop old partitions of {profile.jobs.table!r} instead"
+    for n, step in enumerate(profile.purge.also if profile.purge else ()):
+        if step.keep:
+            yield f"purge.also.{n}.keep: a purge keeps nothing; remove it"
 
 
 def _fence(profile: Profile) -> Iterator[str]:
@@ -100,6 +104,18 @@ def _actions(profile: Profile) -> Iterator[str]:
         yield from _log_action(profile, where, action) if profile.jobs.log else _row_action(profile, where, action)
         yield from _changed_twice(profile, where, action)
         yield from _next_not_unique(profile, where, action)
+
+
+def _choices(profile: Profile) -> Iterator[str]:
+    for name, choice in profile.choices.items():
+        where = f"choices.{name}"
+        if name in profile.actions:
+            yield f"{where}: there is an action of this name; a source could not say which one it means"
+        if name == REQUEUE_ELSE_FAIL:
+            yield f"{where}: the reaper makes this choice itself from 'requeue', 'fail' and 'attempts'"
+        for key, action in (("then", choice.then), ("else", choice.otherwise)):
+            if action not in profile.actions:
+                yield f"{where}.{key}: there is no action {action!r}{did_you_mean(action, profile.actions)}"
 
 
 def _changed_twice(profile: Profile, where: str, action: Action) -> Iterator[str]:

@@ -33,6 +33,7 @@ from sqlalchemy import Connection, Select, and_, select
 
 from reaper.model import Key, ReapedJob
 from reaper.profile import Related
+from reaper.source.deleted_rows import keeps_deleted_rows, read_deleted_rows
 from reaper.source.event_log_lock import EventLogLock, lock_jobs
 from reaper.source.post_transition import MAX_FOLLOWED, PostTransition
 from reaper.source.statements import SourceStatements
@@ -142,6 +143,7 @@ class Claim:
 
     def _act(self, connection: Connection, keys: Sequence[Key]) -> list[ReapedJob]:
         transition = self._statements.get(connection.dialect, make_transition, *self._form)
+        deleted = read_deleted_rows(self._statements, connection, transition.actions, keys)
         if not (ended := transition.run(connection, keys, self._values)):
             return []
         # To read every job once more would take a twentieth of a mass reap, most of which is not remembered anyway.
@@ -160,6 +162,7 @@ class Claim:
                 evidence=job.evidence,
                 reaped_at=reaped_at,
                 state_after=states_after.get(job.key),
+                deleted=deleted.get(job.key, ()) if keeps_deleted_rows(job.action) else (),
             )
             for job in ended
         ]
@@ -174,7 +177,7 @@ def make_transition(
     rule: Rule, compiler: StatementCompiler, action: str, predicate: Predicate, audit_fields: Sequence[str]
 ) -> Transition:
     """The transition by an action of those jobs of a batch that `predicate` chooses."""
-    second_check = SecondCheck(rule, predicate, audit_fields)
+    second_check = SecondCheck(rule, predicate, audit_fields, action)
     if compiler.dialect.name == "postgresql":
         return SingleStatementTransition(rule, compiler, second_check, action)
     return MultiStatementTransition(rule, compiler, second_check, action)

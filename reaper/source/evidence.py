@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from reaper.model import DISTANT_PAST, Evidence, Verdict
 from reaper.profile import Profile
+from reaper.source.action_choice import action_name, takes_first
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import reserved_alias
@@ -33,6 +34,7 @@ from reaper.staleness.rule import START, Rule
 KEY = "key_{}"
 KEY_TEXT = "text_{}"
 SIGN = "sign_{}"
+FIRST = "takes_first"
 
 
 def evidence_cte(
@@ -41,19 +43,26 @@ def evidence_cte(
     where: ColumnElement[bool],
     audit_fields: Mapping[str, Element] | None = None,
     verdict: Verdict | None = None,
+    action: str = "fail",
 ) -> CTE:
     """One row for each job in `where`: its key, everything its verdict rests on as JSON, and a message.
 
-    `audit_fields` go into the JSON. `verdict` is given where `where` has evaluated the rule already. The columns of the
-    job's row that the profile needs later come along, as `ProfileTables.row_alias` names them. Each step is
-    materialized, so that its expressions are computed once per job, and not once per mention.
+    `audit_fields` go into the JSON. `verdict` is given where `where` has evaluated the rule already. Where `action` is
+    a choice, the column FIRST says whether a job gets the first of its two actions, and the JSON names the one. The
+    columns of the job's row that the profile needs later come along, as `ProfileTables.row_alias` names them. Each step
+    is materialized, so that its expressions are computed once per job, and not once per mention.
     """
     verdict_name = literal(verdict.value, String) if verdict else rule.verdict(jobs)
-    durations = _add_durations(rule, _read(rule, jobs, where, verdict_name))
-    return _materialized(_add_json_and_message(rule, durations, audit_fields or {}), "judged")
+    first = takes_first(rule.tables, jobs, action)
+    chosen = [] if first is None else [first.label(FIRST)]
+    durations = _add_durations(rule, _read(rule, jobs, where, verdict_name, chosen))
+    fields = dict(audit_fields or {})
+    if chosen:
+        fields["action"] = action_name(rule.tables, durations.c[FIRST], action)
+    return _materialized(_add_json_and_message(rule, durations, fields), "judged")
 
 
-def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Element) -> CTE:
+def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Element, chosen: Sequence[Element]) -> CTE:
     """What the tables hold: the row, its thresholds, and the newest sign of each witness."""
     tables = rule.tables
     columns = select(
@@ -69,6 +78,7 @@ def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Ele
         *(element.label(name) for name, element in rule.limits(jobs).items()),
         *(element.label(SIGN.format(n)) for n, element in enumerate(rule.newest_signs(jobs))),
         rule.why_unknown(jobs).label("unknown"),
+        *chosen,
     )
     return _materialized(columns.where(tables.is_job(jobs), where), "gathered")
 
@@ -112,7 +122,7 @@ def _add_json_and_message(rule: Rule, job: CTE, audit_fields: Mapping[str, Eleme
         **audit_fields,
     }
     return select(
-        *(column for column in job.c if column.name.startswith(("key_", "text_", "row_"))),
+        *(column for column in job.c if column.name.startswith(("key_", "text_", "row_")) or column.name == FIRST),
         *(
             job.c[name]
             for name in ("kind", "status", "verdict", "witness", "age", "silence", "started", "last_sign", "unknown")
@@ -161,9 +171,12 @@ def stale_in(job: CTE) -> Element:
     return case((and_(job.c.started.is_not(None), job.c.last_sign < sql.infinity()), seconds), else_=null())
 
 
-def evidence_query(rule: Rule) -> Select[Any]:
-    """The columns that `read_evidence` reads. None is a moment, which Python's dates might not be able to hold."""
-    job = evidence_cte(rule, rule.tables.jobs, rule.tables.key_in_batch(rule.tables.jobs))
+def evidence_query(rule: Rule, action: str) -> Select[Any]:
+    """The columns that `read_evidence` reads. None is a moment, which Python's dates might not be able to hold.
+
+    `action` is what a sweep does with a stale job.
+    """
+    job = evidence_cte(rule, rule.tables.jobs, rule.tables.key_in_batch(rule.tables.jobs), action=action)
     return select(
         *(job.c[KEY_TEXT.format(n)] for n in range(len(rule.tables.profile.jobs.key))),
         *(job.c[name] for name in ("kind", "status", "verdict", "evidence")),

@@ -27,10 +27,10 @@ _TYPED, _KIND, _LIMIT, _OFFSET, _TASKS = (
 
 
 class JobLookup:
-    """The look-ups of one source."""
+    """The look-ups of one source. `action` is what a sweep does with its stale jobs."""
 
-    def __init__(self, statements: SourceStatements) -> None:
-        self._statements, self._profile = statements, statements.profile
+    def __init__(self, statements: SourceStatements, action: str) -> None:
+        self._statements, self._profile, self._action = statements, statements.profile, action
         self._width = len(statements.profile.jobs.key)
 
     def find(self, connection: Connection, key: Sequence[str]) -> Key | None:
@@ -82,7 +82,7 @@ class JobLookup:
         if not keys:
             return []
         values = self._statements.values(context) | key_parameters(keys)
-        rows = self._statements.execute(connection, values, evidence_query)
+        rows = self._statements.execute(connection, values, evidence_query, self._action)
         by_key = {evidence.key: evidence for evidence in (read_evidence(row, self._width) for row in rows)}
         return [by_key[key] for key in keys if key in by_key]
 

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, FromClause, TableClause, and_, column, fun
 from sqlalchemy.sql import quoted_name
 
 from reaper.model import TimestampFormat
-from reaper.profile import Conditions, Delete, Profile, Related, Update
+from reaper.profile import Conditions, Delete, Profile, Related, RelatedCount, Update
 from reaper.sql import expressions as sql
 from reaper.sql.conditions import all_hold, is_one_of
 from reaper.sql.expressions import Element
@@ -121,6 +121,14 @@ class ProfileTables:
         """A row of another table that belongs to the job exists."""
         row = self.table(related.table).alias(reserved_alias("related"))
         return select(literal(1)).where(self.belongs_to_job(related, row, jobs)).correlate(jobs).exists()
+
+    def has_related_rows(self, related: RelatedCount, jobs: FromClause) -> ColumnElement[bool]:
+        """At least `at_least` rows of another table belong to the job."""
+        if related.at_least == 1:
+            return self.has_related_row(related, jobs)
+        row = self.table(related.table).alias(reserved_alias("related"))
+        count = select(func.count()).select_from(row).where(self.belongs_to_job(related, row, jobs))
+        return count.correlate(jobs).scalar_subquery() >= related.at_least
 
     def timestamp_format(self, table: str) -> TimestampFormat:
         """The format in which a table stores moments."""

@@ -41,7 +41,7 @@ def _survey(writer: StatementWriter, locks: str) -> Iterator[Statement]:
     purpose = "Finds the jobs that have passed their timeout since the last sweep and are alive."
     yield writer.query("crossed", purpose, locks, newly_spared_query)
     purpose = "Reads the evidence for the verdicts on jobs that are alive, or whose row another session holds."
-    yield writer.query("evidence", purpose, locks, evidence_query)
+    yield writer.query("evidence", purpose, locks, evidence_query, writer.source.options.action)
 
 
 def _post_transition(writer: StatementWriter, actions: Sequence[Action], locks: str) -> Iterator[Statement]:

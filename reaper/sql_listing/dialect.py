@@ -9,6 +9,7 @@ from sqlalchemy import ClauseElement, Dialect
 
 from reaper.source import Source
 from reaper.source.claim import BatchLocks, Transition
+from reaper.source.deleted_rows import deleted_row_queries
 from reaper.sql_listing.writer import ListingOptions, Statement, StatementWriter
 
 FALLBACK = "for a job whose transition a unique key refuses"
@@ -73,6 +74,22 @@ class ServerListing(ABC):
                 self._read_locks(sorted({part.table, jobs.table})),
                 all_rows,
             )
+
+    def _deleted_rows(self, transition: Transition) -> Iterator[Statement]:
+        queries = deleted_row_queries(self._profile, transition.actions)
+        for number, (table, _, query, arguments) in enumerate(queries, start=1):
+            purpose = f"Reads the rows of {table} that are to be deleted, for the log: the first of each job."
+            locks = self._read_locks(sorted({table, self._profile.jobs.table}))
+            yield self.writer.query(f"deleted_{number}", purpose, locks, query, *arguments)
+
+    def for_jobs(self, first: bool | None) -> str:
+        """Which jobs get the first of the source's two actions, and which the second; empty where there is one."""
+        action = self.writer.source.options.action
+        if first is None:
+            return ""
+        if action in self._profile.choices:
+            return f" for jobs that meet choices.{action}" if first else " for the other jobs"
+        return " for jobs that have attempts left" if first else " for jobs that have none left"
 
     def _skipped(self, batch: BatchLocks) -> Statement:
         purpose = "Separates jobs that another session holds from jobs that have ended."

@@ -22,8 +22,6 @@ from reaper.source.transition.multi_statement import Branch, MultiStatementTrans
 from reaper.sql_listing.dialect import FALLBACK, ServerListing
 from reaper.sql_listing.writer import ListingOptions, Statement, changed_unlocked_tables
 
-_BRANCHES = {True: " for jobs that have attempts left", False: " for jobs that have none left", None: ""}
-
 
 class _Dialect(MariaDBDialect, MySQLDialect_pymysql):
     """Has what SQLAlchemy's dialect would learn of the server when it connects."""
@@ -77,6 +75,7 @@ class MariaDBListing(ServerListing):
             batch.lock_rows,
         )
         yield from self._lock_parts(batch)
+        yield from self._deleted_rows(transition)
         yield from self._transition(transition, "")
         if fallback is not None:
             yield from self._transition(fallback, "instead_")
@@ -94,7 +93,7 @@ class MariaDBListing(ServerListing):
         for number, branch in enumerate(transition.branches):
             for name, purpose in self._steps(number, branch):
                 locks = self._step_locks(name, branch)
-                yield write(prefix + name, f"{purpose}{_BRANCHES[branch.attempts_left]}.", locks, statements[name])
+                yield write(prefix + name, f"{purpose}{self.for_jobs(branch.first)}.", locks, statements[name])
         purpose = "Checks that none of the jobs still runs: a trigger may have changed a job back."
         yield write(f"{prefix}undone", purpose, self.read_locks, statements["undone"])
 

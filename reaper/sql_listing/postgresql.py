@@ -56,6 +56,7 @@ class PostgreSQLListing(ServerListing):
         yield self._lock(batch)
         yield from self._lock_parts(batch)
         yield from self._close_log(batch)
+        yield from self._deleted_rows(transition)
         purpose = "Judges the locked jobs again, ends those that are still stale, and writes what belongs to that."
         yield self._end(transition, "end", purpose)
         if fallback is not None:
@@ -93,7 +94,8 @@ class PostgreSQLListing(ServerListing):
             locks += "; the jobs' rows are already locked"
         locks += f"; the rows of {', '.join(unlocked)} that it changes, for which it waits" if unlocked else ""
         if len(actions) > 1:
-            purpose += " Jobs that have attempts left are requeued, the others fail."
+            then, otherwise = self._profile.branch_names(self.writer.source.options.action)
+            purpose += f" It takes {then!r}{self.for_jobs(True)}, and {otherwise!r}{self.for_jobs(False)}."
         return self.writer.statement(name, purpose, locks, statement)
 
     def row_holders(self) -> Iterator[Statement]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -92,9 +92,11 @@ class StatementWriter:
         """The statements with which a sweep ends jobs by this action."""
         return self._statements.get(self.dialect, make_transition, action, is_stale, tuple(_AUDIT_INFO.fields))
 
-    def query(self, name: str, purpose: str, locks: str, query: Callable[..., ClauseElement]) -> Statement:
-        """The statement that `query` makes of the source's rule."""
-        return self.statement(name, purpose, locks, self._statements.compiled(self.dialect, query))
+    def query(
+        self, name: str, purpose: str, locks: str, query: Callable[..., ClauseElement], *arguments: Hashable
+    ) -> Statement:
+        """The statement that `query` makes of the source's rule and these arguments."""
+        return self.statement(name, purpose, locks, self._statements.compiled(self.dialect, query, *arguments))
 
     def clause(
         self, name: str, purpose: str, locks: str, clause: ClauseElement, meanings: Mapping[str, str] | None = None

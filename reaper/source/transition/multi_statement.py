@@ -20,11 +20,11 @@ from sqlalchemy.sql.dml import UpdateBase
 
 from reaper.model import Key
 from reaper.profile import Action, Delete, Insert, Step
-from reaper.source.evidence import KEY, KEY_TEXT
+from reaper.source.evidence import FIRST, KEY, KEY_TEXT
 from reaper.source.transition.audit_event import insert_for_bound
 from reaper.source.transition.related_rows import change_related_rows
 from reaper.source.transition.result import EndedJob, RowCounts, check_complete
-from reaper.source.transition.second_check import SecondCheck, has_attempts_left
+from reaper.source.transition.second_check import SecondCheck
 from reaper.source.transition.values import BoundRow
 from reaper.sql.expressions import Element
 from reaper.sql.keys import key_parameters
@@ -33,17 +33,16 @@ from reaper.sql.tables import ProfileTables
 from reaper.sql.types import document_of
 from reaper.staleness.rule import Rule
 
-_LEFT = "attempts_left"
-
 
 @dataclass(frozen=True, slots=True)
 class Branch:
     """One of the transitions: which jobs it is for, its statement, and those of the action's other steps.
 
-    `attempts_left` says whether the jobs have attempts left; None: it is for all jobs.
+    Where the action is a choice, `first` says whether it is for the jobs that get the first action or for the others;
+    None: it is for all jobs.
     """
 
-    attempts_left: bool | None
+    first: bool | None
     action: Action
     transition: CompiledStatement
     also: Sequence[CompiledStatement]
@@ -66,12 +65,12 @@ class MultiStatementTransition:
         self.judging = compiler(queries.judging())
         self.branches = [
             Branch(
-                left,
+                first,
                 branch_action,
                 compiler(queries.transition(branch_action)),
                 [compiler(queries.step(step)) for step in branch_action.also],
             )
-            for left, branch_action in self._profile.branches(action)
+            for first, branch_action in self._profile.branches(action)
         ]
         self.still_running = compiler(queries.still_running())
         self._task = rule.tables.row_alias(self._profile.task.task) if self._profile.task else None
@@ -95,8 +94,8 @@ class MultiStatementTransition:
         rows = self.judging.execute(connection, {**values, **key_parameters(keys)}).all()
         ended: list[EndedJob] = []
         for branch in self.branches:
-            left = branch.attempts_left
-            branch_rows = [row for row in rows if left is None or bool(row._mapping[_LEFT]) == left]
+            first = branch.first
+            branch_rows = [row for row in rows if first is None or bool(row._mapping[FIRST]) == first]
             if branch_rows:
                 ended += self._end(connection, branch, branch_rows, values)
         return ended
@@ -143,8 +142,7 @@ class _TransitionQueries:
 
     def judging(self) -> Select[Any]:
         """A row for each job of a batch that is to be ended."""
-        left = [has_attempts_left(self._tables, self._to_end).label(_LEFT)] if self._profile.attempts else []
-        return select(*self._to_end.c, *left)
+        return select(*self._to_end.c)
 
     def still_running(self) -> Select[Any]:
         """The jobs of a batch that run."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import CTE, ColumnElement, FromClause, String, and_, func, literal, true
+from sqlalchemy import CTE, ColumnElement, FromClause, String, and_, true
 
 from reaper.model import Verdict
 from reaper.source.evidence import evidence_cte
 from reaper.source.transition.audit_event import AUDIT_FIELD
 from reaper.source.transition.values import ValueCompiler
 from reaper.sql import expressions as sql
-from reaper.sql.expressions import Element
-from reaper.sql.tables import ProfileTables
 from reaper.staleness.rule import Rule
 
 Predicate = Callable[[Rule, FromClause], ColumnElement[bool]]
@@ -32,26 +30,14 @@ def is_any(_rule: Rule, _jobs: FromClause) -> ColumnElement[bool]:
 class SecondCheck:
     """`to_end` has a row for each job of a batch that runs and is to be ended, with its evidence and its message.
 
-    `audit_fields` are those texts of the audit event that are the same for every job of a sweep.
+    `audit_fields` are those texts of the audit event that are the same for every job of a sweep. `action` is the one
+    that ends the jobs.
     """
 
-    def __init__(self, rule: Rule, predicate: Predicate, audit_fields: Sequence[str]) -> None:
+    def __init__(self, rule: Rule, predicate: Predicate, audit_fields: Sequence[str], action: str) -> None:
         jobs, tables = rule.tables.jobs, rule.tables
         is_to_end = and_(tables.key_in_batch(jobs), tables.running(jobs), predicate(rule, jobs))
         verdict = Verdict.STALE if predicate is is_stale else None
         fields = {name: sql.parameter(AUDIT_FIELD.format(name), String()) for name in audit_fields}
-        self.to_end: CTE = evidence_cte(rule, jobs, is_to_end, fields, verdict)
+        self.to_end: CTE = evidence_cte(rule, jobs, is_to_end, fields, verdict, action)
         self.values = ValueCompiler(tables, fields)
-
-
-def has_attempts_left(tables: ProfileTables, to_end: CTE) -> ColumnElement[bool]:
-    """The job may be tried again. A job without a limit has no attempt left."""
-    attempts = tables.profile.attempts
-    if attempts is None:
-        raise ValueError("a choice between transitions needs attempts")
-    tried = to_end.c[tables.row_alias(attempts.column)]
-    limits: list[Element] = [literal(attempts.limit)] if attempts.limit is not None else []
-    if attempts.limit_column is not None:
-        limits.insert(0, to_end.c[tables.row_alias(attempts.limit_column)])
-    limit = func.coalesce(*limits) if len(limits) > 1 else limits[0]
-    return func.coalesce(func.coalesce(sql.array_length(tried) if attempts.array else tried, 0) < limit, False)

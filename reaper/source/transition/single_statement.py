@@ -34,11 +34,11 @@ from sqlalchemy.sql.dml import UpdateBase
 
 from reaper.model import Key
 from reaper.profile import Action, Insert, Step
-from reaper.source.evidence import KEY, KEY_TEXT
+from reaper.source.evidence import FIRST, KEY, KEY_TEXT
 from reaper.source.transition.audit_event import insert_for_each
 from reaper.source.transition.related_rows import change_related_rows
 from reaper.source.transition.result import EndedJob, RowCounts, check_complete
-from reaper.source.transition.second_check import SecondCheck, has_attempts_left
+from reaper.source.transition.second_check import SecondCheck
 from reaper.sql import expressions as sql
 from reaper.sql.keys import key_parameters
 from reaper.sql.statement import StatementCompiler, Values
@@ -116,18 +116,19 @@ class _TransitionQuery:
 
     def _make_branches(self, to_end: CTE, action: str) -> list[Branch]:
         branches = list[Branch]()
-        for number, (left, branch_action) in enumerate(self._profile.branches(action)):
-            jobs = to_end if left is None else self._with_attempts(to_end, number, left=left)
+        for number, (first, branch_action) in enumerate(self._profile.branches(action)):
+            jobs = to_end if first is None else self._chosen(to_end, number, first=first)
             ended = self._transition(jobs, branch_action).cte(reserved_alias(f"ended_{number}"))
             branch = Branch(number, branch_action, jobs, ended)
             self._add_steps(branch)
             branches.append(branch)
         return branches
 
-    def _with_attempts(self, to_end: CTE, number: int, *, left: bool) -> CTE:
-        """The jobs that have attempts left, or those that have none."""
-        has_left = has_attempts_left(self._tables, to_end)
-        jobs = select(to_end).where(has_left if left else not_(has_left))
+    @staticmethod
+    def _chosen(to_end: CTE, number: int, *, first: bool) -> CTE:
+        """The jobs that get the first of two actions, or the others."""
+        takes_first = to_end.c[FIRST]
+        jobs = select(to_end).where(takes_first if first else not_(takes_first))
         return jobs.cte(reserved_alias(f"doomed_{number}")).prefix_with("MATERIALIZED", dialect="postgresql")
 
     def _transition(self, to_end: CTE, action: Action) -> Select[Any] | UpdateBase:

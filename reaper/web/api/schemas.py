@@ -170,6 +170,7 @@ class RowHolder(Mirror):
         "unknown": "The witness that could not be asked: the job is spared for it.",
         "stale_in_seconds": "When the job becomes stale if it stays silent; null when it is stale or does not run.",
         "signs": "The newest sign of life of each witness.",
+        "action": "What a sweep would do with it, where the source's action is a choice between two.",
     },
 )
 class Job(Mirror):
