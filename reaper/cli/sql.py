@@ -1,34 +1,56 @@
-"""`reaper sql`: the SQL statements of the reaper, for a database administrator."""
+"""`reaper sql`: the statements of the reaper, and how to end one job by hand, for a database administrator."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 
 import click
 
 from reaper.cli import output
-from reaper.cli.options import json_option, source_option
-from reaper.cli.sources import load_settings, select_sources
+from reaper.cli.operator import operator_name
+from reaper.cli.options import json_option, source_option, validate_text
+from reaper.cli.sources import find_job, load_settings, select_sources
+from reaper.common import messages
 from reaper.common.terminal import shown
-from reaper.source import Source
-from reaper.sql_listing import ListingOptions, Statement, list_statements
-from reaper.sweep.options import MAX_LISTED
+from reaper.config import Settings
+from reaper.errors import JobChanged
+from reaper.operations.explain import locate
+from reaper.operations.fail import ManualEnd
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import new_downtime_tracker
+from reaper.source import AuditInfo, Source
+from reaper.sql_listing import ListingOptions, Recipe, Statement, list_recipes, list_statements
+from reaper.sweep.options import MAX_LISTED, new_sweep_id
+
+_REASON = "by the statements that `reaper sql` printed"
 
 
 @click.command("sql", short_help="Print the statements that the reaper runs.")
+@click.option(
+    "--job", metavar="JOB", callback=validate_text, help="Print how to end this running job by hand, and nothing else."
+)
 @source_option
 @json_option
 @click.pass_context
-def command(ctx: click.Context, source: str | None, as_json: bool) -> None:
+def command(ctx: click.Context, job: str | None, source: str | None, as_json: bool) -> None:
     """Print the statements that the reaper runs, with their parameters and the locks that they take.
 
     Asks no database. Parameters are written :name, as in psql.
 
+    With --job it reads that job, and prints one transaction for each action of its profile, to paste into psql or the
+    MariaDB client. It changes nothing itself. Exit status 1 when the job does not run. Where the reaper can reach the
+    database, `reaper fail JOB --action NAME` does the same, and writes it to the log.
+
     \b
-    Example:
+    Examples:
       reaper sql | less
+      reaper sql --job 5
     """
     settings = load_settings(ctx)
+    if job is not None:
+        _recipes(settings, job, source, as_json=as_json)
+        return
     options = ListingOptions(settings.interval_seconds, settings.statement_timeout_seconds, max_named_jobs=MAX_LISTED)
     statements_of = {opened: list(list_statements(opened, options)) for opened in select_sources(settings, source)}
     if as_json:
@@ -49,3 +71,30 @@ def _lines(source: Source, statements: list[Statement]) -> Iterator[str]:
         yield from f"{statement.sql};".splitlines()
         for name, meaning in statement.parameters.items():
             yield f"--   :{name} = {meaning}"
+
+
+def _recipes(settings: Settings, job: str, source: str | None, *, as_json: bool) -> None:
+    place, key = find_job(select_sources(settings, source), job, locate, all_sources_must_answer=True)
+    name, run_id = messages.format_key(key), new_sweep_id()
+
+    def audit_info(action: str) -> AuditInfo:
+        return ManualEnd(operator_name(), socket.gethostname(), _REASON, action).audit_info(place.name, run_id)
+
+    with prefix_errors(place):
+        found = list_recipes(place, new_downtime_tracker(settings), key, audit_info)
+        if not found:
+            raise JobChanged(f"job {name} is not running: there is nothing to end")
+    if as_json:
+        output.write_document("sql", {"source": place.name, "job": name, "recipes": found})
+        return
+    for line in _recipe_lines(place, name, found):
+        click.echo(shown(line))
+
+
+def _recipe_lines(source: Source, job: str, found: Sequence[Recipe]) -> Iterator[str]:
+    yield f"-- Job {job} of source {source.name}, profile {source.profile.name}. Paste one of these transactions."
+    for number, recipe in enumerate(found, start=1):
+        same = f" ({', '.join(recipe.same)} does the same)" if recipe.same else ""
+        yield ""
+        yield f"-- {number}. {recipe.action}{same}"
+        yield from recipe.lines

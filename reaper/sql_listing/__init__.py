@@ -1,6 +1,7 @@
-"""`reaper sql`: the statements of one source as text, in the order of a sweep, for a database administrator.
+"""`reaper sql`: the statements of one source as text, in the order of a sweep, and recipes for one job.
 
-No database is asked: a timestamp that a sweep takes from the database's clock is shown as its distance from now.
+For the statements no database is asked: a timestamp that a sweep takes from the database's clock is shown as its
+distance from now. The recipes (`reaper.sql_listing.recipes`) are for one job as it is.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from reaper.source.post_transition import clock_query, leaves_row, snapshot_quer
 from reaper.source.survey import candidates_query, count_query, newly_spared_query
 from reaper.sql_listing.mariadb import MariaDBListing
 from reaper.sql_listing.postgresql import PostgreSQLListing
+from reaper.sql_listing.recipes import Recipe, list_recipes
 from reaper.sql_listing.writer import ListingOptions, Statement, StatementWriter
 
-__all__ = ["ListingOptions", "Statement", "list_statements"]
+__all__ = ["ListingOptions", "Recipe", "Statement", "list_recipes", "list_statements"]
 
 
 def list_statements(source: Source, options: ListingOptions) -> Iterator[Statement]:

@@ -125,7 +125,7 @@ class StatementWriter:
             else:
                 shown[parameter] = known.get(parameter) or _value(self._values[parameter], conversion)
         text = _PLACE.sub(r":\1", text).replace("%%", "%")
-        return Statement(name, purpose, locks, _folded_lines(text), shown)
+        return Statement(name, purpose, locks, folded_lines(text), shown)
 
     def _common_meanings(self) -> dict[str, str]:
         keys, row_columns = self.source.profile.jobs.key, sorted(self.source.profile.row_columns())
@@ -161,7 +161,7 @@ def _constant(value: object) -> str:
     return repr(str(value)) if isinstance(value, datetime) else repr(value)
 
 
-def _folded_lines(text: str) -> str:
+def folded_lines(text: str) -> str:
     """Breaks long lines, but never inside quotes."""
     lines: list[str] = []
     for line in text.strip().splitlines():

@@ -11,8 +11,8 @@ GRANT SELECT (`end_time`, `job_result_id`, `start_time`, `state`), UPDATE (`dura
 GRANT SELECT (`id`, `interval_seconds`, `scheduled_start`), UPDATE (`scheduled_start`), REFERENCES ON `your_database`.`SCHEDULED_JOBS` TO `reaper`@`%`;
 
 -- for the other actions of `reaper fail --action`: complete, delete (--with actions)
--- GRANT DELETE ON `your_database`.`JOB_RESULTS` TO `reaper`@`%`;
--- GRANT DELETE ON `your_database`.`PARTIAL_JOB_RESULTS` TO `reaper`@`%`;
+-- GRANT SELECT (`end_time`), DELETE ON `your_database`.`JOB_RESULTS` TO `reaper`@`%`;
+-- GRANT SELECT (`duration`, `id`, `result_code`), DELETE ON `your_database`.`PARTIAL_JOB_RESULTS` TO `reaper`@`%`;
 
 -- to name the session that holds the row of a locked job (--with holders)
 -- GRANT PROCESS ON *.* TO `reaper`@`%`;

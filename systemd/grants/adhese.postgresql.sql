@@ -18,8 +18,8 @@ GRANT SELECT (end_time, job_result_id, start_time, state), UPDATE (duration, res
 GRANT SELECT (id, interval_seconds, scheduled_start), UPDATE (scheduled_start) ON TABLE public."SCHEDULED_JOBS" TO reaper;
 
 -- for the other actions of `reaper fail --action`: complete, delete (--with actions)
--- GRANT DELETE ON TABLE public."JOB_RESULTS" TO reaper;
--- GRANT DELETE ON TABLE public."PARTIAL_JOB_RESULTS" TO reaper;
+-- GRANT SELECT (end_time), DELETE ON TABLE public."JOB_RESULTS" TO reaper;
+-- GRANT SELECT (duration, id, result_code), DELETE ON TABLE public."PARTIAL_JOB_RESULTS" TO reaper;
 
 -- to name the session that holds the row of a locked job (--with holders)
 -- GRANT pg_read_all_stats TO reaper;

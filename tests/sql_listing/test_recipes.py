@@ -1,0 +1,189 @@
+"""`reaper sql --job` prints transactions that end one job by hand, as psql and the MariaDB client take them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+from reaper.sql_listing.literals import literal_of
+from tests.support.commands import Reaper
+from tests.support.worlds.adhese import STEP, AdheseScheduleWorld, AdheseWorld
+from tests.support.worlds.database import Database
+from tests.support.worlds.noetl import NoetlWorld
+from tests.support.worlds.postgresql import PostgreSQLDatabase
+from tests.support.worlds.protea import ProteaWorld
+from tests.support.worlds.servers import database_on
+from tests.support.worlds.world import State
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty database."""
+    with database_on(request, request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def jobs(database: Database) -> Iterator[AdheseWorld]:
+    with AdheseWorld.create(database) as world:
+        yield world
+
+
+@pytest.fixture
+def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Database) -> Reaper:
+    monkeypatch.chdir(tmp_path)
+    return Reaper(tmp_path, {"REAPER_DATABASE_URL": database.url, "REAPER_PROFILE": "adhese"})
+
+
+def printed(reaper: Reaper, job: str) -> dict[str, str]:
+    """The text of each recipe, by its action."""
+    actions = [recipe["action"] for recipe in reaper.json("sql", "--job", job)["recipes"]]
+    header, *texts = reaper("sql", "--job", job).stdout.split("\n\n")
+    assert header.startswith(f"-- Job {job} of source default")
+    return dict(zip(actions, texts, strict=True))
+
+
+def paste(database: Database, text: str) -> str:
+    """What the client of the server says to the text."""
+    url = make_url(database.url)
+    if url.get_backend_name() == "postgresql":
+        words = ["psql", "-X", url.set(drivername="postgresql").render_as_string(hide_password=False)]
+    else:
+        client = shutil.which("mariadb") or "mysql"
+        words = [client, "--force", f"--user={url.username}", f"--socket={url.query['unix_socket']}", str(url.database)]
+    done = subprocess.run(words, input=text, capture_output=True, text=True, check=True)
+    return done.stdout + done.stderr
+
+
+def test_two_recipes_are_those_of_the_document(jobs: AdheseWorld, reaper: Reaper) -> None:
+    job = jobs.stale_job()
+    recipes = reaper.json("sql", "--job", job)["recipes"]
+    assert [(recipe["action"], recipe["same"]) for recipe in recipes] == [("complete", ["fail"]), ("delete", [])]
+    [[start, moved]] = jobs.hand.ask(
+        f"SELECT s.scheduled_start, s.scheduled_start + INTERVAL '{STEP}' SECOND"
+        ' FROM "SCHEDULED_JOBS" s JOIN "JOB_RESULTS" r ON r.job_id = s.id WHERE r.id = %s',
+        job,
+    )
+    complete = " ".join(printed(reaper, job)["complete"].split())
+    # The moments stand there as they are, as in the document: nothing has to be filled in.
+    assert str(moved).rstrip("0") in complete
+    assert str(start).rstrip("0") in complete
+    assert "reaper_there" not in complete
+
+
+def test_complete_pasted_into_the_client_completes_the_job(
+    jobs: AdheseWorld, reaper: Reaper, database: Database
+) -> None:
+    job, other = jobs.stale_job(), jobs.stale_job()
+    recipe = printed(reaper, job)["complete"]
+    assert "ERROR" not in paste(database, recipe)
+    assert jobs.state(job) is State.REAPED
+    assert jobs.state(other) is State.RUNNING
+    after = jobs.dump()
+    assert "ERROR" not in paste(database, recipe)
+    assert jobs.dump() == after
+
+
+def test_delete_pasted_into_the_client_deletes_the_job(jobs: AdheseWorld, reaper: Reaper, database: Database) -> None:
+    job, other = jobs.stale_job(), jobs.stale_job()
+    assert "ERROR" not in paste(database, printed(reaper, job)["delete"])
+    assert jobs.hand.one('SELECT count(*) FROM "JOB_RESULTS" WHERE id = %s', job) == 0
+    assert jobs.hand.one('SELECT count(*) FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s', job) == 0
+    assert jobs.state(other) is State.RUNNING
+
+
+@pytest.mark.parametrize("action", ["complete", "delete"])
+def test_recipe_changes_nothing_once_the_worker_has_finished(
+    jobs: AdheseWorld, reaper: Reaper, database: Database, action: str
+) -> None:
+    job = jobs.stale_job()
+    recipe = printed(reaper, job)[action]
+    assert jobs.finish(job, jobs.hand)
+    before = jobs.dump()
+    assert "ERROR" not in paste(database, recipe)
+    assert jobs.dump() == before
+
+
+def test_schedule_that_has_moved_meanwhile_is_left_where_it_is(
+    jobs: AdheseWorld, reaper: Reaper, database: Database
+) -> None:
+    job = jobs.stale_job()
+    recipe = printed(reaper, job)["complete"]
+    jobs.hand.do(f'UPDATE "SCHEDULED_JOBS" SET scheduled_start = {database.naive_ago}', -10 * STEP)
+    moved = jobs.hand.ask('SELECT id, scheduled_start FROM "SCHEDULED_JOBS"')
+    assert "ERROR" not in paste(database, recipe)
+    assert jobs.hand.ask('SELECT id, scheduled_start FROM "SCHEDULED_JOBS"') == moved
+    assert jobs.hand.one('SELECT state FROM "JOB_RESULTS" WHERE id = %s', job) == "completed"
+
+
+def test_recipe_that_meets_an_error_leaves_nothing_half_done(
+    jobs: AdheseWorld, reaper: Reaper, database: Database
+) -> None:
+    """The client goes on after an error when a text is pasted; the transaction is taken back as a whole."""
+    job = jobs.stale_job()
+    recipe, before = printed(reaper, job)["complete"], jobs.dump()
+    broken = recipe.replace("'ok'", "'" + "x" * 99 + "'")
+    assert broken != recipe
+    assert "ERROR" in paste(database, broken)
+    assert jobs.dump() == before
+
+
+def test_job_that_does_not_run_has_no_recipe(jobs: AdheseWorld, reaper: Reaper) -> None:
+    job = jobs.ended_job()
+    result = reaper("sql", "--job", job)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"job {job} is not running: there is nothing to end" in result.stderr
+
+
+def test_printing_changes_nothing(jobs: AdheseWorld, reaper: Reaper) -> None:
+    job, before = jobs.stale_job(), jobs.dump()
+    printed(reaper, job)
+    assert jobs.dump() == before
+
+
+def test_schedule_in_the_duplicate_key_state_has_a_recipe(database: Database, reaper: Reaper) -> None:
+    with AdheseScheduleWorld.create(database) as schedules:
+        job = schedules.stale_job()
+        reaper.given["REAPER_PROFILE"] = "adhese-schedule"
+        assert "ERROR" not in paste(database, printed(reaper, job)["fail"])
+        assert schedules.state(job) is State.REAPED
+
+
+def test_recipe_of_protea_writes_the_audit_event(empty: PostgreSQLDatabase, tmp_path: Path) -> None:
+    """Texts of other programs reach the terminal as texts that neither end a literal nor control it."""
+    with ProteaWorld.create(empty) as world:
+        job = world.stale_job()
+        reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": empty.url})
+        recipe = printed(reaper, job)["fail"]
+        assert "ERROR" not in paste(empty, recipe)
+        assert world.hand.one("SELECT status FROM job WHERE id = %s", job) == "failed"
+        [evidence] = world.audit(job)
+        assert evidence["reason"] == "ManualTimeout"
+        assert world.message(job).startswith("Manually marked FAILED by operator: by the statements")
+
+
+def test_recipe_of_a_log_writes_the_end_once(empty: PostgreSQLDatabase, tmp_path: Path) -> None:
+    with NoetlWorld.create(empty) as world:
+        job = world.stale_job()
+        reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": empty.url, "REAPER_PROFILE": "noetl"})
+        recipe = printed(reaper, job)["fail"]
+        for _ in range(2):
+            assert "ERROR" not in paste(empty, recipe)
+            assert world.state(job) is State.REAPED
+            assert len(world.audit(job)) == 1
+
+
+@pytest.mark.parametrize("text", ["it's", "back\\slash", "new\nline", "\x1b[2J", "' OR 1=1 --", ":name", "é…😀"])
+def test_foreign_text_is_one_printable_literal(database: Database, text: str) -> None:
+    hand = database.session(autocommit=True)
+    dialect: Any = make_url(database.url).get_dialect()()
+    literal = literal_of(text, dialect)
+    assert literal.isprintable()
+    assert hand.one(f"SELECT {literal.replace('%', '%%')}") == text
+    hand.close()
