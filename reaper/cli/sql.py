@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from reaper.cli import output
-from reaper.cli.operator import operator_name
+from reaper.cli.invocation import operator_name
 from reaper.cli.options import json_option, source_option, validate_text
 from reaper.cli.sources import find_job, load_settings, select_sources
 from reaper.common import messages

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.support.api import Steered
+from tests.support.api import ApiDaemon
 from tests.support.commands import AWAY, Reaper
 from tests.support.daemons import closed
 from tests.support.protea import Protea
@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 STATE = "/api/supervisor/state"
 
 
-def reaper_of(daemon: Steered) -> Reaper:
+def reaper_of(daemon: ApiDaemon) -> Reaper:
     """The command, configured as the daemon is."""
     token_file = str(daemon.folder / "http-token")
     given = {"REAPER_HTTP_PORT": str(daemon.port), "REAPER_HTTP_TOKEN_FILE": token_file}
@@ -22,7 +22,7 @@ def reaper_of(daemon: Steered) -> Reaper:
 
 
 def test_daemon_without_sources_runs_and_says_that_no_schedule_is_configured(tmp_path: Path) -> None:
-    with Steered(tmp_path, "sources = []\n") as daemon:
+    with ApiDaemon(tmp_path, "sources = []\n") as daemon:
         reason = f"no schedule is configured: {daemon.config}:3: sources = []; name a source there and reload"
         for answer in (
             daemon.api.get(STATE),
@@ -44,7 +44,7 @@ def test_daemon_without_sources_runs_and_says_that_no_schedule_is_configured(tmp
 
 def test_source_that_is_configured_later_is_swept_after_a_reload(protea: Protea, tmp_path: Path) -> None:
     job = protea.stale()
-    with Steered(tmp_path, "sources = []\n") as daemon:
+    with ApiDaemon(tmp_path, "sources = []\n") as daemon:
         daemon.reload(f'[sources.main]\ndatabase_url = "{protea.url}"\n')
         wait_until(lambda: protea.status(job) == "failed", "a sweep of the new source")
         assert daemon.api.get(STATE).json["state"] == "RUNNING"
@@ -68,7 +68,7 @@ def test_command_that_needs_a_source_says_which_line_leaves_none(tmp_path: Path)
 
 
 def test_supervisor_of_a_database_that_was_never_met_can_be_asked_halted_and_restarted(tmp_path: Path) -> None:
-    with Steered(tmp_path, f'database_url = "{AWAY}"\n') as daemon:
+    with ApiDaemon(tmp_path, f'database_url = "{AWAY}"\n') as daemon:
 
         def source() -> Any:
             [standing] = daemon.api.get(STATE).json["sources"]
@@ -93,7 +93,7 @@ def test_supervisor_is_available_once_the_database_was_met(protea: Protea, tmp_p
     job = protea.stale()
     name = str(protea.connection.info.dbname)
     with closed(protea.libpq.replace(name, "postgres"), name):
-        daemon = Steered(tmp_path, database_url=protea.url, interval_seconds=1).comes_up()
+        daemon = ApiDaemon(tmp_path, database_url=protea.url, interval_seconds=1).comes_up()
         wait_until(lambda: daemon.api.get(STATE).json["sources"][0]["outcome"] == "failed", "a try")
         assert daemon.api.get(STATE).json["available"] is False
         assert daemon.api.post("/api/supervisor/halt").status == 200

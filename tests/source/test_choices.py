@@ -28,15 +28,17 @@ class RemoteJobs(AdheseWorld):
     def local_job(self) -> str:
         """A stale job whose only partial result runs."""
         job = self.stale_job()
-        self.hand.do("DELETE FROM \"PARTIAL_JOB_RESULTS\" WHERE job_result_id = %s AND state = 'completed'", job)
+        self.session.do("DELETE FROM \"PARTIAL_JOB_RESULTS\" WHERE job_result_id = %s AND state = 'completed'", job)
         return job
 
     def exists(self, job: str) -> bool:
-        return bool(self.hand.one('SELECT count(*) FROM "JOB_RESULTS" WHERE id = %s', job))
+        return bool(self.session.one('SELECT count(*) FROM "JOB_RESULTS" WHERE id = %s', job))
 
     def partials(self, job: str) -> list[tuple[Any, ...]]:
         columns = "state, duration, result_code"
-        return self.hand.ask(f'SELECT {columns} FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s ORDER BY id', job)
+        return self.session.ask(
+            f'SELECT {columns} FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s ORDER BY id', job
+        )
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
@@ -87,9 +89,9 @@ def test_each_job_gets_the_action_that_was_shown_before(jobs: RemoteJobs, reaper
 def test_log_keeps_the_rows_that_were_deleted(jobs: RemoteJobs, reaper: Reaper) -> None:
     remote, local = jobs.stale_job(), jobs.local_job()
     ids = [
-        str(id_) for (id_,) in jobs.hand.ask('SELECT id FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s', remote)
+        str(id_) for (id_,) in jobs.session.ask('SELECT id FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s', remote)
     ]
-    schedule = str(jobs.hand.one('SELECT job_id FROM "JOB_RESULTS" WHERE id = %s', remote))
+    schedule = str(jobs.session.one('SELECT job_id FROM "JOB_RESULTS" WHERE id = %s', remote))
     reaper("sweep")
     result, partials = logged(reaper)[remote]["deleted"]
     assert (result["table"], result["total"]) == ("JOB_RESULTS", 1)
@@ -107,11 +109,11 @@ def test_log_keeps_the_rows_that_were_deleted(jobs: RemoteJobs, reaper: Reaper) 
 def test_log_keeps_the_first_rows_and_the_start_of_long_values(jobs: RemoteJobs, reaper: Reaper) -> None:
     job = jobs.stale_job()
     if jobs.database.url.startswith("postgresql"):
-        jobs.hand.do('ALTER TABLE "PARTIAL_JOB_RESULTS" ALTER result_code TYPE text')
+        jobs.session.do('ALTER TABLE "PARTIAL_JOB_RESULTS" ALTER result_code TYPE text')
     else:
-        jobs.hand.do('ALTER TABLE "PARTIAL_JOB_RESULTS" MODIFY result_code text')
+        jobs.session.do('ALTER TABLE "PARTIAL_JOB_RESULTS" MODIFY result_code text')
     for _ in range(MAX_ROWS):
-        jobs.hand.do(
+        jobs.session.do(
             "INSERT INTO \"PARTIAL_JOB_RESULTS\" (job_result_id, state, result_code) VALUES (%s, 'completed', %s)",
             job,
             "x" * (MAX_LENGTH + 1),
@@ -127,7 +129,7 @@ def test_job_that_gets_a_second_partial_result_before_the_lock_is_deleted(jobs: 
     """The survey shows one action; what counts is what is there behind the locks."""
     job = jobs.local_job()
     assert jobs.explain(job)[0].action == "complete"
-    jobs.hand.do(
+    jobs.session.do(
         'INSERT INTO "PARTIAL_JOB_RESULTS" (job_result_id, start_time, end_time)'
         f" VALUES (%s, {jobs.database.naive_ago}, {jobs.database.naive_ago})",
         job,

@@ -65,7 +65,7 @@ def test_two_recipes_are_those_of_the_document(jobs: AdheseWorld, reaper: Reaper
     job = jobs.stale_job()
     recipes = reaper.json("sql", "--job", job)["recipes"]
     assert [(recipe["action"], recipe["same"]) for recipe in recipes] == [("complete", ["fail"]), ("delete", [])]
-    [[start, moved]] = jobs.hand.ask(
+    [[start, moved]] = jobs.session.ask(
         f"SELECT s.scheduled_start, s.scheduled_start + INTERVAL '{STEP}' SECOND"
         ' FROM "SCHEDULED_JOBS" s JOIN "JOB_RESULTS" r ON r.job_id = s.id WHERE r.id = %s',
         job,
@@ -93,8 +93,8 @@ def test_complete_pasted_into_the_client_completes_the_job(
 def test_delete_pasted_into_the_client_deletes_the_job(jobs: AdheseWorld, reaper: Reaper, database: Database) -> None:
     job, other = jobs.stale_job(), jobs.stale_job()
     assert "ERROR" not in paste(database, printed(reaper, job)["delete"])
-    assert jobs.hand.one('SELECT count(*) FROM "JOB_RESULTS" WHERE id = %s', job) == 0
-    assert jobs.hand.one('SELECT count(*) FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s', job) == 0
+    assert jobs.session.one('SELECT count(*) FROM "JOB_RESULTS" WHERE id = %s', job) == 0
+    assert jobs.session.one('SELECT count(*) FROM "PARTIAL_JOB_RESULTS" WHERE job_result_id = %s', job) == 0
     assert jobs.state(other) is State.RUNNING
 
 
@@ -104,7 +104,7 @@ def test_recipe_changes_nothing_once_the_worker_has_finished(
 ) -> None:
     job = jobs.stale_job()
     recipe = printed(reaper, job)[action]
-    assert jobs.finish(job, jobs.hand)
+    assert jobs.finish(job, jobs.session)
     before = jobs.dump()
     assert "ERROR" not in paste(database, recipe)
     assert jobs.dump() == before
@@ -115,11 +115,11 @@ def test_schedule_that_has_moved_meanwhile_is_left_where_it_is(
 ) -> None:
     job = jobs.stale_job()
     recipe = printed(reaper, job)["complete"]
-    jobs.hand.do(f'UPDATE "SCHEDULED_JOBS" SET scheduled_start = {database.naive_ago}', -10 * STEP)
-    moved = jobs.hand.ask('SELECT id, scheduled_start FROM "SCHEDULED_JOBS"')
+    jobs.session.do(f'UPDATE "SCHEDULED_JOBS" SET scheduled_start = {database.naive_ago}', -10 * STEP)
+    moved = jobs.session.ask('SELECT id, scheduled_start FROM "SCHEDULED_JOBS"')
     assert "ERROR" not in paste(database, recipe)
-    assert jobs.hand.ask('SELECT id, scheduled_start FROM "SCHEDULED_JOBS"') == moved
-    assert jobs.hand.one('SELECT state FROM "JOB_RESULTS" WHERE id = %s', job) == "completed"
+    assert jobs.session.ask('SELECT id, scheduled_start FROM "SCHEDULED_JOBS"') == moved
+    assert jobs.session.one('SELECT state FROM "JOB_RESULTS" WHERE id = %s', job) == "completed"
 
 
 def test_recipe_that_meets_an_error_leaves_nothing_half_done(
@@ -162,7 +162,7 @@ def test_recipe_of_protea_writes_the_audit_event(empty: PostgreSQLDatabase, tmp_
         reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": empty.url})
         recipe = printed(reaper, job)["fail"]
         assert "ERROR" not in paste(empty, recipe)
-        assert world.hand.one("SELECT status FROM job WHERE id = %s", job) == "failed"
+        assert world.session.one("SELECT status FROM job WHERE id = %s", job) == "failed"
         [evidence] = world.audit(job)
         assert evidence["reason"] == "ManualTimeout"
         assert world.message(job).startswith("Manually marked FAILED by operator: by the statements")
