@@ -16,8 +16,9 @@ import yaml
 from pages import PROJECT, REFERENCE, write_or_check
 from prometheus_client import Metric
 
+from reaper.memory.reap_counts import MAX_KINDS
 from reaper.model import Outcome, Reason
-from reaper.observers.metrics import MAX_KINDS, OPTIONAL_STEPS, Metrics
+from reaper.observers.metrics import OPTIONAL_STEPS, Metrics
 
 PAGE = REFERENCE / "metrics.md"
 RULES = PROJECT / "config" / "prometheus"

@@ -132,6 +132,7 @@ class Daemon:
         """One round of the main loop, once a second."""
         self.status.on_tick()
         self.supervisor.recover_from_clock_change()
+        self.metrics.reaped_elsewhere(self.memory.reap_counts.take(self._settings.sources.keys()))
         self.systemd.on_tick(self.supervisor)
 
     def stop(self) -> bool:

@@ -6,6 +6,17 @@ module beside these, with its table and a class of its own, one migration in `sc
 
 from reaper.memory.database_contacts import ContactStore, DatabaseContact
 from reaper.memory.halt import HaltRecord, HaltStore
-from reaper.memory.memory import Memory, kept_halt
+from reaper.memory.memory import Memory, kept_counts, kept_halt
+from reaper.memory.reap_counts import ReapCount, ReapCountStore
 
-__all__ = ["ContactStore", "DatabaseContact", "HaltRecord", "HaltStore", "Memory", "kept_halt"]
+__all__ = [
+    "ContactStore",
+    "DatabaseContact",
+    "HaltRecord",
+    "HaltStore",
+    "Memory",
+    "ReapCount",
+    "ReapCountStore",
+    "kept_counts",
+    "kept_halt",
+]

@@ -9,6 +9,7 @@ from pathlib import Path
 from reaper.errors import StateTooNew, StateUnavailable
 from reaper.memory.database_contacts import ContactStore
 from reaper.memory.halt import LEGACY_FILE, HaltRecord, HaltStore, save_unknown_halt, unknown_halt
+from reaper.memory.reap_counts import ReapCountStore
 from reaper.memory.state_file import StateFile
 
 FILE = "memory.sqlite3"
@@ -25,6 +26,7 @@ class Memory:
         self._file = state_file
         self.halt = HaltStore(state_file, legacy_halt)
         self.contacts = ContactStore(state_file)
+        self.reap_counts = ReapCountStore(state_file)
 
     @classmethod
     def open(cls, state_dir: Path | None, report: Callable[[str], None] = lambda _: None) -> Memory:
@@ -80,3 +82,12 @@ def kept_halt(state_dir: Path | None) -> Callable[[], HaltRecord | None]:
         return store.load()
 
     return read
+
+
+def kept_counts(state_dir: Path | None) -> ReapCountStore | None:
+    """For a process beside the daemon: where it adds the jobs that it ends; None where no daemon keeps a file."""
+    path = state_dir / FILE if state_dir else None
+    # A file that a command made could belong to another user than the daemon's.
+    if path is None or not path.is_file():
+        return None
+    return ReapCountStore(StateFile(path, after_loss=save_unknown_halt))

@@ -33,4 +33,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        """
+        CREATE TABLE reap_count (
+            source TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            jobs INTEGER NOT NULL,
+            recorded_epoch FLOAT NOT NULL,
+            PRIMARY KEY (source, kind, reason)
+        )
+        """,
+    ),
 )

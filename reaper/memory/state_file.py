@@ -104,6 +104,12 @@ class StateFile:
         # Where SQLite cannot make its -shm file (a full or read-only disk), a file without a log is read as it is.
         return self._attempt(lambda: self._read_immutable(action), "read")
 
+    def fingerprint(self) -> tuple[object, ...]:
+        """Something that differs after another process has written. Costs two look-ups of a file, and opens none."""
+        if self.path is None:
+            return ()
+        return tuple(_time_and_size(self.path.with_name(self.path.name + suffix)) for suffix in ("", "-wal"))
+
     def report_once(self, error: Exception) -> None:
         """Report that the file cannot be used: once, until a write succeeds again."""
         if not self._reported:
@@ -247,6 +253,14 @@ def _is_corrupt(path: Path) -> bool:
             connection.close()
     except sqlite3.Error as error:
         return _code(error) in _CORRUPT
+
+
+def _time_and_size(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _code(error: Exception) -> int | None:

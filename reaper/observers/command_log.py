@@ -1,4 +1,4 @@
-"""The log of commands and Celery tasks, which are not the daemon: which jobs they ended and why."""
+"""The log and the counts of commands and Celery tasks, which are not the daemon: which jobs they ended and why."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from reaper.common.terminal import say
 from reaper.config import Settings
 from reaper.model import JobCounts, ReapedJob
 from reaper.observers import logging_setup
+from reaper.observers.command_counts import CommandCounts
 from reaper.observers.daemon_log import DaemonLog
 from reaper.observers.log_fields import is_kept_by_log
 
@@ -18,24 +19,28 @@ class CommandLog:
     """A listener of sweeps, for a `with` block. Opens the log with the first line.
 
     With a log file, it writes there what the daemon would write. Without one, or when it cannot be written, it writes
-    only the jobs of which the log keeps what is nowhere else, to stderr.
+    only the jobs of which the log keeps what is nowhere else, to stderr. The jobs are counted for the metrics of the
+    daemon with the same state directory.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._file = settings, settings.log_file
         self._event_log: DaemonLog | None = None
         self._exit_stack = ExitStack()
+        self._counts = CommandCounts(settings.state_dir)
 
     def __enter__(self) -> CommandLog:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._counts.close()
         self._exit_stack.close()
 
     def surveyed(self, source: str, census: JobCounts) -> None:
         """No job is ended yet."""
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
+        self._counts.reaped(source, batch)
         self._event_log = self._event_log or self._open_log()
         jobs = batch if self._file else [job for job in batch if is_kept_by_log(job)]
         if jobs:

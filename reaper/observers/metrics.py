@@ -8,15 +8,14 @@ from math import nan
 
 from prometheus_client import CollectorRegistry
 
+from reaper.memory import ReapCount
+from reaper.memory.reap_counts import MAX_KINDS, OTHER_KINDS
 from reaper.model import JobCounts, Outcome, PurgeReport, ReapedJob, Reason, SweepReport
 from reaper.observers.metric_series import MetricSeries
 from reaper.sweep.halt_switch import HaltSwitch
 
-MAX_KINDS = 50
 OPTIONAL_STEPS = ("late_signs", "revocations")
 """Steps of a sweep that may fail without failing it: the scan for late signs, and the revocation of Celery tasks."""
-
-OTHER_KINDS = "other"
 
 
 class Metrics:
@@ -76,6 +75,12 @@ class Metrics:
         for job in batch:
             if job.silence_seconds is not None:
                 self._series.silence.observe(job.silence_seconds)
+
+    def reaped_elsewhere(self, counts: Iterable[ReapCount]) -> None:
+        """Jobs that commands and Celery tasks have ended beside the daemon."""
+        for source, kind, reason, jobs in counts:
+            if source in self._kinds:
+                self._series.reaped_total.labels(source, self._kind_label(source, kind), reason).inc(jobs)
 
     def surveyed(self, source: str, census: JobCounts) -> None:
         if source not in self._kinds:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
+from reaper.memory.reap_counts import MAX_KINDS
 from reaper.model import JobCounts, Outcome, PurgeReport, ReapedJob, Reason, SweepReport
-from reaper.observers.metrics import MAX_KINDS, OPTIONAL_STEPS, Metrics
+from reaper.observers.metrics import OPTIONAL_STEPS, Metrics
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions

@@ -1,0 +1,96 @@
+"""How many jobs commands and Celery tasks have ended beside the daemon, until the daemon has added them to its metrics.
+
+Adding and taking are one transaction each. If a command is killed before it adds, its jobs are not counted; if the
+daemon is killed after it has taken, they are lost as all of a daemon's counters are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+from sqlalchemy import Column, Connection, Float, Integer, Table, Text, delete, func, select
+from sqlalchemy.dialects.sqlite import insert
+
+from reaper.errors import StateUnavailable
+from reaper.memory.schema import METADATA
+from reaper.memory.state_file import StateFile
+
+MAX_AGE_SECONDS = 90 * 86_400.0
+MAX_KINDS = 50
+"""How many kinds of a source are counted apart, here and in the metrics. Further ones are counted as OTHER_KINDS."""
+MAX_ROWS = 2_000
+OTHER_KINDS = "other"
+_MAX_LENGTH = 200
+
+_COUNT = Table(
+    "reap_count",
+    METADATA,
+    Column("source", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("reason", Text, primary_key=True),
+    Column("jobs", Integer, nullable=False),
+    Column("recorded_epoch", Float, nullable=False),
+)
+
+
+class ReapCount(NamedTuple):
+    """So many jobs of a kind were ended for a reason. Jobs without a kind have an empty one."""
+
+    source: str
+    kind: str
+    reason: str
+    jobs: int
+
+
+class ReapCountStore:
+    """Keeps the counts until a daemon takes them. One thread may take; any may add."""
+
+    def __init__(self, state_file: StateFile, epoch: Callable[[], float] = time.time) -> None:
+        self._file, self._epoch = state_file, epoch
+        self._looked_at: tuple[object, ...] | None = None
+
+    def add(self, source: str, counts: Mapping[tuple[str, str], int]) -> None:
+        """Add the number of jobs by kind and reason. Raises StateUnavailable when nothing was written."""
+        self._file.write(lambda connection: self._add(connection, source, counts))
+
+    def take(self, sources: Collection[str]) -> list[ReapCount]:
+        """The counts of these sources, which are not kept any longer. A file that fails is reported once.
+
+        Costs next to nothing while no process has written to the file.
+        """
+        look = (frozenset(sources), self._file.fingerprint())
+        if look == self._looked_at:
+            return []
+        mine = _COUNT.c.source.in_(sources)
+        counts = select(_COUNT.c.source, _COUNT.c.kind, _COUNT.c.reason, _COUNT.c.jobs).where(mine)
+
+        def take(connection: Connection) -> list[ReapCount]:
+            found = [ReapCount(*row) for row in connection.execute(counts)]
+            connection.execute(delete(_COUNT).where(mine))
+            return found
+
+        try:
+            # A look first: most of the time there is nothing, and a write waits for the disk.
+            found = self._file.read(lambda connection: connection.execute(counts.limit(1)).first(), default=None)
+            self._looked_at = look
+            return [] if found is None else self._file.write(take)
+        except StateUnavailable as error:
+            self._file.report_once(error)
+            return []
+
+    def _add(self, connection: Connection, source: str, counts: Mapping[tuple[str, str], int]) -> None:
+        now = self._epoch()
+        connection.execute(delete(_COUNT).where(_COUNT.c.recorded_epoch < now - MAX_AGE_SECONDS))
+        rows = connection.execute(select(func.count()).select_from(_COUNT)).scalar_one()
+        kinds = set(connection.execute(select(_COUNT.c.kind).where(_COUNT.c.source == source)).scalars())
+        for (kind, reason), jobs in counts.items():
+            name = kind[:_MAX_LENGTH]
+            if name not in kinds and (len(kinds) >= MAX_KINDS or rows >= MAX_ROWS):
+                name = OTHER_KINDS
+            rows += name not in kinds
+            kinds.add(name)
+            row = insert(_COUNT).values(source=source, kind=name, reason=reason, jobs=jobs, recorded_epoch=now)
+            more = {"jobs": _COUNT.c.jobs + row.excluded.jobs, "recorded_epoch": now}
+            connection.execute(row.on_conflict_do_update(index_elements=["source", "kind", "reason"], set_=more))
