@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,11 +28,13 @@ def reaper(tmp_path: Path, protea: Protea, state: Path, monkeypatch: pytest.Monk
     return Reaper(tmp_path, {"REAPER_DATABASE_URL": protea.url, "REAPER_STATE_DIR": str(state)})
 
 
-def halted(tmp_path: Path, protea: Protea, state: Path) -> Daemon:
-    """A daemon that ends nothing itself, for its first sweep is an hour away: what it counts, others have ended."""
-    daemon = Daemon(tmp_path, database_url=protea.url, state_dir=state, interval_seconds=3600)
-    daemon.comes_up().sweeps_on()
-    return daemon
+@contextmanager
+def idle_daemon(tmp_path: Path, protea: Protea, state: Path) -> Iterator[Daemon]:
+    """A daemon whose second sweep is an hour away: what it counts, others have ended."""
+    with Daemon(tmp_path, database_url=protea.url, state_dir=state, interval_seconds=3600) as daemon:
+        daemon.comes_up()
+        wait_until(lambda: daemon.sweeps() >= 1, "the first sweep")
+        yield daemon
 
 
 def counts(daemon: Daemon, jobs: int, **labels: str) -> None:
@@ -40,7 +44,7 @@ def counts(daemon: Daemon, jobs: int, **labels: str) -> None:
 def test_commands_beside_the_daemon_are_counted_by_kind_and_reason(
     protea: Protea, reaper: Reaper, tmp_path: Path, state: Path
 ) -> None:
-    with halted(tmp_path, protea, state) as daemon:
+    with idle_daemon(tmp_path, protea, state) as daemon:
         protea.stale(operation="embed")
         protea.stale(operation="align")
         assert reaper("sweep").exit_code == 0
@@ -63,7 +67,7 @@ def test_celery_tasks_with_the_same_state_directory_are_counted(
 ) -> None:
     for name, value in reaper.given.items():
         monkeypatch.setenv(name, value)
-    with halted(tmp_path, protea, state) as daemon:
+    with idle_daemon(tmp_path, protea, state) as daemon:
         protea.stale()
         assert celery_tasks.clear_stuck_scheduler_jobs(max_age_hours=2)["summary"]["cleared"] == 1
         counts(daemon, 1)
@@ -72,17 +76,17 @@ def test_celery_tasks_with_the_same_state_directory_are_counted(
 def test_jobs_that_were_ended_while_the_daemon_was_down_are_counted_when_it_is_back(
     protea: Protea, reaper: Reaper, tmp_path: Path, state: Path
 ) -> None:
-    with halted(tmp_path, protea, state) as daemon:
+    with idle_daemon(tmp_path, protea, state) as daemon:
         daemon.stop()
     protea.stale()
     assert reaper("sweep").exit_code == 0
-    with halted(tmp_path, protea, state) as daemon:
+    with idle_daemon(tmp_path, protea, state) as daemon:
         counts(daemon, 1)
         # A dry run, and a sweep that finds nothing, count nothing.
         assert reaper("sweep", "--dry-run").exit_code == 0
         assert reaper("sweep").exit_code == 0
         daemon.stop()
-    with halted(tmp_path, protea, state) as daemon:
+    with idle_daemon(tmp_path, protea, state) as daemon:
         counts(daemon, 0)
 
 
