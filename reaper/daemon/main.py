@@ -119,14 +119,15 @@ class Daemon:
                 "Reaper is halted: it surveys its sources and ends no jobs.", by=halted.by, reason=halted.reason
             )
         self._publish_sources(settings)
-        if self.http:
-            self.http.start()
         for source in settings.sources.values():
             self._schedule(settings, self._build_runner(settings, source))
             if source.resume_at_start and not self._halt.is_halted:
                 self.startup.begin(settings, source)
         self.service.configure(settings)
         self.supervisor.start()
+        # Last: what is asked from the first moment on, such as a halt, finds the sources and their schedule.
+        if self.http:
+            self.http.start()
 
     def tick(self) -> None:
         """One round of the main loop, once a second."""
