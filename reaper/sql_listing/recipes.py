@@ -222,11 +222,9 @@ class _Transition:
         assert target.updated is not None
         column: Element = target.updated.c[target.column]
         after = sql.text_of(self._values.value(value, self._job, target))
-        query: Select[Any] = (
-            select(after, sql.text_of(column)).select_from(target.updated).where(where).distinct().limit(2)
-        )
+        query: Select[Any] = select(after.label("new"), sql.text_of(column).label("old"))
+        query = query.select_from(target.updated).where(where).distinct().limit(2)
         rows = self._execute(query, self._found).all()
         if len(rows) != 1:
             return changed
-        new, old = rows[0]
-        return changed.values({column: sql.untyped(new)}).where(column == sql.untyped(old))
+        return changed.values({column: sql.untyped(rows[0].new)}).where(column == sql.untyped(rows[0].old))
