@@ -56,6 +56,8 @@ class _ProfileCorrector:
             if name in old:
                 new[name] = self._job_columns(old[name])
         new["actions"] = {name: self._action(action) for name, action in old["actions"].items()}
+        if "choices" in old:
+            new["choices"] = {name: self._choice(choice) for name, choice in old["choices"].items()}
         if "purge" in old:
             new["purge"] = self._purge(old["purge"])
         if "again" in old.get("fence", {}) and self.state:
@@ -112,6 +114,16 @@ class _ProfileCorrector:
             new["set"] = self._assigned(self.jobs, old["set"])
         if "also" in old:
             new["also"] = [self._related(step) for step in old["also"]]
+        if "keep" in old:
+            new["keep"] = self._names(self.jobs, old["keep"])
+        return new
+
+    def _choice(self, old: Mapping[str, Any]) -> dict[str, Any]:
+        new = dict(old)
+        if "where" in old:
+            new["where"] = [self._condition(self.jobs, condition) for condition in old["where"]]
+        if "rows" in old:
+            new["rows"] = [self._related(rows) for rows in old["rows"]]
         return new
 
     def _related(self, old: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,6 +135,8 @@ class _ProfileCorrector:
             new["match"] = self._match(table, old["match"])
         if "where" in old:
             new["where"] = [self._condition(table, condition) for condition in old["where"]]
+        if "keep" in old:
+            new["keep"] = self._names(table, old["keep"])
         for name in ("set", "values"):
             if name in old:
                 new[name] = self._assigned(table, old[name])

@@ -68,9 +68,11 @@ def list_recipes(
     Reads the job, and changes nothing. `audit_info` gives what the audit event of an action holds. Raises
     DatabaseUnavailable and DBAPIError.
     """
-    actions, written = source.profile.actions, list[Recipe]()
-    leaders = {name: _leader(actions, name) for name in actions}
+    written = list[Recipe]()
     with source.connect() as connection:
+        # Once connected: the names in the profile are then those of the database.
+        actions = source.profile.actions
+        leaders = {name: _leader(actions, name) for name in actions}
         context = source.begin_evaluation(connection, downtime)
         with source.transaction(connection, read_only=True):
             for name in dict.fromkeys(leaders.values()):

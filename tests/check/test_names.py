@@ -5,7 +5,10 @@ from __future__ import annotations
 from sqlalchemy import make_url
 
 from reaper.check import Level
+from reaper.profile import Delete, resolve
 from tests.support.checks import create_guest, execute, only_problem, problems, profile_with_fix, run_check
+from tests.support.worlds.adhese import AdheseWorld
+from tests.support.worlds.postgresql import PostgreSQLDatabase
 
 
 def test_missing_table_is_reported_with_the_nearest_name(database: str) -> None:
@@ -99,3 +102,20 @@ def test_key_that_may_be_null_is_a_warning(database: str) -> None:
     assert nullable.message == "is part of jobs.key and may be NULL: a job without it can never be claimed"
     execute(database, nullable.fix)
     assert [f.subject for f in problems(run_check(database))] == ["job_event"]
+
+
+def test_kept_columns_and_counted_rows_are_corrected_with_the_rest(empty: PostgreSQLDatabase) -> None:
+    AdheseWorld.create(empty).session.close()
+    profile = resolve("adhese")
+    misspelled = [
+        'ALTER TABLE "PARTIAL_JOB_RESULTS" RENAME COLUMN job_result_id TO job_results_id',
+        'ALTER TABLE "PARTIAL_JOB_RESULTS" RENAME COLUMN result_code TO result_codes',
+    ]
+    first, *_ = problems(run_check(empty.url, *misspelled, profile=profile))
+    corrected = profile_with_fix(first.fix, "adhese")
+    [rows] = corrected.choices["delete_remote_else_complete"].rows
+    assert rows.match == {"job_results_id": "id"}
+    [step] = corrected.actions["delete"].also
+    assert isinstance(step, Delete)
+    assert "result_codes" in step.keep and "result_code" not in step.keep
+    assert [finding for finding in run_check(empty.url, profile=corrected) if finding.level is Level.ERROR] == []
