@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Column, Connection, Float, Integer, Table, Text, delete, func, select
+from sqlalchemy import Column, Connection, Float, Integer, Table, Text, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from reaper.errors import ReaperError
-from reaper.memory.schema import METADATA
+from reaper.memory.schema import METADATA, NOW
 from reaper.memory.state_file import StateFile
 
 WRITE_SECONDS = 10.0
@@ -34,10 +34,6 @@ _CONTACT = Table(
     Column("timeline", Integer),
     Column("recorded_epoch", Float, nullable=False),
 )
-
-_UNIX_EPOCH_JULIAN_DAY = 2_440_587.5
-_NOW = (func.julianday("now", type_=Float) - _UNIX_EPOCH_JULIAN_DAY) * 86_400.0
-"""The state file's own clock, in seconds since 1970. It orders and ages the rows of the file, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +107,7 @@ class ContactStore:
         return None if row is None else DatabaseContact(*row)
 
     def _upsert(self, connection: Connection, contacts: list[DatabaseContact]) -> None:
-        now = connection.execute(select(_NOW)).scalar_one()
+        now = connection.execute(select(NOW)).scalar_one()
         statement = insert(_CONTACT)
         changed = {column.name: statement.excluded[column.name] for column in _CONTACT.c if not column.primary_key}
         statement = statement.on_conflict_do_update(index_elements=["source", "database"], set_=changed)

@@ -6,15 +6,14 @@ daemon is killed after it has taken, they are lost as all of a daemon's counters
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from sqlalchemy import Column, Connection, Float, Integer, Table, Text, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from reaper.errors import StateUnavailable
-from reaper.memory.schema import METADATA
+from reaper.memory.schema import METADATA, NOW
 from reaper.memory.state_file import StateFile
 
 MAX_AGE_SECONDS = 90 * 86_400.0
@@ -47,8 +46,8 @@ class ReapCount(NamedTuple):
 class ReapCountStore:
     """Keeps the counts until a daemon takes them. One thread may take; any may add."""
 
-    def __init__(self, state_file: StateFile, epoch: Callable[[], float] = time.time) -> None:
-        self._file, self._epoch = state_file, epoch
+    def __init__(self, state_file: StateFile) -> None:
+        self._file = state_file
         self._looked_at: tuple[object, ...] | None = None
 
     def add(self, source: str, counts: Mapping[tuple[str, str], int]) -> None:
@@ -81,7 +80,7 @@ class ReapCountStore:
             return []
 
     def _add(self, connection: Connection, source: str, counts: Mapping[tuple[str, str], int]) -> None:
-        now = self._epoch()
+        now = connection.execute(select(NOW)).scalar_one()
         connection.execute(delete(_COUNT).where(_COUNT.c.recorded_epoch < now - MAX_AGE_SECONDS))
         rows = connection.execute(select(func.count()).select_from(_COUNT)).scalar_one()
         kinds = set(connection.execute(select(_COUNT.c.kind).where(_COUNT.c.source == source)).scalars())

@@ -6,7 +6,11 @@ a new one is appended. A host's clock may be wrong: `recorded_epoch` serves only
 
 from __future__ import annotations
 
-from sqlalchemy import MetaData
+from sqlalchemy import Float, MetaData, func
+
+_UNIX_EPOCH_JULIAN_DAY = 2_440_587.5
+NOW = (func.julianday("now", type_=Float) - _UNIX_EPOCH_JULIAN_DAY) * 86_400.0
+"""The state file's own clock, in seconds since 1970. It orders and ages the rows of the file, and nothing else."""
 
 METADATA = MetaData()
 """The tables as the stores use them, which is what the last migration leaves."""

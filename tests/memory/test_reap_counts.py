@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -109,12 +110,12 @@ def test_rows_are_bounded_whatever_the_sources_are_called(tmp_path: Path, monkey
 
 
 def test_counts_that_no_daemon_takes_are_forgotten(tmp_path: Path) -> None:
-    now = [1_000_000.0]
     Memory.open(tmp_path)
-    store = ReapCountStore(StateFile(tmp_path / FILE), lambda: now[0])
-    store.add("gone", {("embed", TIMEOUT): 1})
-    now[0] += MAX_AGE_SECONDS + 1
-    store.add("main", {("embed", TIMEOUT): 1})
+    beside(tmp_path).add("gone", {("embed", TIMEOUT): 1})
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("UPDATE reap_count SET recorded_epoch = recorded_epoch - ?", [MAX_AGE_SECONDS + 1])
+    connection.close()
+    beside(tmp_path).add("main", {("embed", TIMEOUT): 1})
     assert Memory.open(tmp_path).reap_counts.take(["gone", "main"]) == [ReapCount("main", "embed", TIMEOUT, 1)]
 
 
