@@ -69,9 +69,9 @@ class SourceView:
             )
         if job.key in self.refused:
             return NextStep("held", f"refused by the database{self._refusal(job.key)}; tried again later")
-        return self._by_sweep()
+        return self._by_sweep(job.action or self.action)
 
-    def _by_sweep(self) -> NextStep:
+    def _by_sweep(self, action: str) -> NextStep:
         if self.state is State.FINISHED:
             return NextStep("held", "not swept: the schedule has ended; restart it")
         if self.halted is not None and not self.another_sweeps:
@@ -79,24 +79,24 @@ class SourceView:
         if self.held:
             return NextStep("held", "held by the breaker until it is released")
         if self.another_sweeps:
-            return NextStep(
-                "soon", f"another replica holds the lease: it ends it if it is not halted{self._by_action()}"
-            )
-        return self._by_next_sweep()
+            text = f"another replica holds the lease: it ends it if it is not halted{_by_action(action)}"
+            return NextStep("soon", text)
+        return self._by_next_sweep(action)
 
-    def _by_next_sweep(self) -> NextStep:
+    def _by_next_sweep(self, action: str) -> NextStep:
         seconds = self.status.next_seconds
         if self.status.sweeping:
-            return NextStep("soon", f"a sweep works now and ends it{self._by_action()}")
+            return NextStep("soon", f"a sweep works now and ends it{_by_action(action)}")
         if seconds is None:
             return NextStep("held", "not swept: there is no schedule yet")
         when = f"in {duration(seconds)}" if seconds >= 1 else "which is due"
-        return NextStep("soon", f"ended by the next sweep{self._by_action()}, {when}")
-
-    def _by_action(self) -> str:
-        return f" (action {self.action})" if self.action != "fail" else ""
+        return NextStep("soon", f"ended by the next sweep{_by_action(action)}, {when}")
 
     def _refusal(self, key: Key) -> str:
         report = self.status.report
         error = next((failure.error for failure in report.failures if failure.key == key), None) if report else None
         return f": {visible(error)}" if error else ""
+
+
+def _by_action(action: str) -> str:
+    return f" (action {action})" if action != "fail" else ""

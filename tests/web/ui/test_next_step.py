@@ -40,6 +40,12 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
         (replace(EXPECTING, status=replace(STATUS, next_seconds=-2.0)), EVIDENCE, "soon", "which is due"),
         (replace(EXPECTING, status=replace(STATUS, sweeping=True)), EVIDENCE, "soon", "a sweep works now"),
         (replace(EXPECTING, action="requeue_else_fail"), EVIDENCE, "soon", "(action requeue_else_fail), in 34s"),
+        (
+            replace(EXPECTING, action="delete_remote_else_complete"),
+            replace(EVIDENCE, action="delete"),
+            "soon",
+            "(action delete), in 34s",
+        ),
         (replace(EXPECTING, halted=HaltRecord("ada")), EVIDENCE, "held", "halted by ada"),
         (replace(EXPECTING, state=State.FINISHED), EVIDENCE, "held", "the schedule has ended"),
         (
