@@ -46,7 +46,13 @@ from reaper.operations.guards import GuardPasses, describe_halt, halt_guard
 from reaper.operations.purge import NullPurgeListener, PurgeOptions, purge, require_purgeable
 from reaper.operations.report import ReportQuery, report_with_orphans, totals_of
 from reaper.operations.reset import plan, reset, targets
-from reaper.operations.sources import SourceResult, create_one_off_source, for_each_source, new_downtime_tracker
+from reaper.operations.sources import (
+    SourceResult,
+    create_one_off_sources,
+    for_each_source,
+    in_order_of_ending,
+    new_downtime_tracker,
+)
 from reaper.source import Source
 from reaper.source.factory import with_max_age
 from reaper.sweep.source_state import SourceState
@@ -214,7 +220,7 @@ def _settings() -> Settings:
 
 def _sources(settings: Settings, source_settings: Iterable[SourceSettings]) -> list[Source]:
     with _config_errors_as_one_text():
-        return [create_one_off_source(settings, source) for source in source_settings]
+        return in_order_of_ending(create_one_off_sources(settings, source_settings))
 
 
 def _with_max_age(settings: Settings, hours: float) -> list[SourceSettings]:

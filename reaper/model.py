@@ -129,13 +129,15 @@ class PostTransitionState(NamedTuple):
     """The state of a job just after its transition, where its row stays. Later states are compared with it.
 
     `epoch` is that moment in seconds since 1970. `identity` is that of the job's run: it changes when the job starts
-    again, as is expected of a job that was `requeued`.
+    again, as is expected of a job that was `requeued`. `moments` are those that the transition wrote to the row, by
+    column, as the database writes them.
     """
 
     epoch: float
     identity: tuple[Any, ...]
     status: str | None
     requeued: bool
+    moments: Mapping[str, str] = {}
 
 
 class DeletedRows(NamedTuple):

@@ -23,7 +23,7 @@ from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import Outcome, SweepReport, Threshold
 from reaper.operations.guards import GuardPasses, HaltGuard, describe_halt, halt_guard
 from reaper.operations.orphaned_tasks import Orphan, describe_orphan, find_orphans, one_per_broker, revoke_orphans
-from reaper.operations.sources import create_one_off_source
+from reaper.operations.sources import create_one_off_sources, in_order_of_ending
 from reaper.source import Source
 from reaper.source.factory import with_max_age
 from reaper.sweep.breaker import Breaker
@@ -106,7 +106,7 @@ def _make_run(
         selected = [with_max_age(one, Threshold(hours * 3600, "--max-age-hours")) for one in selected]
     if action is not None:
         selected = [replace(one, action=require_action(one, action)) for one in selected]
-    sources = [create_one_off_source(settings, one) for one in selected]
+    sources = in_order_of_ending(create_one_off_sources(settings, selected))
     halt = halt_guard(settings, while_halted=passes.while_halted)
     return ClearRun(settings, sources, Breaker.from_settings(settings), passes, halt)
 

@@ -32,8 +32,7 @@ def command(
     """Halt the daemon: it ends no jobs until `reaper restart`. It still surveys its sources.
 
     Returns at once; a running sweep stops after its current batch. A halt concerns one daemon: halt each replica that
-    sweeps the same sources. It also holds cleanup, clear and reset: over HTTP, and as commands that have the daemon's
-    state directory (REAPER_STATE_DIR).
+    sweeps the same sources.
 
     \b
     Example:

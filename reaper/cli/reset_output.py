@@ -141,11 +141,6 @@ def _done_lines(tasks: TaskRemoval) -> Iterator[str]:
 
 def _left_lines(tasks: TaskRemoval) -> Iterator[str]:
     """What workers may run all the same."""
-    if tasks.silent_workers:
-        yield (
-            f"{tasks.silent_workers} more worker(s) are connected to the broker and did not answer. What they execute "
-            "goes on until they read the revocation: stop them."
-        )
     if tasks.revoked_only:
         yield (
             f"{tasks.revoked_only} revoked task(s) are kept from running by the memory of their worker only. If it is "
@@ -161,7 +156,7 @@ def _left_lines(tasks: TaskRemoval) -> Iterator[str]:
             )
             + f" `celery -A APP purge -Q {queue}` empties the queue, with the messages of other jobs."
         )
-    if not tasks.workers and not tasks.silent_workers and not tasks.left:
+    if not tasks.workers and not tasks.left:
         yield (
             "No worker answered. Workers that are started run what is left in the queues: the messages of jobs that "
             "were not ended."

@@ -13,7 +13,7 @@ from reaper.common.terminal import warn
 from reaper.config import Settings, SourceSettings, load
 from reaper.errors import ConfigError, DatabaseUnavailable, NoSuchJob, ReaperError
 from reaper.operations.source_errors import prefix_errors
-from reaper.operations.sources import create_one_off_source
+from reaper.operations.sources import create_one_off_sources
 from reaper.source import Source
 
 T = TypeVar("T")
@@ -47,9 +47,8 @@ def select_sources(settings: Settings, name: str | None) -> list[Source]:
     """The source of that name, or all. Raises UsageError when no source has the name."""
     if name is not None:
         require_source(settings, name)
-    return [
-        create_one_off_source(settings, source) for source in settings.sources.values() if name in (None, source.name)
-    ]
+    selected = [source for source in settings.sources.values() if name in (None, source.name)]
+    return create_one_off_sources(settings, selected)
 
 
 def single_source(settings: Settings, name: str | None) -> SourceSettings:

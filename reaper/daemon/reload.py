@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reaper.config import Settings, database_location
 from reaper.errors import ConfigError
-from reaper.source.factory import create_source
+from reaper.source.factory import create_source, is_watched
 from reaper.web.guard import AccessControl, refuse_exposed
 
 # Bound or opened once, when the process starts.
@@ -28,7 +28,10 @@ def needs_restart(old: Settings, fresh: Settings) -> bool:
 
 def needs_rebuild(name: str, old: Settings, fresh: Settings) -> bool:
     """Whether the runner of this source must be replaced or removed."""
-    return _runner_settings(old) != _runner_settings(fresh) or old.sources[name] != fresh.sources.get(name)
+    before, after = old.sources[name], fresh.sources.get(name)
+    if after is None or before != after or _runner_settings(old) != _runner_settings(fresh):
+        return True
+    return is_watched(old, before) != is_watched(fresh, after)
 
 
 def same_database(name: str, old: Settings, fresh: Settings) -> bool:

@@ -14,6 +14,7 @@ from reaper.common import messages
 from reaper.config import Settings, SourceSettings
 from reaper.database.errors import short_message
 from reaper.errors import DatabaseUnavailable, ReaperError
+from reaper.memory import ReapedRowStore
 from reaper.model import JobCounts, ReapedJob
 from reaper.operations.end_in_batches import BulkOptions
 from reaper.operations.resume import ResumeOptions, ResumeResult, resume
@@ -33,8 +34,13 @@ _log = structlog.get_logger("reaper")
 class StartupRecovery:
     """Runs `resume` in one thread for each source. A listener that forwards to the subscribers of sweeps."""
 
-    def __init__(self, subscribers: Sequence[SweepSubscriber], halt: HaltSwitch | None = None) -> None:
-        self._halt = halt or HaltSwitch()
+    def __init__(
+        self,
+        subscribers: Sequence[SweepSubscriber],
+        halt: HaltSwitch | None = None,
+        reaped_rows: ReapedRowStore | None = None,
+    ) -> None:
+        self._halt, self._reaped_rows = halt or HaltSwitch(), reaped_rows
         self._listeners = ListenerGroup(subscribers)
         self._stopping = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
@@ -46,7 +52,7 @@ class StartupRecovery:
 
     def begin(self, settings: Settings, settings_of_source: SourceSettings) -> None:
         """Start the thread of a source. Raises ConfigError when the source cannot be created."""
-        source = create_source(settings, settings_of_source)
+        source = create_source(settings, settings_of_source, reaped_rows=self._reaped_rows)
         downtime = DowntimeTracker(settings.restart_grace_seconds)
         options = ResumeOptions(settings_of_source.resume_window_seconds, LISTEN_SECONDS, self._stopping.wait)
         bulk = BulkOptions(socket.gethostname(), settings.batch_size, self, self._must_stop)

@@ -65,8 +65,6 @@ class TaskRemoval:
     """Queue → why messages of these tasks may still be in it."""
     workers: int = 0
     """How many workers replied."""
-    silent_workers: int = 0
-    """How many more are connected to the broker: they may execute some of the tasks."""
     trouble: str | None = None
     """Why nothing could be done."""
 

@@ -6,8 +6,9 @@ module beside these, with its table and a class of its own, one migration in `sc
 
 from reaper.memory.database_contacts import ContactStore, DatabaseContact
 from reaper.memory.halt import HaltRecord, HaltStore
-from reaper.memory.memory import Memory, kept_counts, kept_halt
+from reaper.memory.memory import Memory, kept_counts, kept_halt, process_reaped_rows
 from reaper.memory.reap_counts import ReapCount, ReapCountStore
+from reaper.memory.reaped_rows import ReapedRowStore
 
 __all__ = [
     "ContactStore",
@@ -17,6 +18,8 @@ __all__ = [
     "Memory",
     "ReapCount",
     "ReapCountStore",
+    "ReapedRowStore",
     "kept_counts",
     "kept_halt",
+    "process_reaped_rows",
 ]

@@ -10,6 +10,7 @@ from reaper.errors import StateTooNew, StateUnavailable
 from reaper.memory.database_contacts import ContactStore
 from reaper.memory.halt import LEGACY_FILE, HaltRecord, HaltStore, save_unknown_halt, unknown_halt
 from reaper.memory.reap_counts import ReapCountStore
+from reaper.memory.reaped_rows import ProcessReapedRows, ReapedRowStore
 from reaper.memory.state_file import StateFile
 
 FILE = "memory.sqlite3"
@@ -27,6 +28,7 @@ class Memory:
         self.halt = HaltStore(state_file, legacy_halt)
         self.contacts = ContactStore(state_file)
         self.reap_counts = ReapCountStore(state_file)
+        self.reaped_rows = ReapedRowStore(state_file)
 
     @classmethod
     def open(cls, state_dir: Path | None, report: Callable[[str], None] = lambda _: None) -> Memory:
@@ -60,6 +62,11 @@ class Memory:
     def close(self) -> None:
         """Write what still waits to be written."""
         self.contacts.flush()
+
+
+def process_reaped_rows(state_dir: Path | None) -> ProcessReapedRows:
+    """For a process beside the daemon: what was written to reaped rows, as the daemon of this directory keeps it."""
+    return ProcessReapedRows(state_dir / FILE if state_dir else None)
 
 
 def kept_halt(state_dir: Path | None) -> Callable[[], HaltRecord | None]:

@@ -49,4 +49,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        """
+        CREATE TABLE reaped_row (
+            id INTEGER NOT NULL PRIMARY KEY,
+            database TEXT NOT NULL,
+            table_name TEXT NOT NULL,
+            moment TEXT NOT NULL,
+            recorded_epoch FLOAT NOT NULL
+        )
+        """,
+        "CREATE INDEX reaped_row_of_table ON reaped_row (database, table_name, id)",
+    ),
 )

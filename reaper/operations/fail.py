@@ -90,6 +90,7 @@ def fail(
                 claimed = claim.run(connection, running)
                 reaped, locked = [*claimed.reaped], bool(claimed.locked)
         if reaped:  # and committed
+            source.remember_reaped(reaped)
             listener.reaped(source.name, run_id, reaped)
             return reaped[0]
         with source.transaction(connection, read_only=True):

@@ -74,8 +74,7 @@ class ResetResult:
         tasks = self.tasks
         if tasks is None:
             return False
-        unanswered = tasks.trouble or tasks.still_executing or tasks.silent_workers
-        return bool(unanswered or (tasks.left and not tasks.workers))
+        return bool(tasks.trouble or tasks.still_executing or (tasks.left and not tasks.workers))
 
 
 # --- which sources ---------------------------------------------------------------------------------------------------

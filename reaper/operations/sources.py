@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from reaper.config import Settings, SourceSettings
 from reaper.errors import DatabaseUnavailable, ReaperError
+from reaper.memory import process_reaped_rows
 from reaper.operations.source_errors import prefix_errors
+from reaper.profile.related_tables import liveness_tables
 from reaper.source import Source
 from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker
+from reaper.staleness.reaped_rows import ReapedRows, bare_table
 
 T = TypeVar("T")
 
 
-def create_one_off_source(settings: Settings, source_settings: SourceSettings) -> Source:
+def create_one_off_source(
+    settings: Settings, source_settings: SourceSettings, reaped_rows: ReapedRows | None = None
+) -> Source:
     """The source, for a process that asks once: of Celery's workers it knows only those that answer now.
 
-    A worker that is being stopped, and still finishes its tasks, no longer answers. Raises ConfigError as
-    `create_source` does.
+    A worker that is being stopped, and still finishes its tasks, no longer answers. Sources that are to know what the
+    others end share `reaped_rows`. Raises ConfigError as `create_source` does.
     """
-    return create_source(settings, source_settings, absence_seconds=0)
+    shared = reaped_rows or process_reaped_rows(settings.state_dir)
+    return create_source(settings, source_settings, absence_seconds=0, reaped_rows=shared)
+
+
+def create_one_off_sources(settings: Settings, selected: Iterable[SourceSettings]) -> list[Source]:
+    """The sources, each of which knows what the others end."""
+    shared = process_reaped_rows(settings.state_dir)
+    return [create_one_off_source(settings, one, shared) for one in selected]
+
+
+def in_order_of_ending(sources: Sequence[Source]) -> list[Source]:
+    """The sources, so that one whose jobs wait for rows of another one comes after that one."""
+    waiting, ordered = list(sources), list[Source]()
+    while waiting:
+        tables = {source.name: bare_table(source.profile.jobs.table) for source in waiting}
+        free = (s for s in waiting if not _awaited(s) & {tables[o.name] for o in waiting if o is not s})
+        waiting.remove(first := next(free, waiting[0]))
+        ordered.append(first)
+    return ordered
+
+
+def _awaited(source: Source) -> set[str]:
+    """The tables of other jobs that its jobs wait for."""
+    return {bare_table(table) for table in liveness_tables(source.profile)} - {bare_table(source.profile.jobs.table)}
 
 
 def new_downtime_tracker(settings: Settings) -> DowntimeTracker:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from reaper.profile.actions import Action, Delete, Insert, Update
+from reaper.profile.audit_events import audit_inserts, constant_values, evidence_path, moments_of
 from reaper.profile.conditions import Condition, Related
 from reaper.profile.related_tables import related_rows
 from reaper.profile.sql_template import columns_in
@@ -110,15 +111,24 @@ def _columns_of_witness(profile: Profile, alive: Witness) -> Iterator[TableColum
         for theirs, ours in alive.events.matching(profile.jobs.key).items():
             yield alive.events.table, theirs
             yield jobs_table, ours
-        for column in (*alive.events.at, *condition_columns(alive.events.where)):
+        for column in (*alive.events.at, *(alive.events.key or ()), *condition_columns(alive.events.where)):
             yield alive.events.table, column
     if alive.children:
         for column in (*alive.children.parent, *alive.children.at):
             yield jobs_table, column
+    if alive.children and alive.reaper_is_silent:
+        yield from _columns_of_audit_events(profile)
     celery = (alive.celery.task, alive.celery.queue) if alive.celery else ()
     for name in (alive.column, alive.deadline, *celery):
         if name:
             yield jobs_table, name
+
+
+def _columns_of_audit_events(profile: Profile) -> Iterator[TableColumn]:
+    """The columns by which an audit event shows that the reaper has ended a job."""
+    for table, insert in audit_inserts(profile).items():
+        for column in (*constant_values(insert), *moments_of(insert), evidence_path(insert)[0]):
+            yield table, column
 
 
 def _written(jobs_table: str, action: Action) -> Iterator[TableColumn]:

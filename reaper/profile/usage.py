@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from reaper.profile import First, Insert, Now, Profile, Update, Value, Variable
+from reaper.profile.columns import columns_read
 from reaper.profile.related_tables import condition_sets
 
 
@@ -53,6 +54,17 @@ def possible_values(value: Value) -> Iterator[Value]:
 def is_variable(value: object, name: str) -> bool:
     """Whether a value is the reaper's variable of that name."""
     return isinstance(value, Variable) and value.name == name
+
+
+def columns_set_to_now(profile: Profile) -> tuple[str, ...]:
+    """The columns of a job's row that actions set to the moment of the transition, of those that statements read."""
+    assigned = (action.assign or {} for action in profile.actions.values())
+    written = {name for values in assigned for name, value in values.items() if _is_now(value)}
+    return tuple(sorted(written & columns_read(profile)[profile.jobs.table]))
+
+
+def _is_now(value: Value) -> bool:
+    return any(isinstance(part, Variable) and part.name == "now" and not part.plus for part in possible_values(value))
 
 
 def timestamp_columns(profile: Profile) -> list[TimestampColumn]:

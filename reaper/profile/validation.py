@@ -76,6 +76,13 @@ def _witnesses(profile: Profile) -> Iterator[str]:
             yield f"{where}.celery: only one witness of a profile can be 'celery'"
         if alive.children and profile.jobs.log:
             yield f"{where}.children: jobs that are a log cannot have children"
+        if alive.ended_by_reaper and not (alive.events or alive.children):
+            yield f"{where}.ended_by_reaper: is for 'events' and 'children': the reaper ends no other rows"
+        if alive.ended_by_reaper == "silent" and alive.events and alive.events.key is None:
+            yield (
+                f"{where}.ended_by_reaper: the rows that the reaper has ended are known by their key: "
+                "give its columns in events.key"
+            )
 
 
 def _key_widths(profile: Profile) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import model_validator
 
@@ -13,7 +14,8 @@ from reaper.profile.conditions import Conditions
 class Events(ProfileModel):
     """Rows of `table`, such as events. The newest of their `at` columns says when a row was written.
 
-    A row belongs to the job whose key is in its `job` columns, or whose columns it matches (`match`).
+    A row belongs to the job whose key is in its `job` columns, or whose columns it matches (`match`). Where the rows
+    are jobs of another profile, `key` are their key columns, in the order of that profile's `jobs.key`.
     """
 
     table: TableName
@@ -21,6 +23,7 @@ class Events(ProfileModel):
     match: Match | None = None
     at: Names
     where: Conditions = ()
+    key: Names | None = None
 
     @model_validator(mode="after")
     def _one_relation(self) -> Events:
@@ -56,6 +59,8 @@ class Witness(ProfileModel):
     """One source of signs of life. `witness` is its name in evidence and logs.
 
     `column` has the moment of the last sign of life. Until the moment in `deadline` the job is alive.
+    `ended_by_reaper`: whether a moment that the reaper itself wrote, when it ended the job of that row, is a sign of
+    life too; None: as `reaper_is_silent` says.
     """
 
     witness: Label
@@ -64,8 +69,20 @@ class Witness(ProfileModel):
     column: Name | None = None
     deadline: Name | None = None
     celery: CeleryTask | None = None
+    ended_by_reaper: Literal["silent", "sign"] | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Witness:
         exactly_one(self, "events", "children", "column", "deadline", "celery")
         return self
+
+    @property
+    def reaper_is_silent(self) -> bool:
+        """What the reaper wrote at the end of a row's job is no sign of life.
+
+        Without `ended_by_reaper`, that is so for rows that are jobs of another profile. A child's end is a sign: its
+        parent needs time to react.
+        """
+        if self.ended_by_reaper is not None:
+            return self.ended_by_reaper == "silent"
+        return self.events is not None and self.events.key is not None

@@ -11,12 +11,20 @@ from reaper.errors import ConfigError, ProbeNotInstalled
 from reaper.liveness import LivenessProbe
 from reaper.model import Threshold, Thresholds
 from reaper.source import Source, SourceOptions
+from reaper.staleness.reaped_rows import ReapedRows, bare_table, watched_tables
 
 
-def create_source(settings: Settings, source: SourceSettings, *, absence_seconds: float | None = None) -> Source:
+def create_source(
+    settings: Settings,
+    source: SourceSettings,
+    *,
+    absence_seconds: float | None = None,
+    reaped_rows: ReapedRows | None = None,
+) -> Source:
     """A source with the probe that its profile needs.
 
-    A worker that is gone keeps its jobs unknown for `absence_seconds` (None: as long as the settings say). Raises
+    A worker that is gone keeps its jobs unknown for `absence_seconds` (None: as long as the settings say).
+    `reaped_rows` keeps what the reaper writes to rows that the sources of these settings ask about. Raises
     ConfigError for a URL that cannot be used, and when a driver or Celery is not installed.
     """
     return Source(
@@ -25,8 +33,21 @@ def create_source(settings: Settings, source: SourceSettings, *, absence_seconds
         source.profile,
         source.thresholds,
         Timeouts(statement=settings.statement_timeout_seconds, connect=settings.connect_timeout_seconds),
-        SourceOptions(source.action, _probe(source, absence_seconds), source.queues, source.max_age_seconds),
+        SourceOptions(
+            source.action,
+            _probe(source, absence_seconds),
+            source.queues,
+            source.max_age_seconds,
+            reaped_rows,
+            remembers=is_watched(settings, source),
+        ),
     )
+
+
+def is_watched(settings: Settings, source: SourceSettings) -> bool:
+    """Whether a source of these settings wants to know what the reaper writes to the jobs of this one."""
+    watched = watched_tables(other.profile for other in settings.sources.values())
+    return bare_table(source.profile.jobs.table) in watched
 
 
 def with_thresholds(source: SourceSettings, timeout: Threshold, stall: Threshold) -> SourceSettings:

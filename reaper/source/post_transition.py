@@ -14,6 +14,7 @@ from sqlalchemy import CTE, Connection, Label, RowMapping, Select, func, select
 
 from reaper.model import Key, PostTransitionState
 from reaper.profile import Action, Insert, Profile, Update, Value, Variable, Witness
+from reaper.profile.usage import columns_set_to_now
 from reaper.source.evidence import KEY_TEXT, SIGN, status_of
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import version_columns
@@ -29,6 +30,7 @@ MAX_FOLLOWED = 5_000
 """For how many of the jobs that one sweep ends the state after the transition is read."""
 
 _RUN_IDENTITY = "same_{}"
+_MOMENT = "moment_{}"
 
 
 class Sign(NamedTuple):
@@ -63,6 +65,7 @@ class PostTransition:
         self._witnesses = followed_witnesses(self._profile)
         log = self._profile.jobs.log
         self._end_types = {str(entry_type) for entry_type in log.ended} if log else None
+        self._moment_columns = columns_set_to_now(self._profile)
 
     def states_after(
         self, connection: Connection, ended: Mapping[Key, Action]
@@ -76,10 +79,14 @@ class PostTransition:
         keys = [key for key, action in ended.items() if leaves_row(self._profile, action)]
         rows = self._statements.execute(connection, key_parameters(keys), state_query).all() if keys else []
         requeue = self._profile.actions.get("requeue")
-        states = {}
+        states, columns = {}, self._moment_columns
+        identity_width = len(rows[0]) - width - 1 - len(columns) if rows else 0
         for row in rows:
             key = row[:width]
-            states[key] = PostTransitionState(epoch, row[width:-1], row[-1], ended[key] is requeue)
+            identity, status = row[width : width + identity_width], row[width + identity_width]
+            written = zip(columns, row[width + identity_width + 1 :], strict=True)
+            moments = {column: value for column, value in written if value is not None}
+            states[key] = PostTransitionState(epoch, identity, status, ended[key] is requeue, moments)
         return document_of(now.at)["at"], states
 
     def snapshots(
@@ -125,9 +132,11 @@ def clock_query(_: Rule) -> Select[Any]:
 
 
 def state_query(rule: Rule) -> Select[Any]:
-    """The jobs of a batch: their keys, the identity of their runs, and their status."""
+    """The jobs of a batch: their keys, the identity of their runs, their status, and the moments that were written."""
     tables, jobs = rule.tables, rule.tables.jobs
-    columns = select(*tables.key_text(jobs), *_run_identity(rule), _status(rule).label("status"))
+    written = enumerate(columns_set_to_now(tables.profile))
+    moments = [sql.text_of(jobs.c[column]).label(_MOMENT.format(n)) for n, column in written]
+    columns = select(*tables.key_text(jobs), *_run_identity(rule), _status(rule).label("status"), *moments)
     return columns.where(tables.is_job(jobs), tables.key_in_batch(jobs))
 
 

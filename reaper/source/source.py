@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -11,10 +11,11 @@ from sqlalchemy import Connection
 from reaper.database.connections import read_server_clock, transaction
 from reaper.database.dialect import dialect_of
 from reaper.database.lease import Lease
+from reaper.database.server_identity import database_address
 from reaper.database.timeouts import Timeouts
 from reaper.errors import RowsHidden
 from reaper.liveness import LivenessProbe
-from reaper.model import Key, LockHolder, Reason, Thresholds
+from reaper.model import Key, LockHolder, ReapedJob, Reason, Thresholds
 from reaper.profile import Profile
 from reaper.profile.related_tables import liveness_tables
 from reaper.source.claim import Claim
@@ -31,6 +32,7 @@ from reaper.sql.tables import ProfileTables
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.parameters import RuleParameters
+from reaper.staleness.reaped_rows import ReapedRows, bare_table, moment_text, silent_tables
 
 _NOTHING_JUDGED = "signs of life that are not seen are no silence, so nothing is judged"
 
@@ -40,13 +42,17 @@ class SourceOptions:
     """The options of one source.
 
     `action` is what is done with its stale jobs. `probe` is asked about them once per sweep; their tasks wait in
-    `queues`. A job that a live worker executes is left alone until it is older than `max_age` seconds.
+    `queues`. A job that a live worker executes is left alone until it is older than `max_age` seconds. `reaped_rows`
+    keeps what the reaper wrote to rows, and is asked for it; `remembers`: another source wants to know what this one
+    writes, or this one itself.
     """
 
     action: str = "fail"
     probe: LivenessProbe | None = None
     queues: tuple[str, ...] = ()
     max_age: float | None = None
+    reaped_rows: ReapedRows | None = None
+    remembers: bool = False
 
 
 class Source(DatabaseAccess):
@@ -76,7 +82,8 @@ class Source(DatabaseAccess):
 
     def new_statements(self) -> SourceStatements:
         """Its statements, none of them compiled."""
-        rule_parameters = RuleParameters(self.thresholds, self.options.queues, self.options.max_age)
+        silent = tuple(silent_tables(self.profile))
+        rule_parameters = RuleParameters(self.thresholds, self.options.queues, self.options.max_age, silent)
         return SourceStatements(self.profile, rule_parameters)
 
     @property
@@ -98,7 +105,15 @@ class Source(DatabaseAccess):
             hidden = dialect_of(connection).hidden_rows(connection, self._liveness_tables, _NOTHING_JUDGED)
         self._downtime = downtime
         self._record_stall_if_slow(connection, time.monotonic() - started)
-        return replace(EvaluationContext.of(downtime, self.thresholds), row_security_reason=hidden)
+        context = EvaluationContext.of(downtime, self.thresholds)
+        return replace(context, row_security_reason=hidden, reapers_moments=self._reapers_moments())
+
+    def _reapers_moments(self) -> dict[int, Sequence[str]]:
+        """By the number of the witness: what the reaper wrote to its rows, which is no sign of life."""
+        if (reaped_rows := self.options.reaped_rows) is None:
+            return {}
+        tables, database = silent_tables(self.profile), database_address(self.engine)
+        return {n: reaped_rows.moments(database, table) for n, table in tables.items()}
 
     def ask_probe(self, context: EvaluationContext) -> EvaluationContext:
         """The context with the report of the probe, where the source has one. Asks it once.
@@ -139,6 +154,18 @@ class Source(DatabaseAccess):
     ) -> Claim | None:
         """How to end a job whose transition a unique key does not allow; None where it is to be left alone."""
         return self.claim(context, audit_info, "fail", restart) if self.has_fallback else None
+
+    def remember_reaped(self, jobs: Iterable[ReapedJob]) -> None:
+        """Keep what their transitions wrote, where a source wants to know it. Call it after the commit.
+
+        A process that ends in between has written a moment that is not known to be its own: it counts as a sign.
+        """
+        if not self.options.remembers or self.options.reaped_rows is None:
+            return
+        states = ((job.key, job.state_after) for job in jobs if job.state_after is not None)
+        moments = [moment_text(column, key, value) for key, after in states for column, value in after.moments.items()]
+        table = bare_table(self.profile.jobs.table)
+        self.options.reaped_rows.remember(database_address(self.engine), table, moments)
 
     def lock_holder(self, connection: Connection, key: Key) -> LockHolder | None:
         """The transaction that has held the job's row longest; None when none does, or when it cannot be found out."""

@@ -134,6 +134,10 @@ class StatementWriter:
         return {
             **_LIVENESS,
             **{
+                parameters.REAPERS.format(n): "what the reaper wrote lately to rows that it ended, an array"
+                for n in range(len(self.source.profile.alive))
+            },
+            **{
                 KEY_COLUMN_VALUES.format(n): batch_keys if len(keys) == 1 else f"{batch_keys}: {name}"
                 for n, name in enumerate(keys)
             },

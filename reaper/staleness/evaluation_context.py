@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from reaper.liveness import LivenessReport
@@ -16,13 +16,14 @@ class EvaluationContext:
     """The database's clock, how far back silence reaches for each stall window, and the liveness report.
 
     `cutoffs` are by stall window in seconds. `row_security_reason` says why signs of life may be hidden from the role;
-    None when it sees them all.
+    None when it sees them all. `reapers_moments` is what the reaper wrote to the rows of a witness, by its number.
     """
 
     now: datetime
     cutoffs: Mapping[float, SilenceCutoff]
     liveness: LivenessReport | None = None
     row_security_reason: str | None = None
+    reapers_moments: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(

@@ -6,7 +6,7 @@ them as parameters, so that their text does not depend on these.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,9 @@ CUTOFF, FLOOR, ESTIMATE = "reaper_cutoff_{}", "reaper_floor_{}", "reaper_estimat
 MAX_AGE_REACHED = "reaper_max_age_reached"
 """Jobs that started before are not kept alive by the worker that executes them."""
 
+REAPERS = "reaper_wrote_{}"
+"""What the reaper wrote to the rows of a witness, by the number of that witness."""
+
 ALIVE, EXECUTING = "reaper_alive", "reaper_executing"
 """Ids of tasks of the liveness report."""
 SERVED, BACKLOG = "reaper_served", "reaper_backlog"
@@ -36,17 +39,23 @@ NOT_ASKED, UNRELIABLE, UNRELIABLE_QUEUE = "reaper_not_asked", "reaper_unreliable
 
 @dataclass(frozen=True, slots=True)
 class RuleParameters:
-    """Makes the parameters for one set of thresholds. `queues` are those of jobs whose queue no column names."""
+    """Makes the parameters for one set of thresholds.
+
+    `queues` are those of jobs whose queue no column names. `silent_witnesses` are the numbers of the witnesses to which
+    what the reaper wrote is no sign of life.
+    """
 
     thresholds: Thresholds
     queues: Sequence[str] = ()
     max_age_seconds: float | None = None
+    silent_witnesses: Collection[int] = ()
 
     def values(self, context: EvaluationContext, previous: EvaluationContext | None = None) -> dict[str, Any]:
         """The values of one evaluation. Without a previous one, no job was past its timeout then."""
-        values = dict(self._moments(context, previous))
+        values: dict[str, Any] = dict(self._moments(context, previous))
         if self.max_age_seconds is not None:
             values[MAX_AGE_REACHED] = context.seconds_ago(self.max_age_seconds)
+        values |= {REAPERS.format(n): list(context.reapers_moments.get(n, ())) for n in self.silent_witnesses}
         return values | self._liveness(context.liveness)
 
     def _moments(

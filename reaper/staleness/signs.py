@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, Select, case, false, func, literal, not_, select
+from sqlalchemy import ColumnElement, FromClause, Select, case, false, func, literal, not_, or_, select
 
 from reaper.model import TimestampFormat
 from reaper.profile import Children, Events, Witness
+from reaper.profile.usage import columns_set_to_now
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness import parameters
 from reaper.staleness.celery_liveness import CeleryLiveness
+from reaper.staleness.reaped_rows import is_reapers, was_audited
 
 
 class SignSource(NamedTuple):
@@ -50,9 +52,9 @@ class Signs:
     def of(self, witness: Witness, jobs: FromClause) -> SignSource:
         """Where a witness keeps its signs."""
         if witness.events:
-            return self._events(witness.events, jobs)
+            return self._events(witness, witness.events, jobs)
         if witness.children:
-            return self._children(witness.children, jobs)
+            return self._children(witness, witness.children, jobs)
         if witness.column:
             return SignSource(None, self._instant(jobs, witness.column))
         if witness.deadline:
@@ -62,7 +64,7 @@ class Signs:
             return SignSource(None, self._celery.sign(witness.celery, jobs, self._beyond_max_age(jobs)))
         raise ValueError(f"witness {witness.witness!r} does not say where its signs of life are")
 
-    def _events(self, events: Events, jobs: FromClause) -> SignSource:
+    def _events(self, witness: Witness, events: Events, jobs: FromClause) -> SignSource:
         table = self._tables.table(events.table).alias(reserved_alias("sign"))
         matching = [table.c[column] == jobs.c[key] for column, key in events.matching(self._jobs.key).items()]
         timestamp_format = self._tables.timestamp_format(events.table)
@@ -73,12 +75,17 @@ class Signs:
             .correlate(jobs)
         )
         if len(events.at) == 1:
-            return SignSource(rows, table.c[events.at[0]], timestamp_format)
-        return SignSource(rows, sql.newest(*(sql.to_instant(table.c[at], timestamp_format) for at in events.at)))
+            [at] = events.at
+            by_reaper = self._written_by_reaper(witness, table, events.key or (), at)
+            rows = rows if by_reaper is None else rows.where(not_(by_reaper))
+            return SignSource(rows, table.c[at], timestamp_format)
+        moments = [self._unless_by_reaper(witness, table, events.key or (), at, timestamp_format) for at in events.at]
+        return SignSource(rows, sql.newest(*moments))
 
-    def _children(self, children: Children, jobs: FromClause) -> SignSource:
+    def _children(self, witness: Witness, children: Children, jobs: FromClause) -> SignSource:
         child = self._tables.jobs.alias(reserved_alias("child"))
-        moments = [self._instant(child, name) for name in children.at]
+        stored = self._tables.timestamp_format(self._jobs.table)
+        moments = [self._unless_by_reaper(witness, child, self._jobs.key, name, stored) for name in children.at]
         at: Element = case((self._tables.running(child), sql.now()), else_=sql.newest(*moments))
         parent = [child.c[name] for name in children.parent]
         is_child = ProfileTables.keys_equal(parent, self._tables.key(jobs))
@@ -87,6 +94,26 @@ class Signs:
         has_parent = [column.is_not(None) for column in parent]
         rows = select(literal(1)).select_from(child).where(is_child, not_(is_job_itself), *has_parent).correlate(jobs)
         return SignSource(rows, at)
+
+    # --- what the reaper wrote -----------------------------------------------------------------------------------
+
+    def _unless_by_reaper(
+        self, witness: Witness, rows: FromClause, key: Sequence[str], column: str, stored: TimestampFormat
+    ) -> Element:
+        """The moment in a column; NULL where the reaper wrote it, and that is no sign of life to this witness."""
+        at, by_reaper = sql.to_instant(rows.c[column], stored), self._written_by_reaper(witness, rows, key, column)
+        return at if by_reaper is None else case((by_reaper, sql.null_instant()), else_=at)
+
+    def _written_by_reaper(
+        self, witness: Witness, rows: FromClause, key: Sequence[str], column: str
+    ) -> ColumnElement[bool] | None:
+        """The reaper remembers that it wrote this moment, or an audit event beside it shows that it did."""
+        if not witness.reaper_is_silent:
+            return None
+        remembered = is_reapers(self._witnesses.index(witness), rows, key, column)
+        if witness.children is None or column not in columns_set_to_now(self._tables.profile):
+            return remembered
+        return or_(remembered, *was_audited(self._tables, rows, column))
 
     def _beyond_max_age(self, jobs: FromClause) -> ColumnElement[bool]:
         """So old that even a worker which executes the job no longer keeps it alive."""

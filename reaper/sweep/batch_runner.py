@@ -125,6 +125,7 @@ class BatchRunner:
         try:
             with self._source.transaction(connection):
                 claimed = claim.run(connection, batch, long_wait=last)
+            self._source.remember_reaped(claimed.reaped)
         except LogBusy:
             if not last:
                 raise

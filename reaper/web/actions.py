@@ -15,6 +15,7 @@ from reaper.operations import execution_cleanup as cleanup_operation
 from reaper.operations import explain, fail
 from reaper.operations.guards import NO_PASSES, GuardPasses, HaltGuard
 from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import in_order_of_ending
 from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
@@ -120,7 +121,8 @@ class AdminActions:
         """
         halt = self._halt_guard(passes, dry_run=dry_run)
         limit = Threshold(hours * 3600, "max_age_hours")
-        return (self._clear_source(name, limit, who, passes, halt, dry_run=dry_run) for name in self._sources)
+        runs = in_order_of_ending([self._sources[name].runner.source for name in self._sources])
+        return (self._clear_source(source.name, limit, who, passes, halt, dry_run=dry_run) for source in runs)
 
     def _clear_source(
         self, name: str, limit: Threshold, who: Caller, passes: GuardPasses, halt: HaltGuard, *, dry_run: bool
@@ -156,7 +158,8 @@ class AdminActions:
         dry_run: bool,
     ) -> SweepReport:
         """A sweep with other thresholds: alone, with the workers that the daemon knows."""
-        own.options = replace(own.options, probe=runner.source.options.probe)
+        shared = runner.source.options
+        own.options = replace(own.options, probe=shared.probe, reaped_rows=shared.reaped_rows)
         options = replace(runner.options, dry_run=dry_run, is_halted=halt.holds, override_breaker_up_to=passes.release)
         with runner.exclusive(BUSY_SECONDS), self._cache.cleared_after():
             # Without trust, the runner's own tracker: what this sweep learns of the database, the next ones know.

@@ -66,7 +66,8 @@ class SourceRegistry:
 
 
 def _reading(settings: Settings, runner: SourceRunner) -> Source:
-    source = create_source(settings, settings.sources[runner.name])
+    reaped_rows = runner.source.options.reaped_rows
+    source = create_source(settings, settings.sources[runner.name], reaped_rows=reaped_rows)
     if source.options.probe is not None:
         source.options = replace(source.options, probe=CachedProbe(runner))
     return source

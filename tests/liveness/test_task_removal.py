@@ -67,16 +67,6 @@ def test_executing_task_is_terminated_and_reserved_ones_are_thrown_away(cluster:
     assert done.revoked_only == (2 if isinstance(cluster.broker, RabbitServer) else 0)
 
 
-def test_worker_that_does_not_answer_is_counted_and_reads_the_revocation_later(cluster: CeleryCluster) -> None:
-    worker = cluster.start_worker()
-    running = cluster.start_task()
-    worker.freeze()
-    done = probe(cluster).remove_tasks([running.id])
-    assert (done.trouble, done.workers, done.silent_workers, done.executing) == (None, 0, 1, 0)
-    worker.thaw()
-    wait_until(lambda: not running.alive, "it is terminated when its worker listens again")
-
-
 def test_task_with_an_eta_is_revoked_where_its_worker_keeps_it(cluster: CeleryCluster) -> None:
     cluster.start_worker()
     later = cluster.send("nothing", countdown=3600)

@@ -67,7 +67,7 @@ class RabbitMQ:
     ) -> RemovedMessages:
         """As `Broker.remove_messages`."""
         messages = RemovedMessages()
-        for queue in sorted(filter(self._has_ready_messages, queues)):
+        for queue in sorted(queues):
             remove_from_queue(self._connection, queue, ids, until, messages, dry_run=dry_run)
         if self._has_delayed_messages():
             messages.left[level_name(MAX_LEVEL)] = "messages with an eta wait in the queues of the delayed delivery"

@@ -69,7 +69,6 @@ def remove_tasks(connection: Connection, request: InspectRequest) -> InspectRepl
             # Where all of the tasks have been found, none of them is in a queue that could not be searched.
             left=messages.left if elsewhere else {},
             workers=workers_that_replied(replies).total(),
-            silent_workers=_silent_workers(broker, replies),
         )
     )
 
@@ -83,14 +82,6 @@ def _revoke(control: RemoteControl, broker: Broker, request: InspectRequest) -> 
 
 def _all_replied(broker: Broker, replies: Replies) -> bool:
     return broker.is_complete({}, workers_that_replied(replies).total())
-
-
-def _silent_workers(broker: Broker, replies: Replies) -> int:
-    """How many workers are connected and did not reply: by the commands' listeners, or by the queues' consumers."""
-    if broker.listeners is not None:
-        return max(broker.listeners - workers_that_replied(replies).total(), 0)
-    replied = consumed_queues(replies)
-    return max([0, *(count - replied[queue] for queue, count in (broker.consumers or {}).items())])
 
 
 def _still_executing(control: RemoteControl, executing: Mapping[str, str], until: float) -> dict[str, str]:

@@ -1,0 +1,105 @@
+"""What the reaper wrote to the rows of jobs that it ended, for the sources that must not take it for a sign of life.
+
+Only tables that such a source asks about are kept, and only so many moments of each. A moment that is lost counts as a
+sign of life, as any other does: it delays an end by a stall window.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from sqlalchemy import Column, Connection, Float, Integer, Table, Text, delete, select
+from sqlalchemy.dialects.sqlite import insert
+
+from reaper.errors import ReaperError
+from reaper.memory.halt import save_unknown_halt
+from reaper.memory.schema import METADATA, NOW
+from reaper.memory.state_file import StateFile
+
+MAX_AGE_SECONDS = 7 * 86_400.0
+MAX_MOMENTS = 20_000
+"""Older moments are deleted; so are the oldest of a table beyond this number."""
+
+_MOMENT = Table(
+    "reaped_row",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("database", Text, nullable=False),
+    Column("table_name", Text, nullable=False),
+    Column("moment", Text, nullable=False),
+    Column("recorded_epoch", Float, nullable=False),
+)
+
+
+class ReapedRowStore:
+    """Keeps the moments that were written to reaped rows, by database and table. Thread-safe.
+
+    What cannot be written to the file is kept in this process. A file that fails is reported once.
+    """
+
+    def __init__(self, state_file: StateFile) -> None:
+        self._file = state_file
+        self._lock = threading.Lock()
+        self._unwritten: dict[tuple[str, str], list[str]] = {}
+
+    def remember(self, database: str, table: str, moments: Collection[str]) -> None:
+        """Keep these moments, the newest of all."""
+        if not moments:
+            return
+        newest = list(moments)[-MAX_MOMENTS:]
+        try:
+            self._file.write(lambda connection: _add(connection, database, table, newest))
+        except ReaperError as error:
+            with self._lock:
+                kept = self._unwritten.setdefault((database, table), [])
+                kept[:] = [*kept, *newest][-MAX_MOMENTS:]
+            self._file.report_once(error)
+
+    def moments(self, database: str, table: str) -> Sequence[str]:
+        """The moments that are kept of this table. Without a file that can be read: those of this process."""
+        of_table = (_MOMENT.c.database == database, _MOMENT.c.table_name == table)
+        query = select(_MOMENT.c.moment).where(*of_table).order_by(_MOMENT.c.id)
+        try:
+            written: list[str] = self._file.read(lambda connection: list(connection.scalars(query)), default=[])
+        except ReaperError as error:
+            written = []
+            self._file.report_once(error)
+        with self._lock:
+            return [*written, *self._unwritten.get((database, table), ())]
+
+
+class ProcessReapedRows:
+    """For a process beside the daemon: the file where a daemon has made one, else this process's own memory."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._shared = ReapedRowStore(StateFile(path, after_loss=save_unknown_halt))
+        self._own = ReapedRowStore(StateFile(None))
+
+    def remember(self, database: str, table: str, moments: Collection[str]) -> None:
+        """Keep these moments."""
+        self._store.remember(database, table, moments)
+
+    def moments(self, database: str, table: str) -> Sequence[str]:
+        """The moments that are kept of this table."""
+        return self._store.moments(database, table)
+
+    @property
+    def _store(self) -> ReapedRowStore:
+        # A file of ours might belong to another user than the daemon's: it is not made here.
+        return self._shared if self._path is not None and os.path.lexists(self._path) else self._own
+
+
+def _add(connection: Connection, database: str, table: str, moments: Iterable[str]) -> None:
+    now = connection.execute(select(NOW)).scalar_one()
+    own = {"database": database, "table_name": table, "recorded_epoch": now}
+    connection.execute(insert(_MOMENT), [{**own, "moment": moment} for moment in moments])
+    connection.execute(delete(_MOMENT).where(_MOMENT.c.recorded_epoch < now - MAX_AGE_SECONDS))
+    of_table = (_MOMENT.c.database == database, _MOMENT.c.table_name == table)
+    ids = select(_MOMENT.c.id).where(*of_table).order_by(_MOMENT.c.id.desc())
+    cut = connection.execute(ids.offset(MAX_MOMENTS - 1).limit(1)).scalar()
+    if cut is not None:
+        connection.execute(delete(_MOMENT).where(*of_table, _MOMENT.c.id < cut))
