@@ -116,7 +116,7 @@ def confirmed_orphans(
     Raises ProbeUnavailable when the workers cannot be asked again; DatabaseUnavailable and DBAPIError when a source
     cannot be asked, RowsHidden when row-level security may hide rows from its role.
     """
-    first = _orphans_of_all(sources, liveness, new_tracker)
+    first = orphans_of_all(sources, liveness, new_tracker)
     if not first:
         return []
     wait(CONFIRM_SECONDS)
@@ -139,13 +139,17 @@ def _still_orphaned(
     liveness = _probe(sources).ask()
     if liveness.trouble is not None:
         raise ProbeUnavailable(liveness.trouble)
-    now = set(_orphans_of_all(sources, liveness, new_tracker))
+    now = set(orphans_of_all(sources, liveness, new_tracker))
     return [orphan for orphan in earlier if orphan in now]
 
 
-def _orphans_of_all(
+def orphans_of_all(
     sources: Sequence[Source], liveness: LivenessReport, new_tracker: Callable[[], DowntimeTracker]
 ) -> list[Orphan]:
+    """The tasks that are executed and that none of the sources of one broker has a row for now.
+
+    Raises DatabaseUnavailable and DBAPIError when a source cannot be asked, RowsHidden as `confirmed_orphans` does.
+    """
     remaining = _executing(liveness)
     for source in sources:
         if not remaining:

@@ -83,6 +83,11 @@ class SourceRunner:
         return self._state.liveness
 
     @property
+    def liveness_seconds_ago(self) -> float:
+        """How long ago that answer was received; infinite without one."""
+        return time.monotonic() - self._state.liveness_at
+
+    @property
     def refused(self) -> frozenset[Key]:
         """Jobs that the database has refused to end, and that are left alone for some minutes."""
         return frozenset(tuple(self._state.refused_until))

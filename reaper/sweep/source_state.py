@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from reaper.liveness import LivenessReport
@@ -19,7 +20,8 @@ class SourceState:
     `locked_since`: stale jobs whose row another session holds, and since when (monotonic clock, seconds).
     `unconfirmed_revocations`: Celery tasks of ended jobs, and the worker that executed each when it last answered.
     `reaped_jobs`: ended jobs that are watched for signs of life, as far as a listener has them tracked.
-    `liveness`: the last answer of the witness outside the database; None without one.
+    `liveness`: the last answer of the witness outside the database; None without one. `liveness_at` (monotonic clock,
+    seconds) is when it was received.
     """
 
     previous_context: EvaluationContext | None = None
@@ -28,3 +30,4 @@ class SourceState:
     unconfirmed_revocations: dict[str, str] = field(default_factory=dict)
     reaped_jobs: ReapedJobTracker = field(default_factory=ReapedJobTracker)
     liveness: LivenessReport | None = None
+    liveness_at: float = -math.inf

@@ -88,7 +88,7 @@ class _SweepRun:
 
     def _ask_probe(self, context: EvaluationContext) -> EvaluationContext:
         context = self.source.ask_probe(context)
-        self.source_state.liveness = context.liveness
+        self.source_state.liveness, self.source_state.liveness_at = context.liveness, time.monotonic()
         self.asked_probe = context.liveness is not None
         self.witness_trouble = context.liveness.trouble if context.liveness else None
         acting = not self.options.dry_run and not self.options.is_halted()

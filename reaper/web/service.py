@@ -7,18 +7,17 @@ connections of its own, and with a copy of that record, so that no reader delays
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from reaper.config import Settings
-from reaper.errors import ReaperError
 from reaper.model import AuditRecord, JobCounts, SweepReport
 from reaper.observers.history import History
 from reaper.observers.status import Status
 from reaper.operations import explain as explain_operation
 from reaper.operations import report as report_operation
-from reaper.operations.report import DEFAULT_LIMIT, Report, ReportQuery, Totals, totals_of
+from reaper.operations.report import Report, ReportQuery
 from reaper.operations.source_errors import prefix_errors
 from reaper.scheduling.scheduler import State, Supervisor
 from reaper.source import Source
@@ -28,11 +27,9 @@ from reaper.sweep.summary import sweep_summary
 from reaper.web.actions import AdminActions
 from reaper.web.read_cache import ReadCache
 from reaper.web.source_registry import SourceRegistry
+from reaper.web.stuck_jobs import STATEMENT_SECONDS, StuckJobs, StuckJobsReader
 
 T = TypeVar("T")
-
-_STATEMENT_SECONDS = 10.0
-"""How long a statement of a reader may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +66,7 @@ class AdminService:
         self._auditors = (history, *auditors)
         self.registry, self._cache = SourceRegistry(), ReadCache()
         self.actions = AdminActions(supervisor, history, self.registry, self._cache)
+        self._stuck_jobs = StuckJobsReader(self.registry, self._cache, history)
         self.host = socket.gethostname()
 
     def configure(self, settings: Settings) -> None:
@@ -107,13 +105,13 @@ class AdminService:
         return self._cached(
             source,
             query,
-            lambda own, downtime: report_operation.report(own, downtime, query, at_most=_STATEMENT_SECONDS),
+            lambda own, downtime: report_operation.report(own, downtime, query, at_most=STATEMENT_SECONDS),
         )
 
     def kinds(self, source: str) -> Sequence[tuple[str | None, int]]:
         """How many jobs of each kind run, most first. Raises as `jobs` does."""
         return self._cached(
-            source, "kinds", lambda own, _downtime: report_operation.kinds(own, at_most=_STATEMENT_SECONDS)
+            source, "kinds", lambda own, _downtime: report_operation.kinds(own, at_most=STATEMENT_SECONDS)
         )
 
     def overdue(self, source: str, limit: int) -> Report:
@@ -121,7 +119,7 @@ class AdminService:
         return self._cached(
             source,
             ("overdue", limit),
-            lambda own, downtime: report_operation.overdue_jobs(own, downtime, limit, at_most=_STATEMENT_SECONDS),
+            lambda own, downtime: report_operation.overdue_jobs(own, downtime, limit, at_most=STATEMENT_SECONDS),
         )
 
     def _cached(self, source: str, key: Hashable, read: Callable[[Source, DowntimeTracker], T]) -> T:
@@ -138,19 +136,11 @@ class AdminService:
         registered = self.registry[source]
         with self._cache.connection_slot(registered.runner), prefix_errors(registered.reading):
             downtime = registered.runner.downtime.copy()
-            return explain_operation.explain(registered.reading, downtime, job, at_most=_STATEMENT_SECONDS)
+            return explain_operation.explain(registered.reading, downtime, job, at_most=STATEMENT_SECONDS)
 
-    def summary(self) -> tuple[Totals, Mapping[str, Report | None], Mapping[str, str]]:
-        """How much is stuck in all sources, the report of each, and the error of each that could not be read."""
-        reports, errors = dict[str, Report | None](), dict[str, str]()
-        for name in self.sources:
-            try:
-                reports[name] = self.overdue(name, DEFAULT_LIMIT)
-            except ReaperError as error:
-                reports[name], errors[name] = None, str(error)
-        # Orphaned tasks are left out: to find them, workers would have to be asked twice, some seconds apart.
-        unasked = [name for name, report in reports.items() if report and report.liveness and report.liveness.trouble]
-        return replace(totals_of(reports), unknown=[*errors, *unasked]), reports, errors
+    def stuck_jobs(self, max_age_hours: float | None = None) -> StuckJobs:
+        """How much is stuck in all sources: see `StuckJobsReader.read`."""
+        return self._stuck_jobs.read(max_age_hours)
 
     def held(self, source: str) -> JobCounts | None:
         """What the breaker holds, as the last sweep counted it; None when it is closed. Raises NoSuchSource."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client.exposition import choose_encoder
 from pydantic import Field
@@ -13,12 +13,27 @@ from reaper import __version__
 from reaper.operations.report import Report
 from reaper.scheduling.scheduler import State
 from reaper.web.api.dependencies import Service
-from reaper.web.api.schemas import Census, Job, Model, census_of, job_of
+from reaper.web.api.schemas import Census, Job, Model, Parameters, census_of, job_of
 from reaper.web.service import AdminService
+from reaper.web.stuck_jobs import StuckJobs
 
 router = APIRouter(tags=["health"])
 
 Status = Literal["healthy", "warning", "unknown"]
+
+
+class HealthParameters(Parameters):
+    """At which age a job is stuck."""
+
+    max_age_hours: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=87_600,
+            description="The timeout of every job, and its longest stall window. Without it: 1 for the sources of "
+            "vuls, and as configured for the others.",
+        ),
+    ] = None
 
 
 class SourceReady(Model):
@@ -53,6 +68,7 @@ class StuckSummary(Model):
     total_stuck_jobs: int
     stuck_jobs: Annotated[dict[str, int], Field(description="By source.")]
     unknown: Annotated[list[str], Field(description="Sources of which not everything is known.")]
+    orphaned_tasks: Annotated[int, Field(description="Tasks that Celery executes and that belong to no job.")]
 
 
 class StuckSource(Model):
@@ -61,7 +77,15 @@ class StuckSource(Model):
     census: Census | None
     jobs: list[Job]
     more: Annotated[bool, Field(description="More jobs than these are past their timeout.")]
-    error: Annotated[str | None, Field(description="Why it could not be read.")]
+    error: Annotated[str | None, Field(description="Why it could not be read, or why not everything is known.")]
+
+
+class OrphanedTask(Model):
+    """A task that a worker of Celery executes, and that belongs to no job."""
+
+    id: str
+    task: str | None
+    worker: str
 
 
 class StuckReport(Model):
@@ -69,13 +93,14 @@ class StuckReport(Model):
 
     summary: StuckSummary
     sources: dict[str, StuckSource]
+    orphans: list[OrphanedTask]
 
 
 class SchedulerHealth(Model):
     """Only `healthy` when nothing is stuck."""
 
     status: Status
-    stuck_jobs: Annotated[int, Field(description="How many are stale.")] = 0
+    stuck_jobs: Annotated[int, Field(description="How many are stale, and orphaned tasks.")] = 0
     details: StuckReport | None = None
 
 
@@ -138,23 +163,27 @@ async def health(service: Service) -> Response:
         503: {"model": SchedulerHealth, "description": "No source could be read."},
     },
 )
-def scheduler(service: Service) -> SchedulerHealth | Response:
-    """`warning` when jobs are stale, or when not everything is known. The details then name these jobs, and the
-    sources that could not be read in full. Reads the databases."""
-    summary, reports, errors = service.summary()
-    if not summary.total_stuck_jobs and not summary.unknown:
+def scheduler(service: Service, parameters: Annotated[HealthParameters, Query()]) -> SchedulerHealth | Response:
+    """`warning` when jobs are stale, when Celery executes tasks that belong to no job, or when not everything is known:
+    before the first sweep of a source, and while its workers have not answered for all of its jobs. The details then
+    name these jobs, and say what is not known. Reads the databases; what the workers said to the last sweep counts."""
+    stuck = service.stuck_jobs(parameters.max_age_hours)
+    totals = stuck.totals
+    if not totals.total_stuck_jobs and not totals.unknown:
         return SchedulerHealth(status="healthy")
     details = StuckReport(
         summary=StuckSummary(
-            total_stuck_jobs=summary.total_stuck_jobs,
-            stuck_jobs=dict(summary.stuck_jobs),
-            unknown=list(summary.unknown),
+            total_stuck_jobs=totals.total_stuck_jobs,
+            stuck_jobs=dict(totals.stuck_jobs),
+            unknown=list(totals.unknown),
+            orphaned_tasks=totals.orphaned_tasks,
         ),
-        sources={name: _stuck(name, report, errors.get(name)) for name, report in reports.items()},
+        sources={name: _stuck(name, report, stuck) for name, report in stuck.reports.items()},
+        orphans=[OrphanedTask(id=orphan.id, task=orphan.task, worker=orphan.worker) for orphan in stuck.orphans],
     )
-    unknown = len(errors) == len(reports)
+    unknown = len(stuck.errors) == len(stuck.reports)
     health = SchedulerHealth(
-        status="unknown" if unknown else "warning", stuck_jobs=summary.total_stuck_jobs, details=details
+        status="unknown" if unknown else "warning", stuck_jobs=totals.total_stuck_jobs, details=details
     )
     return JSONResponse(health.model_dump(mode="json"), status_code=503) if unknown else health
 
@@ -177,9 +206,9 @@ def _ready(service: AdminService) -> dict[str, Any]:
     return {"ready": not any(problems.values()), "sources": sources}
 
 
-def _stuck(name: str, report: Report | None, error: str | None) -> StuckSource:
+def _stuck(name: str, report: Report | None, stuck: StuckJobs) -> StuckSource:
     if report is None:
-        return StuckSource(census=None, jobs=[], more=False, error=error)
-    trouble = report.liveness.trouble if report.liveness else None
+        return StuckSource(census=None, jobs=[], more=False, error=stuck.errors.get(name))
     jobs = [job_of(name, job, report.holders.get(job.key)) for job in report.jobs]
-    return StuckSource(census=census_of(report.census), jobs=jobs, more=report.more, error=trouble)
+    why = stuck.unknown.get(name)
+    return StuckSource(census=census_of(report.census), jobs=jobs, more=report.more, error=why)

@@ -294,7 +294,7 @@ def test_health_says_everything_at_once(daemon: ApiDaemon) -> None:
 
 
 def test_scheduler_health_has_the_documented_form(daemon: ApiDaemon, protea: Protea) -> None:
-    assert daemon.api.get("/health/scheduler").json == {"status": "healthy"}
+    wait_until(lambda: daemon.api.get("/health/scheduler").json == {"status": "healthy"}, "the first sweep")
     job = protea.stale()
     wait_until(lambda: daemon.api.get("/health/scheduler").json["status"] == "warning", "the warning")
     answer = daemon.api.get("/health/scheduler")
