@@ -121,7 +121,8 @@ def plan(target: ResetTarget, downtime: DowntimeTracker, batch_size: int) -> Ite
                 candidates.fill(counting.survey.stream_running(connection))
                 kinds = counting.survey.kinds(connection)
                 keys = counting.lookup.list_keys(connection, context, verdict=None, kind=None, limit=MAX_PREVIEWED)
-                first = counting.lookup.evidence(connection, context, keys)
+                # A reset takes `fail`, not the action that a sweep would choose.
+                first = [replace(job, action=None) for job in counting.lookup.evidence(connection, context, keys)]
                 tasks = counting.lookup.running_tasks(connection)
         probe = target.source.options.probe
         removal = probe.remove_tasks(tasks, dry_run=True) if probe is not None else None

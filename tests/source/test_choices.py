@@ -162,6 +162,12 @@ def test_source_deletes_nothing_unless_it_names_the_choice(jobs: RemoteJobs, rea
     assert jobs.exists(remote)
 
 
+def test_reset_does_not_show_the_action_of_sweeps(jobs: RemoteJobs, reaper: Reaper) -> None:
+    remote = jobs.stale_job()
+    [shown] = reaper.json("reset", "--source", "default", "--dry-run")["first"]
+    assert (shown["key"], shown["action"]) == (remote, None)
+
+
 def test_operator_can_take_the_choice_for_a_named_job(jobs: RemoteJobs, reaper: Reaper) -> None:
     remote, local = jobs.stale_job(), jobs.local_job()
     for job in (remote, local):
