@@ -25,6 +25,17 @@ class RowsHidden(ReaperError):
     """Row-level security may hide rows that decide: a row that is not seen may exist."""
 
 
+class SpellingUnclear(ReaperError):
+    """Names or values of the database differ from a profile's only by case, and which are meant cannot be told.
+
+    Has all problems at once.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+
 class JobChanged(ReaperError):
     """The job is not as the caller saw it: it ended, is gone, was restarted, or another transaction holds it."""
 

@@ -21,6 +21,7 @@ from reaper.check.checks.mariadb import check_mariadb
 from reaper.check.checks.names import check_names
 from reaper.check.checks.privileges import check_privileges
 from reaper.check.checks.server import check_server
+from reaper.check.checks.spelling import check_spelling
 from reaper.check.checks.timestamps import check_timestamps
 from reaper.check.checks.values import check_values
 from reaper.check.checks.workers import check_workers
@@ -28,6 +29,7 @@ from reaper.check.checks.writes import check_audit, check_writes
 from reaper.check.context import OVERRIDE, CheckContext
 from reaper.check.finding import Finding, Level, error
 from reaper.check.profile_toml import override
+from reaper.database.dialect import dialect_of
 from reaper.grants.needs import EVERY_ACTION, Workload
 from reaper.profile import Profile
 from reaper.sql.tables import ProfileTables
@@ -56,9 +58,10 @@ def examine(
     """
     try:
         with open_catalog(connection, profile, query_seconds) as catalog:
-            context = _context(catalog, profile, stall_seconds, workload)
+            spelled, spelling_findings = check_spelling(dialect_of(connection), catalog, profile)
+            context = _context(catalog, spelled, stall_seconds, workload)
             mariadb_findings = check_mariadb(context, catalog) if isinstance(catalog, MariaDBCatalog) else ()
-            findings = _findings(context, host_clock, mariadb_findings)
+            findings = _findings(context, host_clock, [*spelling_findings, *mariadb_findings])
     except Unsuitable as unsuitable:
         findings = [error(unsuitable.subject, str(unsuitable))]
     levels = list(Level)
@@ -82,10 +85,10 @@ def _context(catalog: Catalog, profile: Profile, stall_seconds: float, workload:
 
 
 def _findings(
-    context: CheckContext, host_clock: Callable[[], float] | None, dialect_findings: Iterable[Finding]
+    context: CheckContext, host_clock: Callable[[], float] | None, first_findings: Iterable[Finding]
 ) -> list[Finding]:
     findings = [
-        *dialect_findings,
+        *first_findings,
         *check_server(context, host_clock),
         *check_names(context),
         *check_timestamps(context),

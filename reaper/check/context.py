@@ -8,9 +8,9 @@ from functools import cached_property
 
 from reaper.catalog import Catalog, NotVisible
 from reaper.catalog.tables import Column, Table
-from reaper.check.profile_fix import Corrections
 from reaper.grants.needs import RequiredPrivileges, Workload, required_privileges
 from reaper.profile import Profile
+from reaper.profile.corrections import Corrections
 from reaper.sql.tables import ProfileTables
 
 OVERRIDE = "the profile's override"

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reaper.check.profile_fix import Corrections, corrected_profile
 from reaper.profile import Profile, shipped
+from reaper.profile.corrections import Corrections, corrected_profile
 from reaper.profile.loading import is_mergeable
 
 

@@ -48,11 +48,12 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
 
 def _examine(settings: Settings, source: Source) -> list[Finding]:
     workers = list(_check_workers(settings, source))
-    with source.connect() as connection:
+    # Not prepared: what keeps the reaper from using the profile is to be found, not raised.
+    with source.connect(prepared=False) as connection:
         # The only use of the host's clock: to report that it differs from the database's, which decides.
         return examine(
             connection,
-            source.profile,
+            source.configured_profile,
             source.thresholds.stall.seconds,
             host_clock=time.time,
             other_findings=workers,

@@ -56,7 +56,7 @@ def command(
     selected = single_source(settings, source)
     workload = workload_of(selected)
     facts = _read_facts(settings, selected, _validate_role(selected, role), offline=offline)
-    grants = grants_for(selected.profile, workload, facts)
+    grants = grants_for(facts.profile, workload, facts)
     if as_json:
         output.write_document("grants", _document(selected, workload, facts, grants, extras))
     else:
@@ -90,7 +90,7 @@ def _read_facts(settings: Settings, source: SourceSettings, role: str, *, offlin
     opened = create_one_off_source(settings, source)
     with prefix_errors(opened):
         try:
-            with opened.connect() as connection:
+            with opened.connect(prepared=False) as connection:
                 return facts_from_database(connection, source.profile, role)
         except Unsuitable as error:
             raise ReaperError(str(error)) from None

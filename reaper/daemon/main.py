@@ -120,9 +120,10 @@ class Daemon:
             )
         self._publish_sources(settings)
         for source in settings.sources.values():
-            self._schedule(settings, self._build_runner(settings, source))
+            runner = self._build_runner(settings, source)
+            self._schedule(settings, runner)
             if source.resume_at_start and not self._halt.is_halted:
-                self.startup.begin(settings, source)
+                self.startup.begin(settings, source, runner.source.decision)
         self.service.configure(settings)
         self.supervisor.start()
         # Last: what is asked from the first moment on, such as a halt, finds the sources and their schedule.

@@ -18,7 +18,7 @@ from reaper.memory import ReapedRowStore
 from reaper.model import JobCounts, ReapedJob
 from reaper.operations.end_in_batches import BulkOptions
 from reaper.operations.resume import ResumeOptions, ResumeResult, resume
-from reaper.source import Source
+from reaper.source import Source, SpellingDecision
 from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.halt_switch import HaltSwitch
@@ -50,9 +50,12 @@ class StartupRecovery:
         """The sources whose resume has begun."""
         return tuple(self._threads)
 
-    def begin(self, settings: Settings, settings_of_source: SourceSettings) -> None:
-        """Start the thread of a source. Raises ConfigError when the source cannot be created."""
-        source = create_source(settings, settings_of_source, reaped_rows=self._reaped_rows)
+    def begin(self, settings: Settings, settings_of_source: SourceSettings, decision: SpellingDecision) -> None:
+        """Start the thread of a source. `decision` is that of its sweeps.
+
+        Raises ConfigError when the source cannot be created.
+        """
+        source = create_source(settings, settings_of_source, reaped_rows=self._reaped_rows, decision=decision)
         downtime = DowntimeTracker(settings.restart_grace_seconds)
         options = ResumeOptions(settings_of_source.resume_window_seconds, LISTEN_SECONDS, self._stopping.wait)
         bulk = BulkOptions(socket.gethostname(), settings.batch_size, self, self._must_stop)

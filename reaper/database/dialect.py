@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, TextClause
+from sqlalchemy import Connection, Engine, Row, TextClause
 
 from reaper.database.mariadb import MariaDB
 from reaper.database.postgresql import PostgreSQL
 from reaper.database.timeouts import Timeouts
 from reaper.model import Key, LockHolder, ServerClock
+from reaper.profile.real_tables import RealTable
 from reaper.sql.tables import ProfileTables
 
 
@@ -49,6 +50,11 @@ class Dialect(Protocol):
 
         The lease is the same for every replica, whatever it calls its source. Without renewal it ends by itself.
         """
+
+    def real_tables(
+        self, execute: Callable[[TextClause], Sequence[Row[Any]]], names: Iterable[str]
+    ) -> Sequence[RealTable]:
+        """The tables that these names would mean if the case of letters did not matter. `execute` runs queries."""
 
     def lock_holder(self, connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:
         """The transaction that has held the job's row longest; None when none does, or when it cannot be found out."""

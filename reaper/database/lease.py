@@ -7,6 +7,7 @@ in time: a replica that vanished without closing its connection cannot keep the 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -26,9 +27,9 @@ def ttl_for(interval_seconds: float) -> float:
 class Lease:
     """Held by at most one replica at a time. Not thread-safe: one per source."""
 
-    def __init__(self, engine: Engine, tables: ProfileTables, ttl_seconds: float) -> None:
-        self._engine, self.ttl_seconds = engine, ttl_seconds
-        self._statements = dialect_of(engine).lease(tables, ttl_seconds)
+    def __init__(self, engine: Engine, tables: Callable[[], ProfileTables], ttl_seconds: float) -> None:
+        """`tables` are asked for each time: how the database spells them is known only after the first contact."""
+        self._engine, self._tables, self.ttl_seconds = engine, tables, ttl_seconds
         self._connection: Connection | None = None
         self._renewed_at = 0.0
 
@@ -56,7 +57,7 @@ class Lease:
 
     def _take(self, connection: Connection) -> bool:
         try:
-            *before, take = self._statements
+            *before, take = dialect_of(self._engine).lease(self._tables(), self.ttl_seconds)
             for statement in before:
                 connection.execute(statement)
             row = connection.execute(take).one()

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper.database.connections import read_server_clock
 from reaper.errors import ReaperError
 from reaper.fence import FenceChange, FenceState, FenceStatus, NotFenceable, fence_backend
+from reaper.fence.definition import fence_definition
 from reaper.source import Source
 from reaper.source.purge import is_lock_timeout
 
@@ -58,9 +59,9 @@ def fence_status(source: Source) -> FenceStatus:
         ReaperError: the table cannot have one, or the role may not see it.
         DatabaseUnavailable, DBAPIError: the database does not answer, or refuses.
     """
-    backend = fence_backend(source)
+    fence_definition(source.profile)  # refused before the database is asked
     with source.connect() as connection, source.transaction(connection, read_only=True):
-        return backend.status(connection)
+        return fence_backend(source).status(connection)
 
 
 def plan_change(source: Source, action: FenceAction) -> FencePlan:

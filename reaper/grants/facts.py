@@ -12,7 +12,10 @@ from reaper.catalog.mariadb_fix_statements import MariaDBFixes
 from reaper.catalog.postgresql_fix_statements import Fixes
 from reaper.catalog.session import open_catalog
 from reaper.catalog.tables import NO_PRIVILEGES, NO_PRIVILEGES_MARIADB, Table, table_from_profile
+from reaper.database.dialect import dialect_of
 from reaper.profile import Profile
+from reaper.profile.spelling import without_optional_inserts
+from reaper.source.spelling_decision import read_spelling
 from reaper.sql.tables import split_name
 
 
@@ -20,12 +23,14 @@ from reaper.sql.tables import split_name
 class GrantFacts:
     """The tables as a role without any grants sees them, and the statements for the role.
 
+    `profile` is spelled as the database spells it, with the optional inserts that its tables allow.
     `role_exists` is None when that was not looked up. `search_path` are the schemas in which the role's unqualified
     names are looked up, None where the server has no such path; `outside_search_path` are schemas of tables that the
     role would not find there. `notes` say what could not be looked up. `missing_names` are tables and columns that the
     profile names and the database does not have.
     """
 
+    profile: Profile
     tables: Mapping[str, Table]
     fixes: Fixes
     role_exists: bool | None
@@ -41,9 +46,11 @@ def facts_from_database(connection: Connection, profile: Profile, role: str) -> 
     Raises:
         Unsuitable: the profile cannot be used on this server.
         DatabaseUnavailable: the database does not answer.
+        SpellingUnclear: names or values differ only by case, and which are meant cannot be told.
     """
     with open_catalog(connection, profile, QUERY_SECONDS) as catalog:
-        tables, notes, missing_names = dict[str, Table](), list[str](), list[str]()
+        profile, unspelled = _spelled(connection, catalog, profile)
+        tables, notes, missing_names = dict[str, Table](), [*unspelled], list[str]()
         for name, columns in sorted(profile.columns().items()):
             table, reason = _find_table(catalog, profile, name)
             if reason is not None:
@@ -57,6 +64,7 @@ def facts_from_database(connection: Connection, profile: Profile, role: str) -> 
         path = catalog.search_path(role)
         schemas = {table.schema: None for name, table in tables.items() if split_name(name)[0] is None and table.schema}
         return GrantFacts(
+            profile,
             tables,
             replace(catalog.fixes, role=role),
             catalog.has_role(role),
@@ -65,6 +73,15 @@ def facts_from_database(connection: Connection, profile: Profile, role: str) -> 
             path,
             outside_search_path=[schema for schema in schemas if path is not None and schema not in path],
         )
+
+
+def _spelled(connection: Connection, catalog: Catalog, profile: Profile) -> tuple[Profile, list[str]]:
+    """The profile as the database spells it, and why that could not be read, if so."""
+    try:
+        spelling = read_spelling(dialect_of(connection), catalog.query, profile, may_insert=True)
+    except QueryFailed as failed:
+        return profile, [f"whether names differ only by case could not be read ({failed})"]
+    return spelling.applied_to(profile), []
 
 
 def _find_table(catalog: Catalog, profile: Profile, name: str) -> tuple[Table | None, str | None]:
@@ -81,20 +98,25 @@ def _find_table(catalog: Catalog, profile: Profile, name: str) -> tuple[Table | 
 
 def facts_from_profile(profile: Profile, dialect: str, database: str, role: str) -> GrantFacts:
     """The facts that the profile alone gives. Every name is quoted, as the server's keywords are not known."""
+    spelling = without_optional_inserts(profile)
+    profile = spelling.applied_to(profile)
+    offline = [_OFFLINE, *(_OPTIONAL.format(table) for table in spelling.left_out)]
     if dialect != "postgresql":
         tables = {
             name: table_from_profile(profile, name, NO_PRIVILEGES_MARIADB, _schema_and_name(name, database))
             for name in sorted(profile.tables)
         }
-        return GrantFacts(tables, MariaDBFixes(role, database, None, 0), None, [_OFFLINE])
+        return GrantFacts(profile, tables, MariaDBFixes(role, database, None, 0), None, offline)
     tables = {
         name: table_from_profile(profile, name, NO_PRIVILEGES, _schema_and_name(name))
         for name in sorted(profile.tables)
     }
-    return GrantFacts(tables, Fixes(role, database, None, 0), None, [_OFFLINE, *_unknown_offline(profile, tables)])
+    notes = [*offline, *_unknown_offline(profile, tables)]
+    return GrantFacts(profile, tables, Fixes(role, database, None, 0), None, notes)
 
 
 _OFFLINE = "no database was asked: all names are taken from the profile"
+_OPTIONAL = "not looked up: whether there is a table {}; where there is one, the role may INSERT into it too"
 
 
 def _unknown_offline(profile: Profile, tables: Mapping[str, Table]) -> list[str]:

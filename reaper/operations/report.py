@@ -59,8 +59,8 @@ def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_
 
     Raises DatabaseUnavailable and DBAPIError.
     """
-    lookup, survey = source.lookup, source.survey
     with source.connect() as connection:
+        lookup, survey = source.lookup, source.survey
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True, at_most=at_most):
             census = with_stale(survey.census(connection, context), survey.count_stale(connection, context))

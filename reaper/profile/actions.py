@@ -20,10 +20,14 @@ KeptColumns = Annotated[tuple[Name, ...], AfterValidator(without_duplicates)]
 
 
 class Insert(ProfileModel):
-    """One new row for each job."""
+    """One new row for each job.
+
+    An `optional` row is written only where the table exists with these columns and the role may insert into them.
+    """
 
     table: Annotated[TableName, Field(alias="insert")]
     values: Values
+    optional: Annotated[bool, Field(strict=True)] = False
 
 
 class Update(ProfileModel):

@@ -1,4 +1,4 @@
-"""How a profile uses columns: the rows that its actions write, and the columns with timestamps."""
+"""How a profile uses columns: values that it compares, rows that its actions write, and timestamps."""
 
 from __future__ import annotations
 
@@ -6,9 +6,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from reaper.profile import First, Insert, Now, Profile, Update, Value, Variable
+from reaper.profile import Condition, First, Insert, Now, Profile, Scalar, Update, Value, Variable
 from reaper.profile.columns import columns_read
 from reaper.profile.related_tables import condition_sets
+
+FENCE = "fence.again"
+"""The key of the values that pass the fence."""
+
+
+class Comparison(NamedTuple):
+    """A column, and a value that it is compared with. `place` is its key in the file."""
+
+    place: str
+    table: str
+    column: str
+    value: Scalar
+
+    @property
+    def says_running(self) -> bool:
+        """Whether the value is one of those by which a job claims to be running."""
+        return self.place in ("jobs.running.in", "jobs.log.started")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +44,33 @@ class TimestampColumn(NamedTuple):
     table: str
     column: str
     read: bool
+
+
+def comparisons(profile: Profile) -> Iterator[Comparison]:
+    """Every value that a column is compared with."""
+    jobs = profile.jobs
+    if jobs.running and jobs.running.column:
+        for value in jobs.running.values or ():
+            yield Comparison("jobs.running.in", jobs.table, jobs.running.column, value)
+    if profile.fence and jobs.state:
+        yield from (Comparison(FENCE, jobs.table, jobs.state, value) for value in profile.fence.again)
+    if jobs.log:
+        for name, types in (("started", jobs.log.started), ("ended", jobs.log.ended)):
+            yield from (Comparison(f"jobs.log.{name}", jobs.table, jobs.log.type, value) for value in types)
+    for place, table, table_conditions in condition_sets(profile):
+        for n, condition in enumerate(table_conditions):
+            for operator, bound in _bounds(condition):
+                if condition.column and not isinstance(bound, Now):
+                    yield Comparison(f"{place}.{n}.{operator}", table, condition.column, bound)
+
+
+def _bounds(condition: Condition) -> Iterator[tuple[str, Now | Scalar]]:
+    yield from (("in", value) for value in condition.values or ())
+    yield from (("not_in", value) for value in condition.not_in or ())
+    if condition.less_than is not None:
+        yield "less_than", condition.less_than
+    if condition.greater_than is not None:
+        yield "greater_than", condition.greater_than
 
 
 def row_writes(profile: Profile) -> Iterator[RowWrite]:

@@ -182,6 +182,8 @@ def _log_action(profile: Profile, where: str, action: Action) -> Iterator[str]:
         here, written = f"{where}.also.{place}.values", step.values.get(log.type)
         if written in log.started:
             yield f"{here}: {written!r} is one of jobs.log.started: it would start the job again"
+        if written in log.ended and step.optional:
+            yield f"{where}.also.{place}.optional: this insert ends the job, and cannot be left out"
         if written in log.ended:
             ended = True
             for column in profile.jobs.key:

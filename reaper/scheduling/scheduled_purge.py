@@ -71,7 +71,7 @@ class ScheduledPurge:
         return self._stopping.is_set() or self._halt.is_halted
 
     def _lease(self) -> Lease:
-        return purge_lease(self._source.engine, self._source.tables, _LEASE_SECONDS)
+        return purge_lease(self._source.engine, lambda: self._source.tables, _LEASE_SECONDS)
 
     def _report(self, report: PurgeReport) -> None:
         for subscriber in self._subscribers:

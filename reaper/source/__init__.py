@@ -4,6 +4,7 @@ from reaper.source.claim import Claim
 from reaper.source.job_lookup import JobLookup
 from reaper.source.post_transition import MAX_FOLLOWED, JobSnapshot, Sign
 from reaper.source.source import Source, SourceOptions
+from reaper.source.spelling_decision import SpellingDecision
 from reaper.source.survey import Candidate, Survey, with_stale
 from reaper.source.transition.audit_event import AuditInfo
 
@@ -17,6 +18,7 @@ __all__ = [
     "Sign",
     "Source",
     "SourceOptions",
+    "SpellingDecision",
     "Survey",
     "with_stale",
 ]

@@ -38,9 +38,9 @@ class DatabaseAccess:
         self._downtime: DowntimeTracker | None = None
         self._stall_lock = threading.Lock()
 
-    def connect(self) -> AbstractContextManager[Connection]:
-        """A new connection. Raises DatabaseUnavailable when none can be made."""
-        return self._connected(self.engine.connect)
+    def connect(self, *, prepared: bool = True) -> AbstractContextManager[Connection]:
+        """A new connection; without `prepared`, `connected` is not called. Raises DatabaseUnavailable."""
+        return self._connected(self.engine.connect, prepared=prepared)
 
     def cached_connection(self) -> AbstractContextManager[Connection]:
         """The connection of the last sweep if it still works, else a new one. Raises DatabaseUnavailable."""
@@ -62,7 +62,9 @@ class DatabaseAccess:
         self._record_stall_if_slow(connection, time.monotonic() - done)
 
     @contextmanager
-    def _connected(self, connect: Callable[[], AbstractContextManager[Connection]]) -> Iterator[Connection]:
+    def _connected(
+        self, connect: Callable[[], AbstractContextManager[Connection]], *, prepared: bool = True
+    ) -> Iterator[Connection]:
         started = time.monotonic()
         self.activity.touch()
         with ExitStack() as stack:
@@ -71,7 +73,12 @@ class DatabaseAccess:
             except DBAPIError as error:
                 raise DatabaseUnavailable(short_message(error)) from error
             connection.info[_CONNECTING_SECONDS] = time.monotonic() - started
+            if prepared:
+                self.connected(connection)
             yield connection
+
+    def connected(self, connection: Connection) -> None:
+        """Called with each connection before it is used."""
 
     def _record_stall_if_slow(self, connection: Connection, seconds: float) -> None:
         """Record downtime when beginning or committing took so long; the first time with the time for connecting."""

@@ -10,7 +10,7 @@ from reaper.database.timeouts import Timeouts
 from reaper.errors import ConfigError, ProbeNotInstalled
 from reaper.liveness import LivenessProbe
 from reaper.model import Threshold, Thresholds
-from reaper.source import Source, SourceOptions
+from reaper.source import Source, SourceOptions, SpellingDecision
 from reaper.staleness.reaped_rows import ReapedRows, bare_table, watched_tables
 
 
@@ -20,12 +20,14 @@ def create_source(
     *,
     absence_seconds: float | None = None,
     reaped_rows: ReapedRows | None = None,
+    decision: SpellingDecision | None = None,
 ) -> Source:
     """A source with the probe that its profile needs.
 
     A worker that is gone keeps its jobs unknown for `absence_seconds` (None: as long as the settings say).
-    `reaped_rows` keeps what the reaper writes to rows that the sources of these settings ask about. Raises
-    ConfigError for a URL that cannot be used, and when a driver or Celery is not installed.
+    `reaped_rows` keeps what the reaper writes to rows that the sources of these settings ask about. `decision` is that
+    of another source with the same database and profile. Raises ConfigError for a URL that cannot be used, and when a
+    driver or Celery is not installed.
     """
     return Source(
         source.name,
@@ -41,6 +43,7 @@ def create_source(
             reaped_rows,
             remembers=is_watched(settings, source),
         ),
+        decision,
     )
 
 

@@ -23,7 +23,7 @@ What others can do between two of these statements:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -76,10 +76,14 @@ def is_lock_timeout(error: DBAPIError) -> bool:
     return sqlstate(error) == _LOCK_NOT_AVAILABLE or error_number(error) == _LOCK_WAIT_TIMEOUT
 
 
-def purge_lease(engine: Engine, tables: ProfileTables, ttl_seconds: float) -> Lease:
+def purge_lease(engine: Engine, tables: Callable[[], ProfileTables], ttl_seconds: float) -> Lease:
     """The lease of purges, the same for every replica. Not that of sweeps: one replica can sweep and another purge."""
-    purge_profile = tables.profile.model_copy(update={"name": f"{tables.profile.name} purge"})
-    return Lease(engine, ProfileTables(purge_profile), ttl_seconds)
+
+    def purge_tables() -> ProfileTables:
+        profile = tables().profile
+        return ProfileTables(profile.model_copy(update={"name": f"{profile.name} purge"}))
+
+    return Lease(engine, purge_tables, ttl_seconds)
 
 
 class JobPurge:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +19,14 @@ from reaper.liveness import LivenessProbe
 from reaper.model import Key, LockHolder, ReapedJob, Reason, Thresholds
 from reaper.profile import Profile
 from reaper.profile.related_tables import liveness_tables
+from reaper.profile.spelling import Spelling
 from reaper.source.claim import Claim
 from reaper.source.database_access import DatabaseAccess
 from reaper.source.event_log_lock import locks_log
 from reaper.source.interrupted import Restart, is_interrupted
 from reaper.source.job_lookup import JobLookup
 from reaper.source.post_transition import PostTransition
+from reaper.source.spelling_decision import SpellingDecision, read_spelling
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import Survey
 from reaper.source.transition.audit_event import AuditInfo
@@ -34,6 +37,7 @@ from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.parameters import RuleParameters
 from reaper.staleness.reaped_rows import ReapedRows, bare_table, moment_text, silent_tables
 
+_SPELLING_SECONDS = 10.0
 _NOTHING_JUDGED = "signs of life that are not seen are no silence, so nothing is judged"
 
 
@@ -56,7 +60,11 @@ class SourceOptions:
 
 
 class Source(DatabaseAccess):
-    """A profile on a database: what the sweep and the commands need to judge jobs and to end them."""
+    """A profile on a database: what the sweep and the commands need to judge jobs and to end them.
+
+    At the first contact the profile is spelled as the database spells it. Read `profile`, and whatever is made from it,
+    on a connection: before the first contact it is the configured one.
+    """
 
     def __init__(
         self,
@@ -66,12 +74,22 @@ class Source(DatabaseAccess):
         thresholds: Thresholds,
         timeouts: Timeouts,
         options: SourceOptions = SourceOptions(),
+        decision: SpellingDecision | None = None,
     ) -> None:
+        """`decision` is shared by the sources of one database and profile: all have the same spelling."""
         super().__init__(name, url, timeouts)
-        self.profile, self.thresholds, self.options = profile, thresholds, options
+        self.configured_profile, self.thresholds, self.options = profile, thresholds, options
+        self.decision = decision or SpellingDecision()
+        self.spelling = Spelling()
+        self._spelling_lock = threading.Lock()
+        self._bind(profile)
+
+    def _bind(self, profile: Profile) -> None:
+        """Work with this profile from now on."""
+        self.profile = profile
         self.statements = self.new_statements()
         self._liveness_tables = liveness_tables(profile)
-        branches = [action for _, action in profile.branches(options.action)]
+        branches = [action for _, action in profile.branches(self.options.action)]
         self.has_fallback = any(action.unique_violation == "fail" for action in branches)
         """Whether a job is failed when a unique key does not allow its transition."""
         self.batches_share_locks = locks_log(profile) or bool(profile.jobs.parts)
@@ -90,6 +108,25 @@ class Source(DatabaseAccess):
     def tables(self) -> ProfileTables:
         """The tables of the profile, for one thread."""
         return ProfileTables(self.profile)
+
+    # --- spelling ------------------------------------------------------------------------------------------------
+
+    def connected(self, connection: Connection) -> None:
+        """Spells the profile as the database does. Raises SpellingUnclear, and DBAPIError when it cannot be read."""
+        if self.spelling.decided:
+            return
+        with self._spelling_lock:
+            spelling = self.decision(lambda: self._read_spelling(connection))
+            if not spelling.same_names(self.spelling):
+                self._bind(spelling.applied_to(self.configured_profile))
+            self.spelling = spelling
+
+    def _read_spelling(self, connection: Connection) -> Spelling:
+        timeouts = replace(self._timeouts, statement=min(self._timeouts.statement, _SPELLING_SECONDS))
+        with transaction(connection, timeouts, read_only=True):
+            return read_spelling(
+                dialect_of(connection), lambda query: connection.execute(query).all(), self.configured_profile
+            )
 
     # --- judging -------------------------------------------------------------------------------------------------
 
@@ -172,7 +209,7 @@ class Source(DatabaseAccess):
         return dialect_of(connection).lock_holder(connection, self.tables, key)
 
     def lease(self, ttl_seconds: float) -> Lease:
-        return Lease(self.engine, self.tables, ttl_seconds)
+        return Lease(self.engine, lambda: self.tables, ttl_seconds)
 
 
 def _predicate(reason: Reason) -> Predicate:

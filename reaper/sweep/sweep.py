@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.database.lease import Lease
-from reaper.errors import DatabaseUnavailable, RowsHidden, TooManyFailures
+from reaper.errors import DatabaseUnavailable, RowsHidden, SpellingUnclear, TooManyFailures
 from reaper.model import Evidence, FailedTransition, JobCounts, Key, LockedCandidate, Outcome, SweepReport, Verdict
 from reaper.source import AuditInfo, Candidate, Source, with_stale
 from reaper.staleness.downtime import DowntimeTracker
@@ -218,7 +218,7 @@ def sweep(
         outcome = state.run()
     except DatabaseUnavailable as problem:
         outcome, error, away, deaf = Outcome.FAILED, str(problem), True, True
-    except (DBAPIError, TooManyFailures, RowsHidden) as problem:
+    except (DBAPIError, TooManyFailures, RowsHidden, SpellingUnclear) as problem:
         outcome, error = Outcome.FAILED, short_message(problem)
         kind = classify(problem) if isinstance(problem, DBAPIError) else None
         away = kind is ErrorKind.UNAVAILABLE

@@ -102,7 +102,8 @@ class AdminActions:
         halt = self._halt_guard(passes, dry_run=dry_run)
         limit = Threshold(minutes * 60.0, "older_than_minutes")
         runner, settings = self._sources[source].runner, self._sources.settings
-        own = create_source(settings, with_thresholds(settings.sources[source], limit, limit))
+        changed = with_thresholds(settings.sources[source], limit, limit)
+        own = create_source(settings, changed, decision=runner.source.decision)
         listener = _AttributingListener(runner, self._history, str(who), NAMED)
         report = self._sweep_by_hand(runner, own, listener, passes, halt, dry_run=dry_run)
         keys: Sequence[Key] = listener.keys
@@ -129,7 +130,8 @@ class AdminActions:
     ) -> SweepReport:
         try:
             runner, settings = self._sources[name].runner, self._sources.settings
-            own = create_source(settings, with_max_age(settings.sources[name], limit))
+            changed = with_max_age(settings.sources[name], limit)
+            own = create_source(settings, changed, decision=runner.source.decision)
             listener = _AttributingListener(runner, self._history, str(who))
             return self._sweep_by_hand(runner, own, listener, passes, halt, dry_run=dry_run)
         except ReaperError as error:

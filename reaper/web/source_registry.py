@@ -67,7 +67,8 @@ class SourceRegistry:
 
 def _reading(settings: Settings, runner: SourceRunner) -> Source:
     reaped_rows = runner.source.options.reaped_rows
-    source = create_source(settings, settings.sources[runner.name], reaped_rows=reaped_rows)
+    settings_of_source, decision = settings.sources[runner.name], runner.source.decision
+    source = create_source(settings, settings_of_source, reaped_rows=reaped_rows, decision=decision)
     if source.options.probe is not None:
         source.options = replace(source.options, probe=CachedProbe(runner))
     return source

@@ -115,8 +115,8 @@ def test_replica_without_the_lease_does_not_purge(protea: Protea) -> None:
 def test_purge_that_has_lost_its_lease_stops(protea: Protea) -> None:
     finished(protea, 4)
     source, recorder = protea.source(), PurgeRecorder()
-    lease = purge_lease(source.engine, source.tables, 60)
-    rival = purge_lease(source.engine, source.tables, 60)
+    lease = purge_lease(source.engine, lambda: source.tables, 60)
+    rival = purge_lease(source.engine, lambda: source.tables, 60)
     lease.renew_if_due = lambda: not recorder.batches  # type: ignore[method-assign]
     report = purge(source, PurgeOptions(30, 1), recorder, lease)
     assert (report.outcome, report.purged) == (Outcome.STANDBY, 1)

@@ -5,34 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
 from reaper.catalog.tables import CheckConstraint, Column, Table
 from reaper.check.context import OVERRIDE, CheckContext, listed
 from reaper.check.finding import Finding, Level, error
 from reaper.common.suggestions import did_you_mean, nearest
 from reaper.model import Reason
-from reaper.profile import Condition, Now, Profile, Scalar, Value, Variable
-from reaper.profile.related_tables import condition_sets
+from reaper.profile import Scalar, Value, Variable
+from reaper.profile.usage import FENCE, comparisons
 
-_FENCE = "fence.again"
 _NUMBERS = ("integer", "number")
 _SCALARS: Mapping[type, tuple[str, ...]] = {bool: ("boolean",), int: _NUMBERS, float: ("number",)}
-
-
-class Comparison(NamedTuple):
-    """A column, and a value that it is compared with. `place` is where the profile says so."""
-
-    place: str
-    table: str
-    column: str
-    value: Scalar
 
 
 def check_values(context: CheckContext) -> Iterator[Finding]:
     for place, table, name, value in comparisons(context.profile):
         column = context.column(table, name)
-        if column and place == _FENCE:
+        if column and place == FENCE:
             # Sweeps work without a fence.
             findings = check_literal(context, table, column, value, place)
             yield from (replace(finding, level=Level.NOTE) for finding in findings)
@@ -41,32 +30,6 @@ def check_values(context: CheckContext) -> Iterator[Finding]:
             if place.endswith((".in", ".started", ".ended")):
                 yield from check_constraints(context, table, {name: value}, place)
     yield from _check_numbers(context)
-
-
-def comparisons(profile: Profile) -> Iterator[Comparison]:
-    jobs = profile.jobs
-    if jobs.running and jobs.running.column:
-        for value in jobs.running.values or ():
-            yield Comparison("jobs.running.in", jobs.table, jobs.running.column, value)
-    if profile.fence and jobs.state:
-        yield from (Comparison(_FENCE, jobs.table, jobs.state, value) for value in profile.fence.again)
-    if jobs.log:
-        for name, types in (("started", jobs.log.started), ("ended", jobs.log.ended)):
-            yield from (Comparison(f"jobs.log.{name}", jobs.table, jobs.log.type, value) for value in types)
-    for place, table, table_conditions in condition_sets(profile):
-        for n, condition in enumerate(table_conditions):
-            for operator, bound in _bounds(condition):
-                if condition.column and not isinstance(bound, Now):
-                    yield Comparison(f"{place}.{n}.{operator}", table, condition.column, bound)
-
-
-def _bounds(condition: Condition) -> Iterator[tuple[str, Now | Scalar]]:
-    yield from (("in", value) for value in condition.values or ())
-    yield from (("not_in", value) for value in condition.not_in or ())
-    if condition.less_than is not None:
-        yield "less_than", condition.less_than
-    if condition.greater_than is not None:
-        yield "greater_than", condition.greater_than
 
 
 def _check_numbers(context: CheckContext) -> Iterator[Finding]:

@@ -6,17 +6,19 @@ each transaction may run on another server connection.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool, TextClause, create_engine, event, text
+from sqlalchemy import Connection, Engine, NullPool, Row, TextClause, create_engine, event, text
 
 from reaper.database.mariadb.lease import lease_statements
 from reaper.database.mariadb.lock_holder import find_lock_holder
+from reaper.database.mariadb.real_tables import real_tables
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Timeouts
 from reaper.errors import DatabaseUnavailable
 from reaper.model import Key, LockHolder, ServerClock
+from reaper.profile.real_tables import RealTable
 from reaper.sql.tables import ProfileTables
 
 # Strict, since a value that does not fit would otherwise be written as another one. Without NO_ZERO_DATE, since columns
@@ -99,6 +101,11 @@ class MariaDB:
 
     def lease(self, tables: ProfileTables, ttl_seconds: float) -> Sequence[TextClause]:
         return lease_statements(tables, ttl_seconds)
+
+    def real_tables(
+        self, execute: Callable[[TextClause], Sequence[Row[Any]]], names: Iterable[str]
+    ) -> Sequence[RealTable]:
+        return real_tables(execute, names)
 
     def lock_holder(self, connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:  # noqa: ARG002
         return find_lock_holder(connection)

@@ -6,21 +6,23 @@ each transaction another server connection.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine, NullPool, TextClause, create_engine, event, text
+from sqlalchemy import Connection, Engine, NullPool, Row, TextClause, create_engine, event, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 
 from reaper.database.postgresql.connection import TimedConnection, connection_class
 from reaper.database.postgresql.lease import lease_statement
 from reaper.database.postgresql.lock_holder import find_lock_holder
+from reaper.database.postgresql.real_tables import real_tables
 from reaper.database.postgresql.row_security import hidden_rows
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Timeouts
 from reaper.errors import DatabaseUnavailable
 from reaper.model import Key, LockHolder, ServerClock
+from reaper.profile.real_tables import RealTable
 from reaper.sql.tables import ProfileTables
 
 # TimeZone, DateStyle and extra_float_digits: a role or database may set others, with which moments cannot be read back
@@ -95,6 +97,11 @@ class PostgreSQL:
 
     def lease(self, tables: ProfileTables, ttl_seconds: float) -> Sequence[TextClause]:
         return [lease_statement(tables, _DIALECT, ttl_seconds)]
+
+    def real_tables(
+        self, execute: Callable[[TextClause], Sequence[Row[Any]]], names: Iterable[str]
+    ) -> Sequence[RealTable]:
+        return real_tables(execute, names)
 
     def lock_holder(self, connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:
         return find_lock_holder(connection, tables, key)

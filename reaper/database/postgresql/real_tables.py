@@ -1,0 +1,63 @@
+"""Reads which tables and columns PostgreSQL has under some names, whatever their case, and which values they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Row, TextClause, text
+
+from reaper.profile.real_tables import RealColumn, RealTable, listed_values
+
+_TEXTS = frozenset({"text", "varchar", "bpchar", "citext", "name"})
+
+# Expressions of CHECK constraints are printed for columns without labels only: printing one waits for a session that
+# has the table locked exclusively. A domain counts as the type that it restricts.
+_TABLES = text("""
+SELECT c.oid, n.nspname::text AS schema, c.relname::text AS table, pg_table_is_visible(c.oid) AS in_path,
+       a.attname::text AS column, b.typname::text AS base, labels,
+       CASE WHEN labels IS NULL THEN ARRAY(
+           SELECT pg_get_expr(k.conbin, k.conrelid) FROM pg_constraint k
+           WHERE k.contype = 'c' AND (k.conrelid = c.oid AND k.conkey = ARRAY[a.attnum] OR k.contypid = t.oid)
+       ) END AS checks,
+       has_column_privilege(c.oid, a.attnum, 'SELECT') AS readable,
+       has_column_privilege(c.oid, a.attnum, 'INSERT') AS insertable,
+       EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+               WHERE i.indrelid = c.oid AND i.indkey[0] = a.attnum AND i.indisvalid AND i.indpred IS NULL
+                     AND m.amname = 'btree') AS leads_index
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_type t ON t.oid = a.atttypid JOIN pg_type b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
+LEFT JOIN LATERAL (
+    SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) AS labels FROM pg_enum e WHERE e.enumtypid = b.oid
+) AS enum ON true
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND lower(c.relname) = ANY (CAST(:names AS text[]))
+      AND (pg_table_is_visible(c.oid) OR lower(n.nspname) = ANY (CAST(:schemas AS text[])))
+ORDER BY c.oid, a.attnum
+""")
+
+
+def real_tables(execute: Callable[[TextClause], Sequence[Row[Any]]], names: Iterable[str]) -> list[RealTable]:
+    """The tables that these names would mean if the case of letters did not matter."""
+    parts = [name.lower().rpartition(".") for name in names]
+    query = _TABLES.bindparams(names=[bare for _, _, bare in parts], schemas=[schema for schema, _, _ in parts])
+    return [_table(list(rows)) for _, rows in groupby(execute(query), key=lambda row: row.oid)]
+
+
+def _table(rows: Sequence[Row[Any]]) -> RealTable:
+    first = rows[0]
+    return RealTable(first.schema, first.table, first.in_path, {row.column: _column(row) for row in rows})
+
+
+def _column(row: Row[Any]) -> RealColumn:
+    lists = (listed_values(check, row.column) for check in row.checks or ())
+    return RealColumn(
+        name=row.column,
+        is_text=row.base in _TEXTS,
+        allowed=tuple(row.labels) if row.labels else next((values for values in lists if values), None),
+        ignores_case=row.base == "citext",
+        readable=row.readable,
+        insertable=row.insertable,
+        leads_index=row.leads_index,
+    )

@@ -1,0 +1,320 @@
+"""How a database spells what a profile names: tables, columns and values that differ from the profile only by case.
+
+An exact match always wins. What differs by more than case is left as it is, for `reaper check` to report. Values are
+decided by the labels of an enum and by CHECK constraints that list values; those of free text by a sample of the values
+that the column has, because nothing else tells them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from reaper.errors import SpellingUnclear
+from reaper.profile import Insert, Profile
+from reaper.profile.corrections import Corrections, corrected_profile
+from reaper.profile.real_tables import RealColumn, RealTable
+from reaper.profile.usage import Comparison, comparisons, possible_values, row_writes
+
+TableColumn = tuple[str, str]
+"""A table and one of its columns, by their names in the profile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How one database spells what one profile names: the differences, and the optional inserts that are left out.
+
+    `left_out` are the tables of these inserts, each with the reason, or None where there is no such table. `decided`:
+    the table of jobs exists, so that this is final.
+    """
+
+    corrections: Corrections = field(default_factory=Corrections)
+    left_out: Mapping[str, str | None] = field(default_factory=dict)
+    decided: bool = False
+
+    def applied_to(self, profile: Profile) -> Profile:
+        """The profile as this database spells it."""
+        if not self.corrections and not self.left_out:
+            return profile
+        table = profile.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"name"})
+        for action in table["actions"].values():
+            if "also" in action:
+                action["also"] = [step for step in action["also"] if not self._leaves_out(step)]
+        return Profile.model_validate({**corrected_profile(profile, table, self.corrections), "name": profile.name})
+
+    def same_names(self, other: Spelling) -> bool:
+        """Whether both make the same of a profile."""
+        return (self.corrections, self.left_out) == (other.corrections, other.left_out)
+
+    def _leaves_out(self, step: Mapping[str, object]) -> bool:
+        return bool(step.get("optional")) and step["insert"] in self.left_out
+
+    def notes(self) -> Iterator[tuple[str, str]]:
+        """What differs from the profile, in words: subject and message."""
+        for table, spelled in self.corrections.tables.items():
+            yield table, f"the database spells this table {spelled!r}"
+        for (table, column), spelled in self.corrections.columns.items():
+            yield f"{table}.{column}", f"the database spells this column {spelled!r}"
+        for (table, column), values in _by_column(self.corrections.values).items():
+            yield f"{table}.{column}", f"the database spells these values in another case: {', '.join(values)}"
+        for table, why in self.left_out.items():
+            if why is not None:
+                yield table, f"is left alone: {why}"
+
+
+def _by_column(values: Mapping[tuple[str, str, str], str]) -> Mapping[TableColumn, list[str]]:
+    by_column = defaultdict[TableColumn, list[str]](list)
+    for (table, column, value), spelled in values.items():
+        by_column[table, column].append(f"{value} is {spelled}")
+    return by_column
+
+
+class SampledColumn(NamedTuple):
+    """A column whose values are to be sampled, by its real names: the values in the rows that are newest by the columns
+    `newest_by`, which have an index, or in any rows; and, where the column is `indexed`, those of `wanted` that exist.
+    """
+
+    table: str
+    column: str
+    newest_by: Sequence[str]
+    indexed: bool
+    wanted: Sequence[str]
+
+
+Sampler = Callable[[SampledColumn], Collection[str]]
+"""Reads a sample of the values of a column, each once."""
+
+
+def without_optional_inserts(profile: Profile) -> Spelling:
+    """The spelling that leaves out every optional insert, and is the profile's own otherwise."""
+    steps = (step for action in profile.actions.values() for step in action.also)
+    return Spelling(left_out={step.table: None for step in steps if isinstance(step, Insert) and step.optional})
+
+
+def spelling_of(
+    profile: Profile, tables: Collection[RealTable], sample: Sampler, *, may_insert: bool = False
+) -> Spelling:
+    """The spelling of a profile in a database with these tables. With `may_insert`, as if the role could insert.
+
+    Raises SpellingUnclear with everything that cannot be decided: names that two tables, columns or values have in
+    other cases, and values to be written in a case that the others of the column do not tell.
+    """
+    return _Match(profile, tables, sample, may_insert=may_insert).spelling()
+
+
+@dataclass(slots=True)
+class _Uses:
+    """The texts that a profile compares one column with, or writes to it, each with its keys in the file."""
+
+    running: list[str] = field(default_factory=list)
+    compared: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def all(self) -> list[str]:
+        return list(dict.fromkeys((*self.compared, *self.written)))
+
+
+class _Match:
+    """Matches one profile with the tables of one database. Use `spelling_of`."""
+
+    def __init__(self, profile: Profile, tables: Collection[RealTable], sample: Sampler, *, may_insert: bool) -> None:
+        self._profile, self._candidates, self._sample = profile, tables, sample
+        self._may_insert = may_insert
+        self._tables: dict[str, RealTable] = {}
+        self._corrections = Corrections()
+        self._problems: list[str] = []
+
+    def spelling(self) -> Spelling:
+        for name, columns in sorted(self._profile.columns().items()):
+            self._match_table(name)
+            for column in sorted(columns):
+                self._match_column(name, column)
+        for (table, column), uses in _uses(self._profile).items():
+            if (real := self._column(table, column)) is not None:
+                self._match_values(table, real, column, uses)
+        if self._problems:
+            raise SpellingUnclear(*self._problems)
+        return Spelling(self._corrections, dict(self._left_out()), self._profile.jobs.table in self._tables)
+
+    # --- names -----------------------------------------------------------------------------------------------
+
+    def _match_table(self, name: str) -> None:
+        exact = next((table for table in self._candidates if table.is_named(name)), None)
+        others = [table for table in self._candidates if table.is_named_in_another_case(name)]
+        if exact is None and len(others) > 1:
+            spelled = sorted(table.spelled(name) for table in others)
+            self._problems.append(
+                f"{name}: there is no such table, and {_listed(spelled)} differ from it only by case: "
+                "name the one that is meant in the profile"
+            )
+        elif exact is not None or others:
+            table = self._tables[name] = exact or others[0]
+            if exact is None:
+                self._corrections.tables[name] = table.spelled(name)
+
+    def _match_column(self, table: str, name: str) -> None:
+        real = self._tables.get(table)
+        if real is None or name in real.columns:
+            return
+        others = [column for column in real.columns if column.casefold() == name.casefold()]
+        if len(others) > 1:
+            self._problems.append(
+                f"{table}.{name}: there is no such column, and {_listed(others)} differ from it only by case: "
+                "name the one that is meant in the profile"
+            )
+        elif others:
+            self._corrections.columns[table, name] = others[0]
+
+    def _column(self, table: str, name: str) -> RealColumn | None:
+        real = self._tables.get(table)
+        return real.columns.get(self._corrections.column(table, name)) if real else None
+
+    # --- values ----------------------------------------------------------------------------------------------
+
+    def _match_values(self, table: str, real: RealColumn, column: str, uses: _Uses) -> None:
+        subject = (table, column)
+        if real.allowed is not None:
+            for text in uses.all:
+                self._match_value(subject, uses, text, real.allowed, style=None, tolerant=True)
+        elif real.is_text and real.readable:
+            # Texts that are only written tell nothing about their column, except in a log: its entries have a state.
+            if uses.compared:
+                self._match_by_sample(subject, uses, self._found(table, real, uses), tolerant=real.ignores_case)
+            elif self._profile.jobs.log and table == self._profile.jobs.table:
+                found = self._found(table, real, uses)
+                style = _common_style(found)
+                for text in uses.written if style else ():
+                    if text not in found:
+                        self._correct(subject, text, style(text) if style else text)
+
+    def _found(self, table: str, real: RealColumn, uses: _Uses) -> Collection[str]:
+        key = self._profile.jobs.key if table == self._profile.jobs.table else ()
+        columns = [column for name in key if (column := self._column(table, name))]
+        can_order = len(columns) == len(key) > 0 and columns[0].leads_index and all(c.readable for c in columns)
+        return self._sample(
+            SampledColumn(
+                self._corrections.table(table),
+                real.name,
+                [column.name for column in columns] if can_order else (),
+                real.leads_index,
+                _in_every_case(uses.all),
+            )
+        )
+
+    def _match_by_sample(self, subject: TableColumn, uses: _Uses, found: Collection[str], *, tolerant: bool) -> None:
+        """The values by which a job claims to be running decide; without one of them, the other values do."""
+        for texts in (uses.running or uses.compared, uses.all):
+            if any(text in found for text in texts):
+                return
+            if seen := _in_other_case(texts, found):
+                break
+        style = _common_style(seen or found)
+        if not seen and style is None:
+            return
+        for text in uses.all:
+            self._match_value(subject, uses, text, found, style, tolerant=tolerant)
+
+    def _match_value(
+        self,
+        subject: TableColumn,
+        uses: _Uses,
+        text: str,
+        existing: Collection[str],
+        style: _Style | None,
+        *,
+        tolerant: bool,
+    ) -> None:
+        """With `tolerant`, a text whose case cannot be told stays as it is."""
+        if text in existing:
+            return
+        others = _in_other_case([text], existing)
+        place = f"{'.'.join(subject)}: {uses.places[text]}"
+        if len(others) > 1:
+            self._problems.append(
+                f"{place}: {text!r} is not there, and {_listed(others)} differ from it only by case: "
+                "name the one that is meant in the profile"
+            )
+        elif others:
+            self._correct(subject, text, others[0])
+        elif style is not None:
+            self._correct(subject, text, style(text))
+        elif not tolerant:
+            self._problems.append(
+                f"{place}: the case of {text!r} cannot be told from the values that the column has "
+                f"({_listed(sorted(existing))}): set it in the profile"
+            )
+
+    def _correct(self, subject: TableColumn, text: str, spelled: str) -> None:
+        if spelled != text:
+            self._corrections.values[(*subject, text)] = spelled
+
+    # --- optional steps --------------------------------------------------------------------------------------
+
+    def _left_out(self) -> Iterator[tuple[str, str | None]]:
+        for action in self._profile.actions.values():
+            for step in action.also:
+                if not isinstance(step, Insert) or not step.optional:
+                    continue
+                columns = {name: self._column(step.table, name) for name in step.values}
+                if step.table not in self._tables:
+                    yield step.table, None
+                elif missing := [name for name, column in columns.items() if column is None]:
+                    yield step.table, f"it has no column {_listed(missing)}"
+                elif not self._may_insert and (
+                    denied := [name for name, column in columns.items() if column and not column.insertable]
+                ):
+                    yield step.table, f"the role may not INSERT into {_listed(denied)}"
+
+
+def _uses(profile: Profile) -> Mapping[TableColumn, _Uses]:
+    uses = defaultdict[TableColumn, _Uses](_Uses)
+    for comparison in comparisons(profile):
+        if isinstance(comparison.value, str) and _is_equality(comparison):
+            use = uses[comparison.table, comparison.column]
+            use.compared.append(comparison.value)
+            use.running += [comparison.value] if comparison.says_running else []
+            use.places.setdefault(comparison.value, comparison.place)
+    for write in row_writes(profile):
+        for column, value in write.values.items():
+            for text in possible_values(value):
+                if isinstance(text, str):
+                    use = uses[write.table, column]
+                    use.written.append(text)
+                    use.places.setdefault(text, f"{write.place}.{column}")
+    return uses
+
+
+def _is_equality(comparison: Comparison) -> bool:
+    return not comparison.place.endswith(("less_than", "greater_than"))
+
+
+# --- case ------------------------------------------------------------------------------------------------------------
+
+_Style = Callable[[str], str]
+_STYLES: Sequence[_Style] = (str.lower, str.upper, str.capitalize)
+
+
+def _in_every_case(texts: Iterable[str]) -> list[str]:
+    """The texts themselves, and each in every style."""
+    return list(dict.fromkeys(spelled for text in texts for spelled in (text, *(style(text) for style in _STYLES))))
+
+
+def _in_other_case(texts: Iterable[str], found: Iterable[str]) -> list[str]:
+    """What of `found` differs from one of the texts only by case."""
+    folded = {text.casefold() for text in texts}
+    return [value for value in found if value.casefold() in folded]
+
+
+def _common_style(texts: Iterable[str]) -> _Style | None:
+    """The style of all of the texts that have letters; None without one, or when they differ."""
+    with_letters = [text for text in texts if text.lower() != text.upper()]
+    styles = (style for style in _STYLES if all(style(text) == text for text in with_letters))
+    return next(styles, None) if with_letters else None
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))

@@ -1,0 +1,67 @@
+"""Decides how a database spells what a profile names: once, at the first contact, for all sources that share it.
+
+What is written later changes nothing, whoever writes it: a new decision takes a new source, which a start or a reload
+makes. Only while the database has no table of jobs is it asked again at the next contact.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Executable, Row, select, union
+
+from reaper.database.dialect import Dialect
+from reaper.profile import Profile
+from reaper.profile.spelling import SampledColumn, Spelling, spelling_of
+from reaper.sql import expressions as sql
+from reaper.sql.tables import reserved_alias, table_of
+
+SAMPLE_ROWS = 1000
+"""How many rows are read to learn which values a column of free text has. An index adds those that are asked for."""
+
+Execute = Callable[[Executable], Sequence[Row[Any]]]
+
+
+class SpellingDecision:
+    """The decision for one profile on one database. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._spelling: Spelling | None = None
+
+    def __call__(self, read: Callable[[], Spelling]) -> Spelling:
+        """The spelling that was decided, else what `read` returns; that is kept unless there was no table of jobs."""
+        with self._lock:
+            if self._spelling is not None:
+                return self._spelling
+            spelling = read()
+            self._spelling = spelling if spelling.decided else None
+            return spelling
+
+
+def read_spelling(dialect: Dialect, execute: Execute, profile: Profile, *, may_insert: bool = False) -> Spelling:
+    """How the database spells the profile now. Reads a few rows, by an index where there is one. Changes nothing.
+
+    With `may_insert`, no optional insert is left out for want of a privilege.
+
+    Raises SpellingUnclear, and whatever `execute` raises.
+    """
+    tables = dialect.real_tables(execute, profile.tables)
+    return spelling_of(profile, tables, partial(_sample, execute), may_insert=may_insert)
+
+
+def _sample(execute: Execute, sampled: SampledColumn) -> Collection[str]:
+    """Values of a column of free text: those in its newest rows, and of `wanted` those that an index finds."""
+    table = table_of(sampled.table, (sampled.column, *sampled.newest_by))
+    column = table.c[sampled.column]
+    newest = select(column).order_by(*(table.c[name].desc() for name in sampled.newest_by)).limit(SAMPLE_ROWS)
+    rows = newest.subquery(reserved_alias("newest"))
+    queries = [select(sql.text_of(rows.c[sampled.column]).label("value")).distinct()]
+    if sampled.indexed:
+        # The value itself, not the one that was asked for: where case does not matter, the two may differ.
+        found = (select(sql.text_of(column)).where(column == sql.untyped(value)).limit(1) for value in sampled.wanted)
+        queries += [select(value.scalar_subquery().label("value")) for value in found]
+    return [row.value for row in execute(union(*queries)) if row.value is not None]
