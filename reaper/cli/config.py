@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import click
 
@@ -11,7 +12,10 @@ from reaper.cli.command_group import CommandGroup
 from reaper.cli.console import make_console, make_table, print_table, text_cell
 from reaper.cli.options import json_option
 from reaper.cli.sources import load_daemon_settings
-from reaper.config import load
+from reaper.common.terminal import warn
+from reaper.config import Settings, load
+from reaper.config.error_messages import dotted
+from reaper.operations.spellings import spellings
 
 
 @click.group("config", cls=CommandGroup, short_help="Show or check the configuration.")
@@ -53,11 +57,15 @@ def check(ctx: click.Context, as_json: bool) -> None:
 def show(ctx: click.Context, as_json: bool) -> None:
     """Show every setting and its origin, without secrets.
 
+    Each database is asked whether it spells names or values of its profile in another case; `spelling` says so. When
+    a database does not answer within three seconds, the settings are shown all the same.
+
     \b
     Example:
       reaper --config /etc/reaper/reaper.toml config show
     """
-    rows = load({"config": ctx.obj}, os.environ).described()
+    settings = load({"config": ctx.obj}, os.environ)
+    rows = [*settings.described(), *_spelling_rows(settings)]
     if as_json:
         values = [{"name": name, "value": value, "origin": origin} for name, value, origin in rows]
         output.write_document("config show", {"values": values})
@@ -66,3 +74,14 @@ def show(ctx: click.Context, as_json: bool) -> None:
     for name, value, origin in rows:
         table.add_row(text_cell(name), text_cell(value), text_cell(origin, "dim" if origin == "default" else ""))
     print_table(make_console(), table)
+
+
+def _spelling_rows(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """What databases spell otherwise than the profiles."""
+    for result in spellings(settings):
+        if result.error is not None:
+            warn(
+                f"source {result.source}: whether its database spells names in another case is not known: {result.error}"
+            )
+        elif result.value:
+            yield dotted(("sources", result.source, "spelling")), "; ".join(result.value), "database"

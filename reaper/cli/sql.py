@@ -12,9 +12,9 @@ from reaper.cli.invocation import operator_name
 from reaper.cli.options import json_option, source_option, validate_text
 from reaper.cli.sources import find_job, load_settings, select_sources
 from reaper.common import messages
-from reaper.common.terminal import shown
+from reaper.common.terminal import shown, warn
 from reaper.config import Settings
-from reaper.errors import JobChanged
+from reaper.errors import DatabaseUnavailable, JobChanged
 from reaper.operations.explain import locate
 from reaper.operations.fail import ManualEnd
 from reaper.operations.source_errors import prefix_errors
@@ -31,12 +31,13 @@ _REASON = "by the statements that `reaper sql` printed"
     "--job", metavar="JOB", callback=validate_text, help="Print how to end this running job by hand, and nothing else."
 )
 @source_option
+@click.option("--offline", is_flag=True, help="Ask no database: names and values are spelled as in the profile.")
 @json_option
 @click.pass_context
-def command(ctx: click.Context, job: str | None, source: str | None, as_json: bool) -> None:
+def command(ctx: click.Context, job: str | None, source: str | None, offline: bool, as_json: bool) -> None:
     """Print the statements that the reaper runs, with their parameters and the locks that they take.
 
-    Asks no database. Parameters are written :name, as in psql.
+    Each database is asked only how it spells names and values. Parameters are written :name, as in psql.
 
     With --job it reads that job, and prints one transaction for each action of its profile, to paste into psql or the
     MariaDB client. It changes nothing itself. Exit status 1 when the job does not run. Where the reaper can reach the
@@ -52,7 +53,10 @@ def command(ctx: click.Context, job: str | None, source: str | None, as_json: bo
         _recipes(settings, job, source, as_json=as_json)
         return
     options = ListingOptions(settings.interval_seconds, settings.statement_timeout_seconds, max_named_jobs=MAX_LISTED)
-    statements_of = {opened: list(list_statements(opened, options)) for opened in select_sources(settings, source)}
+    sources = select_sources(settings, source)
+    for opened in () if offline else sources:
+        _spell(opened)
+    statements_of = {opened: list(list_statements(opened, options)) for opened in sources}
     if as_json:
         members = [{"source": opened.name, "statements": statements} for opened, statements in statements_of.items()]
         output.write_document("sql", {"sources": members})
@@ -60,6 +64,15 @@ def command(ctx: click.Context, job: str | None, source: str | None, as_json: bo
     for opened, statements in statements_of.items():
         for line in _lines(opened, statements):
             click.echo(shown(line))
+
+
+def _spell(source: Source) -> None:
+    """Let the source learn how its database spells names; when the database is away, they stay as in the profile."""
+    try:
+        with prefix_errors(source), source.connect():
+            pass
+    except DatabaseUnavailable as error:
+        warn(f"{error}: names and values are printed as the profile spells them")
 
 
 def _lines(source: Source, statements: list[Statement]) -> Iterator[str]:
