@@ -80,8 +80,7 @@ def _spelling_rows(settings: Settings) -> Iterator[tuple[str, str, str]]:
     """What databases spell otherwise than the profiles."""
     for result in spellings(settings):
         if result.error is not None:
-            warn(
-                f"source {result.source}: whether its database spells names in another case is not known: {result.error}"
-            )
+            unknown = "whether its database spells names in another case is not known"
+            warn(f"source {result.source}: {unknown}: {result.error}")
         elif result.value:
             yield dotted(("sources", result.source, "spelling")), "; ".join(result.value), "database"

@@ -284,7 +284,7 @@ def _uses(profile: Profile) -> Mapping[TableColumn, _Uses]:
                 if isinstance(text, str):
                     use = uses[write.table, column]
                     use.written.append(text)
-                    use.places.setdefault(text, f"{write.place}.{column}")
+                    use.places[text] = f"{write.place}.{column}"
     return uses
 
 

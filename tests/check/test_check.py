@@ -97,7 +97,7 @@ def test_fixes_can_be_executed_whatever_the_names_are(database: str) -> None:
         execute(database, statement)
     left = problems(run_check(role, profile=profile))
     assert [f.subject for f in left] == ["My \"App.Job Table.State's"]
-    assert "; did you mean 'DE%AD'?" in left[0].message
+    assert "; did you mean 'DE%AD!'?" in left[0].message
     corrected = resolve("awk ward", {"awk ward": {**AWKWARD, "actions": overridden(left[0].fix)}})
     assert problems(run_check(role, profile=corrected)) == []
 

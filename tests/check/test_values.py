@@ -6,25 +6,41 @@ import pytest
 
 from reaper.check import Level
 from reaper.profile import Insert
+from reaper.source.spelling_decision import SAMPLE_ROWS
 from tests.support.checks import execute, only_problem, problems, profile_with_fix, protea_with, run_check
 
 
-def test_enum_made_by_sqlalchemy_is_recognised_and_corrected(database: str) -> None:
+def renamed_labels(*, prefix: str) -> list[str]:
     labels = ("queued", "running", "succeeded", "failed", "cancelled")
-    rename = [f"ALTER TYPE job_status RENAME VALUE '{label}' TO '{label.upper()}'" for label in labels]
-    running, *purged, failed = problems(run_check(database, *rename))
+    return [f"ALTER TYPE job_status RENAME VALUE '{label}' TO '{prefix}{label.upper()}'" for label in labels]
+
+
+def test_labels_that_differ_only_by_case_are_a_note(database: str) -> None:
+    findings = run_check(database, *renamed_labels(prefix=""))
+    assert problems(findings) == []
+    [note] = [finding for finding in findings if finding.subject == "job.status"]
+    assert (note.level, note.fix) == (Level.NOTE, None)
+    assert note.message == (
+        "the database spells these values in another case: running is RUNNING, queued is QUEUED, succeeded is "
+        "SUCCEEDED, failed is FAILED, cancelled is CANCELLED"
+    )
+
+
+def test_labels_that_differ_by_more_than_case_are_corrected(database: str) -> None:
+    running, *purged, failed = problems(run_check(database, *renamed_labels(prefix="IS_")))
     assert (running.level, running.subject) == (Level.ERROR, "job.status")
     assert running.message == (
-        "jobs.running.in: 'running' is no label of the enum job_status (QUEUED, RUNNING, SUCCEEDED, FAILED, "
-        "CANCELLED); did you mean 'RUNNING'? An enum made by SQLAlchemy stores the names of its members"
+        "jobs.running.in: 'running' is no label of the enum job_status (IS_QUEUED, IS_RUNNING, IS_SUCCEEDED, "
+        "IS_FAILED, IS_CANCELLED); did you mean 'IS_RUNNING'?"
     )
     assert failed.message.startswith("actions.fail.set: 'failed' is no label")
     ended = ("succeeded", "failed", "cancelled")
     assert [f.message.split(" of ")[0] for f in purged] == [f"purge.where.0.in: '{end}' is no label" for end in ended]
     assert {f.fix for f in (running, failed, *purged)} == {
-        '[profiles.protea]\nextends = "protea"\njobs.running.in = ["RUNNING"]\nactions.fail.set.status = "FAILED"\n'
-        'purge.where = [\n    { column = "status", in = ["SUCCEEDED", "FAILED", "CANCELLED"] },\n]\n'
-        'fence.again = ["QUEUED"]'
+        '[profiles.protea]\nextends = "protea"\njobs.running.in = ["IS_RUNNING"]\n'
+        'actions.fail.set.status = "IS_FAILED"\n'
+        'purge.where = [\n    { column = "status", in = ["IS_SUCCEEDED", "IS_FAILED", "IS_CANCELLED"] },\n]\n'
+        'fence.again = ["IS_QUEUED"]'
     }
     assert problems(run_check(database, profile=profile_with_fix(running.fix))) == []
 
@@ -33,17 +49,17 @@ def test_wrong_label_in_an_inserted_row_is_corrected(database: str) -> None:
     finding = only_problem(
         run_check(
             database,
-            "CREATE TYPE level AS ENUM ('INFO', 'ERROR')",
+            "CREATE TYPE level AS ENUM ('INFO', 'ERRORS')",
             "ALTER TABLE job_event ALTER level DROP DEFAULT, ALTER level TYPE level USING upper(level)::level",
         )
     )
     assert (finding.subject, finding.message.split(";")[0]) == (
         "job_event.level",
-        "actions.fail.also.0: 'error' is no label of the enum level (INFO, ERROR)",
+        "actions.fail.also.0: 'error' is no label of the enum level (INFO, ERRORS)",
     )
     profile = profile_with_fix(finding.fix)
     [audit] = profile.actions["fail"].also
-    assert isinstance(audit, Insert) and audit.values["level"] == "ERROR"
+    assert isinstance(audit, Insert) and audit.values["level"] == "ERRORS"
     assert problems(run_check(database, profile=profile)) == []
 
 
@@ -53,15 +69,25 @@ def test_value_that_a_check_constraint_refuses_is_an_error(database: str) -> Non
             database,
             "ALTER TABLE job ALTER status DROP DEFAULT, ALTER status TYPE text",
             "ALTER TABLE job ADD CONSTRAINT known_status CHECK"
-            " (status IN ('Queued', 'Running', 'Failed', 'Succeeded', 'Cancelled'))",
+            " (status IN ('Is queued', 'Is running', 'Is failed', 'Is succeeded', 'Is cancelled'))",
         )
     )
     assert (running.level, running.subject) == (Level.ERROR, "job.status")
     assert running.message.startswith(
         "jobs.running.in: status = 'running' is refused by the constraint known_status: CHECK ("
     )
-    assert running.message.endswith("did you mean 'Running'?")
+    assert running.message.endswith("did you mean 'Is running'?")
     assert problems(run_check(database, profile=profile_with_fix(failed.fix))) == []
+
+
+def test_values_that_a_check_constraint_lists_in_another_case_are_a_note(database: str) -> None:
+    findings = run_check(
+        database,
+        "ALTER TABLE job ALTER status DROP DEFAULT, ALTER status TYPE text",
+        "ALTER TABLE job ADD CHECK (status IN ('Queued', 'Running', 'Failed', 'Succeeded', 'Cancelled'))",
+    )
+    assert problems(findings) == []
+    assert "running is Running" in next(finding.message for finding in findings if finding.subject == "job.status")
 
 
 def test_check_constraint_over_several_columns_is_evaluated_when_the_action_sets_them_all(database: str) -> None:
@@ -90,19 +116,33 @@ def test_short_column_for_the_message_is_a_warning(database: str) -> None:
     assert problems(run_check(database)) == []
 
 
-def test_value_in_another_case_than_the_rows_is_a_warning(database: str) -> None:
+def test_value_in_another_case_than_the_rows_is_a_warning_where_the_sample_has_missed_it(database: str) -> None:
+    first, rest = "00000000-0000-0000-0000-000000000000", "INSERT INTO job (operation, queue_name, status) SELECT"
     finding = only_problem(
         run_check(
             database,
             "ALTER TABLE job ALTER status DROP DEFAULT, ALTER status TYPE text",
-            "CREATE INDEX ON job (status)",
-            "INSERT INTO job (operation, queue_name, status) VALUES ('x', 'q', 'RUNNING')",
+            "DROP INDEX ix_job_status_created_at",
+            "CREATE INDEX ON job (lower(status), status) WHERE status = 'running'",
+            f"INSERT INTO job (id, operation, queue_name, status) VALUES ('{first}', 'x', 'q', 'RUNNING')",
+            f"{rest} 'x', 'q', 'odd One' FROM generate_series(1, {SAMPLE_ROWS})",
         )
     )
     assert (finding.level, finding.subject) == (Level.WARNING, "job.status")
     assert finding.message == "no row has 'running', and some have 'RUNNING'; the case of a value matters"
     assert finding.fix is not None
     assert 'jobs.running.in = ["RUNNING"]' in finding.fix
+
+
+def test_case_that_cannot_be_told_is_an_error_that_names_the_key(database: str) -> None:
+    findings = run_check(
+        database,
+        "ALTER TABLE job ALTER status DROP DEFAULT, ALTER status TYPE text",
+        "INSERT INTO job (operation, queue_name, status) VALUES ('x', 'q', 'rUNNING')",
+    )
+    said = [finding.message for finding in findings if finding.level is Level.ERROR]
+    unknown = "cannot be told from the values that the column has ('rUNNING'): set it in the profile"
+    assert f"job.status: actions.fail.set.status: the case of 'failed' {unknown}" in said
 
 
 def test_domain_counts_as_the_type_that_it_restricts(database: str) -> None:

@@ -101,8 +101,8 @@ def test_sql_template_keeps_its_braces_when_a_column_is_corrected(shop: str) -> 
 @pytest.mark.parametrize(
     ("label", "new", "places"),
     [
-        ("Open", "OPEN", ["jobs.parts.0.where.0.in"]),
-        ("Closed", "CLOSED", ["alive.0.events.where.0.not_in", "actions.fail.also.2"]),
+        ("Open", "OPENED", ["jobs.parts.0.where.0.in"]),
+        ("Closed", "CLOSED UP", ["alive.0.events.where.0.not_in", "actions.fail.also.2"]),
     ],
 )
 def test_enum_labels_are_checked_in_conditions_and_updates(shop: str, label: str, new: str, places: list[str]) -> None:

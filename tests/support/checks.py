@@ -182,7 +182,7 @@ AWKWARD = {
 }
 AWKWARD_TABLES = (
     'CREATE SCHEMA "My ""App"',
-    """CREATE TYPE "My ""App"."State?" AS ENUM (E'it''s ru\\ning%', 'DE%AD')""",
+    """CREATE TYPE "My ""App"."State?" AS ENUM (E'it''s ru\\ning%', 'DE%AD!')""",
     """CREATE TABLE "My ""App"."Job Table" ("Group" int, "select" text, "a kind%s" text, "be""gun" timestamptz,
        "made:at" timestamptz, "State's" "My ""App"."State?", "Up Group" int, "up" text, UNIQUE ("Group", "select"),
        CHECK ("State's" IS NOT NULL AND ("State's" = E'it''s ru\\ning%' OR "State's" <> E'it''s ru\\ning%')))""",

@@ -1,4 +1,4 @@
-"""One sweep of a world by a reaper of its own: `python -m tests.support.world_sweep PROFILE ACTION URL`."""
+"""One sweep of a world by a reaper of its own: `python -m tests.support.world_sweep WORLD URL`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.support.worlds.mariadb import MariaDBDatabase
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 
 
-def main(profile: str, action: str, url: str) -> None:
-    [world] = [world for world in WORLDS if (world.profile, world.action) == (profile, action)]
+def main(name: str, url: str) -> None:
+    [world] = [world for world in WORLDS if world.__name__ == name]
     database = PostgreSQLDatabase(url) if url.startswith("postgresql") else MariaDBDatabase(url)
     world(database).sweep()
 

@@ -31,6 +31,11 @@ EVENTS = {
 }
 
 
+def _on_own_tables(world: type[World]) -> bool:
+    """Whether the tables are those for which the statements of this module are written."""
+    return world.profile != "adhese-schedule" and world.action != "delete" and not world.tables_of
+
+
 def _leaves_something(world: World) -> bool:
     return (world.profile, world.action) not in {("adhese", "delete"), ("adhese-schedule", "fail")}
 
@@ -63,7 +68,7 @@ def test_changes_made_by_the_reap_are_no_late_sign(world: World) -> None:
     assert sweeps.late() == sweeps.late() == []
 
 
-@only_where(lambda world: world.has_signs and world.profile != "adhese-schedule" and world.action != "delete")
+@only_where(lambda world: world.has_signs and _on_own_tables(world))
 def test_late_event_is_reported_once_with_both_evidences(world: World) -> None:
     sweeps, job, quiet = Sweeps(world.source()), world.stale_job(), world.stale_job()
     sweeps.reaps(2)
@@ -81,7 +86,7 @@ def test_late_event_is_reported_once_with_both_evidences(world: World) -> None:
     assert [each.key for each in sweeps.late()] == [(quiet,)]
 
 
-@only_where(lambda world: world.profile != "adhese-schedule" and world.action != "delete")
+@only_where(_on_own_tables)
 def test_late_finish_is_reported_once_with_its_status(world: World) -> None:
     sweeps, job = Sweeps(world.source()), world.stale_job()
     world.stale_job()
@@ -94,7 +99,7 @@ def test_late_finish_is_reported_once_with_its_status(world: World) -> None:
     assert len(sweeps.memory.reaped_jobs) == 1
 
 
-@only_where(lambda world: world.has_signs and world.profile != "adhese-schedule" and world.action != "delete")
+@only_where(lambda world: world.has_signs and _on_own_tables(world))
 def test_late_event_and_the_finish_that_follows_are_two_reports_of_one_job(world: World) -> None:
     sweeps, job = Sweeps(world.source()), world.stale_job()
     sweeps.reaps()

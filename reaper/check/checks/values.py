@@ -74,10 +74,7 @@ def _unknown_label(context: CheckContext, table: str, column: Column, value: str
     if suggestion is None:
         return error(subject, f"{message}{did_you_mean(value, column.labels)}")
     context.corrections.values[table, column.name, value] = suggestion
-    message += f"; did you mean {suggestion!r}?"
-    if suggestion == value.upper():
-        message += " An enum made by SQLAlchemy stores the names of its members"
-    return error(subject, message, OVERRIDE)
+    return error(subject, f"{message}; did you mean {suggestion!r}?", OVERRIDE)
 
 
 # --- CHECK constraints -----------------------------------------------------------------------------------------------

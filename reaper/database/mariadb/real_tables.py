@@ -1,66 +1,78 @@
-"""Reads which tables and columns MariaDB has under some names, whatever their case, and which values they take."""
+"""Reads which tables and columns MariaDB has under some names, whatever their case, and which values they take.
+
+Each query names one database, and where it can one table: otherwise the server opens every table that it has.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Row, TextClause, bindparam, text
+from sqlalchemy import Row, TextClause, text
 
 from reaper.profile.real_tables import RealColumn, RealTable, listed_values
 
 _TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 _LABEL = re.compile(r"'((?:[^']|'')*)'")
 
-# The server shows each user only what it has a privilege for. A table's own CHECKs and those of its columns are in the
-# same catalog, without the columns that they are about.
-_TABLES = text("""
-SELECT c.table_schema AS `schema`, c.table_name AS `table`, c.table_schema = database() AS in_path,
-       c.column_name AS `column`, c.data_type AS base, c.column_type AS type, c.collation_name AS collation,
-       c.privileges,
-       EXISTS (SELECT 1 FROM information_schema.statistics s
-               WHERE s.table_schema = c.table_schema AND s.table_name = c.table_name AND s.column_name = c.column_name
-                     AND s.seq_in_index = 1 AND s.index_type = 'BTREE' AND s.ignored = 'NO') AS leads_index
-FROM information_schema.columns c
-WHERE lower(c.table_name) IN :names AND (c.table_schema = database() OR lower(c.table_schema) IN :schemas)
-ORDER BY c.table_schema, c.table_name, c.ordinal_position
-""").bindparams(bindparam("names", expanding=True), bindparam("schemas", expanding=True))
+_OWN_SCHEMA = text("SELECT database()")
+_SCHEMAS = text("SELECT schema_name FROM information_schema.schemata")
+_NAMES = text("SELECT table_name FROM information_schema.tables WHERE table_schema = :schema")
+# The server shows each user only what it has a privilege for.
+_COLUMNS = text("""
+SELECT column_name AS name, data_type AS base, column_type AS type, collation_name AS collation, privileges
+FROM information_schema.columns WHERE table_schema = :schema AND table_name = :name ORDER BY ordinal_position
+""")
+_LEADING = text("""
+SELECT column_name FROM information_schema.statistics
+WHERE table_schema = :schema AND table_name = :name AND seq_in_index = 1 AND index_type = 'BTREE' AND ignored = 'NO'
+""")
+# A table's own constraints and those of its columns, without the columns that they are about.
 _CHECKS = text("""
-SELECT constraint_schema AS `schema`, table_name AS `table`, check_clause AS expression
-FROM information_schema.check_constraints
-WHERE lower(table_name) IN :names AND (constraint_schema = database() OR lower(constraint_schema) IN :schemas)
-""").bindparams(bindparam("names", expanding=True), bindparam("schemas", expanding=True))
+SELECT check_clause FROM information_schema.check_constraints
+WHERE constraint_schema = :schema AND table_name = :name
+""")
+
+Execute = Callable[[TextClause], Sequence[Row[Any]]]
 
 
-def real_tables(execute: Callable[[TextClause], Sequence[Row[Any]]], names: Iterable[str]) -> list[RealTable]:
+def real_tables(execute: Execute, names: Iterable[str]) -> list[RealTable]:
     """The tables that these names would mean if the case of letters did not matter."""
-    parts = [name.lower().rpartition(".") for name in names]
-    places = {"names": [bare for _, _, bare in parts], "schemas": [schema for schema, _, _ in parts]}
-    checks = execute(_CHECKS.bindparams(**places))
-    columns = execute(_TABLES.bindparams(**places))
-    return [
-        _table(list(rows), [check.expression for check in checks if (check.schema, check.table) == place])
-        for place, rows in groupby(columns, key=lambda row: (row.schema, row.table))
-    ]
+    return list(_found(execute, [name.rpartition(".") for name in names]))
 
 
-def _table(rows: Sequence[Row[Any]], checks: Sequence[str]) -> RealTable:
-    first = rows[0]
-    return RealTable(first.schema, first.table, bool(first.in_path), {row.column: _column(row, checks) for row in rows})
+def _found(execute: Execute, names: Sequence[tuple[str, str, str]]) -> Iterator[RealTable]:
+    [[own_schema]] = execute(_OWN_SCHEMA)
+    wanted = {schema.casefold() for schema, _, _ in names if schema}
+    others = [row[0] for row in execute(_SCHEMAS) if row[0].casefold() in wanted] if wanted else []
+    tables = {bare.casefold() for _, _, bare in names}
+    for schema in dict.fromkeys((own_schema, *others)):
+        for (name,) in execute(_NAMES.bindparams(schema=schema)):
+            if name.casefold() in tables:
+                yield _table(execute, schema, name, in_path=schema == own_schema)
 
 
-def _column(row: Row[Any], checks: Sequence[str]) -> RealColumn:
+def _table(execute: Execute, schema: str, name: str, *, in_path: bool) -> RealTable:
+    def rows(query: TextClause) -> Sequence[Row[Any]]:
+        return execute(query.bindparams(schema=schema, name=name))
+
+    leading = {row[0] for row in rows(_LEADING)}
+    checks = [row[0] for row in rows(_CHECKS)]
+    columns = {row.name: _column(row, checks, leads_index=row.name in leading) for row in rows(_COLUMNS)}
+    return RealTable(schema, name, in_path, columns)
+
+
+def _column(row: Row[Any], checks: Sequence[str], *, leads_index: bool) -> RealColumn:
     granted = row.privileges.split(",")
-    lists = (listed_values(check, row.column) for check in checks)
+    lists = (listed_values(check, row.name) for check in checks)
     labels = [label.replace("''", "'") for label in _LABEL.findall(row.type)] if row.base == "enum" else []
     return RealColumn(
-        name=row.column,
+        name=row.name,
         is_text=row.base in _TEXTS,
         allowed=tuple(labels) if labels else next((values for values in lists if values), None),
         ignores_case=row.collation is not None and not row.collation.endswith(("_bin", "_cs")),
         readable="select" in granted,
         insertable="insert" in granted,
-        leads_index=bool(row.leads_index),
+        leads_index=leads_index,
     )

@@ -2,14 +2,16 @@
 
 from tests.support.worlds.adhese import AdheseDeleteWorld, AdheseScheduleWorld, AdheseWorld
 from tests.support.worlds.database import Database, Deadlock, Session
-from tests.support.worlds.noetl import NoetlWorld
-from tests.support.worlds.protea import ProteaWorld
+from tests.support.worlds.noetl import NoetlTodayWorld, NoetlWorld
+from tests.support.worlds.protea import ProteaTodayWorld, ProteaWorld
 from tests.support.worlds.vuls import VulsScheduleWorld, VulsWorld
 from tests.support.worlds.world import State, World
 
 WORLDS: tuple[type[World], ...] = (
     ProteaWorld,
+    ProteaTodayWorld,
     NoetlWorld,
+    NoetlTodayWorld,
     AdheseWorld,
     AdheseDeleteWorld,
     AdheseScheduleWorld,

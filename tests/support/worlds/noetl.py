@@ -6,14 +6,17 @@ from itertools import count, cycle
 from typing import Any
 
 from tests.support.worlds.database import Database, Session
-from tests.support.worlds.world import State, World
+from tests.support.worlds.world import PartialTransition, State, World
 
 PARTITIONS = 363837417062400000, 397177100697600000, 1
 """The first execution id of each partition: two quarters, and the default partition."""
 
 
 class NoetlWorld(World):
+    """The tables of noetl's documents: enums, with states in lower case."""
+
     profile = script = "noetl"
+    cancelled = "cancelled"
     tables = ("noetl.event",)
     writes = (("noetl.event", "INSERT"),)
     start_optional = False
@@ -53,7 +56,7 @@ class NoetlWorld(World):
             job,
         )
         cancelled = [end for end in ends if end[0] == "execution.cancelled"]
-        assert cancelled in ([], [("execution.cancelled", "cancelled", 5)]), cancelled
+        assert cancelled in ([], [("execution.cancelled", self.cancelled, 5)]), cancelled
         if cancelled:
             assert ends[0] == cancelled[0], "the execution was cancelled after it had completed"
             return State.REAPED
@@ -61,8 +64,8 @@ class NoetlWorld(World):
 
     def message(self, job: str) -> str:
         context = self._context(job)
-        assert set(context) == {"reason", "message", "cancelled_at", "evidence"}
-        assert context["reason"] == "JobTimeout" and context["cancelled_at"]
+        assert set(context) == {"reason", "message", "auto_cancelled", "cancelled_at", "evidence"}
+        assert context["reason"] == "JobTimeout" and context["cancelled_at"] and context["auto_cancelled"] is True
         return str(context["message"])
 
     def audit(self, job: str) -> list[dict[str, Any]]:
@@ -82,6 +85,35 @@ class NoetlWorld(World):
             job,
             next(self._event_ids),
             event,
-            status,
+            self.spelled(status),
             age,
         )
+
+    def spelled(self, status: str) -> str:
+        return status
+
+
+class NoetlTodayWorld(NoetlWorld):
+    """The tables that NoETL's schema makes today, with the shipped profile."""
+
+    tables_of = "noetl-2026-11"
+    tables = ("noetl.event", "noetl.outbox")
+    writes = (("noetl.event", "INSERT"), ("noetl.outbox", "INSERT"))
+    cancelled = "CANCELLED"
+
+    def spelled(self, status: str) -> str:
+        return status.upper()
+
+    def state(self, job: str) -> State:
+        state = super().state(job)
+        ends = self.hand.ask(
+            "SELECT event_id, context ->> 'message' FROM noetl.event"
+            " WHERE execution_id = %s AND event_type = 'execution.cancelled'",
+            job,
+        )
+        published = self.hand.ask(
+            "SELECT event_id, payload -> 'meta' ->> 'reason' FROM noetl.outbox WHERE execution_id = %s", job
+        )
+        if published != ends:
+            raise PartialTransition(f"execution {job}: log {ends}, outbox {published}")
+        return state

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from reaper.check import Workload
@@ -28,6 +29,7 @@ from tests.support.protea import HOUR, MINUTE, PATIENCE, SweepRecorder, threshol
 from tests.support.worlds.database import Database, Session
 
 _numbers = itertools.count()
+_SCHEMAS = Path(__file__).parents[1] / "schemas"
 OLD, SILENT, LATELY = 8 * HOUR, 2 * HOUR, 1 * MINUTE
 """Longer than the timeout of 6 h; longer than the stall window of 30 min; shorter than both."""
 
@@ -52,6 +54,8 @@ class World(ABC):
     """What the profile does with a stale job."""
     script: ClassVar[str]
     """Stem of the shipped file that creates its tables."""
+    tables_of: ClassVar[str] = ""
+    """Stem of the file in `tests/support/schemas` that creates its tables instead, named with a version."""
     servers: ClassVar[tuple[str, ...]] = ("postgresql",)
     """The database servers for which such a file is shipped."""
     tables: ClassVar[tuple[str, ...]]
@@ -76,7 +80,11 @@ class World(ABC):
     @classmethod
     def create(cls, database: Database) -> Self:
         """Create the tables and the rows that every job refers to."""
-        database.create(cls.script)
+        if cls.tables_of:
+            with database.session(autocommit=True) as session:
+                session.do((_SCHEMAS / f"{cls.tables_of}.sql").read_text())
+        else:
+            database.create(cls.script)
         world = cls(database)
         world.prepare()
         return world
