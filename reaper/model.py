@@ -253,7 +253,7 @@ class SweepReport:
     silent. `witness_trouble` says why the witness outside the database could not be asked; `revoke_trouble`, why tasks
     of ended jobs may still be executed. `looked_back`: jobs that were ended earlier were looked at; `late` are those
     that showed life, and `late_trouble` says why they could not be read. `judged_at` is the database's clock when the
-    sweep began.
+    sweep began. `spelling` says what the database spells otherwise than the profile.
     """
 
     source: str
@@ -281,6 +281,7 @@ class SweepReport:
     revoke_trouble: str | None = None
     leads: bool = False
     judged_at: str | None = None
+    spelling: Sequence[str] = ()
     error: str | None = None
     dry_run: bool = False
 

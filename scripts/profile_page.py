@@ -42,9 +42,29 @@ configuration file; a source uses it with `profile = "NAME"`.
 - A key that does not exist is an error. The message names the nearest key.
 - Names of tables and columns are always quoted in SQL, and values are always bound. Only `sql` reaches the database as
   it is written: review it before you use a profile that you did not write.
+- A name or a value that the database has only in another case needs no lines: see [Case](#case).
 - `reaper check` compares a profile with the real tables. `reaper sql` prints the statements that come of it.
 
 The step-by-step guide is [Watch your own table](../how-to/your-own-table.md).
+
+## Case
+
+Tables, columns and values that differ from the profile only by case are taken as the database spells them, in every
+condition, action, purge and fence. An exact match always wins.
+
+| what | decided by |
+|---|---|
+| tables and columns | the catalog |
+| values of an enum, or of a column whose CHECK lists values | the labels, the list |
+| values of free text | a sample: the thousand newest rows, and what an index on the column finds. The case of the values that say "running" decides (all lower, all upper, or only the first letter upper); without one of them, the case of the column's other values |
+| a state that is only written, in a log | the case that all sampled values of the column have |
+| other texts that are only written | the profile |
+
+It is decided once, when the source first meets its database, and again at a reload. What is written into the table
+after that changes nothing. `reaper check` notes it, the daemon logs it, and `reaper config show` has a line `spelling`.
+
+Two candidates that both differ only by case are an error, and so is a value to be written whose case cannot be told
+from the column. The error names the key to set in the profile. A column that the role may not read is not sampled.
 
 ## Shipped profiles
 

@@ -200,6 +200,8 @@ class Daemon:
         self.supervisor.remove(changed, _REMOVE_SECONDS)
         self._publish_sources(fresh)
         kept = {runner.name for runner in self.supervisor.runners}
+        for runner in self.supervisor.runners:
+            runner.source.decision.renew()
         for runner in runners:
             runner.downtime.set_grace(fresh.restart_grace_seconds)
             self._schedule(fresh, runner)

@@ -50,6 +50,7 @@ class _Logged:
     witness_trouble: str | None = None
     revoke_trouble: bool = False
     late_trouble: str | None = None
+    spelling: Sequence[str] = ()
     overdue: frozenset[Key] = frozenset()
     sweep_id: str = ""
     jobs_logged: int = 0
@@ -90,6 +91,7 @@ class DaemonLog:
 
     def swept(self, report: SweepReport) -> None:
         self._log_failure(report)
+        self._log_spelling(report)
         self._log_leadership(report)
         self._log_breaker(report)
         self._log_witness(report)
@@ -174,6 +176,14 @@ class DaemonLog:
             # A standby has only reached the database: another kind of failure may still be there.
             self._log.info("Reaper cycle recovered.", source=source, failed_cycles=logged.failed_cycles)
             logged.error, logged.failed_cycles = None, 0
+
+    def _log_spelling(self, report: SweepReport) -> None:
+        """Once, and again when a reload has decided it otherwise."""
+        logged = self._logged[report.source]
+        if report.spelling and report.spelling != logged.spelling:
+            text = "Reaper takes names and values that differ only by case as the database spells them."
+            self._log.info(text, source=report.source, spelling=report.spelling)
+            logged.spelling = report.spelling
 
     def _log_leadership(self, report: SweepReport) -> None:
         logged = self._logged[report.source]

@@ -113,10 +113,10 @@ class Source(DatabaseAccess):
 
     def connected(self, connection: Connection) -> None:
         """Spells the profile as the database does. Raises SpellingUnclear, and DBAPIError when it cannot be read."""
-        if self.spelling.decided:
+        if self.decision.current is self.spelling:
             return
         with self._spelling_lock:
-            spelling = self.decision(lambda: self._read_spelling(connection))
+            spelling = self.decision.make(lambda: self._read_spelling(connection))
             if not spelling.same_names(self.spelling):
                 self._bind(spelling.applied_to(self.configured_profile))
             self.spelling = spelling

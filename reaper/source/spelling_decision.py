@@ -1,7 +1,7 @@
 """Decides how a database spells what a profile names: once, at the first contact, for all sources that share it.
 
-What is written later changes nothing, whoever writes it: a new decision takes a new source, which a start or a reload
-makes. Only while the database has no table of jobs is it asked again at the next contact.
+What is written later changes nothing, whoever writes it: a new decision takes a start or a reload. Only while the
+database has no table of jobs is it asked again at the next contact.
 """
 
 from __future__ import annotations
@@ -30,16 +30,22 @@ class SpellingDecision:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._spelling: Spelling | None = None
+        self.current: Spelling | None = None
+        """What was decided; None before that."""
 
-    def __call__(self, read: Callable[[], Spelling]) -> Spelling:
+    def make(self, read: Callable[[], Spelling]) -> Spelling:
         """The spelling that was decided, else what `read` returns; that is kept unless there was no table of jobs."""
         with self._lock:
-            if self._spelling is not None:
-                return self._spelling
+            if self.current is not None:
+                return self.current
             spelling = read()
-            self._spelling = spelling if spelling.decided else None
+            self.current = spelling if spelling.decided else None
             return spelling
+
+    def renew(self) -> None:
+        """Decide again at the next contact: a sweep in progress takes the new spelling when it next connects."""
+        with self._lock:
+            self.current = None
 
 
 def read_spelling(dialect: Dialect, execute: Execute, profile: Profile, *, may_insert: bool = False) -> Spelling:

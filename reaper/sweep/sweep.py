@@ -275,6 +275,7 @@ def _report(state: _SweepRun, outcome: Outcome, error: str | None, *, away: bool
         late_trouble=state.late_scan.trouble if state.late_scan else None,
         leads=outcome not in (Outcome.STANDBY, Outcome.FAILED),
         judged_at=state.judged_at,
+        spelling=tuple(f"{subject}: {message}" for subject, message in state.source.spelling.notes()),
         error=error,
         dry_run=state.options.dry_run,
     )

@@ -23,7 +23,7 @@ from reaper.operations.guards import GuardPasses
 from reaper.profile import resolve
 from reaper.scheduling.scheduled_purge import ScheduledPurge
 from reaper.scheduling.source_runner import SourceRunner
-from reaper.source import Source, SourceOptions
+from reaper.source import Source, SourceOptions, SpellingDecision
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.halt_switch import HaltSwitch
@@ -237,7 +237,7 @@ def test_resume_that_listens_when_it_is_halted_ends_nothing(
                          "REAPER_RESTART_GRACE": "0"})  # fmt: skip
     halt, reap_counter = HaltSwitch(), ReapCounter()
     begun = startup_recovery.StartupRecovery([reap_counter], halt)
-    begun.begin(settings, settings.sources["default"])
+    begun.begin(settings, settings.sources["default"], SpellingDecision())
     if halted:
         halt.set(ALICE)
     assert begun.join(30)
@@ -273,7 +273,7 @@ def test_resume_gives_workers_the_configured_time_after_a_restart_of_the_databas
     settings = load({}, {"REAPER_DATABASE_URL": noetl.database.url, "REAPER_PROFILE": "noetl",
                          "REAPER_RESTART_GRACE": grace})  # fmt: skip
     begun = startup_recovery.StartupRecovery([ReapCounter()])
-    begun.begin(settings, settings.sources["default"])
+    begun.begin(settings, settings.sources["default"], SpellingDecision())
     assert begun.join(20 if ended else 2) is ended
     begun.stop(10)
     assert noetl.state(job) is (State.REAPED if ended else State.RUNNING)

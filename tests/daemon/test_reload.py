@@ -46,6 +46,23 @@ def test_new_threshold_takes_effect(protea: Protea, tmp_path: Path) -> None:
         assert daemon.process.poll() is None
 
 
+def test_source_that_stays_decides_its_spelling_again(protea: Protea, tmp_path: Path) -> None:
+    protea.connection.execute("ALTER TABLE job ALTER status DROP DEFAULT, ALTER status TYPE text")
+    first = protea.stale(status="RUNNING")
+    with Daemon(tmp_path, main(protea)) as daemon:
+        daemon.comes_up()
+        wait_until(lambda: protea.status(first) == "FAILED", "the job's end", 4)
+        [line] = daemon.said("Reaper takes names and values that differ only by case as the database spells them.")
+        assert "running is RUNNING" in line["spelling"][0]
+        written_later, second = protea.stale(status="running"), protea.stale(status="RUNNING")
+        wait_until(lambda: protea.status(second) == "FAILED", "the second job's end", 4)
+        daemon.sweeps_on(1, source="main")
+        assert protea.status(written_later) == "running"
+        daemon.reload(main(protea))
+        assert daemon.answers[-1]["kept"] == ["main"]
+        wait_until(lambda: protea.status(written_later) == "failed", "the job's end", 4)
+
+
 def test_source_can_be_added_and_removed(protea: Protea, second: str, tmp_path: Path) -> None:
     other = f'[sources.other]\ndatabase_url = "{second}"\n'
     with Daemon(tmp_path, main(protea)) as daemon:

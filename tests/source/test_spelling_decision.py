@@ -22,9 +22,10 @@ from tests.support.worlds.database import Database, Session
 from tests.support.worlds.servers import database_on
 
 OLD = 9 * HOUR
+JOBS = {"table": "tasks", "key": "id", "started": "begun", "running": {"column": "state", "in": ["running"]}}
 PROFILE = {
     "time": "naive",
-    "jobs": {"table": "tasks", "key": "id", "started": "begun", "running": {"column": "state", "in": ["running"]}},
+    "jobs": JOBS,
     "actions": {"fail": {"set": {"state": "failed"}}},
 }
 TASKS = "CREATE TABLE {} (id integer PRIMARY KEY, {} varchar(20){} NOT NULL {}, begun {} NOT NULL)"
@@ -106,7 +107,7 @@ def test_sources_that_share_a_decision_have_one_spelling(tasks: Tasks) -> None:
     first = tasks.source()
     assert tasks.sweep(first).reaped == 1
     tasks.add("running", "RUNNING")
-    second = tasks.source(first.decision, profile(jobs={**PROFILE["jobs"], "kind": "id"}))
+    second = tasks.source(first.decision, profile(jobs={**JOBS, "kind": "id"}))
     assert tasks.sweep(second).census.running == 1  # type: ignore[union-attr]
 
 
@@ -144,7 +145,7 @@ def test_unclear_case_fails_the_sweep_until_the_profile_says_it(tasks: Tasks) ->
         "('rUNNING'): set it in the profile"
     )
     assert tasks.states() == ["rUNNING"]
-    jobs = {**PROFILE["jobs"], "running": {"column": "state", "in": ["rUNNING"]}}
+    jobs = {**JOBS, "running": {"column": "state", "in": ["rUNNING"]}}
     assert tasks.sweep(tasks.source(own=profile(jobs=jobs))).reaped == 1
 
 

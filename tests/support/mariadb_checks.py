@@ -54,8 +54,8 @@ class CheckedMariaDB:
     def check(self, *script: str, user: str = "root", profile: Profile | None = None, **options: Any) -> list[Finding]:
         self.do(*script)
         source = self.source(user, profile)
-        with source.connect() as connection:
-            return examine(connection, source.profile, STALL, **options)
+        with source.connect(prepared=False) as connection:
+            return examine(connection, source.configured_profile, STALL, **options)
 
     def apply_fix(self, finding: Finding) -> None:
         """Executes a printed statement as it is."""

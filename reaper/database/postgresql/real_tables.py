@@ -19,7 +19,9 @@ SELECT c.oid, n.nspname::text AS schema, c.relname::text AS table, pg_table_is_v
        a.attname::text AS column, b.typname::text AS base, labels,
        CASE WHEN labels IS NULL THEN ARRAY(
            SELECT pg_get_expr(k.conbin, k.conrelid) FROM pg_constraint k
-           WHERE k.contype = 'c' AND (k.conrelid = c.oid AND k.conkey = ARRAY[a.attnum] OR k.contypid = t.oid)
+           WHERE k.conrelid = c.oid AND k.conkey = ARRAY[a.attnum] AND k.contype = 'c'
+           UNION ALL
+           SELECT pg_get_expr(k.conbin, 0) FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c'
        ) END AS checks,
        has_column_privilege(c.oid, a.attnum, 'SELECT') AS readable,
        has_column_privilege(c.oid, a.attnum, 'INSERT') AS insertable,
