@@ -122,7 +122,7 @@ class Source(DatabaseAccess):
             self.spelling = spelling
 
     def _read_spelling(self, connection: Connection) -> Spelling:
-        timeouts = replace(self._timeouts, statement=min(self._timeouts.statement, _SPELLING_SECONDS))
+        timeouts = replace(self.timeouts, statement=min(self.timeouts.statement, _SPELLING_SECONDS))
         with transaction(connection, timeouts, read_only=True):
             return read_spelling(
                 dialect_of(connection), lambda query: connection.execute(query).all(), self.configured_profile

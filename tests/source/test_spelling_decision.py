@@ -17,7 +17,7 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
-from tests.support.protea import HOUR, PATIENCE, Heard, thresholds
+from tests.support.protea import HOUR, PATIENCE, SweepRecorder, thresholds
 from tests.support.worlds.database import Database, Session
 from tests.support.worlds.servers import database_on
 
@@ -41,34 +41,34 @@ def profile(**changes: Any) -> Profile:
 class Tasks:
     """A database with tasks, and sweeps of it."""
 
-    def __init__(self, database: Database, hand: Session, server: str) -> None:
-        self.database, self.hand, self.server = database, hand, server
+    def __init__(self, database: Database, session: Session, server: str) -> None:
+        self.database, self.session, self.server = database, session, server
 
     def create(self, table: str = '"tasks"', state: str = '"state"') -> None:
-        self.hand.do(TASKS.format(table, state, BINARY[self.server], "", TIMESTAMP[self.server]))
+        self.session.do(TASKS.format(table, state, BINARY[self.server], "", TIMESTAMP[self.server]))
         self.table = table
 
     def add(self, *states: str) -> None:
         for state in states:
-            number = self.hand.one(f"SELECT coalesce(max(id), 0) + 1 FROM {self.table}")
+            number = self.session.one(f"SELECT coalesce(max(id), 0) + 1 FROM {self.table}")
             ago = self.database.naive_ago
-            self.hand.do(f"INSERT INTO {self.table} VALUES (%s, %s, {ago})", number, state, OLD)
+            self.session.do(f"INSERT INTO {self.table} VALUES (%s, %s, {ago})", number, state, OLD)
 
     def source(self, decision: SpellingDecision | None = None, own: Profile | None = None) -> Source:
         return Source("main", self.database.url, own or profile(), thresholds(), PATIENCE, decision=decision)
 
     def sweep(self, source: Source) -> SweepReport:
         options = SweepOptions("test-host", 100, Breaker(50, 1.0))
-        return sweep(source, DowntimeTracker(0), SourceState(), options, None, Heard())
+        return sweep(source, DowntimeTracker(0), SourceState(), options, None, SweepRecorder())
 
     def states(self) -> list[str]:
-        return [state for _, state, _ in self.hand.ask(f"SELECT * FROM {self.table} ORDER BY id")]
+        return [state for _, state, _ in self.session.ask(f"SELECT * FROM {self.table} ORDER BY id")]
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def tasks(request: pytest.FixtureRequest) -> Iterator[Tasks]:
-    with database_on(request, request.param) as database, database.session(autocommit=True) as hand:
-        yield Tasks(database, hand, request.param)
+    with database_on(request, request.param) as database, database.session(autocommit=True) as session:
+        yield Tasks(database, session, request.param)
 
 
 def test_states_in_capitals_are_found_and_written(tasks: Tasks) -> None:
@@ -113,12 +113,12 @@ def test_sources_that_share_a_decision_have_one_spelling(tasks: Tasks) -> None:
 
 def test_running_value_beyond_the_sampled_rows_is_found_by_an_index(tasks: Tasks) -> None:
     tasks.create()
-    tasks.hand.do("CREATE INDEX tasks_state ON tasks (state)")
+    tasks.session.do("CREATE INDEX tasks_state ON tasks (state)")
     tasks.add("Running")
     numbers = "generate_series(2, %s)" if tasks.server == "postgresql" else "seq_2_to_1500"
     column = "generate_series" if tasks.server == "postgresql" else "seq"
     values = (SAMPLE_ROWS + 500,) if tasks.server == "postgresql" else ()
-    tasks.hand.do(
+    tasks.session.do(
         f"INSERT INTO tasks SELECT {column}, 'odd ONE', {tasks.database.naive_ago} FROM {numbers}",
         OLD,
         *values,
@@ -152,7 +152,7 @@ def test_unclear_case_fails_the_sweep_until_the_profile_says_it(tasks: Tasks) ->
 @pytest.mark.parametrize("tasks", ["postgresql"], indirect=True)  # on MariaDB columns never differ only by case
 def test_ambiguous_columns_fail_the_sweep(tasks: Tasks) -> None:
     tasks.create(state='"State"')
-    tasks.hand.do('ALTER TABLE tasks ADD "STATE" text')
+    tasks.session.do('ALTER TABLE tasks ADD "STATE" text')
     with pytest.raises(SpellingUnclear), tasks.source().connect():
         pass
 
@@ -211,7 +211,7 @@ def listed(server: str, kind: str) -> tuple[str, ...]:
 )
 def test_listed_values_decide_for_an_empty_table(tasks: Tasks, kind: str) -> None:
     for statement in listed(tasks.server, kind):
-        tasks.hand.do(statement)
+        tasks.session.do(statement)
     source = tasks.source()
     with source.connect():
         assert source.profile.jobs.running is not None and source.profile.jobs.running.values == ("RUNNING",)

@@ -82,21 +82,21 @@ def test_stale_job_of_protea_is_swept_explained_and_purged(
     assert [job["key"] for job in protea_reaper.json("report")["sources"][0]["jobs"]] == [stale, alive]
     assert "Reaped 1 stale job(s)." in protea_reaper("sweep").output
     assert (protea_today.state(stale), protea_today.state(alive)) == (State.REAPED, State.RUNNING)
-    [(level, fields)] = protea_today.hand.ask(
+    [(level, fields)] = protea_today.session.ask(
         "SELECT level, fields FROM job_event WHERE job_id = %s AND event = 'job.timeout' AND ts IS NOT NULL", stale
     )
     assert level == "error" and fields["reason"] == "JobTimeout"
     explained = protea_reaper("explain", stale).output
     assert "its status is FAILED" in explained and re.search(r"ended +JobTimeout", explained)
-    protea_today.hand.do("UPDATE job SET finished_at = now() - interval '40 days' WHERE id = %s", stale)
+    protea_today.session.do("UPDATE job SET finished_at = now() - interval '40 days' WHERE id = %s", stale)
     assert "Purged 1 finished job(s)." in protea_reaper("purge", "--force").output
-    assert protea_today.hand.one("SELECT count(*) FROM job") == 1
+    assert protea_today.session.one("SELECT count(*) FROM job") == 1
 
 
 def test_named_job_of_protea_is_failed(protea_reaper: Reaper, protea_today: ProteaTodayWorld) -> None:
     job = protea_today.alive_job()
     assert protea_reaper("fail", job, "--reason", "the queue was drained").exit_code == 0
-    assert protea_today.hand.ask("SELECT status::text, error_code FROM job") == [("FAILED", "ManualTimeout")]
+    assert protea_today.session.ask("SELECT status::text, error_code FROM job") == [("FAILED", "ManualTimeout")]
 
 
 def test_fence_of_protea_holds_a_late_finish_and_lets_a_new_start_through(
@@ -105,10 +105,10 @@ def test_fence_of_protea_holds_a_late_finish_and_lets_a_new_start_through(
     assert "The fence is installed." in protea_reaper("fence", "install", "--force").output
     job = protea_today.stale_job()
     protea_reaper("sweep")
-    protea_today.hand.do("UPDATE job SET status = 'SUCCEEDED' WHERE id = %s", job)
+    protea_today.session.do("UPDATE job SET status = 'SUCCEEDED' WHERE id = %s", job)
     assert protea_today.state(job) is State.REAPED
-    protea_today.hand.do("UPDATE job SET status = 'QUEUED', started_at = NULL WHERE id = %s", job)
-    assert protea_today.hand.one("SELECT status::text FROM job") == "QUEUED"
+    protea_today.session.do("UPDATE job SET status = 'QUEUED', started_at = NULL WHERE id = %s", job)
+    assert protea_today.session.one("SELECT status::text FROM job") == "QUEUED"
     assert protea_reaper("fence", "status").exit_code == 0
 
 
@@ -129,12 +129,12 @@ def test_least_role_of_protea_sweeps(protea_reaper: Reaper, protea_today: Protea
 
 
 def test_survey_of_protea_uses_the_index_on_the_status(protea_today: ProteaTodayWorld) -> None:
-    protea_today.hand.do(
+    protea_today.session.do(
         "INSERT INTO job (id, operation, queue_name, status, payload, meta, created_at, started_at)"
         " SELECT gen_random_uuid(), 'embed', 'q', (ARRAY['RUNNING', 'SUCCEEDED'])[1 + sign(n % 1000)]::job_status,"
         " '{}', '{}', now() - interval '9 h', now() - interval '9 h' FROM generate_series(1, 20000) n"
     )
-    protea_today.hand.do("ANALYZE job")
+    protea_today.session.do("ANALYZE job")
     source = protea_today.source()
     seen: list[tuple[str, Any]] = []
 
@@ -155,7 +155,7 @@ def test_survey_of_protea_uses_the_index_on_the_status(protea_today: ProteaToday
 def test_label_that_differs_by_more_than_case_is_an_error_with_its_lines(
     protea_reaper: Reaper, protea_today: ProteaTodayWorld
 ) -> None:
-    protea_today.hand.do("ALTER TYPE job_status RENAME VALUE 'FAILED' TO 'FAILURE'")
+    protea_today.session.do("ALTER TYPE job_status RENAME VALUE 'FAILED' TO 'FAILURE'")
     said = protea_reaper("check")
     assert said.exit_code == 1 and "did you mean 'FAILURE'?" in said.output
     assert "[profiles.protea]" in said.output and 'status = "FAILURE"' in said.output
@@ -164,7 +164,7 @@ def test_label_that_differs_by_more_than_case_is_an_error_with_its_lines(
     assert findings(protea_reaper)["error"] == []
     job = protea_today.stale_job()
     assert "Reaped 1 stale job(s)." in protea_reaper("sweep").output
-    assert protea_today.hand.one("SELECT status::text FROM job WHERE id = %s", job) == "FAILURE"
+    assert protea_today.session.one("SELECT status::text FROM job WHERE id = %s", job) == "FAILURE"
 
 
 # --- NoETL -----------------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_cancelled_execution_is_written_as_noetls_own_clean_up_writes_it(
     job, alive = noetl_today.stale_job(), noetl_today.alive_job()
     assert noetl_reaper(*command).exit_code == 0
     assert (noetl_today.state(job), noetl_today.state(alive)) == (State.REAPED, State.RUNNING)
-    [(payload, codec, status, event_id)] = noetl_today.hand.ask(
+    [(payload, codec, status, event_id)] = noetl_today.session.ask(
         "SELECT payload, payload_codec, status, event_id FROM noetl.outbox"
     )
     assert (codec, status) == ("json", "PENDING")
@@ -220,16 +220,16 @@ def test_role_without_insert_on_the_outbox_sweeps_and_check_says_so(
 ) -> None:
     job = noetl_today.stale_job()
     with noetl_today.restricted() as role:
-        noetl_today.hand.do(f"REVOKE INSERT (payload) ON noetl.outbox FROM {role}")
+        noetl_today.session.do(f"REVOKE INSERT (payload) ON noetl.outbox FROM {role}")
         found = findings(reaper_of(noetl_reaper.folder, _as_reaper(noetl_today.database), "noetl"))
         assert "noetl.outbox: is left alone: the role may not INSERT into 'payload'" in found["note"]
         assert found["error"] == []
         report = noetl_today.sweep()
     assert (report.error, report.reaped) == (None, 1)
-    assert noetl_today.hand.ask("SELECT status FROM noetl.event WHERE event_type = 'execution.cancelled'") == [
+    assert noetl_today.session.ask("SELECT status FROM noetl.event WHERE event_type = 'execution.cancelled'") == [
         ("CANCELLED",)
     ]
-    assert noetl_today.hand.one("SELECT count(*) FROM noetl.outbox") == 0 and job
+    assert noetl_today.session.one("SELECT count(*) FROM noetl.outbox") == 0 and job
 
 
 def _as_reaper(database: Database) -> Database:
@@ -242,36 +242,38 @@ def _as_reaper(database: Database) -> Database:
 class LowerAdhese:
     """adhese's tables with names in lower case, as they are where they were typed without quotes."""
 
-    def __init__(self, database: Database, hand: Session, server: str) -> None:
-        self.database, self.hand, suffix = database, hand, "" if server == "postgresql" else f".{server}"
+    def __init__(self, database: Database, session: Session, server: str) -> None:
+        self.database, self.session, suffix = database, session, "" if server == "postgresql" else f".{server}"
         script = resources.files("reaper.profiles").joinpath(f"adhese{suffix}.sql").read_text()
         lowered = re.sub(r"[\"`]([A-Z_]+)[\"`]", lambda name: name[1].lower(), script)
         for statement in [lowered] if server == "postgresql" else statements(lowered):
-            hand.do(statement)
+            session.do(statement)
 
     def hanging(self, *, schedule_moved: bool = False) -> int:
         """A run that hangs with one running partial job. Returns its id."""
         ago = self.database.naive_ago
-        schedule = self.hand.one(
+        schedule = self.session.one(
             f"INSERT INTO scheduled_jobs (scheduled_start, interval_seconds) VALUES ({ago}, 120) RETURNING id",
             0 if schedule_moved else 9 * HOUR,
         )
         job = int(
-            self.hand.one(
+            self.session.one(
                 f"INSERT INTO job_results (job_id, scheduled_start, start_time) VALUES (%s, {ago}, {ago}) RETURNING id",
                 schedule,
                 9 * HOUR,
                 9 * HOUR,
             )
         )
-        self.hand.do(f"INSERT INTO partial_job_results (job_result_id, start_time) VALUES (%s, {ago})", job, 9 * HOUR)
+        self.session.do(
+            f"INSERT INTO partial_job_results (job_result_id, start_time) VALUES (%s, {ago})", job, 9 * HOUR
+        )
         return job
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def lower_adhese(request: pytest.FixtureRequest) -> Iterator[LowerAdhese]:
-    with database_on(request, request.param) as database, database.session(autocommit=True) as hand:
-        yield LowerAdhese(database, hand, request.param)
+    with database_on(request, request.param) as database, database.session(autocommit=True) as session:
+        yield LowerAdhese(database, session, request.param)
 
 
 def test_adhese_in_lower_case_is_checked_and_swept(
@@ -284,8 +286,8 @@ def test_adhese_in_lower_case_is_checked_and_swept(
     assert found["error"] == []
     assert "JOB_RESULTS: the database spells this table 'job_results'" in found["note"]
     assert "Reaped 1 stale job(s)." in reaper("sweep").output
-    assert lower_adhese.hand.ask("SELECT state FROM job_results") == [("completed",)]
-    assert lower_adhese.hand.ask("SELECT state, duration, result_code FROM partial_job_results") == [
+    assert lower_adhese.session.ask("SELECT state FROM job_results") == [("completed",)]
+    assert lower_adhese.session.ask("SELECT state, duration, result_code FROM partial_job_results") == [
         ("completed", 1, "ok")
     ]
 
@@ -299,20 +301,20 @@ def test_actions_of_adhese_work_in_lower_case(
     reaper = reaper_of(tmp_path, lower_adhese.database, "adhese")
     assert reaper("fail", str(job), "--action", action, "--reason", "hangs").exit_code == 0
     rows = 0 if action == "delete" else 1
-    assert lower_adhese.hand.one("SELECT count(*) FROM job_results") == rows
-    assert lower_adhese.hand.one("SELECT count(*) FROM partial_job_results") == rows
+    assert lower_adhese.session.one("SELECT count(*) FROM job_results") == rows
+    assert lower_adhese.session.one("SELECT count(*) FROM partial_job_results") == rows
 
 
 def test_replicas_in_two_schemas_have_leases_of_their_own(empty: PostgreSQLDatabase) -> None:
     """The lease is of the table, which is known by its own spelling: a schema for each tenant shares no lease."""
     leases = []
-    with empty.session(autocommit=True) as hand:
+    with empty.session(autocommit=True) as session:
         for tenant in ("one", "two"):
-            hand.do(f"CREATE SCHEMA {tenant}")
-            hand.do(f"SET search_path = {tenant}")
+            session.do(f"CREATE SCHEMA {tenant}")
+            session.do(f"SET search_path = {tenant}")
             script = resources.files("reaper.profiles").joinpath("adhese.sql").read_text()
-            hand.do(re.sub(r'"([A-Z_]+)"', lambda name: name[1].lower(), script))
-            hand.do("RESET search_path")
+            session.do(re.sub(r'"([A-Z_]+)"', lambda name: name[1].lower(), script))
+            session.do("RESET search_path")
             url = f"{empty.url}&options=-csearch_path%3D{tenant}"
             source = Source("main", url, resolve("adhese"), thresholds(), PATIENCE)
             with source.connect():

@@ -106,12 +106,12 @@ class NoetlTodayWorld(NoetlWorld):
 
     def state(self, job: str) -> State:
         state = super().state(job)
-        ends = self.hand.ask(
+        ends = self.session.ask(
             "SELECT event_id, context ->> 'message' FROM noetl.event"
             " WHERE execution_id = %s AND event_type = 'execution.cancelled'",
             job,
         )
-        published = self.hand.ask(
+        published = self.session.ask(
             "SELECT event_id, payload -> 'meta' ->> 'reason' FROM noetl.outbox WHERE execution_id = %s", job
         )
         if published != ends:
