@@ -56,12 +56,16 @@ condition, action, purge and fence. An exact match always wins.
 |---|---|
 | tables and columns | the catalog |
 | values of an enum, or of a column whose CHECK lists values | the labels, the list |
-| values of free text | a sample: the thousand newest rows, and what an index on the column finds. The case of the values that say "running" decides (all lower, all upper, or only the first letter upper); without one of them, the case of the column's other values |
+| values of free text | a sample: the thousand newest rows, and what an index on the column finds |
 | a state that is only written, in a log | the case that all sampled values of the column have |
 | other texts that are only written | the profile |
 
+In free text the case of the values that say "running" decides: all lower, all upper, or only the first letter upper.
+Without one of them, it is the case of the column's other values.
+
 It is decided once, when the source first meets its database, and again at a reload. What is written into the table
-after that changes nothing. `reaper check` notes it, the daemon logs it, and `reaper config show` has a line `spelling`.
+after that changes nothing. A command, and a Celery task, decides for itself when it begins. `reaper check` notes it,
+the daemon logs it, and `reaper config show` has a line `spelling`.
 
 Two candidates that both differ only by case are an error, and so is a value to be written whose case cannot be told
 from the column. The error names the key to set in the profile. A column that the role may not read is not sampled.

@@ -11,7 +11,7 @@ from tests.support.mariadb_checks import CheckedMariaDB, tables_of
 
 
 @pytest.fixture
-def database(mariadb: MariaDB) -> Iterator[CheckedMariaDB]:
+def checked(mariadb: MariaDB) -> Iterator[CheckedMariaDB]:
     yield from tables_of(mariadb, "protea")
 
 

@@ -52,6 +52,7 @@ def test_source_that_stays_decides_its_spelling_again(protea: Protea, tmp_path: 
     with Daemon(tmp_path, main(protea)) as daemon:
         daemon.comes_up()
         wait_until(lambda: protea.status(first) == "FAILED", "the job's end", 4)
+        daemon.sweeps_on(1, source="main")
         [line] = daemon.said("Reaper takes names and values that differ only by case as the database spells them.")
         assert "running is RUNNING" in line["spelling"][0]
         written_later, second = protea.stale(status="running"), protea.stale(status="RUNNING")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import count, cycle
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.support.worlds.database import Database, Session
 from tests.support.worlds.world import PartialTransition, State, World
@@ -17,8 +17,8 @@ class NoetlWorld(World):
 
     profile = script = "noetl"
     cancelled = "cancelled"
-    tables = ("noetl.event",)
-    writes = (("noetl.event", "INSERT"),)
+    tables: ClassVar[tuple[str, ...]] = ("noetl.event",)
+    writes: ClassVar[tuple[tuple[str, str], ...]] = (("noetl.event", "INSERT"),)
     start_optional = False
     fenced = False
     has_audit = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from tests.support.worlds.database import Session
 from tests.support.worlds.world import State, World, all_or_none
@@ -21,7 +21,7 @@ class ProteaWorld(World):
     tables = ("job", "job_event")
     writes = (("job", "UPDATE"), ("job_event", "INSERT"))
     has_audit = True
-    servers = ("postgresql", "mariadb")
+    servers: ClassVar[tuple[str, ...]] = ("postgresql", "mariadb")
 
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
         job = self.session.one(self.new_job.format(ago=self.database.ago), age, age if start else None)
