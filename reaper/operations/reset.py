@@ -104,7 +104,7 @@ def _target(settings: Settings, own: SourceSettings, tables: Collection[str]) ->
     left = tuple(missing for missing in running.missing if missing.table not in tables)
     jobs = own.profile.jobs.model_copy(update={"running": running.model_copy(update={"missing": left})})
     counted = replace(own, profile=own.profile.model_copy(update={"jobs": jobs}))
-    return ResetTarget(source, create_one_off_source(settings, counted))
+    return ResetTarget(source, create_one_off_source(settings, counted, decision=source.decision))
 
 
 # --- count -----------------------------------------------------------------------------------------------------------

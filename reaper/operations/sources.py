@@ -11,7 +11,7 @@ from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.memory import process_reaped_rows
 from reaper.operations.source_errors import prefix_errors
 from reaper.profile.related_tables import liveness_tables
-from reaper.source import Source
+from reaper.source import Source, SpellingDecision
 from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.reaped_rows import ReapedRows, bare_table
@@ -20,15 +20,18 @@ T = TypeVar("T")
 
 
 def create_one_off_source(
-    settings: Settings, source_settings: SourceSettings, reaped_rows: ReapedRows | None = None
+    settings: Settings,
+    source_settings: SourceSettings,
+    reaped_rows: ReapedRows | None = None,
+    decision: SpellingDecision | None = None,
 ) -> Source:
     """The source, for a process that asks once: of Celery's workers it knows only those that answer now.
 
     A worker that is being stopped, and still finishes its tasks, no longer answers. Sources that are to know what the
-    others end share `reaped_rows`. Raises ConfigError as `create_source` does.
+    others end share `reaped_rows`. `decision` and ConfigError as with `create_source`.
     """
     shared = reaped_rows or process_reaped_rows(settings.state_dir)
-    return create_source(settings, source_settings, absence_seconds=0, reaped_rows=shared)
+    return create_source(settings, source_settings, absence_seconds=0, reaped_rows=shared, decision=decision)
 
 
 def create_one_off_sources(settings: Settings, selected: Iterable[SourceSettings]) -> list[Source]:

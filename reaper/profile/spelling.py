@@ -42,7 +42,8 @@ class Spelling:
         for action in table["actions"].values():
             if "also" in action:
                 action["also"] = [step for step in action["also"] if not self._leaves_out(step)]
-        return Profile.model_validate({**corrected_profile(profile, table, self.corrections), "name": profile.name})
+        spelled = {**corrected_profile(profile, table, self.corrections), "name": profile.name}
+        return Profile.model_validate(spelled).extending(profile.lineage)
 
     def same_names(self, other: Spelling) -> bool:
         """Whether both make the same of a profile."""

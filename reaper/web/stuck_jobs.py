@@ -87,7 +87,8 @@ class StuckJobsReader:
             return
         settings, shared = self._registry.settings, registered.reading.options
         own_settings = with_max_age(settings.sources[registered.runner.name], Threshold(hours * 3600, "max_age_hours"))
-        own = create_source(settings, own_settings, reaped_rows=shared.reaped_rows)
+        decision = registered.reading.decision
+        own = create_source(settings, own_settings, reaped_rows=shared.reaped_rows, decision=decision)
         own.options = replace(own.options, probe=shared.probe)
         try:
             yield own

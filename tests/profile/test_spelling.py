@@ -62,7 +62,7 @@ def test_profile_stays_as_it_is_where_every_name_exists() -> None:
 
 @pytest.mark.parametrize("name", shipped())
 def test_every_name_of_a_shipped_profile_is_taken_in_another_case(name: str) -> None:
-    profile = resolve(name)
+    profile = resolve("mine", {"mine": {"extends": name}})
 
     def other_case(text: str) -> str:
         return text.upper() if text == text.lower() else text.lower()
@@ -80,7 +80,7 @@ def test_every_name_of_a_shipped_profile_is_taken_in_another_case(name: str) -> 
     assert spelled.columns() == {
         other_case(table): {other_case(column) for column in columns} for table, columns in profile.columns().items()
     }
-    assert spelled.name == profile.name
+    assert (spelled.name, spelled.lineage) == (profile.name, profile.lineage)
 
 
 def test_exact_table_wins_over_one_in_another_case() -> None:
