@@ -95,7 +95,7 @@ class Source(DatabaseAccess):
         self.batches_share_locks = locks_log(profile) or bool(profile.jobs.parts)
         """Whether two batches may need the same log, or the same rows that belong to their jobs."""
         self.survey = Survey(self.statements)
-        self.lookup = JobLookup(self.statements, options.action)
+        self.lookup = JobLookup(self.statements, self.options.action)
         self.post_transition = PostTransition(self.statements)
 
     def new_statements(self) -> SourceStatements:
