@@ -93,7 +93,7 @@ class _ProfileCorrector:
     def _witness(self, old: Mapping[str, Any]) -> dict[str, Any]:
         new: dict[str, Any] = self._job_columns(old)
         if events := old.get("events"):
-            named = {name: self._names(events["table"], events[name]) for name in ("job", "at") if name in events}
+            named = {name: self._names(events["table"], events[name]) for name in ("key", "job", "at") if name in events}
             new["events"] = {**self._related(events), **named}
         return new
 
