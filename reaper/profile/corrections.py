@@ -11,6 +11,8 @@ from reaper.profile import Profile
 from reaper.profile.sql_template import pieces
 
 _STEPS = ("insert", "update", "delete", "table")
+_NOT_COLUMNS = ("witness", "unit", "events", "ended_by_reaper")
+"""Keys of witnesses, limits and attempts whose values are no columns of the jobs table."""
 
 
 @dataclass(slots=True)
@@ -93,14 +95,15 @@ class _ProfileCorrector:
     def _witness(self, old: Mapping[str, Any]) -> dict[str, Any]:
         new: dict[str, Any] = self._job_columns(old)
         if events := old.get("events"):
-            named = {name: self._names(events["table"], events[name]) for name in ("key", "job", "at") if name in events}
+            lists = [name for name in ("key", "job", "at") if name in events]
+            named = {name: self._names(events["table"], events[name]) for name in lists}
             new["events"] = {**self._related(events), **named}
         return new
 
     def _job_columns(self, old: Any) -> Any:
-        """A TOML table in which every text is a column of the jobs table, except a witness' name and units."""
+        """A TOML table in which every text is a column of the jobs table, except those of `_NOT_COLUMNS`."""
         if isinstance(old, Mapping):
-            return {n: v if n in ("witness", "unit", "events") else self._job_columns(v) for n, v in old.items()}
+            return {n: v if n in _NOT_COLUMNS else self._job_columns(v) for n, v in old.items()}
         return self._names(self.jobs, old)
 
     def _purge(self, old: Mapping[str, Any]) -> dict[str, Any]:
