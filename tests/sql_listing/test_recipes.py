@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from sqlalchemy import make_url
 
 from reaper.sql_listing.literals import literal_of
 from tests.support.commands import Reaper
+from tests.support.sql_clients import paste
 from tests.support.worlds.adhese import STEP, AdheseScheduleWorld, AdheseWorld
 from tests.support.worlds.database import Database
 from tests.support.worlds.noetl import NoetlWorld
@@ -47,18 +46,6 @@ def printed(reaper: Reaper, job: str) -> dict[str, str]:
     header, *texts = reaper("sql", "--job", job).stdout.split("\n\n")
     assert header.startswith(f"-- Job {job} of source default")
     return dict(zip(actions, texts, strict=True))
-
-
-def paste(database: Database, text: str) -> str:
-    """What the client of the server says to the text."""
-    url = make_url(database.url)
-    if url.get_backend_name() == "postgresql":
-        words = ["psql", "-X", url.set(drivername="postgresql").render_as_string(hide_password=False)]
-    else:
-        client = shutil.which("mariadb") or "mysql"
-        words = [client, "--force", f"--user={url.username}", f"--socket={url.query['unix_socket']}", str(url.database)]
-    done = subprocess.run(words, input=text, capture_output=True, text=True, check=True)
-    return done.stdout + done.stderr
 
 
 def test_two_recipes_are_those_of_the_document(jobs: AdheseWorld, reaper: Reaper) -> None:

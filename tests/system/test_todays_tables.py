@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from importlib import resources
@@ -16,6 +17,7 @@ from reaper.source import Source
 from tests.support.commands import AWAY, Reaper
 from tests.support.mariadb import statements
 from tests.support.protea import HOUR, PATIENCE, thresholds
+from tests.support.sql_clients import paste
 from tests.support.worlds import State
 from tests.support.worlds.database import Database, Session
 from tests.support.worlds.noetl import NoetlTodayWorld
@@ -303,6 +305,70 @@ def test_actions_of_adhese_work_in_lower_case(
     rows = 0 if action == "delete" else 1
     assert lower_adhese.session.one("SELECT count(*) FROM job_results") == rows
     assert lower_adhese.session.one("SELECT count(*) FROM partial_job_results") == rows
+
+
+@pytest.mark.parametrize("action", ["complete", "delete"])
+def test_recipes_have_the_names_in_lower_case(
+    action: str, lower_adhese: LowerAdhese, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = lower_adhese.hanging()
+    reaper = reaper_of(tmp_path, lower_adhese.database, "adhese")
+    found = {recipe["action"]: recipe["lines"] for recipe in reaper.json("sql", "--job", str(job))["recipes"]}
+    assert "ERROR" not in paste(lower_adhese.database, "\n".join(found[action]))
+    ended = [] if action == "delete" else [("completed", 1, "ok")]
+    assert lower_adhese.session.ask("SELECT state, duration, result_code FROM partial_job_results") == ended
+    assert lower_adhese.session.one("SELECT count(*) FROM job_results WHERE state = 'running'") == 0
+    moved = lower_adhese.session.one("SELECT count(*) FROM scheduled_jobs s JOIN job_results r USING (scheduled_start)")
+    assert moved == 0
+
+
+def test_choice_counts_rows_and_log_keeps_them_in_lower_case(
+    lower_adhese: LowerAdhese, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    remote, local = lower_adhese.hanging(), lower_adhese.hanging()
+    old = lower_adhese.database.naive_ago
+    lower_adhese.session.do(
+        f"INSERT INTO partial_job_results (job_result_id, start_time) VALUES (%s, {old})", remote, 9 * HOUR
+    )
+    reaper = reaper_of(tmp_path, lower_adhese.database, "adhese")
+    result = reaper("sweep", REAPER_ACTION="delete_remote_else_complete", REAPER_LOG_FORMAT="json")
+    assert result.exit_code == 0
+    assert lower_adhese.session.ask("SELECT id, state FROM job_results") == [(local, "completed")]
+    [line] = [line for line in map(json.loads, result.stderr.splitlines()) if line["job"] == str(remote)]
+    assert [(rows["table"], rows["total"]) for rows in line["deleted"]] == [
+        ("job_results", 1),
+        ("partial_job_results", 2),
+    ]
+
+
+def test_sql_of_the_document_can_be_typed_as_it_stands(empty: PostgreSQLDatabase, tmp_path: Path) -> None:
+    """Its names have no quotes: PostgreSQL folds them to lower case, and finds tables that were made in this way."""
+    with empty.session(autocommit=True) as session:
+        lower = LowerAdhese(empty, session, "postgresql")
+        session.do(
+            "INSERT INTO scheduled_jobs (id, scheduled_start, interval_seconds) VALUES (2, '2015-03-11 00:28', 120)"
+        )
+        for id_, job in ((4, 2), (5, 2)):
+            session.do(
+                "INSERT INTO job_results (id, job_id, scheduled_start, start_time)"
+                " VALUES (%s, %s, timestamp '2015-03-11 00:28' - make_interval(mins => %s), '2015-03-11 00:28')",
+                id_,
+                job,
+                2 * (5 - id_),
+            )
+            session.do("INSERT INTO partial_job_results (id, job_result_id) VALUES (%s, %s)", id_, id_)
+        typed = """
+            update SCHEDULED_JOBS set scheduled_start = '2015-03-11 00:30:00' where id = 2;
+            update PARTIAL_JOB_RESULTS set state = 'completed', duration = 1, result_code = 'ok' where id = 4;
+            select id from JOB_RESULTS where scheduled_start = '2015-03-11 00:28:00' and job_id = 2;
+            delete from PARTIAL_JOB_RESULTS where job_result_id = 5;
+            delete from JOB_RESULTS where id = 5;
+        """
+        assert "ERROR" not in paste(lower.database, typed)
+        assert session.ask("SELECT id FROM job_results") == [(4,)]
+        assert session.ask("SELECT duration, result_code FROM partial_job_results") == [(1, "ok")]
 
 
 def test_replicas_in_two_schemas_have_leases_of_their_own(empty: PostgreSQLDatabase) -> None:
