@@ -18,8 +18,9 @@ import psycopg
 import pytest
 
 from reaper.dev.postgres import PrivatePostgreSQL, temporary
-from tests.daemon.test_outage import connect_protea, frozen
+from tests.daemon.test_outage import connect_protea
 from tests.support.daemons import Daemon
+from tests.support.freezing import frozen_server
 from tests.support.protea import Protea
 from tests.support.waiting import wait_until
 
@@ -126,7 +127,7 @@ def troubles(
         locked = stack.enter_context(proteas["locked"].connect())
         ice = stack.enter_context(ExitStack())
         made = TroubledSources(urls, proteas, locked)
-        made.freeze = lambda: ice.enter_context(frozen(two))
+        made.freeze = lambda: ice.enter_context(frozen_server(two))
         made.ends = {
             "away": one.start,
             "frozen": ice.close,

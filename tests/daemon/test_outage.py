@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -20,6 +20,7 @@ from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.daemons import Daemon, closed
+from tests.support.freezing import freezing, frozen, frozen_server
 from tests.support.protea import Protea, SweepRecorder, thresholds
 from tests.support.waiting import stays_true, wait_until
 
@@ -44,38 +45,17 @@ def connect_protea(url: str) -> Iterator[Protea]:
         yield Protea(url, connection)
 
 
-def processes(server: PrivatePostgreSQL) -> list[psutil.Process]:
-    postmaster = psutil.Process(server.pid)
-    return [postmaster, *postmaster.children()]
-
-
-@contextmanager
-def frozen(server: PrivatePostgreSQL) -> Iterator[None]:
-    """Nothing of the server moves; its port stays open."""
-    all_of_it = processes(server)
-    for process in all_of_it:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in all_of_it:
-            process.resume()
-
-
-@contextmanager
-def freezing(server: PrivatePostgreSQL, seconds: float) -> Iterator[Callable[[], None]]:
-    """A way to freeze the server for so long, from a moment on; it moves again in any case afterwards."""
-    with ExitStack() as ice:
-        timer = threading.Timer(seconds, ice.close)
-
-        def freeze() -> None:
-            ice.enter_context(frozen(server))
-            timer.start()
-
+def test_frozen_processes_move_again_although_one_of_them_has_ended() -> None:
+    with subprocess.Popen(["sleep", "60"]) as ended, subprocess.Popen(["sleep", "60"]) as other:
         try:
-            yield freeze
+            with frozen(psutil.Process(ended.pid), psutil.Process(other.pid)):
+                wait_until(lambda: psutil.Process(other.pid).status() == psutil.STATUS_STOPPED, "it is stopped")
+                ended.kill()
+                ended.wait()
+            assert psutil.Process(other.pid).status() != psutil.STATUS_STOPPED
         finally:
-            timer.cancel()
+            ended.kill()
+            other.kill()
 
 
 class AfterSurvey(SweepRecorder):
@@ -153,7 +133,7 @@ def test_outage_is_logged_once_and_ends_no_job_that_was_alive_before_it(
 def test_daemon_stops_in_time_while_the_server_is_frozen(fragile: PrivatePostgreSQL, url: str, tmp_path: Path) -> None:
     with Daemon(tmp_path, database_url=url) as daemon:
         daemon.comes_up().sweeps_on(1)
-        with frozen(fragile):
+        with frozen_server(fragile):
             done = daemon.sweeps()
             stays_true(lambda: daemon.sweeps() <= done + 1, "it hangs", 1.5)
             assert daemon.get("/live") == (200, "alive\n")
@@ -171,7 +151,7 @@ def test_connection_to_a_server_that_freezes_during_a_sweep_is_closed(
         job = protea.stale()
         with ExitStack() as ice:
             begun = time.monotonic()
-            report = protea.sweep(source, recorder=AfterSurvey(lambda: ice.enter_context(frozen(fragile))))
+            report = protea.sweep(source, recorder=AfterSurvey(lambda: ice.enter_context(frozen_server(fragile))))
             assert time.monotonic() - begun < 10
             assert report.database_away
             assert report.error == "the database does not answer: hung up after 2 s"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -26,6 +25,7 @@ from reaper.sweep.breaker import Breaker
 from reaper.sweep.halt_switch import HaltSwitch
 from tests.conftest import TEMPLATE
 from tests.support.daemons import Daemon, free_port
+from tests.support.freezing import frozen
 from tests.support.protea import Protea
 from tests.support.service_manager import Manager
 from tests.support.waiting import stays_true, wait_until
@@ -195,12 +195,8 @@ def test_sweep_that_hangs_is_no_progress_whichever_of_several_sources_it_is_of(
         watched.supervisor.add(runner)
         try:
             watched.pings()
-            with held_up(beside) as backend:
-                os.kill(backend, signal.SIGSTOP)
-                try:
-                    watched.falls_silent("No progress: the sweep of beside has stood still for")
-                finally:
-                    os.kill(backend, signal.SIGCONT)
+            with held_up(beside) as backend, frozen(psutil.Process(backend)):
+                watched.falls_silent("No progress: the sweep of beside has stood still for")
             watched.pings()
         finally:
             watched.supervisor.stop(10)
@@ -245,29 +241,21 @@ def test_sweep_that_hangs_in_a_frozen_database_is_no_progress_until_it_thaws(
     protea: Protea, watched: WatchedSource
 ) -> None:
     watched.pings()
-    with held_up(protea) as backend:
-        # Not even its own time limit ends it now.
-        os.kill(backend, signal.SIGSTOP)
-        try:
-            watched.falls_silent("No progress: the sweep of default has stood still for")
-        finally:
-            os.kill(backend, signal.SIGCONT)
+    # Not even its own time limit ends it now.
+    with held_up(protea) as backend, frozen(psutil.Process(backend)):
+        watched.falls_silent("No progress: the sweep of default has stood still for")
     watched.pings()
     watched.tick_until(lambda: "swept" in watched.manager.received("STATUS")[-1], "a sweep")
 
 
 def test_repeated_http_reads_do_not_hide_a_sweep_that_hangs(protea: Protea, watched: WatchedSource) -> None:
-    with held_up(protea) as backend:
-        os.kill(backend, signal.SIGSTOP)
-        try:
+    with held_up(protea) as backend, frozen(psutil.Process(backend)):
 
-            def ask() -> bool:
-                assert watched.runner.tick() is None
-                return watched.turn()
+        def ask() -> bool:
+            assert watched.runner.tick() is None
+            return watched.turn()
 
-            wait_until(lambda: ask() and "No progress" in watched.manager.received("STATUS")[-1], "no progress")
-        finally:
-            os.kill(backend, signal.SIGCONT)
+        wait_until(lambda: ask() and "No progress" in watched.manager.received("STATUS")[-1], "no progress")
 
 
 def test_dead_schedule_is_no_progress(watched: WatchedSource) -> None:
