@@ -50,7 +50,8 @@ daemon would accept a new file.
   systemd credentials `database_url`, `broker_url` and `http_token`. A source's own credentials are
   `NAME.database_url` and `NAME.broker_url`.
 - `PROTEA_TUNING__WORKER__REAPER_MAIN_TIMEOUT_SECONDS` and `PROTEA_TUNING__WORKER__REAPER_STALL_SECONDS` set
-  `timeout_seconds` and `stall_seconds`, for operators of *protea* who know these names.
+  `timeout_seconds` and `stall_seconds`, for operators of *protea* who know these names. Another name that begins with
+  `PROTEA_TUNING__WORKER__REAPER_` is an error.
 
 [config/reaper.toml](../../config/reaper.toml) is the same list as a file to edit.
 """

@@ -20,10 +20,16 @@ CONFIG_VARIABLE = "REAPER_CONFIG"
 _STATE_VARIABLE = "STATE_DIRECTORY"
 _PREFIX = "REAPER_"
 _VARIABLES = {f"{_PREFIX}{name.upper()}": name for name in SCALAR_SETTINGS}
-# The names that protea's own manual gives its operators.
+# The names that protea's own manual gives its operators. Other names that begin so are meant for us, and wrong.
+_PROTEA_PREFIX = "PROTEA_TUNING__WORKER__REAPER_"
 _PROTEA_VARIABLES = {
-    "PROTEA_TUNING__WORKER__REAPER_MAIN_TIMEOUT_SECONDS": "timeout_seconds",
-    "PROTEA_TUNING__WORKER__REAPER_STALL_SECONDS": "stall_seconds",
+    f"{_PROTEA_PREFIX}MAIN_TIMEOUT_SECONDS": "timeout_seconds",
+    f"{_PROTEA_PREFIX}STALL_SECONDS": "stall_seconds",
+}
+# What follows the prefix, whole and without its first or last word: a wrong name is often a part of the right one.
+_PROTEA_PARTS = {
+    **dict.fromkeys(("MAIN_TIMEOUT_SECONDS", "TIMEOUT_SECONDS", "MAIN_TIMEOUT", "TIMEOUT"), "MAIN_TIMEOUT_SECONDS"),
+    **dict.fromkeys(("STALL_SECONDS", "STALL"), "STALL_SECONDS"),
 }
 # Kubernetes sets these in every pod for a Service called "reaper" or "reaper-…". They are not settings.
 _SERVICE_LINK = re.compile(
@@ -72,7 +78,8 @@ def from_environment(environ: Mapping[str, str]) -> tuple[Layer, Layer]:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    """A line for each `REAPER_` variable that is not a setting."""
+    """A line for each `REAPER_` variable that is not a setting, and for each of protea's that is not one of its two."""
+    yield from _unknown_protea_variables(environ)
     valid = {*_VARIABLES, CONFIG_VARIABLE}
     for name, value in environ.items():
         if not name.startswith(_PREFIX) or name in valid or not value.strip():
@@ -82,6 +89,16 @@ def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
             # Compared without the prefix, which makes any two of the names look alike.
             near = nearest(name.removeprefix(_PREFIX), (other.removeprefix(_PREFIX) for other in valid))
             yield f"{name}: unknown variable{did_you_mean(f'{_PREFIX}{near}' if near else '', valid)}"
+
+
+def _unknown_protea_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    for name, value in environ.items():
+        # Protea itself reads them in any case.
+        if not name.upper().startswith(_PROTEA_PREFIX) or name in _PROTEA_VARIABLES or not value.strip():
+            continue
+        near = nearest(name[len(_PROTEA_PREFIX) :], _PROTEA_PARTS)
+        hint = f"{_PROTEA_PREFIX}{_PROTEA_PARTS[near]}" if near else ""
+        yield f"{name}: unknown variable{did_you_mean(hint, _PROTEA_VARIABLES)}"
 
 
 def from_systemd(environ: Mapping[str, str], credentials: Credentials) -> Layer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reaper.config import load
-from tests.config.support import URL, problem, problems, write
+from tests.config.support import PROTEA_STALL, PROTEA_TIMEOUT, URL, problem, problems, write
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,26 @@ def test_unknown_name_is_refused_with_the_nearest_name() -> None:
         "REAPER_GIBBERISH: unknown variable; expected one of: REAPER_ACTION, REAPER_BATCH_SIZE, "
         in problems({"REAPER_GIBBERISH": "1"})[0]
     )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("PROTEA_TUNING__WORKER__REAPER_TIMOUT", PROTEA_TIMEOUT),
+        ("PROTEA_TUNING__WORKER__REAPER_TIMEOUT_SECONDS", PROTEA_TIMEOUT),
+        ("PROTEA_TUNING__WORKER__REAPER_STAL_SECONDS", PROTEA_STALL),
+        ("PROTEA_TUNING__WORKER__REAPER_STALL", PROTEA_STALL),
+        (PROTEA_STALL.lower(), PROTEA_STALL),
+    ],
+)
+def test_wrong_name_of_a_protea_variable_is_refused_with_the_nearest_name(wrong: str, right: str) -> None:
+    assert problem({wrong: "3600"}) == f"{wrong}: unknown variable; did you mean {right!r}?"
+
+
+def test_protea_variable_that_is_near_no_other_is_refused_with_all_names() -> None:
+    wrong = "PROTEA_TUNING__WORKER__REAPER_INTERVAL"
+    assert problem({wrong: "60"}) == f"{wrong}: unknown variable; expected one of: {PROTEA_TIMEOUT}, {PROTEA_STALL}"
+    assert load({}, {wrong: " "}).interval_seconds == 60
 
 
 def test_setting_has_one_spelling() -> None:
