@@ -8,6 +8,7 @@ from reaper.check import Level
 from reaper.profile import Insert
 from reaper.source.spelling_decision import SAMPLE_ROWS
 from tests.support.checks import execute, only_problem, problems, profile_with_fix, protea_with, run_check
+from tests.support.commands import PROJECT
 
 
 def renamed_labels(*, prefix: str) -> list[str]:
@@ -43,6 +44,14 @@ def test_labels_that_differ_by_more_than_case_are_corrected(database: str) -> No
         'fence.again = ["IS_QUEUED"]'
     }
     assert problems(run_check(database, profile=profile_with_fix(running.fix))) == []
+
+
+def test_example_for_capitals_in_the_configuration_file_is_complete(database: str) -> None:
+    text = (PROJECT / "config" / "reaper.toml").read_text()
+    example = text[text.index("#   [profiles.protea-capitals]") :].replace("#   ", "")
+    labels = ("queued", "running", "succeeded", "failed", "cancelled")
+    rename = [f"ALTER TYPE job_status RENAME VALUE '{label}' TO '{label.upper()}'" for label in labels]
+    assert problems(run_check(database, *rename, profile=profile_with_fix(example, "protea-capitals"))) == []
 
 
 def test_wrong_label_in_an_inserted_row_is_corrected(database: str) -> None:
