@@ -1,11 +1,13 @@
-"""Two endpoints with the payloads of job systems' own ones: their clients can be pointed at the reaper."""
+"""Endpoints with the addresses and payloads of job systems' own ones: their clients can be pointed at the reaper."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Path, Request
-from pydantic import Field
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import RedirectResponse
+from pydantic import BeforeValidator, Field
 
 from reaper.model import SweepReport
 from reaper.operations.execution_cleanup import MAX_MINUTES
@@ -13,6 +15,7 @@ from reaper.operations.guards import GuardPasses
 from reaper.sweep.summary import sweep_totals
 from reaper.web.api.dependencies import Audited, Service, changing_router
 from reaper.web.api.errors import Ambiguous, problems
+from reaper.web.api.jobs import JobsParameters
 from reaper.web.api.schemas import WHOLE, Census, Mirror, Model, SourceName, census_of, mirrors
 from reaper.web.clear_in_background import BackgroundClear, ClearTasks, Stage
 from reaper.web.service import AdminService
@@ -123,6 +126,29 @@ class ClearTask(Model):
     status: Stage
     result: ClearResult | None
     error: str | None
+
+
+class RunningJobsParameters(JobsParameters):
+    """Which of the running jobs, in the words of protea's own address."""
+
+    status: Annotated[
+        Literal["running"] | None,
+        BeforeValidator(str.lower),
+        Field(description="Only running jobs are listed, so this changes nothing."),
+    ] = None
+
+
+@reading.get(
+    "/jobs",
+    summary="Leads to the running jobs",
+    status_code=307,
+    response_class=RedirectResponse,
+    responses={307: {"description": "They are at `/api/jobs`, with the same parameters."}},
+)
+async def running_jobs(parameters: Annotated[RunningJobsParameters, Query()]) -> str:
+    """`GET /jobs?status=running` is protea's own address for them."""
+    query = urlencode(parameters.model_dump(exclude_unset=True, exclude={"status"}))
+    return f"/api/jobs?{query}" if query else "/api/jobs"
 
 
 @ending.post(

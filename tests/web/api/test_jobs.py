@@ -67,6 +67,37 @@ def test_wrong_query_parameter_is_answered_with_its_name(daemon: ApiDaemon, quer
     assert said in answer.detail
 
 
+@pytest.mark.parametrize(
+    ("asked", "place"),
+    [
+        ("/jobs?status=running", "/api/jobs"),
+        ("/jobs?status=RUNNING", "/api/jobs"),
+        ("/jobs", "/api/jobs"),
+        ("/jobs?status=running&verdict=stale&kind=a%26b&limit=7", "/api/jobs?verdict=stale&kind=a%26b&limit=7"),
+    ],
+)
+def test_address_of_proteas_document_leads_to_the_running_jobs(daemon: ApiDaemon, asked: str, place: str) -> None:
+    answer = daemon.api.get(asked)
+    assert (answer.status, answer.headers["location"]) == (307, place)
+    assert daemon.api.get(place).status == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("status=failed", "query status: "),
+        ("stauts=running", "did you mean 'status'?"),
+        ("limit=0", "query limit: "),
+    ],
+)
+def test_other_parameters_at_the_address_of_proteas_document_are_refused(
+    daemon: ApiDaemon, query: str, said: str
+) -> None:
+    answer = daemon.api.get(f"/jobs?{query}")
+    assert answer.status == 422
+    assert said in answer.detail
+
+
 def test_job_is_explained_running_or_not(daemon: ApiDaemon, protea: Protea) -> None:
     job = protea.stale()
     running = daemon.api.job(job).json
