@@ -46,6 +46,25 @@ need_to_write() {
     die 1 "$1 cannot be written by $(id -un): $owned belongs to $(stat -c %U "$owned")"
 }
 
+# is_hidden PATH: whether a folder above it keeps the current user from seeing whether it exists.
+is_hidden() {
+    local above=$1
+    while [[ ! -e $above && ! -L $above ]]; do above=${above%/*}; done
+    if [[ $above == "$1" ]]; then return 1; fi
+    [[ -d $above && ! -x $above ]]
+}
+
+# require_readable PATH...: exits when one of them may exist and cannot be read; the message names the owner.
+require_readable() {
+    local path owned
+    for path; do
+        if ! is_hidden "$path" && [[ ! -e $path && ! -L $path || -r $path ]]; then continue; fi
+        owned=$path
+        while [[ ! -e $owned && $owned != / ]]; do owned=${owned%/*}; done
+        die 1 "no permission: $(id -un) cannot read $path ($owned belongs to $(stat -c %U "$owned"))"
+    done
+}
+
 # prepare_venv PURPOSE PIP-ARGUMENT...: makes .venv and installs into it. Does nothing when it is up to date.
 prepare_venv() {
     local purpose=$1 stamp output
@@ -64,7 +83,7 @@ prepare_venv() {
         make_venv "$root/.venv"
         printf '%s\n' "$root" >"$root/.venv/made-in"
     fi
-    say "Installing ..."
+    say "Installing the program and what it needs into .venv, with pip ..."
     output=$(cd "$root" && "$venv_python" -m pip install --quiet 'pip>=25.1' 2>&1 &&
         "$venv_python" -m pip install --quiet "$@" 2>&1) || die 1 "pip failed: $output"
     printf '%s\n' "$stamp" >"$root/.venv/made-for-$purpose"
@@ -75,6 +94,7 @@ prepare_venv() {
 install_packages() {
     local policy=/usr/sbin/policy-rc.d created='' status=0
     [[ $EUID -eq 0 ]] && command -v apt-get >/dev/null || return 1
+    say "Installing on this machine, with apt-get: $* ..."
     if [[ ! -e $policy ]]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && created=yes
     fi

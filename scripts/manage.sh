@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
 # Installs, starts, stops and shows a daemon that runs from this folder. `manage.sh help` lists the commands.
 set -euo pipefail
+# Data, log, token and program are for the user alone who starts the daemon.
+umask 077
 
 unset CDPATH  # otherwise `cd` may go to another folder and print its path
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # shellcheck source=scripts/lib.sh
 source "$root/scripts/lib.sh"
+# shellcheck source=scripts/manager/daemon.sh
+source "$root/scripts/manager/daemon.sh"
+# shellcheck source=scripts/manager/status.sh
+source "$root/scripts/manager/status.sh"
 
 readonly name=worker-reaper
 readonly pid_file="$root/logs/$name.pid"
@@ -20,66 +26,47 @@ usage: manage.sh COMMAND
 
   start          install if needed; start the daemon (and, with no database configured, a private PostgreSQL)
   stop           stop what "start" started, and wait until it has ended
-  restart        stop, then start
-  status         what runs; exit status 3 when something that should run does not
+  restart        stop and start the daemon; a private PostgreSQL goes on running
+  status         what runs, and how it is; exit status 3 when something that should run does not, or cannot do its work
   logs [NAME]    the end of a log: reaper (default) or postgresql; with -f, follow it
   demo           a minute-long demonstration: workers work, crash, hang and finish late
 TEXT
 }
 
-# --- processes ----------------------------------------------------------------------------------------------
-
-# Prints an identity that no other process with this pid has: pid, start time, and the boot it is counted from.
-identity() { # identity PID
-    local stat fields
-    stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
-    # The command's name is in parentheses and may itself contain blanks and parentheses.
-    read -ra fields <<<"${stat##*) }"
-    [[ ${fields[0]} != Z ]] || return 1
-    printf '%s %s %s\n' "$1" "${fields[19]}" "$(cat /proc/sys/kernel/random/boot_id)"
-}
-
-# Sets `pid` to the process of the daemon; fails when the daemon that `start` started has ended.
-find_daemon() {
-    local recorded
-    pid=''
-    recorded=$(cat "$pid_file" 2>/dev/null) || return 1
-    [[ ${recorded%% *} =~ ^[0-9]+$ && $(identity "${recorded%% *}") == "$recorded" ]] || return 1
-    pid=${recorded%% *}
-}
-
-drop_stale_pid_file() {
-    if [[ -e $pid_file ]]; then
-        say "$name: the pid file is stale (process $(cut -d' ' -f1 "$pid_file") is not the daemon); removed"
-        rm -f "$pid_file"
-    fi
-}
-
-wait_for_end() { # wait_for_end SECONDS
-    local deadline=$((SECONDS + $1))
-    while find_daemon; do
-        ((SECONDS < deadline)) || return 1
-        sleep 0.1
-    done
-}
-
 # --- configuration ------------------------------------------------------------------------------------------
 
-# Sets `database` (configured or embedded), `http` (host:port, empty when off), `log`, and `token` and `state_dir` (empty
-# when not configured).
+# Sets `database` (none: none is configured; private: that of the private PostgreSQL is; else configured), `http`
+# (host:port, empty when off), `page`, `log`, and `token` and `state_dir` (empty when not configured).
 read_settings() {
     local settings key value
-    settings=$(cd "$root" && "$venv_python" scripts/probe.py settings) || return
-    database='' http='' token='' state_dir='' log="$root/logs/$name.log"
-    while IFS='=' read -r key value; do
-        case $key in
-        database) database=$value ;;
-        http) http=$value ;;
-        token_file) token=$value ;;
-        state_dir) state_dir=$value ;;
-        log_file) [[ -z $value ]] || log=$value ;;
-        esac
-    done <<<"$settings"
+    settings=$(cd "$root" && "$venv_python" scripts/probe.py settings "$data") || return
+    clear_settings
+    while IFS='=' read -r key value; do use_setting "$key" "$value"; done <<<"$settings"
+}
+
+# Sets the same from what the running daemon was started with, which may differ. A daemon that an earlier version
+# started has not written it down.
+read_settings_of_daemon() {
+    local key value
+    if (($(wc -l <"$pid_file") < 2)); then
+        read_settings || exit
+        return
+    fi
+    clear_settings
+    while IFS='=' read -r key value; do use_setting "$key" "$value"; done < <(tail -n +2 "$pid_file")
+}
+
+clear_settings() { database='' http='' page='' token='' state_dir='' log="$root/logs/$name.log"; }
+
+use_setting() { # use_setting KEY VALUE
+    case $1 in
+    database) database=$2 ;;
+    http) http=$2 ;;
+    page) page=$2 ;;
+    token_file) token=$2 ;;
+    state_dir) state_dir=$2 ;;
+    log_file) [[ -z $2 ]] || log=$2 ;;
+    esac
 }
 
 probe() { "$venv_python" "$root/scripts/probe.py" "$@"; }
@@ -101,6 +88,9 @@ make_absolute() { # make_absolute VARIABLE...
 
 start() {
     if find_daemon; then
+        venv_python="$root/.venv/bin/python"
+        read_settings_of_daemon
+        if uses_postgresql && ! embedded status >/dev/null; then start_postgresql; fi
         say "$name: already running (pid $pid)"
         return
     fi
@@ -108,89 +98,57 @@ start() {
     prepare_venv run -e '.[embedded]'
     read_settings || exit
     [[ -z $http ]] || probe free "$http" || exit
-    if [[ $database == embedded ]]; then
-        REAPER_DATABASE_URL=$(embedded start) || exit
-        export REAPER_DATABASE_URL
-        say "postgresql: running, private, as no database is configured; the reaper command finds it after"
-        say "  export REAPER_DATABASE_URL='$REAPER_DATABASE_URL'"
-    fi
+    if uses_postgresql; then start_postgresql; fi
     set_default_token_and_state
     launch
     wait_until_live
     say "$name: running (pid $pid)"
+    if [[ -n $page ]]; then say "page: $page"; fi
+}
+
+# Whether the daemon uses the private PostgreSQL of this folder: no other database is configured, or this one is.
+uses_postgresql() { [[ $database == none || $database == private ]]; }
+
+# Starts the private PostgreSQL if it does not run, and makes it the daemon's database if none is configured.
+start_postgresql() {
+    local url
+    # It says what it makes on this machine before it does so.
+    url=$(embedded start) || exit
+    if [[ $database == private ]]; then
+        say "postgresql: running, private"
+        return
+    fi
+    export REAPER_DATABASE_URL=$url
+    say "postgresql: running, private, as no database is configured; the reaper command finds it after"
+    say "  export REAPER_DATABASE_URL='$url'"
 }
 
 # Without a token the HTTP API is read-only; without a state directory a persistent halt is lost at a restart.
 set_default_token_and_state() {
+    make_private "$root/.data"
     if [[ -z $token && -n $http ]]; then
+        say "http: changes need the token in $own_token"
         make_token
         export REAPER_HTTP_TOKEN_FILE="$own_token"
-        say "http: changes need the token in $own_token"
     fi
     if [[ -z $state_dir ]]; then export REAPER_STATE_DIR="$own_state"; fi
+}
+
+# An earlier version made these under the umask of the caller.
+make_private() { # make_private PATH
+    if [[ -O $1 ]]; then chmod go-rw "$1"; fi
 }
 
 make_token() {
     mkdir -p "${own_token%/*}"
     [[ ! -s $own_token ]] || return 0
-    # Written completely or not at all, and readable by the owner only.
-    (umask 077 && "$venv_python" -c 'import secrets; print(secrets.token_hex(32))' >"$own_token.new") || exit
+    # Written completely or not at all.
+    "$venv_python" -c 'import secrets; print(secrets.token_hex(32))' >"$own_token.new" || exit
     mv "$own_token.new" "$own_token"
 }
 
-launch() {
-    cd "$root"
-    # Output before the log is open goes to the log file too. The daemon does not inherit the lock (descriptor 9).
-    REAPER_LOG_FILE=$log setsid "$venv_python" -m reaper run </dev/null >>"$log" 2>&1 9>&- &
-    child=$!
-    identity "$child" >"$pid_file" || report_failed_start
-    disown -h "$child"
-}
-
-wait_until_live() {
-    local deadline=$((SECONDS + timeout_seconds)) settle_deadline=$((SECONDS + 2))
-    while find_daemon; do
-        # With HTTP off the daemon cannot be asked: it counts as live if it has not ended after two seconds.
-        if [[ -n $http ]] && probe live "$http"; then return; fi
-        if [[ -z $http ]] && ((SECONDS > settle_deadline)); then return; fi
-        if ((SECONDS >= deadline)); then
-            end_daemon
-            tail -n 10 "$log" >&2
-            die 1 "$name did not answer on http://$http/live within $timeout_seconds seconds; stopped it again"
-        fi
-        sleep 0.2
-    done
-    report_failed_start
-}
-
-# The daemon ended at once: prints the end of its log, and exits with its exit status.
-report_failed_start() {
-    local status=0
-    wait "$child" || status=$?
-    rm -f "$pid_file"
-    tail -n 10 "$log" >&2
-    ((status != 0)) || status=1
-    die "$status" "$name ended at once (exit status $status); the end of its log is above; the log is $log"
-}
-
-end_daemon() {
-    kill -TERM "$pid" 2>/dev/null || true
-    if ! wait_for_end "$timeout_seconds"; then
-        say "$name: did not end within $timeout_seconds seconds of SIGTERM; killed"
-        kill -KILL "$pid" 2>/dev/null || true
-        wait_for_end "$timeout_seconds" || die 1 "$name (pid $pid) does not end"
-    fi
-    rm -f "$pid_file"
-}
-
 stop() {
-    if find_daemon; then
-        end_daemon
-        say "$name: stopped"
-    else
-        drop_stale_pid_file
-        say "$name: not running"
-    fi
+    stop_daemon
     venv_python="$root/.venv/bin/python"
     if [[ -x $venv_python ]] && embedded status >/dev/null; then
         embedded stop
@@ -198,38 +156,19 @@ stop() {
     fi
 }
 
-row() { printf '%-14s %8s %10s  %-14s %s\n' "$@"; }
-
-memory_of() { awk '/^VmRSS:/ { printf "%.0f MiB", $2 / 1024 }' "/proc/$1/status" 2>/dev/null || true; }
-
-status() {
-    local result=0 state=running last='' server=''
-    venv_python="$root/.venv/bin/python"
-    row NAME PID MEMORY STATE 'LAST SUCCESSFUL SWEEP'
-    if [[ ! -x $venv_python ]]; then
-        row "$name" - - 'not installed' -
-        return 3
-    fi
-    read_settings || exit
+stop_daemon() {
     if find_daemon; then
-        if [[ -n $http ]]; then
-            last=$(probe last-sweep "$http") && state=$(probe supervisor "$http") || state='no answer'
-        fi
-        row "$name" "$pid" "$(memory_of "$pid")" "$state" "${last:--}"
-        # A halted daemon runs as intended: not an error.
-        [[ $state == running || $state == halted ]] || result=3
+        end_daemon
+        say "$name: stopped"
     else
-        [[ ! -e $pid_file ]] && state=stopped || state=dead
-        row "$name" - - "$state" -
-        result=3
+        drop_stale_pid_file
+        say "$name: not running"
     fi
-    if server=$(embedded status); then
-        row postgresql "$server" "$(memory_of "$server")" running -
-    elif [[ $database == embedded ]]; then
-        row postgresql - - stopped -
-        result=3
-    fi
-    return "$result"
+}
+
+restart() {
+    stop_daemon
+    start
 }
 
 logs() {
@@ -241,10 +180,14 @@ logs() {
         esac
     done
     venv_python="$root/.venv/bin/python"
+    require_readable "$venv_python" "$pid_file"
     case $log_name in
     reaper | "$name")
         file="$root/logs/$name.log"
-        if [[ -x $venv_python ]] && read_settings 2>/dev/null; then file=$log; fi
+        if [[ -x $venv_python ]] && read_settings 2>/dev/null; then
+            if find_daemon; then read_settings_of_daemon; fi
+            file=$log
+        fi
         ;;
     postgresql | postgres)
         [[ -x $venv_python ]] || die 1 "nothing is installed yet: run manage.sh start"
@@ -252,7 +195,8 @@ logs() {
         ;;
     *) die 2 "there is no log '$log_name'; expected one of: reaper, postgresql" ;;
     esac
-    [[ -r $file ]] || die 1 "$file: nothing has been logged yet"
+    require_readable "$file"
+    [[ -e $file ]] || die 1 "$file: nothing has been logged yet"
     exec tail -n 100 ${follow:+-F} "$file"
 }
 
@@ -273,14 +217,9 @@ command=${1:-help}
 shift $(($# > 0))
 make_absolute REAPER_CONFIG REAPER_DATABASE_URL_FILE REAPER_BROKER_URL_FILE REAPER_HTTP_TOKEN_FILE REAPER_STATE_DIR
 case $command in
-start | stop)
+start | stop | restart)
     lock
     "$command"
-    ;;
-restart)
-    lock
-    stop
-    start
     ;;
 status | logs | demo) "$command" "$@" ;;
 help | -h | --help) usage ;;

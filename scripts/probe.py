@@ -1,11 +1,12 @@
 """Helper of manage.sh: reads the settings in force and queries the daemon over HTTP.
 
-probe.py settings               print database=, http=, log_file=, token_file= and state_dir=, one per line; exit
-                                status 78 when the configuration is wrong
-probe.py free HOST:PORT         exit status 0 if the daemon could listen on this address
-probe.py live HOST:PORT         exit status 0 if the daemon answers on /live
-probe.py last-sweep HOST:PORT   print when each source was last swept successfully
-probe.py supervisor HOST:PORT   print running, halted or finished; exit status 1 if the daemon does not answer
+probe.py settings DATA      print database=, http=, page=, log_file=, token_file= and state_dir=, one per line; exit
+                            status 78 when the configuration is wrong. DATA is the directory of the private PostgreSQL
+probe.py free HOST:PORT     exit status 0 if the daemon could listen on this address
+probe.py live HOST:PORT     exit status 0 if the daemon answers on /live
+probe.py status HOST:PORT   print the daemon's state, when each source was last swept successfully, and then a line for
+                            each thing worth knowing; exit status 3 if the daemon cannot do its work, 1 if it does not
+                            answer
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import json
 import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from reaper.config import reachable_host
 
@@ -26,11 +29,19 @@ _LAST_SUCCESS = re.compile(
 _STANDBY = re.compile(
     r'^reaper_sweeps_total\{outcome="standby",source="(?P<source>[^"]*)"\} (?!0\.0$)\S+$', re.MULTILINE
 )
+_DATABASE_UP = re.compile(r'^reaper_database_up\{source="(?P<source>[^"]*)"\} (?P<value>\S+)$', re.MULTILINE)
+_BREAKER_OPEN = re.compile(r'^reaper_breaker_open\{source="(?P<source>[^"]*)"\} (?P<value>\S+)$', re.MULTILINE)
+_NEGATIVE = 3
+_MOST_LISTED = 10
+# What a source that has just been started says, and a halt, are no trouble.
+_NO_TROUBLE = ("no sweep has ended yet", "no sweep has succeeded yet", "halted by ")
+_HALTED_BY = "halted by "
 
 
-def settings() -> int:
+def settings(data: str) -> int:
     # Imported here, because the other commands run often and do not need it.
     from reaper.config import load
+    from reaper.dev.postgres import PrivatePostgreSQL
     from reaper.errors import ConfigError
 
     try:
@@ -38,8 +49,11 @@ def settings() -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 78
-    print(f"database={'configured' if config.sources else 'embedded'}")
+    private = PrivatePostgreSQL(Path(data))
+    urls = [source.database_url.get_secret_value() for source in config.sources.values()]
+    print(f"database={('private' if any(map(private.serves, urls)) else 'configured') if urls else 'none'}")
     print(f"http={f'{config.http_host}:{config.http_port}' if config.http_port else ''}")
+    print(f"page={_page(config.http_host, config.http_port) if config.http_port else ''}")
     for name, path in (
         ("log_file", config.log_file),
         ("token_file", config.http_token_file),
@@ -66,28 +80,68 @@ def live(address: str) -> int:
     return 0 if _get(address, "/live") is not None else 1
 
 
-def last_sweep(address: str) -> int:
-    metrics = _get(address, "/metrics")
-    if metrics is None:
+def status(address: str) -> int:
+    answer, metrics = _get(address, "/api/health"), _get(address, "/metrics")
+    if answer is None or metrics is None:
         return 1
+    health = json.loads(answer)
+    troubles = dict(_troubles(health))
+    print(_state(health, troubles))
+    print(_last_sweeps(metrics))
+    for line in _details(health, metrics, troubles):
+        print(line)
+    return _NEGATIVE if troubles or health["state"] not in ("RUNNING", "HALTED") else 0
+
+
+def _troubles(health: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """The sources that are not swept as they should be, and why."""
+    for name, source in health["sources"].items():
+        troubles = [problem for problem in source["problems"] if not problem.startswith(_NO_TROUBLE)]
+        if troubles:
+            yield name, troubles
+
+
+def _state(health: Mapping[str, Any], troubles: Mapping[str, list[str]]) -> str:
+    state = str(health["state"] or "no schedule").lower()
+    return "failing" if state == "running" and troubles else state
+
+
+def _last_sweeps(metrics: str) -> str:
     last_success = {match["source"]: float(match["at"]) for match in _LAST_SUCCESS.finditer(metrics)}
     standby = dict.fromkeys((match["source"] for match in _STANDBY.finditer(metrics)), "stands by")
     texts = {
         source: f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC" if at else standby.get(source, "never")
         for source, at in last_success.items()
     }
-    print(
-        ", ".join(texts.values() if len(texts) == 1 else (f"{source}: {at}" for source, at in texts.items())) or "never"
-    )
-    return 0
+    if len(texts) > 1:
+        return ", ".join(f"{source}: {at}" for source, at in texts.items())
+    return next(iter(texts.values()), "never")
 
 
-def supervisor(address: str) -> int:
-    state = _get(address, "/api/supervisor/state")
-    if state is None:
-        return 1
-    print(json.loads(state)["state"].lower())
-    return 0
+def _details(health: Mapping[str, Any], metrics: str, troubles: Mapping[str, list[str]]) -> Iterator[str]:
+    """The halt; each source in trouble, and why; of the other sources their database and breaker."""
+    problems = [problem for source in health["sources"].values() for problem in source["problems"]]
+    halted = next((problem for problem in problems if problem.startswith(_HALTED_BY)), None)
+    if halted is not None:
+        yield f"halt: {halted}; no job is ended until `reaper restart`"
+    for name, listed in troubles.items():
+        yield f"{name}: {'; '.join(listed)}"
+    up = {match["source"]: float(match["value"]) for match in _DATABASE_UP.finditer(metrics)}
+    opened = {match["source"]: float(match["value"]) for match in _BREAKER_OPEN.finditer(metrics)}
+    others = [name for name in health["sources"] if name not in troubles]
+    for name in others[:_MOST_LISTED]:
+        # NaN, and so neither, before the first sweep.
+        database = {1.0: "up", 0.0: "away"}.get(up.get(name, -1.0), "not reached yet")
+        yield f"{name}: database {database}, breaker {'open' if opened.get(name) else 'closed'}"
+    if len(others) > _MOST_LISTED:
+        yield f"... and {len(others) - _MOST_LISTED} more sources without trouble"
+    for problem in health["refused_configuration"]:
+        yield f"the configuration of the last reload was refused: {problem}"
+
+
+def _page(host: str, port: int) -> str:
+    reached = reachable_host(host)
+    return f"http://{f'[{reached}]' if ':' in reached else reached}:{port}/"
 
 
 def _get(address: str, path: str) -> str | None:
@@ -114,8 +168,7 @@ _COMMANDS: dict[str, Callable[..., int]] = {
     "settings": settings,
     "free": free,
     "live": live,
-    "last-sweep": last_sweep,
-    "supervisor": supervisor,
+    "status": status,
 }
 
 if __name__ == "__main__":

@@ -85,6 +85,33 @@ def test_root_can_run_a_server_from_a_folder_that_only_root_can_read(folder: Pat
         os.umask(before)
 
 
+@as_root
+def test_system_user_is_made_by_a_start_and_by_nothing_else(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binaries, "SYSTEM_USER", "reaper-test-nobody")
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 1, "", "not here")
+
+    server = PrivatePostgreSQL(folder / "pg")
+    assert server.pid is None
+    server.stop()
+    assert next(server.new_things()).startswith("makes the system user ")
+    monkeypatch.setattr("reaper.dev.postgres.binaries.subprocess.run", run)
+    with pytest.raises(PrivatePostgreSQLError, match="cannot make the user reaper-test-nobody: not here"):
+        server.start()
+    assert ran == [[*binaries._ADD_USER, "reaper-test-nobody"]]
+    assert not server.directory.exists()
+
+
+def test_server_knows_the_urls_of_its_databases(folder: Path) -> None:
+    server = PrivatePostgreSQL(folder / "pg")
+    assert server.serves(server.url_of("protea")) and server.serves(server.url_of("another"))
+    assert not server.serves("postgresql+psycopg://db.example/protea")
+    assert not server.serves(PrivatePostgreSQL(folder / "other").url_of("protea"))
+
+
 def test_starting_twice_keeps_the_server_and_stopping_twice_is_fine(folder: Path) -> None:
     with PrivatePostgreSQL(folder / "pg") as first:
         pid = first.pid
@@ -119,7 +146,8 @@ def test_server_outlives_the_process_that_started_it(folder: Path) -> None:
 
     started = embedded("start")
     try:
-        assert (started.returncode, started.stderr) == (0, "")
+        assert started.returncode == 0
+        assert started.stderr == f"postgresql: makes a private server in {folder / 'first run'}\n"
         url = started.stdout.strip()
         assert embedded("url").stdout.strip() == url
         assert value(url, "SELECT count(*) FROM job_event") == 0

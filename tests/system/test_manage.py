@@ -13,9 +13,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from reaper.dev.postgres import PrivatePostgreSQL
+from reaper.dev.postgres import PrivatePostgreSQL, libpq
 from tests.support.waiting import wait_until
 
 PROJECT = Path(__file__).parents[2]
@@ -96,7 +97,8 @@ def test_manage_script_starts_reports_restarts_and_stops(clone: Clone) -> None:
     status, said = clone.manage("start")
     assert status == 0, said
     first = clone.pid
-    assert f"worker-reaper: running (pid {first})" in said
+    assert f"worker-reaper: running (pid {first})\npage: http://127.0.0.1:{clone.port}/\n" in said
+    assert f"postgresql: makes a private server in {clone.database.directory}\n" in said
     assert clone.database.pid is not None
 
     [export] = [line for line in said.splitlines() if "export" in line]
@@ -109,14 +111,17 @@ def test_manage_script_starts_reports_restarts_and_stops(clone: Clone) -> None:
     wait_until(lambda: "UTC" in clone.manage("status")[1], "the daemon reports a sweep")
     status, said = clone.manage("status")
     assert status == 0, said
-    reaper, postgresql = said.splitlines()[1:]
+    reaper, postgresql, page, *details = said.splitlines()[1:]
     assert reaper.split()[:2] == ["worker-reaper", str(first)]
     assert {"MiB", "running", "UTC"} <= set(reaper.split()), reaper
     assert postgresql.split()[:2] == ["postgresql", str(clone.database.pid)]
+    assert (page, details) == (f"page: http://127.0.0.1:{clone.port}/", ["default: database up, breaker closed"])
 
+    server = clone.database.pid
     status, said = clone.manage("restart")
     assert status == 0, said
     assert clone.pid != first
+    assert clone.database.pid == server
 
     status, said = clone.manage("stop")
     assert (status, said) == (0, "worker-reaper: stopped\npostgresql: stopped\n")
@@ -129,10 +134,99 @@ def test_manage_script_starts_reports_restarts_and_stops(clone: Clone) -> None:
     assert said == "".join((clone.root / "logs" / "worker-reaper.log").read_text().splitlines(keepends=True)[-100:])
 
 
+def test_private_postgresql_is_started_with_its_printed_url_exported_and_a_restart_leaves_it_running(
+    clone: Clone,
+) -> None:
+    exported = {"REAPER_DATABASE_URL": clone.database.url_of("protea")}
+    status, said = clone.manage("start", **exported)
+    assert status == 0, said
+    assert "postgresql: running, private\n" in said and "export" not in said
+    server = clone.database.pid
+    assert server is not None
+    status, said = clone.manage("restart", **exported)
+    assert (status, clone.database.pid) == (0, server), said
+    assert clone.manage("status", **exported)[0] == 0
+    # Another shell, without the variable, gets the same answer.
+    assert clone.manage("status")[0] == 0
+
+    clone.database.stop()
+    status, said = clone.manage("status", **exported)
+    assert (status, "postgresql" in said and "stopped" in said) == (3, True), said
+    status, said = clone.manage("start")
+    assert status == 0, said
+    assert "already running" in said and clone.database.pid not in (None, server)
+
+
+def test_status_asks_the_daemon_at_the_address_that_it_was_started_with(clone: Clone) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        other = str(probe.getsockname()[1])
+    (clone.root / "other.log").touch()
+    given = {"REAPER_HTTP_PORT": other, "REAPER_LOG_FILE": str(clone.root / "other.log")}
+    assert clone.manage("start", **given)[0] == 0
+    status, said = clone.manage("status")
+    assert status == 0, said
+    assert f"page: http://127.0.0.1:{other}/" in said and "running" in said.splitlines()[1]
+    assert "Reaper starts." in clone.manage("logs")[1]
+
+
+def test_status_of_a_daemon_that_an_earlier_version_started_goes_by_the_settings_in_force(clone: Clone) -> None:
+    assert clone.manage("start")[0] == 0
+    clone.pid_file.write_text(clone.pid_file.read_text().splitlines(keepends=True)[0])
+    status, said = clone.manage("status")
+    assert status == 0 and "running" in said.splitlines()[1], said
+    assert "already running" in clone.manage("start")[1]
+
+
+def test_status_shows_an_open_breaker_and_fails(clone: Clone) -> None:
+    clone.database.start()
+    with psycopg.connect(libpq(clone.database.create_database("protea")), autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO job (operation, queue_name, status, started_at)"
+            " SELECT 'embed', 'q', 'running', now() - interval '9 h' FROM generate_series(1, 60)"
+        )
+    assert clone.manage("start", REAPER_RESTART_GRACE="0")[0] == 0
+    wait_until(lambda: "breaker open" in clone.manage("status")[1], "the open breaker is shown")
+    status, said = clone.manage("status")
+    assert status == 3
+    assert said.splitlines()[1].split()[4] == "failing"
+    assert "default: breaker open: nearly all running jobs fell silent at once" in said.splitlines()
+
+
+def test_files_are_private_whatever_the_umask(clone: Clone) -> None:
+    (clone.root / "logs" / "worker-reaper.log").touch(0o666)
+    before = os.umask(0)
+    try:
+        assert clone.manage("start")[0] == 0
+    finally:
+        os.umask(before)
+    made = [path for name in (".data", "logs") for path in (clone.root / name).rglob("*")]
+    assert {path.name for path in made} >= {"http-token", "memory.sqlite3", "worker-reaper.log", "worker-reaper.pid"}
+    loose = [path for path in made if not path.is_socket() and path.stat().st_mode & 0o077]
+    assert loose == []
+    assert (clone.root / ".data").stat().st_mode & 0o066 == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("command", [["status"], ["logs"]])
+@pytest.mark.parametrize("closed", [".venv", "logs"])
+def test_another_user_is_refused_for_want_of_permission(clone: Clone, closed: str, command: list[str]) -> None:
+    assert clone.manage("stop")[0] == 0
+    clone.note(os.getpid(), start_time_of(os.getpid()))
+    (clone.root / closed).chmod(0o700)
+    words = ["bash", str(clone.root / "scripts" / "manage.sh"), *command]
+    ended = subprocess.run(words, capture_output=True, text=True, cwd="/", user=65534, group=65534, extra_groups=())
+    clone.pid_file.unlink()
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("manage.sh: no permission: nobody cannot read ")
+    assert ended.stderr.endswith(f"({clone.root / closed} belongs to root)\n")
+
+
 def test_two_starts_at_once_start_one_daemon(clone: Clone) -> None:
     starts = [clone.begin("start"), clone.begin("start")]
-    said = sorted(start.communicate(timeout=120)[0].splitlines()[-1] for start in starts)
+    lines = [line for start in starts for line in start.communicate(timeout=120)[0].splitlines()]
     assert [start.returncode for start in starts] == [0, 0]
+    said = sorted(line for line in lines if line.startswith("worker-reaper:"))
     assert said == [f"worker-reaper: {state} (pid {clone.pid})" for state in ("already running", "running")]
 
 
@@ -194,10 +288,11 @@ def test_configured_database_is_used_and_no_other_is_started(clone: Clone) -> No
     assert status == 0, said
     assert "postgresql" not in said
     assert clone.database.pid is None
-    # Up, though its database is away; and no sweep has been a success.
-    status, said = clone.manage("status", REAPER_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nowhere")
-    assert status == 0, said
-    assert "never" in said
+    wait_until(lambda: "away" in clone.manage("status")[1], "the daemon says that its database is away")
+    status, said = clone.manage("status")
+    assert status == 3, said
+    assert said.splitlines()[1].split()[4:] == ["failing", "never"]
+    assert "default: database away: " in said.splitlines()[-1]
 
 
 def test_daemon_without_http_counts_as_up_when_it_stays_up(clone: Clone) -> None:
@@ -253,6 +348,7 @@ def test_start_makes_a_token_and_a_persistent_halt_survives_a_restart(clone: Clo
     subprocess.run(halt, env=own, cwd="/", check=True)
     status, said = clone.manage("status")
     assert (status, said.splitlines()[1].split()[4]) == (0, "halted"), said
+    assert "; no job is ended until `reaper restart`" in said
 
     status, said = clone.manage("restart")
     assert status == 0, said

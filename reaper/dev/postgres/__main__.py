@@ -18,10 +18,13 @@ def main(what: str, directory: Path) -> None:
     try:
         server = PrivatePostgreSQL(directory)
         if what == "start":
+            for new in server.new_things():
+                click.echo(f"postgresql: {new}", err=True)
             server.start()
             server.create_database(FIRST_RUN_DATABASE)
         elif what == "stop":
             server.stop()
+        pid = server.pid
     except ReaperError as error:
         raise click.ClickException(str(error)) from None
     if what in ("start", "url"):
@@ -29,8 +32,8 @@ def main(what: str, directory: Path) -> None:
     elif what == "log":
         click.echo(server.log)
     elif what == "status":
-        click.echo(server.pid or "stopped")
-        sys.exit(0 if server.pid else 3)
+        click.echo(pid or "stopped")
+        sys.exit(0 if pid else 3)
 
 
 if __name__ == "__main__":

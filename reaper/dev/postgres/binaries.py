@@ -21,6 +21,9 @@ from reaper.errors import ReaperError
 SYSTEM_USER = "pgserver"
 """The user of the server when root starts it: PostgreSQL refuses to run as root."""
 
+_OTHER_USER = 65534
+"""Stands for the system user until it exists: it, too, owns no file and is in no group."""
+
 _ADD_USER = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
 
 # Not the caller's environment: PGPORT, PGDATA or a preloaded library would change the server.
@@ -37,20 +40,31 @@ class Account:
 
     uid: int
     gid: int
+    exists: bool = True
 
     @classmethod
     def current(cls) -> Account:
-        """Creates the system user when root needs it for the first time."""
+        """Changes nothing: a system user that does not exist yet is one that may do what other users may."""
         if os.geteuid() != 0:
             return cls(os.geteuid(), os.getegid())
         try:
             user = pwd.getpwnam(SYSTEM_USER)
         except KeyError:
-            made = subprocess.run([*_ADD_USER, SYSTEM_USER], capture_output=True, text=True, check=False)  # noqa: S603
-            if made.returncode != 0:
-                raise PrivatePostgreSQLError(f"cannot make the user {SYSTEM_USER}: {made.stderr.strip()}") from None
-            user = pwd.getpwnam(SYSTEM_USER)
+            return cls(_OTHER_USER, _OTHER_USER, exists=False)
         return cls(user.pw_uid, user.pw_gid)
+
+    @classmethod
+    def create(cls) -> Account:
+        """Make the system user when root needs it for the first time."""
+        account = cls.current()
+        if account.exists:
+            return account
+        made = subprocess.run([*_ADD_USER, SYSTEM_USER], capture_output=True, text=True, check=False)  # noqa: S603
+        account = cls.current()
+        # Another process may have been faster.
+        if not account.exists:
+            raise PrivatePostgreSQLError(f"cannot make the user {SYSTEM_USER}: {made.stderr.strip()}")
+        return account
 
     @property
     def options(self) -> dict[str, Any]:

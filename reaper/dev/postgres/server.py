@@ -18,8 +18,16 @@ from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
+from sqlalchemy import make_url
 
-from reaper.dev.postgres.binaries import Account, PrivatePostgreSQLError, installed_programs, programs_for, version_of
+from reaper.dev.postgres.binaries import (
+    SYSTEM_USER,
+    Account,
+    PrivatePostgreSQLError,
+    installed_programs,
+    programs_for,
+    version_of,
+)
 
 FIRST_RUN_DATABASE = "protea"
 
@@ -44,7 +52,8 @@ class PrivatePostgreSQL:
 
     def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
         self._account = Account.current()
-        self.directory = _usable_directory(directory.expanduser().resolve(), self._account)
+        self._wanted_directory = directory.expanduser().resolve()
+        self.directory = _usable_directory(self._wanted_directory, self._account)
         self.settings = dict(settings or {})
 
     @property
@@ -67,18 +76,38 @@ class PrivatePostgreSQL:
 
     @property
     def pid(self) -> int | None:
-        """The id of the server's process; None when it does not run, also if another process has its old id."""
+        """The id of the server's process; None when it does not run, also if another process has its old id.
+
+        Raises PrivatePostgreSQLError when the current user may not see it.
+        """
+        file = self.data / "postmaster.pid"
         try:
-            pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
+            pid = int(file.read_text().split("\n", 1)[0])
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError, ValueError):
             return None
+        except PermissionError:
+            raise PrivatePostgreSQLError(f"no permission to read {file}") from None
         return pid if os.fsencode(self.data) in command else None
+
+    def serves(self, url: str) -> bool:
+        """Whether this SQLAlchemy URL is of a database of this server, whether or not the server runs."""
+        return make_url(url).query.get("host") == str(self._socket_folder)
+
+    def new_things(self) -> Iterator[str]:
+        """What the next start will make on this machine, in words."""
+        if not self._account.exists:
+            yield f"makes the system user {SYSTEM_USER}: PostgreSQL does not run as root"
+        if not self.data.exists():
+            yield f"makes a private server in {self.directory}"
+            if self.directory != self._wanted_directory:
+                yield f"does not use {self._wanted_directory}: the server's user cannot enter it"
 
     def start(self) -> None:
         """Create the data if there is none, start the server and wait until it answers. Nothing if it runs already."""
         if self.pid is not None:
             return
+        self._account = Account.create()
         self._make_folders()
         self._make_data()
         options = {
@@ -191,6 +220,7 @@ class PrivatePostgreSQL:
 @contextmanager
 def temporary(settings: Mapping[str, str] | None = None) -> Iterator[PrivatePostgreSQL]:
     """A running server in a temporary directory. Both are removed afterwards, even when this process is killed."""
+    Account.create()
     server = PrivatePostgreSQL(Path(tempfile.mkdtemp(prefix="reaper-")), {**_NOT_DURABLE, **(settings or {})})
     server._account.give(server.directory)
     guard = _start_guard(server)
