@@ -245,15 +245,30 @@ class JobCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class DowntimeNotice:
+    """The last time in which the database was away: from `away_from` (None: not known) to `silence_counts_from`.
+
+    Before `nothing_before` no job is ended for its silence; None: jobs that were silent before that time are. The
+    moments are on the database's clock, in ISO 8601. `why` says what is known.
+    """
+
+    away_from: str | None
+    silence_counts_from: str
+    nothing_before: str | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class SweepReport:
     """One pass over one source.
 
     `refused_total` counts the failures, and the jobs left alone because they were refused lately. `deaf_seconds` is how
     much further back than the stall window silence was measured because of downtime; infinite while no job can be
-    silent. `witness_trouble` says why the witness outside the database could not be asked; `revoke_trouble`, why tasks
-    of ended jobs may still be executed. `looked_back`: jobs that were ended earlier were looked at; `late` are those
-    that showed life, and `late_trouble` says why they could not be read. `judged_at` is the database's clock when the
-    sweep began. `spelling` says what the database spells otherwise than the profile.
+    silent; `downtime` says why, and until when. `witness_trouble` says why the witness outside the database could not
+    be asked; `revoke_trouble`, why tasks of ended jobs may still be executed. `looked_back`: jobs that were ended
+    earlier were looked at; `late` are those that showed life, and `late_trouble` says why they could not be read.
+    `judged_at` is the database's clock when the sweep began. `spelling` says what the database spells otherwise than
+    the profile.
     """
 
     source: str
@@ -272,6 +287,7 @@ class SweepReport:
     would_reap: Sequence[Evidence] = ()
     longest_transaction_seconds: float = 0.0
     deaf_seconds: float = 0.0
+    downtime: DowntimeNotice | None = None
     database_away: bool = False
     asked_witness: bool = False
     late: Sequence[LateSign] = ()

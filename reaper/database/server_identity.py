@@ -1,4 +1,4 @@
-"""Which server answers, at what time of its own clock: what tells a restored or replaced database from the old one."""
+"""Which server answers: what tells a restored, copied or replaced database from the one of before."""
 
 from __future__ import annotations
 
@@ -9,39 +9,52 @@ from sqlalchemy import Connection, Engine, text
 # Asked apart, before the functions are called: PostgreSQL checks EXECUTE even in the branch of a CASE that is not
 # taken, and the error would end the transaction.
 _POSTGRESQL_MAY = text(
-    "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')"
-    " AND has_function_privilege('pg_catalog.pg_control_checkpoint()', 'EXECUTE')"
+    "SELECT pg_catalog.bool_and(pg_catalog.has_function_privilege(f, 'EXECUTE')) FROM (VALUES"
+    " ('pg_catalog.pg_control_system()'), ('pg_catalog.pg_control_checkpoint()'),"
+    " ('pg_catalog.pg_current_wal_flush_lsn()'), ('pg_catalog.pg_walfile_name(pg_lsn)')) AS needed(f)"
 )
+# The timeline is that of the log being written: the control file has a promoted standby's only after a checkpoint.
 _POSTGRESQL = text(
-    "SELECT pg_catalog.clock_timestamp() AS clock, s.system_identifier, c.timeline_id"
+    "SELECT s.system_identifier,"
+    " ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_flush_lsn()), 8))::bit(32)::int"
+    " AS timeline,"
+    " (SELECT d.oid::bigint FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())"
+    " AS database_oid,"
+    " pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_flush_lsn(), '0/0')::bigint AS wal_position,"
+    " pg_catalog.pg_wal_lsn_diff(c.checkpoint_lsn, '0/0')::bigint AS checkpoint_position"
     " FROM pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c"
 )
-_POSTGRESQL_CLOCK = text("SELECT pg_catalog.clock_timestamp() AS clock, NULL AS system_identifier, NULL AS timeline_id")
-# `server_uuid` is MySQL's; MariaDB has `server_uid` (11.1 and later) and `server_id`. SHOW names only what there is.
-_MARIADB_CLOCK = text("SELECT UTC_TIMESTAMP(6) AS clock")
-_MARIADB = text("SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_uid', 'server_id')")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerIdentity:
-    """The server's clock in ISO 8601, its identifier, and its timeline; None for what the role may not read."""
+    """What no other PostgreSQL server has, and how far its write-ahead log reaches.
 
-    clock: str
-    system_identifier: str | None
-    timeline: int | None
+    A restored or copied server has the same system identifier. A restore to a point in time, and a failover, begin a
+    new timeline. A plain copy of the files does not: its log ends earlier. Positions are in bytes: `wal_position` is
+    the end of what is on the disk, `checkpoint_position` the last checkpoint, which a server makes whenever it stops,
+    or starts after a crash.
+    """
+
+    system_identifier: str
+    timeline: int
+    database_oid: int
+    wal_position: int
+    checkpoint_position: int
 
 
-def read_server_identity(connection: Connection) -> ServerIdentity:
-    """Ask the server who it is, inside a transaction. Raises DBAPIError."""
-    if connection.dialect.name != "postgresql":
-        clock = connection.execute(_MARIADB_CLOCK).scalar_one()
-        variables = {name.lower(): value for name, value in connection.execute(_MARIADB)}
-        identifier = variables.get("server_uuid") or variables.get("server_uid") or variables.get("server_id")
-        return ServerIdentity(f"{clock.isoformat()}+00:00", identifier, None)
-    readable = bool(connection.execute(_POSTGRESQL_MAY).scalar_one())
-    row = connection.execute(_POSTGRESQL if readable else _POSTGRESQL_CLOCK).one()
-    identifier = None if row.system_identifier is None else str(row.system_identifier)
-    return ServerIdentity(row.clock.isoformat(), identifier, row.timeline_id)
+def read_server_identity(connection: Connection) -> ServerIdentity | None:
+    """Ask the server who it is, inside a transaction; None where that cannot be told. Raises DBAPIError.
+
+    MariaDB has nothing that would tell: `server_uid` is that of a machine and a port, `server_id` is a setting, and its
+    log positions are those of each copy.
+    """
+    if connection.dialect.name != "postgresql" or not connection.execute(_POSTGRESQL_MAY).scalar_one():
+        return None
+    row = connection.execute(_POSTGRESQL).one()
+    return ServerIdentity(
+        str(row.system_identifier), row.timeline, row.database_oid, row.wal_position, row.checkpoint_position
+    )
 
 
 def database_address(engine: Engine) -> str:

@@ -1,14 +1,17 @@
-"""When each database was last reached: its own clock, and which server it was.
+"""When each database was last reached: its own clock, which server it was, and its downtime before that.
 
-A server that was restored from a backup, or replaced by its standby, has another system identifier or timeline.
+A server that was restored from a backup, or replaced by its standby, has another system identifier or timeline, or its
+write-ahead log ends earlier.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sqlalchemy import Column, Connection, Float, Integer, Table, Text, delete, select
 from sqlalchemy.dialects.sqlite import insert
@@ -32,6 +35,10 @@ _CONTACT = Table(
     Column("clock", Text, nullable=False),
     Column("system_identifier", Text),
     Column("timeline", Integer),
+    Column("database_oid", Integer),
+    Column("wal_position", Integer),
+    Column("server_started", Text),
+    Column("downtime", Text),
     Column("recorded_epoch", Float, nullable=False),
 )
 
@@ -40,8 +47,10 @@ _CONTACT = Table(
 class DatabaseContact:
     """One successful look at a database.
 
-    `database` says where it is, without a password. `clock` is the database's own clock, in ISO 8601. The system
-    identifier and the timeline are None where the role may not read them, or the server has none.
+    `database` says where it is, without a password. `clock` is the database's own clock, and `server_started` the start
+    of its server, both in ISO 8601. `wal_position` is the end of what was on the server's disk, in bytes. The identity
+    (`system_identifier` to `wal_position`) is None where the role may not read it, or the server has none. `downtime`
+    are the intervals before the contact that do not count as silence, oldest first.
     """
 
     source: str
@@ -49,6 +58,10 @@ class DatabaseContact:
     clock: str
     system_identifier: str | None = None
     timeline: int | None = None
+    database_oid: int | None = None
+    wal_position: int | None = None
+    server_started: str | None = None
+    downtime: tuple[tuple[str, str], ...] = ()
 
 
 class ContactStore:
@@ -103,17 +116,30 @@ class ContactStore:
             return pending
         columns = [column for column in _CONTACT.c if column.name != "recorded_epoch"]
         query = select(*columns).where(_CONTACT.c.source == source, _CONTACT.c.database == database)
-        row = self._file.read(lambda connection: connection.execute(query).one_or_none(), default=None)
-        return None if row is None else DatabaseContact(*row)
+        row = self._file.read(lambda connection: connection.execute(query).mappings().one_or_none(), default=None)
+        return None if row is None else _contact(dict(row))
+
+    def report(self, error: ReaperError) -> None:
+        """Report that the file cannot be read: once, until it can be written again."""
+        self._file.report_once(error)
 
     def _upsert(self, connection: Connection, contacts: list[DatabaseContact]) -> None:
         now = connection.execute(select(NOW)).scalar_one()
         statement = insert(_CONTACT)
         changed = {column.name: statement.excluded[column.name] for column in _CONTACT.c if not column.primary_key}
         statement = statement.on_conflict_do_update(index_elements=["source", "database"], set_=changed)
-        connection.execute(statement, [{**asdict(contact), "recorded_epoch": now} for contact in contacts])
+        connection.execute(statement, [{**_row(contact), "recorded_epoch": now} for contact in contacts])
         connection.execute(delete(_CONTACT).where(_CONTACT.c.recorded_epoch < now - MAX_AGE_SECONDS))
         newest = select(_CONTACT.c.recorded_epoch).order_by(_CONTACT.c.recorded_epoch.desc())
         cut = connection.execute(newest.offset(MAX_CONTACTS - 1).limit(1)).scalar()
         if cut is not None:
             connection.execute(delete(_CONTACT).where(_CONTACT.c.recorded_epoch < cut))
+
+
+def _row(contact: DatabaseContact) -> dict[str, Any]:
+    return {**asdict(contact), "downtime": json.dumps(contact.downtime)}
+
+
+def _contact(row: dict[str, Any]) -> DatabaseContact:
+    downtime = json.loads(row.pop("downtime") or "[]")
+    return DatabaseContact(**row, downtime=tuple((start, end) for start, end in downtime))

@@ -61,4 +61,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "CREATE INDEX reaped_row_of_table ON reaped_row (database, table_name, id)",
     ),
+    (
+        "ALTER TABLE contact ADD COLUMN database_oid INTEGER",
+        "ALTER TABLE contact ADD COLUMN wal_position INTEGER",
+        "ALTER TABLE contact ADD COLUMN server_started TEXT",
+        "ALTER TABLE contact ADD COLUMN downtime TEXT",
+    ),
 )

@@ -25,6 +25,7 @@ from reaper.model import (
     SweepReport,
 )
 from reaper.observers.log_fields import (
+    downtime_fields,
     is_kept_by_log,
     late_sign_fields,
     locked_job_fields,
@@ -51,6 +52,8 @@ class _Logged:
     revoke_trouble: bool = False
     late_trouble: str | None = None
     spelling: Sequence[str] = ()
+    interruption: tuple[str | None, str] | None = None
+    nothing_before: str | None = None
     overdue: frozenset[Key] = frozenset()
     sweep_id: str = ""
     jobs_logged: int = 0
@@ -92,6 +95,7 @@ class DaemonLog:
     def swept(self, report: SweepReport) -> None:
         self._log_failure(report)
         self._log_spelling(report)
+        self._log_downtime(report)
         self._log_leadership(report)
         self._log_breaker(report)
         self._log_witness(report)
@@ -184,6 +188,25 @@ class DaemonLog:
             text = "Reaper takes names and values that differ only by case as the database spells them."
             self._log.info(text, source=report.source, spelling=report.spelling)
             logged.spelling = report.spelling
+
+    def _log_downtime(self, report: SweepReport) -> None:
+        """Log each interruption once, and until when it keeps silent jobs from being ended."""
+        logged, notice = self._logged[report.source], report.downtime
+        if report.judged_at is None:
+            return
+        interruption = None if notice is None else (notice.away_from, notice.silence_counts_from)
+        if notice is not None and interruption != logged.interruption:
+            fields = downtime_fields(notice)
+            if notice.nothing_before is not None:
+                text = f"Reaper ends no job for its silence before {notice.nothing_before}."
+                self._log.warning(text, source=report.source, **fields)
+            else:
+                text = "Reaper does not count the database's downtime as silence."
+                self._log.info(text, source=report.source, **fields)
+        nothing_before = None if notice is None else notice.nothing_before
+        if logged.nothing_before is not None and nothing_before is None:
+            self._log.info("Reaper ends jobs for their silence again.", source=report.source)
+        logged.interruption, logged.nothing_before = interruption, nothing_before
 
     def _log_leadership(self, report: SweepReport) -> None:
         logged = self._logged[report.source]

@@ -6,7 +6,7 @@ from typing import Any
 
 from reaper.common import messages
 from reaper.common.json_values import to_jsonable
-from reaper.model import Evidence, LateSign, LockedCandidate, PurgeReport, ReapedJob, SweepReport
+from reaper.model import DowntimeNotice, Evidence, LateSign, LockedCandidate, PurgeReport, ReapedJob, SweepReport
 
 
 def reaped_job_fields(job: ReapedJob) -> dict[str, Any]:
@@ -38,6 +38,16 @@ def spared_job_fields(evidence: Evidence) -> dict[str, Any]:
         "timeout_seconds": evidence.timeout_seconds,
         "witness": evidence.witness,
         **({"unknown": evidence.unknown} if evidence.unknown is not None else {}),
+    }
+
+
+def downtime_fields(notice: DowntimeNotice) -> dict[str, Any]:
+    """`away_from` is None where it is not known."""
+    return {
+        "away_from": notice.away_from,
+        "silence_counts_from": notice.silence_counts_from,
+        "nothing_before": notice.nothing_before,
+        "why": f"the database was away: {notice.why}",
     }
 
 

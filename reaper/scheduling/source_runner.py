@@ -16,7 +16,7 @@ from reaper.model import JobCounts, Key, ReapedJob, SweepReport
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.database_contact import record_contact
+from reaper.sweep.database_contact import record_contact, resume_downtime
 from reaper.sweep.halt_switch import HaltSwitch
 from reaper.sweep.listeners import ListenerGroup, NullListener, SweepSubscriber
 from reaper.sweep.options import SweepOptions
@@ -141,6 +141,8 @@ class SourceRunner:
         if self._stopping.is_set() or not self._busy.acquire(timeout=max(0.0, patience_seconds)):
             raise SourceBusy(f"source {self.name} is being swept just now; try again in a moment")
         try:
+            if self._contacts is not None:
+                resume_downtime(self._contacts, self.source, self.downtime)
             yield
         finally:
             if self._stopping.is_set():
@@ -160,7 +162,7 @@ class SourceRunner:
             self._last_end = time.monotonic()
         self._listeners.swept(report)
         if self._contacts is not None:
-            record_contact(self._contacts, self.source, report)
+            record_contact(self._contacts, self.source, self.downtime, report)
         return report
 
     def stop(self) -> None:

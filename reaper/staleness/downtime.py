@@ -6,7 +6,9 @@ does a stall window reach when downtime is stepped over?
 Three things are downtime:
 
 - an outage that this process saw: from the last contact before it to the first one after it;
-- the time before a restart of the server that this process did not see: how long the server was away is not known;
+- the time before the start of a server that this process meets for the first time: how long the server was away is not
+  known. Where the process before this one has written down its last contact with the same server (`DowntimeHistory`),
+  only the time from then to the server's start is downtime;
 - a jump of the database's clock: time that passed on that clock and not on ours did not pass for any worker.
 
 After each, workers get a grace to reconnect. A grace of 0 means that silence across restarts is trusted; outages that
@@ -25,6 +27,9 @@ from reaper.model import DISTANT_PAST, ServerClock
 
 _CLOCK_TOLERANCE_SECONDS = 5.0
 _MAX_INTERVALS = 1000
+_MAX_REMEMBERED = 100
+
+Interval = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,26 @@ class SilenceCutoff:
     earliest_possible: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class DowntimeHistory:
+    """What a process knew at its last contact with a database, for the process after it: the downtime before that."""
+
+    last: ServerClock
+    downtime: tuple[Interval, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Interruption:
+    """The last time in which the database was away, or may have been: from `start` (None: not known) to `end`.
+
+    `why` says what is known of it.
+    """
+
+    start: datetime | None
+    end: datetime
+    why: str
+
+
 class DowntimeTracker:
     """The downtime of one database, as far as one process knows it. One per source.
 
@@ -53,7 +78,10 @@ class DowntimeTracker:
         self._last: ServerClock | None = None
         self._last_tick = self._created_at  # when `_last` was read, on the monotonic clock
         self._failed = False
-        self._downtime: list[tuple[datetime, datetime]] = []
+        self._downtime: list[Interval] = []
+        self._interruption: Interruption | None = None
+        self.unknown_because = "this process has not met it before"
+        """Why nothing is known of the time before the first contact."""
         self._lock = threading.Lock()
 
     def copy(self) -> DowntimeTracker:
@@ -62,6 +90,7 @@ class DowntimeTracker:
             other = DowntimeTracker(self.grace_seconds, self._monotonic)
             other._created_at, other._last, other._last_tick = self._created_at, self._last, self._last_tick
             other._failed, other._downtime = self._failed, list(self._downtime)
+            other._interruption = self._interruption
             return other
 
     @property
@@ -92,10 +121,58 @@ class DowntimeTracker:
                 self._record_first_contact(contact, tick - self._created_at)
             else:
                 self._record_next_contact(self._last, contact, tick - self._last_tick)
-            self._last, self._last_tick, self._failed = contact, tick, False
-            # After a clock was set back, no downtime may lie in the future: it would take that long to end.
-            latest = contact.now + self._grace
-            self._downtime = [(start, min(end, latest)) for start, end in self._downtime if start < latest]
+            self._end_contact(contact, tick)
+
+    def resume(self, history: DowntimeHistory, contact: ServerClock) -> bool:
+        """Make the first contact of this process from what the process before it knew of the same server.
+
+        False, and nothing is changed, when that cannot be true of one server: its clock is behind, or it was running
+        already when another one was reached. False, too, after a contact, and without a grace: then nothing before a
+        start is downtime.
+        """
+        tick = self._monotonic()
+        with self._lock:
+            last = history.last
+            restarted = contact.server_started != last.server_started
+            impossible = contact.now < last.now or (restarted and contact.server_started < last.now)
+            if self._last is not None or not self._grace or impossible:
+                return False
+            self._downtime = list(history.downtime)
+            if self._failed:
+                self._interrupt(last.now, contact.now, "it could not be reached when the reaper started")
+            elif restarted:
+                self._interrupt(last.now, contact.server_started, "its server was restarted while no reaper ran")
+            elif history.downtime:
+                start, end = history.downtime[-1]
+                known = None if start == DISTANT_PAST else start
+                self._interruption = Interruption(known, end, "as the reaper that ran before has noted")
+            self._end_contact(contact, tick)
+            return True
+
+    def history(self) -> DowntimeHistory | None:
+        """For the process after this one; None before the first contact, and while the database is away."""
+        with self._lock:
+            if self._last is None or self._failed:
+                return None
+            older, newer = self._downtime[:-_MAX_REMEMBERED], self._downtime[-_MAX_REMEMBERED:]
+            merged = [(older[0][0], newer[0][1]), *newer[1:]] if older else newer
+            return DowntimeHistory(self._last, tuple(merged))
+
+    @property
+    def has_contact(self) -> bool:
+        """Whether this process has reached the database already."""
+        return self._last is not None
+
+    @property
+    def interruption(self) -> Interruption | None:
+        """The last one that this process knows of."""
+        return self._interruption
+
+    def _end_contact(self, contact: ServerClock, tick: float) -> None:
+        self._last, self._last_tick, self._failed = contact, tick, False
+        # After a clock was set back, no downtime may lie in the future: it would take that long to end.
+        latest = contact.now + self._grace
+        self._downtime = [(start, min(end, latest)) for start, end in self._downtime if start < latest]
 
     def record_stall(self, seconds: float) -> None:
         """The database took this long, until now, for something that takes no time: that is downtime."""
@@ -111,9 +188,10 @@ class DowntimeTracker:
                 self._add(contact.now - timedelta(seconds=waited_seconds), contact.now)
         elif self._failed:
             # It was away when this process started: how long it was away is not known.
-            self._add(DISTANT_PAST, contact.now + self._grace)
+            self._interrupt(DISTANT_PAST, contact.now, f"it could not be reached before; {self.unknown_because}")
         else:
-            self._add(DISTANT_PAST, min(contact.server_started, contact.now) + self._grace)
+            started = min(contact.server_started, contact.now)
+            self._interrupt(DISTANT_PAST, started, f"its server was started then; {self.unknown_because}")
 
     def _record_next_contact(self, last: ServerClock, contact: ServerClock, elapsed_seconds: float) -> None:
         restarted = contact.server_started != last.server_started
@@ -122,13 +200,18 @@ class DowntimeTracker:
         jump_seconds = (last_by_new_clock - last.now).total_seconds()
         since = last_by_new_clock if jump_seconds < -_CLOCK_TOLERANCE_SECONDS else last.now
         if self._failed:
-            self._add(since, contact.now + self._grace)
+            self._interrupt(since, contact.now, "it could not be reached")
         elif restarted and self._grace:
             # A start after the last contact: away in between. A start before it: another server took over just now.
             back = contact.server_started if contact.server_started > last.now else contact.now
-            self._add(since, back + self._grace)
+            self._interrupt(since, back, "its server was restarted, or another one took over")
         if jump_seconds > _CLOCK_TOLERANCE_SECONDS:
             self._add(last.now, last_by_new_clock)
+
+    def _interrupt(self, start: datetime, back: datetime, why: str) -> None:
+        """The database was away until `back`, and workers get a grace to reconnect."""
+        self._add(start, back + self._grace)
+        self._interruption = Interruption(None if start == DISTANT_PAST else start, back + self._grace, why)
 
     def _add(self, start: datetime, end: datetime) -> None:
         """Keep the intervals apart and in order: overlapping ones are merged, and so are the oldest two of too many."""

@@ -11,12 +11,23 @@ from sqlalchemy.exc import DBAPIError
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.database.lease import Lease
 from reaper.errors import DatabaseUnavailable, RowsHidden, SpellingUnclear, TooManyFailures
-from reaper.model import Evidence, FailedTransition, JobCounts, Key, LockedCandidate, Outcome, SweepReport, Verdict
+from reaper.model import (
+    DowntimeNotice,
+    Evidence,
+    FailedTransition,
+    JobCounts,
+    Key,
+    LockedCandidate,
+    Outcome,
+    SweepReport,
+    Verdict,
+)
 from reaper.source import AuditInfo, Candidate, Source, with_stale
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.batch_runner import BatchResult, BatchRunner
 from reaper.sweep.candidate_spool import CandidateSpool
+from reaper.sweep.downtime_notice import downtime_notice
 from reaper.sweep.late_signs import LateSignScan, scan_for_late_signs
 from reaper.sweep.listeners import SweepListener
 from reaper.sweep.options import MAX_LISTED, SweepOptions, new_sweep_id
@@ -52,6 +63,7 @@ class _SweepRun:
         self.refused = 0
         self.longest_transaction = self.excluded_seconds = 0.0
         self.judged_at: str | None = None
+        self.downtime_notice: DowntimeNotice | None = None
         self.asked_probe = False
         self.witness_trouble: str | None = None
         self.revocation = TaskRevocation(source.options.probe, source_state.unconfirmed_revocations)
@@ -63,6 +75,7 @@ class _SweepRun:
             context = self.source.begin_evaluation(connection, self.downtime)
         self.judged_at = context.now.isoformat()
         self.excluded_seconds = self.downtime.excluded_seconds(self.source.thresholds.stall.seconds)
+        self.downtime_notice = downtime_notice(self.downtime, min(context.cutoffs))
         if self.lease is not None and not self.lease.acquire():
             return Outcome.STANDBY
         context = self._ask_probe(context)
@@ -266,6 +279,7 @@ def _report(state: _SweepRun, outcome: Outcome, error: str | None, *, away: bool
         would_reap=tuple(state.would_reap),
         longest_transaction_seconds=state.longest_transaction,
         deaf_seconds=state.excluded_seconds,
+        downtime=state.downtime_notice,
         database_away=away,
         asked_witness=state.asked_probe,
         witness_trouble=state.witness_trouble,

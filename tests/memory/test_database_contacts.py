@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from reaper.database.connections import make_engine, read_server_clock, transaction
+from reaper.database.connections import make_engine, transaction
 from reaper.database.server_identity import database_address, read_server_identity
 from reaper.memory import ContactStore, DatabaseContact, Memory
 from reaper.memory import database_contacts as contacts_module
 from reaper.memory.database_contacts import MAX_AGE_SECONDS, WRITE_SECONDS
 from reaper.memory.memory import FILE
 from reaper.memory.state_file import StateFile
+from reaper.profile import resolve
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from tests.support.mariadb import MariaDB
-from tests.support.protea import PATIENCE, Protea
+from tests.support.protea import PATIENCE, Protea, thresholds
 from tests.sweep.test_unable_reaper import role, source_of
 
 
@@ -35,7 +36,8 @@ class Clock:
 
 
 def contact(source: str = "main", clock: str = "2026-01-01T00:00:00+00:00") -> DatabaseContact:
-    return DatabaseContact(source, "db.example:5432/jobs", clock, "7301", 1)
+    downtime = (("2025-12-31T00:00:00+00:00", "2025-12-31T00:10:00+00:00"),)
+    return DatabaseContact(source, "db.example:5432/jobs", clock, "7301", 1, 16384, 123456, clock, downtime)
 
 
 def store(tmp_path: Path, clock: Clock) -> ContactStore:
@@ -172,7 +174,7 @@ def test_role_that_may_not_read_the_identity_records_the_clock_alone(protea: Pro
         swept(memory, source)
         contact_now = memory.contacts.last("main", database_address(source.engine))
     assert contact_now is not None and contact_now.clock
-    assert (contact_now.system_identifier, contact_now.timeline) == (None, None)
+    assert (contact_now.system_identifier, contact_now.timeline, contact_now.wal_position) == (None, None, None)
 
 
 def test_trouble_with_the_state_file_fails_no_sweep(protea: Protea, tmp_path: Path) -> None:
@@ -182,11 +184,14 @@ def test_trouble_with_the_state_file_fails_no_sweep(protea: Protea, tmp_path: Pa
     assert protea.status(job) == "failed"
 
 
-def test_identity_of_mariadb_is_its_server_id_or_uid_and_its_clock_is_utc(mariadb: MariaDB) -> None:
-    engine = make_engine(mariadb.create_database("identity"), "main", PATIENCE)
-    with engine.connect() as connection, transaction(connection, PATIENCE, read_only=True):
-        server = read_server_identity(connection)
-        clock = read_server_clock(connection).now
+def test_mariadb_has_no_identity_that_tells_it_from_a_copy(mariadb: MariaDB, tmp_path: Path) -> None:
+    url = mariadb.create_database("identity", Path("reaper/profiles/protea.mariadb.sql"))
+    source = Source("main", url, resolve("protea"), thresholds(), PATIENCE)
+    with source.connect() as connection, transaction(connection, PATIENCE, read_only=True):
+        assert read_server_identity(connection) is None
+    memory = Memory.open(tmp_path)
+    swept(memory, source)
+    contact_now = memory.contacts.last("main", database_address(source.engine))
     mariadb.drop_database("identity")
-    assert server.system_identifier and server.timeline is None
-    assert abs((datetime.fromisoformat(server.clock) - clock).total_seconds()) < 60
+    assert contact_now is not None and contact_now.clock.endswith("+00:00")
+    assert contact_now.system_identifier is None
