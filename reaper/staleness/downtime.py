@@ -232,6 +232,11 @@ class DowntimeTracker:
         return float("inf") if at == DISTANT_PAST else (self.now - at).total_seconds() - stall_seconds
 
     @property
+    def silence_counts_from(self) -> datetime:
+        """The database's clock at the last contact, or the end of a grace that has not ended by then."""
+        return max([self.now, *(end for _, end in self._downtime[-1:])])
+
+    @property
     def now(self) -> datetime:
         """The database's clock at the last contact."""
         if self._last is None:

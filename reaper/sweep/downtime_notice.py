@@ -8,14 +8,14 @@ from reaper.staleness.downtime import DowntimeTracker
 
 def downtime_notice(downtime: DowntimeTracker, stall_seconds: float) -> DowntimeNotice | None:
     """What the last interruption still means for a stall window; None when the whole window counts again."""
-    interruption, now, cutoff = downtime.interruption, downtime.now, downtime.cutoff(stall_seconds)
+    interruption, cutoff = downtime.interruption, downtime.cutoff(stall_seconds)
     if interruption is None:
         return None
     nothing_before = None
     if cutoff.at == DISTANT_PAST:
         # As much time as this must still pass in which workers can report.
         missing = cutoff.not_before - cutoff.earliest_possible
-        nothing_before = (max(now, cutoff.not_before) + missing).isoformat()
+        nothing_before = (downtime.silence_counts_from + missing).isoformat()
     elif interruption.end <= cutoff.at:
         return None
     return DowntimeNotice(

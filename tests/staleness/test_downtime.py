@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from reaper.model import DISTANT_PAST, ServerClock
-from reaper.staleness.downtime import DowntimeTracker
+from reaper.staleness.downtime import DowntimeTracker, Interruption
+from reaper.sweep.downtime_notice import downtime_notice
 from tests.staleness.simulated_database import STALL, SimulatedDatabase, at
 
 # --- one thing at a time -----------------------------------------------------------------------------------------
@@ -344,3 +347,167 @@ def test_stall_of_the_database_is_not_silence() -> None:
     database.wait(1000)
     database.contact()
     assert database.excluded_seconds() == STALL - 100 + 60
+
+
+# --- from one process to the next -----------------------------------------------------------------------------------
+
+
+def test_restart_while_no_process_ran_costs_what_it_lasted() -> None:
+    database = SimulatedDatabase(grace=60)
+    database.contact()
+    database.wait(600)
+    database.started = 500.0
+    assert database.next_process()
+    # 40 s count since the end of the grace, and the rest of a window before the last contact at 0.
+    assert database.cutoff() == -(STALL - 40)
+    assert database.excluded_seconds() == 560
+
+
+def test_next_process_starts_afresh_without_what_the_last_one_noted() -> None:
+    database = SimulatedDatabase(grace=60)
+    database.contact()
+    database.wait(600)
+    database.started = 500.0
+    database.downtime = DowntimeTracker(60, lambda: database.tick)
+    database.contact()
+    assert database.cutoff() is None
+
+
+def test_next_process_knows_the_outages_that_the_last_one_saw() -> None:
+    database = SimulatedDatabase(grace=60)
+    database.contact()
+    database.wait(600)
+    database.fail()
+    database.contact()
+    database.wait(300)
+    database.contact()
+    before = database.cutoff()
+    assert before == -(STALL - 240)
+    assert database.next_process()
+    assert database.cutoff() == before
+
+
+def test_database_that_the_next_process_could_not_reach_at_first_was_away_since_the_last_contact() -> None:
+    database = SimulatedDatabase(grace=60)
+    database.contact()
+    history = database.downtime.history()
+    assert history is not None
+    database.downtime = DowntimeTracker(60, lambda: database.tick)
+    database.fail()
+    database.wait(600)
+    now = ServerClock(now=at(database.clock), server_started=at(database.started))
+    assert database.downtime.resume(history, now)
+    assert database.cutoff() == -STALL
+    assert database.downtime.interruption == Interruption(
+        at(0), at(660), "it could not be reached when the reaper started"
+    )
+
+
+def test_floor_of_the_last_process_stays_one_for_the_next() -> None:
+    database = SimulatedDatabase(grace=60, started=-100)
+    database.contact()
+    database.wait(300)
+    database.contact()
+    assert database.next_process()
+    cutoff = database.downtime.cutoff(STALL)
+    assert (cutoff.at, cutoff.not_before) == (DISTANT_PAST, at(-40))
+    assert database.downtime.interruption is not None and database.downtime.interruption.start is None
+
+
+@pytest.mark.parametrize(
+    ("clock", "started"),
+    [pytest.param(-1.0, -86400.0, id="its clock is behind"), pytest.param(100.0, -500.0, id="it ran beside the other")],
+)
+def test_contact_that_cannot_be_with_the_same_server_is_not_resumed_from(clock: float, started: float) -> None:
+    database = SimulatedDatabase(grace=60)
+    database.contact()
+    database.clock, database.started = clock, started
+    assert not database.next_process()
+    database.contact()
+    assert database.downtime.cutoff(100_000).not_before == at(started + 60)
+
+
+def test_nothing_is_resumed_without_a_grace_or_after_a_contact() -> None:
+    trusting = SimulatedDatabase(grace=0)
+    trusting.contact()
+    trusting.wait(100)
+    trusting.started = 50.0
+    assert not trusting.next_process()
+    trusting.contact()
+    assert trusting.cutoff() == 100 - STALL
+
+    database = SimulatedDatabase(grace=60)
+    database.contact()
+    history = database.downtime.history()
+    assert history is not None
+    assert not database.downtime.resume(history, history.last)
+
+
+def test_history_is_missing_while_the_database_is_away() -> None:
+    database = SimulatedDatabase()
+    assert database.downtime.history() is None
+    database.contact()
+    database.fail()
+    assert database.downtime.history() is None
+    database.contact()
+    assert database.downtime.history() is not None
+
+
+def test_history_is_bounded_and_loses_no_downtime() -> None:
+    database = SimulatedDatabase(grace=1)
+    for _ in range(150):
+        database.contact()
+        database.wait(10)
+        database.fail()
+        database.contact()
+        database.wait(10)
+    database.contact()
+    history = database.downtime.history()
+    assert history is not None and len(history.downtime) == 100
+    before = {stall: database.cutoff(stall) for stall in (100, 500, 900)}
+    assert None not in before.values() and len(set(before.values())) == 3
+    assert database.next_process()
+    assert {stall: database.cutoff(stall) for stall in before} == before
+    # What was merged is taken for downtime altogether.
+    assert database.cutoff(1000) == database.cutoff(1e6) is None
+
+
+# --- until when nothing is ended -------------------------------------------------------------------------------------
+
+
+def test_notice_says_when_the_first_silent_job_can_be_ended() -> None:
+    database = SimulatedDatabase(grace=60, started=-100)
+    database.contact()
+    notice = downtime_notice(database.downtime, STALL)
+    assert notice is not None
+    promised = at(-40 + STALL)
+    assert (notice.away_from, notice.silence_counts_from) == (None, at(-40).isoformat())
+    assert notice.nothing_before == promised.isoformat()
+    # An outage later on puts it off.
+    database.wait(100)
+    database.fail()
+    database.wait(30)
+    database.contact()
+    notice = downtime_notice(database.downtime, STALL)
+    assert notice is not None and notice.away_from == at(0).isoformat()
+    assert notice.nothing_before == (promised + timedelta(seconds=190)).isoformat()
+    for seconds, waits in ((1819, True), (2, False)):
+        database.wait(seconds)
+        database.contact()
+        notice = downtime_notice(database.downtime, STALL)
+        assert (notice is not None and notice.nothing_before is not None) is waits
+        assert (database.cutoff() is None) is waits
+
+
+def test_notice_ends_when_the_whole_window_counts_again() -> None:
+    database = SimulatedDatabase(grace=60)
+    database.contact()
+    database.wait(600)
+    database.started = 500.0
+    assert database.next_process()
+    notice = downtime_notice(database.downtime, STALL)
+    assert notice is not None and notice.nothing_before is None
+    assert (notice.away_from, notice.silence_counts_from) == (at(0).isoformat(), at(560).isoformat())
+    database.wait(STALL)
+    database.contact()
+    assert downtime_notice(database.downtime, STALL) is None

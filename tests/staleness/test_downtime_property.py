@@ -133,19 +133,27 @@ def uptimes_strategy(draw: st.DrawFn) -> Uptimes:
     return Uptimes(tuple(ups), tuple(sorted(contacts_at)))
 
 
-def play(uptimes: Uptimes, grace: int) -> tuple[SimulatedDatabase, list[int]]:
-    """The database after all contacts, and the moments at which it was up then."""
+def play(uptimes: Uptimes, grace: int, processes: frozenset[int] = frozenset()) -> tuple[SimulatedDatabase, list[int]]:
+    """The database after all contacts, and the moments at which it was up then. At some, another process begins.
+
+    A process notes what it knows at each contact; the next one begins with what was noted last.
+    """
     database = SimulatedDatabase(grace)
-    contacts = []
+    contacts: list[int] = []
+    noted = None
     for moment in uptimes.contacts_at:
         database.wait(moment - database.clock)
         since = uptimes.up_since(moment)
+        if moment in processes:
+            database.begin_process()
         if since is None:
             database.fail()
-        else:
-            database.started = since
+            continue
+        database.started = since
+        if noted is None or database.downtime.has_contact or not database.resume(noted):
             database.contact()
-            contacts.append(moment)
+        contacts.append(moment)
+        noted = database.downtime.history()
     return database, contacts
 
 
@@ -156,18 +164,22 @@ def test_worker_that_writes_whenever_it_can_is_never_silent(uptimes: Uptimes, gr
     every = data.draw(st.integers(1, 60), label="every")
     stall = data.draw(st.integers(every, 90), label="stall")
     signs = uptimes.signs_at(reconnect, every)
+    processes = data.draw(st.frozensets(st.sampled_from(uptimes.contacts_at)), label="processes")
     for count in range(1, len(uptimes.contacts_at) + 1):
-        database, contacts = play(Uptimes(uptimes.ups, uptimes.contacts_at[:count]), grace)
+        database, contacts = play(Uptimes(uptimes.ups, uptimes.contacts_at[:count]), grace, processes)
         before = [sign for sign in signs if contacts and sign <= contacts[-1]]
         if contacts and contacts[-1] == uptimes.contacts_at[count - 1] and before:
             cutoff = database.cutoff(stall)
             assert cutoff is None or before[-1] >= cutoff
 
 
-@given(uptimes=uptimes_strategy(), grace=st.integers(0, 40), stall=st.integers(1, 90))
+@given(uptimes=uptimes_strategy(), grace=st.integers(0, 40), stall=st.integers(1, 90), data=st.data())
 @settings(max_examples=200, derandomize=True, deadline=None, database=None)
-def test_job_that_stays_silent_is_found_once_the_database_stays_up(uptimes: Uptimes, grace: int, stall: int) -> None:
-    database, _ = play(uptimes, grace)
+def test_job_that_stays_silent_is_found_once_the_database_stays_up(
+    uptimes: Uptimes, grace: int, stall: int, data: st.DataObject
+) -> None:
+    processes = data.draw(st.frozensets(st.sampled_from(uptimes.contacts_at)), label="processes")
+    database, _ = play(uptimes, grace, processes)
     database.wait(uptimes.end - database.clock)
     database.started = uptimes.ups[-1][0] if uptimes.up_since(uptimes.end - 1) is not None else uptimes.end
     database.contact()
