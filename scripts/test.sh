@@ -113,6 +113,6 @@ finish "${quick[@]}"
 step pytest
 # Test files run in parallel, four on two processors, because they mostly wait for processes. Their order is LONG in
 # tests/conftest.py.
-"$bin/pytest" -q -n 4 --dist loadfile --no-loadscope-reorder "$@" || failed=$?
+"$bin/pytest" -q -n 4 --dist loadfile --no-loadscope-reorder "$@" || failed=1
 finish mypy 'pages of docs'
 exit "$failed"

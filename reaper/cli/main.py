@@ -42,8 +42,8 @@ COMMANDS = {
 }
 
 _EPILOG = (
-    "Exit status: 0 done, 1 failed, 2 wrong usage, 3 stale jobs found (report --exit-code) or "
-    "not running (state), 75 a database or the daemon is away, "
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 3 what was asked about needs attention "
+    "(report --exit-code: stale jobs; state: not running), 75 a database or the daemon is away, "
     "78 wrong configuration, 130 interrupted."
 )
 

@@ -74,7 +74,7 @@ def command(
             click.echo(shown(describe_totals(summary)))
     stale = exit_code and any(result.value.has_stale for result in results if result.value)
     return exit_codes.worst(
-        [*(exit_codes.of_result(result) for result in results), exit_codes.STALE if stale else exit_codes.DONE]
+        [*(exit_codes.of_result(result) for result in results), exit_codes.ATTENTION if stale else exit_codes.DONE]
     )
 
 

@@ -31,6 +31,6 @@ def command(ctx: click.Context, url: str | None, as_json: bool) -> int:
         else:
             for line in state_lines(document):
                 click.echo(shown(line))
-        return exit_codes.DONE if document["state"] == "RUNNING" else exit_codes.HALTED
+        return exit_codes.DONE if document["state"] == "RUNNING" else exit_codes.ATTENTION
 
     return with_exit_status(ctx, request)

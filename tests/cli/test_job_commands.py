@@ -228,9 +228,9 @@ def test_stale_jobs_are_an_exit_status_of_their_own_when_asked_for(reaper: Reape
     assert reaper("report", "--exit-code").exit_code == 0
     protea.stale()
     assert reaper("report").exit_code == 0
-    assert reaper("report", "--exit-code").exit_code == exit_codes.STALE
+    assert reaper("report", "--exit-code").exit_code == exit_codes.ATTENTION
     assert reaper("report", "--exit-code", "--kind", "another").exit_code == 0
-    reaper.json("report", "--exit-code", "--verdict", "young", code=exit_codes.STALE)
+    reaper.json("report", "--exit-code", "--verdict", "young", code=exit_codes.ATTENTION)
 
 
 def test_report_names_who_holds_the_row_of_a_silent_job(reaper: Reaper, protea: Protea) -> None:

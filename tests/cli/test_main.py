@@ -225,9 +225,9 @@ def test_job_that_two_sources_have_needs_the_source_option(reaper: Reaper, prote
 
 def test_exit_status_is_the_worst_of_all_sources() -> None:
     assert exit_codes.worst([]) == exit_codes.DONE
-    assert exit_codes.worst([exit_codes.DONE, exit_codes.STALE]) == exit_codes.STALE
-    assert exit_codes.worst([exit_codes.STALE, exit_codes.FAILED]) == exit_codes.FAILED
-    assert exit_codes.worst([exit_codes.FAILED, exit_codes.AWAY, exit_codes.STALE]) == exit_codes.AWAY
+    assert exit_codes.worst([exit_codes.DONE, exit_codes.ATTENTION]) == exit_codes.ATTENTION
+    assert exit_codes.worst([exit_codes.ATTENTION, exit_codes.FAILED]) == exit_codes.FAILED
+    assert exit_codes.worst([exit_codes.FAILED, exit_codes.AWAY, exit_codes.ATTENTION]) == exit_codes.AWAY
     assert exit_codes.worst([exit_codes.AWAY, exit_codes.INTERRUPTED]) == exit_codes.INTERRUPTED
 
 
