@@ -104,7 +104,7 @@ class DaemonLog:
             self._log_spared(report, evidence)
         if report.newly_spared_total > len(report.newly_spared):
             rest = report.newly_spared_total - len(report.newly_spared)
-            self._log.info("Reaper skipped more live jobs.", source=report.source, jobs=rest)
+            self._log.info("Reaper skipped more jobs past their timeout.", source=report.source, jobs=rest)
         for failure in report.failures:
             self._log.error(
                 "Reaper could not end a job: the database refused it.",
@@ -278,11 +278,14 @@ class DaemonLog:
             self._log.info("Reaper breaker is closed: sweeps end jobs again.", source=source)
 
     def _log_spared(self, report: SweepReport, evidence: Evidence) -> None:
-        self._log.info(
-            "Reaper skipped live job.",
-            source=report.source,
-            **spared_job_fields(evidence),
-        )
+        """Only a job with a recent sign of life is called alive."""
+        if messages.spared_as_unknown(evidence):
+            text = "Reaper spared a silent job: whether it is alive is not known."
+        elif messages.spared_by_downtime(evidence):
+            text = "Reaper spared a silent job: the database was away during its silence."
+        else:
+            text = "Reaper skipped live job."
+        self._log.info(text, source=report.source, **spared_job_fields(evidence))
 
     def _log_locked(self, report: SweepReport) -> None:
         logged = self._logged[report.source]

@@ -9,13 +9,15 @@ from reaper.liveness import LivenessReport
 from reaper.model import Key
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.late_signs import ReapedJobTracker
+from reaper.sweep.spared_jobs import SparedJobTracker
 
 
 @dataclass(slots=True)
 class SourceState:
     """Kept from one sweep of a source to the next.
 
-    `previous_context`: what the last sweep was judged by; jobs that have passed their timeout since are reported once.
+    `previous_context`: what the last sweep was judged by.
+    `spared_jobs`: jobs past their timeout that have been reported as spared.
     `refused_until`: jobs that the database refused to end, and when (monotonic clock, seconds) to try them again.
     `locked_since`: stale jobs whose row another session holds, and since when (monotonic clock, seconds).
     `unconfirmed_revocations`: Celery tasks of ended jobs, and the worker that executed each when it last answered.
@@ -25,6 +27,7 @@ class SourceState:
     """
 
     previous_context: EvaluationContext | None = None
+    spared_jobs: SparedJobTracker = field(default_factory=SparedJobTracker)
     refused_until: dict[Key, float] = field(default_factory=dict)
     locked_since: dict[Key, float] = field(default_factory=dict)
     unconfirmed_revocations: dict[str, str] = field(default_factory=dict)

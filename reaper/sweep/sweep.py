@@ -32,6 +32,7 @@ from reaper.sweep.late_signs import LateSignScan, scan_for_late_signs
 from reaper.sweep.listeners import SweepListener
 from reaper.sweep.options import MAX_LISTED, SweepOptions, new_sweep_id
 from reaper.sweep.source_state import SourceState
+from reaper.sweep.spared_jobs import MAX_TRACKED
 from reaper.sweep.task_revocation import TaskRevocation
 
 _RETRY_REFUSED_SECONDS = 600.0
@@ -123,18 +124,36 @@ class _SweepRun:
         return self.census
 
     def _notice_spared(self, connection: Connection, context: EvaluationContext) -> None:
-        """Jobs that have passed their timeout since the last sweep and are alive: each is reported once."""
-        if self.census is None or self.census.spared == 0 or self.newly_overdue == 0:
-            self.source_state.previous_context = context
+        """Jobs past their timeout that are alive, or may be: each is reported once, also one that is first seen so."""
+        previous, self.source_state.previous_context = self.source_state.previous_context, context
+        tracker = self.source_state.spared_jobs
+        if self.census is None or self.census.spared == 0:
+            tracker.clear()
             return
+        complete = self.census.past_timeout <= MAX_TRACKED
         with self.source.transaction(connection, read_only=True):
-            previous = self.source_state.previous_context
-            keys = self.source.survey.newly_spared(connection, context, previous, MAX_LISTED + 1, self.census.stale)
-            judged = self.source.lookup.evidence(connection, context, keys)
-        spared = [evidence for evidence in judged if evidence.verdict is Verdict.SPARED]
-        self.newly_spared_total = len(spared) if len(keys) <= MAX_LISTED else self.newly_overdue
-        self.newly_spared = spared[:MAX_LISTED]
-        self.source_state.previous_context = context
+            new = self._spared_since(connection, context, None if complete else previous)
+            if complete and not tracker.complete:
+                passed = set(self._spared_since(connection, context, previous))
+                tracker.count([key for key in new if key not in passed])
+            new = tracker.unreported(new)
+            judged = self.source.lookup.evidence(connection, context, new[:MAX_LISTED])
+            again = tracker.maybe_alive_now()[: MAX_LISTED - len(judged)]
+            judged += self.source.lookup.evidence(connection, context, again)
+        tracker.complete = complete
+        tracker.count(new[MAX_LISTED:])
+        self.newly_spared = tracker.to_report(judged)
+        total = len(new) if complete else min(self.newly_overdue, self.census.spared)
+        self.newly_spared_total = len(self.newly_spared) + max(0, total - MAX_LISTED)
+
+    def _spared_since(
+        self, connection: Connection, context: EvaluationContext, previous: EvaluationContext | None
+    ) -> list[Key]:
+        """Spared jobs that have passed their timeout since then; None: at any time. At most so many as are tracked."""
+        if self.census is None or (previous is not None and self.newly_overdue == 0):
+            return []
+        limit = MAX_TRACKED if previous is None and self.census.past_timeout <= MAX_TRACKED else MAX_LISTED + 1
+        return self.source.survey.newly_spared(connection, context, previous, limit, self.census.stale)
 
     def _preview(self, connection: Connection, context: EvaluationContext, spool: CandidateSpool) -> None:
         for batch in spool.batches():

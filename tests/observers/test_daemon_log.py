@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from reaper.model import Outcome, ReapedJob, SweepReport
+from reaper.model import Outcome, ReapedJob, SweepReport, Verdict
 from reaper.observers.daemon_log import DaemonLog
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
@@ -36,7 +37,7 @@ class LoggedSweeps:
     """Sweeps that are logged, one after the other, as in a daemon."""
 
     def __init__(self, protea: Protea, **options: Any) -> None:
-        self._event_log, self._memory, self._downtime = (
+        self._event_log, self._memory, self.downtime = (
             DaemonLog(structlog.get_logger("reaper")),
             SourceState(),
             DowntimeTracker(0),
@@ -48,7 +49,7 @@ class LoggedSweeps:
 
     def sweep(self, times: int = 1) -> SweepReport:
         for _ in range(times):
-            report = sweep(self.source, self._downtime, self._memory, self._options, None, self._event_log)
+            report = sweep(self.source, self.downtime, self._memory, self._options, None, self._event_log)
             self._event_log.swept(report)
         return report
 
@@ -114,11 +115,73 @@ def test_spared_job_is_logged_once_and_not_at_every_sweep(protea: Protea, log: L
     assert [line["job"] for line in without_debug(log)] == [first, second]
 
 
+def test_live_job_that_is_first_seen_past_its_timeout_is_logged_once(protea: Protea, log: Lines) -> None:
+    first = protea.job(age=7 * HOUR)
+    protea.event(first, age=MINUTE)
+    sweeps = LoggedSweeps(protea)
+    sweeps.sweep()
+    late = protea.job(age=9 * HOUR)
+    protea.event(late, age=MINUTE)
+    sweeps.sweep(3)
+    lines = [line for line in log if line["log_level"] != "debug"]
+    assert [(line["event"], line["job"]) for line in lines] == [
+        ("Reaper skipped live job.", first),
+        ("Reaper skipped live job.", late),
+    ]
+
+
+def test_only_a_job_with_a_recent_sign_of_life_is_called_alive(protea: Protea, log: Lines) -> None:
+    silent = protea.stale()
+    sweeps = LoggedSweeps(protea)
+    sweeps.downtime = DowntimeTracker(HOUR)
+    assert sweeps.sweep(3).reaped == 0
+    lines = [line for line in log if line["log_level"] == "info"]
+    assert [(line["event"], line["job"]) for line in lines] == [
+        ("Reaper spared a silent job: the database was away during its silence.", silent)
+    ]
+    log.clear()
+    protea.event(silent)
+    sweeps.sweep(3)
+    assert events(log) == ["Reaper skipped live job."]
+
+
+def test_job_of_which_nothing_certain_is_known_is_not_called_alive(protea: Protea, log: Lines) -> None:
+    job = protea.stale()
+    unknown = replace(protea.judge(job), verdict=Verdict.SPARED, unknown="Celery's workers do not answer.")
+    DaemonLog().swept(SweepReport("main", "1", Outcome.DONE, 0.1, newly_spared=[unknown], newly_spared_total=1))
+    [line] = log
+    assert line["event"] == "Reaper spared a silent job: whether it is alive is not known."
+    assert line["unknown"] == "Celery's workers do not answer."
+
+
+def test_live_jobs_are_not_logged_again_when_they_have_become_few_enough_to_be_tracked(
+    protea: Protea, log: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reaper.sweep.sweep.MAX_TRACKED", 5)
+    jobs = [protea.job(age=7 * HOUR) for _ in range(8)]
+    for job in jobs:
+        protea.event(job)
+    sweeps = LoggedSweeps(protea)
+    sweeps.sweep(2)
+    assert events(log) == ["Reaper skipped live job."] * 8
+    protea.connection.execute("UPDATE job SET status = 'succeeded' WHERE id = ANY(%s::uuid[])", (jobs[:4],))
+    late = protea.job(age=6 * HOUR - 0.5)
+    protea.event(late)
+    wait_until(lambda: sweeps.sweep() and len(events(log)) > 8, "the late one's timeout")
+    sweeps.sweep(2)
+    assert [line["job"] for line in without_debug(log)[8:]] == [late]
+    first_seen = protea.job(age=9 * HOUR)
+    protea.connection.execute("UPDATE job SET status = 'succeeded' WHERE id = %s", (late,))
+    protea.event(first_seen)
+    sweeps.sweep(2)
+    assert [line["job"] for line in without_debug(log)[9:]] == [first_seen]
+
+
 def test_very_many_spared_jobs_are_counted_beyond_a_hundred(protea: Protea, log: Lines) -> None:
     for _ in range(120):
         protea.event(protea.job(age=7 * HOUR))
     LoggedSweeps(protea).sweep(2)
-    assert events(log) == ["Reaper skipped live job."] * 100 + ["Reaper skipped more live jobs."]
+    assert events(log) == ["Reaper skipped live job."] * 100 + ["Reaper skipped more jobs past their timeout."]
     assert [line["jobs"] for line in log if "jobs" in line] == [20]
 
 
