@@ -170,6 +170,19 @@ def test_status_asks_the_daemon_at_the_address_that_it_was_started_with(clone: C
     assert "Reaper starts." in clone.manage("logs")[1]
 
 
+def test_log_is_followed_while_the_daemon_writes_it(clone: Clone) -> None:
+    assert clone.manage("start")[0] == 0
+    with clone.begin("logs", "-f", "reaper") as following:
+        try:
+            assert following.stdout is not None
+            assert "Reaper starts." in following.stdout.readline()
+            os.kill(clone.pid, signal.SIGTERM)
+            lines = iter(following.stdout.readline, "")
+            assert any("Reaper has stopped." in line for line in lines)
+        finally:
+            following.terminate()
+
+
 def test_status_of_a_daemon_that_an_earlier_version_started_goes_by_the_settings_in_force(clone: Clone) -> None:
     assert clone.manage("start")[0] == 0
     clone.pid_file.write_text(clone.pid_file.read_text().splitlines(keepends=True)[0])
