@@ -6,7 +6,7 @@ module beside these, with its table and a class of its own, one migration in `sc
 
 from reaper.memory.database_contacts import ContactStore, DatabaseContact
 from reaper.memory.halt import HaltRecord, HaltStore
-from reaper.memory.memory import Memory, kept_counts, kept_halt, process_reaped_rows
+from reaper.memory.memory import Memory, kept_contacts, kept_counts, kept_halt, process_reaped_rows
 from reaper.memory.reap_counts import ReapCount, ReapCountStore
 from reaper.memory.reaped_rows import ReapedRowStore
 
@@ -19,6 +19,7 @@ __all__ = [
     "ReapCount",
     "ReapCountStore",
     "ReapedRowStore",
+    "kept_contacts",
     "kept_counts",
     "kept_halt",
     "process_reaped_rows",

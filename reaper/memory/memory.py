@@ -98,3 +98,8 @@ def kept_counts(state_dir: Path | None) -> ReapCountStore | None:
     if path is None or not path.is_file():
         return None
     return ReapCountStore(StateFile(path, after_loss=save_unknown_halt))
+
+
+def kept_contacts(state_dir: Path) -> ContactStore:
+    """For a process beside the daemon: the contacts that are kept in this directory. It makes no file."""
+    return ContactStore(StateFile(state_dir / FILE, after_loss=save_unknown_halt))

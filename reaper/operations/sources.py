@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from reaper.config import Settings, SourceSettings
 from reaper.errors import DatabaseUnavailable, ReaperError
-from reaper.memory import process_reaped_rows
+from reaper.memory import kept_contacts, process_reaped_rows
 from reaper.operations.source_errors import prefix_errors
 from reaper.profile.related_tables import liveness_tables
 from reaper.source import Source, SpellingDecision
 from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.reaped_rows import ReapedRows, bare_table
+from reaper.sweep.database_contact import resume_downtime
 
 T = TypeVar("T")
 
@@ -57,8 +59,14 @@ def _awaited(source: Source) -> set[str]:
 
 
 def new_downtime_tracker(settings: Settings) -> DowntimeTracker:
-    """A tracker that knows of no outage but the time before the database server's start."""
-    return DowntimeTracker(settings.restart_grace_seconds)
+    """A tracker that knows what the daemon on this host has noted in its state directory, up to its last contact.
+
+    Without a state directory it knows of no outage but the time before the database server's start.
+    """
+    tracker = DowntimeTracker(settings.restart_grace_seconds)
+    if settings.state_dir is not None:
+        tracker.before_first_contact = partial(resume_downtime, kept_contacts(settings.state_dir))
+    return tracker
 
 
 @dataclass(frozen=True, slots=True)

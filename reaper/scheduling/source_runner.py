@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from reaper.database.lease import ttl_for
 from reaper.errors import SourceBusy
@@ -63,6 +64,8 @@ class SourceRunner:
         self._busy = threading.Lock()
         self.halt = halt or HaltSwitch()
         self._contacts = contacts
+        if contacts is not None:
+            downtime.before_first_contact = partial(resume_downtime, contacts)
         self.options = SweepOptions(
             host=host,
             batch_size=batch_size,
@@ -141,8 +144,6 @@ class SourceRunner:
         if self._stopping.is_set() or not self._busy.acquire(timeout=max(0.0, patience_seconds)):
             raise SourceBusy(f"source {self.name} is being swept just now; try again in a moment")
         try:
-            if self._contacts is not None:
-                resume_downtime(self._contacts, self.source, self.downtime)
             yield
         finally:
             if self._stopping.is_set():

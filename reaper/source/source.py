@@ -136,6 +136,8 @@ class Source(DatabaseAccess):
         From now on `downtime` also records when the database stands still.
         Raises DatabaseUnavailable when the database takes no changes now.
         """
+        if not downtime.has_contact and downtime.before_first_contact is not None:
+            downtime.before_first_contact(self, connection, downtime)
         started = time.monotonic()
         with transaction(connection, self.timeouts):
             downtime.record_contact(read_server_clock(connection))

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from reaper.model import DISTANT_PAST, ServerClock
 
@@ -82,6 +83,8 @@ class DowntimeTracker:
         self._interruption: Interruption | None = None
         self.unknown_because = "this process has not met it before"
         """Why nothing is known of the time before the first contact."""
+        self.before_first_contact: Callable[[Any, Any, DowntimeTracker], None] | None = None
+        """Is called with the source, a connection and the tracker itself, and may `resume`."""
         self._lock = threading.Lock()
 
     def copy(self) -> DowntimeTracker:
@@ -90,7 +93,8 @@ class DowntimeTracker:
             other = DowntimeTracker(self.grace_seconds, self._monotonic)
             other._created_at, other._last, other._last_tick = self._created_at, self._last, self._last_tick
             other._failed, other._downtime = self._failed, list(self._downtime)
-            other._interruption = self._interruption
+            other._interruption, other.unknown_because = self._interruption, self.unknown_because
+            other.before_first_contact = self.before_first_contact
             return other
 
     @property

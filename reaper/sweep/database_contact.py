@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from reaper.database.connections import read_server_clock
@@ -15,14 +16,14 @@ from reaper.source import Source
 from reaper.staleness.downtime import DowntimeHistory, DowntimeTracker
 
 
-def resume_downtime(contacts: ContactStore, source: Source, downtime: DowntimeTracker) -> None:
-    """Before the first sweep of a process: let `downtime` continue where the process before this one ended.
+def resume_downtime(contacts: ContactStore, source: Source, connection: Connection, downtime: DowntimeTracker) -> None:
+    """Before the first contact of a process: let `downtime` continue where the process before this one ended.
 
     Does nothing unless it is certain that the server is the same, with all that was written until then. A failover, a
     restore or a copied directory loses signs of life: then nothing from before the server's start counts. Never raises
-    for trouble with the database, which the sweep reports, or with the state file.
+    for trouble with the database, which the contact meets, too, or with the state file.
     """
-    if downtime.has_contact:
+    if not downtime.grace_seconds:
         return
     try:
         remembered = contacts.last(source.name, database_address(source.engine))
@@ -31,7 +32,7 @@ def resume_downtime(contacts: ContactStore, source: Source, downtime: DowntimeTr
         downtime.unknown_because = "the state file cannot be read"
         return
     try:
-        clock, server = _read_server(source)
+        clock, server = _read_server(source, connection)
     except (DatabaseUnavailable, DBAPIError):
         return
     difference = _difference(remembered, clock, server)
@@ -49,8 +50,11 @@ def record_contact(contacts: ContactStore, source: Source, downtime: DowntimeTra
     history = downtime.history()
     if report.database_away or history is None or not contacts.is_due(source.name, address):
         return
+    # A replica that stands by keeps no connection open between its sweeps.
+    connected = source.cached_connection() if report.leads else source.connect()
     try:
-        clock, server = _read_server(source, cached=report.leads)
+        with connected as connection:
+            clock, server = _read_server(source, connection)
     except (DatabaseUnavailable, DBAPIError):
         return
     if clock.server_started != history.last.server_started:
@@ -71,14 +75,11 @@ def record_contact(contacts: ContactStore, source: Source, downtime: DowntimeTra
     )
 
 
-def _read_server(source: Source, *, cached: bool = False) -> tuple[ServerClock, ServerIdentity | None]:
-    # A replica that stands by keeps no connection open between its sweeps.
-    connected = source.cached_connection() if cached else source.connect()
-    with connected as connection:
-        with source.transaction(connection, read_only=True):
-            server = read_server_identity(connection)
-        with source.transaction(connection):
-            return read_server_clock(connection), server
+def _read_server(source: Source, connection: Connection) -> tuple[ServerClock, ServerIdentity | None]:
+    with source.transaction(connection, read_only=True):
+        server = read_server_identity(connection)
+    with source.transaction(connection):
+        return read_server_clock(connection), server
 
 
 def _difference(remembered: DatabaseContact | None, clock: ServerClock, server: ServerIdentity | None) -> str | None:

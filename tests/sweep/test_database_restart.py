@@ -12,12 +12,15 @@ from typing import Any
 import psycopg
 import pytest
 
+from reaper.config import load
 from reaper.database.connections import make_engine
 from reaper.database.server_identity import database_address
 from reaper.dev.postgres import PrivatePostgreSQL, libpq, temporary
 from reaper.memory import Memory
 from reaper.memory.memory import FILE
 from reaper.model import SweepReport
+from reaper.operations.report import ReportQuery, report
+from reaper.operations.sources import new_downtime_tracker
 from reaper.profile import resolve
 from reaper.scheduling.source_runner import RetrySchedule, SourceRunner
 from reaper.source import Source
@@ -185,6 +188,27 @@ def test_state_file_that_cannot_be_read_costs_the_whole_window(server: PrivatePo
     make_jobs(url)
     (tmp_path / FILE).mkdir()
     assert why(sweep_once(url, tmp_path)).endswith("the state file cannot be read")
+
+
+def test_process_beside_the_daemon_knows_what_the_daemon_has_noted(server: PrivatePostgreSQL, tmp_path: Path) -> None:
+    url = server.create_database("main")
+    sweep_once(url, tmp_path)
+    let_server_be_old(url, tmp_path)
+    silent, live = make_jobs(url)
+    server.restart()
+
+    def verdicts(state: Path | None) -> dict[str, str]:
+        environment = {} if state is None else {"REAPER_STATE_DIR": str(state)}
+        settings = load({"database_url": url, "restart_grace": 60}, environment)
+        source = Source("main", url, resolve("protea"), thresholds(), PATIENCE)
+        found = report(source, new_downtime_tracker(settings), ReportQuery(None, None, 10)).jobs
+        return {job.key[0]: job.verdict.value for job in found}
+
+    assert verdicts(None) == {silent: "spared", live: "spared"}
+    assert verdicts(tmp_path) == {silent: "stale", live: "spared"}
+    # What is not there is not made.
+    assert verdicts(tmp_path / "none") == verdicts(None)
+    assert not (tmp_path / "none").exists()
 
 
 def test_restart_of_mariadb_costs_the_whole_window(tmp_path: Path) -> None:
