@@ -28,7 +28,7 @@ COMMANDS = {
     "clear": "Show stale jobs, ask, and end them.",
     "purge": "Delete jobs that finished long ago.",
     "resume": "Close jobs that a server crash interrupted.",
-    "reset": "Emergency: end every running job of a source.",
+    "reset": "Emergency: end every running job, and remove its task.",
     "fence": "Keep a late worker from overwriting a reaped job.",
     "state": "Show the state of the daemon's supervisor.",
     "halt": "Halt the daemon: it ends no jobs until `reaper restart`.",

@@ -44,7 +44,7 @@ def command(ctx: click.Context, job: str | None, source: str | None, offline: bo
     database, `reaper fail JOB --action NAME` does the same, and writes it to the log.
 
     \b
-    Examples:
+    Example:
       reaper sql | less
       reaper sql --job 5
     """
