@@ -62,6 +62,8 @@ class ReapCountStore:
         look = (frozenset(sources), self._file.fingerprint())
         if look == self._looked_at:
             return []
+        # Also where it fails: a file that another process holds is tried again when it has changed.
+        self._looked_at = look
         mine = _COUNT.c.source.in_(sources)
         counts = select(_COUNT.c.source, _COUNT.c.kind, _COUNT.c.reason, _COUNT.c.jobs).where(mine)
 
@@ -73,7 +75,6 @@ class ReapCountStore:
         try:
             # A look first: most of the time there is nothing, and a write waits for the disk.
             found = self._file.read(lambda connection: connection.execute(counts.limit(1)).first(), default=None)
-            self._looked_at = look
             return [] if found is None else self._file.write(take)
         except StateUnavailable as error:
             self._file.report_once(error)
