@@ -131,7 +131,11 @@ set_default_token_and_state() {
         make_token
         export REAPER_HTTP_TOKEN_FILE="$own_token"
     fi
-    if [[ -z $state_dir ]]; then export REAPER_STATE_DIR="$own_state"; fi
+    if [[ -z $state_dir ]]; then
+        export REAPER_STATE_DIR="$own_state"
+        say "state: kept in $own_state; commands see a halt after"
+        say "  export REAPER_STATE_DIR='$own_state'"
+    fi
 }
 
 # An earlier version made these under the umask of the caller.

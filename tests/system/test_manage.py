@@ -17,6 +17,7 @@ import psycopg
 import pytest
 
 from reaper.dev.postgres import PrivatePostgreSQL, libpq
+from reaper.memory import kept_halt
 from tests.support.waiting import wait_until
 
 PROJECT = Path(__file__).parents[2]
@@ -355,10 +356,13 @@ def test_start_makes_a_token_and_a_persistent_halt_survives_a_restart(clone: Clo
     assert token.stat().st_mode & 0o777 == 0o600
     assert re.fullmatch(r"[0-9a-f]{64}\n", token.read_text())
     kept = token.read_text()
+    state_dir = re.search(r"^ *export REAPER_STATE_DIR='(.+)'$", said, re.MULTILINE)
+    assert state_dir is not None and kept_halt(Path(state_dir[1]))() is None
 
     halt = [sys.executable, "-m", "reaper", "halt", "--persist", "--reason", "a test", "--token-file", str(token)]
     own = {**os.environ, "PYTHONPATH": str(clone.root), "REAPER_HTTP_PORT": str(clone.port)}
     subprocess.run(halt, env=own, cwd="/", check=True)
+    assert kept_halt(Path(state_dir[1]))() is not None, "commands with this directory see the halt"
     status, said = clone.manage("status")
     assert (status, said.splitlines()[1].split()[4]) == (0, "halted"), said
     assert "; no job is ended until `reaper restart`" in said
