@@ -18,9 +18,12 @@ only when every source does.
         },
     }
 
-Where beat or other programs already send tasks of other names, register them under those too:
+Where other programs import the tasks from a module of the application, or beat sends them by its name, that module
+(`app/tasks/cleanup_tasks.py`, for example) has two lines:
 
-    app.task(name="app.tasks.cleanup_tasks.clear_stuck_scheduler_jobs")(clear_stuck_scheduler_jobs.run)
+    from reaper.celery_tasks import tasks_named
+
+    globals().update(tasks_named(__name__))
 """
 
 from __future__ import annotations
@@ -197,6 +200,13 @@ def reset_scheduler_state(force: bool = False, all_sources: bool = False, while_
         "force": force is True,
     }
     return _document(summary, members, _errors(answers))
+
+
+def tasks_named(module: str) -> dict[str, Any]:
+    """The four tasks, by name, as tasks of this module: for beat, and for programs that import them from there."""
+    tasks = (clear_stuck_scheduler_jobs, get_stuck_jobs_report, cleanup_old_task_runs_enhanced, reset_scheduler_state)
+    names = [str(task.name).rpartition(".")[2] for task in tasks]
+    return {name: shared_task(name=f"{module}.{name}")(task.run) for name, task in zip(names, tasks, strict=True)}
 
 
 @contextmanager

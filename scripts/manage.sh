@@ -35,8 +35,9 @@ TEXT
 
 # --- configuration ------------------------------------------------------------------------------------------
 
-# Sets `database` (none: none is configured; private: that of the private PostgreSQL is; else configured), `http`
-# (host:port, empty when off), `page`, `log`, and `token` and `state_dir` (empty when not configured).
+# Sets `database` (none: none is configured; private: that of the private PostgreSQL is; else configured), `extras` (what
+# else its sources need installed), `http` (host:port, empty when off), `page`, `log`, and `token` and `state_dir` (empty
+# when not configured).
 read_settings() {
     local settings key value
     settings=$(cd "$root" && "$venv_python" scripts/probe.py settings "$data") || return
@@ -56,11 +57,12 @@ read_settings_of_daemon() {
     while IFS='=' read -r key value; do use_setting "$key" "$value"; done < <(tail -n +2 "$pid_file")
 }
 
-clear_settings() { database='' http='' page='' token='' state_dir='' log="$root/logs/$name.log"; }
+clear_settings() { database='' extras='' http='' page='' token='' state_dir='' log="$root/logs/$name.log"; }
 
 use_setting() { # use_setting KEY VALUE
     case $1 in
     database) database=$2 ;;
+    extras) extras=$2 ;;
     http) http=$2 ;;
     page) page=$2 ;;
     token_file) token=$2 ;;
@@ -97,6 +99,7 @@ start() {
     drop_stale_pid_file
     prepare_venv run -e '.[embedded]'
     read_settings || exit
+    if [[ -n $extras ]]; then prepare_venv "run-$extras" -e ".[embedded,$extras]"; fi
     [[ -z $http ]] || probe free "$http" || exit
     if uses_postgresql; then start_postgresql; fi
     set_default_token_and_state

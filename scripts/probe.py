@@ -1,7 +1,8 @@
 """Helper of manage.sh: reads the settings in force and queries the daemon over HTTP.
 
-probe.py settings DATA      print database=, http=, page=, log_file=, token_file= and state_dir=, one per line; exit
-                            status 78 when the configuration is wrong. DATA is the directory of the private PostgreSQL
+probe.py settings DATA      print database=, extras=, http=, page=, log_file=, token_file= and state_dir=, one per line;
+                            exit status 78 when the configuration is wrong. DATA is the directory of the private
+                            PostgreSQL
 probe.py free HOST:PORT     exit status 0 if the daemon could listen on this address
 probe.py live HOST:PORT     exit status 0 if the daemon answers on /live
 probe.py status HOST:PORT   print the daemon's state, when each source was last swept successfully, and then a line for
@@ -16,12 +17,13 @@ import json
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reaper.config import reachable_host
+from reaper.config import SourceSettings, reachable_host
+from reaper.config.urls import MARIADB
 
 _LAST_SUCCESS = re.compile(
     r'^reaper_last_success_timestamp_seconds\{source="(?P<source>[^"]*)"\} (?P<at>\S+)$', re.MULTILINE
@@ -52,6 +54,7 @@ def settings(data: str) -> int:
     private = PrivatePostgreSQL(Path(data))
     urls = [source.database_url.get_secret_value() for source in config.sources.values()]
     print(f"database={('private' if any(map(private.serves, urls)) else 'configured') if urls else 'none'}")
+    print(f"extras={','.join(_extras(config.sources.values()))}")
     print(f"http={f'{config.http_host}:{config.http_port}' if config.http_port else ''}")
     print(f"page={_page(config.http_host, config.http_port) if config.http_port else ''}")
     for name, path in (
@@ -61,6 +64,14 @@ def settings(data: str) -> int:
     ):
         print(f"{name}={path.absolute() if path else ''}")
     return 0
+
+
+def _extras(sources: Iterable[SourceSettings]) -> list[str]:
+    """The optional parts of the distribution that these sources need."""
+    sources = list(sources)
+    mariadb = any(source.database_url.get_secret_value().startswith(MARIADB) for source in sources)
+    celery = any(source.broker is not None and source.profile.needs_broker for source in sources)
+    return [*(["celery"] if celery else []), *(["mysql"] if mariadb else [])]
 
 
 def free(address: str) -> int:

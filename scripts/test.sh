@@ -74,7 +74,10 @@ cd "$root"
 mkdir -p logs
 # The caller's settings name the caller's database: the tests must not use them.
 for variable in $(compgen -e); do
-    case $variable in REAPER_* | PROTEA_TUNING__* | CREDENTIALS_DIRECTORY) unset "$variable" ;; esac
+    case $variable in
+        REAPER_* | PROTEA_TUNING__* | CREDENTIALS_DIRECTORY) unset "$variable" ;;
+        DATABASE_URL | CELERY_BROKER_URL | REDIS_URL) unset "$variable" ;;
+    esac
 done
 
 prepare_venv dev -e '.[embedded,celery,mysql]' --group dev

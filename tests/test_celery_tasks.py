@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +23,7 @@ from reaper.memory import HaltRecord, Memory
 from reaper.scheduling.cron_trigger import CronTrigger
 from tests.support.brokers import CeleryCluster, ProcessGroup, RedisServer, redis_server
 from tests.support.commands import environment
+from tests.support.programs import PROJECT
 from tests.support.protea import HOUR, MINUTE, Protea
 from tests.support.waiting import wait_until
 from tests.support.worlds.vuls import VulsWorld
@@ -259,3 +264,39 @@ def test_beat_schedule_of_the_document_is_due_as_it_says() -> None:
     week.nowfun = lambda: sunday - timedelta(minutes=1)
     assert not week.is_due(sunday - timedelta(days=7)).is_due
     assert CronTrigger("0 3 * * 0").get_next_fire_time(None, sunday - timedelta(days=1)) == sunday
+
+
+_DOCUMENTED_USE = """
+from celery import Celery
+
+vuls = Celery("vuls")
+vuls.conf.task_always_eager = True
+
+from app.tasks.cleanup_tasks import (
+    cleanup_old_task_runs_enhanced, clear_stuck_scheduler_jobs, get_stuck_jobs_report, reset_scheduler_state
+)
+
+for task in (cleanup_old_task_runs_enhanced, clear_stuck_scheduler_jobs, get_stuck_jobs_report, reset_scheduler_state):
+    assert task.name.startswith("app.tasks.cleanup_tasks.") and vuls.tasks[task.name].name == task.name
+print(clear_stuck_scheduler_jobs.delay(max_age_hours=2, dry_run=False).result)
+"""
+
+
+def test_tasks_can_be_imported_from_a_module_of_the_application(tmp_path: Path) -> None:
+    """The two lines of the how-to, and then what the document does: import, `delay`, and a name for beat."""
+    page = (PROJECT / "docs/how-to/celery.md").read_text()
+    [glue] = re.findall(r"```python\n(from reaper\.celery_tasks import tasks_named\n.*?)```", page, re.DOTALL)
+    assert len([line for line in glue.splitlines() if line]) == 2
+    module = tmp_path / "app" / "tasks" / "cleanup_tasks.py"
+    module.parent.mkdir(parents=True)
+    module.write_text(glue)
+    done = subprocess.run(
+        [sys.executable, "-c", _DOCUMENTED_USE],
+        env={**environment({}), "PYTHONPATH": os.pathsep.join([str(PROJECT), str(tmp_path)])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no database is configured: set REAPER_DATABASE_URL" in done.stdout

@@ -28,6 +28,15 @@ from reaper.source.factory import with_thresholds
 _RULE = "=" * 60
 
 
+def _refuse_days_to_keep(_: click.Context, __: click.Parameter, value: str | None) -> None:
+    """vuls' own `cleanup` deletes finished runs: another thing under the same name."""
+    if value is not None:
+        raise click.UsageError(
+            "--days-to-keep is for finished jobs, which `reaper purge` deletes: "
+            f"reaper purge --days-to-keep {value}. `reaper cleanup` cancels running ones."
+        )
+
+
 @click.command("cleanup", short_help="Cancel executions that are old and silent.")
 @click.option("--source", metavar="NAME", help="The source. [default: the only one]")
 @click.option(
@@ -40,6 +49,7 @@ _RULE = "=" * 60
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be cancelled.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--days-to-keep", hidden=True, expose_value=False, callback=_refuse_days_to_keep)
 @guard_options
 @click.option("--force", is_flag=True, help="The same as --yes --trust-silence, and --release without a limit.")
 @json_option

@@ -18,7 +18,7 @@ from reaper.cli.progress import ProgressListener
 from reaper.cli.sources import load_settings, require_source
 from reaper.cli.sweep import exit_code_of, print_report, report_document, sweep_each
 from reaper.common.terminal import say, shown
-from reaper.config import Settings
+from reaper.config import Settings, SourceSettings
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import Outcome, SweepReport, Threshold
 from reaper.operations.guards import GuardPasses, HaltGuard, describe_halt, halt_guard
@@ -29,6 +29,7 @@ from reaper.source.factory import with_max_age
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.summary import sweep_totals
 
+_VULS_HOURS = 2.0
 _NOT_INTERACTIVE = "standard input is not a terminal: use --yes to clear without a question, or --dry-run to look"
 
 
@@ -38,7 +39,8 @@ _NOT_INTERACTIVE = "standard input is not a terminal: use --yes to clear without
     "--max-age-hours",
     type=click.FloatRange(0, 87600, min_open=True),
     metavar="N",
-    help="Timeout of every job, and upper limit of every stall window, in hours. [default: as configured]",
+    help="Timeout of every job, and upper limit of every stall window, in hours. [default: as configured, and 2 for "
+    "the sources of vuls]",
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would be ended.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -102,13 +104,21 @@ def _make_run(
     settings = load_settings(ctx)
     names = list(settings.sources) if source is None else [require_source(settings, source)]
     selected = [settings.sources[name] for name in names]
-    if hours is not None:
-        selected = [with_max_age(one, Threshold(hours * 3600, "--max-age-hours")) for one in selected]
+    selected = [_with_max_age(one, hours) for one in selected]
     if action is not None:
         selected = [replace(one, action=require_action(one, action)) for one in selected]
     sources = in_order_of_ending(create_one_off_sources(settings, selected))
     halt = halt_guard(settings, while_halted=passes.while_halted)
     return ClearRun(settings, sources, Breaker.from_settings(settings), passes, halt)
+
+
+def _with_max_age(source: SourceSettings, hours: float | None) -> SourceSettings:
+    """The source with this timeout; without one, the sources of vuls have that of vuls' own command."""
+    if hours is not None:
+        return with_max_age(source, Threshold(hours * 3600, "--max-age-hours"))
+    if source.profile.is_vuls:
+        return with_max_age(source, Threshold(_VULS_HOURS * 3600, "reaper clear"))
+    return source
 
 
 def _confirmed(preview: ClearReport, *, revoking: bool) -> bool:

@@ -65,6 +65,8 @@ def show(ctx: click.Context, as_json: bool) -> None:
       reaper --config /etc/reaper/reaper.toml config show
     """
     settings = load({"config": ctx.obj}, os.environ)
+    for note in settings.notes:
+        warn(note)
     rows = [*settings.described(), *_spelling_rows(settings)]
     if as_json:
         values = [{"name": name, "value": value, "origin": origin} for name, value, origin in rows]

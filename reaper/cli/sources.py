@@ -29,6 +29,8 @@ def load_settings(ctx: click.Context, **flags: object) -> Settings:
     settings = load_daemon_settings(ctx, **flags)
     if settings.without_sources:
         raise ConfigError([f"{settings.origins['sources']}: sources: [] leaves no source to work on"])
+    for note in settings.notes:
+        warn(note)
     return settings
 
 
@@ -39,7 +41,7 @@ def load_daemon_settings(ctx: click.Context, **flags: object) -> Settings:
     """
     settings = load({"config": ctx.obj, **flags}, os.environ)
     if not settings.sources and not settings.without_sources:
-        raise ConfigError([_NO_DATABASE])
+        raise ConfigError([_NO_DATABASE, *settings.notes])
     return settings
 
 

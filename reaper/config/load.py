@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
+from reaper.config.borrowed_urls import BorrowedUrls
 from reaper.config.file import ConfigFile, read
 from reaper.config.layers import (
     Layer,
@@ -43,20 +44,25 @@ def load(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] |
         from_systemd(environ, credentials),
         file or ConfigFile({}),
     )
-    settings = _resolve([validate(layer, problems) for layer in layers], credentials, file, problems)
+    validated = [validate(layer, problems) for layer in layers]
+    settings = _resolve(validated, credentials, file, BorrowedUrls(environ, problems), problems)
     if problems:
         raise ConfigError(problems)
     return settings
 
 
 def _resolve(
-    layers: list[Layer], credentials: Credentials, config_file: ConfigFile | None, problems: list[str]
+    layers: list[Layer],
+    credentials: Credentials,
+    config_file: ConfigFile | None,
+    borrowed: BorrowedUrls,
+    problems: list[str],
 ) -> Settings:
     flags, own, protea, _, file = layers
     stack = LayerStack.of(layers)
     databases = UrlLookup("database_url", normalise_database_url, stack, file, credentials, problems)
     brokers = UrlLookup("broker_url", normalise_broker_url, stack, file, credentials, problems)
-    sources = SourceResolver(stack, flags, file, databases, brokers, problems)
+    sources = SourceResolver(stack, flags, file, databases, brokers, borrowed, problems)
     problems += [
         *_contradicting_variables(own, protea),
         *databases.ambiguities(),
@@ -69,6 +75,7 @@ def _resolve(
         **{name: getattr(stack.settings, name) for name in spellings},
         config_file=config_file.path if config_file else None,
         sources=resolved,
+        notes=tuple(borrowed.notes),
         without_sources=sources.without_sources,
         origins={
             "config": config_file.named_by if config_file else "default",

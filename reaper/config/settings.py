@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from reaper.common.durations import format_duration, parse_duration
+from reaper.config.borrowed_urls import BROKER_VARIABLES, DATABASE_VARIABLES
 from reaper.config.error_messages import dotted
 from reaper.config.schema import DaemonSettings
 from reaper.config.secrets import read_tokens
@@ -56,7 +57,8 @@ class SourceSettings:
     `action` is the profile's action that a sweep takes. `broker` is the URL through which Celery's workers are
     inspected, None where none is given; jobs of this source wait in `queues`, and stay unknown for
     `worker_absence_seconds` after a worker of these queues disappeared. A job that is active in a live worker is spared
-    until it is older than `max_age_seconds`; None: at any age.
+    until it is older than `max_age_seconds`; None: at any age. `borrowed_broker` is the variable of another application
+    that gave the broker; None where a setting did.
     """
 
     name: str
@@ -72,6 +74,7 @@ class SourceSettings:
     resume_at_start: bool = False
     resume_window_seconds: float = 300.0
     purge: PurgeSettings = PurgeSettings()
+    borrowed_broker: str | None = None
 
     @property
     def longest_timeout(self) -> float:
@@ -86,7 +89,8 @@ class Settings(DaemonSettings):
     """The configuration in force. Durations are seconds.
 
     `origins` says where each value was set, by its name in the file. `config_file` is the file that was read, or None.
-    `without_sources`: the file says `sources = []`, so a daemon that sweeps nothing is what was meant.
+    `without_sources`: the file says `sources = []`, so a daemon that sweeps nothing is what was meant. `notes` are
+    lines about variables of other applications that were left alone.
     """
 
     model_config = SettingsConfigDict(validate_by_name=True, validate_by_alias=False)
@@ -95,6 +99,13 @@ class Settings(DaemonSettings):
     sources: Mapping[str, SourceSettings] = {}
     without_sources: bool = False
     origins: Mapping[str, str] = {}
+    notes: Sequence[str] = ()
+
+    @property
+    def borrowed(self) -> Mapping[str, str]:
+        """The URLs that variables of another application gave: by the name in the file, the variable."""
+        variables = (*DATABASE_VARIABLES, *BROKER_VARIABLES)
+        return {name: origin for name, origin in self.origins.items() if origin in variables}
 
     @property
     def http_tokens(self) -> Mapping[str, SecretStr]:

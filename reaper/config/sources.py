@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reaper.common.suggestions import did_you_mean
+from reaper.config.borrowed_urls import BorrowedUrls
 from reaper.config.error_messages import dotted
 from reaper.config.layers import Layer, LayerStack
 from reaper.config.schema import KeyPath, PurgeTable, SourceTable
@@ -31,6 +32,7 @@ class SourceResolver:
     file: Layer
     databases: UrlLookup
     brokers: UrlLookup
+    borrowed: BorrowedUrls
     problems: list[str]
     origins: dict[str, str] = field(default_factory=dict)
 
@@ -55,6 +57,9 @@ class SourceResolver:
     def _source(self, name: str, table: SourceTable, profiles: Mapping[str, Profile | None]) -> SourceSettings | None:
         profile = self._profile(name, table, profiles)
         database, broker = self.databases.of(name, table), self.brokers.of(name, table)
+        if profile is not None and profile.is_vuls:
+            database = database or self.borrowed.database()
+            broker = broker or (self.borrowed.broker() if profile.needs_broker else None)
         inherited = inherited_values(name, table, self.stack, self.flags, self.file)
         if profile is not None:
             self._check_action(profile, inherited)
@@ -80,6 +85,7 @@ class SourceResolver:
             profile,
             thresholds,
             broker=broker.url if broker else None,
+            borrowed_broker=broker.origin if broker and broker.borrowed else None,
             purge=inherited.purge,
             **inherited.values,
         )

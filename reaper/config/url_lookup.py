@@ -16,10 +16,14 @@ from reaper.config.secrets import Credentials, read_secret
 
 @dataclass(frozen=True)
 class ResolvedUrl:
-    """A URL and where it was set. `url` is None where the value is wrong, which is among the problems."""
+    """A URL and where it was set. `url` is None where the value is wrong, which is among the problems.
+
+    `borrowed`: the variable is that of another application, not a setting.
+    """
 
     url: SecretStr | None
     origin: str
+    borrowed: bool = False
 
 
 @dataclass

@@ -21,7 +21,7 @@ Those of kombu's transports (`kombu.transport.TRANSPORT_ALIASES`, kombu 5.7) tha
 Celery's workers are inspected; and Redis behind a socket, which kombu supports without listing it.
 """
 
-_DATABASES = {
+DATABASES = {
     **dict.fromkeys(("postgresql", "postgres", POSTGRESQL), POSTGRESQL),
     **dict.fromkeys(("mariadb", "mysql", MARIADB, "mysql+pymysql"), MARIADB),
 }
@@ -58,7 +58,7 @@ def normalise_database_url(text: str) -> str:
     given, separator, rest = text.strip().partition("://")
     if not separator:
         raise ValueError(f"expected a URL such as {_DATABASE_EXAMPLE}")
-    scheme = _DATABASES.get(given.casefold())
+    scheme = DATABASES.get(given.casefold())
     if scheme is None:
         shown = f", not {given}://" if _PLAIN_SCHEME.fullmatch(given) else ""
         raise ValueError(f"expected postgresql://, postgres://, {POSTGRESQL}://, mariadb:// or mysql://{shown}")

@@ -108,7 +108,10 @@ class Daemon:
             interval_seconds=settings.interval_seconds,
             http=self.http.address if self.http else None,
             config=str(settings.config_file) if settings.config_file else None,
+            **({"borrowed": dict(settings.borrowed)} if settings.borrowed else {}),
         )
+        for note in settings.notes:
+            _log.info("Reaper ignores a variable that is not its own.", note=note)
         _report_missing_schedule(settings)
         if settings.http_exposed:
             _log.warning("Reaper's HTTP port can be reached from outside this machine.", host=settings.http_host)

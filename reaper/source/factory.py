@@ -9,6 +9,7 @@ from reaper.config import Settings, SourceSettings
 from reaper.database.timeouts import Timeouts
 from reaper.errors import ConfigError, ProbeNotInstalled
 from reaper.liveness import LivenessProbe
+from reaper.liveness.unproven_broker import UnprovenBroker
 from reaper.model import Threshold, Thresholds
 from reaper.source import Source, SourceOptions, SpellingDecision
 from reaper.staleness.reaped_rows import ReapedRows, bare_table, watched_tables
@@ -79,6 +80,7 @@ def _probe(source: SourceSettings, absence_seconds: float | None) -> LivenessPro
     absence = source.worker_absence_seconds if absence_seconds is None else absence_seconds
     url = source.broker.get_secret_value()
     try:
-        return CeleryProbe(url, source.broker_deadline_seconds, source.queues, absence_seconds=absence)
+        probe = CeleryProbe(url, source.broker_deadline_seconds, source.queues, absence_seconds=absence)
     except ProbeNotInstalled as error:
         raise ConfigError([f"source {source.name}: {error}"]) from None
+    return UnprovenBroker(probe, source.borrowed_broker) if source.borrowed_broker else probe

@@ -16,6 +16,7 @@ from reaper.database.server_identity import database_address
 from reaper.database.timeouts import Timeouts
 from reaper.errors import RowsHidden
 from reaper.liveness import LivenessProbe
+from reaper.liveness.unproven_broker import UnprovenBroker
 from reaper.model import Key, LockHolder, ReapedJob, Reason, Thresholds
 from reaper.profile import Profile
 from reaper.profile.related_tables import liveness_tables
@@ -163,7 +164,15 @@ class Source(DatabaseAccess):
         if context.row_security_reason is not None:
             raise RowsHidden(context.row_security_reason)
         probe = self.options.probe
-        return replace(context, liveness=probe.ask()) if probe else context
+        if probe is None:
+            return context
+        report = probe.ask_for(self._has_any_task) if isinstance(probe, UnprovenBroker) else probe.ask()
+        return replace(context, liveness=report)
+
+    def _has_any_task(self, ids: Collection[str]) -> bool:
+        """Any of these Celery tasks has a job here, whatever its status."""
+        with self.connect() as connection, self.transaction(connection, read_only=True):
+            return bool(self.lookup.existing_tasks(connection, ids))
 
     def require_visible_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> None:
         """Raises RowsHidden, with this consequence in its message, when rows of these tables may be hidden."""

@@ -311,3 +311,29 @@ def test_unavailable_broker_makes_jobs_unknown_and_is_reported(
     swept = runs("sweep", "--dry-run")
     assert "1 job(s) have been silent for longer than their stall window and were spared. Celery: " in swept.stdout
     assert runs.json("clear", "--force", code=exit_codes.FAILED)["errors"] and vuls.state(job) is State.RUNNING
+
+
+# --- thresholds -------------------------------------------------------------------------------------------------
+
+
+def test_runs_of_vuls_are_stuck_after_two_hours_and_other_jobs_as_configured(
+    reaper: Reaper, protea: Protea, databases: TemporaryDatabases
+) -> None:
+    job = protea.stale(age=3 * HOUR)
+    with postgresql_database(databases) as database, VulsWorld.create(database) as vuls:
+        young, stuck = vuls.job(age=1.9 * HOUR, sign=None), vuls.job(age=2.1 * HOUR, sign=None)
+        vuls.session.do("UPDATE task_runs SET celery_task_id = NULL")
+        reaper.configure(
+            f"broker_deadline_seconds = '1s'\n[sources.main]\n[sources.runs]\nprofile = 'vuls'\n"
+            f"database_url = '{database.url}'\nbroker_url = 'redis://127.0.0.1:1/0'\n"
+        )
+        reaper("clear", "--yes")
+        statuses = dict(vuls.session.ask("SELECT id::text, status FROM task_runs"))
+    assert statuses == {young: "running", stuck: "failed"}
+    assert protea.status(job) == "running"
+
+
+def test_cleanup_of_the_document_leads_to_purge(reaper: Reaper, protea: Protea) -> None:
+    assert protea.stale()
+    result = reaper("cleanup", "--days-to-keep", "30")
+    assert result.exit_code == exit_codes.USAGE and "reaper purge --days-to-keep 30" in result.stderr

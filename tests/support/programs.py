@@ -64,7 +64,8 @@ _IMPORTS = {
 def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of a program that imports this project, without settings that were meant for another one."""
     foreign = ("REAPER_", "PROTEA_TUNING", "CREDENTIALS_DIRECTORY", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
-    clean = {name: value for name, value in environment.items() if not name.startswith(foreign)}
+    borrowed = ("DATABASE_URL", "CELERY_BROKER_URL", "REDIS_URL")
+    clean = {name: value for name, value in environment.items() if not name.startswith((*foreign, *borrowed))}
     return {**clean, "PYTHONPATH": str(PROJECT)}
 
 

@@ -23,7 +23,14 @@ DAEMON = [sys.executable, "-m", "reaper", "run"]
 
 _PATIENCE = 10.0
 """Seconds that a process gets to end after SIGTERM."""
-_SETTINGS = ("REAPER_", "PROTEA_TUNING__", "CREDENTIALS_DIRECTORY")
+_SETTINGS = (
+    "REAPER_",
+    "PROTEA_TUNING__",
+    "CREDENTIALS_DIRECTORY",
+    "DATABASE_URL",
+    "CELERY_BROKER_URL",
+    "REDIS_URL",
+)
 
 
 class DemoError(ReaperError):
