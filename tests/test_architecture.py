@@ -128,3 +128,9 @@ def test_test_files_that_take_long_exist() -> None:
     """A renamed file would be begun last, and waited for."""
     tests = Path(__file__).parent
     assert [name for name in LONG if not (tests / f"{name}.py").exists()] == []
+
+
+def test_top_level_has_the_places_that_services_and_scripts_name() -> None:
+    project = PACKAGE.parent
+    places = ("pyproject.toml", "reaper", "config", "tests", "systemd", "scripts", "logs")
+    assert [name for name in places if not (project / name).exists()] == []

@@ -44,6 +44,12 @@ def test_state_halt_and_restart_say_what_the_daemon_does(reaper: Reaper) -> None
     assert reaper("state").exit_code == 0
 
 
+def test_restart_of_a_supervisor_that_runs_leaves_it_running(reaper: Reaper, daemon: ApiDaemon) -> None:
+    answer = daemon.api.post("/api/supervisor/restart")
+    assert (answer.status, answer.json["state"]) == (200, "RUNNING")
+    assert (reaper("restart").exit_code, reaper("state").exit_code) == (0, 0)
+
+
 def test_halt_with_persist_survives_a_restart(reaper: Reaper, daemon: ApiDaemon) -> None:
     assert ", also after a restart of the daemon" in reaper("halt", "--persist").stdout
     assert daemon.api.get("/api/supervisor/state").json["halted"]["persistent"] is True

@@ -102,8 +102,9 @@ def test_manage_script_starts_reports_restarts_and_stops(clone: Clone) -> None:
     assert f"postgresql: makes a private server in {clone.database.directory}\n" in said
     assert clone.database.pid is not None
 
-    [export] = [line for line in said.splitlines() if "export" in line]
-    asked = f"{export}; {clone.root.as_posix()!r}/.venv/bin/python -m reaper report --json"
+    exports = [line for line in said.splitlines() if "export" in line]
+    assert len(exports) == 2
+    asked = f"{'; '.join(exports)}; {clone.root.as_posix()!r}/.venv/bin/python -m reaper report --json"
     assert subprocess.run(["bash", "-c", asked], capture_output=True, check=False).returncode == 0
 
     assert clone.manage("start") == (0, f"worker-reaper: already running (pid {first})\n")
@@ -132,7 +133,9 @@ def test_manage_script_starts_reports_restarts_and_stops(clone: Clone) -> None:
 
     status, said = clone.manage("logs", "reaper")
     assert status == 0
-    assert said == "".join((clone.root / "logs" / "worker-reaper.log").read_text().splitlines(keepends=True)[-100:])
+    log = (clone.root / "logs" / "worker-reaper.log").read_text()
+    assert said == "".join(log.splitlines(keepends=True)[-100:])
+    assert log.count("Reaper starts.") == 2, "a restart appends to the log"
 
 
 def test_private_postgresql_is_started_with_its_printed_url_exported_and_a_restart_leaves_it_running(

@@ -306,6 +306,15 @@ def test_clearing_works_in_the_background_one_at_a_time(daemon: ApiDaemon, jobs:
     assert results[0] == "done: reaped 1"
 
 
+def test_clearing_takes_jobs_older_than_two_hours_unless_another_age_is_given(daemon: ApiDaemon, jobs: Protea) -> None:
+    older, younger = jobs.job(age=2 * HOUR + MINUTE), jobs.job(age=2 * HOUR - MINUTE)
+    begun = daemon.api.post("/api/admin/clear-stuck-jobs", {}).json
+    path = f"/api/admin/clear-stuck-jobs/{begun['task_id']}"
+    summary = wait_until(lambda: daemon.api.get(path).json["result"], "done")["summary"]
+    assert (summary["max_age_hours"], summary["dry_run"], summary["cleared"]) == (2, False, 1)
+    assert [jobs.status(each) for each in (older, younger)] == ["failed", "running"]
+
+
 def test_clearing_with_an_unknown_id_is_not_found(daemon: ApiDaemon) -> None:
     assert daemon.api.get("/api/admin/clear-stuck-jobs/nothing").status == 404
 
