@@ -99,7 +99,9 @@ class Evidence:
     A job whose last sign is older than `audible_since` is silent; time before `deaf_until` does not count.
     `stale_in_seconds` says when a running job would become stale if it stayed silent; None for a job that is stale or
     does not run. `unknown` says which witness could not be asked: the job is then spared. `action` is what a sweep
-    would do with the job, where the source's action is a choice between two.
+    would do with the job, where the source's action is a choice between two. Of a log: `start_lost` says that no entry
+    starts the job, so that its first known one is taken for its start, and `ended_by` and `ended_at` are the type and
+    the moment of the entry that ended it.
     """
 
     key: Key
@@ -123,6 +125,9 @@ class Evidence:
     stale_in_seconds: float | None = None
     signs: Mapping[str, str | None] = field(default_factory=dict)
     action: str | None = None
+    start_lost: bool = False
+    ended_by: str | None = None
+    ended_at: str | None = None
 
 
 class PostTransitionState(NamedTuple):
@@ -268,7 +273,8 @@ class SweepReport:
     be asked; `revoke_trouble`, why tasks of ended jobs may still be executed. `looked_back`: jobs that were ended
     earlier were looked at; `late` are those that showed life, and `late_trouble` says why they could not be read.
     `judged_at` is the database's clock when the sweep began. `spelling` says what the database spells otherwise than
-    the profile.
+    the profile. `start_lost` are those of `census` whose start was lost, where the sweep ends these too;
+    `start_lost_trouble` says why they could not be found.
     """
 
     source: str
@@ -300,6 +306,8 @@ class SweepReport:
     spelling: Sequence[str] = ()
     error: str | None = None
     dry_run: bool = False
+    start_lost: JobCounts | None = None
+    start_lost_trouble: str | None = None
 
     @property
     def succeeded(self) -> bool:

@@ -30,12 +30,16 @@ _HEAD = """\
 
 A running daemon serves this description at `/api/openapi.json`.
 
-Everyone who reaches the port may read. A request that changes something needs a token. The file that
-`REAPER_HTTP_TOKEN_FILE` names holds the tokens; the examples below expect a token in `$TOKEN`. Durations are seconds.
+Everyone who reaches the port may read, and may ask for a dry run. A request that changes something needs a token. The
+file that `REAPER_HTTP_TOKEN_FILE` names holds the tokens; the examples below expect a token in `$TOKEN`. Durations are
+seconds.
 Points in time are ISO 8601, by the database's clock. An error is `{"detail": "one clear sentence"}`, with one of these
 statuses:
 
 """
+
+_TOKEN = ("", " (with a token)", " (with a token, unless it is a dry run)")
+"""How an operation speaks of the token, by the number of its alternatives."""
 
 Document = Mapping[str, Any]
 
@@ -84,7 +88,7 @@ class Page:
         )
 
     def _operation(self, method: str, path: str, operation: Document) -> Iterator[str]:
-        token = " (with a token)" if operation.get("security") else ""
+        token = _TOKEN[len(operation.get("security", ()))]
         yield f"\n### {operation['summary']}\n\n`{method.upper()} {path}`{token}"
         yield f"\n{_one_line(operation['description'])}"
         body = operation.get("requestBody")

@@ -17,6 +17,7 @@ from reaper.common.terminal import shown, warn
 from reaper.config import Settings
 from reaper.grants.needs import workload_of
 from reaper.operations.sources import SourceResult, for_each_source
+from reaper.profile import Profile
 from reaper.source import Source
 from reaper.source.factory import on_same_broker
 
@@ -53,12 +54,22 @@ def _examine(settings: Settings, source: Source) -> list[Finding]:
         # The only use of the host's clock: to report that it differs from the database's, which decides.
         return examine(
             connection,
-            source.configured_profile,
+            _examined(source),
             source.thresholds.stall.seconds,
             host_clock=time.time,
             other_findings=workers,
             workload=workload_of(settings.sources[source.name]),
         )
+
+
+def _examined(source: Source) -> Profile:
+    """The profile as it is configured, without what the source does not look for."""
+    profile = source.configured_profile
+    log = profile.jobs.log
+    if log is None or source.options.start_lost != "off":
+        return profile
+    jobs = profile.jobs.model_copy(update={"log": log.model_copy(update={"start_lost": None})})
+    return profile.model_copy(update={"jobs": jobs})
 
 
 def _check_workers(settings: Settings, source: Source) -> Iterator[Finding]:

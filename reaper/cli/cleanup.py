@@ -23,7 +23,7 @@ from reaper.operations.guards import GuardPasses, HaltGuard, halt_guard
 from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import create_one_off_source
 from reaper.source import Source
-from reaper.source.factory import with_thresholds
+from reaper.source.factory import with_start_lost, with_thresholds
 
 _RULE = "=" * 60
 
@@ -69,7 +69,7 @@ def command(
     """Cancel executions that are old and silent.
 
     Sweeps one source. --older-than-minutes is both the timeout and the stall window of every job, so a job with a
-    sign of life within that time is spared.
+    sign of life within that time is spared. In a log, executions whose start was lost are cancelled too.
 
     On a terminal it shows the executions and asks. A yes lets the breaker pass as many as the question named. Without
     a terminal, and when a program reads the output of --json, it does not ask. Then the breaker holds it when nearly
@@ -82,7 +82,8 @@ def command(
     """
     settings = load_settings(ctx)
     threshold = Threshold(older_than_minutes * 60.0, "--older-than-minutes")
-    opened = create_one_off_source(settings, with_thresholds(single_source(settings, source), threshold, threshold))
+    selected = with_start_lost(with_thresholds(single_source(settings, source), threshold, threshold))
+    opened = create_one_off_source(settings, selected)
     passes = GuardPasses(while_halted, release or 0, trust_silence or force)
     run = CleanupRun(
         settings, opened, older_than_minutes, passes, halt_guard(settings, while_halted=while_halted), force
@@ -148,6 +149,8 @@ def _document(result: CleanupResult, report: SweepReport) -> dict[str, object]:
         "message": result.message,
         "dry_run": result.dry_run,
         "outcome": report.outcome,
+        "spared_count": result.spared,
+        "start_lost_count": report.start_lost.stale if report.start_lost else 0,
         "notes": result.notes,
         "error": report.error,
         "database_away": report.database_away,

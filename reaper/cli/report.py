@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import click
 from rich.console import Console
@@ -14,9 +14,16 @@ from reaper.cli.sources import load_settings, select_sources
 from reaper.common import messages
 from reaper.common.json_values import to_jsonable
 from reaper.common.terminal import shown, warn
-from reaper.model import Evidence, Verdict
+from reaper.model import Evidence, JobCounts, Key, LockHolder, Verdict
 from reaper.operations.orphaned_tasks import describe_orphan
-from reaper.operations.report import Report, ReportQuery, describe_totals, report_with_orphans, totals_of
+from reaper.operations.report import (
+    Report,
+    ReportQuery,
+    StartLostReport,
+    describe_totals,
+    report_with_orphans,
+    totals_of,
+)
 from reaper.operations.sources import SourceResult, for_each_source
 
 _RUNNING_VERDICTS = [verdict.value for verdict in (Verdict.YOUNG, Verdict.SPARED, Verdict.STALE)]
@@ -48,7 +55,8 @@ def command(
     """Show the running jobs with their verdicts: age, silence, and whether and when each is stale. Oldest first.
 
     Changes nothing. For sources with Celery it also lists orphaned tasks: Celery executes them, and they belong to no
-    job. For schedules that create jobs it lists those whose next run exists already.
+    job. For schedules that create jobs it lists those whose next run exists already. Jobs of a log whose start was lost
+    are listed apart.
 
     The report knows when the database server was started, but not the outages that a running daemon has seen: a job
     that the daemon spares because of an outage may be stale here.
@@ -72,10 +80,14 @@ def command(
         _print_reports(make_console(), results)
         if any(result.value and result.value.liveness for result in results):
             click.echo(shown(describe_totals(summary)))
-    stale = exit_code and any(result.value.has_stale for result in results if result.value)
+    stale = exit_code and any(_has_stale(result.value) for result in results if result.value)
     return exit_codes.worst(
         [*(exit_codes.of_result(result) for result in results), exit_codes.ATTENTION if stale else exit_codes.DONE]
     )
+
+
+def _has_stale(report: Report) -> bool:
+    return report.has_stale or (report.start_lost is not None and report.start_lost.census.stale > 0)
 
 
 def _document(result: SourceResult[Report]) -> dict[str, object]:
@@ -85,21 +97,35 @@ def _document(result: SourceResult[Report]) -> dict[str, object]:
         "database_away": result.database_away,
     }
     if result.value is None:
-        return {**document, "census": None, "jobs": [], "more": False, "taken": None}
+        return {**document, "census": None, "jobs": [], "more": False, "taken": None, "start_lost": None}
     report = result.value
-    census = {**to_jsonable(report.census), "spared": report.census.spared}
-    jobs = [
-        {**to_jsonable(job), "why": messages.describe_verdict(job), "holder": to_jsonable(report.holders.get(job.key))}
-        for job in report.jobs
-    ]
     return {
         **document,
-        "census": census,
-        "jobs": jobs,
+        "census": _census_document(report.census),
+        "jobs": _job_documents(report.jobs, report.holders),
         "more": report.more,
         "taken": _duplicate_documents(report),
+        "start_lost": _start_lost_document(report),
         **_celery_members(report),
     }
+
+
+def _census_document(census: JobCounts) -> dict[str, object]:
+    return {**to_jsonable(census), "spared": census.spared}
+
+
+def _job_documents(jobs: Sequence[Evidence], holders: Mapping[Key, LockHolder]) -> list[dict[str, object]]:
+    return [
+        {**to_jsonable(job), "why": messages.describe_verdict(job), "holder": to_jsonable(holders.get(job.key))}
+        for job in jobs
+    ]
+
+
+def _start_lost_document(report: Report) -> dict[str, object] | None:
+    """Null where no such jobs are looked for, and where they could not be found: then a note says so."""
+    if (lost := report.start_lost) is None:
+        return None
+    return {"census": _census_document(lost.census), "jobs": _job_documents(lost.jobs, {}), "more": lost.more}
 
 
 def _duplicate_documents(report: Report) -> list[dict[str, object]] | None:
@@ -133,6 +159,21 @@ def _print_reports(console: Console, results: list[SourceResult[Report]]) -> Non
             console.print(f"The first {len(report.jobs)} are shown; --limit shows more.")
         for line in (*_holder_lines(report), *_duplicate_lines(report), *_celery_lines(report)):
             console.print(shown(line), soft_wrap=True)
+        if report.start_lost is not None and report.start_lost.census.running:
+            _print_start_lost(console, result.source, report.start_lost)
+
+
+def _print_start_lost(console: Console, source: str, lost: StartLostReport) -> None:
+    counts = messages.describe_counts(lost.census)
+    console.print(f"Source {source}, start lost: {counts}.", style="bold", soft_wrap=True)
+    _print_jobs(console, lost.jobs)
+    if lost.more:
+        console.print(f"The first {len(lost.jobs)} are shown; --limit shows more.")
+    console.print(
+        "No entry starts these jobs. `reaper cleanup` ends those that are old and silent; sweeps end them only with "
+        'start_lost = "end".',
+        soft_wrap=True,
+    )
 
 
 def _print_jobs(console: Console, jobs: Sequence[Evidence]) -> None:

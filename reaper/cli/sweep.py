@@ -139,7 +139,11 @@ def exit_code_of(report: SweepReport) -> int:
     """The exit status of a sweep."""
     if report.database_away:
         return exit_codes.AWAY
-    return exit_codes.FAILED if report.failures else _EXIT_CODES.get(report.outcome, exit_codes.FAILED)
+    return (
+        exit_codes.FAILED
+        if report.failures or report.start_lost_trouble
+        else _EXIT_CODES.get(report.outcome, exit_codes.FAILED)
+    )
 
 
 def print_report(

@@ -48,7 +48,7 @@ def describe_verdict(evidence: Evidence) -> str:
     age, silence = _duration(evidence.age_seconds), _duration(evidence.silence_seconds)
     match evidence.verdict:
         case Verdict.ENDED:
-            return f"its status is {evidence.status}"
+            return _describe_end(evidence)
         case Verdict.YOUNG:
             return f"running for {age}, within its timeout of {timeout}"
         case Verdict.STALE:
@@ -64,17 +64,28 @@ def describe_verdict(evidence: Evidence) -> str:
     return f"past its timeout of {timeout}, but alive: {evidence.witness} {silence} ago (stall window {stall})"
 
 
+def _describe_end(evidence: Evidence) -> str:
+    if evidence.ended_by is not None:
+        at = f" at {evidence.ended_at}" if evidence.ended_at else ""
+        return f"the entry {evidence.ended_by}{at} ended it"
+    if evidence.start_lost:
+        silence = _duration(evidence.silence_seconds)
+        return f"its start was lost, and its newest entry is {silence} old: it no longer counts as running"
+    return f"its status is {evidence.status}"
+
+
 def spared_by_downtime(evidence: Evidence) -> bool:
     """A silent job is spared only because the database was unreachable for workers during the silence."""
-    return _silent(evidence) and evidence.unknown is None
+    return is_silent(evidence) and evidence.unknown is None
 
 
 def spared_as_unknown(evidence: Evidence) -> bool:
     """A silent job is spared because a witness could not be asked."""
-    return _silent(evidence) and evidence.unknown is not None
+    return is_silent(evidence) and evidence.unknown is not None
 
 
-def _silent(evidence: Evidence) -> bool:
+def is_silent(evidence: Evidence) -> bool:
+    """A job is spared although it has been silent for longer than its stall window."""
     silent = evidence.silence_seconds is not None and evidence.silence_seconds > evidence.stall_seconds
     return silent and evidence.verdict is Verdict.SPARED
 

@@ -28,6 +28,7 @@ Hosts = Annotated[tuple[str, ...], validators.hosts()]
 Switch = Annotated[bool, validators.switch()]
 Window = Annotated[float, validators.seconds("1s", "1d")]
 LogFormat = Literal["auto", "json", "console"]
+StartLost = Annotated[Literal["off", "show", "end"], validators.choice("off", "show", "end")]
 
 KeyPath = tuple[str, ...]
 """The keys that lead to a value from the top of the file; positions in arrays as digits."""
@@ -106,6 +107,7 @@ class SourceTable(_Table):
     queues: Names | None = None
     resume_at_start: Switch | None = None
     resume_window_seconds: Window | None = None
+    start_lost: StartLost | None = None
     kinds: Mapping[str, KindTable] = {}
     purge: PurgeTable = PurgeTable()
 
@@ -127,6 +129,7 @@ class RawSettings(DaemonSettings):
     queues: Names = ("celery",)
     resume_at_start: Switch = False
     resume_window_seconds: Window = 300
+    start_lost: StartLost = "show"
     kinds: Mapping[str, KindTable] = {}
     sources: Annotated[
         Mapping[Annotated[str, validators.source_name()], SourceTable], validators.tables_or_empty_array()

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
@@ -27,6 +28,7 @@ INHERITED_SETTINGS = (
     "queues",
     "resume_at_start",
     "resume_window_seconds",
+    "start_lost",
 )
 """Settings that a source inherits from those for all sources where it has no value of its own."""
 
@@ -57,8 +59,9 @@ class SourceSettings:
     `action` is the profile's action that a sweep takes. `broker` is the URL through which Celery's workers are
     inspected, None where none is given; jobs of this source wait in `queues`, and stay unknown for
     `worker_absence_seconds` after a worker of these queues disappeared. A job that is active in a live worker is spared
-    until it is older than `max_age_seconds`; None: at any age. `borrowed_broker` is the variable of another application
-    that gave the broker; None where a setting did.
+    until it is older than `max_age_seconds`; None: at any age. `start_lost` says whether jobs of a log whose start was
+    lost are looked for: "off"; "show", by what shows jobs; "end", also by sweeps. `borrowed_broker` is the variable of
+    another application that gave the broker; None where a setting did.
     """
 
     name: str
@@ -73,6 +76,7 @@ class SourceSettings:
     queues: tuple[str, ...] = ("celery",)
     resume_at_start: bool = False
     resume_window_seconds: float = 300.0
+    start_lost: Literal["off", "show", "end"] = "show"
     purge: PurgeSettings = PurgeSettings()
     borrowed_broker: str | None = None
 

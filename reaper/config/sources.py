@@ -66,6 +66,7 @@ class SourceResolver:
             self._check_broker(name, table, profile, broker)
             self._check_purge(name, table, profile)
             self._check_log(name, table, profile, database)
+            self._check_start_lost(name, table, profile)
         if database is None and table is not _UNNAMED:
             self._add_file_problem(("sources", name), f"no database; {_how_to_set('database_url', name)}")
         if database is None or database.url is None or profile is None:
@@ -142,6 +143,15 @@ class SourceResolver:
             self._add_problem(f"{self._profile_origin(name, table)}: {message}")
         else:
             self._add_file_problem(("sources", name), message)
+
+    def _check_start_lost(self, name: str, table: SourceTable, profile: Profile) -> None:
+        if table.start_lost in (None, "off") or profile.with_start_lost() is not None:
+            return
+        message = (
+            f"profile {profile.name!r} does not look for jobs whose start was lost; remove this line, or give the "
+            "profile jobs.log.start_lost"
+        )
+        self._add_file_problem(("sources", name, "start_lost"), message)
 
     def _check_duplicates(self, sources: Mapping[str, SourceSettings]) -> None:
         """Two sources with the same jobs would count and report every job twice."""

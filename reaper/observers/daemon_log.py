@@ -54,6 +54,7 @@ class _Logged:
     spelling: Sequence[str] = ()
     interruption: tuple[str | None, str] | None = None
     nothing_before: str | None = None
+    start_lost_trouble: bool = False
     overdue: frozenset[Key] = frozenset()
     sweep_id: str = ""
     jobs_logged: int = 0
@@ -100,6 +101,7 @@ class DaemonLog:
         self._log_breaker(report)
         self._log_witness(report)
         self._log_revocation(report)
+        self._log_start_lost(report)
         for evidence in report.newly_spared:
             self._log_spared(report, evidence)
         if report.newly_spared_total > len(report.newly_spared):
@@ -237,6 +239,16 @@ class DaemonLog:
                 message = "Celery tasks of reaped jobs could not be revoked; they may still be running."
                 self._log.error(message, source=report.source, error=trouble)
             logged.revoke_trouble = trouble is not None
+
+    def _log_start_lost(self, report: SweepReport) -> None:
+        logged, trouble = self._logged[report.source], report.start_lost_trouble
+        if trouble is not None and not logged.start_lost_trouble:
+            message = "Jobs whose start was lost could not be looked for; the other jobs were swept."
+            self._log.error(message, source=report.source, error=trouble)
+        elif report.start_lost is not None and logged.start_lost_trouble:
+            self._log.info("Jobs whose start was lost can be looked for again.", source=report.source)
+        if trouble is not None or report.start_lost is not None:
+            logged.start_lost_trouble = trouble is not None
 
     def _log_late_signs(self, report: SweepReport) -> None:
         source, logged, trouble = report.source, self._logged[report.source], report.late_trouble

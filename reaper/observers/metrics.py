@@ -14,8 +14,9 @@ from reaper.model import JobCounts, Outcome, PurgeReport, ReapedJob, Reason, Swe
 from reaper.observers.metric_series import MetricSeries
 from reaper.sweep.halt_switch import HaltSwitch
 
-OPTIONAL_STEPS = ("late_signs", "revocations")
-"""Steps of a sweep that may fail without failing it: the scan for late signs, and the revocation of Celery tasks."""
+OPTIONAL_STEPS = ("late_signs", "revocations", "start_lost")
+"""Steps of a sweep that may fail without failing it: the scan for late signs, the revocation of Celery tasks, and the
+search for jobs whose start was lost."""
 
 
 class Metrics:
@@ -117,7 +118,8 @@ class Metrics:
             # The replica that sweeps exports the counts; a sum over replicas must count each job once.
             for gauge in self._series.from_survey():
                 gauge.labels(source).set(0)
-        for part, trouble in zip(OPTIONAL_STEPS, (report.late_trouble, report.revoke_trouble), strict=True):
+        troubles = report.late_trouble, report.revoke_trouble, report.start_lost_trouble
+        for part, trouble in zip(OPTIONAL_STEPS, troubles, strict=True):
             self._series.parts_failed_total.labels(source, part).inc(trouble is not None)
         self._set_remaining(source, report)
         if report.succeeded:

@@ -21,7 +21,8 @@ MAX_MINUTES = 3650 * 24 * 60
 @dataclass(frozen=True, slots=True)
 class CleanupResult:
     """What was found and cancelled; of a dry run, what would be. `ids` are numbers where the keys are numbers; they may
-    be only the first of `count`.
+    be only the first of `count`. `spared` are as old, and are left alone; `notes` say why. `error` is what kept it from
+    being done, or from being finished.
     """
 
     minutes: int
@@ -30,9 +31,14 @@ class CleanupResult:
     count: int
     ids: Sequence[int | str]
     notes: Sequence[str]
+    spared: int = 0
+    error: str | None = None
 
     @property
     def message(self) -> str:
+        if self.error is not None:
+            done = f"Cancelled {self.count} stuck executions, then failed" if self.count else "Nothing was cancelled"
+            return f"{'It is not known what is stuck' if self.dry_run else done}: {self.error}"
         if not self.found:
             return f"No stuck executions found older than {self.minutes} minutes"
         did = "[DRY RUN] Would cancel" if self.dry_run else "Cancelled"
@@ -58,15 +64,22 @@ def cleanup_result(
         # The keys were read after the report was made. They are all there are, unless the limit has cut them.
         stale = len(ids) if limit is None or len(ids) < limit else max(stale, len(ids))
     count = stale if report.dry_run else report.reaped
-    return CleanupResult(minutes, report.dry_run, stale, count, ids, list(_notes(report, breaker, halt)))
+    spared = report.census.spared if report.census else 0
+    notes = [*_spared_notes(minutes, report), *_start_lost_notes(report), *_notes(report, breaker, halt)]
+    error = f"the database is away: {report.error}" if report.database_away else report.error
+    return CleanupResult(minutes, report.dry_run, stale, count, ids, notes, spared, error)
 
 
 def stale_keys(source: Source, downtime: DowntimeTracker, limit: int | None = None) -> list[Key]:
-    """The keys of all stale jobs, or of the first `limit`. Raises DatabaseUnavailable and DBAPIError."""
+    """The keys of all stale jobs that a sweep ends, or of the first `limit`.
+
+    Raises DatabaseUnavailable and DBAPIError.
+    """
     with source.connect() as connection:
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True):
-            return [candidate.key for candidate in islice(source.survey.stream(connection, context), limit)]
+            found = (job for view in source.swept_views for job in view.survey.stream(connection, context))
+            return [candidate.key for candidate in islice(found, limit)]
 
 
 def _why_and_how_to_release(census: JobCounts, breaker: Breaker) -> str:
@@ -78,6 +91,29 @@ def _identifier(key: Key) -> int | str:
     """A key as a number, where it is one."""
     name = messages.format_key(key)
     return int(name) if name.isascii() and name.isdigit() and str(int(name)) == name else name
+
+
+def _spared_notes(minutes: int, report: SweepReport) -> Iterator[str]:
+    """How many executions are as old, and alive. Silent ones that were spared have a note of their own."""
+    spared = report.census.spared if report.census else 0
+    silent = sum(map(messages.is_silent, report.newly_spared))
+    if spared > silent:
+        others = f" (of {spared} that were spared)" if silent else ""
+        yield (
+            f"Spared: {spared - silent} execution(s) older than {minutes} minutes{others}, because each has shown a "
+            f"sign of life within the last {minutes} minutes"
+        )
+
+
+def _start_lost_notes(report: SweepReport) -> Iterator[str]:
+    """Which of the executions have lost their start, or why that is not known."""
+    if report.start_lost is not None and report.start_lost.stale:
+        yield (
+            f"Start lost: {report.start_lost.stale} of them have no event that starts them; their age is counted from "
+            "the first event that is known"
+        )
+    if report.start_lost_trouble is not None:
+        yield f"Executions whose start was lost could not be looked for: {report.start_lost_trouble}"
 
 
 def _notes(report: SweepReport, breaker: Breaker, halt: HaltRecord | None) -> Iterator[str]:

@@ -34,7 +34,7 @@ def locate(source: Source, name: str) -> Key:
     """
     key = _parse(source, name)
     with source.connect() as connection:
-        return _locate(source, connection, name, key, inf)
+        return _locate(source, connection, name, key, inf)[1]
 
 
 def explain(source: Source, downtime: DowntimeTracker, name: str, *, at_most: float = inf) -> Explanation:
@@ -44,14 +44,14 @@ def explain(source: Source, downtime: DowntimeTracker, name: str, *, at_most: fl
     """
     parsed = _parse(source, name)
     with source.connect() as connection:
-        key = _locate(source, connection, name, parsed, at_most)
+        view, key = _locate(source, connection, name, parsed, at_most)
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True, at_most=at_most):
-            judged = source.lookup.evidence(connection, context, [key])
+            judged = view.lookup.evidence(connection, context, [key])
             if not judged:
                 raise NoSuchJob(f"job {messages.format_key(key)} has just been deleted")
             holder = source.lock_holder(connection, key)
-            return Explanation(judged[0], holder, source.lookup.audits(connection, key))
+            return Explanation(judged[0], holder, view.lookup.audits(connection, key))
 
 
 def _parse(source: Source, name: str) -> Key:
@@ -63,15 +63,16 @@ def _parse(source: Source, name: str) -> Key:
         raise NoSuchJob(f"there is no job {name}: {error}") from None
 
 
-def _locate(source: Source, connection: Connection, name: str, parsed: Key, at_most: float) -> Key:
-    """The key as the database spells it."""
+def _locate(source: Source, connection: Connection, name: str, parsed: Key, at_most: float) -> tuple[Source, Key]:
+    """The view of the source that has the job, and the key as the database spells it."""
     try:
         with source.transaction(connection, read_only=True, at_most=at_most):
-            key = source.lookup.find(connection, parsed)
+            found = ((view, view.lookup.find(connection, parsed)) for view in source.views)
+            view, key = next(((view, key) for view, key in found if key is not None), (source, None))
     except DBAPIError as error:
         if classify(error) is not ErrorKind.ROW:
             raise
         raise NoSuchJob(f"there is no job {name}: {short_message(error)}") from None
     if key is None:
         raise NoSuchJob(f"there is no job {name}")
-    return key
+    return view, key

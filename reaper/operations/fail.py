@@ -81,14 +81,17 @@ def fail(
     run_id = new_sweep_id()
     with source.connect() as connection:
         context = source.begin_evaluation(connection, downtime)
-        claim = source.claim(context, decision.audit_info(source.name, run_id), decision.action)
+        audit_info = decision.audit_info(source.name, run_id)
+        claims = [(view, view.claim(context, audit_info, decision.action)) for view in source.views]
         reaped, locked = list[ReapedJob](), False
         with source.transaction(connection):
             # The claim is read before the start is compared: a run that begins between the two is not claimed.
-            if running := claim.current(connection, [key]):
-                _require_same_start(source, connection, context, key, expected)
+            found = ((view, claim, claim.current(connection, [key])) for view, claim in claims)
+            for view, claim, running in (each for each in found if each[2]):
+                _require_same_start(view, connection, context, key, expected)
                 claimed = claim.run(connection, running)
                 reaped, locked = [*claimed.reaped], bool(claimed.locked)
+                break
         if reaped:  # and committed
             source.remember_reaped(reaped)
             listener.reaped(source.name, run_id, reaped)
@@ -101,19 +104,19 @@ def fail(
 
 
 def _require_same_start(
-    source: Source, connection: Connection, context: EvaluationContext, key: Key, expected: ExpectedStart | None
+    view: Source, connection: Connection, context: EvaluationContext, key: Key, expected: ExpectedStart | None
 ) -> None:
     if expected is None:
         return
-    judged = source.lookup.evidence(connection, context, [key])
+    judged = view.lookup.evidence(connection, context, [key])
     if judged and not expected.matches(judged[0].started):
         raise JobChanged(f"was started again: it runs since {judged[0].started}, not since {expected.started}")
 
 
 def _describe_state(source: Source, connection: Connection, context: EvaluationContext, key: Key) -> str:
-    judged = source.lookup.evidence(connection, context, [key])
+    judged = [job for view in source.views for job in view.lookup.evidence(connection, context, [key])]
     if not judged:
         return "is gone"
     if judged[0].verdict is Verdict.ENDED:
-        return f"is not running: its status is {judged[0].status}"
+        return f"is not running: {messages.describe_verdict(judged[0])}"
     return "was started again just now; look at it again"

@@ -19,6 +19,7 @@ from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source, with_stale
 from reaper.source.duplicates import DuplicateNextValue, find_duplicates
 from reaper.staleness.downtime import DowntimeTracker
+from reaper.staleness.evaluation_context import EvaluationContext
 
 DEFAULT_LIMIT = 50
 """How many jobs are listed unless the caller says how many."""
@@ -35,12 +36,23 @@ class ReportQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class StartLostReport:
+    """The running jobs of a log whose start was lost, oldest first; there are `more`."""
+
+    census: JobCounts
+    jobs: Sequence[Evidence]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One source at one moment. `has_stale`: there are stale jobs of the kind that was asked for, listed or not.
 
     `more`: there are more jobs than `jobs` lists. `liveness` is the answer of Celery's workers, where they are asked,
     and `orphans` the tasks that belong to no job; None when that is not known. `duplicates` are rows whose next run
-    exists already; None when that is not known. `notes` says why something is not known.
+    exists already; None when that is not known. `start_lost` are the jobs whose start was lost, which neither `census`
+    nor `jobs` has; None where they are not looked for, and when they are not known. `notes` says why something is not
+    known.
     """
 
     census: JobCounts
@@ -52,6 +64,7 @@ class Report:
     orphans: Sequence[Orphan] | None = None
     duplicates: Sequence[DuplicateNextValue] | None = None
     notes: Sequence[str] = ()
+    start_lost: StartLostReport | None = None
 
 
 def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_most: float = inf) -> Report:
@@ -79,8 +92,18 @@ def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_
                 or bool(lookup.list_keys(connection, context, verdict=Verdict.STALE, kind=query.kind, limit=1))
             )
         duplicates, notes = _duplicates(source, connection, at_most)
-    more = len(keys) > query.limit
-    return Report(census, jobs, holders, more, has_stale, context.liveness, duplicates=duplicates, notes=notes)
+        lost, lost_notes = _start_lost(source, connection, context, query.limit, at_most)
+    return Report(
+        census,
+        jobs,
+        holders,
+        len(keys) > query.limit,
+        has_stale,
+        context.liveness,
+        duplicates=duplicates,
+        notes=[*notes, *lost_notes],
+        start_lost=lost,
+    )
 
 
 def report_with_orphans(settings: Settings, source: Source, query: ReportQuery) -> Report:
@@ -109,7 +132,9 @@ def overdue_jobs(
             keys = source.lookup.overdue_keys(connection, context, limit + 1)
             jobs = source.lookup.evidence(connection, context, keys[:limit])
             holders = _holders(source, connection, jobs)
-    return Report(census, jobs, holders, len(keys) > limit, stale > 0, context.liveness)
+        lost, notes = _start_lost(source, connection, context, limit, at_most)
+    more = len(keys) > limit
+    return Report(census, jobs, holders, more, stale > 0, context.liveness, notes=notes, start_lost=lost)
 
 
 def kinds(source: Source, *, at_most: float = inf) -> Sequence[tuple[str | None, int]]:
@@ -123,6 +148,36 @@ def _holders(source: Source, connection: Connection, jobs: Sequence[Evidence]) -
     stale = [job.key for job in jobs if job.verdict is Verdict.STALE]
     holders = {key: source.lock_holder(connection, key) for key in stale}
     return {key: holder for key, holder in holders.items() if holder}
+
+
+def _start_lost(
+    source: Source, connection: Connection, context: EvaluationContext, limit: int, at_most: float
+) -> tuple[StartLostReport | None, list[str]]:
+    """In a transaction of its own: without an index it may take too long, and the others are reported all the same."""
+    view = source.start_lost
+    if view is None:
+        return None, []
+    try:
+        with source.transaction(connection, read_only=True, at_most=at_most):
+            keys = view.lookup.list_keys(connection, context, verdict=None, kind=None, limit=limit + 1)
+            jobs = view.lookup.evidence(connection, context, keys)
+            if more := len(keys) > limit:
+                stale = view.survey.count_stale(connection, context)
+                counts = with_stale(view.survey.census(connection, context), stale)
+            else:
+                counts = _census(view, connection, context, jobs)
+    except DBAPIError as error:
+        if classify(error) is ErrorKind.UNAVAILABLE:
+            raise
+        return None, [f"it is not known which jobs have lost their start: {short_message(error)}"]
+    return StartLostReport(counts, jobs[:limit], more), []
+
+
+def _census(view: Source, connection: Connection, context: EvaluationContext, jobs: Sequence[Evidence]) -> JobCounts:
+    """The counts. Each costs a read of all recent entries: none is made where `jobs`, which are all, answer it."""
+    if not jobs:
+        return JobCounts(0, 0, 0, None)
+    return with_stale(view.survey.census(connection, context), sum(job.verdict is Verdict.STALE for job in jobs))
 
 
 def _duplicates(

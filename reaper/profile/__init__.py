@@ -9,7 +9,7 @@ quoted and values always bound.
 from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete, Insert, Step, Update
 from reaper.profile.base import Scalar
 from reaper.profile.choices import Choice, RelatedCount
-from reaper.profile.conditions import Condition, Conditions, Log, Now, Related, Running
+from reaper.profile.conditions import Condition, Conditions, Log, Now, Related, Running, StartLostLog
 from reaper.profile.loading import resolve, shipped
 from reaper.profile.profile import Fence, JobMapping, Profile, PurgeRules
 from reaper.profile.values import First, FromColumn, Json, Next, NextValue, Sql, Value, Values, Variable
@@ -43,6 +43,7 @@ __all__ = [
     "Running",
     "Scalar",
     "Sql",
+    "StartLostLog",
     "Step",
     "Update",
     "Value",

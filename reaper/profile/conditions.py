@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from reaper.profile.base import Match, Name, Plain, ProfileModel, TableName, exactly_one
 from reaper.profile.sql_template import checked
+from reaper.profile.values import Seconds
 
 
 class Now(ProfileModel):
@@ -92,11 +93,20 @@ class Running(ProfileModel):
         return self.exists + self.missing
 
 
+class StartLost(ProfileModel):
+    """Jobs without an entry that starts or ends them: their start was lost. They run while an entry of theirs is not
+    older than `since`, by the start columns.
+    """
+
+    since: Annotated[Seconds, Field(gt=0)]
+
+
 class Log(ProfileModel):
     """Jobs that exist only as entries of a log: a job's row is its first entry of a type in `started`, by `order`.
 
     The job is running until there is an entry of a type in `ended`. `lock` is the lock that keeps a late entry from
-    being written between the second check and the commit: see `reaper.source.claim`.
+    being written between the second check and the commit: see `reaper.source.claim`. With `start_lost`, jobs without a
+    start are found too, apart from the others.
     """
 
     type: Name
@@ -104,6 +114,7 @@ class Log(ProfileModel):
     ended: Annotated[tuple[Plain, ...], Field(min_length=1)]
     order: Name
     lock: Literal["table", "job"] = "table"
+    start_lost: StartLost | None = None
 
     @model_validator(mode="after")
     def _are_disjoint(self) -> Log:
@@ -111,3 +122,12 @@ class Log(ProfileModel):
         if both:
             raise ValueError(f"{', '.join(sorted(map(repr, both)))} cannot both start and end a job")
         return self
+
+
+class StartLostLog(Log):
+    """The same log, read for the jobs whose start was lost: a job's row is its first entry of any type.
+
+    No file has it: `Profile.with_start_lost` makes it.
+    """
+
+    since_seconds: float

@@ -13,7 +13,7 @@ from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete
 from reaper.profile.base import Label, Name, Names, Plain, ProfileModel, TableName, exactly_one
 from reaper.profile.choices import Choice
 from reaper.profile.columns import columns, columns_copied_by
-from reaper.profile.conditions import Conditions, Log, Related, Running
+from reaper.profile.conditions import Conditions, Log, Related, Running, StartLostLog
 from reaper.profile.witnesses import CeleryTask, Witness
 
 VULS = frozenset({"vuls", "vuls-schedule"})
@@ -163,6 +163,15 @@ class Profile(ProfileModel):
     def tables(self) -> frozenset[str]:
         """Every table that the profile names."""
         return frozenset(self.columns())
+
+    def with_start_lost(self) -> Profile | None:
+        """The profile of the jobs whose start was lost; None where the profile does not look for them."""
+        log = self.jobs.log
+        if log is None or log.start_lost is None:
+            return None
+        same = {name: getattr(log, name) for name in Log.model_fields if name != "start_lost"}
+        lost = StartLostLog(**same, since_seconds=log.start_lost.since)
+        return self.model_copy(update={"jobs": self.jobs.model_copy(update={"log": lost})})
 
     def row_columns(self) -> frozenset[str]:
         """The columns of a job's row that transitions need, as they were before."""

@@ -41,4 +41,5 @@ CREATE TABLE noetl.event_2027_q1 PARTITION OF noetl.event
 CREATE TABLE noetl.event_default PARTITION OF noetl.event DEFAULT;
 
 CREATE INDEX idx_event_execution_created ON noetl.event (execution_id, created_at);
+CREATE INDEX idx_event_created_at ON noetl.event (created_at);
 CREATE INDEX idx_event_type_created ON noetl.event (event_type, created_at);

@@ -19,7 +19,7 @@ from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.database_contact import record_contact, resume_downtime
 from reaper.sweep.halt_switch import HaltSwitch
-from reaper.sweep.listeners import ListenerGroup, NullListener, SweepSubscriber
+from reaper.sweep.listeners import ListenerGroup, SweepSubscriber
 from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import failed_report, sweep
@@ -128,12 +128,6 @@ class SourceRunner:
         with self.exclusive(patience_seconds):
             check()
             return self._sweep(replace(self.options, override_breaker_up_to=release))
-
-    def dry_run(self, patience_seconds: float = 0.0) -> SweepReport:
-        """What a sweep would do now. Changes nothing, and calls no subscriber. Raises SourceBusy like `sweep_now`."""
-        with self.exclusive(patience_seconds):
-            options = replace(self.options, dry_run=True)
-            return sweep(self.source, self.downtime, SourceState(), options, None, NullListener())
 
     @contextmanager
     def exclusive(self, patience_seconds: float = 0.0) -> Iterator[None]:

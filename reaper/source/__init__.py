@@ -5,7 +5,7 @@ from reaper.source.job_lookup import JobLookup
 from reaper.source.post_transition import MAX_FOLLOWED, JobSnapshot, Sign
 from reaper.source.source import Source, SourceOptions
 from reaper.source.spelling_decision import SpellingDecision
-from reaper.source.survey import Candidate, Survey, with_stale
+from reaper.source.survey import Candidate, Survey, add_counts, with_stale
 from reaper.source.transition.audit_event import AuditInfo
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "SourceOptions",
     "SpellingDecision",
     "Survey",
+    "add_counts",
     "with_stale",
 ]

@@ -47,22 +47,25 @@ def evidence_cte(
 ) -> CTE:
     """One row for each job in `where`: its key, everything its verdict rests on as JSON, and a message.
 
-    `audit_fields` go into the JSON. `verdict` is given where `where` has evaluated the rule already. Where `action` is
-    a choice, the column FIRST says whether a job gets the first of its two actions, and the JSON names the one. The
-    columns of the job's row that the profile needs later come along, as `ProfileTables.row_alias` names them. Each step
-    is materialized, so that its expressions are computed once per job, and not once per mention.
+    `audit_fields` go into the JSON. `verdict` is given where `where` has evaluated the rule already. Without either, a
+    job may have ended: then the entry of a log that ended it is read too. Where `action` is a choice, the column FIRST
+    says whether a job gets the first of its two actions, and the JSON names the one. The columns of the job's row that
+    the profile needs later come along, as `ProfileTables.row_alias` names them. Each step is materialized, so that its
+    expressions are computed once per job, and not once per mention.
     """
     verdict_name = literal(verdict.value, String) if verdict else rule.verdict(jobs)
+    end = rule.tables.end_entry(jobs) if verdict is None and audit_fields is None else {}
     first = takes_first(rule.tables, jobs, action)
     chosen = [] if first is None else [first.label(FIRST)]
-    durations = _add_durations(rule, _read(rule, jobs, where, verdict_name, chosen))
-    fields = dict(audit_fields or {})
+    more = [*chosen, *(element.label(name) for name, element in end.items())]
+    durations = _add_durations(rule, _read(rule, jobs, where, verdict_name, more))
+    fields = {**(audit_fields or {}), **{name: durations.c[name] for name in end}}
     if chosen:
         fields["action"] = action_name(rule.tables, durations.c[FIRST], action)
     return _materialized(_add_json_and_message(rule, durations, fields), "judged")
 
 
-def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Element, chosen: Sequence[Element]) -> CTE:
+def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Element, more: Sequence[Element]) -> CTE:
     """What the tables hold: the row, its thresholds, and the newest sign of each witness."""
     tables = rule.tables
     columns = select(
@@ -78,7 +81,7 @@ def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Ele
         *(element.label(name) for name, element in rule.limits(jobs).items()),
         *(element.label(SIGN.format(n)) for n, element in enumerate(rule.newest_signs(jobs))),
         rule.why_unknown(jobs).label("unknown"),
-        *chosen,
+        *more,
     )
     return _materialized(columns.where(tables.is_job(jobs), where), "gathered")
 
@@ -112,6 +115,7 @@ def _add_json_and_message(rule: Rule, job: CTE, audit_fields: Mapping[str, Eleme
     evidence: dict[str, Element] = {
         **{name: job.c[name] for name in _COPIED},
         **({"unknown": job.c.unknown} if rule.tables.profile.task else {}),
+        **({"start_lost": literal(True)} if rule.tables.start_lost else {}),
         "age_seconds": job.c.age,
         "silence_seconds": job.c.silence,
         "audible_since": func.nullif(job.c.audible_since, distant_past, type_=sql.INSTANT),
@@ -188,7 +192,8 @@ def _materialized(query: Select[Any], name: str) -> CTE:
     return query.cte(reserved_alias(name)).prefix_with("MATERIALIZED", dialect="postgresql")
 
 
-_FROM_JSON = {f.name for f in fields(Evidence)} - {"key", "kind", "status", "verdict", "stale_in_seconds"}
+_NOT_FROM_JSON = {"key", "kind", "status", "verdict", "stale_in_seconds", "start_lost"}
+_FROM_JSON = {f.name for f in fields(Evidence)} - _NOT_FROM_JSON
 
 
 def read_evidence(row: Row[Any], width: int) -> Evidence:
@@ -201,5 +206,6 @@ def read_evidence(row: Row[Any], width: int) -> Evidence:
         status=columns["status"],
         verdict=Verdict(columns["verdict"]),
         stale_in_seconds=columns["stale_in"] if columns["verdict"] in (Verdict.YOUNG, Verdict.SPARED) else None,
+        start_lost=bool(document.get("start_lost")),
         **{name: document.get(name) for name in _FROM_JSON},
     )

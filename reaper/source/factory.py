@@ -43,6 +43,7 @@ def create_source(
             source.max_age_seconds,
             reaped_rows,
             remembers=is_watched(settings, source),
+            start_lost=source.start_lost,
         ),
         decision,
     )
@@ -58,6 +59,11 @@ def with_thresholds(source: SourceSettings, timeout: Threshold, stall: Threshold
     """The source with these thresholds for every job, whatever its kind or its row says."""
     without_row_limits = source.profile.model_copy(update={"limits": None})
     return replace(source, thresholds=Thresholds(timeout, stall), profile=without_row_limits)
+
+
+def with_start_lost(source: SourceSettings) -> SourceSettings:
+    """The source whose sweeps also end jobs whose start was lost, unless it does not look for them."""
+    return source if source.start_lost == "off" else replace(source, start_lost="end")
 
 
 def with_max_age(source: SourceSettings, age: Threshold) -> SourceSettings:

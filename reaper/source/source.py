@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from sqlalchemy import Connection
 
@@ -49,7 +50,8 @@ class SourceOptions:
     `action` is what is done with its stale jobs. `probe` is asked about them once per sweep; their tasks wait in
     `queues`. A job that a live worker executes is left alone until it is older than `max_age` seconds. `reaped_rows`
     keeps what the reaper wrote to rows, and is asked for it; `remembers`: another source wants to know what this one
-    writes, or this one itself.
+    writes, or this one itself. Jobs of a log whose start was lost are looked for with "show"; with "end", sweeps end
+    them too.
     """
 
     action: str = "fail"
@@ -58,6 +60,7 @@ class SourceOptions:
     max_age: float | None = None
     reaped_rows: ReapedRows | None = None
     remembers: bool = False
+    start_lost: Literal["off", "show", "end"] = "show"
 
 
 class Source(DatabaseAccess):
@@ -83,6 +86,7 @@ class Source(DatabaseAccess):
         self.decision = decision or SpellingDecision()
         self.spelling = Spelling()
         self._spelling_lock = threading.Lock()
+        self._url = url
         self._bind(profile)
 
     def _bind(self, profile: Profile) -> None:
@@ -98,6 +102,11 @@ class Source(DatabaseAccess):
         self.survey = Survey(self.statements)
         self.lookup = JobLookup(self.statements, self.options.action)
         self.post_transition = PostTransition(self.statements)
+        lost = profile.with_start_lost() if self.options.start_lost != "off" else None
+        same = self.thresholds, self.timeouts, self.options
+        self.start_lost = Source(self.name, self._url, lost, *same) if lost is not None else None
+        """The jobs of the same log whose start was lost, to be used on connections of this source; None: not looked
+        for."""
 
     def new_statements(self) -> SourceStatements:
         """Its statements, none of them compiled."""
@@ -109,6 +118,16 @@ class Source(DatabaseAccess):
     def tables(self) -> ProfileTables:
         """The tables of the profile, for one thread."""
         return ProfileTables(self.profile)
+
+    @property
+    def views(self) -> tuple[Source, ...]:
+        """This source, and the jobs whose start was lost where these are looked for."""
+        return (self,) if self.start_lost is None else (self, self.start_lost)
+
+    @property
+    def swept_views(self) -> tuple[Source, ...]:
+        """Those of the views whose jobs a sweep ends."""
+        return self.views if self.options.start_lost == "end" else (self,)
 
     # --- spelling ------------------------------------------------------------------------------------------------
 

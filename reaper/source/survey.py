@@ -97,6 +97,18 @@ def with_stale(census: JobCounts, stale: int) -> JobCounts:
     return replace(census, stale=stale, past_timeout=max(census.past_timeout, stale))
 
 
+def add_counts(one: JobCounts, other: JobCounts) -> JobCounts:
+    """The counts of two sets of jobs that have none in common."""
+    oldest = [counts.oldest_started_epoch for counts in (one, other) if counts.oldest_started_epoch is not None]
+    return JobCounts(
+        running=one.running + other.running,
+        past_timeout=one.past_timeout + other.past_timeout,
+        stale=one.stale + other.stale,
+        oldest_started_epoch=min(oldest, default=None),
+        most_overdue=max(one.most_overdue, other.most_overdue),
+    )
+
+
 # --- statements --------------------------------------------------------------------------------------------------
 
 
@@ -119,18 +131,20 @@ def key_and_version(rule: Rule) -> Select[Any]:
 
 def candidates_query(rule: Rule) -> Select[Any]:
     """Every stale job."""
-    return key_and_version(rule).where(rule.stale(rule.tables.jobs))
+    jobs = rule.tables.jobs
+    return key_and_version(rule).where(rule.tables.search_condition(jobs), rule.stale(jobs))
 
 
 def running_query(rule: Rule) -> Select[Any]:
     """Every running job."""
-    return key_and_version(rule).where(rule.tables.running(rule.tables.jobs))
+    jobs = rule.tables.jobs
+    return key_and_version(rule).where(rule.tables.search_condition(jobs), rule.tables.running(jobs))
 
 
 def stale_count_query(rule: Rule) -> Select[Any]:
     """The number of stale jobs."""
     jobs = rule.tables.jobs
-    return select(func.count()).select_from(jobs).where(rule.stale(jobs))
+    return select(func.count()).select_from(jobs).where(rule.tables.search_condition(jobs), rule.stale(jobs))
 
 
 def count_query(rule: Rule) -> Select[Any]:
@@ -146,7 +160,7 @@ def count_query(rule: Rule) -> Select[Any]:
         sql.epoch(func.min(rule.tables.started(jobs))).label("oldest"),
         rule.most_overdue(jobs).label("most_overdue"),
     ]
-    return select(*columns).where(rule.tables.running(jobs))
+    return select(*columns).where(rule.tables.search_condition(jobs), rule.tables.running(jobs))
 
 
 def newly_spared_query(rule: Rule) -> Select[Any]:
@@ -154,7 +168,8 @@ def newly_spared_query(rule: Rule) -> Select[Any]:
     tables, jobs = rule.tables, rule.tables.jobs
     # Not every column that the profile names: the role need not be able to read those that are only written.
     columns = [jobs.c[name] for name in sorted(columns_judged(tables.profile))]
-    newly_past = select(*columns).where(tables.running(jobs), *_newly_past_timeout(rule))
+    running = tables.search_condition(jobs), tables.running(jobs)
+    newly_past = select(*columns).where(*running, *_newly_past_timeout(rule))
     oldest = newly_past.order_by(tables.started(jobs)).limit(sql.parameter(MAX_READ, Integer()))
     oldest_jobs = oldest.subquery(reserved_alias("oldest"))
     spared = select(*tables.key_text(oldest_jobs)).where(rule.has_recent_sign(oldest_jobs))
@@ -172,5 +187,5 @@ def kinds_query(rule: Rule) -> Select[Any]:
     jobs = rule.tables.jobs
     kind, count = rule.kind(jobs).label("kind"), func.count().label("jobs")
     columns: list[Element] = [kind, count]
-    counts = select(*columns).where(rule.tables.running(jobs)).group_by(kind)
+    counts = select(*columns).where(rule.tables.search_condition(jobs), rule.tables.running(jobs)).group_by(kind)
     return counts.order_by(count.desc(), kind)

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, FromClause, TableClause, and_, column, func, literal, not_, select, table, true
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    TableClause,
+    and_,
+    column,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    table,
+    true,
+    tuple_,
+)
 from sqlalchemy.sql import quoted_name
 
 from reaper.model import TimestampFormat
-from reaper.profile import Conditions, Delete, Profile, Related, RelatedCount, Update
+from reaper.profile import Conditions, Delete, Profile, Related, RelatedCount, Scalar, StartLostLog, Update
 from reaper.sql import expressions as sql
 from reaper.sql.conditions import all_hold, is_one_of
 from reaper.sql.expressions import Element
@@ -65,17 +79,22 @@ class ProfileTables:
         return sql.key_in_batch(self.key(jobs))
 
     def is_job(self, jobs: FromClause) -> ColumnElement[bool]:
-        """The row stands for a job: in a log, the first of the entries that start it; else every row of the table."""
+        """The row stands for a job: in a log, the first of the entries that start it; else every row of the table.
+
+        For jobs whose start was lost it is the first entry of any type, where no entry starts the job.
+        """
         log = self.profile.jobs.log
         if log is None:
             return true()
-        earlier = self.table(self.profile.jobs.table).alias(reserved_alias("earlier"))
-        earlier_start = select(literal(1)).where(
-            ProfileTables.keys_equal(self.key(earlier), self.key(jobs)),
-            is_one_of(earlier.c[log.type], log.started),
-            earlier.c[log.order] < jobs.c[log.order],
-        )
-        return and_(is_one_of(jobs.c[log.type], log.started), not_(earlier_start.correlate(jobs).exists()))
+        earlier = self._entry("earlier")
+        is_earlier = earlier.c[log.order] < jobs.c[log.order]
+        if isinstance(log, StartLostLog):
+            return and_(
+                not_(self._has_entry(self._entry("start"), jobs, log.type, log.started)),
+                not_(self._same_job_has(earlier, jobs, is_earlier)),
+            )
+        earlier_start = self._same_job_has(earlier, jobs, is_one_of(earlier.c[log.type], log.started), is_earlier)
+        return and_(is_one_of(jobs.c[log.type], log.started), not_(earlier_start))
 
     def started(self, jobs: FromClause) -> Element:
         """The job's start: the first start column that is not NULL."""
@@ -94,17 +113,75 @@ class ProfileTables:
         """The part of `running` that the job's own row, or its log, decides: without rows of other tables."""
         if (running := self.profile.jobs.running) is not None:
             return self.conditions_hold(running.conditions, jobs, self.profile.jobs.table)
-        return and_(self.is_job(jobs), not_(self._has_ended(jobs)))
-
-    def _has_ended(self, jobs: FromClause) -> ColumnElement[bool]:
         log = self.profile.jobs.log
         if log is None:
-            raise ValueError("only a log has entries that end a job")
-        end = self.table(self.profile.jobs.table).alias(reserved_alias("end"))
-        ended = select(literal(1)).where(
-            ProfileTables.keys_equal(self.key(end), self.key(jobs)), is_one_of(end.c[log.type], log.ended)
+            raise ValueError("the profile does not say what running means")
+        not_ended = not_(self._has_entry(self._entry("end"), jobs, log.type, log.ended))
+        if isinstance(log, StartLostLog):
+            recent = self._entry("recent")
+            return and_(self._same_job_has(recent, jobs, self._is_recent(recent, log)), self.is_job(jobs), not_ended)
+        return and_(self.is_job(jobs), not_ended)
+
+    @property
+    def start_lost(self) -> bool:
+        """Whether the jobs are those of a log whose start was lost."""
+        return isinstance(self.profile.jobs.log, StartLostLog)
+
+    def end_entry(self, jobs: FromClause) -> dict[str, Element]:
+        """Of the first entry that ended a job, its type `ended_by` and its moment `ended_at`; empty without a log."""
+        log = self.profile.jobs.log
+        if log is None:
+            return {}
+        end = self._entry("ending")
+        ends = and_(ProfileTables.keys_equal(self.key(end), self.key(jobs)), is_one_of(end.c[log.type], log.ended))
+
+        def of_first(element: Element) -> Element:
+            first = select(element).where(ends).order_by(end.c[log.order]).limit(1)
+            return first.correlate(jobs).scalar_subquery()
+
+        return {"ended_by": of_first(sql.text_of(end.c[log.type])), "ended_at": of_first(self.started(end))}
+
+    def search_condition(self, jobs: FromClause) -> ColumnElement[bool]:
+        """Holds for every running job, and keeps a statement that looks for them from reading the whole table.
+
+        A profile with a start needs none. Jobs whose start was lost are among those with recent entries, of which most
+        have an entry that starts or ends them: read once, these leave a few jobs, and only theirs are looked up.
+        """
+        log = self.profile.jobs.log
+        if not isinstance(log, StartLostLog):
+            return true()
+        recent = self._entry("window")
+        is_start_or_end = is_one_of(recent.c[log.type], (*log.started, *log.ended))
+        without_either = (
+            select(*self.key(recent))
+            .where(self._is_recent(recent, log))
+            .group_by(*self.key(recent))
+            .having(sql.count_if(is_start_or_end) == 0)
         )
-        return ended.correlate(jobs).exists()
+        return tuple_(*self.key(jobs)).in_(without_either)
+
+    # --- entries of a log ------------------------------------------------------------------------------------
+
+    def _entry(self, part: str) -> FromClause:
+        return self.table(self.profile.jobs.table).alias(reserved_alias(part))
+
+    def _same_job_has(
+        self, entry: FromClause, jobs: FromClause, *conditions: ColumnElement[bool]
+    ) -> ColumnElement[bool]:
+        """The job has an entry that meets the conditions."""
+        same_job = ProfileTables.keys_equal(self.key(entry), self.key(jobs))
+        return select(literal(1)).select_from(entry).where(same_job, *conditions).correlate(jobs).exists()
+
+    def _has_entry(
+        self, entry: FromClause, jobs: FromClause, type_column: str, types: Sequence[Scalar]
+    ) -> ColumnElement[bool]:
+        return self._same_job_has(entry, jobs, is_one_of(entry.c[type_column], types))
+
+    def _is_recent(self, entry: FromClause, log: StartLostLog) -> ColumnElement[bool]:
+        """The entry is not older than `since`, which an index on the start column answers."""
+        since_moment = sql.add_seconds(sql.now(), -log.since_seconds)
+        since = sql.from_instant(since_moment, self.timestamp_format(self.profile.jobs.table))
+        return or_(*(entry.c[name] >= since for name in self.profile.jobs.started))
 
     def conditions_hold(self, conditions: Conditions, row: FromClause, table: str) -> ColumnElement[bool]:
         """All of the conditions hold for a row of this table."""

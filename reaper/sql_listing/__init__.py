@@ -7,6 +7,7 @@ distance from now. The recipes (`reaper.sql_listing.recipes`) are for one job as
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from reaper.profile import Action
 from reaper.source import Source
@@ -23,8 +24,7 @@ __all__ = ["ListingOptions", "Recipe", "Statement", "list_recipes", "list_statem
 
 def list_statements(source: Source, options: ListingOptions) -> Iterator[Statement]:
     """The statements of every sweep but the first of a process, without COMMIT, ROLLBACK and savepoints."""
-    on_postgresql = source.engine.dialect.name == "postgresql"
-    server = PostgreSQLListing(source, options) if on_postgresql else MariaDBListing(source, options)
+    server = _listing(source, options)
     writer = server.writer
     yield from server.transaction_starts(options)
     yield from _survey(writer, server.read_locks)
@@ -34,6 +34,25 @@ def list_statements(source: Source, options: ListingOptions) -> Iterator[Stateme
     yield from server.row_holders()
     actions = [*transition.actions, *(fallback.actions if fallback else ())]
     yield from _post_transition(writer, actions, server.read_locks)
+    for lost in source.swept_views[1:]:
+        yield from map(_for_start_lost, _statements_of_start_lost(_listing(lost, options)))
+
+
+def _listing(source: Source, options: ListingOptions) -> PostgreSQLListing | MariaDBListing:
+    on_postgresql = source.engine.dialect.name == "postgresql"
+    return PostgreSQLListing(source, options) if on_postgresql else MariaDBListing(source, options)
+
+
+def _statements_of_start_lost(server: PostgreSQLListing | MariaDBListing) -> Iterator[Statement]:
+    writer, source = server.writer, server.writer.source
+    yield from _survey(writer, server.read_locks)
+    fallback = writer.transition("fail") if source.has_fallback else None
+    yield from server.reap(writer.locks(), writer.transition(source.options.action), fallback)
+
+
+def _for_start_lost(statement: Statement) -> Statement:
+    purpose = f"For jobs whose start was lost. {statement.purpose}"
+    return replace(statement, name=f"{statement.name} start lost", purpose=purpose)
 
 
 def _survey(writer: StatementWriter, locks: str) -> Iterator[Statement]:

@@ -139,8 +139,11 @@ class Rule:
     # --- its parts, for evidence and messages ---------------------------------------------------------------
 
     def started_from(self, jobs: FromClause) -> Element:
-        """The name of the column that holds the start: the first start column that is not NULL."""
-        columns = [(jobs.c[name].is_not(None), literal(name, String)) for name in self._jobs.started]
+        """The name of the column that holds the start: the first start column that is not NULL. Where the start was
+        lost, also of which entry.
+        """
+        which = " of its first known entry" if self.tables.start_lost else ""
+        columns = [(jobs.c[name].is_not(None), literal(f"{name}{which}", String)) for name in self._jobs.started]
         return case(*columns, else_=None)
 
     def kind(self, jobs: FromClause) -> Element:

@@ -126,6 +126,8 @@ def scan_for_late_signs(
     try:
         with source.transaction(connection, read_only=True, at_most=_SCAN_SECONDS):
             snapshots = source.post_transition.snapshots(connection, context, list(sample))
+            if source.start_lost is not None and (others := [key for key in sample if key not in snapshots]):
+                snapshots |= source.start_lost.post_transition.snapshots(connection, context, others)
     except DBAPIError as error:
         kind = classify(error)
         if kind is ErrorKind.UNAVAILABLE:

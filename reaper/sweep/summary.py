@@ -31,6 +31,10 @@ def sweep_summary(report: SweepReport, breaker: Breaker, listed: int) -> Iterato
         yield "Stopped between two batches; the rest waits for the next sweep."
     if report.census is not None:
         yield f"Of {messages.describe_counts(report.census)}."
+    if report.start_lost is not None and report.start_lost.running:
+        yield f"Among them are jobs whose start was lost: {messages.describe_counts(report.start_lost)}."
+    if report.start_lost_trouble is not None:
+        yield f"Jobs whose start was lost could not be looked for: {report.start_lost_trouble}."
     if report.lost:
         yield f"{report.lost} job(s) moved between the survey and the lock, and were left alone."
     yield from locked_lines(report)

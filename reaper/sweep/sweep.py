@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -22,7 +24,7 @@ from reaper.model import (
     SweepReport,
     Verdict,
 )
-from reaper.source import AuditInfo, Candidate, Source, with_stale
+from reaper.source import AuditInfo, Candidate, Source, add_counts, with_stale
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.batch_runner import BatchResult, BatchRunner
@@ -36,6 +38,9 @@ from reaper.sweep.spared_jobs import MAX_TRACKED
 from reaper.sweep.task_revocation import TaskRevocation
 
 _RETRY_REFUSED_SECONDS = 600.0
+
+Spools = dict[Source, CandidateSpool]
+"""The views that a sweep ends jobs of, the source itself first, and the candidates of each."""
 
 
 class _SweepRun:
@@ -54,6 +59,8 @@ class _SweepRun:
         self.lease, self.listener = lease, listener
         self.id = new_sweep_id()
         self.census: JobCounts | None = None
+        self.start_lost: JobCounts | None = None
+        self.start_lost_trouble: str | None = None
         self.newly_overdue = self.reaped = self.lost = 0
         self.failures: list[FailedTransition] = []
         self.locked: list[Key] = []
@@ -80,23 +87,28 @@ class _SweepRun:
         if self.lease is not None and not self.lease.acquire():
             return Outcome.STANDBY
         context = self._ask_probe(context)
-        with self.source.cached_connection() as connection, CandidateSpool(self.options.batch_size) as spool:
-            outcome = self._pass(connection, context, spool)
+        with self.source.cached_connection() as connection, ExitStack() as stack:
+            new_spool = partial(CandidateSpool, self.options.batch_size)
+            spools = {view: stack.enter_context(new_spool()) for view in self.source.swept_views}
+            outcome = self._pass(connection, context, spools)
             if outcome not in (Outcome.STOPPED, Outcome.STANDBY) and not self.options.dry_run:
                 self.late_scan = scan_for_late_signs(self.source, connection, context, self.source_state.reaped_jobs)
             return outcome
 
-    def _pass(self, connection: Connection, context: EvaluationContext, spool: CandidateSpool) -> Outcome:
-        census = self._survey(connection, context, spool)
-        self._notice_spared(connection, context)
+    def _pass(self, connection: Connection, context: EvaluationContext, spools: Spools) -> Outcome:
+        census = self._survey(connection, context, spools)
+        self._notice_spared(connection, context, list(spools))
         if self.options.dry_run:
-            self._preview(connection, context, spool)
+            self._preview(connection, context, spools)
             return Outcome.DONE
         if self.options.held_by_breaker(census):
             return Outcome.HELD
         if self.options.is_halted():
             return Outcome.HALTED
-        outcome = self._reap(connection, context, spool)
+        outcome = Outcome.DONE
+        for view, spool in spools.items():
+            if outcome is Outcome.DONE and spool.count:
+                outcome = self._reap(connection, context, view, spool)
         self._name_holders(connection, context)
         return outcome
 
@@ -112,18 +124,39 @@ class _SweepRun:
 
     # --- survey ----------------------------------------------------------------------------------------------
 
-    def _survey(self, connection: Connection, context: EvaluationContext, spool: CandidateSpool) -> JobCounts:
+    def _survey(self, connection: Connection, context: EvaluationContext, spools: Spools) -> JobCounts:
         """One read finds all candidates; batches then go by key."""
-        with self.source.transaction(connection, read_only=True):
-            census, self.newly_overdue = self.source.survey.count(
-                connection, context, self.source_state.previous_context
-            )
-            spool.fill(self.source.survey.stream(connection, context))
-        self.census = with_stale(census, spool.count)
+        self.census = self._survey_view(connection, context, self.source, spools[self.source])
+        if (lost := self.source.start_lost) in spools:
+            self.start_lost = self._survey_start_lost(connection, context, lost, spools)
+        if self.start_lost is not None:
+            self.census = add_counts(self.census, self.start_lost)
         self.listener.surveyed(self.source.name, self.census)
         return self.census
 
-    def _notice_spared(self, connection: Connection, context: EvaluationContext) -> None:
+    def _survey_view(
+        self, connection: Connection, context: EvaluationContext, view: Source, spool: CandidateSpool
+    ) -> JobCounts:
+        with self.source.transaction(connection, read_only=True):
+            census, newly_overdue = view.survey.count(connection, context, self.source_state.previous_context)
+            spool.fill(view.survey.stream(connection, context))
+        self.newly_overdue += newly_overdue
+        return with_stale(census, spool.count)
+
+    def _survey_start_lost(
+        self, connection: Connection, context: EvaluationContext, lost: Source, spools: Spools
+    ) -> JobCounts | None:
+        """None when they could not be found, such as for want of an index: the other jobs are swept all the same."""
+        try:
+            return self._survey_view(connection, context, lost, spools[lost])
+        except DBAPIError as error:
+            if classify(error) is ErrorKind.UNAVAILABLE:
+                raise
+            del spools[lost]
+            self.start_lost_trouble = short_message(error)
+            return None
+
+    def _notice_spared(self, connection: Connection, context: EvaluationContext, views: Sequence[Source]) -> None:
         """Jobs past their timeout that are alive, or may be: each is reported once, also one that is first seen so."""
         previous, self.source_state.previous_context = self.source_state.previous_context, context
         tracker = self.source_state.spared_jobs
@@ -132,14 +165,14 @@ class _SweepRun:
             return
         complete = self.census.past_timeout <= MAX_TRACKED
         with self.source.transaction(connection, read_only=True):
-            new = self._spared_since(connection, context, None if complete else previous)
+            new = self._spared_since(connection, context, views, None if complete else previous)
             if complete and not tracker.complete:
-                passed = set(self._spared_since(connection, context, previous))
+                passed = set(self._spared_since(connection, context, views, previous))
                 tracker.count([key for key in new if key not in passed])
             new = tracker.unreported(new)
-            judged = self.source.lookup.evidence(connection, context, new[:MAX_LISTED])
+            judged = _evidence(connection, context, views, new[:MAX_LISTED])
             again = tracker.maybe_alive_now()[: MAX_LISTED - len(judged)]
-            judged += self.source.lookup.evidence(connection, context, again)
+            judged += _evidence(connection, context, views, again)
         tracker.complete = complete
         tracker.count(new[MAX_LISTED:])
         self.newly_spared = tracker.to_report(judged)
@@ -147,32 +180,36 @@ class _SweepRun:
         self.newly_spared_total = len(self.newly_spared) + max(0, total - MAX_LISTED)
 
     def _spared_since(
-        self, connection: Connection, context: EvaluationContext, previous: EvaluationContext | None
+        self,
+        connection: Connection,
+        context: EvaluationContext,
+        views: Sequence[Source],
+        previous: EvaluationContext | None,
     ) -> list[Key]:
         """Spared jobs that have passed their timeout since then; None: at any time. At most so many as are tracked."""
         if self.census is None or (previous is not None and self.newly_overdue == 0):
             return []
         limit = MAX_TRACKED if previous is None and self.census.past_timeout <= MAX_TRACKED else MAX_LISTED + 1
-        return self.source.survey.newly_spared(connection, context, previous, limit, self.census.stale)
+        stale = self.census.stale
+        spared = (view.survey.newly_spared(connection, context, previous, limit, stale) for view in views)
+        return [key for keys in spared for key in keys][:limit]
 
-    def _preview(self, connection: Connection, context: EvaluationContext, spool: CandidateSpool) -> None:
-        for batch in spool.batches():
+    def _preview(self, connection: Connection, context: EvaluationContext, spools: Spools) -> None:
+        candidates = ((view, batch) for view, spool in spools.items() for batch in spool.batches())
+        for view, batch in candidates:
             with self.source.transaction(connection, read_only=True):
                 keys = [c.key for c in batch][: MAX_LISTED - len(self.would_reap)]
-                judged = self.source.lookup.evidence(connection, context, keys)
+                judged = view.lookup.evidence(connection, context, keys)
             self.would_reap += [evidence for evidence in judged if evidence.verdict is Verdict.STALE]
             if len(self.would_reap) >= MAX_LISTED:
                 return
 
     # --- reap ------------------------------------------------------------------------------------------------
 
-    def _reap(self, connection: Connection, context: EvaluationContext, spool: CandidateSpool) -> Outcome:
-        if spool.count == 0:
-            return Outcome.DONE
+    def _reap(self, connection: Connection, context: EvaluationContext, view: Source, spool: CandidateSpool) -> Outcome:
         audit_info = AuditInfo(source=self.source.name, sweep_id=self.id, host=self.options.host)
-        runner = BatchRunner(
-            self.source, self.source.claim(context, audit_info), self.source.fallback_claim(context, audit_info)
-        )
+        claims = view.claim(context, audit_info), view.fallback_claim(context, audit_info)
+        runner = BatchRunner(self.source, *claims)
         outcome = Outcome.DONE
 
         def batches() -> Iterator[list[Candidate]]:
@@ -226,11 +263,18 @@ class _SweepRun:
         for key in longest_first[:MAX_LISTED]:
             with self.source.transaction(connection, read_only=True):
                 holder = self.source.lock_holder(connection, key)
-                judged = self.source.lookup.evidence(connection, context, [key])
+                judged = _evidence(connection, context, self.source.swept_views, [key])
             seen = now - self.source_state.locked_since[key]
             held = max(seen, holder.held_seconds or 0.0) if holder else seen
             stall = judged[0].stall_seconds if judged else float("inf")
             self.named_locked.append(LockedCandidate(key=key, held_seconds=held, overdue=held > stall, holder=holder))
+
+
+def _evidence(
+    connection: Connection, context: EvaluationContext, views: Sequence[Source], keys: Sequence[Key]
+) -> list[Evidence]:
+    """The evidence on jobs that may be of any of these views."""
+    return [job for view in views for job in view.lookup.evidence(connection, context, keys)]
 
 
 def sweep(
@@ -311,4 +355,6 @@ def _report(state: _SweepRun, outcome: Outcome, error: str | None, *, away: bool
         spelling=tuple(f"{subject}: {message}" for subject, message in state.source.spelling.notes()),
         error=error,
         dry_run=state.options.dry_run,
+        start_lost=state.start_lost,
+        start_lost_trouble=state.start_lost_trouble,
     )

@@ -19,19 +19,16 @@ from reaper.operations.sources import in_order_of_ending
 from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
-from reaper.source.factory import create_source, with_max_age, with_thresholds
-from reaper.staleness.downtime import DowntimeTracker
+from reaper.source.factory import create_source, with_max_age, with_start_lost, with_thresholds
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import failed_report, sweep
+from reaper.web.dry_runs import NAMED, DryRuns
 from reaper.web.guard.tokens import Caller
 from reaper.web.read_cache import ReadCache
 from reaper.web.source_registry import SourceRegistry
 
 BUSY_SECONDS = 5.0
 """How long a request that ends jobs waits for the sweep that works."""
-
-NAMED = 10_000
-"""How many of the jobs that a cleanup ended are named."""
 
 
 class Refused(ReaperError):
@@ -43,6 +40,7 @@ class AdminActions:
 
     def __init__(self, supervisor: Supervisor, history: History, sources: SourceRegistry, cache: ReadCache) -> None:
         self._supervisor, self._history, self._sources, self._cache = supervisor, history, sources, cache
+        self._dry_runs = DryRuns(sources, cache)
 
     def halt(self, who: Caller, reason: str | None, *, persistent: bool) -> None:
         """Raises ReaperError when the halt cannot be kept: the daemon is halted all the same, while it runs."""
@@ -59,7 +57,7 @@ class AdminActions:
         """
         runner = self._sources[source].runner
         if dry_run:
-            return runner.dry_run(BUSY_SECONDS)
+            return self._dry_runs.sweep(source)
         if self._supervisor.halt_switch.is_halted:
             raise Refused("the supervisor is halted; restart it first, or ask for a dry run")
 
@@ -97,22 +95,21 @@ class AdminActions:
     ) -> cleanup_operation.CleanupResult:
         """End the jobs that are that old and silent for as long. At most NAMED of them are named.
 
-        Raises NoSuchSource, SourceBusy, HaltInForce, DatabaseUnavailable, ReaperError.
+        Raises NoSuchSource, HaltInForce, DatabaseUnavailable, ReaperError; SourceBusy, but a dry run TooManyReaders.
         """
-        halt = self._halt_guard(passes, dry_run=dry_run)
+        if dry_run:
+            return self._dry_runs.cleanup(source, minutes, trust_silence=passes.trust_silence)
+        halt = self._halt_guard(passes)
         limit = Threshold(minutes * 60.0, "older_than_minutes")
         runner, settings = self._sources[source].runner, self._sources.settings
-        changed = with_thresholds(settings.sources[source], limit, limit)
+        changed = with_start_lost(with_thresholds(settings.sources[source], limit, limit))
         own = create_source(settings, changed, decision=runner.source.decision)
         listener = _AttributingListener(runner, self._history, str(who), NAMED)
-        report = self._sweep_by_hand(runner, own, listener, passes, halt, dry_run=dry_run)
-        keys: Sequence[Key] = listener.keys
-        if dry_run and report.census and report.census.stale:
-            with prefix_errors(own):
-                keys = cleanup_operation.stale_keys(own, _tracker(runner, passes), NAMED)
+        report = self._sweep_by_hand(runner, own, listener, passes, halt)
         if report.error is not None and not report.reaped:
             raise (DatabaseUnavailable if report.database_away else ReaperError)(f"source {source}: {report.error}")
-        return cleanup_operation.cleanup_result(minutes, report, keys, runner.options.breaker, NAMED, halt=halt.current)
+        breaker = runner.options.breaker
+        return cleanup_operation.cleanup_result(minutes, report, listener.keys, breaker, NAMED, halt=halt.current)
 
     def clear(
         self, hours: float, *, dry_run: bool, who: Caller, passes: GuardPasses = NO_PASSES
@@ -120,33 +117,35 @@ class AdminActions:
         """A sweep of every source with this timeout, and a stall window that is no longer. The report of a source that
         cannot be swept is a failed one. Raises HaltInForce.
         """
-        halt = self._halt_guard(passes, dry_run=dry_run)
+        halt = None if dry_run else self._halt_guard(passes)
         limit = Threshold(hours * 3600, "max_age_hours")
         runs = in_order_of_ending([self._sources[name].runner.source for name in self._sources])
-        return (self._clear_source(source.name, limit, who, passes, halt, dry_run=dry_run) for source in runs)
+        return (self._clear_source(source.name, limit, who, passes, halt) for source in runs)
 
     def _clear_source(
-        self, name: str, limit: Threshold, who: Caller, passes: GuardPasses, halt: HaltGuard, *, dry_run: bool
+        self, name: str, limit: Threshold, who: Caller, passes: GuardPasses, halt: HaltGuard | None
     ) -> SweepReport:
+        """Without a guard it is a dry run."""
         try:
+            if halt is None:
+                return self._dry_runs.clear(name, limit, trust_silence=passes.trust_silence)
             runner, settings = self._sources[name].runner, self._sources.settings
             changed = with_max_age(settings.sources[name], limit)
             own = create_source(settings, changed, decision=runner.source.decision)
             listener = _AttributingListener(runner, self._history, str(who))
-            return self._sweep_by_hand(runner, own, listener, passes, halt, dry_run=dry_run)
+            return self._sweep_by_hand(runner, own, listener, passes, halt)
         except ReaperError as error:
             return failed_report(name, str(error))
 
     def require_not_halted(self, passes: GuardPasses) -> None:
         """Raises HaltInForce where a halt would hold what these passes let begin."""
-        self._halt_guard(passes, dry_run=False)
+        self._halt_guard(passes)
 
-    def _halt_guard(self, passes: GuardPasses, *, dry_run: bool) -> HaltGuard:
-        """The guard for what begins now. Raises HaltInForce, but not for a dry run."""
+    def _halt_guard(self, passes: GuardPasses) -> HaltGuard:
+        """The guard for what begins now. Raises HaltInForce."""
         switch = self._supervisor.halt_switch
         guard = HaltGuard(lambda: switch.current, while_halted=passes.while_halted)
-        if not dry_run:
-            guard.require_none()
+        guard.require_none()
         return guard
 
     def _sweep_by_hand(
@@ -156,22 +155,15 @@ class AdminActions:
         listener: _AttributingListener,
         passes: GuardPasses,
         halt: HaltGuard,
-        *,
-        dry_run: bool,
     ) -> SweepReport:
         """A sweep with other thresholds: alone, with the workers that the daemon knows."""
         shared = runner.source.options
         own.options = replace(own.options, probe=shared.probe, reaped_rows=shared.reaped_rows)
-        options = replace(runner.options, dry_run=dry_run, is_halted=halt.holds, override_breaker_up_to=passes.release)
+        options = replace(runner.options, is_halted=halt.holds, override_breaker_up_to=passes.release)
         with runner.exclusive(BUSY_SECONDS), self._cache.cleared_after():
             # Without trust, the runner's own tracker: what this sweep learns of the database, the next ones know.
-            downtime = _tracker(runner, passes) if passes.trust_silence else runner.downtime
+            downtime = runner.downtime.copy_trusting_silence() if passes.trust_silence else runner.downtime
             return sweep(own, downtime, SourceState(), options, None, listener)
-
-
-def _tracker(runner: SourceRunner, passes: GuardPasses) -> DowntimeTracker:
-    """A copy of what the daemon knows of the database's outages."""
-    return runner.downtime.copy_trusting_silence() if passes.trust_silence else runner.downtime.copy()
 
 
 def _check_release(source: str, held: JobCounts | None, release: int) -> None:

@@ -35,13 +35,14 @@ class NoSuchTask(ReaperError):
 
 @dataclass(slots=True)
 class BackgroundClear:
-    """One clearing. It has the reports of the sources that are done."""
+    """One clearing. It has the reports of the sources that are done. Its end is `audited`, unless it only reads."""
 
     id: str
     hours: float
     dry_run: bool
     who: Caller
     passes: GuardPasses = NO_PASSES
+    audited: bool = True
     status: Stage = Stage.SUBMITTED
     reports: list[SweepReport] = field(default_factory=list)
     error: str | None = None
@@ -55,13 +56,24 @@ class BackgroundClear:
 
 
 class ClearTasks:
-    """The last clearings, of which one at most is working. Thread-safe."""
+    """The last clearings and the last dry runs, of each of which one at most is working. Thread-safe.
+
+    Anyone may ask for a dry run: it keeps no clearing waiting, and takes no clearing's place.
+    """
 
     def __init__(self, service: AdminService) -> None:
         self._service, self._lock = service, threading.Lock()
         self._tasks: OrderedDict[str, BackgroundClear] = OrderedDict()
 
-    def submit(self, hours: float, who: Caller, *, dry_run: bool, passes: GuardPasses = NO_PASSES) -> BackgroundClear:
+    def submit(
+        self,
+        hours: float,
+        who: Caller,
+        *,
+        dry_run: bool,
+        passes: GuardPasses = NO_PASSES,
+        audited: bool = True,
+    ) -> BackgroundClear:
         """Start one; it is FAILED already when it cannot start.
 
         Raises SourceBusy while another one works, HaltInForce.
@@ -69,13 +81,14 @@ class ClearTasks:
         if not dry_run:
             self._service.actions.require_not_halted(passes)
         with self._lock:
-            last = next(reversed(self._tasks.values()), None)
-            if last is not None and last.status in (Stage.SUBMITTED, Stage.RUNNING):
-                raise SourceBusy(f"clearing {last.id} still works; try again when it is done")
-            task = BackgroundClear(uuid.uuid4().hex[:12], hours, dry_run, who, passes)
+            alike = [task for task in self._tasks.values() if task.dry_run == dry_run]
+            if alike and alike[-1].status in (Stage.SUBMITTED, Stage.RUNNING):
+                what = "dry run" if dry_run else "clearing"
+                raise SourceBusy(f"{what} {alike[-1].id} still works; try again when it is done")
+            task = BackgroundClear(uuid.uuid4().hex[:12], hours, dry_run, who, passes, audited)
             self._tasks[task.id] = task
-            while len(self._tasks) > _REMEMBERED:
-                self._tasks.popitem(last=False)
+            for old in alike[: len(alike) + 1 - _REMEMBERED]:
+                del self._tasks[old.id]
         # A daemon thread: at the daemon's end only the sweep that works is waited for.
         thread = threading.Thread(target=self._work, args=[task], name="clearing", daemon=True)
         try:
@@ -83,7 +96,7 @@ class ClearTasks:
         except RuntimeError as error:
             _log.exception("Reaper cannot clear jobs: no thread can be started.")
             task.error, task.status = f"no thread can be started: {error}", Stage.FAILED
-            self._service.record(task.record())
+            self._record(task)
         return task
 
     def get(self, task_id: str) -> BackgroundClear:
@@ -110,4 +123,8 @@ class ClearTasks:
             _log.exception("Reaper met a defect while it cleared jobs.")
             task.error = f"a defect in the reaper: {type(defect).__name__}"
         task.status = Stage.FAILED if task.error else Stage.DONE
-        self._service.record(task.record())
+        self._record(task)
+
+    def _record(self, task: BackgroundClear) -> None:
+        if task.audited:
+            self._service.record(task.record())

@@ -337,6 +337,7 @@ def test_log_needs_indexes_by_key_and_by_type(noetl: str) -> None:
     fixes = [f.fix for f in log_problems(noetl, *script)]
     assert "CREATE INDEX ON noetl.event (execution_id, event_type);" in fixes
     assert "CREATE INDEX ON noetl.event (event_type, created_at);" in fixes
+    assert "CREATE INDEX ON noetl.event (created_at);" in fixes
     assert "ALTER TABLE noetl.event ADD UNIQUE (execution_id, event_id);" in fixes
     for fix in fixes:
         execute(noetl, fix)

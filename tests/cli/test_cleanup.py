@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reaper.cli import exit_codes
-from tests.support.commands import AWAY, Reaper
-from tests.support.protea import MINUTE
+from tests.support.commands import AWAY, Reaper, environment
+from tests.support.protea import HOUR, MINUTE
 from tests.support.worlds.noetl import NoetlWorld
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.world import State
 
 RULE = "=" * 60
+DAY = 24 * HOUR
 
 
 @pytest.fixture
@@ -185,3 +191,168 @@ def test_source_must_be_named_when_there_are_several(reaper: Reaper, noetl: Noet
     ids = three(noetl)
     assert reaper.json("cleanup", "--source", "main")["execution_ids"] == ids
     assert reaper.json("cleanup", "--source", "other", code=exit_codes.AWAY)["execution_ids"] == []
+
+
+def test_executions_that_a_sign_of_life_spares_are_counted(reaper: Reaper, noetl: NoetlWorld) -> None:
+    [silent] = three(noetl)[:1]
+    for _ in range(2):
+        noetl.job(age=9 * MINUTE, sign=MINUTE)
+    noetl.job(age=MINUTE, sign=None)
+    said = reaper("cleanup", "--dry-run").stdout.splitlines()
+    reason = "because each has shown a sign of life within the last 5 minutes"
+    assert f"Spared: 2 execution(s) older than 5 minutes, {reason}" in said
+    document = reaper.json("cleanup", "--dry-run")
+    assert (document["cancelled_count"], document["spared_count"]) == (3, 2) and silent in document["execution_ids"]
+    assert document["notes"] == [line for line in said if line.startswith("Spared: ")]
+
+
+def test_database_that_is_away_is_not_reported_as_nothing_stuck(reaper: Reaper) -> None:
+    done = reaper.json("cleanup", code=exit_codes.AWAY, REAPER_DATABASE_URL=AWAY)
+    assert done["message"].startswith("Nothing was cancelled: the database is away: ")
+    assert (done["cancelled_count"], done["execution_ids"], done["database_away"]) == (0, [], True)
+    preview = reaper.json("cleanup", "--dry-run", code=exit_codes.AWAY, REAPER_DATABASE_URL=AWAY)
+    assert preview["message"].startswith("It is not known what is stuck: the database is away: ")
+    refused = reaper("cleanup", REAPER_DATABASE_URL=AWAY)
+    assert refused.exit_code == exit_codes.AWAY and not refused.stdout and "source default: " in refused.stderr
+
+
+SCRIPT = r"""
+RESULT=$(reaper cleanup --older-than-minutes 10 --json)
+COUNT=$(echo $RESULT | jq -r '.cancelled_count')
+if [ "$COUNT" -gt 0 ]; then
+echo "Cancelled $COUNT stuck executions"
+echo $RESULT | jq -r '.execution_ids[]' | while read id; do
+echo " - Execution ID: $id"
+done
+fi
+"""
+"""The script of noetl's document, with the name of this command."""
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="the document's script needs jq")
+def test_script_of_the_document_runs_as_typed_and_shows_that_the_database_is_away(
+    reaper: Reaper, noetl: NoetlWorld
+) -> None:
+    job = noetl.start_lost_job(age=20 * MINUTE, sign=None)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    def run(**given: str) -> subprocess.CompletedProcess[str]:
+        env = environment({**reaper.given, **given, "PATH": path})
+        return subprocess.run(["bash", "-c", SCRIPT], env=env, capture_output=True, text=True, check=False)
+
+    away = run(REAPER_DATABASE_URL=AWAY)
+    assert not away.stdout and "reaper: source default: connection failed" in away.stderr
+    done = run()
+    # jq before 1.7 rounds large numbers.
+    assert done.stdout.splitlines()[0] == "Cancelled 1 stuck executions" and len(done.stdout.splitlines()) == 2
+    assert noetl.state(job) is State.REAPED
+
+
+# --- executions whose start was lost ------------------------------------------------------------------------------
+
+
+def test_executions_that_lost_their_start_are_cancelled_with_the_others(reaper: Reaper, noetl: NoetlWorld) -> None:
+    lost = int(noetl.start_lost_job(age=20 * MINUTE, sign=6 * MINUTE))
+    ordinary, alive = int(noetl.job(age=6 * MINUTE, sign=None)), noetl.start_lost_job(age=20 * MINUTE, sign=MINUTE)
+    young, history = noetl.start_lost_job(age=MINUTE, sign=None), noetl.start_lost_job(age=9 * DAY, sign=8 * DAY)
+    preview = reaper.json("cleanup", "--dry-run")
+    assert preview["execution_ids"] == sorted([lost, ordinary])
+    assert (preview["cancelled_count"], preview["start_lost_count"], preview["spared_count"]) == (2, 1, 1)
+    assert any(note.startswith("Start lost: 1 of them have no event that starts them") for note in preview["notes"])
+    done = reaper("cleanup").stdout.splitlines()
+    assert done[4:6] == ["Found: 2 stuck execution(s)", "Cancelled 2 stuck executions older than 5 minutes"]
+    assert [noetl.state(str(job)) for job in (lost, ordinary)] == [State.REAPED, State.REAPED]
+    assert {noetl.state(job) for job in (alive, young, history)} == {State.RUNNING}
+    assert reaper.json("cleanup")["execution_ids"] == []
+
+
+def test_source_that_does_not_look_for_them_leaves_them_alone(reaper: Reaper, noetl: NoetlWorld) -> None:
+    lost = noetl.start_lost_job(age=20 * MINUTE, sign=None)
+    assert reaper.json("cleanup", REAPER_START_LOST="off")["execution_ids"] == []
+    assert noetl.state(lost) is State.RUNNING
+
+
+def test_breaker_holds_cleanup_of_executions_that_lost_their_start(reaper: Reaper, noetl: NoetlWorld) -> None:
+    for n in range(51):
+        noetl.start_lost_job(age=(20 + n) * MINUTE, sign=None)
+    assert "Held by the breaker: 51 of 51" in reaper("cleanup").stdout
+    assert reaper.json("cleanup", "--force")["cancelled_count"] == 51
+
+
+def test_explain_says_what_is_known_of_them_and_which_entry_ended_an_execution(
+    reaper: Reaper, noetl: NoetlWorld
+) -> None:
+    lost, history = noetl.start_lost_job(), noetl.start_lost_job(age=9 * DAY, sign=8 * DAY)
+    said = reaper("explain", lost).stdout
+    assert "created_at of its first known entry" in said and "stale: " in said
+    assert reaper.json("explain", lost)["job"]["start_lost"] is True
+    assert "its start was lost, and its newest entry is 8d old: it no longer counts as running" in " ".join(
+        reaper("explain", history).stdout.split()
+    )
+    ended = noetl.stale_job()
+    noetl.write(ended, "workflow.completed", "completed", age=2 * MINUTE)
+    noetl.write(ended, "playbook.completed", "completed", age=MINUTE)
+    assert re.search(r"the entry workflow\.completed at \S+ ended it", reaper("explain", ended).stdout)
+    job = reaper.json("explain", ended)["job"]
+    assert (job["ended_by"], job["start_lost"], job["verdict"]) == ("workflow.completed", False, "ended")
+    refused = reaper("fail", ended, "--reason", "test")
+    assert refused.exit_code == exit_codes.FAILED and "the entry workflow.completed at" in refused.stderr
+    assert reaper("fail", lost, "--reason", "test").exit_code == 0
+    assert reaper.json("explain", lost)["job"]["ended_by"] == "execution.cancelled"
+
+
+def test_report_shows_them_apart(reaper: Reaper, noetl: NoetlWorld) -> None:
+    lost, ordinary = noetl.start_lost_job(), noetl.job(age=MINUTE, sign=None)
+    said = reaper("report").stdout
+    assert "Source default: 1 running" in said
+    assert "Source default, start lost: 1 running, 1 past their timeout: 0 spared, 1 stale." in said
+    [source] = reaper.json("report")["sources"]
+    assert [job["key"] for job in source["jobs"]] == [ordinary]
+    assert [job["key"] for job in source["start_lost"]["jobs"]] == [lost]
+    assert reaper("report", "--exit-code").exit_code == exit_codes.ATTENTION
+    [source] = reaper.json("report", REAPER_START_LOST="off")["sources"]
+    assert source["start_lost"] is None
+    assert reaper("report", "--exit-code", REAPER_START_LOST="off").exit_code == 0
+
+
+def test_check_names_them_and_the_index_that_finds_them(reaper: Reaper, noetl: NoetlWorld) -> None:
+    lost = noetl.start_lost_job()
+    said = " ".join(reaper("check").stdout.split())
+    assert f"1 job(s), such as {lost}, have entries and none that starts or ends them: their start was lost" in said
+    assert "start was lost" not in reaper("check", REAPER_START_LOST="off").stdout
+    noetl.session.do("DROP INDEX noetl.idx_event_created_at")
+    said = " ".join(reaper("check").stdout.split())
+    assert "no index on (created_at): recent entries, for jobs whose start was lost, are searched" in said
+    assert "CREATE INDEX ON noetl.event (created_at);" in said
+
+
+# --- the queries of the document ----------------------------------------------------------------------------------
+
+RUNNING = """
+SELECT execution_id FROM noetl.event WHERE event_type = 'execution.started' AND execution_id NOT IN (SELECT execution_id
+FROM noetl.event WHERE event_type IN ('playbook.completed', 'playbook.failed', 'execution.cancelled'))
+"""
+
+
+def test_query_of_running_executions_lists_what_cleanup_has_left(reaper: Reaper, noetl: NoetlWorld) -> None:
+    for _ in range(2):
+        noetl.write(noetl.start_lost_job(), "execution.started", "started", age=8 * HOUR)
+    alive = noetl.start_lost_job()
+    noetl.write(alive, "execution.started", "started", age=MINUTE)
+    assert len(noetl.session.ask(RUNNING)) == 3
+    assert reaper.json("cleanup")["cancelled_count"] == 2
+    assert [str(row[0]) for row in noetl.session.ask(RUNNING)] == [alive]
+
+
+def test_cancellation_is_the_entry_that_the_document_inserts_by_hand(reaper: Reaper, noetl: NoetlWorld) -> None:
+    job = noetl.job(age=9 * MINUTE, sign=6 * MINUTE)
+    newest = noetl.session.one("SELECT max(event_id) FROM noetl.event WHERE execution_id = %s", job)
+    assert reaper.json("cleanup")["execution_ids"] == [int(job)]
+    [(number, catalog, event, status, context, age)] = noetl.session.ask(
+        "SELECT event_id, catalog_id, event_type::text, lower(status::text), context,"
+        " extract(epoch FROM (now() AT TIME ZONE 'UTC') - created_at)::float FROM noetl.event"
+        " WHERE execution_id = %s ORDER BY event_id DESC LIMIT 1",
+        job,
+    )
+    assert (number, catalog, event, status) == (newest + 1, 5, "execution.cancelled", "cancelled")
+    assert {"reason", "cancelled_at"} <= set(context) and 0 <= age < MINUTE

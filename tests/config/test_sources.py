@@ -223,3 +223,42 @@ def test_array_of_sources_with_members_is_refused() -> None:
     assert problem() == (
         "config/reaper.toml:1: sources: expected tables [sources.NAME], or the empty array [] for no source at all"
     )
+
+
+# --- jobs whose start was lost -----------------------------------------------------------------------------------
+
+
+def test_start_lost_is_inherited_and_may_differ_in_a_source() -> None:
+    write(f"""
+        database_url = "{URL}"
+        start_lost = "end"
+        [sources.a]
+        profile = "noetl"
+        [sources.b]
+        profile = "noetl"
+        database_url = "postgres://x/y"
+        start_lost = "off"
+    """)
+    settings = load({}, {})
+    assert [source.start_lost for source in settings.sources.values()] == ["end", "off"]
+    assert settings.origins["sources.b.start_lost"].endswith("reaper.toml:9")
+    assert load({}, {"REAPER_START_LOST": "off"}).sources["a"].start_lost == "off"
+
+
+def test_start_lost_of_a_source_whose_profile_does_not_look_for_any_is_refused() -> None:
+    write(f"""
+        database_url = "{URL}"
+        [sources.a]
+        start_lost = "end"
+    """)
+    assert "profile 'protea' does not look for jobs whose start was lost; remove this line" in problem()
+
+
+def test_start_lost_that_is_no_choice_is_refused_with_the_nearest_one() -> None:
+    write(f"""
+        database_url = "{URL}"
+        [sources.a]
+        profile = "noetl"
+        start_lost = "ends"
+    """)
+    assert "did you mean 'end'?" in problem()

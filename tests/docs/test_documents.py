@@ -45,6 +45,10 @@ REVIEWED = {
     "systemctl enable --now reaper": "tests/system/test_host.py runs it on a host of its own",
     "systemctl status reaper": "tests/system/test_host.py runs it on a host of its own",
     "systemctl reload reaper": "tests/system/test_host.py runs it on a host of its own",
+    (
+        'curl -X POST localhost:9469/api/executions/cleanup -H "Content-Type: application/json"'
+        """ -d '{"dry_run": true}'"""
+    ): "tests/web/api/test_dry_runs.py runs it, on the port of its daemon",
     "pip install job-reaper": "it fetches from a package index; what is installed is tested from the checkout",
     "podman build -f config/container/Containerfile -t reaper .": "it fetches an image; it is compared below",
     "podman secret create reaper_database_url database_url": "needs podman; compared with the Containerfile below",
@@ -58,6 +62,7 @@ REVIEWED = {
     "kubectl apply -f config/kubernetes/reaper.yaml": "needs a cluster; tests/system/test_containers.py",
     "kubectl rollout restart deployment/reaper": "needs a cluster; a test below finds its names in the manifest",
     "kubectl scale deployment/reaper --replicas=0": "needs a cluster; a test below finds its names in the manifest",
+    "kubectl logs -l app.kubernetes.io/name=reaper": "needs a cluster; a test below finds its label in the manifest",
 }
 """Commands that no test here can run, each with the reason. Reviewed by a person, one by one."""
 
@@ -189,11 +194,12 @@ def test_kubectl_commands_name_what_the_manifest_has() -> None:
     documents = list(yaml.safe_load_all((PROJECT / "config/kubernetes/reaper.yaml").read_text(encoding="utf-8")))
     named = {f"{each['kind'].lower()}/{each['metadata']['name']}" for each in documents}
     [deployment] = [each for each in documents if each["kind"] == "Deployment"]
-    pod = deployment["spec"]["template"]["spec"]
+    pod, labels = deployment["spec"]["template"]["spec"], deployment["spec"]["template"]["metadata"]["labels"]
     secrets = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
     for line in (line for line in shown() if line.startswith("kubectl ")):
         assert set(re.findall(r"deployment/\w+", line)) <= named, line
         assert not (found := re.search(r"secret generic (\w+)", line)) or found[1] in secrets, line
+        assert not (found := re.search(r" -l (\S+)=(\S+)", line)) or labels.get(found[1]) == found[2], line
 
 
 # --- commands and names inside sentences --------------------------------------------------------------------------

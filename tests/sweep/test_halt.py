@@ -285,21 +285,12 @@ def test_sweep_now_is_reported_like_a_scheduled_sweep(protea: Protea, runner: Ru
     assert (report.reaped, sweep_log.outcomes, protea.status(job)) == (1, [Outcome.DONE], "failed")
 
 
-def test_dry_run_lists_what_would_be_ended_and_calls_no_subscriber(protea: Protea, runner: RunnerFactory) -> None:
-    job, sweep_log = protea.stale(), SweepLog()
-    before = protea.dump()
-    report = runner(sweep_log, HaltSwitch()).dry_run()
-    assert [evidence.key for evidence in report.would_reap] == [(job,)]
-    assert protea.dump() == before and not sweep_log.sweeps
-
-
 def test_exclusive_section_keeps_every_sweep_out(runner: RunnerFactory) -> None:
     source_runner = runner(SweepLog(), HaltSwitch())
     with source_runner.exclusive():
         assert source_runner.tick() is None
-        for ask in (source_runner.sweep_now, source_runner.dry_run):
-            with pytest.raises(SourceBusy, match="source main is being swept just now"):
-                ask()
+        with pytest.raises(SourceBusy, match="source main is being swept just now"):
+            source_runner.sweep_now()
     assert source_runner.tick() is not None
 
 

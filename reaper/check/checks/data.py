@@ -10,7 +10,7 @@ from sqlalchemy import Executable, func, literal, literal_column, not_, select
 from sqlalchemy.sql import ColumnElement
 
 from reaper.catalog import QueryFailed
-from reaper.catalog.tables import Column
+from reaper.catalog.tables import Column, Table
 from reaper.check.context import OVERRIDE, CheckContext, listed
 from reaper.check.finding import Finding, note, warning
 from reaper.profile import Children, Scalar, Witness
@@ -23,6 +23,7 @@ _FUTURE = timedelta(minutes=1)
 """A timestamp that is further ahead than this is in the future; less is a difference between clocks."""
 
 _LONGEST_CYCLE = 16
+_MOST_LOST = 100
 
 
 def check_rows(context: CheckContext) -> Iterator[Finding]:
@@ -34,6 +35,7 @@ def check_rows(context: CheckContext) -> Iterator[Finding]:
         return
     yield from _result(jobs.table, "whether running jobs are spelled in another case", partial(_other_case, context))
     yield from _result(jobs.table, "whether a job starts in the future", partial(_future_start, context))
+    yield from _result(jobs.table, "whether jobs have lost their start", partial(_start_lost, context))
     for alive in context.profile.alive:
         question = f"whether {alive.witness!r} has a sign of life in the future"
         yield from _result(jobs.table, question, partial(_future_sign, context, alive))
@@ -99,6 +101,33 @@ def _other_case(context: CheckContext) -> Finding | None:
 def _exists(context: CheckContext, where: ColumnElement[bool]) -> bool:
     jobs = context.schema.jobs
     return bool(context.catalog.query(select(literal_column("1")).select_from(jobs).where(where).limit(1)))
+
+
+# --- jobs of a log whose start was lost ------------------------------------------------------------------------------
+
+
+def _start_lost(context: CheckContext) -> Finding | None:
+    """Without an index on the entries' moment, the whole log would be read: another check reports that."""
+    lost, table = context.profile.with_start_lost(), context.jobs
+    started = context.profile.jobs.started
+    if lost is None or table is None or not all(_has_index_on(table, name) for name in started):
+        return None
+    schema = ProfileTables(lost)
+    running = schema.search_condition(schema.jobs), schema.running(schema.jobs)
+    rows = context.catalog.query(select(*schema.key_text(schema.jobs)).where(*running).limit(_MOST_LOST + 1))
+    if not rows:
+        return None
+    several = f"{len(rows)}" if len(rows) <= _MOST_LOST else f"more than {_MOST_LOST}"
+    return warning(
+        context.profile.jobs.table,
+        f"{several} job(s), such as {listed(map(str, rows[0]))}, have entries and none that starts or ends them: their "
+        "start was lost. `reaper report` shows them apart, and `reaper cleanup` ends those that are old and silent; "
+        'sweeps do with start_lost = "end", and start_lost = "off" leaves them out',
+    )
+
+
+def _has_index_on(table: Table, column: str) -> bool:
+    return any(index.valid and index.ordered and index.columns[0] == column for index in table.indexes)
 
 
 # --- timestamps in the future ----------------------------------------------------------------------------------------

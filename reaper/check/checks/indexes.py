@@ -56,6 +56,9 @@ def lookups(context: CheckContext) -> Iterator[Lookup]:
     if (log := jobs.log) is not None:
         yield Lookup(jobs.table, (*jobs.key, log.type), None, "the end of each old job is searched")
         yield Lookup(jobs.table, (log.type,), jobs.started[0], "the jobs themselves are searched")
+        if log.start_lost is not None:
+            what = "recent entries, for jobs whose start was lost, are searched"
+            yield from (Lookup(jobs.table, (name,), None, what) for name in jobs.started)
     for _, related in related_rows(profile):
         what = "the rows that belong to each old job are searched"
         yield Lookup(related.table, tuple(related.match), None, what)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Body, Depends, Path, Query, Request
 from fastapi.responses import RedirectResponse
 from pydantic import BeforeValidator, Field
 
@@ -13,7 +13,8 @@ from reaper.model import SweepReport
 from reaper.operations.execution_cleanup import MAX_MINUTES
 from reaper.operations.guards import GuardPasses
 from reaper.sweep.summary import sweep_totals
-from reaper.web.api.dependencies import Audited, Service, changing_router
+from reaper.web.api.dependencies import Audited, Service
+from reaper.web.api.dry_run_route import dry_run_router
 from reaper.web.api.errors import Ambiguous, problems
 from reaper.web.api.jobs import JobsParameters
 from reaper.web.api.schemas import WHOLE, Census, Mirror, Model, SourceName, census_of, mirrors
@@ -21,7 +22,7 @@ from reaper.web.clear_in_background import BackgroundClear, ClearTasks, Stage
 from reaper.web.service import AdminService
 
 reading = APIRouter(tags=["documents"])
-ending = changing_router("documents")
+ending = dry_run_router("documents")
 
 _LONGEST_HOURS = 87_600
 
@@ -64,6 +65,7 @@ class CleanupDone(Model):
     message: str
     source: str
     dry_run: bool
+    spared_count: Annotated[int, Field(description="As old, and left alone: `notes` says why.")]
     notes: Annotated[list[str], Field(description="Why executions were spared although they look stuck.")]
 
 
@@ -78,6 +80,10 @@ class ClearWanted(Model):
     while_halted: WhileHalted = False
     release: Release = 0
     trust_silence: TrustSilence = False
+
+
+_CLEANUP, _CLEAR = CleanupWanted(), ClearWanted()
+"""What a request without a body asks for."""
 
 
 class ClearSubmitted(Model):
@@ -157,10 +163,10 @@ async def running_jobs(parameters: Annotated[RunningJobsParameters, Query()]) ->
     name="cleanup",
     responses=problems(404, 409, 502, 503),
 )
-def cleanup(service: Service, audit: Audited, request: CleanupWanted) -> CleanupDone:
+def cleanup(service: Service, audit: Audited, request: Annotated[CleanupWanted, Body()] = _CLEANUP) -> CleanupDone:
     """A sweep of one source, whose timeout and stall window are both these minutes, for every job. One that has shown a
     sign of life within them is spared; so are all of them when the breaker holds the sweep, and `notes` says so. 409
-    while the supervisor is halted, unless `while_halted` is true."""
+    while the supervisor is halted, unless `while_halted` is true. A dry run needs no token, and is not halted."""
     audit.details = request.model_dump(exclude_none=True)
     audit.target = source = request.source or _only_source(service)
     done = service.actions.cleanup(
@@ -173,6 +179,7 @@ def cleanup(service: Service, audit: Audited, request: CleanupWanted) -> Cleanup
         message=done.message,
         source=source,
         dry_run=done.dry_run,
+        spared_count=done.spared,
         notes=list(done.notes),
     )
 
@@ -184,12 +191,14 @@ def cleanup(service: Service, audit: Audited, request: CleanupWanted) -> Cleanup
     status_code=202,
     responses=problems(409),
 )
-def clear(tasks: Tasks, audit: Audited, request: ClearWanted) -> ClearSubmitted:
+def clear(tasks: Tasks, audit: Audited, request: Annotated[ClearWanted, Body()] = _CLEAR) -> ClearSubmitted:
     """A sweep of every source whose timeout are these hours, and whose stall window is no longer. One clearing works at
-    a time. The breaker holds it like any sweep. It ends with the daemon, between two batches. 409 while the supervisor
-    is halted, unless `while_halted` is true."""
+    a time, and one dry run. The breaker holds it like any sweep. It ends with the daemon, between two batches. 409
+    while the supervisor is halted, unless `while_halted` is true. A dry run needs no token, and is not halted."""
     audit.target, audit.details = "all sources", request.model_dump()
-    task = tasks.submit(request.max_age_hours, audit.who, dry_run=request.dry_run, passes=_passes(request))
+    task = tasks.submit(
+        request.max_age_hours, audit.who, dry_run=request.dry_run, passes=_passes(request), audited=audit.kept
+    )
     audit.result = f"submitted {task.id}"
     return ClearSubmitted(task_id=task.id, status="submitted")
 

@@ -37,12 +37,16 @@ def any_text(name: str) -> str:
 
 @dataclass(slots=True)
 class Audit:
-    """The audit record of one request in the making. Endpoints add the target, the details and the result."""
+    """The audit record of one request in the making. Endpoints add the target, the details and the result.
+
+    That of a request which only reads is not `kept`.
+    """
 
     who: Caller
     target: str = ""
     result: str = "done"
     details: dict[str, Any] = field(default_factory=dict)
+    kept: bool = True
 
     def record(self, action: str, result: str | None = None) -> AuditRecord:
         return AuditRecord(self.who.name, self.who.remote, action, self.target, result or self.result, self.details)

@@ -60,6 +60,14 @@ class JobsParameters(Parameters):
     ] = 0
 
 
+class StartLostJobs(Model):
+    """The running jobs of a log whose start was lost: no entry starts them. The others do not include them."""
+
+    census: Census
+    jobs: Annotated[list[Job], Field(description="Whatever their verdict and kind, oldest first: the first `limit`.")]
+    more: Annotated[bool, Field(description="There are more after these.")]
+
+
 class SourceJobs(Model):
     """The running jobs of one source, oldest first."""
 
@@ -70,6 +78,9 @@ class SourceJobs(Model):
     jobs: list[Job]
     more: Annotated[bool, Field(description="There are more after these.")]
     notes: Annotated[list[str], Field(description="What else could not be read, and why.")]
+    start_lost: Annotated[
+        StartLostJobs | None, Field(description="Null where they are not looked for, or could not be found.")
+    ]
 
 
 class Jobs(Model):
@@ -270,6 +281,17 @@ def _listed(name: str, report: Report) -> SourceJobs:
         jobs=[job_of(name, evidence, report.holders.get(evidence.key)) for evidence in report.jobs],
         more=report.more,
         notes=[*report.notes, *_liveness_notes(report)],
+        start_lost=_start_lost(name, report),
+    )
+
+
+def _start_lost(name: str, report: Report) -> StartLostJobs | None:
+    if (lost := report.start_lost) is None:
+        return None
+    return StartLostJobs(
+        census=Census.of(lost.census),
+        jobs=[job_of(name, evidence) for evidence in lost.jobs],
+        more=lost.more,
     )
 
 
@@ -280,4 +302,13 @@ def _liveness_notes(report: Report) -> list[str]:
 
 def _unread(name: str, error: ReaperError) -> SourceJobs:
     away = isinstance(error, DatabaseUnavailable)
-    return SourceJobs(source=name, error=str(error), database_away=away, census=None, jobs=[], more=False, notes=[])
+    return SourceJobs(
+        source=name,
+        error=str(error),
+        database_away=away,
+        census=None,
+        jobs=[],
+        more=False,
+        notes=[],
+        start_lost=None,
+    )

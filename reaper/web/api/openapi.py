@@ -9,10 +9,11 @@ from fastapi.openapi.utils import get_openapi
 
 from reaper.web.api.errors import problem
 from reaper.web.api.schemas import Problem
+from reaper.web.guard.access import DRY_RUNS
 
 _DESCRIPTION = """\
-What the reaper sees and does. Reading is free; changing anything needs a bearer token. Every error is
-`{"detail": "one clear sentence"}`. Durations are seconds, and moments ISO 8601 as the database made them."""
+What the reaper sees and does. Reading is free, and so is a dry run; changing anything needs a bearer token. Every error
+is `{"detail": "one clear sentence"}`. Durations are seconds, and moments ISO 8601 as the database made them."""
 
 _TAGS = {
     "health": "Whether all is well.",
@@ -70,9 +71,11 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for answers in (_ANY, _CHANGING, _WITH_BODY)
         for code, (name, description) in answers.items()
     }
-    for path in document["paths"].values():
-        for method, operation in path.items():
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
             _complete(method, operation)
+            if method == "post" and path in DRY_RUNS:
+                operation["security"].append({})  # without a token: a dry run
     return document
 
 

@@ -171,6 +171,9 @@ class RowHolder(Mirror):
         "stale_in_seconds": "When the job becomes stale if it stays silent; null when it is stale or does not run.",
         "signs": "The newest sign of life of each witness.",
         "action": "What a sweep would do with it, where the source's action is a choice between two.",
+        "start_lost": "Of a log: no entry starts the job, and its first known entry is taken for its start.",
+        "ended_by": "Of a log: the type of the entry that ended the job.",
+        "ended_at": "The moment of that entry.",
     },
 )
 class Job(Mirror):

@@ -11,7 +11,8 @@ from reaper.common.messages import format_key
 from reaper.errors import ReaperError
 from reaper.model import FailedTransition, LockedCandidate, SweepReport
 from reaper.observers.history import SweepRecord
-from reaper.web.api.dependencies import Audited, Service, changing_router
+from reaper.web.api.dependencies import Audited, Service
+from reaper.web.api.dry_run_route import dry_run_router
 from reaper.web.api.errors import Ambiguous, problems
 from reaper.web.api.schemas import (
     LARGEST,
@@ -29,7 +30,7 @@ from reaper.web.api.schemas import (
 from reaper.web.service import AdminService
 
 reading = APIRouter(tags=["sweeps"])
-sweeping = changing_router("sweeps")
+sweeping = dry_run_router("sweeps")
 
 
 class SweepsParameters(Parameters):
@@ -145,7 +146,7 @@ async def sweeps(service: Service, parameters: Annotated[SweepsParameters, Query
 def sweep(service: Service, audit: Audited, request: SweepNow) -> SweepsDone:
     """Outside the schedule. Refused while the supervisor is halted, except for a dry run, and while a source is being
     swept. With `release` the breaker lets just so many stale jobs of one source through; it is refused when the breaker
-    holds another number by now."""
+    holds another number by now. A dry run needs no token."""
     audit.target, audit.details = request.source or "all sources", request.model_dump(exclude_none=True)
     done, refused, errors = list[SweepReport](), list[SweepRefused](), list[ReaperError]()
     for name in _sources(service, request):

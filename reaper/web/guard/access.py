@@ -16,10 +16,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from reaper.config import Settings
-from reaper.web.guard.tokens import HOW_TO_SET, Caller, Tokens
+from reaper.web.guard.tokens import HOW_TO_SET, WHERE_FROM, Caller, Tokens
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing. Every other one needs a token, whatever it asks for."""
+DRY_RUNS = frozenset({"/api/sweeps", "/api/executions/cleanup", "/api/admin/clear-stuck-jobs"})
+"""Paths to which a POST may be a dry run, which only reads. Its body says so: see `reaper.web.api.dry_run_route`."""
 BODY_BYTES = 64 * 1024
 ACCESS_CONTROL = "reaper.access_control"
 """Where a request's scope has the AccessControl in force."""
@@ -79,7 +81,8 @@ class AccessControl:
         self._check_host(headers)
         if scope["method"] not in READING:
             _check_origin(headers)
-            self.caller(scope)
+            if not may_be_dry_run(scope):
+                self.caller(scope)
         _check_length(headers)
 
     def allows(self, scope: Scope) -> bool:
@@ -104,9 +107,8 @@ class AccessControl:
         name = self.tokens.name_of(authorization)
         if name is None:
             problem = "this is not its token" if authorization else "there is none in the request"
-            raise HTTPException(
-                401, f"a bearer token is needed to change anything, and {problem}", {"WWW-Authenticate": "Bearer"}
-            )
+            detail = f"a bearer token is needed to change anything, and {problem} ({WHERE_FROM})"
+            raise HTTPException(401, detail, {"WWW-Authenticate": "Bearer"})
         return Caller(name, remote(scope))
 
     def _check_host(self, headers: Headers) -> None:
@@ -116,6 +118,20 @@ class AccessControl:
             raise HTTPException(
                 421, f"{problem} a name of this reaper; REAPER_HTTP_ALLOWED_HOSTS lists more names for it"
             )
+
+
+class _TokenForChanges(SecurityBase):
+    """FastAPI's description of an endpoint that needs the token unless a dry run is asked for. It checks nothing."""
+
+    scheme_name = "token"
+    model = HTTPBearer(description="A token of the file that REAPER_HTTP_TOKEN_FILE names. Without any: read-only.")
+
+    async def __call__(self) -> None:
+        return None
+
+
+token_for_changes = _TokenForChanges()
+"""For the description alone: `reaper.web.api.dry_run_route` checks the token."""
 
 
 class _TokenRequired(SecurityBase):
@@ -131,6 +147,11 @@ class _TokenRequired(SecurityBase):
 
 token_required = _TokenRequired()
 """Use it as `who: Annotated[Caller, Security(token_required)]`. Raises HTTPException 401 and 403."""
+
+
+def may_be_dry_run(scope: Scope) -> bool:
+    """Whether the request may only read although it is a POST: its body decides."""
+    return scope["method"] == "POST" and scope["path"] in DRY_RUNS
 
 
 def remote(scope: Scope) -> str:

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reaper.web.guard.access import ACCESS_CONTROL, BODY_BYTES, READING, AccessControl, remote
+from reaper.web.guard.access import ACCESS_CONTROL, BODY_BYTES, READING, AccessControl, may_be_dry_run, remote
 from reaper.web.guard.admission import AdmissionLimit, AdmissionTimeout, ClientDisconnected
 from reaper.web.guard.connection_limits import CONNECTION, ClientConnection
 from reaper.web.guard.headers import secured
@@ -39,11 +39,13 @@ def guarded(app: ASGIApp, access_control: AccessControl) -> ASGIApp:
 class _Guard:
     def __init__(self, app: ASGIApp, access_control: AccessControl) -> None:
         self._app, self._access_control = app, access_control
-        # One limit in four classes: a flood in one of them keeps no request of another waiting.
+        # One limit in classes: a flood in one of them keeps no request of another waiting.
         self._probes = AdmissionLimit(share=0.08, request_seconds=0.0005, at_once=len(_PROBES))
         self._public = AdmissionLimit(share=0.12, request_seconds=0.004, at_once=8)
         # Needs no database, and does not wait for requests that wait for one.
         self._plain = AdmissionLimit(share=0.05, request_seconds=0.002, at_once=2)
+        # Their bodies are awaited: clients that send them slowly keep no other reader waiting.
+        self._dry_runs = AdmissionLimit(share=0.05, request_seconds=0.004, at_once=4)
         # Operators come before those who only look, and one long request does not keep the next one waiting.
         self._operators = AdmissionLimit(share=1.0, request_seconds=0.004, at_once=16)
         self._rejections, self._log = RejectionLog(), structlog.get_logger("reaper")
@@ -79,18 +81,25 @@ class _Guard:
         path, reading = scope["path"], scope["method"] in READING
         if path in _PROBES and scope["method"] == "GET" and not scope["query_string"]:
             return self._probes, False
+        if may_be_dry_run(scope):
+            return self._dry_runs, False
         plain = reading and (path == _STATE or path.startswith(_STATIC))
         return self._plain if plain else self._public, False
 
     async def _work(self, scope: Scope, exchange: _Exchange) -> list[Message]:
         try:
             self._access_control.check(scope)
-            return await self._collect(scope, exchange.receive)
+            answer = await self._collect(scope, exchange.receive)
         except HTTPException as refusal:
-            if refusal.status_code in _LOGGED_STATUSES:
-                who = self._access_control.token_name(scope)
-                self._rejections.refused(refusal.status_code, remote(scope), scope["method"], scope["path"], who)
-            return _error(refusal.status_code, refusal.detail, refusal.headers or {})
+            answer = _error(refusal.status_code, refusal.detail, refusal.headers or {})
+        self._log_rejection(scope, answer[0]["status"])
+        return answer
+
+    def _log_rejection(self, scope: Scope, status: int) -> None:
+        """Log a status with which the guard, or the application for want of a token, has refused a request."""
+        if status in _LOGGED_STATUSES:
+            who = self._access_control.token_name(scope)
+            self._rejections.refused(status, remote(scope), scope["method"], scope["path"], who)
 
     async def _collect(self, scope: Scope, receive: Receive) -> list[Message]:
         """The application's whole answer. It streams none: what it makes is small."""

@@ -17,6 +17,11 @@ HOW_TO_SET = (
     "scripts/manage.sh start makes one"
 )
 
+WHERE_FROM = (
+    "send `Authorization: Bearer TOKEN` with a token of the file that REAPER_HTTP_TOKEN_FILE or http_token_file names; "
+    "scripts/manage.sh start makes .data/http-token, scripts/install.sh makes /etc/reaper/http_token"
+)
+
 
 class Tokens:
     """The tokens in force, by name. They may be replaced at any time, from any thread."""

@@ -98,6 +98,11 @@ def headline(
         )
     if stale:
         return Headline("warn", stuck, _stuck_detail(sources, stale))
+    if lost := sum(row.start_lost.stale for row in rows if row.start_lost):
+        verb, their = ("is", "its") if lost == 1 else ("are", "their")
+        return Headline(
+            "warn", f"{count(lost, 'job')} {verb} stuck and lost {their} start", _start_lost_detail(sources)
+        )
     return _nothing_stuck(rows)
 
 
@@ -145,6 +150,13 @@ def _stuck_detail(sources: Sequence[SourceView], stale: int) -> str:
     which = "The next sweep, in" if len(concerned) == 1 else "The next sweeps, within"
     ends = "ends" if len(concerned) == 1 else "end"
     return f"{which} {duration(max(waits))}, {ends} {them} if no sign of life comes before."
+
+
+def _start_lost_detail(sources: Sequence[SourceView]) -> str:
+    concerned = [source for source in sources if source.start_lost is not None and source.start_lost.stale]
+    left = ", ".join(source.status.name for source in concerned if not source.ends_start_lost)
+    who = f"Sweeps of {left} do not end such jobs; `reaper cleanup` does." if left else "The next sweep ends them."
+    return f"No entry of the log starts them. {who}"
 
 
 def _nothing_stuck(rows: Sequence[SourceRow]) -> Headline:

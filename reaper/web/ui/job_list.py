@@ -99,7 +99,7 @@ def list_jobs(service: AdminService, chosen: JobFilter, sources: Sequence[str]) 
                 jobs += [ListedJob(name, job, report.holders.get(job.key)) for job in report.jobs]
         except ReaperError as error:
             reports[name], errors[name] = None, error
-    jobs.sort(key=_oldest_first)
+    jobs.sort(key=oldest_first)
     shown = jobs[:PAGE_LENGTH] if single else jobs[offset : offset + PAGE_LENGTH]
     more = more or len(jobs) > (PAGE_LENGTH if single else offset + PAGE_LENGTH)
     return JobList(shown, more, not single and page == _MOST_PAGES and more, reports, errors)
@@ -125,7 +125,7 @@ def _verdicts(chosen: JobFilter) -> Sequence[Verdict | None]:
     return (None,) if chosen.verdict == RUNNING else (Verdict(chosen.verdict),)
 
 
-def _oldest_first(job: ListedJob) -> float:
+def oldest_first(job: ListedJob) -> float:
     """A start at -infinity has no age."""
     age = job.evidence.age_seconds
     return -math.inf if age is None else -age

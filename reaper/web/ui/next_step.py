@@ -27,7 +27,8 @@ class SourceView:
     """Everything on which the next step of a source's jobs depends.
 
     `census` is the newest count; `held_back` is what the breaker holds, as the last sweep counted it; the database has
-    refused to end the `refused` jobs, which are left alone for a while.
+    refused to end the `refused` jobs, which are left alone for a while. `start_lost` counts the jobs whose start was
+    lost, which sweeps end only with `ends_start_lost`.
     """
 
     status: SourceStatus
@@ -39,6 +40,8 @@ class SourceView:
     held_back: JobCounts | None = None
     holders: Mapping[Key, LockHolder] = field(default_factory=dict)
     refused: Collection[Key] = ()
+    start_lost: JobCounts | None = None
+    ends_start_lost: bool = False
 
     def next_step(self, job: Evidence) -> NextStep:
         """What happens next to the job if it shows no sign of life and no operator acts."""
@@ -69,6 +72,8 @@ class SourceView:
             )
         if job.key in self.refused:
             return NextStep("held", f"refused by the database{self._refusal(job.key)}; tried again later")
+        if job.start_lost and not self.ends_start_lost:
+            return NextStep("held", "sweeps do not end it, because its start was lost; `reaper cleanup` does")
         return self._by_sweep(job.action or self.action)
 
     def _by_sweep(self, action: str) -> NextStep:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from hashlib import blake2b
 
 from reaper import __version__
@@ -12,6 +13,7 @@ from reaper.common.suggestions import did_you_mean
 from reaper.memory import HaltRecord
 from reaper.model import Evidence, JobCounts
 from reaper.operations.report import Report
+from reaper.source import add_counts
 from reaper.web.service import AdminService
 from reaper.web.ui.formatting import Text, duration, link, text, visible
 from reaper.web.ui.headline import Cell, Headline, headline, status_strip
@@ -25,7 +27,18 @@ from reaper.web.ui.history_rows import (
     late_row,
     sweep_row,
 )
-from reaper.web.ui.job_list import CHOICES, RUNNING, JobFilter, JobList, ListedJob, count_kinds, holders_of, list_jobs
+from reaper.web.ui.job_list import (
+    CHOICES,
+    PAGE_LENGTH,
+    RUNNING,
+    JobFilter,
+    JobList,
+    ListedJob,
+    count_kinds,
+    holders_of,
+    list_jobs,
+    oldest_first,
+)
 from reaper.web.ui.next_step import NextStep, SourceView
 from reaper.web.ui.source_rows import SourceRow, source_row
 from reaper.web.ui.sweep_chart import Chart, chart, filled
@@ -69,6 +82,15 @@ class JobRow:
 
 
 @dataclass(frozen=True, slots=True)
+class StartLostPanel:
+    """The jobs whose start was lost, oldest first; there are `more`. `counts` in words."""
+
+    jobs: Sequence[JobRow]
+    counts: str
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
 class KindRow:
     """The running jobs of one kind."""
 
@@ -107,6 +129,7 @@ class OverviewPage:
     pages: tuple[str | None, str | None]
     too_far: bool
     unread: Sequence[str]
+    start_lost: StartLostPanel
     kinds: Sequence[KindRow]
     more_kinds: int
     ended: Sequence[EndedRow]
@@ -153,6 +176,7 @@ def make_overview(service: AdminService, chosen: JobFilter) -> OverviewPage:
         pages=_pages(chosen, listed),
         too_far=listed.too_far,
         unread=sorted({name for name in names if name in away or name in errors}),
+        start_lost=_start_lost(listed, states, service),
         kinds=[_kind_row(row, kinds, chosen) for row in kinds[:_KINDS_SHOWN]],
         more_kinds=max(0, len(kinds) - _KINDS_SHOWN),
         ended=[ended_row(record, late) for record in service.history.endings(_REAPED_SHOWN)],
@@ -178,6 +202,8 @@ def source_view(service: AdminService, source: str, report: Report | None) -> So
         census=report.census if report else next(counted, None),
         held_back=service.held(source),
         refused=runner.refused if runner else (),
+        start_lost=report.start_lost.census if report and report.start_lost else None,
+        ends_start_lost=service.settings.sources[source].start_lost == "end",
     )
 
 
@@ -230,6 +256,18 @@ def _notes(service: AdminService, chosen: JobFilter) -> list[str]:
     if chosen.source is None or chosen.source in service.sources:
         return []
     return [visible(f"There is no source {chosen.source!r}{did_you_mean(chosen.source, service.sources)}")]
+
+
+def _start_lost(listed: JobList, states: Mapping[str, SourceView], service: AdminService) -> StartLostPanel:
+    found = {name: report.start_lost for name, report in listed.reports.items() if report and report.start_lost}
+    jobs = [ListedJob(name, job, None) for name, lost in found.items() for job in lost.jobs]
+    jobs.sort(key=oldest_first)
+    counts = reduce(add_counts, (lost.census for lost in found.values()), JobCounts(0, 0, 0, None))
+    return StartLostPanel(
+        jobs=[job_row(job, states[job.source], service) for job in jobs[:PAGE_LENGTH]],
+        counts=messages.describe_counts(counts),
+        more=counts.running > PAGE_LENGTH,
+    )
 
 
 def _pages(chosen: JobFilter, listed: JobList) -> tuple[str | None, str | None]:

@@ -33,6 +33,7 @@ class SourceRow:
     last: str
     last_outcome: str
     census: JobCounts | None
+    start_lost: JobCounts | None
     problems: Sequence[str]
     breaker: str | None
     release: int
@@ -55,6 +56,7 @@ def source_row(source: SourceView, error: ReaperError | None) -> SourceRow:
         last=_last(report),
         last_outcome=report.outcome.value if report else "none",
         census=source.census,
+        start_lost=source.start_lost,
         problems=[visible(problem) for problem in status.problems if not problem.startswith(_SHOWN_ELSEWHERE)],
         breaker=source.breaker.reason(held) if held is not None else None,
         release=held.stale if held is not None else 0,

@@ -6,7 +6,7 @@ from itertools import count, cycle
 from typing import Any, ClassVar
 
 from tests.support.worlds.database import Database, Session
-from tests.support.worlds.world import PartialTransition, State, World
+from tests.support.worlds.world import OLD, SILENT, PartialTransition, State, World
 
 PARTITIONS = 363837417062400000, 397177100697600000, 1
 """The first execution id of each partition: two quarters, and the default partition."""
@@ -28,6 +28,7 @@ class NoetlWorld(World):
         self._job_numbers = count()
         self._partitions = cycle(PARTITIONS)
         self._start_events = cycle(("playbook.initialized", "execution.started"))
+        self._other_events = cycle(("step.enter", "workflow.initialized"))
         # noetl's own event ids grow with time and have gaps between them.
         self._event_ids = count(1000, 1000)
 
@@ -36,17 +37,25 @@ class NoetlWorld(World):
 
     def job(self, *, age: float, sign: float | None, start: bool = True) -> str:
         job = str(next(self._partitions) + next(self._job_numbers))
-        self._write(job, next(self._start_events), "started", self.session, age)
+        self.write(job, next(self._start_events), "started", self.session, age)
         if sign is not None:
-            self._write(job, "step.enter", "running", self.session, sign)
+            self.write(job, "step.enter", "running", self.session, sign)
+        return job
+
+    def start_lost_job(self, *, age: float = OLD, sign: float | None = SILENT) -> str:
+        """A job of which no entry that starts it was written; its first entry is `age` old, its newest one `sign`."""
+        job = str(next(self._partitions) + next(self._job_numbers))
+        self.write(job, next(self._other_events), "running", age=age)
+        if sign is not None:
+            self.write(job, "step.exit", "completed", age=sign)
         return job
 
     def sign_of_life(self, job: str, session: Session) -> bool:
-        self._write(job, "step.exit", "completed", session)
+        self.write(job, "step.exit", "completed", session)
         return True
 
     def finish(self, job: str, session: Session) -> bool:
-        self._write(job, "playbook.completed", "completed", session)
+        self.write(job, "playbook.completed", "completed", session)
         return True
 
     def state(self, job: str) -> State:
@@ -78,8 +87,8 @@ class NoetlWorld(World):
         assert isinstance(context, dict)
         return context
 
-    def _write(self, job: str, event: str, status: str, session: Session, age: float = 0) -> None:
-        session.do(
+    def write(self, job: str, event: str, status: str, session: Session | None = None, age: float = 0) -> None:
+        (session or self.session).do(
             "INSERT INTO noetl.event (execution_id, catalog_id, event_id, event_type, node_name, status, created_at)"
             f" VALUES (%s, 5, %s, %s, 'etl/load', %s, {self.database.naive_ago})",
             job,
