@@ -107,9 +107,9 @@ def test_profile_without_the_word_looks_for_none() -> None:
 def _claimed(noetl: NoetlWorld, job: str, meanwhile: tuple[str, float] | None) -> int:
     """How many of the surveyed jobs are ended, when this entry is written between survey and lock."""
     main = source(noetl)
-    lost = main.start_lost
-    assert lost is not None
     with main.connect() as connection:
+        lost = main.start_lost
+        assert lost is not None
         context = main.begin_evaluation(connection, DowntimeTracker(0))
         with main.transaction(connection, read_only=True):
             candidates = list(lost.survey.stream(connection, context))
@@ -164,7 +164,8 @@ def test_dry_run_lists_them_with_the_others(noetl: NoetlWorld) -> None:
 
 def test_trouble_in_finding_them_keeps_no_other_job_from_being_ended(noetl: NoetlWorld) -> None:
     ordinary, main = noetl.stale_job(), source(noetl)
-    lost = main.start_lost
+    with main.connect():  # the first contact, at which names are spelled
+        lost = main.start_lost
     assert lost is not None
     # A table that is not there stands for whatever the database may refuse in this read alone.
     jobs = lost.profile.jobs.model_copy(update={"table": "noetl.no_such_log"})
