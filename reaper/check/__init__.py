@@ -6,7 +6,7 @@ error, or a policy that refuses a row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection
@@ -58,14 +58,21 @@ def examine(
     """
     try:
         with open_catalog(connection, profile, query_seconds) as catalog:
-            spelled, spelling_findings = check_spelling(dialect_of(connection), catalog, profile)
+            spelled, left_out, spelling_findings = check_spelling(dialect_of(connection), catalog, profile)
             context = _context(catalog, spelled, stall_seconds, workload)
             mariadb_findings = check_mariadb(context, catalog) if isinstance(catalog, MariaDBCatalog) else ()
             findings = _findings(context, host_clock, [*spelling_findings, *mariadb_findings])
+            findings = [_as_note(finding, left_out) for finding in findings]
     except Unsuitable as unsuitable:
         findings = [error(unsuitable.subject, str(unsuitable))]
     levels = list(Level)
     return sorted([*findings, *other_findings], key=lambda finding: levels.index(finding.level))
+
+
+def _as_note(finding: Finding, left_out: Collection[str]) -> Finding:
+    """A note, where the finding is about a table whose optional insert is left out: sweeps work without it."""
+    about_one = any(finding.subject == table or finding.subject.startswith(f"{table}.") for table in left_out)
+    return replace(finding, level=Level.NOTE) if about_one else finding
 
 
 def _context(catalog: Catalog, profile: Profile, stall_seconds: float, workload: Workload) -> CheckContext:

@@ -18,7 +18,8 @@ class RealColumn:
     """A column. `allowed` are the only values that it takes (labels of an enum, a CHECK that lists values), else None.
 
     `ignores_case`: texts that differ only by case are equal here. `readable` and `insertable` are the connected role's
-    privileges. `leads_index`: an index finds rows by it alone.
+    privileges; `omittable`, whether it may use the sequence that fills the column where an insert omits it.
+    `leads_index`: an index finds rows by it alone.
     """
 
     name: str
@@ -27,6 +28,7 @@ class RealColumn:
     ignores_case: bool = False
     readable: bool = True
     insertable: bool = True
+    omittable: bool = True
     leads_index: bool = False
 
 

@@ -265,10 +265,18 @@ class _Match:
                     yield step.table, None
                 elif missing := [name for name, column in columns.items() if column is None]:
                     yield step.table, f"it has no column {_listed(missing)}"
-                elif not self._may_insert and (
-                    denied := [name for name, column in columns.items() if column and not column.insertable]
-                ):
-                    yield step.table, f"the role may not INSERT into {_listed(denied)}"
+                elif not self._may_insert and (why := self._denied(step.table, columns)) is not None:
+                    yield step.table, why
+
+    def _denied(self, table: str, columns: Mapping[str, RealColumn | None]) -> str | None:
+        """Why the role may not insert a row with these columns."""
+        given = {column.name for column in columns.values() if column}
+        if denied := [name for name, column in columns.items() if column and not column.insertable]:
+            return f"the role may not INSERT into {_listed(denied)}"
+        omitted = (column for column in self._tables[table].columns.values() if column.name not in given)
+        if denied := [column.name for column in omitted if not column.omittable]:
+            return f"the role may not use the sequence of {_listed(denied)}"
+        return None
 
 
 def _uses(profile: Profile) -> Mapping[TableColumn, _Uses]:

@@ -217,6 +217,18 @@ def test_cancelled_execution_is_written_as_noetls_own_clean_up_writes_it(
     assert payload["meta"]["auto_cancelled"] is True and payload["meta"]["reason"].startswith("No sign of life")
 
 
+def test_role_without_the_sequence_of_the_outbox_sweeps(noetl_today: NoetlTodayWorld) -> None:
+    noetl_today.stale_job()
+    with noetl_today.restricted() as role:
+        noetl_today.session.do(f"REVOKE USAGE ON SEQUENCE noetl.outbox_outbox_id_seq FROM {role}")
+        report = noetl_today.sweep()
+    assert (report.error, report.reaped, report.spelling) == (
+        None,
+        1,
+        ("noetl.outbox: is left alone: the role may not use the sequence of 'outbox_id'",),
+    )
+
+
 def test_role_without_insert_on_the_outbox_sweeps_and_check_says_so(
     noetl_reaper: Reaper, noetl_today: NoetlTodayWorld
 ) -> None:
@@ -225,6 +237,7 @@ def test_role_without_insert_on_the_outbox_sweeps_and_check_says_so(
         noetl_today.session.do(f"REVOKE INSERT (payload) ON noetl.outbox FROM {role}")
         found = findings(reaper_of(noetl_reaper.folder, _as_reaper(noetl_today.database), "noetl"))
         assert "noetl.outbox: is left alone: the role may not INSERT into 'payload'" in found["note"]
+        assert any("noetl.outbox" in note and "may not INSERT" in note for note in found["note"][1:])
         assert found["error"] == []
         report = noetl_today.sweep()
     assert (report.error, report.reaped) == (None, 1)

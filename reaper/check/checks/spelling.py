@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from reaper.catalog import Catalog, QueryFailed
 from reaper.check.finding import Finding, error, note
 from reaper.database.dialect import Dialect
@@ -10,13 +12,22 @@ from reaper.profile import Profile
 from reaper.source.spelling_decision import read_spelling
 
 
-def check_spelling(dialect: Dialect, catalog: Catalog, profile: Profile) -> tuple[Profile, list[Finding]]:
-    """The profile as this database spells it, and what differs; the profile as it is where that cannot be told."""
+def check_spelling(
+    dialect: Dialect, catalog: Catalog, profile: Profile
+) -> tuple[Profile, Collection[str], list[Finding]]:
+    """The profile as this database spells it, and what differs; the profile as it is where that cannot be told.
+
+    The profile has every optional insert that the tables allow. Between the two: the tables of those inserts that the
+    reaper leaves out, because the role may not make them.
+    """
     jobs = profile.jobs.table
     try:
-        spelling = read_spelling(dialect, catalog.query, profile)
+        taken = read_spelling(dialect, catalog.query, profile)
+        possible = read_spelling(dialect, catalog.query, profile, may_insert=True)
     except SpellingUnclear as unclear:
-        return profile, [error(jobs, problem) for problem in unclear.problems]
+        return profile, (), [error(jobs, problem) for problem in unclear.problems]
     except QueryFailed as failed:
-        return profile, [note(jobs, f"could not check whether names or values differ only by case: {failed}")]
-    return spelling.applied_to(profile), [note(subject, message) for subject, message in spelling.notes()]
+        unknown = f"could not check whether names or values differ only by case: {failed}"
+        return profile, (), [note(jobs, unknown)]
+    findings = [note(subject, message) for subject, message in taken.notes()]
+    return possible.applied_to(profile), taken.left_out.keys() - possible.left_out.keys(), findings

@@ -25,6 +25,10 @@ SELECT c.oid, n.nspname::text AS schema, c.relname::text AS table, pg_table_is_v
        ) END AS checks,
        has_column_privilege(c.oid, a.attnum, 'SELECT') AS readable,
        has_column_privilege(c.oid, a.attnum, 'INSERT') AS insertable,
+       coalesce((SELECT bool_and(has_sequence_privilege(s.oid, 'USAGE')) FROM pg_attrdef ad
+                 JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = ad.oid
+                 JOIN pg_class s ON d.refclassid = 'pg_class'::regclass AND s.oid = d.refobjid AND s.relkind = 'S'
+                 WHERE ad.adrelid = c.oid AND ad.adnum = a.attnum), true) AS omittable,
        EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
                WHERE i.indrelid = c.oid AND i.indkey[0] = a.attnum AND i.indisvalid AND i.indpred IS NULL
                      AND m.amname = 'btree') AS leads_index
@@ -61,5 +65,6 @@ def _column(row: Row[Any]) -> RealColumn:
         ignores_case=row.base == "citext",
         readable=row.readable,
         insertable=row.insertable,
+        omittable=row.omittable,
         leads_index=row.leads_index,
     )

@@ -106,6 +106,7 @@ class NoetlTodayWorld(NoetlWorld):
     """The tables that NoETL's schema makes today, with the shipped profile."""
 
     tables_of = "noetl-2026-11"
+    optional = ("noetl.outbox", "SEQUENCE noetl.outbox_outbox_id_seq")
     tables = ("noetl.event", "noetl.outbox")
     writes = (("noetl.event", "INSERT"), ("noetl.outbox", "INSERT"))
     cancelled = "CANCELLED"

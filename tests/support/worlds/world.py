@@ -61,6 +61,8 @@ class World(ABC):
     tables: ClassVar[tuple[str, ...]]
     writes: ClassVar[tuple[tuple[str, str], ...]]
     """The writes of the action: table and operation."""
+    optional: ClassVar[tuple[str, ...]] = ()
+    """Those of the tables, and their sequences, that the reaper writes only if it may."""
     has_signs: ClassVar[bool] = True
     """Whether signs of life are in the database."""
     start_optional: ClassVar[bool] = True
