@@ -68,6 +68,11 @@ def _read(profile: Profile) -> Iterator[TableColumn]:
     jobs_table = profile.jobs.table
     for column in _columns_of_jobs(profile):
         yield jobs_table, column
+    if kind_name := profile.jobs.kind_name:
+        yield kind_name.table, kind_name.column
+        for theirs, ours in kind_name.match.items():
+            yield kind_name.table, theirs
+            yield jobs_table, ours
     for _, related in related_rows(profile):
         yield from _columns_of_related(jobs_table, related)
     for alive in profile.alive:

@@ -74,6 +74,9 @@ class _ProfileCorrector:
         for name in ("key", "kind", "queue", "status", "started", "claim"):
             if name in old:
                 new[name] = self._names(self.jobs, old[name])
+        if kind_name := old.get("kind_name"):
+            name = self._names(kind_name["table"], kind_name["column"])
+            new["kind_name"] = {**self._related(kind_name), "column": name}
         if "running" in old:
             new["running"] = self._running(old["running"])
         if log := old.get("log"):

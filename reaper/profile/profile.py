@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from reaper.model import TimestampFormat
 from reaper.profile import validation
 from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete
-from reaper.profile.base import Label, Name, Names, Plain, ProfileModel, TableName, exactly_one
+from reaper.profile.base import Label, Match, Name, Names, Plain, ProfileModel, TableName, exactly_one
 from reaper.profile.choices import Choice
 from reaper.profile.columns import columns, columns_copied_by
 from reaper.profile.conditions import Conditions, Log, Related, Running, StartLostLog
@@ -19,16 +19,26 @@ from reaper.profile.witnesses import CeleryTask, Witness
 VULS = frozenset({"vuls", "vuls-schedule"})
 
 
+class KindName(ProfileModel):
+    """The name of a job's kind: the `column` of the row of `table` that matches the job."""
+
+    table: TableName
+    match: Match
+    column: Name
+
+
 class JobMapping(ProfileModel):
     """The table of jobs. `started` lists columns by preference: the first that is not NULL counts.
 
     A job whose `claim` columns (a worker's id, a lock token) change between the survey and the lock is not ended. Rows
-    of `parts` belong to a job and are locked with it: a job whose parts cannot all be locked is left alone.
+    of `parts` belong to a job and are locked with it: a job whose parts cannot all be locked is left alone. Where the
+    column `kind` has only a number, `kind_name` says where its name is.
     """
 
     table: TableName
     key: Names
     kind: Name | None = None
+    kind_name: KindName | None = None
     queue: Name | None = None
     status: Name | None = None
     started: Names
@@ -40,6 +50,8 @@ class JobMapping(ProfileModel):
     @model_validator(mode="after")
     def _row_or_log(self) -> JobMapping:
         exactly_one(self, "running", "log")
+        if self.kind_name is not None and self.kind is None:
+            raise ValueError("'kind_name' requires 'kind', which counts where no row has a name")
         return self
 
     @property

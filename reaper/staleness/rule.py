@@ -30,6 +30,7 @@ from sqlalchemy import (
     not_,
     null,
     or_,
+    select,
 )
 
 from reaper.common.durations import format_duration
@@ -37,7 +38,7 @@ from reaper.model import Threshold, Verdict
 from reaper.profile import Witness
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
-from reaper.sql.tables import ProfileTables
+from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness import parameters
 from reaper.staleness.celery_liveness import CeleryLiveness
 from reaper.staleness.parameters import RuleParameters
@@ -147,8 +148,17 @@ class Rule:
         return case(*columns, else_=None)
 
     def kind(self, jobs: FromClause) -> Element:
-        """The job's kind, as text."""
-        return sql.text_of(jobs.c[self._jobs.kind]) if self._jobs.kind else sql.null_text()
+        """The job's kind, as text: its name where the profile says where that is and a row has it."""
+        if self._jobs.kind is None:
+            return sql.null_text()
+        kind, kind_name = sql.text_of(jobs.c[self._jobs.kind]), self._jobs.kind_name
+        if kind_name is None:
+            return kind
+        names = self.tables.table(kind_name.table).alias(reserved_alias("kind"))
+        same = [names.c[theirs] == jobs.c[ours] for theirs, ours in kind_name.match.items()]
+        # An aggregate: the database need not know that there is one row at most.
+        name = select(func.max(sql.text_of(names.c[kind_name.column]))).where(*same).correlate(jobs).scalar_subquery()
+        return func.coalesce(name, kind)
 
     def newest_signs(self, jobs: FromClause, witnesses: Sequence[Witness] | None = None) -> list[Element]:
         """The newest sign of each witness of the profile, or of these, in their order; NULL where there is none."""
@@ -230,7 +240,13 @@ class Rule:
         if not others or not self._jobs.kind:
             return default
         whens: Sequence[tuple[ColumnElement[bool], Element]] = [
-            (self.kind(jobs) == literal(kind, String), value)
-            for kind, value in zip(self._thresholds.kinds, others, strict=True)
+            (self._is_of_kind(jobs, kind), value) for kind, value in zip(self._thresholds.kinds, others, strict=True)
         ]
         return case(*whens, else_=default)
+
+    def _is_of_kind(self, jobs: FromClause, kind: str) -> ColumnElement[bool]:
+        """The job's kind has this name, or this is what its column has."""
+        is_named: ColumnElement[bool] = self.kind(jobs) == literal(kind, String)
+        if self._jobs.kind is None or self._jobs.kind_name is None:
+            return is_named
+        return or_(is_named, sql.text_of(jobs.c[self._jobs.kind]) == literal(kind, String))
