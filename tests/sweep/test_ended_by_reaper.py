@@ -22,7 +22,9 @@ from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.commands import AWAY, Reaper
+from tests.support.daemons import Daemon
 from tests.support.protea import HOUR, MINUTE, PATIENCE, SweepRecorder, thresholds
+from tests.support.waiting import wait_until
 from tests.support.worlds import Database
 from tests.support.worlds.protea import ProteaWorld
 from tests.support.worlds.servers import database_on
@@ -301,3 +303,21 @@ def test_no_database_is_asked_for_it(tmp_path: Path) -> None:
     source = Source("main", AWAY, resolve("vuls-schedule"), thresholds(), PATIENCE, SourceOptions(remembers=True))
     source.remember_reaped([])
     assert list(tmp_path.iterdir()) == []
+
+
+# --- the daemon -------------------------------------------------------------------------------------------------------
+
+
+def test_daemon_puts_a_run_and_its_schedule_right_within_its_next_sweeps(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = (
+        f"state_dir = '{tmp_path / 'state'}'\nbroker_deadline_seconds = '1s'\nbroker_url = 'redis://127.0.0.1:1/0'\n"
+        f"database_url = '{runs.database.url}'\n"
+        "[sources.runs]\nprofile = 'vuls'\n[sources.schedules]\nprofile = 'vuls-schedule'\n"
+    )
+    with Daemon(tmp_path, config) as daemon:
+        wait_until(lambda: runs.statuses() == ("failed", "failed"), "both are put right", 60)
+        reaped = [line["source"] for line in daemon.log if line["event"] == "Reaped stale job."]
+    assert reaped == ["runs", "schedules"]
