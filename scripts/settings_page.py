@@ -52,6 +52,8 @@ daemon would accept a new file.
 - `PROTEA_TUNING__WORKER__REAPER_MAIN_TIMEOUT_SECONDS` and `PROTEA_TUNING__WORKER__REAPER_STALL_SECONDS` set
   `timeout_seconds` and `stall_seconds`, for operators of *protea* who know these names. Another name that begins with
   `PROTEA_TUNING__WORKER__REAPER_` is an error.
+- `DATABASE_URL`, and `CELERY_BROKER_URL` or else `REDIS_URL`, serve sources with a profile of *vuls* that have no URL
+  from a setting: see [vuls' own variables](../how-to/celery.md#vuls-own-variables). No other source looks at them.
 
 [config/reaper.toml](../../config/reaper.toml) is the same list as a file to edit.
 """
