@@ -69,7 +69,7 @@ REVIEWED = {
 TOKEN_COMMANDS = ('echo "alice:$(openssl rand -hex 32)" > http-token', "chmod 600 http-token")
 PIPED = "reaper grants --source main --role reaper | psql -v ON_ERROR_STOP=1 --single-transaction main"
 LANGUAGES = {"sh", "toml", "text", "sql", "python", "ini"}
-GENERATED = {f"docs/reference/{name}.md" for name in ("api", "cli", "metrics", "profile", "settings")}
+GENERATED = {f"docs/reference/{name}.md" for name in ("api", "cli", "documents", "metrics", "profile", "settings")}
 
 
 def shown() -> list[str]:
