@@ -336,9 +336,9 @@ def test_reap_is_undone_behind_a_fence_as_the_documents_say(reaper: Reaper, prot
 
 
 def test_celery_beat_is_configured_as_the_documents_say() -> None:
-    [block] = blocks(DOCS / "how-to/celery.md", "python")
+    beat, _ = blocks(DOCS / "how-to/celery.md", "python")  # tests/test_celery_tasks.py runs the other block
     app = Celery("documents", broker="memory://")
-    exec(block.text, {"app": app})
+    exec(beat.text, {"app": app})
     for entry in app.conf.beat_schedule.values():
         name = entry["task"].removeprefix(f"{celery_tasks.__name__}.")
         assert set(entry["kwargs"]) <= set(getattr(celery_tasks, name).run.__code__.co_varnames), name
