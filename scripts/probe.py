@@ -20,10 +20,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reaper.config import SourceSettings, reachable_host
 from reaper.config.urls import MARIADB
+
+if TYPE_CHECKING:
+    from reaper.config import Settings
+    from reaper.dev.postgres import PrivatePostgreSQL
 
 _LAST_SUCCESS = re.compile(
     r'^reaper_last_success_timestamp_seconds\{source="(?P<source>[^"]*)"\} (?P<at>\S+)$', re.MULTILINE
@@ -51,9 +55,7 @@ def settings(data: str) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 78
-    private = PrivatePostgreSQL(Path(data))
-    urls = [source.database_url.get_secret_value() for source in config.sources.values()]
-    print(f"database={('private' if any(map(private.serves, urls)) else 'configured') if urls else 'none'}")
+    print(f"database={_database(config, PrivatePostgreSQL(Path(data)))}")
     print(f"extras={','.join(_extras(config.sources.values()))}")
     print(f"http={f'{config.http_host}:{config.http_port}' if config.http_port else ''}")
     print(f"page={_page(config.http_host, config.http_port) if config.http_port else ''}")
@@ -64,6 +66,14 @@ def settings(data: str) -> int:
     ):
         print(f"{name}={path.absolute() if path else ''}")
     return 0
+
+
+def _database(config: Settings, private: PrivatePostgreSQL) -> str:
+    """Whose databases the daemon uses. No source at all may be meant: then it is configured, too."""
+    if not config.sources:
+        return "configured" if config.without_sources else "none"
+    urls = [source.database_url.get_secret_value() for source in config.sources.values()]
+    return "private" if any(map(private.serves, urls)) else "configured"
 
 
 def _extras(sources: Iterable[SourceSettings]) -> list[str]:

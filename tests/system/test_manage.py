@@ -312,6 +312,17 @@ def test_configured_database_is_used_and_no_other_is_started(clone: Clone) -> No
     assert "default: database away: " in said.splitlines()[-1]
 
 
+def test_daemon_without_sources_starts_no_postgresql_and_its_status_says_that_it_has_no_schedule(clone: Clone) -> None:
+    (clone.root / "none.toml").write_text("sources = []\n")
+    settings = {"REAPER_CONFIG": str(clone.root / "none.toml")}
+    status, said = clone.manage("start", **settings)
+    assert status == 0, said
+    assert clone.database.pid is None and "postgresql" not in said
+    status, said = clone.manage("status")
+    assert status == 3
+    assert said.splitlines()[1].split()[4:] == ["no", "schedule", "never"]
+
+
 def test_daemon_without_http_counts_as_up_when_it_stays_up(clone: Clone) -> None:
     relative = clone.root.parent / "off.toml"
     relative.write_text("http_port = 0\n")

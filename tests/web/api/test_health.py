@@ -128,7 +128,7 @@ def test_removed_source_has_no_part_in_readiness(status: Status) -> None:
 
 
 def test_unknown_paths_are_not_found(port: int) -> None:
-    for path in ("/docs", "/redoc", "/openapi.json", "/jobs", "/api", "/api/", "/api/supervisor"):
+    for path in ("/docs", "/redoc", "/openapi.json", "/job", "/api", "/api/", "/api/supervisor"):
         assert fetch(port, path)[0] == 404
 
 

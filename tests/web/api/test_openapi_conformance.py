@@ -80,7 +80,7 @@ def test_api_page_has_commands_that_are_all_answered(running: tuple[ApiDaemon, P
     daemon, _ = running
     page = (PROJECT / "docs" / "reference" / "api.md").read_text()
     commands = re.findall(r"```bash\n(.+?)\n```", page, re.DOTALL)
-    assert len(commands) == 20
+    assert len(commands) == 21
     for command in commands:
         here = command.replace(":9469/", f":{daemon.port}/")
         words = ["bash", "-c", f"{here} -o /dev/null -w '%{{http_code}}'"]
