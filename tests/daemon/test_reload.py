@@ -167,7 +167,7 @@ def test_old_configuration_stays_whatever_goes_wrong_with_the_new_one(
     try:
         before = list(running.supervisor.runners)
 
-        def broken(*_: object) -> None:
+        def broken(*_: object, **__: object) -> None:
             raise ZeroDivisionError("a defect of ours")
 
         with monkeypatch.context() as patch, capture_logs() as said:

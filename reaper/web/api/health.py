@@ -28,7 +28,7 @@ class HealthParameters(Parameters):
     max_age_hours: Annotated[
         float | None,
         Field(
-            gt=0,
+            ge=0.001,
             le=87_600,
             description="The timeout of every job, and its longest stall window. Without it: 1 for the sources of "
             "vuls, and as configured for the others.",
