@@ -23,7 +23,7 @@ from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import Outcome, SweepReport, Threshold
 from reaper.operations.guards import GuardPasses, HaltGuard, describe_halt, halt_guard
 from reaper.operations.orphaned_tasks import Orphan, describe_orphan, find_orphans, one_per_broker, revoke_orphans
-from reaper.operations.sources import create_one_off_sources, in_order_of_ending
+from reaper.operations.sources import create_one_off_sources, in_order_of_ending, waits_for
 from reaper.source import Source
 from reaper.source.factory import with_max_age
 from reaper.sweep.breaker import Breaker
@@ -88,7 +88,7 @@ def command(
     result = preview = None if yes and not dry_run else run.preview()
     if preview and not (dry_run and as_json):
         _print_result(run, preview, stderr=as_json)
-    confirmed = not dry_run and (preview is None or _confirmed(preview, revoking=revoke_orphans))
+    confirmed = not dry_run and (preview is None or _confirmed(run, preview, revoking=revoke_orphans))
     if confirmed or result is None:
         result = run.clear(preview, revoking=revoke_orphans)
         if not as_json:
@@ -121,8 +121,10 @@ def _with_max_age(source: SourceSettings, hours: float | None) -> SourceSettings
     return source
 
 
-def _confirmed(preview: ClearReport, *, revoking: bool) -> bool:
-    questions = [f"end {preview.stale} stale job(s)"] if preview.stale else []
+def _confirmed(run: ClearRun, preview: ClearReport, *, revoking: bool) -> bool:
+    more = sum(run.following(preview).values())
+    waiting = f" and up to {more} that only wait for them" if more else ""
+    questions = [f"end {preview.stale} stale job(s){waiting}"] if preview.stale else []
     if revoking and preview.orphans.count:
         questions.append(f"revoke {preview.orphans.count} orphaned task(s)")
     return bool(questions) and click.confirm(f"{' and '.join(questions).capitalize()}?", err=True)
@@ -234,11 +236,22 @@ class ClearRun:
                 self.sources,
                 options,
                 interrupt,
-                released=asked.stale_by_source if asked else {},
+                released=self._released(asked) if asked else {},
                 new_tracker=lambda: self.passes.downtime_tracker(self.settings),
             )
         interrupted = [exit_codes.INTERRUPTED] if interrupt.requested() else []
         return swept, exit_codes.worst([*interrupted, *(exit_code_of(report) for report, _ in swept)])
+
+    def following(self, preview: ClearReport) -> dict[str, int]:
+        """By source: how many of its jobs may become stale because those of other sources are ended."""
+        stale = preview.stale_by_source
+        awaited = {source.name: waits_for(source, self.sources) for source in self.sources}
+        return {name: sum(stale.get(other, 0) for other in others) for name, others in awaited.items()}
+
+    def _released(self, asked: ClearReport) -> dict[str, int]:
+        """How many jobs of each source the question named."""
+        following = self.following(asked)
+        return {name: stale + following.get(name, 0) for name, stale in asked.stale_by_source.items()}
 
     def _look_for_orphans(self) -> OrphanResult:
         orphans = OrphanResult()

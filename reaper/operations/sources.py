@@ -15,7 +15,7 @@ from reaper.profile.related_tables import liveness_tables
 from reaper.source import Source, SpellingDecision
 from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.reaped_rows import ReapedRows, bare_table
+from reaper.staleness.reaped_rows import ReapedRows, bare_table, silent_tables
 from reaper.sweep.database_contact import resume_downtime
 
 T = TypeVar("T")
@@ -51,6 +51,12 @@ def in_order_of_ending(sources: Sequence[Source]) -> list[Source]:
         waiting.remove(first := next(free, waiting[0]))
         ordered.append(first)
     return ordered
+
+
+def waits_for(source: Source, sources: Sequence[Source]) -> list[str]:
+    """The other sources whose jobs are no sign of life for those of this one as soon as the reaper has ended them."""
+    tables = set(silent_tables(source.profile).values())
+    return [other.name for other in sources if other is not source and bare_table(other.profile.jobs.table) in tables]
 
 
 def _awaited(source: Source) -> set[str]:

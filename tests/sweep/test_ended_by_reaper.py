@@ -24,6 +24,7 @@ from reaper.sweep.sweep import sweep
 from tests.support.commands import AWAY, Reaper
 from tests.support.daemons import Daemon
 from tests.support.protea import HOUR, MINUTE, PATIENCE, SweepRecorder, thresholds
+from tests.support.terminals import typed
 from tests.support.waiting import wait_until
 from tests.support.worlds import Database
 from tests.support.worlds.protea import ProteaWorld
@@ -135,6 +136,20 @@ def test_one_clear_puts_run_and_schedule_right(reaper: Reaper, runs: Runs) -> No
     clear(reaper)
     assert runs.statuses() == ("failed", "failed")
     assert "from task run" in runs.session.one("SELECT last_error FROM scheduled_tasks")
+
+
+def test_question_names_the_schedules_that_follow_and_the_breaker_passes_them(reaper: Reaper, runs: Runs) -> None:
+    ago = runs.database.ago
+    for number in range(100, 160):
+        schedule = (number, f"task {number}", 8 * HOUR)
+        columns = "(id, name, task_type, last_status, last_run_at)"
+        runs.session.do(f"INSERT INTO scheduled_tasks {columns} VALUES (%s, %s, 'scan', 'running', {ago})", *schedule)
+        run = (number, 8 * HOUR, 8 * HOUR)
+        columns = "(scheduled_task_id, status, created_at, started_at)"
+        runs.session.do(f"INSERT INTO task_runs {columns} VALUES (%s, 'running', {ago}, {ago})", *run)
+    _, _, errors = typed(reaper, "y\n", "clear")
+    assert "End 61 stale job(s) and up to 61 that only wait for them? [y/N]" in errors
+    assert runs.session.one("SELECT count(*) FROM scheduled_tasks WHERE last_status <> 'failed'") == 0
 
 
 def test_schedule_of_a_run_that_its_worker_has_just_ended_is_spared(reaper: Reaper, runs: Runs) -> None:
