@@ -144,7 +144,7 @@ def test_private_postgresql_is_started_with_its_printed_url_exported_and_a_resta
     exported = {"REAPER_DATABASE_URL": clone.database.url_of("protea")}
     status, said = clone.manage("start", **exported)
     assert status == 0, said
-    assert "postgresql: running, private\n" in said and "export" not in said
+    assert "postgresql: running, private\n" in said and "export REAPER_DATABASE_URL" not in said
     server = clone.database.pid
     assert server is not None
     status, said = clone.manage("restart", **exported)
