@@ -25,11 +25,16 @@ def columns(profile: Profile) -> dict[str, set[str]]:
     jobs_table = profile.jobs.table
     queue = [(jobs_table, profile.jobs.queue)] if profile.jobs.queue else []  # no statement reads it
     written = (pair for action in profile.actions.values() for pair in _written(jobs_table, action))
-    return _by_table(profile, (*_read(profile), *written, *queue))
+    return _by_table(profile, (*_read(profile), *_kept(profile), *written, *queue))
 
 
 def columns_read(profile: Profile) -> dict[str, set[str]]:
     """The columns that statements read. Columns that are only written are left out."""
+    return _by_table(profile, (*_read(profile), *_kept(profile)))
+
+
+def columns_evaluated(profile: Profile) -> dict[str, set[str]]:
+    """Those that statements evaluate: without the columns of deleted rows, which are only logged."""
     return _by_table(profile, _read(profile))
 
 
@@ -80,7 +85,6 @@ def _read(profile: Profile) -> Iterator[TableColumn]:
     for action in profile.actions.values():
         yield from ((jobs_table, column) for column in columns_copied_by(action))
         yield from _columns_of_series(jobs_table, action)
-        yield from _columns_kept(jobs_table, action)
 
 
 def _columns_of_jobs(profile: Profile) -> Iterator[str]:
@@ -143,12 +147,13 @@ def _written(jobs_table: str, action: Action) -> Iterator[TableColumn]:
             yield from ((step.table, column) for column in (step.values if isinstance(step, Insert) else step.assign))
 
 
-def _columns_kept(jobs_table: str, action: Action) -> Iterator[TableColumn]:
+def _kept(profile: Profile) -> Iterator[TableColumn]:
     """The columns of deleted rows that the log keeps."""
-    yield from ((jobs_table, column) for column in action.keep)
-    for step in action.also:
-        if isinstance(step, Delete):
-            yield from ((step.table, column) for column in step.keep)
+    for action in profile.actions.values():
+        yield from ((profile.jobs.table, column) for column in action.keep)
+        for step in action.also:
+            if isinstance(step, Delete):
+                yield from ((step.table, column) for column in step.keep)
 
 
 def _columns_of_series(jobs_table: str, action: Action) -> Iterator[TableColumn]:

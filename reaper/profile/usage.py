@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from reaper.profile import Condition, First, Insert, Now, Profile, Scalar, Update, Value, Variable
-from reaper.profile.columns import columns_read
+from reaper.profile.columns import columns_evaluated
 from reaper.profile.related_tables import condition_sets
 
 FENCE = "fence.again"
@@ -104,7 +104,7 @@ def columns_set_to_now(profile: Profile) -> tuple[str, ...]:
     """The columns of a job's row that actions set to the moment of the transition, of those that statements read."""
     assigned = (action.assign or {} for action in profile.actions.values())
     written = {name for values in assigned for name, value in values.items() if _is_now(value)}
-    return tuple(sorted(written & columns_read(profile)[profile.jobs.table]))
+    return tuple(sorted(written & columns_evaluated(profile)[profile.jobs.table]))
 
 
 def _is_now(value: Value) -> bool:
