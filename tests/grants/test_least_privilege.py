@@ -165,6 +165,7 @@ def test_removed_privilege_is_named_by_check_and_missed_by_the_daemon(world: Wor
     with world.restricted() as role:
         privileges_of_role = granted(world)
         assert len(privileges_of_role) > 8
+        tables_of_role = {(privilege.name, privilege.on) for privilege in privileges_of_role}
         third = privileges_of_role[len(world.profile + world.action) % 3 :: 3]
         for privilege in privileges_of_role if thorough else third:
             with without(world, role, privilege):
@@ -173,7 +174,9 @@ def test_removed_privilege_is_named_by_check_and_missed_by_the_daemon(world: Wor
                         checked(world)
                     continue
                 findings = checked(world)
-                assert privilege in privileges_in_fixes(findings), (privilege, findings)
+                # MariaDB shows the structure of a table to users with DELETE, too.
+                if not (privilege.name == "REFERENCES" and ("DELETE", privilege.on) in tables_of_role):
+                    assert privilege in privileges_in_fixes(findings), (privilege, findings)
                 # Only `check` needs REFERENCES, and what is optional is left out.
                 if privilege.name != "REFERENCES" and privilege.on not in world.optional:
                     assert next(refusals(world), None) is not None, privilege
@@ -238,7 +241,7 @@ def test_other_actions_are_noted_by_check_and_work_once_granted(world: World) ->
     decision = ManualEnd("an operator", "test-host", "because", "delete")
     with world.restricted() as role:
         deletes = set(granted(world, "actions")) - set(granted(world))
-        assert {privilege.name for privilege in deletes} == {"DELETE"}
+        assert {privilege.name for privilege in deletes} == {"DELETE", "SELECT"}
         findings = checked(world)
         assert deletes <= privileges_in_fixes(findings) and not deletes & privileges_in_fixes(problems(findings))
         assert any("`reaper fail --action` cannot delete" in finding.message for finding in findings)
