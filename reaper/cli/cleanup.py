@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import click
 
 from reaper.cli import output
-from reaper.cli.interrupt import InterruptHandler
+from reaper.cli.ctrl_c import InterruptHandler
 from reaper.cli.invocation import is_interactive
 from reaper.cli.options import guard_options, json_option
 from reaper.cli.sources import load_settings, single_source

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from reaper.cli.console import make_console
-from reaper.cli.interrupt import InterruptHandler
+from reaper.cli.ctrl_c import InterruptHandler
 from reaper.model import JobCounts, ReapedJob
 from reaper.observers.command_log import CommandLog
 from reaper.sweep.options import MAX_LISTED

@@ -9,7 +9,7 @@ import click
 
 from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console
-from reaper.cli.interrupt import InterruptHandler
+from reaper.cli.ctrl_c import InterruptHandler
 from reaper.cli.invocation import is_interactive, refuse_usage
 from reaper.cli.options import json_option, source_option
 from reaper.cli.progress import progress_bar

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from reaper.cli import exit_codes, output
-from reaper.cli.interrupt import InterruptHandler
+from reaper.cli.ctrl_c import InterruptHandler
 from reaper.cli.options import json_option, validate_duration
 from reaper.cli.progress import progress_bar
 from reaper.cli.sources import load_settings, single_source

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console, make_table, print_table, text_cell
-from reaper.cli.interrupt import InterruptHandler
+from reaper.cli.ctrl_c import InterruptHandler
 from reaper.cli.options import json_option, source_option
 from reaper.cli.progress import ProgressListener, progress_bar
 from reaper.cli.sources import load_settings, select_sources

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from reaper.config.error_messages import dotted
 from reaper.config.layers import CONFIG_VARIABLE, Layer
 from reaper.config.schema import KeyPath
-from reaper.config.secrets import URL_SETTINGS
+from reaper.config.secret_files import URL_SETTINGS
 
 SEARCHED = (Path("config/reaper.toml"), Path("/etc/reaper/reaper.toml"))
 """Where a file is looked for when none is named; the first that exists is read."""

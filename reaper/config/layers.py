@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource
 from reaper.common.suggestions import did_you_mean, nearest
 from reaper.config.error_messages import problems_by_key
 from reaper.config.schema import SCALAR_SETTINGS, KeyPath, RawSettings, field_names
-from reaper.config.secrets import TOKEN_CREDENTIAL, URL_SETTINGS, Credentials
+from reaper.config.secret_files import TOKEN_CREDENTIAL, URL_SETTINGS, Credentials
 
 CONFIG_VARIABLE = "REAPER_CONFIG"
 _STATE_VARIABLE = "STATE_DIRECTORY"

@@ -17,7 +17,7 @@ from reaper.config.layers import (
     validate,
 )
 from reaper.config.schema import DaemonSettings
-from reaper.config.secrets import Credentials
+from reaper.config.secret_files import Credentials
 from reaper.config.settings import Settings
 from reaper.config.sources import SourceResolver
 from reaper.config.url_lookup import UrlLookup

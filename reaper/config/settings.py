@@ -15,7 +15,7 @@ from reaper.common.durations import format_duration, parse_duration
 from reaper.config.borrowed_urls import BROKER_VARIABLES, DATABASE_VARIABLES
 from reaper.config.error_messages import dotted
 from reaper.config.schema import DaemonSettings
-from reaper.config.secrets import read_tokens
+from reaper.config.secret_files import read_tokens
 from reaper.config.urls import mask_broker_url, mask_database_url
 from reaper.model import Threshold, Thresholds
 from reaper.profile import Profile

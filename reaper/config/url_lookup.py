@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from reaper.config.layers import Layer, LayerStack
 from reaper.config.schema import RawSettings, SourceTable
-from reaper.config.secrets import Credentials, read_secret
+from reaper.config.secret_files import Credentials, read_secret
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 import structlog
 
 from reaper.config import Settings
-from reaper.daemon.notify import NotifySocket, watchdog_seconds
+from reaper.daemon.sd_notify import NotifySocket, watchdog_seconds
 from reaper.model import JobCounts, Outcome, ReapedJob, SweepReport
 from reaper.scheduling.scheduler import State, Supervisor
 from reaper.scheduling.source_runner import SourceRunner

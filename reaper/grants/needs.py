@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from reaper.config import SourceSettings
 from reaper.profile import Action, Delete, FromColumn, Profile, Scalar, Value
+from reaper.profile.column_usage import is_variable, row_writes
 from reaper.profile.columns import columns_read, condition_columns
-from reaper.profile.usage import is_variable, row_writes
 from reaper.profile.values import walk_values
 from reaper.source.duplicates import next_value_columns
 

@@ -23,7 +23,7 @@ from reaper.errors import ReaperError
 from reaper.model import DISTANT_PAST, Evidence, Key, Reason
 from reaper.operations.end_in_batches import BulkOptions, BulkResult, end_in_bulk
 from reaper.source import AuditInfo, Candidate, Source
-from reaper.source.interrupted import Restart, interrupted_candidates
+from reaper.source.interrupted_jobs import Restart, interrupted_candidates
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.batch_runner import BatchRunner

@@ -15,8 +15,8 @@ from reaper.profile.related_tables import liveness_tables
 from reaper.source import Source, SpellingDecision
 from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker
-from reaper.staleness.reaped_rows import ReapedRows, bare_table, silent_tables
-from reaper.sweep.database_contact import resume_downtime
+from reaper.staleness.moments_of_reaps import ReapedRows, bare_table, silent_tables
+from reaper.sweep.contact_recorder import resume_downtime
 
 T = TypeVar("T")
 

@@ -105,7 +105,7 @@ class Log(ProfileModel):
     """Jobs that exist only as entries of a log: a job's row is its first entry of a type in `started`, by `order`.
 
     The job is running until there is an entry of a type in `ended`. `lock` is the lock that keeps a late entry from
-    being written between the second check and the commit: see `reaper.source.claim`. With `start_lost`, jobs without a
+    being written between the second check and the commit: see `reaper.source.reap`. With `start_lost`, jobs without a
     start are found too, apart from the others.
     """
 

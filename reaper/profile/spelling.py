@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from reaper.errors import SpellingUnclear
 from reaper.profile import Insert, Profile
+from reaper.profile.column_usage import Comparison, comparisons, possible_values, row_writes
 from reaper.profile.corrections import Corrections, corrected_profile
 from reaper.profile.real_tables import RealColumn, RealTable
-from reaper.profile.usage import Comparison, comparisons, possible_values, row_writes
 
 TableColumn = tuple[str, str]
 """A table and one of its columns, by their names in the profile."""

@@ -17,7 +17,7 @@ from reaper.model import JobCounts, Key, ReapedJob, SweepReport
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
-from reaper.sweep.database_contact import record_contact, resume_downtime
+from reaper.sweep.contact_recorder import record_contact, resume_downtime
 from reaper.sweep.halt_switch import HaltSwitch
 from reaper.sweep.listeners import ListenerGroup, SweepSubscriber
 from reaper.sweep.options import SweepOptions

@@ -1,8 +1,8 @@
 """A profile bound to a database: surveys its jobs, explains them, and ends those that are stale."""
 
-from reaper.source.claim import Claim
 from reaper.source.job_lookup import JobLookup
 from reaper.source.post_transition import MAX_FOLLOWED, JobSnapshot, Sign
+from reaper.source.reap import Claim
 from reaper.source.source import Source, SourceOptions
 from reaper.source.spelling_decision import SpellingDecision
 from reaper.source.survey import Candidate, Survey, add_counts, with_stale

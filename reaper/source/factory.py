@@ -12,7 +12,7 @@ from reaper.liveness import LivenessProbe
 from reaper.liveness.unproven_broker import UnprovenBroker
 from reaper.model import Threshold, Thresholds
 from reaper.source import Source, SourceOptions, SpellingDecision
-from reaper.staleness.reaped_rows import ReapedRows, bare_table, watched_tables
+from reaper.staleness.moments_of_reaps import ReapedRows, bare_table, watched_tables
 
 
 def create_source(

@@ -14,7 +14,7 @@ from sqlalchemy import CTE, Connection, Label, RowMapping, Select, func, select
 
 from reaper.model import Key, PostTransitionState
 from reaper.profile import Action, Insert, Profile, Update, Value, Variable, Witness
-from reaper.profile.usage import columns_set_to_now
+from reaper.profile.column_usage import columns_set_to_now
 from reaper.source.evidence import KEY_TEXT, SIGN, status_of
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import version_columns

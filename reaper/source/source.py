@@ -22,12 +22,12 @@ from reaper.model import Key, LockHolder, ReapedJob, Reason, Thresholds
 from reaper.profile import Profile
 from reaper.profile.related_tables import liveness_tables
 from reaper.profile.spelling import Spelling
-from reaper.source.claim import Claim
 from reaper.source.database_access import DatabaseAccess
 from reaper.source.event_log_lock import locks_log
-from reaper.source.interrupted import Restart, is_interrupted
+from reaper.source.interrupted_jobs import Restart, is_interrupted
 from reaper.source.job_lookup import JobLookup
 from reaper.source.post_transition import PostTransition
+from reaper.source.reap import Claim
 from reaper.source.spelling_decision import SpellingDecision, read_spelling
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import Survey
@@ -36,8 +36,8 @@ from reaper.source.transition.second_check import Predicate, is_any, is_stale
 from reaper.sql.tables import ProfileTables
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.moments_of_reaps import ReapedRows, bare_table, moment_text, silent_tables
 from reaper.staleness.parameters import RuleParameters
-from reaper.staleness.reaped_rows import ReapedRows, bare_table, moment_text, silent_tables
 
 _SPELLING_SECONDS = 10.0
 _NOTHING_JUDGED = "signs of life that are not seen are no silence, so nothing is judged"

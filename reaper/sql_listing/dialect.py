@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from sqlalchemy import ClauseElement, Dialect
 
 from reaper.source import Source
-from reaper.source.claim import BatchLocks, Transition
 from reaper.source.deleted_rows import deleted_row_queries
+from reaper.source.reap import BatchLocks, Transition
 from reaper.sql_listing.writer import ListingOptions, Statement, StatementWriter
 
 FALLBACK = "for a job whose transition a unique key refuses"

@@ -17,7 +17,7 @@ from reaper.database.mariadb.lease import lease_statements
 from reaper.database.mariadb.lock_holder import LOCKING_TRANSACTIONS
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS
 from reaper.source import Source
-from reaper.source.claim import BatchLocks, Transition
+from reaper.source.reap import BatchLocks, Transition
 from reaper.source.transition.multi_statement import Branch, MultiStatementTransition
 from reaper.sql_listing.dialect import FALLBACK, ServerListing
 from reaper.sql_listing.writer import ListingOptions, Statement, changed_unlocked_tables

@@ -15,7 +15,7 @@ from reaper.database.postgresql.lock_holder import LOG_WRITER, MULTIXACT_MEMBERS
 from reaper.database.postgresql.row_security import has_policies_query, own_restrictions_query
 from reaper.profile.related_tables import liveness_tables
 from reaper.source import Source
-from reaper.source.claim import BatchLocks, Transition
+from reaper.source.reap import BatchLocks, Transition
 from reaper.sql_listing.dialect import FALLBACK, ServerListing
 from reaper.sql_listing.writer import ListingOptions, Statement, changed_unlocked_tables, written_tables
 

@@ -1,7 +1,7 @@
 """Recipes: the statements with which a person ends one job by hand, in psql or the MariaDB client.
 
 One recipe is one transaction. Its first statements wait for the locks that a reap would take. What others can do
-between two of its statements is therefore what they can do between those of a reap (`reaper.source.claim`). Each
+between two of its statements is therefore what they can do between those of a reap (`reaper.source.reap`). Each
 statement that changes something asks again whether the job runs: pasted a second time, or after the worker has
 finished, the recipe changes nothing. A `next` value is written out as it is when the recipe is printed, and it is only
 written where the row still has the value that it had then.

@@ -14,8 +14,8 @@ from reaper.common.durations import format_duration
 from reaper.model import DISTANT_PAST, ServerClock
 from reaper.profile import Action, Insert, Profile
 from reaper.source import AuditInfo, Source
-from reaper.source.claim import BatchLocks, Transition, make_transition
 from reaper.source.event_log_lock import wait_values
+from reaper.source.reap import BatchLocks, Transition, make_transition
 from reaper.source.survey import MAX_READ, MAX_SPARED
 from reaper.source.transition.second_check import is_stale
 from reaper.sql.keys import KEY_COLUMN_VALUES, WHOLE_KEYS

@@ -9,13 +9,13 @@ from sqlalchemy import ColumnElement, FromClause, Select, case, false, func, lit
 
 from reaper.model import TimestampFormat
 from reaper.profile import Children, Events, Witness
-from reaper.profile.usage import columns_set_to_now
+from reaper.profile.column_usage import columns_set_to_now
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness import parameters
 from reaper.staleness.celery_liveness import CeleryLiveness
-from reaper.staleness.reaped_rows import is_reapers, was_audited
+from reaper.staleness.moments_of_reaps import is_reapers, was_audited
 
 
 class SignSource(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from reaper.config import load
-from reaper.daemon.notify import NotifySocket, watchdog_seconds
+from reaper.daemon.sd_notify import NotifySocket, watchdog_seconds
 from reaper.daemon.systemd import Systemd
 from reaper.errors import ConfigError
 from reaper.model import JobCounts, Outcome, SweepReport

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from reaper.config import load
-from reaper.daemon.notify import NotifySocket
+from reaper.daemon.sd_notify import NotifySocket
 from reaper.daemon.systemd import Systemd
 from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.memory import HaltRecord

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, CursorResult, Select, text
 
 from reaper.model import ReapedJob
 from reaper.source import AuditInfo, Candidate, Claim
-from reaper.source.claim import BatchLocks, ClaimResult, still_running_query
+from reaper.source.reap import BatchLocks, ClaimResult, still_running_query
 from reaper.source.statements import SourceStatements
 from reaper.source.transition.second_check import is_any
 from reaper.sql.keys import key_parameters

@@ -243,7 +243,7 @@ def test_job_ended_by_an_operator_through_the_daemon_is_tracked_too(protea: Prot
 def test_mass_reap_tracks_a_sample_and_gives_every_job_its_time(
     protea: Protea, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reaper.source.claim.MAX_FOLLOWED", 15)
+    monkeypatch.setattr("reaper.source.reap.MAX_FOLLOWED", 15)
     sweeps, recorder = Sweeps(protea.source()), SweepRecorder()
     recorder.memory = sweeps.memory
     for _ in range(60):

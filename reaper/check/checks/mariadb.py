@@ -14,8 +14,8 @@ from reaper.common.suggestions import did_you_mean
 from reaper.grants.missing import missing_privileges
 from reaper.grants.needs import EVERY_ACTION, Workload, required_privileges
 from reaper.profile import Profile
+from reaper.profile.column_usage import timestamp_columns
 from reaper.profile.related_tables import related_rows
-from reaper.profile.usage import timestamp_columns
 
 _BYTES = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")
 

@@ -9,7 +9,7 @@ from reaper.check.context import OVERRIDE, CheckContext, listed
 from reaper.check.finding import Finding, error, warning
 from reaper.common.suggestions import did_you_mean, nearest
 from reaper.grants.needs import locked_tables
-from reaper.profile.usage import row_writes
+from reaper.profile.column_usage import row_writes
 from reaper.sql.tables import split_name
 
 

@@ -12,7 +12,7 @@ from reaper.catalog.tables import Column
 from reaper.check.context import OVERRIDE, CheckContext
 from reaper.check.finding import Finding, error
 from reaper.model import TimestampFormat
-from reaper.profile.usage import TimestampColumn, timestamp_columns
+from reaper.profile.column_usage import TimestampColumn, timestamp_columns
 
 _FAMILIES: Mapping[TimestampFormat, tuple[str, ...]] = {
     TimestampFormat.TIMESTAMPTZ: ("timestamptz", "datetime"),

@@ -12,7 +12,7 @@ from reaper.check.finding import Finding, Level, error
 from reaper.common.suggestions import did_you_mean, nearest
 from reaper.model import Reason
 from reaper.profile import Scalar, Value, Variable
-from reaper.profile.usage import FENCE, comparisons
+from reaper.profile.column_usage import FENCE, comparisons
 
 _NUMBERS = ("integer", "number")
 _SCALARS: Mapping[type, tuple[str, ...]] = {bool: ("boolean",), int: _NUMBERS, float: ("number",)}

@@ -12,7 +12,7 @@ from reaper.check.finding import Finding, error, warning
 from reaper.grants.needs import required_privileges
 from reaper.model import Reason
 from reaper.profile import FromColumn, Json, Next, Scalar, Value, Variable
-from reaper.profile.usage import RowWrite, possible_values, row_writes
+from reaper.profile.column_usage import RowWrite, possible_values, row_writes
 
 _MESSAGE_CHARACTERS = 512
 """Enough for every message but an operator's longest."""

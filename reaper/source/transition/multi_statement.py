@@ -1,7 +1,7 @@
 """The transition in several statements, for servers that change no rows inside a query (MariaDB).
 
 One query judges the jobs, in one snapshot. Its rows are bound to the statements that change tables. All are in one
-transaction, whose jobs `reaper.source.claim` has locked before. What others can do between two of these statements:
+transaction, whose jobs `reaper.source.reap` has locked before. What others can do between two of these statements:
 
 - A worker's sign of life, its finish, and an operator's change of a job need the lock on the job's row: they wait for
   our commit, and then find the job ended.
