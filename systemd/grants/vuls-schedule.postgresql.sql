@@ -13,7 +13,7 @@ GRANT SELECT (created_at, id, last_run_at, last_status, task_type), UPDATE (last
 -- scheduled_tasks: name the transaction that holds a row
 GRANT SELECT (xmax) ON TABLE public.scheduled_tasks TO reaper;
 -- task_runs: read
-GRANT SELECT (completed_at, created_at, scheduled_task_id, started_at, status) ON TABLE public.task_runs TO reaper;
+GRANT SELECT (completed_at, created_at, id, scheduled_task_id, started_at, status) ON TABLE public.task_runs TO reaper;
 
 -- to name the session that holds the row of a locked job (--with holders)
 -- GRANT pg_read_all_stats TO reaper;

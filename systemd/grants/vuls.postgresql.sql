@@ -8,15 +8,16 @@ CREATE ROLE reaper LOGIN;
 GRANT CONNECT ON DATABASE your_database TO reaper;
 -- use the tables in this schema
 GRANT USAGE ON SCHEMA public TO reaper;
+-- scheduled_tasks: read
+GRANT SELECT (id, name) ON TABLE public.scheduled_tasks TO reaper;
 -- task_runs: read, change
 GRANT SELECT (celery_task_id, completed_at, created_at, id, scheduled_task_id, started_at, status), UPDATE (completed_at, duration_seconds, error_message, status) ON TABLE public.task_runs TO reaper;
 -- task_runs: name the transaction that holds a row
 GRANT SELECT (xmax) ON TABLE public.task_runs TO reaper;
 
 -- for `reaper purge` (--with purge)
--- GRANT USAGE ON SCHEMA public TO reaper;
 -- GRANT DELETE ON TABLE public.task_runs TO reaper;
--- GRANT SELECT (id, last_status) ON TABLE public.scheduled_tasks TO reaper;
+-- GRANT SELECT (last_status) ON TABLE public.scheduled_tasks TO reaper;
 
 -- to name the session that holds the row of a locked job (--with holders)
 -- GRANT pg_read_all_stats TO reaper;

@@ -90,7 +90,8 @@ def test_wrong_token_is_refused_with_the_daemons_message(reaper: Reaper, daemon:
     wrong.chmod(0o600)
     refused = reaper("halt", "--token-file", str(wrong))
     assert refused.exit_code == 1
-    assert refused.stderr == "reaper: a bearer token is needed to change anything, and this is not its token\n"
+    said = "reaper: a bearer token is needed to change anything, and this is not its token (send `Authorization: Bearer"
+    assert refused.stderr.startswith(said) and "REAPER_HTTP_TOKEN_FILE" in refused.stderr
     assert daemon.api.get("/api/supervisor/state").json["state"] == "RUNNING"
 
 

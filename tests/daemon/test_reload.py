@@ -232,7 +232,8 @@ def test_known_downtime_survives_a_reload(user: str, protea: Protea, server: Pri
 
 
 def test_sighup_before_the_daemon_handles_it_does_not_end_it(protea: Protea, tmp_path: Path) -> None:
-    with Daemon(tmp_path, database_url=protea.libpq) as daemon:
+    # Executed: while it imports its modules there is time to send the signal.
+    with Daemon(tmp_path, database_url=protea.libpq, executed=True) as daemon:
         wait_until(lambda: bit(daemon.process.pid, "SigIgn", signal.SIGHUP), "a process that does not mind SIGHUP")
         assert not bit(daemon.process.pid, "SigCgt", signal.SIGTERM), "too late: it listens"
         daemon.process.send_signal(signal.SIGHUP)

@@ -213,6 +213,7 @@ def url(source: Source) -> object:
 
 
 RESUME = {"resume_at_start": True}
+LOG = {"profile": "noetl"}
 
 SETTING_CASES: dict[str, SettingCase] = {
     "interval_seconds": SettingCase(1234, 1234, interval),
@@ -249,6 +250,7 @@ SETTING_CASES: dict[str, SettingCase] = {
     "broker_deadline_seconds": SettingCase("2s", 2, deadline, VULS),
     "worker_absence_seconds": SettingCase("1h", 3600, lambda r: r.witness.registry.absence_seconds, VULS),
     "queues": SettingCase(["slow", "fast"], frozenset({"slow", "fast"}), queues, VULS),
+    "start_lost": SettingCase("end", "end", lambda r: r.each(lambda source: source.options.start_lost), LOG),
     "resume_at_start": SettingCase(True, True, resuming),
     "resume_window_seconds": SettingCase("9m", 540, window, RESUME),
 }
