@@ -2,9 +2,10 @@
 
 One recipe is one transaction. Its first statements wait for the locks that a reap would take. What others can do
 between two of its statements is therefore what they can do between those of a reap (`reaper.source.reap`). Each
-statement that changes something asks again whether the job runs: pasted a second time, or after the worker has
-finished, the recipe changes nothing. A `next` value is written out as it is when the recipe is printed, and it is only
-written where the row still has the value that it had then.
+statement that changes something asks again whether the job runs, with the start and the claim that it had: pasted a
+second time, or after the worker has finished or has begun another run, the recipe changes nothing. A `next` value is
+written out as it is when the recipe is printed, and it is only written where the row still has the value that it had
+then.
 """
 
 from __future__ import annotations
@@ -134,6 +135,8 @@ class _Transition:
         self._connection, self._dialect = connection, connection.dialect
         check = SecondCheck(rule, is_any, tuple(audit_info.fields), action)
         values = {**statements.values(context), **audit_info.values, **key_parameters([key])}
+        # Before the job is judged: a run that begins in between is another one than that of these values.
+        self._version = self._read_version(values)
         row = self._execute(select(*self._read(check.to_end)), values).one_or_none()
         self.runs = row is not None
         self._found = {**values, **(BoundRow.parameters(row) if row is not None else {})}
@@ -141,6 +144,16 @@ class _Transition:
 
     def _execute(self, query: Select[Any], values: Mapping[str, Any]) -> CursorResult[Any]:
         return CompiledStatement(query, self._dialect).execute(self._connection, values)
+
+    def _read_version(self, values: Mapping[str, Any]) -> Mapping[str, str | None]:
+        """The texts of the start and claim columns, which tell one run of a job from the next; none of a log's."""
+        mapping, jobs = self._profile.jobs, self._tables.jobs
+        names = list(dict.fromkeys((*mapping.started, *mapping.claim)))
+        if mapping.log is not None:
+            return {}
+        query: Select[Any] = select(*(sql.text_of(jobs.c[name]) for name in names))
+        row = self._execute(query.where(self._tables.key_in_batch(jobs)), values).one_or_none()
+        return dict(zip(names, row, strict=True)) if row is not None else {}
 
     def _read(self, job: CTE) -> Iterator[Element]:
         """What the statements may need of the job.
@@ -188,7 +201,19 @@ class _Transition:
 
     def _is_job(self, jobs: Any) -> ColumnElement[bool]:
         key: list[Element] = [self._job.c[KEY.format(n)] for n in range(len(self._profile.jobs.key))]
-        return and_(ProfileTables.keys_equal(self._tables.key(jobs), key), self._tables.running_by_own_row(jobs))
+        same_run = (
+            jobs.c[name].is_(None) if text is None else jobs.c[name] == sql.untyped(text)
+            for name, text in self._version.items()
+        )
+        return and_(ProfileTables.keys_equal(self._tables.key(jobs), key), self._runs(jobs), *same_run)
+
+    def _runs(self, jobs: Any) -> ColumnElement[bool]:
+        """As far as tables say it that the recipe itself does not change."""
+        running = self._profile.jobs.running
+        related = {part.table for part in running.related} if running else set()
+        if related & {step.table for step in self._action.also}:
+            return self._tables.running_by_own_row(jobs)
+        return self._tables.running(jobs)
 
     def _still_runs(self) -> ColumnElement[bool]:
         job = self._tables.jobs.alias(reserved_alias("job"))

@@ -18,6 +18,7 @@ from tests.support.worlds.noetl import NoetlWorld
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.protea import ProteaWorld
 from tests.support.worlds.servers import database_on
+from tests.support.worlds.vuls import VulsScheduleWorld
 from tests.support.worlds.world import State
 
 
@@ -95,6 +96,30 @@ def test_recipe_changes_nothing_once_the_worker_has_finished(
     before = jobs.dump()
     assert "ERROR" not in paste(database, recipe)
     assert jobs.dump() == before
+
+
+def test_job_that_was_started_again_meanwhile_is_left_alone(
+    jobs: AdheseWorld, reaper: Reaper, database: Database
+) -> None:
+    job = jobs.stale_job()
+    recipes = printed(reaper, job)
+    jobs.session.do(f'UPDATE "JOB_RESULTS" SET start_time = {database.naive_ago} WHERE id = %s', 1, job)
+    before = jobs.dump()
+    for recipe in recipes.values():
+        assert "ERROR" not in paste(database, recipe)
+    assert jobs.dump() == before
+
+
+def test_schedule_whose_next_run_has_begun_meanwhile_is_left_alone(database: Database, reaper: Reaper) -> None:
+    with VulsScheduleWorld.create(database) as schedules:
+        job, other = schedules.stale_job(), schedules.stale_job()
+        reaper.given["REAPER_PROFILE"] = "vuls-schedule"
+        recipe = printed(reaper, job)["fail"]
+        schedules.session.do("INSERT INTO task_runs (scheduled_task_id, status) VALUES (%s, 'running')", job)
+        assert "ERROR" not in paste(database, recipe)
+        assert schedules.state(job) is State.RUNNING
+        assert "ERROR" not in paste(database, printed(reaper, other)["fail"])
+        assert schedules.state(other) is State.REAPED
 
 
 def test_schedule_that_has_moved_meanwhile_is_left_where_it_is(
