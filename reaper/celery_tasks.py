@@ -86,7 +86,7 @@ def clear_stuck_scheduler_jobs(
     """
     settings = _settings()
     passes = GuardPasses(
-        while_halted is True, int(_number("release", release, 0, 1e9, whole=True)), bool(trust_silence)
+        while_halted is True, int(_number("release", release, 0, 1e9, whole=True)), trust_silence is True
     )
     halt = halt_guard(settings, while_halted=passes.while_halted)
     options = passes.sweep_options(settings, halt, dry_run=bool(dry_run))
@@ -163,14 +163,18 @@ def cleanup_old_task_runs_enhanced(days_to_keep: int = 30, batch_size: int = 100
 def reset_scheduler_state(force: bool = False, all_sources: bool = False, while_halted: bool = False) -> Document:
     """Emergency: end every running job of the sources of vuls, alive or not, and remove its task: `reaper reset`.
 
-    Without `force` it only reports what it would end. A configuration without a source of vuls, and `all_sources`, mean
-    every source. `while_halted` is as for `reaper reset`. `summary` has how many were running and `ended`, `sources`
-    what became of their Celery tasks. The audit events name this task. Raises ReaperError when no source could be
-    asked, and while a halt is in force.
+    Without `force` it only reports what it would end. `all_sources` means those of other profiles, too.
+    `while_halted` is as for `reaper reset`. `summary` has how many were running and `ended`, `sources` what became of
+    their Celery tasks. The audit events name this task. Raises ReaperError without a source of vuls, when no source
+    could be asked, and while a halt is in force.
     """
     settings = _settings()
-    of_vuls = [source for source in settings.sources.values() if source.profile.is_vuls]
-    selected = list(settings.sources.values()) if all_sources is True or not of_vuls else of_vuls
+    selected = [source for source in settings.sources.values() if all_sources is True or source.profile.is_vuls]
+    if not selected:
+        raise ReaperError(
+            "no source has the profile vuls or vuls-schedule, or extends it: nothing was changed; all_sources=True "
+            "means the sources of every profile"
+        )
     halt = halt_guard(settings, while_halted=while_halted is True)
     if force is True:
         halt.require_none()

@@ -119,14 +119,25 @@ def test_finished_jobs_are_cleaned_up(worker: ReaperWorker, protea: Protea) -> N
 
 def test_reset_task_reports_first_and_ends_all_jobs_when_forced(worker: ReaperWorker, protea: Protea) -> None:
     jobs = [protea.job(age=MINUTE, operation=operation) for operation in ("embed", "embed", "align")]
-    looked = worker.ask("reset_scheduler_state")
+    looked = worker.ask("reset_scheduler_state", all_sources=True)
     assert looked["summary"] == {"total_running": 3, "ended": 0, "force": False}
     assert looked["sources"]["default"]["kinds"] == [["embed", 2], ["align", 1]]
     assert {protea.status(job) for job in jobs} == {"running"}
-    assert worker.ask("reset_scheduler_state", force=True)["summary"]["ended"] == 3
+    assert worker.ask("reset_scheduler_state", all_sources=True, force=True)["summary"]["ended"] == 3
     assert {protea.status(job) for job in jobs} == {"failed"}
     [audit] = protea.audits(jobs[0])
     assert audit["fields"]["reason"] == "ManualTimeout" and audit["fields"]["operator"].startswith("Celery task ")
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_reset_task_leaves_sources_of_other_profiles_alone_unless_all_are_named(
+    protea: Protea, monkeypatch: pytest.MonkeyPatch, force: bool
+) -> None:
+    monkeypatch.setenv("REAPER_DATABASE_URL", protea.url)
+    job = protea.job(age=MINUTE)
+    with pytest.raises(ReaperError, match=r"no source has the profile vuls.*: nothing was changed; all_sources=True"):
+        celery_tasks.reset_scheduler_state.apply(kwargs={"force": force}).get()
+    assert protea.status(job) == "running"
 
 
 def test_reset_task_of_the_document_ends_runs_and_schedules_and_removes_their_messages(
@@ -171,8 +182,8 @@ def test_halt_in_the_state_directory_of_the_worker_holds_clear_and_reset(
         assert held["summary"]["cleared"] == 0 and held["summary"]["halted"] == "halted by alice (look first)"
         assert held["sources"]["default"]["outcome"] == "halted"
         with pytest.raises(Exception, match="halted by alice"):
-            worker.ask("reset_scheduler_state", force=True)
-        assert worker.ask("reset_scheduler_state")["summary"]["total_running"] == 1
+            worker.ask("reset_scheduler_state", all_sources=True, force=True)
+        assert worker.ask("reset_scheduler_state", all_sources=True)["summary"]["total_running"] == 1
         assert protea.status(job) == "running"
         assert worker.ask("clear_stuck_scheduler_jobs", while_halted=True)["summary"]["cleared"] == 1
     finally:
@@ -199,7 +210,7 @@ def test_settings_are_read_again_by_each_task(redis: RedisServer, tmp_path: Path
         config.write_text('[sources.down]\ndatabase_url = "postgresql://someone:geheim@127.0.0.1:1/x"\n')
         for task in NAMES:
             with pytest.raises(Exception, match="source down: "):
-                worker.ask(task)
+                worker.ask(task, **({"all_sources": True} if task == "reset_scheduler_state" else {}))
     finally:
         worker.close()
 

@@ -26,7 +26,7 @@ def test_tasks_keep_what_they_return(protea: Protea, golden: Golden, monkeypatch
         "get_stuck_jobs_report": [{}],
         "clear_stuck_scheduler_jobs": [{"dry_run": True}, {}],
         "cleanup_old_task_runs_enhanced": [{}],
-        "reset_scheduler_state": [{}, {"force": True}],
+        "reset_scheduler_state": [{"all_sources": True}, {"all_sources": True, "force": True}],
     }
     protea.stale()
     for name, calls in given.items():

@@ -140,7 +140,7 @@ def test_celery_task_writes_the_log_and_leaves_the_workers_own_logging_alone(
     jobs = [adhese.stale_job()]
     assert celery_tasks.clear_stuck_scheduler_jobs(max_age_hours=2)["summary"]["cleared"] == 1
     jobs.append(adhese.alive_job())
-    assert celery_tasks.reset_scheduler_state(force=True)["summary"]["ended"] == 1
+    assert celery_tasks.reset_scheduler_state(force=True, all_sources=True)["summary"]["ended"] == 1
     swept, reset = lines((reaper.folder / "reaper.log").read_text())
     assert [swept["job"], reset["job"]] == jobs
     assert (swept["evidence"]["timeout_from"], swept["evidence"]["timeout_seconds"]) == ("max_age_hours", 2 * HOUR)
