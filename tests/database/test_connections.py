@@ -28,6 +28,15 @@ def one_session(protea: Protea) -> int:
     return sessions(protea)[0]
 
 
+def test_server_counts_as_started_when_it_takes_changes(protea: Protea) -> None:
+    """A recovery, during which nobody can write, ends some time after the server's first process has started."""
+    query = "SELECT backend_start FROM pg_stat_activity WHERE backend_type = 'walwriter'"
+    [(writable_since,)] = protea.connection.execute(query).fetchall()
+    source = protea.source()
+    with source.connect() as connection, source.transaction(connection):
+        assert connections.read_server_clock(connection).server_started == writable_since
+
+
 def test_sweep_uses_the_connection_of_the_last_one(protea: Protea) -> None:
     source = protea.source()
     protea.sweep(source)

@@ -34,10 +34,11 @@ TRANSACTION_SETTINGS = text(
     "set_config('lock_timeout', :lock, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
 # When the server recovers from a crash of one of its processes, the checkpointer starts again, and the postmaster keeps
-# its own start time. A role that may not see the checkpointer gets NULL, which greatest() ignores.
+# its own start time. The WAL writer starts when a recovery is over, and a standby has become the primary: nobody could
+# write before. A role that may not see them gets NULL, which greatest() ignores.
 READ_CLOCK = text(
     "SELECT clock_timestamp() AS now, greatest(pg_postmaster_start_time(), (SELECT max(backend_start)"
-    " FROM pg_stat_activity WHERE backend_type = 'checkpointer')) AS server_started,"
+    " FROM pg_stat_activity WHERE backend_type IN ('checkpointer', 'walwriter'))) AS server_started,"
     " pg_is_in_recovery() AS standby, current_setting('transaction_read_only') = 'on' AS read_only"
 )
 LOCK_MS = LOCK_SECONDS * 1000
