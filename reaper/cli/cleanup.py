@@ -90,7 +90,11 @@ def command(
     )
     if not dry_run and not yes and not force and _is_asking(as_json=as_json) and not run.halt.holds():
         report, result = run.clean(dry_run=True)
-        if report.error is not None or (result.ids and not _confirmed(result, as_json=as_json)):
+        if report.error is None and not result.ids:
+            # What has become stuck since then was in no question.
+            _print(report, replace(result, dry_run=False), as_json=as_json)
+            return exit_code_of(report)
+        if report.error is not None or not _confirmed(result, as_json=as_json):
             _print(report, result, as_json=as_json)
             return exit_code_of(report)
         run = replace(run, passes=replace(passes, release=max(passes.release, result.found)))

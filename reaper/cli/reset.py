@@ -18,6 +18,7 @@ from reaper.cli.reset_output import document, print_overview, question, result_l
 from reaper.cli.sources import load_settings, require_source
 from reaper.common.terminal import shown
 from reaper.config import Settings, SourceSettings
+from reaper.errors import ReaperError
 from reaper.observers.command_log import CommandLog
 from reaper.operations.end_in_batches import BulkOptions, BulkResult
 from reaper.operations.fail import ManualEnd
@@ -90,7 +91,15 @@ def command(
                 what = "the source's name" if source else "the number of jobs"
                 return refuse_usage(ctx, f"that is not {what}: {_NOTHING_CHANGED}")
         decision = ManualEnd(operator=operator_name(), host=socket.gethostname(), reason=reason)
-        results = {} if dry_run else _reset_each(settings, plans, decision, halt)
+        results = dict[str, ResetResult]()
+        try:
+            if not dry_run:
+                _reset_each(settings, plans, decision, halt, results)
+        except ReaperError:
+            # What the sources before this one have lost is said all the same; a document holds the error alone.
+            if not as_json:
+                _write_lines(plans, results, halt)
+            raise
     _write(plans, results, decision, halt, named=source is not None, dry_run=dry_run, as_json=as_json)
     return _exit_code(results)
 
@@ -124,15 +133,17 @@ def _answer(text: str) -> str:
 
 
 def _reset_each(
-    settings: Settings, plans: Sequence[ResetPlan], decision: ManualEnd, halt: HaltGuard
-) -> dict[str, ResetResult]:
-    """One source after the other, until Ctrl-C or a halt."""
-    results = dict[str, ResetResult]()
+    settings: Settings,
+    plans: Sequence[ResetPlan],
+    decision: ManualEnd,
+    halt: HaltGuard,
+    results: dict[str, ResetResult],
+) -> None:
+    """One source after the other, until Ctrl-C or a halt. The result of each is added to `results`."""
     for one in plans:
         results[one.source.name] = _reset(settings, one, decision, halt) if one.running else ResetResult(BulkResult())
         if results[one.source.name].ended.stopped:
             break
-    return results
 
 
 def _reset(settings: Settings, one: ResetPlan, decision: ManualEnd, halt: HaltGuard) -> ResetResult:
@@ -173,6 +184,10 @@ def _write(
     if as_json:
         output.write_document("reset", documents[0] if named else {"dry_run": dry_run, "sources": documents})
         return
+    _write_lines(plans, results, halt)
+
+
+def _write_lines(plans: Sequence[ResetPlan], results: dict[str, ResetResult], halt: HaltGuard) -> None:
     for one in plans:
         for line in result_lines(one, results.get(one.source.name), halt.current):
             click.echo(shown(line))

@@ -41,7 +41,8 @@ def print_overview(console: Console, plan: ResetPlan, *, dry_run: bool) -> None:
         )
     print_table(console, table)
     lines = [f"... and {plan.running - len(first)} more."] if plan.running > len(first) else []
-    lines += [*_task_lines(plan.tasks, looked=True), f"To keep a copy first: {copy_command(source)}"]
+    lines += [*_task_lines(plan.tasks, looked=True), *_without_task_lines(plan)]
+    lines.append(f"To keep a copy first: {copy_command(source)}")
     if dry_run:
         lines.append("All of them would be ended, including live ones. Nothing was changed.")
     for line in lines:
@@ -77,6 +78,7 @@ def result_lines(plan: ResetPlan, result: ResetResult | None, halt: HaltRecord |
     yield from bulk_summary(result.ended)
     if result.ended.reaped:
         yield from _task_lines(result.tasks, looked=False)
+        yield from _without_task_lines(plan)
 
 
 def document(plan: ResetPlan, decision: ManualEnd, result: ResetResult | None, *, dry_run: bool) -> dict[str, object]:
@@ -112,6 +114,14 @@ def _task_lines(tasks: TaskRemoval | None, *, looked: bool) -> Iterator[str]:
         return
     yield from _looked_lines(tasks) if looked else _done_lines(tasks)
     yield from _left_lines(tasks)
+
+
+def _without_task_lines(plan: ResetPlan) -> Iterator[str]:
+    if plan.without_task:
+        yield (
+            f"{plan.without_task} of the jobs have no Celery task in their row. If they have a message all the same, "
+            "it stays in its queue."
+        )
 
 
 def _looked_lines(tasks: TaskRemoval) -> Iterator[str]:
@@ -155,6 +165,13 @@ def _left_lines(tasks: TaskRemoval) -> Iterator[str]:
                 else "Workers that are started run these tasks: no worker that runs now has noted the revocation."
             )
             + f" `celery -A APP purge -Q {queue}` empties the queue, with the messages of other jobs."
+        )
+    if tasks.not_found:
+        queues = ", ".join(tasks.searched) or "none"
+        yield (
+            f"{tasks.not_found} task(s) are with no worker that answered, and in no queue that was searched "
+            f"({queues}). The broker names no others. If they wait in another queue, workers that are started run "
+            "them: name it in the setting queues before the reset."
         )
     if not tasks.workers and not tasks.left:
         yield (

@@ -63,6 +63,10 @@ class TaskRemoval:
     again."""
     left: Mapping[str, str] = field(default_factory=dict)
     """Queue → why messages of these tasks may still be in it."""
+    not_found: int = 0
+    """Tasks that no worker that replied has, and whose message is in none of the queues `searched`, but may be in
+    another one. 0 where the broker itself names its queues."""
+    searched: Sequence[str] = ()
     workers: int = 0
     """How many workers replied."""
     trouble: str | None = None

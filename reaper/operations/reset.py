@@ -50,7 +50,8 @@ class ResetTarget:
 class ResetPlan:
     """What a reset of one source would end: how many jobs of each kind, and the first MAX_PREVIEWED, oldest first.
 
-    `tasks`: what would become of their Celery tasks; None for a profile without Celery tasks.
+    `tasks`: what would become of their Celery tasks; None for a profile without Celery tasks, and where no job has one.
+    `without_task`: how many jobs have no Celery task although the profile knows where it would be.
     """
 
     source: Source
@@ -58,6 +59,7 @@ class ResetPlan:
     kinds: Sequence[tuple[str | None, int]]
     first: Sequence[Evidence]
     tasks: TaskRemoval | None
+    without_task: int
     candidates: CandidateSpool
 
 
@@ -125,8 +127,9 @@ def plan(target: ResetTarget, downtime: DowntimeTracker, batch_size: int) -> Ite
                 first = [replace(job, action=None) for job in counting.lookup.evidence(connection, context, keys)]
                 tasks = counting.lookup.running_tasks(connection)
         probe = target.source.options.probe
-        removal = probe.remove_tasks(tasks, dry_run=True) if probe is not None else None
-        yield ResetPlan(target.source, candidates.count, kinds, first, removal, candidates)
+        removal = probe.remove_tasks(tasks, dry_run=True) if probe is not None and tasks else None
+        without_task = max(candidates.count - len(tasks), 0) if probe is not None else 0
+        yield ResetPlan(target.source, candidates.count, kinds, first, removal, without_task, candidates)
 
 
 # --- end -------------------------------------------------------------------------------------------------------------

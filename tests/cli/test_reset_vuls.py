@@ -225,6 +225,34 @@ def test_refused_transition_keeps_its_message(reaper: Reaper, runs: Runs) -> Non
     assert runs.statuses() == {kept: "pending", ended: "failed"}
 
 
+@over_redis
+def test_source_that_fails_does_not_hide_what_was_ended_in_the_ones_before(reaper: Reaper, runs: Runs) -> None:
+    run = runs.send("waiting")
+    runs.session.do(
+        "INSERT INTO scheduled_tasks (id, name, task_type, last_status)"
+        " SELECT 100 + n, 'task ' || n, 'scan', 'running' FROM generate_series(1, 60) n"
+    )
+    runs.session.do(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE check_violation USING MESSAGE = 'not now'; END $$"
+    )
+    runs.session.do("CREATE TRIGGER refuse BEFORE UPDATE ON scheduled_tasks FOR EACH ROW EXECUTE FUNCTION refuse()")
+    result = reaper("reset", "--force")
+    assert result.exit_code == exit_codes.FAILED and "source schedules: " in result.stderr
+    assert "Ended 1 job(s) in source runs.\n" in result.stdout and "1 message(s) taken out of" in result.stdout
+    assert runs.statuses() == {run: "failed"}
+
+
+@over_redis
+def test_run_without_a_task_is_named_and_no_worker_is_said_to_be_silent(reaper: Reaper, runs: Runs) -> None:
+    runs.session.do("INSERT INTO task_runs (scheduled_task_id, status) VALUES (7, 'pending')")
+    for words in (("reset", "--dry-run"), ("reset", "--force")):
+        shown = reaper(*words).stdout
+        assert "No worker answered" not in shown and "worker(s) answered" not in shown
+        assert "1 of the jobs have no Celery task in their row." in shown
+    assert list(runs.statuses().values()) == ["failed"]
+
+
 # --- which sources ------------------------------------------------------------------------------------------------
 
 

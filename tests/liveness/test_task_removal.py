@@ -103,6 +103,17 @@ def test_messages_are_taken_out_and_others_keep_their_order_and_run(cluster: Cel
     assert begun == [n for n in range(9) if n % 3 != 1], "in their order, and none of the others"
 
 
+def test_task_in_a_queue_that_nobody_names_is_found_or_counted(cluster: CeleryCluster) -> None:
+    """With all workers stopped, RabbitMQ names no queue; Redis does."""
+    task = cluster.send("nothing")
+    for dry_run in (True, False):
+        done = probe(cluster, "elsewhere").remove_tasks([task], dry_run=dry_run)
+        if isinstance(cluster.broker, RabbitServer):
+            assert (done.removed, done.left, done.not_found, list(done.searched)) == ({}, {}, 1, ["elsewhere"])
+        else:
+            assert (done.removed, done.left, done.not_found) == ({cluster.queue: 1}, {}, 0)
+
+
 @pytest.mark.parametrize("broker", ["redis"], indirect=True)
 def test_every_priority_list_under_the_key_prefix_is_searched_byte_by_byte(cluster: CeleryCluster) -> None:
     """The exact message, and no other one: the bytes of the rest are as they were."""

@@ -54,8 +54,8 @@ class Broker(Protocol):
         """Whether no worker is missing when so many replied, in all and of each queue."""
         ...
 
-    def queue_names(self, until: float) -> set[str]:
-        """The queues that the broker itself names."""
+    def queue_names(self, until: float) -> set[str] | None:
+        """All queues of the broker; None where it does not name them."""
         ...
 
     def remove_messages(

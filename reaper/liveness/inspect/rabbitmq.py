@@ -58,9 +58,9 @@ class RabbitMQ:
         any_reply = workers > 0 or time.monotonic() - self._opened_at > _FIRST_REPLY_SECONDS
         return any_reply and all(workers_by_queue.get(queue, 0) >= count for queue, count in self._consumers.items())
 
-    def queue_names(self, until: float) -> set[str]:  # noqa: ARG002
+    def queue_names(self, until: float) -> set[str] | None:  # noqa: ARG002
         """None: only RabbitMQ's management interface names them."""
-        return set()
+        return None
 
     def remove_messages(
         self, queues: Iterable[str], ids: Collection[str], until: float, *, dry_run: bool

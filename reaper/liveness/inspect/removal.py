@@ -53,7 +53,8 @@ def remove_tasks(connection: Connection, request: InspectRequest) -> InspectRepl
         held = {id_ for worker in found.workers.values() for id_ in worker.reserved} & ids - executing.keys()
         if not request.dry_run:
             _revoke(control, broker, request)
-        queues = {*request.queues, *consumed_queues(replies), *broker.queue_names(request.until)}
+        named = broker.queue_names(request.until)
+        queues = {*request.queues, *consumed_queues(replies), *(named or ())}
         messages = broker.remove_messages(queues, ids, request.until - _END_SECONDS, dry_run=request.dry_run)
         still = {} if request.dry_run else _still_executing(control, executing, request.until)
     broker.close()
@@ -68,6 +69,8 @@ def remove_tasks(connection: Connection, request: InspectRequest) -> InspectRepl
             revoked_only=len(held - messages.unacknowledged),
             # Where all of the tasks have been found, none of them is in a queue that could not be searched.
             left=messages.left if elsewhere else {},
+            not_found=len(elsewhere) if named is None and not messages.left else 0,
+            searched=sorted(queues),
             workers=workers_that_replied(replies).total(),
         )
     )
