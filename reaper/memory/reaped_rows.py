@@ -11,7 +11,7 @@ import threading
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from sqlalchemy import Column, Connection, Float, Integer, Table, Text, delete, select
+from sqlalchemy import Column, ColumnElement, Connection, Float, Integer, Table, Text, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from reaper.errors import ReaperError
@@ -22,6 +22,9 @@ from reaper.memory.state_file import StateFile
 MAX_AGE_SECONDS = 7 * 86_400.0
 MAX_MOMENTS = 20_000
 """Older moments are deleted; so are the oldest of a table beyond this number."""
+
+MAX_ROWS = 100_000
+"""So are the oldest of all tables beyond this number: the state file is bounded, and a halt must still fit into it."""
 
 _MOMENT = Table(
     "reaped_row",
@@ -98,8 +101,13 @@ def _add(connection: Connection, database: str, table: str, moments: Iterable[st
     own = {"database": database, "table_name": table, "recorded_epoch": now}
     connection.execute(insert(_MOMENT), [{**own, "moment": moment} for moment in moments])
     connection.execute(delete(_MOMENT).where(_MOMENT.c.recorded_epoch < now - MAX_AGE_SECONDS))
-    of_table = (_MOMENT.c.database == database, _MOMENT.c.table_name == table)
-    ids = select(_MOMENT.c.id).where(*of_table).order_by(_MOMENT.c.id.desc())
-    cut = connection.execute(ids.offset(MAX_MOMENTS - 1).limit(1)).scalar()
+    _delete_oldest(connection, MAX_MOMENTS, _MOMENT.c.database == database, _MOMENT.c.table_name == table)
+    _delete_oldest(connection, MAX_ROWS)
+
+
+def _delete_oldest(connection: Connection, most: int, *conditions: ColumnElement[bool]) -> None:
+    """Of the moments that meet these conditions, keep so many."""
+    ids = select(_MOMENT.c.id).where(*conditions).order_by(_MOMENT.c.id.desc())
+    cut = connection.execute(ids.offset(most - 1).limit(1)).scalar()
     if cut is not None:
-        connection.execute(delete(_MOMENT).where(*of_table, _MOMENT.c.id < cut))
+        connection.execute(delete(_MOMENT).where(*conditions, _MOMENT.c.id < cut))

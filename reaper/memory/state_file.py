@@ -186,8 +186,12 @@ class StateFile:
         """The last process that wrote has closed the file, and has left no write-ahead log."""
         if self.path is None or not self.path.is_file():
             return False
-        log = self.path.with_name(f"{self.path.name}-wal")
-        return not log.exists() or log.stat().st_size == 0
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size == 0
+        except FileNotFoundError:  # also when another process has just closed the file
+            return True
+        except OSError:
+            return False
 
     def _make_file(self, path: Path) -> None:
         if os.path.lexists(path):
@@ -257,10 +261,10 @@ def _is_corrupt(path: Path) -> bool:
 
 def _time_and_size(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return status.st_mtime_ns, status.st_size
 
 
 def _code(error: Exception) -> int | None:

@@ -159,7 +159,7 @@ def test_schedule_of_a_run_that_its_worker_has_just_ended_is_spared(reaper: Reap
 
 
 @pytest.mark.parametrize("ended_by", [("clear", "--source", "runs", "--yes"), ("fail", "--reason", "it hangs")])
-def test_what_one_process_has_ended_the_others_know(
+def test_processes_know_which_jobs_the_others_have_ended(
     reaper: Reaper, runs: Runs, state: Memory, ended_by: tuple[str, ...]
 ) -> None:
     assert state.durable
@@ -191,7 +191,7 @@ def test_text_of_the_reapers_message_in_a_row_is_no_proof(reaper: Reaper, runs: 
     assert stale_schedules(reaper) == 0
 
 
-def test_end_that_nobody_remembers_counts_for_a_stall_window(reaper: Reaper, runs: Runs) -> None:
+def test_end_that_no_process_remembers_counts_for_a_stall_window(reaper: Reaper, runs: Runs) -> None:
     clear(reaper, "--source", "runs")
     assert stale_schedules(reaper) == 0, "there is no state directory"
     runs.session.do(f"UPDATE task_runs SET completed_at = {runs.database.ago}", 31 * MINUTE)
@@ -305,6 +305,15 @@ def test_kept_moments_are_bounded_by_number_and_by_age(tmp_path: Path, monkeypat
     assert store.moments("db", "task_runs") == ["4a"] and kept(tmp_path / FILE) == 1
 
 
+def test_kept_moments_of_all_tables_together_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many watched tables must not fill the state file: a halt has its place there, too."""
+    monkeypatch.setattr(reaped_rows_module, "MAX_ROWS", 3)
+    store = Memory.open(tmp_path).reaped_rows
+    for n in range(3):
+        store.remember("db", f"task_runs_{n}", ["a", "b"])
+    assert [list(store.moments("db", f"task_runs_{n}")) for n in range(3)] == [[], ["b"], ["a", "b"]]
+
+
 def test_file_that_fails_is_reported_once_and_the_process_still_knows(tmp_path: Path) -> None:
     in_the_way, reports = tmp_path / "state", list[str]()
     in_the_way.write_text("")
@@ -314,7 +323,7 @@ def test_file_that_fails_is_reported_once_and_the_process_still_knows(tmp_path: 
     assert store.moments("db", "task_runs") == ["one", "two"] and len(reports) == 1
 
 
-def test_no_database_is_asked_for_it(tmp_path: Path) -> None:
+def test_memory_of_no_reaped_jobs_asks_no_database(tmp_path: Path) -> None:
     source = Source("main", AWAY, resolve("vuls-schedule"), thresholds(), PATIENCE, SourceOptions(remembers=True))
     source.remember_reaped([])
     assert list(tmp_path.iterdir()) == []
