@@ -190,6 +190,22 @@ def test_halt_in_the_state_directory_of_the_worker_holds_clear_and_reset(
         worker.close()
 
 
+def test_silence_from_before_the_servers_start_is_trusted_only_by_the_value_true(
+    redis: RedisServer, tmp_path: Path, protea: Protea
+) -> None:
+    """A schedule may give its arguments as text, and the text "false" trusts nothing."""
+    protea.job(age=3 * HOUR)
+    worker = ReaperWorker(redis, tmp_path, REAPER_DATABASE_URL=protea.url, REAPER_RESTART_GRACE="60s")
+    try:
+        cleared = [
+            worker.ask("clear_stuck_scheduler_jobs", trust_silence=given)["summary"]["cleared"]
+            for given in (False, "false", True)
+        ]
+    finally:
+        worker.close()
+    assert cleared == [0, 0, 1]
+
+
 def test_settings_are_read_again_by_each_task(redis: RedisServer, tmp_path: Path, protea: Protea) -> None:
     config = tmp_path / "reaper.toml"
     config.write_text("")
