@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from reaper.common.background_gc import gc_in_background_thread
 from reaper.config import Settings, SourceSettings
 from reaper.errors import ConfigError, SpellingUnclear
 from reaper.operations.sources import SourceResult, create_one_off_source, for_each_source
@@ -23,7 +24,7 @@ def spellings(settings: Settings) -> list[SourceResult[list[str]]]:
     hasty = settings.model_copy(
         update={"connect_timeout_seconds": min(_CONNECT_SECONDS, settings.connect_timeout_seconds)}
     )
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with gc_in_background_thread(), ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(partial(_spelling, hasty), settings.sources.values()))
 
 
