@@ -26,7 +26,7 @@ class RowsHidden(ReaperError):
 
 
 class SpellingUnclear(ReaperError):
-    """Names or values of the database differ from a profile's only by case, and which are meant cannot be told.
+    """Names or values of the database differ from a profile's only by case, and which are meant is unclear.
 
     Has all problems at once.
     """

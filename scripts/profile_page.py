@@ -67,8 +67,9 @@ It is decided once, when the source first meets its database, and again at a rel
 after that changes nothing. A command, and a Celery task, decides for itself when it begins. `reaper check` notes it,
 the daemon logs it, and `reaper config show` has a line `spelling`.
 
-Two candidates that both differ only by case are an error, and so is a value to be written whose case cannot be told
-from the column. The error names the key to set in the profile. A column that the role may not read is not sampled.
+Two candidates that both differ only by case are an error, and so is a value to be written whose case cannot be
+determined from the column. The error names the key to set in the profile. A column that the role may not read is not
+sampled.
 
 ## Shipped profiles
 

@@ -94,19 +94,19 @@ def _recipes(settings: Settings, job: str, source: str | None, *, as_json: bool)
         return ManualEnd(operator_name(), socket.gethostname(), _REASON, action).audit_info(place.name, run_id)
 
     with prefix_errors(place):
-        found = list_recipes(place, new_downtime_tracker(settings), key, audit_info)
-        if not found:
+        recipes = list_recipes(place, new_downtime_tracker(settings), key, audit_info)
+        if not recipes:
             raise JobChanged(f"job {name} is not running: there is nothing to end")
     if as_json:
-        output.write_document("sql", {"source": place.name, "job": name, "recipes": found})
+        output.write_document("sql", {"source": place.name, "job": name, "recipes": recipes})
         return
-    for line in _recipe_lines(place, name, found):
+    for line in _recipe_lines(place, name, recipes):
         click.echo(shown(line))
 
 
-def _recipe_lines(source: Source, job: str, found: Sequence[Recipe]) -> Iterator[str]:
+def _recipe_lines(source: Source, job: str, recipes: Sequence[Recipe]) -> Iterator[str]:
     yield f"-- Job {job} of source {source.name}, profile {source.profile.name}. Paste one of these transactions."
-    for number, recipe in enumerate(found, start=1):
+    for number, recipe in enumerate(recipes, start=1):
         same = f" ({', '.join(recipe.same)} does the same)" if recipe.same else ""
         yield ""
         yield f"-- {number}. {recipe.action}{same}"

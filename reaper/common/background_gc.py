@@ -1,4 +1,4 @@
-"""Garbage collection in a thread of its own, instead of in whichever thread allocates an object.
+"""Garbage collection in a thread of its own, instead of in the threads that allocate objects.
 
 Delete this module, and its uses, when Python 3.12 is the minimum.
 

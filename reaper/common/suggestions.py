@@ -9,8 +9,8 @@ from difflib import get_close_matches
 def nearest(wrong: str, valid: Iterable[str]) -> str | None:
     """The valid name that is most similar to `wrong`, ignoring case; None when no name is similar."""
     by_fold = {name.casefold(): name for name in valid}
-    found = get_close_matches(wrong.casefold(), by_fold, n=1, cutoff=0.6)
-    return by_fold[found[0]] if found else None
+    matches = get_close_matches(wrong.casefold(), by_fold, n=1, cutoff=0.6)
+    return by_fold[matches[0]] if matches else None
 
 
 def did_you_mean(wrong: str, valid: Iterable[str]) -> str:

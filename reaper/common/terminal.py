@@ -41,7 +41,7 @@ def _is_journal() -> bool:
     if not (stream := os.environ.get("JOURNAL_STREAM")):
         return False
     try:
-        found = os.fstat(_STDERR)
+        stderr = os.fstat(_STDERR)
     except OSError:  # closed
         return False
-    return stream == f"{found.st_dev}:{found.st_ino}"
+    return stream == f"{stderr.st_dev}:{stderr.st_ino}"

@@ -120,7 +120,7 @@ def connection_identity(url: str) -> tuple[str, str, str, str, tuple[tuple[str, 
 
 
 def database_location(url: str) -> tuple[object, ...]:
-    """Equal for two normalised URLs that lead to the same database, as whichever user and with whichever options."""
+    """Equal for two normalised URLs that lead to the same database, whatever the user and the options."""
     user, host, port, database, parameters = connection_identity(url)
     location = tuple(pair for pair in parameters if pair[0] in _LOCATION_PARAMETERS)
     # PostgreSQL's client takes the user's name for the database where none is given.

@@ -77,7 +77,7 @@ class CachedConnection:
             surplus[0].close()
 
     def close(self) -> None:
-        """Close the idle connection. One that is in use is kept again after its use."""
+        """Close the idle connection. A connection in use is kept again after its use."""
         idle = self._take()
         if idle is not None:
             idle[0].close()

@@ -1,4 +1,4 @@
-"""Which server answers: what tells a restored, copied or replaced database from the one of before."""
+"""Which server answers: what distinguishes a restored, copied or replaced database from the one before."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ServerIdentity:
 
 
 def read_server_identity(connection: Connection) -> ServerIdentity | None:
-    """Ask the server who it is, inside a transaction; None where that cannot be told. Raises DBAPIError.
+    """Ask the server who it is, inside a transaction; None where that cannot be determined. Raises DBAPIError.
 
     MariaDB has nothing that would tell: `server_uid` is that of a machine and a port, `server_id` is a setting, and its
     log positions are those of each copy.

@@ -46,7 +46,7 @@ def facts_from_database(connection: Connection, profile: Profile, role: str) -> 
     Raises:
         Unsuitable: the profile cannot be used on this server.
         DatabaseUnavailable: the database does not answer.
-        SpellingUnclear: names or values differ only by case, and which are meant cannot be told.
+        SpellingUnclear: names or values differ only by case, and which are meant is unclear.
     """
     with open_catalog(connection, profile, QUERY_SECONDS) as catalog:
         profile, unspelled = _spelled(connection, catalog, profile)

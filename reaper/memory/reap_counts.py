@@ -68,14 +68,14 @@ class ReapCountStore:
         counts = select(_COUNT.c.source, _COUNT.c.kind, _COUNT.c.reason, _COUNT.c.jobs).where(mine)
 
         def take(connection: Connection) -> list[ReapCount]:
-            found = [ReapCount(*row) for row in connection.execute(counts)]
+            taken = [ReapCount(*row) for row in connection.execute(counts)]
             connection.execute(delete(_COUNT).where(mine))
-            return found
+            return taken
 
         try:
             # A look first: most of the time there is nothing, and a write waits for the disk.
-            found = self._file.read(lambda connection: connection.execute(counts.limit(1)).first(), default=None)
-            return [] if found is None else self._file.write(take)
+            first = self._file.read(lambda connection: connection.execute(counts.limit(1)).first(), default=None)
+            return [] if first is None else self._file.write(take)
         except StateUnavailable as error:
             self._file.report_once(error)
             return []

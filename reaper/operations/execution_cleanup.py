@@ -78,8 +78,8 @@ def stale_keys(source: Source, downtime: DowntimeTracker, limit: int | None = No
     with source.connect() as connection:
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True):
-            found = (job for view in source.swept_views for job in view.survey.stream(connection, context))
-            return [candidate.key for candidate in islice(found, limit)]
+            candidates = (job for view in source.swept_views for job in view.survey.stream(connection, context))
+            return [candidate.key for candidate in islice(candidates, limit)]
 
 
 def _why_and_how_to_release(census: JobCounts, breaker: Breaker) -> str:

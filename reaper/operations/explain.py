@@ -67,8 +67,8 @@ def _locate(source: Source, connection: Connection, name: str, parsed: Key, at_m
     """The view of the source that has the job, and the key as the database spells it."""
     try:
         with source.transaction(connection, read_only=True, at_most=at_most):
-            found = ((view, view.lookup.find(connection, parsed)) for view in source.views)
-            view, key = next(((view, key) for view, key in found if key is not None), (source, None))
+            keys = ((view, view.lookup.find(connection, parsed)) for view in source.views)
+            view, key = next(((view, key) for view, key in keys if key is not None), (source, None))
     except DBAPIError as error:
         if classify(error) is not ErrorKind.ROW:
             raise

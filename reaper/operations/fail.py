@@ -86,8 +86,10 @@ def fail(
         reaped, locked = list[ReapedJob](), False
         with source.transaction(connection):
             # The claim is read before the start is compared: a run that begins between the two is not claimed.
-            found = ((view, claim, claim.current(connection, [key])) for view, claim in claims)
-            for view, claim, running in (each for each in found if each[2]):
+            current = ((view, claim, claim.current(connection, [key])) for view, claim in claims)
+            for view, claim, running in current:
+                if not running:
+                    continue
                 _require_same_start(view, connection, context, key, expected)
                 claimed = claim.run(connection, running)
                 reaped, locked = [*claimed.reaped], bool(claimed.locked)

@@ -6,7 +6,7 @@
 | breaker | cleanup, clear | `release`: so many jobs of a source, or fewer |
 | silence across a restart of the database | cleanup, clear | `trust_silence` |
 
-The question is a command's own guard: see `reaper.cli.confirmation`.
+The question is the guard of commands alone: `reaper.cli.clear`, `reaper.cli.cleanup` and `reaper.cli.reset` ask it.
 """
 
 from __future__ import annotations

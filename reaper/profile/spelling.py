@@ -2,7 +2,7 @@
 
 An exact match always wins. What differs by more than case is left as it is, for `reaper check` to report. Values are
 decided by the labels of an enum and by CHECK constraints that list values; those of free text by a sample of the values
-that the column has, because nothing else tells them.
+that the column has, because nothing else shows them.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ def _by_column(values: Mapping[tuple[str, str, str], str]) -> Mapping[TableColum
 
 class SampledColumn(NamedTuple):
     """A column whose values are to be sampled, by its real names: the values in the rows that are newest by the columns
-    `newest_by`, which have an index, or in any rows; and, where the column is `indexed`, those of `wanted` that exist.
+    `newest_by`, which have an index, or in any rows; and, where the column is `indexed`, those of `texts` that exist.
     """
 
     table: str
     column: str
     newest_by: Sequence[str]
     indexed: bool
-    wanted: Sequence[str]
+    texts: Sequence[str]
 
 
 Sampler = Callable[[SampledColumn], Collection[str]]
@@ -184,15 +184,16 @@ class _Match:
         elif real.is_text and real.readable:
             # Texts that are only written tell nothing about their column, except in a log: its entries have a state.
             if uses.compared:
-                self._match_by_sample(subject, uses, self._found(table, real, uses), tolerant=real.ignores_case)
+                values = self._sampled_values(table, real, uses)
+                self._match_by_sample(subject, uses, values, tolerant=real.ignores_case)
             elif self._profile.jobs.log and table == self._profile.jobs.table:
-                found = self._found(table, real, uses)
-                style = _common_style(found)
+                values = self._sampled_values(table, real, uses)
+                style = _common_style(values)
                 for text in uses.written if style else ():
-                    if text not in found:
+                    if text not in values:
                         self._correct(subject, text, style(text) if style else text)
 
-    def _found(self, table: str, real: RealColumn, uses: _Uses) -> Collection[str]:
+    def _sampled_values(self, table: str, real: RealColumn, uses: _Uses) -> Collection[str]:
         key = self._profile.jobs.key if table == self._profile.jobs.table else ()
         columns = [column for name in key if (column := self._column(table, name))]
         can_order = len(columns) == len(key) > 0 and columns[0].leads_index and all(c.readable for c in columns)
@@ -206,18 +207,18 @@ class _Match:
             )
         )
 
-    def _match_by_sample(self, subject: TableColumn, uses: _Uses, found: Collection[str], *, tolerant: bool) -> None:
+    def _match_by_sample(self, subject: TableColumn, uses: _Uses, values: Collection[str], *, tolerant: bool) -> None:
         """The values by which a job claims to be running decide; without one of them, the other values do."""
         for texts in (uses.running or uses.compared, uses.all):
-            if any(text in found for text in texts):
+            if any(text in values for text in texts):
                 return
-            if seen := _in_other_case(texts, found):
+            if in_other_case := _in_other_case(texts, values):
                 break
-        style = _common_style(seen or found)
-        if not seen and style is None:
+        style = _common_style(in_other_case or values)
+        if not in_other_case and style is None:
             return
         for text in uses.all:
-            self._match_value(subject, uses, text, found, style, tolerant=tolerant)
+            self._match_value(subject, uses, text, values, style, tolerant=tolerant)
 
     def _match_value(
         self,
@@ -229,7 +230,7 @@ class _Match:
         *,
         tolerant: bool,
     ) -> None:
-        """With `tolerant`, a text whose case cannot be told stays as it is."""
+        """With `tolerant`, a text whose case cannot be determined stays as it is."""
         if text in existing:
             return
         others = _in_other_case([text], existing)
@@ -245,7 +246,7 @@ class _Match:
             self._correct(subject, text, style(text))
         elif not tolerant:
             self._problems.append(
-                f"{place}: the case of {text!r} cannot be told from the values that the column has "
+                f"{place}: the case of {text!r} cannot be determined from the values that the column has "
                 f"({_listed(sorted(existing))}): set it in the profile"
             )
 
@@ -312,10 +313,10 @@ def _in_every_case(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(spelled for text in texts for spelled in (text, *(style(text) for style in _STYLES))))
 
 
-def _in_other_case(texts: Iterable[str], found: Iterable[str]) -> list[str]:
-    """What of `found` differs from one of the texts only by case."""
+def _in_other_case(texts: Iterable[str], values: Iterable[str]) -> list[str]:
+    """The values that differ from one of the texts only by case."""
     folded = {text.casefold() for text in texts}
-    return [value for value in found if value.casefold() in folded]
+    return [value for value in values if value.casefold() in folded]
 
 
 def _common_style(texts: Iterable[str]) -> _Style | None:

@@ -26,7 +26,7 @@ class PurgeSubscriber(Protocol):
 
 
 class ScheduledPurge:
-    """Purges one source when asked, and tells its subscribers. It has a lease of its own: sweeps go on beside it."""
+    """Purges one source when asked, and notifies its subscribers. It has a lease of its own: sweeps go on beside it."""
 
     def __init__(
         self,

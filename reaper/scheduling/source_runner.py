@@ -41,7 +41,7 @@ class RetrySchedule:
 
 
 class SourceRunner:
-    """Sweeps one source when asked, and tells its subscribers. Thread-safe; the sweeps never overlap."""
+    """Sweeps one source when asked, and notifies its subscribers. Thread-safe; the sweeps never overlap."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Decides how a database spells what a profile names: once, at the first contact, for all sources that share it.
 
-What is written later changes nothing, whoever writes it: a new decision takes a start or a reload. Only while the
+Rows that are written later change nothing: a start or a reload decides again. Only while the
 database has no table of jobs is it asked again at the next contact.
 """
 
@@ -60,7 +60,7 @@ def read_spelling(dialect: Dialect, execute: Execute, profile: Profile, *, may_i
 
 
 def _sample(execute: Execute, sampled: SampledColumn) -> Collection[str]:
-    """Values of a column of free text: those in its newest rows, and of `wanted` those that an index finds."""
+    """Values of a column of free text: those in its newest rows, and of `texts` those that an index finds."""
     table = table_of(sampled.table, (sampled.column, *sampled.newest_by))
     column = table.c[sampled.column]
     newest = select(column).order_by(*(table.c[name].desc() for name in sampled.newest_by)).limit(SAMPLE_ROWS)
@@ -68,6 +68,6 @@ def _sample(execute: Execute, sampled: SampledColumn) -> Collection[str]:
     queries = [select(sql.text_of(rows.c[sampled.column]).label("value")).distinct()]
     if sampled.indexed:
         # The value itself, not the one that was asked for: where case does not matter, the two may differ.
-        found = (select(sql.text_of(column)).where(column == sql.untyped(value)).limit(1) for value in sampled.wanted)
-        queries += [select(value.scalar_subquery().label("value")) for value in found]
+        equal = (select(sql.text_of(column)).where(column == sql.untyped(text)).limit(1) for text in sampled.texts)
+        queries += [select(value.scalar_subquery().label("value")) for value in equal]
     return [row.value for row in execute(union(*queries)) if row.value is not None]

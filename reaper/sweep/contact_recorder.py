@@ -58,7 +58,7 @@ def record_contact(contacts: ContactStore, source: Source, downtime: DowntimeTra
     except (DatabaseUnavailable, DBAPIError):
         return
     if clock.server_started != history.last.server_started:
-        # Another server, or a restart, since the sweep: the next contact tells.
+        # Another server, or a restart, since the sweep: the next contact finds out which.
         return
     contacts.record(
         DatabaseContact(
@@ -87,7 +87,7 @@ def _difference(remembered: DatabaseContact | None, clock: ServerClock, server: 
     if remembered is None:
         return "no earlier contact with it is remembered"
     if server is None:
-        return "it has nothing, or the role may read nothing, that tells it from a copy"
+        return "it has nothing, or the role may read nothing, that distinguishes it from a copy"
     if remembered.wal_position is None or remembered.server_started is None:
         return "which server was reached last is not remembered"
     if (remembered.system_identifier, remembered.database_oid) != (server.system_identifier, server.database_oid):

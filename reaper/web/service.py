@@ -1,4 +1,4 @@
-"""What a running daemon tells and does over HTTP, for the API and the page alike.
+"""What a running daemon shows and does over HTTP, for the API and the page alike.
 
 Jobs are judged with the daemon's record of outages, which a command beside it does not have. Each source is read over
 connections of its own, and with a copy of that record, so that no reader delays a sweep.

@@ -111,7 +111,7 @@ class StuckJobsReader:
 
     def _orphans(self, unknown: dict[str, str]) -> Sequence[Orphan]:
         """The orphans of every broker. Why those of a source are not known is added to `unknown`."""
-        found = dict[str, Orphan]()
+        by_task = dict[str, Orphan]()
         for names in self._brokers():
             registered = self._registry[names[0]]
             liveness = registered.runner.liveness
@@ -126,8 +126,8 @@ class StuckJobsReader:
                 # A task may be sent a moment before its row is committed.
                 unknown[names[0]] = "tasks without a row have been seen just now: they may get one"
             else:
-                found |= {orphan.id: orphan for orphan in orphans}
-        return list(found.values())
+                by_task |= {orphan.id: orphan for orphan in orphans}
+        return list(by_task.values())
 
     def _brokers(self) -> Iterator[Sequence[str]]:
         """The names of the sources that share a broker."""

@@ -143,14 +143,14 @@ def test_value_in_another_case_than_the_rows_is_a_warning_where_the_sample_has_m
     assert 'jobs.running.in = ["RUNNING"]' in finding.fix
 
 
-def test_case_that_cannot_be_told_is_an_error_that_names_the_key(database: str) -> None:
+def test_case_that_cannot_be_determined_is_an_error_that_names_the_key(database: str) -> None:
     findings = run_check(
         database,
         "ALTER TABLE job ALTER status DROP DEFAULT, ALTER status TYPE text",
         "INSERT INTO job (operation, queue_name, status) VALUES ('x', 'q', 'rUNNING')",
     )
     said = [finding.message for finding in findings if finding.level is Level.ERROR]
-    unknown = "cannot be told from the values that the column has ('rUNNING'): set it in the profile"
+    unknown = "cannot be determined from the values that the column has ('rUNNING'): set it in the profile"
     assert f"job.status: actions.fail.set.status: the case of 'failed' {unknown}" in said
 
 

@@ -101,7 +101,7 @@ def test_system_user_is_made_by_a_start_and_by_nothing_else(folder: Path, monkey
     monkeypatch.setattr("reaper.dev.postgres.binaries.subprocess.run", run)
     with pytest.raises(PrivatePostgreSQLError, match="cannot make the user reaper-test-nobody: not here"):
         server.start()
-    assert ran == [[*binaries._ADD_USER, "reaper-test-nobody"]]
+    assert ran == [[*binaries.ADD_USER, "reaper-test-nobody"]]
     assert not server.directory.exists()
 
 

@@ -203,7 +203,7 @@ def test_parts_that_a_sweep_went_on_without_are_counted() -> None:
     assert failed() == [2, 1, 1]
 
 
-def test_only_who_has_swept_has_success(protea: Protea) -> None:
+def test_replica_that_has_not_swept_has_no_last_success(protea: Protea) -> None:
     metrics = made("main")
     for outcome in Outcome:
         if outcome is not Outcome.DONE:

@@ -200,10 +200,10 @@ def test_written_value_that_exists_is_taken_as_it_is() -> None:
     }
 
 
-def test_case_that_cannot_be_told_is_an_error_that_names_key_and_values() -> None:
+def test_case_that_cannot_be_determined_is_an_error_that_names_key_and_values() -> None:
     with pytest.raises(SpellingUnclear) as raised:
         spell(table(), values=["rUNNING"])
-    unknown = "cannot be told from the values that the column has ('rUNNING'): set it in the profile"
+    unknown = "cannot be determined from the values that the column has ('rUNNING'): set it in the profile"
     assert f"task.state: actions.fail.set.state: the case of 'failed' {unknown}" in raised.value.problems
 
 

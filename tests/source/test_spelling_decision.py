@@ -96,7 +96,7 @@ def test_value_that_a_stranger_writes_later_changes_nothing(tasks: Tasks) -> Non
     tasks.add("running", "RUNNING")
     assert tasks.sweep(source).reaped == 1
     assert tasks.states() == ["FAILED", "DONE", "running", "FAILED"]
-    # A new source, as a start or a reload makes it, decides anew: now the exact value is there.
+    # A new source, as a start or a reload makes it, decides again: now the exact value is there.
     assert tasks.sweep(tasks.source()).reaped == 1
     assert tasks.states() == ["FAILED", "DONE", "failed", "FAILED"]
 
@@ -141,8 +141,8 @@ def test_unclear_case_fails_the_sweep_until_the_profile_says_it(tasks: Tasks) ->
     report = tasks.sweep(source)
     assert report.outcome is Outcome.FAILED and not report.database_away
     assert report.error == (
-        "tasks.state: actions.fail.set.state: the case of 'failed' cannot be told from the values that the column has "
-        "('rUNNING'): set it in the profile"
+        "tasks.state: actions.fail.set.state: the case of 'failed' cannot be determined from the values that the "
+        "column has ('rUNNING'): set it in the profile"
     )
     assert tasks.states() == ["rUNNING"]
     jobs = {**JOBS, "running": {"column": "state", "in": ["rUNNING"]}}

@@ -1,4 +1,4 @@
-"""A forked program cannot be told from an executed one, by what it sees and by how it ends."""
+"""A forked program cannot be distinguished from an executed one, by what it sees and by how it ends."""
 
 from __future__ import annotations
 

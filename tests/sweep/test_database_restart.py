@@ -180,7 +180,7 @@ def test_role_that_may_not_read_the_identity_waits_the_whole_window(server: Priv
         connection.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
         with role(Protea(url, connection), "SELECT, UPDATE ON job, job_event") as guest:
             sweep_once(guest, tmp_path)
-            assert why(sweep_once(guest, tmp_path)).endswith("that tells it from a copy")
+            assert why(sweep_once(guest, tmp_path)).endswith("that distinguishes it from a copy")
 
 
 def test_state_file_that_cannot_be_read_costs_the_whole_window(server: PrivatePostgreSQL, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_restart_of_mariadb_costs_the_whole_window(tmp_path: Path) -> None:
             )
         report = sweep_once(url, tmp_path)
         assert report.census is not None and report.census.spared == 1
-        assert why(report).endswith("that tells it from a copy")
+        assert why(report).endswith("that distinguishes it from a copy")
 
 
 def test_daemon_logs_until_when_it_ends_nothing_and_what_a_restart_cost(

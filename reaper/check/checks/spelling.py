@@ -15,7 +15,7 @@ from reaper.source.spelling_decision import read_spelling
 def check_spelling(
     dialect: Dialect, catalog: Catalog, profile: Profile
 ) -> tuple[Profile, Collection[str], list[Finding]]:
-    """The profile as this database spells it, and what differs; the profile as it is where that cannot be told.
+    """The profile as this database spells it, and what differs; the profile as it is where that is unclear.
 
     The profile has every optional insert that the tables allow. Between the two: the tables of those inserts that the
     reaper leaves out, because the role may not make them.

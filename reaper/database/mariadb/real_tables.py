@@ -44,8 +44,8 @@ def real_tables(execute: Execute, names: Iterable[str]) -> list[RealTable]:
 
 def _found(execute: Execute, names: Sequence[tuple[str, str, str]]) -> Iterator[RealTable]:
     [[own_schema]] = execute(_OWN_SCHEMA)
-    wanted = {schema.casefold() for schema, _, _ in names if schema}
-    others = [row[0] for row in execute(_SCHEMAS) if row[0].casefold() in wanted] if wanted else []
+    named_schemas = {schema.casefold() for schema, _, _ in names if schema}
+    others = [row[0] for row in execute(_SCHEMAS) if row[0].casefold() in named_schemas] if named_schemas else []
     tables = {bare.casefold() for _, _, bare in names}
     for schema in dict.fromkeys((own_schema, *others)):
         for (name,) in execute(_NAMES.bindparams(schema=schema)):

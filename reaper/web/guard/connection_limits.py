@@ -38,7 +38,7 @@ class OpenConnections:
     def __init__(self, limit: int) -> None:
         self.limit, self.closing = limit, False
         self.open: set[ClientConnection] = set()
-        # Those without a request under work, the one that has been so for longest first.
+        # Those without a request under work, the one that has waited longest first.
         self.idle: dict[ClientConnection, None] = {}
         # Shared: what is read into it is passed on before anything else is read.
         self.buffer = bytearray(_READ_BYTES)
@@ -54,7 +54,7 @@ class OpenConnections:
                     await asyncio.sleep(_FULL_SECONDS)
         for connection in tuple(self.open):
             connection.abort()
-        await asyncio.sleep(0)  # asyncio tells a connection that it is lost in the next turn of its loop
+        await asyncio.sleep(0)  # asyncio calls `connection_lost` in the next turn of its loop
 
     async def make_room(self) -> None:
         """Wait until one more may be opened. An idle connection is closed for it; without any, one has to end."""
@@ -126,7 +126,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._cut_in(None)
         self._http.resume_writing()
 
-    # --- what the middleware tells ---------------------------------------------------------------------------
+    # --- what the middleware calls ---------------------------------------------------------------------------
 
     def request_began(self, *, has_body: bool) -> None:
         self.working, self.body_unread = True, has_body

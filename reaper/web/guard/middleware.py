@@ -19,7 +19,7 @@ from reaper.web.guard.headers import secured
 
 BODY_SECONDS = 10.0
 """From the moment when the application asks for a body until all of it has come."""
-DEFECT = "this is a defect in the reaper, not in the request; its log tells more"
+DEFECT = "this is a defect in the reaper, not in the request; the log of the daemon has the details"
 
 _PROBES = frozenset({"/live", "/ready", "/metrics", "/api/health", "/health/scheduler"})
 """Asked by machines, which must not wait because people ask for something else."""

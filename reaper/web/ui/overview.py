@@ -259,10 +259,10 @@ def _notes(service: AdminService, chosen: JobFilter) -> list[str]:
 
 
 def _start_lost(listed: JobList, states: Mapping[str, SourceView], service: AdminService) -> StartLostPanel:
-    found = {name: report.start_lost for name, report in listed.reports.items() if report and report.start_lost}
-    jobs = [ListedJob(name, job, None) for name, lost in found.items() for job in lost.jobs]
+    by_source = {name: report.start_lost for name, report in listed.reports.items() if report and report.start_lost}
+    jobs = [ListedJob(name, job, None) for name, lost in by_source.items() for job in lost.jobs]
     jobs.sort(key=oldest_first)
-    counts = reduce(add_counts, (lost.census for lost in found.values()), JobCounts(0, 0, 0, None))
+    counts = reduce(add_counts, (lost.census for lost in by_source.values()), JobCounts(0, 0, 0, None))
     return StartLostPanel(
         jobs=[job_row(job, states[job.source], service) for job in jobs[:PAGE_LENGTH]],
         counts=messages.describe_counts(counts),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
@@ -47,12 +48,13 @@ class RecordingEnvironment:
         self.expressions: dict[str, nodes.Expr] = {}
         self.printed: dict[str, list[object]] = {}
         self.environment: Environment = routes.template_environment.__wrapped__()
-        parse = self.environment._parse
+        compile_template = self.environment.compile
 
-        def watched(source: str, name: str | None, filename: str | None) -> nodes.Template:
-            return self._watched(parse(source, name, filename), name or "")
+        def watched(source: str, name: str | None = None, filename: str | None = None) -> CodeType:
+            tree = self._watched(self.environment.parse(source, name, filename), name or "")
+            return compile_template(tree, name, filename)
 
-        self.environment._parse = watched  # type: ignore[method-assign]
+        self.environment.compile = watched  # type: ignore[assignment, method-assign]
 
         @pass_context
         def noted(_: object, value: object, place: str) -> object:
