@@ -4,7 +4,8 @@
   short limit while it connects and afterwards that of its statements; there is no public way to change it.
 - PyMySQL `_secure`: the driver leaves a Unix socket open when connecting fails, so the reaper connects it. The driver
   sends passwords in clear text only over a connection that it knows to be secure, and knows that only of its own.
-- SQLAlchemy `_from_objects`: what a piece of SQL selects from; elements of one's own have no public way to say it.
+- SQLAlchemy `_from_objects` and `_traverse_internals`: what a piece of SQL selects from, and what it consists of;
+  elements of one's own have no public way to say it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from pymysql.connections import Connection
-from sqlalchemy import ColumnElement
+from sqlalchemy import Label
 
 import reaper
 
@@ -46,8 +47,9 @@ def test_pymysql_has_the_private_name_that_the_connection_sets(name: str) -> Non
     assert getattr(connection, name) == (False if name == "_secure" else 3)
 
 
-def test_sqlalchemy_has_the_private_name_that_elements_define() -> None:
-    assert hasattr(ColumnElement, "_from_objects")
+@pytest.mark.parametrize("name", ["_from_objects", "_traverse_internals"])
+def test_sqlalchemy_has_the_private_name_that_elements_define(name: str) -> None:
+    assert hasattr(Label, name)
 
 
 def test_private_names_of_other_libraries_are_few_and_known() -> None:
