@@ -246,7 +246,7 @@ def test_dependencies_are_declared_once() -> None:
 
 
 SAMPLE = (
-    "sweep/test_sweep", "staleness/test_rule_property", "staleness/test_downtime", "database/test_mariadb",
+    "sweep/test_sweep", "staleness/test_rule_property", "staleness/test_downtime", "database/test_mariadb_rule",
     "daemon/test_daemon",
 )  # fmt: skip
 """The part of the suite that --thorough runs on every version of Python."""
