@@ -27,7 +27,7 @@ class Spelling:
     """How one database spells what one profile names: the differences, and the optional inserts that are left out.
 
     `left_out` are the tables of these inserts, each with the reason, or None where there is no such table. `decided`:
-    the table of jobs exists, so that this is final.
+    the table of jobs exists, and its column of states is not an empty one of free text, so that this is final.
     """
 
     corrections: Corrections = field(default_factory=Corrections)
@@ -128,6 +128,7 @@ class _Match:
         self._tables: dict[str, RealTable] = {}
         self._corrections = Corrections()
         self._problems: list[str] = []
+        self._nothing_found = False
 
     def spelling(self) -> Spelling:
         for name, columns in sorted(self._profile.columns().items()):
@@ -139,7 +140,8 @@ class _Match:
                 self._match_values(table, real, column, uses)
         if self._problems:
             raise SpellingUnclear(*self._problems)
-        return Spelling(self._corrections, dict(self._left_out()), self._profile.jobs.table in self._tables)
+        decided = self._profile.jobs.table in self._tables and not self._nothing_found
+        return Spelling(self._corrections, dict(self._left_out()), decided)
 
     # --- names -----------------------------------------------------------------------------------------------
 
@@ -216,6 +218,7 @@ class _Match:
                 break
         style = _common_style(in_other_case or values)
         if not in_other_case and style is None:
+            self._nothing_found |= bool(uses.running) and not values
             return
         for text in uses.all:
             self._match_value(subject, uses, text, values, style, tolerant=tolerant)

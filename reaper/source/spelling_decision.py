@@ -1,7 +1,7 @@
 """Decides how a database spells what a profile names: once, at the first contact, for all sources that share it.
 
 Rows that are written later change nothing: a start or a reload decides again. Only while the
-database has no table of jobs is it asked again at the next contact.
+database has no table of jobs, or none of their states as free text, is it asked again at the next contact.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class SpellingDecision:
         """What was decided; None before that."""
 
     def make(self, read: Callable[[], Spelling]) -> Spelling:
-        """The spelling that was decided, else what `read` returns; that is kept unless there was no table of jobs."""
+        """The spelling that was decided, else what `read` returns; that is kept when it is final."""
         with self._lock:
             if self.current is not None:
                 return self.current

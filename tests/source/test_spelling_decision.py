@@ -166,6 +166,18 @@ def test_decision_waits_for_the_table_of_jobs(tasks: Tasks) -> None:
     assert (report.error, report.reaped, tasks.states()) == (None, 1, ["FAILED"])
 
 
+def test_decision_waits_for_the_first_state(tasks: Tasks) -> None:
+    """A reaper that was installed before the first job ran would else never see one."""
+    tasks.create()
+    source = tasks.source()
+    assert (tasks.sweep(source).outcome, source.decision.current) == (Outcome.DONE, None)
+    tasks.add("RUNNING", "DONE")
+    assert tasks.sweep(source).reaped == 1 and source.decision.current is not None
+    tasks.add("running")
+    assert tasks.sweep(source).reaped == 0
+    assert tasks.states() == ["FAILED", "DONE", "running"]
+
+
 def test_decision_waits_for_a_database_that_is_away(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks.create()
     tasks.add("RUNNING")
