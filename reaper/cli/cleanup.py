@@ -51,7 +51,7 @@ def _refuse_days_to_keep(_: click.Context, __: click.Parameter, value: str | Non
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--days-to-keep", hidden=True, expose_value=False, callback=_refuse_days_to_keep)
 @guard_options
-@click.option("--force", is_flag=True, help="The same as --yes --trust-silence, and --release without a limit.")
+@click.option("--force", is_flag=True, help="The same as --yes.")
 @json_option
 @click.pass_context
 def command(
@@ -84,11 +84,9 @@ def command(
     threshold = Threshold(older_than_minutes * 60.0, "--older-than-minutes")
     selected = with_start_lost(with_thresholds(single_source(settings, source), threshold, threshold))
     opened = create_one_off_source(settings, selected)
-    passes = GuardPasses(while_halted, release or 0, trust_silence or force)
-    run = CleanupRun(
-        settings, opened, older_than_minutes, passes, halt_guard(settings, while_halted=while_halted), force
-    )
-    if not dry_run and not yes and not force and _is_asking(as_json=as_json) and not run.halt.holds():
+    passes = GuardPasses(while_halted, release or 0, trust_silence)
+    run = CleanupRun(settings, opened, older_than_minutes, passes, halt_guard(settings, while_halted=while_halted))
+    if not (dry_run or yes or force) and _is_asking(as_json=as_json) and not run.halt.holds():
         report, result = run.clean(dry_run=True)
         if report.error is None and not result.ids:
             # What has become stuck since then was in no question.
@@ -116,17 +114,16 @@ def _confirmed(result: CleanupResult, *, as_json: bool) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CleanupRun:
-    """The source to clean up, and what passes the guards. `force`: the breaker does not hold it at all."""
+    """The source to clean up, and what passes the guards."""
 
     settings: Settings
     source: Source
     minutes: int
     passes: GuardPasses
     halt: HaltGuard
-    force: bool
 
     def clean(self, *, dry_run: bool) -> tuple[SweepReport, CleanupResult]:
-        options = replace(self.passes.sweep_options(self.settings, self.halt, dry_run=dry_run), force=self.force)
+        options = self.passes.sweep_options(self.settings, self.halt, dry_run=dry_run)
         downtime = self.passes.downtime_tracker(self.settings)
         with InterruptHandler(changes=not dry_run) as interrupt, CommandLog(self.settings) as command_log:
             report, listener = sweep_one(self.source, downtime, options, interrupt, command_log, max_listed=sys.maxsize)

@@ -147,13 +147,13 @@ def test_json_has_the_documented_members_with_ids_as_numbers(reaper: Reaper, noe
 def test_ids_are_all_listed_however_many_they_are(reaper: Reaper, noetl: NoetlWorld) -> None:
     ids = sorted(int(noetl.job(age=6 * MINUTE, sign=None)) for _ in range(130))
     assert reaper.json("cleanup", "--dry-run")["execution_ids"] == ids
-    assert reaper.json("cleanup", "--force")["execution_ids"] == ids
+    assert reaper.json("cleanup", "--yes", "--release", "130")["execution_ids"] == ids
 
 
 # --- what is spared, and is said ----------------------------------------------------------------------------------
 
 
-def test_silence_from_before_the_database_s_start_does_not_count_without_force(
+def test_silence_from_before_the_database_s_start_counts_only_when_it_is_trusted(
     reaper: Reaper, noetl: NoetlWorld
 ) -> None:
     # Longer than the tests' own server has been up.
@@ -165,17 +165,19 @@ def test_silence_from_before_the_database_s_start_does_not_count_without_force(
     assert "3 job(s) have been silent for longer than their stall window and were spared" in careful.stdout
     [note] = reaper.json("cleanup", *old, REAPER_RESTART_GRACE="60s")["notes"]
     assert "the database server was started lately" in note
-    assert reaper.json("cleanup", *old, "--force", REAPER_RESTART_GRACE="60s")["execution_ids"] == ids
+    assert reaper.json("cleanup", *old, "--force", REAPER_RESTART_GRACE="60s")["execution_ids"] == []
+    assert reaper.json("cleanup", *old, "--trust-silence", REAPER_RESTART_GRACE="60s")["execution_ids"] == ids
 
 
-def test_breaker_holds_cleanup_without_force(reaper: Reaper, noetl: NoetlWorld) -> None:
+def test_breaker_holds_cleanup_until_it_is_released_for_as_many(reaper: Reaper, noetl: NoetlWorld) -> None:
     jobs = [noetl.job(age=6 * MINUTE, sign=None) for _ in range(51)]
     held = reaper("cleanup")
     assert held.exit_code == exit_codes.FAILED
     assert "Held by the breaker: 51 of 51 running jobs fell silent" in held.stdout
     assert "Cancelled 0 stuck executions older than 5 minutes" in held.stdout
+    assert reaper.json("cleanup", "--force", "--release", "50", code=exit_codes.FAILED)["cancelled_count"] == 0
     assert {noetl.state(job) for job in jobs} == {State.RUNNING}
-    assert reaper.json("cleanup", "--force")["cancelled_count"] == 51
+    assert reaper.json("cleanup", "--release", "51")["cancelled_count"] == 51
 
 
 def test_source_must_be_named_when_there_are_several(reaper: Reaper, noetl: NoetlWorld) -> None:
@@ -276,7 +278,7 @@ def test_breaker_holds_cleanup_of_executions_that_lost_their_start(reaper: Reape
     for n in range(51):
         noetl.start_lost_job(age=(20 + n) * MINUTE, sign=None)
     assert "Held by the breaker: 51 of 51" in reaper("cleanup").stdout
-    assert reaper.json("cleanup", "--force")["cancelled_count"] == 51
+    assert reaper.json("cleanup", "--release", "51")["cancelled_count"] == 51
 
 
 def test_explain_says_what_is_known_of_them_and_which_entry_ended_an_execution(
