@@ -45,7 +45,7 @@ def run(reaper: Reaper, command: str, monkeypatch: pytest.MonkeyPatch, **given: 
             patch.setenv(name, value)
         if command == "task clear":
             return json.dumps(celery_tasks.clear_stuck_scheduler_jobs(max_age_hours=4))
-        return json.dumps(celery_tasks.reset_scheduler_state(force=True))
+        return json.dumps(celery_tasks.reset_scheduler_state(force=True, all_sources=True))
 
 
 def watch_batches(protea: Protea, event: str) -> None:
