@@ -32,11 +32,11 @@ MAX_LENGTH = 200
 
 
 def read_deleted_rows(
-    statements: SourceStatements, connection: Connection, actions: Sequence[Action], keys: Sequence[Key]
+    statements: SourceStatements, connection: Connection, action: Action, keys: Sequence[Key]
 ) -> dict[Key, list[DeletedRows]]:
-    """By job, for jobs that the caller has locked; empty where no action deletes anything to be kept."""
+    """By job, for jobs that the caller has locked; empty where the action deletes nothing to be kept."""
     kept, width = defaultdict[Key, list[DeletedRows]](list), len(statements.profile.jobs.key)
-    for table, columns, query, arguments in deleted_row_queries(statements.profile, actions):
+    for table, columns, query, arguments in deleted_row_queries(statements.profile, [action]):
         totals, rows = dict[Key, int](), defaultdict[Key, list[dict[str, str | None]]](list)
         for row in statements.execute(connection, key_parameters(keys), query, *arguments):
             key = tuple(row[:width])
@@ -101,11 +101,6 @@ def _first_rows(rule: Rule, rows: FromClause, row: FromClause, columns: Sequence
         .subquery(reserved_alias("numbered"))
     )
     return select(numbered).where(numbered.c.number <= MAX_ROWS)
-
-
-def keeps_deleted_rows(action: Action) -> bool:
-    """Whether the action deletes rows of which the profile keeps something."""
-    return bool(action.keep) or any(isinstance(step, Delete) and step.keep for step in action.also)
 
 
 def _cut(value: str | None) -> str | None:

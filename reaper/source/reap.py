@@ -33,7 +33,7 @@ from sqlalchemy import Connection, Select, and_, select
 
 from reaper.model import Key, ReapedJob
 from reaper.profile import Related
-from reaper.source.deleted_rows import keeps_deleted_rows, read_deleted_rows
+from reaper.source.deleted_rows import read_deleted_rows
 from reaper.source.event_log_lock import EventLogLock, lock_jobs
 from reaper.source.post_transition import MAX_FOLLOWED, PostTransition
 from reaper.source.statements import SourceStatements
@@ -143,7 +143,10 @@ class Claim:
 
     def _act(self, connection: Connection, keys: Sequence[Key]) -> list[ReapedJob]:
         transition = self._statements.get(connection.dialect, make_transition, *self._form)
-        deleted = read_deleted_rows(self._statements, connection, transition.actions, keys)
+        # Which action a job gets is known only when its rows are gone.
+        deleted = [
+            (action, read_deleted_rows(self._statements, connection, action, keys)) for action in transition.actions
+        ]
         if not (ended := transition.run(connection, keys, self._values)):
             return []
         # To read every job once more would take a twentieth of a mass reap, most of which is not remembered anyway.
@@ -162,7 +165,7 @@ class Claim:
                 evidence=job.evidence,
                 reaped_at=reaped_at,
                 state_after=states_after.get(job.key),
-                deleted=deleted.get(job.key, ()) if keeps_deleted_rows(job.action) else (),
+                deleted=next(rows.get(job.key, ()) for action, rows in deleted if action is job.action),
             )
             for job in ended
         ]

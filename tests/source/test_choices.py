@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from reaper.profile import Delete, resolve
+from reaper.source import Source, SourceOptions
 from reaper.source.deleted_rows import MAX_LENGTH, MAX_ROWS
 from tests.support.commands import Reaper
-from tests.support.protea import HOUR
+from tests.support.protea import HOUR, PATIENCE, SweepRecorder, thresholds
 from tests.support.worlds.adhese import AdheseWorld
 from tests.support.worlds.database import Database
 from tests.support.worlds.servers import database_on
@@ -104,6 +106,29 @@ def test_log_keeps_the_rows_that_were_deleted(jobs: RemoteJobs, reaper: Reaper) 
     assert (first["state"], first["duration"], first["result_code"]) == ("completed", "9", "empty")
     assert (second["state"], second["duration"], second["result_code"]) == ("running", None, None)
     assert "deleted" not in logged(reaper)[local]
+
+
+def test_each_job_keeps_only_the_rows_that_its_own_action_deleted(jobs: RemoteJobs) -> None:
+    """Both actions delete; each keeps other columns of other tables."""
+    remote, local = jobs.stale_job(), jobs.local_job()
+    profile = resolve(jobs.profile)
+    delete = profile.actions["delete"]
+    without_partials = [step.model_copy(update={"keep": ()}) for step in delete.also if isinstance(step, Delete)]
+    discard = delete.model_copy(update={"keep": ("state",), "also": tuple(without_partials)})
+    choice = profile.choices[CHOICE].model_copy(update={"otherwise": "discard"})
+    update = {"actions": {**profile.actions, "discard": discard}, "choices": {CHOICE: choice}}
+    options = SourceOptions(action=CHOICE)
+    source = Source("main", jobs.database.url, profile.model_copy(update=update), thresholds(), PATIENCE, options)
+    recorder = SweepRecorder()
+    assert jobs.sweep(source, recorder=recorder).reaped == 2
+    kept = {
+        job.key: [(rows.table, rows.total, set(rows.rows[0])) for rows in job.deleted] for job in recorder.reaped_jobs
+    }
+    of_partials = {"id", "state", "duration", "result_code", "start_time", "end_time"}
+    assert kept == {
+        (remote,): [("JOB_RESULTS", 1, set(delete.keep)), ("PARTIAL_JOB_RESULTS", 2, of_partials)],
+        (local,): [("JOB_RESULTS", 1, {"state"})],
+    }
 
 
 def test_log_keeps_the_first_rows_and_the_start_of_long_values(jobs: RemoteJobs, reaper: Reaper) -> None:
