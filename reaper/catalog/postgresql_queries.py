@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import text
 
 from reaper.database.postgresql.row_security import restrictions_query
+from reaper.database.postgresql.settings import set_for_transaction
 
 SERVER = text("""
 SELECT current_user AS role, current_database() AS database, pg_is_in_recovery() AS standby,
@@ -15,7 +16,7 @@ SELECT current_user AS role, current_database() AS database, pg_is_in_recovery()
        pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_sessions,
        ARRAY(SELECT word FROM pg_get_keywords() WHERE catcode <> 'U') AS keywords
 """)
-LIMIT = text("SELECT set_config('statement_timeout', :limit, true)")
+LIMIT = text("SELECT " + set_for_transaction({"statement_timeout": ":limit"}))
 # reset_val is what the session began with; our own transaction may have set another value.
 TIMEOUTS = text("""
 SELECT name, reset_val::bigint / 1000.0 AS seconds FROM pg_settings

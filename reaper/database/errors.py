@@ -31,6 +31,7 @@ _STATEMENT_CLASSES = {"0A", "25", "26", "34", "3F", "42", "53", "54", "55", "57"
 # What the function of a trigger may raise for one row. Too few resources and being cancelled are not among these.
 _RAISED_CLASSES = {"0A", "26", "34", "3F", "42", "55", "F0", "XX"}
 _QUERY_CANCELED = "57014"
+_LOCK_NOT_AVAILABLE, _MARIADB_LOCK_WAIT_TIMEOUT = "55P03", 1205
 _UNIQUE_VIOLATION = "23505"
 _MARIADB_ENGINE_ERROR, _NO_SPACE = 1030, re.compile(r"error 28\b")
 
@@ -45,6 +46,11 @@ def error_number(error: DBAPIError) -> int | None:
     """MariaDB's own error number, when the server or its driver gave one."""
     number = error.orig.args[0] if _is_from_mariadb(error.orig) and error.orig.args else None
     return number if isinstance(number, int) else None
+
+
+def is_lock_timeout(error: DBAPIError) -> bool:
+    """Another transaction has held a lock for as long as this one waits: on a row, or on a table."""
+    return sqlstate(error) == _LOCK_NOT_AVAILABLE or error_number(error) == _MARIADB_LOCK_WAIT_TIMEOUT
 
 
 def _is_from_mariadb(error: BaseException | None) -> TypeGuard[BaseException]:

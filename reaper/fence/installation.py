@@ -9,11 +9,11 @@ from enum import StrEnum
 from sqlalchemy.exc import DBAPIError
 
 from reaper.database.connections import read_server_clock
+from reaper.database.errors import is_lock_timeout
 from reaper.errors import ReaperError
 from reaper.fence import FenceChange, FenceState, FenceStatus, NotFenceable, fence_backend
 from reaper.fence.definition import fence_definition
 from reaper.source import Source
-from reaper.source.purge import is_lock_timeout
 
 __all__ = [
     "FenceAction",

@@ -17,14 +17,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from reaper.database.connections import read_server_clock
-from reaper.database.errors import ErrorKind, classify, short_message
+from reaper.database.errors import ErrorKind, classify, is_lock_timeout, short_message
 from reaper.database.lease import Lease
 from reaper.errors import DatabaseUnavailable, NotPurgeable, RowsHidden, SpellingUnclear, TooManyFailures
 from reaper.model import Key, Outcome, PurgeReport
 from reaper.profile import Profile
 from reaper.profile.related_tables import purge_guard_tables
 from reaper.source import Candidate, Source
-from reaper.source.purge import JobPurge, is_lock_timeout, purge_cutoff
+from reaper.source.purge import JobPurge, purge_cutoff
 from reaper.sweep.batch_bisection import BatchBisection
 from reaper.sweep.candidate_spool import CandidateSpool
 

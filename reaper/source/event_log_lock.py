@@ -16,14 +16,14 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, literal, select, text
 from sqlalchemy.exc import DBAPIError
 
-from reaper.database.errors import sqlstate
+from reaper.database.errors import is_lock_timeout
+from reaper.database.postgresql.settings import set_for_transaction
 from reaper.errors import LogBusy
 from reaper.profile import Profile
 from reaper.sql import expressions as sql
 from reaper.sql.statement import CompiledStatement, StatementCompiler
 from reaper.sql.tables import ProfileTables, reserved_alias
 
-_LOCK_NOT_AVAILABLE = "55P03"
 _WAIT_MS = 200
 # Longer than PostgreSQL's usual deadlock_timeout, after which autovacuum gives its lock up to those who wait for it.
 _LONG_WAIT_MS = 1500
@@ -57,7 +57,7 @@ class EventLogLock:
         self._table = tables.profile.jobs.table
         self.statements: list[CompiledStatement] = []
         if locks_log(tables.profile):
-            lock_timeout = text("SELECT set_config('lock_timeout', :wait, true)")
+            lock_timeout = text("SELECT " + set_for_transaction({"lock_timeout": ":wait"}))
             self.statements = [compiler(lock_timeout), compiler(sql.LockTable(tables.jobs))]
 
     def acquire(self, connection: Connection, *, long_wait: bool) -> None:
@@ -69,6 +69,6 @@ class EventLogLock:
             lock_timeout.execute(connection, wait_values(long_wait=long_wait))
             lock_table.execute(connection, {})
         except DBAPIError as error:
-            if sqlstate(error) == _LOCK_NOT_AVAILABLE:
+            if is_lock_timeout(error):
                 raise LogBusy(f"{self._table}: another transaction is writing to the log") from error
             raise

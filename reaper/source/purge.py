@@ -27,16 +27,10 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    select,
-    text,
-)
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine, select, text
 
-from reaper.database.errors import error_number, sqlstate
 from reaper.database.lease import Lease
+from reaper.database.postgresql.settings import set_for_transaction
 from reaper.errors import PartialTransition
 from reaper.model import Key
 from reaper.source.purge_statements import (
@@ -59,9 +53,8 @@ from reaper.sql.tables import ProfileTables
 
 _DAY_SECONDS = 86400.0
 # A foreign key may change rows that another transaction holds: to wait for those would keep the whole batch locked.
-_SHORT_LOCK_TIMEOUT = {"postgresql": text("SELECT set_config('lock_timeout', '200', true)")}
+_SHORT_LOCK_TIMEOUT = {"postgresql": text("SELECT " + set_for_transaction({"lock_timeout": "'200'"}))}
 _SHORT_LOCK_TIMEOUT_MARIADB = text("SET SESSION lock_wait_timeout = 1, innodb_lock_wait_timeout = 1")
-_LOCK_NOT_AVAILABLE, _LOCK_WAIT_TIMEOUT = "55P03", 1205
 
 
 def purge_cutoff(connection: Connection, days_to_keep: float) -> datetime:
@@ -69,11 +62,6 @@ def purge_cutoff(connection: Connection, days_to_keep: float) -> datetime:
     moment = sql.add_seconds(sql.now(), -days_to_keep * _DAY_SECONDS)
     cutoff: datetime = connection.execute(select(moment)).scalar_one()
     return cutoff
-
-
-def is_lock_timeout(error: DBAPIError) -> bool:
-    """Another transaction holds a row that has to be changed."""
-    return sqlstate(error) == _LOCK_NOT_AVAILABLE or error_number(error) == _LOCK_WAIT_TIMEOUT
 
 
 def purge_lease(engine: Engine, tables: Callable[[], ProfileTables], ttl_seconds: float) -> Lease:

@@ -19,6 +19,7 @@ from reaper.database.postgresql.lease import lease_statement
 from reaper.database.postgresql.lock_holder import find_lock_holder
 from reaper.database.postgresql.real_tables import real_tables
 from reaper.database.postgresql.row_security import hidden_rows
+from reaper.database.postgresql.settings import set_for_transaction
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Timeouts
 from reaper.errors import DatabaseUnavailable
 from reaper.model import Key, LockHolder, ServerClock
@@ -28,14 +29,22 @@ from reaper.sql.tables import ProfileTables
 # TimeZone, DateStyle and extra_float_digits: a role or database may set others, with which moments cannot be read back
 # and numbers lose digits. jit: compiling these statements takes longer than running them.
 TRANSACTION_SETTINGS = text(
-    "SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO', true), "
-    "set_config('extra_float_digits', '3', true), set_config('jit', 'off', true), "
-    "set_config('statement_timeout', :statement, true), "
-    "set_config('lock_timeout', :lock, true), set_config('idle_in_transaction_session_timeout', :idle, true)"
+    "SELECT "
+    + set_for_transaction(
+        {
+            "TimeZone": "'UTC'",
+            "DateStyle": "'ISO'",
+            "extra_float_digits": "'3'",
+            "jit": "'off'",
+            "statement_timeout": ":statement",
+            "lock_timeout": ":lock",
+            "idle_in_transaction_session_timeout": ":idle",
+        }
+    )
 )
 # When the server recovers from a crash of one of its processes, the checkpointer starts again, and the postmaster keeps
-# its own start time. The WAL writer starts when a recovery is over, and a standby has become the primary: nobody could
-# write before. A role that may not see them gets NULL, which greatest() ignores.
+# its own start time. The WAL writer starts when a recovery is over, and a standby has become the primary: before, no
+# worker could write. A role that may not see them gets NULL, which greatest() ignores.
 READ_CLOCK = text(
     "SELECT clock_timestamp() AS now, greatest(pg_postmaster_start_time(), (SELECT max(backend_start)"
     " FROM pg_stat_activity WHERE backend_type IN ('checkpointer', 'walwriter'))) AS server_started,"

@@ -11,13 +11,14 @@ import zlib
 
 from sqlalchemy import BigInteger, Dialect, String, TextClause, bindparam, text
 
+from reaper.database.postgresql.settings import set_for_transaction
 from reaper.sql.tables import ProfileTables
 
 # Without parameters: the driver then sends a simple query, of which nothing is left after the answer. A query with
 # parameters leaves its portal, and the portal's snapshot, open until the transaction ends, and no dead row could be
 # vacuumed. The server resolves the name of the table: with a schema per tenant, one database has many of that name.
 _TAKE = text(
-    "SELECT set_config('idle_in_transaction_session_timeout', :ttl, true),"
+    "SELECT " + set_for_transaction({"idle_in_transaction_session_timeout": ":ttl"}) + ","
     " pg_try_advisory_xact_lock("
     "(CAST(:profile AS bigint) << 32) | coalesce(to_regclass(:jobs)::oid::bigint, 0)) AS mine"
 )
