@@ -13,11 +13,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Column, Connection, Float, Integer, Table, Text, delete, select
+from sqlalchemy import Column, Connection, Float, Integer, Table, Text, select
 from sqlalchemy.dialects.sqlite import insert
 
 from reaper.errors import ReaperError
-from reaper.memory.schema import METADATA, NOW
+from reaper.memory.retention import delete_expired, keep_newest
+from reaper.memory.schema import METADATA
 from reaper.memory.state_file import StateFile
 
 WRITE_SECONDS = 10.0
@@ -124,16 +125,12 @@ class ContactStore:
         self._file.report_once(error)
 
     def _upsert(self, connection: Connection, contacts: list[DatabaseContact]) -> None:
-        now = connection.execute(select(NOW)).scalar_one()
+        now = delete_expired(connection, _CONTACT, MAX_AGE_SECONDS)
         statement = insert(_CONTACT)
         changed = {column.name: statement.excluded[column.name] for column in _CONTACT.c if not column.primary_key}
         statement = statement.on_conflict_do_update(index_elements=["source", "database"], set_=changed)
         connection.execute(statement, [{**_row(contact), "recorded_epoch": now} for contact in contacts])
-        connection.execute(delete(_CONTACT).where(_CONTACT.c.recorded_epoch < now - MAX_AGE_SECONDS))
-        newest = select(_CONTACT.c.recorded_epoch).order_by(_CONTACT.c.recorded_epoch.desc())
-        cut = connection.execute(newest.offset(MAX_CONTACTS - 1).limit(1)).scalar()
-        if cut is not None:
-            connection.execute(delete(_CONTACT).where(_CONTACT.c.recorded_epoch < cut))
+        keep_newest(connection, _CONTACT, MAX_CONTACTS, _CONTACT.c.recorded_epoch)
 
 
 def _row(contact: DatabaseContact) -> dict[str, Any]:

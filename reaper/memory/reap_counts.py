@@ -13,7 +13,8 @@ from sqlalchemy import Column, Connection, Float, Integer, Table, Text, delete, 
 from sqlalchemy.dialects.sqlite import insert
 
 from reaper.errors import StateUnavailable
-from reaper.memory.schema import METADATA, NOW
+from reaper.memory.retention import delete_expired
+from reaper.memory.schema import METADATA
 from reaper.memory.state_file import StateFile
 
 MAX_AGE_SECONDS = 90 * 86_400.0
@@ -81,8 +82,7 @@ class ReapCountStore:
             return []
 
     def _add(self, connection: Connection, source: str, counts: Mapping[tuple[str, str], int]) -> None:
-        now = connection.execute(select(NOW)).scalar_one()
-        connection.execute(delete(_COUNT).where(_COUNT.c.recorded_epoch < now - MAX_AGE_SECONDS))
+        now = delete_expired(connection, _COUNT, MAX_AGE_SECONDS)
         rows = connection.execute(select(func.count()).select_from(_COUNT)).scalar_one()
         kinds = set(connection.execute(select(_COUNT.c.kind).where(_COUNT.c.source == source)).scalars())
         for (kind, reason), jobs in counts.items():

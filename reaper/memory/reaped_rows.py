@@ -11,12 +11,13 @@ import threading
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from sqlalchemy import Column, ColumnElement, Connection, Float, Integer, Table, Text, delete, select
+from sqlalchemy import Column, Connection, Float, Integer, Table, Text, select
 from sqlalchemy.dialects.sqlite import insert
 
 from reaper.errors import ReaperError
 from reaper.memory.halt import save_unknown_halt
-from reaper.memory.schema import METADATA, NOW
+from reaper.memory.retention import delete_expired, keep_newest
+from reaper.memory.schema import METADATA
 from reaper.memory.state_file import StateFile
 
 MAX_AGE_SECONDS = 7 * 86_400.0
@@ -97,17 +98,9 @@ class ProcessReapedRows:
 
 
 def _add(connection: Connection, database: str, table: str, moments: Iterable[str]) -> None:
-    now = connection.execute(select(NOW)).scalar_one()
+    now = delete_expired(connection, _MOMENT, MAX_AGE_SECONDS)
     own = {"database": database, "table_name": table, "recorded_epoch": now}
     connection.execute(insert(_MOMENT), [{**own, "moment": moment} for moment in moments])
-    connection.execute(delete(_MOMENT).where(_MOMENT.c.recorded_epoch < now - MAX_AGE_SECONDS))
-    _delete_oldest(connection, MAX_MOMENTS, _MOMENT.c.database == database, _MOMENT.c.table_name == table)
-    _delete_oldest(connection, MAX_ROWS)
-
-
-def _delete_oldest(connection: Connection, most: int, *conditions: ColumnElement[bool]) -> None:
-    """Of the moments that meet these conditions, keep so many."""
-    ids = select(_MOMENT.c.id).where(*conditions).order_by(_MOMENT.c.id.desc())
-    cut = connection.execute(ids.offset(most - 1).limit(1)).scalar()
-    if cut is not None:
-        connection.execute(delete(_MOMENT).where(*conditions, _MOMENT.c.id < cut))
+    of_table = (_MOMENT.c.database == database, _MOMENT.c.table_name == table)
+    keep_newest(connection, _MOMENT, MAX_MOMENTS, _MOMENT.c.id, *of_table)
+    keep_newest(connection, _MOMENT, MAX_ROWS, _MOMENT.c.id)
