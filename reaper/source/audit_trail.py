@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Select, and_, select
 
-from reaper.profile import FromColumn, Profile
-from reaper.profile.audit_events import audit_inserts, constant_values, evidence_path, moments_of
+from reaper.profile import Profile
+from reaper.profile.audit_events import audit_inserts, evidence_path, moments_of
 from reaper.sql import expressions as sql
 from reaper.sql.tables import reserved_alias
 from reaper.sql.types import document_of
@@ -32,12 +32,9 @@ def audit_query(rule: Rule, table: str) -> Select[Any]:
     """The evidence in the newest audit events of one job in one of `audit_tables`, newest first."""
     tables, insert = rule.tables, audit_inserts(rule.tables.profile)[table]
     jobs, events = tables.jobs, tables.table(insert.table).alias(reserved_alias("audit"))
-    same_values = [
-        events.c[name] == (jobs.c[value.column] if isinstance(value, FromColumn) else sql.untyped(value))
-        for name, value in constant_values(insert).items()
-    ]
+    of_job = tables.inserted_for_job(insert, events, jobs)
     column, *members = evidence_path(insert)
-    query = select(sql.json_member(events.c[column], members)).select_from(events.join(jobs, and_(*same_values)))
+    query = select(sql.json_member(events.c[column], members)).select_from(events.join(jobs, and_(*of_job)))
     query = query.where(tables.key_in_batch(jobs), tables.is_job(jobs))
     query = query.order_by(*(events.c[name].desc() for name in moments_of(insert)))
     return query.limit(_MAX_EVENTS)

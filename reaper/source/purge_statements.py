@@ -152,10 +152,8 @@ class _PurgeQueries:
         """Deletes the jobs of a batch."""
         jobs = self._tables.jobs
         statement = delete(jobs).where(self._tables.key_in_batch(jobs))
-        running = self._tables.profile.jobs.running
-        read_by_running = {related.table for related in running.related} if running else set()
         # Rows that were deleted just before must not make the job look as if it ran.
-        if read_by_running & {step.table for step in self._purge.also}:
+        if self._tables.running_depends_on(self._purge.also):
             return statement
         return statement.where(not_(self._tables.running(jobs)))
 

@@ -22,7 +22,20 @@ from sqlalchemy import (
 from sqlalchemy.sql import quoted_name
 
 from reaper.model import TimestampFormat
-from reaper.profile import Conditions, Delete, Profile, Related, RelatedCount, Scalar, StartLostLog, Update
+from reaper.profile import (
+    Conditions,
+    Delete,
+    FromColumn,
+    Insert,
+    Profile,
+    Related,
+    RelatedCount,
+    Scalar,
+    StartLostLog,
+    Step,
+    Update,
+)
+from reaper.profile.audit_events import constant_values
 from reaper.sql import expressions as sql
 from reaper.sql.conditions import all_hold, is_one_of
 from reaper.sql.expressions import Element
@@ -122,6 +135,12 @@ class ProfileTables:
             return and_(self._same_job_has(recent, jobs, self._is_recent(recent, log)), self.is_job(jobs), not_ended)
         return and_(self.is_job(jobs), not_ended)
 
+    def running_depends_on(self, steps: Iterable[Step]) -> bool:
+        """Whether one of the steps changes another table that says whether a job runs."""
+        running = self.profile.jobs.running
+        related = {part.table for part in running.related} if running else set()
+        return any(step.table in related for step in steps)
+
     @property
     def start_lost(self) -> bool:
         """Whether the jobs are those of a log whose start was lost."""
@@ -193,6 +212,13 @@ class ProfileTables:
         """A row of another table belongs to a job."""
         matching = [row.c[column] == jobs.c[job_column] for column, job_column in related.match.items()]
         return and_(*matching, self.conditions_hold(related.where, row, related.table))
+
+    def inserted_for_job(self, insert: Insert, row: FromClause, jobs: FromClause) -> list[ColumnElement[bool]]:
+        """A row has what this insert always writes for a job."""
+        return [
+            row.c[name] == (jobs.c[value.column] if isinstance(value, FromColumn) else sql.untyped(value))
+            for name, value in constant_values(insert).items()
+        ]
 
     def has_related_row(self, related: Related, jobs: FromClause) -> ColumnElement[bool]:
         """A row of another table that belongs to the job exists."""

@@ -209,9 +209,7 @@ class _Transition:
 
     def _runs(self, jobs: Any) -> ColumnElement[bool]:
         """As far as tables say it that the recipe itself does not change."""
-        running = self._profile.jobs.running
-        related = {part.table for part in running.related} if running else set()
-        if related & {step.table for step in self._action.also}:
+        if self._tables.running_depends_on(self._action.also):
             return self._tables.running_by_own_row(jobs)
         return self._tables.running(jobs)
 

@@ -36,7 +36,7 @@ class CeleryLiveness:
         self._tables, self._task = tables, tables.profile.task
 
     def sign(self, task: CeleryTask, jobs: FromClause, too_old: ColumnElement[bool]) -> Element:
-        """A sign of life now, for a job whose task is alive; none for one that is executed and `too_old`."""
+        """A sign of life now, for a job whose task is alive; none for a task that is executed and `too_old`."""
         alive, executing = (_is_in(jobs, task.task, ids) for ids in (parameters.ALIVE, parameters.EXECUTING))
         hung = and_(executing, self._may_have_started(jobs), too_old)
         return case((and_(alive, not_(hung)), sql.now()), else_=sql.null_instant())

@@ -59,7 +59,7 @@ def watched_tables(profiles: Iterable[Profile]) -> frozenset[str]:
 
 
 def is_reapers(witness: int, rows: FromClause, key: Sequence[str], column: str) -> ColumnElement[bool]:
-    """The moment in this column of a row is one that the reaper wrote; `witness` is the number of the witness."""
+    """The moment in this column of a row was written by the reaper; `witness` is the number of the witness."""
     parts = [literal(column.casefold(), String), *(sql.text_of(rows.c[name]) for name in (*key, column))]
     separated = [part for n, text in enumerate(parts) for part in ((_SEPARATOR, text) if n else (text,))]
     known = sql.parameter(parameters.REAPERS.format(witness), sql.TEXTS)
@@ -80,10 +80,7 @@ def _is_of_one_job(profile: Profile, insert: Insert) -> bool:
 
 def _audited(tables: ProfileTables, insert: Insert, jobs: FromClause, column: str) -> ColumnElement[bool]:
     events = tables.table(insert.table).alias(reserved_alias("audit"))
-    of_this_job = [
-        events.c[name] == (jobs.c[value.column] if isinstance(value, FromColumn) else sql.untyped(value))
-        for name, value in constant_values(insert).items()
-    ]
+    of_this_job = tables.inserted_for_job(insert, events, jobs)
     document, *path = evidence_path(insert)
     at = tables.instant(tables.profile.jobs.table, jobs.c[column])
     written = [tables.instant(insert.table, events.c[name]) for name in moments_of(insert)]

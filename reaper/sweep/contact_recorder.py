@@ -83,7 +83,7 @@ def _read_server(source: Source, connection: Connection) -> tuple[ServerClock, S
 
 
 def _difference(remembered: DatabaseContact | None, clock: ServerClock, server: ServerIdentity | None) -> str | None:
-    """Why it is not certain that the server is the one that was last reached; None when it is."""
+    """Why it is not certain that this server was the last one reached; None when it is."""
     if remembered is None:
         return "no earlier contact with it is remembered"
     if server is None:

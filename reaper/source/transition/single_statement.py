@@ -147,9 +147,7 @@ class _TransitionQuery:
 
         Where the statement itself changes the other tables that say whether the job runs, they cannot be read here.
         """
-        running = self._profile.jobs.running
-        related = {part.table for part in running.related} if running else set()
-        if related & {step.table for step in action.also}:
+        if self._tables.running_depends_on(action.also):
             return false().label("still_runs")
         return self._tables.running(self._tables.jobs).label("still_runs")
 
