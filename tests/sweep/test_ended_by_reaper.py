@@ -198,6 +198,17 @@ def test_end_that_no_process_remembers_counts_for_a_stall_window(reaper: Reaper,
     assert stale_schedules(reaper) == 1
 
 
+def test_end_is_no_sign_to_a_witness_with_one_moment_either(runs: Runs, database_server: Database) -> None:
+    events = {"table": "task_runs", "job": ["scheduled_task_id"], "key": ["id"], "at": "completed_at"}
+    witness = {"witness": "task run", "ended_by_reaper": "silent", "events": events}
+    schedules = resolve("ends", {"ends": {"extends": "vuls-schedule", "alive": [witness]}})
+    kept = Memory.open(None).reaped_rows
+    assert sweep_once(database_server, resolve("vuls"), kept).reaped == 1
+    assert sweep_once(database_server, schedules).reaped == 0, "nothing is remembered"
+    assert sweep_once(database_server, schedules, kept).reaped == 1
+    assert runs.statuses() == ("failed", "failed")
+
+
 def test_command_makes_no_state_file_beside_a_daemon_that_has_none(reaper: Reaper, runs: Runs, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     clear(reaper, REAPER_STATE_DIR=str(tmp_path / "state"))
