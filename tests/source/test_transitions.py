@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reaper.model import Outcome
+from reaper.model import JobCounts, Outcome
 from reaper.profile import Profile
 from tests.support.protea import HOUR, MINUTE, SweepRecorder
 from tests.support.tasks import Tasks, mapped, tasks_in
@@ -305,3 +305,19 @@ def test_job_whose_state_a_trigger_puts_back_is_refused_where_other_rows_say_tha
         report = tasks.sweep(tasks.source(mapped(jobs={"running": running})))
     assert (report.reaped, [failure.key for failure in report.failures]) == (1, [("1",)])
     assert (tasks.states(), tasks.logged()) == ({"1": "working", "2": "dead"}, [(2, "dead")])
+
+
+def test_job_that_another_table_says_is_running_ends_when_its_row_there_is_deleted(tasks: Tasks) -> None:
+    part: dict[str, Any] = {"table": "task_part", "match": {"task_id": "id"}}
+    release = {
+        "set": {"tries": {"column": "tries", "plus": 1}},
+        "also": [{"delete": part["table"], "match": part["match"]}],
+    }
+    running = {"column": "state", "in": ["working"], "exists": [part]}
+    tasks.add(1, tries=4)
+    tasks.part(1, 1)
+    profile = mapped(jobs={"running": running}, actions={"release": release})
+    report = tasks.sweep(tasks.source(profile, action="release"))
+    assert (report.reaped, report.failures) == (1, ())
+    assert tasks.session.ask("SELECT tries FROM task") == [(5,)]
+    assert tasks.sweep(tasks.source(profile, action="release")).census == JobCounts(0, 0, 0, None, 0.0)
