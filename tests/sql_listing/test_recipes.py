@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
+from reaper.model import Reason
+from reaper.source import AuditInfo
+from reaper.sql_listing import list_recipes
 from reaper.sql_listing.literals import literal_of
+from reaper.staleness.downtime import DowntimeTracker
 from tests.support.commands import Reaper
 from tests.support.sql_clients import paste
+from tests.support.tasks import mapped, tasks_in
 from tests.support.worlds.adhese import STEP, AdheseScheduleWorld, AdheseWorld
 from tests.support.worlds.database import Database
 from tests.support.worlds.noetl import NoetlWorld
@@ -189,6 +194,24 @@ def test_recipe_of_a_log_writes_the_end_once(empty: PostgreSQLDatabase, tmp_path
             assert "ERROR" not in paste(empty, recipe)
             assert world.state(job) is State.REAPED
             assert len(world.audit(job)) == 1
+
+
+def test_recipe_ends_a_job_that_runs_as_long_as_a_row_which_it_deletes_exists(database: Database) -> None:
+    part: dict[str, Any] = {"table": "task_part", "match": {"task_id": "id"}}
+    release = {
+        "set": {"tries": {"column": "tries", "plus": 1}},
+        "also": [{"delete": part["table"], "match": part["match"]}],
+    }
+    running = {"column": "state", "in": ["working"], "exists": [part]}
+    with tasks_in(database) as tasks:
+        tasks.add(1, tries=4)
+        tasks.part(1, 1)
+        source = tasks.source(mapped(jobs={"running": running}, actions={"release": release}))
+        audit_info = AuditInfo("main", "by hand", "host", Reason.MANUAL_TIMEOUT)
+        recipes = list_recipes(source, DowntimeTracker(0), ("1",), lambda _: audit_info)
+        [lines] = [recipe.lines for recipe in recipes if recipe.action == "release"]
+        assert "ERROR" not in paste(database, "\n".join(lines))
+        assert (tasks.session.ask("SELECT tries FROM task"), tasks.parts()) == ([(5,)], [])
 
 
 @pytest.mark.parametrize("text", ["it's", "back\\slash", "new\nline", "\x1b[2J", "' OR 1=1 --", ":name", "é…😀"])
