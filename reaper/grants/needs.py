@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reaper.config import SourceSettings
-from reaper.profile import Action, Delete, FromColumn, Profile, Scalar, Value
-from reaper.profile.column_usage import is_variable, row_writes
+from reaper.profile import Action, Delete, Profile
+from reaper.profile.audit_events import audit_inserts, columns_that_find
+from reaper.profile.column_usage import row_writes
 from reaper.profile.columns import columns_read, condition_columns
-from reaper.profile.values import walk_values
 from reaper.source.duplicates import next_value_columns
 
 
@@ -111,19 +111,8 @@ def locked_tables(profile: Profile) -> dict[str, str]:
 
 def _audit_columns(profile: Profile) -> Iterator[tuple[str, set[str]]]:
     """Audit rows of earlier reaps are found by the values that all of them share, newest first."""
-    for writing in row_writes(profile):
-        if writing.inserts and any(
-            is_variable(part, "evidence") for v in writing.values.values() for part in walk_values(v)
-        ):
-            yield writing.table, {name for name, value in writing.values.items() if _finds_audit(value)}
-
-
-def _finds_audit(value: Value) -> bool:
-    if isinstance(value, FromColumn):
-        return value.plus is None and value.append is None
-    if isinstance(value, Scalar):
-        return True
-    return is_variable(value, "now") or any(is_variable(part, "evidence") for part in walk_values(value))
+    for table, insert in audit_inserts(profile).items():
+        yield table, columns_that_find(insert)
 
 
 def _next_value_columns(profile: Profile) -> Iterator[tuple[str, set[str]]]:

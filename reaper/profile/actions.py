@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from reaper.profile.base import Label, Match, Name, ProfileModel, TableName, without_duplicates
 from reaper.profile.conditions import Conditions
-from reaper.profile.values import Next, Values, Variable, walk_values
+from reaper.profile.values import Next, Values, is_variable, walk_values
 
 REQUEUE_ELSE_FAIL = "requeue_else_fail"
 """The action that the reaper makes itself: `requeue` for jobs with attempts left, `fail` for the others."""
@@ -101,7 +101,7 @@ class Action(ProfileModel):
     @property
     def writes_evidence(self) -> bool:
         """Whether the action writes the evidence, so that the database says why a job was ended."""
-        return any(isinstance(value, Variable) and value.name == "evidence" for value in self.values())
+        return any(is_variable(value, "evidence") for value in self.values())
 
     def values(self) -> Iterator[Any]:
         """Every value that the action writes, and every value inside them."""

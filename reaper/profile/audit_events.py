@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from reaper.profile.actions import Insert
 from reaper.profile.base import Scalar
-from reaper.profile.values import FromColumn, Json, Value, Variable
+from reaper.profile.values import FromColumn, Json, Value, is_moment_of_transition, is_variable
 
 if TYPE_CHECKING:
     from reaper.profile.profile import Profile
@@ -26,7 +26,7 @@ def constant_values(insert: Insert) -> Mapping[str, Value]:
 
 def moments_of(insert: Insert) -> list[str]:
     """The columns to which it writes the moment of the transition."""
-    return [name for name, value in insert.values.items() if isinstance(value, Variable) and value.name == "now"]
+    return [name for name, value in insert.values.items() if is_moment_of_transition(value)]
 
 
 def evidence_path(insert: Insert) -> tuple[str, ...]:
@@ -38,6 +38,11 @@ def evidence_path(insert: Insert) -> tuple[str, ...]:
     return ()
 
 
+def columns_that_find(insert: Insert) -> set[str]:
+    """The columns by which the audit events of a job are found, and the one with the evidence."""
+    return {*constant_values(insert), *moments_of(insert), *evidence_path(insert)[:1]}
+
+
 def _is_always_equal(value: Value) -> bool:
     if isinstance(value, FromColumn):
         return value.plus is None and value.append is None
@@ -45,7 +50,7 @@ def _is_always_equal(value: Value) -> bool:
 
 
 def _path_in(value: Value) -> tuple[str, ...] | None:
-    if isinstance(value, Variable) and value.name == "evidence":
+    if is_variable(value, "evidence"):
         return ()
     if isinstance(value, Json):
         for name, member in value.members.items():

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from reaper.profile import Condition, First, Insert, Now, Profile, Scalar, Update, Value, Variable
+from reaper.profile import Condition, First, Insert, Now, Profile, Scalar, Update, Value
 from reaper.profile.columns import columns_evaluated
 from reaper.profile.related_tables import condition_sets
+from reaper.profile.values import is_moment_of_transition, is_variable
 
 FENCE = "fence.again"
 """The key of the values that pass the fence."""
@@ -95,20 +96,15 @@ def possible_values(value: Value) -> Iterator[Value]:
         yield value
 
 
-def is_variable(value: object, name: str) -> bool:
-    """Whether a value is the reaper's variable of that name."""
-    return isinstance(value, Variable) and value.name == name
-
-
 def columns_set_to_now(profile: Profile) -> tuple[str, ...]:
     """The columns of a job's row that actions set to the moment of the transition, of those that statements read."""
     assigned = (action.assign or {} for action in profile.actions.values())
-    written = {name for values in assigned for name, value in values.items() if _is_now(value)}
+    written = {name for values in assigned for name, value in values.items() if _may_be_moment_of_transition(value)}
     return tuple(sorted(written & columns_evaluated(profile)[profile.jobs.table]))
 
 
-def _is_now(value: Value) -> bool:
-    return any(isinstance(part, Variable) and part.name == "now" and not part.plus for part in possible_values(value))
+def _may_be_moment_of_transition(value: Value) -> bool:
+    return any(is_moment_of_transition(part) for part in possible_values(value))
 
 
 def timestamp_columns(profile: Profile) -> list[TimestampColumn]:

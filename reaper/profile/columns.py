@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from reaper.profile.actions import Action, Delete, Insert, Update
-from reaper.profile.audit_events import audit_inserts, constant_values, evidence_path, moments_of
+from reaper.profile.audit_events import audit_inserts, columns_that_find
 from reaper.profile.conditions import Condition, Related
 from reaper.profile.related_tables import related_rows
 from reaper.profile.sql_template import columns_in
@@ -136,8 +136,7 @@ def _columns_of_witness(profile: Profile, alive: Witness) -> Iterator[TableColum
 def _columns_of_audit_events(profile: Profile) -> Iterator[TableColumn]:
     """The columns by which an audit event shows that the reaper has ended a job."""
     for table, insert in audit_inserts(profile).items():
-        for column in (*constant_values(insert), *moments_of(insert), evidence_path(insert)[0]):
-            yield table, column
+        yield from ((table, column) for column in columns_that_find(insert))
 
 
 def _written(jobs_table: str, action: Action) -> Iterator[TableColumn]:

@@ -10,7 +10,7 @@ from reaper.profile.actions import Action, Delete, Insert, Update
 from reaper.profile.columns import condition_columns
 from reaper.profile.conditions import Condition
 from reaper.profile.related_tables import condition_sets
-from reaper.profile.values import Variable
+from reaper.profile.values import Variable, is_variable
 
 if TYPE_CHECKING:
     from reaper.profile.profile import Profile
@@ -72,7 +72,7 @@ def _holds_after(condition: Condition, assign: Any) -> bool | None:
     if condition.column not in assign:
         return True
     value = assign[condition.column]
-    if isinstance(value, Variable) and value.name == "null":
+    if is_variable(value, "null"):
         return condition.null == "null"
     if condition.null is not None:
         is_never_null = isinstance(value, (Variable, *_SCALARS))

@@ -149,6 +149,16 @@ for _part in (FromColumn, First, Json):
     _part.model_rebuild()
 
 
+def is_variable(value: object, name: VariableName) -> bool:
+    """Whether a value is the reaper's variable of that name."""
+    return isinstance(value, Variable) and value.name == name
+
+
+def is_moment_of_transition(value: object) -> bool:
+    """Whether a value is the moment of the transition itself, and not a later one."""
+    return isinstance(value, Variable) and value.name == "now" and not value.plus
+
+
 def walk_values(value: Any) -> Iterator[Any]:
     """A value, and every value inside it."""
     yield value

@@ -269,6 +269,16 @@ def test_audit_event_shows_a_reapers_end_to_a_process_that_remembers_nothing(
     assert family.statuses() == ("failed", "failed")
 
 
+def test_audit_event_with_a_later_moment_too_shows_a_reapers_end(family: Family, database_server: Database) -> None:
+    family.session.do("ALTER TABLE job_event ADD COLUMN delete_after timestamp NULL")
+    [event] = resolve("protea").actions["fail"].model_dump(by_alias=True, exclude_unset=True)["also"]
+    event["values"]["delete_after"] = {"is": "now", "plus": "30d"}
+    profile = resolve("silent", {"silent": {**SILENT_CHILDREN, "actions": {"fail": {"also": [event]}}}})
+    for _ in range(2):
+        assert sweep_once(database_server, profile).reaped == 1
+    assert family.statuses() == ("failed", "failed")
+
+
 def test_event_of_the_same_name_that_is_not_the_reapers_shows_nothing(
     family: Family, database_server: Database
 ) -> None:
