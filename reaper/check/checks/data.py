@@ -10,7 +10,8 @@ from sqlalchemy import Executable, func, literal, literal_column, not_, select
 from sqlalchemy.sql import ColumnElement
 
 from reaper.catalog import QueryFailed
-from reaper.catalog.tables import Column, Table
+from reaper.catalog.tables import Column
+from reaper.check.checks.indexes import indexes_that_find
 from reaper.check.context import OVERRIDE, CheckContext, listed
 from reaper.check.finding import Finding, note, warning
 from reaper.profile import Children, Scalar, Witness
@@ -110,7 +111,7 @@ def _start_lost(context: CheckContext) -> Finding | None:
     """Without an index on the entries' moment, the whole log would be read: another check reports that."""
     lost, table = context.profile.with_start_lost(), context.jobs
     started = context.profile.jobs.started
-    if lost is None or table is None or not all(_has_index_on(table, name) for name in started):
+    if lost is None or table is None or not all(indexes_that_find(context, table, [name]) for name in started):
         return None
     schema = ProfileTables(lost)
     running = schema.search_condition(schema.jobs), schema.running(schema.jobs)
@@ -124,10 +125,6 @@ def _start_lost(context: CheckContext) -> Finding | None:
         "start was lost. `reaper report` shows them apart, and `reaper cleanup` ends those that are old and silent; "
         'sweeps do with start_lost = "end", and start_lost = "off" leaves them out',
     )
-
-
-def _has_index_on(table: Table, column: str) -> bool:
-    return any(index.valid and index.ordered and index.columns[0] == column for index in table.indexes)
 
 
 # --- timestamps in the future ----------------------------------------------------------------------------------------
@@ -159,7 +156,7 @@ def _newest_in_future(
 ) -> Finding | None:
     table = context.table_with_rows(name)
     # Without an index the whole table would be read for each running job.
-    if table is None or not any(i.valid and i.ordered and i.columns[0] in match for i in table.indexes):
+    if table is None or not indexes_that_find(context, table, match):
         return None
     other = context.schema.table(name).alias()
     timestamps = [context.schema.instant(name, other.c[column]) for column in at]

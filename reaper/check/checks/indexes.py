@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -84,7 +84,7 @@ def _check_lookup(context: CheckContext, lookup: Lookup) -> Iterator[Finding]:
     if table is None or not context.has_columns(lookup.table, lookup.all_columns):
         return
     fix = context.catalog.fixes.create_index(table, lookup.all_columns)
-    indexes = [index for index in table.indexes if _finds(context, index, lookup)]
+    indexes = indexes_that_find(context, table, lookup.columns)
     if not indexes:
         message = f"no index on ({listed(lookup.all_columns)}): {lookup.what} in {row_count(table)}"
         yield Finding(lookup.level, lookup.table, message, fix)
@@ -93,9 +93,13 @@ def _check_lookup(context: CheckContext, lookup: Lookup) -> Iterator[Finding]:
         yield note(lookup.table, f"{message}{lookup.what} in {row_count(table)}", fix)
 
 
-def _finds(context: CheckContext, index: Index, lookup: Lookup) -> bool:
-    """Whether the index begins with a column of the look-up, so that few rows are left, and has every row."""
-    return index.ordered and index.valid and index.columns[0] in lookup.columns and _has_every_row(index, context)
+def indexes_that_find(context: CheckContext, table: Table, columns: Collection[str]) -> list[Index]:
+    """The indexes that begin with one of the columns, so that few rows are left, and that have every row."""
+    return [
+        index
+        for index in table.indexes
+        if index.ordered and index.valid and index.columns[0] in columns and _has_every_row(index, context)
+    ]
 
 
 def _sorts(index: Index, lookup: Lookup) -> bool:
