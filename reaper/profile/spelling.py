@@ -189,11 +189,15 @@ class _Match:
                 values = self._sampled_values(table, real, uses)
                 self._match_by_sample(subject, uses, values, tolerant=real.ignores_case)
             elif self._profile.jobs.log and table == self._profile.jobs.table:
-                values = self._sampled_values(table, real, uses)
-                style = _common_style(values)
-                for text in uses.written if style else ():
-                    if text not in values:
-                        self._correct(subject, text, style(text) if style else text)
+                self._match_written(subject, uses, self._sampled_values(table, real, uses))
+
+    def _match_written(self, subject: TableColumn, uses: _Uses, values: Collection[str]) -> None:
+        style = _common_style(values)
+        if style is None:
+            return
+        for text in uses.written:
+            if text not in values:
+                self._correct(subject, text, style(text))
 
     def _sampled_values(self, table: str, real: RealColumn, uses: _Uses) -> Collection[str]:
         key = self._profile.jobs.key if table == self._profile.jobs.table else ()
