@@ -78,10 +78,10 @@ def facts_from_database(connection: Connection, profile: Profile, role: str) -> 
 def _spelled(connection: Connection, catalog: Catalog, profile: Profile) -> tuple[Profile, list[str]]:
     """The profile as the database spells it, and why that could not be read, if so."""
     try:
-        spelling = read_spelling(dialect_of(connection), catalog.query, profile, may_insert=True)
+        spelling = read_spelling(dialect_of(connection), catalog.query, profile)
     except QueryFailed as failed:
         return profile, [f"whether names differ only by case could not be read ({failed})"]
-    return spelling.applied_to(profile), []
+    return spelling.with_every_privilege().applied_to(profile), []
 
 
 def _find_table(catalog: Catalog, profile: Profile, name: str) -> tuple[Table | None, str | None]:

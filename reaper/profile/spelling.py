@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from reaper.errors import SpellingUnclear
@@ -26,17 +26,23 @@ TableColumn = tuple[str, str]
 class Spelling:
     """How one database spells what one profile names: the differences, and the optional inserts that are left out.
 
-    `left_out` are the tables of these inserts, each with the reason, or None where there is no such table. `decided`:
-    the table of jobs exists, and its column of states is not an empty one of free text, so that this is final.
+    `left_out` are the tables of these inserts that cannot take them, each with the reason, or None where there is no
+    such table; `denied`, those that could, with what the role may not do. `decided`: the table of jobs exists, and its
+    column of states is not an empty one of free text, so that this is final.
     """
 
     corrections: Corrections = field(default_factory=Corrections)
     left_out: Mapping[str, str | None] = field(default_factory=dict)
+    denied: Mapping[str, str] = field(default_factory=dict)
     decided: bool = False
+
+    def with_every_privilege(self) -> Spelling:
+        """The same, as if the role might insert into every table."""
+        return replace(self, denied={})
 
     def applied_to(self, profile: Profile) -> Profile:
         """The profile as this database spells it."""
-        if not self.corrections and not self.left_out:
+        if not self.corrections and not self.left_out and not self.denied:
             return profile
         table = profile.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"name"})
         for action in table["actions"].values():
@@ -47,10 +53,10 @@ class Spelling:
 
     def same_names(self, other: Spelling) -> bool:
         """Whether both make the same of a profile."""
-        return (self.corrections, self.left_out) == (other.corrections, other.left_out)
+        return replace(self, decided=other.decided) == other
 
     def _leaves_out(self, step: Mapping[str, object]) -> bool:
-        return bool(step.get("optional")) and step["insert"] in self.left_out
+        return bool(step.get("optional")) and (step["insert"] in self.left_out or step["insert"] in self.denied)
 
     def notes(self) -> Iterator[tuple[str, str]]:
         """What differs from the profile, in words: subject and message."""
@@ -60,7 +66,7 @@ class Spelling:
             yield f"{table}.{column}", f"the database spells this column {spelled!r}"
         for (table, column), values in _by_column(self.corrections.values).items():
             yield f"{table}.{column}", f"the database spells these values in another case: {', '.join(values)}"
-        for table, why in self.left_out.items():
+        for table, why in (*self.left_out.items(), *self.denied.items()):
             if why is not None:
                 yield table, f"is left alone: {why}"
 
@@ -90,19 +96,21 @@ Sampler = Callable[[SampledColumn], Collection[str]]
 
 def without_optional_inserts(profile: Profile) -> Spelling:
     """The spelling that leaves out every optional insert, and is the profile's own otherwise."""
+    return Spelling(left_out={step.table: None for step in _optional_inserts(profile)})
+
+
+def _optional_inserts(profile: Profile) -> Iterator[Insert]:
     steps = (step for action in profile.actions.values() for step in action.also)
-    return Spelling(left_out={step.table: None for step in steps if isinstance(step, Insert) and step.optional})
+    return (step for step in steps if isinstance(step, Insert) and step.optional)
 
 
-def spelling_of(
-    profile: Profile, tables: Collection[RealTable], sample: Sampler, *, may_insert: bool = False
-) -> Spelling:
-    """The spelling of a profile in a database with these tables. With `may_insert`, as if the role could insert.
+def spelling_of(profile: Profile, tables: Collection[RealTable], sample: Sampler) -> Spelling:
+    """The spelling of a profile in a database with these tables.
 
     Raises SpellingUnclear with everything that cannot be decided: names that two tables, columns or values have in
     other cases, and values to be written in a case that the others of the column do not tell.
     """
-    return _Match(profile, tables, sample, may_insert=may_insert).spelling()
+    return _Match(profile, tables, sample).spelling()
 
 
 @dataclass(slots=True)
@@ -122,9 +130,8 @@ class _Uses:
 class _Match:
     """Matches one profile with the tables of one database. Use `spelling_of`."""
 
-    def __init__(self, profile: Profile, tables: Collection[RealTable], sample: Sampler, *, may_insert: bool) -> None:
+    def __init__(self, profile: Profile, tables: Collection[RealTable], sample: Sampler) -> None:
         self._profile, self._candidates, self._sample = profile, tables, sample
-        self._may_insert = may_insert
         self._tables: dict[str, RealTable] = {}
         self._corrections = Corrections()
         self._problems: list[str] = []
@@ -141,7 +148,8 @@ class _Match:
         if self._problems:
             raise SpellingUnclear(*self._problems)
         decided = self._profile.jobs.table in self._tables and not self._nothing_found
-        return Spelling(self._corrections, dict(self._left_out()), decided)
+        left_out = dict(self._left_out())
+        return Spelling(self._corrections, left_out, dict(self._denied(left_out)), decided)
 
     # --- names -----------------------------------------------------------------------------------------------
 
@@ -264,27 +272,24 @@ class _Match:
     # --- optional steps --------------------------------------------------------------------------------------
 
     def _left_out(self) -> Iterator[tuple[str, str | None]]:
-        for action in self._profile.actions.values():
-            for step in action.also:
-                if not isinstance(step, Insert) or not step.optional:
-                    continue
-                columns = {name: self._column(step.table, name) for name in step.values}
-                if step.table not in self._tables:
-                    yield step.table, None
-                elif missing := [name for name, column in columns.items() if column is None]:
-                    yield step.table, f"it has no column {_listed(missing)}"
-                elif not self._may_insert and (why := self._denied(step.table, columns)) is not None:
-                    yield step.table, why
+        for step in _optional_inserts(self._profile):
+            if step.table not in self._tables:
+                yield step.table, None
+            elif missing := [name for name in step.values if self._column(step.table, name) is None]:
+                yield step.table, f"it has no column {_listed(missing)}"
 
-    def _denied(self, table: str, columns: Mapping[str, RealColumn | None]) -> str | None:
-        """Why the role may not insert a row with these columns."""
-        given = {column.name for column in columns.values() if column}
-        if denied := [name for name, column in columns.items() if column and not column.insertable]:
-            return f"the role may not INSERT into {_listed(denied)}"
-        omitted = (column for column in self._tables[table].columns.values() if column.name not in given)
-        if denied := [column.name for column in omitted if not column.omittable]:
-            return f"the role may not use the sequence of {_listed(denied)}"
-        return None
+    def _denied(self, left_out: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Of the inserts that their tables can take: those that the role may not make."""
+        for step in _optional_inserts(self._profile):
+            if step.table in left_out:
+                continue
+            columns = {name: column for name in step.values if (column := self._column(step.table, name))}
+            given = {column.name for column in columns.values()}
+            omitted = (column for column in self._tables[step.table].columns.values() if column.name not in given)
+            if denied := [name for name, column in columns.items() if not column.insertable]:
+                yield step.table, f"the role may not INSERT into {_listed(denied)}"
+            elif denied := [column.name for column in omitted if not column.omittable]:
+                yield step.table, f"the role may not use the sequence of {_listed(denied)}"
 
 
 def _uses(profile: Profile) -> Mapping[TableColumn, _Uses]:

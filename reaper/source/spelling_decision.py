@@ -48,15 +48,13 @@ class SpellingDecision:
             self.current = None
 
 
-def read_spelling(dialect: Dialect, execute: Execute, profile: Profile, *, may_insert: bool = False) -> Spelling:
+def read_spelling(dialect: Dialect, execute: Execute, profile: Profile) -> Spelling:
     """How the database spells the profile now. Reads a few rows, by an index where there is one. Changes nothing.
-
-    With `may_insert`, no optional insert is left out for want of a privilege.
 
     Raises SpellingUnclear, and whatever `execute` raises.
     """
     tables = dialect.real_tables(execute, profile.tables)
-    return spelling_of(profile, tables, partial(_sample, execute), may_insert=may_insert)
+    return spelling_of(profile, tables, partial(_sample, execute))
 
 
 def _sample(execute: Execute, sampled: SampledColumn) -> Collection[str]:

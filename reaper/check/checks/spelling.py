@@ -22,12 +22,11 @@ def check_spelling(
     """
     jobs = profile.jobs.table
     try:
-        taken = read_spelling(dialect, catalog.query, profile)
-        possible = read_spelling(dialect, catalog.query, profile, may_insert=True)
+        spelling = read_spelling(dialect, catalog.query, profile)
     except SpellingUnclear as unclear:
         return profile, (), [error(jobs, problem) for problem in unclear.problems]
     except QueryFailed as failed:
         unknown = f"could not check whether names or values differ only by case: {failed}"
         return profile, (), [note(jobs, unknown)]
-    findings = [note(subject, message) for subject, message in taken.notes()]
-    return possible.applied_to(profile), taken.left_out.keys() - possible.left_out.keys(), findings
+    findings = [note(subject, message) for subject, message in spelling.notes()]
+    return spelling.with_every_privilege().applied_to(profile), spelling.denied.keys(), findings
