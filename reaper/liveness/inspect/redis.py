@@ -17,7 +17,6 @@ and still executes (https://github.com/celery/celery/issues/8417), or was cut of
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -26,14 +25,18 @@ import redis
 from kombu import Connection
 
 from reaper.liveness.inspect.broker import QueuedMessages, RemovedMessages
-from reaper.liveness.inspect.redis_removal import ReadBudget, bound_queues, remove_messages
+from reaper.liveness.inspect.redis_messages import (
+    ReadBudget,
+    list_names,
+    read_list,
+    read_unacknowledged,
+    task_headers,
+)
+from reaper.liveness.inspect.redis_removal import bound_queues, remove_messages
 
-_CHUNK = 200
 # More than workers prefetch and a queue usually has. The messages of a longer backlog are not read one by one.
 _MAX_MESSAGES = 20_000
 _MAX_BYTES = 64 * 2**20
-# Which priorities are in use is in the workers' configuration (`priority_steps`): read all.
-_PRIORITIES = range(1, 10)
 
 
 class Redis:
@@ -99,35 +102,18 @@ class Redis:
         return f"{self._channel.global_keyprefix}{name}"
 
     def _unacknowledged(self, budget: ReadBudget) -> Iterator[bytes]:
-        """The values of the hash `unacked`, each `[message, exchange, routing key]`."""
-        cursor = None
-        while cursor != 0 and not budget.spent:
-            cursor, messages = self._client.hscan(
-                self._key(self._channel.unacked_key), cursor=cursor or 0, count=_CHUNK
-            )
-            budget.spend(messages.values())
-            yield from messages.values()
+        unacknowledged = read_unacknowledged(self._client, self._key(self._channel.unacked_key), budget)
+        yield from (raw for _, raw in unacknowledged)
 
     def _queued(self, queue: str, budget: ReadBudget) -> Iterator[bytes]:
-        """The messages of a queue's lists, the newest first.
-
-        Messages only move towards the end of a list, which is read last, so that none is missed.
-        """
-        for name in (queue, *(f"{queue}{self._channel.sep}{priority}" for priority in _PRIORITIES)):
-            begin, messages = 0, [b""]
-            while messages and not budget.spent:
-                messages = self._client.lrange(self._key(name), begin, begin + _CHUNK - 1)
-                begin += len(messages)
-                budget.spend(messages)
-                yield from messages
+        for name in list_names(queue, self._channel):
+            yield from read_list(self._client, self._key(name), budget)
 
     @staticmethod
     def _read(raw: bytes, messages: QueuedMessages) -> bool:
         """Whether the message has its id in its headers (protocol 2, Celery 4 and later)."""
-        try:
-            message = json.loads(raw)
-            headers = (message[0] if isinstance(message, list) else message)["headers"]
-            messages.ids[str(headers["id"])] = str(headers.get("task", ""))
-        except (ValueError, LookupError, TypeError):
+        headers = task_headers(raw)
+        if headers is None:
             return False
+        messages.ids[str(headers["id"])] = str(headers.get("task", ""))
         return True

@@ -17,23 +17,19 @@ leaves the order of the others. What others can do between two commands:
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import redis
 
 from reaper.liveness.inspect.broker import RemovedMessages
+from reaper.liveness.inspect.redis_messages import ReadBudget, list_names, read_list, read_unacknowledged, task_headers
 
-_CHUNK = 500
 _REMOVED_AT_ONCE = 50
 _MAX_MESSAGES = 500_000
 _MAX_BYTES = 1 << 30
-# Besides the priorities of the connection's options: which ones are in use is in the configuration of the workers.
-_PRIORITIES = range(1, 10)
 # The rest of the time is for removing what was found.
 _READING_SHARE = 0.7
 _SCANNING_SHARE = 0.3
@@ -46,24 +42,6 @@ _Element = tuple[str, bytes, int]
 """A message in a list: its task, its bytes, and its position."""
 
 
-@dataclass(slots=True)
-class ReadBudget:
-    """How much may still be read, and until when on the monotonic clock."""
-
-    until: float
-    messages: int
-    size: int
-
-    def spend(self, messages: Iterable[bytes]) -> None:
-        for message in messages:
-            self.messages -= 1
-            self.size -= len(message)
-
-    @property
-    def spent(self) -> bool:
-        return self.messages <= 0 or self.size <= 0 or time.monotonic() > self.until
-
-
 def bound_queues(client: Any, key: Callable[[str], str], channel: Any, until: float) -> set[str]:
     """The queues that are bound to an exchange (kombu's sets `_kombu.binding.*`), as far as the time allows."""
     pattern = _escaped(key(channel.keyprefix_queue % "")) + "*"
@@ -71,7 +49,7 @@ def bound_queues(client: Any, key: Callable[[str], str], channel: Any, until: fl
     while cursor != 0 and time.monotonic() < deadline:
         cursor, names = client.scan(cursor or 0, match=pattern, count=1000)
         for name in names:
-            members = client.sscan_iter(name, count=_CHUNK)
+            members = client.sscan_iter(name, count=500)
             queues.update(member.decode(errors="replace").split(channel.sep)[-1] for member in members)
     return {queue for queue in queues if queue and ".pidbox" not in queue and not queue.startswith("celeryev")}
 
@@ -92,7 +70,7 @@ def remove_messages(
     # First, for from there a message goes back into its queue.
     result.unacknowledged = _remove_unacknowledged(client, key, channel, ids, budget, dry_run=dry_run)
     for queue in sorted(queues):
-        for name in map(key, _list_names(queue, channel)):
+        for name in map(key, list_names(queue, channel)):
             with client.pipeline(transaction=True) as transaction:
                 transaction.watch(name)
                 # All of a list is read before anything is removed from it: each removal moves the positions behind it.
@@ -110,21 +88,13 @@ def remove_messages(
     return result
 
 
-def _list_names(queue: str, channel: Any) -> Iterator[str]:
-    yield queue
-    yield from (f"{queue}{channel.sep}{step}" for step in sorted({*_PRIORITIES, *channel.priority_steps} - {0}))
-
-
 def _remove_unacknowledged(
     client: Any, key: Callable[[str], str], channel: Any, ids: Collection[str], budget: ReadBudget, *, dry_run: bool
 ) -> set[str]:
     """The tasks whose message was with a worker. It cannot be delivered again when that worker stops or is gone."""
-    names, tags = (key(channel.unacked_key), key(channel.unacked_index_key)), dict[bytes, str]()
-    cursor = None
-    while cursor != 0 and not budget.spent:
-        cursor, entries = client.hscan(names[0], cursor=cursor or 0, count=_CHUNK)
-        budget.spend(entries.values())
-        tags |= {tag: task for tag, raw in entries.items() if (task := _task_of(raw)) is not None and task in ids}
+    names = key(channel.unacked_key), key(channel.unacked_index_key)
+    unacknowledged = read_unacknowledged(client, names[0], budget)
+    tags = {tag: task for tag, raw in unacknowledged if (task := _task_of(raw)) is not None and task in ids}
     if dry_run:
         return set(tags.values())
     removed = set[str]()
@@ -139,16 +109,12 @@ def _remove_unacknowledged(
 
 def _tasks_in(client: Any, name: str, ids: Collection[str], budget: ReadBudget) -> Iterator[_Element]:
     """The messages of these tasks in a list, from its head: the newest first."""
-    begin, messages, seen = 0, [b""], set[bytes]()
-    while messages and not budget.spent:
-        messages = client.lrange(name, begin, begin + _CHUNK - 1)
-        budget.spend(messages)
-        for position, raw in enumerate(messages, begin):
-            task = _task_of(raw)
-            if task is not None and task in ids and raw not in seen:
-                seen.add(raw)
-                yield task, raw, position
-        begin += len(messages)
+    seen = set[bytes]()
+    for position, raw in enumerate(read_list(client, name, budget)):
+        task = _task_of(raw)
+        if task is not None and task in ids and raw not in seen:
+            seen.add(raw)
+            yield task, raw, position
 
 
 def _remove_together(transaction: Any, name: str, elements: Sequence[_Element]) -> bool:
@@ -193,13 +159,8 @@ def _remove_singly(client: Any, name: str, elements: Sequence[_Element], until: 
 
 
 def _task_of(raw: bytes) -> str | None:
-    """The id of the task in the headers of a message (protocol 2, Celery 4 and later)."""
-    try:
-        message = json.loads(raw)
-        headers = (message[0] if isinstance(message, list) else message)["headers"]
-        return str(headers["id"])
-    except (ValueError, LookupError, TypeError):
-        return None
+    headers = task_headers(raw)
+    return None if headers is None else str(headers["id"])
 
 
 def _share_of(until: float, share: float) -> float:
