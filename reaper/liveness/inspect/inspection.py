@@ -9,14 +9,14 @@ twice, and the queues are read before each time. To be missed, a task would have
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kombu import Connection
 
 from reaper.liveness.inspect import InspectReply, InspectRequest, WorkerReply
 from reaper.liveness.inspect.broker import Broker, QueuedMessages, broker_of
-from reaper.liveness.inspect.remote_control import Replies, open_remote_control
+from reaper.liveness.inspect.remote_control import RemoteControl, Replies, open_remote_control
 
 # `safe`: the tasks' arguments as text, since they might not be JSON. The other two commands have no such option.
 _TASK_COMMANDS: Mapping[str, Mapping[str, Any]] = {"scheduled": {}, "reserved": {}, "active": {"safe": True}}
@@ -49,15 +49,22 @@ def inspect_workers(connection: Connection, request: InspectRequest, started: fl
 def revoke_tasks(connection: Connection, request: InspectRequest) -> InspectReply:
     """Have all workers revoke and terminate the tasks, also a worker that would receive one of them later."""
     broker = broker_of(connection)
-    arguments = {"task_id": list(request.revoke), "terminate": True, "signal": request.signal}
     with open_remote_control(connection, request.reply_queue) as control:
-        replies = control.broadcast({"revoke": arguments})
-        # RabbitMQ does not say how many workers there are: there, the first reply is enough.
-        control.collect(lambda: broker.is_complete({}, workers_that_replied(replies).total()), request.until)
+        replies = broadcast_revocation(control, broker, request.revoke, request.signal, request.until)
     broker.close()
     reply = InspectReply(listeners=broker.listeners, consumers=broker.consumers)
     reply.workers = {name: WorkerReply(complete_replies=count) for name, count in workers_that_replied(replies).items()}
     return reply
+
+
+def broadcast_revocation(
+    control: RemoteControl, broker: Broker, ids: Sequence[str], signal: str, until: float
+) -> Replies:
+    """Have the workers revoke and terminate these tasks; what they replied until then, on the monotonic clock."""
+    replies = control.broadcast({"revoke": {"task_id": list(ids), "terminate": True, "signal": signal}})
+    # RabbitMQ does not say how many workers there are: there, the first reply is enough.
+    control.collect(lambda: broker.is_complete({}, workers_that_replied(replies).total()), until)
+    return replies
 
 
 def workers_that_replied(replies: Replies) -> Counter[str]:

@@ -14,9 +14,8 @@ listens again, as long as its connection lasts.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
-from itertools import islice
 
 from kombu import Connection
 
@@ -26,11 +25,12 @@ from reaper.liveness.inspect.broker import Broker, broker_of
 from reaper.liveness.inspect.inspection import (
     ALL_COMMANDS,
     add_tasks,
+    broadcast_revocation,
     consumed_queues,
     is_complete,
     workers_that_replied,
 )
-from reaper.liveness.inspect.remote_control import RemoteControl, Replies, open_remote_control
+from reaper.liveness.inspect.remote_control import RemoteControl, open_remote_control
 
 _REPLY_SECONDS = 5.0
 _REVOKED_AT_ONCE = 1_000
@@ -77,14 +77,10 @@ def remove_tasks(connection: Connection, request: InspectRequest) -> InspectRepl
 
 
 def _revoke(control: RemoteControl, broker: Broker, request: InspectRequest) -> None:
-    for ids in _batches(request.remove[-_MAX_REVOKED:], _REVOKED_AT_ONCE):
-        arguments = {"task_id": ids, "terminate": True, "signal": request.signal}
-        replies = control.broadcast({"revoke": arguments})
-        control.collect(partial(_all_replied, broker, replies), _reply_deadline(request))
-
-
-def _all_replied(broker: Broker, replies: Replies) -> bool:
-    return broker.is_complete({}, workers_that_replied(replies).total())
+    remembered = request.remove[-_MAX_REVOKED:]
+    for begin in range(0, len(remembered), _REVOKED_AT_ONCE):
+        ids = remembered[begin : begin + _REVOKED_AT_ONCE]
+        broadcast_revocation(control, broker, ids, request.signal, _reply_deadline(request))
 
 
 def _still_executing(control: RemoteControl, executing: Mapping[str, str], until: float) -> dict[str, str]:
@@ -108,9 +104,3 @@ def _still_executing(control: RemoteControl, executing: Mapping[str, str], until
 
 def _reply_deadline(request: InspectRequest) -> float:
     return min(request.until, time.monotonic() + _REPLY_SECONDS)
-
-
-def _batches(ids: Iterable[str], size: int) -> Iterator[list[str]]:
-    remaining = iter(ids)
-    while batch := list(islice(remaining, size)):
-        yield batch
