@@ -18,12 +18,17 @@ from reaper.common.terminal import shown
 from reaper.config import Settings
 from reaper.model import SweepReport, Threshold
 from reaper.observers.command_log import CommandLog
-from reaper.operations.execution_cleanup import MAX_MINUTES, CleanupResult, cleanup_result, stale_keys
+from reaper.operations.execution_cleanup import (
+    MAX_MINUTES,
+    CleanupResult,
+    cleanup_result,
+    settings_for_cleanup,
+    stale_keys,
+)
 from reaper.operations.guards import GuardPasses, HaltGuard, halt_guard
 from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import create_one_off_source
 from reaper.source import Source
-from reaper.source.factory import with_start_lost, with_thresholds
 
 _RULE = "=" * 60
 
@@ -82,7 +87,7 @@ def command(
     """
     settings = load_settings(ctx)
     threshold = Threshold(older_than_minutes * 60.0, "--older-than-minutes")
-    selected = with_start_lost(with_thresholds(single_source(settings, source), threshold, threshold))
+    selected = settings_for_cleanup(single_source(settings, source), threshold)
     opened = create_one_off_source(settings, selected)
     passes = GuardPasses(while_halted, release or 0, trust_silence)
     run = CleanupRun(settings, opened, older_than_minutes, passes, halt_guard(settings, while_halted=while_halted))

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 from reaper.common import messages
+from reaper.config import SourceSettings
 from reaper.memory import HaltRecord
-from reaper.model import JobCounts, Key, Outcome, SweepReport
+from reaper.model import JobCounts, Key, Outcome, SweepReport, Threshold
 from reaper.operations.guards import describe_halt
 from reaper.source import Source
+from reaper.source.factory import with_start_lost, with_thresholds
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep import summary
 from reaper.sweep.breaker import Breaker
@@ -43,6 +45,11 @@ class CleanupResult:
             return f"No stuck executions found older than {self.minutes} minutes"
         did = "[DRY RUN] Would cancel" if self.dry_run else "Cancelled"
         return f"{did} {self.count} stuck executions older than {self.minutes} minutes"
+
+
+def settings_for_cleanup(source: SourceSettings, limit: Threshold) -> SourceSettings:
+    """The source whose every job has this timeout and stall window, and whose sweeps also end jobs without a start."""
+    return with_start_lost(with_thresholds(source, limit, limit))
 
 
 def cleanup_result(

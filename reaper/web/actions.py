@@ -19,13 +19,13 @@ from reaper.operations.sources import in_order_of_ending
 from reaper.scheduling.scheduler import Supervisor
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
-from reaper.source.factory import create_source, with_max_age, with_start_lost, with_thresholds
+from reaper.source.factory import with_max_age
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import failed_report, sweep
 from reaper.web.dry_runs import NAMED, DryRuns
 from reaper.web.guard.tokens import Caller
 from reaper.web.read_cache import ReadCache
-from reaper.web.source_registry import SourceRegistry
+from reaper.web.source_registry import SourceRegistry, with_other_settings
 
 BUSY_SECONDS = 5.0
 """How long a request that ends jobs waits for the sweep that works."""
@@ -102,10 +102,10 @@ class AdminActions:
         halt = self._halt_guard(passes)
         limit = Threshold(minutes * 60.0, "older_than_minutes")
         runner, settings = self._sources[source].runner, self._sources.settings
-        changed = with_start_lost(with_thresholds(settings.sources[source], limit, limit))
-        own = create_source(settings, changed, decision=runner.source.decision)
+        changed = cleanup_operation.settings_for_cleanup(settings.sources[source], limit)
         listener = _AttributingListener(runner, self._history, str(who), NAMED)
-        report = self._sweep_by_hand(runner, own, listener, passes, halt)
+        with with_other_settings(runner.source, settings, changed) as own:
+            report = self._sweep_by_hand(runner, own, listener, passes, halt)
         if report.error is not None and not report.reaped:
             raise (DatabaseUnavailable if report.database_away else ReaperError)(f"source {source}: {report.error}")
         breaker = runner.options.breaker
@@ -131,9 +131,9 @@ class AdminActions:
                 return self._dry_runs.clear(name, limit, trust_silence=passes.trust_silence)
             runner, settings = self._sources[name].runner, self._sources.settings
             changed = with_max_age(settings.sources[name], limit)
-            own = create_source(settings, changed, decision=runner.source.decision)
             listener = _AttributingListener(runner, self._history, str(who))
-            return self._sweep_by_hand(runner, own, listener, passes, halt)
+            with with_other_settings(runner.source, settings, changed) as own:
+                return self._sweep_by_hand(runner, own, listener, passes, halt)
         except ReaperError as error:
             return failed_report(name, str(error))
 
@@ -157,8 +157,6 @@ class AdminActions:
         halt: HaltGuard,
     ) -> SweepReport:
         """A sweep with other thresholds: alone, with the workers that the daemon knows."""
-        shared = runner.source.options
-        own.options = replace(own.options, probe=shared.probe, reaped_rows=shared.reaped_rows)
         options = replace(runner.options, is_halted=halt.holds, override_breaker_up_to=passes.release)
         with runner.exclusive(BUSY_SECONDS), self._cache.cleared_after():
             # Without trust, the runner's own tracker: what this sweep learns of the database, the next ones know.

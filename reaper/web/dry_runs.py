@@ -17,13 +17,13 @@ from reaper.operations import execution_cleanup
 from reaper.operations.execution_cleanup import CleanupResult
 from reaper.operations.source_errors import prefix_errors
 from reaper.source import Source
-from reaper.source.factory import create_source, with_max_age, with_start_lost, with_thresholds
+from reaper.source.factory import with_max_age
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.listeners import NullListener
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from reaper.web.read_cache import ReadCache
-from reaper.web.source_registry import RegisteredSource, SourceRegistry
+from reaper.web.source_registry import RegisteredSource, SourceRegistry, with_other_settings
 from reaper.web.stuck_jobs import STATEMENT_SECONDS
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class DryRuns:
         return self._cached(
             source,
             ("cleanup", minutes, trust_silence),
-            lambda settings: with_start_lost(with_thresholds(settings, limit, limit)),
+            lambda settings: execution_cleanup.settings_for_cleanup(settings, limit),
             read,
         )
 
@@ -87,17 +87,9 @@ class DryRuns:
 
         def read_now() -> T:
             settings = self._sources.settings
-            shared = registered.reading.options
             own_settings = changed(settings.sources[source])
-            decision = registered.runner.source.decision
-            own = create_source(
-                _with_short_statements(settings), own_settings, reaped_rows=shared.reaped_rows, decision=decision
-            )
-            own.options = replace(own.options, probe=shared.probe)
-            try:
+            with with_other_settings(registered.reading, _with_short_statements(settings), own_settings) as own:
                 return read(registered, own)
-            finally:
-                own.close()
 
         return self._cache.get((source, "dry run", key), read_now, registered.runner)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from reaper.common.suggestions import did_you_mean
-from reaper.config import Settings
+from reaper.config import Settings, SourceSettings
 from reaper.errors import NoSuchSource, ProbeUnavailable
 from reaper.liveness import LivenessReport, TaskRemoval
 from reaper.scheduling.source_runner import SourceRunner
@@ -63,6 +64,18 @@ class SourceRegistry:
             return self._sources[name]
         except KeyError:
             raise NoSuchSource(f"there is no source {name!r}{did_you_mean(name, self._sources)}") from None
+
+
+@contextmanager
+def with_other_settings(source: Source, settings: Settings, own: SourceSettings) -> Iterator[Source]:
+    """A source with these settings, for one request. It shares what `source` knows of workers, reaps and spellings."""
+    shared = source.options
+    changed = create_source(settings, own, reaped_rows=shared.reaped_rows, decision=source.decision)
+    changed.options = replace(changed.options, probe=shared.probe)
+    try:
+        yield changed
+    finally:
+        changed.close()
 
 
 def _reading(settings: Settings, runner: SourceRunner) -> Source:

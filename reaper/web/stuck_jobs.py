@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from reaper.errors import ReaperError
@@ -14,9 +14,9 @@ from reaper.operations.orphaned_tasks import CONFIRM_SECONDS, Orphan, orphans_of
 from reaper.operations.report import DEFAULT_LIMIT, Report, Totals, overdue_jobs, totals_of
 from reaper.operations.source_errors import prefix_errors
 from reaper.source import Source
-from reaper.source.factory import create_source, on_same_broker, with_max_age
+from reaper.source.factory import on_same_broker, with_max_age
 from reaper.web.read_cache import ReadCache
-from reaper.web.source_registry import RegisteredSource, SourceRegistry
+from reaper.web.source_registry import RegisteredSource, SourceRegistry, with_other_settings
 
 STATEMENT_SECONDS = 10.0
 """How long a statement of a reader may take."""
@@ -79,21 +79,13 @@ class StuckJobsReader:
 
         return self._cache.get((name, ("stuck", hours)), read, registered.runner)
 
-    @contextmanager
-    def _source(self, registered: RegisteredSource, hours: float | None) -> Iterator[Source]:
+    def _source(self, registered: RegisteredSource, hours: float | None) -> AbstractContextManager[Source]:
         """The source with this age as its timeout; None: as it is configured."""
         if hours is None:
-            yield registered.reading
-            return
-        settings, shared = self._registry.settings, registered.reading.options
-        own_settings = with_max_age(settings.sources[registered.runner.name], Threshold(hours * 3600, "max_age_hours"))
-        decision = registered.reading.decision
-        own = create_source(settings, own_settings, reaped_rows=shared.reaped_rows, decision=decision)
-        own.options = replace(own.options, probe=shared.probe)
-        try:
-            yield own
-        finally:
-            own.close()
+            return nullcontext(registered.reading)
+        settings, limit = self._registry.settings, Threshold(hours * 3600, "max_age_hours")
+        own = with_max_age(settings.sources[registered.runner.name], limit)
+        return with_other_settings(registered.reading, settings, own)
 
     def _why_unknown(self, name: str, report: Report) -> str | None:
         """Why jobs of this source may be stuck that are not counted; None when all is known."""
