@@ -26,10 +26,10 @@ from reaper.liveness import TaskRemoval
 from reaper.model import Evidence, JobCounts, ReapedJob
 from reaper.operations.end_in_batches import BulkOptions, BulkResult, end_in_bulk
 from reaper.operations.fail import ManualEnd
-from reaper.operations.sources import create_one_off_source
-from reaper.profile import Profile
+from reaper.operations.sources import create_one_off_source, create_one_off_sources, in_order_of_ending
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
+from reaper.staleness.moments_of_reaps import bare_table
 from reaper.sweep.batch_runner import BatchRunner
 from reaper.sweep.candidate_spool import CandidateSpool
 from reaper.sweep.listeners import SweepListener
@@ -88,22 +88,19 @@ def targets(settings: Settings, selected: Sequence[SourceSettings]) -> list[Rese
     A scheduled task of vuls counts as running only while none of its runs does. Its runs end before it, so it is
     counted without them.
     """
-    tables = {source.profile.jobs.table for source in selected}
-    ordered = sorted(selected, key=lambda source: _waits_for(source.profile, tables))
-    return [_target(settings, source, tables) for source in ordered]
+    by_name = {source.name: source for source in selected}
+    tables = {bare_table(source.profile.jobs.table) for source in selected}
+    ordered = in_order_of_ending(create_one_off_sources(settings, selected))
+    return [_target(settings, source, by_name[source.name], tables) for source in ordered]
 
 
-def _waits_for(profile: Profile, tables: Collection[str]) -> bool:
-    running = profile.jobs.running
-    return running is not None and any(missing.table in tables for missing in running.missing)
-
-
-def _target(settings: Settings, own: SourceSettings, tables: Collection[str]) -> ResetTarget:
-    source = create_one_off_source(settings, own)
+def _target(settings: Settings, source: Source, own: SourceSettings, tables: Collection[str]) -> ResetTarget:
     running = own.profile.jobs.running
-    if running is None or not _waits_for(own.profile, tables):
+    if running is None:
         return ResetTarget(source, source)
-    left = tuple(missing for missing in running.missing if missing.table not in tables)
+    left = tuple(missing for missing in running.missing if bare_table(missing.table) not in tables)
+    if left == running.missing:
+        return ResetTarget(source, source)
     jobs = own.profile.jobs.model_copy(update={"running": running.model_copy(update={"missing": left})})
     counted = replace(own, profile=own.profile.model_copy(update={"jobs": jobs}))
     return ResetTarget(source, create_one_off_source(settings, counted, decision=source.decision))
