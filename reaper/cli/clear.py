@@ -236,8 +236,8 @@ class ClearRun:
                 self.sources,
                 options,
                 interrupt,
+                passes=self.passes,
                 released=self._released(asked) if asked else {},
-                new_tracker=lambda: self.passes.downtime_tracker(self.settings),
             )
         interrupted = [exit_codes.INTERRUPTED] if interrupt.requested() else []
         return swept, exit_codes.worst([*interrupted, *(exit_code_of(report) for report, _ in swept)])

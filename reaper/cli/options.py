@@ -97,5 +97,5 @@ trust_silence_option = click.option(
 
 
 def guard_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that pass the guards of a command that ends stale jobs: see `passes`."""
+    """The options that pass the guards of a command that ends stale jobs: the fields of `GuardPasses`."""
     return while_halted_option(release_option(trust_silence_option(command)))

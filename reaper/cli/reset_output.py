@@ -112,7 +112,7 @@ def _task_lines(tasks: TaskRemoval | None, *, looked: bool) -> Iterator[str]:
     if tasks.trouble is not None:
         yield f"{tasks.trouble}. Tasks that workers execute go on, and messages stay in their queues."
         return
-    yield from _looked_lines(tasks) if looked else _done_lines(tasks)
+    yield from _count_lines(tasks, looked=looked)
     yield from _left_lines(tasks)
 
 
@@ -124,24 +124,15 @@ def _without_task_lines(plan: ResetPlan) -> Iterator[str]:
         )
 
 
-def _looked_lines(tasks: TaskRemoval) -> Iterator[str]:
+def _count_lines(tasks: TaskRemoval, *, looked: bool) -> Iterator[str]:
+    terminated, taken = ("would be terminated", "would be") if looked else ("terminated", "were")
     yield (
-        f"Celery ({tasks.workers} worker(s) answered): {tasks.executing} task(s) would be terminated, "
+        f"Celery ({tasks.workers} worker(s) answered): {tasks.executing - tasks.still_executing} task(s) {terminated}, "
         f"{tasks.held} reserved or scheduled one(s) revoked, {tasks.messages} message(s) taken out of "
         f"{_queues(tasks.removed)}."
     )
     if tasks.unacknowledged:
-        yield f"{tasks.unacknowledged} message(s) that workers left unacknowledged would be taken out, too."
-
-
-def _done_lines(tasks: TaskRemoval) -> Iterator[str]:
-    yield (
-        f"Celery ({tasks.workers} worker(s) answered): {tasks.executing - tasks.still_executing} task(s) terminated, "
-        f"{tasks.held} reserved or scheduled one(s) revoked, {tasks.messages} message(s) taken out of "
-        f"{_queues(tasks.removed)}."
-    )
-    if tasks.unacknowledged:
-        yield f"{tasks.unacknowledged} message(s) that workers left unacknowledged were taken out, too."
+        yield f"{tasks.unacknowledged} message(s) that workers left unacknowledged {taken} taken out, too."
     if tasks.still_executing:
         yield (
             f"{tasks.still_executing} task(s) are still being executed although they were terminated: a solo pool ends "

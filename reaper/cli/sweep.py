@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import click
@@ -21,7 +21,7 @@ from reaper.config import Settings
 from reaper.errors import ConfigError
 from reaper.model import Evidence, Outcome, ReapedJob, SweepReport
 from reaper.observers.command_log import CommandLog
-from reaper.operations.sources import new_downtime_tracker
+from reaper.operations.guards import NO_PASSES, GuardPasses
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep import summary
@@ -87,21 +87,20 @@ def sweep_each(
     options: SweepOptions,
     interrupt: InterruptHandler,
     *,
+    passes: GuardPasses = NO_PASSES,
     released: Mapping[str, int] = {},
-    new_tracker: Callable[[], DowntimeTracker] | None = None,
 ) -> list[tuple[SweepReport, ProgressListener]]:
     """One source after the other, until Ctrl-C.
 
-    `released`: how many stale jobs the breaker passes of each source, where that is more than `options` say.
-    `new_tracker` makes the tracker of each sweep; None: as configured.
+    `released`: how many stale jobs the breaker passes of each source, where that is more than `options` say. Of
+    `passes`, the trust in silence counts.
     """
     swept: list[tuple[SweepReport, ProgressListener]] = []
     with CommandLog(settings) as command_log:
         for source in sources:
-            downtime = new_tracker() if new_tracker else new_downtime_tracker(settings)
             up_to = max(options.override_breaker_up_to, released.get(source.name, 0))
             own = replace(options, override_breaker_up_to=up_to)
-            swept.append(sweep_one(source, downtime, own, interrupt, command_log))
+            swept.append(sweep_one(source, passes.downtime_tracker(settings), own, interrupt, command_log))
             if interrupt.requested():
                 break
     return swept
@@ -139,11 +138,9 @@ def exit_code_of(report: SweepReport) -> int:
     """The exit status of a sweep."""
     if report.database_away:
         return exit_codes.AWAY
-    return (
-        exit_codes.FAILED
-        if report.failures or report.start_lost_trouble
-        else _EXIT_CODES.get(report.outcome, exit_codes.FAILED)
-    )
+    if report.failures or report.start_lost_trouble:
+        return exit_codes.FAILED
+    return _EXIT_CODES.get(report.outcome, exit_codes.FAILED)
 
 
 def print_report(
