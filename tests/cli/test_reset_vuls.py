@@ -282,6 +282,20 @@ def test_reset_without_a_source_ends_runs_and_schedules_after_one_question_with_
 
 
 @over_redis
+def test_schedule_is_counted_without_its_run_where_the_profile_of_the_runs_names_the_schema(
+    reaper: Reaper, runs: Runs
+) -> None:
+    runs.session.do("UPDATE scheduled_tasks SET last_status = 'running', last_run_at = now() WHERE id = 7")
+    runs.send("waiting")
+    own = f'[sources.own]\ndatabase_url = "{runs.database.url}"\nprofile = "mine"\n'
+    profile = '[profiles.mine]\nextends = "vuls"\njobs.table = "public.task_runs"\n'
+    reaper.configure(sources(runs, "schedules", own=own, profile=profile))
+    ended = [(one["source"], one["ended"]) for one in reaper.json("reset", "--yes")["sources"]]
+    assert ended == [("own", 1), ("schedules", 1)]
+    assert (set(runs.statuses().values()), runs.schedule_statuses()) == ({"failed"}, {"nightly": "failed"})
+
+
+@over_redis
 def test_force_and_yes_are_the_same_and_profiles_that_extend_vuls_count(reaper: Reaper, runs: Runs) -> None:
     reaper.configure(
         f'{sources(runs)}[sources.own]\ndatabase_url = "{runs.database.url}"\nprofile = "mine"\n'

@@ -130,6 +130,8 @@ def test_every_priority_list_under_the_key_prefix_is_searched_byte_by_byte(clust
         assert names <= set(client.keys())
         before = {name: client.lrange(name, 0, -1) for name in names}
         gone = {f"task-{n}" for n in range(0, 60, 4)}
+        # A task that waits at any priority is alive.
+        assert probe(cluster, transport_options=options).ask().alive == {f"task-{n}" for n in range(60)}
         # Its name is not configured: the bindings at the broker name it.
         done = probe(cluster, "another", transport_options=options).remove_tasks(gone)
         assert (done.trouble, done.removed, done.left) == (None, {cluster.queue: 15}, {})
