@@ -17,6 +17,7 @@ from reaper.sql.tables import ProfileTables
 
 _INTERVALS = 3
 _SHORTEST_SECONDS = 30.0
+_TRANSACTION_SECONDS = 60.0
 
 
 def ttl_for(interval_seconds: float) -> float:
@@ -30,19 +31,21 @@ class Lease:
     def __init__(self, engine: Engine, tables: Callable[[], ProfileTables], ttl_seconds: float) -> None:
         """`tables` are asked for each time: how the database spells them is known only after the first contact."""
         self._engine, self._tables, self.ttl_seconds = engine, tables, ttl_seconds
+        self.transaction_seconds = _TRANSACTION_SECONDS
+        """How old the transaction that holds the lease becomes, about: it is ended at a renewal."""
         self._connection: Connection | None = None
-        self._renewed_at = 0.0
+        self._renewed_at = self._begun_at = 0.0
 
     def acquire(self) -> bool:
         """Renew the lease, or try to take it. Whether it is ours. Raises DBAPIError when the database is away."""
         if self._connection is not None:
             try:
-                self._connection.commit()
+                self._end_long_transaction(self._connection)
                 return self._take(self._connection)
             except DBAPIError:
                 # The server ended it: another replica may hold it by now.
                 self._close()
-        self._connection = self._engine.connect()
+        self._connection, self._begun_at = self._engine.connect(), time.monotonic()
         return self._take(self._connection)
 
     def renew_if_due(self) -> bool:
@@ -54,6 +57,15 @@ class Lease:
     def release(self) -> None:
         """Give the lease up: another replica can take it at its next sweep."""
         self._close()
+
+    def _end_long_transaction(self, connection: Connection) -> None:
+        """A transaction that lasts does no harm here, but operators are alarmed by one.
+
+        With it ends, on PostgreSQL, the lock: a replica that asks before it is taken again gets it. So not each time.
+        """
+        if time.monotonic() - self._begun_at >= self.transaction_seconds:
+            connection.commit()
+            self._begun_at = time.monotonic()
 
     def _take(self, connection: Connection) -> bool:
         try:

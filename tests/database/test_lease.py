@@ -128,6 +128,27 @@ def test_lease_is_held_by_one_of_two_and_renewed(protea: Protea, leases: tuple[L
         assert len(holders(protea)) == 1
 
 
+def test_lease_that_is_renewed_is_never_free_for_a_moment(leases: tuple[Lease, Lease]) -> None:
+    first, second = leases
+    assert first.acquire()
+    done = threading.Event()
+
+    def contend() -> list[bool]:
+        taken = []
+        while not done.is_set():
+            taken.append(second.acquire())
+        return taken
+
+    with ThreadPoolExecutor(1) as thread:
+        contender = thread.submit(contend)
+        try:
+            renewed = [first.acquire() for _ in range(1000)]
+        finally:
+            done.set()
+        taken = contender.result()
+    assert all(renewed) and taken and not any(taken)
+
+
 @pytest.mark.parametrize(("interval", "ttl"), [(1, 30), (10, 30), (60, 180)])
 def test_lease_lasts_for_three_intervals_and_not_less_than_half_a_minute(interval: float, ttl: float) -> None:
     assert ttl_for(interval) == ttl
@@ -179,7 +200,7 @@ def test_lease_that_is_renewed_in_time_stays(protea: Protea, url: str) -> None:
 
 
 def test_lease_holds_no_snapshot_no_row_and_nothing_of_the_session(protea: Protea, leases: tuple[Lease, Lease]) -> None:
-    assert leases[0].acquire()
+    assert leases[0].acquire() and leases[0].acquire()
     [pid] = holders(protea)
 
     def state() -> object:
@@ -337,6 +358,7 @@ def test_sweep_leaves_no_setting_on_the_poolers_connections(protea: Protea, pool
 def test_lease_stays_when_the_pooler_changes_the_connection(protea: Protea, pooler: str) -> None:
     url = through(pooler, protea)
     lease = replica(url).lease(60)
+    lease.transaction_seconds = 0
     with (
         ExitStack() as stack,
         psycopg.connect(f"host={pooler} port=6432 dbname=pgbouncer user=postgres", autocommit=True) as console,

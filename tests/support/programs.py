@@ -22,7 +22,7 @@ import termios
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -106,7 +106,9 @@ class ForkedProcess:
     def send_signal(self, number: int) -> None:
         """Does nothing when the process has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            # It may have ended just now: its fork server knows before we do.
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
