@@ -214,6 +214,20 @@ class KeyInBatch(DialectCondition):
     pass
 
 
+# --- values that are written -------------------------------------------------------------------------------------
+
+
+class Assigned(DialectElement):
+    """A value of SET or VALUES. SQLAlchemy calls a bare parameter there like the column that it is assigned to, and so
+    perhaps like another parameter of the statement.
+    """
+
+
+@compiled_on()(Assigned)
+def _assigned(value: Element) -> Element:
+    return value
+
+
 # --- raw SQL and locks ---------------------------------------------------------------------------------------------
 
 

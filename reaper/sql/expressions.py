@@ -28,6 +28,7 @@ __all__ = [
     "LockTable",
     "add_seconds",
     "array_length",
+    "assigned",
     "concat",
     "count_if",
     "duration_text",
@@ -220,8 +221,7 @@ def key_in_batch(key_columns: Sequence[Element]) -> ColumnElement[bool]:
 def parameter(name: str, value_type: TypeEngine[Any] | None = None) -> Element:
     """A parameter that has a value only when the statement is run.
 
-    Without a type, the database takes that from the context. The name must not be that of a user's column, since the
-    columns that a statement sets are parameters too.
+    Without a type, the database takes that from the context.
     """
     return bindparam(name, type_=value_type or NullType())
 
@@ -229,6 +229,11 @@ def parameter(name: str, value_type: TypeEngine[Any] | None = None) -> Element:
 def untyped(value: object) -> Element:
     """A bound value whose type the database takes from its context: an enum's label, a uuid."""
     return bindparam(None, value, type_=NullType(), unique=True)
+
+
+def assigned(value: Element) -> Element:
+    """A value that a statement writes to a column, whatever the names of its parameters and of the column are."""
+    return elements.Assigned(value)
 
 
 def raw_sql(parts: Sequence[str | Element]) -> Element:

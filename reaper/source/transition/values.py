@@ -82,7 +82,8 @@ class ValueCompiler:
     ) -> dict[ColumnElement[Any], Element]:
         """Each column of the table that is written, and its value. `name` is the table's name in the profile."""
         return {
-            table.c[column]: self.value(value, job, Target(name, column, updated)) for column, value in values.items()
+            table.c[column]: sql.assigned(self.value(value, job, Target(name, column, updated)))
+            for column, value in values.items()
         }
 
     def value(self, value: Value, job: JobColumns, target: Target) -> Element:
