@@ -38,7 +38,7 @@ from typing import Any
 from celery import current_task, shared_task
 
 from reaper.common.json_values import to_jsonable
-from reaper.common.terminal import warn
+from reaper.common.terminal import clipped, shown, warn
 from reaper.config import Settings, SourceSettings, load
 from reaper.errors import ConfigError, NotPurgeable, ReaperError
 from reaper.model import Threshold, Verdict
@@ -66,6 +66,8 @@ Document = dict[str, Any]
 """What a task returns: JSON."""
 
 _MAX_LISTED = 100
+_MAX_ID = 100
+"""Characters of a Celery task's id, which a sender may choose, in the name of an operator."""
 _MAX_HOURS = 87600
 
 
@@ -264,7 +266,7 @@ def _is_purgeable(source: SourceSettings) -> bool:
 
 def _operator() -> str:
     task = current_task.request.id if current_task else None
-    return f"Celery task {task or 'called by hand'}@{socket.gethostname()}"
+    return f"Celery task {shown(clipped(task, _MAX_ID)) if task else 'called by hand'}@{socket.gethostname()}"
 
 
 def _errors(answers: Sequence[SourceResult[Any]]) -> dict[str, str | None]:

@@ -15,13 +15,13 @@ from reaper.cli.daemon_client import (
     url_option,
     with_exit_status,
 )
-from reaper.cli.options import json_option, validate_text
+from reaper.cli.options import json_option, validate_reason
 from reaper.common.terminal import shown
 
 
 @click.command("halt", short_help="Halt the daemon: it ends no jobs until `reaper restart`.")
 @click.option("--persist", is_flag=True, help="Stay halted across restarts of the daemon.")
-@click.option("--reason", metavar="TEXT", callback=validate_text, help="Why; shown wherever the halt is shown.")
+@click.option("--reason", metavar="TEXT", callback=validate_reason, help="Why; shown wherever the halt is shown.")
 @url_option
 @token_option
 @json_option

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from reaper.cli.output import JSON_COMMAND_KEY
+from reaper.common import reasons
 from reaper.common.durations import parse_duration
 
 _MAX_SECONDS = 86400.0
@@ -24,6 +25,16 @@ def validate_text(_: click.Context, param: click.Parameter, value: str | None) -
     if "\0" in value or not value.strip():
         raise click.BadParameter("expected text", param=param)
     return value.strip()
+
+
+def validate_reason(context: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A reason as HTTP takes it. Raises BadParameter for anything else."""
+    reason = validate_text(context, param, value)
+    if reason is not None and not reasons.is_reason(reason):
+        raise click.BadParameter(reasons.EXPECTED, param=param)
+    if reason is not None and len(reason) > reasons.MAX_LENGTH:
+        raise click.BadParameter(f"expected at most {reasons.MAX_LENGTH} characters", param=param)
+    return reason
 
 
 def _note_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
@@ -43,7 +54,7 @@ reason_option = click.option(
     "--reason",
     required=True,
     metavar="TEXT",
-    callback=validate_text,
+    callback=validate_reason,
     help="Why; part of the job's error message.",
 )
 
@@ -55,7 +66,7 @@ def reason_option_with(default: str) -> Callable[[Any], Any]:
         default=default,
         show_default=True,
         metavar="TEXT",
-        callback=validate_text,
+        callback=validate_reason,
         help="Why; part of the jobs' error message.",
     )
 

@@ -9,6 +9,7 @@ import re
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from reaper.common.suggestions import did_you_mean
+from reaper.config.url_masking import MASK, mask_url
 from reaper.config.url_parameters import check_mariadb_parameters, check_postgresql_parameters, is_port
 
 POSTGRESQL, MARIADB = "postgresql+psycopg", "mariadb+pymysql"
@@ -44,7 +45,6 @@ _REST = re.compile(
     re.VERBOSE,
 )
 _LOCATION_PARAMETERS = frozenset({"host", "hostaddr", "port", "dbname", "service", "unix_socket"})
-_SECRET_PARAMETER = re.compile(r"(?P<name>(?:^|&)[^=&]*(?:password|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
 
 
 # --- databases -----------------------------------------------------------------------------------------------------
@@ -85,19 +85,8 @@ def normalise_database_url(text: str) -> str:
 
 
 def mask_database_url(url: str) -> str:
-    """A normalised URL with `***` for its secrets, for people to read."""
-    scheme, _, rest = url.partition("://")
-    parts = _REST.fullmatch(rest)
-    if parts is None:
-        return f"{scheme}://***"
-    if parts["password"] is not None:
-        rest = f"{rest[: parts.start('password')]}***{rest[parts.end('password') :]}"
-    address, mark, query = rest.partition("?")
-    return f"{scheme}://{address}{mark}{_SECRET_PARAMETER.sub(_mask_value, query)}"
-
-
-def _mask_value(parameter: re.Match[str]) -> str:
-    return f"{parameter['name']}***"
+    """A normalised URL with `***` for what may be secret, for people to read."""
+    return mask_url(url)
 
 
 def connection_identity(url: str) -> tuple[str, str, str, str, tuple[tuple[str, str], ...]]:
@@ -166,7 +155,7 @@ def _splits_cleanly(url: str) -> bool:
 
 
 def mask_broker_url(url: str) -> str:
-    """A normalised URL with `***` for its secrets, for people to read."""
+    """A normalised URL with `***` for what may be secret, for people to read."""
     return ";".join(map(_mask_one_broker_url, url.split(";")))
 
 
@@ -175,8 +164,8 @@ def _mask_one_broker_url(url: str) -> str:
     scheme, _, rest = url.partition("://")
     user, _, password = rest.rpartition("@")[0].partition(":")
     if user and not password and scheme.startswith(_REDIS):
-        return mask_database_url(f"{scheme}://***@{rest.rpartition('@')[2]}")
-    return mask_database_url(url)
+        return mask_url(f"{scheme}://{MASK}@{rest.rpartition('@')[2]}")
+    return mask_url(url)
 
 
 def _check_characters(rest: str) -> None:

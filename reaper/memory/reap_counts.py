@@ -12,6 +12,7 @@ from typing import NamedTuple
 from sqlalchemy import Column, Connection, Float, Integer, Table, Text, delete, func, select
 from sqlalchemy.dialects.sqlite import insert
 
+from reaper.common.terminal import clipped, shown
 from reaper.errors import StateUnavailable
 from reaper.memory.retention import delete_expired
 from reaper.memory.schema import METADATA
@@ -35,8 +36,13 @@ _COUNT = Table(
 )
 
 
+def kind_label(kind: str) -> str:
+    """A kind as it is counted, here and in the metrics: spelled out for terminals, and cut in length."""
+    return clipped(shown(kind), _MAX_LENGTH)
+
+
 class ReapCount(NamedTuple):
-    """So many jobs of a kind were ended for a reason. Jobs without a kind have an empty one."""
+    """So many jobs of a kind, as `kind_label` writes it, were ended for a reason. That of jobs without one is empty."""
 
     source: str
     kind: str
@@ -86,7 +92,7 @@ class ReapCountStore:
         rows = connection.execute(select(func.count()).select_from(_COUNT)).scalar_one()
         kinds = set(connection.execute(select(_COUNT.c.kind).where(_COUNT.c.source == source)).scalars())
         for (kind, reason), jobs in counts.items():
-            name = kind[:_MAX_LENGTH]
+            name = kind_label(kind)
             if name not in kinds and (len(kinds) >= MAX_KINDS or rows >= MAX_ROWS):
                 name = OTHER_KINDS
             rows += name not in kinds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import Processor
 
-from reaper.common.terminal import to_stderr
+from reaper.common.terminal import clipped, shown, to_stderr
 
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
@@ -25,6 +25,8 @@ _SHARED: tuple[Processor, ...] = (
 )
 _MULTILINE = frozenset({"exception", "stack"})
 """Fields with several lines."""
+MAX_TEXT, MAX_MULTILINE = 1_000, 20_000
+"""Characters of a text in a log line, and of a traceback. What is longer is cut: one row could fill the disk."""
 _PROCESSORS: tuple[Processor, ...] = (
     structlog.stdlib.filter_by_level,
     *_SHARED,
@@ -134,7 +136,7 @@ def _formatter(log_format: str, *, terminal: bool) -> logging.Formatter:
     renderers = (structlog.processors.JSONRenderer(),) if as_json else console
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _clip_fields, *renderers],
     )
 
 
@@ -147,12 +149,30 @@ class _Quoted(str):
         return str(self)
 
 
+def _clip_fields(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Cut every text, also inside of lists and mappings, in every format."""
+    return {
+        clipped(name, MAX_TEXT): _clip(value, MAX_MULTILINE if name in _MULTILINE else MAX_TEXT)
+        for name, value in fields.items()
+    }
+
+
+def _clip(value: Any, most: int) -> Any:
+    if isinstance(value, str):
+        return clipped(value, most)
+    if isinstance(value, Mapping):
+        return {clipped(str(name), most): _clip(inner, most) for name, inner in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_clip(inner, most) for inner in value]
+    return value if value is None or isinstance(value, (bool, int, float)) else clipped(str(value), most)
+
+
 def _escape_fields(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Escape control characters, which would otherwise control the terminal.
 
-    The console renderer quotes only text with a space, a quote or a newline.
+    The console renderer quotes only text with a space, a quote or a newline, and writes names as they are.
     """
-    return {name: _escape(name, value) for name, value in fields.items()}
+    return {shown(name): _escape(name, value) for name, value in fields.items()}
 
 
 def _escape(name: str, value: Any) -> Any:

@@ -9,7 +9,7 @@ from math import nan
 from prometheus_client import CollectorRegistry
 
 from reaper.memory import ReapCount
-from reaper.memory.reap_counts import MAX_KINDS, OTHER_KINDS
+from reaper.memory.reap_counts import MAX_KINDS, OTHER_KINDS, kind_label
 from reaper.model import JobCounts, Outcome, PurgeReport, ReapedJob, Reason, SweepReport
 from reaper.observers.metric_series import MetricSeries
 from reaper.sweep.halt_switch import HaltSwitch
@@ -81,7 +81,7 @@ class Metrics:
         """Jobs that commands and Celery tasks have ended beside the daemon."""
         for source, kind, reason, jobs in counts:
             if source in self._kinds:
-                self._series.reaped_total.labels(source, self._kind_label(source, kind), reason).inc(jobs)
+                self._series.reaped_total.labels(source, self._counted_kind(source, kind), reason).inc(jobs)
 
     def surveyed(self, source: str, census: JobCounts) -> None:
         if source not in self._kinds:
@@ -144,8 +144,11 @@ class Metrics:
             self._series.left.labels(source).set(min(before, report.stale_remaining))
 
     def _kind_label(self, source: str, kind: str | None) -> str:
-        kinds = self._kinds[source]
-        name = kind or "none"
+        return self._counted_kind(source, kind_label(kind or ""))
+
+    def _counted_kind(self, source: str, label: str) -> str:
+        """The label, or that of all others once there are too many."""
+        kinds, name = self._kinds[source], label or "none"
         if name in kinds or len(kinds) < MAX_KINDS:
             kinds.add(name)
             return name

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reaper.common import messages
+from reaper.common.terminal import shown
 from reaper.model import FailedTransition, LockedCandidate, Outcome, SweepReport
 from reaper.sweep.breaker import Breaker
 
@@ -120,8 +121,8 @@ def _outcome(report: SweepReport) -> str:
 
 
 def error_in_one_line(error: str | None) -> str:
-    """Without line breaks, and cut in length."""
-    return " ".join((error or "").split())[:_MAX_ERROR_LENGTH]
+    """Without line breaks and other control characters, and cut in length."""
+    return shown(" ".join((error or "").split())[:_MAX_ERROR_LENGTH])
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,8 @@ def broker_of(settings: Settings, source: str) -> tuple[str | None, str]:
         ("redis://someone:s3cretpw@host/0", "redis://someone:***@host/0"),
         ("redis://host/0", "redis://host/0"),
         ("amqp://someone@host//", "amqp://someone@host//"),
+        ("redis://host/0?p%61ssword=s3cretpw&ssl_cert_reqs=none", "redis://host/0?p%61ssword=***&ssl_cert_reqs=none"),
+        ("redis://host/0?s3cretpw", "redis://host/0?***"),
     ],
 )
 def test_password_in_place_of_a_redis_user_is_masked(url: str, shown: str) -> None:

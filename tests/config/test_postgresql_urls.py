@@ -120,9 +120,35 @@ def test_source_whose_engine_cannot_be_made_is_a_config_error() -> None:
             Source("main", f"postgresql+psycopg:///d?{query}", source.profile, source.thresholds, Timeouts(1, 1))
 
 
-def test_secrets_among_url_parameters_are_masked() -> None:
-    url = normalise_database_url("postgresql://h/d?sslmode=require&password=hunter2&sslpassword=hunter2")
-    assert mask_database_url(url) == "postgresql+psycopg://h/d?sslmode=require&password=***&sslpassword=***"
+@pytest.mark.parametrize(
+    ("rest", "shown"),
+    [
+        (
+            "h/d?sslmode=require&password=hunter2&sslpassword=hunter2",
+            "h/d?sslmode=require&password=***&sslpassword=***",
+        ),
+        ("h/d?scram_client_key=hunter2&scram_server_key=hunter2", "h/d?scram_client_key=***&scram_server_key=***"),
+        ("h/d?p%61ssword=hunter2&oauth_client_s%65cret=hunter2", "h/d?p%61ssword=***&oauth_client_s%65cret=***"),
+        ("h/d?sslm%6fde=require", "h/d?sslm%6fde=require"),
+        ("?dbname=postgresql%3A%2F%2Fu%3Ahunter2%40h%2Fd", "?dbname=***"),
+        ("?dbname=password%3Dhunter2", "?dbname=***"),
+        ("?dbname=orders", "?dbname=orders"),
+        ("h/password%3Dhunter2", "h/***"),
+        ("u%3Ahunter2@h/d", "***@h/d"),
+        ("password%3Dhunter2/d", "***/d"),
+        ("h/d?options=-c%20app.key%3Dhunter2", "h/d?options=***"),
+        ("h/d?options=-csearch_path%3Dtenant%20-c%20app.key%3Dhunter2", "h/d?options=***"),
+        ("h/d?options=hunter2", "h/d?options=***"),
+        ("h/d?options=-csearch_path%3Dtenant+--statement-timeout%3D5s", None),
+        ("h:5433/d?host=a:1&host=b:2&application_name=x&sslrootcert=/etc/ca.pem&passfile=/p", None),
+        ("[::1]:5432/d", None),
+    ],
+)
+def test_only_parts_of_a_url_that_are_known_to_be_harmless_are_shown(rest: str, shown: str | None) -> None:
+    url = normalise_database_url(f"postgresql://{rest}")
+    assert mask_database_url(url) == f"postgresql+psycopg://{rest if shown is None else shown}"
+    settings = load({}, {"REAPER_DATABASE_URL": url})
+    assert "hunter2" not in f"{settings.described()} {settings!r}"
 
 
 def test_connection_identity_ignores_the_password_but_not_user_and_schema() -> None:

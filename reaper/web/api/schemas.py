@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self, TypeVar, cast, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
-from reaper.common import messages
+from reaper.common import messages, reasons
 from reaper.common.json_values import to_jsonable
 from reaper.model import Evidence, JobCounts, LockHolder
 
@@ -112,8 +112,8 @@ def _text(value: str) -> str:
 
 
 def _reason(value: str) -> str:
-    if "\0" in value or not value.strip():
-        raise ValueError("expected a reason in words")
+    if not reasons.is_reason(value):
+        raise ValueError(reasons.EXPECTED)
     return value
 
 
@@ -126,10 +126,10 @@ ReasonText = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=500,
-        description="Why. It is written to the audit event.",
+        max_length=reasons.MAX_LENGTH,
+        description="Why, on one line. It is written to the audit event.",
         examples=["its node is gone"],
-        json_schema_extra={"pattern": r"^[^\x00]*[^\x00\s][^\x00]*$"},
+        json_schema_extra={"pattern": reasons.PATTERN},
     ),
     AfterValidator(_reason),
 ]

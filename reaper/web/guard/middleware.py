@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 from starlette.datastructures import Headers
@@ -16,6 +17,7 @@ from reaper.web.guard.access import ACCESS_CONTROL, BODY_BYTES, READING, AccessC
 from reaper.web.guard.admission import AdmissionLimit, AdmissionTimeout, ClientDisconnected
 from reaper.web.guard.connection_limits import CONNECTION, ClientConnection
 from reaper.web.guard.headers import secured
+from reaper.web.guard.json_spelling import spelled_out
 
 BODY_SECONDS = 10.0
 """From the moment when the application asks for a body until all of it has come."""
@@ -99,7 +101,7 @@ class _Guard:
         """Log a status with which the guard, or the application for want of a token, has refused a request."""
         if status in _LOGGED_STATUSES:
             who = self._access_control.token_name(scope)
-            self._rejections.refused(status, remote(scope), scope["method"], scope["path"], who)
+            self._rejections.refused(status, remote(scope), scope["method"], _path_as_sent(scope), who)
 
     async def _collect(self, scope: Scope, receive: Receive) -> list[Message]:
         """The application's whole answer. It streams none: what it makes is small."""
@@ -120,7 +122,7 @@ class _Guard:
         identity = (type(defect).__name__, *where)
         if identity not in self._defects_logged and len(self._defects_logged) < _DEFECTS_LOGGED:
             self._defects_logged.add(identity)
-            self._log.error("Reaper met a defect over HTTP.", method=scope["method"], path=scope["path"][:200],
+            self._log.error("Reaper met a defect over HTTP.", method=scope["method"], path=_path_as_sent(scope)[:200],
                             exc_info=defect)  # fmt: skip
 
 
@@ -166,7 +168,7 @@ class _Exchange:
         return message
 
     async def send(self, answer: Sequence[Message]) -> None:
-        for message in answer:
+        for message in spelled_out(answer):
             if message["type"] == "http.response.start":
                 message = {**message, "headers": self._headers(message)}
             await self._send(message)
@@ -218,6 +220,11 @@ def _error(status: int, detail: str, headers: Mapping[str, str] | None = None) -
         {"type": "http.response.start", "status": status, "headers": raw},
         {"type": "http.response.body", "body": body},
     ]
+
+
+def _path_as_sent(scope: Scope) -> str:
+    """Not decoded: what a stranger sends is not to be read as text."""
+    return str((scope.get("raw_path") or quote(scope["path"]).encode()).decode("ascii", "backslashreplace"))
 
 
 def _question(scope: Scope) -> tuple[object, ...]:
