@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
+from reaper import celery_tasks
 from reaper.cli import exit_codes
+from reaper.liveness import LivenessReport
 from reaper.liveness.celery import CeleryProbe
-from reaper.operations.orphaned_tasks import confirmed_orphans
+from reaper.operations.orphaned_tasks import confirmed_orphans, orphans_of_all
 from reaper.profile import resolve
 from reaper.source import Source, SourceOptions
 from reaper.staleness.downtime import DowntimeTracker
@@ -231,6 +233,14 @@ def of_runs(vuls: VulsWorld, cluster: CeleryCluster) -> Source:
     witness = CeleryProbe(cluster.broker.url, 6, {cluster.queue}, absence_seconds=0)
     habits = SourceOptions(probe=witness, queues=(cluster.queue,))
     return Source("runs", vuls.database.url, resolve("vuls"), thresholds(), PATIENCE, habits)
+
+
+def test_task_of_the_reaper_itself_is_no_orphan(vuls: VulsWorld) -> None:
+    source = Source("runs", vuls.database.url, resolve("vuls"), thresholds(), PATIENCE)
+    of_reaper = {task.name.rpartition(".")[2] for task in celery_tasks.tasks_named("ours").values()}
+    names = {name: f"ours.schedule.{name}" for name in of_reaper} | {"theirs": f"{min(of_reaper)}.theirs"}
+    workers = LivenessReport(frozenset(names), dict.fromkeys(names, "worker@host"), names)
+    assert [orphan.id for orphan in orphans_of_all([source], workers, lambda: DowntimeTracker(0))] == ["theirs"]
 
 
 def lasting_orphans(sources: list[Source], meanwhile: Callable[[], object]) -> list[str]:
