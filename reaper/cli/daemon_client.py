@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from reaper.cli import exit_codes, output
 from reaper.common.durations import format_duration
 from reaper.config import Settings, load, reachable_host
-from reaper.config.secret_files import read_tokens
+from reaper.config.token_file import read_tokens
 from reaper.errors import ConfigError, DaemonUnreachable, ReaperError
 from reaper.model import Outcome
 

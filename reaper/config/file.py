@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
+from reaper.common.bounded_file import UnreadableFile, read_bounded
 from reaper.config.error_messages import dotted
 from reaper.config.layers import CONFIG_VARIABLE, Layer
 from reaper.config.schema import KeyPath
 from reaper.config.secret_files import URL_SETTINGS
+from reaper.config.toml_lines import MOST_KEY_PARTS, line_index, nearest_line, overlong_key
 
 SEARCHED = (Path("config/reaper.toml"), Path("/etc/reaper/reaper.toml"))
 """Where a file is looked for when none is named; the first that exists is read."""
@@ -67,14 +69,17 @@ def _is_absent(path: Path) -> bool:
 
 def _read(path: Path, named_by: str, problems: list[str]) -> ConfigFile | None:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
+        text = read_bounded(path).content.decode("utf-8-sig")
+    except UnreadableFile as error:
         source = path if named_by == "default" else named_by
-        problems.append(f"{source}: cannot read {path}: {error.strerror}")
+        problems.append(f"{source}: cannot read {path}: {error}")
         return None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         problems.append(f"{path}:{line}: not UTF-8 text")
+        return None
+    if (overlong := overlong_key(text)) is not None:
+        problems.append(f"{path}:{overlong}: a key has more than {MOST_KEY_PARTS} parts")
         return None
     try:
         values = _with_secrets(tomllib.loads(text))
@@ -103,70 +108,3 @@ def _syntax_problem(path: Path, text: str, message: str) -> str:
     line, column = position["line"] or text.count("\n") + 1, position["column"]
     where = f"column {column}" if column else "at the end of the file"
     return f"{path}:{line}: not valid TOML: {message[: position.start()]} ({where})"
-
-
-# --- lines: tomllib gives the values of a document, not their lines ---------------------------------------------------
-
-
-def line_index(text: str) -> dict[KeyPath, int]:
-    """The line of every table and key of a valid TOML document.
-
-    The document is cut into statements: the fewest lines that tomllib accepts by themselves. So the parser that reads
-    the document also reads its strings and arrays over several lines, and its quoted and dotted keys.
-    """
-    index: dict[KeyPath, int] = {}
-    element_counts: dict[KeyPath, int] = {}
-    table: KeyPath = ()
-    for line, statement, parsed in _statements(text):
-        if statement.lstrip().startswith("["):
-            table = _table_of_header(parsed, element_counts)
-            index.setdefault(table, line)
-        else:
-            for key in _keys_in(parsed):
-                index.setdefault((*table, *key), line)
-    return index
-
-
-def nearest_line(index: Mapping[KeyPath, int], key: Sequence[str]) -> int:
-    """The line of the key, else of the nearest table around it, else 1."""
-    for length in range(len(key), 0, -1):
-        if (line := index.get(tuple(key[:length]))) is not None:
-            return line
-    return 1
-
-
-def _statements(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """First line, text and parsed value of each statement. Blank lines and comments are left out."""
-    first, pending = 1, ""
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
-        pending += f"{line}\n"
-        try:
-            parsed = tomllib.loads(pending)
-        except tomllib.TOMLDecodeError:
-            continue  # the statement goes on in the next line
-        if parsed:
-            yield first, pending, parsed
-        first, pending = number + 1, ""
-
-
-def _table_of_header(parsed: dict[str, Any], element_counts: dict[KeyPath, int]) -> KeyPath:
-    """The path of the table that a [table] or [[array of tables]] header opens. Counts the elements of arrays."""
-    path: KeyPath = ()
-    inner: Any = parsed
-    while isinstance(inner, dict) and inner:
-        ((key, inner),) = inner.items()
-        path = (*path, key)
-        if isinstance(inner, list):
-            element_counts[path] = element_counts.get(path, -1) + 1
-        if path in element_counts:
-            path = (*path, str(element_counts[path]))
-    return path
-
-
-def _keys_in(value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
-    """The path of every key and array element inside a value."""
-    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in members:
-        here = (*path, str(key))
-        yield here
-        yield from _keys_in(inner, here)

@@ -15,6 +15,7 @@ from reaper.common.suggestions import did_you_mean, nearest
 from reaper.config.error_messages import problems_by_key
 from reaper.config.schema import SCALAR_SETTINGS, KeyPath, RawSettings, field_names
 from reaper.config.secret_files import TOKEN_CREDENTIAL, URL_SETTINGS, Credentials
+from reaper.errors import ConfigError
 
 CONFIG_VARIABLE = "REAPER_CONFIG"
 _STATE_VARIABLE = "STATE_DIRECTORY"
@@ -36,6 +37,7 @@ _SERVICE_LINK = re.compile(
     r"REAPER_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
 _SERVICE_URL = re.compile(r"(?:tcp|udp|sctp)://")
+_MOST_PROBLEMS = 1000
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(?P<fraction>\.[0-9]{1,20})?")
 _SWITCHES = {"true": True, "false": False}
 
@@ -140,10 +142,16 @@ def validate(layer: Layer, problems: list[str]) -> Layer:
     """The layer without its invalid values, each of which adds a line to `problems`.
 
     A value is checked even where a layer with precedence hides it.
+
+    Raises ConfigError at once where so much is wrong that the file is something else than a configuration.
     """
     try:
         return replace(layer, settings=merge(layer))
     except ValidationError as error:
+        if (count := error.error_count()) > _MOST_PROBLEMS:
+            key, message = next(problems_by_key(error))
+            more = f"and {count - 1} more problems, so this is probably not a configuration of the reaper"
+            raise ConfigError([f"{layer.problem(key, message)} ({more})"]) from None
         messages = dict(sorted(problems_by_key(error), key=lambda problem: layer.line(problem[0])))
     problems += [layer.problem(key, message) for key, message in messages.items()]
     values = dict(layer.values)

@@ -15,8 +15,9 @@ from reaper.common.durations import format_duration, parse_duration
 from reaper.config.borrowed_urls import BROKER_VARIABLES, DATABASE_VARIABLES
 from reaper.config.error_messages import dotted
 from reaper.config.schema import DaemonSettings
-from reaper.config.secret_files import read_tokens
+from reaper.config.token_file import TokenFile, read_token_file
 from reaper.config.urls import mask_broker_url, mask_database_url
+from reaper.errors import ConfigError
 from reaper.model import Threshold, Thresholds
 from reaper.profile import Profile
 
@@ -113,13 +114,17 @@ class Settings(DaemonSettings):
 
     @property
     def http_tokens(self) -> Mapping[str, SecretStr]:
-        """The tokens that permit changes over HTTP, by name. The file is read at each access: few commands need it.
+        """The tokens that permit changes over HTTP, by name. Raises ConfigError when the file is wrong."""
+        file = self.read_token_file()
+        if file.problems:
+            raise ConfigError(file.problems)
+        return file.tokens
 
-        Raises ConfigError when the file cannot be read, or a line of it is not a token.
-        """
+    def read_token_file(self) -> TokenFile:
+        """The file with the tokens as it is now: few commands need it."""
         if self.http_token_file is None:
-            return {}
-        return read_tokens(self.http_token_file, self.origins.get("http_token_file", "default"))
+            return TokenFile()
+        return read_token_file(self.http_token_file, self.origins.get("http_token_file", "default"))
 
     @property
     def http_exposed(self) -> bool:

@@ -154,7 +154,10 @@ class Daemon:
         return finished
 
     def reload(self, read: Callable[[], Settings]) -> None:
-        """Apply a new configuration; if it is wrong, log why, and keep the old one."""
+        """Apply a new configuration; if it is wrong, log why, and keep the old one.
+
+        Tokens that their file no longer contains are revoked in any case.
+        """
         try:
             fresh = read()
             validate(fresh)
@@ -167,15 +170,26 @@ class Daemon:
             self.access_control.configure(fresh)
         except ConfigError as error:
             _log.error("Reaper refused the new configuration; the old one stays in force.", problems=error.problems)
-            self._report_reload(error.problems)
+            self._keep_configuration(error.problems)
             return
         except Exception as defect:  # noqa: BLE001  the old configuration works: keep it
             problem = f"{type(defect).__name__}: {defect}"
             _log.exception("Reaper refused the new configuration; the old one stays in force.", problems=[problem])
-            self._report_reload([problem])
+            self._keep_configuration([problem])
             return
         self._apply(fresh, changed, runners)
         self._report_reload([])
+
+    def _keep_configuration(self, problems: Sequence[str]) -> None:
+        """A reload was refused."""
+        file = self._settings.read_token_file()
+        if revoked := self.access_control.tokens.revoke_missing(file):
+            _log.warning(
+                "Reaper has revoked HTTP tokens: their file no longer contains them.",
+                tokens=revoked,
+                problems=file.problems,
+            )
+        self._report_reload(problems)
 
     def _report_reload(self, problems: Sequence[str]) -> None:
         """Report the result of a reload to metrics, health and systemd."""

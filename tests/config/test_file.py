@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reaper.config import file, load
-from reaper.config.file import line_index
+from reaper.config.toml_lines import line_index
 from tests.config.support import BROKER, URL, problem, write
 
 

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from reaper.config import Settings
-from reaper.web.guard.tokens import HOW_TO_SET, WHERE_FROM, Caller, Tokens
+from reaper.web.guard.tokens import WHERE_FROM, Caller, Tokens
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing. Every other one needs a token, whatever it asks for."""
@@ -102,7 +102,7 @@ class AccessControl:
         right one.
         """
         if not self.tokens:
-            raise HTTPException(403, f"this reaper is read-only: it has no token for HTTP ({HOW_TO_SET})")
+            raise HTTPException(403, f"this reaper is read-only: {self.tokens.absence}")
         authorization = _authorization(Headers(scope=scope))
         name = self.tokens.name_of(authorization)
         if name is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
 from pydantic import SecretStr
 
 from reaper.config import Settings
+from reaper.config.token_file import TokenFile
 from reaper.errors import ConfigError
 
 HOW_TO_SET = (
@@ -22,9 +23,14 @@ WHERE_FROM = (
     "scripts/manage.sh start makes .data/http-token, scripts/install.sh makes /etc/reaper/http_token"
 )
 
+_NONE_CONFIGURED = f"it has no token for HTTP ({HOW_TO_SET})"
+
 
 class Tokens:
-    """The tokens in force, by name. They may be replaced at any time, from any thread."""
+    """The tokens in force, by name. They may be replaced at any time, from any thread.
+
+    `absence` says why there is none where there is none.
+    """
 
     def __init__(self, tokens: Mapping[str, SecretStr] | None = None) -> None:
         self.replace(tokens or {})
@@ -34,7 +40,23 @@ class Tokens:
 
     def replace(self, tokens: Mapping[str, SecretStr]) -> None:
         """Put these tokens into force, and no others."""
-        self._digests = {name: _digest(token.get_secret_value().encode()) for name, token in tokens.items()}
+        self._digests, self.absence = _digests(tokens), _NONE_CONFIGURED
+
+    def revoke_missing(self, file: TokenFile) -> Sequence[str]:
+        """Revoke the tokens that the file no longer contains, and return their names. New ones are not put into force.
+
+        A token whose name is that of another one now is revoked, too.
+        """
+        if file.read_once:
+            return ()
+        present, before = _digests(file.tokens), self._digests
+        kept = {name: digest for name, digest in before.items() if present.get(name) == digest}
+        if revoked := sorted(before.keys() - kept.keys()):
+            why = "; ".join(file.problems) or "they are no longer in their file"
+            # First: a request that finds no token reads the reason.
+            self.absence = f"its tokens for HTTP were revoked: {why}"
+            self._digests = kept
+        return revoked
 
     def name_of(self, authorization: str | None) -> str | None:
         """The name of the token in an Authorization header (as the server decoded it, Latin-1); None for any other.
@@ -61,6 +83,10 @@ def refuse_exposed(settings: Settings) -> None:
                 f"and there is no token for HTTP: {HOW_TO_SET}"
             ]
         )
+
+
+def _digests(tokens: Mapping[str, SecretStr]) -> Mapping[str, bytes]:
+    return {name: _digest(token.get_secret_value().encode()) for name, token in tokens.items()}
 
 
 def _digest(token: bytes) -> bytes:

@@ -15,7 +15,7 @@ from reaper import __version__
 from reaper.errors import NoSuchJob, NoSuchSource
 from reaper.web.api.dependencies import any_text
 from reaper.web.guard.access import ACCESS_CONTROL
-from reaper.web.guard.tokens import HOW_TO_SET
+from reaper.web.guard.tokens import Tokens
 from reaper.web.service import AdminService
 from reaper.web.ui.formatting import text, visible
 from reaper.web.ui.job_list import JobFilter
@@ -74,10 +74,11 @@ def _page(request: Request, status: int, template: str, board: object) -> Respon
 def _frame(request: Request) -> dict[str, Any]:
     """What a page depends on besides the values that it shows."""
     access_control = request.scope.get(ACCESS_CONTROL)
+    tokens = access_control.tokens if access_control is not None else Tokens()
     return {
         "live": request.query_params.get("part") == "live",
-        "can_change": access_control is not None and bool(access_control.tokens),
-        "how_to_set": HOW_TO_SET,
+        "can_change": bool(tokens),
+        "read_only_because": tokens.absence,
     }
 
 

@@ -192,7 +192,7 @@ def renderings(text: str) -> Iterator[tuple[str, dict[str, object]]]:
         for full in (True, False) if len(fixed) < 2 else (True,):
             values = ViewModelFactory(text, full, fixed)
             for live, can_change in ((False, True), (True, False)):
-                frame: dict[str, object] = {"live": live, "can_change": can_change, "how_to_set": text}
+                frame: dict[str, object] = {"live": live, "can_change": can_change, "read_only_because": text}
                 yield "board.html", {"board": values.of(OverviewPage), **frame}
                 yield "job.html", {"board": values.of(JobPage), **frame}
                 missing = {"version": text, "host": text, "problem": Text(text, text)}
@@ -336,7 +336,7 @@ SPELLED = f"{HOSTILE}\\u202e\\x1b[2J"
 def checked(template: str, board: object) -> str:
     """The page's text, escaped wherever it is."""
     assert not list(markup_in(board))
-    html = routes.render(template, board=board, live=False, can_change=True, how_to_set=HOSTILE).decode()
+    html = routes.render(template, board=board, live=False, can_change=True, read_only_because=HOSTILE).decode()
     assert not re.findall(r".{80}[\u202e\x1b]", html)
     page = PageStructure(html)
     assert all("data-evil" not in names and names != ("b", "onclick") for names in page.seen)
