@@ -146,6 +146,16 @@ def test_lease_is_separate_for_each_database(db: MariaDBProtea, mariadb: MariaDB
         mariadb.drop_database("protea_twin")
 
 
+def test_lease_is_separate_for_each_profile_of_a_table(db: MariaDBProtea) -> None:
+    ours = resolve("ours", {"ours": {"extends": "protea"}})
+    mine, theirs = db.source().lease(60), Source("other", db.url, ours, thresholds(), PATIENCE).lease(60)
+    try:
+        assert mine.acquire() and theirs.acquire()
+    finally:
+        mine.release()
+        theirs.release()
+
+
 # --- row locks -------------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from reaper.memory import Memory
 from reaper.memory.memory import FILE
 from tests.support.daemons import Daemon
 from tests.support.protea import Protea
+from tests.support.waiting import wait_until
 
 TROUBLE = "Reaper's state file cannot be used; sweeps go on."
 
@@ -25,6 +26,19 @@ def test_daemon_keeps_the_contact_of_its_sweeps_in_the_state_directory(protea: P
     contact = Memory.open(tmp_path / "state").contacts.last("default", address)
     assert contact is not None and contact.system_identifier
     assert not daemon.said(TROUBLE)
+
+
+def test_daemon_that_stops_keeps_the_contacts_that_wait_to_be_written(protea: Protea, tmp_path: Path) -> None:
+    names = ("protea", "other")
+    sources = (f'[sources.{name}]\ndatabase_url = "{protea.url}"\nprofile = "{name}"\n' for name in names)
+    config = "".join(['[profiles.other]\nextends = "protea"\n', *sources])
+    with Daemon(tmp_path, config, state_dir=tmp_path / "state") as daemon:
+        daemon.comes_up()
+        wait_until(lambda: all(daemon.sweeps(source=name) for name in names), "a sweep of each source")
+        assert daemon.stop()[0] == 0
+    contacts, address = Memory.open(tmp_path / "state").contacts, database_address(create_engine(protea.url))
+    # The contacts of the second source came within seconds of the first one's, which was written at once.
+    assert all(contacts.last(name, address) for name in names)
 
 
 def test_daemon_whose_state_directory_cannot_be_used_says_so_once_and_sweeps(protea: Protea, tmp_path: Path) -> None:
