@@ -4,6 +4,8 @@
   short limit while it connects and afterwards that of its statements; there is no public way to change it.
 - PyMySQL `_secure`: the driver leaves a Unix socket open when connecting fails, so the reaper connects it. The driver
   sends passwords in clear text only over a connection that it knows to be secure, and knows that only of its own.
+- PyMySQL `_create_ssl_ctx`: the driver reads all certificates that the system trusts for each connection, also when it
+  checks none. A context that is handed to it makes TLS compulsory, which not every server offers.
 - SQLAlchemy `_from_objects` and `_traverse_internals`: what a piece of SQL selects from, and what it consists of;
   elements of one's own have no public way to say it.
 """
@@ -47,6 +49,10 @@ def test_pymysql_has_the_private_name_that_the_connection_sets(name: str) -> Non
     assert getattr(connection, name) == (False if name == "_secure" else 3)
 
 
+def test_pymysql_has_the_private_method_that_the_connection_overrides() -> None:
+    assert hasattr(Connection, "_create_ssl_ctx")
+
+
 @pytest.mark.parametrize("name", ["_from_objects", "_traverse_internals"])
 def test_sqlalchemy_has_the_private_name_that_elements_define(name: str) -> None:
     assert hasattr(Label, name)
@@ -64,4 +70,7 @@ def test_private_names_of_other_libraries_are_few_and_known() -> None:
             for node in attributes
             if node.attr.startswith("_") and not node.attr.startswith("__") and node.attr not in own | DOCUMENTED
         }
-    assert touched == {("sql/elements.py", "_from_objects")}
+    assert touched == {
+        ("database/mariadb/connection.py", "_create_ssl_ctx"),
+        ("sql/elements.py", "_from_objects"),
+    }
