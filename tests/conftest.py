@@ -20,6 +20,7 @@ from tests.support.brokers import Broker, CeleryCluster, RedisServer, redis_serv
 from tests.support.databases import TemporaryDatabases
 from tests.support.mariadb import MariaDB
 from tests.support.protea import Protea
+from tests.support.recent_values import RecentValues
 from tests.support.worlds import World
 from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.servers import database_on, place_id, places_where, postgresql_database
@@ -83,6 +84,14 @@ def _garbage_collected_in_background() -> Iterator[None]:
         yield
         # Not left for later: a finalizer that warns of something unclosed would disturb another test.
         gc.collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _statements_kept() -> Iterator[None]:
+    """Sources that share their statements do so from one test to the next, too: compiling takes half of a sweep."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reaper.source.statements._in_use", RecentValues(200))
+        yield
 
 
 @pytest.fixture(scope="session")

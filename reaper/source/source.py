@@ -92,7 +92,9 @@ class Source(DatabaseAccess):
     def _bind(self, profile: Profile) -> None:
         """Work with this profile from now on."""
         self.profile = profile
-        self.statements = self.new_statements()
+        silent = tuple(silent_tables(profile))
+        rule_parameters = RuleParameters(self.thresholds, self.options.queues, self.options.max_age, silent)
+        self.statements = SourceStatements(profile, rule_parameters)
         self._liveness_tables = liveness_tables(profile)
         branches = [action for _, action in profile.branches(self.options.action)]
         self.has_fallback = any(action.unique_violation == "fail" for action in branches)
@@ -107,12 +109,6 @@ class Source(DatabaseAccess):
         self.start_lost = Source(self.name, self._url, lost, *same) if lost is not None else None
         """The jobs of the same log whose start was lost, to be used on connections of this source; None: not looked
         for."""
-
-    def new_statements(self) -> SourceStatements:
-        """Its statements, none of them compiled."""
-        silent = tuple(silent_tables(self.profile))
-        rule_parameters = RuleParameters(self.thresholds, self.options.queues, self.options.max_age, silent)
-        return SourceStatements(self.profile, rule_parameters)
 
     @property
     def tables(self) -> ProfileTables:

@@ -1,6 +1,9 @@
 """The statements of one source. Each is built and compiled when it is first needed, and then kept as text.
 
 What a statement is made of is made for it alone, and dropped: SQLAlchemy's objects are not shared between threads.
+
+Sources with the same profile and the same thresholds, on servers alike, share what was compiled: a hundred databases of
+one system need it once.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect
 
@@ -24,6 +28,35 @@ Query = Callable[..., ClauseElement]
 """Makes a statement of the rule, and of arguments that choose its form."""
 
 
+class CompiledStatements:
+    """What was made of one profile with one set of thresholds. Released when no source needs it any more."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Hashable, ...], Any] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[Hashable, ...], make: Callable[[], T]) -> T:
+        """What `make` makes. It is called once for a key; other threads wait for it."""
+        if key not in self._made:
+            with self._lock:
+                if key not in self._made:
+                    self._made[key] = make()
+        made: T = self._made[key]
+        return made
+
+
+_in_use: WeakValueDictionary[tuple[str, str], CompiledStatements] = WeakValueDictionary()
+_in_use_lock = threading.Lock()
+
+
+def _shared_by_equals(profile: Profile, rule_parameters: RuleParameters) -> CompiledStatements:
+    """What the sources that have this profile and these parameters have compiled."""
+    # By their texts, which name every field: two literals such as 1 and true are equal, but not the same in SQL.
+    key = repr(profile), repr(rule_parameters)
+    with _in_use_lock:
+        return _in_use.setdefault(key, CompiledStatements())
+
+
 class SourceStatements:
     """Thread-safe. A statement is kept by the function that makes it and by that function's arguments.
 
@@ -32,8 +65,8 @@ class SourceStatements:
 
     def __init__(self, profile: Profile, rule_parameters: RuleParameters) -> None:
         self.profile, self.rule_parameters = profile, rule_parameters
-        self._kept: dict[tuple[Hashable, ...], Any] = {}
-        self._lock = threading.Lock()
+        self._compiled = _shared_by_equals(profile, rule_parameters)
+        self._server: tuple[Dialect, Hashable] | None = None
 
     def execute(self, connection: Connection, values: Values, query: Query, *arguments: Hashable) -> CursorResult[Any]:
         """Run the statement that `query` makes. Its rows have the driver's values. Raises DBAPIError."""
@@ -52,13 +85,13 @@ class SourceStatements:
 
     def get(self, dialect: Dialect, make: Callable[..., T], *arguments: Hashable) -> T:
         """What `make` makes of a rule, a compiler and these arguments. It is called once; other threads wait for it."""
-        key = (make, *arguments)
-        if key not in self._kept:
-            with self._lock:
-                if key not in self._kept:
-                    self._kept[key] = make(self.new_rule(), StatementCompiler(dialect), *arguments)
-        made: T = self._kept[key]
-        return made
+        key = (self._kind_of_server(dialect), make, *arguments)
+        return self._compiled.get(key, lambda: make(self.new_rule(), StatementCompiler(dialect), *arguments))
+
+    def _kind_of_server(self, dialect: Dialect) -> Hashable:
+        if self._server is None or self._server[0] is not dialect:
+            self._server = dialect, _kind_of_server(dialect)
+        return self._server[1]
 
     def new_rule(self) -> Rule:
         """The rule, for one thread."""
@@ -71,3 +104,10 @@ class SourceStatements:
 
 def _compiled(rule: Rule, compiler: StatementCompiler, query: Query, *arguments: Hashable) -> CompiledStatement:
     return compiler(query(rule, *arguments))
+
+
+def _kind_of_server(dialect: Dialect) -> Hashable:
+    """What a statement may depend on: the dialect, and what it has learnt of the server when it connected."""
+    learnt = {name: value for name, value in vars(dialect).items() if isinstance(value, bool | int | str | tuple)}
+    learnt.pop("default_schema_name", None)  # the name of this database; no statement leaves the schema to the server
+    return type(dialect), frozenset(learnt.items())

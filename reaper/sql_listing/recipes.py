@@ -129,7 +129,7 @@ class _Transition:
         audit_info: AuditInfo,
         action: str,
     ) -> None:
-        statements = source.new_statements()
+        statements = source.statements
         rule = statements.new_rule()
         self._tables, self._profile, self._action = rule.tables, source.profile, source.profile.actions[action]
         self._connection, self._dialect = connection, connection.dialect

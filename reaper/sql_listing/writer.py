@@ -68,7 +68,7 @@ class StatementWriter:
 
     def __init__(self, source: Source, dialect: Dialect, options: ListingOptions) -> None:
         self.source, self.dialect = source, dialect
-        self._statements = source.new_statements()
+        self._statements = source.statements
         self._values = {
             **self._statements.values(self._context(), self._context(options.interval_seconds)),
             **_AUDIT_INFO.values,

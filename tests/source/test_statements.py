@@ -1,4 +1,4 @@
-"""The statements of a source are compiled once, whatever their values, and threads share their text alone."""
+"""The statements of a source are compiled once, whatever their values. Sources and threads share their text alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
 from types import FunctionType, ModuleType
+from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 from sqlalchemy import ClauseElement, Connection, Dialect, TextClause
@@ -17,11 +19,11 @@ from sqlalchemy.event import listens_for
 from sqlalchemy.sql.compiler import Compiled
 
 from reaper.liveness import LivenessReport
-from reaper.model import KindThresholds, ServerClock, Threshold
+from reaper.model import KindThresholds, ServerClock, Threshold, Thresholds
 from reaper.operations.explain import explain
 from reaper.operations.fail import ManualEnd, fail
 from reaper.operations.report import ReportQuery, report
-from reaper.profile import resolve
+from reaper.profile import Profile, resolve
 from reaper.source import Source, SourceOptions
 from reaper.source.survey import candidates_query, count_query
 from reaper.sql.statement import CompiledStatement, StatementCompiler
@@ -31,6 +33,7 @@ from reaper.sweep.listeners import NullListener
 from tests.support.protea import HOUR, PATIENCE, Protea, thresholds
 from tests.support.worlds import World
 
+OPTIONS = SourceOptions(queues=("celery",), max_age=9 * HOUR)
 DECISION = ManualEnd(operator="tester", host="test-host", reason="its node is gone")
 
 
@@ -47,6 +50,8 @@ class Compilations:
 
 @pytest.fixture
 def compilations(monkeypatch: pytest.MonkeyPatch) -> Compilations:
+    # Those that other tests have left are compiled once more.
+    monkeypatch.setattr("reaper.source.statements._in_use", WeakValueDictionary())
     recorded, compile_statement = Compilations(), StatementCompiler.__call__
 
     def record(compiler: StatementCompiler, clause: ClauseElement) -> CompiledStatement:
@@ -76,6 +81,60 @@ def test_statements_are_compiled_once_per_source(world: World, compilations: Com
     use(world, source)
     assert len(compilations.texts) == compiled
     source.close()
+
+
+def test_sources_with_one_profile_share_what_one_of_them_has_compiled(world: World, compilations: Compilations) -> None:
+    one, other = world.source(), world.source()
+    use(world, one)
+    compiled = len(compilations.texts)
+    use(world, other)
+    assert len(compilations.texts) == compiled > 0
+    one.close()
+    other.close()
+
+
+def stating(status: object) -> Profile:
+    """The profile, with another literal in its transition."""
+    return resolve("own", {"own": {"extends": "vuls", "actions": {"fail": {"set": {"status": status}}}}})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"options": SourceOptions(queues=("celery", "slow"), max_age=9 * HOUR)}),
+        ({}, {"options": SourceOptions(queues=("celery",), max_age=8 * HOUR)}),
+        ({}, {"limits": thresholds(stall=2 * HOUR)}),
+        ({"profile": stating(1)}, {"profile": stating(2)}),
+        ({"profile": stating(1)}, {"profile": stating(True)}),
+        ({}, {"url": "mariadb+pymysql://x@127.0.0.1/x"}),
+    ],
+    ids=["queues", "maximum age", "threshold", "literal", "type of a literal", "kind of server"],
+)
+def test_sources_that_differ_share_nothing(
+    one: dict[str, Any], other: dict[str, Any], compilations: Compilations
+) -> None:
+    sources = [offline_source(**one), offline_source(**other)]
+    first, second = (source.statements.compiled(source.engine.dialect, candidates_query) for source in sources)
+    assert first is not second and len(compilations.texts) == 2
+
+
+def test_server_that_has_told_the_dialect_something_else_has_statements_of_its_own(compilations: Compilations) -> None:
+    """Such as a server of another version."""
+    one, other, same = (offline_source() for _ in range(3))
+    one.engine.dialect.server_version_info = same.engine.dialect.server_version_info = (18, 4)
+    other.engine.dialect.server_version_info = (14, 1)
+    for source in (one, other, same):
+        source.statements.compiled(source.engine.dialect, candidates_query)
+    assert len(compilations.texts) == 2
+
+
+def test_statements_are_released_with_the_last_source_that_needs_them(compilations: Compilations) -> None:
+    for _ in range(2):
+        source = offline_source()
+        source.statements.compiled(source.engine.dialect, candidates_query)
+        del source
+        gc.collect()
+    assert len(compilations.texts) == 2
 
 
 def test_end_by_hand_compiles_its_transition_and_shares_the_locks(protea: Protea, compilations: Compilations) -> None:
@@ -115,11 +174,14 @@ def test_threads_that_need_a_statement_at_once_compile_it_once(compilations: Com
     assert len(set(map(id, statements))) == len(compilations.texts) == 1
 
 
-def offline_source() -> Source:
+def offline_source(
+    url: str = "postgresql+psycopg://x@127.0.0.1/x",
+    profile: Profile | None = None,
+    limits: Thresholds | None = None,
+    options: SourceOptions = OPTIONS,
+) -> Source:
     kinds = {f"kind {n}": KindThresholds(timeout=Threshold(n * HOUR, "here")) for n in range(1, 4)}
-    options = SourceOptions(queues=("celery",), max_age=9 * HOUR)
-    url = "postgresql+psycopg://x@127.0.0.1/x"
-    return Source("main", url, resolve("vuls"), thresholds(kinds=kinds), PATIENCE, options)
+    return Source("main", url, profile or resolve("vuls"), limits or thresholds(kinds=kinds), PATIENCE, options)
 
 
 # --- what the text does not depend on --------------------------------------------------------------------------------
