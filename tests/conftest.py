@@ -14,8 +14,8 @@ import pytest
 
 from reaper.common.background_gc import gc_in_background_thread
 from reaper.dev.postgres import PrivatePostgreSQL, temporary
+from tests.support import examples, scratch
 from tests.support import mariadb as mariadb_server
-from tests.support import scratch
 from tests.support.brokers import Broker, CeleryCluster, RedisServer, redis_server
 from tests.support.databases import TemporaryDatabases
 from tests.support.mariadb import MariaDB
@@ -48,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "thorough: only with --thorough; something like it is tried always.")
     _restore_ctrl_c_in_children()
+    examples.thorough = bool(config.getoption("thorough"))
     # Workers find it in their environment.
     if folder := scratch.make():
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

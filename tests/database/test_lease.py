@@ -128,7 +128,7 @@ def test_lease_is_held_by_one_of_two_and_renewed(protea: Protea, leases: tuple[L
         assert len(holders(protea)) == 1
 
 
-def test_lease_that_is_renewed_is_never_free_for_a_moment(leases: tuple[Lease, Lease]) -> None:
+def test_lease_that_is_renewed_is_never_free_for_a_moment(leases: tuple[Lease, Lease], thorough: bool) -> None:
     first, second = leases
     assert first.acquire()
     done = threading.Event()
@@ -142,7 +142,7 @@ def test_lease_that_is_renewed_is_never_free_for_a_moment(leases: tuple[Lease, L
     with ThreadPoolExecutor(1) as thread:
         contender = thread.submit(contend)
         try:
-            renewed = [first.acquire() for _ in range(1000)]
+            renewed = [first.acquire() for _ in range(1000 if thorough else 150)]
         finally:
             done.set()
         taken = contender.result()
@@ -292,8 +292,9 @@ def many(protea: Protea, count: int) -> None:
     )
 
 
-def test_two_sweeps_at_once_without_a_lease_end_each_job_once(protea: Protea, url: str) -> None:
-    many(protea, 600)
+def test_two_sweeps_at_once_without_a_lease_end_each_job_once(protea: Protea, url: str, thorough: bool) -> None:
+    count = 600 if thorough else 200
+    many(protea, count)
     together, recorders = threading.Barrier(2), [SweepRecorder(), SweepRecorder()]
 
     def run(recorder: SweepRecorder) -> None:
@@ -309,11 +310,11 @@ def test_two_sweeps_at_once_without_a_lease_end_each_job_once(protea: Protea, ur
         thread.join()
     first, second = ({reaped.key for reaped in recorder.reaped_jobs} for recorder in recorders)
     assert not first & second
-    assert len(first | second) == 600
+    assert len(first | second) == count
     events = protea.connection.execute(
         "SELECT count(*), count(DISTINCT job_id) FROM job_event WHERE event = 'job.timeout'"
     ).fetchone()
-    assert events == (600, 600)
+    assert events == (count, count)
 
 
 # --- behind the pooler -------------------------------------------------------------------------------------------

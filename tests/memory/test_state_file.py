@@ -225,7 +225,7 @@ WRITER = """
 
 def test_kill_at_any_moment_leaves_the_last_write_or_the_one_that_was_under_way(tmp_path: Path, thorough: bool) -> None:
     chance = random.Random(17)
-    for _ in range(25 if thorough else 6):
+    for _ in range(25 if thorough else 4):
         writer = python(WRITER, tmp_path)
         assert writer.stdout is not None and writer.stderr is not None
         assert writer.stdout.readline() == "-1\n"

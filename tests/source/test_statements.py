@@ -83,14 +83,16 @@ def test_statements_are_compiled_once_per_source(world: World, compilations: Com
     source.close()
 
 
-def test_sources_with_one_profile_share_what_one_of_them_has_compiled(world: World, compilations: Compilations) -> None:
-    one, other = world.source(), world.source()
-    use(world, one)
-    compiled = len(compilations.texts)
-    use(world, other)
-    assert len(compilations.texts) == compiled > 0
-    one.close()
-    other.close()
+def test_sources_with_one_profile_share_what_one_of_them_has_compiled(
+    protea: Protea, compilations: Compilations
+) -> None:
+    one, other = protea.source(), protea.source(name="other")
+    compiled = list[int]()
+    for source in (one, other):
+        protea.stale()
+        assert protea.sweep(source).reaped == 1
+        compiled.append(len(compilations.texts))
+    assert compiled[0] == compiled[1] > 0
 
 
 def stating(status: object) -> Profile:

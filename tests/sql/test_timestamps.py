@@ -18,6 +18,7 @@ from reaper.database.timeouts import Timeouts
 from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.model import DISTANT_PAST, TimestampFormat
 from reaper.sql import expressions as sql
+from tests.support.examples import examples
 from tests.support.mariadb import MariaDB
 
 _1970 = datetime(1970, 1, 1, tzinfo=UTC)
@@ -137,7 +138,11 @@ def test_moments_compared_with_timestamptz_are_not_converted() -> None:
     assert sql.from_instant(moment, TimestampFormat.TIMESTAMPTZ) is moment
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(40, all_of_them=60),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     moment=st.integers(0, 2_100_000_000_000_000).map(lambda after: _1970 + timedelta(microseconds=after)),
     time=st.sampled_from(list(TimestampFormat)),

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.staleness.simulated_database import SimulatedDatabase
+from tests.support.examples import examples
 
 # --- against a reference that counts second by second ------------------------------------------------------------
 
@@ -77,7 +78,7 @@ STEPS = st.one_of(
     steps=st.lists(STEPS, max_size=30),
     stall=st.integers(1, 250),
 )
-@settings(max_examples=400, derandomize=True, deadline=None, database=None)
+@settings(max_examples=examples(150, all_of_them=400), derandomize=True, deadline=None, database=None)
 def test_cutoff_equals_counting_seconds_of_uptime(
     grace: int, started: int, steps: list[tuple[str, int]], stall: int
 ) -> None:
@@ -158,7 +159,7 @@ def play(uptimes: Uptimes, grace: int, processes: frozenset[int] = frozenset()) 
 
 
 @given(uptimes=uptimes_strategy(), grace=st.integers(1, 40), data=st.data())
-@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@settings(max_examples=examples(100, all_of_them=300), derandomize=True, deadline=None, database=None)
 def test_worker_that_writes_whenever_it_can_is_never_silent(uptimes: Uptimes, grace: int, data: st.DataObject) -> None:
     reconnect = data.draw(st.integers(0, grace), label="reconnect")
     every = data.draw(st.integers(1, 60), label="every")
@@ -174,7 +175,7 @@ def test_worker_that_writes_whenever_it_can_is_never_silent(uptimes: Uptimes, gr
 
 
 @given(uptimes=uptimes_strategy(), grace=st.integers(0, 40), stall=st.integers(1, 90), data=st.data())
-@settings(max_examples=200, derandomize=True, deadline=None, database=None)
+@settings(max_examples=examples(75, all_of_them=200), derandomize=True, deadline=None, database=None)
 def test_job_that_stays_silent_is_found_once_the_database_stays_up(
     uptimes: Uptimes, grace: int, stall: int, data: st.DataObject
 ) -> None:

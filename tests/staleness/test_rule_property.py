@@ -20,6 +20,7 @@ from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
+from tests.support.examples import examples
 from tests.support.protea import PATIENCE, Protea, SweepRecorder
 
 # Far from any clock: a rule that looked at one would choose otherwise. In the past, since a child that runs is alive at
@@ -234,7 +235,7 @@ LONE = Job("running", "embed", 50 * MINUTE, 40 * MINUTE, None, None, (30 * MINUT
 @example(World((LONE,), 30, 20, (), 5, 1000, (Outage(20, 5),)), 1)
 @example(World((LONE,), 30, 19, (), 5, 1000, (Outage(20, 5),)), 1)
 @settings(
-    max_examples=70,
+    max_examples=examples(35, all_of_them=150),
     derandomize=True,
     deadline=None,
     database=None,

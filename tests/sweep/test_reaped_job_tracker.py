@@ -39,7 +39,7 @@ def test_tracker_keeps_the_newest_jobs_up_to_its_limit() -> None:
 def test_tracked_jobs_take_little_memory() -> None:
     tracker = ReapedJobTracker()
     tracemalloc.start()
-    for begin in range(0, 20_000, 1000):
+    for begin in range(0, MAX_TRACKED + 1000, 1000):
         batch = [
             job._replace(
                 key=(str(uuid.uuid4()),),
