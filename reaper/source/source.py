@@ -91,10 +91,10 @@ class Source(DatabaseAccess):
 
     def _bind(self, profile: Profile) -> None:
         """Work with this profile from now on."""
-        self.profile = profile
         silent = tuple(silent_tables(profile))
         rule_parameters = RuleParameters(self.thresholds, self.options.queues, self.options.max_age, silent)
         self.statements = SourceStatements(profile, rule_parameters)
+        self.profile = profile = self.statements.profile
         self._liveness_tables = liveness_tables(profile)
         branches = [action for _, action in profile.branches(self.options.action)]
         self.has_fallback = any(action.unique_violation == "fail" for action in branches)

@@ -31,7 +31,8 @@ Query = Callable[..., ClauseElement]
 class CompiledStatements:
     """What was made of one profile with one set of thresholds. Released when no source needs it any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
         self._made: dict[tuple[Hashable, ...], Any] = {}
         self._lock = threading.Lock()
 
@@ -45,16 +46,16 @@ class CompiledStatements:
         return made
 
 
-_in_use: WeakValueDictionary[tuple[str, str], CompiledStatements] = WeakValueDictionary()
+_in_use: WeakValueDictionary[tuple[Hashable, ...], CompiledStatements] = WeakValueDictionary()
 _in_use_lock = threading.Lock()
 
 
 def _shared_by_equals(profile: Profile, rule_parameters: RuleParameters) -> CompiledStatements:
     """What the sources that have this profile and these parameters have compiled."""
     # By their texts, which name every field: two literals such as 1 and true are equal, but not the same in SQL.
-    key = repr(profile), repr(rule_parameters)
+    key = repr(profile), profile.lineage, repr(rule_parameters)
     with _in_use_lock:
-        return _in_use.setdefault(key, CompiledStatements())
+        return _in_use.setdefault(key, CompiledStatements(profile))
 
 
 class SourceStatements:
@@ -64,8 +65,10 @@ class SourceStatements:
     """
 
     def __init__(self, profile: Profile, rule_parameters: RuleParameters) -> None:
-        self.profile, self.rule_parameters = profile, rule_parameters
+        self.rule_parameters = rule_parameters
         self._compiled = _shared_by_equals(profile, rule_parameters)
+        self.profile = self._compiled.profile
+        """The very one of which the statements were made: an action is recognized by being the same object."""
         self._server: tuple[Dialect, Hashable] | None = None
 
     def execute(self, connection: Connection, values: Values, query: Query, *arguments: Hashable) -> CursorResult[Any]:

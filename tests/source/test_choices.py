@@ -131,6 +131,16 @@ def test_each_job_keeps_only_the_rows_that_its_own_action_deleted(jobs: RemoteJo
     }
 
 
+def test_sources_alike_that_share_their_statements_keep_the_rows_that_each_deleted(jobs: RemoteJobs) -> None:
+    sources = [jobs.source(), jobs.source()]
+    for source in sources:
+        job, recorder = jobs.stale_job(), SweepRecorder()
+        assert jobs.sweep(source, recorder=recorder).reaped == 1
+        [ended] = recorder.reaped_jobs
+        assert ended.key == (job,) and [rows.table for rows in ended.deleted] == ["JOB_RESULTS", "PARTIAL_JOB_RESULTS"]
+    assert len({id(source.profile.actions["delete"]) for source in sources}) == 1
+
+
 def test_log_keeps_the_first_rows_and_the_start_of_long_values(jobs: RemoteJobs, reaper: Reaper) -> None:
     job = jobs.stale_job()
     if jobs.database.url.startswith("postgresql"):
