@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 import click
-from pydantic import SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr
 
 from reaper.cli import exit_codes, output
 from reaper.common.durations import format_duration
@@ -22,6 +22,8 @@ from reaper.errors import ConfigError, DaemonUnreachable, ReaperError
 from reaper.model import Outcome
 
 _TIMEOUT_SECONDS = 30.0
+_MOST_BYTES = 8 << 20
+"""Of an answer: a daemon of thousands of sources needs less."""
 _HOW_TO_AUTHENTICATE = (
     "name its file with --token-file PATH, REAPER_HTTP_TOKEN_FILE, or http_token_file in the configuration "
     "(scripts/manage.sh start keeps it in .data/http-token)"
@@ -69,7 +71,8 @@ class DaemonClient:
         try:
             connection.request(method, self.url.path.rstrip("/") + path, headers=headers)
             response = connection.getresponse()
-            status, body = response.status, response.read()
+            # A byte more than allowed, so that it can be told from a body that is just as long.
+            status, body = response.status, response.read(_MOST_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise DaemonUnreachable(f"no daemon answers at {address}: {reason}") from None
@@ -80,16 +83,53 @@ class DaemonClient:
         return _parse_response(address, status, body)
 
 
+class _Document(BaseModel):
+    """What an answer has at least; a newer daemon may say more."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Halt(_Document):
+    by: str
+    reason: str | None
+    persistent: bool
+
+
+class _SourceState(_Document):
+    name: str
+    profile: str
+    problems: list[str]
+    sweeping: bool
+    outcome: str | None
+    succeeded_seconds_ago: float | None
+    next_seconds: float | None
+
+
+class _State(_Document):
+    state: str
+    halted: _Halt | None
+    sources: list[_SourceState]
+
+
+class _Refusal(_Document):
+    detail: str
+
+
 def _parse_response(address: str, status: int, body: bytes) -> dict[str, Any]:
+    """Raises ReaperError with the daemon's refusal, or for a server that is not a reaper."""
+    stranger = ReaperError(f"the server at {address} is not a reaper of this version (status {status})")
+    # Every path that is asked for exists on a reaper.
+    if len(body) > _MOST_BYTES or status == http.client.NOT_FOUND:
+        raise stranger
     try:
         document = json.loads(body)
-    except ValueError:
-        document = None
-    members = document.keys() if isinstance(document, dict) else frozenset[str]()
-    if status >= http.client.BAD_REQUEST and "detail" in members:
-        raise ReaperError(str(document["detail"]))
-    if status != http.client.OK or not members >= {"state", "halted", "sources"}:
-        raise ReaperError(f"the server at {address} is not a reaper of this version (status {status})")
+        if status >= http.client.BAD_REQUEST:
+            raise ReaperError(_Refusal.model_validate(document).detail)
+        _State.model_validate(document)
+    except (ValueError, RecursionError):  # no JSON, or not that of a reaper
+        raise stranger from None
+    if status != http.client.OK:
+        raise stranger
     return dict(document)
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from reaper.cli import output
 from reaper.cli.console import make_console, print_table, two_columns
+from reaper.cli.job_command import JobCommand
 from reaper.cli.options import job_argument, json_option, source_option
 from reaper.cli.sources import find_job, load_settings, select_sources
 from reaper.common import messages
@@ -21,7 +22,7 @@ from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source
 
 
-@click.command("explain", short_help="Show why one job is stale or not.")
+@click.command("explain", cls=JobCommand, short_help="Show why one job is stale or not.")
 @job_argument
 @source_option
 @json_option
@@ -30,7 +31,8 @@ def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> 
     """Show why one job is stale or not, whether it runs or has ended.
 
     Shows each sign of life, each threshold with its origin, the verdict, and the audit events of earlier reaps. Write
-    a key of several columns with commas between the values.
+    a key of several columns with commas between the values, and double quotes around a value that has a comma. A key
+    that begins with - comes last, after --.
 
     \b
     Example:

@@ -8,6 +8,7 @@ import click
 
 from reaper.cli import output
 from reaper.cli.invocation import operator_name, require_action
+from reaper.cli.job_command import JobCommand
 from reaper.cli.options import action_option, job_argument, json_option, reason_option, source_option
 from reaper.cli.sources import find_job, load_settings, select_sources
 from reaper.common import messages
@@ -23,7 +24,7 @@ from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 
 
-@click.command("fail", short_help="End one running job by hand.")
+@click.command("fail", cls=JobCommand, short_help="End one running job by hand.")
 @job_argument
 @reason_option
 @action_option("How the job is ended: an action of its profile. [default: fail]")
@@ -34,7 +35,8 @@ def command(ctx: click.Context, job: str, reason: str, action: str | None, sourc
     """End one running job by hand, whatever its signs of life.
 
     Uses the lock and writes the audit event of a sweep, with error code ManualTimeout. Exit status 1 when the job is
-    not running, or another session holds a lock on its row. The worker is not notified: stop it first.
+    not running, or another session holds a lock on its row. The worker is not notified: stop it first. A key that
+    begins with - comes last, after --.
 
     --action uses another action of the profile, such as complete or delete.
 

@@ -27,6 +27,17 @@ def validate_text(_: click.Context, param: click.Parameter, value: str | None) -
     return value.strip()
 
 
+def _job_name(_: click.Context, param: click.Parameter, value: str) -> str:
+    """The callback of JOB: as it was typed, since blanks may belong to a key. A variable that is not set is refused."""
+    if not value or "\0" in value:
+        raise click.BadParameter("expected a job's key", param=param)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("expected UTF-8 text", param=param) from None
+    return value
+
+
 def validate_reason(context: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """A reason as HTTP takes it. Raises BadParameter for anything else."""
     reason = validate_text(context, param, value)
@@ -49,7 +60,7 @@ json_option = click.option(
 )
 source_option = click.option("--source", metavar="NAME", help="Only this source. [default: every source]")
 kind_option = click.option("--kind", metavar="KIND", callback=validate_text, help="Only jobs of this kind.")
-job_argument = click.argument("job", callback=validate_text)
+job_argument = click.argument("job", callback=_job_name)
 reason_option = click.option(
     "--reason",
     required=True,

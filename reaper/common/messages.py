@@ -10,14 +10,17 @@ from typing import Any
 from reaper.common.durations import format_duration
 from reaper.model import Evidence, JobCounts, Key, LateSign, LockHolder, Verdict
 
+_LINE_END = "\r\n"
+
 
 def format_key(key: Key) -> str:
     """A job's name, as the command line and the API take it: the values of its key with commas between them."""
     if len(key) == 1:
         return key[0]
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(key)
-    return line.getvalue()
+    line = io.StringIO(newline="")
+    # A value with a character of the line's end is quoted.
+    csv.writer(line, lineterminator=_LINE_END).writerow(key)
+    return line.getvalue().removesuffix(_LINE_END)
 
 
 def parse_key(name: str, width: int) -> Key:
@@ -29,7 +32,10 @@ def parse_key(name: str, width: int) -> Key:
     except csv.Error:
         columns = ()
     if len(columns) != width:
-        raise ValueError(f"expected the {width} values of its key with commas between them")
+        raise ValueError(
+            f"expected the {width} values of its key with commas between them, and a value that has a comma in "
+            "double quotes"
+        )
     return columns
 
 

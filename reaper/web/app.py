@@ -58,4 +58,6 @@ def _methods(request: Request) -> str:
             methods |= route.methods or set()
     if jobs.is_job_path(request.url.path):
         methods = {"POST"} if jobs.names_action(request) else {"GET"}
+    if "GET" in methods:
+        methods.add("HEAD")
     return ", ".join(sorted(methods))

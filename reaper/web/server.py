@@ -13,7 +13,6 @@ import structlog
 import uvicorn
 from anyio import to_thread
 from starlette.types import ASGIApp
-from uvicorn.server import ServerState
 
 from reaper.errors import ReaperError
 from reaper.web.guard.connection_limits import ClientConnection, OpenConnections
@@ -63,7 +62,8 @@ class HttpServer:
             timeout_keep_alive=5,
         )
         config.load()
-        self._config, self._state, self._stopping = config, ServerState(), False
+        # The server itself is not run: connections are accepted here.
+        self._config, self._state, self._stopping = config, uvicorn.Server(config).server_state, False
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="http", daemon=True)
 
     @property

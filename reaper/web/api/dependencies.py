@@ -12,12 +12,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from reaper.errors import ReaperError
 from reaper.model import AuditRecord
+from reaper.web.api.json_body import JsonBodyRoute
 from reaper.web.guard import Caller, token_required
 from reaper.web.guard.access import ACCESS_CONTROL
 from reaper.web.service import AdminService
@@ -67,7 +67,7 @@ Service = Annotated[AdminService, Depends(_service)]
 Audited = Annotated[Audit, Depends(_audit)]
 
 
-class AuditedRoute(APIRoute):
+class AuditedRoute(JsonBodyRoute):
     """A route that changes something. Its name is the action of the audit record."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -93,7 +93,7 @@ def changing_router(tag: str) -> APIRouter:
 
 
 def _target(request: Request) -> str:
-    parts = (str(request.path_params.get(name, "")) for name in ("source", "id"))
+    parts = (str(request.path_params.get(name) or request.query_params.get(name, "")) for name in ("source", "id"))
     return " ".join(part[:200] for part in parts if part)
 
 

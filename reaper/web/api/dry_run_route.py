@@ -6,16 +6,15 @@ token the endpoint is called for a body whose `dry_run` is true, and for no othe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, Request, Security
 from fastapi.responses import Response
-from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 from reaper.web.api.dependencies import Audit, AuditedRoute
+from reaper.web.api.json_body import JsonBodyRoute, JsonRequest
 from reaper.web.guard.access import ACCESS_CONTROL, AccessControl, remote, token_for_changes
 from reaper.web.guard.tokens import Caller
 
@@ -24,9 +23,10 @@ class DryRunRoute(AuditedRoute):
     """Audited as changes are, where the request has a right token; a dry run without one is a read, and is not."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        audited, unaudited = super().get_route_handler(), APIRoute.get_route_handler(self)
+        audited, unaudited = super().get_route_handler(), JsonBodyRoute.get_route_handler(self)
 
-        async def handle(request: Request) -> Response:
+        async def handle(given: Request) -> Response:
+            request = JsonRequest(given.scope, given.receive)
             access_control: AccessControl = request.scope[ACCESS_CONTROL]
             if access_control.token_name(request.scope) is None and await _asks_for_dry_run(request):
                 request.state.audit = Audit(Caller("anyone", remote(request.scope)), kept=False)
@@ -36,10 +36,10 @@ class DryRunRoute(AuditedRoute):
         return handle
 
 
-async def _asks_for_dry_run(request: Request) -> bool:
+async def _asks_for_dry_run(request: JsonRequest) -> bool:
     """Whether the endpoint, which reads the same body in the same way, will find that `dry_run` is true."""
     try:
-        body = json.loads(await request.body())
+        body = await request.json()
     except (ValueError, RecursionError, ClientDisconnect):
         return False
     return isinstance(body, dict) and body.get("dry_run") is True

@@ -162,14 +162,30 @@ async def _check_method(request: Request) -> None:
 
 
 _SourcePath = Annotated[str, Path(max_length=63, description="The source's name.", examples=["default"])]
-_JobName = Annotated[
-    str,
-    Path(
-        max_length=1000,
-        description="The job's name: the values of its key with commas between them. A slash in it is spelled %2F.",
-        examples=["7f9c2ba4-e88f-4c0a-a1d5-3f2b6c9d0e11"],
-    ),
-]
+
+
+async def _job_name(
+    id: Annotated[
+        str,
+        Path(
+            max_length=1000,
+            description="The job's name: the values of its key with commas between them. A slash in it is spelled %2F.",
+            examples=["7f9c2ba4-e88f-4c0a-a1d5-3f2b6c9d0e11"],
+        ),
+    ],
+    named: Annotated[
+        str | None,
+        Query(
+            alias="id",
+            max_length=1000,
+            description="The job's name where the path has none: browsers remove the names `.` and `..` from a path.",
+        ),
+    ] = None,
+) -> str:
+    return id or named or ""
+
+
+_JobName = Annotated[str, Depends(_job_name)]
 _method_checked = [Depends(_check_method)]
 
 

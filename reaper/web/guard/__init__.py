@@ -3,6 +3,7 @@
 - Too many connections, or many silent ones: `OpenConnections` closes the idlest when a new one comes (connections).
 - A request head or a keep-alive that does not come: the connection is cut after 10 s (connections; uvicorn after 5 s).
 - A head of more than 16 KiB, or what is not HTTP: 400 (uvicorn's h11_max_incomplete_event_size; connections).
+- A request that a proxy could end elsewhere: 400, and the connection is closed (access).
 - A body that does not come, is too long, or was not asked for: 408, 413, or not read at all (middleware).
 - A client that does not read its answer: the connection is cut after 20 s (connections).
 - Any flood of requests: `AdmissionLimit` bounds their share of time, and equal questions share an answer (admission).

@@ -78,6 +78,7 @@ class AccessControl:
     def check(self, scope: Scope) -> None:
         """Raises HTTPException for a request that must not reach the application."""
         headers = Headers(scope=scope)
+        _check_framing(headers)
         self._check_host(headers)
         if scope["method"] not in READING:
             _check_origin(headers)
@@ -174,6 +175,12 @@ def _authorization(headers: Headers) -> str | None:
     """The one Authorization header; of two, neither counts."""
     given = headers.getlist("authorization")
     return given[0] if len(given) == 1 else None
+
+
+def _check_framing(headers: Headers) -> None:
+    """A proxy may take the one, we the other: what one of them reads as a body, the other reads as the next request."""
+    if "content-length" in headers and "transfer-encoding" in headers:
+        raise HTTPException(400, "a request must not have both Content-Length and Transfer-Encoding")
 
 
 def _check_origin(headers: Headers) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.types import Message
@@ -41,50 +42,83 @@ class _Question:
     clients: int = 0
 
 
+class GroupLimit:
+    """So many of each group at the same time. Lives in one event loop."""
+
+    @dataclass(slots=True)
+    class _Group:
+        slots: asyncio.Semaphore
+        users: int = 0
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._groups: dict[Hashable, GroupLimit._Group] = {}
+
+    @asynccontextmanager
+    async def slot(self, name: Hashable) -> AsyncIterator[None]:
+        """One of the group's slots is taken in this block."""
+        group = self._groups.setdefault(name, self._Group(asyncio.Semaphore(self._at_once)))
+        group.users += 1
+        try:
+            async with group.slots:
+                yield
+        finally:
+            group.users -= 1
+            if not group.users:  # names may come from clients: nothing is kept for them
+                del self._groups[name]
+
+
 class AdmissionLimit:
     """The limit for one class of requests, which are admitted in the order of their coming. Lives in one event loop.
 
     They may take `share` of the time that passes, and `burst_seconds` at once after a quiet time. Each costs the time
     that it is worked on, and `request_seconds` for what is done before and after that. At most `at_once` are worked on
-    at the same time.
+    at the same time, and `at_once_of_group` of one group: the slow ones of a group leave room for the others.
     """
 
-    def __init__(self, share: float, request_seconds: float, at_once: int, burst_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        share: float,
+        request_seconds: float,
+        at_once: int,
+        burst_seconds: float = 1.0,
+        at_once_of_group: int | None = None,
+    ) -> None:
         self._share, self._request_seconds, self._burst_seconds = share, request_seconds, burst_seconds
         self._slots, self._first = asyncio.Semaphore(at_once), asyncio.Lock()
+        self._groups = GroupLimit(at_once_of_group or at_once)
         self._paid_until = 0.0  # by the monotonic clock: when what was worked so far has been no more than the share
         self._waiting: dict[Hashable, _Question] = {}
         self._working: dict[Hashable, asyncio.Task[list[Message]]] = {}
 
-    async def run(self, work: Work, client_gone: Callable[[], bool] = lambda: False) -> list[Message]:
+    async def run(
+        self, work: Work, client_gone: Callable[[], bool] = lambda: False, group: Hashable = None
+    ) -> list[Message]:
         """Wait for a turn, then work. Raises AdmissionTimeout, and ClientDisconnected for a client that has gone."""
-        try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                await self._slots.acquire()
-                try:
+        async with AsyncExitStack() as turn:
+            try:
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    await turn.enter_async_context(self._groups.slot(group))
+                    await turn.enter_async_context(self._slots)
                     await self._wait_for_share()
-                except BaseException:
-                    self._slots.release()
-                    raise
-        except TimeoutError:
-            raise AdmissionTimeout from None
-        began = time.monotonic()
-        try:
-            if client_gone():
-                raise ClientDisconnected
-            return await work()
-        finally:
-            self._slots.release()
-            self.charge(min(time.monotonic() - began, _LONGEST_CHARGED_SECONDS) + self._request_seconds)
+            except TimeoutError:
+                raise AdmissionTimeout from None
+            began = time.monotonic()
+            try:
+                if client_gone():
+                    raise ClientDisconnected
+                return await work()
+            finally:
+                self.charge(min(time.monotonic() - began, _LONGEST_CHARGED_SECONDS) + self._request_seconds)
 
-    async def run_shared(self, question: Hashable, work: Work) -> list[Message]:
+    async def run_shared(self, question: Hashable, work: Work, group: Hashable = None) -> list[Message]:
         """The same, once for all clients whose equal questions wait for the same turn. Raises AdmissionTimeout.
 
         The answer is made after each of them has asked, so it is never older than a question.
         """
         waiting = self._waiting.get(question)
         if waiting is None:
-            waiting = self._waiting[question] = _Question(asyncio.create_task(self._answer(question, work)))
+            waiting = self._waiting[question] = _Question(asyncio.create_task(self._answer(question, work, group)))
         waiting.clients += 1
         # A client that goes does not take the answer from the others.
         return await asyncio.shield(waiting.answer)
@@ -105,7 +139,7 @@ class AdmissionLimit:
             while wait := self.wait_seconds:
                 await asyncio.sleep(wait)
 
-    async def _answer(self, question: Hashable, work: Work) -> list[Message]:
+    async def _answer(self, question: Hashable, work: Work, group: Hashable) -> list[Message]:
         async def work_for_all() -> list[Message]:
             clients = self._waiting.pop(question)
             self._working[question] = clients.answer
@@ -115,7 +149,7 @@ class AdmissionLimit:
         try:
             if (before := self._working.get(question)) is not None:
                 await asyncio.wait([before], timeout=_SAME_QUESTION_SECONDS)
-            return await self.run(work_for_all)
+            return await self.run(work_for_all, group=group)
         finally:
             this = asyncio.current_task()
             if question in self._waiting and self._waiting[question].answer is this:

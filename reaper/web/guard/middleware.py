@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 import structlog
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +19,7 @@ from reaper.web.guard.admission import AdmissionLimit, AdmissionTimeout, ClientD
 from reaper.web.guard.connection_limits import CONNECTION, ClientConnection
 from reaper.web.guard.headers import secured
 from reaper.web.guard.json_spelling import spelled_out
+from reaper.web.read_cache import CONNECTIONS
 
 BODY_SECONDS = 10.0
 """From the moment when the application asks for a body until all of it has come."""
@@ -25,8 +27,10 @@ DEFECT = "this is a defect in the reaper, not in the request; the log of the dae
 
 _PROBES = frozenset({"/live", "/ready", "/metrics", "/api/health", "/health/scheduler"})
 """Asked by machines, which must not wait because people ask for something else."""
+_READS = frozenset({"GET", "HEAD"})
 _STATIC = "/static/"
 _STATE = "/api/supervisor/state"
+_SOURCE_PATH = re.compile("(?:/api)?/jobs/(?P<source>[^/]*)")
 _LOGGED_STATUSES = frozenset({401, 403, 421})
 _LOG_WINDOW_SECONDS = 10.0
 _RETRY_SECONDS = 5
@@ -43,7 +47,8 @@ class _Guard:
         self._app, self._access_control = app, access_control
         # One limit in classes: a flood in one of them keeps no request of another waiting.
         self._probes = AdmissionLimit(share=0.08, request_seconds=0.0005, at_once=len(_PROBES))
-        self._public = AdmissionLimit(share=0.12, request_seconds=0.004, at_once=8)
+        # A source is read over so many connections: more of its readers would wait for each other, and others for them.
+        self._public = AdmissionLimit(share=0.12, request_seconds=0.004, at_once=8, at_once_of_group=CONNECTIONS)
         # Needs no database, and does not wait for requests that wait for one.
         self._plain = AdmissionLimit(share=0.05, request_seconds=0.002, at_once=2)
         # Their bodies are awaited: clients that send them slowly keep no other reader waiting.
@@ -72,16 +77,17 @@ class _Guard:
 
     async def _admit(self, scope: Scope, exchange: _Exchange) -> list[Message]:
         limit, operator = self._class_of(scope)
-        if scope["method"] == "GET" and not operator and self._access_control.allows(scope):
-            return await limit.run_shared(_question(scope), lambda: self._collect(scope, _no_body()))
-        return await limit.run(lambda: self._work(scope, exchange), exchange.client_gone)
+        if scope["method"] in _READS and not operator and self._access_control.allows(scope):
+            answer = lambda: self._collect(scope, _no_body())  # noqa: E731
+            return await limit.run_shared(_question(scope), answer, _group_of(scope))
+        return await limit.run(lambda: self._work(scope, exchange), exchange.client_gone, _group_of(scope))
 
     def _class_of(self, scope: Scope) -> tuple[AdmissionLimit, bool]:
         """The limit that holds for a request, and whether it bears a token."""
         if self._access_control.token_name(scope) is not None:
             return self._operators, True
         path, reading = scope["path"], scope["method"] in READING
-        if path in _PROBES and scope["method"] == "GET" and not scope["query_string"]:
+        if path in _PROBES and scope["method"] in _READS and not scope["query_string"]:
             return self._probes, False
         if may_be_dry_run(scope):
             return self._dry_runs, False
@@ -110,7 +116,9 @@ class _Guard:
         async def send(message: Message) -> None:
             answer.append(message)
 
-        await self._app(scope, receive, send)
+        # uvicorn sends the head of what a GET would have been answered with.
+        as_get = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+        await self._app(as_get, receive, send)
         return answer
 
     def _log_defect(self, defect: Exception, scope: Scope) -> None:
@@ -227,8 +235,15 @@ def _path_as_sent(scope: Scope) -> str:
     return str((scope.get("raw_path") or quote(scope["path"]).encode()).decode("ascii", "backslashreplace"))
 
 
+def _group_of(scope: Scope) -> str:
+    """Requests that may be slow together: those about one source, else those for one path."""
+    if (path := _SOURCE_PATH.match(scope["path"])) is not None:
+        return path["source"]
+    return QueryParams(scope["query_string"]).get("source", scope["path"])
+
+
 def _question(scope: Scope) -> tuple[object, ...]:
-    """Everything of a GET request without a token on which its answer depends."""
+    """Everything of a GET or HEAD request without a token on which its answer depends."""
     given = Headers(scope=scope)
     return (scope.get("raw_path") or scope["path"], scope["query_string"], given.get("accept"),
             given.get("if-none-match"), given.get("authorization"))  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from reaper.common.durations import format_duration
 
@@ -86,8 +86,10 @@ def absolute(iso: str) -> str:
 
 
 def link(source: str, job: str) -> str:
-    """The path of a job's page."""
-    return f"/jobs/{quote(source, safe='')}/{quote(job, safe='')}"
+    """The path of a job's page, and its query."""
+    jobs = f"/jobs/{quote(source, safe='')}/"
+    # Browsers remove these from a path, also where they are spelled %2E.
+    return f"{jobs}?{urlencode({'id': job})}" if job in {".", ".."} else f"{jobs}{quote(job, safe='')}"
 
 
 def count(number: int, one: str, many: str | None = None) -> str:

@@ -43,8 +43,9 @@ def router_of(service: AdminService) -> APIRouter:
 
     @router.get("/jobs/{source}/" + any_text("job"))
     def job(request: Request, source: str, job: str) -> Response:
+        name = job or request.query_params.get("id", "")
         try:
-            board = make_job_page(service, source, job)
+            board = make_job_page(service, source, name)
         except (NoSuchSource, NoSuchJob) as error:
             missing = {"version": __version__, "host": service.host, "problem": text(str(error), 600)}
             return _page(request, 404, "missing.html", missing)

@@ -50,6 +50,39 @@ def test_admission_keeps_the_order_of_requests() -> None:
     run(scenario)
 
 
+def test_slow_requests_of_one_group_leave_room_for_other_groups() -> None:
+    async def scenario() -> None:
+        limit, slow = AdmissionLimit(1, 0.0001, at_once=4, at_once_of_group=2), [PendingAnswer() for _ in range(9)]
+        tasks = [asyncio.create_task(limit.run(work, group="slow")) for work in slow[:5]]
+        tasks += [asyncio.create_task(limit.run_shared(n, slow[n], "slow")) for n in range(5, 9)]
+        await asyncio.sleep(0.05)
+        assert [work.began.is_set() for work in slow] == [True, True, *[False] * 7]
+        for name in range(100):
+            assert await asyncio.wait_for(limit.run(nothing, group=name), 1) == []
+        for work in slow:
+            work.let_go.set()
+        await asyncio.gather(*tasks)
+        assert await limit.run(nothing, group="slow") == []
+
+    run(scenario)
+
+
+def test_request_that_has_waited_in_its_group_for_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "_PATIENCE_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        limit, slow = AdmissionLimit(1, 0.0001, at_once=4, at_once_of_group=1), PendingAnswer()
+        working = asyncio.create_task(limit.run(slow, group="slow"))
+        await slow.began.wait()
+        with pytest.raises(AdmissionTimeout):
+            await limit.run(nothing, group="slow")
+        slow.let_go.set()
+        await working
+        assert await limit.run(nothing, group="slow") == []
+
+    run(scenario)
+
+
 def test_admission_works_on_no_more_at_once_than_it_may() -> None:
     async def scenario() -> None:
         limit, works = AdmissionLimit(1, 0.0001, at_once=3), [PendingAnswer() for _ in range(5)]

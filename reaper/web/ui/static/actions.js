@@ -68,7 +68,9 @@ function ending(name, lead, danger) {
     confirm: ({ gone }) => (gone ? null : name),
     danger,
     run: async ({ job, decided, reason, change }) => {
-      const done = await change(`/api${job}/${name.toLowerCase()}`, { started: decided, reason });
+      const [path, query] = job.split("?");
+      const action = `/api${path}/${name.toLowerCase()}${query ? `?${query}` : ""}`;
+      const done = await change(action, { started: decided, reason });
       return [line(untrusted(done.message))];
     },
   };
