@@ -70,9 +70,9 @@ class DaemonClient:
         connection = _SCHEMES[self.url.scheme](self.url.hostname or "", self.url.port, timeout=_TIMEOUT_SECONDS)
         try:
             connection.request(method, self.url.path.rstrip("/") + path, headers=headers)
-            response = connection.getresponse()
-            # A byte more than allowed, so that it can be told from a body that is just as long.
-            status, body = response.status, response.read(_MOST_BYTES + 1)
+            with connection.getresponse() as response:
+                # A byte more than allowed: it shows that the body is too long.
+                status, body = response.status, response.read(_MOST_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise DaemonUnreachable(f"no daemon answers at {address}: {reason}") from None
@@ -83,19 +83,19 @@ class DaemonClient:
         return _parse_response(address, status, body)
 
 
-class _Document(BaseModel):
+class _Received(BaseModel):
     """What an answer has at least; a newer daemon may say more."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-class _Halt(_Document):
+class _ReceivedHalt(_Received):
     by: str
     reason: str | None
     persistent: bool
 
 
-class _SourceState(_Document):
+class _ReceivedSource(_Received):
     name: str
     profile: str
     problems: list[str]
@@ -105,13 +105,13 @@ class _SourceState(_Document):
     next_seconds: float | None
 
 
-class _State(_Document):
+class _ReceivedState(_Received):
     state: str
-    halted: _Halt | None
-    sources: list[_SourceState]
+    halted: _ReceivedHalt | None
+    sources: list[_ReceivedSource]
 
 
-class _Refusal(_Document):
+class _ReceivedRefusal(_Received):
     detail: str
 
 
@@ -124,8 +124,8 @@ def _parse_response(address: str, status: int, body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
         if status >= http.client.BAD_REQUEST:
-            raise ReaperError(_Refusal.model_validate(document).detail)
-        _State.model_validate(document)
+            raise ReaperError(_ReceivedRefusal.model_validate(document).detail)
+        _ReceivedState.model_validate(document)
     except (ValueError, RecursionError):  # no JSON, or not that of a reaper
         raise stranger from None
     if status != http.client.OK:

@@ -86,8 +86,8 @@ def make_app(held: threading.Event, entered: threading.Event) -> FastAPI:
     def stream() -> Response:
         return StreamingResponse(b"x" * 100_000 for _ in range(1000))
 
-    @app.get("/held")
-    def hold() -> Response:
+    @app.get("/held/{number}")
+    def hold(number: int) -> Response:
         assert held.wait(30)
         return PlainTextResponse("let go")
 

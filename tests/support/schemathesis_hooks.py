@@ -21,6 +21,23 @@ def after_call(context: Any, case: Any, response: Any) -> None:
         connection.close()
 
 
+def _with_reason_in_words(values: dict[str, Any] | None) -> dict[str, Any] | None:
+    """With a reason that can be printed: schemathesis cannot use the pattern that says so."""
+    if isinstance(values, dict) and isinstance(reason := values.get("reason"), str):
+        values["reason"] = "".join(c for c in reason if c.isprintable()) if not reason.isprintable() else reason
+    return values
+
+
+@schemathesis.hook
+def map_body(context: Any, body: Any) -> Any:
+    return _with_reason_in_words(body)
+
+
+@schemathesis.hook
+def map_query(context: Any, query: dict[str, Any] | None) -> dict[str, Any] | None:
+    return _with_reason_in_words(query)
+
+
 @schemathesis.hook
 def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
     """Now and then a source and a job that there are: others are only ever not found."""

@@ -42,22 +42,25 @@ class _Question:
     clients: int = 0
 
 
+@dataclass(slots=True)
+class _Group:
+    """The slots of one group, and how many requests have or await one of them."""
+
+    slots: asyncio.Semaphore
+    users: int = 0
+
+
 class GroupLimit:
     """So many of each group at the same time. Lives in one event loop."""
 
-    @dataclass(slots=True)
-    class _Group:
-        slots: asyncio.Semaphore
-        users: int = 0
-
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
-        self._groups: dict[Hashable, GroupLimit._Group] = {}
+        self._groups: dict[Hashable, _Group] = {}
 
     @asynccontextmanager
     async def slot(self, name: Hashable) -> AsyncIterator[None]:
         """One of the group's slots is taken in this block."""
-        group = self._groups.setdefault(name, self._Group(asyncio.Semaphore(self._at_once)))
+        group = self._groups.setdefault(name, _Group(asyncio.Semaphore(self._at_once)))
         group.users += 1
         try:
             async with group.slots:

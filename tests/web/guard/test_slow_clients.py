@@ -117,7 +117,7 @@ def test_body_in_tiny_chunks_that_came_with_its_head_is_not_parsed() -> None:
         for _ in range(8):
             client = stack.enter_context(Client(int(server.address.rpartition(":")[2]), 0.2))
             with pytest.raises(TimeoutError):
-                client.send(head("GET", "/held", {"Transfer-Encoding": "chunked"}) + b"1\r\nx\r\n" * 3_000_000)
+                client.send(head("GET", "/held/1", {"Transfer-Encoding": "chunked"}) + b"1\r\nx\r\n" * 3_000_000)
         before = psutil.Process().cpu_times().user
         server.start()
         threading.Event().wait(2)
@@ -173,7 +173,7 @@ def test_client_that_reads_slowly_gets_the_whole_answer(kept: str, monkeypatch: 
 
 def test_answer_that_takes_long_to_make_is_not_cut_off(impatient: Web) -> None:
     with impatient.connect() as client:
-        client.send(head("GET", "/held"))
+        client.send(head("GET", "/held/1"))
         threading.Timer(3 * SHORT, impatient.held.set).start()
         assert client.answer().body == b"let go"
         client.send(head("GET", "/page"))
@@ -200,7 +200,7 @@ def test_connection_waits_for_a_free_place_while_all_others_are_at_work(monkeypa
     with web() as served, ExitStack() as stack:
         working = [stack.enter_context(served.connect()) for _ in range(3)]
         for client in working:
-            client.send(head("GET", "/held"))
+            client.send(head("GET", "/held/1"))
         opened = served.connections
         wait_until(lambda: sum(each.working for each in opened) == 3, "three requests are served")
         with served.connect(1) as late:
@@ -216,7 +216,7 @@ def test_probes_and_those_with_a_token_do_not_wait_behind_the_rest() -> None:
     with web({"alice": TOKEN}) as served, ExitStack() as stack:
         waiting = [stack.enter_context(served.connect()) for _ in range(20)]
         for number, client in enumerate(waiting):
-            client.send(head("GET", f"/held?{number}"))
+            client.send(head("GET", f"/held/{number}"))
         with served.connect(1) as late:
             late.send(head("GET", "/page"))
             with pytest.raises(TimeoutError):
@@ -263,7 +263,7 @@ def test_request_that_waits_too_long_is_answered_503_with_a_time_to_retry(monkey
     monkeypatch.setattr(admission, "_PATIENCE_SECONDS", 0.3)
     with web() as served, ExitStack() as stack:
         for number in range(8):
-            stack.enter_context(served.connect()).send(head("GET", f"/held?{number}"))
+            stack.enter_context(served.connect()).send(head("GET", f"/held/{number}"))
         answer = served.ask("GET", "/page")
         assert answer.status == 503
         assert answer.headers["retry-after"] == ["5"]
@@ -316,7 +316,7 @@ def test_server_does_not_wait_for_clients_when_it_ends() -> None:
     with web() as served, ExitStack() as stack:
         clients = [stack.enter_context(served.connect(receive_buffer=4096)) for _ in range(9)]
         for client, words in zip(
-            clients[1:], (b"GET", head("GET", f"/big?size={HUGE}"), head("GET", "/held")) * 2, strict=False
+            clients[1:], (b"GET", head("GET", f"/big?size={HUGE}"), head("GET", "/held/1")) * 2, strict=False
         ):
             client.send(words)
         assert fetch(served.port, "/live")[0] == 200
