@@ -231,10 +231,24 @@ class FailedTransition:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusalCause:
+    """How many jobs the database refuses to end for one cause. `key` and `error` are those of the first of them.
+
+    `due_in_seconds`: until the first of them is tried again; 0 when one is due.
+    """
+
+    key: Key
+    error: str
+    jobs: int
+    due_in_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class JobCounts:
     """The running jobs of a source, counted in the snapshot of the survey.
 
     `most_overdue` is the age of the job furthest past its timeout, as a multiple of that; 0 where none is past it.
+    `refused` are those of the stale jobs that the database refused to end before, as far as that is known.
     """
 
     running: int
@@ -242,6 +256,7 @@ class JobCounts:
     stale: int
     oldest_started_epoch: float | None
     most_overdue: float = 0.0
+    refused: int = 0
 
     @property
     def spared(self) -> int:
@@ -267,7 +282,9 @@ class DowntimeNotice:
 class SweepReport:
     """One pass over one source.
 
-    `refused_total` counts the failures, and the jobs left alone because they were refused lately. `deaf_seconds` is how
+    `failures` are the first of the jobs that the database refused in this sweep, and `refused_now` how many those are;
+    `refused_total` counts with them those that it refused before and that were left alone, and `refusals` are all of
+    these by cause. `postponed` were not tried, because refusals had taken too long. `deaf_seconds` is how
     much further back than the stall window silence was measured because of downtime; infinite while no job can be
     silent; `downtime` says why, and until when. `witness_trouble` says why the witness outside the database could not
     be asked; `revoke_trouble`, why tasks of ended jobs may still be executed. `looked_back`: jobs that were ended
@@ -289,7 +306,10 @@ class SweepReport:
     locked: Sequence[LockedCandidate] = ()
     locked_total: int = 0
     failures: Sequence[FailedTransition] = ()
+    refused_now: int = 0
     refused_total: int = 0
+    refusals: Sequence[RefusalCause] = ()
+    postponed: int = 0
     would_reap: Sequence[Evidence] = ()
     longest_transaction_seconds: float = 0.0
     deaf_seconds: float = 0.0

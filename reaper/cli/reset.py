@@ -199,7 +199,7 @@ def _exit_code(results: dict[str, ResetResult]) -> int:
         for result in results.values()
         for code, applies in (
             (exit_codes.INTERRUPTED, result.ended.stopped),
-            (exit_codes.FAILED, bool(result.ended.failures) or result.tasks_left),
+            (exit_codes.FAILED, bool(result.ended.failures or result.ended.postponed) or result.tasks_left),
         )
         if applies
     )

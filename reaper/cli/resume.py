@@ -78,7 +78,7 @@ def command(
             click.echo(shown(line))
     if resumed.bulk_result.stopped:
         return exit_codes.INTERRUPTED
-    return exit_codes.FAILED if resumed.bulk_result.failures else exit_codes.DONE
+    return exit_codes.FAILED if resumed.bulk_result.failures or resumed.bulk_result.postponed else exit_codes.DONE
 
 
 def _resume(

@@ -138,7 +138,7 @@ def exit_code_of(report: SweepReport) -> int:
     """The exit status of a sweep."""
     if report.database_away:
         return exit_codes.AWAY
-    if report.failures or report.start_lost_trouble:
+    if report.refused_now or report.start_lost_trouble:
         return exit_codes.FAILED
     return _EXIT_CODES.get(report.outcome, exit_codes.FAILED)
 

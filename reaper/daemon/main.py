@@ -257,6 +257,7 @@ class Daemon:
             self._subscribers,
             self._halt,
             self.memory.contacts,
+            self.memory.refused_jobs,
         )
 
 

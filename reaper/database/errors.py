@@ -53,6 +53,11 @@ def is_lock_timeout(error: DBAPIError) -> bool:
     return sqlstate(error) == _LOCK_NOT_AVAILABLE or error_number(error) == _MARIADB_LOCK_WAIT_TIMEOUT
 
 
+def is_timeout(error: BaseException) -> bool:
+    """The statement took too long, or was cancelled."""
+    return isinstance(error, DBAPIError) and classify(error) is ErrorKind.TIMEOUT
+
+
 def _is_from_mariadb(error: BaseException | None) -> TypeGuard[BaseException]:
     """Decided by the module's name, since the driver is an optional dependency."""
     return type(error).__module__.partition(".")[0] == "pymysql"

@@ -6,9 +6,17 @@ module beside these, with its table and a class of its own, one migration in `sc
 
 from reaper.memory.database_contacts import ContactStore, DatabaseContact
 from reaper.memory.halt import HaltRecord, HaltStore
-from reaper.memory.memory import Memory, kept_contacts, kept_counts, kept_halt, process_reaped_rows
+from reaper.memory.memory import (
+    Memory,
+    kept_contacts,
+    kept_counts,
+    kept_halt,
+    kept_refused_jobs,
+    process_reaped_rows,
+)
 from reaper.memory.reap_counts import ReapCount, ReapCountStore
 from reaper.memory.reaped_rows import ReapedRowStore
+from reaper.memory.refused_jobs import RefusedJob, RefusedJobStore
 
 __all__ = [
     "ContactStore",
@@ -19,8 +27,11 @@ __all__ = [
     "ReapCount",
     "ReapCountStore",
     "ReapedRowStore",
+    "RefusedJob",
+    "RefusedJobStore",
     "kept_contacts",
     "kept_counts",
     "kept_halt",
+    "kept_refused_jobs",
     "process_reaped_rows",
 ]

@@ -11,6 +11,7 @@ from reaper.memory.database_contacts import ContactStore
 from reaper.memory.halt import LEGACY_FILE, HaltRecord, HaltStore, save_unknown_halt, unknown_halt
 from reaper.memory.reap_counts import ReapCountStore
 from reaper.memory.reaped_rows import ProcessReapedRows, ReapedRowStore
+from reaper.memory.refused_jobs import RefusedJobStore
 from reaper.memory.state_file import StateFile
 
 FILE = "memory.sqlite3"
@@ -29,6 +30,7 @@ class Memory:
         self.contacts = ContactStore(state_file)
         self.reap_counts = ReapCountStore(state_file)
         self.reaped_rows = ReapedRowStore(state_file)
+        self.refused_jobs = RefusedJobStore(state_file)
 
     @classmethod
     def open(cls, state_dir: Path | None, report: Callable[[str], None] = lambda _: None) -> Memory:
@@ -103,3 +105,8 @@ def kept_counts(state_dir: Path | None) -> ReapCountStore | None:
 def kept_contacts(state_dir: Path) -> ContactStore:
     """For a process beside the daemon: the contacts that are kept in this directory. It makes no file."""
     return ContactStore(StateFile(state_dir / FILE, after_loss=save_unknown_halt))
+
+
+def kept_refused_jobs(state_dir: Path) -> RefusedJobStore:
+    """For a process beside the daemon: the jobs that the database refused to end. It makes no file."""
+    return RefusedJobStore(StateFile(state_dir / FILE, after_loss=save_unknown_halt))

@@ -67,4 +67,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE contact ADD COLUMN server_started TEXT",
         "ALTER TABLE contact ADD COLUMN downtime TEXT",
     ),
+    (
+        """
+        CREATE TABLE refused_job (
+            source TEXT NOT NULL,
+            job_key TEXT NOT NULL,
+            error TEXT NOT NULL,
+            refusals INTEGER NOT NULL,
+            due_epoch FLOAT NOT NULL,
+            recorded_epoch FLOAT NOT NULL,
+            PRIMARY KEY (source, job_key)
+        ) WITHOUT ROWID
+        """,
+    ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -34,8 +34,10 @@ from reaper.observers.log_fields import (
     spared_job_fields,
     sweep_fields,
 )
+from reaper.sweep.refused_jobs import cause_of
 
 _MAX_JOBS_PER_SWEEP = 100
+_MANY_MORE = 10
 _DIGITS = re.compile(r"[0-9]+")
 _UNAVAILABLE = "away"
 
@@ -55,6 +57,8 @@ class _Logged:
     interruption: tuple[str | None, str] | None = None
     nothing_before: str | None = None
     start_lost_trouble: bool = False
+    refused: dict[str, int] = field(default_factory=dict)
+    postponed: bool = False
     overdue: frozenset[Key] = frozenset()
     sweep_id: str = ""
     jobs_logged: int = 0
@@ -107,14 +111,7 @@ class DaemonLog:
         if report.newly_spared_total > len(report.newly_spared):
             rest = report.newly_spared_total - len(report.newly_spared)
             self._log.info("Reaper skipped more jobs past their timeout.", source=report.source, jobs=rest)
-        for failure in report.failures:
-            self._log.error(
-                "Reaper could not end a job: the database refused it.",
-                source=report.source,
-                job=messages.format_key(failure.key),
-                error=failure.error,
-                sweep_id=report.sweep_id,
-            )
+        self._log_refusals(report)
         self._log_locked(report)
         self._log_late_signs(report)
         if report.reaped:
@@ -231,6 +228,34 @@ class DaemonLog:
             else:
                 self._log.info("Celery workers can be inspected again.", source=source)
             logged.witness_trouble = trouble
+
+    def _log_refusals(self, report: SweepReport) -> None:
+        """Each cause once, and again when ten times as many jobs are refused for it."""
+        logged = self._logged[report.source]
+        if report.outcome in (Outcome.STANDBY, Outcome.FAILED) and not report.refused_now:
+            return
+        current = {cause_of(cause.key, cause.error): cause for cause in report.refusals}
+        for name, cause in current.items():
+            if cause.jobs < _MANY_MORE * logged.refused.get(name, 0):
+                continue
+            logged.refused[name] = cause.jobs
+            self._log.error(
+                "Reaper could not end a job: the database refused it.",
+                source=report.source,
+                job=messages.format_key(cause.key),
+                error=cause.error,
+                more=f"{cause.jobs - 1:,} more like this" if cause.jobs > 1 else None,
+                sweep_id=report.sweep_id,
+            )
+        for name in logged.refused.keys() - current.keys():
+            del logged.refused[name]
+            self._log.info(
+                "Reaper has no job any more that the database refuses for this cause.", source=report.source, error=name
+            )
+        if report.postponed and not logged.postponed:
+            text = "Reaper left stale jobs to the next sweep: refusals of the database took too long."
+            self._log.warning(text, source=report.source, jobs=report.postponed, sweep_id=report.sweep_id)
+        logged.postponed = report.postponed > 0
 
     def _log_revocation(self, report: SweepReport) -> None:
         logged, trouble = self._logged[report.source], report.revoke_trouble

@@ -92,7 +92,7 @@ def sweep_fields(report: SweepReport) -> dict[str, Any]:
         "reaped": report.reaped,
         "lost": report.lost,
         "locked": report.locked_total,
-        "refused": len(report.failures),
+        "refused": report.refused_now,
         "seconds": round(report.duration_seconds, 3),
         "sweep_id": report.sweep_id,
     }

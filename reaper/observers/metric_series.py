@@ -81,7 +81,7 @@ class MetricSeries:
         )
         self.refused = Gauge(
             "reaper_candidates_refused",
-            "Stale jobs that the database refuses to end, now or within the last ten minutes.",
+            "Stale jobs that the database refuses to end: in the last sweep, or before it, so that they are set aside.",
             _SOURCE,
             registry=registry,
         )

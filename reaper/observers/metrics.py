@@ -99,7 +99,7 @@ class Metrics:
         self._series.sweeps_total.labels(source, report.outcome.value).inc()
         self._series.duration.labels(source).observe(report.duration_seconds)
         self._series.lost_total.labels(source).inc(report.lost)
-        self._series.refused_total.labels(source).inc(len(report.failures))
+        self._series.refused_total.labels(source).inc(report.refused_now)
         for sign in report.late:
             if not sign.told_before:
                 self._series.late_total.labels(source, self._kind_label(source, sign.kind)).inc()

@@ -12,17 +12,25 @@ from reaper.model import FailedTransition, Key
 from reaper.source import Candidate, Source
 from reaper.sweep.batch_runner import BatchRunner
 from reaper.sweep.listeners import SweepListener
+from reaper.sweep.options import MAX_LISTED
+from reaper.sweep.refused_jobs import RefusalTally
 from reaper.sweep.summary import refused_lines
 
 
 @dataclass(slots=True)
 class BulkResult:
-    """What became of the jobs. `stopped`: it was stopped between two batches, and jobs are left."""
+    """What became of the jobs. `stopped`: it was stopped between two batches, and jobs are left.
+
+    `failures` are the first of the jobs that the database refused to end, and `refused` all of them by cause;
+    `postponed` were not tried, or not for long enough, because refusals had taken too long.
+    """
 
     reaped: int = 0
     lost: int = 0
     locked: list[Key] = field(default_factory=list)
     failures: list[FailedTransition] = field(default_factory=list)
+    refused: RefusalTally = field(default_factory=RefusalTally)
+    postponed: int = 0
     stopped: bool = False
 
 
@@ -46,7 +54,7 @@ def end_in_bulk(
 ) -> BulkResult:
     """End the jobs of these batches, and tell the listener of each batch.
 
-    Raises DBAPIError and TooManyFailures; the listener has been called for what was done before.
+    Raises DBAPIError; the listener has been called for what was done before.
     """
     result = BulkResult()
 
@@ -61,9 +69,13 @@ def end_in_bulk(
         result.reaped += len(batch_result.reaped)
         result.lost += batch_result.lost
         result.locked += batch_result.locked
-        result.failures += batch_result.failures
+        result.failures += batch_result.failures[: MAX_LISTED - len(result.failures)]
+        result.refused.add(batch_result.failures)
+        result.postponed += len(batch_result.cut_off)
         if batch_result.reaped:
             options.listener.reaped(source.name, run_id, batch_result.reaped)
+    result.postponed += runner.postponed
+    result.stopped = result.stopped or (runner.postponed > 0 and options.should_stop())
     return result
 
 
@@ -74,4 +86,6 @@ def bulk_summary(result: BulkResult) -> Iterator[str]:
     if result.lost:
         yield f"{result.lost} job(s) moved meanwhile, and were left alone."
     yield from (f"Alive, its row is held: {messages.format_key(key)}" for key in result.locked)
-    yield from refused_lines(result.failures)
+    yield from refused_lines(result.refused.causes())
+    if result.postponed:
+        yield f"{result.postponed} job(s) were not tried: refusals of the database took too long."

@@ -141,6 +141,6 @@ def _notes(report: SweepReport, breaker: Breaker, halt: HaltRecord | None) -> It
     if report.lost:
         yield f"{report.lost} execution(s) moved meanwhile, and were left alone."
     yield from summary.locked_lines(report)
-    yield from summary.refused_lines(report.failures)
+    yield from summary.refused_lines(report.refusals)
     yield from summary.unknown_lines(report)
     yield from summary.downtime_lines(report)

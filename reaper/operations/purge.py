@@ -113,7 +113,7 @@ class _PurgeRun:
         self._purged = self._left = self._refused_in_a_row = 0
         self._refusals: Counter[str] = Counter()
         self._longest = 0.0
-        self._bisection = BatchBisection(is_lock_timeout)
+        self._bisection = BatchBisection[Key](is_lock_timeout)
 
     def run(self) -> Outcome:
         with self._source.connect() as connection:

@@ -135,7 +135,7 @@ def plan(target: ResetTarget, downtime: DowntimeTracker, batch_size: int) -> Ite
 def reset(plan: ResetPlan, downtime: DowntimeTracker, decision: ManualEnd, options: BulkOptions) -> ResetResult:
     """End the jobs of the plan, and then remove their tasks.
 
-    Raises DatabaseUnavailable, DBAPIError and TooManyFailures; the tasks of the jobs that were ended before are removed
+    Raises DatabaseUnavailable and DBAPIError; the tasks of the jobs that were ended before are removed
     all the same.
     """
     source, run_id, listener = plan.source, new_sweep_id(), _TaskCollector(options.listener)
@@ -144,7 +144,7 @@ def reset(plan: ResetPlan, downtime: DowntimeTracker, decision: ManualEnd, optio
         with source.connect() as connection:
             context = source.begin_evaluation(connection, downtime)
             claim = source.claim(context, decision.audit_info(source.name, run_id), decision.action)
-            runner = BatchRunner(source, claim)
+            runner = BatchRunner(source, claim, should_stop=options.should_stop)
             own = replace(options, listener=listener)
             ended = end_in_bulk(source, connection, runner, plan.candidates.batches(), run_id, own)
     finally:

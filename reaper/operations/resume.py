@@ -61,7 +61,7 @@ def resume(
 ) -> ResumeResult | None:
     """Close what was interrupted. None when `wait` has stopped it before anything was done.
 
-    Raises DatabaseUnavailable, DBAPIError and TooManyFailures for trouble with the database; ReaperError when it was
+    Raises DatabaseUnavailable and DBAPIError for trouble with the database; ReaperError when it was
     away too often to await signs of life.
     """
     return _ResumeRun(source, downtime, options, bulk_options).run()
@@ -116,7 +116,8 @@ class _ResumeRun:
     ) -> BulkResult:
         audit_info = AuditInfo(self.source.name, self.id, self.bulk_options.host, Reason.INTERRUPTED, restart.message)
         claim = self.source.claim(context, audit_info, restart=restart)
-        runner = BatchRunner(self.source, claim, self.source.fallback_claim(context, audit_info, restart))
+        fallback = self.source.fallback_claim(context, audit_info, restart)
+        runner = BatchRunner(self.source, claim, fallback, self.bulk_options.should_stop)
         batches = _in_batches(silent, self.bulk_options.batch_size)
         return end_in_bulk(self.source, connection, runner, batches, self.id, self.bulk_options)
 

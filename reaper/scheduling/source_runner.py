@@ -12,7 +12,7 @@ from functools import partial
 from reaper.database.lease import ttl_for
 from reaper.errors import SourceBusy
 from reaper.liveness import LivenessReport
-from reaper.memory import ContactStore
+from reaper.memory import ContactStore, RefusedJobStore
 from reaper.model import JobCounts, Key, ReapedJob, SweepReport
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
@@ -21,6 +21,7 @@ from reaper.sweep.contact_recorder import record_contact, resume_downtime
 from reaper.sweep.halt_switch import HaltSwitch
 from reaper.sweep.listeners import ListenerGroup, SweepSubscriber
 from reaper.sweep.options import SweepOptions
+from reaper.sweep.refused_jobs import RefusedJobs
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import failed_report, sweep
 
@@ -54,11 +55,14 @@ class SourceRunner:
         subscribers: Sequence[SweepSubscriber],
         halt: HaltSwitch | None = None,
         contacts: ContactStore | None = None,
+        refused_jobs: RefusedJobStore | None = None,
     ) -> None:
-        """`contacts` keeps when this database was last reached; None: nothing does."""
+        """`contacts` keeps when this database was last reached, `refused_jobs` which jobs it refuses to end; None:
+        nothing does.
+        """
         self.source, self.downtime, self.retry_schedule = source, downtime, retry_schedule
         self._listeners = ListenerGroup(subscribers)
-        self._state = SourceState()
+        self._state = SourceState(refused_jobs=RefusedJobs(refused_jobs, source.name))
         self.lease = source.lease(ttl_for(retry_schedule.interval_seconds))
         self._stopping = threading.Event()
         self._busy = threading.Lock()
@@ -91,9 +95,13 @@ class SourceRunner:
         return time.monotonic() - self._state.liveness_at
 
     @property
-    def refused(self) -> frozenset[Key]:
-        """Jobs that the database has refused to end, and that are left alone for some minutes."""
-        return frozenset(tuple(self._state.refused_until))
+    def refused(self) -> int:
+        """How many jobs the database refuses to end: they are set aside."""
+        return len(self._state.refused_jobs)
+
+    def refusal(self, key: Key) -> str | None:
+        """The error with which the database refuses to end a job that is set aside; None for any other."""
+        return self._state.refused_jobs.error_of(key)
 
     @property
     def sweeping(self) -> bool:

@@ -1,33 +1,91 @@
-"""Cuts a refused batch in halves, down to the one job that is to blame, so that it delays no other.
+"""Cuts a refused batch into pieces, down to the jobs that are to blame, so that they delay no other.
 
 The same for batches of stale jobs that are ended and for batches of finished jobs that are deleted.
 """
 
 from __future__ import annotations
 
+import random
+import threading
+import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from reaper.database.errors import ErrorKind, classify
+from reaper.database.errors import ErrorKind, classify, is_timeout
 from reaper.errors import LogBusy, PartialTransition
+from reaper.sweep.piece_size import SLOW_SECONDS, PieceSize
 
 Item = TypeVar("Item")
 
 _MAX_ATTEMPTS = 3
 _MAX_TIMEOUTS = 12
-_MAY_PASS = (ErrorKind.TRANSIENT, ErrorKind.DUPLICATE)
+_MAX_PATIENT = 10
 _BLAMES_A_JOB = (ErrorKind.ROW, ErrorKind.DUPLICATE, ErrorKind.TRANSIENT)
 
 
-class BatchBisection:
-    """Attempts batches, and cuts those that the database refuses. One per pass; several threads may use it."""
+class BatchBisection(Generic[Item]):
+    """Attempts batches, and keeps the pieces of those that the database refuses. One per pass. Thread-safe.
+
+    `waiting` is how many jobs are in the pieces that wait.
+    """
 
     def __init__(self, blames_a_job: Callable[[DBAPIError], bool] = lambda _: False) -> None:
         """`blames_a_job` knows errors that are one job's trouble for this caller, besides those that always are."""
         self._blames_a_job = blames_a_job
-        self._timeouts = 0
+        self._size = PieceSize()
+        self._lock = threading.Lock()
+        self._pieces: list[Sequence[Item]] = []
+        self._timeouts = self._refused_in_a_row = 0
+        self.waiting = 0
+        self.slow_seconds = 0.0
+        """How long those refused attempts took that were slow."""
+
+    def next_piece(self) -> Sequence[Item] | None:
+        """The next piece to be attempted; None while none waits."""
+        with self._lock:
+            if not self._pieces:
+                return None
+            piece = self._pieces.pop()
+            size = self._size.of(len(piece))
+            if size < len(piece):
+                self._pieces.append(piece[size:])
+                piece = piece[:size]
+            self.waiting -= len(piece)
+            return piece
+
+    def limit_seconds(self, jobs: int) -> float:
+        """How long an attempt of so many jobs may take."""
+        return self._size.limit_seconds(jobs)
+
+    def attempt(self, piece: Sequence[Item], run: Callable[[bool], None], *, limited: bool = False) -> Exception | None:
+        """Attempt a piece. The error, when it is one job and that is to blame; a piece of several is cut, and waits.
+
+        `run` gets whether this is the last attempt, which must not raise LogBusy. `limited`: it ends itself early, so
+        that a timeout says nothing about the database. Raises DBAPIError for a failure that every batch would meet.
+        """
+        begun = time.monotonic()
+        error = self._attempt(run, limited=limited)
+        seconds = time.monotonic() - begun
+        if error is None:
+            self._refused_in_a_row = 0
+            self._size.succeeded(len(piece), seconds)
+            return None
+        # A timeout may be due to the number of jobs: half of them may be done in time.
+        too_large = not limited and is_timeout(error)
+        size = len(piece) // 2 if too_large else self._size.refused(len(piece), seconds)
+        with self._lock:
+            self.slow_seconds += seconds if seconds > SLOW_SECONDS else 0.0
+            if len(piece) > 1:
+                # One by one in any order: where the slow ones come first, others would have to wait for them all.
+                parts = piece if size > 1 else random.sample(piece, len(piece))
+                # The second part waits below the first, which is attempted next.
+                self._pieces += [parts[size:], parts[:size]]
+                self.waiting += len(piece)
+                return None
+            self._refused_in_a_row += 1
+            return error
 
     def run(
         self,
@@ -36,27 +94,31 @@ class BatchBisection:
         refuse: Callable[[Item, Exception], None],
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Attempt a batch; when the database refuses it, attempt its halves, unless `should_stop` says so before one.
+        """Attempt a batch and then its pieces, until none waits, or `should_stop` says so before one.
 
-        `attempt` gets the batch, and whether this is its last attempt, which must not raise LogBusy. `refuse` gets each
-        single job that is to blame, and the error. Raises DBAPIError for a failure that every batch would meet.
+        `refuse` gets each single job that is to blame, and the error.
         """
-        error = self._attempt(batch, attempt)
-        if error is None:
-            return
-        if len(batch) == 1:
-            refuse(batch[0], error)
-            return
-        middle = len(batch) // 2
-        for half in (batch[:middle], batch[middle:]):
-            if not should_stop():
-                self.run(half, attempt, refuse, should_stop)
+        piece: Sequence[Item] | None = batch
+        while piece is not None:
+            attempted = piece
+            error = self.attempt(attempted, lambda last, jobs=attempted: attempt(jobs, last))  # type: ignore[misc]
+            if error is not None:
+                refuse(attempted[0], error)
+            piece = None if should_stop() else self.next_piece()
+        self.drop_waiting()
 
-    def _attempt(self, batch: Sequence[Item], attempt: Callable[[Sequence[Item], bool], None]) -> Exception | None:
-        """The error for which the batch is to be cut; None when it is done."""
+    def drop_waiting(self) -> int:
+        """Attempt none of the pieces that wait. How many jobs those were."""
+        with self._lock:
+            dropped, self.waiting = self.waiting, 0
+            self._pieces.clear()
+            return dropped
+
+    def _attempt(self, run: Callable[[bool], None], *, limited: bool) -> Exception | None:
+        """The error for which the piece is to be cut; None when it is done."""
         for last in (*[False] * (_MAX_ATTEMPTS - 1), True):
             try:
-                attempt(batch, last)
+                run(last)
             except LogBusy:
                 if last:
                     raise
@@ -64,18 +126,24 @@ class BatchBisection:
                 return error
             except DBAPIError as error:
                 kind = classify(error)
-                if kind in _MAY_PASS and not last:
+                if not last and self._may_pass(kind):
                     continue
-                if self._blames_a_job(error) or kind in _BLAMES_A_JOB or self._may_be_too_large(kind):
+                if self._blames_a_job(error) or kind in _BLAMES_A_JOB or self._may_be_too_large(kind, limited=limited):
                     return error
                 raise
             else:
                 return None
         return None
 
-    def _may_be_too_large(self, kind: ErrorKind) -> bool:
+    def _may_pass(self, kind: ErrorKind) -> bool:
+        """The same again may succeed. Of many jobs in a row whose keys exist already, the next one's does too."""
+        return kind is ErrorKind.TRANSIENT or (kind is ErrorKind.DUPLICATE and self._refused_in_a_row < _MAX_PATIENT)
+
+    def _may_be_too_large(self, kind: ErrorKind, *, limited: bool) -> bool:
         """Half a batch may be done within the time limit. Each try takes that long, so they are not without number."""
         if kind is not ErrorKind.TIMEOUT:
             return False
+        if limited:
+            return True
         self._timeouts += 1
         return self._timeouts <= _MAX_TIMEOUTS

@@ -23,12 +23,14 @@ class Breaker:
         return cls(settings.breaker_min, settings.breaker_share)
 
     def opens(self, census: JobCounts) -> bool:
-        """Whether a sweep with these counts is held."""
-        return census.stale > max(self.minimum, NEVER_HELD) and census.stale > self.share * census.running
+        """Whether a sweep with these counts is held. Jobs that were refused before have not fallen silent just now."""
+        stale, running = census.stale - census.refused, census.running - census.refused
+        return stale > max(self.minimum, NEVER_HELD) and stale > self.share * running
 
     def reason(self, census: JobCounts) -> str:
         """Why it is held, in words."""
+        stale, running = census.stale - census.refused, census.running - census.refused
         return (
-            f"{census.stale} of {census.running} running jobs fell silent: more than {max(self.minimum, NEVER_HELD)} "
+            f"{stale} of {running} running jobs fell silent: more than {max(self.minimum, NEVER_HELD)} "
             f"and more than {self.share:.0%} of them"
         )

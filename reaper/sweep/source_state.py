@@ -1,4 +1,4 @@
-"""What one process remembers of a source between its sweeps, in memory only."""
+"""What one process remembers of a source between its sweeps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from reaper.liveness import LivenessReport
 from reaper.model import Key
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.late_signs import ReapedJobTracker
+from reaper.sweep.refused_jobs import RefusedJobs
 from reaper.sweep.spared_jobs import SparedJobTracker
 
 
@@ -18,7 +19,7 @@ class SourceState:
 
     `previous_context`: what the last sweep was judged by.
     `spared_jobs`: jobs past their timeout that have been reported as spared.
-    `refused_until`: jobs that the database refused to end, and when (monotonic clock, seconds) to try them again.
+    `refused_jobs`: jobs that the database refuses to end, which are set aside.
     `locked_since`: stale jobs whose row another session holds, and since when (monotonic clock, seconds).
     `unconfirmed_revocations`: Celery tasks of ended jobs, and the worker that executed each when it last answered.
     `reaped_jobs`: ended jobs that are watched for signs of life, as far as a listener has them tracked.
@@ -28,7 +29,7 @@ class SourceState:
 
     previous_context: EvaluationContext | None = None
     spared_jobs: SparedJobTracker = field(default_factory=SparedJobTracker)
-    refused_until: dict[Key, float] = field(default_factory=dict)
+    refused_jobs: RefusedJobs = field(default_factory=RefusedJobs)
     locked_since: dict[Key, float] = field(default_factory=dict)
     unconfirmed_revocations: dict[str, str] = field(default_factory=dict)
     reaped_jobs: ReapedJobTracker = field(default_factory=ReapedJobTracker)

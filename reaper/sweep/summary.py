@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from reaper.common import messages
 from reaper.common.terminal import shown
-from reaper.model import FailedTransition, LockedCandidate, Outcome, SweepReport
+from reaper.model import LockedCandidate, Outcome, RefusalCause, SweepReport
 from reaper.sweep.breaker import Breaker
 
 _MAX_ERROR_LENGTH = 200
@@ -39,7 +39,9 @@ def sweep_summary(report: SweepReport, breaker: Breaker, listed: int) -> Iterato
     if report.lost:
         yield f"{report.lost} job(s) moved between the survey and the lock, and were left alone."
     yield from locked_lines(report)
-    yield from refused_lines(report.failures)
+    yield from refused_lines(report.refusals)
+    if report.postponed:
+        yield f"{report.postponed} job(s) wait for the next sweep: refusals of the database took too long."
     if report.revoke_trouble is not None:
         yield f"Celery's workers: {report.revoke_trouble}."
     yield from unknown_lines(report)
@@ -56,9 +58,11 @@ def _preview(report: SweepReport, breaker: Breaker) -> Iterator[str]:
         yield f"The breaker would hold this sweep: {breaker.reason(report.census)}."
 
 
-def refused_lines(failures: Sequence[FailedTransition]) -> Iterator[str]:
-    """Jobs that the database refused to end."""
-    yield from (f"Refused by the database: {messages.format_key(job.key)}: {job.error}" for job in failures)
+def refused_lines(refusals: Iterable[RefusalCause]) -> Iterator[str]:
+    """Jobs that the database refuses to end: the first for each cause, and how many more there are."""
+    for cause in refusals:
+        more = f" ({cause.jobs - 1:,} more like this)" if cause.jobs > 1 else ""
+        yield f"Refused by the database: {messages.format_key(cause.key)}: {cause.error}{more}"
 
 
 def locked_lines(report: SweepReport) -> Iterator[str]:

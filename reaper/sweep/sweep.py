@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 from sqlalchemy import Connection
@@ -12,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.database.lease import Lease
-from reaper.errors import DatabaseUnavailable, RowsHidden, SpellingUnclear, TooManyFailures
+from reaper.errors import DatabaseUnavailable, RowsHidden, SpellingUnclear
 from reaper.model import (
     DowntimeNotice,
     Evidence,
@@ -37,7 +38,7 @@ from reaper.sweep.source_state import SourceState
 from reaper.sweep.spared_jobs import MAX_TRACKED
 from reaper.sweep.task_revocation import TaskRevocation
 
-_RETRY_REFUSED_SECONDS = 600.0
+_CUT_OFF = "was cut off, since the database refuses other jobs only after a long time"
 
 Spools = dict[Source, CandidateSpool]
 """The views that a sweep ends jobs of, the source itself first, and the candidates of each."""
@@ -68,7 +69,7 @@ class _SweepRun:
         self.newly_spared: list[Evidence] = []
         self.newly_spared_total = 0
         self.would_reap: list[Evidence] = []
-        self.refused = 0
+        self.refused_now = self.set_aside = self.postponed = 0
         self.longest_transaction = self.excluded_seconds = 0.0
         self.judged_at: str | None = None
         self.downtime_notice: DowntimeNotice | None = None
@@ -96,6 +97,7 @@ class _SweepRun:
             return outcome
 
     def _pass(self, connection: Connection, context: EvaluationContext, spools: Spools) -> Outcome:
+        self.source_state.refused_jobs.begin_sweep()
         census = self._survey(connection, context, spools)
         self._notice_spared(connection, context, list(spools))
         if self.options.dry_run:
@@ -106,9 +108,16 @@ class _SweepRun:
         if self.options.is_halted():
             return Outcome.HALTED
         outcome = Outcome.DONE
-        for view, spool in spools.items():
-            if outcome is Outcome.DONE and spool.count:
-                outcome = self._reap(connection, context, view, spool)
+        try:
+            for view, spool in spools.items():
+                if outcome is Outcome.DONE and spool.count:
+                    outcome = self._reap(connection, context, view, spool)
+            complete = outcome is Outcome.DONE and self.start_lost_trouble is None
+        except BaseException:
+            complete = False
+            raise
+        finally:
+            self.source_state.refused_jobs.end_sweep(complete=complete)
         self._name_holders(connection, context)
         return outcome
 
@@ -141,7 +150,8 @@ class _SweepRun:
             census, newly_overdue = view.survey.count(connection, context, self.source_state.previous_context)
             spool.fill(view.survey.stream(connection, context))
         self.newly_overdue += newly_overdue
-        return with_stale(census, spool.count)
+        refused = self.source_state.refused_jobs.count_among(spool.batches())
+        return replace(with_stale(census, spool.count), refused=refused)
 
     def _survey_start_lost(
         self, connection: Connection, context: EvaluationContext, lost: Source, spools: Spools
@@ -209,49 +219,61 @@ class _SweepRun:
     def _reap(self, connection: Connection, context: EvaluationContext, view: Source, spool: CandidateSpool) -> Outcome:
         audit_info = AuditInfo(source=self.source.name, sweep_id=self.id, host=self.options.host)
         claims = view.claim(context, audit_info), view.fallback_claim(context, audit_info)
-        runner = BatchRunner(self.source, *claims)
-        outcome = Outcome.DONE
+        refused_jobs, aside = self.source_state.refused_jobs, dict[Key, Candidate]()
+        outcome: Outcome | None = None
+
+        def should_stop() -> bool:
+            nonlocal outcome
+            outcome = outcome or self._reason_to_stop()
+            return outcome is not None
 
         def batches() -> Iterator[list[Candidate]]:
-            nonlocal outcome
             for batch in spool.batches():
-                if self.options.should_stop():
-                    outcome = Outcome.STOPPED
+                if should_stop():
                     return
-                if self.options.is_halted():
-                    outcome = Outcome.HALTED
-                    return
-                if self.lease is not None and not self.lease.renew_if_due():
-                    outcome = Outcome.STANDBY
-                    return
-                if remaining := self._skip_recently_refused(batch):
-                    yield remaining
+                if fresh := refused_jobs.set_aside(batch, aside):
+                    yield fresh
 
+        def refused_before() -> Iterator[list[Candidate]]:
+            for batch in refused_jobs.to_try_again(aside, self.options.batch_size):
+                if again.out_of_time or should_stop():
+                    aside.update({candidate.key: candidate for candidate in batch})
+                    return
+                yield batch
+                refused_jobs.record_tried(candidate.key for candidate in batch)
+
+        runner = BatchRunner(self.source, *claims, should_stop)
+        again = BatchRunner(self.source, *claims, should_stop, one_by_one=True)
         for result in runner.run(connection, batches()):
-            self._record_batch(result)
-            self.revocation.revoke_tasks_of(result.reaped, context.liveness)
-        return outcome
+            self._record_batch(context, result)
+            aside |= {candidate.key: candidate for candidate in result.cut_off}
+        for result in again.run(connection, refused_before()):
+            self._record_batch(context, result)
+        self.set_aside += len(aside)
+        self.postponed += runner.postponed + again.postponed
+        return outcome or Outcome.DONE
 
-    def _record_batch(self, result: BatchResult) -> None:
+    def _reason_to_stop(self) -> Outcome | None:
+        if self.options.should_stop():
+            return Outcome.STOPPED
+        if self.options.is_halted():
+            return Outcome.HALTED
+        if self.lease is not None and not self.lease.renew_if_due():
+            return Outcome.STANDBY
+        return None
+
+    def _record_batch(self, context: EvaluationContext, result: BatchResult) -> None:
         self.reaped += len(result.reaped)
         self.lost += result.lost
         self.locked += result.locked
-        self.failures += result.failures
+        self.refused_now += len(result.failures)
+        self.failures += result.failures[: MAX_LISTED - len(self.failures)]
         self.longest_transaction = max(self.longest_transaction, result.longest)
-        self.refused += len(result.failures)
-        for failure in result.failures:
-            self.source_state.refused_until[failure.key] = time.monotonic() + _RETRY_REFUSED_SECONDS
+        self.source_state.refused_jobs.record_refused(result.failures)
+        self.source_state.refused_jobs.record_cut_off(result.cut_off, _CUT_OFF)
         if result.reaped:
             self.listener.reaped(self.source.name, self.id, result.reaped)
-
-    def _skip_recently_refused(self, batch: Sequence[Candidate]) -> list[Candidate]:
-        """Leave jobs alone that the database refused in the last ten minutes."""
-        refused, now = self.source_state.refused_until, time.monotonic()
-        for key in [key for key, retry_at in refused.items() if retry_at <= now]:
-            del refused[key]
-        remaining = [candidate for candidate in batch if candidate.key not in refused]
-        self.refused += len(batch) - len(remaining)
-        return remaining
+        self.revocation.revoke_tasks_of(result.reaped, context.liveness)
 
     # --- locked rows -------------------------------------------------------------------------------------------
 
@@ -294,7 +316,7 @@ def sweep(
         outcome = state.run()
     except DatabaseUnavailable as problem:
         outcome, error, away, deaf = Outcome.FAILED, str(problem), True, True
-    except (DBAPIError, TooManyFailures, RowsHidden, SpellingUnclear) as problem:
+    except (DBAPIError, RowsHidden, SpellingUnclear) as problem:
         outcome, error = Outcome.FAILED, short_message(problem)
         kind = classify(problem) if isinstance(problem, DBAPIError) else None
         away = kind is ErrorKind.UNAVAILABLE
@@ -305,7 +327,7 @@ def sweep(
         raise
     if deaf:
         downtime.record_failure()
-    if outcome is Outcome.FAILED or (state.failures and not state.reaped):
+    if outcome is Outcome.FAILED or (state.refused_now and not state.reaped):
         _release_lease_unless_halted(lease, options)
     return _report(state, outcome, error, away=away, duration=time.monotonic() - begun)
 
@@ -338,7 +360,10 @@ def _report(state: _SweepRun, outcome: Outcome, error: str | None, *, away: bool
         locked=tuple(state.named_locked),
         locked_total=len(state.locked),
         failures=tuple(state.failures),
-        refused_total=state.refused,
+        refused_now=state.refused_now,
+        refused_total=state.refused_now + state.set_aside,
+        refusals=state.source_state.refused_jobs.causes(),
+        postponed=state.postponed,
         would_reap=tuple(state.would_reap),
         longest_transaction_seconds=state.longest_transaction,
         deaf_seconds=state.excluded_seconds,

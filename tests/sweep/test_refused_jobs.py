@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from reaper.dev.postgres import PrivatePostgreSQL
-from reaper.model import Outcome, SweepReport
+from reaper.model import FailedTransition, Outcome, SweepReport
+from reaper.sweep.refused_jobs import LONGEST_PAUSE_SECONDS, RefusedJobs
 from reaper.sweep.source_state import SourceState
 from tests.support.interleaving import SCRIPTS, Explorer, claimers
 from tests.support.protea import Protea
 from tests.support.waiting import wait_until
-
-TEN_MINUTES = 600.0
 
 
 def trigger(protea: Protea, when: str, body: str, *, each: str = "FOR EACH ROW", kind: str = "") -> None:
@@ -95,43 +94,62 @@ def test_two_refused_jobs_of_one_batch_are_both_reported(protea: Protea) -> None
     assert {failure.key[0] for failure in report.failures} == bad
 
 
-def test_sweep_gives_up_when_every_job_is_refused(protea: Protea) -> None:
+def test_sweep_goes_on_when_every_job_is_refused(protea: Protea) -> None:
     for _ in range(120):
         protea.stale(operation="bad")
     on_update(protea, RAISE)
     report = protea.sweep(batch_size=10, force=True)
-    assert (report.outcome, report.reaped) == (Outcome.FAILED, 0)
-    assert "not this one" in (report.error or "")
-    assert len(report.failures) < 120
+    assert (report.outcome, report.error, report.reaped, report.refused_now) == (Outcome.DONE, None, 0, 120)
+    assert len(report.failures) == 100
+    [cause] = report.refusals
+    assert ("not this one" in cause.error, cause.jobs) == (True, 120)
 
 
-def test_refused_job_is_left_alone_for_ten_minutes(protea: Protea) -> None:
+class Clock:
+    """A monotonic clock that the test moves on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_refused_job_is_left_alone_for_a_growing_pause(protea: Protea) -> None:
     protea.connection.execute("CREATE SEQUENCE tries")
-    bad, memory = protea.stale(operation="bad"), SourceState()
+    clock = Clock()
+    bad, memory = protea.stale(operation="bad"), SourceState(refused_jobs=RefusedJobs(monotonic=clock))
     # What a sequence gave is not taken back with the transaction.
     on_update(protea, f"PERFORM nextval('tries'); {RAISE}")
     assert len(protea.sweep(memory=memory).failures) == 1
     tried = _tries(protea)
     assert tried >= 1
 
-    report = protea.sweep(memory=memory)
-    assert (report.reaped, report.failures, _tries(protea)) == (0, (), tried)
-
-    for key in memory.refused_until:
-        memory.refused_until[key] -= TEN_MINUTES - 1
-    assert protea.sweep(memory=memory).failures == () and _tries(protea) == tried
-
-    for key in memory.refused_until:
-        memory.refused_until[key] -= 1
-    assert len(protea.sweep(memory=memory).failures) == 1 and _tries(protea) > tried
+    for pause in (600.0, 1200.0, 2400.0):
+        clock.now += pause - 1
+        report = protea.sweep(memory=memory)
+        assert (report.reaped, report.failures, report.refused_total, _tries(protea)) == (0, (), 1, tried)
+        clock.now += 1
+        assert len(protea.sweep(memory=memory).failures) == 1 and _tries(protea) > tried
+        tried = _tries(protea)
 
     protea.connection.execute("DROP TRIGGER interfering ON job")
+    clock.now += 4799
     assert protea.sweep(memory=memory).reaped == 0
-    for key in memory.refused_until:
-        memory.refused_until[key] -= TEN_MINUTES
+    clock.now += 1
     assert protea.sweep(memory=memory).reaped == 1
     assert protea.status(bad) == "failed" and len(protea.audits(bad)) == 1
-    assert memory.refused_until == {}
+    assert len(memory.refused_jobs) == 0
+
+
+def test_longest_pause_is_six_hours() -> None:
+    clock = Clock()
+    jobs = RefusedJobs(monotonic=clock)
+    for _ in range(40):
+        jobs.record_refused([FailedTransition(("1",), "no")])
+        clock.now += 1
+    [cause] = jobs.causes()
+    assert cause.due_in_seconds == LONGEST_PAUSE_SECONDS - 1
 
 
 def _tries(protea: Protea) -> int:

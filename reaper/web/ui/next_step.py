@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from reaper.common import messages
@@ -26,9 +26,9 @@ class NextStep:
 class SourceView:
     """Everything on which the next step of a source's jobs depends.
 
-    `census` is the newest count; `held_back` is what the breaker holds, as the last sweep counted it; the database has
-    refused to end the `refused` jobs, which are left alone for a while. `start_lost` counts the jobs whose start was
-    lost, which sweeps end only with `ends_start_lost`.
+    `census` is the newest count; `held_back` is what the breaker holds, as the last sweep counted it; `refusal` is the
+    error with which the database refuses to end a job, which is set aside; None for any other. `start_lost` counts the
+    jobs whose start was lost, which sweeps end only with `ends_start_lost`.
     """
 
     status: SourceStatus
@@ -39,7 +39,7 @@ class SourceView:
     census: JobCounts | None = None
     held_back: JobCounts | None = None
     holders: Mapping[Key, LockHolder] = field(default_factory=dict)
-    refused: Collection[Key] = ()
+    refusal: Callable[[Key], str | None] = lambda _: None
     start_lost: JobCounts | None = None
     ends_start_lost: bool = False
 
@@ -70,8 +70,8 @@ class SourceView:
             return NextStep(
                 "alive", f"its row is held by {visible(messages.describe_holder(holder))}: alive while that lasts"
             )
-        if job.key in self.refused:
-            return NextStep("held", f"refused by the database{self._refusal(job.key)}; tried again later")
+        if (error := self.refusal(job.key)) is not None:
+            return NextStep("held", f"refused by the database: {visible(error)}; tried again later")
         if job.start_lost and not self.ends_start_lost:
             return NextStep("held", "sweeps do not end it, because its start was lost; `reaper cleanup` does")
         return self._by_sweep(job.action or self.action)
@@ -96,11 +96,6 @@ class SourceView:
             return NextStep("held", "not swept: there is no schedule yet")
         when = f"in {duration(seconds)}" if seconds >= 1 else "which is due"
         return NextStep("soon", f"ended by the next sweep{_by_action(action)}, {when}")
-
-    def _refusal(self, key: Key) -> str:
-        report = self.status.report
-        error = next((failure.error for failure in report.failures if failure.key == key), None) if report else None
-        return f": {visible(error)}" if error else ""
 
 
 def _by_action(action: str) -> str:

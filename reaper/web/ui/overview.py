@@ -13,6 +13,7 @@ from reaper.common.suggestions import did_you_mean
 from reaper.memory import HaltRecord
 from reaper.model import Evidence, JobCounts
 from reaper.operations.report import Report
+from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import add_counts
 from reaper.web.service import AdminService
 from reaper.web.ui.formatting import Text, duration, link, text, visible
@@ -199,12 +200,17 @@ def source_view(service: AdminService, source: str, report: Report | None) -> So
         halted=service.supervisor.halt_switch.current,
         breaker=service.breaker(source),
         action=service.settings.sources[source].action,
-        census=report.census if report else next(counted, None),
+        census=_without_refused(report.census, runner) if report else next(counted, None),
         held_back=service.held(source),
-        refused=runner.refused if runner else (),
+        refusal=runner.refusal if runner else lambda _: None,
         start_lost=report.start_lost.census if report and report.start_lost else None,
         ends_start_lost=service.settings.sources[source].start_lost == "end",
     )
+
+
+def _without_refused(census: JobCounts, runner: SourceRunner | None) -> JobCounts:
+    """The counts with those of the stale jobs that the database refuses to end, which do not open the breaker."""
+    return replace(census, refused=min(census.stale, runner.refused)) if runner else census
 
 
 def job_row(listed: ListedJob, source: SourceView, service: AdminService) -> JobRow:

@@ -8,7 +8,7 @@ import pytest
 
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.memory import HaltRecord
-from reaper.model import Evidence, FailedTransition, JobCounts, LockHolder, Outcome, SweepReport, Verdict
+from reaper.model import Evidence, JobCounts, LockHolder, Outcome, SweepReport, Verdict
 from reaper.scheduling.scheduler import State
 from reaper.sweep.breaker import Breaker
 from reaper.web.read_cache import TooManyReaders
@@ -29,7 +29,6 @@ STATUS = SourceStatus("main", "protea", (), None, False, 34.0, 26.0, None)
 EXPECTING = SourceView(STATUS, State.RUNNING, None, Breaker(50, 0.5), "fail", JobCounts(9, 2, 1, None))
 SWEPT = SweepReport("main", "1", Outcome.DONE, 0.1, leads=True)
 STANDBY = SweepReport("main", "1", Outcome.STANDBY, 0.1)
-REFUSING = SweepReport("main", "1", Outcome.DONE, 0.1, failures=(FailedTransition(("7",), "no,\nnever"),))
 SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE, silence_seconds=MINUTE)
 
 
@@ -64,7 +63,7 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
             "another replica holds the lease: it ends it if it is not halted",
         ),
         (
-            replace(EXPECTING, refused={("7",)}, status=replace(STATUS, report=REFUSING)),
+            replace(EXPECTING, refusal={("7",): "no,\nnever"}.get),
             EVIDENCE,
             "held",
             r"refused by the database: no,\nnever; tried again later",
