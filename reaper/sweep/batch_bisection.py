@@ -78,8 +78,8 @@ class BatchBisection(Generic[Item]):
         with self._lock:
             self.slow_seconds += seconds if seconds > SLOW_SECONDS else 0.0
             if len(piece) > 1:
-                # One by one in any order: where the slow ones come first, others would have to wait for them all.
-                parts = piece if size > 1 else random.sample(piece, len(piece))
+                # Those that are refused slowly may all come first: then the others would have to wait for them.
+                parts = random.sample(piece, len(piece)) if seconds > SLOW_SECONDS else piece
                 # The second part waits below the first, which is attempted next.
                 self._pieces += [parts[size:], parts[:size]]
                 self.waiting += len(piece)
