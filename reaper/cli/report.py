@@ -25,6 +25,7 @@ from reaper.operations.report import (
     totals_of,
 )
 from reaper.operations.sources import SourceResult, for_each_source
+from reaper.sweep.summary import refused_lines
 
 _RUNNING_VERDICTS = [verdict.value for verdict in (Verdict.YOUNG, Verdict.SPARED, Verdict.STALE)]
 
@@ -56,7 +57,8 @@ def command(
 
     Changes nothing. For sources with Celery it also lists orphaned tasks: Celery executes them, and they belong to no
     job. For schedules that create jobs it lists those whose next run exists already. Jobs of a log whose start was lost
-    are listed apart.
+    are listed apart. Jobs that the database refuses to end are counted by cause, as the daemon with the same state
+    directory knows them.
 
     The report knows when the database server was started, but not the outages that a running daemon has seen: a job
     that the daemon spares because of an outage may be stale here.
@@ -97,7 +99,7 @@ def _document(result: SourceResult[Report]) -> dict[str, object]:
         "database_away": result.database_away,
     }
     if result.value is None:
-        return {**document, "census": None, "jobs": [], "more": False, "taken": None, "start_lost": None}
+        return {**document, "census": None, "jobs": [], "more": False, "taken": None, "start_lost": None, "refused": []}
     report = result.value
     return {
         **document,
@@ -106,6 +108,7 @@ def _document(result: SourceResult[Report]) -> dict[str, object]:
         "more": report.more,
         "taken": _duplicate_documents(report),
         "start_lost": _start_lost_document(report),
+        "refused": to_jsonable(report.refused),
         **_celery_members(report),
     }
 
@@ -157,7 +160,8 @@ def _print_reports(console: Console, results: list[SourceResult[Report]]) -> Non
             _print_jobs(console, report.jobs)
         if report.more:
             console.print(f"The first {len(report.jobs)} are shown; --limit shows more.")
-        for line in (*_holder_lines(report), *_duplicate_lines(report), *_celery_lines(report)):
+        refused = refused_lines(report.refused)
+        for line in (*_holder_lines(report), *refused, *_duplicate_lines(report), *_celery_lines(report)):
             console.print(shown(line), soft_wrap=True)
         if report.start_lost is not None and report.start_lost.census.running:
             _print_start_lost(console, result.source, report.start_lost)

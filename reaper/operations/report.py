@@ -13,13 +13,15 @@ from reaper.config import Settings
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.errors import ReaperError
 from reaper.liveness import LivenessReport
-from reaper.model import Evidence, JobCounts, Key, LockHolder, Verdict
+from reaper.memory import kept_refused_jobs
+from reaper.model import Evidence, JobCounts, Key, LockHolder, RefusalCause, Verdict
 from reaper.operations.orphaned_tasks import Orphan, find_orphans
 from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source, with_stale
 from reaper.source.duplicates import DuplicateNextValue, find_duplicates
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.sweep.refused_jobs import causes_of
 
 DEFAULT_LIMIT = 50
 """How many jobs are listed unless the caller says how many."""
@@ -51,8 +53,9 @@ class Report:
     `more`: there are more jobs than `jobs` lists. `liveness` is the answer of Celery's workers, where they are asked,
     and `orphans` the tasks that belong to no job; None when that is not known. `duplicates` are rows whose next run
     exists already; None when that is not known. `start_lost` are the jobs whose start was lost, which neither `census`
-    nor `jobs` has; None where they are not looked for, and when they are not known. `notes` says why something is not
-    known.
+    nor `jobs` has; None where they are not looked for, and when they are not known. `refused` are the stale jobs that
+    the daemon of this state directory has set aside, since the database refuses to end them. `notes` says why something
+    is not known.
     """
 
     census: JobCounts
@@ -65,6 +68,7 @@ class Report:
     duplicates: Sequence[DuplicateNextValue] | None = None
     notes: Sequence[str] = ()
     start_lost: StartLostReport | None = None
+    refused: Sequence[RefusalCause] = ()
 
 
 def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_most: float = inf) -> Report:
@@ -108,13 +112,17 @@ def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_
 
 def report_with_orphans(settings: Settings, source: Source, query: ReportQuery) -> Report:
     """Everything about one source. When its orphans cannot be found, a note says why."""
-    result = report(source, new_downtime_tracker(settings), query)
+    result = replace(report(source, new_downtime_tracker(settings), query), refused=_refused(settings, source))
     if result.liveness is None or result.liveness.trouble is not None:
         return result
     try:
         return replace(result, orphans=find_orphans(settings, source, result.liveness))
     except ReaperError as error:
         return replace(result, notes=[*result.notes, str(error).removeprefix(f"source {source.name}: ")])
+
+
+def _refused(settings: Settings, source: Source) -> Sequence[RefusalCause]:
+    return causes_of(kept_refused_jobs(settings.state_dir).load(source.name)) if settings.state_dir else ()
 
 
 def overdue_jobs(

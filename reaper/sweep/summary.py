@@ -62,7 +62,12 @@ def refused_lines(refusals: Iterable[RefusalCause]) -> Iterator[str]:
     """Jobs that the database refuses to end: the first for each cause, and how many more there are."""
     for cause in refusals:
         more = f" ({cause.jobs - 1:,} more like this)" if cause.jobs > 1 else ""
-        yield f"Refused by the database: {messages.format_key(cause.key)}: {cause.error}{more}"
+        again = (
+            f"; tried again in {messages.format_optional_duration(cause.due_in_seconds)}"
+            if cause.due_in_seconds
+            else ""
+        )
+        yield f"Refused by the database: {messages.format_key(cause.key)}: {cause.error}{more}{again}"
 
 
 def locked_lines(report: SweepReport) -> Iterator[str]:
