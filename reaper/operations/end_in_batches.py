@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection
 
 from reaper.common import messages
-from reaper.model import FailedTransition, Key
+from reaper.model import FailedTransition, Key, RefusalCause
 from reaper.source import Candidate, Source
 from reaper.sweep.batch_runner import BatchRunner
 from reaper.sweep.listeners import SweepListener
@@ -21,7 +21,7 @@ from reaper.sweep.summary import refused_lines
 class BulkResult:
     """What became of the jobs. `stopped`: it was stopped between two batches, and jobs are left.
 
-    `failures` are the first of the jobs that the database refused to end, and `refused` all of them by cause;
+    `failures` are the first of the jobs that the database refused to end, and `refusals` all of them by cause;
     `postponed` were not tried, or not for long enough, because refusals had taken too long.
     """
 
@@ -29,7 +29,7 @@ class BulkResult:
     lost: int = 0
     locked: list[Key] = field(default_factory=list)
     failures: list[FailedTransition] = field(default_factory=list)
-    refused: RefusalTally = field(default_factory=RefusalTally)
+    refusals: Sequence[RefusalCause] = ()
     postponed: int = 0
     stopped: bool = False
 
@@ -56,7 +56,7 @@ def end_in_bulk(
 
     Raises DBAPIError; the listener has been called for what was done before.
     """
-    result = BulkResult()
+    result, tally = BulkResult(), RefusalTally()
 
     def until_stopped() -> Iterator[Sequence[Candidate]]:
         for batch in batches:
@@ -70,10 +70,11 @@ def end_in_bulk(
         result.lost += batch_result.lost
         result.locked += batch_result.locked
         result.failures += batch_result.failures[: MAX_LISTED - len(result.failures)]
-        result.refused.add(batch_result.failures)
+        tally.add(batch_result.failures)
         result.postponed += len(batch_result.cut_off)
         if batch_result.reaped:
             options.listener.reaped(source.name, run_id, batch_result.reaped)
+    result.refusals = tally.causes()
     result.postponed += runner.postponed
     result.stopped = result.stopped or (runner.postponed > 0 and options.should_stop())
     return result
@@ -86,6 +87,6 @@ def bulk_summary(result: BulkResult) -> Iterator[str]:
     if result.lost:
         yield f"{result.lost} job(s) moved meanwhile, and were left alone."
     yield from (f"Alive, its row is held: {messages.format_key(key)}" for key in result.locked)
-    yield from refused_lines(result.refused.causes())
+    yield from refused_lines(result.refusals)
     if result.postponed:
         yield f"{result.postponed} job(s) were not tried: refusals of the database took too long."
