@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from reaper.database.errors import ErrorKind, classify, is_timeout
+from reaper.database.errors import ErrorKind, classify
 from reaper.errors import LogBusy, PartialTransition
 from reaper.sweep.piece_size import SLOW_SECONDS, PieceSize
 
@@ -22,6 +22,7 @@ Item = TypeVar("Item")
 _MAX_ATTEMPTS = 3
 _MAX_TIMEOUTS = 12
 _MAX_PATIENT = 10
+_DUE_TO_SIZE = (ErrorKind.TIMEOUT, ErrorKind.TRANSIENT)
 _BLAMES_A_JOB = (ErrorKind.ROW, ErrorKind.DUPLICATE, ErrorKind.TRANSIENT)
 
 
@@ -72,8 +73,8 @@ class BatchBisection(Generic[Item]):
             self._refused_in_a_row = 0
             self._size.succeeded(len(piece), seconds)
             return None
-        # A timeout may be due to the number of jobs: half of them may be done in time.
-        too_large = not limited and is_timeout(error)
+        # A timeout or a deadlock may be due to the number of jobs: half of them may be done.
+        too_large = not limited and isinstance(error, DBAPIError) and classify(error) in _DUE_TO_SIZE
         size = len(piece) // 2 if too_large else self._size.refused(len(piece), seconds)
         with self._lock:
             self.slow_seconds += seconds if seconds > SLOW_SECONDS else 0.0

@@ -13,7 +13,7 @@ import threading
 SLOW_SECONDS = 0.25
 """Once a refusal took longer than this, attempts are limited to this and to ten times what successes took."""
 
-_SINGLE_SECONDS = 0.005
+_SINGLE_SECONDS = 0.02
 _TOLERATED = 10.0
 _ASSUMED_SECONDS_PER_JOB = 0.02
 

@@ -118,13 +118,13 @@ def test_good_jobs_between_refused_ones_end_in_the_first_sweep(tasks: Tasks) -> 
 
 
 def test_one_refused_job_of_many_costs_few_transactions(tasks: Tasks) -> None:
-    add(tasks, range(1, 401), "good")
-    add(tasks, [777], "bad")
+    add(tasks, [n for n in range(1, 402) if n != 77], "good")
+    add(tasks, [77], "bad")
     refuse(tasks, "raises")
     sweeps = Sweeps(tasks)
     report = sweeps.sweep()
     assert (report.reaped, report.refused_now) == (400, 1)
-    assert sweeps.transactions < 40
+    assert sweeps.transactions < 60
 
 
 def test_refused_jobs_wait_until_all_others_are_done_and_a_sweep_tries_some_of_them(tasks: Tasks) -> None:
