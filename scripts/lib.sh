@@ -34,8 +34,27 @@ make_venv() { # make_venv FOLDER
     "$python" -m venv --clear "$1" || die 1 "cannot make $1 with $python"
 }
 
-# Identifies what .venv was made for. It is installed again when pyproject.toml or the folder changes.
-venv_stamp() { { printf '%s\n' "$root" && cat "$root/pyproject.toml"; } | sha256sum; }
+# install_locked PYTHON LOCK... [PIP-OPTION...]: installs the packages of these locks (run/celery is locks/run/celery.txt).
+# Only files whose hash a lock has are used, and only wheels: to build an sdist would run code that no lock has.
+install_locked() {
+    local python=$1 word
+    local -a words=()
+    shift
+    for word; do
+        if [[ $word == run/* || $word == dev/* ]]; then words+=(-r "$root/locks/$word.txt"); else words+=("$word"); fi
+    done
+    "$python" -m pip install --quiet --require-hashes --no-deps --only-binary :all: "${words[@]}" 2>&1
+}
+
+# install_built PYTHON PIP-ARGUMENT...: installs the program itself. What it needs and what builds it are there already.
+install_built() {
+    local python=$1
+    shift
+    "$python" -m pip install --quiet --no-deps --no-index --no-build-isolation "$@" 2>&1
+}
+
+# Identifies what .venv was made for. It is installed again when pyproject.toml, a lock or the folder changes.
+venv_stamp() { { printf '%s\n' "$root" && cat "$root/pyproject.toml" "$root"/locks/*/*.txt; } | sha256sum; }
 
 # need_to_write FILE: exits unless the file can be written; the message names the owner. Makes the folder if needed.
 need_to_write() {
@@ -65,7 +84,8 @@ require_readable() {
     done
 }
 
-# prepare_venv PURPOSE PIP-ARGUMENT...: makes .venv and installs into it. Does nothing when it is up to date.
+# prepare_venv PURPOSE LOCK...: makes .venv and installs into it what these locks hold, and the program from this folder.
+# Does nothing when it is up to date.
 prepare_venv() {
     local purpose=$1 stamp output
     shift
@@ -84,8 +104,8 @@ prepare_venv() {
         printf '%s\n' "$root" >"$root/.venv/made-in"
     fi
     say "Installing the program and what it needs into .venv, with pip ..."
-    output=$(cd "$root" && "$venv_python" -m pip install --quiet 'pip>=25.1' 2>&1 &&
-        "$venv_python" -m pip install --quiet "$@" 2>&1) || die 1 "pip failed: $output"
+    output=$(install_locked "$venv_python" "$@" dev/build && install_built "$venv_python" -e "$root") ||
+        die 1 "pip failed: $output"
     printf '%s\n' "$stamp" >"$root/.venv/made-for-$purpose"
     exec 8>&-
 }

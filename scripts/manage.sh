@@ -97,9 +97,12 @@ start() {
         return
     fi
     drop_stale_pid_file
-    prepare_venv run -e '.[embedded]'
+    prepare_venv run run/reaper run/embedded
     read_settings || exit
-    if [[ -n $extras ]]; then prepare_venv "run-$extras" -e ".[embedded,$extras]"; fi
+    if [[ -n $extras ]]; then
+        IFS=, read -ra wanted <<<"$extras"
+        prepare_venv "run-$extras" run/reaper run/embedded "${wanted[@]/#/run/}"
+    fi
     [[ -z $http ]] || probe free "$http" || exit
     if uses_postgresql; then start_postgresql; fi
     set_default_token_and_state
@@ -208,7 +211,7 @@ logs() {
 }
 
 demo() {
-    prepare_venv run -e '.[embedded]'
+    prepare_venv run run/reaper run/embedded
     exec 9>&-
     exec "$venv_python" -m reaper demo "$@"
 }

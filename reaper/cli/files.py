@@ -23,6 +23,7 @@ SHIPPED = {
     "config/alertmanager": "where each alert goes",
     "config/grafana": "the dashboard",
     "config/container": "the container file and its health check",
+    "locks/run": "versions and hashes of what the program and its extras need",
     "config/kubernetes": "the manifest",
     "systemd": "unit files, and the grants for each shipped profile",
     "docs/runbook.md": "what to do for each alert",
@@ -65,9 +66,9 @@ def command(folder: Path, force: bool, as_json: bool) -> None:
     """Write alert rules, unit files and other files for a host to a folder.
 
     These are: a configuration file with every setting explained, Prometheus rules, an Alertmanager configuration, a
-    Grafana dashboard, systemd units, SQL grants, a container file, a Kubernetes manifest and the runbook. The folder
-    is created if it does not exist. If one of the files exists and differs, nothing is written and the exit status
-    is 1. Reads no configuration and asks no database.
+    Grafana dashboard, systemd units, SQL grants, a container file with the locks of what it installs, a Kubernetes
+    manifest and the runbook. The folder is created if it does not exist. If one of the files exists and differs,
+    nothing is written and the exit status is 1. Reads no configuration and asks no database.
 
     \b
     Example:

@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 # The files of the project that a build needs (see [tool.hatch.build] in pyproject.toml).
-readonly sources=(reaper pyproject.toml README.md LICENSE config systemd docs/runbook.md)
+readonly sources=(reaper pyproject.toml README.md LICENSE config locks systemd docs/runbook.md)
 
 # For a host: an interpreter outside of home directories, because the daemon's unit cannot see those.
 find_interpreter() {
@@ -58,8 +58,11 @@ build() { # build RELEASE
     # A build writes into its source folder, which may belong to another user: build from a copy.
     mkdir "$scratch/sources"
     (cd "$root" && cp -R --parents "${sources[@]}" "$scratch/sources")
-    "$1/bin/python" -m pip install --quiet "$scratch/sources[celery,mysql]" >"$scratch/pip.log" 2>&1 ||
-        die 1 "pip failed: $(<"$scratch/pip.log")"
+    {
+        install_locked "$1/bin/python" run/reaper run/celery run/mysql &&
+            install_locked "$1/bin/python" dev/build --target "$scratch/backend" &&
+            PYTHONPATH=$scratch/backend install_built "$1/bin/python" "$scratch/sources"
+    } >"$scratch/pip.log" || die 1 "pip failed: $(<"$scratch/pip.log")"
 }
 
 switch_to() { # switch_to RELEASE

@@ -86,18 +86,29 @@ def context(folder: Path) -> Path:
 
 
 def installs(folder: Path) -> list[str]:
-    """The arguments of pip when the image is built with that folder as its context."""
-    [line] = [line for line in instruction("RUN") if "pip install" in line]
+    """What pip is called with, call by call, when the image is built with that folder as its context."""
     pip = folder / "pip"
-    pip.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    pip.write_text('#!/bin/sh\necho "${PYTHONPATH:+PYTHONPATH=$PYTHONPATH }$@"\n')
     pip.chmod(0o755)
-    script = line.replace("/opt/reaper/bin/pip", shlex.quote(str(pip)))
-    return subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, check=True).stdout.split()
+    script = "set -e\n" + "\n".join(line for line in instruction("RUN") if "pip install" in line)
+    script = script.replace("/opt/reaper/bin/pip", shlex.quote(str(pip)))
+    env = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(["sh", "-c", script], cwd=folder, env=env, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+LOCKED = "install --no-cache-dir --require-hashes --no-deps --only-binary :all:"
+NEEDED = f"{LOCKED} -r locks/run/reaper.txt -r locks/run/celery.txt -r locks/run/mysql.txt"
 
 
 def test_image_of_a_checkout_is_made_from_it_and_has_all_of_the_package(tmp_path: Path) -> None:
     made = context(tmp_path / "context")
-    assert installs(made) == ["install", "--no-cache-dir", ".[celery,mysql]"]
+    assert installs(made) == [
+        NEEDED,
+        f"{LOCKED} --target /build -r locks/dev/build.txt",
+        "PYTHONPATH=/build install --no-cache-dir --no-deps --no-index --no-build-isolation .",
+    ]
+    assert all((made / name).is_file() for name in re.findall(r"-r (\S+)", " ".join(installs(made))))
     sources = {str(path.relative_to(made)) for path in (made / "reaper").rglob("*") if path.is_file()}
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
     subprocess.run([*build, str(tmp_path), str(made)], check=True, capture_output=True)
@@ -110,7 +121,9 @@ def test_image_of_a_checkout_is_made_from_it_and_has_all_of_the_package(tmp_path
 
 def test_image_beside_files_that_the_command_wrote_is_made_from_this_release(tmp_path: Path) -> None:
     assert Reaper(tmp_path, {})("files", str(tmp_path / "host")).exit_code == 0
-    assert installs(tmp_path / "host") == ["install", "--no-cache-dir", f"job-reaper[celery,mysql]=={__version__}"]
+    released = f"install --no-cache-dir --no-deps --only-binary :all: job-reaper=={__version__}"
+    assert installs(tmp_path / "host") == [NEEDED, released]
+    assert all((tmp_path / "host" / name).is_file() for name in re.findall(r"-r (\S+)", NEEDED))
     copied = [line.split()[0] for line in instruction("COPY") if not line.startswith(("--from", ". "))]
     assert copied and all((tmp_path / "host" / name).is_file() for name in copied)
 

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lock_files import read, run_locks
 
 from tests.support.commands import environment
 from tests.support.daemons import PROJECT
+from tests.support.distributions import wheel
 from tests.support.waiting import wait_until
 
 UNITS = ("reaper.service", "reaper@.service")
@@ -280,10 +282,13 @@ def leaves_the_old_one(folder: Path) -> bool:
 
 
 def test_failed_installation_leaves_the_old_one_as_it_was(older: Path) -> None:
-    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:1/", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
-    result = run(INSTALL, "--prefix", older / "prefix", TMPDIR=str(older / "tmp"), **nowhere)
+    """Here pip finds another file than the one that is locked."""
+    first = read(run_locks()[0])[0]
+    wheel(older / "index", first.name.replace("-", "_"), first.version, text="import os")
+    swapped = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(older / "index")}
+    result = run(INSTALL, "--prefix", older / "prefix", TMPDIR=str(older / "tmp"), **swapped)
     assert result.returncode == 1
-    assert "pip failed" in result.stderr
+    assert "install.sh: pip failed: " in result.stderr and "DO NOT MATCH THE HASHES" in result.stderr
     assert leaves_the_old_one(older)
 
 

@@ -35,7 +35,7 @@ class Clone:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         # With the bytecode: it is valid for a file with the same time. Otherwise each clone compiles the whole project.
-        for name in ("reaper", "scripts", "config"):
+        for name in ("reaper", "scripts", "config", "locks"):
             shutil.copytree(PROJECT / name, self.root / name)
         shutil.copy(PROJECT / "pyproject.toml", self.root)
         (self.root / "logs").mkdir()

