@@ -104,8 +104,9 @@ prepare_venv() {
         printf '%s\n' "$root" >"$root/.venv/made-in"
     fi
     say "Installing the program and what it needs into .venv, with pip ..."
-    output=$(install_locked "$venv_python" "$@" dev/build && install_built "$venv_python" -e "$root") ||
-        die 1 "pip failed: $output"
+    # dev/build has a newer pip, which installs the rest.
+    output=$(install_locked "$venv_python" dev/build && install_locked "$venv_python" "$@" &&
+        install_built "$venv_python" -e "$root") || die 1 "pip failed: $output"
     printf '%s\n' "$stamp" >"$root/.venv/made-for-$purpose"
     exec 8>&-
 }
