@@ -231,8 +231,10 @@ class PodFiles:
         self._volumes = {mount["mountPath"]: mount for mount in CONTAINER["volumeMounts"]}
         for path in self._volumes:
             self.place(path).mkdir(parents=True)
-        self.place("/run/secrets/reaper/database_url").write_text(f"{url}\n")
-        self.place("/run/secrets/reaper/http_token").write_text(f"{TOKEN}\n")
+        [mode] = [volume["secret"]["defaultMode"] for volume in POD["spec"]["volumes"] if "secret" in volume]
+        for name, text in {"database_url": url, "http_token": TOKEN}.items():
+            self.place(f"/run/secrets/reaper/{name}").write_text(f"{text}\n")
+            self.place(f"/run/secrets/reaper/{name}").chmod(mode)
         for name, text in of("ConfigMap")["data"].items():
             self.place(f"/etc/reaper/{name}").write_text(text)
 
