@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -279,7 +279,7 @@ class Renewal:
 
 
 @pytest.fixture
-def renewal(tmp_path: Path) -> Iterator[Renewal]:
+def renewal(tmp_path: Path) -> Renewal:
     made = Renewal(tmp_path)
     made.declare()
     assert made.renew().returncode == 0

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ class Release:
     files: dict[str, bytes]
 
 
-def build(project: Path, folder: Path, *, umask: int = 0o022, **given: str) -> subprocess.CompletedProcess[str]:
+def build(
+    project: Path, folder: Path, given: Mapping[str, str], umask: int = 0o022
+) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, str(project / "scripts/build_release.py"), "--directory", str(folder)]
     return subprocess.run(
         words, env=environment(given), capture_output=True, text=True, check=False, timeout=120, umask=umask, cwd="/"
@@ -39,7 +42,7 @@ def build(project: Path, folder: Path, *, umask: int = 0o022, **given: str) -> s
 
 
 def released(project: Path, folder: Path, *, umask: int = 0o022, **given: str) -> Release:
-    done = build(project, folder, umask=umask, SOURCE_DATE_EPOCH=MOMENT, **given)
+    done = build(project, folder, {"SOURCE_DATE_EPOCH": MOMENT, **given}, umask)
     assert done.returncode == 0, done.stderr
     return Release(done.stdout, {path.name: path.read_bytes() for path in folder.iterdir()})
 
@@ -73,19 +76,19 @@ def test_two_builds_are_the_same_bytes(release: Release, copy: Path, tmp_path: P
 
 
 def test_hashes_of_the_files_are_printed(release: Release) -> None:
-    said = dict(reversed(line.split("  ")) for line in release.said.splitlines())
+    said = {name: digest for digest, _, name in (line.partition("  ") for line in release.said.splitlines())}
     assert said == {name: hashlib.sha256(content).hexdigest() for name, content in release.files.items()}
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("moment", "message"),
     [
-        ({}, "the moment of the last commit is not known"),
-        ({"SOURCE_DATE_EPOCH": "yesterday"}, "SOURCE_DATE_EPOCH: expected seconds since 1970, not 'yesterday'"),
+        (None, "the moment of the last commit is not known"),
+        ("yesterday", "SOURCE_DATE_EPOCH: expected seconds since 1970, not 'yesterday'"),
     ],
 )
-def test_build_without_a_moment_is_refused(copy: Path, tmp_path: Path, given: dict[str, str], message: str) -> None:
-    done = build(copy, tmp_path / "dist", **given)
+def test_build_without_a_moment_is_refused(copy: Path, tmp_path: Path, moment: str | None, message: str) -> None:
+    done = build(copy, tmp_path / "dist", {"SOURCE_DATE_EPOCH": moment} if moment else {})
     assert done.returncode == 1 and f"build_release.py: nothing was built: {message}" in done.stderr
     assert not (tmp_path / "dist").exists()
 
