@@ -71,6 +71,20 @@ Two candidates that both differ only by case are an error, and so is a value to 
 determined from the column. The error names the key to set in the profile. A column that the role may not read is not
 sampled.
 
+## Names in your own SQL
+
+On PostgreSQL, the statements of the reaper look names up in `pg_catalog` alone, whatever the role's `search_path` is:
+in any other schema of a path, another role might have put a function or an operator of the same name. Tables of the
+profile are found once, along the role's own path, and named with their schema from then on.
+
+In `sql`, write the schema of each function, operator, type and table that is not PostgreSQL's own: `app.is_dead(…)`,
+`OPERATOR(app.=)`. Or name the schemas: with `search_path = ["app"]` the statements of the profile look into
+`pg_catalog` first, then into `app`. Name only schemas in which no other role may CREATE. `reaper check` says which
+names are found there, and which roles may create something.
+
+A schema with the type of a column, where that is not PostgreSQL's own (an extension such as citext), is looked into in
+the same way, because the operators that compare its values are there.
+
 ## Shipped profiles
 
 Each of them is a file in [reaper/profiles](../../reaper/profiles/protea.toml) and an example of the vocabulary.

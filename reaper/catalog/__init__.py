@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ from reaper.catalog.postgresql_fix_statements import Fixes
 from reaper.catalog.tables import Table
 from reaper.database.postgresql.row_security import RowRestriction
 from reaper.model import TimestampFormat
+from reaper.profile.own_sql import LookedUpName
 
 QUERY_SECONDS = 5.0
 """How long a query that reads rows may take, unless the caller says otherwise."""
@@ -57,7 +58,9 @@ class Catalog(ABC):
     """The catalogs behind one connection, inside one transaction. Names are spelled as in a profile.
 
     `json_families` are the families of columns that can hold JSON, `json_type` the type to recommend for it;
-    `timestamp_types` names, per timestamp format, the type of column that it needs.
+    `timestamp_types` names, per timestamp format, the type of column that it needs. On PostgreSQL, names in the
+    statements of a profile are looked up in `pg_catalog` and `lookup_schemas`, and a bare name of a table means the
+    first one of that name in the schemas of `resolution_path`. `own_path` is the role's setting.
     """
 
     json_type: str
@@ -65,6 +68,9 @@ class Catalog(ABC):
     timestamp_types: Mapping[TimestampFormat, str]
     server: Server
     fixes: Fixes
+    lookup_schemas: Sequence[str] = ()
+    resolution_path: Sequence[str] = ()
+    own_path: str = ""
 
     @abstractmethod
     def find_table(self, spelled: str) -> Table | None:
@@ -88,6 +94,21 @@ class Catalog(ABC):
         """The schemas in which a role's unqualified names are looked up; None where the server has no such path."""
 
     @abstractmethod
+    def creators(self, schemas: Collection[str], tables: Collection[int]) -> Mapping[str, Sequence[str]]:
+        """Of these schemas, those in which other roles may create something, with the roles.
+
+        Others are neither the connected role nor administrators, and own none of these tables, given by identity.
+        """
+
+    @abstractmethod
+    def schemas_of(self, names: Collection[LookedUpName]) -> Mapping[LookedUpName, Sequence[str]]:
+        """The schemas in which there is something of these names; empty where the server has no search path."""
+
+    @abstractmethod
+    def resolve_as(self, role: str) -> None:
+        """Let bare names of tables mean from now on what they mean for this role, which need not exist yet."""
+
+    @abstractmethod
     def row_restrictions(self, table: Table, role: str) -> Sequence[RowRestriction]:
         """The row-level security that may hide rows from a role. A role that does not exist yet counts as new."""
 
@@ -100,8 +121,10 @@ class Catalog(ABC):
         """The tables that a view reads from, as far as its definition is shown."""
 
     @abstractmethod
-    def query(self, statement: Executable) -> Sequence[Row[Any]]:
+    def query(self, statement: Executable, *, of_profile: bool = True) -> Sequence[Row[Any]]:
         """The rows of a query that may be slow or refused. The transaction goes on afterwards.
+
+        `of_profile`: it has names that the profile's `search_path` is for.
 
         Raises:
             QueryFailed: the query took too long or was refused.
@@ -123,7 +146,7 @@ class Catalog(ABC):
         columns = [self.sample(*value).label(quoted_name(name, quote=True)) for name, value in values.items()]
         row = select(*columns).subquery("row")
         try:
-            result = self.query(select(literal_column(f"({expression})")).select_from(row))[0][0]
+            result = self.query(select(literal_column(f"({expression})")).select_from(row), of_profile=False)[0][0]
         except QueryFailed:
             return None
         return bool(result) if result is not None else None

@@ -7,7 +7,7 @@ them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
 from itertools import groupby
@@ -36,6 +36,7 @@ from reaper.catalog.tables import NO_PRIVILEGES_MARIADB, ForeignKey, Privileges,
 from reaper.database.errors import ErrorKind, classify, error_number, short_message
 from reaper.database.postgresql.row_security import RowRestriction
 from reaper.model import TimestampFormat
+from reaper.profile.own_sql import LookedUpName
 from reaper.sql.tables import split_name, table_of
 
 # The server's error numbers.
@@ -67,7 +68,7 @@ class MariaDBCatalog(Catalog):
 
     def __init__(self, connection: Connection, query_seconds: float) -> None:
         self._connection, self._query_seconds = connection, query_seconds
-        row = connection.execute(queries.SERVER).one()
+        row = connection.execute(text(queries.SERVER)).one()
         self.read_only = bool(row.forced_read_only) or row.read_only not in (0, "OFF")
         self.server = Server(
             role=row.role,
@@ -85,7 +86,7 @@ class MariaDBCatalog(Catalog):
 
     def find_table(self, spelled: str) -> Table | None:
         schema, bare = split_name(spelled)
-        if rows := self._rows(queries.TABLE.bindparams(schema=schema, name=bare)):
+        if rows := self._rows(text(queries.TABLE).bindparams(schema=schema, name=bare)):
             return self._load(rows[0])
         try:
             self._query_about("SELECT 1 FROM {} LIMIT 0", schema or self.server.database, bare)
@@ -100,17 +101,17 @@ class MariaDBCatalog(Catalog):
 
     def same_name_elsewhere(self, spelled: str) -> list[str]:
         schema, bare = split_name(spelled)
-        rows = self._connection.execute(queries.ELSEWHERE, {"schema": schema, "name": bare})
+        rows = self._connection.execute(text(queries.ELSEWHERE), {"schema": schema, "name": bare})
         return [row.name if row.schema == self.server.database else f"{row.schema}.{row.name}" for row in rows]
 
     def table_names(self, spelled: str) -> list[str]:
         schema, _ = split_name(spelled)
         prefix = f"{schema}." if schema else ""
-        return [f"{prefix}{row[0]}" for row in self._connection.execute(queries.NAMES, {"schema": schema})]
+        return [f"{prefix}{row[0]}" for row in self._connection.execute(text(queries.NAMES), {"schema": schema})]
 
     def tables_behind(self, view: Table) -> list[str]:
         place = {"schema": view.schema, "name": view.name}
-        definition = self._connection.execute(queries.VIEW, place).scalar_one_or_none() or ""
+        definition = self._connection.execute(text(queries.VIEW), place).scalar_one_or_none() or ""
         tables = sorted(tables_read_by(definition))
         return [table if schema == self.server.database else f"{schema}.{table}" for schema, table in tables]
 
@@ -121,13 +122,23 @@ class MariaDBCatalog(Catalog):
     def search_path(self, role: str) -> None:
         """None: unqualified names are looked up in the database of the connection."""
 
-    def query(self, statement: Executable) -> Sequence[Row[Any]]:
-        self._connection.execute(queries.LIMIT, {"limit": self._query_seconds})
+    def creators(self, schemas: Collection[str], tables: Collection[int]) -> Mapping[str, Sequence[str]]:  # noqa: ARG002
+        """None: nothing is looked up along a path."""
+        return {}
+
+    def schemas_of(self, names: Collection[LookedUpName]) -> Mapping[LookedUpName, Sequence[str]]:  # noqa: ARG002
+        return {}
+
+    def resolve_as(self, role: str) -> None:
+        """Bare names are looked up in the database of the connection, for every user."""
+
+    def query(self, statement: Executable, *, of_profile: bool = True) -> Sequence[Row[Any]]:  # noqa: ARG002
+        self._connection.execute(text(queries.LIMIT), {"limit": self._query_seconds})
         try:
             return self._rows(statement)
         finally:
             if not self._connection.invalidated:
-                self._connection.execute(queries.LIMIT, {"limit": CATALOG_QUERY_SECONDS})
+                self._connection.execute(text(queries.LIMIT), {"limit": CATALOG_QUERY_SECONDS})
 
     def _rows(self, statement: Executable) -> Sequence[Row[Any]]:
         try:
@@ -168,7 +179,7 @@ class MariaDBCatalog(Catalog):
     def _load(self, row: Row[Any]) -> Table:
         place: dict[str, Any] = {"schema": row.schema, "name": row.name}
         identity, ddl = self._identity(row.schema, row.name), self._show_create_table(row)
-        columns = self._rows(queries.COLUMNS.bindparams(**place))
+        columns = self._rows(text(queries.COLUMNS).bindparams(**place))
         if ddl and {column.name for column in columns} != columns_in(ddl):
             raise NotVisible(row.schema, row.name, partly=True)
         checks = list(check_constraints_in(ddl))
@@ -194,7 +205,9 @@ class MariaDBCatalog(Catalog):
                 ForeignKey(names, self._identity(schema or row.schema, table))
                 for names, schema, table in foreign_keys_in(ddl)
             ],
-            triggers=[Trigger(t.name, frozenset(), t.event) for t in self._rows(queries.TRIGGERS.bindparams(**place))],
+            triggers=[
+                Trigger(t.name, frozenset(), t.event) for t in self._rows(text(queries.TRIGGERS).bindparams(**place))
+            ],
             privileges=self._privileges(row, columns),
             privileges_of_new_role=replace(NO_PRIVILEGES_MARIADB, denied_sequences=_sequences(columns)),
             view_requirements=self._view_requirements(row),
@@ -203,7 +216,7 @@ class MariaDBCatalog(Catalog):
     def _view_requirements(self, row: Row[Any]) -> Sequence[str]:
         """A view is read with the privileges of the user who defined it, unless it has SQL SECURITY INVOKER."""
         place = {"schema": row.schema, "name": row.name}
-        invoker = row.type == "VIEW" and self._connection.execute(queries.INVOKER, place).scalar_one_or_none()
+        invoker = row.type == "VIEW" and self._connection.execute(text(queries.INVOKER), place).scalar_one_or_none()
         return ["SELECT on what it reads from"] if invoker else ()
 
     def _query_about(self, statement: str, schema: str, table: str) -> Sequence[Row[Any]]:
@@ -214,7 +227,7 @@ class MariaDBCatalog(Catalog):
         return self._identities.setdefault((schema, name), len(self._identities))
 
     def _indexes(self, place: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[Row[Any]]]]:
-        return groupby(self._rows(queries.INDEXES.bindparams(**place)), key=lambda part: str(part.name))
+        return groupby(self._rows(text(queries.INDEXES).bindparams(**place)), key=lambda part: str(part.name))
 
     def _show_create_table(self, row: Row[Any]) -> str:
         if row.type == "VIEW":
@@ -251,7 +264,7 @@ class MariaDBCatalog(Catalog):
 
     def _may_use_sequence(self, schema: str, name: str) -> bool:
         """Whether the user may take the next value of a sequence."""
-        rows = self._rows(queries.SEQUENCE.bindparams(schema=schema, name=name))
+        rows = self._rows(text(queries.SEQUENCE).bindparams(schema=schema, name=name))
         return {"select", "insert"} <= {privilege for row in rows for privilege in row.privileges.split(",")}
 
     def _may_delete(self, row: Row[Any]) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Executable, Row, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Executable, Row, literal_column, select, text
 from sqlalchemy.exc import DBAPIError
 
 from reaper.catalog import Catalog, QueryFailed, Server
@@ -29,7 +30,9 @@ from reaper.catalog.tables import (
 )
 from reaper.database.errors import short_message, sqlstate
 from reaper.database.postgresql.row_security import RowRestriction
+from reaper.database.postgresql.search_path import own_path, pinned_path
 from reaper.model import TimestampFormat
+from reaper.profile.own_sql import NAME_KINDS, LookedUpName
 from reaper.sql.tables import split_name
 
 OLDEST = 12
@@ -63,24 +66,21 @@ class PostgreSQLCatalog(Catalog):
     def __init__(self, connection: Connection, query_seconds: float) -> None:
         self._connection = connection
         self._query_seconds = query_seconds
-        row = connection.execute(queries.SERVER).one()
+        row = connection.execute(text(queries.SERVER)).one()
         self.server = Server(
-            timeouts={name: float(seconds) for name, seconds in connection.execute(queries.TIMEOUTS)},
+            timeouts={name: float(seconds) for name, seconds in connection.execute(text(queries.TIMEOUTS))},
             **{name: row._mapping[name] for name in Server.__slots__ if name != "timeouts"},
         )
-        self._search_path = _schemas_in(row.search_path, row.role)
+        self.own_path = own_path(connection)
+        self._search_path = _schemas_in(self.own_path, row.role)
+        self.resolve_as(row.role)
         self.fixes = Fixes(row.role, row.database, frozenset(row.keywords), row.version)
 
     def find_table(self, spelled: str) -> Table | None:
         schema, bare = split_name(spelled)
-        relations = self._rows(queries.RELATIONS, name=bare)
-        if schema is not None:
-            candidates = [row for row in relations if row.schema == schema]
-        else:
-            # A schema that the role may not use is skipped in the search path: its tables are not "visible".
-            hidden = [row for row in relations if not row.usage and row.schema in self._search_path]
-            hidden.sort(key=lambda row: self._search_path.index(row.schema))
-            candidates = [row for row in relations if row.visible] or hidden
+        path = [schema] if schema is not None else list(self.resolution_path)
+        candidates = [row for row in self._rows(queries.RELATIONS, name=bare) if row.schema in path]
+        candidates.sort(key=lambda row: path.index(row.schema))
         if not candidates:
             return None
         # Some functions of the catalogs open the table, and so wait for a session that locks it.
@@ -90,8 +90,26 @@ class PostgreSQLCatalog(Catalog):
     def search_path(self, role: str) -> Sequence[str]:
         own = role == self.server.role
         path = self._search_path if own else _schemas_in(self._rows(queries.SEARCH_PATH, role=role)[0][0], role)
-        existing = {row[0] for row in self._rows(queries.SCHEMAS)}
+        existing = {row[0] for row in self._rows(queries.SCHEMAS, role=role)}
         return [schema for schema in path if schema in existing]
+
+    def creators(self, schemas: Collection[str], tables: Collection[int]) -> Mapping[str, Sequence[str]]:
+        creators = dict[str, list[str]]()
+        for row in self._rows(queries.CREATORS, schemas=list(schemas), tables=list(tables)):
+            creators.setdefault(row.schema, []).append(row.role)
+        return creators
+
+    def schemas_of(self, names: Collection[LookedUpName]) -> Mapping[LookedUpName, Sequence[str]]:
+        by_kind = {kind: [name.name for name in names if name.kind == kind] for kind in NAME_KINDS}
+        found = dict[LookedUpName, list[str]]()
+        for row in self._rows(queries.SCHEMAS_OF, **by_kind) if names else ():
+            found.setdefault(LookedUpName(row.kind, row.name), []).append(row.schema)
+        return found
+
+    def resolve_as(self, role: str) -> None:
+        path, usable = self.search_path(role), {row.name for row in self._rows(queries.SCHEMAS, role=role) if row.usage}
+        # The server skips a schema that the role may not use. Its tables are those that it needs the privilege for.
+        self.resolution_path = sorted(path, key=lambda schema: schema not in usable)
 
     def row_restrictions(self, table: Table, role: str) -> Sequence[RowRestriction]:
         return self._row_restrictions(table.identity, role)
@@ -112,25 +130,27 @@ class PostgreSQLCatalog(Catalog):
     def table_names(self, spelled: str) -> list[str]:
         schema, _ = split_name(spelled)
         prefix = f"{schema}." if schema else ""
-        return [f"{prefix}{row[0]}" for row in self._rows(queries.NAMES, schema=schema)]
+        return [
+            f"{prefix}{row[0]}" for row in self._rows(queries.NAMES, schema=schema, path=list(self.resolution_path))
+        ]
 
     def tables_behind(self, view: Table) -> list[str]:
         return [f"{row.schema}.{row.name}" for row in self._rows(queries.TABLES_BEHIND, oid=view.identity)]
 
-    def query(self, statement: Executable) -> Sequence[Row[Any]]:
-        with self._limited(refusable=True):
+    def query(self, statement: Executable, *, of_profile: bool = True) -> Sequence[Row[Any]]:
+        with self._limited(refusable=True, lookup_schemas=self.lookup_schemas if of_profile else ()):
             return self._connection.execute(statement).all()
 
     @contextmanager
-    def _limited(self, *, refusable: bool) -> Iterator[None]:
+    def _limited(self, *, refusable: bool, lookup_schemas: Sequence[str] = ()) -> Iterator[None]:
         """Limits the time of each statement, waiting for locks included.
 
         Raises QueryFailed for a statement that took too long, and with `refusable` also for a refused one.
         """
         try:
             with self._connection.begin_nested() as savepoint:
-                limit = {"limit": str(max(1, round(self._query_seconds * 1000)))}
-                self._connection.execute(queries.LIMIT, limit)
+                limit = {"limit": str(max(1, round(self._query_seconds * 1000))), "path": pinned_path(lookup_schemas)}
+                self._connection.execute(text(queries.LIMIT), limit)
                 yield
                 savepoint.rollback()
         except DBAPIError as error:
@@ -144,14 +164,23 @@ class PostgreSQLCatalog(Catalog):
         return literal_column(f"CAST({_quoted(value)} AS {type_})")
 
     def accepts(self, type_: str, value: str) -> bool:
+        if self._rows(queries.DOMAIN_CALLS, type=type_)[0][0]:
+            return True
         try:
-            self.query(select(self.sample(type_, value)))
+            self.query(select(self.sample(type_, value)), of_profile=False)
         except QueryFailed as failed:
             return not failed.code.startswith(_INVALID_VALUE)
         return True
 
-    def _rows(self, statement: Executable, **parameters: object) -> Sequence[Row[Any]]:
-        return self._connection.execute(statement, parameters).all()
+    def evaluate(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:
+        """None also where that would call a function of the user's: `check` runs nothing of anybody's."""
+        types = [type_ for type_, _ in values.values()]
+        if calls_others(expression) or any(self._rows(queries.DOMAIN_CALLS, type=type_)[0][0] for type_ in types):
+            return None
+        return super().evaluate(expression, values)
+
+    def _rows(self, query: str, **parameters: object) -> Sequence[Row[Any]]:
+        return self._connection.execute(text(query), parameters).all()
 
     def _load(self, row: Row[Any]) -> Table:
         oid = row.oid
@@ -174,7 +203,7 @@ class PostgreSQLCatalog(Catalog):
             checks=[CheckConstraint(c.name, frozenset(c.columns), c.expression) for c in constraints if c.type == "c"],
             foreign_keys=[ForeignKey(frozenset(c.columns), c.refers_to) for c in constraints if c.type == "f"],
             triggers=[
-                Trigger(t.name, frozenset(t.columns), t.event, t.function_as_role, t.partition)
+                Trigger(t.name, frozenset(t.columns), t.event, t.function_as_role, t.partition, t.unpinned)
                 for t in self._rows(write_queries.TRIGGERS, oid=oid)
             ],
             privileges=Privileges(
@@ -196,6 +225,7 @@ class PostgreSQLCatalog(Catalog):
             ),
             row_restrictions=self._row_restrictions(oid, self.server.role),
             default_functions={f.columns[0]: f.signature for f in functions if f.when_omitted and f.runs_as_role},
+            early_defaults={f.columns[0]: f.signature for f in functions if f.when_omitted and f.unpinned},
             rules=[RewriteRule(r.name, r.event, r.allowed_in_with) for r in self._rows(write_queries.RULES, oid=oid)],
             view_requirements=self._view_requirements(oid) if row.kind == "v" else (),
         )
@@ -235,6 +265,17 @@ def _schemas_in(setting: str, role: str) -> list[str]:
     """The schemas in a search path; `"$user"` is replaced by the role."""
     names = [name.strip() for row in csv.reader([setting], skipinitialspace=True) for name in row]
     return [role if name == "$user" else name for name in names]
+
+
+# As the server prints it while the path is pinned: only what is not in pg_catalog has its schema before it.
+_LITERALS = re.compile(r"E?'(?:[^'\\]|''|\\.)*'")
+_NAME = r"""(?:\w+|"(?:[^"]|"")+")"""
+_CALL_OF_OTHERS = re.compile(rf"""\bOPERATOR\(|(?<!["\w])(?!pg_catalog\.){_NAME}\.{_NAME}\(""")
+
+
+def calls_others(expression: str) -> bool:
+    """Whether an expression from the catalogs calls a function, or an operator, that is not in `pg_catalog`."""
+    return bool(_CALL_OF_OTHERS.search(_LITERALS.sub("''", expression)))
 
 
 def _quoted(value: str | None) -> str:

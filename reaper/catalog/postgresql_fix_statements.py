@@ -61,6 +61,14 @@ class Fixes:
     def grant_create(self, schema: str) -> str:
         return f"GRANT CREATE ON SCHEMA {self.name(schema)} TO {self._to};"
 
+    def revoke_create(self, schema: str, roles: Iterable[str]) -> str:
+        """Takes from these roles the privilege to create something in the schema. PUBLIC stands for all roles."""
+        names = ", ".join(role if role == "PUBLIC" else self._quote(role) for role in roles)
+        return f"REVOKE CREATE ON SCHEMA {self.name(schema)} FROM {names};"
+
+    def set_path_of_function(self, signature: str, path: str) -> str:
+        return f"ALTER FUNCTION {signature} SET search_path = {path};"
+
     def grant_sessions(self) -> str:
         """Lets the role see the state of other roles' sessions."""
         return self.grant_role("pg_read_all_stats")

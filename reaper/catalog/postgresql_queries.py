@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
-
 from reaper.database.postgresql.row_security import restrictions_query
 from reaper.database.postgresql.settings import set_for_transaction
 
-SERVER = text("""
+SERVER = """
 SELECT current_user AS role, current_database() AS database, pg_is_in_recovery() AS standby,
        current_setting('default_transaction_read_only') = 'on' AS read_only,
        current_setting('server_version_num')::integer / 10000 AS version,
-       current_setting('search_path') AS search_path, clock_timestamp() AS now,
+       clock_timestamp() AS now,
        pg_postmaster_start_time() AS started,
        pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') AS sees_sessions,
        ARRAY(SELECT word FROM pg_get_keywords() WHERE catcode <> 'U') AS keywords
-""")
-LIMIT = text("SELECT " + set_for_transaction({"statement_timeout": ":limit"}))
+"""
+LIMIT = "SELECT " + set_for_transaction({"statement_timeout": ":limit", "search_path": ":path"})
 # reset_val is what the session began with; our own transaction may have set another value.
-TIMEOUTS = text("""
+TIMEOUTS = """
 SELECT name, reset_val::bigint / 1000.0 AS seconds FROM pg_settings
 WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout') ORDER BY name
-""")
-RELATIONS = text("""
+"""
+RELATIONS = """
 SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
-       greatest(c.reltuples, 0)::bigint AS rows, pg_table_is_visible(c.oid) AS visible,
+       greatest(c.reltuples, 0)::bigint AS rows,
        has_schema_privilege(n.oid, 'USAGE') AS usage,
        has_table_privilege(c.oid, 'DELETE') AS delete,
        coalesce((SELECT has_column_privilege(a.attrelid, a.attnum, 'SELECT') FROM pg_attribute a
@@ -35,10 +33,10 @@ SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::tex
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relname = CAST(:name AS text)
 ORDER BY 2
-""")
+"""
 # The search path with which the role's sessions begin, unless the client sets one: ALTER ROLE and ALTER DATABASE go
 # before the server's own setting.
-SEARCH_PATH = text("""
+SEARCH_PATH = """
 SELECT coalesce(
     (SELECT substr(one, length('search_path=') + 1)
      FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) AS one LEFT JOIN pg_roles r ON r.oid = s.setrole
@@ -47,22 +45,29 @@ SELECT coalesce(
      ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1),
     CASE WHEN source IN ('default', 'configuration file') THEN setting ELSE boot_val END)
 FROM pg_settings WHERE name = 'search_path'
-""")
-SCHEMAS = text("SELECT nspname::text FROM pg_namespace")
+"""
+# A role that does not exist yet has only what PUBLIC has.
+SCHEMAS = """
+SELECT n.nspname::text AS name,
+       has_schema_privilege(coalesce((SELECT r.oid FROM pg_roles r WHERE r.rolname = CAST(:role AS text)), 0::oid),
+                            n.oid, 'USAGE') AS usage
+FROM pg_namespace n
+"""
 ROW_RESTRICTIONS = restrictions_query(
     "(SELECT CAST(:oid AS oid))",
     "(SELECT oid FROM pg_roles WHERE rolname = CAST(:role AS text))",
     "ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']",
 )
-ROLE = text("SELECT 1 FROM pg_roles WHERE rolname = CAST(:name AS text)")
-NAMES = text("""
+ROLE = "SELECT 1 FROM pg_roles WHERE rolname = CAST(:name AS text)"
+NAMES = """
 SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema'
-      AND CASE WHEN CAST(:schema AS text) IS NULL THEN pg_table_is_visible(c.oid) ELSE n.nspname = :schema END
-""")
+      AND CASE WHEN CAST(:schema AS text) IS NULL THEN n.nspname = ANY (CAST(:path AS text[]))
+               ELSE n.nspname = :schema END
+"""
 # Not SQLAlchemy's inspector, which looks up the sequence of an identity column and so fails for a role that may not use
 # the schema. A domain counts as the type that it restricts.
-COLUMNS = text("""
+COLUMNS = """
 SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type, b.typname::text AS base,
        ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = b.oid ORDER BY e.enumsortorder) AS labels,
        CASE WHEN b.typname IN ('varchar', 'bpchar')
@@ -76,8 +81,8 @@ SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type, b.
 FROM pg_attribute a
 JOIN pg_type t ON t.oid = a.atttypid JOIN pg_type b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
 WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
-""")
-INDEXES = text("""
+"""
+INDEXES = """
 SELECT n.nspname::text AS schema, c.relname::text AS name, am.amname = 'btree' AS ordered,
        i.indisunique AND i.indimmediate AS unique, i.indisvalid AS valid,
        pg_get_expr(i.indpred, i.indrelid) AS predicate,
@@ -87,9 +92,9 @@ SELECT n.nspname::text AS schema, c.relname::text AS name, am.amname = 'btree' A
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_am am ON am.oid = c.relam
 WHERE i.indrelid = :oid ORDER BY c.relname
-""")
+"""
 # conenforced: PostgreSQL 18 has constraints that are not enforced; they are left out.
-CONSTRAINTS = text("""
+CONSTRAINTS = """
 SELECT c.conname::text AS name, c.contype::text AS type, c.confrelid AS refers_to,
        pg_get_expr(c.conbin, c.conrelid) AS expression,
        ARRAY(SELECT a.attname::text FROM pg_attribute a
@@ -98,18 +103,18 @@ FROM pg_constraint c
 WHERE c.conrelid = :oid AND c.contype IN ('c', 'f')
       AND coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true)
 ORDER BY c.conname
-""")
-TABLES_BEHIND = text("""
+"""
+TABLES_BEHIND = """
 SELECT DISTINCT n.nspname::text AS schema, c.relname::text AS name
 FROM pg_rewrite r
 JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
 JOIN pg_class c ON c.oid = d.refobjid AND c.relkind IN ('r', 'p') JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE r.ev_class = :oid ORDER BY 1, 2
-""")
+"""
 # The privileges that reading a view may need besides SELECT on it: SELECT on the tables behind a view with
 # `security_invoker` (also of a view that this one reads), and EXECUTE on every function that is not granted to PUBLIC.
 # Which functions are called depends on the columns that are read.
-VIEW_REQUIREMENTS = text("""
+VIEW_REQUIREMENTS = """
 WITH RECURSIVE read (oid, as_reader) AS (
     SELECT CAST(:oid AS oid), false
     UNION
@@ -134,4 +139,43 @@ JOIN pg_proc p ON p.oid = coalesce(o.oprcode, d.refobjid) JOIN pg_namespace n ON
 WHERE (o.oid IS NOT NULL OR d.refclassid = 'pg_proc'::regclass)
       AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
 ORDER BY 1
-""")
+"""
+# Whether the checks of a domain, or of a domain that it restricts, call a function that is not one of the server's own:
+# only those are among its dependencies.
+DOMAIN_CALLS = """
+WITH RECURSIVE domains (oid) AS (
+    SELECT to_regtype(CAST(:type AS text))::oid
+    UNION
+    SELECT t.typbasetype FROM domains JOIN pg_type t ON t.oid = domains.oid AND t.typtype = 'd'
+)
+SELECT EXISTS (SELECT FROM domains JOIN pg_constraint k ON k.contypid = domains.oid JOIN pg_depend d
+               ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
+               AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) WHERE domains.oid <> 0)
+"""
+# Of the roles that may CREATE in a schema: those that are neither this one nor an administrator, and own none of the
+# tables. The members of pg_database_owner are the owner of the database.
+CREATORS = """
+SELECT n.nspname::text AS schema, coalesce(g.rolname::text, 'PUBLIC') AS role
+FROM unnest(CAST(:schemas AS text[])) WITH ORDINALITY AS asked (name, place)
+JOIN pg_namespace n ON n.nspname = asked.name
+CROSS JOIN LATERAL aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS acl
+LEFT JOIN pg_roles r ON r.oid = acl.grantee
+LEFT JOIN pg_database d ON r.rolname = 'pg_database_owner' AND d.datname = current_database()
+LEFT JOIN pg_roles g ON g.oid = coalesce(d.datdba, r.oid)
+WHERE acl.privilege_type = 'CREATE' AND NOT coalesce(g.rolsuper, false) AND n.nspname <> 'pg_catalog'
+      AND coalesce(g.rolname <> current_user, true)
+      AND coalesce(g.oid, 0) NOT IN (SELECT c.relowner FROM pg_class c WHERE c.oid = ANY (CAST(:tables AS oid[])))
+GROUP BY 1, 2 ORDER BY min(asked.place), 2
+"""
+SCHEMAS_OF = """
+SELECT found.kind, found.name, n.nspname::text AS schema
+FROM (
+    SELECT 'function' AS kind, proname::text AS name, pronamespace AS namespace
+    FROM pg_proc WHERE proname = ANY (CAST(:function AS text[]))
+    UNION SELECT 'operator', oprname::text, oprnamespace FROM pg_operator
+    WHERE oprname = ANY (CAST(:operator AS text[]))
+    UNION SELECT 'table', relname::text, relnamespace FROM pg_class
+    WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND relname = ANY (CAST(:table AS text[]))
+    UNION SELECT 'type', typname::text, typnamespace FROM pg_type WHERE typname = ANY (CAST(:type AS text[]))
+) AS found JOIN pg_namespace n ON n.oid = found.namespace
+"""

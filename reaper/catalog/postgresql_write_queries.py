@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from sqlalchemy import text
-
 # A column takes its default from itself, or from the domain that is its type.
-SEQUENCES = text("""
+SEQUENCES = """
 SELECT given.column, n.nspname::text AS schema, s.relname::text AS name,
        CASE WHEN s.relkind = 'S' THEN has_sequence_privilege(s.oid, 'USAGE, UPDATE') END AS granted
 FROM (
@@ -20,7 +18,7 @@ FROM (
 JOIN pg_depend d ON d.classid = given.classid AND d.objid = given.objid AND d.refclassid = 'pg_class'::regclass
 JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
 JOIN pg_namespace n ON n.oid = s.relnamespace
-""")
+"""
 # The table and everything below it that a statement on it reaches. An inserted row goes to partitions only, never to
 # tables that inherit.
 _DESCENDANTS = """
@@ -49,7 +47,7 @@ fired (oid, event, columns) AS (
 #
 # `within` marks types inside other types, which are checked only where there is a value. A domain that is the column's
 # own type is checked for NULL as well. A domain that a default is cast to is among the dependencies of the default.
-FUNCTIONS = text(f"""
+FUNCTIONS = f"""
 WITH RECURSIVE {_DESCENDANTS}, {_FIRED}, events (event) AS (
     VALUES ('INSERT'), ('UPDATE')
 ), columns AS (
@@ -131,28 +129,34 @@ SELECT format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_argume
        called.event, called.columns, called.when_omitted,
        has_function_privilege(p.oid, 'EXECUTE') AS granted,
        has_function_privilege('public', p.oid, 'EXECUTE') AS public,
-       NOT p.prosecdef AND l.lanname NOT IN ('internal', 'c') AS runs_as_role
+       NOT p.prosecdef AND l.lanname NOT IN ('internal', 'c') AS runs_as_role,
+       l.lanname = 'sql' AND to_jsonb(p) ->> 'prosqlbody' IS NULL AND NOT EXISTS (
+           SELECT FROM unnest(p.proconfig) AS setting WHERE starts_with(setting, 'search_path=')
+       ) AS unpinned
 FROM called
 JOIN pg_proc p ON p.oid = called.oid JOIN pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_language l ON l.oid = p.prolang
 ORDER BY 1, 2, 3
-""")  # noqa: S608
-TRIGGERS = text(f"""
+"""  # noqa: S608
+TRIGGERS = f"""
 WITH RECURSIVE {_DESCENDANTS}, {_FIRED}
 SELECT t.tgname::text AS name, fired.event, fired.columns,
        CASE WHEN NOT p.prosecdef THEN format('%I.%I', n.nspname, p.proname) END AS function_as_role,
-       CASE WHEN t.tgrelid <> :oid THEN t.tgrelid::regclass::text END AS partition
+       CASE WHEN t.tgrelid <> :oid THEN t.tgrelid::regclass::text END AS partition,
+       CASE WHEN t.tgtype & 3 = 2 AND NOT EXISTS (
+           SELECT FROM unnest(p.proconfig) AS setting WHERE starts_with(setting, 'search_path=')
+       ) THEN format('%I.%I()', n.nspname, p.proname) END AS unpinned
 FROM fired JOIN pg_trigger t ON t.oid = fired.oid
 JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
 ORDER BY t.tgrelid <> :oid, t.tgname, 5, fired.event
-""")  # noqa: S608
+"""  # noqa: S608
 # PostgreSQL allows a rule for a statement within WITH only if it replaces the statement, unconditionally, by a single
 # one that has RETURNING.
-RULES = text("""
+RULES = """
 SELECT r.rulename::text AS name, e.event,
        r.is_instead AND r.ev_qual::text = '<>' AND pg_get_ruledef(r.oid) ~ ' DO INSTEAD +[^( ]'
        AND pg_get_ruledef(r.oid) LIKE '% RETURNING %' AS allowed_in_with
 FROM pg_rewrite r JOIN (VALUES ('2', 'UPDATE'), ('3', 'INSERT'), ('4', 'DELETE')) e (type, event)
 ON r.ev_type::text = e.type
 WHERE r.ev_class = :oid AND r.ev_enabled IN ('O', 'A') ORDER BY 1
-""")
+"""

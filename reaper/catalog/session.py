@@ -15,6 +15,7 @@ from reaper.catalog.postgresql import PostgreSQLCatalog
 from reaper.database.connections import transaction
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.database.mariadb import OLDEST_VERSION as OLDEST_MARIADB
+from reaper.database.postgresql.search_path import pinned
 from reaper.database.timeouts import Timeouts
 from reaper.errors import DatabaseUnavailable
 from reaper.profile import Profile
@@ -55,7 +56,7 @@ def open_catalog(connection: Connection, profile: Profile, query_seconds: float)
 @contextmanager
 def _rolled_back(connection: Connection) -> Iterator[None]:
     begin = connection.begin_nested if connection.in_transaction() else connection.begin
-    with begin() as begun:
+    with begin() as begun, pinned(connection):
         connection.execute(text("SET LOCAL transaction_read_only = on"))
         yield
         begun.rollback()

@@ -70,6 +70,8 @@ class Trigger:
 
     `function_as_role` is its function where that runs with the privileges of the role that fires it, None where it has
     privileges of its own. `partition` is set for a trigger that only a partition (or an inheriting table) has.
+    `before_statement_without_path` is the function of a trigger BEFORE ... FOR EACH STATEMENT, where the function sets
+    no search path itself.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Trigger:
     event: str
     function_as_role: str | None = None
     partition: str | None = None
+    before_statement_without_path: str | None = None
 
     def __str__(self) -> str:
         return f"{self.name} on {self.partition}" if self.partition else self.name
@@ -161,8 +164,9 @@ class Table:
 
     `privileges` are those of the connected role, `privileges_of_new_role` those of a role without any grants.
     `row_restrictions`: row-level security that may hide rows from the role. `default_functions` are, by column,
-    functions behind defaults that run with the privileges of the inserting role. `view_requirements` are, in words,
-    further privileges that reading a view may need.
+    functions behind defaults that run with the privileges of the inserting role; `early_defaults`, those in SQL whose
+    text is read when the statement is planned, and that set no search path. `view_requirements` are, in words, further
+    privileges that reading a view may need.
     """
 
     identity: int
@@ -179,6 +183,7 @@ class Table:
     privileges_of_new_role: Privileges
     row_restrictions: Sequence[RowRestriction] = ()
     default_functions: Mapping[str, str] = field(default_factory=dict)
+    early_defaults: Mapping[str, str] = field(default_factory=dict)
     rules: Sequence[RewriteRule] = ()
     view_requirements: Sequence[str] = ()
 

@@ -20,6 +20,7 @@ from reaper.check.checks.indexes import check_indexes, check_running_index
 from reaper.check.checks.mariadb import check_mariadb
 from reaper.check.checks.names import check_names
 from reaper.check.checks.privileges import check_privileges
+from reaper.check.checks.search_path import check_search_path
 from reaper.check.checks.server import check_server
 from reaper.check.checks.spelling import check_spelling
 from reaper.check.checks.timestamps import check_timestamps
@@ -32,7 +33,6 @@ from reaper.check.profile_toml import override
 from reaper.database.dialect import dialect_of
 from reaper.grants.needs import EVERY_ACTION, Workload
 from reaper.profile import Profile
-from reaper.sql.tables import ProfileTables
 
 __all__ = ["Finding", "Level", "Workload", "check_workers", "examine"]
 
@@ -76,7 +76,7 @@ def _as_note(finding: Finding, left_out: Collection[str]) -> Finding:
 
 
 def _context(catalog: Catalog, profile: Profile, stall_seconds: float, workload: Workload) -> CheckContext:
-    context = CheckContext(profile, catalog, ProfileTables(profile), stall_seconds, workload)
+    context = CheckContext(profile, catalog, stall_seconds, workload)
     for name in sorted(profile.tables):
         try:
             table = catalog.find_table(name)
@@ -103,6 +103,7 @@ def _findings(
         *check_writes(context),
         *check_audit(context),
         *check_privileges(context),
+        *check_search_path(context),
         *check_running_index(context),
         *check_indexes(context),
         *check_foreign_keys(context),

@@ -11,7 +11,7 @@ from reaper.catalog.tables import Column, Table
 from reaper.grants.needs import RequiredPrivileges, Workload, required_privileges
 from reaper.profile import Profile
 from reaper.profile.corrections import Corrections
-from reaper.sql.tables import ProfileTables
+from reaper.sql.tables import ProfileTables, split_name
 
 OVERRIDE = "the profile's override"
 """Stands for the fix of a finding until all corrections of the profile are known."""
@@ -23,7 +23,6 @@ class CheckContext:
 
     profile: Profile
     catalog: Catalog
-    schema: ProfileTables
     stall_seconds: float
     workload: Workload = field(default_factory=Workload)
     tables: dict[str, Table] = field(default_factory=dict)
@@ -35,6 +34,13 @@ class CheckContext:
     def required(self) -> Mapping[str, RequiredPrivileges]:
         """The privileges that the workload needs, table by table."""
         return required_privileges(self.profile, self.workload)
+
+    @cached_property
+    def schema(self) -> ProfileTables:
+        """The tables for statements: a bare name with the schema in which it was found, where there is a path."""
+        has_path = self.catalog.search_path(self.catalog.server.role) is not None
+        bare = {name: table for name, table in self.tables.items() if has_path and split_name(name)[0] is None}
+        return ProfileTables(self.profile, {name: table.schema for name, table in bare.items()})
 
     @property
     def role(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, RootTransaction, event, make_url
@@ -31,10 +31,15 @@ def make_engine(url: str, source: str, timeouts: Timeouts) -> Engine:
 
 
 @contextmanager
-def transaction(connection: Connection, timeouts: Timeouts, *, read_only: bool = False) -> Iterator[RootTransaction]:
-    """One short transaction in UTC with its time limits set. It commits at the end, and rolls back on any error."""
+def transaction(
+    connection: Connection, timeouts: Timeouts, *, read_only: bool = False, lookup_schemas: Sequence[str] = ()
+) -> Iterator[RootTransaction]:
+    """One short transaction in UTC with its time limits set. It commits at the end, and rolls back on any error.
+
+    On PostgreSQL names are looked up in `pg_catalog`, and then in `lookup_schemas`, alone.
+    """
     with connection.begin() as new_transaction:
-        dialect_of(connection).begin(connection, timeouts, read_only=read_only)
+        dialect_of(connection).begin(connection, timeouts, read_only=read_only, lookup_schemas=lookup_schemas)
         yield new_transaction
 
 

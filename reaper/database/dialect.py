@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, Row, TextClause
+from sqlalchemy import Connection, Engine, Row, TableClause, TextClause
 
 from reaper.database.mariadb import MariaDB
 from reaper.database.postgresql import PostgreSQL
@@ -24,11 +25,26 @@ class Dialect(Protocol):
         Raises ArgumentError for a URL that cannot be used, ModuleNotFoundError without the driver.
         """
 
-    def begin(self, connection: Connection, timeouts: Timeouts, *, read_only: bool) -> None:
+    def begin(
+        self, connection: Connection, timeouts: Timeouts, *, read_only: bool, lookup_schemas: Sequence[str] = ()
+    ) -> None:
         """Set up the transaction that has just begun: in UTC, READ COMMITTED, and with its time limits.
 
-        READ COMMITTED whatever the role's default is, since the rule is judged again in a fresh snapshot.
+        READ COMMITTED whatever the role's default is, since the rule is judged again in a fresh snapshot. On
+        PostgreSQL names are looked up in `pg_catalog`, and then in `lookup_schemas`, alone.
         """
+
+    def own_schemas(self, connection: Connection) -> Sequence[str]:
+        """The schemas in which a bare name of a table is looked up for the role itself. In a transaction of ours."""
+
+    def own_path(self, connection: Connection) -> str | None:
+        """The role's own search path, for a statement that writes; None where the server has no such path."""
+
+    def pin_again(self, connection: Connection) -> None:
+        """Let no name of ours be looked up along the role's own path, after a statement that has written along it."""
+
+    def pinned_again(self, connection: Connection) -> AbstractContextManager[None]:
+        """The same for a block; after it, triggers that wait for the commit have the role's own path again."""
 
     def read_clock(self, connection: Connection) -> ServerClock:
         """The database's clock and the start of its server. Inside a transaction.
@@ -36,7 +52,7 @@ class Dialect(Protocol):
         Raises DatabaseUnavailable when the server takes no changes now: a standby, or a server set to read-only.
         """
 
-    def hidden_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> str | None:
+    def hidden_rows(self, connection: Connection, tables: Collection[TableClause], consequence: str) -> str | None:
         """Why rows of these tables may be hidden from the role, the consequence and the fix; None when none are."""
 
     def stream(self, connection: Connection, statement: str, parameters: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
@@ -52,9 +68,12 @@ class Dialect(Protocol):
         """
 
     def real_tables(
-        self, execute: Callable[[TextClause], Sequence[Row[Any]]], names: Iterable[str]
+        self, execute: Callable[[TextClause], Sequence[Row[Any]]], names: Iterable[str], path: Sequence[str]
     ) -> Sequence[RealTable]:
-        """The tables that these names would mean if the case of letters did not matter. `execute` runs queries."""
+        """The tables that these names would mean if the case of letters did not matter. `execute` runs queries.
+
+        On PostgreSQL a bare name means the first table of that name in the schemas of `path`.
+        """
 
     def lock_holder(self, connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:
         """The transaction that has held the job's row longest; None when none does, or when it cannot be found out."""

@@ -8,13 +8,13 @@ from sqlalchemy import Connection, Engine, text
 
 # Asked apart, before the functions are called: PostgreSQL checks EXECUTE even in the branch of a CASE that is not
 # taken, and the error would end the transaction.
-_POSTGRESQL_MAY = text(
+_POSTGRESQL_MAY = (
     "SELECT pg_catalog.bool_and(pg_catalog.has_function_privilege(f, 'EXECUTE')) FROM (VALUES"
     " ('pg_catalog.pg_control_system()'), ('pg_catalog.pg_control_checkpoint()'),"
     " ('pg_catalog.pg_current_wal_flush_lsn()'), ('pg_catalog.pg_walfile_name(pg_lsn)')) AS needed(f)"
 )
 # The timeline is that of the log being written: the control file has a promoted standby's only after a checkpoint.
-_POSTGRESQL = text(
+_POSTGRESQL = (
     "SELECT s.system_identifier,"
     " ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_flush_lsn()), 8))::bit(32)::int"
     " AS timeline,"
@@ -49,9 +49,9 @@ def read_server_identity(connection: Connection) -> ServerIdentity | None:
     MariaDB has nothing that would tell: `server_uid` is that of a machine and a port, `server_id` is a setting, and its
     log positions are those of each copy.
     """
-    if connection.dialect.name != "postgresql" or not connection.execute(_POSTGRESQL_MAY).scalar_one():
+    if connection.dialect.name != "postgresql" or not connection.execute(text(_POSTGRESQL_MAY)).scalar_one():
         return None
-    row = connection.execute(_POSTGRESQL).one()
+    row = connection.execute(text(_POSTGRESQL)).one()
     return ServerIdentity(
         str(row.system_identifier), row.timeline, row.database_oid, row.wal_position, row.checkpoint_position
     )

@@ -28,7 +28,7 @@ _LONGEST_NAME = 64
 # Every writer queues up behind a CREATE TRIGGER that waits for a long transaction, so that it must not wait for long.
 _LOCK_TIMEOUT = "SET SESSION lock_wait_timeout = 2"
 # These tables show a user its own privileges, but not those of its roles: with a role, the role is trusted.
-_STATUS = text("""
+_STATUS = """
 SELECT t.table_schema AS `schema`, t.table_name AS name, t.table_type LIKE '%BASE TABLE%' AS is_table,
        current_user() AS role, g.trigger_name AS trigger_name, g.action_statement AS body,
        g.action_timing = 'BEFORE' AND g.event_manipulation = 'UPDATE' AND g.event_object_schema = t.table_schema
@@ -43,7 +43,7 @@ SELECT t.table_schema AS `schema`, t.table_name AS name, t.table_type LIKE '%BAS
 FROM information_schema.tables t
 LEFT JOIN information_schema.triggers g ON g.trigger_schema = t.table_schema AND g.trigger_name = :trigger
 WHERE t.table_schema = coalesce(:schema, database()) AND t.table_name = :table
-""").bindparams(*(bindparam(name, type_=String) for name in ("schema", "table", "trigger", "grantee")))
+"""
 
 
 class MariaDBFence:
@@ -62,7 +62,8 @@ class MariaDBFence:
         schema, bare = split_name(self._table)
         grantee = _grantee(str(connection.execute(text("SELECT current_user()")).scalar_one()))
         parameters = {"schema": schema, "table": bare, "trigger": trigger_name(bare), "grantee": grantee}
-        row = connection.execute(_STATUS, parameters).one_or_none()
+        query = text(_STATUS).bindparams(*(bindparam(name, type_=String) for name in parameters))
+        row = connection.execute(query, parameters).one_or_none()
         if row is None:
             raise ReaperError(f"there is no table {self._table}")
         table, trigger = quote_name(row.schema, row.name), quote_name(row.schema, trigger_name(bare))

@@ -28,7 +28,7 @@ from reaper.fence.postgresql_trigger import (
     quote_name,
 )
 from reaper.fence.state import ClientScript, FenceChange, FenceState, FenceStatus
-from reaper.sql.tables import ProfileTables, reserved_alias, split_name
+from reaper.sql.tables import ProfileTables, reserved_alias
 
 TRIGGER = reserved_alias("fence")
 _MARK = "reaper fence "
@@ -38,7 +38,7 @@ _BEFORE_UPDATE_FOR_EACH_ROW = 19
 """`tgtype` of the trigger."""
 
 # The function is found through the trigger first: its name does not fit once the table has been renamed.
-_STATUS = text("""
+_STATUS = """
 SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, current_user::text AS role,
        has_schema_privilege(n.oid, 'CREATE') AS may_create, has_table_privilege(c.oid, 'TRIGGER') AS may_create_trigger,
        current_setting('server_version_num')::int / 10000 AS version,
@@ -52,23 +52,23 @@ LEFT JOIN pg_proc p ON p.oid = coalesce(t.tgfoid, (SELECT f.oid FROM pg_proc f
     WHERE f.pronamespace = n.oid AND f.proname = :function AND f.pronargs = 0))
 LEFT JOIN pg_namespace m ON m.oid = p.pronamespace
 WHERE c.oid = to_regclass(:table)
-""").bindparams(*(bindparam(name, type_=String) for name in ("trigger", "function", "table")))
+"""
 
 
 class PostgreSQLFence:
     """See `reaper.fence.FenceBackend`."""
 
     def __init__(self, schema: ProfileTables, definition: FenceDefinition) -> None:
-        self._table = schema.profile.jobs.table
+        self._schema, self._table = schema.jobs.schema, schema.jobs.name
         self._condition, self._body = PostgreSQLLateWrite(definition).condition(), function_body(definition)
         self._kept = ", ".join(map(quote_name, definition.kept_columns))
         self._version = hashlib.sha256(f"{self._condition}{self._body}".encode()).hexdigest()[:12]
 
     def status(self, connection: Connection) -> FenceStatus:
-        schema, bare = split_name(self._table)
-        table = quote_name(schema, bare) if schema else quote_name(bare)
-        parameters = {"table": table, "function": function_name(bare), "trigger": TRIGGER}
-        row = connection.execute(_STATUS, {**parameters, "type": _BEFORE_UPDATE_FOR_EACH_ROW}).one_or_none()
+        table = quote_name(*filter(None, (self._schema, self._table)))
+        texts = {"table": table, "function": function_name(self._table), "trigger": TRIGGER}
+        query = text(_STATUS).bindparams(*(bindparam(name, type_=String) for name in texts))
+        row = connection.execute(query, {**texts, "type": _BEFORE_UPDATE_FOR_EACH_ROW}).one_or_none()
         if row is None:
             raise ReaperError(f"there is no table {table}")
         if row.kind != "r" and (row.kind != "p" or row.version < _PARTITIONED_TRIGGERS_SINCE):

@@ -49,6 +49,7 @@ def facts_from_database(connection: Connection, profile: Profile, role: str) -> 
         SpellingUnclear: names or values differ only by case, and which are meant is unclear.
     """
     with open_catalog(connection, profile, QUERY_SECONDS) as catalog:
+        catalog.resolve_as(role)
         profile, unspelled = _spelled(connection, catalog, profile)
         tables, notes, missing_names = dict[str, Table](), [*unspelled], list[str]()
         for name, columns in sorted(profile.columns().items()):
@@ -78,7 +79,7 @@ def facts_from_database(connection: Connection, profile: Profile, role: str) -> 
 def _spelled(connection: Connection, catalog: Catalog, profile: Profile) -> tuple[Profile, list[str]]:
     """The profile as the database spells it, and why that could not be read, if so."""
     try:
-        spelling = read_spelling(dialect_of(connection), catalog.query, profile)
+        spelling = read_spelling(dialect_of(connection), catalog.query, profile, catalog.resolution_path)
     except QueryFailed as failed:
         return profile, [f"whether names differ only by case could not be read ({failed})"]
     return spelling.with_every_privilege().applied_to(profile), []

@@ -101,6 +101,7 @@ class Profile(ProfileModel):
 
     name: str
     description: str = ""
+    search_path: tuple[Name, ...] = ()
     time: TimestampFormat = TimestampFormat.TIMESTAMPTZ
     times: Mapping[TableName, TimestampFormat] = {}
     jobs: JobMapping

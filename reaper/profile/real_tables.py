@@ -19,7 +19,8 @@ class RealColumn:
 
     `ignores_case`: texts that differ only by case are equal here. `readable` and `insertable` are the connected role's
     privileges; `omittable`, whether it may use the sequence that fills the column where an insert omits it.
-    `leads_index`: an index finds rows by it alone.
+    `leads_index`: an index finds rows by it alone. `operators_in`: the schema of its type, where that is not
+    PostgreSQL's own, and so are the operators that compare its values.
     """
 
     name: str
@@ -30,16 +31,21 @@ class RealColumn:
     insertable: bool = True
     omittable: bool = True
     leads_index: bool = False
+    operators_in: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RealTable:
-    """A table. `in_path`: its name without a schema means this table."""
+    """A table. `in_path`: its name without a schema means this table.
+
+    `has_path`: its server looks such a name up along a path of schemas, of which the first that has the table counts.
+    """
 
     schema: str
     name: str
     in_path: bool
     columns: Mapping[str, RealColumn] = field(default_factory=dict)
+    has_path: bool = False
 
     def is_named(self, name: str) -> bool:
         """Whether this name in a profile, TABLE or SCHEMA.TABLE, means this table."""

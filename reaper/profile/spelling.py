@@ -27,14 +27,20 @@ class Spelling:
     """How one database spells what one profile names: the differences, and the optional inserts that are left out.
 
     `left_out` are the tables of these inserts that cannot take them, each with the reason, or None where there is no
-    such table; `denied`, those that could, with what the role may not do. `decided`: the table of jobs exists, and its
-    column of states is not an empty one of free text, so that this is final.
+    such table; `denied`, those that could, with what the role may not do. `decided`: every table that is needed exists,
+    and the column of states of the jobs is not an empty one of free text, so that this is final.
+
+    `schemas` has, for each bare name of a table, as it is spelled, the schema whose table it means: statements name
+    both, so that the name never leads elsewhere. `type_schemas` are those of types of extensions: a comparison of their
+    values is found there. Both are empty where the server has no search path.
     """
 
     corrections: Corrections = field(default_factory=Corrections)
     left_out: Mapping[str, str | None] = field(default_factory=dict)
     denied: Mapping[str, str] = field(default_factory=dict)
     decided: bool = False
+    schemas: Mapping[str, str] = field(default_factory=dict)
+    type_schemas: tuple[str, ...] = ()
 
     def with_every_privilege(self) -> Spelling:
         """The same, as if the role might insert into every table."""
@@ -81,8 +87,11 @@ def _by_column(values: Mapping[tuple[str, str, str], str]) -> Mapping[TableColum
 class SampledColumn(NamedTuple):
     """A column whose values are to be sampled, by its real names: the values in the rows that are newest by the columns
     `newest_by`, which have an index, or in any rows; and, where the column is `indexed`, those of `texts` that exist.
+
+    `schema` is that of the table, where its name does not have it and the server looks such names up along a path.
     """
 
+    schema: str | None
     table: str
     column: str
     newest_by: Sequence[str]
@@ -147,9 +156,27 @@ class _Match:
                 self._match_values(table, real, column, uses)
         if self._problems:
             raise SpellingUnclear(*self._problems)
-        decided = self._profile.jobs.table in self._tables and not self._nothing_found
+        optional = {step.table for step in _optional_inserts(self._profile)}
+        decided = self._profile.columns().keys() <= {*self._tables, *optional} and not self._nothing_found
         left_out = dict(self._left_out())
-        return Spelling(self._corrections, left_out, dict(self._denied(left_out)), decided)
+        return Spelling(
+            self._corrections,
+            left_out,
+            dict(self._denied(left_out)),
+            decided,
+            {self._corrections.table(name): schema for name in self._tables if (schema := self._schema(name))},
+            tuple(sorted(set(self._type_schemas()))),
+        )
+
+    def _schema(self, name: str) -> str | None:
+        """The schema that a statement names beside this name of a table, which has none itself."""
+        table = self._tables[name]
+        return table.schema if table.has_path and "." not in name else None
+
+    def _type_schemas(self) -> Iterator[str]:
+        for name, columns in self._profile.columns().items():
+            types = (self._column(name, column) for column in columns)
+            yield from (column.operators_in for column in types if column and column.operators_in)
 
     # --- names -----------------------------------------------------------------------------------------------
 
@@ -213,6 +240,7 @@ class _Match:
         can_order = len(columns) == len(key) > 0 and columns[0].leads_index and all(c.readable for c in columns)
         return self._sample(
             SampledColumn(
+                self._schema(table),
                 self._corrections.table(table),
                 real.name,
                 [column.name for column in columns] if can_order else (),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from math import inf
@@ -32,6 +32,8 @@ class DatabaseAccess:
         self.engine: Engine = make_engine(url, name, timeouts)
         self.activity = ActivityClock(self.engine)
         self.timeouts = timeouts
+        self.lookup_schemas: Sequence[str] = ()
+        """The schemas in which names are looked up, after `pg_catalog`: those of the user's own SQL, and of types."""
         self._cached = CachedConnection(self.engine, timeouts.connect)
         # When the source is dropped without `close`, its connection to the server is closed all the same.
         weakref.finalize(self, self._cached.close)
@@ -55,7 +57,7 @@ class DatabaseAccess:
         """One short transaction with its time limits set; a statement may take no longer than `at_most` seconds."""
         started = time.monotonic()
         timeouts = replace(self.timeouts, statement=min(self.timeouts.statement, at_most))
-        with transaction(connection, timeouts, read_only=read_only):
+        with transaction(connection, timeouts, read_only=read_only, lookup_schemas=self.lookup_schemas):
             self._record_stall_if_slow(connection, time.monotonic() - started)
             yield
             done = time.monotonic()

@@ -29,6 +29,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, select, text
 
+from reaper.database.dialect import dialect_of
 from reaper.database.lease import Lease
 from reaper.database.postgresql.settings import set_for_transaction
 from reaper.errors import PartialTransition
@@ -47,14 +48,15 @@ from reaper.source.purge_statements import (
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import Candidate
 from reaper.sql import expressions as sql
+from reaper.sql.expressions import OWN_PATH
 from reaper.sql.keys import key_parameters
 from reaper.sql.statement import CompiledStatement
 from reaper.sql.tables import ProfileTables
 
 _DAY_SECONDS = 86400.0
 # A foreign key may change rows that another transaction holds: to wait for those would keep the whole batch locked.
-_SHORT_LOCK_TIMEOUT = {"postgresql": text("SELECT " + set_for_transaction({"lock_timeout": "'200'"}))}
-_SHORT_LOCK_TIMEOUT_MARIADB = text("SET SESSION lock_wait_timeout = 1, innodb_lock_wait_timeout = 1")
+_SHORT_LOCK_TIMEOUT = {"postgresql": "SELECT " + set_for_transaction({"lock_timeout": "'200'"})}
+_SHORT_LOCK_TIMEOUT_MARIADB = "SET SESSION lock_wait_timeout = 1, innodb_lock_wait_timeout = 1"
 
 
 def purge_cutoff(connection: Connection, days_to_keep: float) -> datetime:
@@ -68,8 +70,9 @@ def purge_lease(engine: Engine, tables: Callable[[], ProfileTables], ttl_seconds
     """The lease of purges, the same for every replica. Not that of sweeps: one replica can sweep and another purge."""
 
     def purge_tables() -> ProfileTables:
-        profile = tables().profile
-        return ProfileTables(profile.model_copy(update={"name": f"{profile.name} purge"}))
+        swept = tables()
+        profile = swept.profile.model_copy(update={"name": f"{swept.profile.name} purge"})
+        return ProfileTables(profile, swept.schemas)
 
     return Lease(engine, purge_tables, ttl_seconds)
 
@@ -114,14 +117,18 @@ class JobPurge:
         Raises DBAPIError when the database refuses any of it, PartialTransition when a row stays without an error.
         """
         statements = self._statements.get(connection.dialect, PurgeStatements)
-        connection.execute(_SHORT_LOCK_TIMEOUT.get(connection.dialect.name, _SHORT_LOCK_TIMEOUT_MARIADB))
+        short_wait = _SHORT_LOCK_TIMEOUT.get(connection.dialect.name, _SHORT_LOCK_TIMEOUT_MARIADB)
+        connection.execute(text(short_wait))
         locked = self._keys(statements.lock, connection, keys) if keys else []
         to_delete = self._keys(statements.second_check, connection, locked) if locked else []
         if not to_delete:
             return 0
+        dialect = dialect_of(connection)
+        values = {**key_parameters(to_delete), OWN_PATH: dialect.own_path(connection)}
         for statement in statements.delete_related:
-            statement.execute(connection, key_parameters(to_delete))
-        deleted = statements.delete.execute(connection, key_parameters(to_delete)).rowcount
+            statement.execute(connection, values)
+            dialect.pin_again(connection)
+        deleted = statements.delete.execute(connection, values).rowcount
         if deleted != len(to_delete):
             raise PartialTransition(
                 f"{self._profile.jobs.table}: {deleted} of {len(to_delete)} finished rows were deleted: "

@@ -38,11 +38,13 @@ class PurgeStatements:
     """The statements that delete the jobs of a batch."""
 
     def __init__(self, rule: Rule, compiler: StatementCompiler) -> None:
-        queries = _PurgeQueries(rule.tables)
+        queries, dialect = _PurgeQueries(rule.tables), compiler.dialect
         self.second_check = compiler(queries.deletable())
         self.lock = compiler(queries.deletable().with_for_update(skip_locked=True))
-        self.delete_related = [compiler(statement) for statement in queries.delete_related()]
-        self.delete = compiler(queries.delete())
+        self.delete_related = [
+            compiler(sql.along_own_path(statement, dialect)) for statement in queries.delete_related()
+        ]
+        self.delete = compiler(sql.along_own_path(queries.delete(), dialect))
 
 
 def count_query(rule: Rule) -> Select[Any]:

@@ -31,6 +31,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, select
 
+from reaper.database.dialect import dialect_of
 from reaper.model import Key, ReapedJob
 from reaper.profile import Related
 from reaper.source.deleted_rows import read_deleted_rows
@@ -151,7 +152,8 @@ class Claim:
             return []
         # To read every job once more would take a twentieth of a mass reap, most of which is not remembered anyway.
         followed = {job.key: job.action for job in ended[: self._snapshots_left]}
-        reaped_at, states_after = self._post_transition.states_after(connection, followed)
+        with dialect_of(connection).pinned_again(connection):
+            reaped_at, states_after = self._post_transition.states_after(connection, followed)
         self._snapshots_left = max(0, self._snapshots_left - len(states_after))
         return [
             ReapedJob(
@@ -173,7 +175,8 @@ class Claim:
     def _locked_by_others(
         self, connection: Connection, keys: Sequence[Key], versions: dict[Key, tuple[Any, ...]]
     ) -> list[Key]:
-        return [job.key for job in self.current(connection, keys) if versions[job.key] == job.version]
+        with dialect_of(connection).pinned_again(connection):
+            return [job.key for job in self.current(connection, keys) if versions[job.key] == job.version]
 
 
 def make_transition(

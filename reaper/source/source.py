@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, TableClause
 
 from reaper.database.connections import read_server_clock, transaction
 from reaper.database.dialect import dialect_of
@@ -40,6 +40,7 @@ from reaper.staleness.moments_of_reaps import ReapedRows, bare_table, moment_tex
 from reaper.staleness.parameters import RuleParameters
 
 _SPELLING_SECONDS = 10.0
+_AS_CONFIGURED = Spelling()
 _NOTHING_JUDGED = "signs of life that are not seen are no silence, so nothing is judged"
 
 
@@ -79,21 +80,27 @@ class Source(DatabaseAccess):
         timeouts: Timeouts,
         options: SourceOptions = SourceOptions(),
         decision: SpellingDecision | None = None,
+        spelling: Spelling = _AS_CONFIGURED,
     ) -> None:
-        """`decision` is shared by the sources of one database and profile: all have the same spelling."""
+        """`decision` is shared by the sources of one database and profile: all have the same spelling.
+
+        `spelling` is what is known before the first contact.
+        """
         super().__init__(name, url, timeouts)
         self.configured_profile, self.thresholds, self.options = profile, thresholds, options
         self.decision = decision or SpellingDecision()
-        self.spelling = Spelling()
+        self.spelling = spelling
         self._spelling_lock = threading.Lock()
         self._url = url
-        self._bind(profile)
+        self._bind(profile, spelling)
 
-    def _bind(self, profile: Profile) -> None:
-        """Work with this profile from now on."""
+    def _bind(self, profile: Profile, spelling: Spelling) -> None:
+        """Work with this profile from now on, which is spelled so already."""
+        self._schemas = spelling.schemas
+        self.lookup_schemas = tuple(dict.fromkeys((*profile.search_path, *spelling.type_schemas)))
         silent = tuple(silent_tables(profile))
         rule_parameters = RuleParameters(self.thresholds, self.options.queues, self.options.max_age, silent)
-        self.statements = SourceStatements(profile, rule_parameters)
+        self.statements = SourceStatements(profile, rule_parameters, spelling.schemas)
         self.profile = profile = self.statements.profile
         self._liveness_tables = liveness_tables(profile)
         branches = [action for _, action in profile.branches(self.options.action)]
@@ -105,7 +112,7 @@ class Source(DatabaseAccess):
         self.lookup = JobLookup(self.statements, self.options.action)
         self.post_transition = PostTransition(self.statements)
         lost = profile.with_start_lost() if self.options.start_lost != "off" else None
-        same = self.thresholds, self.timeouts, self.options
+        same = self.thresholds, self.timeouts, self.options, None, spelling
         self.start_lost = Source(self.name, self._url, lost, *same) if lost is not None else None
         """The jobs of the same log whose start was lost, to be used on connections of this source; None: not looked
         for."""
@@ -113,7 +120,7 @@ class Source(DatabaseAccess):
     @property
     def tables(self) -> ProfileTables:
         """The tables of the profile, for one thread."""
-        return ProfileTables(self.profile)
+        return ProfileTables(self.profile, self._schemas)
 
     @property
     def views(self) -> tuple[Source, ...]:
@@ -134,15 +141,15 @@ class Source(DatabaseAccess):
         with self._spelling_lock:
             spelling = self.decision.make(lambda: self._read_spelling(connection))
             if not spelling.same_names(self.spelling):
-                self._bind(spelling.applied_to(self.configured_profile))
+                self._bind(spelling.applied_to(self.configured_profile), spelling)
             self.spelling = spelling
 
     def _read_spelling(self, connection: Connection) -> Spelling:
         timeouts = replace(self.timeouts, statement=min(self.timeouts.statement, _SPELLING_SECONDS))
         with transaction(connection, timeouts, read_only=True):
-            return read_spelling(
-                dialect_of(connection), lambda query: connection.execute(query).all(), self.configured_profile
-            )
+            dialect = dialect_of(connection)
+            path = dialect.own_schemas(connection)
+            return read_spelling(dialect, lambda query: connection.execute(query).all(), self.configured_profile, path)
 
     # --- judging -------------------------------------------------------------------------------------------------
 
@@ -157,7 +164,9 @@ class Source(DatabaseAccess):
         started = time.monotonic()
         with transaction(connection, self.timeouts):
             downtime.record_contact(read_server_clock(connection))
-            hidden = dialect_of(connection).hidden_rows(connection, self._liveness_tables, _NOTHING_JUDGED)
+            hidden = dialect_of(connection).hidden_rows(
+                connection, self._clauses(self._liveness_tables), _NOTHING_JUDGED
+            )
         self._downtime = downtime
         self._record_stall_if_slow(connection, time.monotonic() - started)
         context = EvaluationContext.of(downtime, self.thresholds)
@@ -191,8 +200,13 @@ class Source(DatabaseAccess):
 
     def require_visible_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> None:
         """Raises RowsHidden, with this consequence in its message, when rows of these tables may be hidden."""
-        if (hidden := dialect_of(connection).hidden_rows(connection, tables, consequence)) is not None:
+        clauses = self._clauses(tables)
+        if (hidden := dialect_of(connection).hidden_rows(connection, clauses, consequence)) is not None:
             raise RowsHidden(hidden)
+
+    def _clauses(self, names: Iterable[str]) -> list[TableClause]:
+        tables = self.tables
+        return [tables.table(name) for name in names]
 
     # --- ending --------------------------------------------------------------------------------------------------
 

@@ -48,18 +48,19 @@ class SpellingDecision:
             self.current = None
 
 
-def read_spelling(dialect: Dialect, execute: Execute, profile: Profile) -> Spelling:
+def read_spelling(dialect: Dialect, execute: Execute, profile: Profile, path: Sequence[str]) -> Spelling:
     """How the database spells the profile now. Reads a few rows, by an index where there is one. Changes nothing.
 
+    On PostgreSQL, bare names of tables are looked up in the schemas of `path`.
     Raises SpellingUnclear, and whatever `execute` raises.
     """
-    tables = dialect.real_tables(execute, profile.tables)
+    tables = dialect.real_tables(execute, profile.tables, path)
     return spelling_of(profile, tables, partial(_sample, execute))
 
 
 def _sample(execute: Execute, sampled: SampledColumn) -> Collection[str]:
     """Values of a column of free text: those in its newest rows, and of `texts` those that an index finds."""
-    table = table_of(sampled.table, (sampled.column, *sampled.newest_by))
+    table = table_of(sampled.table, (sampled.column, *sampled.newest_by), sampled.schema)
     column = table.c[sampled.column]
     newest = select(column).order_by(*(table.c[name].desc() for name in sampled.newest_by)).limit(SAMPLE_ROWS)
     rows = newest.subquery(reserved_alias("newest"))

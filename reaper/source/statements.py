@@ -9,7 +9,8 @@ one system need it once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -64,8 +65,12 @@ class SourceStatements:
     The arguments choose between forms of the statement, and are few. Values are parameters.
     """
 
-    def __init__(self, profile: Profile, rule_parameters: RuleParameters) -> None:
-        self.rule_parameters = rule_parameters
+    def __init__(
+        self, profile: Profile, rule_parameters: RuleParameters, schemas: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """`schemas` has the schema of each bare name of a table (see `reaper.sql.tables.ProfileTables`)."""
+        self.rule_parameters, self._schemas = rule_parameters, schemas
+        self._places = tuple(sorted(schemas.items()))
         self._compiled = _shared_by_equals(profile, rule_parameters)
         self.profile = self._compiled.profile
         """The very one of which the statements were made: an action is recognized by being the same object."""
@@ -88,7 +93,7 @@ class SourceStatements:
 
     def get(self, dialect: Dialect, make: Callable[..., T], *arguments: Hashable) -> T:
         """What `make` makes of a rule, a compiler and these arguments. It is called once; other threads wait for it."""
-        key = (self._kind_of_server(dialect), make, *arguments)
+        key = (self._kind_of_server(dialect), self._places, make, *arguments)
         return self._compiled.get(key, lambda: make(self.new_rule(), StatementCompiler(dialect), *arguments))
 
     def _kind_of_server(self, dialect: Dialect) -> Hashable:
@@ -98,7 +103,7 @@ class SourceStatements:
 
     def new_rule(self) -> Rule:
         """The rule, for one thread."""
-        return Rule(ProfileTables(self.profile), self.rule_parameters)
+        return Rule(ProfileTables(self.profile, self._schemas), self.rule_parameters)
 
     def values(self, context: EvaluationContext, previous: EvaluationContext | None = None) -> dict[str, Any]:
         """The values of the rule's parameters. Without a previous evaluation, no job was past its timeout then."""

@@ -228,6 +228,10 @@ def _assigned(value: Element) -> Element:
     return value
 
 
+class OwnPathSet(DialectCondition):
+    """Sets the role's own search path, and holds. PostgreSQL only."""
+
+
 # --- raw SQL and locks ---------------------------------------------------------------------------------------------
 
 

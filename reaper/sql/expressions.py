@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, String, and_, bindparam, literal
+from sqlalchemy import ColumnElement, Delete, Dialect, Select, String, Update, and_, bindparam, literal
 from sqlalchemy.types import NullType, TypeEngine
 
 from reaper.model import TimestampFormat
@@ -23,10 +23,12 @@ __all__ = [
     "DOCUMENT",
     "FLOAT",
     "INSTANT",
+    "OWN_PATH",
     "TEXTS",
     "Element",
     "LockTable",
     "add_seconds",
+    "along_own_path",
     "array_length",
     "assigned",
     "concat",
@@ -48,6 +50,7 @@ __all__ = [
     "now",
     "null_instant",
     "null_text",
+    "own_path_set",
     "parameter",
     "raw_sql",
     "seconds_between",
@@ -239,3 +242,29 @@ def assigned(value: Element) -> Element:
 def raw_sql(parts: Sequence[str | Element]) -> Element:
     """The parts one after the other, in brackets: text as it is, expressions as they compile."""
     return RawSql(parts)
+
+
+# --- statements that write --------------------------------------------------------------------------------------
+
+OWN_PATH = "reaper_own_path"
+"""The parameter with the role's own search path (see `reaper.database.dialect.Dialect.own_path`)."""
+
+Writing = TypeVar("Writing", bound=Select[Any] | Update | Delete)
+
+
+def along_own_path(statement: Writing, dialect: Dialect) -> Writing:
+    """The statement with the role's own search path, along which the user's triggers and constraints find their names.
+
+    The server evaluates the condition once, before it reads the first row. The names of the statement itself have been
+    looked up by then, along the path of the transaction; the next statement is to pin that again.
+    """
+    if dialect.name != "postgresql":
+        return statement
+    writing: Any = statement
+    along: Writing = writing.where(own_path_set())
+    return along
+
+
+def own_path_set() -> ColumnElement[bool]:
+    """The condition of `along_own_path`, for a statement on PostgreSQL."""
+    return elements.OwnPathSet(parameter(OWN_PATH, String()))

@@ -18,6 +18,7 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -122,6 +123,11 @@ def key_in_batch(*key: Element) -> Element:
     texts = [cast(bound, ARRAY(Text)) for bound in values]
     keys = func.unnest(*texts).table_valued(*key_columns).render_derived(name="wanted")
     return and_(*by_column, tuple_(*(text_of(key_column) for key_column in key)).in_(select(*keys.c)))
+
+
+@postgresql(elements.OwnPathSet)
+def own_path_set(path: Element) -> Element:
+    return select(func.pg_catalog.set_config("search_path", path, true())).scalar_subquery().is_not(None)
 
 
 @postgresql(elements.NullInstant)

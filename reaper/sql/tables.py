@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from sqlalchemy import (
     ColumnElement,
@@ -52,9 +53,9 @@ def reserved_alias(part: str) -> str:
     return f"reaper_{part}"
 
 
-def table_of(name: str, columns: Iterable[str]) -> TableClause:
-    """A table with these columns."""
-    schema, bare = split_name(name)
+def table_of(name: str, columns: Iterable[str], schema: str | None = None) -> TableClause:
+    """A table with these columns. `schema` is that of a bare name."""
+    schema, bare = (schema, name) if schema else split_name(name)
     return table(
         quoted_name(bare, quote=True),
         *(column(quoted_name(c, quote=True)) for c in sorted(columns)),
@@ -63,17 +64,20 @@ def table_of(name: str, columns: Iterable[str]) -> TableClause:
 
 
 class ProfileTables:
-    """The tables that one profile names, each with the columns that the profile names."""
+    """The tables that one profile names, each with the columns that the profile names.
 
-    def __init__(self, profile: Profile) -> None:
-        self.profile = profile
+    `schemas` has the schema of each bare name (see `reaper.profile.spelling.Spelling`).
+    """
+
+    def __init__(self, profile: Profile, schemas: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.profile, self.schemas = profile, schemas
         self._columns = profile.columns()  # by table
         self.jobs = self.table(profile.jobs.table)
         self.row_columns = tuple(sorted(profile.row_columns()))
         self._row_aliases = {column: f"row_{n}" for n, column in enumerate(self.row_columns)}
 
     def table(self, name: str) -> TableClause:
-        return table_of(name, self._columns[name])
+        return table_of(name, self._columns[name], self.schemas.get(name))
 
     def key(self, jobs: FromClause) -> list[Element]:
         """The key columns, in the profile's order."""

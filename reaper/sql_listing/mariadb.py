@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sqlalchemy import text
 from sqlalchemy.dialects.mysql.mariadb import MariaDBDialect
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
@@ -50,12 +51,12 @@ class MariaDBListing(ServerListing):
             "settings",
             "Runs before every transaction: UTC, READ COMMITTED, limits in seconds. MariaDB sets them per session.",
             "none",
-            SESSION_SETTINGS,
+            text(SESSION_SETTINGS),
             {name: f"{limit:g}" for name, limit in limits.items()},
         )
         yield self._read_only(start_transaction(read_only=True))
         yield write("begin", "Opens every other transaction.", "none", start_transaction(read_only=False))
-        yield self._contact(READ_CLOCK)
+        yield self._contact(text(READ_CLOCK))
         timeouts, lease = lease_statements(self.writer.source.tables, ttl_for(options.interval_seconds))
         yield write(
             "lease_patience",
@@ -125,5 +126,5 @@ class MariaDBListing(ServerListing):
             "holder",
             "Names the only transaction in this database that holds rows; needs the privilege PROCESS.",
             "none",
-            LOCKING_TRANSACTIONS,
+            text(LOCKING_TRANSACTIONS),
         )

@@ -13,6 +13,7 @@ from reaper.database.postgresql import IDLE_MS, LOCK_MS, READ_CLOCK, TRANSACTION
 from reaper.database.postgresql.lease import lease_statement
 from reaper.database.postgresql.lock_holder import LOG_WRITER, MULTIXACT_MEMBERS, OLDER_TRANSACTIONS, TRANSACTION_OWNER
 from reaper.database.postgresql.row_security import has_policies_query, own_restrictions_query
+from reaper.database.postgresql.search_path import SET_PATH, pinned_path
 from reaper.profile.related_tables import liveness_tables
 from reaper.source import Source
 from reaper.source.reap import BatchLocks, Transition
@@ -38,17 +39,18 @@ class PostgreSQLListing(ServerListing):
         yield self._read_only(text("SET TRANSACTION READ ONLY"))
         yield write(
             "begin",
-            "Opens every transaction, after that: UTC, and limits in milliseconds for this transaction alone.",
+            "Opens every transaction, after that: where names are looked up, UTC, and limits in milliseconds, all for "
+            "this transaction alone.",
             "none",
-            TRANSACTION_SETTINGS,
-            {name: repr(f"{limit}") for name, limit in limits.items()},
+            text(TRANSACTION_SETTINGS),
+            {"path": self._pinned_path, **{name: repr(f"{limit}") for name, limit in limits.items()}},
         )
-        yield self._contact(READ_CLOCK)
-        if names := liveness_tables(self._profile):
+        yield self._contact(text(READ_CLOCK))
+        if clauses := [tables.table(name) for name in liveness_tables(self._profile)]:
             purpose = "Checks whether a table with signs of life has row-level security, or is a view."
-            yield write("policies", purpose, "none", has_policies_query(names))
+            yield write("policies", purpose, "none", has_policies_query(clauses))
             purpose = "Only then: checks whether row-level security may hide signs of life. If so, no job is judged."
-            yield write("signs", purpose, "none", own_restrictions_query(names))
+            yield write("signs", purpose, "none", own_restrictions_query(clauses))
         lease = lease_statement(tables, self.writer.dialect, ttl_for(options.interval_seconds))
         yield self._lease(lease, "one advisory lock")
 
@@ -61,7 +63,19 @@ class PostgreSQLListing(ServerListing):
         yield self._end(transition, "end", purpose)
         if fallback is not None:
             yield self._end(fallback, "instead", f"The same, in a transaction of its own, {FALLBACK}.")
+        yield self.writer.clause(
+            "path",
+            "Pins the path again after a statement that has written; before the commit, sets the role's own one, for "
+            "triggers that are deferred until then.",
+            "none",
+            text(SET_PATH),
+            {"path": self._pinned_path},
+        )
         yield self._skipped(batch)
+
+    @property
+    def _pinned_path(self) -> str:
+        return repr(pinned_path(self.writer.source.lookup_schemas))
 
     def _lock(self, batch: BatchLocks) -> Statement:
         jobs = self._profile.jobs
@@ -103,25 +117,29 @@ class PostgreSQLListing(ServerListing):
         table = self.writer.dialect.identifier_preparer.format_table(self.writer.source.tables.jobs)
         if self._profile.jobs.log is not None:
             purpose = "Names the session that has locked the log for the longest time."
-            yield write("writer", purpose, "none", LOG_WRITER, {"table": repr(table)})
+            yield write("writer", purpose, "none", text(LOG_WRITER), {"table": repr(table)})
             return
         meanings = {"numbers": "transactions, an array", "number": "the transaction, or several, that the row names"}
         yield write("row", "Reads which transaction holds the row of a silent job.", self.read_locks, self._row())
         yield write(
-            "holder", "Names the session of the oldest of these transactions.", "none", TRANSACTION_OWNER, meanings
+            "holder",
+            "Names the session of the oldest of these transactions.",
+            "none",
+            text(TRANSACTION_OWNER),
+            meanings,
         )
         yield write(
             "members",
             "Takes a number apart that stands for several transactions; refused if it stands for one.",
             "none",
-            MULTIXACT_MEMBERS,
+            text(MULTIXACT_MEMBERS),
             meanings,
         )
         yield write(
             "suspects",
             "If none of them is found: names sessions that use the table and are old enough to hold the row.",
             "none",
-            OLDER_TRANSACTIONS,
+            text(OLDER_TRANSACTIONS),
             {**meanings, "table": repr(table)},
         )
 

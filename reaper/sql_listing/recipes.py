@@ -33,6 +33,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import Update
 
+from reaper.database.dialect import dialect_of
+from reaper.database.postgresql.search_path import SETS_PATH, pinned_path
 from reaper.model import Key
 from reaper.profile import Action, Delete, Insert, Next, Step, Values
 from reaper.profile import Update as UpdateStep
@@ -42,7 +44,7 @@ from reaper.source.transition.related_rows import change_related_rows
 from reaper.source.transition.second_check import SecondCheck, is_any
 from reaper.source.transition.values import BoundRow, Target
 from reaper.sql import expressions as sql
-from reaper.sql.expressions import Element
+from reaper.sql.expressions import OWN_PATH, Element, Writing
 from reaper.sql.keys import key_parameters
 from reaper.sql.statement import CompiledStatement
 from reaper.sql.tables import ProfileTables, reserved_alias
@@ -81,7 +83,7 @@ def list_recipes(
                 if not transition.runs:
                     return []
                 same = [other for other, leader in leaders.items() if leader == name and other != name]
-                lines = list(_transaction(connection.dialect, transition.statements()))
+                lines = list(_transaction(connection.dialect, transition.statements(), source.lookup_schemas))
                 written.append(Recipe(name, same, lines))
     return written
 
@@ -92,17 +94,24 @@ def _leader(actions: Mapping[str, Action], name: str) -> str:
     return next((other for other in same if other != "fail"), name)
 
 
-def _transaction(dialect: Dialect, statements: Iterator[tuple[str, str]]) -> Iterator[str]:
+def _transaction(
+    dialect: Dialect, statements: Iterator[tuple[str, str]], lookup_schemas: Sequence[str]
+) -> Iterator[str]:
+    """On PostgreSQL each statement that changes something sets the reaper's path, for triggers; the next one is pinned
+    again, as the person's own path may lead to functions and operators of others."""
     postgresql = dialect.name == "postgresql"
-    yield from _POSTGRESQL_BEGIN if postgresql else _MARIADB_BEGIN
+    pin = f"SET LOCAL search_path = {pinned_path(lookup_schemas)};"
+    yield from ("BEGIN;", pin, "SET LOCAL TimeZone = 'UTC';") if postgresql else _MARIADB_BEGIN
+    written = False
     for purpose, statement in statements:
+        if written:
+            yield pin
         yield f"-- {purpose}"
         yield from folded_lines(f"{statement};").split("\n")
-    yield from _POSTGRESQL_END if postgresql else _MARIADB_END
+        written = postgresql and SETS_PATH in statement
+    yield from ("COMMIT;",) if postgresql else _MARIADB_END
 
 
-_POSTGRESQL_BEGIN = ("BEGIN;", "SET LOCAL TimeZone = 'UTC';")
-_POSTGRESQL_END = ("COMMIT;",)
 # The client goes on after an error. The block does not, and takes everything back.
 _MARIADB_BEGIN = (
     "DELIMITER //",
@@ -139,7 +148,8 @@ class _Transition:
         self._version = self._read_version(values)
         row = self._execute(select(*self._read(check.to_end)), values).one_or_none()
         self.runs = row is not None
-        self._found = {**values, **(BoundRow.parameters(row) if row is not None else {})}
+        own_path = {OWN_PATH: dialect_of(connection).own_path(connection)}
+        self._found = {**values, **own_path, **(BoundRow.parameters(row) if row is not None else {})}
         self._values, self._job = check.values, BoundRow(check.to_end)
 
     def _execute(self, query: Select[Any], values: Mapping[str, Any]) -> CursorResult[Any]:
@@ -177,7 +187,7 @@ class _Transition:
             yield f"Belongs to the job: {step.table}.", self._step(step)
         jobs = self._tables.jobs
         if self._action.delete:
-            yield "The job itself.", delete(jobs).where(self._is_job(jobs))
+            yield "The job itself.", self._along_own_path(delete(jobs).where(self._is_job(jobs)))
         elif self._action.assign is not None:
             yield (
                 "The job itself.",
@@ -221,10 +231,11 @@ class _Transition:
         if isinstance(step, Insert):
             table = self._tables.table(step.table)
             row = self._values.assignments(table, step.table, step.values, self._job)
-            values = select(*row.values()).where(self._still_runs())
+            values = self._along_own_path(select(*row.values()).where(self._still_runs()))
             return insert(table).from_select([*row], values, include_defaults=False)
         if isinstance(step, Delete):
-            return change_related_rows(self._tables, step, self._values, self._job).where(self._still_runs())
+            deletion = change_related_rows(self._tables, step, self._values, self._job)
+            return self._along_own_path(deletion.where(self._still_runs()))
         table = self._tables.table(step.table)
         return self._update(table, step.table, step.assign, self._belongs(step, table)).where(self._still_runs())
 
@@ -237,7 +248,10 @@ class _Transition:
         for column, value in assign.items():
             if isinstance(value, Next):
                 changed = self._moved(changed, Target(name, column, table), value, where)
-        return changed.where(where)
+        return self._along_own_path(changed.where(where))
+
+    def _along_own_path(self, statement: Writing) -> Writing:
+        return sql.along_own_path(statement, self._dialect)
 
     def _moved(self, changed: Update, target: Target, value: Next, where: ColumnElement[bool]) -> Update:
         """The update with the next value written out, for a row that still has its present value.

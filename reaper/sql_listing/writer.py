@@ -18,6 +18,7 @@ from reaper.source.event_log_lock import wait_values
 from reaper.source.reap import BatchLocks, Transition, make_transition
 from reaper.source.survey import MAX_READ, MAX_SPARED
 from reaper.source.transition.second_check import is_stale
+from reaper.sql.expressions import OWN_PATH
 from reaper.sql.keys import KEY_COLUMN_VALUES, WHOLE_KEYS
 from reaper.sql.statement import CompiledStatement, with_list
 from reaper.staleness import parameters
@@ -142,6 +143,7 @@ class StatementWriter:
                 for n, name in enumerate(keys)
             },
             WHOLE_KEYS: one_key,
+            OWN_PATH: "the role's own search path, which its triggers are to have",
             **{f"found_key_{n}": f"what was judged: its {name}" for n, name in enumerate(keys)},
             **{f"found_text_{n}": f"what was judged: its {name}, as text" for n, name in enumerate(keys)},
             **{f"found_row_{n}": f"what was judged: its {name}" for n, name in enumerate(row_columns)},

@@ -31,7 +31,7 @@ def test_labels_that_differ_by_more_than_case_are_corrected(database: str) -> No
     running, *purged, failed = problems(run_check(database, *renamed_labels(prefix="IS_")))
     assert (running.level, running.subject) == (Level.ERROR, "job.status")
     assert running.message == (
-        "jobs.running.in: 'running' is no label of the enum job_status (IS_QUEUED, IS_RUNNING, IS_SUCCEEDED, "
+        "jobs.running.in: 'running' is no label of the enum public.job_status (IS_QUEUED, IS_RUNNING, IS_SUCCEEDED, "
         "IS_FAILED, IS_CANCELLED); did you mean 'IS_RUNNING'?"
     )
     assert failed.message.startswith("actions.fail.set: 'failed' is no label")
@@ -64,7 +64,7 @@ def test_wrong_label_in_an_inserted_row_is_corrected(database: str) -> None:
     )
     assert (finding.subject, finding.message.split(";")[0]) == (
         "job_event.level",
-        "actions.fail.also.0: 'error' is no label of the enum level (INFO, ERRORS)",
+        "actions.fail.also.0: 'error' is no label of the enum public.level (INFO, ERRORS)",
     )
     profile = profile_with_fix(finding.fix)
     [audit] = profile.actions["fail"].also
@@ -161,7 +161,7 @@ def test_domain_counts_as_the_type_that_it_restricts(database: str) -> None:
         "ALTER TABLE job ALTER finished_at TYPE moment, ALTER error_code TYPE code",
     ]
     finding = only_problem(run_check(database, *domains))
-    assert finding.message == "actions.fail.set: 'ManualTimeout' is 13 characters long, too long for code"
+    assert finding.message == "actions.fail.set: 'ManualTimeout' is 13 characters long, too long for public.code"
 
 
 def test_insert_that_omits_a_required_column_is_an_error(database: str) -> None:

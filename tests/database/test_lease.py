@@ -100,7 +100,10 @@ def through(pooler: str, protea: Protea) -> str:
 
 
 def replica(url: str, name: str = "main") -> Source:
-    return Source(name, url, resolve("protea"), thresholds(), PATIENCE)
+    """After its first contact, at which it learns which table its name means."""
+    source = Source(name, url, resolve("protea"), thresholds(), PATIENCE)
+    with source.connect():
+        return source
 
 
 @pytest.fixture

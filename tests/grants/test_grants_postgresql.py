@@ -229,7 +229,7 @@ def test_trigger_of_a_partition_is_named_with_its_partition(database: str) -> No
     ) as connection:
         facts = facts_from_database(connection, PROTEA, "guest")
     [note] = grants_for(PROTEA, Workload(), facts).notes
-    calls = "the trigger every calls public.copy_it, the trigger own on job_event_1_rest calls public.copy_it"
+    calls = "the trigger every calls public.copy_it, the trigger own on public.job_event_1_rest calls public.copy_it"
     assert note.startswith(f"job_event: {calls} with the role's own privileges")
     assert note in {f"{finding.subject}: {finding.message}" for finding in run_check(database)}
 
@@ -245,7 +245,7 @@ def test_functions_that_run_with_the_roles_privileges_are_noted_where_the_role_c
             " AS 'BEGIN INSERT INTO heap VALUES (now()); RETURN NULL; END'"
             for name, security in (("copy_it", ""), ("own_privileges", "SECURITY DEFINER"))
         ),
-        "CREATE FUNCTION number() RETURNS bigint LANGUAGE sql AS $$SELECT nextval('numbers')$$",
+        "CREATE FUNCTION number() RETURNS bigint LANGUAGE sql AS $$SELECT nextval('public.numbers')$$",
         "CREATE TRIGGER audit AFTER UPDATE ON job FOR EACH ROW EXECUTE FUNCTION copy_it()",
         "CREATE TRIGGER later AFTER DELETE ON job FOR EACH ROW EXECUTE FUNCTION copy_it()",
         "CREATE TRIGGER audit AFTER INSERT ON job_event FOR EACH ROW EXECUTE FUNCTION copy_it()",

@@ -161,9 +161,10 @@ class TakesAnyVersion(Claim):
 
 class _ByHand(Claim):
     UPDATE = (
-        "UPDATE job SET status = 'failed', finished_at = now(), error_code = 'JobTimeout' WHERE id = CAST(:id AS uuid)"
+        "UPDATE public.job SET status = 'failed', finished_at = now(), error_code = 'JobTimeout'"
+        " WHERE id = CAST(:id AS uuid)"
     )
-    INSERT = "INSERT INTO job_event (job_id, level, event) VALUES (CAST(:id AS uuid), 'error', 'job.timeout')"
+    INSERT = "INSERT INTO public.job_event (job_id, level, event) VALUES (CAST(:id AS uuid), 'error', 'job.timeout')"
 
     def ended(self, key: tuple[str, ...]) -> ClaimResult:
         return ClaimResult([ReapedJob(key, "JobTimeout", None, None, None, None)], 0, [])

@@ -57,10 +57,10 @@ def connection(request: pytest.FixtureRequest) -> Iterator[Connection]:
         stack.callback(server.drop_database, "times")
         timeouts = Timeouts(statement=30, connect=5)
         made = stack.enter_context(make_engine(url, "times", timeouts).connect())
-        with transaction(made, timeouts):
+        with made.begin():
             columns = ", ".join(f"{n} {t}" for n, t in zip(COLUMNS, TYPES[request.param], strict=True))
             made.exec_driver_sql(f"CREATE TABLE times ({columns})")
-        with transaction(made, timeouts):
+        with transaction(made, timeouts, lookup_schemas=["public"]):
             yield made
 
 

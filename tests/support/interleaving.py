@@ -12,6 +12,7 @@ import psycopg
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
+from reaper.database.postgresql.search_path import SET_PATH
 from reaper.errors import ReaperError
 from reaper.source import AuditInfo, Candidate, Claim, Source
 from reaper.source.statements import SourceStatements
@@ -21,6 +22,7 @@ from reaper.staleness.downtime import DowntimeTracker
 from tests.support.protea import HOUR, Protea
 from tests.support.thread_schedule import Actor, Gate, Schedule, ScheduleSearch
 
+_SETS_PATH = SET_PATH.partition(":")[0]
 MakeClaim = Callable[[SourceStatements, Values, AuditInfo], Claim]
 
 
@@ -173,8 +175,8 @@ class Sweeper:
         self._steps, self._claiming = ["lock", "judge", "count"], True
 
     def _before_statement(self, _c: Connection, _r: object, statement: str, *_: object) -> None:
-        # These reads run while the row is locked. A step there would add no order that the commit step does not.
-        reads = " AS epoch" in statement or " AS same_0" in statement
+        # These run while the row is locked. A step there would add no order that the commit step does not.
+        reads = " AS epoch" in statement or " AS same_0" in statement or statement.startswith(_SETS_PATH)
         if self._gate is not None and self._claiming and not reads:
             self._gate(self._steps.pop(0))
 
@@ -190,6 +192,7 @@ class Claimer(Sweeper):
     def __init__(self, name: str, protea: Protea, make: MakeClaim, isolation: str | None) -> None:
         super().__init__(name, protea)
         self.connection: Connection = self.source.engine.connect()
+        self.source.connected(self.connection)
         context = self.source.begin_evaluation(self.connection, DowntimeTracker(0))
         driver = self.connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)

@@ -113,7 +113,7 @@ def _start_lost(context: CheckContext) -> Finding | None:
     started = context.profile.jobs.started
     if lost is None or table is None or not all(indexes_that_find(context, table, [name]) for name in started):
         return None
-    schema = ProfileTables(lost)
+    schema = ProfileTables(lost, context.schema.schemas)
     running = schema.search_condition(schema.jobs), schema.running(schema.jobs)
     rows = context.catalog.query(select(*schema.key_text(schema.jobs)).where(*running).limit(_MOST_LOST + 1))
     if not rows:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sqlalchemy import text
+
 from reaper.catalog import QueryFailed
 from reaper.catalog import mariadb_queries as queries
 from reaper.catalog.mariadb import MariaDBCatalog
@@ -113,7 +115,7 @@ def _check_ignored_case(context: CheckContext) -> Iterator[Finding]:
 
 def _check_process(context: CheckContext, catalog: MariaDBCatalog) -> Iterator[Finding]:
     try:
-        catalog.query(queries.SESSIONS)
+        catalog.query(text(queries.SESSIONS))
     except QueryFailed:
         yield note(
             "server",

@@ -29,6 +29,7 @@ def check_names(context: CheckContext) -> Iterator[Finding]:
         else:
             if not table.has_own_rows and name in need_own_rows:
                 yield _without_own_rows(context, name, table)
+            yield from _check_ambiguous(context, name, table)
             for column in sorted(columns - set(table.columns)):
                 yield _missing_column(context, name, table, column)
     yield from _check_key(context)
@@ -50,6 +51,24 @@ def _missing_table(context: CheckContext, name: str) -> Finding:
         context.corrections.tables[name] = suggestion
         return error(name, f"no such table; did you mean {suggestion!r}?", OVERRIDE)
     return error(name, f"no such table{did_you_mean(name, names)}")
+
+
+def _check_ambiguous(context: CheckContext, name: str, table: Table) -> Iterator[Finding]:
+    """A bare name that several schemas of the path have means the first, until the path or the schemas change."""
+    path = context.catalog.search_path(context.catalog.server.role)
+    if path is None or split_name(name)[0] is not None:
+        return
+    meant = f"{table.schema}.{table.name}"
+    others = [other for other in context.catalog.same_name_elsewhere(name) if other != meant]
+    others = [other for other in others if other.removesuffix(f".{table.name}") in path]
+    if others:
+        context.corrections.tables[name] = meant
+        yield warning(
+            name,
+            f"the name is in several schemas of the search path ({listed(path)}): {meant} is meant, not "
+            f"{listed(others)}; name the schema in the profile",
+            OVERRIDE,
+        )
 
 
 def _schema_outside_path(context: CheckContext, name: str) -> str | None:

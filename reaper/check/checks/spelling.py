@@ -21,12 +21,14 @@ def check_spelling(
     reaper leaves out, because the role may not make them.
     """
     jobs = profile.jobs.table
+    catalog.lookup_schemas = profile.search_path
     try:
-        spelling = read_spelling(dialect, catalog.query, profile)
+        spelling = read_spelling(dialect, catalog.query, profile, catalog.resolution_path)
     except SpellingUnclear as unclear:
         return profile, (), [error(jobs, problem) for problem in unclear.problems]
     except QueryFailed as failed:
         unknown = f"could not check whether names or values differ only by case: {failed}"
         return profile, (), [note(jobs, unknown)]
+    catalog.lookup_schemas = (*profile.search_path, *spelling.type_schemas)
     findings = [note(subject, message) for subject, message in spelling.notes()]
     return spelling.with_every_privilege().applied_to(profile), spelling.denied.keys(), findings

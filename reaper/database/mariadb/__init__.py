@@ -7,10 +7,11 @@ each transaction may run on another server connection.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool, Row, TextClause, create_engine, event, text
+from sqlalchemy import Connection, Engine, NullPool, Row, TableClause, TextClause, create_engine, event, text
 
 from reaper.database.mariadb.lease import lease_statements
 from reaper.database.mariadb.lock_holder import find_lock_holder
@@ -28,7 +29,7 @@ SQL_MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTIO
 # long IN that is turned into a join with its values uses no index on the column. index_merge: a row that is found
 # through two indexes is locked in both, one after the other, which deadlocks with a transaction that begins with the
 # other index.
-SESSION_SETTINGS = text(
+SESSION_SETTINGS = (
     f"SET SESSION time_zone = '+00:00', sql_mode = '{SQL_MODE}', tx_isolation = 'READ-COMMITTED',"
     " optimizer_switch = 'derived_merge=off,index_merge=off', in_predicate_conversion_threshold = 0,"
     " max_statement_time = :statement, lock_wait_timeout = :lock, innodb_lock_wait_timeout = :lock,"
@@ -36,7 +37,7 @@ SESSION_SETTINGS = text(
 )
 # UPTIME counts whole seconds from the start of the server to the start of the statement. The difference is therefore
 # the same in every reading, also after the clock was corrected.
-READ_CLOCK = text(
+READ_CLOCK = (
     "SELECT version() AS version, now(6) AS now, @@read_only AS read_only, @@innodb_read_only AS forced_read_only,"
     " CAST(now() AS DATETIME) - INTERVAL (SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status"
     " WHERE variable_name = 'UPTIME') SECOND AS server_started,"
@@ -72,20 +73,40 @@ class MariaDB:
 
         return engine
 
-    def begin(self, connection: Connection, timeouts: Timeouts, *, read_only: bool) -> None:
+    def begin(
+        self,
+        connection: Connection,
+        timeouts: Timeouts,
+        *,
+        read_only: bool,
+        lookup_schemas: Sequence[str] = (),  # noqa: ARG002
+    ) -> None:
         limits = {"statement": timeouts.statement, "lock": LOCK_SECONDS, "idle": IDLE_SECONDS}
-        connection.execute(SESSION_SETTINGS, limits)
+        connection.execute(text(SESSION_SETTINGS), limits)
         connection.execute(start_transaction(read_only=read_only))
 
+    # A bare name of a table is looked up in the connection's own database alone, and a stored function that is called
+    # like one of the server's own is never called by its bare name: nothing has to be pinned.
+
+    def own_schemas(self, connection: Connection) -> Sequence[str]:  # noqa: ARG002
+        return ()
+
+    def own_path(self, connection: Connection) -> None: ...
+
+    def pin_again(self, connection: Connection) -> None: ...
+
+    def pinned_again(self, connection: Connection) -> AbstractContextManager[None]:  # noqa: ARG002
+        return nullcontext()
+
     def read_clock(self, connection: Connection) -> ServerClock:
-        row = connection.execute(READ_CLOCK).one()
+        row = connection.execute(text(READ_CLOCK)).one()
         _check_version(connection, row.version)
         if row.read_only not in (0, "OFF") or row.forced_read_only:
             role = "a replica" if row.replica == "ON" else "read-only"
             raise DatabaseUnavailable(f"the server is {role}: it takes no changes")
         return ServerClock(now=_aware(row.now), server_started=_aware(row.server_started))
 
-    def hidden_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> None:
+    def hidden_rows(self, connection: Connection, tables: Collection[TableClause], consequence: str) -> None:
         """None are: MariaDB has privileges on tables and columns, but not on rows."""
 
     def stream(self, connection: Connection, statement: str, parameters: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
@@ -103,7 +124,10 @@ class MariaDB:
         return lease_statements(tables, ttl_seconds)
 
     def real_tables(
-        self, execute: Callable[[TextClause], Sequence[Row[Any]]], names: Iterable[str]
+        self,
+        execute: Callable[[TextClause], Sequence[Row[Any]]],
+        names: Iterable[str],
+        path: Sequence[str],  # noqa: ARG002
     ) -> Sequence[RealTable]:
         return real_tables(execute, names)
 

@@ -15,13 +15,11 @@ from reaper.sql.tables import ProfileTables, split_name
 
 # All databases of the server share the names of locks, which have at most 64 characters. The name of the table is
 # compared as the server compares it.
-_TAKE = text(
-    """
+_TAKE = """
     SELECT COALESCE(IF(IS_USED_LOCK(name) = CONNECTION_ID(), 1, GET_LOCK(name, 0)), 0) AS mine
     FROM (SELECT CONCAT('reaper/', :profile, '/', MD5(IF(@@lower_case_table_names = 0, place, LOWER(place)))) AS name
           FROM (SELECT CONCAT(COALESCE(:schema, DATABASE()), '.', :jobs) AS place) AS given) AS lease
     """
-)
 
 
 def lease_statements(tables: ProfileTables, ttl_seconds: float) -> Sequence[TextClause]:
@@ -30,5 +28,5 @@ def lease_statements(tables: ProfileTables, ttl_seconds: float) -> Sequence[Text
     profile = zlib.crc32(tables.profile.name.encode())
     return (
         text("SET SESSION wait_timeout = :ttl").bindparams(ttl=max(1, round(ttl_seconds))),
-        _TAKE.bindparams(profile=f"{profile:08x}", schema=database, jobs=table),
+        text(_TAKE).bindparams(profile=f"{profile:08x}", schema=database, jobs=table),
     )

@@ -12,8 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper.model import LockHolder
 
 # The view shows times in the server's own time zone, whatever the session's is.
-LOCKING_TRANSACTIONS = text(
-    """
+LOCKING_TRANSACTIONS = """
     SELECT t.trx_mysql_thread_id AS pid, p.user AS user,
            CASE p.command WHEN 'Sleep' THEN 'idle in transaction' ELSE LOWER(p.command) END AS state,
            DATE_FORMAT(CONVERT_TZ(t.trx_started, 'SYSTEM', '+00:00'), '%Y-%m-%dT%H:%i:%SZ') AS since,
@@ -23,13 +22,12 @@ LOCKING_TRANSACTIONS = text(
     WHERE (t.trx_rows_locked > 0 OR t.trx_rows_modified > 0) AND p.db = DATABASE() AND p.id <> CONNECTION_ID()
     LIMIT 2
     """
-)
 
 
 def find_lock_holder(connection: Connection) -> LockHolder | None:
     """The only transaction that can hold it; None where several can, or without the privilege PROCESS to see them."""
     try:
-        transactions = connection.execute(LOCKING_TRANSACTIONS).all()
+        transactions = connection.execute(text(LOCKING_TRANSACTIONS)).all()
     except DBAPIError:
         # A privilege is missing. The transaction goes on: on MariaDB an error ends only its statement.
         if connection.invalidated:

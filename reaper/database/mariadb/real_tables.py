@@ -16,23 +16,23 @@ from reaper.profile.real_tables import RealColumn, RealTable, listed_values
 _TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 _LABEL = re.compile(r"'((?:[^']|'')*)'")
 
-_OWN_SCHEMA = text("SELECT database()")
-_SCHEMAS = text("SELECT schema_name FROM information_schema.schemata")
-_NAMES = text("SELECT table_name FROM information_schema.tables WHERE table_schema = :schema")
+_OWN_SCHEMA = "SELECT database()"
+_SCHEMAS = "SELECT schema_name FROM information_schema.schemata"
+_NAMES = "SELECT table_name FROM information_schema.tables WHERE table_schema = :schema"
 # The server shows each user only what it has a privilege for.
-_COLUMNS = text("""
+_COLUMNS = """
 SELECT column_name AS name, data_type AS base, column_type AS type, collation_name AS collation, privileges
 FROM information_schema.columns WHERE table_schema = :schema AND table_name = :name ORDER BY ordinal_position
-""")
-_LEADING = text("""
+"""
+_LEADING = """
 SELECT column_name FROM information_schema.statistics
 WHERE table_schema = :schema AND table_name = :name AND seq_in_index = 1 AND index_type = 'BTREE' AND ignored = 'NO'
-""")
+"""
 # A table's own constraints and those of its columns, without the columns that they are about.
-_CHECKS = text("""
+_CHECKS = """
 SELECT check_clause FROM information_schema.check_constraints
 WHERE constraint_schema = :schema AND table_name = :name
-""")
+"""
 
 Execute = Callable[[TextClause], Sequence[Row[Any]]]
 
@@ -43,19 +43,19 @@ def real_tables(execute: Execute, names: Iterable[str]) -> list[RealTable]:
 
 
 def _found(execute: Execute, names: Sequence[tuple[str, str, str]]) -> Iterator[RealTable]:
-    [[own_schema]] = execute(_OWN_SCHEMA)
+    [[own_schema]] = execute(text(_OWN_SCHEMA))
     named_schemas = {schema.casefold() for schema, _, _ in names if schema}
-    others = [row[0] for row in execute(_SCHEMAS) if row[0].casefold() in named_schemas] if named_schemas else []
+    others = [row[0] for row in execute(text(_SCHEMAS)) if row[0].casefold() in named_schemas] if named_schemas else []
     tables = {bare.casefold() for _, _, bare in names}
     for schema in dict.fromkeys((own_schema, *others)):
-        for (name,) in execute(_NAMES.bindparams(schema=schema)):
+        for (name,) in execute(text(_NAMES).bindparams(schema=schema)):
             if name.casefold() in tables:
                 yield _table(execute, schema, name, in_path=schema == own_schema)
 
 
 def _table(execute: Execute, schema: str, name: str, *, in_path: bool) -> RealTable:
-    def rows(query: TextClause) -> Sequence[Row[Any]]:
-        return execute(query.bindparams(schema=schema, name=name))
+    def rows(query: str) -> Sequence[Row[Any]]:
+        return execute(text(query).bindparams(schema=schema, name=name))
 
     leading = {row[0] for row in rows(_LEADING)}
     checks = [row[0] for row in rows(_CHECKS)]

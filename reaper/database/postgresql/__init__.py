@@ -7,10 +7,11 @@ each transaction another server connection.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine, NullPool, Row, TextClause, create_engine, event, text
+from sqlalchemy import Connection, Engine, NullPool, Row, TableClause, TextClause, create_engine, event, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError
 
@@ -19,6 +20,7 @@ from reaper.database.postgresql.lease import lease_statement
 from reaper.database.postgresql.lock_holder import find_lock_holder
 from reaper.database.postgresql.real_tables import real_tables
 from reaper.database.postgresql.row_security import hidden_rows
+from reaper.database.postgresql.search_path import own_path, own_schemas, pin, pinned_again, pinned_path, record_pin
 from reaper.database.postgresql.settings import set_for_transaction
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Timeouts
 from reaper.errors import DatabaseUnavailable
@@ -26,26 +28,25 @@ from reaper.model import Key, LockHolder, ServerClock
 from reaper.profile.real_tables import RealTable
 from reaper.sql.tables import ProfileTables
 
-# TimeZone, DateStyle and extra_float_digits: a role or database may set others, with which moments cannot be read back
-# and numbers lose digits. jit: compiling these statements takes longer than running them.
-TRANSACTION_SETTINGS = text(
-    "SELECT "
-    + set_for_transaction(
-        {
-            "TimeZone": "'UTC'",
-            "DateStyle": "'ISO'",
-            "extra_float_digits": "'3'",
-            "jit": "'off'",
-            "statement_timeout": ":statement",
-            "lock_timeout": ":lock",
-            "idle_in_transaction_session_timeout": ":idle",
-        }
-    )
+# search_path: see `reaper.database.postgresql.search_path`. TimeZone, DateStyle and extra_float_digits: a role or
+# database may set others, with which moments cannot be read back and numbers lose digits. jit: compiling these
+# statements takes longer than running them.
+TRANSACTION_SETTINGS = "SELECT pg_catalog.current_setting('search_path') AS own_path, " + set_for_transaction(
+    {
+        "search_path": ":path",
+        "TimeZone": "'UTC'",
+        "DateStyle": "'ISO'",
+        "extra_float_digits": "'3'",
+        "jit": "'off'",
+        "statement_timeout": ":statement",
+        "lock_timeout": ":lock",
+        "idle_in_transaction_session_timeout": ":idle",
+    }
 )
 # When the server recovers from a crash of one of its processes, the checkpointer starts again, and the postmaster keeps
 # its own start time. The WAL writer starts when a recovery is over, and a standby has become the primary: before, no
 # worker could write. A role that may not see them gets NULL, which greatest() ignores.
-READ_CLOCK = text(
+READ_CLOCK = (
     "SELECT clock_timestamp() AS now, greatest(pg_postmaster_start_time(), (SELECT max(backend_start)"
     " FROM pg_stat_activity WHERE backend_type IN ('checkpointer', 'walwriter'))) AS server_started,"
     " pg_is_in_recovery() AS standby, current_setting('transaction_read_only') = 'on' AS read_only"
@@ -70,21 +71,37 @@ class PostgreSQL:
 
         return engine
 
-    def begin(self, connection: Connection, timeouts: Timeouts, *, read_only: bool) -> None:
+    def begin(
+        self, connection: Connection, timeouts: Timeouts, *, read_only: bool, lookup_schemas: Sequence[str] = ()
+    ) -> None:
         if read_only:
             connection.execute(text("SET TRANSACTION READ ONLY"))
+        path = pinned_path(lookup_schemas)
         limits = {"statement": f"{round(timeouts.statement * 1000)}", "lock": f"{LOCK_MS}", "idle": f"{IDLE_MS}"}
-        connection.execute(TRANSACTION_SETTINGS, limits)
+        settings = connection.execute(text(TRANSACTION_SETTINGS), {"path": path, **limits}).one()
+        record_pin(connection, settings.own_path, path)
+
+    def own_schemas(self, connection: Connection) -> Sequence[str]:
+        return own_schemas(connection)
+
+    def own_path(self, connection: Connection) -> str:
+        return own_path(connection)
+
+    def pin_again(self, connection: Connection) -> None:
+        pin(connection)
+
+    def pinned_again(self, connection: Connection) -> AbstractContextManager[None]:
+        return pinned_again(connection)
 
     def read_clock(self, connection: Connection) -> ServerClock:
-        row = connection.execute(READ_CLOCK).one()
+        row = connection.execute(text(READ_CLOCK)).one()
         if row.standby:
             raise DatabaseUnavailable("the server is a standby in recovery: nothing can be written there")
         if row.read_only:
             raise DatabaseUnavailable("the database is read-only: nothing can be written there")
         return ServerClock(now=row.now, server_started=row.server_started)
 
-    def hidden_rows(self, connection: Connection, tables: Collection[str], consequence: str) -> str | None:
+    def hidden_rows(self, connection: Connection, tables: Collection[TableClause], consequence: str) -> str | None:
         return hidden_rows(connection, tables, consequence)
 
     def stream(
@@ -109,9 +126,9 @@ class PostgreSQL:
         return [lease_statement(tables, _DIALECT, ttl_seconds)]
 
     def real_tables(
-        self, execute: Callable[[TextClause], Sequence[Row[Any]]], names: Iterable[str]
+        self, execute: Callable[[TextClause], Sequence[Row[Any]]], names: Iterable[str], path: Sequence[str]
     ) -> Sequence[RealTable]:
-        return real_tables(execute, names)
+        return real_tables(execute, names, path)
 
     def lock_holder(self, connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:
         return find_lock_holder(connection, tables, key)
@@ -121,9 +138,11 @@ _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
 def _engine(url: str, source: str, timeouts: Timeouts) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url,
         poolclass=NullPool,
+        # psycopg would look up the type along the role's own path, outside of any transaction of ours.
+        use_native_hstore=False,
         # The rule is judged again in a fresh snapshot, whatever the role's default isolation is.
         isolation_level="READ COMMITTED",
         connect_args={
@@ -139,3 +158,6 @@ def _engine(url: str, source: str, timeouts: Timeouts) -> Engine:
             "prepare_threshold": None,
         },
     )
+    # SQLAlchemy asks for it along the role's own path, and needs it only to reflect tables.
+    engine.dialect._get_default_schema_name = lambda connection: "pg_catalog"  # type: ignore[method-assign]  # noqa: ARG005
+    return engine

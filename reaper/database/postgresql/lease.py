@@ -11,16 +11,21 @@ import zlib
 
 from sqlalchemy import BigInteger, Dialect, String, TextClause, bindparam, text
 
+from reaper.database.postgresql.search_path import PINNED
 from reaper.database.postgresql.settings import set_for_transaction
 from reaper.sql.tables import ProfileTables
 
 # Without parameters: the driver then sends a simple query, of which nothing is left after the answer. A query with
 # parameters leaves its portal, and the portal's snapshot, open until the transaction ends, and no dead row could be
 # vacuumed. The server resolves the name of the table: with a schema per tenant, one database has many of that name.
-_TAKE = text(
-    "SELECT " + set_for_transaction({"idle_in_transaction_session_timeout": ":ttl"}) + ","
-    " pg_try_advisory_xact_lock("
-    "(CAST(:profile AS bigint) << 32) | coalesce(to_regclass(:jobs)::oid::bigint, 0)) AS mine"
+#
+# The path is pinned only while the statement runs, and its names have been looked up before: all are qualified.
+_TAKE = (
+    "SELECT "
+    + set_for_transaction({"search_path": f"'{PINNED}'", "idle_in_transaction_session_timeout": ":ttl"})
+    + ", pg_catalog.pg_try_advisory_xact_lock("
+    "(CAST(:profile AS bigint) OPERATOR(pg_catalog.<<) 32) OPERATOR(pg_catalog.|)"
+    " coalesce(CAST(CAST(pg_catalog.to_regclass(:jobs) AS pg_catalog.oid) AS bigint), CAST(0 AS bigint))) AS mine"
 )
 
 
@@ -31,6 +36,6 @@ def lease_statement(tables: ProfileTables, dialect: Dialect, ttl_seconds: float)
         "profile": (BigInteger, zlib.crc32(tables.profile.name.encode()) & 0x7FFFFFFF),
         "jobs": (String, dialect.identifier_preparer.format_table(tables.jobs)),
     }
-    return _TAKE.bindparams(
+    return text(_TAKE).bindparams(
         *(bindparam(name, value, type_=kind, literal_execute=True) for name, (kind, value) in parameters.items())
     )

@@ -22,8 +22,7 @@ XMAX = "xmax"
 """The system column with the holder's transaction. Reading it needs a privilege as for any other column."""
 _INSUFFICIENT_PRIVILEGE = "42501"
 
-TRANSACTION_OWNER = text(
-    """
+TRANSACTION_OWNER = """
     SELECT l.pid, a.application_name, a.usename, coalesce(a.state, p.gid) AS state,
            to_char(timezone('UTC', coalesce(a.xact_start, p.prepared)), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS since,
            extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::float AS held
@@ -35,9 +34,7 @@ TRANSACTION_OWNER = text(
       AND l.transactionid::text = ANY (:numbers)
     ORDER BY held DESC NULLS LAST LIMIT 1
     """
-)
-OLDER_TRANSACTIONS = text(
-    """
+OLDER_TRANSACTIONS = """
     SELECT l.transactionid::text FROM pg_locks l
     WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
       AND age(l.transactionid) >= age(CAST(CAST(:number AS text) AS xid))
@@ -46,11 +43,9 @@ OLDER_TRANSACTIONS = text(
                     AND r.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                     AND r.relation = to_regclass(:table) AND r.mode IN ('RowShareLock', 'RowExclusiveLock'))
     """
-)
-MULTIXACT_MEMBERS = text("SELECT xid::text FROM pg_get_multixact_members(CAST(CAST(:number AS text) AS xid))")
+MULTIXACT_MEMBERS = "SELECT xid::text FROM pg_get_multixact_members(CAST(CAST(:number AS text) AS xid))"
 
-LOG_WRITER = text(
-    """
+LOG_WRITER = """
     SELECT a.pid, coalesce(nullif(a.application_name, ''), a.backend_type) AS application_name, a.usename, a.state,
            to_char(timezone('UTC', a.xact_start), 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS since,
            extract(epoch FROM clock_timestamp() - a.xact_start)::float AS held
@@ -61,7 +56,6 @@ LOG_WRITER = text(
       AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
     ORDER BY held DESC NULLS LAST LIMIT 1
     """
-)
 
 
 def find_lock_holder(connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:
@@ -69,7 +63,7 @@ def find_lock_holder(connection: Connection, tables: ProfileTables, key: Key) ->
     table = connection.dialect.identifier_preparer.format_table(tables.jobs)
     if tables.profile.jobs.log is not None:
         # Entries of a log are never locked: the lock is one on the table.
-        return _lock_holder(connection.execute(LOG_WRITER, {"table": table}).one_or_none())
+        return _lock_holder(connection.execute(text(LOG_WRITER), {"table": table}).one_or_none())
     number = _transaction_number(connection, tables, key)
     if number is None or number == "0":
         return None
@@ -96,7 +90,7 @@ def _transaction_number(connection: Connection, tables: ProfileTables, key: Key)
 def _owner(connection: Connection, numbers: Sequence[str]) -> LockHolder | None:
     if not numbers:
         return None
-    return _lock_holder(connection.execute(TRANSACTION_OWNER, {"numbers": list(numbers)}).one_or_none())
+    return _lock_holder(connection.execute(text(TRANSACTION_OWNER), {"numbers": list(numbers)}).one_or_none())
 
 
 def _lock_holder(row: Row[Any] | None) -> LockHolder | None:
@@ -116,7 +110,7 @@ def _multixact_members(connection: Connection, number: str) -> list[str]:
     """The transactions that share a lock; none when the number is not a multixact's."""
     try:
         with connection.begin_nested():
-            return list(connection.execute(MULTIXACT_MEMBERS, {"number": number}).scalars())
+            return list(connection.execute(text(MULTIXACT_MEMBERS), {"number": number}).scalars())
     except DBAPIError:
         # For the number of a plain transaction the server raises an error: there is no other way to tell the two apart.
         return []
@@ -127,5 +121,5 @@ def _only_older_transaction(connection: Connection, table: str, number: str) -> 
 
     It is a transaction that is older than the number and has locks on the table. It is known only when there is one.
     """
-    numbers = list(connection.execute(OLDER_TRANSACTIONS, {"number": number, "table": table}).scalars())
+    numbers = list(connection.execute(text(OLDER_TRANSACTIONS), {"number": number, "table": table}).scalars())
     return numbers if len(numbers) == 1 else []

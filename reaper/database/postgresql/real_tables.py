@@ -14,9 +14,12 @@ _TEXTS = frozenset({"text", "varchar", "bpchar", "citext", "name"})
 
 # Expressions of CHECK constraints are printed for columns without labels only: printing one waits for a session that
 # has the table locked exclusively. A domain counts as the type that it restricts.
-_TABLES = text("""
-SELECT c.oid, n.nspname::text AS schema, c.relname::text AS table, pg_table_is_visible(c.oid) AS in_path,
+_TABLES = """
+SELECT c.oid, n.nspname::text AS schema, c.relname::text AS table,
+       array_position(CAST(:path AS text[]), n.nspname::text) AS place,
        a.attname::text AS column, b.typname::text AS base, labels,
+       CASE WHEN b.typtype = 'b' AND b.typelem = 0 AND s.nspname <> 'pg_catalog'
+            THEN s.nspname::text END AS type_schema,
        CASE WHEN labels IS NULL THEN ARRAY(
            SELECT pg_get_expr(k.conbin, k.conrelid) FROM pg_constraint k
            WHERE k.conrelid = c.oid AND k.conkey = ARRAY[a.attnum] AND k.contype = 'c'
@@ -35,25 +38,40 @@ SELECT c.oid, n.nspname::text AS schema, c.relname::text AS table, pg_table_is_v
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN pg_type t ON t.oid = a.atttypid JOIN pg_type b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
+JOIN pg_namespace s ON s.oid = b.typnamespace
 LEFT JOIN LATERAL (
     SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) AS labels FROM pg_enum e WHERE e.enumtypid = b.oid
 ) AS enum ON true
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND lower(c.relname) = ANY (CAST(:names AS text[]))
-      AND (pg_table_is_visible(c.oid) OR lower(n.nspname) = ANY (CAST(:schemas AS text[])))
+      AND (n.nspname = ANY (CAST(:path AS text[])) OR lower(n.nspname) = ANY (CAST(:schemas AS text[])))
 ORDER BY c.oid, a.attnum
-""")
+"""
 
 
-def real_tables(execute: Callable[[TextClause], Sequence[Row[Any]]], names: Iterable[str]) -> list[RealTable]:
-    """The tables that these names would mean if the case of letters did not matter."""
+def real_tables(
+    execute: Callable[[TextClause], Sequence[Row[Any]]], names: Iterable[str], path: Sequence[str]
+) -> list[RealTable]:
+    """The tables that these names would mean if the case of letters did not matter.
+
+    A bare name means the first table of that name in the schemas of `path`.
+    """
     parts = [name.lower().rpartition(".") for name in names]
-    query = _TABLES.bindparams(names=[bare for _, _, bare in parts], schemas=[schema for schema, _, _ in parts])
-    return [_table(list(rows)) for _, rows in groupby(execute(query), key=lambda row: row.oid)]
+    query = text(_TABLES).bindparams(
+        names=[bare for _, _, bare in parts], schemas=[schema for schema, _, _ in parts], path=list(path)
+    )
+    tables = [list(rows) for _, rows in groupby(execute(query), key=lambda row: row.oid)]
+    first_places = dict[str, int]()
+    for [row, *_] in tables:
+        if row.place is not None:
+            first_places[row.table] = min(row.place, first_places.get(row.table, row.place))
+    return [_table(rows, first_places.get(rows[0].table)) for rows in tables]
 
 
-def _table(rows: Sequence[Row[Any]]) -> RealTable:
+def _table(rows: Sequence[Row[Any]], first_place: int | None) -> RealTable:
     first = rows[0]
-    return RealTable(first.schema, first.table, first.in_path, {row.column: _column(row) for row in rows})
+    in_path = first.place is not None and first.place == first_place
+    columns = {row.column: _column(row) for row in rows}
+    return RealTable(first.schema, first.table, in_path, columns, has_path=True)
 
 
 def _column(row: Row[Any]) -> RealColumn:
@@ -67,4 +85,5 @@ def _column(row: Row[Any]) -> RealColumn:
         insertable=row.insertable,
         omittable=row.omittable,
         leads_index=row.leads_index,
+        operators_in=row.type_schema,
     )

@@ -13,10 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, TableClause, TextClause, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-
-from reaper.sql.tables import table_of
 
 _PREPARER = PGDialect_psycopg().identifier_preparer  # type: ignore[no-untyped-call]
 
@@ -74,9 +72,9 @@ ORDER BY 1, 2, 3, 4
 """
 
 
-def restrictions_query(relations: str, reader: str, commands: str) -> TextClause:
+def restrictions_query(relations: str, reader: str, commands: str) -> str:
     """Returns RowRestriction rows. The arguments are SQL: a relation of oids of tables, an oid of a role, an array."""
-    return text(_RESTRICTIONS.format(asked=relations, reader=reader, commands=commands))
+    return _RESTRICTIONS.format(asked=relations, reader=reader, commands=commands)
 
 
 def fix(restriction: RowRestriction, quote: Callable[[str], str]) -> str:
@@ -94,27 +92,27 @@ _CURRENT_ROLE = "(SELECT oid FROM pg_roles WHERE rolname = current_user)"
 _OWN_RESTRICTIONS = restrictions_query(_NAMED_TABLES, _CURRENT_ROLE, "ARRAY['SELECT']")
 # Asked first, since hardly any table has policies, and planning the query above takes longer than the rest of the
 # beginning of a sweep.
-_HAS_POLICIES = text(
+_HAS_POLICIES = (
     "SELECT EXISTS (SELECT FROM unnest(CAST(:tables AS text[])) AS name JOIN pg_class c ON c.oid = to_regclass(name)"
     " WHERE c.relrowsecurity OR c.relkind = 'v')"
 )
 
 
-def has_policies_query(tables: Collection[str]) -> TextClause:
+def has_policies_query(tables: Collection[TableClause]) -> TextClause:
     """Whether `own_restrictions_query` is needed: one of the tables has policies or is a view."""
-    return _HAS_POLICIES.bindparams(tables=_quoted_names(tables))
+    return text(_HAS_POLICIES).bindparams(tables=_quoted_names(tables))
 
 
-def own_restrictions_query(tables: Collection[str]) -> TextClause:
+def own_restrictions_query(tables: Collection[TableClause]) -> TextClause:
     """The restrictions for the current role on these tables."""
-    return _OWN_RESTRICTIONS.bindparams(tables=_quoted_names(tables))
+    return text(_OWN_RESTRICTIONS).bindparams(tables=_quoted_names(tables))
 
 
-def _quoted_names(tables: Collection[str]) -> list[str]:
-    return [_PREPARER.format_table(table_of(name, ())) for name in sorted(tables)]
+def _quoted_names(tables: Collection[TableClause]) -> list[str]:
+    return sorted(map(_PREPARER.format_table, tables))
 
 
-def hidden_rows(connection: Connection, tables: Collection[str], consequence: str) -> str | None:
+def hidden_rows(connection: Connection, tables: Collection[TableClause], consequence: str) -> str | None:
     """Which of the tables may hide rows from the role, the consequence and the fix; None when it sees all rows."""
     if not tables or not connection.execute(has_policies_query(tables)).scalar_one():
         return None

@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import UpdateBase
 
+from reaper.database.dialect import dialect_of
 from reaper.model import Key
 from reaper.profile import Action, Insert, Step
 from reaper.source.evidence import FIRST, KEY, KEY_TEXT
@@ -40,6 +41,7 @@ from reaper.source.transition.related_rows import change_related_rows
 from reaper.source.transition.result import EndedJob, RowCounts, check_complete
 from reaper.source.transition.second_check import SecondCheck
 from reaper.sql import expressions as sql
+from reaper.sql.expressions import OWN_PATH
 from reaper.sql.keys import key_parameters
 from reaper.sql.statement import StatementCompiler, Values
 from reaper.sql.tables import ProfileTables, reserved_alias
@@ -76,7 +78,8 @@ class SingleStatementTransition:
 
     def run(self, connection: Connection, keys: Sequence[Key], values: Values) -> list[EndedJob]:
         """End those of the jobs that are to be ended. Raises PartialTransition when a row of theirs is missing."""
-        rows = self.statements["end"].execute(connection, {**values, **key_parameters(keys)}).all()
+        own_path = {OWN_PATH: dialect_of(connection).own_path(connection)}
+        rows = self.statements["end"].execute(connection, {**values, **own_path, **key_parameters(keys)}).all()
         ended_rows = [row for row in rows if row.ended]
         for number, action in enumerate(self.actions):
             counts, ended = rows[0]._mapping, sum(row.arm == number for row in ended_rows)
@@ -134,11 +137,13 @@ class _TransitionQuery:
     def _transition(self, to_end: CTE, action: Action) -> Select[Any] | UpdateBase:
         jobs = self._tables.jobs
         key = [to_end.c[KEY.format(n)] for n in range(len(self._profile.jobs.key))]
-        is_job = and_(ProfileTables.keys_equal(self._tables.key(jobs), key), self._tables.running_by_own_row(jobs))
+        same_key = ProfileTables.keys_equal(self._tables.key(jobs), key)
+        # Each other step reads what this returns, and so is run after it, along the same path.
+        is_job = and_(same_key, self._tables.running_by_own_row(jobs), sql.own_path_set())
         if action.delete:
             return delete(jobs).where(is_job).returning(*to_end.c, false().label("still_runs"))
         if action.assign is None:
-            return select(*to_end.c, false().label("still_runs"))
+            return select(*to_end.c, false().label("still_runs")).where(sql.own_path_set())
         values = self._values.assignments(jobs, self._profile.jobs.table, action.assign, to_end, updated=jobs)
         return update(jobs).values(values).where(is_job).returning(*to_end.c, self._still_runs(action))
 

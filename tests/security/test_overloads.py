@@ -1,0 +1,149 @@
+"""Another role may only CREATE in a schema on the search path: none of its functions and operators is ever called.
+
+The schema has an overload for every function and operator of PostgreSQL (`tests/support/overloads.py`), and is looked
+into first, before `pg_catalog`. The reaper connects as a superuser, as administrators do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from reaper.dev.postgres import PrivatePostgreSQL
+from reaper.model import Outcome, Verdict
+from tests.support.commands import Reaper
+from tests.support.databases import TemporaryDatabases
+from tests.support.overloads import CALLED, SCHEMA, create_overloads, overload_operators_of
+from tests.support.protea import HOUR, Protea
+from tests.support.worlds import State, World
+from tests.support.worlds.adhese import AdheseWorld
+from tests.support.worlds.noetl import NoetlWorld
+from tests.support.worlds.postgresql import PostgreSQLDatabase
+from tests.support.worlds.protea import ProteaWorld
+from tests.support.worlds.vuls import VulsScheduleWorld, VulsWorld
+
+TEMPLATE = "overloads"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _template(server: PrivatePostgreSQL) -> Iterator[None]:
+    url = server.create_database(TEMPLATE, tables=False)
+    functions, operators = create_overloads(url)
+    assert functions > 3000 and operators > 4000
+    yield
+    server.drop_database(TEMPLATE)
+
+
+@pytest.fixture
+def calls(server: PrivatePostgreSQL) -> Callable[[], list[str]]:
+    """The calls of overloads that the server has logged since the test began."""
+    begin = server.log.stat().st_size
+
+    def logged() -> list[str]:
+        with server.log.open(errors="replace") as log:
+            log.seek(begin)
+            return [line for line in log if CALLED in line]
+
+    return logged
+
+
+def look_into_it_first(url: str) -> None:
+    """From the next connection on."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        for (enum,) in connection.execute("SELECT oid::regtype::text FROM pg_type WHERE typtype = 'e'").fetchall():
+            if not enum.startswith(SCHEMA):
+                overload_operators_of(connection, enum)
+        name = connection.info.dbname
+        connection.execute(f'ALTER DATABASE "{name}" SET search_path = {SCHEMA}, public, pg_catalog'.encode())
+
+
+@contextmanager
+def protea_with_overloads(databases: TemporaryDatabases) -> Iterator[Protea]:
+    with databases.temporary(TEMPLATE) as url:
+        PostgreSQLDatabase(url).create("protea")
+        # This connection was made before, and so has the path of every database.
+        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+            look_into_it_first(url)
+            yield Protea(url, connection)
+
+
+def test_overloads_would_be_called(databases: TemporaryDatabases, calls: Callable[[], list[str]]) -> None:
+    statements = (
+        "SELECT date_part('epoch'::varchar, now())",
+        "SELECT count(*) FROM job WHERE status = 'running'::job_status",
+        "SELECT CASE status WHEN 'running'::job_status THEN 1 END FROM job",
+        "SELECT to_regclass('job')",
+    )
+    with protea_with_overloads(databases) as protea:
+        protea.stale()
+        for statement in statements:
+            with protea.connect() as victim, pytest.raises(psycopg.errors.RaiseException, match=CALLED):
+                victim.execute(statement.encode())
+    assert len(calls()) == len(statements)
+
+
+def test_no_command_calls_an_overload(
+    databases: TemporaryDatabases, calls: Callable[[], list[str]], tmp_path: Path
+) -> None:
+    with protea_with_overloads(databases) as protea:
+        reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": protea.url})
+        stale, other, third, living = (protea.stale() for _ in range(4))
+        protea.event(living)
+        old = protea.job(status="succeeded", age=2400 * HOUR, finished=2390 * HOUR)
+        with protea.connect() as holder:
+            holder.execute("SET search_path = pg_catalog")
+            holder.execute("SELECT FROM public.job WHERE id = %s FOR UPDATE", (third,))
+            done = [reaper(*arguments) for arguments in (("report",), ("sweep", "--dry-run"), ("explain", third))]
+            assert {result.exit_code for result in done} == {0} and "locked" in done[2].output
+            assert reaper("fail", third, "--reason", "test").exit_code == 1
+        commands = {
+            "check": ("check",),
+            "report": ("report", "--json"),
+            "sql": ("sql",),
+            "sql of a job": ("sql", "--job", stale),
+            "grants": ("grants", "--role", "worker"),
+            "fence status": ("fence", "status"),
+            "fence plan": ("fence", "install", "--dry-run"),
+            "fence install": ("fence", "install", "--force"),
+            "fence status after that": ("fence", "status"),
+            "fail": ("fail", stale, "--reason", "test"),
+            "sweep": ("sweep",),
+            "clear": ("clear", "--yes"),
+            "purge": ("purge", "--force", "--days-to-keep", "90"),
+            "reset": ("reset", "--all-sources", "--yes"),
+            "fence remove": ("fence", "remove", "--force"),
+        }
+        failed = {what: it.output for what in commands if (it := reaper(*commands[what])).exit_code != 0}
+        assert failed.keys() == {"fence status"}, failed  # it exits with 1 where there is no fence
+        assert not calls()
+        codes = {job: protea.row(job)["error_code"] for job in (stale, other, third, living)}
+        assert codes == {stale: "ManualTimeout", other: "JobTimeout", third: "JobTimeout", living: "ManualTimeout"}
+        assert old not in protea.statuses()
+
+
+WORLDS: tuple[type[World], ...] = (ProteaWorld, NoetlWorld, AdheseWorld, VulsWorld, VulsScheduleWorld)
+
+
+@pytest.mark.parametrize("kind", WORLDS, ids=lambda kind: kind.__name__)
+def test_no_sweep_of_a_shipped_profile_calls_an_overload(
+    kind: type[World], databases: TemporaryDatabases, calls: Callable[[], list[str]]
+) -> None:
+    """With all that the daemon does around it: lease, record of the contact, evidence, late signs of life."""
+    with databases.temporary(TEMPLATE) as url, kind.create(PostgreSQLDatabase(url)) as world:
+        stale, alive = world.stale_job(), world.alive_job()
+        look_into_it_first(url)
+        source = world.source()
+        with source.connect():
+            lease = source.lease(60)
+        assert lease.acquire() and lease.acquire()
+        report = world.sweep(source)
+        assert (report.outcome, report.reaped, report.failures) == (Outcome.DONE, 1, ()), report
+        assert {evidence.verdict for evidence in world.explain(alive)} == {Verdict.SPARED}
+        assert world.sweep(source).reaped == 0
+        lease.release()
+        assert not calls()
+        assert world.state(stale) is State.REAPED and world.state(alive) is State.RUNNING
