@@ -20,6 +20,7 @@ import pytest
 from packaging.requirements import Requirement
 from pymysql.connections import Connection
 from sqlalchemy import Label
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 import reaper
 
@@ -41,6 +42,10 @@ def requirements() -> dict[str, Requirement]:
 @pytest.mark.parametrize("name", ["pymysql", "sqlalchemy", "uvicorn"])
 def test_library_whose_undocumented_names_are_used_has_an_upper_version(name: str) -> None:
     assert any(specifier.operator == "<" for specifier in requirements()[name].specifier)
+
+
+def test_sqlalchemy_has_the_private_name_that_the_engine_sets() -> None:
+    assert hasattr(PGDialect_psycopg, "_get_default_schema_name")
 
 
 @pytest.mark.parametrize("name", ["_read_timeout", "_write_timeout", "_secure"])
@@ -73,4 +78,6 @@ def test_private_names_of_other_libraries_are_few_and_known() -> None:
     assert touched == {
         ("database/mariadb/connection.py", "_create_ssl_ctx"),
         ("sql/elements.py", "_from_objects"),
+        # Only this lets a new connection ask nothing along the role's own search path.
+        ("database/postgresql/__init__.py", "_get_default_schema_name"),
     }

@@ -127,7 +127,9 @@ def key_in_batch(*key: Element) -> Element:
 
 @postgresql(elements.OwnPathSet)
 def own_path_set(path: Element) -> Element:
-    return select(func.pg_catalog.set_config("search_path", path, true())).scalar_subquery().is_not(None)
+    return (
+        select(func.pg_catalog.set_config(literal_column("'search_path'"), path, true())).scalar_subquery().is_not(None)
+    )
 
 
 @postgresql(elements.NullInstant)

@@ -24,6 +24,7 @@ from reaper.profile import resolve
 from reaper.source import Source
 from reaper.source.purge import JobPurge, purge_cutoff
 from reaper.source.purge_statements import PurgeStatements, page_query
+from reaper.sql.expressions import OWN_PATH
 from reaper.sql.keys import key_parameters
 from tests.staleness.test_clocks import faketime
 from tests.support.commands import PROJECT
@@ -171,11 +172,11 @@ def test_zero_date_of_mariadb_is_no_end(mariadb: MariaDB) -> None:
 def test_running_row_is_never_deleted_whatever_the_profile_says(system: TaskSystem) -> None:
     running = system.task(state="running")
     done = system.task()
-    with system.source().connect() as connection:
-        purge = JobPurge(system.source().statements, purge_cutoff(connection, 1))
+    source = system.source()
+    with source.connect() as connection, source.transaction(connection):
+        purge = JobPurge(source.statements, purge_cutoff(connection, 1))
         keys = [("7", running), ("8", done)]
         assert purge.run(connection, keys) == 1
-        connection.commit()
     assert system.left() == {running}
     assert system.purge().purged == 0
 
@@ -185,7 +186,8 @@ def test_delete_statement_by_itself_spares_a_running_row(system: TaskSystem) -> 
     source = system.source(purge={"where": [{"column": "ended", "is": "not null"}], "at": ["ended"]})
     with source.connect() as connection:
         delete = source.statements.get(connection.dialect, PurgeStatements).delete
-        assert delete.execute(connection, key_parameters([("7", running)])).rowcount == 0
+        values = {**key_parameters([("7", running)]), OWN_PATH: "public"}
+        assert delete.execute(connection, values).rowcount == 0
 
 
 def test_parents_and_children_of_running_rows_stay(system: TaskSystem) -> None:
