@@ -109,7 +109,9 @@ class PostgreSQLCatalog(Catalog):
     def resolve_as(self, role: str) -> None:
         path, usable = self.search_path(role), {row.name for row in self._rows(queries.SCHEMAS, role=role) if row.usage}
         # The server skips a schema that the role may not use. Its tables are those that it needs the privilege for.
-        self.resolution_path = sorted(path, key=lambda schema: schema not in usable)
+        found = sorted(path, key=lambda schema: schema not in usable)
+        # What the role does not find at all is what the connected role means.
+        self.resolution_path = list(dict.fromkeys([*found, *self.resolution_path]))
 
     def row_restrictions(self, table: Table, role: str) -> Sequence[RowRestriction]:
         return self._row_restrictions(table.identity, role)

@@ -464,7 +464,8 @@ def bare(statement: str) -> str:
 
 def test_sql_prints_the_limits_that_are_in_force(reaper: Reaper) -> None:
     begin, lease = (printed(reaper)[name] for name in ("begin", "lease"))
-    assert begin["parameters"] == {"statement": "'300000'", "lock": "'5000'", "idle": "'10000'"}
+    limits = {"statement": "'300000'", "lock": "'5000'", "idle": "'10000'"}
+    assert begin["parameters"] == {"path": "'pg_catalog, pg_temp'", **limits}
     assert "'180000'" in lease["sql"]
     given = {"REAPER_INTERVAL_SECONDS": "2s", "REAPER_STATEMENT_TIMEOUT_SECONDS": "7s"}
     begin, lease = (printed(reaper, **given)[name] for name in ("begin", "lease"))
