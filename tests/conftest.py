@@ -23,7 +23,7 @@ from tests.support.protea import Protea
 from tests.support.recent_values import RecentValues
 from tests.support.worlds import World
 from tests.support.worlds.postgresql import PostgreSQLDatabase
-from tests.support.worlds.servers import database_on, place_id, places_where, postgresql_database
+from tests.support.worlds.servers import place_id, places_where, postgresql_database, postgresql_world, world_on
 from tests.support.worlds.vuls import VulsWorld
 
 TEMPLATE = "protea_template"
@@ -150,14 +150,14 @@ def empty(databases: TemporaryDatabases) -> Iterator[PostgreSQLDatabase]:
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Every world, on every server that it can be on."""
     kind, where = request.param
-    with database_on(request, where) as database, kind.create(database) as made:
+    with world_on(request, kind, where) as made:
         yield made
 
 
 @pytest.fixture
-def vuls(empty: PostgreSQLDatabase) -> Iterator[VulsWorld]:
+def vuls(databases: TemporaryDatabases) -> Iterator[VulsWorld]:
     """A vuls database with methods to make runs and schedules, and to read them."""
-    with VulsWorld.create(empty) as world:
+    with postgresql_world(databases, VulsWorld) as world:
         yield world
 
 

@@ -24,7 +24,7 @@ from tests.support.terminals import typed
 from tests.support.waiting import wait_until
 from tests.support.worlds.adhese import AdheseDeleteWorld, AdheseWorld
 from tests.support.worlds.postgresql import PostgreSQLDatabase
-from tests.support.worlds.servers import postgresql_database
+from tests.support.worlds.servers import postgresql_world
 from tests.support.worlds.vuls import VulsWorld
 from tests.support.worlds.world import State
 
@@ -280,7 +280,7 @@ def test_task_that_another_source_of_the_broker_knows_is_no_orphan(
 ) -> None:
     cluster.start_worker()
     task = cluster.start_task()
-    with postgresql_database(databases) as database, VulsWorld.create(database) as other:
+    with postgresql_world(databases, VulsWorld) as other:
         run_of(other, task.id)
         assert lasting_orphans([of_runs(vuls, cluster), of_runs(other, cluster)], lambda: None) == []
         assert lasting_orphans([of_runs(vuls, cluster)], lambda: None) == [task.id]
@@ -291,11 +291,11 @@ def test_clear_of_one_source_revokes_no_task_that_another_source_of_the_broker_k
 ) -> None:
     cluster.start_worker()
     task = cluster.start_task()
-    with postgresql_database(databases) as database, VulsWorld.create(database) as other:
+    with postgresql_world(databases, VulsWorld) as other:
         job = run_of(other, task.id, 600)
         runs.configure(
             f"queues = ['{cluster.queue}']\nprofile = 'vuls'\n"
-            f"[sources.runs]\n[sources.others]\ndatabase_url = '{database.url}'\n"
+            f"[sources.runs]\n[sources.others]\ndatabase_url = '{other.database.url}'\n"
         )
         cleared = runs.json("clear", "--source", "runs", "--force", "--revoke-orphans")
         assert (cleared["orphans"], cleared["revoked"]) == ([], [])
@@ -330,12 +330,12 @@ def test_runs_of_vuls_are_stuck_after_two_hours_and_other_jobs_as_configured(
     reaper: Reaper, protea: Protea, databases: TemporaryDatabases
 ) -> None:
     job = protea.stale(age=3 * HOUR)
-    with postgresql_database(databases) as database, VulsWorld.create(database) as vuls:
+    with postgresql_world(databases, VulsWorld) as vuls:
         young, stuck = vuls.job(age=1.9 * HOUR, sign=None), vuls.job(age=2.1 * HOUR, sign=None)
         vuls.session.do("UPDATE task_runs SET celery_task_id = NULL")
         reaper.configure(
             f"broker_deadline_seconds = '1s'\n[sources.main]\n[sources.runs]\nprofile = 'vuls'\n"
-            f"database_url = '{database.url}'\nbroker_url = 'redis://127.0.0.1:1/0'\n"
+            f"database_url = '{vuls.database.url}'\nbroker_url = 'redis://127.0.0.1:1/0'\n"
         )
         reaper("clear", "--yes")
         statuses = dict(vuls.session.ask("SELECT id::text, status FROM task_runs"))

@@ -20,14 +20,14 @@ from tests.support.daemons import Daemon
 from tests.support.databases import TemporaryDatabases
 from tests.support.protea import HOUR, PATIENCE, SweepRecorder, thresholds
 from tests.support.worlds import Database
-from tests.support.worlds.servers import database_on, postgresql_database
+from tests.support.worlds.servers import postgresql_world, world_on
 from tests.support.worlds.vuls import QUEUE, VulsWorld
 from tests.support.worlds.world import State
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def vuls(request: pytest.FixtureRequest) -> Iterator[VulsWorld]:
-    with database_on(request, request.param) as database, VulsWorld.create(database) as world:
+    with world_on(request, VulsWorld, request.param) as world:
         yield world
 
 
@@ -64,8 +64,8 @@ def test_orphans_of_an_unproven_broker_are_not_known(vuls: VulsWorld) -> None:
 
 @pytest.fixture
 def on_postgresql(databases: TemporaryDatabases) -> Iterator[Database]:
-    with postgresql_database(databases) as database, VulsWorld.create(database):
-        yield database
+    with postgresql_world(databases, VulsWorld) as world:
+        yield world.database
 
 
 def test_documents_commands_work_with_its_two_variables(

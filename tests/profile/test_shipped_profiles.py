@@ -23,7 +23,7 @@ from tests.support.programs import PROJECT, start
 from tests.support.protea import HOUR, MINUTE, SweepRecorder
 from tests.support.waiting import wait_until
 from tests.support.worlds import WORLDS, Deadlock, Session, State, World
-from tests.support.worlds.servers import database_on, only_where, place_id, places_where
+from tests.support.worlds.servers import only_where, place_id, places_where, world_on
 
 JOBS = 20
 
@@ -32,7 +32,7 @@ JOBS = 20
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Every world on every server that supports it. The reaper connects as a role with just its privileges."""
     kind, where = request.param
-    with database_on(request, where) as database, kind.create(database) as made, made.restricted():
+    with world_on(request, kind, where) as made, made.restricted():
         yield made
 
 

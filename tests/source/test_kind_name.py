@@ -15,13 +15,13 @@ from reaper.sweep.options import SweepOptions
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.sweep import sweep
 from tests.support.protea import HOUR, PATIENCE, SweepRecorder, thresholds
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import world_on
 from tests.support.worlds.vuls import QUEUE, VulsWorld
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
 def vuls(request: pytest.FixtureRequest) -> Iterator[VulsWorld]:
-    with database_on(request, request.param) as database, VulsWorld.create(database) as world:
+    with world_on(request, VulsWorld, request.param) as world:
         yield world
 
 
