@@ -248,7 +248,8 @@ class JobCounts:
     """The running jobs of a source, counted in the snapshot of the survey.
 
     `most_overdue` is the age of the job furthest past its timeout, as a multiple of that; 0 where none is past it.
-    `refused` are those of the stale jobs that the database refused to end before, as far as that is known.
+    `refused` are those of the stale jobs that the database refused to end before, as far as that is known. `vanished`
+    are the witnesses of which jobs that had signs of life have none at all any more.
     """
 
     running: int
@@ -257,6 +258,7 @@ class JobCounts:
     oldest_started_epoch: float | None
     most_overdue: float = 0.0
     refused: int = 0
+    vanished: Sequence[str] = ()
 
     @property
     def spared(self) -> int:

@@ -38,6 +38,11 @@ from reaper.sweep.refused_jobs import cause_of
 
 _MAX_JOBS_PER_SWEEP = 100
 _MANY_MORE = 10
+_SILENT_REMEDY = "find out why the workers fell silent; `reaper sweep --force` overrides the breaker once"
+_VANISHED_REMEDY = (
+    "find out whether the table of events was swapped, emptied or hidden; sweeps go on when signs are seen again, or "
+    "when the breaker is released"
+)
 _DIGITS = re.compile(r"[0-9]+")
 _UNAVAILABLE = "away"
 
@@ -303,12 +308,16 @@ class DaemonLog:
         if report.outcome is Outcome.HELD and not logged.held:
             logged.held = True
             census = report.census
+            vanished = census.vanished if census else ()
             self._log.error(
-                "Reaper breaker is open: nearly all running jobs fell silent at once; no job is ended.",
+                "Reaper breaker is open: signs of life have vanished, which is no silence; no job is ended."
+                if vanished
+                else "Reaper breaker is open: nearly all running jobs fell silent at once; no job is ended.",
                 source=source,
                 stale=census.stale if census else None,
                 running=census.running if census else None,
-                remedy="find out why the workers fell silent; `reaper sweep --force` overrides the breaker once",
+                **({"witnesses": list(vanished)} if vanished else {}),
+                remedy=_VANISHED_REMEDY if vanished else _SILENT_REMEDY,
             )
         elif report.outcome is Outcome.DONE and logged.held:
             logged.held = False

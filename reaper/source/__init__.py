@@ -5,7 +5,7 @@ from reaper.source.post_transition import MAX_FOLLOWED, JobSnapshot, Sign
 from reaper.source.reap import Claim
 from reaper.source.source import Source, SourceOptions
 from reaper.source.spelling_decision import SpellingDecision
-from reaper.source.survey import Candidate, Survey, add_counts, with_stale
+from reaper.source.survey import Candidate, JobSigns, Survey, add_counts, with_stale
 from reaper.source.transition.audit_event import AuditInfo
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Candidate",
     "Claim",
     "JobLookup",
+    "JobSigns",
     "JobSnapshot",
     "Sign",
     "Source",

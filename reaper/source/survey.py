@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Integer, Select, func, not_, select
 
 from reaper.model import JobCounts, Key
+from reaper.profile import Profile, Witness
 from reaper.profile.columns import columns_judged
 from reaper.source.statements import Query, SourceStatements
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
+from reaper.sql.keys import key_parameters
 from reaper.sql.statement import Values
 from reaper.sql.tables import reserved_alias
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.rule import Rule
 
 MAX_READ, MAX_SPARED = "reaper_max_read", "reaper_max_spared"
-"""Parameters of `newly_spared_query`."""
+"""Parameters of `newly_spared_query`; the first of `signs_query`, too."""
 
 
 class Candidate(NamedTuple):
@@ -36,11 +38,20 @@ class SurveyCounts(NamedTuple):
     newly_past_timeout: int
 
 
+class JobSigns(NamedTuple):
+    """A running job, and by the name of each of the `row_witnesses` whether it has any sign of life from it."""
+
+    candidate: Candidate
+    signs: Mapping[str, bool]
+
+
 class Survey:
     """The survey of one source."""
 
     def __init__(self, statements: SourceStatements) -> None:
         self._statements, self._width = statements, len(statements.profile.jobs.key)
+        self.row_witnesses = tuple(witness.witness for witness in row_witnesses(statements.profile))
+        """The witnesses whose signs are rows that belong to one job each."""
 
     def count(
         self, connection: Connection, context: EvaluationContext, previous: EvaluationContext | None
@@ -70,6 +81,26 @@ class Survey:
         width = self._width
         for row in self._statements.stream(connection, values, query):
             yield Candidate(tuple(row[:width]), tuple(row[width:]))
+
+    def signs_of(self, connection: Connection, context: EvaluationContext, keys: Sequence[Key]) -> list[JobSigns]:
+        """Those of the jobs that run."""
+        values = self._statements.values(context) | key_parameters(keys)
+        return self._job_signs(self._statements.execute(connection, values, signs_query, True))
+
+    def signs_of_some(self, connection: Connection, context: EvaluationContext, limit: int) -> list[JobSigns]:
+        """Some of the running jobs."""
+        values = self._statements.values(context) | {MAX_READ: limit}
+        return self._job_signs(self._statements.execute(connection, values, signs_query, False))
+
+    def _job_signs(self, rows: Iterable[Sequence[Any]]) -> list[JobSigns]:
+        names, width = self.row_witnesses, self._width
+        return [
+            JobSigns(
+                Candidate(tuple(row[:width]), tuple(row[width : -len(names)])),
+                dict(zip(names, map(bool, row[-len(names) :]), strict=True)),
+            )
+            for row in rows
+        ]
 
     def newly_spared(
         self,
@@ -106,6 +137,8 @@ def add_counts(one: JobCounts, other: JobCounts) -> JobCounts:
         stale=one.stale + other.stale,
         oldest_started_epoch=min(oldest, default=None),
         most_overdue=max(one.most_overdue, other.most_overdue),
+        refused=one.refused + other.refused,
+        vanished=(*one.vanished, *other.vanished),
     )
 
 
@@ -174,6 +207,27 @@ def newly_spared_query(rule: Rule) -> Select[Any]:
     oldest_jobs = oldest.subquery(reserved_alias("oldest"))
     spared = select(*tables.key_text(oldest_jobs)).where(rule.has_recent_sign(oldest_jobs))
     return spared.order_by(tables.started(oldest_jobs)).limit(sql.parameter(MAX_SPARED, Integer()))
+
+
+def row_witnesses(profile: Profile) -> list[Witness]:
+    """The witnesses whose signs are rows of another table that belong to one job each, and are no jobs themselves."""
+    key = set(profile.jobs.key)
+    return [
+        witness
+        for witness in profile.alive
+        if witness.events and not witness.events.key and key <= set(witness.events.matching(profile.jobs.key).values())
+    ]
+
+
+def signs_query(rule: Rule, of_batch: bool) -> Select[Any]:
+    """The key and the version of running jobs, and whether each has any sign of life from each of `row_witnesses`."""
+    tables, jobs = rule.tables, rule.tables.jobs
+    newest = rule.newest_signs(jobs, row_witnesses(tables.profile))
+    query = key_and_version(rule).add_columns(*(sign.is_not(None).label(f"sign_{n}") for n, sign in enumerate(newest)))
+    if of_batch:
+        return query.where(tables.key_in_batch(jobs), tables.running(jobs))
+    running = query.where(tables.search_condition(jobs), tables.running(jobs))
+    return running.limit(sql.parameter(MAX_READ, Integer()))
 
 
 def _newly_past_timeout(rule: Rule) -> list[ColumnElement[bool]]:

@@ -23,12 +23,21 @@ class Breaker:
         return cls(settings.breaker_min, settings.breaker_share)
 
     def opens(self, census: JobCounts) -> bool:
-        """Whether a sweep with these counts is held. Jobs that were refused before have not fallen silent just now."""
+        """Whether a sweep with these counts is held. Jobs that were refused before have not fallen silent just now; all
+        are held whose signs have vanished.
+        """
         stale, running = census.stale - census.refused, census.running - census.refused
+        if census.vanished:
+            return census.stale > 0
         return stale > max(self.minimum, NEVER_HELD) and stale > self.share * running
 
     def reason(self, census: JobCounts) -> str:
         """Why it is held, in words."""
+        if census.vanished:
+            return (
+                f"the signs of life of {', '.join(census.vanished)} have vanished: running jobs that had some have none "
+                f"at all any more, and {census.stale} stale jobs may be alive"
+            )
         stale, running = census.stale - census.refused, census.running - census.refused
         return (
             f"{stale} of {running} running jobs fell silent: more than {max(self.minimum, NEVER_HELD)} "

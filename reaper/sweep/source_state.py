@@ -11,6 +11,7 @@ from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.late_signs import ReapedJobTracker
 from reaper.sweep.refused_jobs import RefusedJobs
 from reaper.sweep.spared_jobs import SparedJobTracker
+from reaper.sweep.vanished_signs import SignSample
 
 
 @dataclass(slots=True)
@@ -19,6 +20,7 @@ class SourceState:
 
     `previous_context`: what the last sweep was judged by.
     `spared_jobs`: jobs past their timeout that have been reported as spared.
+    `sign_sample`: running jobs that had signs of life.
     `refused_jobs`: jobs that the database refuses to end, which are set aside.
     `locked_since`: stale jobs whose row another session holds, and since when (monotonic clock, seconds).
     `unconfirmed_revocations`: Celery tasks of ended jobs, and the worker that executed each when it last answered.
@@ -29,6 +31,7 @@ class SourceState:
 
     previous_context: EvaluationContext | None = None
     spared_jobs: SparedJobTracker = field(default_factory=SparedJobTracker)
+    sign_sample: SignSample = field(default_factory=SignSample)
     refused_jobs: RefusedJobs = field(default_factory=RefusedJobs)
     locked_since: dict[Key, float] = field(default_factory=dict)
     unconfirmed_revocations: dict[str, str] = field(default_factory=dict)

@@ -105,6 +105,8 @@ class _SweepRun:
             return Outcome.DONE
         if self.options.held_by_breaker(census):
             return Outcome.HELD
+        if census.vanished and census.stale:
+            self.source_state.sign_sample.forget()
         if self.options.is_halted():
             return Outcome.HALTED
         outcome = Outcome.DONE
@@ -140,6 +142,10 @@ class _SweepRun:
             self.start_lost = self._survey_start_lost(connection, context, lost, spools)
         if self.start_lost is not None:
             self.census = add_counts(self.census, self.start_lost)
+        if not self.options.dry_run:
+            with self.source.transaction(connection, read_only=True):
+                vanished = self.source_state.sign_sample.look(self.source, connection, context)
+            self.census = replace(self.census, vanished=vanished)
         self.listener.surveyed(self.source.name, self.census)
         return self.census
 
