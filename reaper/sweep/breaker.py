@@ -35,8 +35,8 @@ class Breaker:
         """Why it is held, in words."""
         if census.vanished:
             return (
-                f"the signs of life of {', '.join(census.vanished)} have vanished: running jobs that had some have none "
-                f"at all any more, and {census.stale} stale jobs may be alive"
+                f"the signs of life of {', '.join(census.vanished)} have vanished: running jobs that had some have "
+                f"none at all any more, and {census.stale} stale jobs may be alive"
             )
         stale, running = census.stale - census.refused, census.running - census.refused
         return (
