@@ -25,7 +25,7 @@ def shown(text: str) -> str:
 
 def clipped(text: str, most: int) -> str:
     """The text, cut after so many characters: a mark then says how long it was."""
-    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))

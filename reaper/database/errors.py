@@ -9,6 +9,7 @@ from typing import TypeGuard
 import psycopg
 from sqlalchemy.exc import DBAPIError
 
+from reaper.common.terminal import clipped
 from reaper.database.mariadb import errors as mariadb
 
 
@@ -32,6 +33,7 @@ _STATEMENT_CLASSES = {"0A", "25", "26", "34", "3F", "42", "53", "54", "55", "57"
 _RAISED_CLASSES = {"0A", "26", "34", "3F", "42", "55", "F0", "XX"}
 _QUERY_CANCELED = "57014"
 _LOCK_NOT_AVAILABLE, _MARIADB_LOCK_WAIT_TIMEOUT = "55P03", 1205
+_LONGEST_MESSAGE = 1_000
 _UNIQUE_VIOLATION = "23505"
 _MARIADB_ENGINE_ERROR, _NO_SPACE = 1030, re.compile(r"error 28\b")
 
@@ -109,9 +111,11 @@ def _inside_a_function(error: DBAPIError) -> bool:
 
 
 def short_message(error: BaseException) -> str:
-    """The first line of the database's message, without statement, parameters or connection string."""
+    """The first line of the database's message, without statement, parameters or connection string. A long one is cut:
+    it may quote a row, or be raised by a trigger.
+    """
     cause = getattr(error, "orig", None) or error
     texts = [text for text in cause.args if isinstance(text, str)] if _is_from_mariadb(cause) else []
     message = (texts[0] if texts else str(cause)).strip()
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return clipped(lines[0], _LONGEST_MESSAGE) if lines else type(error).__name__

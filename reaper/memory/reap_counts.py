@@ -23,7 +23,7 @@ MAX_KINDS = 50
 """How many kinds of a source are counted apart, here and in the metrics. Further ones are counted as OTHER_KINDS."""
 MAX_ROWS = 2_000
 OTHER_KINDS = "other"
-_MAX_LENGTH = 200
+_MAX_LENGTH = 400
 
 _COUNT = Table(
     "reap_count",

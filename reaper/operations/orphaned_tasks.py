@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from reaper.common.terminal import clipped
 from reaper.config import Settings
 from reaper.errors import ProbeUnavailable
 from reaper.liveness import LivenessProbe, LivenessReport
@@ -48,7 +49,7 @@ class Orphan:
 
 
 def describe_orphan(orphan: Orphan) -> str:
-    name = f" ({orphan.task})" if orphan.task else ""
+    name = f" ({clipped(orphan.task, 200)})" if orphan.task else ""
     return f"Orphan: task {orphan.id}{name} is being executed by {orphan.worker}, and no job knows it"
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, select
+from sqlalchemy import Select, and_, case, func, select
 
 from reaper.profile import Profile
 from reaper.profile.audit_events import audit_inserts, evidence_path, moments_of
 from reaper.sql import expressions as sql
+from reaper.sql.expressions import Element
 from reaper.sql.tables import reserved_alias
 from reaper.sql.types import document_of
 from reaper.staleness.rule import Rule
 
 _MAX_EVENTS = 10
+_MAX_BYTES = 20_000
 
 
 def audit_tables(profile: Profile) -> Sequence[str]:
@@ -34,7 +36,15 @@ def audit_query(rule: Rule, table: str) -> Select[Any]:
     jobs, events = tables.jobs, tables.table(insert.table).alias(reserved_alias("audit"))
     of_job = tables.inserted_for_job(insert, events, jobs)
     column, *members = evidence_path(insert)
-    query = select(sql.json_member(events.c[column], members)).select_from(events.join(jobs, and_(*of_job)))
+    evidence = sql.json_member(events.c[column], members)
+    query = select(_bounded(evidence)).select_from(events.join(jobs, and_(*of_job)))
     query = query.where(tables.key_in_batch(jobs), tables.is_job(jobs))
     query = query.order_by(*(events.c[name].desc() for name in moments_of(insert)))
     return query.limit(_MAX_EVENTS)
+
+
+def _bounded(evidence: Element) -> Element:
+    """The evidence, or a message in its place where it is far longer than any that the reaper writes."""
+    bytes_ = func.octet_length(sql.text_of(evidence))
+    message = sql.concat("an event of ", sql.text_of(bytes_), " bytes, which is too long to be read")
+    return case((bytes_ > _MAX_BYTES, sql.json_object({"message": message})), else_=evidence)

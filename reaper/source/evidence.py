@@ -183,7 +183,8 @@ def evidence_query(rule: Rule, action: str) -> Select[Any]:
     job = evidence_cte(rule, rule.tables.jobs, rule.tables.key_in_batch(rule.tables.jobs), action=action)
     return select(
         *(job.c[KEY_TEXT.format(n)] for n in range(len(rule.tables.profile.jobs.key))),
-        *(job.c[name] for name in ("kind", "status", "verdict", "evidence")),
+        *(sql.shortened(job.c[name]).label(name) for name in ("kind", "status")),
+        *(job.c[name] for name in ("verdict", "evidence")),
         stale_in(job).label("stale_in"),
     )
 

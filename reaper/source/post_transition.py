@@ -185,10 +185,15 @@ def _status(rule: Rule) -> Element:
     tables, jobs, profile = rule.tables, rule.tables.jobs, rule.tables.profile
     log = profile.jobs.log
     if log is None:
-        return status_of(profile, jobs)
+        return sql.shortened(status_of(profile, jobs))
     entry = tables.table(profile.jobs.table).alias(reserved_alias("entry"))
     same_job = ProfileTables.keys_equal(tables.key(entry), tables.key(jobs))
-    newest = select(sql.text_of(entry.c[log.type])).where(same_job).order_by(entry.c[log.order].desc()).limit(1)
+    newest = (
+        select(sql.shortened(sql.text_of(entry.c[log.type])))
+        .where(same_job)
+        .order_by(entry.c[log.order].desc())
+        .limit(1)
+    )
     return newest.correlate(jobs).scalar_subquery()
 
 

@@ -11,13 +11,16 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Executable, Row, select, union
+from sqlalchemy import Executable, Row, String, func, select, union
 
 from reaper.database.dialect import Dialect
 from reaper.profile import Profile
 from reaper.profile.spelling import SampledColumn, Spelling, spelling_of
 from reaper.sql import expressions as sql
 from reaper.sql.tables import reserved_alias, table_of
+
+LONGEST_VALUE = 1000
+"""Characters of a value that are read: what is longer is no state."""
 
 SAMPLE_ROWS = 1000
 """How many rows are read to learn which values a column of free text has. An index adds those that are asked for."""
@@ -64,9 +67,10 @@ def _sample(execute: Execute, sampled: SampledColumn) -> Collection[str]:
     column = table.c[sampled.column]
     newest = select(column).order_by(*(table.c[name].desc() for name in sampled.newest_by)).limit(SAMPLE_ROWS)
     rows = newest.subquery(reserved_alias("newest"))
-    queries = [select(sql.text_of(rows.c[sampled.column]).label("value")).distinct()]
+    value = func.left(sql.text_of(rows.c[sampled.column]), LONGEST_VALUE, type_=String)
+    queries = [select(value.label("value")).distinct()]
     if sampled.indexed:
         # The value itself, not the one that was asked for: where case does not matter, the two may differ.
         equal = (select(sql.text_of(column)).where(column == sql.untyped(text)).limit(1) for text in sampled.texts)
-        queries += [select(value.scalar_subquery().label("value")) for value in equal]
+        queries += [select(one.scalar_subquery().label("value")) for one in equal]
     return [row.value for row in execute(union(*queries)) if row.value is not None]

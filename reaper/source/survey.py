@@ -120,7 +120,7 @@ class Survey:
 
     def kinds(self, connection: Connection) -> list[tuple[str | None, int]]:
         """The number of running jobs of each kind, largest first."""
-        return [(row.kind, row.jobs) for row in self._statements.execute(connection, {}, kinds_query)]
+        return [(row.kind, int(row.jobs)) for row in self._statements.execute(connection, {}, kinds_query)]
 
 
 def with_stale(census: JobCounts, stale: int) -> JobCounts:
@@ -150,10 +150,10 @@ def version_columns(rule: Rule) -> list[Element]:
 
     The start travels as a number: it is only compared, and a number can hold what Python's dates cannot.
     """
-    jobs = rule.tables.jobs
+    jobs, claim = rule.tables.jobs, rule.tables.profile.jobs.claim
     return [
         sql.epoch(rule.tables.started(jobs)).label("start"),
-        *(sql.text_of(jobs.c[name]).label(f"claim_{n}") for n, name in enumerate(rule.tables.profile.jobs.claim)),
+        *(sql.fingerprint(sql.text_of(jobs.c[name])).label(f"claim_{n}") for n, name in enumerate(claim)),
     ]
 
 
@@ -237,9 +237,11 @@ def _newly_past_timeout(rule: Rule) -> list[ColumnElement[bool]]:
 
 
 def kinds_query(rule: Rule) -> Select[Any]:
-    """The number of running jobs of each kind, largest first."""
+    """The number of running jobs of each kind, largest first. Kinds that are shown alike are counted together."""
     jobs = rule.tables.jobs
-    kind, count = rule.kind(jobs).label("kind"), func.count().label("jobs")
-    columns: list[Element] = [kind, count]
-    counts = select(*columns).where(rule.tables.search_condition(jobs), rule.tables.running(jobs)).group_by(kind)
-    return counts.order_by(count.desc(), kind)
+    kind = rule.kind(jobs).label("kind")
+    running = rule.tables.search_condition(jobs), rule.tables.running(jobs)
+    exact = select(kind, func.count().label("jobs")).where(*running).group_by(kind).subquery(reserved_alias("exact"))
+    shown = select(sql.shortened(exact.c.kind).label("kind"), exact.c.jobs).subquery(reserved_alias("shown"))
+    jobs_of_kind = func.sum(shown.c.jobs).label("jobs")
+    return select(shown.c.kind, jobs_of_kind).group_by(shown.c.kind).order_by(jobs_of_kind.desc(), shown.c.kind)

@@ -157,6 +157,10 @@ class Concat(DialectElement):
     type = String()
 
 
+class Hash(DialectElement):
+    type = String()
+
+
 class DurationText(DialectElement):
     type = String()
 

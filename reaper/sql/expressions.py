@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Delete, Dialect, Select, String, Update, and_, bindparam, literal
+from sqlalchemy import ColumnElement, Delete, Dialect, Select, String, Update, and_, bindparam, case, func, literal
 from sqlalchemy.types import NullType, TypeEngine
 
 from reaper.model import TimestampFormat
@@ -36,6 +36,7 @@ __all__ = [
     "duration_text",
     "epoch",
     "equals_typed_text",
+    "fingerprint",
     "from_instant",
     "infinity",
     "instant",
@@ -54,12 +55,16 @@ __all__ = [
     "parameter",
     "raw_sql",
     "seconds_between",
+    "shortened",
     "text_in",
     "text_of",
     "to_instant",
     "untyped",
     "utc_text",
 ]
+
+SHOWN_LENGTH = 200
+"""Characters of a text that are sent where it is only shown."""
 
 
 # --- moments -------------------------------------------------------------------------------------------------
@@ -144,6 +149,22 @@ def null_text() -> Element:
 def concat(*parts: str | Element) -> Element:
     """Texts one after the other; NULLs are left out."""
     return elements.Concat(*(literal(part, String) if isinstance(part, str) else part for part in parts))
+
+
+def shortened(text: Element) -> Element:
+    """A text that is only shown, cut after SHOWN_LENGTH characters: a mark then says how long it was.
+
+    The mark is ASCII: the database's encoding may have no other characters. The bytes are counted first, which
+    PostgreSQL does without reading a long value.
+    """
+    length, cut = func.char_length(text), literal(SHOWN_LENGTH)
+    marked = concat(func.left(text, cut, type_=String), "... (", text_of(length), " characters)")
+    return case((func.octet_length(text) > cut, case((length > cut, marked), else_=text)), else_=text)
+
+
+def fingerprint(text: Element) -> Element:
+    """A text that is only compared: itself, or a hash where it is long."""
+    return case((func.octet_length(text) > literal(SHOWN_LENGTH), elements.Hash(text)), else_=text)
 
 
 def duration_text(seconds: Element) -> Element:

@@ -116,6 +116,11 @@ def null_text() -> Element:
     return text_of(null())
 
 
+@mariadb(elements.Hash)
+def hash_of(text: Element) -> Element:
+    return func.sha2(text, literal_column("256"))
+
+
 @mariadb(elements.Concat)
 def concat(*texts: Element) -> Element:
     return func.concat_ws("", *texts)

@@ -97,6 +97,11 @@ def null_text() -> Element:
     return cast(null(), Text)
 
 
+@postgresql(elements.Hash)
+def hash_of(text: Element) -> Element:
+    return func.encode(func.sha256(func.convert_to(text, literal_column("'UTF8'"))), literal_column("'hex'"))
+
+
 @postgresql(elements.Concat)
 def concat(*texts: Element) -> Element:
     return func.concat(*texts)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import socket
+import threading
 import unicodedata
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 import structlog
 
 from reaper.observers import logging_setup
+from reaper.operations.explain import explain
+from reaper.operations.report import ReportQuery, kinds, report
+from reaper.profile import resolve
+from reaper.source import Source
+from reaper.staleness.downtime import DowntimeTracker
 from tests.support.api import ApiDaemon, shared_daemon
 from tests.support.commands import AWAY, Reaper
-from tests.support.protea import Protea
+from tests.support.protea import HOUR, PATIENCE, Protea, SweepRecorder, thresholds
 
 running, daemon, protea = shared_daemon("hostile_text", log_format="console", log_level="debug")
 
@@ -76,7 +83,7 @@ def test_log_line_is_short_however_long_its_values_are(log_format: str, written:
     structlog.get_logger("reaper").warning(long, **fields, exc_info=ValueError(long))
     logging.getLogger("other").warning("library: %s", long)
     assert len(output.getvalue()) < 60_000
-    assert "(1,000,000 characters)" in output.getvalue()
+    assert "... (1000000 characters)" in output.getvalue()
 
 
 def test_refused_request_is_logged_with_its_path_as_it_was_sent(daemon: ApiDaemon) -> None:
@@ -140,8 +147,114 @@ def test_reason_in_any_writing_is_taken(daemon: ApiDaemon, protea: Protea) -> No
 
 
 def test_json_answer_means_the_same_to_programs(daemon: ApiDaemon, protea: Protea) -> None:
-    kind = "".join(chr(c) for c in range(1, 0x3000) if unicodedata.category(chr(c)) != "Cs") + "\U000e0001🙂"
-    protea.stale(operation=kind)
-    [job] = daemon.api.get("/api/jobs").json["sources"][0]["jobs"]
-    assert job["kind"] == kind
-    assert json.loads(json.dumps(job)) == job
+    every = "".join(chr(c) for c in range(1, 0x3000) if unicodedata.category(chr(c))[0] in "CZ") + "\U000e0001🙂"
+    written = {every[n : n + 100].strip() for n in range(0, 500, 100)} - {""}
+    for kind in written:
+        protea.stale(operation=kind)
+    answer = daemon.api.get("/api/jobs")
+    assert {job["kind"] for job in answer.json["sources"][0]["jobs"]} == written
+    assert raw(answer.text) == set()
+
+
+# --- lengths -------------------------------------------------------------------------------------------------
+
+CUT = "... (1000000 characters)"
+
+
+def long_jobs(protea: Protea, number: int, *, age: float = 8 * HOUR) -> list[str]:
+    """Silent jobs whose kinds have a million characters each, and are all different."""
+    rows = protea.connection.execute(
+        "INSERT INTO job (operation, queue_name, status, created_at, started_at)"
+        " SELECT rpad('kind ' || n || ' ', 1000000, 'x'), 'q', 'running', now(), now() - make_interval(secs => %s)"
+        " FROM generate_series(1, %s) n RETURNING id::text",
+        (age, number),
+    )
+    return [str(row[0]) for row in rows]
+
+
+def test_long_kinds_are_cut_in_log_metrics_page_and_api(daemon: ApiDaemon, protea: Protea) -> None:
+    jobs = long_jobs(protea, 20)
+    before = len(daemon.stderr.read_text())
+    for path in ("/api/jobs", "/", "/api/jobs/default/" + jobs[0], "/jobs/default/" + jobs[0]):
+        text = daemon.api.get(path).text
+        assert "kind 1" in text and len(text) < 100_000, path
+    assert CUT in daemon.api.get("/api/jobs").text
+    swept = daemon.api.post("/api/sweeps", {}).json["sweeps"][0]
+    assert swept["reaped"] == len(jobs)
+    for path in ("/metrics", "/", "/api/endings", "/api/late-signs"):
+        assert len(daemon.api.get(path).text) < 150_000, path
+    assert len(daemon.stderr.read_text()) - before < 50_000
+    assert daemon.metrics.total("reaper_jobs_reaped_total", kind=f"kind 7 {'x' * 193}{CUT}") == 1
+
+
+class CountingLine:
+    """A port that leads to a server, and counts the bytes that come from there."""
+
+    def __init__(self, socket_path: str) -> None:
+        self._path, self.received = socket_path, 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._open = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        for end in self._open:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._path)
+                self._open += [client, server]
+                for ends in ((client, server), (server, client)):
+                    threading.Thread(target=self._pump, args=ends, daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        from_server = source.family is socket.AF_UNIX
+        with suppress(OSError):  # either end hung up
+            while piece := source.recv(65536):
+                self.received += len(piece) * from_server
+                sink.sendall(piece)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+
+def test_database_sends_of_long_texts_only_what_is_shown(protea: Protea) -> None:
+    """Ten kinds and an audit event of a megabyte each: listed, counted, explained, swept."""
+    protea.connection.execute("TRUNCATE job, job_event")
+    jobs = long_jobs(protea, 10)
+    protea.event(jobs[0], age=7 * HOUR, event="job.timeout", fields={"message": "x" * 1_000_000, "sweep_id": "another"})
+    protea.connection.execute("UPDATE job_event SET level = 'error'")
+    given = psycopg.conninfo.conninfo_to_dict(protea.libpq)
+    with closing(CountingLine(f"{given['host']}/.s.PGSQL.{given.get('port', 5432)}")) as line:
+        url = f"postgresql+psycopg://{given.get('user', '')}@127.0.0.1:{line.port}/{given['dbname']}"
+        source = Source("main", url, resolve("protea"), thresholds(), PATIENCE)
+        listed = report(source, DowntimeTracker(0), ReportQuery(None, None, 50))
+        assert len(listed.jobs) == 10 and (listed.jobs[0].kind or "").endswith(CUT)
+        assert {kind[-len(CUT) :] for kind, _ in kinds(source) if kind} == {CUT}
+        [event] = explain(source, DowntimeTracker(0), jobs[0]).audits
+        assert event["message"].startswith("an event of 10000")
+        recorder = SweepRecorder()
+        assert protea.sweep(source, recorder=recorder).reaped == 10
+        assert all((job.kind or "").endswith(CUT) for job in recorder.reaped_jobs)
+    assert 10_000 < line.received < 500_000
+
+
+def test_error_of_a_trigger_is_cut(protea: Protea) -> None:
+    protea.connection.execute("TRUNCATE job, job_event")
+    protea.connection.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION '%', repeat('no ', 1000000); END $$;"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON job FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    try:
+        protea.stale()
+        [failure] = protea.sweep().failures
+    finally:
+        protea.connection.execute("DROP TRIGGER refuse ON job; DROP FUNCTION refuse")
+    assert failure.error.startswith("no no no ")
+    assert failure.error.endswith("... (2999999 characters)") and len(failure.error) < 1_100

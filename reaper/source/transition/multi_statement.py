@@ -26,6 +26,7 @@ from reaper.source.transition.related_rows import change_related_rows
 from reaper.source.transition.result import EndedJob, RowCounts, check_complete
 from reaper.source.transition.second_check import SecondCheck
 from reaper.source.transition.values import BoundRow
+from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.keys import key_parameters
 from reaper.sql.statement import CompiledStatement, StatementCompiler, Values
@@ -141,8 +142,9 @@ class _TransitionQueries:
         self._job = BoundRow(second_check.to_end)
 
     def judging(self) -> Select[Any]:
-        """A row for each job of a batch that is to be ended."""
-        return select(*self._to_end.c)
+        """A row for each job of a batch that is to be ended. No statement writes its kind or its status."""
+        shown = {"kind", "status"}
+        return select(*(sql.shortened(c).label(c.name) if c.name in shown else c for c in self._to_end.c))
 
     def still_running(self) -> Select[Any]:
         """The jobs of a batch that run."""

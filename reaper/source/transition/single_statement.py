@@ -190,7 +190,7 @@ class _TransitionQuery:
         ended, task = branch.ended, self._profile.task
         return select(
             *(ended.c[KEY_TEXT.format(n)] for n in range(len(self._profile.jobs.key))),
-            ended.c.kind,
+            sql.shortened(ended.c.kind).label("kind"),
             *(cast(ended.c[name], sql.FLOAT).label(name) for name in ("age", "silence")),
             ended.c.witness,
             (sql.text_of(ended.c[self._tables.row_alias(task.task)]) if task else sql.null_text()).label("task"),
