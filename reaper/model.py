@@ -101,7 +101,8 @@ class Evidence:
     does not run. `unknown` says which witness could not be asked: the job is then spared. `action` is what a sweep
     would do with the job, where the source's action is a choice between two. Of a log: `start_lost` says that no entry
     starts the job, so that its first known one is taken for its start, and `ended_by` and `ended_at` are the type and
-    the moment of the entry that ended it.
+    the moment of the entry that ended it. `future_sign` is its newest sign of life in the future, as it was written: it
+    counts from when the reaper first saw it, which is what `signs` and `last_sign` have.
     """
 
     key: Key
@@ -128,6 +129,7 @@ class Evidence:
     start_lost: bool = False
     ended_by: str | None = None
     ended_at: str | None = None
+    future_sign: str | None = None
 
 
 class PostTransitionState(NamedTuple):
@@ -281,6 +283,21 @@ class DowntimeNotice:
 
 
 @dataclass(frozen=True, slots=True)
+class FutureSigns:
+    """How many running jobs past their timeout have signs of life in the future, and the first of them.
+
+    `job` is its name, and `state` its newest such sign as it is stored, from `witness`, with the number of entries.
+    `complete`: there are no more than `jobs`.
+    """
+
+    jobs: int
+    complete: bool
+    job: str | None = None
+    witness: str | None = None
+    state: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SweepReport:
     """One pass over one source.
 
@@ -293,7 +310,8 @@ class SweepReport:
     earlier were looked at; `late` are those that showed life, and `late_trouble` says why they could not be read.
     `judged_at` is the database's clock when the sweep began. `spelling` says what the database spells otherwise than
     the profile. `start_lost` are those of `census` whose start was lost, where the sweep ends these too;
-    `start_lost_trouble` says why they could not be found.
+    `start_lost_trouble` says why they could not be found. `future_signs`: None when this sweep did not look for
+    them; `future_signs_trouble` says why it could not.
     """
 
     source: str
@@ -330,6 +348,8 @@ class SweepReport:
     dry_run: bool = False
     start_lost: JobCounts | None = None
     start_lost_trouble: str | None = None
+    future_signs: FutureSigns | None = None
+    future_signs_trouble: str | None = None
 
     @property
     def succeeded(self) -> bool:

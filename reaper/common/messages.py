@@ -59,6 +59,7 @@ def describe_verdict(evidence: Evidence) -> str:
             return f"running for {age}, within its timeout of {timeout}"
         case Verdict.STALE:
             why = f"no sign of life for {silence} (stall window {stall}) after running for {age} (timeout {timeout})"
+            why = f"{why}; {ahead}" if (ahead := _describe_future_sign(evidence)) else why
             return f"{why}; its action is {evidence.action}" if evidence.action else why
         case Verdict.SPARED if spared_as_unknown(evidence):
             return f"past its timeout of {timeout} and silent for {silence}, but it may be alive: {evidence.unknown}"
@@ -67,7 +68,16 @@ def describe_verdict(evidence: Evidence) -> str:
                 f"past its timeout of {timeout} and silent for {silence}, but workers could report "
                 f"for less than a stall window ({stall}) of that silence"
             )
+    if ahead := _describe_future_sign(evidence):
+        return f"past its timeout of {timeout}, and {ahead}: {silence} ago (stall window {stall})"
     return f"past its timeout of {timeout}, but alive: {evidence.witness} {silence} ago (stall window {stall})"
+
+
+def _describe_future_sign(evidence: Evidence) -> str | None:
+    """None for a job without one."""
+    if evidence.future_sign is None:
+        return None
+    return f"its sign of life in the future ({evidence.future_sign}) counts from when the reaper first saw it"
 
 
 def _describe_end(evidence: Evidence) -> str:

@@ -14,7 +14,7 @@ from reaper.common import messages
 from reaper.config import Settings, SourceSettings
 from reaper.database.errors import short_message
 from reaper.errors import DatabaseUnavailable, ReaperError
-from reaper.memory import ReapedRowStore
+from reaper.memory import FutureSignStore, ReapedRowStore
 from reaper.model import JobCounts, ReapedJob
 from reaper.operations.end_in_batches import BulkOptions
 from reaper.operations.resume import ResumeOptions, ResumeResult, resume
@@ -39,8 +39,9 @@ class StartupRecovery:
         subscribers: Sequence[SweepSubscriber],
         halt: HaltSwitch | None = None,
         reaped_rows: ReapedRowStore | None = None,
+        future_signs: FutureSignStore | None = None,
     ) -> None:
-        self._halt, self._reaped_rows = halt or HaltSwitch(), reaped_rows
+        self._halt, self._reaped_rows, self._future_signs = halt or HaltSwitch(), reaped_rows, future_signs
         self._listeners = ListenerGroup(subscribers)
         self._stopping = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
@@ -55,7 +56,13 @@ class StartupRecovery:
 
         Raises ConfigError when the source cannot be created.
         """
-        source = create_source(settings, settings_of_source, reaped_rows=self._reaped_rows, decision=decision)
+        source = create_source(
+            settings,
+            settings_of_source,
+            reaped_rows=self._reaped_rows,
+            future_signs=self._future_signs,
+            decision=decision,
+        )
         downtime = DowntimeTracker(settings.restart_grace_seconds)
         options = ResumeOptions(settings_of_source.resume_window_seconds, LISTEN_SECONDS, self._stopping.wait)
         bulk = BulkOptions(socket.gethostname(), settings.batch_size, self, self._must_stop)

@@ -5,6 +5,7 @@ module beside these, with its table and a class of its own, one migration in `sc
 """
 
 from reaper.memory.database_contacts import ContactStore, DatabaseContact
+from reaper.memory.future_signs import FutureSignStore
 from reaper.memory.halt import HaltRecord, HaltStore
 from reaper.memory.memory import (
     Memory,
@@ -12,6 +13,7 @@ from reaper.memory.memory import (
     kept_counts,
     kept_halt,
     kept_refused_jobs,
+    process_future_signs,
     process_reaped_rows,
 )
 from reaper.memory.reap_counts import ReapCount, ReapCountStore
@@ -21,6 +23,7 @@ from reaper.memory.refused_jobs import RefusedJob, RefusedJobStore
 __all__ = [
     "ContactStore",
     "DatabaseContact",
+    "FutureSignStore",
     "HaltRecord",
     "HaltStore",
     "Memory",
@@ -33,5 +36,6 @@ __all__ = [
     "kept_counts",
     "kept_halt",
     "kept_refused_jobs",
+    "process_future_signs",
     "process_reaped_rows",
 ]

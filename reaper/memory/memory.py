@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reaper.errors import StateTooNew, StateUnavailable
 from reaper.memory.database_contacts import ContactStore
+from reaper.memory.future_signs import FutureSignStore, ProcessFutureSigns
 from reaper.memory.halt import LEGACY_FILE, HaltRecord, HaltStore, save_unknown_halt, unknown_halt
 from reaper.memory.reap_counts import ReapCountStore
 from reaper.memory.reaped_rows import ProcessReapedRows, ReapedRowStore
@@ -31,6 +32,7 @@ class Memory:
         self.reap_counts = ReapCountStore(state_file)
         self.reaped_rows = ReapedRowStore(state_file)
         self.refused_jobs = RefusedJobStore(state_file)
+        self.future_signs = FutureSignStore(state_file)
 
     @classmethod
     def open(cls, state_dir: Path | None, report: Callable[[str], None] = lambda _: None) -> Memory:
@@ -69,6 +71,11 @@ class Memory:
 def process_reaped_rows(state_dir: Path | None) -> ProcessReapedRows:
     """For a process beside the daemon: what was written to reaped rows, as the daemon of this directory keeps it."""
     return ProcessReapedRows(state_dir / FILE if state_dir else None)
+
+
+def process_future_signs(state_dir: Path | None) -> ProcessFutureSigns:
+    """For a process beside the daemon: the signs in the future, as the daemon of this directory keeps them."""
+    return ProcessFutureSigns(state_dir / FILE if state_dir else None)
 
 
 def kept_halt(state_dir: Path | None) -> Callable[[], HaltRecord | None]:

@@ -26,6 +26,7 @@ from reaper.model import (
 )
 from reaper.observers.log_fields import (
     downtime_fields,
+    future_sign_fields,
     is_kept_by_log,
     late_sign_fields,
     locked_job_fields,
@@ -64,6 +65,8 @@ class _Logged:
     start_lost_trouble: bool = False
     refused: dict[str, int] = field(default_factory=dict)
     postponed: bool = False
+    future_signs: int = 0
+    future_signs_trouble: bool = False
     overdue: frozenset[Key] = frozenset()
     sweep_id: str = ""
     jobs_logged: int = 0
@@ -111,6 +114,7 @@ class DaemonLog:
         self._log_witness(report)
         self._log_revocation(report)
         self._log_start_lost(report)
+        self._log_future_signs(report)
         for evidence in report.newly_spared:
             self._log_spared(report, evidence)
         if report.newly_spared_total > len(report.newly_spared):
@@ -279,6 +283,22 @@ class DaemonLog:
             self._log.info("Jobs whose start was lost can be looked for again.", source=report.source)
         if trouble is not None or report.start_lost is not None:
             logged.start_lost_trouble = trouble is not None
+
+    def _log_future_signs(self, report: SweepReport) -> None:
+        """When there are some, again when there are more, and when there are none any more."""
+        logged, found, trouble = self._logged[report.source], report.future_signs, report.future_signs_trouble
+        if trouble is not None and not logged.future_signs_trouble:
+            message = "Signs of life in the future could not be looked for; jobs with new ones are spared meanwhile."
+            self._log.error(message, source=report.source, error=trouble)
+        logged.future_signs_trouble = trouble is not None or (found is None and logged.future_signs_trouble)
+        if found is None:
+            return
+        if found.jobs > logged.future_signs:
+            text = "Jobs have signs of life in the future; these count from when the reaper first saw them."
+            self._log.warning(text, source=report.source, **future_sign_fields(found))
+        elif logged.future_signs and not found.jobs:
+            self._log.info("No job has signs of life in the future any more.", source=report.source)
+        logged.future_signs = found.jobs
 
     def _log_late_signs(self, report: SweepReport) -> None:
         source, logged, trouble = report.source, self._logged[report.source], report.late_trouble

@@ -6,7 +6,16 @@ from typing import Any
 
 from reaper.common import messages
 from reaper.common.json_values import to_jsonable
-from reaper.model import DowntimeNotice, Evidence, LateSign, LockedCandidate, PurgeReport, ReapedJob, SweepReport
+from reaper.model import (
+    DowntimeNotice,
+    Evidence,
+    FutureSigns,
+    LateSign,
+    LockedCandidate,
+    PurgeReport,
+    ReapedJob,
+    SweepReport,
+)
 
 
 def reaped_job_fields(job: ReapedJob) -> dict[str, Any]:
@@ -48,6 +57,18 @@ def downtime_fields(notice: DowntimeNotice) -> dict[str, Any]:
         "silence_counts_from": notice.silence_counts_from,
         "nothing_before": notice.nothing_before,
         "why": f"the database was away: {notice.why}",
+    }
+
+
+def future_sign_fields(found: FutureSigns) -> dict[str, Any]:
+    """How many jobs, and the first of them. `at` is its newest sign, as it is stored."""
+    return {
+        "jobs": found.jobs,
+        "complete": found.complete,
+        "job": found.job,
+        "witness": found.witness,
+        "at": found.state,
+        "remedy": "set the clock of the worker that wrote it, or correct the row",
     }
 
 

@@ -85,6 +85,12 @@ class MetricSeries:
             _SOURCE,
             registry=registry,
         )
+        self.ahead = Gauge(
+            "reaper_jobs_with_future_signs",
+            "Jobs past their timeout with a sign of life in the future, which counts from when it was first seen.",
+            _SOURCE,
+            registry=registry,
+        )
         self.deaf = Gauge(
             "reaper_deaf_seconds",
             "Seconds beyond the stall window that a job must be silent, because the database was away meanwhile; "
@@ -178,7 +184,7 @@ class MetricSeries:
 
     def from_survey(self) -> tuple[Gauge, ...]:
         """The counts of a survey, which a standby does not make."""
-        return (self.running, self.spared, self.stale, self.oldest, self.most_overdue)
+        return (self.running, self.spared, self.stale, self.oldest, self.most_overdue, self.ahead)
 
     def with_more_labels(self) -> tuple[Counter, ...]:
         """The metrics with more labels than the source."""

@@ -14,9 +14,9 @@ from reaper.model import JobCounts, Outcome, PurgeReport, ReapedJob, Reason, Swe
 from reaper.observers.metric_series import MetricSeries
 from reaper.sweep.halt_switch import HaltSwitch
 
-OPTIONAL_STEPS = ("late_signs", "revocations", "start_lost")
+OPTIONAL_STEPS = ("late_signs", "revocations", "start_lost", "future_signs")
 """Steps of a sweep that may fail without failing it: the scan for late signs, the revocation of Celery tasks, and the
-search for jobs whose start was lost."""
+searches for jobs whose start was lost and for signs of life in the future."""
 
 
 class Metrics:
@@ -114,11 +114,18 @@ class Metrics:
             self._series.refused.labels(source).set(report.refused_total)
             self._series.locked.labels(source).set(report.locked_total)
             self._series.overdue.labels(source).set(sum(locked.overdue for locked in report.locked))
+        if report.future_signs is not None:
+            self._series.ahead.labels(source).set(report.future_signs.jobs)
         if report.outcome is Outcome.STANDBY:
             # The replica that sweeps exports the counts; a sum over replicas must count each job once.
             for gauge in self._series.from_survey():
                 gauge.labels(source).set(0)
-        troubles = report.late_trouble, report.revoke_trouble, report.start_lost_trouble
+        troubles = (
+            report.late_trouble,
+            report.revoke_trouble,
+            report.start_lost_trouble,
+            report.future_signs_trouble,
+        )
         for part, trouble in zip(OPTIONAL_STEPS, troubles, strict=True):
             self._series.parts_failed_total.labels(source, part).inc(trouble is not None)
         self._set_remaining(source, report)

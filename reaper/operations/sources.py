@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from reaper.config import Settings, SourceSettings
 from reaper.errors import DatabaseUnavailable, ReaperError
-from reaper.memory import kept_contacts, process_reaped_rows
+from reaper.memory import kept_contacts, process_future_signs, process_reaped_rows
 from reaper.operations.source_errors import prefix_errors
 from reaper.profile.related_tables import liveness_tables
 from reaper.source import Source, SpellingDecision
@@ -33,7 +33,14 @@ def create_one_off_source(
     others end share `reaped_rows`. `decision` and ConfigError as with `create_source`.
     """
     shared = reaped_rows or process_reaped_rows(settings.state_dir)
-    return create_source(settings, source_settings, absence_seconds=0, reaped_rows=shared, decision=decision)
+    return create_source(
+        settings,
+        source_settings,
+        absence_seconds=0,
+        reaped_rows=shared,
+        future_signs=process_future_signs(settings.state_dir),
+        decision=decision,
+    )
 
 
 def create_one_off_sources(settings: Settings, selected: Iterable[SourceSettings]) -> list[Source]:

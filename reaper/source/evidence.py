@@ -48,13 +48,14 @@ def evidence_cte(
     """One row for each job in `where`: its key, everything its verdict rests on as JSON, and a message.
 
     `audit_fields` go into the JSON. `verdict` is given where `where` has evaluated the rule already. Without either, a
-    job may have ended: then the entry of a log that ended it is read too. Where `action` is a choice, the column FIRST
-    says whether a job gets the first of its two actions, and the JSON names the one. The columns of the job's row that
-    the profile needs later come along, as `ProfileTables.row_alias` names them. Each step is materialized, so that its
-    expressions are computed once per job, and not once per mention.
+    job may have ended: then the entry of a log that ended it is read too, and its newest sign in the future. Where
+    `action` is a choice, the column FIRST says whether a job gets the first of its two actions, and the JSON names the
+    one. The columns of the job's row that the profile needs later come along, as `ProfileTables.row_alias` names them.
+    Each step is materialized, so that its expressions are computed once per job, and not once per mention.
     """
     verdict_name = literal(verdict.value, String) if verdict else rule.verdict(jobs)
-    end = rule.tables.end_entry(jobs) if verdict is None and audit_fields is None else {}
+    shown_alone = verdict is None and audit_fields is None
+    end = {**rule.tables.end_entry(jobs), "future_sign": rule.newest_in_future(jobs)} if shown_alone else {}
     first = takes_first(rule.tables, jobs, action)
     chosen = [] if first is None else [first.label(FIRST)]
     more = [*chosen, *(element.label(name) for name, element in end.items())]
@@ -133,7 +134,7 @@ def _add_json_and_message(rule: Rule, job: CTE, audit_fields: Mapping[str, Eleme
         ),
         *(job.c[name] for name in ("floor", "estimate", "timeout_seconds")),
         sql.json_object(evidence).label("evidence"),
-        _message(job).label("message"),
+        _message(rule, job).label("message"),
     )
 
 
@@ -150,7 +151,11 @@ _COPIED = (
 )
 
 
-def _message(job: CTE) -> Element:
+def _message(rule: Rule, job: CTE) -> Element:
+    """The message, which also says of a sign in the future that it counts from when it was first seen."""
+    keys = [job.c[KEY_TEXT.format(n)] for n in range(len(rule.tables.profile.jobs.key))]
+    ahead = rule.remembered_in_future(keys)
+    counts = sql.concat(" A sign of life in the future (", ahead, ") counts from when it was first seen.")
     return sql.concat(
         "No sign of life for ",
         sql.duration_text(job.c.silence),
@@ -165,6 +170,7 @@ def _message(job: CTE) -> Element:
         " from ",
         job.c.witness,
         ".",
+        case((ahead.is_not(None), counts), else_=sql.null_text()),
     )
 
 

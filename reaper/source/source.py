@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,12 +18,13 @@ from reaper.database.timeouts import Timeouts
 from reaper.errors import RowsHidden
 from reaper.liveness import LivenessProbe
 from reaper.liveness.unproven_broker import UnprovenBroker
-from reaper.model import Key, LockHolder, ReapedJob, Reason, Thresholds
+from reaper.model import FutureSigns, Key, LockHolder, ReapedJob, Reason, Thresholds
 from reaper.profile import Profile
 from reaper.profile.related_tables import liveness_tables
 from reaper.profile.spelling import Spelling
 from reaper.source.database_access import DatabaseAccess
 from reaper.source.event_log_lock import locks_log
+from reaper.source.future_signs import future_states
 from reaper.source.interrupted_jobs import Restart, is_interrupted
 from reaper.source.job_lookup import JobLookup
 from reaper.source.post_transition import PostTransition
@@ -36,6 +37,7 @@ from reaper.source.transition.second_check import Predicate, is_any, is_stale
 from reaper.sql.tables import ProfileTables
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.future_signs import SeenSign, SeenSigns, witnesses_ahead
 from reaper.staleness.moments_of_reaps import ReapedRows, bare_table, moment_text, silent_tables
 from reaper.staleness.parameters import RuleParameters
 
@@ -51,8 +53,8 @@ class SourceOptions:
     `action` is what is done with its stale jobs. `probe` is asked about them once per sweep; their tasks wait in
     `queues`. A job that a live worker executes is left alone until it is older than `max_age` seconds. `reaped_rows`
     keeps what the reaper wrote to rows, and is asked for it; `remembers`: another source wants to know what this one
-    writes, or this one itself. Jobs of a log whose start was lost are looked for with "show"; with "end", sweeps end
-    them too.
+    writes, or this one itself. `future_signs` keeps which signs of life in the future were seen. Jobs of a log
+    whose start was lost are looked for with "show"; with "end", sweeps end them too.
     """
 
     action: str = "fail"
@@ -60,6 +62,7 @@ class SourceOptions:
     queues: tuple[str, ...] = ()
     max_age: float | None = None
     reaped_rows: ReapedRows | None = None
+    future_signs: SeenSigns | None = None
     remembers: bool = False
     start_lost: Literal["off", "show", "end"] = "show"
 
@@ -170,7 +173,38 @@ class Source(DatabaseAccess):
         self._downtime = downtime
         self._record_stall_if_slow(connection, time.monotonic() - started)
         context = EvaluationContext.of(downtime, self.thresholds)
-        return replace(context, row_security_reason=hidden, reapers_moments=self._reapers_moments())
+        return replace(
+            context,
+            row_security_reason=hidden,
+            reapers_moments=self._reapers_moments(),
+            future_signs=self._known_future_signs(context),
+        )
+
+    def _known_future_signs(self, context: EvaluationContext) -> Mapping[str, SeenSign]:
+        """What was seen by the database's clock before now: that clock may have been put back since."""
+        if (store := self.options.future_signs) is None or not witnesses_ahead(self.profile):
+            return {}
+        known, now = store.known(*self._place), context.now.timestamp()
+        return {name: seen for name, seen in known.items() if seen.first_seen <= now}
+
+    @property
+    def _place(self) -> tuple[str, str]:
+        """The database and the table, as memory keeps facts about rows."""
+        return database_address(self.engine), bare_table(self.profile.jobs.table)
+
+    def look_for_future_signs(
+        self, connection: Connection, context: EvaluationContext
+    ) -> tuple[EvaluationContext, FutureSigns]:
+        """The context in which signs of life in the future count from when they were first seen, and the jobs with any.
+
+        Remembers those that are new. Raises DBAPIError.
+        """
+        with self.transaction(connection, read_only=True):
+            states, found = future_states(self.statements, connection, context)
+        if (store := self.options.future_signs) is None:
+            return context, found
+        seen = store.observe(*self._place, states, context.now.timestamp())
+        return replace(context, future_signs=seen), found
 
     def _reapers_moments(self) -> dict[int, Sequence[str]]:
         """By the number of the witness: what the reaper wrote to its rows, which is no sign of life."""

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from reaper.liveness import LivenessReport
 from reaper.model import DISTANT_PAST, Thresholds
 from reaper.staleness.downtime import DowntimeTracker, SilenceCutoff
+from reaper.staleness.future_signs import SeenSign
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class EvaluationContext:
 
     `cutoffs` are by stall window in seconds. `row_security_reason` says why signs of life may be hidden from the role;
     None when it sees them all. `reapers_moments` is what the reaper wrote to the rows of a witness, by its number.
+    `future_signs` is what is remembered of signs in the future (`reaper.staleness.future_signs`).
     """
 
     now: datetime
@@ -24,6 +26,7 @@ class EvaluationContext:
     liveness: LivenessReport | None = None
     row_security_reason: str | None = None
     reapers_moments: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    future_signs: Mapping[str, SeenSign] = field(default_factory=dict)
 
     @classmethod
     def of(

@@ -14,6 +14,7 @@ from typing import Any
 from reaper.liveness import LivenessReport
 from reaper.model import DISTANT_PAST, Thresholds
 from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.future_signs import AHEAD_SECONDS
 
 NOW, PREVIOUS_NOW = "reaper_now", "reaper_previous_now"
 """The moment of this evaluation, and that of the one before it."""
@@ -23,6 +24,13 @@ CUTOFF, FLOOR, ESTIMATE = "reaper_cutoff_{}", "reaper_floor_{}", "reaper_estimat
 """The fields of the silence cutoff, by the same number."""
 MAX_AGE_REACHED = "reaper_max_age_reached"
 """Jobs that started before are not kept alive by the worker that executes them."""
+
+LATEST = "reaper_latest"
+"""Signs of life after this moment are in the future."""
+FUTURE_STATES, FUTURE_SINCE = "reaper_future_states", "reaper_future_since"
+HAS_FUTURE_SIGNS = "reaper_has_future_signs"
+"""What is remembered of signs in the future, by witness and job: their state, and when it was first seen; and whether
+there is any."""
 
 REAPERS = "reaper_wrote_{}"
 """What the reaper wrote to the rows of a witness, by the number of that witness."""
@@ -56,12 +64,16 @@ class RuleParameters:
         if self.max_age_seconds is not None:
             values[MAX_AGE_REACHED] = context.seconds_ago(self.max_age_seconds)
         values |= {REAPERS.format(n): list(context.reapers_moments.get(n, ())) for n in self.silent_witnesses}
+        values[FUTURE_STATES] = {name: seen.state for name, seen in context.future_signs.items()}
+        values[HAS_FUTURE_SIGNS] = bool(context.future_signs)
+        values[FUTURE_SINCE] = {name: f"{seen.first_seen:.6f}" for name, seen in context.future_signs.items()}
         return values | self._liveness(context.liveness)
 
     def _moments(
         self, context: EvaluationContext, previous: EvaluationContext | None
     ) -> Iterator[tuple[str, datetime]]:
         yield NOW, context.now
+        yield LATEST, context.seconds_ago(-AHEAD_SECONDS)
         yield PREVIOUS_NOW, previous.now if previous else DISTANT_PAST
         for n, (_, timeout, stall) in enumerate(self.thresholds.by_kind):
             cutoff = context.cutoffs[stall.seconds]

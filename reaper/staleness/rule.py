@@ -41,6 +41,8 @@ from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness import parameters
 from reaper.staleness.celery_liveness import CeleryLiveness
+from reaper.staleness.counted_signs import CountedSigns
+from reaper.staleness.future_signs import may_be_ahead
 from reaper.staleness.parameters import RuleParameters
 from reaper.staleness.signs import Signs
 
@@ -61,7 +63,7 @@ class Rule:
         self._witnesses = tables.profile.alive
         self._celery = CeleryLiveness(tables)
         has_max_age = rule_parameters.max_age_seconds is not None
-        self._signs = Signs(tables, self._celery, has_max_age=has_max_age)
+        self._signs = CountedSigns(tables, Signs(tables, self._celery, has_max_age=has_max_age))
 
     # --- the rule ------------------------------------------------------------------------------------------
 
@@ -99,16 +101,9 @@ class Rule:
         """No sign of life since the cutoff, not even the start, and no witness that could not be asked."""
         return and_(
             self.tables.started(jobs) < self._cutoff(jobs),
-            *(self._no_sign_since_cutoff(witness, jobs) for witness in self._witnesses),
+            *(self._signs.none_since(witness, jobs, self._cutoff(jobs)) for witness in self._witnesses),
             not_(self.unknown(jobs)),
         )
-
-    def _no_sign_since_cutoff(self, witness: Witness, jobs: FromClause) -> ColumnElement[bool]:
-        signs, cutoff = self._signs.of(witness, jobs), self._cutoff(jobs)
-        if signs.rows is None:
-            return func.coalesce(signs.at < cutoff, True)
-        # The cutoff is converted to the column's format, not the other way round, so that an index on the column helps.
-        return not_(signs.rows.where(signs.at >= sql.from_instant(cutoff, signs.timestamp_format)).exists())
 
     def has_recent_sign(self, jobs: FromClause) -> ColumnElement[bool]:
         """The opposite of `silent`, by the newest signs.
@@ -160,9 +155,28 @@ class Rule:
         name = select(func.max(sql.text_of(names.c[kind_name.column]))).where(*same).correlate(jobs).scalar_subquery()
         return func.coalesce(name, kind)
 
-    def newest_signs(self, jobs: FromClause, witnesses: Sequence[Witness] | None = None) -> list[Element]:
-        """The newest sign of each witness of the profile, or of these, in their order; NULL where there is none."""
-        return self._signs.newest(jobs, witnesses)
+    def newest_signs(self, jobs: FromClause) -> list[Element]:
+        """The newest sign of each witness of the profile as it counts, in their order; NULL where there is none."""
+        return [self._signs.newest(witness, jobs) for witness in self._witnesses]
+
+    def newest_signs_until_now(self, jobs: FromClause, witnesses: Sequence[Witness]) -> list[Element]:
+        """The newest sign of each of these witnesses that is not in the future; NULL where there is none."""
+        return [self._signs.newest_until_now(witness, jobs) for witness in witnesses]
+
+    def newest_in_future(self, jobs: FromClause) -> Element:
+        """The newest sign in the future, as it was written; NULL where there is none."""
+        ahead = [self._signs.newest_ahead(witness, jobs) for witness in self._witnesses if may_be_ahead(witness)]
+        return sql.newest(*ahead) if ahead else sql.null_instant()
+
+    def signs_in_future(self, witness: Witness, jobs: FromClause) -> tuple[ColumnElement[bool], Element]:
+        """Whether a job has signs of this witness in the future, and their state."""
+        return self._signs.has_ahead(witness, jobs), self._signs.state(witness, jobs)
+
+    def remembered_in_future(self, key_text: Sequence[Element]) -> Element:
+        """What is remembered of a job's signs in the future, as a text; NULL where nothing is."""
+        ahead = [witness for witness in self._witnesses if may_be_ahead(witness)]
+        states = [self._signs.remembered_state(witness, key_text) for witness in ahead]
+        return func.coalesce(*states, type_=String) if states else sql.null_text()
 
     def why_unknown(self, jobs: FromClause) -> Element:
         """Which witness could not be asked, as a text; NULL when all could."""

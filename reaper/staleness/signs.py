@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, Select, case, false, func, literal, not_, or_, select
+from sqlalchemy import ColumnElement, FromClause, Select, case, false, literal, not_, or_, select
 
 from reaper.model import TimestampFormat
 from reaper.profile import Children, Events, Witness
@@ -36,18 +36,6 @@ class Signs:
         self._tables, self._jobs = tables, tables.profile.jobs
         self._witnesses = tables.profile.alive
         self._celery, self._has_max_age = celery, has_max_age
-
-    def newest(self, jobs: FromClause, witnesses: Sequence[Witness] | None = None) -> list[Element]:
-        """The newest sign of each witness of the profile, or of these, in their order; NULL where there is none."""
-        newest: list[Element] = []
-        for witness in self._witnesses if witnesses is None else witnesses:
-            signs = self.of(witness, jobs)
-            at = signs.at
-            if signs.rows is not None:
-                rows = signs.rows.with_only_columns(func.max(at))
-                at = sql.to_instant(rows.scalar_subquery(), signs.timestamp_format)
-            newest.append(at)
-        return newest
 
     def of(self, witness: Witness, jobs: FromClause) -> SignSource:
         """Where a witness keeps its signs."""

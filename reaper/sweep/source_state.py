@@ -25,6 +25,7 @@ class SourceState:
     `locked_since`: stale jobs whose row another session holds, and since when (monotonic clock, seconds).
     `unconfirmed_revocations`: Celery tasks of ended jobs, and the worker that executed each when it last answered.
     `reaped_jobs`: ended jobs that are watched for signs of life, as far as a listener has them tracked.
+    `next_future_look`: when (monotonic clock, seconds) to look for signs of life in the future again.
     `liveness`: the last answer of the witness outside the database; None without one. `liveness_at` (monotonic clock,
     seconds) is when it was received.
     """
@@ -36,5 +37,6 @@ class SourceState:
     locked_since: dict[Key, float] = field(default_factory=dict)
     unconfirmed_revocations: dict[str, str] = field(default_factory=dict)
     reaped_jobs: ReapedJobTracker = field(default_factory=ReapedJobTracker)
+    next_future_look: float = -math.inf
     liveness: LivenessReport | None = None
     liveness_at: float = -math.inf

@@ -36,6 +36,13 @@ def sweep_summary(report: SweepReport, breaker: Breaker, listed: int) -> Iterato
         yield f"Among them are jobs whose start was lost: {messages.describe_counts(report.start_lost)}."
     if report.start_lost_trouble is not None:
         yield f"Jobs whose start was lost could not be looked for: {report.start_lost_trouble}."
+    if report.future_signs is not None and report.future_signs.jobs:
+        yield (
+            f"{report.future_signs.jobs} job(s) past their timeout have a sign of life in the future, which counts "
+            "from when the reaper first saw it."
+        )
+    if report.future_signs_trouble is not None:
+        yield f"Signs of life in the future could not be looked for: {report.future_signs_trouble}."
     if report.lost:
         yield f"{report.lost} job(s) moved between the survey and the lock, and were left alone."
     yield from locked_lines(report)

@@ -18,6 +18,7 @@ from reaper.model import (
     DowntimeNotice,
     Evidence,
     FailedTransition,
+    FutureSigns,
     JobCounts,
     Key,
     LockedCandidate,
@@ -39,6 +40,8 @@ from reaper.sweep.spared_jobs import MAX_TRACKED
 from reaper.sweep.task_revocation import TaskRevocation
 
 _CUT_OFF = "was cut off, since the database refuses other jobs only after a long time"
+_FUTURE_LOOK_SECONDS, _FUTURE_LOOK_SHARE = 60.0, 50
+"""Signs of life in the future are looked for at most so often, and for at most a fiftieth of the time."""
 
 Spools = dict[Source, CandidateSpool]
 """The views that a sweep ends jobs of, the source itself first, and the candidates of each."""
@@ -77,6 +80,8 @@ class _SweepRun:
         self.witness_trouble: str | None = None
         self.revocation = TaskRevocation(source.options.probe, source_state.unconfirmed_revocations)
         self.late_scan: LateSignScan | None = None
+        self.future_signs: FutureSigns | None = None
+        self.future_signs_trouble: str | None = None
 
     def run(self) -> Outcome:
         with self.source.connect() as connection:
@@ -90,6 +95,7 @@ class _SweepRun:
         context = self._ask_probe(context)
         with self.source.cached_connection() as connection, ExitStack() as stack:
             new_spool = partial(CandidateSpool, self.options.batch_size)
+            context = self._look_for_future_signs(connection, context)
             spools = {view: stack.enter_context(new_spool()) for view in self.source.swept_views}
             outcome = self._pass(connection, context, spools)
             if outcome not in (Outcome.STOPPED, Outcome.STANDBY) and not self.options.dry_run:
@@ -131,6 +137,22 @@ class _SweepRun:
         acting = not self.options.dry_run and not self.options.is_halted()
         if context.liveness is not None and self.witness_trouble is None and acting:
             self.revocation.retry_earlier(context.liveness)
+        return context
+
+    def _look_for_future_signs(self, connection: Connection, context: EvaluationContext) -> EvaluationContext:
+        """Not in each sweep: it asks once more about each job past its timeout. A dry run remembers nothing."""
+        begun = time.monotonic()
+        if self.options.dry_run or begun < self.source_state.next_future_look:
+            return context
+        try:
+            context, self.future_signs = self.source.look_for_future_signs(connection, context)
+        except DBAPIError as error:
+            # Such as one that took too long: jobs are judged by what is remembered, and the others are spared.
+            if classify(error) is ErrorKind.UNAVAILABLE:
+                raise
+            self.future_signs_trouble = short_message(error)
+        ended = time.monotonic()
+        self.source_state.next_future_look = ended + max(_FUTURE_LOOK_SECONDS, _FUTURE_LOOK_SHARE * (ended - begun))
         return context
 
     # --- survey ----------------------------------------------------------------------------------------------
@@ -388,4 +410,6 @@ def _report(state: _SweepRun, outcome: Outcome, error: str | None, *, away: bool
         dry_run=state.options.dry_run,
         start_lost=state.start_lost,
         start_lost_trouble=state.start_lost_trouble,
+        future_signs=state.future_signs,
+        future_signs_trouble=None if outcome is Outcome.FAILED else state.future_signs_trouble,
     )

@@ -70,7 +70,9 @@ class SourceRegistry:
 def with_other_settings(source: Source, settings: Settings, own: SourceSettings) -> Iterator[Source]:
     """A source with these settings, for one request. It shares what `source` knows of workers, reaps and spellings."""
     shared = source.options
-    changed = create_source(settings, own, reaped_rows=shared.reaped_rows, decision=source.decision)
+    changed = create_source(
+        settings, own, reaped_rows=shared.reaped_rows, future_signs=shared.future_signs, decision=source.decision
+    )
     changed.options = replace(changed.options, probe=shared.probe)
     try:
         yield changed
@@ -79,9 +81,14 @@ def with_other_settings(source: Source, settings: Settings, own: SourceSettings)
 
 
 def _reading(settings: Settings, runner: SourceRunner) -> Source:
-    reaped_rows = runner.source.options.reaped_rows
-    settings_of_source, decision = settings.sources[runner.name], runner.source.decision
-    source = create_source(settings, settings_of_source, reaped_rows=reaped_rows, decision=decision)
+    shared, decision = runner.source.options, runner.source.decision
+    source = create_source(
+        settings,
+        settings.sources[runner.name],
+        reaped_rows=shared.reaped_rows,
+        future_signs=shared.future_signs,
+        decision=decision,
+    )
     if source.options.probe is not None:
         source.options = replace(source.options, probe=CachedProbe(runner))
     return source

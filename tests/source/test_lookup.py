@@ -132,7 +132,7 @@ def near(seconds: float | None, expected: float) -> bool:
         (HOUR, 0, 5 * HOUR),
         (7 * HOUR, 10 * MINUTE, 20 * MINUTE),  # past, and heard
         (5.9 * HOUR, 0, 30 * MINUTE),  # both are to come: the later counts
-        (7 * HOUR, -HOUR, 90 * MINUTE),  # a sign in the future
+        (7 * HOUR, -HOUR, 30 * MINUTE),  # a sign in the future counts from when it was first seen: just now
     ],
 )
 def test_evidence_says_when_a_silent_job_would_become_stale(

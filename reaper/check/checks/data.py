@@ -132,7 +132,7 @@ def _start_lost(context: CheckContext) -> Finding | None:
 
 def _future_start(context: CheckContext) -> Finding | None:
     started = [_timestamp(context, name) for name in context.profile.jobs.started]
-    return _in_future(context, func.coalesce(*started, type_=sql.INSTANT), "its start")
+    return _in_future(context, func.coalesce(*started, type_=sql.INSTANT), "its start", sign=False)
 
 
 def _future_sign(context: CheckContext, alive: Witness) -> Finding | None:
@@ -164,7 +164,10 @@ def _newest_in_future(
     return _in_future(context, select(func.max(sql.newest(*timestamps))).where(*same).scalar_subquery(), what)
 
 
-def _in_future(context: CheckContext, timestamp: sql.Element, what: str) -> Finding | None:
+def _in_future(context: CheckContext, timestamp: sql.Element, what: str, *, sign: bool = True) -> Finding | None:
+    """A sign of life counts from when a sweep first sees it; a start counts from its own moment."""
+    consequence = "counts as alive" if sign else "cannot become stale for a long time"
+    begins = "when a sweep first sees it" if sign else "only then"
     jobs = context.schema.jobs
     running = (
         select(*context.schema.key(jobs), timestamp.label("moment")).where(context.schema.running(jobs)).subquery()
@@ -178,8 +181,8 @@ def _in_future(context: CheckContext, timestamp: sql.Element, what: str) -> Find
     *key, at = map(str, rows[0])
     return warning(
         context.profile.jobs.table,
-        f"the job {listed(key)} cannot become stale for a long time: by the database's clock, {what} is in the "
-        f"future, at {at}, and the stall window of {context.stall_seconds:g} s begins only then",
+        f"the job {listed(key)} {consequence}: by the database's clock, {what} is in the future, at {at}, and the "
+        f"stall window of {context.stall_seconds:g} s begins {begins}",
     )
 
 

@@ -174,6 +174,7 @@ class RowHolder(Mirror):
         "start_lost": "Of a log: no entry starts the job, and its first known entry is taken for its start.",
         "ended_by": "Of a log: the type of the entry that ended the job.",
         "ended_at": "The moment of that entry.",
+        "future_sign": "Its newest sign in the future, as written: it counts from when the reaper first saw it.",
     },
 )
 class Job(Mirror):
