@@ -191,16 +191,17 @@ def test_parts_that_a_sweep_went_on_without_are_counted() -> None:
             for part in OPTIONAL_STEPS
         ]
 
-    assert failed() == [0, 0, 0]
+    assert failed() == [0, 0, 0, 0]
     troubles: tuple[dict[str, Any], ...] = (
         {},
         {"late_trouble": "timeout"},
         {"late_trouble": "timeout", "revoke_trouble": "away"},
         {"start_lost_trouble": "timeout"},
+        {"future_signs_trouble": "timeout"},
     )
     for trouble in troubles:
         metrics.swept(SweepReport("main", "1", Outcome.DONE, 0.1, JobCounts(1, 0, 0, None), **trouble))
-    assert failed() == [2, 1, 1]
+    assert failed() == [2, 1, 1, 1]
 
 
 def test_replica_that_has_not_swept_has_no_last_success(protea: Protea) -> None:
