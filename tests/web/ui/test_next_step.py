@@ -63,7 +63,7 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
             "another replica holds the lease: it ends it if it is not halted",
         ),
         (
-            replace(EXPECTING, refusal=lambda key: {("7",): "no,\nnever"}.get(key)),
+            replace(EXPECTING, refusal=lambda key: "no,\nnever" if key == ("7",) else None),
             EVIDENCE,
             "held",
             r"refused by the database: no,\nnever; tried again later",
