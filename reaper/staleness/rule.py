@@ -155,9 +155,9 @@ class Rule:
         name = select(func.max(sql.text_of(names.c[kind_name.column]))).where(*same).correlate(jobs).scalar_subquery()
         return func.coalesce(name, kind)
 
-    def newest_signs(self, jobs: FromClause) -> list[Element]:
-        """The newest sign of each witness of the profile as it counts, in their order; NULL where there is none."""
-        return [self._signs.newest(witness, jobs) for witness in self._witnesses]
+    def newest_signs(self, jobs: FromClause, witnesses: Sequence[Witness] | None = None) -> list[Element]:
+        """The newest sign of each witness of the profile, or of these, as it counts; NULL where there is none."""
+        return [self._signs.newest(witness, jobs) for witness in (self._witnesses if witnesses is None else witnesses)]
 
     def newest_signs_until_now(self, jobs: FromClause, witnesses: Sequence[Witness]) -> list[Element]:
         """The newest sign of each of these witnesses that is not in the future; NULL where there is none."""

@@ -77,6 +77,7 @@ def test_jobs_whose_signs_vanish_are_held_until_signs_are_seen_again(
             log.swept(report)
             assert (report.outcome, report.reaped) == (Outcome.HELD, 0)
             assert report.census is not None and report.census.vanished == ("events",)
+        assert report.census is not None
         assert "the signs of life of events have vanished" in OPTIONS.breaker.reason(report.census)
         event(tasks, 1)
         event(tasks, 2, ago=7 * 3600.0)
