@@ -94,5 +94,6 @@ fi
 id "$user" >/dev/null 2>&1 || die "there is no user $user; run scripts/install.sh, which makes it"
 [[ -z $name || -e $stem.toml ]] || die "$stem.toml: there is no such file, so there is no instance $name"
 unshare --mount true 2>/dev/null || die "root may not mount here, so the command cannot run as the service; run $program itself"
-mkdir -p "$copies"
+# Whatever root's umask is. Only the mount point: the copies are on a file system that is mounted over it.
+install -d -m 0700 -o root -g root "$copies"
 exec unshare --mount --propagation slave "$BASH" "$0" --inside "$@"

@@ -68,8 +68,8 @@ def run(settings: Settings, reload: Callable[[], Settings]) -> int:
             daemon.tick()
         if daemon.stop():
             return 0
-    # A sweep hangs in the database. Its transaction is not committed: the server rolls it back when this process ends.
-    _log.warning("Reaper stops although a sweep hangs; the database server rolls back its transaction.")
+    # What is not committed is rolled back by the server when this process ends.
+    daemon.report_unfinished()
     sys.stderr.flush()
     os._exit(0)
 
@@ -152,6 +152,21 @@ class Daemon:
         if finished:
             _log.info("Reaper has stopped.")
         return finished
+
+    def report_unfinished(self) -> None:
+        """Log what `stop` could not wait for."""
+        unfinished, limit = self.supervisor.unfinished, self.systemd.stall_limit_seconds
+        sweeps = [worker for worker in unfinished if isinstance(worker, SourceRunner)]
+        if hanging := [runner.name for runner in sweeps if runner.still_seconds > limit]:
+            _log.warning(
+                "Reaper stops although a sweep hangs; the database server rolls back its transaction.", sources=hanging
+            )
+        if len(hanging) < len(unfinished):
+            _log.warning(
+                "Reaper stops before a sweep or a purge has ended; the database server rolls back its transaction.",
+                sweeps=[runner.name for runner in sweeps if runner.name not in hanging],
+                purges=[worker.name for worker in unfinished if not isinstance(worker, SourceRunner)],
+            )
 
     def reload(self, read: Callable[[], Settings]) -> None:
         """Apply a new configuration; if it is wrong, log why, and keep the old one.

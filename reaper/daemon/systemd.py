@@ -145,7 +145,7 @@ class Systemd:
 
     def _runner_trouble(self, runner: SourceRunner) -> str | None:
         if runner.sweeping:
-            still_seconds = time.monotonic() - runner.source.activity.at
+            still_seconds = runner.still_seconds
             return (
                 f"the sweep of {runner.name} has stood still for {still_seconds:.0f} s"
                 if still_seconds > self.stall_limit_seconds

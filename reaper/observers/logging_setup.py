@@ -37,7 +37,8 @@ _PROCESSORS: tuple[Processor, ...] = (
 class LogFile(WatchedFileHandler):
     """A log file that is opened again after logrotate has renamed it.
 
-    While it cannot be written, lines go to stderr: a broken log must not stop the sweeps.
+    While it cannot be written, lines go to stderr: a broken log must not stop the sweeps. Each line tries the file
+    first, so that the log goes on there as soon as it can be written again.
     """
 
     def _open(self) -> TextIOWrapper:
@@ -51,8 +52,16 @@ class LogFile(WatchedFileHandler):
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
+        self._forget_stream()
         with suppress(OSError, ValueError):  # stderr may be closed, or on the same full disk
             print(to_stderr(self.format(record), record.levelno), file=sys.stderr, flush=True)  # noqa: T201
+
+    def _forget_stream(self) -> None:
+        """The next line opens the file again: a stream that has failed may fail for ever, since it keeps the line."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                stream.close()
 
 
 class LogStream(logging.StreamHandler[TextIO]):

@@ -82,6 +82,11 @@ class Supervisor:
             return State.FINISHED
         return State.HALTED if self.halt_switch.is_halted else State.RUNNING
 
+    @property
+    def unfinished(self) -> Sequence[SourceRunner | ScheduledPurge]:
+        """What `stop` and `remove` have stopped, and what was still in progress when they gave up waiting."""
+        return tuple(self._stopping)
+
     def start(self) -> None:
         with self._changing:
             self._schedule.start()

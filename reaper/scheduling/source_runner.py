@@ -108,6 +108,11 @@ class SourceRunner:
         return self._busy.locked()
 
     @property
+    def still_seconds(self) -> float:
+        """For how long the sweep in progress has ended no statement; 0 while there is none."""
+        return time.monotonic() - self.source.activity.at if self.sweeping else 0.0
+
+    @property
     def overdue_seconds(self) -> float:
         """By how many seconds the next sweep is late; 0 or less while none is."""
         return 0.0 if self.sweeping else time.monotonic() - self._last_end - self.delay_seconds

@@ -17,7 +17,7 @@ uninstall() {
     remove_commands
     if is_our_program; then rm -rf "$program"; else say "Kept: $program, which is another program's"; fi
     if [[ -n $purge ]]; then
-        remove_all "${kept[@]}"
+        remove_all "${kept[@]}" "$prefix/run/reaper"
         say "Removed: the program, its configuration, its state and its log."
     else
         say "Removed: the program. Kept: ${kept[*]}"

@@ -15,13 +15,18 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
+from reaper.config import load
+from reaper.daemon import main as process
 from reaper.dev.postgres import PrivatePostgreSQL
 from tests.support.daemons import PROJECT, Daemon
 from tests.support.programs import Process, start
 from tests.support.protea import HOUR, Protea
 from tests.support.waiting import stays_true, wait_until
 
+HANGING = "Reaper stops although a sweep hangs; the database server rolls back its transaction."
+UNFINISHED = "Reaper stops before a sweep or a purge has ended; the database server rolls back its transaction."
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 
@@ -141,8 +146,29 @@ def test_daemon_stops_in_time_while_the_database_hangs(protea: Protea, tmp_path:
             status, seconds = daemon.stop()
             assert status == 0
             assert seconds < 5
-            assert daemon.said("Reaper stops although a sweep hangs; the database server rolls back its transaction.")
+            [line] = daemon.said(UNFINISHED)
+            assert (line["sweeps"], line["purges"]) == (["default"], [])
+            assert not daemon.said(HANGING), "it has waited for less than a statement may take"
     assert protea.status(job) == "running"
+
+
+def test_only_a_sweep_that_has_ended_no_statement_for_longer_than_it_may_hangs(protea: Protea) -> None:
+    protea.stale()
+    environment = {"REAPER_DATABASE_URL": protea.url, "REAPER_HTTP_PORT": "0", "REAPER_RESTART_GRACE": "0"}
+    daemon = process.Daemon(load({}, environment))
+    with protea.connect() as other:
+        other.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
+        daemon.start()
+        waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'job'::regclass"
+        wait_until(lambda: other.execute(waiting).fetchone(), "a sweep that waits")
+        assert not daemon.supervisor.stop(0.01)
+        for limit, said in ((3600.0, UNFINISHED), (0.0, HANGING)):
+            daemon.systemd.stall_limit_seconds = limit
+            with capture_logs() as log:
+                daemon.report_unfinished()
+            assert [line["event"] for line in log] == [said]
+    [runner] = daemon.supervisor.unfinished
+    assert runner.join(10)
 
 
 def test_signals_at_any_moment_do_not_stop_the_loop() -> None:

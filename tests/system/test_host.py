@@ -177,6 +177,9 @@ def test_command_typed_by_root_runs_as_the_service_user_and_leaves_nothing(host:
 
     assert of(pid) == of(service.pid)
     assert host("ls", "/run/reaper") == ""
+    host("rmdir", "/run/reaper")
+    assert host("sh", "-c", "umask 0; reaper --version").startswith("reaper ")
+    assert host("stat", "-c", "%a %U:%G", "/run/reaper") == "700 root:root"
     # It is the process that was started: signals and exit status are its own.
     host("kill", "-TERM", pid)
     wait_until(lambda: "Reaper has stopped." in host("cat", "/tmp/by-hand"), "its end")
@@ -477,7 +480,7 @@ def test_uninstalled_nothing_runs_and_purged_nothing_is_left(host: Host, service
     assert host("ls", "-A", "/var/log/reaper") == ""
     host("umount", "/var/log/reaper")
     host("rm", "-r", "/var/log/reaper")
-    left = host("find", "/etc", "/opt", "/usr/local", "/var/lib", "/var/log", "/run/systemd", "-name", "*reaper*")
+    left = host("find", "/etc", "/opt", "/usr/local", "/var/lib", "/var/log", "/run", "-name", "*reaper*")
     # The private PostgreSQL of root, which other tests may have started on this machine, is no part of an installation.
     assert set(left.split()) <= {"/var/lib/reaper-postgresql"}
     assert host.run("id", "reaper").returncode != 0
