@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from reaper.check import Finding, Level, check_workers, examine
+from reaper.check.checks.fence import check_fence
 from reaper.cli import exit_codes, output
 from reaper.cli.console import WORD_STYLES, make_console
 from reaper.cli.options import json_option, source_option
@@ -48,7 +49,7 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
 
 
 def _examine(settings: Settings, source: Source) -> list[Finding]:
-    workers = list(_check_workers(settings, source))
+    others = [*_check_workers(settings, source), *check_fence(source)]
     # Not prepared: what keeps the reaper from using the profile is to be found, not raised.
     with source.connect(prepared=False) as connection:
         # The only use of the host's clock: to report that it differs from the database's, which decides.
@@ -57,7 +58,7 @@ def _examine(settings: Settings, source: Source) -> list[Finding]:
             _examined(source),
             source.thresholds.stall.seconds,
             host_clock=time.time,
-            other_findings=workers,
+            other_findings=others,
             workload=workload_of(settings.sources[source.name]),
         )
 

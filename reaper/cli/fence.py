@@ -19,6 +19,7 @@ from reaper.fence.installation import (
     FenceAction,
     FencePlan,
     FenceState,
+    FenceStatus,
     NotFenceable,
     apply_plan,
     fence_status,
@@ -184,7 +185,13 @@ def _status_of(source: Source) -> _Status:
         fence = fence_status(source)
     except NotFenceable as error:
         return _Status(None, source.profile.jobs.table, str(error))
-    return _Status(fence.state, fence.table, _HINTS.get(fence.state))
+    return _Status(fence.state, fence.table, _hint(fence))
+
+
+def _hint(fence: FenceStatus) -> str | None:
+    if fence.switched_off:
+        return f"it is switched off for sessions; {'; '.join(fence.switched_off)}"
+    return _HINTS.get(fence.state)
 
 
 def _status_document(result: SourceResult[_Status]) -> dict[str, object]:

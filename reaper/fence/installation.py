@@ -73,13 +73,18 @@ def plan_change(source: Source, action: FenceAction) -> FencePlan:
     if action is FenceAction.REMOVE:
         return FencePlan(status, FenceChange() if status.state is FenceState.ABSENT else status.remove)
     change = FenceChange() if status.state is FenceState.INSTALLED else status.install
-    return FencePlan(status, change, list(_notes(source)))
+    return FencePlan(status, change, [*_notes(source), *_switched_off_notes(status)])
 
 
 def _notes(source: Source) -> Iterator[str]:
     profile, action = source.profile, source.options.action
     if all(branch is not profile.actions["fail"] for _, branch in profile.branches(action)):
         yield f"this source ends stale jobs by the action {action!r}; a fence protects only jobs ended by 'fail'"
+
+
+def _switched_off_notes(status: FenceStatus) -> Iterator[str]:
+    if status.switched_off:
+        yield f"the trigger is right, but the fence is switched off; {'; '.join(status.switched_off)}"
 
 
 def apply_plan(source: Source, plan: FencePlan) -> FenceStatus:

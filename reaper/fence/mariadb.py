@@ -46,6 +46,9 @@ WHERE t.table_schema = coalesce(:schema, database()) AND t.table_name = :table
 """
 
 
+_SWITCH_ON = "take @reaper_fence out of the server's init_connect"
+
+
 class MariaDBFence:
     """See `reaper.fence.FenceBackend`."""
 
@@ -74,14 +77,17 @@ class MariaDBFence:
         if not row.may_see:
             grant = f"GRANT TRIGGER ON TABLE {table} TO {grantee}"
             raise ReaperError(f"{grantee} may not see whether {table} has a fence; it needs: {grant}")
+        state = self._state(row)
+        switched_off = [_SWITCH_ON] if state is FenceState.INSTALLED and _switched_off(connection) else []
         create = f"CREATE OR REPLACE TRIGGER {trigger} BEFORE UPDATE ON {table} FOR EACH ROW\n{self._body}"
         return FenceStatus(
-            state=self._state(row),
+            state=FenceState.DISABLED if switched_off else state,
             table=table,
             role=row.role,
-            install=FenceChange([_LOCK_TIMEOUT, create]),
+            install=FenceChange() if state is FenceState.INSTALLED else FenceChange([_LOCK_TIMEOUT, create]),
             remove=FenceChange([_LOCK_TIMEOUT, f"DROP TRIGGER {trigger}"]),
             script=ClientScript("DELIMITER //", " //", "DELIMITER ;"),
+            switched_off=switched_off,
         )
 
     def _state(self, row: Row[Any]) -> FenceState:
@@ -128,6 +134,11 @@ def _trigger_statements(definition: FenceDefinition) -> str:
     """Keeps what `fail` wrote when a write is late."""
     keep = ",\n            ".join(f"NEW.{name} = OLD.{name}" for name in map(quote_name, definition.kept_columns))
     return f"    IF {MariaDBLateWrite(definition).condition()}\n    THEN\n        SET {keep};\n    END IF;\n"
+
+
+def _switched_off(connection: Connection) -> bool:
+    """Whether sessions begin with a value of the fence's variable. Where it is not 'off', it has no purpose."""
+    return "reaper_fence" in str(connection.execute(text("SELECT @@global.init_connect")).scalar_one()).casefold()
 
 
 def _grantee(user: str) -> str:

@@ -45,6 +45,7 @@ SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, current_
        t.oid IS NOT NULL AS has_trigger, t.tgenabled IN ('O', 'A') AS fires,
        t.tgtype = :type AND t.tgqual IS NOT NULL AND t.tgattr::text <> '' AS intact,
        p.proname AS function, m.nspname AS function_schema, p.prosrc AS body,
+       NOT p.prosecdef AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp'] AS confined,
        obj_description(p.oid, 'pg_proc') AS comment, pg_has_role(p.proowner, 'USAGE') AS owns
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgname = :trigger AND NOT t.tgisinternal
@@ -53,6 +54,18 @@ LEFT JOIN pg_proc p ON p.oid = coalesce(t.tgfoid, (SELECT f.oid FROM pg_proc f
 LEFT JOIN pg_namespace m ON m.oid = p.pronamespace
 WHERE c.oid = to_regclass(:table)
 """
+
+
+_SWITCHED_OFF = text("""
+SELECT CASE WHEN s.setdatabase <> 0 THEN d.datname END AS database, s.setrole <> 0 AS of_role, r.rolname AS role
+FROM pg_db_role_setting s
+JOIN pg_database d ON d.datname = current_database() AND s.setdatabase IN (0, d.oid)
+LEFT JOIN pg_roles r ON r.oid = s.setrole
+CROSS JOIN unnest(s.setconfig) AS setting (text)
+WHERE lower(split_part(setting.text, '=', 1)) = 'reaper.fence' AND split_part(setting.text, '=', 2) = 'off'
+ORDER BY 1 NULLS FIRST, 3 NULLS FIRST
+""")
+_SWITCHED_OFF_HERE = text("SELECT current_setting('reaper.fence', true) = 'off'")
 
 
 class PostgreSQLFence:
@@ -73,15 +86,18 @@ class PostgreSQLFence:
             raise ReaperError(f"there is no table {table}")
         if row.kind != "r" and (row.kind != "p" or row.version < _PARTITIONED_TRIGGERS_SINCE):
             raise ReaperError(f"{table} cannot have a fence: {_why_no_fence(row.kind)}")
-        function = self._function(row)
+        function, state = self._function(row), self._state(row)
+        switched_off = list(_switched_off(connection)) if state is FenceState.INSTALLED else []
+        install = FenceChange([*_settings(), *self._install(row, function)], list(_missing_grants(row)))
         return FenceStatus(
-            state=self._state(row),
+            state=FenceState.DISABLED if switched_off else state,
             table=quote_name(row.schema, row.name),
             role=row.role,
-            install=FenceChange([*_settings(), *self._install(row, function)], list(_missing_grants(row))),
+            install=FenceChange() if state is FenceState.INSTALLED else install,
             # The owner of the function may drop it with the trigger; only the table's owner may drop that alone.
             remove=FenceChange([*_settings(), f"DROP FUNCTION {function}() CASCADE"], list(_missing_ownership(row))),
             script=ClientScript("BEGIN;", ";", "COMMIT;"),
+            switched_off=switched_off,
         )
 
     def _function(self, row: Row[Any]) -> str:
@@ -94,7 +110,12 @@ class PostgreSQLFence:
             return FenceState.ABSENT if row.function is None else FenceState.OUTDATED
         if not row.fires:
             return FenceState.DISABLED
-        same = row.intact and row.body == self._body and row.comment.startswith(f"{_MARK}{self._version}:")
+        same = (
+            row.intact
+            and row.confined
+            and row.body == self._body
+            and row.comment.startswith(f"{_MARK}{self._version}:")
+        )
         return FenceState.INSTALLED if same else FenceState.OUTDATED
 
     def _install(self, row: Row[Any], function: str) -> Iterator[str]:
@@ -112,6 +133,17 @@ class PostgreSQLFence:
             f"    BEFORE UPDATE OF {self._kept} ON {table} FOR EACH ROW\n"
             f"    WHEN ({self._condition})\n    EXECUTE FUNCTION {function}()"
         )
+
+
+def _switched_off(connection: Connection) -> Iterator[str]:
+    """What switches the fence on again for the sessions that begin with it off."""
+    settings = connection.execute(_SWITCHED_OFF).all()
+    for database, of_role, role in settings:
+        within = f" IN DATABASE {quote_name(database)}" if of_role and database is not None else ""
+        owner = f"ROLE {quote_name(role) if of_role else 'ALL'}{within}"
+        yield f"ALTER {owner if of_role or database is None else f'DATABASE {quote_name(database)}'} RESET reaper.fence"
+    if not settings and connection.execute(_SWITCHED_OFF_HERE).scalar_one():
+        yield "take reaper.fence out of the server's configuration, or out of the options in the source's URL"
 
 
 def _settings() -> Iterator[str]:

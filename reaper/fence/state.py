@@ -42,7 +42,8 @@ class FenceChange:
 class FenceStatus:
     """The fence in one database, and the changes that would install or remove it.
 
-    `table` is the jobs table as a statement names it.
+    `table` is the jobs table as a statement names it. `switched_off` says what switches the fence on again, line by
+    line, where settings of the database, of roles or of the server switch it off.
     """
 
     state: FenceState
@@ -51,3 +52,4 @@ class FenceStatus:
     install: FenceChange
     remove: FenceChange
     script: ClientScript
+    switched_off: Sequence[str] = ()

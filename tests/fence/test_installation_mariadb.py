@@ -66,6 +66,20 @@ def test_mariadb_fence_is_installed_once_and_removed_without_a_trace(database: F
     assert database.write_late() == "succeeded"
 
 
+def test_mariadb_fence_that_new_sessions_switch_off_is_seen(database: FencedMariaDB) -> None:
+    source = source_of(database.url)
+    install(source)
+    database.run("""SET GLOBAL init_connect = "SET @reaper_fence = 'off'" """)
+    try:
+        status = fence_status(source)
+        assert status.state is FenceState.DISABLED
+        assert status.switched_off == ["take @reaper_fence out of the server's init_connect"]
+        assert plan_change(source, FenceAction.INSTALL).change.statements == ()
+    finally:
+        database.run("SET GLOBAL init_connect = ''")
+    assert state(source) is FenceState.INSTALLED
+
+
 def test_mariadb_fence_of_another_definition_is_outdated_until_it_is_renewed(database: FencedMariaDB) -> None:
     first, second = (
         source_of(database.url),
