@@ -24,6 +24,7 @@ from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, StaticPool
 
+from reaper.common.owned_file import create_owned
 from reaper.errors import StateTooNew, StateUnavailable
 from reaper.memory.schema import MIGRATIONS
 
@@ -197,8 +198,14 @@ class StateFile:
         if os.path.lexists(path):
             return
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with _directory_lock(path.parent):
+            if os.path.lexists(path):
+                return
+            damaged = os.path.lexists(self._corrupt_path)
+            if damaged:
+                self._move_logs_aside(path)  # of a move that was killed
+            # Where a command of root takes the place of a daemon that has met the damage, the file is the daemon's.
+            create_owned(path, os.lstat(self._corrupt_path if damaged else path.parent))
             _sync_directory(path.parent)
 
     def _require_known_version(self, version: int) -> None:
@@ -216,14 +223,23 @@ class StateFile:
         if version == 0 and self.path is not None and os.path.lexists(self._corrupt_path):
             self._after_loss(connection, f"{self.path} was damaged and has been moved to {self._corrupt_path.name}")
 
+    def _move_logs_aside(self, path: Path) -> None:
+        for suffix in ("-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).replace(f"{self._corrupt_path}{suffix}")
+
     def _move_aside(self, path: Path, error: Exception) -> None:
-        """Rename a corrupted file, so that the next transaction begins a new one with the safe answers in it."""
+        """Rename a corrupted file, so that the next transaction begins a new one with the safe answers in it.
+
+        The file goes before its log: without the log it may look sound, and lack the halt that was written last. A
+        process that is killed in between leaves the log behind, and the next one moves it before it makes a new file.
+        """
         with _directory_lock(path.parent):
             if not _is_corrupt(path):  # another process has replaced it
                 return
-            for suffix in ("-wal", "-shm", ""):
-                with suppress(FileNotFoundError):
-                    path.with_name(path.name + suffix).replace(f"{self._corrupt_path}{suffix}")
+            path.replace(self._corrupt_path)
+            _sync_directory(path.parent)
+            self._move_logs_aside(path)
             _sync_directory(path.parent)
         self._report(f"{path} was damaged ({_reason(error)}) and has been moved to {self._corrupt_path}")
 

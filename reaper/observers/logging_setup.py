@@ -15,6 +15,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import Processor
 
+from reaper.common.owned_file import create_owned
 from reaper.common.terminal import clipped, shown, to_stderr
 
 _SHARED: tuple[Processor, ...] = (
@@ -128,11 +129,7 @@ def _create_for_folder_owner(file: Path) -> None:
     if os.geteuid() != 0 or folder.st_uid == 0:
         return
     with suppress(FileExistsError):
-        descriptor = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        try:
-            os.fchown(descriptor, folder.st_uid, folder.st_gid)
-        finally:
-            os.close(descriptor)
+        create_owned(file, folder)
 
 
 def _is_terminal(handler: logging.Handler) -> bool:
