@@ -37,7 +37,7 @@ def host(server: PrivatePostgreSQL) -> Iterator[Host]:
     (socket / ".s.PGSQL.5432").chmod(0o777)
     with booted({socket: "/srv/database", PROJECT: "/srv/checkout"}) as made:
         made("mkdir", "-p", "/srv/reaper/logs")
-        parts = ("reaper", "scripts", "config", "docs", "systemd", "pyproject.toml", "README.md", "LICENSE")
+        parts = ("reaper", "scripts", "config", "docs", "locks", "systemd", "pyproject.toml", "README.md", "LICENSE")
         made("cp", "-R", *(f"/srv/checkout/{part}" for part in parts), "/srv/reaper")
         # A root whose files no other user may read, as many hosts have it. Of what is installed, only what the daemon
         # and the commands import is compiled: a third of the installation's time.
