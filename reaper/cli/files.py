@@ -141,7 +141,9 @@ def _differs(target: Path, file: _File) -> bool:
     """Whether something else has the name already. A link that leads nowhere is something else."""
     if not os.path.lexists(target):
         return False
-    return not target.is_file() or target.read_bytes() != file.content
+    if not target.is_file() or target.stat().st_size != len(file.content):
+        return True
+    return target.read_bytes() != file.content
 
 
 def _write(target: Path, file: _File) -> None:

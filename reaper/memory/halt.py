@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Boolean, Column, Connection, Integer, Table, Text, delete, insert, select
 
+from reaper.common.bounded_file import read_bounded
 from reaper.errors import ReaperError, StateUnavailable
 from reaper.memory.schema import METADATA
 from reaper.memory.state_file import StateFile
@@ -75,9 +76,9 @@ class HaltStore:
     def _import(self, path: Path) -> HaltRecord:
         """Move the halt of an earlier version into the state file. Its file goes when that is done."""
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = json.loads(read_bounded(path).content)
             record = HaltRecord(str(document["by"]), document["reason"] and str(document["reason"]), persistent=True)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, RecursionError, KeyError, TypeError):
             record = unknown_halt(f"{path} cannot be read")
         try:
             self.save(record)

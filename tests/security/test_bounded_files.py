@@ -15,6 +15,7 @@ from reaper.common import bounded_file
 from reaper.common.bounded_file import MAX_BYTES, UnreadableFile, read_bounded
 from reaper.config import load
 from reaper.errors import ConfigError
+from reaper.memory import Memory
 
 URL = "postgresql://u:hunter2@db/app"
 TOKEN = "alice:0123456789abcdef0123"
@@ -117,6 +118,12 @@ def test_largest_file_is_read_and_one_byte_more_is_refused(tmp_path: Path) -> No
     path.write_bytes(b"x" * (MAX_BYTES + 1))
     with pytest.raises(UnreadableFile, match="larger than 1 MiB"):
         read_bounded(path)
+
+
+def test_halt_of_an_earlier_version_that_never_ends_is_a_halt(tmp_path: Path) -> None:
+    (tmp_path / "halted").symlink_to("/dev/zero")
+    halt = Memory.open(tmp_path).halt.load()
+    assert halt is not None and halt.persistent and "cannot be read" in halt.by
 
 
 def test_path_with_a_zero_byte_is_refused_in_words() -> None:
