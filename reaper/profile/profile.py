@@ -114,6 +114,7 @@ class Profile(ProfileModel):
     choices: Mapping[Label, Choice] = {}
 
     _lineage: tuple[str, ...] = PrivateAttr(default=())
+    _byte_columns: Mapping[str, Mapping[str, int]] = PrivateAttr(default={})
 
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
@@ -125,6 +126,17 @@ class Profile(ProfileModel):
         profile = self.model_copy()
         profile._lineage = lineage
         return profile
+
+    def with_byte_columns(self, columns: Mapping[str, Mapping[str, int]]) -> Profile:
+        """The profile on a database that has these columns of bytes: by table, and the most bytes of each."""
+        profile = self.model_copy()
+        profile._byte_columns = columns
+        return profile
+
+    @property
+    def byte_columns(self) -> Mapping[str, Mapping[str, int]]:
+        """The columns of bytes, by table, as far as the database is known, and the most bytes of each."""
+        return self._byte_columns
 
     @property
     def lineage(self) -> tuple[str, ...]:

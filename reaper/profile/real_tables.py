@@ -20,7 +20,8 @@ class RealColumn:
     `ignores_case`: texts that differ only by case are equal here. `readable` and `insertable` are the connected role's
     privileges; `omittable`, whether it may use the sequence that fills the column where an insert omits it.
     `leads_index`: an index finds rows by it alone. `operators_in`: the schema of its type, where that is not
-    PostgreSQL's own, and so are the operators that compare its values.
+    PostgreSQL's own, and so are the operators that compare its values. `most_bytes` is how many bytes a column of
+    bytes holds, where they are to be shown as text; None for any other column.
     """
 
     name: str
@@ -32,6 +33,7 @@ class RealColumn:
     omittable: bool = True
     leads_index: bool = False
     operators_in: str | None = None
+    most_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

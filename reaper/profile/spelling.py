@@ -32,7 +32,8 @@ class Spelling:
 
     `schemas` has, for each bare name of a table, as it is spelled, the schema whose table it means: statements name
     both, so that the name never leads elsewhere. `type_schemas` are those of types of extensions: a comparison of their
-    values is found there. Both are empty where the server has no search path.
+    values is found there. Both are empty where the server has no search path. `byte_columns` are the columns of bytes,
+    by table, as they are spelled, and the most bytes of each.
     """
 
     corrections: Corrections = field(default_factory=Corrections)
@@ -41,6 +42,7 @@ class Spelling:
     decided: bool = False
     schemas: Mapping[str, str] = field(default_factory=dict)
     type_schemas: tuple[str, ...] = ()
+    byte_columns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def with_every_privilege(self) -> Spelling:
         """The same, as if the role might insert into every table."""
@@ -48,6 +50,9 @@ class Spelling:
 
     def applied_to(self, profile: Profile) -> Profile:
         """The profile as this database spells it."""
+        return self._corrected(profile).with_byte_columns(self.byte_columns)
+
+    def _corrected(self, profile: Profile) -> Profile:
         if not self.corrections and not self.left_out and not self.denied:
             return profile
         table = profile.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"name"})
@@ -166,12 +171,19 @@ class _Match:
             decided,
             {self._corrections.table(name): schema for name in self._tables if (schema := self._schema(name))},
             tuple(sorted(set(self._type_schemas()))),
+            dict(self._byte_columns()),
         )
 
     def _schema(self, name: str) -> str | None:
         """The schema that a statement names beside this name of a table, which has none itself."""
         table = self._tables[name]
         return table.schema if table.has_path and "." not in name else None
+
+    def _byte_columns(self) -> Iterator[tuple[str, dict[str, int]]]:
+        for name, columns in self._profile.columns().items():
+            real = (self._column(name, column) for column in columns)
+            if of_bytes := {column.name: column.most_bytes for column in real if column and column.most_bytes}:
+                yield self._corrections.table(name), of_bytes
 
     def _type_schemas(self) -> Iterator[str]:
         for name, columns in self._profile.columns().items():

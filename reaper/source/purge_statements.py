@@ -163,7 +163,7 @@ class _PurgeQueries:
 def _after_key(columns: Sequence[Element], number: int = 0) -> ColumnElement[bool]:
     """These columns come after the key in the order of the columns, of which the first has this number."""
     column, *other_columns = columns
-    value = sql.parameter(AFTER_KEY.format(number))
+    value = sql.key_value(column, sql.parameter(AFTER_KEY.format(number)))
     is_greater: ColumnElement[bool] = column > value
     if not other_columns:
         return is_greater

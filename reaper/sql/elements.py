@@ -218,6 +218,10 @@ class KeyInBatch(DialectCondition):
     pass
 
 
+class KeyValue(DialectElement):
+    pass
+
+
 # --- values that are written -------------------------------------------------------------------------------------
 
 

@@ -46,6 +46,7 @@ __all__ = [
     "json_object",
     "json_text_member",
     "key_in_batch",
+    "key_value",
     "largest_number",
     "newest",
     "now",
@@ -232,6 +233,11 @@ def equals_typed_text(column: Element, text: Element) -> ColumnElement[bool]:
     PostgreSQL raises DBAPIError for a text that does not fit the column's type; on MariaDB no row matches.
     """
     return elements.EqualsTypedText(column, text)
+
+
+def key_value(key_column: Element, text: Element) -> Element:
+    """The value of a key column whose text, a parameter, the database has given: to be compared with the column."""
+    return elements.KeyValue(key_column, text)
 
 
 def key_in_batch(key_columns: Sequence[Element]) -> ColumnElement[bool]:

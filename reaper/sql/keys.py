@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Dialect
@@ -10,7 +10,7 @@ from sqlalchemy.types import NullType, TypeDecorator, UserDefinedType
 
 from reaper.model import Key
 
-KEY_COLUMN_VALUES, WHOLE_KEYS = "any_{}", "any_key"
+KEY_COLUMN_VALUES, WHOLE_KEYS, STORED_KEYS = "any_{}", "any_key", "any_stored_key"
 
 
 class UntypedArray(TypeDecorator[Any]):
@@ -24,9 +24,31 @@ class UntypedArray(TypeDecorator[Any]):
 
 
 class ValueList(UserDefinedType[Any]):
-    """A list of values in brackets. `reaper.sql.statement` makes a parameter of each: MariaDB has no arrays."""
+    """A list of values in brackets. `reaper.sql.statement` makes a parameter of each: MariaDB has no arrays.
+
+    `of_bytes` says which of the columns has bytes, whose texts are hexadecimal digits or UUIDs.
+    """
 
     cache_ok = True
+
+    def __init__(self, *of_bytes: bool) -> None:
+        self.of_bytes = of_bytes
+
+    def stored(self, texts: Sequence[Any]) -> Sequence[Any]:
+        """The values as the columns store them."""
+        if not any(self.of_bytes):
+            return texts
+        if len(self.of_bytes) == 1:
+            return [bytes_of(text) for text in texts]
+        return [
+            tuple(bytes_of(part) if is_bytes else part for part, is_bytes in zip(key, self.of_bytes, strict=True))
+            for key in texts
+        ]
+
+
+def bytes_of(text: str) -> bytes:
+    """The bytes that are shown as this text."""
+    return bytes.fromhex(text.replace("-", ""))
 
 
 def _quoted(text: str) -> str:
@@ -37,4 +59,4 @@ def key_parameters(keys: Iterable[Key]) -> dict[str, object]:
     """The values of the parameters of `reaper.sql.expressions.key_in_batch`."""
     whole_keys = list(keys)
     columns = {KEY_COLUMN_VALUES.format(n): list(texts) for n, texts in enumerate(zip(*whole_keys, strict=True))}
-    return {**columns, WHOLE_KEYS: whole_keys}
+    return {**columns, WHOLE_KEYS: whole_keys, STORED_KEYS: whole_keys}

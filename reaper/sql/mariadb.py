@@ -11,14 +11,15 @@ from sqlalchemy.types import BigInteger, Numeric
 
 from reaper.sql import elements
 from reaper.sql.elements import Element, RawSql, compiled_on
-from reaper.sql.keys import KEY_COLUMN_VALUES, WHOLE_KEYS, ValueList
-from reaper.sql.types import INFINITY, INSTANT, MINUS_INFINITY, is_document, is_instant
+from reaper.sql.keys import KEY_COLUMN_VALUES, STORED_KEYS, WHOLE_KEYS, ValueList
+from reaper.sql.types import INFINITY, INSTANT, MINUS_INFINITY, Bytes, is_document, is_instant
 
 _MICROSECOND: Element = literal_column("MICROSECOND")
 _1970: Element = literal_column("TIMESTAMP'1970-01-01 00:00:00.000000'")
 # Earlier than every date. A row that holds it means "none", as NULL does.
 _ZERO: Element = literal_column("CAST('0000-00-00 00:00:00' AS DATETIME(6))")
 _EXACT = "utf8mb4_nopad_bin"
+_UUID_BYTES, _UUID_HYPHENS = 16, (9, 14, 19, 24)
 
 # For the dialects "mysql" and "mariadb", and the default: `str(statement)` has no dialect.
 mariadb = compiled_on()
@@ -102,7 +103,28 @@ def _json_value(value: Element) -> Element:
 
 @mariadb(elements.TextOf)
 def text_of(value: Element) -> Element:
-    return _as_text(value).collate(_EXACT)
+    text = _text_of_bytes(value, value.type.most) if isinstance(value.type, Bytes) else value
+    return _as_text(text).collate(_EXACT)
+
+
+def _text_of_bytes(value: Element, most: int) -> Element:
+    """Hexadecimal digits; 16 bytes in a column for as many as a UUID."""
+    digits: Element = func.lower(func.hex(value))
+    if most != _UUID_BYTES:
+        return digits
+    uuid = digits
+    for place in _UUID_HYPHENS:
+        uuid = func.insert(uuid, literal_column(str(place)), literal_column("0"), literal_column("'-'"))
+    return case((func.length(value) == literal_column(str(_UUID_BYTES)), uuid), else_=digits)
+
+
+@mariadb(elements.KeyValue)
+def key_value(column: Element, text: Element) -> Element:
+    return func.unhex(func.replace(text, literal_column("'-'"), literal_column("''"))) if _is_bytes(column) else text
+
+
+def _is_bytes(column: Element) -> bool:
+    return isinstance(column.type, Bytes)
 
 
 def _as_text(value: Element) -> Element:
@@ -133,6 +155,8 @@ def count_if(condition: Element) -> Element:
 
 @mariadb(elements.EqualsTypedText)
 def equals_typed_text(column: Element, text: Element) -> Element:
+    if _is_bytes(column):
+        return column == key_value(column, text)
     # A column of numbers takes any text for the number that it begins with, or for 0. So the texts are compared too.
     return and_(column == text, _as_text(column) == text)
 
@@ -143,14 +167,17 @@ def key_in_batch(*key: Element) -> Element:
 
     A join with the keys as rows, of JSON_TABLE for example, uses no index on a column of another character set.
     """
+    of_bytes = tuple(map(_is_bytes, key))
     if len(key) == 1:
-        [column] = key
-        return and_(*(_is_in(value, KEY_COLUMN_VALUES.format(0)) for value in (column, text_of(column))))
-    return and_(*(_is_in(value, WHOLE_KEYS) for value in (tuple_(*key), tuple_(*map(text_of, key)))))
+        [column], values = key, KEY_COLUMN_VALUES.format(0)
+        is_in = _is_in(column, values, *of_bytes)
+        return is_in if any(of_bytes) else and_(is_in, _is_in(text_of(column), values))
+    same = _is_in(tuple_(*key), STORED_KEYS if any(of_bytes) else WHOLE_KEYS, *of_bytes)
+    return and_(same, _is_in(tuple_(*map(text_of, key)), WHOLE_KEYS))
 
 
-def _is_in(value: Element, values: str) -> ColumnElement[bool]:
-    return value.bool_op("IN")(bindparam(values, type_=ValueList()))
+def _is_in(value: Element, values: str, *of_bytes: bool) -> ColumnElement[bool]:
+    return value.bool_op("IN")(bindparam(values, type_=ValueList(*of_bytes)))
 
 
 @mariadb(elements.NullInstant)

@@ -137,6 +137,11 @@ def own_path_set(path: Element) -> Element:
     )
 
 
+@postgresql(elements.KeyValue)
+def key_value(_column: Element, text: Element) -> Element:
+    return text
+
+
 @postgresql(elements.NullInstant)
 def null_instant() -> Element:
     return cast(null(), INSTANT)

@@ -37,7 +37,7 @@ class CompiledStatement:
         state = compiled.construct_expanded_state(dict.fromkeys(required))
         self.text = state.statement
         self.parameters: dict[str, Callable[[Any], Any] | None] = {name: conversions[name] for name in required}
-        self.lists = tuple(name for name in required if isinstance(binds[name].type, ValueList))
+        self.lists = {name: kind for name in required if isinstance(kind := binds[name].type, ValueList)}
         self.constants = {
             name: _converted(conversions.get(name), value)
             for name, value in state.parameters.items()
@@ -55,8 +55,8 @@ class CompiledStatement:
     def bound(self, values: Values) -> tuple[str, dict[str, Any]]:
         """The text and the parameters for the driver."""
         text, parameters = self.text, self._bind(values)
-        for name in self.lists:
-            text, items = with_list(text, name, parameters.pop(name))
+        for name, kind in self.lists.items():
+            text, items = with_list(text, name, kind.stored(parameters.pop(name)))
             parameters |= items
         return text, parameters
 

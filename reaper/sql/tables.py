@@ -40,6 +40,7 @@ from reaper.profile.audit_events import constant_values
 from reaper.sql import expressions as sql
 from reaper.sql.conditions import all_hold, is_one_of
 from reaper.sql.expressions import Element
+from reaper.sql.types import Bytes
 
 
 def split_name(name: str) -> tuple[str | None, str]:
@@ -53,12 +54,20 @@ def reserved_alias(part: str) -> str:
     return f"reaper_{part}"
 
 
-def table_of(name: str, columns: Iterable[str], schema: str | None = None) -> TableClause:
-    """A table with these columns. `schema` is that of a bare name."""
+def table_of(
+    name: str,
+    columns: Iterable[str],
+    schema: str | None = None,
+    byte_columns: Mapping[str, int] = MappingProxyType({}),
+) -> TableClause:
+    """A table with these columns. `schema` is that of a bare name; `byte_columns`, with their length, have bytes."""
     schema, bare = (schema, name) if schema else split_name(name)
     return table(
         quoted_name(bare, quote=True),
-        *(column(quoted_name(c, quote=True)) for c in sorted(columns)),
+        *(
+            column(quoted_name(c, quote=True), Bytes(byte_columns[c]) if c in byte_columns else None)
+            for c in sorted(columns)
+        ),
         schema=quoted_name(schema, quote=True) if schema else None,
     )
 
@@ -77,7 +86,8 @@ class ProfileTables:
         self._row_aliases = {column: f"row_{n}" for n, column in enumerate(self.row_columns)}
 
     def table(self, name: str) -> TableClause:
-        return table_of(name, self._columns[name], self.schemas.get(name))
+        byte_columns = self.profile.byte_columns.get(name, {})
+        return table_of(name, self._columns[name], self.schemas.get(name), byte_columns)
 
     def key(self, jobs: FromClause) -> list[Element]:
         """The key columns, in the profile's order."""

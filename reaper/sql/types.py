@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import JSON, Dialect, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.types import DateTime, Double, Float, TypeDecorator, TypeEngine
+from sqlalchemy.types import DateTime, Double, Float, TypeDecorator, TypeEngine, UserDefinedType
 
 from reaper.model import DISTANT_PAST
 
@@ -80,6 +80,15 @@ class _Texts(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         return value if _is_postgresql(dialect) else json.dumps(value)
+
+
+class Bytes(UserDefinedType[Any]):
+    """A column of at most so many bytes, which people see as hexadecimal digits, or 16 bytes as a UUID."""
+
+    cache_ok = True
+
+    def __init__(self, most: int) -> None:
+        self.most = most
 
 
 def document_of(value: Any) -> Any:

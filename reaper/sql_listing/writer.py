@@ -19,7 +19,7 @@ from reaper.source.reap import BatchLocks, Transition, make_transition
 from reaper.source.survey import MAX_READ, MAX_SPARED
 from reaper.source.transition.second_check import is_stale
 from reaper.sql.expressions import OWN_PATH
-from reaper.sql.keys import KEY_COLUMN_VALUES, WHOLE_KEYS
+from reaper.sql.keys import KEY_COLUMN_VALUES, STORED_KEYS, WHOLE_KEYS
 from reaper.sql.statement import CompiledStatement, with_list
 from reaper.staleness import parameters
 from reaper.staleness.downtime import DowntimeTracker
@@ -120,7 +120,7 @@ class StatementWriter:
             if parameter in compiled.lists:
                 # One key stands for all keys of a batch.
                 width = len(self.source.profile.jobs.key)
-                one_key = (known[parameter],) * width if parameter == WHOLE_KEYS else known[parameter]
+                one_key = (known[parameter],) * width if parameter in (WHOLE_KEYS, STORED_KEYS) else known[parameter]
                 text, places = with_list(text, parameter, [one_key])
                 shown |= places
             else:
@@ -143,6 +143,7 @@ class StatementWriter:
                 for n, name in enumerate(keys)
             },
             WHOLE_KEYS: one_key,
+            STORED_KEYS: f"{one_key}, with bytes where the column has bytes",
             OWN_PATH: "the role's own search path, which its triggers are to have",
             **{f"found_key_{n}": f"what was judged: its {name}" for n, name in enumerate(keys)},
             **{f"found_text_{n}": f"what was judged: its {name}, as text" for n, name in enumerate(keys)},

@@ -110,13 +110,13 @@ def test_value_for_a_generated_mariadb_column_is_an_error(checked: CheckedMariaD
     assert "generated column" in finding.message
 
 
-def test_key_of_bytes_is_an_error(checked: CheckedMariaDB) -> None:
-    checked.do("CREATE TABLE tasks (id binary(16) PRIMARY KEY, state varchar(9), at datetime(6), KEY (state, at))")
+def test_key_of_a_blob_is_an_error(checked: CheckedMariaDB) -> None:
+    checked.do("CREATE TABLE tasks (id blob, state varchar(9), at datetime(6), PRIMARY KEY (id(16)), KEY (state, at))")
     profile = resolve("own", {"own": OWN_PROFILE})
     finding = next(f for f in problems(checked.check(profile=profile)) if f.level is Level.ERROR)
     assert (finding.subject, finding.message) == (
         "tasks.id",
-        "is binary(16), and part of jobs.key: the reaper reads keys as text, which bytes are not",
+        "is blob, and part of jobs.key: the reaper reads keys of bytes only as BINARY or VARBINARY",
     )
 
 

@@ -19,7 +19,7 @@ from reaper.profile import Profile
 from reaper.profile.column_usage import timestamp_columns
 from reaper.profile.related_tables import related_rows
 
-_BYTES = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob")
+_BLOBS = ("tinyblob", "blob", "mediumblob", "longblob")
 
 
 def check_mariadb(context: CheckContext, catalog: MariaDBCatalog) -> Iterator[Finding]:
@@ -53,8 +53,10 @@ def _check_hidden(context: CheckContext, catalog: MariaDBCatalog) -> Iterator[Fi
 def _check_keys(context: CheckContext) -> Iterator[Finding]:
     table = context.profile.jobs.table
     for column in context.columns(table, context.profile.jobs.key):
-        if column.type.partition("(")[0] in _BYTES:
-            message = f"is {column.type}, and part of jobs.key: the reaper reads keys as text, which bytes are not"
+        if column.type.partition("(")[0] in _BLOBS:
+            message = (
+                f"is {column.type}, and part of jobs.key: the reaper reads keys of bytes only as BINARY or VARBINARY"
+            )
             yield error(f"{table}.{column.name}", message)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Row, TextClause, text
 from reaper.profile.real_tables import RealColumn, RealTable, listed_values
 
 _TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
+_BYTES = frozenset({"binary", "varbinary"})
 _LABEL = re.compile(r"'((?:[^']|'')*)'")
 
 _OWN_SCHEMA = "SELECT database()"
@@ -21,7 +22,8 @@ _SCHEMAS = "SELECT schema_name FROM information_schema.schemata"
 _NAMES = "SELECT table_name FROM information_schema.tables WHERE table_schema = :schema"
 # The server shows each user only what it has a privilege for.
 _COLUMNS = """
-SELECT column_name AS name, data_type AS base, column_type AS type, collation_name AS collation, privileges
+SELECT column_name AS name, data_type AS base, column_type AS type, collation_name AS collation, privileges,
+       character_octet_length AS octets
 FROM information_schema.columns WHERE table_schema = :schema AND table_name = :name ORDER BY ordinal_position
 """
 _LEADING = """
@@ -75,4 +77,5 @@ def _column(row: Row[Any], checks: Sequence[str], *, leads_index: bool) -> RealC
         readable="select" in granted,
         insertable="insert" in granted,
         leads_index=leads_index,
+        most_bytes=row.octets if row.base in _BYTES else None,
     )
