@@ -50,7 +50,8 @@ class Spelling:
 
     def applied_to(self, profile: Profile) -> Profile:
         """The profile as this database spells it."""
-        return self._corrected(profile).with_byte_columns(self.byte_columns)
+        corrected = self._corrected(profile)
+        return corrected.with_byte_columns(self.byte_columns) if self.byte_columns else corrected
 
     def _corrected(self, profile: Profile) -> Profile:
         if not self.corrections and not self.left_out and not self.denied:

@@ -210,7 +210,12 @@ def newly_spared_query(rule: Rule) -> Select[Any]:
 
 
 def row_witnesses(profile: Profile) -> list[Witness]:
-    """The witnesses whose signs are rows of another table that belong to one job each, and are no jobs themselves."""
+    """The witnesses whose signs are rows of another table that belong to one job each, and are no jobs themselves.
+
+    None for a log: there the jobs vanish with their signs.
+    """
+    if profile.jobs.log is not None:
+        return []
     key = set(profile.jobs.key)
     return [
         witness

@@ -13,7 +13,7 @@ from reaper.profile import Action
 from reaper.source import Source
 from reaper.source.evidence import evidence_query
 from reaper.source.post_transition import clock_query, leaves_row, snapshot_query, state_query
-from reaper.source.survey import candidates_query, count_query, newly_spared_query
+from reaper.source.survey import candidates_query, count_query, newly_spared_query, row_witnesses, signs_query
 from reaper.sql_listing.mariadb import MariaDBListing
 from reaper.sql_listing.postgresql import PostgreSQLListing
 from reaper.sql_listing.recipes import Recipe, list_recipes
@@ -61,6 +61,11 @@ def _survey(writer: StatementWriter, locks: str) -> Iterator[Statement]:
     yield writer.query("survey", "Finds the stale jobs, once per sweep.", locks, candidates_query)
     purpose = "Finds the jobs that have passed their timeout since the last sweep and are alive."
     yield writer.query("crossed", purpose, locks, newly_spared_query)
+    if row_witnesses(writer.source.profile):
+        purpose = "Looks whether running jobs that had signs of life still have any: signs that vanish are no silence."
+        yield writer.query("signs of some", purpose, locks, signs_query, True)
+        purpose = "Finds some running jobs with signs of life, where too few are known."
+        yield writer.query("some with signs", purpose, locks, signs_query, False)
     purpose = "Reads the evidence for the verdicts on jobs that are alive, or whose row another session holds."
     yield writer.query("evidence", purpose, locks, evidence_query, writer.source.options.action)
 
