@@ -63,9 +63,9 @@ def _survey(writer: StatementWriter, locks: str) -> Iterator[Statement]:
     yield writer.query("crossed", purpose, locks, newly_spared_query)
     if row_witnesses(writer.source.profile):
         purpose = "Looks whether running jobs that had signs of life still have any: signs that vanish are no silence."
-        yield writer.query("signs of some", purpose, locks, signs_query, True)
+        yield writer.query("still_signs", purpose, locks, signs_query, True)
         purpose = "Finds some running jobs with signs of life, where too few are known."
-        yield writer.query("some with signs", purpose, locks, signs_query, False)
+        yield writer.query("some_signs", purpose, locks, signs_query, False)
     purpose = "Reads the evidence for the verdicts on jobs that are alive, or whose row another session holds."
     yield writer.query("evidence", purpose, locks, evidence_query, writer.source.options.action)
 
