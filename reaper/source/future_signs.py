@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, Integer, Select, select
+from sqlalchemy import Connection, Select, select
 
 from reaper.common.messages import format_key
 from reaper.model import FutureSigns, Key
 from reaper.source.statements import SourceStatements
-from reaper.sql import expressions as sql
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.future_signs import name_of, witnesses_ahead
 from reaper.staleness.rule import Rule
 
 MAX_READ = 1_000
-_LIMIT = "reaper_limit"
 
 
 def future_states(
@@ -39,8 +37,7 @@ def _states_of_witness(
     statements: SourceStatements, connection: Connection, context: EvaluationContext, number: int
 ) -> Iterator[tuple[Key, str]]:
     width = len(statements.profile.jobs.key)
-    values = statements.values(context) | {_LIMIT: MAX_READ}
-    for row in statements.execute(connection, values, future_states_query, number):
+    for row in statements.execute(connection, statements.values(context), future_states_query, number):
         if row[width] is not None:
             yield tuple(row[:width]), row[width]
 
@@ -51,6 +48,4 @@ def future_states_query(rule: Rule, number: int) -> Select[tuple[str, ...]]:
     is_ahead, state = rule.signs_in_future(tables.profile.alive[number], jobs)
     query = select(*tables.key_text(jobs), state.label("state"))
     # Without an order: to find the first ones by key, a planner might read all rows of the table.
-    return query.where(tables.search_condition(jobs), rule.past_timeout(jobs), is_ahead).limit(
-        sql.parameter(_LIMIT, Integer())
-    )
+    return query.where(tables.search_condition(jobs), rule.past_timeout(jobs), is_ahead).limit(MAX_READ)

@@ -12,12 +12,14 @@ from dataclasses import replace
 from reaper.profile import Action
 from reaper.source import Source
 from reaper.source.evidence import evidence_query
+from reaper.source.future_signs import future_states_query
 from reaper.source.post_transition import clock_query, leaves_row, snapshot_query, state_query
 from reaper.source.survey import candidates_query, count_query, newly_spared_query, row_witnesses, signs_query
 from reaper.sql_listing.mariadb import MariaDBListing
 from reaper.sql_listing.postgresql import PostgreSQLListing
 from reaper.sql_listing.recipes import Recipe, list_recipes
 from reaper.sql_listing.writer import ListingOptions, Statement, StatementWriter
+from reaper.staleness.future_signs import witnesses_ahead
 
 __all__ = ["ListingOptions", "Recipe", "Statement", "list_recipes", "list_statements"]
 
@@ -27,6 +29,7 @@ def list_statements(source: Source, options: ListingOptions) -> Iterator[Stateme
     server = _listing(source, options)
     writer = server.writer
     yield from server.transaction_starts(options)
+    yield from _future_signs(writer, server.read_locks)
     yield from _survey(writer, server.read_locks)
     locks, transition = writer.locks(), writer.transition(source.options.action)
     fallback = writer.transition("fail") if source.has_fallback else None
@@ -53,6 +56,14 @@ def _statements_of_start_lost(server: PostgreSQLListing | MariaDBListing) -> Ite
 def _for_start_lost(statement: Statement) -> Statement:
     purpose = f"For jobs whose start was lost. {statement.purpose}"
     return replace(statement, name=f"{statement.name} start lost", purpose=purpose)
+
+
+def _future_signs(writer: StatementWriter, locks: str) -> Iterator[Statement]:
+    profile = writer.source.profile
+    for number in witnesses_ahead(profile):
+        witness = profile.alive[number].witness
+        purpose = f"At most once in a minute: finds jobs with a sign of life in the future from {witness}."
+        yield writer.query(f"future {witness}", purpose, locks, future_states_query, number)
 
 
 def _survey(writer: StatementWriter, locks: str) -> Iterator[Statement]:
