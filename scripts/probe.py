@@ -22,11 +22,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reaper.config import SourceSettings, reachable_host
-from reaper.config.urls import MARIADB
+from reaper.common.http_host import reachable_host
 
 if TYPE_CHECKING:
-    from reaper.config import Settings
+    from reaper.config import Settings, SourceSettings
     from reaper.dev.postgres import PrivatePostgreSQL
 
 _LAST_SUCCESS = re.compile(
@@ -78,6 +77,8 @@ def _database(config: Settings, private: PrivatePostgreSQL) -> str:
 
 def _extras(sources: Iterable[SourceSettings]) -> list[str]:
     """The optional parts of the distribution that these sources need."""
+    from reaper.config.urls import MARIADB
+
     sources = list(sources)
     mariadb = any(source.database_url.get_secret_value().startswith(MARIADB) for source in sources)
     celery = any(source.broker is not None and source.profile.needs_broker for source in sources)

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 from reaper.cli import exit_codes, output
 from reaper.common.durations import format_duration
-from reaper.config import Settings, load, reachable_host
+from reaper.common.http_host import reachable_host
+from reaper.config import Settings, load
 from reaper.config.token_file import read_tokens
 from reaper.errors import ConfigError, DaemonUnreachable, ReaperError
 from reaper.model import Outcome

@@ -5,7 +5,7 @@ specific place has precedence: a kind in a source, a kind, a source, all sources
 """
 
 from reaper.config.load import load
-from reaper.config.settings import Settings, SourceSettings, reachable_host
+from reaper.config.settings import Settings, SourceSettings
 from reaper.config.urls import database_location
 
-__all__ = ["Settings", "SourceSettings", "database_location", "load", "reachable_host"]
+__all__ = ["Settings", "SourceSettings", "database_location", "load"]

@@ -14,11 +14,8 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import quote
-
-import psycopg
-from psycopg import sql
-from sqlalchemy import make_url
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, quote, urlsplit
 
 from reaper.dev.postgres.binaries import (
     SYSTEM_USER,
@@ -28,6 +25,9 @@ from reaper.dev.postgres.binaries import (
     programs_for,
     version_of,
 )
+
+if TYPE_CHECKING:
+    from psycopg import Connection
 
 FIRST_RUN_DATABASE = "protea"
 
@@ -92,7 +92,7 @@ class PrivatePostgreSQL:
 
     def serves(self, url: str) -> bool:
         """Whether this SQLAlchemy URL is of a database of this server, whether or not the server runs."""
-        return make_url(url).query.get("host") == str(self._socket_folder)
+        return parse_qs(urlsplit(url).query).get("host") == [str(self._socket_folder)]
 
     def new_things(self) -> Iterator[str]:
         """What the next start will make on this machine, in words."""
@@ -133,7 +133,9 @@ class PrivatePostgreSQL:
 
     def create_database(self, name: str, *, tables: bool = True, template: str = "template1") -> str:
         """Create the database, and with `tables` the protea tables, unless they exist. Returns its URL."""
-        with psycopg.connect(libpq(self.url), autocommit=True) as connection:
+        from psycopg import sql
+
+        with _connect(self.url, autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
                 make = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
                 connection.execute(make.format(sql.Identifier(name), sql.Identifier(template)))
@@ -144,7 +146,9 @@ class PrivatePostgreSQL:
 
     def drop_database(self, name: str) -> None:
         """Drop the database if it exists; connections to it are cut."""
-        with psycopg.connect(libpq(self.url), autocommit=True) as connection:
+        from psycopg import sql
+
+        with _connect(self.url, autocommit=True) as connection:
             drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
             connection.execute(drop.format(sql.Identifier(name)))
 
@@ -254,10 +258,17 @@ def libpq(url: str) -> str:
     return url.replace("postgresql+psycopg:", "postgresql:", 1)
 
 
+def _connect(url: str, *, autocommit: bool = False) -> Connection:
+    # The driver is imported when it is used: the commands of manage.sh ask most often only whether the server runs.
+    import psycopg
+
+    return psycopg.connect(libpq(url), autocommit=autocommit)
+
+
 def create_tables(url: str) -> None:
     """Create the protea tables, unless they exist."""
     script = resources.files("reaper.profiles").joinpath("protea.sql").read_bytes()
-    with psycopg.connect(libpq(url)) as connection:
+    with _connect(url) as connection:
         # A lock, because two processes that start at once would both find no table.
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('reaper.dev.postgres'))")
         if connection.execute("SELECT to_regclass('public.job')").fetchone() == (None,):
