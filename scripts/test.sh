@@ -60,14 +60,6 @@ finish() { # finish NAME...: waits for these commands. Prints the output of fail
 # Warnings are errors, so a link to a missing page or heading fails. Nothing is loaded from the network.
 make_site() { "$bin/sphinx-build" -W -n -q --keep-going -E -d build/doctrees docs build/site; }
 
-check_pages() {
-    local page status=0
-    for page in scripts/*_page.py; do
-        "$bin/python" "$page" --check || status=1
-    done
-    return "$status"
-}
-
 run_ruff() { "$bin/ruff" check . && "$bin/ruff" format --check .; }
 
 cd "$root"
@@ -105,9 +97,8 @@ begin 'pages of docs' make_site
 begin ruff run_ruff
 begin import-linter "$bin/lint-imports"
 begin 'shipped configuration' env REAPER_CONFIG=config/reaper.toml "$bin/reaper" config show
-begin 'generated pages' check_pages
 begin 'audit of the locks' "$bin/python" scripts/audit_locks.py
-quick=(ruff import-linter 'shipped configuration' 'generated pages')
+quick=(ruff import-linter 'shipped configuration')
 if command -v shellcheck >/dev/null; then
     begin shellcheck shellcheck -x -a scripts/*.sh systemd/*.sh tests/support/*.sh .ci/run
     quick+=(shellcheck)

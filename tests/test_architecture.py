@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def called(path: Path) -> str:
     return str(path.relative_to(PACKAGE))
 
 
+@cache
 def parsed(path: Path) -> list[ast.AST]:
     return list(ast.walk(ast.parse(path.read_text())))
 

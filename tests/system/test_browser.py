@@ -84,8 +84,16 @@ def test_page_can_be_read_without_a_script(browser: Browser, daemon: ApiDaemon, 
         expect(page.get_by_role("img", name="Timeline of the job")).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 768, 360])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1280, "light"),
+        (768, "light"),
+        (360, "dark"),
+        # Colours do not depend on the width.
+        *(pytest.param(*both, marks=pytest.mark.thorough) for both in [(1280, "dark"), (768, "dark"), (360, "light")]),
+    ],
+)
 def test_page_has_no_accessibility_flaws(
     browser: Browser, daemon: ApiDaemon, protea: Protea, scheme: str, width: int
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from reaper.dev.postgres import PrivatePostgreSQL
 from tests.support.daemons import PROJECT, fetch, free_port
-from tests.support.hosts import Host, booted, unsupported_reason
+from tests.support.hosts import ASKED_EVERY_SECONDS, Host, booted, unsupported_reason
 from tests.support.protea import Protea
 from tests.support.waiting import stays_true, wait_until
 
@@ -85,6 +85,7 @@ class Service:
             lambda: words in self.host.unit_properties(self.unit, "StatusText")["StatusText"],
             f"STATUS {words}",
             seconds,
+            interval_seconds=ASKED_EVERY_SECONDS,
         )
 
     def clear(self) -> None:
@@ -288,7 +289,7 @@ def test_hanging_daemon_is_ended_by_the_watchdog_and_started_again(host: Host, s
     service.start()
     pid = service.pid
     # Long enough for a watchdog that gets no WATCHDOG message.
-    stays_true(lambda: service.pid == pid, "the same process", 5)
+    stays_true(lambda: service.pid == pid, "the same process", 5, interval_seconds=0.5)
     host("kill", f"-{signal.SIGSTOP.value}", str(pid))
     wait_until(lambda: service.pid not in (0, pid), "another process")
     assert "Watchdog timeout" in host.event_log(service.unit)
@@ -305,6 +306,7 @@ def test_database_that_is_away_does_not_make_the_start_fail(host: Host, service:
         lambda: host.unit_properties(service.unit, "SubState")["SubState"] == "start" and service.pid == pid,
         "the start",
         10,
+        interval_seconds=1,
     )
     service.secret("database_url", service.url)
     service.start()

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from reaper.dev.postgres import PrivatePostgreSQL, libpq
+from reaper.dev.postgres import FIRST_RUN_DATABASE, PrivatePostgreSQL, libpq
 from reaper.memory import kept_halt
 from tests.support.waiting import wait_until
 
@@ -77,19 +78,46 @@ def start_time_of(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
-@pytest.fixture
-def clone() -> Iterator[Clone]:
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """One that the database's user can enter; otherwise its data would go elsewhere."""
     folder = Path(tempfile.mkdtemp(prefix="reaper-test-"))
-    # The database's user must be able to enter, or its data would go elsewhere.
     folder.chmod(0o755)
-    made = Clone(folder)
-    yield made
-    if made.pid_file.exists() or made.database.pid:
-        made.manage("stop")
+    yield folder
     shutil.rmtree(folder)
 
 
-def test_manage_script_starts_reports_restarts_and_stops(clone: Clone) -> None:
+@pytest.fixture
+def new_clone() -> Iterator[Clone]:
+    """A clone in which nothing was started before."""
+    with temporary_folder() as folder:
+        made = Clone(folder)
+        yield made
+        if made.pid_file.exists() or made.database.pid:
+            made.manage("stop")
+
+
+@pytest.fixture(scope="module")
+def first_run() -> Iterator[PrivatePostgreSQL]:
+    """The private PostgreSQL as a first start leaves it, stopped."""
+    with temporary_folder() as folder:
+        with PrivatePostgreSQL(folder / "postgresql") as server:
+            server.create_database(FIRST_RUN_DATABASE)
+        yield server
+
+
+@pytest.fixture
+def clone(new_clone: Clone, first_run: PrivatePostgreSQL) -> Clone:
+    """A clone that has run before: making the data takes longer than most tests."""
+    parent = new_clone.database.directory.parent
+    parent.mkdir()
+    parent.chmod(0o711)
+    subprocess.run(["cp", "-a", first_run.directory, new_clone.database.directory], check=True)
+    return new_clone
+
+
+def test_manage_script_starts_reports_restarts_and_stops(new_clone: Clone) -> None:
+    clone = new_clone
     status, said = clone.manage("status")
     assert status == 3
     assert "worker-reaper" in said

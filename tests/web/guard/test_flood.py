@@ -24,7 +24,7 @@ from tests.support.protea import Protea
 
 CLIENTS = 200
 RUNNING = 60_000
-SWEEPS = 4
+SWEEPS = 3
 PAIRS = 3
 PATHS = ("/", "/api/jobs", "/metrics", "/live")
 PROBES = ("/live", "/ready", "/metrics")
