@@ -36,6 +36,10 @@ class SpellingUnclear(ReaperError):
         super().__init__("; ".join(problems))
 
 
+class TableReplaced(SpellingUnclear):
+    """A name of the profile leads to another table than at the first contact, and it is not known to be the same."""
+
+
 class JobChanged(ReaperError):
     """The job is not as the caller saw it: it ended, is gone, was restarted, or another transaction holds it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from reaper.catalog.tables import (
 )
 from reaper.database.errors import short_message, sqlstate
 from reaper.database.postgresql.row_security import RowRestriction
-from reaper.database.postgresql.search_path import own_path, pinned_path
+from reaper.database.postgresql.search_path import names_in, own_path, pinned_path
 from reaper.model import TimestampFormat
 from reaper.profile.own_sql import NAME_KINDS, LookedUpName
 from reaper.sql.tables import split_name
@@ -265,8 +264,7 @@ def _calls(rows: Iterable[Row[Any]]) -> dict[str, list[FunctionCall]]:
 
 def _schemas_in(setting: str, role: str) -> list[str]:
     """The schemas in a search path; `"$user"` is replaced by the role."""
-    names = [name.strip() for row in csv.reader([setting], skipinitialspace=True) for name in row]
-    return [role if name == "$user" else name for name in names]
+    return [role if name == "$user" else name for name in names_in(setting)]
 
 
 # As the server prints it while the path is pinned: only what is not in pg_catalog has its schema before it.

@@ -60,6 +60,7 @@ class _Logged:
     revoke_trouble: bool = False
     late_trouble: str | None = None
     spelling: Sequence[str] = ()
+    diverted: Sequence[str] = ()
     interruption: tuple[str | None, str] | None = None
     nothing_before: str | None = None
     start_lost_trouble: bool = False
@@ -108,6 +109,7 @@ class DaemonLog:
     def swept(self, report: SweepReport) -> None:
         self._log_failure(report)
         self._log_spelling(report)
+        self._log_diverted(report)
         self._log_downtime(report)
         self._log_leadership(report)
         self._log_breaker(report)
@@ -196,6 +198,14 @@ class DaemonLog:
             text = "Reaper takes names and values that differ only by case as the database spells them."
             self._log.info(text, source=report.source, spelling=report.spelling)
             logged.spelling = report.spelling
+
+    def _log_diverted(self, report: SweepReport) -> None:
+        """Once, and again when they change."""
+        logged = self._logged[report.source]
+        if report.diverted and report.diverted != logged.diverted:
+            text = "A table of the profile's name is found first elsewhere now; sweeps go on with the one before."
+            self._log.warning(text, source=report.source, names=report.diverted)
+        logged.diverted = report.diverted
 
     def _log_downtime(self, report: SweepReport) -> None:
         """Log each interruption once, and until when it keeps silent jobs from being ended."""

@@ -37,10 +37,23 @@ class RealColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class TableIdentity:
+    """Which table of which database it is, whatever it is called: the numbers of both, the owner, and of a view a hash
+    of its definition.
+    """
+
+    database: int
+    number: int
+    owner: str
+    definition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RealTable:
     """A table. `in_path`: its name without a schema means this table.
 
     `has_path`: its server looks such a name up along a path of schemas, of which the first that has the table counts.
+    `identity` is None on a server that gives none.
     """
 
     schema: str
@@ -48,6 +61,7 @@ class RealTable:
     in_path: bool
     columns: Mapping[str, RealColumn] = field(default_factory=dict)
     has_path: bool = False
+    identity: TableIdentity | None = None
 
     def is_named(self, name: str) -> bool:
         """Whether this name in a profile, TABLE or SCHEMA.TABLE, means this table."""

@@ -16,7 +16,7 @@ from reaper.errors import SpellingUnclear
 from reaper.profile import Insert, Profile
 from reaper.profile.column_usage import Comparison, comparisons, possible_values, row_writes
 from reaper.profile.corrections import Corrections, corrected_profile
-from reaper.profile.real_tables import RealColumn, RealTable
+from reaper.profile.real_tables import RealColumn, RealTable, TableIdentity
 
 TableColumn = tuple[str, str]
 """A table and one of its columns, by their names in the profile."""
@@ -32,8 +32,9 @@ class Spelling:
 
     `schemas` has, for each bare name of a table, as it is spelled, the schema whose table it means: statements name
     both, so that the name never leads elsewhere. `type_schemas` are those of types of extensions: a comparison of their
-    values is found there. Both are empty where the server has no search path. `byte_columns` are the columns of bytes,
-    by table, as they are spelled, and the most bytes of each.
+    values is found there. `identities` has the identity of each table, by its name as it is spelled. All three are
+    empty where the server has no search path. `byte_columns` are the columns of bytes, by table, as they are spelled,
+    and the most bytes of each.
     """
 
     corrections: Corrections = field(default_factory=Corrections)
@@ -43,6 +44,7 @@ class Spelling:
     schemas: Mapping[str, str] = field(default_factory=dict)
     type_schemas: tuple[str, ...] = ()
     byte_columns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    identities: Mapping[str, TableIdentity] = field(default_factory=dict)
 
     def with_every_privilege(self) -> Spelling:
         """The same, as if the role might insert into every table."""
@@ -173,6 +175,7 @@ class _Match:
             {self._corrections.table(name): schema for name in self._tables if (schema := self._schema(name))},
             tuple(sorted(set(self._type_schemas()))),
             dict(self._byte_columns()),
+            {self._corrections.table(name): table.identity for name, table in self._tables.items() if table.identity},
         )
 
     def _schema(self, name: str) -> str | None:

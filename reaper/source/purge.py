@@ -72,7 +72,7 @@ def purge_lease(engine: Engine, tables: Callable[[], ProfileTables], ttl_seconds
     def purge_tables() -> ProfileTables:
         swept = tables()
         profile = swept.profile.model_copy(update={"name": f"{swept.profile.name} purge"})
-        return ProfileTables(profile, swept.schemas)
+        return ProfileTables(profile, swept.schemas, swept.identities)
 
     return Lease(engine, purge_tables, ttl_seconds)
 
@@ -137,4 +137,5 @@ class JobPurge:
         return len(to_delete)
 
     def _keys(self, statement: CompiledStatement, connection: Connection, keys: Sequence[Key]) -> list[Key]:
-        return [tuple(row) for row in statement.execute(connection, {**self._before, **key_parameters(keys)})]
+        values = {**self._before, **key_parameters(keys), **self._statements.identity_values}
+        return [tuple(row) for row in statement.execute(connection, values)]

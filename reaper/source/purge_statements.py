@@ -40,7 +40,8 @@ class PurgeStatements:
     def __init__(self, rule: Rule, compiler: StatementCompiler) -> None:
         queries, dialect = _PurgeQueries(rule.tables), compiler.dialect
         self.second_check = compiler(queries.deletable())
-        self.lock = compiler(queries.deletable().with_for_update(skip_locked=True))
+        lockable = queries.deletable().where(rule.tables.are_the_same())
+        self.lock = compiler(lockable.with_for_update(skip_locked=True))
         self.delete_related = [
             compiler(sql.along_own_path(statement, dialect)) for statement in queries.delete_related()
         ]

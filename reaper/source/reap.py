@@ -75,7 +75,7 @@ class BatchLocks:
     @staticmethod
     def lock_query(rule: Rule) -> Select[Any]:
         """Locks those jobs of a batch that run, and skips those whose rows another transaction holds."""
-        still_running = still_running_query(rule)
+        still_running = still_running_query(rule).where(rule.tables.are_the_same())
         if rule.tables.profile.jobs.log is None:
             return still_running.with_for_update(skip_locked=True)
         return lock_jobs(rule.tables, still_running)
@@ -114,7 +114,8 @@ class Claim:
         """
         versions = {candidate.key: candidate.version for candidate in batch}
         locks = self.locks(connection)
-        rows = locks.lock_rows.execute(connection, key_parameters(versions))
+        values = {**key_parameters(versions), **self._statements.identity_values}
+        rows = locks.lock_rows.execute(connection, values)
         locked_versions = {row[: self._width]: row[self._width :] for row in rows}
         unchanged = [key for key, version in locked_versions.items() if versions[key] == version]
         complete = self._with_related_rows_locked(connection, unchanged)

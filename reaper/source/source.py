@@ -15,7 +15,7 @@ from reaper.database.dialect import dialect_of
 from reaper.database.lease import Lease
 from reaper.database.server_identity import database_address
 from reaper.database.timeouts import Timeouts
-from reaper.errors import RowsHidden
+from reaper.errors import RowsHidden, TableReplaced
 from reaper.liveness import LivenessProbe
 from reaper.liveness.unproven_broker import UnprovenBroker
 from reaper.model import FutureSigns, Key, LockHolder, ReapedJob, Reason, Thresholds
@@ -32,6 +32,7 @@ from reaper.source.reap import Claim
 from reaper.source.spelling_decision import SpellingDecision, read_spelling
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import Survey
+from reaper.source.table_changes import TableChanges, read_table_changes, reasons_not_to_follow
 from reaper.source.transition.audit_event import AuditInfo
 from reaper.source.transition.second_check import Predicate, is_any, is_stale
 from reaper.sql.tables import ProfileTables
@@ -95,15 +96,18 @@ class Source(DatabaseAccess):
         self.spelling = spelling
         self._spelling_lock = threading.Lock()
         self._url = url
+        self._follows = False  # a table in the place of another one, since the last evaluation
+        self.diverted: tuple[str, ...] = ()
+        """Which bare names mean other tables to the role than at the first contact, in words, for people."""
         self._bind(profile, spelling)
 
     def _bind(self, profile: Profile, spelling: Spelling) -> None:
         """Work with this profile from now on, which is spelled so already."""
-        self._schemas = spelling.schemas
+        self._bound = spelling
         self.lookup_schemas = tuple(dict.fromkeys((*profile.search_path, *spelling.type_schemas)))
         silent = tuple(silent_tables(profile))
         rule_parameters = RuleParameters(self.thresholds, self.options.queues, self.options.max_age, silent)
-        self.statements = SourceStatements(profile, rule_parameters, spelling.schemas)
+        self.statements = SourceStatements(profile, rule_parameters, spelling.schemas, spelling.identities)
         self.profile = profile = self.statements.profile
         self._liveness_tables = liveness_tables(profile)
         branches = [action for _, action in profile.branches(self.options.action)]
@@ -123,7 +127,7 @@ class Source(DatabaseAccess):
     @property
     def tables(self) -> ProfileTables:
         """The tables of the profile, for one thread."""
-        return ProfileTables(self.profile, self._schemas)
+        return ProfileTables(self.profile, self._bound.schemas, self._bound.identities)
 
     @property
     def views(self) -> tuple[Source, ...]:
@@ -143,6 +147,8 @@ class Source(DatabaseAccess):
             return
         with self._spelling_lock:
             spelling = self.decision.make(lambda: self._read_spelling(connection))
+            known = self.spelling.identities
+            self._follows |= any(known.get(name, it) != it for name, it in spelling.identities.items())
             if not spelling.same_names(self.spelling):
                 self._bind(spelling.applied_to(self.configured_profile), spelling)
             self.spelling = spelling
@@ -160,18 +166,25 @@ class Source(DatabaseAccess):
         """Read the database's clock, record the contact in `downtime`, and fix the moment to judge by.
 
         From now on `downtime` also records when the database stands still.
-        Raises DatabaseUnavailable when the database takes no changes now.
+        Raises DatabaseUnavailable when the database takes no changes now, TableReplaced when a name leads to another
+        table that is not known to be a copy of the one before.
         """
         if not downtime.has_contact and downtime.before_first_contact is not None:
             downtime.before_first_contact(self, connection, downtime)
         started = time.monotonic()
         with transaction(connection, self.timeouts):
             downtime.record_contact(read_server_clock(connection))
-            hidden = dialect_of(connection).hidden_rows(
-                connection, self._clauses(self._liveness_tables), _NOTHING_JUDGED
-            )
+            read = self._clauses(self._liveness_tables)
+            hidden = dialect_of(connection).hidden_rows(connection, read, _NOTHING_JUDGED)
+            changes = read_table_changes(connection, self.tables)
         self._downtime = downtime
         self._record_stall_if_slow(connection, time.monotonic() - started)
+        self.diverted = changes.diverted
+        if changes.replaced:
+            self._follow(connection, changes)
+        if self._follows:
+            self._follows = False
+            downtime.record_replacement("a table was put in the place of another one, perhaps before all of its rows")
         context = EvaluationContext.of(downtime, self.thresholds)
         return replace(
             context,
@@ -205,6 +218,15 @@ class Source(DatabaseAccess):
             return context, found
         seen = store.observe(*self._place, states, context.now.timestamp())
         return replace(context, future_signs=seen), found
+
+    def _follow(self, connection: Connection, changes: TableChanges) -> None:
+        """Take the tables that are in the place of others now for those. Raises TableReplaced."""
+        with self.transaction(connection, read_only=True, at_most=_SPELLING_SECONDS):
+            reasons = list(reasons_not_to_follow(connection, self.tables, changes.replaced))
+        if reasons:
+            raise TableReplaced(*(f"{reason}; reload the reaper once the tables are right" for reason in reasons))
+        self.decision.renew_if(self.spelling)
+        self.connected(connection)
 
     def _reapers_moments(self) -> dict[int, Sequence[str]]:
         """By the number of the witness: what the reaper wrote to its rows, which is no sign of life."""

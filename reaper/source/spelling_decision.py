@@ -45,6 +45,12 @@ class SpellingDecision:
             self.current = spelling if spelling.decided else None
             return spelling
 
+    def renew_if(self, decided: Spelling) -> None:
+        """The same, unless another source has decided again already."""
+        with self._lock:
+            if self.current is decided:
+                self.current = None
+
     def renew(self) -> None:
         """Decide again at the next contact: a sweep in progress takes the new spelling when it next connects."""
         with self._lock:

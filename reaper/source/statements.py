@@ -18,8 +18,9 @@ from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect
 
 from reaper.database.dialect import dialect_of
 from reaper.profile import Profile
+from reaper.profile.real_tables import TableIdentity
 from reaper.sql.statement import CompiledStatement, StatementCompiler, Values
-from reaper.sql.tables import ProfileTables
+from reaper.sql.tables import ProfileTables, identity_values
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.parameters import RuleParameters
 from reaper.staleness.rule import Rule
@@ -66,11 +67,18 @@ class SourceStatements:
     """
 
     def __init__(
-        self, profile: Profile, rule_parameters: RuleParameters, schemas: Mapping[str, str] = MappingProxyType({})
+        self,
+        profile: Profile,
+        rule_parameters: RuleParameters,
+        schemas: Mapping[str, str] = MappingProxyType({}),
+        identities: Mapping[str, TableIdentity] = MappingProxyType({}),
     ) -> None:
-        """`schemas` has the schema of each bare name of a table (see `reaper.sql.tables.ProfileTables`)."""
-        self.rule_parameters, self._schemas = rule_parameters, schemas
-        self._places = tuple(sorted(schemas.items()))
+        """For `schemas` and `identities` see `reaper.sql.tables.ProfileTables`."""
+        self.rule_parameters, self._schemas, self._identities = rule_parameters, schemas, identities
+        views = ((name, identity.definition is not None) for name, identity in identities.items())
+        self._places = tuple(sorted(schemas.items())), tuple(sorted(views))
+        self.identity_values = identity_values(identities)
+        """The values of the parameters of a statement that locks jobs."""
         self._compiled = _shared_by_equals(profile, rule_parameters)
         self.profile = self._compiled.profile
         """The very one of which the statements were made: an action is recognized by being the same object."""
@@ -103,7 +111,7 @@ class SourceStatements:
 
     def new_rule(self) -> Rule:
         """The rule, for one thread."""
-        return Rule(ProfileTables(self.profile, self._schemas), self.rule_parameters)
+        return Rule(ProfileTables(self.profile, self._schemas, self._identities), self.rule_parameters)
 
     def values(self, context: EvaluationContext, previous: EvaluationContext | None = None) -> dict[str, Any]:
         """The values of the rule's parameters. Without a previous evaluation, no job was past its timeout then."""

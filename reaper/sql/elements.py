@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from sqlalchemy import (
+    BigInteger,
     BinaryExpression,
     ClauseElement,
     ColumnElement,
@@ -238,6 +239,29 @@ def _assigned(value: Element) -> Element:
 
 class OwnPathSet(DialectCondition):
     """Sets the role's own search path, and holds. PostgreSQL only."""
+
+
+class TableNumber(ColumnElement[int]):
+    """The number of the table that a name means when the statement runs; NULL for none. PostgreSQL only."""
+
+    inherit_cache = False
+
+    def __init__(self, table: TableClause) -> None:
+        self.type = BigInteger()
+        self.table = table
+
+
+@compiles(TableNumber)
+def _compile_table_number(element: TableNumber, compiler: SQLCompiler, **_: Any) -> str:
+    write: Callable[[str], str] = compiler.post_process_text
+    name = write(compiler.preparer.format_table(element.table).replace("'", "''"))
+    return f"pg_catalog.to_regclass('{name}')::bigint"
+
+
+class ViewDefinition(DialectElement):
+    """A hash of the definition of the view with this number. PostgreSQL only."""
+
+    type = BigInteger()
 
 
 # --- raw SQL and locks ---------------------------------------------------------------------------------------------

@@ -11,7 +11,20 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Delete, Dialect, Select, String, Update, and_, bindparam, case, func, literal
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    Dialect,
+    Select,
+    String,
+    TableClause,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    literal,
+)
 from sqlalchemy.types import NullType, TypeEngine
 
 from reaper.model import TimestampFormat
@@ -57,11 +70,13 @@ __all__ = [
     "raw_sql",
     "seconds_between",
     "shortened",
+    "table_number",
     "text_in",
     "text_of",
     "to_instant",
     "untyped",
     "utc_text",
+    "view_definition",
 ]
 
 SHOWN_LENGTH = 200
@@ -290,6 +305,16 @@ def along_own_path(statement: Writing, dialect: Dialect) -> Writing:
     writing: Any = statement
     along: Writing = writing.where(own_path_set())
     return along
+
+
+def table_number(table: TableClause) -> Element:
+    """The number of the table that a name means when the statement runs; NULL for none. PostgreSQL only."""
+    return elements.TableNumber(table)
+
+
+def view_definition(number: Element) -> Element:
+    """A hash of the definition of the view with this number. PostgreSQL only."""
+    return elements.ViewDefinition(number)
 
 
 def own_path_set() -> ColumnElement[bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Float,
     Numeric,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    table,
     true,
     tuple_,
 )
@@ -140,6 +142,14 @@ def own_path_set(path: Element) -> Element:
 @postgresql(elements.KeyValue)
 def key_value(_column: Element, text: Element) -> Element:
     return text
+
+
+@postgresql(elements.ViewDefinition)
+def view_definition(number: Element) -> Element:
+    rules = table("pg_rewrite", *map(column, ("ev_class", "ev_type", "ev_action")), schema="pg_catalog")
+    definition = func.pg_catalog.hashtextextended(cast(rules.c.ev_action, Text), literal_column("0"))
+    is_its = and_(cast(rules.c.ev_class, BigInteger) == number, cast(rules.c.ev_type, Text) == literal_column("'1'"))
+    return select(definition).where(is_its).scalar_subquery()
 
 
 @postgresql(elements.NullInstant)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     FromClause,
     TableClause,
@@ -37,6 +38,7 @@ from reaper.profile import (
     Update,
 )
 from reaper.profile.audit_events import constant_values
+from reaper.profile.real_tables import TableIdentity
 from reaper.sql import expressions as sql
 from reaper.sql.conditions import all_hold, is_one_of
 from reaper.sql.expressions import Element
@@ -72,14 +74,30 @@ def table_of(
     )
 
 
+_NUMBER, _DEFINITION = "reaper_table_{}", "reaper_view_{}"
+
+
+def identity_values(identities: Mapping[str, TableIdentity]) -> dict[str, int]:
+    """The values of the parameters of `ProfileTables.are_the_same`."""
+    known = list(enumerate(identity for _, identity in sorted(identities.items())))
+    numbers = {_NUMBER.format(n): identity.number for n, identity in known}
+    return numbers | {_DEFINITION.format(n): it.definition for n, it in known if it.definition is not None}
+
+
 class ProfileTables:
     """The tables that one profile names, each with the columns that the profile names.
 
-    `schemas` has the schema of each bare name (see `reaper.profile.spelling.Spelling`).
+    `schemas` has the schema of each bare name, `identities` the identity of each table, as far as they are known (see
+    `reaper.profile.spelling.Spelling`).
     """
 
-    def __init__(self, profile: Profile, schemas: Mapping[str, str] = MappingProxyType({})) -> None:
-        self.profile, self.schemas = profile, schemas
+    def __init__(
+        self,
+        profile: Profile,
+        schemas: Mapping[str, str] = MappingProxyType({}),
+        identities: Mapping[str, TableIdentity] = MappingProxyType({}),
+    ) -> None:
+        self.profile, self.schemas, self.identities = profile, schemas, identities
         self._columns = profile.columns()  # by table
         self.jobs = self.table(profile.jobs.table)
         self.row_columns = tuple(sorted(profile.row_columns()))
@@ -88,6 +106,21 @@ class ProfileTables:
     def table(self, name: str) -> TableClause:
         byte_columns = self.profile.byte_columns.get(name, {})
         return table_of(name, self._columns[name], self.schemas.get(name), byte_columns)
+
+    def are_the_same(self) -> ColumnElement[bool]:
+        """Each name still means the table that it meant when it was looked up: for the statement that locks jobs.
+
+        From then on the name cannot mean another one before the transaction ends.
+        """
+        known = enumerate(sorted(self.identities.items()))
+        return and_(true(), *(self._is_same(name, identity, n) for n, (name, identity) in known))
+
+    def _is_same(self, name: str, identity: TableIdentity, n: int) -> ColumnElement[bool]:
+        number = sql.parameter(_NUMBER.format(n), BigInteger())
+        same: ColumnElement[bool] = sql.table_number(self.table(name)) == number
+        if identity.definition is None:
+            return same
+        return and_(same, sql.view_definition(number) == sql.parameter(_DEFINITION.format(n), BigInteger()))
 
     def key(self, jobs: FromClause) -> list[Element]:
         """The key columns, in the profile's order."""

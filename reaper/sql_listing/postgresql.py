@@ -12,6 +12,7 @@ from reaper.database.lease import ttl_for
 from reaper.database.postgresql import IDLE_MS, LOCK_MS, READ_CLOCK, TRANSACTION_SETTINGS
 from reaper.database.postgresql.lease import lease_statement
 from reaper.database.postgresql.lock_holder import LOG_WRITER, MULTIXACT_MEMBERS, OLDER_TRANSACTIONS, TRANSACTION_OWNER
+from reaper.database.postgresql.named_tables import NAMED_TABLES
 from reaper.database.postgresql.row_security import has_policies_query, own_restrictions_query
 from reaper.database.postgresql.search_path import SET_PATH, pinned_path
 from reaper.profile.related_tables import liveness_tables
@@ -51,6 +52,19 @@ class PostgreSQLListing(ServerListing):
             yield write("policies", purpose, "none", has_policies_query(clauses))
             purpose = "Only then: checks whether row-level security may hide signs of life. If so, no job is judged."
             yield write("signs", purpose, "none", own_restrictions_query(clauses))
+        if tables.identities:
+            named = [tables.table(name) for name in sorted(tables.identities)]
+            yield write(
+                "names",
+                "Looks whether the names still mean the tables that they meant at the first contact.",
+                "none",
+                text(NAMED_TABLES),
+                {
+                    "names": repr(sorted({table.name for table in named})),
+                    "schemas": repr(sorted({table.schema for table in named if table.schema})),
+                    "path": "the schemas of the role's own search path, an array",
+                },
+            )
         lease = lease_statement(tables, self.writer.dialect, ttl_for(options.interval_seconds))
         yield self._lease(lease, "one advisory lock")
 

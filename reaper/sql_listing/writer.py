@@ -144,6 +144,7 @@ class StatementWriter:
             },
             WHOLE_KEYS: one_key,
             STORED_KEYS: f"{one_key}, with bytes where the column has bytes",
+            **dict.fromkeys(self._statements.identity_values, "the table, or its definition, of the first contact"),
             OWN_PATH: "the role's own search path, which its triggers are to have",
             **{f"found_key_{n}": f"what was judged: its {name}" for n, name in enumerate(keys)},
             **{f"found_text_{n}": f"what was judged: its {name}, as text" for n, name in enumerate(keys)},

@@ -186,6 +186,14 @@ class DowntimeTracker:
         now = self._last.now + timedelta(seconds=self._monotonic() - self._last_tick)
         self._add(now - timedelta(seconds=seconds), now + self._grace)
 
+    def record_replacement(self, why: str) -> None:
+        """Another table was put in the place of one: signs of life from before the last contact may not be there yet.
+
+        So silence counts from then on alone, for one stall window. After a contact.
+        """
+        with self._lock:
+            self._interrupt(DISTANT_PAST, self.now, why)
+
     def _record_first_contact(self, contact: ServerClock, waited_seconds: float) -> None:
         if not self._grace:
             if self._failed:

@@ -406,6 +406,7 @@ def _report(state: _SweepRun, outcome: Outcome, error: str | None, *, away: bool
         leads=outcome not in (Outcome.STANDBY, Outcome.FAILED),
         judged_at=state.judged_at,
         spelling=tuple(f"{subject}: {message}" for subject, message in state.source.spelling.notes()),
+        diverted=state.source.diverted,
         error=error,
         dry_run=state.options.dry_run,
         start_lost=state.start_lost,

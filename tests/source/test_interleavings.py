@@ -153,7 +153,7 @@ class TakesAnyVersion(Claim):
     """Does not check that the job still has the version that the survey saw."""
 
     def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
-        keys = key_parameters([candidate.key for candidate in batch])
+        keys = key_parameters([candidate.key for candidate in batch]) | self._statements.identity_values
         held = [row[:1] for row in self.locks(connection).lock_rows.execute(connection, keys)]
         reaped = self._act(connection, held) if held else []
         return ClaimResult(reaped, len(held) - len(reaped), [c.key for c in batch if c.key not in held])
@@ -187,7 +187,8 @@ class AuditsApart(_ByHand):
 
     def run(self, connection: Connection, batch: Sequence[Candidate], *, long_wait: bool = False) -> ClaimResult:
         key = batch[0].key
-        if not self.locks(connection).lock_rows.execute(connection, key_parameters([key])).all():
+        values = key_parameters([key]) | self._statements.identity_values
+        if not self.locks(connection).lock_rows.execute(connection, values).all():
             return ClaimResult([], 0, [key])
         connection.execute(text(self.UPDATE), {"id": key[0]})
         driver = connection.connection.driver_connection

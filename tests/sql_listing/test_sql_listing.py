@@ -77,7 +77,8 @@ def held(source: Source, job: str) -> Iterator[None]:
         with source.transaction(connection):
             with connection.begin_nested():
                 lock_rows = claim.locks(connection).lock_rows
-                assert lock_rows.execute(connection, key_parameters([(job,)])).all()
+                values = key_parameters([(job,)]) | source.statements.identity_values
+                assert lock_rows.execute(connection, values).all()
             yield
 
 

@@ -8,14 +8,17 @@ from typing import Any
 
 from sqlalchemy import Row, TextClause, text
 
-from reaper.profile.real_tables import RealColumn, RealTable, listed_values
+from reaper.profile.real_tables import RealColumn, RealTable, TableIdentity, listed_values
 
 _TEXTS = frozenset({"text", "varchar", "bpchar", "citext", "name"})
 
 # Expressions of CHECK constraints are printed for columns without labels only: printing one waits for a session that
 # has the table locked exclusively. A domain counts as the type that it restricts.
 _TABLES = """
-SELECT c.oid, n.nspname::text AS schema, c.relname::text AS table,
+SELECT c.oid, n.nspname::text AS schema, c.relname::text AS table, pg_get_userbyid(c.relowner)::text AS owner,
+       (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) AS database,
+       (SELECT hashtextextended(w.ev_action::text, 0) FROM pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_type = '1')
+           AS definition,
        array_position(CAST(:path AS text[]), n.nspname::text) AS place,
        a.attname::text AS column, b.typname::text AS base, labels,
        CASE WHEN b.typtype = 'b' AND b.typelem = 0 AND s.nspname <> 'pg_catalog'
@@ -71,7 +74,8 @@ def _table(rows: Sequence[Row[Any]], first_place: int | None) -> RealTable:
     first = rows[0]
     in_path = first.place is not None and first.place == first_place
     columns = {row.column: _column(row) for row in rows}
-    return RealTable(first.schema, first.table, in_path, columns, has_path=True)
+    identity = TableIdentity(first.database, first.oid, first.owner, first.definition)
+    return RealTable(first.schema, first.table, in_path, columns, has_path=True, identity=identity)
 
 
 def _column(row: Row[Any]) -> RealColumn:

@@ -12,6 +12,7 @@ deferred until then. Only triggers BEFORE ... FOR EACH STATEMENT run before the 
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -36,6 +37,11 @@ def pinned_path(schemas: Sequence[str] = ()) -> str:
     """The path that also looks into these schemas, after `pg_catalog`. Temporary tables and types come last."""
     quoted = (psycopg.sql.Identifier(schema).as_string(None) for schema in schemas)
     return ", ".join(("pg_catalog", *quoted, "pg_temp"))
+
+
+def names_in(path: str) -> list[str]:
+    """The schemas in a setting of the search path, as they are written: `$user` stands for the role."""
+    return [name.strip() for row in csv.reader([path], skipinitialspace=True) for name in row]
 
 
 def record_pin(connection: Connection, own_path: str, pinned_to: str) -> None:
