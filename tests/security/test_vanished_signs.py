@@ -72,6 +72,9 @@ def test_jobs_whose_signs_vanish_are_held_until_signs_are_seen_again(
     with capture_logs() as lines:
         assert sweeps().outcome is Outcome.DONE
         vanish(tasks)
+        if vanish is swap and not tasks.mariadb:
+            # Another table in its place: silence begins again, so that no job is stale in this sweep.
+            assert sweeps().reaped == 0
         for _ in range(3):
             report = sweeps()
             log.swept(report)
