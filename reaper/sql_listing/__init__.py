@@ -63,7 +63,7 @@ def _future_signs(writer: StatementWriter, locks: str) -> Iterator[Statement]:
     for number in witnesses_ahead(profile):
         witness = profile.alive[number].witness
         purpose = f"At most once in a minute: finds jobs with a sign of life in the future from {witness}."
-        yield writer.query(f"future {witness}", purpose, locks, future_states_query, number)
+        yield writer.query(f"future_{number}", purpose, locks, future_states_query, number)
 
 
 def _survey(writer: StatementWriter, locks: str) -> Iterator[Statement]:

@@ -440,6 +440,7 @@ def test_sql_prints_every_statement_of_a_sweep_and_no_other(reaper: Reaper, prot
     protea.connection.execute("ALTER TABLE job_event ENABLE ROW LEVEL SECURITY")
     protea.sweep(source, memory=memory, lease=lease, recorder=SweepRecorder(memory=memory))
     seen.clear()
+    memory.next_future_look = 0
     # Past its timeout by now, and not yet at that first sweep.
     protea.event(protea.job(age=6 * HOUR))
     last = [protea.stale() for _ in range(3)][-1]

@@ -215,8 +215,8 @@ def test_sweep_without_ended_jobs_runs_no_scan_for_late_signs(protea: Protea, sw
     sweeps.reaps()
     sweeps.statements.clear()
     assert sweeps.once().looked_back
-    # One transaction more: how it opens (read only, and its limits), and one look.
-    assert len(sweeps.statements) == before + 3
+    # One transaction more: how it opens (read only, and its limits), and one look; and whether signs have vanished.
+    assert len(sweeps.statements) == before + 4
 
 
 def test_job_ended_by_an_operator_through_the_daemon_is_tracked_too(protea: Protea) -> None:
