@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_MAX_KEY_LENGTH = 200
+
 
 class ReaperError(Exception):
     """Base of the errors that are shown to the user as one message, without a traceback."""
@@ -38,6 +40,24 @@ class SpellingUnclear(ReaperError):
 
 class TableReplaced(SpellingUnclear):
     """A name of the profile leads to another table than at the first contact, and it is not known to be the same."""
+
+
+class KeyNotUnique(ReaperError):
+    """Two running jobs have one key: ending one of them could end the other."""
+
+
+def not_unique(columns: str) -> str:
+    """What is wrong with a key of these columns."""
+    return (
+        f"jobs.key ({columns}) is not unique: there is no primary key or unique constraint on exactly these columns, "
+        "so ending one job could end another"
+    )
+
+
+def key_not_unique(table: str, key: Sequence[str], example: Sequence[str]) -> KeyNotUnique:
+    """The error for several running jobs of a table that have the key `example`."""
+    columns, values = ", ".join(map(repr, key)), "/".join(example)[:_MAX_KEY_LENGTH]
+    return KeyNotUnique(f"{table}: {not_unique(columns)}; several jobs have the key {values!r}, and none is ended")
 
 
 class JobChanged(ReaperError):

@@ -34,6 +34,7 @@ class RealColumn:
     leads_index: bool = False
     operators_in: str | None = None
     most_bytes: int | None = None
+    is_array: bool = False
 
 
 @dataclass(frozen=True, slots=True)

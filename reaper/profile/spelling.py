@@ -162,6 +162,7 @@ class _Match:
         for (table, column), uses in _uses(self._profile).items():
             if (real := self._column(table, column)) is not None:
                 self._match_values(table, real, column, uses)
+        self._problems += self._array_keys()
         if self._problems:
             raise SpellingUnclear(*self._problems)
         optional = {step.table for step in _optional_inserts(self._profile)}
@@ -177,6 +178,15 @@ class _Match:
             dict(self._byte_columns()),
             {self._corrections.table(name): table.identity for name, table in self._tables.items() if table.identity},
         )
+
+    def _array_keys(self) -> list[str]:
+        table = self._profile.jobs.table
+        columns = (self._column(table, name) for name in self._profile.jobs.key)
+        return [
+            f"{table}.{column.name} is an array, and part of jobs.key: keys of arrays are not supported"
+            for column in columns
+            if column and column.is_array
+        ]
 
     def _schema(self, name: str) -> str | None:
         """The schema that a statement names beside this name of a table, which has none itself."""

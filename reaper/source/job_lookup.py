@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Integer, Select, String, false, func, not_, select
 
-from reaper.errors import ReaperError
+from reaper.errors import ReaperError, key_not_unique
 from reaper.model import Evidence, Key, Verdict
 from reaper.source.audit_trail import audit_query, audit_tables, read_audits
 from reaper.source.evidence import evidence_query, read_evidence
@@ -39,8 +40,9 @@ class JobLookup:
         Raises DBAPIError when a text does not fit the type of its column.
         """
         typed = {_TYPED.format(n): text for n, text in enumerate(key)}
-        row = self._statements.execute(connection, typed, _find_query).one_or_none()
-        return tuple(row) if row is not None else None
+        rows = self._statements.execute(connection, typed, _find_query).fetchmany(2)
+        self._require_unique([tuple(row) for row in rows])
+        return tuple(rows[0]) if rows else None
 
     def list_keys(
         self,
@@ -78,13 +80,24 @@ class JobLookup:
         return list(self._statements.execute(connection, {}, _running_tasks_query).scalars())
 
     def evidence(self, connection: Connection, context: EvaluationContext, keys: Sequence[Key]) -> list[Evidence]:
-        """The verdict on each of the jobs and its evidence, in this order; jobs that do not exist are left out."""
+        """The verdict on each of the jobs and its evidence, in this order; jobs that do not exist are left out.
+
+        Raises KeyNotUnique when several jobs have one of the keys.
+        """
         if not keys:
             return []
         values = self._statements.values(context) | key_parameters(keys)
         rows = self._statements.execute(connection, values, evidence_query, self._action)
-        by_key = {evidence.key: evidence for evidence in (read_evidence(row, self._width) for row in rows)}
+        read = [read_evidence(row, self._width) for row in rows]
+        self._require_unique([evidence.key for evidence in read])
+        by_key = {evidence.key: evidence for evidence in read}
         return [by_key[key] for key in keys if key in by_key]
+
+    def _require_unique(self, keys: Sequence[Key]) -> None:
+        """A log has one job for each key, however many entries."""
+        if len(set(keys)) < len(keys) and self._profile.jobs.log is None:
+            [(example, _)] = Counter(keys).most_common(1)
+            raise key_not_unique(self._profile.jobs.table, self._profile.jobs.key, example)
 
     def audits(self, connection: Connection, key: Key) -> list[dict[str, Any]]:
         """The evidence that earlier reaps of this job wrote, newest first in each table of audit events."""

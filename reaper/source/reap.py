@@ -32,6 +32,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, select
 
 from reaper.database.dialect import dialect_of
+from reaper.errors import key_not_unique
 from reaper.model import Key, ReapedJob
 from reaper.profile import Related
 from reaper.source.deleted_rows import read_deleted_rows
@@ -110,13 +111,17 @@ class Claim:
         """End those of the batch that are stale, inside the caller's transaction. `long_wait` is for the lock on a log.
 
         Raises DBAPIError when the database refuses any of it, PartialTransition when a transition or its audit event is
-        missing, LogBusy when a log could not be locked.
+        missing, LogBusy when a log could not be locked, KeyNotUnique when two of the jobs have one key.
         """
         versions = {candidate.key: candidate.version for candidate in batch}
         locks = self.locks(connection)
         values = {**key_parameters(versions), **self._statements.identity_values}
-        rows = locks.lock_rows.execute(connection, values)
+        rows = locks.lock_rows.execute(connection, values).all()
         locked_versions = {row[: self._width]: row[self._width :] for row in rows}
+        if len(locked_versions) < len(rows):
+            [(example, _)] = Counter(tuple(row[: self._width]) for row in rows).most_common(1)
+            jobs = self._statements.profile.jobs
+            raise key_not_unique(jobs.table, jobs.key, example)
         unchanged = [key for key, version in locked_versions.items() if versions[key] == version]
         complete = self._with_related_rows_locked(connection, unchanged)
         if complete:

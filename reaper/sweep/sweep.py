@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.database.lease import Lease
-from reaper.errors import DatabaseUnavailable, RowsHidden, SpellingUnclear
+from reaper.errors import DatabaseUnavailable, KeyNotUnique, RowsHidden, SpellingUnclear
 from reaper.model import (
     DowntimeNotice,
     Evidence,
@@ -344,7 +344,7 @@ def sweep(
         outcome = state.run()
     except DatabaseUnavailable as problem:
         outcome, error, away, deaf = Outcome.FAILED, str(problem), True, True
-    except (DBAPIError, RowsHidden, SpellingUnclear) as problem:
+    except (DBAPIError, KeyNotUnique, RowsHidden, SpellingUnclear) as problem:
         outcome, error = Outcome.FAILED, short_message(problem)
         kind = classify(problem) if isinstance(problem, DBAPIError) else None
         away = kind is ErrorKind.UNAVAILABLE

@@ -8,6 +8,7 @@ from reaper.catalog.tables import Table
 from reaper.check.context import OVERRIDE, CheckContext, listed
 from reaper.check.finding import Finding, error, warning
 from reaper.common.suggestions import did_you_mean, nearest
+from reaper.errors import not_unique
 from reaper.grants.needs import locked_tables
 from reaper.profile.column_usage import row_writes
 from reaper.sql.tables import split_name
@@ -114,8 +115,7 @@ def _check_key(context: CheckContext) -> Iterator[Finding]:
     if set(key) not in unique:
         yield error(
             name,
-            f"jobs.key ({listed(key)}) is not unique: there is no primary key or unique constraint on exactly these "
-            "columns, so ending one job could end another",
+            not_unique(listed(key)),
             context.catalog.fixes.add_unique(jobs, key),
         )
     for column in context.columns(name, key):

@@ -23,6 +23,7 @@ SELECT c.oid, n.nspname::text AS schema, c.relname::text AS table, pg_get_userby
        a.attname::text AS column, b.typname::text AS base, labels,
        CASE WHEN b.typtype = 'b' AND b.typelem = 0 AND s.nspname <> 'pg_catalog'
             THEN s.nspname::text END AS type_schema,
+       t.typcategory = 'A' AS is_array,
        CASE WHEN labels IS NULL THEN ARRAY(
            SELECT pg_get_expr(k.conbin, k.conrelid) FROM pg_constraint k
            WHERE k.conrelid = c.oid AND k.conkey = ARRAY[a.attnum] AND k.contype = 'c'
@@ -89,5 +90,6 @@ def _column(row: Row[Any]) -> RealColumn:
         insertable=row.insertable,
         omittable=row.omittable,
         leads_index=row.leads_index,
+        is_array=row.is_array,
         operators_in=row.type_schema,
     )
