@@ -80,7 +80,7 @@ def test_version_is_printed(bare: Reaper) -> None:
         (["fail", "17"], "Missing option '--reason'"),
         (["fail", "17", "--reason", " "], "expected text"),
         (["explain"], "Missing argument 'JOB'"),
-        (["explain", "a\0b"], "expected text"),
+        (["explain", "a\0b"], "expected a job's key"),
         (["explain", "a\udcff"], "expected UTF-8 text"),
         (["report", "--kind", "a\udcff"], "expected UTF-8 text"),
         (["sweep", "--source", "defalt"], "There is no source 'defalt'; did you mean 'default'?"),
