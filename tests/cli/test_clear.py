@@ -237,7 +237,8 @@ def of_runs(vuls: VulsWorld, cluster: CeleryCluster) -> Source:
 def test_task_of_the_reaper_itself_is_no_orphan(vuls: VulsWorld) -> None:
     source = Source("runs", vuls.database.url, resolve("vuls"), thresholds(), PATIENCE)
     of_reaper = (
-        "clear_stuck_scheduler_jobs", "get_stuck_jobs_report", "cleanup_old_task_runs_enhanced", "reset_scheduler_state",
+        "clear_stuck_scheduler_jobs", "get_stuck_jobs_report", "cleanup_old_task_runs_enhanced",
+        "reset_scheduler_state",
     )  # fmt: skip
     names = {name: f"ours.schedule.{name}" for name in of_reaper} | {"theirs": f"{of_reaper[0]}.theirs"}
     workers = LivenessReport(frozenset(names), dict.fromkeys(names, "worker@host"), names)
