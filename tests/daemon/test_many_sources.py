@@ -150,7 +150,7 @@ def _crawl(protea: Protea) -> Callable[[], object]:
     protea.stale()
     protea.connection.execute(
         "ALTER TABLE job RENAME TO job_rows; CREATE TABLE pace AS SELECT 30 AS seconds;"
-        "CREATE FUNCTION slowly() RETURNS boolean LANGUAGE plpgsql AS"
+        "CREATE FUNCTION slowly() RETURNS boolean LANGUAGE plpgsql SET search_path = public AS"
         " $$ BEGIN PERFORM pg_sleep(seconds) FROM pace; RETURN true; END $$;"
         "CREATE VIEW job AS SELECT * FROM job_rows WHERE slowly()"
     )
