@@ -9,7 +9,8 @@ import http.client
 import os
 import sys
 
-from reaper.config import load, reachable_host
+from reaper.common.http_host import reachable_host
+from reaper.config import load
 from reaper.errors import ConfigError
 
 _SECONDS = 4.0
