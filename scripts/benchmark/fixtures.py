@@ -131,11 +131,18 @@ def add_finished_jobs(url: str, count: int) -> None:
 
 
 def copy_database(server: PrivatePostgreSQL, template: str, name: str) -> str:
-    """Replace database `name` by a copy of `template`, vacuumed and checkpointed. Returns its URL."""
-    server.drop_database(name)
+    """Replace database `name` by a copy of `template`, vacuumed and checkpointed. Returns its URL.
+
+    The copy keeps the OID of the database that it replaces. With another OID a source that has met that one would
+    take its tables for replaced ones, and no job in them for silent.
+    """
     with connect(server.url) as session:
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
-        session.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+        replaced = session.execute("SELECT oid FROM pg_database WHERE datname = %s", [name]).fetchone()
+        server.drop_database(name)
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+            sql.Identifier(name), sql.Identifier(template)
+        )
+        session.execute(statement if replaced is None else statement + sql.SQL(" OID {}").format(replaced[0]))
     url = server.url_of(name)
     with connect(url) as session:
         _vacuum_and_checkpoint(session)
