@@ -253,9 +253,11 @@ class TableNumber(ColumnElement[int]):
 
 @compiles(TableNumber)
 def _compile_table_number(element: TableNumber, compiler: SQLCompiler, **_: Any) -> str:
-    write: Callable[[str], str] = compiler.post_process_text
-    name = write(compiler.preparer.format_table(element.table).replace("'", "''"))
-    return f"pg_catalog.to_regclass('{name}')::bigint"
+    # Percent signs are doubled for the driver already. A backslash is written as PostgreSQL's quote_literal does, which
+    # means the same whatever standard_conforming_strings is.
+    name = compiler.preparer.format_table(element.table).replace("'", "''")
+    literal = "E'" + name.replace("\\", "\\\\") + "'" if "\\" in name else f"'{name}'"
+    return f"pg_catalog.to_regclass({literal})::bigint"
 
 
 class ViewDefinition(DialectElement):
