@@ -50,6 +50,10 @@ class Spelling:
         """The same, as if the role might insert into every table."""
         return replace(self, denied={})
 
+    def identities_in(self, profile: Profile) -> Mapping[str, TableIdentity]:
+        """Those of the tables that this profile names, which is spelled so already: not of the inserts left out."""
+        return {name: self.identities[name] for name in profile.columns() if name in self.identities}
+
     def applied_to(self, profile: Profile) -> Profile:
         """The profile as this database spells it."""
         corrected = self._corrected(profile)

@@ -103,11 +103,11 @@ class Source(DatabaseAccess):
 
     def _bind(self, profile: Profile, spelling: Spelling) -> None:
         """Work with this profile from now on, which is spelled so already."""
-        self._bound = spelling
+        self._schemas, self._identities = spelling.schemas, spelling.identities_in(profile)
         self.lookup_schemas = tuple(dict.fromkeys((*profile.search_path, *spelling.type_schemas)))
         silent = tuple(silent_tables(profile))
         rule_parameters = RuleParameters(self.thresholds, self.options.queues, self.options.max_age, silent)
-        self.statements = SourceStatements(profile, rule_parameters, spelling.schemas, spelling.identities)
+        self.statements = SourceStatements(profile, rule_parameters, self._schemas, self._identities)
         self.profile = profile = self.statements.profile
         self._liveness_tables = liveness_tables(profile)
         branches = [action for _, action in profile.branches(self.options.action)]
@@ -127,7 +127,7 @@ class Source(DatabaseAccess):
     @property
     def tables(self) -> ProfileTables:
         """The tables of the profile, for one thread."""
-        return ProfileTables(self.profile, self._bound.schemas, self._bound.identities)
+        return ProfileTables(self.profile, self._schemas, self._identities)
 
     @property
     def views(self) -> tuple[Source, ...]:
