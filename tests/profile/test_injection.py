@@ -309,3 +309,13 @@ def test_hostile_names_and_types_of_a_log_cannot_become_sql(protea: Protea, name
     entries = n.rows(protea, "entry", "no", "run", "type")
     assert [entry for entry in entries if entry[0] > 2] == [(3, f"stale {value}", f"ended {value}")]
     assert protea.sweep().outcome is Outcome.DONE
+
+
+@pytest.mark.parametrize("name", ["back\\slash\\", "back\\'; DROP TABLE job; --"])
+def test_backslash_in_a_name_means_itself_where_strings_have_escapes(protea: Protea, name: str) -> None:
+    database = sql.Identifier(protea.connection.info.dbname)
+    protea.connection.execute(sql.SQL("ALTER DATABASE {} SET standard_conforming_strings = off").format(database))
+    try:
+        test_hostile_names_and_types_of_a_log_cannot_become_sql(protea, name)
+    finally:
+        protea.connection.execute(sql.SQL("ALTER DATABASE {} RESET standard_conforming_strings").format(database))
