@@ -162,12 +162,13 @@ def test_connection_to_a_server_that_freezes_during_a_sweep_is_closed(
 
 
 def test_job_with_a_sign_of_life_just_before_a_freeze_during_a_sweep_is_not_ended_after_it(
-    fragile: PrivatePostgreSQL, url: str
+    fragile: PrivatePostgreSQL, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("reaper.source.database_access._STALL_SECONDS", 0.5)
     downtime = DowntimeTracker(0)
-    with connect_protea(url) as protea, freezing(fragile, 6) as freeze:
+    with connect_protea(url) as protea, freezing(fragile, 4) as freeze:
         stale, alive = protea.stale(), protea.job()
-        source = protea.source(thresholds(timeout=5, stall=4))
+        source = protea.source(thresholds(timeout=3, stall=3))
         protea.event(alive)
 
         def then() -> None:
@@ -176,27 +177,28 @@ def test_job_with_a_sign_of_life_just_before_a_freeze_during_a_sweep_is_not_ende
 
         begun = time.monotonic()
         assert protea.sweep(source, downtime=downtime, recorder=AfterSurvey(then)).reaped == 1
-        assert time.monotonic() - begun > 6
+        assert time.monotonic() - begun > 4
         assert protea.status(stale) == "failed"
         assert protea.sweep(source, downtime=downtime).reaped == 0
         # It is ended when it stays silent.
         wait_until(lambda: protea.sweep(source, downtime=downtime).reaped == 1, "the silent job is reaped")
         [event] = protea.audits(alive)
-        assert event["fields"]["silence_seconds"] > 6 + 4 - 1
+        assert event["fields"]["silence_seconds"] > 4 + 3 - 1
 
 
 def test_job_with_a_sign_of_life_just_before_a_freeze_is_not_ended_by_a_sweep_that_waited(
-    fragile: PrivatePostgreSQL, url: str
+    fragile: PrivatePostgreSQL, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("reaper.source.database_access._STALL_SECONDS", 0.5)
     timeouts = Timeouts(statement=30, connect=30)
-    source = Source("main", url, resolve("protea"), thresholds(timeout=5, stall=4), timeouts)
-    with connect_protea(url) as protea, freezing(fragile, 6) as freeze:
+    source = Source("main", url, resolve("protea"), thresholds(timeout=3, stall=3), timeouts)
+    with connect_protea(url) as protea, freezing(fragile, 4) as freeze:
         alive = protea.job()
         protea.event(alive)
         freeze()
         begun = time.monotonic()
         report = protea.sweep(source)
-        assert time.monotonic() - begun > 5
+        assert time.monotonic() - begun > 3.5
         assert not report.database_away
         assert protea.status(alive) == "running"
 
