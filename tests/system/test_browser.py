@@ -480,6 +480,7 @@ def test_page_refreshes_itself_and_announces_changes(page: Page, daemon: ApiDaem
 
 
 def test_refresh_keeps_focus_scroll_position_and_open_details(page: Page, daemon: ApiDaemon, protea: Protea) -> None:
+    page.clock.install()
     for _ in range(15):
         protea.stale(operation="embed_batch")
     page.goto("/")
@@ -492,6 +493,7 @@ def test_refresh_keeps_focus_scroll_position_and_open_details(page: Page, daemon
     page.mouse.wheel(0, 300)
     page.wait_for_function("() => scrollY > 200")
     daemon.api.post("/api/supervisor/halt")
+    time_passes(page)
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by")
     focused = page.evaluate("() => [document.activeElement.marked, document.activeElement.dataset.job]")
     assert focused == [True, marked]
@@ -499,6 +501,15 @@ def test_refresh_keeps_focus_scroll_position_and_open_details(page: Page, daemon
     expect(page.locator("#policy table")).to_be_visible()
     expect(page.locator("#sweeps-table table")).to_be_visible()
     expect(page.get_by_label("Kind", exact=True)).to_have_value("half a wo")
+
+
+def time_passes(page: Page) -> None:
+    """By the page's clock, which the test has installed: more seconds than lie between two refreshes, and no waiting.
+
+    What the page has asked for meanwhile is known afterwards.
+    """
+    page.clock.run_for(4000)
+    page.evaluate("async () => { await (await fetch('/static/icon.svg')).text(); }")
 
 
 def counted(page: Page) -> list[str]:
@@ -509,6 +520,7 @@ def counted(page: Page) -> list[str]:
 
 
 def test_refresh_waits_while_a_dialog_is_open(page: Page, daemon: ApiDaemon, protea: Protea) -> None:
+    page.clock.install()
     page.goto("/")
     page.get_by_role("button", name="Halt…").click()
     give_token(page)
@@ -516,7 +528,7 @@ def test_refresh_waits_while_a_dialog_is_open(page: Page, daemon: ApiDaemon, pro
     dialog.get_by_label("Reason").fill("I am typing")
     asked = counted(page)
     changes(daemon, protea, page)
-    page.wait_for_timeout(4000)
+    time_passes(page)
     assert asked == []
     expect(page.locator("#freshness")).to_have_text("Paused: a dialog is open")
     expect(dialog.get_by_label("Reason")).to_have_value("I am typing")
@@ -525,25 +537,28 @@ def test_refresh_waits_while_a_dialog_is_open(page: Page, daemon: ApiDaemon, pro
 
 
 def test_refresh_waits_while_text_is_selected(page: Page, daemon: ApiDaemon, protea: Protea) -> None:
+    page.clock.install()
     stale, _ = scene(protea)
     page.goto("/")
     page.locator(f'.job:has-text("{stale}") .why').select_text()
     chosen = page.evaluate("() => String(getSelection())")
     asked = counted(page)
     daemon.api.post("/api/supervisor/halt")
-    page.wait_for_timeout(4000)
+    time_passes(page)
     assert asked == [] and page.evaluate("() => String(getSelection())") == chosen
     expect(page.locator("#freshness")).to_have_text("Paused: text is selected")
     page.evaluate("() => getSelection().removeAllRanges()")
+    time_passes(page)
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by")
 
 
 def test_refresh_waits_while_it_is_paused(page: Page, daemon: ApiDaemon, protea: Protea) -> None:
+    page.clock.install()
     page.goto("/")
     page.get_by_role("button", name="Pause").click()
     asked = counted(page)
     changes(daemon, protea, page)
-    page.wait_for_timeout(4000)
+    time_passes(page)
     assert asked == []
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by")
