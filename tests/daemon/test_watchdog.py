@@ -33,6 +33,9 @@ from tests.support.waiting import stays_true, wait_until
 START = 2.0
 """Seconds that a start waits for databases here."""
 
+SHORT_LIMIT = 2.0
+"""Seconds for which a sweep may stand still where a test is not about how long that is."""
+
 
 # --- progress ------------------------------------------------------------------------------------------------
 
@@ -195,6 +198,7 @@ def test_sweep_that_hangs_is_no_progress_whichever_of_several_sources_it_is_of(
         watched.supervisor.add(runner)
         try:
             watched.pings()
+            watched.systemd.stall_limit_seconds = SHORT_LIMIT
             with held_up(beside) as backend, frozen(psutil.Process(backend)):
                 watched.falls_silent("No progress: the sweep of beside has stood still for")
             watched.pings()
@@ -249,6 +253,7 @@ def test_sweep_that_hangs_in_a_frozen_database_is_no_progress_until_it_thaws(
 
 
 def test_repeated_http_reads_do_not_hide_a_sweep_that_hangs(protea: Protea, watched: WatchedSource) -> None:
+    watched.systemd.stall_limit_seconds = SHORT_LIMIT
     with held_up(protea) as backend, frozen(psutil.Process(backend)):
 
         def ask() -> bool:
