@@ -469,7 +469,9 @@ def test_interrupted_upgrade_gives_running_daemons_the_old_release(newer: Host, 
     assert host("readlink", "/opt/reaper/current") == old
     assert host("ls", "/opt/reaper/releases") == old.removeprefix("releases/")
     host.wait_for_unit(service.unit, SubState="start")
-    assert f"/opt/reaper/{old}/bin/python" in host("cat", f"/proc/{service.pid}/cmdline")
+    # systemd says so before the program is executed.
+    python = f"/opt/reaper/{old}/bin/python"
+    wait_until(lambda: python in host("cat", f"/proc/{service.pid}/cmdline"), "a daemon of the old release")
 
 
 def test_uninstalled_nothing_runs_and_purged_nothing_is_left(host: Host, service: Service) -> None:
