@@ -159,6 +159,15 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 
 @pytest.fixture
+def short_wait_for_log(monkeypatch: pytest.MonkeyPatch, thorough: bool) -> None:
+    """Sweeps of this process do not wait long for a log that a test keeps locked, unless there is time for that."""
+    if thorough:
+        return
+    monkeypatch.setattr("reaper.source.event_log_lock._WAIT_MS", 50)
+    monkeypatch.setattr("reaper.source.event_log_lock._LONG_WAIT_MS", 200)
+
+
+@pytest.fixture
 def vuls(databases: TemporaryDatabases) -> Iterator[VulsWorld]:
     """A vuls database with methods to make runs and schedules, and to read them."""
     with postgresql_world(databases, VulsWorld) as world:

@@ -11,19 +11,20 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import event
 
 from reaper.model import SweepReport, Verdict
 from reaper.profile import resolve, shipped
-from reaper.source import Source
+from reaper.source import Claim, Source
 from tests.support.commands import environment
 from tests.support.programs import PROJECT, start
 from tests.support.protea import HOUR, MINUTE, SweepRecorder
 from tests.support.waiting import wait_until
 from tests.support.worlds import WORLDS, Deadlock, Session, State, World
-from tests.support.worlds.servers import only_where, place_id, places_where, world_on
+from tests.support.worlds.servers import only_where, place_id, places_where, restricted_world_on
 
 JOBS = 20
 
@@ -32,7 +33,7 @@ JOBS = 20
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """Every world on every server that supports it. The reaper connects as a role with just its privileges."""
     kind, where = request.param
-    with world_on(request, kind, where) as made, made.restricted():
+    with restricted_world_on(request, kind, where) as made:
         yield made
 
 
@@ -202,6 +203,7 @@ class Worker:
         wait_until(
             lambda: acting.done() or self._world.database.is_blocked(self._session, self._watcher),
             "the action is done, or waits for a lock",
+            interval_seconds=0.005,
         )
         self.waited = not acting.done()
 
@@ -229,11 +231,13 @@ def at_any_moment(
 ) -> Iterator[tuple[str, Worker, bool, SweepReport]]:
     """A stale job, the worker that acted on it, whether the reaper had been first, and the report of the sweep.
 
-    Once for each moment of a sweep, or every second one on MariaDB, where a sweep has twice as many and there is less
-    time; at the end it is certain that the worker was in time in some, and waited in others.
+    With --thorough once for each moment of a sweep. Otherwise for each moment from the one on at which the sweep begins
+    to end jobs, or every second one on MariaDB, where there are twice as many; and for one in four before that, where
+    nothing is locked yet, other ones in each world. At the end it is certain that the worker was in time in some, and
+    waited in others.
     """
     early = late = waited = 0
-    for at in itertools.count(0, 1 if thorough or not world.database.deadlocks else 2):
+    for at in itertools.count() if thorough else moments(world):
         job, source = world.stale_job(), world.source()
         gone: list[bool] = []
         with Worker(world, partial(act, job)) as worker:
@@ -258,6 +262,31 @@ def at_any_moment(
     assert early > 5 and waited > 0, (early, waited, late)
 
 
+def moments(world: World) -> Iterator[int]:
+    """The moments of a sweep that are tried without --thorough."""
+    claimed = moment_of_claim(world)
+    yield from range(WORLDS.index(type(world)) % 4, claimed, 4)
+    yield from itertools.count(claimed, 2 if world.database.deadlocks else 1)
+
+
+def moment_of_claim(world: World) -> int:
+    """How many statements and commits of a sweep that nothing disturbs go before the first that ends a job."""
+    job, source, passed = world.stale_job(), world.source(), itertools.count()
+    claim, claimed = source.claim, list[int]()
+
+    def noted(*arguments: Any, **given: Any) -> Claim:
+        claimed.append(next(passed))
+        return claim(*arguments, **given)
+
+    source.claim = noted  # type: ignore[method-assign]
+    for name in ("before_cursor_execute", "commit"):
+        event.listen(source.engine, name, lambda *_: next(passed))
+    world.sweep(source)
+    source.close()
+    assert world.state(job) is State.REAPED
+    return claimed[0]
+
+
 @only_where(lambda _: True, long=True)
 def test_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_waits(world: World, thorough: bool) -> None:
     for job, worker, gone, report in at_any_moment(world, world.finish, thorough):
@@ -278,6 +307,7 @@ def test_sign_of_life_at_any_moment_of_a_sweep_saves_the_job_or_waits(world: Wor
         assert (world.state(job), report.reaped) == ((State.RUNNING, 0) if saved else (State.REAPED, 1))
 
 
+@pytest.mark.usefixtures("short_wait_for_log")
 def test_worker_that_is_finishing_is_not_disturbed(world: World) -> None:
     job = world.stale_job()
     with world.database.session() as session:
@@ -289,6 +319,7 @@ def test_worker_that_is_finishing_is_not_disturbed(world: World) -> None:
     assert world.sweep().reaped == 0
 
 
+@pytest.mark.usefixtures("short_wait_for_log")
 @only_where(lambda world: world.has_signs)
 def test_uncommitted_sign_of_life_saves_the_job(world: World) -> None:
     job = world.stale_job()
@@ -300,6 +331,7 @@ def test_uncommitted_sign_of_life_saves_the_job(world: World) -> None:
     assert world.sweep().reaped == 0 and world.state(job) is State.RUNNING
 
 
+@pytest.mark.usefixtures("short_wait_for_log")
 def test_worker_that_rolls_its_end_back_leaves_the_job_to_the_next_sweep(world: World) -> None:
     job = world.stale_job()
     with world.database.session() as session:

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import pytest
+from sqlalchemy import make_url
 
 from tests.support.databases import TemporaryDatabases
 from tests.support.mariadb import MariaDB
 from tests.support.worlds import WORLDS, Database, World
 from tests.support.worlds.mariadb import MariaDBDatabase
 from tests.support.worlds.postgresql import PostgreSQLDatabase
+from tests.support.worlds.world import new_role
 
 W = TypeVar("W", bound=World)
 Place = tuple[type[World], str]
@@ -22,6 +24,9 @@ PLACES: list[Place] = [(world, server) for world in WORLDS for server in world.s
 _QUICK_ON_MARIADB = {("protea", "fail"), ("adhese", "fail"), ("adhese", "delete")}
 _QUICK_LONG_ON_MARIADB = _QUICK_ON_MARIADB - {("adhese", "delete")}
 _numbers = itertools.count()
+_ROLE, _DATABASE = "least_of_any_test", "database_of_any_test"
+_granted: dict[Place, list[str]] = {}
+"""The statements that give a role its privileges in each place, with these two names."""
 
 
 def place_id(place: Place) -> str:
@@ -66,6 +71,24 @@ def world_on(request: pytest.FixtureRequest, kind: type[W], where: str) -> Itera
     else:
         with postgresql_world(request.getfixturevalue("databases"), kind) as made:
             yield made
+
+
+@contextmanager
+def restricted_world_on(request: pytest.FixtureRequest, kind: type[W], where: str) -> Iterator[W]:
+    """The same, and the reaper connects as a role with just its privileges, those that `reaper grants` prints.
+
+    They follow from tables that are the same in each test, so they are found out once for each place: that takes longer
+    than to give them.
+    """
+    with world_on(request, kind, where) as world:
+        database = str(make_url(world.database.url).database)
+        if (kind, where) not in _granted:
+            statements = world.grants(_ROLE).statements()
+            _granted[kind, where] = [sql.replace(database, _DATABASE) for sql in statements]
+        role = new_role()
+        granted = [sql.replace(_DATABASE, database).replace(_ROLE, role) for sql in _granted[kind, where]]
+        with world.restricted_to(role, granted):
+            yield world
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -40,6 +40,11 @@ class State(Enum):
     RUNNING = "running"
     REAPED = "ended by the reaper"
     FINISHED = "ended by its own worker"
+
+
+def new_role() -> str:
+    """A name that no other role has."""
+    return f"least_{os.getpid()}_{next(_numbers)}"
 
 
 class PartialTransition(AssertionError):
@@ -167,10 +172,16 @@ class World(ABC):
     @contextmanager
     def restricted(self, *extras: str, purge: bool = False) -> Iterator[str]:
         """During the block the reaper connects as a role with the grants of `reaper grants` only. Yields its name."""
-        role = f"least_{os.getpid()}_{next(_numbers)}"
-        self.database.restrict_to_role(role, self.grants(role, Workload(self.action, purge)).statements(extras))
-        try:
+        role = new_role()
+        with self.restricted_to(role, self.grants(role, Workload(self.action, purge)).statements(extras)):
             yield role
+
+    @contextmanager
+    def restricted_to(self, role: str, granted: Iterable[str]) -> Iterator[None]:
+        """During the block the reaper connects as this role, which these statements create and which is dropped."""
+        self.database.restrict_to_role(role, granted)
+        try:
+            yield
         finally:
             self.database.drop_role(role)
 
