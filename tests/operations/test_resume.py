@@ -18,24 +18,29 @@ from reaper.source import Claim
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.commands import Reaper
 from tests.support.daemons import Daemon
+from tests.support.databases import TemporaryDatabases
 from tests.support.protea import MINUTE, SweepRecorder
 from tests.support.waiting import wait_until
 from tests.support.worlds.database import Session
 from tests.support.worlds.noetl import NoetlWorld
-from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.protea import ProteaWorld
+from tests.support.worlds.servers import postgresql_world
 from tests.support.worlds.world import State, World
 
 
+LISTEN = "0.1s"
+"""For tests in which no sign of life comes while the command listens."""
+
+
 @pytest.fixture(params=[NoetlWorld, ProteaWorld], ids=lambda world: world.profile)
-def world(request: pytest.FixtureRequest, empty: PostgreSQLDatabase) -> Iterator[World]:
-    with request.param.create(empty) as made:
+def world(request: pytest.FixtureRequest, databases: TemporaryDatabases) -> Iterator[World]:
+    with postgresql_world(databases, request.param) as made:
         yield made
 
 
 @pytest.fixture
-def noetl(empty: PostgreSQLDatabase) -> Iterator[World]:
-    with NoetlWorld.create(empty) as made:
+def noetl(databases: TemporaryDatabases) -> Iterator[World]:
+    with postgresql_world(databases, NoetlWorld) as made:
         yield made
 
 
@@ -50,7 +55,7 @@ def reaper_of(world: World, folder: Path) -> Reaper:
 
 
 def resumed(world: World, folder: Path, *arguments: str, code: int = 0, **given: str) -> Any:
-    document = reaper_of(world, folder).json("resume", "--listen", "0.5s", *arguments, code=code, **given)
+    document = reaper_of(world, folder).json("resume", "--listen", LISTEN, *arguments, code=code, **given)
     return {job["key"] for job in document["closed_jobs"]}
 
 
@@ -96,17 +101,17 @@ def test_dry_run_of_resume_lists_jobs_and_changes_nothing(world: World, folder: 
     job = world.job(age=3600, sign=MINUTE)
     before = world.dump()
     reaper = reaper_of(world, folder)
-    shown = reaper("resume", "--listen", "0.5s", "--dry-run")
+    shown = reaper("resume", "--listen", LISTEN, "--dry-run")
     assert shown.exit_code == 0
     assert f"- {job}\nWould close 1 interrupted job(s), last sign of life within 5m before the restart." in shown.stdout
-    document = reaper.json("resume", "--listen", "0.5s", "--dry-run")
+    document = reaper.json("resume", "--listen", LISTEN, "--dry-run")
     assert [found["key"] for found in document["would_close"]] == [job] and document["closed"] == 0
     assert world.dump() == before
 
 
 def test_audit_event_of_resume_says_what_happened(world: World, folder: Path) -> None:
     job = world.job(age=3600, sign=MINUTE)
-    document = reaper_of(world, folder).json("resume", "--listen", "0.5s")
+    document = reaper_of(world, folder).json("resume", "--listen", LISTEN)
     [evidence] = world.audit(job)
     assert (evidence["reason"], evidence["sweep_id"]) == ("Interrupted", document["run_id"])
     assert evidence["message"].startswith("Interrupted: its server was restarted at 2")
@@ -193,19 +198,20 @@ def test_changes_between_the_second_look_and_the_lock_count(world: World, what: 
     assert world.state(job) is (State.RUNNING if what == "sign of life" else State.FINISHED)
 
 
+@pytest.mark.usefixtures("short_wait_for_log")
 def test_sign_of_life_that_waits_for_its_commit_saves_the_job(world: World, folder: Path) -> None:
     """The other server has locked what the claim needs: its row, or the log."""
     job = world.job(age=3600, sign=MINUTE)
     with world.database.session() as other:
         assert world.sign_of_life(job, other)
-        document = reaper_of(world, folder).json("resume", "--listen", "0.5s")
+        document = reaper_of(world, folder).json("resume", "--listen", LISTEN)
         assert document["closed_jobs"] == [] and document["locked"] == [job]
         other.commit()
     assert world.state(job) is State.RUNNING
 
 
 def test_two_resumes_at_once_close_each_job_once(world: World, folder: Path) -> None:
-    jobs, reaper = {world.job(age=3600, sign=MINUTE) for _ in range(20)}, reaper_of(world, folder)
+    jobs, reaper = {world.job(age=3600, sign=MINUTE) for _ in range(10)}, reaper_of(world, folder)
     words = ("resume", "--json", "--listen", "1s")
     with reaper.process(*words, REAPER_BATCH_SIZE="3") as one, reaper.process(*words, REAPER_BATCH_SIZE="3") as two:
         outputs = [process.communicate(timeout=60)[0] for process in (one, two)]
@@ -255,7 +261,7 @@ def test_profile_without_signs_of_life_is_warned_about(noetl: World, folder: Pat
     reaper = reaper_of(noetl, folder)
     reaper.configure("[profiles.ours]\nextends = 'noetl'\nalive = []\n")
     reaper.given["REAPER_PROFILE"] = "ours"
-    result = reaper("resume", "--listen", "0.5s")
+    result = reaper("resume", "--listen", LISTEN)
     assert result.exit_code == 0
     assert "profile 'ours' has no sign of life" in result.stderr
 
