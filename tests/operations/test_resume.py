@@ -27,7 +27,6 @@ from tests.support.worlds.protea import ProteaWorld
 from tests.support.worlds.servers import postgresql_world
 from tests.support.worlds.world import State, World
 
-
 LISTEN = "0.1s"
 """For tests in which no sign of life comes while the command listens."""
 
@@ -266,10 +265,17 @@ def test_profile_without_signs_of_life_is_warned_about(noetl: World, folder: Pat
     assert "profile 'ours' has no sign of life" in result.stderr
 
 
-def test_daemon_resumes_at_its_start_when_configured(noetl: World, folder: Path) -> None:
+def test_daemon_resumes_at_its_start_when_configured(noetl: World, folder: Path, thorough: bool) -> None:
+    if not thorough:
+        # A start like any other, but that it does not listen for 10 s.
+        (folder / "sitecustomize.py").write_text(
+            "from reaper.daemon import startup_recovery\nstartup_recovery.LISTEN_SECONDS = 0.5\n"
+        )
     job, older = noetl.job(age=3600, sign=MINUTE), noetl.job(age=3600, sign=10 * MINUTE)
     url = noetl.database.url
-    with Daemon(folder, database_url=url, profile="noetl", resume_at_start="true") as daemon:
+    with Daemon(
+        folder, database_url=url, profile="noetl", resume_at_start="true", extra_path=None if thorough else folder
+    ) as daemon:
         daemon.says("Reaper closed 1 interrupted job(s).", seconds=40)
         [line] = daemon.said("Reaped interrupted job.")
         assert daemon.stop()[0] == 0

@@ -299,7 +299,7 @@ def test_worker_that_finishes_at_any_moment_of_a_sweep_wins_or_waits(world: Worl
             assert worker.did() is not world.fenced
 
 
-@only_where(lambda world: world.has_signs, long=True)
+@only_where(lambda world: world.has_signs, long=True, repeats=lambda world: world.action == "delete")
 def test_sign_of_life_at_any_moment_of_a_sweep_saves_the_job_or_waits(world: World, thorough: bool) -> None:
     for job, worker, gone, report in at_any_moment(world, world.sign_of_life, thorough):
         sent_back = world.database.deadlocks and worker.waited and not report.reaped

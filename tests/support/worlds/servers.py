@@ -35,14 +35,22 @@ def place_id(place: Place) -> str:
     return f"{world.tables_of or world.profile}-{world.action}-{server}"
 
 
-def places_where(holds: Callable[[type[World]], bool] = lambda _: True, *, long: bool = False) -> list[object]:
+def places_where(
+    holds: Callable[[type[World]], bool] = lambda _: True,
+    *,
+    long: bool = False,
+    repeats: Callable[[type[World]], bool] = lambda _: False,
+) -> list[object]:
     """Test parameters: the places of the worlds for which `holds` is true.
 
     Without --thorough only three worlds run on MariaDB; in `long` tests, which try every moment of a sweep, only two,
-    and none on tables as they are today.
+    and none on tables as they are today. Nor do those run for which `repeats` is true: another world of the same
+    tables tries the same.
     """
     return [
-        pytest.param(place, marks=[] if _is_quick(place, long=long) else [pytest.mark.thorough])
+        pytest.param(
+            place, marks=[] if _is_quick(place, long=long) and not repeats(place[0]) else [pytest.mark.thorough]
+        )
         for place in PLACES
         if holds(place[0])
     ]
@@ -57,9 +65,15 @@ def _is_quick(place: Place, *, long: bool) -> bool:
     )
 
 
-def only_where(holds: Callable[[type[World]], bool], *, long: bool = False) -> pytest.MarkDecorator:
-    """Run a test only in the worlds for which `holds` is true. For `long` see `places_where`."""
-    return pytest.mark.parametrize("world", places_where(holds, long=long), ids=place_id, indirect=True)
+def only_where(
+    holds: Callable[[type[World]], bool],
+    *,
+    long: bool = False,
+    repeats: Callable[[type[World]], bool] = lambda _: False,
+) -> pytest.MarkDecorator:
+    """Run a test only in the worlds for which `holds` is true. For `long` and `repeats` see `places_where`."""
+    places = places_where(holds, long=long, repeats=repeats)
+    return pytest.mark.parametrize("world", places, ids=place_id, indirect=True)
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def test_page_needs_no_token_and_is_the_same_with_one(daemon: ApiDaemon, protea:
         assert (without.title, without.jobs, without.values("data-act"), without.values("data-job")) == (
             with_token.title, with_token.jobs, with_token.values("data-act"), with_token.values("data-job")
         )  # fmt: skip
-        assert without.at("headline").startswith(with_token.at("headline")[:20])
+        assert "Halted by tester" in without.at("headline") and "Halted by tester" in with_token.at("headline")
 
 
 def test_page_begins_with_a_halt_its_operator_and_its_reason(daemon: ApiDaemon) -> None:
