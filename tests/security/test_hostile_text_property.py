@@ -26,6 +26,7 @@ from reaper.errors import ConfigError
 from tests.support.api import ApiDaemon
 from tests.support.commands import AWAY, Reaper
 from tests.support.pages import Page
+from tests.support.waiting import wait_until
 
 hostile = st.text(
     st.one_of(
@@ -120,6 +121,8 @@ def odd(server: PrivatePostgreSQL, tmp_path_factory: pytest.TempPathFactory) -> 
         columns = f"{quoted(KIND)} text, {quoted(STATE)} text, started timestamptz, worker text, {quoted(NOTE)} text"
         connection.execute(f"CREATE TABLE {quoted(TABLE)} (id text PRIMARY KEY, {columns})".encode())
         with ApiDaemon(folder, config, log_format="console", log_level="debug", interval_seconds=3600) as daemon:
+            # It would end the jobs that a test makes.
+            wait_until(lambda: daemon.sweeps(source="odd") >= 1, "the sweep at the start")
             yield Odd(connection, daemon, Reaper(folder, {"REAPER_CONFIG": str(daemon.config)}))
     server.drop_database("odd")
 
