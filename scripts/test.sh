@@ -106,9 +106,9 @@ fi
 finish "${quick[@]}"
 ((!failed)) || exit 1
 step pytest
-# Test files run in parallel, four on two processors, because they mostly wait for processes. Their order is LONG in
+# Test files run in parallel, six on two processors, because they often wait for processes. Their order is LONG in
 # tests/conftest.py.
-"$bin/pytest" -q -n 4 --dist loadfile --no-loadscope-reorder "$@" || failed=1
+"$bin/pytest" -q -n 6 --dist loadfile --no-loadscope-reorder "$@" || failed=1
 finish mypy 'pages of docs' 'audit of the locks'
 # Without the network the audit passes, and says that it found out nothing.
 grep 'NOT audited' "$outputs/audit of the locks" || true
