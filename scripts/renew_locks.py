@@ -33,7 +33,7 @@ class _Failed(Exception):
 
 
 def renew(upgrade: Sequence[str] | None) -> None:
-    """Write every lock anew. `upgrade` names packages to upgrade; empty: all of them; None: none."""
+    """Write every lock again. `upgrade` names packages to upgrade; empty: all of them; None: none."""
     declared = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
     extras = sorted(declared["project"]["optional-dependencies"])
     with tempfile.TemporaryDirectory() as folder:

@@ -56,7 +56,7 @@ WHERE c.oid = to_regclass(:table)
 """
 
 
-_SWITCHED_OFF = text("""
+_SWITCHED_OFF = """
 SELECT CASE WHEN s.setdatabase <> 0 THEN d.datname END AS database, s.setrole <> 0 AS of_role, r.rolname AS role
 FROM pg_db_role_setting s
 JOIN pg_database d ON d.datname = current_database() AND s.setdatabase IN (0, d.oid)
@@ -64,8 +64,8 @@ LEFT JOIN pg_roles r ON r.oid = s.setrole
 CROSS JOIN unnest(s.setconfig) AS setting (text)
 WHERE lower(split_part(setting.text, '=', 1)) = 'reaper.fence' AND split_part(setting.text, '=', 2) = 'off'
 ORDER BY 1 NULLS FIRST, 3 NULLS FIRST
-""")
-_SWITCHED_OFF_HERE = text("SELECT current_setting('reaper.fence', true) = 'off'")
+"""
+_SWITCHED_OFF_HERE = "SELECT pg_catalog.current_setting('reaper.fence', true) OPERATOR(pg_catalog.=) 'off'"
 
 
 class PostgreSQLFence:
@@ -137,12 +137,12 @@ class PostgreSQLFence:
 
 def _switched_off(connection: Connection) -> Iterator[str]:
     """What switches the fence on again for the sessions that begin with it off."""
-    settings = connection.execute(_SWITCHED_OFF).all()
+    settings = connection.execute(text(_SWITCHED_OFF)).all()
     for database, of_role, role in settings:
         within = f" IN DATABASE {quote_name(database)}" if of_role and database is not None else ""
         owner = f"ROLE {quote_name(role) if of_role else 'ALL'}{within}"
         yield f"ALTER {owner if of_role or database is None else f'DATABASE {quote_name(database)}'} RESET reaper.fence"
-    if not settings and connection.execute(_SWITCHED_OFF_HERE).scalar_one():
+    if not settings and connection.execute(text(_SWITCHED_OFF_HERE)).scalar_one():
         yield "take reaper.fence out of the server's configuration, or out of the options in the source's URL"
 
 

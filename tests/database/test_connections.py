@@ -29,7 +29,7 @@ def one_session(protea: Protea) -> int:
 
 
 def test_server_counts_as_started_when_it_takes_changes(protea: Protea) -> None:
-    """A recovery, during which nobody can write, ends some time after the server's first process has started."""
+    """A recovery, during which nothing can be written, ends some time after the server's first process has started."""
     query = "SELECT backend_start FROM pg_stat_activity WHERE backend_type = 'walwriter'"
     [(writable_since,)] = protea.connection.execute(query).fetchall()
     source = protea.source()

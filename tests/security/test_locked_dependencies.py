@@ -1,4 +1,4 @@
-"""What is installed is what the locks name: whoever serves the packages cannot slip in another one."""
+"""What is installed is what the locks name: a server of packages cannot put another one in its place."""
 
 from __future__ import annotations
 
