@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -22,6 +22,7 @@ from tests.daemon.test_outage import connect_protea
 from tests.support.daemons import Daemon
 from tests.support.freezing import frozen_server
 from tests.support.protea import Protea
+from tests.support.server_proxy import ServerProxy
 from tests.support.waiting import wait_until
 
 INTERVAL = 1.0
@@ -30,49 +31,6 @@ INTERVAL = 1.0
 WELL = ("well", "hale")
 TROUBLED = ("away", "frozen", "locked", "crawling")
 """Those that cannot be swept. One more, "slow", can be, but takes longer than its interval."""
-
-
-class SlowProxy:
-    """A server's port behind a slow line: each piece of an answer comes late, until the line is mended."""
-
-    def __init__(self, socket_path: str, seconds: float) -> None:
-        self._path, self._seconds = socket_path, seconds
-        self._mended = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = [self._listener]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    @property
-    def port(self) -> int:
-        return int(self._listener.getsockname()[1])
-
-    def mend(self) -> None:
-        self._mended.set()
-
-    def close(self) -> None:
-        for end in self._open:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(self._path)
-                self._open += [client, server]
-                for words in ((client, server, 0.0), (server, client, self._seconds)):
-                    threading.Thread(target=self._pump, args=words, daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, seconds: float) -> None:
-        with suppress(OSError):  # either end hung up
-            while piece := source.recv(65536):
-                if seconds:
-                    self._mended.wait(seconds)
-                sink.sendall(piece)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass
@@ -121,7 +79,12 @@ def troubles(
             stack.callback(on.get(name, server).drop_database, f"many_{name}")
         stack.callback(one.start)
         proteas = {name: stack.enter_context(connect_protea(url)) for name, url in urls.items() if name != "away"}
-        slow = SlowProxy(server.url.partition("host=")[2].partition("&")[0] + "/.s.PGSQL." + _port(server), 0.15)
+        mended = threading.Event()
+        # Each piece of an answer comes late, until the line is mended.
+        slow = ServerProxy(
+            server.url.partition("host=")[2].partition("&")[0] + "/.s.PGSQL." + _port(server),
+            lambda _: mended.wait(0.15),
+        )
         stack.callback(slow.close)
         urls["slow"] = f"postgresql://postgres@127.0.0.1:{slow.port}/many_slow"
         locked = stack.enter_context(proteas["locked"].connect())
@@ -133,7 +96,7 @@ def troubles(
             "frozen": ice.close,
             "locked": locked.rollback,
             "crawling": _crawl(proteas["crawling"]),
-            "slow": slow.mend,
+            "slow": mended.set,
         }
         locked.execute("LOCK TABLE job IN ACCESS EXCLUSIVE MODE")
         proteas["slow"].stale()

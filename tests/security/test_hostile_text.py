@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import logging
 import socket
-import threading
 import unicodedata
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -24,6 +23,7 @@ from reaper.staleness.downtime import DowntimeTracker
 from tests.support.api import ApiDaemon, shared_daemon
 from tests.support.commands import AWAY, Reaper
 from tests.support.protea import HOUR, PATIENCE, Protea, SweepRecorder, thresholds
+from tests.support.server_proxy import ServerProxy
 
 running, daemon, protea = shared_daemon("hostile_text", log_format="console", log_level="debug")
 
@@ -187,42 +187,6 @@ def test_long_kinds_are_cut_in_log_metrics_page_and_api(daemon: ApiDaemon, prote
     assert daemon.metrics.total("reaper_jobs_reaped_total", kind=f"kind 7 {'x' * 193}{CUT}") == 1
 
 
-class CountingLine:
-    """A port that leads to a server, and counts the bytes that come from there."""
-
-    def __init__(self, socket_path: str) -> None:
-        self._path, self.received = socket_path, 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._open = [self._listener]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        for end in self._open:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(self._path)
-                self._open += [client, server]
-                for ends in ((client, server), (server, client)):
-                    threading.Thread(target=self._pump, args=ends, daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        from_server = source.family is socket.AF_UNIX
-        with suppress(OSError):  # either end hung up
-            while piece := source.recv(65536):
-                self.received += len(piece) * from_server
-                sink.sendall(piece)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_RDWR)
-
-
 def test_database_sends_of_long_texts_only_what_is_shown(protea: Protea) -> None:
     """Ten kinds and an audit event of a megabyte each: listed, counted, explained, swept."""
     protea.connection.execute("TRUNCATE job, job_event")
@@ -230,7 +194,9 @@ def test_database_sends_of_long_texts_only_what_is_shown(protea: Protea) -> None
     protea.event(jobs[0], age=7 * HOUR, event="job.timeout", fields={"message": "x" * 1_000_000, "sweep_id": "another"})
     protea.connection.execute("UPDATE job_event SET level = 'error'")
     given = psycopg.conninfo.conninfo_to_dict(protea.libpq)
-    with closing(CountingLine(f"{given['host']}/.s.PGSQL.{given.get('port', 5432)}")) as line:
+    answers: list[int] = []
+    path = f"{given['host']}/.s.PGSQL.{given.get('port', 5432)}"
+    with closing(ServerProxy(path, lambda piece: answers.append(len(piece)))) as line:
         url = f"postgresql+psycopg://{given.get('user', '')}@127.0.0.1:{line.port}/{given['dbname']}"
         source = Source("main", url, resolve("protea"), thresholds(), PATIENCE)
         listed = report(source, DowntimeTracker(0), ReportQuery(None, None, 50))
@@ -241,7 +207,7 @@ def test_database_sends_of_long_texts_only_what_is_shown(protea: Protea) -> None
         recorder = SweepRecorder()
         assert protea.sweep(source, recorder=recorder).reaped == 10
         assert all((job.kind or "").endswith(CUT) for job in recorder.reaped_jobs)
-    assert 10_000 < line.received < 500_000
+    assert 10_000 < sum(answers) < 500_000
 
 
 def test_error_of_a_trigger_is_cut(protea: Protea) -> None:
