@@ -43,7 +43,7 @@ class TableReplaced(SpellingUnclear):
 
 
 class KeyNotUnique(ReaperError):
-    """Two running jobs have one key: ending one of them could end the other."""
+    """Two jobs that a command looks at have one key: ending or deleting one of them could do it to the other."""
 
 
 def not_unique(columns: str) -> str:
@@ -55,9 +55,11 @@ def not_unique(columns: str) -> str:
 
 
 def key_not_unique(table: str, key: Sequence[str], example: Sequence[str]) -> KeyNotUnique:
-    """The error for several running jobs of a table that have the key `example`."""
+    """The error for several jobs of a table that have the key `example`."""
     columns, values = ", ".join(map(repr, key)), "/".join(example)[:_MAX_KEY_LENGTH]
-    return KeyNotUnique(f"{table}: {not_unique(columns)}; several jobs have the key {values!r}, and none is ended")
+    return KeyNotUnique(
+        f"{table}: {not_unique(columns)}; several jobs have the key {values!r}, and the source is refused until none do"
+    )
 
 
 class JobChanged(ReaperError):

@@ -55,6 +55,12 @@ class Dialect(Protocol):
     def hidden_rows(self, connection: Connection, tables: Collection[TableClause], consequence: str) -> str | None:
         """Why rows of these tables may be hidden from the role, the consequence and the fix; None when none are."""
 
+    def has_unique_key(self, connection: Connection, table: TableClause, columns: Sequence[str]) -> bool:
+        """Whether a unique index covers these columns of the table, or some of them. Inside a transaction.
+
+        False for what has no indexes of its own, such as a view.
+        """
+
     def stream(self, connection: Connection, statement: str, parameters: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
         """The rows one after the other, never all in memory. Raises DBAPIError."""
 

@@ -65,13 +65,18 @@ def fence_status(source: Source) -> FenceStatus:
 
 
 def plan_change(source: Source, action: FenceAction) -> FencePlan:
-    """Raises what `fence_status` raises, and ReaperError if something else has the fence's name."""
+    """Raises what `fence_status` raises, and ReaperError if something else has the fence's name.
+
+    A fence is installed only where running jobs have keys of their own, else KeyNotUnique is raised.
+    """
     status = fence_status(source)
     if status.state is FenceState.FOREIGN:
         foreign = "has a trigger or function with the fence's name that the reaper did not create"
         raise ReaperError(f"{status.table} {foreign}")
     if action is FenceAction.REMOVE:
         return FencePlan(status, FenceChange() if status.state is FenceState.ABSENT else status.remove)
+    with source.connect() as connection:
+        source.require_unique_key(connection)
     change = FenceChange() if status.state is FenceState.INSTALLED else status.install
     return FencePlan(status, change, [*_notes(source), *_switched_off_notes(status)])
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper.database.connections import read_server_clock
 from reaper.database.errors import ErrorKind, classify, is_lock_timeout, short_message
 from reaper.database.lease import Lease
-from reaper.errors import DatabaseUnavailable, NotPurgeable, RowsHidden, SpellingUnclear, TooManyFailures
+from reaper.errors import DatabaseUnavailable, KeyNotUnique, NotPurgeable, RowsHidden, SpellingUnclear, TooManyFailures
 from reaper.model import Key, Outcome, PurgeReport
 from reaper.profile import Profile
 from reaper.profile.related_tables import purge_guard_tables
@@ -94,7 +94,7 @@ def purge(source: Source, options: PurgeOptions, listener: PurgeListener, lease:
         outcome = run.run()
     except DatabaseUnavailable as problem:
         outcome, error, away = Outcome.FAILED, str(problem), True
-    except (DBAPIError, TooManyFailures, RowsHidden, SpellingUnclear) as problem:
+    except (DBAPIError, KeyNotUnique, TooManyFailures, RowsHidden, SpellingUnclear) as problem:
         outcome, error = Outcome.FAILED, short_message(problem)
         away = isinstance(problem, DBAPIError) and classify(problem) is ErrorKind.UNAVAILABLE
     finally:
@@ -126,6 +126,8 @@ class _PurgeRun:
             if self._lease is not None and not self._lease.acquire():
                 return Outcome.STANDBY
             job_purge = JobPurge(self._source.statements, before)
+            with self._source.transaction(connection, read_only=True):
+                job_purge.require_unique_key(connection)
             if self._options.count or self._options.dry_run:
                 with self._source.transaction(connection, read_only=True):
                     self._found = job_purge.count(connection)

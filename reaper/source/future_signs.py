@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Select, select
 from reaper.common.messages import format_key
 from reaper.model import FutureSigns, Key
 from reaper.source.statements import SourceStatements
+from reaper.sql.keys import is_whole
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.future_signs import name_of, witnesses_ahead
 from reaper.staleness.rule import Rule
@@ -38,8 +39,8 @@ def _states_of_witness(
 ) -> Iterator[tuple[Key, str]]:
     width = len(statements.profile.jobs.key)
     for row in statements.execute(connection, statements.values(context), future_states_query, number):
-        if row[width] is not None:
-            yield tuple(row[:width]), row[width]
+        if row[width] is not None and is_whole(key := tuple(row[:width])):
+            yield key, row[width]
 
 
 def future_states_query(rule: Rule, number: int) -> Select[tuple[str, ...]]:

@@ -13,6 +13,7 @@ from reaper.common.durations import format_duration
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import Candidate, key_and_version
 from reaper.sql import expressions as sql
+from reaper.sql.keys import is_whole
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.rule import Rule
 
@@ -56,7 +57,8 @@ def interrupted_candidates(
     """The running jobs that were interrupted, each with its last sign of life in seconds since 1970."""
     values, width = statements.values(context) | restart.values, len(statements.profile.jobs.key)
     rows = statements.execute(connection, values, _candidates_query).all()
-    return [(Candidate(tuple(row[:width]), tuple(row[width:-1])), row[-1]) for row in rows]
+    whole = (row for row in rows if is_whole(row[:width]))
+    return [(Candidate(tuple(row[:width]), tuple(row[width:-1])), row[-1]) for row in whole]
 
 
 def _candidates_query(rule: Rule) -> Select[Any]:

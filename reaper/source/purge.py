@@ -44,9 +44,12 @@ from reaper.source.purge_statements import (
     PurgeStatements,
     count_query,
     page_query,
+    shared_by_deletable_query,
+    shared_in_batch_query,
 )
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import Candidate
+from reaper.source.unique_key import key_is_unique, require_unique_key
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import OWN_PATH
 from reaper.sql.keys import key_parameters
@@ -90,6 +93,11 @@ class JobPurge:
         # In whole units, so that an index on integers can be used.
         self._before = {BEFORE: before, BEFORE_S: math.ceil(seconds), BEFORE_MS: math.ceil(seconds * 1000)}
 
+    def require_unique_key(self, connection: Connection) -> None:
+        """Raises KeyNotUnique when several of the jobs that may be deleted now have one key. Inside a transaction."""
+        if not key_is_unique(connection, self._statements.new_rule().tables):
+            require_unique_key(self._statements, connection, self._before, shared_by_deletable_query)
+
     def count(self, connection: Connection) -> int:
         """How many jobs may be deleted now."""
         return int(self._statements.execute(connection, self._before, count_query).scalar_one())
@@ -114,7 +122,8 @@ class JobPurge:
     def run(self, connection: Connection, keys: Sequence[Key]) -> int:
         """Delete those of the jobs that may be deleted, inside the caller's transaction. Returns how many those were.
 
-        Raises DBAPIError when the database refuses any of it, PartialTransition when a row stays without an error.
+        Raises DBAPIError when the database refuses any of it, PartialTransition when a row stays without an error,
+        KeyNotUnique when one of the jobs has the key of another one, whose rows would be deleted with it.
         """
         statements = self._statements.get(connection.dialect, PurgeStatements)
         short_wait = _SHORT_LOCK_TIMEOUT.get(connection.dialect.name, _SHORT_LOCK_TIMEOUT_MARIADB)
@@ -123,6 +132,8 @@ class JobPurge:
         to_delete = self._keys(statements.second_check, connection, locked) if locked else []
         if not to_delete:
             return 0
+        if not key_is_unique(connection, self._statements.new_rule().tables):
+            require_unique_key(self._statements, connection, key_parameters(to_delete), shared_in_batch_query)
         dialect = dialect_of(connection)
         values = {**key_parameters(to_delete), OWN_PATH: dialect.own_path(connection)}
         for statement in statements.delete_related:

@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 from reaper.model import TimestampFormat
 from reaper.profile import Delete as DeleteStep
+from reaper.source.unique_key import shared_key_query
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.statement import StatementCompiler
@@ -58,6 +59,17 @@ def page_query(rule: Rule, after: bool) -> Select[Any]:
     return _PurgeQueries(rule.tables).page(after=after)
 
 
+def shared_by_deletable_query(rule: Rule) -> Select[Any]:
+    """One key that several of the jobs have that may be deleted."""
+    queries = _PurgeQueries(rule.tables)
+    return shared_key_query(rule.tables, queries.may_be_deleted(rule.tables.jobs))
+
+
+def shared_in_batch_query(rule: Rule) -> Select[Any]:
+    """One key of a batch that several jobs have, whether they may be deleted or not."""
+    return shared_key_query(rule.tables, rule.tables.key_in_batch(rule.tables.jobs))
+
+
 class _PurgeQueries:
     """Builds the statements of a profile that purges."""
 
@@ -70,13 +82,13 @@ class _PurgeQueries:
 
     def count(self) -> Select[Any]:
         """The number of jobs that may be deleted."""
-        return select(func.count()).select_from(self._tables.jobs).where(self._may_be_deleted(self._tables.jobs))
+        return select(func.count()).select_from(self._tables.jobs).where(self.may_be_deleted(self._tables.jobs))
 
     def page(self, *, after: bool) -> Select[Any]:
         """The first rows that may be deleted, ordered by their ends and keys; with `after`, those behind one."""
         jobs = self._tables.jobs
         ended, key = self._ended(jobs), self._tables.key(jobs)
-        where = [self._may_be_deleted(jobs)]
+        where = [self.may_be_deleted(jobs)]
         if after:
             end = sql.parameter(AFTER_END)
             # The first condition follows from the second, but only the first can use an index on the end.
@@ -86,7 +98,8 @@ class _PurgeQueries:
 
     # --- which rows ------------------------------------------------------------------------------------------
 
-    def _may_be_deleted(self, jobs: FromClause) -> ColumnElement[bool]:
+    def may_be_deleted(self, jobs: FromClause) -> ColumnElement[bool]:
+        """The job has ended before the cutoff, nothing needs it, and no relative of it runs."""
         return and_(
             self._tables.conditions_hold(self._purge.where, jobs, self._table),
             self._ended_before_cutoff(jobs),
@@ -137,7 +150,7 @@ class _PurgeQueries:
     def deletable(self) -> Select[Any]:
         """The jobs of a batch that may be deleted."""
         jobs = self._tables.jobs
-        return select(*self._tables.key_text(jobs)).where(self._tables.key_in_batch(jobs), self._may_be_deleted(jobs))
+        return select(*self._tables.key_text(jobs)).where(self._tables.key_in_batch(jobs), self.may_be_deleted(jobs))
 
     def delete_related(self) -> list[Delete]:
         """Each of them deletes the rows of one table that belong to the jobs of a batch."""

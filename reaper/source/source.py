@@ -35,6 +35,7 @@ from reaper.source.survey import Survey
 from reaper.source.table_changes import TableChanges, read_table_changes, reasons_not_to_follow
 from reaper.source.transition.audit_event import AuditInfo
 from reaper.source.transition.second_check import Predicate, is_any, is_stale
+from reaper.source.unique_key import key_is_unique, require_unique_key, shared_by_running_query
 from reaper.sql.tables import ProfileTables
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
@@ -167,7 +168,7 @@ class Source(DatabaseAccess):
 
         From now on `downtime` also records when the database stands still.
         Raises DatabaseUnavailable when the database takes no changes now, TableReplaced when a name leads to another
-        table that is not known to be a copy of the one before.
+        table that is not known to be a copy of the one before, KeyNotUnique when running jobs have one key.
         """
         if not downtime.has_contact and downtime.before_first_contact is not None:
             downtime.before_first_contact(self, connection, downtime)
@@ -177,11 +178,14 @@ class Source(DatabaseAccess):
             read = self._clauses(self._liveness_tables)
             hidden = dialect_of(connection).hidden_rows(connection, read, _NOTHING_JUDGED)
             changes = read_table_changes(connection, self.tables)
+            is_unique = key_is_unique(connection, self.tables)
         self._downtime = downtime
         self._record_stall_if_slow(connection, time.monotonic() - started)
         self.diverted = changes.diverted
         if changes.replaced:
             self._follow(connection, changes)
+        if changes.replaced or not is_unique:
+            self.require_unique_key(connection)
         if self._follows:
             self._follows = False
             downtime.record_replacement("a table was put in the place of another one, perhaps before all of its rows")
@@ -192,6 +196,12 @@ class Source(DatabaseAccess):
             reapers_moments=self._reapers_moments(),
             future_signs=self._known_future_signs(context),
         )
+
+    def require_unique_key(self, connection: Connection) -> None:
+        """Raises KeyNotUnique when several running jobs have one key, DBAPIError when that cannot be found out."""
+        with self.transaction(connection, read_only=True):
+            if not key_is_unique(connection, self.tables):
+                require_unique_key(self.statements, connection, {}, shared_by_running_query)
 
     def _known_future_signs(self, context: EvaluationContext) -> Mapping[str, SeenSign]:
         """What was seen by the database's clock before now: that clock may have been put back since."""

@@ -14,7 +14,7 @@ from reaper.profile.columns import columns_judged
 from reaper.source.statements import Query, SourceStatements
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
-from reaper.sql.keys import key_parameters
+from reaper.sql.keys import is_whole, key_parameters
 from reaper.sql.statement import Values
 from reaper.sql.tables import reserved_alias
 from reaper.staleness.evaluation_context import EvaluationContext
@@ -80,7 +80,8 @@ class Survey:
     def _streamed(self, connection: Connection, values: Values, query: Query) -> Iterator[Candidate]:
         width = self._width
         for row in self._statements.stream(connection, values, query):
-            yield Candidate(tuple(row[:width]), tuple(row[width:]))
+            if is_whole(key := tuple(row[:width])):
+                yield Candidate(key, tuple(row[width:]))
 
     def signs_of(self, connection: Connection, context: EvaluationContext, keys: Sequence[Key]) -> list[JobSigns]:
         """Those of the jobs that run."""
@@ -100,6 +101,7 @@ class Survey:
                 dict(zip(names, map(bool, row[-len(names) :]), strict=True)),
             )
             for row in rows
+            if is_whole(row[:width])
         ]
 
     def newly_spared(

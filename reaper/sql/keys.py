@@ -51,8 +51,14 @@ def bytes_of(text: str) -> bytes:
     return bytes.fromhex(text.replace("-", ""))
 
 
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _quoted(text: str | None) -> str:
+    """In a row that no key constraint keeps from it, a column of the key may be NULL, which equals nothing."""
+    return "NULL" if text is None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def is_whole(key: Iterable[str | None]) -> bool:
+    """Whether a row can be found by the key, which none can that has NULL in it."""
+    return None not in key
 
 
 def key_parameters(keys: Iterable[Key]) -> dict[str, object]:

@@ -112,7 +112,7 @@ def _check_key(context: CheckContext) -> Iterator[Finding]:
                 context.catalog.fixes.add_unique(jobs, (*key, log.order)),
             )
         return
-    if set(key) not in unique:
+    if not any(columns <= set(key) for columns in unique):
         yield error(
             name,
             not_unique(listed(key)),

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, NullPool, Row, TableClause, TextClaus
 from reaper.database.mariadb.lease import lease_statements
 from reaper.database.mariadb.lock_holder import find_lock_holder
 from reaper.database.mariadb.real_tables import real_tables
+from reaper.database.mariadb.unique_keys import has_unique_key
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Timeouts
 from reaper.errors import DatabaseUnavailable
 from reaper.model import Key, LockHolder, ServerClock
@@ -108,6 +109,9 @@ class MariaDB:
 
     def hidden_rows(self, connection: Connection, tables: Collection[TableClause], consequence: str) -> None:
         """None are: MariaDB has privileges on tables and columns, but not on rows."""
+
+    def has_unique_key(self, connection: Connection, table: TableClause, columns: Sequence[str]) -> bool:
+        return has_unique_key(connection, table, columns)
 
     def stream(self, connection: Connection, statement: str, parameters: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
         options = {"stream_results": True, "max_row_buffer": 1000}

@@ -22,6 +22,7 @@ from reaper.database.postgresql.real_tables import real_tables
 from reaper.database.postgresql.row_security import hidden_rows
 from reaper.database.postgresql.search_path import own_path, own_schemas, pin, pinned_again, pinned_path, record_pin
 from reaper.database.postgresql.settings import set_for_transaction
+from reaper.database.postgresql.unique_keys import has_unique_key
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Timeouts
 from reaper.errors import DatabaseUnavailable
 from reaper.model import Key, LockHolder, ServerClock
@@ -103,6 +104,9 @@ class PostgreSQL:
 
     def hidden_rows(self, connection: Connection, tables: Collection[TableClause], consequence: str) -> str | None:
         return hidden_rows(connection, tables, consequence)
+
+    def has_unique_key(self, connection: Connection, table: TableClause, columns: Sequence[str]) -> bool:
+        return has_unique_key(connection, table, columns)
 
     def stream(
         self, connection: Connection, statement: str, parameters: Mapping[str, Any]
