@@ -78,9 +78,10 @@ in any other schema of a path, another role might have put a function or an oper
 profile are found once, along the role's own path, and named with their schema from then on.
 
 In `sql`, write the schema of each function, operator, type and table that is not PostgreSQL's own: `app.is_dead(…)`,
-`OPERATOR(app.=)`. Or name the schemas: with `search_path = ["app"]` the statements of the profile look into
-`pg_catalog` first, then into `app`. Name only schemas in which no other role may CREATE. `reaper check` says which
-names are found there, and which roles may create something.
+`OPERATOR(app.=)`. Or name the schemas: with `search_path = ["app"]`, in `[sources.NAME]` or in the profile, the
+statements of the profile look into `pg_catalog` first, then into `app`; the source's list counts where both have one.
+Name only schemas in which no other role may CREATE. `reaper check` says which names are found there, and which roles
+may create something.
 
 A schema with the type of a column, where that is not PostgreSQL's own (an extension such as citext), is looked into in
 the same way, because the operators that compare its values are there.

@@ -74,6 +74,10 @@ then the kind within the source, then the kind, then the source, then `timeout_s
 _TEXTS: Mapping[str, str] = {
     "kinds.NAME.timeout_seconds": "How long a job of this kind may run before it can become stale.",
     "kinds.NAME.stall_seconds": "How long a job of this kind may show no sign of life.",
+    "sources.NAME.search_path": (
+        "PostgreSQL: the schemas in which names in the profile's own `sql` are looked up, after `pg_catalog`. Replaces "
+        "the profile's `search_path`; `[]` is none. See [Names in your own SQL](profile.md#names-in-your-own-sql)."
+    ),
     "sources.NAME.kinds": "Thresholds of kinds in this source alone: `[sources.NAME.kinds.KIND]`.",
     "sources.NAME.purge": "Retention of finished jobs: `[sources.NAME.purge]`, below.",
     "sources.NAME.purge.cron": (

@@ -24,6 +24,7 @@ Deadline = Annotated[float, validators.seconds("0.5s", "60s")]
 Absence = Annotated[float, validators.seconds("0s", "7d")]
 Name = Annotated[str, validators.name()]
 Names = Annotated[tuple[str, ...], validators.names()]
+Schemas = Annotated[tuple[str, ...], validators.schemas()]
 Hosts = Annotated[tuple[str, ...], validators.hosts()]
 Switch = Annotated[bool, validators.switch()]
 Window = Annotated[float, validators.seconds("1s", "1d")]
@@ -96,6 +97,7 @@ class SourceTable(_Table):
     database_url: DatabaseUrl | None = None
     database_url_file: FilePath | None = None
     profile: Text | None = None
+    search_path: Schemas | None = None
     action: Name | None = None
     timeout_seconds: Threshold | None = None
     stall_seconds: Threshold | None = None

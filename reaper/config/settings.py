@@ -144,6 +144,8 @@ class Settings(DaemonSettings):
 def _values_of(source: SourceSettings) -> Iterator[tuple[tuple[str, ...], str]]:
     yield ("database_url",), mask_database_url(source.database_url.get_secret_value())
     yield ("profile",), source.profile.name
+    if source.profile.search_path:
+        yield ("search_path",), ", ".join(source.profile.search_path)
     yield ("timeout_seconds",), _seconds(source.thresholds.timeout)
     yield ("stall_seconds",), _seconds(source.thresholds.stall)
     yield ("broker_url",), mask_broker_url(source.broker.get_secret_value()) if source.broker else "none"

@@ -67,15 +67,21 @@ class SourceResolver:
             self._check_purge(name, table, profile)
             self._check_log(name, table, profile, database)
             self._check_start_lost(name, table, profile)
+            self._check_search_path(name, table, database)
         if database is None and table is not _UNNAMED:
             self._add_file_problem(("sources", name), f"no database; {_how_to_set('database_url', name)}")
         if database is None or database.url is None or profile is None:
             return None
+        looked_into = f"profile {profile.name!r}"
+        if table.search_path is not None:
+            looked_into = self.file.origin(("sources", name, "search_path"))
+            profile = profile.model_copy(update={"search_path": table.search_path})
         thresholds = ThresholdResolver(self.stack, self.flags, self.file).of(name, table)
         origins = {
             ("database_url",): database.origin,
             ("broker_url",): broker.origin if broker else "default",
             ("profile",): self._profile_origin(name, table),
+            **({("search_path",): looked_into} if profile.search_path else {}),
             **dict(threshold_origins(thresholds)),
             **inherited.origins,
         }
@@ -152,6 +158,11 @@ class SourceResolver:
             "profile jobs.log.start_lost"
         )
         self._add_file_problem(("sources", name, "start_lost"), message)
+
+    def _check_search_path(self, name: str, table: SourceTable, database: ResolvedUrl | None) -> None:
+        if table.search_path and database and database.url and database.url.get_secret_value().startswith(MARIADB):
+            message = "MariaDB looks names up in the database of the URL alone; remove this line"
+            self._add_file_problem(("sources", name, "search_path"), message)
 
     def _check_duplicates(self, sources: Mapping[str, SourceSettings]) -> None:
         """Two sources with the same jobs would count and report every job twice."""

@@ -100,6 +100,18 @@ def names() -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def schemas() -> BeforeValidator:
+    """A list of schemas, each written as the database has it. It may be empty."""
+
+    def check(value: object) -> tuple[str, ...]:
+        good = isinstance(value, (list, tuple)) and all(isinstance(item, str) and item for item in value)
+        if not good or not isinstance(value, (list, tuple)) or any("\0" in item for item in value):
+            raise ValueError(f'expected a list of schemas, such as ["app"], not {quote(value)}')
+        return tuple(value)
+
+    return BeforeValidator(check)
+
+
 def switch() -> BeforeValidator:
     """true or false."""
 

@@ -132,15 +132,16 @@ _FUNCTIONS = (
 )
 
 
-def test_name_outside_of_pg_catalog_is_an_error_until_the_profile_has_its_schema(protea: Protea) -> None:
-    set_path(protea, "app, public")
+@pytest.mark.parametrize("path", ["app, public", "public"])
+def test_name_outside_of_pg_catalog_is_an_error_until_the_profile_has_its_schema(protea: Protea, path: str) -> None:
+    set_path(protea, path)
     profile = with_sql("is_old({finished_at}) AND lower('A') = 'a'")
     findings = run_check(protea.url, *_FUNCTIONS, profile=profile)
     finding = about(findings, "is_old")
     assert finding.level is Level.ERROR
     assert finding.message == (
         "purge.where.1.sql: the function is_old is in the schema 'app', and names without a schema are looked up in "
-        'pg_catalog: write app.is_old, or set search_path = ["app"] in the profile'
+        'pg_catalog: write app.is_old, or set search_path = ["app"] for the source or in the profile'
     )
     assert not [finding for finding in findings if "lower" in finding.message]
 

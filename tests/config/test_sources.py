@@ -262,3 +262,40 @@ def test_start_lost_that_is_no_choice_is_refused_with_the_nearest_one() -> None:
         start_lost = "ends"
     """)
     assert "did you mean 'end'?" in problem()
+
+
+def test_search_path_of_a_source_replaces_its_profile_s() -> None:
+    write(f"""
+        database_url = "{URL}"
+        profile = "mine"
+        [sources.a]
+        [sources.b]
+        database_url = "postgres://x/y"
+        search_path = ["app", "App two"]
+        [sources.c]
+        database_url = "postgres://x/z"
+        search_path = []
+        [profiles.mine]
+        extends = "protea"
+        search_path = ["public"]
+    """)
+    settings = load({}, {})
+    paths = {name: source.profile.search_path for name, source in settings.sources.items()}
+    assert paths == {"a": ("public",), "b": ("app", "App two"), "c": ()}
+    assert settings.sources["b"].profile.lineage == settings.sources["a"].profile.lineage
+    shown = {row for row in settings.described() if row[0].endswith("search_path")}
+    assert shown == {
+        ("sources.a.search_path", "public", "profile 'mine'"),
+        ("sources.b.search_path", "app, App two", "config/reaper.toml:7"),
+    }
+
+
+@pytest.mark.parametrize("value", ['"app"', '[""]', "[1]", '["a\\u0000"]', "true"])
+def test_search_path_of_a_source_is_a_list_of_schemas(value: str) -> None:
+    write(f'[sources.a]\ndatabase_url = "{URL}"\nsearch_path = {value}\n')
+    assert 'expected a list of schemas, such as ["app"]' in problem()
+
+
+def test_search_path_of_a_source_on_mariadb_is_refused() -> None:
+    write('[sources.a]\ndatabase_url = "mysql://u@db/app"\nprofile = "adhese"\nsearch_path = ["app"]\n')
+    assert problem().startswith("config/reaper.toml:4: sources.a.search_path: MariaDB looks names up in the database")

@@ -98,12 +98,12 @@ def _check_name(
             f"{piece.place}: the {name.kind} {name.name} is {also}found in the schema {looked_into[0]!r}, along "
             f"search_path: write {_qualified(name, looked_into[0])}, so that no other can take its place",
         )
-    elif _OWN not in schemas and on_own_path:
+    elif _OWN not in schemas and (elsewhere := on_own_path or sorted(schemas)):
         yield error(
             table,
-            f"{piece.place}: the {name.kind} {name.name} is in the schema {on_own_path[0]!r}, and names without a "
-            f"schema are looked up in pg_catalog: write {_qualified(name, on_own_path[0])}, or set "
-            f'search_path = ["{on_own_path[0]}"] in the profile',
+            f"{piece.place}: the {name.kind} {name.name} is in the schema {elsewhere[0]!r}, and names without a "
+            f"schema are looked up in pg_catalog: write {_qualified(name, elsewhere[0])}, or set "
+            f'search_path = ["{elsewhere[0]}"] for the source or in the profile',
         )
 
 
