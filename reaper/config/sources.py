@@ -81,10 +81,11 @@ class SourceResolver:
             ("database_url",): database.origin,
             ("broker_url",): broker.origin if broker else "default",
             ("profile",): self._profile_origin(name, table),
-            **({("search_path",): looked_into} if profile.search_path else {}),
             **dict(threshold_origins(thresholds)),
             **inherited.origins,
         }
+        if profile.search_path:
+            origins[("search_path",)] = looked_into
         self.origins |= {dotted(("sources", name, *key)): origin for key, origin in origins.items()}
         return SourceSettings(
             name,
