@@ -25,12 +25,19 @@ class ErrorKind(Enum):
 
 
 _UNAVAILABLE_CLASSES = {"08", "28", "3D"}
-# A full disk (53100) is among them: a worker that cannot write cannot show a sign of life.
-_UNAVAILABLE_STATES = {"57P01", "57P02", "57P03", "57P05", "25006", "53100", "53300"}
+_UNAVAILABLE_STATES = {"57P01", "57P02", "57P03", "57P05", "25006", "53300"}
+_DISK_FULL = "53100"
+"""Wherever it is met: a worker that cannot write cannot show a sign of life."""
 _TRANSIENT_CLASSES = {"40"}
 _STATEMENT_CLASSES = {"0A", "25", "26", "34", "3F", "42", "53", "54", "55", "57", "58", "F0", "XX"}
-# What the function of a trigger may raise for one row. Too few resources and being cancelled are not among these.
-_RAISED_CLASSES = {"0A", "26", "34", "3F", "42", "55", "F0", "XX"}
+# What a trigger's function may meet for one row: another server that it asks is away, or it calls itself for ever. Too
+# few resources and being cancelled are not among these, unless the function says so by itself.
+_RAISED_CLASSES = {"08", "0A", "25", "26", "28", "34", "3D", "3F", "42", "54", "55", "58", "F0", "XX"}
+# PL/pgSQL's RAISE, with whatever code; and row-level security, which refuses a single row with the code for a missing
+# privilege, which would concern them all.
+_ABOUT_A_ROW = {"exec_stmt_raise", "ExecWithCheckOptions"}
+_FOREIGN_SERVER = "connection.c"
+"""The file of PostgreSQL's source in which postgres_fdw raises what it meets at the other server."""
 _QUERY_CANCELED = "57014"
 _LOCK_NOT_AVAILABLE, _MARIADB_LOCK_WAIT_TIMEOUT = "55P03", 1205
 _LONGEST_MESSAGE = 1_000
@@ -73,18 +80,19 @@ def classify(error: DBAPIError) -> ErrorKind:
     if state is None or error.connection_invalidated:
         return ErrorKind.UNAVAILABLE
     state_class = state[:2]
-    if state_class in _UNAVAILABLE_CLASSES or state in _UNAVAILABLE_STATES:
+    if state == _DISK_FULL:
         return ErrorKind.UNAVAILABLE
     if state_class in _TRANSIENT_CLASSES:
         return ErrorKind.TRANSIENT
-    if state == _QUERY_CANCELED:
-        return ErrorKind.TIMEOUT
     if state == _UNIQUE_VIOLATION:
         return ErrorKind.DUPLICATE
-    raised_for_row = state_class in _RAISED_CLASSES and _inside_a_function(error)
-    if state_class not in _STATEMENT_CLASSES or raised_for_row or _by_row_security(error):
+    if _is_about_a_row(error, state_class):
         return ErrorKind.ROW
-    return ErrorKind.STATEMENT
+    if state_class in _UNAVAILABLE_CLASSES or state in _UNAVAILABLE_STATES:
+        return ErrorKind.UNAVAILABLE
+    if state == _QUERY_CANCELED:
+        return ErrorKind.TIMEOUT
+    return ErrorKind.STATEMENT if state_class in _STATEMENT_CLASSES else ErrorKind.ROW
 
 
 def _classify_number(number: int, message: str) -> ErrorKind:
@@ -100,14 +108,16 @@ def _classify_number(number: int, message: str) -> ErrorKind:
     return ErrorKind.STATEMENT if number in mariadb.STATEMENT else ErrorKind.ROW
 
 
-def _by_row_security(error: DBAPIError) -> bool:
-    """Row-level security refuses a single row, with the code for a missing privilege, which would concern them all."""
-    return isinstance(error.orig, psycopg.Error) and error.orig.diag.source_function == "ExecWithCheckOptions"
+def _is_about_a_row(error: DBAPIError, state_class: str) -> bool:
+    """Whether the error was raised in a function, such as a trigger's: the server then sends the call stack.
 
-
-def _inside_a_function(error: DBAPIError) -> bool:
-    """Whether the error was raised in a function, such as a trigger's: the server then sends the call stack."""
-    return isinstance(error.orig, psycopg.Error) and bool(error.orig.diag.context)
+    Also for a foreign table, whose server is then away for all of its rows.
+    """
+    if not isinstance(error.orig, psycopg.Error):
+        return False
+    diag = error.orig.diag
+    in_function = bool(diag.context) and diag.source_file != _FOREIGN_SERVER
+    return diag.source_function in _ABOUT_A_ROW or (state_class in _RAISED_CLASSES and in_function)
 
 
 def short_message(error: BaseException) -> str:

@@ -1,5 +1,8 @@
 """The fence on PostgreSQL: a trigger, and its function in the schema of the table.
 
+Every session that writes to the table runs the function, and its owner can change it: a role that may create functions
+in the schema must not be that owner, unless it may put a trigger on the table anyway.
+
 Limitations: before PostgreSQL 13, a partitioned table cannot have one. A table that inherits (INHERITS) needs its own
 fence. A column in the trigger's condition cannot be dropped or retyped while the fence is installed. A change by
 another trigger is not seen if the statement itself does not set that column.
@@ -46,7 +49,8 @@ SELECT n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, current_
        t.tgtype = :type AND t.tgqual IS NOT NULL AND t.tgattr::text <> '' AS intact,
        p.proname AS function, m.nspname AS function_schema, p.prosrc AS body,
        NOT p.prosecdef AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp'] AS confined,
-       obj_description(p.oid, 'pg_proc') AS comment, pg_has_role(p.proowner, 'USAGE') AS owns
+       obj_description(p.oid, 'pg_proc') AS comment, pg_has_role(p.proowner, 'USAGE') AS owns,
+       pg_get_userbyid(p.proowner) = current_user OR has_table_privilege(p.proowner, c.oid, 'TRIGGER') AS of_our_own
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_trigger t ON t.tgrelid = c.oid AND t.tgname = :trigger AND NOT t.tgisinternal
 LEFT JOIN pg_proc p ON p.oid = coalesce(t.tgfoid, (SELECT f.oid FROM pg_proc f
@@ -106,6 +110,9 @@ class PostgreSQLFence:
     def _state(self, row: Row[Any]) -> FenceState:
         if row.function is not None and not (row.comment or "").startswith(_MARK):
             return FenceState.FOREIGN
+        # Its owner can change the function at any time, and every session that writes to the table runs it.
+        if row.function is not None and not row.of_our_own:
+            return FenceState.OUTDATED if row.has_trigger else FenceState.FOREIGN
         if not row.has_trigger:
             return FenceState.ABSENT if row.function is None else FenceState.OUTDATED
         if not row.fires:
@@ -120,10 +127,12 @@ class PostgreSQLFence:
 
     def _install(self, row: Row[Any], function: str) -> Iterator[str]:
         table, replaces = quote_name(row.schema, row.name), row.version >= _CREATE_OR_REPLACE_TRIGGER_SINCE
-        if row.has_trigger and not replaces:
+        keeps = row.function is not None and row.of_our_own and (replaces or not row.has_trigger)
+        if row.function is not None and not keeps:
             yield f"DROP FUNCTION {function}() CASCADE"
+        # Without OR REPLACE, which would keep the owner of a function that another role has created meanwhile.
         yield (
-            f"CREATE OR REPLACE FUNCTION {function}() RETURNS trigger\n"
+            f"CREATE {'OR REPLACE ' if keeps else ''}FUNCTION {function}() RETURNS trigger\n"
             f"    LANGUAGE plpgsql SECURITY INVOKER SET search_path = pg_catalog, pg_temp AS {dollar_quote(self._body)}"
         )
         comment = f"{_MARK}{self._version}: keeps a reaped job reaped when its old worker finishes late"

@@ -12,7 +12,16 @@ from sqlalchemy.types import BigInteger, Numeric
 from reaper.sql import elements
 from reaper.sql.elements import Element, RawSql, compiled_on
 from reaper.sql.keys import KEY_COLUMN_VALUES, STORED_KEYS, WHOLE_KEYS, ValueList
-from reaper.sql.types import INFINITY, INSTANT, MINUS_INFINITY, Bytes, is_document, is_instant
+from reaper.sql.types import (
+    FIRST_EPOCH,
+    INFINITY,
+    INSTANT,
+    LAST_EPOCH,
+    MINUS_INFINITY,
+    Bytes,
+    is_document,
+    is_instant,
+)
 
 _MICROSECOND: Element = literal_column("MICROSECOND")
 _1970: Element = literal_column("TIMESTAMP'1970-01-01 00:00:00.000000'")
@@ -240,16 +249,22 @@ def from_date(stored: Element) -> Element:
 
 @mariadb(elements.FromEpochSeconds)
 def from_epoch_seconds(stored: Element) -> Element:
-    return _after_1970(stored * literal_column("1e6", Numeric))
+    return _after_1970(stored, 1_000_000, FIRST_EPOCH, LAST_EPOCH)
 
 
 @mariadb(elements.FromEpochMilliseconds)
 def from_epoch_milliseconds(stored: Element) -> Element:
-    return _after_1970(stored * literal_column("1e3", Numeric))
+    return _after_1970(stored, 1000, FIRST_EPOCH * 1000, LAST_EPOCH * 1000)
 
 
-def _after_1970(microseconds: Element) -> Element:
-    return func.timestampadd(_MICROSECOND, _rounded(microseconds), _1970)
+def _after_1970(stored: Element, microseconds: int, first: int, last: int) -> Element:
+    """Outside of these, the product may be too large for a number: one row would make every statement fail that reads
+    it. The last moment that is not infinite stands for all later ones.
+    """
+    in_range = func.least(stored, literal_column(str(last)))
+    number = _rounded(in_range * literal_column(f"{microseconds}e0", Numeric))
+    moment = func.timestampadd(_MICROSECOND, number, _1970)
+    return case((stored >= literal_column(str(first)), moment), else_=null_instant())
 
 
 def _rounded(number: Element) -> Element:

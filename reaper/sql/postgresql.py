@@ -30,7 +30,7 @@ from sqlalchemy.types import DateTime
 from reaper.sql import elements
 from reaper.sql.elements import Element, compiled_on
 from reaper.sql.keys import KEY_COLUMN_VALUES, UntypedArray
-from reaper.sql.types import INSTANT
+from reaper.sql.types import FIRST_EPOCH, INSTANT, LAST_EPOCH
 
 postgresql = compiled_on("postgresql")
 
@@ -202,12 +202,23 @@ def from_naive(stored: Element) -> Element:
 
 @postgresql(elements.FromEpochSeconds)
 def from_epoch_seconds(stored: Element) -> Element:
-    return func.to_timestamp(stored)
+    return _in_calendar(stored, func.to_timestamp(stored), FIRST_EPOCH, LAST_EPOCH)
 
 
 @postgresql(elements.FromEpochMilliseconds)
 def from_epoch_milliseconds(stored: Element) -> Element:
-    return func.to_timestamp(stored / literal_column("1000.0", Numeric))
+    moment = func.to_timestamp(stored / literal_column("1000.0", Numeric))
+    return _in_calendar(stored, moment, FIRST_EPOCH * 1000, LAST_EPOCH * 1000)
+
+
+def _in_calendar(stored: Element, moment: Element, first: int, last: int) -> Element:
+    """Outside of these, one row would make every statement fail that reads it. NaN is greater than all numbers."""
+    return case(
+        (stored.between(literal_column(str(first)), literal_column(str(last))), moment),
+        (stored <= literal_column(str(last)), null_instant()),
+        (text_of(stored) != literal_column("'NaN'"), cast(literal_column("'infinity'"), INSTANT)),
+        else_=null_instant(),
+    )
 
 
 @postgresql(elements.ToNaive)

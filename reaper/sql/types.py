@@ -14,6 +14,11 @@ from reaper.model import DISTANT_PAST
 
 MINUS_INFINITY, INFINITY = "-infinity", "infinity"
 
+FIRST_EPOCH, LAST_EPOCH = -62_135_596_800, 253_402_300_799
+"""Seconds since 1970: years 1 to 9999, to the last whole second. A stored epoch that is less is none, as the number may
+be out of all calendars; one that is more is a moment in the future.
+"""
+
 # MariaDB has no infinities; these are the ends of its calendar. (Year 0 is that of its zero date, which means "none".)
 _CALENDAR_ENDS = {
     MINUS_INFINITY: datetime(1, 1, 1),  # noqa: DTZ001

@@ -21,12 +21,14 @@ from sqlalchemy import (
     ColumnElement,
     Float,
     FromClause,
+    Numeric,
     String,
     and_,
     case,
     cast,
     func,
     literal,
+    literal_column,
     not_,
     null,
     or_,
@@ -45,6 +47,9 @@ from reaper.staleness.counted_signs import CountedSigns
 from reaper.staleness.future_signs import may_be_ahead
 from reaper.staleness.parameters import RuleParameters
 from reaper.staleness.signs import Signs
+
+_SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 1e-3, 1e10
+"""What a timeout in a job's own row may be, in seconds."""
 
 START = "start"
 """The witness of a job that has shown no sign of life since its start."""
@@ -228,12 +233,20 @@ class Rule:
         return {name: case((own_timeout.is_not(None), own[name]), else_=value) for name, value in by_thresholds.items()}
 
     def _own_timeout(self, jobs: FromClause) -> Element | None:
-        """The timeout in the job's own row, in seconds; NULL for none, which many systems write as 0 or -1."""
+        """The timeout in the job's own row, in seconds; NULL for none, which many systems write as 0 or -1.
+
+        What no duration can be is the longest or the shortest: one such row must not make the statement fail for all.
+        """
         limits = self.tables.profile.limits
         if limits is None:
             return None
-        column = jobs.c[limits.timeout.column]
-        return case((column > literal(0), cast(column, sql.FLOAT) * limits.timeout.seconds), else_=null())
+        column, unit = jobs.c[limits.timeout.column], limits.timeout.seconds
+        return case(
+            (column >= _exact(_LONGEST_TIMEOUT / unit), literal(_LONGEST_TIMEOUT, sql.FLOAT)),
+            (column >= _exact(_SHORTEST_TIMEOUT / unit), cast(column, sql.FLOAT) * unit),
+            (column > literal(0), literal(_SHORTEST_TIMEOUT, sql.FLOAT)),
+            else_=null(),
+        )
 
     def _cutoff(self, jobs: FromClause) -> Element:
         """The moment since which the job must have shown a sign of life."""
@@ -264,3 +277,8 @@ class Rule:
         if self._jobs.kind is None or self._jobs.kind_name is None:
             return is_named
         return or_(is_named, sql.text_of(jobs.c[self._jobs.kind]) == literal(kind, String))
+
+
+def _exact(number: float) -> Element:
+    """A decimal number, with which a column of any numeric type can be compared: not all decimals fit into a float."""
+    return literal_column(f"{number:.12f}", Numeric)

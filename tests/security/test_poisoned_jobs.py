@@ -109,6 +109,42 @@ def test_good_jobs_behind_many_refused_ones_end_in_the_first_sweep(tasks: Tasks,
     assert sweeps.transactions < 20
 
 
+@pytest.mark.parametrize("code", ["08006", "25006", "28P01", "3D000", "53300", "57P01", "58030"])
+def test_trigger_that_raises_with_a_code_of_the_server_itself_stops_no_other_job(
+    request: pytest.FixtureRequest, code: str
+) -> None:
+    """These codes mean that the database is away, or that no statement can be run, where the server sends them."""
+    with database_on(request, "postgresql") as database, tasks_in(database) as tasks:
+        add(tasks, range(1, 6), "bad")
+        add(tasks, range(6, 9), "good")
+        tasks.session.do(
+            "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" IF OLD.kind = 'bad' THEN RAISE 'no' USING ERRCODE = '{code}'; END IF; RETURN NEW; END $$"
+        )
+        tasks.session.do("CREATE TRIGGER poison BEFORE UPDATE ON task FOR EACH ROW EXECUTE FUNCTION poison()")
+        report = Sweeps(tasks).sweep()
+        assert (report.outcome, report.reaped, report.refused_now) == (Outcome.DONE, 3, 5)
+
+
+@pytest.mark.parametrize("body", ["PERFORM poison_for_ever()", "PERFORM pg_read_file('/nowhere')"])
+def test_what_a_trigger_meets_by_itself_stops_no_other_job(request: pytest.FixtureRequest, body: str) -> None:
+    """It calls itself until the stack is used up; a file that it needs is away."""
+    with database_on(request, "postgresql") as database, tasks_in(database) as tasks:
+        add(tasks, range(1, 3), "bad")
+        add(tasks, range(3, 6), "good")
+        tasks.session.do(
+            "CREATE FUNCTION poison_for_ever() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM poison_for_ever();"
+            " END $$"
+        )
+        tasks.session.do(
+            "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" IF OLD.kind = 'bad' THEN {body}; END IF; RETURN NEW; END $$"
+        )
+        tasks.session.do("CREATE TRIGGER poison BEFORE UPDATE ON task FOR EACH ROW EXECUTE FUNCTION poison()")
+        report = Sweeps(tasks).sweep()
+        assert (report.outcome, report.reaped, report.refused_now) == (Outcome.DONE, 3, 2)
+
+
 def test_good_jobs_between_refused_ones_end_in_the_first_sweep(tasks: Tasks) -> None:
     add(tasks, range(1, 600, 3), "bad")
     add(tasks, [n for n in range(1, 600) if n % 3 != 1], "good")
