@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper.catalog import Catalog, QueryFailed, Server
 from reaper.catalog import postgresql_queries as queries
 from reaper.catalog import postgresql_write_queries as write_queries
+from reaper.catalog.postgresql_calls import expression_calls_others, reading_calls_others
 from reaper.catalog.postgresql_fix_statements import Fixes
 from reaper.catalog.tables import (
     NO_PRIVILEGES,
@@ -165,7 +165,7 @@ class PostgreSQLCatalog(Catalog):
         return literal_column(f"CAST({_quoted(value)} AS {type_})")
 
     def accepts(self, type_: str, value: str) -> bool:
-        if self._rows(queries.DOMAIN_CALLS, type=type_)[0][0]:
+        if expression_calls_others(self._rows, "", [type_]):
             return True
         try:
             self.query(select(self.sample(type_, value)), of_profile=False)
@@ -175,8 +175,7 @@ class PostgreSQLCatalog(Catalog):
 
     def evaluate(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:
         """None also where that would call a function of the user's: `check` runs nothing of anybody's."""
-        types = [type_ for type_, _ in values.values()]
-        if calls_others(expression) or any(self._rows(queries.DOMAIN_CALLS, type=type_)[0][0] for type_ in types):
+        if expression_calls_others(self._rows, expression, [type_ for type_, _ in values.values()]):
             return None
         return super().evaluate(expression, values)
 
@@ -229,6 +228,7 @@ class PostgreSQLCatalog(Catalog):
             early_defaults={f.columns[0]: f.signature for f in functions if f.when_omitted and f.unpinned},
             rules=[RewriteRule(r.name, r.event, r.allowed_in_with) for r in self._rows(write_queries.RULES, oid=oid)],
             view_requirements=self._view_requirements(oid) if row.kind == "v" else (),
+            reading_calls_others=reading_calls_others(self._rows, oid),
         )
 
     def _view_requirements(self, oid: int) -> list[str]:
@@ -265,17 +265,6 @@ def _calls(rows: Iterable[Row[Any]]) -> dict[str, list[FunctionCall]]:
 def _schemas_in(setting: str, role: str) -> list[str]:
     """The schemas in a search path; `"$user"` is replaced by the role."""
     return [role if name == "$user" else name for name in names_in(setting)]
-
-
-# As the server prints it while the path is pinned: only what is not in pg_catalog has its schema before it.
-_LITERALS = re.compile(r"E?'(?:[^'\\]|''|\\.)*'")
-_NAME = r"""(?:\w+|"(?:[^"]|"")+")"""
-_CALL_OF_OTHERS = re.compile(rf"""\bOPERATOR\(|(?<!["\w])(?!pg_catalog\.){_NAME}\.{_NAME}\(""")
-
-
-def calls_others(expression: str) -> bool:
-    """Whether an expression from the catalogs calls a function, or an operator, that is not in `pg_catalog`."""
-    return bool(_CALL_OF_OTHERS.search(_LITERALS.sub("''", expression)))
 
 
 def _quoted(value: str | None) -> str:

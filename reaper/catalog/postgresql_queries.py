@@ -140,18 +140,6 @@ WHERE (o.oid IS NOT NULL OR d.refclassid = 'pg_proc'::regclass)
       AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
 ORDER BY 1
 """
-# Whether the checks of a domain, or of a domain that it restricts, call a function that is not one of the server's own:
-# only those are among its dependencies.
-DOMAIN_CALLS = """
-WITH RECURSIVE domains (oid) AS (
-    SELECT to_regtype(CAST(:type AS text))::oid
-    UNION
-    SELECT t.typbasetype FROM domains JOIN pg_type t ON t.oid = domains.oid AND t.typtype = 'd'
-)
-SELECT EXISTS (SELECT FROM domains JOIN pg_constraint k ON k.contypid = domains.oid JOIN pg_depend d
-               ON d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
-               AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass) WHERE domains.oid <> 0)
-"""
 # Of the roles that may CREATE in a schema: those that are neither this one nor an administrator, and own none of the
 # tables. The members of pg_database_owner are the owner of the database.
 CREATORS = """

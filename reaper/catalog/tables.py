@@ -166,7 +166,8 @@ class Table:
     `row_restrictions`: row-level security that may hide rows from the role. `default_functions` are, by column,
     functions behind defaults that run with the privileges of the inserting role; `early_defaults`, those in SQL whose
     text is read when the statement is planned, and that set no search path. `view_requirements` are, in words, further
-    privileges that reading a view may need.
+    privileges that reading a view may need. `reading_calls_others`: to read from it is to call functions that are not
+    the server's own.
     """
 
     identity: int
@@ -186,6 +187,7 @@ class Table:
     early_defaults: Mapping[str, str] = field(default_factory=dict)
     rules: Sequence[RewriteRule] = ()
     view_requirements: Sequence[str] = ()
+    reading_calls_others: bool = False
 
     @property
     def has_own_rows(self) -> bool:

@@ -60,7 +60,9 @@ def _result(subject: str, question: str, check: Callable[[], Finding | None]) ->
 
 def _readable(context: CheckContext, name: str) -> bool:
     columns, table = context.required[name].select, context.tables.get(name)
-    return table is not None and context.has_columns(name, columns) and table.readable(columns)
+    if table is None or table.reading_calls_others:
+        return False
+    return context.has_columns(name, columns) and table.readable(columns)
 
 
 def _running_values(context: CheckContext) -> tuple[Column, tuple[Scalar, ...]] | None:
