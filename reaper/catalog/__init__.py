@@ -101,6 +101,14 @@ class Catalog(ABC):
         """
 
     @abstractmethod
+    def schema_creators(self, tables: Collection[int]) -> Sequence[str]:
+        """The other roles, as in `creators`, that may create schemas in the database."""
+
+    @abstractmethod
+    def absent_schemas(self, before: Collection[str]) -> Sequence[str]:
+        """The names on the role's own path before one of these schemas that no schema has; empty without a path."""
+
+    @abstractmethod
     def schemas_of(self, names: Collection[LookedUpName]) -> Mapping[LookedUpName, Sequence[str]]:
         """The schemas in which there is something of these names; empty where the server has no search path."""
 

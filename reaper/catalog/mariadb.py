@@ -126,6 +126,12 @@ class MariaDBCatalog(Catalog):
         """None: nothing is looked up along a path."""
         return {}
 
+    def schema_creators(self, tables: Collection[int]) -> Sequence[str]:  # noqa: ARG002
+        return ()
+
+    def absent_schemas(self, before: Collection[str]) -> Sequence[str]:  # noqa: ARG002
+        return ()
+
     def schemas_of(self, names: Collection[LookedUpName]) -> Mapping[LookedUpName, Sequence[str]]:  # noqa: ARG002
         return {}
 

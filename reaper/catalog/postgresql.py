@@ -98,6 +98,15 @@ class PostgreSQLCatalog(Catalog):
             creators.setdefault(row.schema, []).append(row.role)
         return creators
 
+    def schema_creators(self, tables: Collection[int]) -> Sequence[str]:
+        return [row.role for row in self._rows(queries.SCHEMA_CREATORS, tables=list(tables))]
+
+    def absent_schemas(self, before: Collection[str]) -> Sequence[str]:
+        path, existing = self._search_path, {row.name for row in self._rows(queries.SCHEMAS, role=self.server.role)}
+        last = max((path.index(schema) for schema in before if schema in path), default=0)
+        # No role may create a schema whose name begins so: such as pg_temp.
+        return [name for name in dict.fromkeys(path[:last]) if name not in existing and not name.startswith("pg_")]
+
     def schemas_of(self, names: Collection[LookedUpName]) -> Mapping[LookedUpName, Sequence[str]]:
         by_kind = {kind: [name.name for name in names if name.kind == kind] for kind in NAME_KINDS}
         found = dict[LookedUpName, list[str]]()

@@ -63,8 +63,11 @@ class Fixes:
 
     def revoke_create(self, schema: str, roles: Iterable[str]) -> str:
         """Takes from these roles the privilege to create something in the schema. PUBLIC stands for all roles."""
-        names = ", ".join(role if role == "PUBLIC" else self._quote(role) for role in roles)
-        return f"REVOKE CREATE ON SCHEMA {self.name(schema)} FROM {names};"
+        return f"REVOKE CREATE ON SCHEMA {self.name(schema)} FROM {self._roles(roles)};"
+
+    def revoke_create_schemas(self, roles: Iterable[str]) -> str:
+        """Takes from these roles the privilege to create schemas in the database. PUBLIC stands for all roles."""
+        return f"REVOKE CREATE ON DATABASE {self.name(self.database)} FROM {self._roles(roles)};"
 
     def set_path_of_function(self, signature: str, path: str) -> str:
         return f"ALTER FUNCTION {signature} SET search_path = {path};"
@@ -146,6 +149,9 @@ class Fixes:
 
     def _alter(self, table: Table, column: str, change: str) -> str:
         return f"ALTER TABLE {self.name(table.schema, table.name)} ALTER COLUMN {self.name(column)} {change};"
+
+    def _roles(self, roles: Iterable[str]) -> str:
+        return ", ".join(role if role == "PUBLIC" else self._quote(role) for role in roles)
 
     def _list(self, columns: Iterable[str]) -> str:
         return ", ".join(map(self._quote, columns))

@@ -155,6 +155,15 @@ WHERE acl.privilege_type = 'CREATE' AND NOT coalesce(g.rolsuper, false) AND n.ns
       AND coalesce(g.oid, 0) NOT IN (SELECT c.relowner FROM pg_class c WHERE c.oid = ANY (CAST(:tables AS oid[])))
 GROUP BY 1, 2 ORDER BY min(asked.place), 2
 """
+SCHEMA_CREATORS = """
+SELECT coalesce(r.rolname::text, 'PUBLIC') AS role
+FROM pg_database d CROSS JOIN LATERAL aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS acl
+LEFT JOIN pg_roles r ON r.oid = acl.grantee
+WHERE d.datname = current_database() AND acl.privilege_type = 'CREATE' AND NOT coalesce(r.rolsuper, false)
+      AND coalesce(r.rolname <> current_user, true)
+      AND coalesce(r.oid, 0) NOT IN (SELECT c.relowner FROM pg_class c WHERE c.oid = ANY (CAST(:tables AS oid[])))
+GROUP BY 1 ORDER BY 1
+"""
 SCHEMAS_OF = """
 SELECT found.kind, found.name, n.nspname::text AS schema
 FROM (

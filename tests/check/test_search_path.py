@@ -57,6 +57,25 @@ def test_each_schema_of_the_path_is_named_with_the_roles(protea: Protea, intrude
     ]
 
 
+def test_schema_that_another_role_could_put_before_the_tables_is_named(protea: Protea, intruder: str) -> None:
+    """`"$user"` stands first in the path of every database; only a role of that name has a schema of that name."""
+    database = protea.connection.info.dbname
+    for statement in (f"GRANT CREATE ON DATABASE {database} TO {intruder}", "CREATE SCHEMA there"):
+        execute(protea.url, statement)
+    for path, absent in (('"$user", public', ["postgres"]), ("app, pg_temp, there, app, public, later", ["app"])):
+        set_path(protea, path)
+        finding = about(run_check(protea.url), "may create schemas")
+        assert finding.level is Level.WARNING and finding.subject == "server"
+        assert f"has {', '.join(map(repr, absent))}, which does not exist, before" in finding.message
+        assert f"({intruder})" in finding.message and "job, job_event can mean tables of theirs" in finding.message
+    for path, fix in (("there, public, app", None), ("app, public", finding.fix)):
+        set_path(protea, path)
+        if fix is not None:
+            assert fix == f"REVOKE CREATE ON DATABASE {database} FROM {intruder};"
+            execute(protea.url, fix)
+        assert not [finding for finding in run_check(protea.url) if "may create schemas" in finding.message]
+
+
 def test_owner_of_the_tables_and_administrators_may_create(protea: Protea, intruder: str) -> None:
     script = (f"GRANT CREATE ON SCHEMA public TO {intruder}", f"ALTER TABLE job OWNER TO {intruder}")
     assert not [finding for finding in run_check(protea.url, *script) if "may CREATE" in finding.message]

@@ -12,6 +12,7 @@ from reaper.check.context import CheckContext, listed
 from reaper.check.finding import Finding, error, note, warning
 from reaper.grants.missing import fired_triggers
 from reaper.profile.own_sql import LookedUpName, OwnSql, looked_up_names, own_sql
+from reaper.sql.tables import split_name
 
 _OWN = "pg_catalog"
 
@@ -21,6 +22,7 @@ def check_search_path(context: CheckContext) -> Iterator[Finding]:
     if path is None:
         return
     yield from _check_creators(context, path)
+    yield from _check_absent_schemas(context)
     yield from _check_early_functions(context)
     yield from _check_own_sql(context, path)
 
@@ -48,6 +50,22 @@ def _check_creators(context: CheckContext, path: Collection[str]) -> Iterator[Fi
                 "statements look nothing up there"
             )
             yield warning("server", message, fix)
+
+
+def _check_absent_schemas(context: CheckContext) -> Iterator[Finding]:
+    """A bare name of a table leads into the first schema of the path that has a table of that name."""
+    bare = {name: table for name, table in context.tables.items() if split_name(name)[0] is None}
+    absent = context.catalog.absent_schemas([table.schema for table in bare.values()])
+    roles = context.catalog.schema_creators([table.identity for table in context.tables.values()]) if absent else ()
+    if roles:
+        yield warning(
+            "server",
+            f"roles that own none of the tables may create schemas in the database ({listed(roles)}), and the search "
+            f"path of {context.role} has {listed(map(repr, absent))}, which does not exist, before the schema of the "
+            f"tables: once they have made it, {listed(sorted(bare))} can mean tables of theirs. A running daemon does "
+            "not follow; its next start would. Or write the schema before the names in the profile",
+            context.catalog.fixes.revoke_create_schemas(roles),
+        )
 
 
 def _check_early_functions(context: CheckContext) -> Iterator[Finding]:
