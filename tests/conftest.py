@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from reaper.common.background_gc import gc_in_background_thread
 from reaper.dev.postgres import PrivatePostgreSQL, temporary
-from tests.support import examples, scratch
+from tests.support import examples, inspections, scratch
 from tests.support import mariadb as mariadb_server
 from tests.support.brokers import Broker, CeleryCluster, RedisServer, redis_server
 from tests.support.databases import TemporaryDatabases
@@ -96,6 +97,14 @@ def _statements_kept() -> Iterator[None]:
     """Sources that share their statements do so from one test to the next, too: compiling takes half of a sweep."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reaper.source.statements._in_use", RecentValues(200))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _inspections_forked() -> Iterator[None]:
+    """Inspections of Celery's workers that this process begins do not import their libraries again each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "run", inspections.run)
         yield
 
 

@@ -54,6 +54,10 @@ _IMPORTS = {
         *("reaper.observers.command_log", "reaper.operations.report", "reaper.operations.reset"),
         "sqlalchemy.dialects.postgresql.psycopg",
     ),
+    "reaper.liveness.inspect": (
+        *(f"reaper.liveness.inspect.{name}" for name in ("inspection", "rabbitmq", "redis", "removal")),
+        *("kombu.transport.pyamqp", "kombu.transport.redis"),
+    ),
     "tests.support.late_worker": ("sqlalchemy.orm", "sqlalchemy.dialects.postgresql.psycopg"),
     "tests.support.process_state": (),
     "tests.support.world_sweep": ("tests.support.worlds.mariadb", "tests.support.worlds.postgresql"),
