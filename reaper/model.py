@@ -370,7 +370,8 @@ class PurgeReport:
     """One pass that deletes the finished jobs of a source: those that ended before `before`.
 
     `found` is how many there were, where they were counted. `left` were found and then left alone: another transaction
-    held their rows, or they had changed. `refusals` is how many rows the database refused to delete, by error message.
+    held their rows, or they had changed. `refusals` is how many rows the database refuses to delete, now or before, by
+    the error message of the first with each cause.
     """
 
     source: str

@@ -247,7 +247,9 @@ class Daemon:
         purge = settings.sources[runner.name].purge
         if purge.cron is not None:
             listeners = (self.metrics, self._daemon_log)
-            scheduled_purge = ScheduledPurge(runner.source, purge.days_to_keep, purge.batch_size, listeners, self._halt)
+            keep, size = purge.days_to_keep, purge.batch_size
+            refused_jobs = self.memory.refused_jobs
+            scheduled_purge = ScheduledPurge(runner.source, keep, size, listeners, self._halt, refused_jobs)
             self.supervisor.add_scheduled_purge(scheduled_purge, CronTrigger(purge.cron))
 
     def _publish_sources(self, settings: Settings) -> None:

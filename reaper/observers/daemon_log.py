@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +80,7 @@ class DaemonLog:
         self._log = logger or structlog.get_logger("reaper")
         self._logged: defaultdict[str, _Logged] = defaultdict(_Logged)
         self._purge_errors: dict[str, str] = {}
+        self._purge_refusals: dict[str, dict[str, int]] = {}  # by source: of each cause, how many when it was logged
 
     def set_sources(self, sources: Iterable[str]) -> None:
         """Forget all other sources: if one is configured again, its states are logged again."""
@@ -87,6 +88,8 @@ class DaemonLog:
             del self._logged[gone]
         for gone in self._purge_errors.keys() - set(sources):
             del self._purge_errors[gone]
+        for gone in self._purge_refusals.keys() - set(sources):
+            del self._purge_refusals[gone]
 
     def surveyed(self, source: str, census: JobCounts) -> None:
         self._log.debug("Reaper surveyed a source.", source=source, running=census.running, stale=census.stale)
@@ -136,13 +139,7 @@ class DaemonLog:
         self._log.debug("Reaper purged a batch of finished jobs.", source=source, rows=rows)
 
     def purge_ended(self, report: PurgeReport) -> None:
-        for reason, rows in report.refusals.items():
-            self._log.error(
-                "Reaper could not purge some finished jobs: the database refused it.",
-                source=report.source,
-                rows=rows,
-                error=reason,
-            )
+        self._log_purge_refusals(report)
         if report.purged or report.outcome is Outcome.DONE:
             self._log.info(
                 f"Purged {report.purged} finished job(s).",
@@ -162,6 +159,20 @@ class DaemonLog:
             result=change.result,
             details=dict(change.details),
         )
+
+    def _log_purge_refusals(self, report: PurgeReport) -> None:
+        if report.outcome in (Outcome.STANDBY, Outcome.FAILED) and not report.refusals:
+            return
+        current = {cause_of((), reason): (reason, rows) for reason, rows in report.refusals.items()}
+        logged = self._purge_refusals.setdefault(report.source, {})
+        new, gone = _new_and_gone(logged, {cause: rows for cause, (_, rows) in current.items()})
+        for cause in new:
+            reason, rows = current[cause]
+            message = "Reaper could not purge some finished jobs: the database refused it."
+            self._log.error(message, source=report.source, rows=rows, error=reason)
+        for cause in gone:
+            message = "Reaper has no finished job any more that the database refuses to purge for this cause."
+            self._log.info(message, source=report.source, error=cause)
 
     def _log_purge_failure(self, report: PurgeReport) -> None:
         source, logged = report.source, self._purge_errors
@@ -254,10 +265,8 @@ class DaemonLog:
         if report.outcome in (Outcome.STANDBY, Outcome.FAILED) and not report.refused_now:
             return
         current = {cause_of(cause.key, cause.error): cause for cause in report.refusals}
-        for name, cause in current.items():
-            if cause.jobs < _MANY_MORE * logged.refused.get(name, 0):
-                continue
-            logged.refused[name] = cause.jobs
+        new, gone = _new_and_gone(logged.refused, {name: cause.jobs for name, cause in current.items()})
+        for cause in (current[name] for name in new):
             self._log.error(
                 "Reaper could not end a job: the database refused it.",
                 source=report.source,
@@ -266,8 +275,7 @@ class DaemonLog:
                 more=f"{cause.jobs - 1:,} more like this" if cause.jobs > 1 else None,
                 sweep_id=report.sweep_id,
             )
-        for name in logged.refused.keys() - current.keys():
-            del logged.refused[name]
+        for name in gone:
             self._log.info(
                 "Reaper has no job any more that the database refuses for this cause.", source=report.source, error=name
             )
@@ -376,3 +384,15 @@ class DaemonLog:
             source=source,
             **locked_job_fields(locked),
         )
+
+
+def _new_and_gone(logged: dict[str, int], current: Mapping[str, int]) -> tuple[list[str], list[str]]:
+    """Which causes of refusals are to be logged now, each with its number of jobs: once, and again when there are ten
+    times as many. And those that are over. Both are taken into `logged`.
+    """
+    new = [name for name, jobs in current.items() if jobs >= _MANY_MORE * logged.get(name, 0)]
+    gone = sorted(logged.keys() - current.keys())
+    for name in gone:
+        del logged[name]
+    logged.update({name: current[name] for name in new})
+    return new, gone

@@ -1,7 +1,10 @@
 """Deletes the finished jobs of one source that are older than the retention: one pass.
 
-The pass goes from the oldest end onwards: it reads a page of keys, then deletes that page batch by batch. Nothing is
-kept between two passes: the next one begins with what an interrupted one has left.
+The pass goes from the oldest end onwards: it reads a page of keys, then deletes that page batch by batch. The next one
+begins with what an interrupted one has left.
+
+Jobs that the database refuses to delete are set aside, like those that it refuses to end
+(`reaper.sweep.refused_jobs`): they delay no other, and each is tried again after a pause that grows with its refusals.
 """
 
 from __future__ import annotations
@@ -20,18 +23,21 @@ from reaper.database.connections import read_server_clock
 from reaper.database.errors import ErrorKind, classify, is_lock_timeout, short_message
 from reaper.database.lease import Lease
 from reaper.errors import DatabaseUnavailable, KeyNotUnique, NotPurgeable, RowsHidden, SpellingUnclear, TooManyFailures
-from reaper.model import Key, Outcome, PurgeReport
+from reaper.memory import RefusedJobStore
+from reaper.model import FailedTransition, Key, Outcome, PurgeReport
 from reaper.profile import Profile
 from reaper.profile.related_tables import purge_guard_tables
 from reaper.source import Candidate, Source
 from reaper.source.purge import JobPurge, purge_cutoff
 from reaper.sweep.batch_bisection import BatchBisection
 from reaper.sweep.candidate_spool import CandidateSpool
+from reaper.sweep.refused_jobs import RefusedJobs
 
 _PAGE_SIZE = 200_000
-_MAX_REFUSED_IN_A_ROW = 1000
-_MAX_REASONS = 20
-_OTHER_REASONS = "other reasons"
+MAX_REFUSED = 25_000
+"""How many jobs may be refused in one pass, one by one; further ones wait for the next."""
+MAX_REFUSED_SECONDS = 60.0
+"""How long slow refusals may take in one pass, in all."""
 _ROWS_MAY_BE_HIDDEN = "a hidden row may need a finished job, so nothing is deleted"
 
 
@@ -80,14 +86,30 @@ def require_purgeable(profile: Profile) -> None:
         raise NotPurgeable(f"profile {profile.name!r} has no [purge]: it does not say which jobs are finished")
 
 
-def purge(source: Source, options: PurgeOptions, listener: PurgeListener, lease: Lease | None = None) -> PurgeReport:
+def refused_by_purges(store: RefusedJobStore | None, source: str) -> RefusedJobs:
+    """The jobs that the database refuses to delete, kept apart from those that it refuses to end.
+
+    The name that they are kept by is no name of a source: those have no blanks.
+    """
+    return RefusedJobs(store, f"{source} purge")
+
+
+def purge(
+    source: Source,
+    options: PurgeOptions,
+    listener: PurgeListener,
+    lease: Lease | None = None,
+    refused: RefusedJobs | None = None,
+) -> PurgeReport:
     """Delete the jobs that ended more than `days_to_keep` ago. The lease is released at the end.
+
+    `refused` are the jobs that earlier passes have set aside; None: every job is tried.
 
     Raises NotPurgeable, but never for trouble with the database: the report has it.
     """
     require_purgeable(source.profile)
     begun = time.monotonic()
-    run = _PurgeRun(source, options, listener, lease)
+    run = _PurgeRun(source, options, listener, lease, refused if refused is not None else RefusedJobs())
     error: str | None = None
     away = False
     try:
@@ -106,12 +128,19 @@ def purge(source: Source, options: PurgeOptions, listener: PurgeListener, lease:
 class _PurgeRun:
     """The progress of one purge. Use `purge`."""
 
-    def __init__(self, source: Source, options: PurgeOptions, listener: PurgeListener, lease: Lease | None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        options: PurgeOptions,
+        listener: PurgeListener,
+        lease: Lease | None,
+        refused: RefusedJobs,
+    ) -> None:
         self._source, self._options, self._listener, self._lease = source, options, listener, lease
+        self._refused = refused
         self._before: str | None = None
         self._found: int | None = None
-        self._purged = self._left = self._refused_in_a_row = 0
-        self._refusals: Counter[str] = Counter()
+        self._purged = self._left = self._refused_now = self._postponed = 0
         self._longest = 0.0
         self._bisection = BatchBisection[Key](is_lock_timeout)
 
@@ -134,9 +163,28 @@ class _PurgeRun:
             if self._options.dry_run:
                 return Outcome.DONE
             self._listener.purging(self._source.name, self._found)
-            return self._delete_pages(connection, job_purge)
+            return self._pass(connection, job_purge)
 
-    def _delete_pages(self, connection: Connection, job_purge: JobPurge) -> Outcome:
+    def _pass(self, connection: Connection, job_purge: JobPurge) -> Outcome:
+        """Jobs that were refused before are tried again when all others are done."""
+        aside, outcome = dict[Key, Candidate](), Outcome.FAILED
+        self._refused.begin_pass()
+        try:
+            outcome = self._delete_pages(connection, job_purge, aside)
+            for batch in self._refused.to_try_again(aside, self._options.batch_size):
+                if self._out_of_time or (outcome := self._reason_to_stop() or outcome) is not Outcome.DONE:
+                    break
+                keys = [row.key for row in batch]
+                self._delete(connection, job_purge, keys)
+                self._refused.record_tried(keys)
+        finally:
+            self._refused.end_pass(complete=outcome is Outcome.DONE)
+        if self._postponed and outcome is Outcome.DONE:
+            waiting = f"{self._postponed} job(s) wait for the next purge"
+            raise TooManyFailures(f"{waiting}: refusals of the database were too many, or took too long")
+        return outcome
+
+    def _delete_pages(self, connection: Connection, job_purge: JobPurge, aside: dict[Key, Candidate]) -> Outcome:
         after: Candidate | None = None
         while True:
             with CandidateSpool(self._options.batch_size) as page:
@@ -145,7 +193,8 @@ class _PurgeRun:
                 for batch in page.batches():
                     if (outcome := self._reason_to_stop()) is not None:
                         return outcome
-                    self._delete(connection, job_purge, [row.key for row in batch])
+                    if fresh := self._refused.set_aside(batch, aside):
+                        self._delete(connection, job_purge, [row.key for row in fresh])
                     after = batch[-1]
                 if page.count < self._options.page_size:
                     return Outcome.STOPPED if self._options.should_stop() else Outcome.DONE
@@ -167,7 +216,15 @@ class _PurgeRun:
 
     def _delete(self, connection: Connection, job_purge: JobPurge, keys: Sequence[Key]) -> None:
         attempt = partial(self._attempt, connection, job_purge)
-        self._bisection.run(keys, attempt, self._refuse, self._options.should_stop)
+        self._postponed += self._bisection.run(keys, attempt, self._refuse, self._should_cut_no_further)
+
+    def _should_cut_no_further(self) -> bool:
+        return self._options.should_stop() or self._out_of_time
+
+    @property
+    def _out_of_time(self) -> bool:
+        """Whether refusals have taken all of the time that they get: whole batches are still tried."""
+        return self._refused_now >= MAX_REFUSED or self._bisection.slow_seconds > MAX_REFUSED_SECONDS
 
     def _attempt(self, connection: Connection, job_purge: JobPurge, keys: Sequence[Key], _last: bool) -> None:
         """One transaction."""
@@ -180,20 +237,22 @@ class _PurgeRun:
         self._purged += deleted
         self._left += len(keys) - deleted
         if deleted:
-            self._refused_in_a_row = 0
             self._listener.purged(self._source.name, deleted)
 
-    def _refuse(self, _key: Key, error: Exception) -> None:
-        """A row that cannot be deleted. Raises TooManyFailures when one after the other is refused."""
+    def _refuse(self, key: Key, error: Exception) -> None:
+        """A row that cannot be deleted, or that another transaction holds."""
         if isinstance(error, DBAPIError) and is_lock_timeout(error):
             self._left += 1
             return
-        reason = short_message(error)
-        counted = reason in self._refusals or len(self._refusals) < _MAX_REASONS
-        self._refusals[reason if counted else _OTHER_REASONS] += 1
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row >= _MAX_REFUSED_IN_A_ROW:
-            raise TooManyFailures(f"the database refused {self._refused_in_a_row} jobs one after the other: {reason}")
+        self._refused_now += 1
+        self._refused.record_refused([FailedTransition(key, short_message(error))])
+
+    def _refusals(self) -> dict[str, int]:
+        """How many rows are refused for each cause, by the error of the first of them."""
+        rows = Counter[str]()
+        for cause in self._refused.causes():
+            rows[cause.error] += cause.jobs
+        return dict(rows)
 
     def report(self, outcome: Outcome, error: str | None, *, away: bool, duration: float) -> PurgeReport:
         return PurgeReport(
@@ -204,7 +263,7 @@ class _PurgeRun:
             found=self._found,
             purged=self._purged,
             left=self._left,
-            refusals=dict(self._refusals),
+            refusals=self._refusals(),
             longest_transaction_seconds=self._longest,
             database_away=away,
             error=error,

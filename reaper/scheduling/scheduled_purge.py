@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from reaper.database.lease import Lease
+from reaper.memory import RefusedJobStore
 from reaper.model import Outcome, PurgeReport
-from reaper.operations.purge import PurgeOptions, purge, require_purgeable
+from reaper.operations.purge import PurgeOptions, purge, refused_by_purges, require_purgeable
 from reaper.source import Source
 from reaper.source.purge import purge_lease
 from reaper.sweep.halt_switch import HaltSwitch
@@ -35,9 +36,11 @@ class ScheduledPurge:
         batch_size: int,
         subscribers: Sequence[PurgeSubscriber],
         halt: HaltSwitch | None = None,
+        refused_jobs: RefusedJobStore | None = None,
     ) -> None:
-        """Raises NotPurgeable."""
+        """`refused_jobs` keeps which jobs the database refuses to delete beyond the process. Raises NotPurgeable."""
         require_purgeable(source.profile)
+        self._refused = refused_by_purges(refused_jobs, source.name)
         self._source, self._subscribers = source, tuple(subscribers)
         self._stopping = threading.Event()
         self._busy = threading.Lock()
@@ -60,7 +63,7 @@ class ScheduledPurge:
     def _purge(self) -> PurgeReport:
         """A purge, reported to the subscribers. A defect of ours is reported as a failed purge, and raised."""
         try:
-            report = purge(self._source, self.options, self, self._lease())
+            report = purge(self._source, self.options, self, self._lease(), self._refused)
         except Exception as defect:
             self._report(failed_report(self.name, f"{type(defect).__name__}: {defect}"))
             raise

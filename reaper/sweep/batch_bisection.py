@@ -94,10 +94,11 @@ class BatchBisection(Generic[Item]):
         attempt: Callable[[Sequence[Item], bool], None],
         refuse: Callable[[Item, Exception], None],
         should_stop: Callable[[], bool] = lambda: False,
-    ) -> None:
+    ) -> int:
         """Attempt a batch and then its pieces, until none waits, or `should_stop` says so before one.
 
-        `refuse` gets each single job that is to blame, and the error.
+        `refuse` gets each single job that is to blame, and the error. Returns how many jobs are in pieces that were not
+        attempted.
         """
         piece: Sequence[Item] | None = batch
         while piece is not None:
@@ -106,7 +107,7 @@ class BatchBisection(Generic[Item]):
             if error is not None:
                 refuse(attempted[0], error)
             piece = None if should_stop() else self.next_piece()
-        self.drop_waiting()
+        return self.drop_waiting()
 
     def drop_waiting(self) -> int:
         """Attempt none of the pieces that wait. How many jobs those were."""

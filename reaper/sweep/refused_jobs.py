@@ -1,7 +1,9 @@
-"""Jobs that the database refuses to end: set aside, and tried again after a pause that grows with each refusal.
+"""Jobs that the database refuses to end, or to delete: set aside, and tried again after a pause that grows with each
+refusal.
 
-They delay no other job: a sweep tries a few of them, those first that were refused longest ago, when all others are
-done. When one of them is ended, its cause may be gone: then the others with that cause are tried at once.
+They delay no other job: a pass (a sweep, or a purge) tries a few of them, those first that were refused longest ago,
+when all others are done. When one of them is ended, its cause may be gone: then the others with that cause are tried at
+once.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ LONGEST_PAUSE_SECONDS = 6 * 3600.0
 """The pause after a first refusal; it doubles with each further one, up to this."""
 
 MAX_TRIED_AGAIN = 100
-"""How many of them a sweep tries again."""
+"""How many of them a pass tries again."""
 MAX_CAUSES = 20
 OTHER_CAUSES = "other causes"
 
@@ -51,7 +53,7 @@ class _Refusal:
 
 
 class RefusedJobs:
-    """The refused jobs of one source. For the thread that sweeps; `error_of` may be called by others."""
+    """The refused jobs of one source. For the thread of the pass; `error_of` may be called by others."""
 
     def __init__(
         self, store: RefusedJobStore | None = None, source: str = "", monotonic: Callable[[], float] = time.monotonic
@@ -69,10 +71,10 @@ class RefusedJobs:
         refusal = (self._jobs or {}).get(key)
         return refusal.error if refusal else None
 
-    # --- one sweep -----------------------------------------------------------------------------------------------
+    # --- one pass ------------------------------------------------------------------------------------------------
 
-    def begin_sweep(self) -> None:
-        """At the first sweep of a process: go on with what the one before it has kept."""
+    def begin_pass(self) -> None:
+        """At the first pass of a process: go on with what the one before it has kept."""
         self._seen = set()
         if self._jobs is None:
             kept = self._store.load(self._source) if self._store else ()
@@ -145,7 +147,7 @@ class RefusedJobs:
             if self._jobs and key not in self._changed and self._jobs.pop(key, None) is not None:
                 self._over.add(key)
 
-    def end_sweep(self, *, complete: bool) -> None:
+    def end_pass(self, *, complete: bool) -> None:
         """Keep what has changed. `complete`: all candidates were looked at, and no other job is stale."""
         if self._jobs is None:
             return

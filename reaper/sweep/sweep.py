@@ -103,7 +103,7 @@ class _SweepRun:
             return outcome
 
     def _pass(self, connection: Connection, context: EvaluationContext, spools: Spools) -> Outcome:
-        self.source_state.refused_jobs.begin_sweep()
+        self.source_state.refused_jobs.begin_pass()
         census = self._survey(connection, context, spools)
         self._notice_spared(connection, context, list(spools))
         if self.options.dry_run:
@@ -125,7 +125,7 @@ class _SweepRun:
             complete = False
             raise
         finally:
-            self.source_state.refused_jobs.end_sweep(complete=complete)
+            self.source_state.refused_jobs.end_pass(complete=complete)
         self._name_holders(connection, context)
         return outcome
 

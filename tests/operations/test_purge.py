@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,14 +19,16 @@ from sqlalchemy import event
 
 from reaper.dev.postgres import PrivatePostgreSQL
 from reaper.errors import NotPurgeable
+from reaper.memory import Memory
 from reaper.model import Outcome, PurgeReport
-from reaper.operations.purge import PurgeOptions, purge, require_purgeable
+from reaper.operations.purge import PurgeOptions, purge, refused_by_purges, require_purgeable
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.source.purge import JobPurge, purge_cutoff
 from reaper.source.purge_statements import PurgeStatements, page_query
 from reaper.sql.expressions import OWN_PATH
 from reaper.sql.keys import key_parameters
+from reaper.sweep.refused_jobs import FIRST_PAUSE_SECONDS, RefusedJobs
 from tests.staleness.test_clocks import faketime
 from tests.support.commands import PROJECT
 from tests.support.mariadb import MariaDB
@@ -463,40 +466,86 @@ def test_trigger_that_silently_keeps_a_row_keeps_all_that_belongs_to_it(empty: P
     system.session.close()
 
 
-def test_purge_gives_up_and_says_why_when_row_after_row_is_refused(
-    system: TaskSystem, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("reaper.operations.purge._MAX_REFUSED_IN_A_ROW", 8)
-    system.attach("bill", *(system.task() for _ in range(12)))
-    report = system.purge()
-    assert report.outcome is Outcome.FAILED and report.error is not None
-    assert report.error.startswith("the database refused 8 jobs one after the other: ")
-    assert not report.database_away
+def test_refused_rows_are_set_aside_and_tried_again_when_they_are_due(system: TaskSystem, tmp_path: Path) -> None:
+    """Also by the next process. When one of them is deleted, the others with its cause are tried at once."""
+    refused = {system.task(ended=90) for _ in range(15)}
+    system.attach("bill", *refused)
+    for _ in range(5):
+        system.task()
+    now, memory, source = [1000.0], Memory.open(tmp_path), system.source()
+    deletions = list[str]()
+
+    @event.listens_for(source.engine, "before_cursor_execute")
+    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        deletions.extend([statement] if "DELETE FROM" in statement else [])
+
+    def purged(refused_jobs: RefusedJobs) -> PurgeReport:
+        deletions.clear()
+        return purge(source, PurgeOptions(30, 10), PurgeRecorder(), refused=refused_jobs)
+
+    first = purged(refused_by_purges(memory.refused_jobs, "main"))
+    assert (first.outcome, first.purged, list(first.refusals.values())) == (Outcome.DONE, 5, [15])
+    assert system.left() == refused and len(deletions) > 15
+    kept = RefusedJobs(memory.refused_jobs, "main purge", lambda: now[0])
+    second = purged(kept)
+    assert (second.outcome, list(second.refusals.values()), deletions) == (Outcome.DONE, [15], [])
+    now[0] += FIRST_PAUSE_SECONDS
+    assert list(purged(kept).refusals.values()) == [15] and deletions
+    system.session.do("DELETE FROM bill")
+    now[0] += FIRST_PAUSE_SECONDS
+    assert list(purged(kept).refusals.values()) == [15] and not deletions  # the pause grows
+    now[0] += FIRST_PAUSE_SECONDS
+    last = purged(kept)
+    assert (last.purged, last.refusals, system.left()) == (15, {}, set())
+    assert not memory.refused_jobs.load("main purge")
 
 
-def test_refusals_of_many_reasons_are_counted_under_a_few(
-    empty: PostgreSQLDatabase, monkeypatch: pytest.MonkeyPatch
+def test_purge_deletes_good_rows_behind_many_refused_ones(system: TaskSystem) -> None:
+    """Whatever their order; what is refused is counted by cause."""
+    maria = isinstance(system.database, MariaDBDatabase)
+    rows = ", ".join(f"({n}, 'bad', 'done', {system.database.ago})" for n in range(100, 220))
+    system.session.do(f"INSERT INTO task (id, part, state, ended) VALUES {rows}", *[90 * DAY] * 120)
+    good = [system.task() for _ in range(3)]
+    body = (
+        "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not this one'"
+        if maria
+        else "RAISE EXCEPTION 'not this one: %', OLD.id"
+    )
+    with system.database.with_trigger("task", "DELETE", f"IF OLD.part = 'bad' THEN {body}; END IF"):
+        report = system.purge(batch_size=50)
+    assert (report.outcome, report.purged, list(report.refusals.values())) == (Outcome.DONE, 3, [120])
+    assert next(iter(report.refusals)).startswith("not this one") and not system.left() & {*good}
+
+
+@pytest.mark.parametrize("limit", ["MAX_REFUSED", "MAX_REFUSED_SECONDS"])
+def test_purge_with_too_many_or_too_slow_refusals_leaves_the_rest_to_the_next(
+    empty: PostgreSQLDatabase, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr("reaper.operations.purge._MAX_REASONS", 2)
+    """Whole batches are still deleted."""
+    monkeypatch.setattr(f"reaper.operations.purge.{limit}", 2 if limit == "MAX_REFUSED" else 0)
+    monkeypatch.setattr("reaper.sweep.batch_bisection.SLOW_SECONDS", 0)
+    system = TaskSystem(empty)
+    refused = [system.task(ended=90) for _ in range(8)]
+    system.attach("bill", *refused)
+    good = [system.task() for _ in range(8)]
+    jobs = refused_by_purges(None, "main")
+    reports = [purge(system.source(), PurgeOptions(30, 4), PurgeRecorder(), refused=jobs) for _ in range(9)]
+    assert reports[0].outcome is Outcome.FAILED and reports[0].error is not None
+    assert "wait for the next purge: refusals of the database were too many" in reports[0].error
+    assert reports[0].purged == len(good)
+    if limit == "MAX_REFUSED":
+        assert reports[-1].outcome is Outcome.DONE and sum(reports[-1].refusals.values()) == 8
+    system.session.close()
+
+
+def test_refusals_with_one_cause_are_counted_together(empty: PostgreSQLDatabase) -> None:
     system = TaskSystem(empty)
     for number in range(5):
         system.task(ended=60 - number)
     with empty.with_trigger("task", "DELETE", "RAISE EXCEPTION 'kept: %', OLD.part"):
         report = system.purge()
-    assert report.refusals == {"kept: p0000": 1, "kept: p0001": 1, "other reasons": 3}
+    assert report.refusals == {"kept: p0000": 5}
     system.session.close()
-
-
-def test_purge_goes_on_when_refusals_are_not_one_after_the_other(
-    system: TaskSystem, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("reaper.operations.purge._MAX_REFUSED_IN_A_ROW", 4)
-    oldest_first = [system.task(ended=60 - number) for number in range(9)]
-    refused = {part for number, part in enumerate(oldest_first) if number % 3}
-    system.attach("bill", *refused)
-    report = system.purge(batch_size=1)
-    assert (report.outcome, report.purged, sum(report.refusals.values())) == (Outcome.DONE, 3, 6)
-    assert system.left() == refused
 
 
 def test_role_that_may_not_delete_fails_the_purge_at_once(protea: Protea, server: PrivatePostgreSQL) -> None:

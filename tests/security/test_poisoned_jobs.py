@@ -11,7 +11,7 @@ from sqlalchemy import event
 from structlog.testing import capture_logs
 
 from reaper.memory import Memory
-from reaper.model import JobCounts, Outcome, ReapedJob, SweepReport
+from reaper.model import JobCounts, Outcome, PurgeReport, ReapedJob, SweepReport
 from reaper.observers.daemon_log import DaemonLog
 from reaper.source import Source
 from reaper.sweep import batch_runner
@@ -296,3 +296,15 @@ def test_refusals_are_said_once_for_each_cause_whatever_their_number(tasks: Task
         "Reaper has no job any more that the database refuses for this cause.",
     ]
     assert refusals[0]["more"] == "149 more like this"
+
+
+def test_refusals_of_purges_are_logged_once_for_each_cause() -> None:
+    log = DaemonLog()
+    purges: list[dict[str, int]] = [{"kept: 1": 9, "other": 1}, {"kept: 7": 10}, {"kept: 7": 90}, {}, {"kept: 7": 1}]
+    with capture_logs() as lines:
+        for refusals in purges:
+            log.purge_ended(PurgeReport("main", Outcome.DONE, 1.0, refusals=refusals))
+            log.purge_ended(PurgeReport("main", Outcome.STANDBY, 1.0))
+            log.purge_ended(PurgeReport("main", Outcome.FAILED, 1.0, error="away", database_away=True))
+    said = [(line["error"], line.get("rows")) for line in lines if "refuse" in line["event"]]
+    assert said == [("kept: 1", 9), ("other", 1), ("other", None), ("kept: 7", 90), ("kept: #", None), ("kept: 7", 1)]
