@@ -34,6 +34,13 @@ def future_states(
     return states, FutureSigns(len(keys), complete, *(first or (None, None, None)))
 
 
+def add_found(one: FutureSigns, other: FutureSigns) -> FutureSigns:
+    """The jobs of both, which have none in common."""
+    first = one if one.jobs else other
+    complete = one.complete and other.complete
+    return FutureSigns(one.jobs + other.jobs, complete, first.job, first.witness, first.state)
+
+
 def _states_of_witness(
     statements: SourceStatements, connection: Connection, context: EvaluationContext, number: int
 ) -> Iterator[tuple[Key, str]]:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sqlalchemy import Connection, TableClause
+from sqlalchemy.exc import DBAPIError
 
 from reaper.database.connections import read_server_clock, transaction
 from reaper.database.dialect import dialect_of
+from reaper.database.errors import ErrorKind, classify
 from reaper.database.lease import Lease
 from reaper.database.server_identity import database_address
 from reaper.database.timeouts import Timeouts
@@ -24,7 +26,7 @@ from reaper.profile.related_tables import liveness_tables
 from reaper.profile.spelling import Spelling
 from reaper.source.database_access import DatabaseAccess
 from reaper.source.event_log_lock import locks_log
-from reaper.source.future_signs import future_states
+from reaper.source.future_signs import add_found, future_states
 from reaper.source.interrupted_jobs import Restart, is_interrupted
 from reaper.source.job_lookup import JobLookup
 from reaper.source.post_transition import PostTransition
@@ -220,14 +222,29 @@ class Source(DatabaseAccess):
     ) -> tuple[EvaluationContext, FutureSigns]:
         """The context in which signs of life in the future count from when they were first seen, and the jobs with any.
 
-        Remembers those that are new. Raises DBAPIError.
+        Looks at the jobs that a sweep ends, and remembers those that are new. Raises DBAPIError.
         """
         with self.transaction(connection, read_only=True):
             states, found = future_states(self.statements, connection, context)
+        if (lost := self.start_lost) in self.swept_views and lost is not None:
+            more, also_found = self._future_states_of_start_lost(connection, context, lost)
+            states, found = {**states, **more}, add_found(found, also_found)
         if (store := self.options.future_signs) is None:
             return context, found
         seen = store.observe(*self._place, states, context.now.timestamp())
         return replace(context, future_signs=seen), found
+
+    def _future_states_of_start_lost(
+        self, connection: Connection, context: EvaluationContext, lost: Source
+    ) -> tuple[Mapping[str, str], FutureSigns]:
+        """None when they cannot be found, such as for want of an index: a sweep's survey says so."""
+        try:
+            with self.transaction(connection, read_only=True):
+                return future_states(lost.statements, connection, context)
+        except DBAPIError as error:
+            if classify(error) is ErrorKind.UNAVAILABLE:
+                raise
+            return {}, FutureSigns(0, complete=False)
 
     def _follow(self, connection: Connection, changes: TableChanges) -> None:
         """Take the tables that are in the place of others now for those. Raises TableReplaced."""

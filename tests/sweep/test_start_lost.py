@@ -7,13 +7,19 @@ from dataclasses import replace
 from typing import Literal
 
 import pytest
+from sqlalchemy import Connection
 
+from reaper.memory.future_signs import FutureSignStore
+from reaper.memory.state_file import StateFile
 from reaper.model import Outcome, SweepReport
 from reaper.operations.fail import ManualEnd, fail
 from reaper.operations.report import ReportQuery, report
 from reaper.profile import resolve
 from reaper.source import AuditInfo, Source
+from reaper.source.future_signs import future_states
+from reaper.source.statements import SourceStatements
 from reaper.staleness.downtime import DowntimeTracker
+from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.listeners import NullListener
 from reaper.sweep.options import SweepOptions
@@ -228,3 +234,38 @@ def test_report_shows_them_apart_and_counts_all(noetl: NoetlWorld, limit: int, l
 def test_report_of_a_source_that_does_not_look_for_them_says_so(noetl: NoetlWorld) -> None:
     noetl.start_lost_job()
     assert report(source(noetl, "off"), DowntimeTracker(0), ReportQuery(None, None, 10)).start_lost is None
+
+
+def test_sign_in_the_future_counts_from_when_it_was_first_seen_as_for_other_jobs(noetl: NoetlWorld) -> None:
+    """It would spare the execution until that moment, in years."""
+    file = StateFile(None)
+    lost, ordinary = noetl.start_lost_job(sign=-2000 * DAY), noetl.stale_job()
+    swept = source(noetl)
+    swept.options = replace(swept.options, future_signs=FutureSignStore(file))
+    done = noetl.sweep(swept)
+    assert (done.reaped, done.future_signs and (done.future_signs.jobs, done.future_signs.job)) == (1, (1, lost))
+    assert state_of(noetl, lost, ordinary) == [State.RUNNING, State.REAPED]
+    set_back = f"UPDATE future_sign SET first_seen_epoch = first_seen_epoch - {HOUR}"
+    file.write(lambda connection: connection.exec_driver_sql(set_back))
+    assert noetl.sweep(swept).reaped == 1
+    assert state_of(noetl, lost) == [State.REAPED]
+    [evidence] = noetl.audit(lost)
+    assert evidence["silence_seconds"] == pytest.approx(HOUR, abs=60)
+
+
+def test_look_for_signs_in_the_future_of_lost_starts_that_fails_keeps_those_of_other_jobs(
+    noetl: NoetlWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noetl.start_lost_job(sign=-2000 * DAY)
+    swept = source(noetl)
+    look = future_states
+
+    def fails(statements: SourceStatements, connection: Connection, context: EvaluationContext) -> object:
+        if swept.start_lost is not None and statements is swept.start_lost.statements:
+            connection.exec_driver_sql("SELECT 1 / 0")
+        return look(statements, connection, context)
+
+    monkeypatch.setattr("reaper.source.source.future_states", fails)
+    done = noetl.sweep(swept)
+    assert (done.error, done.future_signs_trouble) == (None, None)
+    assert done.future_signs is not None and (done.future_signs.jobs, done.future_signs.complete) == (0, False)
