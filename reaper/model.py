@@ -37,9 +37,29 @@ class TimestampFormat(StrEnum):
     """How a column stores a moment."""
 
     TIMESTAMPTZ = "timestamptz"
-    NAIVE = "naive"  # a timestamp without a time zone, in UTC
+    NAIVE = "naive"  # a timestamp without a time zone
     EPOCH_S = "epoch s"
     EPOCH_MS = "epoch ms"
+    ISO_TEXT = "iso text"  # a text such as 2026-07-01T12:00:00Z, of ISO 8601
+
+
+class StoredTime(NamedTuple):
+    """How a column stores a moment: the format, and the zone of moments that do not name theirs.
+
+    The zone is a name of the tz database ("America/New_York") or an offset from UTC ("-05:00"). None: it is not said,
+    and UTC is assumed for as long as nothing speaks against it.
+    """
+
+    format: TimestampFormat
+    zone: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Moments are stored in local time, which has hours that come twice, and hours that are left out."""
+        return self.zone not in (None, "UTC")
+
+
+TIMESTAMPTZ = StoredTime(TimestampFormat.TIMESTAMPTZ)
 
 
 class Outcome(StrEnum):
@@ -251,7 +271,8 @@ class JobCounts:
 
     `most_overdue` is the age of the job furthest past its timeout, as a multiple of that; 0 where none is past it.
     `refused` are those of the stale jobs that the database refused to end before, as far as that is known. `vanished`
-    are the witnesses of which jobs that had signs of life have none at all any more.
+    are the witnesses of which jobs that had signs of life have none at all any more. `without_start`: no start column
+    has a moment, so they count from when the reaper first saw them.
     """
 
     running: int
@@ -261,6 +282,7 @@ class JobCounts:
     most_overdue: float = 0.0
     refused: int = 0
     vanished: Sequence[str] = ()
+    without_start: int = 0
 
     @property
     def spared(self) -> int:

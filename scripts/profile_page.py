@@ -22,7 +22,9 @@ from pydantic import BaseModel, Tag
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from reaper.model import StoredTime
 from reaper.profile import Profile, resolve, shipped
+from reaper.profile.times import as_written
 
 PAGE = REFERENCE / "profile.md"
 TEXTS = Path(__file__).with_name("profile_texts.toml")
@@ -126,6 +128,7 @@ def default_of(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.default
+    value = as_written(value) if isinstance(value, StoredTime) else value
     value = value.value if isinstance(value, Enum) else value
     if value is PydanticUndefined or value is None or value in ((), {}, ""):
         return ""

@@ -93,7 +93,7 @@ def _moment_text(moment: str | None, origin: str | None, seconds_ago: float | No
     if moment is None:
         return "unknown"
     where = f" ({origin})" if origin else ""
-    age = "" if seconds_ago is None else f", {format_duration(seconds_ago)} ago"
+    age = "" if seconds_ago is None else f", {messages.describe_distance(seconds_ago)}"
     return f"{moment}{where}{age}"
 
 

@@ -10,6 +10,9 @@ from typing import Any
 from reaper.common.durations import format_duration
 from reaper.model import Evidence, JobCounts, Key, LateSign, LockHolder, Verdict
 
+FIRST_SEEN = "first seen by the reaper"
+"""What evidence names in the place of the column with the start, for a job without one."""
+
 _LINE_END = "\r\n"
 
 
@@ -41,24 +44,43 @@ def parse_key(name: str, width: int) -> Key:
 
 def format_optional_duration(seconds: float | None) -> str:
     """For a table's cell: empty for None, which is an unknown or infinite duration."""
-    return "" if seconds is None else format_duration(seconds)
+    if seconds is None:
+        return ""
+    return format_duration(seconds) if seconds >= 0 else "in the future"
 
 
 def _duration(seconds: float | None) -> str:
-    return "an unknown time" if seconds is None else format_duration(seconds)
+    return "an unknown time" if seconds is None else format_duration(max(0.0, seconds))
+
+
+def describe_age(evidence: Evidence) -> str:
+    """For how long a job has been running, in a sentence: a start in the future is said to be that."""
+    age, started = evidence.age_seconds, evidence.started
+    if started is None:
+        return "without a start: it counts from when a sweep of the daemon first sees it"
+    if age is not None and age < 0:
+        return f"although its start ({evidence.started_from}) is in the future, at {started}"
+    if evidence.started_from == FIRST_SEEN:
+        return f"for {_duration(age)} since the reaper first saw it, as it has no start"
+    return f"for {_duration(age)}"
+
+
+def describe_distance(seconds: float) -> str:
+    """How long ago a moment was, or that it is in the future."""
+    return f"{format_duration(seconds)} ago" if seconds >= 0 else f"in the future by {format_duration(-seconds)}"
 
 
 def describe_verdict(evidence: Evidence) -> str:
     """Why a job got its verdict."""
     timeout, stall = format_duration(evidence.timeout_seconds), format_duration(evidence.stall_seconds)
-    age, silence = _duration(evidence.age_seconds), _duration(evidence.silence_seconds)
+    age, silence = describe_age(evidence), _duration(evidence.silence_seconds)
     match evidence.verdict:
         case Verdict.ENDED:
             return _describe_end(evidence)
         case Verdict.YOUNG:
-            return f"running for {age}, within its timeout of {timeout}"
+            return f"running {age}" if _has_no_age(evidence) else f"running {age}, within its timeout of {timeout}"
         case Verdict.STALE:
-            why = f"no sign of life for {silence} (stall window {stall}) after running for {age} (timeout {timeout})"
+            why = f"no sign of life for {silence} (stall window {stall}) after running {age} (timeout {timeout})"
             why = f"{why}; {ahead}" if (ahead := _describe_future_sign(evidence)) else why
             return f"{why}; its action is {evidence.action}" if evidence.action else why
         case Verdict.SPARED if spared_as_unknown(evidence):
@@ -71,6 +93,10 @@ def describe_verdict(evidence: Evidence) -> str:
     if ahead := _describe_future_sign(evidence):
         return f"past its timeout of {timeout}, and {ahead}: {silence} ago (stall window {stall})"
     return f"past its timeout of {timeout}, but alive: {evidence.witness} {silence} ago (stall window {stall})"
+
+
+def _has_no_age(evidence: Evidence) -> bool:
+    return evidence.started is None or (evidence.age_seconds or 0) < 0
 
 
 def _describe_future_sign(evidence: Evidence) -> str | None:
@@ -124,10 +150,13 @@ def describe_holder(holder: LockHolder | None) -> str:
 
 def describe_counts(counts: JobCounts) -> str:
     """The numbers of running, spared and stale jobs."""
-    return (
+    text = (
         f"{counts.running} running, {counts.past_timeout} past their timeout: "
         f"{counts.spared} spared, {counts.stale} stale"
     )
+    if counts.without_start:
+        text += f"; {counts.without_start} without a start, which count from when the reaper first saw them"
+    return text
 
 
 def describe_late_sign(sign: LateSign) -> str:

@@ -28,6 +28,7 @@ Schemas = Annotated[tuple[str, ...], validators.schemas()]
 Hosts = Annotated[tuple[str, ...], validators.hosts()]
 Switch = Annotated[bool, validators.switch()]
 Window = Annotated[float, validators.seconds("1s", "1d")]
+Zone = Annotated[str, validators.time_zone()]
 LogFormat = Literal["auto", "json", "console"]
 StartLost = Annotated[Literal["off", "show", "end"], validators.choice("off", "show", "end")]
 
@@ -110,6 +111,7 @@ class SourceTable(_Table):
     resume_at_start: Switch | None = None
     resume_window_seconds: Window | None = None
     start_lost: StartLost | None = None
+    time_zone: Zone | None = None
     kinds: Mapping[str, KindTable] = {}
     purge: PurgeTable = PurgeTable()
 
@@ -132,6 +134,7 @@ class RawSettings(DaemonSettings):
     resume_at_start: Switch = False
     resume_window_seconds: Window = 300
     start_lost: StartLost = "show"
+    time_zone: Zone | None = None
     kinds: Mapping[str, KindTable] = {}
     sources: Annotated[
         Mapping[Annotated[str, validators.source_name()], SourceTable], validators.tables_or_empty_array()

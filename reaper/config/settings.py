@@ -30,6 +30,7 @@ INHERITED_SETTINGS = (
     "resume_at_start",
     "resume_window_seconds",
     "start_lost",
+    "time_zone",
 )
 """Settings that a source inherits from those for all sources where it has no value of its own."""
 
@@ -54,7 +55,8 @@ class SourceSettings:
     inspected, None where none is given; jobs of this source wait in `queues`, and stay unknown for
     `worker_absence_seconds` after a worker of these queues disappeared. A job that is active in a live worker is spared
     until it is older than `max_age_seconds`; None: at any age. `start_lost` says whether jobs of a log whose start was
-    lost are looked for: "off"; "show", by what shows jobs; "end", also by sweeps. `borrowed_broker` is the variable of
+    lost are looked for: "off"; "show", by what shows jobs; "end", also by sweeps. `time_zone` is that of moments
+    without one, where the profile says no other; None: it is not said. `borrowed_broker` is the variable of
     another application that gave the broker; None where a setting did.
     """
 
@@ -71,6 +73,7 @@ class SourceSettings:
     resume_at_start: bool = False
     resume_window_seconds: float = 300.0
     start_lost: Literal["off", "show", "end"] = "show"
+    time_zone: str | None = None
     purge: PurgeSettings = PurgeSettings()
     borrowed_broker: str | None = None
 

@@ -90,7 +90,7 @@ class SourceResolver:
         return SourceSettings(
             name,
             database.url,
-            profile,
+            profile.in_zone(inherited.values["time_zone"]),
             thresholds,
             broker=broker.url if broker else None,
             borrowed_broker=broker.origin if broker and broker.borrowed else None,

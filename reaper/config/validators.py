@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from reaper.common.durations import parse_duration
 from reaper.common.suggestions import did_you_mean
+from reaper.common.time_zones import zone_name
 from reaper.config.cron import normalise_cron
 from reaper.config.urls import normalise_broker_url, normalise_database_url
 
@@ -42,6 +43,11 @@ def seconds(low: str, high: str) -> BeforeValidator:
         return float(number)
 
     return BeforeValidator(check)
+
+
+def time_zone() -> BeforeValidator:
+    """The name of a time zone, or an offset from UTC."""
+    return BeforeValidator(zone_name)
 
 
 def whole(low: int, high: int) -> BeforeValidator:

@@ -90,7 +90,10 @@ class Daemon:
         self.systemd = Systemd.from_environment(os.environ)
         self._subscribers = (self.metrics, self._daemon_log, self.status, self.history, self.systemd)
         self.supervisor = Supervisor(halt)
-        self.startup = StartupRecovery(self._subscribers, halt, self.memory.reaped_rows, self.memory.future_signs)
+        memory = self.memory
+        self.startup = StartupRecovery(
+            self._subscribers, halt, memory.reaped_rows, memory.future_signs, memory.first_seen
+        )
         self.service = AdminService(self.supervisor, self.status, self.history, [self._daemon_log])
         self.access_control = AccessControl()
         self.access_control.configure(settings)
@@ -265,7 +268,13 @@ class Daemon:
         self, settings: Settings, source: SourceSettings, downtime: DowntimeTracker | None = None
     ) -> SourceRunner:
         return SourceRunner(
-            create_source(settings, source, reaped_rows=self.memory.reaped_rows, future_signs=self.memory.future_signs),
+            create_source(
+                settings,
+                source,
+                reaped_rows=self.memory.reaped_rows,
+                future_signs=self.memory.future_signs,
+                first_seen=self.memory.first_seen,
+            ),
             downtime or DowntimeTracker(settings.restart_grace_seconds),
             RetrySchedule(settings.interval_seconds),
             Breaker.from_settings(settings),

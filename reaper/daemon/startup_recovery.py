@@ -14,7 +14,7 @@ from reaper.common import messages
 from reaper.config import Settings, SourceSettings
 from reaper.database.errors import short_message
 from reaper.errors import DatabaseUnavailable, ReaperError
-from reaper.memory import FutureSignStore, ReapedRowStore
+from reaper.memory import FirstSeenJobStore, FutureSignStore, ReapedRowStore
 from reaper.model import JobCounts, ReapedJob
 from reaper.operations.end_in_batches import BulkOptions
 from reaper.operations.resume import ResumeOptions, ResumeResult, resume
@@ -40,8 +40,10 @@ class StartupRecovery:
         halt: HaltSwitch | None = None,
         reaped_rows: ReapedRowStore | None = None,
         future_signs: FutureSignStore | None = None,
+        first_seen: FirstSeenJobStore | None = None,
     ) -> None:
-        self._halt, self._reaped_rows, self._future_signs = halt or HaltSwitch(), reaped_rows, future_signs
+        self._halt, self._reaped_rows = halt or HaltSwitch(), reaped_rows
+        self._future_signs, self._first_seen = future_signs, first_seen
         self._listeners = ListenerGroup(subscribers)
         self._stopping = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
@@ -61,6 +63,7 @@ class StartupRecovery:
             settings_of_source,
             reaped_rows=self._reaped_rows,
             future_signs=self._future_signs,
+            first_seen=self._first_seen,
             decision=decision,
         )
         downtime = DowntimeTracker(settings.restart_grace_seconds)

@@ -5,6 +5,7 @@ module beside these, with its table and a class of its own, one migration in `sc
 """
 
 from reaper.memory.database_contacts import ContactStore, DatabaseContact
+from reaper.memory.first_seen_jobs import FirstSeenJobStore
 from reaper.memory.future_signs import FutureSignStore
 from reaper.memory.halt import HaltRecord, HaltStore
 from reaper.memory.memory import (
@@ -13,6 +14,7 @@ from reaper.memory.memory import (
     kept_counts,
     kept_halt,
     kept_refused_jobs,
+    process_first_seen,
     process_future_signs,
     process_reaped_rows,
 )
@@ -23,6 +25,7 @@ from reaper.memory.refused_jobs import RefusedJob, RefusedJobStore
 __all__ = [
     "ContactStore",
     "DatabaseContact",
+    "FirstSeenJobStore",
     "FutureSignStore",
     "HaltRecord",
     "HaltStore",
@@ -36,6 +39,7 @@ __all__ = [
     "kept_counts",
     "kept_halt",
     "kept_refused_jobs",
+    "process_first_seen",
     "process_future_signs",
     "process_reaped_rows",
 ]

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from reaper.errors import StateTooNew, StateUnavailable
 from reaper.memory.database_contacts import ContactStore
-from reaper.memory.future_signs import FutureSignStore, ProcessFutureSigns
+from reaper.memory.first_seen_jobs import FirstSeenJobStore
+from reaper.memory.future_signs import FutureSignStore
 from reaper.memory.halt import LEGACY_FILE, HaltRecord, HaltStore, save_unknown_halt, unknown_halt
 from reaper.memory.reap_counts import ReapCountStore
 from reaper.memory.reaped_rows import ProcessReapedRows, ReapedRowStore
 from reaper.memory.refused_jobs import RefusedJobStore
+from reaper.memory.seen_states import ProcessSeenStates
 from reaper.memory.state_file import StateFile
 
 FILE = "memory.sqlite3"
@@ -33,6 +35,7 @@ class Memory:
         self.reaped_rows = ReapedRowStore(state_file)
         self.refused_jobs = RefusedJobStore(state_file)
         self.future_signs = FutureSignStore(state_file)
+        self.first_seen = FirstSeenJobStore(state_file)
 
     @classmethod
     def open(cls, state_dir: Path | None, report: Callable[[str], None] = lambda _: None) -> Memory:
@@ -73,9 +76,14 @@ def process_reaped_rows(state_dir: Path | None) -> ProcessReapedRows:
     return ProcessReapedRows(state_dir / FILE if state_dir else None)
 
 
-def process_future_signs(state_dir: Path | None) -> ProcessFutureSigns:
+def process_future_signs(state_dir: Path | None) -> ProcessSeenStates:
     """For a process beside the daemon: the signs in the future, as the daemon of this directory keeps them."""
-    return ProcessFutureSigns(state_dir / FILE if state_dir else None)
+    return ProcessSeenStates(state_dir / FILE if state_dir else None, FutureSignStore)
+
+
+def process_first_seen(state_dir: Path | None) -> ProcessSeenStates:
+    """The same for when jobs without a start were first seen."""
+    return ProcessSeenStates(state_dir / FILE if state_dir else None, FirstSeenJobStore)
 
 
 def kept_halt(state_dir: Path | None) -> Callable[[], HaltRecord | None]:

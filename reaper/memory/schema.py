@@ -93,4 +93,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        """
+        CREATE TABLE first_seen_job (
+            database TEXT NOT NULL,
+            source TEXT NOT NULL,
+            job TEXT NOT NULL,
+            state TEXT NOT NULL,
+            first_seen_epoch FLOAT NOT NULL,
+            recorded_epoch FLOAT NOT NULL,
+            PRIMARY KEY (database, source, job)
+        )
+        """,
+    ),
 )

@@ -91,6 +91,12 @@ class MetricSeries:
             _SOURCE,
             registry=registry,
         )
+        self.without_start = Gauge(
+            "reaper_jobs_without_start",
+            "Running jobs none of whose start columns has a moment: they count from when the reaper first saw them.",
+            _SOURCE,
+            registry=registry,
+        )
         self.deaf = Gauge(
             "reaper_deaf_seconds",
             "Seconds beyond the stall window that a job must be silent, because the database was away meanwhile; "
@@ -184,7 +190,8 @@ class MetricSeries:
 
     def from_survey(self) -> tuple[Gauge, ...]:
         """The counts of a survey, which a standby does not make."""
-        return (self.running, self.spared, self.stale, self.oldest, self.most_overdue, self.ahead)
+        survey = (self.running, self.spared, self.stale, self.oldest, self.most_overdue)
+        return (*survey, self.ahead, self.without_start)
 
     def with_more_labels(self) -> tuple[Counter, ...]:
         """The metrics with more labels than the source."""

@@ -91,6 +91,7 @@ class Metrics:
         self._series.stale.labels(source).set(census.stale)
         self._series.oldest.labels(source).set(census.oldest_started_epoch or 0)
         self._series.most_overdue.labels(source).set(census.most_overdue)
+        self._series.without_start.labels(source).set(census.without_start)
 
     def swept(self, report: SweepReport) -> None:
         source = report.source

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reaper.model import TimestampFormat
+from reaper.model import StoredTime
 from reaper.profile import Profile
 from reaper.profile.sql_template import pieces
+from reaper.profile.times import as_written, split_key
 
 _STEPS = ("insert", "update", "delete", "table")
 _NOT_COLUMNS = ("witness", "unit", "events", "ended_by_reaper")
@@ -22,7 +23,7 @@ class Corrections:
     tables: dict[str, str] = field(default_factory=dict)
     columns: dict[tuple[str, str], str] = field(default_factory=dict)
     values: dict[tuple[str, str, str], str] = field(default_factory=dict)
-    times: dict[str, TimestampFormat] = field(default_factory=dict)
+    times: dict[str, StoredTime] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.tables or self.columns or self.values or self.times)
@@ -39,15 +40,16 @@ class Corrections:
 
 def corrected_profile(profile: Profile, old: Mapping[str, Any], corrections: Corrections) -> dict[str, Any]:
     """The profile's TOML table with all corrections made; `old` is that table as it is."""
-    return _ProfileCorrector(profile.jobs.table, profile.jobs.state, corrections).profile(old)
+    return _ProfileCorrector(profile.jobs.table, profile.jobs.state, profile.tables, corrections).profile(old)
 
 
 @dataclass(frozen=True, slots=True)
 class _ProfileCorrector:
-    """Walks through a profile's TOML table. `jobs` is the jobs table, `state` its state column."""
+    """Walks through a profile's TOML table. `jobs` is the jobs table, `state` its state column, `tables` are all."""
 
     jobs: str
     state: str | None
+    tables: frozenset[str]
     corrections: Corrections
 
     def profile(self, old: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,10 +66,13 @@ class _ProfileCorrector:
             new["purge"] = self._purge(old["purge"])
         if "again" in old.get("fence", {}) and self.state:
             new["fence"] = {"again": self._values_of(self.jobs, self.state, old["fence"]["again"])}
-        times = {**old.get("times", {}), **{table: time.value for table, time in self.corrections.times.items()}}
-        return (
-            {**new, "times": {self.corrections.table(table): time for table, time in times.items()}} if times else new
-        )
+        times = {**old.get("times", {}), **{key: as_written(time) for key, time in self.corrections.times.items()}}
+        return {**new, "times": {self._time_key(key): time for key, time in times.items()}} if times else new
+
+    def _time_key(self, key: str) -> str:
+        table, column = split_key(key, self.tables)
+        corrected = self.corrections.table(table)
+        return corrected if column is None else f"{corrected}.{self.corrections.column(table, column)}"
 
     def _jobs(self, old: Mapping[str, Any]) -> dict[str, Any]:
         new = {**old, "table": self.corrections.table(self.jobs)}

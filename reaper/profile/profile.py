@@ -7,16 +7,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from reaper.model import TimestampFormat
+from reaper.model import TIMESTAMPTZ, StoredTime, TimestampFormat
 from reaper.profile import validation
 from reaper.profile.actions import REQUEUE_ELSE_FAIL, Action, Attempts, Delete
 from reaper.profile.base import Label, Match, Name, Names, Plain, ProfileModel, TableName, exactly_one
 from reaper.profile.choices import Choice
 from reaper.profile.columns import columns, columns_copied_by
 from reaper.profile.conditions import Conditions, Log, Related, Running, StartLostLog
+from reaper.profile.real_tables import ColumnKind
+from reaper.profile.times import FORMATS_WITH_ZONE, Time, split_key
 from reaper.profile.witnesses import CeleryTask, Witness
 
 VULS = frozenset({"vuls", "vuls-schedule"})
+_OF_DATES = (TimestampFormat.TIMESTAMPTZ, TimestampFormat.NAIVE)
 
 
 class KindName(ProfileModel):
@@ -61,7 +64,10 @@ class JobMapping(ProfileModel):
 
 
 class TimeoutColumn(ProfileModel):
-    """The column with a job's own timeout, in `unit`. NULL: that of the kind, the source or the default applies."""
+    """The column with a job's own timeout, in `unit`. NULL: that of the kind, the source or the default applies.
+
+    A column of intervals needs no unit.
+    """
 
     column: Name
     unit: Literal["ms", "s", "m", "h"] = "s"
@@ -102,8 +108,8 @@ class Profile(ProfileModel):
     name: str
     description: str = ""
     search_path: tuple[Name, ...] = ()
-    time: TimestampFormat = TimestampFormat.TIMESTAMPTZ
-    times: Mapping[TableName, TimestampFormat] = {}
+    time: Time = TIMESTAMPTZ
+    times: Mapping[Label, Time] = {}
     jobs: JobMapping
     alive: tuple[Witness, ...] = ()
     limits: Limits | None = None
@@ -115,6 +121,8 @@ class Profile(ProfileModel):
 
     _lineage: tuple[str, ...] = PrivateAttr(default=())
     _byte_columns: Mapping[str, Mapping[str, int]] = PrivateAttr(default={})
+    _column_kinds: Mapping[str, Mapping[str, ColumnKind]] = PrivateAttr(default={})
+    _zone: str | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
@@ -127,11 +135,31 @@ class Profile(ProfileModel):
         profile._lineage = lineage
         return profile
 
-    def with_byte_columns(self, columns: Mapping[str, Mapping[str, int]]) -> Profile:
-        """The profile on a database that has these columns of bytes: by table, and the most bytes of each."""
+    def in_zone(self, zone: str | None) -> Profile:
+        """The profile of a source whose moments without a zone are in this one, where the profile says no other."""
         profile = self.model_copy()
-        profile._byte_columns = columns
+        profile._zone = zone
         return profile
+
+    def on_database(
+        self, byte_columns: Mapping[str, Mapping[str, int]], column_kinds: Mapping[str, Mapping[str, ColumnKind]]
+    ) -> Profile:
+        """The profile on a database that has these columns of bytes, with the most bytes of each, and columns of these
+        kinds: by table.
+        """
+        profile = self.model_copy()
+        profile._byte_columns, profile._column_kinds = byte_columns, column_kinds
+        return profile
+
+    @property
+    def zone(self) -> str | None:
+        """The zone of the source's moments without one; None where the source does not say it."""
+        return self._zone
+
+    @property
+    def column_kinds(self) -> Mapping[str, Mapping[str, ColumnKind]]:
+        """The kinds of columns with moments and durations, by table, as far as the database is known."""
+        return self._column_kinds
 
     @property
     def byte_columns(self) -> Mapping[str, Mapping[str, int]]:
@@ -180,9 +208,24 @@ class Profile(ProfileModel):
         can_compose = self.attempts is not None and "requeue" in self.actions
         return (*self.actions, *self.choices, *([REQUEUE_ELSE_FAIL] if can_compose else []))
 
-    def time_of(self, table: str) -> TimestampFormat:
-        """The format of the timestamps in a table."""
-        return self.times.get(table, self.time)
+    def time_of(self, table: str, column: str) -> StoredTime:
+        """How a column stores moments, as is said for it and as far as its type is known."""
+        said = self.said_time(table, column)
+        kind = self._column_kinds.get(table, {}).get(column)
+        if said.format in _OF_DATES and kind is not None:
+            # The type says more than the file: MariaDB's TIMESTAMP has a zone of its own, and its DATETIME has none.
+            said = TIMESTAMPTZ if kind == "zoned" else StoredTime(TimestampFormat.NAIVE, said.zone)
+        if said.format in FORMATS_WITH_ZONE and said.zone is None:
+            return said._replace(zone=self._zone)
+        return said
+
+    def said_time(self, table: str, column: str) -> StoredTime:
+        """What the file says: of the column, else of its table, else of the profile."""
+        return self.times.get(f"{table}.{column}", self.times.get(table, self.time))
+
+    def time_key(self, key: str) -> tuple[str, str | None]:
+        """The table of a key of `times`, and its column where it has one."""
+        return split_key(key, self.tables)
 
     @property
     def tables(self) -> frozenset[str]:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 # What PostgreSQL and MariaDB make of a CHECK that lists values, once literals, casts, brackets and spaces are gone.
 _LIST = "(?:{name}isnullor)?(?:{name}=anyarray\\$(?:,\\$)*|{name}in\\$(?:,\\$)*|{name}=\\$(?:or{name}=\\$)*)"
 _LITERAL = re.compile(r"'((?:[^']|'')*)'")
 _CAST = re.compile(r"::[\w ]+(?:\(\d+\))?")
 _PUNCTUATION = re.compile(r"[\s()\[\]\"`]+")
+
+
+ColumnKind = Literal["zoned", "naive", "interval", "time"]
+"""What the type of a column says of its values: a moment with its zone, a moment without one, a duration, and a time
+of day, which MariaDB takes for a duration. None: something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +27,7 @@ class RealColumn:
     privileges; `omittable`, whether it may use the sequence that fills the column where an insert omits it.
     `leads_index`: an index finds rows by it alone. `operators_in`: the schema of its type, where that is not
     PostgreSQL's own, and so are the operators that compare its values. `most_bytes` is how many bytes a column of
-    bytes holds, where they are to be shown as text; None for any other column.
+    bytes holds, where they are to be shown as text; None for any other column. `kind`: see `ColumnKind`.
     """
 
     name: str
@@ -35,6 +41,7 @@ class RealColumn:
     operators_in: str | None = None
     most_bytes: int | None = None
     is_array: bool = False
+    kind: ColumnKind | None = None
 
 
 @dataclass(frozen=True, slots=True)

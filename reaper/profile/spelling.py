@@ -16,7 +16,7 @@ from reaper.errors import SpellingUnclear
 from reaper.profile import Insert, Profile
 from reaper.profile.column_usage import Comparison, comparisons, possible_values, row_writes
 from reaper.profile.corrections import Corrections, corrected_profile
-from reaper.profile.real_tables import RealColumn, RealTable, TableIdentity
+from reaper.profile.real_tables import ColumnKind, RealColumn, RealTable, TableIdentity
 
 TableColumn = tuple[str, str]
 """A table and one of its columns, by their names in the profile."""
@@ -34,7 +34,7 @@ class Spelling:
     both, so that the name never leads elsewhere. `type_schemas` are those of types of extensions: a comparison of their
     values is found there. `identities` has the identity of each table, by its name as it is spelled. All three are
     empty where the server has no search path. `byte_columns` are the columns of bytes, by table, as they are spelled,
-    and the most bytes of each.
+    and the most bytes of each. `column_kinds` are the kinds of columns with moments and durations, likewise.
     """
 
     corrections: Corrections = field(default_factory=Corrections)
@@ -44,6 +44,7 @@ class Spelling:
     schemas: Mapping[str, str] = field(default_factory=dict)
     type_schemas: tuple[str, ...] = ()
     byte_columns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    column_kinds: Mapping[str, Mapping[str, ColumnKind]] = field(default_factory=dict)
     identities: Mapping[str, TableIdentity] = field(default_factory=dict)
 
     def with_every_privilege(self) -> Spelling:
@@ -57,7 +58,9 @@ class Spelling:
     def applied_to(self, profile: Profile) -> Profile:
         """The profile as this database spells it."""
         corrected = self._corrected(profile)
-        return corrected.with_byte_columns(self.byte_columns) if self.byte_columns else corrected
+        if not self.byte_columns and not self.column_kinds:
+            return corrected
+        return corrected.on_database(self.byte_columns, self.column_kinds)
 
     def _corrected(self, profile: Profile) -> Profile:
         if not self.corrections and not self.left_out and not self.denied:
@@ -67,7 +70,7 @@ class Spelling:
             if "also" in action:
                 action["also"] = [step for step in action["also"] if not self._leaves_out(step)]
         spelled = {**corrected_profile(profile, table, self.corrections), "name": profile.name}
-        return Profile.model_validate(spelled).extending(profile.lineage)
+        return Profile.model_validate(spelled).extending(profile.lineage).in_zone(profile.zone)
 
     def same_names(self, other: Spelling) -> bool:
         """Whether both make the same of a profile."""
@@ -180,6 +183,7 @@ class _Match:
             {self._corrections.table(name): schema for name in self._tables if (schema := self._schema(name))},
             tuple(sorted(set(self._type_schemas()))),
             dict(self._byte_columns()),
+            dict(self._column_kinds()),
             {self._corrections.table(name): table.identity for name, table in self._tables.items() if table.identity},
         )
 
@@ -202,6 +206,12 @@ class _Match:
             real = (self._column(name, column) for column in columns)
             if of_bytes := {column.name: column.most_bytes for column in real if column and column.most_bytes}:
                 yield self._corrections.table(name), of_bytes
+
+    def _column_kinds(self) -> Iterator[tuple[str, dict[str, ColumnKind]]]:
+        for name, columns in self._profile.columns().items():
+            real = (self._column(name, column) for column in columns)
+            if kinds := {column.name: column.kind for column in real if column and column.kind}:
+                yield self._corrections.table(name), kinds
 
     def _type_schemas(self) -> Iterator[str]:
         for name, columns in self._profile.columns().items():

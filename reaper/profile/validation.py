@@ -36,10 +36,13 @@ def check(profile: Profile) -> None:
 
 
 def _times(profile: Profile) -> Iterator[str]:
-    tables = profile.tables
-    for table in profile.times:
-        if table not in tables:
-            yield f"times: the profile names no table {table!r}{did_you_mean(table, tables)}"
+    columns = profile.columns()
+    for key in profile.times:
+        table, column = profile.time_key(key)
+        if table not in columns:
+            yield f"times: the profile names no table {table!r}{did_you_mean(table, columns)}"
+        elif column is not None and column not in columns[table]:
+            yield f"times: the profile names no column {key!r}{did_you_mean(column, columns[table])}"
 
 
 def _purge(profile: Profile) -> Iterator[str]:

@@ -119,10 +119,11 @@ def duplicates_query(tables: ProfileTables, column: NextValueColumn) -> Select[A
 
 def _converted(tables: ProfileTables, column: NextValueColumn, row: FromClause) -> Element:
     """The row's value, as the table of `beyond` stores it."""
-    own, timestamp_format = row.c[column.column], tables.timestamp_format(column.beyond.table)
-    if column.beyond.step is not None or tables.timestamp_format(column.table) is timestamp_format:
+    own, beyond = row.c[column.column], tables.stored_time(column.beyond.table, column.beyond.column)
+    stored = tables.stored_time(column.table, column.column)
+    if column.beyond.step is not None or stored == beyond:
         return own
-    return sql.from_instant(tables.instant(column.table, own), timestamp_format)
+    return sql.from_instant(sql.exact_instant(own, stored), beyond)
 
 
 def read_duplicates(column: NextValueColumn, rows: Sequence[Row[Any]]) -> DuplicateNextValue | None:

@@ -75,7 +75,7 @@ def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Ele
         *(jobs.c[name].label(tables.row_alias(name)) for name in tables.row_columns),
         rule.kind(jobs).label("kind"),
         status_of(tables.profile, jobs).label("status"),
-        tables.started(jobs).label("started"),
+        rule.started(jobs).label("started"),
         rule.started_from(jobs).label("started_from"),
         verdict.label("verdict"),
         sql.now().label("judged_at"),

@@ -12,7 +12,7 @@ from reaper.liveness import LivenessProbe
 from reaper.liveness.unproven_broker import UnprovenBroker
 from reaper.model import Threshold, Thresholds
 from reaper.source import Source, SourceOptions, SpellingDecision
-from reaper.staleness.future_signs import SeenSigns
+from reaper.staleness.future_signs import SeenStates
 from reaper.staleness.moments_of_reaps import ReapedRows, bare_table, watched_tables
 
 
@@ -22,15 +22,16 @@ def create_source(
     *,
     absence_seconds: float | None = None,
     reaped_rows: ReapedRows | None = None,
-    future_signs: SeenSigns | None = None,
+    future_signs: SeenStates | None = None,
+    first_seen: SeenStates | None = None,
     decision: SpellingDecision | None = None,
 ) -> Source:
     """A source with the probe that its profile needs.
 
     A worker that is gone keeps its jobs unknown for `absence_seconds` (None: as long as the settings say).
-    `reaped_rows` keeps what the reaper writes to rows that the sources of these settings ask about, and `future_signs`
-    which signs of life in the future were seen. `decision` is that
-    of another source with the same database and profile. Raises ConfigError for a URL that cannot be used, and when a
+    `reaped_rows` keeps what the reaper writes to rows that the sources of these settings ask about, `future_signs`
+    which signs of life in the future were seen, `first_seen` when jobs without a start were. `decision` is that of
+    another source with the same database and profile. Raises ConfigError for a URL that cannot be used, and when a
     driver or Celery is not installed.
     """
     return Source(
@@ -46,6 +47,7 @@ def create_source(
             source.max_age_seconds,
             reaped_rows,
             future_signs,
+            first_seen,
             remembers=is_watched(settings, source),
             start_lost=source.start_lost,
         ),

@@ -158,7 +158,7 @@ def _job_cte(rule: Rule) -> CTE:
     tables, jobs, profile = rule.tables, rule.tables.jobs, rule.tables.profile
     purge, table = profile.purge, profile.jobs.table
     finished = func.coalesce(tables.conditions_hold(purge.where, jobs, table), False) if purge else sql.null_text()
-    ends = [tables.instant(table, jobs.c[name]) for name in purge.at] if purge else []
+    ends = [tables.instant(table, jobs, name) for name in purge.at] if purge else []
     signs = rule.newest_signs_until_now(jobs, followed_witnesses(profile))
     job = select(
         *(text.label(KEY_TEXT.format(n)) for n, text in enumerate(tables.key_text(jobs))),

@@ -21,7 +21,7 @@ from sqlalchemy import (
     select,
 )
 
-from reaper.model import TimestampFormat
+from reaper.model import StoredTime, TimestampFormat
 from reaper.profile import Delete as DeleteStep
 from reaper.source.unique_key import shared_key_query
 from reaper.sql import expressions as sql
@@ -78,7 +78,7 @@ class _PurgeQueries:
             raise ValueError(f"profile {tables.profile.name!r} does not purge")
         self._tables, self._purge = tables, tables.profile.purge
         self._table = tables.profile.jobs.table
-        self._timestamp_format = tables.timestamp_format(self._table)
+        self._times = {tables.stored_time(self._table, name) for name in self._purge.at}
 
     def count(self) -> Select[Any]:
         """The number of jobs that may be deleted."""
@@ -110,22 +110,35 @@ class _PurgeQueries:
 
     def _ended_before_cutoff(self, jobs: FromClause) -> ColumnElement[bool]:
         """Also compares the column as it is stored, which can use an index on it."""
-        columns = [self._tables.instant(self._table, jobs.c[name]) for name in self._purge.at]
-        ended_at = func.coalesce(*columns, type_=sql.INSTANT) if len(columns) > 1 else columns[0]
-        return and_(self._ended(jobs) < self._stored_cutoff(), ended_at < sql.instant_parameter(BEFORE))
+        return and_(self._ended(jobs) < self._stored_cutoff(), self._ended_at(jobs) < sql.instant_parameter(BEFORE))
+
+    def _ended_at(self, jobs: FromClause) -> Element:
+        columns = [self._tables.instant(self._table, jobs, name) for name in self._purge.at]
+        return func.coalesce(*columns, type_=sql.INSTANT) if len(columns) > 1 else columns[0]
+
+    @property
+    def _stored_alike(self) -> StoredTime | None:
+        """How all of the columns store the end, where stored values have the order of their moments; else None."""
+        [time, *others] = self._times
+        return time if not others and sql.compares_as_stored(time) else None
 
     def _ended(self, jobs: FromClause) -> Element:
-        """The end as it is stored."""
+        """The end as it is stored, where that can be compared."""
+        if self._stored_alike is None:
+            return self._ended_at(jobs)
         columns = [jobs.c[name] for name in self._purge.at]
         return func.coalesce(*columns) if len(columns) > 1 else columns[0]
 
     def _stored_cutoff(self) -> Element:
         """The cutoff as the columns store it."""
-        if self._timestamp_format is TimestampFormat.EPOCH_S:
+        time = self._stored_alike
+        if time is None:
+            return sql.instant_parameter(BEFORE)
+        if time.format is TimestampFormat.EPOCH_S:
             return sql.parameter(BEFORE_S, BigInteger())
-        if self._timestamp_format is TimestampFormat.EPOCH_MS:
+        if time.format is TimestampFormat.EPOCH_MS:
             return sql.parameter(BEFORE_MS, BigInteger())
-        return sql.from_instant(sql.instant_parameter(BEFORE), self._timestamp_format)
+        return sql.from_instant(sql.instant_parameter(BEFORE), time)
 
     def _running_relatives(self, jobs: FromClause) -> list[ColumnElement[bool]]:
         """A child of the job runs, or a parent: it may read this job's row, or count it."""

@@ -26,6 +26,7 @@ from reaper.profile.related_tables import liveness_tables
 from reaper.profile.spelling import Spelling
 from reaper.source.database_access import DatabaseAccess
 from reaper.source.event_log_lock import locks_log
+from reaper.source.first_seen import jobs_without_start
 from reaper.source.future_signs import add_found, future_states
 from reaper.source.interrupted_jobs import Restart, is_interrupted
 from reaper.source.job_lookup import JobLookup
@@ -41,7 +42,7 @@ from reaper.source.unique_key import key_is_unique, require_unique_key, shared_b
 from reaper.sql.tables import ProfileTables
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
-from reaper.staleness.future_signs import SeenSign, SeenSigns, witnesses_ahead
+from reaper.staleness.future_signs import SeenSign, SeenStates, witnesses_ahead
 from reaper.staleness.moments_of_reaps import ReapedRows, bare_table, moment_text, silent_tables
 from reaper.staleness.parameters import RuleParameters
 
@@ -57,7 +58,8 @@ class SourceOptions:
     `action` is what is done with its stale jobs. `probe` is asked about them once per sweep; their tasks wait in
     `queues`. A job that a live worker executes is left alone until it is older than `max_age` seconds. `reaped_rows`
     keeps what the reaper wrote to rows, and is asked for it; `remembers`: another source wants to know what this one
-    writes, or this one itself. `future_signs` keeps which signs of life in the future were seen. Jobs of a log
+    writes, or this one itself. `future_signs` keeps which signs of life in the future were seen, `first_seen`
+    when jobs without a start were. Jobs of a log
     whose start was lost are looked for with "show"; with "end", sweeps end them too.
     """
 
@@ -66,7 +68,8 @@ class SourceOptions:
     queues: tuple[str, ...] = ()
     max_age: float | None = None
     reaped_rows: ReapedRows | None = None
-    future_signs: SeenSigns | None = None
+    future_signs: SeenStates | None = None
+    first_seen: SeenStates | None = None
     remembers: bool = False
     start_lost: Literal["off", "show", "end"] = "show"
 
@@ -197,6 +200,7 @@ class Source(DatabaseAccess):
             row_security_reason=hidden,
             reapers_moments=self._reapers_moments(),
             future_signs=self._known_future_signs(context),
+            first_seen=self._known_first_seen(context),
         )
 
     def require_unique_key(self, connection: Connection) -> None:
@@ -204,6 +208,25 @@ class Source(DatabaseAccess):
         with self.transaction(connection, read_only=True):
             if not key_is_unique(connection, self.tables):
                 require_unique_key(self.statements, connection, {}, shared_by_running_query)
+
+    def _known_first_seen(self, context: EvaluationContext) -> Mapping[str, SeenSign]:
+        if (store := self.options.first_seen) is None:
+            return {}
+        now, known = context.now.timestamp(), store.known(database_address(self.engine), self.name)
+        return {name: seen for name, seen in known.items() if seen.first_seen <= now}
+
+    def see_jobs_without_start(self, connection: Connection, context: EvaluationContext) -> EvaluationContext:
+        """The context in which jobs without a start count from when they were first seen, which is remembered.
+
+        Raises DBAPIError.
+        """
+        if (store := self.options.first_seen) is None:
+            return context
+        with self.transaction(connection, read_only=True):
+            states, complete = jobs_without_start(self.statements, connection)
+        now, database = context.now.timestamp(), database_address(self.engine)
+        seen = store.observe(database, self.name, states, now, complete=complete)
+        return replace(context, first_seen=seen)
 
     def _known_future_signs(self, context: EvaluationContext) -> Mapping[str, SeenSign]:
         """What was seen by the database's clock before now: that clock may have been put back since."""

@@ -55,7 +55,8 @@ _in_use_lock = threading.Lock()
 def _shared_by_equals(profile: Profile, rule_parameters: RuleParameters) -> CompiledStatements:
     """What the sources that have this profile and these parameters have compiled."""
     # By their texts, which name every field: two literals such as 1 and true are equal, but not the same in SQL.
-    key = repr(profile), profile.lineage, repr(profile.byte_columns), repr(rule_parameters)
+    learnt = repr(profile.byte_columns), repr(profile.column_kinds), profile.zone
+    key = repr(profile), profile.lineage, *learnt, repr(rule_parameters)
     with _in_use_lock:
         return _in_use.setdefault(key, CompiledStatements(profile))
 

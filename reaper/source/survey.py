@@ -59,7 +59,10 @@ class Survey:
         """The counts; those newly past their timeout are past it only since the previous evaluation."""
         row = self._statements.execute(connection, self._statements.values(context, previous), count_query).one()
         most_overdue = float(row.most_overdue or 0) if row.past_timeout else 0.0
-        return SurveyCounts(JobCounts(row.running, row.past_timeout, 0, row.oldest, most_overdue), row.crossed)
+        counts = JobCounts(
+            row.running, row.past_timeout, 0, row.oldest, most_overdue, without_start=int(row.without_start)
+        )
+        return SurveyCounts(counts, row.crossed)
 
     def census(self, connection: Connection, context: EvaluationContext) -> JobCounts:
         """All counts except the stale jobs, which the candidates count."""
@@ -140,6 +143,7 @@ def add_counts(one: JobCounts, other: JobCounts) -> JobCounts:
         oldest_started_epoch=min(oldest, default=None),
         most_overdue=max(one.most_overdue, other.most_overdue),
         refused=one.refused + other.refused,
+        without_start=one.without_start + other.without_start,
         vanished=(*one.vanished, *other.vanished),
     )
 
@@ -192,8 +196,9 @@ def count_query(rule: Rule) -> Select[Any]:
         func.count().label("running"),
         sql.count_if(rule.older_than_timeout(jobs)).label("past_timeout"),
         sql.count_if(*_newly_past_timeout(rule)).label("crossed"),
-        sql.epoch(func.min(rule.tables.started(jobs))).label("oldest"),
+        sql.epoch(func.min(rule.started(jobs))).label("oldest"),
         rule.most_overdue(jobs).label("most_overdue"),
+        sql.count_if(rule.tables.started(jobs).is_(None)).label("without_start"),
     ]
     return select(*columns).where(rule.tables.search_condition(jobs), rule.tables.running(jobs))
 
@@ -205,10 +210,10 @@ def newly_spared_query(rule: Rule) -> Select[Any]:
     columns = [jobs.c[name] for name in sorted(columns_judged(tables.profile))]
     running = tables.search_condition(jobs), tables.running(jobs)
     newly_past = select(*columns).where(*running, *_newly_past_timeout(rule))
-    oldest = newly_past.order_by(tables.started(jobs)).limit(sql.parameter(MAX_READ, Integer()))
+    oldest = newly_past.order_by(rule.started(jobs)).limit(sql.parameter(MAX_READ, Integer()))
     oldest_jobs = oldest.subquery(reserved_alias("oldest"))
     spared = select(*tables.key_text(oldest_jobs)).where(rule.has_recent_sign(oldest_jobs))
-    return spared.order_by(tables.started(oldest_jobs)).limit(sql.parameter(MAX_SPARED, Integer()))
+    return spared.order_by(rule.started(oldest_jobs)).limit(sql.parameter(MAX_SPARED, Integer()))
 
 
 def row_witnesses(profile: Profile) -> list[Witness]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sqlalchemy import ColumnElement, FromClause, and_, true
 
-from reaper.model import TimestampFormat
+from reaper.model import StoredTime
 from reaper.profile import Condition, Conditions, Now, Scalar
 from reaper.profile.sql_template import pieces
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 
+TimeOf = Callable[[str], StoredTime]
+"""How a column of the row stores moments."""
 
-def all_hold(conditions: Conditions, row: FromClause, timestamp_format: TimestampFormat) -> ColumnElement[bool]:
-    """All of the conditions hold for a row of a table that stores moments in this format."""
-    return and_(true(), *(_holds(condition, row, timestamp_format) for condition in conditions))
+
+def all_hold(conditions: Conditions, row: FromClause, time_of: TimeOf) -> ColumnElement[bool]:
+    """All of the conditions hold for a row."""
+    return and_(true(), *(_holds(condition, row, time_of) for condition in conditions))
 
 
 def fill_template(template: str, columns: FromClause | dict[str, Element]) -> Element:
@@ -33,7 +36,7 @@ def is_one_of(column: Element, values: Iterable[Scalar]) -> ColumnElement[bool]:
     return column == bound[0] if len(bound) == 1 else column.in_(bound)
 
 
-def _holds(condition: Condition, row: FromClause, timestamp_format: TimestampFormat) -> ColumnElement[bool]:
+def _holds(condition: Condition, row: FromClause, time_of: TimeOf) -> ColumnElement[bool]:
     if condition.sql is not None:
         return fill_template(condition.sql, row)
     column: Element = row.c[condition.column or ""]
@@ -44,9 +47,11 @@ def _holds(condition: Condition, row: FromClause, timestamp_format: TimestampFor
     if condition.null is not None:
         return column.is_(None) if condition.null == "null" else column.is_not(None)
     if condition.less_than is not None:
-        return column < _operand(condition.less_than, timestamp_format)
-    return column > _operand(condition.greater_than, timestamp_format)
+        return column < _operand(condition, condition.less_than, time_of)
+    return column > _operand(condition, condition.greater_than, time_of)
 
 
-def _operand(value: Now | Scalar | None, timestamp_format: TimestampFormat) -> Element:
-    return sql.from_instant(sql.now(), timestamp_format) if isinstance(value, Now) else sql.untyped(value)
+def _operand(condition: Condition, value: Now | Scalar | None, time_of: TimeOf) -> Element:
+    if not isinstance(value, Now):
+        return sql.untyped(value)
+    return sql.from_instant(sql.now(), time_of(condition.column or ""))

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     BinaryExpression,
     ClauseElement,
+    ColumnClause,
     ColumnElement,
     Executable,
     FromClause,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Numeric,
     String,
     TableClause,
+    literal_column,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -99,6 +101,12 @@ class Epoch(DialectElement):
     type = FLOAT
 
 
+class IntervalSeconds(DialectElement):
+    """The length of an interval; on MariaDB, of a time of day."""
+
+    type = FLOAT
+
+
 # --- moments as columns store them ---------------------------------------------------------------------------------
 
 
@@ -107,6 +115,14 @@ class FromTimestamptz(DialectElement):
 
 
 class FromNaive(DialectElement):
+    """A moment without a zone, and the zone that it is in, as `zone_literal` writes it."""
+
+    type = INSTANT
+
+
+class FromIsoText(DialectElement):
+    """A text of ISO 8601, and the zone of those that name none."""
+
     type = INSTANT
 
 
@@ -122,6 +138,12 @@ class ToNaive(DialectElement):
     type = DateTime()
 
 
+class RealMoment(DialectElement):
+    """NULL for a moment that means "none"."""
+
+    type = INSTANT
+
+
 class ToEpochSeconds(DialectElement):
     type = Numeric()
 
@@ -130,17 +152,34 @@ class ToEpochMilliseconds(DialectElement):
     type = Numeric()
 
 
+class ToIsoText(DialectElement):
+    type = String()
+
+
 FROM_STORED: Mapping[TimestampFormat, type[DialectElement]] = {
     TimestampFormat.TIMESTAMPTZ: FromTimestamptz,
     TimestampFormat.NAIVE: FromNaive,
     TimestampFormat.EPOCH_S: FromEpochSeconds,
     TimestampFormat.EPOCH_MS: FromEpochMilliseconds,
+    TimestampFormat.ISO_TEXT: FromIsoText,
 }
 TO_STORED: Mapping[TimestampFormat, type[DialectElement]] = {
     TimestampFormat.NAIVE: ToNaive,
     TimestampFormat.EPOCH_S: ToEpochSeconds,
     TimestampFormat.EPOCH_MS: ToEpochMilliseconds,
+    TimestampFormat.ISO_TEXT: ToIsoText,
 }
+
+
+def zone_literal(zone: str) -> ColumnClause[str]:
+    """The name of a zone as a part of the statement's text: a statement is made for one zone."""
+    return literal_column(f"'{zone}'", String)
+
+
+def zone_of(zone: Element) -> str:
+    """The name that `zone_literal` was given."""
+    assert isinstance(zone, ColumnClause)
+    return str(zone.name).strip("'")
 
 
 # --- texts ---------------------------------------------------------------------------------------------------------

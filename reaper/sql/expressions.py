@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import NullType, TypeEngine
 
-from reaper.model import TimestampFormat
+from reaper.model import StoredTime, TimestampFormat
 from reaper.sql import elements
 from reaper.sql.elements import Element, LockTable, RawSql
 from reaper.sql.types import DOCUMENT, FLOAT, INFINITY, INSTANT, TEXTS
@@ -44,16 +44,19 @@ __all__ = [
     "along_own_path",
     "array_length",
     "assigned",
+    "compares_as_stored",
     "concat",
     "count_if",
     "duration_text",
     "epoch",
     "equals_typed_text",
+    "exact_instant",
     "fingerprint",
     "from_instant",
     "infinity",
     "instant",
     "instant_parameter",
+    "interval_seconds",
     "json_append",
     "json_member",
     "json_object",
@@ -131,22 +134,54 @@ def epoch(moment: Element) -> Element:
     return elements.Epoch(moment)
 
 
+def interval_seconds(interval: Element) -> Element:
+    """The seconds of a column of durations: an interval, or MariaDB's TIME."""
+    return elements.IntervalSeconds(interval)
+
+
 # --- moments as columns store them ------------------------------------------------------------------------------
 
 
-def to_instant(stored: Element, timestamp_format: TimestampFormat) -> Element:
-    """The moment that a stored value stands for; NULL for NULL, and for MariaDB's zero date."""
-    return elements.FROM_STORED[timestamp_format](stored)
+def to_instant(stored: Element, time: StoredTime) -> Element:
+    """The moment that a stored value stands for; NULL for NULL, and for values that systems write for "none".
+
+    These are all moments until 2 January 1970, with which 0, -1, year 1, -infinity and zero dates are NULL on every
+    database alike. A local time that comes twice is the later of its two moments: so it can only spare a job. A text
+    that is no moment is the end of time, which is in the future, and is not taken for silence.
+    """
+    return elements.RealMoment(_converted(stored, time))
 
 
-def from_instant(moment: Element, timestamp_format: TimestampFormat) -> Element:
+def exact_instant(stored: Element, time: StoredTime) -> Element:
+    """The same, with those values as the moments that they are: for a calculation whose result is written back."""
+    return _converted(stored, time)
+
+
+def _converted(stored: Element, time: StoredTime) -> Element:
+    return elements.FROM_STORED[time.format](stored, *_zone(time))
+
+
+def from_instant(moment: Element, time: StoredTime) -> Element:
     """A moment as a column stores it: to be compared with the column, or to be written there.
 
-    An epoch keeps its fraction: a column of whole numbers is compared exactly, and rounds what is written to it.
+    An epoch keeps its fraction: a column of whole numbers is compared exactly, and rounds what is written to it. A
+    local time, or a text, is for writing, and for a rough comparison: see `compares_as_stored`.
     """
-    if timestamp_format is TimestampFormat.TIMESTAMPTZ:
+    if time.format is TimestampFormat.TIMESTAMPTZ:
         return moment
-    return elements.TO_STORED[timestamp_format](moment)
+    return elements.TO_STORED[time.format](moment, *_zone(time))
+
+
+def compares_as_stored(time: StoredTime) -> bool:
+    """Whether stored values have the same order as their moments: not in local time, nor as texts."""
+    return not time.is_local and time.format is not TimestampFormat.ISO_TEXT
+
+
+def _zone(time: StoredTime) -> list[Element]:
+    """The zone, where moments of this format may need it."""
+    if time.format not in (TimestampFormat.NAIVE, TimestampFormat.ISO_TEXT):
+        return []
+    return [elements.zone_literal(time.zone or "UTC")]
 
 
 # --- texts -----------------------------------------------------------------------------------------------------
@@ -184,7 +219,7 @@ def fingerprint(text: Element) -> Element:
 
 
 def duration_text(seconds: Element) -> Element:
-    """Seconds in the two largest units: `31h 12m`, `12m 5s`, `5s`."""
+    """Seconds in the two largest units: `31h 12m`, `12m 5s`, `5s`; in words for NULL, and for less than none."""
     return elements.DurationText(seconds)
 
 

@@ -6,14 +6,19 @@ for equal. Its GREATEST and CONCAT are NULL as soon as one argument is.
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, cast, func, literal, literal_column, null, tuple_
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, and_, bindparam, case, cast, func, literal, literal_column, null, or_, tuple_
 from sqlalchemy.types import BigInteger, Numeric
 
+from reaper.common.time_zones import offset_changes
 from reaper.sql import elements
-from reaper.sql.elements import Element, RawSql, compiled_on
+from reaper.sql.elements import Element, RawSql, compiled_on, zone_of
+from reaper.sql.iso_text import ISO_MOMENT, ISO_NONE, ISO_OFFSET, ISO_TIME_OF_DAY
 from reaper.sql.keys import KEY_COLUMN_VALUES, STORED_KEYS, WHOLE_KEYS, ValueList
 from reaper.sql.types import (
     FIRST_EPOCH,
+    FLOAT,
     INFINITY,
     INSTANT,
     LAST_EPOCH,
@@ -24,9 +29,13 @@ from reaper.sql.types import (
 )
 
 _MICROSECOND: Element = literal_column("MICROSECOND")
+_SECOND: Element = literal_column("SECOND")
 _1970: Element = literal_column("TIMESTAMP'1970-01-01 00:00:00.000000'")
 # Earlier than every date. A row that holds it means "none", as NULL does.
 _ZERO: Element = literal_column("CAST('0000-00-00 00:00:00' AS DATETIME(6))")
+_NONE: Element = literal_column("TIMESTAMP'1970-01-02 00:00:00.000000'")
+_LAST: Element = literal_column("TIMESTAMP'9999-12-31 23:59:59.999999'")
+_UTC = offset_changes("UTC")
 _EXACT = "utf8mb4_nopad_bin"
 _UUID_BYTES, _UUID_HYPHENS = 16, (9, 14, 19, 24)
 
@@ -76,6 +85,11 @@ def epoch(moment: Element) -> Element:
     return _microseconds(moment) * literal_column("1e-6", Numeric)
 
 
+@mariadb(elements.IntervalSeconds)
+def interval_seconds(time: Element) -> Element:
+    return cast(func.time_to_sec(time), FLOAT)
+
+
 def _microseconds(moment: Element) -> Element:
     return func.timestampdiff(_MICROSECOND, _1970, moment, type_=Numeric)
 
@@ -87,7 +101,7 @@ def duration_text(seconds: Element) -> Element:
     return case(
         (seconds >= 3600, func.concat(hours, "h ", rest_minutes, "m")),
         (seconds >= 60, func.concat(minutes, "m ", rest_seconds, "s")),
-        (seconds.is_not(None), func.concat(whole_seconds, "s")),
+        (seconds >= 0, func.concat(whole_seconds, "s")),
         else_="an unknown time",
     )
 
@@ -240,11 +254,36 @@ def array_length(array: Element) -> Element:
 # --- moments as columns store them -----------------------------------------------------------------------------
 
 
+@mariadb(elements.RealMoment)
+def real_moment(moment: Element) -> Element:
+    return func.nullif(func.greatest(moment, _NONE), _NONE)
+
+
 @mariadb(elements.FromTimestamptz)
-@mariadb(elements.FromNaive)
-def from_date(stored: Element) -> Element:
-    """A DATETIME in UTC, or a TIMESTAMP, which the session shows in UTC."""
+def from_timestamp(stored: Element) -> Element:
+    """A TIMESTAMP, which the session shows in UTC."""
     return func.nullif(stored, _ZERO)
+
+
+@mariadb(elements.FromNaive)
+def from_naive(stored: Element, zone: Element) -> Element:
+    """A DATETIME. Of a local time that comes twice it is the later moment, as on PostgreSQL."""
+    changes = offset_changes(zone_of(zone))
+    if changes == _UTC:
+        return func.nullif(stored, _ZERO)
+    # Clocks that are put back to 1:00, and clocks that are put forward to 3:00, show their new offset from then on.
+    local = [at + offset for at, offset in zip(changes.at, changes.offsets[1:], strict=True)]
+    return func.timestampadd(_SECOND, -_offset_at(stored, local, changes.offsets), func.nullif(stored, _ZERO))
+
+
+def _offset_at(moment: Element, changes: Sequence[int], offsets: Sequence[int]) -> Element:
+    """The offset at a moment. The zones of the server are not used: most servers have not loaded them."""
+    if not changes:
+        return literal_column(str(offsets[0]), BigInteger)
+    seconds = func.timestampdiff(_SECOND, _1970, moment)
+    number = func.interval(seconds, *(literal_column(str(change)) for change in changes), type_=BigInteger)
+    one: Element = literal_column("1", BigInteger)
+    return cast(func.elt(number + one, *(literal_column(str(offset)) for offset in offsets)), BigInteger)
 
 
 @mariadb(elements.FromEpochSeconds)
@@ -267,13 +306,54 @@ def _after_1970(stored: Element, microseconds: int, first: int, last: int) -> El
     return case((stored >= literal_column(str(first)), moment), else_=null_instant())
 
 
+@mariadb(elements.FromIsoText)
+def from_iso_text(stored: Element, zone: Element) -> Element:
+    """Calculated, since 30 February is no date that could be cast."""
+    time = func.regexp_substr(func.substr(stored, literal_column("12")), _text_literal(ISO_TIME_OF_DAY))
+    first_of_month = bound_instant(func.concat(func.left(stored, literal_column("8")), literal_column("'01 '"), time))
+    days = cast(func.substr(stored, literal_column("9"), literal_column("2")), BigInteger)
+    local = func.timestampadd(literal_column("DAY"), days - literal_column("1", BigInteger), first_of_month)
+    offset = func.regexp_substr(func.substr(stored, literal_column("17")), _text_literal(ISO_OFFSET))
+    hours = cast(func.substr(offset, literal_column("2"), literal_column("2")), BigInteger)
+    minutes = case(
+        (func.char_length(offset) > literal_column("3"), cast(func.right(offset, literal_column("2")), BigInteger)),
+        else_=literal_column("0"),
+    )
+    seconds = hours * literal_column("3600", BigInteger) + minutes * literal_column("60", BigInteger)
+    west = func.left(offset, literal_column("1")) == literal_column("'-'")
+    named = func.timestampadd(_SECOND, case((west, seconds), else_=-seconds), local)
+    zulu = func.lower(func.right(stored, literal_column("1"))) == literal_column("'z'")
+    in_zone = from_naive(local, zone)
+    is_none = or_(stored.is_(None), stored.op("REGEXP")(_text_literal(ISO_NONE)))
+    return case(
+        (
+            stored.op("REGEXP")(_text_literal(ISO_MOMENT)),
+            case((offset != literal_column("''"), named), (zulu, local), else_=in_zone),
+        ),
+        (is_none, null_instant()),
+        else_=_LAST,
+    )
+
+
+def _text_literal(text: str) -> Element:
+    return literal_column(f"'{text}'")
+
+
 def _rounded(number: Element) -> Element:
     return cast(func.round(number), BigInteger())
 
 
 @mariadb(elements.ToNaive)
-def to_naive(moment: Element) -> Element:
-    return moment
+def to_naive(moment: Element, zone: Element) -> Element:
+    changes = offset_changes(zone_of(zone))
+    if changes == _UTC:
+        return moment
+    return func.timestampadd(_SECOND, _offset_at(moment, changes.at, changes.offsets), moment)
+
+
+@mariadb(elements.ToIsoText)
+def to_iso_text(moment: Element, _zone: Element) -> Element:
+    return func.date_format(moment, "%Y-%m-%dT%H:%i:%S.%fZ")
 
 
 @mariadb(elements.ToEpochSeconds)

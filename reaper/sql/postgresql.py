@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Float,
+    Integer,
     Numeric,
     String,
     Text,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     func,
     literal_column,
     null,
+    or_,
     select,
     table,
     true,
@@ -27,10 +29,15 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import array as pg_array
 from sqlalchemy.types import DateTime
 
+from reaper.common.time_zones import fixed_offset
 from reaper.sql import elements
-from reaper.sql.elements import Element, compiled_on
+from reaper.sql.elements import Element, compiled_on, zone_of
+from reaper.sql.iso_text import ISO_MOMENT, ISO_NONE, ISO_OFFSET_HOURS, ISO_OFFSET_MINUTES, ISO_SECONDS
 from reaper.sql.keys import KEY_COLUMN_VALUES, UntypedArray
 from reaper.sql.types import FIRST_EPOCH, INSTANT, LAST_EPOCH
+
+_NONE: Element = literal_column("timestamptz '1970-01-02 00:00:00+00'")
+_INFINITY: Element = literal_column("timestamptz 'infinity'")
 
 postgresql = compiled_on("postgresql")
 
@@ -68,13 +75,18 @@ def epoch(moment: Element) -> Element:
     return func.date_part("epoch", moment, type_=Float)
 
 
+@postgresql(elements.IntervalSeconds)
+def interval_seconds(interval: Element) -> Element:
+    return func.date_part("epoch", interval, type_=Float)
+
+
 @postgresql(elements.DurationText)
 def duration_text(seconds: Element) -> Element:
     interval = func.make_interval(0, 0, 0, 0, 0, 0, cast(seconds, Float))
     return case(
         (seconds >= 3600, func.to_char(interval, 'FMHH24"h "FMMI"m"')),
         (seconds >= 60, func.to_char(interval, 'FMMI"m "FMSS"s"')),
-        (seconds.is_not(None), func.to_char(interval, 'FMSS"s"')),
+        (seconds >= 0, func.to_char(interval, 'FMSS"s"')),
         else_="an unknown time",
     )
 
@@ -195,9 +207,21 @@ def from_timestamptz(stored: Element) -> Element:
     return stored
 
 
+@postgresql(elements.RealMoment)
+def real_moment(moment: Element) -> Element:
+    return func.nullif(func.greatest(moment, _NONE), _NONE)
+
+
 @postgresql(elements.FromNaive)
-def from_naive(stored: Element) -> Element:
-    return func.timezone("UTC", stored)
+def from_naive(stored: Element, zone: Element) -> Element:
+    """Of a local time that comes twice, the server takes the later moment."""
+    return func.timezone(_zone(zone), stored)
+
+
+def _zone(zone: Element) -> Element:
+    """The server reads the sign of an offset in a text the other way round."""
+    name = zone_of(zone)
+    return zone if fixed_offset(name) in (0, None) else literal_column(f"interval '{name}'")
 
 
 @postgresql(elements.FromEpochSeconds)
@@ -221,9 +245,56 @@ def _in_calendar(stored: Element, moment: Element, first: int, last: int) -> Ele
     )
 
 
+@postgresql(elements.FromIsoText)
+def from_iso_text(stored: Element, zone: Element) -> Element:
+    """Calculated, since a cast would refuse 30 February, and with that row the whole statement."""
+
+    def part(first: int, digits: int) -> Element:
+        return cast(func.substr(stored, literal_column(str(first)), literal_column(str(digits))), Integer)
+
+    def matched(pattern: str) -> Element:
+        return func.substring(stored, literal_column(f"'{pattern}'"), type_=Text)
+
+    seconds = cast(func.coalesce(matched(ISO_SECONDS), literal_column("'0'")), Float)
+    first_of_month = func.make_timestamp(
+        part(1, 4), part(6, 2), literal_column("1"), part(12, 2), part(15, 2), seconds, type_=DateTime()
+    )
+    local = first_of_month + func.make_interval(0, 0, 0, part(9, 2) - literal_column("1"))
+    hours, minutes = matched(ISO_OFFSET_HOURS), matched(ISO_OFFSET_MINUTES)
+    ahead = func.make_interval(
+        0,
+        0,
+        0,
+        0,
+        cast(hours, Integer),
+        cast(
+            func.concat(func.left(hours, literal_column("1")), func.coalesce(minutes, literal_column("'0'"))), Integer
+        ),
+    )
+    named = func.timezone(literal_column("'UTC'"), local - ahead)
+    zulu = func.timezone(literal_column("'UTC'"), local)
+    return case(
+        (
+            stored.op("~")(literal_column(f"'{ISO_MOMENT}'")).is_(True),
+            case(
+                (hours.is_not(None), named),
+                (func.upper(func.right(stored, literal_column("1"))) == literal_column("'Z'"), zulu),
+                else_=func.timezone(_zone(zone), local),
+            ),
+        ),
+        (or_(stored.is_(None), stored.op("~")(literal_column(f"'{ISO_NONE}'"))), cast(null(), INSTANT)),
+        else_=_INFINITY,
+    )
+
+
 @postgresql(elements.ToNaive)
-def to_naive(moment: Element) -> Element:
-    return func.timezone("UTC", moment, type_=DateTime())
+def to_naive(moment: Element, zone: Element) -> Element:
+    return func.timezone(_zone(zone), moment, type_=DateTime())
+
+
+@postgresql(elements.ToIsoText)
+def to_iso_text(moment: Element, _zone: Element) -> Element:
+    return func.to_char(func.timezone("UTC", moment), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"', type_=String)
 
 
 @postgresql(elements.ToEpochSeconds)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import quoted_name
 
-from reaper.model import TimestampFormat
+from reaper.model import StoredTime, TimestampFormat
 from reaper.profile import (
     Conditions,
     Delete,
@@ -157,9 +157,17 @@ class ProfileTables:
         return and_(is_one_of(jobs.c[log.type], log.started), not_(earlier_start))
 
     def started(self, jobs: FromClause) -> Element:
-        """The job's start: the first start column that is not NULL."""
-        columns = [self.instant(self.profile.jobs.table, jobs.c[name]) for name in self.profile.jobs.started]
+        """The job's start: the first start column that has a moment; NULL where none has."""
+        columns = [self.start(jobs, name) for name in self.profile.jobs.started]
         return func.coalesce(*columns, type_=sql.INSTANT) if len(columns) > 1 else columns[0]
+
+    def start(self, jobs: FromClause, column: str) -> Element:
+        """The moment in one of the start columns; NULL for one that means "none"."""
+        start = self.instant(self.profile.jobs.table, jobs, column)
+        if self.stored_time(self.profile.jobs.table, column).format is not TimestampFormat.ISO_TEXT:
+            return start
+        # A text that is no moment: as a start, it would keep the job young for ever.
+        return func.nullif(start, sql.infinity(), type_=sql.INSTANT)
 
     def running(self, jobs: FromClause) -> ColumnElement[bool]:
         """The job claims to be running."""
@@ -246,12 +254,16 @@ class ProfileTables:
     def _is_recent(self, entry: FromClause, log: StartLostLog) -> ColumnElement[bool]:
         """The entry is not older than `since`, which an index on the start column answers."""
         since_moment = sql.add_seconds(sql.now(), -log.since_seconds)
-        since = sql.from_instant(since_moment, self.timestamp_format(self.profile.jobs.table))
-        return or_(*(entry.c[name] >= since for name in self.profile.jobs.started))
+        return or_(
+            *(
+                entry.c[name] >= sql.from_instant(since_moment, self.stored_time(self.profile.jobs.table, name))
+                for name in self.profile.jobs.started
+            )
+        )
 
     def conditions_hold(self, conditions: Conditions, row: FromClause, table: str) -> ColumnElement[bool]:
         """All of the conditions hold for a row of this table."""
-        return all_hold(conditions, row, self.timestamp_format(table))
+        return all_hold(conditions, row, lambda column: self.stored_time(table, column))
 
     def belongs_to_job(
         self, related: Related | Delete | Update, row: FromClause, jobs: FromClause
@@ -280,13 +292,13 @@ class ProfileTables:
         count = select(func.count()).select_from(row).where(self.belongs_to_job(related, row, jobs))
         return count.correlate(jobs).scalar_subquery() >= related.at_least
 
-    def timestamp_format(self, table: str) -> TimestampFormat:
-        """The format in which a table stores moments."""
-        return self.profile.time_of(table)
+    def stored_time(self, table: str, column: str) -> StoredTime:
+        """How a column stores moments."""
+        return self.profile.time_of(table, column)
 
-    def instant(self, table: str, column: Element) -> Element:
-        """The moment in a column of a table."""
-        return sql.to_instant(column, self.timestamp_format(table))
+    def instant(self, table: str, rows: FromClause, column: str) -> Element:
+        """The moment in a column of these rows of a table; NULL for one that means "none"."""
+        return sql.to_instant(rows.c[column], self.stored_time(table, column))
 
     @staticmethod
     def keys_equal(left: Sequence[Element], right: Sequence[Element]) -> ColumnElement[bool]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from reaper.profile import Action
 from reaper.source import Source
 from reaper.source.evidence import evidence_query
+from reaper.source.first_seen import without_start_query
 from reaper.source.future_signs import future_states_query
 from reaper.source.post_transition import clock_query, leaves_row, snapshot_query, state_query
 from reaper.source.survey import candidates_query, count_query, newly_spared_query, row_witnesses, signs_query
@@ -30,6 +31,8 @@ def list_statements(source: Source, options: ListingOptions) -> Iterator[Stateme
     writer = server.writer
     yield from server.transaction_starts(options)
     yield from _future_signs(writer, server.read_locks)
+    purpose = "When the sweep before has counted running jobs without a start: finds them."
+    yield writer.query("without_start", purpose, server.read_locks, without_start_query)
     yield from _survey(writer, server.read_locks)
     locks, transition = writer.locks(), writer.transition(source.options.action)
     fallback = writer.transition("fail") if source.has_fallback else None

@@ -85,7 +85,7 @@ class CeleryLiveness:
         A worker that took the job late may not have written the start yet: the job's age is then that of its waiting.
         """
         started = self._tables.profile.jobs.started
-        return jobs.c[started[0]].is_not(None) if len(started) > 1 else true()
+        return self._tables.start(jobs, started[0]).is_not(None) if len(started) > 1 else true()
 
 
 def _is_in(jobs: FromClause, column: str, texts: str) -> ColumnElement[bool]:

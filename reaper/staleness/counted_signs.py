@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Boolean, ColumnElement, FromClause, and_, case, cast, func, not_, or_
 from sqlalchemy.types import Numeric
 
-from reaper.model import TimestampFormat
+from reaper.model import StoredTime, TimestampFormat
 from reaper.profile import Witness
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
@@ -29,10 +29,11 @@ class CountedSigns:
         if signs.rows is None:
             return self._in_own_row(witness, jobs, signs) if may_be_ahead(witness) else signs.at
         at: Element = func.max(signs.at)
-        moment = sql.to_instant(at, signs.timestamp_format)
+        moment = sql.to_instant(at, signs.time)
         if may_be_ahead(witness):
             # In one aggregate: the index gives the newest row, and nothing else is read unless that is in the future.
-            moment = case((at > _latest_stored(signs), self._ahead_or_newer(witness, jobs)), else_=moment)
+            newest = signs._replace(at=at, roughly=None)
+            moment = case((newest.after(_latest()), self._ahead_or_newer(witness, jobs)), else_=moment)
         return signs.rows.with_only_columns(moment).scalar_subquery()
 
     def newest_until_now(self, witness: Witness, jobs: FromClause) -> Element:
@@ -42,8 +43,8 @@ class CountedSigns:
             return signs.at
         if signs.rows is None:
             return case((signs.at > _latest(), sql.null_instant()), else_=signs.at)
-        rows = signs.rows.where(signs.at <= _latest_stored(signs)).with_only_columns(func.max(signs.at))
-        return sql.to_instant(rows.scalar_subquery(), signs.timestamp_format)
+        rows = signs.rows.where(signs.until(_latest())).with_only_columns(func.max(signs.at))
+        return sql.to_instant(rows.scalar_subquery(), signs.time)
 
     def none_since(self, witness: Witness, jobs: FromClause, cutoff: Element) -> ColumnElement[bool]:
         """No sign since the cutoff, for a survey."""
@@ -51,12 +52,11 @@ class CountedSigns:
         if signs.rows is None:
             at = self._in_own_row(witness, jobs, signs) if may_be_ahead(witness) else signs.at
             return func.coalesce(at < cutoff, True)
-        # The cutoff is converted to the column's format, not the other way round, so that an index on the column helps.
-        since = signs.at >= sql.from_instant(cutoff, signs.timestamp_format)
+        since = signs.since(cutoff)
         if not may_be_ahead(witness):
             return not_(signs.rows.where(since).exists())
         first_seen = self._first_seen(witness, jobs)
-        counts = or_(signs.at <= _latest_stored(signs), func.coalesce(first_seen >= cutoff, True))
+        counts = or_(signs.until(_latest()), func.coalesce(first_seen >= cutoff, True))
         # A constant while nothing is remembered: then the planner drops all of it.
         nothing_known = sql.parameter(parameters.HAS_FUTURE_SIGNS, Boolean()).is_(False)
         unchanged = or_(nothing_known, first_seen.is_(None), self._is_remembered(witness, jobs))
@@ -69,22 +69,22 @@ class CountedSigns:
         signs = self._signs.of(witness, jobs)
         if signs.rows is None:
             return signs.at > _latest()
-        return signs.rows.where(signs.at > _latest_stored(signs)).exists()
+        return signs.rows.where(signs.after(_latest())).exists()
 
     def newest_ahead(self, witness: Witness, jobs: FromClause) -> Element:
         """The newest sign in the future as it was written; NULL where there is none."""
         signs = self._signs.of(witness, jobs)
         if signs.rows is None:
             return case((signs.at > _latest(), signs.at), else_=sql.null_instant())
-        rows = signs.rows.where(signs.at > _latest_stored(signs)).with_only_columns(func.max(signs.at))
-        return sql.to_instant(rows.scalar_subquery(), signs.timestamp_format)
+        rows = signs.rows.where(signs.after(_latest())).with_only_columns(func.max(signs.at))
+        return sql.to_instant(rows.scalar_subquery(), signs.time)
 
     def state(self, witness: Witness, jobs: FromClause) -> Element:
         """The state of a job's signs in the future, as a text."""
         signs = self._signs.of(witness, jobs)
         if signs.rows is None:
             return sql.text_of(signs.at)
-        ahead = signs.rows.where(signs.at > _latest_stored(signs))
+        ahead = signs.rows.where(signs.after(_latest()))
         text = sql.concat(sql.text_of(func.max(signs.at)), ENTRIES, sql.text_of(func.count()))
         return ahead.with_only_columns(text).scalar_subquery()
 
@@ -112,16 +112,12 @@ class CountedSigns:
     def _first_seen(self, witness: Witness, jobs: FromClause) -> Element:
         """When the remembered state was first seen; NULL without one."""
         epoch = _remembered(parameters.FUTURE_SINCE, witness, self._tables.key_text(jobs))
-        return sql.to_instant(cast(epoch, Numeric(20, 6)), TimestampFormat.EPOCH_S)
+        return sql.to_instant(cast(epoch, Numeric(20, 6)), StoredTime(TimestampFormat.EPOCH_S))
 
 
 def _latest() -> Element:
     """Signs after this moment are in the future."""
     return sql.instant_parameter(parameters.LATEST)
-
-
-def _latest_stored(signs: SignSource) -> Element:
-    return sql.from_instant(_latest(), signs.timestamp_format)
 
 
 def _remembered(name: str, witness: Witness, key_text: Sequence[Element]) -> Element:

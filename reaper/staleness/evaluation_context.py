@@ -18,7 +18,8 @@ class EvaluationContext:
 
     `cutoffs` are by stall window in seconds. `row_security_reason` says why signs of life may be hidden from the role;
     None when it sees them all. `reapers_moments` is what the reaper wrote to the rows of a witness, by its number.
-    `future_signs` is what is remembered of signs in the future (`reaper.staleness.future_signs`).
+    `future_signs` is what is remembered of signs in the future (`reaper.staleness.future_signs`), `first_seen` when
+    jobs without a start were first seen (`reaper.staleness.first_seen`).
     """
 
     now: datetime
@@ -27,6 +28,7 @@ class EvaluationContext:
     row_security_reason: str | None = None
     reapers_moments: Mapping[int, Sequence[str]] = field(default_factory=dict)
     future_signs: Mapping[str, SeenSign] = field(default_factory=dict)
+    first_seen: Mapping[str, SeenSign] = field(default_factory=dict)
 
     @classmethod
     def of(

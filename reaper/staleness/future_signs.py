@@ -29,14 +29,16 @@ class SeenSign(NamedTuple):
     first_seen: float
 
 
-class SeenSigns(Protocol):
-    """Keeps what was seen of each job, by database and table. Thread-safe, and never raises: what is lost is new."""
+class SeenStates(Protocol):
+    """Keeps what was seen of each job, by database and place. Thread-safe, and never raises: what is lost is new."""
 
-    def known(self, database: str, table: str) -> Mapping[str, SeenSign]:
-        """What is kept, by the names that `name_of` gives."""
+    def known(self, database: str, place: str) -> Mapping[str, SeenSign]:
+        """What is kept, by the names of the jobs."""
 
-    def observe(self, database: str, table: str, states: Mapping[str, str], now: float) -> Mapping[str, SeenSign]:
-        """Keep these states: those that are new, as first seen now."""
+    def observe(
+        self, database: str, place: str, states: Mapping[str, str], now: float, *, complete: bool = False
+    ) -> Mapping[str, SeenSign]:
+        """Keep these states: those that are new, as first seen now. `complete`: there are no others."""
 
 
 def name_of(witness: str, key: Key) -> str:

@@ -82,8 +82,8 @@ def _audited(tables: ProfileTables, insert: Insert, jobs: FromClause, column: st
     events = tables.table(insert.table).alias(reserved_alias("audit"))
     of_this_job = tables.inserted_for_job(insert, events, jobs)
     document, *path = evidence_path(insert)
-    at = tables.instant(tables.profile.jobs.table, jobs.c[column])
-    written = [tables.instant(insert.table, events.c[name]) for name in moments_of(insert)]
+    at = tables.instant(tables.profile.jobs.table, jobs, column)
+    written = [tables.instant(insert.table, events, name) for name in moments_of(insert)]
     together = [
         at.between(sql.add_seconds(moment, -_TRANSACTION_SECONDS), sql.add_seconds(moment, _ROUNDING_SECONDS))
         for moment in written

@@ -32,6 +32,9 @@ HAS_FUTURE_SIGNS = "reaper_has_future_signs"
 """What is remembered of signs in the future, by witness and job: their state, and when it was first seen; and whether
 there is any."""
 
+FIRST_SEEN = "reaper_first_seen"
+"""When jobs without a start were first seen, by the names of the jobs."""
+
 REAPERS = "reaper_wrote_{}"
 """What the reaper wrote to the rows of a witness, by the number of that witness."""
 
@@ -67,6 +70,7 @@ class RuleParameters:
         values[FUTURE_STATES] = {name: seen.state for name, seen in context.future_signs.items()}
         values[HAS_FUTURE_SIGNS] = bool(context.future_signs)
         values[FUTURE_SINCE] = {name: f"{seen.first_seen:.6f}" for name, seen in context.future_signs.items()}
+        values[FIRST_SEEN] = {name: f"{seen.first_seen:.6f}" for name, seen in context.first_seen.items()}
         return values | self._liveness(context.liveness)
 
     def _moments(

@@ -36,6 +36,7 @@ from sqlalchemy import (
 )
 
 from reaper.common.durations import format_duration
+from reaper.common.messages import FIRST_SEEN
 from reaper.model import Threshold, Verdict
 from reaper.profile import Witness
 from reaper.sql import expressions as sql
@@ -44,6 +45,7 @@ from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness import parameters
 from reaper.staleness.celery_liveness import CeleryLiveness
 from reaper.staleness.counted_signs import CountedSigns
+from reaper.staleness.first_seen import first_seen
 from reaper.staleness.future_signs import may_be_ahead
 from reaper.staleness.parameters import RuleParameters
 from reaper.staleness.signs import Signs
@@ -91,21 +93,19 @@ class Rule:
     def older_than_timeout(self, jobs: FromClause, *, previously: bool = False) -> ColumnElement[bool]:
         """Started longer ago than its timeout, running or not; `previously`: at the previous evaluation."""
         started_before = parameters.PREVIOUS_STARTED_BEFORE if previously else parameters.STARTED_BEFORE
-        by_thresholds = self.tables.started(jobs) < self._moment_by_kind(jobs, started_before)
+        by_thresholds = self.started(jobs) < self._moment_by_kind(jobs, started_before)
         own_timeout = self._own_timeout(jobs)
         if own_timeout is None:
             return by_thresholds
         now = sql.instant_parameter(parameters.PREVIOUS_NOW if previously else parameters.NOW)
         # A start before all time has no age that could be compared: it is past every timeout.
-        past_own = func.coalesce(
-            sql.seconds_between(now, self.tables.started(jobs)) > own_timeout, self.tables.started(jobs) < now
-        )
+        past_own = func.coalesce(sql.seconds_between(now, self.started(jobs)) > own_timeout, self.started(jobs) < now)
         return case((own_timeout.is_not(None), past_own), else_=by_thresholds)
 
     def silent(self, jobs: FromClause) -> ColumnElement[bool]:
         """No sign of life since the cutoff, not even the start, and no witness that could not be asked."""
         return and_(
-            self.tables.started(jobs) < self._cutoff(jobs),
+            self.started(jobs) < self._cutoff(jobs),
             *(self._signs.none_since(witness, jobs, self._cutoff(jobs)) for witness in self._witnesses),
             not_(self.unknown(jobs)),
         )
@@ -119,7 +119,7 @@ class Rule:
 
     def last_sign(self, jobs: FromClause) -> Element:
         """The newest sign of life, else the start."""
-        return sql.newest(self.tables.started(jobs), *self.newest_signs(jobs))
+        return sql.newest(self.started(jobs), *self.newest_signs(jobs))
 
     def unknown(self, jobs: FromClause) -> ColumnElement[bool]:
         """A witness could not be asked about the job: it may be alive."""
@@ -137,15 +137,21 @@ class Rule:
             else_=literal(Verdict.YOUNG.value, String),
         )
 
+    def started(self, jobs: FromClause) -> Element:
+        """The start; where no column has one, when the reaper first saw the job; NULL where it has not yet."""
+        return func.coalesce(self.tables.started(jobs), first_seen(self.tables, jobs), type_=sql.INSTANT)
+
     # --- its parts, for evidence and messages ---------------------------------------------------------------
 
     def started_from(self, jobs: FromClause) -> Element:
-        """The name of the column that holds the start: the first start column that is not NULL. Where the start was
-        lost, also of which entry.
+        """The name of the column that holds the start: the first start column that has a moment. Where the start
+        was lost, also of which entry.
         """
         which = " of its first known entry" if self.tables.start_lost else ""
-        columns = [(jobs.c[name].is_not(None), literal(f"{name}{which}", String)) for name in self._jobs.started]
-        return case(*columns, else_=None)
+        starts = [(name, self.tables.start(jobs, name)) for name in self._jobs.started]
+        columns = [(start.is_not(None), literal(f"{name}{which}", String)) for name, start in starts]
+        by_reaper = (first_seen(self.tables, jobs).is_not(None), literal(FIRST_SEEN, String))
+        return case(*columns, by_reaper, else_=None)
 
     def kind(self, jobs: FromClause) -> Element:
         """The job's kind, as text: its name where the profile says where that is and a row has it."""
@@ -196,8 +202,8 @@ class Rule:
         now, limit = sql.epoch(sql.instant_parameter(parameters.NOW)), func.nullif(timeout, 0)
         if isinstance(timeout, BindParameter):
             # One timeout for all jobs: then it is the oldest job, which costs nothing to find.
-            return (now - sql.epoch(func.min(self.tables.started(jobs)))) / limit
-        multiple = (now - sql.epoch(self.tables.started(jobs))) / limit
+            return (now - sql.epoch(func.min(self.started(jobs)))) / limit
+        multiple = (now - sql.epoch(self.started(jobs))) / limit
         return func.max(case((self.older_than_timeout(jobs), multiple), else_=null()))
 
     # --- thresholds -------------------------------------------------------------------------------------------
@@ -240,11 +246,14 @@ class Rule:
         limits = self.tables.profile.limits
         if limits is None:
             return None
-        column, unit = jobs.c[limits.timeout.column], limits.timeout.seconds
+        column, unit = limits.timeout.column, limits.timeout.seconds
+        duration: Element = jobs.c[column]
+        if self.tables.profile.column_kinds.get(self._jobs.table, {}).get(column) in ("interval", "time"):
+            duration, unit = sql.interval_seconds(duration), 1.0
         return case(
-            (column >= _exact(_LONGEST_TIMEOUT / unit), literal(_LONGEST_TIMEOUT, sql.FLOAT)),
-            (column >= _exact(_SHORTEST_TIMEOUT / unit), cast(column, sql.FLOAT) * unit),
-            (column > literal(0), literal(_SHORTEST_TIMEOUT, sql.FLOAT)),
+            (duration >= _exact(_LONGEST_TIMEOUT / unit), literal(_LONGEST_TIMEOUT, sql.FLOAT)),
+            (duration >= _exact(_SHORTEST_TIMEOUT / unit), cast(duration, sql.FLOAT) * unit),
+            (duration > literal(0), literal(_SHORTEST_TIMEOUT, sql.FLOAT)),
             else_=null(),
         )
 

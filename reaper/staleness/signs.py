@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, Select, case, false, literal, not_, or_, select
+from sqlalchemy import ColumnElement, FromClause, Select, and_, case, false, func, literal, not_, or_, select
 
-from reaper.model import TimestampFormat
+from reaper.model import TIMESTAMPTZ, StoredTime, TimestampFormat
 from reaper.profile import Children, Events, Witness
 from reaper.profile.column_usage import columns_set_to_now
 from reaper.sql import expressions as sql
@@ -15,18 +15,46 @@ from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness import parameters
 from reaper.staleness.celery_liveness import CeleryLiveness
+from reaper.staleness.first_seen import first_seen
 from reaper.staleness.moments_of_reaps import is_reapers, was_audited
+
+ROUGHLY_SECONDS = 3 * 3600.0
+"""Clocks that are put back show local times again: by less than this."""
 
 
 class SignSource(NamedTuple):
-    """The rows of a witness that belong to a job, and the moment of each in the format in which it is stored.
+    """The rows of a witness that belong to a job, and the moment of each as it is stored.
 
-    Without rows, the moment is in the job's own row, or comes from outside the database.
+    Without rows, the moment is in the job's own row, or comes from outside the database. `roughly` is the column of a
+    local time: its rows can be looked up by it, give or take ROUGHLY_SECONDS.
     """
 
     rows: Select[Any] | None
     at: Element
-    timestamp_format: TimestampFormat = TimestampFormat.TIMESTAMPTZ
+    time: StoredTime = TIMESTAMPTZ
+    roughly: tuple[Element, StoredTime] | None = None
+
+    def since(self, moment: Element) -> ColumnElement[bool]:
+        """The sign is not older than a moment, which is converted to the format of the column: an index on it helps."""
+        if self.roughly is None:
+            return self.at >= sql.from_instant(moment, self.time)
+        return and_(self._roughly_since(moment), self.at >= moment)
+
+    def after(self, moment: Element) -> ColumnElement[bool]:
+        """The sign is later than a moment."""
+        if self.roughly is None:
+            return self.at > sql.from_instant(moment, self.time)
+        return and_(self._roughly_since(moment), self.at > moment)
+
+    def until(self, moment: Element) -> ColumnElement[bool]:
+        """The sign is not later than a moment."""
+        return self.at <= sql.from_instant(moment, self.time)
+
+    def _roughly_since(self, moment: Element) -> ColumnElement[bool]:
+        assert self.roughly is not None
+        column, time = self.roughly
+        since: ColumnElement[bool] = column >= sql.from_instant(sql.add_seconds(moment, -ROUGHLY_SECONDS), time)
+        return since
 
 
 class Signs:
@@ -55,7 +83,6 @@ class Signs:
     def _events(self, witness: Witness, events: Events, jobs: FromClause) -> SignSource:
         table = self._tables.table(events.table).alias(reserved_alias("sign"))
         matching = [table.c[column] == jobs.c[key] for column, key in events.matching(self._jobs.key).items()]
-        timestamp_format = self._tables.timestamp_format(events.table)
         rows = (
             select(literal(1))
             .select_from(table)
@@ -66,14 +93,19 @@ class Signs:
             [at] = events.at
             by_reaper = self._written_by_reaper(witness, table, events.key or (), at)
             rows = rows if by_reaper is None else rows.where(not_(by_reaper))
-            return SignSource(rows, table.c[at], timestamp_format)
-        moments = [self._unless_by_reaper(witness, table, events.key or (), at, timestamp_format) for at in events.at]
+            time = self._tables.stored_time(events.table, at)
+            if sql.compares_as_stored(time):
+                return SignSource(rows, table.c[at], time)
+            roughly = (table.c[at], time) if time.format is TimestampFormat.NAIVE else None
+            return SignSource(rows, self._tables.instant(events.table, table, at), roughly=roughly)
+        key = events.key or ()
+        moments = [self._unless_by_reaper(witness, events.table, table, key, at) for at in events.at]
         return SignSource(rows, sql.newest(*moments))
 
     def _children(self, witness: Witness, children: Children, jobs: FromClause) -> SignSource:
         child = self._tables.jobs.alias(reserved_alias("child"))
-        stored = self._tables.timestamp_format(self._jobs.table)
-        moments = [self._unless_by_reaper(witness, child, self._jobs.key, name, stored) for name in children.at]
+        table, key = self._jobs.table, self._jobs.key
+        moments = [self._unless_by_reaper(witness, table, child, key, name) for name in children.at]
         at: Element = case((self._tables.running(child), sql.now()), else_=sql.newest(*moments))
         parent = [child.c[name] for name in children.parent]
         is_child = ProfileTables.keys_equal(parent, self._tables.key(jobs))
@@ -86,10 +118,10 @@ class Signs:
     # --- what the reaper wrote -----------------------------------------------------------------------------------
 
     def _unless_by_reaper(
-        self, witness: Witness, rows: FromClause, key: Sequence[str], column: str, stored: TimestampFormat
+        self, witness: Witness, table: str, rows: FromClause, key: Sequence[str], column: str
     ) -> Element:
         """The moment in a column; NULL where the reaper wrote it, and that is no sign of life to this witness."""
-        at, by_reaper = sql.to_instant(rows.c[column], stored), self._written_by_reaper(witness, rows, key, column)
+        at, by_reaper = self._tables.instant(table, rows, column), self._written_by_reaper(witness, rows, key, column)
         return at if by_reaper is None else case((by_reaper, sql.null_instant()), else_=at)
 
     def _written_by_reaper(
@@ -107,7 +139,8 @@ class Signs:
         """So old that even a worker which executes the job no longer keeps it alive."""
         if not self._has_max_age:
             return false()
-        return self._tables.started(jobs) < sql.instant_parameter(parameters.MAX_AGE_REACHED)
+        started = func.coalesce(self._tables.started(jobs), first_seen(self._tables, jobs), type_=sql.INSTANT)
+        return started < sql.instant_parameter(parameters.MAX_AGE_REACHED)
 
     def _instant(self, jobs: FromClause, column: str) -> Element:
-        return self._tables.instant(self._jobs.table, jobs.c[column])
+        return self._tables.instant(self._jobs.table, jobs, column)

@@ -96,6 +96,7 @@ class _SweepRun:
         with self.source.cached_connection() as connection, ExitStack() as stack:
             new_spool = partial(CandidateSpool, self.options.batch_size)
             context = self._look_for_future_signs(connection, context)
+            context = self._see_jobs_without_start(connection, context)
             spools = {view: stack.enter_context(new_spool()) for view in self.source.swept_views}
             outcome = self._pass(connection, context, spools)
             if outcome not in (Outcome.STOPPED, Outcome.STANDBY) and not self.options.dry_run:
@@ -155,6 +156,12 @@ class _SweepRun:
         self.source_state.next_future_look = ended + max(_FUTURE_LOOK_SECONDS, _FUTURE_LOOK_SHARE * (ended - begun))
         return context
 
+    def _see_jobs_without_start(self, connection: Connection, context: EvaluationContext) -> EvaluationContext:
+        """Where the sweep before has counted any, and in the first sweep: it reads the running jobs once more."""
+        if self.options.dry_run or not self.source_state.may_lack_starts:
+            return context
+        return self.source.see_jobs_without_start(connection, context)
+
     # --- survey ----------------------------------------------------------------------------------------------
 
     def _survey(self, connection: Connection, context: EvaluationContext, spools: Spools) -> JobCounts:
@@ -168,6 +175,7 @@ class _SweepRun:
             with self.source.transaction(connection, read_only=True):
                 vanished = self.source_state.sign_sample.look(self.source, connection, context)
             self.census = replace(self.census, vanished=vanished)
+        self.source_state.may_lack_starts = self.census.without_start > 0
         self.listener.surveyed(self.source.name, self.census)
         return self.census
 

@@ -71,7 +71,12 @@ def with_other_settings(source: Source, settings: Settings, own: SourceSettings)
     """A source with these settings, for one request. It shares what `source` knows of workers, reaps and spellings."""
     shared = source.options
     changed = create_source(
-        settings, own, reaped_rows=shared.reaped_rows, future_signs=shared.future_signs, decision=source.decision
+        settings,
+        own,
+        reaped_rows=shared.reaped_rows,
+        future_signs=shared.future_signs,
+        first_seen=shared.first_seen,
+        decision=source.decision,
     )
     changed.options = replace(changed.options, probe=shared.probe)
     try:
@@ -87,6 +92,7 @@ def _reading(settings: Settings, runner: SourceRunner) -> Source:
         settings.sources[runner.name],
         reaped_rows=shared.reaped_rows,
         future_signs=shared.future_signs,
+        first_seen=shared.first_seen,
         decision=decision,
     )
     if source.options.probe is not None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Select, literal_column, select
 
-from reaper.memory.future_signs import MAX_JOBS, FutureSignStore, ProcessFutureSigns
-from reaper.memory.memory import FILE, Memory
+from reaper.memory.future_signs import FutureSignStore
+from reaper.memory.memory import FILE, Memory, process_future_signs
+from reaper.memory.seen_states import MAX_JOBS, ProcessSeenStates
 from reaper.memory.state_file import StateFile
 from reaper.model import FutureSigns, SweepReport, Verdict
 from reaper.profile import Profile
@@ -184,7 +185,7 @@ def test_look_that_fails_leaves_the_sweep_as_it_is(ahead: Ahead, monkeypatch: py
 
 
 def observe(
-    store: FutureSignStore | ProcessFutureSigns, states: Mapping[str, str], now: float
+    store: FutureSignStore | ProcessSeenStates, states: Mapping[str, str], now: float
 ) -> Mapping[str, SeenSign]:
     return store.observe("a database", "job", states, now)
 
@@ -205,7 +206,7 @@ def test_first_look_is_kept_until_a_sign_is_added(tmp_path: Path) -> None:
 
 
 def test_processes_share_what_was_seen_where_a_daemon_keeps_a_file(tmp_path: Path) -> None:
-    command = ProcessFutureSigns(tmp_path / FILE)
+    command = process_future_signs(tmp_path)
     observe(command, {"log|1": "2031"}, 100)
     assert not (tmp_path / FILE).exists(), "a command makes no file"
     daemon = Memory.open(tmp_path).future_signs

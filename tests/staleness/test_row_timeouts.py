@@ -130,15 +130,32 @@ def test_timeout_of_a_row_counts_from_the_start_that_the_job_has(tasks: Tasks) -
 
 
 @pytest.mark.parametrize("limit", [3600, 0, None])
-def test_start_before_all_time_is_past_the_timeout_of_its_row_too(tasks: Tasks, limit: int | None) -> None:
+def test_start_before_all_time_is_none_to_the_timeout_of_its_row_too(tasks: Tasks, limit: int | None) -> None:
     tasks.add(1, run_limit=limit)
-    tasks.add(2, run_limit=limit, beat=MINUTE)
+    tasks.add(2, run_limit=limit, made=5)
     tasks.session.do(
         "UPDATE task SET started = '0001-01-01 00:00:00'" if tasks.mariadb else "UPDATE task SET started = '-infinity'"
     )
     source = tasks.source(limited())
-    assert tasks.verdicts(source) == {"1": STALE, "2": SPARED}
+    assert tasks.verdicts(source) == {"1": STALE, "2": YOUNG}
     assert tasks.sweep(source).reaped == 1
+
+
+def test_interval_is_a_timeout_whatever_the_unit(tasks: Tasks) -> None:
+    """On MariaDB, a time of day."""
+    tasks.session.do(f"ALTER TABLE task ADD run_for {'time' if tasks.mariadb else 'interval'}")
+    longest = "838:59:59" if tasks.mariadb else "1000000 years"
+    limits = {1: "01:00:00", 2: "03:00:00", 3: "00:00:00", 4: "-01:00:00", 5: longest, 6: None}
+    for number, limit in limits.items():
+        tasks.add(number, age=2 * HOUR, run_for=limit)
+    tasks.add(7, age=8 * HOUR, run_for="00:00:00")
+    source = tasks.source(mapped(limits={"timeout": {"column": "run_for", "unit": "h"}}))
+    assert tasks.verdicts(source) == {**dict.fromkeys("23456", YOUNG), "1": STALE, "7": STALE}
+    explained = tasks.explained("1", source=source)["1"]
+    assert (explained.timeout_seconds, explained.timeout_from) == (HOUR, "column run_for")
+    report = tasks.sweep(source)
+    assert (report.error, report.reaped) == (None, 2)
+    assert "(timeout 1h 0m)" in tasks.column("note", 1)
 
 
 def test_timeout_of_a_row_that_says_none_does_not_make_the_job_overdue_for_ever(tasks: Tasks) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from reaper.model import JobCounts, KindThresholds, Outcome, Threshold, Verdict
 from reaper.source import with_stale
-from reaper.staleness.downtime import DowntimeTracker
 from tests.support.protea import HOUR, MINUTE, Protea, SweepRecorder, thresholds
 
 
@@ -269,7 +268,7 @@ def test_start_comes_before_the_creation(protea: Protea) -> None:
     assert protea.sweep().reaped == 0
 
 
-def test_job_without_any_start_is_never_ended(protea: Protea) -> None:
+def test_job_without_any_start_is_not_ended_before_it_was_seen(protea: Protea) -> None:
     protea.connection.execute("ALTER TABLE job ALTER created_at DROP NOT NULL")
     job = protea.job(age=None)
     protea.connection.execute("UPDATE job SET created_at = NULL")
@@ -288,26 +287,15 @@ def test_start_at_infinity_is_never_past(protea: Protea) -> None:
 
 
 @pytest.mark.parametrize("start", ["-infinity", "4713-01-01 BC", "0001-01-01 00:00:00+00"])
-def test_start_before_all_time_is_long_past(protea: Protea, start: str) -> None:
-    silent, alive = protea.job(), protea.job()
+def test_start_before_all_time_is_none_so_that_the_creation_counts(protea: Protea, start: str) -> None:
+    silent, alive, newborn = protea.job(), protea.job(), protea.job(created=5)
     protea.connection.execute("UPDATE job SET started_at = %s::timestamptz", (start,))
     protea.event(alive, age=MINUTE)
     report = protea.sweep()
     assert (report.outcome, protea.status(silent), protea.status(alive)) == (Outcome.DONE, "failed", "running")
+    assert protea.status(newborn) == "running"
     [event] = protea.audits(silent)
-    if start == "-infinity":
-        assert (event["fields"]["started"], event["fields"]["age_seconds"]) == ("-infinity", None)
-        assert event["message"].startswith("No sign of life for an unknown time (stall window 30m)")
-        assert event["message"].endswith("from start.")
-
-
-def test_start_before_all_time_is_not_silent_during_downtime(protea: Protea) -> None:
-    job = protea.job()
-    protea.connection.execute("UPDATE job SET started_at = '-infinity'")
-    deaf = DowntimeTracker(HOUR)
-    report = protea.sweep(downtime=deaf)
-    assert (report.outcome, protea.status(job)) == (Outcome.DONE, "running")
-    assert protea.judge(job, downtime=deaf).verdict is Verdict.SPARED
+    assert event["fields"]["started_from"] == "created_at"
 
 
 # --- what a reap writes ------------------------------------------------------------------------------------------

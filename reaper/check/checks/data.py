@@ -150,7 +150,7 @@ def _future_sign(context: CheckContext, alive: Witness) -> Finding | None:
 
 
 def _timestamp(context: CheckContext, name: str) -> sql.Element:
-    return context.schema.instant(context.profile.jobs.table, context.schema.jobs.c[name])
+    return context.schema.instant(context.profile.jobs.table, context.schema.jobs, name)
 
 
 def _newest_in_future(
@@ -161,7 +161,7 @@ def _newest_in_future(
     if table is None or not indexes_that_find(context, table, match):
         return None
     other = context.schema.table(name).alias()
-    timestamps = [context.schema.instant(name, other.c[column]) for column in at]
+    timestamps = [context.schema.instant(name, other, column) for column in at]
     same = [other.c[column] == context.schema.jobs.c[job_column] for column, job_column in match.items()]
     return _in_future(context, select(func.max(sql.newest(*timestamps))).where(*same).scalar_subquery(), what)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
@@ -11,18 +12,21 @@ from reaper.catalog import QueryFailed
 from reaper.catalog.tables import Column
 from reaper.check.context import OVERRIDE, CheckContext
 from reaper.check.finding import Finding, error
-from reaper.model import TimestampFormat
+from reaper.model import StoredTime, TimestampFormat
 from reaper.profile.column_usage import TimestampColumn, timestamp_columns
+from reaper.sql.iso_text import ISO_MOMENT
 
 _FAMILIES: Mapping[TimestampFormat, tuple[str, ...]] = {
     TimestampFormat.TIMESTAMPTZ: ("timestamptz", "datetime"),
     TimestampFormat.NAIVE: ("timestamp", "datetime"),
     TimestampFormat.EPOCH_S: ("integer", "number"),
     TimestampFormat.EPOCH_MS: ("integer", "number"),
+    TimestampFormat.ISO_TEXT: ("text",),
 }
-_NUMBER_FORMATS: Mapping[TimestampFormat, str] = {
+_OTHER_FORMATS: Mapping[TimestampFormat, str] = {
     TimestampFormat.EPOCH_S: "a number of seconds",
     TimestampFormat.EPOCH_MS: "a number of milliseconds",
+    TimestampFormat.ISO_TEXT: "a text such as 2026-07-01T12:00:00Z",
 }
 _DATE_FAMILIES = ("timestamptz", "timestamp", "datetime")
 _LARGEST_SECONDS = 1e11
@@ -32,15 +36,17 @@ _LARGEST_SECONDS = 1e11
 def check_timestamps(context: CheckContext) -> Iterator[Finding]:
     for name, group in groupby(timestamp_columns(context.profile), key=lambda instant: instant.table):
         columns = [(instant, column) for instant in group if (column := context.column(name, instant.column))]
-        declared = context.profile.time_of(name)
-        wrong = [column for instant, column in columns if not _fits(instant, column, declared)]
+        wrong = [column for instant, column in columns if not _fits(instant, column, _declared(context, name, column))]
         if not wrong:
             continue
         read = [column for instant, column in columns if instant.read]
-        actual = _common_format(context, name, read)
-        mixed = any(column.family in _FAMILIES[declared] for column in read)
+        common = _common_format(context, name, read)
         for column in wrong:
-            yield _misfit(context, name, column, declared, actual, mixed=mixed)
+            yield _misfit(context, name, column, common, read)
+
+
+def _declared(context: CheckContext, table: str, column: Column) -> TimestampFormat:
+    return context.profile.said_time(table, column.name).format
 
 
 def _fits(instant: TimestampColumn, column: Column, declared: TimestampFormat) -> bool:
@@ -59,7 +65,7 @@ def _common_format(context: CheckContext, table: str, read: list[Column]) -> Tim
 def _format_of(context: CheckContext, name: str, column: Column) -> TimestampFormat | None:
     if column.family in _DATE_FAMILIES:
         return TimestampFormat.TIMESTAMPTZ if column.family == "timestamptz" else TimestampFormat.NAIVE
-    if column.family not in ("integer", "number"):
+    if column.family not in ("integer", "number", "text"):
         return None
     table, stored = context.table_with_rows(name), context.schema.table(name).c[column.name]
     if table is None or table.reading_calls_others or not table.readable([column.name]):
@@ -70,6 +76,8 @@ def _format_of(context: CheckContext, name: str, column: Column) -> TimestampFor
         return None
     if not rows:
         return None
+    if column.family == "text":
+        return TimestampFormat.ISO_TEXT if re.match(ISO_MOMENT, str(rows[0][0])) else None
     return TimestampFormat.EPOCH_MS if float(rows[0][0]) > _LARGEST_SECONDS else TimestampFormat.EPOCH_S
 
 
@@ -77,18 +85,23 @@ def _misfit(
     context: CheckContext,
     table: str,
     column: Column,
-    declared: TimestampFormat,
-    actual: TimestampFormat | None,
-    *,
-    mixed: bool,
+    common: TimestampFormat | None,
+    read: list[Column],
 ) -> Finding:
-    subject = f"{table}.{column.name}"
-    expected = {**_NUMBER_FORMATS, **context.catalog.timestamp_types}[declared]
-    message = f"is {column.type}, and the profile's time format of {table} is {declared.value!r}, {expected}"
-    if actual is not None:
-        context.corrections.times[table] = actual
-        return error(subject, f"{message}; did you mean {actual.value!r}?", OVERRIDE)
-    if mixed:
+    """`common` is the format that all of the columns that are `read` have; None where they differ."""
+    subject, declared = f"{table}.{column.name}", _declared(context, table, column)
+    expected = {**_OTHER_FORMATS, **context.catalog.timestamp_types}[declared]
+    own = subject in context.profile.times
+    message = f"is {column.type}, and the profile's time format of {subject if own else table} is {declared.value!r}"
+    message = f"{message}, {expected}"
+    if common is not None and not own:
+        context.corrections.times[table] = StoredTime(common)
+        return error(subject, f"{message}; did you mean {common.value!r}?", OVERRIDE)
+    actual = _format_of(context, table, column) if column in read else None
+    if actual is not None and (own or column.family != "timestamp" or declared is not TimestampFormat.TIMESTAMPTZ):
+        context.corrections.times[subject] = StoredTime(actual)
+        return error(subject, f"{message}; did you mean {actual.value!r} for this column?", OVERRIDE)
+    if any(other.family in _FAMILIES[declared] for other in read):
         message += ", which other columns of the table have"
     elif column.family in ("integer", "number"):
         return error(subject, f"{message}; a number is 'epoch s' or 'epoch ms', and there is no row that shows which")

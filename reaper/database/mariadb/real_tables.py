@@ -6,15 +6,16 @@ Each query names one database, and where it can one table: otherwise the server 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, TextClause, text
 
-from reaper.profile.real_tables import RealColumn, RealTable, listed_values
+from reaper.profile.real_tables import ColumnKind, RealColumn, RealTable, listed_values
 
 _TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 _BYTES = frozenset({"binary", "varbinary"})
+_KINDS: Mapping[str, ColumnKind] = {"timestamp": "zoned", "datetime": "naive", "time": "time"}
 _LABEL = re.compile(r"'((?:[^']|'')*)'")
 
 _OWN_SCHEMA = "SELECT database()"
@@ -78,4 +79,5 @@ def _column(row: Row[Any], checks: Sequence[str], *, leads_index: bool) -> RealC
         insertable="insert" in granted,
         leads_index=leads_index,
         most_bytes=row.octets if row.base in _BYTES else None,
+        kind=_KINDS.get(row.base),
     )

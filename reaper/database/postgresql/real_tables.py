@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Row, TextClause, text
 
-from reaper.profile.real_tables import RealColumn, RealTable, TableIdentity, listed_values
+from reaper.profile.real_tables import ColumnKind, RealColumn, RealTable, TableIdentity, listed_values
 
 _TEXTS = frozenset({"text", "varchar", "bpchar", "citext", "name"})
+_KINDS: Mapping[str, ColumnKind] = {"timestamptz": "zoned", "timestamp": "naive", "interval": "interval"}
 
 # Expressions of CHECK constraints are printed for columns without labels only: printing one waits for a session that
 # has the table locked exclusively. A domain counts as the type that it restricts.
@@ -92,4 +93,5 @@ def _column(row: Row[Any]) -> RealColumn:
         leads_index=row.leads_index,
         is_array=row.is_array,
         operators_in=row.type_schema,
+        kind=_KINDS.get(row.base),
     )

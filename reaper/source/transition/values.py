@@ -109,7 +109,7 @@ class ValueCompiler:
 
     def _variable(self, value: Variable, job: JobColumns, target: Target) -> Element:
         if value.name == "now":
-            return sql.from_instant(_now(value), self._tables.timestamp_format(target.table))
+            return sql.from_instant(_now(value), self._tables.stored_time(target.table, target.column))
         if value.name in self._audit_fields:
             return self._audit_fields[value.name]
         if value.name == "null":
@@ -142,7 +142,7 @@ class ValueCompiler:
         if beyond.step is not None:
             return self._next_number(beyond.step, newest, target)
         next_moment = self._next_moment(beyond, newest, target)
-        return sql.from_instant(next_moment, self._tables.timestamp_format(target.table))
+        return sql.from_instant(next_moment, self._tables.stored_time(target.table, target.column))
 
     def _newest(self, beyond: NextValue, job: JobColumns) -> Element:
         existing = self._tables.table(beyond.table).alias(reserved_alias("there"))
@@ -158,11 +158,12 @@ class ValueCompiler:
         return case((and_(newest.is_not(None), newest >= own), own + ahead), else_=own)
 
     def _next_moment(self, beyond: NextValue, newest: Element, target: Target) -> Element:
-        newest = self._tables.instant(beyond.table, newest)
+        newest = sql.exact_instant(newest, self._tables.stored_time(beyond.table, beyond.column))
         interval_seconds = self._interval_seconds(beyond, target)
         if target.updated is None:
             return func.coalesce(sql.add_seconds(newest, interval_seconds), sql.now())
-        own = self._tables.instant(target.table, target.updated.c[target.column])
+        stored = self._tables.stored_time(target.table, target.column)
+        own = sql.exact_instant(target.updated.c[target.column], stored)
         steps = func.floor(cast(sql.seconds_between(newest, own), sql.FLOAT) / interval_seconds) + 1
         is_taken: ColumnElement[bool] = newest >= own
         return case((and_(newest.is_not(None), is_taken), sql.add_seconds(own, steps * interval_seconds)), else_=own)

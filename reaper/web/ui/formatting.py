@@ -63,7 +63,12 @@ def duration(seconds: float | None) -> str:
     """In whole seconds: the tenths of a page that refreshes itself are noise."""
     if seconds is None or not math.isfinite(seconds):
         return "an unknown time"
-    return format_duration(float(math.floor(seconds)))
+    return format_duration(float(math.floor(seconds))) if seconds >= 0 else "none yet"
+
+
+def distance(seconds: float) -> str:
+    """How long ago a moment was, or that it is in the future."""
+    return f"{duration(seconds)} ago" if seconds >= 0 else f"in the future by {duration(-seconds)}"
 
 
 def brief(seconds: float) -> str:
@@ -76,7 +81,7 @@ def brief(seconds: float) -> str:
 def ago(seconds: float | None, iso: str | None = None) -> When:
     if seconds is None:
         return When("never", iso)
-    return When("just now" if seconds < 1 else f"{duration(seconds)} ago", iso, seconds)
+    return When("just now" if -1 < seconds < 1 else distance(seconds), iso, seconds)
 
 
 def absolute(iso: str) -> str:

@@ -12,7 +12,7 @@ from reaper.model import Evidence, Verdict
 from reaper.observers.history import EndedRecord
 from reaper.operations.explain import Explanation
 from reaper.web.service import AdminService
-from reaper.web.ui.formatting import Text, absolute, duration, link, text, visible
+from reaper.web.ui.formatting import Text, absolute, distance, duration, link, text, visible
 from reaper.web.ui.history_rows import EndedRow, LateRow, ended_row, late_row
 from reaper.web.ui.next_step import NextStep
 from reaper.web.ui.overview import Gauge, actions, gauge, source_view, verdict
@@ -156,5 +156,5 @@ def _downtime(job: Evidence) -> Iterator[tuple[str, str]]:
 def _context(at: str | None, where: str | None, seconds: float | None) -> str:
     if at is None:
         return "unknown"
-    passed = f", {duration(seconds)} ago" if seconds is not None else ""
+    passed = f", {distance(seconds)}" if seconds is not None else ""
     return f"{absolute(at)}{f' ({where})' if where else ''}{passed}"

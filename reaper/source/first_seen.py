@@ -1,0 +1,35 @@
+"""Looks for running jobs none of whose start columns has a moment. Changes nothing."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Integer, Select, select
+
+from reaper.source.statements import SourceStatements
+from reaper.source.survey import version_columns
+from reaper.sql import expressions as sql
+from reaper.staleness.first_seen import name_of
+from reaper.staleness.moments_of_reaps import bare_table
+from reaper.staleness.rule import Rule
+
+MAX_READ = 1_000
+_LIMIT = "reaper_max_read"
+
+
+def jobs_without_start(statements: SourceStatements, connection: Connection) -> tuple[dict[str, str], bool]:
+    """By their names, what identifies the run of each: the table and the claim; and whether these are all.
+
+    Inside a transaction. Raises DBAPIError.
+    """
+    width, table = len(statements.profile.jobs.key), bare_table(statements.profile.jobs.table)
+    rows = statements.execute(connection, {_LIMIT: MAX_READ + 1}, without_start_query).all()
+    # The version begins with the start, which these have not.
+    states = {name_of(tuple(row[:width])): "|".join((table, *map(str, row[width + 1 :]))) for row in rows[:MAX_READ]}
+    return states, len(rows) <= MAX_READ
+
+
+def without_start_query(rule: Rule) -> Select[tuple[str, ...]]:
+    """The keys and the versions of running jobs without a start."""
+    tables, jobs = rule.tables, rule.tables.jobs
+    running = tables.search_condition(jobs), tables.running(jobs), tables.started(jobs).is_(None)
+    keys = select(*tables.key_text(jobs), *version_columns(rule)).where(*running)
+    return keys.order_by(*tables.key(jobs)).limit(sql.parameter(_LIMIT, Integer()))
