@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Integer, Select, select
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import version_columns
 from reaper.sql import expressions as sql
+from reaper.sql.keys import is_whole
 from reaper.staleness.first_seen import name_of
 from reaper.staleness.moments_of_reaps import bare_table
 from reaper.staleness.rule import Rule
@@ -23,7 +24,8 @@ def jobs_without_start(statements: SourceStatements, connection: Connection) -> 
     width, table = len(statements.profile.jobs.key), bare_table(statements.profile.jobs.table)
     rows = statements.execute(connection, {_LIMIT: MAX_READ + 1}, without_start_query).all()
     # The version begins with the start, which these have not.
-    states = {name_of(tuple(row[:width])): "|".join((table, *map(str, row[width + 1 :]))) for row in rows[:MAX_READ]}
+    whole = [row for row in rows[:MAX_READ] if is_whole(row[:width])]
+    states = {name_of(tuple(row[:width])): "|".join((table, *map(str, row[width + 1 :]))) for row in whole}
     return states, len(rows) <= MAX_READ
 
 

@@ -6,6 +6,7 @@ between threads, and run any number of times with other values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from reaper.sql.keys import ValueList
+
+_PLACES = re.compile(r"%%|%\((\w+)\)s")
 
 Values = Mapping[str, Any]
 """The values of parameters by name. Those that a statement does not have are ignored."""
@@ -68,7 +71,14 @@ class CompiledStatement:
 def with_list(text: str, name: str, values: Sequence[Any]) -> tuple[str, dict[str, Any]]:
     """The text with the items of this list, and their parameters."""
     places, parameters = _items(name, values)
-    return text.replace(f"%({name})s", places), parameters
+    return with_places(text, lambda other: places if other == name else f"%({other})s"), parameters
+
+
+def with_places(text: str, place_of: Callable[[str], str], percent: str = "%%") -> str:
+    """The text with other places of its parameters. `percent` takes the place of a percent sign, which is doubled: such
+    a one, in the name of a column, begins no place, whatever follows it.
+    """
+    return _PLACES.sub(lambda found: percent if found[1] is None else place_of(found[1]), text)
 
 
 class StatementCompiler:

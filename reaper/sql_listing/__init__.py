@@ -51,6 +51,7 @@ def _listing(source: Source, options: ListingOptions) -> PostgreSQLListing | Mar
 
 def _statements_of_start_lost(server: PostgreSQLListing | MariaDBListing) -> Iterator[Statement]:
     writer, source = server.writer, server.writer.source
+    yield from _future_signs(writer, server.read_locks)
     yield from _survey(writer, server.read_locks)
     fallback = writer.transition("fail") if source.has_fallback else None
     yield from server.reap(writer.locks(), writer.transition(source.options.action), fallback)

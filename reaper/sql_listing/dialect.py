@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from sqlalchemy import ClauseElement, Dialect
+from sqlalchemy import ClauseElement, Dialect, text
 
 from reaper.source import Source
 from reaper.source.deleted_rows import deleted_row_queries
 from reaper.source.reap import BatchLocks, Transition
+from reaper.source.unique_key import shared_by_running_query
 from reaper.sql_listing.writer import ListingOptions, Statement, StatementWriter
 
 FALLBACK = "for a job whose transition a unique key refuses"
@@ -56,6 +57,16 @@ class ServerListing(ABC):
             "least) loses it."
         )
         return self.writer.clause("lease", purpose, locks, clause)
+
+    def _unique_key(self, query: str, meanings: Mapping[str, str]) -> Iterator[Statement]:
+        """`query` asks the catalogs, with these parameters beside the schema and the name of the table."""
+        jobs, table = self._profile.jobs, self.writer.source.tables.jobs
+        if jobs.log is None:
+            names = {"schema": repr(table.schema) if table.schema else "NULL", "name": repr(str(table.name))}
+            purpose = "Looks whether a unique index covers the key."
+            yield self.writer.clause("unique", purpose, "none", text(query), {**names, **meanings})
+            purpose = "Only where none does: looks whether several running jobs share a key. If so, no job is judged."
+            yield self.writer.query("shared", purpose, self.read_locks, shared_by_running_query)
 
     def _lock_parts(self, batch: BatchLocks) -> Iterator[Statement]:
         jobs = self._profile.jobs

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from decimal import Decimal
 from math import isfinite
 
 from sqlalchemy import ClauseElement, Dialect
 
-from reaper.sql.statement import CompiledStatement, Values
-
-_PLACES = re.compile(r"%\((?P<name>\w+)\)s|%%")
+from reaper.sql.statement import CompiledStatement, Values, with_places
 
 
 def with_literals(clause: ClauseElement, dialect: Dialect, values: Values) -> str:
     """The statement with every parameter written out. `values` are those that the statement itself does not hold."""
     text, parameters = CompiledStatement(clause, dialect).bound(values)
-
-    def literal(place: re.Match[str]) -> str:
-        return "%" if place["name"] is None else literal_of(parameters[place["name"]], dialect)
-
-    return _PLACES.sub(literal, text).strip()
+    return with_places(text, lambda name: literal_of(parameters[name], dialect), "%").strip()
 
 
 def literal_of(value: object, dialect: Dialect) -> str:

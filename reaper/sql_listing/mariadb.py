@@ -16,6 +16,7 @@ from reaper.database.lease import ttl_for
 from reaper.database.mariadb import OLDEST_VERSION, READ_CLOCK, SESSION_SETTINGS, start_transaction
 from reaper.database.mariadb.lease import lease_statements
 from reaper.database.mariadb.lock_holder import LOCKING_TRANSACTIONS
+from reaper.database.mariadb.unique_keys import UNIQUE_INDEXES
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS
 from reaper.source import Source
 from reaper.source.reap import BatchLocks, Transition
@@ -57,6 +58,7 @@ class MariaDBListing(ServerListing):
         yield self._read_only(start_transaction(read_only=True))
         yield write("begin", "Opens every other transaction.", "none", start_transaction(read_only=False))
         yield self._contact(text(READ_CLOCK))
+        yield from self._unique_key(UNIQUE_INDEXES, {})
         timeouts, lease = lease_statements(self.writer.source.tables, ttl_for(options.interval_seconds))
         yield write(
             "lease_patience",

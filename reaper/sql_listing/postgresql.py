@@ -15,6 +15,7 @@ from reaper.database.postgresql.lock_holder import LOG_WRITER, MULTIXACT_MEMBERS
 from reaper.database.postgresql.named_tables import NAMED_TABLES
 from reaper.database.postgresql.row_security import has_policies_query, own_restrictions_query
 from reaper.database.postgresql.search_path import SET_PATH, pinned_path
+from reaper.database.postgresql.unique_keys import UNIQUE_KEY
 from reaper.profile.related_tables import liveness_tables
 from reaper.source import Source
 from reaper.source.reap import BatchLocks, Transition
@@ -65,6 +66,7 @@ class PostgreSQLListing(ServerListing):
                     "path": "the schemas of the role's own search path, an array",
                 },
             )
+        yield from self._unique_key(UNIQUE_KEY, {"columns": repr([*self._profile.jobs.key])})
         lease = lease_statement(tables, self.writer.dialect, ttl_for(options.interval_seconds))
         yield self._lease(lease, "one advisory lock")
 

@@ -20,7 +20,7 @@ from reaper.source.survey import MAX_READ, MAX_SPARED
 from reaper.source.transition.second_check import is_stale
 from reaper.sql.expressions import OWN_PATH
 from reaper.sql.keys import KEY_COLUMN_VALUES, STORED_KEYS, WHOLE_KEYS
-from reaper.sql.statement import CompiledStatement, with_list
+from reaper.sql.statement import CompiledStatement, with_list, with_places
 from reaper.staleness import parameters
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
@@ -28,7 +28,6 @@ from reaper.staleness.evaluation_context import EvaluationContext
 _NOW = datetime(2000, 1, 1, tzinfo=UTC)
 _WIDTH = 120
 _WORDS = re.compile(r"""(?:"[^"]*"|'[^']*'|`[^`]*`|[^\s"'`])+""")
-_PLACE = re.compile(r"%\((\w+)\)s")
 _LIVENESS = {
     parameters.ALIVE: "the ids of the tasks that live workers have, an array",
     parameters.EXECUTING: "the ids of the tasks that live workers execute, an array",
@@ -125,7 +124,7 @@ class StatementWriter:
                 shown |= places
             else:
                 shown[parameter] = known.get(parameter) or _value(self._values[parameter], conversion)
-        text = _PLACE.sub(r":\1", text).replace("%%", "%")
+        text = with_places(text, lambda parameter: f":{parameter}", "%")
         return Statement(name, purpose, locks, folded_lines(text), shown)
 
     def _common_meanings(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from sqlalchemy import event
 from reaper.model import Outcome, SweepReport
 from reaper.profile import Profile, resolve
 from reaper.source import Source
+from reaper.sql_listing import ListingOptions, list_statements
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import SweepOptions
@@ -129,3 +130,31 @@ def test_columns_that_the_rule_reads_may_be_called_like_parameters(empty_databas
     for n in range(0, len(names), 4):
         roles = dict(zip(ROLES, names[n : n + 4], strict=False))
         Jobs(empty_database, f"odd_{n}", ["note"], {**ROLES, **roles}).assert_ended_well()
+
+
+def test_column_called_like_the_place_of_a_parameter(empty_database: Database) -> None:
+    """It is read and written by its name, and `reaper sql` prints it as it is."""
+    on_postgresql = isinstance(empty_database, PostgreSQLDatabase)
+    key, state, started = "%(any_key)s", "100%(reaper_now)s", "%%(any_0)s"
+    moment, ago = "timestamptz" if on_postgresql else "datetime(6)", empty_database.ago
+    quoted = [(f'"{name}"' if on_postgresql else f"`{name}`") for name in (key, state, started)]
+    doubled = [name.replace("%", "%%") for name in quoted]
+    with empty_database.session(autocommit=True) as session:
+        session.do(f"CREATE TABLE j ({quoted[0]} integer PRIMARY KEY, {quoted[1]} text, {quoted[2]} {moment})")
+        session.do(f"INSERT INTO j ({', '.join(doubled)}) VALUES (1, 'running', {ago})", 9 * HOUR)
+    own = {
+        "jobs": {"table": "j", "key": key, "started": [started], "running": {"column": state, "in": ["running"]}},
+        "actions": {"fail": {"set": {state: "failed"}}},
+    }
+    profile = resolve("own", {"own": own})
+    source = Source("main", empty_database.url, profile, thresholds(), PATIENCE)
+    options = SweepOptions("test-host", 1000, Breaker(50, 1.0))
+    swept = sweep(source, DowntimeTracker(0), SourceState(), options, None, SweepRecorder())
+    assert (swept.error, swept.reaped) == (None, 1)
+    with empty_database.session(autocommit=True) as session:
+        assert session.ask(f"SELECT {quoted[1]} FROM j") == [("failed",)]
+    printed = [statement.sql for statement in list_statements(source, ListingOptions(60, 30, 10))]
+    of_jobs = [sql for sql in printed if "reaper_now" in sql or "any_key" in sql]
+    assert of_jobs and not any(":any_key)" in sql or "%%(reaper" in sql for sql in of_jobs)
+    assert any(all(name in sql for name in quoted) for sql in printed)
+    source.close()

@@ -111,6 +111,7 @@ def test_sweep_executes_exactly_the_printed_statements(world: World) -> None:
     known = {name: bare(each.sql) for name, each in printed(sweeps.source).items()}
     if sweeps.source.engine.dialect.name == "postgresql":
         del known["survey"]
+    known.pop("shared", None)  # the keys of all these tables are unique
     assert sweeps.executed() == set(known.values())
 
 
