@@ -153,11 +153,11 @@ class Source(DatabaseAccess):
             return
         with self._spelling_lock:
             spelling = self.decision.make(lambda: self._read_spelling(connection))
-            known = self.spelling.identities
-            self._follows |= any(known.get(name, it) != it for name, it in spelling.identities.items())
+            known = self._identities
             if not spelling.same_names(self.spelling):
                 self._bind(spelling.applied_to(self.configured_profile), spelling)
             self.spelling = spelling
+            self._follows |= any(known.get(name, it) != it for name, it in self._identities.items())
 
     def _read_spelling(self, connection: Connection) -> Spelling:
         timeouts = replace(self.timeouts, statement=min(self.timeouts.statement, _SPELLING_SECONDS))

@@ -9,9 +9,10 @@ from sqlalchemy import event
 
 from reaper.model import Outcome, SweepReport
 from reaper.observers.status import Status
+from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.support.protea import Protea
+from tests.support.protea import PATIENCE, Protea, thresholds
 
 _SCHEMA = "CREATE SCHEMA {0}; CREATE TABLE {0}.job (LIKE job INCLUDING ALL)"
 _COPY = """
@@ -118,3 +119,18 @@ def test_table_that_stays_is_compared_in_the_statement_that_locks(protea: Protea
     assert tuple(listed.values()) == numbers
     protea.stale()
     assert protea.sweep(source).reaped == 1
+
+
+def test_table_that_the_reaper_does_not_use_may_be_replaced(protea: Protea) -> None:
+    """Such as that of an optional insert that is left out: the silence of jobs does not begin again."""
+    note = {"insert": "note", "values": {"job_id": {"column": "id"}, "absent": "x"}, "optional": True}
+    profile = resolve("own", {"own": {"extends": "protea", "actions": {"fail": {"also": [note]}}}})
+    protea.connection.execute("CREATE TABLE note (job_id uuid)")
+    source = Source("main", protea.url, profile, thresholds(), PATIENCE)
+    protea.stale()
+    assert protea.sweep(source, dry_run=True).census.stale == 1  # type: ignore[union-attr]
+    protea.connection.execute("DROP TABLE note")
+    protea.connection.execute("CREATE TABLE note (job_id uuid)")
+    source.decision.renew()
+    assert protea.sweep(source).reaped == 1
+    source.close()
