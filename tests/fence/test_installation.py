@@ -428,8 +428,17 @@ def test_unknown_restart_state_is_an_error_and_nothing_is_installed(protea: Prot
 # --- names and values ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strings", ["on", "off"])
-@pytest.mark.parametrize("name", [*HOSTILE, "$fence$ $fence1$", "--"])
+ODD = (*HOSTILE, "$fence$ $fence1$", "--")
+
+
+@pytest.mark.parametrize(
+    ("name", "strings"),
+    [
+        *((name, "on") for name in ODD),
+        # `off` changes what a backslash in a string means, and no more.
+        *(pytest.param(name, "off", marks=() if "\\" in name else pytest.mark.thorough) for name in ODD),
+    ],
+)
 def test_hostile_names_and_values_are_quoted(protea: Protea, name: str, strings: str) -> None:
     profile, n = odd_profile(name)
     value, identifier = n["value"], {role: sql.Identifier(called) for role, called in n.items()}

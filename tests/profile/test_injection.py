@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -248,7 +248,13 @@ def swept(protea: Protea, profile: Profile, action: str, reaped: int) -> SweepRe
     return recorder
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+def each_second(names: Sequence[str], first: int) -> list[Any]:
+    """Test parameters: without --thorough only each second name; the other test has the other ones."""
+    thorough = pytest.mark.thorough
+    return [pytest.param(name, marks=() if n % 2 == first else thorough) for n, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("name", each_second(HOSTILE, 0))
 def test_hostile_names_and_values_of_all_parts_cannot_become_sql(protea: Protea, name: str) -> None:
     n, value = TablesNamed(name), f"{MARK} {VALUE}"
     n.create(protea)
@@ -296,7 +302,7 @@ def test_hostile_names_and_values_of_all_parts_cannot_become_sql(protea: Protea,
     assert protea.sweep().outcome is Outcome.DONE  # the table that was to be dropped is there
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", each_second(HOSTILE, 1))
 def test_hostile_names_and_types_of_a_log_cannot_become_sql(protea: Protea, name: str) -> None:
     n, value = TablesNamed(name), f"{MARK} {VALUE}"
     n.create(protea)

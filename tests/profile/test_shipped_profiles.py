@@ -231,10 +231,9 @@ def at_any_moment(
 ) -> Iterator[tuple[str, Worker, bool, SweepReport]]:
     """A stale job, the worker that acted on it, whether the reaper had been first, and the report of the sweep.
 
-    With --thorough once for each moment of a sweep. Otherwise for each moment from the one on at which the sweep begins
-    to end jobs, or every second one on MariaDB, where there are twice as many; and for one in four before that, where
-    nothing is locked yet, other ones in each world. At the end it is certain that the worker was in time in some, and
-    waited in others.
+    With --thorough once for each moment of a sweep. Otherwise for every second moment from the one on at which the
+    sweep begins to end jobs, and for one in four before that, where nothing is locked yet; other ones in each world. At
+    the end it is certain that the worker was in time in some, and waited in others.
     """
     early = late = waited = 0
     for at in itertools.count() if thorough else moments(world):
@@ -264,9 +263,9 @@ def at_any_moment(
 
 def moments(world: World) -> Iterator[int]:
     """The moments of a sweep that are tried without --thorough."""
-    claimed = moment_of_claim(world)
-    yield from range(WORLDS.index(type(world)) % 4, claimed, 4)
-    yield from itertools.count(claimed, 2 if world.database.deadlocks else 1)
+    claimed, number = moment_of_claim(world), WORLDS.index(type(world))
+    yield from range(number % 4, claimed, 4)
+    yield from itertools.count(claimed + number % 2, 2)
 
 
 def moment_of_claim(world: World) -> int:

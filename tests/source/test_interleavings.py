@@ -87,7 +87,11 @@ def test_worker_and_two_sweeps_keep_the_invariants_in_every_order(
 
 
 @pytest.mark.parametrize(
-    "script", ["writes an event", "finishes", "is requeued and started again", "holds the row's key"]
+    "script",
+    [
+        *("writes an event", "finishes", "is requeued and started again, each at once", "holds the row's key"),
+        pytest.param("is requeued and started again", marks=pytest.mark.thorough),
+    ],
 )
 def test_worker_and_daemon_sweep_keep_the_invariants_in_every_order(
     protea: Protea, script: str, capsys: pytest.CaptureFixture[str]
