@@ -331,7 +331,8 @@ class SweepReport:
     be asked; `revoke_trouble`, why tasks of ended jobs may still be executed. `looked_back`: jobs that were ended
     earlier were looked at; `late` are those that showed life, and `late_trouble` says why they could not be read.
     `judged_at` is the database's clock when the sweep began. `spelling` says what the database spells otherwise than
-    the profile; `diverted`, which of its names mean other tables to the role by now. `start_lost` are those of
+    the profile; `diverted`, which of its names mean other tables to the role by now; `unknown_moments`, why the moments
+    of columns are unknown, whose jobs are spared. `start_lost` are those of
     `census` whose start was lost, where the sweep ends these too; `start_lost_trouble` says why they could not be
     found. `future_signs`: None when this sweep did not look for them; `future_signs_trouble` says why it could not.
     """
@@ -367,6 +368,7 @@ class SweepReport:
     judged_at: str | None = None
     spelling: Sequence[str] = ()
     diverted: Sequence[str] = ()
+    unknown_moments: Sequence[str] = ()
     error: str | None = None
     dry_run: bool = False
     start_lost: JobCounts | None = None

@@ -19,6 +19,7 @@ from reaper.check.checks.foreign_keys import check_foreign_keys
 from reaper.check.checks.indexes import check_indexes, check_running_index
 from reaper.check.checks.mariadb import check_mariadb
 from reaper.check.checks.names import check_names
+from reaper.check.checks.none_moments import check_none_moments
 from reaper.check.checks.privileges import check_privileges
 from reaper.check.checks.search_path import check_search_path
 from reaper.check.checks.server import check_server
@@ -27,6 +28,7 @@ from reaper.check.checks.timestamps import check_timestamps
 from reaper.check.checks.values import check_values
 from reaper.check.checks.workers import check_workers
 from reaper.check.checks.writes import check_audit, check_writes
+from reaper.check.checks.zones import check_zones
 from reaper.check.context import OVERRIDE, CheckContext
 from reaper.check.finding import Finding, Level, error
 from reaper.check.profile_toml import override
@@ -61,7 +63,7 @@ def examine(
             spelled, left_out, spelling_findings = check_spelling(dialect_of(connection), catalog, profile)
             context = _context(catalog, spelled, stall_seconds, workload)
             mariadb_findings = check_mariadb(context, catalog) if isinstance(catalog, MariaDBCatalog) else ()
-            findings = _findings(context, host_clock, [*spelling_findings, *mariadb_findings])
+            findings = _findings(context, connection, host_clock, [*spelling_findings, *mariadb_findings])
             findings = [_as_note(finding, left_out) for finding in findings]
     except Unsuitable as unsuitable:
         findings = [error(unsuitable.subject, str(unsuitable))]
@@ -92,7 +94,10 @@ def _context(catalog: Catalog, profile: Profile, stall_seconds: float, workload:
 
 
 def _findings(
-    context: CheckContext, host_clock: Callable[[], float] | None, first_findings: Iterable[Finding]
+    context: CheckContext,
+    connection: Connection,
+    host_clock: Callable[[], float] | None,
+    first_findings: Iterable[Finding],
 ) -> list[Finding]:
     findings = [
         *first_findings,
@@ -108,6 +113,8 @@ def _findings(
         *check_indexes(context),
         *check_foreign_keys(context),
         *check_rows(context),
+        *check_none_moments(context),
+        *check_zones(context, connection),
     ]
     fix = override(context.profile, context.corrections) if context.corrections else None
     return list(dict.fromkeys(replace(f, fix=fix) if f.fix == OVERRIDE else f for f in findings))

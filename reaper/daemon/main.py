@@ -92,7 +92,7 @@ class Daemon:
         self.supervisor = Supervisor(halt)
         memory = self.memory
         self.startup = StartupRecovery(
-            self._subscribers, halt, memory.reaped_rows, memory.future_signs, memory.first_seen
+            self._subscribers, halt, memory.reaped_rows, memory.future_signs, memory.first_seen, memory.local_columns
         )
         self.service = AdminService(self.supervisor, self.status, self.history, [self._daemon_log])
         self.access_control = AccessControl()
@@ -274,6 +274,7 @@ class Daemon:
                 reaped_rows=self.memory.reaped_rows,
                 future_signs=self.memory.future_signs,
                 first_seen=self.memory.first_seen,
+                local_columns=self.memory.local_columns,
             ),
             downtime or DowntimeTracker(settings.restart_grace_seconds),
             RetrySchedule(settings.interval_seconds),

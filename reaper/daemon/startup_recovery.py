@@ -14,7 +14,7 @@ from reaper.common import messages
 from reaper.config import Settings, SourceSettings
 from reaper.database.errors import short_message
 from reaper.errors import DatabaseUnavailable, ReaperError
-from reaper.memory import FirstSeenJobStore, FutureSignStore, ReapedRowStore
+from reaper.memory import FirstSeenJobStore, FutureSignStore, LocalColumnStore, ReapedRowStore
 from reaper.model import JobCounts, ReapedJob
 from reaper.operations.end_in_batches import BulkOptions
 from reaper.operations.resume import ResumeOptions, ResumeResult, resume
@@ -41,9 +41,10 @@ class StartupRecovery:
         reaped_rows: ReapedRowStore | None = None,
         future_signs: FutureSignStore | None = None,
         first_seen: FirstSeenJobStore | None = None,
+        local_columns: LocalColumnStore | None = None,
     ) -> None:
         self._halt, self._reaped_rows = halt or HaltSwitch(), reaped_rows
-        self._future_signs, self._first_seen = future_signs, first_seen
+        self._future_signs, self._first_seen, self._local_columns = future_signs, first_seen, local_columns
         self._listeners = ListenerGroup(subscribers)
         self._stopping = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
@@ -64,6 +65,7 @@ class StartupRecovery:
             reaped_rows=self._reaped_rows,
             future_signs=self._future_signs,
             first_seen=self._first_seen,
+            local_columns=self._local_columns,
             decision=decision,
         )
         downtime = DowntimeTracker(settings.restart_grace_seconds)

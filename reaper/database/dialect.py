@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, Row, TableClause, TextClause
 
 from reaper.database.mariadb import MariaDB
 from reaper.database.postgresql import PostgreSQL
+from reaper.database.server_zone import ServerZone
 from reaper.database.timeouts import Timeouts
 from reaper.model import Key, LockHolder, ServerClock
 from reaper.profile.real_tables import RealTable
@@ -60,6 +61,14 @@ class Dialect(Protocol):
 
         False for what has no indexes of its own, such as a view.
         """
+
+    def server_zone(self, connection: Connection) -> ServerZone:
+        """The zone in which the server's clock reaches columns without one. Inside a transaction."""
+
+    def filled_by_clock(
+        self, connection: Connection, table: TableClause, columns: Collection[str]
+    ) -> Mapping[str, str]:
+        """Those of the columns that the server fills with its clock, each with how it does. Inside a transaction."""
 
     def stream(self, connection: Connection, statement: str, parameters: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
         """The rows one after the other, never all in memory. Raises DBAPIError."""

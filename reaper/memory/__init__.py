@@ -8,6 +8,7 @@ from reaper.memory.database_contacts import ContactStore, DatabaseContact
 from reaper.memory.first_seen_jobs import FirstSeenJobStore
 from reaper.memory.future_signs import FutureSignStore
 from reaper.memory.halt import HaltRecord, HaltStore
+from reaper.memory.local_columns import LocalColumnStore
 from reaper.memory.memory import (
     Memory,
     kept_contacts,
@@ -16,6 +17,7 @@ from reaper.memory.memory import (
     kept_refused_jobs,
     process_first_seen,
     process_future_signs,
+    process_local_columns,
     process_reaped_rows,
 )
 from reaper.memory.reap_counts import ReapCount, ReapCountStore
@@ -29,6 +31,7 @@ __all__ = [
     "FutureSignStore",
     "HaltRecord",
     "HaltStore",
+    "LocalColumnStore",
     "Memory",
     "ReapCount",
     "ReapCountStore",
@@ -41,5 +44,6 @@ __all__ = [
     "kept_refused_jobs",
     "process_first_seen",
     "process_future_signs",
+    "process_local_columns",
     "process_reaped_rows",
 ]

@@ -11,6 +11,7 @@ from reaper.memory.database_contacts import ContactStore
 from reaper.memory.first_seen_jobs import FirstSeenJobStore
 from reaper.memory.future_signs import FutureSignStore
 from reaper.memory.halt import LEGACY_FILE, HaltRecord, HaltStore, save_unknown_halt, unknown_halt
+from reaper.memory.local_columns import LocalColumnStore
 from reaper.memory.reap_counts import ReapCountStore
 from reaper.memory.reaped_rows import ProcessReapedRows, ReapedRowStore
 from reaper.memory.refused_jobs import RefusedJobStore
@@ -36,6 +37,7 @@ class Memory:
         self.refused_jobs = RefusedJobStore(state_file)
         self.future_signs = FutureSignStore(state_file)
         self.first_seen = FirstSeenJobStore(state_file)
+        self.local_columns = LocalColumnStore(state_file)
 
     @classmethod
     def open(cls, state_dir: Path | None, report: Callable[[str], None] = lambda _: None) -> Memory:
@@ -84,6 +86,11 @@ def process_future_signs(state_dir: Path | None) -> ProcessSeenStates:
 def process_first_seen(state_dir: Path | None) -> ProcessSeenStates:
     """The same for when jobs without a start were first seen."""
     return ProcessSeenStates(state_dir / FILE if state_dir else None, FirstSeenJobStore)
+
+
+def process_local_columns(state_dir: Path | None) -> ProcessSeenStates:
+    """The same for columns that are proven to be in local time."""
+    return ProcessSeenStates(state_dir / FILE if state_dir else None, LocalColumnStore)
 
 
 def kept_halt(state_dir: Path | None) -> Callable[[], HaltRecord | None]:

@@ -106,4 +106,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        """
+        CREATE TABLE local_column (
+            database TEXT NOT NULL,
+            source TEXT NOT NULL,
+            job TEXT NOT NULL,
+            state TEXT NOT NULL,
+            first_seen_epoch FLOAT NOT NULL,
+            recorded_epoch FLOAT NOT NULL,
+            PRIMARY KEY (database, source, job)
+        )
+        """,
+    ),
 )

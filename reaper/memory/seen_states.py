@@ -23,8 +23,6 @@ from reaper.memory.schema import METADATA
 from reaper.memory.state_file import StateFile
 from reaper.staleness.future_signs import SeenSign
 
-MAX_AGE_SECONDS = 86_400.0
-"""Forgotten so long after it was last seen. Not sooner: another source of the same table may look at fewer jobs."""
 MAX_JOBS = 1_000
 """Of a place; further ones count as first seen at each look. Those that are known stay: they must grow old."""
 MAX_ROWS = 10_000
@@ -57,6 +55,8 @@ class SeenStateStore:
     table: ClassVar[Table]
     forgets: ClassVar[bool]
     """A job that a complete look does not find is forgotten: when it is found again, it is another one."""
+    max_age_seconds: ClassVar[float] = 86_400.0
+    """Forgotten so long after it was last seen. Not sooner: another source of the same table may look at fewer jobs."""
 
     def __init__(self, state_file: StateFile) -> None:
         self._file = state_file
@@ -130,7 +130,7 @@ class SeenStateStore:
     ) -> Seen:
         """What is kept of the place afterwards."""
         table, of_place = self.table, self._of_place(database, place)
-        recorded = delete_expired(connection, table, MAX_AGE_SECONDS)
+        recorded = delete_expired(connection, table, self.max_age_seconds)
         seen = self._merged(self._kept(connection, database, place), states, now)
         if forgets:
             connection.execute(delete(table).where(*of_place))

@@ -61,6 +61,7 @@ class _Logged:
     late_trouble: str | None = None
     spelling: Sequence[str] = ()
     diverted: Sequence[str] = ()
+    unknown_moments: Sequence[str] = ()
     interruption: tuple[str | None, str] | None = None
     nothing_before: str | None = None
     start_lost_trouble: bool = False
@@ -113,6 +114,7 @@ class DaemonLog:
         self._log_failure(report)
         self._log_spelling(report)
         self._log_diverted(report)
+        self._log_unknown_moments(report)
         self._log_downtime(report)
         self._log_leadership(report)
         self._log_breaker(report)
@@ -217,6 +219,18 @@ class DaemonLog:
             text = "A table of the profile's name is found first elsewhere now; sweeps go on with the one before."
             self._log.warning(text, source=report.source, names=report.diverted)
         logged.diverted = report.diverted
+
+    def _log_unknown_moments(self, report: SweepReport) -> None:
+        """Once, and again when they change; and when they are known again."""
+        if report.outcome in (Outcome.FAILED, Outcome.STANDBY):
+            return
+        logged = self._logged[report.source]
+        if report.unknown_moments and report.unknown_moments != logged.unknown_moments:
+            text = "A column without a time zone is not in UTC; its jobs are left alone until its zone is said."
+            self._log.warning(text, source=report.source, columns=report.unknown_moments)
+        elif logged.unknown_moments and not report.unknown_moments:
+            self._log.info("The moments of all columns are known again.", source=report.source)
+        logged.unknown_moments = report.unknown_moments
 
     def _log_downtime(self, report: SweepReport) -> None:
         """Log each interruption once, and until when it keeps silent jobs from being ended."""

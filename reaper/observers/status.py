@@ -103,7 +103,7 @@ class Status:
             problems.append(f"no successful sweep for {age:.0f} s (more than {oldest:.0f} s)")
         elif state.succeeded_at is None and not problems:
             problems.append("no sweep has succeeded yet")
-        problems += report.diverted
+        problems += [*report.diverted, *report.unknown_moments]
         if state.held:
             problems.append("breaker open: nearly all running jobs fell silent at once")
         if (halted := self._halt.current) is not None:

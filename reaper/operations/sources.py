@@ -9,7 +9,13 @@ from typing import Generic, TypeVar
 
 from reaper.config import Settings, SourceSettings
 from reaper.errors import DatabaseUnavailable, ReaperError
-from reaper.memory import kept_contacts, process_first_seen, process_future_signs, process_reaped_rows
+from reaper.memory import (
+    kept_contacts,
+    process_first_seen,
+    process_future_signs,
+    process_local_columns,
+    process_reaped_rows,
+)
 from reaper.operations.source_errors import prefix_errors
 from reaper.profile.related_tables import liveness_tables
 from reaper.source import Source, SpellingDecision
@@ -40,6 +46,7 @@ def create_one_off_source(
         reaped_rows=shared,
         future_signs=process_future_signs(settings.state_dir),
         first_seen=process_first_seen(settings.state_dir),
+        local_columns=process_local_columns(settings.state_dir),
         decision=decision,
     )
 

@@ -115,7 +115,7 @@ def _add_json_and_message(rule: Rule, job: CTE, audit_fields: Mapping[str, Eleme
     distant_past = sql.instant(DISTANT_PAST)
     evidence: dict[str, Element] = {
         **{name: job.c[name] for name in _COPIED},
-        **({"unknown": job.c.unknown} if rule.tables.profile.task else {}),
+        **({"unknown": job.c.unknown} if rule.may_be_unknown else {}),
         **({"start_lost": literal(True)} if rule.tables.start_lost else {}),
         "age_seconds": job.c.age,
         "silence_seconds": job.c.silence,

@@ -24,15 +24,16 @@ def create_source(
     reaped_rows: ReapedRows | None = None,
     future_signs: SeenStates | None = None,
     first_seen: SeenStates | None = None,
+    local_columns: SeenStates | None = None,
     decision: SpellingDecision | None = None,
 ) -> Source:
     """A source with the probe that its profile needs.
 
     A worker that is gone keeps its jobs unknown for `absence_seconds` (None: as long as the settings say).
     `reaped_rows` keeps what the reaper writes to rows that the sources of these settings ask about, `future_signs`
-    which signs of life in the future were seen, `first_seen` when jobs without a start were. `decision` is that of
-    another source with the same database and profile. Raises ConfigError for a URL that cannot be used, and when a
-    driver or Celery is not installed.
+    which signs of life in the future were seen, `first_seen` when jobs without a start were, and `local_columns` which
+    columns are proven to be in local time. `decision` is that of another source with the same database and profile.
+    Raises ConfigError for a URL that cannot be used, and when a driver or Celery is not installed.
     """
     return Source(
         source.name,
@@ -48,6 +49,7 @@ def create_source(
             reaped_rows,
             future_signs,
             first_seen,
+            local_columns,
             remembers=is_watched(settings, source),
             start_lost=source.start_lost,
         ),

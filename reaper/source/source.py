@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from reaper.liveness import LivenessProbe
 from reaper.liveness.unproven_broker import UnprovenBroker
 from reaper.model import FutureSigns, Key, LockHolder, ReapedJob, Reason, Thresholds
 from reaper.profile import Profile
+from reaper.profile.columns import TableColumn
 from reaper.profile.related_tables import liveness_tables
 from reaper.profile.spelling import Spelling
 from reaper.source.database_access import DatabaseAccess
@@ -30,6 +32,8 @@ from reaper.source.first_seen import jobs_without_start
 from reaper.source.future_signs import add_found, future_states
 from reaper.source.interrupted_jobs import Restart, is_interrupted
 from reaper.source.job_lookup import JobLookup
+from reaper.source.local_columns import local_columns
+from reaper.source.local_signs import APART_SECONDS, LocalLook, compare, describe_proof, look, offset_text
 from reaper.source.post_transition import PostTransition
 from reaper.source.reap import Claim
 from reaper.source.spelling_decision import SpellingDecision, read_spelling
@@ -45,8 +49,10 @@ from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.future_signs import SeenSign, SeenStates, witnesses_ahead
 from reaper.staleness.moments_of_reaps import ReapedRows, bare_table, moment_text, silent_tables
 from reaper.staleness.parameters import RuleParameters
+from reaper.staleness.unknown_moments import columns_without_zone
 
 _SPELLING_SECONDS = 10.0
+_ZONE_SECONDS = 600.0
 _AS_CONFIGURED = Spelling()
 _NOTHING_JUDGED = "signs of life that are not seen are no silence, so nothing is judged"
 
@@ -59,7 +65,7 @@ class SourceOptions:
     `queues`. A job that a live worker executes is left alone until it is older than `max_age` seconds. `reaped_rows`
     keeps what the reaper wrote to rows, and is asked for it; `remembers`: another source wants to know what this one
     writes, or this one itself. `future_signs` keeps which signs of life in the future were seen, `first_seen`
-    when jobs without a start were. Jobs of a log
+    when jobs without a start were, `local_columns` which columns are proven to be in local time. Jobs of a log
     whose start was lost are looked for with "show"; with "end", sweeps end them too.
     """
 
@@ -70,6 +76,7 @@ class SourceOptions:
     reaped_rows: ReapedRows | None = None
     future_signs: SeenStates | None = None
     first_seen: SeenStates | None = None
+    local_columns: SeenStates | None = None
     remembers: bool = False
     start_lost: Literal["off", "show", "end"] = "show"
 
@@ -105,6 +112,8 @@ class Source(DatabaseAccess):
         self._follows = False  # a table in the place of another one, since the last evaluation
         self.diverted: tuple[str, ...] = ()
         """Which bare names mean other tables to the role than at the first contact, in words, for people."""
+        self._local_columns: dict[TableColumn, str] = {}
+        self._zone_read_at = -math.inf
         self._bind(profile, spelling)
 
     def _bind(self, profile: Profile, spelling: Spelling) -> None:
@@ -112,7 +121,9 @@ class Source(DatabaseAccess):
         self._schemas, self._identities = spelling.schemas, spelling.identities_in(profile)
         self.lookup_schemas = tuple(dict.fromkeys((*profile.search_path, *spelling.type_schemas)))
         silent = tuple(silent_tables(profile))
-        rule_parameters = RuleParameters(self.thresholds, self.options.queues, self.options.max_age, silent)
+        rule_parameters = RuleParameters(
+            self.thresholds, self.options.queues, self.options.max_age, silent, columns_without_zone(profile)
+        )
         self.statements = SourceStatements(profile, rule_parameters, self._schemas, self._identities)
         self.profile = profile = self.statements.profile
         self._liveness_tables = liveness_tables(profile)
@@ -183,6 +194,7 @@ class Source(DatabaseAccess):
             read = self._clauses(self._liveness_tables)
             hidden = dialect_of(connection).hidden_rows(connection, read, _NOTHING_JUDGED)
             changes = read_table_changes(connection, self.tables)
+            self._read_local_columns(connection)
             is_unique = key_is_unique(connection, self.tables)
         self._downtime = downtime
         self._record_stall_if_slow(connection, time.monotonic() - started)
@@ -201,7 +213,49 @@ class Source(DatabaseAccess):
             reapers_moments=self._reapers_moments(),
             future_signs=self._known_future_signs(context),
             first_seen=self._known_first_seen(context),
+            unknown_moments=self._unknown_moments(),
         )
+
+    def _read_local_columns(self, connection: Connection) -> None:
+        """Which columns the server fills in another zone than UTC: now and then, since that hardly changes."""
+        columns = self.statements.rule_parameters.columns_without_zone
+        if time.monotonic() - self._zone_read_at < _ZONE_SECONDS:
+            return
+        found = local_columns(connection, self.tables, columns)
+        self._local_columns = {column: local.describe(column) for column, local in found.items() if local.certain}
+        self._zone_read_at = time.monotonic()
+
+    def _unknown_moments(self) -> Mapping[TableColumn, str]:
+        """Why the moments of columns are unknown: by the catalog, and by what looks have proven."""
+        columns = self.statements.rule_parameters.columns_without_zone
+        if not columns or (store := self.options.local_columns) is None:
+            return self._local_columns
+        known = store.known(database_address(self.engine), self.name)
+        proven = {column: known[".".join(column)] for column in columns if ".".join(column) in known}
+        return self._local_columns | {column: describe_proof(column, seen.state) for column, seen in proven.items()}
+
+    def look_for_local_times(
+        self, connection: Connection, context: EvaluationContext, before: LocalLook | None
+    ) -> tuple[EvaluationContext, LocalLook | None]:
+        """The context in which moments that are proven to be in local time are unknown, and the look to compare with.
+
+        Raises DBAPIError.
+        """
+        if not self.statements.rule_parameters.columns_without_zone:
+            return context, None
+        if before is not None and context.now.timestamp() - before.at < APART_SECONDS:
+            return context, before
+        with self.transaction(connection, read_only=True):
+            now = look(self.statements, connection, context)
+        if before is None or (store := self.options.local_columns) is None:
+            return context, now
+        proof, database = compare(before, now), database_address(self.engine)
+        known = store.known(database, self.name)
+        states = {name: seen.state for name, seen in known.items()}
+        states = {name: state for name, state in states.items() if name not in set(map(".".join, proof.in_utc))}
+        states |= {".".join(column): offset_text(offset) for column, offset in proof.local.items()}
+        store.observe(database, self.name, states, now.at, complete=True)
+        return replace(context, unknown_moments=self._unknown_moments()), now
 
     def require_unique_key(self, connection: Connection) -> None:
         """Raises KeyNotUnique when several running jobs have one key, DBAPIError when that cannot be found out."""

@@ -14,6 +14,7 @@ from reaper.source import Source
 from reaper.source.evidence import evidence_query
 from reaper.source.first_seen import without_start_query
 from reaper.source.future_signs import future_states_query
+from reaper.source.local_signs import newest_signs_query, witnesses_looked_at
 from reaper.source.post_transition import clock_query, leaves_row, snapshot_query, state_query
 from reaper.source.survey import candidates_query, count_query, newly_spared_query, row_witnesses, signs_query
 from reaper.sql_listing.mariadb import MariaDBListing
@@ -21,6 +22,7 @@ from reaper.sql_listing.postgresql import PostgreSQLListing
 from reaper.sql_listing.recipes import Recipe, list_recipes
 from reaper.sql_listing.writer import ListingOptions, Statement, StatementWriter
 from reaper.staleness.future_signs import witnesses_ahead
+from reaper.staleness.unknown_moments import columns_without_zone
 
 __all__ = ["ListingOptions", "Recipe", "Statement", "list_recipes", "list_statements"]
 
@@ -31,6 +33,10 @@ def list_statements(source: Source, options: ListingOptions) -> Iterator[Stateme
     writer = server.writer
     yield from server.transaction_starts(options)
     yield from _future_signs(writer, server.read_locks)
+    source = writer.source
+    for number, column in witnesses_looked_at(source.profile, columns_without_zone(source.profile)):
+        purpose = f"At most once in a minute: reads whether {'.'.join(column)}, which has no time zone, is in UTC."
+        yield writer.query(f"local_{number}", purpose, server.read_locks, newest_signs_query, number)
     purpose = "When the sweep before has counted running jobs without a start: finds them."
     yield writer.query("without_start", purpose, server.read_locks, without_start_query)
     yield from _survey(writer, server.read_locks)

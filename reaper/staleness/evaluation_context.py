@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from reaper.liveness import LivenessReport
 from reaper.model import DISTANT_PAST, Thresholds
+from reaper.profile.columns import TableColumn
 from reaper.staleness.downtime import DowntimeTracker, SilenceCutoff
 from reaper.staleness.future_signs import SeenSign
 
@@ -19,7 +20,8 @@ class EvaluationContext:
     `cutoffs` are by stall window in seconds. `row_security_reason` says why signs of life may be hidden from the role;
     None when it sees them all. `reapers_moments` is what the reaper wrote to the rows of a witness, by its number.
     `future_signs` is what is remembered of signs in the future (`reaper.staleness.future_signs`), `first_seen` when
-    jobs without a start were first seen (`reaper.staleness.first_seen`).
+    jobs without a start were first seen (`reaper.staleness.first_seen`), `unknown_moments` why the moments of a column
+    are unknown (`reaper.staleness.unknown_moments`).
     """
 
     now: datetime
@@ -29,6 +31,7 @@ class EvaluationContext:
     reapers_moments: Mapping[int, Sequence[str]] = field(default_factory=dict)
     future_signs: Mapping[str, SeenSign] = field(default_factory=dict)
     first_seen: Mapping[str, SeenSign] = field(default_factory=dict)
+    unknown_moments: Mapping[TableColumn, str] = field(default_factory=dict)
 
     @classmethod
     def of(

@@ -13,6 +13,7 @@ from typing import Any
 
 from reaper.liveness import LivenessReport
 from reaper.model import DISTANT_PAST, Thresholds
+from reaper.profile.columns import TableColumn
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.future_signs import AHEAD_SECONDS
 
@@ -35,6 +36,9 @@ there is any."""
 FIRST_SEEN = "reaper_first_seen"
 """When jobs without a start were first seen, by the names of the jobs."""
 
+UNKNOWN_MOMENTS = "reaper_unknown_moments_{}"
+"""Why the moments of a column are unknown, by its number among those without a zone; NULL where they are not."""
+
 REAPERS = "reaper_wrote_{}"
 """What the reaper wrote to the rows of a witness, by the number of that witness."""
 
@@ -53,13 +57,14 @@ class RuleParameters:
     """Makes the parameters for one set of thresholds.
 
     `queues` are those of jobs whose queue no column names. `silent_witnesses` are the numbers of the witnesses to which
-    what the reaper wrote is no sign of life.
+    what the reaper wrote is no sign of life. `columns_without_zone` are those whose moments may be unknown.
     """
 
     thresholds: Thresholds
     queues: Sequence[str] = ()
     max_age_seconds: float | None = None
     silent_witnesses: Collection[int] = ()
+    columns_without_zone: tuple[TableColumn, ...] = ()
 
     def values(self, context: EvaluationContext, previous: EvaluationContext | None = None) -> dict[str, Any]:
         """The values of one evaluation. Without a previous one, no job was past its timeout then."""
@@ -71,6 +76,8 @@ class RuleParameters:
         values[HAS_FUTURE_SIGNS] = bool(context.future_signs)
         values[FUTURE_SINCE] = {name: f"{seen.first_seen:.6f}" for name, seen in context.future_signs.items()}
         values[FIRST_SEEN] = {name: f"{seen.first_seen:.6f}" for name, seen in context.first_seen.items()}
+        for n, column in enumerate(self.columns_without_zone):
+            values[UNKNOWN_MOMENTS.format(n)] = context.unknown_moments.get(column)
         return values | self._liveness(context.liveness)
 
     def _moments(

@@ -49,6 +49,7 @@ from reaper.staleness.first_seen import first_seen
 from reaper.staleness.future_signs import may_be_ahead
 from reaper.staleness.parameters import RuleParameters
 from reaper.staleness.signs import Signs
+from reaper.staleness.unknown_moments import UnknownMoments
 
 _SHORTEST_TIMEOUT, _LONGEST_TIMEOUT = 1e-3, 1e10
 """What a timeout in a job's own row may be, in seconds."""
@@ -70,7 +71,9 @@ class Rule:
         self._witnesses = tables.profile.alive
         self._celery = CeleryLiveness(tables)
         has_max_age = rule_parameters.max_age_seconds is not None
-        self._signs = CountedSigns(tables, Signs(tables, self._celery, has_max_age=has_max_age))
+        self._written_signs = Signs(tables, self._celery, has_max_age=has_max_age)
+        self._signs = CountedSigns(tables, self._written_signs)
+        self._moments = UnknownMoments(tables, self._written_signs, rule_parameters.columns_without_zone)
 
     # --- the rule ------------------------------------------------------------------------------------------
 
@@ -122,8 +125,8 @@ class Rule:
         return sql.newest(self.started(jobs), *self.newest_signs(jobs))
 
     def unknown(self, jobs: FromClause) -> ColumnElement[bool]:
-        """A witness could not be asked about the job: it may be alive."""
-        return self._celery.unknown(jobs)
+        """A witness could not be asked about the job, or the moments of one are unknown: it may be alive."""
+        return or_(self._celery.unknown(jobs), self._moments.unknown(jobs))
 
     def verdict(self, jobs: FromClause) -> Element:
         """The name of the verdict on any row of the table, running or not."""
@@ -170,6 +173,13 @@ class Rule:
         """The newest sign of each witness of the profile, or of these, as it counts; NULL where there is none."""
         return [self._signs.newest(witness, jobs) for witness in (self._witnesses if witnesses is None else witnesses)]
 
+    def newest_as_written(self, witness: Witness, jobs: FromClause) -> Element:
+        """The newest sign of a witness as it is stored, in the future or not; NULL without one."""
+        signs = self._written_signs.of(witness, jobs)
+        if signs.rows is None:
+            return signs.at
+        return sql.to_instant(signs.rows.with_only_columns(func.max(signs.at)).scalar_subquery(), signs.time)
+
     def newest_signs_until_now(self, jobs: FromClause, witnesses: Sequence[Witness]) -> list[Element]:
         """The newest sign of each of these witnesses that is not in the future; NULL where there is none."""
         return [self._signs.newest_until_now(witness, jobs) for witness in witnesses]
@@ -190,8 +200,13 @@ class Rule:
         return func.coalesce(*states, type_=String) if states else sql.null_text()
 
     def why_unknown(self, jobs: FromClause) -> Element:
-        """Which witness could not be asked, as a text; NULL when all could."""
-        return self._celery.why_unknown(jobs)
+        """Which witness could not be asked, or which moments are unknown, as a text; NULL when all are known."""
+        return func.coalesce(self._celery.why_unknown(jobs), self._moments.why(jobs), type_=String)
+
+    @property
+    def may_be_unknown(self) -> bool:
+        """Whether there are jobs of which something may be unknown."""
+        return self.tables.profile.task is not None or self._moments.possible
 
     def most_overdue(self, jobs: FromClause) -> Element:
         """An aggregate: the age of the job furthest past its timeout, as a multiple of that; NULL where none runs.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from reaper.liveness import LivenessReport
 from reaper.model import Key
+from reaper.source.local_signs import LocalLook
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.late_signs import ReapedJobTracker
 from reaper.sweep.refused_jobs import RefusedJobs
@@ -26,6 +27,7 @@ class SourceState:
     `unconfirmed_revocations`: Celery tasks of ended jobs, and the worker that executed each when it last answered.
     `reaped_jobs`: ended jobs that are watched for signs of life, as far as a listener has them tracked.
     `next_future_look`: when (monotonic clock, seconds) to look for signs of life in the future again.
+    `local_look`: the last look for local times, with which the next one is compared.
     `may_lack_starts`: the last sweep counted running jobs without a start, or there was none.
     `liveness`: the last answer of the witness outside the database; None without one. `liveness_at` (monotonic clock,
     seconds) is when it was received.
@@ -39,6 +41,7 @@ class SourceState:
     unconfirmed_revocations: dict[str, str] = field(default_factory=dict)
     reaped_jobs: ReapedJobTracker = field(default_factory=ReapedJobTracker)
     next_future_look: float = -math.inf
+    local_look: LocalLook | None = None
     may_lack_starts: bool = True
     liveness: LivenessReport | None = None
     liveness_at: float = -math.inf

@@ -43,6 +43,8 @@ def sweep_summary(report: SweepReport, breaker: Breaker, listed: int) -> Iterato
         )
     if report.future_signs_trouble is not None:
         yield f"Signs of life in the future could not be looked for: {report.future_signs_trouble}."
+    for why in report.unknown_moments:
+        yield f"{why}; its jobs are left alone."
     if report.lost:
         yield f"{report.lost} job(s) moved between the survey and the lock, and were left alone."
     yield from locked_lines(report)

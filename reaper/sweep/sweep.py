@@ -81,6 +81,7 @@ class _SweepRun:
         self.revocation = TaskRevocation(source.options.probe, source_state.unconfirmed_revocations)
         self.late_scan: LateSignScan | None = None
         self.future_signs: FutureSigns | None = None
+        self.unknown_moments: tuple[str, ...] = ()
         self.future_signs_trouble: str | None = None
 
     def run(self) -> Outcome:
@@ -97,6 +98,7 @@ class _SweepRun:
             new_spool = partial(CandidateSpool, self.options.batch_size)
             context = self._look_for_future_signs(connection, context)
             context = self._see_jobs_without_start(connection, context)
+            self.unknown_moments = tuple(context.unknown_moments.values())
             spools = {view: stack.enter_context(new_spool()) for view in self.source.swept_views}
             outcome = self._pass(connection, context, spools)
             if outcome not in (Outcome.STOPPED, Outcome.STANDBY) and not self.options.dry_run:
@@ -147,6 +149,8 @@ class _SweepRun:
             return context
         try:
             context, self.future_signs = self.source.look_for_future_signs(connection, context)
+            state = self.source_state
+            context, state.local_look = self.source.look_for_local_times(connection, context, state.local_look)
         except DBAPIError as error:
             # Such as one that took too long: jobs are judged by what is remembered, and the others are spared.
             if classify(error) is ErrorKind.UNAVAILABLE:
@@ -415,6 +419,7 @@ def _report(state: _SweepRun, outcome: Outcome, error: str | None, *, away: bool
         judged_at=state.judged_at,
         spelling=tuple(f"{subject}: {message}" for subject, message in state.source.spelling.notes()),
         diverted=state.source.diverted,
+        unknown_moments=state.unknown_moments,
         error=error,
         dry_run=state.options.dry_run,
         start_lost=state.start_lost,

@@ -76,6 +76,7 @@ def with_other_settings(source: Source, settings: Settings, own: SourceSettings)
         reaped_rows=shared.reaped_rows,
         future_signs=shared.future_signs,
         first_seen=shared.first_seen,
+        local_columns=shared.local_columns,
         decision=source.decision,
     )
     changed.options = replace(changed.options, probe=shared.probe)
@@ -93,6 +94,7 @@ def _reading(settings: Settings, runner: SourceRunner) -> Source:
         reaped_rows=shared.reaped_rows,
         future_signs=shared.future_signs,
         first_seen=shared.first_seen,
+        local_columns=shared.local_columns,
         decision=decision,
     )
     if source.options.probe is not None:

@@ -97,7 +97,7 @@ def test_sweep_executes_exactly_the_printed_statements(world: World) -> None:
     world.alive_job()
     sweeps.once()
     sweeps.memory.next_future_look = 0
-    sweeps.memory.may_lack_starts = True
+    sweeps.memory.may_lack_starts, sweeps.memory.local_look = True, None
     sweeps.source.options = replace(sweeps.source.options, first_seen=FirstSeenJobStore(StateFile(None)))
     sweeps.seen.clear()
     # It passed its timeout after the first sweep.

@@ -16,7 +16,9 @@ from sqlalchemy import Connection, Engine, NullPool, Row, TableClause, TextClaus
 from reaper.database.mariadb.lease import lease_statements
 from reaper.database.mariadb.lock_holder import find_lock_holder
 from reaper.database.mariadb.real_tables import real_tables
+from reaper.database.mariadb.server_zone import filled_by_clock, server_zone
 from reaper.database.mariadb.unique_keys import has_unique_key
+from reaper.database.server_zone import ServerZone
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Timeouts
 from reaper.errors import DatabaseUnavailable
 from reaper.model import Key, LockHolder, ServerClock
@@ -108,6 +110,14 @@ class MariaDB:
             role = "a replica" if row.replica == "ON" else "read-only"
             raise DatabaseUnavailable(f"the server is {role}: it takes no changes")
         return ServerClock(now=_aware(row.now), server_started=_aware(row.server_started))
+
+    def server_zone(self, connection: Connection) -> ServerZone:
+        return server_zone(connection)
+
+    def filled_by_clock(
+        self, connection: Connection, table: TableClause, columns: Collection[str]
+    ) -> Mapping[str, str]:
+        return filled_by_clock(connection, table, columns)
 
     def hidden_rows(self, connection: Connection, tables: Collection[TableClause], consequence: str) -> None:
         """None are: MariaDB has privileges on tables and columns, but not on rows."""

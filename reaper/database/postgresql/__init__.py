@@ -21,8 +21,10 @@ from reaper.database.postgresql.lock_holder import find_lock_holder
 from reaper.database.postgresql.real_tables import real_tables
 from reaper.database.postgresql.row_security import hidden_rows
 from reaper.database.postgresql.search_path import own_path, own_schemas, pin, pinned_again, pinned_path, record_pin
+from reaper.database.postgresql.server_zone import filled_by_clock, server_zone
 from reaper.database.postgresql.settings import set_for_transaction
 from reaper.database.postgresql.unique_keys import has_unique_key
+from reaper.database.server_zone import ServerZone
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Timeouts
 from reaper.errors import DatabaseUnavailable
 from reaper.model import Key, LockHolder, ServerClock
@@ -101,6 +103,14 @@ class PostgreSQL:
         if row.read_only:
             raise DatabaseUnavailable("the database is read-only: nothing can be written there")
         return ServerClock(now=row.now, server_started=row.server_started)
+
+    def server_zone(self, connection: Connection) -> ServerZone:
+        return server_zone(connection)
+
+    def filled_by_clock(
+        self, connection: Connection, table: TableClause, columns: Collection[str]
+    ) -> Mapping[str, str]:
+        return filled_by_clock(connection, table, columns)
 
     def hidden_rows(self, connection: Connection, tables: Collection[TableClause], consequence: str) -> str | None:
         return hidden_rows(connection, tables, consequence)

@@ -1,0 +1,146 @@
+"""Proves, by the signs of life of running jobs, that a column without a zone is not in UTC. Changes nothing.
+
+A sign that is written is of now: in UTC it lies beside the database's clock. Where the newest signs of three jobs have
+moved since the look before, and all lie beside the same offset from the clock that is not zero, the column is in local
+time. One job, such as one with a damaged row, proves nothing; and a sign that is only old lies before the look before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Float, FromClause, Integer, Select, and_, cast, func, select
+
+from reaper.model import Key
+from reaper.profile import Profile
+from reaper.profile.columns import TableColumn
+from reaper.source.statements import SourceStatements
+from reaper.sql import expressions as sql
+from reaper.sql.expressions import Element
+from reaper.sql.tables import reserved_alias
+from reaper.staleness import parameters
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.rule import Rule
+from reaper.staleness.unknown_moments import columns_of_witness
+
+APART_SECONDS = 60.0
+_MAX_READ = 1_000
+_JOBS = 3
+_STEP, _LARGEST = 900, 14 * 3600
+"""Every offset that a zone has is a multiple of a quarter of an hour, of at most fourteen hours."""
+_TOLERANCE = 30.0
+_LIMIT = "reaper_max_read"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLook:
+    """The newest signs of some running jobs at one moment, by column and job, all in seconds since 1970."""
+
+    at: float
+    signs: Mapping[TableColumn, Mapping[Key, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalProof:
+    """The columns that two looks have proven to be in local time, with their offset in seconds, and those in UTC."""
+
+    local: Mapping[TableColumn, int]
+    in_utc: frozenset[TableColumn]
+
+
+def compare(before: LocalLook, now: LocalLook) -> LocalProof:
+    """What two looks prove, which are at least APART_SECONDS apart."""
+    local, in_utc = dict[TableColumn, int](), set[TableColumn]()
+    for column, signs in now.signs.items():
+        earlier = before.signs.get(column, {})
+        moved = [sign for key, sign in signs.items() if key in earlier and sign > earlier[key]]
+        offsets = Counter(_offset(sign - now.at) for sign in moved if _is_telling(sign, before.at, now.at))
+        offset, jobs = next(((offset, jobs) for offset, jobs in offsets.most_common() if offset), (0, 0))
+        if jobs >= _JOBS:
+            local[column] = offset
+        elif offsets[0] >= _JOBS:
+            in_utc.add(column)
+    return LocalProof(local, frozenset(in_utc))
+
+
+def offset_text(seconds: int) -> str:
+    """An offset as a zone is written: -05:00."""
+    hours, minutes = divmod(abs(seconds) // 60, 60)
+    return f"{'-' if seconds < 0 else '+'}{hours:02}:{minutes:02}"
+
+
+def describe_proof(column: TableColumn, offset: str) -> str:
+    """Why the moments of a column are unknown."""
+    name = ".".join(column)
+    return (
+        f"{name} is not in UTC: the newest signs of life of several jobs have moved, and were {offset} away from the "
+        f"database's clock. Its moments are unknown until its zone is said"
+    )
+
+
+def _offset(distance: float) -> int:
+    return round(distance / _STEP) * _STEP
+
+
+def _is_telling(sign: float, before: float, now: float) -> bool:
+    """The sign lies beside an offset. One of UTC that has moved since the look before is no older than that look."""
+    distance = sign - now
+    if abs(distance - _offset(distance)) > _TOLERANCE:
+        return False
+    return _offset(distance) == 0 or sign < before - APART_SECONDS or sign > now + APART_SECONDS
+
+
+def look(statements: SourceStatements, connection: Connection, context: EvaluationContext) -> LocalLook:
+    """Inside a transaction. Raises DBAPIError."""
+    columns, signs = statements.rule_parameters.columns_without_zone, dict[TableColumn, Mapping[Key, float]]()
+    width = len(statements.profile.jobs.key)
+    values = statements.values(context) | {_LIMIT: _MAX_READ}
+    for number, column in witnesses_looked_at(statements.profile, columns):
+        rows = statements.execute(connection, values, newest_signs_query, number)
+        signs[column] = {tuple(row[:width]): float(row[width]) for row in rows}
+    return LocalLook(context.now.timestamp(), signs)
+
+
+def witnesses_looked_at(profile: Profile, columns: tuple[TableColumn, ...]) -> Iterator[tuple[int, TableColumn]]:
+    """The numbers of the witnesses whose only column is one of these."""
+    for number, witness in enumerate(profile.alive):
+        if witness.column or (witness.events and len(witness.events.at) == 1):
+            [column] = columns_of_witness(profile, witness)
+            if column in columns:
+                yield number, column
+
+
+def newest_signs_query(rule: Rule, number: int) -> Select[Any]:
+    """The keys of running jobs, and their newest sign of this witness as if it were in UTC, where that lies beside an
+    offset that a zone has.
+    """
+    tables = rule.tables
+    witness = tables.profile.alive[number]
+    jobs = _running(rule) if witness.events else tables.jobs
+    sign = rule.newest_as_written(witness, jobs)
+    running = [] if witness.events else [tables.search_condition(jobs), tables.running(jobs)]
+    of_jobs = select(*tables.key_text(jobs), sql.epoch(sign).label("sign")).where(*running)
+    signs = of_jobs.subquery(reserved_alias("signs"))
+    return select(*signs.c).where(_beside_offset(signs.c.sign)).limit(sql.parameter(_LIMIT, Integer()))
+
+
+def _running(rule: Rule) -> FromClause:
+    """Some running jobs: the signs of each are looked up, which takes long for all of many."""
+    tables, jobs = rule.tables, rule.tables.jobs
+    needed = sorted({*tables.profile.jobs.key, *_matched(rule)})
+    some = select(*(jobs.c[name] for name in needed)).where(tables.search_condition(jobs), tables.running(jobs))
+    return some.limit(sql.parameter(_LIMIT, Integer())).subquery(reserved_alias("some"))
+
+
+def _matched(rule: Rule) -> set[str]:
+    key, events = rule.tables.profile.jobs.key, (alive.events for alive in rule.tables.profile.alive)
+    return {name for one in events if one for name in one.matching(key).values()}
+
+
+def _beside_offset(sign: Element) -> Any:
+    distance = sign - sql.epoch(sql.instant_parameter(parameters.NOW))
+    nearest = func.round(cast(distance / _STEP, Float)) * _STEP
+    return and_(func.abs(distance - nearest) <= _TOLERANCE, func.abs(distance) <= _LARGEST + _TOLERANCE)

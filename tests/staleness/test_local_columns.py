@@ -1,0 +1,293 @@
+"""A column without a zone whose moments are known not to be in UTC ends no job: its moments are unknown.
+
+The catalog shows it, where the server fills the column in another zone; else three jobs whose signs of life move beside
+one offset from the database's clock prove it. One row proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from structlog.testing import capture_logs
+
+from reaper.check import Finding, Level, examine
+from reaper.memory import LocalColumnStore
+from reaper.memory.state_file import StateFile
+from reaper.model import SweepReport, Verdict
+from reaper.observers.daemon_log import DaemonLog
+from reaper.observers.status import Status
+from reaper.profile import Profile, resolve
+from reaper.source import Source
+from reaper.source.local_signs import LocalLook
+from reaper.sweep.source_state import SourceState
+from tests.support.checks import STALL, connected, problems
+from tests.support.tasks import Tasks, mapped, tasks_in
+from tests.support.worlds.servers import database_on
+
+STALE, SPARED, YOUNG = Verdict.STALE, Verdict.SPARED, Verdict.YOUNG
+ZONES = {"postgresql": "America/New_York", "mariadb": "-05:00"}
+TABLE = {
+    "postgresql": "CREATE TABLE jobs (id serial PRIMARY KEY, state text NOT NULL, started_at timestamp NOT NULL DEFAULT"
+    " now(), heartbeat_at timestamp DEFAULT CURRENT_TIMESTAMP, beat_utc timestamp)",
+    "mariadb": "CREATE TABLE jobs (id int PRIMARY KEY AUTO_INCREMENT, state varchar(20) NOT NULL, started_at datetime"
+    " NOT NULL DEFAULT current_timestamp(), heartbeat_at datetime NULL ON UPDATE current_timestamp(),"
+    " beat_utc datetime NULL)",
+}
+PROFILE: dict[str, Any] = {
+    "alive": [{"witness": "heartbeat", "column": "heartbeat_at"}],
+    "jobs": {"table": "jobs", "key": "id", "started": "started_at", "running": {"column": "state", "in": ["working"]}},
+    "actions": {"fail": {"set": {"state": "dead"}}},
+}
+
+
+# --- what the catalog shows --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Shop:
+    """A table that the server fills in its own zone, which is not UTC."""
+
+    tasks: Tasks
+    where: str
+
+    @property
+    def zone(self) -> str:
+        return ZONES[self.where]
+
+    def profile(self, **changes: Any) -> Profile:
+        return resolve("shop", {"shop": {**PROFILE, **changes}})
+
+    def checked(self, profile: Profile) -> list[Finding]:
+        with connected(self.tasks.database.url) as connection:
+            found = problems(examine(connection, profile, STALL))
+            return [finding for finding in found if "has no time zone" in finding.message]
+
+    def states(self) -> list[str]:
+        return [state for (state,) in self.tasks.session.ask("SELECT state FROM jobs ORDER BY id")]
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
+    """Two jobs that were alive two seconds ago: one 2 h old, one 9 h old."""
+    with database_on(request, request.param) as database, tasks_in(database) as tasks:
+        session, where = tasks.session, request.param
+        session.do(TABLE[where])
+        if where == "mariadb":
+            before = session.one("SELECT @@global.time_zone")
+            session.do(f"SET GLOBAL time_zone = '{ZONES[where]}'")
+            session.do(f"SET SESSION time_zone = '{ZONES[where]}'")
+        else:
+            name = session.one("SELECT current_database()")
+            session.do(f"ALTER DATABASE \"{name}\" SET timezone = '{ZONES[where]}'")
+            session.do(f"SET timezone = '{ZONES[where]}'")
+        ago = "now() - interval {} second" if where == "mariadb" else "localtimestamp - interval '{} s'"
+        for seconds in (7200, 32400):
+            utc = "utc_timestamp()" if where == "mariadb" else "timezone('UTC', now())"
+            values = f"'working', {ago.format(seconds)}, {ago.format(2)}, {utc}"
+            session.do(f"INSERT INTO jobs (state, started_at, heartbeat_at, beat_utc) VALUES ({values})")
+        yield Shop(tasks, where)
+        if where == "mariadb":
+            session.do(f"SET GLOBAL time_zone = '{before}'")
+
+
+def test_sweep_ends_nothing_by_columns_that_the_server_fills_in_another_zone(shop: Shop) -> None:
+    tasks, source = shop.tasks, shop.tasks.source(shop.profile(time="naive"))
+    report = tasks.sweep(source)
+    assert (report.error, report.reaped) == (None, 0)
+    assert shop.states() == ["working", "working"]
+    assert [why.partition(" has no time zone")[0] for why in report.unknown_moments] == [
+        "jobs.started_at",
+        "jobs.heartbeat_at",
+    ]
+    assert shop.zone in report.unknown_moments[0]
+    status = Status()
+    status.set_sources([report.source], 60)
+    status.swept(report)
+    assert status.problems() == {report.source: list(report.unknown_moments)}
+    with capture_logs() as log:
+        daemon_log = DaemonLog()
+        daemon_log.swept(report)
+        daemon_log.swept(report)
+        daemon_log.swept(replace(report, unknown_moments=()))
+    said = [(line["log_level"], line.get("columns")) for line in log if "column" in line["event"]]
+    assert said == [("warning", report.unknown_moments), ("info", None)]
+    tasks.session.do("INSERT INTO jobs (state) VALUES ('working')")
+    explained = tasks.explained("2", source=source)["2"]
+    assert explained.verdict is SPARED and "jobs.started_at has no time zone" in (explained.unknown or "")
+
+
+def test_jobs_are_judged_once_the_zone_is_said(shop: Shop) -> None:
+    tasks, source = shop.tasks, shop.tasks.source(shop.profile(time={"naive": shop.zone}))
+    explained = tasks.explained("1", "2", source=source)
+    assert [explained[key].verdict for key in "12"] == [YOUNG, SPARED]
+    assert explained["1"].age_seconds == pytest.approx(7200, abs=60)
+    ago = "now() - interval 3600 second" if shop.where == "mariadb" else "localtimestamp - interval '1 h'"
+    tasks.session.do(f"UPDATE jobs SET heartbeat_at = {ago}")
+    report = tasks.sweep(source)
+    assert (report.unknown_moments, report.reaped) == ((), 1)
+    assert shop.states() == ["working", "dead"]
+
+
+def test_check_names_the_columns_with_the_lines_that_say_the_zone(shop: Shop) -> None:
+    found = shop.checked(shop.profile(time="naive"))
+    assert [(finding.level, finding.subject) for finding in found] == [
+        (Level.ERROR, "jobs.started_at"),
+        (Level.ERROR, "jobs.heartbeat_at"),
+    ]
+    assert shop.zone in found[0].message and "so its moments are not in UTC" in found[0].message
+    assert f'times."jobs.started_at".naive = "{shop.zone}"' in (found[0].fix or "")
+    said = {f"jobs.{name}": {"naive": shop.zone} for name in ("started_at", "heartbeat_at")}
+    assert shop.checked(shop.profile(times=said)) == []
+    assert shop.checked(shop.profile(time={"naive": "UTC"})) == []
+    assert shop.checked(shop.profile(time="naive").in_zone(shop.zone)) == []
+
+
+def test_column_that_a_program_fills_is_a_warning_and_is_read_as_utc(shop: Shop) -> None:
+    alive = [{"witness": "heartbeat", "column": "beat_utc"}]
+    profile = shop.profile(time="naive", times={"jobs.started_at": {"naive": shop.zone}}, alive=alive)
+    [finding] = shop.checked(profile)
+    assert (finding.level, finding.subject) == (Level.WARNING, "jobs.beat_utc")
+    assert "is read as UTC; a program fills it" in finding.message
+    assert shop.tasks.sweep(shop.tasks.source(profile)).unknown_moments == ()
+
+
+# --- what signs of life prove ------------------------------------------------------------------------------------
+
+WITNESSES = [
+    {"witness": "heartbeat", "column": "beat"},
+    {"witness": "log", "events": {"table": "beat_log", "job": "task_id", "at": "at"}},
+]
+
+
+@dataclass
+class Local:
+    """Tasks whose moments have no zone, and a reaper that looks at them."""
+
+    tasks: Tasks
+    file: StateFile
+    memory: SourceState
+    zone: str = "America/New_York"
+
+    def put(self, number: int, *, hours: float, beat: str | None, log: str | None = None) -> None:
+        """A task that is so many hours old in UTC, and is alive by the clock of a zone."""
+        now = self.tasks.now()
+
+        def shown(zone: str | None) -> Any:
+            return None if zone is None else now.astimezone(ZoneInfo(zone)).replace(tzinfo=None)
+
+        started = (now - timedelta(hours=hours)).replace(tzinfo=None)
+        self.tasks.session.do(
+            "INSERT INTO task (id, kind, state, started, beat) VALUES (%s, 'embed', 'working', %s, %s)",
+            number,
+            started,
+            shown(beat),
+        )
+        if log is not None:
+            self.tasks.session.do("INSERT INTO beat_log VALUES (%s, %s)", number, shown(log))
+
+    def source(self, **changes: Any) -> Source:
+        source = self.tasks.source(mapped(**{"time": "naive", "alive": WITNESSES, **changes}))
+        source.options = replace(source.options, local_columns=LocalColumnStore(self.file))
+        return source
+
+    def look(self, *, moved: bool = True, seconds: float = 70, **changes: Any) -> SweepReport:
+        """A sweep; the look before it was so long ago, and since then the signs have moved."""
+        if (before := self.memory.local_look) is not None:
+            earlier = {
+                column: {key: sign - seconds * moved for key, sign in signs.items()}
+                for column, signs in before.signs.items()
+            }
+            self.memory.local_look = LocalLook(before.at - seconds, earlier)
+        self.memory.next_future_look = 0
+        report = self.tasks.sweep(self.source(**changes), memory=self.memory)
+        assert (report.error, report.future_signs_trouble) == (None, None)
+        return report
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def local(request: pytest.FixtureRequest) -> Iterator[Local]:
+    with database_on(request, request.param) as database, tasks_in(database) as tasks:
+        if not tasks.mariadb:
+            names = ("made", "started", "beat", "due")
+            retyped = ", ".join(f"ALTER {name} TYPE timestamp USING timezone('UTC', {name})" for name in names)
+            tasks.session.do(f"ALTER TABLE task {retyped}")
+        moment = "datetime(6)" if tasks.mariadb else "timestamp"
+        tasks.session.do(f"CREATE TABLE beat_log (task_id integer NOT NULL, at {moment} NOT NULL)")
+        yield Local(tasks, StateFile(None), SourceState())
+
+
+def test_three_jobs_whose_signs_move_beside_one_offset_prove_local_time(local: Local) -> None:
+    for number in (1, 2, 3):
+        local.put(number, hours=5.5, beat=local.zone)
+    local.put(4, hours=5.5, beat=None)
+    assert local.look().unknown_moments == ()
+    [why] = local.look().unknown_moments
+    assert why.startswith("task.beat is not in UTC: ")
+    assert "-05:00 away from the database's clock" in why or "-04:00 away" in why
+    older = "started - interval 1 hour" if local.tasks.mariadb else "started - interval '1 hour'"
+    local.tasks.session.do(f"UPDATE task SET started = {older}")
+    assert local.tasks.verdicts(local.source()) == {**dict.fromkeys("123", SPARED), "4": STALE}
+    said = local.tasks.explained("1", source=local.source())["1"].unknown
+    assert said == why
+    # Another process knows it from the file; the rest is judged.
+    assert local.look().reaped == 1
+    assert local.tasks.verdicts(local.source(time={"naive": local.zone}))["1"] is YOUNG
+
+
+def test_signs_in_a_log_prove_it_too_and_only_for_their_column(local: Local) -> None:
+    for number in (1, 2, 3):
+        local.put(number, hours=1, beat="UTC", log="Asia/Kolkata")
+    local.look()
+    [why] = local.look().unknown_moments
+    assert why.startswith("beat_log.at is not in UTC: ") and "+05:30 away" in why
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_one_hostile_row_or_two_prove_nothing(local: Local, jobs: int) -> None:
+    for number in range(1, 6):
+        local.put(number, hours=1, beat=local.zone if number <= jobs else "UTC")
+    local.look()
+    assert local.look().unknown_moments == local.look().unknown_moments == ()
+
+
+def test_signs_that_stand_still_and_different_offsets_prove_nothing(local: Local) -> None:
+    for number, zone in enumerate((local.zone, local.zone, "Europe/Berlin", "Europe/Berlin", "Asia/Kolkata"), 1):
+        local.put(number, hours=1, beat=zone)
+    local.put(6, hours=1, beat=local.zone)
+    local.look(moved=False)
+    assert local.look(moved=False).unknown_moments == ()
+    local.tasks.session.do("UPDATE task SET state = 'over' WHERE id = 6")
+    assert local.look().unknown_moments == ()
+
+
+def test_looks_at_short_intervals_prove_nothing(local: Local) -> None:
+    for number in (1, 2, 3):
+        local.put(number, hours=1, beat=local.zone)
+    local.look()
+    assert local.look(seconds=30).unknown_moments == ()
+
+
+def test_signs_that_are_only_old_prove_nothing(local: Local) -> None:
+    """Three jobs that died together a quarter of an hour ago, and looks that are half an hour apart."""
+    for number in (1, 2, 3):
+        local.put(number, hours=1, beat="UTC")
+    quarter = "beat - interval 900 second" if local.tasks.mariadb else "beat - interval '900 s'"
+    local.tasks.session.do(f"UPDATE task SET beat = {quarter}")
+    local.look()
+    assert local.look(seconds=1800).unknown_moments == ()
+
+
+def test_proof_is_taken_back_when_the_signs_are_in_utc(local: Local) -> None:
+    for number in (1, 2, 3):
+        local.put(number, hours=1, beat=local.zone)
+    local.look()
+    assert local.look().unknown_moments
+    utc = "utc_timestamp(6)" if local.tasks.mariadb else "timezone('UTC', clock_timestamp())"
+    local.tasks.session.do(f"UPDATE task SET beat = {utc}")
+    local.look()
+    assert local.look().unknown_moments == ()
