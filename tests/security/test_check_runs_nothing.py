@@ -30,9 +30,12 @@ TRAPS = {
     " sql IMMUTABLE AS 'SELECT ROW(public.trap($1))::public.coded'; CREATE CAST (text AS coded) WITH FUNCTION"
     " coded(text); ALTER TABLE job ADD CHECK (((error_code::text)::coded).code <> 'x')",
     "a domain": "CREATE DOMAIN trapped AS text CHECK (trap_holds(VALUE)); ALTER TABLE job"
-    " ALTER error_code TYPE trapped",
+    " ALTER error_code TYPE trapped, ADD CHECK (error_code > '')",
     "a domain that runs SQL": f"CREATE DOMAIN trapped AS text CHECK ({RUNS_SQL} AND VALUE <> 'x');"
-    " ALTER TABLE job ALTER error_code TYPE trapped",
+    " ALTER TABLE job ALTER error_code TYPE trapped, ADD CHECK (error_code > '')",
+    "a domain in a domain": "CREATE DOMAIN trapped AS text CHECK (trap_holds(VALUE)); CREATE DOMAIN outer_domain AS"
+    " text CHECK ((VALUE::trapped)::text <> 'x'); ALTER TABLE job ALTER error_code TYPE outer_domain,"
+    " ADD CHECK (error_code > '')",
     "an array of a domain": "CREATE DOMAIN trapped AS text CHECK (trap_holds(VALUE)); ALTER TABLE job ALTER error_code"
     " TYPE trapped[] USING NULL",
     "an index": "CREATE INDEX trapped ON job (id) WHERE trap_holds(operation)",

@@ -9,10 +9,11 @@ from sqlalchemy import event
 
 from reaper.model import Outcome, SweepReport
 from reaper.observers.status import Status
+from reaper.operations.purge import NullPurgeListener, PurgeOptions, purge
 from reaper.profile import resolve
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
-from tests.support.protea import PATIENCE, Protea, thresholds
+from tests.support.protea import HOUR, PATIENCE, Protea, thresholds
 
 _SCHEMA = "CREATE SCHEMA {0}; CREATE TABLE {0}.job (LIKE job INCLUDING ALL)"
 _COPY = """
@@ -111,6 +112,37 @@ def test_view_with_another_definition_is_another_table(protea: Protea) -> None:
     protea.connection.execute("CREATE OR REPLACE VIEW job_event AS SELECT * FROM events WHERE event <> 'progress'")
     assert protea.sweep(source, downtime=downtime).reaped == 0
     assert downtime.interruption is not None
+
+
+def test_view_that_is_redefined_after_the_survey_loses_no_job(protea: Protea) -> None:
+    protea.connection.execute("ALTER TABLE job_event RENAME TO events; CREATE VIEW job_event AS TABLE events")
+    source, stale = protea.source(), protea.stale()
+    with source.connect():
+        pass
+
+    @event.listens_for(source.engine, "before_cursor_execute")
+    def _redefine(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if "FOR UPDATE" in statement:
+            protea.connection.execute("CREATE OR REPLACE VIEW job_event AS SELECT * FROM events WHERE event <> 'x'")
+
+    report = protea.sweep(source)
+    source.close()
+    assert (report.reaped, report.locked_total) == (0, 1) and protea.status(stale) == "running"
+
+
+def test_finished_jobs_of_a_table_that_is_replaced_are_not_deleted(protea: Protea, source: Source) -> None:
+    """A purge compares the tables, too, in the statement that locks."""
+    old = protea.job(status="succeeded", age=2400 * HOUR, finished=2390 * HOUR)
+
+    @event.listens_for(source.engine, "before_cursor_execute")
+    def _replace(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if "FOR UPDATE" in statement and protea.connection.execute("SELECT to_regclass('job_before')").fetchone() == (
+            None,
+        ):
+            protea.connection.execute(_COPY.encode())
+
+    report = purge(source, PurgeOptions(days_to_keep=30, batch_size=10), NullPurgeListener())
+    assert (report.purged, report.left) == (0, 1) and old in protea.statuses()
 
 
 def test_table_that_stays_is_compared_in_the_statement_that_locks(protea: Protea, source: Source) -> None:
