@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from sqlalchemy import event
 
 from reaper.profile import resolve
 from reaper.source import Source
@@ -70,7 +71,6 @@ def test_triggers_defaults_and_checks_of_a_sweep_have_the_role_s_path(app: Prote
 def test_statements_after_the_transition_are_pinned_again_and_the_commit_is_not(app: Protea) -> None:
     """The state of each ended job is read in the same transaction, along no path of the user's."""
     source, paths = app.source(), list[str]()
-    from sqlalchemy import event
 
     @event.listens_for(source.engine, "before_cursor_execute")
     def _read(connection: object, cursor: psycopg.Cursor[tuple[str]], statement: str, *_: object) -> None:
@@ -92,6 +92,24 @@ def test_triggers_of_a_purge_have_the_role_s_path(app: Protea) -> None:
     with source.connect() as connection, source.transaction(connection):
         assert JobPurge(source.statements, purge_cutoff(connection, 30)).run(connection, [(old,)]) == 1
     assert {("d1_delete", _OWN), ("d2_delete_event", _OWN)} <= set(fired(app))
+
+
+def test_each_statement_of_a_purge_looks_its_names_up_along_the_pinned_path(app: Protea) -> None:
+    """The statement before has set the role's own, for the triggers."""
+    old = app.job(status="succeeded", age=2400 * HOUR, finished=2390 * HOUR)
+    app.event(old)
+    also = {"purge": {"also": [{"delete": "job_event", "match": {"job_id": "id"}}]}}
+    profile, paths = resolve("mine", {"mine": {"extends": "protea", **also}}), list[tuple[str] | None]()
+    source = Source("main", app.url, profile, thresholds(), PATIENCE)
+
+    @event.listens_for(source.engine, "before_cursor_execute")
+    def _read(connection: object, cursor: psycopg.Cursor[tuple[str]], statement: str, *_: object) -> None:
+        if statement.startswith("DELETE"):
+            paths.append(cursor.connection.execute("SELECT pg_catalog.current_setting('search_path')").fetchone())
+
+    with source.connect() as connection, source.transaction(connection):
+        assert JobPurge(source.statements, purge_cutoff(connection, 30)).run(connection, [(old,)]) == 1
+    assert paths == [("pg_catalog, pg_temp",)] * 2
 
 
 def test_trigger_before_a_statement_sees_the_pinned_path(app: Protea) -> None:
@@ -124,6 +142,16 @@ def test_own_sql_finds_names_in_the_schemas_of_the_profile_alone(app: Protea) ->
     )
     assert "function is_short(text) does not exist" in (app.sweep(without).error or "")
     assert app.sweep(with_path).reaped == 1
+
+
+def test_names_of_the_server_are_never_found_in_a_schema_of_the_profile(app: Protea) -> None:
+    app.connection.execute(
+        "CREATE FUNCTION app.length(text) RETURNS integer LANGUAGE plpgsql AS $$ BEGIN RAISE 'called'; END $$"
+    )
+    own = {"extends": "protea", "jobs": {"running": {"where": [{"sql": "length({operation}) < 9"}]}}}
+    profile = resolve("mine", {"mine": {**own, "search_path": ["app"]}})
+    report = app.sweep(Source("main", app.url, profile, thresholds(), PATIENCE))
+    assert (report.reaped, report.error) == (1, None)
 
 
 def test_role_s_path_is_back_in_the_next_transaction(app: Protea) -> None:
