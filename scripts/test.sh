@@ -99,6 +99,11 @@ begin import-linter "$bin/lint-imports"
 begin 'shipped configuration' env REAPER_CONFIG=config/reaper.toml "$bin/reaper" config show
 begin 'audit of the locks' "$bin/python" scripts/audit_locks.py
 quick=(ruff import-linter 'shipped configuration')
+if ! compgen -G 'tests/__pycache__/conftest.*.pyc' >/dev/null; then
+    # The first run on this machine: otherwise each of the parallel processes compiles all tests.
+    begin 'compiling the tests' "$bin/pytest" -qq --collect-only tests
+    quick+=('compiling the tests')
+fi
 if command -v shellcheck >/dev/null; then
     begin shellcheck shellcheck -x -a scripts/*.sh systemd/*.sh tests/support/*.sh .ci/run
     quick+=(shellcheck)

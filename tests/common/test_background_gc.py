@@ -44,7 +44,7 @@ def compile(statements, together):
 gc.set_threshold(1)
 sys.setswitchinterval(1e-6)
 with gc_in_background_thread():
-    end = time.monotonic() + 5
+    end = time.monotonic() + 3
     while time.monotonic() < end:
         statements, together = [Statement() for _ in range(200)], threading.Barrier(4)
         threads = [threading.Thread(target=compile, args=(statements, together)) for _ in range(4)]

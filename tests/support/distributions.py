@@ -1,12 +1,14 @@
-"""Distributions made by hand, as an index or an attacker offers them."""
+"""Distributions made by hand, as an index or an attacker offers them, and copies of those that the tests run with."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import shutil
 import tarfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 
 
@@ -47,3 +49,18 @@ def sdist(folder: Path, name: str, version: str, *, builds: str) -> Path:
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def copy_installed(names: Iterable[str], folder: Path) -> None:
+    """Copy these distributions, as they are installed here, to another environment's site-packages.
+
+    Bytecode and commands stay behind: the commands have this environment's path in them. A lock also names packages
+    that only other systems need: those are not installed here.
+    """
+    for distribution in (found for name in names for found in metadata.distributions(name=name)):
+        for file in distribution.files or ():
+            source, target = Path(str(distribution.locate_file(file))), folder / file
+            if ".." in file.parts or source.suffix == ".pyc" or not source.exists():
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)

@@ -1,4 +1,4 @@
-"""scripts/install.sh below a folder, and the files that it installs. On a whole host: test_host.py."""
+"""scripts/install.sh below a folder, and the files that it installs. On a whole host, with pip: test_host.py."""
 
 from __future__ import annotations
 
@@ -7,19 +7,38 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lock_files import read, run_locks
+from lock_files import LOCKS, read, run_locks
 
 from tests.support.commands import environment
 from tests.support.daemons import PROJECT
-from tests.support.distributions import wheel
+from tests.support.distributions import copy_installed, wheel
 from tests.support.waiting import wait_until
 
 UNITS = ("reaper.service", "reaper@.service")
 INSTALL = PROJECT / "scripts" / "install.sh"
+LENT = f"""
+make_venv() {{ "$(find_python)" -m venv --without-pip --clear "$1"; }}
+install_locked() {{
+    if [[ $2 == run/* ]]; then
+        cp -R "$LENT_PACKAGES/run/." "${{1%/bin/*}}"/lib/python3*/site-packages
+    else
+        cp -R "$LENT_PACKAGES/build" "$4"
+    fi
+}}
+install_built() {{
+    local python=$1
+    shift
+    "{sys.executable}" -m pip --python "$python" install --quiet --no-deps --no-index --no-build-isolation "$@" 2>&1
+}}
+"""
+"""Replaces what fetches packages in a copy of the installer. The tests' own are there already."""
+PARTS = ("reaper", "scripts", "config", "docs", "locks", "systemd", "pyproject.toml", "README.md", "LICENSE")
+"""What the installer needs of a checkout."""
 
 
 def needs(program: str) -> str:
@@ -67,13 +86,20 @@ def _meant(path: Path) -> list[str]:
 class Installed:
     """What one installation below a folder left there."""
 
-    def __init__(self, prefix: Path) -> None:
-        self.prefix = prefix
-        self.said = self.install()
+    def __init__(self, folder: Path) -> None:
+        self.prefix, self._checkout, self._packages = folder / "prefix", folder / "checkout", folder / "packages"
+        for name, locks in {"run": run_locks(), "build": [LOCKS / "dev/build.txt"]}.items():
+            copy_installed((package.name for lock in locks for package in read(lock)), self._packages / name)
+        self._checkout.mkdir()
+        subprocess.run(["cp", "-R", *(PROJECT / part for part in PARTS), self._checkout], check=True)
+        with (self._checkout / "scripts/lib.sh").open("a", encoding="utf-8") as functions:
+            functions.write(LENT)
+        self.install()
 
     def install(self, *words: str) -> str:
+        command = (self._checkout / "scripts/install.sh", "--prefix", self.prefix, *words)
         # What is compiled takes a third of the time, and is hardly used here.
-        result = run(INSTALL, "--prefix", self.prefix, *words, PIP_COMPILE="0")
+        result = run(*command, PIP_COMPILE="0", LENT_PACKAGES=str(self._packages))
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
@@ -92,9 +118,9 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    made = Installed(tmp_path_factory.mktemp("prefix") / "a")
-    yield made
-    shutil.rmtree(made.prefix, ignore_errors=True)
+    folder = tmp_path_factory.mktemp("installed")
+    yield Installed(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_everything_is_below_the_folder_and_says_so(installed: Installed) -> None:
