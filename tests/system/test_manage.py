@@ -35,6 +35,9 @@ class Clone:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
+        self.other_port = 0
+        self.said: list[str] = []
+        """What a fixture's starts said."""
         # With the bytecode: it is valid for a file with the same time. Otherwise each clone compiles the whole project.
         for name in ("reaper", "scripts", "config", "locks"):
             shutil.copytree(PROJECT / name, self.root / name)
@@ -87,14 +90,20 @@ def temporary_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture
-def new_clone() -> Iterator[Clone]:
-    """A clone in which nothing was started before."""
+@contextmanager
+def new() -> Iterator[Clone]:
     with temporary_folder() as folder:
         made = Clone(folder)
         yield made
         if made.pid_file.exists() or made.database.pid:
             made.manage("stop")
+
+
+@pytest.fixture
+def new_clone() -> Iterator[Clone]:
+    """A clone in which nothing was started before."""
+    with new() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +115,57 @@ def first_run() -> Iterator[PrivatePostgreSQL]:
         yield server
 
 
-@pytest.fixture
-def clone(new_clone: Clone, first_run: PrivatePostgreSQL) -> Clone:
+def has_run(made: Clone, first_run: PrivatePostgreSQL) -> Clone:
     """A clone that has run before: making the data takes longer than most tests."""
-    parent = new_clone.database.directory.parent
+    parent = made.database.directory.parent
     parent.mkdir()
     parent.chmod(0o711)
-    subprocess.run(["cp", "-a", first_run.directory, new_clone.database.directory], check=True)
-    return new_clone
+    subprocess.run(["cp", "-a", first_run.directory, made.database.directory], check=True)
+    return made
+
+
+@pytest.fixture
+def clone(new_clone: Clone, first_run: PrivatePostgreSQL) -> Clone:
+    return has_run(new_clone, first_run)
+
+
+@pytest.fixture(scope="module")
+def running(first_run: PrivatePostgreSQL) -> Iterator[Clone]:
+    """A clone whose daemon runs, started twice at once under a umask that hides nothing. Tests leave it running."""
+    with new() as made:
+        has_run(made, first_run)
+        (made.root / "logs" / "worker-reaper.log").touch(0o666)
+        before = os.umask(0)
+        try:
+            starts = [made.begin("start"), made.begin("start")]
+            made.said = [start.communicate(timeout=120)[0] for start in starts]
+        finally:
+            os.umask(before)
+        assert [start.returncode for start in starts] == [0, 0]
+        yield made
+
+
+@pytest.fixture(scope="module")
+def configured(first_run: PrivatePostgreSQL) -> Iterator[Clone]:
+    """A clone whose daemon was started with a port, a log file, a token and a state directory of its own."""
+    with new() as made:
+        has_run(made, first_run)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            made.other_port = probe.getsockname()[1]
+        (made.root / "other.log").touch()
+        (made.root / "mine").write_text("a-token-of-my-own-0123\n")
+        (made.root / "mine").chmod(0o600)
+        given = {
+            "REAPER_HTTP_PORT": str(made.other_port),
+            "REAPER_LOG_FILE": str(made.root / "other.log"),
+            "REAPER_HTTP_TOKEN_FILE": "mine",
+            "REAPER_STATE_DIR": "kept",
+        }
+        with made.begin("start", cwd=made.root, **given) as starting:
+            made.said = [starting.communicate(timeout=120)[0]]
+        assert starting.returncode == 0, made.said
+        yield made
 
 
 def test_manage_script_starts_reports_restarts_and_stops(new_clone: Clone) -> None:
@@ -189,38 +241,41 @@ def test_private_postgresql_is_started_with_its_printed_url_exported_and_a_resta
     assert "already running" in said and clone.database.pid not in (None, server)
 
 
-def test_status_asks_the_daemon_at_the_address_that_it_was_started_with(clone: Clone) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        other = str(probe.getsockname()[1])
-    (clone.root / "other.log").touch()
-    given = {"REAPER_HTTP_PORT": other, "REAPER_LOG_FILE": str(clone.root / "other.log")}
-    assert clone.manage("start", **given)[0] == 0
-    status, said = clone.manage("status")
+def test_status_asks_the_daemon_at_the_address_that_it_was_started_with(configured: Clone) -> None:
+    status, said = configured.manage("status")
     assert status == 0, said
-    assert f"page: http://127.0.0.1:{other}/" in said and "running" in said.splitlines()[1]
-    assert "Reaper starts." in clone.manage("logs")[1]
+    assert f"page: http://127.0.0.1:{configured.other_port}/" in said and "running" in said.splitlines()[1]
+    assert "Reaper starts." in configured.manage("logs")[1]
 
 
-def test_log_is_followed_while_the_daemon_writes_it(clone: Clone) -> None:
-    assert clone.manage("start")[0] == 0
-    with clone.begin("logs", "-f", "reaper") as following:
+def test_configured_token_and_state_directory_are_used_as_they_are(configured: Clone) -> None:
+    [said] = configured.said
+    assert "http: changes need" not in said
+    assert not (configured.root / ".data" / "http-token").exists()
+    environ = Path(f"/proc/{configured.pid}/environ").read_bytes().split(b"\0")
+    assert f"REAPER_HTTP_TOKEN_FILE={configured.root}/mine".encode() in environ
+    assert f"REAPER_STATE_DIR={configured.root}/kept".encode() in environ
+
+
+def test_status_of_a_daemon_that_an_earlier_version_started_goes_by_the_settings_in_force(running: Clone) -> None:
+    noted = running.pid_file.read_text()
+    running.pid_file.write_text(noted.splitlines(keepends=True)[0])
+    status, said = running.manage("status")
+    assert status == 0 and "running" in said.splitlines()[1], said
+    assert "already running" in running.manage("start")[1]
+    running.pid_file.write_text(noted)
+
+
+def test_log_is_followed_while_the_daemon_writes_it(running: Clone) -> None:
+    with running.begin("logs", "-f", "reaper") as following:
         try:
             assert following.stdout is not None
             assert "Reaper starts." in following.stdout.readline()
-            os.kill(clone.pid, signal.SIGTERM)
+            os.kill(running.pid, signal.SIGHUP)
             lines = iter(following.stdout.readline, "")
-            assert any("Reaper has stopped." in line for line in lines)
+            assert any("Reaper has a new configuration." in line for line in lines)
         finally:
             following.terminate()
-
-
-def test_status_of_a_daemon_that_an_earlier_version_started_goes_by_the_settings_in_force(clone: Clone) -> None:
-    assert clone.manage("start")[0] == 0
-    clone.pid_file.write_text(clone.pid_file.read_text().splitlines(keepends=True)[0])
-    status, said = clone.manage("status")
-    assert status == 0 and "running" in said.splitlines()[1], said
-    assert "already running" in clone.manage("start")[1]
 
 
 def test_status_shows_an_open_breaker_and_fails(clone: Clone) -> None:
@@ -238,18 +293,12 @@ def test_status_shows_an_open_breaker_and_fails(clone: Clone) -> None:
     assert "default: breaker open: nearly all running jobs fell silent at once" in said.splitlines()
 
 
-def test_files_are_private_whatever_the_umask(clone: Clone) -> None:
-    (clone.root / "logs" / "worker-reaper.log").touch(0o666)
-    before = os.umask(0)
-    try:
-        assert clone.manage("start")[0] == 0
-    finally:
-        os.umask(before)
-    made = [path for name in (".data", "logs") for path in (clone.root / name).rglob("*")]
+def test_files_are_private_whatever_the_umask(running: Clone) -> None:
+    made = [path for name in (".data", "logs") for path in (running.root / name).rglob("*")]
     assert {path.name for path in made} >= {"http-token", "memory.sqlite3", "worker-reaper.log", "worker-reaper.pid"}
     loose = [path for path in made if not path.is_socket() and path.stat().st_mode & 0o077]
     assert loose == []
-    assert (clone.root / ".data").stat().st_mode & 0o066 == 0
+    assert (running.root / ".data").stat().st_mode & 0o066 == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
@@ -267,25 +316,21 @@ def test_another_user_is_refused_for_want_of_permission(clone: Clone, closed: st
     assert ended.stderr.endswith(f"({clone.root / closed} belongs to root)\n")
 
 
-def test_two_starts_at_once_start_one_daemon(clone: Clone) -> None:
-    starts = [clone.begin("start"), clone.begin("start")]
-    lines = [line for start in starts for line in start.communicate(timeout=120)[0].splitlines()]
-    assert [start.returncode for start in starts] == [0, 0]
-    said = sorted(line for line in lines if line.startswith("worker-reaper:"))
-    assert said == [f"worker-reaper: {state} (pid {clone.pid})" for state in ("already running", "running")]
+def test_two_starts_at_once_start_one_daemon(running: Clone) -> None:
+    said = sorted(line for text in running.said for line in text.splitlines() if line.startswith("worker-reaper:"))
+    assert said == [f"worker-reaper: {state} (pid {running.pid})" for state in ("already running", "running")]
 
 
-def test_killed_daemon_is_reported_and_started_again(clone: Clone) -> None:
-    assert clone.manage("start")[0] == 0
-    killed = clone.pid
+def test_killed_daemon_is_reported_and_started_again(running: Clone) -> None:
+    killed = running.pid
     os.kill(killed, signal.SIGKILL)
-    status, said = clone.manage("status")
+    status, said = running.manage("status")
     assert status == 3
     assert "dead" in said
-    status, said = clone.manage("start")
+    status, said = running.manage("start")
     assert status == 0, said
     assert "the pid file is stale" in said
-    assert clone.pid != killed
+    assert running.pid != killed
 
 
 def test_wrong_configuration_ends_the_start_with_its_own_status_and_words(clone: Clone) -> None:
@@ -413,17 +458,3 @@ def test_start_makes_a_token_and_a_persistent_halt_survives_a_restart(clone: Clo
     assert status == 0, said
     assert token.read_text() == kept and kept.strip() not in said
     assert "halted" in clone.manage("status")[1]
-
-
-def test_configured_token_and_state_directory_are_used_as_they_are(clone: Clone) -> None:
-    (clone.root / "mine").write_text("a-token-of-my-own-0123\n")
-    (clone.root / "mine").chmod(0o600)
-    given = {"REAPER_HTTP_TOKEN_FILE": "mine", "REAPER_STATE_DIR": "kept"}
-    with clone.begin("start", cwd=clone.root, **given) as starting:
-        said = starting.communicate(timeout=120)[0]
-    assert starting.returncode == 0, said
-    assert "http: whoever" not in said
-    assert not (clone.root / ".data" / "http-token").exists()
-    environ = Path(f"/proc/{clone.pid}/environ").read_bytes().split(b"\0")
-    assert f"REAPER_HTTP_TOKEN_FILE={clone.root}/mine".encode() in environ
-    assert f"REAPER_STATE_DIR={clone.root}/kept".encode() in environ

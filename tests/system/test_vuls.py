@@ -265,6 +265,7 @@ def test_run_that_a_worker_begins_after_the_inspection_is_not_ended(vuls: Vuls, 
 # --- workers that are gone ---------------------------------------------------------------------------------------
 
 
+@over_redis
 def test_run_of_a_killed_worker_is_failed_after_the_absence_and_its_schedule_with_its_last_run(
     vuls: Vuls, cluster: CeleryCluster
 ) -> None:
