@@ -240,6 +240,7 @@ SETTING_CASES: dict[str, SettingCase] = {
     "action": SettingCase(
         "requeue", "requeue", lambda r: r.each(lambda source: source.options.action), {"profile": "ours"}
     ),
+    "time_zone": SettingCase("Asia/Tokyo", "Asia/Tokyo", lambda r: r.each(lambda source: source.profile.zone), RESUME),
     "max_age_seconds": SettingCase(
         "5h", 18000, lambda r: r.each(lambda source: same(source.options.max_age, used(source).max_age_seconds)), RESUME
     ),
@@ -259,6 +260,11 @@ BY_PROCESS = frozenset({"log_level", "log_format", "log_file"})
 """They change the whole process: tried below, with processes of their own."""
 
 TABLES = {
+    "[sources.main]": {
+        "search_path": SettingCase(
+            ["app"], ("app",), lambda r: r.each(lambda source: tuple(source.profile.search_path)), RESUME
+        ),
+    },
     "[kinds]": {
         "timeout_seconds": SettingCase("2h", (7200, None), kind, RESUME),
         "stall_seconds": SettingCase("11m", (None, 660), kind, RESUME),
@@ -442,7 +448,8 @@ def table_of(where: str, values: Mapping[str, object]) -> Configuration:
     inner = {"[kinds]": "[kinds.embed]", "[sources.main.kinds]": "[sources.main.kinds.embed]"}.get(where, where)
     text = lines({"http_port": 0, "interval_seconds": 3600})
     own = lines({"database_url": AWAY, "resume_at_start": True})
-    return Configuration({}, f"{text}[sources.main]\n{own}{inner}\n{lines(values)}")
+    header = "" if where == "[sources.main]" else f"{inner}\n"
+    return Configuration({}, f"{text}[sources.main]\n{own}{header}{lines(values)}")
 
 
 @pytest.mark.parametrize(("where", "name"), [(where, name) for where, table in TABLES.items() for name in table])
@@ -473,7 +480,7 @@ def test_settings_are_all_in_a_table_above() -> None:
     """A setting that is new has to be tried here, too."""
     assert SETTING_CASES.keys() | BY_PROCESS == SCALAR_SETTINGS
     assert field_names(RawSettings).keys() - SCALAR_SETTINGS == {"kinds", "sources", "profiles"}
-    assert field_names(SourceTable).keys() - SETTING_CASES.keys() == {"kinds", "purge"}
+    assert field_names(SourceTable).keys() - SETTING_CASES.keys() == {"kinds", "purge", *TABLES["[sources.main]"]}
     assert TABLES["[kinds]"].keys() == TABLES["[sources.main.kinds]"].keys() == field_names(KindTable).keys()
     assert TABLES["[sources.main.purge]"].keys() == field_names(PurgeTable).keys()
 

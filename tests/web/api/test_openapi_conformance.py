@@ -14,13 +14,14 @@ import pytest
 from reaper.dev.postgres import PrivatePostgreSQL
 from tests.support.api import TOKEN, ApiDaemon, api_daemon
 from tests.support.daemons import PROJECT
+from tests.support.examples import examples
 from tests.support.protea import MINUTE, Protea
 
 SEED = 1
 ENDPOINTS, CHANGES = 21, 7
 """How many the description has, and how many of them change something (POST)."""
-TRIES = 8
-"""Of each endpoint, besides what follows from its description alone."""
+TRIES = 4, 8
+"""Of each endpoint, besides what follows from its description alone: by default, and with --thorough."""
 
 
 @pytest.fixture
@@ -34,7 +35,15 @@ def ask_everything(daemon: ApiDaemon, jobs: list[str], *words: str, selected: in
     """Everything that follows from the description, right and wrong. Fails with what was found."""
     program = Path(sys.executable).with_name("st")
     url = f"http://127.0.0.1:{daemon.port}/api/openapi.json"
-    options = ["--seed", str(SEED), "--max-examples", str(TRIES), "--continue-on-failure", "--no-color", *words]
+    options = [
+        "--seed",
+        str(SEED),
+        "--max-examples",
+        str(examples(TRIES[0], all_of_them=TRIES[1])),
+        "--continue-on-failure",
+        "--no-color",
+        *words,
+    ]
     environment = {
         **os.environ,
         "PYTHONPATH": str(PROJECT),
