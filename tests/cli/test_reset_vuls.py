@@ -231,11 +231,15 @@ def test_source_that_fails_does_not_hide_what_was_ended_in_the_ones_before(reape
     runs.session.do(
         "INSERT INTO scheduled_tasks (id, name, task_type, last_status) VALUES (100, 'task', 'scan', 'running')"
     )
+    # A migration, between the ends of the runs and those of their schedules.
     runs.session.do(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN RAISE io_error USING MESSAGE = 'not now'; END $$"
+        "CREATE FUNCTION migrate() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN ALTER TABLE scheduled_tasks RENAME COLUMN last_status TO status; RETURN NULL; END $$"
     )
-    runs.session.do("CREATE TRIGGER refuse BEFORE UPDATE ON scheduled_tasks FOR EACH ROW EXECUTE FUNCTION refuse()")
+    runs.session.do(
+        "CREATE CONSTRAINT TRIGGER migrate AFTER UPDATE ON task_runs INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION migrate()"
+    )
     result = reaper("reset", "--force")
     assert result.exit_code == exit_codes.FAILED and "source schedules: " in result.stderr
     assert "Ended 1 job(s) in source runs.\n" in result.stdout and "1 message(s) taken out of" in result.stdout
