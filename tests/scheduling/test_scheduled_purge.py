@@ -152,18 +152,38 @@ def configured(protea: Protea, cron: str) -> str:
     )
 
 
-def fake_clock(at: str) -> dict[str, Any]:
-    """A host whose clock begins at this moment, and goes on."""
-    return {"LD_PRELOAD": faketime(), "FAKETIME": f"@{at}", "DONT_FAKE_MONOTONIC": 1, "TZ": "UTC"}
+class FakeClock:
+    """The clock of a daemon, which can be put forward while it runs: a start may take longer than any time that is set.
+
+    The daemon notices it at its next sweep. Its monotonic clock is the machine's.
+    """
+
+    def __init__(self, folder: Path, at: str) -> None:
+        self._file = folder / "clock"
+        self.set(at)
+        self.environment: dict[str, Any] = {
+            "LD_PRELOAD": faketime(), "FAKETIME_TIMESTAMP_FILE": self._file, "FAKETIME_CACHE_DURATION": 1,
+            "DONT_FAKE_MONOTONIC": 1, "TZ": "UTC",
+        }  # fmt: skip
+
+    def set(self, at: str) -> None:
+        """Let it be that time of 2026-11-22, a Sunday, in UTC."""
+        ahead = datetime.fromisoformat(f"2026-11-22T{at}+00:00") - datetime.now(UTC)
+        written = self._file.with_suffix(".new")
+        written.write_text(f"{ahead.total_seconds():+.0f}")
+        written.replace(self._file)
 
 
 def test_daemon_purges_at_three_on_sunday(protea: Protea, tmp_path: Path) -> None:
     finished(protea, 5)
     young = protea.job(status="succeeded", finished=34 * DAY, age=36 * DAY)
-    with Daemon(tmp_path, configured(protea, "0 3 * * 0"), **fake_clock("2026-11-22 02:59:45")) as daemon:
+    clock = FakeClock(tmp_path, "02:30:00")
+    with Daemon(tmp_path, configured(protea, "0 3 * * 0"), **clock.environment) as daemon:
         daemon.comes_up()
+        daemon.sweeps_on(source="main")
         assert daemon.value("reaper_purged_total", "main") == 0
         assert len(protea.statuses()) == 6
+        clock.set("02:59:57")
         recorder = daemon.says("Purged 5 finished job(s).", 30)
         assert (recorder["source"], recorder["purged"], recorder["refused"], recorder["outcome"]) == (
             "main",
@@ -180,9 +200,11 @@ def test_daemon_purges_at_three_on_sunday(protea: Protea, tmp_path: Path) -> Non
 def test_reload_changes_when_the_daemon_purges_and_what(protea: Protea, tmp_path: Path) -> None:
     protea.job(status="succeeded", finished=34 * DAY, age=36 * DAY)
     young = protea.job(status="succeeded", finished=32 * DAY, age=34 * DAY)
-    with Daemon(tmp_path, configured(protea, "0 4 * * 0"), **fake_clock("2026-11-22 03:00:45")) as daemon:
+    clock = FakeClock(tmp_path, "03:00:10")
+    with Daemon(tmp_path, configured(protea, "0 4 * * 0"), **clock.environment) as daemon:
         daemon.comes_up()
         daemon.reload(configured(protea, "1 3 * * 0").replace("35", "33"))
+        clock.set("03:01:01")
         daemon.says("Purged 1 finished job(s).", 30)
         assert protea.statuses().keys() == {young}
 
@@ -190,8 +212,11 @@ def test_reload_changes_when_the_daemon_purges_and_what(protea: Protea, tmp_path
 def test_daemon_stops_in_time_during_a_purge_and_leaves_whole_rows(protea: Protea, tmp_path: Path) -> None:
     slow(protea, 0.3)
     finished(protea, 60)
-    with Daemon(tmp_path, configured(protea, "* * * * *"), **fake_clock("2026-11-22 02:59:55")) as daemon:
-        wait_until(lambda: len(protea.statuses()) < 58, "a batch", 80)  # a slow start misses the first minute
+    clock = FakeClock(tmp_path, "02:30:00")
+    with Daemon(tmp_path, configured(protea, "0 3 * * 0"), **clock.environment) as daemon:
+        daemon.comes_up()
+        clock.set("03:00:01")
+        wait_until(lambda: len(protea.statuses()) < 58, "a batch")
         status, seconds = daemon.stop()
         assert (status, seconds < 5) == (0, True)
         left = len(protea.statuses())
