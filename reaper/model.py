@@ -98,10 +98,9 @@ class Thresholds:
     kinds: Mapping[str, KindThresholds] = field(default_factory=dict)
 
     @property
-    def by_kind(self) -> tuple[tuple[str | None, Threshold, Threshold], ...]:
-        """The timeout and the stall window of each kind; first those of all other kinds, whose name is None."""
-        kinds: tuple[str | None, ...] = (None, *self.kinds)
-        return tuple((kind, self.timeout_of(kind), self.stall_of(kind)) for kind in kinds)
+    def shortest_timeout_seconds(self) -> float:
+        """The shortest timeout of any kind."""
+        return min(self.timeout_of(kind).seconds for kind in (None, *self.kinds))
 
     def timeout_of(self, kind: str | None) -> Threshold:
         of_kind = self.kinds.get(kind) if kind is not None else None

@@ -84,7 +84,8 @@ def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Ele
         rule.why_unknown(jobs).label("unknown"),
         *more,
     )
-    return _materialized(columns.where(tables.is_job(jobs), where), "gathered")
+    gathered = columns.select_from(rule.from_jobs(jobs)).where(tables.is_job(jobs), where)
+    return _materialized(gathered, "gathered")
 
 
 def status_of(profile: Profile, jobs: FromClause) -> Element:
@@ -186,7 +187,8 @@ def evidence_query(rule: Rule, action: str) -> Select[Any]:
 
     `action` is what a sweep does with a stale job.
     """
-    job = evidence_cte(rule, rule.tables.jobs, rule.tables.key_in_batch(rule.tables.jobs), action=action)
+    rule, jobs = rule.of_batch(), rule.tables.jobs
+    job = evidence_cte(rule, jobs, rule.tables.key_in_batch(jobs), action=action)
     return select(
         *(job.c[KEY_TEXT.format(n)] for n in range(len(rule.tables.profile.jobs.key))),
         *(sql.shortened(job.c[name]).label(name) for name in ("kind", "status")),

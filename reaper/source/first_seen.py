@@ -33,5 +33,5 @@ def without_start_query(rule: Rule) -> Select[tuple[str, ...]]:
     """The keys and the versions of running jobs without a start."""
     tables, jobs = rule.tables, rule.tables.jobs
     running = tables.search_condition(jobs), tables.running(jobs), tables.started(jobs).is_(None)
-    keys = select(*tables.key_text(jobs), *version_columns(rule)).where(*running)
+    keys = select(*tables.key_text(jobs), *version_columns(rule, jobs)).where(*running)
     return keys.order_by(*tables.key(jobs)).limit(sql.parameter(_LIMIT, Integer()))

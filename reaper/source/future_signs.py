@@ -56,4 +56,5 @@ def future_states_query(rule: Rule, number: int) -> Select[tuple[str, ...]]:
     is_ahead, state = rule.signs_in_future(tables.profile.alive[number], jobs)
     query = select(*tables.key_text(jobs), state.label("state"))
     # Without an order: to find the first ones by key, a planner might read all rows of the table.
+    query = query.select_from(rule.from_jobs(jobs))
     return query.where(tables.search_condition(jobs), rule.past_timeout(jobs), is_ahead).limit(MAX_READ)

@@ -148,7 +148,8 @@ def _with_verdict(rule: Rule, verdict: Verdict | None) -> list[ColumnElement[boo
 
 def _oldest(rule: Rule, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
     tables, jobs = rule.tables, rule.tables.jobs
-    keys = select(*tables.key_text(jobs)).where(tables.search_condition(jobs), *conditions)
+    listed = select(*tables.key_text(jobs)).select_from(rule.from_jobs(jobs))
+    keys = listed.where(tables.search_condition(jobs), *conditions)
     query = keys.order_by(tables.started(jobs), *tables.key(jobs))
     return query.limit(sql.parameter(_LIMIT, Integer())).offset(sql.parameter(_OFFSET, Integer()))
 

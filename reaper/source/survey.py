@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Integer, Select, func, not_, select
+from sqlalchemy import CTE, ColumnElement, Connection, FromClause, Integer, Select, func, not_, select, tuple_
 
 from reaper.model import JobCounts, Key
 from reaper.profile import Profile, Witness
@@ -151,27 +151,49 @@ def add_counts(one: JobCounts, other: JobCounts) -> JobCounts:
 # --- statements --------------------------------------------------------------------------------------------------
 
 
-def version_columns(rule: Rule) -> list[Element]:
+def version_columns(rule: Rule, jobs: FromClause) -> list[Element]:
     """A job's version: its start and its claim columns, which must not change between two looks at it.
 
     The start travels as a number: it is only compared, and a number can hold what Python's dates cannot.
     """
-    jobs, claim = rule.tables.jobs, rule.tables.profile.jobs.claim
+    claim = rule.tables.profile.jobs.claim
     return [
         sql.epoch(rule.tables.started(jobs)).label("start"),
         *(sql.fingerprint(sql.text_of(jobs.c[name])).label(f"claim_{n}") for n, name in enumerate(claim)),
     ]
 
 
-def key_and_version(rule: Rule) -> Select[Any]:
-    """The key and the version of jobs."""
-    return select(*rule.tables.key_text(rule.tables.jobs), *version_columns(rule))
+def key_and_version(rule: Rule, jobs: FromClause | None = None) -> Select[Any]:
+    """The key and the version of jobs: of the whole table, or of these."""
+    jobs = rule.tables.jobs if jobs is None else jobs
+    return select(*rule.tables.key_text(jobs), *version_columns(rule, jobs))
+
+
+def _stale(rule: Rule, read: Callable[[FromClause], Select[Any]]) -> Select[Any]:
+    """What `read` reads of every stale job.
+
+    Where kinds have limits of their own, all jobs are compared with the shortest ones first, as if there were no kinds,
+    and those that are left with the limits of their kind: few, except where nearly all jobs are stale.
+    """
+    jobs, condition = rule.tables.jobs, rule.tables.search_condition(rule.tables.jobs)
+    if not rule.limits_vary:
+        return read(jobs).where(condition, rule.stale(jobs))
+    columns = [jobs.c[name] for name in sorted(columns_judged(rule.tables.profile))]
+    first = select(*columns).where(condition, rule.may_be_stale(jobs)).cte(reserved_alias("maybe_stale"))
+    few = first.prefix_with("MATERIALIZED", dialect="postgresql")
+    of_few = _of_few(rule, few)
+    stale = of_few.older_than_timeout(few), not_(of_few.has_recent_sign(few))
+    return read(few).select_from(of_few.from_jobs(few)).where(*stale)
+
+
+def _of_few(rule: Rule, few: CTE) -> Rule:
+    """The rule for a few jobs that the same statement has found."""
+    return rule.of_batch(lambda key: tuple_(*key).in_(select(*rule.tables.key(few))))
 
 
 def candidates_query(rule: Rule) -> Select[Any]:
     """Every stale job."""
-    jobs = rule.tables.jobs
-    return key_and_version(rule).where(rule.tables.search_condition(jobs), rule.stale(jobs))
+    return _stale(rule, lambda jobs: key_and_version(rule, jobs))
 
 
 def running_query(rule: Rule) -> Select[Any]:
@@ -182,8 +204,7 @@ def running_query(rule: Rule) -> Select[Any]:
 
 def stale_count_query(rule: Rule) -> Select[Any]:
     """The number of stale jobs."""
-    jobs = rule.tables.jobs
-    return select(func.count()).select_from(jobs).where(rule.tables.search_condition(jobs), rule.stale(jobs))
+    return _stale(rule, lambda jobs: select(func.count()).select_from(jobs))
 
 
 def count_query(rule: Rule) -> Select[Any]:
@@ -200,7 +221,8 @@ def count_query(rule: Rule) -> Select[Any]:
         rule.most_overdue(jobs).label("most_overdue"),
         sql.count_if(rule.tables.started(jobs).is_(None)).label("without_start"),
     ]
-    return select(*columns).where(rule.tables.search_condition(jobs), rule.tables.running(jobs))
+    running = rule.tables.search_condition(jobs), rule.tables.running(jobs)
+    return select(*columns).select_from(rule.from_jobs(jobs)).where(*running)
 
 
 def newly_spared_query(rule: Rule) -> Select[Any]:
@@ -209,10 +231,12 @@ def newly_spared_query(rule: Rule) -> Select[Any]:
     # Not every column that the profile names: the role need not be able to read those that are only written.
     columns = [jobs.c[name] for name in sorted(columns_judged(tables.profile))]
     running = tables.search_condition(jobs), tables.running(jobs)
-    newly_past = select(*columns).where(*running, *_newly_past_timeout(rule))
+    newly_past = select(*columns).select_from(rule.from_jobs(jobs)).where(*running, *_newly_past_timeout(rule))
     oldest = newly_past.order_by(rule.started(jobs)).limit(sql.parameter(MAX_READ, Integer()))
-    oldest_jobs = oldest.subquery(reserved_alias("oldest"))
-    spared = select(*tables.key_text(oldest_jobs)).where(rule.has_recent_sign(oldest_jobs))
+    oldest_jobs = oldest.cte(reserved_alias("oldest")).prefix_with("MATERIALIZED", dialect="postgresql")
+    of_few = _of_few(rule, oldest_jobs)
+    spared = select(*tables.key_text(oldest_jobs)).select_from(of_few.from_jobs(oldest_jobs))
+    spared = spared.where(of_few.has_recent_sign(oldest_jobs))
     return spared.order_by(rule.started(oldest_jobs)).limit(sql.parameter(MAX_SPARED, Integer()))
 
 

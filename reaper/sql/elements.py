@@ -254,6 +254,10 @@ class EqualsTypedText(DialectCondition):
     pass
 
 
+class NotBefore(DialectCondition):
+    pass
+
+
 class KeyInBatch(DialectCondition):
     pass
 

@@ -17,6 +17,7 @@ from reaper.sql.elements import Element, RawSql, compiled_on, zone_of
 from reaper.sql.iso_text import ISO_MOMENT, ISO_NONE, ISO_OFFSET, ISO_TIME_OF_DAY
 from reaper.sql.keys import KEY_COLUMN_VALUES, STORED_KEYS, WHOLE_KEYS, ValueList
 from reaper.sql.types import (
+    EXACT_COLLATION,
     FIRST_EPOCH,
     FLOAT,
     INFINITY,
@@ -36,7 +37,6 @@ _ZERO: Element = literal_column("CAST('0000-00-00 00:00:00' AS DATETIME(6))")
 _NONE: Element = literal_column("TIMESTAMP'1970-01-02 00:00:00.000000'")
 _LAST: Element = literal_column("TIMESTAMP'9999-12-31 23:59:59.999999'")
 _UTC = offset_changes("UTC")
-_EXACT = "utf8mb4_nopad_bin"
 _UUID_BYTES, _UUID_HYPHENS = 16, (9, 14, 19, 24)
 
 # For the dialects "mysql" and "mariadb", and the default: `str(statement)` has no dialect.
@@ -127,7 +127,7 @@ def _json_value(value: Element) -> Element:
 @mariadb(elements.TextOf)
 def text_of(value: Element) -> Element:
     text = _text_of_bytes(value, value.type.most) if isinstance(value.type, Bytes) else value
-    return _as_text(text).collate(_EXACT)
+    return _as_text(text).collate(EXACT_COLLATION)
 
 
 def _text_of_bytes(value: Element, most: int) -> Element:
@@ -184,6 +184,12 @@ def equals_typed_text(column: Element, text: Element) -> Element:
     return and_(column == text, _as_text(column) == text)
 
 
+@mariadb(elements.NotBefore)
+def not_before(column: Element, moment: Element) -> Element:
+    """MariaDB asks the index itself how many rows there are."""
+    return column >= moment
+
+
 @mariadb(elements.KeyInBatch)
 def key_in_batch(*key: Element) -> Element:
     """The columns are compared with literals, which uses an index whatever their types and collations, then as text.
@@ -210,7 +216,7 @@ def null_instant() -> Element:
 
 @mariadb(elements.TextIn)
 def text_in(text: Element, values: Element) -> Element:
-    rows = f"COLUMNS (v TEXT CHARACTER SET utf8mb4 COLLATE {_EXACT} PATH '$')"
+    rows = f"COLUMNS (v TEXT CHARACTER SET utf8mb4 COLLATE {EXACT_COLLATION} PATH '$')"
     return RawSql([text, " IN (SELECT v FROM JSON_TABLE(", values, f", '$[*]' {rows}) reaper_one_of)"])
 
 

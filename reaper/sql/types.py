@@ -14,6 +14,9 @@ from reaper.model import DISTANT_PAST
 
 MINUS_INFINITY, INFINITY = "-infinity", "infinity"
 
+EXACT_COLLATION = "utf8mb4_nopad_bin"
+"""The collation of MariaDB with which a text is equal only to the very same text."""
+
 FIRST_EPOCH, LAST_EPOCH = -62_135_596_800, 253_402_300_799
 """Seconds since 1970: years 1 to 9999, to the last whole second. A stored epoch that is less is none, as the number may
 be out of all calendars; one that is more is a moment in the future.

@@ -21,7 +21,7 @@ from reaper.source.transition.second_check import is_stale
 from reaper.sql.expressions import OWN_PATH
 from reaper.sql.keys import KEY_COLUMN_VALUES, STORED_KEYS, WHOLE_KEYS
 from reaper.sql.statement import CompiledStatement, with_list, with_places
-from reaper.staleness import parameters
+from reaper.staleness import kind_limits, parameters
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 
@@ -141,6 +141,9 @@ class StatementWriter:
                 KEY_COLUMN_VALUES.format(n): batch_keys if len(keys) == 1 else f"{batch_keys}: {name}"
                 for n, name in enumerate(keys)
             },
+            **dict.fromkeys(
+                kind_limits.PARAMETERS, "the limits of the kinds with thresholds of their own, a row for each"
+            ),
             WHOLE_KEYS: one_key,
             STORED_KEYS: f"{one_key}, with bytes where the column has bytes",
             **dict.fromkeys(self._statements.identity_values, "the table, or its definition, of the first contact"),

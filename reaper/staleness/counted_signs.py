@@ -13,6 +13,7 @@ from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables
 from reaper.staleness import parameters
+from reaper.staleness.batch_children import BatchChildren
 from reaper.staleness.future_signs import ENTRIES, SEPARATOR, may_be_ahead
 from reaper.staleness.signs import Signs, SignSource
 
@@ -20,14 +21,22 @@ from reaper.staleness.signs import Signs, SignSource
 class CountedSigns:
     """The signs of life of one profile as they count: those in the future from when they were first seen."""
 
-    def __init__(self, tables: ProfileTables, signs: Signs) -> None:
-        self._tables, self._signs = tables, signs
+    def __init__(self, tables: ProfileTables, signs: Signs, batch: BatchChildren | None) -> None:
+        """`batch`: the statements are about a few jobs."""
+        self._tables, self._signs, self._batch = tables, signs, batch
+
+    def joined(self, jobs: FromClause) -> FromClause:
+        """What a statement reads from that asks for signs of life."""
+        return jobs if self._batch is None else self._batch.joined(jobs)
 
     def newest(self, witness: Witness, jobs: FromClause) -> Element:
         """The newest sign of a witness as it counts; NULL without one. For jobs that are given by their keys."""
         signs = self._signs.of(witness, jobs)
         if signs.rows is None:
             return self._in_own_row(witness, jobs, signs) if may_be_ahead(witness) else signs.at
+        if self._batch is not None and witness.children:
+            of_children = self._batch.newest(witness)
+            return case((of_children > _latest(), self._ahead_or_newer(witness, jobs)), else_=of_children)
         at: Element = func.max(signs.at)
         moment = sql.to_instant(at, signs.time)
         if may_be_ahead(witness):
@@ -46,13 +55,13 @@ class CountedSigns:
         rows = signs.rows.where(signs.until(_latest())).with_only_columns(func.max(signs.at))
         return sql.to_instant(rows.scalar_subquery(), signs.time)
 
-    def none_since(self, witness: Witness, jobs: FromClause, cutoff: Element) -> ColumnElement[bool]:
-        """No sign since the cutoff, for a survey."""
+    def none_since(self, witness: Witness, jobs: FromClause, cutoff: Element, *, of_all: bool) -> ColumnElement[bool]:
+        """No sign since the cutoff, for a survey. `of_all`: the cutoff is the same for all jobs."""
         signs = self._signs.of(witness, jobs)
         if signs.rows is None:
             at = self._in_own_row(witness, jobs, signs) if may_be_ahead(witness) else signs.at
             return func.coalesce(at < cutoff, True)
-        since = signs.since(cutoff)
+        since = signs.since(cutoff, of_all=of_all)
         if not may_be_ahead(witness):
             return not_(signs.rows.where(since).exists())
         first_seen = self._first_seen(witness, jobs)
@@ -76,6 +85,9 @@ class CountedSigns:
         signs = self._signs.of(witness, jobs)
         if signs.rows is None:
             return case((signs.at > _latest(), signs.at), else_=sql.null_instant())
+        if self._batch is not None and witness.children:
+            newest = self._batch.newest(witness)
+            return case((newest > _latest(), newest), else_=sql.null_instant())
         rows = signs.rows.where(signs.after(_latest())).with_only_columns(func.max(signs.at))
         return sql.to_instant(rows.scalar_subquery(), signs.time)
 

@@ -6,23 +6,25 @@ them as parameters, so that their text does not depend on these.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from reaper.liveness import LivenessReport
 from reaper.model import DISTANT_PAST, Thresholds
 from reaper.profile.columns import TableColumn
+from reaper.staleness import kind_limits
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.future_signs import AHEAD_SECONDS
 
 NOW, PREVIOUS_NOW = "reaper_now", "reaper_previous_now"
 """The moment of this evaluation, and that of the one before it."""
-STARTED_BEFORE, PREVIOUS_STARTED_BEFORE = "reaper_started_before_{}", "reaper_previous_started_before_{}"
-"""Jobs that started before are past their timeout: by the number of their kind in `Thresholds.by_kind`."""
-CUTOFF, FLOOR, ESTIMATE = "reaper_cutoff_{}", "reaper_floor_{}", "reaper_estimate_{}"
-"""The fields of the silence cutoff, by the same number."""
+STARTED_BEFORE, PREVIOUS_STARTED_BEFORE = "reaper_started_before", "reaper_previous_started_before"
+"""Jobs that started before are past their timeout; those of a kind with thresholds of its own: see `KindLimits`."""
+CUTOFF, FLOOR, ESTIMATE = "reaper_cutoff", "reaper_floor", "reaper_estimate"
+"""The fields of the silence cutoff, of the same jobs."""
+NEWEST_STARTED_BEFORE, NEWEST_CUTOFF = "reaper_newest_started_before", "reaper_newest_cutoff"
+"""The newest of these moments among all kinds: by the shortest timeout, and by the shortest stall window."""
 MAX_AGE_REACHED = "reaper_max_age_reached"
 """Jobs that started before are not kept alive by the worker that executes them."""
 
@@ -68,7 +70,9 @@ class RuleParameters:
 
     def values(self, context: EvaluationContext, previous: EvaluationContext | None = None) -> dict[str, Any]:
         """The values of one evaluation. Without a previous one, no job was past its timeout then."""
-        values: dict[str, Any] = dict(self._moments(context, previous))
+        values: dict[str, Any] = self._moments(context, previous)
+        if self.thresholds.kinds:
+            values |= kind_limits.values(self.thresholds, context, previous)
         if self.max_age_seconds is not None:
             values[MAX_AGE_REACHED] = context.seconds_ago(self.max_age_seconds)
         values |= {REAPERS.format(n): list(context.reapers_moments.get(n, ())) for n in self.silent_witnesses}
@@ -80,20 +84,20 @@ class RuleParameters:
             values[UNKNOWN_MOMENTS.format(n)] = context.unknown_moments.get(column)
         return values | self._liveness(context.liveness)
 
-    def _moments(
-        self, context: EvaluationContext, previous: EvaluationContext | None
-    ) -> Iterator[tuple[str, datetime]]:
-        yield NOW, context.now
-        yield LATEST, context.seconds_ago(-AHEAD_SECONDS)
-        yield PREVIOUS_NOW, previous.now if previous else DISTANT_PAST
-        for n, (_, timeout, stall) in enumerate(self.thresholds.by_kind):
-            cutoff = context.cutoffs[stall.seconds]
-            yield STARTED_BEFORE.format(n), context.seconds_ago(timeout.seconds)
-            before = previous.seconds_ago(timeout.seconds) if previous else DISTANT_PAST
-            yield PREVIOUS_STARTED_BEFORE.format(n), before
-            yield CUTOFF.format(n), cutoff.at
-            yield FLOOR.format(n), cutoff.not_before
-            yield ESTIMATE.format(n), cutoff.earliest_possible
+    def _moments(self, context: EvaluationContext, previous: EvaluationContext | None) -> dict[str, Any]:
+        timeout, cutoff = self.thresholds.timeout.seconds, context.cutoffs[self.thresholds.stall.seconds]
+        return {
+            NOW: context.now,
+            LATEST: context.seconds_ago(-AHEAD_SECONDS),
+            PREVIOUS_NOW: previous.now if previous else DISTANT_PAST,
+            STARTED_BEFORE: context.seconds_ago(timeout),
+            PREVIOUS_STARTED_BEFORE: previous.seconds_ago(timeout) if previous else DISTANT_PAST,
+            CUTOFF: cutoff.at,
+            FLOOR: cutoff.not_before,
+            ESTIMATE: cutoff.earliest_possible,
+            NEWEST_STARTED_BEFORE: context.seconds_ago(self.thresholds.shortest_timeout_seconds),
+            NEWEST_CUTOFF: max(cutoff.at for cutoff in context.cutoffs.values()),
+        }
 
     def _liveness(self, liveness: LivenessReport | None) -> dict[str, Any]:
         report = liveness or LivenessReport(trouble="was not asked")

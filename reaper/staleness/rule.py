@@ -14,7 +14,7 @@ clock, which are parameters: see `reaper.staleness.parameters`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import (
     BindParameter,
@@ -37,16 +37,18 @@ from sqlalchemy import (
 
 from reaper.common.durations import format_duration
 from reaper.common.messages import FIRST_SEEN
-from reaper.model import Threshold, Verdict
+from reaper.model import Verdict
 from reaper.profile import Witness
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import ProfileTables, reserved_alias
-from reaper.staleness import parameters
+from reaper.staleness import kind_limits, parameters
+from reaper.staleness.batch_children import BatchChildren, IsOfBatch
 from reaper.staleness.celery_liveness import CeleryLiveness
 from reaper.staleness.counted_signs import CountedSigns
 from reaper.staleness.first_seen import first_seen
 from reaper.staleness.future_signs import may_be_ahead
+from reaper.staleness.kind_limits import KindLimits
 from reaper.staleness.parameters import RuleParameters
 from reaper.staleness.signs import Signs
 from reaper.staleness.unknown_moments import UnknownMoments
@@ -64,16 +66,25 @@ class Rule:
     For one thread: SQLAlchemy's objects are not shared between threads.
     """
 
-    def __init__(self, tables: ProfileTables, rule_parameters: RuleParameters) -> None:
+    def __init__(
+        self, tables: ProfileTables, rule_parameters: RuleParameters, is_of_batch: IsOfBatch | None = None
+    ) -> None:
+        """`is_of_batch`: see `of_batch`."""
         self.tables = tables
+        self._parameters = rule_parameters
         self._thresholds = rule_parameters.thresholds
         self._jobs = tables.profile.jobs
         self._witnesses = tables.profile.alive
         self._celery = CeleryLiveness(tables)
+        has_kinds = bool(self._thresholds.kinds) and self._jobs.kind is not None
+        self._kind_limits = (
+            KindLimits(self._thresholds, by_name=self._jobs.kind_name is not None) if has_kinds else None
+        )
         has_max_age = rule_parameters.max_age_seconds is not None
-        self._written_signs = Signs(tables, self._celery, has_max_age=has_max_age)
-        self._signs = CountedSigns(tables, self._written_signs)
-        self._moments = UnknownMoments(tables, self._written_signs, rule_parameters.columns_without_zone)
+        self._written_signs = signs = Signs(tables, self._celery, has_max_age=has_max_age)
+        batch = None if is_of_batch is None else BatchChildren(tables, signs, is_of_batch)
+        self._signs = CountedSigns(tables, signs, batch)
+        self._moments = UnknownMoments(tables, signs, rule_parameters.columns_without_zone)
 
     # --- the rule ------------------------------------------------------------------------------------------
 
@@ -95,8 +106,16 @@ class Rule:
 
     def older_than_timeout(self, jobs: FromClause, *, previously: bool = False) -> ColumnElement[bool]:
         """Started longer ago than its timeout, running or not; `previously`: at the previous evaluation."""
-        started_before = parameters.PREVIOUS_STARTED_BEFORE if previously else parameters.STARTED_BEFORE
-        by_thresholds = self.started(jobs) < self._moment_by_kind(jobs, started_before)
+        column = kind_limits.PREVIOUS_STARTED_BEFORE if previously else kind_limits.STARTED_BEFORE
+        default = parameters.PREVIOUS_STARTED_BEFORE if previously else parameters.STARTED_BEFORE
+        started_before = self._limit(column, sql.instant_parameter(default))
+        return self._started_before(jobs, started_before, previously=previously)
+
+    def _started_before(
+        self, jobs: FromClause, started_before: Element, *, previously: bool = False
+    ) -> ColumnElement[bool]:
+        """Started before this moment, or longer ago than the timeout in its own row."""
+        by_thresholds = self.started(jobs) < started_before
         own_timeout = self._own_timeout(jobs)
         if own_timeout is None:
             return by_thresholds
@@ -105,11 +124,31 @@ class Rule:
         past_own = func.coalesce(sql.seconds_between(now, self.started(jobs)) > own_timeout, self.started(jobs) < now)
         return case((own_timeout.is_not(None), past_own), else_=by_thresholds)
 
+    @property
+    def limits_vary(self) -> bool:
+        """Whether jobs of different kinds have different limits."""
+        return self._kind_limits is not None
+
+    def may_be_stale(self, jobs: FromClause) -> ColumnElement[bool]:
+        """Holds for each stale job, and asks for no kind: it is stale by the shortest thresholds.
+
+        For a survey: the planner knows how many signs there are since one moment, but not since one for each job.
+        """
+        newest_start, newest_cutoff = map(
+            sql.instant_parameter, (parameters.NEWEST_STARTED_BEFORE, parameters.NEWEST_CUTOFF)
+        )
+        past_timeout = and_(self.tables.running(jobs), self._started_before(jobs, newest_start))
+        return and_(past_timeout, self._silent_since(jobs, newest_cutoff, of_all=True))
+
     def silent(self, jobs: FromClause) -> ColumnElement[bool]:
         """No sign of life since the cutoff, not even the start, and no witness that could not be asked."""
+        return self._silent_since(jobs, self._cutoff, of_all=not self.limits_vary)
+
+    def _silent_since(self, jobs: FromClause, cutoff: Element, *, of_all: bool) -> ColumnElement[bool]:
+        """`of_all`: the cutoff is the same for all jobs."""
         return and_(
-            self.started(jobs) < self._cutoff(jobs),
-            *(self._signs.none_since(witness, jobs, self._cutoff(jobs)) for witness in self._witnesses),
+            self.started(jobs) < cutoff,
+            *(self._signs.none_since(witness, jobs, cutoff, of_all=of_all) for witness in self._witnesses),
             not_(self.unknown(jobs)),
         )
 
@@ -118,7 +157,7 @@ class Rule:
 
         For a few rows of many: the planner cannot answer it by reading all signs since the cutoff.
         """
-        return or_(self.last_sign(jobs) >= self._cutoff(jobs), self.unknown(jobs))
+        return or_(self.last_sign(jobs) >= self._cutoff, self.unknown(jobs))
 
     def last_sign(self, jobs: FromClause) -> Element:
         """The newest sign of life, else the start."""
@@ -214,33 +253,38 @@ class Rule:
         Without meaning where no job is past its timeout.
         """
         timeout = self._timeout(jobs)["timeout_seconds"]
-        now, limit = sql.epoch(sql.instant_parameter(parameters.NOW)), func.nullif(timeout, 0)
+        now, limit = (
+            sql.epoch(sql.instant_parameter(parameters.NOW)),
+            func.nullif(timeout, literal(0.0, sql.FLOAT), type_=sql.FLOAT),
+        )
         if isinstance(timeout, BindParameter):
             # One timeout for all jobs: then it is the oldest job, which costs nothing to find.
             return (now - sql.epoch(func.min(self.started(jobs)))) / limit
-        multiple = (now - sql.epoch(self.started(jobs))) / limit
-        return func.max(case((self.older_than_timeout(jobs), multiple), else_=null()))
+        # Of all jobs, since one that is past its timeout is further past it than any that is not.
+        return func.max((now - sql.epoch(self.started(jobs))) / limit)
 
     # --- thresholds -------------------------------------------------------------------------------------------
 
     def limits(self, jobs: FromClause) -> dict[str, Element]:
         """The thresholds that apply to a row, where each came from, and how far back silence reaches."""
+        stall = self._thresholds.stall
         return {
             **self._timeout(jobs),
-            "stall_words": self._by_kind(jobs, lambda _, s: literal(format_duration(s.seconds), String)),
-            "stall_seconds": self._by_kind(jobs, lambda _, s: literal(s.seconds, Float)),
-            "stall_from": self._by_kind(jobs, lambda _, s: literal(s.origin, String)),
-            "audible_since": self._cutoff(jobs),
-            "floor": self._moment_by_kind(jobs, parameters.FLOOR),
-            "estimate": self._moment_by_kind(jobs, parameters.ESTIMATE),
+            "stall_words": self._limit(kind_limits.STALL_WORDS, literal(format_duration(stall.seconds), String)),
+            "stall_seconds": self._limit(kind_limits.STALL_SECONDS, literal(stall.seconds, Float)),
+            "stall_from": self._limit(kind_limits.STALL_FROM, literal(stall.origin, String)),
+            "audible_since": self._cutoff,
+            "floor": self._limit(kind_limits.FLOOR, sql.instant_parameter(parameters.FLOOR)),
+            "estimate": self._limit(kind_limits.ESTIMATE, sql.instant_parameter(parameters.ESTIMATE)),
         }
 
     def _timeout(self, jobs: FromClause) -> dict[str, Element]:
         """The timeout in the job's own row, else that of its kind, else that of the source."""
+        timeout = self._thresholds.timeout
         by_thresholds = {
-            "timeout_seconds": self._by_kind(jobs, lambda t, _: literal(t.seconds, Float)),
-            "timeout_from": self._by_kind(jobs, lambda t, _: literal(t.origin, String)),
-            "timeout_words": self._by_kind(jobs, lambda t, _: literal(format_duration(t.seconds), String)),
+            "timeout_seconds": self._limit(kind_limits.TIMEOUT_SECONDS, literal(timeout.seconds, Float)),
+            "timeout_from": self._limit(kind_limits.TIMEOUT_FROM, literal(timeout.origin, String)),
+            "timeout_words": self._limit(kind_limits.TIMEOUT_WORDS, literal(format_duration(timeout.seconds), String)),
         }
         own_timeout, limits = self._own_timeout(jobs), self.tables.profile.limits
         if own_timeout is None or limits is None:
@@ -254,10 +298,7 @@ class Rule:
         return {name: case((own_timeout.is_not(None), own[name]), else_=value) for name, value in by_thresholds.items()}
 
     def _own_timeout(self, jobs: FromClause) -> Element | None:
-        """The timeout in the job's own row, in seconds; NULL for none, which many systems write as 0 or -1.
-
-        What no duration can be is the longest or the shortest: one such row must not make the statement fail for all.
-        """
+        """The timeout in the job's own row, in seconds; NULL for none, which many systems write as 0 or -1."""
         limits = self.tables.profile.limits
         if limits is None:
             return None
@@ -272,35 +313,37 @@ class Rule:
             else_=null(),
         )
 
-    def _cutoff(self, jobs: FromClause) -> Element:
+    @property
+    def _cutoff(self) -> Element:
         """The moment since which the job must have shown a sign of life."""
-        return self._moment_by_kind(jobs, parameters.CUTOFF)
+        return self._limit(kind_limits.CUTOFF, sql.instant_parameter(parameters.CUTOFF))
 
-    def _moment_by_kind(self, jobs: FromClause, name: str) -> Element:
-        """The parameter with this name for the job's kind, else that of the source."""
-        names = (name.format(n) for n in range(len(self._thresholds.by_kind)))
-        return self._choice_by_kind(jobs, map(sql.instant_parameter, names))
+    def _limit(self, column: str, default: Element) -> Element:
+        """A limit of the job's kind, else that of the source. For statements that read from `with_limits`."""
+        return default if self._kind_limits is None else self._kind_limits.limit(column, default)
 
-    def _by_kind(self, jobs: FromClause, value_of: Callable[[Threshold, Threshold], Element]) -> Element:
-        """A value from the timeout and the stall window of the job's kind, else from those of the source."""
-        return self._choice_by_kind(jobs, (value_of(timeout, stall) for _, timeout, stall in self._thresholds.by_kind))
+    # --- what a statement reads from ----------------------------------------------------------------------------
 
-    def _choice_by_kind(self, jobs: FromClause, values: Iterable[Element]) -> Element:
-        """The value for the job's kind; `values` are in the order of `Thresholds.by_kind`."""
-        default, *others = values
-        if not others or not self._jobs.kind:
-            return default
-        whens: Sequence[tuple[ColumnElement[bool], Element]] = [
-            (self._is_of_kind(jobs, kind), value) for kind, value in zip(self._thresholds.kinds, others, strict=True)
-        ]
-        return case(*whens, else_=default)
+    def of_batch(self, is_of_batch: IsOfBatch = sql.key_in_batch) -> Rule:
+        """The same rule for a few jobs: the children of all of them are read once, not once for each.
 
-    def _is_of_kind(self, jobs: FromClause, kind: str) -> ColumnElement[bool]:
-        """The job's kind has this name, or this is what its column has."""
-        is_named: ColumnElement[bool] = self.kind(jobs) == literal(kind, String)
-        if self._jobs.kind is None or self._jobs.kind_name is None:
-            return is_named
-        return or_(is_named, sql.text_of(jobs.c[self._jobs.kind]) == literal(kind, String))
+        Without an index on their parent, a look at the children of one job reads the whole table. `is_of_batch` says
+        whether these columns are the key of one of the jobs.
+        """
+        return Rule(self.tables, self._parameters, is_of_batch)
+
+    def from_jobs(self, jobs: FromClause) -> FromClause:
+        """The jobs with the limits of their kinds: what a statement reads from that asks for any part of the rule.
+
+        A kind is that of its name, or else of what its column has.
+        """
+        joined = self._signs.joined(jobs)
+        if self._kind_limits is None or self._jobs.kind is None:
+            return joined
+        kinds = [self.kind(jobs)]
+        if self._jobs.kind_name is not None:
+            kinds.append(sql.text_of(jobs.c[self._jobs.kind]))
+        return self._kind_limits.joined(joined, kinds)
 
 
 def _exact(number: float) -> Element:

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, case, false, func, literal, not_, or_, select
+from sqlalchemy import (
+    ColumnClause,
+    ColumnElement,
+    FromClause,
+    Select,
+    and_,
+    case,
+    false,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+)
 
 from reaper.model import TIMESTAMPTZ, StoredTime, TimestampFormat
 from reaper.profile import Children, Events, Witness
@@ -34,27 +47,34 @@ class SignSource(NamedTuple):
     time: StoredTime = TIMESTAMPTZ
     roughly: tuple[Element, StoredTime] | None = None
 
-    def since(self, moment: Element) -> ColumnElement[bool]:
-        """The sign is not older than a moment, which is converted to the format of the column: an index on it helps."""
+    def since(self, moment: Element, *, of_all: bool) -> ColumnElement[bool]:
+        """The sign is not older than a moment, which is converted to the format of the column: an index on it helps.
+
+        `of_all`: the moment is the same for all jobs.
+        """
         if self.roughly is None:
-            return self.at >= sql.from_instant(moment, self.time)
-        return and_(self._roughly_since(moment), self.at >= moment)
+            return _since(self.at, sql.from_instant(moment, self.time), of_all=of_all)
+        return and_(self._roughly_since(moment, of_all=of_all), self.at >= moment)
 
     def after(self, moment: Element) -> ColumnElement[bool]:
         """The sign is later than a moment."""
         if self.roughly is None:
             return self.at > sql.from_instant(moment, self.time)
-        return and_(self._roughly_since(moment), self.at > moment)
+        return and_(self._roughly_since(moment, of_all=False), self.at > moment)
 
     def until(self, moment: Element) -> ColumnElement[bool]:
         """The sign is not later than a moment."""
         return self.at <= sql.from_instant(moment, self.time)
 
-    def _roughly_since(self, moment: Element) -> ColumnElement[bool]:
+    def _roughly_since(self, moment: Element, *, of_all: bool) -> ColumnElement[bool]:
         assert self.roughly is not None
         column, time = self.roughly
-        since: ColumnElement[bool] = column >= sql.from_instant(sql.add_seconds(moment, -ROUGHLY_SECONDS), time)
-        return since
+        return _since(column, sql.from_instant(sql.add_seconds(moment, -ROUGHLY_SECONDS), time), of_all=of_all)
+
+
+def _since(stored: Element, moment: Element, *, of_all: bool) -> ColumnElement[bool]:
+    # Of a moment in each row the planner knows nothing, and of an expression neither: nothing can mislead it.
+    return sql.not_before(stored, moment) if of_all and isinstance(stored, ColumnClause) else stored >= moment
 
 
 class Signs:
@@ -102,11 +122,15 @@ class Signs:
         moments = [self._unless_by_reaper(witness, events.table, table, key, at) for at in events.at]
         return SignSource(rows, sql.newest(*moments))
 
-    def _children(self, witness: Witness, children: Children, jobs: FromClause) -> SignSource:
+    def child(self, witness: Witness, children: Children) -> tuple[FromClause, Element]:
+        """A row that may be a child of another job, and the moment of its newest sign."""
         child = self._tables.jobs.alias(reserved_alias("child"))
         table, key = self._jobs.table, self._jobs.key
         moments = [self._unless_by_reaper(witness, table, child, key, name) for name in children.at]
-        at: Element = case((self._tables.running(child), sql.now()), else_=sql.newest(*moments))
+        return child, case((self._tables.running(child), sql.now()), else_=sql.newest(*moments))
+
+    def _children(self, witness: Witness, children: Children, jobs: FromClause) -> SignSource:
+        child, at = self.child(witness, children)
         parent = [child.c[name] for name in children.parent]
         is_child = ProfileTables.keys_equal(parent, self._tables.key(jobs))
         is_job_itself = ProfileTables.keys_equal(self._tables.key(child), self._tables.key(jobs))

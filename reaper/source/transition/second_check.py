@@ -35,7 +35,7 @@ class SecondCheck:
     """
 
     def __init__(self, rule: Rule, predicate: Predicate, audit_fields: Sequence[str], action: str) -> None:
-        jobs, tables = rule.tables.jobs, rule.tables
+        rule, jobs, tables = rule.of_batch(), rule.tables.jobs, rule.tables
         is_to_end = and_(tables.key_in_batch(jobs), tables.running(jobs), predicate(rule, jobs))
         verdict = Verdict.STALE if predicate is is_stale else None
         fields = {name: sql.parameter(AUDIT_FIELD.format(name), String()) for name in audit_fields}
