@@ -33,6 +33,7 @@ MARIADB = {
     "collation_connection": "'utf8mb4_unicode_ci'",
 }
 POSTGRESQL = {
+    "client_encoding": "'SQL_ASCII'",
     "TimeZone": "'Asia/Tokyo'",
     "DateStyle": "'SQL, DMY'",
     "IntervalStyle": "'sql_standard'",

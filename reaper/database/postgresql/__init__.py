@@ -31,12 +31,14 @@ from reaper.model import Key, LockHolder, ServerClock
 from reaper.profile.real_tables import RealTable
 from reaper.sql.tables import ProfileTables
 
-# search_path: see `reaper.database.postgresql.search_path`. TimeZone, DateStyle and extra_float_digits: a role or
+# search_path: see `reaper.database.postgresql.search_path`. client_encoding: the client before in a pool may have set
+# another one, with which text comes back as bytes. TimeZone, DateStyle and extra_float_digits: a role or
 # database may set others, with which moments cannot be read back and numbers lose digits. jit: compiling these
 # statements takes longer than running them.
 TRANSACTION_SETTINGS = "SELECT pg_catalog.current_setting('search_path') AS own_path, " + set_for_transaction(
     {
         "search_path": ":path",
+        "client_encoding": "'UTF8'",
         "TimeZone": "'UTC'",
         "DateStyle": "'ISO'",
         "extra_float_digits": "'3'",
