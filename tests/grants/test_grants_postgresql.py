@@ -295,8 +295,10 @@ def test_view_requirements_are_noted_by_grants_and_reported_by_check_when_missin
             notes = grants_for(profile, Workload(), facts_from_database(connection, profile, "guest")).notes
         assert notes == ([f"{view}: {through}{', '.join(needed)}"] if needed else [])
         for one in needed:
-            [finding] = problems(run_check(guest_url(protea.url), profile=profile))
-            assert (finding.level, finding.subject) == (Level.ERROR, view) and one in finding.message
+            found = [finding for finding in run_check(guest_url(protea.url), profile=profile) if finding.subject == view]
+            [finding] = [finding for finding in found if one in finding.message]
+            # Reading from the last one would call parse(), so the check does not try it.
+            assert finding.level is (Level.NOTE if view == "above" else Level.ERROR)
             execute(protea.url, f"GRANT {one.replace('EXECUTE on', 'EXECUTE ON FUNCTION')} TO guest")
         assert problems(run_check(guest_url(protea.url), profile=profile)) == []
         least = Source("main", str(guest_url(protea.url)), profile, thresholds(), PATIENCE)

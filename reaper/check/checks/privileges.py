@@ -74,7 +74,8 @@ def _check_view(context: CheckContext, name: str, table: Table) -> Iterator[Find
     need, view = context.required[name], context.schema.table(name)
     if table.reading_calls_others:
         message = "is a view that calls functions which are not the server's own: whether the role may read what is"
-        yield note(name, f"{message} behind it was not tried, as that would call them")
+        takes = f"; it takes {', '.join(table.view_requirements)}" if table.view_requirements else ""
+        yield note(name, f"{message} behind it was not tried, as that would call them{takes}")
         return
     columns = [view.c[column] for column in sorted(need.select & set(table.columns))]
     try:
