@@ -295,8 +295,8 @@ def test_view_requirements_are_noted_by_grants_and_reported_by_check_when_missin
             notes = grants_for(profile, Workload(), facts_from_database(connection, profile, "guest")).notes
         assert notes == ([f"{view}: {through}{', '.join(needed)}"] if needed else [])
         for one in needed:
-            found = [finding for finding in run_check(guest_url(protea.url), profile=profile) if finding.subject == view]
-            [finding] = [finding for finding in found if one in finding.message]
+            findings = run_check(guest_url(protea.url), profile=profile)
+            [finding] = [found for found in findings if found.subject == view and one in found.message]
             # Reading from the last one would call parse(), so the check does not try it.
             assert finding.level is (Level.NOTE if view == "above" else Level.ERROR)
             execute(protea.url, f"GRANT {one.replace('EXECUTE on', 'EXECUTE ON FUNCTION')} TO guest")
