@@ -171,6 +171,14 @@ TO_STORED: Mapping[TimestampFormat, type[DialectElement]] = {
 }
 
 
+def column_in_utc(moment: Element) -> ColumnClause[Any] | None:
+    """The column of a moment that is stored as it is, or in UTC; None for any other moment."""
+    if not isinstance(moment, FromTimestamptz | FromNaive):
+        return None
+    stored, *zone = moment.clauses
+    return stored if isinstance(stored, ColumnClause) and all(zone_of(name) == "UTC" for name in zone) else None
+
+
 def zone_literal(zone: str) -> ColumnClause[str]:
     """The name of a zone as a part of the statement's text: a statement is made for one zone."""
     return literal_column(f"'{zone}'", String)

@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, cast, func, literal, literal_column, null, or_, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    case,
+    cast,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    tuple_,
+)
 from sqlalchemy.types import BigInteger, Numeric
 
 from reaper.common.time_zones import offset_changes
@@ -262,6 +274,9 @@ def array_length(array: Element) -> Element:
 
 @mariadb(elements.RealMoment)
 def real_moment(moment: Element) -> Element:
+    if (column := elements.column_in_utc(moment)) is not None:
+        # Several times as fast as GREATEST.
+        return case((column > _NONE, column))
     return func.nullif(func.greatest(moment, _NONE), _NONE)
 
 

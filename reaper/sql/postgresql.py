@@ -216,6 +216,8 @@ def from_timestamptz(stored: Element) -> Element:
 
 @postgresql(elements.RealMoment)
 def real_moment(moment: Element) -> Element:
+    if isinstance(moment, elements.FromTimestamptz) and (column := elements.column_in_utc(moment)) is not None:
+        return case((column > _NONE, column))
     return func.nullif(func.greatest(moment, _NONE), _NONE)
 
 
