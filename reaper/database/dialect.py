@@ -90,6 +90,17 @@ class Dialect(Protocol):
         On PostgreSQL a bare name means the first table of that name in the schemas of `path`.
         """
 
+    def rows_written(self, connection: Connection, tables: Collection[TableClause]) -> int:
+        """How many rows sessions have written to these tables, or to more of them, since the server counts them."""
+
+    def what_slows_reads(
+        self, connection: Connection, lookups: Collection[tuple[TableClause, Sequence[str]]]
+    ) -> Sequence[str]:
+        """What to mend where a read is too slow, one sentence each: statistics, an index.
+
+        In each of the tables rows are looked up by these columns; () by none.
+        """
+
     def lock_holder(self, connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:
         """The transaction that has held the job's row longest; None when none does, or when it cannot be found out."""
 

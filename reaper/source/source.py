@@ -36,6 +36,7 @@ from reaper.source.local_columns import local_columns
 from reaper.source.local_signs import APART_SECONDS, LocalLook, compare, describe_proof, look, offset_text
 from reaper.source.post_transition import PostTransition
 from reaper.source.reap import Claim
+from reaper.source.slow_survey import rows_written, what_slows_survey
 from reaper.source.spelling_decision import SpellingDecision, read_spelling
 from reaper.source.statements import SourceStatements
 from reaper.source.survey import Survey
@@ -403,6 +404,16 @@ class Source(DatabaseAccess):
         moments = [moment_text(column, key, value) for key, after in states for column, value in after.moments.items()]
         table = bare_table(self.profile.jobs.table)
         self.options.reaped_rows.remember(database_address(self.engine), table, moments)
+
+    def rows_written(self, connection: Connection) -> int:
+        """How many rows sessions have written to the tables with jobs and signs of life. Raises DBAPIError."""
+        with self.transaction(connection, read_only=True, at_most=_SPELLING_SECONDS):
+            return rows_written(connection, self.tables)
+
+    def what_slows_survey(self, connection: Connection) -> Sequence[str]:
+        """What to mend where a survey is too slow, one sentence each. Raises DBAPIError."""
+        with self.transaction(connection, read_only=True, at_most=_SPELLING_SECONDS):
+            return what_slows_survey(connection, self.tables)
 
     def lock_holder(self, connection: Connection, key: Key) -> LockHolder | None:
         """The transaction that has held the job's row longest; None when none does, or when it cannot be found out."""

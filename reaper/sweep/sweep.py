@@ -35,6 +35,7 @@ from reaper.sweep.downtime_notice import downtime_notice
 from reaper.sweep.late_signs import LateSignScan, scan_for_late_signs
 from reaper.sweep.listeners import SweepListener
 from reaper.sweep.options import MAX_LISTED, SweepOptions, new_sweep_id
+from reaper.sweep.slow_survey import SlowSurvey
 from reaper.sweep.source_state import SourceState
 from reaper.sweep.spared_jobs import MAX_TRACKED
 from reaper.sweep.task_revocation import TaskRevocation
@@ -83,6 +84,7 @@ class _SweepRun:
         self.future_signs: FutureSigns | None = None
         self.unknown_moments: tuple[str, ...] = ()
         self.future_signs_trouble: str | None = None
+        self.slow_survey = SlowSurvey(source, source_state)
 
     def run(self) -> Outcome:
         with self.source.connect() as connection:
@@ -170,9 +172,11 @@ class _SweepRun:
 
     def _survey(self, connection: Connection, context: EvaluationContext, spools: Spools) -> JobCounts:
         """One read finds all candidates; batches then go by key."""
+        self.slow_survey.sweep_begins(connection)
         self.census = self._survey_view(connection, context, self.source, spools[self.source])
         if (lost := self.source.start_lost) in spools:
             self.start_lost = self._survey_start_lost(connection, context, lost, spools)
+        self.slow_survey.survey_ends()
         if self.start_lost is not None:
             self.census = add_counts(self.census, self.start_lost)
         if not self.options.dry_run:
@@ -187,7 +191,9 @@ class _SweepRun:
         self, connection: Connection, context: EvaluationContext, view: Source, spool: CandidateSpool
     ) -> JobCounts:
         with self.source.transaction(connection, read_only=True):
+            self.slow_survey.statement_begins()
             census, newly_overdue = view.survey.count(connection, context, self.source_state.previous_context)
+            self.slow_survey.statement_begins()
             spool.fill(view.survey.stream(connection, context))
         self.newly_overdue += newly_overdue
         refused = self.source_state.refused_jobs.count_among(spool.batches())
@@ -360,8 +366,9 @@ def sweep(
         outcome, error = Outcome.FAILED, short_message(problem)
         kind = classify(problem) if isinstance(problem, DBAPIError) else None
         away = kind is ErrorKind.UNAVAILABLE
-        # A server that was frozen cancels, when it wakes, the statements that took too long meanwhile.
-        deaf = kind in (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT)
+        deaf = away
+        if kind is ErrorKind.TIMEOUT:
+            deaf, error = state.slow_survey.timed_out(error)
     except Exception:
         _release_lease_unless_halted(lease, options)
         raise

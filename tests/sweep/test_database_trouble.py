@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from threading import Timer
+from time import monotonic
 
 import pytest
 
@@ -75,6 +77,51 @@ def test_statement_timeout_is_deaf_time_and_the_database_is_not_away(tasks: Task
     assert (again.outcome, again.error) == (Outcome.DONE, None)
     assert again.deaf_seconds > 0.4
     assert tasks.sweep(source, downtime=downtime).deaf_seconds == pytest.approx(again.deaf_seconds)
+
+
+@contextmanager
+def others_writing(tasks: Tasks, number: int) -> Iterator[None]:
+    """Another session writes a sign of life a little later, while the block runs."""
+
+    def write() -> None:
+        session = tasks.database.session(autocommit=True)
+        session.do(f"UPDATE task SET beat = {tasks.database.ago} WHERE id = %s", 0, number)
+        if not tasks.mariadb:
+            # Else the server counts it a little later.
+            session.do("SELECT pg_stat_force_next_flush()")
+        session.close()
+
+    timer = Timer(0.2, write)
+    timer.start()
+    yield
+    timer.join()
+
+
+def test_survey_that_is_slow_while_others_write_is_deaf_time_only_once(tasks: Tasks) -> None:
+    source, downtime, memory = slow_while_there_are_parts(tasks), DowntimeTracker(0), SourceState()
+    tasks.add(1, beat=MINUTE)
+    tasks.sweep(source, downtime=downtime, memory=memory)
+    ends = [monotonic()]
+    with slow(tasks):
+        for _ in range(3):
+            with others_writing(tasks, 1):
+                failed = tasks.sweep(source, downtime=downtime, memory=memory)
+            assert failed.outcome is Outcome.FAILED
+            assert failed.error and failed.error.startswith("the survey took longer than 0.5 s ")
+            ends.append(monotonic())
+    again = tasks.sweep(source, downtime=downtime, memory=memory)
+    assert (again.outcome, memory.survey_timed_out) == (Outcome.DONE, False)
+    assert 0.4 < again.deaf_seconds < ends[1] - ends[0] + 0.4
+
+
+def test_survey_that_is_slow_while_nobody_writes_is_deaf_time_each_time(tasks: Tasks) -> None:
+    source, downtime, memory = slow_while_there_are_parts(tasks), DowntimeTracker(0), SourceState()
+    tasks.add(1, beat=MINUTE)
+    tasks.sweep(source, downtime=downtime, memory=memory)
+    with slow(tasks):
+        for _ in range(3):
+            tasks.sweep(source, downtime=downtime, memory=memory)
+    assert tasks.sweep(source, downtime=downtime, memory=memory).deaf_seconds > 3 * 0.5
 
 
 def test_full_disk_is_deaf_time_and_the_database_is_away(tasks: Tasks) -> None:

@@ -17,6 +17,7 @@ from reaper.database.mariadb.lease import lease_statements
 from reaper.database.mariadb.lock_holder import find_lock_holder
 from reaper.database.mariadb.real_tables import real_tables
 from reaper.database.mariadb.server_zone import filled_by_clock, server_zone
+from reaper.database.mariadb.slow_reads import rows_written, what_slows_reads
 from reaper.database.mariadb.unique_keys import has_unique_key
 from reaper.database.server_zone import ServerZone
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Timeouts
@@ -146,6 +147,14 @@ class MariaDB:
         path: Sequence[str],  # noqa: ARG002
     ) -> Sequence[RealTable]:
         return real_tables(execute, names)
+
+    def rows_written(self, connection: Connection, tables: Collection[TableClause]) -> int:  # noqa: ARG002
+        return rows_written(connection)
+
+    def what_slows_reads(
+        self, connection: Connection, lookups: Collection[tuple[TableClause, Sequence[str]]]
+    ) -> Sequence[str]:
+        return what_slows_reads(connection, lookups)
 
     def lock_holder(self, connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:  # noqa: ARG002
         return find_lock_holder(connection)

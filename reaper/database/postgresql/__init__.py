@@ -23,6 +23,7 @@ from reaper.database.postgresql.row_security import hidden_rows
 from reaper.database.postgresql.search_path import own_path, own_schemas, pin, pinned_again, pinned_path, record_pin
 from reaper.database.postgresql.server_zone import filled_by_clock, server_zone
 from reaper.database.postgresql.settings import set_for_transaction
+from reaper.database.postgresql.slow_reads import rows_written, what_slows_reads
 from reaper.database.postgresql.unique_keys import has_unique_key
 from reaper.database.server_zone import ServerZone
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS, MARGIN_SECONDS, Timeouts
@@ -145,6 +146,14 @@ class PostgreSQL:
         self, execute: Callable[[TextClause], Sequence[Row[Any]]], names: Iterable[str], path: Sequence[str]
     ) -> Sequence[RealTable]:
         return real_tables(execute, names, path)
+
+    def rows_written(self, connection: Connection, tables: Collection[TableClause]) -> int:
+        return rows_written(connection, tables)
+
+    def what_slows_reads(
+        self, connection: Connection, lookups: Collection[tuple[TableClause, Sequence[str]]]
+    ) -> Sequence[str]:
+        return what_slows_reads(connection, lookups)
 
     def lock_holder(self, connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:
         return find_lock_holder(connection, tables, key)
