@@ -18,6 +18,7 @@ from tests.support.protea import HOUR, MINUTE, Protea, thresholds
 from tests.support.tasks import Tasks, mapped, tasks_in
 from tests.support.worlds.servers import database_on
 
+POSTGRESQL, MARIADB = PGDialect_psycopg(), MySQLDialect_pymysql()  # type: ignore[no-untyped-call]
 ROWS = 9_000
 
 
@@ -39,7 +40,7 @@ def test_planner_never_takes_a_cutoff_for_one_that_no_row_has_reached(protea: Pr
     session.execute("VACUUM ANALYZE beat")
     beats = table("beat", column("at"))
     condition = sql.not_before(beats.c.at, sql.raw_sql([moment]))
-    query = CompiledStatement(select(beats).where(condition), PGDialect_psycopg())
+    query = CompiledStatement(select(beats).where(condition), POSTGRESQL)
     plan = session.execute(f"EXPLAIN (FORMAT JSON) {query.text}", query.bound({})[1]).fetchone()
     assert plan is not None
     assert plan[0][0]["Plan"]["Plan Rows"] >= ROWS / 10
@@ -81,7 +82,7 @@ def own_limits(kinds: int) -> dict[str, KindThresholds]:
     }
 
 
-@pytest.mark.parametrize("dialect", [PGDialect_psycopg(), MySQLDialect_pymysql()], ids=lambda it: it.name)
+@pytest.mark.parametrize("dialect", [POSTGRESQL, MARIADB], ids=lambda it: it.name)
 def test_statements_are_the_same_however_many_kinds_have_thresholds(protea: Protea, dialect: Dialect) -> None:
     few, many = (protea.source(thresholds(kinds=own_limits(kinds))).statements for kinds in (2, 500))
     for query in (candidates_query, count_query):
