@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from benchmark import daemon, flood, idle, memory, reap, startup
+from benchmark import daemon, flood, idle, memory, reap, startup, survey
 from benchmark.environment import describe_machine, server_settings, versions
 from benchmark.fixtures import LOADING
 from benchmark.report import Figure, InvalidMeasurement, Measure, format_value
@@ -30,6 +30,7 @@ MEASURES: dict[str, Measure] = {
     "memory": memory.measure,
     "reap": reap.measure,
     "idle": idle.measure,
+    "survey": survey.measure,
     "flood": flood.measure,
 }
 _OK = {True: "yes", False: "NO", None: ""}
@@ -74,9 +75,9 @@ def main(
 ) -> None:
     """Measure the speed and memory use that the reaper promises, and print a table.
 
-    MEASURE is one of help, daemon, memory, reap, idle and flood; the default is all of them. The databases are on a
-    private PostgreSQL with default durability, below $TMPDIR: put that on a real disk. Ratios are medians over rounds;
-    within a round the variants run one after the other. A bound is checked only at its own size or above.
+    MEASURE is one of help, daemon, memory, reap, idle, survey and flood; the default is all of them. The databases are
+    on a private PostgreSQL with default durability, below $TMPDIR: put that on a real disk. Ratios are medians over
+    rounds; within a round the variants run one after the other. A bound is checked only at its own size or above.
     """
     name = preset or "default"
     sizes = replace(PRESETS[name], **{size: count for size, count in overrides.items() if count is not None})

@@ -181,9 +181,10 @@ def _stale(rule: Rule, read: Callable[[FromClause], Select[Any]]) -> Select[Any]
     columns = [jobs.c[name] for name in sorted(columns_judged(rule.tables.profile))]
     first = select(*columns).where(condition, rule.may_be_stale(jobs)).cte(reserved_alias("maybe_stale"))
     few = first.prefix_with("MATERIALIZED", dialect="postgresql")
-    of_few = _of_few(rule, few)
-    stale = of_few.older_than_timeout(few), not_(of_few.has_recent_sign(few))
-    return read(few).select_from(of_few.from_jobs(few)).where(*stale)
+    # Not as a batch: there may be many of them after all, and the planner, which takes them for one, would compare each
+    # with the children of all others.
+    stale = rule.older_than_timeout(few), not_(rule.has_recent_sign(few))
+    return read(few).select_from(rule.from_jobs(few)).where(*stale)
 
 
 def _of_few(rule: Rule, few: CTE) -> Rule:

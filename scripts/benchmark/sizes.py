@@ -21,8 +21,8 @@ class Sizes:
     """The sizes of one run. The defaults are those of a run without a preset."""
 
     stale: int = _size(BOUND_STALE, "reap: stale jobs; twice as many live ones run beside them")
-    rounds: int = _size(5, "reap and idle: how often each variant is measured")
-    running: int = _size(BOUND_RUNNING, "idle: running jobs, all past their timeout with a recent sign of life")
+    rounds: int = _size(5, "reap, idle and survey: how often each variant is measured")
+    running: int = _size(BOUND_RUNNING, "idle and survey: running jobs, all past their timeout")
     events: int = _size(19, "idle: events of each running job")
     finished: int = _size(500_000, "idle: finished jobs in the same table")
     finished_factor: int = _size(2, "idle: factor of finished jobs in the second database")

@@ -53,7 +53,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     with ThreadPoolExecutor() as pool:
         futures = [
             pool.submit(run, "daemon"),
-            pool.submit(run, "memory", "reap", "idle", "flood"),
+            pool.submit(run, "memory", "reap", "idle", "survey", "flood"),
             pool.submit(run, "help", "--check", python_path=folder),
         ]
         return [future.result() for future in futures]
@@ -75,7 +75,7 @@ def test_tiny_runs_measure_everything_and_find_that_both_ways_of_reaping_do_the_
             assert figure["what"] in run.process.stdout
         measures |= document["measures"]
         figures |= {figure["name"]: figure for figure in document["figures"]}
-    assert set(measures) == {"help", "daemon", "memory", "reap", "idle", "flood"}
+    assert set(measures) == {"help", "daemon", "memory", "reap", "idle", "survey", "flood"}
     assert measures["reap"]["same_outcome"] is True
     assert len(measures["reap"]["sweep_seconds"]) == len(measures["reap"]["hand_written_seconds"]) == 1
     assert measures["idle"]["more_finished"] == 2 * TINY["finished"]
