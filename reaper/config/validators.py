@@ -47,7 +47,7 @@ def seconds(low: str, high: str) -> BeforeValidator:
 
 def time_zone() -> BeforeValidator:
     """The name of a time zone, or an offset from UTC."""
-    return BeforeValidator(zone_name)
+    return BeforeValidator(lambda value: zone_name(value, quote))
 
 
 def whole(low: int, high: int) -> BeforeValidator:

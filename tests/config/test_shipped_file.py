@@ -37,6 +37,7 @@ def test_shipped_file_shows_the_defaults() -> None:
         "http_token_file",
         "state_dir",
         "log_file",
+        "time_zone",
     }
     assert set(given) == SCALAR_SETTINGS - without_default
     write(text)
