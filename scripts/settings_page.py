@@ -21,7 +21,7 @@ from pages import PROJECT, REFERENCE, cell, table, write_or_check
 from pydantic import BaseModel, SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from reaper.config.schema import TABLE_SETTINGS, KindTable, PurgeTable, RawSettings, SourceTable
+from reaper.config.schema import RENAMED_SETTINGS, TABLE_SETTINGS, KindTable, PurgeTable, RawSettings, SourceTable
 
 PAGE = REFERENCE / "settings.md"
 FILE = PROJECT / "config" / "reaper.toml"
@@ -43,6 +43,9 @@ daemon would accept a new file.
   A list is written with commas. A variable that is set to nothing counts as not set.
 - A duration is a number of seconds, or text such as `45s`, `30m`, `6h`, `1h30m` or `2d`.
 - A name that does not exist, in the file or as a `REAPER_` variable, is an error. The message names the nearest name.
+- `resume_at_start` and `resume_window_seconds` are now called `close_interrupted_at_start` and
+  `close_interrupted_window_seconds`. The old names, and their variables, are taken with a warning until the next
+  release.
 - Wrong settings are reported all at once. The exit status is then 78.
 - `systemctl reload reaper` (or `kill -HUP`) makes a running daemon read the file again. The daemon refuses a file that
   is wrong, says why, and keeps the settings it had. It does not read the environment again.
@@ -163,9 +166,10 @@ def kind_of(field: FieldInfo) -> str:
 
 
 def names(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
-    """The keys as spelled in the file, and their fields."""
+    """The keys as spelled in the file, and their fields. Former names are left out."""
     for name, field in model.model_fields.items():
-        yield field.alias or name, field
+        if name not in RENAMED_SETTINGS:
+            yield field.alias or name, field
 
 
 def default_of(field: FieldInfo) -> str:

@@ -27,7 +27,7 @@ COMMANDS = {
     "cleanup": "Cancel executions that are old and silent.",
     "clear": "Show stale jobs, ask, and end them.",
     "purge": "Delete jobs that finished long ago.",
-    "resume": "Close jobs that a server crash interrupted.",
+    "close-interrupted": "Close jobs that a restart of their server interrupted.",
     "reset": "Emergency: end every running job, and remove its task.",
     "fence": "Keep a late worker from overwriting a reaped job.",
     "state": "Show the state of the daemon's supervisor.",
@@ -40,6 +40,12 @@ COMMANDS = {
     "sql": "Print the statements that the reaper runs.",
     "demo": "Run a one-minute demonstration on a private database.",
 }
+
+_FORMER = {
+    "resume": "There is no command 'resume' any more, and nothing was done. `reaper restart` goes on after a halt; "
+    "`reaper close-interrupted` closes jobs that a restart of their server interrupted.",
+}
+"""Former commands, and what they could mean. They do nothing, so that an old unit file does nothing by mistake."""
 
 _EPILOG = (
     "Exit status: 0 done, 1 failed, 2 wrong usage, 3 what was asked about needs attention "
@@ -57,8 +63,15 @@ class Commands(CommandGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"reaper.cli.{cmd_name}").command
+        command: click.Command = import_module(f"reaper.cli.{cmd_name.replace('-', '_')}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in _FORMER:
+            raise click.UsageError(_FORMER[args[0]], ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource
 
 from reaper.common.suggestions import did_you_mean, nearest
 from reaper.config.error_messages import problems_by_key
-from reaper.config.schema import SCALAR_SETTINGS, KeyPath, RawSettings, field_names
+from reaper.config.schema import RENAMED_SETTINGS, SCALAR_SETTINGS, KeyPath, RawSettings, field_names
 from reaper.config.secret_files import TOKEN_CREDENTIAL, URL_SETTINGS, Credentials
 from reaper.errors import ConfigError
 
@@ -128,7 +128,7 @@ def _typed(name: str, value: object) -> object:
         return value
     if name in URL_SETTINGS:
         return SecretStr(value)
-    kind = field_names(RawSettings).get(name)
+    kind = field_names(RawSettings).get(RENAMED_SETTINGS.get(name, name))
     if kind in (int, float) and (number := _NUMBER.fullmatch(value.strip())):
         return float(value) if number["fraction"] else int(value)
     if kind is bool:

@@ -75,7 +75,7 @@ def _resolve(
         **{name: getattr(stack.settings, name) for name in spellings},
         config_file=config_file.path if config_file else None,
         sources=resolved,
-        notes=tuple(borrowed.notes),
+        notes=(*borrowed.notes, *sources.notes),
         without_sources=sources.without_sources,
         origins={
             "config": config_file.named_by if config_file else "default",

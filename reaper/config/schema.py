@@ -108,6 +108,10 @@ class SourceTable(_Table):
     broker_deadline_seconds: Deadline | None = None
     worker_absence_seconds: Absence | None = None
     queues: Names | None = None
+    close_interrupted_at_start: Switch | None = None
+    close_interrupted_window_seconds: Window | None = None
+    close_interrupted_holder: Name | None = None
+    close_interrupted_only_server: Switch | None = None
     resume_at_start: Switch | None = None
     resume_window_seconds: Window | None = None
     start_lost: StartLost | None = None
@@ -131,8 +135,12 @@ class RawSettings(DaemonSettings):
     # A worker in warm shutdown no longer replies, but still works on its tasks. This is how long they may take.
     worker_absence_seconds: Absence = 300
     queues: Names = ("celery",)
-    resume_at_start: Switch = False
-    resume_window_seconds: Window = 300
+    close_interrupted_at_start: Switch = False
+    close_interrupted_window_seconds: Window = 300
+    close_interrupted_holder: Name | None = None
+    close_interrupted_only_server: Switch = False
+    resume_at_start: Switch | None = None
+    resume_window_seconds: Window | None = None
     start_lost: StartLost = "show"
     time_zone: Zone | None = None
     kinds: Mapping[str, KindTable] = {}
@@ -141,6 +149,12 @@ class RawSettings(DaemonSettings):
     ] = {}
     profiles: Mapping[str, dict[str, Any]] = {}
 
+
+RENAMED_SETTINGS = {
+    "resume_at_start": "close_interrupted_at_start",
+    "resume_window_seconds": "close_interrupted_window_seconds",
+}
+"""Settings that had another name: the old one, which is still taken with a warning, and the new one."""
 
 TABLE_SETTINGS = frozenset({"kinds", "sources", "profiles"})
 """Settings that only the file can have."""

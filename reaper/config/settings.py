@@ -27,8 +27,10 @@ INHERITED_SETTINGS = (
     "broker_deadline_seconds",
     "worker_absence_seconds",
     "queues",
-    "resume_at_start",
-    "resume_window_seconds",
+    "close_interrupted_at_start",
+    "close_interrupted_window_seconds",
+    "close_interrupted_holder",
+    "close_interrupted_only_server",
     "start_lost",
     "time_zone",
 )
@@ -57,7 +59,9 @@ class SourceSettings:
     until it is older than `max_age_seconds`; None: at any age. `start_lost` says whether jobs of a log whose start was
     lost are looked for: "off"; "show", by what shows jobs; "end", also by sweeps. `time_zone` is that of moments
     without one, where the profile says no other; None: it is not said. `borrowed_broker` is the variable of
-    another application that gave the broker; None where a setting did.
+    another application that gave the broker; None where a setting did. `close_interrupted_at_start`: the server that
+    works on the jobs restarts with the daemon, and its jobs are closed then. Either `close_interrupted_holder` is that
+    server, as the profile's holder column names it, or it is the only one.
     """
 
     name: str
@@ -70,8 +74,10 @@ class SourceSettings:
     broker_deadline_seconds: float = 5.0
     worker_absence_seconds: float = 300.0
     queues: tuple[str, ...] = ("celery",)
-    resume_at_start: bool = False
-    resume_window_seconds: float = 300.0
+    close_interrupted_at_start: bool = False
+    close_interrupted_window_seconds: float = 300.0
+    close_interrupted_holder: str | None = None
+    close_interrupted_only_server: bool = False
     start_lost: Literal["off", "show", "end"] = "show"
     time_zone: str | None = None
     purge: PurgeSettings = PurgeSettings()
@@ -91,7 +97,7 @@ class Settings(DaemonSettings):
 
     `origins` says where each value was set, by its name in the file. `config_file` is the file that was read, or None.
     `without_sources`: the file says `sources = []`, so a daemon that sweeps nothing is what was meant. `notes` are
-    lines about variables of other applications that were left alone.
+    lines about variables of other applications that were left alone, and about old names of settings.
     """
 
     model_config = SettingsConfigDict(validate_by_name=True, validate_by_alias=False)

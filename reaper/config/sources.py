@@ -10,7 +10,7 @@ from reaper.common.suggestions import did_you_mean
 from reaper.config.borrowed_urls import BorrowedUrls
 from reaper.config.error_messages import dotted
 from reaper.config.layers import Layer, LayerStack
-from reaper.config.schema import KeyPath, PurgeTable, SourceTable
+from reaper.config.schema import RENAMED_SETTINGS, KeyPath, PurgeTable, SourceTable
 from reaper.config.settings import INHERITED_SETTINGS, PurgeSettings, SourceSettings
 from reaper.config.thresholds import ThresholdResolver, threshold_origins
 from reaper.config.url_lookup import ResolvedUrl, UrlLookup
@@ -35,6 +35,7 @@ class SourceResolver:
     borrowed: BorrowedUrls
     problems: list[str]
     origins: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def without_sources(self) -> bool:
@@ -49,6 +50,7 @@ class SourceResolver:
         elif not tables and (self.databases.shared or "profile" in self.stack.settings.model_fields_set):
             tables = {"default": _UNNAMED}
         profiles = self._profiles_in_file()
+        self._check_renamed(tables)
         resolved = [self._source(name, table, profiles) for name, table in tables.items()]
         sources = {source.name: source for source in resolved if source is not None}
         self._check_duplicates(sources)
@@ -67,6 +69,7 @@ class SourceResolver:
             self._check_purge(name, table, profile)
             self._check_log(name, table, profile, database)
             self._check_start_lost(name, table, profile)
+            self._check_close_interrupted(profile, inherited)
             self._check_search_path(name, table, database)
         if database is None and table is not _UNNAMED:
             self._add_file_problem(("sources", name), f"no database; {_how_to_set('database_url', name)}")
@@ -160,6 +163,50 @@ class SourceResolver:
         )
         self._add_file_problem(("sources", name, "start_lost"), message)
 
+    def _check_renamed(self, tables: Mapping[str, SourceTable]) -> None:
+        """Old names of settings: a note for each, and a problem where one place gives both names."""
+        places: list[tuple[Layer, KeyPath, Mapping[str, Any]]] = [
+            (layer, (), layer.values) for layer in self.stack.layers
+        ]
+        own = self.file.values.get("sources")
+        if isinstance(own, Mapping):
+            places += [
+                (self.file, ("sources", name), own[name]) for name in tables if isinstance(own.get(name), Mapping)
+            ]
+        for layer, path, values in places:
+            for old, new in RENAMED_SETTINGS.items():
+                if old not in values:
+                    continue
+                if new in values:
+                    self._add_problem(
+                        layer.problem((*path, old), f"is now called {new}, which is given too; remove this")
+                    )
+                else:
+                    self.notes.append(
+                        layer.problem((*path, old), f"is now called {new}; the old name goes with the next release")
+                    )
+
+    def _check_close_interrupted(self, profile: Profile, inherited: InheritedValues) -> None:
+        """That a restart interrupted jobs takes a proof: which server holds them, or that there is only one."""
+        values, origins = inherited.values, inherited.origins
+        holder, only = values["close_interrupted_holder"], values["close_interrupted_only_server"]
+        if holder is not None and profile.jobs.holder is None:
+            self._add_problem(
+                f"{origins[('close_interrupted_holder',)]}: profile {profile.name!r} does not say which column names "
+                "the holder of a job; give it jobs.holder, or set close_interrupted_only_server = true"
+            )
+        if holder is not None and only:
+            self._add_problem(
+                f"{origins[('close_interrupted_only_server',)]}: close_interrupted_holder names one of several "
+                "servers; give one of the two"
+            )
+        if values["close_interrupted_at_start"] and holder is None and not only:
+            self._add_problem(
+                f"{origins[('close_interrupted_at_start',)]}: nothing says whose jobs a restart has interrupted: give "
+                'close_interrupted_holder = "NAME" (profile: jobs.holder), or close_interrupted_only_server = true '
+                "where no other server works on the jobs"
+            )
+
     def _check_search_path(self, name: str, table: SourceTable, database: ResolvedUrl | None) -> None:
         if table.search_path and database and database.url and database.url.get_secret_value().startswith(MARIADB):
             message = "MariaDB looks names up in the database of the URL alone; remove this line"
@@ -232,13 +279,30 @@ def inherited_values(source: str, table: SourceTable, stack: LayerStack, flags: 
     """Each value from the flag, else from the source's own table, else from the settings for all sources."""
     values, origins = dict[str, Any](), dict[KeyPath, str]()
     for name in INHERITED_SETTINGS:
-        own = getattr(table, name)
-        if own is None or name in flags.values:
-            values[name], origins[(name,)] = getattr(stack.settings, name), stack.origin(name)
+        given = _name_in(table, name)
+        if given is None or name in flags.values:
+            shared = _name_in_layers(stack, name)
+            values[name], origins[(name,)] = getattr(stack.settings, shared), stack.origin(shared)
         else:
-            values[name], origins[(name,)] = own, file.origin(("sources", source, name))
+            values[name], origins[(name,)] = getattr(table, given), file.origin(("sources", source, given))
     purge = PurgeSettings(**table.purge.model_dump())
     return InheritedValues(values, purge, origins | dict(_purge_origins(source, table.purge, file)))
+
+
+def _spellings(name: str) -> list[str]:
+    """The names of a setting, the present one first."""
+    return [name, *(old for old, new in RENAMED_SETTINGS.items() if new == name)]
+
+
+def _name_in(table: SourceTable, name: str) -> str | None:
+    """The name by which a source's own table gives a setting; None when it does not."""
+    return next((spelling for spelling in _spellings(name) if getattr(table, spelling) is not None), None)
+
+
+def _name_in_layers(stack: LayerStack, name: str) -> str:
+    """The name by which the first layer that has a setting gives it."""
+    given = (spelling for layer in stack.layers for spelling in _spellings(name) if spelling in layer.values)
+    return next(given, name)
 
 
 def _purge_origins(source: str, purge: PurgeTable, file: Layer) -> Iterator[tuple[KeyPath, str]]:

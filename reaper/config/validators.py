@@ -45,9 +45,15 @@ def seconds(low: str, high: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _time_zone(value: object) -> str:
+    if "://" in str(value):
+        raise ValueError(f"expected the name of a time zone, or an offset such as -05:00, not {quote(value)}")
+    return zone_name(value)
+
+
 def time_zone() -> BeforeValidator:
     """The name of a time zone, or an offset from UTC."""
-    return BeforeValidator(lambda value: zone_name(value, quote))
+    return BeforeValidator(_time_zone)
 
 
 def whole(low: int, high: int) -> BeforeValidator:

@@ -128,7 +128,7 @@ class Daemon:
         for source in settings.sources.values():
             runner = self._build_runner(settings, source)
             self._schedule(settings, runner)
-            if source.resume_at_start and not self._halt.is_halted:
+            if source.close_interrupted_at_start and not self._halt.is_halted:
                 self.startup.begin(settings, source, runner.source.decision)
         self.service.configure(settings)
         self.supervisor.start()

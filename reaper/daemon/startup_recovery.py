@@ -1,4 +1,4 @@
-"""Closes interrupted jobs once, when the daemon starts, for sources with `resume_at_start`."""
+"""Closes interrupted jobs once, when the daemon starts, for sources with `close_interrupted_at_start`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -16,11 +17,12 @@ from reaper.database.errors import short_message
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.memory import FirstSeenJobStore, FutureSignStore, LocalColumnStore, ReapedRowStore
 from reaper.model import JobCounts, ReapedJob
+from reaper.operations.close_interrupted import CloseInterruptedOptions, CloseInterruptedResult, close_interrupted
 from reaper.operations.end_in_batches import BulkOptions
-from reaper.operations.resume import ResumeOptions, ResumeResult, resume
 from reaper.source import Source, SpellingDecision
 from reaper.source.factory import create_source
 from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.breaker import Breaker
 from reaper.sweep.halt_switch import HaltSwitch
 from reaper.sweep.listeners import ListenerGroup, SweepSubscriber
 
@@ -32,7 +34,7 @@ _log = structlog.get_logger("reaper")
 
 
 class StartupRecovery:
-    """Runs `resume` in one thread for each source. A listener that forwards to the subscribers of sweeps."""
+    """Runs `close_interrupted` in one thread for each source. A listener that forwards to the subscribers of sweeps."""
 
     def __init__(
         self,
@@ -51,7 +53,7 @@ class StartupRecovery:
 
     @property
     def sources(self) -> Sequence[str]:
-        """The sources whose resume has begun."""
+        """The sources for which it has begun."""
         return tuple(self._threads)
 
     def begin(self, settings: Settings, settings_of_source: SourceSettings, decision: SpellingDecision) -> None:
@@ -69,12 +71,18 @@ class StartupRecovery:
             decision=decision,
         )
         downtime = DowntimeTracker(settings.restart_grace_seconds)
-        options = ResumeOptions(settings_of_source.resume_window_seconds, LISTEN_SECONDS, self._stopping.wait)
+        options = CloseInterruptedOptions(
+            settings_of_source.close_interrupted_window_seconds,
+            LISTEN_SECONDS,
+            self._stopping.wait,
+            Breaker.from_settings(settings),
+            holder=settings_of_source.close_interrupted_holder,
+        )
         bulk = BulkOptions(socket.gethostname(), settings.batch_size, self, self._must_stop)
         thread = threading.Thread(
             target=self._run,
             args=(source, downtime, options, bulk),
-            name=f"resume {settings_of_source.name}",
+            name=f"close-interrupted {settings_of_source.name}",
             daemon=True,
         )
         self._threads[settings_of_source.name] = thread
@@ -86,7 +94,7 @@ class StartupRecovery:
         self.join(timeout_seconds)
 
     def join(self, timeout_seconds: float) -> bool:
-        """Wait until every resume has ended. False when one has not within `timeout_seconds`."""
+        """Wait until every thread has ended. False when one has not within `timeout_seconds`."""
         deadline = time.monotonic() + timeout_seconds
         for thread in self._threads.values():
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -95,9 +103,11 @@ class StartupRecovery:
     def _must_stop(self) -> bool:
         return self._stopping.is_set() or self._halt.is_halted
 
-    def _run(self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, bulk: BulkOptions) -> None:
+    def _run(
+        self, source: Source, downtime: DowntimeTracker, options: CloseInterruptedOptions, bulk: BulkOptions
+    ) -> None:
         try:
-            resumed = self._resume_with_retry(source, downtime, options, bulk)
+            closed = self._close_with_retry(source, downtime, options, bulk)
         except DBAPIError as error:
             _log.error(
                 _FAILED,
@@ -118,20 +128,22 @@ class StartupRecovery:
                 error=problem,
             )
         else:
-            if resumed is not None:
-                _log_result(resumed)
+            if closed is not None:
+                _log_result(closed)
 
-    def _resume_with_retry(
-        self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, bulk: BulkOptions
-    ) -> ResumeResult | None:
-        """Retry while the database is unavailable, for as long as the resume window.
+    def _close_with_retry(
+        self, source: Source, downtime: DowntimeTracker, options: CloseInterruptedOptions, bulk: BulkOptions
+    ) -> CloseInterruptedResult | None:
+        """Retry while the database is unavailable, for as long as the window.
 
         After that no job can be within the window. Returns None when the daemon stops meanwhile.
         """
         started = time.monotonic()
         while True:
             try:
-                return resume(source, downtime, options, bulk)
+                # Jobs that were claimed since this daemon started are not those of the server before.
+                since_start = replace(options, started_ago_seconds=time.monotonic() - started)
+                return close_interrupted(source, downtime, since_start, bulk)
             except DatabaseUnavailable:
                 downtime.record_failure()
                 if time.monotonic() - started > options.window_seconds:
@@ -148,17 +160,27 @@ class StartupRecovery:
         self._listeners.surveyed(source, census)
 
 
-def _log_result(resumed: ResumeResult) -> None:
+def _log_result(closed: CloseInterruptedResult) -> None:
+    if closed.held is not None:
+        _log.error(
+            "Reaper closed no interrupted jobs: the breaker holds them. Sweeps end them once they are stale.",
+            source=closed.source,
+            found=closed.interrupted,
+            reason=closed.held,
+            next="if they were interrupted: reaper close-interrupted --source "
+            f"{closed.source} --only-server --started-ago AGE --release {closed.interrupted}",
+        )
+        return
     _log.info(
-        f"Reaper closed {resumed.bulk_result.reaped} interrupted job(s).",
-        source=resumed.source,
-        found=resumed.interrupted,
-        closed=resumed.bulk_result.reaped,
-        window_seconds=resumed.window_seconds,
-        sweep_id=resumed.run_id,
+        f"Reaper closed {closed.bulk_result.reaped} interrupted job(s).",
+        source=closed.source,
+        found=closed.interrupted,
+        closed=closed.bulk_result.reaped,
+        window_seconds=closed.window_seconds,
+        sweep_id=closed.run_id,
     )
-    for failure in resumed.bulk_result.failures:
+    for failure in closed.bulk_result.failures:
         job = messages.format_key(failure.key)
         _log.error(
-            "Reaper could not end a job: the database refused it.", source=resumed.source, job=job, error=failure.error
+            "Reaper could not end a job: the database refused it.", source=closed.source, job=job, error=failure.error
         )

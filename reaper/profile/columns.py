@@ -89,7 +89,7 @@ def _read(profile: Profile) -> Iterator[TableColumn]:
 
 def _columns_of_jobs(profile: Profile) -> Iterator[str]:
     jobs = profile.jobs
-    named = [jobs.kind, jobs.status]
+    named = [jobs.kind, jobs.status, jobs.holder]
     if jobs.log:
         named += [jobs.log.type, jobs.log.order]
     if profile.limits:

@@ -76,7 +76,7 @@ class _ProfileCorrector:
 
     def _jobs(self, old: Mapping[str, Any]) -> dict[str, Any]:
         new = {**old, "table": self.corrections.table(self.jobs)}
-        for name in ("key", "kind", "queue", "status", "started", "claim"):
+        for name in ("key", "kind", "queue", "status", "started", "claim", "holder"):
             if name in old:
                 new[name] = self._names(self.jobs, old[name])
         if kind_name := old.get("kind_name"):

@@ -33,9 +33,10 @@ class KindName(ProfileModel):
 class JobMapping(ProfileModel):
     """The table of jobs. `started` lists columns by preference: the first that is not NULL counts.
 
-    A job whose `claim` columns (a worker's id, a lock token) change between the survey and the lock is not ended. Rows
-    of `parts` belong to a job and are locked with it: a job whose parts cannot all be locked is left alone. Where the
-    column `kind` has only a number, `kind_name` says where its name is.
+    A job whose `claim` columns (a worker's id, a lock token) change between the survey and the lock is not ended. The
+    column `holder` names the worker or the server that works on the job. Rows of `parts` belong to a job and are locked
+    with it: a job whose parts cannot all be locked is left alone. Where the column `kind` has only a number,
+    `kind_name` says where its name is.
     """
 
     table: TableName
@@ -46,6 +47,7 @@ class JobMapping(ProfileModel):
     status: Name | None = None
     started: Names
     claim: tuple[Name, ...] = ()
+    holder: Name | None = None
     running: Running | None = None
     log: Log | None = None
     parts: tuple[Related, ...] = ()

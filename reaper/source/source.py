@@ -30,7 +30,7 @@ from reaper.source.database_access import DatabaseAccess
 from reaper.source.event_log_lock import locks_log
 from reaper.source.first_seen import jobs_without_start
 from reaper.source.future_signs import add_found, future_states
-from reaper.source.interrupted_jobs import Restart, is_interrupted
+from reaper.source.interrupted_jobs import Restart, interrupted_predicate
 from reaper.source.job_lookup import JobLookup
 from reaper.source.local_columns import local_columns
 from reaper.source.local_signs import APART_SECONDS, LocalLook, compare, describe_proof, look, offset_text
@@ -381,7 +381,7 @@ class Source(DatabaseAccess):
         """Ends jobs as of this moment: for JOB_TIMEOUT those that are stale, for INTERRUPTED those that `restart` has
         interrupted, and for MANUAL_TIMEOUT, an operator's own decision, all.
         """
-        values, predicate = self.statements.values(context), _predicate(audit_info.reason)
+        values, predicate = self.statements.values(context), _predicate(audit_info.reason, restart)
         if restart is not None:
             values |= restart.values
         chosen_action = action or self.options.action
@@ -423,12 +423,12 @@ class Source(DatabaseAccess):
         return Lease(self.engine, lambda: self.tables, ttl_seconds)
 
 
-def _predicate(reason: Reason) -> Predicate:
+def _predicate(reason: Reason, restart: Restart | None) -> Predicate:
     """Which jobs a claim for this reason ends."""
     match reason:
         case Reason.JOB_TIMEOUT:
             return is_stale
         case Reason.INTERRUPTED:
-            return is_interrupted
+            return interrupted_predicate(restart)
         case Reason.MANUAL_TIMEOUT:
             return is_any

@@ -56,7 +56,7 @@ def test_help_imports_nothing_that_is_slow_and_is_quick() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_the_help_that_the_list_promises_and_an_example(bare: Reaper, name: str) -> None:
-    assert import_module(f"reaper.cli.{name}").command.short_help == COMMANDS[name]
+    assert import_module(f"reaper.cli.{name.replace('-', '_')}").command.short_help == COMMANDS[name]
     helped = bare(name, "--help")
     assert helped.exit_code == 0
     assert "Example:\n    reaper " in helped.stdout or "Example:\n    REAPER_" in helped.stdout

@@ -14,18 +14,19 @@ from reaper import celery_tasks
 from tests.support.commands import Reaper
 from tests.support.protea import HOUR, MINUTE, Protea
 
-ALL = ("sweep", "cleanup", "clear", "reset", "resume", "task clear", "task reset")
-SILENT = ("sweep", "cleanup", "clear", "resume", "task clear")
+ALL = ("sweep", "cleanup", "clear", "reset", "close-interrupted", "task clear", "task reset")
+SILENT = ("sweep", "cleanup", "clear", "close-interrupted", "task clear")
 """Those that end a job for its silence."""
 HELD = ("sweep", "cleanup", "clear", "task clear")
 """Those that the breaker holds."""
 
+CLOSE = ("close-interrupted", "--source", "default", "--only-server", "--started-ago", "0s", "--yes")
 WORDS: Mapping[str, tuple[str, ...]] = {
     "sweep": ("sweep",),
     "cleanup": ("cleanup", "--older-than-minutes", "60"),
     "clear": ("clear", "--force"),
     "reset": ("reset", "--source", "default", "--confirm", "default"),
-    "resume": ("resume", "--listen", "0.3s", "--window", "1d"),
+    "close-interrupted": (*CLOSE, "--listen", "0.3s", "--window", "1d"),
     "purge": ("purge",),
 }
 
@@ -91,7 +92,7 @@ def test_restart_grace_is_the_configured_one(
 ) -> None:
     """The test's server has just been started: no sign of life could be seen before, nor missed so soon."""
     job = protea.stale()
-    if command != "resume":  # it would go on listening
+    if command != "close-interrupted":  # it would go on listening
         run(reaper, command, monkeypatch, REAPER_RESTART_GRACE="12h")
         assert protea.status(job) == "running"
     run(reaper, command, monkeypatch, REAPER_RESTART_GRACE="0")
@@ -164,8 +165,8 @@ def harmless(text: str) -> None:
         ("reset", "--source", "default", "--dry-run"),
         ("reset", "--source", "default", "--confirm", "default", "--reason", EVIL),
         ("reset", "--source", EVIL, "--dry-run"),
-        ("resume", "--listen", "0.3s", "--window", "1d", "--dry-run"),
-        ("resume", "--listen", "0.3s", "--window", "1d"),
+        (*CLOSE, "--listen", "0.3s", "--window", "1d", "--dry-run"),
+        (*CLOSE, "--listen", "0.3s", "--window", "1d"),
         ("fail", "JOB", "--reason", EVIL),
         ("fail", EVIL, "--reason", "x"),
         ("purge", "--source", EVIL),
@@ -195,7 +196,7 @@ def test_output_of_commands_cannot_control_a_terminal(words: tuple[str, ...], re
         (*WORDS["cleanup"], "--dry-run"),
         WORDS["cleanup"],
         WORDS["reset"],
-        WORDS["resume"],
+        WORDS["close-interrupted"],
         ("clear", "--dry-run"),
     ],
     ids=lambda words: words[0],
@@ -229,7 +230,14 @@ def test_database_error_cannot_control_a_terminal(reaper: Reaper, protea: Protea
         " E'evil\\x1b[2J\\x07\\r\\nforged' USING ERRCODE = '23514'; END $$;"
         " CREATE TRIGGER refuse BEFORE UPDATE ON job FOR EACH ROW EXECUTE FUNCTION refuse()"
     )
-    for words in (("sweep",), ("sweep", "--json"), WORDS["cleanup"], WORDS["clear"], WORDS["reset"], WORDS["resume"]):
+    for words in (
+        ("sweep",),
+        ("sweep", "--json"),
+        WORDS["cleanup"],
+        WORDS["clear"],
+        WORDS["reset"],
+        WORDS["close-interrupted"],
+    ):
         result = reaper(*words)
         assert "evil" in result.output
         harmless(result.stdout)
@@ -244,7 +252,7 @@ def test_error_of_a_database_steers_no_terminal(reaper: Reaper, protea: Protea) 
         " ALTER TABLE job RENAME TO job_; CREATE VIEW job AS SELECT * FROM job_ WHERE fail_()"
     )
     for words in (("sweep",), ("report",), ("explain", job), WORDS["cleanup"],
-                  WORDS["clear"], WORDS["reset"], WORDS["resume"]):  # fmt: skip
+                  WORDS["clear"], WORDS["reset"], WORDS["close-interrupted"]):  # fmt: skip
         result = reaper(*words)
         assert "evil" in result.output, words
         harmless(result.stdout)

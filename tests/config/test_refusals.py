@@ -29,8 +29,8 @@ from tests.config.support import PROTEA_STALL, PROTEA_TIMEOUT, URL, problem, pro
         *(("max_age_seconds", text) for text in ("0", "-1", "3651d", "old")),
         *(("broker_deadline_seconds", text) for text in ("0", "0.4", "61", "1h", "soon")),
         *(("queues", text) for text in (",", "a,", "a,,b", "amqp://q")),
-        *(("resume_window_seconds", text) for text in ("0", "0.9", "25h", "nan")),
-        *(("resume_at_start", text) for text in ("1", "yes", "ture")),
+        *(("close_interrupted_window_seconds", text) for text in ("0", "0.9", "25h", "nan")),
+        *(("close_interrupted_at_start", text) for text in ("1", "yes", "ture")),
     ],
 )
 def test_absurd_values_are_refused_in_environment_and_file(name: str, text: str) -> None:
@@ -51,9 +51,9 @@ def test_absurd_values_are_refused_in_environment_and_file(name: str, text: str)
         *(f"{section}.x = 3" for section in ("kinds", "sources", "profiles")),
         "database_url_file = true",
         *(f"queues = {v}" for v in ('"celery"', "[]", "[3]", '[""]', "true", "{}")),
-        *(f"resume_at_start = {v}" for v in ("1", '"yes"', "[]")),
+        *(f"close_interrupted_at_start = {v}" for v in ("1", '"yes"', "[]")),
         *(f"{n} = {v}" for n in ("action", "broker_url", "broker_url_file") for v in ("3", '""', "[]")),
-        *(f"{n} = true" for n in ("max_age_seconds", "broker_deadline_seconds", "resume_window_seconds")),
+        *(f"{n} = true" for n in ("max_age_seconds", "broker_deadline_seconds", "close_interrupted_window_seconds")),
     ],
 )
 def test_wrong_types_in_the_file_are_refused_with_their_line(line: str) -> None:

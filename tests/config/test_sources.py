@@ -99,7 +99,7 @@ def test_source_has_the_defaults_where_it_has_no_values() -> None:
     assert (source.action, source.max_age_seconds, source.broker) == ("fail", None, None)
     assert (source.broker_deadline_seconds, source.queues) == (5, ("celery",))
     assert source.worker_absence_seconds == 300
-    assert (source.resume_at_start, source.resume_window_seconds) == (False, 300)
+    assert (source.close_interrupted_at_start, source.close_interrupted_window_seconds) == (False, 300)
     assert source.purge == PurgeSettings(cron=None, days_to_keep=30, batch_size=1000)
     made = SourceSettings("main", source.database_url, source.profile, source.thresholds)
     assert made == source
@@ -113,8 +113,8 @@ def test_source_has_the_defaults_where_it_has_no_values() -> None:
         ("broker_deadline_seconds", ("0.5", '"60s"'), "1.5", (1.5, 0.5)),
         ("worker_absence_seconds", ("0", '"10m"'), "90", (90, 0)),
         ("queues", ('["a", " b "]', '["c"]'), " x, y ", (("x", "y"), ("a", "b"))),
-        ("resume_at_start", ("false", "false"), "TRUE", (True, False)),
-        ("resume_window_seconds", ('"1d"', "1"), "90", (90, 86400)),
+        ("close_interrupted_at_start", ("false", "false"), "TRUE", (True, False)),
+        ("close_interrupted_window_seconds", ('"1d"', "1"), "90", (90, 86400)),
     ],
 )
 def test_source_value_beats_the_value_for_all_sources_but_not_a_flag(
@@ -123,6 +123,7 @@ def test_source_value_beats_the_value_for_all_sources_but_not_a_flag(
     text = f"""
         {name} = {in_file[1]}
         database_url = "{URL}"
+        close_interrupted_only_server = true
         profile = "mine"
         [sources.own]
         {name} = {in_file[0]}
@@ -137,7 +138,7 @@ def test_source_value_beats_the_value_for_all_sources_but_not_a_flag(
     settings = load({}, {variable: in_variable})
     assert (getattr(settings.sources["other"], name), getattr(settings.sources["own"], name)) == expected
     assert settings.origins[f"sources.other.{name}"] == variable
-    assert settings.origins[f"sources.own.{name}"] == "config/reaper.toml:6"
+    assert settings.origins[f"sources.own.{name}"] == "config/reaper.toml:7"
     assert load({}, {}).origins[f"sources.other.{name}"] == "config/reaper.toml:2"
     flagged = load({name: in_variable}, {})
     assert getattr(flagged.sources["own"], name) == expected[0]
@@ -164,8 +165,8 @@ def test_action_that_the_profile_lacks_is_refused_once_with_the_nearest_name() -
         "broker_deadline_seconds = 2",
         'queues = ["mail"]',
         "max_age_seconds = 60",
-        "resume_at_start = true",
-        'resume_window_seconds = "1m"',
+        "close_interrupted_at_start = true",
+        'close_interrupted_window_seconds = "1m"',
         'purge.cron = "0 3 * * *"',
         "purge.days_to_keep = 31",
         "purge.batch_size = 999",
@@ -182,6 +183,7 @@ def test_changed_value_rebuilds_its_source_and_no_other(line: str) -> None:
         [sources.main]
         profile = "mine"
         database_url = "{URL}"
+        close_interrupted_only_server = true
     """
     before = f'broker_url = "{BROKER}"'
     after = line if line.startswith("broker_url") else f"{before}\n{line}"
@@ -299,3 +301,50 @@ def test_search_path_of_a_source_is_a_list_of_schemas(value: str) -> None:
 def test_search_path_of_a_source_on_mariadb_is_refused() -> None:
     write('[sources.a]\ndatabase_url = "mysql://u@db/app"\nprofile = "adhese"\nsearch_path = ["app"]\n')
     assert problem().startswith("config/reaper.toml:4: sources.a.search_path: MariaDB looks names up in the database")
+
+
+@pytest.mark.parametrize("where", ["all sources", "source"])
+def test_former_names_of_settings_are_taken_with_a_warning(where: str) -> None:
+    lines = 'resume_window_seconds = "9m"\nresume_at_start = true\nclose_interrupted_only_server = true\n'
+    table = f'[sources.main]\ndatabase_url = "{URL}"\n'
+    write(lines + table if where == "all sources" else table + lines)
+    settings = load({}, {})
+    source = settings.sources["main"]
+    assert (source.close_interrupted_at_start, source.close_interrupted_window_seconds) == (True, 540)
+    line = 1 if where == "all sources" else 3
+    assert settings.origins["sources.main.close_interrupted_window_seconds"] == f"config/reaper.toml:{line}"
+    assert [note.partition("; ")[0].partition(": ")[2].split(": ")[-1] for note in settings.notes] == [
+        "is now called close_interrupted_at_start",
+        "is now called close_interrupted_window_seconds",
+    ]
+
+
+def test_former_variable_beats_the_file_and_is_warned_about() -> None:
+    write(f'close_interrupted_window_seconds = "1m"\n[sources.main]\ndatabase_url = "{URL}"')
+    settings = load({}, {"REAPER_RESUME_WINDOW_SECONDS": "9m"})
+    assert settings.sources["main"].close_interrupted_window_seconds == 540
+    assert settings.notes == (
+        "REAPER_RESUME_WINDOW_SECONDS: is now called close_interrupted_window_seconds; the old name goes with the next "
+        "release",
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (("close_interrupted_at_start = true",), "nothing says whose jobs a restart has interrupted"),
+        (("resume_at_start = true",), "nothing says whose jobs a restart has interrupted"),
+        (('close_interrupted_holder = "a"',), "does not say which column names the holder"),
+        (
+            ('profile = "held"', 'close_interrupted_holder = "a"', "close_interrupted_only_server = true"),
+            "names one of several servers",
+        ),
+        (("resume_at_start = false", "close_interrupted_at_start = false"), "which is given too"),
+    ],
+)
+def test_closing_at_the_start_without_one_proof_is_refused(lines: tuple[str, ...], said: str) -> None:
+    text = "\n".join(lines)
+    profile = '[profiles.held]\nextends = "protea"\njobs.holder = "worker"\n'
+    write(f'{profile}[sources.main]\ndatabase_url = "{URL}"\n{text}\n')
+    found = problem()
+    assert said in found and found.startswith("config/reaper.toml:")

@@ -26,6 +26,13 @@ from tests.contract.support import (
 _TRUSTING = {"REAPER_RESTART_GRACE": ""}
 """Without what the command of these tests is given otherwise."""
 
+_PROOFS = {
+    "REAPER_CLOSE_INTERRUPTED_AT_START": {"REAPER_CLOSE_INTERRUPTED_ONLY_SERVER": "true"},
+    "REAPER_RESUME_AT_START": {"REAPER_CLOSE_INTERRUPTED_ONLY_SERVER": "true"},
+    "REAPER_CLOSE_INTERRUPTED_HOLDER": {"REAPER_CONFIG": "held.toml"},
+}
+"""By variable, what it needs beside it."""
+
 DATABASE = "postgresql://reaper@db.example.org/app"
 FILES = ("every_key.toml", "secret_files.toml")
 
@@ -47,6 +54,9 @@ def configured(reaper: Reaper) -> Reaper:
         for path in (secrets / name, secrets / name.replace("-", "_")):
             path.write_text(text)
             path.chmod(0o600)
+    (reaper.folder / "held.toml").write_text(
+        'profile = "held"\n[profiles.held]\nextends = "protea"\njobs.holder = "worker"\n'
+    )
     (reaper.folder / "other.toml").write_text('timeout_seconds = "4h"\n')
     return reaper
 
@@ -159,6 +169,7 @@ def _meaning(reaper: Reaper, variable: str, value: str) -> Iterator[str]:
     others = dict(_TRUSTING)
     if not {"DATABASE", "CREDENTIALS"} & set(variable.split("_")):
         others["REAPER_DATABASE_URL"] = DATABASE
+    others |= _PROOFS.get(variable, {})
     before = set(_rows(reaper, **others))
     changed = [row for row in _rows(reaper, **{**others, variable: value}) if row not in before]
     if not changed:

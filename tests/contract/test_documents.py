@@ -20,6 +20,8 @@ from tests.contract.support import (
     structure,
 )
 
+CLOSE = ("close-interrupted", "--source", "default", "--only-server", "--started-ago", "0s", "--yes")
+
 
 class Documents:
     """Documents by the command that printed them."""
@@ -94,8 +96,8 @@ def _end(documents: Documents, protea: Protea) -> None:
     documents.ask("clear", "--force")
     documents.ask("clear", code=2, name="clear (error)")
     protea.event(protea.job(age=MINUTE), age=30)
-    documents.ask("resume", "--listen", "0.2s", "--window", "2m", "--dry-run")
-    documents.ask("resume", "--listen", "0.2s", "--window", "2m")
+    documents.ask(*CLOSE, "--listen", "0.2s", "--window", "2m", "--dry-run")
+    documents.ask(*CLOSE, "--listen", "0.2s", "--window", "2m")
     documents.ask("reset", "--source", "default", "--dry-run")
     documents.ask("reset", "--source", "default", "--confirm", "default")
     for _ in range(51):

@@ -1,4 +1,4 @@
-"""While it is halted nothing ends or deletes a job on its own: sweeps, purges, the resume at the start, revocations."""
+"""While it is halted nothing ends or deletes a job on its own: sweeps, purges, closings at the start, revocations."""
 
 from __future__ import annotations
 
@@ -111,12 +111,13 @@ def test_halted_daemon_neither_sweeps_nor_purges_until_it_is_restarted(
         assert done is not None and done.purged == 3
 
 
-def test_daemon_that_is_started_halted_neither_sweeps_nor_purges_nor_resumes(protea: Protea, tmp_path: Path) -> None:
+def test_daemon_that_is_started_halted_neither_sweeps_nor_purges_nor_closes(protea: Protea, tmp_path: Path) -> None:
     HaltSwitch(Memory.open(tmp_path / "state").halt).set(HaltRecord("bob", "a migration", persistent=True))
     job, lately = protea.stale(), protea.job(age=MINUTE)
     finished(protea, 3)
     before = protea.dump()
-    with started(protea, tmp_path, REAPER_RESUME_AT_START="true") as daemon:
+    closing = {"REAPER_CLOSE_INTERRUPTED_AT_START": "true", "REAPER_CLOSE_INTERRUPTED_ONLY_SERVER": "true"}
+    with started(protea, tmp_path, **closing) as daemon:
         runner, scheduled_purge = parts(daemon)
         assert scheduled_purge.tick() is None
         report = runner.tick()
@@ -202,7 +203,7 @@ def test_cleanup_that_works_when_it_is_halted_ends_after_its_batch(protea: Prote
         assert 0 < ended() < len(jobs)
 
 
-# --- the resume at the start -------------------------------------------------------------------------------------
+# --- the closing at the start -------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -228,7 +229,7 @@ def noetl(empty: PostgreSQLDatabase) -> Iterator[NoetlWorld]:
 
 
 @pytest.mark.parametrize("halted", [False, True])
-def test_resume_that_listens_when_it_is_halted_ends_nothing(
+def test_closing_that_listens_when_it_is_halted_ends_nothing(
     noetl: NoetlWorld, halted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(startup_recovery, "LISTEN_SECONDS", 1.0)
@@ -245,14 +246,15 @@ def test_resume_that_listens_when_it_is_halted_ends_nothing(
     assert len(reap_counter.reaped_jobs) == (0 if halted else 1)
 
 
-def test_daemon_that_is_halted_while_its_resume_listens_ends_nothing(
+def test_daemon_that_is_halted_while_its_closing_listens_ends_nothing(
     noetl: NoetlWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(startup_recovery, "LISTEN_SECONDS", 2.0)
     job = noetl.job(age=3600, sign=MINUTE)
     made = process.Daemon(
         load({}, {"REAPER_DATABASE_URL": noetl.database.url, "REAPER_PROFILE": "noetl", "REAPER_RESTART_GRACE": "0",
-                  "REAPER_HTTP_PORT": "0", "REAPER_RESUME_AT_START": "true", "REAPER_INTERVAL_SECONDS": "1h"})
+                  "REAPER_HTTP_PORT": "0", "REAPER_CLOSE_INTERRUPTED_AT_START": "true",
+                  "REAPER_CLOSE_INTERRUPTED_ONLY_SERVER": "true", "REAPER_INTERVAL_SECONDS": "1h"})
     )  # fmt: skip
     made.start()
     try:
@@ -264,7 +266,7 @@ def test_daemon_that_is_halted_while_its_resume_listens_ends_nothing(
 
 
 @pytest.mark.parametrize(("grace", "ended"), [("0", True), ("12h", False)])
-def test_resume_gives_workers_the_configured_time_after_a_restart_of_the_database(
+def test_closing_gives_workers_the_configured_time_after_a_restart_of_the_database(
     noetl: NoetlWorld, grace: str, ended: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test's own server has just been started: no worker counts as missing before `restart_grace` is over."""

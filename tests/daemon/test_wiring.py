@@ -17,15 +17,23 @@ import pytest
 from structlog.testing import capture_logs
 
 from reaper.config import load
-from reaper.config.schema import SCALAR_SETTINGS, KindTable, PurgeTable, RawSettings, SourceTable, field_names
+from reaper.config.schema import (
+    RENAMED_SETTINGS,
+    SCALAR_SETTINGS,
+    KindTable,
+    PurgeTable,
+    RawSettings,
+    SourceTable,
+    field_names,
+)
 from reaper.daemon import main as process
 from reaper.daemon import startup_recovery
 from reaper.database.lease import ttl_for
 from reaper.errors import ConfigError
 from reaper.liveness.celery import CeleryProbe
 from reaper.observers import status
+from reaper.operations.close_interrupted import CloseInterruptedOptions
 from reaper.operations.end_in_batches import BulkOptions
-from reaper.operations.resume import ResumeOptions
 from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
@@ -45,8 +53,8 @@ RESTART_ONLY = frozenset({"http_host", "http_port", "state_dir", "log_file"})
 class Running:
     """A daemon in this process, made and started as `reaper run` does it, and what its parts were given."""
 
-    def __init__(self, environ: Mapping[str, str], resumes: list[Resumed]) -> None:
-        self.resumes = resumes
+    def __init__(self, environ: Mapping[str, str], closings: list[Closing]) -> None:
+        self.closings = closings
         self.daemon = process.Daemon(load({}, environ))
 
     @property
@@ -56,9 +64,9 @@ class Running:
 
     @property
     def sources(self) -> list[Source]:
-        """The source as sweeps use it, as readers over HTTP use it, and as the resume at the start uses it."""
+        """The source as sweeps use it, as readers over HTTP use it, and as the closing at the start uses it."""
         reading = self.daemon.service.registry[self.runner.name].reading
-        return [self.runner.source, reading, *(resumed.source for resumed in self.resumes)]
+        return [self.runner.source, reading, *(closing.source for closing in self.closings)]
 
     def each(self, of: Callable[[Source], object]) -> object:
         """What all of them say; a list of what they say when they differ."""
@@ -79,12 +87,12 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Resumed:
-    """What the resume at the start was given."""
+class Closing:
+    """What the closing at the start was given."""
 
     source: Source
     downtime: DowntimeTracker
-    options: ResumeOptions
+    options: CloseInterruptedOptions
     bulk: BulkOptions
 
 
@@ -104,13 +112,13 @@ def interval(r: Running) -> object:
 
 
 def batch_size(r: Running) -> object:
-    return same(r.runner.options.batch_size, *(resumed.bulk.batch_size for resumed in r.resumes))
+    return same(r.runner.options.batch_size, *(closing.bulk.batch_size for closing in r.closings))
 
 
 def restart_grace(r: Running) -> object:
     return same(
         r.runner.downtime.grace_seconds,
-        *(resumed.downtime.grace_seconds for resumed in r.resumes),
+        *(closing.downtime.grace_seconds for closing in r.closings),
     )
 
 
@@ -158,12 +166,12 @@ def port(r: Running) -> object:
     return int(r.daemon.http.address.rpartition(":")[2]) if r.daemon.http else 0
 
 
-def resuming(r: Running) -> object:
-    return bool(r.resumes)
+def closes(r: Running) -> object:
+    return bool(r.closings)
 
 
 def window(r: Running) -> object:
-    return same(*(resumed.options.window_seconds for resumed in r.resumes)) if r.resumes else None
+    return same(*(closing.options.window_seconds for closing in r.closings)) if r.closings else None
 
 
 def purge_cron(r: Running) -> object:
@@ -212,19 +220,19 @@ def url(source: Source) -> object:
     return source.engine.url.database
 
 
-RESUME = {"resume_at_start": True}
+CLOSE = {"close_interrupted_at_start": True, "close_interrupted_only_server": True}
 LOG = {"profile": "noetl"}
 
 SETTING_CASES: dict[str, SettingCase] = {
     "interval_seconds": SettingCase(1234, 1234, interval),
-    "timeout_seconds": SettingCase("2h", 7200, timeout, RESUME),
-    "stall_seconds": SettingCase("11m", 660, stall, RESUME),
-    "batch_size": SettingCase(7, 7, batch_size, RESUME),
+    "timeout_seconds": SettingCase("2h", 7200, timeout, CLOSE),
+    "stall_seconds": SettingCase("11m", 660, stall, CLOSE),
+    "batch_size": SettingCase(7, 7, batch_size, CLOSE),
     "breaker_min": SettingCase(77, 77, lambda r: r.runner.options.breaker.minimum),
     "breaker_share": SettingCase(0.25, 0.25, lambda r: r.runner.options.breaker.share),
-    "restart_grace": SettingCase("17m", 1020, restart_grace, RESUME),
-    "statement_timeout_seconds": SettingCase("44s", 44, statement_timeout, RESUME),
-    "connect_timeout_seconds": SettingCase("9s", 9, connect_timeout, RESUME),
+    "restart_grace": SettingCase("17m", 1020, restart_grace, CLOSE),
+    "statement_timeout_seconds": SettingCase("44s", 44, statement_timeout, CLOSE),
+    "connect_timeout_seconds": SettingCase("9s", 9, connect_timeout, CLOSE),
     "http_host": SettingCase("127.0.0.9", "127.0.0.9", host, {"http_port": "PORT"}),
     "http_port": SettingCase("PORT", "PORT", port),
     "http_token_file": SettingCase(
@@ -234,15 +242,15 @@ SETTING_CASES: dict[str, SettingCase] = {
         ["a.example"], True, lambda r: r.daemon.access_control.hosts.admits(["a.example"])
     ),
     "state_dir": SettingCase("FOLDER", "FOLDER", lambda r: str(r.daemon.memory.path and r.daemon.memory.path.parent)),
-    "database_url": SettingCase(ELSEWHERE, "elsewhere", lambda r: r.each(url), RESUME),
-    "database_url_file": SettingCase("URL_FILE", "elsewhere", lambda r: r.each(url), RESUME),
-    "profile": SettingCase("noetl", "noetl", lambda r: r.each(lambda source: source.profile.name), RESUME),
+    "database_url": SettingCase(ELSEWHERE, "elsewhere", lambda r: r.each(url), CLOSE),
+    "database_url_file": SettingCase("URL_FILE", "elsewhere", lambda r: r.each(url), CLOSE),
+    "profile": SettingCase("noetl", "noetl", lambda r: r.each(lambda source: source.profile.name), CLOSE),
     "action": SettingCase(
         "requeue", "requeue", lambda r: r.each(lambda source: source.options.action), {"profile": "ours"}
     ),
-    "time_zone": SettingCase("Asia/Tokyo", "Asia/Tokyo", lambda r: r.each(lambda source: source.profile.zone), RESUME),
+    "time_zone": SettingCase("Asia/Tokyo", "Asia/Tokyo", lambda r: r.each(lambda source: source.profile.zone), CLOSE),
     "max_age_seconds": SettingCase(
-        "5h", 18000, lambda r: r.each(lambda source: same(source.options.max_age, used(source).max_age_seconds)), RESUME
+        "5h", 18000, lambda r: r.each(lambda source: same(source.options.max_age, used(source).max_age_seconds)), CLOSE
     ),
     "broker_url": SettingCase("redis://127.0.0.1:1/7", "redis://127.0.0.1:1/7", lambda r: r.witness.broker_url, VULS),
     "broker_url_file": SettingCase(
@@ -252,9 +260,12 @@ SETTING_CASES: dict[str, SettingCase] = {
     "worker_absence_seconds": SettingCase("1h", 3600, lambda r: r.witness.registry.absence_seconds, VULS),
     "queues": SettingCase(["slow", "fast"], frozenset({"slow", "fast"}), queues, VULS),
     "start_lost": SettingCase("end", "end", lambda r: r.each(lambda source: source.options.start_lost), LOG),
-    "resume_at_start": SettingCase(True, True, resuming),
-    "resume_window_seconds": SettingCase("9m", 540, window, RESUME),
+    "close_interrupted_at_start": SettingCase(True, True, closes, {"close_interrupted_only_server": True}),
+    "close_interrupted_window_seconds": SettingCase("9m", 540, window, CLOSE),
 }
+
+UNSEEN = frozenset({"close_interrupted_holder", "close_interrupted_only_server", *RENAMED_SETTINGS})
+"""Proofs, without which there is no closing at the start, and former names: tried where settings are loaded."""
 
 BY_PROCESS = frozenset({"log_level", "log_format", "log_file"})
 """They change the whole process: tried below, with processes of their own."""
@@ -262,16 +273,16 @@ BY_PROCESS = frozenset({"log_level", "log_format", "log_file"})
 TABLES = {
     "[sources.main]": {
         "search_path": SettingCase(
-            ["app"], ("app",), lambda r: r.each(lambda source: tuple(source.profile.search_path)), RESUME
+            ["app"], ("app",), lambda r: r.each(lambda source: tuple(source.profile.search_path)), CLOSE
         ),
     },
     "[kinds]": {
-        "timeout_seconds": SettingCase("2h", (7200, None), kind, RESUME),
-        "stall_seconds": SettingCase("11m", (None, 660), kind, RESUME),
+        "timeout_seconds": SettingCase("2h", (7200, None), kind, CLOSE),
+        "stall_seconds": SettingCase("11m", (None, 660), kind, CLOSE),
     },
     "[sources.main.kinds]": {
-        "timeout_seconds": SettingCase("2h", (7200, None), kind, RESUME),
-        "stall_seconds": SettingCase("11m", (None, 660), kind, RESUME),
+        "timeout_seconds": SettingCase("2h", (7200, None), kind, CLOSE),
+        "stall_seconds": SettingCase("11m", (None, 660), kind, CLOSE),
     },
     "[sources.main.purge]": {
         "cron": SettingCase("7 3 * * sun", "7", purge_cron),
@@ -359,13 +370,15 @@ class DaemonFactory:
     @contextmanager
     def running(self, given: Configuration) -> Iterator[Running]:
         """A daemon that has started, and its first sweep ended."""
-        resumes: list[Resumed] = []
+        closings: list[Closing] = []
 
-        def resume(source: Source, downtime: DowntimeTracker, options: ResumeOptions, bulk: BulkOptions) -> None:
-            resumes.append(Resumed(source, downtime, options, bulk))
+        def close(
+            source: Source, downtime: DowntimeTracker, options: CloseInterruptedOptions, bulk: BulkOptions
+        ) -> None:
+            closings.append(Closing(source, downtime, options, bulk))
 
-        self._monkeypatch.setattr(startup_recovery, "resume", resume)
-        made = Running(self.environ(given), resumes)
+        self._monkeypatch.setattr(startup_recovery, "close_interrupted", close)
+        made = Running(self.environ(given), closings)
         made.daemon.start()
         made.daemon.startup.join(10)
         try:
@@ -427,10 +440,10 @@ def test_settings_reach_their_objects_at_the_start_and_after_a_reload(
         assert any(line["event"] == "Reaper has a new configuration." for line in said), said
         waits = any("takes effect only after a restart" in line["event"] for line in said)
         assert waits is (name in RESTART_ONLY)
-        if name in RESTART_ONLY or name == "resume_at_start":
+        if name in RESTART_ONLY or name == "close_interrupted_at_start":
             assert case.see(running) == before, "not before a restart"
             return
-        if name == "resume_window_seconds":
+        if name == "close_interrupted_window_seconds":
             return  # of no use after the start
         assert after_reload(case, running) == seen, "after a reload"
         running.daemon.reload(lambda: load({}, service.environ(plain)))
@@ -438,8 +451,8 @@ def test_settings_reach_their_objects_at_the_start_and_after_a_reload(
 
 
 def after_reload(case: SettingCase, running: Running) -> object:
-    """What was resumed at the start was resumed with the settings of the start."""
-    running.resumes.clear()
+    """What was closing at the start was closing with the settings of the start."""
+    running.closings.clear()
     return case.see(running)
 
 
@@ -447,7 +460,7 @@ def table_of(where: str, values: Mapping[str, object]) -> Configuration:
     """A source with these values in one of its tables."""
     inner = {"[kinds]": "[kinds.embed]", "[sources.main.kinds]": "[sources.main.kinds.embed]"}.get(where, where)
     text = lines({"http_port": 0, "interval_seconds": 3600})
-    own = lines({"database_url": AWAY, "resume_at_start": True})
+    own = lines({"database_url": AWAY, **CLOSE})
     header = "" if where == "[sources.main]" else f"{inner}\n"
     return Configuration({}, f"{text}[sources.main]\n{own}{header}{lines(values)}")
 
@@ -470,7 +483,7 @@ def test_tables_of_a_source_reach_their_objects_at_the_start_and_after_a_reload(
         before = seen(running)
         assert before != case.seen
         running.daemon.reload(lambda: load({}, service.environ(given)))
-        running.resumes.clear()
+        running.closings.clear()
         assert seen(running) == case.seen, "after a reload"
         running.daemon.reload(lambda: load({}, service.environ(plain)))
         assert seen(running) == before, "after a reload that takes it back"
@@ -478,9 +491,13 @@ def test_tables_of_a_source_reach_their_objects_at_the_start_and_after_a_reload(
 
 def test_settings_are_all_in_a_table_above() -> None:
     """A setting that is new has to be tried here, too."""
-    assert SETTING_CASES.keys() | BY_PROCESS == SCALAR_SETTINGS
+    assert SETTING_CASES.keys() | BY_PROCESS | UNSEEN == SCALAR_SETTINGS
     assert field_names(RawSettings).keys() - SCALAR_SETTINGS == {"kinds", "sources", "profiles"}
-    assert field_names(SourceTable).keys() - SETTING_CASES.keys() == {"kinds", "purge", *TABLES["[sources.main]"]}
+    assert field_names(SourceTable).keys() - SETTING_CASES.keys() - UNSEEN == {
+        "kinds",
+        "purge",
+        *TABLES["[sources.main]"],
+    }
     assert TABLES["[kinds]"].keys() == TABLES["[sources.main.kinds]"].keys() == field_names(KindTable).keys()
     assert TABLES["[sources.main.purge]"].keys() == field_names(PurgeTable).keys()
 

@@ -13,16 +13,17 @@ from reaper.grants.facts import facts_from_database
 from reaper.grants.statements import grants_for
 from reaper.model import Outcome, Reason
 from reaper.operations import purge as purging
+from reaper.operations.close_interrupted import CloseInterruptedOptions, close_interrupted
 from reaper.operations.end_in_batches import BulkOptions
 from reaper.operations.execution_cleanup import stale_keys
 from reaper.operations.explain import explain
 from reaper.operations.fail import ManualEnd, fail
 from reaper.operations.report import ReportQuery, overdue_jobs, report
-from reaper.operations.resume import ResumeOptions, resume
 from reaper.profile import Profile, resolve
 from reaper.profile.related_tables import liveness_tables, purge_guard_tables, task_tables
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.breaker import Breaker
 from tests.support.checks import PROTEA, connected, only_problem, problems, protea_with, run_check
 from tests.support.protea import HOUR, PATIENCE, Protea, SweepRecorder, thresholds
 from tests.support.purges import DAY, PurgeRecorder
@@ -122,7 +123,9 @@ def test_hidden_rows_stop_all_that_uses_the_rule_and_no_operators_decision(prote
         lambda: overdue_jobs(least, downtime),
         lambda: explain(least, downtime, job),
         lambda: stale_keys(least, downtime),
-        lambda: resume(least, downtime, ResumeOptions(60, 0, lambda _: False), bulk),
+        lambda: close_interrupted(
+            least, downtime, CloseInterruptedOptions(60, 0, lambda _: False, Breaker(50, 0.5)), bulk
+        ),
     ):
         with pytest.raises(RowsHidden, match="job_event"):
             asked()

@@ -224,7 +224,7 @@ def inline(page: Path) -> list[str]:
 def commands_named() -> Iterator[tuple[Path, str]]:
     for page in PAGES:
         for code in (*inline(page), *(text for block in blocks(page, "ini") for text in block.text.splitlines())):
-            for found in re.findall(r"\breaper (?:[a-z]+\b)(?: [^|;&]*)?", code):
+            for found in re.findall(r"\breaper (?:[a-z]+(?:-[a-z]+)*\b)(?: [^|;&]*)?", code):
                 yield page, found
 
 

@@ -101,7 +101,7 @@ COMMANDS = (
     ("cleanup", "--older-than-minutes", "5", "--yes", "--release", "9"),
     ("clear", "--dry-run"),
     ("clear", "--yes", "--release", "9"),
-    ("resume", "--dry-run"),
+    ("close-interrupted", "--source", "default", "--only-server", "--started-ago", "0s", "--yes", "--dry-run"),
     ("reset", "--all-sources", "--dry-run"),
     ("reset", "--all-sources", "--yes"),
     ("fail", "1", "--reason", "test"),

@@ -41,7 +41,7 @@ _READ_WHEN_USED = re.compile(
 
 _IMPORTS = {
     "reaper": (
-        *(f"reaper.cli.{name}" for name in COMMANDS if name != "demo"),
+        *(f"reaper.cli.{name.replace('-', '_')}" for name in COMMANDS if name != "demo"),
         "reaper.daemon.main",
         # What these libraries look up by name when a daemon starts.
         "sqlalchemy.dialects.postgresql.psycopg",

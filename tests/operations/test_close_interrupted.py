@@ -1,4 +1,4 @@
-"""`reaper resume` closes interrupted jobs at once and touches nothing else, on a real server."""
+"""`reaper close-interrupted` closes interrupted jobs at once and touches nothing else, on a real server."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from typing import Any
 import pytest
 
 from reaper.cli import exit_codes
+from reaper.config import load
+from reaper.daemon import startup_recovery
+from reaper.memory import HaltRecord, Memory
+from reaper.operations.close_interrupted import CloseInterruptedOptions, CloseInterruptedResult, close_interrupted
 from reaper.operations.end_in_batches import BulkOptions
-from reaper.operations.resume import ResumeOptions, ResumeResult, resume
-from reaper.source import Claim
+from reaper.operations.sources import create_one_off_source
+from reaper.source import Claim, SpellingDecision
 from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.breaker import Breaker
 from tests.support.commands import Reaper
 from tests.support.daemons import Daemon
 from tests.support.databases import TemporaryDatabases
-from tests.support.protea import MINUTE, SweepRecorder
+from tests.support.protea import HOUR, MINUTE, Protea, SweepRecorder
 from tests.support.waiting import wait_until
 from tests.support.worlds.database import Session
 from tests.support.worlds.noetl import NoetlWorld
@@ -27,6 +32,7 @@ from tests.support.worlds.protea import ProteaWorld
 from tests.support.worlds.servers import postgresql_world
 from tests.support.worlds.world import State, World
 
+CLOSE = ("close-interrupted", "--source", "default", "--only-server", "--started-ago", "0s", "--yes")
 LISTEN = "0.1s"
 """For tests in which no sign of life comes while the command listens."""
 
@@ -53,8 +59,8 @@ def reaper_of(world: World, folder: Path) -> Reaper:
     return Reaper(folder, {"REAPER_DATABASE_URL": world.database.url, "REAPER_PROFILE": world.profile})
 
 
-def resumed(world: World, folder: Path, *arguments: str, code: int = 0, **given: str) -> Any:
-    document = reaper_of(world, folder).json("resume", "--listen", LISTEN, *arguments, code=code, **given)
+def closed_by(world: World, folder: Path, *arguments: str, code: int = 0, **given: str) -> Any:
+    document = reaper_of(world, folder).json(*CLOSE, "--listen", LISTEN, *arguments, code=code, **given)
     return {job["key"] for job in document["closed_jobs"]}
 
 
@@ -63,7 +69,7 @@ def resumed(world: World, folder: Path, *arguments: str, code: int = 0, **given:
 
 def test_job_with_its_last_sign_within_the_window_is_closed(world: World, folder: Path) -> None:
     lately, begun_lately = world.job(age=3 * 3600, sign=MINUTE), world.job(age=2 * MINUTE, sign=None)
-    assert resumed(world, folder) == {lately, begun_lately}
+    assert closed_by(world, folder) == {lately, begun_lately}
     assert {evidence["reason"] for job in (lately, begun_lately) for evidence in world.audit(job)} == {"Interrupted"}
 
 
@@ -71,46 +77,46 @@ def test_job_with_its_last_sign_before_the_window_is_left_to_its_timeout(world: 
     world.job(age=3 * 3600, sign=6 * MINUTE)
     world.job(age=6 * MINUTE, sign=None)
     before = world.dump()
-    assert resumed(world, folder) == set()
+    assert closed_by(world, folder) == set()
     assert world.dump() == before
 
 
 def test_window_that_is_given_is_used(world: World, folder: Path) -> None:
     nearer, farther = world.job(age=3600, sign=9 * MINUTE + 30), world.job(age=3600, sign=10 * MINUTE + 1)
-    assert resumed(world, folder, "--window", "9m") == set()
-    assert resumed(world, folder, "--window", "10m") == {nearer}
+    assert closed_by(world, folder, "--window", "9m") == set()
+    assert closed_by(world, folder, "--window", "10m") == {nearer}
     assert world.state(farther) is State.RUNNING
 
 
 def test_window_of_the_configuration_is_used_when_none_is_given(world: World, folder: Path) -> None:
     job = world.job(age=3600, sign=9 * MINUTE)
-    assert resumed(world, folder) == set()
-    assert resumed(world, folder, REAPER_RESUME_WINDOW_SECONDS="10m") == {job}
+    assert closed_by(world, folder) == set()
+    assert closed_by(world, folder, REAPER_CLOSE_INTERRUPTED_WINDOW_SECONDS="10m") == {job}
 
 
 def test_ended_job_is_left_alone(world: World, folder: Path) -> None:
     job = world.job(age=3600, sign=MINUTE)
     assert world.finish(job, world.session)
     before = world.dump()
-    assert resumed(world, folder) == set()
+    assert closed_by(world, folder) == set()
     assert world.dump() == before
 
 
-def test_dry_run_of_resume_lists_jobs_and_changes_nothing(world: World, folder: Path) -> None:
+def test_dry_run_lists_jobs_and_changes_nothing(world: World, folder: Path) -> None:
     job = world.job(age=3600, sign=MINUTE)
     before = world.dump()
     reaper = reaper_of(world, folder)
-    shown = reaper("resume", "--listen", LISTEN, "--dry-run")
+    shown = reaper(*CLOSE, "--listen", LISTEN, "--dry-run")
     assert shown.exit_code == 0
     assert f"- {job}\nWould close 1 interrupted job(s), last sign of life within 5m before the restart." in shown.stdout
-    document = reaper.json("resume", "--listen", LISTEN, "--dry-run")
+    document = reaper.json(*CLOSE, "--listen", LISTEN, "--dry-run")
     assert [found["key"] for found in document["would_close"]] == [job] and document["closed"] == 0
     assert world.dump() == before
 
 
-def test_audit_event_of_resume_says_what_happened(world: World, folder: Path) -> None:
+def test_audit_event_says_what_happened(world: World, folder: Path) -> None:
     job = world.job(age=3600, sign=MINUTE)
-    document = reaper_of(world, folder).json("resume", "--listen", LISTEN)
+    document = reaper_of(world, folder).json(*CLOSE, "--listen", LISTEN)
     [evidence] = world.audit(job)
     assert (evidence["reason"], evidence["sweep_id"]) == ("Interrupted", document["run_id"])
     assert evidence["message"].startswith("Interrupted: its server was restarted at 2")
@@ -125,8 +131,8 @@ def patiently(seconds: float) -> bool:
     return False
 
 
-def listened(world: World, meanwhile: Callable[[Session], object]) -> ResumeResult:
-    """Resume, while another server does something in a session of its own."""
+def listened(world: World, meanwhile: Callable[[Session], object]) -> CloseInterruptedResult:
+    """Close them, while another server does something in a session of its own."""
 
     def wait(seconds: float) -> bool:
         with world.database.session() as other:
@@ -135,7 +141,12 @@ def listened(world: World, meanwhile: Callable[[Session], object]) -> ResumeResu
         return patiently(seconds)
 
     bulk_options = BulkOptions("test-host", 1000, SweepRecorder())
-    result = resume(world.source(), DowntimeTracker(0), ResumeOptions(5 * MINUTE, 0.3, wait), bulk_options)
+    result = close_interrupted(
+        world.source(),
+        DowntimeTracker(0),
+        CloseInterruptedOptions(5 * MINUTE, 0.3, wait, Breaker(50, 0.5)),
+        bulk_options,
+    )
     assert result is not None
     return result
 
@@ -187,10 +198,10 @@ def test_changes_between_the_second_look_and_the_lock_count(world: World, what: 
         return claim(*arguments, **given)
 
     source.claim = act_and_claim  # type: ignore[method-assign]
-    found = resume(
+    found = close_interrupted(
         source,
         DowntimeTracker(0),
-        ResumeOptions(5 * MINUTE, 0.3, patiently),
+        CloseInterruptedOptions(5 * MINUTE, 0.3, patiently, Breaker(50, 0.5)),
         BulkOptions("test-host", 1000, SweepRecorder()),
     )
     assert found is not None and (found.interrupted, found.bulk_result.reaped, found.bulk_result.lost) == (1, 0, 1)
@@ -203,15 +214,15 @@ def test_sign_of_life_that_waits_for_its_commit_saves_the_job(world: World, fold
     job = world.job(age=3600, sign=MINUTE)
     with world.database.session() as other:
         assert world.sign_of_life(job, other)
-        document = reaper_of(world, folder).json("resume", "--listen", LISTEN)
+        document = reaper_of(world, folder).json(*CLOSE, "--listen", LISTEN)
         assert document["closed_jobs"] == [] and document["locked"] == [job]
         other.commit()
     assert world.state(job) is State.RUNNING
 
 
-def test_two_resumes_at_once_close_each_job_once(world: World, folder: Path) -> None:
+def test_two_at_once_close_each_job_once(world: World, folder: Path) -> None:
     jobs, reaper = {world.job(age=3600, sign=MINUTE) for _ in range(10)}, reaper_of(world, folder)
-    words = ("resume", "--json", "--listen", "1s")
+    words = (*CLOSE, "--json", "--listen", "1s")
     with reaper.process(*words, REAPER_BATCH_SIZE="3") as one, reaper.process(*words, REAPER_BATCH_SIZE="3") as two:
         outputs = [process.communicate(timeout=60)[0] for process in (one, two)]
     closed = [job["key"] for output in outputs for job in json.loads(output)["closed_jobs"]]
@@ -219,7 +230,7 @@ def test_two_resumes_at_once_close_each_job_once(world: World, folder: Path) -> 
     assert {len(world.audit(job)) for job in jobs} == {1}
 
 
-def test_resume_waits_after_a_database_restart_until_workers_can_be_back(world: World) -> None:
+def test_it_waits_after_a_database_restart_until_workers_can_be_back(world: World) -> None:
     """The test's server has just been started, and workers get an hour to come back."""
     job, asked = world.job(age=3600, sign=MINUTE), list[float]()
 
@@ -228,14 +239,22 @@ def test_resume_waits_after_a_database_restart_until_workers_can_be_back(world: 
         return True
 
     bulk_options = BulkOptions("test-host", 1000, SweepRecorder())
-    assert resume(world.source(), DowntimeTracker(3600), ResumeOptions(5 * MINUTE, 10, wait), bulk_options) is None
+    assert (
+        close_interrupted(
+            world.source(),
+            DowntimeTracker(3600),
+            CloseInterruptedOptions(5 * MINUTE, 10, wait, Breaker(50, 0.5)),
+            bulk_options,
+        )
+        is None
+    )
     [seconds] = asked
     assert 1800 < seconds <= 3610 and world.state(job) is State.RUNNING
 
 
-def test_ctrl_c_while_resume_waits_changes_nothing(noetl: World, folder: Path) -> None:
+def test_ctrl_c_while_it_waits_changes_nothing(noetl: World, folder: Path) -> None:
     job = noetl.job(age=3600, sign=MINUTE)
-    with reaper_of(noetl, folder).process("resume", "--listen", "1h") as process:
+    with reaper_of(noetl, folder).process(*CLOSE, "--listen", "1h") as process:
         with noetl.database.session() as other:
             other.do("LOCK TABLE noetl.event")
             wait_until(lambda: noetl.database.reaper_sessions(noetl.session) > 0, "the command has a session")
@@ -252,7 +271,7 @@ def test_ctrl_c_while_resume_waits_changes_nothing(noetl: World, folder: Path) -
 @pytest.mark.parametrize("wrong", ["0s", "2d", "soon", "-5m"])
 @pytest.mark.parametrize("option", ["--window", "--listen"])
 def test_wrong_duration_is_wrong_usage(noetl: World, folder: Path, option: str, wrong: str) -> None:
-    result = reaper_of(noetl, folder)("resume", option, wrong)
+    result = reaper_of(noetl, folder)(*CLOSE, option, wrong)
     assert result.exit_code == exit_codes.USAGE and option in result.stderr
 
 
@@ -260,12 +279,12 @@ def test_profile_without_signs_of_life_is_warned_about(noetl: World, folder: Pat
     reaper = reaper_of(noetl, folder)
     reaper.configure("[profiles.ours]\nextends = 'noetl'\nalive = []\n")
     reaper.given["REAPER_PROFILE"] = "ours"
-    result = reaper("resume", "--listen", LISTEN)
+    result = reaper(*CLOSE, "--listen", LISTEN)
     assert result.exit_code == 0
     assert "profile 'ours' has no sign of life" in result.stderr
 
 
-def test_daemon_resumes_at_its_start_when_configured(noetl: World, folder: Path, thorough: bool) -> None:
+def test_daemon_closes_them_at_its_start_when_configured(noetl: World, folder: Path, thorough: bool) -> None:
     if not thorough:
         # A start like any other, but that it does not listen for 10 s.
         (folder / "sitecustomize.py").write_text(
@@ -274,7 +293,12 @@ def test_daemon_resumes_at_its_start_when_configured(noetl: World, folder: Path,
     job, older = noetl.job(age=3600, sign=MINUTE), noetl.job(age=3600, sign=10 * MINUTE)
     url = noetl.database.url
     with Daemon(
-        folder, database_url=url, profile="noetl", resume_at_start="true", extra_path=None if thorough else folder
+        folder,
+        database_url=url,
+        profile="noetl",
+        close_interrupted_at_start="true",
+        close_interrupted_only_server="true",
+        extra_path=None if thorough else folder,
     ) as daemon:
         daemon.says("Reaper closed 1 interrupted job(s).", seconds=40)
         [line] = daemon.said("Reaped interrupted job.")
@@ -285,9 +309,142 @@ def test_daemon_resumes_at_its_start_when_configured(noetl: World, folder: Path,
     assert noetl.state(older) is State.RUNNING
 
 
-def test_daemon_resumes_nothing_unless_configured(noetl: World, folder: Path) -> None:
+def test_daemon_closes_none_at_its_start_unless_configured(noetl: World, folder: Path) -> None:
     noetl.job(age=3600, sign=MINUTE)
     with Daemon(folder, database_url=noetl.database.url, profile="noetl") as daemon:
         daemon.comes_up().sweeps_on()
         assert daemon.stop()[0] == 0
     assert not [line for line in daemon.log if "interrupted" in line["event"]]
+
+
+# --- the proof -----------------------------------------------------------------------------------------------------
+
+HOLDER = """\
+[profiles.ours]
+extends = "protea"
+jobs.holder = "worker"
+"""
+
+
+@pytest.fixture
+def held(protea: Protea, folder: Path) -> Reaper:
+    """A table whose jobs name the worker that holds them."""
+    protea.connection.execute("ALTER TABLE job ADD COLUMN worker text")
+    reaper = Reaper(folder, {"REAPER_DATABASE_URL": protea.url, "REAPER_PROFILE": "ours"})
+    reaper.configure(HOLDER)
+    return reaper
+
+
+def held_by(protea: Protea, worker: str | None, *, age: float = HOUR) -> str:
+    job = protea.job(age=age)
+    protea.event(job, age=MINUTE)
+    protea.connection.execute("UPDATE job SET worker = %s WHERE id = %s", (worker, job))
+    return job
+
+
+def of_holder(reaper: Reaper, holder: str, *arguments: str, code: int = 0) -> Any:
+    words = ("close-interrupted", "--source", "default", "--holder", holder, "--yes", "--listen", LISTEN)
+    return reaper.json(*words, *arguments, code=code)
+
+
+def test_only_jobs_of_the_restarted_server_that_began_before_its_start_are_closed(held: Reaper, protea: Protea) -> None:
+    ours, theirs, free = held_by(protea, "app-1"), held_by(protea, "app-2"), held_by(protea, None)
+    after = protea.job(age=5)
+    protea.connection.execute("UPDATE job SET worker = 'app-1' WHERE id = %s", (after,))
+    document = of_holder(held, "app-1", "--started-ago", "20s")
+    assert [job["key"] for job in document["closed_jobs"]] == [ours]
+    assert {protea.status(job) for job in (theirs, free, after)} == {"running"}
+
+
+def test_sign_of_life_since_the_servers_start_spares_a_job(held: Reaper, protea: Protea) -> None:
+    job = held_by(protea, "app-1")
+    assert of_holder(held, "app-1", "--started-ago", "2m")["closed"] == 0
+    assert protea.status(job) == "running"
+
+
+def test_change_of_the_holder_before_the_lock_saves_the_job(held: Reaper, protea: Protea, folder: Path) -> None:
+    """Another server has taken the job over after the last look: the claim judges its holder again."""
+    job = held_by(protea, "app-1")
+    settings = load({"config": str(folder / "reaper.toml")}, held.given)
+    source = create_one_off_source(settings, settings.sources["default"])
+    claim = source.claim
+
+    def take_over_and_claim(*arguments: Any, **given: Any) -> Claim:
+        protea.connection.execute("UPDATE job SET worker = 'app-2' WHERE id = %s", (job,))
+        return claim(*arguments, **given)
+
+    source.claim = take_over_and_claim  # type: ignore[method-assign]
+    options = CloseInterruptedOptions(5 * MINUTE, 0.1, patiently, Breaker(50, 0.5), holder="app-1")
+    found = close_interrupted(source, DowntimeTracker(0), options, BulkOptions("test-host", 10, SweepRecorder()))
+    assert found is not None and (found.interrupted, found.bulk_result.reaped, found.bulk_result.lost) == (1, 0, 1)
+    assert protea.status(job) == "running"
+
+
+def test_breaker_holds_what_is_only_asserted_and_not_what_the_holder_proves(held: Reaper, protea: Protea) -> None:
+    jobs = [held_by(protea, "app-1") for _ in range(60)]
+    document = held.json(*CLOSE, "--listen", LISTEN, code=1)
+    assert document["closed"] == 0 and "60 of 60 running jobs fell silent" in document["held"]
+    assert held(*CLOSE, "--listen", LISTEN, "--release", "59").exit_code == 1
+    assert "--release 60 closes them" in held(*CLOSE, "--listen", LISTEN, "--dry-run").stdout
+    assert {protea.status(job) for job in jobs} == {"running"}
+    assert of_holder(held, "app-1", "--started-ago", "0s")["closed"] == 60
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--started-ago", "0s", "--yes"), "nothing says whose jobs were interrupted"),
+        (("--started-ago", "0s", "--only-server", "--holder", "a", "--yes"), "give one of them"),
+        (("--started-ago", "0s", "--holder", "a", "--yes"), "does not say which column names the holder"),
+        (("--started-ago", "0s", "--only-server"), "standard input is not a terminal"),
+        (("--only-server", "--yes"), "--started-ago"),
+        (("--started-ago", "-5s", "--only-server", "--yes"), "--started-ago"),
+    ],
+)
+def test_nothing_is_closed_without_a_proof_or_a_yes(
+    protea: Protea, folder: Path, words: tuple[str, ...], said: str
+) -> None:
+    job = silent_job(protea)
+    result = Reaper(folder, {"REAPER_DATABASE_URL": protea.url})("close-interrupted", "--source", "default", *words)
+    assert result.exit_code == exit_codes.USAGE and said in result.stderr
+    assert protea.status(job) == "running"
+
+
+def silent_job(protea: Protea) -> str:
+    job = protea.job(age=HOUR)
+    protea.event(job, age=MINUTE)
+    return job
+
+
+@pytest.mark.parametrize("words", [(), ("--source", "default"), ("--help",), ("--json",)])
+def test_resume_does_nothing_and_names_both_commands(protea: Protea, folder: Path, words: tuple[str, ...]) -> None:
+    job = silent_job(protea)
+    result = Reaper(folder, {"REAPER_DATABASE_URL": protea.url})("resume", *words)
+    assert result.exit_code == exit_codes.USAGE and result.stdout == ""
+    assert "reaper restart" in result.stderr and "reaper close-interrupted" in result.stderr
+    assert protea.status(job) == "running"
+
+
+def test_halt_holds_it_and_is_left_in_force(protea: Protea, folder: Path) -> None:
+    job = silent_job(protea)
+    reaper = Reaper(folder, {"REAPER_DATABASE_URL": protea.url, "REAPER_STATE_DIR": str(folder)})
+    memory = Memory.open(folder, lambda _: None)
+    memory.halt.save(HaltRecord("alice", "an upgrade"))
+    refused = reaper(*CLOSE, "--listen", LISTEN)
+    assert refused.exit_code == exit_codes.FAILED and "halted by alice (an upgrade)" in refused.stderr
+    assert protea.status(job) == "running"
+    assert reaper(*CLOSE, "--listen", LISTEN, "--while-halted").exit_code == 0
+    assert protea.status(job) == "failed" and memory.halt.load() is not None
+
+
+def test_daemon_closes_only_the_jobs_of_the_configured_holder(
+    held: Reaper, protea: Protea, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(startup_recovery, "LISTEN_SECONDS", 0.1)
+    ours, theirs = held_by(protea, "app-1"), held_by(protea, "app-2")
+    given = {**held.given, "REAPER_RESTART_GRACE": "0", "REAPER_CLOSE_INTERRUPTED_HOLDER": "app-1"}
+    settings = load({"config": str(folder / "reaper.toml")}, given)
+    recovery = startup_recovery.StartupRecovery([])
+    recovery.begin(settings, settings.sources["default"], SpellingDecision())
+    assert recovery.join(30)
+    assert (protea.status(ours), protea.status(theirs)) == ("failed", "running")

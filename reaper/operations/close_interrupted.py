@@ -1,9 +1,11 @@
 """Closes jobs that were interrupted when their own server went away, as soon as it is back, before their timeout.
 
-The restart is the database's now when `resume` begins: it is made to run right after the job system's server has
-started. A job was interrupted if it ran before the restart, had its last sign of life within the window before it, and
-has shown none since. Other servers may work on jobs of the same source: signs of life are therefore awaited for a
-while, and the jobs are judged once more behind their locks, as in a sweep.
+The caller says which server was restarted, and how long ago. A job was interrupted if that server held it, if it ran
+before the restart, had its last sign of life within the window before it, and has shown none since. Signs of life are
+awaited for a while all the same, and the jobs are judged once more behind their locks, as in a sweep.
+
+That the profile's `holder` column names the restarted server is the proof. Without one, the caller asserts that no
+other server works on the jobs of the source; the breaker holds what is only asserted.
 
 Limitation: a job of another server that shows no sign of life during that wait looks like an interrupted one. Wait for
 longer than such jobs are usually silent.
@@ -14,74 +16,93 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 
 from sqlalchemy import Connection
 
 from reaper.errors import ReaperError
-from reaper.model import DISTANT_PAST, Evidence, Key, Reason
+from reaper.model import DISTANT_PAST, Evidence, JobCounts, Key, Reason
 from reaper.operations.end_in_batches import BulkOptions, BulkResult, end_in_bulk
 from reaper.source import AuditInfo, Candidate, Source
 from reaper.source.interrupted_jobs import Restart, interrupted_candidates
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.sweep.batch_runner import BatchRunner
+from reaper.sweep.breaker import Breaker
 from reaper.sweep.options import MAX_LISTED, new_sweep_id
 
 _MAX_WAIT_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class ResumeOptions:
-    """How it is to be done. `wait` is called with seconds to wait; it returns True to stop."""
+class CloseInterruptedOptions:
+    """How it is to be done. `wait` is called with seconds to wait; it returns True to stop.
+
+    `holder` is the restarted server, None where only one works on the source. It was started `started_ago_seconds`
+    before the database's now, or at `restarted_at`, where a dry run has found out when that was. `breaker` holds what
+    `holder` does not prove, unless it is `release` jobs or fewer.
+    """
 
     window_seconds: float
     listen_seconds: float
     wait: Callable[[float], bool]
+    breaker: Breaker
+    holder: str | None = None
+    started_ago_seconds: float = 0.0
+    restarted_at: datetime | None = None
+    release: int = 0
     dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class ResumeResult:
-    """What was found and done. `interrupted` counts the interrupted jobs; a dry run lists the first MAX_LISTED."""
+class CloseInterruptedResult:
+    """What was found and done. `interrupted` counts the interrupted jobs; a dry run lists the first MAX_LISTED.
+
+    `held`: why the breaker holds it, or would hold a dry run; None when it does not.
+    """
 
     source: str
     run_id: str
-    restart: str
+    restart: datetime
     window_seconds: float
+    holder: str | None
     interrupted: int
+    held: str | None
     dry_run: bool
     listed: Sequence[Evidence]
     bulk_result: BulkResult
 
 
-def resume(
-    source: Source, downtime: DowntimeTracker, options: ResumeOptions, bulk_options: BulkOptions
-) -> ResumeResult | None:
+def close_interrupted(
+    source: Source, downtime: DowntimeTracker, options: CloseInterruptedOptions, bulk_options: BulkOptions
+) -> CloseInterruptedResult | None:
     """Close what was interrupted. None when `wait` has stopped it before anything was done.
 
     Raises DatabaseUnavailable and DBAPIError for trouble with the database; ReaperError when it was
     away too often to await signs of life.
     """
-    return _ResumeRun(source, downtime, options, bulk_options).run()
+    return _ClosingRun(source, downtime, options, bulk_options).run()
 
 
-class _ResumeRun:
-    """The progress of one run. Use `resume`."""
+class _ClosingRun:
+    """The progress of one run. Use `close_interrupted`."""
 
     def __init__(
-        self, source: Source, downtime: DowntimeTracker, options: ResumeOptions, bulk_options: BulkOptions
+        self, source: Source, downtime: DowntimeTracker, options: CloseInterruptedOptions, bulk_options: BulkOptions
     ) -> None:
         self.source, self.downtime, self.options, self.bulk_options = source, downtime, options, bulk_options
         self.id = new_sweep_id()
 
-    def run(self) -> ResumeResult | None:
+    def run(self) -> CloseInterruptedResult | None:
         with self.source.connect() as connection:
             context = self.source.ask_probe(self.source.begin_evaluation(connection, self.downtime))
-            restart = Restart(context.now, self.options.window_seconds)
+            options = self.options
+            restarted_at = options.restarted_at or context.now - timedelta(seconds=options.started_ago_seconds)
+            restart = Restart(restarted_at, options.window_seconds, options.holder)
+            begun = context.now
             before = {candidate.key: sign for candidate, sign in self._candidates(connection, restart, context)}
-        if before and not self._await_signs(restart.at):
+        if before and not self._await_signs(begun):
             return None
         with self.source.connect() as connection:
             context = self.source.ask_probe(self.source.begin_evaluation(connection, self.downtime))
@@ -92,24 +113,37 @@ class _ResumeRun:
 
     def _close(
         self, connection: Connection, restart: Restart, context: EvaluationContext, silent: Sequence[Candidate]
-    ) -> ResumeResult:
+    ) -> CloseInterruptedResult:
         listed, bulk_result = list[Evidence](), BulkResult()
+        held = self._held(connection, context, len(silent))
         if self.options.dry_run:
             keys: list[Key] = [candidate.key for candidate in silent[:MAX_LISTED]]
             with self.source.transaction(connection, read_only=True):
                 listed = self.source.lookup.evidence(connection, context, keys)
-        elif silent:
+        elif silent and held is None:
             bulk_result = self._end(connection, restart, context, silent)
-        return ResumeResult(
+        return CloseInterruptedResult(
             source=self.source.name,
             run_id=self.id,
-            restart=restart.at.isoformat(),
+            restart=restart.at,
             window_seconds=self.options.window_seconds,
+            holder=restart.holder,
             interrupted=len(silent),
+            held=held,
             dry_run=self.options.dry_run,
             listed=listed,
             bulk_result=bulk_result,
         )
+
+    def _held(self, connection: Connection, context: EvaluationContext, unproven: int) -> str | None:
+        """Why the breaker holds so many jobs. Those that the holder's column proves to be interrupted do not count."""
+        if self.options.holder is not None or not unproven:
+            return None
+        with self.source.transaction(connection, read_only=True):
+            census = self.source.survey.count(connection, context, None).census
+        counts = JobCounts(census.running, unproven, unproven, None)
+        opens = self.options.breaker.opens(counts) and unproven > self.options.release
+        return self.options.breaker.reason(counts) if opens else None
 
     def _end(
         self, connection: Connection, restart: Restart, context: EvaluationContext, silent: Sequence[Candidate]
@@ -123,13 +157,13 @@ class _ResumeRun:
 
     # --- awaiting signs of life ------------------------------------------------------------------------------
 
-    def _await_signs(self, restart: datetime) -> bool:
-        """Wait until signs of life could be written for long enough since the restart. False when stopped.
+    def _await_signs(self, since: datetime) -> bool:
+        """Wait until signs of life could be written for long enough since this moment. False when stopped.
 
         Raises ReaperError when the database is away too often for that.
         """
         begun = time.monotonic()
-        while (missing := self._missing_seconds(restart)) > 0:
+        while (missing := self._missing_seconds(since)) > 0:
             if time.monotonic() - begun > _MAX_WAIT_SECONDS:
                 raise ReaperError("nothing was closed: the database was away while signs of life were waited for")
             if self.options.wait(missing):
@@ -138,13 +172,13 @@ class _ResumeRun:
                 self.source.begin_evaluation(connection, self.downtime)
         return True
 
-    def _missing_seconds(self, restart: datetime) -> float:
+    def _missing_seconds(self, since: datetime) -> float:
         """How much longer to wait."""
         listen = self.options.listen_seconds
         cutoff = self.downtime.cutoff(listen)
         if cutoff.at == DISTANT_PAST:
             return (cutoff.not_before - self.downtime.now).total_seconds() + listen
-        return (restart - cutoff.at).total_seconds()
+        return (since - cutoff.at).total_seconds()
 
     def _candidates(
         self, connection: Connection, restart: Restart, context: EvaluationContext
