@@ -2,11 +2,12 @@
 
 | guard | what it holds | what passes it |
 |---|---|---|
-| halt | cleanup, clear, reset | `while_halted` |
-| breaker | cleanup, clear | `release`: so many jobs of a source, or fewer |
+| halt | cleanup, clear, reset, close-interrupted | `while_halted` |
+| breaker | cleanup, clear; close-interrupted without a holder | `release`: so many jobs of a source, or fewer |
 | silence across a restart of the database | cleanup, clear | `trust_silence` |
 
-The question is the guard of commands alone: `reaper.cli.clear`, `reaper.cli.cleanup` and `reaper.cli.reset` ask it.
+The question is the guard of commands alone: `reaper.cli.clear`, `reaper.cli.cleanup`, `reaper.cli.reset` and
+`reaper.cli.close_interrupted` ask it.
 """
 
 from __future__ import annotations

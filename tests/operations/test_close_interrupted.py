@@ -25,6 +25,7 @@ from tests.support.commands import Reaper
 from tests.support.daemons import Daemon
 from tests.support.databases import TemporaryDatabases
 from tests.support.protea import HOUR, MINUTE, Protea, SweepRecorder
+from tests.support.terminals import typed
 from tests.support.waiting import wait_until
 from tests.support.worlds.database import Session
 from tests.support.worlds.noetl import NoetlWorld
@@ -448,3 +449,16 @@ def test_daemon_closes_only_the_jobs_of_the_configured_holder(
     recovery.begin(settings, settings.sources["default"], SpellingDecision())
     assert recovery.join(30)
     assert (protea.status(ours), protea.status(theirs)) == ("failed", "running")
+
+
+def test_at_a_terminal_it_shows_the_jobs_and_asks_and_a_yes_releases_as_many(protea: Protea, folder: Path) -> None:
+    reaper = Reaper(folder, {"REAPER_DATABASE_URL": protea.url})
+    jobs = [silent_job(protea) for _ in range(51)]
+    words = (*CLOSE[:-1], "--listen", LISTEN)
+    status, _, errors = typed(reaper, "n\n", *words)
+    assert status == 0 and f"- {min(jobs)}" in errors and "The breaker would hold this" in errors
+    assert "Close 51 interrupted job(s) of source default? [y/N]" in errors
+    assert {protea.status(job) for job in jobs} == {"running"}
+    status, shown, _ = typed(reaper, "y\n", *words)
+    assert status == 0 and "Closed 51 interrupted job(s)" in shown
+    assert {protea.status(job) for job in jobs} == {"failed"}
