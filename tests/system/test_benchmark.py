@@ -39,8 +39,10 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    """Each measure once, in three parallel runs (they mostly wait). In the last run, `help` is artificially slow."""
+def runs(tmp_path_factory: pytest.TempPathFactory, thorough: bool) -> list[Run]:
+    """Measures, each once, in parallel runs (they mostly wait): by default those that compare two ways of working. In
+    the last run, `help` is artificially slow.
+    """
     folder = tmp_path_factory.mktemp("bench")
     (folder / "sitecustomize.py").write_text("import sys, time\ntime.sleep(0.31 * ('--help' in sys.orig_argv))\n")
     sizes = [f"--{size}={count}" for size, count in TINY.items()]
@@ -59,7 +61,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
         return [future.result() for future in futures]
 
 
-def test_tiny_runs_measure_everything_and_find_that_both_ways_of_reaping_do_the_same(runs: list[Run]) -> None:
+def test_tiny_runs_measure_everything_and_find_that_both_ways_of_reaping_do_the_same(
+    runs: list[Run], thorough: bool
+) -> None:
     for run in runs[:-1]:
         assert run.process.returncode == 0, run.process.stderr
     measures: dict[str, Any] = {}
@@ -81,7 +85,7 @@ def test_tiny_runs_measure_everything_and_find_that_both_ways_of_reaping_do_the_
     assert measures["idle"]["more_finished"] == 2 * TINY["finished"]
     assert all(figure["value"] >= 0 for figure in figures.values())
     assert figures["reap.ratio"]["ok"] is None, "a ratio of so few jobs says nothing about its bound"
-    assert figures["memory.growth"]["ok"] is True
+    assert not thorough or figures["memory.growth"]["ok"] is True
 
 
 def test_check_fails_when_a_bound_is_broken(runs: list[Run]) -> None:

@@ -298,7 +298,13 @@ def from_locks(locks: Iterable[Path]) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("version", claimed())
+def each_version() -> list[Any]:
+    """The version that runs the tests only with --thorough: test_host installs and runs the program on it always."""
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return [pytest.param(version, marks=[pytest.mark.thorough] if version == own else []) for version in claimed()]
+
+
+@pytest.mark.parametrize("version", each_version())
 def test_wheel_runs_in_an_empty_environment_on_every_version_that_is_claimed(
     version: str, wheel: Path, protea: Protea, tmp_path: Path
 ) -> None:
