@@ -34,7 +34,7 @@ types (oid) AS (
     ) AS part (oid) WHERE part.oid <> 0
 ), running_sql (name) AS (
     SELECT p.proname::text FROM pg_proc p WHERE p.pronamespace = 'pg_catalog'::regnamespace
-           AND (p.provolatile = 'v' OR p.proname LIKE '%to\\\\_xml%')
+           AND (p.provolatile = 'v' OR strpos(p.proname::text, 'to_xml') > 0)
 ), calling_types (oid) AS (
     SELECT t.oid FROM types JOIN pg_type t ON t.oid = types.oid
     WHERE t.oid >= {_FIRST_OF_USERS} AND (
@@ -46,8 +46,12 @@ types (oid) AS (
                        AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)))))
 )
 """  # noqa: S608
+# to_regtype would refuse a type in a schema that the role may not use.
 _EXPRESSION = f"""
-WITH RECURSIVE asked (oid) AS (SELECT to_regtype(name)::oid FROM unnest(CAST(:types AS text[])) AS named (name)),
+WITH RECURSIVE named (name) AS (
+    SELECT DISTINCT regexp_replace(name, '[(][0-9]+(,-?[0-9]+)?[)]', '')
+    FROM unnest(CAST(:types AS text[])) AS given (name)
+), asked (oid) AS (SELECT t.oid FROM named JOIN pg_type t ON format_type(t.oid, NULL) = named.name),
 {_TYPES}
 SELECT EXISTS (SELECT FROM calling_types)
        OR EXISTS (SELECT FROM running_sql r WHERE r.name = ANY (CAST(:functions AS text[])))
