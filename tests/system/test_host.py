@@ -20,7 +20,8 @@ INSTALL = "/srv/reaper/scripts/install.sh"
 NEWER = "/tmp/newer/scripts/install.sh"
 IMPORTED = (
     "from importlib import import_module as load; from reaper.cli.main import COMMANDS;"
-    " [load(f'reaper.{name}') for name in ('daemon.main', *('cli.' + command for command in COMMANDS))]"
+    " modules = ('daemon.main', *('cli.' + command.replace('-', '_') for command in COMMANDS));"
+    " [load(f'reaper.{name}') for name in modules]"
 )
 """What the installed daemon and its commands import."""
 DROP_IN = "/etc/systemd/system/reaper.service.d/test.conf"

@@ -222,7 +222,8 @@ def test_commands_and_daemon_can_be_imported_without_any_extra() -> None:
         "import importlib, sys\n"
         f"sys.modules |= dict.fromkeys({sorted(_modules_of(OPTIONAL))!r})\n"  # importing one of these is an ImportError
         "from reaper.cli.main import COMMANDS\n"
-        "for name in ['cli.' + command for command in COMMANDS] + ['daemon']: importlib.import_module('reaper.' + name)"
+        "modules = ['cli.' + command.replace('-', '_') for command in COMMANDS] + ['daemon']\n"
+        "for name in modules: importlib.import_module('reaper.' + name)"
     )
     run(sys.executable, "-c", look, PYTHONPATH=str(PROJECT))
 
