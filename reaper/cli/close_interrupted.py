@@ -264,5 +264,6 @@ def _lines(result: CloseInterruptedResult, closed: Sequence[ReapedJob]) -> Itera
         yield f"Closed {total} interrupted job(s), {condition}."
     if result.held is not None:
         held = "The breaker would hold this" if result.dry_run else "Held by the breaker"
-        yield f"{held}: {result.held}. If they were interrupted, --release {result.interrupted} closes them."
+        yield f"{held}: {result.held}."
+        yield f"Look first: --dry-run lists them. If they were interrupted, --release {result.interrupted} closes them."
     yield from bulk_summary(result.bulk_result)

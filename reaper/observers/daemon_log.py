@@ -35,11 +35,12 @@ from reaper.observers.log_fields import (
     spared_job_fields,
     sweep_fields,
 )
+from reaper.sweep.breaker import look_first
 from reaper.sweep.refused_jobs import cause_of
 
 _MAX_JOBS_PER_SWEEP = 100
 _MANY_MORE = 10
-_SILENT_REMEDY = "find out why the workers fell silent; `reaper sweep --force` overrides the breaker once"
+_SILENT_REMEDY = "find out why the workers fell silent; `reaper sweep --force` passes the breaker once"
 _VANISHED_REMEDY = (
     "find out whether the table of events was swapped, emptied or hidden; sweeps go on when signs are seen again, or "
     "when the breaker is released"
@@ -369,7 +370,7 @@ class DaemonLog:
                 stale=census.stale if census else None,
                 running=census.running if census else None,
                 **({"witnesses": list(vanished)} if vanished else {}),
-                remedy=_VANISHED_REMEDY if vanished else _SILENT_REMEDY,
+                remedy=f"{look_first(source)}; {_VANISHED_REMEDY if vanished else _SILENT_REMEDY}",
             )
         elif report.outcome is Outcome.DONE and logged.held:
             logged.held = False

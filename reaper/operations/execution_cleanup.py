@@ -91,7 +91,7 @@ def stale_keys(source: Source, downtime: DowntimeTracker, limit: int | None = No
 
 def _why_and_how_to_release(census: JobCounts, breaker: Breaker) -> str:
     release = f'--release {census.stale} cancels as many, or fewer (over HTTP "release": {census.stale})'
-    return f"{breaker.reason(census)}. If they are dead, {release}."
+    return f"{breaker.reason(census)}. Look first: a dry run lists them. If they are dead, {release}."
 
 
 def _identifier(key: Key) -> int | str:

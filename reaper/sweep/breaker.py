@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from reaper.config import Settings
 from reaper.model import JobCounts
 
-NEVER_HELD = 50
-"""A sweep with no more stale jobs than this is never held, whatever is configured."""
-
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
@@ -29,7 +26,7 @@ class Breaker:
         stale, running = census.stale - census.refused, census.running - census.refused
         if census.vanished:
             return census.stale > 0
-        return stale > max(self.minimum, NEVER_HELD) and stale > self.share * running
+        return stale > self.minimum and stale > self.share * running
 
     def reason(self, census: JobCounts) -> str:
         """Why it is held, in words."""
@@ -40,6 +37,11 @@ class Breaker:
             )
         stale, running = census.stale - census.refused, census.running - census.refused
         return (
-            f"{stale} of {running} running jobs fell silent: more than {max(self.minimum, NEVER_HELD)} "
+            f"{stale} of {running} running jobs fell silent: more than {self.minimum} "
             f"and more than {self.share:.0%} of them"
         )
+
+
+def look_first(source: str) -> str:
+    """The command that shows what a sweep of this source would end, to be run before the breaker is passed."""
+    return f"Look first: `reaper report --source {source} --verdict stale` shows the jobs"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reaper.common import messages
 from reaper.common.terminal import shown
 from reaper.model import LockedCandidate, Outcome, RefusalCause, SweepReport
-from reaper.sweep.breaker import Breaker
+from reaper.sweep.breaker import Breaker, look_first
 
 _MAX_ERROR_LENGTH = 200
 
@@ -21,7 +21,8 @@ def sweep_summary(report: SweepReport, breaker: Breaker, listed: int) -> Iterato
     if report.dry_run and report.census is not None:
         yield from _preview(report, breaker)
     elif report.outcome is Outcome.HELD and report.census is not None:
-        yield f"Held by the breaker: {breaker.reason(report.census)}. `reaper sweep --force` goes through once."
+        yield f"Held by the breaker: {breaker.reason(report.census)}."
+        yield f"{look_first(report.source)}. If they are dead, `reaper sweep --force` goes through once."
     elif report.outcome is Outcome.STANDBY and not report.reaped:
         yield "Not swept: another replica holds the lease."
     elif report.outcome is not Outcome.FAILED or report.reaped:
@@ -64,7 +65,7 @@ def _preview(report: SweepReport, breaker: Breaker) -> Iterator[str]:
         yield f"... and {report.census.stale - len(report.would_reap)} more."
     yield f"Would reap {report.census.stale} stale job(s). Nothing was changed."
     if breaker.opens(report.census):
-        yield f"The breaker would hold this sweep: {breaker.reason(report.census)}."
+        yield f"The breaker would hold this sweep: {breaker.reason(report.census)}. {look_first(report.source)}."
 
 
 def refused_lines(refusals: Iterable[RefusalCause]) -> Iterator[str]:

@@ -96,6 +96,7 @@ def test_breaker_holds_a_sweep_and_force_goes_through_once(reaper: Reaper, prote
     held = reaper("sweep")
     assert held.exit_code == exit_codes.FAILED
     assert "Held by the breaker: 120 of 120 running jobs fell silent" in held.stdout
+    assert "Look first: `reaper report --source default --verdict stale`" in held.stdout
     assert "`reaper sweep --force`" in held.stdout and "Reaped" not in held.stdout
     assert reaper.json("sweep", code=exit_codes.FAILED)["sources"][0]["outcome"] == "held"
     forced = reaper("sweep", "--force")

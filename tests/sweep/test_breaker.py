@@ -41,8 +41,9 @@ def failed(protea: Protea) -> int:
         (51, 102, 50, 0.5, False),  # just half, and not more
         (1000, 2000, 50, 0.5, False),
         (1001, 2000, 50, 0.5, True),
-        (50, 50, 0, 0.01, False),  # fewer than 51 never hold a sweep, whatever is configured
-        (51, 51, 0, 0.01, True),
+        (6, 8, 5, 0.5, True),  # a source with few jobs
+        (5, 8, 5, 0.5, False),
+        (51, 51, 1, 0.01, True),
         (60, 60, 60, 0.5, False),
         (61, 61, 60, 0.5, True),
         (100, 100, 50, 1.0, False),  # more than all of them is never
@@ -57,7 +58,7 @@ def test_breaker_opens_above_its_minimum_and_its_share(
 
 def test_breaker_says_why_it_holds() -> None:
     assert Breaker(10, 0.25).reason(JobCounts(120, 100, 70, None)) == (
-        "70 of 120 running jobs fell silent: more than 50 and more than 25% of them"
+        "70 of 120 running jobs fell silent: more than 10 and more than 25% of them"
     )
 
 
