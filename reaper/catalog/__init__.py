@@ -19,6 +19,7 @@ from reaper.catalog.tables import Table
 from reaper.database.postgresql.row_security import RowRestriction
 from reaper.model import TimestampFormat
 from reaper.profile.own_sql import LookedUpName
+from reaper.profile.spelling import SampledColumn
 
 QUERY_SECONDS = 5.0
 """How long a query that reads rows may take, unless the caller says otherwise."""
@@ -80,6 +81,18 @@ class Catalog(ABC):
             QueryFailed: another session keeps the table locked exclusively.
             NotVisible: the role may not see whether the table exists, or not all of its structure.
         """
+
+    def may_sample(self, sampled: SampledColumn) -> bool:
+        """Whether values of the column can be read without a call of a function that is not the server's own."""
+        try:
+            table = self.find_table(f"{sampled.schema}.{sampled.table}" if sampled.schema else sampled.table)
+        except NotVisible:
+            return True  # on MariaDB, which does not say what a view calls
+        return table is None or not table.reading_calls_others
+
+    @abstractmethod
+    def can_compare(self, one: str, other: str) -> bool:
+        """Whether the server can look whether values of these two types are equal."""
 
     @abstractmethod
     def has_role(self, name: str) -> bool | None:

@@ -39,6 +39,7 @@ OLDEST = 12
 
 # SQLSTATEs, and classes of them: data exception, integrity constraint violation.
 _CANCELED = "57014"
+_NO_OPERATOR = "42883"
 _INVALID_VALUE = ("22", "23")
 _KINDS = {"r": "table", "p": "partitioned table", "v": "view", "m": "materialized view", "f": "foreign table"}
 _FAMILIES = {
@@ -180,6 +181,15 @@ class PostgreSQLCatalog(Catalog):
             self.query(select(self.sample(type_, value)), of_profile=False)
         except QueryFailed as failed:
             return not failed.code.startswith(_INVALID_VALUE)
+        return True
+
+    def can_compare(self, one: str, other: str) -> bool:
+        if one == other or expression_calls_others(self._rows, "", [one, other]):
+            return True
+        try:
+            self.query(select(literal_column(f"CAST(NULL AS {one}) = CAST(NULL AS {other})")))
+        except QueryFailed as failed:
+            return failed.code != _NO_OPERATOR
         return True
 
     def evaluate(self, expression: str, values: Mapping[str, tuple[str, str | None]]) -> bool | None:

@@ -56,13 +56,17 @@ WITH RECURSIVE named (name) AS (
 SELECT EXISTS (SELECT FROM calling_types)
        OR EXISTS (SELECT FROM running_sql r WHERE r.name = ANY (CAST(:functions AS text[])))
 """  # noqa: S608
-# A view's functions are called with the rights of whoever reads it, and so are those of the policies behind it.
+# A view's functions are called with the rights of the role that reads it, and so are those of the policies behind it.
+# A planner simplifies the expressions and conditions of all indexes of a table.
 _READING = f"""
 WITH RECURSIVE read (oid) AS (
     SELECT CAST(:oid AS oid)
     UNION
     SELECT d.refobjid FROM read JOIN pg_rewrite w ON w.ev_class = read.oid AND w.ev_type = '1'
     JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+), indexes (oid, relid) AS (
+    SELECT i.indexrelid, i.indrelid FROM read JOIN pg_index i ON i.indrelid = read.oid
+    WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
 ), used (class, oid) AS (
     SELECT d.refclassid, d.refobjid FROM read JOIN pg_rewrite w ON w.ev_class = read.oid AND w.ev_type = '1'
     JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
@@ -70,12 +74,16 @@ WITH RECURSIVE read (oid) AS (
     SELECT d.refclassid, d.refobjid FROM read JOIN pg_class c ON c.oid = read.oid AND c.relrowsecurity
     JOIN pg_policy p ON p.polrelid = c.oid
     JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid
+    UNION ALL
+    SELECT d.refclassid, d.refobjid FROM indexes
+    JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = indexes.oid
 ), asked (oid) AS (SELECT oid FROM used WHERE class = 'pg_type'::regclass),
 {_TYPES}
 SELECT EXISTS (SELECT FROM used WHERE class IN ('pg_proc'::regclass, 'pg_operator'::regclass))
        OR EXISTS (SELECT FROM calling_types)
        OR EXISTS (SELECT FROM read JOIN pg_class c ON c.oid = read.oid AND c.relkind = 'v' JOIN running_sql r
                   ON strpos(pg_get_viewdef(c.oid), r.name || '(') > 0)
+       OR EXISTS (SELECT FROM indexes JOIN running_sql r ON strpos(pg_get_indexdef(indexes.oid), r.name || '(') > 0)
 """  # noqa: S608
 
 # As the server prints it while the path is pinned: only what is not in pg_catalog has its schema before it.

@@ -18,25 +18,27 @@ from reaper.check.checks.data import check_rows
 from reaper.check.checks.foreign_keys import check_foreign_keys
 from reaper.check.checks.indexes import check_indexes, check_running_index
 from reaper.check.checks.mariadb import check_mariadb
+from reaper.check.checks.matches import check_matches
 from reaper.check.checks.names import check_names
 from reaper.check.checks.none_moments import check_none_moments
 from reaper.check.checks.privileges import check_privileges
 from reaper.check.checks.search_path import check_search_path
 from reaper.check.checks.server import check_server
 from reaper.check.checks.spelling import check_spelling
+from reaper.check.checks.statements import check_statements
 from reaper.check.checks.timestamps import check_timestamps
 from reaper.check.checks.values import check_values
 from reaper.check.checks.workers import check_workers
 from reaper.check.checks.writes import check_audit, check_writes
 from reaper.check.checks.zones import check_zones
-from reaper.check.context import OVERRIDE, CheckContext
-from reaper.check.finding import Finding, Level, error
+from reaper.check.context import OVERRIDE, CheckContext, listed
+from reaper.check.finding import Finding, Level, error, note
 from reaper.check.profile_toml import override
 from reaper.database.dialect import dialect_of
 from reaper.grants.needs import EVERY_ACTION, Workload
 from reaper.profile import Profile
 
-__all__ = ["Finding", "Level", "Workload", "check_workers", "examine"]
+__all__ = ["Finding", "Level", "Workload", "check_statements", "check_workers", "examine"]
 
 
 def examine(
@@ -48,12 +50,14 @@ def examine(
     query_seconds: float = QUERY_SECONDS,
     other_findings: Sequence[Finding] = (),
     workload: Workload = EVERY_ACTION,
+    plan: Callable[[bool], Iterable[Finding]] = lambda _sound: (),
 ) -> list[Finding]:
     """All findings, errors first, together with `other_findings`. Changes nothing.
 
     Works for a role that may read none of the tables. A query that reads rows is cut off after `query_seconds`, and a
-    note says so. `host_clock` gives seconds since 1970; it is only compared with the database's clock. A missing
-    privilege that `workload` does not need is only a note.
+    note says so. `plan` has statements of the source planned; it is called where that calls no function of the tables'
+    owners, and gets whether nothing else is an error. `host_clock` gives seconds since 1970; it is only compared with
+    the database's clock. A missing privilege that `workload` does not need is only a note.
 
     Raises:
         DatabaseUnavailable: the database does not answer. Nothing else is raised.
@@ -65,10 +69,21 @@ def examine(
             mariadb_findings = check_mariadb(context, catalog) if isinstance(catalog, MariaDBCatalog) else ()
             findings = _findings(context, connection, host_clock, [*spelling_findings, *mariadb_findings])
             findings = [_as_note(finding, left_out) for finding in findings]
+        findings += _not_planned(context) or plan(all(finding.level is not Level.ERROR for finding in findings))
     except Unsuitable as unsuitable:
         findings = [error(unsuitable.subject, str(unsuitable))]
     levels = list(Level)
     return sorted([*findings, *other_findings], key=lambda finding: levels.index(finding.level))
+
+
+def _not_planned(context: CheckContext) -> list[Finding]:
+    """Why no statement of the source is planned; empty where they can be."""
+    calling = sorted(name for name, table in context.tables.items() if table.reading_calls_others)
+    if not calling:
+        return []
+    why = f"would call functions which are not the server's own: those of {listed(calling)}"
+    what = "the statements of a sweep were not planned, and the fence was not looked at"
+    return [note(context.profile.jobs.table, f"{what}, as the planner {why}")]
 
 
 def _as_note(finding: Finding, left_out: Collection[str]) -> Finding:
@@ -105,6 +120,7 @@ def _findings(
         *check_names(context),
         *check_timestamps(context),
         *check_values(context),
+        *check_matches(context),
         *check_writes(context),
         *check_audit(context),
         *check_privileges(context),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -67,6 +67,13 @@ class CheckContext:
     def has_columns(self, table: str, names: Iterable[str]) -> bool:
         """Whether all of the columns exist."""
         return all(self.column(table, name) for name in names)
+
+    def may_read(self, table: str, columns: Collection[str]) -> bool:
+        """Whether all of the columns exist, and can be read without a call of what is not the server's own."""
+        real = self.tables.get(table)
+        if real is None or real.reading_calls_others:
+            return False
+        return self.has_columns(table, columns) and real.readable(columns)
 
 
 def listed(names: Iterable[str]) -> str:

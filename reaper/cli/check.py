@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 from rich.console import Console
 
-from reaper.check import Finding, Level, check_workers, examine
+from reaper.check import Finding, Level, check_statements, check_workers, examine
 from reaper.check.checks.fence import check_fence
 from reaper.cli import exit_codes, output
 from reaper.cli.console import WORD_STYLES, make_console
@@ -30,9 +30,9 @@ from reaper.source.factory import on_same_broker
 def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
     """Check databases, profiles and privileges, and print every problem with its fix.
 
-    Checks tables, columns, types, enum labels, indexes, privileges, clocks and server settings; and, for sources with
-    Celery, whether workers answer. Changes nothing. Exit status 1 when there are errors; 0 when there are only
-    warnings and notes.
+    Checks tables, columns, types, enum labels, indexes, privileges, clocks and server settings; on PostgreSQL, whether
+    it takes the statements of a sweep; and, for sources with Celery, whether workers answer. Changes nothing, and runs
+    no function of the tables' owners. Exit status 1 when there are errors; 0 when there are only warnings and notes.
 
     \b
     Example:
@@ -49,7 +49,7 @@ def command(ctx: click.Context, source: str | None, as_json: bool) -> int:
 
 
 def _examine(settings: Settings, source: Source) -> list[Finding]:
-    others = [*_check_workers(settings, source), *check_fence(source)]
+    others = list(_check_workers(settings, source))
     # Not prepared: what keeps the reaper from using the profile is to be found, not raised.
     with source.connect(prepared=False) as connection:
         # The only use of the host's clock: to report that it differs from the database's, which decides.
@@ -60,6 +60,7 @@ def _examine(settings: Settings, source: Source) -> list[Finding]:
             host_clock=time.time,
             other_findings=others,
             workload=workload_of(settings.sources[source.name]),
+            plan=lambda sound: [*check_fence(source), *(check_statements(source) if sound else ())],
         )
 
 

@@ -79,7 +79,8 @@ def facts_from_database(connection: Connection, profile: Profile, role: str) -> 
 def _spelled(connection: Connection, catalog: Catalog, profile: Profile) -> tuple[Profile, list[str]]:
     """The profile as the database spells it, and why that could not be read, if so."""
     try:
-        spelling = read_spelling(dialect_of(connection), catalog.query, profile, catalog.resolution_path)
+        path = catalog.resolution_path
+        spelling = read_spelling(dialect_of(connection), catalog.query, profile, path, catalog.may_sample)
     except QueryFailed as failed:
         return profile, [f"whether names differ only by case could not be read ({failed})"]
     return spelling.with_every_privilege().applied_to(profile), []

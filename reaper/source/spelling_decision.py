@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from typing import Any
 
 from sqlalchemy import Executable, Row, String, func, select, union
@@ -57,14 +56,21 @@ class SpellingDecision:
             self.current = None
 
 
-def read_spelling(dialect: Dialect, execute: Execute, profile: Profile, path: Sequence[str]) -> Spelling:
+def read_spelling(
+    dialect: Dialect,
+    execute: Execute,
+    profile: Profile,
+    path: Sequence[str],
+    may_sample: Callable[[SampledColumn], bool] = lambda _sampled: True,
+) -> Spelling:
     """How the database spells the profile now. Reads a few rows, by an index where there is one. Changes nothing.
 
-    On PostgreSQL, bare names of tables are looked up in the schemas of `path`.
+    On PostgreSQL, bare names of tables are looked up in the schemas of `path`. Where the values of a column may not be
+    read, they are taken to be spelled as in the profile.
     Raises SpellingUnclear, and whatever `execute` raises.
     """
     tables = dialect.real_tables(execute, profile.tables, path)
-    return spelling_of(profile, tables, partial(_sample, execute))
+    return spelling_of(profile, tables, lambda sampled: _sample(execute, sampled) if may_sample(sampled) else ())
 
 
 def _sample(execute: Execute, sampled: SampledColumn) -> Collection[str]:

@@ -39,6 +39,10 @@ TRAPS = {
     "an array of a domain": "CREATE DOMAIN trapped AS text CHECK (trap_holds(VALUE)); ALTER TABLE job ALTER error_code"
     " TYPE trapped[] USING NULL",
     "an index": "CREATE INDEX trapped ON job (id) WHERE trap_holds(operation)",
+    "an index with a condition on no column": "CREATE INDEX trapped ON job (id) WHERE trap('x') = 'x'",
+    "an index beside a state in free text": "ALTER TABLE job ALTER status DROP DEFAULT, ALTER status TYPE text;"
+    " CREATE INDEX trapped ON job (id) WHERE trap('x') = 'x'",
+    "an index on a constant": "CREATE INDEX trapped ON job (id, trap('x'))",
     "an index with a domain": "CREATE DOMAIN trapped AS text CHECK (trap_holds(VALUE)); CREATE INDEX trapped ON job"
     " (started_at) WHERE (operation::trapped)::text <> 'x'",
     "a default": "ALTER TABLE job ALTER error_message SET DEFAULT trap('x')",

@@ -59,10 +59,7 @@ def _result(subject: str, question: str, check: Callable[[], Finding | None]) ->
 
 
 def _readable(context: CheckContext, name: str) -> bool:
-    columns, table = context.required[name].select, context.tables.get(name)
-    if table is None or table.reading_calls_others:
-        return False
-    return context.has_columns(name, columns) and table.readable(columns)
+    return context.may_read(name, context.required[name].select)
 
 
 def _running_values(context: CheckContext) -> tuple[Column, tuple[Scalar, ...]] | None:

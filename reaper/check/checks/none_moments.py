@@ -33,7 +33,7 @@ def _readable(context: CheckContext, columns: list[TableColumn]) -> bool:
     [table] = {name for name, _ in columns}
     real = context.table_with_rows(table)
     names = {*(name for _, name in columns), *context.required[table].select}
-    return real is not None and context.has_columns(table, names) and real.readable(names)
+    return real is not None and context.may_read(table, names)
 
 
 def _none_in(context: CheckContext, column: TableColumn) -> Iterator[Finding]:

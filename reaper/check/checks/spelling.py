@@ -23,7 +23,7 @@ def check_spelling(
     jobs = profile.jobs.table
     catalog.lookup_schemas = profile.search_path
     try:
-        spelling = read_spelling(dialect, catalog.query, profile, catalog.resolution_path)
+        spelling = read_spelling(dialect, catalog.query, profile, catalog.resolution_path, catalog.may_sample)
     except SpellingUnclear as unclear:
         return profile, (), [error(jobs, problem) for problem in unclear.problems]
     except QueryFailed as failed:

@@ -68,7 +68,7 @@ def _format_of(context: CheckContext, name: str, column: Column) -> TimestampFor
     if column.family not in ("integer", "number", "text"):
         return None
     table, stored = context.table_with_rows(name), context.schema.table(name).c[column.name]
-    if table is None or table.reading_calls_others or not table.readable([column.name]):
+    if table is None or not context.may_read(name, [column.name]):
         return None
     try:
         rows = context.catalog.query(select(stored).where(stored.is_not(None)).limit(1))

@@ -1,0 +1,46 @@
+"""Checks that the database can compare the columns by which rows of other tables, and children, belong to a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from reaper.check.context import CheckContext
+from reaper.check.finding import Finding, error
+from reaper.profile import Profile
+from reaper.profile.related_tables import related_rows
+
+
+class Comparison(NamedTuple):
+    """`table.column` = the job's `job_column`, as the key `place` in the file says."""
+
+    place: str
+    table: str
+    column: str
+    job_column: str
+
+
+def check_matches(context: CheckContext) -> Iterator[Finding]:
+    jobs = context.profile.jobs.table
+    for place, table, name, job_column in comparisons(context.profile):
+        one, other = context.column(table, name), context.column(jobs, job_column)
+        if one is not None and other is not None and not context.catalog.can_compare(one.type, other.type):
+            yield error(
+                f"{table}.{name}",
+                f"is of type {one.type}, and {place} compares it with {jobs}.{job_column}, which is of type "
+                f"{other.type}: the database cannot compare them. Give both columns one type, or name others",
+            )
+
+
+def comparisons(profile: Profile) -> Iterator[Comparison]:
+    """All of them, each with its place in the file."""
+    key = profile.jobs.key
+    for place, related in related_rows(profile):
+        yield from (Comparison(f"{place}.match", related.table, *pair) for pair in related.match.items())
+    for n, witness in enumerate(profile.alive):
+        if (events := witness.events) is not None:
+            place = f"alive.{n}.events.{'match' if events.match else 'job'}"
+            yield from (Comparison(place, events.table, *pair) for pair in events.matching(key).items())
+        if (children := witness.children) is not None:
+            pairs = zip(children.parent, key, strict=True)
+            yield from (Comparison(f"alive.{n}.children.parent", profile.jobs.table, *pair) for pair in pairs)

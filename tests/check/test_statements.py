@@ -1,0 +1,152 @@
+"""`reaper check` has the database plan what a sweep would run: what passes the check, a sweep can do."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from typing import Any
+
+import pytest
+from psycopg import Connection
+
+from reaper.check import Finding, Level, check_statements
+from reaper.profile import Profile, resolve
+from reaper.source import Source
+from tests.support.checks import connected, create_guest, run_check
+from tests.support.databases import TemporaryDatabases
+from tests.support.protea import PATIENCE, Protea, thresholds
+
+TABLES = """
+CREATE TABLE t (id bigint PRIMARY KEY, state text NOT NULL, started_at timestamptz NOT NULL, lim json, worker text,
+                proc text, parent varchar(20), number int);
+CREATE INDEX ON t (state, started_at);
+CREATE TABLE p (id bigint PRIMARY KEY, at timestamptz);
+"""
+PROFILE = """
+jobs = { table = "t", key = "id", started = "started_at", running = { column = "state", in = ["on"] } }
+actions.fail.set.state = "off"
+"""
+
+
+def profile(more: str = "") -> Profile:
+    return resolve("x", {"x": tomllib.loads(PROFILE + more)})
+
+
+def planned(url: str, mapping: Profile) -> list[Finding]:
+    return list(check_statements(Source("main", url, mapping, thresholds(), PATIENCE)))
+
+
+@pytest.fixture
+def tables(database: str) -> str:
+    with connected(database, TABLES):
+        return database
+
+
+# --- columns that are compared ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "column", "place", "other"),
+    [
+        (
+            'alive = [{ witness = "p", events = { table = "p", match = { id = "proc" }, at = "at" } }]',
+            "p.id", "alive.0.events.match", "t.proc",
+        ),
+        ('jobs.parts = [{ table = "p", match = { id = "worker" } }]', "p.id", "jobs.parts.0.match", "t.worker"),
+        (
+            'alive = [{ witness = "c", children = { parent = ["parent"], at = ["started_at"] } }]',
+            "t.parent", "alive.0.children.parent", "t.id",
+        ),
+        (
+            'jobs.running.missing = [{ table = "p", match = { at = "number" } }]',
+            "p.at", "jobs.running.missing.0.match", "t.number",
+        ),
+    ],
+)  # fmt: skip
+def test_columns_that_the_database_cannot_compare_are_errors_with_place_and_types(
+    tables: str, more: str, column: str, place: str, other: str
+) -> None:
+    given = tomllib.loads(PROFILE)
+    _merge(given, tomllib.loads(more))
+    errors = [f for f in run_check(tables, profile=resolve("x", {"x": given})) if f.level is Level.ERROR]
+    [finding] = errors
+    assert finding.subject == column
+    assert place in finding.message and other in finding.message and "cannot compare" in finding.message
+    assert finding.message.count("is of type") == 2
+
+
+def _merge(given: dict[str, Any], more: dict[str, Any]) -> None:
+    for name, value in more.items():
+        if isinstance(value, dict):
+            _merge(given.setdefault(name, {}), value)
+        else:
+            given[name] = value
+
+
+def test_columns_of_types_that_can_be_compared_are_no_problem(tables: str) -> None:
+    more = 'alive = [{ witness = "p", events = { table = "p", match = { id = "number" }, at = "at" } }]'
+    assert not [f for f in run_check(tables, profile=profile(more)) if f.level is Level.ERROR]
+
+
+# --- statements ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["protea", "vuls", "vuls-schedule", "adhese", "adhese-schedule", "noetl"])
+def test_shipped_profiles_have_statements_that_the_database_takes(databases: TemporaryDatabases, name: str) -> None:
+    tables = resources.files("reaper.profiles").joinpath(f"{name.removesuffix('-schedule')}.sql").read_text()
+    with databases.temporary() as url:
+        with connected(url, tables):
+            pass
+        assert planned(url, resolve(name)) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "refused"),
+    [
+        ("""actions.fail.set.worker = { sql = "1 + 'x'::text" }""", "the transition 'fail'"),
+        ("actions.fail.set.worker = { sql = 'no_such_function()' }", "the transition 'fail'"),
+        ("""jobs.running.where = [{ sql = "worker + 1 > 0" }]""", "the count of the running jobs"),
+    ],
+)
+def test_statement_that_the_database_refuses_is_an_error_that_names_what_would_fail(
+    tables: str, more: str, refused: str
+) -> None:
+    given = tomllib.loads(PROFILE)
+    _merge(given, tomllib.loads(more))
+    findings = planned(tables, resolve("x", {"x": given}))
+    assert {finding.level for finding in findings} == {Level.ERROR}
+    assert any(f"the database refuses {refused}: " in finding.message for finding in findings)
+
+
+def test_statements_are_planned_with_the_privileges_of_the_role(tables: str) -> None:
+    guest = create_guest(tables, "GRANT SELECT ON t TO guest")
+    findings = planned(guest.render_as_string(hide_password=False), profile())
+    refused = "the database refuses {}: permission denied for table t"
+    for purpose in ("the lock of a batch", "the transition 'fail'"):
+        assert any(refused.format(purpose) in finding.message for finding in findings)
+    assert len(findings) == 2
+
+
+def test_planning_runs_nothing(tables: str, protea: Protea) -> None:
+    with connected(tables, "CREATE SEQUENCE counted", "INSERT INTO t VALUES (1, 'on', '2020-01-01')"):
+        pass
+    assert planned(tables, profile("actions.fail.set.number = { sql = \"nextval('public.counted')\" }")) == []
+    connection: Connection = protea.connection
+    assert connection.execute("SELECT is_called FROM counted").fetchone() == (False,)
+    assert connection.execute("SELECT state FROM t").fetchone() == ("on",)
+
+
+def test_nothing_is_planned_where_that_would_call_a_function_of_the_tables_owner(tables: str) -> None:
+    script = (
+        "CREATE FUNCTION yes(text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true'",
+        "CREATE INDEX ON t (id) WHERE yes(worker)",
+    )
+    wrong = profile("actions.fail.set.worker = { sql = 'no_such_function()' }")
+
+    def check(*script: str) -> list[Finding]:
+        return run_check(tables, *script, profile=wrong, plan=lambda sound: planned(tables, wrong) if sound else ())
+
+    assert [f.level for f in check() if "the transition 'fail'" in f.message] == [Level.ERROR]
+    findings = check(*script)
+    assert any("were not planned" in f.message and f.message.endswith("those of t") for f in findings)
+    assert not any("the transition 'fail'" in f.message for f in findings)
