@@ -35,13 +35,13 @@ LONG = (
     "daemon/test_watchdog", "operations/test_purge", "system/test_manage", "system/test_packaging",
     "daemon/test_daemon", "daemon/test_reload", "web/api/test_openapi_conformance", "sweep/test_late_signs",
     "daemon/test_killed", "cli/test_clear", "web/guard/test_flood", "daemon/test_outage", "web/test_slow_source",
-    "daemon/test_many_sources", "cli/test_main", "operations/test_resume", "dev/test_demo", "system/test_benchmark",
-    "fence/test_installation", "web/api/test_supervisor", "fence/test_fence", "source/test_log_interleavings",
-    "source/test_interleavings", "liveness/test_task_removal", "cli/test_reset_vuls", "sweep/test_ended_by_reaper",
-    "sql_listing/test_recipes", "web/ui/test_page", "scheduling/test_scheduled_purge", "sql_listing/test_sql_listing",
-    "system/test_todays_tables", "grants/test_grants_postgresql", "sweep/test_database_restart",
-    "sweep/test_refused_jobs", "staleness/test_rule_property", "staleness/test_clocks", "source/test_transitions",
-    "source/test_duplicates",
+    "daemon/test_many_sources", "cli/test_main", "operations/test_close_interrupted", "dev/test_demo",
+    "system/test_benchmark", "fence/test_installation", "web/api/test_supervisor", "fence/test_fence",
+    "source/test_log_interleavings", "source/test_interleavings", "liveness/test_task_removal", "cli/test_reset_vuls",
+    "sweep/test_ended_by_reaper", "sql_listing/test_recipes", "web/ui/test_page", "scheduling/test_scheduled_purge",
+    "sql_listing/test_sql_listing", "system/test_todays_tables", "grants/test_grants_postgresql",
+    "sweep/test_database_restart", "sweep/test_refused_jobs", "staleness/test_rule_property", "staleness/test_clocks",
+    "source/test_transitions", "source/test_duplicates",
 )  # fmt: skip
 """The files that take longest go first: a worker that begins one of them when all others are done is waited for."""
 

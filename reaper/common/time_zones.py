@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -28,23 +29,25 @@ class OffsetChanges(NamedTuple):
     offsets: tuple[int, ...]
 
 
-def zone_name(text: object) -> str:
-    """The zone as statements name it; every name of UTC becomes "UTC". Raises ValueError for what is no zone."""
+def zone_name(text: object, quoted: Callable[[object], str] = repr) -> str:
+    """The zone as statements name it; every name of UTC becomes "UTC".
+
+    Raises ValueError for what is no zone, which `quoted` spells in the message.
+    """
     if isinstance(text, str):
         if text in _UTC_NAMES or text in ("+00:00", "-00:00"):
             return "UTC"
         if _OFFSET.fullmatch(text) or text in available_timezones():
             return text
-        return _unknown(text)
-    raise ValueError(f"{_EXPECTED}, not {text!r}")
+    raise ValueError(f"{_EXPECTED}, not {quoted(text)}{_hint(text)}")
 
 
-def _unknown(text: str) -> str:
+def _hint(text: object) -> str:
     names = available_timezones()
     if not names:
-        raise ValueError(f"{_EXPECTED}; this host has no tz database (install tzdata), so only offsets are known")
-    near = nearest(text, sorted(names))
-    raise ValueError(f"{_EXPECTED}, not {text[:60]!r}" + (f"; did you mean {near!r}?" if near else ""))
+        return "; this host has no tz database (install tzdata), so only offsets are known"
+    near = nearest(text, sorted(names)) if isinstance(text, str) else None
+    return f"; did you mean {near!r}?" if near else ""
 
 
 def fixed_offset(zone: str) -> int | None:

@@ -45,15 +45,9 @@ def seconds(low: str, high: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _time_zone(value: object) -> str:
-    if "://" in str(value):
-        raise ValueError(f"expected the name of a time zone, or an offset such as -05:00, not {quote(value)}")
-    return zone_name(value)
-
-
 def time_zone() -> BeforeValidator:
     """The name of a time zone, or an offset from UTC."""
-    return BeforeValidator(_time_zone)
+    return BeforeValidator(lambda value: zone_name(value, quote))
 
 
 def whole(low: int, high: int) -> BeforeValidator:

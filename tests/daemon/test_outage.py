@@ -209,8 +209,9 @@ def test_freeze_during_a_commit_is_deaf_time(
 ) -> None:
     monkeypatch.setattr("reaper.source.database_access._STALL_SECONDS", 0.5)
     downtime = DowntimeTracker(0)
-    with connect_protea(url) as protea, protea.source().connect() as connection, freezing(fragile, 1.5) as freeze:
-        source = protea.source()
+    with ExitStack() as opened:
+        source = opened.enter_context(connect_protea(url)).source()
+        connection, freeze = opened.enter_context(source.connect()), opened.enter_context(freezing(fragile, 1.5))
         source.begin_evaluation(connection, downtime)
         assert (downtime.now - downtime.cutoff(60).at).total_seconds() == 60
         with source.transaction(connection, read_only=read_only):

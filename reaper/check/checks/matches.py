@@ -11,7 +11,7 @@ from reaper.profile import Profile
 from reaper.profile.related_tables import related_rows
 
 
-class Comparison(NamedTuple):
+class ComparedColumns(NamedTuple):
     """`table.column` = the job's `job_column`, as the key `place` in the file says."""
 
     place: str
@@ -32,15 +32,15 @@ def check_matches(context: CheckContext) -> Iterator[Finding]:
             )
 
 
-def comparisons(profile: Profile) -> Iterator[Comparison]:
+def comparisons(profile: Profile) -> Iterator[ComparedColumns]:
     """All of them, each with its place in the file."""
     key = profile.jobs.key
     for place, related in related_rows(profile):
-        yield from (Comparison(f"{place}.match", related.table, *pair) for pair in related.match.items())
+        yield from (ComparedColumns(f"{place}.match", related.table, *pair) for pair in related.match.items())
     for n, witness in enumerate(profile.alive):
         if (events := witness.events) is not None:
             place = f"alive.{n}.events.{'match' if events.match else 'job'}"
-            yield from (Comparison(place, events.table, *pair) for pair in events.matching(key).items())
+            yield from (ComparedColumns(place, events.table, *pair) for pair in events.matching(key).items())
         if (children := witness.children) is not None:
             pairs = zip(children.parent, key, strict=True)
-            yield from (Comparison(f"alive.{n}.children.parent", profile.jobs.table, *pair) for pair in pairs)
+            yield from (ComparedColumns(f"alive.{n}.children.parent", profile.jobs.table, *pair) for pair in pairs)

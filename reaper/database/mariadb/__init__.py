@@ -32,12 +32,15 @@ SQL_MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTIO
 # derived_merge: a CTE that is merged into its query is computed once per mention. in_predicate_conversion_threshold: a
 # long IN that is turned into a join with its values uses no index on the column. index_merge: a row that is found
 # through two indexes is locked in both, one after the other, which deadlocks with a transaction that begins with the
-# other index. timestamp and sql_select_limit: with a clock or a number of rows that was set before, by a trigger or by
-# the client before in a pool of connections, living jobs would look dead, and rows would be missing from every answer.
+# other index. eq_range_index_dive_limit: for an IN of more values than that, the rows of each are guessed from the
+# average, which is nearly the whole table where most parents are NULL; 0 is no limit. timestamp and sql_select_limit:
+# with a clock or a number of rows that was set before, by a trigger or by the client before in a pool of connections,
+# living jobs would look dead, and rows would be missing from every answer.
 SESSION_SETTINGS = (
     "SET SESSION timestamp = DEFAULT, sql_select_limit = 18446744073709551615,"
     f" time_zone = '+00:00', sql_mode = '{SQL_MODE}', tx_isolation = 'READ-COMMITTED',"
     " optimizer_switch = 'derived_merge=off,index_merge=off', in_predicate_conversion_threshold = 0,"
+    " eq_range_index_dive_limit = 0,"
     " max_statement_time = :statement, lock_wait_timeout = :lock, innodb_lock_wait_timeout = :lock,"
     " idle_transaction_timeout = :idle"
 )
