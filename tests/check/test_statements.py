@@ -127,6 +127,17 @@ def test_statements_are_planned_with_the_privileges_of_the_role(tables: str) -> 
     assert len(findings) == 2
 
 
+def test_what_keeps_a_sweep_from_its_first_statement_is_an_error_beside_the_other_findings(tables: str) -> None:
+    script = (
+        "ALTER TABLE t DROP CONSTRAINT t_pkey",
+        "INSERT INTO t SELECT 1, 'on', now() FROM generate_series(1, 2)",
+    )
+    with connected(tables, *script):
+        pass
+    [finding] = planned(tables, profile())
+    assert finding.level is Level.ERROR and finding.message.startswith("every sweep would fail: ")
+
+
 def test_planning_runs_nothing(tables: str, protea: Protea) -> None:
     with connected(tables, "CREATE SEQUENCE counted", "INSERT INTO t VALUES (1, 'on', '2020-01-01')"):
         pass

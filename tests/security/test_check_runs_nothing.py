@@ -1,4 +1,4 @@
-"""`reaper check` runs nothing of anybody's, whoever runs it: not even a function of the owner of a table.
+"""`reaper check` runs no function of the owner of a table, also when an administrator runs it.
 
 An administrator who checks a source would otherwise lend its rights to the owners of all tables there.
 """

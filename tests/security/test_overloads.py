@@ -38,6 +38,9 @@ profile = "own"
 extends = "protea"
 actions.requeue.set = {{ status = "queued", started_at = {{ is = "null" }} }}
 """
+CLOSE = (
+    "close-interrupted", "--source", "default", "--only-server", "--started-ago", "0s", "--yes", "--listen", "1s",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,29 +128,8 @@ def test_no_command_calls_an_overload(
             "fence install": ("fence", "install", "--force"),
             "fence status after that": ("fence", "status"),
             "fail": ("fail", stale, "--reason", "test"),
-            "close-interrupted": (
-                "close-interrupted",
-                "--source",
-                "default",
-                "--only-server",
-                "--started-ago",
-                "0s",
-                "--yes",
-                "--listen",
-                "1s",
-            ),
-            "close-interrupted's preview": (
-                "close-interrupted",
-                "--source",
-                "default",
-                "--only-server",
-                "--started-ago",
-                "0s",
-                "--yes",
-                "--listen",
-                "1s",
-                "--dry-run",
-            ),
+            "close-interrupted": CLOSE,
+            "close-interrupted's preview": (*CLOSE, "--dry-run"),
             "requeue": ("fail", again, "--reason", "test", "--action", "requeue"),
             "cleanup's preview": ("cleanup", "--older-than-minutes", "600", "--dry-run"),
             "cleanup": ("cleanup", "--older-than-minutes", "600", "--yes", "--release", "9"),

@@ -212,12 +212,7 @@ class Local:
 @pytest.fixture(params=["postgresql", "mariadb"])
 def local(request: pytest.FixtureRequest) -> Iterator[Local]:
     with database_on(request, request.param) as database, tasks_in(database) as tasks:
-        if not tasks.mariadb:
-            names = ("made", "started", "beat", "due")
-            retyped = ", ".join(f"ALTER {name} TYPE timestamp USING timezone('UTC', {name})" for name in names)
-            tasks.session.do(f"ALTER TABLE task {retyped}")
-        moment = "datetime(6)" if tasks.mariadb else "timestamp"
-        tasks.session.do(f"CREATE TABLE beat_log (task_id integer NOT NULL, at {moment} NOT NULL)")
+        tasks.without_zones()
         yield Local(tasks, StateFile(None), SourceState())
 
 

@@ -30,12 +30,7 @@ LOG_WITNESS = {"witness": "log", "events": {"table": "beat_log", "job": "task_id
 def tasks(request: pytest.FixtureRequest) -> Iterator[Tasks]:
     """Tasks whose moments have no zone, and a log of signs of life."""
     with database_on(request, request.param) as database, tasks_in(database) as made:
-        if not made.mariadb:
-            columns = ("made", "started", "beat", "due")
-            retyped = ", ".join(f"ALTER {name} TYPE timestamp USING timezone('UTC', {name})" for name in columns)
-            made.session.do(f"ALTER TABLE task {retyped}")
-        moment = "datetime(6)" if made.mariadb else "timestamp"
-        made.session.do(f"CREATE TABLE beat_log (task_id integer NOT NULL, at {moment} NOT NULL)")
+        made.without_zones()
         made.session.do("CREATE INDEX beat_log_of_task ON beat_log (task_id, at)")
         yield made
 

@@ -78,6 +78,15 @@ class Tasks:
             if statement.strip():
                 self.session.do(statement)
 
+    def without_zones(self) -> None:
+        """Make the moments of tasks such as have no zone, and a log of signs of life, `beat_log`, with such moments."""
+        if not self.mariadb:
+            columns = ("made", "started", "beat", "due")
+            retyped = ", ".join(f"ALTER {name} TYPE timestamp USING timezone('UTC', {name})" for name in columns)
+            self.session.do(f"ALTER TABLE task {retyped}")
+        moment = "datetime(6)" if self.mariadb else "timestamp"
+        self.session.do(f"CREATE TABLE beat_log (task_id integer NOT NULL, at {moment} NOT NULL)")
+
     # --- what there is -------------------------------------------------------------------------------------------
 
     def add(

@@ -1,7 +1,7 @@
 """Has PostgreSQL plan the statements of a sweep, as the connected role and in a transaction that only reads.
 
 EXPLAIN without ANALYZE parses a statement, checks its types and the role's privileges, and runs nothing of it. But a
-planner calls functions of the tables' owners, in views, policies and indexes: not for tables with any.
+planner calls functions of the tables' owners, in views, policies and indexes: `examine` looks for these beforehand.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.check.finding import Finding, error
 from reaper.database.errors import short_message
+from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.source import AuditInfo, Source
 from reaper.source.evidence import evidence_query
 from reaper.source.reap import BatchLocks, make_transition
@@ -33,7 +34,18 @@ def check_statements(source: Source) -> Iterator[Finding]:
     Raises:
         DatabaseUnavailable: the database does not answer.
     """
-    jobs = source.configured_profile.jobs.table
+    try:
+        yield from _refused(source)
+    except DatabaseUnavailable:
+        raise
+    except (ReaperError, DBAPIError) as failed:
+        if isinstance(failed, DBAPIError) and failed.connection_invalidated:
+            raise
+        yield error(source.configured_profile.jobs.table, f"every sweep would fail: {short_message(failed)}")
+
+
+def _refused(source: Source) -> Iterator[Finding]:
+    """Raises what keeps a sweep from its first statement."""
     with source.connect() as connection:
         if connection.dialect.name != "postgresql":
             return
@@ -46,7 +58,8 @@ def check_statements(source: Source) -> Iterator[Finding]:
             except DBAPIError as refused:
                 if refused.connection_invalidated:
                     raise
-                yield error(jobs, f"every sweep would fail: the database refuses {purpose}: {short_message(refused)}")
+                message = f"every sweep would fail: the database refuses {purpose}: {short_message(refused)}"
+                yield error(source.configured_profile.jobs.table, message)
 
 
 def _values(source: Source, connection: Connection) -> dict[str, Any]:
