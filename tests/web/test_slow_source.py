@@ -31,6 +31,8 @@ SESSIONS = """
 CLIENTS = 40
 STATEMENT_SECONDS = 7
 """The limit of a statement here: longer than the 6 s for which a reader waits behind another one."""
+UNDELAYED_SECONDS = 4
+"""A request that waits behind the hanging source takes 6 s or more; others take less than this on a busy machine."""
 JOB = "7f9c2ba4-e88f-4c0a-a1d5-3f2b6c9d0e11"
 
 
@@ -75,7 +77,7 @@ def test_hanging_source_delays_no_request_for_anything_else(
         wait_until(lambda: number(connection, HANGING) >= 1, "a read hangs", 10)
         for other in ("/api/supervisor/state", "/static/page.css", "/?source=two", "/api/jobs?source=two"):
             status, seconds = timed(daemon.port, other)
-            assert (status, seconds < 2) == (200, True), (other, seconds)
+            assert (status, seconds < UNDELAYED_SECONDS) == (200, True), (other, seconds)
         answers = [each.result() for each in waiting]
     # One of them gets the error of the source in time, the page is shown all the same; the others do not wait for ever.
     assert {status for status, _ in answers} <= ({200, 503} if path.startswith("/?") else {502, 503}), answers
