@@ -61,7 +61,7 @@ def test_executing_task_is_terminated_and_reserved_ones_are_thrown_away(cluster:
     assert running.alive, "a dry run ends nothing"
     done = asked.remove_tasks([running.id, *reserved])
     assert (done.trouble, done.executing, done.still_executing, done.held, done.workers) == (None, 1, 0, 2, 1)
-    assert not running.alive
+    wait_until(lambda: not running.alive, "the terminated process ends")
     wait_until(lambda: not {running.id, *reserved, other} & asked.ask().alive, "the worker goes on with the other one")
     assert not any(track.exists() for track in tracks)
     assert done.revoked_only == (2 if isinstance(cluster.broker, RabbitServer) else 0)

@@ -16,6 +16,7 @@ from reaper.sql.statement import CompiledStatement
 from reaper.staleness.downtime import DowntimeTracker
 from tests.support.protea import HOUR, MINUTE, Protea, thresholds
 from tests.support.tasks import Tasks, mapped, tasks_in
+from tests.support.waiting import wait_until
 from tests.support.worlds.servers import database_on
 
 POSTGRESQL, MARIADB = PGDialect_psycopg(), MySQLDialect_pymysql()  # type: ignore[no-untyped-call]
@@ -57,15 +58,18 @@ def test_children_of_a_batch_are_read_once_without_an_index_on_their_parent(prot
             protea.job(parent=protea.job(), age=MINUTE)
             protea.job(parent=parents[n], status="succeeded", age=9 * HOUR, created=9 * HOUR, finished=7 * HOUR)
         protea.connection.execute("ANALYZE job, job_event")
-        before = _scans(protea)
-        report = protea.sweep()
+        before, source = _scans(protea), protea.source()
+        report = protea.sweep(source)
+        source.close()
         assert (report.reaped, report.error) == (count, None)
         scans.append(_scans(protea) - before)
     assert scans[1] <= scans[0] + 5
 
 
 def _scans(protea: Protea) -> int:
-    """How often the table of jobs was read as a whole."""
+    """How often the table of jobs was read as a whole. A session counts its last reads when it ends."""
+    sessions = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    wait_until(lambda: not protea.connection.execute(sessions).fetchall(), "the sweep's session has ended")
     protea.connection.execute("SELECT pg_stat_force_next_flush()")
     row = protea.connection.execute("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'job'").fetchone()
     assert row is not None
