@@ -16,9 +16,22 @@ from reaper.database.connections import transaction
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.database.mariadb import OLDEST_VERSION as OLDEST_MARIADB
 from reaper.database.postgresql.search_path import pinned
+from reaper.database.postgresql.settings import NOTATION, set_for_transaction
 from reaper.database.timeouts import Timeouts
 from reaper.errors import DatabaseUnavailable
 from reaper.profile import Profile
+
+# The role's own limits are for its own work. Those of `reaper.database.postgresql` are for short transactions: here one
+# transaction has many queries, and each query of rows has a limit of its own.
+_SETTINGS = "SELECT " + set_for_transaction(
+    {
+        **NOTATION,
+        "statement_timeout": f"'{CATALOG_QUERY_SECONDS:g}s'",
+        "lock_timeout": "'0'",
+        "idle_in_transaction_session_timeout": f"'{CATALOG_QUERY_SECONDS:g}s'",
+        "transaction_read_only": "'on'",
+    }
+)
 
 
 class Unsuitable(Exception):
@@ -57,7 +70,7 @@ def open_catalog(connection: Connection, profile: Profile, query_seconds: float)
 def _rolled_back(connection: Connection) -> Iterator[None]:
     begin = connection.begin_nested if connection.in_transaction() else connection.begin
     with begin() as begun, pinned(connection):
-        connection.execute(text("SET LOCAL transaction_read_only = on"))
+        connection.execute(text(_SETTINGS))
         yield
         begun.rollback()
 

@@ -35,12 +35,14 @@ SQL_MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTIO
 # other index. eq_range_index_dive_limit: for an IN of more values than that, the rows of each are guessed from the
 # average, which is nearly the whole table where most parents are NULL; 0 is no limit. timestamp and sql_select_limit:
 # with a clock or a number of rows that was set before, by a trigger or by the client before in a pool of connections,
-# living jobs would look dead, and rows would be missing from every answer.
+# living jobs would look dead, and rows would be missing from every answer. sql_quote_show_create: names without quotes
+# cannot be told from the rest of a table's definition. tx_read_only: what changes a table ends our transaction, and the
+# next one begins by itself.
 SESSION_SETTINGS = (
     "SET SESSION timestamp = DEFAULT, sql_select_limit = 18446744073709551615,"
     f" time_zone = '+00:00', sql_mode = '{SQL_MODE}', tx_isolation = 'READ-COMMITTED',"
     " optimizer_switch = 'derived_merge=off,index_merge=off', in_predicate_conversion_threshold = 0,"
-    " eq_range_index_dive_limit = 0,"
+    " eq_range_index_dive_limit = 0, sql_quote_show_create = 1, tx_read_only = 0,"
     " max_statement_time = :statement, lock_wait_timeout = :lock, innodb_lock_wait_timeout = :lock,"
     " idle_transaction_timeout = :idle"
 )

@@ -22,7 +22,7 @@ from reaper.database.postgresql.real_tables import real_tables
 from reaper.database.postgresql.row_security import hidden_rows
 from reaper.database.postgresql.search_path import own_path, own_schemas, pin, pinned_again, pinned_path, record_pin
 from reaper.database.postgresql.server_zone import filled_by_clock, server_zone
-from reaper.database.postgresql.settings import set_for_transaction
+from reaper.database.postgresql.settings import NOTATION, set_for_transaction
 from reaper.database.postgresql.slow_reads import rows_written, what_slows_reads
 from reaper.database.postgresql.unique_keys import has_unique_key
 from reaper.database.server_zone import ServerZone
@@ -32,17 +32,12 @@ from reaper.model import Key, LockHolder, ServerClock
 from reaper.profile.real_tables import RealTable
 from reaper.sql.tables import ProfileTables
 
-# search_path: see `reaper.database.postgresql.search_path`. client_encoding: the client before in a pool may have set
-# another one, with which text comes back as bytes. TimeZone, DateStyle and extra_float_digits: a role or
-# database may set others, with which moments cannot be read back and numbers lose digits. jit: compiling these
-# statements takes longer than running them.
+# search_path: see `reaper.database.postgresql.search_path`. jit: compiling these statements takes longer than running
+# them.
 TRANSACTION_SETTINGS = "SELECT pg_catalog.current_setting('search_path') AS own_path, " + set_for_transaction(
     {
         "search_path": ":path",
-        "client_encoding": "'UTF8'",
-        "TimeZone": "'UTC'",
-        "DateStyle": "'ISO'",
-        "extra_float_digits": "'3'",
+        **NOTATION,
         "jit": "'off'",
         "statement_timeout": ":statement",
         "lock_timeout": ":lock",
