@@ -223,7 +223,10 @@ class LateSign:
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """The transaction that holds a row lock. Fields that our role may not see are None."""
+    """The transaction that holds a row lock. Fields that our role may not see are None.
+
+    `table` has the locked row; None: it is the job's own.
+    """
 
     pid: int | None
     application: str | None
@@ -231,6 +234,7 @@ class LockHolder:
     state: str | None
     since: str | None
     held_seconds: float | None
+    table: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

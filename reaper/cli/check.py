@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import click
 from rich.console import Console
 
+from reaper.catalog import QUERY_SECONDS
 from reaper.check import Finding, Level, check_statements, check_workers, examine
 from reaper.check.checks.fence import check_fence
+from reaper.check.checks.left_jobs import check_left_jobs
+from reaper.check.finding import note
 from reaper.cli import exit_codes, output
 from reaper.cli.console import WORD_STYLES, make_console
 from reaper.cli.options import json_option, source_option
 from reaper.cli.sources import load_settings, select_sources
 from reaper.common.terminal import shown, warn
 from reaper.config import Settings
+from reaper.errors import ReaperError
 from reaper.grants.needs import workload_of
-from reaper.operations.sources import SourceResult, for_each_source
+from reaper.operations.left_jobs import command_guards
+from reaper.operations.report import overdue_jobs
+from reaper.operations.source_errors import prefix_errors
+from reaper.operations.sources import SourceResult, for_each_source, new_downtime_tracker
 from reaper.profile import Profile
 from reaper.source import Source
 from reaper.source.factory import on_same_broker
@@ -60,7 +68,10 @@ def _examine(settings: Settings, source: Source) -> list[Finding]:
             host_clock=time.time,
             other_findings=others,
             workload=workload_of(settings.sources[source.name]),
-            plan=lambda sound: [*check_fence(source), *(check_statements(source) if sound else ())],
+            plan=lambda sound: [
+                *check_fence(source),
+                *([*check_statements(source), *_check_left_jobs(settings, source)] if sound else ()),
+            ],
         )
 
 
@@ -79,6 +90,20 @@ def _check_workers(settings: Settings, source: Source) -> Iterator[Finding]:
     if source.options.probe is not None:
         queues = {queue for sibling in on_same_broker(settings, source.name) for queue in sibling.queues}
         yield from check_workers(source.options.probe.ask(), source.options.queues, queues)
+
+
+def _check_left_jobs(settings: Settings, source: Source) -> Iterator[Finding]:
+    """Findings about jobs that are silent and left; a note where they cannot be read."""
+    table = source.configured_profile.jobs.table
+    try:
+        with prefix_errors(source):
+            found = overdue_jobs(source, new_downtime_tracker(settings), at_most=QUERY_SECONDS)
+    except ReaperError as error:
+        yield note(table, f"could not look which silent jobs are left, and why: {error}")
+        return
+    found = replace(found, guards=command_guards(settings, source.name, found.census))
+    silent = [(job, left) for job in found.jobs if (left := found.left(job))]
+    yield from check_left_jobs(table, found.census.stale, silent)
 
 
 def _document(result: SourceResult[list[Finding]]) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 from rich.console import Console
@@ -18,8 +18,10 @@ from reaper.common.json_values import to_jsonable
 from reaper.common.terminal import shown
 from reaper.model import Evidence, Verdict
 from reaper.operations.explain import Explanation, explain
+from reaper.operations.left_jobs import command_guards
 from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source
+from reaper.sweep.left_jobs import Left
 
 
 @click.command("explain", cls=JobCommand, short_help="Show why one job is stale or not.")
@@ -30,7 +32,8 @@ from reaper.source import Source
 def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> None:
     """Show why one job is stale or not, whether it runs or has ended.
 
-    Shows each sign of life, each threshold with its origin, the verdict, and the audit events of earlier reaps. Write
+    Shows each sign of life, each threshold with its origin, the verdict, why a silent job is left, and the audit events
+    of earlier reaps. Write
     a key of several columns with commas between the values, and double quotes around a value that has a comma. A key
     that begins with - comes last, after --.
 
@@ -43,25 +46,28 @@ def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> 
     place, explanation = find_job(
         select_sources(settings, source),
         job,
-        lambda opened, name: explain(opened, downtime.copy(), name),
+        lambda opened, name: explain(opened, downtime.copy(), name, counts=True),
         all_sources_must_answer=False,
     )
+    guards = command_guards(settings, place.name, explanation.census)
+    left = guards.of_job(explanation.evidence, explanation.holder)
     if as_json:
-        output.write_document("explain", _document(place, explanation))
+        output.write_document("explain", _document(place, explanation, left))
     else:
-        _print_explanation(make_console(), place, explanation)
+        _print_explanation(make_console(), place, explanation, left)
 
 
-def _document(source: Source, explanation: Explanation) -> dict[str, object]:
+def _document(source: Source, explanation: Explanation, left: Sequence[Left]) -> dict[str, object]:
     return {
         "source": source.name,
         "job": {**to_jsonable(explanation.evidence), "why": messages.describe_verdict(explanation.evidence)},
         "holder": explanation.holder,
+        "left": to_jsonable(left),
         "audits": explanation.audits,
     }
 
 
-def _print_explanation(console: Console, source: Source, explanation: Explanation) -> None:
+def _print_explanation(console: Console, source: Source, explanation: Explanation, left: Sequence[Left]) -> None:
     evidence = explanation.evidence
     kind = f" ({evidence.kind})" if evidence.kind else ""
     console.print(
@@ -72,19 +78,25 @@ def _print_explanation(console: Console, source: Source, explanation: Explanatio
     print_table(
         console,
         two_columns(
-            [*_status_rows(explanation), *_sign_rows(evidence), *_threshold_rows(evidence), *_audit_rows(explanation)]
+            [
+                *_status_rows(explanation, left),
+                *_sign_rows(evidence),
+                *_threshold_rows(evidence),
+                *_audit_rows(explanation),
+            ]
         ),
     )
 
 
-def _status_rows(explanation: Explanation) -> Iterator[tuple[str, str]]:
+def _status_rows(explanation: Explanation, left: Sequence[Left]) -> Iterator[tuple[str, str]]:
     evidence = explanation.evidence
     yield "verdict", f"{evidence.verdict}: {messages.describe_verdict(evidence)}"
     if (outlook := messages.describe_outlook(evidence)) is not None:
         yield "outlook", outlook
-    if explanation.holder is not None:
-        consequence = "" if evidence.verdict is Verdict.ENDED else "; it is not ended while the row is locked"
-        yield "row locked", f"by {messages.describe_holder(explanation.holder)}{consequence}"
+    for each in left:
+        yield f"left ({each.reason})", each.why
+    if explanation.holder is not None and evidence.verdict is not Verdict.STALE:
+        yield "locked", messages.describe_lock(explanation.holder)
     yield "status", evidence.status or "none"
     yield "started", _moment_text(evidence.started, evidence.started_from, evidence.age_seconds)
 

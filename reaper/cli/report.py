@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 from rich.console import Console
@@ -14,7 +14,7 @@ from reaper.cli.sources import load_settings, select_sources
 from reaper.common import messages
 from reaper.common.json_values import to_jsonable
 from reaper.common.terminal import shown, warn
-from reaper.model import Evidence, JobCounts, Key, LockHolder, Verdict
+from reaper.model import Evidence, JobCounts, Verdict
 from reaper.operations.orphaned_tasks import describe_orphan
 from reaper.operations.report import (
     Report,
@@ -25,6 +25,7 @@ from reaper.operations.report import (
     totals_of,
 )
 from reaper.operations.sources import SourceResult, for_each_source
+from reaper.sweep.left_jobs import LeftReason
 from reaper.sweep.summary import refused_lines
 
 _RUNNING_VERDICTS = [verdict.value for verdict in (Verdict.YOUNG, Verdict.SPARED, Verdict.STALE)]
@@ -58,7 +59,8 @@ def command(
     Changes nothing. For sources with Celery it also lists orphaned tasks: Celery executes them, and they belong to no
     job. For schedules that create jobs it lists those whose next run exists already. Jobs of a log whose start was lost
     are listed apart. Jobs that the database refuses to end are counted by cause, as the daemon with the same state
-    directory knows them.
+    directory knows them. A silent job that sweeps leave alone is shown with the reason: a halt, the breaker, a locked
+    row and the process that holds it, and others.
 
     The report knows when the database server was started, but not the outages that a running daemon has seen: a job
     that the daemon spares because of an outage may be stale here.
@@ -104,7 +106,7 @@ def _document(result: SourceResult[Report]) -> dict[str, object]:
     return {
         **document,
         "census": _census_document(report.census),
-        "jobs": _job_documents(report.jobs, report.holders),
+        "jobs": _job_documents(report, report.jobs),
         "more": report.more,
         "taken": _duplicate_documents(report),
         "start_lost": _start_lost_document(report),
@@ -117,9 +119,14 @@ def _census_document(census: JobCounts) -> dict[str, object]:
     return {**to_jsonable(census), "spared": census.spared}
 
 
-def _job_documents(jobs: Sequence[Evidence], holders: Mapping[Key, LockHolder]) -> list[dict[str, object]]:
+def _job_documents(report: Report, jobs: Sequence[Evidence]) -> list[dict[str, object]]:
     return [
-        {**to_jsonable(job), "why": messages.describe_verdict(job), "holder": to_jsonable(holders.get(job.key))}
+        {
+            **to_jsonable(job),
+            "why": messages.describe_verdict(job),
+            "holder": to_jsonable(report.holders.get(job.key)),
+            "left": to_jsonable(report.left(job)),
+        }
         for job in jobs
     ]
 
@@ -128,7 +135,7 @@ def _start_lost_document(report: Report) -> dict[str, object] | None:
     """Null where no such jobs are looked for, and where they could not be found: then a note says so."""
     if (lost := report.start_lost) is None:
         return None
-    return {"census": _census_document(lost.census), "jobs": _job_documents(lost.jobs, {}), "more": lost.more}
+    return {"census": _census_document(lost.census), "jobs": _job_documents(report, lost.jobs), "more": lost.more}
 
 
 def _duplicate_documents(report: Report) -> list[dict[str, object]] | None:
@@ -161,7 +168,7 @@ def _print_reports(console: Console, results: list[SourceResult[Report]]) -> Non
         if report.more:
             console.print(f"The first {len(report.jobs)} are shown; --limit shows more.")
         refused = refused_lines(report.refused)
-        for line in (*_holder_lines(report), *refused, *_duplicate_lines(report), *_celery_lines(report)):
+        for line in (*_left_lines(report), *refused, *_duplicate_lines(report), *_celery_lines(report)):
             console.print(shown(line), soft_wrap=True)
         if report.start_lost is not None and report.start_lost.census.running:
             _print_start_lost(console, result.source, report.start_lost)
@@ -207,10 +214,18 @@ def _two_line_rows(job: Evidence) -> Iterator[tuple[str, str]]:
     yield "", "; ".join(filter(None, (messages.describe_verdict(job), messages.describe_outlook(job))))
 
 
-def _holder_lines(report: Report) -> Iterator[str]:
-    for key, holder in report.holders.items():
-        holder_text = messages.describe_holder(holder)
-        yield f"Silent, but spared while its row is locked: {messages.format_key(key)}, by {holder_text}"
+_TOLD_APART = (LeftReason.UNKNOWN, LeftReason.REFUSED, LeftReason.START_LOST)
+"""Reasons that the verdict says, or lines of their own."""
+
+
+def _left_lines(report: Report) -> Iterator[str]:
+    """Why stale jobs are left: those of the whole source once, the others by job."""
+    of_source = report.guards.of_source()
+    if report.has_stale:
+        yield from (f"Stale jobs are left: {left.why}" for left in of_source)
+    for job in report.jobs:
+        own = (left for left in report.left(job) if left not in of_source and left.reason not in _TOLD_APART)
+        yield from (f"Left: {messages.format_key(job.key)}: {left.why}" for left in own)
 
 
 def _duplicate_lines(report: Report) -> Iterator[str]:

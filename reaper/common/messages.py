@@ -143,9 +143,17 @@ def describe_holder(holder: LockHolder | None) -> str:
     """The session that holds the lock on a row; None where it has ended meanwhile, or the role may not see it."""
     if holder is None:
         return "a session that has released it meanwhile or cannot be seen"
+    if holder.pid is None and holder.state is None:
+        return "one of several sessions, which cannot be told apart"
     process = f"process {holder.pid}" if holder.pid else "no process"
     details = ", ".join(filter(None, (holder.application, holder.user and f"user {holder.user}", holder.state)))
     return f"{process}{f' ({details})' if details else ''}{f' since {holder.since}' if holder.since else ''}"
+
+
+def describe_lock(holder: LockHolder | None) -> str:
+    """Which row of a job is locked, and by which session: its own row, or one that belongs to it."""
+    row = "its row" if holder is None or holder.table is None else f"a row of {holder.table} that belongs to it"
+    return f"{row} is locked by {describe_holder(holder)}"
 
 
 def describe_counts(counts: JobCounts) -> str:

@@ -101,8 +101,14 @@ class Dialect(Protocol):
         In each of the tables rows are looked up by these columns; () by none.
         """
 
-    def lock_holder(self, connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:
-        """The transaction that has held the job's row longest; None when none does, or when it cannot be found out."""
+    def lock_holders(
+        self, connection: Connection, tables: ProfileTables, keys: Sequence[Key]
+    ) -> Mapping[Key, LockHolder]:
+        """Of each job whose row, or a row that belongs to it, is locked: the transaction that holds the lock, as far as
+        that can be found out. Of several, the one that has held it longest.
+
+        In a transaction that may write, and ends at once: MariaDB locks the rows to find it out.
+        """
 
 
 _POSTGRESQL, _MARIADB = PostgreSQL(), MariaDB()

@@ -78,9 +78,9 @@ def required_privileges(profile: Profile, workload: Workload) -> dict[str, Requi
     for table in _deleted_from(narrowed, workload):
         on(table).delete = True
     for table, column in locked_tables(narrowed).items():
-        on(table).lock_rows_by = column
+        on(table).lock_rows_by, on(table).read_row_holder = column, True
     jobs, log = on(profile.jobs.table), profile.jobs.log
-    jobs.read_row_holder, jobs.lock_table = log is None, log is not None and log.lock == "table"
+    jobs.lock_table = log is not None and log.lock == "table"
     return required
 
 

@@ -178,6 +178,12 @@ class History:
         with self._lock:
             return self._held.get(source)
 
+    def counted(self, source: str) -> JobCounts | None:
+        """The counts of the newest sweep that got so far as to count; None when the history has none."""
+        with self._lock:
+            sweeps = reversed(self._sweeps.get(source, ()))
+            return next((swept.census for swept in sweeps if swept.census is not None), None)
+
     def succeeded_seconds_ago(self, source: str) -> float | None:
         """Seconds since this replica's last successful sweep; None when there is none in the history."""
         with self._lock:

@@ -13,18 +13,21 @@ from sqlalchemy.exc import DBAPIError
 from reaper.common import messages
 from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.errors import NoSuchJob
-from reaper.model import Evidence, Key, LockHolder
+from reaper.model import Evidence, JobCounts, Key, LockHolder, Verdict
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A job, the session that has its row locked, and the audit events of earlier reaps, newest first."""
+    """A job, the session that has its row locked, or a row that belongs to it, and the audit events of earlier reaps,
+    newest first. `census` counts the running jobs of the source, where it was asked for and the job is stale.
+    """
 
     evidence: Evidence
     holder: LockHolder | None
     audits: Sequence[Mapping[str, Any]]
+    census: JobCounts | None = None
 
 
 def locate(source: Source, name: str) -> Key:
@@ -37,8 +40,11 @@ def locate(source: Source, name: str) -> Key:
         return _locate(source, connection, name, key, inf)[1]
 
 
-def explain(source: Source, downtime: DowntimeTracker, name: str, *, at_most: float = inf) -> Explanation:
-    """Locate a job and explain it, on one connection; a statement may take `at_most` seconds.
+def explain(
+    source: Source, downtime: DowntimeTracker, name: str, *, at_most: float = inf, counts: bool = False
+) -> Explanation:
+    """Locate a job and explain it, on one connection; a statement may take `at_most` seconds. With `counts`, count the
+    jobs of the source where this one is stale.
 
     Workers are asked only when there is such a job. Raises as `locate` does.
     """
@@ -50,8 +56,11 @@ def explain(source: Source, downtime: DowntimeTracker, name: str, *, at_most: fl
             judged = view.lookup.evidence(connection, context, [key])
             if not judged:
                 raise NoSuchJob(f"job {messages.format_key(key)} has just been deleted")
-            holder = source.lock_holder(connection, key)
-            return Explanation(judged[0], holder, view.lookup.audits(connection, key))
+            is_counted = counts and judged[0].verdict is Verdict.STALE
+            census = source.survey.census_with_stale(connection, context) if is_counted else None
+            audits = view.lookup.audits(connection, key)
+        holders = source.lock_holders(connection, [key], at_most=at_most)
+        return Explanation(judged[0], holders.get(key), audits, census)
 
 
 def _parse(source: Source, name: str) -> Key:

@@ -98,10 +98,9 @@ def fail(
             source.remember_reaped(reaped)
             listener.reaped(source.name, run_id, reaped)
             return reaped[0]
+        if locked:
+            raise JobChanged(f"is alive: {messages.describe_lock(source.lock_holder(connection, key))}")
         with source.transaction(connection, read_only=True):
-            if locked:
-                holder = source.lock_holder(connection, key)
-                raise JobChanged(f"is alive: its row is held by {messages.describe_holder(holder)}")
             raise JobChanged(_describe_state(source, connection, context, key))
 
 

@@ -15,12 +15,14 @@ from reaper.errors import ReaperError
 from reaper.liveness import LivenessReport
 from reaper.memory import kept_refused_jobs
 from reaper.model import Evidence, JobCounts, Key, LockHolder, RefusalCause, Verdict
+from reaper.operations.left_jobs import command_guards
 from reaper.operations.orphaned_tasks import Orphan, find_orphans
 from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source, with_stale
 from reaper.source.duplicates import DuplicateNextValue, find_duplicates
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.sweep.left_jobs import UNGUARDED, Left, SourceGuards
 from reaper.sweep.refused_jobs import causes_of
 
 DEFAULT_LIMIT = 50
@@ -54,13 +56,13 @@ class Report:
     and `orphans` the tasks that belong to no job; None when that is not known. `duplicates` are rows whose next run
     exists already; None when that is not known. `start_lost` are the jobs whose start was lost, which neither `census`
     nor `jobs` has; None where they are not looked for, and when they are not known. `refused` are the stale jobs that
-    the daemon of this state directory has set aside, since the database refuses to end them. `notes` says why something
-    is not known.
+    the daemon of this state directory has set aside, since the database refuses to end them. `guards` are what keeps
+    sweeps from ending stale jobs, as far as the process that reports knows it. `notes` says why something is not known.
     """
 
     census: JobCounts
     jobs: Sequence[Evidence]
-    holders: dict[Key, LockHolder]
+    holders: Mapping[Key, LockHolder]
     more: bool
     has_stale: bool
     liveness: LivenessReport | None = None
@@ -69,6 +71,11 @@ class Report:
     notes: Sequence[str] = ()
     start_lost: StartLostReport | None = None
     refused: Sequence[RefusalCause] = ()
+    guards: SourceGuards = UNGUARDED
+
+    def left(self, job: Evidence) -> Sequence[Left]:
+        """Why one of its jobs is left; empty for one that is not silent, or will be ended."""
+        return self.guards.of_job(job, self.holders.get(job.key))
 
 
 def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_most: float = inf) -> Report:
@@ -80,7 +87,7 @@ def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_
         lookup, survey = source.lookup, source.survey
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True, at_most=at_most):
-            census = with_stale(survey.census(connection, context), survey.count_stale(connection, context))
+            census = survey.census_with_stale(connection, context)
             keys = lookup.list_keys(
                 connection,
                 context,
@@ -90,11 +97,11 @@ def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_
                 offset=query.offset,
             )
             jobs = lookup.evidence(connection, context, keys[: query.limit])
-            holders = _holders(source, connection, jobs)
             has_stale = census.stale > 0 and (
                 query.kind is None
                 or bool(lookup.list_keys(connection, context, verdict=Verdict.STALE, kind=query.kind, limit=1))
             )
+        holders = _holders(source, connection, jobs, at_most)
         duplicates, notes = _duplicates(source, connection, at_most)
         lost, lost_notes = _start_lost(source, connection, context, query.limit, at_most)
     return Report(
@@ -112,7 +119,9 @@ def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_
 
 def report_with_orphans(settings: Settings, source: Source, query: ReportQuery) -> Report:
     """Everything about one source. When its orphans cannot be found, a note says why."""
-    result = replace(report(source, new_downtime_tracker(settings), query), refused=_refused(settings, source))
+    result = report(source, new_downtime_tracker(settings), query)
+    guards = command_guards(settings, source.name, result.census)
+    result = replace(result, refused=_refused(settings, source), guards=guards)
     if result.liveness is None or result.liveness.trouble is not None:
         return result
     try:
@@ -135,14 +144,13 @@ def overdue_jobs(
     with source.connect() as connection:
         context = source.ask_probe(source.begin_evaluation(connection, downtime))
         with source.transaction(connection, read_only=True, at_most=at_most):
-            stale = source.survey.count_stale(connection, context)
-            census = with_stale(source.survey.census(connection, context), stale)
+            census = source.survey.census_with_stale(connection, context)
             keys = source.lookup.overdue_keys(connection, context, limit + 1)
             jobs = source.lookup.evidence(connection, context, keys[:limit])
-            holders = _holders(source, connection, jobs)
+        holders = _holders(source, connection, jobs, at_most)
         lost, notes = _start_lost(source, connection, context, limit, at_most)
     more = len(keys) > limit
-    return Report(census, jobs, holders, more, stale > 0, context.liveness, notes=notes, start_lost=lost)
+    return Report(census, jobs, holders, more, census.stale > 0, context.liveness, notes=notes, start_lost=lost)
 
 
 def kinds(source: Source, *, at_most: float = inf) -> Sequence[tuple[str | None, int]]:
@@ -151,11 +159,12 @@ def kinds(source: Source, *, at_most: float = inf) -> Sequence[tuple[str | None,
         return source.survey.kinds(connection)
 
 
-def _holders(source: Source, connection: Connection, jobs: Sequence[Evidence]) -> dict[Key, LockHolder]:
-    """The sessions that have rows of stale jobs locked."""
+def _holders(
+    source: Source, connection: Connection, jobs: Sequence[Evidence], at_most: float
+) -> Mapping[Key, LockHolder]:
+    """The sessions that have rows of stale jobs, or rows that belong to these, locked."""
     stale = [job.key for job in jobs if job.verdict is Verdict.STALE]
-    holders = {key: source.lock_holder(connection, key) for key in stale}
-    return {key: holder for key, holder in holders.items() if holder}
+    return source.lock_holders(connection, stale, at_most=at_most)
 
 
 def _start_lost(
@@ -170,8 +179,7 @@ def _start_lost(
             keys = view.lookup.list_keys(connection, context, verdict=None, kind=None, limit=limit + 1)
             jobs = view.lookup.evidence(connection, context, keys)
             if more := len(keys) > limit:
-                stale = view.survey.count_stale(connection, context)
-                counts = with_stale(view.survey.census(connection, context), stale)
+                counts = view.survey.census_with_stale(connection, context)
             else:
                 counts = _census(view, connection, context, jobs)
     except DBAPIError as error:

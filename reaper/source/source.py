@@ -416,8 +416,19 @@ class Source(DatabaseAccess):
             return what_slows_survey(connection, self.tables)
 
     def lock_holder(self, connection: Connection, key: Key) -> LockHolder | None:
-        """The transaction that has held the job's row longest; None when none does, or when it cannot be found out."""
-        return dialect_of(connection).lock_holder(connection, self.tables, key)
+        """The transaction that holds the job's row, or a row that belongs to it; None when none does, or when it cannot
+        be found out. In a transaction of its own.
+        """
+        return self.lock_holders(connection, [key]).get(key)
+
+    def lock_holders(
+        self, connection: Connection, keys: Sequence[Key], *, at_most: float = math.inf
+    ) -> Mapping[Key, LockHolder]:
+        """The same for several jobs; those without a holder are missing. A statement may take `at_most` seconds."""
+        if not keys:
+            return {}
+        with self.transaction(connection, at_most=at_most):
+            return dialect_of(connection).lock_holders(connection, self.tables, keys)
 
     def lease(self, ttl_seconds: float) -> Lease:
         return Lease(self.engine, lambda: self.tables, ttl_seconds)

@@ -68,6 +68,10 @@ class Survey:
         """All counts except the stale jobs, which the candidates count."""
         return self.count(connection, context, None).census
 
+    def census_with_stale(self, connection: Connection, context: EvaluationContext) -> JobCounts:
+        """All counts, by two reads of the running jobs."""
+        return with_stale(self.census(connection, context), self.count_stale(connection, context))
+
     def count_stale(self, connection: Connection, context: EvaluationContext) -> int:
         counted = self._statements.execute(connection, self._statements.values(context), stale_count_query)
         return int(counted.scalar_one())

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 from reaper.database.lease import ttl_for
 from reaper.database.mariadb import OLDEST_VERSION, READ_CLOCK, SESSION_SETTINGS, start_transaction
 from reaper.database.mariadb.lease import lease_statements
-from reaper.database.mariadb.lock_holder import LOCKING_TRANSACTIONS
+from reaper.database.mariadb.lock_holder import LOCKING_TRANSACTIONS, PROGRAM_NAME, row_queries
 from reaper.database.mariadb.unique_keys import UNIQUE_INDEXES
 from reaper.database.timeouts import IDLE_SECONDS, LOCK_SECONDS
 from reaper.source import Source
@@ -130,3 +130,16 @@ class MariaDBListing(ServerListing):
             "none",
             text(LOCKING_TRANSACTIONS),
         )
+        write, tables = self.writer.clause, self.writer.source.tables
+        meaning = {"pid": "the number of its connection"}
+        purpose = "Names the program of that transaction, where the server keeps it."
+        yield write("program", purpose, "none", text(PROGRAM_NAME), meaning)
+        if self._profile.jobs.log is not None:
+            return
+        for number, (table, rows) in enumerate(row_queries(tables)):
+            which = f"rows in {table}, which belong to it," if table else "row"
+            purpose = f"Only while there is one: locks the {which} without waiting, in a transaction that ends at once."
+            locks = f"exclusive record locks on the rows of {table or self._profile.jobs.table}, for an instant"
+            yield write(f"probe_{number}", purpose, locks, rows.with_for_update(skip_locked=True))
+            purpose = "The same rows, locked or not: those that the probe has not locked are held by other sessions."
+            yield write(f"probed_{number}", purpose, self.read_locks, rows)

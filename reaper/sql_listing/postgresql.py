@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from sqlalchemy import Select, Text, cast, column, select, text
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from reaper.database.lease import ttl_for
 from reaper.database.postgresql import IDLE_MS, LOCK_MS, READ_CLOCK, TRANSACTION_SETTINGS
 from reaper.database.postgresql.lease import lease_statement
-from reaper.database.postgresql.lock_holder import LOG_WRITER, MULTIXACT_MEMBERS, OLDER_TRANSACTIONS, TRANSACTION_OWNER
+from reaper.database.postgresql.lock_holder import (
+    LOG_WRITER,
+    MULTIXACT_MEMBERS,
+    OLDER_TRANSACTIONS,
+    TRANSACTION_OWNER,
+    numbers_query,
+)
 from reaper.database.postgresql.named_tables import NAMED_TABLES
 from reaper.database.postgresql.row_security import has_policies_query, own_restrictions_query
 from reaper.database.postgresql.search_path import SET_PATH, pinned_path
@@ -136,7 +141,11 @@ class PostgreSQLListing(ServerListing):
             yield write("writer", purpose, "none", text(LOG_WRITER), {"table": repr(table)})
             return
         meanings = {"numbers": "transactions, an array", "number": "the transaction, or several, that the row names"}
-        yield write("row", "Reads which transaction holds the row of a silent job.", self.read_locks, self._row())
+        tables, purpose = self.writer.source.tables, "Reads which transaction holds the row of a silent job."
+        yield write("row", purpose, self.read_locks, numbers_query(tables, None))
+        for number, part in enumerate(self._profile.jobs.parts, start=1):
+            purpose = f"Where none does: reads which transactions hold its rows in {part.table}."
+            yield write(f"part_row_{number}", purpose, self.read_locks, numbers_query(tables, part))
         yield write(
             "holder",
             "Names the session of the oldest of these transactions.",
@@ -158,8 +167,3 @@ class PostgreSQLListing(ServerListing):
             text(OLDER_TRANSACTIONS),
             {**meanings, "table": repr(table)},
         )
-
-    def _row(self) -> Select[Any]:
-        schema = self.writer.source.tables
-        in_batch = schema.key_in_batch(schema.jobs)
-        return select(cast(column("xmax"), Text)).select_from(schema.jobs).where(in_batch)

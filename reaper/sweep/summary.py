@@ -88,8 +88,8 @@ def locked_lines(report: SweepReport) -> Iterator[str]:
 
 
 def _locked_line(job: LockedCandidate) -> str:
-    overdue = ", longer than its stall window" if job.overdue else ""
-    return f"Alive, its row is held{overdue}: {messages.format_key(job.key)} by {messages.describe_holder(job.holder)}"
+    overdue = ", locked for longer than its stall window" if job.overdue else ""
+    return f"Alive{overdue}: {messages.format_key(job.key)}: {messages.describe_lock(job.holder)}"
 
 
 def unknown_lines(report: SweepReport) -> Iterator[str]:

@@ -329,8 +329,8 @@ class _SweepRun:
         self.source_state.locked_since = {key: since.get(key, now) for key in self.locked}
         longest_first = sorted(self.locked, key=self.source_state.locked_since.__getitem__)
         for key in longest_first[:MAX_LISTED]:
+            holder = self.source.lock_holder(connection, key)
             with self.source.transaction(connection, read_only=True):
-                holder = self.source.lock_holder(connection, key)
                 judged = _evidence(connection, context, self.source.swept_views, [key])
             seen = now - self.source_state.locked_since[key]
             held = max(seen, holder.held_seconds or 0.0) if holder else seen

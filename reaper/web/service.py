@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from reaper.config import Settings
-from reaper.model import AuditRecord, JobCounts, SweepReport
+from reaper.memory import HaltRecord
+from reaper.model import AuditRecord, JobCounts, Key, Outcome, SweepReport
 from reaper.observers.history import History
 from reaper.observers.status import Status
 from reaper.operations import explain as explain_operation
 from reaper.operations import report as report_operation
+from reaper.operations.guards import describe_halt
 from reaper.operations.report import Report, ReportQuery
 from reaper.operations.source_errors import prefix_errors
 from reaper.scheduling.scheduler import State, Supervisor
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
+from reaper.sweep.left_jobs import SourceGuards, held_by
 from reaper.sweep.summary import sweep_summary
 from reaper.web.actions import AdminActions
 from reaper.web.read_cache import ReadCache
@@ -142,6 +145,31 @@ class AdminService:
         """How much is stuck in all sources: see `StuckJobsReader.read`."""
         return self._stuck_jobs.read(max_age_hours)
 
+    def guards(self, source: str, report: Report | None = None) -> SourceGuards:
+        """What keeps this daemon from ending stale jobs of a source; `report` is what was just read of it.
+
+        Raises NoSuchSource.
+        """
+        runner = self.registry[source].runner
+        return source_guards(
+            self.source_status(source),
+            self.supervisor.state,
+            self.supervisor.halt_switch.current,
+            held_by(runner.options.breaker, self.history.held(source) or self.census(source, report)),
+            runner.refusal,
+            ends_start_lost=self.settings.sources[source].start_lost == "end",
+        )
+
+    def census(self, source: str, report: Report | None) -> JobCounts | None:
+        """The newest counts of a source; None before the first. Raises NoSuchSource.
+
+        Those of the stale jobs that the database refuses to end are counted apart: they do not open the breaker.
+        """
+        runner = self.registry[source].runner
+        if report is None:
+            return self.history.counted(source)
+        return replace(report.census, refused=min(report.census.stale, runner.refused))
+
     def held(self, source: str) -> JobCounts | None:
         """What the breaker holds, as the last sweep counted it; None when it is closed. Raises NoSuchSource."""
         return self.history.held(self.registry[source].runner.name)
@@ -166,6 +194,33 @@ class AdminService:
         """Audit a request that was to change something."""
         for auditor in self._auditors:
             auditor.changed(change)
+
+
+def source_guards(
+    status: SourceStatus,
+    state: State | None,
+    halted: HaltRecord | None,
+    breaker: str | None,
+    refusal: Callable[[Key], str | None],
+    *,
+    ends_start_lost: bool,
+) -> SourceGuards:
+    """What keeps a daemon in this state from ending stale jobs of a source. `breaker` says why that holds it."""
+    standby = status.report is not None and status.report.outcome is Outcome.STANDBY
+    unscheduled = None
+    if state is State.FINISHED:
+        unscheduled = "not swept: the schedule has ended; restart it"
+    elif status.next_seconds is None and not status.sweeping:
+        unscheduled = "not swept: there is no schedule yet"
+    return SourceGuards(
+        unscheduled=unscheduled,
+        # A halt does not reach the replica that sweeps instead.
+        halted=None if halted is None or standby else describe_halt(halted),
+        breaker=breaker,
+        standby=standby,
+        refusal=refusal,
+        ends_start_lost=ends_start_lost,
+    )
 
 
 def _unavailable_reason(last: SweepReport | None) -> str | None:

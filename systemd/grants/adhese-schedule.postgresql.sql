@@ -10,6 +10,8 @@ GRANT CONNECT ON DATABASE your_database TO reaper;
 GRANT USAGE ON SCHEMA public TO reaper;
 -- JOB_RESULTS: read, lock rows, which needs UPDATE on any one column
 GRANT SELECT (end_time, job_id, scheduled_start, start_time, state), UPDATE (job_id) ON TABLE public."JOB_RESULTS" TO reaper;
+-- JOB_RESULTS: name the transaction that holds a row
+GRANT SELECT (xmax) ON TABLE public."JOB_RESULTS" TO reaper;
 -- SCHEDULED_JOBS: read, change
 GRANT SELECT (id, interval_seconds, scheduled_start), UPDATE (scheduled_start) ON TABLE public."SCHEDULED_JOBS" TO reaper;
 -- SCHEDULED_JOBS: name the transaction that holds a row

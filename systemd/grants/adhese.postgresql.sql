@@ -14,8 +14,12 @@ GRANT SELECT (id, job_id, scheduled_start, start_time, state), UPDATE (end_time,
 GRANT SELECT (xmax) ON TABLE public."JOB_RESULTS" TO reaper;
 -- PARTIAL_JOB_RESULTS: read, change
 GRANT SELECT (end_time, job_result_id, start_time, state), UPDATE (duration, result_code, state) ON TABLE public."PARTIAL_JOB_RESULTS" TO reaper;
+-- PARTIAL_JOB_RESULTS: name the transaction that holds a row
+GRANT SELECT (xmax) ON TABLE public."PARTIAL_JOB_RESULTS" TO reaper;
 -- SCHEDULED_JOBS: read, change
 GRANT SELECT (id, interval_seconds, scheduled_start), UPDATE (scheduled_start) ON TABLE public."SCHEDULED_JOBS" TO reaper;
+-- SCHEDULED_JOBS: name the transaction that holds a row
+GRANT SELECT (xmax) ON TABLE public."SCHEDULED_JOBS" TO reaper;
 
 -- for the other actions of `reaper fail --action`: complete, delete (--with actions)
 -- GRANT SELECT (end_time), DELETE ON TABLE public."JOB_RESULTS" TO reaper;

@@ -111,7 +111,7 @@ def test_locked_row_is_left_alone_and_its_holder_is_named(reaper: Reaper, protea
         result = reaper("sweep")
         pid = worker.info.backend_pid
     assert result.exit_code == 0
-    assert f"Alive, its row is held: {job} by process {pid} (" in result.stdout
+    assert f"Alive: {job}: its row is locked by process {pid} (" in result.stdout
 
 
 def test_refused_job_is_named_and_the_others_are_ended(reaper: Reaper, protea: Protea) -> None:
@@ -241,7 +241,8 @@ def test_report_names_who_holds_the_row_of_a_silent_job(reaper: Reaper, protea: 
         worker.execute("SELECT FROM job WHERE id = %s FOR UPDATE", [job])
         [found] = reaper.json("report")["sources"][0]["jobs"]
         assert found["holder"]["pid"] == worker.info.backend_pid
-        assert f"spared while its row is locked: {job}, by process" in reaper("report").stdout
+        assert found["left"][0]["reason"] == "locked"
+        assert f"Left: {job}: its row is locked by process" in reaper("report").stdout
 
 
 # --- explain ------------------------------------------------------------------------------------------------
@@ -370,7 +371,7 @@ def test_fail_refuses_a_locked_job_without_waiting(reaper: Reaper, protea: Prote
         result = reaper("fail", job, "--reason", "x")
         pid = worker.info.backend_pid
     assert result.exit_code == exit_codes.FAILED
-    assert f"job {job} is alive: its row is held by process {pid}" in result.stderr
+    assert f"job {job} is alive: its row is locked by process {pid}" in result.stderr
     assert protea.status(job) == "running"
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pymysql
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from reaper.common.messages import describe_holder
 from reaper.database.connections import read_server_clock
 from reaper.database.errors import ErrorKind, classify
 from reaper.database.timeouts import MARGIN_SECONDS, Timeouts
@@ -165,7 +166,7 @@ def test_lock_holder_is_named_when_it_is_the_only_transaction_with_row_locks(db:
     def named() -> Any:
         # A client that asks for the transactions more often than ten times a second gets the earlier answer again.
         time.sleep(0.15)
-        with source.connect() as connection, source.transaction(connection, read_only=True):
+        with source.connect() as connection:
             return source.lock_holder(connection, (job,))
 
     locked = f"SELECT * FROM job WHERE id = '{job}' FOR UPDATE"
@@ -179,7 +180,20 @@ def test_lock_holder_is_named_when_it_is_the_only_transaction_with_row_locks(db:
         assert (holder.pid, holder.user, holder.state) == (number, "root", "idle in transaction")
         assert 0 <= holder.held_seconds < 60
         with holding(db, "INSERT INTO job (id, operation, queue_name) VALUES ('other', 'x', 'q')"):
-            wait_until(lambda: named() is None, "the lock has no holder")
+            wait_until(lambda: named().pid is None, "the holder is one of several")
+            assert describe_holder(named()) == "one of several sessions, which cannot be told apart"
+
+
+def test_row_that_is_not_locked_has_no_holder_whatever_else_is_locked(db: MariaDBProtea) -> None:
+    job, other = db.job(), db.job()
+    source = db.source()
+    with holding(db, f"SELECT * FROM job WHERE id = '{other}' FOR UPDATE"), source.connect() as connection:
+        wait_until(lambda: _holders(source, connection, job, other).keys() == {(other,)}, "only one row has a holder")
+
+
+def _holders(source: Source, connection: Connection, *jobs: str) -> Any:
+    time.sleep(0.15)
+    return source.lock_holders(connection, [(job,) for job in jobs])
 
 
 def test_sign_of_life_waits_for_our_lock_and_its_job_is_skipped_while_it_is_written(db: MariaDBProtea) -> None:

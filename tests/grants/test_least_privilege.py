@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from reaper.check import Finding, Level, Workload, examine
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.fence.installation import FenceAction, apply_plan, plan_change
+from reaper.model import LockHolder
 from reaper.operations.fail import ManualEnd, fail
 from reaper.operations.purge import PurgeOptions, purge
 from reaper.operations.report import ReportQuery, report
@@ -121,10 +122,15 @@ def _name_row_holder(world: World, source: Source, job: str) -> list[str]:
         return []  # MariaDB needs a privilege on the whole server for it; a log has no rows to hold
     with world.database.session() as worker, source.connect() as connection:
         assert world.finish(job, worker)
-        with source.transaction(connection, read_only=True):
-            holder = source.lock_holder(connection, (job,))
+        holder = source.lock_holder(connection, (job,))
         worker.rollback()
-    return [] if holder and holder.pid == worker.number else ["the holder of the row is not named"]
+        found: list[tuple[LockHolder | None, str | None]] = [(holder, None)]
+        for part in source.profile.jobs.parts:
+            if worker.ask(f'SELECT 1 FROM "{part.table}" FOR UPDATE'):
+                found.append((source.lock_holder(connection, (job,)), part.table))
+            worker.rollback()
+    named = all(holder and (holder.pid, holder.table) == (worker.number, table) for holder, table in found)
+    return [] if named else ["the holder of the row is not named"]
 
 
 def _sweep(world: World, source: Source, job: str) -> list[str]:

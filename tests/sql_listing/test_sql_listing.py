@@ -111,6 +111,8 @@ def test_sweep_executes_exactly_the_printed_statements(world: World) -> None:
     known = {name: bare(each.sql) for name, each in printed(sweeps.source).items()}
     if sweeps.source.engine.dialect.name == "postgresql":
         del known["survey"]
+        # The rows that belong to a job are looked at only where its own row is not held.
+        known = {name: statement for name, statement in known.items() if not name.startswith("part_row_")}
     known.pop("shared", None)  # the keys of all these tables are unique
     assert sweeps.executed() == set(known.values())
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, NullPool, Row, TableClause, TextClause, create_engine, event, text
 
 from reaper.database.mariadb.lease import lease_statements
-from reaper.database.mariadb.lock_holder import find_lock_holder
+from reaper.database.mariadb.lock_holder import find_lock_holders
 from reaper.database.mariadb.real_tables import real_tables
 from reaper.database.mariadb.server_zone import filled_by_clock, server_zone
 from reaper.database.mariadb.slow_reads import rows_written, what_slows_reads
@@ -161,8 +161,10 @@ class MariaDB:
     ) -> Sequence[str]:
         return what_slows_reads(connection, lookups)
 
-    def lock_holder(self, connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:  # noqa: ARG002
-        return find_lock_holder(connection)
+    def lock_holders(
+        self, connection: Connection, tables: ProfileTables, keys: Sequence[Key]
+    ) -> Mapping[Key, LockHolder]:
+        return find_lock_holders(connection, tables, keys)
 
 
 def start_transaction(*, read_only: bool) -> TextClause:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from reaper.database.postgresql.connection import TimedConnection, connection_class
 from reaper.database.postgresql.lease import lease_statement
-from reaper.database.postgresql.lock_holder import find_lock_holder
+from reaper.database.postgresql.lock_holder import find_lock_holders
 from reaper.database.postgresql.real_tables import real_tables
 from reaper.database.postgresql.row_security import hidden_rows
 from reaper.database.postgresql.search_path import own_path, own_schemas, pin, pinned_again, pinned_path, record_pin
@@ -150,8 +150,10 @@ class PostgreSQL:
     ) -> Sequence[str]:
         return what_slows_reads(connection, lookups)
 
-    def lock_holder(self, connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:
-        return find_lock_holder(connection, tables, key)
+    def lock_holders(
+        self, connection: Connection, tables: ProfileTables, keys: Sequence[Key]
+    ) -> Mapping[Key, LockHolder]:
+        return find_lock_holders(connection, tables, keys)
 
 
 _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]

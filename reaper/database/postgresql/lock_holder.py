@@ -8,18 +8,36 @@ resolved into its members first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, cast, column, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    Select,
+    TableClause,
+    Text,
+    cast,
+    column,
+    select,
+    text,
+)
 from sqlalchemy.exc import DBAPIError
 
 from reaper.database.errors import sqlstate
 from reaper.model import Key, LockHolder
+from reaper.profile import Related
 from reaper.sql.keys import key_parameters
-from reaper.sql.tables import ProfileTables
+from reaper.sql.tables import ProfileTables, reserved_alias
 
 XMAX = "xmax"
 """The system column with the holder's transaction. Reading it needs a privilege as for any other column."""
+_NONE = "0"
+"""Its value in a row that no transaction has locked."""
+_MOST_NUMBERS = 200
+"""So many rows are looked at."""
 _INSUFFICIENT_PRIVILEGE = "42501"
 
 TRANSACTION_OWNER = """
@@ -58,15 +76,53 @@ LOG_WRITER = """
     """
 
 
-def find_lock_holder(connection: Connection, tables: ProfileTables, key: Key) -> LockHolder | None:
-    """The transaction that has held the job's row longest; None when none does, or when it cannot be found out."""
-    table = connection.dialect.identifier_preparer.format_table(tables.jobs)
+def find_lock_holders(connection: Connection, tables: ProfileTables, keys: Sequence[Key]) -> dict[Key, LockHolder]:
+    """Of each job whose row, or a row that belongs to it, is locked: the transaction that has held it longest.
+
+    A job is missing, too, when its holder cannot be found out.
+    """
+    if not keys:
+        return {}
     if tables.profile.jobs.log is not None:
         # Entries of a log are never locked: the lock is one on the table.
-        return _lock_holder(connection.execute(text(LOG_WRITER), {"table": table}).one_or_none())
-    number = _transaction_number(connection, tables, key)
-    if number is None or number == "0":
-        return None
+        log = connection.dialect.identifier_preparer.format_table(tables.jobs)
+        writer = _lock_holder(connection.execute(text(LOG_WRITER), {"table": log}).one_or_none())
+        return dict.fromkeys(keys, writer) if writer else {}
+    found = dict[Key, LockHolder]()
+    for place in (None, *tables.profile.jobs.parts):
+        table = tables.table(place.table) if place else tables.jobs
+        rows = _read_numbers(connection, numbers_query(tables, place), [key for key in keys if key not in found])
+        owners = {number: _holder_by_number(connection, table, number) for number in dict.fromkeys(n for _, n in rows)}
+        for key, number in rows:
+            holder = owners[number]
+            if holder is not None and _held_longer(holder, found.get(key)):
+                found[key] = replace(holder, table=place.table if place else None)
+    return found
+
+
+def _held_longer(one: LockHolder, other: LockHolder | None) -> bool:
+    return other is None or (one.held_seconds or 0.0) > (other.held_seconds or 0.0)
+
+
+def numbers_query(tables: ProfileTables, part: Related | None) -> Select[Any]:
+    """The keys of jobs, and the number of the transaction that holds, or has held, the row of each: its own row, or
+    those of a part of it.
+    """
+    number = _system_column(tables.jobs)
+    query = select(*tables.key_text(tables.jobs), number)
+    if part is not None:
+        row = tables.table(part.table).alias(reserved_alias("part"))
+        number = _system_column(row)
+        joined = tables.jobs.join(row, tables.belongs_to_job(part, row, tables.jobs))
+        query = select(*tables.key_text(tables.jobs), number).distinct().select_from(joined)
+    return query.where(tables.key_in_batch(tables.jobs), number != _NONE).limit(_MOST_NUMBERS)
+
+
+def _system_column(rows: FromClause) -> ColumnElement[str]:
+    return cast(column(XMAX, _selectable=rows), Text)
+
+
+def _holder_by_number(connection: Connection, table: TableClause, number: str) -> LockHolder | None:
     return (
         _owner(connection, [number])
         or _owner(connection, _multixact_members(connection, number))
@@ -74,17 +130,18 @@ def find_lock_holder(connection: Connection, tables: ProfileTables, key: Key) ->
     )
 
 
-def _transaction_number(connection: Connection, tables: ProfileTables, key: Key) -> str | None:
-    """The row's xmax; None without the row, and where the role may not read it, since it only serves a message."""
-    xmax = select(cast(column(XMAX), Text)).select_from(tables.jobs).where(tables.key_in_batch(tables.jobs))
+def _read_numbers(connection: Connection, query: Select[Any], keys: Sequence[Key]) -> list[tuple[Key, str]]:
+    """Each key with a number; none where the role may not read it, since it only serves a message."""
+    if not keys:
+        return []
     try:
         with connection.begin_nested():
-            number: str | None = connection.execute(xmax, key_parameters([key])).scalar_one_or_none()
+            rows = connection.execute(query, key_parameters(keys)).all()
     except DBAPIError as error:
         if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
             raise
-        return None
-    return number
+        return []
+    return [(tuple(row[:-1]), row[-1]) for row in rows]
 
 
 def _owner(connection: Connection, numbers: Sequence[str]) -> LockHolder | None:
@@ -116,10 +173,11 @@ def _multixact_members(connection: Connection, number: str) -> list[str]:
         return []
 
 
-def _only_older_transaction(connection: Connection, table: str, number: str) -> list[str]:
+def _only_older_transaction(connection: Connection, table: TableClause, number: str) -> list[str]:
     """The holder after a released savepoint, which keeps its row locks and gives up the lock on its number.
 
     It is a transaction that is older than the number and has locks on the table. It is known only when there is one.
     """
-    numbers = list(connection.execute(text(OLDER_TRANSACTIONS), {"number": number, "table": table}).scalars())
+    named = connection.dialect.identifier_preparer.format_table(table)
+    numbers = list(connection.execute(text(OLDER_TRANSACTIONS), {"number": number, "table": named}).scalars())
     return numbers if len(numbers) == 1 else []

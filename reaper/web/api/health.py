@@ -178,7 +178,7 @@ def scheduler(service: Service, parameters: Annotated[HealthParameters, Query()]
             unknown=list(totals.unknown),
             orphaned_tasks=totals.orphaned_tasks,
         ),
-        sources={name: _stuck(name, report, stuck) for name, report in stuck.reports.items()},
+        sources={name: _stuck(name, report, stuck, service) for name, report in stuck.reports.items()},
         orphans=[OrphanedTask(id=orphan.id, task=orphan.task, worker=orphan.worker) for orphan in stuck.orphans],
     )
     unknown = len(stuck.errors) == len(stuck.reports)
@@ -206,9 +206,10 @@ def _ready(service: AdminService) -> dict[str, Any]:
     return {"ready": not any(problems.values()), "sources": sources}
 
 
-def _stuck(name: str, report: Report | None, stuck: StuckJobs) -> StuckSource:
+def _stuck(name: str, report: Report | None, stuck: StuckJobs, service: AdminService) -> StuckSource:
     if report is None:
         return StuckSource(census=None, jobs=[], more=False, error=stuck.errors.get(name))
-    jobs = [job_of(name, job, report.holders.get(job.key)) for job in report.jobs]
+    guards = service.guards(name, report)
+    jobs = [job_of(name, job, guards, report.holders.get(job.key)) for job in report.jobs]
     why = stuck.unknown.get(name)
     return StuckSource(census=census_of(report.census), jobs=jobs, more=report.more, error=why)

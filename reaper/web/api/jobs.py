@@ -14,6 +14,7 @@ from reaper.model import Verdict
 from reaper.operations.explain import Explanation
 from reaper.operations.fail import ExpectedStart, ManualEnd
 from reaper.operations.report import Report, ReportQuery
+from reaper.sweep.left_jobs import SourceGuards
 from reaper.web.api.dependencies import Audit, Audited, Service, any_text, changing_router
 from reaper.web.api.errors import Moved, conflict, problems
 from reaper.web.api.schemas import (
@@ -199,7 +200,7 @@ def jobs(service: Service, parameters: Annotated[JobsParameters, Query()]) -> Jo
     sources, errors = list[SourceJobs](), list[ReaperError]()
     for name in names:
         try:
-            sources.append(_listed(name, service.jobs(name, query)))
+            sources.append(_listed(name, service.jobs(name, query), service))
         except ReaperError as error:
             errors.append(error)
             sources.append(_unread(name, error))
@@ -270,7 +271,7 @@ def _job_now(service: AdminService, source: str, job: str) -> Job | None:
         explanation = service.explain(source, job)
     except ReaperError:  # the answer says that it has changed, with or without it
         return None
-    return job_of(source, explanation.evidence, explanation.holder)
+    return job_of(source, explanation.evidence, service.guards(source), explanation.holder)
 
 
 def _explained(service: AdminService, source: str, explanation: Explanation) -> JobExplained:
@@ -278,7 +279,7 @@ def _explained(service: AdminService, source: str, explanation: Explanation) -> 
     ending = service.history.ending_of(source, evidence.key)
     return JobExplained(
         source=source,
-        job=job_of(source, evidence, holder if evidence.verdict is Verdict.STALE else None),
+        job=job_of(source, evidence, service.guards(source), holder if evidence.verdict is Verdict.STALE else None),
         holder=holder_of(holder),
         actions=list(service.action_names(source)),
         ended=None
@@ -288,25 +289,26 @@ def _explained(service: AdminService, source: str, explanation: Explanation) -> 
     )
 
 
-def _listed(name: str, report: Report) -> SourceJobs:
+def _listed(name: str, report: Report, service: AdminService) -> SourceJobs:
+    guards = service.guards(name, report)
     return SourceJobs(
         source=name,
         error=None,
         database_away=False,
         census=census_of(report.census),
-        jobs=[job_of(name, evidence, report.holders.get(evidence.key)) for evidence in report.jobs],
+        jobs=[job_of(name, evidence, guards, report.holders.get(evidence.key)) for evidence in report.jobs],
         more=report.more,
         notes=[*report.notes, *_liveness_notes(report)],
-        start_lost=_start_lost(name, report),
+        start_lost=_start_lost(name, report, guards),
     )
 
 
-def _start_lost(name: str, report: Report) -> StartLostJobs | None:
+def _start_lost(name: str, report: Report, guards: SourceGuards) -> StartLostJobs | None:
     if (lost := report.start_lost) is None:
         return None
     return StartLostJobs(
         census=Census.of(lost.census),
-        jobs=[job_of(name, evidence) for evidence in lost.jobs],
+        jobs=[job_of(name, evidence, guards) for evidence in lost.jobs],
         more=lost.more,
     )
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from reaper.common import messages, reasons
 from reaper.common.json_values import to_jsonable
 from reaper.model import Evidence, JobCounts, LockHolder
+from reaper.sweep.left_jobs import Left, SourceGuards
 
 LARGEST = 2**53 - 1
 """The largest number that every JSON library reads exactly."""
@@ -158,9 +159,14 @@ class RowHolder(Mirror):
     """The session whose open transaction holds a job's row. What the reaper's role may not see is null."""
 
 
+@mirrors(Left, described={"why": "What is known of it, in words."})
+class WhyLeft(Mirror):
+    """One reason why a silent job is not ended."""
+
+
 @mirrors(
     Evidence,
-    after={"key": "id", "why": "verdict", "holder": "signs"},
+    after={"key": "id", "why": "verdict", "holder": "signs", "left": "holder"},
     infinite=["timeout_seconds", "stall_seconds"],
     described={
         "started": "The start of this run. `fail` and `requeue` expect it.",
@@ -185,6 +191,10 @@ class Job(Mirror):
     key: Annotated[list[str], Field(description="The values of its key, one for each column.")]
     why: Annotated[str, Field(description="The reason for the verdict, in words.")]
     holder: Annotated[RowHolder | None, Field(description="The session that holds a stale job's row: it is alive.")]
+    left: Annotated[
+        list[WhyLeft],
+        Field(description="Why it is left although it is silent; empty if the next sweep ends it."),
+    ]
 
 
 def census_of(counts: JobCounts | None) -> Census | None:
@@ -195,7 +205,7 @@ def holder_of(holder: LockHolder | None) -> RowHolder | None:
     return RowHolder.of(holder) if holder is not None else None
 
 
-def job_of(source: str, evidence: Evidence, holder: LockHolder | None = None) -> Job:
+def job_of(source: str, evidence: Evidence, guards: SourceGuards, holder: LockHolder | None = None) -> Job:
     return Job.of(
         evidence,
         source=source,
@@ -203,4 +213,5 @@ def job_of(source: str, evidence: Evidence, holder: LockHolder | None = None) ->
         key=list(evidence.key),
         why=messages.describe_verdict(evidence),
         holder=holder_of(holder),
+        left=[WhyLeft.of(left) for left in guards.of_job(evidence, holder)],
     )

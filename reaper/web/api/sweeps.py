@@ -172,11 +172,12 @@ def _sources(service: AdminService, request: SweepNow) -> list[str]:
 
 def _done(service: AdminService, report: SweepReport) -> SweepDone:
     breaker, census = service.breaker(report.source), report.census
+    guards = service.guards(report.source)
     return SweepDone.of(
         report,
         census=census_of(census),
         breaker=breaker.reason(census) if census is not None and breaker.opens(census) else None,
-        would_reap=[job_of(report.source, evidence) for evidence in report.would_reap],
+        would_reap=[job_of(report.source, evidence, guards) for evidence in report.would_reap],
         locked=[RowHeld.of(row, id=format_key(row.key)) for row in report.locked],
         refused=[RowRefused.of(row, id=format_key(row.key)) for row in report.failures],
         lines=service.sweep_summary(report),

@@ -11,6 +11,7 @@ from reaper.errors import DatabaseUnavailable, NoSuchJob, ReaperError
 from reaper.model import Evidence, Verdict
 from reaper.observers.history import EndedRecord
 from reaper.operations.explain import Explanation
+from reaper.sweep.left_jobs import Left
 from reaper.web.service import AdminService
 from reaper.web.ui.formatting import Text, absolute, distance, duration, link, text, visible
 from reaper.web.ui.history_rows import EndedRow, LateRow, ended_row, late_row
@@ -109,6 +110,7 @@ def _details(service: AdminService, source: str, explanation: Explanation) -> Jo
     records = service.history.late(_LATE_SIGNS)
     late = [record.sign for record in records if (record.source, record.sign.key) == (source, job.key)]
     runs = job.verdict is not Verdict.ENDED
+    reasons = state.guards.of_job(job, explanation.holder)
     return JobDetails(
         verdict=verdict(job),
         why=visible(messages.describe_verdict(job)),
@@ -117,14 +119,14 @@ def _details(service: AdminService, source: str, explanation: Explanation) -> Jo
         age=gauge("age", job.age_seconds, job.timeout_seconds, "timeout"),
         silence=gauge("silence", job.silence_seconds, job.stall_seconds, "stall window"),
         timeline=timeline(job, explanation.audits, late),
-        facts=[(name, visible(value)) for name, value in _facts(explanation)],
+        facts=[(name, visible(value)) for name, value in _facts(explanation, reasons)],
         audits=[visible(messages.describe_audit(audit)) for audit in explanation.audits],
         actions=actions(service, source) if runs else (),
         runs=runs,
     )
 
 
-def _facts(explanation: Explanation) -> Iterator[tuple[str, str]]:
+def _facts(explanation: Explanation, reasons: Sequence[Left]) -> Iterator[tuple[str, str]]:
     job = explanation.evidence
     yield "status", job.status or "none"
     yield "started", _context(job.started, job.started_from, job.age_seconds)
@@ -137,9 +139,10 @@ def _facts(explanation: Explanation) -> Iterator[tuple[str, str]]:
     yield "stall window", f"{duration(job.stall_seconds)}, from {job.stall_from}"
     if job.verdict is not Verdict.ENDED:
         yield from _downtime(job)
-    if explanation.holder is not None:
-        held = "" if job.verdict is Verdict.ENDED else "; it is not ended while that lasts"
-        yield "row held", f"by {messages.describe_holder(explanation.holder)}{held}"
+    for left in reasons:
+        yield f"left ({left.reason})", left.why
+    if explanation.holder is not None and job.verdict is not Verdict.STALE:
+        yield "locked", messages.describe_lock(explanation.holder)
     if job.judged_at is not None:
         yield "judged", absolute(job.judged_at)
 

@@ -10,8 +10,12 @@ from reaper.memory import HaltRecord
 from reaper.model import Evidence, JobCounts, Key, LockHolder, Outcome, Verdict
 from reaper.scheduling.scheduler import State
 from reaper.sweep.breaker import Breaker
-from reaper.web.service import SourceStatus
+from reaper.sweep.left_jobs import LeftReason, SourceGuards, held_by
+from reaper.web.service import SourceStatus, source_guards
 from reaper.web.ui.formatting import duration, visible
+
+_TONES = {LeftReason.LOCKED: "alive", LeftReason.STANDBY: "soon", LeftReason.UNKNOWN: "wait"}
+"""Of the reasons for which a job is left. For the others an operator must act."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,44 +60,35 @@ class SourceView:
         return NextStep("alive", later or "left alone")
 
     @property
-    def held(self) -> bool:
-        """The breaker holds the stale jobs, or will at the next sweep."""
-        return self.held_back is not None or (self.census is not None and self.breaker.opens(self.census))
-
-    @property
     def another_sweeps(self) -> bool:
         """Another replica holds the lease."""
         return self.status.report is not None and self.status.report.outcome is Outcome.STANDBY
 
-    def _stale_job(self, job: Evidence) -> NextStep:
-        if (holder := self.holders.get(job.key)) is not None:
-            return NextStep(
-                "alive", f"its row is held by {visible(messages.describe_holder(holder))}: alive while that lasts"
-            )
-        if (error := self.refusal(job.key)) is not None:
-            return NextStep("held", f"refused by the database: {visible(error)}; tried again later")
-        if job.start_lost and not self.ends_start_lost:
-            return NextStep("held", "sweeps do not end it, because its start was lost; `reaper cleanup` does")
-        return self._by_sweep(job.action or self.action)
+    @property
+    def guards(self) -> SourceGuards:
+        """What keeps this daemon from ending the stale jobs."""
+        counts = self.held_back or self.census
+        return source_guards(
+            self.status,
+            self.state,
+            self.halted,
+            None if counts is None else held_by(self.breaker, counts),
+            self.refusal,
+            ends_start_lost=self.ends_start_lost,
+        )
 
-    def _by_sweep(self, action: str) -> NextStep:
-        if self.state is State.FINISHED:
-            return NextStep("held", "not swept: the schedule has ended; restart it")
-        if self.halted is not None and not self.another_sweeps:
-            return NextStep("held", f"halted by {visible(self.halted.by)}: it is not ended until a restart")
-        if self.held:
-            return NextStep("held", "held by the breaker until it is released")
-        if self.another_sweeps:
-            text = f"another replica holds the lease: it ends it if it is not halted{_by_action(action)}"
-            return NextStep("soon", text)
-        return self._by_next_sweep(action)
+    def _stale_job(self, job: Evidence) -> NextStep:
+        action = job.action or self.action
+        left = next(iter(self.guards.of_job(job, self.holders.get(job.key))), None)
+        if left is None:
+            return self._by_next_sweep(action)
+        acts = _by_action(action) if left.reason is LeftReason.STANDBY else ""
+        return NextStep(_TONES.get(left.reason, "held"), f"{visible(left.why)}{acts}")
 
     def _by_next_sweep(self, action: str) -> NextStep:
         seconds = self.status.next_seconds
-        if self.status.sweeping:
+        if self.status.sweeping or seconds is None:
             return NextStep("soon", f"a sweep works now and ends it{_by_action(action)}")
-        if seconds is None:
-            return NextStep("held", "not swept: there is no schedule yet")
         when = f"in {duration(seconds)}" if seconds >= 1 else "which is due"
         return NextStep("soon", f"ended by the next sweep{_by_action(action)}, {when}")
 

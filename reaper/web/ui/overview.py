@@ -13,7 +13,6 @@ from reaper.common.suggestions import did_you_mean
 from reaper.memory import HaltRecord
 from reaper.model import Evidence, JobCounts
 from reaper.operations.report import Report
-from reaper.scheduling.source_runner import SourceRunner
 from reaper.source import add_counts
 from reaper.web.service import AdminService
 from reaper.web.ui.formatting import Text, duration, link, text, visible
@@ -193,24 +192,18 @@ def make_overview(service: AdminService, chosen: JobFilter) -> OverviewPage:
 def source_view(service: AdminService, source: str, report: Report | None) -> SourceView:
     """The state of a source; `report` is what was just read of it. Raises NoSuchSource."""
     runner = next((runner for runner in service.supervisor.runners if runner.name == source), None)
-    counted = (sweep.census for sweep in service.history.sweeps(source, _SWEEPS_DRAWN) if sweep.census is not None)
     return SourceView(
         status=service.source_status(source),
         state=service.supervisor.state,
         halted=service.supervisor.halt_switch.current,
         breaker=service.breaker(source),
         action=service.settings.sources[source].action,
-        census=_without_refused(report.census, runner) if report else next(counted, None),
+        census=service.census(source, report),
         held_back=service.held(source),
         refusal=runner.refusal if runner else lambda _: None,
         start_lost=report.start_lost.census if report and report.start_lost else None,
         ends_start_lost=service.settings.sources[source].start_lost == "end",
     )
-
-
-def _without_refused(census: JobCounts, runner: SourceRunner | None) -> JobCounts:
-    """The counts with those of the stale jobs that the database refuses to end, which do not open the breaker."""
-    return replace(census, refused=min(census.stale, runner.refused)) if runner else census
 
 
 def job_row(listed: ListedJob, source: SourceView, service: AdminService) -> JobRow:

@@ -210,7 +210,7 @@ def test_job_whose_row_is_held_is_alive_and_its_holder_named(daemon: ApiDaemon, 
     with protea.connect() as other:
         other.execute("SELECT 1 FROM job WHERE id = %s FOR UPDATE", (job,))
         answer = refused(daemon, job, started)
-        assert "is alive: its row is held by process" in answer.detail
+        assert "is alive: its row is locked by process" in answer.detail
         assert answer.json["job"]["holder"]["pid"] == other.info.backend_pid
     assert daemon.api.end("fail", job, started).status == 200
 

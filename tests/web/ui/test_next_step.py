@@ -72,7 +72,7 @@ SPARED = replace(EVIDENCE, verdict=Verdict.SPARED, stale_in_seconds=12 * MINUTE,
             replace(EXPECTING, holders={("7",): LockHolder(12, "psql", "eve", "idle", None, 3.0)}),
             EVIDENCE,
             "alive",
-            "its row is held by process 12 (psql, user eve, idle): alive while that lasts",
+            "its row is locked by process 12 (psql, user eve, idle)",
         ),
         (EXPECTING, SPARED, "alive", "stale in 12m if it shows no further sign of life"),
         (

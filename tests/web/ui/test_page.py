@@ -68,7 +68,7 @@ def test_jobs_past_their_timeout_are_listed_oldest_first_with_the_reason(daemon:
     assert re.search(r"past its timeout of 6h, but alive: job_event 1\dm( \d+s)? ago \(stall window 30m\)", listed)
     assert "no sign of life for 2h (stall window 30m) after running for 8h (timeout 6h)" in listed
     assert {"age 8h, timeout 6h", "silence 2h, stall window 30m"} <= set(seen.values("aria-label"))
-    assert "halted by tester over HTTP" in listed and "it is not ended until a restart" in listed
+    assert "halted by tester over HTTP" in listed and "nothing is ended until" in listed
     assert re.search(r"stale in 1\dm( \d+s)? if it shows no further sign of life", listed)
 
 
@@ -100,7 +100,7 @@ def test_job_whose_row_is_held_is_shown_with_the_holder(daemon: ApiDaemon, prote
     with protea.connect() as other:
         other.execute("SELECT 1 FROM job WHERE id = %s FOR UPDATE", (job,))
         listed = fresh(daemon).at("stuck-title")
-        assert f"its row is held by process {other.info.backend_pid}" in listed
+        assert f"its row is locked by process {other.info.backend_pid}" in listed
 
 
 def test_jobs_held_by_the_breaker_are_shown_with_the_count_that_releases_them(

@@ -1,0 +1,29 @@
+"""Why stale jobs of a source are left, for a process beside the daemon: what it keeps in the state directory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reaper.config import Settings
+from reaper.memory import kept_halt, kept_refused_jobs
+from reaper.model import JobCounts
+from reaper.operations.guards import describe_halt
+from reaper.sweep.breaker import Breaker
+from reaper.sweep.left_jobs import SourceGuards, held_by
+
+
+def command_guards(settings: Settings, source: str, census: JobCounts | None) -> SourceGuards:
+    """What would keep a sweep from ending stale jobs of this source now. Without a `census` the breaker is not asked;
+    whether another replica holds the lease is not asked at all.
+    """
+    halt = kept_halt(settings.state_dir)()
+    kept = kept_refused_jobs(settings.state_dir).load(source) if settings.state_dir else ()
+    if census is not None:
+        # Those that were refused before have not fallen silent just now.
+        census = replace(census, refused=min(census.stale, len(kept)))
+    return SourceGuards(
+        halted=None if halt is None else describe_halt(halt),
+        breaker=held_by(Breaker.from_settings(settings), census),
+        refusal={job.key: job.error for job in kept}.get,
+        ends_start_lost=settings.sources[source].start_lost == "end",
+    )
