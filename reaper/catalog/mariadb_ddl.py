@@ -55,7 +55,8 @@ def column_of(row: Row[Any], *, is_json: bool) -> Column:
         length=row.length if row.base in ("char", "varchar", "tinytext") else None,
         nullable=bool(row.nullable),
         has_default=row.value is not None or "auto_increment" in row.extra,
-        generated=bool(row.computed),
+        generated=row.computed is not None,
+        generated_from=frozenset(names_in(row.computed or "")),
         ignores_case=row.collation is not None and not row.collation.endswith(("_bin", "_cs")),
     )
 

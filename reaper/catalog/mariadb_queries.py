@@ -27,7 +27,7 @@ COLUMNS = """
 SELECT column_name AS name, column_type AS type, data_type AS base, is_nullable = 'YES' AS nullable,
        column_default AS value, extra, privileges, character_set_name AS charset, collation_name AS collation,
        character_maximum_length AS length, datetime_precision AS digits, column_comment AS comment,
-       generation_expression IS NOT NULL AS computed
+       generation_expression AS computed
 FROM information_schema.columns WHERE table_schema = :schema AND table_name = :name ORDER BY ordinal_position
 """
 # A sequence is a table with this column. Reading its privileges takes no value, and works in a read-only transaction.

@@ -264,6 +264,8 @@ def _column(row: Row[Any]) -> Column:
         nullable=row.nullable,
         has_default=row.has_default,
         generated=row.generated,
+        generated_from=frozenset(row.generated_from),
+        stored=row.stored,
     )
 
 

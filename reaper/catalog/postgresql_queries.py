@@ -74,7 +74,15 @@ SELECT a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type, b.
             THEN nullif(greatest(a.atttypmod, t.typtypmod), -1) - 4 END AS length,
        NOT (a.attnotnull OR t.typnotnull) AS nullable,
        a.atthasdef OR a.attidentity <> '' OR t.typdefault IS NOT NULL AS has_default,
-       a.attgenerated <> '' OR a.attidentity = 'a' AS generated,
+       a.attgenerated <> '' OR a.attidentity = 'a' AS generated, a.attgenerated <> 'v' AS stored,
+       ARRAY(SELECT other.attname::text FROM pg_depend d
+             JOIN pg_attribute other ON other.attrelid = d.refobjid AND other.attnum = d.refobjsubid
+             WHERE a.attgenerated <> '' AND d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
+                   AND d.refobjsubid NOT IN (0, a.attnum)
+                   AND (d.classid, d.objid, d.objsubid) IN (
+                       SELECT 'pg_class'::regclass, a.attrelid, a.attnum UNION ALL
+                       SELECT 'pg_attrdef'::regclass, e.oid, 0 FROM pg_attrdef e
+                       WHERE e.adrelid = a.attrelid AND e.adnum = a.attnum)) AS generated_from,
        has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS select,
        has_column_privilege(a.attrelid, a.attnum, 'UPDATE') AS update,
        has_column_privilege(a.attrelid, a.attnum, 'INSERT') AS insert

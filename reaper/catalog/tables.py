@@ -27,6 +27,8 @@ class Column:
     has_default: bool  # gets a value when an insert omits it
     generated: bool  # refuses every value
     ignores_case: bool = False  # texts that differ only in case are equal here
+    generated_from: frozenset[str] = frozenset()  # the columns that a generated one is computed from
+    stored: bool = True  # no virtual generated column
 
     def has_label(self, value: object) -> bool:
         if self.ignores_case and isinstance(value, str):

@@ -29,7 +29,7 @@ from reaper.check.checks.statements import check_statements
 from reaper.check.checks.timestamps import check_timestamps
 from reaper.check.checks.values import check_values
 from reaper.check.checks.workers import check_workers
-from reaper.check.checks.writes import check_audit, check_writes
+from reaper.check.checks.writes import check_audit, check_ends, check_writes
 from reaper.check.checks.zones import check_zones
 from reaper.check.context import OVERRIDE, CheckContext, listed
 from reaper.check.finding import Finding, Level, error, note
@@ -122,6 +122,7 @@ def _findings(
         *check_values(context),
         *check_matches(context),
         *check_writes(context),
+        *check_ends(context),
         *check_audit(context),
         *check_privileges(context),
         *check_search_path(context),

@@ -46,23 +46,45 @@ def still_running(profile: Profile, action: Action) -> str | None:
     running, assign = profile.jobs.running, action.assign or {}
     if running is None or any(_holds_after(condition, assign) is not True for condition in running.conditions):
         return None
-    required = {related.table for related in running.exists}
-    excluded = {related.table for related in running.missing}
-    matched = {ours for related in running.related for ours in related.match.values()}
-    for step in action.also:
-        if isinstance(step, Update) and step.table in required | excluded:
-            return None
-        if isinstance(step, Delete) and step.table in required:
-            return None
-        if isinstance(step, Insert) and step.table in excluded:
-            return None
-    if matched & set(assign):
+    if running_columns_left_to_the_database(profile, action):
+        return None
+    if ends_by_related_rows(profile, action):
         return None
     if running.column is not None and not (running.where or running.related):
         again = "must be set to a value that does not mean running, or every sweep would end the job again"
         return f".set: {running.column!r} {again}"
     change = "change a column or a row that jobs.running asks about, or every sweep would end the job again"
     return f": the job would still be running: {change}"
+
+
+def ends_by_related_rows(profile: Profile, action: Action) -> bool:
+    """Whether an action changes the rows of other tables by which a job says that it runs."""
+    running = profile.jobs.running
+    if running is None:
+        return False
+    required = {related.table for related in running.exists}
+    excluded = {related.table for related in running.missing}
+    matched = {ours for related in running.related for ours in related.match.values()}
+    for step in action.also:
+        if isinstance(step, Update) and step.table in required | excluded:
+            return True
+        if isinstance(step, Delete) and step.table in required:
+            return True
+        if isinstance(step, Insert) and step.table in excluded:
+            return True
+    return bool(matched & set(action.assign or {}))
+
+
+def running_columns_left_to_the_database(profile: Profile, action: Action) -> frozenset[str]:
+    """The columns that say whether a job runs, where an action sets none of them, but others of the row.
+
+    The database may generate them from those that are set. Without it that is unknown. Empty where the end of a job
+    does not depend on it.
+    """
+    running, assign = profile.jobs.running, set(action.assign or {})
+    asked = set(condition_columns(running.conditions if running else ()))
+    never_generated = {*profile.jobs.key, *profile.jobs.started}
+    return frozenset() if not assign or asked & assign else frozenset(asked - never_generated)
 
 
 def _holds_after(condition: Condition, assign: Any) -> bool | None:

@@ -5,12 +5,22 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import URL, Connection, NullPool, create_engine, make_url
 
-from reaper.check import Finding, Level, examine
+from reaper.check import Finding, Level, check_statements, examine
+from reaper.model import SweepReport
 from reaper.profile import Profile, resolve
+from reaper.source import Source
+from reaper.staleness.downtime import DowntimeTracker
+from reaper.sweep.breaker import Breaker
+from reaper.sweep.options import SweepOptions
+from reaper.sweep.source_state import SourceState
+from reaper.sweep.sweep import sweep
+from tests.support.protea import PATIENCE, SweepRecorder, thresholds
+from tests.support.worlds import Database
 
 PROTEA = resolve("protea")
 STALL = 1800.0
@@ -191,3 +201,47 @@ AWKWARD_TABLES = (
     '''CREATE SEQUENCE "My ""App"."Seq:%"''',
     """ALTER TABLE "My ""App"."Log" ALTER "No" SET DEFAULT nextval('"My ""App"."Seq:%"')""",
 )
+
+
+# --- tables of a test's own, on either server -------------------------------------------------------------------------
+
+
+@dataclass
+class OwnTables:
+    """Tables that a test makes on a server, and what `check` and a sweep do with a profile for them."""
+
+    database: Database
+
+    @property
+    def on_mariadb(self) -> bool:
+        return make_url(self.database.url).get_backend_name() != "postgresql"
+
+    def do(self, *statements: str) -> None:
+        """Statements in the SQL of both servers. MOMENT is the type of moments, and AGO one of 9 hours ago."""
+        moment = "datetime(6)" if self.on_mariadb else "timestamptz"
+        with self.database.session(autocommit=True) as session:
+            for statement in statements:
+                session.do(statement.replace("MOMENT", moment).replace("AGO", "(now() - INTERVAL '9' HOUR)"))
+
+    def rows(self, question: str) -> list[tuple[Any, ...]]:
+        with self.database.session(autocommit=True) as session:
+            return session.ask(question)
+
+    def source(self, mapping: Profile) -> Source:
+        return Source("main", self.database.reaper, mapping, thresholds(), PATIENCE)
+
+    def check(self, mapping: Profile) -> list[Finding]:
+        """The errors and warnings of `reaper check`, but for the zones of columns and for evidence."""
+        source = self.source(mapping)
+        with source.connect(prepared=False) as connection:
+            found = examine(connection, mapping, STALL, plan=lambda sound: check_statements(source) if sound else ())
+        usual = ("has no time zone", 'no { is = "evidence" }')
+        return [finding for finding in problems(found) if not any(words in finding.message for words in usual)]
+
+    def sweep(self, mapping: Profile) -> SweepReport:
+        options = SweepOptions("test-host", 100, Breaker(50, 1.0))
+        return sweep(self.source(mapping), DowntimeTracker(0), SourceState(), options, None, SweepRecorder())
+
+
+def profile_of(toml: str) -> Profile:
+    return resolve("own", {"own": tomllib.loads(toml)})

@@ -13,6 +13,7 @@ from reaper.grants.needs import required_privileges
 from reaper.model import Reason
 from reaper.profile import FromColumn, Json, Next, Scalar, Value, Variable
 from reaper.profile.column_usage import RowWrite, possible_values, row_writes
+from reaper.profile.contradictions import ends_by_related_rows, running_columns_left_to_the_database
 
 _MESSAGE_CHARACTERS = 512
 """Enough for every message but an operator's longest."""
@@ -24,8 +25,7 @@ def check_writes(context: CheckContext) -> Iterator[Finding]:
     for writing in row_writes(context.profile):
         for column in context.columns(writing.table, writing.values):
             if column.generated:
-                message = f"{writing.place} gives a value to a generated column, which takes none"
-                yield error(f"{writing.table}.{column.name}", message)
+                yield _generated(writing, column)
                 continue
             for value in possible_values(writing.values[column.name]):
                 yield from _check_value(context, writing, column, value)
@@ -33,6 +33,38 @@ def check_writes(context: CheckContext) -> Iterator[Finding]:
         if writing.inserts:
             yield from _check_omitted(context, writing)
     yield from _check_rules(context)
+
+
+def _generated(writing: RowWrite, column: Column) -> Finding:
+    message = f"{writing.place} gives a value to a generated column, which takes none"
+    if column.generated_from:
+        message += f": it is generated from {listed(sorted(column.generated_from))}; set that instead"
+    return error(f"{writing.table}.{column.name}", message)
+
+
+def check_ends(context: CheckContext) -> Iterator[Finding]:
+    """Whether a job has ended after an action that sets no column by which it says that it runs.
+
+    The server may generate such a column from those that are set, or a trigger of the user's may set it.
+    """
+    profile, table = context.profile, context.jobs
+    for name, action in profile.actions.items():
+        asked = running_columns_left_to_the_database(profile, action)
+        columns = list(context.columns(profile.jobs.table, sorted(asked)))
+        if table is None or not columns or ends_by_related_rows(profile, action):
+            continue
+        if any(column.generated_from & set(action.assign or {}) for column in columns):
+            continue
+        subject, shown = profile.jobs.table, listed(column.name for column in columns)
+        if any(trigger.event == "UPDATE" for trigger in table.triggers):
+            message = f"only a trigger can change {shown}: where none does, no job is ended"
+            yield warning(subject, f"actions.{name}.set changes no column that jobs.running asks about: {message}")
+            continue
+        generated = [
+            f"{c.name} is generated from {listed(sorted(c.generated_from))}" for c in columns if c.generated_from
+        ]
+        message = f"changes nothing that jobs.running asks about ({shown}), so no job would ever be ended"
+        yield error(subject, "; ".join((f"actions.{name}.set {message}", *generated)))
 
 
 def _check_rules(context: CheckContext) -> Iterator[Finding]:

@@ -41,7 +41,8 @@ def check_complete(profile: Profile, action: Action, counts: RowCounts) -> None:
     table = profile.jobs.table
     if counts.to_end != counts.ended:
         raise PartialTransition(
-            f"{table}: {counts.to_end} rows are stale and {counts.ended} changed: a trigger or rule interferes"
+            f"{table}: {counts.to_end} rows are stale and {counts.ended} changed so that they no longer run: a trigger "
+            "or rule interferes, or the action changes nothing that jobs.running asks about"
         )
     for n, written in counts.inserted.items():
         if written != counts.ended:

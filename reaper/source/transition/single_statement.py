@@ -154,7 +154,8 @@ class _TransitionQuery:
         """
         if self._tables.running_depends_on(action.also):
             return false().label("still_runs")
-        return self._tables.running(self._tables.jobs).label("still_runs")
+        # NULL where the action has set NULL: such a job does not run.
+        return func.coalesce(self._tables.running(self._tables.jobs), False).label("still_runs")
 
     # --- the action's other steps ------------------------------------------------------------------------------
 
