@@ -83,8 +83,8 @@ def clear_stuck_scheduler_jobs(
 
     The guards hold a sweep here too; its outcome is then `held` (breaker) or `halted`. The last three arguments pass
     them, as the options of `reaper clear` do. A halt is seen where the worker has the daemon's state directory
-    (REAPER_STATE_DIR). `summary` has `total_stuck_jobs` and how many were `cleared`, `sources` the report of each
-    sweep. Raises ReaperError when no source could be swept.
+    (REAPER_STATE_DIR) or reaches its address (REAPER_HTTP_HOST, REAPER_HTTP_PORT). `summary` has `total_stuck_jobs` and
+    how many were `cleared`, `sources` the report of each sweep. Raises ReaperError when no source could be swept.
     """
     settings = _settings()
     passes = GuardPasses(
@@ -105,7 +105,7 @@ def clear_stuck_scheduler_jobs(
         "spared": totals.spared,
         "dry_run": bool(dry_run),
         "max_age_hours": max_age_hours,
-        "halted": describe_halt(halt.current) if halt.current and not dry_run else None,
+        "halted": describe_halt(halt.held_by) if halt.held_by else None,
     }
     return _document(summary, {report.source: report for report in reports}, {r.source: r.error for r in reports})
 
@@ -137,14 +137,19 @@ def get_stuck_jobs_report(max_age_hours: float = 2) -> Document:
 
 
 @shared_task
-def cleanup_old_task_runs_enhanced(days_to_keep: int = 30, batch_size: int = 1000) -> Document:
+def cleanup_old_task_runs_enhanced(
+    days_to_keep: int = 30, batch_size: int = 1000, while_halted: bool = False
+) -> Document:
     """Delete what finished more than `days_to_keep` ago, `batch_size` jobs a transaction: `reaper purge`.
 
     Never a job that runs, or that a running one needs. A source is left out when its profile does not say which jobs
-    are finished. `summary` has `total_deleted`. Raises ReaperError when no source is left, or none could be purged.
+    are finished. A halt holds it, as it holds `reaper purge`: the outcome is then `halted`. `summary` has
+    `total_deleted`. Raises ReaperError when no source is left, or none could be purged.
     """
     settings = _settings()
+    halt = halt_guard(settings, while_halted=while_halted is True)
     options = PurgeOptions(
+        is_halted=halt.holds,
         days_to_keep=_number("days_to_keep", days_to_keep, 1, 3650, whole=True),
         batch_size=int(_number("batch_size", batch_size, 1, 100_000, whole=True)),
     )
@@ -157,6 +162,7 @@ def cleanup_old_task_runs_enhanced(days_to_keep: int = 30, batch_size: int = 100
         "refused": sum(sum(report.refusals.values()) for report in reports),
         "days_to_keep": days_to_keep,
         "batch_size": batch_size,
+        "halted": describe_halt(halt.held_by) if halt.held_by else None,
     }
     return _document(summary, {report.source: report for report in reports}, {r.source: r.error for r in reports})
 

@@ -136,7 +136,7 @@ class CleanupRun:
         if dry_run and report.census and report.census.stale:
             with prefix_errors(self.source):
                 keys = stale_keys(self.source, downtime)
-        return report, cleanup_result(self.minutes, report, keys, options.breaker, halt=self.halt.current)
+        return report, cleanup_result(self.minutes, report, keys, options.breaker, halt=self.halt.held_by)
 
 
 def _print(report: SweepReport, result: CleanupResult, *, as_json: bool) -> None:

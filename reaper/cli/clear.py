@@ -16,12 +16,12 @@ from reaper.cli.invocation import is_interactive, refuse_usage, require_action
 from reaper.cli.options import action_option, guard_options, json_option, source_option
 from reaper.cli.progress import ProgressListener
 from reaper.cli.sources import load_settings, require_source
-from reaper.cli.sweep import exit_code_of, print_report, report_document, sweep_each
+from reaper.cli.sweep import exit_code_of, halt_lines, print_report, report_document, sweep_each
 from reaper.common.terminal import say, shown
 from reaper.config import Settings, SourceSettings
 from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.model import Outcome, SweepReport, Threshold
-from reaper.operations.guards import GuardPasses, HaltGuard, describe_halt, halt_guard
+from reaper.operations.guards import GuardPasses, HaltGuard, halt_guard
 from reaper.operations.orphaned_tasks import Orphan, describe_orphan, find_orphans, one_per_broker, revoke_orphans
 from reaper.operations.sources import create_one_off_sources, in_order_of_ending, waits_for
 from reaper.source import Source
@@ -67,7 +67,7 @@ def command(
     """Show stale jobs, ask, and end them.
 
     Without a terminal it needs --yes, which passes the question and nothing else. The breaker holds it as it holds a
-    sweep; so does a halt of the daemon whose state directory (REAPER_STATE_DIR) this command has, too. A yes to the
+    sweep; so does a halt. A yes to the
     question lets the breaker pass as many jobs as the question named, and no more. Orphaned tasks (Celery executes
     them, and they belong to no job) are listed, and revoked only with --revoke-orphans.
 
@@ -144,8 +144,7 @@ def _guard_lines(run: ClearRun, report: SweepReport) -> Iterator[str]:
     """What holds this source, and what passes."""
     if report.outcome is Outcome.HELD and report.census is not None:
         yield f"If they are dead, `reaper clear --release {report.census.stale}` ends as many, or fewer."
-    if report.outcome is Outcome.HALTED and (halt := run.halt.current) is not None:
-        yield f"It was {describe_halt(halt)}. `reaper restart` ends the halt; --while-halted passes it."
+    yield from halt_lines(run.halt, report.outcome)
 
 
 def _orphan_lines(orphans: OrphanResult) -> Iterator[str]:

@@ -19,11 +19,12 @@ from reaper.common import messages
 from reaper.common.durations import format_duration, parse_duration
 from reaper.common.terminal import say, shown
 from reaper.config import Settings, SourceSettings
+from reaper.memory import HaltRecord
 from reaper.model import ReapedJob
 from reaper.observers.command_log import CommandLog
 from reaper.operations.close_interrupted import CloseInterruptedOptions, CloseInterruptedResult, close_interrupted
 from reaper.operations.end_in_batches import BulkOptions, bulk_summary
-from reaper.operations.guards import HaltGuard, describe_halt, halt_guard
+from reaper.operations.guards import HaltGuard, describe_halt, halt_guard, halt_members
 from reaper.operations.source_errors import prefix_errors
 from reaper.operations.sources import create_one_off_source, new_downtime_tracker
 from reaper.source import Source
@@ -146,7 +147,7 @@ def command(
         released = max(options.release, asked.interrupted)
         options = replace(options, restarted_at=asked.restart, release=released)
     result, closed = run.close(options)
-    _print(result, closed, as_json=as_json)
+    _print(result, closed, halt.held_by if result.bulk_result.stopped else None, as_json=as_json)
     return _exit_code(result, halt)
 
 
@@ -211,11 +212,8 @@ def _confirmed(asked: CloseInterruptedResult) -> bool:
 
 def _exit_code(result: CloseInterruptedResult, halt: HaltGuard) -> int:
     bulk = result.bulk_result
-    if bulk.stopped and (halted := halt.current) is not None:
-        say(f"reaper: {describe_halt(halted)}; what is not closed is still there. `reaper restart` ends the halt")
-        return exit_codes.FAILED
     if bulk.stopped:
-        return exit_codes.INTERRUPTED
+        return exit_codes.FAILED if halt.held_by else exit_codes.INTERRUPTED
     held = result.held is not None and not result.dry_run
     return exit_codes.FAILED if held or bulk.failures or bulk.postponed else exit_codes.DONE
 
@@ -223,15 +221,22 @@ def _exit_code(result: CloseInterruptedResult, halt: HaltGuard) -> int:
 # --- output --------------------------------------------------------------------------------------------
 
 
-def _print(result: CloseInterruptedResult, closed: Sequence[ReapedJob], *, as_json: bool) -> None:
+def _print(
+    result: CloseInterruptedResult, closed: Sequence[ReapedJob], halted: HaltRecord | None, *, as_json: bool
+) -> None:
+    """`halted`: the halt that has stopped it between two batches."""
     if as_json:
-        output.write_document("close-interrupted", _document(result, closed))
+        output.write_document("close-interrupted", _document(result, closed, halted))
         return
     for line in _lines(result, closed):
         click.echo(shown(line))
+    if halted is not None:
+        click.echo(shown(f"It was {describe_halt(halted)}. `reaper restart` ends the halt; --while-halted passes it."))
 
 
-def _document(result: CloseInterruptedResult, closed: Sequence[ReapedJob]) -> dict[str, object]:
+def _document(
+    result: CloseInterruptedResult, closed: Sequence[ReapedJob], halted: HaltRecord | None
+) -> dict[str, object]:
     return {
         "source": result.source,
         "dry_run": result.dry_run,
@@ -247,6 +252,7 @@ def _document(result: CloseInterruptedResult, closed: Sequence[ReapedJob]) -> di
         "locked": [messages.format_key(key) for key in result.bulk_result.locked],
         "failures": result.bulk_result.failures,
         "stopped": result.bulk_result.stopped,
+        "halted": halt_members(halted),
         "run_id": result.run_id,
     }
 

@@ -25,10 +25,15 @@ def write_document(command: str, members: Mapping[str, Any]) -> None:
     click.echo(json.dumps(document, indent=2, allow_nan=False))
 
 
+def say_error(line: str) -> None:
+    """One line of an error on stderr."""
+    say(to_stderr(shown(line), logging.ERROR))
+
+
 def report_error(ctx: click.Context, error: Exception, lines: Iterable[str], code: int) -> int:
     """Print an error: `lines` on stderr, and a document with --json. Returns `code`, the exit status."""
     for line in lines:
-        say(to_stderr(shown(line), logging.ERROR))
+        say_error(line)
     if command := ctx.meta.get(JSON_COMMAND_KEY):
         write_document(command, {"error": str(error)})
     return code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import click
@@ -11,13 +11,15 @@ from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console
 from reaper.cli.ctrl_c import InterruptHandler
 from reaper.cli.invocation import is_interactive, refuse_usage
-from reaper.cli.options import json_option, source_option
+from reaper.cli.options import json_option, source_option, while_halted_option
 from reaper.cli.progress import progress_bar
 from reaper.cli.sources import load_settings, require_source
+from reaper.cli.sweep import halt_lines
 from reaper.common.terminal import say, shown
 from reaper.config import Settings, SourceSettings
 from reaper.errors import NotPurgeable
 from reaper.model import Outcome, PurgeReport
+from reaper.operations.guards import HaltGuard, halt_guard
 from reaper.operations.purge import PurgeOptions, purge, require_purgeable
 from reaper.operations.sources import create_one_off_source
 from reaper.source import Source
@@ -40,7 +42,9 @@ _EXIT_CODES = {Outcome.DONE: exit_codes.DONE, Outcome.STOPPED: exit_codes.INTERR
     help="Delete at most N jobs in a transaction. [default: as configured, else 1000]",
 )
 @click.option("--dry-run", is_flag=True, help="Only count what would be deleted.")
-@click.option("--force", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="The same as --yes.")
+@while_halted_option
 @json_option
 @click.pass_context
 def command(
@@ -49,7 +53,9 @@ def command(
     days_to_keep: int | None,
     batch_size: int | None,
     dry_run: bool,
+    yes: bool,
     force: bool,
+    while_halted: bool,
     as_json: bool,
 ) -> int:
     """Delete jobs that finished long ago, oldest first, with the rows that belong to them.
@@ -69,13 +75,16 @@ def command(
         selected = _purgeable(settings, source)
     except NotPurgeable as error:
         return refuse_usage(ctx, str(error))
+    halt = halt_guard(settings, while_halted=while_halted)
+    if not dry_run:
+        halt.require_none()
     purges = [(create_one_off_source(settings, one), _options(one, days_to_keep, batch_size)) for one in selected]
     with InterruptHandler(changes=False) as interrupt:
-        reports = _preview(purges, interrupt) if dry_run or (is_interactive() and not force) else []
+        reports = _preview(purges, interrupt) if dry_run or (is_interactive() and not (yes or force)) else []
     if not dry_run and (not reports or _confirmed(reports)):
         with InterruptHandler(changes=True) as interrupt:
-            reports = _purge_each(purges, interrupt)
-    _print_reports(reports, as_json=as_json)
+            reports = _purge_each(purges, interrupt, halt.holds)
+    _print_reports(reports, halt, as_json=as_json)
     interrupted = [exit_codes.INTERRUPTED] if interrupt.requested() else []
     return exit_codes.worst([*interrupted, *map(_exit_code, reports)])
 
@@ -115,13 +124,19 @@ def _confirmed(reports: Sequence[PurgeReport]) -> bool:
     return jobs > 0 and click.confirm(f"Delete {jobs} finished job(s)?", err=True)
 
 
-def _purge_each(purges: Sequence[tuple[Source, PurgeOptions]], interrupt: InterruptHandler) -> list[PurgeReport]:
+def _purge_each(
+    purges: Sequence[tuple[Source, PurgeOptions]],
+    interrupt: InterruptHandler,
+    is_halted: Callable[[], bool] = lambda: False,
+) -> list[PurgeReport]:
     """One source after the other, until Ctrl-C. Errors are printed on stderr."""
     reports = []
     for source, options in purges:
         interrupt.begin_reading()
         with progress_bar(f"Purging {source.name}", interrupt) as listener:
-            reports.append(purge(source, replace(options, should_stop=interrupt.requested), listener))
+            reports.append(
+                purge(source, replace(options, should_stop=interrupt.requested, is_halted=is_halted), listener)
+            )
         if reports[-1].error is not None:
             hint = "" if reports[-1].database_away else "; `reaper check` examines the database"
             say(f"reaper: source {source.name}: {reports[-1].error}{hint}")
@@ -133,7 +148,7 @@ def _purge_each(purges: Sequence[tuple[Source, PurgeOptions]], interrupt: Interr
 # --- output --------------------------------------------------------------------------------------------
 
 
-def _print_reports(reports: Sequence[PurgeReport], *, as_json: bool) -> None:
+def _print_reports(reports: Sequence[PurgeReport], halt: HaltGuard, *, as_json: bool) -> None:
     if as_json:
         output.write_document("purge", {"sources": reports})
         return
@@ -141,7 +156,7 @@ def _print_reports(reports: Sequence[PurgeReport], *, as_json: bool) -> None:
     for report in reports:
         if len(reports) > 1:
             console.print(f"Source {report.source}:", style="bold")
-        for line in _lines(report):
+        for line in (*_lines(report), *halt_lines(halt, report.outcome)):
             console.print(shown(line), soft_wrap=True)
 
 
@@ -150,7 +165,7 @@ def _lines(report: PurgeReport) -> Iterator[str]:
         yield f"Would purge {report.found} job(s) that finished before {report.before}. Nothing was changed."
     elif report.outcome is not Outcome.FAILED or report.purged:
         yield f"Purged {report.purged} finished job(s)."
-    if report.outcome is Outcome.STOPPED:
+    if report.outcome in (Outcome.STOPPED, Outcome.HALTED):
         yield "Stopped between two batches; the next purge deletes the rest."
     if report.left:
         yield f"{report.left} job(s) were locked by other sessions or changed meanwhile, and were not deleted."

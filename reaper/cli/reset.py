@@ -18,7 +18,7 @@ from reaper.cli.reset_output import document, print_overview, question, result_l
 from reaper.cli.sources import load_settings, require_source
 from reaper.common.terminal import shown
 from reaper.config import Settings, SourceSettings
-from reaper.errors import ReaperError
+from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.observers.command_log import CommandLog
 from reaper.operations.end_in_batches import BulkOptions, BulkResult
 from reaper.operations.fail import ManualEnd
@@ -91,17 +91,18 @@ def command(
                 what = "the source's name" if source else "the number of jobs"
                 return refuse_usage(ctx, f"that is not {what}: {_NOTHING_CHANGED}")
         decision = ManualEnd(operator=operator_name(), host=socket.gethostname(), reason=reason)
-        results = dict[str, ResetResult]()
+        results, error = dict[str, ResetResult](), None
         try:
             if not dry_run:
                 _reset_each(settings, plans, decision, halt, results)
-        except ReaperError:
-            # What the sources before this one have lost is said all the same; a document holds the error alone.
-            if not as_json:
-                _write_lines(plans, results, halt)
-            raise
-    _write(plans, results, decision, halt, named=source is not None, dry_run=dry_run, as_json=as_json)
-    return _exit_code(results)
+        except ReaperError as problem:
+            # What the sources before this one have lost is said all the same.
+            error = problem
+    _write(plans, results, decision, halt, error, named=source is not None, dry_run=dry_run, as_json=as_json)
+    if error is not None:
+        output.say_error(f"reaper: {error}")
+        return exit_codes.AWAY if isinstance(error, DatabaseUnavailable) else exit_codes.FAILED
+    return _exit_code(results, halt)
 
 
 def _select(settings: Settings, name: str | None, *, all_sources: bool) -> list[SourceSettings]:
@@ -175,30 +176,33 @@ def _write(
     results: dict[str, ResetResult],
     decision: ManualEnd,
     halt: HaltGuard,
+    error: ReaperError | None,
     *,
     named: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    documents = [document(one, decision, results.get(one.source.name), dry_run=dry_run) for one in plans]
+    documents = [document(one, decision, results.get(one.source.name), halt.held_by, dry_run=dry_run) for one in plans]
     if as_json:
-        output.write_document("reset", documents[0] if named else {"dry_run": dry_run, "sources": documents})
+        members = documents[0] if named else {"dry_run": dry_run, "sources": documents}
+        output.write_document("reset", {**members, **({"error": str(error)} if error else {})})
         return
     _write_lines(plans, results, halt)
 
 
 def _write_lines(plans: Sequence[ResetPlan], results: dict[str, ResetResult], halt: HaltGuard) -> None:
     for one in plans:
-        for line in result_lines(one, results.get(one.source.name), halt.current):
+        for line in result_lines(one, results.get(one.source.name), halt.held_by):
             click.echo(shown(line))
 
 
-def _exit_code(results: dict[str, ResetResult]) -> int:
+def _exit_code(results: dict[str, ResetResult], halt: HaltGuard) -> int:
+    stopped = exit_codes.FAILED if halt.held_by else exit_codes.INTERRUPTED
     return exit_codes.worst(
         code
         for result in results.values()
         for code, applies in (
-            (exit_codes.INTERRUPTED, result.ended.stopped),
+            (stopped, result.ended.stopped),
             (exit_codes.FAILED, bool(result.ended.failures or result.ended.postponed) or result.tasks_left),
         )
         if applies

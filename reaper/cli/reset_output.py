@@ -14,7 +14,7 @@ from reaper.liveness import TaskRemoval
 from reaper.memory import HaltRecord
 from reaper.operations.end_in_batches import BulkResult, bulk_summary
 from reaper.operations.fail import ManualEnd
-from reaper.operations.guards import describe_halt
+from reaper.operations.guards import describe_halt, halt_members
 from reaper.operations.reset import ResetPlan, ResetResult
 from reaper.source import Source
 
@@ -81,7 +81,10 @@ def result_lines(plan: ResetPlan, result: ResetResult | None, halt: HaltRecord |
         yield from _without_task_lines(plan)
 
 
-def document(plan: ResetPlan, decision: ManualEnd, result: ResetResult | None, *, dry_run: bool) -> dict[str, object]:
+def document(
+    plan: ResetPlan, decision: ManualEnd, result: ResetResult | None, halt: HaltRecord | None, *, dry_run: bool
+) -> dict[str, object]:
+    """`halt` is the one that has stopped the reset, where one has."""
     ended = result.ended if result else BulkResult()
     return {
         "source": plan.source.name,
@@ -95,6 +98,7 @@ def document(plan: ResetPlan, decision: ManualEnd, result: ResetResult | None, *
         "locked": [messages.format_key(key) for key in ended.locked],
         "failures": ended.failures,
         "stopped": ended.stopped,
+        "halted": halt_members(halt if ended.stopped else None),
         "operator": decision.operator,
         "message": decision.message,
         "tasks": plan.tasks if dry_run else result.tasks if result else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import click
@@ -11,7 +11,7 @@ from rich.console import Console
 from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console, make_table, print_table, text_cell
 from reaper.cli.ctrl_c import InterruptHandler
-from reaper.cli.options import json_option, source_option
+from reaper.cli.options import json_option, source_option, while_halted_option
 from reaper.cli.progress import ProgressListener, progress_bar
 from reaper.cli.sources import load_settings, select_sources
 from reaper.common import messages
@@ -21,7 +21,7 @@ from reaper.config import Settings
 from reaper.errors import ConfigError
 from reaper.model import Evidence, Outcome, ReapedJob, SweepReport
 from reaper.observers.command_log import CommandLog
-from reaper.operations.guards import NO_PASSES, GuardPasses
+from reaper.operations.guards import NO_PASSES, GuardPasses, HaltGuard, describe_halt, halt_guard
 from reaper.source import Source
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep import summary
@@ -38,15 +38,22 @@ _OLDER_THAN = "--older-than: "
 @click.option("--older-than", metavar="DURATION", help="Timeout of every kind of job, such as 5m.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be ended.")
 @click.option("--force", is_flag=True, help="Override the breaker.")
+@while_halted_option
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, source: str | None, older_than: str | None, dry_run: bool, force: bool, as_json: bool
+    ctx: click.Context,
+    source: str | None,
+    older_than: str | None,
+    dry_run: bool,
+    force: bool,
+    while_halted: bool,
+    as_json: bool,
 ) -> int:
     """Sweep once, now: end stale jobs, and show which were spared.
 
-    It may run beside a daemon that sweeps the same jobs. Ctrl-C stops it between two batches. Exit status 1 when a
-    sweep failed, the breaker held it, or the database refused to end a job.
+    It may run beside a daemon that sweeps the same jobs, and is held while that is halted. Ctrl-C stops it between two
+    batches. Exit status 1 when a sweep failed, a halt or the breaker held it, or the database refused to end a job.
 
     It knows when the database server was started, but not the outages that a running daemon has seen: a job that the
     daemon spares because of an outage may be stale to this sweep.
@@ -56,7 +63,10 @@ def command(
       reaper sweep --older-than 8h --dry-run
     """
     settings = _load_settings(ctx, older_than)
-    options = SweepOptions.from_settings(settings, force=force, dry_run=dry_run)
+    halt = halt_guard(settings, while_halted=while_halted)
+    if not dry_run:
+        halt.require_none()
+    options = replace(SweepOptions.from_settings(settings, force=force, dry_run=dry_run), is_halted=halt.holds)
     interrupt = InterruptHandler(changes=not dry_run)
     with interrupt:
         swept = sweep_each(settings, select_sources(settings, source), options, interrupt)
@@ -65,6 +75,8 @@ def command(
     else:
         for report, watched in swept:
             print_report(make_console(), report, watched, options.breaker, with_heading=len(swept) > 1)
+            for line in halt_lines(halt, report.outcome):
+                click.echo(shown(line))
     interrupted = [exit_codes.INTERRUPTED] if interrupt.requested() else []
     return exit_codes.worst([*interrupted, *(exit_code_of(report) for report, _ in swept)])
 
@@ -124,6 +136,12 @@ def sweep_one(
         hint = "" if report.database_away else "; `reaper check` examines the database"
         say(f"reaper: source {source.name}: {report.error}{hint}")
     return report, listener
+
+
+def halt_lines(halt: HaltGuard, outcome: Outcome) -> Iterator[str]:
+    """Which halt has stopped a sweep or a purge, and what passes it."""
+    if outcome is Outcome.HALTED and (record := halt.held_by) is not None:
+        yield f"It was {describe_halt(record)}. `reaper restart` ends the halt; --while-halted passes it."
 
 
 def report_document(report: SweepReport, listener: ProgressListener) -> dict[str, object]:

@@ -11,6 +11,7 @@ from reaper.memory.halt import HaltRecord, HaltStore
 from reaper.memory.local_columns import LocalColumnStore
 from reaper.memory.memory import (
     Memory,
+    keeps_state,
     kept_contacts,
     kept_counts,
     kept_halt,
@@ -38,6 +39,7 @@ __all__ = [
     "ReapedRowStore",
     "RefusedJob",
     "RefusedJobStore",
+    "keeps_state",
     "kept_contacts",
     "kept_counts",
     "kept_halt",

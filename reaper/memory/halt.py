@@ -26,6 +26,7 @@ _HALT = Table(
     Column("persistent", Boolean, nullable=False),
 )
 _ONLY_ROW = 1
+_UNKNOWN = "unknown: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,11 @@ class HaltRecord:
     by: str
     reason: str | None = None
     persistent: bool = False
+
+    @property
+    def is_unknown(self) -> bool:
+        """It stands in place of a halt that cannot be read."""
+        return self.by.startswith(_UNKNOWN)
 
 
 class HaltStore:
@@ -104,7 +110,7 @@ def save_unknown_halt(connection: Connection, why: str) -> None:
 
 def unknown_halt(why: str) -> HaltRecord:
     """A halt in place of one that cannot be read."""
-    return HaltRecord(f"unknown: {why}", persistent=True)
+    return HaltRecord(f"{_UNKNOWN}{why}", persistent=True)
 
 
 def _select(connection: Connection) -> HaltRecord | None:

@@ -93,6 +93,11 @@ def process_local_columns(state_dir: Path | None) -> ProcessSeenStates:
     return ProcessSeenStates(state_dir / FILE if state_dir else None, LocalColumnStore)
 
 
+def keeps_state(state_dir: Path | None) -> bool:
+    """For a process beside the daemon: whether a daemon has kept its state in this directory, as far as can be seen."""
+    return state_dir is not None and any(os.path.lexists(state_dir / name) for name in (FILE, LEGACY_FILE))
+
+
 def kept_halt(state_dir: Path | None) -> Callable[[], HaltRecord | None]:
     """For a process beside the daemon: a function that returns the halt that is kept in this directory now.
 

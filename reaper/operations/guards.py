@@ -2,12 +2,12 @@
 
 | guard | what it holds | what passes it |
 |---|---|---|
-| halt | cleanup, clear, reset, close-interrupted | `while_halted` |
+| halt | sweep, cleanup, clear, reset, purge, close-interrupted | `while_halted` |
 | breaker | cleanup, clear; close-interrupted without a holder | `release`: so many jobs of a source, or fewer |
 | silence across a restart of the database | cleanup, clear | `trust_silence` |
 
-The question is the guard of commands alone: `reaper.cli.clear`, `reaper.cli.cleanup`, `reaper.cli.reset` and
-`reaper.cli.close_interrupted` ask it.
+The question is the guard of commands alone: `reaper.cli.clear`, `reaper.cli.cleanup`, `reaper.cli.reset`,
+`reaper.cli.purge` and `reaper.cli.close_interrupted` ask it. How a halt is seen: `reaper.operations.halt_reading`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 from reaper.config import Settings
 from reaper.errors import HaltInForce
-from reaper.memory import HaltRecord, kept_halt
+from reaper.memory import HaltRecord
+from reaper.operations.halt_reading import HaltReader
 from reaper.operations.sources import new_downtime_tracker
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.options import SweepOptions
@@ -54,12 +55,17 @@ class HaltGuard:
     def __init__(self, read: Callable[[], HaltRecord | None], *, while_halted: bool = False) -> None:
         self._read = read
         self._passed = read() if while_halted else None
+        self.held_by: HaltRecord | None = None
+        """The halt that was last seen to hold the operation: it may be over by now."""
 
     @property
     def current(self) -> HaltRecord | None:
         """The halt that holds the operation; None when none does."""
         halt = self._read()
-        return None if halt is None or halt == self._passed else halt
+        if halt is None or halt == self._passed:
+            return None
+        self.held_by = halt
+        return halt
 
     def holds(self) -> bool:
         return self.current is not None
@@ -74,11 +80,13 @@ class HaltGuard:
 
 
 def halt_guard(settings: Settings, *, while_halted: bool) -> HaltGuard:
-    """The guard for a process beside the daemon: it sees the halt that is kept in the state directory.
+    """The guard for a process beside the daemon. Where no halt can be seen, stderr says so."""
+    return HaltGuard(HaltReader(settings), while_halted=while_halted)
 
-    Without a state directory it sees none.
-    """
-    return HaltGuard(kept_halt(settings.state_dir), while_halted=while_halted)
+
+def halt_members(halt: HaltRecord | None) -> dict[str, object] | None:
+    """A halt as JSON members, as over HTTP."""
+    return None if halt is None else {"by": halt.by, "reason": halt.reason, "persistent": halt.persistent}
 
 
 def describe_halt(halt: HaltRecord) -> str:

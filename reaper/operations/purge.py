@@ -63,8 +63,8 @@ class NullPurgeListener:
 class PurgeOptions:
     """How one purge is to be done. With `count`, the rows to delete are counted first; a dry run always counts them.
 
-    Each page of `page_size` rows is one read: without an index on the end, it scans the whole table. `should_stop` is
-    asked between batches.
+    Each page of `page_size` rows is one read: without an index on the end, it scans the whole table. `should_stop` and
+    `is_halted` are asked between batches.
     """
 
     days_to_keep: float
@@ -73,6 +73,7 @@ class PurgeOptions:
     count: bool = False
     page_size: int = _PAGE_SIZE
     should_stop: Callable[[], bool] = lambda: False
+    is_halted: Callable[[], bool] = lambda: False
 
 
 def require_purgeable(profile: Profile) -> None:
@@ -208,6 +209,8 @@ class _PurgeRun:
     def _reason_to_stop(self) -> Outcome | None:
         if self._options.should_stop():
             return Outcome.STOPPED
+        if self._options.is_halted():
+            return Outcome.HALTED
         if self._lease is not None and not self._lease.renew_if_due():
             return Outcome.STANDBY
         return None
@@ -219,7 +222,7 @@ class _PurgeRun:
         self._postponed += self._bisection.run(keys, attempt, self._refuse, self._should_cut_no_further)
 
     def _should_cut_no_further(self) -> bool:
-        return self._options.should_stop() or self._out_of_time
+        return self._options.should_stop() or self._options.is_halted() or self._out_of_time
 
     @property
     def _out_of_time(self) -> bool:

@@ -1,7 +1,8 @@
-"""What holds `clear`, `cleanup` and `reset`, and what passes it: the question, a halt, the breaker, a restart."""
+"""What holds the commands that end or delete jobs, and what passes it: a question, a halt, the breaker, a restart."""
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -13,8 +14,10 @@ import pytest
 
 from reaper.cli import exit_codes
 from reaper.memory import HaltRecord, Memory
+from tests.support.api import OPERATOR, ApiDaemon
 from tests.support.commands import COMMAND, Reaper, environment
 from tests.support.protea import MINUTE, Protea
+from tests.support.purges import finished
 from tests.support.terminals import interrupted, typed
 from tests.support.waiting import wait_until
 from tests.support.worlds.noetl import NoetlWorld
@@ -22,7 +25,11 @@ from tests.support.worlds.postgresql import PostgreSQLDatabase
 from tests.support.worlds.world import State
 
 ALICE = HaltRecord("alice", "look first")
-CLEAR, RESET = ("clear", "--yes"), ("reset", "--source", "main", "--yes")
+CLEAR, RESET, SWEEP, PURGE = ("clear", "--yes"), ("reset", "--source", "main", "--yes"), ("sweep",), ("purge", "--yes")
+CLOSE = (
+    "close-interrupted", "--source", "main", "--only-server", "--started-ago", "0s", "--listen", "0.1s",
+    "--window", "1d", "--release", "100", "--yes",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -65,11 +72,14 @@ def ended(protea: Protea) -> int:
 # --- halt -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", [CLEAR, RESET])
-def test_halt_holds_clear_and_reset_says_who_and_is_passed_by_while_halted(
+@pytest.mark.parametrize("words", [CLEAR, RESET, SWEEP, PURGE, CLOSE], ids=lambda words: words[0])
+def test_halt_holds_a_command_that_says_who_and_is_passed_by_while_halted(
     reaper: Reaper, protea: Protea, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    protea.stale()
+    if words == PURGE:
+        finished(protea)
+    else:
+        protea.stale()
     halt(tmp_path)
     before = protea.dump()
     result = reaper(*words)
@@ -79,7 +89,27 @@ def test_halt_holds_clear_and_reset_says_who_and_is_passed_by_while_halted(
     assert len(result.stderr.splitlines()) == 1 and protea.dump() == before
     looking = [word for word in words if word != "--yes"]
     assert reaper(*looking, "--dry-run").exit_code == 0, "a look is not held"
-    assert reaper(*words, "--while-halted").exit_code == 0 and ended(protea) == 1
+    assert reaper(*words, "--while-halted").exit_code == 0
+    assert ended(protea) == 1 if words != PURGE else not protea.statuses()
+
+
+def test_halt_of_a_daemon_without_a_state_directory_holds_a_sweep_by_hand(
+    protea: Protea, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with ApiDaemon(tmp_path, database_url=protea.url) as daemon:
+        daemon.has_swept()
+        assert daemon.api.post("/api/supervisor/halt?reason=look").status == 200
+        protea.stale()
+        reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": protea.url, "REAPER_HTTP_PORT": str(daemon.port)})
+        held = reaper("sweep")
+        assert (held.exit_code, ended(protea)) == (exit_codes.FAILED, 0)
+        assert held.stderr.startswith(f"reaper: halted by {OPERATOR} over HTTP from 127.0.0.1:")
+        daemon.api.post("/api/supervisor/restart")
+        wait_until(lambda: ended(protea) == 1, "the daemon sweeps again")
+    passed = reaper("sweep")
+    assert passed.exit_code == 0
+    assert passed.stderr.startswith("reaper: no halt could be seen: no state directory is set (REAPER_STATE_DIR)")
 
 
 def test_halted_clear_asks_no_question(reaper: Reaper, protea: Protea, tmp_path: Path) -> None:
@@ -90,7 +120,11 @@ def test_halted_clear_asks_no_question(reaper: Reaper, protea: Protea, tmp_path:
     assert ended(protea) == 0
 
 
-@pytest.mark.parametrize("words", [("clear", "--yes"), RESET, ("clear", "--yes", "--while-halted")])
+@pytest.mark.parametrize(
+    "words",
+    [CLEAR, RESET, SWEEP, CLOSE, (*CLEAR, "--while-halted"), (*RESET, "--json"), (*CLOSE, "--json")],
+    ids=lambda words: f"{words[0]} {words[-1]}",
+)
 def test_halt_that_follows_ends_it_between_two_batches(
     reaper: Reaper, protea: Protea, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
@@ -107,9 +141,13 @@ def test_halt_that_follows_ends_it_between_two_batches(
         wait_until(lambda: ended(protea) > 0, "the first batch is committed")
         halt(tmp_path, HaltRecord("bob", "stop this"))
         output, errors = process.communicate(timeout=60)
-    assert process.returncode in (exit_codes.FAILED, exit_codes.INTERRUPTED), errors
-    assert 0 < ended(protea) < 40 and ended(protea) % 2 == 0
-    assert "halted by bob (stop this)" in output
+    assert process.returncode == exit_codes.FAILED, errors
+    assert 0 < ended(protea) < (100 if words[0] == CLOSE[0] else 40) and ended(protea) % 2 == 0
+    if "--json" in words:
+        document = json.loads(output)
+        assert document["halted"] == {"by": "bob", "reason": "stop this", "persistent": False} and document["stopped"]
+    else:
+        assert "halted by bob (stop this)" in output
 
 
 def test_halt_holds_cleanup_and_its_document_says_why(cleaner: Reaper, noetl: NoetlWorld, tmp_path: Path) -> None:

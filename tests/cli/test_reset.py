@@ -7,10 +7,15 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from reaper.cli import exit_codes
+from reaper.errors import DatabaseUnavailable
+from reaper.operations.reset import ResetPlan, ResetResult, reset
+from tests.conftest import TEMPLATE
 from tests.support.commands import Reaper
+from tests.support.databases import TemporaryDatabases
 from tests.support.protea import MINUTE, Protea
 from tests.support.terminals import typed
 from tests.support.waiting import wait_until
@@ -126,6 +131,35 @@ def test_locked_job_is_left_alone_and_named(reaper: Reaper, protea: Protea) -> N
 def test_unavailable_database_is_exit_status_75(reaper: Reaper) -> None:
     reaper.configure("[sources.main]\ndatabase_url = 'postgresql://someone:geheim@127.0.0.1:1/nothing'\n")
     assert reaper("reset", "--source", "main", "--confirm", "main").exit_code == exit_codes.AWAY
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_trouble_of_a_later_source_hides_nothing_of_what_the_earlier_ones_have_lost(
+    reaper: Reaper, protea: Protea, databases: TemporaryDatabases, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    jobs = [protea.stale(), protea.job(age=MINUTE)]
+
+    def fails_at_the_second(plan: ResetPlan, *others: Any) -> ResetResult:
+        if plan.source.name == "second":
+            raise DatabaseUnavailable("the server is shutting down")
+        return reset(plan, *others)
+
+    monkeypatch.setattr("reaper.cli.reset.reset", fails_at_the_second)
+    with databases.temporary(TEMPLATE) as other:
+        with psycopg.connect(other.replace("+psycopg", ""), autocommit=True) as connection:
+            Protea(other, connection).stale()
+        places = {"main": protea.url, "second": other}
+        reaper.configure("".join(f"[sources.{name}]\ndatabase_url = '{url}'\n" for name, url in places.items()))
+        result = reaper("reset", "--all-sources", "--yes", *(["--json"] if as_json else []))
+    said = "source second: the server is shutting down"
+    assert result.exit_code == exit_codes.AWAY and result.stderr.endswith(f"reaper: {said}\n")
+    if as_json:
+        document = json.loads(result.stdout)
+        assert [(one["source"], one["ended"]) for one in document["sources"]] == [("main", 2), ("second", 0)]
+        assert document["error"] == said
+    else:
+        assert "Ended 2 job(s) in source main." in result.stdout
+    assert {protea.status(job) for job in jobs} == {"failed"}
 
 
 def test_ctrl_c_ends_it_between_two_batches_with_nothing_half_done(reaper: Reaper, protea: Protea) -> None:

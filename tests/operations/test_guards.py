@@ -30,11 +30,6 @@ def test_every_halt_of_a_daemon_holds_and_its_end_frees(tmp_path: Path, persiste
     guard.require_none()
 
 
-def test_process_without_a_state_directory_sees_no_halt() -> None:
-    assert kept_halt(None)() is None
-    assert not halt_guard(load({}, {}), while_halted=False).holds()
-
-
 def test_look_at_the_halt_makes_no_file_and_no_directory(tmp_path: Path) -> None:
     missing = tmp_path / "state"
     assert kept_halt(missing)() is None and not missing.exists()
