@@ -16,9 +16,9 @@ from reaper.config.layers import (
     unknown_variables,
     validate,
 )
-from reaper.config.schema import DaemonSettings
+from reaper.config.schema import SCALAR_SETTINGS, DaemonSettings
 from reaper.config.secret_files import Credentials
-from reaper.config.settings import Settings
+from reaper.config.settings import HiddenValue, Settings
 from reaper.config.sources import SourceResolver
 from reaper.config.url_lookup import UrlLookup
 from reaper.config.urls import normalise_broker_url, normalise_database_url
@@ -77,12 +77,25 @@ def _resolve(
         sources=resolved,
         notes=(*borrowed.notes, *sources.notes),
         without_sources=sources.without_sources,
+        hidden=_hidden(stack, file),
         origins={
             "config": config_file.named_by if config_file else "default",
             **{spelling: stack.origin(spelling) for spelling in spellings.values()},
             **sources.origins,
         },
     )
+
+
+def _hidden(stack: LayerStack, file: Layer) -> dict[str, HiddenValue]:
+    """The scalar values of the file that another layer hides."""
+    found = {}
+    for name in file.values.keys() & SCALAR_SETTINGS:
+        # A URL and the file with it are two ways to say one thing.
+        same = (name, f"{name}_file", name.removesuffix("_file"))
+        above = ((layer, key) for layer in stack.layers[:-1] for key in same if key in layer.values)
+        if (hiding := next(above, None)) is not None:
+            found[name] = HiddenValue(file.origin((name,)), hiding[0].origin((hiding[1],)), file.values[name])
+    return found
 
 
 def _contradicting_variables(own: Layer, protea: Layer) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -92,12 +92,25 @@ class SourceSettings:
         return max(limit.seconds for limit in (self.thresholds.timeout, *kinds) if limit is not None)
 
 
+@dataclass(frozen=True, slots=True)
+class HiddenValue:
+    """A value of the file that has no effect: where it stands, and what has precedence, such as a variable.
+
+    The value may be a secret: it is kept for comparisons alone.
+    """
+
+    origin: str
+    hidden_by: str
+    value: object = field(repr=False)
+
+
 class Settings(DaemonSettings):
     """The configuration in force. Durations are seconds.
 
     `origins` says where each value was set, by its name in the file. `config_file` is the file that was read, or None.
     `without_sources`: the file says `sources = []`, so a daemon that sweeps nothing is what was meant. `notes` are
-    lines about variables of other applications that were left alone, and about old names of settings.
+    lines about variables of other applications that were left alone, and about old names of settings. `hidden` are the
+    values of the file that something with precedence hides, by their names there.
     """
 
     model_config = SettingsConfigDict(validate_by_name=True, validate_by_alias=False)
@@ -107,6 +120,7 @@ class Settings(DaemonSettings):
     without_sources: bool = False
     origins: Mapping[str, str] = {}
     notes: Sequence[str] = ()
+    hidden: Mapping[str, HiddenValue] = {}
 
     @property
     def borrowed(self) -> Mapping[str, str]:
@@ -141,8 +155,8 @@ class Settings(DaemonSettings):
     def described(self) -> list[tuple[str, str, str]]:
         """Name in the file, value without secrets, and origin of each value."""
         rows = [("config", str(self.config_file or "none"))]
-        for name, field in DaemonSettings.model_fields.items():
-            rows.append((field.alias or name, _written(name, getattr(self, name))))
+        for name, setting in DaemonSettings.model_fields.items():
+            rows.append((setting.alias or name, _written(name, getattr(self, name))))
         if self.without_sources:
             rows.append(("sources", "none"))
         for source in self.sources.values():

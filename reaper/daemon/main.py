@@ -13,7 +13,14 @@ import structlog
 from reaper import __version__
 from reaper.common.background_gc import gc_in_background_thread
 from reaper.config import Settings, SourceSettings
-from reaper.daemon.reload import needs_rebuild, needs_restart, same_database, validate
+from reaper.daemon.reload import (
+    changed_settings,
+    edits_without_effect,
+    needs_rebuild,
+    needs_restart,
+    same_database,
+    validate,
+)
 from reaper.daemon.signals import Signals
 from reaper.daemon.startup_recovery import StartupRecovery
 from reaper.daemon.systemd import Systemd
@@ -39,6 +46,8 @@ _STOP_SECONDS = 3.0
 _RESUME_STOP_SECONDS = 0.5
 _HTTP_STOP_SECONDS = 0.5
 _REMOVE_SECONDS = 0.5
+_MAX_CHANGES = 100
+"""Of a reload, in the log."""
 
 _log = structlog.get_logger("reaper")
 
@@ -229,8 +238,13 @@ class Daemon:
 
     def _apply(self, fresh: Settings, changed: Mapping[str, SourceRunner], runners: Iterable[SourceRunner]) -> None:
         old, self._settings = self._settings, fresh
-        if needs_restart(old, fresh):
-            _log.warning("A changed HTTP address, state directory or log file takes effect only after a restart.")
+        if waiting := needs_restart(old, fresh):
+            _log.warning(
+                "A changed HTTP address, state directory or log file takes effect only after a restart.",
+                settings=waiting,
+            )
+        if hidden := edits_without_effect(old, fresh):
+            _log.warning("Edits of the configuration have no effect: something has precedence.", edits=hidden)
         logging_setup.reconfigure(fresh.log_level, fresh.log_format)
         self.supervisor.remove(changed, _REMOVE_SECONDS)
         self._publish_sources(fresh)
@@ -241,7 +255,14 @@ class Daemon:
             runner.downtime.set_grace(fresh.restart_grace_seconds)
             self._schedule(fresh, runner)
         self.service.configure(fresh)
-        _log.info("Reaper has a new configuration.", sources=sorted(fresh.sources), kept=sorted(kept))
+        changed_lines = changed_settings(old, fresh)
+        _log.info(
+            "Reaper has a new configuration.",
+            sources=sorted(fresh.sources),
+            kept=sorted(kept),
+            changed=changed_lines[:_MAX_CHANGES],
+            **({"more_changes": len(changed_lines) - _MAX_CHANGES} if len(changed_lines) > _MAX_CHANGES else {}),
+        )
         _report_missing_schedule(fresh)
 
     def _schedule(self, settings: Settings, runner: SourceRunner) -> None:

@@ -74,11 +74,16 @@ class StateFile:
     # --- transactions ----------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Make the file where it is missing, bring its schema up to date, and look for damage.
+        """Make the file where it is missing, bring its schema up to date, look for damage, and write.
 
-        Raises StateUnavailable, and StateTooNew, which leaves the file as it is.
+        The write changes nothing: it shows a full or read-only disk before the first halt has to be kept. Raises
+        StateUnavailable, and StateTooNew, which leaves the file as it is.
         """
-        self.write(_require_sound)
+        self.write(self._probe)
+
+    def _probe(self, connection: Connection) -> None:
+        _require_sound(connection)
+        connection.exec_driver_sql(f"PRAGMA user_version = {len(self._migrations)}")
 
     def write(self, action: Callable[[Connection], T]) -> T:
         """Run `action` in one short transaction that is on the disk when this returns.

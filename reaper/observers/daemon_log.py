@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,7 @@ from reaper.observers.log_fields import (
     spared_job_fields,
     sweep_fields,
 )
+from reaper.observers.reminders import Reminder
 from reaper.sweep.breaker import look_first
 from reaper.sweep.refused_jobs import cause_of
 
@@ -53,6 +55,9 @@ _UNAVAILABLE = "away"
 class _Logged:
     """What has been logged of a source, and is not logged again."""
 
+    failure: Reminder
+    breaker: Reminder
+    witness: Reminder
     error: str | None = None
     failed_cycles: int = 0
     held: bool = False
@@ -78,10 +83,10 @@ class _Logged:
 class DaemonLog:
     """A listener of sweeps and purges. Each source calls it from a thread of its own."""
 
-    def __init__(self, logger: Any = None) -> None:
+    def __init__(self, logger: Any = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = logger or structlog.get_logger("reaper")
-        self._logged: defaultdict[str, _Logged] = defaultdict(_Logged)
-        self._purge_errors: dict[str, str] = {}
+        self._logged = defaultdict[str, _Logged](lambda: _Logged(Reminder(clock), Reminder(clock), Reminder(clock)))
+        self._purge_errors = defaultdict[str, Reminder](lambda: Reminder(clock))
         self._purge_refusals: dict[str, dict[str, int]] = {}  # by source: of each cause, how many when it was logged
 
     def set_sources(self, sources: Iterable[str]) -> None:
@@ -183,27 +188,32 @@ class DaemonLog:
             logged.pop(source, None)
             return
         state = _UNAVAILABLE if report.database_away else _DIGITS.sub("#", report.error or "")
-        if logged.get(source) != state:
-            logged[source] = state
+        if logged[source].is_due(state):
             self._log.error(
                 "Reaper purge failed", source=source, error=report.error, database_away=report.database_away
             )
 
     def _log_failure(self, report: SweepReport) -> None:
+        """Again at growing intervals while it lasts: a log that was rotated says it, too."""
         source, logged = report.source, self._logged[report.source]
         if report.outcome is Outcome.FAILED:
             logged.failed_cycles += 1
             # While the database is unavailable, the reason often differs between attempts: log it once.
             state = _UNAVAILABLE if report.database_away else _DIGITS.sub("#", report.error or "")
-            if logged.error != state:
-                logged.error = state
+            logged.error = state
+            if logged.failure.is_due(state):
                 self._log.error(
-                    "Reaper cycle failed", source=source, error=report.error, database_away=report.database_away
+                    "Reaper cycle failed",
+                    source=source,
+                    error=report.error,
+                    database_away=report.database_away,
+                    **_lasting(logged.failure, logged.failed_cycles),
                 )
         elif logged.error is not None and (logged.error == _UNAVAILABLE or report.outcome is not Outcome.STANDBY):
             # A standby has only reached the database: another kind of failure may still be there.
             self._log.info("Reaper cycle recovered.", source=source, failed_cycles=logged.failed_cycles)
             logged.error, logged.failed_cycles = None, 0
+            logged.failure.forget()
 
     def _log_spelling(self, report: SweepReport) -> None:
         """Once, and again when a reload has decided it otherwise."""
@@ -266,13 +276,16 @@ class DaemonLog:
 
     def _log_witness(self, report: SweepReport) -> None:
         source, logged, trouble = report.source, self._logged[report.source], report.witness_trouble
-        if report.asked_witness and (trouble is None) != (logged.witness_trouble is None):
-            if trouble is not None:
+        if not report.asked_witness:
+            return
+        if trouble is not None:
+            if logged.witness.is_due(_UNAVAILABLE):
                 message = "Celery workers could not be inspected; their jobs are left alone until they can be."
                 self._log.error(message, source=source, error=trouble)
-            else:
-                self._log.info("Celery workers can be inspected again.", source=source)
-            logged.witness_trouble = trouble
+        elif logged.witness_trouble is not None:
+            self._log.info("Celery workers can be inspected again.", source=source)
+            logged.witness.forget()
+        logged.witness_trouble = trouble
 
     def _log_refusals(self, report: SweepReport) -> None:
         """Each cause once, and again when ten times as many jobs are refused for it."""
@@ -358,7 +371,7 @@ class DaemonLog:
 
     def _log_breaker(self, report: SweepReport) -> None:
         source, logged = report.source, self._logged[report.source]
-        if report.outcome is Outcome.HELD and not logged.held:
+        if report.outcome is Outcome.HELD and logged.breaker.is_due("held"):
             logged.held = True
             census = report.census
             vanished = census.vanished if census else ()
@@ -374,6 +387,7 @@ class DaemonLog:
             )
         elif report.outcome is Outcome.DONE and logged.held:
             logged.held = False
+            logged.breaker.forget()
             self._log.info("Reaper breaker is closed: sweeps end jobs again.", source=source)
 
     def _log_spared(self, report: SweepReport, evidence: Evidence) -> None:
@@ -399,6 +413,11 @@ class DaemonLog:
             source=source,
             **locked_job_fields(locked),
         )
+
+
+def _lasting(failure: Reminder, cycles: int) -> dict[str, object]:
+    """Fields of a failure that is logged again: for how long it has lasted, and how many sweeps it has cost."""
+    return {"failed_cycles": cycles, "for_seconds": round(failure.seconds)} if cycles > 1 else {}
 
 
 def _new_and_gone(logged: dict[str, int], current: Mapping[str, int]) -> tuple[list[str], list[str]]:

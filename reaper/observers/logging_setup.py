@@ -26,6 +26,7 @@ _SHARED: tuple[Processor, ...] = (
 )
 _MULTILINE = frozenset({"exception", "stack"})
 """Fields with several lines."""
+_FIRST = ("timestamp", "level", "event")
 MAX_TEXT, MAX_MULTILINE = 1_000, 20_000
 """Characters of a text in a log line, and of a traceback. What is longer is cut: one row could fill the disk."""
 _PROCESSORS: tuple[Processor, ...] = (
@@ -139,11 +140,17 @@ def _is_terminal(handler: logging.Handler) -> bool:
 def _formatter(log_format: str, *, terminal: bool) -> logging.Formatter:
     as_json = log_format == "json" or (log_format == "auto" and not terminal)
     console: tuple[Processor, ...] = (_escape_fields, structlog.dev.ConsoleRenderer(colors=terminal))
-    renderers = (structlog.processors.JSONRenderer(),) if as_json else console
+    renderers = (_first_fields_first, structlog.processors.JSONRenderer()) if as_json else console
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _clip_fields, *renderers],
     )
+
+
+def _first_fields_first(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """When, how bad, what: a line that a terminal or a log viewer cuts still says these."""
+    first = {name: fields[name] for name in _FIRST if name in fields}
+    return {**first, **fields}
 
 
 class _Quoted(str):

@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from structlog.testing import capture_logs
 
-from reaper.config import load
+from reaper.config import Settings, load
 from reaper.daemon import main as process
+from reaper.daemon.reload import changed_settings
 from reaper.dev.postgres import PrivatePostgreSQL
 from tests.support.daemons import Daemon, closed
 from tests.support.protea import HOUR, Protea
@@ -44,6 +46,55 @@ def test_new_threshold_takes_effect(protea: Protea, tmp_path: Path) -> None:
         assert (event["fields"]["timeout_seconds"], event["fields"]["stall_seconds"]) == (3600, 600)
         assert daemon.value("reaper_leader", "main") == 1
         assert daemon.process.poll() is None
+
+
+def test_reload_says_which_settings_changed_and_which_edits_the_environment_hides(
+    protea: Protea, second: str, tmp_path: Path
+) -> None:
+    before = f"batch_size = 7\nbreaker_min = 10\n{main(protea)}"
+    with Daemon(tmp_path, before, batch_size=9) as daemon:
+        daemon.comes_up()
+        after = f"batch_size = 8\nbreaker_min = 20\n{main(protea, 'timeout_seconds = 3600')}"
+        daemon.reload(f'{after}[sources.other]\ndatabase_url = "{second}"\n')
+        path = tmp_path / "reaper.toml"
+        assert daemon.answers[-1]["changed"] == [
+            "sources.other: added",
+            f"breaker_min: 10 -> 20 ({path}:4)",
+            f"sources.main.timeout_seconds: 6h -> 1h (source main ({path}:7))",
+        ]
+        [hidden] = daemon.said("Edits of the configuration have no effect: something has precedence.")
+        assert hidden["edits"] == [f"batch_size ({path}:3): REAPER_BATCH_SIZE has precedence"]
+        daemon.reload(f'log_file = "{tmp_path}/log"\n{after}')
+        assert daemon.answers[-1]["changed"] == [
+            "sources.other: removed",
+            f"log_file: none -> {tmp_path}/log ({path}:3)",
+        ]
+        [restart] = daemon.said(
+            "A changed HTTP address, state directory or log file takes effect only after a restart."
+        )
+        assert restart["settings"] == ["log_file"]
+        assert len(daemon.said(hidden["event"])) == 1, "the value that is hidden was not edited again"
+
+
+def test_changed_password_and_edited_profile_are_named_without_their_values() -> None:
+    def settings(password: str, column: str) -> Settings:
+        text = f"""
+            database_url = "postgresql://reaper:{password}@127.0.0.1:1/app"
+            profile = "own"
+            [profiles.own]
+            extends = "protea"
+            jobs.queue = "{column}"
+        """
+        path.write_text(text)
+        return load({"config": path}, {})
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "reaper.toml"
+        lines = changed_settings(settings("geheim-1", "queue_name"), settings("geheim-2", "operation"))
+    assert sorted(lines) == [
+        "sources.default.database_url: its password, or another part that is not shown",
+        "sources.default.profile: own says something else",
+    ]
 
 
 def test_source_that_stays_decides_its_spelling_again(protea: Protea, tmp_path: Path) -> None:

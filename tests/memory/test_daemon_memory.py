@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -50,6 +51,22 @@ def test_daemon_whose_state_directory_cannot_be_used_says_so_once_and_sweeps(pro
     assert protea.status(job) == "failed"
     [said] = daemon.said(TROUBLE)
     assert f"cannot write {tmp_path / 'state' / FILE}" in said["problem"]
+
+
+def test_state_file_that_can_be_opened_and_not_written_is_reported_at_the_start(tmp_path: Path) -> None:
+    """As on a full disk, where a transaction that writes nothing succeeds."""
+    Memory.open(tmp_path)
+    reported: list[str] = []
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limit[1]))
+    try:
+        Memory.open(tmp_path, reported.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    [problem] = reported
+    assert problem.startswith(f"cannot write {tmp_path / FILE}: ")
+    Memory.open(tmp_path, reported.append)
+    assert len(reported) == 1
 
 
 def test_daemon_refuses_a_state_file_of_a_newer_version_in_one_message(protea: Protea, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from reaper.model import Outcome, ReapedJob, SweepReport, Verdict
+from reaper.model import Outcome, PurgeReport, ReapedJob, SweepReport, Verdict
 from reaper.observers.daemon_log import DaemonLog
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.sweep.breaker import Breaker
@@ -60,6 +60,54 @@ def without_debug(log: Lines) -> Lines:
 
 def events(log: Lines) -> list[str]:
     return [line["event"] for line in without_debug(log)]
+
+
+class Clock:
+    """The process's clock, which a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def failed(error: str = "connection refused", *, away: bool = True) -> SweepReport:
+    return SweepReport("main", "1", Outcome.FAILED, 0.1, error=error, database_away=away)
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_database_that_stays_away_is_logged_again_at_growing_intervals(log: Lines, away: bool) -> None:
+    clock = Clock()
+    daemon_log, told = DaemonLog(clock=clock), list[int]()
+    for second in range(5 * 3600):
+        clock.now = 100.0 + second
+        before = len(log)
+        daemon_log.swept(failed(f"server {second} refused", away=away))
+        if len(log) > before:
+            told.append(second)
+    assert told[:7] == [0, 60, 180, 420, 900, 1860, 3780] and told[7:] == [7380, 10980, 14580]
+    assert log[1]["for_seconds"] == 60 and log[1]["failed_cycles"] == 61
+    assert "for_seconds" not in log[0]
+    daemon_log.swept(replace(failed(), outcome=Outcome.DONE, error=None, database_away=False))
+    daemon_log.swept(failed(away=away))
+    assert [line["event"] for line in log[-2:]] == ["Reaper cycle recovered.", "Reaper cycle failed"]
+
+
+def test_lasting_breaker_purge_failure_and_silent_witness_are_logged_again_after_a_minute(log: Lines) -> None:
+    clock = Clock()
+    daemon_log = DaemonLog(clock=clock)
+    held = replace(failed(), outcome=Outcome.HELD, error=None, database_away=False)
+    held = replace(held, asked_witness=True, witness_trouble="no reply in 5 s")
+    purge = PurgeReport(source="main", outcome=Outcome.FAILED, duration_seconds=0.1, error="no", database_away=True)
+    for second in (0, 59, 60, 61):
+        clock.now = 100.0 + second
+        daemon_log.swept(held)
+        daemon_log.purge_ended(purge)
+    words = [line["event"].split(":")[0].split(";")[0] for line in log]
+    assert sorted(words) == sorted(
+        2 * ["Reaper breaker is open", "Celery workers could not be inspected", "Reaper purge failed"]
+    )
 
 
 def test_reap_is_logged_by_job_and_in_total(protea: Protea, log: Lines) -> None:
