@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-import reaper
 from reaper.cli import output
 from reaper.cli.options import json_option
+from reaper.common.shipped_files import shipped_root
 from reaper.common.terminal import shown
 from reaper.errors import ReaperError
 
@@ -30,7 +30,6 @@ SHIPPED = {
 }
 """Files and folders, as they stand in a checkout, in a wheel (below reaper/files) and in the folder that is written."""
 
-_PACKAGE = Path(reaper.__file__).parent
 _MAX_NAMED = 10
 
 
@@ -104,9 +103,7 @@ def command(folder: Path, force: bool, as_json: bool) -> None:
 
 def _shipped() -> Iterator[_File]:
     """Every shipped file. Raises ReaperError where this installation lacks one."""
-    packed = _PACKAGE / "files"
-    # An editable installation runs from the checkout, where the same files stand at the top.
-    root = packed if packed.is_dir() else _PACKAGE.parent
+    root = shipped_root()
     for place in SHIPPED:
         names = sorted(_names_below(root, root / place))
         if not names:

@@ -37,6 +37,7 @@ COMMANDS = {
     "grants": "Print the least privileges that a role needs, as SQL.",
     "config": "Show or check the configuration.",
     "files": "Write alert rules, unit files and other files for a host.",
+    "runbook": "Show what to do for an alert or a symptom.",
     "sql": "Print the statements that the reaper runs.",
     "demo": "Run a one-minute demonstration on a private database.",
 }

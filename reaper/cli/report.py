@@ -197,12 +197,13 @@ def _print_jobs(console: Console, jobs: Sequence[Evidence]) -> None:
         right_aligned=["age", "silence", "stale in"],
     )
     for job in jobs:
-        durations = (job.age_seconds, job.silence_seconds, job.stale_in_seconds)
+        durations = (job.age_seconds, job.silence_seconds)
         table.add_row(
             text_cell(messages.format_key(job.key)),
             text_cell(job.kind),
             text_cell(job.verdict),
             *map(messages.format_optional_duration, durations),
+            messages.format_stale_in(job),
             text_cell(messages.describe_verdict(job)),
         )
     print_table(console, table)

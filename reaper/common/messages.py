@@ -132,10 +132,22 @@ def is_silent(evidence: Evidence) -> bool:
     return silent and evidence.verdict is Verdict.SPARED
 
 
+def stale_in_is_unknown(evidence: Evidence) -> bool:
+    """A job that would be stale by now, if a witness that is unknown had nothing to say."""
+    return evidence.unknown is not None and evidence.stale_in_seconds is not None and evidence.stale_in_seconds <= 0
+
+
+def format_stale_in(evidence: Evidence) -> str:
+    """When a job becomes stale, for a column of a table."""
+    return "unknown" if stale_in_is_unknown(evidence) else format_optional_duration(evidence.stale_in_seconds)
+
+
 def describe_outlook(evidence: Evidence) -> str | None:
     """When a running job becomes stale; None for a job that is stale already, or that is not running."""
     if evidence.stale_in_seconds is None:
         return None
+    if stale_in_is_unknown(evidence):
+        return f"when it becomes stale is unknown: {evidence.unknown}"
     return f"stale in {format_duration(evidence.stale_in_seconds)} if it shows no further sign of life"
 
 

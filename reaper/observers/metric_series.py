@@ -97,6 +97,12 @@ class MetricSeries:
             _SOURCE,
             registry=registry,
         )
+        self.unknown_moments = Gauge(
+            "reaper_columns_with_unknown_moments",
+            "Columns without a time zone that are proven not to be in UTC: the jobs that they decide about are spared.",
+            _SOURCE,
+            registry=registry,
+        )
         self.deaf = Gauge(
             "reaper_deaf_seconds",
             "Seconds beyond the stall window that a job must be silent, because the database was away meanwhile; "
@@ -191,7 +197,7 @@ class MetricSeries:
     def from_survey(self) -> tuple[Gauge, ...]:
         """The counts of a survey, which a standby does not make."""
         survey = (self.running, self.spared, self.stale, self.oldest, self.most_overdue)
-        return (*survey, self.ahead, self.without_start)
+        return (*survey, self.ahead, self.without_start, self.unknown_moments)
 
     def with_more_labels(self) -> tuple[Counter, ...]:
         """The metrics with more labels than the source."""

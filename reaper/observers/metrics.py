@@ -112,6 +112,7 @@ class Metrics:
         if report.outcome is not Outcome.FAILED:
             self._series.breaker_open.labels(source).set(report.outcome is Outcome.HELD)
             self._series.deaf.labels(source).set(report.deaf_seconds)
+            self._series.unknown_moments.labels(source).set(len(report.unknown_moments))
             self._series.refused.labels(source).set(report.refused_total)
             self._series.locked.labels(source).set(report.locked_total)
             self._series.overdue.labels(source).set(sum(locked.overdue for locked in report.locked))

@@ -16,10 +16,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from reaper.check import Finding, Level, examine
+from reaper.common import messages
 from reaper.memory import LocalColumnStore
 from reaper.memory.state_file import StateFile
 from reaper.model import SweepReport, Verdict
 from reaper.observers.daemon_log import DaemonLog
+from reaper.observers.metrics import Metrics
 from reaper.observers.status import Status
 from reaper.profile import Profile, resolve
 from reaper.source import Source
@@ -105,6 +107,13 @@ def test_sweep_ends_nothing_by_columns_that_the_server_fills_in_another_zone(sho
         "jobs.heartbeat_at",
     ]
     assert shop.zone in report.unknown_moments[0]
+    metrics = Metrics()
+    metrics.set_sources([report.source], 60)
+    metrics.swept(report)
+    name, labels = "reaper_columns_with_unknown_moments", {"source": report.source}
+    assert metrics.registry.get_sample_value(name, labels) == 2
+    metrics.swept(replace(report, unknown_moments=()))
+    assert metrics.registry.get_sample_value(name, labels) == 0
     status = Status()
     status.set_sources([report.source], 60)
     status.swept(report)
@@ -119,6 +128,8 @@ def test_sweep_ends_nothing_by_columns_that_the_server_fills_in_another_zone(sho
     tasks.session.do("INSERT INTO jobs (state) VALUES ('working')")
     explained = tasks.explained("2", source=source)["2"]
     assert explained.verdict is SPARED and "jobs.started_at has no time zone" in (explained.unknown or "")
+    assert messages.describe_outlook(explained) == f"when it becomes stale is unknown: {explained.unknown}"
+    assert messages.format_stale_in(explained) == "unknown"
 
 
 def test_jobs_are_judged_once_the_zone_is_said(shop: Shop) -> None:

@@ -52,6 +52,7 @@ PROMISED = {
     "ReaperMultipleLeaders",
     "ReaperLateFinishes",
 }
+SYMPTOMS = ("It ended a living job", "A job is stuck and not ended", "Nothing is ended at all")
 ELSEWHERE = ("systemctl status ", "systemctl restart ", "systemctl reload ", "journalctl ", "curl ", "export ")
 """How other commands of the runbook begin; what they do is not ours."""
 
@@ -229,16 +230,29 @@ def typed(text: str) -> list[str]:
     return list(dict.fromkeys(line for block in blocks for line in block.splitlines() if line))
 
 
-def test_every_alert_has_its_place_in_the_runbook_and_no_other_has() -> None:
-    assert sections().keys() == alerts.keys()
+def test_every_alert_and_three_symptoms_have_their_place_in_the_runbook_and_nothing_else_has() -> None:
+    assert sections().keys() == alerts.keys() | set(SYMPTOMS)
     for name, text in sections().items():
         assert re.findall(r"^### (.*)$", text, re.MULTILINE) == ["Meaning", "Impact", "Diagnosis", "Mitigation"], name
         assert all(part.strip() for part in re.split(r"^### .*$", text, flags=re.MULTILINE)[1:]), name
 
 
 def test_every_anchor_that_the_runbook_names_is_one_of_its_own() -> None:
-    anchors = {name.lower() for name in alerts}
+    anchors = {name.lower().replace(" ", "-") for name in (*alerts, *SYMPTOMS)}
     assert set(re.findall(r"\(#([\w-]+)\)", RUNBOOK.read_text())) <= anchors
+
+
+@pytest.mark.parametrize("document", ["CHANGELOG.md", "docs/how-to/alerts.md"])
+def test_documents_give_the_number_of_alerts_that_there_are(document: str) -> None:
+    said = re.findall(r"\b(\d+) alerts\b", (PROJECT / document).read_text())
+    assert said and set(map(int, said)) == {len(alerts)}
+
+
+def test_no_other_document_gives_another_number_of_alerts() -> None:
+    documents = [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md"), *(PROJECT / "reaper").rglob("*.toml")]
+    documents += [path for path in (PROJECT / "config").rglob("*") if path.is_file()]
+    said = {int(n) for path in documents for n in re.findall(r"\b(\d+) (?:alerts|alert rules)\b", path.read_text())}
+    assert said <= {len(alerts)}
 
 
 def test_runbook_sorts_the_alerts_as_their_labels_do() -> None:

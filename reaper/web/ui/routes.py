@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -9,10 +10,12 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
 from reaper import __version__
-from reaper.errors import NoSuchJob, NoSuchSource
+from reaper.common import runbook
+from reaper.common.terminal import clipped, shown
+from reaper.errors import NoSuchJob, NoSuchSource, ReaperError
 from reaper.web.api.dependencies import any_text
 from reaper.web.guard.access import ACCESS_CONTROL
 from reaper.web.guard.tokens import Tokens
@@ -31,9 +34,12 @@ _MEDIA_TYPES = {
     "svg": "image/svg+xml",
 }
 
+_MOST_SHOWN = 2000
+"""Characters of an error: a path may be long."""
+
 
 def router_of(service: AdminService) -> APIRouter:
-    """`/`, `/jobs/{source}/{id}` and their static files. `?part=live` is a page without its frame."""
+    """`/`, `/jobs/{source}/{id}`, their static files, and `/runbook`. `?part=live` is a page without its frame."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
     @router.get("/")
@@ -51,6 +57,14 @@ def router_of(service: AdminService) -> APIRouter:
             return _page(request, 404, "missing.html", missing)
         return _page(request, 200 if board.known or board.ended else 503, "job.html", board)
 
+    @router.get("/runbook")
+    def whole_runbook() -> Response:
+        return _runbook(runbook.text)
+
+    @router.get("/runbook/{name}")
+    def runbook_entry(name: str) -> Response:
+        return _runbook(lambda: runbook.entry(name))
+
     @router.get("/static/{name}")
     def static(request: Request, name: str) -> Response:
         file = _static_files().get(name)
@@ -62,6 +76,14 @@ def router_of(service: AdminService) -> APIRouter:
         return Response(file.body, headers=headers, media_type=file.media_type)
 
     return router
+
+
+def _runbook(read: Callable[[], str]) -> Response:
+    """As text: it is Markdown, which a person can read."""
+    try:
+        return PlainTextResponse(read())
+    except ReaperError as error:
+        return PlainTextResponse(f"{shown(clipped(str(error), _MOST_SHOWN))}\n", 404)
 
 
 def _page(request: Request, status: int, template: str, board: object) -> Response:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from reaper.common.messages import stale_in_is_unknown
 from reaper.model import Evidence, LateSign, Verdict
 from reaper.web.ui.formatting import When, absolute, duration, visible
 
@@ -112,7 +113,7 @@ def _thresholds(e: Evidence) -> Iterator[Mark]:
     cutoff = _before(e.judged_at, e.audible_since)
     if cutoff is not None:
         yield _mark("cutoff", f"stall window {duration(e.stall_seconds)} back", cutoff, e.audible_since)
-    if e.stale_in_seconds is not None and math.isfinite(e.stale_in_seconds):
+    if e.stale_in_seconds is not None and math.isfinite(e.stale_in_seconds) and not stale_in_is_unknown(e):
         yield _mark("ahead", "stale if still silent", -max(0.0, e.stale_in_seconds))
 
 

@@ -15,7 +15,7 @@ from reaper.common.reasons import is_reason
 from reaper.dev.postgres import PrivatePostgreSQL
 from tests.conftest import TEMPLATE
 from tests.support.api import TOKEN, Answer, ApiDaemon, api_daemon, shared_daemon
-from tests.support.daemons import Daemon, closed
+from tests.support.daemons import PROJECT, Daemon, closed
 from tests.support.pages import Page
 from tests.support.protea import HOUR, MINUTE, Protea
 from tests.support.waiting import wait_until
@@ -52,6 +52,15 @@ def test_page_begins_with_nothing_is_stuck(daemon: ApiDaemon) -> None:
 def halted(daemon: ApiDaemon) -> None:
     """So that nothing is ended while it is looked at."""
     assert daemon.api.post("/api/supervisor/halt?reason=look+first").status == 200
+
+
+def test_page_leads_to_the_runbook_and_serves_it(daemon: ApiDaemon) -> None:
+    assert '<a href="/runbook">Runbook</a>' in daemon.api.get("/").text
+    whole, one = daemon.api.get("/runbook"), daemon.api.get("/runbook/ReaperDeaf")
+    assert whole.text == (PROJECT / "docs" / "runbook.md").read_text() and one.text in whole.text
+    assert one.text.startswith("## ReaperDeaf\n") and one.headers["content-type"].startswith("text/plain")
+    missing = daemon.api.get("/runbook/ReaperDef")
+    assert missing.status == 404 and "did you mean 'ReaperDeaf'?" in missing.text
 
 
 def test_jobs_past_their_timeout_are_listed_oldest_first_with_the_reason(daemon: ApiDaemon, protea: Protea) -> None:
