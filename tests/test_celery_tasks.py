@@ -112,7 +112,8 @@ def test_finished_jobs_are_cleaned_up(worker: ReaperWorker, protea: Protea) -> N
         protea.job(status="succeeded", finished=days * DAY, age=50 * DAY)
     running = protea.job(age=50 * DAY)
     done = worker.ask("cleanup_old_task_runs_enhanced", days_to_keep=30, batch_size=1)
-    assert done["summary"] == {"total_deleted": 2, "refused": 0, "days_to_keep": 30, "batch_size": 1}
+    counted = {"total_deleted": 2, "refused": 0, "days_to_keep": 30, "batch_size": 1}
+    assert done["summary"] == {**counted, "halted": None}
     assert done["sources"]["default"]["purged"] == 2
     assert len(protea.statuses()) == 2 and protea.status(running) == "running"
 
@@ -171,7 +172,7 @@ def test_reset_task_of_the_document_ends_runs_and_schedules_and_removes_their_me
         assert client.llen(cluster.queue) == 0
 
 
-def test_halt_in_the_state_directory_of_the_worker_holds_clear_and_reset(
+def test_halt_in_the_state_directory_of_the_worker_holds_clear_reset_and_purge(
     redis: RedisServer, tmp_path: Path, protea: Protea
 ) -> None:
     job = protea.job(age=3 * HOUR)
@@ -184,7 +185,11 @@ def test_halt_in_the_state_directory_of_the_worker_holds_clear_and_reset(
         with pytest.raises(Exception, match="halted by alice"):
             worker.ask("reset_scheduler_state", all_sources=True, force=True)
         assert worker.ask("reset_scheduler_state", all_sources=True)["summary"]["total_running"] == 1
-        assert protea.status(job) == "running"
+        finished = protea.job(status="succeeded", finished=41 * DAY, age=50 * DAY)
+        purge = worker.ask("cleanup_old_task_runs_enhanced")
+        assert (purge["summary"]["total_deleted"], purge["sources"]["default"]["outcome"]) == (0, "halted")
+        assert (protea.status(job), protea.status(finished)) == ("running", "succeeded")
+        assert worker.ask("cleanup_old_task_runs_enhanced", while_halted=True)["summary"]["total_deleted"] == 1
         assert worker.ask("clear_stuck_scheduler_jobs", while_halted=True)["summary"]["cleared"] == 1
     finally:
         worker.close()

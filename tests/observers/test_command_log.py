@@ -13,6 +13,7 @@ import pytest
 
 from reaper import celery_tasks
 from reaper.cli import exit_codes
+from reaper.memory import Memory
 from tests.support.commands import Reaper
 from tests.support.daemons import free_port
 from tests.support.protea import HOUR, Protea
@@ -33,8 +34,10 @@ def adhese(empty: PostgreSQLDatabase) -> Iterator[AdheseWorld]:
 
 @pytest.fixture
 def reaper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reaper:
+    """Beside a daemon that is not halted: stderr has nothing but what a test is about."""
     monkeypatch.chdir(tmp_path)
-    return Reaper(tmp_path, {})
+    Memory.open(tmp_path / "state")
+    return Reaper(tmp_path, {"REAPER_STATE_DIR": str(tmp_path / "state")})
 
 
 def lines(text: str) -> list[Any]:
