@@ -38,7 +38,8 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(params=["redis", "rabbit"])
+# tests/liveness tries all that is asked of a broker on both, always.
+@pytest.fixture(params=["redis", pytest.param("rabbit", marks=pytest.mark.thorough)])
 def broker(request: pytest.FixtureRequest) -> Broker:
     server: Broker = request.getfixturevalue(request.param)
     return server

@@ -89,12 +89,12 @@ def test_wrong_url_of_a_supported_server_is_refused_by_name_and_once() -> None:
 @pytest.mark.parametrize(
     ("environ", "extras"),
     [
-        ({}, ""),
-        ({"REAPER_DATABASE_URL": URL, "REAPER_BROKER_URL": BROKER}, ""),
         ({**OTHER}, ""),
-        ({**OTHER, "REAPER_PROFILE": "vuls"}, "celery"),
+        pytest.param({}, "", marks=pytest.mark.thorough),
+        pytest.param({"REAPER_DATABASE_URL": URL, "REAPER_BROKER_URL": BROKER}, "", marks=pytest.mark.thorough),
+        pytest.param({**OTHER, "REAPER_PROFILE": "vuls"}, "celery", marks=pytest.mark.thorough),
         ({"DATABASE_URL": "mysql://u@h/db", "REDIS_URL": BROKER, "REAPER_PROFILE": "vuls"}, "celery,mysql"),
-        ({"REAPER_DATABASE_URL": "mariadb://u@h/db"}, "mysql"),
+        pytest.param({"REAPER_DATABASE_URL": "mariadb://u@h/db"}, "mysql", marks=pytest.mark.thorough),
     ],
 )
 def test_manage_sh_is_told_what_the_sources_need_installed(

@@ -217,6 +217,7 @@ def test_well_source_does_not_wait_for_many_that_hang(protea: Protea, tmp_path: 
             assert seconds < 5
 
 
+@pytest.mark.thorough
 def test_daemon_stops_in_time_while_every_trouble_lasts(troubles: TroubledSources, tmp_path: Path) -> None:
     with Daemon(tmp_path, troubles.config) as daemon:
         daemon.comes_up()

@@ -73,6 +73,7 @@ def test_demo_ends_with_correct_verdicts_and_leaves_no_process(folder: Path) -> 
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.thorough)])
 def test_stopped_demo_takes_its_processes_with_it(number: signal.Signals, folder: Path) -> None:
     with demo(folder) as process:

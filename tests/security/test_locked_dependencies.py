@@ -171,7 +171,13 @@ def test_every_package_has_hashes_and_none_twice() -> None:
         assert len(package.hashes) == len(set(package.hashes)) > 0, package
 
 
-@pytest.mark.parametrize("place", environments(), ids=lambda e: f"{e['python_full_version']}-{e['platform_machine']}")
+def each_place() -> list[Any]:
+    """The first and the last place always, the others with --thorough."""
+    first, *others, last = environments()
+    return [first, *(pytest.param(place, marks=pytest.mark.thorough) for place in others), last]
+
+
+@pytest.mark.parametrize("place", each_place(), ids=lambda e: f"{e['python_full_version']}-{e['platform_machine']}")
 def test_locks_hold_what_pyproject_asks_for_and_nothing_else(place: dict[str, str]) -> None:
     """scripts/renew_locks.py mends it."""
     program = needed(DECLARED["project"]["dependencies"], place)

@@ -89,7 +89,9 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize("how", ["raises", "puts back", "a check"])
+@pytest.mark.parametrize(
+    "how", ["raises", *(pytest.param(how, marks=pytest.mark.thorough) for how in ("puts back", "a check"))]
+)
 def test_good_jobs_behind_many_refused_ones_end_in_the_first_sweep(tasks: Tasks, how: str) -> None:
     add(tasks, range(1, 401), "bad")
     add(tasks, range(401, 421), "good")
@@ -109,7 +111,13 @@ def test_good_jobs_behind_many_refused_ones_end_in_the_first_sweep(tasks: Tasks,
     assert sweeps.transactions < 20
 
 
-@pytest.mark.parametrize("code", ["08006", "25006", "28P01", "3D000", "53300", "57P01", "58030"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("08006", "25006", "57P01"),
+        *(pytest.param(code, marks=pytest.mark.thorough) for code in ("28P01", "3D000", "53300", "58030")),
+    ],
+)
 def test_trigger_that_raises_with_a_code_of_the_server_itself_stops_no_other_job(
     request: pytest.FixtureRequest, code: str
 ) -> None:

@@ -166,7 +166,7 @@ def insert(tasks: Tasks, night: Night) -> Sequence[str]:
 
 
 @settings(
-    max_examples=examples(15, all_of_them=300),
+    max_examples=examples(10, all_of_them=300),
     derandomize=True,
     deadline=None,
     database=None,

@@ -18,6 +18,8 @@ from tests.support.protea import Protea
 
 PROJECT = Path(__file__).parents[2]
 TINY = {"stale": 60, "running": 50, "events": 2, "finished": 30, "reaped": 1200, "rounds": 1, "window": 2}
+MEASURES = {False: [("reap", "idle", "survey")], True: [("daemon",), ("reap", "idle", "survey", "memory", "flood")]}
+"""By whether there is time for everything: the measures of each run."""
 
 
 def bench(*words: str, python_path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -40,9 +42,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, thorough: bool) -> list[Run]:
-    """Measures, each once, in parallel runs (they mostly wait): by default those that compare two ways of working. In
-    the last run, `help` is artificially slow.
-    """
+    """MEASURES, each once, in parallel runs (they mostly wait). In the last run, `help` is artificially slow."""
     folder = tmp_path_factory.mktemp("bench")
     (folder / "sitecustomize.py").write_text("import sys, time\ntime.sleep(0.31 * ('--help' in sys.orig_argv))\n")
     sizes = [f"--{size}={count}" for size, count in TINY.items()]
@@ -54,8 +54,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, thorough: bool) -> list[Run]:
 
     with ThreadPoolExecutor() as pool:
         futures = [
-            pool.submit(run, "daemon"),
-            pool.submit(run, "memory", "reap", "idle", "survey", "flood"),
+            *(pool.submit(run, *measures) for measures in MEASURES[thorough]),
             pool.submit(run, "help", "--check", python_path=folder),
         ]
         return [future.result() for future in futures]
@@ -79,13 +78,14 @@ def test_tiny_runs_measure_everything_and_find_that_both_ways_of_reaping_do_the_
             assert figure["what"] in run.process.stdout
         measures |= document["measures"]
         figures |= {figure["name"]: figure for figure in document["figures"]}
-    assert set(measures) == {"help", "daemon", "memory", "reap", "idle", "survey", "flood"}
+    assert set(measures) == {"help", *(name for run in MEASURES[thorough] for name in run)}
     assert measures["reap"]["same_outcome"] is True
     assert len(measures["reap"]["sweep_seconds"]) == len(measures["reap"]["hand_written_seconds"]) == 1
     assert measures["idle"]["more_finished"] == 2 * TINY["finished"]
     assert all(figure["value"] >= 0 for figure in figures.values())
     assert figures["reap.ratio"]["ok"] is None, "a ratio of so few jobs says nothing about its bound"
-    assert not thorough or figures["memory.growth"]["ok"] is True
+    if thorough:
+        assert figures["memory.growth"]["ok"] is True
 
 
 def test_check_fails_when_a_bound_is_broken(runs: list[Run]) -> None:

@@ -332,6 +332,7 @@ def test_keyboard_is_enough_for_every_action(page: Page, protea: Protea) -> None
     expect(page.get_by_role("heading", name="Jobs that are stale")).to_be_focused()
 
 
+@pytest.mark.thorough
 def test_halt_of_a_standby_says_that_another_replica_sweeps(
     browser: Browser, daemon: ApiDaemon, protea: Protea, tmp_path: Path
 ) -> None:
@@ -404,6 +405,7 @@ def test_late_preview_of_one_job_does_not_take_over_the_dialog_of_another(page: 
     assert (protea.status(stale), protea.status(spared)) == ("running", "failed")
 
 
+@pytest.mark.thorough
 def test_late_preview_of_a_sweep_does_not_take_over_the_dialog_of_a_job(page: Page, protea: Protea) -> None:
     stale, spared = scene(protea)
     page.goto("/")
@@ -423,6 +425,7 @@ def test_late_preview_of_a_sweep_does_not_take_over_the_dialog_of_a_job(page: Pa
     assert (protea.status(stale), protea.status(spared)) == ("running", "failed"), "it was not swept"
 
 
+@pytest.mark.thorough
 def test_late_result_of_one_action_says_nothing_in_the_dialog_of_another(page: Page, protea: Protea) -> None:
     stale, spared = scene(protea)
     page.goto("/")
@@ -444,6 +447,7 @@ def test_late_result_of_one_action_says_nothing_in_the_dialog_of_another(page: P
     assert protea.status(spared) == "running"
 
 
+@pytest.mark.thorough
 def test_token_refused_after_its_dialog_was_closed_is_not_asked_for_again(
     browser: Browser, daemon: ApiDaemon, protea: Protea
 ) -> None:
@@ -536,6 +540,7 @@ def test_refresh_waits_while_a_dialog_is_open(page: Page, daemon: ApiDaemon, pro
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by")
 
 
+@pytest.mark.thorough
 def test_refresh_waits_while_text_is_selected(page: Page, daemon: ApiDaemon, protea: Protea) -> None:
     page.clock.install()
     stale, _ = scene(protea)
@@ -552,6 +557,7 @@ def test_refresh_waits_while_text_is_selected(page: Page, daemon: ApiDaemon, pro
     expect(page.get_by_role("heading", level=1)).to_contain_text("Halted by")
 
 
+@pytest.mark.thorough
 def test_refresh_waits_while_it_is_paused(page: Page, daemon: ApiDaemon, protea: Protea) -> None:
     page.clock.install()
     page.goto("/")

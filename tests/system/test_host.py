@@ -296,6 +296,7 @@ def test_killed_daemon_is_started_again(host: Host, service: Service) -> None:
     host.wait_for_unit(service.unit, NRestarts="1", ActiveState="active")
 
 
+@pytest.mark.thorough
 def test_hanging_daemon_is_ended_by_the_watchdog_and_started_again(host: Host, service: Service) -> None:
     service.drop_in("RestartSec=100ms\nWatchdogSec=3s\nTimeoutAbortSec=1s")
     service.start()
@@ -308,6 +309,7 @@ def test_hanging_daemon_is_ended_by_the_watchdog_and_started_again(host: Host, s
     host.wait_for_unit(service.unit, ActiveState="active")
 
 
+@pytest.mark.thorough
 def test_database_that_is_away_does_not_make_the_start_fail(host: Host, service: Service) -> None:
     service.drop_in("TimeoutStartSec=6s")
     service.secret("database_url", "postgresql://nobody@127.0.0.1:1/nowhere")
@@ -343,6 +345,7 @@ def test_log_file_is_rotated_and_no_line_is_lost(host: Host, service: Service, p
     assert "Reaper starts." in host("zcat", f"{log}.2.gz")
 
 
+@pytest.mark.thorough
 def test_instances_have_a_configuration_secrets_and_state_of_their_own(
     host: Host, service: Service, protea: Protea
 ) -> None:
@@ -423,6 +426,7 @@ def newer(host: Host) -> Iterator[Host]:
     host("rm", "-rf", "/tmp/newer")
 
 
+@pytest.mark.thorough
 def test_release_that_does_not_come_up_is_taken_back(newer: Host, service: Service) -> None:
     host, unit = newer, "/usr/local/lib/systemd/system/reaper.service"
     service.start()

@@ -307,6 +307,7 @@ def leaves_the_old_one(folder: Path) -> bool:
     return list((folder / "tmp").iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_failed_installation_leaves_the_old_one_as_it_was(older: Path) -> None:
     """Here pip finds another file than the one that is locked."""
     first = read(run_locks()[0])[0]

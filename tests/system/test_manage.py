@@ -257,6 +257,7 @@ def test_configured_token_and_state_directory_are_used_as_they_are(configured: C
     assert f"REAPER_STATE_DIR={configured.root}/kept".encode() in environ
 
 
+@pytest.mark.thorough
 def test_status_of_a_daemon_that_an_earlier_version_started_goes_by_the_settings_in_force(running: Clone) -> None:
     noted = running.pid_file.read_text()
     running.pid_file.write_text(noted.splitlines(keepends=True)[0])
@@ -278,6 +279,7 @@ def test_log_is_followed_while_the_daemon_writes_it(running: Clone) -> None:
             following.terminate()
 
 
+@pytest.mark.thorough
 def test_status_shows_an_open_breaker_and_fails(clone: Clone) -> None:
     clone.database.start()
     with psycopg.connect(libpq(clone.database.create_database("protea")), autocommit=True) as connection:
@@ -385,6 +387,7 @@ def test_configured_database_is_used_and_no_other_is_started(clone: Clone) -> No
     assert "default: database away: " in said.splitlines()[-1]
 
 
+@pytest.mark.thorough
 def test_daemon_without_sources_starts_no_postgresql_and_its_status_says_that_it_has_no_schedule(clone: Clone) -> None:
     (clone.root / "none.toml").write_text("sources = []\n")
     settings = {"REAPER_CONFIG": str(clone.root / "none.toml")}
@@ -396,6 +399,7 @@ def test_daemon_without_sources_starts_no_postgresql_and_its_status_says_that_it
     assert said.splitlines()[1].split()[4:] == ["no", "schedule", "never"]
 
 
+@pytest.mark.thorough
 def test_daemon_without_http_counts_as_up_when_it_stays_up(clone: Clone) -> None:
     relative = clone.root.parent / "off.toml"
     relative.write_text("http_port = 0\n")

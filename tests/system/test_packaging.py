@@ -300,9 +300,9 @@ def from_locks(locks: Iterable[Path]) -> list[object]:
 
 
 def each_version() -> list[Any]:
-    """The version that runs the tests only with --thorough: test_host installs and runs the program on it always."""
-    own = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return [pytest.param(version, marks=[pytest.mark.thorough] if version == own else []) for version in claimed()]
+    """The newest version always, the others with --thorough. On this one's, test_host installs and runs the program."""
+    *older, newest = sorted(claimed(), key=lambda version: [int(part) for part in version.split(".")])
+    return [newest, *(pytest.param(version, marks=pytest.mark.thorough) for version in older)]
 
 
 @pytest.mark.parametrize("version", each_version())

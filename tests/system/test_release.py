@@ -67,6 +67,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_two_builds_are_the_same_bytes(release: Release, copy: Path, tmp_path: Path) -> None:
     other = {"TZ": "Pacific/Auckland", "LC_ALL": "C", "PYTHONHASHSEED": "7", "PYTHONDONTWRITEBYTECODE": ""}
     again = released(copy, tmp_path / "dist", umask=0o077, **other)

@@ -66,7 +66,8 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(params=["redis", "rabbit"])
+# tests/liveness tries all that is asked of a broker on both, always.
+@pytest.fixture(params=["redis", pytest.param("rabbit", marks=pytest.mark.thorough)])
 def broker(request: pytest.FixtureRequest) -> Broker:
     server: Broker = request.getfixturevalue(request.param)
     return server
@@ -300,6 +301,7 @@ def test_run_of_a_killed_worker_is_failed_after_the_absence_and_its_schedule_wit
     assert status == "failed" and "timeout 6h" in error
 
 
+@pytest.mark.thorough
 @over_redis
 def test_broker_that_is_away_stops_reaping_and_is_logged_once_until_it_is_back(
     vuls: Vuls, cluster: CeleryCluster, tmp_path: Path
