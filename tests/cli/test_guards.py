@@ -280,7 +280,9 @@ print(*(value if isinstance(value, list) else [value]), sep="\\n")
 """
 
 
-@pytest.mark.parametrize("terminal", [False, True], ids=["cron", "terminal"])
+@pytest.mark.parametrize(
+    "terminal", [pytest.param(False, id="cron", marks=pytest.mark.thorough), pytest.param(True, id="terminal")]
+)
 def test_script_of_the_document_runs_verbatim_and_gets_no_question(
     cleaner: Reaper, noetl: NoetlWorld, tmp_path: Path, terminal: bool
 ) -> None:

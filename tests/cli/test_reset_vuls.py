@@ -261,7 +261,9 @@ def test_run_without_a_task_is_named_and_no_worker_is_said_to_be_silent(reaper: 
 
 
 @over_redis
-@pytest.mark.parametrize("database_server", ["postgresql", "mariadb"], indirect=True)
+@pytest.mark.parametrize(
+    "database_server", ["postgresql", pytest.param("mariadb", marks=pytest.mark.thorough)], indirect=True
+)
 def test_reset_without_a_source_ends_runs_and_schedules_after_one_question_with_their_counts(
     reaper: Reaper, runs: Runs
 ) -> None:

@@ -97,6 +97,7 @@ assert gc.isenabled()
 """)
 
 
+@pytest.mark.thorough
 def test_daemon_collects_garbage_in_background_from_start_to_stop(protea: Protea) -> None:
     run(f"""
 import gc, os, signal

@@ -83,6 +83,7 @@ def test_daemon_sweeps_at_start_and_then_every_interval(protea: Protea, tmp_path
         assert {line["job"] for line in daemon.said("Reaped stale job.")} == {first, second}
 
 
+@pytest.mark.thorough
 def test_sweeps_continue_when_the_host_clock_is_set_back(protea: Protea, tmp_path: Path) -> None:
     if not FAKETIME.exists():
         if os.environ.get("CI"):

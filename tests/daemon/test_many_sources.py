@@ -141,6 +141,7 @@ def reaps(daemon: Daemon, source: str) -> list[float]:
     return [line["seconds"] for line in daemon.said("Reaped 1 stale job(s).", source=source)]
 
 
+@pytest.mark.thorough
 def test_well_sources_keep_their_interval_and_troubled_ones_recover_alone(
     troubles: TroubledSources, tmp_path: Path
 ) -> None:

@@ -255,7 +255,7 @@ def test_interval_and_log_level_change_with_a_reload(protea: Protea, tmp_path: P
         stays_true(lambda: daemon.sweeps(source="main") <= done + 1, "fewer sweeps", 2.5)
 
 
-@pytest.mark.parametrize("user", ["postgres", "postgres:new-password"])
+@pytest.mark.parametrize("user", [pytest.param("postgres", marks=pytest.mark.thorough), "postgres:new-password"])
 def test_known_downtime_survives_a_reload(user: str, protea: Protea, server: PrivatePostgreSQL, tmp_path: Path) -> None:
     """A job that was alive before an outage is not ended because the configuration was read again after it."""
     limits = 'timeout_seconds = "5s"\nstall_seconds = "3s"'

@@ -49,6 +49,12 @@ def broker(request: pytest.FixtureRequest) -> Broker:
     return server
 
 
+mostly_over_redis = pytest.mark.parametrize(
+    "broker", ["redis", pytest.param("rabbit", marks=pytest.mark.thorough)], indirect=True
+)
+"""For what a broker hardly has a part in."""
+
+
 def probe(cluster: CeleryCluster, *queues: str, absence: float = 0, deadline: float = DEADLINE) -> CeleryProbe:
     """A probe that trusts a worker's absence at once, unless `absence` says otherwise."""
     return CeleryProbe(cluster.broker.url, deadline, {cluster.queue, *queues}, absence_seconds=absence)
@@ -131,6 +137,7 @@ class TestGone:
         wait_until(lambda: not chore.alive, "its task has died with it")
         wait_until(lambda: dead(asked.ask(), chore.id, cluster.queue), "it is dead")
 
+    @mostly_over_redis
     def test_killed_worker_keeps_its_queue_unknown_for_the_absence_and_no_longer(self, cluster: CeleryCluster) -> None:
         first = cluster.start_worker()
         chore = cluster.start_task()
@@ -147,6 +154,7 @@ class TestGone:
         wait_until(lambda: dead(asked.ask(), chore.id, cluster.queue), "it is dead", interval_seconds=POLL)
         assert time.monotonic() - begun >= 2
 
+    @mostly_over_redis
     def test_task_of_a_worker_in_warm_shutdown_is_not_dead(self, cluster: CeleryCluster) -> None:
         first = cluster.start_worker()
         chore = cluster.start_task()

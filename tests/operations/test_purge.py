@@ -38,7 +38,7 @@ from tests.support.purges import DAY, PurgeRecorder
 from tests.support.worlds import Database, Session
 from tests.support.worlds.mariadb import MariaDBDatabase
 from tests.support.worlds.postgresql import PostgreSQLDatabase
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, mostly_on
 
 SHED = """
 description = "tasks with notes, bills and pins"
@@ -353,6 +353,7 @@ def impatient(system: TaskSystem) -> Session:
     return session
 
 
+@mostly_on("postgresql", "system")
 def test_row_that_runs_again_at_any_moment_stays_or_was_deleted_before(system: TaskSystem) -> None:
     """A session that starts a finished row again finds it deleted, or keeps it with all that belongs to it."""
     outcomes = set()
@@ -396,6 +397,7 @@ def test_need_that_appears_after_the_lock_is_seen_by_the_second_check(system: Ta
     assert (report.purged, report.left, report.refusals) == (1, 1, {})
 
 
+@mostly_on("postgresql", "system")
 def test_kill_at_any_moment_leaves_each_row_with_all_that_belongs_to_it_or_none(system: TaskSystem) -> None:
     class Killed(BaseException):
         pass

@@ -20,7 +20,7 @@ from reaper.sweep.sweep import sweep
 from tests.support.protea import HOUR, MINUTE, PATIENCE, SweepRecorder, thresholds
 from tests.support.worlds import Database
 from tests.support.worlds.postgresql import PostgreSQLDatabase
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, mostly_on
 
 OTHER_NAMES = frozenset(
     {"age", "ended", "evidence", "key_0", "message", "one", "row_0", "silence", "wanted", "witness"}
@@ -116,6 +116,7 @@ class Jobs:
 ROLES = {"kind": "kind", "state": "state", "started": "started", "seen": "seen"}
 
 
+@mostly_on("mariadb", "empty_database")
 def test_no_name_of_a_parameter_meets_the_name_of_a_column(empty_database: Database) -> None:
     plain = Jobs(empty_database, "plain", ["note"], ROLES).assert_ended_well()
     assert len(plain) > 15
@@ -123,6 +124,7 @@ def test_no_name_of_a_parameter_meets_the_name_of_a_column(empty_database: Datab
     Jobs(empty_database, "odd", plain | without_numbers | OTHER_NAMES, ROLES).assert_ended_well()
 
 
+@mostly_on("mariadb", "empty_database")
 def test_columns_that_the_rule_reads_may_be_called_like_parameters(empty_database: Database, thorough: bool) -> None:
     bound = Jobs(empty_database, "plain", ["note"], ROLES).assert_ended_well()
     # One of those that differ only by their number.

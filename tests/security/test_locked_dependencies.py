@@ -292,6 +292,7 @@ def renewal(tmp_path: Path) -> Renewal:
     return made
 
 
+@pytest.mark.thorough
 def test_renewal_follows_pyproject_and_keeps_versions_until_it_is_asked(renewal: Renewal) -> None:
     first = {"reaper": ["one==1.0"], "more": ["two==1.0"], "build": ["tool==1.0"], "dev": ["two==1.0"]}
     assert renewal.locks() == first

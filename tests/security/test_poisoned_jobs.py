@@ -21,7 +21,7 @@ from reaper.sweep.refused_jobs import FIRST_PAUSE_SECONDS, MAX_TRIED_AGAIN, Refu
 from reaper.sweep.source_state import SourceState
 from tests.support.protea import HOUR, SweepRecorder
 from tests.support.tasks import Tasks, tasks_in
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, mostly_on
 
 OPTIONS = SweepOptions("test-host", 200, Breaker(50, 1.0))
 
@@ -153,6 +153,7 @@ def test_what_a_trigger_meets_by_itself_stops_no_other_job(request: pytest.Fixtu
         assert (report.outcome, report.reaped, report.refused_now) == (Outcome.DONE, 3, 2)
 
 
+@mostly_on("postgresql")
 def test_good_jobs_between_refused_ones_end_in_the_first_sweep(tasks: Tasks) -> None:
     add(tasks, range(1, 600, 3), "bad")
     add(tasks, [n for n in range(1, 600) if n % 3 != 1], "good")
@@ -171,6 +172,7 @@ def test_one_refused_job_of_many_costs_few_transactions(tasks: Tasks) -> None:
     assert sweeps.transactions < 60
 
 
+@mostly_on("postgresql")
 def test_refused_jobs_wait_until_all_others_are_done_and_a_sweep_tries_some_of_them(tasks: Tasks) -> None:
     clock = Clock()
     add(tasks, range(1, 301), "bad")
@@ -183,6 +185,7 @@ def test_refused_jobs_wait_until_all_others_are_done_and_a_sweep_tries_some_of_t
     assert (report.reaped, report.refused_now, report.refused_total) == (10, MAX_TRIED_AGAIN, 300)
 
 
+@mostly_on("postgresql")
 def test_jobs_are_ended_at_once_when_the_cause_of_their_refusal_has_gone(tasks: Tasks) -> None:
     clock = Clock()
     add(tasks, range(1, 301), "bad")
@@ -286,6 +289,7 @@ def test_refused_jobs_do_not_open_the_breaker_for_the_others() -> None:
     assert breaker.opens(replace(known, stale=900))
 
 
+@mostly_on("postgresql")
 def test_refusals_are_said_once_for_each_cause_whatever_their_number(tasks: Tasks) -> None:
     clock, log = Clock(), DaemonLog()
     add(tasks, range(1, 151), "bad")

@@ -13,7 +13,7 @@ import pytest
 from reaper.model import Outcome
 from reaper.profile import Profile
 from tests.support.tasks import Tasks, mapped, tasks_in
-from tests.support.worlds.servers import database_on
+from tests.support.worlds.servers import database_on, mostly_on
 
 ENDED, LEFT = "dead", "working"
 HUGE = {
@@ -129,6 +129,7 @@ def test_start_out_of_all_calendars_is_none_or_to_come(tasks: Tasks, unit: int) 
                     assert ended(tasks, epochs(unit)) == LEFT, (column_type, value)
 
 
+@mostly_on("postgresql")
 def test_timeout_that_is_no_duration_delays_no_other_job(tasks: Tasks) -> None:
     for expected, groups in ((LEFT, (HUGE, NO_NUMBER)), (ENDED, (NEGATIVE, TINY))):
         for column_type, values in types_of(tasks, *groups):

@@ -254,7 +254,10 @@ def played(url: str, lock: str, script: Script, sweeps: int) -> Outcomes:
 
 @pytest.mark.parametrize(
     ("script", "sweeps"),
-    [*((script, 1) for script in {**SCRIPTS, **ELSEWHERE_NUMBERED}), ("completes with a number of its own", 2)],
+    [
+        *((script, 1) for script in {**SCRIPTS, **ELSEWHERE_NUMBERED}),
+        pytest.param("completes with a number of its own", 2, marks=pytest.mark.thorough),
+    ],
 )
 def test_table_lock_lets_no_entry_slip_in_however_entries_are_numbered(log: str, script: str, sweeps: int) -> None:
     tally = played(log, "table", {**SCRIPTS, **ELSEWHERE_NUMBERED}[script], sweeps)

@@ -123,7 +123,14 @@ def test_a_transition_writes_local_time(tasks: Tasks) -> None:
     assert abs(tasks.column("due", 1) - local(now)) < timedelta(minutes=1)
 
 
-@pytest.mark.parametrize("night", [datetime(2026, 3, 8, 7, tzinfo=UTC), datetime(2026, 11, 1, 6, tzinfo=UTC)])
+@pytest.mark.parametrize(
+    "night",
+    [
+        # The other night is one of tests/staleness/test_moments_property.py, too.
+        pytest.param(datetime(2026, 3, 8, 7, tzinfo=UTC), marks=pytest.mark.thorough),
+        datetime(2026, 11, 1, 6, tzinfo=UTC),
+    ],
+)
 def test_daylight_saving_neither_ends_the_living_nor_spares_the_dead_for_more_than_an_hour(
     tasks: Tasks, night: datetime
 ) -> None:

@@ -18,7 +18,10 @@ from tests.support.protea import Protea
 
 PROJECT = Path(__file__).parents[2]
 TINY = {"stale": 60, "running": 50, "events": 2, "finished": 30, "reaped": 1200, "rounds": 1, "window": 2}
-MEASURES = {False: [("reap", "idle", "survey")], True: [("daemon",), ("reap", "idle", "survey", "memory", "flood")]}
+MEASURES: dict[bool, list[tuple[str, ...]]] = {
+    False: [("reap", "idle", "survey")],
+    True: [("daemon",), ("reap", "idle", "survey", "memory", "flood")],
+}
 """By whether there is time for everything: the measures of each run."""
 
 

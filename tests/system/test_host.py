@@ -176,6 +176,7 @@ def test_command_typed_by_root_does_what_the_service_would(host: Host, service: 
     host("rm", "/etc/reaper/reaper.env")
 
 
+@pytest.mark.thorough
 def test_command_typed_by_root_runs_as_the_service_user_and_leaves_nothing(host: Host, service: Service) -> None:
     service.start()
     run = "PGHOST=elsewhere REAPER_HTTP_PORT=0 reaper run >/tmp/by-hand 2>&1 & echo $!"
@@ -289,6 +290,7 @@ def test_files_that_were_written_under_any_umask_are_put_right_at_the_start(host
     assert modes == "reaper 750\nreaper 640\nroot 600"
 
 
+@pytest.mark.thorough
 def test_killed_daemon_is_started_again(host: Host, service: Service) -> None:
     service.drop_in("RestartSec=100ms")
     service.start()

@@ -267,6 +267,7 @@ def test_status_of_a_daemon_that_an_earlier_version_started_goes_by_the_settings
     running.pid_file.write_text(noted)
 
 
+@pytest.mark.thorough
 def test_log_is_followed_while_the_daemon_writes_it(running: Clone) -> None:
     with running.begin("logs", "-f", "reaper") as following:
         try:
@@ -439,6 +440,7 @@ def test_demo_begins_and_ends_when_interrupted(clone: Clone) -> None:
     assert show.returncode == 130
 
 
+@pytest.mark.thorough
 def test_start_makes_a_token_and_a_persistent_halt_survives_a_restart(clone: Clone) -> None:
     status, said = clone.manage("start")
     assert status == 0, said

@@ -273,6 +273,7 @@ def uses(python: list[Any], protea: Protea, folder: Path, **given: str) -> None:
     assert {path.relative_to(folder / "files").as_posix() for path in written} == tracked(*SHIPPED)
 
 
+@pytest.mark.thorough
 def test_wheel_alone_has_everything_of_ours_that_commands_need(wheel: Path, protea: Protea, tmp_path: Path) -> None:
     """With the packages that this environment has; without any, below."""
     installed = tmp_path / "installed"

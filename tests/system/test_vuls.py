@@ -374,6 +374,7 @@ def test_sweep_asks_the_workers_once_however_many_runs_and_batches_there_are(
         assert questions(400) == for_none > 0
 
 
+@pytest.mark.thorough
 def test_broker_that_never_answers_costs_its_own_source_the_deadline_and_the_others_nothing(
     vuls: Vuls, tmp_path: Path
 ) -> None:
@@ -424,6 +425,7 @@ def test_task_whose_worker_could_not_be_reached_is_revoked_by_the_next_sweep(
     ]
 
 
+@pytest.mark.thorough
 def test_sources_that_share_a_broker_are_not_in_each_others_way(
     new_vuls: Callable[[], Vuls], cluster: CeleryCluster
 ) -> None:

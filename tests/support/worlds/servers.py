@@ -76,6 +76,18 @@ def only_where(
     return pytest.mark.parametrize("world", places, ids=place_id, indirect=True)
 
 
+def mostly_on(server: str, fixture: str = "tasks") -> pytest.MarkDecorator:
+    """Run a test on this server always, and on the other one with --thorough: other tests of its file try that.
+
+    Args:
+        fixture: The fixture that gets the server's name.
+    """
+    servers = [
+        pytest.param(name, marks=[] if name == server else [pytest.mark.thorough]) for name in ("postgresql", "mariadb")
+    ]
+    return pytest.mark.parametrize(fixture, servers, indirect=True)
+
+
 @contextmanager
 def world_on(request: pytest.FixtureRequest, kind: type[W], where: str) -> Iterator[W]:
     """A world in a database of its own, on the test's server of that name."""

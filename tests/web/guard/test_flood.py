@@ -86,6 +86,7 @@ def daemon(protea: Protea, tmp_path: Path) -> Iterator[Daemon]:
         yield daemon
 
 
+@pytest.mark.thorough
 def test_flood_does_not_delay_the_sweeps_and_probes_are_answered_in_it(daemon: Daemon) -> None:
     process, ratios, cores, waits = psutil.Process(daemon.process.pid), list[float](), list[float](), list[float]()
     for _ in range(PAIRS):
