@@ -206,6 +206,7 @@ class MariaDBCatalog(Catalog):
             schema=row.schema,
             name=row.name,
             kind=kind_of(row),
+            updatable_view=bool(row.updatable),
             estimated_rows=row.rows,
             columns={column.name: column_of(column, is_json=column.name in json_columns) for column in columns},
             indexes=[index_of(row.schema, name, list(parts)) for name, parts in self._indexes(place)],

@@ -11,8 +11,10 @@ SELECT version() AS version, current_user() AS role, database() AS `database`, n
 LIMIT = "SET SESSION max_statement_time = :limit"
 TABLE = """
 SELECT table_schema AS `schema`, table_name AS name, table_type AS type, engine, coalesce(table_rows, 0) AS `rows`,
-       create_options LIKE '%partitioned%' AS partitioned
-FROM information_schema.tables WHERE table_schema = coalesce(:schema, database()) AND table_name = :name
+       create_options LIKE '%partitioned%' AS partitioned,
+       EXISTS (SELECT 1 FROM information_schema.views v WHERE v.table_schema = t.table_schema
+               AND v.table_name = t.table_name AND v.is_updatable = 'YES') AS updatable
+FROM information_schema.tables t WHERE table_schema = coalesce(:schema, database()) AND table_name = :name
 """
 ELSEWHERE = """
 SELECT table_schema AS `schema`, table_name AS name FROM information_schema.tables

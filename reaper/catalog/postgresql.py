@@ -213,6 +213,7 @@ class PostgreSQLCatalog(Catalog):
             schema=row.schema,
             name=row.name,
             kind=_KINDS[row.kind],
+            updatable_view=row.updatable,
             estimated_rows=row.rows,
             columns={column.name: _column(column) for column in columns},
             indexes=[
@@ -239,6 +240,7 @@ class PostgreSQLCatalog(Catalog):
             ),
             privileges_of_new_role=replace(
                 NO_PRIVILEGES,
+                read_row_holder=row.kind == "v",
                 denied_sequences=_by_column(sequences),
                 denied_functions=_calls(restricted),
             ),

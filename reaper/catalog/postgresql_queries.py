@@ -23,6 +23,14 @@ WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'tran
 RELATIONS = """
 SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
        greatest(c.reltuples, 0)::bigint AS rows,
+       -- Without INSTEAD OF triggers: of such a view, the server locks the rows of one table, of others perhaps none.
+       c.relkind = 'v' AND pg_relation_is_updatable(c.oid, false) & 4 <> 0 AND NOT EXISTS (
+           WITH RECURSIVE read (oid) AS (
+               SELECT c.oid UNION SELECT d.refobjid FROM read
+               JOIN pg_rewrite w ON w.ev_class = read.oid AND w.ev_type = '1'
+               JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+                    AND d.refclassid = 'pg_class'::regclass
+           ) SELECT FROM read JOIN pg_class f ON f.oid = read.oid WHERE f.relkind = 'f') AS updatable,
        has_schema_privilege(n.oid, 'USAGE') AS usage,
        has_table_privilege(c.oid, 'DELETE') AS delete,
        coalesce((SELECT has_column_privilege(a.attrelid, a.attnum, 'SELECT') FROM pg_attribute a

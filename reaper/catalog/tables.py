@@ -169,7 +169,7 @@ class Table:
     functions behind defaults that run with the privileges of the inserting role; `early_defaults`, those in SQL whose
     text is read when the statement is planned, and that set no search path. `view_requirements` are, in words, further
     privileges that reading a view may need. `reading_calls_others`: to read from it is to call functions that are not
-    the server's own.
+    the server's own. `updatable_view`: a view whose rows are those of one table, which the server changes and locks.
     """
 
     identity: int
@@ -190,11 +190,17 @@ class Table:
     rules: Sequence[RewriteRule] = ()
     view_requirements: Sequence[str] = ()
     reading_calls_others: bool = False
+    updatable_view: bool = False
 
     @property
     def has_own_rows(self) -> bool:
         """Whether the table stores rows itself, so that they can be locked."""
         return self.kind in ("table", "partitioned table")
+
+    @property
+    def has_lockable_rows(self) -> bool:
+        """Whether rows can be locked and changed through it: in a view, they are those of the one table behind it."""
+        return self.has_own_rows or self.updatable_view
 
     def readable(self, columns: Iterable[str]) -> bool:
         """Whether the connected role may read all of these columns."""

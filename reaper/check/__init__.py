@@ -134,4 +134,15 @@ def _findings(
         *check_zones(context, connection),
     ]
     fix = override(context.profile, context.corrections) if context.corrections else None
-    return list(dict.fromkeys(replace(f, fix=fix) if f.fix == OVERRIDE else f for f in findings))
+    findings = [replace(f, fix=fix) if f.fix == OVERRIDE else _without_change_of_view(context, f) for f in findings]
+    return list(dict.fromkeys(findings))
+
+
+def _without_change_of_view(context: CheckContext, finding: Finding) -> Finding:
+    """Columns of a view are not altered: those behind it are."""
+    of_view = any(
+        table.kind.endswith("view") and (finding.subject == name or finding.subject.startswith(f"{name}."))
+        for name, table in context.tables.items()
+    )
+    alters = finding.fix is not None and finding.fix.startswith("ALTER TABLE")
+    return replace(finding, fix=None) if of_view and alters else finding

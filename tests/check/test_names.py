@@ -57,18 +57,18 @@ def test_misspelled_column_of_an_action_is_corrected_by_the_whole_profile(databa
     assert problems(run_check(database, profile=profile)) == []
 
 
-def test_view_as_jobs_table_is_an_error_that_names_the_table_behind_it(database: str) -> None:
+def test_view_of_jobs_without_locks_is_an_error_that_names_the_table_behind_it(database: str) -> None:
     finding = only_problem(
         run_check(
             database,
             "ALTER TABLE job RENAME TO job_rows",
-            "CREATE VIEW job AS SELECT * FROM job_rows",
+            "CREATE VIEW job AS SELECT DISTINCT * FROM job_rows",
         )
     )
     assert (finding.level, finding.subject) == (Level.ERROR, "job")
     assert finding.message == (
-        "is a view: its rows cannot be locked, so a job cannot be judged again before it is ended; "
-        "it reads from public.job_rows"
+        "is a view that cannot be updated: its rows cannot be locked, so a job cannot be judged again before it is "
+        "ended; it reads from public.job_rows"
     )
     assert problems(run_check(database, profile=profile_with_fix(finding.fix))) == []
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from reaper.catalog.tables import Table
 from reaper.check.context import OVERRIDE, CheckContext, listed
-from reaper.check.finding import Finding, error, warning
+from reaper.check.finding import Finding, error, note, warning
 from reaper.common.suggestions import did_you_mean, nearest
 from reaper.errors import not_unique
 from reaper.grants.needs import locked_tables
@@ -16,8 +16,8 @@ from reaper.sql.tables import split_name
 
 def check_names(context: CheckContext) -> Iterator[Finding]:
     profile = context.profile
-    need_own_rows = {profile.jobs.table, *locked_tables(profile), *(w.table for w in row_writes(profile))}
-    need_own_rows.update(alive.events.table for alive in profile.alive if alive.events)
+    locked = {profile.jobs.table, *locked_tables(profile), *(w.table for w in row_writes(profile))}
+    witnesses = {alive.events.table for alive in profile.alive if alive.events}
     for name, columns in sorted(profile.columns().items()):
         if name in context.hidden:
             continue  # reported by `check_mariadb`
@@ -28,8 +28,14 @@ def check_names(context: CheckContext) -> Iterator[Finding]:
         elif table is None:
             yield _missing_table(context, name)
         else:
-            if not table.has_own_rows and name in need_own_rows:
+            if not table.has_lockable_rows and name in locked:
                 yield _without_own_rows(context, name, table)
+            elif table.kind == "materialized view" and name in witnesses:
+                message = "is a materialized view: what has been written since it was refreshed is no sign of life"
+                yield error(name, f"{message}, so living jobs would be ended; {_reads_from(context, table)}")
+            elif table.kind == "view" and name in locked:
+                message = "is a view, through which rows are locked and changed"
+                yield note(name, f"{message}: indexes and constraints behind it are not checked")
             yield from _check_ambiguous(context, name, table)
             for column in sorted(columns - set(table.columns)):
                 yield _missing_column(context, name, table, column)
@@ -81,13 +87,18 @@ def _schema_outside_path(context: CheckContext, name: str) -> str | None:
 
 
 def _without_own_rows(context: CheckContext, name: str, table: Table) -> Finding:
-    message = f"is a {table.kind}: its rows cannot be locked, so a job cannot be judged again before it is ended"
+    kind = f"{table.kind} that cannot be updated" if table.kind == "view" else table.kind
+    message = f"is a {kind}: its rows cannot be locked, so a job cannot be judged again before it is ended"
     behind = context.catalog.tables_behind(table) if table.kind.endswith("view") else []
     if len(behind) == 1:
         context.corrections.tables[name] = behind[0]
         return error(name, f"{message}; it reads from {behind[0]}", OVERRIDE)
     fix = context.catalog.fixes.lockable(table)
-    return error(name, f"{message}; it reads from {listed(behind)}" if behind else message, fix)
+    return error(name, f"{message}; {_reads_from(context, table)}" if behind else message, fix)
+
+
+def _reads_from(context: CheckContext, view: Table) -> str:
+    return f"it reads from {listed(context.catalog.tables_behind(view))}"
 
 
 def _missing_column(context: CheckContext, name: str, table: Table, column: str) -> Finding:

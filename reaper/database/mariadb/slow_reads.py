@@ -18,6 +18,12 @@ SELECT column_name FROM information_schema.statistics
 WHERE table_schema = coalesce(:schema, database()) AND table_name = :name AND seq_in_index = 1
 """
 
+# A view has no indexes.
+_HAS_ROWS = """
+SELECT 1 FROM information_schema.tables
+WHERE table_schema = coalesce(:schema, database()) AND table_name = :name AND table_type <> 'VIEW'
+"""
+
 
 def rows_written(connection: Connection) -> int:
     """How many rows sessions have written, to all tables of the server."""
@@ -31,7 +37,7 @@ def what_slows_reads(connection: Connection, lookups: Collection[tuple[TableClau
     for table, columns in lookups:
         values = {"schema": table.schema, "name": table.name}
         leading = set(connection.execute(text(_LEADING_COLUMNS), values).scalars())
-        if columns and leading.isdisjoint(columns):
+        if columns and leading.isdisjoint(columns) and connection.execute(text(_HAS_ROWS), values).first():
             name, listed = quote(table.name + ""), ", ".join(map(quote, columns))
             missing.append(f"no index of {name} begins with {listed}: run ALTER TABLE {name} ADD INDEX ({listed})")
     return missing

@@ -38,7 +38,8 @@ _NONE = "0"
 """Its value in a row that no transaction has locked."""
 _MOST_NUMBERS = 200
 """So many rows are looked at."""
-_INSUFFICIENT_PRIVILEGE = "42501"
+_NOT_READABLE = ("42501", "42703")
+"""SQLSTATEs: a privilege is missing; there is no such column, as in a view."""
 
 TRANSACTION_OWNER = """
     SELECT l.pid, a.application_name, a.usename, coalesce(a.state, p.gid) AS state,
@@ -131,14 +132,14 @@ def _holder_by_number(connection: Connection, table: TableClause, number: str) -
 
 
 def _read_numbers(connection: Connection, query: Select[Any], keys: Sequence[Key]) -> list[tuple[Key, str]]:
-    """Each key with a number; none where the role may not read it, since it only serves a message."""
+    """Each key with a number; none where it cannot be read, as from a view, since it only serves a message."""
     if not keys:
         return []
     try:
         with connection.begin_nested():
             rows = connection.execute(query, key_parameters(keys)).all()
     except DBAPIError as error:
-        if sqlstate(error) != _INSUFFICIENT_PRIVILEGE:
+        if sqlstate(error) not in _NOT_READABLE:
             raise
         return []
     return [(tuple(row[:-1]), row[-1]) for row in rows]

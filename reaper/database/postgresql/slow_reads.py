@@ -19,6 +19,7 @@ SELECT EXISTS (
     SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = to_regclass(:name) AND i.indisvalid AND i.indpred IS NULL
           AND a.attname = ANY (CAST(:columns AS text[])))
+    OR EXISTS (SELECT FROM pg_class c WHERE c.oid = to_regclass(:name) AND c.relkind IN ('v', 'f'))
 """
 _MANY_CHANGES, _FEW_ROWS = 0.05, 1_000
 """Statistics are old when so much of a table has changed, and more than a few rows. Autovacuum waits for a tenth."""

@@ -1,0 +1,132 @@
+"""Views as tables of a profile: witnesses always, and jobs where the server locks and changes the rows behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reaper.check import Level
+from reaper.model import Outcome
+from tests.support.checks import OwnTables, profile_of
+from tests.support.commands import Reaper
+from tests.support.worlds.postgresql import PostgreSQLDatabase
+from tests.support.worlds.servers import database_on
+
+TABLES = (
+    "CREATE TABLE all_jobs (id int PRIMARY KEY, tenant int NOT NULL, state varchar(20) NOT NULL,"
+    " started_at MOMENT NOT NULL, error varchar(4000))",
+    "CREATE TABLE all_ends (job int, said JSONTYPE)",
+    "CREATE TABLE hb (job int, at MOMENT NULL)",
+    "CREATE TABLE hb2 (job int, at MOMENT NULL)",
+    "INSERT INTO all_jobs (id, tenant, state, started_at)"
+    " VALUES (1, 1, 'on', AGO), (2, 1, 'on', AGO), (3, 2, 'on', AGO), (4, 1, 'on', AGO)",
+    "INSERT INTO hb VALUES (1, AGO), (2, now())",
+    "INSERT INTO hb2 VALUES (4, now())",
+)
+JOBS = "CREATE VIEW jobs AS SELECT id, state, started_at, error FROM all_jobs WHERE tenant = 1"
+BEATS = """CREATE VIEW beats AS SELECT job, max(at) AS at
+FROM (SELECT job, at FROM hb UNION ALL SELECT job, at FROM hb2) AS both_of_them GROUP BY job"""
+ENDS = "CREATE VIEW ends AS SELECT job, said FROM all_ends"
+PROFILE = """
+alive = [{ witness = "beat", events = { table = "beats", match = { job = "id" }, at = "at" } }]
+actions.fail.set.state = "failed"
+actions.fail.set.error = { is = "message" }
+actions.fail.also = [{ insert = "ends", values = { job = { column = "id" }, said = { is = "evidence" } } }]
+jobs = { table = "jobs", key = "id", started = "started_at", running = { column = "state", in = ["on"] } }
+"""
+MAPPING = profile_of(PROFILE)
+
+
+@pytest.fixture(params=["postgresql", "mariadb"])
+def own(request: pytest.FixtureRequest) -> Iterator[OwnTables]:
+    with database_on(request, request.param) as database:
+        own = OwnTables(database)
+        own.do(*(statement.replace("JSONTYPE", "longtext" if own.on_mariadb else "jsonb") for statement in TABLES))
+        yield own
+
+
+def errors(own: OwnTables) -> list[tuple[str, str]]:
+    return [(f.subject, f.message) for f in own.check(MAPPING) if f.level is Level.ERROR]
+
+
+def test_jobs_signs_and_audit_events_in_views_are_judged_locked_and_ended(own: OwnTables) -> None:
+    own.do(JOBS, BEATS, ENDS)
+    assert own.check(MAPPING) == []
+    with own.database.session() as worker:
+        worker.ask("SELECT 1 FROM all_jobs WHERE id = 1 FOR UPDATE")
+        report = own.sweep(MAPPING)
+        assert (report.outcome, report.error, report.reaped) == (Outcome.DONE, None, 0), "its row is locked"
+        worker.rollback()
+    assert own.sweep(MAPPING).reaped == 1
+    assert own.rows("SELECT id, state FROM all_jobs ORDER BY id") == [
+        (1, "failed"), (2, "on"), (3, "on"), (4, "on"),
+    ]  # fmt: skip
+    assert own.rows("SELECT job FROM all_ends") == [(1,)]
+
+
+def test_commands_work_on_views(own: OwnTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own.do(JOBS, BEATS, ENDS)
+    reaper = Reaper(tmp_path, {"REAPER_DATABASE_URL": own.database.url})
+    reaper.configure("[sources.main]\nprofile = 'own'\n[profiles.own]\n" + PROFILE.replace("jobs = {", "jobs = {"))
+    [reported] = reaper.json("report")["sources"]
+    assert {job["key"]: job["verdict"] for job in reported["jobs"]} == {"1": "stale", "2": "spared", "4": "spared"}
+    assert reaper.json("explain", "1")["job"]["verdict"] == "stale"
+    with own.database.session() as worker:
+        worker.ask("SELECT 1 FROM all_jobs WHERE id = 1 FOR UPDATE")
+        assert reaper("report").exit_code == 0 and reaper("explain", "1").exit_code == 0
+        assert reaper("fail", "1", "--reason", "x").exit_code == 1
+        worker.rollback()
+    assert reaper("fail", "1", "--reason", "x").exit_code == 0
+    granted = reaper("grants", "--role", "someone")
+    assert granted.exit_code == 0 and "xmax" not in granted.stdout
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        "CREATE VIEW jobs AS SELECT DISTINCT id, state, started_at, error FROM all_jobs",
+        "CREATE VIEW jobs AS SELECT id, max(state) AS state, max(started_at) AS started_at, max(error) AS error"
+        " FROM all_jobs GROUP BY id",
+        "CREATE VIEW jobs AS SELECT id, state, started_at, error FROM all_jobs WHERE tenant = 1"
+        " UNION ALL SELECT id, state, started_at, error FROM all_jobs WHERE tenant = 2",
+    ],
+)
+def test_view_of_jobs_that_cannot_be_updated_is_an_error(own: OwnTables, view: str) -> None:
+    own.do(view, BEATS, ENDS)
+    [(subject, message)] = errors(own)
+    assert subject == "jobs" and message.startswith("is a view that cannot be updated: its rows cannot be locked")
+
+
+def test_column_of_a_view_that_cannot_be_written_is_an_error(own: OwnTables) -> None:
+    own.do(JOBS.replace("error FROM", "upper(error) AS error FROM"), BEATS, ENDS)
+    if own.on_mariadb:
+        pytest.skip("statements are planned on PostgreSQL only")
+    [(subject, message)] = errors(own)
+    assert subject.startswith("jobs") and "error" in message
+
+
+def test_view_with_triggers_instead_of_updates_is_an_error(empty: PostgreSQLDatabase) -> None:
+    own = OwnTables(empty)
+    own.do(
+        *(statement.replace("JSONTYPE", "jsonb") for statement in TABLES),
+        "CREATE VIEW jobs AS WITH every AS MATERIALIZED (SELECT * FROM all_jobs)"
+        " SELECT id, state, started_at, error FROM every",
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE all_jobs SET state = NEW.state"
+        " WHERE id = NEW.id; RETURN NEW; END'",
+        "CREATE TRIGGER t INSTEAD OF UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION f()",
+        BEATS,
+        ENDS,
+    )
+    [(subject, message)] = errors(own)
+    assert subject == "jobs" and "cannot be locked" in message
+
+
+def test_materialized_view_of_signs_is_an_error(empty: PostgreSQLDatabase) -> None:
+    own = OwnTables(empty)
+    own.do(*(statement.replace("JSONTYPE", "jsonb") for statement in TABLES), JOBS, ENDS)
+    own.do(BEATS.replace("CREATE VIEW", "CREATE MATERIALIZED VIEW"))
+    [(subject, message)] = errors(own)
+    assert subject == "beats" and "living jobs would be ended" in message
