@@ -100,7 +100,12 @@ class Thresholds:
     @property
     def shortest_timeout_seconds(self) -> float:
         """The shortest timeout of any kind."""
-        return min(self.timeout_of(kind).seconds for kind in (None, *self.kinds))
+        return min([self.timeout.seconds, *(kind.timeout.seconds for kind in self.kinds.values() if kind.timeout)])
+
+    @property
+    def shortest_stall_seconds(self) -> float:
+        """The shortest stall window of any kind."""
+        return min([self.stall.seconds, *(kind.stall.seconds for kind in self.kinds.values() if kind.stall)])
 
     def timeout_of(self, kind: str | None) -> Threshold:
         of_kind = self.kinds.get(kind) if kind is not None else None

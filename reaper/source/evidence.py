@@ -84,7 +84,7 @@ def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Ele
         rule.why_unknown(jobs).label("unknown"),
         *more,
     )
-    gathered = columns.select_from(rule.from_jobs(jobs)).where(tables.is_job(jobs), where)
+    gathered = columns.select_from(rule.from_jobs(jobs, in_words=True)).where(tables.is_job(jobs), where)
     return _materialized(gathered, "gathered")
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import CTE, ColumnElement, Connection, FromClause, Integer, Select, func, not_, select, tuple_
+from sqlalchemy import CTE, Connection, FromClause, Integer, Select, case, func, literal, select, tuple_
 
 from reaper.model import JobCounts, Key
 from reaper.profile import Profile, Witness
 from reaper.profile.columns import columns_judged
 from reaper.source.statements import Query, SourceStatements
+from reaper.source.survey_counts import count_query, newly_past_timeout, past_timeout_query
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.keys import is_whole, key_parameters
@@ -57,12 +58,20 @@ class Survey:
         self, connection: Connection, context: EvaluationContext, previous: EvaluationContext | None
     ) -> SurveyCounts:
         """The counts; those newly past their timeout are past it only since the previous evaluation."""
-        row = self._statements.execute(connection, self._statements.values(context, previous), count_query).one()
-        most_overdue = float(row.most_overdue or 0) if row.past_timeout else 0.0
+        values = self._statements.values(context, previous)
+        row = past = self._statements.execute(connection, values, count_query).one()
+        if row.undecided:
+            past = self._statements.execute(connection, values, past_timeout_query).one()
+        most_overdue = float(row.most_overdue or 0) if past.past_timeout else 0.0
         counts = JobCounts(
-            row.running, row.past_timeout, 0, row.oldest, most_overdue, without_start=int(row.without_start)
+            int(row.running),
+            int(past.past_timeout),
+            0,
+            row.oldest,
+            most_overdue,
+            without_start=int(row.without_start),
         )
-        return SurveyCounts(counts, row.crossed)
+        return SurveyCounts(counts, int(past.crossed))
 
     def census(self, connection: Connection, context: EvaluationContext) -> JobCounts:
         """All counts except the stale jobs, which the candidates count."""
@@ -169,11 +178,14 @@ def version_columns(rule: Rule, jobs: FromClause) -> list[Element]:
 
 def key_and_version(rule: Rule, jobs: FromClause | None = None) -> Select[Any]:
     """The key and the version of jobs: of the whole table, or of these."""
-    jobs = rule.tables.jobs if jobs is None else jobs
-    return select(*rule.tables.key_text(jobs), *version_columns(rule, jobs))
+    return select(*_key_and_version(rule, rule.tables.jobs if jobs is None else jobs))
 
 
-def _stale(rule: Rule, read: Callable[[FromClause], Select[Any]]) -> Select[Any]:
+def _key_and_version(rule: Rule, jobs: FromClause) -> list[Element]:
+    return [*rule.tables.key_text(jobs), *version_columns(rule, jobs)]
+
+
+def _stale(rule: Rule, read: Callable[[FromClause], Sequence[Element]]) -> Select[Any]:
     """What `read` reads of every stale job.
 
     Where kinds have limits of their own, all jobs are compared with the shortest ones first, as if there were no kinds,
@@ -181,14 +193,22 @@ def _stale(rule: Rule, read: Callable[[FromClause], Select[Any]]) -> Select[Any]
     """
     jobs, condition = rule.tables.jobs, rule.tables.search_condition(rule.tables.jobs)
     if not rule.limits_vary:
-        return read(jobs).where(condition, rule.stale(jobs))
-    columns = [jobs.c[name] for name in sorted(columns_judged(rule.tables.profile))]
-    first = select(*columns).where(condition, rule.may_be_stale(jobs)).cte(reserved_alias("maybe_stale"))
-    few = first.prefix_with("MATERIALIZED", dialect="postgresql")
+        return select(*read(jobs)).where(condition, rule.stale(jobs))
+    names = sorted(columns_judged(rule.tables.profile))
+    first = select(*(jobs.c[name] for name in names)).where(condition, rule.may_be_stale(jobs))
+    # By itself, as OFFSET makes PostgreSQL plan it: of an estimate of all conditions together it might be misled.
+    few = first.suffix_with("OFFSET 0", dialect="postgresql").subquery(reserved_alias("maybe_stale"))
+    cutoff, key = rule.earlier_cutoff, rule.tables.profile.jobs.key
+    # Without a key, a job of which all is known has no signs that could be looked up.
+    known = [case((cutoff.is_not(None), few.c[name])) if name in key else few.c[name] for name in names]
+    columns = [column.label(name) for name, column in zip(names, known, strict=True)]
+    result = [element.label(f"reaper_read_{n}") for n, element in enumerate(read(few))]
+    of_kind = select(*columns, cutoff.label("reaper_cutoff"), *result).select_from(rule.from_jobs(few))
+    past_timeout = of_kind.where(rule.older_than_timeout(few)).subquery(reserved_alias("past_timeout"))
     # Not as a batch: there may be many of them after all, and the planner, which takes them for one, would compare each
     # with the children of all others.
-    stale = rule.older_than_timeout(few), not_(rule.has_recent_sign(few))
-    return read(few).select_from(rule.from_jobs(few)).where(*stale)
+    silent = rule.silent_since(past_timeout, past_timeout.c.reaper_cutoff)
+    return select(*(past_timeout.c[element.name] for element in result)).where(silent)
 
 
 def _of_few(rule: Rule, few: CTE) -> Rule:
@@ -198,7 +218,7 @@ def _of_few(rule: Rule, few: CTE) -> Rule:
 
 def candidates_query(rule: Rule) -> Select[Any]:
     """Every stale job."""
-    return _stale(rule, lambda jobs: key_and_version(rule, jobs))
+    return _stale(rule, lambda jobs: _key_and_version(rule, jobs))
 
 
 def running_query(rule: Rule) -> Select[Any]:
@@ -209,25 +229,8 @@ def running_query(rule: Rule) -> Select[Any]:
 
 def stale_count_query(rule: Rule) -> Select[Any]:
     """The number of stale jobs."""
-    return _stale(rule, lambda jobs: select(func.count()).select_from(jobs))
-
-
-def count_query(rule: Rule) -> Select[Any]:
-    """Counts the running jobs, those past their timeout, and those past it only since before; the oldest start.
-
-    All in one pass over the running jobs: with many of them, it costs most of a sweep after the candidates.
-    """
-    jobs = rule.tables.jobs
-    columns: list[Element] = [
-        func.count().label("running"),
-        sql.count_if(rule.older_than_timeout(jobs)).label("past_timeout"),
-        sql.count_if(*_newly_past_timeout(rule)).label("crossed"),
-        sql.epoch(func.min(rule.started(jobs))).label("oldest"),
-        rule.most_overdue(jobs).label("most_overdue"),
-        sql.count_if(rule.tables.started(jobs).is_(None)).label("without_start"),
-    ]
-    running = rule.tables.search_condition(jobs), rule.tables.running(jobs)
-    return select(*columns).select_from(rule.from_jobs(jobs)).where(*running)
+    found = _stale(rule, lambda jobs: [literal(1).label("found")]).subquery(reserved_alias("stale"))  # noqa: ARG005
+    return select(func.count()).select_from(found)
 
 
 def newly_spared_query(rule: Rule) -> Select[Any]:
@@ -236,7 +239,7 @@ def newly_spared_query(rule: Rule) -> Select[Any]:
     # Not every column that the profile names: the role need not be able to read those that are only written.
     columns = [jobs.c[name] for name in sorted(columns_judged(tables.profile))]
     running = tables.search_condition(jobs), tables.running(jobs)
-    newly_past = select(*columns).select_from(rule.from_jobs(jobs)).where(*running, *_newly_past_timeout(rule))
+    newly_past = select(*columns).select_from(rule.from_jobs(jobs)).where(*running, *newly_past_timeout(rule))
     oldest = newly_past.order_by(rule.started(jobs)).limit(sql.parameter(MAX_READ, Integer()))
     oldest_jobs = oldest.cte(reserved_alias("oldest")).prefix_with("MATERIALIZED", dialect="postgresql")
     of_few = _of_few(rule, oldest_jobs)
@@ -269,12 +272,6 @@ def signs_query(rule: Rule, of_batch: bool) -> Select[Any]:
         return query.where(tables.key_in_batch(jobs), tables.running(jobs))
     running = query.where(tables.search_condition(jobs), tables.running(jobs))
     return running.limit(sql.parameter(MAX_READ, Integer()))
-
-
-def _newly_past_timeout(rule: Rule) -> list[ColumnElement[bool]]:
-    """Conditions on running jobs: past their timeout, and not yet at the previous evaluation."""
-    jobs = rule.tables.jobs
-    return [rule.older_than_timeout(jobs), not_(rule.older_than_timeout(jobs, previously=True))]
 
 
 def kinds_query(rule: Rule) -> Select[Any]:

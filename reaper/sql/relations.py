@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Dialect, Float, FromClause, String, Text, bindparam, cast, column, func
+from sqlalchemy import BindParameter, Dialect, Float, FromClause, String, Text, bindparam, cast, column, func
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -22,6 +22,8 @@ from reaper.model import DISTANT_PAST
 from reaper.sql.keys import UntypedArray
 from reaper.sql.types import EXACT_COLLATION, INSTANT, MINUS_INFINITY, is_instant
 
+_LONGEST_TEXT = 255
+"""Of texts that are parameters; so many bytes at most have no other length."""
 _FIRST_DATE = "0001-01-01 00:00:00.000000"
 
 _ROWS, _COLUMN = "{}_rows", "{}_{}"
@@ -56,21 +58,37 @@ def _stored(value: Any, distant_past: str) -> Any:
     """A moment as a text in UTC that both servers read; other values as they are."""
     if not isinstance(value, datetime):
         return value
-    return distant_past if value == DISTANT_PAST else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"
+    return distant_past if value == DISTANT_PAST else value.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
 
 
 class SmallRelation(FunctionElement[Any]):
     """A relation, whose parameters have its name, with columns of these types: texts, moments and floats.
 
-    The first column is the key. No text is longer than `text_length` characters.
+    The first column is the key. `rows` are those that it has in each run of the statement; without them, they are
+    parameters.
     """
 
     inherit_cache = False
     type = NullType()
 
-    def __init__(self, name: str, columns: Mapping[str, TypeEngine[Any]], text_length: int) -> None:
-        self.name, self.column_types, self.text_length = name, dict(columns), text_length
+    def __init__(
+        self, name: str, columns: Mapping[str, TypeEngine[Any]], rows: Sequence[Sequence[Any]] | None = None
+    ) -> None:
+        self.name, self.column_types = name, dict(columns)
+        self.constants = {} if rows is None else relation_values(name, columns, rows)
         super().__init__()
+
+    @property
+    def text_length(self) -> int:
+        """The length of the longest text."""
+        texts = (value for row in self.constants.get(_ROWS.format(self.name), ()) for value in row)
+        return max((len(text) for text in texts if isinstance(text, str)), default=_LONGEST_TEXT)
+
+    def parameter(self, name: str, kind: TypeEngine[Any]) -> BindParameter[Any]:
+        """One of its parameters."""
+        if name in self.constants:
+            return bindparam(name, self.constants[name], type_=kind)
+        return bindparam(name, type_=kind)
 
     def rows(self, alias: str) -> FromClause:
         """The rows under this alias, to be joined."""
@@ -94,7 +112,7 @@ def _postgresql(element: SmallRelation, compiler: SQLCompiler, **_: Any) -> str:
     # The key is made distinct for the planner, which then knows that the join gives one row for each job.
     columns = []
     for name, kind in element.column_types.items():
-        values = bindparam(_COLUMN.format(element.name, name), type_=_ColumnValues())
+        values = element.parameter(_COLUMN.format(element.name, name), _ColumnValues())
         array_type = next(array for known, array in _ARRAY_TYPES.items() if isinstance(kind, known))
         columns.append(f"{compiler.process(func.unnest(cast(values, ARRAY(array_type))))} AS {name}")
     return f"(SELECT DISTINCT ON ({next(iter(element.column_types))}) {', '.join(columns)})"
@@ -103,7 +121,7 @@ def _postgresql(element: SmallRelation, compiler: SQLCompiler, **_: Any) -> str:
 @compiles(SmallRelation)
 def _mariadb(element: SmallRelation, compiler: SQLCompiler, **_: Any) -> str:
     """A subquery, which MariaDB keeps with an index for the join; a table function has none."""
-    rows = compiler.process(bindparam(_ROWS.format(element.name), type_=_Rows()))
+    rows = compiler.process(element.parameter(_ROWS.format(element.name), _Rows()))
     # Not TEXT: with such a column, MariaDB keeps the rows on disk.
     text = f"VARCHAR({element.text_length}) CHARACTER SET utf8mb4 COLLATE {EXACT_COLLATION}"
     types = [_mariadb_type(kind, text) for kind in element.column_types.values()]

@@ -16,7 +16,8 @@ from reaper.source.first_seen import without_start_query
 from reaper.source.future_signs import future_states_query
 from reaper.source.local_signs import newest_signs_query, witnesses_looked_at
 from reaper.source.post_transition import clock_query, leaves_row, snapshot_query, state_query
-from reaper.source.survey import candidates_query, count_query, newly_spared_query, row_witnesses, signs_query
+from reaper.source.survey import candidates_query, newly_spared_query, row_witnesses, signs_query
+from reaper.source.survey_counts import count_query, past_timeout_query
 from reaper.sql_listing.mariadb import MariaDBListing
 from reaper.sql_listing.postgresql import PostgreSQLListing
 from reaper.sql_listing.recipes import Recipe, list_recipes
@@ -79,6 +80,9 @@ def _future_signs(writer: StatementWriter, locks: str) -> Iterator[Statement]:
 def _survey(writer: StatementWriter, locks: str) -> Iterator[Statement]:
     purpose = "Counts the running jobs, and those that have passed their timeout since the last sweep."
     yield writer.query("census", purpose, locks, count_query)
+    if writer.source.statements.new_rule().limits_are_of_kinds:
+        purpose = "Counts those past their timeout by themselves, where some jobs of a kind are and others are not."
+        yield writer.query("past_timeout", purpose, locks, past_timeout_query)
     yield writer.query("survey", "Finds the stale jobs, once per sweep.", locks, candidates_query)
     purpose = "Finds the jobs that have passed their timeout since the last sweep and are alive."
     yield writer.query("crossed", purpose, locks, newly_spared_query)

@@ -21,7 +21,7 @@ from reaper.source.transition.second_check import is_stale
 from reaper.sql.expressions import OWN_PATH
 from reaper.sql.keys import KEY_COLUMN_VALUES, STORED_KEYS, WHOLE_KEYS
 from reaper.sql.statement import CompiledStatement, with_list, with_places
-from reaper.staleness import kind_limits, parameters
+from reaper.staleness import kind_limits, parameters, silence_cutoffs
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 
@@ -114,7 +114,7 @@ class StatementWriter:
     ) -> Statement:
         """`meanings` are those of parameters that no other statement has."""
         text, known = compiled.text, {**self._meanings, **(meanings or {})}
-        shown = {name: _constant(value) for name, value in compiled.constants.items()}
+        shown = {name: known.get(name) or _constant(value) for name, value in compiled.constants.items()}
         for parameter, conversion in compiled.parameters.items():
             if parameter in compiled.lists:
                 # One key stands for all keys of a batch.
@@ -143,6 +143,9 @@ class StatementWriter:
             },
             **dict.fromkeys(
                 kind_limits.PARAMETERS, "the limits of the kinds with thresholds of their own, a row for each"
+            ),
+            **dict.fromkeys(
+                silence_cutoffs.PARAMETERS, "how far back stall windows reach when downtime is stepped over"
             ),
             WHOLE_KEYS: one_key,
             STORED_KEYS: f"{one_key}, with bytes where the column has bytes",

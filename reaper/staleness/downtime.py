@@ -25,25 +25,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from reaper.model import DISTANT_PAST, ServerClock
+from reaper.staleness.audible_time import AudibleSpan, Interval, SilenceCutoff, audible_spans, cutoff_of
 
 _CLOCK_TOLERANCE_SECONDS = 5.0
 _MAX_INTERVALS = 1000
 _MAX_REMEMBERED = 100
-
-Interval = tuple[datetime, datetime]
-
-
-@dataclass(frozen=True, slots=True)
-class SilenceCutoff:
-    """How far back a stall window reaches: a job whose last sign of life is older than `at` is silent.
-
-    Time before `not_before` does not count (DISTANT_PAST: all time does). While less than a stall window has passed
-    since then, `at` is DISTANT_PAST, so that no job is silent, and `earliest_possible` is where it would be otherwise.
-    """
-
-    at: datetime
-    not_before: datetime
-    earliest_possible: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,13 +243,8 @@ class DowntimeTracker:
 
     def cutoff(self, stall_seconds: float) -> SilenceCutoff:
         """Walk back `stall_seconds` from the last contact, stepping over downtime."""
-        at, left = self.now, timedelta(seconds=stall_seconds)
-        for start, end in reversed(self._downtime):
-            uptime = max(at - end, timedelta(0))
-            if uptime >= left:
-                break
-            left -= uptime
-            at = min(start, at)
-            if start == DISTANT_PAST:
-                return SilenceCutoff(at=DISTANT_PAST, not_before=end, earliest_possible=end - left)
-        return SilenceCutoff(at=at - left, not_before=DISTANT_PAST, earliest_possible=at - left)
+        return cutoff_of(self.audible_spans(), stall_seconds)
+
+    def audible_spans(self) -> tuple[AudibleSpan, ...]:
+        """How far back stall windows of any length reach from the last contact."""
+        return audible_spans(self.now, self._downtime)

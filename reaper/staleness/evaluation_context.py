@@ -9,23 +9,27 @@ from datetime import datetime, timedelta
 from reaper.liveness import LivenessReport
 from reaper.model import DISTANT_PAST, Thresholds
 from reaper.profile.columns import TableColumn
-from reaper.staleness.downtime import DowntimeTracker, SilenceCutoff
+from reaper.staleness.audible_time import AudibleSpan, SilenceCutoff, cutoff_of
+from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.future_signs import SeenSign
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationContext:
-    """The database's clock, how far back silence reaches for each stall window, and the liveness report.
+    """The database's clock, how far back silence reaches, and the liveness report.
 
-    `cutoffs` are by stall window in seconds. `row_security_reason` says why signs of life may be hidden from the role;
-    None when it sees them all. `reapers_moments` is what the reaper wrote to the rows of a witness, by its number.
-    `future_signs` is what is remembered of signs in the future (`reaper.staleness.future_signs`), `first_seen` when
-    jobs without a start were first seen (`reaper.staleness.first_seen`), `unknown_moments` why the moments of a column
-    are unknown (`reaper.staleness.unknown_moments`).
+    `spans` say that of a stall window of any length; `cutoff` is that of the source, `newest_cutoff` that of the
+    shortest. `row_security_reason` says why signs of life may be hidden from the role; None when it sees them all.
+    `reapers_moments` is what the reaper wrote to the rows of a witness, by its number. `future_signs` is what is
+    remembered of signs in the future (`reaper.staleness.future_signs`), `first_seen` when jobs without a start were
+    first seen (`reaper.staleness.first_seen`), `unknown_moments` why the moments of a column are unknown
+    (`reaper.staleness.unknown_moments`).
     """
 
     now: datetime
-    cutoffs: Mapping[float, SilenceCutoff]
+    spans: Sequence[AudibleSpan]
+    cutoff: SilenceCutoff
+    newest_cutoff: SilenceCutoff
     liveness: LivenessReport | None = None
     row_security_reason: str | None = None
     reapers_moments: Mapping[int, Sequence[str]] = field(default_factory=dict)
@@ -37,9 +41,11 @@ class EvaluationContext:
     def of(
         cls, downtime: DowntimeTracker, thresholds: Thresholds, liveness: LivenessReport | None = None
     ) -> EvaluationContext:
-        stalls = {thresholds.stall.seconds}
-        stalls |= {kind.stall.seconds for kind in thresholds.kinds.values() if kind.stall}
-        return cls(downtime.now, {stall: downtime.cutoff(stall) for stall in stalls}, liveness)
+        spans = downtime.audible_spans()
+        cutoff, newest = (
+            cutoff_of(spans, seconds) for seconds in (thresholds.stall.seconds, thresholds.shortest_stall_seconds)
+        )
+        return cls(downtime.now, spans, cutoff, newest, liveness)
 
     def seconds_ago(self, seconds: float) -> datetime:
         """The moment that many seconds before `now`; DISTANT_PAST when that is before the first date."""

@@ -13,7 +13,7 @@ from typing import Any
 from reaper.liveness import LivenessReport
 from reaper.model import DISTANT_PAST, Thresholds
 from reaper.profile.columns import TableColumn
-from reaper.staleness import kind_limits
+from reaper.staleness import silence_cutoffs
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.future_signs import AHEAD_SECONDS
 
@@ -70,9 +70,7 @@ class RuleParameters:
 
     def values(self, context: EvaluationContext, previous: EvaluationContext | None = None) -> dict[str, Any]:
         """The values of one evaluation. Without a previous one, no job was past its timeout then."""
-        values: dict[str, Any] = self._moments(context, previous)
-        if self.thresholds.kinds:
-            values |= kind_limits.values(self.thresholds, context, previous)
+        values: dict[str, Any] = self._moments(context, previous) | silence_cutoffs.values(context.spans)
         if self.max_age_seconds is not None:
             values[MAX_AGE_REACHED] = context.seconds_ago(self.max_age_seconds)
         values |= {REAPERS.format(n): list(context.reapers_moments.get(n, ())) for n in self.silent_witnesses}
@@ -85,7 +83,7 @@ class RuleParameters:
         return values | self._liveness(context.liveness)
 
     def _moments(self, context: EvaluationContext, previous: EvaluationContext | None) -> dict[str, Any]:
-        timeout, cutoff = self.thresholds.timeout.seconds, context.cutoffs[self.thresholds.stall.seconds]
+        timeout, cutoff = self.thresholds.timeout.seconds, context.cutoff
         return {
             NOW: context.now,
             LATEST: context.seconds_ago(-AHEAD_SECONDS),
@@ -96,7 +94,7 @@ class RuleParameters:
             FLOOR: cutoff.not_before,
             ESTIMATE: cutoff.earliest_possible,
             NEWEST_STARTED_BEFORE: context.seconds_ago(self.thresholds.shortest_timeout_seconds),
-            NEWEST_CUTOFF: max(cutoff.at for cutoff in context.cutoffs.values()),
+            NEWEST_CUTOFF: context.newest_cutoff.at,
         }
 
     def _liveness(self, liveness: LivenessReport | None) -> dict[str, Any]:

@@ -106,10 +106,21 @@ class Rule:
 
     def older_than_timeout(self, jobs: FromClause, *, previously: bool = False) -> ColumnElement[bool]:
         """Started longer ago than its timeout, running or not; `previously`: at the previous evaluation."""
+        return self._started_before(jobs, self.started_before(previously=previously), previously=previously)
+
+    def started_before(self, *, previously: bool = False) -> Element:
+        """A job that started before this moment is past the timeout of its kind, or was so at the previous evaluation.
+
+        For statements that read from `with_limits`.
+        """
         column = kind_limits.PREVIOUS_STARTED_BEFORE if previously else kind_limits.STARTED_BEFORE
         default = parameters.PREVIOUS_STARTED_BEFORE if previously else parameters.STARTED_BEFORE
-        started_before = self._limit(column, sql.instant_parameter(default))
-        return self._started_before(jobs, started_before, previously=previously)
+        return self._limit(column, sql.instant_parameter(default))
+
+    @property
+    def newest_started_before(self) -> Element:
+        """The same of the kind with the shortest timeout."""
+        return sql.instant_parameter(parameters.NEWEST_STARTED_BEFORE)
 
     def _started_before(
         self, jobs: FromClause, started_before: Element, *, previously: bool = False
@@ -129,16 +140,33 @@ class Rule:
         """Whether jobs of different kinds have different limits."""
         return self._kind_limits is not None
 
+    @property
+    def limits_are_of_kinds(self) -> bool:
+        """Whether they have, and no job has a timeout of its own."""
+        return self.limits_vary and self.tables.profile.limits is None
+
     def may_be_stale(self, jobs: FromClause) -> ColumnElement[bool]:
         """Holds for each stale job, and asks for no kind: it is stale by the shortest thresholds.
 
         For a survey: the planner knows how many signs there are since one moment, but not since one for each job.
         """
-        newest_start, newest_cutoff = map(
-            sql.instant_parameter, (parameters.NEWEST_STARTED_BEFORE, parameters.NEWEST_CUTOFF)
-        )
-        past_timeout = and_(self.tables.running(jobs), self._started_before(jobs, newest_start))
+        past_timeout = and_(self.tables.running(jobs), self._started_before(jobs, self.newest_started_before))
+        newest_cutoff = sql.instant_parameter(parameters.NEWEST_CUTOFF)
         return and_(past_timeout, self._silent_since(jobs, newest_cutoff, of_all=True))
+
+    @property
+    def earlier_cutoff(self) -> Element:
+        """The cutoff of the job's kind; NULL for the shortest stall window, by which `may_be_stale` has judged.
+
+        For statements that read from `from_jobs`.
+        """
+        default = sql.instant_parameter(parameters.CUTOFF)
+        return kind_limits.earlier(default) if self._kind_limits is None else self._kind_limits.earlier_cutoff(default)
+
+    def silent_since(self, jobs: FromClause, cutoff: Element) -> ColumnElement[bool]:
+        """No sign of life since a cutoff of each job, of which nothing is unknown; true where the cutoff is NULL."""
+        none_since = (self._signs.none_since(witness, jobs, cutoff, of_all=False) for witness in self._witnesses)
+        return and_(func.coalesce(self.started(jobs) < cutoff, True), *none_since)
 
     def silent(self, jobs: FromClause) -> ColumnElement[bool]:
         """No sign of life since the cutoff, not even the start, and no witness that could not be asked."""
@@ -253,20 +281,23 @@ class Rule:
         Without meaning where no job is past its timeout.
         """
         timeout = self._timeout(jobs)["timeout_seconds"]
-        now, limit = (
-            sql.epoch(sql.instant_parameter(parameters.NOW)),
-            func.nullif(timeout, literal(0.0, sql.FLOAT), type_=sql.FLOAT),
-        )
         if isinstance(timeout, BindParameter):
             # One timeout for all jobs: then it is the oldest job, which costs nothing to find.
-            return (now - sql.epoch(func.min(self.started(jobs)))) / limit
+            return _overdue(func.min(self.started(jobs)), timeout)
         # Of all jobs, since one that is past its timeout is further past it than any that is not.
-        return func.max((now - sql.epoch(self.started(jobs))) / limit)
+        return func.max(_overdue(self.started(jobs), timeout))
+
+    def overdue_of_kind(self, started: Element) -> Element:
+        """The age of a job without a timeout of its own, as a multiple of the timeout of its kind."""
+        return _overdue(started, self._timeout_of_kind)
 
     # --- thresholds -------------------------------------------------------------------------------------------
 
     def limits(self, jobs: FromClause) -> dict[str, Element]:
-        """The thresholds that apply to a row, where each came from, and how far back silence reaches."""
+        """The thresholds that apply to a row, where each came from, and how far back silence reaches.
+
+        For statements that read from `from_jobs`, in words.
+        """
         stall = self._thresholds.stall
         return {
             **self._timeout(jobs),
@@ -282,7 +313,7 @@ class Rule:
         """The timeout in the job's own row, else that of its kind, else that of the source."""
         timeout = self._thresholds.timeout
         by_thresholds = {
-            "timeout_seconds": self._limit(kind_limits.TIMEOUT_SECONDS, literal(timeout.seconds, Float)),
+            "timeout_seconds": self._timeout_of_kind,
             "timeout_from": self._limit(kind_limits.TIMEOUT_FROM, literal(timeout.origin, String)),
             "timeout_words": self._limit(kind_limits.TIMEOUT_WORDS, literal(format_duration(timeout.seconds), String)),
         }
@@ -296,6 +327,10 @@ class Rule:
             "timeout_words": sql.duration_text(own_timeout),
         }
         return {name: case((own_timeout.is_not(None), own[name]), else_=value) for name, value in by_thresholds.items()}
+
+    @property
+    def _timeout_of_kind(self) -> Element:
+        return self._limit(kind_limits.TIMEOUT_SECONDS, literal(self._thresholds.timeout.seconds, Float))
 
     def _own_timeout(self, jobs: FromClause) -> Element | None:
         """The timeout in the job's own row, in seconds; NULL for none, which many systems write as 0 or -1."""
@@ -332,18 +367,28 @@ class Rule:
         """
         return Rule(self.tables, self._parameters, is_of_batch)
 
-    def from_jobs(self, jobs: FromClause) -> FromClause:
+    def from_jobs(self, jobs: FromClause, *, in_words: bool = False) -> FromClause:
         """The jobs with the limits of their kinds: what a statement reads from that asks for any part of the rule.
 
-        A kind is that of its name, or else of what its column has.
+        `in_words`: also what `limits` gives.
         """
-        joined = self._signs.joined(jobs)
-        if self._kind_limits is None or self._jobs.kind is None:
-            return joined
-        kinds = [self.kind(jobs)]
-        if self._jobs.kind_name is not None:
-            kinds.append(sql.text_of(jobs.c[self._jobs.kind]))
-        return self._kind_limits.joined(joined, kinds)
+        return self.with_limits(self._signs.joined(jobs), self.kinds(jobs), in_words=in_words)
+
+    def kinds(self, jobs: FromClause) -> list[Element]:
+        """What may have limits: the job's kind, and what its column has where that has a name as well."""
+        if self._jobs.kind is None:
+            return []
+        return [self.kind(jobs), *([sql.text_of(jobs.c[self._jobs.kind])] if self._jobs.kind_name is not None else [])]
+
+    def with_limits(self, rows: FromClause, kinds: Sequence[Element], *, in_words: bool = False) -> FromClause:
+        """The rows with the limits of their kinds: the first of these that has limits."""
+        return rows if self._kind_limits is None else self._kind_limits.joined(rows, kinds, in_words=in_words)
+
+
+def _overdue(started: Element, timeout: Element) -> Element:
+    """How long ago that was, as a multiple of the timeout in seconds."""
+    age = sql.epoch(sql.instant_parameter(parameters.NOW)) - sql.epoch(started)
+    return age / func.nullif(timeout, literal(0.0, sql.FLOAT), type_=sql.FLOAT)
 
 
 def _exact(number: float) -> Element:

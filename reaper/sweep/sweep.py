@@ -92,7 +92,7 @@ class _SweepRun:
             context = self.source.begin_evaluation(connection, self.downtime)
         self.judged_at = context.now.isoformat()
         self.excluded_seconds = self.downtime.excluded_seconds(self.source.thresholds.stall.seconds)
-        self.downtime_notice = downtime_notice(self.downtime, min(context.cutoffs))
+        self.downtime_notice = downtime_notice(self.downtime, self.source.thresholds.shortest_stall_seconds)
         if self.lease is not None and not self.lease.acquire():
             return Outcome.STANDBY
         context = self._ask_probe(context)

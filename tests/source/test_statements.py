@@ -25,7 +25,8 @@ from reaper.operations.fail import ManualEnd, fail
 from reaper.operations.report import ReportQuery, report
 from reaper.profile import Profile, resolve
 from reaper.source import Source, SourceOptions
-from reaper.source.survey import candidates_query, count_query
+from reaper.source.survey import candidates_query
+from reaper.source.survey_counts import count_query, past_timeout_query
 from reaper.sql.statement import CompiledStatement, StatementCompiler
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
@@ -213,10 +214,10 @@ def test_text_is_the_same_for_every_moment_and_every_answer_of_the_workers(compi
     bound = set()
     for context in contexts(source):
         values = source.statements.values(context)
-        for query in (candidates_query, count_query):
+        for query in (candidates_query, count_query, past_timeout_query):
             text, parameters = source.statements.compiled(source.engine.dialect, query).bound(values)
             bound.add((text, tuple(sorted(parameters))))
-    assert len(bound) == len(compilations.texts) == 2
+    assert len(bound) == len(compilations.texts) == 3
 
 
 # --- threads ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from reaper.model import KindThresholds, Threshold
-from reaper.source.survey import candidates_query, count_query
+from reaper.source.survey import candidates_query
+from reaper.source.survey_counts import count_query, past_timeout_query
 from reaper.sql import expressions as sql
 from reaper.sql.statement import CompiledStatement
 from reaper.staleness.downtime import DowntimeTracker
@@ -48,8 +49,10 @@ def test_planner_never_takes_a_cutoff_for_one_that_no_row_has_reached(protea: Pr
     assert session.execute(query.text, query.bound({})[1]).fetchall() == []
 
 
-def test_children_of_a_batch_are_read_once_without_an_index_on_their_parent(protea: Protea) -> None:
+@pytest.mark.parametrize("kinds", [0, 2])
+def test_children_of_a_batch_are_read_once_without_an_index_on_their_parent(protea: Protea, kinds: int) -> None:
     """A hundred stale jobs, and a hundred that are spared, cost as many reads of the whole table as one of each."""
+    limits = thresholds(kinds={"embed": KindThresholds(None, Threshold(HOUR, "here"))} if kinds else {})
     protea.connection.execute("DROP INDEX ix_job_parent_job_id")
     scans = []
     for count in (1, 100):
@@ -58,7 +61,7 @@ def test_children_of_a_batch_are_read_once_without_an_index_on_their_parent(prot
             protea.job(parent=protea.job(), age=MINUTE)
             protea.job(parent=parents[n], status="succeeded", age=9 * HOUR, created=9 * HOUR, finished=7 * HOUR)
         protea.connection.execute("ANALYZE job, job_event")
-        before, source = _scans(protea), protea.source()
+        before, source = _scans(protea), protea.source(limits)
         report = protea.sweep(source)
         source.close()
         assert (report.reaped, report.error) == (count, None)
@@ -89,7 +92,7 @@ def own_limits(kinds: int) -> dict[str, KindThresholds]:
 @pytest.mark.parametrize("dialect", [POSTGRESQL, MARIADB], ids=lambda it: it.name)
 def test_statements_are_the_same_however_many_kinds_have_thresholds(protea: Protea, dialect: Dialect) -> None:
     few, many = (protea.source(thresholds(kinds=own_limits(kinds))).statements for kinds in (2, 500))
-    for query in (candidates_query, count_query):
+    for query in (candidates_query, count_query, past_timeout_query):
         texts = [statements.compiled(dialect, query).text for statements in (few, many)]
         lengths = [text.replace("VARCHAR(6)", "VARCHAR(8)") for text in texts]
         assert lengths[0] == lengths[1]

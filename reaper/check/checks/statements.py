@@ -18,7 +18,8 @@ from reaper.errors import DatabaseUnavailable, ReaperError
 from reaper.source import AuditInfo, Source
 from reaper.source.evidence import evidence_query
 from reaper.source.reap import BatchLocks, make_transition
-from reaper.source.survey import MAX_READ, MAX_SPARED, candidates_query, count_query, newly_spared_query
+from reaper.source.survey import MAX_READ, MAX_SPARED, candidates_query, newly_spared_query
+from reaper.source.survey_counts import count_query, past_timeout_query
 from reaper.source.transition.second_check import is_stale
 from reaper.sql.expressions import OWN_PATH
 from reaper.sql.keys import KEY_COLUMN_VALUES
@@ -80,6 +81,7 @@ def _statements(source: Source, connection: Connection) -> Iterator[tuple[str, C
     """What a sweep runs, each with its purpose."""
     statements, dialect, action = source.statements, connection.dialect, source.options.action
     yield "the count of the running jobs", statements.compiled(dialect, count_query)
+    yield "the count of the jobs past their timeout", statements.compiled(dialect, past_timeout_query)
     yield "the survey for stale jobs", statements.compiled(dialect, candidates_query)
     yield "the look for jobs that are spared", statements.compiled(dialect, newly_spared_query)
     yield "the reading of evidence", statements.compiled(dialect, evidence_query, action)
