@@ -280,7 +280,8 @@ class JobCounts:
     `most_overdue` is the age of the job furthest past its timeout, as a multiple of that; 0 where none is past it.
     `refused` are those of the stale jobs that the database refused to end before, as far as that is known. `vanished`
     are the witnesses of which jobs that had signs of life have none at all any more. `without_start`: no start column
-    has a moment, so they count from when the reaper first saw them.
+    has a moment, so they count from when the reaper first saw them; `start_unknown` are those of them that it does not
+    remember, and that are young.
     """
 
     running: int
@@ -291,6 +292,7 @@ class JobCounts:
     refused: int = 0
     vanished: Sequence[str] = ()
     without_start: int = 0
+    start_unknown: int = 0
 
     @property
     def spared(self) -> int:

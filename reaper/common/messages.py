@@ -176,6 +176,8 @@ def describe_counts(counts: JobCounts) -> str:
     )
     if counts.without_start:
         text += f"; {counts.without_start} without a start, which count from when the reaper first saw them"
+        if counts.start_unknown:
+            text += f" ({counts.start_unknown} of these are young, as no sweep has noted them)"
     return text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reaper.memory.seen_states import SeenStateStore, seen_table
+from reaper.source.first_seen import MAX_JOBS
 
 
 class FirstSeenJobStore(SeenStateStore):
@@ -10,3 +11,5 @@ class FirstSeenJobStore(SeenStateStore):
 
     table = seen_table("first_seen_job", "source")
     forgets = True
+    max_jobs = MAX_JOBS
+    max_rows = 5 * MAX_JOBS

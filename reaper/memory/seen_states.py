@@ -23,10 +23,6 @@ from reaper.memory.schema import METADATA
 from reaper.memory.state_file import StateFile
 from reaper.staleness.future_signs import SeenSign
 
-MAX_JOBS = 1_000
-"""Of a place; further ones count as first seen at each look. Those that are known stay: they must grow old."""
-MAX_ROWS = 10_000
-"""Of all places: the state file is bounded, and a halt must still fit into it."""
 _WRITE_SECONDS = 600.0
 
 Seen = dict[str, SeenSign]
@@ -55,6 +51,10 @@ class SeenStateStore:
     table: ClassVar[Table]
     forgets: ClassVar[bool]
     """A job that a complete look does not find is forgotten: when it is found again, it is another one."""
+    max_jobs: ClassVar[int] = 1_000
+    """Of a place; further ones count as first seen at each look. Those that are known stay: they must grow old."""
+    max_rows: ClassVar[int] = 10_000
+    """Of all places: the state file is bounded, and a halt must still fit into it."""
     max_age_seconds: ClassVar[float] = 86_400.0
     """Forgotten so long after it was last seen. Not sooner: another source of the same table may look at fewer jobs."""
 
@@ -108,7 +108,7 @@ class SeenStateStore:
         """What is known after this look. What was first seen in the future, by a clock that was put back, is so now."""
         seen = Seen()
         for job, state in sorted(states.items(), key=lambda item: item[0] not in known):
-            if len(seen) == MAX_JOBS:
+            if len(seen) == self.max_jobs:
                 break
             before = known.get(job)
             same = before is not None and self.is_same(state, before.state) and before.first_seen <= now
@@ -143,8 +143,8 @@ class SeenStateStore:
                 {**own, "job": job, "state": one.state, "first_seen_epoch": one.first_seen} for job, one in seen.items()
             ]
             connection.execute(row, rows)
-        keep_newest(connection, table, MAX_JOBS, table.c.recorded_epoch, *of_place)
-        keep_newest(connection, table, MAX_ROWS, table.c.recorded_epoch)
+        keep_newest(connection, table, self.max_jobs, table.c.recorded_epoch, *of_place)
+        keep_newest(connection, table, self.max_rows, table.c.recorded_epoch)
         return self._kept(connection, database, place)
 
 

@@ -68,6 +68,7 @@ class _Logged:
     spelling: Sequence[str] = ()
     diverted: Sequence[str] = ()
     unknown_moments: Sequence[str] = ()
+    start_unknown: bool = False
     interruption: tuple[str | None, str] | None = None
     nothing_before: str | None = None
     start_lost_trouble: bool = False
@@ -121,6 +122,7 @@ class DaemonLog:
         self._log_spelling(report)
         self._log_diverted(report)
         self._log_unknown_moments(report)
+        self._log_unknown_starts(report)
         self._log_downtime(report)
         self._log_leadership(report)
         self._log_breaker(report)
@@ -242,6 +244,21 @@ class DaemonLog:
         elif logged.unknown_moments and not report.unknown_moments:
             self._log.info("The moments of all columns are known again.", source=report.source)
         logged.unknown_moments = report.unknown_moments
+
+    def _log_unknown_starts(self, report: SweepReport) -> None:
+        """When there are more jobs without a start than are remembered, and when there no longer are."""
+        if report.census is None:
+            return
+        logged, jobs = self._logged[report.source], report.census.start_unknown
+        if jobs and not logged.start_unknown:
+            text = "Too many running jobs have no start: some are young until others of them have ended."
+            without_start = report.census.without_start
+            self._log.warning(text, source=report.source, jobs=jobs, without_start=without_start)
+        elif logged.start_unknown and not jobs:
+            self._log.info(
+                "All running jobs without a start count from when the reaper first saw them.", source=report.source
+            )
+        logged.start_unknown = jobs > 0
 
     def _log_downtime(self, report: SweepReport) -> None:
         """Log each interruption once, and until when it keeps silent jobs from being ended."""

@@ -103,6 +103,13 @@ class MetricSeries:
             _SOURCE,
             registry=registry,
         )
+        self.start_unknown = Gauge(
+            "reaper_jobs_with_unknown_start",
+            "Those of the running jobs without a start that the reaper does not remember, as there are too many: they "
+            "are young until some of the others have ended.",
+            _SOURCE,
+            registry=registry,
+        )
         self.deaf = Gauge(
             "reaper_deaf_seconds",
             "Seconds beyond the stall window that a job must be silent, because the database was away meanwhile; "
@@ -197,7 +204,7 @@ class MetricSeries:
     def from_survey(self) -> tuple[Gauge, ...]:
         """The counts of a survey, which a standby does not make."""
         survey = (self.running, self.spared, self.stale, self.oldest, self.most_overdue)
-        return (*survey, self.ahead, self.without_start, self.unknown_moments)
+        return (*survey, self.ahead, self.without_start, self.start_unknown, self.unknown_moments)
 
     def with_more_labels(self) -> tuple[Counter, ...]:
         """The metrics with more labels than the source."""

@@ -92,6 +92,7 @@ class Metrics:
         self._series.oldest.labels(source).set(census.oldest_started_epoch or 0)
         self._series.most_overdue.labels(source).set(census.most_overdue)
         self._series.without_start.labels(source).set(census.without_start)
+        self._series.start_unknown.labels(source).set(census.start_unknown)
 
     def swept(self, report: SweepReport) -> None:
         source = report.source

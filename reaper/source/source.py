@@ -278,7 +278,7 @@ class Source(DatabaseAccess):
         if (store := self.options.first_seen) is None:
             return context
         with self.transaction(connection, read_only=True):
-            states, complete = jobs_without_start(self.statements, connection)
+            states, complete = jobs_without_start(self.statements, connection, context)
         now, database = context.now.timestamp(), database_address(self.engine)
         seen = store.observe(database, self.name, states, now, complete=complete)
         return replace(context, first_seen=seen)

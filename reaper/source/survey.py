@@ -70,6 +70,7 @@ class Survey:
             row.oldest,
             most_overdue,
             without_start=int(row.without_start),
+            start_unknown=int(row.start_unknown),
         )
         return SurveyCounts(counts, int(past.crossed))
 
@@ -157,6 +158,7 @@ def add_counts(one: JobCounts, other: JobCounts) -> JobCounts:
         most_overdue=max(one.most_overdue, other.most_overdue),
         refused=one.refused + other.refused,
         without_start=one.without_start + other.without_start,
+        start_unknown=one.start_unknown + other.start_unknown,
         vanished=(*one.vanished, *other.vanished),
     )
 
@@ -196,7 +198,8 @@ def _stale(rule: Rule, read: Callable[[FromClause], Sequence[Element]]) -> Selec
         return select(*read(jobs)).where(condition, rule.stale(jobs))
     names = sorted(columns_judged(rule.tables.profile))
     first = select(*(jobs.c[name] for name in names)).where(condition, rule.may_be_stale(jobs))
-    # By itself, as OFFSET makes PostgreSQL plan it: of an estimate of all conditions together it might be misled.
+    # OFFSET has PostgreSQL plan it by itself. Else it expects few jobs to be left of all conditions together, and looks
+    # up the signs of each running job.
     few = first.suffix_with("OFFSET 0", dialect="postgresql").subquery(reserved_alias("maybe_stale"))
     cutoff, key = rule.earlier_cutoff, rule.tables.profile.jobs.key
     # Without a key, a job of which all is known has no signs that could be looked up.

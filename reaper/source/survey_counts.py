@@ -18,6 +18,7 @@ from reaper.sql.tables import reserved_alias
 from reaper.staleness.rule import Rule
 
 _PAST, _CROSSED, _RUNNING, _WITHOUT_START = "past_timeout", "crossed", "running", "without_start"
+_START_UNKNOWN = "start_unknown"
 _OLDEST, _NEWEST, _MOST_OVERDUE, _UNDECIDED = "oldest", "newest", "most_overdue", "undecided"
 
 
@@ -59,7 +60,7 @@ def _of_jobs(rule: Rule) -> Select[Any]:
         *_past(rule),
         sql.epoch(func.min(rule.started(jobs))).label(_OLDEST),
         rule.most_overdue(jobs).label(_MOST_OVERDUE),
-        _without_start(rule),
+        *_without_start(rule),
         literal(0, Integer).label(_UNDECIDED),
     ]
     return select(*columns).select_from(rule.from_jobs(jobs)).where(*_is_running(rule))
@@ -73,13 +74,13 @@ def _of_kinds(rule: Rule) -> Select[Any]:
         func.count().label(_RUNNING),
         func.min(started).label(_OLDEST),
         func.max(started).label(_NEWEST),
-        _without_start(rule),
+        *_without_start(rule),
     ]
     counted = select(*kinds, *counts).where(*_is_running(rule)).group_by(*(kind.element for kind in kinds))
     by_kind = counted.subquery(reserved_alias("by_kind"))
     past, crossed = _past_of_kind(rule, by_kind.c)
     columns = [
-        *(_sum(by_kind.c[name]).label(name) for name in (_RUNNING, _WITHOUT_START)),
+        *(_sum(by_kind.c[name]).label(name) for name in (_RUNNING, _WITHOUT_START, _START_UNKNOWN)),
         _sum(past).label(_PAST),
         _sum(crossed).label(_CROSSED),
         sql.epoch(func.min(by_kind.c[_OLDEST])).label(_OLDEST),
@@ -94,14 +95,16 @@ def _past_of_kind(rule: Rule, kind: Any) -> Sequence[Element]:
     before, previously = rule.started_before(), rule.started_before(previously=True)
     oldest, newest, jobs = kind[_OLDEST], kind[_NEWEST], kind[_RUNNING]
     none_past = or_(oldest.is_(None), oldest >= before)
-    all_past = and_(newest < before, kind[_WITHOUT_START] == 0)
+    all_past = and_(newest < before, kind[_START_UNKNOWN] == 0)
     past = case((none_past, 0), (all_past, jobs))
     crossed = case((or_(none_past, newest < previously), 0), (and_(all_past, oldest >= previously), jobs))
     return past, crossed
 
 
-def _without_start(rule: Rule) -> Element:
-    return sql.count_if(rule.tables.started(rule.tables.jobs).is_(None)).label(_WITHOUT_START)
+def _without_start(rule: Rule) -> list[Element]:
+    jobs = rule.tables.jobs
+    starts = {_WITHOUT_START: rule.tables.started(jobs), _START_UNKNOWN: rule.started(jobs)}
+    return [(func.count() - func.count(start)).label(name) for name, start in starts.items()]
 
 
 def _sum(numbers: Element) -> Element:

@@ -1,4 +1,4 @@
-"""Small relations: rows that a statement is given as parameters, to be joined like a table.
+"""Small relations: rows that a statement is given as parameters, to be joined like a table, or to look up a value.
 
 The text of a statement is the same however many rows there are, and the server finds a row by its key at once. On
 PostgreSQL each column is one array; MariaDB, which has no arrays, gets all rows as one JSON array.
@@ -9,9 +9,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import BindParameter, Dialect, Float, FromClause, String, Text, bindparam, cast, column, func
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Dialect,
+    Float,
+    FromClause,
+    String,
+    Text,
+    bindparam,
+    cast,
+    column,
+    func,
+    literal_column,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -19,6 +33,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import DateTime, Double, NullType, TypeDecorator, TypeEngine
 
 from reaper.model import DISTANT_PAST
+from reaper.sql import expressions as sql
 from reaper.sql.keys import UntypedArray
 from reaper.sql.types import EXACT_COLLATION, INSTANT, MINUS_INFINITY, is_instant
 
@@ -96,6 +111,31 @@ class SmallRelation(FunctionElement[Any]):
         return self.table_valued(*columns, name=alias)
 
 
+class LookedUp(FunctionElement[str]):
+    """The text beside a key in a parameter, which is a mapping of texts; NULL without that key.
+
+    The server finds it by an index: PostgreSQL in a JSON object, MariaDB, which would read that from its beginning for
+    each row, in a relation.
+    """
+
+    inherit_cache = False
+    type = String()
+
+    def __init__(self, name: str, key: ColumnElement[str]) -> None:
+        self.name = name
+        super().__init__(key)
+
+
+class _Entries(TypeDecorator[Any]):
+    """A mapping as a JSON array of pairs. Its keys may be long: their hashes stand for them."""
+
+    impl = NullType
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:  # noqa: ARG002
+        return json.dumps([[sha256(key.encode()).hexdigest(), text] for key, text in value.items()])
+
+
 def relation_values(name: str, columns: Iterable[str], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """The values of the parameters of a relation with these rows."""
     by_column = {_COLUMN.format(name, column): [row[n] for row in rows] for n, column in enumerate(columns)}
@@ -122,8 +162,7 @@ def _postgresql(element: SmallRelation, compiler: SQLCompiler, **_: Any) -> str:
 def _mariadb(element: SmallRelation, compiler: SQLCompiler, **_: Any) -> str:
     """A subquery, which MariaDB keeps with an index for the join; a table function has none."""
     rows = compiler.process(element.parameter(_ROWS.format(element.name), _Rows()))
-    # Not TEXT: with such a column, MariaDB keeps the rows on disk.
-    text = f"VARCHAR({element.text_length}) CHARACTER SET utf8mb4 COLLATE {EXACT_COLLATION}"
+    text = _text_type(element.text_length)
     types = [_mariadb_type(kind, text) for kind in element.column_types.values()]
     columns = [
         f"{name} {kind} PATH '$[{n}]'" for n, (name, kind) in enumerate(zip(element.column_types, types, strict=True))
@@ -135,3 +174,26 @@ def _mariadb_type(kind: TypeEngine[Any], text: str) -> str:
     if is_instant(kind):
         return "DATETIME(6)"
     return "DOUBLE" if isinstance(kind, Float) else text
+
+
+@compiles(LookedUp, "postgresql")
+def _postgresql_lookup(element: LookedUp, compiler: SQLCompiler, **options: Any) -> str:
+    [key] = element.clauses
+    return compiler.process(sql.json_text_member(sql.parameter(element.name, sql.DOCUMENT), key), **options)
+
+
+@compiles(LookedUp)
+def _mariadb_lookup(element: LookedUp, compiler: SQLCompiler, **options: Any) -> str:
+    """MariaDB keeps the rows with an index, as they are distinct."""
+    [key] = element.clauses
+    entries = compiler.process(bindparam(element.name, type_=_Entries()))
+    hashed = compiler.process(func.sha2(key, literal_column("256")), **options)
+    # No longer: an index of rows in memory has at most 1,000 bytes for each.
+    columns = f"name {_text_type(64)} PATH '$[0]', value {_text_type(_LONGEST_TEXT)} PATH '$[1]'"
+    rows = f"SELECT DISTINCT name, value FROM JSON_TABLE({entries}, '$[*]' COLUMNS ({columns})) reaper_entries"  # noqa: S608
+    return f"(SELECT reaper_entry.value FROM ({rows}) reaper_entry WHERE reaper_entry.name = {hashed})"  # noqa: S608
+
+
+def _text_type(length: int) -> str:
+    # Not TEXT: with such a column, MariaDB keeps the rows on disk.
+    return f"VARCHAR({length}) CHARACTER SET utf8mb4 COLLATE {EXACT_COLLATION}"

@@ -11,6 +11,7 @@ from reaper.model import StoredTime, TimestampFormat
 from reaper.profile import Witness
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
+from reaper.sql.relations import LookedUp
 from reaper.sql.tables import ProfileTables
 from reaper.staleness import parameters
 from reaper.staleness.batch_children import BatchChildren
@@ -135,4 +136,4 @@ def _latest() -> Element:
 def _remembered(name: str, witness: Witness, key_text: Sequence[Element]) -> Element:
     parts = (part for text in key_text for part in (SEPARATOR, text))
     job = sql.text_of(sql.concat(witness.witness, *parts))
-    return sql.json_text_member(sql.parameter(name, sql.DOCUMENT), job)
+    return LookedUp(name, job)

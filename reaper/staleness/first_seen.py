@@ -13,6 +13,7 @@ from sqlalchemy import FromClause, Numeric, cast
 from reaper.model import Key, StoredTime, TimestampFormat
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
+from reaper.sql.relations import LookedUp
 from reaper.sql.tables import ProfileTables
 from reaper.staleness import parameters
 
@@ -28,7 +29,7 @@ def name_of(key: Key) -> str:
 def first_seen(tables: ProfileTables, jobs: FromClause) -> Element:
     """When a job was first seen; NULL where that is not remembered."""
     name = _name(tables.key_text(jobs))
-    epoch = sql.json_text_member(sql.parameter(parameters.FIRST_SEEN, sql.DOCUMENT), name)
+    epoch = LookedUp(parameters.FIRST_SEEN, name)
     return sql.to_instant(cast(epoch, Numeric(20, 6)), StoredTime(TimestampFormat.EPOCH_S))
 
 

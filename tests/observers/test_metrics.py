@@ -273,3 +273,11 @@ def test_standby_counts_no_jobs(protea: Protea) -> None:
     found = samples(metrics)
     assert found.value("reaper_jobs_running", source="main") == 0
     assert found.value("reaper_leader", source="main") == 0
+
+
+def test_jobs_whose_start_is_unknown_are_counted_beside_those_that_are_remembered() -> None:
+    metrics = made("main")
+    metrics.surveyed("main", JobCounts(9, 0, 0, None, without_start=4, start_unknown=2))
+    found = samples(metrics)
+    assert found.value("reaper_jobs_without_start", source="main") == 4
+    assert found.value("reaper_jobs_with_unknown_start", source="main") == 2

@@ -16,7 +16,7 @@ from sqlalchemy import Select, literal_column, select
 
 from reaper.memory.future_signs import FutureSignStore
 from reaper.memory.memory import FILE, Memory, process_future_signs
-from reaper.memory.seen_states import MAX_JOBS, ProcessSeenStates
+from reaper.memory.seen_states import ProcessSeenStates
 from reaper.memory.state_file import StateFile
 from reaper.model import FutureSigns, SweepReport, Verdict
 from reaper.profile import Profile
@@ -216,9 +216,9 @@ def test_processes_share_what_was_seen_where_a_daemon_keeps_a_file(tmp_path: Pat
 
 def test_what_was_seen_is_bounded_and_the_oldest_stays() -> None:
     store = FutureSignStore(StateFile(None))
-    observe(store, {f"log|{n}": "2031" for n in range(MAX_JOBS)}, 100)
-    seen = observe(store, {f"log|{n}": "2031" for n in range(5 * MAX_JOBS)}, 200)
-    assert len(seen) == MAX_JOBS
+    observe(store, {f"log|{n}": "2031" for n in range(FutureSignStore.max_jobs)}, 100)
+    seen = observe(store, {f"log|{n}": "2031" for n in range(5 * FutureSignStore.max_jobs)}, 200)
+    assert len(seen) == FutureSignStore.max_jobs
     assert {one.first_seen for one in seen.values()} == {100}
 
 

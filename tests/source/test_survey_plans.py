@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import Dialect, column, select, table
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
-from reaper.model import KindThresholds, Threshold
+from reaper.model import KindThresholds, ServerClock, Threshold
+from reaper.source import Source
 from reaper.source.survey import candidates_query
 from reaper.source.survey_counts import count_query, past_timeout_query
 from reaper.sql import expressions as sql
 from reaper.sql.statement import CompiledStatement
 from reaper.staleness.downtime import DowntimeTracker
+from reaper.staleness.evaluation_context import EvaluationContext
+from reaper.staleness.future_signs import SeenSign
 from tests.support.protea import HOUR, MINUTE, Protea, thresholds
 from tests.support.tasks import Tasks, mapped, tasks_in
 from tests.support.waiting import wait_until
@@ -89,13 +94,37 @@ def own_limits(kinds: int) -> dict[str, KindThresholds]:
     }
 
 
+NOW = datetime(2021, 4, 1, 12, tzinfo=UTC)
+
+
+def context(source: Source, count: int) -> EvaluationContext:
+    """So often the database was away, and so many jobs without a start, or with signs in the future, were seen."""
+    tick = 0.0
+    downtime = DowntimeTracker(0, lambda: tick)
+    for tick in (50.0 * n for n in range(2 * count + 1)):
+        downtime.record_contact(ServerClock(NOW + timedelta(seconds=tick), NOW))
+        if tick % 100 == 0:
+            downtime.record_failure()
+    downtime.record_contact(ServerClock(NOW + timedelta(seconds=tick), NOW))
+    assert len(downtime.audible_spans()) == count + 1
+    seen = {str(n): SeenSign("state", 1.0 * n) for n in range(count)}
+    return replace(EvaluationContext.of(downtime, source.thresholds), first_seen=seen, future_signs=seen)
+
+
 @pytest.mark.parametrize("dialect", [POSTGRESQL, MARIADB], ids=lambda it: it.name)
-def test_statements_are_the_same_however_many_kinds_have_thresholds(protea: Protea, dialect: Dialect) -> None:
-    few, many = (protea.source(thresholds(kinds=own_limits(kinds))).statements for kinds in (2, 500))
-    for query in (candidates_query, count_query, past_timeout_query):
-        texts = [statements.compiled(dialect, query).text for statements in (few, many)]
-        lengths = [text.replace("VARCHAR(6)", "VARCHAR(8)") for text in texts]
-        assert lengths[0] == lengths[1]
+def test_statements_do_not_grow_with_kinds_outages_and_jobs_that_are_remembered(
+    protea: Protea, dialect: Dialect
+) -> None:
+    bound = []
+    for count in (2, 500):
+        source = protea.source(thresholds(kinds=own_limits(count)))
+        values = source.statements.values(context(source, count))
+        queries = (candidates_query, count_query, past_timeout_query)
+        bound.append([source.statements.compiled(dialect, query).bound(values) for query in queries])
+    for (few, few_parameters), (many, many_parameters) in zip(*bound, strict=True):
+        # The longest of the kinds' names.
+        assert few.replace("VARCHAR(6)", "VARCHAR(8)") == many
+        assert few_parameters.keys() == many_parameters.keys()
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])

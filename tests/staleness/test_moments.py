@@ -11,11 +11,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from structlog.testing import capture_logs
 
 from reaper.common.messages import describe_counts, describe_verdict
 from reaper.memory import FirstSeenJobStore
 from reaper.memory.state_file import StateFile
 from reaper.model import Verdict
+from reaper.observers.daemon_log import DaemonLog
 from reaper.source import Source
 from tests.support.protea import HOUR, MINUTE, thresholds
 from tests.support.tasks import Tasks, mapped, tasks_in
@@ -293,6 +295,36 @@ def test_job_without_a_start_is_seen_anew_when_it_runs_again(tasks: Tasks) -> No
     assert tasks.sweep(remembering(tasks, file, **claimed)).reaped == 0
     passed(file, 7 * HOUR)
     assert tasks.sweep(remembering(tasks, file, **claimed)).reaped == 1
+
+
+def test_jobs_beyond_those_that_are_remembered_are_counted_and_said_and_get_their_turn(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered stays so, whatever the key of later jobs: else none of many would ever grow old."""
+    monkeypatch.setattr("reaper.source.first_seen.MAX_JOBS", 2)
+    monkeypatch.setattr(FirstSeenJobStore, "max_jobs", 2)
+    file, log = StateFile(None), DaemonLog()
+    for number in (5, 6):
+        put(tasks, number)
+    tasks.sweep(remembering(tasks, file))
+    passed(file, 5 * HOUR)
+    for number in (1, 2):
+        put(tasks, number)
+    with capture_logs() as lines:
+        for _ in range(2):
+            report = tasks.sweep(remembering(tasks, file))
+            log.swept(report)
+        assert report.census is not None
+        assert (report.census.without_start, report.census.start_unknown) == (4, 2)
+        assert "(2 of these are young, as no sweep has noted them)" in describe_counts(report.census)
+        passed(file, 2 * HOUR)
+        assert tasks.sweep(remembering(tasks, file)).reaped == 2
+        assert tasks.states() == {"1": "working", "2": "working", "5": "dead", "6": "dead"}
+        log.swept(tasks.sweep(remembering(tasks, file)))
+    said = [(line["log_level"], line.get("jobs")) for line in lines if "start" in line["event"]]
+    assert said == [("warning", 2), ("info", None)]
+    passed(file, 7 * HOUR)
+    assert tasks.sweep(remembering(tasks, file)).reaped == 2
 
 
 def test_job_that_was_not_seen_before_is_young_and_says_why(tasks: Tasks) -> None:
