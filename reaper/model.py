@@ -126,7 +126,8 @@ class Evidence:
     would do with the job, where the source's action is a choice between two. Of a log: `start_lost` says that no entry
     starts the job, so that its first known one is taken for its start, and `ended_by` and `ended_at` are the type and
     the moment of the entry that ended it. `future_sign` is its newest sign of life in the future, as it was written: it
-    counts from when the reaper first saw it, which is what `signs` and `last_sign` have.
+    counts from when the reaper first saw it, which is what `signs` and `last_sign` have. `not_running` says of a job
+    that does not run which of the profile's conditions do not hold for it.
     """
 
     key: Key
@@ -154,6 +155,7 @@ class Evidence:
     ended_by: str | None = None
     ended_at: str | None = None
     future_sign: str | None = None
+    not_running: Sequence[str] = ()
 
 
 class PostTransitionState(NamedTuple):

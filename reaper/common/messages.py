@@ -113,7 +113,7 @@ def _describe_end(evidence: Evidence) -> str:
     if evidence.start_lost:
         silence = _duration(evidence.silence_seconds)
         return f"its start was lost, and its newest entry is {silence} old: it no longer counts as running"
-    return f"its status is {evidence.status}"
+    return " and ".join(evidence.not_running) or "it does not run any more"
 
 
 def spared_by_downtime(evidence: Evidence) -> bool:

@@ -1,11 +1,14 @@
 """What the reaper wrote to the rows of jobs that it ended, for the sources that must not take it for a sign of life.
 
+Beside it, the evidence of jobs whose profile writes no audit event: else nobody could explain them afterwards.
+
 Only tables that such a source asks about are kept, and only so many moments of each. A moment that is lost counts as a
 sign of life, as any other does: it delays an end by a stall window.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Collection, Iterable, Sequence
@@ -19,6 +22,8 @@ from reaper.memory.halt import save_unknown_halt
 from reaper.memory.retention import delete_expired, keep_newest
 from reaper.memory.schema import METADATA
 from reaper.memory.state_file import StateFile
+from reaper.model import Key
+from reaper.staleness.moments_of_reaps import KeptReap
 
 MAX_AGE_SECONDS = 7 * 86_400.0
 MAX_MOMENTS = 20_000
@@ -26,6 +31,22 @@ MAX_MOMENTS = 20_000
 
 MAX_ROWS = 100_000
 """So are the oldest of all tables beyond this number: the state file is bounded, and a halt must still fit into it."""
+
+_MAX_SHOWN = 10
+MAX_REAPS = 5_000
+"""The evidence of so many jobs is kept, the newest."""
+
+_REAP = Table(
+    "reaped_job",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("database", Text, nullable=False),
+    Column("table_name", Text, nullable=False),
+    Column("job_key", Text, nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("reaped_at", Text),
+    Column("recorded_epoch", Float, nullable=False),
+)
 
 _MOMENT = Table(
     "reaped_row",
@@ -74,6 +95,29 @@ class ReapedRowStore:
         with self._lock:
             return [*written, *self._unwritten.get((database, table), ())]
 
+    def remember_jobs(self, database: str, table: str, jobs: Sequence[KeptReap]) -> None:
+        """Keep the evidence of these jobs. What cannot be written is lost: the log has it all the same."""
+        if not jobs:
+            return
+        try:
+            self._file.write(lambda connection: _add_reaps(connection, database, table, jobs[-MAX_REAPS:]))
+        except ReaperError as error:
+            self._file.report_once(error)
+
+    def reaps_of(self, database: str, table: str, key: Key) -> Sequence[KeptReap]:
+        """The kept reaps of one job, newest first; none where the file cannot be read."""
+        of_job = (_REAP.c.database == database, _REAP.c.table_name == table, _REAP.c.job_key == json.dumps(key))
+        query = select(_REAP.c.evidence, _REAP.c.reaped_at).where(*of_job).order_by(_REAP.c.id.desc()).limit(_MAX_SHOWN)
+
+        def read(connection: Connection) -> list[KeptReap]:
+            return [KeptReap(key, json.loads(evidence), at) for evidence, at in connection.execute(query)]
+
+        try:
+            return self._file.read(read, default=[])
+        except ReaperError as error:
+            self._file.report_once(error)
+            return []
+
 
 class ProcessReapedRows:
     """For a process beside the daemon: the file where a daemon has made one, else this process's own memory."""
@@ -91,10 +135,29 @@ class ProcessReapedRows:
         """The moments that are kept of this table."""
         return self._store.moments(database, table)
 
+    def remember_jobs(self, database: str, table: str, jobs: Sequence[KeptReap]) -> None:
+        """Keep the evidence of these jobs."""
+        self._store.remember_jobs(database, table, jobs)
+
+    def reaps_of(self, database: str, table: str, key: Key) -> Sequence[KeptReap]:
+        """The kept reaps of one job, newest first."""
+        return self._store.reaps_of(database, table, key)
+
     @property
     def _store(self) -> ReapedRowStore:
         # A file of ours might belong to another user than the daemon's: it is not made here.
         return self._shared if self._path is not None and os.path.lexists(self._path) else self._own
+
+
+def _add_reaps(connection: Connection, database: str, table: str, jobs: Sequence[KeptReap]) -> None:
+    now = delete_expired(connection, _REAP, MAX_AGE_SECONDS)
+    own = {"database": database, "table_name": table, "recorded_epoch": now}
+    rows = [
+        {**own, "job_key": json.dumps(job.key), "evidence": json.dumps(dict(job.evidence)), "reaped_at": job.reaped_at}
+        for job in jobs
+    ]
+    connection.execute(insert(_REAP), rows)
+    keep_newest(connection, _REAP, MAX_REAPS, _REAP.c.id)
 
 
 def _add(connection: Connection, database: str, table: str, moments: Iterable[str]) -> None:

@@ -119,4 +119,37 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    (
+        """
+        CREATE TABLE reaped_job (
+            id INTEGER NOT NULL PRIMARY KEY,
+            database TEXT NOT NULL,
+            table_name TEXT NOT NULL,
+            job_key TEXT NOT NULL,
+            evidence TEXT NOT NULL,
+            reaped_at TEXT,
+            recorded_epoch FLOAT NOT NULL
+        )
+        """,
+        "CREATE INDEX reaped_job_by_key ON reaped_job (database, table_name, job_key)",
+    ),
+    (
+        "ALTER TABLE reap_count RENAME TO reap_count_before",
+        """
+        CREATE TABLE reap_count (
+            source TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            action TEXT NOT NULL,
+            jobs INTEGER NOT NULL,
+            recorded_epoch FLOAT NOT NULL,
+            PRIMARY KEY (source, kind, reason, action)
+        )
+        """,
+        """
+        INSERT INTO reap_count (source, kind, reason, action, jobs, recorded_epoch)
+            SELECT source, kind, reason, 'fail', jobs, recorded_epoch FROM reap_count_before
+        """,
+        "DROP TABLE reap_count_before",
+    ),
 )

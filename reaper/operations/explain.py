@@ -15,6 +15,7 @@ from reaper.database.errors import ErrorKind, classify, short_message
 from reaper.errors import NoSuchJob
 from reaper.model import Evidence, JobCounts, Key, LockHolder, Verdict
 from reaper.source import Source
+from reaper.source.own_writes import without_reaps
 from reaper.staleness.downtime import DowntimeTracker
 
 
@@ -58,9 +59,13 @@ def explain(
                 raise NoSuchJob(f"job {messages.format_key(key)} has just been deleted")
             is_counted = counts and judged[0].verdict is Verdict.STALE
             census = source.survey.census_with_stale(connection, context) if is_counted else None
-            audits = view.lookup.audits(connection, key)
+            audits = [*view.lookup.audit_events(connection, key), *source.kept_reaps(key)]
+            evidence = judged[0]
+            if evidence.verdict is Verdict.ENDED:
+                signs = view.lookup.signs_without_reaps(connection, context, key)
+                evidence = without_reaps(evidence, signs, audits)
         holders = source.lock_holders(connection, [key], at_most=at_most)
-        return Explanation(judged[0], holders.get(key), audits, census)
+        return Explanation(evidence, holders.get(key), [audit.evidence for audit in audits], census)
 
 
 def _parse(source: Source, name: str) -> Key:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from reaper.profile.base import Match, Name, Plain, ProfileModel, TableName, exactly_one
+from reaper.profile.base import Label, Match, Name, Plain, ProfileModel, TableName, exactly_one
 from reaper.profile.sql_template import checked
 from reaper.profile.values import Seconds
 
@@ -31,7 +31,8 @@ Bound = Annotated[Annotated[Now, Tag(NOW)] | Annotated[Plain, Tag(SCALAR)], Disc
 class Condition(ProfileModel):
     """`column` and one of: `in`, `not_in`, `is = "null" | "not null"`, `less_than`, `greater_than`; or `sql` alone.
 
-    In `sql`, `{name}` is a column of the row, and `{{` is a brace.
+    In `sql`, `{name}` is a column of the row, and `{{` is a brace. `otherwise` says in words, about a job that the
+    condition does not hold for, what is the case instead.
     """
 
     column: Name | None = None
@@ -41,6 +42,7 @@ class Condition(ProfileModel):
     less_than: Bound | None = None
     greater_than: Bound | None = None
     sql: Annotated[str, Field(min_length=1), AfterValidator(checked)] | None = None
+    otherwise: Label | None = None
 
     @model_validator(mode="after")
     def _one_question(self) -> Condition:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, and_, case, func, select
 
@@ -24,20 +24,33 @@ def audit_tables(profile: Profile) -> Sequence[str]:
     return tuple(audit_inserts(profile))
 
 
-def read_audits(rows: Iterable[Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """The evidence in rows of `audit_query`."""
-    documents = (document_of(document) for (document,) in rows)
-    return (document for document in documents if isinstance(document, dict))
+class AuditEvent(NamedTuple):
+    """What one reap wrote: its evidence, and the moment at which the event was written; None where it has none."""
+
+    evidence: dict[str, Any]
+    written_at: str | None
+
+
+def read_audits(rows: Iterable[Sequence[Any]]) -> Iterator[AuditEvent]:
+    """The rows of `audit_query`."""
+    for document, moment in rows:
+        evidence = document_of(document)
+        if isinstance(evidence, dict):
+            yield AuditEvent(evidence, document_of(moment)["at"])
 
 
 def audit_query(rule: Rule, table: str) -> Select[Any]:
-    """The evidence in the newest audit events of one job in one of `audit_tables`, newest first."""
+    """The newest audit events of one job in one of `audit_tables`, newest first: the evidence and the moment."""
     tables, insert = rule.tables, audit_inserts(rule.tables.profile)[table]
     jobs, events = tables.jobs, tables.table(insert.table).alias(reserved_alias("audit"))
     of_job = tables.inserted_for_job(insert, events, jobs)
     column, *members = evidence_path(insert)
     evidence = sql.json_member(events.c[column], members)
-    query = select(_bounded(evidence)).select_from(events.join(jobs, and_(*of_job)))
+    moments = [tables.instant(insert.table, events, name) for name in moments_of(insert)]
+    written_at = sql.newest(*moments) if moments else sql.null_instant()
+    query = select(_bounded(evidence), sql.json_object({"at": written_at})).select_from(
+        events.join(jobs, and_(*of_job))
+    )
     query = query.where(tables.key_in_batch(jobs), tables.is_job(jobs))
     query = query.order_by(*(events.c[name].desc() for name in moments_of(insert)))
     return query.limit(_MAX_EVENTS)

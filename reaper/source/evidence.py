@@ -25,6 +25,7 @@ from sqlalchemy import (
 from reaper.model import DISTANT_PAST, Evidence, Verdict
 from reaper.profile import Profile
 from reaper.source.action_choice import action_name, takes_first
+from reaper.source.not_running import read_unmet, unmet_conditions
 from reaper.sql import expressions as sql
 from reaper.sql.expressions import Element
 from reaper.sql.tables import reserved_alias
@@ -55,7 +56,7 @@ def evidence_cte(
     """
     verdict_name = literal(verdict.value, String) if verdict else rule.verdict(jobs)
     shown_alone = verdict is None and audit_fields is None
-    end = {**rule.tables.end_entry(jobs), "future_sign": rule.newest_in_future(jobs)} if shown_alone else {}
+    end = _shown_alone(rule, jobs) if shown_alone else {}
     first = takes_first(rule.tables, jobs, action)
     chosen = [] if first is None else [first.label(FIRST)]
     more = [*chosen, *(element.label(name) for name, element in end.items())]
@@ -64,6 +65,16 @@ def evidence_cte(
     if chosen:
         fields["action"] = action_name(rule.tables, durations.c[FIRST], action)
     return _materialized(_add_json_and_message(rule, durations, fields), "judged")
+
+
+def _shown_alone(rule: Rule, jobs: FromClause) -> dict[str, Element]:
+    """What is read besides of a job that may have ended."""
+    unmet = unmet_conditions(rule.tables, jobs)
+    return {
+        **rule.tables.end_entry(jobs),
+        "future_sign": rule.newest_in_future(jobs),
+        **({} if unmet is None else {_NOT_RUNNING: unmet}),
+    }
 
 
 def _read(rule: Rule, jobs: FromClause, where: ColumnElement[bool], verdict: Element, more: Sequence[Element]) -> CTE:
@@ -201,7 +212,8 @@ def _materialized(query: Select[Any], name: str) -> CTE:
     return query.cte(reserved_alias(name)).prefix_with("MATERIALIZED", dialect="postgresql")
 
 
-_NOT_FROM_JSON = {"key", "kind", "status", "verdict", "stale_in_seconds", "start_lost"}
+_NOT_RUNNING = "not_running"
+_NOT_FROM_JSON = {"key", "kind", "status", "verdict", "stale_in_seconds", "start_lost", _NOT_RUNNING}
 _FROM_JSON = {f.name for f in fields(Evidence)} - _NOT_FROM_JSON
 
 
@@ -216,5 +228,6 @@ def read_evidence(row: Row[Any], width: int) -> Evidence:
         verdict=Verdict(columns["verdict"]),
         stale_in_seconds=columns["stale_in"] if columns["verdict"] in (Verdict.YOUNG, Verdict.SPARED) else None,
         start_lost=bool(document.get("start_lost")),
+        not_running=read_unmet(document.get(_NOT_RUNNING)) if columns["verdict"] == Verdict.ENDED else (),
         **{name: document.get(name) for name in _FROM_JSON},
     )

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Integer, Select, String, false, func, not_, select
 
 from reaper.errors import ReaperError, key_not_unique
 from reaper.model import Evidence, Key, Verdict
-from reaper.source.audit_trail import audit_query, audit_tables, read_audits
+from reaper.source.audit_trail import AuditEvent, audit_query, audit_tables, read_audits
 from reaper.source.evidence import evidence_query, read_evidence
+from reaper.source.own_writes import signs_without_reaps_query
 from reaper.source.statements import SourceStatements
 from reaper.sql import expressions as sql
 from reaper.sql.keys import key_parameters
+from reaper.sql.types import document_of
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.rule import Rule
 
@@ -93,6 +95,14 @@ class JobLookup:
         by_key = {evidence.key: evidence for evidence in read}
         return [by_key[key] for key in keys if key in by_key]
 
+    def signs_without_reaps(
+        self, connection: Connection, context: EvaluationContext, key: Key
+    ) -> Mapping[str, str | None]:
+        """The newest sign of each witness of a job, without what the reaper is known to have written."""
+        values = self._statements.values(context) | key_parameters([key])
+        row = self._statements.execute(connection, values, signs_without_reaps_query).first()
+        return document_of(row[0]) if row else {}
+
     def _require_unique(self, keys: Sequence[Key]) -> None:
         """A log has one job for each key, however many entries."""
         if len(set(keys)) < len(keys) and self._profile.jobs.log is None:
@@ -100,12 +110,16 @@ class JobLookup:
             raise key_not_unique(self._profile.jobs.table, self._profile.jobs.key, example)
 
     def audits(self, connection: Connection, key: Key) -> list[dict[str, Any]]:
-        """The evidence that earlier reaps of this job wrote, newest first in each table of audit events."""
+        """The evidence in `audit_events`."""
+        return [event.evidence for event in self.audit_events(connection, key)]
+
+    def audit_events(self, connection: Connection, key: Key) -> list[AuditEvent]:
+        """The audit events that earlier reaps of this job wrote, newest first in each table of them."""
         tables = [
             self._statements.execute(connection, key_parameters([key]), audit_query, table)
             for table in audit_tables(self._profile)
         ]
-        return [evidence for rows in tables for evidence in read_audits(rows)]
+        return [event for rows in tables for event in read_audits(rows)]
 
 
 # --- statements --------------------------------------------------------------------------------------------------

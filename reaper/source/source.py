@@ -26,6 +26,7 @@ from reaper.profile import Profile
 from reaper.profile.columns import TableColumn
 from reaper.profile.related_tables import liveness_tables
 from reaper.profile.spelling import Spelling
+from reaper.source.audit_trail import AuditEvent
 from reaper.source.database_access import DatabaseAccess
 from reaper.source.event_log_lock import locks_log
 from reaper.source.first_seen import jobs_without_start
@@ -48,7 +49,7 @@ from reaper.sql.tables import ProfileTables
 from reaper.staleness.downtime import DowntimeTracker
 from reaper.staleness.evaluation_context import EvaluationContext
 from reaper.staleness.future_signs import SeenSign, SeenStates, witnesses_ahead
-from reaper.staleness.moments_of_reaps import ReapedRows, bare_table, moment_text, silent_tables
+from reaper.staleness.moments_of_reaps import KeptReap, ReapedRows, bare_table, moment_text, silent_tables
 from reaper.staleness.parameters import RuleParameters
 from reaper.staleness.unknown_moments import columns_without_zone
 
@@ -394,16 +395,28 @@ class Source(DatabaseAccess):
         return self.claim(context, audit_info, "fail", restart) if self.has_fallback else None
 
     def remember_reaped(self, jobs: Iterable[ReapedJob]) -> None:
-        """Keep what their transitions wrote, where a source wants to know it. Call it after the commit.
+        """Keep what their transitions wrote, where a source wants to know it, and the evidence of jobs of which nothing
+        stays in the database. Call it after the commit.
 
         A process that ends in between has written a moment that is not known to be its own: it counts as a sign.
         """
-        if not self.options.remembers or self.options.reaped_rows is None:
+        if self.options.reaped_rows is None:
+            return
+        jobs = list(jobs)
+        reaps = [KeptReap(job.key, job.evidence, job.reaped_at) for job in jobs if job.evidence]
+        self.options.reaped_rows.remember_jobs(*self._place, reaps)
+        if not self.options.remembers:
             return
         states = ((job.key, job.state_after) for job in jobs if job.state_after is not None)
         moments = [moment_text(column, key, value) for key, after in states for column, value in after.moments.items()]
-        table = bare_table(self.profile.jobs.table)
-        self.options.reaped_rows.remember(database_address(self.engine), table, moments)
+        self.options.reaped_rows.remember(*self._place, moments)
+
+    def kept_reaps(self, key: Key) -> Sequence[AuditEvent]:
+        """What is kept of earlier reaps of this job whose evidence is not in the database, newest first."""
+        if self.options.reaped_rows is None:
+            return []
+        kept = self.options.reaped_rows.reaps_of(*self._place, key)
+        return [AuditEvent(dict(reap.evidence), reap.reaped_at) for reap in kept]
 
     def rows_written(self, connection: Connection) -> int:
         """How many rows sessions have written to the tables with jobs and signs of life. Raises DBAPIError."""

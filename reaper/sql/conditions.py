@@ -18,7 +18,7 @@ TimeOf = Callable[[str], StoredTime]
 
 def all_hold(conditions: Conditions, row: FromClause, time_of: TimeOf) -> ColumnElement[bool]:
     """All of the conditions hold for a row."""
-    return and_(true(), *(_holds(condition, row, time_of) for condition in conditions))
+    return and_(true(), *(holds(condition, row, time_of) for condition in conditions))
 
 
 def fill_template(template: str, columns: FromClause | dict[str, Element]) -> Element:
@@ -36,7 +36,8 @@ def is_one_of(column: Element, values: Iterable[Scalar]) -> ColumnElement[bool]:
     return column == bound[0] if len(bound) == 1 else column.in_(bound)
 
 
-def _holds(condition: Condition, row: FromClause, time_of: TimeOf) -> ColumnElement[bool]:
+def holds(condition: Condition, row: FromClause, time_of: TimeOf) -> ColumnElement[bool]:
+    """One condition holds for a row; NULL where it compares with NULL."""
     if condition.sql is not None:
         return fill_template(condition.sql, row)
     column: Element = row.c[condition.column or ""]

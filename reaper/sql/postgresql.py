@@ -25,7 +25,7 @@ from sqlalchemy import (
     true,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import array as pg_array
 from sqlalchemy.types import DateTime
 
@@ -193,7 +193,9 @@ def json_append(array: Element, member: Element) -> Element:
 
 @postgresql(elements.JsonMember)
 def json_member(document: Element, *path: Element) -> Element:
-    return document.op("#>")(pg_array(path)) if path else document
+    # A column of texts may hold some that are no JSON.
+    parsed = case((cast(document, Text).like("{%"), cast(document, JSONB)), else_=cast(null(), JSONB))
+    return parsed.op("#>", return_type=JSONB())(pg_array(path)) if path else parsed
 
 
 @postgresql(elements.JsonTextMember)

@@ -8,9 +8,9 @@ and counts again. What is not remembered counts, too: the jobs that wait for the
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import ColumnElement, FromClause, String, func, literal, select
+from sqlalchemy import ColumnElement, FromClause, String, and_, case, func, literal, select
 
 from reaper.model import Key
 from reaper.profile import FromColumn, Insert, Profile
@@ -25,6 +25,17 @@ _TRANSACTION_SECONDS = 60.0
 """By how much the moment in a row may be later, or earlier, than that of its audit event, of the same transaction."""
 
 
+class KeptReap(NamedTuple):
+    """One job that was ended, and the evidence for which it was, where nothing of that stays in the database.
+
+    `reaped_at` is just after the transition.
+    """
+
+    key: Key
+    evidence: Mapping[str, Any]
+    reaped_at: str | None
+
+
 class ReapedRows(Protocol):
     """Keeps what the reaper wrote, by database and table. Thread-safe, and never raises: what is lost is not known."""
 
@@ -32,6 +43,11 @@ class ReapedRows(Protocol):
 
     def moments(self, database: str, table: str) -> Sequence[str]:
         """The moments that were written to rows of this table, each as `moment_text` makes it."""
+
+    def remember_jobs(self, database: str, table: str, jobs: Sequence[KeptReap]) -> None: ...
+
+    def reaps_of(self, database: str, table: str, key: Key) -> Sequence[KeptReap]:
+        """The reaps of this job that are kept, newest first."""
 
 
 def moment_text(column: str, key: Key, value: str) -> str:
@@ -70,6 +86,17 @@ def was_audited(tables: ProfileTables, jobs: FromClause, column: str) -> list[Co
     """For each table of audit events: one of them, with evidence of the reaper, was written with this moment."""
     inserts = audit_inserts(tables.profile).values()
     return [_audited(tables, insert, jobs, column) for insert in inserts if _is_of_one_job(tables.profile, insert)]
+
+
+def is_audit_event(tables: ProfileTables, table: str, rows: FromClause, jobs: FromClause) -> list[ColumnElement[bool]]:
+    """The row is an audit event of the reaper for the job; empty where the table has none."""
+    insert = audit_inserts(tables.profile).get(table)
+    if insert is None:
+        return []
+    document, *path = evidence_path(insert)
+    by_reaper = sql.json_member(rows.c[document], (*path, "sweep_id")).is_not(None)
+    # Other rows may have no JSON there: it is read only of those that look like such an event.
+    return [case((and_(*tables.inserted_for_job(insert, rows, jobs)), by_reaper), else_=False)]
 
 
 def _is_of_one_job(profile: Profile, insert: Insert) -> bool:

@@ -67,9 +67,14 @@ class Rule:
     """
 
     def __init__(
-        self, tables: ProfileTables, rule_parameters: RuleParameters, is_of_batch: IsOfBatch | None = None
+        self,
+        tables: ProfileTables,
+        rule_parameters: RuleParameters,
+        is_of_batch: IsOfBatch | None = None,
+        *,
+        without_reaps: bool = False,
     ) -> None:
-        """`is_of_batch`: see `of_batch`."""
+        """`is_of_batch`: see `of_batch`; `without_reaps`: see `without_reaps`."""
         self.tables = tables
         self._parameters = rule_parameters
         self._thresholds = rule_parameters.thresholds
@@ -81,7 +86,7 @@ class Rule:
             KindLimits(self._thresholds, by_name=self._jobs.kind_name is not None) if has_kinds else None
         )
         has_max_age = rule_parameters.max_age_seconds is not None
-        self._written_signs = signs = Signs(tables, self._celery, has_max_age=has_max_age)
+        self._written_signs = signs = Signs(tables, self._celery, has_max_age=has_max_age, without_reaps=without_reaps)
         batch = None if is_of_batch is None else BatchChildren(tables, signs, is_of_batch)
         self._signs = CountedSigns(tables, signs, batch)
         self._moments = UnknownMoments(tables, signs, rule_parameters.columns_without_zone)
@@ -366,6 +371,12 @@ class Rule:
         whether these columns are the key of one of the jobs.
         """
         return Rule(self.tables, self._parameters, is_of_batch)
+
+    def without_reaps(self) -> Rule:
+        """The same signs of life without what the reaper wrote, whatever the profile counts. It ends no job: it serves
+        to explain one that has ended.
+        """
+        return Rule(self.tables, self._parameters, without_reaps=True)
 
     def from_jobs(self, jobs: FromClause, *, in_words: bool = False) -> FromClause:
         """The jobs with the limits of their kinds: what a statement reads from that asks for any part of the rule.

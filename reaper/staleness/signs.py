@@ -29,7 +29,7 @@ from reaper.sql.tables import ProfileTables, reserved_alias
 from reaper.staleness import parameters
 from reaper.staleness.celery_liveness import CeleryLiveness
 from reaper.staleness.first_seen import first_seen
-from reaper.staleness.moments_of_reaps import is_reapers, was_audited
+from reaper.staleness.moments_of_reaps import is_audit_event, is_reapers, was_audited
 
 ROUGHLY_SECONDS = 3 * 3600.0
 """Clocks that are put back show local times again: by less than this."""
@@ -80,10 +80,13 @@ def _since(stored: Element, moment: Element, *, of_all: bool) -> ColumnElement[b
 class Signs:
     """The signs of life of one profile."""
 
-    def __init__(self, tables: ProfileTables, celery: CeleryLiveness, *, has_max_age: bool) -> None:
+    def __init__(
+        self, tables: ProfileTables, celery: CeleryLiveness, *, has_max_age: bool, without_reaps: bool = False
+    ) -> None:
+        """`without_reaps`: what the reaper wrote is a sign of life to no witness, as far as audit events show it."""
         self._tables, self._jobs = tables, tables.profile.jobs
         self._witnesses = tables.profile.alive
-        self._celery, self._has_max_age = celery, has_max_age
+        self._celery, self._has_max_age, self._without_reaps = celery, has_max_age, without_reaps
 
     def of(self, witness: Witness, jobs: FromClause) -> SignSource:
         """Where a witness keeps its signs."""
@@ -109,6 +112,8 @@ class Signs:
             .where(*matching, self._tables.conditions_hold(events.where, table, events.table))
             .correlate(jobs)
         )
+        if self._without_reaps:
+            rows = rows.where(*(not_(is_one) for is_one in is_audit_event(self._tables, events.table, table, jobs)))
         if len(events.at) == 1:
             [at] = events.at
             by_reaper = self._written_by_reaper(witness, table, events.key or (), at)
@@ -152,12 +157,13 @@ class Signs:
         self, witness: Witness, rows: FromClause, key: Sequence[str], column: str
     ) -> ColumnElement[bool] | None:
         """The reaper remembers that it wrote this moment, or an audit event beside it shows that it did."""
-        if not witness.reaper_is_silent:
-            return None
-        remembered = is_reapers(self._witnesses.index(witness), rows, key, column)
-        if witness.children is None or column not in columns_set_to_now(self._tables.profile):
-            return remembered
-        return or_(remembered, *was_audited(self._tables, rows, column))
+        marks: list[ColumnElement[bool]] = []
+        if witness.reaper_is_silent:
+            marks.append(is_reapers(self._witnesses.index(witness), rows, key, column))
+        is_audited = witness.children is not None and column in columns_set_to_now(self._tables.profile)
+        if is_audited and (witness.reaper_is_silent or self._without_reaps):
+            marks += was_audited(self._tables, rows, column)
+        return or_(*marks) if marks else None
 
     def _beyond_max_age(self, jobs: FromClause) -> ColumnElement[bool]:
         """So old that even a worker which executes the job no longer keeps it alive."""

@@ -180,6 +180,7 @@ class WhyLeft(Mirror):
         "start_lost": "Of a log: no entry starts the job, and its first known entry is taken for its start.",
         "ended_by": "Of a log: the type of the entry that ended the job.",
         "ended_at": "The moment of that entry.",
+        "not_running": "Which of the profile's conditions do not hold for a job that does not run, in words.",
         "future_sign": "Its newest sign in the future, as written: it counts from when the reaper first saw it.",
     },
 )

@@ -1,0 +1,106 @@
+"""Why a job does not run: those of the profile's conditions that do not hold for its row, in words for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, String, case, func, literal, not_
+
+from reaper.profile import Condition, Conditions, Now, Related, Scalar
+from reaper.sql import expressions as sql
+from reaper.sql.conditions import holds
+from reaper.sql.expressions import Element
+from reaper.sql.tables import ProfileTables
+
+_LONGEST_SQL = 200
+
+
+def unmet_conditions(tables: ProfileTables, jobs: FromClause) -> Element | None:
+    """A document with a text for each condition that does not hold, by its number, and NULL for the others.
+
+    None for a log, where an entry ends a job.
+    """
+    running = tables.profile.jobs.running
+    if running is None:
+        return None
+    unmet = [*_unmet(tables, running.conditions, jobs)]
+    unmet += [(tables.has_related_row(part, jobs), literal(_no_row(part), String)) for part in running.exists]
+    unmet += [(not_(tables.has_related_row(part, jobs)), literal(_a_row(part), String)) for part in running.missing]
+    return sql.json_object({f"{n:03}": _text_unless(*each) for n, each in enumerate(unmet)})
+
+
+def read_unmet(document: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The texts of such a document, in the profile's order."""
+    return tuple(str(text) for _, text in sorted((document or {}).items()) if text is not None)
+
+
+def _text_unless(condition: ColumnElement[bool], text: Element) -> Element:
+    # A condition that compares with NULL does not hold.
+    return case((func.coalesce(condition, False), sql.null_text()), else_=text)
+
+
+def _unmet(
+    tables: ProfileTables, conditions: Conditions, jobs: FromClause
+) -> Iterator[tuple[ColumnElement[bool], Element]]:
+    table = tables.profile.jobs.table
+    for condition in conditions:
+        yield holds(condition, jobs, lambda column: tables.stored_time(table, column)), _contrary(condition, jobs)
+
+
+def _contrary(condition: Condition, jobs: FromClause) -> Element:
+    """What is the case instead, with the value that the row has."""
+    if condition.otherwise is not None:
+        return literal(condition.otherwise, String)
+    if condition.sql is not None:
+        return literal(f"the condition {condition.sql[:_LONGEST_SQL]} does not hold", String)
+    name = condition.column or ""
+    value = sql.shortened(sql.text_of(jobs.c[name]))
+    if condition.null == "not null":
+        return literal(f"its {name} is not set", String)
+    is_set = sql.concat(f"its {name} is set (", value, ")") if condition.null else _is(name, value, condition)
+    return case((jobs.c[name].is_(None), literal(f"its {name} is not set", String)), else_=is_set)
+
+
+def _is(name: str, value: Element, condition: Condition) -> Element:
+    bound = condition.less_than if condition.less_than is not None else condition.greater_than
+    if bound is None:
+        return sql.concat(f"its {name} is ", value)
+    order = "earlier than" if condition.less_than is not None else "later than"
+    if not isinstance(bound, Now):
+        order = "less than" if condition.less_than is not None else "greater than"
+    return sql.concat(f"its {name} is ", value, f", not {order} {_words(bound)}")
+
+
+def _words(bound: Now | Scalar) -> str:
+    return "now" if isinstance(bound, Now) else str(bound)
+
+
+def _no_row(part: Related) -> str:
+    return f"no row of {part.table} belongs to it{_which(part.where)}"
+
+
+def _a_row(part: Related) -> str:
+    return f"a row of {part.table} belongs to it{_which(part.where)}"
+
+
+def _which(conditions: Conditions) -> str:
+    """The conditions that a row of another table has to meet, in words."""
+    if not conditions:
+        return ""
+    return f" with {' and '.join(_described(condition) for condition in conditions)}"
+
+
+def _described(condition: Condition) -> str:
+    if condition.sql is not None:
+        return condition.sql[:_LONGEST_SQL]
+    name = condition.column
+    if condition.values is not None:
+        return f"{name} {' or '.join(map(str, condition.values))}"
+    if condition.not_in is not None:
+        return f"{name} other than {' or '.join(map(str, condition.not_in))}"
+    if condition.null is not None:
+        return f"{name} {'not set' if condition.null == 'null' else 'set'}"
+    if condition.less_than is not None:
+        return f"{name} less than {_words(condition.less_than)}"
+    return f"{name} greater than {_words(condition.greater_than) if condition.greater_than is not None else ''}"
