@@ -93,7 +93,7 @@ def clear_stuck_scheduler_jobs(
     halt = halt_guard(settings, while_halted=passes.while_halted)
     options = passes.sweep_options(settings, halt, dry_run=bool(dry_run))
     sources = _sources(settings, _with_max_age(settings, max_age_hours))
-    with CommandLog(settings) as command_log:
+    with CommandLog(settings, _by("clear_stuck_scheduler_jobs")) as command_log:
         reports = [
             sweep(source, passes.downtime_tracker(settings), SourceState(), options, None, command_log)
             for source in sources
@@ -201,7 +201,7 @@ def reset_scheduler_state(force: bool = False, all_sources: bool = False, while_
             "tasks": result.tasks if result else before.tasks,
         }
 
-    with CommandLog(settings) as command_log:
+    with CommandLog(settings, _by("reset_scheduler_state")) as command_log:
         options = BulkOptions(decision.host, settings.batch_size, command_log, halt.holds)
         answers = for_each_source([target.source for target in by_name.values()], end, warn)
     members = {answer.source: answer.value for answer in answers if answer.value}
@@ -212,6 +212,10 @@ def reset_scheduler_state(force: bool = False, all_sources: bool = False, while_
         "force": force is True,
     }
     return _document(summary, members, _errors(answers))
+
+
+def _by(task: str) -> str:
+    return f"the Celery task {task} on {socket.gethostname()}"
 
 
 def tasks_named(module: str) -> dict[str, Any]:

@@ -182,7 +182,7 @@ class DeletedRows(NamedTuple):
 
 
 class ReapedJob(NamedTuple):
-    """One job that a sweep ended, as of the transition. A start at -infinity has no age.
+    """One job that was ended by an action of its profile, as of the transition. A start at -infinity has no age.
 
     `task` is its id in Celery, for a job that is a Celery task. `evidence` is what it was ended for, where nothing of
     that stays in the database. `reaped_at` is just after the transition. `state_after` is the state then; None where
@@ -201,6 +201,7 @@ class ReapedJob(NamedTuple):
     reaped_at: str | None = None
     state_after: PostTransitionState | None = None
     deleted: Sequence[DeletedRows] = ()
+    action: str = "fail"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import click
 
 from reaper.cli import output
 from reaper.cli.ctrl_c import InterruptHandler
-from reaper.cli.invocation import is_interactive
+from reaper.cli.invocation import ended_by, is_interactive
 from reaper.cli.options import guard_options, json_option
 from reaper.cli.sources import load_settings, single_source
 from reaper.cli.sweep import exit_code_of, sweep_one
@@ -130,7 +130,10 @@ class CleanupRun:
     def clean(self, *, dry_run: bool) -> tuple[SweepReport, CleanupResult]:
         options = self.passes.sweep_options(self.settings, self.halt, dry_run=dry_run)
         downtime = self.passes.downtime_tracker(self.settings)
-        with InterruptHandler(changes=not dry_run) as interrupt, CommandLog(self.settings) as command_log:
+        with (
+            InterruptHandler(changes=not dry_run) as interrupt,
+            CommandLog(self.settings, ended_by("cleanup")) as command_log,
+        ):
             report, listener = sweep_one(self.source, downtime, options, interrupt, command_log, max_listed=sys.maxsize)
         keys = [job.key for job in listener.listed_jobs]
         if dry_run and report.census and report.census.stale:

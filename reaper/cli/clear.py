@@ -237,6 +237,7 @@ class ClearRun:
                 interrupt,
                 passes=self.passes,
                 released=self._released(asked) if asked else {},
+                what="clear",
             )
         interrupted = [exit_codes.INTERRUPTED] if interrupt.requested() else []
         return swept, exit_codes.worst([*interrupted, *(exit_code_of(report) for report, _ in swept)])

@@ -11,7 +11,7 @@ import click
 
 from reaper.cli import exit_codes, output
 from reaper.cli.ctrl_c import InterruptHandler
-from reaper.cli.invocation import is_interactive, refuse_usage
+from reaper.cli.invocation import ended_by, is_interactive, refuse_usage
 from reaper.cli.options import json_option, release_option, validate_duration, validate_text, while_halted_option
 from reaper.cli.progress import progress_bar
 from reaper.cli.sources import load_settings, single_source
@@ -180,7 +180,7 @@ class _Run:
         with (
             InterruptHandler(changes=not options.dry_run) as interrupt,
             prefix_errors(self.source),
-            CommandLog(self.settings) as command_log,
+            CommandLog(self.settings, ended_by("close-interrupted")) as command_log,
             progress_bar(f"Listening to {self.source.name}", interrupt, command_log=command_log) as listener,
         ):
 

@@ -7,7 +7,7 @@ import socket
 import click
 
 from reaper.cli import output
-from reaper.cli.invocation import operator_name, require_action
+from reaper.cli.invocation import ended_by, operator_name, require_action
 from reaper.cli.job_command import JobCommand
 from reaper.cli.options import action_option, job_argument, json_option, reason_option, source_option
 from reaper.cli.sources import find_job, load_settings, select_sources
@@ -48,7 +48,7 @@ def command(ctx: click.Context, job: str, reason: str, action: str | None, sourc
     place, key = find_job(select_sources(settings, source), job, locate, all_sources_must_answer=True)
     chosen_action = require_action(settings.sources[place.name], action or "fail")
     decision = ManualEnd(operator=operator_name(), host=socket.gethostname(), reason=reason, action=chosen_action)
-    with prefix_errors(place), CommandLog(settings) as command_log:
+    with prefix_errors(place), CommandLog(settings, ended_by("fail")) as command_log:
         ended = _end(place, key, new_downtime_tracker(settings), decision, command_log)
     if as_json:
         members = {

@@ -27,6 +27,11 @@ def operator_name() -> str:
     return f"{name}@{socket.gethostname()}"
 
 
+def ended_by(command: str) -> str:
+    """Who ends jobs with this command, for the daemon's history."""
+    return f"{operator_name()} with reaper {command}"
+
+
 def is_interactive() -> bool:
     """Whether standard input is a terminal, so that a question can be asked."""
     return sys.stdin.isatty()

@@ -11,7 +11,7 @@ import click
 from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console
 from reaper.cli.ctrl_c import InterruptHandler
-from reaper.cli.invocation import is_interactive, operator_name, refuse_usage
+from reaper.cli.invocation import ended_by, is_interactive, operator_name, refuse_usage
 from reaper.cli.options import json_option, reason_option_with, while_halted_option
 from reaper.cli.progress import ProgressListener, progress_bar
 from reaper.cli.reset_output import document, print_overview, question, result_lines
@@ -152,7 +152,7 @@ def _reset(settings: Settings, one: ResetPlan, decision: ManualEnd, halt: HaltGu
     with (
         interrupt,
         prefix_errors(one.source),
-        CommandLog(settings) as command_log,
+        CommandLog(settings, ended_by("reset")) as command_log,
         progress_bar(f"Resetting {one.source.name}", interrupt, command_log=command_log) as listener,
     ):
         stopping = _stopping(interrupt, listener, one, halt)

@@ -11,6 +11,7 @@ from rich.console import Console
 from reaper.cli import exit_codes, output
 from reaper.cli.console import make_console, make_table, print_table, text_cell
 from reaper.cli.ctrl_c import InterruptHandler
+from reaper.cli.invocation import ended_by
 from reaper.cli.options import json_option, source_option, while_halted_option
 from reaper.cli.progress import ProgressListener, progress_bar
 from reaper.cli.sources import load_settings, select_sources
@@ -101,14 +102,15 @@ def sweep_each(
     *,
     passes: GuardPasses = NO_PASSES,
     released: Mapping[str, int] = {},
+    what: str = "sweep",
 ) -> list[tuple[SweepReport, ProgressListener]]:
     """One source after the other, until Ctrl-C.
 
     `released`: how many stale jobs the breaker passes of each source, where that is more than `options` say. Of
-    `passes`, the trust in silence counts.
+    `passes`, the trust in silence counts. `what` is the command.
     """
     swept: list[tuple[SweepReport, ProgressListener]] = []
-    with CommandLog(settings) as command_log:
+    with CommandLog(settings, ended_by(what)) as command_log:
         for source in sources:
             up_to = max(options.override_breaker_up_to, released.get(source.name, 0))
             own = replace(options, override_breaker_up_to=up_to)
@@ -176,15 +178,15 @@ def print_report(
 
 
 def _print_reaped(console: Console, jobs: list[ReapedJob]) -> None:
-    table = make_table(
-        ["job", "kind", "age", "silence", "last sign of life"], unfolded=["job"], right_aligned=["age", "silence"]
-    )
+    columns = ["job", "kind", "action", "age", "silence", "last sign of life"]
+    table = make_table(columns, unfolded=["job"], right_aligned=["age", "silence"])
     for job in jobs:
         ages = (
             messages.format_optional_duration(job.age_seconds),
             messages.format_optional_duration(job.silence_seconds),
         )
-        table.add_row(text_cell(messages.format_key(job.key)), text_cell(job.kind), *ages, text_cell(job.witness))
+        what = map(text_cell, (messages.format_key(job.key), job.kind, job.action))
+        table.add_row(*what, *ages, text_cell(job.witness))
     print_table(console, table)
 
 

@@ -149,7 +149,10 @@ class Daemon:
         """One round of the main loop, once a second."""
         self.status.on_tick()
         self.supervisor.recover_from_clock_change()
-        self.metrics.reaped_elsewhere(self.memory.reap_counts.take(self._settings.sources.keys()))
+        sources = self._settings.sources.keys()
+        self.metrics.reaped_elsewhere(self.memory.reap_counts.take(sources))
+        if reaps := self.memory.command_reaps.take(sources):
+            self.service.history.reaped_elsewhere(reaps)
         self.systemd.on_tick(self.supervisor)
 
     def stop(self) -> bool:

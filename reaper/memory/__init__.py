@@ -4,6 +4,7 @@ Nothing here decides anything. It keeps facts; the code that decides asks for th
 module beside these, with its table and a class of its own, one migration in `schema`, and one attribute of `Memory`.
 """
 
+from reaper.memory.command_reaps import CommandReap, CommandReapStore
 from reaper.memory.database_contacts import ContactStore, DatabaseContact
 from reaper.memory.first_seen_jobs import FirstSeenJobStore
 from reaper.memory.future_signs import FutureSignStore
@@ -12,6 +13,7 @@ from reaper.memory.local_columns import LocalColumnStore
 from reaper.memory.memory import (
     Memory,
     keeps_state,
+    kept_command_reaps,
     kept_contacts,
     kept_counts,
     kept_halt,
@@ -26,6 +28,8 @@ from reaper.memory.reaped_rows import ReapedRowStore
 from reaper.memory.refused_jobs import RefusedJob, RefusedJobStore
 
 __all__ = [
+    "CommandReap",
+    "CommandReapStore",
     "ContactStore",
     "DatabaseContact",
     "FirstSeenJobStore",
@@ -40,6 +44,7 @@ __all__ = [
     "RefusedJob",
     "RefusedJobStore",
     "keeps_state",
+    "kept_command_reaps",
     "kept_contacts",
     "kept_counts",
     "kept_halt",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reaper.errors import StateTooNew, StateUnavailable
+from reaper.memory.command_reaps import CommandReapStore
 from reaper.memory.database_contacts import ContactStore
 from reaper.memory.first_seen_jobs import FirstSeenJobStore
 from reaper.memory.future_signs import FutureSignStore
@@ -33,6 +34,7 @@ class Memory:
         self.halt = HaltStore(state_file, legacy_halt)
         self.contacts = ContactStore(state_file)
         self.reap_counts = ReapCountStore(state_file)
+        self.command_reaps = CommandReapStore(state_file)
         self.reaped_rows = ReapedRowStore(state_file)
         self.refused_jobs = RefusedJobStore(state_file)
         self.future_signs = FutureSignStore(state_file)
@@ -122,11 +124,22 @@ def kept_halt(state_dir: Path | None) -> Callable[[], HaltRecord | None]:
 
 def kept_counts(state_dir: Path | None) -> ReapCountStore | None:
     """For a process beside the daemon: where it adds the jobs that it ends; None where no daemon keeps a file."""
+    file = _file_of_daemon(state_dir)
+    return None if file is None else ReapCountStore(file)
+
+
+def kept_command_reaps(state_dir: Path | None) -> CommandReapStore | None:
+    """For a process beside the daemon: where it notes the jobs that it ends; None where no daemon keeps a file."""
+    file = _file_of_daemon(state_dir)
+    return None if file is None else CommandReapStore(file)
+
+
+def _file_of_daemon(state_dir: Path | None) -> StateFile | None:
     path = state_dir / FILE if state_dir else None
     # A file that a command made could belong to another user than the daemon's.
     if path is None or not path.is_file():
         return None
-    return ReapCountStore(StateFile(path, after_loss=save_unknown_halt))
+    return StateFile(path, after_loss=save_unknown_halt)
 
 
 def kept_contacts(state_dir: Path) -> ContactStore:

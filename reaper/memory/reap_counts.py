@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Column, Connection, Float, Integer, Table, Text, delete, func, select
+from sqlalchemy import Column, Connection, Float, Integer, Table, Text, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from reaper.common.terminal import clipped, shown
-from reaper.errors import StateUnavailable
 from reaper.memory.retention import delete_expired
 from reaper.memory.schema import METADATA
 from reaper.memory.state_file import StateFile
+from reaper.memory.taking import Taker
 
 MAX_AGE_SECONDS = 90 * 86_400.0
 MAX_KINDS = 50
@@ -31,6 +31,7 @@ _COUNT = Table(
     Column("source", Text, primary_key=True),
     Column("kind", Text, primary_key=True),
     Column("reason", Text, primary_key=True),
+    Column("action", Text, primary_key=True),
     Column("jobs", Integer, nullable=False),
     Column("recorded_epoch", Float, nullable=False),
 )
@@ -42,11 +43,14 @@ def kind_label(kind: str) -> str:
 
 
 class ReapCount(NamedTuple):
-    """So many jobs of a kind, as `kind_label` writes it, were ended for a reason. That of jobs without one is empty."""
+    """So many jobs of a kind, as `kind_label` writes it, were ended for a reason, by an action of their profile. Jobs
+    without a kind have an empty one.
+    """
 
     source: str
     kind: str
     reason: str
+    action: str
     jobs: int
 
 
@@ -54,11 +58,10 @@ class ReapCountStore:
     """Keeps the counts until a daemon takes them. One thread may take; any may add."""
 
     def __init__(self, state_file: StateFile) -> None:
-        self._file = state_file
-        self._looked_at: tuple[object, ...] | None = None
+        self._file, self._taker = state_file, Taker(state_file, _COUNT)
 
-    def add(self, source: str, counts: Mapping[tuple[str, str], int]) -> None:
-        """Add the number of jobs by kind and reason. Raises StateUnavailable when nothing was written."""
+    def add(self, source: str, counts: Mapping[tuple[str, str, str], int]) -> None:
+        """Add the number of jobs by kind, reason and action. Raises StateUnavailable when nothing was written."""
         self._file.write(lambda connection: self._add(connection, source, counts))
 
     def take(self, sources: Collection[str]) -> list[ReapCount]:
@@ -66,37 +69,20 @@ class ReapCountStore:
 
         Costs next to nothing while no process has written to the file.
         """
-        look = (frozenset(sources), self._file.fingerprint())
-        if look == self._looked_at:
-            return []
-        # Also where it fails: a file that another process holds is tried again when it has changed.
-        self._looked_at = look
-        mine = _COUNT.c.source.in_(sources)
-        counts = select(_COUNT.c.source, _COUNT.c.kind, _COUNT.c.reason, _COUNT.c.jobs).where(mine)
+        query = select(*(_COUNT.c[name] for name in ReapCount._fields))
+        return self._taker.take(sources, query, lambda row: ReapCount(*row))
 
-        def take(connection: Connection) -> list[ReapCount]:
-            taken = [ReapCount(*row) for row in connection.execute(counts)]
-            connection.execute(delete(_COUNT).where(mine))
-            return taken
-
-        try:
-            # A look first: most of the time there is nothing, and a write waits for the disk.
-            first = self._file.read(lambda connection: connection.execute(counts.limit(1)).first(), default=None)
-            return [] if first is None else self._file.write(take)
-        except StateUnavailable as error:
-            self._file.report_once(error)
-            return []
-
-    def _add(self, connection: Connection, source: str, counts: Mapping[tuple[str, str], int]) -> None:
+    def _add(self, connection: Connection, source: str, counts: Mapping[tuple[str, str, str], int]) -> None:
         now = delete_expired(connection, _COUNT, MAX_AGE_SECONDS)
         rows = connection.execute(select(func.count()).select_from(_COUNT)).scalar_one()
         kinds = set(connection.execute(select(_COUNT.c.kind).where(_COUNT.c.source == source)).scalars())
-        for (kind, reason), jobs in counts.items():
+        for (kind, reason, action), jobs in counts.items():
             name = kind_label(kind)
             if name not in kinds and (len(kinds) >= MAX_KINDS or rows >= MAX_ROWS):
                 name = OTHER_KINDS
             rows += name not in kinds
             kinds.add(name)
-            row = insert(_COUNT).values(source=source, kind=name, reason=reason, jobs=jobs, recorded_epoch=now)
+            own = {"source": source, "kind": name, "reason": reason, "action": action}
+            row = insert(_COUNT).values(**own, jobs=jobs, recorded_epoch=now)
             more = {"jobs": _COUNT.c.jobs + row.excluded.jobs, "recorded_epoch": now}
-            connection.execute(row.on_conflict_do_update(index_elements=["source", "kind", "reason"], set_=more))
+            connection.execute(row.on_conflict_do_update(index_elements=[*own], set_=more))

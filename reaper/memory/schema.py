@@ -152,4 +152,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
         "DROP TABLE reap_count_before",
     ),
+    (
+        """
+        CREATE TABLE command_reap (
+            id INTEGER NOT NULL PRIMARY KEY,
+            source TEXT NOT NULL,
+            sweep_id TEXT NOT NULL,
+            requested_by TEXT NOT NULL,
+            job TEXT NOT NULL,
+            recorded_epoch FLOAT NOT NULL
+        )
+        """,
+    ),
 )

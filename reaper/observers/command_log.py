@@ -20,14 +20,15 @@ class CommandLog:
 
     With a log file, it writes there what the daemon would write. Without one, or when it cannot be written, it writes
     only the jobs of which the log keeps what is nowhere else, to stderr. The jobs are counted for the metrics of the
-    daemon with the same state directory.
+    daemon with the same state directory, and shown on its page.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, by: str) -> None:
+        """`by`: who ends the jobs, and with what, for the daemon's history."""
         self._settings, self._file = settings, settings.log_file
         self._event_log: DaemonLog | None = None
         self._exit_stack = ExitStack()
-        self._counts = CommandCounts(settings.state_dir)
+        self._counts = CommandCounts(settings.state_dir, by)
 
     def __enter__(self) -> CommandLog:
         return self
@@ -40,7 +41,7 @@ class CommandLog:
         """No job is ended yet."""
 
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:
-        self._counts.reaped(source, batch)
+        self._counts.reaped(source, sweep_id, batch)
         self._event_log = self._event_log or self._open_log()
         jobs = batch if self._file else [job for job in batch if is_kept_by_log(job)]
         if jobs:

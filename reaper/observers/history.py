@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from reaper.memory import CommandReap
 from reaper.model import AuditRecord, JobCounts, Key, LateSign, Outcome, PurgeReport, ReapedJob, SweepReport
 
 _MAX_SWEEPS = 500
@@ -44,7 +45,9 @@ class SweepRecord:
 
 @dataclass(frozen=True, slots=True)
 class EndedRecord:
-    """One job that this daemon ended. `by`: who requested it over HTTP; None for a scheduled sweep."""
+    """One job that was ended. `by`: who requested it over HTTP, or ended it with a command or a Celery task beside the
+    daemon; None for a scheduled sweep.
+    """
 
     source: str
     sweep_id: str
@@ -121,6 +124,14 @@ class History:
             self._ended.extend(
                 EndedRecord(source, sweep_id, job._replace(evidence=None), by, now) for job in batch[-_MAX_ENDED:]
             )
+
+    def reaped_elsewhere(self, reaps: Iterable[CommandReap]) -> None:
+        """Jobs that commands and Celery tasks have ended beside the daemon."""
+        now = time.monotonic()
+        with self._lock:
+            ended = (EndedRecord(r.source, r.sweep_id, r.job, r.by, now - r.seconds_ago) for r in reaps)
+            merged = sorted((*self._ended, *ended), key=lambda record: record.recorded_at)
+            self._ended = deque(merged, maxlen=_MAX_ENDED)
 
     def swept(self, report: SweepReport) -> None:
         now = time.monotonic()

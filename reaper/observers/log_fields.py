@@ -24,6 +24,7 @@ def reaped_job_fields(job: ReapedJob) -> dict[str, Any]:
         "job": messages.format_key(job.key),
         "kind": job.kind,
         "reason": job.reason,
+        "action": job.action,
         "age_seconds": job.age_seconds,
         "silence_seconds": job.silence_seconds,
         "witness": job.witness,

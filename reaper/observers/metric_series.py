@@ -21,8 +21,8 @@ class MetricSeries:
         self.reaped_total = Counter(
             "reaper_jobs_reaped_total",
             "Jobs ended: by this daemon, and by commands and Celery tasks that have its state directory. "
-            "Kinds beyond 50 of a source are counted as other.",
-            ("source", "kind", "reason"),
+            "Kinds beyond 50 of a source are counted as other, and so are actions beyond 20.",
+            ("source", "kind", "reason", "action"),
             registry=registry,
         )
         self.refused_total = Counter(

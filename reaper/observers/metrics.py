@@ -18,6 +18,11 @@ OPTIONAL_STEPS = ("late_signs", "revocations", "start_lost", "future_signs")
 """Steps of a sweep that may fail without failing it: the scan for late signs, the revocation of Celery tasks, and the
 searches for jobs whose start was lost and for signs of life in the future."""
 
+_ALWAYS = "fail"
+"""The action that every profile has: its series exist from the start."""
+_MAX_ACTIONS = 20
+"""How many actions of a source are counted apart."""
+
 
 class Metrics:
     """A listener of sweeps and purges; `registry` is what Prometheus scrapes."""
@@ -26,6 +31,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._series = MetricSeries(self.registry, halt)
         self._kinds: dict[str, set[str]] = {}
+        self._actions: dict[str, set[str]] = {}
         self._remaining_before: dict[str, int] = {}
         self.reloaded([])
 
@@ -41,9 +47,9 @@ class Metrics:
             for counter in self._series.with_more_labels():
                 counter.remove_by_labels({"source": gone})
             self._remaining_before.pop(gone, None)
-            del self._kinds[gone]
+            del self._kinds[gone], self._actions[gone]
         for source in names - self._kinds.keys():
-            self._kinds[source] = set()
+            self._kinds[source], self._actions[source] = set(), {_ALWAYS}
             for metric in self._series.by_source():
                 metric.labels(source)
             self._series.witness_up.labels(source).set(1)
@@ -53,7 +59,7 @@ class Metrics:
             for part in OPTIONAL_STEPS:
                 self._series.parts_failed_total.labels(source, part)
             for reason in Reason:
-                self._series.reaped_total.labels(source, OTHER_KINDS, reason.value)
+                self._series.reaped_total.labels(source, OTHER_KINDS, reason.value, _ALWAYS)
             for outcome in Outcome:
                 self._series.sweeps_total.labels(source, outcome.value)
                 self._series.purges_total.labels(source, outcome.value)
@@ -71,17 +77,21 @@ class Metrics:
     def reaped(self, source: str, sweep_id: str, batch: Sequence[ReapedJob]) -> None:  # noqa: ARG002
         if source not in self._kinds:
             return
-        for (kind, reason), count in Tally((job.kind, job.reason) for job in batch).items():
-            self._series.reaped_total.labels(source, self._kind_label(source, kind), reason).inc(count)
+        for (kind, reason, action), count in Tally((job.kind, job.reason, job.action) for job in batch).items():
+            self._count_reaped(source, self._kind_label(source, kind), reason, action, count)
         for job in batch:
             if job.silence_seconds is not None:
                 self._series.silence.observe(job.silence_seconds)
 
     def reaped_elsewhere(self, counts: Iterable[ReapCount]) -> None:
         """Jobs that commands and Celery tasks have ended beside the daemon."""
-        for source, kind, reason, jobs in counts:
+        for source, kind, reason, action, jobs in counts:
             if source in self._kinds:
-                self._series.reaped_total.labels(source, self._counted_kind(source, kind), reason).inc(jobs)
+                self._count_reaped(source, self._counted_kind(source, kind), reason, action, jobs)
+
+    def _count_reaped(self, source: str, kind: str, reason: str, action: str, jobs: int) -> None:
+        label = _known_or_other(self._actions[source], kind_label(action), _MAX_ACTIONS)
+        self._series.reaped_total.labels(source, kind, reason, label).inc(jobs)
 
     def surveyed(self, source: str, census: JobCounts) -> None:
         if source not in self._kinds:
@@ -158,8 +168,12 @@ class Metrics:
 
     def _counted_kind(self, source: str, label: str) -> str:
         """The label, or that of all others once there are too many."""
-        kinds, name = self._kinds[source], label or "none"
-        if name in kinds or len(kinds) < MAX_KINDS:
-            kinds.add(name)
-            return name
-        return OTHER_KINDS
+        return _known_or_other(self._kinds[source], label or "none", MAX_KINDS)
+
+
+def _known_or_other(known: set[str], name: str, most: int) -> str:
+    """The name, which is known from now on; OTHER_KINDS once there are too many."""
+    if name in known or len(known) < most:
+        known.add(name)
+        return name
+    return OTHER_KINDS

@@ -34,7 +34,7 @@ from sqlalchemy import Connection, Select, and_, select
 from reaper.database.dialect import dialect_of
 from reaper.errors import key_not_unique
 from reaper.model import Key, ReapedJob
-from reaper.profile import Related
+from reaper.profile import Action, Related
 from reaper.source.deleted_rows import read_deleted_rows
 from reaper.source.event_log_lock import EventLogLock, lock_jobs
 from reaper.source.post_transition import MAX_FOLLOWED, PostTransition
@@ -174,9 +174,17 @@ class Claim:
                 reaped_at=reaped_at,
                 state_after=states_after.get(job.key),
                 deleted=next(rows.get(job.key, ()) for action, rows in deleted if action is job.action),
+                action=self._name_of(job.action),
             )
             for job in ended
         ]
+
+    def _name_of(self, taken: Action) -> str:
+        """The name of the action that a job got: the chosen one, or one of those that it leads to."""
+        profile, chosen = self._statements.profile, self._form[0]
+        if profile.actions.get(chosen) is taken:
+            return chosen
+        return next(name for name, action in profile.actions.items() if action is taken)
 
     def _locked_by_others(
         self, connection: Connection, keys: Sequence[Key], versions: dict[Key, tuple[Any, ...]]

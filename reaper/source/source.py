@@ -386,6 +386,9 @@ class Source(DatabaseAccess):
         if restart is not None:
             values |= restart.values
         chosen_action = action or self.options.action
+        if audit_info.action is None and chosen_action in self.profile.actions and chosen_action != "fail":
+            # A choice between two names the action of each job itself.
+            audit_info = replace(audit_info, action=chosen_action)
         return Claim(self.statements, values, audit_info, predicate=predicate, action=chosen_action)
 
     def fallback_claim(

@@ -69,7 +69,7 @@ def test_series_all_exist_before_the_first_sweep(tmp_path: Path) -> None:
         for outcome in Outcome:
             assert found.value("reaper_sweeps_total", source="default", outcome=outcome) is not None
         for reason in Reason:
-            labels = {"source": "default", "kind": "other", "reason": reason.value}
+            labels = {"source": "default", "kind": "other", "reason": reason.value, "action": "fail"}
             assert found.value("reaper_jobs_reaped_total", **labels) == 0
         assert found.value("reaper_silence_at_reap_seconds_count") == 0
         assert found.value("reaper_interval_seconds") == 60
@@ -105,7 +105,7 @@ def test_counter_of_reaped_jobs_equals_the_failed_rows(protea: Protea) -> None:
     sweep_into(metrics, protea, batch_size=3)
     found = samples(metrics)
     by_kind = {
-        kind: found.value("reaper_jobs_reaped_total", source="main", kind=kind, reason="JobTimeout")
+        kind: found.value("reaper_jobs_reaped_total", source="main", kind=kind, reason="JobTimeout", action="fail")
         for kind in ("embed", "predict", "other")
     }
     rows = protea.connection.execute("SELECT operation, count(*) FROM job WHERE status = 'failed' GROUP BY 1")
@@ -122,7 +122,9 @@ def test_kinds_beyond_fifty_are_counted_as_other(protea: Protea) -> None:
     labels = [s.labels for s in found.families["reaper_jobs_reaped"].samples if s.name.endswith("_total")]
     kinds = {each["kind"] for each in labels}
     assert len(kinds) == MAX_KINDS + 1
-    assert found.value("reaper_jobs_reaped_total", source="main", kind="other", reason="JobTimeout") == 20
+    assert (
+        found.value("reaper_jobs_reaped_total", source="main", kind="other", reason="JobTimeout", action="fail") == 20
+    )
     assert found.total("reaper_jobs_reaped_total") == MAX_KINDS + 20
 
 

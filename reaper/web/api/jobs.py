@@ -97,6 +97,7 @@ class JobEnded(Model):
 
     by: Annotated[str | None, Field(description="Who asked for it; null for a scheduled sweep.")]
     reason: str
+    action: Annotated[str, Field(description="The action of its profile that ended it.")]
     sweep_id: str
     seconds_ago: float
 
@@ -284,7 +285,13 @@ def _explained(service: AdminService, source: str, explanation: Explanation) -> 
         actions=list(service.action_names(source)),
         ended=None
         if ending is None
-        else JobEnded(by=ending.by, reason=ending.job.reason, sweep_id=ending.sweep_id, seconds_ago=ending.seconds_ago),
+        else JobEnded(
+            by=ending.by,
+            reason=ending.job.reason,
+            action=ending.job.action,
+            sweep_id=ending.sweep_id,
+            seconds_ago=ending.seconds_ago,
+        ),
         audits=[to_jsonable(audit) for audit in explanation.audits],
     )
 

@@ -20,6 +20,7 @@ class EndedRow:
     link: str
     kind: Text | None
     reason: str
+    action: str
     by: Text | None
     sweep_id: str
     why: str
@@ -74,6 +75,7 @@ def ended_row(ended: EndedRecord, late: Sequence[LateRecord]) -> EndedRow:
         link=link(ended.source, name),
         kind=text(job.kind) if job.kind is not None else None,
         reason=visible(job.reason),
+        action=visible(job.action),
         by=text(ended.by) if ended.by else None,
         sweep_id=ended.sweep_id,
         why=ended_for(job.silence_seconds, job.witness, job.age_seconds),

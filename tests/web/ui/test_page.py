@@ -226,10 +226,9 @@ def test_reaped_jobs_are_shown_with_by_whom_and_why(daemon: ApiDaemon, protea: P
     assert daemon.api.end("fail", by_hand, daemon.api.job(by_hand).json["job"]["started"]).status == 200
     announced = page(daemon).at("ended-title")
     assert f"{by_sweep} " in announced
-    assert (
-        f"JobTimeout by sweep {done['sweep_id']}: silent for 2h, last heard from job_event, running for 8h" in announced
-    )
-    assert "ManualTimeout by tester over HTTP from" in announced
+    why = "silent for 2h, last heard from job_event, running for 8h"
+    assert f"JobTimeout (action fail) by sweep {done['sweep_id']}: {why}" in announced
+    assert "ManualTimeout (action fail) by tester over HTTP from" in announced
     assert announced.index(by_hand) < announced.index(by_sweep), "newest first"
     changes = page(daemon).at("changes-title")
     assert f"fail default {by_hand}" in changes and "its node is gone" in changes
@@ -301,7 +300,7 @@ def test_ended_job_is_drawn_with_the_evidence_for_which_it_was_ended(daemon: Api
     daemon.api.post("/api/sweeps", {})
     seen = page(daemon, f"/jobs/default/{job}")
     assert "Its status is failed." in seen.at("headline")
-    assert "as JobTimeout, by a sweep: silent for 2h" in seen.at("headline")
+    assert "as JobTimeout (action fail), by a sweep: silent for 2h" in seen.at("headline")
     assert "JobTimeout" in seen.at("past-title")
     described = re.search(r'<desc id="drawn-desc">([^<]*)</desc>', seen.html)
     assert described is not None
@@ -316,7 +315,7 @@ def test_job_whose_row_is_gone_is_shown_as_long_as_the_daemon_remembers_it(daemo
     protea.connection.execute("DELETE FROM job WHERE id = %s", (job,))
     seen = page(daemon, f"/jobs/default/{job}")
     assert "its row is gone" in seen.at("headline")
-    assert "JobTimeout by sweep" in seen.at("past-title")
+    assert "JobTimeout (action fail) by sweep" in seen.at("past-title")
 
 
 NO_JOBS = ("nothing", "a/b", "<script>alert(1)</script>", "é☃", "\0", '"', "a\nb", "x" * 900)
