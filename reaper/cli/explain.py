@@ -21,7 +21,7 @@ from reaper.operations.explain import Explanation, explain
 from reaper.operations.left_jobs import command_guards
 from reaper.operations.sources import new_downtime_tracker
 from reaper.source import Source
-from reaper.sweep.left_jobs import Left
+from reaper.sweep.left_jobs import UNGUARDED, Left
 
 
 @click.command("explain", cls=JobCommand, short_help="Show why one job is stale or not.")
@@ -49,7 +49,8 @@ def command(ctx: click.Context, job: str, source: str | None, as_json: bool) -> 
         lambda opened, name: explain(opened, downtime.copy(), name, counts=True),
         all_sources_must_answer=False,
     )
-    guards = command_guards(settings, place.name, explanation.census)
+    is_stale = explanation.evidence.verdict is Verdict.STALE
+    guards = command_guards(settings, place.name, explanation.census) if is_stale else UNGUARDED
     left = guards.of_job(explanation.evidence, explanation.holder)
     if as_json:
         output.write_document("explain", _document(place, explanation, left))

@@ -69,7 +69,7 @@ class ReapCountStore:
 
         Costs next to nothing while no process has written to the file.
         """
-        query = select(*(_COUNT.c[name] for name in ReapCount._fields))
+        query = select(_COUNT.c.source, _COUNT.c.kind, _COUNT.c.reason, _COUNT.c.action, _COUNT.c.jobs)
         return self._taker.take(sources, query, lambda row: ReapCount(*row))
 
     def _add(self, connection: Connection, source: str, counts: Mapping[tuple[str, str, str], int]) -> None:

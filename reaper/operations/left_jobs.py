@@ -1,13 +1,16 @@
-"""Why stale jobs of a source are left, for a process beside the daemon: what it keeps in the state directory."""
+"""Why stale jobs of a source are left, for a process beside the daemon: what that keeps in the state directory, and the
+halt as it can be seen.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from reaper.config import Settings
-from reaper.memory import kept_halt, kept_refused_jobs
+from reaper.memory import kept_refused_jobs
 from reaper.model import JobCounts
 from reaper.operations.guards import describe_halt
+from reaper.operations.halt_reading import HaltReader
 from reaper.sweep.breaker import Breaker
 from reaper.sweep.left_jobs import SourceGuards, held_by
 
@@ -16,7 +19,7 @@ def command_guards(settings: Settings, source: str, census: JobCounts | None) ->
     """What would keep a sweep from ending stale jobs of this source now. Without a `census` the breaker is not asked;
     whether another replica holds the lease is not asked at all.
     """
-    halt = kept_halt(settings.state_dir)()
+    halt = HaltReader(settings, lambda _: None)()
     kept = kept_refused_jobs(settings.state_dir).load(source) if settings.state_dir else ()
     if census is not None:
         # Those that were refused before have not fallen silent just now.

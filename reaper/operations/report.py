@@ -120,7 +120,7 @@ def report(source: Source, downtime: DowntimeTracker, query: ReportQuery, *, at_
 def report_with_orphans(settings: Settings, source: Source, query: ReportQuery) -> Report:
     """Everything about one source. When its orphans cannot be found, a note says why."""
     result = report(source, new_downtime_tracker(settings), query)
-    guards = command_guards(settings, source.name, result.census)
+    guards = command_guards(settings, source.name, result.census) if result.census.stale else UNGUARDED
     result = replace(result, refused=_refused(settings, source), guards=guards)
     if result.liveness is None or result.liveness.trouble is not None:
         return result
