@@ -86,6 +86,9 @@ def _long_first(item: pytest.Item) -> int:
 @pytest.fixture(scope="session", autouse=True)
 def _garbage_collected_in_background() -> Iterator[None]:
     """Tests sweep in several threads, as the daemon does, and drop many a source meanwhile."""
+    # What pytest has made of thousands of tests stays until the end: no collection has to look at it again.
+    gc.collect()
+    gc.freeze()
     with gc_in_background_thread():
         yield
         # Not left for later: a finalizer that warns of something unclosed would disturb another test.
